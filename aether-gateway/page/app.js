@@ -64,8 +64,18 @@ function draw() {
   document.title = `${title} · Aether`;
   if (!drawn) main.replaceChildren();
   drawn = true;
-  render(html`${banner()}<div class="page" id="page">${page.draw(app)}</div>`, main);
+  render(html`${banner()}<div class="page" id="page">${content(page)}</div>`, main);
   page.after?.(app);
+}
+
+/** A page that cannot be drawn says so and leaves the others alone. */
+function content(page) {
+  try {
+    return page.draw(app);
+  } catch (error) {
+    console.error(error);
+    return html`<p class="card error" role="alert">This page could not be drawn: ${String(error)}</p>`;
+  }
 }
 
 function frame() {

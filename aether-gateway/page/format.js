@@ -1,5 +1,7 @@
 // Numbers, times and texts for people.
 
+import { written } from "./json.js";
+
 const plain = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const UNITS = [[1e9, "G"], [1e6, "M"], [1e4, "k"]];
 
@@ -94,12 +96,18 @@ export function quoted(text) {
   return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", `'\\''`)}'`;
 }
 
+/** Whether a wave can be emitted again as it was: the whole payload is there, and it is JSON or empty. */
+export function isWhole(wave) {
+  return !wave.cut && (wave.json !== undefined || wave.bytes === 0);
+}
+
 /** The command that emits a wave again. */
 export function asCommand(wave) {
   const words = ["aether", "emit", quoted(wave.channel)];
-  if (wave.json !== undefined) words.push(quoted(JSON.stringify(wave.json)));
-  else if (wave.text !== undefined) words.push(quoted(JSON.stringify(wave.text)));
+  if (wave.json !== undefined) words.push(quoted(written(wave.json)));
   if (wave.kind !== "event") words.push("--kind", wave.kind);
+  const usual = ["event", "broadcast"].includes(wave.kind) ? 8192 : undefined;
+  if (wave.half_life_ms !== usual) words.push("--half-life", wave.half_life_ms === undefined ? "never" : `${wave.half_life_ms}ms`);
   if (wave.amplitude !== 0.5) words.push("--amplitude", String(wave.amplitude));
   if (wave.key !== undefined) words.push("--key", quoted(wave.key));
   return words.join(" ");

@@ -10,18 +10,18 @@ export class History {
   waves = [];
   lost = [];
   energy = [];
-  reasons = new Map();
   /** Name to `{waves, energy}`: rings of the last seconds, of which `second` is the newest. */
   channels = new Map();
   second = 0;
-  #sums = null;
   #last = 0;
 
   /** Reads what was before the page was open, or while it was away. */
   async load(app) {
     let read;
+    let channels;
     try {
-      read = await app.link.fetch(`/api/history?channels=true&last=720`);
+      read = await app.link.fetch("/api/history?last=720");
+      channels = await app.link.fetch(`/api/history?channels=true&last=${Math.ceil(SECONDS / read.bucket_seconds)}`);
     } catch {
       return; // the page goes on with what it sees itself
     }
@@ -36,19 +36,18 @@ export class History {
     this.waves = [...read.waves, ...rest(this.waves)];
     this.energy = [...read.energy, ...rest(this.energy)];
     this.lost = [...lost, ...rest(this.lost)];
-    this.#fill(read);
+    this.#fill(channels);
     app.draw();
   }
 
   /** The rings of channels from before, each bucket as so many seconds. */
   #fill(read) {
-    const buckets = Math.ceil(SECONDS / read.bucket_seconds);
     for (const { channel, waves, amplitude } of read.channels ?? []) {
       const ring = this.#ring(channel);
-      const from = Math.max(0, waves.length - buckets);
-      for (let at = from; at < waves.length; at += 1) {
+      for (let at = 0; at < waves.length; at += 1) {
         for (let part = 0; part < read.bucket_seconds; part += 1) {
           const ago = (waves.length - at) * read.bucket_seconds - part;
+          if (ago >= SECONDS) continue;
           const place = (((this.second - ago) % SECONDS) + SECONDS) % SECONDS;
           ring.waves[place] = waves[at];
           ring.energy[place] = waves[at] * amplitude[at];

@@ -2,6 +2,7 @@
 
 import { badge, empty, html, nothing } from "./widgets.js";
 import { bytes, count, plural, span } from "./format.js";
+import { exact, written } from "./json.js";
 
 let list = null;
 let error = "";
@@ -78,6 +79,7 @@ export function draw(app) {
     ${silent.map((store) => html`<p class="card error">${store.service} (${store.store}) did not answer: ${store.error}</p>`)}
     <section class="card" aria-labelledby="h-letters"><h2 id="h-letters">${list ? plural(list.letters.length, "letter") : "Letters"}${list ? html` <small>of ${plural(list.stores.length, "service")} that ${list.stores.length === 1 ? "answers" : "answer"}</small>` : nothing}</h2>
       ${list === null ? html`<p class="quiet">Asking the services.</p>` : list.letters.length === 0 ? none() : table(app)}
+      ${list?.hidden > 0 ? html`<p class="note">${plural(list.hidden, "letter")} of channels that the token does not let you hear.</p>` : nothing}
       ${list?.more ? html`<p class="note">There are more; narrow the channel to see them.</p>` : nothing}</section>
     ${dialog(app)}`;
 }
@@ -104,7 +106,7 @@ function text(letter) {
   try {
     const decoded = new TextDecoder("utf-8", { fatal: true }).decode(raw);
     try {
-      return JSON.stringify(JSON.parse(decoded), null, 2);
+      return written(exact(decoded), 2);
     } catch {
       return decoded;
     }

@@ -1,9 +1,13 @@
 // The connection to the gateway: one WebSocket, which comes back by itself.
 
+import { exact } from "./json.js";
+
 const PAUSES = [250, 500, 1000, 2000];
 /** The gateway says something every second, so this long a silence means that it is away. */
 const SILENCE = 6000;
 const TOKEN = "aether-token";
+/** Views have no payloads, and come every second. */
+const VIEW = '{"op":"view"';
 
 /**
  * Events: `state` when the connection changes, `view` with `{view, data, missed}`, `waves` with `{id, waves, missed}`.
@@ -31,7 +35,7 @@ export class Link extends EventTarget {
     const socket = new WebSocket(new URL("/ws", location.href.replace(/^http/, "ws")));
     this.#socket = socket;
     socket.addEventListener("message", ({ data }) => {
-      if (socket === this.#socket) this.#receive(JSON.parse(data));
+      if (socket === this.#socket) this.#receive(data.startsWith(VIEW) ? JSON.parse(data) : exact(data));
     });
     socket.addEventListener("close", () => {
       if (socket === this.#socket) this.#lost();
@@ -109,11 +113,14 @@ export class Link extends EventTarget {
 
   #request(message) {
     if (this.state !== "live") return Promise.reject(new Error("the gateway is away"));
+    const [text, most] = [JSON.stringify(message), this.hello.max_message_bytes];
+    const size = new TextEncoder().encode(text).length;
+    if (size > most) return Promise.reject(new Error(`the message has ${size} bytes: at most ${most} are allowed`));
     return new Promise((resolve, reject) => {
       // A newer subscription under the same number answers for the one before.
       this.#waiting.get(message.id)?.resolve(null);
       this.#waiting.set(message.id, { resolve, reject });
-      this.#send(message);
+      this.#socket.send(text);
     });
   }
 

@@ -41,8 +41,9 @@ function verdict(view, open) {
   if (view.readiness !== "ready") return { tone: "bad", mark: "!", text: "The gateway sees nothing: it has no connection to the bus." };
   if (now >= 0.05) {
     const [worst] = view.losses.places;
-    const where = worst ? `: ${reason(worst.reason)} in ${worst.program}` : "";
-    return { tone: "bad", mark: "!", text: `Losing ${rate(now)} waves a second${where}.` };
+    const where = worst ? `, most in ${worst.program}` : "";
+    const [why] = Object.entries(view.losses.lately).sort(([, a], [, b]) => b - a);
+    return { tone: "bad", mark: "!", text: `Losing ${rate(now)} waves a second${where}${why ? `: ${reason(why[0])}` : ""}.` };
   }
   if (severe > 0) return { tone: "bad", mark: "!", text: `${plural(severe, "critical incident")} now. Nothing is being lost.` };
   if (open.length > 0) return { tone: "warn", mark: "!", text: `${plural(open.length, "incident")} now. Nothing is being lost.` };

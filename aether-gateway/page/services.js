@@ -6,6 +6,8 @@ import { count, lost, plural, rate, span } from "./format.js";
 let beats = null;
 let searched = "";
 let asked = 0;
+/** Processes whose inboxes are shown. */
+const opened = new Set();
 
 export function open(app) {
   app.link.watch("services");
@@ -42,13 +44,14 @@ export function draw(app) {
   if (app.history.second - asked > 10) heartbeats(app);
   const has = (...texts) => !searched || texts.some((text) => text.toLowerCase().includes(searched));
   const rates = new Map((ledger?.accounts.processes ?? []).map((process) => [process.process, process]));
-  const processes = view.processes.filter((process) => has(process.process, ...(process.account.inboxes ?? []).map((inbox) => inbox.name ?? inbox.vibrator ?? "")));
+  const processes = view.processes.filter((process) => has(process.process, ...(process.account.inboxes ?? []).map((inbox) => inbox.vibrator)));
   const vibrators = view.vibrators.filter((vibrator) => has(vibrator.name, ...vibrator.hears.map((heard) => heard.pattern)));
   return html`${title}
     <section class="card" aria-labelledby="h-processes"><h2 id="h-processes">Processes</h2>${processes.length === 0
       ? empty("No process has told about itself", "Processes tell their account every five seconds.", "")
       : html`<div class="scroll"><table><thead><tr><th>process</th><th>standing</th><th class="number">up</th><th class="number">offered/s</th><th class="number">lost/s</th><th class="number">lost</th><th class="number">queued</th><th class="number">floor</th><th>handlers</th><th>version</th></tr></thead>
-        <tbody>${processes.map((process) => row(process, rates))}</tbody></table></div>`}</section>
+        <tbody>${processes.map((process) => [row(app, process, rates), opened.has(process.process) ? inboxes(process) : nothing])}</tbody></table></div>`}
+      ${view.left_out > 0 ? html`<p class="note">${plural(view.left_out, "more process or vibrator", "more processes and vibrators")} would not fit; <a href="/api/accounts">all accounts</a></p>` : nothing}</section>
     <section class="card" aria-labelledby="h-vibrators"><h2 id="h-vibrators">Vibrators</h2>${vibrators.length === 0
       ? empty("Nobody hears anything", "A vibrator is listed as soon as it is tuned to a channel.", "")
       : html`<div class="scroll"><table><thead><tr><th>vibrator</th><th>hears</th><th class="number">floor</th></tr></thead>
@@ -57,11 +60,11 @@ export function draw(app) {
     <section class="card" aria-labelledby="h-beats"><h2 id="h-beats">Heartbeats</h2>${heart(beats, has)}</section>`;
 }
 
-function row(process, rates) {
+function row(app, process, rates) {
   const { failed, left, breakers_open: open, received } = process.handlers;
   const now = rates.get(process.process) ?? process;
   const loses = (now.lost_per_second ?? 0) >= 0.05;
-  return html`<tr class=${loses ? "now" : ""}><td><b>${process.process.split("@")[0]}</b> <small>${process.process.split("@")[1]}</small></td>
+  return html`<tr class=${loses ? "now" : ""}><td><button class="link" aria-expanded=${opened.has(process.process)} title="Show its inboxes" @click=${() => { if (!opened.delete(process.process)) opened.add(process.process); app.draw(); }}><b>${process.process.split("@")[0]}</b></button> <small>${process.process.split("@")[1]}</small></td>
     <td>${process.standing === "present" ? badge("present", "good") : badge(process.standing, process.standing === "silent" ? "warn" : "")}
       ${process.suspicion ? badge(process.suspicion.replaceAll("_", " "), "bad") : nothing}</td>
     <td class="number">${span(process.uptime_seconds)}</td>
@@ -72,6 +75,15 @@ function row(process, rates) {
     <td class="number">${floor(process.effective_floor)}</td>
     <td>${received === 0 && left === 0 ? html`<span class="quiet">none</span>` : `${count(received)} handled${failed > 0 ? `, ${count(failed)} failed` : ""}`} ${open > 0 ? badge(plural(open, "circuit open", "circuits open"), "bad") : nothing}</td>
     <td>${process.version}</td></tr>`;
+}
+
+/** What each vibrator of a process was offered and lost. Counts of zero are left out of an account. */
+function inboxes({ account: { inboxes: all = [], left_out: others } }) {
+  const lines = others ? [...all, { vibrator: plural(others.names, "other"), ...others }] : all;
+  if (lines.length === 0) return html`<tr class="detail"><td colspan="10" class="quiet">It has no inboxes.</td></tr>`;
+  return html`<tr class="detail"><td colspan="10"><table><thead><tr><th>vibrator</th><th class="number">inboxes</th><th class="number">offered</th><th class="number">delivered</th><th class="number">lost</th><th class="number">queued</th><th class="number">floor</th></tr></thead>
+    <tbody>${lines.map(({ vibrator, open = 0, floor: least = 0, ledger: { offered = 0, delivered = 0, queued = 0 } }) => html`<tr><td>${vibrator}</td><td class="number">${count(open)}</td>
+      <td class="number">${count(offered)}</td><td class="number">${count(delivered)}</td><td class="number">${count(offered - delivered - queued)}</td><td class="number">${count(queued)}</td><td class="number">${floor(least)}</td></tr>`)}</tbody></table></td></tr>`;
 }
 
 function vibrator(vibrator) {

@@ -19,6 +19,8 @@ let pointed = null;
 let running = false;
 let arrived = 0;
 let lastSecond = -1;
+/** The colours of texts, read once for each theme: reading them costs more than drawing. */
+let tones = {};
 
 export function open(app) {
   running = true;
@@ -158,6 +160,7 @@ function show(app, canvas) {
     if (lastSecond !== app.history.second) arrived = performance.now();
     lastSecond = app.history.second;
     painted = app.history.second;
+    if (paintedTheme !== theme) tones = Object.fromEntries(["--ramp-0", "--label", "--ink", "--accent-solid", "--on-accent"].map((name) => [name, color(name)]));
     paintedTheme = theme;
     paint(app);
     const narrow = canvas.clientWidth < 520;
@@ -173,7 +176,7 @@ function show(app, canvas) {
   // Moves evenly between two seconds, unless motion is not wanted.
   const part = isCalm() ? 0 : Math.min(1, (performance.now() - arrived) / 1000);
   const column = canvas.width / SECONDS;
-  context.fillStyle = color("--ramp-0");
+  context.fillStyle = tones["--ramp-0"];
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(picture, -part * column, 0, canvas.width, canvas.height);
   texts(context, canvas, scale);
@@ -189,11 +192,11 @@ function texts(context, canvas, scale) {
     if (row % every !== 0 && !isMarked) return;
     const y = (row + 0.5) * height;
     const width = context.measureText(name).width + 10 * scale;
-    context.fillStyle = color(isMarked ? "--accent-solid" : "--label");
+    context.fillStyle = tones[isMarked ? "--accent-solid" : "--label"];
     context.beginPath();
     context.roundRect(4 * scale, y - 8 * scale, width, 16 * scale, 4 * scale);
     context.fill();
-    context.fillStyle = isMarked ? color("--on-accent") : color("--ink");
+    context.fillStyle = tones[isMarked ? "--on-accent" : "--ink"];
     context.fillText(name, 9 * scale, y + 0.5 * scale);
   });
 }

@@ -2,18 +2,24 @@
 // emits and asks.
 
 import { badge, bar, empty, html, nothing, repeat } from "./widgets.js";
-import { asCommand, bytes, clock, count, millis, plural } from "./format.js";
+import { asCommand, bytes, clock, count, isWhole, millis, plural } from "./format.js";
+import { exact, written } from "./json.js";
 
 const SUBSCRIPTION = 1;
 /** What a person can read; the others are counted. */
 const PER_SECOND = 100;
 const KEPT = 2000;
 const SHOWN = 150;
+/** Waves are drawn together: nobody reads a table that changes with every frame. */
+const PAUSE = 150;
 const KINDS = ["event", "command", "query", "response", "broadcast"];
 
 let kept = [];
 const known = new Map();
 let missed = 0;
+/** Counts what was received: ids of waves are chosen by their sources and need not differ. */
+let arrived = 0;
+let drawing = 0;
 let paused = null;
 let chosen = null;
 let refused = "";
@@ -62,11 +68,16 @@ export function received(app, { id, waves, missed: more }) {
   if (id !== SUBSCRIPTION) return;
   missed += more;
   for (const wave of waves) {
+    arrived += 1;
+    wave.at = arrived;
     kept.push(wave);
     known.set(wave.id, wave);
   }
   if (kept.length > KEPT) for (const old of kept.splice(0, kept.length - KEPT)) known.delete(old.id);
-  app.draw();
+  drawing ||= setTimeout(() => {
+    drawing = 0;
+    app.draw();
+  }, PAUSE);
 }
 
 function forget() {
@@ -157,21 +168,25 @@ function filters(app) {
 }
 
 function preview(wave) {
-  if (wave.json !== undefined) return JSON.stringify(wave.json);
-  if (wave.text !== undefined) return wave.text;
+  if (wave.json !== undefined) return written(wave.json).slice(0, 300);
+  if (wave.text !== undefined) return wave.text.slice(0, 300);
   return wave.bytes === 0 ? "" : bytes(wave.bytes);
+}
+
+function content(wave) {
+  return wave.json === undefined ? (wave.text ?? wave.base64 ?? "") : written(wave.json, 2);
 }
 
 function table(app, list) {
   const choose = (wave) => () => {
-    chosen = chosen?.id === wave.id ? null : wave;
+    chosen = chosen?.at === wave.at ? null : wave;
     if (!paused) paused = [...kept];
     copied = "";
     app.draw();
   };
   return html`<div class="scroll"><table class="waves">
     <thead><tr><th>time</th><th>channel</th><th>kind</th><th>source</th><th class="amplitude">amplitude</th><th class="payload">payload</th></tr></thead>
-    <tbody>${repeat(list, (wave) => wave.id, (wave) => html`<tr class=${chosen?.id === wave.id ? "chosen" : ""} @click=${choose(wave)}>
+    <tbody>${repeat(list, (wave) => wave.at, (wave) => html`<tr class=${chosen?.at === wave.at ? "chosen" : ""} @click=${choose(wave)}>
       <td class="time">${clock(wave.emitted_unix_ms)}</td>
       <td><button class="link" @click=${(event) => { event.stopPropagation(); choose(wave)(); }} title="Look at this wave">${wave.channel}</button></td>
       <td><span class="kind ${wave.kind}">${wave.kind}</span></td><td>${wave.source}</td>
@@ -206,7 +221,7 @@ function inspector(app) {
     app.draw();
   };
   const again = () => {
-    const payload = wave.json !== undefined ? JSON.stringify(wave.json, null, 2) : (wave.text ?? "");
+    const payload = wave.json === undefined ? "" : written(wave.json, 2);
     sending = { channel: wave.channel, kind: wave.kind === "response" ? "event" : wave.kind, amplitude: wave.amplitude, key: wave.key ?? "", payload };
     isForm = true;
     result = null;
@@ -220,9 +235,10 @@ function inspector(app) {
   const [before, after] = [causes(wave), effects(wave)];
   return html`<aside class="card inspector" aria-label="One wave"><div class="head"><h2>${wave.channel}</h2>
       <button class="small" @click=${() => { chosen = null; app.draw(); }} aria-label="Close the wave">✕</button></div>
-    <div class="actions"><button @click=${copy(asCommand(wave), "the command")}>Copy as aether emit</button>
-      <button @click=${again}>Emit again</button>
+    <div class="actions"><button ?disabled=${!isWhole(wave)} @click=${copy(asCommand(wave), "the command")}>Copy as aether emit</button>
+      <button ?disabled=${!isWhole(wave)} @click=${again}>Emit again</button>
       <button @click=${() => { filter.source = ""; app.narrow(wave.channel); }}>Only this channel</button></div>
+    ${isWhole(wave) ? nothing : html`<p class="note">${wave.cut ? "The page has only the beginning of the payload" : "The payload is not JSON"}, so it cannot emit the wave again.</p>`}
     ${copied ? html`<p class="note" role="status">${copied}</p>` : nothing}
     <dl>${line("id", html`<code>${wave.id}</code>`)}${line("kind", wave.kind)}${line("source", wave.source)}
       ${line("emitted", clock(wave.emitted_unix_ms))}${line("seen after", millis(wave.age_ms))}${line("amplitude", wave.amplitude)}
@@ -231,7 +247,7 @@ function inspector(app) {
       ${line("type", wave.content_type)}${line("size", bytes(wave.bytes))}
       ${(wave.metadata ?? []).map(([name, value]) => line(name, value))}</dl>
     <h3>Payload</h3>${wave.bytes === 0 ? html`<p class="quiet">empty</p>`
-      : html`<pre tabindex="0"><code>${wave.json !== undefined ? JSON.stringify(wave.json, null, 2) : (wave.text ?? wave.base64 ?? "")}${wave.cut ? " …" : ""}</code></pre>`}
+      : html`<pre tabindex="0"><code>${content(wave)}${wave.cut ? " …" : ""}</code></pre>`}
     <h3>Caused by</h3>${before.length === 0 ? html`<p class="quiet">nothing: it began a request</p>` : html`<ol class="chain">${before.map(step)}</ol>`}
     <h3>Caused</h3>${after.length === 0 ? html`<p class="quiet">nothing that was seen here</p>` : html`<ul class="chain">${after.map(step)}</ul>`}
   </aside>`;
@@ -242,7 +258,7 @@ function form(app) {
     const { channel, kind, amplitude, key, payload } = sending;
     const wave = { channel, kind, amplitude: Number(amplitude) };
     if (key) wave.key = key;
-    if (payload.trim()) wave.json = JSON.parse(payload);
+    if (payload.trim()) wave.json = exact(payload);
     return wave;
   };
   const run = async (ask) => {
@@ -272,6 +288,6 @@ function form(app) {
       <button type="button" ?disabled=${!emits} @click=${() => run(true)}>Ask, and wait for the answer</button>
       ${emits ? nothing : html`<span class="quiet">This gateway emits nothing.</span>`}
       ${result ? html`<span class=${result.bad ? "error" : result.good ? "fine" : "quiet"} role="status" id="emit-result">${result.text}</span>` : nothing}</div>
-    ${result?.wave ? html`<pre tabindex="0"><code>${JSON.stringify(result.wave.json ?? result.wave.text ?? null, null, 2)}</code></pre>` : nothing}
+    ${result?.wave ? html`<pre tabindex="0"><code>${content(result.wave)}</code></pre>` : nothing}
   </form>`;
 }

@@ -70,8 +70,9 @@ impl WaveRights {
 
 /// Who may use the fields of a gateway, and who may hear and emit waves through it.
 ///
-/// Without tokens everybody may read and write all fields. With one or more, each connection needs one of them. Tokens
-/// are kept as SHA-256 only, and compared in constant time.
+/// Without tokens everybody may read and write all fields, and hear and emit waves on a loopback address. As soon as there is
+/// one, whatever it is for, every client needs one with the right to what it does. Tokens are kept as SHA-256 only, and
+/// compared in constant time.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     tokens: Vec<Token>,
@@ -124,6 +125,12 @@ pub enum AccessError {
         /// The text in it.
         pattern: String,
     },
+    /// There is no token in the file, so it would protect nothing.
+    #[error("{} has no token: write one, or set no file", path.display())]
+    NoToken {
+        /// The file.
+        path: PathBuf,
+    },
     /// A token is empty, so everybody knows it.
     #[error("a token is empty; write a secret, for example from: openssl rand -hex 32")]
     Empty,
@@ -154,7 +161,8 @@ impl Access {
     /// of channels: the waves that its holder may hear and emit through the gateway. What is left out gives no right.
     ///
     /// # Errors
-    /// [`AccessError`] if the file cannot be read, every user can read it, it is not such JSON, or a token is empty.
+    /// [`AccessError`] if the file cannot be read, every user can read it, it is not such JSON, has no token, or one that is
+    /// empty.
     pub fn load(path: &Path) -> Result<Self, AccessError> {
         let unread = |source| AccessError::Read { path: path.to_owned(), source };
         let file = File::open(path).map_err(unread)?;
@@ -181,6 +189,9 @@ impl Access {
             let rights = Rights { read: names(read), write: names(write) };
             let waves = WaveRights { hear: channels(hear)?, emit: channels(emit)? };
             access.add(&token, field, rights, waves)?;
+        }
+        if access.is_open() {
+            return Err(AccessError::NoToken { path: path.to_owned() });
         }
         Ok(access)
     }
@@ -218,15 +229,20 @@ impl Access {
         Ok(())
     }
 
-    /// Whether everybody may use the fields. A token for waves only closes no field.
+    /// Whether there is no token, so that none is needed. A token for waves closes the fields, too, and one for fields the
+    /// waves: who made a token does not expect that others need none.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.tokens.iter().all(Token::is_for_waves)
+        self.tokens.is_empty()
+    }
+
+    /// Whether any token gives a right in fields.
+    pub(crate) fn has_field_rights(&self) -> bool {
+        self.tokens.iter().any(|token| !token.rights.read.is_empty() || !token.rights.write.is_empty())
     }
 
     /// Whether any token gives a right to hear or to emit waves.
-    #[must_use]
-    pub fn has_wave_rights(&self) -> bool {
+    pub(crate) fn has_wave_rights(&self) -> bool {
         self.tokens.iter().any(|token| !token.waves.is_empty())
     }
 
@@ -257,12 +273,6 @@ impl Access {
             }
         }
         rights
-    }
-}
-
-impl Token {
-    fn is_for_waves(&self) -> bool {
-        self.rights.read.is_empty() && self.rights.write.is_empty() && !self.waves.is_empty()
     }
 }
 
@@ -315,9 +325,13 @@ mod tests {
         assert!(rights.may_write("room/7/lamp") && !rights.may_write("room/8/lamp"));
         assert_eq!(access.rights("home", "s3creT"), None);
         assert_eq!(access.rights("office", "s3cret"), None);
-        assert!(!access.is_open() && !format!("{access:?}").contains("s3cret"));
+        assert!(
+            Access::default().is_open() && !access.is_open() && !format!("{access:?}").contains("s3cret")
+        );
         assert!(!access.has_wave_rights(), "a token for fields emits nothing");
 
+        fs::write(&path, "[]").unwrap();
+        assert!(matches!(Access::load(&path), Err(AccessError::NoToken { .. })), "it would protect nothing");
         fs::write(&path, r#"[{"token": "", "read": [], "write": []}]"#).unwrap();
         assert!(matches!(Access::load(&path), Err(AccessError::Empty)));
         fs::write(&path, r#"[{"token": "x", "emit": ["orders.>"]}, {"token": "x", "hear": ["a.*"]}]"#)
@@ -328,7 +342,8 @@ mod tests {
         assert!(rights.may_emit(&channel("orders.created")) && !rights.may_emit(&channel("a.b")));
         assert!(rights.may_hear(&channel("a.b")) && !rights.may_hear(&channel("orders.created")));
         assert!(access.wave_rights("y").is_none() && access.has_wave_rights());
-        assert!(access.is_open(), "a token for waves closes no field");
+        assert!(!access.is_open(), "a token for waves closes the fields");
+        assert_eq!(access.rights("home", "x").unwrap(), Rights { read: vec![], write: vec![] });
 
         fs::write(&path, r#"[{"token": "x", "emit": ["a..b"]}]"#).unwrap();
         assert!(Access::load(&path).unwrap_err().to_string().contains("a..b"));

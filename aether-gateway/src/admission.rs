@@ -22,6 +22,16 @@ pub(crate) enum Busy {
     Source,
 }
 
+impl Busy {
+    /// The bound, as it is called in the settings.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Total => "connections_total",
+            Self::Source => "connections_per_source",
+        }
+    }
+}
+
 /// The place of one connection. Dropping it gives the place back.
 #[derive(Debug)]
 pub(crate) struct Permit {

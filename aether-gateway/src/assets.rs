@@ -1,6 +1,6 @@
 //! The files of the live pages, which are part of the program.
 //!
-//! They are packed once, at the first request, and served with a tag of their content: a browser asks whether it has changed
+//! They are packed once and served with a tag of their content: a browser asks whether it has changed
 //! and gets a short answer if not.
 
 use std::io::Write as _;
@@ -47,6 +47,7 @@ static FILES: &[File] = &files! {
     "app.js" SCRIPT;
     "link.js" SCRIPT;
     "format.js" SCRIPT;
+    "json.js" SCRIPT;
     "history.js" SCRIPT;
     "widgets.js" SCRIPT;
     "overview.js" SCRIPT;
@@ -85,6 +86,11 @@ impl Packed {
             Sha256::digest(file.body).iter().take(12).map(|byte| format!("{byte:02x}")).collect();
         Some(Self { file, gzip, tag: HeaderValue::from_str(&format!("\"{tag}\"")).ok()? })
     }
+}
+
+/// Packs the files, which takes a moment, unless that has been done.
+pub(crate) fn pack() {
+    LazyLock::force(&PACKED);
 }
 
 /// The page itself.

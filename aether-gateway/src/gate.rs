@@ -1,15 +1,17 @@
 //! Who may hear and emit waves through the gateway.
 //!
-//! With tokens for waves, only their holders may. Without such tokens, everybody may who reaches a gateway that listens on
-//! the loopback address, and nobody elsewhere. Pages of other origins may not, unless the settings name them.
+//! Where there are tokens, only their holders may. Without tokens, everybody may who reaches a gateway that listens on the
+//! loopback address, and nobody elsewhere. Pages of other origins may not, unless the settings name them.
 
 use std::sync::Arc;
 
-use axum::http::{HeaderMap, StatusCode, header};
+use aether_core::Channel;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::access::{Access, WaveRights};
-use crate::origin::{Origins, is_to_an_address};
+use crate::answer;
+use crate::origin::{Origins, is_forwarded, is_of_the_page, is_to_an_address};
 
 /// What decides.
 #[derive(Debug)]
@@ -36,9 +38,17 @@ pub(crate) enum GateError {
          AETHER_WAVES_TOKEN, or field_tokens in [service.gateway], and send it as `authorization: Bearer TOKEN`"
     )]
     Open,
-    #[error("hearing and emitting waves needs a token here: send it as `authorization: Bearer TOKEN`")]
+    #[error(
+        "through a proxy, hearing and emitting waves needs a token: set AETHER_WAVES_TOKEN, or field_tokens in \
+         [service.gateway], and send it as `authorization: Bearer TOKEN`"
+    )]
+    Proxy,
+    #[error(
+        "this gateway has tokens, so hearing and emitting waves needs one with the right to it (\"hear\", \"emit\"): send it \
+         as `authorization: Bearer TOKEN`"
+    )]
     NoToken,
-    #[error("the token is not known, or gives no right to waves")]
+    #[error("the token is not known")]
     Token,
     #[error("the token gives no right to hear waves")]
     Hear,
@@ -53,7 +63,7 @@ impl GateError {
         match self {
             Self::Origin => "origin",
             Self::Host => "host",
-            Self::Open | Self::NoToken => "no_token",
+            Self::Open | Self::Proxy | Self::NoToken => "no_token",
             Self::Token => "token",
             Self::Hear | Self::Emit(_) | Self::Off => "right",
         }
@@ -61,7 +71,7 @@ impl GateError {
 
     const fn status(&self) -> StatusCode {
         match self {
-            Self::Open | Self::NoToken | Self::Token => StatusCode::UNAUTHORIZED,
+            Self::Open | Self::Proxy | Self::NoToken | Self::Token => StatusCode::UNAUTHORIZED,
             _ => StatusCode::FORBIDDEN,
         }
     }
@@ -70,9 +80,9 @@ impl GateError {
 impl IntoResponse for GateError {
     fn into_response(self) -> Response {
         let status = self.status();
-        let mut response = (status, format!("{self}\n")).into_response();
+        let mut response = answer::problem(status, self.reason(), &self.to_string());
         if status == StatusCode::UNAUTHORIZED {
-            let scheme = header::HeaderValue::from_static("Bearer");
+            let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
@@ -86,16 +96,17 @@ impl Gate {
 
     /// Whether a token is needed.
     pub(crate) fn needs_token(&self) -> bool {
-        self.access.has_wave_rights() || !self.is_loopback
+        !self.access.is_open() || !self.is_loopback
     }
 
     pub(crate) const fn emits(&self) -> bool {
         self.emits
     }
 
-    /// Whether a page of this origin may ask at all.
+    /// Whether a page of this origin may ask at all: one that is allowed, or the gateway's own under whatever name.
     pub(crate) fn origin(&self, headers: &HeaderMap) -> Result<(), GateError> {
-        if self.origins.allow(headers) { Ok(()) } else { Err(GateError::Origin) }
+        let may = self.origins.allow(headers) || is_of_the_page(headers);
+        if may { Ok(()) } else { Err(GateError::Origin) }
     }
 
     /// The rights of a request, by its own headers.
@@ -109,15 +120,17 @@ impl Gate {
 
     /// The rights of a token, or those of everybody.
     pub(crate) fn rights(&self, headers: &HeaderMap, token: Option<&str>) -> Result<WaveRights, GateError> {
-        let mut rights = if self.access.has_wave_rights() {
+        let mut rights = if !self.access.is_open() {
             let token = token.ok_or(GateError::NoToken)?;
             self.access.wave_rights(token).ok_or(GateError::Token)?
         } else if !self.is_loopback {
             return Err(GateError::Open);
-        } else if is_to_an_address(headers) {
-            WaveRights::all()
-        } else {
+        } else if is_forwarded(headers) {
+            return Err(GateError::Proxy);
+        } else if !is_to_an_address(headers) {
             return Err(GateError::Host);
+        } else {
+            WaveRights::all()
         };
         if !self.emits {
             rights.emit.clear();
@@ -126,11 +139,7 @@ impl Gate {
     }
 
     /// Whether the holder may emit on a channel.
-    pub(crate) fn may_emit(
-        &self,
-        rights: &WaveRights,
-        channel: &aether_core::Channel,
-    ) -> Result<(), GateError> {
+    pub(crate) fn may_emit(&self, rights: &WaveRights, channel: &Channel) -> Result<(), GateError> {
         match (self.emits, rights.may_emit(channel)) {
             (false, _) => Err(GateError::Off),
             (true, false) => Err(GateError::Emit(channel.to_string())),
@@ -142,7 +151,6 @@ impl Gate {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aether_core::Channel;
 
     fn gate(access: Access, is_loopback: bool, emits: bool) -> Gate {
         Gate::new(Arc::new(access), Arc::default(), is_loopback, emits)
@@ -166,6 +174,21 @@ mod tests {
         let mut foreign = headers("127.0.0.1:8080", None);
         foreign.insert(header::ORIGIN, "https://evil.example".parse().unwrap());
         assert_eq!(gate.rights_of(&foreign), Err(GateError::Origin));
+        // A proxy on this machine is on the loopback address, and those behind it are not.
+        let mut forwarded = headers("127.0.0.1:8080", None);
+        forwarded.insert("x-forwarded-for", "192.0.2.7".parse().unwrap());
+        assert_eq!(gate.rights_of(&forwarded), Err(GateError::Proxy));
+    }
+
+    #[test]
+    fn the_own_page_under_a_name_may_ask_and_hears_with_a_token_only() {
+        let mut by_name = headers("bus.example:8080", None);
+        by_name.insert(header::ORIGIN, "http://bus.example:8080".parse().unwrap());
+        let open = gate(Access::default(), true, true);
+        assert_eq!((open.origin(&by_name), open.rights_of(&by_name)), (Ok(()), Err(GateError::Host)));
+        let closed = gate(Access::default().waves_token("s3cret").unwrap(), true, true);
+        assert_eq!(closed.rights_of(&by_name), Err(GateError::NoToken));
+        assert_eq!(closed.rights(&by_name, Some("s3cret")), Ok(WaveRights::all()));
     }
 
     #[test]
@@ -177,9 +200,11 @@ mod tests {
         assert_eq!(closed.rights_of(&headers("127.0.0.1", Some("guess"))), Err(GateError::Token));
         assert_eq!(closed.rights_of(&headers("bus.example", Some("s3cret"))), Ok(WaveRights::all()));
         assert!(open.needs_token() && closed.needs_token());
-        // A token for fields gives no right to waves, and closes nothing.
+        // A token for fields gives no right to waves, and closes them.
         let fields = gate(Access::default().token("field").unwrap(), true, true);
-        assert_eq!(fields.rights_of(&headers("127.0.0.1", None)), Ok(WaveRights::all()));
+        assert_eq!(fields.rights_of(&headers("127.0.0.1", None)), Err(GateError::NoToken));
+        let rights = fields.rights_of(&headers("127.0.0.1", Some("field"))).unwrap();
+        assert_eq!(rights, WaveRights::default());
     }
 
     #[test]

@@ -5,8 +5,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use serde::Serialize;
+
 use crate::losses::Losses;
 use crate::track::{BUCKET_SECONDS, BUCKETS, Moment};
+
+/// The buckets of what is lost lately: processes tell their accounts every five seconds.
+const LATELY: usize = 3;
 
 /// The buckets of all channels together.
 #[derive(Debug, Default)]
@@ -44,17 +49,36 @@ impl History {
         self.sums = Some(losses.by_reason.clone());
     }
 
-    /// The last buckets as JSON, the oldest first; each number is one a second.
-    pub(crate) fn to_json(&self, most: usize) -> serde_json::Value {
-        let lost: BTreeMap<_, _> = self.lost.iter().map(|(reason, all)| (*reason, last(all, most))).collect();
-        serde_json::json!({
-            "bucket_seconds": BUCKET_SECONDS,
-            "waves": last(&self.waves, most),
-            "energy": last(&self.energy, most),
-            "bytes": last(&self.bytes, most),
-            "lost": lost,
-        })
+    /// The last buckets.
+    pub(crate) fn last(&self, most: usize) -> Past {
+        Past {
+            bucket_seconds: BUCKET_SECONDS,
+            waves: last(&self.waves, most),
+            energy: last(&self.energy, most),
+            bytes: last(&self.bytes, most),
+            lost: self.lost.iter().map(|(reason, all)| (*reason, last(all, most))).collect(),
+        }
     }
+
+    /// What was lost a second in the last buckets, by reason, without reasons for which nothing was.
+    pub(crate) fn lost_lately(&self) -> BTreeMap<&'static str, f64> {
+        let mean = |all: &VecDeque<f32>| {
+            let buckets = all.len().clamp(1, LATELY);
+            all.iter().rev().take(LATELY).sum::<f32>() / buckets as f32
+        };
+        let means = self.lost.iter().map(|(reason, all)| (*reason, rounded(mean(all))));
+        means.filter(|(_, per_second)| *per_second > 0.0).collect()
+    }
+}
+
+/// Buckets, the oldest first; each number is one a second.
+#[derive(Debug, Serialize)]
+pub(crate) struct Past {
+    bucket_seconds: usize,
+    waves: Vec<f64>,
+    energy: Vec<f64>,
+    bytes: Vec<f64>,
+    lost: BTreeMap<&'static str, Vec<f64>>,
 }
 
 fn push(buckets: &mut VecDeque<f32>, value: f32) {
@@ -90,18 +114,18 @@ mod tests {
         history.add(Moment { waves: 50, bytes: 500, energy: 25.0 });
         history.end_bucket(&losses(1010));
         history.end_bucket(&losses(1010));
-        let json = history.to_json(usize::MAX);
-        assert_eq!(json["lost"]["full"], serde_json::json!([0.0, 2.0, 0.0]));
-        assert_eq!(json["waves"], serde_json::json!([0.0, 10.0, 0.0]));
-        assert_eq!(json["energy"], serde_json::json!([0.0, 5.0, 0.0]));
+        let past = history.last(usize::MAX);
+        assert_eq!(past.lost["full"], [0.0, 2.0, 0.0]);
+        assert_eq!((past.waves, past.energy), (vec![0.0, 10.0, 0.0], vec![0.0, 5.0, 0.0]));
+        assert_eq!(history.lost_lately(), BTreeMap::from([("full", 0.67)]));
 
         for _ in 0..BUCKETS {
             history.end_bucket(&losses(1010));
         }
-        let json = history.to_json(usize::MAX);
-        assert_eq!(json["waves"].as_array().unwrap().len(), BUCKETS);
-        assert_eq!(json["lost"]["full"].as_array().unwrap().len(), BUCKETS);
-        assert_eq!(history.to_json(3)["bytes"], serde_json::json!([0.0, 0.0, 0.0]));
+        let past = history.last(usize::MAX);
+        assert_eq!((past.waves.len(), past.lost["full"].len()), (BUCKETS, BUCKETS));
+        assert_eq!(history.last(3).bytes, [0.0; 3]);
+        assert!(history.lost_lately().is_empty(), "nothing is lost any more");
     }
 
     #[test]
@@ -109,6 +133,6 @@ mod tests {
         let mut history = History::default();
         history.end_bucket(&losses(0));
         history.end_bucket(&losses(5));
-        assert_eq!(history.to_json(9)["lost"]["full"], serde_json::json!([0.0, 1.0]));
+        assert_eq!(history.last(9).lost["full"], [0.0, 1.0]);
     }
 }

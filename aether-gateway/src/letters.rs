@@ -1,7 +1,7 @@
 //! Dead letters over HTTP: lists, shows, replays and drops those of all services that answer for them.
 //!
-//! It asks the same questions as `aether letters`. A letter has the payload of a wave, so reading needs the right to hear, and
-//! changing the right to emit on the channel of the letter's store.
+//! It asks the same questions as `aether letters`. A letter has the payload of a wave, so reading needs the right to hear its
+//! channel, and changing the right to emit on the channel of the letter's store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,14 +14,15 @@ use aether_core::presence::Roster;
 use aether_core::{AskError, Channel, Emitter, Kind, Pattern, Wave};
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
-use serde_json::json;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use crate::access::WaveRights;
+use crate::answer;
 use crate::gate::{Gate, GateError};
 use crate::taps::Taps;
 
@@ -31,6 +32,8 @@ const PATIENCE_FOR_ALL: Duration = Duration::from_secs(10);
 /// The maximum number of services that are asked, and of letters that are listed.
 const MOST_STORES: usize = 64;
 const MOST_LETTERS: usize = 1000;
+/// The size beyond which no name of a vibrator is added to those of one store, in bytes.
+const MOST_NAMES: usize = 256;
 
 /// What answers about letters.
 #[derive(Debug)]
@@ -50,6 +53,8 @@ struct List {
     letters: Vec<Listed>,
     /// Whether there are more.
     more: bool,
+    /// Letters of channels that the client may not hear.
+    hidden: usize,
 }
 
 /// A service that keeps letters.
@@ -83,7 +88,7 @@ impl Letters {
                     continue;
                 }
                 let names = stores.entry(store).or_default();
-                if !names.split('+').any(|other| other == name) {
+                if names.len() < MOST_NAMES && !names.split('+').any(|other| other == name) {
                     *names = if names.is_empty() { name.to_owned() } else { format!("{names}+{name}") };
                 }
             }
@@ -105,10 +110,10 @@ impl Letters {
         Ok(answer.json().ok())
     }
 
-    async fn list(&self, filter: &LetterFilter) -> List {
+    async fn list(&self, filter: &LetterFilter, rights: &WaveRights) -> List {
         let _turn = self.turn.lock().await;
         let end = Instant::now() + PATIENCE_FOR_ALL;
-        let mut list = List { stores: Vec::new(), letters: Vec::new(), more: false };
+        let mut list = List { stores: Vec::new(), letters: Vec::new(), more: false, hidden: 0 };
         for (store, service) in self.stores() {
             let mut after = 0;
             let error = loop {
@@ -127,8 +132,11 @@ impl Letters {
                     Err(error) => break Some(error_chain(&error)),
                 };
                 let last = letters.last().and_then(|letter| letter.id.parse::<LetterId>().ok());
-                let listed = |letter| Listed { service: service.clone(), letter };
-                list.letters.extend(letters.into_iter().map(listed));
+                let all = letters.len();
+                let shown = letters.into_iter().filter(|letter| may_hear(rights, letter));
+                let before = list.letters.len();
+                list.letters.extend(shown.map(|letter| Listed { service: service.clone(), letter }));
+                list.hidden += all - (list.letters.len() - before);
                 match last.filter(|_| more) {
                     Some(last) if last.number > after => after = last.number,
                     _ => break None,
@@ -139,20 +147,17 @@ impl Letters {
         list
     }
 
-    /// Whether a request may read letters, or change one of this store.
-    fn allows(&self, headers: &HeaderMap, change: Option<u64>) -> Result<(), GateError> {
-        let allowed = self.gate.rights_of(headers).and_then(|rights| match change {
-            None if rights.hear.is_empty() => Err(GateError::Hear),
-            None => Ok(()),
-            Some(store) => match Channel::new(channel_of(store)) {
-                Ok(channel) => self.gate.may_emit(&rights, &channel),
-                Err(_) => Err(GateError::Hear),
-            },
+    /// The rights of a request that may read letters, or change one of this store.
+    fn rights(&self, headers: &HeaderMap, change: Option<u64>) -> Result<WaveRights, GateError> {
+        let rights = self.gate.rights_of(headers).and_then(|rights| {
+            let allowed = match change.map(|store| Channel::new(channel_of(store))) {
+                Some(Ok(channel)) => self.gate.may_emit(&rights, &channel),
+                None if !rights.hear.is_empty() => Ok(()),
+                _ => Err(GateError::Hear),
+            };
+            allowed.map(|()| rights)
         });
-        if let Err(error) = &allowed {
-            self.taps.refuse(error);
-        }
-        allowed
+        rights.inspect_err(|error| self.taps.refuse(error))
     }
 
     /// Asks about one letter. A service that is not there any more has taken its letters with it.
@@ -160,18 +165,28 @@ impl Letters {
         let Ok(id) = id.parse::<LetterId>() else {
             return problem(StatusCode::BAD_REQUEST, "ids of letters look like 1f9a3c5b7d2e4f60-17");
         };
-        if let Err(error) = self.allows(headers, (op != Op::Show).then_some(id.store)) {
-            return error.into_response();
-        }
+        let rights = match self.rights(headers, (op != Op::Show).then_some(id.store)) {
+            Ok(rights) => rights,
+            Err(error) => return error.into_response(),
+        };
         match self.ask(id.store, &op.query(id), PATIENCE).await {
             Ok(Some(LetterAnswer::Gone { hint, .. })) => problem(StatusCode::NOT_FOUND, &hint),
             Ok(Some(LetterAnswer::NotSent { hint, .. })) => problem(StatusCode::CONFLICT, &hint),
-            Ok(Some(answer)) => answered(StatusCode::OK, &answer),
+            Ok(Some(LetterAnswer::Letter(letter))) if !may_hear(&rights, &letter) => {
+                self.taps.refuse(&GateError::Hear);
+                GateError::Hear.into_response()
+            }
+            Ok(Some(answer)) => answer::json(StatusCode::OK, &answer),
             Ok(None) => problem(StatusCode::BAD_GATEWAY, "the answer of the service cannot be read"),
             Err(AskError::NoResonator { .. }) => problem(StatusCode::NOT_FOUND, "no running service has it"),
             Err(error) => problem(StatusCode::GATEWAY_TIMEOUT, &error_chain(&error)),
         }
     }
+}
+
+/// The channel comes from the service that answered: a name that is none is heard by nobody.
+fn may_hear(rights: &WaveRights, letter: &LetterRecord) -> bool {
+    Channel::new(&letter.channel).is_ok_and(|channel| rights.may_hear(&channel))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,9 +220,10 @@ async fn list(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Response {
-    if let Err(error) = letters.allows(&headers, None) {
-        return error.into_response();
-    }
+    let rights = match letters.rights(&headers, None) {
+        Ok(rights) => rights,
+        Err(error) => return error.into_response(),
+    };
     let mut filter = LetterFilter::default();
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         if name != "channel" {
@@ -218,7 +234,7 @@ async fn list(
         }
         filter.channel = Some(value.into_owned());
     }
-    answered(StatusCode::OK, &letters.list(&filter).await)
+    answer::json(StatusCode::OK, &letters.list(&filter, &rights).await)
 }
 
 async fn show(State(letters): State<Arc<Letters>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
@@ -234,18 +250,5 @@ async fn remove(State(letters): State<Arc<Letters>>, Path(id): Path<String>, hea
 }
 
 fn problem(code: StatusCode, text: &str) -> Response {
-    answered(code, &json!({ "reason": "letter", "text": text }))
-}
-
-fn answered(code: StatusCode, body: &impl Serialize) -> Response {
-    match serde_json::to_string(body) {
-        Ok(body) => {
-            let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")];
-            (code, headers, body).into_response()
-        }
-        Err(error) => {
-            tracing::error!(%error, "an answer could not be written");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
+    answer::problem(code, "letter", text)
 }

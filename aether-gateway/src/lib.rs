@@ -6,7 +6,8 @@
 //! `/healthz`). These show names and numbers and have no authentication, so by default it listens on the loopback address.
 //!
 //! Waves themselves pass through it, too: `/waves` and `/ws` send those that match a pattern, `POST /waves/{channel}` and
-//! `/ws` emit and ask. On the loopback address everybody may; elsewhere only the holder of a [token](Access) that says so.
+//! `/ws` emit and ask. Without tokens everybody on the loopback address may; otherwise only the holder of a [token](Access)
+//! that says so.
 //! On request it serves [fields](FieldOptions) over WebSocket (`/field/{name}/ws`), which clients with the right token may
 //! write.
 //!
@@ -36,9 +37,11 @@
 
 mod access;
 mod admission;
+mod answer;
 mod args;
 mod assets;
 mod bucket;
+mod emitters;
 mod field;
 mod gate;
 mod gateway;

@@ -18,13 +18,15 @@ pub(crate) struct Losses {
     pub(crate) per_second: f64,
     /// Without reasons for which nothing was lost.
     pub(crate) by_reason: BTreeMap<&'static str, u64>,
+    /// What was lost a second in the last 15 seconds.
+    pub(crate) lately: BTreeMap<&'static str, f64>,
     /// The most severe first: by what is lost a second, then by all that was lost.
-    places: Vec<Place>,
+    pub(crate) places: Vec<Place>,
 }
 
 /// The losses of one program for one reason.
 #[derive(Debug, Serialize)]
-struct Place {
+pub(crate) struct Place {
     program: String,
     /// `inbox` or `outbox`.
     queue: &'static str,

@@ -16,6 +16,7 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::emitters::Emitters;
 use crate::rate::Rate;
 use crate::track::{Moment, Track};
 
@@ -24,9 +25,6 @@ pub use aether_metrics::OTHER;
 
 /// The silence after which another channel may take over a line.
 const SILENT: Duration = Duration::from_secs(60);
-
-/// The maximum number of names of emitters that are kept for a channel.
-const MAX_EMITTERS: usize = 8;
 
 /// Upper bounds of the age histogram in seconds: from delivery inside the process to waves that waited during an
 /// outage.
@@ -68,8 +66,8 @@ struct Entry {
     last_amplitude: Amplitude,
     last_seen: Instant,
     track: Track,
-    /// Who emitted waves that are no answers, and how many.
-    emitters: Vec<(String, u64)>,
+    /// Who emitted waves that are no answers.
+    emitters: Emitters,
 }
 
 /// The last second of a channel.
@@ -86,7 +84,7 @@ pub(crate) struct Emitted {
     pub(crate) waves: u64,
     pub(crate) per_second: f64,
     pub(crate) energy: f64,
-    pub(crate) emitters: Vec<(String, u64)>,
+    pub(crate) emitters: Emitters,
     pub(crate) last_seen: Duration,
 }
 
@@ -192,22 +190,24 @@ impl Observed {
         let mut all = Moment::default();
         let mut seconds = Vec::new();
         for (channel, entry) in table.channels.iter_mut() {
-            let moment = entry.track.end_second(ends_bucket);
+            let moment = entry.end_second(ends_bucket);
             all += moment;
             if moment.waves > 0 {
                 seconds.push(Second { channel: channel.clone(), moment });
             }
         }
         if let Some(other) = &mut table.other {
-            all += other.track.end_second(ends_bucket);
+            all += other.end_second(ends_bucket);
         }
         (seconds, all)
     }
 
-    /// The history of each channel that has one, of at most this many buckets.
-    pub(crate) fn tracks<T>(&self, read: impl Fn(&str, &Track) -> T) -> Vec<T> {
+    /// The history of the channels that had waves last, of at most this many.
+    pub(crate) fn tracks<T>(&self, most: usize, read: impl Fn(&str, &Track) -> T) -> Vec<T> {
         let table = self.table.lock();
-        table.channels.iter().map(|(channel, entry)| read(channel.as_str(), &entry.track)).collect()
+        // The table is ordered by the last wave, the newest first.
+        let channels = table.channels.iter().take(most);
+        channels.map(|(channel, entry)| read(channel.as_str(), &entry.track)).collect()
     }
 
     /// The busiest channels with their emitters, the busiest first.
@@ -271,9 +271,7 @@ impl Table {
             entry.kinds[at].payload_bytes += payload_bytes;
         }
     }
-}
 
-impl Table {
     /// Whether there is a line for one more channel. Frees the line of a silent channel if necessary.
     fn has_line(&mut self, now: Instant, max_channels: usize) -> bool {
         if self.channels.len() < max_channels {
@@ -302,21 +300,21 @@ impl Entry {
             last_amplitude: wave.amplitude(),
             last_seen: now,
             track: Track::default(),
-            emitters: Vec::new(),
+            emitters: Emitters::default(),
         }
     }
 
     /// Remembers who emits on the channel. An answer travels on the channel of its question, so it tells nothing.
     fn note_emitter(&mut self, wave: &Wave) {
         if wave.kind() != Kind::Response {
-            let name = wave.source().name();
-            if let Some((_, waves)) = self.emitters.iter_mut().find(|(known, _)| known == name) {
-                *waves += 1;
-            } else if self.emitters.len() < MAX_EMITTERS {
-                self.emitters.push((name.to_owned(), 1));
-            }
+            self.emitters.note(wave.source().name());
         }
         self.last_source = wave.source().clone();
+    }
+
+    fn end_second(&mut self, ends_bucket: bool) -> Moment {
+        self.emitters.end_second();
+        self.track.end_second(ends_bucket)
     }
 
     fn line(&self, channel: &str, now: Instant) -> ObservedChannel {

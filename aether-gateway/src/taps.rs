@@ -147,8 +147,7 @@ impl OpenTap {
         max_bytes: usize,
         wake: Arc<Notify>,
     ) -> Self {
-        let rate =
-            per_second.map(|waves| TokenBucket::new(waves.max(1), f64::from(waves.max(1)), Instant::now()));
+        let rate = per_second.map(|waves| TokenBucket::new(waves, f64::from(waves), Instant::now()));
         let state = State { waves: VecDeque::new(), bytes: 0, missed: 0, rate };
         let missed = Arc::clone(&taps.missed);
         let tap = Arc::new(Tap { filter, rights, max_bytes, wake, missed, state: Mutex::new(state) });
@@ -158,6 +157,8 @@ impl OpenTap {
     }
 
     /// The waves that wait, the oldest first, and how many were missed before them.
+    ///
+    /// If others still wait, it notifies again.
     pub(crate) fn take(&self, most: usize) -> (Vec<Arc<Seen>>, u64) {
         self.tap.take(most)
     }
@@ -177,19 +178,19 @@ impl Tap {
         if let Some(rate) = &mut state.rate
             && rate.take(now).is_err()
         {
-            self.miss(&mut state, 1);
-        } else {
-            state.bytes += seen.wave.weight();
-            state.waves.push_back(Arc::clone(seen));
-            let mut given_up = 0;
-            while state.waves.len() > MOST_WAVES || (state.bytes > self.max_bytes && state.waves.len() > 1) {
-                if let Some(oldest) = state.waves.pop_front() {
-                    state.bytes -= oldest.wave.weight();
-                    given_up += 1;
-                }
-            }
-            self.miss(&mut state, given_up);
+            // The client is told with the next wave: a message for each wave that it does not want would be a flood itself.
+            return self.miss(&mut state, 1);
         }
+        state.bytes += seen.wave.weight();
+        state.waves.push_back(Arc::clone(seen));
+        let mut given_up = 0;
+        while state.waves.len() > MOST_WAVES || (state.bytes > self.max_bytes && state.waves.len() > 1) {
+            if let Some(oldest) = state.waves.pop_front() {
+                state.bytes -= oldest.wave.weight();
+                given_up += 1;
+            }
+        }
+        self.miss(&mut state, given_up);
         drop(state);
         self.wake.notify_one();
     }
@@ -204,6 +205,9 @@ impl Tap {
         let waves = state.waves.len().min(most);
         let taken: Vec<_> = state.waves.drain(..waves).collect();
         state.bytes -= taken.iter().map(|seen| seen.wave.weight()).sum::<usize>();
+        if !state.waves.is_empty() {
+            self.wake.notify_one();
+        }
         (taken, std::mem::take(&mut state.missed))
     }
 }
@@ -217,6 +221,7 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::FutureExt as _;
 
     fn open(taps: &Arc<Taps>, query: &str, per_second: Option<u32>, max_bytes: usize) -> OpenTap {
         let filter = FilterDraft::of_query(query).unwrap().filter().unwrap();
@@ -260,6 +265,25 @@ mod tests {
         }
         let (waves, missed) = slow.take(99);
         assert_eq!((waves.len(), missed), (2, 8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_woken_until_nothing_waits_and_not_by_what_it_misses() {
+        let taps = Arc::new(Taps::default());
+        let wake = Arc::new(Notify::new());
+        let filter = FilterDraft::default().filter().unwrap();
+        let tap = OpenTap::open(&taps, filter, WaveRights::all(), Some(3), 1 << 20, Arc::clone(&wake));
+        let is_woken = || wake.notified().now_or_never().is_some();
+        for _ in 0..5 {
+            taps.offer(&wave("a"));
+        }
+        assert!(is_woken() && !is_woken());
+        assert_eq!(tap.take(2).0.len(), 2);
+        assert!(is_woken(), "one still waits");
+        assert_eq!((tap.take(2).0.len(), is_woken()), (1, false));
+        taps.offer(&wave("a"));
+        assert!(!is_woken(), "it was missed");
+        assert_eq!(tap.take(2).1, 1);
     }
 
     #[tokio::test]

@@ -1,7 +1,8 @@
 //! The recent past of one channel: the last second, a smoothed rate, and an hour in buckets.
 //!
 //! [`Observed`](crate::Observed) has one for each channel. Pure: the caller says when a second and a bucket end. A bucket
-//! takes five bytes, so the hour of a channel takes 3.6 KB.
+//! takes five bytes, so the hour of a channel takes 3.6 KB: the number of waves and their mean amplitude are kept apart,
+//! and room is made for a few minutes at a time.
 
 use std::collections::VecDeque;
 use std::ops::AddAssign;
@@ -12,6 +13,8 @@ use aether_core::Amplitude;
 pub(crate) const BUCKET_SECONDS: usize = 5;
 /// The number of buckets: an hour.
 pub(crate) const BUCKETS: usize = 720;
+/// How many buckets there is room for beyond those in use.
+const ROOM: usize = 60;
 /// The weight of the last second in the smoothed rate.
 const NEWEST: f64 = 0.3;
 
@@ -32,21 +35,31 @@ impl AddAssign for Moment {
     }
 }
 
-/// The waves of one bucket, and their mean amplitude in 255ths.
-#[derive(Debug, Clone, Copy, Default)]
-struct Bucket {
-    waves: f32,
-    amplitude: u8,
-}
-
 /// What one channel carried lately.
 #[derive(Debug, Default)]
 pub(crate) struct Track {
     second: Moment,
     bucket: Moment,
-    smooth: f64,
-    smooth_energy: f64,
-    buckets: VecDeque<Bucket>,
+    rate: Smooth,
+    energy: Smooth,
+    /// The waves of each bucket.
+    waves: VecDeque<f32>,
+    /// Their mean amplitude in 255ths.
+    amplitudes: VecDeque<u8>,
+}
+
+/// A rate that follows the last three seconds or so.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Smooth(f64);
+
+impl Smooth {
+    pub(crate) fn end_second(&mut self, of_second: f64) {
+        self.0 += NEWEST * (of_second - self.0);
+    }
+
+    pub(crate) fn per_second(self) -> f64 {
+        self.0
+    }
 }
 
 impl Track {
@@ -58,39 +71,43 @@ impl Track {
     pub(crate) fn end_second(&mut self, ends_bucket: bool) -> Moment {
         let second = std::mem::take(&mut self.second);
         self.bucket += second;
-        self.smooth += NEWEST * (second.waves as f64 - self.smooth);
-        self.smooth_energy += NEWEST * (second.energy - self.smooth_energy);
+        self.rate.end_second(second.waves as f64);
+        self.energy.end_second(second.energy);
         if ends_bucket {
             let bucket = std::mem::take(&mut self.bucket);
-            if self.buckets.len() == BUCKETS {
-                self.buckets.pop_front();
-            }
             let mean = if bucket.waves == 0 { 0.0 } else { bucket.energy / bucket.waves as f64 };
-            self.buckets.push_back(Bucket {
-                waves: bucket.waves as f32,
-                amplitude: (mean.clamp(0.0, 1.0) * 255.0).round() as u8,
-            });
+            push(&mut self.waves, bucket.waves as f32);
+            push(&mut self.amplitudes, (mean.clamp(0.0, 1.0) * 255.0).round() as u8);
         }
         second
     }
 
     /// Waves a second, over the last three seconds or so.
     pub(crate) fn per_second(&self) -> f64 {
-        self.smooth
+        self.rate.per_second()
     }
 
     /// The sum of amplitudes a second, over the last three seconds or so.
     pub(crate) fn energy(&self) -> f64 {
-        self.smooth_energy
+        self.energy.per_second()
     }
 
     /// The last buckets, the oldest first: waves a second and mean amplitude of each.
     pub(crate) fn last(&self, most: usize) -> impl Iterator<Item = (f32, f32)> + '_ {
-        let from = self.buckets.len().saturating_sub(most);
-        let per_second =
-            |bucket: &Bucket| (bucket.waves / BUCKET_SECONDS as f32, f32::from(bucket.amplitude) / 255.0);
-        self.buckets.iter().skip(from).map(per_second)
+        let from = self.waves.len().saturating_sub(most);
+        let buckets = self.waves.iter().zip(&self.amplitudes).skip(from);
+        buckets.map(|(waves, amplitude)| (waves / BUCKET_SECONDS as f32, f32::from(*amplitude) / 255.0))
     }
+}
+
+fn push<T>(buckets: &mut VecDeque<T>, value: T) {
+    if buckets.len() == BUCKETS {
+        buckets.pop_front();
+    } else if buckets.len() == buckets.capacity() {
+        // Doubling would leave a third of it empty.
+        buckets.reserve_exact(ROOM.min(BUCKETS - buckets.len()));
+    }
+    buckets.push_back(value);
 }
 
 #[cfg(test)]
@@ -115,6 +132,8 @@ mod tests {
         assert!((waves - 3.0).abs() < 1e-3, "{waves}");
         assert!(kept.iter().all(|(_, amplitude)| (amplitude - normal.as_f32()).abs() < 0.01));
         assert_eq!(track.last(2).count(), 2);
+        let bytes = track.waves.capacity() * size_of::<f32>() + track.amplitudes.capacity();
+        assert!(bytes <= 5 * BUCKETS, "{bytes}");
         assert!(track.per_second() > 0.3 && track.per_second() < 2.0);
     }
 }

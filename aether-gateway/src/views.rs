@@ -19,15 +19,17 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
-use crate::history::{History, rounded};
+use crate::history::{History, Past, rounded};
 use crate::losses::Losses;
 use crate::observed::Second;
 use crate::status::{AccountsPart, StatusSource};
-use crate::track::{BUCKET_SECONDS, BUCKETS, Moment};
+use crate::track::{BUCKET_SECONDS, BUCKETS, Moment, Track};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Views that change slowly are written every so many seconds.
 const SLOW: u64 = 2;
+/// The maximum number of channels in a history: those that had waves last.
+const MOST_CHANNELS: usize = 1000;
 
 /// One view.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,7 +176,10 @@ impl Views {
         for view in View::ALL {
             let shown = &self.shown[view as usize];
             if shown.watchers.load(Ordering::Relaxed) == 0 {
-                *shown.written.lock() = None;
+                // Kept for the rest of the second, so a client that comes and goes does not have it written each time.
+                if ends_second {
+                    *shown.written.lock() = None;
+                }
                 continue;
             }
             let is_due = ends_second && number.is_multiple_of(view.every());
@@ -207,30 +212,40 @@ impl Views {
     }
 
     fn overview(&self) -> overview::Overview {
+        let lately = self.history.lock().lost_lately();
         let last = self.last.lock();
-        overview::Overview::of(&self.source, last.number, &last.channels, last.all)
+        overview::Overview::of(&self.source, last.number, &last.channels, last.all, lately)
     }
 
-    /// The last buckets of everything, and of each channel if `of_channels`; at most an hour.
-    pub(crate) fn history_json(&self, buckets: usize, of_channels: bool) -> String {
+    /// The last buckets of everything, at most an hour, and of each channel if `of_channels`.
+    ///
+    /// # Errors
+    /// Never for the types that are written.
+    pub(crate) fn history(&self, buckets: usize, of_channels: bool) -> Result<String, serde_json::Error> {
         #[derive(Serialize)]
         struct Channel {
             channel: String,
             waves: Vec<f64>,
             amplitude: Vec<f64>,
         }
-        let most = buckets.min(BUCKETS);
-        let mut history = self.history.lock().to_json(most);
-        history["end_unix_ms"] = unix_ms().into();
-        if of_channels {
-            let channels = self.source.observed().tracks(|channel, track| Channel {
-                channel: channel.to_owned(),
-                waves: track.last(most).map(|(waves, _)| rounded(waves)).collect(),
-                amplitude: track.last(most).map(|(_, amplitude)| rounded(amplitude)).collect(),
-            });
-            history["channels"] = serde_json::json!(channels);
+        #[derive(Serialize)]
+        struct Written {
+            end_unix_ms: u64,
+            #[serde(flatten)]
+            past: Past,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            channels: Option<Vec<Channel>>,
         }
-        history.to_string()
+        let most = buckets.min(BUCKETS);
+        let past = self.history.lock().last(most);
+        let channel = |channel: &str, track: &Track| Channel {
+            channel: channel.to_owned(),
+            waves: track.last(most).map(|(waves, _)| rounded(waves)).collect(),
+            amplitude: track.last(most).map(|(_, amplitude)| rounded(amplitude)).collect(),
+        };
+        let observed = self.source.observed();
+        let channels = of_channels.then(|| observed.tracks(MOST_CHANNELS, channel));
+        serde_json::to_string(&Written { end_unix_ms: unix_ms(), past, channels })
     }
 }
 

@@ -21,12 +21,8 @@ use axum::routing::{get, post};
 
 pub(crate) use shared::Shared;
 
-/// The largest body of a request: 1 MiB, or what the medium takes.
-const MAX_BODY: usize = 1 << 20;
-
-/// The routes. `max_payload` is that of the medium, in bytes.
-pub(crate) fn routes(shared: Arc<Shared>, max_payload: usize) -> Router {
-    let body = DefaultBodyLimit::max(max_payload.min(MAX_BODY));
+pub(crate) fn routes(shared: Arc<Shared>) -> Router {
+    let body = DefaultBodyLimit::max(shared.max_body);
     Router::new()
         .route("/waves", get(stream::stream))
         .route("/waves/{channel}", post(emitting::post).layer(body))

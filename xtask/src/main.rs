@@ -99,7 +99,8 @@ fn run(command: Command) -> Result<()> {
             println!("promtool: {}", promtool::find_or_install(&workspace)?);
             println!("sync engine: {}", sync_engine::find_or_install(&workspace));
             println!("browser: {}", browser::find_or_install());
-            println!("node: {}", node::find_or_install(&workspace));
+            let node = node::find_or_install(&workspace)?;
+            println!("node: {}\npackages of node ({}): {}", node.program, node::MODULES_ENV, node.modules);
             Ok(())
         }
         Command::Modules => modules::draw(&workspace),

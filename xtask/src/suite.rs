@@ -34,14 +34,15 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
         let promtool = promtool::find_or_install(workspace)?;
         println!("promtool: {promtool}");
         let (sync_engine, browser) = (sync_engine::find_or_install(workspace), browser::find_or_install());
-        let node = node::find_or_install(workspace);
-        println!("sync engine: {sync_engine}\nbrowser: {browser}\nnode: {node}");
+        let node = node::find_or_install(workspace)?;
+        println!("sync engine: {sync_engine}\nbrowser: {browser}\nnode: {}", node.program);
         Ok((server.path, promtool.path, sync_engine, browser, node))
     })?;
     let cargo = |args: &str| {
         let mut command = workspace.cargo(args.split_whitespace());
         command.env(nats_server::ENV, &server).env(promtool::ENV, &promtool);
-        command.env(sync_engine::ENV, &sync_engine).env(browser::ENV, &browser).env(node::ENV, &node);
+        command.env(sync_engine::ENV, &sync_engine).env(browser::ENV, &browser);
+        command.env(node::ENV, &node.program).env(node::MODULES_ENV, &node.modules);
         command
     };
 
@@ -101,6 +102,15 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
         }
     }
     print!("{}", steps.table());
+    for (what, is_none) in [
+        ("comparisons with the sync engine", sync_engine == "none"),
+        ("tests in a browser", browser == "none"),
+        ("tests of the pages", browser == "none" || node.program == "none"),
+    ] {
+        if is_none {
+            println!("skipped: {what}");
+        }
+    }
     Ok(())
 }
 

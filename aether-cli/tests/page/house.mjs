@@ -2,18 +2,23 @@
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
+import { createRequire } from "node:module";
 import { createServer } from "node:net";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
-import { chromium } from "playwright-core";
 
 /** For what takes milliseconds on an idle machine and may take seconds on a busy one. */
 export const PATIENCE = 60_000;
 
-function needed(name) {
+export function needed(name) {
   const value = process.env[name];
   if (!value) throw new Error(`set ${name}; cargo nextest run -p aether-cli --test page does`);
   return value;
 }
+
+/** From the folder where the packages are installed, which is not beside the tests. */
+export const packages = createRequire(join(needed("AETHER_NODE_MODULES"), "of-the-tests.cjs"));
+const { chromium } = packages("playwright-core");
 
 export async function freePort() {
   const server = createServer().listen(0, "127.0.0.1");

@@ -15,17 +15,21 @@ use tokio::process::Command;
 /// A Node; `cargo xtask tools` finds one. `none` skips what needs it.
 const NODE: &str = "AETHER_NODE";
 const CHROMIUM: &str = "AETHER_CHROMIUM";
+/// The folder with the packages of `package.json`; `cargo xtask tools` installs them.
+const MODULES: &str = "AETHER_NODE_MODULES";
 const PATIENCE: Duration = Duration::from_secs(60);
+/// For one test in the browser, in milliseconds. The longest of them takes pictures of a minute of traffic.
+const TEST_TIMEOUT: u32 = 240_000;
 
-fn program(name: &str) -> Option<String> {
-    let program = std::env::var(name).unwrap_or_else(|_| {
-        panic!("set {name} to the program that `cargo xtask tools` prints, or to `none` to skip this")
+fn path(name: &str) -> Option<String> {
+    let path = std::env::var(name).unwrap_or_else(|_| {
+        panic!("set {name} to the path that `cargo xtask tools` prints, or to `none` to skip this")
     });
-    if program == "none" {
+    if path == "none" {
         eprintln!("skipped: {name} is none");
         return None;
     }
-    Some(program)
+    Some(path)
 }
 
 /// A service that has failed at two commands and keeps them.
@@ -57,23 +61,20 @@ async fn till(url: &str) -> (Aether, tokio::task::JoinHandle<()>, CancellationTo
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_pages_work_in_a_real_browser() {
-    let (Some(node), Some(chromium)) = (program(NODE), program(CHROMIUM)) else { return };
+    let (Some(node), Some(chromium)) = (path(NODE), path(CHROMIUM)) else { return };
+    let Some(modules) = path(MODULES) else { return };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page");
-    assert!(
-        folder.join("node_modules").is_dir(),
-        "run `cargo xtask tools`, or `npm ci` in {}",
-        folder.display()
-    );
     let server = NatsServer::start().await.unwrap();
     let (aether, running, shutdown) = till(&server.url()).await;
     let mut command = Command::new(node);
     command.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]).current_dir(&folder);
+    command.arg(format!("--test-timeout={TEST_TIMEOUT}"));
     if let Ok(name) = std::env::var("AETHER_PAGE_TEST") {
         command.arg(format!("--test-name-pattern={name}"));
     }
     command.arg("pages.test.mjs").stdin(Stdio::null()).kill_on_drop(true);
     command.env("AETHER_PROGRAM", env!("CARGO_BIN_EXE_aether")).env(CHROMIUM, chromium);
-    command.env("AETHER_LETTERS_MEDIUM", server.url());
+    command.env("AETHER_LETTERS_MEDIUM", server.url()).env(MODULES, modules);
     for name in ["AETHER_MEDIUM", "AETHER_PREFIX", "AETHER_LOG", "AETHER_WAVES_TOKEN", "NODE_OPTIONS"] {
         command.env_remove(name);
     }

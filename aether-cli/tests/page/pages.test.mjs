@@ -2,11 +2,10 @@
 
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { after, afterEach, beforeEach, test } from "node:test";
-import { House, PATIENCE, closeBrowser, openPage } from "./house.mjs";
+import { House, PATIENCE, closeBrowser, needed, openPage, packages } from "./house.mjs";
 
-const AXE = createRequire(import.meta.url).resolve("axe-core/axe.min.js");
+const AXE = packages.resolve("axe-core/axe.min.js");
 /** Where pictures are written, if they are wanted. */
 const PICTURES = process.env.AETHER_PICTURES;
 const PAGES = ["overview", "spectrum", "waves", "map", "services", "ledger", "letters"];
@@ -63,6 +62,10 @@ test("every page shows the order system, with keys alone, and without errors", a
     await page.keyboard.press(String(at + 1));
     await SHOWN[name](page);
     assert.equal(await page.locator("h1").count(), 1, name);
+    if (name === "services") {
+      await page.getByRole("button", { name: "beta" }).first().click();
+      await page.locator("tr.detail td", { hasText: /^beta/ }).first().waitFor();
+    }
   }
   assert.deepEqual(errors, []);
   await close();
@@ -112,6 +115,19 @@ test("names from the network are shown as text and never run", async () => {
   await page.getByRole("button", { name: `a.${hostile}`, exact: true }).waitFor();
   for (const name of PAGES) await goTo(page, name);
   assert.equal(await page.locator("main img, main script").count(), 0);
+
+  await goTo(page, "waves");
+  await page.getByLabel("Channel", { exact: true }).first().fill("payload.>");
+  await page.keyboard.press("Enter");
+  await page.getByText("No wave matches").waitFor();
+  const post = (channel, body) => fetch(`${gateway.url}/waves/${channel}`, { method: "POST", body });
+  await post("payload.deep", "[".repeat(4000) + "]".repeat(4000));
+  await post("payload.digits", '{"n": 12345678901234567890}');
+  await page.getByRole("button", { name: "payload.deep" }).waitFor();
+  await page.getByRole("button", { name: "payload.digits" }).first().click();
+  await page.getByLabel("One wave").getByText('"n": 12345678901234567890').waitFor();
+  await page.getByRole("button", { name: "payload.deep" }).first().click();
+  await page.getByLabel("One wave").getByText("payload.deep").first().waitFor();
   assert.equal(await page.locator("b", { hasText: /^evil$/ }).count(), 0);
   assert.deepEqual(errors, []);
   await close();
@@ -168,8 +184,8 @@ test("an empty bus says how to emit the first wave", async () => {
   await close();
 });
 
-test("a dead letter is inspected, replayed and dropped", { skip: !process.env.AETHER_LETTERS_MEDIUM }, async () => {
-  const gateway = await house.gateway(process.env.AETHER_LETTERS_MEDIUM);
+test("a dead letter is inspected, replayed and dropped", async () => {
+  const gateway = await house.gateway(needed("AETHER_LETTERS_MEDIUM"));
   const { page, errors, close } = await openPage(`${gateway.url}/#letters`);
   await live(page);
   // Services announce themselves within about a second.

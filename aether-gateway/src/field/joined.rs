@@ -89,6 +89,11 @@ pub(crate) async fn join(
     if let Some(token) = std::env::var(TOKEN).ok().filter(|token| !token.is_empty() && !fields.is_empty()) {
         access = access.token(&token)?;
     }
+    if !fields.is_empty() && !access.is_open() && !access.has_field_rights() {
+        tracing::warn!(
+            "no token gives a right in the fields, so nobody can use them; set {TOKEN}, or \"read\" and \"write\""
+        );
+    }
     let mut bounds = SecurityLimits::default();
     for limit in limits {
         bounds.set(limit.as_str())?;

@@ -43,8 +43,8 @@ impl FieldOptions {
         self
     }
 
-    /// Sets who may use the fields, and who may hear and emit waves through the gateway. Default: everybody who can connect
-    /// may use the fields; waves are for those on the loopback address.
+    /// Sets who may use the fields, and who may hear and emit waves through the gateway. Default: no tokens, so everybody who
+    /// can connect may use the fields, and waves are for those on a loopback address.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
@@ -56,8 +56,8 @@ impl FieldOptions {
         !self.fields.is_empty() && self.access.is_open()
     }
 
-    /// Lets pages of this origin use the fields and the waves, such as `https://shop.example`; `*` stands for all. Pages of the gateway's
-    /// own address and programs that are no browsers always may.
+    /// Lets pages of this origin use the fields and the waves, such as `https://shop.example`; `*` stands for all. Pages of
+    /// the gateway's own address and programs that are no browsers always may.
     #[must_use]
     pub fn origin(mut self, origin: &str) -> Self {
         self.origins.push(origin.to_owned());

@@ -34,6 +34,8 @@ pub(crate) enum FilterError {
     Kind(String),
     #[error("a minimum amplitude of {0} is not allowed: use 0 to 1")]
     Amplitude(f32),
+    #[error("a rate of 0 waves a second is not allowed: leave per_second out to get all")]
+    Rate,
     #[error("{name} takes a number, not {value:?}")]
     Number { name: &'static str, value: String },
     #[error("there is no parameter {0:?}; use pattern, kind, source, min_amplitude and per_second")]
@@ -67,6 +69,9 @@ impl FilterDraft {
         let min_amplitude = self.min_amplitude.unwrap_or_default();
         if !(0.0..=1.0).contains(&min_amplitude) {
             return Err(FilterError::Amplitude(min_amplitude));
+        }
+        if self.per_second == Some(0) {
+            return Err(FilterError::Rate);
         }
         let source = self.source.clone().filter(|source| !source.is_empty());
         Ok(Filter { pattern, kinds, source, min_amplitude })
@@ -115,6 +120,7 @@ mod tests {
         assert!(error("pattern=a..b").contains("orders.>"));
         assert!(error("kind=wave").contains("broadcast"));
         assert!(error("min_amplitude=2").contains("0 to 1") && error("min_amplitude=x").contains("number"));
+        assert!(error("per_second=0").contains("leave per_second out"));
         assert!(error("patern=a").contains("use pattern"));
     }
 }

@@ -87,8 +87,8 @@ pub(crate) fn json(wave: &Wave, most: usize) -> String {
     serde_json::to_string(&record).unwrap_or_default()
 }
 
-/// An answer with its whole payload.
-pub(crate) fn answer(wave: &Wave) -> String {
+/// A wave with its whole payload.
+pub(crate) fn whole(wave: &Wave) -> String {
     json(wave, usize::MAX)
 }
 

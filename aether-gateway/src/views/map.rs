@@ -11,10 +11,13 @@ use serde::Serialize;
 use crate::observed::Emitted;
 use crate::status::{StatusSource, WholeProcess};
 
-/// Bounds of the map, so that it can be drawn and is written in milliseconds.
-const MOST_CHANNELS: usize = 200;
-const MOST_SERVICES: usize = 200;
-const MOST_PATTERNS: usize = 64;
+/// Bounds of the map, so that a browser lays it out in a moment and it is written in milliseconds.
+const MOST_CHANNELS: usize = 100;
+const MOST_SERVICES: usize = 100;
+/// Of those who emit, and of those who hear.
+const MOST_LINKS: usize = 200;
+/// Each pattern is compared with each channel.
+const MOST_PATTERNS: usize = 10_000;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Map {
@@ -24,7 +27,7 @@ pub(crate) struct Map {
     hears: Vec<Hears>,
     /// As in the map of `/api/status`: `null` without physics, or before the first report.
     causes: Option<serde_json::Value>,
-    /// Services and channels beyond the bounds.
+    /// Services, channels, links and patterns beyond the bounds.
     left_out: usize,
 }
 
@@ -66,6 +69,8 @@ impl Map {
     pub(crate) fn of(source: &StatusSource) -> Self {
         let busiest = source.observed().busiest(usize::MAX);
         let heard = source.roster().heard_by_name();
+        let is_listed: BTreeSet<String> = heard.keys().cloned().collect();
+        let heard = Heard::of(heard);
         let mut services = Nodes::default();
         for process in source.whole_processes() {
             services.add(&process);
@@ -74,20 +79,26 @@ impl Map {
         let (mut emits, mut hears) = (Vec::new(), Vec::new());
         for channel in channels {
             emits_on(channel, &mut emits);
-            hears_it(channel, &heard, &mut hears);
+            heard.hears(channel, &mut hears);
         }
         let shown: BTreeSet<&String> = emits
             .iter()
             .map(|emits| &emits.service)
             .chain(hears.iter().map(|hears| &hears.service))
             .collect();
-        let left_out = busiest.len() - channels.len() + shown.len().saturating_sub(MOST_SERVICES);
+        let mut left_out =
+            busiest.len() - channels.len() + shown.len().saturating_sub(MOST_SERVICES) + heard.left_out;
         let shown: BTreeSet<String> = shown.into_iter().take(MOST_SERVICES).cloned().collect();
         emits.retain(|emits| shown.contains(&emits.service));
         hears.retain(|hears| shown.contains(&hears.service));
+        left_out += emits.len().saturating_sub(MOST_LINKS) + hears.len().saturating_sub(MOST_LINKS);
+        emits.sort_by(|a, b| b.waves_per_second.total_cmp(&a.waves_per_second));
+        hears.sort_by(|a, b| b.waves_per_second.total_cmp(&a.waves_per_second));
+        emits.truncate(MOST_LINKS);
+        hears.truncate(MOST_LINKS);
         let report = source.insight().and_then(|insight| insight.report());
         Self {
-            services: shown.iter().map(|name| services.take(name, heard.contains_key(name))).collect(),
+            services: shown.iter().map(|name| services.take(name, is_listed.contains(name))).collect(),
             channels: channels.iter().map(ChannelNode::of).collect(),
             emits,
             hears,
@@ -109,26 +120,44 @@ impl ChannelNode {
     }
 }
 
-/// The rate of a channel belongs to its emitters in the proportion of their waves.
 fn emits_on(channel: &Emitted, emits: &mut Vec<Emits>) {
-    let all: u64 = channel.emitters.iter().map(|(_, waves)| waves).sum();
-    emits.extend(channel.emitters.iter().map(|(service, waves)| Emits {
-        service: service.clone(),
+    emits.extend(channel.emitters.iter().map(|emitter| Emits {
+        service: emitter.name.to_string(),
         channel: channel.channel.to_string(),
-        waves: *waves,
-        waves_per_second: channel.per_second * *waves as f64 / all.max(1) as f64,
+        waves: emitter.waves,
+        waves_per_second: emitter.per_second(),
     }));
 }
 
-fn hears_it(channel: &Emitted, heard: &BTreeMap<String, Vec<Pattern>>, hears: &mut Vec<Hears>) {
-    let services = heard.iter().filter(|(_, patterns)| {
-        patterns.iter().take(MOST_PATTERNS).any(|pattern| pattern.matches(&channel.channel))
-    });
-    hears.extend(services.take(MOST_SERVICES).map(|(service, _)| Hears {
-        service: service.clone(),
-        channel: channel.channel.to_string(),
-        waves_per_second: channel.per_second,
-    }));
+/// Which services hear which pattern, at most [`MOST_PATTERNS`] of all.
+struct Heard {
+    patterns: Vec<(String, Pattern)>,
+    /// The number of patterns beyond the bound.
+    left_out: usize,
+}
+
+impl Heard {
+    fn of(heard: BTreeMap<String, Vec<Pattern>>) -> Self {
+        let all: usize = heard.values().map(Vec::len).sum();
+        let each = |(service, patterns): (String, Vec<Pattern>)| {
+            patterns.into_iter().map(move |pattern| (service.clone(), pattern))
+        };
+        let patterns: Vec<_> = heard.into_iter().flat_map(each).take(MOST_PATTERNS).collect();
+        let left_out = all - patterns.len();
+        Self { patterns, left_out }
+    }
+
+    /// Adds the services that hear a channel. Those of one service follow each other.
+    fn hears(&self, channel: &Emitted, hears: &mut Vec<Hears>) {
+        let matching = self.patterns.iter().filter(|(_, pattern)| pattern.matches(&channel.channel));
+        let mut services: Vec<&String> = matching.map(|(service, _)| service).collect();
+        services.dedup();
+        hears.extend(services.into_iter().take(MOST_SERVICES).map(|service| Hears {
+            service: service.clone(),
+            channel: channel.channel.to_string(),
+            waves_per_second: channel.per_second,
+        }));
+    }
 }
 
 /// What the inboxes of each name did, in all processes.

@@ -1,5 +1,7 @@
 //! The overview: what flows, what is lost and why, incidents, who is there.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::unix_ms;
@@ -51,10 +53,18 @@ struct Flow {
 }
 
 impl Overview {
-    pub(crate) fn of(source: &StatusSource, second: u64, channels: &[Second], all: Moment) -> Self {
+    pub(crate) fn of(
+        source: &StatusSource,
+        second: u64,
+        channels: &[Second],
+        all: Moment,
+        lost_lately: BTreeMap<&'static str, f64>,
+    ) -> Self {
         let observed = source.observed();
         let programs = AccountsPart::programs(source.accounts());
         let physics = source.insight().map(|insight| PhysicsPart::of(&insight));
+        let mut losses = Losses::of(&programs);
+        losses.lately = lost_lately;
         let mut busiest: Vec<&Second> = channels.iter().collect();
         busiest.sort_by_key(|second| std::cmp::Reverse(second.moment.waves));
         let line = |second: &&Second| {
@@ -79,7 +89,7 @@ impl Overview {
                 second_energy: rounded(all.energy as f32),
                 channels: busiest.iter().take(MOST_CHANNELS).map(line).collect(),
             },
-            losses: Losses::of(&programs),
+            losses,
             incidents: physics.as_ref().map(PhysicsPart::incident_lines).unwrap_or_default(),
             findings: physics.as_ref().map(PhysicsPart::finding_lines).unwrap_or_default(),
             programs,

@@ -6,13 +6,17 @@ use serde::Serialize;
 
 use crate::status::{StatusSource, WholeProcess, floor_as_number};
 
-/// The maximum number of patterns of a vibrator that are listed.
+/// The maximum number of patterns of a vibrator that are listed, of vibrators, and of processes.
 const MOST_PATTERNS: usize = 64;
+const MOST_VIBRATORS: usize = 1000;
+const MOST_PROCESSES: usize = 500;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Services {
     vibrators: Vec<VibratorLine>,
     processes: Vec<WholeProcess>,
+    /// Vibrators and processes beyond the bounds; `/api/accounts` has all processes.
+    left_out: usize,
 }
 
 #[derive(Debug, Serialize)]
@@ -34,8 +38,15 @@ struct HeardLine {
 
 impl Services {
     pub(crate) fn of(source: &StatusSource) -> Self {
-        let vibrators = source.roster().vibrators().iter().map(VibratorLine::of).collect();
-        Self { vibrators, processes: source.whole_processes() }
+        let (vibrators, mut processes) = (source.roster().vibrators(), source.whole_processes());
+        let left_out =
+            vibrators.len().saturating_sub(MOST_VIBRATORS) + processes.len().saturating_sub(MOST_PROCESSES);
+        processes.truncate(MOST_PROCESSES);
+        Self {
+            vibrators: vibrators.iter().take(MOST_VIBRATORS).map(VibratorLine::of).collect(),
+            processes,
+            left_out,
+        }
     }
 }
 

@@ -17,6 +17,7 @@ use serde_json::json;
 use super::cloud_events;
 use super::draft::Draft;
 use super::shared::Shared;
+use crate::answer;
 use crate::taps::Taps;
 use crate::taps::record;
 
@@ -42,14 +43,20 @@ pub(super) async fn post(
         Ok(body) => body,
         Err(rejection) => {
             shared.taps.refuse_for("body");
-            return rejection.into_response();
+            let text = match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => {
+                    format!("the body is too large: at most {} bytes are allowed", shared.max_body)
+                }
+                _ => rejection.body_text(),
+            };
+            return answer::problem(rejection.status(), "body", &text);
         }
     };
     let (wave, patience) = match read(&channel, query.as_deref().unwrap_or_default(), &headers, body) {
         Ok(read) => read,
         Err(text) => {
             shared.taps.refuse_for("wave");
-            return refused(StatusCode::BAD_REQUEST, "wave", &text);
+            return answer::problem(StatusCode::BAD_REQUEST, "wave", &text);
         }
     };
     if let Err(error) = shared.gate.may_emit(&rights, wave.channel()) {
@@ -59,16 +66,16 @@ pub(super) async fn post(
     if wave.kind() == Kind::Query {
         Taps::one(&shared.taps.asked);
         return match shared.emitter.ask_within(wave, patience).await {
-            Ok(answer) => json_response(StatusCode::OK, record::answer(&answer)),
-            Err(error) => refused(code_of(&error), "ask", &error_chain(&error)),
+            Ok(answered) => answer::json_text(StatusCode::OK, record::whole(&answered)),
+            Err(error) => answer::problem(code_of(&error), "ask", &error_chain(&error)),
         };
     }
-    Taps::one(&shared.taps.emitted);
     match shared.emitter.emit(wave).await {
         Ok(receipt) => {
+            Taps::one(&shared.taps.emitted);
             let id = shared.emitter.id_of(&receipt).to_string();
             let reply = json!({ "wave": id, "receivers": receipt.receivers });
-            json_response(StatusCode::ACCEPTED, reply.to_string())
+            answer::json(StatusCode::ACCEPTED, &reply)
         }
         Err(error) => {
             let code = match &error {
@@ -76,7 +83,7 @@ pub(super) async fn post(
                 EmitError::Reserved { .. } | EmitError::TooFar { .. } => StatusCode::BAD_REQUEST,
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             };
-            refused(code, "emit", &error_chain(&error))
+            answer::problem(code, "emit", &error_chain(&error))
         }
     }
 }
@@ -123,17 +130,4 @@ fn code_of(error: &AskError) -> StatusCode {
         }
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }
-}
-
-fn refused(code: StatusCode, reason: &str, text: &str) -> Response {
-    json_response(code, json!({ "reason": reason, "text": text }).to_string())
-}
-
-fn json_response(code: StatusCode, body: String) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, "application/json"),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (code, headers, body).into_response()
 }

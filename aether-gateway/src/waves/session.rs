@@ -53,6 +53,7 @@ impl Session {
             "version": env!("CARGO_PKG_VERSION"),
             "needs_token": shared.gate.needs_token(),
             "emits": shared.gate.emits(),
+            "max_message_bytes": shared.limits.max_message_bytes,
             "refused": rights.as_ref().err().map(ToString::to_string),
         });
         Self {
@@ -128,7 +129,6 @@ impl Session {
             Op::Unsubscribe => self.subscriptions.retain(|(known, _)| *known != id),
             Op::Emit => {
                 let wave = self.wave(wave)?;
-                Taps::one(&self.shared.taps.emitted);
                 return self.emit(id, wave);
             }
             Op::Ask => {
@@ -160,12 +160,19 @@ impl Session {
     fn emit(&mut self, id: u64, wave: Wave) -> Result<(), Refusal> {
         let emitter = self.shared.emitter.clone();
         match emitter.try_emit(wave) {
-            Ok(receipt) => self.replies.push_back(emitted(&emitter, id, &receipt, false)),
+            Ok(receipt) => {
+                Taps::one(&self.shared.taps.emitted);
+                self.replies.push_back(emitted(&emitter, id, &receipt, false));
+            }
             Err(EmitError::Full { wave }) => {
                 self.replies.push_back(json!({ "op": "waiting", "id": id }).to_string());
+                let taps = Arc::clone(&self.shared.taps);
                 self.running.push(Box::pin(async move {
                     match emitter.emit(wave).await {
-                        Ok(receipt) => emitted(&emitter, id, &receipt, true),
+                        Ok(receipt) => {
+                            Taps::one(&taps.emitted);
+                            emitted(&emitter, id, &receipt, true)
+                        }
                         Err(failed) => error(id, "emit", &error_chain(&failed)),
                     }
                 }));
@@ -235,7 +242,7 @@ fn emitted(emitter: &Emitter, id: u64, receipt: &aether_core::Receipt, waited: b
 async fn ask(emitter: Emitter, id: u64, question: Wave, patience: Duration) -> String {
     match emitter.ask_within(question, patience).await {
         Ok(answer) => {
-            let wave = record::json(&answer, record::MAX_SHOWN);
+            let wave = record::whole(&answer);
             format!(r#"{{"op":"answer","id":{id},"wave":{wave}}}"#)
         }
         Err(failed) => error(id, "ask", &error_chain(&failed)),

@@ -17,6 +17,9 @@ use crate::views::Views;
 const STREAMS: usize = 64;
 const STREAMS_OF_SOURCE: usize = 16;
 
+/// The largest body of a request: 1 MiB, or what the medium takes if that is less.
+const MAX_BODY: usize = 1 << 20;
+
 /// What the connections share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -24,6 +27,8 @@ pub(crate) struct Shared {
     pub(super) views: Arc<Views>,
     pub(super) taps: Arc<Taps>,
     pub(super) emitter: Emitter,
+    /// The largest body of a request, in bytes.
+    pub(super) max_body: usize,
     pub(super) limits: SecurityLimits,
     pub(super) sockets: Arc<Admission>,
     pub(super) streams: Arc<Admission>,
@@ -44,7 +49,8 @@ impl Shared {
         let streams = Admission::new(STREAMS, STREAMS_OF_SOURCE);
         let taps = Arc::clone(source.taps());
         let connections = TaskTracker::new();
-        Arc::new(Self { gate, views, taps, emitter, limits, sockets, streams, connections, stop })
+        let max_body = source.aether().promises().max_payload.min(MAX_BODY);
+        Arc::new(Self { gate, views, taps, emitter, max_body, limits, sockets, streams, connections, stop })
     }
 
     /// Waits until the connections have ended, which they do when it is stopped.

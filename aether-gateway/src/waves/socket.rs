@@ -67,8 +67,7 @@ async fn serve(
     let _permit = match permit {
         Ok(permit) => permit,
         Err(busy) => {
-            let of_source = busy == Busy::Source;
-            shared.taps.refuse_for(if of_source { "connections_per_source" } else { "connections_total" });
+            shared.taps.refuse_for(busy.as_str());
             return farewell(&mut sink, BUSY, "too many connections").await;
         }
     };
@@ -122,15 +121,13 @@ async fn run(
             () = shared.stop.cancelled() => return End::Stopped,
             received = stream.next(), if session.running.len() < RUNNING => {
                 heard = Instant::now();
+                // Read more slowly, so nothing is lost. Also pings, which cost an answer each.
+                while let Err(wait) = bucket.take(Instant::now()) {
+                    tokio::time::sleep(wait).await;
+                }
                 match received {
                     None | Some(Ok(Message::Close(_)) | Err(_)) => return End::Gone,
-                    Some(Ok(Message::Text(text))) => {
-                        // Read more slowly, so nothing is lost.
-                        while let Err(wait) = bucket.take(Instant::now()) {
-                            tokio::time::sleep(wait).await;
-                        }
-                        receive(&mut session, &text, limits.max_message_bytes);
-                    }
+                    Some(Ok(Message::Text(text))) => receive(&mut session, &text, limits.max_message_bytes),
                     Some(Ok(Message::Binary(_))) => {
                         session.refuse_message("json", "messages are texts".to_owned());
                     }
@@ -138,6 +135,8 @@ async fn run(
                 }
             }
             Some(reply) = session.running.next(), if !session.running.is_empty() => {
+                // While too many ran, it was not read, so it was not silent.
+                heard = Instant::now();
                 session.replies.push_back(reply);
             }
             () = wake.notified() => {}

@@ -19,9 +19,9 @@ use tokio::time::timeout;
 
 use super::shared::Shared;
 use crate::admission::Permit;
+use crate::answer;
 use crate::gate::GateError;
-use crate::taps::FilterDraft;
-use crate::taps::OpenTap;
+use crate::taps::{FilterDraft, OpenTap};
 
 /// The maximum number of waves that are written at once.
 const BATCH: usize = 128;
@@ -51,13 +51,16 @@ pub(super) async fn stream(
         Ok(filter) => filter,
         Err(error) => {
             shared.taps.refuse_for("filter");
-            return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response();
+            return answer::problem(StatusCode::BAD_REQUEST, "filter", &error.to_string());
         }
     };
-    let Ok(permit) = shared.streams.enter(client.source()) else {
-        shared.taps.refuse_for("connections_total");
-        let text = "too many clients read /waves; close one, or use /ws\n";
-        return (StatusCode::SERVICE_UNAVAILABLE, text).into_response();
+    let permit = match shared.streams.enter(client.source()) {
+        Ok(permit) => permit,
+        Err(busy) => {
+            shared.taps.refuse_for(busy.as_str());
+            let text = "too many clients read /waves; close one, or use /ws";
+            return answer::problem(StatusCode::SERVICE_UNAVAILABLE, busy.as_str(), text);
+        }
     };
     let wake = Arc::new(Notify::new());
     let max_bytes = shared.limits.max_queue_bytes;

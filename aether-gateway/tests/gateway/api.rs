@@ -16,10 +16,10 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::support::{self, Running};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The code of the answer and its body.
-async fn request(running: &Running, head: &str, body: &str) -> (u16, String) {
+pub(crate) async fn request(running: &Running, head: &str, body: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let (address, length) = (running.address, body.len());
     let text = format!("{head}\r\ncontent-length: {length}\r\nhost: {address}\r\n\r\n{body}");
@@ -31,18 +31,18 @@ async fn request(running: &Running, head: &str, body: &str) -> (u16, String) {
     (head[9..12].parse().unwrap(), body.to_owned())
 }
 
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-async fn socket(running: &Running) -> Socket {
+pub(crate) async fn socket(running: &Running) -> Socket {
     connect_async(format!("ws://{}/ws", running.address)).await.unwrap().0
 }
 
-async fn say(socket: &mut Socket, message: Value) {
+pub(crate) async fn say(socket: &mut Socket, message: Value) {
     socket.send(Message::Text(message.to_string().into())).await.unwrap();
 }
 
 /// The next message of this kind.
-async fn heard(socket: &mut Socket, op: &str) -> Value {
+pub(crate) async fn heard(socket: &mut Socket, op: &str) -> Value {
     let next = async {
         loop {
             if let Message::Text(text) = socket.next().await.expect("the connection is open").unwrap() {
@@ -297,6 +297,7 @@ async fn waves_need_a_token_where_there_is_one_and_pages_of_others_never_connect
         ("DELETE /api/dead/1f-1 HTTP/1.1", 401),
         ("DELETE /api/dead/1f-1 HTTP/1.1\r\nauthorization: Bearer s3cret", 404),
         ("GET /api/overview HTTP/1.1", 200),
+        ("GET /waves HTTP/1.1\r\nauthorization: Bearer s3cret\r\norigin: https://evil.example", 403),
     ] {
         assert_eq!(request(&running, head, "").await.0, code, "{head}");
     }

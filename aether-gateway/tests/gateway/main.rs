@@ -3,6 +3,7 @@
 
 mod accounts;
 mod api;
+mod clients;
 mod hostile;
 mod http;
 mod metrics;
