@@ -69,7 +69,9 @@ async fn the_description_is_valid_and_every_route_of_it_is_there() {
     let paths = document["paths"].as_object().unwrap();
     for (path, item) in paths {
         let path = path.replace("{path}", "app.js").replace("{channel}", "a.b").replace("{name}", "none");
-        let path = path.replace("{id}", "1f-1");
+        // An answer to `/waves` goes on, unless its filter is refused.
+        let path =
+            if path == "/waves" { "/waves?kind=none".to_owned() } else { path.replace("{id}", "1f-1") };
         for method in ["get", "post", "delete"] {
             let head = format!("{} {path} HTTP/1.1", method.to_uppercase());
             let (code, body) = request(&running, &format!("{head}\r\nconnection: close"), "").await;
@@ -78,9 +80,6 @@ async fn the_description_is_valid_and_every_route_of_it_is_there() {
             assert_eq!(code == 405, !is_described, "{method} {path}: {code} {body}");
             if is_described && code != 400 && code != 426 {
                 assert!(item[method]["responses"].get(code.to_string()).is_some(), "{method} {path}: {code}");
-            }
-            if path == "/waves" {
-                break; // an answer to it goes on
             }
         }
     }
