@@ -46,7 +46,7 @@ export function back(app) {
 export function narrowed(app) {
   filter.pattern = app.filter;
   forget();
-  if (app.page === "waves") subscribe(app);
+  if (app.page === "waves") subscribe(app, forget);
 }
 
 export function key(app, event) {
@@ -87,11 +87,13 @@ function forget() {
   paused = null;
 }
 
-async function subscribe(app) {
+/** Subscribes anew. Waves of the filter before arrive until the gateway has answered, so `done` can forget them. */
+async function subscribe(app, done = () => {}) {
   const { pattern, kinds, source, min_amplitude } = filter;
   try {
     await app.link.subscribe(SUBSCRIPTION, { pattern: pattern || null, kinds: [...kinds], source: source || null, min_amplitude, per_second: PER_SECOND });
     refused = "";
+    done();
   } catch (error) {
     if (app.link.state === "live") refused = error.message;
   }
@@ -151,12 +153,12 @@ function filters(app) {
   const change = (name) => (event) => {
     filter[name] = name === "min_amplitude" ? Number(event.target.value) : event.target.value.trim();
     forget();
-    subscribe(app);
+    subscribe(app, forget);
   };
   const toggle = (kind) => () => {
     if (!filter.kinds.delete(kind)) filter.kinds.add(kind);
     forget();
-    subscribe(app);
+    subscribe(app, forget);
   };
   return html`<form class="filters" role="search" @submit=${(event) => event.preventDefault()}>
     <label>Channel <input data-find name="pattern" placeholder="orders.>" spellcheck="false" autocapitalize="off" .value=${filter.pattern} @change=${change("pattern")} title="key /"></label>
