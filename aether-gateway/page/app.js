@@ -59,11 +59,12 @@ function current() {
 }
 
 function draw() {
+  // What stands there until the scripts are loaded.
+  if (!drawn) [top, main].forEach((element) => element.replaceChildren());
+  drawn = true;
   render(frame(), top);
   const [, title, page] = current();
   document.title = `${title} · Aether`;
-  if (!drawn) main.replaceChildren();
-  drawn = true;
   render(html`${banner()}<div class="page" id="page">${content(page)}</div>`, main);
   page.after?.(app);
 }
