@@ -120,7 +120,7 @@ function detail(letter) {
     ${letter.key ? html`<dt>key</dt><dd>${letter.key}</dd>` : nothing}${letter.cause ? html`<dt>cause</dt><dd><code>${letter.cause}</code></dd>` : nothing}
     ${(letter.metadata ?? []).map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>
     <pre tabindex="0"><code>${text(letter)}</code></pre>
-    ${(letter.failed ?? []).length > 0 ? html`<ul class="chain">${letter.failed.map((attempt) => html`<li>attempt ${attempt.attempt}, ${span(attempt.age_ms / 1000)} ago: ${attempt.error}</li>`)}</ul>` : nothing}`;
+    ${(letter.failed ?? []).length > 0 ? html`<ul class="chain">${letter.failed.map((attempt) => html`<li>attempt ${attempt.attempt + 1}, ${span(attempt.age_ms / 1000)} ago: ${attempt.error}</li>`)}</ul>` : nothing}`;
 }
 
 export function after() {
