@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { mkdir } from "node:fs/promises";
-import { after, afterEach, beforeEach, test } from "node:test";
+import { after, afterEach, beforeEach, test as run } from "node:test";
 import { House, PATIENCE, closeBrowser, needed, openPage, packages } from "./house.mjs";
 
 const AXE = packages.resolve("axe-core/axe.min.js");
@@ -10,6 +10,9 @@ const AXE = packages.resolve("axe-core/axe.min.js");
 const PICTURES = process.env.AETHER_PICTURES;
 const PAGES = ["overview", "spectrum", "waves", "map", "services", "ledger", "letters"];
 const AWAY = [/WebSocket connection to/, /ERR_CONNECTION/];
+
+/** The longest takes pictures of a minute of traffic. */
+const test = (name, body) => run(name, { timeout: 4 * PATIENCE }, body);
 
 let house;
 beforeEach(() => (house = new House()));
@@ -267,7 +270,7 @@ for (const [look, options] of [
   });
 }
 
-test("an overload shows what is lost first", { timeout: 2 * PATIENCE }, async () => {
+test("an overload shows what is lost first", async () => {
   const up = house.aether("up", "--overload", "--listen", "127.0.0.1:0");
   const [, url] = await up.says(/^gateway: (http:\S+)/);
   const { page, errors, close } = await openPage(url);
