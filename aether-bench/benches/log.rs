@@ -169,10 +169,15 @@ fn main() {
     for (name, rate) in names.into_iter().zip([disk, synced, stored, redb, fjall]) {
         println!("| {name} | {rate:.0} | {:.2} |", rate / disk);
     }
+    let reached = |is_reached| if is_reached { "reached" } else { "missed" };
+    let share = synced >= 20_000.0 || synced >= 0.8 * disk;
+    println!("\nGoal: 20,000 Synced emits a second, or 0.8 of the disk: {}", reached(share));
     println!("\n| {WAVES} records | opened in | replayed a second | bytes |\n|---|---|---|---|");
-    replay_log(fresh().path());
+    let (opened, replayed) = replay_log(fresh().path());
     replay_redb(fresh().path());
     replay_fjall(fresh().path());
+    println!("\nGoal: 1,000,000 waves replayed a second: {}", reached(WAVES as f64 / replayed >= 1e6));
+    println!("Goal: opened within a second: {}", reached(opened < 1.0));
 }
 
 fn row(name: &str, opened: f64, replayed: f64, folder: &Path) {
@@ -188,7 +193,8 @@ fn size(path: &Path) -> u64 {
     }
 }
 
-fn replay_log(folder: &Path) {
+/// Returns the seconds of opening and of replaying.
+fn replay_log(folder: &Path) -> (f64, f64) {
     let runtime = runtime();
     let open = || Log::builder(folder).channels("orders.>", Durability::Stored).unwrap().open().unwrap();
     let log = open();
@@ -217,7 +223,9 @@ fn replay_log(folder: &Path) {
         (opened, start.elapsed().as_secs_f64())
     };
     let (opened, replayed): (Vec<_>, Vec<_>) = (0..5).map(|_| measure()).unzip();
-    row("aether-log, waves", median(opened), median(replayed), folder);
+    let (opened, replayed) = (median(opened), median(replayed));
+    row("aether-log, waves", opened, replayed, folder);
+    (opened, replayed)
 }
 
 fn fill(store: &mut impl Grouped) {

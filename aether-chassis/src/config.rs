@@ -43,6 +43,7 @@
 mod account;
 mod address;
 mod args;
+mod durable;
 mod environment;
 mod file;
 mod list;
@@ -60,6 +61,9 @@ mod watch;
 pub use account::{AccountInterval, AccountSettings};
 pub use address::{CollectorAddress, ListenAddress};
 pub use args::{ConfigArgs, Loader};
+pub use durable::{
+    AcknowledgedLevel, AgeOf, CleanUpInterval, CommitWindow, DurablePattern, DurableSettings, SegmentSize,
+};
 pub use list::List;
 pub use login::{CertificateFiles, LoginFile};
 pub use mistake::{ConfigError, Mistake, Origin, Problem};
@@ -81,6 +85,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use aether_core::vibrator::EmissionRate;
 use aether_core::{Aether, AetherBuilder, ConnectError, InboxControl, InboxOptions};
+use aether_log::Log;
 use parking_lot::Mutex;
 use tokio::sync::watch as channel;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -214,9 +219,13 @@ impl Configuration {
     /// of the files from now on, until `shutdown` is cancelled. [Telemetry](crate::telemetry) starts if it has an address;
     /// the client name is that of the service there.
     ///
+    /// With durable channels in `[durable]`, the log of the program is opened in a folder of that name, and waves of those
+    /// channels are stored before they are carried. [`Log::of`](aether_log::Log::of) returns it, and
+    /// [`ResonateDurable`](aether_log::ResonateDurable) listens.
+    ///
     /// # Errors
-    /// [`ConnectError`] at once if the address is not valid or the server refuses the connection; after the wait if the
-    /// server did not answer.
+    /// [`ConnectError`] at once if the address is not valid, the server refuses the connection, or the log cannot be opened;
+    /// after the wait if the server did not answer.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing stays connected. The files may be followed.
@@ -234,10 +243,27 @@ impl Configuration {
         {
             tracing::error!(error = error_chain(&error), "nothing is exported");
         }
-        let connected =
-            settings.medium.args().connect_with_until(shutdown, self.builder(client_name)).await?;
+        let log = self.open_log(client_name).await?;
+        let builder = self.builder(client_name);
+        let builder = log.iter().fold(builder, |builder, log| log.layer(builder));
+        let connected = settings.medium.args().connect_with_until(shutdown, builder).await?;
         connected.iter().for_each(telemetry::observe);
+        if let (Some(log), Some(aether)) = (log, &connected) {
+            log.attach(aether);
+        }
         Ok(connected)
+    }
+
+    /// Opens the durable log of this program, if it has one.
+    async fn open_log(&self, client_name: &str) -> Result<Option<Log>, ConnectError> {
+        let Some(log) = self.settings().durable.log(client_name) else { return Ok(None) };
+        let refused = |source: Box<dyn std::error::Error + Send + Sync>| ConnectError::Layer {
+            layer: "durable log",
+            source,
+        };
+        let opened =
+            tokio::task::spawn_blocking(|| log.open()).await.map_err(|error| refused(error.into()))?;
+        Ok(Some(opened.map_err(|error| refused(error.into()))?))
     }
 
     /// Logs the limits of the machine, and watches the memory until `shutdown` is cancelled. Only the first call counts.

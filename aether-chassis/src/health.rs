@@ -9,8 +9,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use aether_core::Aether;
+use aether_log::Log;
 use parking_lot::Mutex;
 use serde::Serialize;
+
+use crate::error_chain;
 
 /// The readiness of a program.
 ///
@@ -48,12 +51,16 @@ impl Health {
         Self { ready: true, reasons: Vec::new() }
     }
 
-    /// Whether the bus can carry waves now, and all [checks](check) pass.
+    /// Whether the bus can carry waves now, store those of durable channels, and all [checks](check) pass.
     #[must_use]
     pub fn of(aether: &Aether) -> Self {
-        Self::ready()
-            .unless(aether.status().connected, "not_connected", "the medium is not connected")
-            .checked(aether)
+        let health =
+            Self::ready().unless(aether.status().connected, "not_connected", "the medium is not connected");
+        match log_trouble(aether) {
+            Some(trouble) => health.unless(false, "not_storing", trouble),
+            None => health,
+        }
+        .checked(aether)
     }
 
     /// Adds the reasons of the [checks](check) that do not pass, in the order in which they were added.
@@ -85,6 +92,13 @@ impl Health {
         // Texts and a flag can always be written.
         serde_json::to_string(self).unwrap_or_default()
     }
+}
+
+/// Why waves of durable channels cannot be stored, if that is so.
+#[must_use]
+pub fn log_trouble(aether: &Aether) -> Option<String> {
+    let error = Log::of(aether)?.ready().err()?;
+    Some(format!("waves of durable channels cannot be stored: {}", error_chain(&error)))
 }
 
 /// Why a part of a program is not ready, if it is not.

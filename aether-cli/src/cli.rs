@@ -11,6 +11,7 @@ use crate::ask::AskArgs;
 #[cfg(feature = "bench")]
 use crate::bench::BenchArgs;
 use crate::config::ShowArgs;
+use crate::dead::DeadArgs;
 use crate::describe::DescribeArgs;
 use crate::doctor::DoctorArgs;
 use crate::emit::EmitArgs;
@@ -18,7 +19,7 @@ use crate::error::CommandError;
 use crate::field::FieldArgs;
 use crate::letters::LettersArgs;
 use crate::listen::ListenArgs;
-use crate::log::{DeadArgs, LogArgs};
+use crate::log::LogArgs;
 use crate::map::MapArgs;
 use crate::new::NewArgs;
 use crate::output::Output;
@@ -116,7 +117,7 @@ impl Cli {
             Command::Field(args) => crate::field::field(args, shutdown).await,
             Command::Letters(args) => crate::letters::letters(args, shutdown).await,
             Command::Log(args) => crate::log::log(args, shutdown).await,
-            Command::Dead(args) => crate::log::dead(args, shutdown).await,
+            Command::Dead(args) => crate::dead::dead(args, shutdown).await,
             Command::Record(args) => crate::recorder::record(args, shutdown).await,
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
             Command::New(args) => Ok(Output::stdout().bytes(crate::new::new(args)?.as_bytes())?),

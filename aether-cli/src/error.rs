@@ -150,7 +150,9 @@ impl CommandError {
             Self::Connect(error)
             | Self::Gateway(GatewayError::Connect(error))
             | Self::Alpha(AlphaError::Connect(error))
-            | Self::Beta(BetaError::Connect(error)) => !matches!(error, ConnectError::Unreachable { .. }),
+            | Self::Beta(BetaError::Connect(error)) => {
+                !matches!(error, ConnectError::Unreachable { .. } | ConnectError::Layer { .. })
+            }
             #[cfg(feature = "bench")]
             Self::Bench(error) => error.is_wrong_usage(),
             _ => false,

@@ -28,6 +28,7 @@ mod bench;
 mod cli;
 mod config;
 mod connect;
+mod dead;
 mod describe;
 mod doctor;
 mod emit;

@@ -7,7 +7,7 @@ use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::Aether;
 use aether_gateway::{FieldArgs, Gateway, GatewayError, GatewaySettings, ListenArgs};
 use aether_service_alpha::{Alpha, AlphaError, OrderArgs, OrderSettings};
-use aether_service_beta::{Beta, StockArgs, StockSettings};
+use aether_service_beta::{Beta, BetaError, StockArgs, StockSettings};
 
 use crate::error::CommandError;
 #[cfg(feature = "bench")]
@@ -73,7 +73,8 @@ async fn run(
     let gateway = Gateway::start(aether, options.on_wave(view.noting())).await?;
     // Printed first, so that the user can open the page.
     let mut view = view.begin(&gateway)?;
-    let beta = Beta::start(aether, config.section::<StockSettings>().options(config)).await?;
+    let beta =
+        Beta::start(aether, config.section::<StockSettings>().open(config).map_err(BetaError::from)?).await?;
     let alpha = Alpha::start(aether, config.section::<OrderSettings>().options(config)).await?;
     let metrics = alpha.add_metrics(beta.add_metrics(gateway.metrics()));
     let _metrics = metrics.serve_configured(config).await.map_err(AlphaError::from)?;

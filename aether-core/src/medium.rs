@@ -14,10 +14,12 @@ mod local;
 mod nats;
 mod promises;
 mod schemes;
+mod status;
 
 pub use crate::aether::Connection;
 pub use crate::router::{
-    Carried, Crowded, Heard, Lost, NotStored, Offered, Router, Settled, Stored, Subscription, Waiting,
+    BatchSettled, Carried, Crowded, Heard, Lost, NotStored, Offered, Router, Settled, Stored, StoredRange,
+    Subscription, Waiting,
 };
 pub use crate::wave::{Received, ReplyError, ReplyPath};
 pub use confirming::ConfirmError;
@@ -32,6 +34,7 @@ pub use local::LocalOptions;
 pub use nats::{NatsLogin, NatsLoginError, NatsOptions, TlsFailure};
 pub use promises::Promises;
 pub(crate) use schemes::Schemes;
+pub use status::MediumStatus;
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -42,57 +45,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 
 use crate::channel::{Channel, ChannelError};
-use crate::inbox::Ledger;
 use crate::wave::{Wave, WaveError};
-
-/// The status of a medium.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct MediumStatus {
-    /// Whether the medium is connected now. Always true in process.
-    pub connected: bool,
-    /// The number of times the connection was established. It is 1 if the connection never broke.
-    pub connects: u64,
-    /// The account of the waves given to the medium. `delivered` waves were handed to the network, and `queued` waves
-    /// are waiting. All counts are zero in process, where there is no outbox.
-    pub outbox: Ledger,
-    /// Waves handed to the network that the broker had not confirmed when the connection broke or was closed. This is
-    /// an upper bound on the waves lost there.
-    pub unconfirmed: u64,
-    /// Waves handed to the network that the broker has not confirmed yet.
-    pub in_flight: u64,
-    /// Messages that the broker's client dropped before they reached the router (a lower bound), plus service discovery
-    /// requests that were dropped because too many were waiting.
-    pub dropped_by_client: u64,
-    /// Messages that the broker's client received and that were never taken from it. They are waiting in its queues,
-    /// were dropped by it, or arrived for a subscription that had just been left. When the medium is idle, this is an
-    /// upper bound on the messages that the client has dropped.
-    pub untaken: u64,
-    /// Messages that were not valid frames, or arrived on a name that is not a channel.
-    pub malformed: u64,
-    /// Messages with impossible claims, either corrupted or forged in another sender's name. Examples: a stream
-    /// position that the sender cannot have reached, a sending time that the sender's next frames contradict, an
-    /// invalid marker, or an invalid server notice. The claims were ignored; the waves in these messages were not.
-    pub implausible: u64,
-    /// Waves that were never given to the medium. Their emitters respect the receivers' floors, and all receivers had
-    /// announced that they would not accept these waves. [`Aether::status`](crate::Aether::status) counts them; media
-    /// do not.
-    pub shed_at_source: u64,
-    /// Waves that were sent to the subscriptions of this process and lost anywhere on the way. A wave that two patterns
-    /// would have delivered counts twice. [`Ledger::lost_upstream`](crate::Ledger) attributes the losses to receivers
-    /// where that is possible.
-    pub lost_upstream: u64,
-    /// Sender channels that are no longer checked for gaps, because too many others have been used since.
-    pub forgotten_streams: u64,
-    /// Answers without a waiting asker: answers that arrived after the asker gave up, additional answers to the same
-    /// question, and forged answers. Zero in process.
-    pub stray_answers: u64,
-    /// Waves held in the outbox because a receiver has requested a pause, as of the last check. They are included in
-    /// the outbox's `queued` count.
-    pub held: u64,
-    /// The number of times this process paused at the request of a receiver.
-    pub pauses: u64,
-}
 
 /// How far a framework notice got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -158,7 +111,8 @@ pub enum Reach {
 /// 14. `carry_confirmed` returning Ok means that the broker has received the wave; on a medium without a broker, it
 ///     means what `carry` means. The wait is bounded. A wave that the outbox sheds is an error, never Ok.
 /// 15. `carry_all` does for each wave what `carry` does, in order. It stops at the first wave that is refused or has to
-///     wait: the waves before that one were carried, and those behind it are left, or wait with it in their order.
+///     wait: the waves before that one were carried, and those behind it are left, or wait with it in their order. Waves that
+///     are stored together wait together; each of them is stored or refused.
 pub trait Medium: Debug + Send + Sync + 'static {
     /// The capabilities of this medium.
     fn promises(&self) -> Promises;
@@ -176,8 +130,9 @@ pub trait Medium: Debug + Send + Sync + 'static {
     /// [`EmitError`] with the wave: full, too large or closed.
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError>;
 
-    /// How many stamped waves like this one could be carried now without waiting; at least 1. A hint for the size of a
-    /// batch, which may be outdated when it is used.
+    /// How many stamped waves like this one should be carried together now, at least 1: no more than find room without
+    /// waiting, and no more than is worth it. A medium that stores waves has one write and one sync for them. A hint, which
+    /// may be outdated when it is used; more than 4096 are never carried together.
     fn room_for(&self, _: &Wave) -> usize {
         1
     }

@@ -23,10 +23,10 @@ pub use carried::Carried;
 pub use crowded::Crowded;
 pub use heard::Heard;
 pub use offered::{Offered, Receipt, Settled};
-pub use stored::{Durability, NotStored, Stored};
+pub use stored::{Durability, NotStored, Stored, StoredRange};
 pub(crate) use subscription::Listener;
 pub use subscription::{Lost, Subscription};
-pub use waiting::Waiting;
+pub use waiting::{BatchSettled, Waiting};
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,6 +41,9 @@ use accounts::Accounts;
 use cache::{Cache, CacheEntry, Routed, with_recent};
 use route::{Audience, Route};
 use table::Table;
+
+/// The largest number of waves that are worth offering together: more save nothing and keep the receiver waiting.
+pub(crate) const MOST_TOGETHER: usize = 64;
 
 /// Waves to carry, the first of which have this channel.
 struct Run<'a> {
@@ -208,9 +211,9 @@ impl Router {
         }
     }
 
-    /// How many waves like this one could be carried now without waiting; at least 1. A hint.
+    /// How many waves like this one should be carried together now, as [`Medium::room_for`](crate::medium::Medium) returns it.
     pub fn room_for(&self, wave: &Wave) -> usize {
-        self.with_route(wave, |route, wave| route.room_for(wave)).max(1)
+        self.with_route(wave, |route, wave| route.room_for(wave)).clamp(1, MOST_TOGETHER)
     }
 
     /// Like [`Router::carry`], for the first waves of `waves`, which have one channel, `run` of them. They are offered to

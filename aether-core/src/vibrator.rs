@@ -38,7 +38,7 @@ mod tuned;
 mod tuner;
 
 pub use crate::emission::{EmissionRate, EmissionRateError};
-pub use batch::EmitAllError;
+pub use batch::{BatchReceipt, EmitAllError};
 pub use builder::{CreateError, VibratorBuilder};
 #[allow(unused_imports, reason = "for optional parts")]
 pub(crate) use emitter::settled;

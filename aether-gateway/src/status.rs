@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aether_chassis::description::{Directory, RefusedDescriptions};
-use aether_chassis::health::Health;
+use aether_chassis::health::{Health, log_trouble};
 use aether_core::{
     Aether, Amplitude, Floor, Ledger, Wave,
     account::Accounts,
@@ -135,6 +135,8 @@ impl StatusSource {
             Readiness::ObserverEnded
         } else if !self.aether.status().connected {
             Readiness::NotConnected
+        } else if log_trouble(&self.aether).is_some() {
+            Readiness::NotStoring
         } else {
             Readiness::Ready
         }
@@ -205,6 +207,8 @@ impl StatusSource {
 pub(crate) enum Readiness {
     Ready,
     NotConnected,
+    /// Waves of durable channels cannot be stored.
+    NotStoring,
     ObserverEnded,
 }
 
@@ -214,6 +218,7 @@ impl Readiness {
         let text = "the medium is closed or the gateway is stopping";
         Health::ready()
             .unless(self != Self::NotConnected, "not_connected", "the medium is not connected")
+            .unless(self != Self::NotStoring, "not_storing", "waves of durable channels cannot be stored")
             .unless(self != Self::ObserverEnded, "observer_ended", text)
     }
 

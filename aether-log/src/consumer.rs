@@ -2,8 +2,9 @@
 //!
 //! A consumer is fed from the log and never through an inbox, so nothing is shed. It looks ahead in the log, at most
 //! [`ConsumerOptions::window`] waves, and delivers the strongest of them first. What it has acknowledged is in a journal of
-//! its own, below the folder of the log.
+//! its own, below the folder of the log, or known to the server.
 
+mod attempts;
 mod claim;
 mod delivery;
 mod error;
@@ -11,31 +12,69 @@ mod journal;
 mod ledger;
 mod options;
 mod shared;
+#[cfg(feature = "jetstream")]
+mod stream;
 mod window;
 
 pub use crate::consumer::delivery::Delivery;
-pub use crate::consumer::error::{AckError, ConsumeError};
+pub use crate::consumer::error::{AckError, ConsumeError, NotAcknowledged};
 pub use crate::consumer::ledger::ConsumerLedger;
 pub use crate::consumer::options::{ConsumerOptions, Start};
 pub(crate) use crate::consumer::shared::ConsumerShared;
+#[cfg(feature = "jetstream")]
+pub(crate) use crate::consumer::stream::StreamConsumer;
 
 use std::sync::Arc;
 
 /// A handle of a consumer. Clones, and others of the same name, compete for its waves: each wave goes to one of them.
 #[derive(Debug, Clone)]
 pub struct Consumer {
-    shared: Arc<shared::ConsumerShared>,
+    source: Source,
+}
+
+/// Where the waves come from.
+#[derive(Debug, Clone)]
+enum Source {
+    Folder(Arc<shared::ConsumerShared>),
+    #[cfg(feature = "jetstream")]
+    Stream(Arc<stream::StreamConsumer>),
 }
 
 impl Consumer {
     pub(crate) const fn new(shared: Arc<shared::ConsumerShared>) -> Self {
-        Self { shared }
+        Self { source: Source::Folder(shared) }
+    }
+
+    #[cfg(feature = "jetstream")]
+    pub(crate) const fn of_stream(consumer: Arc<stream::StreamConsumer>) -> Self {
+        Self { source: Source::Stream(consumer) }
     }
 
     /// Its name.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.shared.name()
+        match &self.source {
+            Source::Folder(shared) => shared.name(),
+            #[cfg(feature = "jetstream")]
+            Source::Stream(consumer) => consumer.name(),
+        }
+    }
+
+    /// Makes sure that the consumer can deliver. In JetStream this makes it at the server, or checks the one that exists;
+    /// [`Consumer::receive`] does so as well. In a folder it is ready already.
+    ///
+    /// # Errors
+    /// [`ConsumeError`]: the name belongs to a consumer with another pattern or other settings, or the server refuses or
+    /// does not answer.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the consumer may have been made.
+    pub async fn ready(&self) -> Result<(), ConsumeError> {
+        match &self.source {
+            Source::Folder(_) => Ok(()),
+            #[cfg(feature = "jetstream")]
+            Source::Stream(consumer) => consumer.ready().await,
+        }
     }
 
     /// Waits for the next wave: of those within the window the strongest, and of those the oldest.
@@ -49,11 +88,18 @@ impl Consumer {
     /// # Cancel safety
     /// Cancelled before completion, no wave is taken.
     pub async fn receive(&self) -> Result<Delivery, ConsumeError> {
-        self.shared.receive().await
+        match &self.source {
+            Source::Folder(shared) => shared.receive().await,
+            #[cfg(feature = "jetstream")]
+            Source::Stream(consumer) => consumer.receive().await,
+        }
     }
 
     /// Handles waves one after the other, without end: a wave whose handler returns Ok is acknowledged, another one is
     /// delivered again. Run it on several clones to handle several at once.
+    ///
+    /// In JetStream the server confirms every 256th acknowledgement. After a crash of the process or the server, another
+    /// process may get up to 255 handled waves once more. Handlers that need each one confirmed call [`Delivery::ack`].
     ///
     /// # Errors
     /// [`ConsumeError`], as [`Consumer::receive`], or because an acknowledgement was not written.
@@ -64,18 +110,42 @@ impl Consumer {
         &self,
         mut handler: impl AsyncFnMut(&Delivery) -> Result<(), E>,
     ) -> Result<std::convert::Infallible, ConsumeError> {
-        loop {
+        for number in 1_u64.. {
             let delivery = self.receive().await?;
             match handler(&delivery).await {
-                Ok(()) => delivery.ack().await?,
+                Ok(()) => delivery.ack_one_of_many(number).await?,
                 Err(error) => delivery.nack(&error.to_string()),
             }
         }
+        unreachable!("nobody counts to 2^64")
     }
 
-    /// Its account: `stored = acknowledged + in_flight + waiting + dead + expired`.
+    /// Its account: `stored = acknowledged + in_flight + waiting + dead + expired`. In JetStream it is that of the last
+    /// [`Consumer::account`].
     #[must_use]
     pub fn ledger(&self) -> ConsumerLedger {
-        self.shared.ledger()
+        match &self.source {
+            Source::Folder(shared) => shared.ledger(),
+            #[cfg(feature = "jetstream")]
+            Source::Stream(consumer) => consumer.ledger(),
+        }
+    }
+
+    /// Its account, from where the waves are kept. In JetStream the server counts the waves of the whole stream, those
+    /// before the window as well; waves in flight in another process count as waiting, and waves that the stream has
+    /// dropped are in none of the numbers. A dead letter that was dropped or replayed counts as acknowledged. While waves
+    /// arrive or are handled, the numbers may be of different moments.
+    ///
+    /// # Errors
+    /// [`ConsumeError`] if the server does not answer.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing has changed.
+    pub async fn account(&self) -> Result<ConsumerLedger, ConsumeError> {
+        match &self.source {
+            Source::Folder(shared) => Ok(shared.ledger()),
+            #[cfg(feature = "jetstream")]
+            Source::Stream(consumer) => consumer.account().await,
+        }
     }
 }

@@ -1,21 +1,36 @@
 //! Dead letters that survive: waves that a consumer has given up.
 //!
-//! A store of its own in the folder `dead` of a log. A letter holds the whole wave, so it stays when the log drops the wave.
+//! A store of its own in the folder `dead` of a log, or a stream beside that of the log. A letter holds the whole wave, so it
+//! stays when the log drops the wave.
+
+#[cfg(feature = "jetstream")]
+mod stream;
+
+#[cfg(feature = "jetstream")]
+pub use stream::StreamLetters;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use aether_core::Durability;
+use aether_core::{Channel, Durability};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::store::{AppendError, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions};
+#[cfg(feature = "jetstream")]
+use crate::jetstream::JetStreamError;
+use crate::store::{
+    AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions, View,
+};
 use crate::stored_wave::{StoredWave, frame, read_frame};
 
 const LETTER: u8 = 16;
 const REMOVED: u8 = 17;
+
+/// The folder, below that of the log.
+pub(crate) const FOLDER: &str = "dead";
 
 /// A failed attempt at handling a wave.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +89,10 @@ pub enum DeadError {
     /// The change was not written.
     #[error("the dead letters cannot be written")]
     Write(#[from] AppendError),
+    /// The server did not answer or refused.
+    #[cfg(feature = "jetstream")]
+    #[error("the dead letters cannot be reached")]
+    Server(#[from] JetStreamError),
     /// The wave was not emitted. The letter stays.
     #[error("dead letter {number} was not sent again and stays")]
     Emit {
@@ -97,32 +116,83 @@ struct Letters {
     kept: BTreeMap<u64, (String, u64)>,
 }
 
-impl DeadStore {
-    /// Opens the dead letters of a log whose folder this is in.
-    pub(crate) fn open(folder: &Path) -> Result<Self, OpenError> {
-        let options = StoreOptions::default().remembered_ids(0);
-        let store = Store::open(folder, options, 0)?;
-        let mut letters = Letters::default();
-        let mut cursor = store.cursor(0);
-        loop {
-            let item = cursor.next_item();
-            let item =
-                item.map_err(|ReadError::Io { path, doing, source }| OpenError::io(&path, doing, source))?;
+impl Letters {
+    fn read(mut cursor: Cursor) -> Result<Self, ReadError> {
+        let mut letters = Self::default();
+        while let Some(item) = cursor.next_item()? {
             match item {
-                None => break,
-                Some(Item::Record(record)) if record.kind == LETTER => {
+                Item::Record(record) if record.kind == LETTER => {
                     if let Some(about) = about(&record) {
                         letters.kept.insert(record.position, (about.consumer, about.position));
                     }
                 }
-                Some(Item::Record(record)) => {
+                Item::Record(record) => {
                     if let Ok(number) = postcard::from_bytes::<u64>(&record.body) {
                         letters.kept.remove(&number);
                     }
                 }
-                Some(Item::Damaged(damage)) => tracing::error!(%damage, "a dead letter is damaged"),
+                Item::Damaged(damage) => tracing::error!(%damage, "a dead letter is damaged"),
             }
         }
+        Ok(letters)
+    }
+
+    fn numbers(&self) -> Vec<u64> {
+        self.kept.keys().copied().collect()
+    }
+
+    /// Reads a letter that is kept.
+    fn show(&self, number: u64, mut at: Cursor) -> Result<DeadWave, DeadError> {
+        let unknown = || DeadError::Unknown { number };
+        if !self.kept.contains_key(&number) {
+            return Err(unknown());
+        }
+        match at.next_item()? {
+            Some(Item::Record(record)) if record.position == number => letter(&record).ok_or_else(unknown),
+            _ => Err(unknown()),
+        }
+    }
+}
+
+/// The dead letters of a log that another process may have open, for reading only, as they were when it was opened.
+#[derive(Debug)]
+pub struct DeadView {
+    view: View,
+    letters: Letters,
+}
+
+impl DeadView {
+    /// Opens the dead letters of the log in this folder. Changes nothing.
+    ///
+    /// # Errors
+    /// [`OpenError`]: there is no log, or it cannot be read.
+    pub fn open(log: &Path) -> Result<Self, OpenError> {
+        let view = View::open(&log.join(FOLDER))?;
+        let letters = Letters::read(view.cursor(0))?;
+        Ok(Self { view, letters })
+    }
+
+    /// The numbers of all letters, the oldest first.
+    #[must_use]
+    pub fn numbers(&self) -> Vec<u64> {
+        self.letters.numbers()
+    }
+
+    /// A letter. Blocks while it reads.
+    ///
+    /// # Errors
+    /// [`DeadError`] if there is no such letter, or it cannot be read.
+    pub fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
+        self.letters.show(number, self.view.cursor(number))
+    }
+}
+
+impl DeadStore {
+    /// Opens the dead letters of the log in this folder.
+    pub(crate) fn open(log: &Path) -> Result<Self, OpenError> {
+        let options = StoreOptions::default().remembered_ids(0);
+        let store = Store::open(&log.join(FOLDER), options, 0)?;
+        let letters = Letters::read(store.cursor(0))?;
         Ok(Self { store, letters: Mutex::new(letters) })
     }
 
@@ -141,7 +211,7 @@ impl DeadStore {
     /// The numbers of all letters, the oldest first.
     #[must_use]
     pub fn numbers(&self) -> Vec<u64> {
-        self.letters.lock().kept.keys().copied().collect()
+        self.letters.lock().numbers()
     }
 
     /// Whether a consumer has given up this wave.
@@ -154,14 +224,7 @@ impl DeadStore {
     /// # Errors
     /// [`DeadError`] if there is no such letter, or it cannot be read.
     pub fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
-        let unknown = || DeadError::Unknown { number };
-        if !self.letters.lock().kept.contains_key(&number) {
-            return Err(unknown());
-        }
-        match self.store.cursor(number).next_item()? {
-            Some(Item::Record(record)) if record.position == number => letter(&record).ok_or_else(unknown),
-            _ => Err(unknown()),
-        }
+        self.letters.lock().show(number, self.store.cursor(number))
     }
 
     /// Keeps a wave that is given up, synced.
@@ -172,18 +235,11 @@ impl DeadStore {
         attempts: u32,
         failed: &[Attempt],
     ) -> Result<u64, AppendError> {
-        let since = stored.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let stored_micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+        let body = written(consumer, stored, None, attempts, failed);
         let (consumer, position) = (consumer.to_owned(), stored.position);
-        let about =
-            About { consumer: consumer.clone(), position, stored_micros, attempts, failed: failed.to_vec() };
-        // Writing to memory does not fail; a wave that came out of a log fits into a frame.
-        let mut body = postcard::to_allocvec(&about).unwrap_or_default();
-        let now = tokio::time::Instant::now().into_std();
-        body.extend_from_slice(&frame(&stored.wave, now).unwrap_or_default());
         let level = stored.wave.signal().level();
         let name = stored.wave.channel().as_str().to_owned();
-        let number = self.append(Entry { kind: LETTER, level, id: 0, name, body: body.into() }).await?;
+        let number = self.append(Entry { kind: LETTER, level, id: 0, name, body }).await?;
         self.letters.lock().kept.insert(number, (consumer, position));
         Ok(number)
     }
@@ -233,16 +289,39 @@ impl DeadStore {
     }
 }
 
+/// The content of a letter.
+fn written(
+    consumer: &str,
+    stored: &StoredWave,
+    channel: Option<&Channel>,
+    attempts: u32,
+    failed: &[Attempt],
+) -> Bytes {
+    let since = stored.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let stored_micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+    let (consumer, position) = (consumer.to_owned(), stored.position);
+    let about = About { consumer, position, stored_micros, attempts, failed: failed.to_vec() };
+    // Writing to memory does not fail; a wave that came out of a log fits into a frame.
+    let mut body = postcard::to_allocvec(&about).unwrap_or_default();
+    let now = tokio::time::Instant::now().into_std();
+    body.extend_from_slice(&frame(&stored.wave, channel, now).unwrap_or_default());
+    body.into()
+}
+
 fn about(record: &Record) -> Option<About> {
     postcard::take_from_bytes::<About>(&record.body).ok().map(|(about, _)| about)
 }
 
 fn letter(record: &Record) -> Option<DeadWave> {
-    let (about, rest) = postcard::take_from_bytes::<About>(&record.body).ok()?;
-    let frame = record.body.slice(record.body.len() - rest.len()..);
-    let mut stored = read_frame(about.position, record.micros, &record.name, &frame).ok()?;
+    read_letter(record.position, record.micros, Some(&record.name), &record.body)
+}
+
+fn read_letter(number: u64, micros: u64, name: Option<&[u8]>, body: &Bytes) -> Option<DeadWave> {
+    let (about, rest) = postcard::take_from_bytes::<About>(body).ok()?;
+    let frame = body.slice(body.len() - rest.len()..);
+    let mut stored = read_frame(about.position, micros, name, &frame).ok()?;
     stored.at = SystemTime::UNIX_EPOCH + Duration::from_micros(about.stored_micros);
-    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(record.micros);
-    let (number, About { consumer, attempts, failed, .. }) = (record.position, about);
+    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
+    let About { consumer, attempts, failed, .. } = about;
     Some(DeadWave { number, consumer, stored, at, attempts, failed })
 }

@@ -4,6 +4,9 @@
 //! receipt names the position. A [`Consumer`] gets every wave of its pattern at least once, also those that were emitted
 //! while it was away. `RELIABILITY.md` of the repository says what each level promises and which test shows it.
 //!
+//! [`Log`] keeps the waves in a folder, which one process writes. With the feature `jetstream`, `JetStreamLog` keeps them in
+//! a stream of NATS, which many processes share. Consumers and deliveries are the same; a [`DurableLog`] is either.
+//!
 //! The [`store`] below knows nothing of waves: records in segment files, with group commit and checksums.
 
 #![warn(clippy::disallowed_methods)]
@@ -11,18 +14,47 @@
 mod channels;
 mod consumer;
 mod dead;
+mod dead_letters;
+mod durable_log;
+#[cfg(test)]
+mod faults;
+mod filter;
+#[cfg(feature = "jetstream")]
+mod jetstream;
+#[cfg(feature = "jetstream")]
+mod jetstream_log;
+mod keeper;
 mod keeping;
 mod log;
+mod log_builder;
+mod maintenance;
 mod matching;
 mod medium;
 mod reading;
+mod replay;
 mod resonating;
+mod snapshots;
 pub mod store;
 mod stored_wave;
+mod storing;
+mod storing_batch;
 
-pub use consumer::{AckError, ConsumeError, Consumer, ConsumerLedger, ConsumerOptions, Delivery, Start};
-pub use dead::{Attempt, DeadError, DeadStore, DeadWave, MAX_FAILED};
+pub use consumer::{
+    AckError, ConsumeError, Consumer, ConsumerLedger, ConsumerOptions, Delivery, NotAcknowledged, Start,
+};
+#[cfg(feature = "jetstream")]
+pub use dead::StreamLetters;
+pub use dead::{Attempt, DeadError, DeadStore, DeadView, DeadWave, MAX_FAILED};
+pub use dead_letters::DeadLetters;
+pub use durable_log::{DurableLog, NotReady};
+pub use filter::WaveFilter;
+#[cfg(feature = "jetstream")]
+pub use jetstream::{JetStreamError, JetStreamOptions, LogWarning};
+#[cfg(feature = "jetstream")]
+pub use jetstream_log::{JetStreamLog, JetStreamLogBuilder};
 pub use log::{Log, LogBuilder};
 pub use reading::{LogItem, LogReader};
+pub use replay::{Replay, ReplayError, Replayed};
 pub use resonating::{ResonateDurable, ResonateError};
+pub use snapshots::{Snapshot, SnapshotError};
 pub use stored_wave::StoredWave;

@@ -1,93 +1,47 @@
 //! A durable log joined to a bus: which channels it stores, and who reads it.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
 use aether_core::medium::ConnectError;
 use aether_core::wave::ChannelError;
-use aether_core::{Aether, AetherBuilder, Durability, Pattern};
+use aether_core::{Aether, AetherBuilder, Pattern};
 use parking_lot::Mutex;
 
 use crate::channels::Channels;
 use crate::consumer::{ConsumeError, Consumer, ConsumerOptions, ConsumerShared};
 use crate::dead::DeadStore;
-use crate::matching::Matching;
+use crate::keeper::Keeper;
+pub use crate::log_builder::LogBuilder;
+use crate::log_builder::{CONSUMERS, Opened};
+use crate::maintenance::{self, Maintenance};
 use crate::medium::DurableMedium;
 use crate::reading::LogReader;
-use crate::store::{Extent, OpenError, ReadError, Rewritten, Store, StoreOptions, Verified};
-use crate::stored_wave::{WAVE, read};
-
-/// What a log stores, and how. Made by [`Log::builder`].
-#[derive(Debug, Clone)]
-#[must_use = "nothing is opened before open()"]
-pub struct LogBuilder {
-    folder: PathBuf,
-    options: StoreOptions,
-    channels: Vec<(Pattern, Durability)>,
-}
+use crate::snapshots::{self, Snapshot, SnapshotError};
+use crate::store::{AppendError, Extent, OpenError, ReadError, Rewritten, Store, Verified};
 
 impl LogBuilder {
-    /// Stores the waves of the channels that match a pattern. Of several patterns that match, the highest level counts.
-    ///
-    /// # Errors
-    /// [`ChannelError`] if the pattern is not valid.
-    pub fn channels<P>(mut self, pattern: P, durability: Durability) -> Result<Self, ChannelError>
-    where
-        P: TryInto<Pattern>,
-        ChannelError: From<P::Error>,
-    {
-        self.channels.push((pattern.try_into()?, durability));
-        Ok(self)
-    }
-
-    /// How the waves are kept.
-    pub fn options(mut self, options: StoreOptions) -> Self {
-        self.options = options;
-        self
-    }
-
     /// Opens the log, or makes one. Blocks while it reads one segment, 64 MiB by default.
     ///
     /// # Errors
-    /// [`OpenError`]: another process has the log open, the folder holds files of something else, or it cannot be read or
-    /// written.
+    /// [`OpenError`]: another process has the log open, the folder holds files of something else, it cannot be read or
+    /// written, or a channel is to be replicated.
     pub fn open(self) -> Result<Log, OpenError> {
-        let dead = DeadStore::open(&self.folder.join("dead"))?;
-        let store = Arc::new(Store::open(&self.folder, self.options, noted_position(&self.folder)?)?);
-        if let Some(torn) = store.torn() {
-            let (path, bytes) = (torn.path.display(), torn.bytes);
-            tracing::warn!(%path, bytes, "the last record was not written to its end and is cut off");
-        }
-        for damage in store.damaged() {
-            tracing::error!(%damage, "the log is damaged; what is before and behind is kept");
-        }
-        let channels = Arc::new(Channels::new(self.channels));
-        let consumers = Mutex::default();
-        Ok(Log { shared: Arc::new(Shared { store, dead: Arc::new(dead), channels, consumers }) })
+        let Opened { store, dead, channels, consumers, maintenance } = self.open_parts()?;
+        let (dead, channels) = (Arc::new(dead), Arc::new(channels));
+        let shared = Shared {
+            _maintenance: maintenance,
+            store,
+            dead,
+            channels,
+            options: consumers,
+            consumers: Mutex::default(),
+            snapshots: Mutex::default(),
+        };
+        Ok(Log { shared: Arc::new(shared) })
     }
-}
-
-/// The folder of the consumers, below that of the log.
-const CONSUMERS: &str = "consumers";
-
-/// The smallest position that a new record may get. After a power cut consumers may know positions that the log has lost;
-/// a new wave there would count as acknowledged.
-fn noted_position(folder: &Path) -> Result<u64, OpenError> {
-    let mut noted = 0;
-    let folder = folder.join(CONSUMERS);
-    if !folder.is_dir() {
-        return Ok(noted);
-    }
-    let listed = std::fs::read_dir(&folder);
-    for consumer in listed.map_err(|source| OpenError::io(&folder, "list", source))? {
-        let path = consumer.map_err(|source| OpenError::io(&folder, "list", source))?.path();
-        if path.is_dir() {
-            noted = noted.max(ConsumerShared::last_settled(&path)?);
-        }
-    }
-    Ok(noted + 1)
 }
 
 /// A durable log. Cloning it bumps a reference count; it is closed when the last clone, and every `Aether` and consumer that
@@ -120,10 +74,16 @@ pub struct Log {
 
 #[derive(Debug)]
 struct Shared {
+    /// First, so that it ends before the store is closed.
+    _maintenance: Option<Maintenance>,
     store: Arc<Store>,
     dead: Arc<DeadStore>,
     channels: Arc<Channels>,
+    /// Those of consumers that are made without.
+    options: ConsumerOptions,
     consumers: Mutex<HashMap<String, Weak<ConsumerShared>>>,
+    /// Held while a snapshot is written.
+    snapshots: Mutex<()>,
 }
 
 /// The log of an [`Aether`].
@@ -133,14 +93,16 @@ struct Attached(Mutex<Option<Log>>);
 impl Log {
     /// A log in a folder of its own.
     pub fn builder(folder: impl Into<PathBuf>) -> LogBuilder {
-        LogBuilder { folder: folder.into(), options: StoreOptions::default(), channels: Vec::new() }
+        LogBuilder::new(folder.into())
     }
 
     /// Connects to a medium, and stores every wave of a durable channel that is emitted there before the medium carries it.
     ///
     /// [`Emitter::emit`](aether_core::Emitter::emit) then waits until the wave has reached the level of its channel, and
     /// [`Receipt::stored`](aether_core::Receipt) names its position. `try_emit` on a durable channel is refused, because it
-    /// never waits. `emit_all` stores one wave after the other. Questions are not stored.
+    /// never waits. `emit_all` stores up to 4096 waves with one write and one sync, and
+    /// [`BatchReceipt::stored`](aether_core::vibrator::BatchReceipt) names the first and the last position. Questions are not
+    /// stored.
     ///
     /// # Errors
     /// [`ConnectError`], as [`AetherBuilder::connect`].
@@ -148,13 +110,24 @@ impl Log {
     /// # Cancel safety
     /// As [`AetherBuilder::connect`].
     pub async fn connect(&self, builder: AetherBuilder) -> Result<Aether, ConnectError> {
-        let (store, channels) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.channels));
-        let layer = move |inner| {
-            Arc::new(DurableMedium::new(inner, Arc::clone(&store), Arc::clone(&channels))) as Arc<_>
-        };
-        let aether = builder.layer(layer).connect().await?;
-        *aether.extension::<Attached>().0.lock() = Some(self.clone());
+        let aether = self.layer(builder).connect().await?;
+        self.attach(&aether);
         Ok(aether)
+    }
+
+    /// The first half of [`Log::connect`], for callers that connect by themselves: a builder whose medium stores waves.
+    /// [`Log::attach`] is the second half.
+    pub fn layer(&self, builder: AetherBuilder) -> AetherBuilder {
+        let (store, channels) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.channels));
+        builder.layer(move |inner| {
+            let keeper = Keeper::Folder(Arc::clone(&store));
+            Arc::new(DurableMedium::new(inner, keeper, Arc::clone(&channels))) as Arc<_>
+        })
+    }
+
+    /// Makes this the log that [`Log::of`] finds.
+    pub fn attach(&self, aether: &Aether) {
+        *aether.extension::<Attached>().0.lock() = Some(self.clone());
     }
 
     /// The log that an `Aether` was connected with.
@@ -191,6 +164,57 @@ impl Log {
         Ok(Consumer::new(shared))
     }
 
+    /// The options of consumers that are made without.
+    pub(crate) fn consumer_options(&self) -> ConsumerOptions {
+        self.shared.options
+    }
+
+    /// Keeps what was made of all waves up to a position, so that [`Log::recover`] needs only those behind it. It replaces the
+    /// snapshot of the same name in one step, and is synced. Blocks while it writes.
+    ///
+    /// ```
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_log::Log;
+    ///
+    /// # let folder = tempfile::tempdir()?; let folder = folder.path();
+    /// let log = Log::builder(folder).open()?;
+    /// log.snapshot("stock", log.extent().last, b"lamps: 25")?;
+    /// let (snapshot, mut since) = log.recover("stock")?;
+    /// assert_eq!(snapshot.expect("it was kept").bytes, b"lamps: 25");
+    /// assert!(since.next_item()?.is_none());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`SnapshotError`]: the name is not valid, the position is beyond the end of the log, or it was not written. The
+    /// snapshot before stays.
+    pub fn snapshot(&self, name: &str, position: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
+        let last = self.extent().last;
+        if position > last {
+            return Err(SnapshotError::Ahead { name: name.to_owned(), position, last });
+        }
+        let _one_at_a_time = self.shared.snapshots.lock();
+        snapshots::write(self.shared.store.folder(), name, position, bytes)
+    }
+
+    /// The last snapshot of a name, if there is one, and a reader of everything behind it: at first what is in the log, then
+    /// what is stored since. A wave is in the snapshot or comes from the reader, and never both or neither. If the last
+    /// snapshot is damaged, it is the one before it.
+    ///
+    /// # Errors
+    /// [`SnapshotError`]: the name is not valid, both snapshots are damaged or cannot be read, or the log has dropped waves
+    /// behind them by its retention. What was removed by channel or by key is no gap: the rules of the log want that.
+    pub fn recover(&self, name: &str) -> Result<(Option<Snapshot>, LogReader), SnapshotError> {
+        let snapshot = snapshots::read(self.shared.store.folder(), name)?;
+        let position = snapshot.as_ref().map_or(0, |snapshot| snapshot.position);
+        let first = self.extent().first;
+        if first > position + 1 {
+            return Err(SnapshotError::Gap { name: name.to_owned(), position, first });
+        }
+        // What is dropped from now on before it was read is an error of the reader.
+        Ok((snapshot, LogReader::new(self.shared.store.cursor(position + 1).gapless())))
+    }
+
     /// Reads the log in order, from a position on.
     #[must_use]
     pub fn read_from(&self, position: u64) -> LogReader {
@@ -215,16 +239,21 @@ impl Log {
         &self.shared.dead
     }
 
-    /// Whether waves can be stored. A service that is not ready reports the reason.
+    pub(crate) fn shared_dead(&self) -> Arc<DeadStore> {
+        Arc::clone(&self.shared.dead)
+    }
+
+    /// Whether waves can be stored. A service that is not ready reports the reason. Returns at once: after the disk has refused
+    /// a wave, the log finds out by itself whether there is room again, and a later call returns Ok.
     ///
     /// # Errors
-    /// Why nothing can be stored any more.
-    pub fn ready(&self) -> Result<(), crate::store::AppendError> {
-        self.shared.store.failure().map_or(Ok(()), Err)
+    /// Why waves cannot be stored now, or not any more.
+    pub fn ready(&self) -> Result<(), AppendError> {
+        self.shared.store.trouble().map_or(Ok(()), Err)
     }
 
     /// Drops what the retention does not keep, in whole segments. Returns how many. It also runs by itself when a segment is
-    /// full.
+    /// full or too old.
     pub fn retain(&self) -> usize {
         self.shared.store.retain()
     }
@@ -235,10 +264,8 @@ impl Log {
     /// [`ReadError`]; nothing else is changed.
     pub fn expire(&self, pattern: &Pattern, before: SystemTime) -> Result<Rewritten, ReadError> {
         let before = before.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_micros();
-        let mut matching = Matching::new(pattern);
-        self.shared.store.rewrite(|record| {
-            record.kind != WAVE || u128::from(record.micros) >= before || !matching.matches(&record.name)
-        })
+        let before = u64::try_from(before).unwrap_or(u64::MAX);
+        maintenance::expire(&self.shared.store, pattern, before, || false)
     }
 
     /// Keeps of these channels only the last wave of each [key](aether_core::Wave::key), in all full segments. Waves without
@@ -247,25 +274,7 @@ impl Log {
     /// # Errors
     /// [`ReadError`]; nothing else is changed.
     pub fn compact(&self, pattern: &Pattern) -> Result<Rewritten, ReadError> {
-        let mut matching = Matching::new(pattern);
-        let mut last: HashMap<(Vec<u8>, String), u64> = HashMap::new();
-        let key = |record: &crate::store::Record| {
-            let wave = read(record)?.ok()?.wave;
-            Some((record.name.to_vec(), wave.key()?.to_owned()))
-        };
-        let mut cursor = self.shared.store.cursor(0);
-        while let Some(item) = cursor.next_item()? {
-            if let crate::store::Item::Record(record) = item
-                && matching.matches(&record.name)
-                && let Some(key) = key(&record)
-            {
-                last.insert(key, record.position);
-            }
-        }
-        self.shared.store.rewrite(|record| {
-            !matching.matches(&record.name)
-                || key(record).and_then(|key| last.get(&key)).is_none_or(|last| record.position >= *last)
-        })
+        maintenance::compact(&self.shared.store, pattern, || false)
     }
 
     /// Reads everything and lists the damage. Blocks.

@@ -1,25 +1,29 @@
 //! A medium that stores the waves of durable channels before it carries them.
 //!
-//! [`Log::connect`](crate::Log::connect) puts it around the medium of an address. Waves of other channels pass through.
+//! `connect` of a log puts it around the medium of an address. Waves of other channels pass through.
 
 use std::collections::VecDeque;
-use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_core::medium::{
     AskError, Carried, ConfirmError, EmitError, FlushError, JoinError, Medium, MediumStatus, NotStored,
-    Offered, Promises, Reach, Settled, Stored, Subscription, Waiting,
+    Offered, Promises, Reach, Settled, Subscription, Waiting,
 };
 use aether_core::wire::{frame_bound, record_bound};
 use aether_core::{Durability, Wave};
 use futures_util::future::BoxFuture;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::channels::Channels;
-use crate::store::{AppendError, Store};
+use crate::keeper::Keeper;
 use crate::stored_wave::entry;
+use crate::storing::Storing;
+use crate::storing_batch::StoringBatch;
+
+/// The largest number of bytes of waves that are stored together. One wave more may be in it.
+const MAX_BATCH_BYTES: usize = 4 << 20;
 
 /// How long a flush waits for waves that are being stored.
 const FLUSHED_WITHIN: Duration = Duration::from_secs(30);
@@ -32,96 +36,21 @@ struct NeverWaits;
 #[derive(Debug)]
 pub(crate) struct DurableMedium {
     inner: Arc<dyn Medium>,
-    store: Arc<Store>,
+    keeper: Keeper,
     channels: Arc<Channels>,
     /// The number of waves that are being stored.
     storing: Arc<watch::Sender<u64>>,
     is_closed: AtomicBool,
 }
 
-/// Counts a wave while it is being stored.
-#[derive(Debug)]
-struct Counted(Arc<watch::Sender<u64>>);
-
-impl Counted {
-    fn new(storing: &Arc<watch::Sender<u64>>) -> Self {
-        storing.send_modify(|waves| *waves += 1);
-        Self(Arc::clone(storing))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.send_modify(|waves| *waves -= 1);
-    }
-}
-
-/// A wave that was given to the log. Dropped early, it is carried once it is stored, without waiting for room.
-struct Storing {
-    wave: Option<Wave>,
-    level: Durability,
-    inner: Arc<dyn Medium>,
-    result: oneshot::Receiver<Result<u64, AppendError>>,
-    _counted: Counted,
-}
-
-impl Storing {
-    /// Waits until the wave is stored.
-    async fn stored(&mut self) -> Result<(Wave, Stored), NotStored> {
-        let result = (&mut self.result).await;
-        // Not before: this future may be dropped while it waits.
-        let wave = self.wave.take().unwrap_or_else(blank);
-        match result.unwrap_or(Err(AppendError::Closed)) {
-            Ok(position) => {
-                let position = NonZeroU64::new(position).unwrap_or(NonZeroU64::MIN);
-                Ok((wave, Stored::new(position, self.level)))
-            }
-            Err(error) => Err(NotStored::new(wave, error.is_transient(), error)),
-        }
-    }
-
-    /// Stores the wave and then carries it.
-    async fn carried(mut self) -> Result<Settled, NotStored> {
-        let (wave, stored) = self.stored().await?;
-        let offered = match self.inner.carry(wave) {
-            Ok(Carried::Done(offered)) => offered,
-            Ok(Carried::Waiting(waiting)) => waiting.finish().await?.offered,
-            Err(error) => not_carried(stored, &error),
-        };
-        Ok(Settled { offered, stored: Some(stored) })
-    }
-}
-
-/// The log has the wave, so that is no failure of the emit. Its consumers get the wave.
-fn not_carried(stored: Stored, error: &EmitError) -> Offered {
-    tracing::warn!(position = stored.position, %error, "a wave was stored, but the medium did not take it");
-    Offered::UNKNOWN
-}
-
-/// Stands for a wave that was taken before, which does not happen.
-fn blank() -> Wave {
-    Wave::builder("none").build().unwrap_or_else(|_| unreachable!("a channel of one token"))
-}
-
-impl Drop for Storing {
-    fn drop(&mut self) {
-        let Some(wave) = self.wave.take() else { return };
-        // The writing thread either finds the channel closed and carries the wave, or has answered already.
-        self.result.close();
-        if let Ok(Ok(_)) = self.result.try_recv() {
-            drop(self.inner.carry(wave));
-        }
-    }
-}
-
 impl DurableMedium {
-    pub(crate) fn new(inner: Arc<dyn Medium>, store: Arc<Store>, channels: Arc<Channels>) -> Self {
+    pub(crate) fn new(inner: Arc<dyn Medium>, keeper: Keeper, channels: Arc<Channels>) -> Self {
         let storing = Arc::new(watch::Sender::new(0));
-        Self { inner, store, channels, storing, is_closed: AtomicBool::new(false) }
+        Self { inner, keeper, channels, storing, is_closed: AtomicBool::new(false) }
     }
 
-    /// Gives a wave to the log.
-    fn store(&self, wave: Wave, level: Durability) -> Result<Storing, EmitError> {
+    /// Refuses waves that cannot be stored and carried.
+    fn check(&self, wave: Wave) -> Result<Wave, EmitError> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(EmitError::Closed { wave });
         }
@@ -134,24 +63,54 @@ impl DurableMedium {
         if bytes > promises.max_payload {
             return Err(EmitError::TooLarge { wave, bytes, max_bytes: promises.max_payload });
         }
-        let entry = match entry(&wave) {
-            Ok(entry) => entry,
-            Err(error) => return Err(NotStored::new(wave, false, error).into()),
-        };
-        let (answer, result) = oneshot::channel();
-        let (late, inner, counted) = (wave.clone(), Arc::clone(&self.inner), Counted::new(&self.storing));
-        let done = Box::new(move |result: Result<u64, AppendError>| {
-            if let Err(Ok(_)) = answer.send(result) {
-                // The emit was cancelled, and the wave is stored.
-                drop(inner.carry(late));
+        Ok(wave)
+    }
+
+    /// Gives a wave to the log.
+    fn store(&self, wave: Wave, level: Durability) -> Result<Storing, EmitError> {
+        let wave = self.check(wave)?;
+        Ok(Storing::begin(&self.keeper, wave, level, &self.inner, &self.storing)?)
+    }
+
+    /// Gives the first waves to the log that are of this level. The first one that is refused stays, or is returned if there
+    /// are none before it.
+    fn store_all(&self, waves: &mut VecDeque<Wave>, level: Durability) -> Result<Option<Waiting>, EmitError> {
+        let most = self.keeper.max_batch();
+        let (mut batch, mut entries, mut bytes) = (VecDeque::new(), Vec::new(), 0);
+        while let Some(wave) = waves.pop_front() {
+            if batch.len() == most
+                || bytes > MAX_BATCH_BYTES
+                || self.channels.durability(wave.channel()) != level
+            {
+                waves.push_front(wave);
+                break;
             }
-            drop(counted);
-        });
-        if let Err(error) = self.store.append(entry, level, done) {
-            return Err(NotStored::new(wave, error.is_transient(), error).into());
+            let checked = self.check(wave).and_then(|wave| match entry(&wave) {
+                Ok(entry) => Ok((wave, entry)),
+                Err(error) => Err(NotStored::new(wave, false, error).into()),
+            });
+            match checked {
+                Ok((wave, entry)) => {
+                    bytes += entry.body.len();
+                    batch.push_back(wave);
+                    entries.push(entry);
+                }
+                Err(error) if batch.is_empty() => return Err(error),
+                Err(error) => {
+                    error.into_wave().into_iter().for_each(|wave| waves.push_front(wave));
+                    break;
+                }
+            }
         }
-        let (inner, counted) = (Arc::clone(&self.inner), Counted::new(&self.storing));
-        Ok(Storing { wave: Some(wave), level, inner, result, _counted: counted })
+        let begun = StoringBatch::begin(&self.keeper, (batch, entries), level, &self.inner, &self.storing);
+        match begun {
+            Ok(storing) => Ok(Some(Waiting::for_batch(storing.carried()))),
+            Err((mut batch, error)) => {
+                let Some(first) = batch.pop_front() else { return Ok(None) };
+                batch.into_iter().rev().for_each(|wave| waves.push_front(wave));
+                Err(NotStored::new(first, error.is_transient(), error).into())
+            }
+        }
     }
 
     /// Waits until no wave is being stored.
@@ -186,7 +145,7 @@ impl Medium for DurableMedium {
     fn room_for(&self, wave: &Wave) -> usize {
         match self.channels.durability(wave.channel()) {
             Durability::None => self.inner.room_for(wave),
-            _ => 1,
+            _ => self.keeper.max_batch(),
         }
     }
 
@@ -203,10 +162,8 @@ impl Medium for DurableMedium {
             if !matches!(carried, Ok(None)) {
                 return carried;
             }
-            if let Some(wave) = waves.pop_front()
-                && let Carried::Waiting(waiting) = self.carry(wave)?
-            {
-                return Ok(Some(waiting));
+            if let Some(level) = waves.front().map(|wave| self.channels.durability(wave.channel())) {
+                return self.store_all(waves, level);
             }
         }
     }

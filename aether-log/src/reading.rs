@@ -2,9 +2,10 @@
 
 use aether_core::Pattern;
 
+use crate::filter::WaveFilter;
 use crate::matching::Matching;
 use crate::store::{Cursor, Damage, Item, ReadError};
-use crate::stored_wave::{StoredWave, read};
+use crate::stored_wave::{Decoder, StoredWave};
 
 /// What is next in a log.
 #[derive(Debug)]
@@ -22,14 +23,16 @@ pub enum LogItem {
 #[derive(Debug)]
 pub struct LogReader {
     cursor: Cursor,
+    decoder: Decoder,
     matching: Option<Matching>,
+    filter: Option<WaveFilter>,
 }
 
 impl LogReader {
     /// Reads from a cursor on.
     #[must_use]
     pub fn new(cursor: Cursor) -> Self {
-        Self { cursor, matching: None }
+        Self { cursor, decoder: Decoder::default(), matching: None, filter: None }
     }
 
     /// Passes over waves of other channels, without decoding them.
@@ -37,6 +40,20 @@ impl LogReader {
     pub fn only(mut self, pattern: &Pattern) -> Self {
         self.matching = Some(Matching::new(pattern));
         self
+    }
+
+    /// Passes over waves that are not wanted.
+    #[must_use]
+    pub fn filtered(mut self, filter: WaveFilter) -> Self {
+        self.matching = filter.pattern.as_ref().map(Matching::new);
+        self.filter = Some(filter);
+        self
+    }
+
+    /// The smallest position that the next wave can have.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.cursor.position()
     }
 
     /// The next wave or damage; `None` at the end, where a later call finds what was stored since.
@@ -53,10 +70,11 @@ impl LogReader {
             if self.matching.as_mut().is_some_and(|matching| !matching.matches(&record.name)) {
                 continue;
             }
-            return Ok(Some(match read(&record) {
-                Some(Ok(wave)) => LogItem::Wave(Box::new(wave)),
-                _ => LogItem::Unknown(record.position),
-            }));
+            match self.decoder.read(&record) {
+                Some(Ok(wave)) if self.filter.as_ref().is_some_and(|filter| !filter.takes(&wave)) => {}
+                Some(Ok(wave)) => return Ok(Some(LogItem::Wave(Box::new(wave)))),
+                _ => return Ok(Some(LogItem::Unknown(record.position))),
+            }
         }
     }
 }

@@ -3,15 +3,15 @@
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, Pattern};
 
-use crate::consumer::{ConsumeError, Consumer, ConsumerOptions};
-use crate::log::Log;
+use crate::consumer::{ConsumeError, Consumer};
+use crate::durable_log::DurableLog;
 
 /// Why there is no consumer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ResonateError {
     /// The bus has no log.
-    #[error("this bus has no durable log: connect it with Log::connect")]
+    #[error("this bus has no durable log: connect it with `connect` of a log")]
     NoLog,
     /// The consumer cannot be opened.
     #[error(transparent)]
@@ -20,7 +20,8 @@ pub enum ResonateError {
 
 /// Listening to durable channels.
 pub trait ResonateDurable {
-    /// A consumer of a pattern, by its name, with default options. As [`Log::consumer`].
+    /// A consumer of a pattern, by its name, with the options of [`LogBuilder::consumers`](crate::LogBuilder::consumers), or
+    /// with default options in JetStream. As [`DurableLog::consumer`].
     ///
     /// # Errors
     /// [`ResonateError`]: the bus has no log, or the consumer cannot be opened.
@@ -36,7 +37,7 @@ impl ResonateDurable for Aether {
         P: TryInto<Pattern>,
         ChannelError: From<P::Error>,
     {
-        let log = Log::of(self).ok_or(ResonateError::NoLog)?;
-        Ok(log.consumer(consumer, pattern, ConsumerOptions::default())?)
+        let log = DurableLog::of(self).ok_or(ResonateError::NoLog)?;
+        Ok(log.consumer(consumer, pattern, log.consumer_options())?)
     }
 }

@@ -13,11 +13,14 @@ mod damage;
 mod error;
 mod lock;
 mod options;
+mod queue;
 mod record;
 mod rewriting;
 mod segment;
 mod segments;
+mod system;
 mod verify;
+mod view;
 
 pub use crate::store::cursor::{Cursor, Item};
 pub use crate::store::damage::{Damage, TornTail};
@@ -26,19 +29,23 @@ pub use crate::store::options::{OptionsError, Retention, StoreOptions};
 pub use crate::store::record::{Entry, Record};
 pub use crate::store::rewriting::Rewritten;
 pub use crate::store::segments::Extent;
-pub use crate::store::verify::{Verified, verify};
+pub use crate::store::verify::{Verified, verify, verify_with};
+pub use crate::store::view::View;
 
 pub(crate) use crate::store::segments::Place;
+pub(crate) use crate::store::system::{Machine, System};
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use aether_core::Durability;
+use aether_core::wire::micros_since_1970;
 use tokio::sync::watch;
 
-use self::committer::{Committer, Done, Queue};
+use self::committer::Committer;
 use self::lock::Lock;
+use self::queue::{Done, Job, Queue};
 use self::segments::Segments;
 
 /// An append-only log of records in a folder, which one process at a time may write.
@@ -66,12 +73,21 @@ impl Store {
     /// [`OpenError`]: another process has the log open, the folder holds files of something else, or it cannot be read or
     /// written.
     pub fn open(folder: &Path, options: StoreOptions, at_least: u64) -> Result<Self, OpenError> {
+        Self::open_on(Arc::new(Machine), folder, options, at_least)
+    }
+
+    pub(crate) fn open_on(
+        system: Arc<dyn System>,
+        folder: &Path,
+        options: StoreOptions,
+        at_least: u64,
+    ) -> Result<Self, OpenError> {
         let lock = Lock::acquire(folder)?;
         let (segments, opened) = Segments::open(folder, true)?;
         let segments = Arc::new(segments);
         let queue = Arc::new(Queue::new(options.max_queued_bytes));
         let (committer, last) =
-            Committer::new(Arc::clone(&segments), Arc::clone(&queue), &options, &opened, at_least)?;
+            Committer::new(system, Arc::clone(&segments), Arc::clone(&queue), &options, &opened, at_least)?;
         let thread = std::thread::Builder::new().name("aether-log".to_owned()).spawn(|| committer.run());
         let thread =
             Some(thread.map_err(|source| OpenError::io(folder, "start the writing thread of", source))?);
@@ -107,10 +123,34 @@ impl Store {
     /// [`AppendError`] at once if the record is too large, too many bytes wait, or the log is closed or has failed. Then
     /// `done` is not called.
     pub fn append(&self, entry: Entry, level: Durability, done: Done) -> Result<(), AppendError> {
-        if let Some(bytes) = entry.excess() {
+        self.append_all(vec![(entry, done)], level)
+    }
+
+    /// Queues records that are written together and synced once, as far as one segment has room for them. Each record calls its
+    /// own function, as in [`Store::append`].
+    ///
+    /// # Errors
+    /// [`AppendError`] at once, for all of them, if one is too large, too many bytes wait, or the log is closed or has failed.
+    /// Then no function is called.
+    pub fn append_all(&self, entries: Vec<(Entry, Done)>, level: Durability) -> Result<(), AppendError> {
+        if let Some(bytes) = entries.iter().find_map(|(entry, _)| entry.excess()) {
             return Err(AppendError::TooLarge { bytes });
         }
-        self.queue.push(entry, level, done)
+        self.queue.push(entries.into_iter().map(|(entry, done)| Job { entry, level, done }).collect())
+    }
+
+    /// Begins a new segment if the one that is being written has a record from before this time, in microseconds since 1970.
+    /// Blocks until that is done.
+    pub(crate) fn seal_if_before(&self, micros: u64) {
+        let active = self.segments.all().pop();
+        if active.is_some_and(|(_, segment)| segment.began > 0 && segment.began < micros) {
+            let (done, is_done) = std::sync::mpsc::channel();
+            self.queue.seal(Box::new(move || {
+                let _ = done.send(());
+            }));
+            // An error means that the log is being closed.
+            let _ = is_done.recv();
+        }
     }
 
     /// The position of the last record, followed as it changes; 0 before the first.
@@ -132,10 +172,10 @@ impl Store {
     }
 
     /// Drops whole segments by [`Retention`], the oldest first. The last one always stays. It runs by itself when a segment
-    /// is full and at opening. Returns how many were dropped.
+    /// is full, when one is too old, and at opening. Returns how many were dropped.
     pub fn retain(&self) -> usize {
         let _maintenance = self.segments.maintenance.lock();
-        self.segments.retain(&self.options.retention)
+        self.segments.retain(&self.options.retention, micros_since_1970())
     }
 
     /// Drops whole segments that hold only smaller positions. The last one always stays.
@@ -150,8 +190,17 @@ impl Store {
     /// # Errors
     /// [`ReadError`]; the segments that were not replaced yet are as before.
     pub fn rewrite(&self, keep: impl FnMut(&Record) -> bool) -> Result<Rewritten, ReadError> {
+        self.rewrite_until(keep, || false)
+    }
+
+    /// The same, until `is_stopped` says so between two segments.
+    pub(crate) fn rewrite_until(
+        &self,
+        keep: impl FnMut(&Record) -> bool,
+        is_stopped: impl Fn() -> bool,
+    ) -> Result<Rewritten, ReadError> {
         let _maintenance = self.segments.maintenance.lock();
-        rewriting::rewrite(&self.segments, keep)
+        rewriting::rewrite(&self.segments, keep, is_stopped)
     }
 
     /// Reads everything and lists the damage. Blocks while it reads.
@@ -159,13 +208,20 @@ impl Store {
     /// # Errors
     /// [`ReadError`] if a file cannot be read.
     pub fn verify(&self) -> Result<Verified, ReadError> {
-        verify::verify_segments(&self.segments)
+        verify::verify_segments(&self.segments, |_| {})
     }
 
     /// Why nothing can be written any more, if that is so.
     #[must_use]
     pub fn failure(&self) -> Option<AppendError> {
         self.queue.failure()
+    }
+
+    /// Why a record would not be written now, as far as that is known: nothing can be written any more, or the disk refused
+    /// the last record. In the second case the writing thread finds out whether there is room again, and a later call knows.
+    #[must_use]
+    pub fn trouble(&self) -> Option<AppendError> {
+        self.queue.trouble()
     }
 }
 
@@ -176,52 +232,5 @@ impl Drop for Store {
             // A panic of the thread was printed.
             let _ = thread.join();
         }
-    }
-}
-
-/// A log that another process may be writing, open for reading only. A last record that is being written is not there yet.
-#[derive(Debug)]
-pub struct View {
-    segments: Arc<Segments>,
-}
-
-impl View {
-    /// Opens a log for reading. Changes nothing.
-    ///
-    /// # Errors
-    /// [`OpenError`]: there is no log, the folder holds files of something else, or it cannot be read.
-    pub fn open(folder: &Path) -> Result<Self, OpenError> {
-        if !folder.is_dir() {
-            let source = std::io::Error::from(std::io::ErrorKind::NotFound);
-            return Err(OpenError::io(folder, "read", source));
-        }
-        let (segments, _) = Segments::open(folder, false)?;
-        Ok(Self { segments: Arc::new(segments) })
-    }
-
-    /// A cursor at the first record whose position is not smaller.
-    #[must_use]
-    pub fn cursor(&self, position: u64) -> Cursor {
-        Cursor::new(Arc::clone(&self.segments), position)
-    }
-
-    /// What the log held when it was opened or last refreshed.
-    #[must_use]
-    pub fn extent(&self) -> Extent {
-        self.segments.extent()
-    }
-
-    /// Looks at the folder again, so that cursors find what was written meanwhile.
-    ///
-    /// # Errors
-    /// [`OpenError`], as [`View::open`].
-    pub fn refresh(&self) -> Result<(), OpenError> {
-        self.segments.refresh()
-    }
-
-    /// The folder.
-    #[must_use]
-    pub fn folder(&self) -> PathBuf {
-        self.segments.folder().to_owned()
     }
 }

@@ -1,6 +1,6 @@
 //! A wave as a record, and back.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aether_core::wire::{EncodeError, FrameError, Sender, decode, encode, micros_since_1970};
 use aether_core::{Channel, Wave};
@@ -26,41 +26,101 @@ pub struct StoredWave {
 }
 
 /// The identity of a wave for finding a second copy of it.
-fn identity(wave: &Wave) -> u128 {
+pub(crate) fn identity(wave: &Wave) -> u128 {
     u128::from(wave.source().instance()) << 64 | u128::from(wave.sequence())
 }
 
 /// The record of a wave.
 pub(crate) fn entry(wave: &Wave) -> Result<Entry, EncodeError> {
     let now = tokio::time::Instant::now().into_std();
-    let body = frame(wave, now)?;
+    let body = frame(wave, None, now)?;
     let (level, id) = (wave.signal().level(), identity(wave));
     Ok(Entry { kind: WAVE, level, id, name: wave.channel().as_str().to_owned(), body })
 }
 
-pub(crate) fn frame(wave: &Wave, now: std::time::Instant) -> Result<Bytes, EncodeError> {
+/// The frame names the channel only if one is given: a record or a subject has it beside the frame.
+pub(crate) fn frame(
+    wave: &Wave,
+    channel: Option<&Channel>,
+    now: std::time::Instant,
+) -> Result<Bytes, EncodeError> {
     // The frame is read by this log only. Its position and time are in the record.
-    encode(Sender { node: 0, sent_micros: 0 }, None, std::slice::from_ref(wave), now)
+    encode(Sender { node: 0, sent_micros: 0 }, channel, std::slice::from_ref(wave), now)
 }
 
 /// The wave of a record; `None` if the record is none of a wave.
 pub(crate) fn read(record: &Record) -> Option<Result<StoredWave, FrameError>> {
-    (record.kind == WAVE).then(|| read_frame(record.position, record.micros, &record.name, &record.body))
+    Decoder::default().read(record)
 }
 
+/// Without a name, the frame has it.
 pub(crate) fn read_frame(
     position: u64,
     micros: u64,
-    name: &[u8],
+    name: Option<&[u8]>,
     frame: &Bytes,
 ) -> Result<StoredWave, FrameError> {
-    let utf8 = |_| FrameError::Utf8 { field: "channel", at: 0 };
-    let channel = Channel::with_reserved(std::str::from_utf8(name).map_err(utf8)?)?;
-    let frame = if frame.len() > SHARED { Bytes::copy_from_slice(frame) } else { frame.clone() };
-    let kept = Duration::from_micros(micros_since_1970().saturating_sub(micros));
-    let now = tokio::time::Instant::now().into_std();
-    let mut waves = decode(&frame, Some(&channel), now, |_| kept)?.waves;
-    let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(micros));
-    let wave = waves.pop().ok_or(FrameError::Empty { what: "waves" })?;
-    Ok(StoredWave { position, at: at.unwrap_or(SystemTime::UNIX_EPOCH), wave })
+    Decoder::default().read_frame(position, micros, name, frame)
+}
+
+/// How many waves are decoded with one reading of the clocks.
+const WAVES_A_READING: u32 = 1024;
+
+/// Decodes one wave after the other, with what they share: the channel of the last one, and a reading of the clocks.
+#[derive(Debug, Default)]
+pub(crate) struct Decoder {
+    channel: Option<Channel>,
+    /// Both clocks at one moment. A wave that was stored before has the same age by an old reading, because its age grows
+    /// from there.
+    clocks: Option<(Instant, u64)>,
+    reused: u32,
+}
+
+impl Decoder {
+    /// The wave of a record; `None` if the record is none of a wave.
+    pub(crate) fn read(&mut self, record: &Record) -> Option<Result<StoredWave, FrameError>> {
+        (record.kind == WAVE)
+            .then(|| self.read_frame(record.position, record.micros, Some(&record.name), &record.body))
+    }
+
+    fn read_frame(
+        &mut self,
+        position: u64,
+        micros: u64,
+        name: Option<&[u8]>,
+        frame: &Bytes,
+    ) -> Result<StoredWave, FrameError> {
+        let channel = name.map(|name| self.channel(name)).transpose()?;
+        let frame = if frame.len() > SHARED { Bytes::copy_from_slice(frame) } else { frame.clone() };
+        let (now, now_micros) = self.clocks(micros);
+        let kept = Duration::from_micros(now_micros.saturating_sub(micros));
+        let mut waves = decode(&frame, channel.as_ref(), now, |_| kept)?.waves;
+        let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(micros));
+        let wave = waves.pop().ok_or(FrameError::Empty { what: "waves" })?;
+        Ok(StoredWave { position, at: at.unwrap_or(SystemTime::UNIX_EPOCH), wave })
+    }
+
+    /// The channel of this name: that of the last wave, as a rule.
+    fn channel(&mut self, name: &[u8]) -> Result<Channel, FrameError> {
+        match &self.channel {
+            Some(channel) if channel.as_str().as_bytes() == name => Ok(channel.clone()),
+            _ => {
+                let utf8 = |_| FrameError::Utf8 { field: "channel", at: 0 };
+                let channel = Channel::with_reserved(std::str::from_utf8(name).map_err(utf8)?)?;
+                Ok(self.channel.insert(channel).clone())
+            }
+        }
+    }
+
+    /// A reading of the clocks that is not before this time, unless the clock itself is.
+    fn clocks(&mut self, micros: u64) -> (Instant, u64) {
+        self.reused += 1;
+        match self.clocks {
+            Some(clocks) if clocks.1 >= micros && self.reused < WAVES_A_READING => clocks,
+            _ => {
+                self.reused = 0;
+                *self.clocks.insert((tokio::time::Instant::now().into_std(), micros_since_1970()))
+            }
+        }
+    }
 }

@@ -44,6 +44,10 @@ pub struct StockArgs {
     /// Emit the stock level at this interval in seconds; 0 for never [default: 1]
     #[arg(long, value_name = "SECONDS", value_parser = seconds, allow_negative_numbers = true)]
     pub heartbeat: Option<Duration>,
+
+    /// Keep the stock in this file, so that it survives a crash [default: in memory]
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<String>,
 }
 
 /// An argument out of range.
@@ -78,6 +82,7 @@ impl StockArgs {
             .given("service.beta.units", "--units", self.units)
             .given("service.beta.restock_every", "--restock-every", self.restock_every.map(Time))
             .given("service.beta.heartbeat", "--heartbeat", self.heartbeat.map(Time))
+            .given("service.beta.store", "--store", self.store.as_ref())
     }
 }
 
@@ -88,7 +93,7 @@ impl StockArgs {
 /// server.
 ///
 /// # Cancel safety
-/// Cancelled before completion, the service has ended and its stock is lost.
+/// Cancelled before completion, the service has ended. A stock without a store is lost.
 pub async fn main(args: BetaArgs, shutdown: CancellationToken) -> Result<(), BetaError> {
     let config = args.stock.layer(args.config.loader()).load()?;
     let Some(aether) = config.connect_until(&shutdown, PROGRAM).await? else {
@@ -110,7 +115,7 @@ async fn serve(
     aether: &Aether,
     shutdown: CancellationToken,
 ) -> Result<(), BetaError> {
-    let beta = Beta::start(aether, config.section::<StockSettings>().options(config)).await?;
+    let beta = Beta::start(aether, config.section::<StockSettings>().open(config)?).await?;
     let heard = [messages::RESERVE, messages::RELEASE, messages::COMMIT, messages::RESTOCK].join(", ");
     let _metrics = beta.metrics(aether).serve_configured(config).await?;
     config.settings().medium.args().announce(

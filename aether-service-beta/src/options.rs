@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aether_chassis::Configuration;
+use aether_outbox::Store;
 
 use crate::id::Sku;
 
@@ -20,6 +21,7 @@ pub struct BetaOptions {
     pub(crate) restock_every: Option<Duration>,
     pub(crate) hold: Duration,
     pub(crate) heartbeat: Option<Duration>,
+    pub(crate) store: Option<Store>,
     pub(crate) configuration: Configuration,
 }
 
@@ -69,6 +71,13 @@ impl BetaOptions {
         self
     }
 
+    /// Keeps the stock in a store, so that it survives a crash: each change and its events are committed before the question
+    /// is answered. Default: in memory.
+    pub fn store(mut self, store: Store) -> Self {
+        self.store = Some(store);
+        self
+    }
+
     /// The configuration of the inbox and the handlers. Default: the built-in one. Questions are handled one at a time
     /// and the grace period is 0.6 s, whatever it says.
     pub fn configured(mut self, configuration: &Configuration) -> Self {
@@ -94,6 +103,7 @@ impl Default for BetaOptions {
             restock_every: None,
             hold: Self::DEFAULT_HOLD,
             heartbeat: Some(Duration::from_secs(1)),
+            store: None,
             configuration: Configuration::default(),
         }
     }

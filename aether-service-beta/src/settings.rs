@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use aether_chassis::Configuration;
 use aether_chassis::config::{Section, Time};
+use aether_outbox::{OpenError, Store};
 use serde::{Deserialize, Serialize};
 
 use crate::BetaOptions;
@@ -23,6 +24,8 @@ pub struct StockSettings {
     pub heartbeat: Time,
     /// How long a reservation is held.
     pub hold: Time,
+    /// The file that keeps the stock; an empty text for none.
+    pub store: String,
 }
 
 impl Section for StockSettings {
@@ -37,12 +40,25 @@ impl Default for StockSettings {
             restock_every: Time(Duration::from_secs(3)),
             heartbeat: Time(Duration::from_secs(1)),
             hold: Time(BetaOptions::DEFAULT_HOLD),
+            store: String::new(),
         }
     }
 }
 
 impl StockSettings {
-    /// The options of the service, whose inbox and handlers follow the configuration.
+    /// The options of the service, with its store opened if it has one. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`] if the store cannot be opened.
+    pub fn open(&self, configuration: &Configuration) -> Result<BetaOptions, OpenError> {
+        let options = self.options(configuration);
+        match self.store.as_str() {
+            "" => Ok(options),
+            path => Ok(options.store(Store::builder("beta").open(path)?)),
+        }
+    }
+
+    /// The options of the service without its store, whose inbox and handlers follow the configuration.
     pub fn options(&self, configuration: &Configuration) -> BetaOptions {
         BetaOptions::default()
             .units(self.units)

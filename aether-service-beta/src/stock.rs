@@ -2,9 +2,11 @@
 //!
 //! Pure: no bus, no clock, no I/O. The service calls it for each question. Answers can get lost, so questions are
 //! repeated, and they can arrive in any order. So each change happens once per order, and a reservation that arrives
-//! after its release stays released.
+//! after its release stays released. What has to survive a crash is in `stock/keeping.rs`.
 
-use std::collections::{BTreeMap, HashMap};
+mod keeping;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::{Duration, Instant};
 
@@ -88,6 +90,13 @@ enum Ended {
     Refused(Refusal),
 }
 
+/// The articles and orders whose rows are to be written.
+#[derive(Debug, Default)]
+struct Changed {
+    shelves: BTreeSet<Sku>,
+    orders: BTreeSet<OrderId>,
+}
+
 /// The stock of all articles. For each of them, always: supplied = available + reserved + sold.
 #[derive(Debug)]
 pub struct Stock {
@@ -95,6 +104,8 @@ pub struct Stock {
     reservations: HashMap<OrderId, Reservation>,
     ended: LruCache<OrderId, Ended>,
     hold: Duration,
+    /// `None` in a stock that lives in memory only.
+    changed: Option<Changed>,
 }
 
 impl Stock {
@@ -110,6 +121,7 @@ impl Stock {
             reservations: HashMap::new(),
             ended: LruCache::new(REMEMBERED),
             hold,
+            changed: None,
         }
     }
 
@@ -152,12 +164,14 @@ impl Stock {
                 shelf.reserved += units;
                 let reservation = Reservation { sku: sku.clone(), quantity, until: now + self.hold };
                 self.reservations.insert(order.clone(), reservation);
-                return Ok(shelf.available);
+                let available = shelf.available;
+                self.touch(Some(order), Some(sku));
+                return Ok(available);
             }
             Some(_) => Refusal::OutOfStock { sku: sku.clone(), available, wanted: quantity },
             None => Refusal::UnknownSku { sku: sku.clone() },
         };
-        self.ended.put(order.clone(), Ended::Refused(refusal.clone()));
+        self.end(order, Ended::Refused(refusal.clone()));
         Err(refusal)
     }
 
@@ -174,10 +188,11 @@ impl Stock {
                 shelf.reserved -= units;
                 shelf.available += units;
             }
+            self.touch(None, Some(&held.sku));
         } else if let Some(Ended::Sold { .. }) = self.ended.get(order) {
             return Err(AlreadySold);
         }
-        self.ended.put(order.clone(), Ended::Released);
+        self.end(order, Ended::Released);
         Ok(held)
     }
 
@@ -197,7 +212,8 @@ impl Stock {
             shelf.reserved -= units;
             shelf.sold += units;
         }
-        self.ended.put(order.clone(), Ended::Sold { sku: held.sku.clone(), quantity: held.quantity });
+        self.touch(None, Some(&held.sku));
+        self.end(order, Ended::Sold { sku: held.sku.clone(), quantity: held.quantity });
         Ok(Some(held))
     }
 
@@ -216,7 +232,16 @@ impl Stock {
     pub fn restock(&mut self, sku: &Sku, quantity: NonZeroU32) -> Option<u64> {
         let shelf = self.shelves.get_mut(sku)?;
         shelf.supply(quantity);
-        Some(shelf.available)
+        let available = shelf.available;
+        self.touch(None, Some(sku));
+        Some(available)
+    }
+
+    /// Remembers the end of an order, and forgets the oldest one if there are too many.
+    fn end(&mut self, order: &OrderId, ended: Ended) {
+        let forgotten = self.ended.push(order.clone(), ended).map(|(forgotten, _)| forgotten);
+        self.touch(forgotten.as_ref(), None);
+        self.touch(Some(order), None);
     }
 
     /// Restocks each article to its initial units. Returns what was added.
@@ -229,6 +254,7 @@ impl Stock {
                 added.push((sku.clone(), missing));
             }
         }
+        added.iter().for_each(|(sku, _)| self.touch(None, Some(sku)));
         added
     }
 

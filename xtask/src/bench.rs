@@ -12,7 +12,7 @@ use crate::workspace::Workspace;
 
 /// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`. `field` is
 /// three: see [`field`].
-pub(crate) const NAMES: [&str; 13] = [
+pub(crate) const NAMES: [&str; 14] = [
     "inprocess",
     "handlers",
     "instructions",
@@ -25,6 +25,7 @@ pub(crate) const NAMES: [&str; 13] = [
     "field",
     "stores",
     "log",
+    "jetstream",
     "operations",
 ];
 

@@ -5,6 +5,7 @@ mod apt;
 mod bench;
 mod browser;
 mod examples;
+mod faults;
 mod fuzz;
 mod modules;
 mod nats_server;
@@ -69,6 +70,11 @@ enum Command {
         /// The scenarios; all that are small enough for the repository by default.
         names: Vec<String>,
     },
+    /// Run the fault tests of the durable log for longer than `test` does: 200 kills at full rate, every changed byte.
+    Faults {
+        #[command(flatten)]
+        options: faults::FaultsArgs,
+    },
     /// Run the fuzz targets of aether-core, each for a bounded time.
     Fuzz {
         /// The duration of each target, in seconds.
@@ -108,6 +114,7 @@ fn run(command: Command) -> Result<()> {
         Command::Bench { names, options } => bench::run(&workspace, &names, &options),
         Command::Soak { args } => bench::soak(&workspace, &args),
         Command::Recordings { into, names } => bench::recordings(&workspace, into, &names),
+        Command::Faults { options } => faults::run(&workspace, &options),
         Command::Fuzz { seconds, target } => fuzz::run(&workspace, seconds, target),
     }
 }

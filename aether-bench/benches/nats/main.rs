@@ -226,14 +226,22 @@ async fn aether_throughput(url: &str) -> Outcome<(f64, u64)> {
                 assert_eq!(wave.payload().len(), BYTES);
                 arrivals.count();
             }
-            assert!(receiver.ledger().adds_up());
+            let ledger = receiver.ledger();
+            assert!(ledger.adds_up());
+            if !arrivals.all() {
+                eprintln!("waves are missing at the receiver, which counts: {ledger:?}");
+            }
         }
     });
     let (arrived, elapsed) = arrivals.until_silence(start, &receiving).await;
     sending.await??;
     sending_side.close().await?;
+    let status = receiving_side.status();
     receiving_side.close().await?;
     receiving.await?;
+    if arrived < MESSAGES {
+        eprintln!("its connection counts: {status:?}");
+    }
     Ok((arrived as f64 / elapsed.as_secs_f64(), MESSAGES - arrived))
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::AccountSettings;
 use super::address::{CollectorAddress, ListenAddress};
+use super::durable::DurableSettings;
 use super::login::{CertificateFiles, LoginFile};
 use super::quantity::{Count, OrOff, QuantityError, Size, Time};
 use super::rate::Rate;
@@ -60,6 +61,8 @@ pub struct Settings {
     pub account: AccountSettings,
     /// The limits of what a service emits.
     pub emit: EmitSettings,
+    /// Channels whose waves are stored.
+    pub durable: DurableSettings,
     /// The memory of the process.
     pub memory: MemorySettings,
 }

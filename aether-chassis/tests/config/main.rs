@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod durable;
 mod following;
 mod loading;
 mod stage;

@@ -48,7 +48,7 @@ async fn failed(
     waves: impl IntoIterator<Item = WaveBuilder>,
 ) {
     let before = stage.counters.report().failed;
-    let emitted = shop.emit_all(waves.into_iter().map(|wave| wave.build().unwrap())).await.unwrap();
+    let emitted = shop.emit_all(waves.into_iter().map(|wave| wave.build().unwrap())).await.unwrap().emitted;
     let counted = async {
         while stage.counters.report().failed < before + emitted {
             tokio::task::yield_now().await;

@@ -1,7 +1,9 @@
 //! Errors of `aether log` and `aether dead`.
 
-use aether_log::DeadError;
+use std::path::PathBuf;
+
 use aether_log::store::{OpenError, ReadError};
+use aether_log::{DeadError, ReplayError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LogError {
@@ -11,6 +13,12 @@ pub(crate) enum LogError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Dead(#[from] DeadError),
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    #[error("{} cannot be watched for changes", folder.display())]
+    Watch { folder: PathBuf, source: notify::Error },
+    #[error("{} is not watched any more", folder.display())]
+    Unwatched { folder: PathBuf },
     #[error("{places} places of the log are damaged; what is before and behind them is whole")]
     Damaged { places: usize },
 }

@@ -11,12 +11,16 @@ mod config;
 mod container;
 #[cfg(unix)]
 mod dashboard;
+mod dead;
 #[cfg(unix)]
 mod describe;
 #[cfg(unix)]
 mod doctor;
 mod field;
 mod letters;
+mod log;
+#[cfg(unix)]
+mod log_follow;
 mod nats;
 mod new;
 #[cfg(unix)]

@@ -81,10 +81,10 @@ async fn what_no_waiting_helps_against_is_not_waited_for() {
     let server = NatsServer::start_with(options).await.unwrap();
     let refused = ["--medium".to_owned(), format!("nats://shop:wrong@127.0.0.1:{}", server.port())];
     let no_url = ["--medium".to_owned(), "amqp://a".to_owned()];
-    for (medium, code) in [(refused, 1), (no_url, 2)] {
+    for medium in [refused, no_url] {
         for args in [&["emit", "a", "1"][..], &["beta"]] {
             let said = run(&with(&[args, &["--wait", "1h"]].concat(), &medium));
-            assert_eq!(said.code, Some(code), "{args:?} {medium:?}: {}", said.err);
+            assert_eq!(said.code, Some(2), "{args:?} {medium:?}: {}", said.err);
             assert!(!said.err.contains("retrying") && !said.err.contains("wrong@"), "{}", said.err);
         }
     }

@@ -329,8 +329,11 @@ fn choose(
     installed.chain(on_path).find(|program| program.is_file())
 }
 
+mod cluster;
 #[cfg(unix)]
 mod stopping;
+
+pub use cluster::NatsCluster;
 
 #[cfg(test)]
 mod tests {

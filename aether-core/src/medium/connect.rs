@@ -256,6 +256,14 @@ pub enum ConnectError {
         /// The error of the broker's client.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What is to be around the medium cannot be used.
+    #[error("the {layer} of this program cannot be used")]
+    Layer {
+        /// What it is, such as a durable log.
+        layer: &'static str,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 impl ConnectError {

@@ -59,7 +59,7 @@ use super::{
 };
 use crate::channel::Channel;
 use crate::inbox::Inbox;
-use crate::router::{Carried, Offered, Router, Settled, Subscription, Waiting};
+use crate::router::{Carried, MOST_TOGETHER, Offered, Router, Settled, Subscription, Waiting};
 use crate::wave::Wave;
 use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
@@ -281,7 +281,7 @@ impl Medium for Nats {
     }
 
     fn room_for(&self, wave: &Wave) -> usize {
-        self.shared.outbox.room_at_once(wave).max(1)
+        self.shared.outbox.room_at_once(wave).clamp(1, MOST_TOGETHER)
     }
 
     fn carry_all(&self, waves: &mut VecDeque<Wave>) -> Result<Option<Waiting>, EmitError> {

@@ -16,23 +16,29 @@ pub enum Durability {
     Stored,
     /// A power cut: the disk has confirmed the wave.
     Synced,
+    /// The loss of machines: this many servers keep the wave, and most of them have it already.
+    Replicated(u8),
 }
 
 impl Durability {
-    /// The lower-case name: `none`, `stored` or `synced`.
+    /// The lower-case name: `none`, `stored`, `synced` or `replicated`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Stored => "stored",
             Self::Synced => "synced",
+            Self::Replicated(_) => "replicated",
         }
     }
 }
 
 impl fmt::Display for Durability {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
+        match self {
+            Self::Replicated(servers) => f.pad(&format!("replicated({servers})")),
+            _ => f.pad(self.as_str()),
+        }
     }
 }
 
@@ -51,6 +57,42 @@ impl Stored {
     #[must_use]
     pub const fn new(position: NonZeroU64, durability: Durability) -> Self {
         Self { position, durability }
+    }
+}
+
+/// The places of several waves in a log, and the lowest level that any of them reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct StoredRange {
+    /// The smallest position. Waves of others may be between the positions.
+    pub first: NonZeroU64,
+    /// The greatest position.
+    pub last: NonZeroU64,
+    /// The lowest level that was reached.
+    pub durability: Durability,
+    /// The number of waves.
+    pub waves: u64,
+}
+
+impl StoredRange {
+    /// A range that has this wave as well.
+    #[must_use]
+    pub fn with(before: Option<Self>, Stored { position, durability }: Stored) -> Self {
+        match before {
+            None => Self { first: position, last: position, durability, waves: 1 },
+            Some(range) => range.and(Self { first: position, last: position, durability, waves: 1 }),
+        }
+    }
+
+    /// Both ranges.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            first: self.first.min(other.first),
+            last: self.last.max(other.last),
+            durability: self.durability.min(other.durability),
+            waves: self.waves + other.waves,
+        }
     }
 }
 

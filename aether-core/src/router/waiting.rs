@@ -8,7 +8,7 @@ use futures_util::future::{BoxFuture, join_all, select_all};
 use smallvec::SmallVec;
 
 use super::offered::{Offered, Settled};
-use super::stored::NotStored;
+use super::stored::{NotStored, StoredRange};
 use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;
 
@@ -26,6 +26,16 @@ pub struct Waiting(Box<Awaited>);
 enum Awaited {
     Room(WaitingState),
     Storage(BoxFuture<'static, Result<Settled, NotStored>>),
+    Batch(BoxFuture<'static, BatchSettled>),
+}
+
+/// How several waves fared that were stored together.
+#[derive(Debug, Default)]
+pub struct BatchSettled {
+    /// The places of those that were stored.
+    pub stored: Option<StoredRange>,
+    /// Those that were not, in their order.
+    pub refused: Vec<NotStored>,
 }
 
 struct WaitingState {
@@ -52,6 +62,12 @@ impl Waiting {
         Self(Box::new(Awaited::Storage(Box::pin(storing))))
     }
 
+    /// Waves that [`Medium::carry_all`](crate::medium::Medium) has taken and that are stored together; otherwise as
+    /// [`Waiting::for_storage`].
+    pub fn for_batch(storing: impl Future<Output = BatchSettled> + Send + 'static) -> Self {
+        Self(Box::new(Awaited::Batch(Box::pin(storing))))
+    }
+
     /// Puts waves into the outbox of a medium under one lock, where those that find no room have to wait in their order, as
     /// [`Medium::carry_all`](crate::medium::Medium) requires. For implementors of media.
     pub fn by_outbox(waves: impl IntoIterator<Item = Wave>, outbox: &Arc<Inbox>) -> Option<Self> {
@@ -63,16 +79,22 @@ impl Waiting {
     }
 
     /// Waits for room in all inboxes at once, at most for the patience of each; then the weakest wave is shed. Inboxes
-    /// with room get the wave without waiting for the others. A wave that is being stored waits for that first.
+    /// with room get the wave without waiting for the others. A wave that is being stored waits for that first. Of waves that
+    /// are stored together it says nothing but whether they were: see [`Waiting::finish_all`].
     ///
     /// # Errors
-    /// [`NotStored`] with the wave, if its channel is durable and it was not stored. Waiting for room cannot fail.
+    /// [`NotStored`] with the wave, if its channel is durable and it was not stored: the first one, of several. Waiting for
+    /// room cannot fail.
     ///
     /// # Cancel safety
     /// If cancelled before completion, the wave is offered at once to every inbox it was still waiting for.
     pub async fn finish(mut self) -> Result<Settled, NotStored> {
         match &mut *self.0 {
             Awaited::Storage(storing) => storing.as_mut().await,
+            Awaited::Batch(storing) => {
+                let refused = storing.as_mut().await.refused.into_iter().next();
+                refused.map_or(Ok(Offered::UNKNOWN.into()), Err)
+            }
             // Boxed, because it is large and rare and would otherwise enlarge the future of every emit.
             Awaited::Room(state) => {
                 Box::pin(async {
@@ -84,6 +106,23 @@ impl Waiting {
                 .await;
                 Ok(state.offered.into())
             }
+        }
+    }
+
+    /// Like [`Waiting::finish`], for waves that [`Medium::carry_all`](crate::medium::Medium) has taken.
+    ///
+    /// # Cancel safety
+    /// As [`Waiting::finish`]; waves that are being stored are stored and then offered.
+    pub async fn finish_all(mut self) -> BatchSettled {
+        if let Awaited::Batch(storing) = &mut *self.0 {
+            return storing.as_mut().await;
+        }
+        match self.finish().await {
+            Ok(Settled { stored, .. }) => BatchSettled {
+                stored: stored.map(|stored| StoredRange::with(None, stored)),
+                refused: Vec::new(),
+            },
+            Err(refused) => BatchSettled { stored: None, refused: vec![refused] },
         }
     }
 }
@@ -114,7 +153,7 @@ impl fmt::Debug for Waiting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of = match &*self.0 {
             Awaited::Room(state) => &state.offered as &dyn fmt::Debug,
-            Awaited::Storage(_) => &"storage",
+            Awaited::Storage(_) | Awaited::Batch(_) => &"storage",
         };
         f.debug_tuple("Waiting").field(of).finish()
     }

@@ -7,10 +7,13 @@ use aether_core::wire::micros_since_1970;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::consumer::attempts::Begun;
 use crate::consumer::claim::Claim;
 use crate::consumer::error::AckError;
 use crate::consumer::journal::Journal;
 use crate::consumer::options::ConsumerOptions;
+#[cfg(feature = "jetstream")]
+use crate::consumer::stream::StreamClaim;
 use crate::consumer::window::{Fate, Window};
 use crate::dead::Attempt;
 use crate::store::AppendError;
@@ -20,15 +23,34 @@ use crate::stored_wave::StoredWave;
 #[derive(Debug)]
 #[must_use = "a delivery that is dropped is delivered again"]
 pub struct Delivery {
-    pub(super) stored: StoredWave,
-    pub(super) attempt: u32,
-    pub(super) claim: Option<Claim>,
-    pub(super) journal: Arc<Journal>,
-    pub(super) window: Arc<Window>,
-    pub(super) options: ConsumerOptions,
+    stored: StoredWave,
+    attempt: u32,
+    ending: Option<Ending>,
+}
+
+/// How a delivery ends: where it is acknowledged.
+#[derive(Debug)]
+#[cfg_attr(
+    feature = "jetstream",
+    expect(clippy::large_enum_variant, reason = "a box would be an allocation for each wave")
+)]
+pub(super) enum Ending {
+    Journal {
+        claim: Claim,
+        journal: Arc<Journal>,
+        window: Arc<Window>,
+        options: ConsumerOptions,
+        _begun: Option<Begun>,
+    },
+    #[cfg(feature = "jetstream")]
+    Stream(StreamClaim),
 }
 
 impl Delivery {
+    pub(super) const fn new(stored: StoredWave, attempt: u32, ending: Ending) -> Self {
+        Self { stored, attempt, ending: Some(ending) }
+    }
+
     /// The wave.
     #[must_use]
     pub const fn wave(&self) -> &Wave {
@@ -47,14 +69,14 @@ impl Delivery {
         self.stored.position
     }
 
-    /// Which attempt this is, from 1. Attempts that ended with the process are not counted.
+    /// Which attempt this is, from 1. Attempts that ended with the process are counted.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt
     }
 
-    /// Acknowledges the wave: it is not delivered again, also after a restart. The acknowledgement is [stored](
-    /// aether_core::Durability::Stored) and not synced, so after a power cut the wave may come once more.
+    /// Acknowledges the wave: it is not delivered again, also after a restart. In a folder the acknowledgement is stored, or
+    /// synced, by [`ConsumerOptions::acknowledgements`]. In JetStream the server has confirmed it.
     ///
     /// # Errors
     /// [`AckError`] if it was not written. Then the wave is delivered again.
@@ -63,12 +85,41 @@ impl Delivery {
     /// Cancelled after the first poll, the acknowledgement is written all the same.
     pub async fn ack(mut self) -> Result<(), AckError> {
         let position = self.position();
-        let Some(claim) = self.claim.take() else { return Ok(()) };
-        let (answer, done) = oneshot::channel();
-        let answering = move |result| drop(answer.send(result));
-        self.journal.settle(claim, position, Fate::Acknowledged, &self.window, answering);
-        let written = done.await.unwrap_or(Err(AppendError::Closed));
-        written.map_err(|source| AckError { position, source })
+        match self.ending.take() {
+            None => Ok(()),
+            Some(Ending::Journal { claim, journal, window, .. }) => {
+                let (answer, done) = oneshot::channel();
+                let answering = move |result| drop(answer.send(result));
+                journal.settle(claim, position, Fate::Acknowledged, &window, answering);
+                let written = done.await.unwrap_or(Err(AppendError::Closed));
+                written.map_err(|error| AckError { position, source: error.into() })
+            }
+            #[cfg(feature = "jetstream")]
+            Some(Ending::Stream(claim)) => {
+                let acknowledged = claim.acknowledge().await;
+                acknowledged.map_err(|error| AckError { position, source: error.into() })
+            }
+        }
+    }
+
+    /// Acknowledges the wave as one of many: `number` counts them. JetStream confirms them in groups.
+    pub(super) async fn ack_one_of_many(
+        #[cfg_attr(
+            not(feature = "jetstream"),
+            expect(unused_mut, reason = "only JetStream takes the ending")
+        )]
+        mut self,
+        #[cfg_attr(not(feature = "jetstream"), expect(unused_variables, reason = "only JetStream counts"))]
+        number: u64,
+    ) -> Result<(), AckError> {
+        #[cfg(feature = "jetstream")]
+        if let Some(Ending::Stream(claim)) = self.ending.take_if(|ending| matches!(ending, Ending::Stream(_)))
+        {
+            let position = self.position();
+            let acknowledged = claim.acknowledge_soon(number).await;
+            return acknowledged.map_err(|error| AckError { position, source: error.into() });
+        }
+        self.ack().await
     }
 
     /// Reports a failure. The wave is delivered again after a pause, or becomes a dead letter.
@@ -77,11 +128,16 @@ impl Delivery {
     }
 
     fn fail(&mut self, error: &str) {
-        let Some(claim) = self.claim.take() else { return };
+        let Some(ending) = self.ending.take() else { return };
         let attempt = Attempt { micros: micros_since_1970(), error: shortened(error) };
-        self.journal.note_failure(self.stored.position, &attempt);
-        let options = self.options;
-        claim.fail(attempt, |failures| Instant::now() + options.pause_after(failures));
+        match ending {
+            Ending::Journal { claim, journal, options, .. } => {
+                journal.note_failure(self.stored.position, &attempt);
+                claim.fail(attempt, |failures| Instant::now() + options.pause_after(failures));
+            }
+            #[cfg(feature = "jetstream")]
+            Ending::Stream(claim) => claim.fail(attempt),
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 use aether_core::Pattern;
 use aether_core::wave::ChannelError;
 
+#[cfg(feature = "jetstream")]
+use crate::jetstream::JetStreamError;
 use crate::store::{AppendError, OpenError, ReadError};
 
 /// Why a consumer was not opened, or has nothing to deliver now.
@@ -37,6 +39,13 @@ pub enum ConsumeError {
     /// A dead letter or an acknowledgement was not written. Its wave stays.
     #[error("the consumer cannot write")]
     Write(#[from] AppendError),
+    /// The server refused, or did not answer.
+    #[cfg(feature = "jetstream")]
+    #[error(transparent)]
+    Server(#[from] JetStreamError),
+    /// The beginning of an attempt cannot be noted. Its wave stays.
+    #[error("the beginning of an attempt cannot be noted: check the folder of the consumer")]
+    Attempt(#[source] std::io::Error),
     /// The runtime is being shut down.
     #[error("the runtime is being shut down")]
     ShutDown,
@@ -50,11 +59,40 @@ pub struct AckError {
     /// The position of the wave.
     pub position: u64,
     /// Why.
-    pub source: AppendError,
+    pub source: NotAcknowledged,
+}
+
+/// Why an acknowledgement was not written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotAcknowledged {
+    /// The journal of the consumer cannot be written.
+    #[error(transparent)]
+    Write(#[from] AppendError),
+    /// The server did not confirm it.
+    #[cfg(feature = "jetstream")]
+    #[error(transparent)]
+    Server(#[from] JetStreamError),
+}
+
+impl NotAcknowledged {
+    /// Whether the same may succeed later without a change of the program.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
+        match self {
+            Self::Write(error) => error.is_transient(),
+            #[cfg(feature = "jetstream")]
+            Self::Server(error) => error.is_transient(),
+        }
+    }
 }
 
 impl From<AckError> for ConsumeError {
     fn from(error: AckError) -> Self {
-        Self::Write(error.source)
+        match error.source {
+            NotAcknowledged::Write(error) => Self::Write(error),
+            #[cfg(feature = "jetstream")]
+            NotAcknowledged::Server(error) => Self::Server(error),
+        }
     }
 }

@@ -7,16 +7,17 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 
 use aether_core::{Durability, Pattern};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::consumer::claim::Claim;
-use crate::consumer::options::Start;
+use crate::consumer::options::{ConsumerOptions, Start};
 use crate::consumer::window::{Fate, Recovered, Window};
 use crate::dead::Attempt;
-use crate::store::{AppendError, Cursor, Entry, Item, OpenError, ReadError, Store, StoreOptions, View};
+use crate::store::{AppendError, Cursor, Entry, Item, OpenError, Store, StoreOptions, View};
 
 const SNAPSHOT: u8 = 32;
 const ACKNOWLEDGED: u8 = 33;
@@ -40,6 +41,8 @@ struct Snapshot {
 pub(super) struct Journal {
     store: Store,
     pattern: Pattern,
+    /// What an acknowledgement reaches before it counts.
+    level: Durability,
     since_snapshot: AtomicU64,
     /// The snapshot before the last one: what is before it is not needed.
     before_last: Arc<AtomicU64>,
@@ -60,7 +63,7 @@ impl Journal {
     pub(super) fn open(
         folder: &Path,
         pattern: Pattern,
-        start: Start,
+        consumer: &ConsumerOptions,
         last_position: u64,
     ) -> Result<(Self, Read), OpenError> {
         let options = StoreOptions::default().remembered_ids(0);
@@ -70,13 +73,14 @@ impl Journal {
         let (before_last, last) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(read.snapshot)));
         let is_new = read.pattern.is_none();
         if is_new {
-            read.recovered.floor = match start {
+            read.recovered.floor = match consumer.start {
                 Start::First => 0,
                 Start::New => last_position,
                 Start::Position(position) => position.saturating_sub(1),
             };
         }
-        let journal = Self { store, pattern, since_snapshot: AtomicU64::new(0), before_last, last };
+        let level = consumer.acknowledgements;
+        let journal = Self { store, pattern, level, since_snapshot: AtomicU64::new(0), before_last, last };
         if is_new {
             journal.write_snapshot(read.recovered.floor, Vec::new(), [0; 3]);
         }
@@ -85,7 +89,12 @@ impl Journal {
 
     /// The greatest position that a journal knows.
     pub(super) fn last_settled(folder: &Path) -> Result<u64, OpenError> {
-        let Recovered { floor, settled, .. } = read(View::open(folder)?.cursor(0))?.recovered;
+        let view = match View::open(folder) {
+            // The process ended while it made the journal.
+            Err(OpenError::Nothing { .. }) => return Ok(0),
+            view => view?,
+        };
+        let Recovered { floor, settled, .. } = read(view.cursor(0))?.recovered;
         Ok(settled.last().copied().unwrap_or(0).max(floor))
     }
 
@@ -114,7 +123,7 @@ impl Journal {
             }
             answer(result.map(drop));
         });
-        if let Err(error) = self.store.append(entry(kind, &position), Durability::Stored, done)
+        if let Err(error) = self.store.append(entry(kind, &position), self.level, done)
             && let Some((_, answer)) = answer.lock().take()
         {
             answer(Err(error));
@@ -133,6 +142,18 @@ impl Journal {
         if let Err(error) = noted {
             tracing::warn!(position, %error, "a failed attempt was not noted");
         }
+    }
+
+    /// Notes failed attempts, and waits until that is written. Blocks.
+    pub(super) fn note_failures(&self, failures: &[(u64, Attempt)]) -> Result<(), AppendError> {
+        let (done, written) = mpsc::channel();
+        for failure in failures {
+            let done = done.clone();
+            let answering = Box::new(move |result: Result<u64, AppendError>| drop(done.send(result)));
+            self.store.append(entry(FAILED, failure), Durability::Stored, answering)?;
+        }
+        drop(done);
+        written.iter().try_for_each(|result| result.map(drop))
     }
 
     fn write_snapshot(&self, floor: u64, settled: Vec<(u64, u64)>, counts: [u64; 3]) {
@@ -159,9 +180,8 @@ fn entry(kind: u8, content: &impl Serialize) -> Entry {
 
 /// Reads a journal. A damaged record costs a redelivery.
 fn read(mut cursor: Cursor) -> Result<Read, OpenError> {
-    let failed = |ReadError::Io { path, doing, source }| OpenError::io(&path, doing, source);
     let (mut last, mut snapshot, mut settled, mut failures) = (None, 0, Vec::new(), Vec::new());
-    while let Some(item) = cursor.next_item().map_err(failed)? {
+    while let Some(item) = cursor.next_item()? {
         let record = match item {
             Item::Record(record) => record,
             Item::Damaged(damage) => {

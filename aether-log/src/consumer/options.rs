@@ -3,6 +3,8 @@
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
+use aether_core::Durability;
+
 /// Where a consumer begins that is used for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -25,6 +27,7 @@ pub struct ConsumerOptions {
     pub(super) max_attempts: NonZeroU32,
     pub(super) first_pause: Duration,
     pub(super) longest_pause: Duration,
+    pub(super) acknowledgements: Durability,
 }
 
 impl Default for ConsumerOptions {
@@ -36,6 +39,7 @@ impl Default for ConsumerOptions {
             max_attempts: NonZeroU32::new(5).unwrap_or(NonZeroU32::MIN),
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(30),
+            acknowledgements: Durability::Stored,
         }
     }
 }
@@ -63,7 +67,8 @@ impl ConsumerOptions {
         self
     }
 
-    /// After how many failures a wave becomes a dead letter. Default: 5. Attempts that end with the process are not counted.
+    /// After how many failures a wave becomes a dead letter. Default: 5. An attempt that ends with the process counts; the wave
+    /// is then delivered alone, so that it is clear which wave ended the process.
     #[must_use]
     pub fn max_attempts(mut self, attempts: NonZeroU32) -> Self {
         self.max_attempts = attempts;
@@ -74,6 +79,16 @@ impl ConsumerOptions {
     #[must_use]
     pub fn pauses(mut self, first: Duration, longest: Duration) -> Self {
         (self.first_pause, self.longest_pause) = (first, longest);
+        self
+    }
+
+    /// What an acknowledgement reaches before [`Delivery::ack`](crate::Delivery::ack) returns:
+    /// [`Durability::Stored`], the default, survives the end of the process, and after a power cut the last waves may come once
+    /// more; with [`Durability::Synced`] they do not. Cost of the latter: a sync of the disk for each group of
+    /// acknowledgements. A lower level counts as the default.
+    #[must_use]
+    pub fn acknowledgements(mut self, level: Durability) -> Self {
+        self.acknowledgements = level.max(Durability::Stored);
         self
     }
 

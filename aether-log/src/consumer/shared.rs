@@ -5,17 +5,19 @@ use std::sync::Arc;
 
 use aether_core::Pattern;
 use aether_core::wave::ChannelError;
+use aether_core::wire::micros_since_1970;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep_until};
 
+use crate::consumer::attempts::{Attempts, ENDED};
 use crate::consumer::claim::Claim;
-use crate::consumer::delivery::Delivery;
+use crate::consumer::delivery::{Delivery, Ending};
 use crate::consumer::error::ConsumeError;
 use crate::consumer::journal::Journal;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::ConsumerOptions;
 use crate::consumer::window::{Failures, Fate, Window};
-use crate::dead::DeadStore;
+use crate::dead::{Attempt, DeadStore};
 use crate::matching::Matching;
 use crate::store::{Cursor, Item, OpenError, ReadError, Record, Store};
 use crate::stored_wave::{WAVE, read};
@@ -31,6 +33,7 @@ pub(crate) struct ConsumerShared {
     store: Arc<Store>,
     dead: Arc<DeadStore>,
     journal: Arc<Journal>,
+    attempts: Arc<Attempts>,
     window: Arc<Window>,
     scanner: Arc<AsyncMutex<Scanner>>,
     /// Reads waves whose contents are not held.
@@ -57,11 +60,25 @@ impl ConsumerShared {
         if name.is_empty() || name.len() > 64 || !name.bytes().all(is_allowed) {
             return Err(ConsumeError::Name { name: name.to_owned() });
         }
-        let (journal, read) = Journal::open(folder, pattern.clone(), options.start, store.extent().last)?;
+        let (journal, mut read) = Journal::open(folder, pattern.clone(), &options, store.extent().last)?;
         let stored: Option<Result<Pattern, ChannelError>> = read.pattern.as_deref().map(Pattern::new);
         if let Some(stored) = stored.transpose()?.filter(|stored| *stored != pattern) {
             return Err(ConsumeError::OtherPattern { name: name.to_owned(), stored, given: pattern });
         }
+        let ended = read.recovered.end_attempts(&Attempts::last(folder)?, || Attempt {
+            micros: micros_since_1970(),
+            error: ENDED.to_owned(),
+        });
+        if !ended.is_empty() {
+            tracing::warn!(
+                consumer = name,
+                waves = ended.len(),
+                "waves were in flight when the process ended"
+            );
+            journal.note_failures(&ended)?;
+        }
+        // Only now: the journal has what was in it.
+        let attempts = Attempts::begin(folder, options.max_in_flight.get())?;
         let cursor = store.cursor(read.recovered.floor + 1);
         let scanner = Scanner { cursor, matching: Matching::new(&pattern) };
         let reader = store.cursor(0);
@@ -71,6 +88,7 @@ impl ConsumerShared {
             options,
             dead,
             journal: Arc::new(journal),
+            attempts: Arc::new(attempts),
             window: Arc::new(Window::new(read.recovered)),
             scanner: Arc::new(AsyncMutex::new(scanner)),
             reader: Arc::new(AsyncMutex::new(reader)),
@@ -180,14 +198,11 @@ impl ConsumerShared {
             self.journal.settle(claim, position, Fate::Dead, &self.window, |_| {});
             return Ok(None);
         }
-        Ok(Some(Delivery {
-            stored,
-            attempt: failures.count + 1,
-            claim: Some(claim),
-            journal: Arc::clone(&self.journal),
-            window: Arc::clone(&self.window),
-            options: self.options,
-        }))
+        let attempt = failures.count + 1;
+        let begun = self.attempts.note(position, attempt).map_err(ConsumeError::Attempt)?;
+        let (journal, window) = (Arc::clone(&self.journal), Arc::clone(&self.window));
+        let ending = Ending::Journal { claim, journal, window, options: self.options, _begun: begun };
+        Ok(Some(Delivery::new(stored, attempt, ending)))
     }
 }
 

@@ -6,6 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::consumer::attempts::ENDED;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::dead::{Attempt, MAX_FAILED};
 use crate::store::{Place, Record};
@@ -38,7 +39,7 @@ pub(super) struct Failures {
 }
 
 impl Failures {
-    fn push(&mut self, attempt: Attempt) {
+    pub(super) fn push(&mut self, attempt: Attempt) {
         self.count = self.count.saturating_add(1);
         if self.listed.len() == MAX_FAILED {
             // The first ones show how it began, the last ones how it is.
@@ -73,6 +74,24 @@ impl Recovered {
     pub(super) fn fail(&mut self, position: u64, attempt: Attempt) {
         self.failures.entry(position).or_default().push(attempt);
     }
+
+    /// Counts those of the attempts that have no end. Returns them with their failures.
+    pub(super) fn end_attempts(
+        &mut self,
+        begun: &[(u64, u32)],
+        mut failure: impl FnMut() -> Attempt,
+    ) -> Vec<(u64, Attempt)> {
+        let mut ended = Vec::new();
+        for (position, attempt) in begun {
+            let failed = self.failures.get(position).map_or(0, |failures| failures.count);
+            if *position > self.floor && !self.settled.contains(position) && failed < *attempt {
+                let failure = failure();
+                self.fail(*position, failure.clone());
+                ended.push((*position, failure));
+            }
+        }
+        ended
+    }
 }
 
 #[derive(Debug, Default)]
@@ -91,6 +110,11 @@ struct State {
     /// Settled positions behind the floor.
     settled: BTreeSet<u64>,
     failures: HashMap<u64, Failures>,
+    /// Waves that were in flight when a process ended. Each is delivered with nothing else in flight, so that another end is
+    /// put down to the right one.
+    suspects: BTreeSet<u64>,
+    /// Whether one of them is in flight.
+    is_alone: bool,
     /// The next position to look at.
     scanned: u64,
     stored: u64,
@@ -112,9 +136,13 @@ impl Window {
         let Recovered { floor, settled, failures, acknowledged, dead, expired } = recovered;
         let stored = acknowledged + dead + expired;
         let scanned = floor + 1;
+        let has_ended = |failures: &Failures| failures.listed.iter().any(|attempt| attempt.error == ENDED);
+        let suspects = failures.iter().filter(|(_, failures)| has_ended(failures));
+        let suspects = suspects.map(|(position, _)| *position).collect();
         let state = State {
             floor,
             settled,
+            suspects,
             failures,
             scanned,
             stored,
@@ -171,12 +199,18 @@ impl Window {
             let pending = due.remove();
             state.ready.insert((pending.level, pending.position), pending);
         }
-        if state.in_flight >= max_in_flight as u64 {
+        if state.in_flight >= max_in_flight as u64 || state.is_alone {
             return Err(None);
         }
-        let Some((_, pending)) = state.ready.pop_first() else {
+        let Some(next) = state.ready.first_key_value().map(|(_, pending)| pending.position) else {
             return Err(state.delayed.first_key_value().map(|((due, _), _)| *due));
         };
+        let is_suspect = state.suspects.contains(&next);
+        if is_suspect && state.in_flight > 0 {
+            return Err(None);
+        }
+        let Some((_, pending)) = state.ready.pop_first() else { return Err(None) };
+        state.is_alone = is_suspect;
         state.in_flight += 1;
         let size = pending.record.as_ref().map_or(0, |record| record.name.len() + record.body.len());
         state.held -= size;
@@ -188,6 +222,7 @@ impl Window {
     pub(super) fn put_back(&self, pending: Pending) {
         let mut state = self.state.lock();
         state.in_flight -= 1;
+        state.is_alone = false;
         let size = pending.record.as_ref().map_or(0, |record| record.name.len() + record.body.len());
         state.held += size;
         state.ready.insert((pending.level, pending.position), pending);
@@ -199,6 +234,7 @@ impl Window {
     pub(super) fn delay(&self, pending: Pending, attempt: Attempt, until: impl FnOnce(u32) -> Instant) {
         let mut state = self.state.lock();
         state.in_flight -= 1;
+        state.is_alone = false;
         let failures = state.failures.entry(pending.position).or_default();
         failures.push(attempt);
         let until = until(failures.count);
@@ -211,8 +247,10 @@ impl Window {
     pub(super) fn settle(&self, position: u64, fate: Fate) {
         let mut state = self.state.lock();
         state.in_flight -= 1;
+        state.is_alone = false;
         state.outstanding.remove(&position);
         state.failures.remove(&position);
+        state.suspects.remove(&position);
         state.settled.insert(position);
         *match fate {
             Fate::Acknowledged => &mut state.acknowledged,

@@ -1,118 +1,34 @@
 //! The writing thread: it takes everything that waits, writes it at once and syncs it once.
 //!
 //! This is group commit: while one group is synced, the next one gathers, so 64 emitters that each wait for the disk share a
-//! sync.
+//! sync. The same thread begins new segments and drops old ones, also by the clock.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aether_core::Durability;
-use aether_core::wire::micros_since_1970;
 use lru::LruCache;
-use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
 use super::error::{AppendError, OpenError};
 use super::options::StoreOptions;
-use super::record::Entry;
+use super::queue::{Done, Job, Queue, Work};
 use super::segment::{FILE_HEADER, file_header};
 use super::segments::{Opened, Segment, Segments, file_name, sync_folder};
+use super::system::System;
 
-/// Receives the position of a record that has reached its level, or why it has not.
-pub(super) type Done = Box<dyn FnOnce(Result<u64, AppendError>) + Send>;
-
-struct Job {
-    entry: Entry,
-    level: Durability,
-    done: Done,
-}
-
-impl Job {
-    /// The memory that it takes, in bytes.
-    fn weight(&self) -> usize {
-        size_of::<Self>() + self.entry.size()
-    }
-}
-
-/// What waits to be written.
-pub(super) struct Queue {
-    state: Mutex<QueueState>,
-    wake: Condvar,
-    max_bytes: usize,
-}
-
-#[derive(Default)]
-struct QueueState {
-    jobs: Vec<Job>,
-    bytes: usize,
-    is_closed: bool,
-    failure: Option<AppendError>,
-}
-
-impl Queue {
-    pub(super) fn new(max_bytes: usize) -> Self {
-        Self { state: Mutex::default(), wake: Condvar::new(), max_bytes }
-    }
-
-    pub(super) fn push(&self, entry: Entry, level: Durability, done: Done) -> Result<(), AppendError> {
-        let job = Job { entry, level, done };
-        let mut state = self.state.lock();
-        if let Some(failure) = &state.failure {
-            return Err(failure.clone());
-        }
-        if state.is_closed {
-            return Err(AppendError::Closed);
-        }
-        let (waiting, max_bytes) = (state.bytes, self.max_bytes);
-        // One record is always taken, however small the bound.
-        if waiting > 0 && waiting + job.weight() > max_bytes {
-            return Err(AppendError::Behind { waiting, max_bytes });
-        }
-        state.bytes += job.weight();
-        state.jobs.push(job);
-        if state.jobs.len() == 1 {
-            self.wake.notify_one();
-        }
-        Ok(())
-    }
-
-    /// Everything that waits; `None` once the queue is closed and empty.
-    fn take(&self) -> Option<Vec<Job>> {
-        let mut state = self.state.lock();
-        while state.jobs.is_empty() && !state.is_closed {
-            self.wake.wait(&mut state);
-        }
-        state.bytes = 0;
-        let jobs = std::mem::take(&mut state.jobs);
-        (!jobs.is_empty()).then_some(jobs)
-    }
-
-    pub(super) fn close(&self) {
-        self.state.lock().is_closed = true;
-        self.wake.notify_one();
-    }
-
-    pub(super) fn failure(&self) -> Option<AppendError> {
-        self.state.lock().failure.clone()
-    }
-
-    /// Nothing is written from now on.
-    fn fail(&self, failure: AppendError) {
-        tracing::error!(%failure, "the log takes nothing more");
-        self.state.lock().failure.get_or_insert(failure);
-    }
-}
-
-impl fmt::Debug for Queue {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Queue").field("bytes", &self.state.lock().bytes).finish_non_exhaustive()
-    }
-}
+/// How far the clock may be behind the last record before that is reported.
+const TOLERATED_LAG: Duration = Duration::from_secs(1);
+/// The shortest and the longest time until the age of segments is looked at again. Waiting for the oldest one is exact; the
+/// bounds are for clocks that are set.
+const AGES_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3600));
+/// What is written to find out whether there is room again, in bytes.
+const PROBE: usize = 4096;
 
 /// Records that are written together.
 #[derive(Default)]
@@ -126,6 +42,7 @@ struct Group {
 
 /// The state of the writing thread.
 pub(super) struct Committer {
+    system: Arc<dyn System>,
     segments: Arc<Segments>,
     queue: Arc<Queue>,
     last: watch::Sender<u64>,
@@ -139,10 +56,17 @@ pub(super) struct Committer {
     end: u64,
     next: u64,
     micros: u64,
+    /// Whether the last record was refused by the disk.
+    is_refused: bool,
+    /// Whether that was because no new segment could be made.
+    lacks_segment: bool,
+    /// Whether it was reported that the clock is behind the log.
+    is_lag_told: bool,
 }
 
 impl Committer {
     pub(super) fn new(
+        system: Arc<dyn System>,
         segments: Arc<Segments>,
         queue: Arc<Queue>,
         options: &StoreOptions,
@@ -159,7 +83,7 @@ impl Committer {
             }
             None => {
                 let path = segments.folder().join(file_name(next, segments.salt));
-                let file = make_segment(&segments, next, &path);
+                let file = make_segment(&segments, next, &path, system.micros());
                 (next, path.clone(), file.map_err(|source| OpenError::io(&path, "make", source))?)
             }
         };
@@ -175,6 +99,7 @@ impl Committer {
         let micros = opened.last_micros;
         Ok((
             Self {
+                system,
                 segments,
                 queue,
                 last,
@@ -187,6 +112,9 @@ impl Committer {
                 end,
                 next,
                 micros,
+                is_refused: false,
+                lacks_segment: false,
+                is_lag_told: false,
             },
             followed,
         ))
@@ -194,9 +122,105 @@ impl Committer {
 
     /// Writes until the log is closed.
     pub(super) fn run(mut self) {
-        while let Some(jobs) = self.queue.take() {
+        while let Some(work) = self.queue.take(self.options.commit_window, self.ages_after()) {
+            let Work { jobs, is_probed, seals } = work;
+            if is_probed {
+                self.probe();
+            }
             self.write(jobs);
+            self.retain_by_age();
+            if !seals.is_empty() && self.holds_records() {
+                self.seal();
+            }
+            seals.into_iter().for_each(|done| done());
         }
+    }
+
+    fn holds_records(&self) -> bool {
+        self.end > FILE_HEADER as u64
+    }
+
+    /// When the next segment is too old, if segments may be.
+    fn ages_after(&self) -> Option<Duration> {
+        let most = self.options.retention.max_age?;
+        // A new segment cannot be made, so it is tried again with the next work.
+        if self.is_refused || self.queue.failure().is_some() {
+            return None;
+        }
+        let oldest = self.segments.oldest_micros()?;
+        let age = Duration::from_micros(self.system.micros().saturating_sub(oldest));
+        Some(most.saturating_sub(age).clamp(AGES_AFTER.0, AGES_AFTER.1))
+    }
+
+    /// Drops the segments that are too old. The one that is being written is finished when its first record is, because it
+    /// may never be full.
+    fn retain_by_age(&mut self) {
+        let Some(most) = self.options.retention.max_age else { return };
+        let now = self.system.micros();
+        let is_old = |micros| Duration::from_micros(now.saturating_sub(micros)) > most;
+        if self.holds_records() && self.segments.began(self.first).is_some_and(is_old) {
+            self.seal();
+        } else if self.segments.oldest_full_micros().is_some_and(is_old) {
+            self.retain();
+        }
+    }
+
+    /// Begins a new segment. If that fails, the old one goes on.
+    fn seal(&mut self) {
+        if self.queue.failure().is_none()
+            && let Err(error) = self.next_segment()
+        {
+            tracing::warn!(%error, "a new segment was not begun");
+            let refusal = self.unwritten(error);
+            self.note(Some(&refusal));
+            self.lacks_segment = true;
+        }
+    }
+
+    /// Drops what is not kept. Whoever rewrites segments at this moment makes room as well.
+    fn retain(&self) {
+        if let Some(_maintenance) = self.segments.maintenance.try_lock() {
+            self.segments.retain(&self.options.retention, self.system.micros());
+        }
+    }
+
+    /// Finds out whether the disk can be written again: by the segment that it lacks, or by zeros behind the last record,
+    /// which are no record for anybody.
+    fn probe(&mut self) {
+        if !self.is_refused || self.queue.failure().is_some() {
+            return;
+        }
+        if self.lacks_segment {
+            if self.next_segment().is_ok() {
+                self.note(None);
+            }
+        } else {
+            let (_, error) = self.write_bytes(&[0; PROBE]);
+            if self.cut(self.end) && error.is_none() {
+                self.note(None);
+            }
+        }
+    }
+
+    fn note(&mut self, refusal: Option<&AppendError>) {
+        if self.is_refused || refusal.is_some() {
+            self.is_refused = refusal.is_some();
+            self.queue.note(refusal.cloned());
+        }
+    }
+
+    /// The time of the next record. A clock that went back does not take the log with it.
+    fn now(&mut self) -> u64 {
+        let now = self.system.micros();
+        let behind = Duration::from_micros(self.micros.saturating_sub(now));
+        if behind < TOLERATED_LAG {
+            self.is_lag_told = false;
+        } else if !std::mem::replace(&mut self.is_lag_told, true) {
+            let folder = self.segments.folder().display();
+            tracing::warn!(%folder, ?behind, "the clock went back: times in the log stand still until it has caught up");
+        }
+        self.micros = self.micros.max(now);
+        self.micros
     }
 
     fn write(&mut self, jobs: Vec<Job>) {
@@ -214,16 +238,18 @@ impl Committer {
             if size > self.segment_bytes && (self.end > FILE_HEADER as u64 || !group.bytes.is_empty()) {
                 self.finish(std::mem::take(&mut group));
                 if let Err(source) = self.next_segment() {
-                    done(Err(self.unwritten(source)));
+                    let refusal = self.unwritten(source);
+                    self.note(Some(&refusal));
+                    self.lacks_segment = true;
+                    done(Err(self.queue.failure().unwrap_or(refusal)));
                     continue;
                 }
             }
-            // A clock that went back does not take the log with it.
-            self.micros = self.micros.max(micros_since_1970());
+            let micros = self.now();
             let position = self.next;
             self.next += 1;
             group.records.push((position, self.end + group.bytes.len() as u64));
-            entry.write(self.segments.salt, position, self.micros, &mut group.bytes);
+            entry.write(self.segments.salt, position, micros, &mut group.bytes);
             if entry.id != 0 {
                 group.ids.insert(entry.id, position);
             }
@@ -239,34 +265,54 @@ impl Committer {
     }
 
     /// Writes a group, publishes it, and syncs it if anybody waits for that.
-    fn finish(&mut self, group: Group) {
+    ///
+    /// If the disk takes only a part of it, the records that are whole stay and count as stored: another process may have
+    /// read them.
+    fn finish(&mut self, mut group: Group) {
         if group.waiting.is_empty() {
             return;
         }
-        if let Err(source) = self.file.write_all(&group.bytes) {
-            let failure = self.take_back(&group, source);
+        let (written, error) = self.write_bytes(&group.bytes);
+        let limit = self.end + written;
+        let ends = group.records.iter().skip(1).map(|(_, offset)| *offset);
+        let ends = ends.chain([self.end + group.bytes.len() as u64]);
+        let whole =
+            if error.is_some() { ends.take_while(|end| *end <= limit).count() } else { group.records.len() };
+        let end = group.records.get(whole).map_or(self.end + group.bytes.len() as u64, |(_, offset)| *offset);
+        let refusal = error.map(|source| self.unwritten(source));
+        if refusal.is_some() && !self.cut(end) {
+            let failure = self.queue.failure().unwrap_or(AppendError::Closed);
             group.waiting.into_iter().for_each(|(_, _, done)| done(Err(failure.clone())));
             return;
         }
-        self.end += group.bytes.len() as u64;
-        let (end, micros) = (self.end, self.micros);
+        self.note(refusal.as_ref());
+        let refused_from = group.records.get(whole).map_or(u64::MAX, |(position, _)| *position);
+        self.next = self.next.min(refused_from);
+        group.records.truncate(whole);
+        self.end = end;
+        let micros = self.micros;
         self.segments.update(self.first, |segment| {
             group.records.iter().for_each(|(position, offset)| segment.note(*position, micros, *offset));
             segment.end = end;
         });
         if let Some(seen) = &mut self.seen {
-            for (id, position) in group.ids {
+            for (id, position) in group.ids.into_iter().filter(|(_, position)| *position < refused_from) {
                 seen.put(id, position);
             }
         }
         self.last.send_if_modified(|last| std::mem::replace(last, self.next - 1) != self.next - 1);
+        let (taken, refused): (Vec<_>, Vec<_>) =
+            group.waiting.into_iter().partition(|(position, ..)| *position < refused_from);
+        if let Some(refusal) = refusal {
+            refused.into_iter().for_each(|(_, _, done)| done(Err(refusal.clone())));
+        }
         let (stored, synced): (Vec<_>, Vec<_>) =
-            group.waiting.into_iter().partition(|(_, level, _)| *level < Durability::Synced);
+            taken.into_iter().partition(|(_, level, _)| *level < Durability::Synced);
         stored.into_iter().for_each(|(position, _, done)| done(Ok(position)));
         if synced.is_empty() {
             return;
         }
-        match self.file.sync_data() {
+        match self.system.sync(&self.file) {
             Ok(()) => synced.into_iter().for_each(|(position, _, done)| done(Ok(position))),
             Err(source) => {
                 // The system may have dropped what it could not write, so a second sync would prove nothing.
@@ -277,17 +323,29 @@ impl Committer {
         }
     }
 
-    /// Removes what was written of a group, so that the next record follows the last whole one.
-    fn take_back(&mut self, group: &Group, source: io::Error) -> AppendError {
-        self.next -= group.records.len() as u64;
-        match self.file.set_len(self.end).and_then(|()| self.file.seek(SeekFrom::Start(self.end))) {
-            Ok(_) => self.unwritten(source),
-            Err(source) => {
-                let failure = AppendError::Failed { path: self.path.clone(), source: Arc::new(source) };
-                self.queue.fail(failure.clone());
-                failure
+    /// Writes behind the last record. Returns how many bytes were written, and why not all.
+    fn write_bytes(&mut self, bytes: &[u8]) -> (u64, Option<io::Error>) {
+        let mut written = 0;
+        while written < bytes.len() {
+            match self.system.write(&mut self.file, &bytes[written..]) {
+                Ok(0) => return (written as u64, Some(io::ErrorKind::WriteZero.into())),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (written as u64, Some(error)),
             }
         }
+        (written as u64, None)
+    }
+
+    /// Cuts off what was written behind this place, so that the next record follows the last whole one. False if that is not
+    /// possible; then the log has failed.
+    fn cut(&mut self, end: u64) -> bool {
+        let cut = self.file.set_len(end).and_then(|()| self.file.seek(SeekFrom::Start(end)));
+        if let Err(source) = cut {
+            self.queue.fail(AppendError::Failed { path: self.path.clone(), source: Arc::new(source) });
+            return false;
+        }
+        true
     }
 
     fn unwritten(&self, source: io::Error) -> AppendError {
@@ -296,30 +354,28 @@ impl Committer {
 
     /// Begins a new segment. The full one is synced first, so that only the last one can be torn.
     fn next_segment(&mut self) -> io::Result<()> {
-        if let Err(source) = self.file.sync_data() {
+        if let Err(source) = self.system.sync(&self.file) {
             let source = Arc::new(source);
             let failure = AppendError::Failed { path: self.path.clone(), source: Arc::clone(&source) };
             self.queue.fail(failure);
             return Err(io::Error::new(source.kind(), source));
         }
         let path = self.segments.folder().join(file_name(self.next, self.segments.salt));
-        self.file = make_segment(&self.segments, self.next, &path)?;
+        self.file = make_segment(&self.segments, self.next, &path, self.system.micros())?;
         (self.first, self.path, self.end) = (self.next, path, FILE_HEADER as u64);
-        // Whoever rewrites segments at this moment makes room as well.
-        if let Some(_maintenance) = self.segments.maintenance.try_lock() {
-            self.segments.retain(&self.options.retention);
-        }
+        self.lacks_segment = false;
+        self.retain();
         Ok(())
     }
 }
 
-fn make_segment(segments: &Segments, first: u64, path: &Path) -> io::Result<File> {
+fn make_segment(segments: &Segments, first: u64, path: &Path, micros: u64) -> io::Result<File> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     let made = file.write_all(&file_header(first, segments.salt)).and_then(|()| file.sync_all());
     if let Err(error) = made.and_then(|()| sync_folder(segments.folder())) {
         let _ = std::fs::remove_file(path);
         return Err(error);
     }
-    segments.insert(first, Segment::new(path.to_owned(), first, micros_since_1970()));
+    segments.insert(first, Segment::new(path.to_owned(), first, micros));
     Ok(file)
 }

@@ -24,6 +24,8 @@ pub struct Cursor {
     segments: Arc<Segments>,
     /// The smallest position that is still wanted.
     wanted: u64,
+    /// Whether it is an error that the log has dropped what is wanted.
+    is_gapless: bool,
     open: Option<Open>,
 }
 
@@ -36,7 +38,12 @@ struct Open {
 
 impl Cursor {
     pub(super) fn new(segments: Arc<Segments>, position: u64) -> Self {
-        Self { segments, wanted: position, open: None }
+        Self { segments, wanted: position, is_gapless: false, open: None }
+    }
+
+    /// Fails where the log has dropped what would be next, instead of going on behind it.
+    pub(crate) fn gapless(self) -> Self {
+        Self { is_gapless: true, ..self }
     }
 
     /// The smallest position that the next record can have.
@@ -120,8 +127,17 @@ impl Cursor {
         self.wanted = self.wanted.max(segment.unwrap_or(0));
         loop {
             let Some(located) = self.segments.locate(self.wanted) else { return Ok(false) };
+            // It is in no segment, or in one that ends before: only what was dropped leaves nothing before it.
+            if self.is_gapless && located.segment > self.wanted {
+                return Err(ReadError::Dropped { wanted: self.wanted, first: located.segment });
+            }
             match SegmentReader::open(&located.path, self.segments.salt, located.offset) {
                 Ok(reader) => {
+                    let about =
+                        reader.about().map_err(|source| ReadError::io(&located.path, "read", source))?;
+                    if self.segments.is_replaced(located.segment, &about) {
+                        continue;
+                    }
                     let (segment, generation) = (located.segment, located.generation);
                     self.open = Some(Open { segment, generation, reader });
                     return Ok(true);

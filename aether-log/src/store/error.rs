@@ -4,6 +4,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aether_core::{Durability, Pattern};
+
 /// Why a log was not opened. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -22,6 +24,12 @@ pub enum OpenError {
         /// The number of that process, if it can be read.
         process: Option<u32>,
     },
+    /// The folder has no segments.
+    #[error("{} holds no log: name the folder of a log", path.display())]
+    Nothing {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A file that is named like a segment is none.
     #[error("{} is not a segment of an Aether log: give the log a folder of its own", path.display())]
     Foreign {
@@ -35,6 +43,16 @@ pub enum OpenError {
         path: PathBuf,
         /// The version in the file.
         version: u8,
+    },
+    /// A folder is on one machine.
+    #[error(
+        "{pattern} is to be {level}, and a folder is on one machine: use `synced`, or a log in JetStream"
+    )]
+    Replicated {
+        /// The pattern of the channels.
+        pattern: Pattern,
+        /// The level that was asked for.
+        level: Durability,
     },
     /// The operating system refused.
     #[error("cannot {doing} {}", path.display())]
@@ -129,6 +147,28 @@ pub enum ReadError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// The log has dropped, by its retention, what a reader without gaps wants next.
+    #[error(
+        "the log begins at {first} now, and {wanted} was to be read: keep the log for longer, or read faster"
+    )]
+    Dropped {
+        /// The position that was wanted.
+        wanted: u64,
+        /// The first position of the log.
+        first: u64,
+    },
+}
+
+impl From<ReadError> for OpenError {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::Io { path, doing, source } => Self::Io { path, doing, source },
+            dropped @ ReadError::Dropped { .. } => {
+                let source = io::Error::new(io::ErrorKind::NotFound, dropped);
+                Self::Io { path: PathBuf::new(), doing: "read", source }
+            }
+        }
+    }
 }
 
 impl ReadError {

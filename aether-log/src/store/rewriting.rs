@@ -24,11 +24,15 @@ pub struct Rewritten {
 pub(super) fn rewrite(
     segments: &Segments,
     mut keep: impl FnMut(&Record) -> bool,
+    is_stopped: impl Fn() -> bool,
 ) -> Result<Rewritten, ReadError> {
     let mut all = segments.all();
     all.pop();
     let mut done = Rewritten::default();
     for (first, segment) in all {
+        if is_stopped() {
+            break;
+        }
         match rewrite_one(segments, first, &segment, &mut keep)? {
             Some((kept, removed)) => {
                 done.kept += kept;
@@ -38,6 +42,32 @@ pub(super) fn rewrite(
         }
     }
     Ok(done)
+}
+
+/// What reading a segment shows.
+enum Look {
+    Damaged,
+    /// All of its records stay: so many.
+    Untouched(u64),
+    HasUnwanted,
+}
+
+/// Reads a segment without writing, because most have nothing to remove.
+fn look(
+    segments: &Segments,
+    segment: &Segment,
+    keep: &mut impl FnMut(&Record) -> bool,
+) -> std::io::Result<Look> {
+    let mut reader = SegmentReader::open(&segment.path, segments.salt, FILE_HEADER as u64)?;
+    let mut kept = 0;
+    while let Some(found) = reader.next(segment.end)? {
+        let Found::Record(record, _) = found else { return Ok(Look::Damaged) };
+        if !keep(&record) {
+            return Ok(Look::HasUnwanted);
+        }
+        kept += 1;
+    }
+    Ok(Look::Untouched(kept))
 }
 
 /// `None` if the segment has damage.
@@ -51,11 +81,17 @@ fn rewrite_one(
     let new_path = path.with_extension("rewriting");
     let failed = |source| ReadError::io(&new_path, "write", source);
     let unread = |source| ReadError::io(path, "read", source);
+    match look(segments, segment, keep).map_err(unread)? {
+        Look::Damaged => return Ok(None),
+        Look::Untouched(kept) => return Ok(Some((kept, 0))),
+        Look::HasUnwanted => {}
+    }
     let mut reader = SegmentReader::open(path, segments.salt, FILE_HEADER as u64).map_err(unread)?;
+    let about = fs::metadata(path).map_err(unread)?;
     let mut file = BufWriter::new(File::create(&new_path).map_err(failed)?);
     let written = (|| {
         file.write_all(&file_header(first, segments.salt)).map_err(failed)?;
-        let (mut kept, mut removed, mut end) = (0, 0, FILE_HEADER as u64);
+        let (mut kept, mut removed) = (0, 0);
         let mut bytes = Vec::new();
         while let Some(found) = reader.next(segment.end).map_err(unread)? {
             let Found::Record(record, _) = found else { return Ok(None) };
@@ -63,27 +99,26 @@ fn rewrite_one(
                 bytes.clear();
                 record.entry().write(segments.salt, record.position, record.micros, &mut bytes);
                 file.write_all(&bytes).map_err(failed)?;
-                (kept, end) = (kept + 1, end + bytes.len() as u64);
+                kept += 1;
             } else {
                 removed += 1;
             }
         }
-        file.flush().and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
-        Ok(Some((kept, removed, end)))
+        file.flush().map_err(failed)?;
+        // The age of a segment is read from its file after a restart.
+        let dated = about.modified().and_then(|at| file.get_ref().set_modified(at));
+        dated.and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
+        Ok(Some((kept, removed, file.get_ref().metadata().map_err(failed)?)))
     })();
-    let (kept, removed, end) = match written {
-        Ok(Some((kept, removed, end))) if removed > 0 => (kept, removed, end),
+    let (kept, removed, about) = match written {
+        Ok(Some((kept, removed, about))) if removed > 0 => (kept, removed, about),
         other => {
             // Left behind it would only take room: opening ignores it.
             let _ = fs::remove_file(&new_path);
             return Ok(other?.map(|(kept, removed, _)| (kept, removed)));
         }
     };
-    fs::rename(&new_path, path).and_then(|()| sync_folder(segments.folder())).map_err(failed)?;
-    segments.update(first, |segment| {
-        segment.end = end;
-        segment.generation += 1;
-        segment.marks.clear();
-    });
+    let replaced = segments.replace(first, &new_path, &about);
+    replaced.and_then(|()| sync_folder(segments.folder())).map_err(failed)?;
     Ok(Some((kept, removed)))
 }

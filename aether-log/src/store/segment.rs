@@ -1,6 +1,6 @@
 //! One segment: its file header, and reading it record by record past damage.
 
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
@@ -87,12 +87,26 @@ impl SegmentReader {
         &self.path
     }
 
+    /// What the system knows of the file that was opened, whatever has its name now.
+    pub(super) fn about(&self) -> io::Result<Metadata> {
+        self.file.metadata()
+    }
+
     pub(super) fn move_to(&mut self, offset: u64) {
         self.offset = offset;
     }
 
     /// The next record or damage before `end`; `None` at the end. At a torn record it stays.
     pub(super) fn next(&mut self, end: u64) -> io::Result<Option<Found>> {
+        let found = self.find(end)?;
+        if matches!(found, Some(Found::Torn { .. })) {
+            // Another process may be writing it, or cut it off and write another one in its place.
+            self.chunk = Bytes::new();
+        }
+        Ok(found)
+    }
+
+    fn find(&mut self, end: u64) -> io::Result<Option<Found>> {
         let left = end.saturating_sub(self.offset);
         if left == 0 {
             return Ok(None);

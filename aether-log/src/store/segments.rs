@@ -7,7 +7,6 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aether_core::wire::micros_since_1970;
 use parking_lot::Mutex;
 
 use super::damage::{Damage, TornTail};
@@ -50,6 +49,10 @@ pub(super) struct Segment {
     pub(super) last: u64,
     /// When its last record was stored, in microseconds since 1970.
     pub(super) micros: u64,
+    /// When its first record was stored, as far as that is known; 0 if it has none.
+    pub(super) began: u64,
+    /// The file, as the system knows it; 0 if the system has no such number.
+    file: u64,
     /// Increases when the file is replaced.
     pub(super) generation: u32,
     /// Positions and the places of their records, in order.
@@ -59,15 +62,27 @@ pub(super) struct Segment {
 impl Segment {
     pub(super) fn new(path: PathBuf, first: u64, micros: u64) -> Self {
         let end = FILE_HEADER as u64;
-        Self { path, end, last: first.saturating_sub(1), micros, generation: 0, marks: Vec::new() }
+        let last = first.saturating_sub(1);
+        Self { path, end, last, micros, began: 0, file: 0, generation: 0, marks: Vec::new() }
     }
 
     /// Notes a record that was written or read.
     pub(super) fn note(&mut self, position: u64, micros: u64, offset: u64) {
         (self.last, self.micros) = (position, micros);
+        if self.began == 0 {
+            self.began = micros;
+        }
         if self.marks.last().is_none_or(|(_, marked)| offset >= marked + MARK_EVERY) {
             self.marks.push((position, offset));
         }
+    }
+
+    /// Notes that its file is another one, with other places for its records.
+    fn replaced(&mut self, about: &fs::Metadata) {
+        self.file = file_number(about);
+        self.end = about.len().max(FILE_HEADER as u64);
+        self.generation += 1;
+        self.marks.clear();
     }
 
     /// A place not behind the record of this position.
@@ -158,7 +173,7 @@ impl Segments {
         let modified = about.modified().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
         let micros = modified.map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX));
         let mut segment = Segment::new(path.clone(), first, micros);
-        segment.end = about.len();
+        (segment.end, segment.file) = (about.len(), file_number(&about));
         opened.next = opened.next.max(first);
         match read_file_header(&path, first, self.salt).map_err(failed)? {
             FileHeader::Whole => {}
@@ -281,11 +296,53 @@ impl Segments {
         self.list.lock().insert(first, segment);
     }
 
+    /// When the first record of a segment was stored, if it has one.
+    pub(super) fn began(&self, segment: u64) -> Option<u64> {
+        self.list.lock().get(&segment).map(|segment| segment.began).filter(|micros| *micros > 0)
+    }
+
+    /// The first instant that counts for the age of the log: when the last record of the oldest full segment was stored, or
+    /// the first one of the segment that is being written.
+    pub(super) fn oldest_micros(&self) -> Option<u64> {
+        let list = self.list.lock();
+        let (_, last) = list.last_key_value()?;
+        let full = list.values().next().filter(|_| list.len() > 1).map(|oldest| oldest.micros);
+        full.into_iter().chain(Some(last.began).filter(|micros| *micros > 0)).min()
+    }
+
+    /// When the last record of the oldest full segment was stored.
+    pub(super) fn oldest_full_micros(&self) -> Option<u64> {
+        let list = self.list.lock();
+        list.values().next().filter(|_| list.len() > 1).map(|oldest| oldest.micros)
+    }
+
     /// Changes a segment, if it is still there.
     pub(super) fn update(&self, first: u64, change: impl FnOnce(&mut Segment)) {
         if let Some(segment) = self.list.lock().get_mut(&first) {
             change(segment);
         }
+    }
+
+    /// Puts a new file in the place of that of a segment. Both at once: a cursor that opened the new file would read it up to
+    /// the end of the old one.
+    pub(super) fn replace(&self, first: u64, new: &Path, about: &fs::Metadata) -> std::io::Result<()> {
+        let mut list = self.list.lock();
+        let Some(segment) = list.get_mut(&first) else { return fs::remove_file(new) };
+        fs::rename(new, &segment.path)?;
+        segment.replaced(about);
+        Ok(())
+    }
+
+    /// Whether a segment that was opened has another file than the one that is known, because another process has written it
+    /// anew. Then the new one is known.
+    pub(super) fn is_replaced(&self, first: u64, about: &fs::Metadata) -> bool {
+        let mut list = self.list.lock();
+        let Some(segment) = list.get_mut(&first) else { return false };
+        let is_other = segment.file != 0 && segment.file != file_number(about);
+        if is_other {
+            segment.replaced(about);
+        }
+        is_other
     }
 
     pub(super) fn extent(&self) -> Extent {
@@ -299,9 +356,9 @@ impl Segments {
     }
 
     /// Drops segments, the oldest first. The caller holds `maintenance`.
-    pub(super) fn retain(&self, rules: &Retention) -> usize {
+    pub(super) fn retain(&self, rules: &Retention, now: u64) -> usize {
         let mut dropped = 0;
-        while let Some((first, path)) = self.too_old(rules) {
+        while let Some((first, path)) = self.too_old(rules, now) {
             // Removed from the list first: a cursor that has the file open reads on to its end.
             self.list.lock().remove(&first);
             remove(&path);
@@ -325,13 +382,13 @@ impl Segments {
         }
     }
 
-    fn too_old(&self, rules: &Retention) -> Option<(u64, PathBuf)> {
+    fn too_old(&self, rules: &Retention, now: u64) -> Option<(u64, PathBuf)> {
         let list = self.list.lock();
         let (first, oldest) = list.first_key_value()?;
         let (next, _) = list.range(first + 1..).next()?;
         let bytes: u64 = list.values().map(|segment| segment.end).sum();
         let behind = list.last_key_value().map_or(0, |(_, last)| (last.last + 1).saturating_sub(*next));
-        let age = Duration::from_micros(micros_since_1970().saturating_sub(oldest.micros));
+        let age = Duration::from_micros(now.saturating_sub(oldest.micros));
         let is_dropped = rules.max_age.is_some_and(|most| age > most)
             || rules.max_bytes.is_some_and(|most| bytes > most)
             || rules.max_records.is_some_and(|most| behind >= most);
@@ -346,11 +403,28 @@ impl Segments {
         for (first, _, path) in files.into_iter().filter(|(_, salt, _)| *salt == self.salt) {
             // Dropped in between by the other process.
             let Ok(about) = fs::metadata(&path) else { continue };
-            let segment = list.entry(first).or_insert_with(|| Segment::new(path, first, 0));
-            segment.end = about.len().max(FILE_HEADER as u64);
+            let file = file_number(&about);
+            let segment =
+                list.entry(first).or_insert_with(|| Segment { file, ..Segment::new(path, first, 0) });
+            match segment.file == file {
+                true => segment.end = about.len().max(FILE_HEADER as u64),
+                false => segment.replaced(&about),
+            }
         }
         Ok(())
     }
+}
+
+/// Tells a file from another one that takes its name.
+fn file_number(about: &fs::Metadata) -> u64 {
+    #[cfg(unix)]
+    return std::os::unix::fs::MetadataExt::ino(about);
+    #[cfg(not(unix))]
+    return about
+        .created()
+        .ok()
+        .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
+        .map_or(0, |since| since.as_nanos() as u64);
 }
 
 fn remove(path: &Path) {

@@ -28,13 +28,27 @@ pub struct Verified {
 /// # Errors
 /// [`OpenError`] if there is no log, or it cannot be read.
 pub fn verify(folder: &Path) -> Result<Verified, OpenError> {
+    verify_with(folder, |_| {})
+}
+
+/// As [`verify`]. `progress` is told how many bytes were read so far, at least each MiB, of those of
+/// [`View::extent`](super::View::extent).
+///
+/// # Errors
+/// As [`verify`].
+pub fn verify_with(folder: &Path, progress: impl FnMut(u64)) -> Result<Verified, OpenError> {
     let (segments, opened) = Segments::open(folder, false)?;
-    let verified = verify_segments(&segments)
-        .map_err(|ReadError::Io { path, doing, source }| OpenError::Io { path, doing, source })?;
+    let verified = verify_segments(&segments, progress)?;
     Ok(Verified { torn: verified.torn.or(opened.torn), ..verified })
 }
 
-pub(super) fn verify_segments(segments: &Segments) -> Result<Verified, ReadError> {
+/// How often progress is told, in bytes.
+const TELL_EVERY: u64 = 1 << 20;
+
+pub(super) fn verify_segments(
+    segments: &Segments,
+    mut progress: impl FnMut(u64),
+) -> Result<Verified, ReadError> {
     let all = segments.all();
     let mut verified = Verified { segments: all.len(), ..Verified::default() };
     let count = all.len();
@@ -47,10 +61,17 @@ pub(super) fn verify_segments(segments: &Segments) -> Result<Verified, ReadError
             verified.damaged.push(Damage { path: path.clone(), offset: 0, bytes, position: None });
         }
         let mut reader = SegmentReader::open(path, segments.salt, FILE_HEADER as u64).map_err(failed)?;
+        let (before, mut told) = (verified.bytes, 0);
         verified.bytes += segment.end;
         while let Some(found) = reader.next(segment.end).map_err(failed)? {
             match found {
-                Found::Record(..) => verified.records += 1,
+                Found::Record(_, offset) => {
+                    verified.records += 1;
+                    if offset >= told + TELL_EVERY {
+                        told = offset;
+                        progress(before + offset);
+                    }
+                }
                 Found::Damaged(damage) => verified.damaged.push(damage),
                 Found::Torn { offset, bytes } if index + 1 == count => {
                     verified.torn = Some(TornTail { path: path.clone(), offset, bytes });
@@ -62,6 +83,7 @@ pub(super) fn verify_segments(segments: &Segments) -> Result<Verified, ReadError
                 }
             }
         }
+        progress(verified.bytes);
     }
     Ok(verified)
 }

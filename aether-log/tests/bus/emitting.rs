@@ -67,7 +67,10 @@ async fn try_emit_is_refused_on_a_durable_channel_and_emit_all_stores_each_wave(
         0 => Wave::builder("weather").text(number.to_string()).build().unwrap(),
         _ => wave(number, 0.5),
     });
-    assert_eq!(shop.emit_all(mixed).await.unwrap(), 100);
+    let receipt = shop.emit_all(mixed).await.unwrap();
+    let stored = receipt.stored.unwrap();
+    assert_eq!((receipt.emitted, stored.waves), (100, 66));
+    assert_eq!((stored.first.get(), stored.last.get(), stored.durability), (1, 66, Durability::Synced));
     let expected: Vec<_> =
         (0..100).filter(|number| number % 3 != 0).map(|number| number.to_string()).collect();
     assert_eq!(texts(&log), expected);
@@ -95,4 +98,62 @@ async fn an_emit_that_is_cancelled_while_it_waits_is_stored_and_reaches_live_rec
     assert_eq!(heard, (0..200).collect::<Vec<_>>());
     aether.close().await.unwrap();
     assert!(matches!(shop.emit(wave(0, 0.5)).await, Err(EmitError::Closed { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_stored_and_reaches_live_receivers_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let aether = connect(&log).await;
+    let mut live = Vibrator::create("live", &aether).await.unwrap();
+    live.resonate_on("orders.>").await.unwrap();
+    let shop = aether.emitter("shop").unwrap();
+    let receipt = shop.emit_all((0..1000).map(|number| wave(number, 0.5))).await.unwrap();
+    let stored = receipt.stored.unwrap();
+    assert_eq!((receipt.emitted, stored.waves, stored.first.get(), stored.last.get()), (1000, 1000, 1, 1000));
+    for number in 0..1000_u64 {
+        assert_eq!(live.receive().await.unwrap().text().unwrap(), number.to_string());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_cancelled_while_it_waits_is_stored_and_reaches_live_receivers() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let aether = connect(&log).await;
+    let mut live = Vibrator::create("live", &aether).await.unwrap();
+    live.resonate_on("orders.>").await.unwrap();
+    let shop = aether.emitter("shop").unwrap();
+    let mut waves = (0..1000_u32).map(|number| wave(number.into(), 0.5));
+    assert!(shop.emit_all(&mut waves).now_or_never().is_none(), "it waits for the disk");
+    let taken = 1000 - waves.len() as u64;
+    assert!(taken > 0);
+    assert_eq!(shop.account().numbered, taken, "the account says how many were taken");
+    aether.flush().await.unwrap();
+    assert_eq!(texts(&log), (0..taken).map(|number| number.to_string()).collect::<Vec<_>>());
+    for number in 0..taken {
+        assert_eq!(live.receive().await.unwrap().text().unwrap(), number.to_string());
+    }
+    // The rest goes on where it was.
+    let rest = shop.emit_all(waves).await.unwrap();
+    assert_eq!(rest.emitted + taken, 1000);
+    assert_eq!(texts(&log).len(), 1000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wave_of_a_batch_that_is_too_large_is_handed_back_and_the_others_are_stored() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let aether = connect(&log).await;
+    let shop = aether.emitter("shop").unwrap();
+    let large = aether.promises().max_payload + 1;
+    let waves = (0..10).map(|number| match number {
+        3 => Wave::from_bytes("orders.created", vec![0; large]).unwrap(),
+        _ => wave(number, 0.5),
+    });
+    let error = shop.emit_all(waves).await.unwrap_err();
+    assert_eq!((error.emitted, error.stored.unwrap().waves), (9, 9));
+    assert!(matches!(&error.refused[..], [EmitError::TooLarge { .. }]), "{error:?}");
+    let kept: Vec<_> = texts(&log);
+    assert_eq!(kept, ["0", "1", "2", "4", "5", "6", "7", "8", "9"]);
 }

@@ -39,9 +39,10 @@ async fn a_full_disk_hands_the_wave_back_and_the_service_goes_on_when_there_is_r
         if let Err(error) = unwritten {
             assert!(error.source.is_transient(), "{error:?}");
         }
-        log.ready().unwrap();
+        assert!(log.ready().unwrap_err().is_transient(), "the service is not ready while the disk is full");
         std::fs::remove_file(&ballast).unwrap();
         shop.emit(wave).await.unwrap();
+        log.ready().unwrap();
         let mut received = consumer.ledger().acknowledged;
         while received <= stored {
             let delivery = receive(&consumer).await;

@@ -110,7 +110,7 @@ fn many(waves: u64, make: impl Fn() -> Bytes) -> Outcome {
         runtime.block_on(async {
             for _ in 0..waves / BATCH {
                 let batch = (0..BATCH).filter_map(|_| Wave::from_bytes(&channel, make()).ok());
-                assert_eq!(sender.emit_all(batch).await?, BATCH);
+                assert_eq!(sender.emit_all(batch).await?.emitted, BATCH);
                 let mut left = BATCH as usize;
                 while left > 0 {
                     left -= receiver.receive_many(&mut taken, left).await;

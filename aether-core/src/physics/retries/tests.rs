@@ -97,13 +97,15 @@ fn moments(random: &mut fastrand::Rng, from: f64, to: f64, rate: f64) -> Vec<f64
 #[test]
 fn a_storm_is_reported_once_and_again_after_a_calm() {
     let mut shop = Shop::new();
-    let rounds: Vec<usize> = [1, 1, 3, 4, 4, 1, 1, 3, 1]
+    let rounds: Vec<usize> = [1, 1, 3, 4, 4, 1, 1, 3, 4, 4, 1]
         .into_iter()
         .enumerate()
         .map(|(number, tries)| shop.interval(number as u32, 500, |_| tries).len())
         .collect();
-    // Judged when the next interval has begun.
-    assert_eq!(rounds, [0, 0, 0, 1, 0, 0, 0, 0, 1]);
+    // Judged when the next interval has begun. The sample is drawn at random, so it may take a second one.
+    let (calm, storms) = rounds.split_at(3);
+    let (first, again) = storms.split_at(4);
+    assert_eq!([calm, first, again].map(|rounds| rounds.iter().sum::<usize>()), [0, 1, 1], "{rounds:?}");
     assert_eq!(shop.storms.clock_jumps(), 0);
 }
 

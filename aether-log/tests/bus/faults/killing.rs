@@ -61,7 +61,12 @@ struct Said {
 /// Runs the service and kills it after a while.
 fn run_and_kill(folder: &Path, round: u64, said: &mut Said) {
     let mut service = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "killing::emits_and_handles_until_it_is_killed", "--ignored", "--nocapture"])
+        .args([
+            "--exact",
+            "faults::killing::emits_and_handles_until_it_is_killed",
+            "--ignored",
+            "--nocapture",
+        ])
         .env("AETHER_LOG_FOLDER", folder)
         .env("AETHER_LOG_ROUND", round.to_string())
         .stdout(Stdio::piped())
@@ -147,11 +152,5 @@ async fn kill_in_a_loop(rounds: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_was_acknowledged_is_lost_or_comes_twice_after_kill_9() {
-    kill_in_a_loop(10).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes minutes: cargo test -p aether-log --release --test bus two_hundred -- --ignored"]
-async fn nothing_that_was_acknowledged_is_lost_or_comes_twice_after_two_hundred_kills() {
-    kill_in_a_loop(200).await;
+    kill_in_a_loop(super::rounds(10)).await;
 }

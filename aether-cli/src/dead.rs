@@ -1,0 +1,116 @@
+//! `aether dead`: the waves that the consumers of a durable log have given up.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use aether_chassis::{CancellationToken, MediumArgs};
+use aether_log::store::View;
+use aether_log::{DeadView, Log};
+
+use crate::connect::connected;
+use crate::error::{CommandError, LogError};
+use crate::log::MOST_CHARACTERS;
+use crate::output::Output;
+use crate::record::Line;
+
+/// Inspect, replay and drop the waves that the consumers of a durable log have given up
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+ls and show also work while a service writes the log. For replay and drop it
+has to be stopped: one process at a time may write a log.
+`aether letters` asks running services for those that are in memory.
+
+Examples:
+  aether dead ls orders.log
+  aether dead show orders.log 3
+  aether dead replay orders.log 3 --medium nats://127.0.0.1:4222
+  aether dead drop orders.log 3")]
+pub(crate) struct DeadArgs {
+    #[command(subcommand)]
+    action: DeadAction,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum DeadAction {
+    /// List them, one per line
+    Ls {
+        /// The folder of the log
+        folder: PathBuf,
+    },
+    /// Print one with its failed attempts
+    Show {
+        /// The folder of the log
+        folder: PathBuf,
+        /// Its number
+        number: u64,
+    },
+    /// Emit its wave again, and remove it once the medium has confirmed that
+    Replay {
+        /// The folder of the log
+        folder: PathBuf,
+        /// Its number
+        number: u64,
+        #[command(flatten)]
+        medium: Box<MediumArgs>,
+    },
+    /// Remove it
+    Drop {
+        /// The folder of the log
+        folder: PathBuf,
+        /// Its number
+        number: u64,
+    },
+}
+
+pub(crate) async fn dead(args: DeadArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+    let opened = |folder: &Path| -> Result<Log, LogError> {
+        // Opening would make a log where there is none.
+        View::open(folder)?;
+        Ok(Log::builder(folder).open()?)
+    };
+    let mut output = Output::stdout();
+    match args.action {
+        DeadAction::Ls { folder } => {
+            let dead = DeadView::open(&folder).map_err(LogError::from)?;
+            for number in dead.numbers() {
+                let letter = dead.show(number).map_err(LogError::from)?;
+                let line = Line::of(&letter.stored.wave, MOST_CHARACTERS);
+                let (by, attempts) = (&letter.consumer, letter.attempts);
+                output.line(format_args!("{number} {by}, {attempts} attempts: {line}"))?;
+            }
+            Ok(())
+        }
+        DeadAction::Show { folder, number } => {
+            let letter = DeadView::open(&folder).map_err(LogError::from)?.show(number);
+            let letter = letter.map_err(LogError::from)?;
+            output.line(Line::of(&letter.stored.wave, MOST_CHARACTERS))?;
+            output.line(format_args!("position {} of the log", letter.stored.position))?;
+            let at = humantime::format_rfc3339_seconds(letter.at);
+            output.line(format_args!(
+                "given up by {} at {at} after {} attempts",
+                letter.consumer, letter.attempts
+            ))?;
+            for attempt in &letter.failed {
+                let at = SystemTime::UNIX_EPOCH + Duration::from_micros(attempt.micros);
+                output.line(format_args!("{} {}", humantime::format_rfc3339_seconds(at), attempt.error))?;
+            }
+            Ok(())
+        }
+        DeadAction::Replay { folder, number, medium } => {
+            let log = opened(&folder)?;
+            let aether = connected(&medium, "aether-replay", &shutdown).await?;
+            if !aether.promises().crosses_processes {
+                return Err(CommandError::Alone { missing: "hear the wave" });
+            }
+            let emitter = aether.emitter("aether-replay").map_err(aether_core::CreateError::from)?;
+            let replayed = log.dead().replay(number, &emitter).await;
+            aether_chassis::close(&aether).await;
+            replayed.map_err(LogError::from)?;
+            Ok(output.line(format_args!("{number} was emitted again"))?)
+        }
+        DeadAction::Drop { folder, number } => {
+            opened(&folder)?.dead().drop_letter(number).await.map_err(LogError::from)?;
+            Ok(output.line(format_args!("{number} was dropped"))?)
+        }
+    }
+}

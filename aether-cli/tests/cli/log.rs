@@ -1,0 +1,184 @@
+//! `aether log` on the log of another process: the test, which writes it meanwhile.
+
+use std::fs;
+use std::path::Path;
+
+use aether_core::{Aether, Durability, Emitter, Kind, Vibrator, Wave};
+use aether_log::Log;
+use aether_log::store::StoreOptions;
+use serde_json::Value;
+
+use crate::nats::{server, with};
+use crate::process::{Said, run};
+
+/// A log that this process writes. Its segments are small, so that there are several.
+pub(crate) struct Writing {
+    pub(crate) log: Log,
+    pub(crate) aether: Aether,
+    pub(crate) shop: Emitter,
+}
+
+impl Writing {
+    pub(crate) async fn open(folder: &Path) -> Self {
+        let log = Log::builder(folder).channels(">", Durability::Stored).unwrap();
+        let log = log.options(StoreOptions::default().segment_bytes(4096).unwrap()).open().unwrap();
+        let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+        let shop = aether.emitter("shop").unwrap();
+        Self { log, aether, shop }
+    }
+
+    pub(crate) async fn emit(&self, numbers: std::ops::Range<u64>) {
+        for number in numbers {
+            let wave = Wave::builder("orders.created").text(format!("number {number}"));
+            self.shop.emit(wave.build().unwrap()).await.unwrap();
+        }
+    }
+}
+
+/// Positions 1 to 6, each with something of its own.
+async fn various(folder: &Path) -> Writing {
+    let writing = Writing::open(folder).await;
+    let order = |text: &str| Wave::builder("orders.created").text(text);
+    let till = writing.aether.emitter("till").unwrap();
+    writing.shop.emit(order("plain").build().unwrap()).await.unwrap();
+    writing.shop.emit(order("command").kind(Kind::Command).build().unwrap()).await.unwrap();
+    writing.shop.emit(order("weak").amplitude(0.1).build().unwrap()).await.unwrap();
+    writing.shop.emit(order("keyed").key("17").build().unwrap()).await.unwrap();
+    till.emit(order("of the till").build().unwrap()).await.unwrap();
+    writing.shop.emit(Wave::builder("notes.taken").text("note").build().unwrap()).await.unwrap();
+    writing
+}
+
+fn positions(said: &Said) -> Vec<u64> {
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+    let position = |line: &str| serde_json::from_str::<Value>(line).unwrap()["position"].as_u64().unwrap();
+    said.out.lines().map(position).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_listed_printed_and_exported_while_another_process_writes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let _writing = various(folder.path()).await;
+    let path = folder.path().to_str().unwrap();
+    let listed = run(&["log", "ls", path]);
+    assert_eq!((listed.code, listed.err.as_str()), (Some(0), ""));
+    assert!(listed.out.starts_with("positions 1 to 6, "), "{listed:?}");
+    let tail = run(&["log", "tail", path, "-n", "2"]);
+    let lines: Vec<_> = tail.out.lines().collect();
+    assert_eq!((tail.code, lines.len()), (Some(0), 2), "{tail:?}");
+    assert!(lines[0].trim_start().starts_with("5 ") && lines[0].contains("of the till"), "{tail:?}");
+    assert!(lines[1].contains("notes.taken") && lines[1].contains("note"), "{tail:?}");
+    let export = |args: &[&str]| positions(&run(&[&["log", "export", path], args].concat()));
+    assert_eq!(export(&[]), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(export(&["orders.>"]), [1, 2, 3, 4, 5]);
+    assert_eq!(export(&["--kind", "command"]), [2]);
+    assert_eq!(export(&["--floor", "0.2"]), [1, 2, 4, 5, 6]);
+    assert_eq!(export(&["--source", "till"]), [5]);
+    assert_eq!(export(&["--key", "17"]), [4]);
+    assert_eq!(export(&["--from", "4"]), [4, 5, 6]);
+    assert_eq!(export(&["-n", "2", "orders.>"]), [4, 5], "the last of those that match");
+    assert_eq!(export(&["--since", "1h"]), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(export(&["--since", "2026-01-01T00:00:00Z", "--from", "6"]), [6]);
+    assert_eq!(export(&["--since", "2999-01-01T00:00:00Z"]), [0_u64; 0]);
+    let first = run(&["log", "export", path, "-n", "1"]);
+    let exported: Value = serde_json::from_str(first.out.trim()).unwrap();
+    assert_eq!(exported["wave"]["payload"], "note");
+    assert!(exported["stored"].as_str().unwrap().ends_with('Z'), "{exported}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_is_placed_and_everything_else_is_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(various(folder.path()).await);
+    let path = folder.path().to_str().unwrap();
+    let whole = run(&["log", "verify", path]);
+    assert_eq!((whole.code, whole.out.as_str()), (Some(0), ""), "{whole:?}");
+    assert!(
+        whole.err.starts_with("6 records in ") && whole.err.lines().count() == 1,
+        "no bar in a pipe: {whole:?}"
+    );
+    let files = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+    let segment = files.filter(|path| path.extension().is_some_and(|end| end == "log")).min().unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    let at = bytes.windows(7).position(|part| part == b"command").unwrap();
+    bytes[at] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let verified = run(&["log", "verify", path]);
+    assert_eq!(verified.code, Some(1));
+    assert!(verified.out.contains("are damaged (the record at position 2)"), "{verified:?}");
+    assert!(verified.out.contains(segment.to_str().unwrap()), "{verified:?}");
+    assert!(
+        verified.err.contains("5 records") && verified.err.contains("1 places of the log are damaged"),
+        "{verified:?}"
+    );
+    let export = run(&["log", "export", path]);
+    assert_eq!((export.code, export.out.lines().count()), (Some(1), 5), "{export:?}");
+    assert!(export.err.contains("position 2"), "{export:?}");
+}
+
+#[test]
+fn wrong_arguments_are_refused_with_what_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap();
+    for (args, allowed) in [
+        (&["log", "tail", path, "-n", "0"][..], "1"),
+        (&["log", "tail", path, "--since", "soon"], "such as 10min"),
+        (&["log", "tail", path, "--kind", "wish"], "command"),
+        (&["log", "tail", path, "--floor", "2"], "1"),
+        (&["log", "tail", path, "orders..x"], "orders..x"),
+        (&["log", "export", path, "--from", "-1"], "-1"),
+        (&["log", "replay", path, "--speed", "0"], "greater than 0"),
+        (&["log", "replay", path, "--speed", "fast"], "greater than 0"),
+        (&["log", "replay"], "FOLDER"),
+        (&["log", "replay", path], "--medium"),
+        (&["dead", "show", path, "first"], "first"),
+    ] {
+        let said = run(args);
+        assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{args:?}: {said:?}");
+        assert!(said.err.contains(allowed), "{args:?}: {said:?}");
+    }
+    let nowhere = folder.path().join("nowhere");
+    let foreign = tempfile::tempdir().unwrap();
+    fs::write(foreign.path().join("notes.log"), "my notes").unwrap();
+    for (folder, reason) in [
+        (nowhere.as_path(), "cannot read"),
+        (folder.path(), "holds no log: name the folder of a log"),
+        (foreign.path(), "is not a segment of an Aether log"),
+    ] {
+        for action in ["ls", "tail", "export", "verify"] {
+            let said = run(&["log", action, folder.to_str().unwrap()]);
+            assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{action}: {said:?}");
+            assert!(said.err.contains(reason), "{action}: {said:?}");
+        }
+        assert_eq!(run(&["log", "tail", "--follow", folder.to_str().unwrap()]).code, Some(1));
+        assert_eq!(run(&["dead", "ls", folder.to_str().unwrap()]).code, Some(1));
+        assert!(!nowhere.exists(), "looking makes nothing");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_goes_to_a_live_bus_or_to_the_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    let _writing = various(folder.path()).await;
+    let path = folder.path().to_str().unwrap();
+    let (server, medium) = server().await;
+    let live = Aether::connect(&server.url()).await.unwrap();
+    let mut hears = Vibrator::create("live", &live).await.unwrap();
+    hears.resonate_on("orders.>").await.unwrap();
+    live.flush().await.unwrap();
+    let replayed = run(&with(&["log", "replay", path, "orders.>", "--speed", "1000"], &medium));
+    assert_eq!((replayed.code, replayed.out.as_str()), (Some(0), ""), "{replayed:?}");
+    assert!(replayed.err.ends_with("5 waves were emitted\n"), "{replayed:?}");
+    let mut heard = Vec::new();
+    for _ in 0..5 {
+        let wave = hears.receive().await.unwrap();
+        assert_eq!(wave.source().name(), "aether-replay");
+        heard.push(wave.text().unwrap().to_owned());
+    }
+    heard.sort();
+    assert_eq!(heard, ["command", "keyed", "of the till", "plain", "weak"]);
+    // No medium is needed to look at it.
+    let printed = run(&["log", "replay", path, "--print", "--speed", "1000", "--source", "till"]);
+    assert_eq!((printed.code, printed.out.lines().count()), (Some(0), 1), "{printed:?}");
+    assert!(printed.out.contains("of the till"), "{printed:?}");
+}

@@ -1,0 +1,131 @@
+//! Attempts that were begun, so that one that ends the process is counted.
+//!
+//! A small file beside the journal with a slot for each delivery that can be in flight. Before a wave is delivered, its
+//! position and the number of the attempt are written there, which the system keeps when the process ends. After a restart, an
+//! attempt that is neither settled nor failed by the journal has ended with the process.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::store::OpenError;
+
+/// The file, in the folder of the consumer.
+const FILE: &str = "attempts";
+/// Position (u64), number of the attempt (u32), checksum (u32).
+const SLOT: usize = 16;
+/// The number of slots that are written at the beginning: 64 KiB.
+const ROOM: u32 = 4096;
+
+/// The error of an attempt that ended with its process.
+pub(super) const ENDED: &str = "the process ended during the attempt";
+
+#[derive(Debug)]
+pub(super) struct Attempts {
+    file: File,
+    free: Mutex<Vec<u32>>,
+}
+
+/// An attempt that was begun. Dropped, its slot is used again; what is in it stays until then.
+#[derive(Debug)]
+pub(super) struct Begun {
+    attempts: Arc<Attempts>,
+    slot: u32,
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.attempts.free.lock().push(self.slot);
+    }
+}
+
+fn slot_bytes(position: u64, attempt: u32) -> [u8; SLOT] {
+    let mut bytes = [0; SLOT];
+    bytes[..8].copy_from_slice(&position.to_le_bytes());
+    bytes[8..12].copy_from_slice(&attempt.to_le_bytes());
+    let checksum = crc32fast::hash(&bytes[..12]);
+    bytes[12..].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+/// What is in a slot; `None` in an empty one, or in one that was not written whole.
+fn read_slot(bytes: &[u8]) -> Option<(u64, u32)> {
+    let position = u64::from_le_bytes(bytes.get(..8)?.try_into().ok()?);
+    let attempt = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?);
+    (attempt > 0 && slot_bytes(position, attempt) == bytes).then_some((position, attempt))
+}
+
+impl Attempts {
+    /// What the last process has begun: positions, and the numbers of the attempts.
+    pub(super) fn last(folder: &Path) -> Result<Vec<(u64, u32)>, OpenError> {
+        let (path, mut bytes) = (folder.join(FILE), Vec::new());
+        match File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(OpenError::io(&path, "read", error)),
+            _ => Ok(bytes.chunks_exact(SLOT).filter_map(read_slot).collect()),
+        }
+    }
+
+    /// Begins anew, with room for so many attempts at once.
+    pub(super) fn begin(folder: &Path, slots: usize) -> Result<Self, OpenError> {
+        let path = folder.join(FILE);
+        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
+        let written =
+            OpenOptions::new().write(true).create(true).truncate(true).open(&path).and_then(|file| {
+                // Room for a note is there before the disk is full. A file for more slots grows with those that are used.
+                write_at(&file, &vec![0; SLOT * slots.min(ROOM) as usize], 0)?;
+                Ok(file)
+            });
+        let file = written.map_err(|source| OpenError::io(&path, "write", source))?;
+        // The first delivery takes the first slot.
+        Ok(Self { file, free: Mutex::new((0..slots).rev().collect()) })
+    }
+
+    /// Notes that an attempt begins. `None` if all slots are taken, which the number of deliveries in flight does not allow.
+    pub(super) fn note(self: &Arc<Self>, position: u64, attempt: u32) -> io::Result<Option<Begun>> {
+        let Some(slot) = self.free.lock().pop() else { return Ok(None) };
+        let begun = Begun { attempts: Arc::clone(self), slot };
+        write_at(&self.file, &slot_bytes(position, attempt), u64::from(slot) * SLOT as u64)?;
+        Ok(Some(begun))
+    }
+}
+
+#[cfg(unix)]
+fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
+}
+
+#[cfg(windows)]
+fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    std::os::windows::fs::FileExt::seek_write(file, bytes, offset).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attempts_are_read_back_and_one_that_was_not_written_whole_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(Attempts::last(folder.path()).unwrap().is_empty());
+        let attempts = Arc::new(Attempts::begin(folder.path(), 3).unwrap());
+        let first = attempts.note(7, 1).unwrap().unwrap();
+        let second = attempts.note(9, 4).unwrap().unwrap();
+        drop(first);
+        let third = attempts.note(8, 2).unwrap().unwrap();
+        assert_eq!(Attempts::last(folder.path()).unwrap(), [(8, 2), (9, 4)], "a free slot is used again");
+        let last = attempts.note(10, 1).unwrap();
+        assert!(last.is_some() && attempts.note(11, 1).unwrap().is_none());
+        drop((second, third, last));
+        let path = folder.path().join(FILE);
+        let mut bytes = std::fs::read(&path).unwrap();
+        for bit in 0..SLOT * 8 {
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            std::fs::write(&path, &bytes).unwrap();
+            assert_eq!(Attempts::last(folder.path()).unwrap(), [(9, 4), (10, 1)], "bit {bit}");
+            bytes[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Consumers in JetStream: pull consumers whose position the server keeps.
+
+mod account;
+mod claim;
+mod pulling;
+mod shared;
+mod window;
+
+pub(crate) use claim::StreamClaim;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_core::Pattern;
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::consumer::pull::Config as PullConfig;
+use async_nats::jetstream::consumer::{
+    AckPolicy, Config, DeliverPolicy, FromConsumer as _, Info, IntoConsumerConfig as _, PullConsumer,
+    ReplayPolicy,
+};
+use async_nats::jetstream::stream::Info as StreamInfo;
+use parking_lot::Mutex;
+use serde_json::json;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::task::JoinHandle;
+
+use crate::consumer::delivery::{Delivery, Ending};
+use crate::consumer::error::ConsumeError;
+use crate::consumer::ledger::ConsumerLedger;
+use crate::consumer::options::{ConsumerOptions, Start};
+use crate::consumer::window::Failures;
+use crate::dead::StreamLetters;
+use crate::jetstream::{Connection, JetStreamError, Subjects, check_consumer, is_name};
+use claim::Taken;
+use shared::StreamShared;
+use window::StreamWindow;
+
+/// A consumer of a name, shared by all its handles in this process.
+#[derive(Debug)]
+pub(crate) struct StreamConsumer {
+    shared: Arc<StreamShared>,
+    pulling: AsyncMutex<Option<JoinHandle<()>>>,
+    closed: watch::Sender<bool>,
+    account: Mutex<ConsumerLedger>,
+}
+
+impl StreamConsumer {
+    pub(crate) fn new(
+        name: &str,
+        pattern: Pattern,
+        options: ConsumerOptions,
+        ack_wait: Duration,
+        connection: Arc<Connection>,
+        subjects: Subjects,
+        letters: Arc<StreamLetters>,
+    ) -> Result<Self, ConsumeError> {
+        if !is_name(name) {
+            return Err(ConsumeError::Name { name: name.to_owned() });
+        }
+        let window = StreamWindow::new(options.window);
+        let name = name.to_owned();
+        let shared = StreamShared { name, pattern, options, ack_wait, connection, subjects, letters, window };
+        let (pulling, closed) = (AsyncMutex::default(), watch::Sender::new(false));
+        Ok(Self { shared: Arc::new(shared), pulling, closed, account: Mutex::default() })
+    }
+
+    pub(crate) fn check_pattern(&self, given: &Pattern) -> Result<(), ConsumeError> {
+        let (name, stored) = (self.shared.name.clone(), self.shared.pattern.clone());
+        if stored == *given {
+            return Ok(());
+        }
+        Err(ConsumeError::OtherPattern { name, stored, given: given.clone() })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.shared.name
+    }
+
+    pub(super) fn ledger(&self) -> ConsumerLedger {
+        *self.account.lock()
+    }
+
+    pub(super) async fn account(&self) -> Result<ConsumerLedger, ConsumeError> {
+        self.ready().await?;
+        let account = self.shared.account().await?;
+        *self.account.lock() = account;
+        Ok(account)
+    }
+
+    /// Makes the consumer at the server, or checks the one that exists, and pulls from it.
+    pub(super) async fn ready(&self) -> Result<(), ConsumeError> {
+        let mut pulling = self.pulling.lock().await;
+        if pulling.as_ref().is_some_and(|task| !task.is_finished()) {
+            return Ok(());
+        }
+        let consumer = self.ensure().await?;
+        let task = pulling::pull(Arc::clone(&self.shared), consumer, self.closed.subscribe());
+        *pulling = Some(self.shared.connection.runtime.spawn(task));
+        Ok(())
+    }
+
+    /// The settings at the server. `Start` counts only for one that is made.
+    async fn wanted(&self, last: u64) -> Config {
+        let StreamShared { name, pattern, options, ack_wait, subjects, .. } = &*self.shared;
+        let deliver_policy = match options.start {
+            Start::First => DeliverPolicy::All,
+            Start::New => DeliverPolicy::ByStartSequence { start_sequence: last + 1 },
+            Start::Position(position) => DeliverPolicy::ByStartSequence { start_sequence: position.max(1) },
+        };
+        let config = PullConfig {
+            durable_name: Some(name.clone()),
+            name: Some(name.clone()),
+            deliver_policy,
+            ack_policy: AckPolicy::Explicit,
+            ack_wait: *ack_wait,
+            // Failures are counted here: a delivery is no failure.
+            max_deliver: -1,
+            filter_subject: subjects.filter(pattern),
+            replay_policy: ReplayPolicy::Instant,
+            max_ack_pending: i64::try_from(options.window.get()).unwrap_or(i64::MAX),
+            ..PullConfig::default()
+        };
+        config.into_consumer_config()
+    }
+
+    async fn ensure(&self) -> Result<PullConsumer, ConsumeError> {
+        let StreamShared { name, pattern, connection, subjects, .. } = &*self.shared;
+        let stream = subjects.stream();
+        let info = async || connection.api::<Info>(name, format!("CONSUMER.INFO.{stream}.{name}"), &()).await;
+        let (info, wanted) = match info().await {
+            Err(failure) if failure.is(ErrorCode::CONSUMER_NOT_FOUND) => {
+                let of_stream =
+                    connection.api::<StreamInfo>(stream, format!("STREAM.INFO.{stream}"), &()).await;
+                let of_stream =
+                    of_stream.map_err(|failure| failure.while_doing("describe the stream", stream))?;
+                let wanted = self.wanted(of_stream.state.last_sequence).await;
+                let subject = format!("CONSUMER.CREATE.{stream}.{name}.{}", wanted.filter_subject);
+                let content = json!({ "stream_name": stream, "config": wanted, "action": "create" });
+                let made = match connection.api::<Info>(name, subject, &content).await {
+                    // Another process has made it meanwhile.
+                    Err(failure) if failure.is(ErrorCode::CONSUMER_ALREADY_EXISTS) => info().await,
+                    made => made,
+                };
+                (made, wanted)
+            }
+            info => (info, self.wanted(0).await),
+        };
+        let info = info.map_err(|failure| failure.while_doing("make the consumer", name))?;
+        let filter = &info.config.filter_subject;
+        if *filter != wanted.filter_subject {
+            let stored = subjects.name(filter).and_then(|stored| Pattern::new(stored).ok());
+            return Err(match stored {
+                Some(stored) => {
+                    ConsumeError::OtherPattern { name: name.clone(), stored, given: pattern.clone() }
+                }
+                None => JetStreamError::OtherSettings {
+                    kind: "consumer",
+                    name: name.clone(),
+                    setting: "filter_subject",
+                    found: filter.clone(),
+                    wanted: wanted.filter_subject,
+                }
+                .into(),
+            });
+        }
+        check_consumer(&wanted, &info.config)?;
+        let config = PullConfig::try_from_consumer_config(info.config.clone()).map_err(|error| {
+            let source = Arc::<dyn std::error::Error + Send + Sync>::from(error);
+            JetStreamError::Refused { doing: "describe the consumer", name: name.clone(), source }
+        })?;
+        Ok(PullConsumer::new(config, info, connection.context.clone()))
+    }
+
+    pub(super) async fn receive(&self) -> Result<Delivery, ConsumeError> {
+        loop {
+            self.ready().await?;
+            let changed = self.shared.window.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            match self.shared.window.take(self.shared.options.max_in_flight.get())? {
+                Some(held) => {
+                    let taken = Taken::new(Arc::clone(&self.shared), held);
+                    if let Some(delivery) = self.deliver(taken).await? {
+                        return Ok(delivery);
+                    }
+                }
+                None => changed.await,
+            }
+        }
+    }
+
+    /// How often a wave has failed. The server counts its deliveries, of which some were no attempts.
+    async fn failures(&self, position: u64, delivered: u64) -> Result<Failures, JetStreamError> {
+        if delivered < 2 {
+            return Ok(Failures::default());
+        }
+        // Known here, unless another process had it since.
+        if let Some(known) = self.shared.window.failures(position)
+            && u64::from(known.count) + 1 == delivered
+        {
+            return Ok(known);
+        }
+        let (count, listed) = self.shared.letters.failures(&self.shared.name, position).await?;
+        Ok(Failures { count, listed })
+    }
+
+    /// Delivers a wave, or gives it up.
+    async fn deliver(&self, taken: Taken) -> Result<Option<Delivery>, ConsumeError> {
+        let Some(held) = taken.held() else { return Ok(None) };
+        let failures = self.failures(held.stored.position, held.delivered).await?;
+        if failures.count >= self.shared.options.max_attempts.get() {
+            let (name, letters) = (&self.shared.name, &self.shared.letters);
+            letters.bury(name, &held.stored, failures.count, &failures.listed).await?;
+            if let Some((_, claim)) = taken.deliver(failures) {
+                claim.acknowledge().await?;
+            }
+            return Ok(None);
+        }
+        let attempt = failures.count + 1;
+        let delivery = taken.deliver(failures);
+        Ok(delivery.map(|(stored, claim)| Delivery::new(stored, attempt, Ending::Stream(claim))))
+    }
+}
+
+impl Drop for StreamConsumer {
+    fn drop(&mut self) {
+        self.closed.send_replace(true);
+    }
+}

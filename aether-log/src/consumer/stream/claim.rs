@@ -1,0 +1,131 @@
+//! A wave that one consumer in JetStream has taken.
+
+use std::sync::Arc;
+
+use async_nats::Subject;
+use bytes::Bytes;
+
+use super::shared::StreamShared;
+use super::window::Held;
+use crate::consumer::window::Failures;
+use crate::dead::Attempt;
+use crate::jetstream::JetStreamError;
+use crate::stored_wave::{StoredWave, identity};
+
+/// After how many acknowledgements that nobody waits for one is confirmed, so that their number is bounded.
+const CONFIRMED_EVERY: u64 = 256;
+
+/// A wave in flight. Its delivery answers for it, also when it is dropped.
+#[derive(Debug)]
+pub(crate) struct StreamClaim {
+    shared: Arc<StreamShared>,
+    position: u64,
+    id: u128,
+    failures: Failures,
+}
+
+/// A wave that is about to be delivered. Dropped, it is ready again.
+#[derive(Debug)]
+pub(super) struct Taken {
+    shared: Arc<StreamShared>,
+    held: Option<Held>,
+}
+
+impl Taken {
+    pub(super) const fn new(shared: Arc<StreamShared>, held: Held) -> Self {
+        Self { shared, held: Some(held) }
+    }
+
+    pub(super) const fn held(&self) -> Option<&Held> {
+        self.held.as_ref()
+    }
+
+    /// The wave, and the claim on it.
+    pub(super) fn deliver(mut self, failures: Failures) -> Option<(StoredWave, StreamClaim)> {
+        let held = self.held.take()?;
+        let (shared, position, id) = (Arc::clone(&self.shared), held.stored.position, held.id);
+        Some((held.stored, StreamClaim { shared, position, id, failures }))
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(held) = self.held.take() {
+            self.shared.window.put_back(held);
+        }
+    }
+}
+
+/// The identity by which a wave is recognised.
+pub(super) fn id(stored: &StoredWave) -> u128 {
+    identity(&stored.wave)
+}
+
+impl StreamClaim {
+    /// Acknowledges, and waits until the server has noted it.
+    pub(crate) async fn acknowledge(self) -> Result<(), JetStreamError> {
+        let runtime = self.shared.connection.runtime.clone();
+        let name = self.shared.name.clone();
+        // A task of its own, which goes on when nobody waits any more.
+        runtime.spawn(self.confirmed()).await.unwrap_or_else(|error| {
+            let source = Arc::new(error);
+            Err(JetStreamError::Refused { doing: "acknowledge a wave of", name, source })
+        })
+    }
+
+    async fn confirmed(self) -> Result<(), JetStreamError> {
+        let Self { shared, position, id, failures } = self;
+        let Some(reply) = shared.window.reply(position) else { return Ok(()) };
+        let confirmed = shared.connection.acknowledge(&shared.name, &reply).await;
+        // Not confirmed, it is delivered again when the server has waited long enough.
+        shared.window.settle(position, confirmed.is_ok().then_some(id));
+        confirmed?;
+        forget(&shared, position, &failures).await;
+        Ok(())
+    }
+
+    /// Acknowledges without waiting for the server, except for one in so many. A wave whose acknowledgement is lost is
+    /// recognised when it comes again.
+    pub(crate) async fn acknowledge_soon(self, number: u64) -> Result<(), JetStreamError> {
+        if number.is_multiple_of(CONFIRMED_EVERY) {
+            return self.acknowledge().await;
+        }
+        let Some(reply) = self.shared.window.settle(self.position, Some(self.id)) else { return Ok(()) };
+        answer(&self.shared, reply, Bytes::from_static(b"+ACK")).await;
+        forget(&self.shared, self.position, &self.failures).await;
+        Ok(())
+    }
+
+    /// Reports a failure: the server delivers the wave again after a pause.
+    pub(crate) fn fail(mut self, attempt: Attempt) {
+        let Some(reply) = self.shared.window.settle(self.position, None) else { return };
+        self.failures.push(attempt);
+        let Self { shared, position, failures, .. } = self;
+        shared.window.note_failures(position, failures.clone());
+        let pause = shared.options.pause_after(failures.count);
+        shared.connection.runtime.clone().spawn(async move {
+            let noted = (failures.count, failures.listed);
+            if let Err(error) = shared.letters.note_failures(&shared.name, position, &noted).await {
+                tracing::warn!(position, consumer = shared.name, %error, "a failed attempt was not noted");
+            }
+            let nak = format!("-NAK {{\"delay\": {}}}", pause.as_nanos());
+            answer(&shared, reply, nak.into()).await;
+        });
+    }
+}
+
+/// Sends an answer about a delivery. What is lost on the way, the server makes good by delivering again.
+pub(super) async fn answer(shared: &StreamShared, reply: Subject, content: Bytes) {
+    if let Err(error) = shared.connection.client.publish(reply, content).await {
+        tracing::warn!(consumer = shared.name, %error, "an answer to the server was not sent");
+    }
+}
+
+/// Removes what was noted of failures.
+pub(super) async fn forget(shared: &StreamShared, position: u64, failures: &Failures) {
+    if failures.count > 0
+        && let Err(error) = shared.letters.forget_failures(&shared.name, position).await
+    {
+        tracing::warn!(position, consumer = shared.name, %error, "the failures of a wave were not removed");
+    }
+}

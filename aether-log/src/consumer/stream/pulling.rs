@@ -1,0 +1,261 @@
+//! The task that pulls waves from the server into the window, and tells the server which ones are still held.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::Message;
+use async_nats::jetstream::consumer::PullConsumer;
+use async_nats::jetstream::consumer::pull::BatchConfig;
+use async_nats::{StatusCode, Subscriber};
+use bytes::Bytes;
+use futures_util::{FutureExt as _, StreamExt as _};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::claim::{answer, id};
+use super::shared::StreamShared;
+use super::window::Held;
+use crate::jetstream::JetStreamError;
+use crate::stored_wave::read_frame;
+
+/// How long the server keeps a request that it cannot fulfil yet.
+const EXPIRES: Duration = Duration::from_secs(30);
+/// How often it says that it still has the request. A request that it says nothing of for some of these is sent again:
+/// the server has changed.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const SILENT_FOR: Duration = Duration::from_millis(2500);
+/// The pause before a request is sent again that was refused.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How many waves go into the window at once.
+const AT_ONCE: usize = 256;
+
+/// A request that the server has.
+#[derive(Debug)]
+struct Asked {
+    /// The waves that are to come.
+    waves: usize,
+    heard: Instant,
+    /// Since when no request was answered.
+    unanswered: Option<Instant>,
+    /// No request before this moment.
+    not_before: Instant,
+}
+
+/// What a message of the server means.
+enum Meaning {
+    Wave(Box<Held>),
+    Unreadable,
+    Heartbeat,
+    /// The request has ended.
+    Ended,
+    /// Nobody serves the consumer now.
+    Refused,
+    Deleted,
+}
+
+/// Pulls until the consumer is closed and nothing is in flight any more.
+pub(super) async fn pull(
+    shared: Arc<StreamShared>,
+    consumer: PullConsumer,
+    mut closed: watch::Receiver<bool>,
+) {
+    let ended = match pull_until_closed(&shared, &consumer, &mut closed).await {
+        Ok(()) => return,
+        Err(error) => error,
+    };
+    tracing::error!(consumer = shared.name, error = %ended, "nothing is pulled any more");
+    shared.window.end(ended);
+}
+
+async fn pull_until_closed(
+    shared: &StreamShared,
+    consumer: &PullConsumer,
+    closed: &mut watch::Receiver<bool>,
+) -> Result<(), JetStreamError> {
+    let (client, window) = (&shared.connection.client, &shared.window);
+    let refused = |doing, source: Arc<dyn std::error::Error + Send + Sync>| JetStreamError::Refused {
+        doing,
+        name: shared.name.clone(),
+        source,
+    };
+    let inbox = async_nats::Subject::from(client.new_inbox());
+    let subscribed = client.subscribe(inbox.clone()).await;
+    let mut messages = subscribed.map_err(|error| refused("subscribe for", Arc::new(error)))?;
+    let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", shared.subjects.stream(), shared.name);
+    let not_permitted = shared.connection.refused(&next);
+    tokio::pin!(not_permitted);
+    let mut reader = Reader::new(shared);
+    let mut touching = interval(shared.ack_wait / 4);
+    touching.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let now = Instant::now();
+    let mut asked = Asked { waves: 0, heard: now, unanswered: None, not_before: now };
+    let mut is_closed = false;
+    loop {
+        if asked.waves == 0
+            && !is_closed
+            && asked.not_before <= Instant::now()
+            && let Some((waves, max_bytes)) = window.room()
+        {
+            // A wave that is larger than the room could never be asked for.
+            let max_bytes = max_bytes.max(client.max_payload());
+            let (expires, idle_heartbeat) = (Some(EXPIRES), HEARTBEAT);
+            let request =
+                BatchConfig { batch: waves, expires, max_bytes, idle_heartbeat, ..BatchConfig::default() };
+            let sent = consumer.request_batch(request, inbox.clone()).await;
+            sent.map_err(|error| refused("pull from", Arc::new(error)))?;
+            (asked.waves, asked.heard) = (waves, Instant::now());
+        }
+        let silent = asked.heard + SILENT_FOR;
+        tokio::select! {
+            message = messages.next() => {
+                let Some(message) = message else { return Err(refused("deliver from", Arc::new(Ended))) };
+                take(shared, &mut reader, message, &mut messages, &mut asked).await?;
+            }
+            () = window.room.notified(), if asked.waves == 0 => {}
+            () = sleep_until(asked.not_before), if asked.waves == 0 && asked.not_before > Instant::now() => {}
+            () = sleep_until(silent), if asked.waves > 0 => asked.ended(Some(silent - SILENT_FOR)),
+            _ = touching.tick() => {
+                for reply in window.untouched(shared.ack_wait / 4) {
+                    answer(shared, reply, Bytes::from_static(b"+WPI")).await;
+                }
+            }
+            () = &mut not_permitted => return Err(JetStreamError::NotPermitted { subject: next }),
+            // The handle that closes it sends nothing else.
+            _ = closed.changed(), if !is_closed => is_closed = true,
+            () = window.changed.notified(), if is_closed => {}
+        }
+        if asked.unanswered.is_some_and(|since| since.elapsed() > shared.connection.patience) {
+            let (name, after) = (shared.name.clone(), shared.connection.patience);
+            return Err(JetStreamError::NoAnswer { name, after });
+        }
+        if is_closed {
+            // Others get at once what this process will not handle.
+            for reply in window.drain() {
+                answer(shared, reply, Bytes::from_static(b"-NAK")).await;
+            }
+            if window.in_flight() == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The subscription has ended without being left.
+#[derive(Debug, thiserror::Error)]
+#[error("the connection is closed")]
+struct Ended;
+
+impl Asked {
+    fn heard(&mut self) {
+        (self.heard, self.unanswered) = (Instant::now(), None);
+    }
+
+    /// The request has ended; if it was not answered, since when.
+    fn ended(&mut self, unanswered: Option<Instant>) {
+        self.waves = 0;
+        if let Some(since) = unanswered {
+            self.unanswered.get_or_insert(since);
+            self.not_before = Instant::now() + PAUSE;
+        }
+    }
+}
+
+/// Takes a message, and those that have arrived behind it, into the window.
+async fn take(
+    shared: &StreamShared,
+    reader: &mut Reader<'_>,
+    first: async_nats::Message,
+    messages: &mut Subscriber,
+    asked: &mut Asked,
+) -> Result<(), JetStreamError> {
+    let (mut next, mut waves) = (Some(first), Vec::new());
+    let (mut is_deleted, mut is_refused) = (false, false);
+    while let Some(message) = next {
+        let reply = message.reply.clone();
+        match reader.read(message) {
+            Meaning::Wave(held) => waves.push(*held),
+            Meaning::Unreadable => {
+                shared.window.expire();
+                if let Some(reply) = reply {
+                    answer(shared, reply, Bytes::from_static(b"+TERM")).await;
+                }
+            }
+            Meaning::Heartbeat => {}
+            Meaning::Ended => asked.ended(None),
+            Meaning::Refused => is_refused = true,
+            Meaning::Deleted => is_deleted = true,
+        }
+        if waves.len() >= AT_ONCE {
+            break;
+        }
+        next = messages.next().now_or_never().flatten();
+    }
+    match is_refused {
+        true => asked.ended(Some(Instant::now())),
+        false => asked.heard(),
+    }
+    asked.waves = asked.waves.saturating_sub(waves.len());
+    for reply in shared.window.add(waves) {
+        answer(shared, reply, Bytes::from_static(b"+ACK")).await;
+    }
+    match is_deleted {
+        true => Err(JetStreamError::Deleted { consumer: shared.name.clone() }),
+        false => Ok(()),
+    }
+}
+
+/// Reads deliveries.
+struct Reader<'a> {
+    shared: &'a StreamShared,
+    /// Reused, because the context in it is large.
+    message: Option<Message>,
+}
+
+impl<'a> Reader<'a> {
+    const fn new(shared: &'a StreamShared) -> Self {
+        Self { shared, message: None }
+    }
+
+    fn read(&mut self, message: async_nats::Message) -> Meaning {
+        match message.status {
+            None | Some(StatusCode::OK) => self.read_wave(message),
+            Some(StatusCode::IDLE_HEARTBEAT) => Meaning::Heartbeat,
+            Some(StatusCode::NO_RESPONDERS) => Meaning::Refused,
+            Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => Meaning::Ended,
+            Some(_) => match message.description.as_deref() {
+                Some(text) if text.eq_ignore_ascii_case("consumer deleted") => Meaning::Deleted,
+                Some(text) if text.to_ascii_lowercase().contains("maxbytes") => Meaning::Ended,
+                // The leader has changed, the server shuts down, or too many requests wait.
+                _ => Meaning::Refused,
+            },
+        }
+    }
+
+    fn read_wave(&mut self, message: async_nats::Message) -> Meaning {
+        let bytes = message.payload.len();
+        let delivery = match &mut self.message {
+            Some(delivery) => {
+                delivery.message = message;
+                delivery
+            }
+            none => none.insert(Message { message, context: self.shared.connection.context.clone() }),
+        };
+        let Ok(info) = delivery.info() else { return Meaning::Unreadable };
+        let position = info.stream_sequence;
+        let delivered = u64::try_from(info.delivered).unwrap_or(1);
+        let micros = u64::try_from(info.published.unix_timestamp_nanos() / 1000).unwrap_or(0);
+        let name = self.shared.subjects.name(&delivery.subject).map(str::as_bytes);
+        let stored = match read_frame(position, micros, Some(name.unwrap_or_default()), &delivery.payload) {
+            Ok(stored) => stored,
+            Err(error) => {
+                let consumer = &self.shared.name;
+                tracing::warn!(position, consumer, %error, "a message of the stream is no wave and is passed over");
+                return Meaning::Unreadable;
+            }
+        };
+        let Some(reply) = delivery.reply.clone() else { return Meaning::Unreadable };
+        let (level, id) = (stored.wave.signal().level(), id(&stored));
+        let touched = Instant::now();
+        Meaning::Wave(Box::new(Held { stored, level, id, reply, delivered, bytes, touched }))
+    }
+}

@@ -1,0 +1,24 @@
+//! What all parts of a consumer in JetStream share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_core::Pattern;
+
+use super::window::StreamWindow;
+use crate::consumer::options::ConsumerOptions;
+use crate::dead::StreamLetters;
+use crate::jetstream::{Connection, Subjects};
+
+/// The parts of a consumer that its deliveries need as well.
+#[derive(Debug)]
+pub(crate) struct StreamShared {
+    pub(super) name: String,
+    pub(super) pattern: Pattern,
+    pub(super) options: ConsumerOptions,
+    pub(super) ack_wait: Duration,
+    pub(super) connection: Arc<Connection>,
+    pub(super) subjects: Subjects,
+    pub(super) letters: Arc<StreamLetters>,
+    pub(super) window: StreamWindow,
+}

@@ -1,0 +1,226 @@
+//! What a process holds of a consumer in JetStream: a window of waves, served by strength.
+//!
+//! The server knows which waves are acknowledged; nothing here survives the process.
+
+use std::collections::{BTreeMap, HashMap};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use async_nats::Subject;
+use lru::LruCache;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::consumer::window::Failures;
+use crate::jetstream::JetStreamError;
+use crate::stored_wave::StoredWave;
+
+/// The greatest number of waves that a process holds. Each is kept alive at the server by a message from time to time.
+pub(super) const MAX_HELD: usize = 8192;
+/// The contents of waiting waves, in bytes, at which no more are asked for.
+const MAX_BYTES: usize = 32 << 20;
+/// The number of acknowledged waves that are recognised when they are delivered again, because the acknowledgement was
+/// lost on the way.
+const ACKNOWLEDGED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
+/// The number of failing waves whose errors are remembered here. The others are asked for.
+const FAILING: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+
+/// A wave that waits.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) stored: StoredWave,
+    pub(super) level: u8,
+    pub(super) id: u128,
+    /// Where it is acknowledged.
+    pub(super) reply: Subject,
+    /// How often the server has delivered it.
+    pub(super) delivered: u64,
+    pub(super) bytes: usize,
+    /// When the server last heard of it.
+    pub(super) touched: Instant,
+}
+
+#[derive(Debug)]
+struct State {
+    /// By level and position: the first is the strongest, and of those the oldest.
+    ready: BTreeMap<(u8, u64), Held>,
+    in_flight: HashMap<u64, (Subject, Instant)>,
+    /// The contents of the ready ones, in bytes.
+    bytes: usize,
+    acknowledged: LruCache<u128, ()>,
+    failing: LruCache<u64, Failures>,
+    expired: u64,
+    /// Why pulling has ended.
+    ended: Option<JetStreamError>,
+    /// The pulling task waits for room.
+    wants_room: bool,
+}
+
+/// The window of a process, shared by all its consumers of a name.
+#[derive(Debug)]
+pub(super) struct StreamWindow {
+    state: Mutex<State>,
+    max_held: usize,
+    /// There may be something to take.
+    pub(super) changed: Notify,
+    /// There is room again.
+    pub(super) room: Notify,
+}
+
+impl StreamWindow {
+    pub(super) fn new(window: NonZeroUsize) -> Self {
+        let state = State {
+            ready: BTreeMap::new(),
+            in_flight: HashMap::new(),
+            bytes: 0,
+            acknowledged: LruCache::unbounded(),
+            failing: LruCache::new(FAILING),
+            expired: 0,
+            ended: None,
+            wants_room: false,
+        };
+        let max_held = window.get().min(MAX_HELD);
+        Self { state: Mutex::new(state), max_held, changed: Notify::new(), room: Notify::new() }
+    }
+
+    /// How many waves, and of how many bytes, may be asked for. `None`: `room` is notified when there is room.
+    pub(super) fn room(&self) -> Option<(usize, usize)> {
+        let mut state = self.state.lock();
+        let room = state.room(self.max_held);
+        state.wants_room = room.is_none();
+        room
+    }
+
+    /// Adds waves that the server has delivered. Returns where to acknowledge those that were acknowledged already.
+    pub(super) fn add(&self, delivered: impl IntoIterator<Item = Held>) -> Vec<Subject> {
+        let mut state = self.state.lock();
+        let mut known = Vec::new();
+        for held in delivered {
+            let position = held.stored.position;
+            if state.acknowledged.get(&held.id).is_some() {
+                known.push(held.reply);
+            } else if let Some(in_flight) = state.in_flight.get_mut(&position) {
+                *in_flight = (held.reply, held.touched);
+            } else {
+                state.bytes += held.bytes;
+                if let Some(before) = state.ready.insert((held.level, position), held) {
+                    state.bytes -= before.bytes;
+                }
+            }
+        }
+        drop(state);
+        self.changed.notify_waiters();
+        known
+    }
+
+    /// The next wave to deliver.
+    pub(super) fn take(&self, max_in_flight: usize) -> Result<Option<Held>, JetStreamError> {
+        let mut state = self.state.lock();
+        if state.in_flight.len() >= max_in_flight {
+            return Ok(None);
+        }
+        let Some((_, held)) = state.ready.pop_first() else {
+            return state.ended.take().map_or(Ok(None), Err);
+        };
+        state.bytes -= held.bytes;
+        state.in_flight.insert(held.stored.position, (held.reply.clone(), held.touched));
+        Ok(Some(held))
+    }
+
+    /// A delivery that was not begun.
+    pub(super) fn put_back(&self, mut held: Held) {
+        let mut state = self.state.lock();
+        if let Some((reply, touched)) = state.in_flight.remove(&held.stored.position) {
+            (held.reply, held.touched) = (reply, touched);
+        }
+        state.bytes += held.bytes;
+        state.ready.insert((held.level, held.stored.position), held);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Where a wave in flight is acknowledged.
+    pub(super) fn reply(&self, position: u64) -> Option<Subject> {
+        self.state.lock().in_flight.get(&position).map(|(reply, _)| reply.clone())
+    }
+
+    /// A delivery that has ended; with its id, if it was acknowledged. Returns where it is answered.
+    pub(super) fn settle(&self, position: u64, acknowledged: Option<u128>) -> Option<Subject> {
+        let mut state = self.state.lock();
+        let (reply, _) = state.in_flight.remove(&position)?;
+        if let Some(id) = acknowledged {
+            state.acknowledged.put(id, ());
+            if state.acknowledged.len() > ACKNOWLEDGED.get() {
+                state.acknowledged.pop_lru();
+            }
+            state.failing.pop(&position);
+        }
+        let has_room = state.wants_room && state.room(self.max_held).is_some();
+        state.wants_room &= !has_room;
+        drop(state);
+        if has_room {
+            self.room.notify_one();
+        }
+        // One may wait because too many were in flight.
+        self.changed.notify_waiters();
+        Some(reply)
+    }
+
+    pub(super) fn failures(&self, position: u64) -> Option<Failures> {
+        self.state.lock().failing.get(&position).cloned()
+    }
+
+    pub(super) fn note_failures(&self, position: u64, failures: Failures) {
+        self.state.lock().failing.put(position, failures);
+    }
+
+    /// Where to tell the server that waves are still held, of those that it has heard nothing of for a while.
+    pub(super) fn untouched(&self, since: Duration) -> Vec<Subject> {
+        let mut state = self.state.lock();
+        let (now, State { ready, in_flight, .. }) = (Instant::now(), &mut *state);
+        let ready = ready.values_mut().map(|held| (&held.reply, &mut held.touched));
+        let all = ready.chain(in_flight.values_mut().map(|(reply, touched)| (&*reply, touched)));
+        let late = all.filter(|(_, touched)| now.duration_since(**touched) >= since);
+        late.map(|(reply, touched)| {
+            *touched = now;
+            reply.clone()
+        })
+        .collect()
+    }
+
+    /// Takes out everything that was not delivered.
+    pub(super) fn drain(&self) -> Vec<Subject> {
+        let mut state = self.state.lock();
+        state.bytes = 0;
+        std::mem::take(&mut state.ready).into_values().map(|held| held.reply).collect()
+    }
+
+    pub(super) fn in_flight(&self) -> u64 {
+        self.state.lock().in_flight.len() as u64
+    }
+
+    pub(super) fn expired(&self) -> u64 {
+        self.state.lock().expired
+    }
+
+    /// A wave that cannot be read.
+    pub(super) fn expire(&self) {
+        self.state.lock().expired += 1;
+    }
+
+    /// Pulling has ended.
+    pub(super) fn end(&self, error: JetStreamError) {
+        self.state.lock().ended = Some(error);
+        self.changed.notify_waiters();
+    }
+}
+
+impl State {
+    fn room(&self, max_held: usize) -> Option<(usize, usize)> {
+        let held = self.ready.len() + self.in_flight.len();
+        // Asked for in portions, so that not every acknowledgement causes a request.
+        let has_room = held <= max_held - max_held.div_ceil(4) && self.bytes <= MAX_BYTES / 2;
+        has_room.then(|| (max_held - held, MAX_BYTES - self.bytes))
+    }
+}

@@ -1,0 +1,166 @@
+//! Dead letters in a stream beside that of the log, and the failures of waves that are delivered again.
+
+use std::sync::Arc;
+
+use aether_core::{Emitter, Receipt};
+use async_nats::jetstream::ErrorCode;
+use async_nats::jetstream::message::StreamMessage;
+use async_nats::jetstream::stream::RawMessage;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Attempt, DeadError, DeadWave, read_letter, written};
+use crate::jetstream::{Connection, Failure, JetStreamError, Subjects};
+use crate::stored_wave::StoredWave;
+
+/// The dead letters of a log in JetStream. Each method asks the server.
+#[derive(Debug)]
+pub struct StreamLetters {
+    connection: Arc<Connection>,
+    subjects: Subjects,
+}
+
+#[derive(Deserialize)]
+struct Got {
+    message: RawMessage,
+}
+
+#[derive(Deserialize)]
+struct Done {}
+
+/// What the server says of the time, in microseconds since 1970.
+fn micros(message: &StreamMessage) -> u64 {
+    u64::try_from(message.time.unix_timestamp_nanos() / 1000).unwrap_or(0)
+}
+
+impl StreamLetters {
+    pub(crate) const fn new(connection: Arc<Connection>, subjects: Subjects) -> Self {
+        Self { connection, subjects }
+    }
+
+    async fn get(&self, which: serde_json::Value) -> Result<Option<StreamMessage>, JetStreamError> {
+        let name = self.subjects.side_stream();
+        let got = self.connection.api::<Got>(&name, format!("STREAM.MSG.GET.{name}"), &which).await;
+        match got {
+            Ok(got) => Ok(StreamMessage::try_from(got.message).ok()),
+            Err(failure) if failure.is(ErrorCode::NO_MESSAGE_FOUND) => Ok(None),
+            Err(failure) => Err(failure.while_doing("read a message of", &name)),
+        }
+    }
+
+    /// The numbers of all letters, the oldest first. One request for each.
+    ///
+    /// # Errors
+    /// [`DeadError::Server`].
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing has changed.
+    pub async fn numbers(&self) -> Result<Vec<u64>, DeadError> {
+        let (mut numbers, subject) = (Vec::new(), self.subjects.letters("*"));
+        let mut next = 1;
+        while let Some(message) = self.get(json!({ "next_by_subj": subject, "seq": next })).await? {
+            numbers.push(message.sequence);
+            next = message.sequence + 1;
+        }
+        Ok(numbers)
+    }
+
+    /// A letter.
+    ///
+    /// # Errors
+    /// [`DeadError`] if there is no such letter, or the server does not answer.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing has changed.
+    pub async fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
+        let message = self.get(json!({ "seq": number })).await?;
+        let letter = message.filter(|message| message.subject.starts_with("aether-log-dead."));
+        let letter = letter
+            .and_then(|message| read_letter(message.sequence, micros(&message), None, &message.payload));
+        letter.ok_or(DeadError::Unknown { number })
+    }
+
+    /// Drops a letter for good.
+    ///
+    /// # Errors
+    /// [`DeadError`]; the letter then stays, if there is one.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the letter is dropped or stays.
+    pub async fn drop_letter(&self, number: u64) -> Result<(), DeadError> {
+        self.show(number).await?;
+        let name = self.subjects.side_stream();
+        let content = json!({ "seq": number, "no_erase": true });
+        let dropped = self.connection.api::<Done>(&name, format!("STREAM.MSG.DELETE.{name}"), &content).await;
+        match dropped {
+            Ok(_) => Ok(()),
+            Err(failure) if failure.is(ErrorCode::NO_MESSAGE_FOUND) => Err(DeadError::Unknown { number }),
+            Err(failure) => Err(failure.while_doing("drop a letter of", &name).into()),
+        }
+    }
+
+    /// Emits the wave of a letter again, as a new wave, and drops the letter once the broker has confirmed it. On a durable
+    /// channel the new wave is stored before that.
+    ///
+    /// # Errors
+    /// [`DeadError`]. If the wave was emitted and the letter could not be dropped, it stays.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the wave may have been emitted, and the letter stays.
+    pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<Receipt, DeadError> {
+        let wave = self.show(number).await?.stored.wave;
+        let sent = emitter.emit_confirmed(wave).await;
+        let receipt = sent.map_err(|source| DeadError::Emit { number, source })?;
+        self.drop_letter(number).await?;
+        Ok(receipt)
+    }
+
+    /// Keeps a wave that is given up. A letter about the same wave is replaced.
+    pub(crate) async fn bury(
+        &self,
+        consumer: &str,
+        stored: &StoredWave,
+        attempts: u32,
+        failed: &[Attempt],
+    ) -> Result<u64, JetStreamError> {
+        let subject = self.subjects.letter(consumer, stored.position);
+        let body = written(consumer, stored, Some(stored.wave.channel()), attempts, failed);
+        let id = format!("{subject}:{attempts}");
+        self.connection.publish(&self.subjects.side_stream(), &subject, &id, body).await
+    }
+
+    /// Notes how often a wave has failed, for the process that gets it next.
+    pub(crate) async fn note_failures(
+        &self,
+        consumer: &str,
+        position: u64,
+        failures: &(u32, Vec<Attempt>),
+    ) -> Result<(), JetStreamError> {
+        let subject = self.subjects.failures(consumer, position);
+        // Writing to memory does not fail.
+        let body = postcard::to_allocvec(failures).unwrap_or_default().into();
+        let id = format!("{subject}:{}:{:x}", failures.0, fastrand::u64(..));
+        self.connection.publish(&self.subjects.side_stream(), &subject, &id, body).await.map(drop)
+    }
+
+    /// How often a wave has failed.
+    pub(crate) async fn failures(
+        &self,
+        consumer: &str,
+        position: u64,
+    ) -> Result<(u32, Vec<Attempt>), JetStreamError> {
+        let subject = self.subjects.failures(consumer, position);
+        let message = self.get(json!({ "last_by_subj": subject })).await?;
+        Ok(message.and_then(|message| postcard::from_bytes(&message.payload).ok()).unwrap_or_default())
+    }
+
+    /// Forgets the failures of a wave that is settled.
+    pub(crate) async fn forget_failures(&self, consumer: &str, position: u64) -> Result<(), JetStreamError> {
+        let (name, filter) = (self.subjects.side_stream(), self.subjects.failures(consumer, position));
+        let purged = self
+            .connection
+            .api::<Done>(&name, format!("STREAM.PURGE.{name}"), &json!({ "filter": filter }))
+            .await;
+        purged.map(drop).map_err(|failure: Failure| failure.while_doing("forget failures in", &name))
+    }
+}

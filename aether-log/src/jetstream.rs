@@ -1,0 +1,24 @@
+//! What a log in JetStream needs of the server: a connection, a stream with known settings, and acknowledged publishing.
+//!
+//! Consumers, dead letters and [`JetStreamLog`](crate::JetStreamLog) stand on it. It knows nothing of them.
+
+mod connection;
+mod error;
+mod options;
+mod publisher;
+mod refusals;
+mod settings;
+mod subjects;
+
+pub(crate) use connection::{Connection, Failure};
+pub use error::JetStreamError;
+pub use options::{JetStreamOptions, LogWarning};
+pub(crate) use publisher::Publisher;
+pub(crate) use settings::{check_consumer, ensure_stream, side_stream, stream};
+pub(crate) use subjects::Subjects;
+
+/// Whether a text can name a stream or a consumer, on every file system that a server uses.
+pub(crate) fn is_name(name: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=64).contains(&name.len()) && name.bytes().all(is_allowed)
+}

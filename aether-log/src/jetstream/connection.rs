@@ -1,0 +1,307 @@
+//! The connection of a log to its NATS servers: requests that are tried again while no server can answer them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_core::medium::{NatsOptions, without_secrets};
+use async_nats::client::{RequestError, RequestErrorKind};
+use async_nats::jetstream::context::PublishErrorKind;
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::response::Response;
+use async_nats::jetstream::{Context, Error as ServerError, ErrorCode};
+use async_nats::{Client, Event, Message, Request, ServerAddr};
+use bytes::Bytes;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::runtime::Handle;
+use tokio::time::{Instant, sleep};
+
+use super::error::JetStreamError;
+use super::refusals::Refusals;
+
+/// The wait for one answer, after which the request is sent again. An election takes longer, and a published wave is
+/// recognised when it comes twice.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(3);
+/// A server that answers nothing for about three of these is left for another one.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+/// The pauses between attempts.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why a request failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The server gave a reason.
+    Server(ServerError),
+    Other(JetStreamError),
+}
+
+impl Failure {
+    pub(crate) fn while_doing(self, doing: &'static str, name: &str) -> JetStreamError {
+        match self {
+            Self::Server(source) => {
+                JetStreamError::Refused { doing, name: name.to_owned(), source: Arc::new(source) }
+            }
+            Self::Other(error) => error,
+        }
+    }
+
+    pub(crate) fn is(&self, code: ErrorCode) -> bool {
+        matches!(self, Self::Server(error) if error.error_code() == code)
+    }
+}
+
+/// A connection, shared by all parts of a log.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) client: Client,
+    pub(crate) context: Context,
+    pub(crate) patience: Duration,
+    /// Where waves go on being stored when nobody waits for them.
+    pub(crate) runtime: Handle,
+    url: String,
+    refusals: Arc<Refusals>,
+}
+
+/// Pauses between attempts, until a patience ends.
+struct Attempts {
+    ends: Instant,
+    pause: Duration,
+}
+
+impl Attempts {
+    fn new(patience: Duration) -> Self {
+        Self { ends: Instant::now() + patience, pause: FIRST_PAUSE }
+    }
+
+    /// Waits for the next attempt, if there is one.
+    async fn next(&mut self) -> bool {
+        let pause = self.pause;
+        self.pause = (pause * 2).min(LONGEST_PAUSE);
+        let has_next = Instant::now() + pause < self.ends;
+        if has_next {
+            sleep(pause).await;
+        }
+        has_next
+    }
+}
+
+/// Whether a server may do later what it refuses now: it has no leader, or is starting.
+fn may_pass(error: &ServerError) -> bool {
+    [
+        ErrorCode::CLUSTER_INCOMPLETE,
+        ErrorCode::CLUSTER_NO_PEERS,
+        ErrorCode::CLUSTER_NOT_ACTIVE,
+        ErrorCode::CLUSTER_NOT_AVAILABLE,
+        ErrorCode::CLUSTER_NOT_LEADER,
+        ErrorCode::CONSUMER_OFFLINE,
+        ErrorCode::RAFT_GENERAL,
+        ErrorCode::STREAM_DUPLICATE_MESSAGE_CONFLICT,
+        ErrorCode::STREAM_OFFLINE,
+        ErrorCode::STREAM_TOO_MANY_REQUESTS,
+    ]
+    .contains(&error.error_code())
+}
+
+fn is_full(error: &ServerError) -> bool {
+    [
+        ErrorCode::ACCOUNT_RESOURCES_EXCEEDED,
+        ErrorCode::INSUFFICIENT_RESOURCES,
+        ErrorCode::STORAGE_RESOURCES_EXCEEDED,
+        ErrorCode::STREAM_STORE_FAILED,
+    ]
+    .contains(&error.error_code())
+}
+
+impl Connection {
+    /// Connects, and checks that the server has JetStream.
+    pub(crate) async fn open(
+        url: &str,
+        nats: NatsOptions,
+        patience: Duration,
+    ) -> Result<Arc<Self>, JetStreamError> {
+        let servers: Vec<ServerAddr> = url
+            .split(',')
+            .map(|url| url.trim().parse().map_err(|_| JetStreamError::Url { url: url.trim().to_owned() }))
+            .collect::<Result<_, _>>()?;
+        let shown = without_secrets(url);
+        let refusals = Arc::<Refusals>::default();
+        let noting = Arc::clone(&refusals);
+        let options = nats
+            .client_name("aether-log")
+            .client_options(&servers)
+            .map_err(|error| JetStreamError::Login(Arc::new(error)))?
+            .ping_interval(PING_INTERVAL)
+            .reconnect_delay_callback(|attempt| {
+                (FIRST_PAUSE * 2_u32.pow(attempt.min(5) as u32)).min(LONGEST_PAUSE)
+            })
+            .event_callback(move |event| {
+                if let Event::ServerError(async_nats::ServerError::Other(error)) = event {
+                    noting.note(&error);
+                }
+                std::future::ready(())
+            });
+        let client = options
+            .connect(servers)
+            .await
+            .map_err(|error| JetStreamError::Unreachable { url: shown.clone(), source: Arc::new(error) })?;
+        let mut context = async_nats::jetstream::new(client.clone());
+        context.set_timeout(ANSWERED_WITHIN);
+        let runtime = Handle::current();
+        let connection = Arc::new(Self { client, context, patience, runtime, url: shown, refusals });
+        connection.has_jetstream().await?;
+        Ok(connection)
+    }
+
+    /// Whether the server keeps streams for this user.
+    pub(crate) async fn has_jetstream(&self) -> Result<(), JetStreamError> {
+        let refused = self.refusals.of("$JS.API.INFO");
+        let none = || JetStreamError::NoJetStream { url: self.url.clone() };
+        let answer = tokio::select! {
+            biased;
+            answer = self.ask("$JS.API.INFO".to_owned(), Bytes::new()) => answer,
+            // Nothing that a log does needs this request.
+            () = refused => return Ok(()),
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) if error.kind() == RequestErrorKind::NoResponders => return Err(none()),
+            // The requests that follow try again.
+            Err(_) => return Ok(()),
+        };
+        match serde_json::from_slice::<Response<serde::de::IgnoredAny>>(&answer.payload) {
+            Ok(Response::Err { error })
+                if error.error_code() == ErrorCode::JETSTREAM_NOT_ENABLED
+                    || error.error_code() == ErrorCode::JETSTREAM_NOT_ENABLED_FOR_ACCOUNT =>
+            {
+                Err(none())
+            }
+            // Also a cluster that is starting, which the requests that follow wait for.
+            _ => Ok(()),
+        }
+    }
+
+    async fn ask(&self, subject: String, content: Bytes) -> Result<Message, RequestError> {
+        let request = Request::new().payload(content).timeout(Some(ANSWERED_WITHIN));
+        self.client.send_request(subject, request).await
+    }
+
+    /// Waits until the server refuses this subject, from now on.
+    pub(crate) fn refused(&self, subject: &str) -> impl Future<Output = ()> + Send + use<> {
+        self.refusals.of(subject)
+    }
+
+    fn no_answer(&self, name: &str) -> JetStreamError {
+        JetStreamError::NoAnswer { name: name.to_owned(), after: self.patience }
+    }
+
+    /// A request to the API of JetStream about a stream or a consumer. `()` as content is none.
+    pub(crate) async fn api<T: DeserializeOwned>(
+        &self,
+        name: &str,
+        subject: String,
+        content: &impl Serialize,
+    ) -> Result<T, Failure> {
+        let subject = format!("$JS.API.{subject}");
+        let unusable = |source: Arc<dyn std::error::Error + Send + Sync>| {
+            let name = name.to_owned();
+            Failure::Other(JetStreamError::Refused { doing: "answer for", name, source })
+        };
+        let content = serde_json::to_vec(content).map_err(|error| unusable(Arc::new(error)))?;
+        let content = if content == b"null" { Bytes::new() } else { content.into() };
+        let mut attempts = Attempts::new(self.patience);
+        loop {
+            let refused = self.refusals.of(&subject);
+            let answer = tokio::select! {
+                biased;
+                answer = self.ask(subject.clone(), content.clone()) => answer,
+                () = refused => return Err(Failure::Other(JetStreamError::NotPermitted { subject })),
+            };
+            let refused = match answer {
+                Ok(answer) => match serde_json::from_slice::<Response<T>>(&answer.payload) {
+                    Ok(Response::Ok(answer)) => return Ok(answer),
+                    Ok(Response::Err { error }) if may_pass(&error) => Some(error),
+                    Ok(Response::Err { error }) => return Err(Failure::Server(error)),
+                    Err(error) => return Err(unusable(Arc::new(error))),
+                },
+                Err(error) => match error.kind() {
+                    RequestErrorKind::NoResponders | RequestErrorKind::TimedOut => None,
+                    _ => return Err(unusable(Arc::new(error))),
+                },
+            };
+            if !attempts.next().await {
+                return Err(refused.map_or_else(|| Failure::Other(self.no_answer(name)), Failure::Server));
+            }
+        }
+    }
+
+    /// Publishes to a stream, and waits until it has the message. Returns its position. Messages of one id are stored once.
+    pub(crate) async fn publish(
+        &self,
+        stream: &str,
+        subject: &str,
+        id: &str,
+        body: Bytes,
+    ) -> Result<u64, JetStreamError> {
+        let mut attempts = Attempts::new(self.patience);
+        loop {
+            let refused = self.refusals.of(subject);
+            let message =
+                PublishMessage::build().message_id(id).expected_stream(stream).payload(body.clone());
+            let publishing = async { self.context.send_publish(subject.to_owned(), message).await?.await };
+            let error = tokio::select! {
+                biased;
+                published = publishing => match published {
+                    Ok(stored) => return Ok(stored.sequence),
+                    Err(error) => error,
+                },
+                () = refused => return Err(JetStreamError::NotPermitted { subject: subject.to_owned() }),
+            };
+            let cause =
+                std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<ServerError>());
+            let refused = |source: Arc<dyn std::error::Error + Send + Sync>| JetStreamError::Refused {
+                doing: "store a wave in",
+                name: stream.to_owned(),
+                source,
+            };
+            match (error.kind(), cause) {
+                (_, Some(cause)) if may_pass(cause) => {}
+                (_, Some(cause)) if is_full(cause) => {
+                    let source = Arc::new(cause.clone());
+                    return Err(JetStreamError::Full { stream: stream.to_owned(), source });
+                }
+                (_, Some(cause)) => return Err(refused(Arc::new(cause.clone()))),
+                (PublishErrorKind::MaxPayloadExceeded, None) => return Err(refused(Arc::new(error))),
+                // No leader, no connection, or no answer: the wave may have been stored, and its id keeps it single.
+                _ => {}
+            }
+            if !attempts.next().await {
+                return Err(self.no_answer(stream));
+            }
+        }
+    }
+
+    /// Acknowledges a delivery, and waits until the server has noted it.
+    pub(crate) async fn acknowledge(&self, consumer: &str, reply: &str) -> Result<(), JetStreamError> {
+        let mut attempts = Attempts::new(self.patience);
+        loop {
+            let refused = self.refusals.of(reply);
+            let answer = tokio::select! {
+                biased;
+                answer = self.ask(reply.to_owned(), Bytes::from_static(b"+ACK")) => answer,
+                () = refused => return Err(JetStreamError::NotPermitted { subject: reply.to_owned() }),
+            };
+            let Err(error) = answer else { return Ok(()) };
+            match error.kind() {
+                RequestErrorKind::TimedOut | RequestErrorKind::NoResponders => {}
+                _ => {
+                    let (name, source) = (consumer.to_owned(), Arc::new(error));
+                    return Err(JetStreamError::Refused { doing: "acknowledge a wave of", name, source });
+                }
+            }
+            if !attempts.next().await {
+                return Err(self.no_answer(consumer));
+            }
+        }
+    }
+}

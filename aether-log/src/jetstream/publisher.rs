@@ -1,0 +1,43 @@
+//! Stores waves in the stream of a log.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use aether_core::Durability;
+use aether_core::medium::Stored;
+
+use super::connection::Connection;
+use super::error::JetStreamError;
+use super::subjects::Subjects;
+use crate::store::Entry;
+
+/// Stores waves, each by a request of its own, many at once.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    connection: Arc<Connection>,
+    subjects: Subjects,
+    /// What an acknowledgement of the server means.
+    reached: Durability,
+}
+
+impl Publisher {
+    pub(crate) const fn new(connection: Arc<Connection>, subjects: Subjects, reached: Durability) -> Self {
+        Self { connection, subjects, reached }
+    }
+
+    /// Stores a wave, and calls `done` with the outcome, also when nobody waits for it.
+    pub(crate) fn store(
+        &self,
+        wave: Entry,
+        done: impl FnOnce(Result<Stored, JetStreamError>) + Send + 'static,
+    ) {
+        let (subject, id) = (self.subjects.wave(&wave.name), format!("{:x}", wave.id));
+        let (connection, reached) = (Arc::clone(&self.connection), self.reached);
+        let stream = self.subjects.stream().to_owned();
+        self.connection.runtime.spawn(async move {
+            let stored =
+                |position| Stored::new(NonZeroU64::new(position).unwrap_or(NonZeroU64::MIN), reached);
+            done(connection.publish(&stream, &subject, &id, wave.body).await.map(stored));
+        });
+    }
+}

@@ -1,0 +1,61 @@
+//! The subjects of a log: below roots of their own, so that no stream captures what other programs publish.
+
+use aether_core::Pattern;
+
+/// The subjects of one log.
+#[derive(Debug, Clone)]
+pub(crate) struct Subjects {
+    stream: String,
+}
+
+impl Subjects {
+    pub(crate) fn new(stream: &str) -> Self {
+        Self { stream: stream.to_owned() }
+    }
+
+    /// The stream of the waves.
+    pub(crate) fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// The stream of the dead letters and of the failures that waves had before.
+    pub(crate) fn side_stream(&self) -> String {
+        format!("{}-dead", self.stream)
+    }
+
+    pub(crate) fn waves(&self) -> String {
+        format!("aether-log.{}.>", self.stream)
+    }
+
+    /// That of the waves of a channel.
+    pub(crate) fn wave(&self, channel: &str) -> String {
+        ["aether-log.", &self.stream, ".", channel].concat()
+    }
+
+    pub(crate) fn filter(&self, pattern: &Pattern) -> String {
+        ["aether-log.", &self.stream, ".", pattern.as_str()].concat()
+    }
+
+    /// The channel, or the pattern, in a subject or a filter.
+    pub(crate) fn name<'a>(&self, subject: &'a str) -> Option<&'a str> {
+        subject.strip_prefix("aether-log.")?.strip_prefix(&*self.stream)?.strip_prefix('.')
+    }
+
+    /// The dead letters of a consumer, or of all.
+    pub(crate) fn letters(&self, consumer: &str) -> String {
+        format!("aether-log-dead.{}.{consumer}.*", self.stream)
+    }
+
+    pub(crate) fn letter(&self, consumer: &str, position: u64) -> String {
+        format!("aether-log-dead.{}.{consumer}.{position}", self.stream)
+    }
+
+    /// The failures of a wave so far.
+    pub(crate) fn failures(&self, consumer: &str, position: u64) -> String {
+        format!("aether-log-failed.{}.{consumer}.{position}", self.stream)
+    }
+
+    pub(crate) fn beside(&self) -> Vec<String> {
+        ["aether-log-dead", "aether-log-failed"].map(|root| format!("{root}.{}.>", self.stream)).to_vec()
+    }
+}

@@ -1,0 +1,266 @@
+//! A log whose waves are in a stream of JetStream: shared by many processes, and replicated by the servers.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use aether_core::medium::{ConnectError, NatsOptions};
+use aether_core::wave::ChannelError;
+use aether_core::{Aether, AetherBuilder, Durability, Pattern};
+use async_nats::jetstream::stream::Info;
+use parking_lot::Mutex;
+
+use crate::channels::Channels;
+use crate::consumer::{ConsumeError, Consumer, ConsumerOptions, StreamConsumer};
+use crate::dead::StreamLetters;
+use crate::jetstream::{
+    Connection, JetStreamError, JetStreamOptions, LogWarning, Publisher, Subjects, ensure_stream, is_name,
+    side_stream, stream,
+};
+use crate::keeper::Keeper;
+use crate::medium::DurableMedium;
+
+/// What a log in JetStream stores, and how. Made by [`JetStreamLog::builder`].
+#[derive(Debug, Clone)]
+#[must_use = "nothing is opened before open()"]
+pub struct JetStreamLogBuilder {
+    url: String,
+    name: String,
+    nats: NatsOptions,
+    options: JetStreamOptions,
+    channels: Vec<(Pattern, Durability)>,
+}
+
+impl JetStreamLogBuilder {
+    /// Stores the waves of the channels that match a pattern. All channels of a log are in one stream, which has as many
+    /// replicas as the highest level asks for.
+    ///
+    /// # Errors
+    /// [`ChannelError`] if the pattern is not valid.
+    pub fn channels<P>(mut self, pattern: P, durability: Durability) -> Result<Self, ChannelError>
+    where
+        P: TryInto<Pattern>,
+        ChannelError: From<P::Error>,
+    {
+        self.channels.push((pattern.try_into()?, durability));
+        Ok(self)
+    }
+
+    /// How the waves are kept.
+    pub const fn options(mut self, options: JetStreamOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The login and the certificates of the connection. Default: what the address says. The prefix, the outbox and the name
+    /// of the client are those of a bus, and not used here.
+    pub fn nats(mut self, options: NatsOptions) -> Self {
+        self.nats = options;
+        self
+    }
+
+    /// Connects to the servers, and makes the streams of the log, or checks those that exist. Nothing that exists is
+    /// changed.
+    ///
+    /// # Errors
+    /// [`JetStreamError`]: no server answers, a file of the login cannot be used, the server has no JetStream, there are fewer servers than replicas, a permission is
+    /// missing, or a stream of this name has other settings.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the streams may have been made.
+    pub async fn open(self) -> Result<JetStreamLog, JetStreamError> {
+        if !is_name(&self.name) {
+            return Err(JetStreamError::Name { name: self.name });
+        }
+        let levels = self.channels.iter().map(|(_, level)| *level);
+        let replicas = levels.clone().filter_map(|level| match level {
+            Durability::Replicated(replicas) => Some(replicas),
+            _ => None,
+        });
+        if let Some(replicas) = replicas.clone().find(|replicas| !(2..=5).contains(replicas)) {
+            return Err(JetStreamError::Replicas { replicas });
+        }
+        let replicas = replicas.max();
+        let reached = match replicas {
+            Some(replicas) => Durability::Replicated(replicas),
+            None if self.options.servers_sync_always => Durability::Synced,
+            None => Durability::Stored,
+        };
+        let subjects = Subjects::new(&self.name);
+        let connection = Connection::open(&self.url, self.nats, self.options.patience).await?;
+        let replicas = usize::from(replicas.unwrap_or(1));
+        ensure_stream(&connection, &stream(&subjects, replicas, &self.options)).await?;
+        ensure_stream(&connection, &side_stream(&subjects, replicas)).await?;
+        let mut warnings = Vec::new();
+        if levels.clone().any(|level| level == Durability::Synced) && !self.options.servers_sync_always {
+            warnings.push(LogWarning::NotSynced { reached });
+        }
+        warnings.extend(self.options.max_age.map(|max_age| LogWarning::DropsByAge { max_age }));
+        for warning in &warnings {
+            tracing::warn!(stream = self.name, "{warning}");
+        }
+        let publisher = Publisher::new(Arc::clone(&connection), subjects.clone(), reached);
+        let letters = StreamLetters::new(Arc::clone(&connection), subjects.clone());
+        // A stream has one level, so only whether a channel is durable is to be looked up.
+        let is_durable = |(pattern, level): (Pattern, Durability)| (pattern, level.min(Durability::Stored));
+        let channels = Channels::new(self.channels.into_iter().map(is_durable).collect());
+        Ok(JetStreamLog {
+            shared: Arc::new(Shared {
+                connection,
+                subjects,
+                publisher: Arc::new(publisher),
+                letters: Arc::new(letters),
+                channels: Arc::new(channels),
+                consumers: Mutex::default(),
+                options: self.options,
+                warnings,
+            }),
+        })
+    }
+}
+
+/// A durable log in JetStream. Cloning it bumps a reference count.
+///
+/// Its waves are in one stream of its name, on subjects `aether-log.NAME.CHANNEL`; dead letters are in the stream
+/// `NAME-dead`. Many processes may use it at once: each stores what it emits, and consumers of one name share the waves.
+///
+/// ```no_run
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aether_core::{Aether, Durability};
+/// use aether_log::{ConsumerOptions, JetStreamLog};
+///
+/// let servers = "nats://one:4222,nats://two:4222,nats://three:4222";
+/// let log = JetStreamLog::builder(servers, "orders");
+/// let log = log.channels("orders.>", Durability::Replicated(3))?.open().await?;
+/// let aether = log.connect(Aether::builder().url(servers)).await?;
+/// let receipt = aether.emitter("shop")?.emit_wave("orders.created", &"a lamp").await?;
+/// println!("{:?}", receipt.stored);
+///
+/// let billing = log.consumer("billing", "orders.>", ConsumerOptions::default())?;
+/// billing.receive().await?.ack().await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct JetStreamLog {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    connection: Arc<Connection>,
+    subjects: Subjects,
+    publisher: Arc<Publisher>,
+    letters: Arc<StreamLetters>,
+    channels: Arc<Channels>,
+    consumers: Mutex<HashMap<String, Weak<StreamConsumer>>>,
+    options: JetStreamOptions,
+    warnings: Vec<LogWarning>,
+}
+
+/// The log of an [`Aether`].
+#[derive(Default)]
+struct Attached(Mutex<Option<JetStreamLog>>);
+
+impl JetStreamLog {
+    /// A log at NATS servers, several addresses separated by commas, by its name: 1 to 64 letters, digits, `-` and `_`.
+    pub fn builder(url: impl Into<String>, name: impl Into<String>) -> JetStreamLogBuilder {
+        let (url, name, options) = (url.into(), name.into(), JetStreamOptions::default());
+        JetStreamLogBuilder { url, name, nats: NatsOptions::default(), options, channels: Vec::new() }
+    }
+
+    /// Connects to a medium, and stores every wave of a durable channel that is emitted there before the medium carries it.
+    /// As [`Log::connect`](crate::Log::connect); the receipt names the position in the stream.
+    ///
+    /// While the servers have no leader, an emit tries again for as long as
+    /// [`JetStreamOptions::patience`] says. An error hands the wave back.
+    ///
+    /// # Errors
+    /// [`ConnectError`], as [`AetherBuilder::connect`].
+    ///
+    /// # Cancel safety
+    /// As [`AetherBuilder::connect`].
+    pub async fn connect(&self, builder: AetherBuilder) -> Result<Aether, ConnectError> {
+        let (publisher, channels) = (Arc::clone(&self.shared.publisher), Arc::clone(&self.shared.channels));
+        let layer = move |inner| {
+            let keeper = Keeper::JetStream(Arc::clone(&publisher));
+            Arc::new(DurableMedium::new(inner, keeper, Arc::clone(&channels))) as Arc<_>
+        };
+        let aether = builder.layer(layer).connect().await?;
+        *aether.extension::<Attached>().0.lock() = Some(self.clone());
+        Ok(aether)
+    }
+
+    /// The log that an `Aether` was connected with.
+    #[must_use]
+    pub fn of(aether: &Aether) -> Option<Self> {
+        aether.extension::<Attached>().0.lock().clone()
+    }
+
+    /// A consumer of a pattern by its name. All consumers of one name, in all processes, share the waves and the position,
+    /// which the server keeps. Options count for the first of a name in a process; the server's settings must be the same.
+    ///
+    /// A process holds at most 8192 waves ahead, or the [window](ConsumerOptions::window) if that is smaller.
+    /// [`ConsumerOptions::max_in_flight`] counts the deliveries of one process.
+    ///
+    /// # Errors
+    /// [`ConsumeError`]: the name is not valid, or belongs to a consumer of another pattern in this process. The server is
+    /// asked by [`Consumer::ready`] and [`Consumer::receive`].
+    pub fn consumer<P>(
+        &self,
+        name: &str,
+        pattern: P,
+        options: ConsumerOptions,
+    ) -> Result<Consumer, ConsumeError>
+    where
+        P: TryInto<Pattern>,
+        ChannelError: From<P::Error>,
+    {
+        let pattern = pattern.try_into().map_err(ChannelError::from)?;
+        let mut consumers = self.shared.consumers.lock();
+        if let Some(consumer) = consumers.get(name).and_then(Weak::upgrade) {
+            consumer.check_pattern(&pattern)?;
+            return Ok(Consumer::of_stream(consumer));
+        }
+        let Shared { connection, subjects, letters, options: of_log, .. } = &*self.shared;
+        let consumer = StreamConsumer::new(
+            name,
+            pattern,
+            options,
+            of_log.ack_wait,
+            Arc::clone(connection),
+            subjects.clone(),
+            Arc::clone(letters),
+        )?;
+        let consumer = Arc::new(consumer);
+        consumers.insert(name.to_owned(), Arc::downgrade(&consumer));
+        Ok(Consumer::of_stream(consumer))
+    }
+
+    /// The failed waves that consumers have given up.
+    #[must_use]
+    pub fn dead(&self) -> &StreamLetters {
+        &self.shared.letters
+    }
+
+    pub(crate) fn shared_dead(&self) -> Arc<StreamLetters> {
+        Arc::clone(&self.shared.letters)
+    }
+
+    /// What was asked for and is not given. Empty if all is as asked.
+    #[must_use]
+    pub fn warnings(&self) -> &[LogWarning] {
+        &self.shared.warnings
+    }
+
+    /// Whether the stream has a leader that answers. A service that is not ready reports the reason.
+    ///
+    /// # Errors
+    /// [`JetStreamError`]: why nothing can be stored now. It takes as long as the patience of the log to find out.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing has changed.
+    pub async fn ready(&self) -> Result<(), JetStreamError> {
+        let name = self.shared.subjects.stream();
+        let info = self.shared.connection.api::<Info>(name, format!("STREAM.INFO.{name}"), &()).await;
+        info.map(drop).map_err(|failure| failure.while_doing("describe the stream", name))
+    }
+}

@@ -1,0 +1,87 @@
+//! What keeps the waves of durable channels: a folder, or a stream of a server.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use aether_core::Durability;
+use aether_core::medium::Stored;
+
+#[cfg(feature = "jetstream")]
+use crate::jetstream::{JetStreamError, Publisher};
+use crate::store::{AppendError, Entry, Store};
+
+/// Keeps waves.
+#[derive(Debug, Clone)]
+pub(crate) enum Keeper {
+    Folder(Arc<Store>),
+    #[cfg(feature = "jetstream")]
+    JetStream(Arc<Publisher>),
+}
+
+/// Why a wave was not kept.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum KeepError {
+    #[error(transparent)]
+    Append(#[from] AppendError),
+    #[cfg(feature = "jetstream")]
+    #[error(transparent)]
+    JetStream(#[from] JetStreamError),
+}
+
+impl KeepError {
+    /// The reason itself, as users look for it.
+    pub(crate) fn into_reason(self) -> Box<dyn std::error::Error + Send + Sync> {
+        match self {
+            Self::Append(error) => error.into(),
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(error) => error.into(),
+        }
+    }
+
+    pub(crate) const fn is_transient(&self) -> bool {
+        match self {
+            Self::Append(error) => error.is_transient(),
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(error) => error.is_transient(),
+        }
+    }
+}
+
+/// Is called with the outcome, or dropped when the program ends before that.
+pub(crate) type Done = Box<dyn FnOnce(Result<Stored, KeepError>) + Send>;
+
+/// What the store calls with the position of a record.
+fn positioned(done: Done, level: Durability) -> Box<dyn FnOnce(Result<u64, AppendError>) + Send> {
+    let stored = move |position| Stored::new(NonZeroU64::new(position).unwrap_or(NonZeroU64::MIN), level);
+    Box::new(move |result| done(result.map(stored).map_err(Into::into)))
+}
+
+impl Keeper {
+    /// The largest number of waves of one emit that are given to it at once. JetStream gets them one after the other, because
+    /// requests that are under way at once may be stored in any order.
+    pub(crate) const fn max_batch(&self) -> usize {
+        match self {
+            Self::Folder(_) => 4096,
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(_) => 1,
+        }
+    }
+
+    /// Begins to keep waves, which are given as [entries](crate::stored_wave::entry): all, or none. In a folder they share one
+    /// write and one sync.
+    pub(crate) fn keep(&self, waves: Vec<(Entry, Done)>, level: Durability) -> Result<(), AppendError> {
+        match self {
+            Self::Folder(store) => {
+                let positioned = |(entry, done)| (entry, positioned(done, level));
+                store.append_all(waves.into_iter().map(positioned).collect(), level)
+            }
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(publisher) => {
+                for (entry, done) in waves {
+                    publisher.store(entry, move |result| done(result.map_err(Into::into)));
+                }
+                Ok(())
+            }
+        }
+    }
+}

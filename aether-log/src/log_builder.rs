@@ -1,0 +1,162 @@
+//! What a log stores, and how: given before it is opened.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_core::wave::ChannelError;
+use aether_core::{Durability, Pattern};
+
+use crate::channels::Channels;
+use crate::consumer::{ConsumerOptions, ConsumerShared};
+use crate::dead::DeadStore;
+use crate::maintenance::{Maintenance, Rules};
+use crate::snapshots;
+use crate::store::{Machine, OpenError, Store, StoreOptions, System};
+
+/// The folder of the consumers, below that of the log.
+pub(crate) const CONSUMERS: &str = "consumers";
+
+/// What a log stores, and how. Made by [`Log::builder`](crate::Log::builder).
+#[derive(Debug, Clone)]
+#[must_use = "nothing is opened before open()"]
+pub struct LogBuilder {
+    folder: PathBuf,
+    options: StoreOptions,
+    consumers: ConsumerOptions,
+    channels: Vec<(Pattern, Durability)>,
+    rules: Rules,
+    clean_up_every: Duration,
+    system: Arc<dyn System>,
+}
+
+/// The parts of a log that was opened.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) store: Arc<Store>,
+    pub(crate) dead: DeadStore,
+    pub(crate) channels: Channels,
+    pub(crate) consumers: ConsumerOptions,
+    pub(crate) maintenance: Option<Maintenance>,
+}
+
+impl LogBuilder {
+    pub(crate) fn new(folder: PathBuf) -> Self {
+        Self {
+            folder,
+            options: StoreOptions::default(),
+            consumers: ConsumerOptions::default(),
+            channels: Vec::new(),
+            rules: Rules::default(),
+            clean_up_every: Duration::from_secs(3600),
+            system: Arc::new(Machine),
+        }
+    }
+
+    /// Stores the waves of the channels that match a pattern. Of several patterns that match, the highest level counts.
+    ///
+    /// # Errors
+    /// [`ChannelError`] if the pattern is not valid.
+    pub fn channels<P>(self, pattern: P, durability: Durability) -> Result<Self, ChannelError>
+    where
+        P: TryInto<Pattern>,
+        ChannelError: From<P::Error>,
+    {
+        Ok(self.pattern(pattern.try_into()?, durability))
+    }
+
+    /// As [`LogBuilder::channels`], for a pattern that was checked.
+    pub fn pattern(mut self, pattern: Pattern, durability: Durability) -> Self {
+        self.channels.push((pattern, durability));
+        self
+    }
+
+    /// How the waves are kept.
+    pub fn options(mut self, options: StoreOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// The options of the consumers that are made by [`ResonateDurable`](crate::ResonateDurable). Default: those of
+    /// [`ConsumerOptions`].
+    pub fn consumers(mut self, options: ConsumerOptions) -> Self {
+        self.consumers = options;
+        self
+    }
+
+    /// Removes the waves of these channels when they are older than this, whatever the retention of the whole log is. A wave
+    /// is removed within this time and two intervals of [`LogBuilder::clean_up_every`]. Cost: as there.
+    pub fn max_age(mut self, pattern: Pattern, max_age: Duration) -> Self {
+        self.rules.max_ages.push((pattern, max_age));
+        self
+    }
+
+    /// Keeps of these channels only the last wave of each [key](aether_core::Wave::key), for channels that carry state. The
+    /// segment that is being written keeps all. Cost: as [`LogBuilder::clean_up_every`], and memory for each key.
+    pub fn compact(mut self, pattern: Pattern) -> Self {
+        self.rules.compacted.push(pattern);
+        self
+    }
+
+    /// How often the rules of [`LogBuilder::max_age`] and [`LogBuilder::compact`] are applied, by a thread of the log. Default:
+    /// one hour. Cost: reading the full segments once for each rule, and writing those anew of which something is removed.
+    pub fn clean_up_every(mut self, interval: Duration) -> Self {
+        self.clean_up_every = interval;
+        self
+    }
+
+    /// A machine that fails, for tests.
+    #[cfg(test)]
+    pub(crate) fn on(mut self, system: Arc<dyn System>) -> Self {
+        self.system = system;
+        self
+    }
+
+    /// Opens the parts of a log, or makes one. Blocks while it reads one segment, 64 MiB by default.
+    pub(crate) fn open_parts(self) -> Result<Opened, OpenError> {
+        if let Some((pattern, level)) =
+            self.channels.iter().find(|(_, level)| matches!(level, Durability::Replicated(_)))
+        {
+            return Err(OpenError::Replicated { pattern: pattern.clone(), level: *level });
+        }
+        let dead = DeadStore::open(&self.folder)?;
+        let noted = noted_position(&self.folder)?;
+        let store = Arc::new(Store::open_on(self.system, &self.folder, self.options, noted)?);
+        if let Some(torn) = store.torn() {
+            let (path, bytes) = (torn.path.display(), torn.bytes);
+            tracing::warn!(%path, bytes, "the last record was not written to its end and is cut off");
+        }
+        for damage in store.damaged() {
+            tracing::error!(%damage, "the log is damaged; what is before and behind is kept");
+        }
+        let maintenance = Maintenance::start(&store, self.rules, self.clean_up_every);
+        let maintenance =
+            maintenance.map_err(|source| OpenError::io(&self.folder, "start the thread of", source))?;
+        Ok(Opened {
+            store,
+            dead,
+            channels: Channels::new(self.channels),
+            consumers: self.consumers,
+            maintenance,
+        })
+    }
+}
+
+/// The smallest position that a new record may get. After a power cut consumers and snapshots may know positions that the log
+/// has lost; a new wave there would count as acknowledged, or as a part of the state.
+fn noted_position(folder: &Path) -> Result<u64, OpenError> {
+    let mut noted = snapshots::last_position(folder)
+        .map_err(|source| OpenError::io(folder, "list the snapshots of", source))?;
+    let folder = folder.join(CONSUMERS);
+    if !folder.is_dir() {
+        return Ok(noted + 1);
+    }
+    let listed = std::fs::read_dir(&folder);
+    for consumer in listed.map_err(|source| OpenError::io(&folder, "list", source))? {
+        let path = consumer.map_err(|source| OpenError::io(&folder, "list", source))?.path();
+        if path.is_dir() {
+            noted = noted.max(ConsumerShared::last_settled(&path)?);
+        }
+    }
+    Ok(noted + 1)
+}

@@ -1,0 +1,195 @@
+//! Snapshots of a state, beside the log: what was made of all waves up to a position.
+//!
+//! A file for each name, in the folder `snapshots` of a log, and the one before it. A new one is written beside them, synced,
+//! and takes the name in one step, so there is a whole one at every moment.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// The folder, below that of the log.
+pub(crate) const SNAPSHOTS: &str = "snapshots";
+
+const MAGIC: &[u8; 8] = b"AETHSNP\x01";
+/// Magic, position (u64), length (u64), checksum of these and of the content (u32).
+const HEADER: usize = 8 + 8 + 8 + 4;
+/// The end of the names of the last snapshot, the one before it, and one that is being written.
+const LAST: &str = "snapshot";
+const BEFORE: &str = "before";
+const NEW: &str = "new";
+
+/// What was made of all waves up to a position.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Snapshot {
+    /// The position of the last wave that is in it; 0 if none is.
+    pub position: u64,
+    /// What was given to [`Log::snapshot`](crate::Log::snapshot).
+    pub bytes: Vec<u8>,
+}
+
+/// Why a snapshot was not written or read, or why there is a gap behind it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The name cannot name a snapshot.
+    #[error("{name:?} cannot name a snapshot: use 1 to 64 letters, digits, '-' and '_'")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The position is beyond the end of the log.
+    #[error(
+        "the snapshot {name} is of position {position}, and the log ends at {last}: use the position of a wave"
+    )]
+    Ahead {
+        /// The name.
+        name: String,
+        /// The position that was given.
+        position: u64,
+        /// The last position of the log.
+        last: u64,
+    },
+    /// The operating system refused.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was attempted.
+        doing: &'static str,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The file is not what was written, and so is the one before it.
+    #[error("{} is damaged: restore it, or remove it to begin with all that the log holds", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The log has dropped waves behind the snapshot, so the state cannot be continued from it.
+    #[error("the log begins at {first}, and the snapshot {name} needs what follows {position}: keep the log for longer, or take snapshots more often; to go on without those waves, take one at {} first", first - 1)]
+    Gap {
+        /// The name.
+        name: String,
+        /// The position of the snapshot; 0 without one.
+        position: u64,
+        /// The first position of the log.
+        first: u64,
+    },
+}
+
+fn failed(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> SnapshotError {
+    let path = path.to_owned();
+    move |source| SnapshotError::Io { path, doing, source }
+}
+
+/// The name of the file, without its end.
+fn stem(folder: &Path, name: &str) -> Result<PathBuf, SnapshotError> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_allowed) {
+        return Err(SnapshotError::Name { name: name.to_owned() });
+    }
+    Ok(folder.join(SNAPSHOTS).join(name))
+}
+
+/// Replaces the snapshot of a name.
+pub(crate) fn write(folder: &Path, name: &str, position: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
+    let stem = stem(folder, name)?;
+    let [new, last, before] = [NEW, LAST, BEFORE].map(|end| stem.with_extension(end));
+    let snapshots = folder.join(SNAPSHOTS);
+    fs::create_dir_all(&snapshots).map_err(failed(&snapshots, "make the folder"))?;
+    let written = (|| {
+        let mut file = File::create(&new)?;
+        file.write_all(&header(position, bytes))?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    })();
+    if let Err(error) = written {
+        // It would only take room.
+        let _ = fs::remove_file(&new);
+        return Err(failed(&new, "write")(error));
+    }
+    // A link and not a renaming: the last one keeps its name until the new one has it.
+    match fs::remove_file(&before) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(failed(&before, "remove")(error));
+        }
+        _ => {}
+    }
+    match fs::hard_link(&last, &before) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            // Not every file system has links. Then there is only one.
+            tracing::debug!(%error, path = %before.display(), "the snapshot before the last one is not kept");
+        }
+        _ => {}
+    }
+    fs::rename(&new, &last).map_err(failed(&last, "replace"))?;
+    if cfg!(unix) {
+        let synced = File::open(&snapshots).and_then(|folder| folder.sync_all());
+        synced.map_err(failed(&snapshots, "sync"))?;
+    }
+    Ok(())
+}
+
+fn header(position: u64, bytes: &[u8]) -> Vec<u8> {
+    let mut header = MAGIC.to_vec();
+    header.extend_from_slice(&position.to_le_bytes());
+    header.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+    let mut checksum = crc32fast::Hasher::new();
+    checksum.update(&header);
+    checksum.update(bytes);
+    header.extend_from_slice(&checksum.finalize().to_le_bytes());
+    header
+}
+
+/// The snapshot of a name, or the one before it if the last one is damaged.
+pub(crate) fn read(folder: &Path, name: &str) -> Result<Option<Snapshot>, SnapshotError> {
+    let stem = stem(folder, name)?;
+    let last = stem.with_extension(LAST);
+    match read_file(&last)? {
+        Found::Whole(snapshot) => Ok(Some(snapshot)),
+        Found::Nothing => Ok(None),
+        Found::Damaged => match read_file(&stem.with_extension(BEFORE))? {
+            Found::Whole(snapshot) => {
+                tracing::error!(path = %last.display(), "the snapshot is damaged; the one before it is used");
+                Ok(Some(snapshot))
+            }
+            _ => Err(SnapshotError::Damaged { path: last }),
+        },
+    }
+}
+
+enum Found {
+    Whole(Snapshot),
+    Damaged,
+    Nothing,
+}
+
+fn read_file(path: &Path) -> Result<Found, SnapshotError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(failed(path, "read")(error)),
+    };
+    let Some((head, content)) = bytes.split_at_checked(HEADER) else { return Ok(Found::Damaged) };
+    let position = head[8..16].try_into().map_or(0, u64::from_le_bytes);
+    Ok(match header(position, content) == head {
+        true => Found::Whole(Snapshot { position, bytes: content.to_vec() }),
+        false => Found::Damaged,
+    })
+}
+
+/// The greatest position of which there is a snapshot: a new wave may not get it, also if the log has lost its end.
+pub(crate) fn last_position(folder: &Path) -> io::Result<u64> {
+    let snapshots = folder.join(SNAPSHOTS);
+    let mut greatest = 0;
+    if !snapshots.is_dir() {
+        return Ok(greatest);
+    }
+    for file in fs::read_dir(snapshots)? {
+        if let Ok(Found::Whole(snapshot)) = read_file(&file?.path()) {
+            greatest = greatest.max(snapshot.position);
+        }
+    }
+    Ok(greatest)
+}

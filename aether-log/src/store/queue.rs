@@ -1,0 +1,162 @@
+//! What waits for the writing thread: records, and what it is asked to do between them.
+
+use std::fmt;
+use std::time::Duration;
+
+use aether_core::Durability;
+use parking_lot::{Condvar, Mutex};
+
+use super::error::AppendError;
+use super::record::Entry;
+
+/// Receives the position of a record that has reached its level, or why it has not.
+pub(super) type Done = Box<dyn FnOnce(Result<u64, AppendError>) + Send>;
+
+/// A record that is to be written.
+pub(super) struct Job {
+    pub(super) entry: Entry,
+    pub(super) level: Durability,
+    pub(super) done: Done,
+}
+
+impl Job {
+    /// The memory that it takes, in bytes.
+    fn weight(&self) -> usize {
+        size_of::<Self>() + self.entry.size()
+    }
+}
+
+/// What the writing thread does next. Nothing, if only the time has come that it asked for.
+#[derive(Default)]
+pub(super) struct Work {
+    pub(super) jobs: Vec<Job>,
+    /// Whether to find out if the disk can be written again.
+    pub(super) is_probed: bool,
+    /// Called once a new segment was begun.
+    pub(super) seals: Vec<Box<dyn FnOnce() + Send>>,
+}
+
+/// What waits to be written.
+pub(super) struct Queue {
+    state: Mutex<QueueState>,
+    wake: Condvar,
+    max_bytes: usize,
+}
+
+#[derive(Default)]
+struct QueueState {
+    work: Work,
+    bytes: usize,
+    is_closed: bool,
+    /// Why nothing is written any more.
+    failure: Option<AppendError>,
+    /// Why the last record was not written, until one is.
+    refusal: Option<AppendError>,
+}
+
+impl QueueState {
+    fn is_idle(&self) -> bool {
+        self.work.jobs.is_empty() && self.work.seals.is_empty() && !self.work.is_probed
+    }
+}
+
+impl Queue {
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { state: Mutex::default(), wake: Condvar::new(), max_bytes }
+    }
+
+    /// Takes all of these records or none, so that they are written together.
+    pub(super) fn push(&self, jobs: Vec<Job>) -> Result<(), AppendError> {
+        let weight: usize = jobs.iter().map(Job::weight).sum();
+        let mut state = self.state.lock();
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        if state.is_closed {
+            return Err(AppendError::Closed);
+        }
+        let (waiting, max_bytes) = (state.bytes, self.max_bytes);
+        // One batch is always taken, however small the bound.
+        if waiting > 0 && waiting + weight > max_bytes {
+            return Err(AppendError::Behind { waiting, max_bytes });
+        }
+        let was_idle = state.is_idle();
+        state.bytes += weight;
+        state.work.jobs.extend(jobs);
+        if was_idle {
+            self.wake.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Asks for a new segment, so that the one that is being written becomes a full one.
+    pub(super) fn seal(&self, done: Box<dyn FnOnce() + Send>) {
+        let mut state = self.state.lock();
+        // Dropped, it tells the one who waits as well.
+        if !state.is_closed {
+            state.work.seals.push(done);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Waits for work, at most as long as this. Then the records of `window` more are taken together. `None` once the queue
+    /// is closed and empty.
+    pub(super) fn take(&self, window: Duration, longest: Option<Duration>) -> Option<Work> {
+        let mut state = self.state.lock();
+        while state.is_idle() && !state.is_closed {
+            match longest {
+                None => self.wake.wait(&mut state),
+                Some(longest) if self.wake.wait_for(&mut state, longest).timed_out() => break,
+                Some(_) => {}
+            }
+        }
+        if !window.is_zero() && !state.work.jobs.is_empty() && !state.is_closed {
+            // Woken early by the end of the log, or by chance, it writes earlier than it might.
+            self.wake.wait_for(&mut state, window);
+        }
+        state.bytes = 0;
+        let is_over = state.is_closed && state.is_idle();
+        let work = std::mem::take(&mut state.work);
+        (!is_over).then_some(work)
+    }
+
+    pub(super) fn close(&self) {
+        self.state.lock().is_closed = true;
+        self.wake.notify_one();
+    }
+
+    pub(super) fn failure(&self) -> Option<AppendError> {
+        self.state.lock().failure.clone()
+    }
+
+    /// Why a record would not be written now, as far as that is known. If the disk has refused the last one, the writing
+    /// thread finds out whether it still does, so a later call knows.
+    pub(super) fn trouble(&self) -> Option<AppendError> {
+        let mut state = self.state.lock();
+        if state.failure.is_some() {
+            return state.failure.clone();
+        }
+        if state.refusal.is_some() && !state.is_closed {
+            state.work.is_probed = true;
+            self.wake.notify_one();
+        }
+        state.refusal.clone()
+    }
+
+    /// Notes that the disk refused a record, or that it takes them again.
+    pub(super) fn note(&self, refusal: Option<AppendError>) {
+        self.state.lock().refusal = refusal;
+    }
+
+    /// Nothing is written from now on.
+    pub(super) fn fail(&self, failure: AppendError) {
+        tracing::error!(%failure, "the log takes nothing more");
+        self.state.lock().failure.get_or_insert(failure);
+    }
+}
+
+impl fmt::Debug for Queue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue").field("bytes", &self.state.lock().bytes).finish_non_exhaustive()
+    }
+}

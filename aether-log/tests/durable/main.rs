@@ -1,0 +1,10 @@
+//! Durable logs: the contract by number on each kind of log, and what is particular to JetStream.
+
+#![allow(clippy::unwrap_used, reason = "a test that fails panics")]
+
+mod cluster;
+mod killing;
+mod lines;
+mod promises;
+mod refusing;
+mod stage;

@@ -1,0 +1,47 @@
+//! `cargo xtask faults`: the fault tests of the durable log for longer than the test command runs them.
+//!
+//! They are the same tests, told how many rounds to make and to try every byte. Real processes are killed, stopped and
+//! continued; a full disk and a read-only one are file systems of their own, for which the user has to be root.
+
+use anyhow::Result;
+
+use crate::nats_server;
+use crate::steps::{Steps, check};
+use crate::workspace::Workspace;
+
+/// Tells the tests how many rounds to make.
+const ROUNDS: &str = "AETHER_FAULTS_ROUNDS";
+
+/// The options of the command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct FaultsArgs {
+    /// How often a process is killed, or stopped and continued.
+    #[arg(long, default_value_t = 200)]
+    rounds: u32,
+}
+
+/// What is run: a name for people, the tests of the package, and words of their names.
+const SUITES: [(&str, &[&str], &[&str]); 3] = [
+    ("machines that fail: sync, a full disk, clocks", &["--lib"], &["faults::", "attempts::"]),
+    (
+        "processes that are killed, stopped, or killed by a wave",
+        &["--test", "bus"],
+        &["faults::", "failing::"],
+    ),
+    ("changed bytes, cut files, full and read-only disks", &["--test", "store"], &["damage::", "failing::"]),
+];
+
+pub(crate) fn run(workspace: &Workspace, args: &FaultsArgs) -> Result<()> {
+    let mut steps = Steps::default();
+    let server = steps.run("tools", || nats_server::find_or_install(workspace))?.path;
+    for (name, tests, words) in SUITES {
+        steps.run(name, || {
+            // As users run it, and so at full rate.
+            let mut command = workspace.cargo(["test", "--locked", "--release", "-p", "aether-log"]);
+            command.args(tests).arg("--").args(words).args(["--nocapture", "--test-threads=1"]);
+            check(command.env(ROUNDS, args.rounds.to_string()).env(nats_server::ENV, &server))
+        })?;
+    }
+    print!("{}", steps.table());
+    Ok(())
+}
