@@ -91,6 +91,12 @@ export class History {
     }
   }
 
+  /** How many seconds of each channel there are to show: whole minutes, up to all that is kept. */
+  get seconds() {
+    const known = (this.times.at(-1) ?? 0) - (this.times[0] ?? 0);
+    return Math.min(SECONDS, Math.max(60, Math.ceil(known / 60) * 60));
+  }
+
   /** The last seconds of a channel, the oldest first. */
   of(channel, what, seconds = 60) {
     const ring = this.channels.get(channel);

@@ -33,7 +33,7 @@ function table(id, title, rows, sums) {
   if (rows.length === 0) return nothing;
   const all = rows.reduce((sum, row) => add(sum, row), { name: "all", ledger: { offered: 0, delivered: 0, shed: {}, lost_upstream: 0, queued: 0 }, unsettled: 0, hasGone: false });
   return html`<section class="card" aria-labelledby=${id}><h2 id=${id}>${title}</h2>
-    <div class="scroll"><table class="ledger"><thead><tr><th></th><th class="number">offered</th><th class="number">= delivered</th><th>+ lost, by reason</th><th class="number">+ queued</th><th></th></tr></thead>
+    <div class="scroll" tabindex="0"><table class="ledger"><thead><tr><th></th><th class="number">offered</th><th class="number">= delivered</th><th>+ lost, by reason</th><th class="number">+ queued</th><th></th></tr></thead>
     <tbody>${rows.map(line)}</tbody>${sums && rows.length > 1 ? html`<tfoot>${line(all)}</tfoot>` : nothing}</table></div></section>`;
 }
 

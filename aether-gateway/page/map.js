@@ -90,7 +90,7 @@ function place({ nodes, edges }) {
   if (now === shape) return;
   shape = now;
   const graph = new dagre.graphlib.Graph({ multigraph: true });
-  graph.setGraph({ rankdir: isNarrow ? "TB" : "LR", nodesep: isNarrow ? 18 : 16, ranksep: isNarrow ? 36 : 64, marginx: 14, marginy: 14 });
+  graph.setGraph({ rankdir: "LR", nodesep: 16, ranksep: isNarrow ? 36 : 64, marginx: 14, marginy: 14 });
   graph.setDefaultEdgeLabel(() => ({}));
   for (const node of nodes) graph.setNode(node.id, { width: Math.max(70, cut(node.name).length * LETTER + 26), height: HEIGHT });
   edges.forEach((edge, at) => graph.setEdge(edge.from, edge.to, {}, String(at)));

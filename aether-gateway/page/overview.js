@@ -57,11 +57,12 @@ function tiles(app, view, open) {
   const [, waves, lostPast] = app.history.since(120, "waves", "lost");
   const present = view.programs.reduce((sum, program) => sum + program.present, 0);
   const gone = view.programs.reduce((sum, program) => sum + program.silent, 0);
+  const severity = open.some((incident) => incident.severity === "critical") ? "bad" : open.length > 0 ? "warn" : "";
   return html`<div class="tiles">
     <div class="tile ${lost.per_second >= 0.05 ? "bad" : ""}"><p class="tile-name">Lost</p>
       <p class="tile-number">${rate(lost.per_second)}<small>/s</small></p>
-      <p class="tile-more">${count(lost.waves)} in all</p>${spark(lostPast, { tone: "lost", label: "losses of the last two minutes" })}</div>
-    <div class="tile ${open.length > 0 ? "warn" : ""}"><p class="tile-name">Incidents now</p>
+      <p class="tile-more">${count(lost.waves)} in all</p>${lostPast.some((many) => many > 0) ? spark(lostPast, { tone: "lost", label: "losses of the last two minutes" }) : nothing}</div>
+    <div class="tile ${severity}"><p class="tile-name">Incidents now</p>
       <p class="tile-number">${view.physics ? count(open.length) : "–"}</p>
       <p class="tile-more">${view.physics ? `${count(view.incidents.length - open.length)} ended lately` : "detection is off"}</p></div>
     <div class="tile"><p class="tile-name">Flowing</p>
@@ -80,7 +81,7 @@ function losses(view) {
     return html`<p class="fine"><span aria-hidden="true">✓</span> Nothing. Every wave that was offered was delivered, or waits.</p>`;
   }
   const most = Math.max(...places.map((place) => place.waves));
-  return html`<div class="scroll"><table>
+  return html`<div class="scroll" tabindex="0"><table>
     <thead><tr><th>where</th><th>why</th><th class="number">waves</th><th class="meter-cell"><span class="hidden">share</span></th></tr></thead>
     <tbody>${places.slice(0, 8).map(
       (place, at) => html`<tr class=${place.lost_per_second >= 0.05 ? "now" : ""}>
@@ -143,7 +144,7 @@ function channels(app, view) {
 
 function programs(view) {
   if (view.programs.length === 0) return html`<p class="quiet">Processes tell about themselves every five seconds.</p>`;
-  return html`<div class="scroll"><table>
+  return html`<div class="scroll" tabindex="0"><table>
     <thead><tr><th>program</th><th class="number">processes</th><th class="number">offered/s</th><th class="number">lost/s</th></tr></thead>
     <tbody>${view.programs.map((program) => html`<tr class=${program.lost_per_second >= 0.05 ? "now" : ""}>
       <td>${program.program} ${program.handlers.breakers_open > 0 ? badge("circuit open", "warn") : nothing}</td>

@@ -54,7 +54,7 @@ export function draw(app) {
       ${view.left_out > 0 ? html`<p class="note">${plural(view.left_out, "more process or vibrator", "more processes and vibrators")} would not fit; <a href="/api/accounts">all accounts</a></p>` : nothing}</section>
     <section class="card" aria-labelledby="h-vibrators"><h2 id="h-vibrators">Vibrators</h2>${vibrators.length === 0
       ? empty("Nobody hears anything", "A vibrator is listed as soon as it is tuned to a channel.", "")
-      : html`<div class="scroll"><table><thead><tr><th>vibrator</th><th>hears</th><th class="number">floor</th></tr></thead>
+      : html`<div class="scroll" tabindex="0"><table><thead><tr><th>vibrator</th><th>hears</th><th class="number">floor</th></tr></thead>
         <tbody>${vibrators.map(vibrator)}</tbody></table></div>`}
       <p class="note">What services receive, answer and emit, as <a href="/asyncapi.json">AsyncAPI</a>.</p></section>
     <section class="card" aria-labelledby="h-beats"><h2 id="h-beats">Heartbeats</h2>${heart(beats, has)}</section>`;
@@ -96,7 +96,7 @@ function heart(beats, has) {
   if (beats === null) return html`<p class="quiet">Detection is switched off, or has not looked yet.</p>`;
   const shown = beats.filter((beat) => has(beat.channel, beat.source));
   if (shown.length === 0) return html`<p class="quiet">No stream beats regularly.</p>`;
-  return html`<div class="scroll"><table><thead><tr><th>channel</th><th>source</th><th class="number">every</th><th class="number">regularity</th><th class="number">beats</th></tr></thead>
+  return html`<div class="scroll" tabindex="0"><table><thead><tr><th>channel</th><th>source</th><th class="number">every</th><th class="number">regularity</th><th class="number">beats</th></tr></thead>
     <tbody>${shown.map((beat) => html`<tr><td>${beat.channel}</td><td>${beat.source}</td><td class="number">${span(beat.period_seconds)}</td>
       <td class="number">${Math.round(100 * beat.regularity)} %</td><td class="number">${count(beat.beats)}</td></tr>`)}</tbody></table></div>`;
 }

@@ -45,7 +45,7 @@ export function draw(app) {
     .slice(0, LOUDEST);
   return html`${title}
     <section class="card flush" aria-label="Waterfall">
-      <div class="head padded"><p class="quiet">${plural(rows.length, "channel")}, the last ${Math.round(SECONDS / 60)} minutes. Brightness is energy, rate times amplitude. Click a row to narrow every page to it.</p>
+      <div class="head padded"><p class="quiet">${plural(rows.length, "channel")}, the last ${plural(app.history.seconds / 60, "minute")}. Brightness is energy, rate times amplitude. Click a row to narrow every page to it.</p>
         <p class="legend" aria-hidden="true"><span>quiet</span><canvas id="legend" width="96" height="8" ${mounted(legend)}></canvas><span>loud</span></p></div>
       <canvas id="spectrum" class="spectrum" tabindex="0" role="img"
         aria-label="Waterfall of channels over time. Up and down choose a channel, Enter narrows every page to it. The list below has the loudest."
@@ -87,7 +87,7 @@ function rowAt(event) {
 function point(app, event) {
   const name = event && rowAt(event);
   const { left, width } = event?.currentTarget.getBoundingClientRect() ?? {};
-  pointed = name ? { name, ago: Math.min(SECONDS - 1, Math.max(0, Math.floor((1 - (event.clientX - left) / width) * SECONDS))) } : null;
+  pointed = name ? { name, ago: Math.min(app.history.seconds - 1, Math.max(0, Math.floor((1 - (event.clientX - left) / width) * app.history.seconds))) } : null;
   app.draw();
 }
 
@@ -130,7 +130,8 @@ function legend(canvas) {
 function paint(app) {
   const { history } = app;
   rows = [...history.channels.keys()].filter((name) => !app.filter || name === app.filter).sort().slice(0, MOST_ROWS);
-  picture.width = SECONDS;
+  const seconds = history.seconds;
+  picture.width = seconds;
   picture.height = Math.max(1, rows.length);
   const context = picture.getContext("2d");
   const image = context.createImageData(picture.width, picture.height);
@@ -138,8 +139,8 @@ function paint(app) {
   const colors = ramp();
   rows.forEach((name, row) => {
     const { energy } = history.channels.get(name);
-    for (let column = 0; column < SECONDS; column += 1) {
-      pixels[row * SECONDS + column] = colors[level(energy[(history.second + 1 + column) % SECONDS])];
+    for (let column = 0; column < seconds; column += 1) {
+      pixels[row * seconds + column] = colors[level(energy[(history.second + 1 + column - seconds + SECONDS) % SECONDS])];
     }
   });
   context.putImageData(image, 0, 0);
@@ -175,7 +176,7 @@ function show(app, canvas) {
   context.imageSmoothingEnabled = false;
   // Moves evenly between two seconds, unless motion is not wanted.
   const part = isCalm() ? 0 : Math.min(1, (performance.now() - arrived) / 1000);
-  const column = canvas.width / SECONDS;
+  const column = canvas.width / picture.width;
   context.fillStyle = tones["--ramp-0"];
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.drawImage(picture, -part * column, 0, canvas.width, canvas.height);

@@ -192,7 +192,7 @@ function table(app, list) {
       <td class="time">${clock(wave.emitted_unix_ms)}</td>
       <td><button class="link" @click=${(event) => { event.stopPropagation(); choose(wave)(); }} title="Look at this wave">${wave.channel}</button></td>
       <td><span class="kind ${wave.kind}">${wave.kind}</span></td><td>${wave.source}</td>
-      <td class="amplitude">${bar(wave.amplitude, "flow", `amplitude ${wave.amplitude}`)}<span>${wave.amplitude}</span></td>
+      <td class="amplitude"><span>${bar(wave.amplitude, "flow", `amplitude ${wave.amplitude}`)}${wave.amplitude}</span></td>
       <td class="payload"><code>${preview(wave)}</code></td></tr>`)}</tbody></table></div>`;
 }
 

@@ -4,7 +4,7 @@ import { html, nothing, render, svg } from "./vendor/lit-html/lit-html.js";
 import { Directive, PartType, directive } from "./vendor/lit-html/directive.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
 import uPlot from "./vendor/uplot.js";
-import { rate } from "./format.js";
+import { clock, rate } from "./format.js";
 
 export { html, nothing, render, repeat, svg };
 
@@ -58,6 +58,11 @@ export function color(name) {
 }
 
 export const isCalm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
+/** The time of day, with seconds if the marks of an axis are less than a minute apart. */
+function timeOfDay(seconds, step) {
+  return clock(seconds * 1000).slice(0, step < 60 ? 8 : 5);
+}
 
 /** A chart over time, which keeps its element while the page is drawn anew. */
 export class TimeChart {
@@ -114,10 +119,10 @@ export class TimeChart {
       legend: { show: this.#series.length > 1, live: true },
       scales: { x: { time: true }, y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } },
       axes: [
-        { ...axis, space: 70 },
+        { ...axis, space: 70, size: 32, values: (_, splits, __, ___, step) => splits.map((at) => timeOfDay(at, step)) },
         { ...axis, size: 46, space: 28, values: (_, values) => values.map((value) => rate(value)) },
       ],
-      series: [{ value: (_, at) => (at == null ? "" : new Date(at * 1000).toLocaleTimeString()) }, ...lines],
+      series: [{ value: (_, at) => (at == null ? "" : timeOfDay(at, 1)) }, ...lines],
     };
   }
 }

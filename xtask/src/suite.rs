@@ -33,7 +33,7 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
         println!("nats-server: {server}");
         let promtool = promtool::find_or_install(workspace)?;
         println!("promtool: {promtool}");
-        let (sync_engine, browser) = (sync_engine::find_or_install(workspace), browser::find_or_install());
+        let (sync_engine, browser) = (sync_engine::find_or_install(workspace), browser::find_or_install()?);
         let node = node::find_or_install(workspace)?;
         println!("sync engine: {sync_engine}\nbrowser: {browser}\nnode: {}", node.program);
         Ok((server.path, promtool.path, sync_engine, browser, node))

@@ -18,8 +18,6 @@ const CHROMIUM: &str = "AETHER_CHROMIUM";
 /// The folder with the packages of `package.json`; `cargo xtask tools` installs them.
 const MODULES: &str = "AETHER_NODE_MODULES";
 const PATIENCE: Duration = Duration::from_secs(60);
-/// For all tests in the browser together, in milliseconds; each has a bound of its own.
-const TEST_TIMEOUT: u32 = 1_800_000;
 
 fn path(name: &str) -> Option<String> {
     let path = std::env::var(name).unwrap_or_else(|_| {
@@ -67,8 +65,8 @@ async fn the_pages_work_in_a_real_browser() {
     let server = NatsServer::start().await.unwrap();
     let (aether, running, shutdown) = till(&server.url()).await;
     let mut command = Command::new(node);
-    command.args(["--test", "--test-reporter=spec", "--test-concurrency=1"]).current_dir(&folder);
-    command.arg(format!("--test-timeout={TEST_TIMEOUT}"));
+    // Each test has a bound of its own, so the file needs none.
+    command.arg("--test-reporter=spec").current_dir(&folder);
     if let Ok(name) = std::env::var("AETHER_PAGE_TEST") {
         command.arg(format!("--test-name-pattern={name}"));
     }
