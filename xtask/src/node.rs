@@ -1,4 +1,6 @@
 //! Finds a Node for the tests of the pages, and installs what they need from npm below the tools, pinned by their lock file.
+//!
+//! playwright-core stays at 1.61, the last version that runs with the Node 18 of Debian 12.
 
 use std::env;
 use std::fs;
@@ -17,8 +19,11 @@ pub(crate) const ENV: &str = "AETHER_NODE";
 /// The environment variable with the folder of the packages, for the tests.
 pub(crate) const MODULES_ENV: &str = "AETHER_NODE_MODULES";
 
+/// What stands for no Node.
+pub(crate) const NONE: &str = "none";
+
 /// The folder of the tests, with what says which packages they need.
-const FOLDER: &str = "aether-cli/tests/page";
+pub(crate) const FOLDER: &str = "aether-cli/tests/page";
 const FILES: [&str; 2] = ["package.json", "package-lock.json"];
 
 /// A Node, and the folder of the packages.
@@ -32,9 +37,8 @@ pub(crate) struct Node {
 ///
 /// Nothing else tests the pages, so it is an error if there is none; only `AETHER_NODE=none` skips these tests.
 pub(crate) fn find_or_install(workspace: &Workspace) -> Result<Node> {
-    let none = "none".to_owned();
     let program = match env::var(ENV) {
-        Ok(named) if named == none => return Ok(Node { program: none.clone(), modules: none }),
+        Ok(named) if named == NONE => return Ok(Node { program: NONE.to_owned(), modules: NONE.to_owned() }),
         Ok(named) => named,
         Err(_) => program().with_context(|| {
             format!("the tests of the pages need Node: install nodejs and npm as root, or set {ENV} to none to skip them")

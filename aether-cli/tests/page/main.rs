@@ -1,6 +1,6 @@
 //! The pages of the gateway in a real browser, driven by playwright-core: `pages.test.mjs`.
 //!
-//! `AETHER_PICTURES=FOLDER` makes it write the pictures of the README, too.
+//! `AETHER_PICTURES=FOLDER` makes it write a picture of each page, too, and those of the README.
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
 use std::path::Path;

@@ -182,7 +182,7 @@ impl Session {
         Ok(())
     }
 
-    /// The next messages: replies, views that are new, waves. None if nothing waits.
+    /// The next messages without waves: replies, and views that are new.
     pub(super) fn messages(&mut self) -> Vec<String> {
         let mut messages: Vec<_> = self.replies.drain(..).collect();
         for watching in &mut self.watching {
@@ -194,15 +194,22 @@ impl Session {
                 ));
             }
         }
+        messages
+    }
+
+    /// The waves that wait, at most [`BATCH`] of each subscription, and whether others still wait.
+    pub(super) fn waves(&mut self) -> (Vec<String>, bool) {
+        let (mut messages, mut has_more) = (Vec::new(), false);
         for (id, tap) in &self.subscriptions {
             let (waves, missed) = tap.take(BATCH);
+            has_more |= waves.len() == BATCH;
             if !waves.is_empty() || missed > 0 {
                 let waves: Vec<_> = waves.iter().map(|seen| seen.json()).collect();
                 let waves = waves.join(",");
                 messages.push(format!(r#"{{"op":"waves","id":{id},"missed":{missed},"waves":[{waves}]}}"#));
             }
         }
-        messages
+        (messages, has_more)
     }
 }
 

@@ -15,7 +15,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt as _, StreamExt as _};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until, timeout};
 
 use super::session::Session;
 use super::shared::Shared;
@@ -28,6 +28,9 @@ use crate::gate::GateError;
 const WRITE_BUFFER: usize = 32 << 10;
 /// How many emits and questions of one client may run at a time. Beyond it the client is not read.
 const RUNNING: usize = 16;
+/// How long waves collect after some were sent. A wave after a pause is sent at once; of a thousand waves a second, twenty share
+/// a message, so a thousand clients cost 50,000 writes a second and not a million.
+const COLLECTING: Duration = Duration::from_millis(20);
 const FAREWELL: Duration = Duration::from_secs(1);
 const BUSY: u16 = 1013;
 const GOING_AWAY: u16 = 1001;
@@ -102,8 +105,18 @@ async fn run(
     ping.reset();
     let mut heard = Instant::now();
     let wake = Arc::clone(&session.wake);
+    let mut collecting_until = Instant::now();
     loop {
-        let messages = session.messages();
+        let mut messages = session.messages();
+        let now = Instant::now();
+        if now >= collecting_until {
+            let (waves, has_more) = session.waves();
+            if !waves.is_empty() && !has_more {
+                collecting_until = now + COLLECTING;
+            }
+            messages.extend(waves);
+        }
+        let collects = now < collecting_until;
         if !messages.is_empty() {
             let writing = async {
                 for message in messages {
@@ -139,7 +152,8 @@ async fn run(
                 heard = Instant::now();
                 session.replies.push_back(reply);
             }
-            () = wake.notified() => {}
+            () = wake.notified(), if !collects => {}
+            () = sleep_until(collecting_until), if collects => {}
             turned = turns.changed() => if turned.is_err() { return End::Stopped },
             _ = ping.tick() => {
                 if heard.elapsed() > limits.max_silence {
