@@ -23,13 +23,15 @@ pub struct GatewaySettings {
     pub tls_key: OrOff<PathBuf>,
     /// Whether patterns in the traffic are detected.
     pub physics: bool,
+    /// Whether pages and programs may emit and ask through the gateway.
+    pub emit: bool,
     /// The maximum number of channels with their own line.
     pub max_channels: Count<1, 1_000_000>,
     /// The fields that are served over WebSocket.
     pub fields: List<ServedField>,
-    /// The file with the tokens, and what their holders may read and write.
+    /// The file with the tokens, and what their holders may read, write, hear and emit.
     pub field_tokens: OrOff<PathBuf>,
-    /// The origins whose pages may use the fields.
+    /// The origins whose pages may use the fields and the waves.
     pub field_origins: List<AllowedOrigin>,
     /// The bounds on what clients may cost that are not as built in.
     pub field_limits: List<LimitSetting>,
@@ -58,6 +60,7 @@ impl Default for GatewaySettings {
             tls_cert: OrOff::Off,
             tls_key: OrOff::Off,
             physics: true,
+            emit: true,
             max_channels: Count::new(500).unwrap_or(Count::LEAST),
             fields: List::default(),
             field_tokens: OrOff::Off,
@@ -101,6 +104,7 @@ impl GatewaySettings {
         };
         let options = GatewayOptions::default()
             .physics(self.physics)
+            .emits(self.emit)
             .max_channels(self.max_channels.as_usize())
             .tls(tls);
         Ok(match self.listen {

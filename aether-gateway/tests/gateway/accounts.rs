@@ -74,7 +74,7 @@ async fn every_service_shows_what_it_lost_and_why_also_after_it_has_gone() {
     assert_eq!(metrics.value("aether_process_shed_waves_total", &[of_store, ("reason", "full")]), 8.0);
     assert_eq!(metrics.value("aether_processes", &[of_store, ("standing", "present")]), 1.0);
     assert_eq!(metrics.value("aether_accounts_suspicious_total", &[("reason", "does_not_add_up")]), 0.0);
-    let page = running.get("/").await.body;
+    let page = running.get("/status").await.body;
     assert!(page.contains("store &#34;quoted&#34;") && page.contains("8 full"), "{page}");
 
     elsewhere.close().await.unwrap();
@@ -100,6 +100,6 @@ async fn an_account_that_does_not_add_up_is_counted_with_its_reason() {
     assert_eq!(line(&accounts, "processes"), None);
     let metrics = Metrics::read(&running.get("/metrics").await.body);
     assert_eq!(metrics.value("aether_accounts_suspicious_total", &[("reason", "does_not_add_up")]), 1.0);
-    assert!(running.get("/").await.body.contains("1 does_not_add_up"));
+    assert!(running.get("/status").await.body.contains("1 does_not_add_up"));
     running.stop().await;
 }
