@@ -54,6 +54,10 @@ pub struct ListenArgs {
     /// The private key of the certificate, in a PEM file that not every user can read
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<String>,
+
+    /// Serve only clients with a certificate of an authority in this PEM file; they may hear and emit without a token
+    #[arg(long, value_name = "FILE")]
+    pub tls_clients: Option<String>,
 }
 
 impl ListenArgs {
@@ -64,6 +68,7 @@ impl ListenArgs {
             .given("service.gateway.listen", "--listen", self.listen)
             .given("service.gateway.tls_cert", "--tls-cert", self.tls_cert.as_ref())
             .given("service.gateway.tls_key", "--tls-key", self.tls_key.as_ref())
+            .given("service.gateway.tls_clients", "--tls-clients", self.tls_clients.as_ref())
     }
 }
 

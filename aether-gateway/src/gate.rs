@@ -1,7 +1,7 @@
 //! Who may hear and emit waves through the gateway.
 //!
 //! Where there are tokens, only their holders may. Without tokens, everybody may who reaches a gateway that listens on the
-//! loopback address, and nobody elsewhere. Pages of other origins may not, unless the settings name them.
+//! loopback address or that asks clients for a certificate, and nobody elsewhere. Pages of other origins may not, unless the settings name them.
 
 use std::sync::Arc;
 
@@ -18,8 +18,19 @@ use crate::origin::{Origins, is_forwarded, is_of_the_page, is_to_an_address};
 pub(crate) struct Gate {
     access: Arc<Access>,
     origins: Arc<Origins>,
-    is_loopback: bool,
+    reach: Reach,
     emits: bool,
+}
+
+/// Who reaches the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Programs of this machine.
+    Loopback,
+    /// Those whose certificate was checked.
+    Certified,
+    /// Everybody.
+    Network,
 }
 
 /// Why a client may not.
@@ -35,7 +46,8 @@ pub(crate) enum GateError {
     Host,
     #[error(
         "this gateway does not listen on the loopback address only, so hearing and emitting waves needs a token: set \
-         AETHER_WAVES_TOKEN, or field_tokens in [service.gateway], and send it as `authorization: Bearer TOKEN`"
+         AETHER_WAVES_TOKEN, or field_tokens in [service.gateway], and send it as `authorization: Bearer TOKEN`; or ask \
+         for certificates with tls_clients"
     )]
     Open,
     #[error(
@@ -90,13 +102,13 @@ impl IntoResponse for GateError {
 }
 
 impl Gate {
-    pub(crate) fn new(access: Arc<Access>, origins: Arc<Origins>, is_loopback: bool, emits: bool) -> Self {
-        Self { access, origins, is_loopback, emits }
+    pub(crate) fn new(access: Arc<Access>, origins: Arc<Origins>, reach: Reach, emits: bool) -> Self {
+        Self { access, origins, reach, emits }
     }
 
     /// Whether a token is needed.
     pub(crate) fn needs_token(&self) -> bool {
-        !self.access.is_open() || !self.is_loopback
+        !self.access.is_open() || self.reach == Reach::Network
     }
 
     pub(crate) const fn emits(&self) -> bool {
@@ -123,8 +135,10 @@ impl Gate {
         let mut rights = if !self.access.is_open() {
             let token = token.ok_or(GateError::NoToken)?;
             self.access.wave_rights(token).ok_or(GateError::Token)?
-        } else if !self.is_loopback {
+        } else if self.reach == Reach::Network {
             return Err(GateError::Open);
+        } else if self.reach == Reach::Certified {
+            WaveRights::all()
         } else if is_forwarded(headers) {
             return Err(GateError::Proxy);
         } else if !is_to_an_address(headers) {
@@ -153,7 +167,8 @@ mod tests {
     use super::*;
 
     fn gate(access: Access, is_loopback: bool, emits: bool) -> Gate {
-        Gate::new(Arc::new(access), Arc::default(), is_loopback, emits)
+        let reach = if is_loopback { Reach::Loopback } else { Reach::Network };
+        Gate::new(Arc::new(access), Arc::default(), reach, emits)
     }
 
     fn headers(host: &str, token: Option<&str>) -> HeaderMap {
@@ -205,6 +220,17 @@ mod tests {
         assert_eq!(fields.rights_of(&headers("127.0.0.1", None)), Err(GateError::NoToken));
         let rights = fields.rights_of(&headers("127.0.0.1", Some("field"))).unwrap();
         assert_eq!(rights, WaveRights::default());
+    }
+
+    #[test]
+    fn who_has_shown_a_certificate_may_under_any_name_but_not_for_another_page() {
+        let gate = Gate::new(Arc::default(), Arc::default(), Reach::Certified, true);
+        let mut proxied = headers("bus.example", None);
+        proxied.insert("x-forwarded-for", "192.0.2.7".parse().unwrap());
+        assert_eq!(gate.rights_of(&proxied), Ok(WaveRights::all()));
+        assert!(!gate.needs_token());
+        proxied.insert(header::ORIGIN, "https://evil.example".parse().unwrap());
+        assert_eq!(gate.rights_of(&proxied), Err(GateError::Origin));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::assets;
 use crate::field::{FieldOptions, Fields};
-use crate::gate::Gate;
+use crate::gate::{Gate, Reach};
 use crate::http;
 use crate::insight::{self, Insight};
 use crate::letters::{self, Letters};
@@ -241,7 +241,12 @@ impl Gateway {
         let source = Arc::new(source);
         tracing::debug!(%address, "the gateway is listening");
         let (access, origins) = (Arc::clone(&fields.access), Arc::clone(&fields.origins));
-        let gate = Arc::new(Gate::new(access, origins, address.ip().is_loopback(), options.emits));
+        let reach = match &options.tls {
+            Some(tls) if tls.is_mutual() => Reach::Certified,
+            _ if address.ip().is_loopback() => Reach::Loopback,
+            _ => Reach::Network,
+        };
+        let gate = Arc::new(Gate::new(access, origins, reach, options.emits));
         let (on_wave, tls) = (options.on_wave, options.tls);
         Ok(Self {
             listener,

@@ -21,6 +21,8 @@ pub struct GatewaySettings {
     pub tls_cert: OrOff<PathBuf>,
     /// The PEM file with the private key of the certificate.
     pub tls_key: OrOff<PathBuf>,
+    /// The PEM file with the authorities of the clients; off to serve clients without a certificate.
+    pub tls_clients: OrOff<PathBuf>,
     /// Whether patterns in the traffic are detected.
     pub physics: bool,
     /// Whether pages and programs may emit and ask through the gateway.
@@ -44,6 +46,9 @@ pub enum TlsSettingsError {
     /// Only one of the two files was given.
     #[error("set both tls_cert and tls_key in [service.gateway] (--tls-cert, --tls-key), or neither")]
     Half,
+    /// Certificates of clients are asked for without one of the server.
+    #[error("tls_clients in [service.gateway] (--tls-clients) needs tls_cert and tls_key")]
+    ClientsOnly,
     /// A file cannot be used.
     #[error(transparent)]
     Files(#[from] TlsError),
@@ -59,6 +64,7 @@ impl Default for GatewaySettings {
             listen: OrOff::Off,
             tls_cert: OrOff::Off,
             tls_key: OrOff::Off,
+            tls_clients: OrOff::Off,
             physics: true,
             emit: true,
             max_channels: Count::new(500).unwrap_or(Count::LEAST),
@@ -97,9 +103,13 @@ impl GatewaySettings {
     /// # Errors
     /// [`TlsSettingsError`] if the certificate or its key cannot be used.
     pub fn options(&self) -> Result<GatewayOptions, TlsSettingsError> {
-        let tls = match (&self.tls_cert, &self.tls_key) {
-            (OrOff::On(certificate), OrOff::On(key)) => Some(Tls::load(certificate, key)?),
-            (OrOff::Off, OrOff::Off) => None,
+        let tls = match (&self.tls_cert, &self.tls_key, &self.tls_clients) {
+            (OrOff::On(certificate), OrOff::On(key), OrOff::On(clients)) => {
+                Some(Tls::load_mutual(certificate, key, clients)?)
+            }
+            (OrOff::On(certificate), OrOff::On(key), OrOff::Off) => Some(Tls::load(certificate, key)?),
+            (OrOff::Off, OrOff::Off, OrOff::Off) => None,
+            (OrOff::Off, OrOff::Off, OrOff::On(_)) => return Err(TlsSettingsError::ClientsOnly),
             _ => return Err(TlsSettingsError::Half),
         };
         let options = GatewayOptions::default()
