@@ -54,6 +54,7 @@ static FILES: &[File] = &files! {
     "spectrum.js" SCRIPT;
     "waves.js" SCRIPT;
     "map.js" SCRIPT;
+    "incidents.js" SCRIPT;
     "services.js" SCRIPT;
     "ledger.js" SCRIPT;
     "letters.js" SCRIPT;

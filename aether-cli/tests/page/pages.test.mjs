@@ -9,7 +9,7 @@ import { House, PATIENCE, closeBrowser, needed, openPage, packages } from "./hou
 const AXE = packages.resolve("axe-core/axe.min.js");
 /** Where pictures are written, if they are wanted. */
 const PICTURES = process.env.AETHER_PICTURES;
-const PAGES = ["overview", "spectrum", "waves", "map", "services", "ledger", "letters"];
+const PAGES = ["overview", "spectrum", "waves", "map", "incidents", "services", "ledger", "letters"];
 const AWAY = [/WebSocket connection to/, /ERR_CONNECTION/];
 
 /** The longest takes pictures of a minute of traffic. */
@@ -53,6 +53,7 @@ const SHOWN = {
   spectrum: (page) => page.locator("#spectrum").waitFor(),
   waves: (page) => page.locator("table.waves tbody tr").nth(5).waitFor(),
   map: (page) => page.locator(".node.service").nth(1).waitFor(),
+  incidents: (page) => page.locator("#h-findings ~ .scroll tbody tr").first().waitFor(),
   services: (page) => page.getByRole("cell", { name: /^alpha/ }).first().waitFor(),
   ledger: (page) => page.getByText("adds up").first().waitFor(),
   letters: (page) => page.getByText(/No dead letters/).waitFor(),
