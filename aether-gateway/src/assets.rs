@@ -55,6 +55,7 @@ static FILES: &[File] = &files! {
     "waves.js" SCRIPT;
     "map.js" SCRIPT;
     "incidents.js" SCRIPT;
+    "playback.js" SCRIPT;
     "services.js" SCRIPT;
     "ledger.js" SCRIPT;
     "letters.js" SCRIPT;

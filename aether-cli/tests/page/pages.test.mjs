@@ -161,6 +161,36 @@ test("a service that ends is one incident", async () => {
   await close();
 });
 
+test("the map plays back the past", async () => {
+  const { gateway, alpha } = await shop();
+  const { page, errors, close } = await openPage(gateway.url);
+  await live(page);
+  await flows(page);
+  await goTo(page, "map");
+  await SHOWN.map(page);
+  const of = (channel) => page.locator(".node.channel", { hasText: channel }).locator(".sub");
+  // A bucket of the past with waves, and then a present without.
+  const has = async () => (await (await fetch(`${gateway.url}/api/history`)).json()).waves.some((waves) => waves > 0);
+  while (!(await has())) await page.waitForTimeout(200);
+  await alpha.kill();
+  await of("orders.created").filter({ hasText: /^(0|<0.01)\/s$/ }).waitFor();
+  await page.getByRole("button", { name: "Play back the last hour" }).click();
+  await page.locator("#moment").waitFor();
+  const time = page.getByRole("slider", { name: "Time" });
+  const rates = new Set();
+  for (let at = 0; at <= Number(await time.getAttribute("max")); at += 1) {
+    await time.fill(String(at));
+    await page.getByRole("button", { name: "Play", exact: true }).waitFor();
+    rates.add(await of("orders.created").textContent());
+  }
+  assert.ok([...rates].some((shown) => parseFloat(shown) >= 1), [...rates].join());
+  await page.getByRole("button", { name: "Back to now" }).click();
+  await page.locator("#moment").waitFor({ state: "detached" });
+  await of("orders.created").filter({ hasText: /^(0|<0.01)\/s$/ }).waitFor();
+  assert.deepEqual(errors, []);
+  await close();
+});
+
 test("the gateway and the server are killed and come back while the page is open", async () => {
   const { server, gateway } = await shop();
   const { page, errors, close } = await openPage(gateway.url, { expected: AWAY });
