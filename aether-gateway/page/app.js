@@ -8,6 +8,7 @@ import * as overview from "./overview.js";
 import * as spectrum from "./spectrum.js";
 import * as waves from "./waves.js";
 import * as map from "./map.js";
+import * as incidents from "./incidents.js";
 import * as services from "./services.js";
 import * as ledger from "./ledger.js";
 import * as letters from "./letters.js";
@@ -17,6 +18,7 @@ const PAGES = [
   ["spectrum", "Spectrum", spectrum],
   ["waves", "Waves", waves],
   ["map", "Map", map],
+  ["incidents", "Incidents", incidents],
   ["services", "Services", services],
   ["ledger", "Ledger", ledger],
   ["letters", "Dead letters", letters],

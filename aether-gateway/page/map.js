@@ -2,7 +2,8 @@
 
 import dagre from "./vendor/dagre.js";
 import { empty, html, nothing, svg } from "./widgets.js";
-import { count, millis, plural, rate } from "./format.js";
+import { clock, count, millis, plural, rate } from "./format.js";
+import { Playback } from "./playback.js";
 import { show } from "./waves.js";
 
 const HEIGHT = 34;
@@ -12,6 +13,7 @@ const LONGEST = 26;
 let layout = null;
 let shape = "";
 let chosen = null;
+const past = new Playback();
 
 export function open(app) {
   app.link.watch("map");
@@ -20,13 +22,14 @@ export function open(app) {
 export function close(app) {
   app.link.unwatch("map");
   chosen = null;
+  past.end();
 }
 
 export function draw(app) {
   const view = app.views.map;
   const title = html`<h1>Map</h1>`;
   if (!view) return html`${title}<p class="quiet">Reading who emits and who hears.</p>`;
-  const graph = narrowed(app, view);
+  const graph = past.isOn ? asItWas(narrowed(app, view)) : narrowed(app, view);
   if (graph.nodes.length === 0) {
     return html`${title}<section class="card">${empty("Nobody is there yet", "Services appear as soon as they emit or hear a channel.", "aether alpha --medium nats://127.0.0.1:4222")}</section>`;
   }
@@ -35,11 +38,42 @@ export function draw(app) {
     <section class="card flush" aria-label="Graph">
       <div class="head padded"><p class="quiet">${plural(view.services.length, "service")} and ${plural(view.channels.length, "channel")}. Who emits was seen and who hears was announced; dashed lines are guessed by timing.</p>
         <p class="legend" aria-hidden="true"><span class="key service">service</span><span class="key channel">channel</span><span class="key loss">loses waves</span></p></div>
+      ${playback(app)}
       <div class="graph" tabindex="0" aria-label="The graph, which scrolls">${picture(app, graph)}</div>
       <p class="hint padded" aria-live="polite">${chosen ? about(chosen) : "Point at a line for its rate and lag. Click it to see its waves."}</p>
       ${view.left_out > 0 ? html`<p class="note padded">${plural(view.left_out, "more channel or service", "more channels and services")} would not fit.</p>` : nothing}
     </section>
     <section class="card" aria-labelledby="h-edges"><h2 id="h-edges">What causes what</h2>${causes(app, view)}</section>`;
+}
+
+/** The same graph with the rates of a moment. Of the past only the rates of channels are known: a line has that of its channel. */
+function asItWas({ nodes, edges }) {
+  return {
+    nodes: nodes.map((node) => (node.kind === "channel" ? { ...node, rate: past.rate(node.name) } : { ...node, lost: 0 })),
+    edges: edges.map((edge) => ({ ...edge, rate: past.rate(edge.channel), lag: undefined })),
+  };
+}
+
+function playback(app) {
+  if (!past.isOn) {
+    return html`<div class="playback padded"><button class="small" @click=${() => past.begin(app)}>Play back the last hour</button>
+      ${past.error ? html`<span class="error" role="alert">${past.error}</span>` : nothing}</div>`;
+  }
+  const move = (event) => {
+    past.pause();
+    past.at = Number(event.target.value);
+    app.draw();
+  };
+  const toggle = () => {
+    if (past.isPlaying) past.pause();
+    else past.play(app);
+    app.draw();
+  };
+  return html`<div class="playback padded"><button class="small" @click=${toggle}>${past.isPlaying ? "Pause" : "Play"}</button>
+    <input type="range" min="0" max=${past.length - 1} .value=${String(past.at)} @input=${move} aria-label="Time" aria-valuetext=${clock(past.unixMs).slice(0, 8)}>
+    <output id="moment"><b>${clock(past.unixMs).slice(0, 8)}</b> ${rate(past.waves)} waves/s, ${rate(past.lost)} lost/s</output>
+    <button class="small" @click=${() => { past.end(); app.draw(); }}>Back to now</button>
+    <span class="quiet">Rates of channels; who lost what is not kept.</span></div>`;
 }
 
 /** The nodes and edges that are shown. */

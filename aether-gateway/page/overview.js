@@ -27,7 +27,7 @@ export function draw(app) {
     </div>
     <p class="foot">Aether ${view.version}, up ${span(view.uptime_seconds)}.
       <a href="/status">Page without scripts</a> · <a href="/openapi.json">API</a> · <a href="/metrics">Metrics</a> ·
-      keys 1–7 change the page, / finds, Esc shows all channels</p>`;
+      keys 1–8 change the page, / finds, Esc shows all channels</p>`;
 }
 
 export function after(app) {
@@ -109,7 +109,7 @@ function incidents(view) {
       ${incident.findings.length > 1
         ? html`<details><summary>${plural(incident.findings.length, "finding")}</summary><ul>${incident.findings.map((text) => html`<li>${text}</li>`)}</ul></details>`
         : nothing}</li>`,
-  )}</ul>`;
+  )}</ul><p class="note"><a href="#incidents">All incidents and findings</a></p>`;
 }
 
 function flow(app) {

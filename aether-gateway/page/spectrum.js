@@ -19,6 +19,8 @@ let pointed = null;
 let running = false;
 let arrived = 0;
 let lastSecond = -1;
+/** What the canvas shows. */
+let shown = "";
 /** The colours of texts, read once for each theme: reading them costs more than drawing. */
 let tones = {};
 
@@ -172,14 +174,19 @@ function show(app, canvas) {
   const scale = devicePixelRatio;
   const width = Math.round(canvas.clientWidth * scale);
   if (canvas.width !== width) canvas.width = width;
-  const context = canvas.getContext("2d");
-  context.imageSmoothingEnabled = false;
   // Moves evenly between two seconds, unless motion is not wanted.
   const part = isCalm() ? 0 : Math.min(1, (performance.now() - arrived) / 1000);
-  const column = canvas.width / picture.width;
+  const shift = Math.round((part * canvas.width) / picture.width);
+  // A frame in which nothing moves by a pixel is not drawn.
+  const now = [painted, shift, canvas.width, canvas.height, rows.length, selected, pointed?.name, paintedTheme].join();
+  if (now === shown && canvas.dataset.drawn) return;
+  shown = now;
+  canvas.dataset.drawn = "true";
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = false;
   context.fillStyle = tones["--ramp-0"];
   context.fillRect(0, 0, canvas.width, canvas.height);
-  context.drawImage(picture, -part * column, 0, canvas.width, canvas.height);
+  context.drawImage(picture, -shift, 0, canvas.width, canvas.height);
   texts(context, canvas, scale);
 }
 

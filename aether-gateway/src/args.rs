@@ -35,6 +35,9 @@ pub struct GatewayArgs {
     /// Let neither pages nor programs emit and ask through the gateway
     #[arg(long, help_heading = "Gateway")]
     pub no_emit: bool,
+    /// Record rates, losses and incidents in this file, for `aether report`; it is bounded
+    #[arg(long, value_name = "FILE", help_heading = "Gateway")]
+    pub archive: Option<String>,
 }
 
 /// The HTTP address of the gateway, to be flattened into other arguments.
@@ -112,6 +115,7 @@ pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), 
     let emit = args.no_emit.then_some(false);
     let loader = loader.given("service.gateway.physics", "--no-physics", physics);
     let loader = loader.given("service.gateway.emit", "--no-emit", emit);
+    let loader = loader.given("service.gateway.archive", "--archive", args.archive.as_ref());
     let config = loader.load()?;
     let Some(aether) = config.connect_until(&shutdown, PROGRAM).await? else { return Ok(()) };
     if config.settings().medium.args().is_local() && !config.section::<GatewaySettings>().serves_fields() {

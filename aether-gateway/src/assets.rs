@@ -54,6 +54,8 @@ static FILES: &[File] = &files! {
     "spectrum.js" SCRIPT;
     "waves.js" SCRIPT;
     "map.js" SCRIPT;
+    "incidents.js" SCRIPT;
+    "playback.js" SCRIPT;
     "services.js" SCRIPT;
     "ledger.js" SCRIPT;
     "letters.js" SCRIPT;

@@ -38,6 +38,7 @@
 mod access;
 mod admission;
 mod answer;
+mod archive;
 mod args;
 mod assets;
 mod bucket;
@@ -63,6 +64,7 @@ mod views;
 mod waves;
 
 pub use access::{Access, AccessError};
+pub use archive::{Archive, ArchiveError, Archived, ArchivedIncident, ArchivedLoss, ArchivedSpan};
 pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
 pub use field::{
     AllowedOrigin, FieldArgs, FieldOptions, JoinedFields, LimitError, LimitSetting, OriginError,

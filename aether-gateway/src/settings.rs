@@ -8,7 +8,9 @@ use aether_metrics::{Tls, TlsError};
 use serde::{Deserialize, Serialize};
 
 use crate::field::{self, FieldOptions};
-use crate::{AllowedOrigin, GatewayOptions, JoinedFields, LimitSetting, ServeFieldsError, ServedField};
+use crate::{
+    AllowedOrigin, Archive, GatewayOptions, JoinedFields, LimitSetting, ServeFieldsError, ServedField,
+};
 
 /// The settings of the gateway. `config/default.toml` describes each of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +29,8 @@ pub struct GatewaySettings {
     pub physics: bool,
     /// Whether pages and programs may emit and ask through the gateway.
     pub emit: bool,
+    /// The file in which rates, losses and incidents are recorded.
+    pub archive: OrOff<PathBuf>,
     /// The maximum number of channels with their own line.
     pub max_channels: Count<1, 1_000_000>,
     /// The fields that are served over WebSocket.
@@ -67,6 +71,7 @@ impl Default for GatewaySettings {
             tls_clients: OrOff::Off,
             physics: true,
             emit: true,
+            archive: OrOff::Off,
             max_channels: Count::new(500).unwrap_or(Count::LEAST),
             fields: List::default(),
             field_tokens: OrOff::Off,
@@ -116,6 +121,7 @@ impl GatewaySettings {
             .physics(self.physics)
             .emits(self.emit)
             .max_channels(self.max_channels.as_usize())
+            .archive(self.archive.clone().on().map(Archive::new))
             .tls(tls);
         Ok(match self.listen {
             OrOff::On(ListenAddress(address)) => options.listen(address),

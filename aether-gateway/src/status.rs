@@ -28,7 +28,7 @@ use crate::insight::Insight;
 use crate::observed::{Observed, ObservedChannel};
 use crate::taps::{Taps, WavesLine};
 
-pub(crate) use accounts::{AccountsPart, ProgramLine, WholeProcess, lost_of};
+pub(crate) use accounts::{AccountsPart, ProcessLine, ProgramLine, WholeProcess, lost_of};
 pub(crate) use physics::{FindingLine, IncidentLine, PhysicsPart};
 
 /// The sources of a status.

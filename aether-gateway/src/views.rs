@@ -19,6 +19,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::Archive;
+use crate::archive::recorder::Recorder;
 use crate::history::{History, Past, rounded};
 use crate::losses::Losses;
 use crate::observed::Second;
@@ -69,6 +71,7 @@ impl View {
 pub(crate) struct Views {
     source: Arc<StatusSource>,
     history: Mutex<History>,
+    recorder: Option<Mutex<Recorder>>,
     last: Mutex<Last>,
     turn: watch::Sender<u64>,
     shown: [Shown; View::ALL.len()],
@@ -107,10 +110,11 @@ pub(crate) struct Watching {
 }
 
 impl Views {
-    pub(crate) fn new(source: Arc<StatusSource>) -> Arc<Self> {
+    pub(crate) fn new(source: Arc<StatusSource>, archive: Option<Archive>) -> Arc<Self> {
         Arc::new(Self {
             source,
             history: Mutex::default(),
+            recorder: archive.map(|archive| Mutex::new(Recorder::new(archive))),
             last: Mutex::default(),
             turn: watch::Sender::new(0),
             shown: Default::default(),
@@ -136,7 +140,7 @@ impl Views {
         second.tick().await;
         loop {
             let ends_second = tokio::select! {
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
                 _ = second.tick() => true,
                 () = self.asked.notified() => false,
             };
@@ -151,6 +155,10 @@ impl Views {
                 tracing::error!(%error, "the views of the pages could not be written");
             }
             self.turn.send_modify(|turn| *turn += 1);
+        }
+        let views = Arc::clone(self);
+        if let Err(error) = tokio::task::spawn_blocking(move || views.end_recording()).await {
+            tracing::error!(%error, "the last minute could not be recorded");
         }
     }
 
@@ -168,6 +176,23 @@ impl Views {
             let programs = AccountsPart::programs(self.source.accounts());
             history.end_bucket(&Losses::of(&programs));
         }
+        drop(history);
+        if let Some(recorder) = &self.recorder {
+            let mut recorder = recorder.lock();
+            recorder.add(all);
+            if ends_bucket {
+                recorder.read(self.source.accounts(), self.source.insight().as_deref());
+            }
+        }
+    }
+
+    /// Records the begun second and minute.
+    fn end_recording(&self) {
+        let Some(recorder) = &self.recorder else { return };
+        let (_, all) = self.source.observed().end_second(false);
+        let mut recorder = recorder.lock();
+        recorder.add(all);
+        recorder.end(self.source.accounts(), self.source.insight().as_deref());
     }
 
     /// Writes what is watched and due, and what is watched and was not written yet.

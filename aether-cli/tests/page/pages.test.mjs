@@ -9,7 +9,7 @@ import { House, PATIENCE, closeBrowser, needed, openPage, packages } from "./hou
 const AXE = packages.resolve("axe-core/axe.min.js");
 /** Where pictures are written, if they are wanted. */
 const PICTURES = process.env.AETHER_PICTURES;
-const PAGES = ["overview", "spectrum", "waves", "map", "services", "ledger", "letters"];
+const PAGES = ["overview", "spectrum", "waves", "map", "incidents", "services", "ledger", "letters"];
 const AWAY = [/WebSocket connection to/, /ERR_CONNECTION/];
 
 /** The longest takes pictures of a minute of traffic. */
@@ -53,6 +53,7 @@ const SHOWN = {
   spectrum: (page) => page.locator("#spectrum").waitFor(),
   waves: (page) => page.locator("table.waves tbody tr").nth(5).waitFor(),
   map: (page) => page.locator(".node.service").nth(1).waitFor(),
+  incidents: (page) => page.locator("#h-findings ~ .scroll tbody tr").first().waitFor(),
   services: (page) => page.getByRole("cell", { name: /^alpha/ }).first().waitFor(),
   ledger: (page) => page.getByText("adds up").first().waitFor(),
   letters: (page) => page.getByText(/No dead letters/).waitFor(),
@@ -156,6 +157,36 @@ test("a service that ends is one incident", async () => {
   await incident.first().waitFor();
   assert.equal(await incident.count(), 1);
   await picture(page, "incident");
+  assert.deepEqual(errors, []);
+  await close();
+});
+
+test("the map plays back the past", async () => {
+  const { gateway, alpha } = await shop();
+  const { page, errors, close } = await openPage(gateway.url);
+  await live(page);
+  await flows(page);
+  await goTo(page, "map");
+  await SHOWN.map(page);
+  const of = (channel) => page.locator(".node.channel", { hasText: channel }).locator(".sub");
+  // A bucket of the past with waves, and then a present without.
+  const has = async () => (await (await fetch(`${gateway.url}/api/history`)).json()).waves.some((waves) => waves > 0);
+  while (!(await has())) await page.waitForTimeout(200);
+  await alpha.kill();
+  await of("orders.created").filter({ hasText: /^(0|<0.01)\/s$/ }).waitFor();
+  await page.getByRole("button", { name: "Play back the last hour" }).click();
+  await page.locator("#moment").waitFor();
+  const time = page.getByRole("slider", { name: "Time" });
+  const rates = new Set();
+  for (let at = 0; at <= Number(await time.getAttribute("max")); at += 1) {
+    await time.fill(String(at));
+    await page.getByRole("button", { name: "Play", exact: true }).waitFor();
+    rates.add(await of("orders.created").textContent());
+  }
+  assert.ok([...rates].some((shown) => parseFloat(shown) >= 1), [...rates].join());
+  await page.getByRole("button", { name: "Back to now" }).click();
+  await page.locator("#moment").waitFor({ state: "detached" });
+  await of("orders.created").filter({ hasText: /^(0|<0.01)\/s$/ }).waitFor();
   assert.deepEqual(errors, []);
   await close();
 });

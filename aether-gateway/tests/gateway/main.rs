@@ -3,6 +3,7 @@
 
 mod accounts;
 mod api;
+mod archive;
 mod clients;
 mod hostile;
 mod http;
