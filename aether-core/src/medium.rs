@@ -4,6 +4,7 @@
 //! queueing and counting. The local medium *is* the router. Services never use this trait directly. They use
 //! [`Aether`](crate::Aether) and [`Vibrator`](crate::Vibrator).
 
+mod border;
 mod confirming;
 mod connect;
 mod layers;
@@ -22,6 +23,7 @@ pub use crate::router::{
     Subscription, Waiting,
 };
 pub use crate::wave::{Received, ReplyError, ReplyPath};
+pub(crate) use border::BorderMedium;
 pub use confirming::ConfirmError;
 pub(crate) use connect::MediumOptions;
 pub use connect::{

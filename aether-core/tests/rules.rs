@@ -54,7 +54,8 @@ async fn a_server_with_the_matching_permissions_refuses_what_the_rules_refuse() 
         })
         .into();
     let users = format!("{{ users: [{}] }}", users.join(", "));
-    let server = NatsServer::start_with(ServerOptions::default().setting("authorization", users)).await.unwrap();
+    let server =
+        NatsServer::start_with(ServerOptions::default().setting("authorization", users)).await.unwrap();
     let url = |user: &str| server.url().replace("nats://", &format!("nats://{user}:{user}@"));
     let connect = async |user: &str| Aether::connect(&url(user)).await.unwrap();
     let (audited, billed, sold) = (connect("audit").await, connect("billing").await, connect("shop").await);

@@ -92,7 +92,8 @@ impl Configuration {
                 "emit.rate" => !started_off("emit.rate") && setting.typed.as_str() != Some("off"),
                 // A medium without a border gets none, and a border is not taken away.
                 "border.rules" => {
-                    let has_rules = |typed: &toml::Value| typed.as_array().is_some_and(|rules| !rules.is_empty());
+                    let has_rules =
+                        |typed: &toml::Value| typed.as_array().is_some_and(|rules| !rules.is_empty());
                     self.shared.border.is_some() && has_rules(&setting.typed)
                 }
                 // A subscriber of the author has a filter of its own.

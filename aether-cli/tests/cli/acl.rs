@@ -1,6 +1,6 @@
 //! `aether acl`: verdicts and permissions from a configuration.
 
-use crate::support::aether;
+use crate::process::run;
 
 const RULES: &str = r#"
 [border]
@@ -10,16 +10,18 @@ rules = ["billing: emit invoices.>; listen orders.>; max_rate 100", "*: deny lis
 fn acl(args: &[&str]) -> (Option<i32>, String, String) {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("default.toml"), RULES).unwrap();
-    let config = folder.path().to_str().unwrap();
-    let output = aether().arg("acl").args(args).args(["--config", config]).output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.code(), text(&output.stdout), text(&output.stderr))
+    let config = ["--config", folder.path().to_str().unwrap()];
+    let said = run(&[&["acl"], args, &config].concat());
+    (said.code, said.out, said.err)
 }
 
 #[test]
 fn a_verdict_says_what_is_allowed_and_why_not() {
     let (code, said, _) = acl(&["check", "billing", "emit", "invoices.sent"]);
-    assert_eq!((code, said.as_str()), (Some(0), "allowed: billing may emit on invoices.sent, 100 waves a second\n"));
+    assert_eq!(
+        (code, said.as_str()),
+        (Some(0), "allowed: billing may emit on invoices.sent, 100 waves a second\n")
+    );
     let (code, said, error) = acl(&["check", "billing", "emit", "orders.created"]);
     assert_eq!((code, said.as_str()), (Some(1), ""));
     assert!(error.contains("it may emit on invoices.>"), "{error}");

@@ -10,11 +10,12 @@ use crate::echo::{EchoReason, NOBODY, Reflector, reflecting};
 use crate::emission::EmissionRate;
 use crate::extensions::ExtensionMap;
 use crate::medium::{
-    ConnectError, ConnectRequest, Layers, Local, LocalOptions, LocalVibrators, Medium, MediumOptions, Schemes,
+    BorderMedium, ConnectError, ConnectRequest, Layers, Local, LocalOptions, LocalVibrators, Medium,
+    MediumOptions, Schemes,
 };
 use crate::presence::Presence;
 use crate::router::Router;
-use crate::rules::{Border, BorderMedium};
+use crate::rules::Border;
 
 /// Options for connecting to a medium. Those of a medium that the address does not name are ignored.
 #[derive(Debug, Clone)]

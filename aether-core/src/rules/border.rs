@@ -68,15 +68,15 @@ impl Border {
         BorderCounts { emitted: count(emitted), arrived: count(arrived), listened: count(listened) }
     }
 
-    pub(super) fn may_emit(&self, wave: &Wave) -> Result<(), Refusal> {
+    pub(crate) fn may_emit(&self, wave: &Wave) -> Result<(), Refusal> {
         self.shared.rules.load().admit(wave, Side::Emitter)
     }
 
-    pub(super) fn count_emitted(&self) {
+    pub(crate) fn count_emitted(&self) {
         self.shared.emitted.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(super) fn may_listen(&self, identity: &str, pattern: &Pattern) -> Result<(), Refusal> {
+    pub(crate) fn may_listen(&self, identity: &str, pattern: &Pattern) -> Result<(), Refusal> {
         let allowed = self.shared.rules.load().may_listen(identity, pattern);
         if allowed.is_err() {
             self.shared.listened.fetch_add(1, Ordering::Relaxed);

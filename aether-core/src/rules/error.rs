@@ -45,7 +45,9 @@ pub enum RulesError {
         rule: usize,
     },
     /// A rule grants what another one, or itself, denies to all that it names, so that the grant has no effect.
-    #[error("rule {rule} grants {field} {pattern} to {identity}, and rule {denying} denies all of it: remove one of the two")]
+    #[error(
+        "rule {rule} grants {field} {pattern} to {identity}, and rule {denying} denies all of it: remove one of the two"
+    )]
     Contradiction {
         /// The number of the rule that grants.
         rule: usize,

@@ -134,11 +134,8 @@ fn compile(number: usize, rule: &Rule) -> Result<Compiled, RulesError> {
     if rule.max_rate == Some(0) {
         return limit("max_rate", "at least 1 wave a second; grant no pattern to allow none");
     }
-    let limits = Limits {
-        max_amplitude: rule.max_amplitude,
-        max_payload: rule.max_payload,
-        max_rate: rule.max_rate,
-    };
+    let limits =
+        Limits { max_amplitude: rule.max_amplitude, max_payload: rule.max_payload, max_rate: rule.max_rate };
     let compiled = Compiled {
         named,
         emit: of("emit", &rule.emit)?,
@@ -224,9 +221,13 @@ impl Rules {
     /// # Errors
     /// [`Refusal`] says why not, and what is allowed.
     pub fn verdict(&self, identity: &str, action: Action, channel: &Channel) -> Result<Limits, Refusal> {
-        self.judge(identity, action, channel.as_str(), |pattern| pattern.matches(channel), |pattern| {
-            pattern.matches(channel)
-        })
+        self.judge(
+            identity,
+            action,
+            channel.as_str(),
+            |pattern| pattern.matches(channel),
+            |pattern| pattern.matches(channel),
+        )
     }
 
     /// Whether an identity may listen to all channels of a pattern.

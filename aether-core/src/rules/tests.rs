@@ -30,7 +30,10 @@ fn what_is_granted_is_allowed_and_nothing_else() {
     assert!(may("sensor-3", Action::Emit, "rooms.hall.temperature").is_ok());
     assert!(may("sensor-7", Action::Emit, "rooms.hall.humidity").is_ok());
     let refused = may("sensor-7", Action::Emit, "rooms.vault.temperature").unwrap_err();
-    assert_eq!(refused.to_string(), "sensor-7 may not emit on rooms.vault.temperature: rule 2 denies rooms.vault.>");
+    assert_eq!(
+        refused.to_string(),
+        "sensor-7 may not emit on rooms.vault.temperature: rule 2 denies rooms.vault.>"
+    );
     let nothing = may("stranger", Action::Emit, "public.news").unwrap_err();
     assert_eq!(nothing.to_string(), "stranger may not emit on public.news: it may emit on nothing");
     let none = Rules::new([]).unwrap().verdict("billing", Action::Emit, &channel("a")).unwrap_err();
@@ -71,7 +74,10 @@ fn rules_that_cannot_be_are_named_with_what_is_allowed() {
     assert!(matches!(error(&[good.clone().max_amplitude(f32::NAN)]), RulesError::Limit { .. }));
     assert!(matches!(error(&[good.clone().max_rate(0)]), RulesError::Limit { field: "max_rate", .. }));
     let refused = error(&[good, Rule::new("*").deny_emit([">"])]);
-    assert_eq!(refused.to_string(), "rule 1 grants emit x to a, and rule 2 denies all of it: remove one of the two");
+    assert_eq!(
+        refused.to_string(),
+        "rule 1 grants emit x to a, and rule 2 denies all of it: remove one of the two"
+    );
     // Only a part of what is granted is denied, or only to some of those that are named.
     assert!(Rules::new([Rule::new("*").emit([">"]), Rule::new("a").deny_emit([">"])]).is_ok());
     assert!(Rules::new([Rule::new("a").emit(["x.>"]).deny_emit(["x.y"])]).is_ok());

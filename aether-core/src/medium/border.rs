@@ -7,11 +7,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use super::border::Border;
-use crate::medium::{
-    AskError, Carried, ConfirmError, EmitError, FlushError, JoinError, Medium, MediumStatus, Offered, Promises,
-    Reach, Settled, Subscription, Waiting,
+use super::{
+    AskError, Carried, ConfirmError, EmitError, FlushError, JoinError, Medium, MediumStatus, Offered,
+    Promises, Reach, Settled, Subscription, Waiting,
 };
+use crate::rules::Border;
 use crate::wave::Wave;
 
 #[derive(Debug)]
