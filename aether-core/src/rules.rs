@@ -22,6 +22,7 @@
 //! # Ok(()) }
 //! ```
 
+mod action;
 mod border;
 mod bucket;
 mod error;
@@ -32,13 +33,14 @@ mod rule;
 mod set;
 mod text;
 
+pub use action::Action;
 pub use border::{Border, BorderCounts};
 pub use error::RulesError;
 pub use limits::Limits;
 pub use permissions::NatsPermissions;
 pub use refusal::Refusal;
 pub use rule::Rule;
-pub use set::{Action, Rules};
+pub use set::Rules;
 pub use text::RuleTextError;
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use super::set::{Action, Rules};
+use super::action::Action;
+use super::set::Rules;
 use crate::channel::Pattern;
 
 /// The permissions that a NATS server needs to refuse what the rules refuse to one identity. Formatted, it is the

@@ -1,6 +1,6 @@
 //! Why a wave or a subscription was refused by rules.
 
-use super::set::Action;
+use super::action::Action;
 
 /// Why rules refuse something. Rules count from 1.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]

@@ -1,8 +1,8 @@
 //! A set of rules, compiled: answers who may do what.
 
-use std::fmt;
 use std::sync::Arc;
 
+use super::action::Action;
 use super::bucket::Bucket;
 use super::error::RulesError;
 use super::limits::Limits;
@@ -12,24 +12,6 @@ use crate::amplitude::Amplitude;
 use crate::channel::{Channel, Pattern};
 use crate::source::is_name;
 use crate::wave::Wave;
-
-/// What is to be done.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Emit a wave, or ask a question.
-    Emit,
-    /// Listen to a channel.
-    Listen,
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Emit => "emit on",
-            Self::Listen => "listen to",
-        })
-    }
-}
 
 /// Whom a rule names.
 #[derive(Debug, Clone, PartialEq, Eq)]
