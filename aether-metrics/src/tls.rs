@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use rustls::pki_types::pem::{self, PemObject};
@@ -35,6 +35,10 @@ struct Files {
 
 /// When a file was written and how long it is; `None` if that cannot be found out.
 type Stamp = Option<(SystemTime, u64)>;
+
+/// The clock of a file system moves in steps of up to 10 ms, so a file that was written so recently may change again
+/// without another time.
+const UNSETTLED_FOR: Duration = Duration::from_millis(50);
 
 struct Current {
     acceptor: TlsAcceptor,
@@ -124,23 +128,33 @@ impl Tls {
     /// What accepts the next connection.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         let Shared { files, current } = &*self.0;
-        let stamps = files.stamps();
         let mut current = current.lock();
-        if current.stamps != stamps {
+        // Before they are read: what changes meanwhile is read again.
+        let stamps = files.stamps();
+        let has_changed = current.stamps != stamps;
+        if has_changed || stamps.iter().any(is_unsettled) {
             current.stamps = stamps;
             match files.acceptor() {
                 Ok(acceptor) => {
                     current.acceptor = acceptor;
-                    tracing::info!(certificate = %files.certificate.display(), "the certificate was read again");
+                    tracing::debug!(certificate = %files.certificate.display(), "the certificate was read again");
                 }
-                Err(error) => {
+                Err(error) if has_changed => {
                     let error = &error as &dyn std::error::Error;
                     tracing::warn!(error, "the certificate of the server stays as it was");
                 }
+                // That was said when it changed.
+                Err(_) => {}
             }
         }
         current.acceptor.clone()
     }
+}
+
+/// Whether a file may change without another stamp.
+fn is_unsettled(stamp: &Stamp) -> bool {
+    // A time in the future proves nothing.
+    stamp.is_some_and(|(written, _)| written.elapsed().is_ok_and(|age| age < UNSETTLED_FOR))
 }
 
 impl Files {

@@ -59,13 +59,24 @@ const SHOWN = {
   letters: (page) => page.getByText(/No dead letters/).waitFor(),
 };
 
+/** Waits until a page shows what it is about; an error says what it shows instead. */
+async function shows(page, name) {
+  try {
+    await SHOWN[name](page);
+  } catch (error) {
+    const shown = await page.evaluate(() => `${location.hash} ${document.body.innerText.slice(0, 2000)}`);
+    error.message = `${name}: ${error.message}\nit shows ${shown}`;
+    throw error;
+  }
+}
+
 test("every page shows the order system, with keys alone, and without errors", async () => {
   const { gateway } = await shop();
   const { page, errors, close } = await openPage(gateway.url);
   await live(page);
   for (const [at, name] of PAGES.entries()) {
     await page.keyboard.press(String(at + 1));
-    await SHOWN[name](page);
+    await shows(page, name);
     assert.equal(await page.locator("h1").count(), 1, name);
     if (name === "services") {
       await page.getByRole("button", { name: "beta" }).first().click();
