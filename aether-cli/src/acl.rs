@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 
 use aether_chassis::ConfigArgs;
+use aether_core::Channel;
 use aether_core::rules::{Action, Limits, NatsPermissions, Rules};
-use aether_core::{Channel, ChannelError};
+use aether_core::wave::ChannelError;
 
 use crate::config::load;
 use crate::error::CommandError;

@@ -82,7 +82,10 @@ impl Medium for BorderMedium {
             Some(error) => error.into_wave().into_iter().for_each(|wave| waves.push_front(wave)),
             None => {}
         }
-        allowed.into_iter().rev().for_each(|wave| waves.push_front(wave));
+        for wave in allowed.into_iter().rev() {
+            self.border.give_back(&wave);
+            waves.push_front(wave);
+        }
         carried
     }
 

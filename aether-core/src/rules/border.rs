@@ -72,6 +72,11 @@ impl Border {
         self.shared.rules.load().admit(wave, Side::Emitter)
     }
 
+    /// Takes back what `may_emit` counted against the rates for a wave that was not emitted after all.
+    pub(crate) fn give_back(&self, wave: &Wave) {
+        self.shared.rules.load().give_back(wave);
+    }
+
     pub(crate) fn count_emitted(&self) {
         self.shared.emitted.fetch_add(1, Ordering::Relaxed);
     }

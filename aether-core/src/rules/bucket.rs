@@ -31,4 +31,11 @@ impl Bucket {
         }
         fits
     }
+
+    /// Gives back a wave that was taken, and not emitted after all.
+    pub(super) fn give_back(&self) {
+        if let Some(at) = &mut *self.full_at.lock() {
+            *at -= Duration::from_secs(1) / self.rate.max(1);
+        }
+    }
 }

@@ -282,18 +282,29 @@ impl Rules {
         if limits.max_rate.is_none() {
             return Ok(());
         }
-        for (_, rule) in self.of(identity) {
+        for (taken, (bucket, max_rate)) in self.buckets(wave, side).enumerate() {
+            if !bucket.take() {
+                self.buckets(wave, side).take(taken).for_each(|(bucket, _)| bucket.give_back());
+                return Err(Refusal::TooFast { identity: owned(), max_rate });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what `admit` counted for a wave that was not emitted after all.
+    pub(super) fn give_back(&self, wave: &Wave) {
+        self.buckets(wave, Side::Emitter).for_each(|(bucket, _)| bucket.give_back());
+    }
+
+    /// The buckets of the rules that grant a wave, and their rates.
+    fn buckets<'a>(&'a self, wave: &'a Wave, side: Side) -> impl Iterator<Item = (&'a Bucket, u32)> {
+        self.of(wave.source().name()).filter_map(move |(_, rule)| {
             let bucket = match side {
                 Side::Emitter => &rule.emitted,
                 Side::Receiver => &rule.arrived,
             };
             let counts = rule.emit.iter().any(|pattern| pattern.matches(wave.channel()));
-            if let (Some(bucket), Some(max_rate), true) = (bucket, rule.limits.max_rate, counts)
-                && !bucket.take()
-            {
-                return Err(Refusal::TooFast { identity: owned(), max_rate });
-            }
-        }
-        Ok(())
+            bucket.as_ref().filter(|_| counts).zip(rule.limits.max_rate)
+        })
     }
 }

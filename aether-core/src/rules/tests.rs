@@ -1,7 +1,8 @@
 use super::*;
 use crate::channel::{Channel, Pattern};
+use crate::clock::Moment;
 use crate::vibrator::Vibrator;
-use crate::{Aether, AskError, EmitError, JoinError};
+use crate::{Aether, AskError, EmitError, JoinError, Wave};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
@@ -119,6 +120,25 @@ async fn a_rate_allows_a_seconds_worth_at_once() {
     }
     let error = emitter.emit_bytes("x", "1").await.unwrap_err();
     assert!(error.is_transient() && error.to_string().contains("3 waves a second"), "{error}");
+}
+
+#[tokio::test]
+async fn a_wave_that_finds_no_room_is_given_back_to_every_rate() {
+    let rules = [Rule::new("a").emit(["x"]).max_rate(5), Rule::new("*").emit([">"]).max_rate(3)];
+    let border = Border::new(Rules::new(rules).unwrap());
+    let aether = Aether::local();
+    let mut wave = Wave::from_bytes("x", "1").unwrap();
+    wave.stamp(aether.emitter("a").unwrap().sequencer(), Moment::now());
+    for _ in 0..3 {
+        border.may_emit(&wave).unwrap();
+    }
+    // A refused wave costs the other rule nothing: 2 are left of its 5.
+    for _ in 0..9 {
+        assert_eq!(border.may_emit(&wave).unwrap_err(), Refusal::TooFast { identity: "a".into(), max_rate: 3 });
+    }
+    border.give_back(&wave);
+    border.may_emit(&wave).unwrap();
+    assert!(border.may_emit(&wave).is_err());
 }
 
 #[test]
