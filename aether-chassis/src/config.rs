@@ -43,6 +43,7 @@
 mod account;
 mod address;
 mod args;
+mod border;
 mod durable;
 mod environment;
 mod file;
@@ -61,6 +62,7 @@ mod watch;
 pub use account::{AccountInterval, AccountSettings};
 pub use address::{CollectorAddress, ListenAddress};
 pub use args::{ConfigArgs, Loader};
+pub use border::{BorderSettings, RuleList};
 pub use durable::{
     AcknowledgedLevel, AgeOf, CleanUpInterval, CommitWindow, DurablePattern, DurableSettings, SegmentSize,
 };
@@ -83,6 +85,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use aether_core::rules::Border;
 use aether_core::vibrator::EmissionRate;
 use aether_core::{Aether, AetherBuilder, ConnectError, InboxControl, InboxOptions};
 use aether_log::Log;
@@ -115,6 +118,8 @@ struct Shared {
     rate: channel::Sender<LiveRate>,
     /// The emission limit, if there was one at the start.
     emission: Option<EmissionRate>,
+    /// The boundary rules, if there were any at the start.
+    border: Option<Border>,
     reloads: channel::Sender<Reloads>,
     /// Ends the watching with the last handle.
     dropped: CancellationToken,
@@ -135,6 +140,7 @@ impl Configuration {
                 inbox: InboxControl::default(),
                 rate: channel::Sender::new(None),
                 emission: values.settings().emit.limit(),
+                border: values.settings().border.border(),
                 reloads: channel::Sender::new(Reloads::default()),
                 _drop: dropped.clone().drop_guard(),
                 dropped,
@@ -200,7 +206,13 @@ impl Configuration {
         self.shared.emission.clone()
     }
 
-    /// A builder for the medium of the configuration, with its emission limit. The server shows the client name for the
+    /// What the boundary rules of the program refuse; they follow the configuration. `None` if there were none at the start.
+    #[must_use]
+    pub fn border(&self) -> Option<Border> {
+        self.shared.border.clone()
+    }
+
+    /// A builder for the medium of the configuration, with its emission limit and its boundary rules. The server shows the client name for the
     /// connection.
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
         let settings = self.settings();
@@ -208,6 +220,10 @@ impl Configuration {
         let builder = medium.builder(client_name).account_every(settings.account.interval());
         let builder = match &self.shared.emission {
             Some(rate) => builder.emission_rate(rate.clone()),
+            None => builder,
+        };
+        let builder = match self.border() {
+            Some(border) => builder.border(border),
             None => builder,
         };
         #[cfg(feature = "nats")]

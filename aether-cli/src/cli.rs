@@ -7,6 +7,7 @@ use aether_service_beta::BetaArgs;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use crate::acl::AclArgs;
 use crate::ask::AskArgs;
 #[cfg(feature = "bench")]
 use crate::bench::BenchArgs;
@@ -79,6 +80,7 @@ enum Command {
     New(NewArgs),
     Config(ShowArgs),
     Keys(KeysArgs),
+    Acl(AclArgs),
     Describe(DescribeArgs),
     Doctor(DoctorArgs),
     Field(FieldArgs),
@@ -129,6 +131,7 @@ impl Cli {
             Command::Describe(args) => crate::describe::describe(args, shutdown).await,
             Command::Doctor(args) => crate::doctor::doctor(args, shutdown).await,
             Command::Config(args) => crate::config::config(args),
+            Command::Acl(args) => crate::acl::acl(args),
             Command::Keys(args) => crate::keys::keys(args),
             Command::Trace(args) => crate::trace::trace(args, shutdown).await,
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),

@@ -107,6 +107,10 @@ pub(crate) enum CommandError {
     New(#[from] NewError),
     #[error(transparent)]
     Keys(#[from] KeysError),
+    #[error(transparent)]
+    NotAllowed(#[from] aether_core::rules::Refusal),
+    #[error("there are no rules: write them to [border] in the configuration (--config)")]
+    NoRules,
     #[error("the field has no register {name:?}")]
     NoRegister { name: String },
     #[error(

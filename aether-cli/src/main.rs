@@ -22,6 +22,7 @@ macro_rules! if_bench {
     };
 }
 
+mod acl;
 mod ask;
 #[cfg(feature = "bench")]
 mod bench;

@@ -243,6 +243,11 @@ impl Pattern {
         &self.text
     }
 
+    /// Whether it only matches channels of the framework.
+    pub(crate) fn is_reserved(&self) -> bool {
+        self.tokens().next() == Some(RESERVED_TOKEN)
+    }
+
     /// The tokens between the dots, wildcards included.
     pub fn tokens(&self) -> impl Iterator<Item = &str> {
         self.text.split('.')

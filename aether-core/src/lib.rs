@@ -70,6 +70,7 @@ mod phase;
 pub mod physics;
 pub mod presence;
 mod router;
+pub mod rules;
 #[cfg(feature = "seal")]
 pub mod seal;
 mod source;

@@ -4,6 +4,7 @@
 //! queueing and counting. The local medium *is* the router. Services never use this trait directly. They use
 //! [`Aether`](crate::Aether) and [`Vibrator`](crate::Vibrator).
 
+mod border;
 mod confirming;
 mod connect;
 mod layers;
@@ -22,6 +23,7 @@ pub use crate::router::{
     Subscription, Waiting,
 };
 pub use crate::wave::{Received, ReplyError, ReplyPath};
+pub(crate) use border::BorderMedium;
 pub use confirming::ConfirmError;
 pub(crate) use connect::MediumOptions;
 pub use connect::{
@@ -247,6 +249,14 @@ pub enum EmitError {
         /// The lowest floor of the receivers.
         floor: crate::amplitude::Floor,
     },
+    /// The [rules](crate::rules) of this process refuse the wave.
+    #[error("the wave was not emitted: {refusal}")]
+    NotAllowed {
+        /// The wave that was not emitted.
+        wave: Wave,
+        /// Why, and what is allowed.
+        refusal: Box<crate::rules::Refusal>,
+    },
     /// The channel is durable, and the wave was not stored.
     #[error(transparent)]
     NotStored(#[from] NotStored),
@@ -273,6 +283,7 @@ impl EmitError {
             | Self::TooFar { wave }
             | Self::BelowFloor { wave, .. }
             | Self::RateLimited { wave }
+            | Self::NotAllowed { wave, .. }
             | Self::Reserved { wave } => Some(wave),
             Self::NotStored(NotStored { wave, .. }) => Some(wave),
             Self::Invalid(_) => None,
@@ -288,6 +299,7 @@ impl EmitError {
             | Self::TooFar { wave }
             | Self::BelowFloor { wave, .. }
             | Self::RateLimited { wave }
+            | Self::NotAllowed { wave, .. }
             | Self::Reserved { wave } => Some(wave),
             Self::NotStored(NotStored { wave, .. }) => Some(wave),
             Self::Invalid(_) => None,
@@ -299,6 +311,7 @@ impl EmitError {
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::NotStored(error) => error.is_transient,
+            Self::NotAllowed { refusal, .. } => refusal.is_transient(),
             error => {
                 matches!(error, Self::Full { .. } | Self::BelowFloor { .. } | Self::RateLimited { .. })
             }
@@ -331,6 +344,9 @@ pub enum JoinError {
         /// The group.
         group: Channel,
     },
+    /// The [rules](crate::rules) of this process refuse the pattern.
+    #[error(transparent)]
+    NotAllowed(Box<crate::rules::Refusal>),
     /// The broker's client rejected the subscription.
     #[error("the broker's client did not take the subscription")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),

@@ -36,6 +36,7 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::channel::{Channel, Pattern};
 use crate::inbox::{Inbox, Ledger, ShedReason};
+use crate::rules::Border;
 use crate::wave::Wave;
 use accounts::Accounts;
 use cache::{Cache, CacheEntry, Routed, with_recent};
@@ -70,6 +71,8 @@ pub struct Router {
     last_id: AtomicU64,
     accounts: Accounts,
     on_unheard: OnceLock<OnUnheard>,
+    /// What waves from a network have to pass.
+    border: OnceLock<Border>,
 }
 
 impl Router {
@@ -83,6 +86,7 @@ impl Router {
             last_id: AtomicU64::new(0),
             accounts: Accounts::default(),
             on_unheard: OnceLock::new(),
+            border: OnceLock::new(),
         }
     }
 
@@ -269,16 +273,30 @@ impl Router {
         let _ = self.on_unheard.set(Box::new(callback));
     }
 
+    /// Checks waves from a network by the rules of a border. Only the first border is kept.
+    pub(crate) fn guard(&self, border: Border) {
+        let _ = self.border.set(border);
+    }
+
+    /// The waves from a network that may pass.
+    #[inline]
+    fn admitted(&self, mut waves: Vec<Wave>) -> Vec<Wave> {
+        if let Some(border) = self.border.get() {
+            border.filter(&mut waves);
+        }
+        waves
+    }
+
     /// Offers waves of one channel, delivered by a network for a pattern, to the ungrouped subscribers of that pattern.
     /// Never waits: a full inbox sheds its weakest wave. Inboxes that also match the channel by an older pattern
     /// receive the waves by that one. Observers get questions without a reply path.
     pub fn arrive(&self, pattern: &Pattern, waves: Vec<Wave>) {
-        self.arrive_for_audience(pattern, waves, Audience::All);
+        self.arrive_for_audience(pattern, self.admitted(waves), Audience::All);
     }
 
     /// Like [`Router::arrive`], but hands back waves that have to wait for room in inboxes whose emitters wait.
     pub fn arrive_if_room(&self, pattern: &Pattern, waves: Vec<Wave>) -> Crowded {
-        let mut crowded = Crowded::default();
+        let (waves, mut crowded) = (self.admitted(waves), Crowded::default());
         if let Some(first) = waves.first() {
             self.route(first.channel()).arrive(pattern, waves, Audience::All, Some(&mut crowded));
         }
@@ -287,7 +305,7 @@ impl Router {
 
     /// Like [`Router::arrive`], for questions whose observers get separate copies; see [`Router::arrive_seen`].
     pub fn arrive_asked(&self, pattern: &Pattern, questions: Vec<Wave>) {
-        self.arrive_for_audience(pattern, questions, Audience::Answerers);
+        self.arrive_for_audience(pattern, self.admitted(questions), Audience::Answerers);
     }
 
     /// Like [`Router::arrive`], for questions and answers meant only for the observers among the subscribers.
@@ -302,6 +320,7 @@ impl Router {
 
     /// Offers waves of one channel, delivered by a network, to one member of a group.
     pub fn arrive_for(&self, member: &Subscription, waves: Vec<Wave>) {
+        let waves = self.admitted(waves);
         if waves.first().is_some_and(|wave| member.pattern.matches(wave.channel())) {
             member.inbox.offer_all(waves);
         }
@@ -309,7 +328,7 @@ impl Router {
 
     /// Like [`Router::arrive_for`], but hands back waves that have to wait for room.
     pub fn arrive_for_if_room(&self, member: &Subscription, waves: Vec<Wave>) -> Crowded {
-        let mut crowded = Crowded::default();
+        let (waves, mut crowded) = (self.admitted(waves), Crowded::default());
         if waves.first().is_some_and(|wave| member.pattern.matches(wave.channel())) {
             crowded.offer(&member.inbox, waves);
         }
@@ -320,6 +339,7 @@ impl Router {
     /// member in this process. If there is none, or `hand_over` is false, the waves are counted as lost with the member
     /// that left, because no other process received them. Returns whether another member received them.
     pub fn arrive_late(&self, member: &Subscription, waves: Vec<Wave>, hand_over: bool) -> bool {
+        let waves = self.admitted(waves);
         let Some(channel) = waves.first().map(|wave| wave.channel().clone()) else { return hand_over };
         let another =
             member.group().filter(|_| hand_over).and_then(|group| self.route(&channel).member_of(group));

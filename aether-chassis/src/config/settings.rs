@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::AccountSettings;
 use super::address::{CollectorAddress, ListenAddress};
+use super::border::BorderSettings;
 use super::durable::DurableSettings;
 use super::login::{CertificateFiles, LoginFile};
 use super::quantity::{Count, OrOff, QuantityError, Size, Time};
@@ -28,6 +29,7 @@ pub(super) const LIVE: &[&str] = &[
     "inbox.max_bytes",
     "handlers.rate",
     "emit.rate",
+    "border.rules",
 ];
 
 /// The settings that are never shown. Addresses are shown without their passwords.
@@ -63,6 +65,8 @@ pub struct Settings {
     pub emit: EmitSettings,
     /// Channels whose waves are stored.
     pub durable: DurableSettings,
+    /// Who may emit and who may listen where.
+    pub border: BorderSettings,
     /// The memory of the process.
     pub memory: MemorySettings,
 }

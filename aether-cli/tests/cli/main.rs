@@ -1,6 +1,7 @@
 //! The command as a person and a script meet it: real processes, exit codes, stdout and stderr.
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
+mod acl;
 #[cfg(unix)]
 mod back_pressure;
 #[cfg(feature = "bench")]

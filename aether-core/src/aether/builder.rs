@@ -10,10 +10,12 @@ use crate::echo::{EchoReason, NOBODY, Reflector, reflecting};
 use crate::emission::EmissionRate;
 use crate::extensions::ExtensionMap;
 use crate::medium::{
-    ConnectError, ConnectRequest, Layers, Local, LocalOptions, LocalVibrators, Medium, MediumOptions, Schemes,
+    BorderMedium, ConnectError, ConnectRequest, Layers, Local, LocalOptions, LocalVibrators, Medium,
+    MediumOptions, Schemes,
 };
 use crate::presence::Presence;
 use crate::router::Router;
+use crate::rules::Border;
 
 /// Options for connecting to a medium. Those of a medium that the address does not name are ignored.
 #[derive(Debug, Clone)]
@@ -25,6 +27,7 @@ pub struct AetherBuilder {
     layers: Layers,
     telling: Telling,
     emission: Option<EmissionRate>,
+    border: Option<Border>,
 }
 
 /// How the process tells its account.
@@ -139,6 +142,13 @@ impl AetherBuilder {
         self
     }
 
+    /// Checks what this process emits and hears by [rules](crate::rules), and what arrives over a network. The border is
+    /// outside of all layers. Default: everything is allowed. Keep a clone to change the rules while the process runs.
+    pub fn border(mut self, border: Border) -> Self {
+        self.border = Some(border);
+        self
+    }
+
     /// Connects.
     ///
     /// # Errors
@@ -162,7 +172,15 @@ impl AetherBuilder {
             reflecting: Arc::new(move |outbox| reflecting(outbox, &reflector, NOBODY)),
             before: None,
         };
-        Ok(parts.on(self.layers.around(connector(request).await?), self.telling, self.emission))
+        // Before the medium delivers anything.
+        if let Some(border) = &self.border {
+            parts.router.guard(border.clone());
+        }
+        let mut medium = self.layers.around(connector(request).await?);
+        if let Some(border) = self.border {
+            medium = Arc::new(BorderMedium::new(medium, border));
+        }
+        Ok(parts.on(medium, self.telling, self.emission))
     }
 }
 
@@ -235,6 +253,7 @@ impl Aether {
             layers: Layers::default(),
             telling: Telling::default(),
             emission: None,
+            border: None,
         }
     }
 

@@ -62,13 +62,15 @@ pub struct MediumStatus {
     pub refused_stale: u64,
     /// Messages that were refused because they are sealed, while this process has no keys.
     pub refused_sealed: u64,
+    /// Waves from other processes that the [rules](crate::rules) of this process refused.
+    pub refused_by_rules: u64,
 }
 
 impl MediumStatus {
     /// The messages that were refused because they are not sealed with a key of this process, or because they are replays,
-    /// by reason.
+    /// and the waves that rules refused, by reason.
     #[must_use]
-    pub const fn refusals(&self) -> [(&'static str, u64); 6] {
+    pub const fn refusals(&self) -> [(&'static str, u64); 7] {
         [
             ("plain", self.refused_plain),
             ("unknown_key", self.refused_unknown_key),
@@ -76,6 +78,7 @@ impl MediumStatus {
             ("replayed", self.refused_replayed),
             ("stale", self.refused_stale),
             ("sealed", self.refused_sealed),
+            ("rules", self.refused_by_rules),
         ]
     }
 

@@ -82,6 +82,12 @@ impl Subscription {
         self.id
     }
 
+    /// The name of the vibrator.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.sequencer.source().name()
+    }
+
     /// The pattern.
     #[must_use]
     pub fn pattern(&self) -> &Pattern {

@@ -1,0 +1,70 @@
+//! The settings of boundary rules: the section `[border]`.
+
+use aether_core::rules::{Border, Rule, Rules, RulesError};
+use serde::{Deserialize, Serialize};
+
+use super::list::List;
+
+/// Who may emit and who may listen where.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct BorderSettings {
+    /// The rules; empty for none, which allows everything.
+    pub rules: RuleList,
+}
+
+/// Rules that can be used together.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(try_from = "List<Rule>", into = "List<Rule>")]
+pub struct RuleList(Vec<Rule>);
+
+impl TryFrom<List<Rule>> for RuleList {
+    type Error = RulesError;
+    fn try_from(List(rules): List<Rule>) -> Result<Self, RulesError> {
+        Rules::new(rules.iter().cloned())?;
+        Ok(Self(rules))
+    }
+}
+
+impl From<RuleList> for List<Rule> {
+    fn from(RuleList(rules): RuleList) -> Self {
+        Self(rules)
+    }
+}
+
+impl BorderSettings {
+    /// The rules; `None` if there are none, which allows everything.
+    #[must_use]
+    pub fn rules(&self) -> Option<Rules> {
+        // They were compiled when they were read.
+        let rules = || Rules::new(self.rules.0.iter().cloned()).ok();
+        if self.rules.0.is_empty() { None } else { rules() }
+    }
+
+    pub(super) fn border(&self) -> Option<Border> {
+        self.rules().map(Border::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<BorderSettings, String> {
+        toml::from_str(text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn rules_are_lines_that_are_checked_together() {
+        assert!(read("").unwrap().rules().is_none());
+        let settings = read(r#"rules = ["billing: emit invoices.>; max_rate 10", "*: listen >"]"#).unwrap();
+        assert!(settings.rules().is_some());
+        let written = toml::to_string(&settings).unwrap();
+        assert_eq!(read(&written).unwrap(), settings);
+        let refused = read(r#"rules = ["billing: sing"]"#).unwrap_err();
+        assert!(refused.contains("IDENTITY: emit PATTERN"), "{refused}");
+        let refused = read(r#"rules = ["billing: emit a", "*: deny emit >"]"#).unwrap_err();
+        assert!(refused.contains("remove one of the two"), "{refused}");
+    }
+}

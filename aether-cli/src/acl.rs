@@ -1,0 +1,116 @@
+//! `aether acl`: explains the boundary rules of a configuration. Nothing is sent anywhere.
+
+use std::fmt::Write as _;
+
+use aether_chassis::ConfigArgs;
+use aether_core::Channel;
+use aether_core::rules::{Action, Limits, NatsPermissions, Rules};
+use aether_core::wave::ChannelError;
+
+use crate::config::load;
+use crate::error::CommandError;
+use crate::output::Output;
+
+/// Explain the rules in [border]: who may emit and who may listen where
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aether acl check billing emit invoices.sent
+  aether acl check billing listen orders.created --config /etc/aether
+  aether acl nats billing     the permissions of its user for nats-server
+
+Exit codes of check: 0 allowed, 1 refused.")]
+pub(crate) struct AclArgs {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Say whether an identity may emit on a channel or listen to it, and why
+    Check {
+        /// The name of a vibrator or an emitter
+        identity: String,
+        /// What it is to do
+        #[arg(value_enum)]
+        action: Wanted,
+        /// The channel
+        #[arg(value_parser = channel)]
+        channel: Channel,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+    /// Print the permissions of a NATS user with which the server refuses what the rules refuse
+    Nats {
+        /// The name of a vibrator or an emitter
+        identity: String,
+        #[command(flatten)]
+        config: ConfigArgs,
+    },
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Wanted {
+    Emit,
+    Listen,
+}
+
+impl From<Wanted> for Action {
+    fn from(wanted: Wanted) -> Self {
+        match wanted {
+            Wanted::Emit => Self::Emit,
+            Wanted::Listen => Self::Listen,
+        }
+    }
+}
+
+fn channel(text: &str) -> Result<Channel, ChannelError> {
+    Channel::new(text)
+}
+
+pub(crate) fn acl(args: AclArgs) -> Result<(), CommandError> {
+    match args.command {
+        Command::Check { identity, action, channel, config } => {
+            let rules = load(&config)?.settings().border.rules();
+            let text = verdict(rules.as_ref(), &identity, action.into(), &channel)?;
+            Ok(Output::stdout().bytes(text.as_bytes())?)
+        }
+        Command::Nats { identity, config } => {
+            let settings = load(&config)?.settings();
+            let rules = settings.border.rules().ok_or(CommandError::NoRules)?;
+            let permissions = NatsPermissions::new(&rules, &identity, &settings.medium.prefix);
+            let text = format!("permissions: {{\n{permissions}}}\n");
+            Ok(Output::stdout().bytes(text.as_bytes())?)
+        }
+    }
+}
+
+fn verdict(
+    rules: Option<&Rules>,
+    identity: &str,
+    action: Action,
+    channel: &Channel,
+) -> Result<String, CommandError> {
+    let Some(rules) = rules else { return Ok("allowed: there are no rules in [border]\n".to_owned()) };
+    let limits = rules.verdict(identity, action, channel)?;
+    let mut text = format!("allowed: {identity} may {action} {channel}");
+    if action == Action::Emit {
+        text += &limited(&limits);
+    }
+    Ok(text + "\n")
+}
+
+fn limited(limits: &Limits) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    if let Some(most) = limits.max_amplitude {
+        let _ = write!(text, ", amplitudes up to {most}");
+    }
+    if let Some(most) = limits.max_payload {
+        let _ = write!(text, ", payloads up to {most} bytes");
+    }
+    if let Some(most) = limits.max_rate {
+        let _ = write!(text, ", {most} waves a second");
+    }
+    text
+}

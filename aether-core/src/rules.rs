@@ -1,0 +1,47 @@
+//! Boundary rules: who may emit and who may listen where, and how strong, how large and how often.
+//!
+//! Physics calls it refraction: what changes where a wave passes a border. Rules name identities, which are the names of
+//! vibrators and emitters, and grant them channels. A process checks its own waves when they are emitted, for a clear error,
+//! and what arrives over a network, for safety. A name proves nothing by itself: whoever may publish can use any. With
+//! [keys](crate::seal) names come from those that have the key; permissions of the server keep names apart.
+//!
+//! Without a [`Border`] everything is allowed and nothing is checked.
+//!
+//! ```
+//! use aether_core::rules::{Action, Border, Rule, Rules};
+//! use aether_core::{Aether, Channel, EmitError};
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let billing = Rule::new("billing").emit(["invoices.>"]).listen(["orders.>"]).max_amplitude(0.8);
+//! let rules = Rules::new([billing])?;
+//! assert!(rules.verdict("billing", Action::Listen, &Channel::new("orders.created")?).is_ok());
+//!
+//! let aether = Aether::builder().border(Border::new(rules)).connect().await?;
+//! let refused = aether.emitter("billing")?.emit_bytes("orders.created", "1").await;
+//! assert!(matches!(refused, Err(EmitError::NotAllowed { .. })));
+//! # Ok(()) }
+//! ```
+
+mod action;
+mod border;
+mod bucket;
+mod error;
+mod limits;
+mod permissions;
+mod refusal;
+mod rule;
+mod set;
+mod text;
+
+pub use action::Action;
+pub use border::{Border, BorderCounts};
+pub use error::RulesError;
+pub use limits::Limits;
+pub use permissions::NatsPermissions;
+pub use refusal::Refusal;
+pub use rule::Rule;
+pub use set::Rules;
+pub use text::RuleTextError;
+
+#[cfg(test)]
+mod tests;
