@@ -51,6 +51,8 @@ mod list;
 mod login;
 mod machine;
 mod mistake;
+#[cfg(feature = "schema")]
+mod payloads;
 mod quantity;
 mod rate;
 mod reload;
@@ -69,6 +71,8 @@ pub use durable::{
 pub use list::List;
 pub use login::{CertificateFiles, LoginFile};
 pub use mistake::{ConfigError, Mistake, Origin, Problem};
+#[cfg(feature = "schema")]
+pub use payloads::{PayloadSchemas, SchemaFile, SchemaFileError};
 pub use quantity::{Count, OrOff, QuantityError, Size, Time};
 pub use rate::Rate;
 pub use reload::Reloads;
@@ -118,7 +122,7 @@ struct Shared {
     rate: channel::Sender<LiveRate>,
     /// The emission limit, if there was one at the start.
     emission: Option<EmissionRate>,
-    /// The boundary rules, if there were any at the start.
+    /// The boundary rules and schemas, if there were any at the start.
     border: Option<Border>,
     reloads: channel::Sender<Reloads>,
     /// Ends the watching with the last handle.
@@ -206,7 +210,7 @@ impl Configuration {
         self.shared.emission.clone()
     }
 
-    /// What the boundary rules of the program refuse; they follow the configuration. `None` if there were none at the start.
+    /// The border of the program, whose rules and schemas follow the configuration. `None` if there were none at the start.
     #[must_use]
     pub fn border(&self) -> Option<Border> {
         self.shared.border.clone()

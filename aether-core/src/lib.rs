@@ -40,6 +40,7 @@
 //! - `nats` (default): the NATS medium.
 //! - `physics` (default): detectors that find patterns in the traffic, and an observer that runs them, in `physics`.
 //! - `hopping`: channels whose subject changes from slot to slot, by a key, in `hopping`.
+//! - `schema`: JSON schemas of payloads, in [`rules`].
 //! - `seal`: sealed frames, which the broker can neither read nor alter, in `seal`.
 //! - `link`: what every medium over a network needs, for implementors; part of `nats`.
 //! - `conformance`: the suite that every [`Medium`](medium::Medium) must pass.

@@ -1,4 +1,5 @@
-//! Boundary rules: who may emit and who may listen where, and how strong, how large and how often.
+//! Boundary rules: who may emit and who may listen where, how strong, how large and how often; and, with the feature `schema`,
+//! what payloads must look like.
 //!
 //! Physics calls it refraction: what changes where a wave passes a border. Rules name identities, which are the names of
 //! vibrators and emitters, and grant them channels. A process checks its own waves when they are emitted, for a clear error,
@@ -30,6 +31,8 @@ mod limits;
 mod permissions;
 mod refusal;
 mod rule;
+#[cfg(feature = "schema")]
+mod schema;
 mod set;
 mod text;
 
@@ -40,6 +43,8 @@ pub use limits::Limits;
 pub use permissions::NatsPermissions;
 pub use refusal::Refusal;
 pub use rule::Rule;
+#[cfg(feature = "schema")]
+pub use schema::{SchemaError, Schemas};
 pub use set::Rules;
 pub use text::RuleTextError;
 

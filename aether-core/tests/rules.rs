@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use aether_core::conformance::{NatsServer, ServerOptions};
-use aether_core::rules::{Border, NatsPermissions, Rule, Rules};
+use aether_core::rules::{Border, NatsPermissions, Rule, Rules, Schemas};
 use aether_core::{Aether, EmitError, JoinError, Vibrator, Wave};
 
 async fn receive(vibrator: &mut Vibrator) -> Wave {
@@ -35,13 +35,32 @@ async fn a_receiver_refuses_what_others_may_not_emit_and_counts_it() {
     stranger.emit_bytes("invoices.sent", "a stranger").await.unwrap();
     billing.emit_bytes("orders.created", "elsewhere").await.unwrap();
     billing.emit_bytes("invoices.sent", "more than 8 bytes").await.unwrap();
+    // The waves of one channel may overtake those of another, until they have left.
+    there.flush().await.unwrap();
     billing.emit_bytes("invoices.sent", "12345678").await.unwrap();
     assert_eq!(receive(&mut audit).await.text().unwrap(), "12345678");
-    // Each arrives on a subscription of its channel, in the order of the connection.
     assert_eq!((border.refused().arrived, here.status().refused_by_rules), (3, 3));
     border.change(Rules::new([Rule::new("*").emit([">"]).listen([">"])]).unwrap());
     stranger.emit_bytes("invoices.sent", "by other rules").await.unwrap();
     assert_eq!(receive(&mut audit).await.text().unwrap(), "by other rules");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_receiver_refuses_payloads_that_do_not_fit_their_schema_and_counts_them() {
+    let server = NatsServer::start().await.unwrap();
+    let border = Border::default();
+    border.check_payloads(Schemas::new([("orders.>", &serde_json::json!({ "type": "integer" }))]).unwrap());
+    let here = Aether::builder().url(server.url()).border(border).connect().await.unwrap();
+    let mut sales = Vibrator::create("sales", &here).await.unwrap();
+    sales.resonate_on("orders.>").await.unwrap();
+    let there = Aether::connect(&server.url()).await.unwrap();
+    let shop = there.emitter("shop").unwrap();
+    for payload in ["one", "\"1\"", "1"] {
+        shop.emit_bytes("orders.created", payload).await.unwrap();
+    }
+    assert_eq!(receive(&mut sales).await.text().unwrap(), "1");
+    let status = here.status();
+    assert_eq!((status.refused_by_schema, status.refused_by_rules, status.refused()), (2, 0, 2));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -54,7 +54,7 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
         check(&mut cargo(&args))
     })?;
     for features in
-        ["", "nats", "link", "physics", "hopping", "seal", "nats,seal", "conformance", "test-util"]
+        ["", "nats", "link", "physics", "hopping", "schema", "seal", "nats,seal", "conformance", "test-util"]
     {
         steps.run(&format!("aether-core with [{features}]"), || {
             check(&mut cargo(&format!(

@@ -4,14 +4,19 @@ use aether_core::rules::{Border, Rule, Rules, RulesError};
 use serde::{Deserialize, Serialize};
 
 use super::list::List;
+#[cfg(feature = "schema")]
+use super::payloads::PayloadSchemas;
 
-/// Who may emit and who may listen where.
+/// Who may emit and who may listen where, and what payloads must look like.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct BorderSettings {
     /// The rules; empty for none, which allows everything.
     pub rules: RuleList,
+    /// The JSON schemas of payloads; empty for none.
+    #[cfg(feature = "schema")]
+    pub schemas: PayloadSchemas,
 }
 
 /// Rules that can be used together.
@@ -42,8 +47,21 @@ impl BorderSettings {
         if self.rules.0.is_empty() { None } else { rules() }
     }
 
+    /// A border with these rules and schemas; `None` without any.
     pub(super) fn border(&self) -> Option<Border> {
-        self.rules().map(Border::new)
+        #[cfg(feature = "schema")]
+        let has_schemas = self.schemas.compiled().is_some();
+        #[cfg(not(feature = "schema"))]
+        let has_schemas = false;
+        let border = (has_schemas || !self.rules.0.is_empty()).then(Border::default);
+        border.inspect(|border| self.apply(border))
+    }
+
+    /// Changes the rules and the schemas of a border to these.
+    pub(super) fn apply(&self, border: &Border) {
+        border.change(self.rules());
+        #[cfg(feature = "schema")]
+        border.check_payloads(self.schemas.compiled());
     }
 }
 

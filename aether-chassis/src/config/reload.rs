@@ -90,12 +90,8 @@ impl Configuration {
                 "handlers.rate" => !started_off("handlers.rate"),
                 // Emitters that started without a limit have no bucket, and a bucket is not taken away.
                 "emit.rate" => !started_off("emit.rate") && setting.typed.as_str() != Some("off"),
-                // A medium without a border gets none, and a border is not taken away.
-                "border.rules" => {
-                    let has_rules =
-                        |typed: &toml::Value| typed.as_array().is_some_and(|rules| !rules.is_empty());
-                    self.shared.border.is_some() && has_rules(&setting.typed)
-                }
+                // A medium that started without a border gets none.
+                "border.rules" | "border.schemas" => self.shared.border.is_some(),
                 // A subscriber of the author has a filter of its own.
                 "log.filter" | "log.format" => logging::has_filter(),
                 _ => true,
@@ -119,8 +115,8 @@ impl Configuration {
             };
             std::mem::replace(rate, new) != new
         });
-        if let (Some(border), Some(rules)) = (&self.shared.border, settings.border.rules()) {
-            border.change(rules);
+        if let Some(border) = &self.shared.border {
+            settings.border.apply(border);
         }
         if let (Some(emission), OrOff::On(rate)) = (&self.shared.emission, settings.emit.rate) {
             let (waves, period) = rate.parts();

@@ -30,6 +30,8 @@ pub(super) const LIVE: &[&str] = &[
     "handlers.rate",
     "emit.rate",
     "border.rules",
+    #[cfg(feature = "schema")]
+    "border.schemas",
 ];
 
 /// The settings that are never shown. Addresses are shown without their passwords.

@@ -73,16 +73,39 @@ pub(super) fn refused(aether: &Aether, accounts: &Accounts) -> Vec<Finding> {
         }),
     );
     for known in accounts.processes().into_iter().filter(|known| !known.is_own) {
-        let refusals = known.account.medium.refusals().into_iter().filter(|(_, messages)| *messages > 0);
+        let (process, medium) = (&known.account.process, &known.account.medium);
+        let of_keys =
+            medium.refusals().into_iter().filter(|(reason, _)| !["rules", "schema"].contains(reason));
+        let of_keys = of_keys.filter(|(_, messages)| *messages > 0);
         let reasons: Vec<_> =
-            refusals.map(|(reason, messages)| format!("{messages} {}", reason.replace('_', " "))).collect();
+            of_keys.map(|(reason, messages)| format!("{messages} {}", reason.replace('_', " "))).collect();
         if !reasons.is_empty() {
-            let text = format!("{} has refused messages: {}", known.account.process, reasons.join(", "));
+            let text = format!("{process} has refused messages: {}", reasons.join(", "));
             findings.push(Finding::warn(
                 CHECK,
                 text,
                 "compare its keys (aether keys show) and its clock with those of the others",
             ));
+        }
+        for (messages, what, remedy) in [
+            (
+                medium.refused_by_rules,
+                "that its rules allow nobody to emit who sent them",
+                "aether acl check NAME emit CHANNEL with its configuration says who may",
+            ),
+            (
+                medium.refused_by_schema,
+                "that do not fit the schema of their channel",
+                "AETHER_LOG=aether_core=debug in that program logs the place in each payload",
+            ),
+        ] {
+            if messages > 0 {
+                findings.push(Finding::warn(
+                    "border",
+                    format!("{process} has refused {messages} waves {what}"),
+                    remedy,
+                ));
+            }
         }
     }
     findings

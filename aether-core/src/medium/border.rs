@@ -132,7 +132,9 @@ impl Medium for BorderMedium {
 
     fn status(&self) -> MediumStatus {
         let mut status = self.inner.status();
-        status.refused_by_rules += self.border.refused().arrived;
+        let refused = self.border.refused();
+        status.refused_by_rules += refused.arrived;
+        status.refused_by_schema += refused.misfits;
         status
     }
 

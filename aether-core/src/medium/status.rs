@@ -64,13 +64,15 @@ pub struct MediumStatus {
     pub refused_sealed: u64,
     /// Waves from other processes that the [rules](crate::rules) of this process refused.
     pub refused_by_rules: u64,
+    /// Waves from other processes that do not fit the [schema](crate::rules) of their channel.
+    pub refused_by_schema: u64,
 }
 
 impl MediumStatus {
     /// The messages that were refused because they are not sealed with a key of this process, or because they are replays,
-    /// and the waves that rules refused, by reason.
+    /// and the waves that rules or schemas refused, by reason.
     #[must_use]
-    pub const fn refusals(&self) -> [(&'static str, u64); 7] {
+    pub const fn refusals(&self) -> [(&'static str, u64); 8] {
         [
             ("plain", self.refused_plain),
             ("unknown_key", self.refused_unknown_key),
@@ -79,6 +81,7 @@ impl MediumStatus {
             ("stale", self.refused_stale),
             ("sealed", self.refused_sealed),
             ("rules", self.refused_by_rules),
+            ("schema", self.refused_by_schema),
         ]
     }
 

@@ -3,24 +3,30 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 
 use super::refusal::Refusal;
+#[cfg(feature = "schema")]
+use super::schema::Schemas;
 use super::set::{Rules, Side};
 use crate::channel::Pattern;
 use crate::wave::Wave;
 
 /// Checks what passes into and out of a process. Clones share the rules and the counts, so keep one to change the rules.
-#[derive(Debug, Clone)]
+/// The default has no rules and no schemas, and allows everything until it gets some.
+#[derive(Debug, Clone, Default)]
 pub struct Border {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Shared {
-    rules: ArcSwap<Rules>,
+    rules: ArcSwapOption<Rules>,
+    #[cfg(feature = "schema")]
+    schemas: ArcSwapOption<Schemas>,
     emitted: AtomicU64,
     arrived: AtomicU64,
+    misfits: AtomicU64,
     listened: AtomicU64,
 }
 
@@ -30,8 +36,10 @@ struct Shared {
 pub struct BorderCounts {
     /// Waves and questions of this process, which were handed back.
     pub emitted: u64,
-    /// Waves and questions that arrived from other processes.
+    /// Waves and questions that arrived from other processes, and their source may not emit.
     pub arrived: u64,
+    /// Waves and questions that arrived from other processes and do not fit the schema of their channel.
+    pub misfits: u64,
     /// Subscriptions of this process.
     pub listened: u64,
 }
@@ -40,41 +48,58 @@ impl Border {
     /// A border with these rules.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
-        let shared = Shared {
-            rules: ArcSwap::from_pointee(rules),
-            emitted: AtomicU64::new(0),
-            arrived: AtomicU64::new(0),
-            listened: AtomicU64::new(0),
-        };
-        Self { shared: Arc::new(shared) }
+        let border = Self::default();
+        border.change(rules);
+        border
     }
 
     /// Uses other rules from now on. Subscriptions that exist stay.
-    pub fn change(&self, rules: Rules) {
-        self.shared.rules.store(Arc::new(rules));
+    pub fn change(&self, rules: impl Into<Option<Rules>>) {
+        self.shared.rules.store(rules.into().map(Arc::new));
     }
 
-    /// The rules as they are now.
+    /// Checks payloads by other schemas from now on; by none if there are none.
+    #[cfg(feature = "schema")]
+    pub fn check_payloads(&self, schemas: impl Into<Option<Schemas>>) {
+        self.shared.schemas.store(schemas.into().map(Arc::new));
+    }
+
+    /// The rules as they are now; `None` if everything is allowed.
     #[must_use]
-    pub fn rules(&self) -> Rules {
-        Rules::clone(&self.shared.rules.load())
+    pub fn rules(&self) -> Option<Rules> {
+        self.shared.rules.load().as_deref().cloned()
     }
 
     /// What was refused since the start.
     #[must_use]
     pub fn refused(&self) -> BorderCounts {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Shared { emitted, arrived, listened, .. } = &*self.shared;
-        BorderCounts { emitted: count(emitted), arrived: count(arrived), listened: count(listened) }
+        let Shared { emitted, arrived, misfits, listened, .. } = &*self.shared;
+        let [emitted, arrived, misfits, listened] = [emitted, arrived, misfits, listened].map(count);
+        BorderCounts { emitted, arrived, misfits, listened }
     }
 
     pub(crate) fn may_emit(&self, wave: &Wave) -> Result<(), Refusal> {
-        self.shared.rules.load().admit(wave, Side::Emitter)
+        self.fits(wave)?;
+        self.shared.rules.load().as_ref().map_or(Ok(()), |rules| rules.admit(wave, Side::Emitter))
+    }
+
+    /// Whether a payload fits the schemas of its channel.
+    #[cfg_attr(not(feature = "schema"), expect(clippy::unused_self, reason = "there are no schemas"))]
+    fn fits(&self, wave: &Wave) -> Result<(), Refusal> {
+        #[cfg(feature = "schema")]
+        if let Some(schemas) = &*self.shared.schemas.load() {
+            return schemas.check(wave);
+        }
+        let _ = wave;
+        Ok(())
     }
 
     /// Takes back what `may_emit` counted against the rates for a wave that was not emitted after all.
     pub(crate) fn give_back(&self, wave: &Wave) {
-        self.shared.rules.load().give_back(wave);
+        if let Some(rules) = &*self.shared.rules.load() {
+            rules.give_back(wave);
+        }
     }
 
     pub(crate) fn count_emitted(&self) {
@@ -82,7 +107,8 @@ impl Border {
     }
 
     pub(crate) fn may_listen(&self, identity: &str, pattern: &Pattern) -> Result<(), Refusal> {
-        let allowed = self.shared.rules.load().may_listen(identity, pattern);
+        let Some(rules) = &*self.shared.rules.load() else { return Ok(()) };
+        let allowed = rules.may_listen(identity, pattern);
         if allowed.is_err() {
             self.shared.listened.fetch_add(1, Ordering::Relaxed);
         }
@@ -92,18 +118,21 @@ impl Border {
     /// Removes waves from a network that may not pass, and counts them.
     pub(crate) fn filter(&self, waves: &mut Vec<Wave>) {
         let rules = self.shared.rules.load();
-        let before = waves.len();
+        let refused = |wave: &Wave, refusal: &Refusal, count: &AtomicU64| {
+            tracing::debug!(wave = %wave.id(), %refusal, "refused a wave at the border");
+            count.fetch_add(1, Ordering::Relaxed);
+        };
         waves.retain(|wave| {
             // Those of the framework itself travel on reserved channels.
             if wave.channel().is_reserved() {
                 return true;
             }
-            let admitted = rules.admit(wave, Side::Receiver);
-            if let Err(refusal) = &admitted {
-                tracing::debug!(wave = %wave.id(), %refusal, "refused a wave at the border");
-            }
-            admitted.is_ok()
+            // The rules first: they cost less, and bound what a stranger can make this process read.
+            let admitted = rules.as_ref().map_or(Ok(()), |rules| rules.admit(wave, Side::Receiver));
+            let is_admitted =
+                admitted.inspect_err(|refusal| refused(wave, refusal, &self.shared.arrived)).is_ok();
+            is_admitted
+                && self.fits(wave).inspect_err(|refusal| refused(wave, refusal, &self.shared.misfits)).is_ok()
         });
-        self.shared.arrived.fetch_add((before - waves.len()) as u64, Ordering::Relaxed);
     }
 }

@@ -66,6 +66,16 @@ pub enum Refusal {
         /// The largest rate that is allowed, in waves a second.
         max_rate: u32,
     },
+    /// The payload does not fit the schema of the channel, or is no JSON.
+    #[error("the payload for {channel} does not fit its schema at {place}: {problem}")]
+    Misfit {
+        /// The channel.
+        channel: String,
+        /// The place in the payload, as a JSON pointer (RFC 6901), or the line and column if it is no JSON.
+        place: String,
+        /// What is wrong there, at most 200 characters. It may quote the payload.
+        problem: String,
+    },
 }
 
 impl Refusal {

@@ -105,7 +105,7 @@ async fn an_emitter_a_question_and_a_subscription_are_refused_with_the_wave_and_
     let counts = border.refused();
     assert_eq!((counts.emitted, counts.arrived, counts.listened), (3, 0, 1));
 
-    // Other rules take effect at once.
+    // Other rules take effect at once, and none at all.
     border.change(Rules::new([Rule::new("billing").emit([">"])]).unwrap());
     billing.emit_bytes("orders.created", "1").await.unwrap();
 }
@@ -134,11 +134,62 @@ async fn a_wave_that_finds_no_room_is_given_back_to_every_rate() {
     }
     // A refused wave costs the other rule nothing: 2 are left of its 5.
     for _ in 0..9 {
-        assert_eq!(border.may_emit(&wave).unwrap_err(), Refusal::TooFast { identity: "a".into(), max_rate: 3 });
+        assert_eq!(
+            border.may_emit(&wave).unwrap_err(),
+            Refusal::TooFast { identity: "a".into(), max_rate: 3 }
+        );
     }
     border.give_back(&wave);
     border.may_emit(&wave).unwrap();
     assert!(border.may_emit(&wave).is_err());
+}
+
+#[cfg(feature = "schema")]
+#[tokio::test]
+async fn payloads_that_do_not_fit_the_schema_of_their_channel_are_refused_with_the_place() {
+    let order = serde_json::json!({
+        "type": "object",
+        "properties": { "items": { "type": "array", "items": { "type": "integer", "minimum": 1 } } },
+        "required": ["items"],
+    });
+    let border = Border::default();
+    border.check_payloads(Schemas::new([("orders.*", &order), ("*.created", &true.into())]).unwrap());
+    let aether = Aether::builder().border(border.clone()).connect().await.unwrap();
+    let emitter = aether.emitter("shop").unwrap();
+    emitter.emit_bytes("orders.created", r#"{"items":[1,2]}"#).await.unwrap();
+    emitter.emit_bytes("orders.by.hand", "no schema").await.unwrap();
+    for (payload, place, problem) in [
+        (r#"{"items":[1,0]}"#, "/items/1", "0 is less than the minimum of 1"),
+        ("{}", "the whole", "required"),
+        (r#"{"items": "#, "line 1, column 10", "EOF"),
+        ("\u{1}", "line 1, column 1", "expected value"),
+    ] {
+        let error = emitter.emit_bytes("orders.created", payload).await.unwrap_err();
+        let EmitError::NotAllowed { wave, refusal } = &error else { panic!("{error:?}") };
+        assert_eq!(wave.payload(), payload.as_bytes());
+        let Refusal::Misfit { place: at, problem: what, .. } = &**refusal else { panic!("{refusal:?}") };
+        assert!(at == place && what.contains(problem), "{error}");
+    }
+    // What is quoted of the payload is short.
+    let long = emitter.emit_bytes("orders.created", format!("{:?}", "x".repeat(10_000))).await.unwrap_err();
+    assert!(long.to_string().len() < 400, "{long}");
+    assert_eq!(border.refused().emitted, 5);
+    border.check_payloads(None);
+    emitter.emit_bytes("orders.created", "{}").await.unwrap();
+}
+
+#[cfg(feature = "schema")]
+#[test]
+fn a_schema_that_does_not_compile_is_named_with_the_place() {
+    let wrong = serde_json::json!({ "properties": { "price": { "type": "money" } } });
+    let error = Schemas::new([("a", &true.into()), ("orders.>", &wrong)]).unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("schema 2, for orders.>, does not compile at /properties/price/type"), "{text}");
+    let elsewhere = serde_json::json!({ "$ref": "http://localhost:1/order.json" });
+    let error = Schemas::new([("a", &elsewhere)]).unwrap_err();
+    assert!(error.to_string().contains("order.json"), "{error}");
+    let error = Schemas::new([("a..b", &true.into())]).unwrap_err();
+    assert!(matches!(error, SchemaError::Pattern { schema: 1, .. }), "{error}");
 }
 
 #[test]
