@@ -34,6 +34,7 @@ pub(super) struct Session {
     shared: Arc<Shared>,
     headers: HeaderMap,
     rights: Result<WaveRights, GateError>,
+    may_watch: Result<(), GateError>,
     watching: Vec<Watching>,
     subscriptions: Vec<(u64, OpenTap)>,
     pub(super) wake: Arc<Notify>,
@@ -48,18 +49,21 @@ impl Session {
         headers: HeaderMap,
         rights: Result<WaveRights, GateError>,
     ) -> Self {
+        let may_watch = shared.gate.may_read_of(&headers);
         let hello = json!({
             "op": "hello",
             "version": env!("CARGO_PKG_VERSION"),
             "needs_token": shared.gate.needs_token(),
             "emits": shared.gate.emits(),
             "max_message_bytes": shared.limits.max_message_bytes,
+            "watch_refused": may_watch.as_ref().err().map(ToString::to_string),
             "refused": rights.as_ref().err().map(ToString::to_string),
         });
         Self {
             shared,
             headers,
             rights,
+            may_watch,
             watching: Vec::new(),
             subscriptions: Vec::new(),
             wake: Arc::default(),
@@ -94,10 +98,13 @@ impl Session {
         let Request { op, id, token, view, filter, wave, patience_ms } = request;
         match op {
             Op::Token => {
+                self.may_watch = self.shared.gate.may_read(token.as_deref());
                 self.rights = self.shared.gate.rights(&self.headers, token.as_deref());
+                self.may_watch.clone()?;
                 self.rights()?;
             }
             Op::Watch => {
+                self.may_watch.clone()?;
                 let view = named(view.as_deref())?;
                 if self.watching.iter().all(|watching| watching.view != view) {
                     self.watching.push(self.shared.views.watch(view));

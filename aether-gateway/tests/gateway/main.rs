@@ -5,6 +5,7 @@ mod accounts;
 mod api;
 mod archive;
 mod clients;
+mod exposed;
 mod hostile;
 mod http;
 mod metrics;
