@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use axum::extract::ws::Utf8Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
@@ -93,11 +94,14 @@ struct Shown {
     written: Mutex<Option<Written>>,
 }
 
-/// A view as JSON. Its number grows by one each time that it is written.
+/// A view as it is sent. Its number grows by one each time that it is written.
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
-    pub(crate) number: u64,
-    pub(crate) json: Arc<str>,
+    view: View,
+    number: u64,
+    /// The message for those that missed nothing, who share it, and the size of what stands before the view in it.
+    message: Utf8Bytes,
+    head: usize,
 }
 
 /// A client's interest in a view, for as long as it lives.
@@ -216,7 +220,7 @@ impl Views {
                 Ok(json) => {
                     // Counted on from the number of the second, so it never falls when nobody watched meanwhile.
                     let number = before.map_or(number + 1, |before| before + 1);
-                    *shown.written.lock() = Some(Written { number, json: json.into() });
+                    *shown.written.lock() = Some(Written::new(view, number, &json));
                 }
                 Err(error) => tracing::error!(%error, view = view.name(), "a view could not be written"),
             }
@@ -272,6 +276,26 @@ impl Views {
         let channels = of_channels.then(|| observed.tracks(MOST_CHANNELS, channel));
         serde_json::to_string(&Written { end_unix_ms: unix_ms(), past, channels })
     }
+}
+
+impl Written {
+    fn new(view: View, number: u64, json: &str) -> Self {
+        let head = head(view, number, 0);
+        Self { view, number, message: format!("{head}{json}}}").into(), head: head.len() }
+    }
+
+    /// The message for a client that has missed so many before.
+    pub(crate) fn message(self, missed: u64) -> Utf8Bytes {
+        if missed == 0 {
+            return self.message;
+        }
+        let head = head(self.view, self.number, missed);
+        format!("{head}{}", &self.message[self.head..]).into()
+    }
+}
+
+fn head(view: View, number: u64, missed: u64) -> String {
+    format!(r#"{{"op":"view","view":"{}","number":{number},"missed":{missed},"data":"#, view.name())
 }
 
 impl Watching {
