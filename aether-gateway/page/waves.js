@@ -145,7 +145,7 @@ export function tokenForm(app, reason = app.link.hello.refused) {
     app.draw();
   };
   return html`<form class="card form" @submit=${use}><p>${reason}</p>
-    ${refused && refused !== reason ? html`<p class="error" role="alert">${refused}</p>` : nothing}
+    ${app.link.locked && refused ? html`<p class="error" role="alert">${refused}</p>` : nothing}
     <div class="fields"><label>Token <input name="token" type="password" autocomplete="off" required></label>
     <button class="primary">Use the token</button></div></form>`;
 }

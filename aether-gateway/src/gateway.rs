@@ -28,6 +28,7 @@ use crate::gate::{Gate, Reach};
 use crate::http::{self, Guard};
 use crate::insight::{self, Insight};
 use crate::letters::{self, Letters};
+use crate::log::Log;
 use crate::metrics;
 use crate::observed::Observed;
 use crate::status::{Heard, StatusSource};
@@ -267,7 +268,8 @@ impl Gateway {
         } else {
             None
         };
-        let insight = physics.as_ref().map(|_| Arc::default());
+        let log = Arc::<Log>::default();
+        let insight = physics.as_ref().map(|_| Arc::new(Insight::with(Arc::clone(&log))));
         let roster = aether.roster().await?;
         let observed = Observed::new(options.max_channels);
         if options.fields.is_open() && reach == Reach::Network {
@@ -277,7 +279,7 @@ impl Gateway {
         let accounts = aether.accounts().await?;
         let emitter = aether.emitter(NAME).map_err(CreateError::from)?;
         let directory = Directory::open(aether, emitter.clone()).await?;
-        let heard = Heard { observed, insight, roster, accounts, directory };
+        let heard = Heard { log, observed, insight, roster, accounts, directory };
         let source = StatusSource::new(aether.clone(), heard, Arc::clone(&fields));
         let source = Arc::new(source);
         tracing::debug!(%address, "the gateway is listening");

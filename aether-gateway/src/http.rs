@@ -62,6 +62,7 @@ pub(crate) fn routes(
         .route("/api/history", get(history))
         .route("/api/incidents", get(incidents))
         .route("/api/findings", get(findings))
+        .route("/api/log", get(log))
         .route("/metrics", get(metrics_text))
         .route("/map.dot", get(map_dot))
         .route("/map.mmd", get(map_mermaid))
@@ -129,6 +130,17 @@ async fn history(State(pages): PagesState, RawQuery(query): RawQuery) -> Respons
         }
     }
     written(pages, move |pages| json(pages.views.history(last, of_channels))).await
+}
+
+/// The newest entries of the log: `last` of them.
+async fn log(State(pages): PagesState, RawQuery(query): RawQuery) -> Response {
+    let mut last = usize::MAX;
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if name != "last" || value.parse().map(|entries| last = entries).is_err() {
+            return answer::problem(StatusCode::BAD_REQUEST, "parameter", "use last, a number of entries");
+        }
+    }
+    answer::json(StatusCode::OK, &pages.source.log().newest(last))
 }
 
 async fn incidents(State(pages): PagesState) -> Response {

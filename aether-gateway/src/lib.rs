@@ -51,6 +51,7 @@ mod history;
 mod http;
 mod insight;
 mod letters;
+mod log;
 mod losses;
 mod metrics;
 mod observed;

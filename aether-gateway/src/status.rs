@@ -25,6 +25,7 @@ use serde::{Serialize, Serializer};
 
 use crate::field::{FieldLine, Fields};
 use crate::insight::Insight;
+use crate::log::Log;
 use crate::observed::{Observed, ObservedChannel};
 use crate::taps::{Taps, WavesLine};
 
@@ -50,6 +51,7 @@ pub(crate) struct StatusSource {
 
 /// What the gateway hears on the medium.
 pub(crate) struct Heard {
+    pub(crate) log: Arc<Log>,
     pub(crate) observed: Observed,
     pub(crate) insight: Option<Arc<Insight>>,
     /// The vibrators of all processes, as announced.
@@ -62,7 +64,7 @@ pub(crate) struct Heard {
 
 impl StatusSource {
     pub(crate) fn new(aether: Aether, heard: Heard, fields: Arc<Fields>) -> Self {
-        let Heard { observed, insight, roster, accounts, directory } = heard;
+        let Heard { observed, insight, roster, accounts, directory, log } = heard;
         // A clock before 1970 is shown as 1970.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -73,7 +75,7 @@ impl StatusSource {
             accounts,
             directory,
             fields,
-            taps: Arc::default(),
+            taps: Arc::new(Taps::new(log)),
             slots: Slots::new(),
             observing: AtomicBool::new(true),
             vibrators: Mutex::default(),
@@ -111,6 +113,10 @@ impl StatusSource {
     }
 
     /// Those who hear waves through the gateway.
+    pub(crate) fn log(&self) -> &Log {
+        self.taps.log()
+    }
+
     pub(crate) fn taps(&self) -> &Arc<Taps> {
         &self.taps
     }
@@ -213,6 +219,16 @@ pub(crate) enum Readiness {
 }
 
 impl Readiness {
+    /// The reason as the API has it.
+    pub(crate) const fn reason(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::NotConnected => "not_connected",
+            Self::NotStoring => "not_storing",
+            Self::ObserverEnded => "observer_ended",
+        }
+    }
+
     /// The readiness with its reason.
     pub(crate) fn health(self) -> Health {
         let text = "the medium is closed or the gateway is stopping";

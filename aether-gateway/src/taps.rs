@@ -21,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::access::WaveRights;
 use crate::gate::GateError;
+use crate::log::Log;
 use batch::Seen;
 pub(crate) use batch::message;
 pub(crate) use feed::Taken;
@@ -39,6 +40,7 @@ pub(crate) struct Taps {
     pub(crate) asked: AtomicU64,
     stalled: AtomicU64,
     refused: Mutex<BTreeMap<&'static str, u64>>,
+    log: Arc<Log>,
 }
 
 /// The clients that hear and emit waves through the gateway.
@@ -67,6 +69,14 @@ pub(crate) struct OpenTap {
 }
 
 impl Taps {
+    pub(crate) fn new(log: Arc<Log>) -> Self {
+        Self { log, ..Self::default() }
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// Offers a wave to all taps.
     pub(crate) fn offer(&self, wave: &Wave) {
         if self.number.load(Ordering::Relaxed) == 0 {
@@ -96,15 +106,17 @@ impl Taps {
     }
 
     pub(crate) fn refuse(&self, error: &GateError) {
-        *self.refused.lock().entry(error.reason()).or_default() += 1;
+        self.refuse_for(error.reason());
     }
 
     pub(crate) fn refuse_for(&self, reason: &'static str) {
         *self.refused.lock().entry(reason).or_default() += 1;
+        self.log.refused(reason);
     }
 
     pub(crate) fn stalled(&self) {
         self.stalled.fetch_add(1, Ordering::Relaxed);
+        self.log.stalled();
     }
 
     pub(crate) fn one(count: &AtomicU64) {

@@ -11,7 +11,7 @@ mod services;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use parking_lot::Mutex;
@@ -26,7 +26,7 @@ use crate::history::{History, Past, rounded};
 use crate::losses::Losses;
 use crate::observed::Second;
 use crate::status::{AccountsPart, StatusSource};
-use crate::track::{BUCKET_SECONDS, BUCKETS, Moment, Track};
+use crate::track::{BUCKET_SECONDS, BUCKETS, Moment, Track, unix_ms};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Views that change slowly are written every so many seconds.
@@ -167,6 +167,7 @@ impl Views {
     }
 
     fn end_second(&self) {
+        self.source.log().readiness(self.source.readiness());
         let mut last = self.last.lock();
         last.number += 1;
         let ends_bucket = last.number.is_multiple_of(BUCKET_SECONDS as u64);
@@ -178,7 +179,10 @@ impl Views {
         history.add(all);
         if ends_bucket {
             let programs = AccountsPart::programs(self.source.accounts());
-            history.end_bucket(&Losses::of(&programs));
+            let losses = Losses::of(&programs);
+            for (reason, waves) in history.end_bucket(&losses) {
+                self.source.log().lost(reason, waves, losses.worst_for(reason).as_deref());
+            }
         }
         drop(history);
         if let Some(recorder) = &self.recorder {
@@ -315,10 +319,4 @@ impl Drop for Watching {
     fn drop(&mut self) {
         self.views.shown[self.view as usize].watchers.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// The time of the day. A clock before 1970 is shown as 1970.
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -110,7 +110,7 @@ async fn the_views_have_what_the_description_requires() {
     shop.emit_wave("orders.created", &1).await.unwrap();
     running.observes(1).await;
     let document: Value = serde_json::from_str(&running.get("/openapi.json").await.body).unwrap();
-    for name in ["overview", "services", "ledger", "map", "history"] {
+    for name in ["overview", "services", "ledger", "map", "history", "log"] {
         let answer = running.get(&format!("/api/{name}")).await;
         let body: Value = serde_json::from_str(&answer.body).unwrap();
         let mut schema =
@@ -128,6 +128,7 @@ async fn the_views_have_what_the_description_requires() {
     let map: Value = serde_json::from_str(&running.get("/api/map").await.body).unwrap();
     assert_eq!((&map["emits"][0]["service"], &map["hears"][0]["service"]), (&"shop".into(), &"stock".into()));
     assert_eq!(running.get("/api/history?last=x").await.code, 400);
+    assert_eq!(running.get("/api/log?last=x").await.code, 400);
     running.stop().await;
 }
 

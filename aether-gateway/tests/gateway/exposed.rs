@@ -56,6 +56,7 @@ async fn with_a_token_names_and_numbers_need_it_and_probes_do_not() {
         "/api/history",
         "/api/incidents",
         "/api/findings",
+        "/api/log",
         "/api/dead",
         "/waves?kind=none",
     ];

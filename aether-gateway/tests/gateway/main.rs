@@ -8,6 +8,7 @@ mod clients;
 mod exposed;
 mod hostile;
 mod http;
+mod log;
 mod metrics;
 mod nats;
 mod physics;
