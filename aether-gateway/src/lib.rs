@@ -58,6 +58,7 @@ mod observed;
 mod origin;
 mod page;
 mod rate;
+mod readiness;
 mod settings;
 mod status;
 mod taps;

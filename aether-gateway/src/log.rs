@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::status::Readiness;
+use crate::readiness::Readiness;
 use crate::track::unix_ms;
 
 /// The maximum number of entries. The oldest are dropped, and counted.

@@ -8,9 +8,8 @@ use crate::history::rounded;
 use crate::log::Newest;
 use crate::losses::Losses;
 use crate::observed::Second;
-use crate::status::{
-    AccountsPart, FindingLine, IncidentLine, PhysicsPart, ProgramLine, Readiness, StatusSource,
-};
+use crate::readiness::Readiness;
+use crate::status::{AccountsPart, FindingLine, IncidentLine, PhysicsPart, ProgramLine, StatusSource};
 use crate::taps::WavesLine;
 use crate::track::{Moment, unix_ms};
 
