@@ -154,7 +154,8 @@ impl CommandError {
             Self::Alone { .. }
             | Self::CountOfStdin
             | Self::Config(_)
-            | Self::Gateway(GatewayError::Config(_))
+            | Self::Gateway(GatewayError::Config(_) | GatewayError::Start(StartError::Exposed { .. }))
+            | Self::Start(StartError::Exposed { .. })
             | Self::Alpha(AlphaError::Config(_))
             | Self::Beta(BetaError::Config(_)) => true,
             Self::Connect(error)

@@ -67,8 +67,13 @@ function draw() {
   render(frame(), top);
   const [, title, page] = current();
   document.title = `${title} · Aether`;
-  render(html`${banner()}<div class="page" id="page">${content(page)}</div>`, main);
-  page.after?.(app);
+  render(html`${banner()}<div class="page" id="page">${link.locked ? locked() : content(page)}</div>`, main);
+  if (!link.locked) page.after?.(app);
+}
+
+/** The gateway shows nothing without a token. */
+function locked() {
+  return html`<h1>A token is needed</h1>${waves.tokenForm(app, link.locked)}`;
 }
 
 /** A page that cannot be drawn says so and leaves the others alone. */
@@ -101,6 +106,7 @@ function frame() {
 function status() {
   const view = app.views.overview;
   if (link.state === "away") return { tone: "bad", text: "gateway away" };
+  if (link.locked) return { tone: "wait", text: "a token is needed" };
   if (link.state === "connecting" || !view) return { tone: "wait", text: "connecting" };
   if (view.readiness === "not_connected") return { tone: "bad", text: "bus away" };
   if (view.readiness === "observer_ended") return { tone: "bad", text: "gateway ends" };
@@ -160,7 +166,7 @@ function turn() {
 
 link.addEventListener("state", () => {
   if (link.state === "live") {
-    app.history.load(app);
+    if (!link.locked) app.history.load(app);
     current()[2].back?.(app);
   }
   schedule();

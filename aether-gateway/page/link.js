@@ -30,6 +30,11 @@ export class Link extends EventTarget {
     return sessionStorage.getItem(TOKEN) ?? "";
   }
 
+  /** Why nothing can be seen without a token, or null. */
+  get locked() {
+    return this.hello?.watch_refused ?? null;
+  }
+
   connect() {
     clearTimeout(this.#retry);
     const socket = new WebSocket(new URL("/ws", location.href.replace(/^http/, "ws")));
@@ -56,7 +61,7 @@ export class Link extends EventTarget {
   watch(view) {
     if (this.#views.has(view)) return;
     this.#views.add(view);
-    this.#send({ op: "watch", view });
+    if (!this.locked) this.#send({ op: "watch", view });
   }
 
   unwatch(view) {
@@ -85,7 +90,7 @@ export class Link extends EventTarget {
   async use(token) {
     await this.#request({ op: "token", id: this.#next(), token });
     sessionStorage.setItem(TOKEN, token);
-    this.hello.refused = null;
+    this.#admit();
     for (const [id, filter] of this.#subscriptions) this.#request({ op: "subscribe", id, filter }).catch(() => {});
     this.#changed();
   }
@@ -161,17 +166,29 @@ export class Link extends EventTarget {
     const ready = this.token
       ? this.#request({ op: "token", id: this.#next(), token: this.token }).then(
           () => {
-            this.hello.refused = null;
+            this.#admit();
             this.#changed();
           },
           () => {},
         )
       : Promise.resolve();
-    for (const view of this.#views) this.#send({ op: "watch", view });
+    if (!this.locked) this.#watchAll();
     ready.then(() => {
       for (const [id, filter] of this.#subscriptions) quietly(this.#request({ op: "subscribe", id, filter }));
     });
     this.#changed();
+  }
+
+  /** The token is known. What was refused before is asked for again. */
+  #admit() {
+    const wasLocked = this.locked !== null;
+    this.hello.refused = null;
+    this.hello.watch_refused = null;
+    if (wasLocked) this.#watchAll();
+  }
+
+  #watchAll() {
+    for (const view of this.#views) this.#send({ op: "watch", view });
   }
 
   #listen() {

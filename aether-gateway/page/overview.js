@@ -1,7 +1,7 @@
 // The overview: what is lost and why first, then incidents, what flows, and who is there.
 
 import { badge, bar, empty, html, nothing, repeat, spark, TimeChart } from "./widgets.js";
-import { bytes, count, meaning, plural, rate, reason, short, span } from "./format.js";
+import { bytes, clock, count, meaning, plural, rate, reason, short, span } from "./format.js";
 
 const chart = new TimeChart([["Waves a second", "--flow"]], { height: 170 });
 const RANGES = [[120, "2 min"], [600, "10 min"], [3600, "1 h"]];
@@ -25,6 +25,7 @@ export function draw(app) {
       <section class="card" aria-labelledby="h-channels"><h2 id="h-channels">What flows</h2>${channels(app, view)}</section>
       <section class="card" aria-labelledby="h-who"><h2 id="h-who">Who is there</h2>${programs(view)}</section>
     </div>
+    ${happened(view)}
     <p class="foot">Aether ${view.version}, up ${span(view.uptime_seconds)}.
       <a href="/status">Page without scripts</a> · <a href="/openapi.json">API</a> · <a href="/metrics">Metrics</a> ·
       keys 1–8 change the page, / finds, Esc shows all channels</p>`;
@@ -110,6 +111,17 @@ function incidents(view) {
         ? html`<details><summary>${plural(incident.findings.length, "finding")}</summary><ul>${incident.findings.map((text) => html`<li>${text}</li>`)}</ul></details>`
         : nothing}</li>`,
   )}</ul><p class="note"><a href="#incidents">All incidents and findings</a></p>`;
+}
+
+/** The newest entries of the log of the gateway. */
+function happened({ log }) {
+  if (log.entries.length === 0) return nothing;
+  const tone = { critical: "bad", warning: "warn", info: "" };
+  return html`<section class="card" aria-labelledby="h-log"><h2 id="h-log">What happened</h2>
+    <div class="scroll" tabindex="0"><table><thead><tr><th>time</th><th>what</th><th class="number">how many</th><th></th></tr></thead>
+    <tbody>${log.entries.map((entry) => html`<tr><td class="time">${clock(entry.unix_ms)}</td>
+      <td>${badge(entry.kind.replaceAll("_", " "), tone[entry.severity])}</td><td class="number">${count(entry.count)}</td><td class="wrap">${entry.text}</td></tr>`)}</tbody></table></div>
+    <p class="note">All that is kept: <a href="/api/log">/api/log</a></p></section>`;
 }
 
 function flow(app) {

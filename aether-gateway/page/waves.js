@@ -133,7 +133,7 @@ function nothingYet(app) {
   return empty("No wave yet", "Waves appear here as they pass. Emit one with the button above, or from a shell:", `aether emit hello.world '{"n":1}'${emits}`);
 }
 
-function tokenForm(app) {
+export function tokenForm(app, reason = app.link.hello.refused) {
   const use = async (event) => {
     event.preventDefault();
     try {
@@ -144,7 +144,8 @@ function tokenForm(app) {
     }
     app.draw();
   };
-  return html`<form class="card form" @submit=${use}><p>${app.link.hello.refused}</p>
+  return html`<form class="card form" @submit=${use}><p>${reason}</p>
+    ${app.link.locked && refused ? html`<p class="error" role="alert">${refused}</p>` : nothing}
     <div class="fields"><label>Token <input name="token" type="password" autocomplete="off" required></label>
     <button class="primary">Use the token</button></div></form>`;
 }

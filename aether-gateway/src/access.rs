@@ -246,6 +246,13 @@ impl Access {
         self.tokens.iter().any(|token| !token.waves.is_empty())
     }
 
+    /// Whether a token is one of these, whatever it is for. All tokens are compared, each in constant time.
+    pub(crate) fn knows(&self, token: &str) -> bool {
+        let presented = digest(token);
+        let any = subtle::Choice::from(0);
+        self.tokens.iter().fold(any, |any, known| any | known.digest.ct_eq(&presented)).into()
+    }
+
     /// What the holder of a token may hear and emit; `None` if the token is not known. All tokens are compared, each in
     /// constant time.
     pub(crate) fn wave_rights(&self, token: &str) -> Option<WaveRights> {
@@ -342,6 +349,7 @@ mod tests {
         assert!(rights.may_emit(&channel("orders.created")) && !rights.may_emit(&channel("a.b")));
         assert!(rights.may_hear(&channel("a.b")) && !rights.may_hear(&channel("orders.created")));
         assert!(access.wave_rights("y").is_none() && access.has_wave_rights());
+        assert!(access.knows("x") && !access.knows("y") && !access.knows(""));
         assert!(!access.is_open(), "a token for waves closes the fields");
         assert_eq!(access.rights("home", "x").unwrap(), Rights { read: vec![], write: vec![] });
 

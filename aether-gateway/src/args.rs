@@ -45,8 +45,8 @@ pub struct GatewayArgs {
 #[command(next_help_heading = "Gateway")]
 #[non_exhaustive]
 pub struct ListenArgs {
-    /// The address of the pages and the metrics. There is no password: anyone who can connect can read them. Waves
-    /// themselves need a token unless it is a loopback address. Port 0 takes a free port [default: 127.0.0.1:8080, or a free port if that is taken]
+    /// The address of the pages and the metrics. On a loopback address everybody can read them. Elsewhere the gateway
+    /// starts only with a token or --tls-clients, and reading and waves need one of them. Port 0 takes a free port [default: 127.0.0.1:8080, or a free port if that is taken]
     #[arg(long, value_name = "ADDRESS", value_parser = clap::value_parser!(ListenAddress))]
     pub listen: Option<ListenAddress>,
 
@@ -61,6 +61,10 @@ pub struct ListenArgs {
     /// Serve only clients with a certificate of an authority in this PEM file; they may hear and emit without a token
     #[arg(long, value_name = "FILE")]
     pub tls_clients: Option<String>,
+
+    /// Start without a token also on other than loopback addresses: everybody who can connect can read names and numbers
+    #[arg(long)]
+    pub insecure: bool,
 }
 
 impl ListenArgs {
@@ -72,6 +76,7 @@ impl ListenArgs {
             .given("service.gateway.tls_cert", "--tls-cert", self.tls_cert.as_ref())
             .given("service.gateway.tls_key", "--tls-key", self.tls_key.as_ref())
             .given("service.gateway.tls_clients", "--tls-clients", self.tls_clients.as_ref())
+            .given("service.gateway.insecure", "--insecure", self.insecure.then_some(true))
     }
 }
 

@@ -1,7 +1,9 @@
-//! Who may hear and emit waves through the gateway.
+//! Who may hear and emit waves through the gateway, and who may read its names and numbers.
 //!
 //! Where there are tokens, only their holders may. Without tokens, everybody may who reaches a gateway that listens on the
-//! loopback address or that asks clients for a certificate, and nobody elsewhere. Pages of other origins may not, unless the settings name them.
+//! loopback address or that asks clients for a certificate, and nobody elsewhere.
+//! Names and numbers are for all of these, and elsewhere for the holder of any token. Pages of other origins may not,
+//! unless the settings name them.
 
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ pub(crate) struct Gate {
     access: Arc<Access>,
     origins: Arc<Origins>,
     reach: Reach,
+    is_insecure: bool,
     emits: bool,
 }
 
@@ -60,6 +63,11 @@ pub(crate) enum GateError {
          as `authorization: Bearer TOKEN`"
     )]
     NoToken,
+    #[error(
+        "this gateway does not listen on the loopback address only, so reading needs a token: send it as `authorization: \
+         Bearer TOKEN`"
+    )]
+    Read,
     #[error("the token is not known")]
     Token,
     #[error("the token gives no right to hear waves")]
@@ -75,7 +83,7 @@ impl GateError {
         match self {
             Self::Origin => "origin",
             Self::Host => "host",
-            Self::Open | Self::Proxy | Self::NoToken => "no_token",
+            Self::Open | Self::Proxy | Self::NoToken | Self::Read => "no_token",
             Self::Token => "token",
             Self::Hear | Self::Emit(_) | Self::Off => "right",
         }
@@ -83,7 +91,7 @@ impl GateError {
 
     const fn status(&self) -> StatusCode {
         match self {
-            Self::Open | Self::Proxy | Self::NoToken | Self::Token => StatusCode::UNAUTHORIZED,
+            Self::Open | Self::Proxy | Self::NoToken | Self::Read | Self::Token => StatusCode::UNAUTHORIZED,
             _ => StatusCode::FORBIDDEN,
         }
     }
@@ -103,7 +111,27 @@ impl IntoResponse for GateError {
 
 impl Gate {
     pub(crate) fn new(access: Arc<Access>, origins: Arc<Origins>, reach: Reach, emits: bool) -> Self {
-        Self { access, origins, reach, emits }
+        Self { access, origins, reach, is_insecure: false, emits }
+    }
+
+    /// Lets everybody who connects read names and numbers.
+    pub(crate) fn insecure(mut self, is_insecure: bool) -> Self {
+        self.is_insecure = is_insecure;
+        self
+    }
+
+    /// Whether a request may read names and numbers, by its own headers.
+    pub(crate) fn may_read_of(&self, headers: &HeaderMap) -> Result<(), GateError> {
+        self.may_read(bearer(headers))
+    }
+
+    /// Whether the holder of a token, or of none, may read names and numbers.
+    pub(crate) fn may_read(&self, token: Option<&str>) -> Result<(), GateError> {
+        if self.is_insecure || self.reach != Reach::Network {
+            return Ok(());
+        }
+        let token = token.ok_or(GateError::Read)?;
+        if self.access.knows(token) { Ok(()) } else { Err(GateError::Token) }
     }
 
     /// Whether a token is needed.
@@ -124,10 +152,7 @@ impl Gate {
     /// The rights of a request, by its own headers.
     pub(crate) fn rights_of(&self, headers: &HeaderMap) -> Result<WaveRights, GateError> {
         self.origin(headers)?;
-        let token = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = token.and_then(|value| value.split_once(' '));
-        let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        self.rights(headers, token.map(|(_, token)| token.trim()))
+        self.rights(headers, bearer(headers))
     }
 
     /// The rights of a token, or those of everybody.
@@ -160,6 +185,13 @@ impl Gate {
             (true, true) => Ok(()),
         }
     }
+}
+
+/// The token that a request was sent with.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
 #[cfg(test)]
@@ -220,6 +252,19 @@ mod tests {
         assert_eq!(fields.rights_of(&headers("127.0.0.1", None)), Err(GateError::NoToken));
         let rights = fields.rights_of(&headers("127.0.0.1", Some("field"))).unwrap();
         assert_eq!(rights, WaveRights::default());
+    }
+
+    #[test]
+    fn names_and_numbers_are_for_this_machine_for_certificates_and_for_any_token() {
+        let access = || Access::default().token("field").unwrap();
+        let exposed = gate(access(), false, true);
+        assert_eq!(exposed.may_read_of(&headers("192.0.2.1", None)), Err(GateError::Read));
+        assert_eq!(exposed.may_read_of(&headers("192.0.2.1", Some("guess"))), Err(GateError::Token));
+        assert_eq!(exposed.may_read_of(&headers("192.0.2.1", Some("field"))), Ok(()));
+        assert_eq!(exposed.insecure(true).may_read(None), Ok(()));
+        assert_eq!(gate(access(), true, true).may_read(None), Ok(()));
+        let certified = Gate::new(Arc::new(access()), Arc::default(), Reach::Certified, true);
+        assert_eq!(certified.may_read(None), Ok(()));
     }
 
     #[test]

@@ -25,9 +25,10 @@ use crate::archive::Archive;
 use crate::assets;
 use crate::field::{FieldOptions, Fields};
 use crate::gate::{Gate, Reach};
-use crate::http;
+use crate::http::{self, Guard};
 use crate::insight::{self, Insight};
 use crate::letters::{self, Letters};
+use crate::log::Log;
 use crate::metrics;
 use crate::observed::Observed;
 use crate::status::{Heard, StatusSource};
@@ -56,6 +57,7 @@ pub struct GatewayOptions {
     inbox: InboxOptions,
     physics: bool,
     emits: bool,
+    insecure: bool,
     on_wave: Option<OnWave>,
     fields: FieldOptions,
     tls: Option<Tls>,
@@ -66,6 +68,15 @@ pub struct GatewayOptions {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
+    /// Others than programs of this machine could read, without a token or a certificate.
+    #[error(
+        "everybody who can connect to {address} could read everything: set a token (AETHER_WAVES_TOKEN, or --field-tokens \
+         FILE), ask clients for certificates (--tls-clients FILE), listen on 127.0.0.1, or allow it with --insecure"
+    )]
+    Exposed {
+        /// The address.
+        address: SocketAddr,
+    },
     /// The address cannot be bound.
     #[error("cannot listen on {address}")]
     Bind {
@@ -131,6 +142,15 @@ impl GatewayOptions {
         self
     }
 
+    /// Whether the gateway may listen where others than programs of this machine reach it although it has neither
+    /// [tokens](crate::Access) nor asks for certificates. Everybody who connects may then read names and numbers; waves need a
+    /// token all the same. Default: false, so that [`Gateway::start`] refuses, and where there are tokens, reading needs one.
+    #[must_use]
+    pub fn insecure(mut self, is_insecure: bool) -> Self {
+        self.insecure = is_insecure;
+        self
+    }
+
     /// Sets a callback for each observed wave, including questions and answers. It runs in the observer's task, so keep
     /// it short.
     #[must_use]
@@ -181,6 +201,7 @@ impl Default for GatewayOptions {
             inbox: Self::observer_inbox(),
             physics: true,
             emits: true,
+            insecure: false,
             on_wave: None,
             fields: FieldOptions::default(),
             tls: None,
@@ -223,11 +244,21 @@ impl Gateway {
     /// Binds the address and subscribes to every channel. Every wave emitted afterwards is observed.
     ///
     /// # Errors
-    /// [`StartError`] if the address cannot be bound or subscribing fails.
+    /// [`StartError`] if the address is no loopback address and nothing protects it, if it cannot be bound, or if
+    /// subscribing fails.
     ///
     /// # Cancel safety
     /// Cancelled before completion, no address is bound and no subscription remains.
     pub async fn start(aether: &Aether, options: GatewayOptions) -> Result<Self, StartError> {
+        let wanted = options.listen.unwrap_or(GatewayOptions::DEFAULT_ADDRESS);
+        let reach = match &options.tls {
+            Some(tls) if tls.is_mutual() => Reach::Certified,
+            _ if wanted.ip().is_loopback() => Reach::Loopback,
+            _ => Reach::Network,
+        };
+        if reach == Reach::Network && !options.insecure && !options.fields.has_tokens() {
+            return Err(StartError::Exposed { address: wanted });
+        }
         let (listener, address, moved_from) = bind(options.listen, GatewayOptions::DEFAULT_ADDRESS)?;
         let observer = Vibrator::builder(NAME).observe().inbox(options.inbox).create(aether).await?;
         observer.resonate_on(Pattern::everything()).await?;
@@ -237,27 +268,24 @@ impl Gateway {
         } else {
             None
         };
-        let insight = physics.as_ref().map(|_| Arc::default());
+        let log = Arc::<Log>::default();
+        let insight = physics.as_ref().map(|_| Arc::new(Insight::with(Arc::clone(&log))));
         let roster = aether.roster().await?;
         let observed = Observed::new(options.max_channels);
-        if options.fields.is_open() && !address.ip().is_loopback() {
+        if options.fields.is_open() && reach == Reach::Network {
             tracing::warn!(%address, "without tokens, everybody who can connect may read and write the fields");
         }
         let fields = Arc::new(Fields::new(options.fields));
         let accounts = aether.accounts().await?;
         let emitter = aether.emitter(NAME).map_err(CreateError::from)?;
         let directory = Directory::open(aether, emitter.clone()).await?;
-        let heard = Heard { observed, insight, roster, accounts, directory };
+        let heard = Heard { log, observed, insight, roster, accounts, directory };
         let source = StatusSource::new(aether.clone(), heard, Arc::clone(&fields));
         let source = Arc::new(source);
         tracing::debug!(%address, "the gateway is listening");
         let (access, origins) = (Arc::clone(&fields.access), Arc::clone(&fields.origins));
-        let reach = match &options.tls {
-            Some(tls) if tls.is_mutual() => Reach::Certified,
-            _ if address.ip().is_loopback() => Reach::Loopback,
-            _ => Reach::Network,
-        };
-        let gate = Arc::new(Gate::new(access, origins, reach, options.emits));
+        let gate = Gate::new(access, origins, reach, options.emits).insecure(options.insecure);
+        let gate = Arc::new(gate);
         let (on_wave, tls, archive) = (options.on_wave, options.tls, options.archive);
         Ok(Self {
             listener,
@@ -322,6 +350,7 @@ impl Gateway {
         let (source, gate) = (Arc::clone(&self.source), self.gate);
         let views = Views::new(Arc::clone(&source), self.archive);
         let (emitter, limits) = (self.emitter, self.fields.limits.clone());
+        let guard = Guard { gate: Arc::clone(&gate), taps: Arc::clone(source.taps()) };
         let letters = Letters::new(
             source.roster().clone(),
             emitter.clone(),
@@ -330,7 +359,7 @@ impl Gateway {
         );
         let shared = Shared::new(&source, gate, Arc::clone(&views), emitter, limits, shutdown.clone());
         let others = waves::routes(Arc::clone(&shared)).merge(letters::routes(letters)).merge(field_routes);
-        let routes = http::routes(source.aether(), Arc::clone(&source), Arc::clone(&views), others);
+        let routes = http::routes(source.aether(), Arc::clone(&source), Arc::clone(&views), guard, others);
         // Before somebody asks for them. Nothing waits for it.
         drop(tokio::task::spawn_blocking(assets::pack));
         let app = TowerToHyperService::new(routes);

@@ -30,8 +30,8 @@ impl History {
         self.bucket += second;
     }
 
-    /// Ends a bucket. `losses` are the sums at this moment.
-    pub(crate) fn end_bucket(&mut self, losses: &Losses) {
+    /// Ends a bucket. `losses` are the sums at this moment. Returns what was lost in it.
+    pub(crate) fn end_bucket(&mut self, losses: &Losses) -> Vec<(&'static str, u64)> {
         let bucket = std::mem::take(&mut self.bucket);
         let seconds = BUCKET_SECONDS as f32;
         push(&mut self.waves, bucket.waves as f32 / seconds);
@@ -41,12 +41,18 @@ impl History {
             let buckets = self.waves.len() - 1;
             self.lost.entry(reason).or_insert_with(|| vec![0.0; buckets].into());
         }
+        let mut all = Vec::new();
         for (reason, lost) in &mut self.lost {
             let now = losses.by_reason.get(reason).copied().unwrap_or_default();
             let before = self.sums.as_ref().map(|sums| sums.get(reason).copied().unwrap_or_default());
-            push(lost, now.saturating_sub(before.unwrap_or(now)) as f32 / seconds);
+            let waves = now.saturating_sub(before.unwrap_or(now));
+            push(lost, waves as f32 / seconds);
+            if waves > 0 {
+                all.push((*reason, waves));
+            }
         }
         self.sums = Some(losses.by_reason.clone());
+        all
     }
 
     /// The last buckets.

@@ -12,15 +12,18 @@ use aether_core::Aether;
 use aether_core::physics::ResonanceMap;
 use aether_metrics::{Exposition, Metrics};
 use axum::Router;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::Response;
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tokio::sync::Semaphore;
 
 use crate::answer;
 use crate::assets;
+use crate::gate::Gate;
 use crate::status::{PhysicsPart, StatusSource};
+use crate::taps::Taps;
 use crate::views::{View, Views};
 
 /// What the API offers, as OpenAPI 3.1.
@@ -42,13 +45,13 @@ pub(crate) fn routes(
     aether: &Aether,
     source: Arc<StatusSource>,
     views: Arc<Views>,
+    guard: Guard,
     others: Router,
 ) -> Router {
     let metrics = crate::metrics::metrics(aether, Arc::clone(&source));
     let writers = Arc::new(Semaphore::new(WRITERS));
-    Router::new()
-        .route("/", get(index))
-        .route("/page/{*path}", get(asset))
+    let state = Arc::new(Pages { source, views, metrics, writers });
+    let guarded = Router::new()
         .route("/status", get(status_page))
         .route("/api/status", get(status_json))
         .route("/api/accounts", get(accounts_json))
@@ -59,18 +62,40 @@ pub(crate) fn routes(
         .route("/api/history", get(history))
         .route("/api/incidents", get(incidents))
         .route("/api/findings", get(findings))
-        .route("/openapi.json", get(async || json(Ok::<_, Infallible>(OPENAPI.to_owned()))))
+        .route("/api/log", get(log))
         .route("/metrics", get(metrics_text))
         .route("/map.dot", get(map_dot))
         .route("/map.mmd", get(map_mermaid))
         .route("/asyncapi.json", get(descriptions))
+        .route_layer(middleware::from_fn_with_state(Arc::new(guard), reading));
+    // The files of the pages are public, and probes have no token.
+    Router::new()
+        .route("/", get(index))
+        .route("/page/{*path}", get(asset))
+        .route("/openapi.json", get(async || json(Ok::<_, Infallible>(OPENAPI.to_owned()))))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/healthz", get(ready))
-        .with_state(Arc::new(Pages { source, views, metrics, writers }))
+        .merge(guarded)
+        .with_state(state)
         .merge(others)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+}
+
+/// What decides who reads names and numbers, and counts those who may not.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    pub(crate) gate: Arc<Gate>,
+    pub(crate) taps: Arc<Taps>,
+}
+
+async fn reading(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
+    if let Err(error) = guard.gate.may_read_of(request.headers()) {
+        guard.taps.refuse(&error);
+        return error.into_response();
+    }
+    next.run(request).await
 }
 
 type PagesState = State<Arc<Pages>>;
@@ -105,6 +130,17 @@ async fn history(State(pages): PagesState, RawQuery(query): RawQuery) -> Respons
         }
     }
     written(pages, move |pages| json(pages.views.history(last, of_channels))).await
+}
+
+/// The newest entries of the log: `last` of them.
+async fn log(State(pages): PagesState, RawQuery(query): RawQuery) -> Response {
+    let mut last = usize::MAX;
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if name != "last" || value.parse().map(|entries| last = entries).is_err() {
+            return answer::problem(StatusCode::BAD_REQUEST, "parameter", "use last, a number of entries");
+        }
+    }
+    answer::json(StatusCode::OK, &pages.source.log().newest(last))
 }
 
 async fn incidents(State(pages): PagesState) -> Response {

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::physics::PhysicsObserver;
-use aether_core::physics::{Finding, Incident, PhysicsReport};
+use aether_core::physics::{Finding, Incident, PhysicsReport, Severity};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::coop;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
+
+use crate::log::Log;
 
 /// The number of findings kept. The oldest are dropped.
 const KEPT: usize = 50;
@@ -35,6 +37,7 @@ const JOIN_PAUSE: Duration = Duration::from_secs(1);
 pub struct Insight {
     state: Mutex<State>,
     looked: Notify,
+    log: Arc<Log>,
 }
 
 #[derive(Debug, Default)]
@@ -71,6 +74,11 @@ pub struct NotedIncident {
 }
 
 impl Insight {
+    /// Notes incidents in this log, too.
+    pub(crate) fn with(log: Arc<Log>) -> Self {
+        Self { log, ..Self::default() }
+    }
+
     /// The incidents: the open ones, the oldest first, and then at most 20 that have ended, newest first.
     #[must_use]
     pub fn incidents(&self) -> Vec<NotedIncident> {
@@ -100,11 +108,14 @@ impl Insight {
             if incident.until.is_some() {
                 state.open.remove(&incident.id);
                 tracing::info!(id = incident.id, "{incident}");
+                self.log.incident_ended(incident.cause.as_str(), incident.to_string());
                 state.ended.truncate(ENDED_KEPT - 1);
                 state.ended.push_front((now, incident));
             } else {
                 *state.incidents_by_cause.entry(incident.cause.as_str()).or_default() += 1;
                 tracing::warn!(id = incident.id, severity = %incident.severity, "{incident}");
+                let is_critical = incident.severity == Severity::Critical;
+                self.log.incident_began(incident.cause.as_str(), is_critical, incident.to_string());
                 state.open.insert(incident.id, (now, incident));
             }
         }

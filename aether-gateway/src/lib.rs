@@ -3,7 +3,8 @@
 //! It runs beside the services of a process, as `aether gateway`, or alone as `aether-gateway`. It serves live pages (`/`),
 //! a page without scripts (`/status`), everything on them as JSON (`/api/...`, described by `/openapi.json`), metrics
 //! (`/metrics`), the service map for Graphviz and Mermaid (`/map.dot`, `/map.mmd`) and health checks (`/livez`, `/readyz`,
-//! `/healthz`). These show names and numbers and have no authentication, so by default it listens on the loopback address.
+//! `/healthz`). These show names and numbers to everybody on the loopback address, on which it listens by default. Elsewhere it
+//! starts only with [tokens](Access) or certificates of its clients, and all but the health checks needs one.
 //!
 //! Waves themselves pass through it, too: `/waves` and `/ws` send those that match a pattern, `POST /waves/{channel}` and
 //! `/ws` emit and ask. Without tokens everybody on the loopback address may; otherwise only the holder of a [token](Access)
@@ -50,12 +51,14 @@ mod history;
 mod http;
 mod insight;
 mod letters;
+mod log;
 mod losses;
 mod metrics;
 mod observed;
 mod origin;
 mod page;
 mod rate;
+mod readiness;
 mod settings;
 mod status;
 mod taps;

@@ -52,6 +52,12 @@ impl Losses {
         losses
     }
 
+    /// The queue that loses most now for a reason.
+    pub(crate) fn worst_for(&self, reason: &str) -> Option<String> {
+        let place = self.places.iter().find(|place| place.reason == reason && place.lost_per_second > 0.0)?;
+        Some(format!("{} {}", place.program, place.queue))
+    }
+
     fn add(&mut self, program: &ProgramLine, queue: &'static str, ledger: &Ledger) {
         let shed = ledger.losses().into_iter().map(|(reason, waves)| (reason.as_str(), waves));
         for (reason, waves) in shed.chain([(UPSTREAM, ledger.lost_upstream)]) {

@@ -18,7 +18,8 @@ use aether_metrics::prometheus_client::registry::Unit;
 use aether_metrics::{Connections, Families, Metrics};
 
 use crate::field::FieldLine;
-use crate::status::{ObservedLine, Readiness, Status, StatusSource};
+use crate::readiness::Readiness;
+use crate::status::{ObservedLine, Status, StatusSource};
 use crate::taps::WavesLine;
 
 /// The metrics of a bus and of the gateway that observes it.

@@ -8,7 +8,8 @@ use std::time::Duration;
 use aether_core::Floor;
 use askama::Template;
 
-use crate::status::{LedgerLine, Readiness, Status};
+use crate::readiness::Readiness;
+use crate::status::{LedgerLine, Status};
 
 /// The maximum number of rows in a table of findings.
 const MOST_ROWS: usize = 100;

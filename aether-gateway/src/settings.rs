@@ -25,6 +25,8 @@ pub struct GatewaySettings {
     pub tls_key: OrOff<PathBuf>,
     /// The PEM file with the authorities of the clients; off to serve clients without a certificate.
     pub tls_clients: OrOff<PathBuf>,
+    /// Whether the gateway may be reached by others than programs of this machine without a token or a certificate.
+    pub insecure: bool,
     /// Whether patterns in the traffic are detected.
     pub physics: bool,
     /// Whether pages and programs may emit and ask through the gateway.
@@ -69,6 +71,7 @@ impl Default for GatewaySettings {
             tls_cert: OrOff::Off,
             tls_key: OrOff::Off,
             tls_clients: OrOff::Off,
+            insecure: false,
             physics: true,
             emit: true,
             archive: OrOff::Off,
@@ -120,6 +123,7 @@ impl GatewaySettings {
         let options = GatewayOptions::default()
             .physics(self.physics)
             .emits(self.emit)
+            .insecure(self.insecure)
             .max_channels(self.max_channels.as_usize())
             .archive(self.archive.clone().on().map(Archive::new))
             .tls(tls);

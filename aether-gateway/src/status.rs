@@ -25,7 +25,9 @@ use serde::{Serialize, Serializer};
 
 use crate::field::{FieldLine, Fields};
 use crate::insight::Insight;
+use crate::log::Log;
 use crate::observed::{Observed, ObservedChannel};
+use crate::readiness::Readiness;
 use crate::taps::{Taps, WavesLine};
 
 pub(crate) use accounts::{AccountsPart, ProcessLine, ProgramLine, WholeProcess, lost_of};
@@ -50,6 +52,7 @@ pub(crate) struct StatusSource {
 
 /// What the gateway hears on the medium.
 pub(crate) struct Heard {
+    pub(crate) log: Arc<Log>,
     pub(crate) observed: Observed,
     pub(crate) insight: Option<Arc<Insight>>,
     /// The vibrators of all processes, as announced.
@@ -62,7 +65,7 @@ pub(crate) struct Heard {
 
 impl StatusSource {
     pub(crate) fn new(aether: Aether, heard: Heard, fields: Arc<Fields>) -> Self {
-        let Heard { observed, insight, roster, accounts, directory } = heard;
+        let Heard { observed, insight, roster, accounts, directory, log } = heard;
         // A clock before 1970 is shown as 1970.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -73,7 +76,7 @@ impl StatusSource {
             accounts,
             directory,
             fields,
-            taps: Arc::default(),
+            taps: Arc::new(Taps::new(log)),
             slots: Slots::new(),
             observing: AtomicBool::new(true),
             vibrators: Mutex::default(),
@@ -111,6 +114,10 @@ impl StatusSource {
     }
 
     /// Those who hear waves through the gateway.
+    pub(crate) fn log(&self) -> &Log {
+        self.taps.log()
+    }
+
     pub(crate) fn taps(&self) -> &Arc<Taps> {
         &self.taps
     }
@@ -198,33 +205,6 @@ impl StatusSource {
             clients: self.taps.line(),
             http: self.slots.counts(),
         }
-    }
-}
-
-/// The readiness of the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Readiness {
-    Ready,
-    NotConnected,
-    /// Waves of durable channels cannot be stored.
-    NotStoring,
-    ObserverEnded,
-}
-
-impl Readiness {
-    /// The readiness with its reason.
-    pub(crate) fn health(self) -> Health {
-        let text = "the medium is closed or the gateway is stopping";
-        Health::ready()
-            .unless(self != Self::NotConnected, "not_connected", "the medium is not connected")
-            .unless(self != Self::NotStoring, "not_storing", "waves of durable channels cannot be stored")
-            .unless(self != Self::ObserverEnded, "observer_ended", text)
-    }
-
-    /// The readiness as text.
-    pub(crate) fn as_text(self) -> String {
-        self.health().to_string()
     }
 }
 

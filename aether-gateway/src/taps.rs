@@ -1,14 +1,17 @@
-//! Taps: who hears waves through the gateway, and the bounded queue of each.
+//! Taps: who hears waves through the gateway.
 //!
-//! The observer offers every wave to all taps and never waits. A full tap gives up its oldest waves and counts them. A wave is
-//! written as JSON once, by the first client that sends it. While there is no tap, a wave costs one load of a number.
+//! The observer offers every wave to all [feeds](feed), of which clients that want the same waves share one, and never waits. A
+//! full feed gives up its oldest waves and counts them. A wave is written as JSON once, and a message once for all clients of a
+//! feed, by the first one that sends it. While there is no tap, a wave costs one load of a number.
 
+mod batch;
+mod feed;
 mod filter;
 pub(crate) mod record;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use aether_core::Wave;
 use parking_lot::{Mutex, RwLock};
@@ -17,18 +20,19 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::access::WaveRights;
-use crate::bucket::TokenBucket;
 use crate::gate::GateError;
+use crate::log::Log;
+use batch::Seen;
+pub(crate) use batch::message;
+pub(crate) use feed::Taken;
+use feed::{Feed, Place, Wanted};
 pub(crate) use filter::{Filter, FilterDraft};
-
-/// The maximum number of waves that wait in a tap.
-const MOST_WAVES: usize = 1024;
 
 /// All taps, and the counts of their clients.
 #[derive(Debug, Default)]
 pub(crate) struct Taps {
     number: AtomicUsize,
-    open: RwLock<Vec<Arc<Tap>>>,
+    open: RwLock<Vec<Arc<Feed>>>,
     pub(crate) sockets: AtomicUsize,
     pub(crate) streams: AtomicUsize,
     missed: Arc<AtomicU64>,
@@ -36,6 +40,7 @@ pub(crate) struct Taps {
     pub(crate) asked: AtomicU64,
     stalled: AtomicU64,
     refused: Mutex<BTreeMap<&'static str, u64>>,
+    log: Arc<Log>,
 }
 
 /// The clients that hear and emit waves through the gateway.
@@ -54,41 +59,24 @@ pub(crate) struct WavesLine {
     pub(crate) refused: BTreeMap<&'static str, u64>,
 }
 
-/// The waves that wait for one subscription of a client.
-#[derive(Debug)]
-pub(crate) struct Tap {
-    filter: Filter,
-    rights: WaveRights,
-    max_bytes: usize,
-    wake: Arc<Notify>,
-    missed: Arc<AtomicU64>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    waves: VecDeque<Arc<Seen>>,
-    bytes: usize,
-    /// Since the client was told.
-    missed: u64,
-    rate: Option<TokenBucket>,
-}
-
-/// A wave that was observed, and its JSON once somebody needs it.
-#[derive(Debug)]
-pub(crate) struct Seen {
-    wave: Wave,
-    json: OnceLock<String>,
-}
-
 /// A tap that closes when it is dropped.
 #[derive(Debug)]
 pub(crate) struct OpenTap {
     taps: Arc<Taps>,
-    tap: Arc<Tap>,
+    feed: Arc<Feed>,
+    place: Place,
+    wake: Arc<Notify>,
 }
 
 impl Taps {
+    pub(crate) fn new(log: Arc<Log>) -> Self {
+        Self { log, ..Self::default() }
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// Offers a wave to all taps.
     pub(crate) fn offer(&self, wave: &Wave) {
         if self.number.load(Ordering::Relaxed) == 0 {
@@ -96,12 +84,9 @@ impl Taps {
         }
         let now = Instant::now();
         let mut seen = None;
-        for tap in self.open.read().iter() {
-            if tap.filter.matches(wave) && tap.rights.may_hear(wave.channel()) {
-                let seen = seen.get_or_insert_with(|| {
-                    Arc::new(Seen { wave: wave.clone().unanswerable(), json: OnceLock::new() })
-                });
-                tap.push(seen, now);
+        for feed in self.open.read().iter() {
+            if feed.wants(wave) {
+                feed.push(seen.get_or_insert_with(|| Seen::new(wave)), now);
             }
         }
     }
@@ -121,15 +106,17 @@ impl Taps {
     }
 
     pub(crate) fn refuse(&self, error: &GateError) {
-        *self.refused.lock().entry(error.reason()).or_default() += 1;
+        self.refuse_for(error.reason());
     }
 
     pub(crate) fn refuse_for(&self, reason: &'static str) {
         *self.refused.lock().entry(reason).or_default() += 1;
+        self.log.refused(reason);
     }
 
     pub(crate) fn stalled(&self) {
         self.stalled.fetch_add(1, Ordering::Relaxed);
+        self.log.stalled();
     }
 
     pub(crate) fn one(count: &AtomicU64) {
@@ -147,79 +134,41 @@ impl OpenTap {
         max_bytes: usize,
         wake: Arc<Notify>,
     ) -> Self {
-        let rate = per_second.map(|waves| TokenBucket::new(waves, f64::from(waves), Instant::now()));
-        let state = State { waves: VecDeque::new(), bytes: 0, missed: 0, rate };
-        let missed = Arc::clone(&taps.missed);
-        let tap = Arc::new(Tap { filter, rights, max_bytes, wake, missed, state: Mutex::new(state) });
-        taps.open.write().push(Arc::clone(&tap));
+        let wanted = Wanted { filter, hear: rights.hear, per_second, max_bytes };
+        let mut open = taps.open.write();
+        let known = open.iter().find(|feed| feed.wanted == wanted).cloned();
+        let feed = known.unwrap_or_else(|| {
+            let feed = Arc::new(Feed::new(wanted, Arc::clone(&taps.missed)));
+            open.push(Arc::clone(&feed));
+            feed
+        });
+        let place = feed.join(Arc::clone(&wake));
+        drop(open);
         taps.number.fetch_add(1, Ordering::Relaxed);
-        Self { taps: Arc::clone(taps), tap }
+        Self { taps: Arc::clone(taps), feed, place, wake }
     }
 
     /// The waves that wait, the oldest first, and how many were missed before them.
     ///
     /// If others still wait, it notifies again.
-    pub(crate) fn take(&self, most: usize) -> (Vec<Arc<Seen>>, u64) {
-        self.tap.take(most)
+    pub(crate) fn take(&mut self, now: Instant) -> Taken {
+        self.feed.take(&mut self.place, &self.wake, now)
     }
 }
 
 impl Drop for OpenTap {
     fn drop(&mut self) {
-        let taps = &self.taps;
-        taps.open.write().retain(|tap| !Arc::ptr_eq(tap, &self.tap));
-        taps.number.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Tap {
-    fn push(&self, seen: &Arc<Seen>, now: Instant) {
-        let mut state = self.state.lock();
-        if let Some(rate) = &mut state.rate
-            && rate.take(now).is_err()
-        {
-            // The client is told with the next wave: a message for each wave that it does not want would be a flood itself.
-            return self.miss(&mut state, 1);
+        let mut open = self.taps.open.write();
+        if self.feed.leave(self.place, &self.wake) {
+            open.retain(|feed| !Arc::ptr_eq(feed, &self.feed));
         }
-        state.bytes += seen.wave.weight();
-        state.waves.push_back(Arc::clone(seen));
-        let mut given_up = 0;
-        while state.waves.len() > MOST_WAVES || (state.bytes > self.max_bytes && state.waves.len() > 1) {
-            if let Some(oldest) = state.waves.pop_front() {
-                state.bytes -= oldest.wave.weight();
-                given_up += 1;
-            }
-        }
-        self.miss(&mut state, given_up);
-        drop(state);
-        self.wake.notify_one();
-    }
-
-    fn miss(&self, state: &mut State, waves: u64) {
-        state.missed += waves;
-        self.missed.fetch_add(waves, Ordering::Relaxed);
-    }
-
-    fn take(&self, most: usize) -> (Vec<Arc<Seen>>, u64) {
-        let mut state = self.state.lock();
-        let waves = state.waves.len().min(most);
-        let taken: Vec<_> = state.waves.drain(..waves).collect();
-        state.bytes -= taken.iter().map(|seen| seen.wave.weight()).sum::<usize>();
-        if !state.waves.is_empty() {
-            self.wake.notify_one();
-        }
-        (taken, std::mem::take(&mut state.missed))
-    }
-}
-
-impl Seen {
-    pub(crate) fn json(&self) -> &str {
-        self.json.get_or_init(|| record::json(&self.wave, record::MAX_SHOWN))
+        self.taps.number.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::feed::{BATCH, COLLECTING, MOST_WAVES};
     use super::*;
     use futures_util::FutureExt as _;
 
@@ -232,58 +181,120 @@ mod tests {
         Wave::from_bytes(channel, "x".repeat(100)).unwrap()
     }
 
+    /// The channels of all waves that wait, and how many were missed.
+    fn all(tap: &mut OpenTap) -> (Vec<String>, u64) {
+        let (mut channels, mut missed, mut now) = (Vec::new(), 0, Instant::now());
+        loop {
+            let taken = tap.take(now);
+            missed += taken.missed;
+            for batch in &taken.batches {
+                let message: serde_json::Value = serde_json::from_str(&batch.message(1, 0)).unwrap();
+                let waves = message["waves"].as_array().unwrap();
+                channels.extend(waves.iter().map(|wave| wave["channel"].as_str().unwrap().to_owned()));
+            }
+            if taken.batches.is_empty() && taken.again.is_none() {
+                return (channels, missed);
+            }
+            now = taken.again.unwrap_or(now);
+        }
+    }
+
     #[tokio::test]
-    async fn a_full_tap_keeps_the_newest_waves_and_counts_the_others() {
+    async fn a_full_feed_keeps_the_newest_waves_and_counts_the_others_for_those_that_did_not_take_them() {
         let taps = Arc::new(Taps::default());
-        let (all, some) = (open(&taps, "", None, usize::MAX), open(&taps, "pattern=b", None, 1 << 20));
-        for _ in 0..MOST_WAVES + 7 {
+        let mut quick = open(&taps, "", None, usize::MAX);
+        let mut slow = open(&taps, "", None, usize::MAX);
+        let mut some = open(&taps, "pattern=b", None, 1 << 20);
+        assert_eq!(taps.open.read().len(), 2, "those that want the same share a feed");
+        let (emitted, mut read) = (MOST_WAVES + 2 * BATCH, 0);
+        for _ in 0..emitted {
             taps.offer(&wave("a"));
+            if taps.line().missed_waves == 0 && read < BATCH {
+                read += quick.take(Instant::now()).batches.len();
+            }
         }
         taps.offer(&wave("b"));
-        let (waves, missed) = all.take(usize::MAX);
-        assert_eq!((waves.len(), missed), (MOST_WAVES, 8));
-        assert!(waves.last().unwrap().json().contains(r#""channel":"b""#));
-        assert_eq!(all.take(9).1, 0, "told once");
-        assert_eq!((some.take(9).0.len(), taps.line().missed_waves), (1, 8));
-        drop((all, some));
+        let (channels, missed) = all(&mut slow);
+        assert_eq!(channels.len() + missed as usize, emitted + 1);
+        assert!(channels.len() > MOST_WAVES - BATCH && channels.len() <= MOST_WAVES + BATCH, "{missed}");
+        assert_eq!(channels.last().unwrap(), "b");
+        assert_eq!(all(&mut slow), (Vec::new(), 0), "told once");
+        let of_quick = all(&mut quick).1;
+        assert_eq!(taps.line().missed_waves, missed + of_quick, "counted once for each client");
+        assert_eq!(all(&mut some), (vec!["b".to_owned()], 0));
+        drop((quick, slow, some));
         assert_eq!(taps.line().subscriptions, 0);
         assert!(taps.open.read().is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_comes_later_gets_only_what_comes_later_and_who_leaves_holds_nothing_back() {
+        let taps = Arc::new(Taps::default());
+        let (mut first, gone) = (open(&taps, "", None, 1 << 20), open(&taps, "", None, 1 << 20));
+        taps.offer(&wave("a"));
+        let mut second = open(&taps, "", None, 1 << 20);
+        taps.offer(&wave("b"));
+        drop(gone);
+        assert_eq!(all(&mut second), (vec!["b".to_owned()], 0));
+        assert_eq!(all(&mut first), (vec!["a".to_owned(), "b".to_owned()], 0));
+        assert_eq!((first.feed.waiting(), taps.line().missed_waves), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]
     async fn bytes_and_the_rate_are_bounded_too() {
         let taps = Arc::new(Taps::default());
-        let (small, slow) =
-            (open(&taps, "", None, 3 * wave("a").weight()), open(&taps, "", Some(2), 1 << 20));
+        let mut small = open(&taps, "", None, 3 * wave("a").weight());
+        let mut slow = open(&taps, "", Some(2), 1 << 20);
         for _ in 0..10 {
             taps.offer(&wave("a"));
         }
-        assert_eq!((small.take(99).0.len(), slow.take(99).0.len()), (3, 2));
+        assert_eq!((all(&mut small).0.len(), all(&mut slow).0.len()), (3, 2));
         tokio::time::advance(std::time::Duration::from_secs(1)).await;
         for _ in 0..10 {
             taps.offer(&wave("a"));
         }
-        let (waves, missed) = slow.take(99);
+        let (waves, missed) = all(&mut slow);
         assert_eq!((waves.len(), missed), (2, 8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wave_after_a_pause_is_taken_at_once_and_the_next_ones_together() {
+        let taps = Arc::new(Taps::default());
+        let mut tap = open(&taps, "", None, 1 << 20);
+        let wake = Arc::clone(&tap.wake);
+        let is_woken = || wake.notified().now_or_never().is_some();
+        taps.offer(&wave("a"));
+        assert!(is_woken() && !is_woken());
+        let begin = Instant::now();
+        let taken = tap.take(begin);
+        assert_eq!((taken.batches.len(), taken.again), (1, Some(begin + COLLECTING)));
+        for _ in 0..3 {
+            taps.offer(&wave("a"));
+        }
+        let taken = tap.take(begin);
+        assert_eq!((taken.batches.len(), taken.again), (0, Some(begin + COLLECTING)));
+        let taken = tap.take(begin + COLLECTING);
+        assert_eq!((taken.batches.len(), taken.batches[0].len()), (1, 3));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_client_is_woken_until_nothing_waits_and_not_by_what_it_misses() {
         let taps = Arc::new(Taps::default());
-        let wake = Arc::new(Notify::new());
-        let filter = FilterDraft::default().filter().unwrap();
-        let tap = OpenTap::open(&taps, filter, WaveRights::all(), Some(3), 1 << 20, Arc::clone(&wake));
+        let mut tap = open(&taps, "", Some(3 * BATCH as u32), 1 << 20);
+        let wake = Arc::clone(&tap.wake);
         let is_woken = || wake.notified().now_or_never().is_some();
-        for _ in 0..5 {
+        for _ in 0..3 * BATCH {
             taps.offer(&wave("a"));
         }
         assert!(is_woken() && !is_woken());
-        assert_eq!(tap.take(2).0.len(), 2);
-        assert!(is_woken(), "one still waits");
-        assert_eq!((tap.take(2).0.len(), is_woken()), (1, false));
+        let now = Instant::now();
+        assert_eq!(tap.take(now).batches.len(), 1);
+        assert!(is_woken(), "others still wait");
+        assert_eq!((tap.take(now).batches.len(), is_woken()), (1, true));
+        assert_eq!((tap.take(now).batches.len(), is_woken()), (1, false));
         taps.offer(&wave("a"));
         assert!(!is_woken(), "it was missed");
-        assert_eq!(tap.take(2).1, 1);
+        assert_eq!(tap.take(now).missed, 1);
     }
 
     #[tokio::test]
@@ -291,10 +302,11 @@ mod tests {
         let taps = Arc::new(Taps::default());
         let rights = WaveRights { hear: vec![aether_core::Pattern::new("a.*").unwrap()], emit: Vec::new() };
         let filter = FilterDraft::default().filter().unwrap();
-        let tap = OpenTap::open(&taps, filter, rights, None, 1 << 20, Arc::default());
+        let mut tap = OpenTap::open(&taps, filter, rights, None, 1 << 20, Arc::default());
+        let mut everything = open(&taps, "", None, 1 << 20);
         for channel in ["a.b", "b.a", "a.c"] {
             taps.offer(&wave(channel));
         }
-        assert_eq!(tap.take(9).0.len(), 2);
+        assert_eq!((all(&mut tap).0.len(), all(&mut everything).0.len()), (2, 3));
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 use std::ops::AddAssign;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use aether_core::Amplitude;
 
@@ -98,6 +99,12 @@ impl Track {
         let buckets = self.waves.iter().zip(&self.amplitudes).skip(from);
         buckets.map(|(waves, amplitude)| (waves / BUCKET_SECONDS as f32, f32::from(*amplitude) / 255.0))
     }
+}
+
+/// The time of the day. A clock before 1970 is shown as 1970.
+pub(crate) fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn push<T>(buckets: &mut VecDeque<T>, value: T) {

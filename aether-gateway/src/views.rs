@@ -11,8 +11,9 @@ mod services;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use axum::extract::ws::Utf8Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
@@ -25,7 +26,7 @@ use crate::history::{History, Past, rounded};
 use crate::losses::Losses;
 use crate::observed::Second;
 use crate::status::{AccountsPart, StatusSource};
-use crate::track::{BUCKET_SECONDS, BUCKETS, Moment, Track};
+use crate::track::{BUCKET_SECONDS, BUCKETS, Moment, Track, unix_ms};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Views that change slowly are written every so many seconds.
@@ -93,11 +94,14 @@ struct Shown {
     written: Mutex<Option<Written>>,
 }
 
-/// A view as JSON. Its number grows by one each time that it is written.
+/// A view as it is sent. Its number grows by one each time that it is written.
 #[derive(Debug, Clone)]
 pub(crate) struct Written {
-    pub(crate) number: u64,
-    pub(crate) json: Arc<str>,
+    view: View,
+    number: u64,
+    /// The message for those that missed nothing, who share it, and the size of what stands before the view in it.
+    message: Utf8Bytes,
+    head: usize,
 }
 
 /// A client's interest in a view, for as long as it lives.
@@ -163,6 +167,7 @@ impl Views {
     }
 
     fn end_second(&self) {
+        self.source.log().readiness(self.source.readiness());
         let mut last = self.last.lock();
         last.number += 1;
         let ends_bucket = last.number.is_multiple_of(BUCKET_SECONDS as u64);
@@ -174,7 +179,10 @@ impl Views {
         history.add(all);
         if ends_bucket {
             let programs = AccountsPart::programs(self.source.accounts());
-            history.end_bucket(&Losses::of(&programs));
+            let losses = Losses::of(&programs);
+            for (reason, waves) in history.end_bucket(&losses) {
+                self.source.log().lost(reason, waves, losses.worst_for(reason).as_deref());
+            }
         }
         drop(history);
         if let Some(recorder) = &self.recorder {
@@ -216,7 +224,7 @@ impl Views {
                 Ok(json) => {
                     // Counted on from the number of the second, so it never falls when nobody watched meanwhile.
                     let number = before.map_or(number + 1, |before| before + 1);
-                    *shown.written.lock() = Some(Written { number, json: json.into() });
+                    *shown.written.lock() = Some(Written::new(view, number, &json));
                 }
                 Err(error) => tracing::error!(%error, view = view.name(), "a view could not be written"),
             }
@@ -274,6 +282,26 @@ impl Views {
     }
 }
 
+impl Written {
+    fn new(view: View, number: u64, json: &str) -> Self {
+        let head = head(view, number, 0);
+        Self { view, number, message: format!("{head}{json}}}").into(), head: head.len() }
+    }
+
+    /// The message for a client that has missed so many before.
+    pub(crate) fn message(self, missed: u64) -> Utf8Bytes {
+        if missed == 0 {
+            return self.message;
+        }
+        let head = head(self.view, self.number, missed);
+        format!("{head}{}", &self.message[self.head..]).into()
+    }
+}
+
+fn head(view: View, number: u64, missed: u64) -> String {
+    format!(r#"{{"op":"view","view":"{}","number":{number},"missed":{missed},"data":"#, view.name())
+}
+
 impl Watching {
     /// The view, if it was written since the client was told, and how many the client missed in between.
     pub(crate) fn take(&mut self) -> Option<(Written, u64)> {
@@ -291,10 +319,4 @@ impl Drop for Watching {
     fn drop(&mut self) {
         self.views.shown[self.view as usize].watchers.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// The time of the day. A clock before 1970 is shown as 1970.
-fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::{Running, run};
+use crate::process::{Running, aether, run};
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
@@ -78,9 +78,21 @@ fn the_default_command_listens_where_the_image_says() {
     let all = instructions();
     let (port, command) = (of(&all, "EXPOSE")[0], list(of(&all, "CMD")[0]));
     assert_eq!(command, ["gateway", "--listen", &format!("0.0.0.0:{port}")]);
-    // The program takes these arguments, with a port that is free here.
-    let mut gateway = Running::start(&["gateway", "--listen", "0.0.0.0:0"]);
+    // The program takes these arguments, with a port that is free here, and with the token that the file names.
+    let text = fs::read_to_string(root().join("deploy/container/Containerfile")).unwrap();
+    assert!(text.contains("-e AETHER_WAVES_TOKEN"));
+    let mut command = aether(&["gateway", "--listen", "0.0.0.0:0"]);
+    command.env("AETHER_WAVES_TOKEN", "s3cret");
+    let mut gateway = Running::of(command);
     assert!(gateway.line().starts_with("gateway: http://0.0.0.0:"));
+
+    // Without one it is refused as wrong usage, which a supervisor does not try again.
+    let refused = run(&["gateway", "--listen", "0.0.0.0:0"]);
+    assert!(refused.code == Some(2) && refused.err.contains("AETHER_WAVES_TOKEN"), "{refused:?}");
+    let up = run(&["up", "--listen", "0.0.0.0:0", "--orders", "1"]);
+    assert!(up.code == Some(2) && up.err.contains("--insecure"), "{up:?}");
+    let mut insecure = Running::start(&["gateway", "--listen", "0.0.0.0:0", "--insecure"]);
+    assert!(insecure.line().starts_with("gateway: http://0.0.0.0:"));
 }
 
 /// With its linter; where that is missing, the test says so.

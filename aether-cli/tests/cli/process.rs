@@ -18,6 +18,7 @@ pub(crate) fn aether(args: &[&str]) -> Command {
         "AETHER_WAIT",
         "AETHER_KEYS",
         "AETHER_LOG",
+        "AETHER_WAVES_TOKEN",
         "CLICOLOR_FORCE",
     ] {
         command.env_remove(name);

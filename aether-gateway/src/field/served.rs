@@ -51,6 +51,11 @@ impl FieldOptions {
         self
     }
 
+    /// Whether there is any token.
+    pub(crate) fn has_tokens(&self) -> bool {
+        !self.access.is_open()
+    }
+
     /// Whether there are fields that need no token.
     pub(crate) fn is_open(&self) -> bool {
         !self.fields.is_empty() && self.access.is_open()

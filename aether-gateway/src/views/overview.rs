@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::unix_ms;
 use crate::history::rounded;
+use crate::log::Newest;
 use crate::losses::Losses;
 use crate::observed::Second;
-use crate::status::{
-    AccountsPart, FindingLine, IncidentLine, PhysicsPart, ProgramLine, Readiness, StatusSource,
-};
+use crate::readiness::Readiness;
+use crate::status::{AccountsPart, FindingLine, IncidentLine, PhysicsPart, ProgramLine, StatusSource};
 use crate::taps::WavesLine;
-use crate::track::Moment;
+use crate::track::{Moment, unix_ms};
 
+/// The newest entries of the log that are shown.
+const NEWEST: usize = 12;
 /// The maximum number of channels of the last second: those with the most waves.
 const MOST_CHANNELS: usize = 1000;
 
@@ -36,6 +37,7 @@ pub(crate) struct Overview {
     vibrators: usize,
     /// The clients of the pages and of the API.
     clients: WavesLine,
+    log: Newest,
 }
 
 #[derive(Debug, Serialize)]
@@ -95,6 +97,7 @@ impl Overview {
             programs,
             vibrators: source.roster().vibrators().len(),
             clients: source.taps().line(),
+            log: source.log().newest(NEWEST),
         }
     }
 }

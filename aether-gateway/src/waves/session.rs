@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use aether_chassis::error_chain;
 use aether_core::{EmitError, Emitter, Wave};
+use axum::extract::ws::Utf8Bytes;
 use axum::http::HeaderMap;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use super::draft::Draft;
 use super::request::{Op, Request};
@@ -18,13 +20,11 @@ use super::shared::Shared;
 use crate::access::WaveRights;
 use crate::gate::GateError;
 use crate::taps::record;
-use crate::taps::{OpenTap, Taps};
+use crate::taps::{OpenTap, Taken, Taps, message};
 use crate::views::{View, Watching};
 
 /// The maximum number of subscriptions of a client. They share its bound in bytes equally.
 const MOST_SUBSCRIPTIONS: usize = 4;
-/// The maximum number of waves in one message.
-const BATCH: usize = 128;
 /// The patience of a question that names none, and the longest.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
@@ -34,6 +34,7 @@ pub(super) struct Session {
     shared: Arc<Shared>,
     headers: HeaderMap,
     rights: Result<WaveRights, GateError>,
+    may_watch: Result<(), GateError>,
     watching: Vec<Watching>,
     subscriptions: Vec<(u64, OpenTap)>,
     pub(super) wake: Arc<Notify>,
@@ -48,18 +49,21 @@ impl Session {
         headers: HeaderMap,
         rights: Result<WaveRights, GateError>,
     ) -> Self {
+        let may_watch = shared.gate.may_read_of(&headers);
         let hello = json!({
             "op": "hello",
             "version": env!("CARGO_PKG_VERSION"),
             "needs_token": shared.gate.needs_token(),
             "emits": shared.gate.emits(),
             "max_message_bytes": shared.limits.max_message_bytes,
+            "watch_refused": may_watch.as_ref().err().map(ToString::to_string),
             "refused": rights.as_ref().err().map(ToString::to_string),
         });
         Self {
             shared,
             headers,
             rights,
+            may_watch,
             watching: Vec::new(),
             subscriptions: Vec::new(),
             wake: Arc::default(),
@@ -94,10 +98,13 @@ impl Session {
         let Request { op, id, token, view, filter, wave, patience_ms } = request;
         match op {
             Op::Token => {
+                self.may_watch = self.shared.gate.may_read(token.as_deref());
                 self.rights = self.shared.gate.rights(&self.headers, token.as_deref());
+                self.may_watch.clone()?;
                 self.rights()?;
             }
             Op::Watch => {
+                self.may_watch.clone()?;
                 let view = named(view.as_deref())?;
                 if self.watching.iter().all(|watching| watching.view != view) {
                     self.watching.push(self.shared.views.watch(view));
@@ -183,33 +190,27 @@ impl Session {
     }
 
     /// The next messages without waves: replies, and views that are new.
-    pub(super) fn messages(&mut self) -> Vec<String> {
-        let mut messages: Vec<_> = self.replies.drain(..).collect();
-        for watching in &mut self.watching {
-            let name = watching.view.name();
-            if let Some((written, missed)) = watching.take() {
-                let (number, json) = (written.number, written.json);
-                messages.push(format!(
-                    r#"{{"op":"view","view":"{name}","number":{number},"missed":{missed},"data":{json}}}"#
-                ));
-            }
-        }
+    pub(super) fn messages(&mut self) -> Vec<Utf8Bytes> {
+        let mut messages: Vec<_> = self.replies.drain(..).map(Utf8Bytes::from).collect();
+        let views = self.watching.iter_mut().filter_map(Watching::take);
+        messages.extend(views.map(|(written, missed)| written.message(missed)));
         messages
     }
 
-    /// The waves that wait, at most [`BATCH`] of each subscription, and whether others still wait.
-    pub(super) fn waves(&mut self) -> (Vec<String>, bool) {
-        let (mut messages, mut has_more) = (Vec::new(), false);
-        for (id, tap) in &self.subscriptions {
-            let (waves, missed) = tap.take(BATCH);
-            has_more |= waves.len() == BATCH;
-            if !waves.is_empty() || missed > 0 {
-                let waves: Vec<_> = waves.iter().map(|seen| seen.json()).collect();
-                let waves = waves.join(",");
-                messages.push(format!(r#"{{"op":"waves","id":{id},"missed":{missed},"waves":[{waves}]}}"#));
+    /// The waves that wait, and when it is worth looking again before it is woken.
+    pub(super) fn waves(&mut self, now: Instant) -> (Vec<Utf8Bytes>, Option<Instant>) {
+        let (mut messages, mut again) = (Vec::new(), None::<Instant>);
+        for (id, tap) in &mut self.subscriptions {
+            let Taken { batches, mut missed, again: at } = tap.take(now);
+            for batch in &batches {
+                messages.push(batch.message(*id, std::mem::take(&mut missed)));
             }
+            if missed > 0 {
+                messages.push(message(*id, missed, &[]));
+            }
+            again = again.into_iter().chain(at).min();
         }
-        (messages, has_more)
+        (messages, again)
     }
 }
 

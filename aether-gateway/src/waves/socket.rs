@@ -28,9 +28,9 @@ use crate::gate::GateError;
 const WRITE_BUFFER: usize = 32 << 10;
 /// How many emits and questions of one client may run at a time. Beyond it the client is not read.
 const RUNNING: usize = 16;
-/// How long waves collect after some were sent. A wave after a pause is sent at once; of a thousand waves a second, twenty share
-/// a message, so a thousand clients cost 50,000 writes a second and not a million.
-const COLLECTING: Duration = Duration::from_millis(20);
+/// What is read at once. It is filled with zeros before each attempt to read: with the usual 128 KiB, that took a sixth of the
+/// time of a gateway with a thousand clients.
+const READ_BUFFER: usize = 4 << 10;
 const FAREWELL: Duration = Duration::from_secs(1);
 const BUSY: u16 = 1013;
 const GOING_AWAY: u16 = 1001;
@@ -50,6 +50,7 @@ pub(super) async fn upgrade(
     let upgrade = upgrade
         .max_message_size(shared.limits.max_frame_bytes)
         .max_frame_size(shared.limits.max_frame_bytes)
+        .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER);
     // The permit is given back also if the upgrade fails, with the closure.
     upgrade.on_upgrade(move |socket| {
@@ -110,17 +111,15 @@ async fn run(
         let mut messages = session.messages();
         let now = Instant::now();
         if now >= collecting_until {
-            let (waves, has_more) = session.waves();
-            if !waves.is_empty() && !has_more {
-                collecting_until = now + COLLECTING;
-            }
+            let (waves, again) = session.waves(now);
+            collecting_until = again.unwrap_or(now);
             messages.extend(waves);
         }
         let collects = now < collecting_until;
         if !messages.is_empty() {
             let writing = async {
                 for message in messages {
-                    sink.feed(Message::Text(message.into())).await?;
+                    sink.feed(Message::Text(message)).await?;
                 }
                 sink.flush().await
             };

@@ -15,16 +15,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::shared::Shared;
 use crate::admission::Permit;
 use crate::answer;
 use crate::gate::GateError;
-use crate::taps::{FilterDraft, OpenTap};
+use crate::taps::{FilterDraft, OpenTap, Taken};
 
-/// The maximum number of waves that are written at once.
-const BATCH: usize = 128;
 /// How often something is written at least, so that a client that has gone is noticed.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
@@ -83,7 +81,7 @@ pub(super) async fn stream(
 
 async fn write(
     shared: Arc<Shared>,
-    tap: OpenTap,
+    mut tap: OpenTap,
     wake: Arc<Notify>,
     chunks: mpsc::Sender<Bytes>,
     streaming: Streaming,
@@ -105,22 +103,23 @@ async fn write(
             }
         }
         chunk = loop {
-            let (waves, missed) = tap.take(BATCH);
-            if !waves.is_empty() || missed > 0 {
-                let mut text = String::new();
-                if missed > 0 {
-                    text.push_str(&format!("event: missed\ndata: {{\"waves\":{missed}}}\n\n"));
+            let Taken { batches, missed, again } = tap.take(Instant::now());
+            match (&*batches, missed) {
+                ([], 0) => {}
+                // All clients send the same bytes.
+                ([only], 0) => break only.events(),
+                _ => {
+                    let mut text = Vec::new();
+                    if missed > 0 {
+                        text.extend(format!("event: missed\ndata: {{\"waves\":{missed}}}\n\n").into_bytes());
+                    }
+                    batches.iter().for_each(|batch| text.extend_from_slice(&batch.events()));
+                    break text.into();
                 }
-                for wave in waves {
-                    text.push_str("event: wave\ndata: ");
-                    // JSON on one line: a payload may be written over several.
-                    text.extend(wave.json().chars().filter(|character| !matches!(character, '\n' | '\r')));
-                    text.push_str("\n\n");
-                }
-                break text.into();
             }
             tokio::select! {
                 () = wake.notified() => {}
+                () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => {}
                 () = chunks.closed() => break Bytes::new(),
                 () = shared.stop.cancelled() => break Bytes::new(),
                 () = tokio::time::sleep(KEEP_ALIVE) => break Bytes::from_static(b": still here\n\n"),

@@ -24,14 +24,21 @@ pub(crate) fn any_port() -> SocketAddr {
 }
 
 pub(crate) async fn run(aether: &Aether, options: GatewayOptions) -> Running {
+    run_at(aether, options, any_port()).await
+}
+
+pub(crate) async fn run_at(aether: &Aether, options: GatewayOptions, address: SocketAddr) -> Running {
     let (see, seen) = mpsc::unbounded_channel();
-    let options = options.listen(any_port()).on_wave(move |wave: &Wave| {
+    let options = options.listen(address).on_wave(move |wave: &Wave| {
         // The test may have dropped its receiver.
         let _ = see.send(wave.channel().to_string());
     });
     let gateway = Gateway::start(aether, options).await.unwrap();
     let shutdown = CancellationToken::new();
-    let (address, insight) = (gateway.address(), gateway.insight());
+    let (mut address, insight) = (gateway.address(), gateway.insight());
+    if address.ip().is_unspecified() {
+        address.set_ip(any_port().ip());
+    }
     Running { address, shutdown: shutdown.clone(), ended: tokio::spawn(gateway.run(shutdown)), insight, seen }
 }
 

@@ -1,0 +1,103 @@
+//! A gateway on an address that others than programs of this machine reach.
+
+use std::net::SocketAddr;
+
+use aether_core::Aether;
+use aether_gateway::{Access, FieldOptions, Gateway, GatewayOptions, StartError};
+use serde_json::json;
+
+use crate::api::{heard, request, say, socket};
+use crate::support::{self, Running};
+
+fn everywhere() -> SocketAddr {
+    ([0, 0, 0, 0], 0).into()
+}
+
+fn with_token() -> GatewayOptions {
+    let access = Access::default().waves_token("s3cret").unwrap();
+    GatewayOptions::default().fields(FieldOptions::default().access(access))
+}
+
+async fn code(running: &Running, path: &str, token: Option<&str>) -> u16 {
+    let token = token.map(|token| format!("\r\nauthorization: Bearer {token}")).unwrap_or_default();
+    request(running, &format!("GET {path} HTTP/1.1{token}"), "").await.0
+}
+
+#[tokio::test]
+async fn without_a_token_it_does_not_start_and_says_what_would_help() {
+    let aether = Aether::local();
+    for address in [everywhere(), "[::]:0".parse().unwrap(), "192.0.2.1:8080".parse().unwrap()] {
+        let error = Gateway::start(&aether, GatewayOptions::default().listen(address)).await.unwrap_err();
+        assert!(matches!(error, StartError::Exposed { address: of } if of == address), "{error}");
+        let text = error.to_string();
+        for remedy in ["AETHER_WAVES_TOKEN", "--field-tokens", "--tls-clients", "127.0.0.1", "--insecure"] {
+            assert!(text.contains(remedy) && !text.contains('\n'), "{text}");
+        }
+    }
+    let loopback = Gateway::start(&aether, GatewayOptions::default().listen(support::any_port())).await;
+    assert!(loopback.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_token_names_and_numbers_need_it_and_probes_do_not() {
+    let running = support::run_at(&Aether::local(), with_token(), everywhere()).await;
+    let guarded = [
+        "/status",
+        "/metrics",
+        "/map.dot",
+        "/map.mmd",
+        "/asyncapi.json",
+        "/api/status",
+        "/api/accounts",
+        "/api/overview",
+        "/api/services",
+        "/api/ledger",
+        "/api/map",
+        "/api/history",
+        "/api/incidents",
+        "/api/findings",
+        "/api/log",
+        "/api/dead",
+        "/waves?kind=none",
+    ];
+    for path in guarded {
+        assert_eq!(code(&running, path, None).await, 401, "{path}");
+        assert_eq!(code(&running, path, Some("guess")).await, 401, "{path}");
+        assert_ne!(code(&running, path, Some("s3cret")).await, 401, "{path}");
+    }
+    for path in ["/livez", "/readyz", "/healthz", "/", "/page/app.js", "/openapi.json"] {
+        assert_eq!(code(&running, path, None).await, 200, "{path}");
+    }
+    // Every path that is described is in one of the lists, or is a field, which has rights of its own.
+    let document: serde_json::Value = serde_json::from_str(include_str!("../../openapi.json")).unwrap();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        let listed = guarded.iter().any(|known| known.split('?').next() == Some(path));
+        let is_open =
+            ["/livez", "/readyz", "/healthz", "/", "/page/{path}", "/openapi.json"].contains(&path.as_str());
+        let has_own = path.starts_with("/field/")
+            || path == "/ws"
+            || path.starts_with("/api/dead/")
+            || item.get("get").is_none();
+        assert!(listed || is_open || has_own, "is {path} guarded?");
+    }
+
+    let mut client = socket(&running).await;
+    assert!(heard(&mut client, "hello").await["watch_refused"].as_str().unwrap().contains("token"));
+    say(&mut client, json!({ "op": "watch", "view": "overview" })).await;
+    assert_eq!(heard(&mut client, "error").await["reason"], "no_token");
+    say(&mut client, json!({ "op": "token", "token": "s3cret" })).await;
+    heard(&mut client, "done").await;
+    say(&mut client, json!({ "op": "watch", "view": "overview" })).await;
+    assert_eq!(heard(&mut client, "view").await["view"], "overview");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn told_to_be_insecure_it_shows_names_and_still_emits_nothing_without_a_token() {
+    let options = GatewayOptions::default().insecure(true);
+    let running = support::run_at(&Aether::local(), options, everywhere()).await;
+    assert_eq!(code(&running, "/api/overview", None).await, 200);
+    let (code, answer) = request(&running, "POST /waves/a HTTP/1.1", "1").await;
+    assert!(code == 401 && answer.contains("AETHER_WAVES_TOKEN"), "{answer}");
+    running.stop().await;
+}
