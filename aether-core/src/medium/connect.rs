@@ -236,6 +236,10 @@ pub enum ConnectError {
     #[cfg(feature = "seal")]
     #[error("waves cannot be sealed and be CloudEvents: use the wire format frames, or no keys")]
     SealedEvents,
+    /// The local network cannot be used.
+    #[cfg(feature = "lan")]
+    #[error("cannot join the local network")]
+    Lan(#[from] super::LanError),
     /// The TLS handshake failed.
     #[cfg(feature = "nats")]
     #[error("no TLS with {url}: {failure}")]
