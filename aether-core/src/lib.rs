@@ -41,6 +41,7 @@
 //! - `physics` (default): detectors that find patterns in the traffic, and an observer that runs them, in `physics`.
 //! - `hopping`: channels whose subject changes from slot to slot, by a key, in `hopping`.
 //! - `seal`: sealed frames, which the broker can neither read nor alter, in `seal`.
+//! - `lan`: the medium between machines of one network, without a server (`lan:`).
 //! - `link`: what every medium over a network needs, for implementors; part of `nats`.
 //! - `conformance`: the suite that every [`Medium`](medium::Medium) must pass.
 //! - `nats-server`: the same, and a real NATS server for tests.

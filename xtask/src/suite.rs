@@ -93,6 +93,15 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
             })?,
         }
     }
+    // Apart, because Zenoh compiles for minutes, and its features would be united with those of everything else. Clippy and
+    // the tests each compile it once.
+    steps.run("clippy with the local network", || {
+        check(&mut cargo("clippy -p aether-core --all-targets --locked --features lan -- -D warnings"))
+    })?;
+    let tests = if has_nextest { "nextest run" } else { "test" };
+    steps.run("tests of the local network", || {
+        check(&mut cargo(&format!("{tests} -p aether-core --locked --features lan --lib --test lan")))
+    })?;
     steps.run("doc tests", || {
         check(&mut cargo(&format!("test --workspace --doc --locked --features {KIT_FEATURES}")))
     })?;

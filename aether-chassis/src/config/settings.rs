@@ -87,7 +87,7 @@ pub struct MediumSettings {
     pub ca: OrOff<PathBuf>,
     /// NATS: the certificate of this program and its key.
     pub certificate: OrOff<CertificateFiles>,
-    /// NATS: the file with the keys of sealed waves.
+    /// NATS and lan: the file with the keys of sealed waves.
     pub keys: OrOff<PathBuf>,
 }
 

@@ -185,13 +185,15 @@ impl std::str::FromStr for Wire {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The address is not a URL.
-    #[error("{url:?} is not a medium: use local: or nats://host:port")]
+    #[error("{url:?} is not a medium: use local: or nats://host:port, or lan: where it is built in")]
     Url {
         /// The address as given.
         url: String,
     },
     /// No medium has this scheme.
-    #[error("{scheme:?} in {url:?} is not a medium: use local:, nats:// or tls://")]
+    #[error(
+        "{scheme:?} in {url:?} is not a medium: use local:, nats:// or tls://, or lan: where it is built in"
+    )]
     Scheme {
         /// The scheme.
         scheme: String,

@@ -122,7 +122,8 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
     let (pauses, asked_pauses) = mpsc::channel(MAX_PAUSES);
     let (questions, asked) = mpsc::channel(1);
     let node = fastrand::u64(LANE_BITS + 1..) & !LANE_BITS;
-    let name = options.name.clone().unwrap_or_else(view::machine);
+    let machine = view::machine();
+    let name = options.name.as_ref().map_or_else(|| machine.clone(), |name| format!("{name} on {machine}"));
     let shared = Arc::new(LanShared {
         node,
         outbox,
@@ -172,14 +173,10 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
     let no_thread = || LanError::Derivation { reason: "its thread has ended".to_owned() };
     let nodes = opened.await.map_err(|_| no_thread())??;
     lan.meet(&nodes, expected_peers).await;
-    if let Some(view) = request_view(&options) {
+    if let Some(view) = &options.view {
         view.fill(&lan.shared, &realm, questions);
     }
     Ok(lan)
-}
-
-fn request_view(options: &LanOptions) -> Option<&LanView> {
-    options.view.as_ref()
 }
 
 impl Lan {

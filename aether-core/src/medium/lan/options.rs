@@ -19,7 +19,7 @@ use crate::seal::KeySource;
 /// let aether = Aether::builder().url("lan:").options(options).connect().await?;
 /// # Ok(()) }
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 #[must_use = "options do nothing by themselves: give them to AetherBuilder::options"]
 pub struct LanOptions {
     pub(super) outbox: InboxOptions,
@@ -59,7 +59,7 @@ impl LanOptions {
         self
     }
 
-    /// The name that others see for this process. Default: the name of the machine.
+    /// The name of this process, which others see with the name of the machine. Default: the name of the machine alone.
     pub fn name(mut self, name: impl Into<String>) -> Self {
         self.name = Some(name.into());
         self
@@ -89,18 +89,5 @@ impl LanOptions {
     pub fn outbox(mut self, options: InboxOptions) -> Self {
         self.outbox = options;
         self
-    }
-}
-
-impl Default for LanOptions {
-    fn default() -> Self {
-        Self {
-            outbox: InboxOptions::interactive(),
-            secret: None,
-            insecure: false,
-            name: None,
-            certificates: None,
-            view: None,
-        }
     }
 }

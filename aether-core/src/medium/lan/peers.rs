@@ -61,7 +61,7 @@ pub(super) enum Received {
 pub struct LanPeer {
     /// Its number, drawn when it joined.
     pub node: u64,
-    /// The name of its machine, or the one that its options gave it.
+    /// Its name, and that of its machine.
     pub name: String,
     /// How long it has been there.
     pub since: Duration,
