@@ -4,6 +4,9 @@
 #![cfg(feature = "lan")]
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
+#[cfg(target_os = "linux")]
+mod namespaces;
+
 use std::net::TcpListener;
 use std::time::Duration;
 
