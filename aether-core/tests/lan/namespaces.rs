@@ -160,7 +160,7 @@ async fn a_machine() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let options = LanOptions::default().name(role.clone());
     let aether = Aether::builder().url("lan:").options(options).connect().await.unwrap();
-    let vibrator = Vibrator::builder(&*role).create(&aether).await.unwrap();
+    let vibrator = Vibrator::builder(&role).create(&aether).await.unwrap();
     match &*role {
         "listener" => listen(vibrator, &aether).await,
         _ => emit(vibrator, &aether).await,
