@@ -18,7 +18,7 @@ import sys
 import decoder
 
 MAGIC, VERSION = b"\xaeTH", 0x81
-ROLES = ["waves", "questions", "answers", "copies", "control"]
+ROLES = ["waves", "questions", "answers", "copies", "control", "stored"]
 
 
 # RFC 8439
@@ -172,7 +172,7 @@ def main():
         opened = unseal(keys_of(arguments.keys), arguments.role, arguments.address, data)
         if "refused" in opened:
             refused = 1
-        elif arguments.role != "answers":
+        elif arguments.role not in ("answers", "stored"):
             channel = arguments.address.partition(".")[2]
             opened["frame"] = decoder.read_frame(bytes.fromhex(opened.pop("frame_hex")), channel)
         print(json.dumps(opened))

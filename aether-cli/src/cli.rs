@@ -26,6 +26,7 @@ use crate::new::NewArgs;
 use crate::output::Output;
 use crate::physics::PhysicsArgs;
 use crate::recorder::RecordArgs;
+use crate::report::ReportArgs;
 use crate::top::TopArgs;
 use crate::trace::TraceArgs;
 use crate::up::UpArgs;
@@ -82,6 +83,7 @@ enum Command {
     Doctor(DoctorArgs),
     Field(FieldArgs),
     Record(RecordArgs),
+    Report(ReportArgs),
     Gateway(GatewayArgs),
     Alpha(AlphaArgs),
     Beta(BetaArgs),
@@ -121,6 +123,7 @@ impl Cli {
             Command::Log(args) => crate::log::log(args, shutdown).await,
             Command::Dead(args) => crate::dead::dead(args, shutdown).await,
             Command::Record(args) => crate::recorder::record(args, shutdown).await,
+            Command::Report(args) => args.run(),
             Command::Ask(args) => crate::ask::ask(args, shutdown).await,
             Command::New(args) => Ok(Output::stdout().bytes(crate::new::new(args)?.as_bytes())?),
             Command::Describe(args) => crate::describe::describe(args, shutdown).await,

@@ -20,7 +20,7 @@ use aether_core::{
     echo::EchoesError,
     physics::{ObserveError, RecordingError},
 };
-use aether_gateway::{GatewayError, StartError};
+use aether_gateway::{ArchiveError, GatewayError, StartError};
 use aether_service_alpha::AlphaError;
 use aether_service_beta::BetaError;
 
@@ -53,6 +53,8 @@ pub(crate) enum CommandError {
     Open { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Recording(#[from] RecordingError),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
     #[error("{back} of {waves} waves came back: {hint} ({reason})")]
     CameBack { back: u64, waves: u64, reason: EchoReason, hint: String },
     #[error("no wave of the request {id} was seen: it may have ended before, or another --prefix carries it")]

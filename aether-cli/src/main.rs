@@ -49,6 +49,7 @@ mod physics;
 mod record;
 mod recorder;
 mod replay;
+mod report;
 mod stdin;
 mod stdout_watchdog;
 mod top;

@@ -59,8 +59,9 @@ pub(crate) async fn trace(args: TraceArgs, shutdown: CancellationToken) -> Resul
     let tracer = Tracer::start(&aether, Followed::wave(args.id.clone())).await?;
     stderr_line(format_args!("following {}", args.id));
     linger(args.time, &shutdown).await;
-    let tree = tracer.end().await?;
+    // First, because it delivers what has arrived.
     aether_chassis::close(&aether).await;
+    let tree = tracer.end().await?;
     if tree.is_empty() {
         return Err(CommandError::NotSeen { id: args.id });
     }

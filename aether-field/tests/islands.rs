@@ -90,6 +90,18 @@ async fn c3_14_fifty_nodes_go_on_and_take_more_when_the_first_one_is_killed() {
     }
 }
 
+/// Waits until a replica has heard of these others: only then can it hear that they are gone.
+async fn knows(field: &Field, others: &[Field]) {
+    let mut events = field.peer_events();
+    let is_known = |other: &Field| field.peers().iter().any(|peer| peer.writer == other.writer());
+    within("all peers", async {
+        while !others.iter().all(is_known) {
+            events.next().await.unwrap();
+        }
+    })
+    .await;
+}
+
 async fn shows_number(field: &Field, name: &str, number: u64) {
     let mut updates = field.watch(name);
     within(name, async {
@@ -157,6 +169,9 @@ async fn islands_go_on_alone_and_converge_when_they_are_joined_again() {
         shows(field, "shared", Some("before")).await;
         shows(field, "removed", Some("before")).await;
     }
+    // A value may have come from a replica before the beats of the others have.
+    knows(&of_east[0], of_west).await;
+    knows(&of_west[0], of_east).await;
     let mut events = (of_east[0].peer_events(), of_west[0].peer_events());
     bridge.is_open.send_replace(false);
     // Cut off in both directions: each island has taken note of all three that are gone.

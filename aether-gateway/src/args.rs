@@ -15,7 +15,7 @@ use crate::{FieldArgs, Gateway, ServeFieldsError, StartError};
 /// The name of the program, in the log and in the connection list of the NATS server.
 const PROGRAM: &str = "aether-gateway";
 
-/// Observe all traffic and serve a status page, metrics and health checks
+/// Observe all traffic and serve live pages, an API, metrics and health checks
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = PROGRAM, version)]
 #[non_exhaustive]
@@ -32,6 +32,12 @@ pub struct GatewayArgs {
     /// Do not detect related channels, periodic streams, missing beats, polling and retry storms
     #[arg(long, help_heading = "Gateway")]
     pub no_physics: bool,
+    /// Let neither pages nor programs emit and ask through the gateway
+    #[arg(long, help_heading = "Gateway")]
+    pub no_emit: bool,
+    /// Record rates, losses and incidents in this file, for `aether report`; it is bounded
+    #[arg(long, value_name = "FILE", help_heading = "Gateway")]
+    pub archive: Option<String>,
 }
 
 /// The HTTP address of the gateway, to be flattened into other arguments.
@@ -39,8 +45,8 @@ pub struct GatewayArgs {
 #[command(next_help_heading = "Gateway")]
 #[non_exhaustive]
 pub struct ListenArgs {
-    /// The address of the status page and the metrics. There is no password: anyone who can connect can read them. Port
-    /// 0 takes a free port [default: 127.0.0.1:8080, or a free port if that is taken]
+    /// The address of the pages and the metrics. There is no password: anyone who can connect can read them. Waves
+    /// themselves need a token unless it is a loopback address. Port 0 takes a free port [default: 127.0.0.1:8080, or a free port if that is taken]
     #[arg(long, value_name = "ADDRESS", value_parser = clap::value_parser!(ListenAddress))]
     pub listen: Option<ListenAddress>,
 
@@ -51,6 +57,10 @@ pub struct ListenArgs {
     /// The private key of the certificate, in a PEM file that not every user can read
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<String>,
+
+    /// Serve only clients with a certificate of an authority in this PEM file; they may hear and emit without a token
+    #[arg(long, value_name = "FILE")]
+    pub tls_clients: Option<String>,
 }
 
 impl ListenArgs {
@@ -61,6 +71,7 @@ impl ListenArgs {
             .given("service.gateway.listen", "--listen", self.listen)
             .given("service.gateway.tls_cert", "--tls-cert", self.tls_cert.as_ref())
             .given("service.gateway.tls_key", "--tls-key", self.tls_key.as_ref())
+            .given("service.gateway.tls_clients", "--tls-clients", self.tls_clients.as_ref())
     }
 }
 
@@ -101,7 +112,10 @@ pub enum GatewayError {
 pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), GatewayError> {
     let physics = args.no_physics.then_some(false);
     let loader = args.fields.layer(args.listen.layer(args.config.loader()));
+    let emit = args.no_emit.then_some(false);
     let loader = loader.given("service.gateway.physics", "--no-physics", physics);
+    let loader = loader.given("service.gateway.emit", "--no-emit", emit);
+    let loader = loader.given("service.gateway.archive", "--archive", args.archive.as_ref());
     let config = loader.load()?;
     let Some(aether) = config.connect_until(&shutdown, PROGRAM).await? else { return Ok(()) };
     if config.settings().medium.args().is_local() && !config.section::<GatewaySettings>().serves_fields() {

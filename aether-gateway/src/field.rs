@@ -3,10 +3,7 @@
 //! A gateway is a replica of each field that it serves, so any number of gateways serve one field. `protocol/field-websocket.md`
 //! describes both protocols.
 
-mod access;
-mod admission;
 mod args;
-mod bucket;
 mod change;
 mod connection;
 mod counts;
@@ -16,7 +13,6 @@ mod hub;
 mod joined;
 mod json;
 mod limits;
-mod origin;
 mod outbox;
 mod queue;
 mod served;
@@ -27,7 +23,6 @@ mod v04;
 mod v1;
 mod writer;
 
-pub use access::{Access, AccessError};
 pub use args::FieldArgs;
 pub(crate) use counts::FieldLine;
 pub(crate) use joined::join;

@@ -6,11 +6,12 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aether_chassis::description::Directory;
 use aether_core::physics::PhysicsEngine;
 use aether_core::{
-    Aether, CreateError, InboxOptions, JoinError, Pattern, ServeOrder, Vibrator, Wave, WhenFull,
+    Aether, CreateError, Emitter, InboxOptions, JoinError, Pattern, ServeOrder, Vibrator, Wave, WhenFull,
     physics::{ObserveError, PhysicsObserver},
 };
 use aether_metrics::{Metrics, Tls};
@@ -20,17 +21,26 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::coop;
 use tokio_util::sync::CancellationToken;
 
+use crate::archive::Archive;
+use crate::assets;
 use crate::field::{FieldOptions, Fields};
+use crate::gate::{Gate, Reach};
 use crate::http;
 use crate::insight::{self, Insight};
+use crate::letters::{self, Letters};
 use crate::metrics;
 use crate::observed::Observed;
 use crate::status::{Heard, StatusSource};
+use crate::views::Views;
+use crate::waves::{self, Shared};
 
 /// The name of the gateway's vibrator in the table of inboxes.
 const NAME: &str = "gateway";
 /// The name of the vibrator that feeds the detectors.
 const PHYSICS_NAME: &str = "gateway-physics";
+
+/// How long connections may take to end with the gateway.
+const CLOSING_PATIENCE: Duration = Duration::from_millis(250);
 
 /// The listen backlog, if the system allows as many. Connections beyond it are not refused: the client's system retries
 /// after a second. The usual 128 are fewer than a burst of idle connections.
@@ -45,9 +55,11 @@ pub struct GatewayOptions {
     max_channels: usize,
     inbox: InboxOptions,
     physics: bool,
+    emits: bool,
     on_wave: Option<OnWave>,
     fields: FieldOptions,
     tls: Option<Tls>,
+    archive: Option<Archive>,
 }
 
 /// Why a gateway could not be started.
@@ -87,7 +99,8 @@ impl GatewayOptions {
 
     /// The maximum number of channels with their own line; all others share the line [`OTHER`](crate::OTHER). When the
     /// table is full, a new channel replaces the one that was silent for longest, if that was at least a minute.
-    /// Default: 500. Cost: about 300 bytes and the name for each channel, and up to 10 lines of metrics.
+    /// Default: 500. Cost: about 5 KB and the name for each channel after an hour, of which its history takes 3.6 KB, and up
+    /// to 10 lines of metrics.
     #[must_use]
     pub fn max_channels(mut self, channels: usize) -> Self {
         self.max_channels = channels;
@@ -107,6 +120,14 @@ impl GatewayOptions {
     #[must_use]
     pub fn physics(mut self, looks: bool) -> Self {
         self.physics = looks;
+        self
+    }
+
+    /// Whether the pages and other programs may emit and ask through the gateway: without tokens everybody on a loopback
+    /// address, otherwise holders of a token for it ([`Access`](crate::Access)). Default: true.
+    #[must_use]
+    pub fn emits(mut self, emits: bool) -> Self {
+        self.emits = emits;
         self
     }
 
@@ -132,6 +153,13 @@ impl GatewayOptions {
         self
     }
 
+    /// Records rates, losses and incidents in this file, for `aether report`. Default: none. Cost: some milliseconds a minute.
+    #[must_use]
+    pub fn archive(mut self, archive: Option<Archive>) -> Self {
+        self.archive = archive;
+        self
+    }
+
     /// The inbox of an observer.
     ///
     /// - It sheds when it is full, because watching must never slow those who are watched.
@@ -152,9 +180,11 @@ impl Default for GatewayOptions {
             max_channels: 500,
             inbox: Self::observer_inbox(),
             physics: true,
+            emits: true,
             on_wave: None,
             fields: FieldOptions::default(),
             tls: None,
+            archive: None,
         }
     }
 }
@@ -170,7 +200,7 @@ impl fmt::Debug for GatewayOptions {
     }
 }
 
-/// An exporter with a status page: observes all traffic of a medium and serves the results over HTTP.
+/// An exporter with live pages: observes all traffic of a medium and serves the results over HTTP.
 ///
 /// It is bound and subscribed from the start; requests are answered once [`Gateway::run`] runs.
 #[must_use = "a gateway observes nothing before run()"]
@@ -182,8 +212,11 @@ pub struct Gateway {
     physics: Option<PhysicsObserver>,
     on_wave: Option<OnWave>,
     tls: Option<Tls>,
+    archive: Option<Archive>,
     fields: Arc<Fields>,
     source: Arc<StatusSource>,
+    gate: Arc<Gate>,
+    emitter: Emitter,
 }
 
 impl Gateway {
@@ -205,8 +238,7 @@ impl Gateway {
             None
         };
         let insight = physics.as_ref().map(|_| Arc::default());
-        // The detectors need the roster in any case.
-        let roster = if options.physics { Some(aether.roster().await?) } else { None };
+        let roster = aether.roster().await?;
         let observed = Observed::new(options.max_channels);
         if options.fields.is_open() && !address.ip().is_loopback() {
             tracing::warn!(%address, "without tokens, everybody who can connect may read and write the fields");
@@ -214,13 +246,33 @@ impl Gateway {
         let fields = Arc::new(Fields::new(options.fields));
         let accounts = aether.accounts().await?;
         let emitter = aether.emitter(NAME).map_err(CreateError::from)?;
-        let directory = Directory::open(aether, emitter).await?;
+        let directory = Directory::open(aether, emitter.clone()).await?;
         let heard = Heard { observed, insight, roster, accounts, directory };
         let source = StatusSource::new(aether.clone(), heard, Arc::clone(&fields));
         let source = Arc::new(source);
         tracing::debug!(%address, "the gateway is listening");
-        let (on_wave, tls) = (options.on_wave, options.tls);
-        Ok(Self { listener, address, moved_from, observer, physics, on_wave, tls, fields, source })
+        let (access, origins) = (Arc::clone(&fields.access), Arc::clone(&fields.origins));
+        let reach = match &options.tls {
+            Some(tls) if tls.is_mutual() => Reach::Certified,
+            _ if address.ip().is_loopback() => Reach::Loopback,
+            _ => Reach::Network,
+        };
+        let gate = Arc::new(Gate::new(access, origins, reach, options.emits));
+        let (on_wave, tls, archive) = (options.on_wave, options.tls, options.archive);
+        Ok(Self {
+            listener,
+            address,
+            moved_from,
+            observer,
+            physics,
+            on_wave,
+            tls,
+            archive,
+            fields,
+            source,
+            gate,
+            emitter,
+        })
     }
 
     /// The bound address, with the actual port.
@@ -267,17 +319,36 @@ impl Gateway {
     /// Cancelled before completion, all connections are closed and the observer is gone.
     pub async fn run(self, shutdown: CancellationToken) {
         let (field_routes, sharing) = self.fields.serve(shutdown.clone());
-        let routes = http::routes(self.source.aether(), Arc::clone(&self.source)).merge(field_routes);
+        let (source, gate) = (Arc::clone(&self.source), self.gate);
+        let views = Views::new(Arc::clone(&source), self.archive);
+        let (emitter, limits) = (self.emitter, self.fields.limits.clone());
+        let letters = Letters::new(
+            source.roster().clone(),
+            emitter.clone(),
+            Arc::clone(&gate),
+            Arc::clone(source.taps()),
+        );
+        let shared = Shared::new(&source, gate, Arc::clone(&views), emitter, limits, shutdown.clone());
+        let others = waves::routes(Arc::clone(&shared)).merge(letters::routes(letters)).merge(field_routes);
+        let routes = http::routes(source.aether(), Arc::clone(&source), Arc::clone(&views), others);
+        // Before somebody asks for them. Nothing waits for it.
+        drop(tokio::task::spawn_blocking(assets::pack));
         let app = TowerToHyperService::new(routes);
         let slots = self.source.slots();
         let serving = aether_metrics::serve_with(self.listener, self.tls, slots, app, shutdown.clone());
         let observing = observe(self.observer, &self.source, self.on_wave, shutdown.clone());
+        let showing = views.run(shutdown.clone());
+        let closing = async {
+            shutdown.cancelled().await;
+            // What is left over is a client that does not read its last message.
+            let _ = tokio::time::timeout(CLOSING_PATIENCE, shared.ended()).await;
+        };
         let watching = async {
             if let (Some(observer), Some(insight)) = (self.physics, self.source.insight()) {
-                insight::watch(observer, &insight, shutdown).await;
+                insight::watch(observer, &insight, shutdown.clone()).await;
             }
         };
-        tokio::join!(observing, watching, serving, sharing);
+        tokio::join!(observing, watching, serving, sharing, showing, closing);
     }
 }
 

@@ -1,9 +1,10 @@
 //! The HTTP routes and their handlers.
 //!
-//! The server of `aether-metrics` uses them. Health checks are answered at once. All other answers read the whole status
-//! and write a long text. They are written outside of the async tasks, one at a time, so a storm of such requests
-//! occupies one processor and delays no health check.
+//! The server of `aether-metrics` uses them. Health checks and the files of the pages are answered at once. All other answers
+//! read the whole status and write a long text. They are written outside of the async tasks, one at a time, so a storm of
+//! such requests occupies one processor and delays no health check. Routes for waves and letters are in modules of their own.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use aether_chassis::description;
@@ -11,13 +12,19 @@ use aether_core::Aether;
 use aether_core::physics::ResonanceMap;
 use aether_metrics::{Exposition, Metrics};
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use tokio::sync::Semaphore;
 
-use crate::status::StatusSource;
+use crate::answer;
+use crate::assets;
+use crate::status::{PhysicsPart, StatusSource};
+use crate::views::{View, Views};
+
+/// What the API offers, as OpenAPI 3.1.
+const OPENAPI: &str = include_str!("../openapi.json");
 
 /// How many long answers are written at the same time. Health checks do not wait for them.
 const WRITERS: usize = 1;
@@ -25,16 +32,34 @@ const WRITERS: usize = 1;
 #[derive(Debug)]
 struct Pages {
     source: Arc<StatusSource>,
+    views: Arc<Views>,
     metrics: Metrics,
     writers: Arc<Semaphore>,
 }
 
-pub(crate) fn routes(aether: &Aether, source: Arc<StatusSource>) -> Router {
+/// All routes: those of this file, and `others`.
+pub(crate) fn routes(
+    aether: &Aether,
+    source: Arc<StatusSource>,
+    views: Arc<Views>,
+    others: Router,
+) -> Router {
     let metrics = crate::metrics::metrics(aether, Arc::clone(&source));
+    let writers = Arc::new(Semaphore::new(WRITERS));
     Router::new()
-        .route("/", get(status_page))
+        .route("/", get(index))
+        .route("/page/{*path}", get(asset))
+        .route("/status", get(status_page))
         .route("/api/status", get(status_json))
         .route("/api/accounts", get(accounts_json))
+        .route("/api/overview", get(async |state: PagesState| view(state, View::Overview).await))
+        .route("/api/services", get(async |state: PagesState| view(state, View::Services).await))
+        .route("/api/ledger", get(async |state: PagesState| view(state, View::Ledger).await))
+        .route("/api/map", get(async |state: PagesState| view(state, View::Map).await))
+        .route("/api/history", get(history))
+        .route("/api/incidents", get(incidents))
+        .route("/api/findings", get(findings))
+        .route("/openapi.json", get(async || json(Ok::<_, Infallible>(OPENAPI.to_owned()))))
         .route("/metrics", get(metrics_text))
         .route("/map.dot", get(map_dot))
         .route("/map.mmd", get(map_mermaid))
@@ -42,9 +67,67 @@ pub(crate) fn routes(aether: &Aether, source: Arc<StatusSource>) -> Router {
         .route("/livez", get(live))
         .route("/readyz", get(ready))
         .route("/healthz", get(ready))
+        .with_state(Arc::new(Pages { source, views, metrics, writers }))
+        .merge(others)
         .fallback(not_found)
-        .method_not_allowed_fallback(only_get)
-        .with_state(Arc::new(Pages { source, metrics, writers: Arc::new(Semaphore::new(WRITERS)) }))
+        .method_not_allowed_fallback(method_not_allowed)
+}
+
+type PagesState = State<Arc<Pages>>;
+
+async fn index(headers: HeaderMap) -> Response {
+    assets::index(&headers)
+}
+
+async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
+    match assets::file(&path, &headers) {
+        Some(response) => response,
+        None => not_found().await,
+    }
+}
+
+async fn view(State(pages): PagesState, view: View) -> Response {
+    written(pages, move |pages| json(pages.views.json(view))).await
+}
+
+/// The last hour: `last` buckets of it, with `channels=true` of each channel, too.
+async fn history(State(pages): PagesState, RawQuery(query): RawQuery) -> Response {
+    let (mut last, mut of_channels) = (usize::MAX, false);
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        let known = match &*name {
+            "last" => value.parse().map(|buckets| last = buckets).is_ok(),
+            "channels" => value.parse().map(|wanted| of_channels = wanted).is_ok(),
+            _ => false,
+        };
+        if !known {
+            let text = "use last, a number of buckets, and channels, true or false";
+            return answer::problem(StatusCode::BAD_REQUEST, "parameter", text);
+        }
+    }
+    written(pages, move |pages| json(pages.views.history(last, of_channels))).await
+}
+
+async fn incidents(State(pages): PagesState) -> Response {
+    physics(pages, |part| {
+        serde_json::json!({ "incidents": part.incident_lines(), "incidents_by_cause": part.incidents_by_cause })
+    })
+    .await
+}
+
+async fn findings(State(pages): PagesState) -> Response {
+    physics(pages, |part| {
+        let (findings, standing) = (part.finding_lines(), part.standing_json());
+        serde_json::json!({ "findings": findings, "findings_by_sort": part.counts, "standing": standing })
+    })
+    .await
+}
+
+async fn physics(pages: Arc<Pages>, write: fn(&PhysicsPart) -> serde_json::Value) -> Response {
+    written(pages, move |pages| match pages.source.insight() {
+        Some(insight) => answer::json(StatusCode::OK, &write(&PhysicsPart::of(&insight))),
+        None => answer::problem(StatusCode::NOT_FOUND, "physics", "physics is switched off in this gateway"),
+    })
+    .await
 }
 
 /// Writes a long answer when it is its turn.
@@ -56,7 +139,7 @@ async fn written(pages: Arc<Pages>, write: impl FnOnce(&Pages) -> Response + Sen
         drop(turn);
         response
     });
-    writing.await.unwrap_or_else(|error| failed(&error))
+    writing.await.unwrap_or_else(|error| answer::failed(&error))
 }
 
 async fn status_page(State(pages): State<Arc<Pages>>) -> Response {
@@ -74,27 +157,16 @@ fn page(pages: &Pages) -> Response {
             response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
             response
         }
-        Err(error) => failed(&error),
+        Err(error) => answer::failed(&error),
     }
 }
 
 async fn status_json(State(pages): State<Arc<Pages>>) -> Response {
-    written(pages, json).await
-}
-
-fn json(pages: &Pages) -> Response {
-    match serde_json::to_string(&pages.source.read()) {
-        Ok(json) => typed("application/json", json),
-        Err(error) => failed(&error),
-    }
+    written(pages, |pages| answer::json(StatusCode::OK, &pages.source.read())).await
 }
 
 async fn accounts_json(State(pages): State<Arc<Pages>>) -> Response {
-    written(pages, |pages| match serde_json::to_string(&pages.source.whole_processes()) {
-        Ok(json) => typed("application/json", json),
-        Err(error) => failed(&error),
-    })
-    .await
+    written(pages, |pages| answer::json(StatusCode::OK, &pages.source.whole_processes())).await
 }
 
 async fn metrics_text(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
@@ -110,7 +182,7 @@ fn metrics(pages: &Pages, exposition: Exposition) -> Response {
             response.headers_mut().insert(header::VARY, HeaderValue::from_static("accept"));
             response
         }
-        Err(error) => failed(&error),
+        Err(error) => answer::failed(&error),
     }
 }
 
@@ -127,10 +199,10 @@ fn map(source: &StatusSource, content_type: &'static str, write: fn(&ResonanceMa
     let report = source.insight().map(|insight| insight.report());
     let reason = match report {
         Some(Some(report)) => return typed(content_type, write(&report.map)),
-        Some(None) => "no map yet: the first one is drawn two seconds after the start\n",
-        None => "no map: physics is switched off in this gateway\n",
+        Some(None) => "no map yet: the first one is drawn two seconds after the start",
+        None => "no map: physics is switched off in this gateway",
     };
-    (StatusCode::NOT_FOUND, typed("text/plain; charset=utf-8", reason.to_owned())).into_response()
+    answer::text(StatusCode::NOT_FOUND, reason)
 }
 
 /// What the services on the medium receive, answer and emit.
@@ -140,46 +212,44 @@ async fn descriptions(State(pages): State<Arc<Pages>>) -> Response {
         let summary = "What the services on this medium receive, answer and emit";
         let document =
             description::asyncapi("aether", env!("CARGO_PKG_VERSION"), summary, &listing.descriptions());
-        typed("application/json", document.to_string())
+        answer::json(StatusCode::OK, &document)
     })
     .await
 }
 
 async fn live() -> Response {
-    typed("text/plain; charset=utf-8", "alive\n".to_owned())
+    answer::text(StatusCode::OK, "alive")
 }
 
 async fn ready(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
     let health = pages.source.health();
     let code = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let body = match accepted.any(|value| value.contains("application/json")) {
-        true => typed("application/json", health.to_json()),
-        false => typed("text/plain; charset=utf-8", format!("{health}\n")),
-    };
-    (code, body).into_response()
+    match accepted.any(|value| value.contains("application/json")) {
+        true => answer::json_text(code, health.to_json()),
+        false => answer::text(code, &health.to_string()),
+    }
 }
 
 async fn not_found() -> Response {
-    let text = "not found; the paths are /, /api/status, /api/accounts, /metrics, /map.dot, /map.mmd, /asyncapi.json, /livez, /readyz, /healthz and /field/NAME/ws\n";
-    (StatusCode::NOT_FOUND, typed("text/plain; charset=utf-8", text.to_owned())).into_response()
+    answer::text(
+        StatusCode::NOT_FOUND,
+        "not found; the pages begin at /, and /openapi.json describes every path",
+    )
 }
 
-async fn only_get() -> Response {
-    let text = "only GET and HEAD are allowed\n";
-    (StatusCode::METHOD_NOT_ALLOWED, typed("text/plain; charset=utf-8", text.to_owned())).into_response()
+async fn method_not_allowed() -> Response {
+    let text = "this method is not allowed here; /openapi.json says which are";
+    answer::text(StatusCode::METHOD_NOT_ALLOWED, text)
 }
 
-fn failed(error: &dyn std::error::Error) -> Response {
-    tracing::error!(%error, "an answer could not be written");
-    StatusCode::INTERNAL_SERVER_ERROR.into_response()
+fn json<E: std::error::Error>(written: Result<String, E>) -> Response {
+    match written {
+        Ok(json) => answer::json_text(StatusCode::OK, json),
+        Err(error) => answer::failed(&error),
+    }
 }
 
 fn typed(content_type: &'static str, body: String) -> Response {
-    let headers = [
-        (header::CONTENT_TYPE, content_type),
-        (header::CACHE_CONTROL, "no-store"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
-    (headers, body).into_response()
+    answer::typed(StatusCode::OK, content_type, body)
 }

@@ -1,10 +1,15 @@
 //! The gateway: observes all traffic and shows it over HTTP.
 //!
-//! It runs beside the services of a process, as `aether gateway`, or alone as `aether-gateway`. It serves a status page
-//! (`/`), the same as JSON (`/api/status`), metrics (`/metrics`), the service map for Graphviz and Mermaid (`/map.dot`,
-//! `/map.mmd`) and health checks (`/livez`, `/readyz`, `/healthz`). These only read, and have no authentication, so by
-//! default it listens on the loopback address. On request it serves [fields](FieldOptions) over WebSocket
-//! (`/field/{name}/ws`), which clients with the right token may write.
+//! It runs beside the services of a process, as `aether gateway`, or alone as `aether-gateway`. It serves live pages (`/`),
+//! a page without scripts (`/status`), everything on them as JSON (`/api/...`, described by `/openapi.json`), metrics
+//! (`/metrics`), the service map for Graphviz and Mermaid (`/map.dot`, `/map.mmd`) and health checks (`/livez`, `/readyz`,
+//! `/healthz`). These show names and numbers and have no authentication, so by default it listens on the loopback address.
+//!
+//! Waves themselves pass through it, too: `/waves` and `/ws` send those that match a pattern, `POST /waves/{channel}` and
+//! `/ws` emit and ask. Without tokens everybody on the loopback address may; otherwise only the holder of a [token](Access)
+//! that says so.
+//! On request it serves [fields](FieldOptions) over WebSocket (`/field/{name}/ws`), which clients with the right token may
+//! write.
 //!
 //! ```
 //! use aether_core::{Aether, Vibrator};
@@ -30,22 +35,40 @@
 //! # Ok(()) }
 //! ```
 
+mod access;
+mod admission;
+mod answer;
+mod archive;
 mod args;
+mod assets;
+mod bucket;
+mod emitters;
 mod field;
+mod gate;
 mod gateway;
+mod history;
 mod http;
 mod insight;
+mod letters;
+mod losses;
 mod metrics;
 mod observed;
+mod origin;
 mod page;
 mod rate;
 mod settings;
 mod status;
+mod taps;
+mod track;
+mod views;
+mod waves;
 
+pub use access::{Access, AccessError};
+pub use archive::{Archive, ArchiveError, Archived, ArchivedIncident, ArchivedLoss, ArchivedSpan};
 pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
 pub use field::{
-    Access, AccessError, AllowedOrigin, FieldArgs, FieldOptions, JoinedFields, LimitError, LimitSetting,
-    OriginError, SecurityLimits, ServeFieldsError, ServedField, ServedFieldError,
+    AllowedOrigin, FieldArgs, FieldOptions, JoinedFields, LimitError, LimitSetting, OriginError,
+    SecurityLimits, ServeFieldsError, ServedField, ServedFieldError,
 };
 pub use gateway::{Gateway, GatewayOptions, StartError};
 pub use insight::{Found, Insight, NotedIncident};

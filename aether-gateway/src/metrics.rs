@@ -19,6 +19,7 @@ use aether_metrics::{Connections, Families, Metrics};
 
 use crate::field::FieldLine;
 use crate::status::{ObservedLine, Readiness, Status, StatusSource};
+use crate::taps::WavesLine;
 
 /// The metrics of a bus and of the gateway that observes it.
 pub(crate) fn metrics(aether: &Aether, source: Arc<StatusSource>) -> Metrics {
@@ -46,6 +47,7 @@ impl Collector for Scrape {
         accounts::write(&mut to, &status.accounts)?;
         write_descriptions(&mut to, &status)?;
         write_physics(&mut to, &status)?;
+        write_clients(&mut to, &status.clients)?;
         write_fields(&mut to, &status)
     }
 }
@@ -98,11 +100,26 @@ fn write_observed(to: &mut Families<'_>, status: &Status) -> fmt::Result {
 }
 
 fn write_roster(to: &mut Families<'_>, status: &Status) -> fmt::Result {
-    let Some(roster) = &status.roster else { return Ok(()) };
+    let roster = &status.roster;
     let help = "Announcements of vibrators that were left out, as there were too many";
     to.counter("left_out_announcements", help, None, [(vec![], roster.left_out_announcements)])?;
     let help = "Announcements that contradict each other, as two processes speak in the name of one";
     to.counter("implausible_announcements", help, None, [(vec![], roster.implausible_announcements)])
+}
+
+/// Those who hear and emit waves through the gateway.
+fn write_clients(to: &mut Families<'_>, line: &WavesLine) -> fmt::Result {
+    to.gauge("gateway_clients", "Clients that hear or emit waves", None, [(vec![], line.clients)])?;
+    let help = "Subscriptions of these clients";
+    to.gauge("gateway_subscriptions", help, None, [(vec![], line.subscriptions)])?;
+    let help = "Waves that clients were not sent, as they did not read fast enough or wanted fewer";
+    to.counter("gateway_missed_waves", help, None, [(vec![], line.missed_waves)])?;
+    to.counter("gateway_emitted_waves", "Waves emitted for clients", None, [(vec![], line.emitted_waves)])?;
+    to.counter("gateway_questions", "Questions asked for clients", None, [(vec![], line.questions)])?;
+    let help = "Clients given up because they did not read";
+    to.counter("gateway_stalled_clients", help, None, [(vec![], line.stalled_clients)])?;
+    let refused = line.refused.iter().map(|(reason, requests)| (vec![("reason", *reason)], *requests));
+    to.counter("gateway_refused_requests", "Requests of clients that were refused", None, refused)
 }
 
 fn write_descriptions(to: &mut Families<'_>, status: &Status) -> fmt::Result {

@@ -16,7 +16,9 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use crate::emitters::Emitters;
 use crate::rate::Rate;
+use crate::track::{Moment, Track};
 
 /// The shared line of all channels without their own.
 pub use aether_metrics::OTHER;
@@ -63,6 +65,27 @@ struct Entry {
     last_source: Source,
     last_amplitude: Amplitude,
     last_seen: Instant,
+    track: Track,
+    /// Who emitted waves that are no answers.
+    emitters: Emitters,
+}
+
+/// The last second of a channel.
+#[derive(Debug, Clone)]
+pub(crate) struct Second {
+    pub(crate) channel: Channel,
+    pub(crate) moment: Moment,
+}
+
+/// A channel with its rate and its emitters.
+#[derive(Debug, Clone)]
+pub(crate) struct Emitted {
+    pub(crate) channel: Channel,
+    pub(crate) waves: u64,
+    pub(crate) per_second: f64,
+    pub(crate) energy: f64,
+    pub(crate) emitters: Emitters,
+    pub(crate) last_seen: Duration,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -134,6 +157,11 @@ impl Observed {
         self.table.lock().rate.per_second(self.since.elapsed())
     }
 
+    /// The number of channels with a line of their own.
+    pub(crate) fn known_channels(&self) -> usize {
+        self.table.lock().channels.len()
+    }
+
     /// The time since counting began.
     #[must_use]
     pub fn uptime(&self) -> Duration {
@@ -153,6 +181,52 @@ impl Observed {
         channels.sort_unstable_by(|a, b| a.channel.cmp(&b.channel));
         channels.extend(other);
         channels
+    }
+
+    /// Ends a second of every channel, and with `ends_bucket` a bucket of its history. Returns the channels that had waves
+    /// in it, and the sum over all.
+    pub(crate) fn end_second(&self, ends_bucket: bool) -> (Vec<Second>, Moment) {
+        let mut table = self.table.lock();
+        let mut all = Moment::default();
+        let mut seconds = Vec::new();
+        for (channel, entry) in table.channels.iter_mut() {
+            let moment = entry.end_second(ends_bucket);
+            all += moment;
+            if moment.waves > 0 {
+                seconds.push(Second { channel: channel.clone(), moment });
+            }
+        }
+        if let Some(other) = &mut table.other {
+            all += other.end_second(ends_bucket);
+        }
+        (seconds, all)
+    }
+
+    /// The history of the channels that had waves last, of at most this many.
+    pub(crate) fn tracks<T>(&self, most: usize, read: impl Fn(&str, &Track) -> T) -> Vec<T> {
+        let table = self.table.lock();
+        // The table is ordered by the last wave, the newest first.
+        let channels = table.channels.iter().take(most);
+        channels.map(|(channel, entry)| read(channel.as_str(), &entry.track)).collect()
+    }
+
+    /// The busiest channels with their emitters, the busiest first.
+    pub(crate) fn busiest(&self, most: usize) -> Vec<Emitted> {
+        let table = self.table.lock();
+        let now = Instant::now();
+        let emitted = |(channel, entry): (&Channel, &Entry)| Emitted {
+            channel: channel.clone(),
+            waves: entry.kinds.iter().map(|count| count.waves).sum(),
+            per_second: entry.track.per_second(),
+            energy: entry.track.energy(),
+            emitters: entry.emitters.clone(),
+            last_seen: now.saturating_duration_since(entry.last_seen),
+        };
+        let mut all: Vec<_> = table.channels.iter().map(emitted).collect();
+        drop(table);
+        all.sort_by(|a, b| b.per_second.total_cmp(&a.per_second).then_with(|| b.waves.cmp(&a.waves)));
+        all.truncate(most);
+        all
     }
 
     /// The counts that are in no line any more.
@@ -188,7 +262,8 @@ impl Table {
             // metrics.
             self.other.get_or_insert_with(|| Entry::first(wave, now))
         };
-        entry.last_source = wave.source().clone();
+        entry.note_emitter(wave);
+        entry.track.note(payload_bytes, wave.amplitude());
         entry.last_amplitude = wave.amplitude();
         entry.last_seen = now;
         if let Some(at) = Kind::ALL.iter().position(|kind| *kind == wave.kind()) {
@@ -196,9 +271,7 @@ impl Table {
             entry.kinds[at].payload_bytes += payload_bytes;
         }
     }
-}
 
-impl Table {
     /// Whether there is a line for one more channel. Frees the line of a silent channel if necessary.
     fn has_line(&mut self, now: Instant, max_channels: usize) -> bool {
         if self.channels.len() < max_channels {
@@ -226,7 +299,22 @@ impl Entry {
             last_source: wave.source().clone(),
             last_amplitude: wave.amplitude(),
             last_seen: now,
+            track: Track::default(),
+            emitters: Emitters::default(),
         }
+    }
+
+    /// Remembers who emits on the channel. An answer travels on the channel of its question, so it tells nothing.
+    fn note_emitter(&mut self, wave: &Wave) {
+        if wave.kind() != Kind::Response {
+            self.emitters.note(wave.source().name());
+        }
+        self.last_source = wave.source().clone();
+    }
+
+    fn end_second(&mut self, ends_bucket: bool) -> Moment {
+        self.emitters.end_second();
+        self.track.end_second(ends_bucket)
     }
 
     fn line(&self, channel: &str, now: Instant) -> ObservedChannel {

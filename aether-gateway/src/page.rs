@@ -1,6 +1,6 @@
-//! The status page: the status as HTML.
+//! The status page without scripts, `/status`: the status as HTML, for text browsers and where scripts are off.
 //!
-//! Plain HTML without scripts, which reloads every two seconds. The template escapes every value, because the names of
+//! Plain HTML, which reloads every two seconds. The template escapes every value, because the names of
 //! channels and vibrators come from the network and can contain anything.
 
 use std::time::Duration;
@@ -35,12 +35,12 @@ impl Page<'_> {
 
     /// What came from the network and was refused; nothing of what did not happen.
     fn refused(&self) -> Vec<(u64, &'static str)> {
-        let (medium, roster) = (&self.status.medium, self.status.roster.as_ref());
+        let (medium, roster) = (&self.status.medium, &self.status.roster);
         let all = [
             (medium.implausible_messages, "messages that said what cannot be true"),
             (self.status.reflected.refused_echoes, "echoes of waves that never were"),
-            (roster.map_or(0, |line| line.implausible_announcements), "contradictory announcements"),
-            (roster.map_or(0, |line| line.left_out_announcements), "announcements too many"),
+            (roster.implausible_announcements, "contradictory announcements"),
+            (roster.left_out_announcements, "announcements too many"),
             (medium.stray_answers, "answers that nobody waited for"),
         ];
         all.into_iter().filter(|(number, _)| *number > 0).collect()

@@ -8,7 +8,9 @@ use aether_metrics::{Tls, TlsError};
 use serde::{Deserialize, Serialize};
 
 use crate::field::{self, FieldOptions};
-use crate::{AllowedOrigin, GatewayOptions, JoinedFields, LimitSetting, ServeFieldsError, ServedField};
+use crate::{
+    AllowedOrigin, Archive, GatewayOptions, JoinedFields, LimitSetting, ServeFieldsError, ServedField,
+};
 
 /// The settings of the gateway. `config/default.toml` describes each of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,15 +23,21 @@ pub struct GatewaySettings {
     pub tls_cert: OrOff<PathBuf>,
     /// The PEM file with the private key of the certificate.
     pub tls_key: OrOff<PathBuf>,
+    /// The PEM file with the authorities of the clients; off to serve clients without a certificate.
+    pub tls_clients: OrOff<PathBuf>,
     /// Whether patterns in the traffic are detected.
     pub physics: bool,
+    /// Whether pages and programs may emit and ask through the gateway.
+    pub emit: bool,
+    /// The file in which rates, losses and incidents are recorded.
+    pub archive: OrOff<PathBuf>,
     /// The maximum number of channels with their own line.
     pub max_channels: Count<1, 1_000_000>,
     /// The fields that are served over WebSocket.
     pub fields: List<ServedField>,
-    /// The file with the tokens, and what their holders may read and write.
+    /// The file with the tokens, and what their holders may read, write, hear and emit.
     pub field_tokens: OrOff<PathBuf>,
-    /// The origins whose pages may use the fields.
+    /// The origins whose pages may use the fields and the waves.
     pub field_origins: List<AllowedOrigin>,
     /// The bounds on what clients may cost that are not as built in.
     pub field_limits: List<LimitSetting>,
@@ -42,6 +50,9 @@ pub enum TlsSettingsError {
     /// Only one of the two files was given.
     #[error("set both tls_cert and tls_key in [service.gateway] (--tls-cert, --tls-key), or neither")]
     Half,
+    /// Certificates of clients are asked for without one of the server.
+    #[error("tls_clients in [service.gateway] (--tls-clients) needs tls_cert and tls_key")]
+    ClientsOnly,
     /// A file cannot be used.
     #[error(transparent)]
     Files(#[from] TlsError),
@@ -57,7 +68,10 @@ impl Default for GatewaySettings {
             listen: OrOff::Off,
             tls_cert: OrOff::Off,
             tls_key: OrOff::Off,
+            tls_clients: OrOff::Off,
             physics: true,
+            emit: true,
+            archive: OrOff::Off,
             max_channels: Count::new(500).unwrap_or(Count::LEAST),
             fields: List::default(),
             field_tokens: OrOff::Off,
@@ -94,14 +108,20 @@ impl GatewaySettings {
     /// # Errors
     /// [`TlsSettingsError`] if the certificate or its key cannot be used.
     pub fn options(&self) -> Result<GatewayOptions, TlsSettingsError> {
-        let tls = match (&self.tls_cert, &self.tls_key) {
-            (OrOff::On(certificate), OrOff::On(key)) => Some(Tls::load(certificate, key)?),
-            (OrOff::Off, OrOff::Off) => None,
+        let tls = match (&self.tls_cert, &self.tls_key, &self.tls_clients) {
+            (OrOff::On(certificate), OrOff::On(key), OrOff::On(clients)) => {
+                Some(Tls::load_mutual(certificate, key, clients)?)
+            }
+            (OrOff::On(certificate), OrOff::On(key), OrOff::Off) => Some(Tls::load(certificate, key)?),
+            (OrOff::Off, OrOff::Off, OrOff::Off) => None,
+            (OrOff::Off, OrOff::Off, OrOff::On(_)) => return Err(TlsSettingsError::ClientsOnly),
             _ => return Err(TlsSettingsError::Half),
         };
         let options = GatewayOptions::default()
             .physics(self.physics)
+            .emits(self.emit)
             .max_channels(self.max_channels.as_usize())
+            .archive(self.archive.clone().on().map(Archive::new))
             .tls(tls);
         Ok(match self.listen {
             OrOff::On(ListenAddress(address)) => options.listen(address),

@@ -26,9 +26,10 @@ use serde::{Serialize, Serializer};
 use crate::field::{FieldLine, Fields};
 use crate::insight::Insight;
 use crate::observed::{Observed, ObservedChannel};
+use crate::taps::{Taps, WavesLine};
 
-pub(crate) use accounts::{AccountsPart, ProgramLine, WholeProcess};
-pub(crate) use physics::PhysicsPart;
+pub(crate) use accounts::{AccountsPart, ProcessLine, ProgramLine, WholeProcess, lost_of};
+pub(crate) use physics::{FindingLine, IncidentLine, PhysicsPart};
 
 /// The sources of a status.
 #[derive(Debug)]
@@ -36,10 +37,11 @@ pub(crate) struct StatusSource {
     aether: Aether,
     observed: Arc<Observed>,
     insight: Option<Arc<Insight>>,
-    roster: Option<Roster>,
+    roster: Roster,
     accounts: Accounts,
     directory: Directory,
     fields: Arc<Fields>,
+    taps: Arc<Taps>,
     slots: Arc<Slots>,
     observing: AtomicBool,
     vibrators: Mutex<VibratorAccounts>,
@@ -51,7 +53,7 @@ pub(crate) struct Heard {
     pub(crate) observed: Observed,
     pub(crate) insight: Option<Arc<Insight>>,
     /// The vibrators of all processes, as announced.
-    pub(crate) roster: Option<Roster>,
+    pub(crate) roster: Roster,
     /// What all processes tell about themselves.
     pub(crate) accounts: Accounts,
     /// The descriptions of services.
@@ -71,6 +73,7 @@ impl StatusSource {
             accounts,
             directory,
             fields,
+            taps: Arc::default(),
             slots: Slots::new(),
             observing: AtomicBool::new(true),
             vibrators: Mutex::default(),
@@ -99,8 +102,22 @@ impl StatusSource {
         Arc::clone(&self.slots)
     }
 
+    pub(crate) fn roster(&self) -> &Roster {
+        &self.roster
+    }
+
+    pub(crate) fn accounts(&self) -> &Accounts {
+        &self.accounts
+    }
+
+    /// Those who hear waves through the gateway.
+    pub(crate) fn taps(&self) -> &Arc<Taps> {
+        &self.taps
+    }
+
     pub(crate) fn note(&self, wave: &Wave) {
         self.observed.note(wave);
+        self.taps.offer(wave);
     }
 
     pub(crate) fn observer_ended(&self) {
@@ -158,10 +175,10 @@ impl StatusSource {
                 outbox: LedgerLine(status.outbox),
             },
             reflected: ReflectedLine::from(self.aether.echo_ledger()),
-            roster: self.roster.as_ref().map(|roster| RosterLine {
-                left_out_announcements: roster.left_out(),
-                implausible_announcements: roster.implausible(),
-            }),
+            roster: RosterLine {
+                left_out_announcements: self.roster.left_out(),
+                implausible_announcements: self.roster.implausible(),
+            },
             refused_descriptions: self.directory.refused(),
             dead_letters: DeadLettersLine::from(self.aether.dead_letters().counts()),
             observed: ObservedLine {
@@ -178,6 +195,7 @@ impl StatusSource {
             accounts: AccountsPart::of(&self.accounts),
             physics: self.insight.as_deref().map(PhysicsPart::of),
             fields: self.fields.lines(),
+            clients: self.taps.line(),
             http: self.slots.counts(),
         }
     }
@@ -219,8 +237,7 @@ pub(crate) struct Status {
     pub(crate) readiness: Readiness,
     pub(crate) medium: MediumLine,
     pub(crate) reflected: ReflectedLine,
-    /// Nothing if the gateway does not hear who is there.
-    pub(crate) roster: Option<RosterLine>,
+    pub(crate) roster: RosterLine,
     /// Services that were asked for their descriptions in vain, by reason.
     pub(crate) refused_descriptions: RefusedDescriptions,
     pub(crate) dead_letters: DeadLettersLine,
@@ -234,6 +251,8 @@ pub(crate) struct Status {
     pub(crate) physics: Option<PhysicsPart>,
     /// The fields that are served over WebSocket.
     pub(crate) fields: Vec<FieldLine>,
+    /// Those who hear and emit waves through the gateway.
+    pub(crate) clients: WavesLine,
     pub(crate) http: Connections,
 }
 
@@ -380,7 +399,7 @@ fn amplitude_as_number<S: Serializer>(amplitude: &Amplitude, serializer: S) -> R
     serializer.serialize_f64(shown)
 }
 
-fn floor_as_number<S: Serializer>(floor: &Floor, serializer: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn floor_as_number<S: Serializer>(floor: &Floor, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_f32(floor.as_f32())
 }
 

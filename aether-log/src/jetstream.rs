@@ -7,6 +7,7 @@ mod error;
 mod options;
 mod publisher;
 mod refusals;
+mod sealing;
 mod settings;
 mod subjects;
 
@@ -14,6 +15,7 @@ pub(crate) use connection::{Connection, Failure};
 pub use error::JetStreamError;
 pub use options::{JetStreamOptions, LogWarning};
 pub(crate) use publisher::Publisher;
+pub(crate) use sealing::Unopened;
 pub(crate) use settings::{check_consumer, ensure_stream, side_stream, stream};
 pub(crate) use subjects::Subjects;
 

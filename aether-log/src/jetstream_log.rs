@@ -51,8 +51,10 @@ impl JetStreamLogBuilder {
         self
     }
 
-    /// The login and the certificates of the connection. Default: what the address says. The prefix, the outbox and the name
-    /// of the client are those of a bus, and not used here.
+    /// The login, the certificates and the keys of the connection. Default: what the address says, and no keys. With
+    /// [keys](NatsOptions::keys) everything is sealed that the servers store; a wave whose key is missing is delivered again
+    /// every five seconds until the key is there, and what is not sealed is passed over and counted. The prefix, the
+    /// outbox and the name of the client are those of a bus, and not used here.
     pub fn nats(mut self, options: NatsOptions) -> Self {
         self.nats = options;
         self
@@ -62,7 +64,7 @@ impl JetStreamLogBuilder {
     /// changed.
     ///
     /// # Errors
-    /// [`JetStreamError`]: no server answers, a file of the login cannot be used, the server has no JetStream, there are fewer servers than replicas, a permission is
+    /// [`JetStreamError`]: no server answers, a file of the login or of the keys cannot be used, the server has no JetStream, there are fewer servers than replicas, a permission is
     /// missing, or a stream of this name has other settings.
     ///
     /// # Cancel safety

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use aether_core::Durability;
-use aether_core::medium::Stored;
+use aether_core::medium::{MediumStatus, Stored};
 
 #[cfg(feature = "jetstream")]
 use crate::jetstream::{JetStreamError, Publisher};
@@ -64,6 +64,25 @@ impl Keeper {
             Self::Folder(_) => 4096,
             #[cfg(feature = "jetstream")]
             Self::JetStream(_) => 1,
+        }
+    }
+
+    /// Adds the messages that are sealed with keys that this process lacks, or forged.
+    #[cfg_attr(not(feature = "jetstream"), allow(unused_variables, reason = "a folder refuses nothing"))]
+    pub(crate) fn add_to(&self, status: &mut MediumStatus) {
+        match self {
+            Self::Folder(_) => {}
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(publisher) => publisher.sealing().add_to(status),
+        }
+    }
+
+    /// The ids of missing keys with the number of messages that named them.
+    pub(crate) fn missing_keys(&self) -> Vec<(u64, u64)> {
+        match self {
+            Self::Folder(_) => Vec::new(),
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(publisher) => publisher.sealing().missing_keys(),
         }
     }
 

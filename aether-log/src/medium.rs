@@ -212,11 +212,20 @@ impl Medium for DurableMedium {
     }
 
     fn status(&self) -> MediumStatus {
-        self.inner.status()
+        let mut status = self.inner.status();
+        self.keeper.add_to(&mut status);
+        status
     }
 
     fn missing_keys(&self) -> Vec<(u64, u64)> {
-        self.inner.missing_keys()
+        let mut missing = self.inner.missing_keys();
+        for (key, messages) in self.keeper.missing_keys() {
+            match missing.iter_mut().find(|(known, _)| *known == key) {
+                Some((_, count)) => *count += messages,
+                None => missing.push((key, messages)),
+            }
+        }
+        missing
     }
 
     fn connection(&self) -> Option<watch::Receiver<bool>> {

@@ -49,6 +49,7 @@ mod process;
 mod server;
 mod services;
 mod slots;
+mod streaming;
 mod tls;
 mod vibrators;
 
@@ -62,5 +63,6 @@ pub use prometheus_client;
 pub use prometheus_client::metrics::counter::Counter;
 pub use server::{serve, serve_with};
 pub use slots::{Connections, Slots};
+pub use streaming::Streaming;
 pub use tls::{Tls, TlsError};
 pub use vibrators::{OTHER, VibratorAccount, VibratorAccounts};

@@ -3,11 +3,12 @@
 //! The [endpoint](crate::Endpoint) and the gateway run it, each with pages of its own. There is one request per connection. That costs a scrape little
 //! and makes every bound simple: a client has a time limit for its request and one for the whole connection, and the
 //! number of [slots](crate::slots) is fixed. A new connection is always accepted: when slots run out, a connection that
-//! was idle or slow for longer is closed. A request that has arrived is read before its connection can be closed.
-//! Request bodies are not supported.
+//! was idle or slow for longer is closed. A request that has arrived is read before its connection can be closed. The body
+//! of a request has the time of its connection; how large it may be is for the application to say. An answer that goes on
+//! is marked as [`Streaming`], and is then bounded by the application, too.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use hyper::body::{Body, Incoming};
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::client::ClientAddress;
 use crate::slots::{Slot, Slots};
+use crate::streaming::Streaming;
 use crate::tls::Tls;
 
 /// The maximum number of connections, including those that have lost their slot and are still closing.
@@ -44,7 +46,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 ///
 /// It expects hostile clients. A request has 3 s to arrive, a connection 15 s in all, and there is one request for each.
 /// Every connection is accepted; where [slots](Slots) run out, the client with the most connections loses its oldest one.
-/// Bodies of requests are left unread.
+/// An application that reads the bodies of requests has to bound their size.
 ///
 /// # Cancel safety
 /// Cancelled before completion, all connections are closed.
@@ -59,7 +61,7 @@ where
 
 /// As [`serve`], over TLS if there is any. Each request has the [`ClientAddress`] among its extensions. A request may
 /// upgrade its connection: the connection then leaves its slot and the bounds of this server, and belongs to the task
-/// that took it over.
+/// that took it over. An answer with [`Streaming`] among its extensions leaves them, too, until it ends.
 ///
 /// # Cancel safety
 /// Cancelled before completion, all connections are closed but those that were upgraded.
@@ -166,12 +168,18 @@ where
     S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
+    let streaming = OnceLock::<Streaming>::new();
     let service = service_fn(|mut request: Request<Incoming>| {
         slot.answer();
         request.extensions_mut().insert(client);
         let response = app.call(request);
         async {
             let mut response = response.await?;
+            if let Some(marked) = response.extensions_mut().remove::<Streaming>() {
+                slot.leave();
+                // There is one request for each connection, so nothing was set before.
+                let _ = streaming.set(marked);
+            }
             // One request for each connection, unless it becomes something else than HTTP.
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -199,10 +207,20 @@ where
             }
         },
         () = slot.lost() => tracing::debug!("a connection was closed to make room for a newer one"),
-        () = tokio::time::sleep(CONNECTION_PATIENCE) => {
-            slot.timed_out();
-            tracing::debug!("a connection was too slow");
+        () = bounded(&streaming) => {
+            if streaming.get().is_none() {
+                slot.timed_out();
+                tracing::debug!("a connection was too slow");
+            }
         }
+    }
+}
+
+/// Waits until the time of a connection is over, or its answer has ended if that goes on.
+async fn bounded(streaming: &OnceLock<Streaming>) {
+    tokio::time::sleep(CONNECTION_PATIENCE).await;
+    if let Some(streaming) = streaming.get() {
+        streaming.ended().await;
     }
 }
 

@@ -122,6 +122,13 @@ impl Slot {
         rooms.answering.enter(self.number, self.source, Arc::clone(&self.lost));
     }
 
+    /// Gives the slot back, because the connection has bounds of its own from now on.
+    pub(crate) fn leave(&self) {
+        let mut rooms = self.slots.rooms.lock();
+        rooms.waiting.leave(self.number);
+        rooms.answering.leave(self.number);
+    }
+
     /// Waits until a newer connection takes the slot, and counts that.
     ///
     /// # Cancel safety
@@ -149,9 +156,7 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let mut rooms = self.slots.rooms.lock();
-        rooms.waiting.leave(self.number);
-        rooms.answering.leave(self.number);
+        self.leave();
     }
 }
 
@@ -235,6 +240,18 @@ mod tests {
         drop((greedy, late));
         let others: Vec<_> = (0..3).map(|_| slots.enter(source(2))).collect();
         assert!(!others.iter().chain([&quiet]).any(has_lost), "slots are given back");
+    }
+
+    #[test]
+    fn a_connection_that_leaves_makes_room_and_is_not_closed() {
+        let slots = Slots::with_bounds(1, 1);
+        let streaming = slots.enter(source(1));
+        streaming.answer();
+        streaming.leave();
+        let other = slots.enter(source(1));
+        other.answer();
+        assert!(!has_lost(&streaming) && !has_lost(&other));
+        assert_eq!(slots.counts().evicted_answering, 0);
     }
 
     #[test]

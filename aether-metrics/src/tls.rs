@@ -1,18 +1,50 @@
-//! TLS for the HTTP server: a certificate and its key from PEM files.
+//! TLS for the HTTP server: a certificate and its key from PEM files, which are read again when they change.
 
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use rustls::ServerConfig;
+use parking_lot::Mutex;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
-/// The certificate and the key of a server. [`serve_with`](crate::serve_with) uses them.
+/// The certificate and the key of a server. [`serve_with`](crate::serve_with) uses them. Clones share them.
+///
+/// The files are read again at the first connection after they have changed, so a new certificate needs no restart.
+/// Connections that are open go on. Files that cannot be used, such as a certificate whose key is not there yet, are
+/// logged once, and the certificate stays as it was until they change again.
 #[derive(Clone)]
-pub struct Tls(TlsAcceptor);
+pub struct Tls(Arc<Shared>);
+
+struct Shared {
+    files: Files,
+    current: Mutex<Current>,
+}
+
+struct Files {
+    certificate: PathBuf,
+    key: PathBuf,
+    /// The authorities of the clients, if clients need a certificate.
+    clients: Option<PathBuf>,
+}
+
+/// When a file was written and how long it is; `None` if that cannot be found out.
+type Stamp = Option<(SystemTime, u64)>;
+
+/// The clock of a file system moves in steps of up to 10 ms, so a file that was written so recently may change again
+/// without another time.
+const UNSETTLED_FOR: Duration = Duration::from_millis(50);
+
+struct Current {
+    acceptor: TlsAcceptor,
+    /// The files as they were when they were read last.
+    stamps: [Stamp; 3],
+}
 
 /// The certificate or the key cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -52,6 +84,14 @@ pub enum TlsError {
         /// Why not.
         source: rustls::Error,
     },
+    /// The authorities of the clients cannot be used.
+    #[error("{} has no certificates of authorities for clients", path.display())]
+    Authorities {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 impl Tls {
@@ -60,46 +100,132 @@ impl Tls {
     /// # Errors
     /// [`TlsError`] if a file cannot be read, the key is readable by every user, or the two do not fit.
     pub fn load(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let open =
-            |path: &Path| File::open(path).map_err(|source| TlsError::Open { path: path.to_owned(), source });
-        let expected = |path: &Path, expected| {
-            let path = path.to_owned();
-            move |source| TlsError::Pem { path, expected, source }
-        };
-        let chain = CertificateDer::pem_reader_iter(open(certificate)?)
-            .collect::<Result<Vec<_>, _>>()
-            .and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) })
-            .map_err(expected(certificate, "certificates"))?;
-        let file = open(key)?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            let about = file.metadata().map_err(|source| TlsError::Open { path: key.to_owned(), source })?;
-            if about.permissions().mode() & 0o004 != 0 {
-                return Err(TlsError::Public { path: key.to_owned() });
-            }
-        }
-        let secret = PrivateKeyDer::from_pem_reader(file).map_err(expected(key, "a private key"))?;
-        let unfit =
-            |source| TlsError::Unfit { certificate: certificate.to_owned(), key: key.to_owned(), source };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(unfit)?
-            .with_no_client_auth()
-            .with_single_cert(chain, secret)
-            .map_err(unfit)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        Self::of(Files { certificate: certificate.to_owned(), key: key.to_owned(), clients: None })
     }
 
-    pub(crate) const fn acceptor(&self) -> &TlsAcceptor {
-        &self.0
+    /// As [`load`](Self::load), and clients need a certificate of one of the authorities in a PEM file (mutual TLS).
+    ///
+    /// # Errors
+    /// [`TlsError`], as [`load`](Self::load), or if the file has no certificate of an authority.
+    pub fn load_mutual(certificate: &Path, key: &Path, clients: &Path) -> Result<Self, TlsError> {
+        let clients = Some(clients.to_owned());
+        Self::of(Files { certificate: certificate.to_owned(), key: key.to_owned(), clients })
     }
+
+    fn of(files: Files) -> Result<Self, TlsError> {
+        // Before they are read: what changes meanwhile is read again.
+        let stamps = files.stamps();
+        let acceptor = files.acceptor()?;
+        Ok(Self(Arc::new(Shared { files, current: Mutex::new(Current { acceptor, stamps }) })))
+    }
+
+    /// Whether clients need a certificate.
+    #[must_use]
+    pub fn is_mutual(&self) -> bool {
+        self.0.files.clients.is_some()
+    }
+
+    /// What accepts the next connection.
+    pub(crate) fn acceptor(&self) -> TlsAcceptor {
+        let Shared { files, current } = &*self.0;
+        let mut current = current.lock();
+        // Before they are read: what changes meanwhile is read again.
+        let stamps = files.stamps();
+        let has_changed = current.stamps != stamps;
+        if has_changed || stamps.iter().any(is_unsettled) {
+            current.stamps = stamps;
+            match files.acceptor() {
+                Ok(acceptor) => {
+                    current.acceptor = acceptor;
+                    tracing::debug!(certificate = %files.certificate.display(), "the certificate was read again");
+                }
+                Err(error) if has_changed => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "the certificate of the server stays as it was");
+                }
+                // That was said when it changed.
+                Err(_) => {}
+            }
+        }
+        current.acceptor.clone()
+    }
+}
+
+/// Whether a file may change without another stamp.
+fn is_unsettled(stamp: &Stamp) -> bool {
+    // A time in the future proves nothing.
+    stamp.is_some_and(|(written, _)| written.elapsed().is_ok_and(|age| age < UNSETTLED_FOR))
+}
+
+impl Files {
+    fn stamps(&self) -> [Stamp; 3] {
+        let stamp = |path: &Path| {
+            let about = std::fs::metadata(path).ok()?;
+            Some((about.modified().ok()?, about.len()))
+        };
+        [stamp(&self.certificate), stamp(&self.key), self.clients.as_deref().and_then(stamp)]
+    }
+
+    fn acceptor(&self) -> Result<TlsAcceptor, TlsError> {
+        let chain = certificates(&self.certificate)?;
+        let key = private_key(&self.key)?;
+        let unfit =
+            |source| TlsError::Unfit { certificate: self.certificate.clone(), key: self.key.clone(), source };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(unfit)?;
+        let config = match &self.clients {
+            None => config.with_no_client_auth(),
+            Some(path) => {
+                let unusable = |source: Box<dyn std::error::Error + Send + Sync>| TlsError::Authorities {
+                    path: path.clone(),
+                    source,
+                };
+                let mut roots = RootCertStore::empty();
+                for authority in certificates(path)? {
+                    roots.add(authority).map_err(|error| unusable(error.into()))?;
+                }
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+                config.with_client_cert_verifier(verifier.map_err(|error| unusable(error.into()))?)
+            }
+        };
+        let mut config = config.with_single_cert(chain, key).map_err(unfit)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+}
+
+fn open(path: &Path) -> Result<File, TlsError> {
+    File::open(path).map_err(|source| TlsError::Open { path: path.to_owned(), source })
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain = CertificateDer::pem_reader_iter(open(path)?).collect::<Result<Vec<_>, _>>();
+    let chain =
+        chain.and_then(|chain| if chain.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(chain) });
+    chain.map_err(|source| TlsError::Pem { path: path.to_owned(), expected: "certificates", source })
+}
+
+fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let file = open(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let about = file.metadata().map_err(|source| TlsError::Open { path: path.to_owned(), source })?;
+        if about.permissions().mode() & 0o004 != 0 {
+            return Err(TlsError::Public { path: path.to_owned() });
+        }
+    }
+    PrivateKeyDer::from_pem_reader(file).map_err(|source| TlsError::Pem {
+        path: path.to_owned(),
+        expected: "a private key",
+        source,
+    })
 }
 
 impl std::fmt::Debug for Tls {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tls").finish_non_exhaustive()
+        f.debug_struct("Tls").field("certificate", &self.0.files.certificate).finish_non_exhaustive()
     }
 }

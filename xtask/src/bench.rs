@@ -1,18 +1,21 @@
 //! `cargo xtask bench` and `soak`: the benchmarks and the soak, with the NATS server they need.
 
 use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
+use crate::browser;
 use crate::nats_server;
+use crate::node;
 use crate::steps::check;
 use crate::sync_engine;
 use crate::valgrind;
 use crate::workspace::Workspace;
 
 /// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`. `field` is
-/// three: see [`field`].
-pub(crate) const NAMES: [&str; 15] = [
+/// three: see [`field`]; `page` runs in Node: see [`page`].
+pub(crate) const NAMES: [&str; 16] = [
     "inprocess",
     "handlers",
     "instructions",
@@ -28,6 +31,7 @@ pub(crate) const NAMES: [&str; 15] = [
     "log",
     "jetstream",
     "operations",
+    "page",
 ];
 
 /// The paths of `instructions` that show what metrics and traces cost, and that they cost nothing while they are off.
@@ -50,7 +54,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, default_value = "1..11")]
     seeds: String,
     /// physics: only this part, such as standing; can be repeated. Only its section is written. field: `core`,
-    /// `network` or `gateway`. operations: `waves`, `reload`, `accounts`, `top` or `instructions`.
+    /// `network` or `gateway`. operations: `waves`, `reload`, `accounts`, `top` or `instructions`. page: `load`, `start`,
+    /// `crowd` or `memory`.
     #[arg(long = "part")]
     parts: Vec<String>,
     /// mimalloc in place of the allocator of the system. Not for `instructions`, which counts that of the system.
@@ -78,6 +83,10 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
         }
         if name == "operations" {
             operations(workspace, &options.parts)?;
+            continue;
+        }
+        if name == "page" {
+            page(workspace, &options.parts)?;
             continue;
         }
         let bench = if name == "overload" { "peers" } else { name };
@@ -139,6 +148,21 @@ fn operations(workspace: &Workspace, parts: &[String]) -> Result<()> {
     }
     // A goal that was missed hides no other figure.
     measured
+}
+
+/// The pages in a real browser under load, the gateway with many clients and with many channels: the command as users run it.
+fn page(workspace: &Workspace, parts: &[String]) -> Result<()> {
+    let (server, browser) = (nats_server::find_or_install(workspace)?.path, browser::find_or_install()?);
+    let node = node::find_or_install(workspace)?;
+    if node.program == node::NONE || browser == node::NONE {
+        bail!("this benchmark needs Node and a browser, which are set to {}", node::NONE);
+    }
+    check(&mut workspace.cargo(["build", "--locked", "--release", "-p", "aether-cli"]))?;
+    let mut bench = Command::new(&node.program);
+    bench.arg("bench.mjs").args(parts).current_dir(workspace.root().join(node::FOLDER));
+    bench.env("AETHER_PROGRAM", std::path::absolute(workspace.target().join("release/aether"))?);
+    bench.env(nats_server::ENV, &server).env(browser::ENV, browser);
+    check(bench.env(node::MODULES_ENV, &node.modules))
 }
 
 /// The field in process, over a NATS server, and through the gateway; the first and the last beside the sync engine.

@@ -12,22 +12,19 @@ pub(crate) const ENV: &str = "AETHER_CHROMIUM";
 
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
-/// The Chromium of the variable, on `PATH`, or of Debian's package; `none` if it cannot be had, with a word on standard
-/// error.
-pub(crate) fn find_or_install() -> String {
-    if let Ok(named) = env::var(ENV) {
-        return named;
+/// The Chromium of the variable, on `PATH`, or of Debian's package.
+///
+/// Nothing else tests the pages, so it is an error if there is none; only `AETHER_CHROMIUM=none` skips these tests.
+pub(crate) fn find_or_install() -> Result<String> {
+    match (env::var(ENV), on_path()) {
+        (Ok(named), _) | (Err(_), Some(named)) => Ok(named),
+        (Err(_), None) => install().with_context(|| {
+            format!(
+                "the tests of the pages need a browser: install chromium as root, set {ENV} to its path, or to none to \
+                 skip them"
+            )
+        }),
     }
-    on_path().unwrap_or_else(|| match install() {
-        Ok(program) => program,
-        Err(error) => {
-            eprintln!(
-                "no Chromium: {error:#}. The tests that drive a page are skipped. Install it as root, or set {ENV} to its \
-                 path."
-            );
-            "none".to_owned()
-        }
-    })
 }
 
 fn on_path() -> Option<String> {

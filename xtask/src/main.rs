@@ -9,6 +9,7 @@ mod faults;
 mod fuzz;
 mod modules;
 mod nats_server;
+mod node;
 mod promtool;
 mod steps;
 mod suite;
@@ -103,7 +104,9 @@ fn run(command: Command) -> Result<()> {
             println!("nats-server: {}", nats_server::find_or_install(&workspace)?);
             println!("promtool: {}", promtool::find_or_install(&workspace)?);
             println!("sync engine: {}", sync_engine::find_or_install(&workspace));
-            println!("browser: {}", browser::find_or_install());
+            println!("browser: {}", browser::find_or_install()?);
+            let node = node::find_or_install(&workspace)?;
+            println!("node: {}\npackages of node ({}): {}", node.program, node::MODULES_ENV, node.modules);
             Ok(())
         }
         Command::Modules => modules::draw(&workspace),

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::steps::{Steps, check, succeeds};
 use crate::workspace::Workspace;
-use crate::{browser, examples, modules, nats_server, promtool, sync_engine};
+use crate::{browser, examples, modules, nats_server, node, promtool, sync_engine};
 
 /// All of the kit.
 const KIT_FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server";
@@ -26,21 +26,23 @@ fn selecting(packages: &[String]) -> String {
 /// Runs all steps. `fast` skips the documentation build and the examples.
 pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
     let mut steps = Steps::default();
-    let (server, promtool, sync_engine, browser) = steps.run("tools", || {
+    let (server, promtool, sync_engine, browser, node) = steps.run("tools", || {
         component(workspace, "rustfmt", "fmt")?;
         component(workspace, "clippy", "clippy")?;
         let server = nats_server::find_or_install(workspace)?;
         println!("nats-server: {server}");
         let promtool = promtool::find_or_install(workspace)?;
         println!("promtool: {promtool}");
-        let (sync_engine, browser) = (sync_engine::find_or_install(workspace), browser::find_or_install());
-        println!("sync engine: {sync_engine}\nbrowser: {browser}");
-        Ok((server.path, promtool.path, sync_engine, browser))
+        let (sync_engine, browser) = (sync_engine::find_or_install(workspace), browser::find_or_install()?);
+        let node = node::find_or_install(workspace)?;
+        println!("sync engine: {sync_engine}\nbrowser: {browser}\nnode: {}", node.program);
+        Ok((server.path, promtool.path, sync_engine, browser, node))
     })?;
     let cargo = |args: &str| {
         let mut command = workspace.cargo(args.split_whitespace());
         command.env(nats_server::ENV, &server).env(promtool::ENV, &promtool);
         command.env(sync_engine::ENV, &sync_engine).env(browser::ENV, &browser);
+        command.env(node::ENV, &node.program).env(node::MODULES_ENV, &node.modules);
         command
     };
 
@@ -111,6 +113,15 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
         }
     }
     print!("{}", steps.table());
+    for (what, is_none) in [
+        ("comparisons with the sync engine", sync_engine == "none"),
+        ("tests in a browser", browser == "none"),
+        ("tests of the pages", browser == "none" || node.program == "none"),
+    ] {
+        if is_none {
+            println!("skipped: {what}");
+        }
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 #[cfg(unix)]
@@ -161,12 +162,13 @@ fn the_fields_of_a_gateway_are_settings_with_several_values() {
     }
     // Tokens that protect nothing are a mistake of somebody.
     let tokens = folder.path().join("tokens.json");
-    fs::write(&tokens, "[]").unwrap();
+    fs::write(&tokens, r#"[{"token": "s3cret", "read": ["*"]}]"#).unwrap();
+    fs::set_permissions(&tokens, PermissionsExt::from_mode(0o600)).unwrap();
     let empty = tempfile::tempdir().unwrap();
     let config = empty.path().to_str().unwrap();
     let said = run(&["gateway", "--config", config, "--field-tokens", tokens.to_str().unwrap()]);
     assert_eq!(said.code, Some(1), "{said:?}");
-    assert!(said.err.contains("there are tokens for fields, but no field"), "{said:?}");
+    assert!(said.err.contains("there are tokens, but none is for waves and there is no field"), "{said:?}");
 }
 
 #[test]

@@ -30,6 +30,8 @@ mod outage;
 mod physics;
 mod process;
 #[cfg(unix)]
+mod report;
+#[cfg(unix)]
 mod systemd;
 #[cfg(unix)]
 mod telemetry;

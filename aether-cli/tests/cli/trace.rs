@@ -76,10 +76,18 @@ async fn a_request_is_printed_as_a_tree_by_ask_emit_and_trace() {
     let first = format!("{}/1", shop.source());
     let mut tracing = Running::start(&with(&["trace", &first, "--json"], &medium));
     tracing.tells("following ");
+    let watching = Aether::connect(&server.url()).await.unwrap();
+    let mut watcher = Vibrator::builder("watcher").observe().create(&watching).await.unwrap();
+    watcher.resonate_on(">").await.unwrap();
     let mut listener = listener(&["front.done", "--ids", "--count", "1"], &medium);
     let question = Wave::builder("front").kind(Kind::Query).json(&1).build().unwrap();
     shop.ask_within(question, crate::process::PATIENCE).await.unwrap();
     let heard = listener.line();
+    // The server has sent all of the request to those that observe.
+    for _ in 0..5 {
+        let seen = tokio::time::timeout(crate::process::PATIENCE, watcher.receive()).await;
+        seen.expect("five waves pass").unwrap();
+    }
     tracing.signal(nix::sys::signal::Signal::SIGINT);
     let (said, _) = tracing.end();
     assert_eq!(said.code, Some(0), "{said:?}");

@@ -79,7 +79,7 @@ fn a_signal_ends_it_within_a_second_or_so_with_code_0_and_sums_that_add_up() {
         assert!(get(address(&first), "/readyz").starts_with("HTTP/1.1 200"));
         let metrics = get(address(&first), "/metrics");
         assert!(metrics.contains("aether_inbox_offered_waves_total{vibrator=\"beta\"}"), "{metrics}");
-        let page = get(address(&first), "/");
+        let page = get(address(&first), "/status");
         assert!(page.contains("orders.created") && page.contains("<td>alpha</td>"), "{page}");
 
         up.signal(signal);

@@ -20,6 +20,7 @@ fn the_help_names_every_command_and_teaches_by_example() {
         "physics ",
         "new ",
         "record ",
+        "report ",
         "gateway ",
         "alpha ",
         "beta ",

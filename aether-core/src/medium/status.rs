@@ -79,6 +79,16 @@ impl MediumStatus {
         ]
     }
 
+    /// Adds what a [`Sealer`](crate::seal::Sealer) has refused.
+    #[cfg(feature = "seal")]
+    pub fn add_refusals(&mut self, refusals: &crate::seal::Refusals) {
+        self.refused_plain += refusals.plain;
+        self.refused_unknown_key += refusals.unknown_key;
+        self.refused_tampered += refusals.tampered;
+        self.refused_replayed += refusals.replayed;
+        self.refused_stale += refusals.stale;
+    }
+
     /// The sum of [`refusals`](Self::refusals).
     #[must_use]
     pub fn refused(&self) -> u64 {

@@ -14,11 +14,14 @@ pub enum Role {
     Copies,
     /// Notices of the framework: announcements, floors, pauses, echoes, accounts.
     Control,
+    /// Waves, dead letters and failures in a stream that a server keeps.
+    Stored,
 }
 
 impl Role {
     /// All roles.
-    pub const ALL: [Self; 5] = [Self::Waves, Self::Questions, Self::Answers, Self::Copies, Self::Control];
+    pub const ALL: [Self; 6] =
+        [Self::Waves, Self::Questions, Self::Answers, Self::Copies, Self::Control, Self::Stored];
 
     /// The label from which the key of this role is derived.
     pub(super) const fn label(self) -> &'static [u8] {
@@ -28,6 +31,7 @@ impl Role {
             Self::Answers => b"answers",
             Self::Copies => b"copies",
             Self::Control => b"control",
+            Self::Stored => b"stored",
         }
     }
 
@@ -38,6 +42,7 @@ impl Role {
             Self::Answers => 2,
             Self::Copies => 3,
             Self::Control => 4,
+            Self::Stored => 5,
         }
     }
 }

@@ -133,13 +133,12 @@ impl Sealer {
         }))
     }
 
-    /// Opens a message without a check for replays: for messages whose address is used once, and for sources that repeat
-    /// what was not acknowledged and find duplicates by other means.
+    /// Opens a message without a check for replays, however old it is: for messages whose address is used once, and for
+    /// stored ones, which are delivered again until they are acknowledged.
     ///
     /// # Errors
     /// [`Refusal`], which is counted.
-    #[cfg_attr(not(feature = "nats"), allow(dead_code, reason = "for media"))]
-    pub(crate) fn open_again(&self, role: Role, address: &str, message: &[u8]) -> Result<Opened, Refusal> {
+    pub fn open_again(&self, role: Role, address: &str, message: &[u8]) -> Result<Opened, Refusal> {
         self.counted(self.authentic(role, address, message).map(Opened::from))
     }
 

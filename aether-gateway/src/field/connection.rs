@@ -15,14 +15,14 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite;
 use tokio_util::sync::CancellationToken;
 
-use super::admission::{Busy, Permit};
-use super::bucket::TokenBucket;
 use super::counts::{Dropped, Refused};
 use super::effect::{Close, Effect, Operation, Outcome, Write};
 use super::hub::{Hub, Registered, wall};
 use super::outbox::Outbox;
 use super::writer::{self, Dialect, Pulse};
 use super::{v1, v04};
+use crate::admission::{Busy, Permit};
+use crate::bucket::TokenBucket;
 
 /// How long the last message may take, and the answer to it.
 const FAREWELL: Duration = Duration::from_secs(1);

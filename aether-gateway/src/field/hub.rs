@@ -11,17 +11,17 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
-use super::access::Access;
-use super::admission::Admission;
 use super::change::Change;
 use super::counts::{Counts, Dropped, FieldLine};
 use super::effect::{About, Close, Operation, Outcome, Replaces, Subscription, Write};
 use super::history::History;
 use super::limits::SecurityLimits;
-use super::origin::Origins;
 use super::outbox::Outbox;
 use super::queue::Pushed;
 use super::v1;
+use crate::access::Access;
+use crate::admission::Admission;
+use crate::origin::Origins;
 
 /// The number of clients whose newest write is remembered.
 const WRITERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");

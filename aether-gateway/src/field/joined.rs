@@ -7,13 +7,15 @@ use aether_chassis::health::{self, ReadyCheck};
 use aether_core::Aether;
 use aether_field::{Field, FieldError, JoinFieldError};
 
-use super::access::{Access, AccessError};
 use super::limits::{LimitError, SecurityLimits};
 use super::served::FieldOptions;
 use super::settings::{AllowedOrigin, LimitSetting, ServedField};
+use crate::access::{Access, AccessError};
 
 /// The environment variable with a token that may read and write all fields.
 const TOKEN: &str = "AETHER_FIELD_TOKEN";
+/// The environment variable with a token that may hear and emit all waves.
+const WAVES_TOKEN: &str = "AETHER_WAVES_TOKEN";
 
 /// Why the fields cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -40,7 +42,10 @@ pub enum ServeFieldsError {
     #[error("a limit of the fields cannot be set")]
     Limit(#[from] LimitError),
     /// Tokens were set, but no field.
-    #[error("there are tokens for fields, but no field: set fields in [service.gateway] (--field NAME)")]
+    #[error(
+        "there are tokens, but none is for waves and there is no field: set fields in [service.gateway] (--field NAME), or \
+         give a token \"hear\" and \"emit\""
+    )]
     NoFields,
     /// A field could not be stored when it was closed.
     #[error("the field {name:?} could not be closed")]
@@ -69,17 +74,25 @@ pub(crate) async fn join(
     limits: &[LimitSetting],
     aether: &Aether,
 ) -> Result<(FieldOptions, JoinedFields), ServeFieldsError> {
-    // Somebody who made tokens expects that something is behind them.
-    if fields.is_empty() && tokens.is_some() {
-        return Err(ServeFieldsError::NoFields);
-    }
     let mut access = match tokens {
         Some(path) => Access::load(path)?,
         None => Access::default(),
     };
+    // Somebody who made tokens expects that something is behind them.
+    if fields.is_empty() && tokens.is_some() && !access.has_wave_rights() {
+        return Err(ServeFieldsError::NoFields);
+    }
+    if let Some(token) = std::env::var(WAVES_TOKEN).ok().filter(|token| !token.is_empty()) {
+        access = access.waves_token(&token)?;
+    }
     // A variable that is set to nothing stands for no token, as in the sync engine.
     if let Some(token) = std::env::var(TOKEN).ok().filter(|token| !token.is_empty() && !fields.is_empty()) {
         access = access.token(&token)?;
+    }
+    if !fields.is_empty() && !access.is_open() && !access.has_field_rights() {
+        tracing::warn!(
+            "no token gives a right in the fields, so nobody can use them; set {TOKEN}, or \"read\" and \"write\""
+        );
     }
     let mut bounds = SecurityLimits::default();
     for limit in limits {

@@ -9,17 +9,17 @@ use axum::Router;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::access::Access;
 use super::counts::FieldLine;
 use super::hub::Hub;
 use super::limits::SecurityLimits;
-use super::origin::Origins;
 use super::upgrade::{self, Hubs};
+use crate::access::Access;
+use crate::origin::Origins;
 
 /// How long connections may take to end with the gateway.
 const CLOSING_PATIENCE: Duration = Duration::from_millis(250);
 
-/// The fields that a gateway serves, and to whom.
+/// The fields that a gateway serves, and who may use them and its waves.
 #[derive(Debug, Default)]
 pub struct FieldOptions {
     fields: BTreeMap<String, Field>,
@@ -43,7 +43,8 @@ impl FieldOptions {
         self
     }
 
-    /// Sets who may use the fields. Default: everybody who can connect.
+    /// Sets who may use the fields, and who may hear and emit waves through the gateway. Default: no tokens, so everybody who
+    /// can connect may use the fields, and waves are for those on a loopback address.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
@@ -55,8 +56,8 @@ impl FieldOptions {
         !self.fields.is_empty() && self.access.is_open()
     }
 
-    /// Lets pages of this origin use the fields, such as `https://shop.example`; `*` stands for all. Pages of the gateway's
-    /// own address and programs that are no browsers always may.
+    /// Lets pages of this origin use the fields and the waves, such as `https://shop.example`; `*` stands for all. Pages of
+    /// the gateway's own address and programs that are no browsers always may.
     #[must_use]
     pub fn origin(mut self, origin: &str) -> Self {
         self.origins.push(origin.to_owned());
@@ -68,6 +69,10 @@ impl FieldOptions {
 #[derive(Debug)]
 pub(crate) struct Fields {
     hubs: Arc<BTreeMap<String, Arc<Hub>>>,
+    /// The same protect waves.
+    pub(crate) access: Arc<Access>,
+    pub(crate) origins: Arc<Origins>,
+    pub(crate) limits: SecurityLimits,
 }
 
 impl Fields {
@@ -79,7 +84,8 @@ impl Fields {
                 Hub::new(name.clone(), field, limits.clone(), Arc::clone(&access), Arc::clone(&origins));
             (name, hub)
         };
-        Self { hubs: Arc::new(fields.into_iter().map(hub).collect()) }
+        let hubs = Arc::new(fields.into_iter().map(hub).collect());
+        Self { hubs, access, origins, limits }
     }
 
     pub(crate) fn lines(&self) -> Vec<FieldLine> {

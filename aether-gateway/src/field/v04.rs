@@ -13,12 +13,12 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 use sha1::{Digest as _, Sha1};
 
-use super::access::{Access, Rights};
 use super::counts::Refused;
 use super::effect::{Close, Effect, Operation, Subscription, Write};
 use super::json;
 use super::limits::SecurityLimits;
 use super::slot::{Content, Slot};
+use crate::access::{Access, Rights};
 
 /// One connection.
 #[derive(Debug)]

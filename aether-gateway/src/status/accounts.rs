@@ -97,7 +97,7 @@ impl AccountsPart {
         processes.truncate(MOST_PROCESSES);
         let suspicious = counts.by_reason().into_iter().filter(|(_, accounts)| *accounts > 0);
         Self {
-            programs: accounts.programs().into_iter().map(ProgramLine::from).collect(),
+            programs: Self::programs(accounts),
             known,
             processes: processes.iter().map(ProcessLine::from).collect(),
             taken: counts.taken,
@@ -105,11 +105,22 @@ impl AccountsPart {
         }
     }
 
+    /// The sums by program.
+    pub(crate) fn programs(accounts: &Accounts) -> Vec<ProgramLine> {
+        accounts.programs().into_iter().map(ProgramLine::from).collect()
+    }
+
     /// Each known process with its whole account.
     pub(crate) fn whole(accounts: &Accounts) -> Vec<WholeProcess> {
         let whole =
             |known: KnownProcess| WholeProcess { line: ProcessLine::from(&known), account: known.account };
         accounts.processes().into_iter().map(whole).collect()
+    }
+}
+
+impl WholeProcess {
+    pub(crate) fn account(&self) -> &ProcessAccount {
+        &self.account
     }
 }
 

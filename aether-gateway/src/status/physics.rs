@@ -25,7 +25,7 @@ pub(crate) struct PhysicsPart {
 }
 
 impl PhysicsPart {
-    pub(super) fn of(insight: &Insight) -> Self {
+    pub(crate) fn of(insight: &Insight) -> Self {
         Self {
             report: insight.report(),
             incidents: insight.incidents(),
@@ -49,88 +49,114 @@ impl PhysicsPart {
         self.report.as_deref().map_or(&[], |report| &report.standing)
     }
 
+    /// The incidents, the open ones first.
+    pub(crate) fn incident_lines(&self) -> Vec<IncidentLine> {
+        self.incidents.iter().map(IncidentLine::of).collect()
+    }
+
+    /// The findings, newest first.
+    pub(crate) fn finding_lines(&self) -> Vec<FindingLine> {
+        self.findings.iter().map(FindingLine::of).collect()
+    }
+
+    /// The standing streams as JSON, for a view.
+    pub(crate) fn standing_json(&self) -> serde_json::Value {
+        let lines: Vec<_> = self.standing().iter().map(StandingLine::of).collect();
+        serde_json::json!(lines)
+    }
+
     /// The share of recent time in which the detectors ran; 1 unless there are too many waves.
     pub(crate) fn looked(&self) -> f64 {
         self.report.as_deref().map_or(1.0, |report| report.sampling.lately)
     }
 }
 
+/// A stream that beats regularly.
+#[derive(Debug, Serialize)]
+struct StandingLine<'a> {
+    channel: &'a str,
+    source: &'a str,
+    period_seconds: f64,
+    regularity: f32,
+    beats: u64,
+}
+
+/// A finding.
+#[derive(Debug, Serialize)]
+pub(crate) struct FindingLine {
+    sort: &'static str,
+    text: String,
+    seconds_ago: f64,
+}
+
+/// An incident.
+#[derive(Debug, Serialize)]
+pub(crate) struct IncidentLine {
+    id: u64,
+    cause: &'static str,
+    severity: &'static str,
+    text: String,
+    is_open: bool,
+    seconds: f64,
+    seconds_ago: f64,
+    services: Vec<String>,
+    streams: Vec<String>,
+    followers: Vec<String>,
+    waiting: Vec<String>,
+    findings: Vec<String>,
+}
+
+impl<'a> StandingLine<'a> {
+    fn of(stream: &'a StandingWave) -> Self {
+        Self {
+            channel: stream.channel.as_str(),
+            source: stream.source.name(),
+            period_seconds: stream.period.as_secs_f64(),
+            regularity: stream.regularity,
+            beats: stream.beats,
+        }
+    }
+}
+
+impl FindingLine {
+    fn of(found: &Found) -> Self {
+        Self {
+            sort: found.finding.as_str(),
+            text: found.finding.to_string(),
+            seconds_ago: found.ago.as_secs_f64(),
+        }
+    }
+}
+
+impl IncidentLine {
+    fn of(NotedIncident { ago, incident, .. }: &NotedIncident) -> Self {
+        let names = |channels: &[Channel]| channels.iter().map(Channel::to_string).collect::<Vec<_>>();
+        Self {
+            id: incident.id,
+            cause: incident.cause.as_str(),
+            severity: incident.severity.as_str(),
+            text: incident.to_string(),
+            is_open: incident.until.is_none(),
+            seconds: incident.lasted.as_secs_f64(),
+            seconds_ago: ago.as_secs_f64(),
+            services: incident.services.clone(),
+            streams: names(&incident.streams),
+            followers: names(&incident.followers),
+            waiting: incident.waiting.clone(),
+            findings: incident.findings.iter().map(ToString::to_string).collect(),
+        }
+    }
+}
+
 impl Serialize for PhysicsPart {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        #[derive(Serialize)]
-        struct Standing<'a> {
-            channel: &'a str,
-            source: &'a str,
-            period_seconds: f64,
-            regularity: f32,
-            beats: u64,
-        }
-        #[derive(Serialize)]
-        struct Finding {
-            sort: &'static str,
-            text: String,
-            seconds_ago: f64,
-        }
-        #[derive(Serialize)]
-        struct Incident<'a> {
-            id: u64,
-            cause: &'static str,
-            severity: &'static str,
-            text: String,
-            is_open: bool,
-            seconds: f64,
-            seconds_ago: f64,
-            services: &'a [String],
-            streams: Vec<String>,
-            followers: Vec<String>,
-            waiting: &'a [String],
-            findings: Vec<String>,
-        }
-        let names = |channels: &[Channel]| channels.iter().map(Channel::to_string).collect::<Vec<_>>();
-        let incidents: Vec<_> = self
-            .incidents
-            .iter()
-            .map(|NotedIncident { ago, incident, .. }| Incident {
-                id: incident.id,
-                cause: incident.cause.as_str(),
-                severity: incident.severity.as_str(),
-                text: incident.to_string(),
-                is_open: incident.until.is_none(),
-                seconds: incident.lasted.as_secs_f64(),
-                seconds_ago: ago.as_secs_f64(),
-                services: &incident.services,
-                streams: names(&incident.streams),
-                followers: names(&incident.followers),
-                waiting: &incident.waiting,
-                findings: incident.findings.iter().map(ToString::to_string).collect(),
-            })
-            .collect();
-        let standing: Vec<_> = self
-            .standing()
-            .iter()
-            .map(|stream| Standing {
-                channel: stream.channel.as_str(),
-                source: stream.source.name(),
-                period_seconds: stream.period.as_secs_f64(),
-                regularity: stream.regularity,
-                beats: stream.beats,
-            })
-            .collect();
-        let findings: Vec<_> = self
-            .findings
-            .iter()
-            .map(|found| Finding {
-                sort: found.finding.as_str(),
-                text: found.finding.to_string(),
-                seconds_ago: found.ago.as_secs_f64(),
-            })
-            .collect();
+        let standing: Vec<_> = self.standing().iter().map(StandingLine::of).collect();
         let mut part = serializer.serialize_struct("PhysicsPart", 7)?;
-        part.serialize_field("incidents", &incidents)?;
+        part.serialize_field("incidents", &self.incident_lines())?;
         part.serialize_field("incidents_by_cause", &self.incidents_by_cause)?;
         part.serialize_field("map", &self.map().map(ResonanceMap::to_json))?;
         part.serialize_field("standing", &standing)?;
-        part.serialize_field("findings", &findings)?;
+        part.serialize_field("findings", &self.finding_lines())?;
         part.serialize_field("findings_by_sort", &self.counts)?;
         part.serialize_field("looked", &self.looked())?;
         part.end()

@@ -101,7 +101,7 @@ async fn what_was_refused_is_on_the_page_and_in_the_metrics_by_reason() {
     ] {
         assert!(metrics.lines().any(|found| found == line), "{line} in\n{metrics}");
     }
-    let page = server.get("/").await;
+    let page = server.get("/status").await;
     assert!(page.contains("Fields over WebSocket") && page.contains("1 json"), "{page}");
     server.stop().await;
 }

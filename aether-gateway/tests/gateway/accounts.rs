@@ -13,7 +13,7 @@ use crate::support::{self, Metrics, Running};
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Another process, in which a receiver sheds all but two of ten waves.
-async fn store(server: &NatsServer) -> (Aether, Vibrator) {
+pub(crate) async fn store(server: &NatsServer) -> (Aether, Vibrator) {
     let every = Some(Duration::from_millis(100));
     let builder = Aether::builder().url(server.url()).program("store \"quoted\"").account_every(every);
     let aether = builder.connect().await.unwrap();
@@ -29,7 +29,7 @@ async fn store(server: &NatsServer) -> (Aether, Vibrator) {
 }
 
 /// Asks until the status is as wanted. Each answer takes a round trip, and accounts arrive meanwhile.
-async fn status(running: &Running, is_wanted: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn status(running: &Running, is_wanted: impl Fn(&Value) -> bool) -> Value {
     let asking = async {
         loop {
             let status: Value = serde_json::from_str(&running.get("/api/status").await.body).unwrap();
@@ -41,7 +41,7 @@ async fn status(running: &Running, is_wanted: impl Fn(&Value) -> bool) -> Value 
     tokio::time::timeout(PATIENCE, asking).await.expect("the status is as wanted")
 }
 
-fn line<'a>(accounts: &'a Value, list: &str) -> Option<&'a Value> {
+pub(crate) fn line<'a>(accounts: &'a Value, list: &str) -> Option<&'a Value> {
     let name = |line: &Value| line["program"].as_str().or(line["process"].as_str()).map(str::to_owned);
     let is_store = |line: &&Value| name(line).is_some_and(|name| name.starts_with("store \"quoted\""));
     accounts[list].as_array().unwrap().iter().find(is_store)
@@ -74,7 +74,7 @@ async fn every_service_shows_what_it_lost_and_why_also_after_it_has_gone() {
     assert_eq!(metrics.value("aether_process_shed_waves_total", &[of_store, ("reason", "full")]), 8.0);
     assert_eq!(metrics.value("aether_processes", &[of_store, ("standing", "present")]), 1.0);
     assert_eq!(metrics.value("aether_accounts_suspicious_total", &[("reason", "does_not_add_up")]), 0.0);
-    let page = running.get("/").await.body;
+    let page = running.get("/status").await.body;
     assert!(page.contains("store &#34;quoted&#34;") && page.contains("8 full"), "{page}");
 
     elsewhere.close().await.unwrap();
@@ -100,6 +100,6 @@ async fn an_account_that_does_not_add_up_is_counted_with_its_reason() {
     assert_eq!(line(&accounts, "processes"), None);
     let metrics = Metrics::read(&running.get("/metrics").await.body);
     assert_eq!(metrics.value("aether_accounts_suspicious_total", &[("reason", "does_not_add_up")]), 1.0);
-    assert!(running.get("/").await.body.contains("1 does_not_add_up"));
+    assert!(running.get("/status").await.body.contains("1 does_not_add_up"));
     running.stop().await;
 }

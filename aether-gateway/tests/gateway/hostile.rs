@@ -14,7 +14,7 @@ use crate::support::{self, Metrics, Running};
 
 /// More connections than slots.
 const MANY: usize = 400;
-const PATHS: [&str; 5] = ["/livez", "/readyz", "/healthz", "/metrics", "/"];
+const PATHS: [&str; 6] = ["/livez", "/readyz", "/healthz", "/metrics", "/", "/status"];
 /// If idle connections kept their slots until their time-out, each answer would take seconds.
 const ALL_ANSWERED_WITHIN: Duration = Duration::from_secs(60);
 const ROUNDS: usize = 10;

@@ -18,7 +18,7 @@ async fn the_page_shows_hostile_names_as_text() {
     hostile.emit(wave.unwrap()).await.unwrap();
     running.observes(1).await;
 
-    let page = running.get("/").await;
+    let page = running.get("/status").await;
     assert_eq!((page.code, page.content_type.as_str()), (200, "text/html; charset=utf-8"));
     for never in ["<script", "<img", "<b&", "alert('x')</script>"] {
         assert!(!page.body.contains(never), "{never} in {}", page.body);
@@ -75,7 +75,7 @@ async fn ready_while_the_medium_is_open_and_always_alive() {
     assert_eq!((json.code, json.content_type.as_str()), (503, "application/json"));
     assert_eq!((&reasons["ready"], reasons["reasons"].as_array().unwrap().len()), (&false.into(), 1));
     assert_eq!(running.get("/livez").await.code, 200);
-    assert!(running.get("/").await.body.contains("not connected"));
+    assert!(running.get("/status").await.body.contains("not connected"));
     running.stop().await;
 }
 

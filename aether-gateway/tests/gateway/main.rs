@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
 mod accounts;
+mod api;
+mod archive;
+mod clients;
 mod hostile;
 mod http;
 mod metrics;

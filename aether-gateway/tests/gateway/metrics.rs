@@ -67,7 +67,7 @@ async fn a_scrape_counts_every_wave_and_its_ledgers_add_up() {
     let letters = |what: &str| metrics.value(&format!("aether_dead_letters_{what}_total"), &[]);
     assert_eq!(["buried", "taken", "overflowed"].map(letters), [10.0, 0.0, 0.0]);
     assert_eq!(metrics.value("aether_medium_shed_at_source_waves_total", &[]), 0.0);
-    let page = running.get("/").await.body;
+    let page = running.get("/status").await.body;
     assert!(page.contains(
         "10 commands and queries failed here: 0 reported to their sources, 10 became dead letters"
     ));

@@ -34,7 +34,7 @@ async fn waves_of_other_processes_are_observed_and_the_outbox_is_accounted_for()
     assert_eq!(metrics.value("aether_outbox_offered_waves_total", &[]), 20.0);
     assert_eq!(metrics.value("aether_outbox_delivered_waves_total", &[]), 20.0);
     adds_up(&metrics, "aether_outbox_", &[]);
-    let page = running.get("/").await.body;
+    let page = running.get("/status").await.body;
     assert!(page.contains("outbox of the medium") && page.contains("A network, connected"), "{page}");
     running.stop().await;
 }
@@ -98,7 +98,7 @@ async fn what_was_refused_is_shown_by_its_reason() {
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let running = support::run(&aether, GatewayOptions::default()).await;
-    let page = running.get("/").await.body;
+    let page = running.get("/status").await.body;
     assert!(!page.contains("not believed"), "{page}");
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     let mut echoes = shop.echoes().await.unwrap();
@@ -169,7 +169,7 @@ async fn what_was_refused_is_shown_by_its_reason() {
     for name in ["refused_echoes", "stray_answers", "left_out_announcements", "implausible_announcements"] {
         assert!(status.contains(&format!("\"{name}\":")), "{status}");
     }
-    let page = running.get("/").await.body;
+    let page = running.get("/status").await.body;
     for text in
         ["1 echoes of waves that never were", "1 answers that nobody waited for", "announcements too many"]
     {

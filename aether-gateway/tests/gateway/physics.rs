@@ -34,7 +34,7 @@ async fn related_channels_are_shown_everywhere() {
     let mermaid = running.get("/map.mmd").await;
     assert_eq!((mermaid.code, mermaid.body.starts_with("flowchart LR")), (200, true), "{mermaid:?}");
 
-    let page = running.get("/").await.body;
+    let page = running.get("/status").await.body;
     assert!(page.contains("Related channels") && page.contains("<td class=\"text\">orders.paid</td>"));
     assert!(!page.contains("<i&") && !page.contains("<b>shop"), "{page}");
     assert!(page.contains("Recent findings") && page.contains("1 pairs"), "{page}");
@@ -71,7 +71,7 @@ async fn a_gateway_without_physics_shows_that_and_has_no_second_observer() {
     assert_eq!((map.code, map.body.starts_with("no map: physics is switched off")), (404, true), "{map:?}");
     let status: serde_json::Value = serde_json::from_str(&running.get("/api/status").await.body).unwrap();
     assert!(status["physics"].is_null() && status["all_inboxes"]["offered"] == 2, "{status}");
-    assert!(!running.get("/").await.body.contains("Related channels"));
+    assert!(!running.get("/status").await.body.contains("Related channels"));
     assert!(!running.get("/metrics").await.body.contains("aether_findings"));
     running.stop().await;
 }
@@ -95,7 +95,7 @@ async fn an_incident_is_shown_everywhere_while_it_lasts_and_afterwards() {
     let mut server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let mut running = support::run(&aether, GatewayOptions::default()).await;
-    let page = running.get("/").await.body;
+    let page = running.get("/status").await.body;
     assert!(page.contains("<h2>Incidents</h2>") && page.contains("None."), "{page}");
     trade(&aether, 10).await;
     running.observes(20).await;
@@ -110,7 +110,7 @@ async fn an_incident_is_shown_everywhere_while_it_lasts_and_afterwards() {
     assert_eq!(metrics.value("aether_incidents_open", &[("severity", "critical")]), 1.0);
     assert_eq!(metrics.value("aether_incidents_open", &[("severity", "warning")]), 0.0);
     assert_eq!(metrics.value("aether_incidents_total", &[("cause", "disconnected")]), 1.0);
-    let page = running.get("/").await.body;
+    let page = running.get("/status").await.body;
     assert!(
         page.contains("<b>critical</b>") && page.contains("the observer has no connection for "),
         "{page}"
@@ -126,6 +126,6 @@ async fn an_incident_is_shown_everywhere_while_it_lasts_and_afterwards() {
     let metrics = Metrics::read(&running.get("/metrics").await.body);
     assert_eq!(metrics.value("aether_incidents_open", &[("severity", "critical")]), 0.0);
     assert_eq!(metrics.value("aether_incidents_total", &[("cause", "disconnected")]), 1.0);
-    assert!(running.get("/").await.body.contains("ended: the observer had no connection for "));
+    assert!(running.get("/status").await.body.contains("ended: the observer had no connection for "));
     running.stop().await;
 }

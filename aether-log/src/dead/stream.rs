@@ -42,10 +42,22 @@ impl StreamLetters {
         let name = self.subjects.side_stream();
         let got = self.connection.api::<Got>(&name, format!("STREAM.MSG.GET.{name}"), &which).await;
         match got {
-            Ok(got) => Ok(StreamMessage::try_from(got.message).ok()),
+            Ok(got) => {
+                StreamMessage::try_from(got.message).ok().map(|message| self.open(message)).transpose()
+            }
             Err(failure) if failure.is(ErrorCode::NO_MESSAGE_FOUND) => Ok(None),
             Err(failure) => Err(failure.while_doing("read a message of", &name)),
         }
+    }
+
+    fn open(&self, mut message: StreamMessage) -> Result<StreamMessage, JetStreamError> {
+        let opened = self.connection.sealing.open(&message.subject, &message.payload);
+        message.payload = opened.map_err(|unopened| JetStreamError::Refused {
+            doing: "open a message of",
+            name: self.subjects.side_stream(),
+            source: Arc::new(unopened),
+        })?;
+        Ok(message)
     }
 
     /// The numbers of all letters, the oldest first. One request for each.

@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep};
 
 use super::error::JetStreamError;
 use super::refusals::Refusals;
+use super::sealing::Sealing;
 
 /// The wait for one answer, after which the request is sent again. An election takes longer, and a published wave is
 /// recognised when it comes twice.
@@ -59,6 +60,7 @@ pub(crate) struct Connection {
     pub(crate) patience: Duration,
     /// Where waves go on being stored when nobody waits for them.
     pub(crate) runtime: Handle,
+    pub(crate) sealing: Arc<Sealing>,
     url: String,
     refusals: Arc<Refusals>,
 }
@@ -127,6 +129,8 @@ impl Connection {
         let shown = without_secrets(url);
         let refusals = Arc::<Refusals>::default();
         let noting = Arc::clone(&refusals);
+        let sealing = Arc::new(Sealing::new(nats.key_source())?);
+        let renewed = Arc::clone(&sealing);
         let options = nats
             .client_name("aether-log")
             .client_options(&servers)
@@ -136,8 +140,10 @@ impl Connection {
                 (FIRST_PAUSE * 2_u32.pow(attempt.min(5) as u32)).min(LONGEST_PAUSE)
             })
             .event_callback(move |event| {
-                if let Event::ServerError(async_nats::ServerError::Other(error)) = event {
-                    noting.note(&error);
+                match event {
+                    Event::ServerError(async_nats::ServerError::Other(error)) => noting.note(&error),
+                    Event::Connected => renewed.renew(),
+                    _ => {}
                 }
                 std::future::ready(())
             });
@@ -148,7 +154,7 @@ impl Connection {
         let mut context = async_nats::jetstream::new(client.clone());
         context.set_timeout(ANSWERED_WITHIN);
         let runtime = Handle::current();
-        let connection = Arc::new(Self { client, context, patience, runtime, url: shown, refusals });
+        let connection = Arc::new(Self { client, context, patience, runtime, sealing, url: shown, refusals });
         connection.has_jetstream().await?;
         Ok(connection)
     }
@@ -235,7 +241,7 @@ impl Connection {
         }
     }
 
-    /// Publishes to a stream, and waits until it has the message. Returns its position. Messages of one id are stored once.
+    /// Publishes to a stream, sealed if the log has keys, and waits until it has the message. Returns its position. Messages of one id are stored once.
     pub(crate) async fn publish(
         &self,
         stream: &str,
@@ -243,6 +249,7 @@ impl Connection {
         id: &str,
         body: Bytes,
     ) -> Result<u64, JetStreamError> {
+        let body = self.sealing.seal(subject, body)?;
         let mut attempts = Attempts::new(self.patience);
         loop {
             let refused = self.refusals.of(subject);

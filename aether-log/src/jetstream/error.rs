@@ -29,6 +29,9 @@ pub enum JetStreamError {
     /// A file with a secret or a certificate cannot be used.
     #[error("cannot log in to the servers")]
     Login(#[source] Arc<dyn Error + Send + Sync>),
+    /// The keys cannot be used, or the operating system gave no random numbers to seal with.
+    #[error("cannot seal what is stored")]
+    Keys(#[source] Arc<dyn Error + Send + Sync>),
     /// No server answered, or it refused the connection.
     #[error("cannot connect to {url}")]
     Unreachable {

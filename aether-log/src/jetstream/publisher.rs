@@ -8,6 +8,7 @@ use aether_core::medium::Stored;
 
 use super::connection::Connection;
 use super::error::JetStreamError;
+use super::sealing::Sealing;
 use super::subjects::Subjects;
 use crate::store::Entry;
 
@@ -23,6 +24,10 @@ pub(crate) struct Publisher {
 impl Publisher {
     pub(crate) const fn new(connection: Arc<Connection>, subjects: Subjects, reached: Durability) -> Self {
         Self { connection, subjects, reached }
+    }
+
+    pub(crate) fn sealing(&self) -> &Sealing {
+        &self.connection.sealing
     }
 
     /// Stores a wave, and calls `done` with the outcome, also when nobody waits for it.

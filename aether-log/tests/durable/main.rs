@@ -7,4 +7,5 @@ mod killing;
 mod lines;
 mod promises;
 mod refusing;
+mod sealing;
 mod stage;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
 mod promtool;
+mod tls;
 
 use std::collections::BTreeMap;
 

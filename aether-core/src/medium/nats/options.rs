@@ -105,6 +105,13 @@ impl NatsOptions {
         self
     }
 
+    /// The [keys](Self::keys), for what seals beside the bus, such as a durable log.
+    #[cfg(feature = "seal")]
+    #[must_use]
+    pub const fn key_source(&self) -> Option<&KeySource> {
+        self.keys.as_ref()
+    }
+
     /// The options of a client that connects to these servers as this program does, with the name, the login and the
     /// certificates. For tools that talk to the server itself.
     ///

@@ -132,12 +132,7 @@ impl Sealing {
     /// Adds what was refused.
     pub(super) fn add_to(&self, status: &mut MediumStatus) {
         let Some(Sealed { sealer, .. }) = &self.0 else { return };
-        let refusals = sealer.refusals();
-        status.refused_plain += refusals.plain;
-        status.refused_unknown_key += refusals.unknown_key;
-        status.refused_tampered += refusals.tampered;
-        status.refused_replayed += refusals.replayed;
-        status.refused_stale += refusals.stale;
+        status.add_refusals(&sealer.refusals());
     }
 
     /// The ids of missing keys with the number of messages that named them.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde_json::json;
 
 use super::version;
-use crate::field::access::Rights;
+use crate::access::Rights;
 use crate::field::effect::Outcome;
 use crate::field::json::{checked, quoted};
 use crate::field::limits::SecurityLimits;

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 
 use super::request::{Identity, Request, WriteRequest};
 use super::{reply, version};
-use crate::field::access::{Access, Rights};
+use crate::access::{Access, Rights};
 use crate::field::counts::Refused;
 use crate::field::effect::{About, Close, Effect, Operation, Replaces, Subscription, Write};
 use crate::field::json;

@@ -7,7 +7,7 @@ use aether_field::Names;
 use serde_json::{Value, json};
 
 use super::Session;
-use crate::field::access::Access;
+use crate::access::Access;
 use crate::field::counts::Refused;
 use crate::field::effect::{Close, Effect, Operation, Replaces, Write};
 use crate::field::limits::SecurityLimits;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::claim::{answer, id};
 use super::shared::StreamShared;
 use super::window::Held;
-use crate::jetstream::JetStreamError;
+use crate::jetstream::{JetStreamError, Unopened};
 use crate::stored_wave::read_frame;
 
 /// How long the server keeps a request that it cannot fulfil yet.
@@ -26,6 +26,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENT_FOR: Duration = Duration::from_millis(2500);
 /// The pause before a request is sent again that was refused.
 const PAUSE: Duration = Duration::from_millis(100);
+/// When the server delivers a wave again whose key is not here.
+const LOCKED_AGAIN: &[u8] = br#"-NAK {"delay":5000000000}"#;
 /// How many waves go into the window at once.
 const AT_ONCE: usize = 256;
 
@@ -45,6 +47,8 @@ struct Asked {
 enum Meaning {
     Wave(Box<Held>),
     Unreadable,
+    /// Its key is not here.
+    Locked,
     Heartbeat,
     /// The request has ended.
     Ended,
@@ -170,14 +174,22 @@ async fn take(
 ) -> Result<(), JetStreamError> {
     let (mut next, mut waves) = (Some(first), Vec::new());
     let (mut is_deleted, mut is_refused) = (false, false);
+    let mut passed_over = 0;
     while let Some(message) = next {
         let reply = message.reply.clone();
         match reader.read(message) {
             Meaning::Wave(held) => waves.push(*held),
             Meaning::Unreadable => {
+                passed_over += 1;
                 shared.window.expire();
                 if let Some(reply) = reply {
                     answer(shared, reply, Bytes::from_static(b"+TERM")).await;
+                }
+            }
+            Meaning::Locked => {
+                passed_over += 1;
+                if let Some(reply) = reply {
+                    answer(shared, reply, Bytes::from_static(LOCKED_AGAIN)).await;
                 }
             }
             Meaning::Heartbeat => {}
@@ -194,7 +206,7 @@ async fn take(
         true => asked.ended(Some(Instant::now())),
         false => asked.heard(),
     }
-    asked.waves = asked.waves.saturating_sub(waves.len());
+    asked.waves = asked.waves.saturating_sub(waves.len() + passed_over);
     for reply in shared.window.add(waves) {
         answer(shared, reply, Bytes::from_static(b"+ACK")).await;
     }
@@ -244,11 +256,22 @@ impl<'a> Reader<'a> {
         let position = info.stream_sequence;
         let delivered = u64::try_from(info.delivered).unwrap_or(1);
         let micros = u64::try_from(info.published.unix_timestamp_nanos() / 1000).unwrap_or(0);
+        let consumer = &self.shared.name;
+        let frame = match self.shared.connection.sealing.open(&delivery.subject, &delivery.payload) {
+            Ok(frame) => frame,
+            Err(error @ Unopened::Locked) => {
+                tracing::warn!(position, consumer, %error, "a wave waits for its key and is delivered again");
+                return Meaning::Locked;
+            }
+            Err(error) => {
+                tracing::warn!(position, consumer, %error, "a message of the stream is refused and passed over");
+                return Meaning::Unreadable;
+            }
+        };
         let name = self.shared.subjects.name(&delivery.subject).map(str::as_bytes);
-        let stored = match read_frame(position, micros, Some(name.unwrap_or_default()), &delivery.payload) {
+        let stored = match read_frame(position, micros, Some(name.unwrap_or_default()), &frame) {
             Ok(stored) => stored,
             Err(error) => {
-                let consumer = &self.shared.name;
                 tracing::warn!(position, consumer, %error, "a message of the stream is no wave and is passed over");
                 return Meaning::Unreadable;
             }

@@ -1,4 +1,4 @@
-//! The rate of messages of one connection.
+//! A bound on the rate of one connection.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 /// A token bucket: a message takes a token, and tokens come back at a constant rate.
 #[derive(Debug)]
-pub(super) struct TokenBucket {
+pub(crate) struct TokenBucket {
     capacity: f64,
     per_second: f64,
     tokens: f64,
@@ -14,7 +14,7 @@ pub(super) struct TokenBucket {
 }
 
 impl TokenBucket {
-    pub(super) fn new(burst: u32, per_second: f64, now: Instant) -> Self {
+    pub(crate) fn new(burst: u32, per_second: f64, now: Instant) -> Self {
         let capacity = f64::from(burst).max(1.0);
         Self { capacity, per_second, tokens: capacity, refilled: now }
     }
@@ -23,7 +23,7 @@ impl TokenBucket {
     ///
     /// # Errors
     /// The time until there is one.
-    pub(super) fn take(&mut self, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn take(&mut self, now: Instant) -> Result<(), Duration> {
         let passed = now.saturating_duration_since(self.refilled).as_secs_f64();
         self.refilled = now;
         self.tokens = (self.tokens + passed * self.per_second).min(self.capacity);

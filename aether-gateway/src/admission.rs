@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-/// Counts the connections of a field.
+/// Counts the connections of a kind.
 #[derive(Debug)]
-pub(super) struct Admission {
+pub(crate) struct Admission {
     max_total: usize,
     max_per_source: usize,
     /// The connections of each source that has any, so the table is as small as their number.
@@ -17,24 +17,34 @@ pub(super) struct Admission {
 
 /// Why a connection is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Busy {
+pub(crate) enum Busy {
     Total,
     Source,
 }
 
+impl Busy {
+    /// The bound, as it is called in the settings.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Total => "connections_total",
+            Self::Source => "connections_per_source",
+        }
+    }
+}
+
 /// The place of one connection. Dropping it gives the place back.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(crate) struct Permit {
     admission: Arc<Admission>,
     source: IpAddr,
 }
 
 impl Admission {
-    pub(super) fn new(max_total: usize, max_per_source: usize) -> Arc<Self> {
+    pub(crate) fn new(max_total: usize, max_per_source: usize) -> Arc<Self> {
         Arc::new(Self { max_total, max_per_source, open: Mutex::default() })
     }
 
-    pub(super) fn enter(self: &Arc<Self>, source: IpAddr) -> Result<Permit, Busy> {
+    pub(crate) fn enter(self: &Arc<Self>, source: IpAddr) -> Result<Permit, Busy> {
         let mut open = self.open.lock();
         if open.values().sum::<usize>() >= self.max_total {
             return Err(Busy::Total);

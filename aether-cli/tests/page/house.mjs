@@ -1,0 +1,134 @@
+// Real processes for the tests of the pages: a NATS server, gateways and sample services, and a browser.
+
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { createRequire } from "node:module";
+import { createServer } from "node:net";
+import { join } from "node:path";
+import { createInterface } from "node:readline";
+
+/** For what takes milliseconds on an idle machine and may take seconds on a busy one. */
+export const PATIENCE = 60_000;
+
+export function needed(name) {
+  const value = process.env[name];
+  if (!value) throw new Error(`set ${name}; cargo nextest run -p aether-cli --test page does`);
+  return value;
+}
+
+/** From the folder where the packages are installed, which is not beside the tests. */
+export const packages = createRequire(join(needed("AETHER_NODE_MODULES"), "of-the-tests.cjs"));
+const { chromium } = packages("playwright-core");
+
+export async function freePort() {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address();
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+/** A process that is killed at the end of a test. */
+class Running {
+  constructor(program, args, env = {}) {
+    this.child = spawn(program, args, { env: { ...process.env, ...env }, stdio: ["ignore", "pipe", "pipe"] });
+    this.said = "";
+    for (const stream of [this.child.stdout, this.child.stderr]) {
+      stream.setEncoding("utf8").on("data", (text) => (this.said = (this.said + text).slice(-20_000)));
+    }
+    this.ended = once(this.child, "exit");
+  }
+
+  /** Waits for a line that matches. */
+  async says(pattern, stream = "stdout") {
+    const lines = createInterface({ input: this.child[stream] });
+    const found = new Promise((resolve, reject) => {
+      lines.on("line", (line) => pattern.test(line) && resolve(line.match(pattern)));
+      this.ended.then(() => reject(new Error(`it ended: ${this.said}`)));
+      setTimeout(() => reject(new Error(`never said ${pattern}: ${this.said}`)), PATIENCE).unref();
+    });
+    const line = await found;
+    lines.close();
+    this.child[stream].resume();
+    return line;
+  }
+
+  async kill(signal = "SIGKILL") {
+    if (this.child.exitCode === null && this.child.signalCode === null) {
+      this.child.kill(signal);
+      await this.ended;
+    }
+  }
+}
+
+/** What a test starts; everything ends with it. */
+export class House {
+  #all = [];
+
+  async server(port) {
+    const taken = port ?? (await freePort());
+    const server = this.#start(needed("AETHER_NATS_SERVER"), ["-a", "127.0.0.1", "-p", String(taken)]);
+    await server.says(/Server is ready/, "stderr");
+    server.port = taken;
+    server.url = `nats://127.0.0.1:${taken}`;
+    return server;
+  }
+
+  aether(...args) {
+    return this.#start(needed("AETHER_PROGRAM"), args);
+  }
+
+  async gateway(medium, port, ...args) {
+    const listen = `127.0.0.1:${port ?? (await freePort())}`;
+    const gateway = this.aether("gateway", "--medium", medium, "--listen", listen, ...args);
+    await gateway.says(/^gateway: /);
+    gateway.port = Number(listen.split(":")[1]);
+    gateway.url = `http://${listen}`;
+    return gateway;
+  }
+
+  /** Runs a command of the program to its end. */
+  async run(...args) {
+    const running = this.aether(...args);
+    const [code] = await running.ended;
+    if (code !== 0) throw new Error(`aether ${args.join(" ")}: ${running.said}`);
+    return running.said;
+  }
+
+  #start(program, args) {
+    const running = new Running(program, args);
+    this.#all.unshift(running);
+    return running;
+  }
+
+  async close() {
+    for (const running of this.#all) await running.kill();
+  }
+}
+
+let browser;
+
+export async function openBrowser() {
+  // Its sandbox needs rights that containers do not have; it shows pages of our own.
+  const args = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"];
+  browser ??= await chromium.launch({ executablePath: needed("AETHER_CHROMIUM"), args });
+  return browser;
+}
+
+export async function closeBrowser() {
+  await browser?.close();
+}
+
+/** A page whose errors are collected. `expected` are patterns of errors that belong to the test, such as lost connections. */
+export async function openPage(url, { expected = [], ...options } = {}) {
+  const context = await (await openBrowser()).newContext({ viewport: { width: 1280, height: 860 }, ...options });
+  context.setDefaultTimeout(PATIENCE);
+  const page = await context.newPage();
+  const errors = [];
+  const note = (text) => expected.some((pattern) => pattern.test(text)) || errors.push(text);
+  page.on("console", (message) => ["error", "warning"].includes(message.type()) && note(message.text()));
+  page.on("pageerror", (error) => note(String(error)));
+  await page.goto(url);
+  return { page, errors, close: () => context.close() };
+}

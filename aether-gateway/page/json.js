@@ -1,0 +1,29 @@
+// Payloads as they are: numbers of more digits than a double keeps, and payloads that are nested too deeply to be written.
+
+/** Numbers keep their digits where the browser can tell them; elsewhere they are rounded as JSON.parse rounds them. */
+const keep = typeof JSON.rawJSON === "function"
+  ? (key, value, context) => {
+      const source = context?.source;
+      return typeof value === "number" && source?.length > 15 && String(value) !== source ? JSON.rawJSON(source) : value;
+    }
+  : undefined;
+
+/** Reads JSON that has payloads in it. Throws a SyntaxError. */
+export function exact(text) {
+  try {
+    return JSON.parse(text, keep);
+  } catch (error) {
+    // Nested too deeply to look at each number.
+    if (error instanceof RangeError) return JSON.parse(text);
+    throw error;
+  }
+}
+
+/** Writes JSON for people. */
+export function written(value, space) {
+  try {
+    return JSON.stringify(value, null, space);
+  } catch {
+    return "nested too deeply to be shown";
+  }
+}

@@ -1,0 +1,303 @@
+//! The archive: rates, losses and incidents in a file, so that they survive the gateway. `aether report` reads it.
+//!
+//! [`Recorder`](recorder::Recorder) collects a minute and writes it. Minutes are kept for a day, and then summed up in hours,
+//! which are kept for 90 days; the newest 10,000 incidents are kept. So the file is bounded. It is open only while it is
+//! written, for some milliseconds a minute: `aether report` reads it while the gateway runs. A gateway that is killed
+//! loses the minute that it has not written yet.
+
+mod moments;
+pub(crate) mod recorder;
+
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use moments::{ArchivedIncident, ArchivedLoss, ArchivedSpan};
+
+/// By their beginning in seconds since 1970, as JSON.
+const MINUTES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("minutes");
+const HOURS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("hours");
+/// By the start of their gateway in milliseconds since 1970, and their number in it.
+const INCIDENTS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("incidents");
+
+const MINUTE: u64 = 60;
+const HOUR: u64 = 3600;
+/// How long minutes are kept, and hours.
+const MINUTES_KEPT: u64 = 24 * HOUR;
+const HOURS_KEPT: u64 = 90 * 24 * HOUR;
+const MOST_INCIDENTS: u64 = 10_000;
+/// How long a reader waits while the gateway writes, and the pause between two attempts: a file has no event for that.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// Why an archive cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArchiveError {
+    /// There is no such file.
+    #[error("there is no archive {}; `aether gateway --archive FILE` writes one", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another process has the file open for longer than a gateway writes.
+    #[error("another process uses {}", path.display())]
+    Busy {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be opened, read or written.
+    #[error("cannot use the archive {}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What redb says.
+        #[source]
+        source: Box<redb::Error>,
+    },
+    /// An entry is not what a gateway writes.
+    #[error("an entry of the archive {} cannot be read", path.display())]
+    Entry {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: serde_json::Error,
+    },
+}
+
+/// What an archive knows of a span of time.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct Archived {
+    /// Minutes of the last day and hours before it, the oldest first.
+    pub spans: Vec<ArchivedSpan>,
+    /// The oldest first.
+    pub incidents: Vec<ArchivedIncident>,
+}
+
+/// A file with the history of a gateway.
+#[derive(Debug, Clone)]
+pub struct Archive {
+    path: PathBuf,
+}
+
+impl Archive {
+    /// The archive in this file. Nothing is opened yet.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into() }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads the spans that end, and the incidents that last, after a time. Blocks: it reads a file, and waits for up to two
+    /// seconds while a gateway writes it.
+    ///
+    /// # Errors
+    /// [`ArchiveError`] if there is no file, it is in use, or it cannot be read.
+    pub fn since(&self, time: SystemTime) -> Result<Archived, ArchiveError> {
+        if !self.path.exists() {
+            return Err(ArchiveError::Missing { path: self.path.clone() });
+        }
+        let database = self.open(PATIENCE)?;
+        let from = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let mut archived = Archived::default();
+        let read = database.begin_read().map_err(|error| self.failed(error))?;
+        for table in [HOURS, MINUTES] {
+            let table = match read.open_table(table) {
+                Ok(table) => table,
+                Err(redb::TableError::TableDoesNotExist(_)) => continue,
+                Err(error) => return Err(self.failed(error)),
+            };
+            // A span of an hour may begin before and still reach into it.
+            for entry in table.range(from.saturating_sub(HOUR)..).map_err(|error| self.failed(error))? {
+                let (_, value) = entry.map_err(|error| self.failed(error))?;
+                let span: ArchivedSpan = self.parsed(value.value())?;
+                if span.end_unix_seconds() > from {
+                    archived.spans.push(span);
+                }
+            }
+        }
+        archived.spans.sort_by_key(|span| span.begin_unix_seconds);
+        match read.open_table(INCIDENTS) {
+            Ok(table) => {
+                for entry in table.iter().map_err(|error| self.failed(error))? {
+                    let (_, value) = entry.map_err(|error| self.failed(error))?;
+                    let incident: ArchivedIncident = self.parsed(value.value())?;
+                    if incident.end_unix_ms() >= from.saturating_mul(1000) {
+                        archived.incidents.push(incident);
+                    }
+                }
+            }
+            Err(redb::TableError::TableDoesNotExist(_)) => {}
+            Err(error) => return Err(self.failed(error)),
+        }
+        archived.incidents.sort_by_key(|incident| incident.begin_unix_ms);
+        Ok(archived)
+    }
+
+    /// Writes a span and incidents of the gateway that started at this time, and sums up and drops what is old.
+    pub(crate) fn write(
+        &self,
+        gateway: u64,
+        span: &ArchivedSpan,
+        incidents: &[ArchivedIncident],
+    ) -> Result<(), ArchiveError> {
+        let database = self.open(Duration::ZERO)?;
+        let write = database.begin_write().map_err(|error| self.failed(error))?;
+        {
+            let mut minutes = write.open_table(MINUTES).map_err(|error| self.failed(error))?;
+            let mut hours = write.open_table(HOURS).map_err(|error| self.failed(error))?;
+            self.sum_up(&mut minutes, span.begin_unix_seconds, span)?;
+            let day_ago = span.begin_unix_seconds.saturating_sub(MINUTES_KEPT);
+            let old = minutes.extract_from_if(..day_ago, |_, _| true).map_err(|error| self.failed(error))?;
+            let old: Vec<_> = old
+                .map(|entry| {
+                    let (_, value) = entry.map_err(|error| self.failed(error))?;
+                    self.parsed::<ArchivedSpan>(value.value())
+                })
+                .collect::<Result<_, _>>()?;
+            for minute in old {
+                let begin = minute.begin_unix_seconds / HOUR * HOUR;
+                self.sum_up(&mut hours, begin, &minute)?;
+            }
+            let oldest = span.begin_unix_seconds.saturating_sub(HOURS_KEPT);
+            hours.retain_in(..oldest, |_, _| false).map_err(|error| self.failed(error))?;
+            let mut table = write.open_table(INCIDENTS).map_err(|error| self.failed(error))?;
+            for incident in incidents {
+                let value = serde_json::to_vec(incident).map_err(|source| self.broken(source))?;
+                table.insert((gateway, incident.id), &*value).map_err(|error| self.failed(error))?;
+            }
+            while redb::ReadableTableMetadata::len(&table).map_err(|error| self.failed(error))?
+                > MOST_INCIDENTS
+            {
+                table.pop_first().map_err(|error| self.failed(error))?;
+            }
+        }
+        write.commit().map_err(|error| self.failed(error))
+    }
+
+    fn open(&self, patience: Duration) -> Result<Database, ArchiveError> {
+        let begin = Instant::now();
+        loop {
+            match Database::create(&self.path) {
+                Ok(database) => return Ok(database),
+                Err(DatabaseError::DatabaseAlreadyOpen) if begin.elapsed() < patience => sleep(PAUSE),
+                Err(DatabaseError::DatabaseAlreadyOpen) => {
+                    return Err(ArchiveError::Busy { path: self.path.clone() });
+                }
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+    }
+
+    /// Adds a span to the one that begins then, if there is one.
+    fn sum_up(
+        &self,
+        table: &mut redb::Table<'_, u64, &'static [u8]>,
+        begin: u64,
+        span: &ArchivedSpan,
+    ) -> Result<(), ArchiveError> {
+        let known = table.get(begin).map_err(|error| self.failed(error))?;
+        let known = known.map(|value| self.parsed::<ArchivedSpan>(value.value())).transpose()?;
+        let mut sum = known.unwrap_or_else(|| ArchivedSpan::beginning(begin));
+        sum.add(span);
+        let value = serde_json::to_vec(&sum).map_err(|source| self.broken(source))?;
+        table.insert(begin, &*value).map_err(|error| self.failed(error))?;
+        Ok(())
+    }
+
+    fn parsed<T: DeserializeOwned>(&self, value: &[u8]) -> Result<T, ArchiveError> {
+        serde_json::from_slice(value).map_err(|source| self.broken(source))
+    }
+
+    fn broken(&self, source: serde_json::Error) -> ArchiveError {
+        ArchiveError::Entry { path: self.path.clone(), source }
+    }
+
+    fn failed(&self, error: impl Into<redb::Error>) -> ArchiveError {
+        ArchiveError::File { path: self.path.clone(), source: Box::new(error.into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const START: u64 = 1_900_000_000 / HOUR * HOUR;
+
+    fn minute(begin: u64, lost: u64) -> ArchivedSpan {
+        let mut span = ArchivedSpan::beginning(begin);
+        span.seconds = MINUTE;
+        span.waves = 600;
+        span.lose("shop", "inbox", "full", lost);
+        span
+    }
+
+    fn at(seconds: u64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn minutes_become_hours_and_nothing_is_lost_by_that() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = Archive::new(folder.path().join("history.redb"));
+        assert!(matches!(archive.since(at(0)), Err(ArchiveError::Missing { .. })));
+        // Two hours, and then a minute a day later, in which they are old.
+        for at in 0..120 {
+            archive.write(7, &minute(START + at * MINUTE, at % 2), &[]).unwrap();
+        }
+        assert_eq!(archive.since(at(START)).unwrap().spans.len(), 120);
+        assert_eq!(archive.since(at(START + HOUR)).unwrap().spans.len(), 60);
+        archive.write(7, &minute(START + MINUTES_KEPT + 2 * HOUR, 0), &[]).unwrap();
+        let spans = archive.since(at(START)).unwrap().spans;
+        let sums: Vec<_> = spans.iter().map(|span| (span.seconds, span.waves, span.lost_waves())).collect();
+        assert_eq!(sums, [(3600, 36_000, 30), (3600, 36_000, 30), (60, 600, 0)]);
+        archive.write(7, &minute(START + HOURS_KEPT + 3 * HOUR, 0), &[]).unwrap();
+        assert_eq!(archive.since(at(0)).unwrap().spans.len(), 2, "hours are dropped after their time");
+    }
+
+    #[test]
+    fn an_incident_is_replaced_by_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = Archive::new(folder.path().join("history.redb"));
+        let mut incident = ArchivedIncident {
+            id: 3,
+            cause: "stopped".to_owned(),
+            severity: "critical".to_owned(),
+            text: "beta stopped".to_owned(),
+            begin_unix_ms: START * 1000,
+            seconds: 5.0,
+            is_open: true,
+        };
+        archive.write(7, &minute(START, 0), &[incident.clone()]).unwrap();
+        (incident.is_open, incident.seconds) = (false, 30.0);
+        archive.write(7, &minute(START + MINUTE, 0), &[incident.clone()]).unwrap();
+        assert_eq!(archive.since(at(START + 10)).unwrap().incidents, [incident]);
+        assert_eq!(archive.since(at(START + 31)).unwrap().incidents, []);
+    }
+
+    #[test]
+    fn a_file_that_is_no_archive_and_one_that_is_open_are_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.redb");
+        std::fs::write(&path, "this is a text").unwrap();
+        assert!(matches!(Archive::new(&path).since(at(0)), Err(ArchiveError::File { .. })));
+        let path = folder.path().join("open.redb");
+        let open = Database::create(&path).unwrap();
+        assert!(matches!(
+            Archive::new(&path).write(7, &minute(START, 0), &[]),
+            Err(ArchiveError::Busy { .. })
+        ));
+        drop(open);
+        Archive::new(&path).write(7, &minute(START, 0), &[]).unwrap();
+    }
+}

@@ -1,0 +1,254 @@
+//! Dead letters over HTTP: lists, shows, replays and drops those of all services that answer for them.
+//!
+//! It asks the same questions as `aether letters`. A letter has the payload of a wave, so reading needs the right to hear its
+//! channel, and changing the right to emit on the channel of the letter's store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_chassis::error_chain;
+use aether_chassis::letters::{LetterAnswer, LetterFilter, LetterQuery, LetterRecord, channel_of, store_of};
+use aether_core::echo::LetterId;
+use aether_core::presence::Roster;
+use aether_core::{AskError, Channel, Emitter, Kind, Pattern, Wave};
+use axum::Router;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use crate::access::WaveRights;
+use crate::answer;
+use crate::gate::{Gate, GateError};
+use crate::taps::Taps;
+
+/// How long one service has to answer, and all of them for one list: a connection has 15 s.
+const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE_FOR_ALL: Duration = Duration::from_secs(10);
+/// The maximum number of services that are asked, and of letters that are listed.
+const MOST_STORES: usize = 64;
+const MOST_LETTERS: usize = 1000;
+/// The size beyond which no name of a vibrator is added to those of one store, in bytes.
+const MOST_NAMES: usize = 256;
+
+/// What answers about letters.
+#[derive(Debug)]
+pub(crate) struct Letters {
+    roster: Roster,
+    emitter: Emitter,
+    gate: Arc<Gate>,
+    taps: Arc<Taps>,
+    /// One list at a time: each asks every service.
+    turn: Mutex<()>,
+}
+
+/// A list of letters, the oldest of each service first.
+#[derive(Debug, Serialize)]
+struct List {
+    stores: Vec<Store>,
+    letters: Vec<Listed>,
+    /// Whether there are more.
+    more: bool,
+    /// Letters of channels that the client may not hear.
+    hidden: usize,
+}
+
+/// A service that keeps letters.
+#[derive(Debug, Serialize)]
+struct Store {
+    store: String,
+    service: String,
+    /// Why it did not answer.
+    error: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Listed {
+    service: String,
+    #[serde(flatten)]
+    letter: LetterRecord,
+}
+
+impl Letters {
+    pub(crate) fn new(roster: Roster, emitter: Emitter, gate: Arc<Gate>, taps: Arc<Taps>) -> Arc<Self> {
+        Arc::new(Self { roster, emitter, gate, taps, turn: Mutex::default() })
+    }
+
+    /// The stores that answer, with the names of their services.
+    fn stores(&self) -> BTreeMap<u64, String> {
+        let mut stores: BTreeMap<u64, String> = BTreeMap::new();
+        for announced in self.roster.vibrators() {
+            let name = announced.vibrator.name();
+            for store in announced.heard.iter().filter_map(|heard| store_of(heard.pattern.as_str())) {
+                if stores.len() == MOST_STORES && !stores.contains_key(&store) {
+                    continue;
+                }
+                let names = stores.entry(store).or_default();
+                if names.len() < MOST_NAMES && !names.split('+').any(|other| other == name) {
+                    *names = if names.is_empty() { name.to_owned() } else { format!("{names}+{name}") };
+                }
+            }
+        }
+        stores
+    }
+
+    /// Asks a service. `None` is an answer that cannot be read.
+    async fn ask(
+        &self,
+        store: u64,
+        query: &LetterQuery,
+        patience: Duration,
+    ) -> Result<Option<LetterAnswer>, AskError> {
+        let question = Wave::builder(channel_of(store)).kind(Kind::Query).json(query).build();
+        // The channel and the question are made of numbers and of texts that were read as JSON or a query.
+        let Ok(question) = question else { return Ok(None) };
+        let answer = self.emitter.ask_within(question, patience).await?;
+        Ok(answer.json().ok())
+    }
+
+    async fn list(&self, filter: &LetterFilter, rights: &WaveRights) -> List {
+        let _turn = self.turn.lock().await;
+        let end = Instant::now() + PATIENCE_FOR_ALL;
+        let mut list = List { stores: Vec::new(), letters: Vec::new(), more: false, hidden: 0 };
+        for (store, service) in self.stores() {
+            let mut after = 0;
+            let error = loop {
+                if list.letters.len() >= MOST_LETTERS {
+                    list.more = true;
+                    break None;
+                }
+                let patience = PATIENCE.min(end.saturating_duration_since(Instant::now()));
+                if patience.is_zero() {
+                    break Some("it was not asked any more, as others took too long".to_owned());
+                }
+                let query = LetterQuery::Ls { filter: filter.clone(), after };
+                let (letters, more) = match self.ask(store, &query, patience).await {
+                    Ok(Some(LetterAnswer::Letters { letters, more })) => (letters, more),
+                    Ok(_) => break Some("its answer cannot be read".to_owned()),
+                    Err(error) => break Some(error_chain(&error)),
+                };
+                let last = letters.last().and_then(|letter| letter.id.parse::<LetterId>().ok());
+                let all = letters.len();
+                let shown = letters.into_iter().filter(|letter| may_hear(rights, letter));
+                let before = list.letters.len();
+                list.letters.extend(shown.map(|letter| Listed { service: service.clone(), letter }));
+                list.hidden += all - (list.letters.len() - before);
+                match last.filter(|_| more) {
+                    Some(last) if last.number > after => after = last.number,
+                    _ => break None,
+                }
+            };
+            list.stores.push(Store { store: format!("{store:x}"), service, error });
+        }
+        list
+    }
+
+    /// The rights of a request that may read letters, or change one of this store.
+    fn rights(&self, headers: &HeaderMap, change: Option<u64>) -> Result<WaveRights, GateError> {
+        let rights = self.gate.rights_of(headers).and_then(|rights| {
+            let allowed = match change.map(|store| Channel::new(channel_of(store))) {
+                Some(Ok(channel)) => self.gate.may_emit(&rights, &channel),
+                None if !rights.hear.is_empty() => Ok(()),
+                _ => Err(GateError::Hear),
+            };
+            allowed.map(|()| rights)
+        });
+        rights.inspect_err(|error| self.taps.refuse(error))
+    }
+
+    /// Asks about one letter. A service that is not there any more has taken its letters with it.
+    async fn about(&self, headers: &HeaderMap, id: &str, op: Op) -> Response {
+        let Ok(id) = id.parse::<LetterId>() else {
+            return problem(StatusCode::BAD_REQUEST, "ids of letters look like 1f9a3c5b7d2e4f60-17");
+        };
+        let rights = match self.rights(headers, (op != Op::Show).then_some(id.store)) {
+            Ok(rights) => rights,
+            Err(error) => return error.into_response(),
+        };
+        match self.ask(id.store, &op.query(id), PATIENCE).await {
+            Ok(Some(LetterAnswer::Gone { hint, .. })) => problem(StatusCode::NOT_FOUND, &hint),
+            Ok(Some(LetterAnswer::NotSent { hint, .. })) => problem(StatusCode::CONFLICT, &hint),
+            Ok(Some(LetterAnswer::Letter(letter))) if !may_hear(&rights, &letter) => {
+                self.taps.refuse(&GateError::Hear);
+                GateError::Hear.into_response()
+            }
+            Ok(Some(answer)) => answer::json(StatusCode::OK, &answer),
+            Ok(None) => problem(StatusCode::BAD_GATEWAY, "the answer of the service cannot be read"),
+            Err(AskError::NoResonator { .. }) => problem(StatusCode::NOT_FOUND, "no running service has it"),
+            Err(error) => problem(StatusCode::GATEWAY_TIMEOUT, &error_chain(&error)),
+        }
+    }
+}
+
+/// The channel comes from the service that answered: a name that is none is heard by nobody.
+fn may_hear(rights: &WaveRights, letter: &LetterRecord) -> bool {
+    Channel::new(&letter.channel).is_ok_and(|channel| rights.may_hear(&channel))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Show,
+    Replay,
+    Drop,
+}
+
+impl Op {
+    fn query(self, id: LetterId) -> LetterQuery {
+        let id = id.to_string();
+        match self {
+            Self::Show => LetterQuery::Show { id },
+            Self::Replay => LetterQuery::Replay { id },
+            Self::Drop => LetterQuery::Drop { id },
+        }
+    }
+}
+
+pub(crate) fn routes(letters: Arc<Letters>) -> Router {
+    Router::new()
+        .route("/api/dead", get(list))
+        .route("/api/dead/{id}", get(show).delete(remove))
+        .route("/api/dead/{id}/replay", post(replay))
+        .with_state(letters)
+}
+
+async fn list(
+    State(letters): State<Arc<Letters>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Response {
+    let rights = match letters.rights(&headers, None) {
+        Ok(rights) => rights,
+        Err(error) => return error.into_response(),
+    };
+    let mut filter = LetterFilter::default();
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        if name != "channel" {
+            return problem(StatusCode::BAD_REQUEST, "the only parameter is channel, a pattern");
+        }
+        if Pattern::new(&*value).is_err() {
+            return problem(StatusCode::BAD_REQUEST, "channel is a pattern such as orders.* or orders.>");
+        }
+        filter.channel = Some(value.into_owned());
+    }
+    answer::json(StatusCode::OK, &letters.list(&filter, &rights).await)
+}
+
+async fn show(State(letters): State<Arc<Letters>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    letters.about(&headers, &id, Op::Show).await
+}
+
+async fn replay(State(letters): State<Arc<Letters>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    letters.about(&headers, &id, Op::Replay).await
+}
+
+async fn remove(State(letters): State<Arc<Letters>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
+    letters.about(&headers, &id, Op::Drop).await
+}
+
+fn problem(code: StatusCode, text: &str) -> Response {
+    answer::problem(code, "letter", text)
+}

@@ -1,0 +1,300 @@
+//! What the live pages show, as JSON: each view is written once for all clients.
+//!
+//! [`Views::run`] ends the seconds of the [history](crate::history) and writes the views that anybody watches. A client
+//! that reads slowly gets the latest one, and is told how many it missed; nothing queues for it. `/api/...` writes a view
+//! on request.
+
+mod ledger;
+mod map;
+mod overview;
+mod services;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::{Notify, watch};
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use crate::archive::Archive;
+use crate::archive::recorder::Recorder;
+use crate::history::{History, Past, rounded};
+use crate::losses::Losses;
+use crate::observed::Second;
+use crate::status::{AccountsPart, StatusSource};
+use crate::track::{BUCKET_SECONDS, BUCKETS, Moment, Track};
+
+const SECOND: Duration = Duration::from_secs(1);
+/// Views that change slowly are written every so many seconds.
+const SLOW: u64 = 2;
+/// The maximum number of channels in a history: those that had waves last.
+const MOST_CHANNELS: usize = 1000;
+
+/// One view.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum View {
+    Overview,
+    Services,
+    Ledger,
+    Map,
+}
+
+impl View {
+    pub(crate) const ALL: [Self; 4] = [Self::Overview, Self::Services, Self::Ledger, Self::Map];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Overview => "overview",
+            Self::Services => "services",
+            Self::Ledger => "ledger",
+            Self::Map => "map",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|view| view.name() == name)
+    }
+
+    const fn every(self) -> u64 {
+        match self {
+            Self::Overview => 1,
+            Self::Services | Self::Ledger | Self::Map => SLOW,
+        }
+    }
+}
+
+/// All views, and what they are written from.
+#[derive(Debug)]
+pub(crate) struct Views {
+    source: Arc<StatusSource>,
+    history: Mutex<History>,
+    recorder: Option<Mutex<Recorder>>,
+    last: Mutex<Last>,
+    turn: watch::Sender<u64>,
+    shown: [Shown; View::ALL.len()],
+    asked: Notify,
+}
+
+/// The last second.
+#[derive(Debug, Default)]
+struct Last {
+    number: u64,
+    channels: Vec<Second>,
+    all: Moment,
+}
+
+/// A view as it was written last.
+#[derive(Debug, Default)]
+struct Shown {
+    watchers: AtomicUsize,
+    written: Mutex<Option<Written>>,
+}
+
+/// A view as JSON. Its number grows by one each time that it is written.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    pub(crate) number: u64,
+    pub(crate) json: Arc<str>,
+}
+
+/// A client's interest in a view, for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Watching {
+    views: Arc<Views>,
+    pub(crate) view: View,
+    /// The number of the one that it was told last.
+    pub(crate) told: u64,
+}
+
+impl Views {
+    pub(crate) fn new(source: Arc<StatusSource>, archive: Option<Archive>) -> Arc<Self> {
+        Arc::new(Self {
+            source,
+            history: Mutex::default(),
+            recorder: archive.map(|archive| Mutex::new(Recorder::new(archive))),
+            last: Mutex::default(),
+            turn: watch::Sender::new(0),
+            shown: Default::default(),
+            asked: Notify::new(),
+        })
+    }
+
+    /// Becomes ready whenever views have been written.
+    pub(crate) fn turns(&self) -> watch::Receiver<u64> {
+        self.turn.subscribe()
+    }
+
+    pub(crate) fn watch(self: &Arc<Self>, view: View) -> Watching {
+        self.shown[view as usize].watchers.fetch_add(1, Ordering::Relaxed);
+        self.asked.notify_one();
+        Watching { views: Arc::clone(self), view, told: 0 }
+    }
+
+    /// Ends seconds and writes views until it is stopped.
+    pub(crate) async fn run(self: &Arc<Self>, stop: CancellationToken) {
+        let mut second = interval(SECOND);
+        second.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        second.tick().await;
+        loop {
+            let ends_second = tokio::select! {
+                () = stop.cancelled() => break,
+                _ = second.tick() => true,
+                () = self.asked.notified() => false,
+            };
+            let views = Arc::clone(self);
+            let written = tokio::task::spawn_blocking(move || {
+                if ends_second {
+                    views.end_second();
+                }
+                views.write_watched(ends_second);
+            });
+            if let Err(error) = written.await {
+                tracing::error!(%error, "the views of the pages could not be written");
+            }
+            self.turn.send_modify(|turn| *turn += 1);
+        }
+        let views = Arc::clone(self);
+        if let Err(error) = tokio::task::spawn_blocking(move || views.end_recording()).await {
+            tracing::error!(%error, "the last minute could not be recorded");
+        }
+    }
+
+    fn end_second(&self) {
+        let mut last = self.last.lock();
+        last.number += 1;
+        let ends_bucket = last.number.is_multiple_of(BUCKET_SECONDS as u64);
+        let (channels, all) = self.source.observed().end_second(ends_bucket);
+        last.channels = channels;
+        last.all = all;
+        drop(last);
+        let mut history = self.history.lock();
+        history.add(all);
+        if ends_bucket {
+            let programs = AccountsPart::programs(self.source.accounts());
+            history.end_bucket(&Losses::of(&programs));
+        }
+        drop(history);
+        if let Some(recorder) = &self.recorder {
+            let mut recorder = recorder.lock();
+            recorder.add(all);
+            if ends_bucket {
+                recorder.read(self.source.accounts(), self.source.insight().as_deref());
+            }
+        }
+    }
+
+    /// Records the begun second and minute.
+    fn end_recording(&self) {
+        let Some(recorder) = &self.recorder else { return };
+        let (_, all) = self.source.observed().end_second(false);
+        let mut recorder = recorder.lock();
+        recorder.add(all);
+        recorder.end(self.source.accounts(), self.source.insight().as_deref());
+    }
+
+    /// Writes what is watched and due, and what is watched and was not written yet.
+    fn write_watched(&self, ends_second: bool) {
+        let number = self.last.lock().number;
+        for view in View::ALL {
+            let shown = &self.shown[view as usize];
+            if shown.watchers.load(Ordering::Relaxed) == 0 {
+                // Kept for the rest of the second, so a client that comes and goes does not have it written each time.
+                if ends_second {
+                    *shown.written.lock() = None;
+                }
+                continue;
+            }
+            let is_due = ends_second && number.is_multiple_of(view.every());
+            let before = shown.written.lock().as_ref().map(|written| written.number);
+            if before.is_some() && !is_due {
+                continue;
+            }
+            match self.json(view) {
+                Ok(json) => {
+                    // Counted on from the number of the second, so it never falls when nobody watched meanwhile.
+                    let number = before.map_or(number + 1, |before| before + 1);
+                    *shown.written.lock() = Some(Written { number, json: json.into() });
+                }
+                Err(error) => tracing::error!(%error, view = view.name(), "a view could not be written"),
+            }
+        }
+    }
+
+    /// Writes one view.
+    ///
+    /// # Errors
+    /// Never for the types that are written.
+    pub(crate) fn json(&self, view: View) -> Result<String, serde_json::Error> {
+        match view {
+            View::Overview => serde_json::to_string(&self.overview()),
+            View::Services => serde_json::to_string(&services::Services::of(&self.source)),
+            View::Ledger => serde_json::to_string(&ledger::Ledgers::of(self.source.read())),
+            View::Map => serde_json::to_string(&map::Map::of(&self.source)),
+        }
+    }
+
+    fn overview(&self) -> overview::Overview {
+        let lately = self.history.lock().lost_lately();
+        let last = self.last.lock();
+        overview::Overview::of(&self.source, last.number, &last.channels, last.all, lately)
+    }
+
+    /// The last buckets of everything, at most an hour, and of each channel if `of_channels`.
+    ///
+    /// # Errors
+    /// Never for the types that are written.
+    pub(crate) fn history(&self, buckets: usize, of_channels: bool) -> Result<String, serde_json::Error> {
+        #[derive(Serialize)]
+        struct Channel {
+            channel: String,
+            waves: Vec<f64>,
+            amplitude: Vec<f64>,
+        }
+        #[derive(Serialize)]
+        struct Written {
+            end_unix_ms: u64,
+            #[serde(flatten)]
+            past: Past,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            channels: Option<Vec<Channel>>,
+        }
+        let most = buckets.min(BUCKETS);
+        let past = self.history.lock().last(most);
+        let channel = |channel: &str, track: &Track| Channel {
+            channel: channel.to_owned(),
+            waves: track.last(most).map(|(waves, _)| rounded(waves)).collect(),
+            amplitude: track.last(most).map(|(_, amplitude)| rounded(amplitude)).collect(),
+        };
+        let observed = self.source.observed();
+        let channels = of_channels.then(|| observed.tracks(MOST_CHANNELS, channel));
+        serde_json::to_string(&Written { end_unix_ms: unix_ms(), past, channels })
+    }
+}
+
+impl Watching {
+    /// The view, if it was written since the client was told, and how many the client missed in between.
+    pub(crate) fn take(&mut self) -> Option<(Written, u64)> {
+        let written = self.views.shown[self.view as usize].written.lock().clone()?;
+        if written.number == self.told {
+            return None;
+        }
+        let missed = if self.told == 0 { 0 } else { written.number.saturating_sub(self.told + 1) };
+        self.told = written.number;
+        Some((written, missed))
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.views.shown[self.view as usize].watchers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The time of the day. A clock before 1970 is shown as 1970.
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

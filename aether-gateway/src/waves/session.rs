@@ -1,0 +1,257 @@
+//! The state of one client of `/ws`: its rights, what it watches, its subscriptions, and what it waits for.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_chassis::error_chain;
+use aether_core::{EmitError, Emitter, Wave};
+use axum::http::HeaderMap;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use serde_json::{Value, json};
+use tokio::sync::Notify;
+
+use super::draft::Draft;
+use super::request::{Op, Request};
+use super::shared::Shared;
+use crate::access::WaveRights;
+use crate::gate::GateError;
+use crate::taps::record;
+use crate::taps::{OpenTap, Taps};
+use crate::views::{View, Watching};
+
+/// The maximum number of subscriptions of a client. They share its bound in bytes equally.
+const MOST_SUBSCRIPTIONS: usize = 4;
+/// The maximum number of waves in one message.
+const BATCH: usize = 128;
+/// The patience of a question that names none, and the longest.
+const PATIENCE: Duration = Duration::from_secs(5);
+const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
+
+/// A client.
+pub(super) struct Session {
+    shared: Arc<Shared>,
+    headers: HeaderMap,
+    rights: Result<WaveRights, GateError>,
+    watching: Vec<Watching>,
+    subscriptions: Vec<(u64, OpenTap)>,
+    pub(super) wake: Arc<Notify>,
+    pub(super) replies: VecDeque<String>,
+    /// Waves that are emitted, and questions that wait for their answers.
+    pub(super) running: FuturesUnordered<BoxFuture<'static, String>>,
+}
+
+impl Session {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        headers: HeaderMap,
+        rights: Result<WaveRights, GateError>,
+    ) -> Self {
+        let hello = json!({
+            "op": "hello",
+            "version": env!("CARGO_PKG_VERSION"),
+            "needs_token": shared.gate.needs_token(),
+            "emits": shared.gate.emits(),
+            "max_message_bytes": shared.limits.max_message_bytes,
+            "refused": rights.as_ref().err().map(ToString::to_string),
+        });
+        Self {
+            shared,
+            headers,
+            rights,
+            watching: Vec::new(),
+            subscriptions: Vec::new(),
+            wake: Arc::default(),
+            replies: VecDeque::from([hello.to_string()]),
+            running: FuturesUnordered::new(),
+        }
+    }
+
+    pub(super) fn receive(&mut self, text: &str) {
+        match serde_json::from_str::<Request>(text) {
+            Ok(request) => {
+                let id = request.id;
+                if let Err(error) = self.carry_out(request) {
+                    self.refuse(id, error);
+                }
+            }
+            Err(error) => self.refuse(0, Refusal::new("json", error)),
+        }
+    }
+
+    /// A message is too long, or there are too many.
+    pub(super) fn refuse_message(&mut self, reason: &'static str, text: String) {
+        self.refuse(0, Refusal { reason, text });
+    }
+
+    fn refuse(&mut self, id: u64, Refusal { reason, text }: Refusal) {
+        self.shared.taps.refuse_for(reason);
+        self.replies.push_back(error(id, reason, &text));
+    }
+
+    fn carry_out(&mut self, request: Request) -> Result<(), Refusal> {
+        let Request { op, id, token, view, filter, wave, patience_ms } = request;
+        match op {
+            Op::Token => {
+                self.rights = self.shared.gate.rights(&self.headers, token.as_deref());
+                self.rights()?;
+            }
+            Op::Watch => {
+                let view = named(view.as_deref())?;
+                if self.watching.iter().all(|watching| watching.view != view) {
+                    self.watching.push(self.shared.views.watch(view));
+                }
+                return Ok(());
+            }
+            Op::Unwatch => {
+                let view = named(view.as_deref())?;
+                self.watching.retain(|watching| watching.view != view);
+                return Ok(());
+            }
+            Op::Subscribe => {
+                let rights = self.rights()?.clone();
+                if rights.hear.is_empty() {
+                    return Err(GateError::Hear.into());
+                }
+                let per_second = filter.per_second;
+                let filter = filter.filter().map_err(|error| Refusal::new("filter", error))?;
+                // A new filter under a number replaces the one before.
+                self.subscriptions.retain(|(known, _)| *known != id);
+                if self.subscriptions.len() == MOST_SUBSCRIPTIONS {
+                    let text = format!("at most {MOST_SUBSCRIPTIONS} subscriptions are allowed");
+                    return Err(Refusal { reason: "subscriptions", text });
+                }
+                let (taps, wake) = (&self.shared.taps, Arc::clone(&self.wake));
+                let bytes = self.shared.limits.max_queue_bytes / MOST_SUBSCRIPTIONS;
+                self.subscriptions.push((id, OpenTap::open(taps, filter, rights, per_second, bytes, wake)));
+            }
+            Op::Unsubscribe => self.subscriptions.retain(|(known, _)| *known != id),
+            Op::Emit => {
+                let wave = self.wave(wave)?;
+                return self.emit(id, wave);
+            }
+            Op::Ask => {
+                let wave = self.wave(wave)?;
+                Taps::one(&self.shared.taps.asked);
+                let patience = patience_ms.map_or(PATIENCE, Duration::from_millis).min(LONGEST_PATIENCE);
+                let emitter = self.shared.emitter.clone();
+                self.running.push(Box::pin(ask(emitter, id, wave, patience)));
+                return Ok(());
+            }
+        }
+        self.replies.push_back(json!({ "op": "done", "id": id }).to_string());
+        Ok(())
+    }
+
+    fn rights(&self) -> Result<&WaveRights, Refusal> {
+        self.rights.as_ref().map_err(|error| Refusal::from(error.clone()))
+    }
+
+    fn wave(&self, draft: Option<Draft>) -> Result<Wave, Refusal> {
+        let rights = self.rights()?;
+        let draft = draft.ok_or_else(|| Refusal::new("json", "there is no wave in the message"))?;
+        let wave = draft.wave().map_err(|error| Refusal::new("wave", error_chain(&error)))?;
+        self.shared.gate.may_emit(rights, wave.channel())?;
+        Ok(wave)
+    }
+
+    /// Emits at once if there is room. Otherwise the client is told that its wave waits.
+    fn emit(&mut self, id: u64, wave: Wave) -> Result<(), Refusal> {
+        let emitter = self.shared.emitter.clone();
+        match emitter.try_emit(wave) {
+            Ok(receipt) => {
+                Taps::one(&self.shared.taps.emitted);
+                self.replies.push_back(emitted(&emitter, id, &receipt, false));
+            }
+            Err(EmitError::Full { wave }) => {
+                self.replies.push_back(json!({ "op": "waiting", "id": id }).to_string());
+                let taps = Arc::clone(&self.shared.taps);
+                self.running.push(Box::pin(async move {
+                    match emitter.emit(wave).await {
+                        Ok(receipt) => {
+                            Taps::one(&taps.emitted);
+                            emitted(&emitter, id, &receipt, true)
+                        }
+                        Err(failed) => error(id, "emit", &error_chain(&failed)),
+                    }
+                }));
+            }
+            Err(failed) => return Err(Refusal::new("emit", error_chain(&failed))),
+        }
+        Ok(())
+    }
+
+    /// The next messages without waves: replies, and views that are new.
+    pub(super) fn messages(&mut self) -> Vec<String> {
+        let mut messages: Vec<_> = self.replies.drain(..).collect();
+        for watching in &mut self.watching {
+            let name = watching.view.name();
+            if let Some((written, missed)) = watching.take() {
+                let (number, json) = (written.number, written.json);
+                messages.push(format!(
+                    r#"{{"op":"view","view":"{name}","number":{number},"missed":{missed},"data":{json}}}"#
+                ));
+            }
+        }
+        messages
+    }
+
+    /// The waves that wait, at most [`BATCH`] of each subscription, and whether others still wait.
+    pub(super) fn waves(&mut self) -> (Vec<String>, bool) {
+        let (mut messages, mut has_more) = (Vec::new(), false);
+        for (id, tap) in &self.subscriptions {
+            let (waves, missed) = tap.take(BATCH);
+            has_more |= waves.len() == BATCH;
+            if !waves.is_empty() || missed > 0 {
+                let waves: Vec<_> = waves.iter().map(|seen| seen.json()).collect();
+                let waves = waves.join(",");
+                messages.push(format!(r#"{{"op":"waves","id":{id},"missed":{missed},"waves":[{waves}]}}"#));
+            }
+        }
+        (messages, has_more)
+    }
+}
+
+struct Refusal {
+    reason: &'static str,
+    text: String,
+}
+
+impl Refusal {
+    fn new(reason: &'static str, text: impl ToString) -> Self {
+        Self { reason, text: text.to_string() }
+    }
+}
+
+impl From<GateError> for Refusal {
+    fn from(error: GateError) -> Self {
+        Self::new(error.reason(), error)
+    }
+}
+
+fn named(view: Option<&str>) -> Result<View, Refusal> {
+    let names = View::ALL.map(View::name).join(", ");
+    view.and_then(View::named).ok_or_else(|| Refusal::new("view", format!("the views are: {names}")))
+}
+
+fn error(id: u64, reason: &str, text: &str) -> String {
+    json!({ "op": "error", "id": id, "reason": reason, "text": text }).to_string()
+}
+
+fn emitted(emitter: &Emitter, id: u64, receipt: &aether_core::Receipt, waited: bool) -> String {
+    let mut reply = json!({ "op": "emitted", "id": id, "wave": emitter.id_of(receipt).to_string() });
+    reply["receivers"] = receipt.receivers.map_or(Value::Null, Value::from);
+    reply["waited"] = waited.into();
+    reply.to_string()
+}
+
+async fn ask(emitter: Emitter, id: u64, question: Wave, patience: Duration) -> String {
+    match emitter.ask_within(question, patience).await {
+        Ok(answer) => {
+            let wave = record::whole(&answer);
+            format!(r#"{{"op":"answer","id":{id},"wave":{wave}}}"#)
+        }
+        Err(failed) => error(id, "ask", &error_chain(&failed)),
+    }
+}

@@ -1,0 +1,40 @@
+//! What the archive has after a gateway has ended.
+
+use std::time::UNIX_EPOCH;
+
+use aether_core::Aether;
+use aether_core::conformance::NatsServer;
+use aether_gateway::{Archive, GatewayOptions};
+
+use crate::accounts::{line, status, store};
+use crate::support;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waves_and_losses_while_the_gateway_ran_are_in_the_archive() {
+    let folder = tempfile::tempdir().unwrap();
+    let archive = Archive::new(folder.path().join("history.redb"));
+    let server = NatsServer::start().await.unwrap();
+    let aether = Aether::connect(&server.url()).await.unwrap();
+    // The second gateway starts when the store has lost its waves, so it records nothing of that.
+    let mut elsewhere = Vec::new();
+    for gateway in [1, 2] {
+        let options = GatewayOptions::default().archive(Some(archive.clone()));
+        let mut running = support::run(&aether, options).await;
+        if gateway == 1 {
+            elsewhere.push(store(&server).await);
+            running.observes(10).await;
+        }
+        status(&running, |accounts| {
+            let shed = |line: &serde_json::Value| line["inboxes"]["shed"]["full"] == 8;
+            line(accounts, "programs").is_some_and(shed)
+        })
+        .await;
+        running.stop().await;
+        let archived = archive.since(UNIX_EPOCH).unwrap();
+        assert_eq!(archived.spans.iter().map(|span| span.waves).sum::<u64>(), 10);
+        let all = archived.spans.iter().flat_map(|span| &span.lost);
+        let places: Vec<_> =
+            all.map(|loss| (&*loss.program, &*loss.queue, &*loss.reason, loss.waves)).collect();
+        assert_eq!(places, [("store \"quoted\"", "inbox", "full", 8)]);
+    }
+}

@@ -1,0 +1,93 @@
+//! Sealed streams: what the servers keep is sealed with the keys of the bus, if it has some.
+//!
+//! A stored message is delivered again until it is acknowledged, so repeated messages are no attack that a reader could
+//! tell. A server can repeat what it keeps and leave it out; it can neither read it, nor alter it, nor move it to another
+//! subject.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use aether_core::medium::MediumStatus;
+use aether_core::seal::{KeyId, KeySource, Refusal, Role, Sealer, is_sealed};
+use bytes::Bytes;
+
+use super::error::JetStreamError;
+
+/// Seals and opens what a log stores, or passes it on if there are no keys.
+#[derive(Debug, Default)]
+pub(crate) struct Sealing {
+    keys: Option<(Sealer, KeySource)>,
+    /// Sealed messages that were met without keys.
+    without_keys: AtomicU64,
+}
+
+/// Why a stored message was not opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unopened {
+    /// It may be opened later, by a process with other keys or once this one has them.
+    #[error("it is sealed with a key that this process does not have")]
+    Locked,
+    /// Nobody who has the keys has stored it.
+    #[error(transparent)]
+    Refused(Refusal),
+}
+
+impl Sealing {
+    pub(crate) fn new(source: Option<&KeySource>) -> Result<Self, JetStreamError> {
+        let Some(source) = source else { return Ok(Self::default()) };
+        let unusable = |error: Arc<dyn Error + Send + Sync>| JetStreamError::Keys(error);
+        let keys = source.read().map_err(|error| unusable(Arc::new(error)))?;
+        let sealer = Sealer::new(keys).map_err(|error| unusable(Arc::new(error)))?;
+        Ok(Self { keys: Some((sealer, source.clone())), ..Self::default() })
+    }
+
+    /// Reads the keys again, for a new connection.
+    pub(crate) fn renew(&self) {
+        let Some((sealer, source)) = &self.keys else { return };
+        match source.read() {
+            Ok(keys) => sealer.change_keys(keys),
+            Err(error) => {
+                let error = &error as &dyn Error;
+                tracing::warn!(error, "the keys of the durable log stay as they were");
+            }
+        }
+    }
+
+    /// Seals what is to be stored on a subject.
+    pub(crate) fn seal(&self, subject: &str, body: Bytes) -> Result<Bytes, JetStreamError> {
+        let Some((sealer, _)) = &self.keys else { return Ok(body) };
+        let sealed = sealer.seal(Role::Stored, subject, "", &body);
+        sealed.map_err(|error| JetStreamError::Keys(Arc::new(error)))
+    }
+
+    /// Opens what was stored on a subject. What is not opened is counted.
+    pub(crate) fn open(&self, subject: &str, body: &Bytes) -> Result<Bytes, Unopened> {
+        let Some((sealer, _)) = &self.keys else {
+            if is_sealed(body) {
+                self.without_keys.fetch_add(1, Ordering::Relaxed);
+                return Err(Unopened::Locked);
+            }
+            return Ok(body.clone());
+        };
+        match sealer.open_again(Role::Stored, subject, body) {
+            Ok(opened) => Ok(opened.frame),
+            Err(Refusal::UnknownKey { .. }) => Err(Unopened::Locked),
+            Err(refusal) => Err(Unopened::Refused(refusal)),
+        }
+    }
+
+    /// Adds what was not opened.
+    pub(crate) fn add_to(&self, status: &mut MediumStatus) {
+        if let Some((sealer, _)) = &self.keys {
+            status.add_refusals(&sealer.refusals());
+        }
+        status.refused_sealed += self.without_keys.load(Ordering::Relaxed);
+    }
+
+    /// The ids of missing keys with the number of messages that named them.
+    pub(crate) fn missing_keys(&self) -> Vec<(u64, u64)> {
+        let refusals = self.keys.as_ref().map(|(sealer, _)| sealer.refusals()).unwrap_or_default();
+        refusals.missing_keys.into_iter().map(|(KeyId(id), messages)| (id, messages)).collect()
+    }
+}
