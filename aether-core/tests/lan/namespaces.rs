@@ -1,13 +1,14 @@
 //! Two processes in two network namespaces with a cable between them: found by multicast, with nothing but a secret.
 //!
 //! The processes are this test program again. Needs the right to make namespaces (root) and `ip`; without them the test
-//! says so and does nothing else.
+//! fails, unless `AETHER_NO_NAMESPACES=1` says that this machine has no such right.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use aether_core::conformance::{Cable, End};
 use aether_core::medium::LanOptions;
 use aether_core::{Aether, AskError, Vibrator, Wave};
 
@@ -17,60 +18,6 @@ const SECRET: &str = "two machines and a cable";
 const LEAVE_WITHIN: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(40);
 
-fn ip(args: &str) -> bool {
-    Command::new("ip")
-        .args(args.split_whitespace())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|it| it.success())
-}
-
-/// Two namespaces. They and the cable go with it.
-struct Cable {
-    names: [String; 2],
-}
-
-impl Cable {
-    fn new() -> Option<Self> {
-        let id = std::process::id() % 100_000;
-        let names = ["a", "b"].map(|side| format!("aether-{id}-{side}"));
-        let cable = Self { names };
-        let [a, b] = &cable.names;
-        let is_made = ip(&format!("netns add {a}"))
-            && ip(&format!("netns add {b}"))
-            && ip(&format!("link add ca{id} netns {a} type veth peer name cb{id} netns {b}"));
-        if !is_made {
-            return None;
-        }
-        for (side, name) in cable.names.iter().enumerate() {
-            let device = format!("c{}{id}", ["a", "b"][side]);
-            assert!(ip(&format!("-n {name} link set {device} name cable")));
-            assert!(ip(&format!("-n {name} addr add 10.77.0.{}/24 dev cable", side + 1)));
-            assert!(ip(&format!("-n {name} link set lo up")));
-            cable.plug(side);
-        }
-        Some(cable)
-    }
-
-    fn plug(&self, side: usize) {
-        let name = &self.names[side];
-        assert!(ip(&format!("-n {name} link set cable up")));
-        assert!(ip(&format!("-n {name} route replace 224.0.0.0/4 dev cable")));
-    }
-
-    fn unplug(&self, side: usize) {
-        assert!(ip(&format!("-n {} link set cable down", self.names[side])));
-    }
-}
-
-impl Drop for Cable {
-    fn drop(&mut self) {
-        for name in &self.names {
-            ip(&format!("netns del {name}"));
-        }
-    }
-}
-
 /// A process in a namespace, and the lines that it says.
 struct Process {
     child: Child,
@@ -78,10 +25,8 @@ struct Process {
 }
 
 impl Process {
-    fn start(namespace: &str, role: &str) -> Self {
-        let program = std::env::current_exe().unwrap();
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", namespace]).arg(program);
+    fn start(cable: &Cable, end: End, role: &str) -> Self {
+        let mut command = cable.command(end, std::env::current_exe().unwrap());
         command.args(["--exact", "namespaces::a_machine", "--nocapture"]);
         command.env(ROLE, role).env("AETHER_LAN_SECRET", SECRET);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
@@ -123,24 +68,23 @@ impl Drop for Process {
 
 #[test]
 fn two_machines_with_nothing_but_a_secret_find_each_other_and_survive_a_pulled_cable() {
-    let Some(cable) = Cable::new() else {
-        println!("no rights to make network namespaces: nothing was tested");
+    let Some(cable) = Cable::lay().unwrap_or_else(|error| panic!("{error}")) else {
         return;
     };
-    let listener = Process::start(&cable.names[1], "listener");
+    let listener = Process::start(&cable, End::Right, "listener");
     listener.says("ready");
     let started = Instant::now();
-    let emitter = Process::start(&cable.names[0], "emitter");
+    let emitter = Process::start(&cable, End::Left, "emitter");
     emitter.says("answered");
     println!("found and answered {:?} after the start of the process", started.elapsed());
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 
-    cable.unplug(1);
+    cable.unplug(End::Right).unwrap();
     let pulled = Instant::now();
     emitter.says("gone");
     println!("gone {:?} after the cable was pulled", pulled.elapsed());
     assert!(pulled.elapsed() < LEAVE_WITHIN, "{:?}", pulled.elapsed());
-    cable.plug(1);
+    cable.plug(End::Right).unwrap();
     let plugged = Instant::now();
     emitter.says("back");
     println!("back {:?} after the cable was plugged in", plugged.elapsed());

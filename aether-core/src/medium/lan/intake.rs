@@ -196,6 +196,7 @@ impl Receiving {
                     self.intake.presence.measured(from, number, clock_micros)
                 {
                     shared.peers.measured(from, round_trip, ahead);
+                    shared.moved();
                 }
             }
             Message::Bye => {
