@@ -231,7 +231,9 @@ impl Configuration {
             None => builder,
         };
         #[cfg(feature = "nats")]
-        let builder = builder.options(settings.outbox.apply(settings.medium.nats(client_name)));
+        let builder = builder.options(settings.medium.nats(client_name).outbox(settings.outbox.options()));
+        #[cfg(feature = "lan")]
+        let builder = builder.options(settings.medium.lan(client_name).outbox(settings.outbox.options()));
         builder
     }
 

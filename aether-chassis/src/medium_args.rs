@@ -9,6 +9,8 @@ use std::time::Duration;
 
 #[cfg(feature = "nats")]
 use aether_core::NatsOptions;
+#[cfg(feature = "lan")]
+use aether_core::medium::LanOptions;
 use aether_core::medium::Wire;
 use aether_core::{Aether, AetherBuilder, ConnectError, medium::without_secrets};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -21,7 +23,7 @@ use crate::{connecting, service_manager};
 #[command(next_help_heading = "Medium")]
 #[non_exhaustive]
 pub struct MediumArgs {
-    /// The address: local: (inside this process) or nats://host:port
+    /// The address: local: (inside this process), nats://host:port or, where it is built in, lan:
     #[arg(long, value_name = "URL", env = "AETHER_MEDIUM", default_value = Self::LOCAL)]
     pub medium: String,
 
@@ -43,7 +45,7 @@ pub struct MediumArgs {
     #[arg(long, value_name = "TIME", env = "AETHER_WAIT", default_value = "30s", value_parser = time)]
     pub wait: Duration,
 
-    /// NATS: the file with the keys of sealed waves, from `aether keys new` [default: nothing is sealed]
+    /// NATS and lan: the file with the keys of sealed waves, from `aether keys new` [default: nothing is sealed]
     #[arg(long, value_name = "FILE", env = "AETHER_KEYS")]
     pub keys: Option<PathBuf>,
 }
@@ -76,12 +78,25 @@ impl MediumArgs {
         }
     }
 
+    /// The options of the medium of a local network named by the arguments. Its peers see the name. Without keys, the secret
+    /// comes from the environment.
+    #[cfg(feature = "lan")]
+    pub fn lan(&self, name: &str) -> LanOptions {
+        let options = LanOptions::default().name(name);
+        match &self.keys {
+            Some(keys) => options.keys(keys),
+            None => options,
+        }
+    }
+
     /// A builder for the medium, with default options otherwise. To change those of NATS, pass what `nats` returns to the
     /// builder again. The client name is also that of the program in its [account](aether_core::account).
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
         let builder = Aether::builder().url(&self.medium).program(client_name);
         #[cfg(feature = "nats")]
         let builder = builder.options(self.nats(client_name));
+        #[cfg(feature = "lan")]
+        let builder = builder.options(self.lan(client_name));
         builder
     }
 

@@ -1,9 +1,10 @@
 //! `aether doctor`: checks what a program of Aether needs on this machine and on its medium, and says what to do.
 //!
 //! Each file below checks one thing and returns findings. Nothing is changed; on NATS it sends itself a few small messages
-//! below the prefix.
+//! below the prefix, and on a local network it joins for some seconds.
 
 mod finding;
+mod lan;
 mod machine;
 mod peers;
 mod sealing;
@@ -60,9 +61,13 @@ async fn check(args: &ConfigArgs) -> Vec<Finding> {
     };
     findings.extend(machine::files(&config));
     findings.extend(machine::limits(Some(&config)));
-    findings.extend(sealing::keys(&config));
-    findings.extend(server::check(&config).await);
-    // Without a server there is nobody to ask.
+    if lan::is_it(&config) {
+        findings.extend(lan::check(&config).await);
+    } else {
+        findings.extend(sealing::keys(&config));
+        findings.extend(server::check(&config).await);
+    }
+    // Without a medium there is nobody to ask.
     if findings.iter().all(|finding| finding.check != "medium" || finding.status == Status::Ok) {
         findings.extend(peers::check(&config).await);
     }

@@ -97,6 +97,8 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
     }
     let builder =
         args.medium.builder("aether-emit").options(args.medium.nats("aether-emit").outbox(args.outbox()));
+    #[cfg(feature = "lan")]
+    let builder = builder.options(args.medium.lan("aether-emit").outbox(args.outbox()));
     let aether = connected_with(&args.medium, builder, &shutdown).await?;
     if !aether.promises().crosses_processes {
         return Err(CommandError::Alone { missing: "receive the wave" });

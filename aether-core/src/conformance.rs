@@ -37,6 +37,8 @@
 
 mod asking;
 mod back_pressure;
+#[cfg(target_os = "linux")]
+mod cable;
 mod cancelling;
 mod carrying;
 mod closing;
@@ -59,6 +61,8 @@ mod server;
 mod size;
 mod stage;
 
+#[cfg(target_os = "linux")]
+pub use cable::{Cable, CableError, End};
 pub use harness::{Foreign, ForeignMessage, Harness, Link, Site, SiteError};
 pub use jammer::Jammer;
 pub use report::{CaseReport, Failure, Outcome, Report};

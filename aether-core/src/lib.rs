@@ -42,6 +42,7 @@
 //! - `hopping`: channels whose subject changes from slot to slot, by a key, in `hopping`.
 //! - `schema`: JSON schemas of payloads, in [`rules`].
 //! - `seal`: sealed frames, which the broker can neither read nor alter, in `seal`.
+//! - `lan`: the medium between machines of one network, without a server (`lan:`).
 //! - `link`: what every medium over a network needs, for implementors; part of `nats`.
 //! - `conformance`: the suite that every [`Medium`](medium::Medium) must pass.
 //! - `nats-server`: the same, and a real NATS server for tests.

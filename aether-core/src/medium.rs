@@ -7,12 +7,18 @@
 mod border;
 mod confirming;
 mod connect;
+#[cfg(any(feature = "lan", feature = "nats"))]
+mod flow;
+#[cfg(feature = "lan")]
+mod lan;
 mod layers;
 #[cfg(feature = "link")]
 pub mod link;
 mod local;
 #[cfg(feature = "nats")]
 mod nats;
+#[cfg(any(feature = "lan", feature = "nats"))]
+mod packing;
 mod promises;
 mod schemes;
 mod status;
@@ -29,6 +35,8 @@ pub(crate) use connect::MediumOptions;
 pub use connect::{
     ConnectError, ConnectRequest, LocalVibrator, LocalVibrators, Wire, WireError, without_secrets,
 };
+#[cfg(feature = "lan")]
+pub use lan::{LanError, LanOptions, LanPeer, LanRouter, LanSurroundings, LanView};
 pub(crate) use layers::Layers;
 pub(crate) use local::Local;
 pub use local::LocalOptions;

@@ -45,6 +45,8 @@ mod source;
 pub use codec::{is_sealed, overhead, sealed_key};
 pub use error::SealError;
 pub use file::SealKeysError;
+#[cfg(feature = "lan")]
+pub(crate) use file::read_private;
 pub use key::KeyId;
 pub use keys::{KeyUse, SealKeys};
 pub use refusals::{Refusal, Refusals};

@@ -1,6 +1,7 @@
 //! `cargo xtask test`: everything that CI runs, cheapest checks first.
 //!
-//! It uses one profile (dev) and the default features, so that little is compiled twice.
+//! It uses one profile (dev) and the default features, so that little is compiled twice; only the medium of a local network has
+//! a build of its own.
 
 use std::process::Command;
 
@@ -12,6 +13,11 @@ use crate::{browser, examples, modules, nats_server, node, promtool, sync_engine
 
 /// All of the kit.
 const KIT_FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server";
+/// The medium of a local network, in everything that can have it.
+const LAN_FEATURES: &str =
+    "aether-core/lan,aether-chassis/lan,aether-service-alpha/lan,aether-service-beta/lan,aether-cli/lan";
+/// Says that this machine cannot make network namespaces; for us and for the tests.
+const NO_NAMESPACES: &str = "AETHER_NO_NAMESPACES";
 
 fn excluding(packages: &[String]) -> String {
     let excluded: String = packages.iter().map(|package| format!(" --exclude {package}")).collect();
@@ -49,9 +55,9 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
     steps.run("format", || check(&mut cargo("fmt --all --check")))?;
     steps.run("modules", || modules::check(workspace))?;
     steps.run("clippy", || {
-        let args =
-            format!("clippy --workspace --all-targets --locked --features {KIT_FEATURES} -- -D warnings");
-        check(&mut cargo(&args))
+        check(&mut cargo(&format!(
+            "clippy --workspace --all-targets --locked --features {KIT_FEATURES},{LAN_FEATURES} -- -D warnings"
+        )))
     })?;
     for features in
         ["", "nats", "link", "physics", "hopping", "schema", "seal", "nats,seal", "conformance", "test-util"]
@@ -62,7 +68,7 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
             )))
         })?;
     }
-    // The workspace always has the `bench` feature on, so this build would rot unnoticed.
+    // The workspace always has the features `bench` and `lan` on, so these builds would rot unnoticed.
     steps.run("aether-cli without bench", || {
         check(&mut cargo("clippy -p aether-cli --locked --no-default-features -- -D warnings"))
     })?;
@@ -95,6 +101,19 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
             })?,
         }
     }
+    // Apart, because Zenoh would be linked into every test above. In one invocation, because cargo unites the features of
+    // what it builds at once: with two, Zenoh would be compiled twice.
+    steps.run("tests of the local network", || {
+        let features = "aether-core/lan,aether-service-alpha/lan";
+        let packages = format!("-p aether-core -p aether-service-alpha --locked --features {features}");
+        match has_nextest {
+            true => check(
+                cargo(&format!("nextest run {packages} --lib --test lan --no-fail-fast"))
+                    .args(["-E", "binary(lan) | (package(aether-core) & test(/^medium::lan::/))"]),
+            ),
+            false => check(&mut cargo(&format!("test {packages} --lib --test lan"))),
+        }
+    })?;
     steps.run("doc tests", || {
         check(&mut cargo(&format!("test --workspace --doc --locked --features {KIT_FEATURES}")))
     })?;
@@ -108,6 +127,7 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
         ("comparisons with the sync engine", sync_engine == "none"),
         ("tests in a browser", browser == "none"),
         ("tests of the pages", browser == "none" || node.program == "none"),
+        ("tests between network namespaces", std::env::var(NO_NAMESPACES).is_ok_and(|excuse| excuse == "1")),
     ] {
         if is_none {
             println!("skipped: {what}");

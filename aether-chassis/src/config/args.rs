@@ -41,7 +41,7 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub metrics: Option<ListenAddress>,
 
-    /// The address: local: (inside this process) or nats://host:port [env: AETHER_MEDIUM=] [default: local:]
+    /// The address: local: (inside this process), nats://host:port or, where it is built in, lan: [env: AETHER_MEDIUM=] [default: local:]
     #[arg(long, value_name = "URL", help_heading = "Medium")]
     pub medium: Option<String>,
 
@@ -59,7 +59,7 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "TIME", help_heading = "Medium", value_parser = time)]
     pub wait: Option<Duration>,
 
-    /// NATS: the file with the keys of sealed waves, from `aether keys new`, or off [env: AETHER_KEYS=] [default: off]
+    /// NATS and lan: the file with the keys of sealed waves, from `aether keys new`, or off [env: AETHER_KEYS=] [default: off]
     #[arg(long, value_name = "FILE", help_heading = "Medium")]
     pub keys: Option<PathBuf>,
 }

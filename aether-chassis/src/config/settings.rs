@@ -5,6 +5,8 @@ use std::time::Duration;
 
 #[cfg(feature = "nats")]
 use aether_core::NatsOptions;
+#[cfg(feature = "lan")]
+use aether_core::medium::LanOptions;
 use aether_core::medium::Wire;
 use aether_core::vibrator::EmissionRate;
 use aether_core::{Floor, InboxOptions, ServeOrder, WhenFull};
@@ -89,11 +91,11 @@ pub struct MediumSettings {
     pub wait: Time,
     /// NATS: the file with the secret of this program.
     pub login: OrOff<LoginFile>,
-    /// NATS: the authorities that are trusted instead of those of the system.
+    /// NATS and lan: the authorities that are trusted instead of those of the system.
     pub ca: OrOff<PathBuf>,
-    /// NATS: the certificate of this program and its key.
+    /// NATS and lan: the certificate of this program and its key.
     pub certificate: OrOff<CertificateFiles>,
-    /// NATS: the file with the keys of sealed waves.
+    /// NATS and lan: the file with the keys of sealed waves.
     pub keys: OrOff<PathBuf>,
 }
 
@@ -333,6 +335,19 @@ impl MediumSettings {
         }
         options
     }
+
+    /// The options of the medium of a local network, with the default outbox. Its peers see the name. `ca` and `certificate`
+    /// are for `tls/` endpoints, which need both.
+    #[cfg(feature = "lan")]
+    pub fn lan(&self, name: &str) -> LanOptions {
+        let options = self.args().lan(name);
+        match (&self.ca, &self.certificate) {
+            (OrOff::On(ca), OrOff::On(CertificateFiles { certificate, key })) => {
+                options.certificates(ca, certificate, key)
+            }
+            _ => options,
+        }
+    }
 }
 
 const MAX_WAVES: Waves = Count::new(65_536).unwrap();
@@ -344,12 +359,12 @@ impl Default for OutboxSettings {
     }
 }
 
-#[cfg(feature = "nats")]
+#[cfg(any(feature = "nats", feature = "lan"))]
 impl OutboxSettings {
-    /// Adds the bounds of the outbox to the options of the NATS medium.
-    pub(super) fn apply(&self, options: NatsOptions) -> NatsOptions {
+    /// The options of the outbox of a medium over a network.
+    pub(super) fn options(&self) -> InboxOptions {
         let outbox = InboxOptions::interactive();
-        options.outbox(outbox.max_waves(self.max_waves.as_usize()).max_bytes(self.max_bytes.bytes()))
+        outbox.max_waves(self.max_waves.as_usize()).max_bytes(self.max_bytes.bytes())
     }
 }
 
@@ -491,7 +506,7 @@ mod tests {
         {
             let own = NatsOptions::default().client_name("shop");
             assert_eq!(format!("{:?}", settings.medium.nats("shop")), format!("{own:?}"));
-            let nats = settings.outbox.apply(NatsOptions::default());
+            let nats = NatsOptions::default().outbox(settings.outbox.options());
             assert_eq!(format!("{nats:?}"), format!("{:?}", NatsOptions::default()));
         }
         let MediumArgs { medium, prefix, .. } = settings.medium.args();

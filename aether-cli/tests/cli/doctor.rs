@@ -64,6 +64,18 @@ async fn a_stopped_server_is_reported_with_what_to_do() {
     assert!(lines.out.contains("FAIL  medium") && lines.out.contains("-> start the server"), "{lines:?}");
 }
 
+#[cfg(not(feature = "lan"))]
+#[test]
+fn a_local_network_that_is_not_built_in_is_reported_with_what_to_build() {
+    let (code, report) = doctor(&["--medium", "LAN:?multicast=off"]);
+    assert_eq!(code, Some(1));
+    let [(status, text, remedy)] = findings(&report, "medium")[..] else { panic!("{report:#}") };
+    assert!(
+        status == "fail" && text.contains("not built into") && remedy.contains("--features lan"),
+        "{report:#}"
+    );
+}
+
 /// A server with permissions for everybody; killed when it is dropped.
 struct Restricted {
     process: Child,

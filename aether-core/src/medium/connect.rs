@@ -185,13 +185,15 @@ impl std::str::FromStr for Wire {
 #[non_exhaustive]
 pub enum ConnectError {
     /// The address is not a URL.
-    #[error("{url:?} is not a medium: use local: or nats://host:port")]
+    #[error("{url:?} is not a medium: use local: or nats://host:port, or lan: where it is built in")]
     Url {
         /// The address as given.
         url: String,
     },
     /// No medium has this scheme.
-    #[error("{scheme:?} in {url:?} is not a medium: use local:, nats:// or tls://")]
+    #[error(
+        "{scheme:?} in {url:?} is not a medium: use local:, nats:// or tls://, or lan: where it is built in"
+    )]
     Scheme {
         /// The scheme.
         scheme: String,
@@ -236,6 +238,10 @@ pub enum ConnectError {
     #[cfg(feature = "seal")]
     #[error("waves cannot be sealed and be CloudEvents: use the wire format frames, or no keys")]
     SealedEvents,
+    /// The local network cannot be used.
+    #[cfg(feature = "lan")]
+    #[error("cannot join the local network")]
+    Lan(#[from] super::LanError),
     /// The TLS handshake failed.
     #[cfg(feature = "nats")]
     #[error("no TLS with {url}: {failure}")]

@@ -19,7 +19,6 @@ mod connection;
 mod control;
 mod crowd;
 mod discovery;
-mod flow;
 mod foreign;
 mod holds;
 mod intake;
@@ -57,6 +56,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::flow::Flow;
 use super::{
     AskError, ConfirmError, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, LocalVibrators,
     Medium, MediumStatus, Promises, Reach, Wire,
@@ -70,7 +70,6 @@ use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
 use confirming::Confirming;
 use connection::{CLIENT_QUEUE, NatsShared};
 use control::Control;
-use flow::Flow;
 use intake::Intake;
 use link::Link;
 use root::Root;

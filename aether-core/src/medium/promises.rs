@@ -10,6 +10,9 @@ pub struct Promises {
     pub durable: bool,
     /// Each wave reaches exactly one member of each group.
     pub groups: bool,
+    /// It does so also while members come and go. If false, a wave reaches exactly one member while the membership is
+    /// stable, and at most one while it changes: a wave on its way to a process that dies is lost.
+    pub exact_groups: bool,
     /// Waves reach vibrators in other processes.
     pub crosses_processes: bool,
     /// Commands and queries, and other waves whose source [asked](crate::WaveBuilder::echo), are returned to their
@@ -34,6 +37,7 @@ impl Promises {
             ordered: true,
             durable: false,
             groups: true,
+            exact_groups: true,
             crosses_processes,
             reflects_unheard: true,
             back_pressure: !crosses_processes,

@@ -25,6 +25,8 @@ impl Default for Schemes {
             let local: Arc<dyn Medium> = Arc::new(Local::new(request.router, &options));
             ready(Ok(local))
         });
+        #[cfg(feature = "lan")]
+        schemes.register("lan", super::lan::connect);
         #[cfg(feature = "nats")]
         for scheme in ["nats", "tls"] {
             schemes.register(scheme, super::nats::connect);
@@ -59,6 +61,7 @@ impl Schemes {
         self.0.get(&scheme).ok_or_else(|| match &*scheme {
             // These are registered unless the feature is off.
             "nats" | "tls" => ConnectError::Feature { url: url.to_owned(), feature: "nats" },
+            "lan" => ConnectError::Feature { url: url.to_owned(), feature: "lan" },
             _ => ConnectError::Scheme { url: url.to_owned(), scheme },
         })
     }

@@ -58,6 +58,18 @@ pub enum SealKeysError {
     },
 }
 
+/// The text of a file that other users cannot use. `None` if it is too long.
+pub(crate) fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, SealKeysError> {
+    let unread = |source| SealKeysError::File { path: path.to_owned(), source };
+    let file = File::open(path).map_err(unread)?;
+    check_mode(path, &file)?;
+    // Reserved, so that no part of a key stays behind in memory that was given back.
+    let length = file.metadata().map_err(unread)?.len().min(MAX_FILE);
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(length).unwrap_or(0) + 1));
+    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(unread)?;
+    Ok((text.len() as u64 <= MAX_FILE).then_some(text))
+}
+
 impl SealKeys {
     /// Reads the keys of a file.
     ///
@@ -65,16 +77,7 @@ impl SealKeys {
     /// [`SealKeysError`] if the file cannot be read, if other users can use it, or if it has no valid set of keys.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, SealKeysError> {
         let path = path.as_ref();
-        let unread = |source| SealKeysError::File { path: path.to_owned(), source };
-        let file = File::open(path).map_err(unread)?;
-        check_mode(path, &file)?;
-        // Reserved, so that no part of a key stays behind in memory that was given back.
-        let length = file.metadata().map_err(unread)?.len().min(MAX_FILE);
-        let mut text = Zeroizing::new(String::with_capacity(usize::try_from(length).unwrap_or(0) + 1));
-        file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(unread)?;
-        if text.len() as u64 > MAX_FILE {
-            return Err(SealKeysError::Set { path: path.to_owned() });
-        }
+        let text = read_private(path)?.ok_or_else(|| SealKeysError::Set { path: path.to_owned() })?;
         let mut keys = Vec::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();

@@ -13,12 +13,12 @@ use parking_lot::Mutex;
 
 use super::announcing::Announcing;
 use super::cloudevents;
-use super::flow::Flow;
 use super::link::Link;
 use super::root::Root;
 use super::sealing::{Sealing, role_of};
 use crate::clock::{self, Instant};
 use crate::inbox::Inbox;
+use crate::medium::flow::Flow;
 use crate::medium::{EmitError, Wire};
 use crate::wave::Wave;
 use crate::wire::{

@@ -18,10 +18,10 @@ use tokio::task::coop;
 
 use super::arrived::Arrived;
 use super::connection::NatsShared;
-use super::flow::{FLOW, LEASE, Pause, RENEW_EVERY, sleep_until};
 use super::root::Root;
 use crate::channel::Pattern;
 use crate::clock::{self, Instant};
+use crate::medium::flow::{FLOW, LEASE, Pause, RENEW_EVERY, sleep_until};
 use crate::router::Crowded;
 
 /// The maximum size of all messages that wait in a process. These are messages that were in transit when the senders

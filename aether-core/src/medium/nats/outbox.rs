@@ -10,7 +10,6 @@
 //! The task numbers outgoing waves ([`Numbers`]). When nothing follows them, it announces the numbers: after a new
 //! connection, when a channel has gone quiet, at a flush, and at the end.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_nats::{PublishError, PublishErrorKind, Subject};
@@ -20,14 +19,15 @@ use crate::clock::{self, Instant};
 
 use super::cloudevents;
 use super::connection::NatsShared;
-use super::flow::sleep_until;
 use super::holds::Holds;
 use super::root::Root;
 use crate::channel::Channel;
 use crate::medium::Wire;
+use crate::medium::flow::sleep_until;
 use crate::medium::link::{Numbers, StreamAnnouncement};
-use crate::wave::{Kind, Wave};
-use crate::wire::{Position, encode_at, encode_bounded, frame_bound, record_bound};
+use crate::medium::packing::{Groups, fitting, is_of_one_channel};
+use crate::wave::Wave;
+use crate::wire::{Position, encode_at, encode_bounded};
 
 /// The maximum number of waves and bytes in a batch, and the maximum number of batches in flight before one is
 /// confirmed. Together they bound the delay of a strong wave.
@@ -224,7 +224,7 @@ async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers)
     let subject = Subject::from(shared.subject(Root::Waves, first.channel().as_str()));
     let (mut rest, mut messages) = (waves, 0);
     while !rest.is_empty() {
-        let (fitting, bound) = fitting(rest, max_bytes);
+        let (fitting, bound) = fitting(rest, max_bytes, true);
         let (these, later) = rest.split_at(fitting);
         let now = clock::now();
         match encode_bounded(shared.sender(), Some(stream.position(now)), None, these, bound, now) {
@@ -250,71 +250,4 @@ async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers)
         (rest, messages) = (later, messages + 1);
     }
     messages
-}
-
-/// How many of these waves share the next message, at least one, and how many bytes they take at most. A command travels
-/// alone, and so does a wave that is too large by the estimate. It fits if the connection is still to a server with the
-/// same limit, because its exact size was checked before it was accepted.
-fn fitting(waves: &[Wave], max_bytes: usize) -> (usize, usize) {
-    let mut bound = frame_bound(None);
-    for (index, wave) in waves.iter().enumerate() {
-        let bytes = record_bound(wave);
-        if index > 0 && (bound + bytes > max_bytes || wave.kind() == Kind::Command) {
-            return (index, bound);
-        }
-        bound += bytes;
-        if wave.kind() == Kind::Command {
-            return (index + 1, bound);
-        }
-    }
-    (waves.len(), bound)
-}
-
-/// Whether all waves of a batch are of one channel, the usual case.
-fn is_of_one_channel(batch: &[Wave]) -> bool {
-    batch.windows(2).all(|pair| pair[0].channel() == pair[1].channel())
-}
-
-/// A batch grouped by channel, in the order of each channel's first wave. Kept from batch to batch to reuse its memory.
-#[derive(Default)]
-struct Groups {
-    places: HashMap<Channel, usize>,
-    groups: Vec<Vec<Wave>>,
-    used: usize,
-}
-
-impl Groups {
-    /// Moves the waves of a batch into their groups.
-    fn sort(&mut self, batch: &mut Vec<Wave>) {
-        self.clear();
-        let mut last = usize::MAX;
-        for wave in batch.drain(..) {
-            // Runs of waves on one channel are the common case.
-            let is_run = self
-                .groups
-                .get(last)
-                .and_then(|group| group.last())
-                .is_some_and(|before| before.channel() == wave.channel());
-            if !is_run {
-                last = *self.places.entry(wave.channel().clone()).or_insert_with(|| {
-                    self.used += 1;
-                    self.used - 1
-                });
-                if self.groups.len() <= last {
-                    self.groups.push(Vec::new());
-                }
-            }
-            self.groups[last].push(wave);
-        }
-    }
-
-    fn clear(&mut self) {
-        self.places.clear();
-        self.groups[..self.used].iter_mut().for_each(Vec::clear);
-        self.used = 0;
-    }
-
-    fn in_order(&self) -> impl Iterator<Item = &[Wave]> {
-        self.groups[..self.used].iter().map(Vec::as_slice)
-    }
 }

@@ -2,8 +2,12 @@
 //!
 //! A *pause* names a pattern and a level. Senders keep waves that match the pattern, and that are at this level or
 //! weaker, in their outbox. A pause is valid for a short lease and is renewed while it is needed. Lost notices, broken
-//! connections and dead receivers therefore need no special handling. [`crowd`](super::crowd) sends pauses, and
-//! [`holds`](super::holds) obeys them.
+//! connections and dead receivers therefore need no special handling. Media over a network send them when an inbox has no
+//! room, and obey them with a [`HoldTable`]. This module sends nothing itself.
+
+mod holds;
+
+pub(super) use holds::{HoldTable, Noted};
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;

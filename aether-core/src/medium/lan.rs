@@ -1,0 +1,384 @@
+//! The medium of a local network: carries waves between machines that find each other, without a server.
+//!
+//! Zenoh finds the machines and moves bytes between them (its peer mode). All else is decided here, by what the processes
+//! tell each other. Each process knows what every other one hears ([`peers`]), so a sender knows who gets a wave, which
+//! member of a group gets it ([`route`]), and whether anybody does. Outbound waves go through a bounded outbox ordered by
+//! strength; one task numbers and packs them, and sends each strength in a priority of Zenoh ([`sending`], [`lane`]).
+//! Inbound, one task opens messages and delivers them to the router, and notices what is missing ([`intake`]). Everything
+//! is sealed with a key derived from a secret that all machines share ([`sealing`], [`secret`]).
+
+mod address;
+mod arrivals;
+mod asking;
+mod crowd;
+mod error;
+mod intake;
+mod joined;
+mod lane;
+mod message;
+mod net;
+mod options;
+mod peers;
+mod presence;
+mod reply;
+mod route;
+mod runtime;
+mod sealing;
+mod secret;
+mod sending;
+mod settling;
+mod shared;
+mod table;
+mod view;
+
+pub use error::LanError;
+pub use options::LanOptions;
+pub use peers::LanPeer;
+pub use view::{LanRouter, LanSurroundings, LanView};
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::iter;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::flow::Flow;
+use super::link::Transit;
+use super::{
+    AskError, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises,
+    Reach,
+};
+use crate::inbox::Inbox;
+use crate::router::{Carried, MOST_TOGETHER, Offered, Router, Subscription, Waiting};
+use crate::wave::Wave;
+use crate::wire::{self, FrameError};
+use address::LanAddress;
+use arrivals::Arrivals;
+use asking::{Asking, MAX_QUESTIONS};
+use intake::{Counts, Intake};
+use joined::Joined;
+use lane::{LANE_BITS, Lane};
+use message::Message;
+use peers::Peers;
+use presence::Presence;
+use runtime::Driver;
+use sealing::Sealing;
+use secret::Secret;
+use sending::Requests;
+use shared::{LanShared, MAX_FRAME, MAX_SPOKEN};
+
+/// Emitters that wait for room start to wait when the outbox holds this many waves, as on NATS.
+const AHEAD: usize = 2048;
+/// The pauses of receivers that the sending task has not looked at.
+const MAX_PAUSES: usize = 256;
+/// How long connecting waits for those who are seen, or named in the address, to say what they hear.
+const MEET_WITHIN: Duration = Duration::from_secs(2);
+
+/// The receiving task, and the end of the medium's thread.
+type Tasks = (JoinHandle<()>, oneshot::Receiver<()>);
+
+/// The handle of the medium. After it is dropped, the outbox is still emptied and everything else ends.
+struct Lan {
+    shared: Arc<LanShared>,
+    router: Arc<Router>,
+    joined: Arc<Joined>,
+    asking: Arc<Asking>,
+    counts: Arc<Counts>,
+    transit: Arc<Transit>,
+    tasks: Mutex<Option<Tasks>>,
+    /// Whether closing has finished. The lock is held while closing is in progress.
+    closing: tokio::sync::Mutex<bool>,
+}
+
+/// Joins the network.
+pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, ConnectError> {
+    let options: LanOptions = request.options();
+    let outbox = request.reflecting(options.outbox.clone());
+    let ConnectRequest { url, router, .. } = request;
+    let address = LanAddress::read(&url)?;
+    let is_insecure = options.insecure || address.insecure;
+    let secret = options.secret.clone().or_else(|| Secret::of_environment(|name| std::env::var_os(name)));
+    let keys = match secret {
+        // Deriving a key takes a while.
+        Some(secret) => match tokio::task::spawn_blocking(move || secret.keys()).await {
+            Ok(keys) => Some(keys?),
+            Err(error) => return Err(LanError::Derivation { reason: error.to_string() }.into()),
+        },
+        None if is_insecure => None,
+        None => return Err(LanError::NoSecret.into()),
+    };
+    let realm = view::realm_of(keys.as_ref());
+    let outbox = Arc::new(Inbox::new(outbox)?);
+    outbox.let_run_ahead(AHEAD);
+    let (speak, spoken) = mpsc::channel(MAX_SPOKEN);
+    let (barriers, asked_barriers) = mpsc::unbounded_channel();
+    let (pauses, asked_pauses) = mpsc::channel(MAX_PAUSES);
+    let (questions, asked) = mpsc::channel(1);
+    let node = fastrand::u64(LANE_BITS + 1..) & !LANE_BITS;
+    let machine = view::machine();
+    let name = options.name.as_ref().map_or_else(|| machine.clone(), |name| format!("{name} on {machine}"));
+    let shared = Arc::new(LanShared {
+        node,
+        outbox,
+        peers: Peers::new(node, name),
+        sealing: Sealing::new(keys)?,
+        arrivals: Arc::<Arrivals>::default(),
+        flow: Flow::new(),
+        speak,
+        barriers,
+        pauses,
+        progress: watch::Sender::new(0),
+        comings: watch::Sender::new(0),
+        closed: AtomicBool::new(false),
+        last_ping: AtomicU64::new(0),
+        unsendable: AtomicU64::new(0),
+        ending: watch::Sender::new(false),
+    });
+    let presence = Arc::<Presence>::default();
+    let expected_peers = address.peers.len();
+    let (opened, ended) = Driver {
+        shared: Arc::clone(&shared),
+        router: Arc::clone(&router),
+        presence: Arc::clone(&presence),
+        spoken,
+        requests: Requests { barriers: asked_barriers, pauses: asked_pauses },
+        address,
+        certificates: options.certificates.clone(),
+        realm: realm.clone(),
+        questions: asked,
+    }
+    .start();
+    let (joined, asking) = (Arc::<Joined>::default(), Arc::<Asking>::default());
+    let (counts, transit) = (Arc::<Counts>::default(), Arc::<Transit>::default());
+    let receiving = tokio::spawn(intake::receive(Intake {
+        shared: Arc::clone(&shared),
+        router: Arc::clone(&router),
+        joined: Arc::clone(&joined),
+        asking: Arc::clone(&asking),
+        presence,
+        counts: Arc::clone(&counts),
+        transit: Arc::clone(&transit),
+    }));
+    let tasks = Mutex::new(Some((receiving, ended)));
+    let closing = tokio::sync::Mutex::default();
+    // From here on, dropping it ends everything.
+    let lan = Arc::new(Lan { shared, router, joined, asking, counts, transit, tasks, closing });
+    let no_thread = || LanError::Derivation { reason: "its thread has ended".to_owned() };
+    let nodes = opened.await.map_err(|_| no_thread())??;
+    lan.meet(&nodes, expected_peers).await;
+    if let Some(view) = &options.view {
+        view.fill(&lan.shared, &realm, questions);
+    }
+    Ok(lan)
+}
+
+impl Lan {
+    /// Waits a moment for those who are there, so that the first waves reach them.
+    async fn meet(&self, nodes: &[u64], expected_peers: usize) {
+        let peers = &self.shared.peers;
+        let others: Vec<u64> = nodes.iter().copied().filter(|node| *node != self.shared.node).collect();
+        let is_met = || {
+            others.iter().all(|node| peers.version_of(*node).is_some())
+                && peers.nodes().len() >= expected_peers
+                && peers.all_know(peers.version())
+        };
+        if timeout(MEET_WITHIN, self.shared.until(is_met)).await.is_err() {
+            tracing::info!(
+                expected = others.len().max(expected_peers),
+                met = peers.nodes().len(),
+                "not everybody who was expected on the network has answered yet"
+            );
+        }
+    }
+
+    async fn join_and_wait(&self, subscription: Arc<Subscription>) -> Result<(), JoinError> {
+        if self.shared.is_closed() {
+            return Err(JoinError::Closed);
+        }
+        self.joined.join(&subscription);
+        let shared = &self.shared;
+        let version =
+            shared.peers.join((&*subscription).into(), |nodes, change| shared.tell_change(nodes, &change));
+        if !shared.until(|| shared.peers.all_know(version)).await {
+            return Err(JoinError::Closed);
+        }
+        self.joined.is_in_force(&subscription);
+        Ok(())
+    }
+
+    /// Sends a question past the outbox, because a question behind a backlog would time out.
+    async fn ask_and_wait(&self, question: Wave) -> Result<Wave, AskError> {
+        let (shared, channel) = (&*self.shared, question.channel());
+        let too_many = || AskError::TooMany { channel: channel.clone(), most: MAX_QUESTIONS };
+        let mut asker = self.asking.enter().ok_or_else(too_many)?;
+        let lane = LanShared::lane_of(&question);
+        let frame = shared.frame(lane, &question).map_err(|error| AskError::Client(Box::new(error)))?;
+        let is_heard = shared.say_to_addressees(asker.number, &question, lane, &frame).await;
+        shared.observe(&question);
+        if !is_heard {
+            return Err(AskError::NoResonator { channel: channel.clone() });
+        }
+        // The sender is in the table until the answer comes.
+        let Ok(answer) = (&mut asker.answer).await else {
+            return Err(AskError::Client(Box::new(Ended)));
+        };
+        let mut answer = self
+            .read_answer(&answer)
+            .map_err(|source| AskError::Malformed { channel: channel.clone(), source })?;
+        answer.answers(&question);
+        shared.observe(&answer);
+        Ok(answer)
+    }
+
+    fn read_answer(&self, bytes: &bytes::Bytes) -> Result<Wave, FrameError> {
+        let (now, received) = (crate::clock::now(), wire::micros_since_1970());
+        let frame = wire::decode(bytes, None, now, |sender| self.transit.delay(sender, received, now))?;
+        frame.waves.into_iter().next().ok_or(FrameError::Empty { what: "waves" })
+    }
+}
+
+/// The medium ended before an answer arrived.
+#[derive(Debug, thiserror::Error)]
+#[error("the medium was closed")]
+struct Ended;
+
+impl Medium for Lan {
+    fn promises(&self) -> Promises {
+        Promises { back_pressure: true, exact_groups: false, ..Promises::new(true, MAX_FRAME) }
+    }
+
+    fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
+        let wave = self.shared.check(wave)?;
+        Ok(Carried::by_outbox(wave, &self.shared.outbox))
+    }
+
+    fn room_for(&self, wave: &Wave) -> usize {
+        self.shared.outbox.room_at_once(wave).clamp(1, MOST_TOGETHER)
+    }
+
+    fn carry_all(&self, waves: &mut VecDeque<Wave>) -> Result<Option<Waiting>, EmitError> {
+        while let Some(first) = waves.pop_front() {
+            let first = self.shared.check(first)?;
+            let others = waves.iter().take_while(|wave| self.shared.oversize(wave).is_none()).count();
+            let fitting = iter::once(first).chain(waves.drain(..others));
+            if let Some(waiting) = Waiting::by_outbox(fitting, &self.shared.outbox) {
+                return Ok(Some(waiting));
+            }
+        }
+        Ok(None)
+    }
+
+    fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
+        let wave = self.shared.check(wave)?;
+        Offered::by_outbox(wave, &self.shared.outbox).map_err(|wave| EmitError::Full { wave })
+    }
+
+    fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {
+        Box::pin(self.join_and_wait(subscription))
+    }
+
+    fn leave(&self, subscription: &Subscription) {
+        if self.joined.leave(subscription) {
+            let shared = &self.shared;
+            shared.peers.leave(subscription.id(), |nodes, change| shared.tell_change(nodes, &change));
+        }
+    }
+
+    fn ask(&self, question: Wave, patience: Duration) -> BoxFuture<'_, Result<Wave, AskError>> {
+        Box::pin(async move {
+            let question = self.shared.check(question)?;
+            let channel = question.channel().clone();
+            // The timeout covers everything, including the wait for room.
+            match timeout(patience, self.ask_and_wait(question)).await {
+                Ok(answered) => answered,
+                Err(_) => Err(AskError::TimedOut { channel, patience }),
+            }
+        })
+    }
+
+    fn notify(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
+        Box::pin(async move {
+            let mut reaches = Vec::with_capacity(notices.len());
+            for notice in notices {
+                // While a medium is being closed, its vibrators still send their farewell notices.
+                let has_ended = *self.shared.ending.borrow();
+                let frame = self.shared.frame(Lane::CONTROL, &notice);
+                reaches.push(match frame {
+                    Ok(frame) if !has_ended && self.shared.oversize(&notice).is_none() => {
+                        let said = self.shared.say_to_addressees(0, &notice, Lane::CONTROL, &frame);
+                        if said.await { Reach::Delivered } else { Reach::NoListener }
+                    }
+                    _ => Reach::Unsent,
+                });
+            }
+            reaches
+        })
+    }
+
+    fn flush(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        Box::pin(async move {
+            if self.shared.is_closed() {
+                return Err(FlushError::Closed);
+            }
+            self.settle_all().await
+        })
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), FlushError>> {
+        Box::pin(self.end())
+    }
+
+    fn status(&self) -> MediumStatus {
+        let (shared, counts) = (&self.shared, &self.counts);
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let mut status = MediumStatus {
+            connected: !shared.is_closed(),
+            connects: 1,
+            outbox: shared.outbox.ledger(),
+            dropped_by_client: count(&counts.homeless),
+            malformed: count(&counts.malformed),
+            implausible: count(&counts.misplaced) + self.transit.implausible(),
+            lost_upstream: count(&counts.lost_upstream),
+            forgotten_streams: count(&counts.forgotten_streams) + shared.peers.left_out(),
+            stray_answers: self.asking.stray(),
+            held: count(&shared.flow.held),
+            pauses: count(&shared.flow.pauses),
+            refused_sealed: count(&counts.refused_sealed),
+            ..MediumStatus::default()
+        };
+        shared.sealing.add_to(&mut status);
+        status
+    }
+
+    fn missing_keys(&self) -> Vec<(u64, u64)> {
+        self.shared.sealing.missing_keys()
+    }
+}
+
+impl Drop for Lan {
+    fn drop(&mut self) {
+        // Without close(), nothing waits for the outbox. The sending task empties it.
+        self.shared.closed.store(true, Ordering::Release);
+        self.shared.outbox.close();
+        for node in self.shared.peers.nodes() {
+            self.shared.say_now(node, Lane::CONTROL, Message::Bye);
+        }
+        self.shared.ending.send_replace(true);
+    }
+}
+
+impl fmt::Debug for Lan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lan")
+            .field("status", &self.status())
+            .field("router", &self.router)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,120 @@
+//! The receiver's side of pauses: waves that wait because an inbox is full, and pause notices to their senders.
+//!
+//! Each pattern and each member of a group has a [`Crowd`] while it needs one. If an inbox makes emitters wait and is full,
+//! waves for it wait here, at most as long as the inbox lets emitters wait, and at most [`WAITING_BYTES`] of all together.
+//! Meanwhile the senders are asked to pause. The receiving task itself waits for nothing.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::oneshot;
+
+use crate::channel::Pattern;
+use crate::clock::{self, Instant};
+use crate::medium::flow::{LEASE, Pause, RENEW_EVERY};
+use crate::router::Crowded;
+use crate::wave::Wave;
+
+/// The maximum size of all waves that wait in a process: those that were on the way when the senders were asked to pause.
+pub(super) const WAITING_BYTES: usize = 64 << 20;
+
+pub(super) struct Crowd {
+    id: u64,
+    pattern: Pattern,
+    /// Dropped to give up the wait.
+    settling: Option<oneshot::Sender<()>>,
+    /// What arrived behind the waiting waves, in order.
+    queue: VecDeque<Vec<Wave>>,
+    /// The level from which senders are asked to pause, and when the request is renewed.
+    pausing: Option<(u8, Instant)>,
+}
+
+/// The bytes of some waves.
+pub(super) fn weight(waves: &[Wave]) -> usize {
+    waves.iter().map(Wave::weight).sum()
+}
+
+impl Crowd {
+    pub(super) fn new(id: u64, pattern: Pattern) -> Self {
+        Self { id, pattern, settling: None, queue: VecDeque::new(), pausing: None }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.settling.is_some()
+    }
+
+    /// Whether nothing waits and nobody is asked to pause.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.is_waiting() && self.queue.is_empty() && self.pausing.is_none()
+    }
+
+    /// Waits for room for the waves that do not fit: the returned future ends when they are settled or given up. Returns
+    /// the pause that is to be asked for, too.
+    pub(super) fn wait_with(&mut self, crowded: Crowded) -> (BoxFuture<'static, ()>, Option<Pause>) {
+        let level = crowded.level().unwrap_or(u8::MAX);
+        let (settling, given_up) = oneshot::channel();
+        self.settling = Some(settling);
+        let is_stronger = self.pausing.is_none_or(|(paused, _)| level < paused);
+        let pause = is_stronger.then(|| self.pause(level));
+        let settled = async move {
+            tokio::select! {
+                biased;
+                () = crowded.settle() => {}
+                // Dropping the waves sheds those that do not fit.
+                _ = given_up => {}
+            }
+        };
+        (Box::pin(settled), pause)
+    }
+
+    /// The wait is over.
+    pub(super) fn settled(&mut self) {
+        self.settling = None;
+    }
+
+    /// Ends the wait: what does not fit is shed.
+    pub(super) fn give_up(&mut self) {
+        self.settling = None;
+    }
+
+    /// Keeps waves that came behind those that wait. Returns their bytes.
+    pub(super) fn keep(&mut self, waves: Vec<Wave>) -> usize {
+        let bytes = weight(&waves);
+        self.queue.push_back(waves);
+        bytes
+    }
+
+    /// The next waves that were kept, and their bytes.
+    pub(super) fn next(&mut self) -> Option<(Vec<Wave>, usize)> {
+        let waves = self.queue.pop_front()?;
+        let bytes = weight(&waves);
+        Some((waves, bytes))
+    }
+
+    /// The end of the pause, if senders were asked for one.
+    pub(super) fn resume(&mut self) -> Option<Pause> {
+        let (level, _) = self.pausing.take()?;
+        Some(self.notice(level, Duration::ZERO))
+    }
+
+    /// When the pause has to be renewed.
+    pub(super) fn renewal(&self) -> Option<Instant> {
+        self.pausing.map(|(_, again)| again)
+    }
+
+    /// The renewed pause, if it is time.
+    pub(super) fn renewed(&mut self, now: Instant) -> Option<Pause> {
+        let (level, again) = self.pausing?;
+        (again <= now).then(|| self.pause(level))
+    }
+
+    fn pause(&mut self, level: u8) -> Pause {
+        self.pausing = Some((level, clock::now() + RENEW_EVERY));
+        self.notice(level, LEASE)
+    }
+
+    fn notice(&self, level: u8, lease: Duration) -> Pause {
+        Pause { id: self.id, pattern: self.pattern.clone(), level, lease }
+    }
+}

@@ -1,0 +1,61 @@
+//! Why the medium of a local network cannot be used.
+
+use std::path::PathBuf;
+
+use crate::seal::SealKeysError;
+
+/// Why a process cannot join the network. Secrets are never part of it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LanError {
+    /// There is no secret, and the options do not say that this is intended.
+    #[error(
+        "no secret: everybody on the network could read and send everything. Set AETHER_LAN_SECRET_FILE (or AETHER_LAN_SECRET, or a file with keys) to the same secret on all machines, or allow it with lan:?insecure"
+    )]
+    NoSecret,
+    /// The secret is too short.
+    #[error("the secret has {bytes} bytes: use at least {min_bytes}, such as five random words")]
+    ShortSecret {
+        /// Its length.
+        bytes: usize,
+        /// The least length.
+        min_bytes: usize,
+    },
+    /// The file with the secret cannot be used.
+    #[error("the secret cannot be read")]
+    Secret(#[from] SealKeysError),
+    /// The file with the secret is too long.
+    #[error("{} is no secret: it has more than 64 KiB", .path.display())]
+    TooLong {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No key can be derived from the secret.
+    #[error("no key can be derived from the secret: {reason}")]
+    Derivation {
+        /// What the key derivation says.
+        reason: String,
+    },
+    /// A part of the address is not known.
+    #[error(
+        "{part:?} is no part of an address: use lan: or lan:?peer=HOST:PORT, with peer, router, listen, interface, multicast=off or insecure, joined by &"
+    )]
+    Address {
+        /// The part.
+        part: String,
+    },
+    /// An endpoint in the address is not valid.
+    #[error("{endpoint:?} is no endpoint: use HOST:PORT, tcp/HOST:PORT or tls/HOST:PORT")]
+    Endpoint {
+        /// The endpoint as given.
+        endpoint: String,
+    },
+    /// Zenoh refuses the configuration, or cannot listen or connect.
+    #[error("the network cannot be used: {step}")]
+    Zenoh {
+        /// What was being done.
+        step: &'static str,
+        /// The error of Zenoh.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}

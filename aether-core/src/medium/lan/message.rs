@@ -1,0 +1,237 @@
+//! The messages between the peers of a network: what is inside the seal.
+//!
+//! ```text
+//! version 1 | kind | number of the sender (8) | parts of the kind, numbers in big-endian | a frame, a table or nothing
+//! ```
+
+use bytes::{Buf, BufMut, Bytes};
+use smallvec::SmallVec;
+
+const VERSION: u8 = 1;
+/// The header: version, kind, and the sender.
+const HEADER: usize = 1 + 1 + 8;
+/// A question or a notice goes to at most this many members of groups in one process.
+pub(super) const MAX_MEMBERS: usize = 1024;
+
+/// The subscriptions that a question or a notice is for, in one process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Addressees {
+    /// All that hear the channel and are no members of groups.
+    pub(super) lone: bool,
+    /// The chosen members of groups, by their ids.
+    pub(super) members: SmallVec<[u64; 2]>,
+}
+
+/// What a peer sends to another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Message {
+    /// Waves for all subscriptions that are no members of groups, or the position of their stream.
+    Waves {
+        frame: Bytes,
+    },
+    /// Waves for one member of a group. `hops` counts the processes that passed them on, because the member had left.
+    Share {
+        member: u64,
+        hops: u8,
+        frame: Bytes,
+    },
+    /// A question, or with number 0 a notice. The answer goes to `asker`.
+    Question {
+        asker: u64,
+        number: u64,
+        hops: u8,
+        to: Addressees,
+        frame: Bytes,
+    },
+    Answer {
+        number: u64,
+        frame: Bytes,
+    },
+    /// A question or an answer for observers.
+    Copy {
+        frame: Bytes,
+    },
+    /// A receiver asks senders to pause.
+    Pause {
+        frame: Bytes,
+    },
+    /// What the sender hears, or what has changed of it.
+    Table {
+        json: Bytes,
+    },
+    /// The sender knows the receiver's table up to this version.
+    Known {
+        version: u64,
+    },
+    /// The sender lacks the receiver's table.
+    Missing,
+    /// Asks for a `Pong`. Has the version of the sender's table.
+    Ping {
+        number: u64,
+        version: u64,
+    },
+    /// Everything before the ping was received. Has the clock of the sender in microseconds since 1970.
+    Pong {
+        number: u64,
+        clock_micros: u64,
+    },
+    /// The sender leaves.
+    Bye,
+}
+
+/// Bytes that are no message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum MessageError {
+    #[error("version {found} of the protocol, and not {VERSION}")]
+    Version { found: u8 },
+    #[error("no message of this protocol")]
+    Malformed,
+}
+
+impl Message {
+    const fn kind(&self) -> u8 {
+        match self {
+            Self::Waves { .. } => 1,
+            Self::Share { .. } => 2,
+            Self::Question { .. } => 3,
+            Self::Answer { .. } => 4,
+            Self::Copy { .. } => 5,
+            Self::Pause { .. } => 6,
+            Self::Table { .. } => 7,
+            Self::Known { .. } => 8,
+            Self::Missing => 9,
+            Self::Ping { .. } => 10,
+            Self::Pong { .. } => 11,
+            Self::Bye => 12,
+        }
+    }
+
+    /// The bytes of a message of this node.
+    pub(super) fn write(&self, from: u64) -> Vec<u8> {
+        let body = match self {
+            Self::Waves { frame }
+            | Self::Share { frame, .. }
+            | Self::Question { frame, .. }
+            | Self::Answer { frame, .. }
+            | Self::Copy { frame }
+            | Self::Pause { frame } => frame.as_ref(),
+            Self::Table { json } => json.as_ref(),
+            _ => &[],
+        };
+        let mut out = Vec::with_capacity(HEADER + 32 + body.len());
+        out.put_u8(VERSION);
+        out.put_u8(self.kind());
+        out.put_u64(from);
+        match self {
+            Self::Share { member, hops, .. } => {
+                out.put_u64(*member);
+                out.put_u8(*hops);
+            }
+            Self::Question { asker, number, hops, to, .. } => {
+                out.put_u64(*asker);
+                out.put_u64(*number);
+                out.put_u8(*hops);
+                out.put_u8(u8::from(to.lone));
+                out.put_u16(u16::try_from(to.members.len()).unwrap_or(u16::MAX));
+                to.members.iter().for_each(|member| out.put_u64(*member));
+            }
+            Self::Answer { number, .. } => out.put_u64(*number),
+            Self::Known { version } => out.put_u64(*version),
+            Self::Ping { number, version } => {
+                out.put_u64(*number);
+                out.put_u64(*version);
+            }
+            Self::Pong { number, clock_micros } => {
+                out.put_u64(*number);
+                out.put_u64(*clock_micros);
+            }
+            _ => {}
+        }
+        out.extend_from_slice(body);
+        out
+    }
+
+    /// The sender and the message.
+    pub(super) fn read(mut bytes: Bytes) -> Result<(u64, Self), MessageError> {
+        let malformed = MessageError::Malformed;
+        let found = bytes.try_get_u8().map_err(|_| malformed)?;
+        if found != VERSION {
+            return Err(MessageError::Version { found });
+        }
+        let kind = bytes.try_get_u8().map_err(|_| malformed)?;
+        let from = bytes.try_get_u64().map_err(|_| malformed)?;
+        let message = Self::read_parts(kind, bytes).ok_or(malformed)?;
+        Ok((from, message))
+    }
+
+    fn read_parts(kind: u8, mut rest: Bytes) -> Option<Self> {
+        let mut number = || rest.try_get_u64().ok();
+        Some(match kind {
+            1 => Self::Waves { frame: rest },
+            2 => Self::Share { member: number()?, hops: rest.try_get_u8().ok()?, frame: rest },
+            3 => {
+                let (asker, number) = (number()?, number()?);
+                let hops = rest.try_get_u8().ok()?;
+                let lone = rest.try_get_u8().ok()? == 1;
+                let count = usize::from(rest.try_get_u16().ok()?);
+                if count > MAX_MEMBERS {
+                    return None;
+                }
+                let members = (0..count).map(|_| rest.try_get_u64().ok()).collect::<Option<_>>()?;
+                Self::Question { asker, number, hops, to: Addressees { lone, members }, frame: rest }
+            }
+            4 => Self::Answer { number: number()?, frame: rest },
+            5 => Self::Copy { frame: rest },
+            6 => Self::Pause { frame: rest },
+            7 => Self::Table { json: rest },
+            8 => Self::Known { version: number()? },
+            9 => Self::Missing,
+            10 => Self::Ping { number: number()?, version: number()? },
+            11 => Self::Pong { number: number()?, clock_micros: number()? },
+            12 => Self::Bye,
+            _ => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn each_message_reads_as_it_was_written() {
+        let frame = Bytes::from_static(b"frame");
+        let to = Addressees { lone: true, members: [7, 8, 9].into_iter().collect() };
+        let messages = [
+            Message::Waves { frame: frame.clone() },
+            Message::Share { member: 3, hops: 1, frame: frame.clone() },
+            Message::Question { asker: 1, number: 2, hops: 0, to, frame: frame.clone() },
+            Message::Answer { number: 4, frame: frame.clone() },
+            Message::Copy { frame: frame.clone() },
+            Message::Pause { frame: frame.clone() },
+            Message::Table { json: frame },
+            Message::Known { version: 5 },
+            Message::Missing,
+            Message::Ping { number: 6, version: 7 },
+            Message::Pong { number: 8, clock_micros: 9 },
+            Message::Bye,
+        ];
+        for message in messages {
+            assert_eq!(Message::read(message.write(17).into()), Ok((17, message)));
+        }
+        let mut other = Message::Bye.write(1);
+        other[0] = 2;
+        assert_eq!(Message::read(other.into()), Err(MessageError::Version { found: 2 }));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_message_or_an_error(bytes: Vec<u8>) {
+            if let Ok((from, message)) = Message::read(bytes.into()) {
+                let (again, same) = Message::read(message.write(from).into()).unwrap();
+                prop_assert_eq!((from, message), (again, same));
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! The session with Zenoh: configuration, keys, and what is put on the network.
+//!
+//! Each process hears one key, `aether/REALM/NODE/in`, and shows a liveliness token, `aether/REALM/NODE`. The realm is
+//! derived from the secret, so processes with another secret are told nothing. Everything here may block for as long as
+//! Zenoh has no room, so it is called by the tasks of the medium's own runtime only.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use zenoh::liveliness::LivelinessToken;
+use zenoh::pubsub::Subscriber;
+use zenoh::qos::CongestionControl;
+use zenoh::sample::SampleKind;
+use zenoh::{Config, Session};
+
+use super::address::LanAddress;
+use super::arrivals::Arrivals;
+use super::error::LanError;
+use super::lane::Lane;
+
+/// A connection over which nothing came for this long is broken. Zenoh says something four times as often.
+const LEASE_MILLIS: u64 = 3000;
+/// A connection that takes nothing for this long is closed, and so does not hold up the others for longer. What was on it
+/// is lost and counted by its receiver. At 1 Mbit/s the queue of a priority, 128 KiB, leaves in 1 s.
+const STUCK_MICROS: u64 = 2_000_000;
+/// The longest message of a peer, which Zenoh puts together from fragments.
+const MAX_MESSAGE: usize = 16 << 20;
+/// How long others are looked for before the first of them is expected to have answered.
+const SCOUT_MILLIS: u64 = 300;
+/// As many peers as the table has room for.
+const MAX_SESSIONS: usize = super::peers::MAX_PEERS;
+
+/// Certificates for `tls/` endpoints.
+#[derive(Debug, Clone)]
+pub(super) struct Certificates {
+    pub(super) authorities: PathBuf,
+    pub(super) certificate: PathBuf,
+    pub(super) key: PathBuf,
+}
+
+/// The session.
+pub(super) struct Net {
+    session: Session,
+    realm: String,
+}
+
+/// What ends with the session: the subscriptions and the token.
+pub(super) struct Declared {
+    _data: Subscriber<()>,
+    _others: Subscriber<()>,
+    _token: LivelinessToken,
+}
+
+fn failed(step: &'static str) -> impl Fn(zenoh::Error) -> LanError {
+    move |source| LanError::Zenoh { step, source }
+}
+
+/// The role of the session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    Peer,
+    Router,
+}
+
+fn config(
+    address: &LanAddress,
+    role: Role,
+    certificates: Option<&Certificates>,
+) -> Result<Config, zenoh::Error> {
+    let mut config = Config::default();
+    let mut set = |key: &str, value: serde_json::Value| config.insert_json5(key, &value.to_string());
+    set("mode", if role == Role::Router { "router" } else { "peer" }.into())?;
+    set("connect/endpoints", address.peers.clone().into())?;
+    if !address.listen.is_empty() {
+        set("listen/endpoints", address.listen.clone().into())?;
+    }
+    set("scouting/multicast/enabled", (!address.no_multicast).into())?;
+    set("scouting/delay", SCOUT_MILLIS.into())?;
+    if let Some(interface) = &address.interface {
+        set("scouting/multicast/interface", interface.clone().into())?;
+    }
+    set("transport/unicast/max_sessions", MAX_SESSIONS.into())?;
+    set("transport/link/tx/lease", LEASE_MILLIS.into())?;
+    set("transport/link/tx/queue/congestion_control/block/wait_before_close", STUCK_MICROS.into())?;
+    set("transport/link/rx/max_message_size", MAX_MESSAGE.into())?;
+    if let Some(Certificates { authorities, certificate, key }) = certificates {
+        let text = |path: &PathBuf| serde_json::Value::from(path.display().to_string());
+        set("transport/link/tls/root_ca_certificate", text(authorities))?;
+        for side in ["listen", "connect"] {
+            set(&format!("transport/link/tls/{side}_certificate"), text(certificate))?;
+            set(&format!("transport/link/tls/{side}_private_key"), text(key))?;
+        }
+        set("transport/link/tls/enable_mtls", true.into())?;
+    }
+    Ok(config)
+}
+
+impl Net {
+    pub(super) async fn open(
+        address: &LanAddress,
+        role: Role,
+        certificates: Option<&Certificates>,
+        realm: String,
+    ) -> Result<Self, LanError> {
+        let config = config(address, role, certificates).map_err(failed("its configuration is not valid"))?;
+        let session = zenoh::open(config).await.map_err(failed("cannot listen or connect"))?;
+        Ok(Self { session, realm })
+    }
+
+    /// Hears what comes for a node, and calls back with each other node of the realm that comes (true) or goes (false).
+    pub(super) async fn declare(
+        &self,
+        node: u64,
+        arrivals: Arc<Arrivals>,
+        on_node: impl Fn(u64, bool) + Send + Sync + 'static,
+    ) -> Result<Declared, LanError> {
+        let data = self
+            .session
+            .declare_subscriber(self.key(node))
+            .callback(move |sample| arrivals.bring(sample.payload().to_bytes().into_owned().into()))
+            .await
+            .map_err(failed("cannot subscribe"))?;
+        // The token comes after the subscription, so that whoever sees it can reach this node.
+        let liveliness = self.session.liveliness();
+        let token = liveliness.declare_token(self.token(node)).await.map_err(failed("cannot be seen"))?;
+        let others = liveliness
+            .declare_subscriber(format!("aether/{}/*", self.realm))
+            .history(true)
+            .callback(move |sample| {
+                let name = sample.key_expr().as_str().rsplit('/').next();
+                let other = name.and_then(|name| u64::from_str_radix(name, 16).ok());
+                if let Some(other) = other.filter(|other| *other != node) {
+                    on_node(other, sample.kind() == SampleKind::Put);
+                }
+            })
+            .await
+            .map_err(failed("cannot see others"))?;
+        Ok(Declared { _data: data, _others: others, _token: token })
+    }
+
+    /// The nodes of the realm whose tokens are seen now.
+    pub(super) async fn nodes(&self) -> Vec<u64> {
+        let liveliness = self.session.liveliness();
+        let Ok(replies) = liveliness.get(format!("aether/{}/*", self.realm)).await else { return Vec::new() };
+        let mut nodes = Vec::new();
+        while let Ok(reply) = replies.recv_async().await {
+            let name = reply.result().ok().and_then(|sample| sample.key_expr().as_str().rsplit('/').next());
+            nodes.extend(name.and_then(|name| u64::from_str_radix(name, 16).ok()));
+        }
+        nodes
+    }
+
+    /// The realms that are seen now, with the number of nodes of each. Their names tell nothing but that they differ.
+    pub(super) async fn realms(&self) -> Vec<(String, usize)> {
+        let Ok(replies) = self.session.liveliness().get("aether/*/*").await else { return Vec::new() };
+        let mut realms = std::collections::BTreeMap::<String, usize>::new();
+        while let Ok(reply) = replies.recv_async().await {
+            if let Ok(sample) = reply.result()
+                && let Some(realm) = sample.key_expr().as_str().split('/').nth(1)
+            {
+                *realms.entry(realm.to_owned()).or_default() += 1;
+            }
+        }
+        realms.into_iter().collect()
+    }
+
+    /// The number of processes and of routers that Zenoh is connected to, whatever they are.
+    pub(super) async fn surroundings(&self) -> (usize, usize) {
+        let info = self.session.info();
+        (info.peers_zid().await.count(), info.routers_zid().await.count())
+    }
+
+    /// Sends bytes to a node. Blocks until Zenoh has room. Returns false if the session has ended. `is_last`: nothing
+    /// follows at once that could share a packet.
+    pub(super) fn put(&self, to: u64, lane: Lane, bytes: Vec<u8>, is_last: bool) -> bool {
+        use zenoh::Wait as _;
+        self.session
+            .put(self.key(to), bytes)
+            .congestion_control(CongestionControl::Block)
+            .priority(lane.priority())
+            .express(is_last)
+            .wait()
+            .inspect_err(|error| tracing::debug!(%error, "a message was not sent"))
+            .is_ok()
+    }
+
+    fn key(&self, node: u64) -> String {
+        format!("aether/{}/{node:016x}/in", self.realm)
+    }
+
+    fn token(&self, node: u64) -> String {
+        format!("aether/{}/{node:016x}", self.realm)
+    }
+
+    pub(super) async fn close(&self) {
+        if let Err(error) = self.session.close().await {
+            tracing::debug!(%error, "the session with the network did not close well");
+        }
+    }
+}

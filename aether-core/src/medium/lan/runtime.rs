@@ -1,0 +1,136 @@
+//! The thread that talks to Zenoh, with a runtime of its own.
+//!
+//! Zenoh blocks the calling thread while its queue is full, because nothing may be dropped; and it needs a runtime of many
+//! threads. So nothing here runs on the threads of the service. The sending task has the thread; beside it a task sends
+//! what goes past the outbox, and another one is the heartbeat.
+
+use std::sync::Arc;
+
+use tokio::runtime::Builder;
+use tokio::sync::{mpsc, oneshot};
+
+use super::address::LanAddress;
+use super::error::LanError;
+use super::net::{Certificates, Net, Role};
+use super::presence::Presence;
+use super::sending::{self, Requests};
+use super::shared::{LanShared, Spoken};
+use crate::router::Router;
+
+/// One blocks with what goes past the outbox, one beats.
+const WORKERS: usize = 2;
+
+/// What the thread needs.
+pub(super) struct Driver {
+    pub(super) shared: Arc<LanShared>,
+    pub(super) router: Arc<Router>,
+    pub(super) presence: Arc<Presence>,
+    pub(super) spoken: mpsc::Receiver<Spoken>,
+    pub(super) requests: Requests,
+    pub(super) address: LanAddress,
+    pub(super) certificates: Option<Certificates>,
+    pub(super) realm: String,
+    /// What is asked about the surroundings.
+    pub(super) questions: mpsc::Receiver<oneshot::Sender<Surroundings>>,
+}
+
+/// What Zenoh sees around.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Surroundings {
+    pub(super) peers: usize,
+    pub(super) routers: usize,
+    pub(super) realms: Vec<(String, usize)>,
+}
+
+/// What the thread says once the session is open: the nodes that are there, and the end of the thread.
+pub(super) type Opened = Result<Vec<u64>, LanError>;
+
+impl Driver {
+    /// Starts the thread. The second receiver ends with it.
+    pub(super) fn start(self) -> (oneshot::Receiver<Opened>, oneshot::Receiver<()>) {
+        let (opened, is_open) = oneshot::channel();
+        let (ended, has_ended) = oneshot::channel::<()>();
+        let thread = std::thread::Builder::new().name("aether-lan".to_owned());
+        let started = thread.spawn(move || {
+            let runtime = Builder::new_multi_thread()
+                .worker_threads(WORKERS)
+                .thread_name("aether-lan")
+                .enable_all()
+                .build();
+            match runtime {
+                Ok(runtime) => runtime.block_on(self.run(opened)),
+                Err(error) => drop(opened.send(Err(no_thread(error)))),
+            }
+            drop(ended);
+        });
+        if let Err(error) = started {
+            // The receivers see that their senders are gone.
+            tracing::error!(%error, "the thread of the network cannot be started");
+        }
+        (is_open, has_ended)
+    }
+
+    async fn run(self, opened: oneshot::Sender<Opened>) {
+        let Self { shared, router, presence, mut spoken, requests, .. } = self;
+        let net = match Net::open(&self.address, Role::Peer, self.certificates.as_ref(), self.realm).await {
+            Ok(net) => Arc::new(net),
+            Err(error) => return drop(opened.send(Err(error))),
+        };
+        let declared = net.declare(shared.node, Arc::clone(&shared.arrivals), {
+            let (shared, presence) = (Arc::clone(&shared), Arc::clone(&presence));
+            move |node, is_there| presence.note_token(&shared, node, is_there)
+        });
+        let declared = match declared.await {
+            Ok(declared) => declared,
+            Err(error) => return drop(opened.send(Err(error))),
+        };
+        let speaking = tokio::spawn({
+            let (shared, net) = (Arc::clone(&shared), Arc::clone(&net));
+            async move {
+                while let Some(Spoken { to, lane, message }) = spoken.recv().await {
+                    if let Some(bytes) = shared.sealing.seal(to, lane, shared.node, &message) {
+                        net.put(to, lane, bytes, true);
+                    }
+                    if spoken.is_empty() && *shared.ending.borrow() {
+                        return;
+                    }
+                }
+            }
+        });
+        let beating = tokio::spawn(presence.beat(Arc::clone(&shared)));
+        let answering = tokio::spawn(answer(Arc::clone(&net), self.questions));
+        let nodes = net.nodes().await;
+        // Fails if nobody waits any more: the medium is dropped, and ends below.
+        let _ = opened.send(Ok(nodes));
+        sending::send(Arc::clone(&shared), router, Arc::clone(&net), requests).await;
+        // The last words are in the queue.
+        speaking_ends(speaking, &shared).await;
+        for task in [beating, answering] {
+            task.abort();
+        }
+        drop(declared);
+        net.close().await;
+    }
+}
+
+fn no_thread(error: std::io::Error) -> LanError {
+    LanError::Zenoh { step: "its threads cannot be started", source: error.into() }
+}
+
+/// Wakes the task with a last message to nobody, and waits for it.
+async fn speaking_ends(speaking: tokio::task::JoinHandle<()>, shared: &LanShared) {
+    use super::lane::Lane;
+    use super::message::Message;
+    let last = Spoken { to: 0, lane: Lane::CONTROL, message: Message::Bye };
+    if shared.speak.send(last).await.is_ok() {
+        let _ = speaking.await;
+    }
+}
+
+async fn answer(net: Arc<Net>, mut questions: mpsc::Receiver<oneshot::Sender<Surroundings>>) {
+    while let Some(asker) = questions.recv().await {
+        let (peers, routers) = net.surroundings().await;
+        let realms = net.realms().await;
+        let _ = asker.send(Surroundings { peers, routers, realms });
+    }
+}

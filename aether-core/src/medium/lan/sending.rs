@@ -1,0 +1,351 @@
+//! The sending task: moves waves from the outbox to the network, many waves per message.
+//!
+//! While a batch is on its way, waves queue up and leave together in the next one. There is no timer, and a single wave
+//! leaves at once. The task numbers the waves of each lane and channel ([`Numbers`]), so that receivers notice what is
+//! lost. It keeps no more on the way to a peer than [`WINDOW`] pings confirm, so that a strong wave finds short queues. A
+//! peer that confirms nothing for a while holds up nobody any more.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::lane::Lane;
+use super::message::Message;
+use super::net::Net;
+use super::route::{choose, key_of};
+use super::shared::{Barrier, LanShared};
+use crate::channel::Channel;
+use crate::clock::{self, Instant};
+use crate::medium::flow::{HoldTable, Noted, Pause, sleep_until};
+use crate::medium::link::{Numbers, StreamAnnouncement};
+use crate::medium::packing::{Groups, fitting, is_of_one_channel};
+use crate::router::Router;
+use crate::wave::Wave;
+use crate::wire::encode_bounded;
+
+/// The maximum number of waves and bytes in a batch: they bound the delay of a strong wave.
+const BATCH_WAVES: usize = 512;
+const BATCH_BYTES: usize = 128 << 10;
+/// The approximate size of a message. Zenoh sends at most 64 KiB at once, and cuts longer ones.
+const FRAME_BYTES: usize = 16 << 10;
+/// A ping follows after this many bytes to a peer, and this many pings may be unanswered.
+const PING_BYTES: usize = 64 << 10;
+const WINDOW: usize = 8;
+/// A peer that has not answered for this long is stuck. Nobody waits for it; it goes when it stays silent.
+const STUCK: Duration = Duration::from_millis(500);
+
+/// What the sending task receives besides waves.
+pub(super) struct Requests {
+    pub(super) barriers: mpsc::UnboundedReceiver<oneshot::Sender<Barrier>>,
+    pub(super) pauses: mpsc::Receiver<(u64, Vec<Pause>)>,
+}
+
+/// What is on the way to a peer.
+#[derive(Default)]
+struct Flight {
+    bytes: usize,
+    pings: VecDeque<(u64, Instant)>,
+}
+
+struct Sending {
+    shared: Arc<LanShared>,
+    router: Arc<Router>,
+    net: Arc<Net>,
+    /// By lane.
+    numbers: Vec<Numbers>,
+    flights: HashMap<u64, Flight>,
+    holds: HoldTable,
+}
+
+enum Next {
+    Send,
+    Barrier(oneshot::Sender<Barrier>),
+    Pauses(u64, Vec<Pause>),
+    Returned,
+    Rest,
+    Ended,
+}
+
+/// Sends until the medium has ended and the outbox is empty.
+pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<Net>, mut requests: Requests) {
+    let mut ending = shared.ending.subscribe();
+    let mut comings = shared.comings.subscribe();
+    let numbers = (0..Lane::COUNT).map(|_| Numbers::new()).collect();
+    let (flights, holds) = (HashMap::new(), HoldTable::default());
+    let mut sending = Sending { shared: Arc::clone(&shared), router, net, numbers, flights, holds };
+    let (mut batch, mut groups) = (Vec::with_capacity(BATCH_WAVES), Groups::default());
+    let mut is_open = true;
+    loop {
+        let round = sending.numbers.iter().filter_map(Numbers::next_round).min();
+        let next = tokio::select! {
+            biased;
+            Some((node, pauses)) = requests.pauses.recv() => Next::Pauses(node, pauses),
+            Some(barrier) = requests.barriers.recv() => Next::Barrier(barrier),
+            _ = comings.changed() => Next::Returned,
+            is_filled = shared.outbox.filled_after(sending.holds.seen()), if is_open => {
+                is_open = is_filled;
+                if is_filled { Next::Send } else { Next::Rest }
+            }
+            () = sleep_until(sending.holds.next_end()) => Next::Send,
+            () = sleep_until(round) => Next::Rest,
+            _ = ending.wait_for(|ending| *ending), if !is_open => Next::Ended,
+        };
+        match next {
+            Next::Send => {
+                batch.clear();
+                sending.take(&mut batch);
+                sending.send_batch(&mut batch, &mut groups);
+                shared.moved();
+                sending.room().await;
+            }
+            Next::Barrier(barrier) => {
+                let announced = sending.announce_where(Numbers::unannounced);
+                sending.announce(announced);
+                let _ = barrier.send(sending.ping_all());
+            }
+            Next::Pauses(node, pauses) => sending.obey(node, pauses),
+            Next::Returned => {
+                let announced = sending.announce_where(Numbers::after_reconnecting);
+                sending.announce(announced);
+            }
+            Next::Rest => {}
+            Next::Ended => break,
+        }
+        // Checked in any case, because channels go quiet while others are busy.
+        let now = clock::now();
+        if round.is_some_and(|round| round <= now) {
+            let announced = sending.announce_where(Numbers::due);
+            sending.announce(announced);
+        }
+    }
+    let announced = sending.announce_where(Numbers::unannounced);
+    sending.announce(announced);
+}
+
+impl Sending {
+    fn take(&mut self, batch: &mut Vec<Wave>) {
+        let (shared, most) = (&self.shared, (BATCH_WAVES, BATCH_BYTES));
+        // Closing does not wait for receivers: they shed what they cannot accept, and count it.
+        let is_changed = if shared.is_closed() { self.holds.forget_all() } else { self.holds.forget_ended() };
+        if is_changed && self.holds.apply(&shared.outbox, &shared.flow) {
+            shared.moved();
+        }
+        match self.holds.is_empty() {
+            true => shared.outbox.take_many(most.0, most.1, batch),
+            false => self.holds.take_unheld(&shared.outbox, &shared.flow, most, batch),
+        }
+    }
+
+    fn obey(&mut self, node: u64, pauses: Vec<Pause>) {
+        let shared = &self.shared;
+        if shared.is_closed() {
+            return;
+        }
+        for pause in pauses {
+            if self.holds.note(node, pause, &shared.flow) == Noted::Renewed {
+                // Flushing tasks see that the receivers are making progress.
+                shared.moved();
+            }
+        }
+        if self.holds.apply(&shared.outbox, &shared.flow) {
+            shared.moved();
+        }
+    }
+
+    /// Sends a batch, each lane and each channel in its order.
+    fn send_batch(&mut self, batch: &mut Vec<Wave>, groups: &mut Groups) {
+        let lane_of = LanShared::lane_of;
+        if !batch.is_sorted_by_key(lane_of) {
+            batch.sort_by_key(lane_of);
+        }
+        while let Some(lane) = batch.first().map(lane_of) {
+            let end = batch.partition_point(|wave| lane_of(wave) <= lane);
+            if end == batch.len() && is_of_one_channel(batch) {
+                self.send_run(lane, batch);
+                batch.clear();
+                return;
+            }
+            let mut waves: Vec<Wave> = batch.drain(..end).collect();
+            groups.sort(&mut waves);
+            for waves in groups.in_order() {
+                self.send_run(lane, waves);
+            }
+            groups.clear();
+        }
+    }
+
+    /// Sends waves of one lane and channel, in order.
+    fn send_run(&mut self, lane: Lane, waves: &[Wave]) {
+        let Some(first) = waves.first() else { return };
+        let channel = first.channel();
+        let route = self.shared.peers.route(channel);
+        if !route.is_heard() {
+            let is_told = |wave: &&Wave| wave.reflects() && !wave.is_question();
+            waves.iter().filter(is_told).for_each(|wave| self.router.reflect_unheard(wave));
+        }
+        let now = clock::now();
+        let (_, forgotten) = self.numbers[lane.index()].stream(channel, now);
+        if let Some((channel, position)) = forgotten {
+            self.announce([(lane, channel, position)]);
+        }
+        // Also without receivers: a peer that is away for a while learns from the numbers what it has missed.
+        let mut rest = waves;
+        while !rest.is_empty() {
+            let (fits, bound) = fitting(rest, FRAME_BYTES, false);
+            let (these, later) = rest.split_at(fits);
+            rest = later;
+            if !route.lone.is_empty() {
+                let position = self.numbers[lane.index()].stream(channel, now).0.position(now);
+                match self.encode(lane, Some(position), these, bound) {
+                    Some(frame) => {
+                        for node in &route.lone {
+                            self.put(*node, lane, Message::Waves { frame: frame.clone() }, rest.is_empty());
+                        }
+                    }
+                    None => continue,
+                }
+            }
+            self.numbers[lane.index()].stream(channel, now).0.sent(these.len(), now);
+        }
+        for (_, members) in &route.groups {
+            let mut shares = HashMap::<(u64, u64), Vec<Wave>>::new();
+            for wave in waves {
+                if let Some(member) = choose(members, key_of(wave)) {
+                    shares.entry(member).or_default().push(wave.clone());
+                }
+            }
+            for ((node, member), waves) in shares {
+                let mut rest = &waves[..];
+                while !rest.is_empty() {
+                    let (fits, bound) = fitting(rest, FRAME_BYTES, false);
+                    let (these, later) = rest.split_at(fits);
+                    rest = later;
+                    if let Some(frame) = self.encode(lane, None, these, bound) {
+                        self.put(node, lane, Message::Share { member, hops: 0, frame }, rest.is_empty());
+                    }
+                }
+            }
+        }
+    }
+
+    /// A frame; `None` if it cannot be made, which should not happen: the waves are of one channel, and none is too large.
+    fn encode(
+        &self,
+        lane: Lane,
+        position: Option<crate::wire::Position>,
+        waves: &[Wave],
+        bound: usize,
+    ) -> Option<Bytes> {
+        let channel = waves.first()?.channel();
+        let (sender, bound) = (self.shared.sender(lane), bound + channel.as_str().len());
+        match encode_bounded(sender, position, Some(channel), waves, bound, clock::now()) {
+            Ok(frame) => Some(frame),
+            Err(error) => {
+                tracing::error!(%error, "cannot encode the waves of a batch as a frame");
+                let shared = &self.shared;
+                shared.outbox.count_unsendable(waves.len() as u64);
+                shared.outbox.report_unsendable(waves);
+                shared.unsendable.fetch_add(waves.len() as u64, Ordering::Relaxed);
+                None
+            }
+        }
+    }
+
+    fn put(&mut self, to: u64, lane: Lane, message: Message, is_last: bool) {
+        let shared = &self.shared;
+        let flight = self.flights.entry(to).or_default();
+        if to == shared.node {
+            flight.bytes += match &message {
+                Message::Waves { frame } | Message::Share { frame, .. } => frame.len(),
+                _ => 0,
+            };
+            shared.arrivals.bring_own(lane, message);
+        } else if let Some(bytes) = shared.sealing.seal(to, lane, shared.node, &message) {
+            flight.bytes += bytes.len();
+            self.net.put(to, lane, bytes, is_last);
+        }
+        if flight.bytes >= PING_BYTES {
+            self.ping(to);
+        }
+    }
+
+    /// Sends a ping behind everything that was sent to a node.
+    fn ping(&mut self, to: u64) -> u64 {
+        let number = self.shared.last_ping.fetch_add(1, Ordering::Relaxed) + 1;
+        let flight = self.flights.entry(to).or_default();
+        flight.bytes = 0;
+        flight.pings.push_back((number, clock::now()));
+        self.put(to, Lane::LAST, Message::Ping { number, version: self.shared.peers.version() }, true);
+        number
+    }
+
+    /// Pings all peers and this process.
+    fn ping_all(&mut self) -> Barrier {
+        let nodes = self.shared.peers.nodes();
+        let first = self.ping(self.shared.node);
+        for node in &nodes {
+            self.ping(*node);
+        }
+        Barrier { first, nodes }
+    }
+
+    /// Waits until not too much is on the way.
+    async fn room(&mut self) {
+        let mut progress: watch::Receiver<u64> = self.shared.progress.subscribe();
+        loop {
+            progress.borrow_and_update();
+            let peers = &self.shared.peers;
+            let mut until = None;
+            self.flights.retain(|node, flight| {
+                while flight.pings.front().is_some_and(|(number, _)| !peers.owes(*node, *number)) {
+                    flight.pings.pop_front();
+                }
+                if flight.pings.len() >= WINDOW
+                    && let Some((_, since)) = flight.pings.front()
+                {
+                    let stuck = *since + STUCK;
+                    if stuck > clock::now() {
+                        until = until.max(Some(stuck));
+                    }
+                }
+                !flight.pings.is_empty() || flight.bytes > 0
+            });
+            if until.is_none() {
+                return;
+            }
+            tokio::select! {
+                _ = progress.changed() => {}
+                () = sleep_until(until) => {}
+            }
+        }
+    }
+
+    fn announce_where(
+        &mut self,
+        which: impl Fn(&mut Numbers, Instant) -> Vec<StreamAnnouncement>,
+    ) -> Vec<(Lane, Channel, crate::wire::Position)> {
+        let now = clock::now();
+        let lanes = self.numbers.iter_mut().enumerate();
+        let announced = lanes.filter_map(|(number, numbers)| Some((Lane::read(number as u8)?, numbers)));
+        announced
+            .flat_map(|(lane, numbers)| {
+                which(numbers, now).into_iter().map(move |(channel, position)| (lane, channel, position))
+            })
+            .collect()
+    }
+
+    /// Announces the positions of streams to receivers.
+    fn announce(&mut self, announced: impl IntoIterator<Item = (Lane, Channel, crate::wire::Position)>) {
+        for (lane, channel, position) in announced {
+            if let Some(frame) = self.shared.announcement(lane, &channel, position) {
+                for node in &self.shared.peers.route(&channel).lone {
+                    self.put(*node, lane, Message::Waves { frame: frame.clone() }, true);
+                }
+            }
+        }
+    }
+}

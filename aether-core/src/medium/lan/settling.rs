@@ -1,0 +1,97 @@
+//! Flushing and closing: a bounded wait until all peers that are there have received what was accepted.
+
+use std::pin::pin;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::Lan;
+use super::lane::Lane;
+use super::message::Message;
+use super::shared::Barrier;
+use crate::medium::FlushError;
+
+/// Flushing gives up after this long without any progress: two retransmissions of TCP take at least 0.6 s (RFC 6298, with
+/// the minimum of 0.2 s that Linux uses), three 1.4 s.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// The same with progress.
+const SETTLE_WITHIN: Duration = Duration::from_secs(30);
+/// Closing waits this long for the task that delivers what has arrived, and for the session to end.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+impl Lan {
+    /// Waits for something that needs peers. The error is the time limit that was exceeded.
+    async fn patiently<T>(&self, wait: impl Future<Output = T>) -> Result<T, Duration> {
+        let mut progress = self.shared.progress.subscribe();
+        let waiting = async {
+            let mut wait = pin!(wait);
+            loop {
+                progress.borrow_and_update();
+                tokio::select! {
+                    biased;
+                    done = &mut wait => return Ok(done),
+                    moved = timeout(PATIENCE, progress.changed()) => if moved.is_err() { return Err(PATIENCE) },
+                }
+            }
+        };
+        timeout(SETTLE_WITHIN, waiting).await.unwrap_or(Err(SETTLE_WITHIN))
+    }
+
+    /// Waits until everything in the outbox has left and all peers have it, and know what this process hears.
+    pub(super) async fn settle(&self) -> Result<(), FlushError> {
+        let shared = &*self.shared;
+        let (mark, version) = (shared.outbox.mark(), shared.peers.version());
+        let settled = self.patiently(async {
+            shared.until(|| shared.outbox.has_passed(mark)).await;
+            let (asked, barrier) = oneshot::channel();
+            if shared.barriers.send(asked).is_err() {
+                return false;
+            }
+            // Dropped if the sending task has ended.
+            let Ok(Barrier { first, nodes }) = barrier.await else { return false };
+            shared.until(|| shared.peers.all_answered(first, &nodes) && shared.peers.all_know(version)).await
+        });
+        match settled.await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(FlushError::Closed),
+            Err(patience) if shared.outbox.has_passed(mark) => Err(FlushError::Unanswered { patience }),
+            Err(patience) => Err(FlushError::Unconfirmed { waves: shared.outbox.ledger().queued, patience }),
+        }
+    }
+
+    /// The same. Waves that could not be sent are an error as well.
+    pub(super) async fn settle_all(&self) -> Result<(), FlushError> {
+        self.settle().await?;
+        match self.shared.unsendable.swap(0, Ordering::Relaxed) {
+            0 => Ok(()),
+            waves => Err(FlushError::Unsendable { waves }),
+        }
+    }
+
+    pub(super) async fn end(&self) -> Result<(), FlushError> {
+        let shared = &*self.shared;
+        shared.closed.store(true, Ordering::Release);
+        // The sending task empties the outbox.
+        shared.outbox.close();
+        // A repeated close waits for the first one, and takes over if that one was cancelled.
+        let mut is_over = self.closing.lock().await;
+        if *is_over {
+            return Ok(());
+        }
+        let settled = self.settle_all().await;
+        shared.outbox.abandon();
+        for node in shared.peers.nodes() {
+            shared.say(node, Lane::CONTROL, Message::Bye).await;
+        }
+        shared.ending.send_replace(true);
+        let tasks = self.tasks.lock().take();
+        if let Some((receiving, ended)) = tasks {
+            // What takes longer goes on.
+            let _ = timeout(END_WITHIN, async { tokio::join!(receiving, ended) }).await;
+        }
+        *is_over = true;
+        settled
+    }
+}

@@ -1,0 +1,236 @@
+//! State shared by all parts of the medium: the outbox, the peers, and the ways out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::arrivals::Arrivals;
+use super::lane::{LANE_BITS, Lane};
+use super::message::{Addressees, Message};
+use super::peers::Peers;
+use super::sealing::Sealing;
+use super::table::TableChange;
+use crate::clock::{self, Instant};
+use crate::inbox::Inbox;
+use crate::medium::EmitError;
+use crate::medium::flow::{Flow, Pause};
+use crate::wave::Wave;
+use crate::wire::{
+    EncodeError, MAX_POSITION, Position, Sender, encode_at, frame_bound, micros_since_1970, record_bound,
+    record_growth,
+};
+
+/// The largest frame, as on a NATS server by default.
+pub(super) const MAX_FRAME: usize = 1 << 20;
+/// The messages past the outbox that wait at most.
+pub(super) const MAX_SPOKEN: usize = 4096;
+/// Pings that only measure have this bit. They confirm nothing, because they overtake waves.
+pub(super) const MEASURES: u64 = 1 << 63;
+
+/// A message past the outbox.
+#[derive(Debug)]
+pub(super) struct Spoken {
+    pub(super) to: u64,
+    pub(super) lane: Lane,
+    pub(super) message: Message,
+}
+
+/// The pings behind everything that was sent before.
+#[derive(Debug)]
+pub(super) struct Barrier {
+    /// The number of the first one: who answers this or a later one has everything.
+    pub(super) first: u64,
+    /// Those that were pinged.
+    pub(super) nodes: Vec<u64>,
+}
+
+pub(super) struct LanShared {
+    pub(super) node: u64,
+    pub(super) outbox: Arc<Inbox>,
+    pub(super) peers: Peers,
+    pub(super) sealing: Sealing,
+    pub(super) arrivals: Arc<Arrivals>,
+    pub(super) flow: Flow,
+    /// Messages past the outbox.
+    pub(super) speak: mpsc::Sender<Spoken>,
+    /// Requests for a barrier, to the sending task: pings behind everything sent so far.
+    pub(super) barriers: mpsc::UnboundedSender<oneshot::Sender<Barrier>>,
+    /// Pauses, to the sending task. The receiving task has authenticated them.
+    pub(super) pauses: mpsc::Sender<(u64, Vec<Pause>)>,
+    /// Moves with everything that somebody may wait for.
+    pub(super) progress: watch::Sender<u64>,
+    /// The number of times that a peer came, or came back.
+    pub(super) comings: watch::Sender<u64>,
+    pub(super) closed: AtomicBool,
+    pub(super) last_ping: AtomicU64,
+    /// Waves that could not be sent and that no flush has reported yet.
+    pub(super) unsendable: AtomicU64,
+    pub(super) ending: watch::Sender<bool>,
+}
+
+impl LanShared {
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    pub(super) fn moved(&self) {
+        self.progress.send_modify(|moves| *moves = moves.wrapping_add(1));
+    }
+
+    /// The sender of frames in a lane. Each lane counts as a sender of its own, because lanes overtake each other.
+    pub(super) fn sender(&self, lane: Lane) -> Sender {
+        Sender { node: self.node | u64::from(lane.number()), sent_micros: micros_since_1970() }
+    }
+
+    /// Whether a frame's sender belongs to a node.
+    pub(super) const fn is_of(sender: u64, node: u64) -> bool {
+        sender & !LANE_BITS == node
+    }
+
+    /// One wave as a frame of its own.
+    pub(super) fn frame(&self, lane: Lane, wave: &Wave) -> Result<Bytes, EncodeError> {
+        let (channel, waves) = (Some(wave.channel()), std::slice::from_ref(wave));
+        encode_at(self.sender(lane), None, channel, waves, clock::now())
+    }
+
+    /// A frame without waves that contains the position of a stream.
+    pub(super) fn announcement(
+        &self,
+        lane: Lane,
+        channel: &crate::channel::Channel,
+        position: Position,
+    ) -> Option<Bytes> {
+        // A frame without waves cannot be invalid.
+        encode_at(self.sender(lane), Some(position), Some(channel), &[], clock::now()).ok()
+    }
+
+    /// Returns the wave in an error if it can never be sent.
+    pub(super) fn check(&self, wave: Wave) -> Result<Wave, EmitError> {
+        if self.is_closed() {
+            return Err(EmitError::Closed { wave });
+        }
+        match self.oversize(&wave) {
+            Some((bytes, max_bytes)) => Err(EmitError::TooLarge { wave, bytes, max_bytes }),
+            None => Ok(wave),
+        }
+    }
+
+    /// The size on the wire and the maximum size, if the wave is too large. The exact size is computed only if a cheap
+    /// upper bound exceeds the maximum.
+    pub(super) fn oversize(&self, wave: &Wave) -> Option<(usize, usize)> {
+        let bound = frame_bound(Some(wave.channel())) + record_bound(wave);
+        if bound <= MAX_FRAME {
+            return None;
+        }
+        // The greatest age at sending.
+        let now: Instant = clock::now();
+        let bytes = self
+            .frame(Lane::LAST, wave)
+            .map_or(bound, |frame| frame.len() + MAX_POSITION + record_growth(wave, now));
+        (bytes > MAX_FRAME).then_some((bytes, MAX_FRAME))
+    }
+
+    /// Sends a message past the outbox. Waits for room. Returns false if the medium has ended.
+    pub(super) async fn say(&self, to: u64, lane: Lane, message: Message) -> bool {
+        if to == self.node {
+            self.arrivals.bring_own(lane, message);
+            return true;
+        }
+        self.speak.send(Spoken { to, lane, message }).await.is_ok()
+    }
+
+    /// The same without waiting. What finds no room is lost; its sender says it again or does without.
+    pub(super) fn say_now(&self, to: u64, lane: Lane, message: Message) {
+        if to == self.node {
+            self.arrivals.bring_own(lane, message);
+        } else if self.speak.try_send(Spoken { to, lane, message }).is_err() {
+            tracing::debug!("a message of the medium found no room");
+        }
+    }
+
+    /// Tells peers what has changed of what this process hears.
+    pub(super) fn tell_change(&self, nodes: &[u64], change: &TableChange) {
+        if nodes.is_empty() {
+            return;
+        }
+        let json = change.write();
+        for node in nodes {
+            self.say_now(*node, Lane::CONTROL, Message::Table { json: json.clone() });
+        }
+    }
+
+    /// Tells a node everything that this process hears.
+    pub(super) fn introduce_to(&self, node: u64) {
+        self.peers.introduce(|table| {
+            self.say_now(node, Lane::CONTROL, Message::Table { json: table.write() });
+        });
+    }
+
+    /// Asks all senders to pause.
+    pub(super) fn send_pause(&self, pause: &Pause) {
+        let frame = self.flow.wave(pause).and_then(|wave| self.frame(Lane::CONTROL, &wave).ok());
+        let Some(frame) = frame else { return };
+        for node in self.peers.nodes().into_iter().chain([self.node]) {
+            self.say_now(node, Lane::CONTROL, Message::Pause { frame: frame.clone() });
+        }
+    }
+
+    /// The lane of one wave.
+    pub(super) fn lane_of(wave: &Wave) -> Lane {
+        Lane::of_level(wave.signal().level())
+    }
+
+    /// Sends a question (or with number 0 a notice) to those who can answer. Returns whether there is anybody.
+    pub(super) async fn say_to_addressees(
+        &self,
+        number: u64,
+        wave: &Wave,
+        lane: Lane,
+        frame: &Bytes,
+    ) -> bool {
+        let addressees = self.peers.route(wave.channel()).addressees(wave);
+        let is_heard = !addressees.is_empty();
+        for (node, to) in addressees {
+            let to: Addressees = to;
+            let question = Message::Question { asker: self.node, number, hops: 0, to, frame: frame.clone() };
+            self.say(node, lane, question).await;
+        }
+        is_heard
+    }
+
+    /// Sends a copy of a question or an answer to the observers of its channel. Never waits.
+    pub(super) fn observe(&self, wave: &Wave) {
+        let route = self.peers.route(wave.channel());
+        if route.observing.is_empty() {
+            return;
+        }
+        let lane = Self::lane_of(wave);
+        if let Ok(frame) = self.frame(lane, wave) {
+            for node in &route.observing {
+                self.say_now(*node, lane, Message::Copy { frame: frame.clone() });
+            }
+        }
+    }
+
+    /// Waits until something holds, looking again with all progress. Returns false if the medium has ended first.
+    pub(super) async fn until(&self, holds: impl Fn() -> bool) -> bool {
+        let mut progress = self.progress.subscribe();
+        let mut ending = self.ending.subscribe();
+        loop {
+            progress.borrow_and_update();
+            if holds() {
+                return true;
+            }
+            let has_ended = tokio::select! {
+                biased;
+                _ = progress.changed() => false,
+                _ = ending.wait_for(|ending| *ending) => true,
+            };
+            if has_ended {
+                return holds();
+            }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! The medium of a local network over loopback TCP: the conformance suite, and what is particular to it.
+//!
+//! Each site has endpoints of its own and no multicast, so that tests do not find each other.
+#![cfg(feature = "lan")]
+#![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
+
+#[cfg(target_os = "linux")]
+mod namespaces;
+
+use std::net::TcpListener;
+use std::time::Duration;
+
+use aether_core::conformance::{self, Harness, Report, Site, SiteError};
+use aether_core::medium::{LanError, LanOptions, LanView};
+use aether_core::seal::SealKeys;
+use aether_core::{Aether, AskError, ConnectError, InboxOptions, Vibrator, Wave};
+use futures::future::BoxFuture;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+const SECRET: &str = "a secret of these tests";
+/// Far longer than anything here takes.
+const LONG: Duration = Duration::from_secs(20);
+
+/// A port that is free now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The address of a process that listens on the first port and connects to the others.
+fn address(port: u16, others: &[u16]) -> String {
+    let peers: String = others.iter().map(|other| format!("&peer=127.0.0.1:{other}")).collect();
+    format!("lan:?multicast=off&listen=127.0.0.1:{port}{peers}")
+}
+
+/// Peers that connect to all earlier ones.
+struct OverLan {
+    keys: Option<SealKeys>,
+}
+
+struct LanSite {
+    keys: Option<SealKeys>,
+    ports: Mutex<Vec<u16>>,
+}
+
+impl Harness for OverLan {
+    fn site(&self) -> BoxFuture<'_, Result<Box<dyn Site>, SiteError>> {
+        let site = LanSite { keys: self.keys.clone(), ports: Mutex::default() };
+        Box::pin(std::future::ready(Ok(Box::new(site) as Box<dyn Site>)))
+    }
+}
+
+impl Site for LanSite {
+    fn connect(&self, outbox: InboxOptions) -> BoxFuture<'_, Result<Aether, SiteError>> {
+        Box::pin(async {
+            let mut ports = self.ports.lock().await;
+            let port = free_port();
+            let options = LanOptions::default().outbox(outbox);
+            let options = match &self.keys {
+                Some(keys) => options.keys(keys.clone()),
+                None => options.insecure(true),
+            };
+            let connected = Aether::builder().url(address(port, &ports)).options(options).connect().await;
+            ports.push(port);
+            connected.map_err(|error| SiteError::new("connect", error))
+        })
+    }
+}
+
+/// Cases that need a broker whose connections can be cut, so that the outbox fills, or a client that does not know Aether.
+/// There is no broker: what a process sends to itself does not cross the network, and nothing is held for those who are
+/// away.
+const SKIPPED: [&str; 20] = [
+    "an_emitter_without_room_waits_and_blocks_no_thread",
+    "try_emit_hands_back_a_wave_without_room",
+    "a_refused_wave_leaves_no_gap_in_the_numbers",
+    "weak_waves_are_refused_before_strong_ones",
+    "the_strongest_waiting_emitter_is_admitted_first",
+    "an_emit_cancelled_while_waiting_is_accounted_for",
+    "subscriptions_are_restored_after_an_outage",
+    "waves_emitted_while_away_arrive",
+    "losses_on_the_way_are_counted",
+    "a_full_outbox_sheds_the_weakest_and_counts_them",
+    "a_join_begun_while_away_is_in_force_when_it_returns",
+    "a_member_that_leaves_while_away_is_gone_afterwards",
+    "closing_while_away_ends_and_counts_what_was_lost",
+    "a_wave_emitted_while_away_is_not_confirmed_and_still_arrives",
+    "a_foreign_message_arrives_as_a_wave_with_default_values",
+    "foreign_headers_become_metadata",
+    "a_foreign_requester_gets_a_plain_answer",
+    "malformed_messages_are_counted_and_end_nothing",
+    "waves_shed_by_the_outbox_while_away_are_reflected_at_once",
+    "failures_while_away_are_reflected_afterwards",
+];
+
+fn assert_conforms(report: &Report) {
+    assert!(report.passed(), "\n{report}");
+    let mut skipped = report.skipped();
+    let mut expected = SKIPPED.to_vec();
+    skipped.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(skipped, expected, "\n{report}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn the_medium_of_a_local_network_conforms_with_a_secret() {
+    let keys = Some(SealKeys::generate().unwrap());
+    assert_conforms(&conformance::run(&OverLan { keys }).await);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn the_medium_of_a_local_network_conforms_on_one_thread() {
+    assert_conforms(&conformance::run(&OverLan { keys: None }).await);
+}
+
+async fn peer(port: u16, others: &[u16], secret: &str) -> Aether {
+    let options = LanOptions::default().secret(secret);
+    Aether::builder().url(address(port, others)).options(options).connect().await.unwrap()
+}
+
+async fn vibrator(name: &str, aether: &Aether) -> Vibrator {
+    Vibrator::builder(name).create(aether).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_secret_it_does_not_start_unless_that_is_allowed() {
+    let url = address(free_port(), &[]);
+    match Aether::connect(&url).await {
+        Err(ConnectError::Lan(LanError::NoSecret)) => {}
+        other => panic!("{other:?}"),
+    }
+    let short = LanOptions::default().secret("short");
+    let refused = Aether::builder().url(&*url).options(short).connect().await;
+    assert!(matches!(refused, Err(ConnectError::Lan(LanError::ShortSecret { .. }))), "{refused:?}");
+    let insecure = Aether::connect(&format!("{url}&insecure")).await.unwrap();
+    insecure.close().await.unwrap();
+}
+
+/// It is connected, hears nothing, and is told nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_with_another_secret_is_neither_heard_nor_told_anything() {
+    let ports = [free_port(), free_port(), free_port()];
+    let here = peer(ports[0], &[], SECRET).await;
+    let there = peer(ports[1], &ports[..1], SECRET).await;
+    let view = LanView::default();
+    let options = LanOptions::default().secret("another secret altogether").view(&view);
+    let url = address(ports[2], &ports[..2]);
+    let stranger = Aether::builder().url(url).options(options).connect().await.unwrap();
+    let seen = view.surroundings().await.unwrap();
+    assert_eq!((seen.peers, seen.same_secret, seen.other_secret), (2, 1, 2), "{seen:?}");
+    assert!(view.peers().is_empty());
+
+    let mut ears = [vibrator("ear", &there).await, vibrator("spy", &stranger).await];
+    for ear in &mut ears {
+        ear.resonate_on(">").await.unwrap();
+    }
+    let (emitter, intruder) = (vibrator("emitter", &here).await, vibrator("intruder", &stranger).await);
+    intruder.emit(Wave::builder("orders").text("forged").build().unwrap()).await.unwrap();
+    stranger.flush().await.unwrap();
+    emitter.emit(Wave::builder("orders").text("real").build().unwrap()).await.unwrap();
+    here.flush().await.unwrap();
+    let [ear, spy] = &mut ears;
+    let heard = timeout(LONG, ear.receive()).await.unwrap().unwrap();
+    assert_eq!((heard.text().unwrap(), ear.ledger().offered), ("real", 1));
+    // The intruder's own process hears it.
+    let heard = timeout(LONG, spy.receive()).await.unwrap().unwrap();
+    assert_eq!((heard.text().unwrap(), spy.ledger().offered), ("forged", 1));
+    assert_eq!(here.status().refused() + there.status().refused(), 0, "nothing reaches another realm");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_leaves_is_gone_at_once_and_questions_to_it_fail() {
+    let ports = [free_port(), free_port()];
+    let here = peer(ports[0], &[], SECRET).await;
+    let there = peer(ports[1], &ports[..1], SECRET).await;
+    let mut oracle = vibrator("oracle", &there).await;
+    oracle.resonate_on("ask").await.unwrap();
+    let asker = vibrator("asker", &here).await;
+    let question = || Wave::builder("ask").text("?").build().unwrap();
+    let (answer, ()) = tokio::join!(asker.ask_within(question(), LONG), async {
+        let question = oracle.receive().await.unwrap();
+        question.reply(&7).await.unwrap();
+    });
+    assert_eq!(answer.unwrap().json::<u8>().unwrap(), 7);
+    there.close().await.unwrap();
+    let asked = timeout(Duration::from_secs(2), async {
+        // The farewell is on its way.
+        loop {
+            match asker.ask_within(question(), Duration::from_millis(100)).await {
+                Err(AskError::TimedOut { .. }) => {}
+                asked => return asked,
+            }
+        }
+    });
+    let asked = asked.await.unwrap();
+    assert!(matches!(asked, Err(AskError::NoResonator { .. })), "{asked:?}");
+}
