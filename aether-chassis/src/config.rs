@@ -50,6 +50,7 @@ mod file;
 mod list;
 mod login;
 mod machine;
+mod medium;
 mod mistake;
 #[cfg(feature = "schema")]
 mod payloads;
@@ -70,6 +71,7 @@ pub use durable::{
 };
 pub use list::List;
 pub use login::{CertificateFiles, LoginFile};
+pub use medium::MediumSettings;
 pub use mistake::{ConfigError, Mistake, Origin, Problem};
 #[cfg(feature = "schema")]
 pub use payloads::{PayloadSchemas, SchemaFile, SchemaFileError};
@@ -79,8 +81,7 @@ pub use reload::Reloads;
 pub use schema::{NoSection, Section};
 pub use settings::{
     AskSettings, EmitSettings, FloorSetting, HandlerSettings, InboxSettings, LogFilter, LogSettings,
-    MediumSettings, MemorySettings, MetricsSettings, OrderSetting, OutboxSettings, Settings,
-    TelemetrySettings,
+    MemorySettings, MetricsSettings, OrderSetting, OutboxSettings, Settings, TelemetrySettings,
 };
 pub use sources::Setting;
 

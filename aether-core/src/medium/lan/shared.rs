@@ -124,11 +124,11 @@ impl LanShared {
         if bound <= MAX_FRAME {
             return None;
         }
-        // The greatest age at sending.
+        // The greatest age at sending. One time for both, as the age has another length a moment later.
         let now: Instant = clock::now();
-        let bytes = self
-            .frame(Lane::LAST, wave)
-            .map_or(bound, |frame| frame.len() + MAX_POSITION + record_growth(wave, now));
+        let frame =
+            encode_at(self.sender(Lane::LAST), None, Some(wave.channel()), std::slice::from_ref(wave), now);
+        let bytes = frame.map_or(bound, |frame| frame.len() + MAX_POSITION + record_growth(wave, now));
         (bytes > MAX_FRAME).then_some((bytes, MAX_FRAME))
     }
 

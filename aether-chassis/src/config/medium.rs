@@ -1,0 +1,116 @@
+//! The settings of the medium: the section `[medium]`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+#[cfg(feature = "nats")]
+use aether_core::NatsOptions;
+#[cfg(feature = "lan")]
+use aether_core::medium::LanOptions;
+use aether_core::medium::Wire;
+use serde::{Deserialize, Serialize};
+
+use super::login::{CertificateFiles, LoginFile};
+use super::quantity::{OrOff, Time};
+use crate::MediumArgs;
+
+/// Where the waves travel.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct MediumSettings {
+    /// The address.
+    pub url: String,
+    /// NATS: the subject prefix.
+    pub prefix: String,
+    /// NATS: the wire format.
+    #[serde(with = "wire")]
+    pub wire: Wire,
+    /// NATS: how long to retry an unreachable server.
+    pub wait: Time,
+    /// NATS: the file with the secret of this program.
+    pub login: OrOff<LoginFile>,
+    /// NATS and lan: the authorities that are trusted instead of those of the system.
+    pub ca: OrOff<PathBuf>,
+    /// NATS and lan: the certificate of this program and its key.
+    pub certificate: OrOff<CertificateFiles>,
+    /// NATS and lan: the file with the keys of sealed waves.
+    pub keys: OrOff<PathBuf>,
+}
+
+mod wire {
+    use aether_core::medium::Wire;
+    use serde::{Deserializer, Serializer};
+
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]
+    pub(super) fn serialize<S: Serializer>(wire: &Wire, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(wire.as_str())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Wire, D::Error> {
+        super::super::quantity::from_text(deserializer, "frames or cloudevents")
+    }
+}
+
+impl Default for MediumSettings {
+    fn default() -> Self {
+        let MediumArgs { medium, prefix, wire, .. } = MediumArgs::default();
+        Self {
+            url: medium,
+            prefix,
+            wire,
+            wait: Time(Duration::from_secs(30)),
+            login: OrOff::Off,
+            ca: OrOff::Off,
+            certificate: OrOff::Off,
+            keys: OrOff::Off,
+        }
+    }
+}
+
+impl MediumSettings {
+    /// The same as arguments, with which a program connects.
+    #[must_use]
+    pub fn args(&self) -> MediumArgs {
+        MediumArgs {
+            medium: self.url.clone(),
+            prefix: self.prefix.clone(),
+            wire: self.wire,
+            wait: self.wait.0,
+            keys: match &self.keys {
+                OrOff::On(path) => Some(path.clone()),
+                OrOff::Off => None,
+            },
+        }
+    }
+
+    /// The options of the NATS medium: how this program logs in and what it trusts, with the default outbox. The server
+    /// shows the client name for the connection.
+    #[cfg(feature = "nats")]
+    pub fn nats(&self, client_name: &str) -> NatsOptions {
+        let mut options = self.args().nats(client_name);
+        if let OrOff::On(login) = &self.login {
+            options = options.login(login.clone().into());
+        }
+        if let OrOff::On(path) = &self.ca {
+            options = options.authorities(path);
+        }
+        if let OrOff::On(CertificateFiles { certificate, key }) = &self.certificate {
+            options = options.certificate(certificate, key);
+        }
+        options
+    }
+
+    /// The options of the medium of a local network, with the default outbox. Its peers see the name. `ca` and `certificate`
+    /// are for `tls/` endpoints, which need both.
+    #[cfg(feature = "lan")]
+    pub fn lan(&self, name: &str) -> LanOptions {
+        let options = self.args().lan(name);
+        match (&self.ca, &self.certificate) {
+            (OrOff::On(ca), OrOff::On(CertificateFiles { certificate, key })) => {
+                options.certificates(ca, certificate, key)
+            }
+            _ => options,
+        }
+    }
+}
