@@ -11,7 +11,7 @@ use crate::config::load;
 use crate::error::CommandError;
 use crate::output::Output;
 
-/// Explain the rules in [border]: who may emit and who may listen where
+/// Explain the boundary rules: who may emit and who may listen where
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
