@@ -17,11 +17,13 @@ mod callback;
 mod choosing;
 mod control;
 mod holding;
+mod lanes;
 mod ledger;
 mod levels;
 mod options;
 mod outbox;
 mod prefetch;
+mod queued;
 mod receiving;
 mod waiting;
 
@@ -47,6 +49,7 @@ use admission::{Admission, QueuePosition, kept_from_weak};
 use control::LiveOptions;
 use levels::{Levels, Popped};
 use prefetch::Prefetch;
+use queued::Bound;
 
 /// What "recently" means for the effective floor: an eviction counts for one to two of these.
 const EVICTION_WINDOW: Duration = Duration::from_secs(1);
@@ -167,7 +170,7 @@ impl Inbox {
             options,
             made: Moment::now(),
             state: CachePadded::new(Mutex::new(InboxState {
-                levels: Levels::new(),
+                levels: Levels::new(options.takes_turns()),
                 prefetched: 0,
                 bytes: 0,
                 ahead,
@@ -339,7 +342,8 @@ impl Inbox {
         }
         self.return_prefetched(state);
         while is_over(state, evicted) {
-            let Some(Popped { level, item: wave, .. }) = state.levels.pop_weakest() else { return };
+            let bound = if state.len() > own_waves { Bound::Waves } else { Bound::Bytes };
+            let Some(Popped { level, item: wave, .. }) = state.levels.pop_weakest(bound) else { return };
             evicted = (evicted.0 + 1, evicted.1 + wave.weight());
             state.bytes -= wave.weight();
             state.ledger.count_loss(ShedReason::Full);

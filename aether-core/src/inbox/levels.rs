@@ -1,8 +1,11 @@
-//! The queue inside an inbox: 64 FIFO lists, and a bitmap of the non-empty ones.
+//! The queue inside an inbox: 64 lists, and a bitmap of the non-empty ones.
+//!
+//! A list is first in, first out. In a queue whose sources take turns, that changes when a list is longer than
+//! [`IN_ORDER`] and holds items of several sources: until it is empty again, it is a set of [`Lanes`].
 //!
 //! Pure data: no lock, no clock, no counting of losses. Pushing and popping are O(1), except that
-//! [`Levels::pop_oldest`] checks the head of each occupied level, and the two conditional pops check as many items as
-//! they have to.
+//! [`Levels::pop_oldest`] checks the head of each occupied level, [`Levels::pop_weakest`] each lane, and the two
+//! conditional pops as many items as they have to.
 //!
 //! Each level ever used has a ring buffer of its own, read and written sequentially. If emitter and receiver run on two
 //! processors, four waves share a cache line that moves from one to the other. In a slab with links between its slots,
@@ -10,7 +13,15 @@
 
 use std::collections::VecDeque;
 
+use super::lanes::Lanes;
+use super::queued::{Bound, Queueable, Queued};
 use crate::amplitude::LEVELS;
+
+/// A list that is no longer than this is served in the order of arrival: as many waves as the receiver prefetches.
+pub(super) const IN_ORDER: usize = 32;
+
+/// Capacity kept for each used level, 16 KiB of waves: a queue that keeps emptying and filling does not allocate.
+pub(super) const KEPT: usize = 1024;
 
 /// An item that was popped, with what is needed to put it back.
 #[derive(Debug, PartialEq, Eq)]
@@ -21,16 +32,16 @@ pub(super) struct Popped<T> {
     pub(super) item: T,
 }
 
-/// An item in its level.
-struct Queued<T> {
-    arrival: u64,
-    item: T,
-}
-
-/// Items in 64 levels, 0 the strongest; first in, first out inside each level.
+/// Items in 64 levels, 0 the strongest; first in, first out inside each level, or the sources in turn.
 pub(super) struct Levels<T> {
     /// The rings of the levels ever used; most inboxes use only a few.
     rings: Vec<VecDeque<Queued<T>>>,
+    /// The lanes of the level with the same index in `rings`, whose ring is empty then. Shorter than `rings`, or empty.
+    lanes: Vec<Option<Box<Lanes<T>>>>,
+    /// The lanes of a level that is a ring again, for the next one that needs lanes.
+    spare: Option<Box<Lanes<T>>>,
+    /// Rings longer than this are pushed to with care, as their sources may have to take turns.
+    in_order: usize,
     /// The index in `rings` of each level; out of range if the level was never used.
     places: [u8; LEVELS],
     /// Bit `l` is set while level `l` is not empty.
@@ -39,9 +50,19 @@ pub(super) struct Levels<T> {
     last_arrival: u64,
 }
 
-impl<T> Levels<T> {
-    pub(super) const fn new() -> Self {
-        Self { rings: Vec::new(), places: [u8::MAX; LEVELS], occupied: 0, len: 0, last_arrival: 0 }
+impl<T: Queueable> Levels<T> {
+    /// Levels that are first in, first out, or whose sources take turns when they wait.
+    pub(super) const fn new(takes_turns: bool) -> Self {
+        Self {
+            rings: Vec::new(),
+            lanes: Vec::new(),
+            spare: None,
+            in_order: if takes_turns { IN_ORDER } else { usize::MAX },
+            places: [u8::MAX; LEVELS],
+            occupied: 0,
+            len: 0,
+            last_arrival: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -66,16 +87,64 @@ impl<T> Levels<T> {
         self.len += 1;
         self.occupied |= 1 << level;
         match self.rings.get_mut(usize::from(self.places[usize::from(level)])) {
-            Some(ring) if ring.len() < ring.capacity() => ring.push_back(Queued { arrival, item }),
-            _ => self.push_and_grow(level, arrival, item),
+            // The ring of a level with lanes has no capacity.
+            Some(ring) if ring.len() < ring.capacity().min(self.in_order) => {
+                ring.push_back(Queued { arrival, item });
+            }
+            _ => self.push_with_care(level, arrival, item),
         }
     }
 
     /// Outlined, so that on the fast path the item stays in registers.
-    #[cold]
     #[inline(never)]
-    fn push_and_grow(&mut self, level: u8, arrival: u64, item: T) {
-        self.ring_mut(level).push_back(Queued { arrival, item });
+    fn push_with_care(&mut self, level: u8, arrival: u64, item: T) {
+        let queued = Queued { arrival, item };
+        if let Some(lanes) = self.lanes_mut(level.into()) {
+            return lanes.push(queued);
+        }
+        let in_order = self.in_order;
+        let ring = self.ring_mut(level);
+        let is_long = ring.len() >= in_order;
+        if is_long && ring.back().is_some_and(|newest| !newest.item.is_of_source_of(&queued.item)) {
+            return self.make_lanes(level).push(queued);
+        }
+        ring.push_back(queued);
+    }
+
+    /// Lets the sources of a level take turns from now on.
+    #[cold]
+    fn make_lanes(&mut self, level: u8) -> &mut Lanes<T> {
+        let ring = std::mem::take(self.ring_mut(level));
+        let mut lanes = self.spare.take().unwrap_or_else(|| Box::new(Lanes::new()));
+        ring.into_iter().for_each(|queued| lanes.push(queued));
+        let place = usize::from(self.places[usize::from(level)]);
+        if self.lanes.len() <= place {
+            self.lanes.resize_with(place + 1, || None);
+        }
+        self.lanes[place].insert(lanes)
+    }
+
+    /// The lanes of a level, if its sources take turns.
+    fn lanes(&self, level: usize) -> Option<&Lanes<T>> {
+        self.lanes.get(usize::from(self.places[level]))?.as_deref()
+    }
+
+    fn lanes_mut(&mut self, level: usize) -> Option<&mut Lanes<T>> {
+        self.lanes.get_mut(usize::from(self.places[level]))?.as_deref_mut()
+    }
+
+    /// Whether the sources of a level take turns.
+    pub(super) fn takes_turns(&self, level: u8) -> bool {
+        self.lanes(level.into()).is_some()
+    }
+
+    /// Makes a level a ring again.
+    fn dissolve_lanes(&mut self, level: usize) {
+        let place = usize::from(self.places[level]);
+        if let Some(mut lanes) = self.lanes.get_mut(place).and_then(Option::take) {
+            self.rings[place] = lanes.dissolve();
+            self.spare = Some(lanes);
+        }
     }
 
     /// The ring of a level, created on first use.
@@ -94,13 +163,16 @@ impl<T> Levels<T> {
         &self.rings[usize::from(self.places[level])]
     }
 
-    /// Puts back an item that was the oldest of its level when it was popped. Several items are put back youngest
+    /// Puts back an item that was the next of its level when it was popped. Several items are put back youngest
     /// first.
     pub(super) fn put_back(&mut self, popped: Popped<T>) {
         let Popped { level, arrival, item } = popped;
         self.len += 1;
         self.occupied |= 1 << level;
-        self.ring_mut(level).push_front(Queued { arrival, item });
+        match self.lanes_mut(level.into()) {
+            Some(lanes) => lanes.put_back(Queued { arrival, item }),
+            None => self.ring_mut(level).push_front(Queued { arrival, item }),
+        }
     }
 
     /// The oldest item of the strongest level.
@@ -119,14 +191,22 @@ impl<T> Levels<T> {
         self.occupied.checked_ilog2().map(|level| level as u8)
     }
 
-    /// The oldest item of the weakest level.
-    pub(super) fn pop_weakest(&mut self) -> Option<Popped<T>> {
-        self.pop_head(self.weakest()?.into())
+    /// The oldest item of the weakest level; if its sources take turns, of the lane that uses most of a bound.
+    pub(super) fn pop_weakest(&mut self, bound: Bound) -> Option<Popped<T>> {
+        let level = usize::from(self.weakest()?);
+        match self.lanes_mut(level) {
+            None => self.pop_head(level),
+            Some(lanes) => {
+                let queued = lanes.pop_from_longest(bound);
+                self.popped_from_lanes(level, queued)
+            }
+        }
     }
 
     /// The item that was pushed first.
     pub(super) fn pop_oldest(&mut self) -> Option<Popped<T>> {
         let (_, level) = self.oldest()?;
+        self.dissolve_lanes(level);
         self.pop_head(level)
     }
 
@@ -137,7 +217,11 @@ impl<T> Levels<T> {
 
     /// The mark and the level of the item that was pushed first.
     fn oldest(&self) -> Option<(u64, usize)> {
-        self.occupied_levels().filter_map(|l| Some((self.ring(l).front()?.arrival, l))).min()
+        let oldest = |level| match self.lanes(level) {
+            None => Some(self.ring(level).front()?.arrival),
+            Some(lanes) => lanes.oldest_arrival(),
+        };
+        self.occupied_levels().filter_map(|level| Some((oldest(level)?, level))).min()
     }
 
     /// The non-empty levels, the strongest first.
@@ -151,18 +235,40 @@ impl<T> Levels<T> {
         })
     }
 
-    /// The oldest item of a level.
+    /// The next item of a level.
     #[inline(always)]
     fn pop_head(&mut self, level: usize) -> Option<Popped<T>> {
         let ring = self.rings.get_mut(usize::from(self.places[level]))?;
-        let Queued { arrival, item } = ring.pop_front()?;
+        let Some(Queued { arrival, item }) = ring.pop_front() else { return self.pop_in_turn(level) };
         Self::shrunk_by_one(ring, &mut self.occupied, level);
         self.len -= 1;
         Some(Popped { level: level as u8, arrival, item })
     }
 
-    /// Pops the oldest items of a level, at most `most`, and passes them to `take` in their order.
+    /// The next item of a level whose sources take turns.
+    #[inline(never)]
+    fn pop_in_turn(&mut self, level: usize) -> Option<Popped<T>> {
+        let queued = self.lanes_mut(level)?.pop();
+        self.popped_from_lanes(level, queued)
+    }
+
+    /// Completes the removal of an item from the lanes of a level, which is a ring again when they are empty.
+    fn popped_from_lanes(&mut self, level: usize, queued: Option<Queued<T>>) -> Option<Popped<T>> {
+        let Queued { arrival, item } = queued?;
+        self.len -= 1;
+        if self.lanes(level).is_some_and(|lanes| lanes.len() == 0) {
+            self.occupied &= !(1 << level);
+            self.dissolve_lanes(level);
+        }
+        Some(Popped { level: level as u8, arrival, item })
+    }
+
+    /// Pops the next items of a level, at most `most`, and passes them to `take` in their order.
     pub(super) fn pop_heads(&mut self, level: u8, most: usize, mut take: impl FnMut(Popped<T>)) {
+        if self.takes_turns(level) {
+            let in_turn = std::iter::from_fn(|| self.pop_in_turn(level.into()));
+            return in_turn.take(most).for_each(take);
+        }
         let Some(ring) = self.rings.get_mut(usize::from(self.places[usize::from(level)])) else { return };
         let count = most.min(ring.len());
         for Queued { arrival, item } in ring.drain(..count) {
@@ -176,6 +282,11 @@ impl<T> Levels<T> {
     /// so a caller that remembers [`Levels::last_arrival`] never sees an item twice.
     pub(super) fn pop_where(&mut self, after: u64, mut wanted: impl FnMut(&T) -> bool) -> Option<Popped<T>> {
         for level in self.occupied_levels() {
+            if let Some(lanes) = self.lanes_mut(level) {
+                let Some((_, lane, place)) = lanes.oldest_where(after, &mut wanted) else { continue };
+                let queued = lanes.take_out(lane, place);
+                return self.popped_from_lanes(level, queued);
+            }
             let ring = self.ring(level);
             let first = ring.partition_point(|queued| queued.arrival <= after);
             let Some(found) = ring.range(first..).position(|queued| wanted(&queued.item)) else { continue };
@@ -192,6 +303,7 @@ impl<T> Levels<T> {
     ) -> Option<Popped<T>> {
         let mut best: Option<(u64, usize, usize)> = None;
         for level in self.occupied_levels() {
+            self.dissolve_lanes(level);
             let ring = self.ring(level);
             let first = ring.partition_point(|queued| queued.arrival <= after);
             let found = best.map_or(u64::MAX, |(arrival, ..)| arrival);
@@ -220,6 +332,7 @@ impl<T> Levels<T> {
             if is_enough {
                 return false;
             }
+            self.dissolve_lanes(level);
             let Some(ring) = self.rings.get_mut(usize::from(self.places[level])) else { continue };
             let first = ring.partition_point(|queued| queued.arrival <= after);
             let Some(found) = ring.range(first..).position(|queued| wanted(&queued.item)) else { continue };
@@ -252,7 +365,7 @@ impl<T> Levels<T> {
         if ring.is_empty() {
             *occupied &= !(1 << level);
         }
-        if ring.capacity() > Self::KEPT && ring.len() < ring.capacity() / 8 {
+        if ring.capacity() > KEPT && ring.len() < ring.capacity() / 8 {
             Self::shrink(ring);
         }
     }
@@ -260,164 +373,13 @@ impl<T> Levels<T> {
     #[cold]
     #[inline(never)]
     fn shrink(queue: &mut VecDeque<Queued<T>>) {
-        queue.shrink_to(Self::KEPT.max(2 * queue.len()));
+        queue.shrink_to(KEPT.max(2 * queue.len()));
     }
 
-    /// Capacity kept for each used level, 16 KiB of waves: a queue that keeps emptying and filling does not allocate.
-    const KEPT: usize = 1024;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// A reference queue, a plain list of (level, arrival, item): slow and obviously right.
-    #[derive(Default)]
-    struct Naive {
-        items: Vec<(u8, u64)>,
-        arrivals: u64,
-    }
-
-    impl Naive {
-        fn pop_by(&mut self, better: impl Fn(&(u8, u64), &(u8, u64)) -> bool) -> Option<(u8, u64)> {
-            let best = (0..self.items.len())
-                .reduce(|a, b| if better(&self.items[b], &self.items[a]) { b } else { a })?;
-            Some(self.items.remove(best))
-        }
-    }
-
-    fn pair<T>(popped: Popped<T>) -> (u8, T) {
-        (popped.level, popped.item)
-    }
-
-    #[derive(Debug, Clone)]
-    enum LevelStep {
-        Push(u8),
-        Strongest,
-        Weakest,
-        Oldest,
-        /// Pops the strongest even item among the last n pushed.
-        Even(u64),
-        /// Pops the oldest of those.
-        OldestEven(u64),
-        /// Pops at most the given number of even items among the last n pushed.
-        Evens(u64, usize),
-        /// Takes the n strongest out and puts them back.
-        PutBack(usize),
-        /// Pops at most n items of the strongest level.
-        Heads(usize),
-    }
-
-    fn any_step() -> impl Strategy<Value = LevelStep> {
-        prop_oneof![
-            5 => (0..70u8).prop_map(LevelStep::Push),
-            1 => Just(LevelStep::Strongest),
-            1 => Just(LevelStep::Weakest),
-            1 => Just(LevelStep::Oldest),
-            1 => (0..20u64).prop_map(LevelStep::Even),
-            1 => (0..20u64).prop_map(LevelStep::OldestEven),
-            1 => (0..9usize).prop_map(LevelStep::PutBack),
-            1 => (0..9usize).prop_map(LevelStep::Heads),
-            1 => (0..40u64, 1..9usize).prop_map(|(back, most)| LevelStep::Evens(back, most)),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn behaves_like_a_sorted_list(steps in prop::collection::vec(any_step(), 0..300)) {
-            let mut levels = Levels::new();
-            let mut naive = Naive::default();
-            for step in steps {
-                match step {
-                    LevelStep::Push(level) => {
-                        naive.arrivals += 1;
-                        naive.items.push((level.min(63), naive.arrivals));
-                        levels.push(level, naive.arrivals, naive.arrivals);
-                    }
-                    LevelStep::Strongest => {
-                        let expected = naive.pop_by(|a, b| (a.0, a.1) < (b.0, b.1));
-                        prop_assert_eq!(levels.pop_strongest().map(pair), expected);
-                    }
-                    LevelStep::Weakest => {
-                        let expected = naive.pop_by(|a, b| a.0 > b.0 || (a.0 == b.0 && a.1 < b.1));
-                        prop_assert_eq!(levels.pop_weakest().map(pair), expected);
-                    }
-                    LevelStep::Oldest => {
-                        let expected = naive.pop_by(|a, b| a.1 < b.1);
-                        prop_assert_eq!(levels.pop_oldest().map(pair), expected);
-                    }
-                    LevelStep::PutBack(count) => {
-                        let prefetch: Vec<_> = (0..count).map_while(|_| levels.pop_strongest()).collect();
-                        for popped in prefetch.into_iter().rev() {
-                            levels.put_back(popped);
-                        }
-                    }
-                    LevelStep::Heads(most) => {
-                        let Some(level) = naive.items.iter().map(|item| item.0).min() else { continue };
-                        let count = naive.items.iter().filter(|item| item.0 == level).count().min(most);
-                        let expected: Vec<_> =
-                            (0..count).map_while(|_| naive.pop_by(|a, b| (a.0, a.1) < (b.0, b.1))).collect();
-                        let mut taken = Vec::new();
-                        levels.pop_heads(level, most, |popped| taken.push(pair(popped)));
-                        prop_assert_eq!(taken, expected);
-                    }
-                    LevelStep::Evens(back, most) => {
-                        let after = naive.arrivals.saturating_sub(back);
-                        let fits = |item: u64| item > after && item.is_multiple_of(2);
-                        let mut expected: Vec<_> = naive.items.extract_if(.., |item| fits(item.1)).collect();
-                        expected.sort_unstable();
-                        let is_all = expected.len() < most;
-                        naive.items.extend(expected.split_off(most.min(expected.len())));
-                        naive.items.sort_by_key(|item| item.1);
-                        let mut taken = Vec::new();
-                        let even = |item: &u64| item.is_multiple_of(2);
-                        let has_seen_all = levels.take_where(after, even, |popped| {
-                            taken.push(pair(popped));
-                            taken.len() >= most
-                        });
-                        prop_assert_eq!(taken, expected);
-                        prop_assert_eq!(has_seen_all, is_all);
-                    }
-                    LevelStep::Even(back) | LevelStep::OldestEven(back) => {
-                        let strength = matches!(step, LevelStep::Even(_));
-                        let after = naive.arrivals.saturating_sub(back);
-                        let fits = |item: u64| item > after && item.is_multiple_of(2);
-                        let kept: Vec<_> = naive.items.extract_if(.., |item| !fits(item.1)).collect();
-                        let expected = naive.pop_by(|a, b| match strength {
-                            true => (a.0, a.1) < (b.0, b.1),
-                            false => a.1 < b.1,
-                        });
-                        naive.items.extend(kept);
-                        naive.items.sort_by_key(|item| item.1);
-                        let even = |item: &u64| item.is_multiple_of(2);
-                        let popped = match strength {
-                            true => levels.pop_where(after, even),
-                            false => levels.pop_oldest_where(after, even),
-                        };
-                        prop_assert_eq!(popped.map(pair), expected);
-                    }
-                }
-                prop_assert_eq!(levels.len(), naive.items.len());
-                prop_assert_eq!(levels.last_arrival(), naive.arrivals);
-            }
-        }
-    }
-
-    #[test]
-    fn the_memory_of_a_burst_is_given_back_as_it_empties() {
-        let mut levels = Levels::new();
-        let room = |levels: &Levels<u64>| levels.rings.iter().map(VecDeque::capacity).sum::<usize>();
-        for item in 0..1_000_000 {
-            levels.push((item % 4) as u8, item + 1, item);
-        }
-        while levels.len() > 10_000 {
-            levels.pop_strongest();
-        }
-        assert!(room(&levels) <= 8 * 10_000 + 3 * Levels::<u64>::KEPT, "{}", room(&levels));
-        while levels.pop_strongest().is_some() {}
-        assert!(room(&levels) <= 4 * Levels::<u64>::KEPT, "{}", room(&levels));
-        levels.push(3, 2_000_000, 7);
-        assert_eq!(levels.pop_weakest().map(pair), Some((3, 7)));
+    /// The items that there is memory for.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        let lanes = self.lanes.iter().flatten().chain(&self.spare).map(|lanes| lanes.capacity());
+        self.rings.iter().map(VecDeque::capacity).chain(lanes).sum()
     }
 }

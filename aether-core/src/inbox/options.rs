@@ -17,6 +17,10 @@ pub enum ServeOrder {
     /// Strongest first; first in, first out inside a level of a quarter octave. Waves of one source, channel and
     /// amplitude keep their order.
     ///
+    /// In the inbox of a vibrator that does not observe, sources take turns as soon as more than 32 waves of a level wait and
+    /// several sources have emitted them: a source that floods makes its own waves wait, not those of others. A full inbox then
+    /// sheds the oldest wave of the source that uses most of it. Sources are told apart by a keyed hash with 1024 values.
+    ///
     /// Strict priority: while stronger waves saturate the receiver, weaker ones are starved. To avoid that, use
     /// [`ServeOrder::Arrival`], limit the waiting time ([`InboxOptions::sojourn_cap`], a half-life), or receive the
     /// weak channels with a vibrator of their own and take from both inboxes in turn.
@@ -72,6 +76,8 @@ pub struct InboxOptions {
     pub(super) floor: Floor,
     pub(super) on_shed: Option<OnShed>,
     pub(super) control: Option<InboxControl>,
+    /// Whether sources that wait in one level take turns, if waves are received by strength.
+    takes_turns: bool,
 }
 
 impl InboxOptions {
@@ -88,6 +94,7 @@ impl InboxOptions {
             floor: Floor::OPEN,
             on_shed: None,
             control: None,
+            takes_turns: false,
         }
     }
 
@@ -181,6 +188,18 @@ impl InboxOptions {
             }
             callback(wave, reason);
         })
+    }
+
+    /// Lets sources that wait in one level take turns, as they do in the inbox of a vibrator.
+    #[must_use]
+    pub(crate) const fn in_turns(mut self) -> Self {
+        self.takes_turns = true;
+        self
+    }
+
+    /// Whether sources that wait in one level take turns.
+    pub(super) fn takes_turns(&self) -> bool {
+        self.takes_turns && self.order == ServeOrder::Strength
     }
 
     /// The control that changes inboxes made with these options.

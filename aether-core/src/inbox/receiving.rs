@@ -226,10 +226,15 @@ impl Inbox {
 
     /// Prefetches the waves that follow one of this level. Near capacity they stay in the levels, where they can be
     /// evicted. While an emitter waits (for bytes, say), nothing is prefetched, so that the receiver takes the lock for
-    /// every wave and sees the waiting emitters.
+    /// every wave and sees the waiting emitters. Where sources take turns, a source that has just emitted its first wave
+    /// would have to wait behind a prefetch.
     fn prefetch(&self, state: &mut InboxState, level: u8) {
         let near_bound = state.levels.len() > self.max_waves() / 2;
-        if state.levels.len() == 0 || near_bound || state.waiting_since.is_some() {
+        if state.levels.len() == 0
+            || near_bound
+            || state.waiting_since.is_some()
+            || state.levels.takes_turns(level)
+        {
             return;
         }
         let mut prefetch = self.prefetch.lock();

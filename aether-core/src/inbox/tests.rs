@@ -2,6 +2,7 @@
 
 mod control;
 mod holding;
+mod levels;
 mod model;
 mod race;
 mod waiting;

@@ -1,4 +1,4 @@
-//! Waiting emitters: the strongest is admitted first, and those of one level in turn.
+//! Waiting emitters: the strongest is admitted first, and the sources of one level in turn.
 //!
 //! An emitter is woken when there is room for it and then tries again, so several are woken at once and none in vain.
 //! For waves of equal strength the wake-up is delayed until enough room is free, so that a fast receiver and a fast
@@ -103,9 +103,9 @@ impl WaitingEmitter<'_> {
         // A called emitter goes before those waiting behind it.
         let offer = self.place.map_or(Offer::IfRoom, Offer::Called);
         if inbox.put(&mut state, self.wave.clone(), offer, &mut shed).is_err() {
-            let level = self.wave.signal().level();
-            let place = *self.place.get_or_insert_with(|| state.admission.place(level));
-            state.admission.wait(place, cx.waker());
+            let (level, source) = (self.wave.signal().level(), self.wave.source());
+            let place = *self.place.get_or_insert_with(|| state.admission.place(level, source));
+            state.admission.wait(place, source, cx.waker());
             state.waiting_since.get_or_insert_with(Moment::now);
             // Without a prefetch the receiver takes the lock for every wave and sees the waiting emitters.
             inbox.return_prefetched(&mut state);

@@ -196,7 +196,7 @@ impl<'a> VibratorBuilder<'a> {
             true => options.when_full(WhenFull::Shed),
             false => {
                 let options = reflecting(options, aether.reflector(), source.name());
-                aether.presence().watching(options, source.instance(), &is_overloaded)
+                aether.presence().watching(options.in_turns(), source.instance(), &is_overloaded)
             }
         };
         let control = options.control().cloned();

@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 #![cfg(unix)]
 
+mod authority;
+mod rotation;
+
 use std::error::Error;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use aether_core::conformance::{NatsServer, ServerOptions};
@@ -15,84 +17,14 @@ use aether_core::{Aether, ConnectError, NatsOptions, Vibrator};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use nkeys::KeyPair as Nkey;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use rcgen::{CertificateParams, date_time_ymd};
 use serde_json::json;
 use tempfile::TempDir;
 
+use authority::{Authority, secret};
+
 /// A bound for what takes milliseconds on an idle machine. No test waits for it to elapse.
 const LONG: Duration = Duration::from_secs(60);
-
-/// A folder with an authority (`ca.pem`) and the certificates that it has signed (`NAME.pem`, `NAME-key.pem`).
-struct Authority {
-    folder: TempDir,
-    issuer: CertifiedIssuer<'static, KeyPair>,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let authority = Self { folder: TempDir::new().unwrap(), issuer: issuer() };
-        authority.write();
-        authority
-    }
-
-    fn write(&self) {
-        fs::write(self.path("ca.pem"), self.issuer.pem()).unwrap();
-        self.sign("server", |_| {});
-        self.sign("client", |_| {});
-    }
-
-    /// Makes another authority in the same folder, which signs all again.
-    fn replace(&mut self) {
-        self.issuer = issuer();
-        self.write();
-    }
-
-    fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) {
-        let mut params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
-        change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        fs::write(self.path(&format!("{name}.pem")), certificate.pem()).unwrap();
-        secret(&self.path(&format!("{name}-key.pem")), &key.serialize_pem());
-    }
-
-    fn path(&self, file: &str) -> PathBuf {
-        self.folder.path().join(file)
-    }
-
-    /// The settings of a server with TLS; `more` is inside of them.
-    fn tls(&self, more: &str) -> ServerOptions {
-        let path = |file: &str| self.path(file).display().to_string();
-        let value = format!(
-            "{{ cert_file: \"{}\", key_file: \"{}\", ca_file: \"{}\", {more} }}",
-            path("server.pem"),
-            path("server-key.pem"),
-            path("ca.pem")
-        );
-        ServerOptions::default().setting("tls", value)
-    }
-
-    fn trusted(&self) -> NatsOptions {
-        NatsOptions::default().authorities(self.path("ca.pem"))
-    }
-
-    fn certified(&self) -> NatsOptions {
-        self.trusted().certificate(self.path("client.pem"), self.path("client-key.pem"))
-    }
-}
-
-fn issuer() -> CertifiedIssuer<'static, KeyPair> {
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, "an authority");
-    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
-}
-
-/// Writes a file that only its owner can read.
-fn secret(path: &Path, text: &str) {
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
-}
 
 async fn connect(url: &str, options: NatsOptions) -> Result<Aether, ConnectError> {
     let connecting = Aether::builder().url(url).options(options).connect();

@@ -1,0 +1,44 @@
+//! What the queue of an inbox holds, and what it needs to know about it.
+
+use std::hash::{BuildHasher, RandomState};
+
+use crate::wave::Wave;
+
+/// An item in its level.
+pub(super) struct Queued<T> {
+    pub(super) arrival: u64,
+    pub(super) item: T,
+}
+
+/// A bound of an inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bound {
+    Waves,
+    Bytes,
+}
+
+/// Something that a source has emitted.
+pub(super) trait Queueable {
+    /// Whether both have one source.
+    fn is_of_source_of(&self, other: &Self) -> bool;
+
+    /// A number that depends on the source and on keys that nobody else knows.
+    fn source_hash(&self, keys: &RandomState) -> u64;
+
+    /// The memory that it takes, in bytes. It never changes.
+    fn weight(&self) -> usize;
+}
+
+impl Queueable for Wave {
+    fn is_of_source_of(&self, other: &Self) -> bool {
+        self.source() == other.source()
+    }
+
+    fn source_hash(&self, keys: &RandomState) -> u64 {
+        keys.hash_one(self.source())
+    }
+
+    fn weight(&self) -> usize {
+        Self::weight(self)
+    }
+}

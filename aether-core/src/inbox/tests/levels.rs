@@ -1,0 +1,362 @@
+//! The queue of an inbox against a plain list.
+
+use std::collections::VecDeque;
+use std::hash::RandomState;
+
+use proptest::prelude::*;
+
+use super::super::levels::{IN_ORDER, KEPT, Levels, Popped};
+use super::super::queued::{Bound, Queueable};
+
+/// Numbers are items of one source.
+impl Queueable for u64 {
+    fn is_of_source_of(&self, _: &Self) -> bool {
+        true
+    }
+
+    fn source_hash(&self, _: &RandomState) -> u64 {
+        0
+    }
+
+    fn weight(&self) -> usize {
+        1
+    }
+}
+
+/// A reference queue, a plain list of (level, arrival, item): slow and obviously right.
+#[derive(Default)]
+struct Naive {
+    items: Vec<(u8, u64)>,
+    arrivals: u64,
+}
+
+impl Naive {
+    fn pop_by(&mut self, better: impl Fn(&(u8, u64), &(u8, u64)) -> bool) -> Option<(u8, u64)> {
+        let best = (0..self.items.len())
+            .reduce(|a, b| if better(&self.items[b], &self.items[a]) { b } else { a })?;
+        Some(self.items.remove(best))
+    }
+}
+
+fn pair<T>(popped: Popped<T>) -> (u8, T) {
+    (popped.level, popped.item)
+}
+
+#[derive(Debug, Clone)]
+enum LevelStep {
+    Push(u8),
+    Strongest,
+    Weakest,
+    Oldest,
+    /// Pops the strongest even item among the last n pushed.
+    Even(u64),
+    /// Pops the oldest of those.
+    OldestEven(u64),
+    /// Pops at most the given number of even items among the last n pushed.
+    Evens(u64, usize),
+    /// Takes the n strongest out and puts them back.
+    PutBack(usize),
+    /// Pops at most n items of the strongest level.
+    Heads(usize),
+}
+
+fn any_step() -> impl Strategy<Value = LevelStep> {
+    prop_oneof![
+        5 => (0..70u8).prop_map(LevelStep::Push),
+        1 => Just(LevelStep::Strongest),
+        1 => Just(LevelStep::Weakest),
+        1 => Just(LevelStep::Oldest),
+        1 => (0..20u64).prop_map(LevelStep::Even),
+        1 => (0..20u64).prop_map(LevelStep::OldestEven),
+        1 => (0..9usize).prop_map(LevelStep::PutBack),
+        1 => (0..9usize).prop_map(LevelStep::Heads),
+        1 => (0..40u64, 1..9usize).prop_map(|(back, most)| LevelStep::Evens(back, most)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn behaves_like_a_sorted_list(steps in prop::collection::vec(any_step(), 0..300)) {
+        let mut levels = Levels::new(false);
+        let mut naive = Naive::default();
+        for step in steps {
+            match step {
+                LevelStep::Push(level) => {
+                    naive.arrivals += 1;
+                    naive.items.push((level.min(63), naive.arrivals));
+                    levels.push(level, naive.arrivals, naive.arrivals);
+                }
+                LevelStep::Strongest => {
+                    let expected = naive.pop_by(|a, b| (a.0, a.1) < (b.0, b.1));
+                    prop_assert_eq!(levels.pop_strongest().map(pair), expected);
+                }
+                LevelStep::Weakest => {
+                    let expected = naive.pop_by(|a, b| a.0 > b.0 || (a.0 == b.0 && a.1 < b.1));
+                    prop_assert_eq!(levels.pop_weakest(Bound::Waves).map(pair), expected);
+                }
+                LevelStep::Oldest => {
+                    let expected = naive.pop_by(|a, b| a.1 < b.1);
+                    prop_assert_eq!(levels.pop_oldest().map(pair), expected);
+                }
+                LevelStep::PutBack(count) => {
+                    let prefetch: Vec<_> = (0..count).map_while(|_| levels.pop_strongest()).collect();
+                    for popped in prefetch.into_iter().rev() {
+                        levels.put_back(popped);
+                    }
+                }
+                LevelStep::Heads(most) => {
+                    let Some(level) = naive.items.iter().map(|item| item.0).min() else { continue };
+                    let count = naive.items.iter().filter(|item| item.0 == level).count().min(most);
+                    let expected: Vec<_> =
+                        (0..count).map_while(|_| naive.pop_by(|a, b| (a.0, a.1) < (b.0, b.1))).collect();
+                    let mut taken = Vec::new();
+                    levels.pop_heads(level, most, |popped| taken.push(pair(popped)));
+                    prop_assert_eq!(taken, expected);
+                }
+                LevelStep::Evens(back, most) => {
+                    let after = naive.arrivals.saturating_sub(back);
+                    let fits = |item: u64| item > after && item.is_multiple_of(2);
+                    let mut expected: Vec<_> = naive.items.extract_if(.., |item| fits(item.1)).collect();
+                    expected.sort_unstable();
+                    let is_all = expected.len() < most;
+                    naive.items.extend(expected.split_off(most.min(expected.len())));
+                    naive.items.sort_by_key(|item| item.1);
+                    let mut taken = Vec::new();
+                    let even = |item: &u64| item.is_multiple_of(2);
+                    let has_seen_all = levels.take_where(after, even, |popped| {
+                        taken.push(pair(popped));
+                        taken.len() >= most
+                    });
+                    prop_assert_eq!(taken, expected);
+                    prop_assert_eq!(has_seen_all, is_all);
+                }
+                LevelStep::Even(back) | LevelStep::OldestEven(back) => {
+                    let strength = matches!(step, LevelStep::Even(_));
+                    let after = naive.arrivals.saturating_sub(back);
+                    let fits = |item: u64| item > after && item.is_multiple_of(2);
+                    let kept: Vec<_> = naive.items.extract_if(.., |item| !fits(item.1)).collect();
+                    let expected = naive.pop_by(|a, b| match strength {
+                        true => (a.0, a.1) < (b.0, b.1),
+                        false => a.1 < b.1,
+                    });
+                    naive.items.extend(kept);
+                    naive.items.sort_by_key(|item| item.1);
+                    let even = |item: &u64| item.is_multiple_of(2);
+                    let popped = match strength {
+                        true => levels.pop_where(after, even),
+                        false => levels.pop_oldest_where(after, even),
+                    };
+                    prop_assert_eq!(popped.map(pair), expected);
+                }
+            }
+            prop_assert_eq!(levels.len(), naive.items.len());
+            prop_assert_eq!(levels.last_arrival(), naive.arrivals);
+        }
+    }
+}
+
+#[test]
+fn the_memory_of_a_burst_is_given_back_as_it_empties() {
+    let mut levels = Levels::<u64>::new(false);
+    for item in 0..1_000_000 {
+        levels.push((item % 4) as u8, item + 1, item);
+    }
+    while levels.len() > 10_000 {
+        levels.pop_strongest();
+    }
+    assert!(levels.capacity() <= 8 * 10_000 + 3 * KEPT, "{}", levels.capacity());
+    while levels.pop_strongest().is_some() {}
+    assert!(levels.capacity() <= 4 * KEPT, "{}", levels.capacity());
+    levels.push(3, 2_000_000, 7);
+    assert_eq!(levels.pop_weakest(Bound::Waves).map(pair), Some((3, 7)));
+}
+
+/// An item of one of several sources; a lane for each of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Sent {
+    source: u8,
+    number: u64,
+    weight: usize,
+}
+
+impl Queueable for Sent {
+    fn is_of_source_of(&self, other: &Self) -> bool {
+        self.source == other.source
+    }
+
+    fn source_hash(&self, _: &RandomState) -> u64 {
+        self.source.into()
+    }
+
+    fn weight(&self) -> usize {
+        self.weight
+    }
+}
+
+/// One level whose sources take turns: a list of items, and a list of the sources.
+#[derive(Default)]
+struct NaiveTurns {
+    items: Vec<Sent>,
+    turns: Vec<u8>,
+}
+
+impl NaiveTurns {
+    fn push(&mut self, sent: Sent) {
+        let is_several = self.items.last().is_some_and(|newest| newest.source != sent.source);
+        if self.turns.is_empty() && self.items.len() >= IN_ORDER && is_several {
+            self.items.iter().for_each(|item| Self::join(&mut self.turns, item.source));
+        }
+        if !self.turns.is_empty() {
+            Self::join(&mut self.turns, sent.source);
+        }
+        self.items.push(sent);
+    }
+
+    fn join(turns: &mut Vec<u8>, source: u8) {
+        if !turns.contains(&source) {
+            turns.push(source);
+        }
+    }
+
+    /// Removes the first item that fits, and its source if it has no other.
+    fn remove(&mut self, fits: impl Fn(&Sent) -> bool) -> Option<Sent> {
+        let place = self.items.iter().position(fits)?;
+        let sent = self.items.remove(place);
+        if !self.items.iter().any(|item| item.source == sent.source) {
+            self.turns.retain(|turn| *turn != sent.source);
+        }
+        Some(sent)
+    }
+
+    fn pop(&mut self) -> Option<Sent> {
+        let Some(next) = self.turns.first().copied() else { return self.remove(|_| true) };
+        let sent = self.remove(|item| item.source == next);
+        if self.turns.first() == Some(&next) {
+            self.turns.rotate_left(1);
+        }
+        sent
+    }
+
+    fn evict(&mut self, bound: Bound) -> Option<Sent> {
+        let used = |source: u8| -> usize {
+            let items = self.items.iter().filter(|item| item.source == source);
+            items.map(|item| if bound == Bound::Waves { 1 } else { item.weight }).sum()
+        };
+        match self.turns.iter().copied().max_by_key(|turn| used(*turn)) {
+            Some(longest) => self.remove(|item| item.source == longest),
+            None => self.remove(|_| true),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum TurnStep {
+    /// A source emits, items of this weight.
+    Push(u8, usize, usize),
+    Pop(usize),
+    Evict(usize, bool),
+    /// Pops the oldest even item among the last n pushed.
+    Even(u64),
+    /// Takes n out and puts them back.
+    PutBack(usize),
+}
+
+fn any_turn_step() -> impl Strategy<Value = TurnStep> {
+    prop_oneof![
+        3 => (0..5u8, 1..50usize, 1..20usize).prop_map(|(source, weight, n)| TurnStep::Push(source, weight, n)),
+        2 => (1..30usize).prop_map(TurnStep::Pop),
+        1 => (1..10usize, any::<bool>()).prop_map(|(n, by_bytes)| TurnStep::Evict(n, by_bytes)),
+        1 => (0..60u64).prop_map(TurnStep::Even),
+        1 => (0..9usize).prop_map(TurnStep::PutBack),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn sources_take_turns_as_in_a_plain_list_of_them(steps in prop::collection::vec(any_turn_step(), 0..80)) {
+        let (mut levels, mut naive, mut number) = (Levels::new(true), NaiveTurns::default(), 0);
+        for step in steps {
+            match step {
+                TurnStep::Push(source, weight, count) => for _ in 0..count {
+                    number += 1;
+                    let sent = Sent { source, number, weight };
+                    naive.push(sent.clone());
+                    levels.push(7, number, sent);
+                },
+                TurnStep::Pop(count) => for _ in 0..count {
+                    prop_assert_eq!(levels.pop_strongest().map(|popped| popped.item), naive.pop());
+                },
+                TurnStep::Evict(count, by_bytes) => for _ in 0..count {
+                    let bound = if by_bytes { Bound::Bytes } else { Bound::Waves };
+                    prop_assert_eq!(levels.pop_weakest(bound).map(|popped| popped.item), naive.evict(bound));
+                },
+                TurnStep::Even(back) => {
+                    let after = number.saturating_sub(back);
+                    let even = |sent: &Sent| sent.number.is_multiple_of(2);
+                    let popped = levels.pop_where(after, even).map(|popped| popped.item);
+                    prop_assert_eq!(popped, naive.remove(|sent| sent.number > after && even(sent)));
+                }
+                TurnStep::PutBack(count) => {
+                    let out = count.min(naive.items.len().saturating_sub(1));
+                    let popped: Vec<_> = (0..out).map_while(|_| levels.pop_strongest()).collect();
+                    for popped in popped.into_iter().rev() {
+                        levels.put_back(popped);
+                    }
+                }
+            }
+            prop_assert_eq!(levels.len(), naive.items.len());
+            prop_assert_eq!(levels.takes_turns(7), !naive.turns.is_empty());
+            prop_assert_eq!(levels.occupied() != 0, !naive.items.is_empty());
+        }
+        // What searches in the order of arrival finds all of it.
+        let mut rest = std::iter::from_fn(|| levels.pop_oldest()).map(|popped| popped.item);
+        prop_assert!(naive.items.iter().all(|sent| rest.next().as_ref() == Some(sent)));
+        prop_assert!(rest.next().is_none());
+    }
+}
+
+#[test]
+fn a_flood_makes_its_own_source_wait_and_is_shed_first() {
+    let mut levels = Levels::new(true);
+    let sent = |source, number| Sent { source, number, weight: 100 };
+    for number in 1..=10_000 {
+        levels.push(0, number, sent(0, number));
+    }
+    for number in 10_001..=10_010 {
+        levels.push(0, number, sent((number % 5) as u8 + 1, number));
+    }
+    for oldest in 1..=9_000 {
+        let shed = levels.pop_weakest(Bound::Waves).unwrap();
+        assert_eq!((shed.item.source, shed.item.number), (0, oldest));
+    }
+    let others: Vec<_> = (0..12).filter_map(|_| levels.pop_strongest()).filter(|p| p.item.source > 0).collect();
+    assert_eq!(others.len(), 10, "ten waves of five sources in turn with two of the flood");
+}
+
+#[test]
+fn one_source_is_served_in_order_however_many_wait() {
+    let mut levels = Levels::new(true);
+    for number in 1..=1000 {
+        levels.push(0, number, Sent { source: 3, number, weight: 1 });
+    }
+    assert!(!levels.takes_turns(0));
+    assert!((1..=1000).all(|number| levels.pop_strongest().unwrap().item.number == number));
+}
+
+#[test]
+fn the_lanes_of_a_burst_give_back_their_memory_and_serve_the_next_burst() {
+    let mut levels = Levels::new(true);
+    for round in 0..2_u64 {
+        for number in 0..100_000 {
+            let number = round * 100_000 + number + 1;
+            levels.push(0, number, Sent { source: (number % 2) as u8, number, weight: 1 });
+        }
+        assert!(levels.takes_turns(0));
+        while levels.len() > 1000 {
+            levels.pop_strongest();
+        }
+        assert!(levels.capacity() <= 16 * 1000, "{}", levels.capacity());
+        while levels.pop_strongest().is_some() {}
+        assert!(!levels.takes_turns(0) && levels.capacity() <= 2 * KEPT, "{}", levels.capacity());
+    }
+}
