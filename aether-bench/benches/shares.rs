@@ -61,8 +61,13 @@ async fn compare(medium: &str, url: &str) -> Result<(), Failure> {
             run.push(round(url, share, times).await?);
         }
     }
-    let mut table =
-        Table::new(&["the first source asks", "p50 of the others", "p99", "unanswered", "of the first answered"]);
+    let mut table = Table::new(&[
+        "the first source asks",
+        "p50 of the others",
+        "p99",
+        "unanswered",
+        "of the first answered",
+    ]);
     for (run, name) in runs.iter().zip(["its share", "100 times its share"]) {
         let asked: usize = run.iter().map(|noticed| noticed.asked).sum();
         let unanswered: usize = run.iter().map(|noticed| noticed.unanswered).sum();
@@ -165,7 +170,9 @@ async fn source(aether: Aether, rate: f64) -> Result<Vec<Option<Duration>>, Fail
             match shop.ask_within(question, PATIENCE).await {
                 Ok(_) => Ok(Some(due.elapsed())),
                 // The last two: the inbox has shed the question, and its asker has too many.
-                Err(AskError::TimedOut { .. } | AskError::Unanswered { .. } | AskError::TooMany { .. }) => Ok(None),
+                Err(AskError::TimedOut { .. } | AskError::Unanswered { .. } | AskError::TooMany { .. }) => {
+                    Ok(None)
+                }
                 Err(error) => Err(Failure::from(error)),
             }
         });

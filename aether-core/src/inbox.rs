@@ -165,12 +165,13 @@ impl Inbox {
     pub fn new(options: InboxOptions) -> Result<Self, InboxOptionsError> {
         options.check()?;
         let (ahead, bytes_at_once) = (options.max_waves, options.max_bytes);
+        let takes_turns = options.takes_turns();
         Ok(Self {
             live: LiveOptions::new(options.max_waves, options.max_bytes, options.floor),
             options,
             made: Moment::now(),
             state: CachePadded::new(Mutex::new(InboxState {
-                levels: Levels::new(options.takes_turns()),
+                levels: Levels::new(takes_turns),
                 prefetched: 0,
                 bytes: 0,
                 ahead,

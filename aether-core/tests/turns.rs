@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, InboxOptions, Vibrator, Wave};
+use aether_core::{Aether, InboxOptions, Vibrator, Wave, WhenFull};
 use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -83,7 +85,11 @@ async fn a_flood_of_questions_delays_and_evicts_no_question_of_others() {
         }
     }
     let ledger = ear.ledger();
-    assert_eq!(ledger.lost(), FLOOD + HONEST as u64 - MAX_WAVES as u64, "only the flood was shed: {ledger:?}");
+    assert_eq!(
+        ledger.lost(),
+        FLOOD + HONEST as u64 - MAX_WAVES as u64,
+        "only the flood was shed: {ledger:?}"
+    );
     assert!(ledger.adds_up(), "{ledger:?}");
 }
 
@@ -91,20 +97,23 @@ async fn a_flood_of_questions_delays_and_evicts_no_question_of_others() {
 async fn a_source_that_waits_for_room_takes_turns_with_one_that_has_many_waves_waiting() {
     const MOST: usize = 100;
     let aether = Aether::local();
-    let inbox = InboxOptions::interactive()
-        .max_waves(MOST)
-        .when_full(aether_core::WhenFull::Wait { patience: PATIENCE });
+    let inbox = InboxOptions::interactive().max_waves(MOST).when_full(WhenFull::Wait { patience: PATIENCE });
     let mut ear = Vibrator::builder("ear").inbox(inbox).create(&aether).await.unwrap();
     ear.resonate_on("time").await.unwrap();
-    let mut emitting = JoinSet::new();
-    for (name, waves) in [("flood", 1000), ("shop", 5)] {
-        let vibrator = std::sync::Arc::new(Vibrator::create(name, &aether).await.unwrap());
+    let (begun, mut emitting) = (Arc::new(AtomicUsize::new(0)), JoinSet::new());
+    for (name, waves, so_far) in [("flood", 1000, 1000), ("shop", 5, 1005)] {
+        let vibrator = Arc::new(Vibrator::create(name, &aether).await.unwrap());
         for _ in 0..waves {
-            let vibrator = std::sync::Arc::clone(&vibrator);
-            emitting.spawn(async move { vibrator.emit_bytes("time", "?").await.unwrap() });
+            let (vibrator, begun) = (Arc::clone(&vibrator), Arc::clone(&begun));
+            emitting.spawn(async move {
+                begun.fetch_add(1, Ordering::Relaxed);
+                vibrator.emit_bytes("time", "?").await.unwrap();
+            });
         }
-        // On one thread each of them has run until it waits.
-        tokio::task::yield_now().await;
+        // On one thread a task that has begun runs until it waits for room.
+        while begun.load(Ordering::Relaxed) < so_far {
+            tokio::task::yield_now().await;
+        }
     }
     let mut last_of_shop = 0;
     for received in 1..=1005 {

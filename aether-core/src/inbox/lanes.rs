@@ -105,7 +105,8 @@ impl<T: Queueable> Lanes<T> {
         let found = self.turns.iter().filter_map(|turn| {
             let items = &self.lanes[usize::from(*turn)].items;
             let first = items.partition_point(|queued| queued.arrival <= after);
-            let (place, queued) = items.iter().enumerate().skip(first).find(|(_, queued)| wanted(&queued.item))?;
+            let (place, queued) =
+                items.iter().enumerate().skip(first).find(|(_, queued)| wanted(&queued.item))?;
             Some((queued.arrival, *turn, place))
         });
         found.min()

@@ -7,8 +7,8 @@ mod authority;
 mod rotation;
 
 use std::error::Error;
-use std::fs;
-use std::path::Path;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use aether_core::conformance::{NatsServer, ServerOptions};

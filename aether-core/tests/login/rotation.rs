@@ -22,7 +22,8 @@ fn number(name: &str, default: u64) -> u64 {
 async fn server(authority: &Authority) -> NatsServer {
     let path = |file: &str| authority.path(file).display().to_string();
     let (bundle, ca) = (path("server-bundle.pem"), path("ca.pem"));
-    let tls = format!("tls {{ cert_file: '{bundle}', key_file: '{bundle}', ca_file: '{ca}', verify: true }}\n");
+    let tls =
+        format!("tls {{ cert_file: '{bundle}', key_file: '{bundle}', ca_file: '{ca}', verify: true }}\n");
     std::fs::write(authority.path("server.conf"), tls).unwrap();
     NatsServer::start_with(ServerOptions::default().arg("--config").arg(path("server.conf"))).await.unwrap()
 }
@@ -110,7 +111,10 @@ async fn takes_effect(authority: &mut Authority, server: &NatsServer) {
     let url = server.url();
     let is_other = async || -> Result<Aether, ConnectError> { connect(&url, options(authority)).await };
     let before = is_other().await;
-    assert!(matches!(&before, Err(ConnectError::Tls { failure: TlsFailure::UnknownIssuer, .. })), "{before:?}");
+    assert!(
+        matches!(&before, Err(ConnectError::Tls { failure: TlsFailure::UnknownIssuer, .. })),
+        "{before:?}"
+    );
     reload(server);
     let reloaded = async {
         loop {

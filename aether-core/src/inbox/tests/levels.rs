@@ -1,6 +1,5 @@
 //! The queue of an inbox against a plain list.
 
-use std::collections::VecDeque;
 use std::hash::RandomState;
 
 use proptest::prelude::*;
@@ -329,7 +328,8 @@ fn a_flood_makes_its_own_source_wait_and_is_shed_first() {
         let shed = levels.pop_weakest(Bound::Waves).unwrap();
         assert_eq!((shed.item.source, shed.item.number), (0, oldest));
     }
-    let others: Vec<_> = (0..12).filter_map(|_| levels.pop_strongest()).filter(|p| p.item.source > 0).collect();
+    let others: Vec<_> =
+        (0..12).filter_map(|_| levels.pop_strongest()).filter(|p| p.item.source > 0).collect();
     assert_eq!(others.len(), 10, "ten waves of five sources in turn with two of the flood");
 }
 

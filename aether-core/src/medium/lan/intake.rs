@@ -314,6 +314,10 @@ impl Receiving {
                 let shared = &self.intake.shared;
                 let group = member.group().unwrap_or_default();
                 match shared.peers.instead_of(group, id, first).filter(|_| hops < MAX_HOPS) {
+                    // At once: in a message to itself, it would fall behind what has arrived for that member meanwhile.
+                    Some((node, member)) if node == shared.node => {
+                        self.share(lane, from, member, hops + 1, bytes);
+                    }
                     Some((node, member)) => {
                         let hops = hops + 1;
                         shared.say_now(node, lane, Message::Share { member, hops, frame: bytes });
