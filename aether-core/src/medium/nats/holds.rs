@@ -99,6 +99,8 @@ impl Holds {
         let arrived = shared.sealing.open(Root::Questions, before_channel, message, guard);
         let Some(arrived) = arrived else { return };
         let Some((node, pauses)) = flow::read(&arrived.message.payload) else { return };
+        // Nobody ends or changes the pause of another.
+        let node = arrived.proof.as_ref().map_or(node, |proof| proof.own_number(node));
         for pause in pauses {
             if self.table.note(node, pause, &shared.flow) == Noted::Renewed {
                 // Flushing tasks see that the receivers are making progress.
