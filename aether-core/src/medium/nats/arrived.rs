@@ -3,6 +3,8 @@
 use async_nats::{Message, Subject};
 
 use crate::proof::Proof;
+use crate::wave::Wave;
+use crate::wire::FrameError;
 
 /// A message whose payload is no longer sealed.
 pub(super) struct Arrived {
@@ -19,4 +21,24 @@ impl Arrived {
     pub(super) const fn plain(message: Message) -> Self {
         Self { message, asked_from: None, proof: None }
     }
+}
+
+/// The number by which a node is known here. With a proof it is told apart by its signer, so that nobody forges the stream, the
+/// times or the pauses of another.
+pub(super) fn known_node(proof: Option<&Proof>, node: u64) -> u64 {
+    proof.map_or(node, |proof| proof.own_number(node))
+}
+
+/// Holds the sources of the waves of a frame against who signed it. The asker sends the copies for observers, also that of the
+/// answer, whose source stays unproven.
+pub(super) fn prove(waves: &mut [Wave], proof: Option<&Proof>, is_copy: bool) -> Result<(), FrameError> {
+    let Some(proof) = proof else { return Ok(()) };
+    for wave in waves {
+        if is_copy {
+            wave.prove_if_own(proof);
+        } else if !wave.prove(proof) {
+            return Err(FrameError::Misnamed { name: wave.source().name().to_owned() });
+        }
+    }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, coop};
 use tokio::time::{sleep, timeout};
 
-use super::arrived::Arrived;
+use super::arrived::{Arrived, known_node, prove};
 use super::cloudevents;
 use super::connection::{CLIENT_QUEUE, Leaving, NatsShared};
 use super::crowd::Crowd;
@@ -22,7 +22,6 @@ use super::root::Root;
 use super::sealing::SealingGuard;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::medium::link::{Gap, GapReport, Gaps, HeardFrame, Transit};
-use crate::proof::Proof;
 use crate::router::{Crowded, Lost, Router, Subscription};
 use crate::wave::{Kind, Wave};
 use crate::wire::{self, FrameError, Sender, micros_since_1970};
@@ -124,26 +123,6 @@ pub(super) struct Intake {
     misplaced: AtomicU64,
     /// The number of sealed frames that arrived although this process has no keys.
     refused_sealed: AtomicU64,
-}
-
-/// A message, and who signed it.
-struct Signed {
-    message: Message,
-    proof: Option<Proof>,
-    /// A copy of a question or an answer, which the asker sends for both.
-    is_copy: bool,
-}
-
-/// Holds the sources of waves against who signed them.
-fn prove(waves: &mut [Wave], proof: &Proof, is_copy: bool) -> Result<(), FrameError> {
-    for wave in waves {
-        if is_copy {
-            wave.prove_if_own(proof);
-        } else if !wave.prove(proof) {
-            return Err(FrameError::Misnamed { name: wave.source().name().to_owned() });
-        }
-    }
-    Ok(())
 }
 
 /// The contents of a message.
@@ -437,8 +416,10 @@ impl Intake {
             reply = None;
         }
         let kind = if reply.is_some() { Kind::Query } else { Kind::Event };
-        let arrived = Signed { message, proof, is_copy: tap.root == Root::Seen };
-        let mut brought = self.waves(arrived, &channel, kind, tap.gaps.as_mut(), &mut tap.foreign)?;
+        let arrived = Arrived { message, asked_from: None, proof };
+        let is_copy = tap.root == Root::Seen;
+        let mut brought =
+            self.waves(arrived, is_copy, &channel, kind, tap.gaps.as_mut(), &mut tap.foreign)?;
         if let Some(subject) = reply
             && brought.waves.len() == 1
             && let Some(question) = brought.waves.pop()
@@ -453,38 +434,34 @@ impl Intake {
     }
 
     /// Decodes the answer to a question asked on a channel.
-    pub(super) fn answer(&self, arrived: Arrived, channel: &Channel) -> Result<Wave, FrameError> {
-        let Arrived { message, proof, .. } = arrived;
-        let arrived = Signed { message, proof, is_copy: false };
-        let brought = self.waves(arrived, channel, Kind::Response, None, &mut Foreign::new())?;
+    pub(super) fn answer(&self, answer: Arrived, channel: &Channel) -> Result<Wave, FrameError> {
+        let brought = self.waves(answer, false, channel, Kind::Response, None, &mut Foreign::new())?;
         brought.waves.into_iter().next().ok_or(FrameError::Empty { what: "waves" })
     }
 
     fn waves(
         &self,
-        arrived: Signed,
+        arrived: Arrived,
+        is_copy: bool,
         channel: &Channel,
         kind: Kind,
         gaps: Option<&mut Gaps>,
         foreign: &mut Foreign,
     ) -> Result<Brought, FrameError> {
-        let Signed { message, proof, is_copy } = arrived;
+        let Arrived { message, proof, .. } = arrived;
+        let proof = proof.as_ref();
         let now = clock::now();
         let mut delay = Duration::ZERO;
-        // With a proof, numbers of nodes are told apart by their signers, so that nobody forges the stream of another.
-        let known = |node| proof.as_ref().map_or(node, |proof| proof.own_number(node));
         // What was sealed is a frame: the headers of a message are not sealed.
         let (node, position, waves) = if self.shared.sealing.is_on() || wire::is_frame(&message.payload) {
             let received = micros_since_1970();
             let transit = |sender: Sender| {
-                let sender = Sender { node: known(sender.node), ..sender };
+                let sender = Sender { node: known_node(proof, sender.node), ..sender };
                 delay = self.transit.delay(sender, received, now);
                 delay
             };
             let mut frame = wire::decode(&message.payload, Some(channel), now, transit)?;
-            if let Some(proof) = &proof {
-                prove(&mut frame.waves, proof, is_copy)?;
-            }
+            prove(&mut frame.waves, proof, is_copy)?;
             (frame.sender.node, frame.position, frame.waves)
         } else {
             let (node, position) = cloudevents::position(&message).unzip();
@@ -492,7 +469,7 @@ impl Intake {
             (node.unwrap_or(0), position, vec![wave])
         };
         let lost = gaps.zip(position).and_then(|(gaps, position)| {
-            let heard = HeardFrame { node: known(node), position, waves: waves.len(), delay, now };
+            let heard = HeardFrame { node: known_node(proof, node), position, waves: waves.len(), delay, now };
             let GapReport { gap, forgets, is_implausible } = gaps.note(channel, heard);
             self.forgotten_streams.fetch_add(u64::from(forgets), Ordering::Relaxed);
             if is_implausible {
