@@ -3,7 +3,6 @@
 mod known_answers;
 mod signing;
 
-use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;

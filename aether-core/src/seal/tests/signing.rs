@@ -1,5 +1,7 @@
 //! Signed frames: who is believed, what a member of the group can forge, and in which order it is checked.
 
+use bytes::Bytes;
+
 use super::super::codec::{self, Envelope, SIGNATURE_OVERHEAD};
 use super::super::key::SealKey;
 use super::*;
