@@ -36,8 +36,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// [`NoRoom`](super::AccountError::NoRoom). A process that has gone keeps its last account for ten minutes, unless the room
 /// is needed. Clones share one table, which is given back with the last of them.
 ///
-/// Accounts are not authenticated: a peer that may publish can make up processes, or speak in the name of one. An account
-/// that does not add up is rejected, and processes whose accounts contradict each other are marked.
+/// Without a list of signers accounts are not authenticated: a peer that may publish can make up processes, or speak in the
+/// name of one. An account that does not add up is rejected, and processes whose accounts contradict each other are marked.
 #[derive(Clone)]
 pub struct Accounts {
     reading: Arc<Reading>,
