@@ -71,6 +71,7 @@ fn keys_that_sign_are_made_and_shown_as_lines_of_a_list() {
     let shown = run(&["keys", "show", file]);
     assert_eq!(shown.out, format!("{id}  signs, as\n{public}\n"));
     fs::write(&list, format!("# ours\nshop {public}\naether-* {public}\n")).unwrap();
+    fs::set_permissions(&list, fs::Permissions::from_mode(0o644)).unwrap();
     let shown = run(&["keys", "show", listed]);
     assert_eq!(shown.out, format!("{id}  shop\n{id}  aether-*\n"));
     assert!(!made.out.contains("aether-signing-key") && !made.err.contains("aether-signing-key"), "{made:?}");
@@ -89,6 +90,7 @@ async fn the_doctor_names_signers_that_are_not_listed() {
     keys.save_new(path("keys")).unwrap();
     own.save_new(path("own.key")).unwrap();
     fs::write(path("signers"), format!("aether-* {}\n", own.public_key())).unwrap();
+    fs::set_permissions(path("signers"), fs::Permissions::from_mode(0o644)).unwrap();
     let doctor = || {
         let [keys, own, signers] =
             ["keys", "own.key", "signers"].map(|name| path(name).to_str().unwrap().to_owned());

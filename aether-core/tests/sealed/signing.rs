@@ -1,6 +1,7 @@
 //! Signed waves: all processes have the keys of sealed waves, and some of them pose as others.
 
 use std::error::Error;
+use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use aether_core::account::AccountError;
@@ -41,6 +42,17 @@ async fn program(url: &str, name: &str, options: NatsOptions) -> Aether {
     let every = Some(Duration::from_millis(50));
     Aether::builder().url(url).program(name).account_every(every).options(options).connect().await.unwrap()
 }
+
+/// Whatever the umask is.
+#[cfg(unix)]
+fn set_mode(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+#[cfg(not(unix))]
+fn set_mode(_: &Path, _: u32) {}
 
 fn micros_since_1970() -> u64 {
     UNIX_EPOCH.elapsed().unwrap().as_micros() as u64
@@ -289,6 +301,7 @@ async fn a_list_takes_effect_with_the_next_connection_and_a_key_is_rotated_witho
             text += &format!("shop {0}\nprobe {0}\n", key.public_key());
         }
         std::fs::write(&list, text).unwrap();
+        set_mode(&list, 0o644);
     };
     write_list(&[&old]);
     let (here_proxy, there_proxy) =
