@@ -147,5 +147,6 @@ mod tests {
         again.stamp(&sequencer, Moment::now());
         let renamed = wave.clone().identified(WaveId { source: Source::new("bank").unwrap(), sequence: 1 }, None);
         assert!(!is_proven(&again) && !is_proven(&renamed) && is_proven(&wave));
+        assert!(!is_proven(&wave.with_payload("another lamp")));
     }
 }
