@@ -29,7 +29,9 @@ const PACKED_BYTES: usize = 8 << 10;
 
 fn main() -> Result<(), Failure> {
     println!("median of {ROUNDS} rounds, allocator: {}\n", aether_bench::ALLOCATOR);
-    println!("| frame | waves | bytes | sealed and opened, us | a wave, us | signed as well, us | a wave, us |");
+    println!(
+        "| frame | waves | bytes | sealed and opened, us | a wave, us | signed as well, us | a wave, us |"
+    );
     println!("|---|---|---|---|---|---|---|");
     for (name, bytes, waves) in [
         ("a wave of 128 bytes alone", 128, 1),

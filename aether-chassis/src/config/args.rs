@@ -99,7 +99,11 @@ impl ConfigArgs {
             .given("medium.wire", "--wire", self.wire.map(Wire::as_str))
             .given("medium.wait", "--wait", self.wait.map(Time))
             .given("medium.keys", "--keys", self.keys.as_ref().map(|path| path.display()))
-            .given("medium.signing_key", "--signing-key", self.signing_key.as_ref().map(|path| path.display()))
+            .given(
+                "medium.signing_key",
+                "--signing-key",
+                self.signing_key.as_ref().map(|path| path.display()),
+            )
             .given("medium.signers", "--signers", self.signers.as_ref().map(|path| path.display()))
             .given("metrics.listen", "--metrics", self.metrics)
     }

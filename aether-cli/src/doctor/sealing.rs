@@ -54,7 +54,9 @@ fn signing(key: &OrOff<PathBuf>, signers: &OrOff<PathBuf>) -> Result<String, Sig
         (Some(signer), Some(signers)) => {
             Ok(format!("{signer} signs, {} names are listed", signers.entries().count()))
         }
-        (Some(signer), None) => Ok(format!("{signer} signs, and nobody's signature is checked: medium.signers is off")),
+        (Some(signer), None) => {
+            Ok(format!("{signer} signs, and nobody's signature is checked: medium.signers is off"))
+        }
         (None, None) => Ok(String::new()),
     }
 }

@@ -64,10 +64,16 @@ fn keys_that_sign_are_made_and_shown_as_lines_of_a_list() {
     let made = run(&["keys", "new", "--signing", file]);
     let key = SigningKey::from_file(&path).unwrap();
     let (id, public) = (key.id(), key.public_key());
-    assert!(made.code == Some(0) && made.out.starts_with(&format!("{id}  signs, as\n{public}\n")), "{made:?}");
+    assert!(
+        made.code == Some(0) && made.out.starts_with(&format!("{id}  signs, as\n{public}\n")),
+        "{made:?}"
+    );
     assert_eq!(mode(&path), 0o600);
     let again = run(&["keys", "new", "--signing", file]);
-    assert!(again.code == Some(1) && SigningKey::from_file(&path).unwrap() == key, "never overwritten: {again:?}");
+    assert!(
+        again.code == Some(1) && SigningKey::from_file(&path).unwrap() == key,
+        "never overwritten: {again:?}"
+    );
     let shown = run(&["keys", "show", file]);
     assert_eq!(shown.out, format!("{id}  signs, as\n{public}\n"));
     fs::write(&list, format!("# ours\nshop {public}\naether-* {public}\n")).unwrap();
@@ -102,7 +108,9 @@ async fn the_doctor_names_signers_that_are_not_listed() {
         found.into_iter().filter(|finding| finding["check"] == "sealing").collect::<Vec<_>>()
     };
     let has = |found: &[Value], status: &str, part: &str| {
-        found.iter().any(|finding| finding["status"] == status && finding["text"].as_str().unwrap().contains(part))
+        found
+            .iter()
+            .any(|finding| finding["status"] == status && finding["text"].as_str().unwrap().contains(part))
     };
     let healthy = tokio::task::block_in_place(doctor);
     assert!(has(&healthy, "ok", &format!("{} signs, 1 names are listed", own.id())), "{healthy:#?}");

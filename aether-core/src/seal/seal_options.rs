@@ -3,8 +3,8 @@
 
 use super::file_or::{FileOr, KeySource};
 use super::keys::SealKeys;
-use super::sealer::Sealer;
 use super::seal_options_error::SealOptionsError;
+use super::sealer::Sealer;
 use super::signers::Signers;
 use super::signing_error::SigningError;
 use super::signing_key::SigningKey;

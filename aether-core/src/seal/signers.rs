@@ -71,7 +71,8 @@ impl Signers {
                 continue;
             }
             // Names may have spaces, keys have none.
-            let (name, key) = line.rsplit_once(char::is_whitespace).ok_or(SignersError::Line { line: number })?;
+            let (name, key) =
+                line.rsplit_once(char::is_whitespace).ok_or(SignersError::Line { line: number })?;
             let key = key.parse().map_err(|source| SignersError::Key { line: number, source })?;
             signers = signers.allow(name.trim_end(), key)?;
         }
@@ -140,7 +141,13 @@ mod tests {
 
     #[test]
     fn a_list_binds_names_to_keys_and_keys_to_names() {
-        let text = format!("# ours\n\nshop {}\n  shop\t{}\n the till {}\nsensor-* {}\n", key(1), key(2), key(1), key(3));
+        let text = format!(
+            "# ours\n\nshop {}\n  shop\t{}\n the till {}\nsensor-* {}\n",
+            key(1),
+            key(2),
+            key(1),
+            key(3)
+        );
         let signers = Signers::parse(&text).unwrap();
         for (name, number, is_permitted) in [
             ("shop", 1, true),
@@ -159,7 +166,11 @@ mod tests {
         let known = signers.known(&misnamed);
         assert_eq!(known.len(), 3);
         let first = &known[&key(1).id()];
-        assert!(first.proof.permits("shop") && first.proof.permits("the till") && !first.proof.permits("sensor-1"));
+        assert!(
+            first.proof.permits("shop")
+                && first.proof.permits("the till")
+                && !first.proof.permits("sensor-1")
+        );
         assert!(signers.knows(key(3).id()) && !signers.knows(key(4).id()));
     }
 
@@ -174,7 +185,10 @@ mod tests {
             (format!("{} {good}", "x".repeat(200)), "cannot be a name"),
         ] {
             let error = Signers::parse(&text).unwrap_err();
-            let error = format!("{error} {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default());
+            let error = format!(
+                "{error} {}",
+                std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default()
+            );
             assert!(error.contains(says) && !error.contains("BwcH"), "{error}");
         }
     }

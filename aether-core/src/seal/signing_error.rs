@@ -77,10 +77,14 @@ pub enum SigningError {
     #[error("only sealed messages are signed: set the keys of sealed waves as well (aether keys new)")]
     NotSealed,
     /// There is a list, and no key of this process.
-    #[error("a program with a list of signers hears itself only with a signing key of its own on it: make one with `aether keys new --signing`")]
+    #[error(
+        "a program with a list of signers hears itself only with a signing key of its own on it: make one with `aether keys new --signing`"
+    )]
     NoOwnKey,
     /// The key of this process is not on its own list.
-    #[error("the signing key {signer} of this program is not on its own list of signers, so it would refuse its own messages: add a line with its name and its public key (aether keys show)")]
+    #[error(
+        "the signing key {signer} of this program is not on its own list of signers, so it would refuse its own messages: add a line with its name and its public key (aether keys show)"
+    )]
     NotListed {
         /// The key of this process.
         signer: SignerId,

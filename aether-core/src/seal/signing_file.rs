@@ -107,7 +107,10 @@ mod tests {
         key.save_new(&path).unwrap();
         assert_eq!(metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(SigningKey::from_file(&path).unwrap().public_key(), key.public_key());
-        assert!(matches!(key.save_new(&path), Err(SigningError::File(SealKeysError::File { .. }))), "never overwritten");
+        assert!(
+            matches!(key.save_new(&path), Err(SigningError::File(SealKeysError::File { .. }))),
+            "never overwritten"
+        );
         for mode in [0o644, 0o604, 0o660] {
             set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             let error = SigningKey::from_file(&path).unwrap_err().to_string();

@@ -183,7 +183,10 @@ mod tests {
         key.write(&mut text);
         assert_eq!(SigningKey::read(&text).unwrap().public_key(), key.public_key());
         let shown = format!("{key:?}");
-        assert!(shown.contains(&key.id().to_string()) && !shown.contains(&text[SECRET_TEXT.len()..]), "{shown}");
+        assert!(
+            shown.contains(&key.id().to_string()) && !shown.contains(&text[SECRET_TEXT.len()..]),
+            "{shown}"
+        );
         let public = key.public_key();
         assert_eq!(public.to_string().parse(), Ok(public));
         assert_eq!(public.to_string().len(), PUBLIC_TEXT.len() + 43);
@@ -193,7 +196,9 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused() {
-        for text in ["", "aether-signer-1:", "aether-signer-1:AAAA", "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"] {
+        for text in
+            ["", "aether-signer-1:", "aether-signer-1:AAAA", "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc"]
+        {
             assert_eq!(text.parse::<PublicKey>(), Err(PublicKeyError::Text), "{text}");
         }
         // The neutral element, for which anybody can sign anything, and no point at all.

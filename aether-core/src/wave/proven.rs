@@ -46,7 +46,8 @@ impl Wave {
     #[must_use]
     pub fn proven_source(&self) -> Option<ProvenSource<'_>> {
         let proof = self.proof()?;
-        (!self.source().is_framework()).then(|| ProvenSource { source: self.source(), signer: proof.signer() })
+        (!self.source().is_framework())
+            .then(|| ProvenSource { source: self.source(), signer: proof.signer() })
     }
 
     /// Notes who signed the frame in which the wave arrived. Returns whether the signer may use the name of the source;
@@ -145,7 +146,8 @@ mod tests {
         let sequencer = Sequencer::new(Source::new("relay").unwrap());
         let mut again = wave.clone();
         again.stamp(&sequencer, Moment::now());
-        let renamed = wave.clone().identified(WaveId { source: Source::new("bank").unwrap(), sequence: 1 }, None);
+        let renamed =
+            wave.clone().identified(WaveId { source: Source::new("bank").unwrap(), sequence: 1 }, None);
         assert!(!is_proven(&again) && !is_proven(&renamed) && is_proven(&wave));
         assert!(!is_proven(&wave.with_payload("another lamp")));
     }

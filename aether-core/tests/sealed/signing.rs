@@ -65,7 +65,9 @@ impl Group {
         let keys = SealKeys::generate().unwrap();
         let (shop_key, ear_key, rogue_key) = (key(), key(), key());
         let mut signers = Signers::new();
-        for (name, key) in [("shop", &shop_key), ("ear", &ear_key), ("watcher", &ear_key), ("rogue", &rogue_key)] {
+        for (name, key) in
+            [("shop", &shop_key), ("ear", &ear_key), ("watcher", &ear_key), ("rogue", &rogue_key)]
+        {
             signers = signers.allow(name, key.public_key()).unwrap();
         }
         let url = server.url();
@@ -90,7 +92,11 @@ impl Group {
     /// Messages that `ear` refused: unsigned, unknown signer, forged, misnamed.
     fn refused(&self) -> [u64; 4] {
         let status = self.there.status();
-        assert_eq!(status.refused_tampered + status.refused_plain + status.refused_unknown_key, 0, "{status:?}");
+        assert_eq!(
+            status.refused_tampered + status.refused_plain + status.refused_unknown_key,
+            0,
+            "{status:?}"
+        );
         [
             status.refused_unsigned,
             status.refused_unknown_signer,
@@ -115,7 +121,12 @@ async fn whoever_is_on_the_list_is_heard_and_proven_in_waves_questions_and_answe
         assert_eq!((proven.name(), proven.signer()), ("shop", group.shop_key.id()));
         assert_eq!(proven.source(), group.shop.source());
     }
-    let frames = group.enemy.fence().await.into_iter().filter(|message| message.subject.as_str() == "aether.shop.load");
+    let frames = group
+        .enemy
+        .fence()
+        .await
+        .into_iter()
+        .filter(|message| message.subject.as_str() == "aether.shop.load");
     assert!(frames.count() < 100, "many waves share a signature");
     let ask = group.shop.ask(Wave::builder("shop.price").text("?").build().unwrap());
     let ear = &mut group.ear;
@@ -164,7 +175,8 @@ async fn a_member_of_the_group_that_uses_the_name_of_another_is_refused_and_coun
     group.only_the_next_wave_arrives().await;
     assert!(group.refused()[0] >= 1, "{:?}", group.refused());
     let stranger_key = key();
-    let stranger = connect(&group.server.url(), options(group.keys.clone()).signing_key(stranger_key.clone())).await;
+    let stranger =
+        connect(&group.server.url(), options(group.keys.clone()).signing_key(stranger_key.clone())).await;
     emit(&stranger, "shop").await;
     group.only_the_next_wave_arrives().await;
     assert!(group.refused()[1] >= 1 && group.refused()[2] == 0, "{:?}", group.refused());
@@ -244,7 +256,8 @@ async fn a_member_announces_accounts_and_reports_in_no_name_but_its_own() {
     let posing = options(group.keys.clone()).signing_key(group.rogue_key.clone());
     let posing = program(&group.server.url(), "ear", posing).await;
     within("the accounts", async {
-        let is_known = |name: &str| accounts.processes().iter().any(|known| known.account.process.name() == name);
+        let is_known =
+            |name: &str| accounts.processes().iter().any(|known| known.account.process.name() == name);
         while !is_known("rogue") || !is_known("ear") || accounts.counts().of(AccountError::Misnamed) == 0 {
             accounts.changed().await;
         }
@@ -370,7 +383,10 @@ async fn options_that_would_prove_nothing_are_refused() {
     };
     let (keys, own, other) = (SealKeys::generate().unwrap(), key(), key());
     let list = |key: &SigningKey| Signers::new().allow("shop", key.public_key()).unwrap();
-    assert!(matches!(refused(NatsOptions::default().signing_key(own.clone())).await, SigningError::NotSealed));
+    assert!(matches!(
+        refused(NatsOptions::default().signing_key(own.clone())).await,
+        SigningError::NotSealed
+    ));
     assert!(matches!(refused(NatsOptions::default().signers(list(&own))).await, SigningError::NotSealed));
     assert!(matches!(refused(options(keys.clone()).signers(list(&own))).await, SigningError::NoOwnKey));
     let unlisted = refused(signed(&keys, &own, list(&other))).await;

@@ -36,7 +36,9 @@ pub(crate) struct OpenedBody {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unopened {
     /// It may be opened later, by a process with other keys or once this one has them.
-    #[error("it is sealed with a key that this process does not have, or signed by somebody who is not on its list")]
+    #[error(
+        "it is sealed with a key that this process does not have, or signed by somebody who is not on its list"
+    )]
     Locked,
     /// Nobody who has the keys has stored it.
     #[error(transparent)]
@@ -56,7 +58,10 @@ impl Sealing {
         let Some((sealer, options)) = &self.keys else { return };
         if let Err(error) = options.renew(sealer) {
             let error = &error as &dyn Error;
-            tracing::warn!(error, "the keys of the durable log stay as they were, and so does the list of signers");
+            tracing::warn!(
+                error,
+                "the keys of the durable log stay as they were, and so does the list of signers"
+            );
         }
     }
 

@@ -18,11 +18,8 @@ async fn server() -> (NatsServer, tempfile::TempDir) {
 }
 
 async fn open(url: &str, keys: Option<&SealKeys>) -> JetStreamLog {
-    open_with(
-        url,
-        keys.map_or_else(NatsOptions::default, |keys| NatsOptions::default().keys(keys.clone())),
-    )
-    .await
+    open_with(url, keys.map_or_else(NatsOptions::default, |keys| NatsOptions::default().keys(keys.clone())))
+        .await
 }
 
 async fn open_with(url: &str, nats: NatsOptions) -> JetStreamLog {
@@ -187,7 +184,11 @@ async fn a_stored_wave_is_proven_and_one_in_the_name_of_another_passed_over() {
     assert_eq!((proven.name(), proven.signer()), ("shop", shop.id()));
     delivery.ack().await.unwrap();
     let status = aether.status();
-    assert_eq!((status.refused_misnamed, status.refused_forged, status.refused_unsigned), (1, 0, 0), "{status:?}");
+    assert_eq!(
+        (status.refused_misnamed, status.refused_forged, status.refused_unsigned),
+        (1, 0, 0),
+        "{status:?}"
+    );
     assert!(status.refused_unknown_signer >= 1, "{status:?}");
     assert_eq!(aether.unknown_signers()[0].0, late.id());
     // That of the unknown signer waits until its key is listed: it may be a new program.

@@ -469,7 +469,8 @@ impl Intake {
             (node.unwrap_or(0), position, vec![wave])
         };
         let lost = gaps.zip(position).and_then(|(gaps, position)| {
-            let heard = HeardFrame { node: known_node(proof, node), position, waves: waves.len(), delay, now };
+            let heard =
+                HeardFrame { node: known_node(proof, node), position, waves: waves.len(), delay, now };
             let GapReport { gap, forgets, is_implausible } = gaps.note(channel, heard);
             self.forgotten_streams.fetch_add(u64::from(forgets), Ordering::Relaxed);
             if is_implausible {

@@ -62,7 +62,10 @@ impl Sealing {
         let Some(Sealed { sealer, options }) = &self.0 else { return };
         if let Err(error) = options.renew(sealer) {
             let error = &error as &dyn std::error::Error;
-            tracing::warn!(error, "the keys of sealed waves stay as they were, and so does the list of signers");
+            tracing::warn!(
+                error,
+                "the keys of sealed waves stay as they were, and so does the list of signers"
+            );
         }
         if let Err(error) = sealer.renew() {
             tracing::warn!(%error, "sealed frames are counted on as before the connection broke");

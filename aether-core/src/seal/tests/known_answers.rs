@@ -145,7 +145,13 @@ fn the_program_believes_what_is_signed_now_by_somebody_on_the_list() {
     let said = |name: &str, key: &SigningKey| {
         std::fs::write(&list, format!("# ours\n{name} {}\n", key.public_key())).unwrap();
         let mut python = Command::new("python3");
-        python.arg("-B").arg(protocol().join("sealed.py")).arg("--keys").arg(&file).arg("--signers").arg(&list);
+        python
+            .arg("-B")
+            .arg(protocol().join("sealed.py"))
+            .arg("--keys")
+            .arg(&file)
+            .arg("--signers")
+            .arg(&list);
         python.args(["--role", "waves", "--address", "aether.orders.created"]).arg(&message);
         String::from_utf8(python.output().unwrap().stdout).unwrap()
     };

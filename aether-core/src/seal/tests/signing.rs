@@ -93,7 +93,9 @@ fn a_member_of_the_group_changes_moves_and_renumbers_no_signed_frame() {
             _ if (signer_at..signer_at + 8).contains(&at) => {
                 assert!(matches!(refused, Some(Refusal::UnknownSigner { .. })), "{at}: {refused:?}");
             }
-            16..24 => assert!(matches!(refused, Some(Refusal::Forged { .. } | Refusal::Stale { .. })), "{at}"),
+            16..24 => {
+                assert!(matches!(refused, Some(Refusal::Forged { .. } | Refusal::Stale { .. })), "{at}")
+            }
             _ => assert_eq!(refused, forged, "{at}"),
         }
     }
@@ -141,7 +143,8 @@ fn a_signature_of_one_role_is_none_of_another() {
         codec::seal((&key_of_group, Some(&key)), role, ADDRESS, envelope, b"x", |_| Ok(())).unwrap()
     };
     let (waves, control) = (signed_for(Role::Waves), signed_for(Role::Control));
-    let signature = |message: &[u8], role| codec::open(&key_of_group, role, ADDRESS, message).unwrap().signature.unwrap();
+    let signature =
+        |message: &[u8], role| codec::open(&key_of_group, role, ADDRESS, message).unwrap().signature.unwrap();
     assert_ne!(signature(&waves, Role::Waves).bytes, signature(&control, Role::Control).bytes);
 }
 
@@ -168,7 +171,10 @@ fn a_forged_frame_moves_no_window_and_a_member_none_of_another() {
     let group = SealKey::new(zeroize::Zeroizing::new(GROUP));
     let own = codec::seal((&group, Some(&key(2))), Role::Waves, ADDRESS, envelope, b"x", |_| Ok(())).unwrap();
     assert!(there.open(Role::Waves, ADDRESS, &own, &mut guard).is_ok());
-    assert!(there.open(Role::Waves, ADDRESS, &seal(&here, b"2"), &mut guard).is_ok(), "the sender is heard as before");
+    assert!(
+        there.open(Role::Waves, ADDRESS, &seal(&here, b"2"), &mut guard).is_ok(),
+        "the sender is heard as before"
+    );
 }
 
 #[test]
@@ -179,7 +185,8 @@ fn a_key_is_rotated_with_two_on_the_list_and_loses_nothing() {
     let keys = || SealKeys::from_secret(GROUP);
     let (here, there) = (sealer(Some(old.clone()), None), sealer(None, Some(&signers())));
     let mut guard = there.guard();
-    let mut is_heard = |here: &Sealer| there.open(Role::Waves, ADDRESS, &seal(here, b"x"), &mut guard).is_ok();
+    let mut is_heard =
+        |here: &Sealer| there.open(Role::Waves, ADDRESS, &seal(here, b"x"), &mut guard).is_ok();
     assert!(is_heard(&here));
     there.change(keys(), None, Some(&both));
     assert!(is_heard(&here));

@@ -278,7 +278,12 @@ impl<'a> Reader<'a> {
         };
         if opened.proof.is_some_and(|proof| !stored.wave.prove(&proof)) {
             let name = stored.wave.source().name();
-            tracing::warn!(position, consumer, name, "its signer may not use the name: a wave is passed over");
+            tracing::warn!(
+                position,
+                consumer,
+                name,
+                "its signer may not use the name: a wave is passed over"
+            );
             return Meaning::Unreadable;
         }
         let Some(reply) = delivery.reply.clone() else { return Meaning::Unreadable };
