@@ -27,6 +27,8 @@ pub(super) struct Sealing(Option<Sealed>);
 struct Sealed {
     sealer: Sealer,
     options: SealOptions,
+    /// How many bytes sealing and signing add to a frame at most. Each `emit` asks for it.
+    overhead: usize,
 }
 
 /// What one subscription has taken.
@@ -50,7 +52,9 @@ impl Sealing {
         if options.wire == Wire::CloudEvents {
             return Err(ConnectError::SealedEvents);
         }
-        Ok(Self(Some(Sealed { sealer: sealed.sealer()?, options: sealed })))
+        let sealer = sealed.sealer()?;
+        let overhead = sealer.overhead(REPLY_BYTES);
+        Ok(Self(Some(Sealed { sealer, options: sealed, overhead })))
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -59,7 +63,7 @@ impl Sealing {
 
     /// Called for each new connection: counts in a new name, and reads the keys and the list of signers again.
     pub(super) fn renew(&self) {
-        let Some(Sealed { sealer, options }) = &self.0 else { return };
+        let Some(Sealed { sealer, options, .. }) = &self.0 else { return };
         if let Err(error) = options.renew(sealer) {
             let error = &error as &dyn std::error::Error;
             tracing::warn!(
@@ -74,7 +78,7 @@ impl Sealing {
 
     /// How many bytes sealing adds to a frame at most.
     pub(super) fn overhead(&self) -> usize {
-        self.0.as_ref().map_or(0, |Sealed { sealer, .. }| sealer.overhead(REPLY_BYTES))
+        self.0.as_ref().map_or(0, |sealed| sealed.overhead)
     }
 
     /// A guard for a subscription that gets all messages of its subjects, or only a share of them.
