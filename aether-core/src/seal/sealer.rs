@@ -28,7 +28,7 @@ pub struct Sealer {
 }
 
 /// What a sealer seals, opens, signs and verifies with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Secrets {
     keys: SealKeys,
     signing_key: Option<SigningKey>,
@@ -104,13 +104,7 @@ impl Sealer {
         })
     }
 
-    /// Uses other keys of sealed waves from now on.
-    pub fn change_keys(&self, keys: SealKeys) {
-        let Secrets { signing_key, signers, .. } = Secrets::clone(&self.secrets.load());
-        self.secrets.store(Arc::new(Secrets { keys, signing_key, signers }));
-    }
-
-    /// Uses other keys and another list from now on.
+    /// Uses other keys, another key that signs and another list from now on, as [`signing`](Self::signing).
     pub fn change(&self, keys: SealKeys, signing_key: Option<SigningKey>, signers: Option<&Signers>) {
         let signers = signers.map(|signers| signers.known(&self.counts.misnamed));
         self.secrets.store(Arc::new(Secrets { keys, signing_key, signers }));

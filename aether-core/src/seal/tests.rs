@@ -130,7 +130,7 @@ fn a_rotation_in_three_steps_loses_nothing() {
         matches!(first.open_again(Role::Waves, ADDRESS, &sealed), Err(Refusal::UnknownKey { key }) if key == new)
     );
     // A step forgotten: the sealer is given the keys while it runs.
-    first.change_keys(done_keys);
+    first.change(done_keys, None, None);
     assert!(first.open_again(Role::Waves, ADDRESS, &sealed).is_ok());
 }
 
