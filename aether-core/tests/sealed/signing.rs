@@ -4,7 +4,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use aether_core::account::AccountError;
+use aether_core::account::{AccountError, Accounts};
 use aether_core::conformance::NatsServer;
 use aether_core::seal::{FileOr, Role, SealKeys, Sealer, Signers, SigningError, SigningKey};
 use aether_core::wire::{Position, Sender, decode, encode_at};
@@ -19,7 +19,6 @@ use crate::scene::{Enemy, PATIENCE, connect, next, options, within};
 struct Group {
     server: NatsServer,
     keys: SealKeys,
-    signers: Signers,
     shop_key: SigningKey,
     rogue_key: SigningKey,
     here: Aether,
@@ -72,13 +71,13 @@ impl Group {
         }
         let url = server.url();
         let here = program(&url, "shop", signed(&keys, &shop_key, signers.clone())).await;
-        let there = program(&url, "ear", signed(&keys, &ear_key, signers.clone())).await;
+        let there = program(&url, "ear", signed(&keys, &ear_key, signers)).await;
         // It believes everybody, as far as that matters.
         let rogue = program(&url, "rogue", options(keys.clone()).signing_key(rogue_key.clone())).await;
         let ear = Vibrator::create("ear", &there).await.unwrap();
         ear.resonate_on("shop.*").await.unwrap();
         let shop = Vibrator::create("shop", &here).await.unwrap();
-        Self { server, keys, signers, shop_key, rogue_key, here, there, shop, ear, rogue, enemy }
+        Self { server, keys, shop_key, rogue_key, here, there, shop, ear, rogue, enemy }
     }
 
     /// Nothing of what was published before is delivered but this wave.
@@ -248,7 +247,7 @@ async fn a_member_invents_no_loss_in_the_stream_of_another() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_announces_accounts_and_reports_in_no_name_but_its_own() {
-    let mut group = Group::new().await;
+    let group = Group::new().await;
     let mut roster = group.here.roster().await.unwrap();
     let mut accounts = group.here.accounts().await.unwrap();
     let mut echoes = group.shop.echoes().await.unwrap();
@@ -256,9 +255,13 @@ async fn a_member_announces_accounts_and_reports_in_no_name_but_its_own() {
     let posing = options(group.keys.clone()).signing_key(group.rogue_key.clone());
     let posing = program(&group.server.url(), "ear", posing).await;
     within("the accounts", async {
-        let is_known =
-            |name: &str| accounts.processes().iter().any(|known| known.account.process.name() == name);
-        while !is_known("rogue") || !is_known("ear") || accounts.counts().of(AccountError::Misnamed) == 0 {
+        let is_known = |accounts: &Accounts, name: &str| {
+            accounts.processes().iter().any(|known| known.account.process.name() == name)
+        };
+        while !is_known(&accounts, "rogue")
+            || !is_known(&accounts, "ear")
+            || accounts.counts().of(AccountError::Misnamed) == 0
+        {
             accounts.changed().await;
         }
     })
