@@ -82,7 +82,7 @@ impl SigningKey {
         text.push_str(SECRET_TEXT);
         let secret = Zeroizing::new(self.0.key.to_bytes());
         let mut encoded = Zeroizing::new([0; ENCODED]);
-        let length = URL_SAFE_NO_PAD.encode_slice(&*secret, &mut *encoded).unwrap_or_default();
+        let length = URL_SAFE_NO_PAD.encode_slice(secret.as_slice(), &mut *encoded).unwrap_or_default();
         text.push_str(std::str::from_utf8(&encoded[..length]).unwrap_or_default());
     }
 

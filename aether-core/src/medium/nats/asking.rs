@@ -66,6 +66,7 @@ pub(super) enum Refused {
 pub(super) struct Ended;
 
 /// The reply to a question.
+#[allow(clippy::large_enum_variant, reason = "moved once, from the asker to its caller")]
 pub(super) enum Answer {
     Given(Arrived),
     /// The server reported that no subscriber received the question.
