@@ -1,4 +1,5 @@
-//! The cost of sealed waves: sealing and opening one frame, and the throughput over NATS sealed and plain in one run.
+//! The cost of sealed and of signed waves: sealing and opening one frame, and the throughput over NATS plain, sealed, and
+//! sealed and signed, in one run.
 //!
 //! `cargo xtask bench seal` prints the tables of BENCHMARKS.md. The first table is one thread without a network: a frame is
 //! encoded beforehand, so only sealing and opening with the replay window are timed, with a nonce from the operating system
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use aether_bench::{median, payload};
 use aether_core::conformance::NatsServer;
-use aether_core::seal::{Role, SealKeys, Sealer};
+use aether_core::seal::{Role, SealKeys, Sealer, Signers, SigningKey};
 use aether_core::wire::{Sender, encode};
 use aether_core::{Aether, InboxOptions, NatsOptions, Vibrator, Wave};
 
@@ -28,15 +29,24 @@ const PACKED_BYTES: usize = 8 << 10;
 
 fn main() -> Result<(), Failure> {
     println!("median of {ROUNDS} rounds, allocator: {}\n", aether_bench::ALLOCATOR);
-    println!("| frame | waves | bytes | sealed and opened, us | a wave, us |\n|---|---|---|---|---|");
+    println!(
+        "| frame | waves | bytes | sealed and opened, us | a wave, us | signed as well, us | a wave, us |"
+    );
+    println!("|---|---|---|---|---|---|---|");
     for (name, bytes, waves) in [
         ("a wave of 128 bytes alone", 128, 1),
         ("waves of 128 bytes, packed", 128, PACKED_BYTES / 170),
         ("a wave of 1 KiB alone", 1024, 1),
         ("waves of 1 KiB, packed", 1024, PACKED_BYTES / 1066),
     ] {
-        let (frame, micros) = codec(bytes, waves)?;
-        println!("| {name} | {waves} | {frame} | {micros:.3} | {:.3} |", micros / waves as f64);
+        let (frame, sealed) = codec(bytes, waves, None)?;
+        let (_, signed) = codec(bytes, waves, Some(SigningKey::generate()?))?;
+        let each = |micros: f64| micros / waves as f64;
+        println!(
+            "| {name} | {waves} | {frame} | {sealed:.3} | {:.3} | {signed:.3} | {:.3} |",
+            each(sealed),
+            each(signed)
+        );
     }
     let mut nonce = [0; 24];
     let begun = Instant::now();
@@ -55,10 +65,17 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// The bytes of a frame, and the time to seal and to open it.
-fn codec(bytes: usize, waves: usize) -> Result<(usize, f64), Failure> {
+/// A list with one signer.
+fn signers(key: &SigningKey) -> Result<Signers, Failure> {
+    Ok(Signers::new().allow("*", key.public_key())?)
+}
+
+/// The bytes of a frame, and the time to seal and to open it; with a key also to sign it and to verify that.
+fn codec(bytes: usize, waves: usize, key: Option<SigningKey>) -> Result<(usize, f64), Failure> {
     let keys = SealKeys::generate()?;
-    let (here, there) = (Sealer::new(keys.clone())?, Sealer::new(keys)?);
+    let signers = key.as_ref().map(signers).transpose()?;
+    let here = Sealer::signing(keys.clone(), key, None)?;
+    let there = Sealer::signing(keys, None, signers.as_ref())?;
     let wave = Wave::from_bytes("orders.created", payload(bytes))?;
     let frame = encode(Sender { node: 1, sent_micros: 1 }, None, &vec![wave; waves], Instant::now())?;
     let mut guard = there.guard();
@@ -77,12 +94,20 @@ fn codec(bytes: usize, waves: usize) -> Result<(usize, f64), Failure> {
 async fn network() -> Result<(), Failure> {
     let server = NatsServer::start().await?;
     for bytes in [128, 1024] {
-        let (mut plain, mut sealed) = (Vec::new(), Vec::new());
+        let (mut plain, mut sealed, mut signed) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
-            plain.push(throughput(&server.url(), bytes, None).await?);
-            sealed.push(throughput(&server.url(), bytes, Some(SealKeys::generate()?)).await?);
+            let options = NatsOptions::default();
+            let with_keys = options.clone().keys(SealKeys::generate()?);
+            let key = SigningKey::generate()?;
+            let with_signature = with_keys.clone().signers(signers(&key)?).signing_key(key);
+            plain.push(throughput(&server.url(), bytes, options).await?);
+            sealed.push(throughput(&server.url(), bytes, with_keys).await?);
+            signed.push(throughput(&server.url(), bytes, with_signature).await?);
         }
-        let mut ratios: Vec<f64> = plain.iter().zip(&sealed).map(|(plain, sealed)| sealed / plain).collect();
+        let against_plain = |others: &[f64]| -> Vec<f64> {
+            plain.iter().zip(others).map(|(plain, other)| other / plain).collect()
+        };
+        let (mut ratios, mut signed_ratios) = (against_plain(&sealed), against_plain(&signed));
         println!("\n{MESSAGES} waves of {bytes} bytes over NATS, one sender, one receiver, two workers\n");
         println!("| | M/s | against plain |\n|---|---|---|");
         println!("| plain | {:.2} | 1.00 |", median(plain.iter().copied()) / 1e6);
@@ -91,18 +116,20 @@ async fn network() -> Result<(), Failure> {
             median(sealed.iter().copied()) / 1e6,
             median(ratios.iter().copied())
         );
+        println!(
+            "| sealed and signed | {:.2} | {:.2} |",
+            median(signed.iter().copied()) / 1e6,
+            median(signed_ratios.iter().copied())
+        );
         ratios.sort_by(f64::total_cmp);
-        println!("\nThe ratios of all rounds: {ratios:.2?}");
+        signed_ratios.sort_by(f64::total_cmp);
+        println!("\nThe ratios of all rounds: sealed {ratios:.2?}, sealed and signed {signed_ratios:.2?}");
     }
     Ok(())
 }
 
 /// Waves a second until the last one has arrived. A lost wave is an error.
-async fn throughput(url: &str, bytes: usize, keys: Option<SealKeys>) -> Result<f64, Failure> {
-    let options = match keys {
-        Some(keys) => NatsOptions::default().keys(keys),
-        None => NatsOptions::default(),
-    };
+async fn throughput(url: &str, bytes: usize, options: NatsOptions) -> Result<f64, Failure> {
     let connect = || Aether::builder().url(url).options(options.clone()).connect();
     let (here, there) = (connect().await?, connect().await?);
     let inbox = InboxOptions::interactive().max_waves(1 << 20).max_bytes(2 << 30);

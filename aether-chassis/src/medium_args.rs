@@ -1,7 +1,8 @@
-//! The command-line arguments of a medium: `--medium`, `--prefix`, `--wire`, `--wait` and `--keys`.
+//! The command-line arguments of a medium: `--medium`, `--prefix`, `--wire`, `--wait`, `--keys`, `--signing-key` and
+//! `--signers`.
 //!
 //! Every program that connects flattens them into its own arguments, so that they are spelt the same everywhere. Without
-//! the feature `nats`, `--prefix`, `--wire` and `--keys` have no effect.
+//! the feature `nats`, all but `--medium` and `--wait` have no effect.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -48,6 +49,15 @@ pub struct MediumArgs {
     /// NATS and lan: the file with the keys of sealed waves, from `aether keys new` [default: nothing is sealed]
     #[arg(long, value_name = "FILE", env = "AETHER_KEYS")]
     pub keys: Option<PathBuf>,
+
+    /// NATS: the file with the key that signs what this program sends, from `aether keys new --signing` [default: nothing is
+    /// signed]
+    #[arg(long, value_name = "FILE", env = "AETHER_SIGNING_KEY")]
+    pub signing_key: Option<PathBuf>,
+
+    /// NATS: the list of signers. What nobody on it signed is refused [default: everybody with the keys is believed]
+    #[arg(long, value_name = "FILE", env = "AETHER_SIGNERS")]
+    pub signers: Option<PathBuf>,
 }
 
 /// Reads the name of a wire format.
@@ -71,9 +81,16 @@ impl MediumArgs {
     /// The NATS options named by the arguments. The server shows the client name for this connection.
     #[cfg(feature = "nats")]
     pub fn nats(&self, client_name: &str) -> NatsOptions {
-        let options = NatsOptions::default().prefix(&self.prefix).wire(self.wire).client_name(client_name);
-        match &self.keys {
-            Some(keys) => options.keys(keys),
+        let mut options =
+            NatsOptions::default().prefix(&self.prefix).wire(self.wire).client_name(client_name);
+        if let Some(keys) = &self.keys {
+            options = options.keys(keys);
+        }
+        if let Some(key) = &self.signing_key {
+            options = options.signing_key(key);
+        }
+        match &self.signers {
+            Some(signers) => options.signers(signers),
             None => options,
         }
     }
@@ -170,6 +187,8 @@ impl Default for MediumArgs {
             wire: Wire::Frames,
             wait: Duration::ZERO,
             keys: None,
+            signing_key: None,
+            signers: None,
         }
     }
 }

@@ -1,14 +1,15 @@
-//! `aether keys`: makes, shows and rotates the keys of sealed waves. Nothing is sent anywhere.
+//! `aether keys`: makes, shows and rotates the keys of sealed waves, and makes and shows those that sign. Nothing is sent
+//! anywhere.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use aether_core::seal::{KeyUse, SealKeys};
+use aether_core::seal::{KeyUse, PublicKey, SealKeys, Signers, SigningKey};
 
 use crate::error::{CommandError, KeysError};
 use crate::output::Output;
 
-/// Make, show and rotate the keys of sealed waves, which the broker can neither read nor forge
+/// Make, show and rotate the keys of sealed waves, which the broker can neither read nor forge, and keys that sign
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -20,7 +21,14 @@ Examples:
   restart them (or their connections) after each step:
   aether keys rotate aether.keys          adds a key that opens only
   aether keys rotate aether.keys --seal   seals with the newest key
-  aether keys rotate aether.keys --drop   removes all other keys")]
+  aether keys rotate aether.keys --drop   removes all other keys
+
+  A key by which receivers know who emitted; its public key goes on
+  the list of signers of every program, with the name of yours:
+  aether keys new --signing shop.key      prints the line for the list
+  AETHER_SIGNING_KEY=shop.key AETHER_SIGNERS=signers shop-service
+  aether keys show shop.key               the public key again
+  aether keys show signers                the ids of a list, by name")]
 pub(crate) struct KeysArgs {
     #[command(subcommand)]
     command: Action,
@@ -32,8 +40,11 @@ enum Action {
     New {
         /// The file; it must not exist
         file: PathBuf,
+        /// A key that signs, in place of one that seals
+        #[arg(long)]
+        signing: bool,
     },
-    /// Print the ids of the keys of a file and what each is for
+    /// Print the ids of the keys of a file and what each is for, or those of a list of signers
     Show {
         /// The file
         file: PathBuf,
@@ -58,7 +69,17 @@ pub(crate) fn keys(args: KeysArgs) -> Result<(), CommandError> {
 
 fn done(action: Action) -> Result<String, KeysError> {
     match action {
-        Action::New { file } => {
+        Action::New { file, signing: true } => {
+            let key = SigningKey::generate()?;
+            key.save_new(&file)?;
+            let shown = file.display();
+            Ok(signing(key.public_key())
+                + &format!(
+                    "Set AETHER_SIGNING_KEY={shown} or medium.signing_key for the program, and add a line NAME and the public key to the list \
+                     of signers of every program (medium.signers).\n"
+                ))
+        }
+        Action::New { file, signing: false } => {
             let keys = SealKeys::generate()?;
             keys.save_new(&file)?;
             let shown = file.display();
@@ -67,9 +88,30 @@ fn done(action: Action) -> Result<String, KeysError> {
                     "Set AETHER_KEYS={shown} or medium.keys for every program; who has the file can read and send everything.\n"
                 ))
         }
-        Action::Show { file } => Ok(listed(&SealKeys::from_file(&file)?)),
+        Action::Show { file } => show(&file),
         Action::Rotate { file, seal, drop } => rotate(&file, seal, drop),
     }
+}
+
+/// Shows what the file is, which its lines say.
+fn show(file: &Path) -> Result<String, KeysError> {
+    // A list is public, so it is tried first: its mode may be one that keys must not have.
+    if let Ok(signers) = Signers::from_file(file) {
+        let line = |(name, key): (String, PublicKey)| format!("{}  {name}\n", key.id());
+        return Ok(signers.entries().map(line).collect());
+    }
+    match SealKeys::from_file(file) {
+        Ok(keys) => Ok(listed(&keys)),
+        Err(error) => match SigningKey::from_file(file) {
+            Ok(key) => Ok(signing(key.public_key())),
+            // What is wrong with it as the usual kind of file.
+            Err(_) => Err(error.into()),
+        },
+    }
+}
+
+fn signing(key: PublicKey) -> String {
+    format!("{}  signs, as\n{key}\n", key.id())
 }
 
 fn rotate(file: &Path, seal: bool, drop: bool) -> Result<String, KeysError> {

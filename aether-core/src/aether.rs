@@ -77,6 +77,15 @@ impl Aether {
         missing.into_iter().map(|(id, messages)| (crate::seal::KeyId(id), messages)).collect()
     }
 
+    /// The ids of signers that are not on the list of this process, with the number of their messages; most first, at most
+    /// 16. Somebody with the keys of sealed waves names them.
+    #[cfg(feature = "seal")]
+    #[must_use]
+    pub fn unknown_signers(&self) -> Vec<(crate::seal::SignerId, u64)> {
+        let unknown = self.shared.bus.medium().unknown_signers();
+        unknown.into_iter().map(|(id, messages)| (crate::seal::SignerId(id), messages)).collect()
+    }
+
     /// The sum of the accounts of all inboxes of this process, those of dropped vibrators included.
     #[must_use]
     pub fn ledger(&self) -> Ledger {

@@ -67,10 +67,12 @@ mod extensions;
 pub mod hopping;
 pub mod inbox;
 pub mod medium;
+mod named;
 mod phase;
 #[cfg(feature = "physics")]
 pub mod physics;
 pub mod presence;
+mod proof;
 mod router;
 pub mod rules;
 #[cfg(feature = "seal")]

@@ -24,6 +24,7 @@ mod schemes;
 mod status;
 
 pub use crate::aether::Connection;
+pub use crate::proof::Proof;
 pub use crate::router::{
     BatchSettled, Carried, Crowded, Heard, Lost, NotStored, Offered, Router, Settled, Stored, StoredRange,
     Subscription, Waiting,
@@ -204,6 +205,12 @@ pub trait Medium: Debug + Send + Sync + 'static {
     /// The ids of keys that this process does not have, with the number of messages that say they are sealed with each;
     /// most first, at most 16. Anybody can make up ids. Empty on media that seal nothing.
     fn missing_keys(&self) -> Vec<(u64, u64)> {
+        Vec::new()
+    }
+
+    /// The ids of signers that are not on the list of this process, with the number of their messages; most first, at most
+    /// 16. Empty on media without a list.
+    fn unknown_signers(&self) -> Vec<(u64, u64)> {
         Vec::new()
     }
 }

@@ -5,6 +5,10 @@
 //! read a frame, nor alter it, nor make one, nor move it to another address or [`Role`]; and who repeats one is refused
 //! by the [`ReplayGuard`]. The broker still sees addresses, sizes, times and who connects.
 //!
+//! All that have the keys can speak in any name. With a [`SigningKey`] a process also signs each frame (Ed25519), inside of
+//! the seal: one signature, however many waves. A process with a list of [`Signers`] refuses what nobody on it signed, and
+//! each name that its signer may not use; then [`Wave::proven_source`](crate::Wave::proven_source) says who emitted.
+//!
 //! The cipher is XChaCha20-Poly1305. Each frame has a nonce of 192 bits from the operating system, drawn when the frame
 //! is complete. Nothing is kept from which a nonce is made, so neither a restart nor a fork can repeat one. A virtual
 //! machine that is cloned while it runs has a kernel that draws anew, if it is told (vmgenid, Linux 5.18 and later); in case
@@ -13,7 +17,7 @@
 //! the bytes.
 //!
 //! This module knows no broker and no subscription. Sources: RFC 8439 and draft-irtf-cfrg-xchacha (the cipher), RFC 5869
-//! (keys for each purpose), RFC 6479 (the replay window).
+//! (keys for each purpose), RFC 6479 (the replay window), RFC 8032 (signatures).
 //!
 //! ```
 //! use aether_core::seal::{ReplayGuard, Role, SealKeys, Sealer};
@@ -34,26 +38,38 @@
 mod codec;
 mod error;
 mod file;
+mod file_or;
 mod key;
 mod keys;
 mod refusals;
 mod replay;
 mod role;
+mod seal_options;
+mod seal_options_error;
 mod sealer;
-mod source;
+mod signers;
+mod signing_error;
+mod signing_file;
+mod signing_key;
 
-pub use codec::{is_sealed, overhead, sealed_key};
+pub use crate::proof::{Proof, SignerId};
+pub use codec::{SIGNATURE_OVERHEAD, is_sealed, overhead, sealed_key};
 pub use error::SealError;
 pub use file::SealKeysError;
 #[cfg(feature = "lan")]
 pub(crate) use file::read_private;
+pub use file_or::{FileOr, KeySource};
 pub use key::KeyId;
 pub use keys::{KeyUse, SealKeys};
 pub use refusals::{Refusal, Refusals};
 pub use replay::{FRESH, ReplayGuard};
 pub use role::Role;
+pub use seal_options::SealOptions;
+pub use seal_options_error::SealOptionsError;
 pub use sealer::{Opened, Sealer};
-pub use source::KeySource;
+pub use signers::Signers;
+pub use signing_error::{SignersError, SigningError};
+pub use signing_key::{PublicKey, PublicKeyError, SigningKey};
 
 #[cfg(test)]
 mod tests;

@@ -31,6 +31,7 @@ mod identified;
 mod kind;
 mod metadata;
 mod origin;
+mod proven;
 mod received;
 mod replay;
 mod reply;
@@ -42,6 +43,7 @@ mod trace_context;
 pub use crate::amplitude::{AmplitudeError, Expiry, HalfLifeError, LEVELS, Signal};
 pub use crate::channel::{ChannelError, MAX_NAME_BYTES, MAX_TOKENS};
 pub use crate::phase::PhaseError;
+pub use crate::proof::SignerId;
 pub use crate::source::{MAX_SOURCE_BYTES, SourceError};
 pub use baggage::{Baggage, BaggageError, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES};
 pub(crate) use body::{Body, Extras};
@@ -55,6 +57,7 @@ pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_
 pub use kind::{Kind, KindError};
 pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
 pub use origin::Origin;
+pub use proven::ProvenSource;
 pub use received::Received;
 pub use replay::ATTEMPTS;
 pub(crate) use request::Request;
@@ -131,7 +134,7 @@ impl Wave {
         WaveId { source: self.body.source.clone(), sequence: self.body.sequence }
     }
 
-    /// The vibrator that emitted the wave.
+    /// The vibrator that emitted the wave, by its own words: [`proven_source`](Self::proven_source) is proven.
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.body.source
@@ -310,6 +313,7 @@ impl Wave {
             if let Some(extras) = &mut body.extras {
                 extras.heard_by = None;
                 extras.failed = None;
+                extras.proof = None;
             }
         });
     }

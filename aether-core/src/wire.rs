@@ -30,6 +30,8 @@ pub const MAGIC: [u8; 3] = [0xAE, b'T', b'H'];
 pub const VERSION: u8 = 1;
 /// The version byte of a sealed frame, which the feature `seal` writes and reads.
 pub const SEALED_VERSION: u8 = 0x81;
+/// The version byte of a sealed frame that is also signed.
+pub const SIGNED_VERSION: u8 = 0x82;
 
 /// Magic, version, node (u64), sent (u64).
 const FIXED_HEADER: usize = 3 + 1 + 8 + 8;
@@ -96,6 +98,12 @@ pub enum FrameError {
     /// A sealed frame, which was not opened.
     #[error("the frame is sealed: this process has no keys, or an inner frame is sealed again")]
     Sealed,
+    /// A source has a name that the signer of the frame may not use.
+    #[error("the signer of the frame may not use the name {name:?}")]
+    Misnamed {
+        /// The name of the source.
+        name: String,
+    },
     /// The frame ends early, or a length exceeds what is left.
     #[error("{field} is cut off at byte {at}")]
     Truncated {

@@ -86,6 +86,15 @@ impl Keeper {
         }
     }
 
+    /// The ids of signers that are not on the list with the number of their messages.
+    pub(crate) fn unknown_signers(&self) -> Vec<(u64, u64)> {
+        match self {
+            Self::Folder(_) => Vec::new(),
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(publisher) => publisher.sealing().unknown_signers(),
+        }
+    }
+
     /// Begins to keep waves, which are given as [entries](crate::stored_wave::entry): all, or none. In a folder they share one
     /// write and one sync.
     pub(crate) fn keep(&self, waves: Vec<(Entry, Done)>, level: Durability) -> Result<(), AppendError> {

@@ -218,17 +218,25 @@ impl Medium for DurableMedium {
     }
 
     fn missing_keys(&self) -> Vec<(u64, u64)> {
-        let mut missing = self.inner.missing_keys();
-        for (key, messages) in self.keeper.missing_keys() {
-            match missing.iter_mut().find(|(known, _)| *known == key) {
-                Some((_, count)) => *count += messages,
-                None => missing.push((key, messages)),
-            }
-        }
-        missing
+        with(self.inner.missing_keys(), self.keeper.missing_keys())
+    }
+
+    fn unknown_signers(&self) -> Vec<(u64, u64)> {
+        with(self.inner.unknown_signers(), self.keeper.unknown_signers())
     }
 
     fn connection(&self) -> Option<watch::Receiver<bool>> {
         self.inner.connection()
     }
+}
+
+/// The sum of counts by id.
+fn with(mut counts: Vec<(u64, u64)>, more: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
+    for (id, messages) in more {
+        match counts.iter_mut().find(|(known, _)| *known == id) {
+            Some((_, count)) => *count += messages,
+            None => counts.push((id, messages)),
+        }
+    }
+    counts
 }

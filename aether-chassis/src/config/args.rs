@@ -62,6 +62,14 @@ pub struct ConfigArgs {
     /// NATS and lan: the file with the keys of sealed waves, from `aether keys new`, or off [env: AETHER_KEYS=] [default: off]
     #[arg(long, value_name = "FILE", help_heading = "Medium")]
     pub keys: Option<PathBuf>,
+
+    /// NATS: the file with the key that signs what this program sends, from `aether keys new --signing`, or off [env: AETHER_SIGNING_KEY=] [default: off]
+    #[arg(long, value_name = "FILE", help_heading = "Medium")]
+    pub signing_key: Option<PathBuf>,
+
+    /// NATS: the list of signers, or off. What nobody on it signed is refused [env: AETHER_SIGNERS=] [default: off]
+    #[arg(long, value_name = "FILE", help_heading = "Medium")]
+    pub signers: Option<PathBuf>,
 }
 
 impl ConfigArgs {
@@ -91,6 +99,12 @@ impl ConfigArgs {
             .given("medium.wire", "--wire", self.wire.map(Wire::as_str))
             .given("medium.wait", "--wait", self.wait.map(Time))
             .given("medium.keys", "--keys", self.keys.as_ref().map(|path| path.display()))
+            .given(
+                "medium.signing_key",
+                "--signing-key",
+                self.signing_key.as_ref().map(|path| path.display()),
+            )
+            .given("medium.signers", "--signers", self.signers.as_ref().map(|path| path.display()))
             .given("metrics.listen", "--metrics", self.metrics)
     }
 }

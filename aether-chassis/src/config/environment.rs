@@ -9,12 +9,14 @@ use super::mistake::{Mistake, Origin, Problem};
 const PREFIX: &str = "AETHER__";
 
 /// The short variables, which every program of Aether reads.
-const SHORT: [(&str, &str); 6] = [
+const SHORT: [(&str, &str); 8] = [
     ("AETHER_MEDIUM", "medium.url"),
     ("AETHER_PREFIX", "medium.prefix"),
     ("AETHER_WIRE", "medium.wire"),
     ("AETHER_WAIT", "medium.wait"),
     ("AETHER_KEYS", "medium.keys"),
+    ("AETHER_SIGNING_KEY", "medium.signing_key"),
+    ("AETHER_SIGNERS", "medium.signers"),
     ("AETHER_LOG", "log.filter"),
 ];
 

@@ -36,6 +36,10 @@ pub struct MediumSettings {
     pub certificate: OrOff<CertificateFiles>,
     /// NATS and lan: the file with the keys of sealed waves.
     pub keys: OrOff<PathBuf>,
+    /// NATS: the file with the key that signs what this program sends.
+    pub signing_key: OrOff<PathBuf>,
+    /// NATS: the list of signers.
+    pub signers: OrOff<PathBuf>,
 }
 
 mod wire {
@@ -52,6 +56,13 @@ mod wire {
     }
 }
 
+fn path(setting: &OrOff<PathBuf>) -> Option<PathBuf> {
+    match setting {
+        OrOff::On(path) => Some(path.clone()),
+        OrOff::Off => None,
+    }
+}
+
 impl Default for MediumSettings {
     fn default() -> Self {
         let MediumArgs { medium, prefix, wire, .. } = MediumArgs::default();
@@ -64,6 +75,8 @@ impl Default for MediumSettings {
             ca: OrOff::Off,
             certificate: OrOff::Off,
             keys: OrOff::Off,
+            signing_key: OrOff::Off,
+            signers: OrOff::Off,
         }
     }
 }
@@ -77,10 +90,9 @@ impl MediumSettings {
             prefix: self.prefix.clone(),
             wire: self.wire,
             wait: self.wait.0,
-            keys: match &self.keys {
-                OrOff::On(path) => Some(path.clone()),
-                OrOff::Off => None,
-            },
+            keys: path(&self.keys),
+            signing_key: path(&self.signing_key),
+            signers: path(&self.signers),
         }
     }
 

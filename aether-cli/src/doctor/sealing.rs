@@ -1,13 +1,13 @@
-//! Sealed waves: whether the file with the keys can be used, which keys others use that this machine does not have, and
-//! what other processes refuse.
+//! Sealed waves: whether the files with the keys and the list of signers can be used, which keys and signers others use that
+//! this machine does not know, and what other processes refuse.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aether_chassis::config::{Configuration, OrOff};
 use aether_chassis::error_chain;
 use aether_core::Aether;
 use aether_core::account::Accounts;
-use aether_core::seal::{KeyUse, SealKeys};
+use aether_core::seal::{KeyUse, SealKeys, Signers, SigningError, SigningKey};
 
 use super::finding::Finding;
 
@@ -15,9 +15,49 @@ const CHECK: &str = "sealing";
 
 /// The keys of the configuration.
 pub(super) fn keys(config: &Configuration) -> Vec<Finding> {
-    match &config.settings().medium.keys {
+    let medium = &config.settings().medium;
+    let mut findings = match &medium.keys {
         OrOff::Off => vec![Finding::ok(CHECK, "off: whoever reaches the server can read and send")],
         OrOff::On(path) => vec![file(path)],
+    };
+    if let (OrOff::Off, OrOff::Off) = (&medium.signing_key, &medium.signers) {
+        return findings;
+    }
+    findings.push(match signing(&medium.signing_key, &medium.signers) {
+        Ok(_) if matches!(medium.keys, OrOff::Off) => Finding::fail(
+            CHECK,
+            "medium.signing_key and medium.signers need medium.keys: only sealed messages are signed",
+            "set medium.keys to a file from `aether keys new`",
+        ),
+        Ok(text) => Finding::ok(CHECK, text),
+        Err(error) => Finding::fail(
+            CHECK,
+            error_chain(&error),
+            "set medium.signing_key to a file from `aether keys new --signing`, and medium.signers to a list with its public key",
+        ),
+    });
+    findings
+}
+
+fn signing(key: &OrOff<PathBuf>, signers: &OrOff<PathBuf>) -> Result<String, SigningError> {
+    let key = match key {
+        OrOff::On(path) => Some(SigningKey::from_file(path)?.id()),
+        OrOff::Off => None,
+    };
+    let signers = match signers {
+        OrOff::On(path) => Some(Signers::from_file(path)?),
+        OrOff::Off => None,
+    };
+    match (key, signers) {
+        (None, Some(_)) => Err(SigningError::NoOwnKey),
+        (Some(signer), Some(signers)) if !signers.knows(signer) => Err(SigningError::NotListed { signer }),
+        (Some(signer), Some(signers)) => {
+            Ok(format!("{signer} signs, {} names are listed", signers.entries().count()))
+        }
+        (Some(signer), None) => {
+            Ok(format!("{signer} signs, and nobody's signature is checked: medium.signers is off"))
+        }
+        (None, None) => Ok(String::new()),
     }
 }
 
@@ -52,6 +92,13 @@ pub(super) fn refused(aether: &Aether, accounts: &Accounts) -> Vec<Finding> {
             )
         })
         .collect();
+    findings.extend(aether.unknown_signers().into_iter().map(|(id, messages)| {
+        Finding::fail(
+            CHECK,
+            format!("{messages} messages are signed with key {id}, which is not on the list of signers of this machine"),
+            "if a program of yours has this key (aether keys show), add its line to medium.signers; otherwise somebody with your keys poses as one",
+        )
+    }));
     let own = [
         (status.refused_plain, "are not sealed", "give the same medium.keys to the programs that send them"),
         (
@@ -65,6 +112,21 @@ pub(super) fn refused(aether: &Aether, accounts: &Accounts) -> Vec<Finding> {
             status.refused_stale,
             "were sealed more than a minute before or after they arrived",
             "synchronise all machines by NTP (timedatectl set-ntp true); if they are, somebody repeats old messages",
+        ),
+        (
+            status.refused_unsigned,
+            "are not signed",
+            "give the programs that send them a medium.signing_key whose public key is on the list of signers",
+        ),
+        (
+            status.refused_forged,
+            "have a wrong signature",
+            "somebody with your keys forges messages: find out who, and rotate the keys",
+        ),
+        (
+            status.refused_misnamed,
+            "use a name that their signer may not use",
+            "AETHER_LOG=aether_core=debug logs the name and the signer; if it is right, add the line to medium.signers",
         ),
     ];
     findings.extend(
@@ -84,7 +146,7 @@ pub(super) fn refused(aether: &Aether, accounts: &Accounts) -> Vec<Finding> {
             findings.push(Finding::warn(
                 CHECK,
                 text,
-                "compare its keys (aether keys show) and its clock with those of the others",
+                "compare its keys and its list of signers (aether keys show) and its clock with those of the others",
             ));
         }
         for (messages, what, remedy) in [

@@ -2,13 +2,15 @@
 
 use std::path::PathBuf;
 
-use aether_core::seal::{SealError, SealKeysError};
+use aether_core::seal::{SealError, SealKeysError, SigningError};
 
 /// Why keys were not made, shown or rotated.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeysError {
     #[error(transparent)]
     File(#[from] SealKeysError),
+    #[error(transparent)]
+    Signing(#[from] SigningError),
     #[error(transparent)]
     Random(#[from] SealError),
     #[error("{} has one key only: add another with `aether keys rotate` first, and hand it to all programs", path.display())]

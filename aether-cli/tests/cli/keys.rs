@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use aether_core::conformance::NatsServer;
-use aether_core::seal::{SealKeys, is_sealed};
+use aether_core::seal::{SealKeys, Signers, SigningKey, is_sealed};
 use aether_core::{Aether, NatsOptions, Vibrator};
 use futures_util::StreamExt as _;
 use serde_json::Value;
@@ -54,6 +54,79 @@ fn keys_are_made_shown_and_rotated_and_never_printed() {
     let listen = run(&["listen", "a", "--medium", "nats://127.0.0.1:1", "--wait", "0", "--keys", file]);
     // A mistake of the caller, as other arguments that cannot be used.
     assert!(listen.code == Some(2) && listen.err.contains("chmod 600"), "{listen:?}");
+}
+
+#[test]
+fn keys_that_sign_are_made_and_shown_as_lines_of_a_list() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, list) = (folder.path().join("shop.key"), folder.path().join("signers"));
+    let (file, listed) = (path.to_str().unwrap(), list.to_str().unwrap());
+    let made = run(&["keys", "new", "--signing", file]);
+    let key = SigningKey::from_file(&path).unwrap();
+    let (id, public) = (key.id(), key.public_key());
+    assert!(
+        made.code == Some(0) && made.out.starts_with(&format!("{id}  signs, as\n{public}\n")),
+        "{made:?}"
+    );
+    assert_eq!(mode(&path), 0o600);
+    let again = run(&["keys", "new", "--signing", file]);
+    assert!(
+        again.code == Some(1) && SigningKey::from_file(&path).unwrap() == key,
+        "never overwritten: {again:?}"
+    );
+    let shown = run(&["keys", "show", file]);
+    assert_eq!(shown.out, format!("{id}  signs, as\n{public}\n"));
+    fs::write(&list, format!("# ours\nshop {public}\naether-* {public}\n")).unwrap();
+    fs::set_permissions(&list, fs::Permissions::from_mode(0o644)).unwrap();
+    let shown = run(&["keys", "show", listed]);
+    assert_eq!(shown.out, format!("{id}  shop\n{id}  aether-*\n"));
+    assert!(!made.out.contains("aether-signing-key") && !made.err.contains("aether-signing-key"), "{made:?}");
+    let unsealed = ["listen", "a", "--medium", "nats://127.0.0.1:1", "--wait", "0", "--signing-key", file];
+    let unsealed = run(&unsealed);
+    assert!(unsealed.code == Some(2) && unsealed.err.contains("aether keys new"), "{unsealed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_names_signers_that_are_not_listed() {
+    let server = NatsServer::start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let (keys, own, strange) =
+        (SealKeys::generate().unwrap(), SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
+    keys.save_new(path("keys")).unwrap();
+    own.save_new(path("own.key")).unwrap();
+    fs::write(path("signers"), format!("aether-* {}\n", own.public_key())).unwrap();
+    fs::set_permissions(path("signers"), fs::Permissions::from_mode(0o644)).unwrap();
+    let doctor = || {
+        let [keys, own, signers] =
+            ["keys", "own.key", "signers"].map(|name| path(name).to_str().unwrap().to_owned());
+        let url = server.url();
+        let medium = ["doctor", "--json", "--medium", &url, "--keys", &keys];
+        let said = run(&[&medium[..], &["--signing-key", &own, "--signers", &signers]].concat());
+        let report: Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{said:?}"));
+        let found: Vec<_> = report["checks"].as_array().unwrap().clone();
+        found.into_iter().filter(|finding| finding["check"] == "sealing").collect::<Vec<_>>()
+    };
+    let has = |found: &[Value], status: &str, part: &str| {
+        found
+            .iter()
+            .any(|finding| finding["status"] == status && finding["text"].as_str().unwrap().contains(part))
+    };
+    let healthy = tokio::task::block_in_place(doctor);
+    assert!(has(&healthy, "ok", &format!("{} signs, 1 names are listed", own.id())), "{healthy:#?}");
+    assert!(healthy.iter().all(|finding| finding["status"] == "ok"), "{healthy:#?}");
+    let options = NatsOptions::default().keys(keys.clone()).signing_key(strange.clone());
+    let stranger = Aether::builder().url(server.url()).program("stranger").options(options);
+    let stranger =
+        stranger.account_every(Some(std::time::Duration::from_millis(100))).connect().await.unwrap();
+    let found = tokio::task::block_in_place(doctor);
+    assert!(has(&found, "fail", &format!("signed with key {}", strange.id())), "{found:#?}");
+    stranger.close().await.unwrap();
+    // A list without the own key would refuse what this machine sends itself.
+    let signers = Signers::new().allow("aether-*", strange.public_key()).unwrap();
+    fs::write(path("signers"), signers.to_string()).unwrap();
+    let found = tokio::task::block_in_place(doctor);
+    assert!(has(&found, "fail", "not on its own list"), "{found:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

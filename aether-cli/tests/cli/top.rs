@@ -41,6 +41,8 @@ impl Shown {
             "AETHER_WIRE",
             "AETHER_WAIT",
             "AETHER_KEYS",
+            "AETHER_SIGNING_KEY",
+            "AETHER_SIGNERS",
             "AETHER_LOG",
             "NO_COLOR",
         ] {

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::error::AccountCounts;
+use super::error::{AccountCounts, AccountError};
 use super::known::KnownProcess;
 use super::program::ProgramAccount;
 use super::record::{self, ACCOUNTS};
@@ -36,8 +36,8 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 /// [`NoRoom`](super::AccountError::NoRoom). A process that has gone keeps its last account for ten minutes, unless the room
 /// is needed. Clones share one table, which is given back with the last of them.
 ///
-/// Accounts are not authenticated: a peer that may publish can make up processes, or speak in the name of one. An account
-/// that does not add up is rejected, and processes whose accounts contradict each other are marked.
+/// Without a list of signers accounts are not authenticated: a peer that may publish can make up processes, or speak in the
+/// name of one. An account that does not add up is rejected, and processes whose accounts contradict each other are marked.
 #[derive(Clone)]
 pub struct Accounts {
     reading: Arc<Reading>,
@@ -160,7 +160,11 @@ async fn read(inbox: Arc<Inbox>, table: Arc<Mutex<Table>>, changes: Arc<watch::S
         };
         let Some(message) = message else { return };
         // Outside of the lock.
-        let account = record::read(message.payload());
+        let account = record::read(message.payload()).and_then(|account| {
+            let is_own = message.speaks_for(account.process.name());
+            // Nothing is noted against the process, which has not said it.
+            if is_own { Ok(account) } else { Err((AccountError::Misnamed, None)) }
+        });
         match account {
             Ok(account) => table.lock().take(account, clock::now()),
             Err((reason, process)) => {

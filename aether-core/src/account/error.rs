@@ -21,6 +21,9 @@ pub enum AccountError {
     /// accounts is forged. The account was taken, and the process is marked.
     #[error("two accounts of the process contradict each other: its counts fell")]
     Contradicts,
+    /// The signer of the account may not use the name of the process.
+    #[error("the signer of the account may not use the name of the process")]
+    Misnamed,
     /// The table of processes is full.
     #[error("there are too many processes: the table of accounts is full")]
     NoRoom,
@@ -31,17 +34,18 @@ pub enum AccountError {
 
 impl AccountError {
     /// All reasons.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::TooLarge,
         Self::Unreadable,
         Self::DoesNotAddUp,
         Self::Contradicts,
+        Self::Misnamed,
         Self::NoRoom,
         Self::Overflowed,
     ];
 
-    /// The lower-case name, as used in metrics: `too_large`, `unreadable`, `does_not_add_up`, `contradicts`, `no_room`,
-    /// `overflowed`.
+    /// The lower-case name, as used in metrics: `too_large`, `unreadable`, `does_not_add_up`, `contradicts`,
+    /// `misnamed`, `no_room`, `overflowed`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -49,6 +53,7 @@ impl AccountError {
             Self::Unreadable => "unreadable",
             Self::DoesNotAddUp => "does_not_add_up",
             Self::Contradicts => "contradicts",
+            Self::Misnamed => "misnamed",
             Self::NoRoom => "no_room",
             Self::Overflowed => "overflowed",
         }

@@ -37,8 +37,8 @@ pub enum EchoesError {
 /// Bounded: 256 echoes are queued separately. Beyond that they are merged into the latest of the same reason and
 /// counted in its [`count`](Echo::count) and in [`Echoes::merged`].
 ///
-/// Over a network echoes are not authenticated: a peer that may publish and knows a wave's id can report that it
-/// failed. Impossible reports are ignored and counted.
+/// Over a network without a list of signers echoes are not authenticated: a peer that may publish and knows a wave's id can
+/// report that it failed. Impossible reports are ignored and counted.
 ///
 /// Dropping it unsubscribes: from then on failed waves of this source become dead letters.
 /// failed waves of this source become dead letters.

@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 
 use super::coalescing_queue::CoalescingQueue;
-use super::{Echo, EchoReason, read};
+use super::{Echo, EchoReason, NOBODY, read};
 use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, WhenFull};
 use crate::source::{Sequencer, Source};
 use crate::wave::Wave;
@@ -102,7 +102,10 @@ impl Mailbox {
             return;
         };
         for echo in echoes {
-            if !self.emitted(&echo.of.source, echo.of.sequence) {
+            // Everybody may report that no vibrator was involved.
+            if echo.by != NOBODY && !wave.speaks_for(&echo.by) {
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            } else if !self.emitted(&echo.of.source, echo.of.sequence) {
                 self.refuse(|state| &mut state.unknown);
             } else if echo.count > self.sequencer.last() {
                 self.refuse(|state| &mut state.implausible);

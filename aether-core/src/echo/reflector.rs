@@ -57,7 +57,7 @@ pub struct EchoLedger {
     /// Failures waiting to be sent.
     pub pending: u64,
     /// Impossible echoes received by sources of this process: of waves that the source never emitted, of more failures
-    /// than it has emitted waves, or malformed. Included in no other count.
+    /// than it has emitted waves, malformed, or in a name that their signer may not use. Included in no other count.
     pub refused: u64,
 }
 

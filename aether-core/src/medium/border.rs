@@ -145,4 +145,8 @@ impl Medium for BorderMedium {
     fn missing_keys(&self) -> Vec<(u64, u64)> {
         self.inner.missing_keys()
     }
+
+    fn unknown_signers(&self) -> Vec<(u64, u64)> {
+        self.inner.unknown_signers()
+    }
 }

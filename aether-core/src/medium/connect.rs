@@ -230,6 +230,10 @@ pub enum ConnectError {
     #[cfg(feature = "seal")]
     #[error("cannot seal")]
     Keys(#[from] crate::seal::SealKeysError),
+    /// The key that signs, or the list of signers, cannot be used.
+    #[cfg(feature = "seal")]
+    #[error("cannot prove who emits")]
+    Signing(#[source] crate::seal::SigningError),
     /// Nothing can be sealed.
     #[cfg(feature = "seal")]
     #[error(transparent)]
@@ -282,6 +286,18 @@ pub enum ConnectError {
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+}
+
+#[cfg(feature = "seal")]
+impl From<crate::seal::SealOptionsError> for ConnectError {
+    fn from(error: crate::seal::SealOptionsError) -> Self {
+        use crate::seal::SealOptionsError::{Keys, Random, Signing};
+        match error {
+            Keys(error) => Self::Keys(error),
+            Signing(error) => Self::Signing(error),
+            Random(error) => Self::Seal(error),
+        }
+    }
 }
 
 impl ConnectError {

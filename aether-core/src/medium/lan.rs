@@ -100,6 +100,10 @@ struct Lan {
 /// Joins the network.
 pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, ConnectError> {
     let options: LanOptions = request.options();
+    #[cfg(feature = "nats")]
+    if request.options::<super::NatsOptions>().asks_for_proof() {
+        return Err(LanError::Unproven.into());
+    }
     let outbox = request.reflecting(options.outbox.clone());
     let ConnectRequest { url, router, .. } = request;
     let address = LanAddress::read(&url)?;

@@ -406,6 +406,10 @@ impl Medium for Nats {
         self.shared.sealing.missing_keys()
     }
 
+    fn unknown_signers(&self) -> Vec<(u64, u64)> {
+        self.shared.sealing.unknown_signers()
+    }
+
     fn connection(&self) -> Option<watch::Receiver<bool>> {
         Some(self.shared.link.changes())
     }

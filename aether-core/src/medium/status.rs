@@ -62,6 +62,16 @@ pub struct MediumStatus {
     pub refused_stale: u64,
     /// Messages that were refused because they are sealed, while this process has no keys.
     pub refused_sealed: u64,
+    /// Messages that were refused because they are not signed, while this process has a list of signers.
+    pub refused_unsigned: u64,
+    /// Messages that were refused because they are signed with a key that is not on the list.
+    pub refused_unknown_signer: u64,
+    /// Messages that were refused because their signature is wrong: somebody with the keys of sealed waves altered them, moved
+    /// them, or made them without the key that signs.
+    pub refused_forged: u64,
+    /// Messages, and parts of notices of the framework, that were refused because they use a name that their signer may not
+    /// use.
+    pub refused_misnamed: u64,
     /// Waves from other processes that the [rules](crate::rules) of this process refused.
     pub refused_by_rules: u64,
     /// Waves from other processes that do not fit the [schema](crate::rules) of their channel.
@@ -72,7 +82,7 @@ impl MediumStatus {
     /// The messages that were refused because they are not sealed with a key of this process, or because they are replays,
     /// and the waves that rules or schemas refused, by reason.
     #[must_use]
-    pub const fn refusals(&self) -> [(&'static str, u64); 8] {
+    pub const fn refusals(&self) -> [(&'static str, u64); 12] {
         [
             ("plain", self.refused_plain),
             ("unknown_key", self.refused_unknown_key),
@@ -80,6 +90,10 @@ impl MediumStatus {
             ("replayed", self.refused_replayed),
             ("stale", self.refused_stale),
             ("sealed", self.refused_sealed),
+            ("unsigned", self.refused_unsigned),
+            ("unknown_signer", self.refused_unknown_signer),
+            ("forged", self.refused_forged),
+            ("misnamed", self.refused_misnamed),
             ("rules", self.refused_by_rules),
             ("schema", self.refused_by_schema),
         ]
@@ -93,6 +107,10 @@ impl MediumStatus {
         self.refused_tampered += refusals.tampered;
         self.refused_replayed += refusals.replayed;
         self.refused_stale += refusals.stale;
+        self.refused_unsigned += refusals.unsigned;
+        self.refused_unknown_signer += refusals.unknown_signer;
+        self.refused_forged += refusals.forged;
+        self.refused_misnamed += refusals.misnamed;
     }
 
     /// The sum of [`refusals`](Self::refusals).

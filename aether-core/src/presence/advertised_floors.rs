@@ -1,6 +1,6 @@
 //! The announced receivers of other processes. Pure data; the time is a parameter.
 //!
-//! Announcements are not authenticated, so an entry belongs to its announcer. Another announcer that uses the same name
+//! Without keys announcements are not authenticated, so an entry belongs to its announcer. Another announcer that uses the same name
 //! gets an entry of its own, which can only add a receiver. Since the lowest floor counts, that never stops a wave that
 //! was not stopped before. A forger that copies the announcer's identity as well is detected by its message numbers,
 //! which repeat or fall when the real announcer sends next: then no wave is stopped for a while.
@@ -25,8 +25,8 @@ pub(super) const ABSENT_AFTER: Duration = Duration::from_secs(40);
 /// How often absent receivers are searched for while the table is full.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
-/// Whether the announcer is an `Aether`, which numbers its messages, and its instance.
-type AnnouncerId = (bool, u64);
+/// Whether the announcer is an `Aether`, which numbers its messages; who signed it, if that is proven; and its instance.
+type AnnouncerId = (bool, u64, u64);
 /// The announcer, and the receiver's instance.
 type Key = (AnnouncerId, u64);
 
@@ -103,7 +103,8 @@ impl AdvertisedFloors {
         hearers: &FloorIndex,
         now: Instant,
     ) -> bool {
-        let announcer = (message.source().is_framework(), message.source().instance());
+        let source = message.source();
+        let announcer = (source.is_framework(), message.principal(), source.instance());
         if announcer.0
             && let Some(known) = self.announcers.get_mut(&announcer)
         {

@@ -178,7 +178,9 @@ impl Presence {
         let of_others: Vec<_> = {
             let local = self.local.lock();
             let is_ours = |instance| local.receivers.contains_key(&instance);
-            announcements.into_iter().filter(|announced| !is_ours(announced.vibrator.instance())).collect()
+            let of_others =
+                announcements.into_iter().filter(|announced| !is_ours(announced.vibrator.instance()));
+            of_others.filter(|announced| message.speaks_for(announced.vibrator.name())).collect()
         };
         let is_raised = of_others.iter().any(|announced| !announced.floor.is_open());
         let changes = {

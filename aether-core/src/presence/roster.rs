@@ -17,8 +17,8 @@ use crate::medium::LocalVibrator;
 /// Lists vibrators that are tuned to anything, except observers and [unlisted](crate::VibratorBuilder::unlisted) ones.
 /// A vibrator that leaves announces that; one that crashes is listed for 40 s, three heartbeats. At most 4096 vibrators
 /// of other processes are known, with 16 MiB of subscriptions; further ones are counted in [`Roster::left_out`].
-/// Announcements are not authenticated: a peer that may publish can make up vibrators, and a vibrator whose name is
-/// used by two processes is listed twice.
+/// Without a list of signers announcements are not authenticated: a peer that may publish can make up vibrators. A vibrator
+/// whose name is used by two processes is listed twice.
 #[derive(Debug, Clone)]
 pub struct Roster {
     floors: Arc<Presence>,

@@ -10,43 +10,8 @@ use super::refusal::Refusal;
 use super::rule::Rule;
 use crate::amplitude::Amplitude;
 use crate::channel::{Channel, Pattern};
-use crate::source::is_name;
+use crate::named::Named;
 use crate::wave::Wave;
-
-/// Whom a rule names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Named {
-    Exactly(String),
-    BeginningWith(String),
-}
-
-impl Named {
-    fn parse(text: &str) -> Option<Self> {
-        match text.strip_suffix('*') {
-            Some(start) if !start.contains('*') && (start.is_empty() || is_name(start)) => {
-                Some(Self::BeginningWith(start.to_owned()))
-            }
-            None if is_name(text) && !text.contains('*') => Some(Self::Exactly(text.to_owned())),
-            _ => None,
-        }
-    }
-
-    fn names(&self, identity: &str) -> bool {
-        match self {
-            Self::Exactly(name) => name == identity,
-            Self::BeginningWith(start) => identity.starts_with(start.as_str()),
-        }
-    }
-
-    /// Whether it names all that the other one names.
-    fn covers(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Exactly(a), Self::Exactly(b)) => a == b,
-            (Self::Exactly(_), Self::BeginningWith(_)) => false,
-            (Self::BeginningWith(a), Self::Exactly(b) | Self::BeginningWith(b)) => b.starts_with(a.as_str()),
-        }
-    }
-}
 
 #[derive(Debug)]
 struct Compiled {
@@ -160,10 +125,7 @@ impl Rules {
                             && other.denied(action).iter().any(|denied| denied.covers(granted))
                     };
                     if let Some(denying) = self.rules.iter().position(denies) {
-                        let identity = match &rule.named {
-                            Named::Exactly(name) => name.clone(),
-                            Named::BeginningWith(start) => format!("{start}*"),
-                        };
+                        let identity = rule.named.to_string();
                         return Err(RulesError::Contradiction {
                             rule: index + 1,
                             field,

@@ -1,12 +1,14 @@
 //! What was refused, by reason.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
 use super::key::KeyId;
+use crate::proof::SignerId;
 
-/// How many ids of missing keys are remembered. Made-up ids displace rare ones first.
+/// How many ids of missing keys, and of unknown signers, are remembered. Made-up ids displace rare ones first.
 const MAX_MISSING: usize = 16;
 
 /// Why a message was not opened.
@@ -34,6 +36,21 @@ pub enum Refusal {
         /// How far the time of sealing is ahead of the clock of this machine, in microseconds.
         ahead_micros: i64,
     },
+    /// It is not signed, and this process has a list of signers.
+    #[error("the message is not signed")]
+    Unsigned,
+    /// It is signed with a key that is not on the list.
+    #[error("the message is signed with key {signer}, which is not on the list of signers")]
+    UnknownSigner {
+        /// The key that it names. Somebody with the keys of sealed waves names it.
+        signer: SignerId,
+    },
+    /// Its signature is wrong: somebody with the keys of sealed waves made or altered it.
+    #[error("the signature of the message is wrong: the key {signer} has not made it")]
+    Forged {
+        /// The key that it names.
+        signer: SignerId,
+    },
 }
 
 /// The messages that were refused, by reason.
@@ -52,8 +69,18 @@ pub struct Refusals {
     pub stale: u64,
     /// How far the time of the last stale message was ahead of the clock of this machine, in microseconds.
     pub stale_ahead_micros: i64,
+    /// Not signed.
+    pub unsigned: u64,
+    /// Signed with a key that is not on the list of signers.
+    pub unknown_signer: u64,
+    /// With a wrong signature.
+    pub forged: u64,
+    /// With a name that their signer may not use, as a source or in a notice of the framework: each is counted.
+    pub misnamed: u64,
     /// The ids of missing keys with the number of their messages, most first; at most 16. Anybody can make up ids.
     pub missing_keys: Vec<(KeyId, u64)>,
+    /// The ids of signers that are not on the list with the number of their messages, most first; at most 16.
+    pub unknown_signers: Vec<(SignerId, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +91,13 @@ pub(super) struct RefusalCounts {
     replayed: AtomicU64,
     stale: AtomicU64,
     stale_ahead_micros: AtomicI64,
+    unsigned: AtomicU64,
+    unknown_signer: AtomicU64,
+    forged: AtomicU64,
+    /// Proofs count here.
+    pub(super) misnamed: Arc<AtomicU64>,
     missing: Mutex<Vec<(KeyId, u64)>>,
+    strangers: Mutex<Vec<(SignerId, u64)>>,
 }
 
 impl RefusalCounts {
@@ -72,7 +105,7 @@ impl RefusalCounts {
         let count = match refusal {
             Refusal::Plain => &self.plain,
             Refusal::UnknownKey { key } => {
-                self.note(key);
+                note(&self.missing, key);
                 &self.unknown_key
             }
             Refusal::Tampered => &self.tampered,
@@ -81,26 +114,18 @@ impl RefusalCounts {
                 self.stale_ahead_micros.store(ahead_micros, Ordering::Relaxed);
                 &self.stale
             }
+            Refusal::Unsigned => &self.unsigned,
+            Refusal::UnknownSigner { signer } => {
+                note(&self.strangers, signer);
+                &self.unknown_signer
+            }
+            Refusal::Forged { .. } => &self.forged,
         };
         count.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Keeps the most frequent ids (Metwally, Agrawal and El Abbadi 2005, "space saving").
-    fn note(&self, key: KeyId) {
-        let mut missing = self.missing.lock();
-        if let Some((_, count)) = missing.iter_mut().find(|(known, _)| *known == key) {
-            *count += 1;
-        } else if missing.len() < MAX_MISSING {
-            missing.push((key, 1));
-        } else if let Some(rarest) = missing.iter_mut().min_by_key(|(_, count)| *count) {
-            *rarest = (key, rarest.1 + 1);
-        }
-    }
-
     pub(super) fn read(&self) -> Refusals {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let mut missing_keys = self.missing.lock().clone();
-        missing_keys.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         Refusals {
             plain: count(&self.plain),
             unknown_key: count(&self.unknown_key),
@@ -108,9 +133,32 @@ impl RefusalCounts {
             replayed: count(&self.replayed),
             stale: count(&self.stale),
             stale_ahead_micros: self.stale_ahead_micros.load(Ordering::Relaxed),
-            missing_keys,
+            unsigned: count(&self.unsigned),
+            unknown_signer: count(&self.unknown_signer),
+            forged: count(&self.forged),
+            misnamed: count(&self.misnamed),
+            missing_keys: most_first(&self.missing),
+            unknown_signers: most_first(&self.strangers),
         }
     }
+}
+
+/// Keeps the most frequent ids (Metwally, Agrawal and El Abbadi 2005, "space saving").
+fn note<I: PartialEq>(ids: &Mutex<Vec<(I, u64)>>, id: I) {
+    let mut ids = ids.lock();
+    if let Some((_, count)) = ids.iter_mut().find(|(known, _)| *known == id) {
+        *count += 1;
+    } else if ids.len() < MAX_MISSING {
+        ids.push((id, 1));
+    } else if let Some(rarest) = ids.iter_mut().min_by_key(|(_, count)| *count) {
+        *rarest = (id, rarest.1 + 1);
+    }
+}
+
+fn most_first<I: Copy>(ids: &Mutex<Vec<(I, u64)>>) -> Vec<(I, u64)> {
+    let mut ids = ids.lock().clone();
+    ids.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    ids
 }
 
 #[cfg(test)]
@@ -127,12 +175,18 @@ mod tests {
         for made_up in 0..10_000 {
             counts.count(Refusal::UnknownKey { key: KeyId(made_up) });
             counts.count(Refusal::UnknownKey { key: KeyId(u64::MAX) });
+            counts.count(Refusal::UnknownSigner { signer: SignerId(made_up % 2) });
         }
+        counts.count(Refusal::Unsigned);
+        counts.count(Refusal::Forged { signer: SignerId(1) });
+        counts.count(Refusal::UnknownSigner { signer: SignerId(1) });
         let read = counts.read();
         assert_eq!((read.plain, read.tampered, read.replayed, read.stale), (1, 1, 2, 1));
         assert_eq!((read.stale_ahead_micros, read.unknown_key), (-7, 20_000));
         assert_eq!(read.missing_keys.len(), MAX_MISSING);
         assert_eq!(read.missing_keys[0], (KeyId(u64::MAX), 10_000));
+        assert_eq!((read.unsigned, read.unknown_signer, read.forged, read.misnamed), (1, 10_001, 1, 0));
+        assert_eq!(read.unknown_signers, [(SignerId(1), 5001), (SignerId(0), 5000)]);
     }
 
     #[test]

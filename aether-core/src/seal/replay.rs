@@ -5,6 +5,9 @@
 //! were silent for longer than [`FRESH`] make room for new ones. A sender without a window, new or evicted, is taken only
 //! if its frame was sealed within [`FRESH`], and after the last frame of every sender that this guard has evicted. So no
 //! frame is taken twice by one guard.
+//!
+//! Where signatures are checked, a window belongs to a sender and its signer: nobody can move the window of another. The
+//! window is looked at before the signature, which costs more, and changed after it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,6 +17,7 @@ use std::time::Duration;
 use lru::LruCache;
 
 use super::refusals::Refusal;
+use crate::proof::SignerId;
 
 /// How far the time of sealing may be from the time of arrival for frames that the window cannot judge. It bounds how old
 /// a replay to a new listener can be, and how far clocks may differ. Kerberos allows 5 minutes (RFC 4120); NTP keeps
@@ -51,6 +55,8 @@ struct SenderWindow {
 /// Who sealed a frame and when.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stamp {
+    /// Who signed it, if that is checked.
+    pub(super) signer: Option<SignerId>,
     pub(super) sender: u64,
     pub(super) counter: u64,
     pub(super) sealed_micros: u64,
@@ -91,37 +97,42 @@ impl SenderWindow {
         self.seen[word] |= bit;
     }
 
-    /// Takes a frame, unless it was seen or is older than the window. A frame that is later than all seen is taken
-    /// whatever its time, because clocks can be set; an earlier one must be fresh.
-    fn take(&mut self, stamp: Stamp, is_strict: bool) -> Result<(), Refusal> {
+    /// Whether a frame may be taken: it was not seen and is not older than the window. A frame that is later than all seen
+    /// is taken whatever its time, because clocks can be set; an earlier one must be fresh.
+    fn check(&self, stamp: Stamp, is_strict: bool) -> Result<(), Refusal> {
+        let counter = stamp.counter;
+        if counter <= self.highest {
+            let (word, bit) = Self::place(counter);
+            let is_recycled = self.highest - counter >= REMEMBERED;
+            if is_recycled || self.seen[word] & bit != 0 {
+                return Err(Refusal::Replayed);
+            }
+        }
+        let must_be_fresh = is_strict || counter <= self.highest;
+        if must_be_fresh && !stamp.is_fresh() { Err(stamp.stale()) } else { Ok(()) }
+    }
+
+    /// Takes a frame that was checked.
+    fn take(&mut self, stamp: Stamp) {
         let Stamp { counter, sealed_micros, .. } = stamp;
         if counter > self.highest {
-            if is_strict && !stamp.is_fresh() {
-                return Err(stamp.stale());
-            }
             let (from, to) = (self.highest / BITS, counter / BITS);
             for word in 1..=(to - from).min(WORDS as u64) {
                 self.seen[(from + word) as usize % WORDS] = 0;
             }
             self.highest = counter;
-        } else {
-            let (word, bit) = Self::place(counter);
-            if self.highest - counter >= REMEMBERED || self.seen[word] & bit != 0 {
-                return Err(Refusal::Replayed);
-            }
-            if !stamp.is_fresh() {
-                return Err(stamp.stale());
-            }
         }
         self.mark(counter);
         self.latest_micros = self.latest_micros.max(sealed_micros);
-        Ok(())
     }
 }
 
+/// Who seals, and who signs what it seals.
+type Sealed = (Option<SignerId>, u64);
+
 /// Refuses frames that one subscription has already taken.
 pub struct ReplayGuard {
-    senders: LruCache<u64, SenderWindow>,
+    senders: LruCache<Sealed, SenderWindow>,
     /// Frames of unknown senders must have been sealed after this time: the last one of those that were evicted.
     after_micros: u64,
     /// Whether each frame must be fresh.
@@ -142,19 +153,34 @@ impl ReplayGuard {
         self
     }
 
+    /// Whether a frame may be taken. Changes nothing.
+    pub(super) fn check(&self, stamp: Stamp) -> Result<(), Refusal> {
+        match self.senders.peek(&(stamp.signer, stamp.sender)) {
+            Some(window) => window.check(stamp, self.is_strict),
+            None => self.check_new(stamp),
+        }
+    }
+
+    /// Whether the first frame of a sender may be taken.
+    fn check_new(&self, stamp: Stamp) -> Result<(), Refusal> {
+        let is_later = stamp.sealed_micros > self.after_micros;
+        if stamp.is_fresh() && is_later { Ok(()) } else { Err(stamp.stale()) }
+    }
+
     pub(super) fn take(&mut self, stamp: Stamp) -> Result<(), Refusal> {
-        if let Some(window) = self.senders.get_mut(&stamp.sender) {
-            return window.take(stamp, self.is_strict);
+        let sender = (stamp.signer, stamp.sender);
+        if let Some(window) = self.senders.get_mut(&sender) {
+            window.check(stamp, self.is_strict)?;
+            window.take(stamp);
+            return Ok(());
         }
-        if !stamp.is_fresh() || stamp.sealed_micros <= self.after_micros {
-            return Err(stamp.stale());
-        }
+        self.check_new(stamp)?;
         self.evict_expired(stamp.now_micros);
         let used = self.budget.0.fetch_add(1, Ordering::Relaxed);
         if used >= MAX_WINDOWS && self.senders.len() >= OWN_WINDOWS {
             self.evict();
         }
-        self.senders.push(stamp.sender, SenderWindow::new(stamp));
+        self.senders.push(sender, SenderWindow::new(stamp));
         Ok(())
     }
 
@@ -214,7 +240,7 @@ mod tests {
     }
 
     fn stamp(sender: u64, counter: u64, sealed_micros: u64) -> Stamp {
-        Stamp { sender, counter, sealed_micros, now_micros: NOW }
+        Stamp { signer: None, sender, counter, sealed_micros, now_micros: NOW }
     }
 
     proptest! {
@@ -298,8 +324,10 @@ mod tests {
         for sender in 0..100 {
             assert!(guard.take(stamp(sender, 1, NOW)).is_ok());
         }
-        let at_last =
-            |sender, counter, sealed_micros| Stamp { sender, counter, sealed_micros, now_micros: later };
+        let at_last = |sender, counter, sealed_micros| {
+            let signer = None;
+            Stamp { signer, sender, counter, sealed_micros, now_micros: later }
+        };
         // One goes on.
         assert!(guard.take(at_last(0, 2, later)).is_ok());
         for sender in 100..300 {
@@ -312,6 +340,20 @@ mod tests {
         // One that was evicted is heard again.
         assert!(guard.take(at_last(1, 2, later)).is_ok());
         assert_eq!(guard.take(at_last(1, 2, later)), Err(Refusal::Replayed));
+    }
+
+    #[test]
+    fn a_signer_moves_no_window_but_its_own_and_a_check_moves_none() {
+        let mut guard = guard();
+        let signed = |signer, counter| Stamp { signer: Some(SignerId(signer)), ..stamp(7, counter, NOW) };
+        assert!(guard.take(signed(1, 10)).is_ok());
+        // Another one uses the number of the sender, far ahead.
+        assert!(guard.check(signed(2, 1 << 40)).is_ok() && guard.senders() == 1);
+        assert!(guard.take(signed(2, 1 << 40)).is_ok());
+        assert_eq!(guard.check(signed(1, 10)), Err(Refusal::Replayed));
+        assert!(guard.check(signed(1, 1 << 40)).is_ok(), "a check takes nothing");
+        assert!(guard.check(signed(1, 11)).is_ok() && guard.take(signed(1, 11)).is_ok());
+        assert_eq!(guard.take(signed(1, 11)), Err(Refusal::Replayed));
     }
 
     #[test]

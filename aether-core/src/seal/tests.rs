@@ -1,11 +1,12 @@
 //! The codec and the sealer together: what is bound, what is refused, and what tampering does.
 
 mod known_answers;
+mod signing;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::SEALED_VERSION;
+use crate::wire::{SEALED_VERSION, SIGNED_VERSION};
 
 const ADDRESS: &str = "aether.orders.created";
 
@@ -38,13 +39,14 @@ proptest! {
 
     /// No input makes it panic, whatever it begins with.
     #[test]
-    fn bytes_that_nobody_sealed_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), begin in 0..4_u8) {
+    fn bytes_that_nobody_sealed_are_refused(bytes in prop::collection::vec(any::<u8>(), 0..200), begin in 0..5_u8) {
         let (_, there) = pair();
         let (id, _) = there.seal(Role::Waves, "", "", b"").map(|sealed| (sealed[4..12].to_vec(), ())).unwrap();
         let message = match begin {
             0 => bytes,
             1 => [&crate::wire::MAGIC[..], &bytes].concat(),
             2 => [&crate::wire::MAGIC[..], &[SEALED_VERSION], &bytes].concat(),
+            3 => [&crate::wire::MAGIC[..], &[SIGNED_VERSION], &id, &bytes].concat(),
             _ => [&crate::wire::MAGIC[..], &[SEALED_VERSION], &id, &bytes].concat(),
         };
         prop_assert!(there.open(Role::Waves, "", &message, &mut there.guard()).is_err());
@@ -128,7 +130,7 @@ fn a_rotation_in_three_steps_loses_nothing() {
         matches!(first.open_again(Role::Waves, ADDRESS, &sealed), Err(Refusal::UnknownKey { key }) if key == new)
     );
     // A step forgotten: the sealer is given the keys while it runs.
-    first.change_keys(done_keys);
+    first.change(done_keys, None, None);
     assert!(first.open_again(Role::Waves, ADDRESS, &sealed).is_ok());
 }
 

@@ -16,6 +16,7 @@ use crate::amplitude::{Amplitude, Signal};
 use crate::channel::Channel;
 use crate::clock::Moment;
 use crate::phase::Phase;
+use crate::proof::Proof;
 use crate::source::{Sequencer, Source, WaveId};
 
 /// A wave: one message in flight. Cloning it bumps one reference count.
@@ -67,6 +68,8 @@ pub(crate) struct Extras {
     pub(crate) attempt: u8,
     /// The attempts that failed, if there were any.
     pub(crate) failed: Option<Arc<FailedAttempts>>,
+    /// Who signed the frame in which it arrived.
+    pub(crate) proof: Option<Proof>,
 }
 
 thread_local! {
@@ -152,7 +155,8 @@ impl Extras {
             && self.metadata.is_empty()
             && self.reply_path.is_none()
             && self.attempt == 0
-            && self.failed.is_none();
+            && self.failed.is_none()
+            && self.proof.is_none();
         (!empty).then(|| Box::new(self))
     }
 }

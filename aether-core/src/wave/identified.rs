@@ -32,7 +32,7 @@ impl Wave {
         (body.source, body.sequence) = (id.source, id.sequence);
         (body.age, body.since) = (Duration::ZERO, Some(Moment::now()));
         if let Some(extras) = &mut body.extras {
-            (extras.heard_by, extras.failed) = (None, None);
+            (extras.heard_by, extras.failed, extras.proof) = (None, None, None);
         }
         self
     }

@@ -118,10 +118,14 @@ impl Received {
 
 impl Wave {
     /// The same wave with another payload, for media that change payloads on the way, such as those that corrupt them in
-    /// tests.
+    /// tests. Its source is no longer proven.
     #[must_use]
     pub fn with_payload(mut self, payload: impl Into<Bytes>) -> Self {
-        self.body.make_mut().payload = payload.into();
+        let body = self.body.make_mut();
+        body.payload = payload.into();
+        if let Some(extras) = &mut body.extras {
+            extras.proof = None;
+        }
         self
     }
 }

@@ -9,8 +9,8 @@ use smallvec::SmallVec;
 use super::payloads::Payloads;
 use super::reader::Reader;
 use super::{
-    FIXED_RECORD, FrameError, MAGIC, MAX_CONTENT_TYPE_BYTES, Position, SEALED_VERSION, Sender, VERSION,
-    content, frame_tag, tag,
+    FIXED_RECORD, FrameError, MAGIC, MAX_CONTENT_TYPE_BYTES, Position, SEALED_VERSION, SIGNED_VERSION,
+    Sender, VERSION, content, frame_tag, tag,
 };
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::{Channel, MAX_NAME_BYTES};
@@ -63,7 +63,7 @@ pub fn decode(
         return Err(FrameError::Magic { found: magic.to_vec() });
     }
     let version = input.u8("version")?;
-    if version == SEALED_VERSION {
+    if [SEALED_VERSION, SIGNED_VERSION].contains(&version) {
         return Err(FrameError::Sealed);
     }
     if version != VERSION {

@@ -10,3 +10,4 @@ mod keys;
 #[path = "../proxy/mod.rs"]
 mod proxy;
 mod scene;
+mod signing;

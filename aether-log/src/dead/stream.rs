@@ -52,11 +52,12 @@ impl StreamLetters {
 
     fn open(&self, mut message: StreamMessage) -> Result<StreamMessage, JetStreamError> {
         let opened = self.connection.sealing.open(&message.subject, &message.payload);
-        message.payload = opened.map_err(|unopened| JetStreamError::Refused {
+        let opened = opened.map_err(|unopened| JetStreamError::Refused {
             doing: "open a message of",
             name: self.subjects.side_stream(),
             source: Arc::new(unopened),
         })?;
+        message.payload = opened.frame;
         Ok(message)
     }
 

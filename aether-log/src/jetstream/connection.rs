@@ -129,7 +129,7 @@ impl Connection {
         let shown = without_secrets(url);
         let refusals = Arc::<Refusals>::default();
         let noting = Arc::clone(&refusals);
-        let sealing = Arc::new(Sealing::new(nats.key_source())?);
+        let sealing = Arc::new(Sealing::new(&nats)?);
         let renewed = Arc::clone(&sealing);
         let options = nats
             .client_name("aether-log")

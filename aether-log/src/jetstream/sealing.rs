@@ -3,13 +3,16 @@
 //! A stored message is delivered again until it is acknowledged, so repeated messages are no attack that a reader could
 //! tell. A server can repeat what it keeps and leave it out; it can neither read it, nor alter it, nor move it to another
 //! subject.
+//!
+//! With a list of signers of the bus, the waves of the log are proven like those of the bus. Dead letters and failures are
+//! only known to be from somebody on the list: a consumer stores waves of others there.
 
 use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aether_core::medium::MediumStatus;
-use aether_core::seal::{KeyId, KeySource, Refusal, Role, Sealer, is_sealed};
+use aether_core::medium::{MediumStatus, NatsOptions, Proof};
+use aether_core::seal::{KeyId, Opened, Refusal, Role, SealOptions, Sealer, SignerId, is_sealed};
 use bytes::Bytes;
 
 use super::error::JetStreamError;
@@ -17,16 +20,25 @@ use super::error::JetStreamError;
 /// Seals and opens what a log stores, or passes it on if there are no keys.
 #[derive(Debug, Default)]
 pub(crate) struct Sealing {
-    keys: Option<(Sealer, KeySource)>,
+    keys: Option<(Sealer, SealOptions)>,
     /// Sealed messages that were met without keys.
     without_keys: AtomicU64,
+}
+
+/// An opened message.
+pub(crate) struct OpenedBody {
+    pub(crate) frame: Bytes,
+    /// Who signed it, if this process has a list of signers.
+    pub(crate) proof: Option<Proof>,
 }
 
 /// Why a stored message was not opened.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Unopened {
     /// It may be opened later, by a process with other keys or once this one has them.
-    #[error("it is sealed with a key that this process does not have")]
+    #[error(
+        "it is sealed with a key that this process does not have, or signed by somebody who is not on its list"
+    )]
     Locked,
     /// Nobody who has the keys has stored it.
     #[error(transparent)]
@@ -34,23 +46,22 @@ pub(crate) enum Unopened {
 }
 
 impl Sealing {
-    pub(crate) fn new(source: Option<&KeySource>) -> Result<Self, JetStreamError> {
-        let Some(source) = source else { return Ok(Self::default()) };
-        let unusable = |error: Arc<dyn Error + Send + Sync>| JetStreamError::Keys(error);
-        let keys = source.read().map_err(|error| unusable(Arc::new(error)))?;
-        let sealer = Sealer::new(keys).map_err(|error| unusable(Arc::new(error)))?;
-        Ok(Self { keys: Some((sealer, source.clone())), ..Self::default() })
+    pub(crate) fn new(nats: &NatsOptions) -> Result<Self, JetStreamError> {
+        let options = nats.seal_options().map_err(|error| JetStreamError::Keys(Arc::new(error)))?;
+        let Some(options) = options else { return Ok(Self::default()) };
+        let sealer = options.sealer().map_err(|error| JetStreamError::Keys(Arc::new(error)))?;
+        Ok(Self { keys: Some((sealer, options)), ..Self::default() })
     }
 
-    /// Reads the keys again, for a new connection.
+    /// Reads the keys and the list of signers again, for a new connection.
     pub(crate) fn renew(&self) {
-        let Some((sealer, source)) = &self.keys else { return };
-        match source.read() {
-            Ok(keys) => sealer.change_keys(keys),
-            Err(error) => {
-                let error = &error as &dyn Error;
-                tracing::warn!(error, "the keys of the durable log stay as they were");
-            }
+        let Some((sealer, options)) = &self.keys else { return };
+        if let Err(error) = options.renew(sealer) {
+            let error = &error as &dyn Error;
+            tracing::warn!(
+                error,
+                "the keys of the durable log stay as they were, and so does the list of signers"
+            );
         }
     }
 
@@ -62,17 +73,17 @@ impl Sealing {
     }
 
     /// Opens what was stored on a subject. What is not opened is counted.
-    pub(crate) fn open(&self, subject: &str, body: &Bytes) -> Result<Bytes, Unopened> {
+    pub(crate) fn open(&self, subject: &str, body: &Bytes) -> Result<OpenedBody, Unopened> {
         let Some((sealer, _)) = &self.keys else {
             if is_sealed(body) {
                 self.without_keys.fetch_add(1, Ordering::Relaxed);
                 return Err(Unopened::Locked);
             }
-            return Ok(body.clone());
+            return Ok(OpenedBody { frame: body.clone(), proof: None });
         };
         match sealer.open_again(Role::Stored, subject, body) {
-            Ok(opened) => Ok(opened.frame),
-            Err(Refusal::UnknownKey { .. }) => Err(Unopened::Locked),
+            Ok(Opened { frame, proof, .. }) => Ok(OpenedBody { frame, proof }),
+            Err(Refusal::UnknownKey { .. } | Refusal::UnknownSigner { .. }) => Err(Unopened::Locked),
             Err(refusal) => Err(Unopened::Refused(refusal)),
         }
     }
@@ -89,5 +100,11 @@ impl Sealing {
     pub(crate) fn missing_keys(&self) -> Vec<(u64, u64)> {
         let refusals = self.keys.as_ref().map(|(sealer, _)| sealer.refusals()).unwrap_or_default();
         refusals.missing_keys.into_iter().map(|(KeyId(id), messages)| (id, messages)).collect()
+    }
+
+    /// The ids of signers that are not on the list with the number of their messages.
+    pub(crate) fn unknown_signers(&self) -> Vec<(u64, u64)> {
+        let refusals = self.keys.as_ref().map(|(sealer, _)| sealer.refusals()).unwrap_or_default();
+        refusals.unknown_signers.into_iter().map(|(SignerId(id), messages)| (id, messages)).collect()
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aether_core::conformance::{NatsServer, ServerOptions};
 use aether_core::medium::NatsOptions;
-use aether_core::seal::{KeySource, SealKeys};
+use aether_core::seal::{KeySource, SealKeys, Signers, SigningKey};
 use aether_core::{Aether, Durability};
 use aether_log::{JetStreamError, JetStreamLog};
 
@@ -18,7 +18,11 @@ async fn server() -> (NatsServer, tempfile::TempDir) {
 }
 
 async fn open(url: &str, keys: Option<&SealKeys>) -> JetStreamLog {
-    let nats = keys.map_or_else(NatsOptions::default, |keys| NatsOptions::default().keys(keys.clone()));
+    open_with(url, keys.map_or_else(NatsOptions::default, |keys| NatsOptions::default().keys(keys.clone())))
+        .await
+}
+
+async fn open_with(url: &str, nats: NatsOptions) -> JetStreamLog {
     let log = JetStreamLog::builder(url, "shop").options(options()).nats(nats);
     log.channels("orders.>", Durability::Stored).unwrap().open().await.unwrap()
 }
@@ -155,6 +159,41 @@ async fn what_was_not_sealed_altered_or_moved_is_passed_over_and_counted() {
     assert_eq!((status.refused_plain, status.refused_tampered), (1, 2), "{status:?}");
     let account = consumer.account().await.unwrap();
     assert_eq!((account.acknowledged, account.expired), (2, 3), "{account:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stored_wave_is_proven_and_one_in_the_name_of_another_passed_over() {
+    let (server, _streams) = server().await;
+    let keys = SealKeys::generate().unwrap();
+    let [shop, rogue, late] = std::array::from_fn(|_| SigningKey::generate().unwrap());
+    let listed = Signers::new().allow("shop", shop.public_key()).unwrap();
+    let listed = listed.allow("rogue", rogue.public_key()).unwrap();
+    let with = |key: &SigningKey| NatsOptions::default().keys(keys.clone()).signing_key(key.clone());
+    let log = open_with(&server.url(), with(&shop).signers(listed)).await;
+    let (aether, emitter) = emitter_of(&log).await;
+    // All three store as `shop`; one of them may not, and one is not on the list.
+    let (_rogue, false_shop) = emitter_of(&open_with(&server.url(), with(&rogue)).await).await;
+    let (_late, unknown_shop) = emitter_of(&open_with(&server.url(), with(&late)).await).await;
+    false_shop.emit(order("forged", 0.5)).await.unwrap();
+    unknown_shop.emit(order("of an unknown signer", 0.5)).await.unwrap();
+    emitter.emit(order("genuine", 0.5)).await.unwrap();
+    let consumer = log.consumer("billing", "orders.>", quick()).unwrap();
+    let delivery = receive(&consumer).await;
+    assert_eq!(text(&delivery), "genuine");
+    let proven = delivery.wave().proven_source().expect("a proven source");
+    assert_eq!((proven.name(), proven.signer()), ("shop", shop.id()));
+    delivery.ack().await.unwrap();
+    let status = aether.status();
+    assert_eq!(
+        (status.refused_misnamed, status.refused_forged, status.refused_unsigned),
+        (1, 0, 0),
+        "{status:?}"
+    );
+    assert!(status.refused_unknown_signer >= 1, "{status:?}");
+    assert_eq!(aether.unknown_signers()[0].0, late.id());
+    // That of the unknown signer waits until its key is listed: it may be a new program.
+    let account = consumer.account().await.unwrap();
+    assert_eq!((account.acknowledged, account.expired), (1, 1), "{account:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

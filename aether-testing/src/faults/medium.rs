@@ -254,6 +254,10 @@ impl Medium for Faulty {
         self.inner.missing_keys()
     }
 
+    fn unknown_signers(&self) -> Vec<(u64, u64)> {
+        self.inner.unknown_signers()
+    }
+
     fn connection(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
         self.inner.connection()
     }

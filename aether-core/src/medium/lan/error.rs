@@ -30,6 +30,11 @@ pub enum LanError {
         /// The file.
         path: PathBuf,
     },
+    /// The options ask for proven sources, which this medium does not have: a member passes on waves of others.
+    #[error(
+        "a local network does not prove who emits: leave out the signing key and the list of signers, or use a NATS server"
+    )]
+    Unproven,
     /// No key can be derived from the secret.
     #[error("no key can be derived from the secret: {reason}")]
     Derivation {

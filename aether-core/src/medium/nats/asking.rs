@@ -22,6 +22,7 @@ use tokio::sync::oneshot::{self, error::RecvError};
 use tokio::task::JoinHandle;
 
 use super::answers::Answers;
+use super::arrived::Arrived;
 use super::link::Link;
 use super::sealing::Sealing;
 
@@ -46,7 +47,7 @@ struct AskingState {
     key: RandomState,
     asked: AtomicU64,
     /// `None` once the client has ended, after which no answer can arrive.
-    waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Message>>>>,
+    waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Arrived>>>>,
     stray: AtomicU64,
 }
 
@@ -65,9 +66,9 @@ pub(super) enum Refused {
 pub(super) struct Ended;
 
 /// The reply to a question.
-#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "moved once, from the asker to its caller")]
 pub(super) enum Answer {
-    Given(Message),
+    Given(Arrived),
     /// The server reported that no subscriber received the question.
     Nobody,
 }
@@ -76,7 +77,7 @@ pub(super) enum Answer {
 pub(super) struct Asker<'a> {
     shared: &'a AskingState,
     number: u64,
-    answer: oneshot::Receiver<Message>,
+    answer: oneshot::Receiver<Arrived>,
 }
 
 impl Asking {
@@ -161,7 +162,7 @@ impl AskingState {
         // What is not from somebody with the key ends no question.
         let Some(answer) = self.sealing.open_answer(answer) else { return };
         let number =
-            answer.subject.rsplit('.').next().and_then(|number| u64::from_str_radix(number, 16).ok());
+            answer.message.subject.rsplit('.').next().and_then(|number| u64::from_str_radix(number, 16).ok());
         let asker = number.and_then(|number| self.remove(number));
         // The send fails if the asker has just given up.
         if asker.is_none_or(|asker| asker.send(answer).is_err()) {
@@ -174,7 +175,7 @@ impl AskingState {
         self.waiting.lock().as_ref().is_some_and(|waiting| waiting.len() == 1)
     }
 
-    fn remove(&self, number: u64) -> Option<oneshot::Sender<Message>> {
+    fn remove(&self, number: u64) -> Option<oneshot::Sender<Arrived>> {
         let mut waiting = self.waiting.lock();
         let waiting = waiting.as_mut()?;
         let asker = waiting.remove(&number);
@@ -203,11 +204,11 @@ impl Asker<'_> {
     /// Cancel safety: cancelled before completion, it can be called again.
     pub(super) async fn answer(&mut self) -> Result<Answer, Ended> {
         let answer = poll_fn(|cx| self.poll_answer(cx)).await.map_err(|_| Ended)?;
-        let is_nobody = answer.status == Some(StatusCode::NO_RESPONDERS);
+        let is_nobody = answer.message.status == Some(StatusCode::NO_RESPONDERS);
         Ok(if is_nobody { Answer::Nobody } else { Answer::Given(answer) })
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Message, RecvError>> {
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrived, RecvError>> {
         let answer = self.answer.poll_unpin(cx);
         if answer.is_ready() {
             return answer;

@@ -7,6 +7,7 @@ use async_nats::{Message, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::coop;
 
+use super::arrived::known_node;
 use super::connection::NatsShared;
 use super::root::Root;
 use super::sealing::SealingGuard;
@@ -99,6 +100,7 @@ impl Holds {
         let arrived = shared.sealing.open(Root::Questions, before_channel, message, guard);
         let Some(arrived) = arrived else { return };
         let Some((node, pauses)) = flow::read(&arrived.message.payload) else { return };
+        let node = known_node(arrived.proof.as_ref(), node);
         for pause in pauses {
             if self.table.note(node, pause, &shared.flow) == Noted::Renewed {
                 // Flushing tasks see that the receivers are making progress.

@@ -12,7 +12,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, coop};
 use tokio::time::{sleep, timeout};
 
-use super::arrived::Arrived;
+use super::arrived::{Arrived, known_node, prove};
 use super::cloudevents;
 use super::connection::{CLIENT_QUEUE, Leaving, NatsShared};
 use super::crowd::Crowd;
@@ -24,7 +24,7 @@ use crate::channel::{Channel, ChannelError, Pattern};
 use crate::medium::link::{Gap, GapReport, Gaps, HeardFrame, Transit};
 use crate::router::{Crowded, Lost, Router, Subscription};
 use crate::wave::{Kind, Wave};
-use crate::wire::{self, FrameError, micros_since_1970};
+use crate::wire::{self, FrameError, Sender, micros_since_1970};
 
 /// At the end, this many messages are processed before other tasks get a turn.
 const BETWEEN_OTHERS: usize = 128;
@@ -388,11 +388,12 @@ impl Intake {
                 }
             },
             Err(error) => {
-                let count = match &error {
-                    FrameError::Sealed => &self.refused_sealed,
-                    _ => &self.malformed,
+                match &error {
+                    FrameError::Sealed => self.refused_sealed.fetch_add(1, Ordering::Relaxed),
+                    // The proof has counted it.
+                    FrameError::Misnamed { .. } => 0,
+                    _ => self.malformed.fetch_add(1, Ordering::Relaxed),
                 };
-                count.fetch_add(1, Ordering::Relaxed);
                 let pattern = tap.target.pattern();
                 tracing::debug!(%pattern, %error, "ignored a message that is not a valid frame");
             }
@@ -401,7 +402,7 @@ impl Intake {
     }
 
     fn read(&self, arrived: Arrived, tap: &mut Tap) -> Result<Brought, FrameError> {
-        let Arrived { message, asked_from } = arrived;
+        let Arrived { message, asked_from, proof } = arrived;
         let name = message.subject.strip_prefix(&*tap.before_channel).ok_or(ChannelError::Empty)?;
         let channel = match &tap.last_channel {
             Some(channel) if channel.as_str() == name => channel.clone(),
@@ -415,7 +416,10 @@ impl Intake {
             reply = None;
         }
         let kind = if reply.is_some() { Kind::Query } else { Kind::Event };
-        let mut brought = self.waves(message, &channel, kind, tap.gaps.as_mut(), &mut tap.foreign)?;
+        let arrived = Arrived { message, asked_from: None, proof };
+        let is_copy = tap.root == Root::Seen;
+        let mut brought =
+            self.waves(arrived, is_copy, &channel, kind, tap.gaps.as_mut(), &mut tap.foreign)?;
         if let Some(subject) = reply
             && brought.waves.len() == 1
             && let Some(question) = brought.waves.pop()
@@ -430,29 +434,34 @@ impl Intake {
     }
 
     /// Decodes the answer to a question asked on a channel.
-    pub(super) fn answer(&self, message: Message, channel: &Channel) -> Result<Wave, FrameError> {
-        let brought = self.waves(message, channel, Kind::Response, None, &mut Foreign::new())?;
+    pub(super) fn answer(&self, answer: Arrived, channel: &Channel) -> Result<Wave, FrameError> {
+        let brought = self.waves(answer, false, channel, Kind::Response, None, &mut Foreign::new())?;
         brought.waves.into_iter().next().ok_or(FrameError::Empty { what: "waves" })
     }
 
     fn waves(
         &self,
-        message: Message,
+        arrived: Arrived,
+        is_copy: bool,
         channel: &Channel,
         kind: Kind,
         gaps: Option<&mut Gaps>,
         foreign: &mut Foreign,
     ) -> Result<Brought, FrameError> {
+        let Arrived { message, proof, .. } = arrived;
+        let proof = proof.as_ref();
         let now = clock::now();
         let mut delay = Duration::ZERO;
         // What was sealed is a frame: the headers of a message are not sealed.
         let (node, position, waves) = if self.shared.sealing.is_on() || wire::is_frame(&message.payload) {
             let received = micros_since_1970();
-            let transit = |sender| {
+            let transit = |sender: Sender| {
+                let sender = Sender { node: known_node(proof, sender.node), ..sender };
                 delay = self.transit.delay(sender, received, now);
                 delay
             };
-            let frame = wire::decode(&message.payload, Some(channel), now, transit)?;
+            let mut frame = wire::decode(&message.payload, Some(channel), now, transit)?;
+            prove(&mut frame.waves, proof, is_copy)?;
             (frame.sender.node, frame.position, frame.waves)
         } else {
             let (node, position) = cloudevents::position(&message).unzip();
@@ -460,7 +469,8 @@ impl Intake {
             (node.unwrap_or(0), position, vec![wave])
         };
         let lost = gaps.zip(position).and_then(|(gaps, position)| {
-            let heard = HeardFrame { node, position, waves: waves.len(), delay, now };
+            let heard =
+                HeardFrame { node: known_node(proof, node), position, waves: waves.len(), delay, now };
             let GapReport { gap, forgets, is_implausible } = gaps.note(channel, heard);
             self.forgotten_streams.fetch_add(u64::from(forgets), Ordering::Relaxed);
             if is_implausible {

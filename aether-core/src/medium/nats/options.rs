@@ -9,7 +9,7 @@ use super::tls::NatsTls;
 use crate::inbox::InboxOptions;
 use crate::medium::Wire;
 #[cfg(feature = "seal")]
-use crate::seal::KeySource;
+use crate::seal::{FileOr, KeySource, SealOptions, Signers, SigningKey};
 
 /// Options of the NATS medium, for [`AetherBuilder::options`](crate::AetherBuilder::options).
 ///
@@ -33,6 +33,10 @@ pub struct NatsOptions {
     tls: NatsTls,
     #[cfg(feature = "seal")]
     pub(super) keys: Option<KeySource>,
+    #[cfg(feature = "seal")]
+    signing_key: Option<FileOr<SigningKey>>,
+    #[cfg(feature = "seal")]
+    signers: Option<FileOr<Signers>>,
 }
 
 impl NatsOptions {
@@ -105,11 +109,52 @@ impl NatsOptions {
         self
     }
 
-    /// The [keys](Self::keys), for what seals beside the bus, such as a durable log.
+    /// Signs everything that this program sends with this key, inside of the seal, so that others with a list of
+    /// [signers](Self::signers) know who emitted. Default: nothing is signed. Needs [`keys`](Self::keys). A file is read
+    /// again for each new connection. Cost: 72 bytes for each frame, which has one wave or many, and some 20 us.
     #[cfg(feature = "seal")]
-    #[must_use]
-    pub const fn key_source(&self) -> Option<&KeySource> {
-        self.keys.as_ref()
+    pub fn signing_key(mut self, key: impl Into<FileOr<SigningKey>>) -> Self {
+        self.signing_key = Some(key.into());
+        self
+    }
+
+    /// Refuses everything that nobody on this list has signed, and each name that its signer may not use. Then
+    /// [`Wave::proven_source`](crate::Wave::proven_source) says who emitted. Default: everybody with the keys may speak in any
+    /// name. Needs [`keys`](Self::keys), and a [`signing_key`](Self::signing_key) that is on the list: a program hears itself
+    /// over the server as well. A file is read again for each new connection. Cost: some 50 us for each frame that arrives,
+    /// for each subscription that it matches.
+    #[cfg(feature = "seal")]
+    pub fn signers(mut self, signers: impl Into<FileOr<Signers>>) -> Self {
+        self.signers = Some(signers.into());
+        self
+    }
+
+    /// The [keys](Self::keys), the [key that signs](Self::signing_key) and the [list of signers](Self::signers), also for what
+    /// seals beside the bus, such as a durable log. `None` if nothing is sealed.
+    ///
+    /// # Errors
+    /// [`SigningError::NotSealed`](crate::seal::SigningError::NotSealed) if there is a key that signs or a list, and no keys.
+    #[cfg(feature = "seal")]
+    pub fn seal_options(&self) -> Result<Option<SealOptions>, crate::seal::SigningError> {
+        let Self { keys, signing_key, signers, .. } = self;
+        let Some(keys) = keys else {
+            let asks = self.asks_for_proof();
+            return if asks { Err(crate::seal::SigningError::NotSealed) } else { Ok(None) };
+        };
+        let mut options = SealOptions::new(keys.clone());
+        if let Some(key) = signing_key {
+            options = options.signing_key(key.clone());
+        }
+        if let Some(signers) = signers {
+            options = options.signers(signers.clone());
+        }
+        Ok(Some(options))
+    }
+
+    /// Whether sources are to be proven.
+    #[cfg(feature = "seal")]
+    pub(crate) const fn asks_for_proof(&self) -> bool {
+        self.signing_key.is_some() || self.signers.is_some()
     }
 
     /// The options of a client that connects to these servers as this program does, with the name, the login and the
@@ -140,6 +185,10 @@ impl Default for NatsOptions {
             tls: NatsTls::default(),
             #[cfg(feature = "seal")]
             keys: None,
+            #[cfg(feature = "seal")]
+            signing_key: None,
+            #[cfg(feature = "seal")]
+            signers: None,
         }
     }
 }

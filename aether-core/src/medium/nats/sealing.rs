@@ -1,7 +1,8 @@
 //! Sealed messages over NATS, if the options have keys: what is sealed for which subject, and what is refused.
 //!
 //! Each message that the client takes from the server is opened here before anything else looks at it, so that messages of
-//! strangers fill no queue and wait for nothing. Not sealed are the markers of [`link`](super::link), which only this
+//! strangers fill no queue and wait for nothing. If the options have a list of signers, so is its signature verified here;
+//! the names of its waves are held against it when they are read. Not sealed are the markers of [`link`](super::link), which only this
 //! process can make, and the notices of the server. The file `unsealed.rs` takes the place of this one in builds without
 //! the feature `seal`.
 
@@ -13,7 +14,7 @@ use super::options::NatsOptions;
 use super::root::Root;
 use crate::medium::{ConnectError, MediumStatus, Wire};
 pub(super) use crate::seal::Role;
-use crate::seal::{KeyId, KeySource, Refusal, ReplayGuard, Sealer, overhead};
+use crate::seal::{KeyId, Refusal, ReplayGuard, SealOptions, Sealer, SignerId};
 
 /// The length of a reply subject: `_INBOX.`, 22 letters, a dot and 16 digits, rounded up.
 const REPLY_BYTES: usize = 64;
@@ -25,7 +26,9 @@ pub(super) struct Sealing(Option<Sealed>);
 #[derive(Debug)]
 struct Sealed {
     sealer: Sealer,
-    source: KeySource,
+    options: SealOptions,
+    /// How many bytes sealing and signing add to a frame at most. Each `emit` asks for it.
+    overhead: usize,
 }
 
 /// What one subscription has taken.
@@ -44,27 +47,29 @@ pub(super) fn role_of(root: Root, channel: &str) -> Role {
 
 impl Sealing {
     pub(super) fn new(options: &NatsOptions) -> Result<Self, ConnectError> {
-        let Some(source) = options.keys.clone() else { return Ok(Self(None)) };
+        let sealed = options.seal_options().map_err(ConnectError::Signing)?;
+        let Some(sealed) = sealed else { return Ok(Self(None)) };
         if options.wire == Wire::CloudEvents {
             return Err(ConnectError::SealedEvents);
         }
-        let sealer = Sealer::new(source.read()?)?;
-        Ok(Self(Some(Sealed { sealer, source })))
+        let sealer = sealed.sealer()?;
+        let overhead = sealer.overhead(REPLY_BYTES);
+        Ok(Self(Some(Sealed { sealer, options: sealed, overhead })))
     }
 
     pub(super) fn is_on(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Called for each new connection: counts in a new name, and reads the keys again.
+    /// Called for each new connection: counts in a new name, and reads the keys and the list of signers again.
     pub(super) fn renew(&self) {
-        let Some(Sealed { sealer, source }) = &self.0 else { return };
-        match source.read() {
-            Ok(keys) => sealer.change_keys(keys),
-            Err(error) => {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "the keys of sealed waves stay as they were");
-            }
+        let Some(Sealed { sealer, options, .. }) = &self.0 else { return };
+        if let Err(error) = options.renew(sealer) {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "the keys of sealed waves stay as they were, and so does the list of signers"
+            );
         }
         if let Err(error) = sealer.renew() {
             tracing::warn!(%error, "sealed frames are counted on as before the connection broke");
@@ -73,7 +78,7 @@ impl Sealing {
 
     /// How many bytes sealing adds to a frame at most.
     pub(super) fn overhead(&self) -> usize {
-        if self.is_on() { overhead(REPLY_BYTES) } else { 0 }
+        self.0.as_ref().map_or(0, |sealed| sealed.overhead)
     }
 
     /// A guard for a subscription that gets all messages of its subjects, or only a share of them.
@@ -101,7 +106,7 @@ impl Sealing {
         mut message: Message,
         guard: &mut SealingGuard,
     ) -> Option<Arrived> {
-        let Some(Sealed { sealer, .. }) = &self.0 else { return Some(Arrived { message, asked_from: None }) };
+        let Some(Sealed { sealer, .. }) = &self.0 else { return Some(Arrived::plain(message)) };
         let guard = guard.0.as_mut()?;
         let subject = message.subject.as_str();
         let role = role_of(root, subject.strip_prefix(before_channel).unwrap_or_default());
@@ -111,22 +116,23 @@ impl Sealing {
         message.payload = opened.frame;
         // Nobody has sealed them.
         message.headers = None;
-        Some(Arrived { message, asked_from })
+        Some(Arrived { message, asked_from, proof: opened.proof })
     }
 
     /// Opens an answer, or passes on the notice of the server that nobody heard the question. Its subject is used for one
     /// question, so that a repeated answer finds nobody who waits.
-    pub(super) fn open_answer(&self, mut message: Message) -> Option<Message> {
-        let Some(Sealed { sealer, .. }) = &self.0 else { return Some(message) };
+    pub(super) fn open_answer(&self, mut message: Message) -> Option<Arrived> {
+        let Some(Sealed { sealer, .. }) = &self.0 else { return Some(Arrived::plain(message)) };
         if message.status == Some(StatusCode::NO_RESPONDERS) && message.payload.is_empty() {
-            return Some(message);
+            return Some(Arrived::plain(message));
         }
         let subject = message.subject.as_str();
         let opened = sealer.open_again(Role::Answers, subject, &message.payload);
-        message.payload = opened.inspect_err(|refusal| log(subject, *refusal)).ok()?.frame;
+        let opened = opened.inspect_err(|refusal| log(subject, *refusal)).ok()?;
+        message.payload = opened.frame;
         message.headers = None;
         message.status = None;
-        Some(message)
+        Some(Arrived { message, asked_from: None, proof: opened.proof })
     }
 
     /// Adds what was refused.
@@ -139,6 +145,12 @@ impl Sealing {
     pub(super) fn missing_keys(&self) -> Vec<(u64, u64)> {
         let refusals = self.0.as_ref().map(|Sealed { sealer, .. }| sealer.refusals()).unwrap_or_default();
         refusals.missing_keys.into_iter().map(|(KeyId(id), messages)| (id, messages)).collect()
+    }
+
+    /// The ids of signers that are not on the list with the number of their messages.
+    pub(super) fn unknown_signers(&self) -> Vec<(u64, u64)> {
+        let refusals = self.0.as_ref().map(|Sealed { sealer, .. }| sealer.refusals()).unwrap_or_default();
+        refusals.unknown_signers.into_iter().map(|(SignerId(id), messages)| (id, messages)).collect()
     }
 }
 

@@ -50,16 +50,20 @@ impl Sealing {
     }
 
     pub(super) fn open(&self, _: Root, _: &str, message: Message, _: &mut SealingGuard) -> Option<Arrived> {
-        Some(Arrived { message, asked_from: None })
+        Some(Arrived::plain(message))
     }
 
-    pub(super) fn open_answer(&self, message: Message) -> Option<Message> {
-        Some(message)
+    pub(super) fn open_answer(&self, message: Message) -> Option<Arrived> {
+        Some(Arrived::plain(message))
     }
 
     pub(super) fn add_to(&self, _: &mut MediumStatus) {}
 
     pub(super) const fn missing_keys(&self) -> Vec<(u64, u64)> {
+        Vec::new()
+    }
+
+    pub(super) const fn unknown_signers(&self) -> Vec<(u64, u64)> {
         Vec::new()
     }
 }

@@ -257,8 +257,8 @@ impl<'a> Reader<'a> {
         let delivered = u64::try_from(info.delivered).unwrap_or(1);
         let micros = u64::try_from(info.published.unix_timestamp_nanos() / 1000).unwrap_or(0);
         let consumer = &self.shared.name;
-        let frame = match self.shared.connection.sealing.open(&delivery.subject, &delivery.payload) {
-            Ok(frame) => frame,
+        let opened = match self.shared.connection.sealing.open(&delivery.subject, &delivery.payload) {
+            Ok(opened) => opened,
             Err(error @ Unopened::Locked) => {
                 tracing::warn!(position, consumer, %error, "a wave waits for its key and is delivered again");
                 return Meaning::Locked;
@@ -269,13 +269,23 @@ impl<'a> Reader<'a> {
             }
         };
         let name = self.shared.subjects.name(&delivery.subject).map(str::as_bytes);
-        let stored = match read_frame(position, micros, Some(name.unwrap_or_default()), &frame) {
+        let mut stored = match read_frame(position, micros, Some(name.unwrap_or_default()), &opened.frame) {
             Ok(stored) => stored,
             Err(error) => {
                 tracing::warn!(position, consumer, %error, "a message of the stream is no wave and is passed over");
                 return Meaning::Unreadable;
             }
         };
+        if opened.proof.is_some_and(|proof| !stored.wave.prove(&proof)) {
+            let name = stored.wave.source().name();
+            tracing::warn!(
+                position,
+                consumer,
+                name,
+                "its signer may not use the name: a wave is passed over"
+            );
+            return Meaning::Unreadable;
+        }
         let Some(reply) = delivery.reply.clone() else { return Meaning::Unreadable };
         let (level, id) = (stored.wave.signal().level(), id(&stored));
         let touched = Instant::now();

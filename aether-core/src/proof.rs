@@ -1,0 +1,126 @@
+//! Who signed a frame that has arrived, as far as a list of signers proves it.
+//!
+//! Only [`seal`](crate::seal) makes a proof, when it has verified a signature. Media give it to the waves of the frame
+//! ([`Wave::prove`](crate::Wave::prove)), and the parts of the framework that read names from payloads ask the wave. This
+//! module knows neither keys nor bytes, so that waves can carry a proof in builds without cryptography.
+
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::named::Named;
+
+/// The public name of a key that signs, which is derived from it. Shown as 16 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SignerId(pub u64);
+
+impl fmt::Display for SignerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for SignerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The signature of a frame was verified with a key of the list of signers. A clone bumps a reference count.
+#[derive(Clone)]
+pub struct Proof(Arc<Permit>);
+
+/// A key of the list, and what it is allowed.
+struct Permit {
+    signer: SignerId,
+    names: Box<[Named]>,
+    principal: u64,
+    /// Counts uses of other names by all signers.
+    misnamed: Arc<AtomicU64>,
+}
+
+/// Nobody else can compute which numbers fall together.
+static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
+impl Proof {
+    #[cfg_attr(not(feature = "seal"), allow(dead_code, reason = "only the seal makes proofs"))]
+    pub(crate) fn new(signer: SignerId, mut names: Vec<Named>, misnamed: Arc<AtomicU64>) -> Self {
+        names.sort_unstable();
+        names.dedup();
+        let principal = HASHER.hash_one(&names);
+        Self(Arc::new(Permit { signer, names: names.into(), principal, misnamed }))
+    }
+
+    /// The key that signed.
+    #[must_use]
+    pub fn signer(&self) -> SignerId {
+        self.0.signer
+    }
+
+    /// Whether the signer may use the name.
+    #[must_use]
+    pub fn permits(&self, name: &str) -> bool {
+        self.0.names.iter().any(|named| named.names(name))
+    }
+
+    /// The same. A name that it may not use is counted as refused.
+    pub(crate) fn permits_or_counts(&self, name: &str) -> bool {
+        let is_permitted = self.permits(name);
+        if !is_permitted {
+            self.0.misnamed.fetch_add(1, Ordering::Relaxed);
+            tracing::debug!(name, signer = %self.signer(), "refused a name that its signer may not use");
+        }
+        is_permitted
+    }
+
+    /// All keys with the same names are one principal, so a sender that changes its key stays the same.
+    pub(crate) fn principal(&self) -> u64 {
+        self.0.principal
+    }
+
+    /// A number that a sender drew for itself, such as that of its node, as a number that no other principal can use. For
+    /// tables of media whose keys are numbers in frames.
+    #[must_use]
+    pub fn own_number(&self, number: u64) -> u64 {
+        HASHER.hash_one((self.principal(), number))
+    }
+}
+
+impl fmt::Debug for Proof {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proof").field("signer", &self.0.signer).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proof(signer: u64, names: &[&str]) -> (Proof, Arc<AtomicU64>) {
+        let misnamed = Arc::<AtomicU64>::default();
+        let names = names.iter().map(|name| Named::parse(name).unwrap()).collect();
+        (Proof::new(SignerId(signer), names, Arc::clone(&misnamed)), misnamed)
+    }
+
+    #[test]
+    fn a_signer_may_use_its_names_and_others_are_counted() {
+        let (proof, misnamed) = proof(1, &["shop", "sensor-*"]);
+        assert!(proof.permits_or_counts("shop") && proof.permits_or_counts("sensor-7"));
+        assert_eq!(misnamed.load(Ordering::Relaxed), 0);
+        assert!(!proof.permits_or_counts("shop2") && !proof.permits_or_counts("sensor"));
+        assert!(!proof.permits("-"));
+        assert_eq!(misnamed.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn the_numbers_of_a_sender_stay_when_its_key_changes_and_are_nobody_elses() {
+        let (old, _) = proof(1, &["shop", "till"]);
+        let (new, _) = proof(2, &["till", "shop", "shop"]);
+        let (other, _) = proof(3, &["till"]);
+        assert_eq!(old.own_number(7), new.own_number(7));
+        assert_ne!(old.own_number(7), other.own_number(7));
+        assert_ne!(old.own_number(7), old.own_number(8));
+    }
+}
