@@ -154,12 +154,11 @@ impl CommandError {
             Self::Alone { .. }
             | Self::CountOfStdin
             | Self::Config(_)
-            | Self::Gateway(GatewayError::Config(_) | GatewayError::Start(StartError::Exposed { .. }))
             | Self::Start(StartError::Exposed { .. })
             | Self::Alpha(AlphaError::Config(_))
             | Self::Beta(BetaError::Config(_)) => true,
+            Self::Gateway(error) => error.is_wrong_usage(),
             Self::Connect(error)
-            | Self::Gateway(GatewayError::Connect(error))
             | Self::Alpha(AlphaError::Connect(error))
             | Self::Beta(BetaError::Connect(error)) => {
                 !matches!(error, ConnectError::Unreachable { .. } | ConnectError::Layer { .. })

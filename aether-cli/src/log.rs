@@ -1,6 +1,7 @@
 //! `aether log`: a durable log in a folder, read while another process may write it.
 
 mod chosen;
+mod consumers;
 mod follow;
 mod interrupt;
 mod line;
@@ -28,6 +29,7 @@ use crate::record::Record;
 #[command(after_help = "\
 Examples:
   aether log ls orders.log                      what the log holds
+  aether log consumers orders.log               who reads it, and how far behind
   aether log tail orders.log -n 20              the last 20 waves
   aether log tail orders.log --follow           and those to come
   aether log export orders.log 'orders.>'       JSON, one wave per line
@@ -45,6 +47,11 @@ pub(crate) struct LogArgs {
 enum LogAction {
     /// Print what a log holds
     Ls {
+        /// The folder of the log
+        folder: PathBuf,
+    },
+    /// Print its consumers, one per line, and how many waves wait for each
+    Consumers {
         /// The folder of the log
         folder: PathBuf,
     },
@@ -85,6 +92,10 @@ pub(crate) async fn log(args: LogArgs, shutdown: CancellationToken) -> Result<()
                 false => format!("positions {first} to {last}, {bytes} bytes in {segments} segments"),
             };
             Ok(Output::stdout().line(line)?)
+        }
+        LogAction::Consumers { folder } => {
+            let reading = tokio::task::spawn_blocking(move || consumers::consumers(&folder));
+            until(async { reading.await? }, &shutdown).await
         }
         LogAction::Tail { chosen, follow: true } => {
             let print = |output: &mut Output, stored| Ok(output.line(line(&stored))?);

@@ -12,6 +12,7 @@ import * as incidents from "./incidents.js";
 import * as services from "./services.js";
 import * as ledger from "./ledger.js";
 import * as letters from "./letters.js";
+import * as durable from "./durable.js";
 
 const PAGES = [
   ["overview", "Overview", overview],
@@ -22,6 +23,7 @@ const PAGES = [
   ["services", "Services", services],
   ["ledger", "Ledger", ledger],
   ["letters", "Dead letters", letters],
+  ["durable", "Durable", durable],
 ];
 
 const link = new Link();

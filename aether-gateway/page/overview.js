@@ -28,7 +28,7 @@ export function draw(app) {
     ${happened(view)}
     <p class="foot">Aether ${view.version}, up ${span(view.uptime_seconds)}.
       <a href="/status">Page without scripts</a> · <a href="/openapi.json">API</a> · <a href="/metrics">Metrics</a> ·
-      keys 1–8 change the page, / finds, Esc shows all channels</p>`;
+      keys 1–9 change the page, / finds, Esc shows all channels</p>`;
 }
 
 export function after(app) {
@@ -118,9 +118,10 @@ function happened({ log }) {
   if (log.entries.length === 0) return nothing;
   const tone = { critical: "bad", warning: "warn", info: "" };
   return html`<section class="card" aria-labelledby="h-log"><h2 id="h-log">What happened</h2>
-    <div class="scroll" tabindex="0"><table><thead><tr><th>time</th><th>what</th><th class="number">how many</th><th></th></tr></thead>
-    <tbody>${log.entries.map((entry) => html`<tr><td class="time">${clock(entry.unix_ms)}</td>
-      <td>${badge(entry.kind.replaceAll("_", " "), tone[entry.severity])}</td><td class="number">${count(entry.count)}</td><td class="wrap">${entry.text}</td></tr>`)}</tbody></table></div>
+    <ul class="events">${log.entries.map((entry) => html`<li><time title=${new Date(entry.unix_ms).toLocaleString()}>${clock(entry.unix_ms).slice(0, 8)}</time>
+      ${badge(entry.kind.replaceAll("_", " "), tone[entry.severity])}
+      <span class="event-text">${entry.text.replace(`: ${entry.about}`, `: ${reason(entry.about)}`)}</span>
+      <span class="quiet">${entry.count > 1 ? `× ${count(entry.count)}` : nothing}</span></li>`)}</ul>
     <p class="note">All that is kept: <a href="/api/log">/api/log</a></p></section>`;
 }
 

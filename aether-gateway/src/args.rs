@@ -4,13 +4,13 @@
 
 use std::io::{self, Write as _};
 
-use aether_chassis::config::{ConfigError, ListenAddress, Loader};
+use aether_chassis::config::{ConfigError, List, ListenAddress, Loader};
 use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::{Aether, ConnectError};
 use aether_metrics::ServeError;
 
 use crate::settings::{GatewaySettings, TlsSettingsError};
-use crate::{FieldArgs, Gateway, ServeFieldsError, StartError};
+use crate::{FieldArgs, Gateway, LogFolder, ServeFieldsError, StartError};
 
 /// The name of the program, in the log and in the connection list of the NATS server.
 const PROGRAM: &str = "aether-gateway";
@@ -38,6 +38,10 @@ pub struct GatewayArgs {
     /// Record rates, losses and incidents in this file, for `aether report`; it is bounded
     #[arg(long, value_name = "FILE", help_heading = "Gateway")]
     pub archive: Option<String>,
+    /// Show the durable logs in this folder and their consumers: that of a log, or one with the folders of several; may be
+    /// repeated. That of the section durable of the configuration is shown by itself
+    #[arg(long, value_name = "FOLDER", help_heading = "Gateway")]
+    pub durable: Vec<LogFolder>,
 }
 
 /// The HTTP address of the gateway, to be flattened into other arguments.
@@ -107,6 +111,20 @@ pub enum GatewayError {
     Output(#[source] io::Error),
 }
 
+impl GatewayError {
+    /// Whether the program was used wrongly: it ends with the exit code of the argument parser then.
+    #[must_use]
+    pub const fn is_wrong_usage(&self) -> bool {
+        match self {
+            Self::Config(_) | Self::Start(StartError::Exposed { .. }) => true,
+            Self::Connect(error) => {
+                !matches!(error, ConnectError::Unreachable { .. } | ConnectError::Layer { .. })
+            }
+            _ => false,
+        }
+    }
+}
+
 /// Connects, prints where the gateway listens, and runs it until `shutdown` is cancelled.
 ///
 /// # Errors
@@ -121,6 +139,8 @@ pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), 
     let loader = loader.given("service.gateway.physics", "--no-physics", physics);
     let loader = loader.given("service.gateway.emit", "--no-emit", emit);
     let loader = loader.given("service.gateway.archive", "--archive", args.archive.as_ref());
+    let loader =
+        loader.given("service.gateway.durable", "--durable", List(args.durable.clone()).as_argument());
     let config = loader.load()?;
     let Some(aether) = config.connect_until(&shutdown, PROGRAM).await? else { return Ok(()) };
     if config.settings().medium.args().is_local() && !config.section::<GatewaySettings>().serves_fields() {
@@ -140,7 +160,7 @@ async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
     let settings = config.section::<GatewaySettings>();
-    let options = settings.options()?;
+    let options = settings.options(&config.settings().durable)?;
     let (fields, joined) = settings.join_fields(aether).await?;
     let gateway = Gateway::start(aether, options.fields(fields)).await?;
     let _metrics = gateway.metrics().serve_configured(config).await?;

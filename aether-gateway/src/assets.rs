@@ -59,6 +59,7 @@ static FILES: &[File] = &files! {
     "services.js" SCRIPT;
     "ledger.js" SCRIPT;
     "letters.js" SCRIPT;
+    "durable.js" SCRIPT;
     "vendor/lit-html/lit-html.js" SCRIPT;
     "vendor/lit-html/directive.js" SCRIPT;
     "vendor/lit-html/directive-helpers.js" SCRIPT;

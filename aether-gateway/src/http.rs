@@ -63,6 +63,7 @@ pub(crate) fn routes(
         .route("/api/incidents", get(incidents))
         .route("/api/findings", get(findings))
         .route("/api/log", get(log))
+        .route("/api/durable", get(durable))
         .route("/metrics", get(metrics_text))
         .route("/map.dot", get(map_dot))
         .route("/map.mmd", get(map_mermaid))
@@ -141,6 +142,12 @@ async fn log(State(pages): PagesState, RawQuery(query): RawQuery) -> Response {
         }
     }
     answer::json(StatusCode::OK, &pages.source.log().newest(last))
+}
+
+/// The durable logs, read anew.
+async fn durable(State(pages): PagesState) -> Response {
+    let reading = pages.source.durable().now().await;
+    written(pages, move |_| answer::json(StatusCode::OK, &*reading)).await
 }
 
 async fn incidents(State(pages): PagesState) -> Response {

@@ -43,6 +43,7 @@ mod archive;
 mod args;
 mod assets;
 mod bucket;
+mod durable;
 mod emitters;
 mod field;
 mod gate;
@@ -55,6 +56,7 @@ mod log;
 mod losses;
 mod metrics;
 mod observed;
+mod options;
 mod origin;
 mod page;
 mod rate;
@@ -69,11 +71,13 @@ mod waves;
 pub use access::{Access, AccessError};
 pub use archive::{Archive, ArchiveError, Archived, ArchivedIncident, ArchivedLoss, ArchivedSpan};
 pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
+pub use durable::{LogFolder, LogFolderError};
 pub use field::{
     AllowedOrigin, FieldArgs, FieldOptions, JoinedFields, LimitError, LimitSetting, OriginError,
     SecurityLimits, ServeFieldsError, ServedField, ServedFieldError,
 };
-pub use gateway::{Gateway, GatewayOptions, StartError};
+pub use gateway::{Gateway, StartError};
 pub use insight::{Found, Insight, NotedIncident};
 pub use observed::{OTHER, Observed, ObservedChannel, ObservedKind};
+pub use options::GatewayOptions;
 pub use settings::{GatewaySettings, TlsSettingsError};

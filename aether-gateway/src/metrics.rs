@@ -4,6 +4,7 @@
 //! network.
 
 mod accounts;
+mod durable;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,6 +50,7 @@ impl Collector for Scrape {
         write_descriptions(&mut to, &status)?;
         write_physics(&mut to, &status)?;
         write_clients(&mut to, &status.clients)?;
+        durable::write(&mut to, &self.source.durable().last())?;
         write_fields(&mut to, &status)
     }
 }

@@ -2,14 +2,15 @@
 
 use std::path::PathBuf;
 
-use aether_chassis::config::{Count, List, ListenAddress, OrOff, Section};
+use aether_chassis::config::{Count, DurableSettings, List, ListenAddress, OrOff, Section};
 use aether_core::Aether;
 use aether_metrics::{Tls, TlsError};
 use serde::{Deserialize, Serialize};
 
 use crate::field::{self, FieldOptions};
 use crate::{
-    AllowedOrigin, Archive, GatewayOptions, JoinedFields, LimitSetting, ServeFieldsError, ServedField,
+    AllowedOrigin, Archive, GatewayOptions, JoinedFields, LimitSetting, LogFolder, ServeFieldsError,
+    ServedField,
 };
 
 /// The settings of the gateway. `config/default.toml` describes each of them.
@@ -33,6 +34,8 @@ pub struct GatewaySettings {
     pub emit: bool,
     /// The file in which rates, losses and incidents are recorded.
     pub archive: OrOff<PathBuf>,
+    /// The folders whose durable logs are shown, beside that of `[durable]`.
+    pub durable: List<LogFolder>,
     /// The maximum number of channels with their own line.
     pub max_channels: Count<1, 1_000_000>,
     /// The fields that are served over WebSocket.
@@ -75,6 +78,7 @@ impl Default for GatewaySettings {
             physics: true,
             emit: true,
             archive: OrOff::Off,
+            durable: List::default(),
             max_channels: Count::new(500).unwrap_or(Count::LEAST),
             fields: List::default(),
             field_tokens: OrOff::Off,
@@ -106,11 +110,11 @@ impl GatewaySettings {
             .await
     }
 
-    /// The options of the gateway.
+    /// The options of the gateway, which also shows the durable logs of the programs with the same configuration.
     ///
     /// # Errors
     /// [`TlsSettingsError`] if the certificate or its key cannot be used.
-    pub fn options(&self) -> Result<GatewayOptions, TlsSettingsError> {
+    pub fn options(&self, durable: &DurableSettings) -> Result<GatewayOptions, TlsSettingsError> {
         let tls = match (&self.tls_cert, &self.tls_key, &self.tls_clients) {
             (OrOff::On(certificate), OrOff::On(key), OrOff::On(clients)) => {
                 Some(Tls::load_mutual(certificate, key, clients)?)
@@ -126,6 +130,7 @@ impl GatewaySettings {
             .insecure(self.insecure)
             .max_channels(self.max_channels.as_usize())
             .archive(self.archive.clone().on().map(Archive::new))
+            .durable(LogFolder::all(&self.durable.0, durable))
             .tls(tls);
         Ok(match self.listen {
             OrOff::On(ListenAddress(address)) => options.listen(address),

@@ -23,6 +23,7 @@ use aether_metrics::{Connections, Slots, VibratorAccount, VibratorAccounts};
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 
+use crate::durable::Durable;
 use crate::field::{FieldLine, Fields};
 use crate::insight::Insight;
 use crate::log::Log;
@@ -43,6 +44,7 @@ pub(crate) struct StatusSource {
     accounts: Accounts,
     directory: Directory,
     fields: Arc<Fields>,
+    durable: Arc<Durable>,
     taps: Arc<Taps>,
     slots: Arc<Slots>,
     observing: AtomicBool,
@@ -61,11 +63,13 @@ pub(crate) struct Heard {
     pub(crate) accounts: Accounts,
     /// The descriptions of services.
     pub(crate) directory: Directory,
+    /// The durable logs that it is told of.
+    pub(crate) durable: Arc<Durable>,
 }
 
 impl StatusSource {
     pub(crate) fn new(aether: Aether, heard: Heard, fields: Arc<Fields>) -> Self {
-        let Heard { observed, insight, roster, accounts, directory, log } = heard;
+        let Heard { observed, insight, roster, accounts, directory, durable, log } = heard;
         // A clock before 1970 is shown as 1970.
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
@@ -76,6 +80,7 @@ impl StatusSource {
             accounts,
             directory,
             fields,
+            durable,
             taps: Arc::new(Taps::new(log)),
             slots: Slots::new(),
             observing: AtomicBool::new(true),
@@ -99,6 +104,11 @@ impl StatusSource {
     /// The descriptions of the services on the medium.
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// The durable logs in folders.
+    pub(crate) fn durable(&self) -> &Arc<Durable> {
+        &self.durable
     }
 
     pub(crate) fn slots(&self) -> Arc<Slots> {

@@ -5,6 +5,7 @@
 //! its own, below the folder of the log, or known to the server.
 
 mod attempts;
+mod backlog;
 mod claim;
 mod delivery;
 mod error;
@@ -12,15 +13,19 @@ mod journal;
 mod ledger;
 mod options;
 mod shared;
+mod standing;
 #[cfg(feature = "jetstream")]
 mod stream;
 mod window;
 
+pub(crate) use crate::consumer::backlog::Backlog;
 pub use crate::consumer::delivery::Delivery;
 pub use crate::consumer::error::{AckError, ConsumeError, NotAcknowledged};
 pub use crate::consumer::ledger::ConsumerLedger;
 pub use crate::consumer::options::{ConsumerOptions, Start};
 pub(crate) use crate::consumer::shared::ConsumerShared;
+pub use crate::consumer::standing::{ConsumerStanding, Lag};
+pub(crate) use crate::consumer::standing::{Looking, time};
 #[cfg(feature = "jetstream")]
 pub(crate) use crate::consumer::stream::StreamConsumer;
 

@@ -119,22 +119,28 @@ struct Letters {
 impl Letters {
     fn read(mut cursor: Cursor) -> Result<Self, ReadError> {
         let mut letters = Self::default();
+        letters.read_on(&mut cursor)?;
+        Ok(letters)
+    }
+
+    /// Reads what a cursor has before it.
+    fn read_on(&mut self, cursor: &mut Cursor) -> Result<(), ReadError> {
         while let Some(item) = cursor.next_item()? {
             match item {
                 Item::Record(record) if record.kind == LETTER => {
                     if let Some(about) = about(&record) {
-                        letters.kept.insert(record.position, (about.consumer, about.position));
+                        self.kept.insert(record.position, (about.consumer, about.position));
                     }
                 }
                 Item::Record(record) => {
                     if let Ok(number) = postcard::from_bytes::<u64>(&record.body) {
-                        letters.kept.remove(&number);
+                        self.kept.remove(&number);
                     }
                 }
                 Item::Damaged(damage) => tracing::error!(%damage, "a dead letter is damaged"),
             }
         }
-        Ok(letters)
+        Ok(())
     }
 
     fn numbers(&self) -> Vec<u64> {
@@ -154,11 +160,14 @@ impl Letters {
     }
 }
 
-/// The dead letters of a log that another process may have open, for reading only, as they were when it was opened.
+/// The dead letters of a log that another process may have open, for reading only, as they were when it was opened or last
+/// [refreshed](DeadView::refresh).
 #[derive(Debug)]
 pub struct DeadView {
     view: View,
     letters: Letters,
+    /// Behind what was read.
+    cursor: Cursor,
 }
 
 impl DeadView {
@@ -168,14 +177,34 @@ impl DeadView {
     /// [`OpenError`]: there is no log, or it cannot be read.
     pub fn open(log: &Path) -> Result<Self, OpenError> {
         let view = View::open(&log.join(FOLDER))?;
-        let letters = Letters::read(view.cursor(0))?;
-        Ok(Self { view, letters })
+        let (mut letters, mut cursor) = (Letters::default(), view.cursor(0));
+        letters.read_on(&mut cursor)?;
+        Ok(Self { view, letters, cursor })
+    }
+
+    /// Reads what was written since.
+    ///
+    /// # Errors
+    /// [`OpenError`]: the folder cannot be read any more.
+    pub fn refresh(&mut self) -> Result<(), OpenError> {
+        self.view.refresh()?;
+        Ok(self.letters.read_on(&mut self.cursor)?)
     }
 
     /// The numbers of all letters, the oldest first.
     #[must_use]
     pub fn numbers(&self) -> Vec<u64> {
         self.letters.numbers()
+    }
+
+    /// How many letters each consumer has.
+    #[must_use]
+    pub fn by_consumer(&self) -> BTreeMap<&str, u64> {
+        let mut letters = BTreeMap::new();
+        for (consumer, _) in self.letters.kept.values() {
+            *letters.entry(consumer.as_str()).or_default() += 1;
+        }
+        letters
     }
 
     /// A letter. Blocks while it reads.

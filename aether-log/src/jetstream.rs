@@ -18,9 +18,3 @@ pub(crate) use publisher::Publisher;
 pub(crate) use sealing::Unopened;
 pub(crate) use settings::{check_consumer, ensure_stream, side_stream, stream};
 pub(crate) use subjects::Subjects;
-
-/// Whether a text can name a stream or a consumer, on every file system that a server uses.
-pub(crate) fn is_name(name: &str) -> bool {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (1..=64).contains(&name.len()) && name.bytes().all(is_allowed)
-}

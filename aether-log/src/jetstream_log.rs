@@ -13,11 +13,12 @@ use crate::channels::Channels;
 use crate::consumer::{ConsumeError, Consumer, ConsumerOptions, StreamConsumer};
 use crate::dead::StreamLetters;
 use crate::jetstream::{
-    Connection, JetStreamError, JetStreamOptions, LogWarning, Publisher, Subjects, ensure_stream, is_name,
+    Connection, JetStreamError, JetStreamOptions, LogWarning, Publisher, Subjects, ensure_stream,
     side_stream, stream,
 };
 use crate::keeper::Keeper;
 use crate::medium::DurableMedium;
+use crate::name::is_name;
 
 /// What a log in JetStream stores, and how. Made by [`JetStreamLog::builder`].
 #[derive(Debug, Clone)]

@@ -27,9 +27,11 @@ mod keeper;
 mod keeping;
 mod log;
 mod log_builder;
+mod log_view;
 mod maintenance;
 mod matching;
 mod medium;
+mod name;
 mod reading;
 mod replay;
 mod resonating;
@@ -40,7 +42,8 @@ mod storing;
 mod storing_batch;
 
 pub use consumer::{
-    AckError, ConsumeError, Consumer, ConsumerLedger, ConsumerOptions, Delivery, NotAcknowledged, Start,
+    AckError, ConsumeError, Consumer, ConsumerLedger, ConsumerOptions, ConsumerStanding, Delivery, Lag,
+    NotAcknowledged, Start,
 };
 #[cfg(feature = "jetstream")]
 pub use dead::StreamLetters;
@@ -53,6 +56,7 @@ pub use jetstream::{JetStreamError, JetStreamOptions, LogWarning};
 #[cfg(feature = "jetstream")]
 pub use jetstream_log::{JetStreamLog, JetStreamLogBuilder};
 pub use log::{Log, LogBuilder};
+pub use log_view::{Effort, LogStanding, LogView};
 pub use reading::{LogItem, LogReader};
 pub use replay::{Replay, ReplayError, Replayed};
 pub use resonating::{ResonateDurable, ResonateError};

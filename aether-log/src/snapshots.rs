@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::name::is_name;
+
 /// The folder, below that of the log.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
 
@@ -85,8 +87,7 @@ fn failed(path: &Path, doing: &'static str) -> impl FnOnce(io::Error) -> Snapsho
 
 /// The name of the file, without its end.
 fn stem(folder: &Path, name: &str) -> Result<PathBuf, SnapshotError> {
-    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_allowed) {
+    if !is_name(name) {
         return Err(SnapshotError::Name { name: name.to_owned() });
     }
     Ok(folder.join(SNAPSHOTS).join(name))

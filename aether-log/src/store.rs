@@ -30,6 +30,7 @@ pub use crate::store::record::{Entry, Record};
 pub use crate::store::rewriting::Rewritten;
 pub use crate::store::segments::Extent;
 pub use crate::store::verify::{Verified, verify, verify_with};
+pub(crate) use crate::store::view::Span;
 pub use crate::store::view::View;
 
 pub(crate) use crate::store::segments::Place;

@@ -214,16 +214,22 @@ impl DurableSettings {
         Some(log)
     }
 
-    fn store(&self) -> Result<StoreOptions, OptionsError> {
+    /// What a log keeps.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
         let mut retention = Retention::default();
         retention.max_age = self.max_age.on().map(|Time(age)| age);
         retention.max_bytes = self.max_bytes.on().map(|size| size.bytes() as u64);
         retention.max_records = self.max_waves.on().map(Count::get);
+        retention
+    }
+
+    fn store(&self) -> Result<StoreOptions, OptionsError> {
         Ok(StoreOptions::default()
             .segment_bytes(self.segment_bytes.0)?
             .commit_window(self.commit_window.0)?
             .max_queued_bytes(self.max_queued_bytes.bytes())
-            .retention(retention))
+            .retention(self.retention()))
     }
 
     /// The options of consumers that are made without.

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use aether_core::{Aether, Durability, Emitter, Kind, Vibrator, Wave};
-use aether_log::Log;
 use aether_log::store::StoreOptions;
+use aether_log::{ConsumerOptions, Log};
 use serde_json::Value;
 
 use crate::nats::{server, with};
@@ -84,6 +84,38 @@ async fn a_log_is_listed_printed_and_exported_while_another_process_writes_it() 
     let exported: Value = serde_json::from_str(first.out.trim()).unwrap();
     assert_eq!(exported["wave"]["payload"], "note");
     assert!(exported["stored"].as_str().unwrap().ends_with('Z'), "{exported}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_consumers_of_a_log_are_printed_with_what_waits_for_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let writing = various(folder.path()).await;
+    let path = folder.path().to_str().unwrap();
+    let consumers = || run(&["log", "consumers", path]);
+    assert_eq!(consumers().out, "no consumers\n");
+    let billing = writing.log.consumer("billing", "orders.>", ConsumerOptions::default()).unwrap();
+    let _notes = writing.log.consumer("notes", "notes.>", ConsumerOptions::default()).unwrap();
+    billing.receive().await.unwrap().ack().await.unwrap();
+    let _open = billing.receive().await.unwrap();
+    let said = consumers();
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""));
+    let lines: Vec<_> = said.out.lines().collect();
+    assert!(
+        lines[0].starts_with("billing orders.>: 4 wait, 1 in flight, 0 retrying, 1 acknowledged, last at 2"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[1].starts_with("notes notes.>: 1 wait, 0 in flight, 0 retrying, 0 acknowledged, 0 given"),
+        "{lines:?}"
+    );
+    // A consumer whose files are those of something else is an error, and the others are printed.
+    fs::create_dir(folder.path().join("consumers/audit")).unwrap();
+    fs::write(folder.path().join("consumers/audit/notes.log"), "").unwrap();
+    let said = consumers();
+    assert_eq!((said.code, said.out.lines().count()), (Some(1), 2), "{said:?}");
+    assert!(said.err.contains("notes.log"), "{said:?}");
+    let nowhere = run(&["log", "consumers", "nowhere"]);
+    assert_eq!(nowhere.code, Some(1), "{nowhere:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use crate::process::{Running, Said, run, sum, term};
 
 const ANY_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
@@ -115,6 +117,34 @@ fn the_metrics_of_all_three_services_are_served_on_an_address_of_their_own() {
         assert!(metrics.contains(part), "no {part} in {metrics}");
     }
     assert!(get(metrics_address, "/readyz").ends_with("ready\n"));
+    up.signal(nix::sys::signal::Signal::SIGTERM);
+    let (said, _) = up.end();
+    assert_eq!(said.code, Some(0), "{said:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn its_gateway_shows_its_own_durable_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = format!("durable.folder={}", folder.path().display());
+    let durable = ["up", "--rate", "100", "--set", &of, "--set", "durable.stored=orders.>"];
+    let mut up =
+        Running::start(&[&durable[..], &["--set", "durable.max_waves=5000"], &ANY_PORT[..]].concat());
+    let first = up.line();
+    let stored = || -> Value {
+        let answer = get(address(&first), "/api/durable");
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    };
+    let mut body = stored();
+    while body["logs"][0]["held"]["last"].as_u64().is_none_or(|last| last < 10) {
+        body = stored();
+    }
+    let log = &body["logs"][0];
+    assert_eq!(
+        (&log["name"], &log["error"], &log["consumers"][0]),
+        (&"aether-up".into(), &Value::Null, &Value::Null)
+    );
+    assert_eq!(log["held"]["retention"]["max_waves"], 5000);
     up.signal(nix::sys::signal::Signal::SIGTERM);
     let (said, _) = up.end();
     assert_eq!(said.code, Some(0), "{said:?}");

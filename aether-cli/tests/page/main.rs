@@ -3,13 +3,15 @@
 //! `AETHER_PICTURES=FOLDER` makes it write a picture of each page, too, and those of the README.
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
 use aether_chassis::{CancellationToken, Service};
 use aether_core::conformance::NatsServer;
-use aether_core::{Aether, Kind, Wave};
+use aether_core::{Aether, Durability, Kind, Wave};
+use aether_log::{Consumer, ConsumerOptions, Log};
 use tokio::process::Command;
 
 /// A Node; `cargo xtask tools` finds one. `none` skips what needs it.
@@ -57,6 +59,27 @@ async fn till(url: &str) -> (Aether, tokio::task::JoinHandle<()>, CancellationTo
     (aether, running, shutdown)
 }
 
+/// Below this folder a log whose consumer has settled 100 of 120 waves, one of them as a dead letter, and one that nobody
+/// reads.
+async fn stored(root: &Path) -> (Log, Aether, [Consumer; 2]) {
+    let log = Log::builder(root.join("shop")).channels("orders.>", Durability::Stored).unwrap();
+    let log = log.open().unwrap();
+    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let shop = aether.emitter("shop").unwrap();
+    for number in 0..120 {
+        shop.emit_wave("orders.created", &number).await.unwrap();
+    }
+    let once =
+        ConsumerOptions::default().max_attempts(NonZeroU32::MIN).pauses(Duration::ZERO, Duration::ZERO);
+    let billing = log.consumer("billing", "orders.>", once).unwrap();
+    billing.receive().await.unwrap().nack("the bank is closed");
+    for _ in 0..99 {
+        billing.receive().await.unwrap().ack().await.unwrap();
+    }
+    let audit = log.consumer("audit", ">", ConsumerOptions::default()).unwrap();
+    (log, aether, [billing, audit])
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_pages_work_in_a_real_browser() {
     let (Some(node), Some(chromium)) = (path(NODE), path(CHROMIUM)) else { return };
@@ -64,6 +87,8 @@ async fn the_pages_work_in_a_real_browser() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page");
     let server = NatsServer::start().await.unwrap();
     let (aether, running, shutdown) = till(&server.url()).await;
+    let logs = tempfile::tempdir().unwrap();
+    let _open = stored(logs.path()).await;
     let mut command = Command::new(node);
     // Each test has a bound of its own, so the file needs none.
     command.arg("--test-reporter=spec").current_dir(&folder);
@@ -73,6 +98,7 @@ async fn the_pages_work_in_a_real_browser() {
     command.arg("pages.test.mjs").stdin(Stdio::null()).kill_on_drop(true);
     command.env("AETHER_PROGRAM", env!("CARGO_BIN_EXE_aether")).env(CHROMIUM, chromium);
     command.env("AETHER_LETTERS_MEDIUM", server.url()).env(MODULES, modules);
+    command.env("AETHER_LOGS", logs.path());
     for name in ["AETHER_MEDIUM", "AETHER_PREFIX", "AETHER_LOG", "AETHER_WAVES_TOKEN", "NODE_OPTIONS"] {
         command.env_remove(name);
     }

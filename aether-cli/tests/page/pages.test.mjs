@@ -1,7 +1,7 @@
 // The pages of the gateway in a real browser.
 
 import assert from "node:assert/strict";
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir, rename, writeFile } from "node:fs/promises";
 import { after, afterEach, beforeEach, test as run } from "node:test";
 import { animated } from "./animation.mjs";
 import { House, PATIENCE, closeBrowser, freePort, needed, openPage, packages } from "./house.mjs";
@@ -9,7 +9,9 @@ import { House, PATIENCE, closeBrowser, freePort, needed, openPage, packages } f
 const AXE = packages.resolve("axe-core/axe.min.js");
 /** Where pictures are written, if they are wanted. */
 const PICTURES = process.env.AETHER_PICTURES;
-const PAGES = ["overview", "spectrum", "waves", "map", "incidents", "services", "ledger", "letters"];
+const PAGES = ["overview", "spectrum", "waves", "map", "incidents", "services", "ledger", "letters", "durable"];
+/** A folder with a durable log. */
+const LOGS = needed("AETHER_LOGS");
 const AWAY = [/WebSocket connection to/, /ERR_CONNECTION/];
 
 /** The longest takes pictures of a minute of traffic. */
@@ -23,7 +25,7 @@ after(closeBrowser);
 /** A bus with the order system and a gateway. */
 async function shop(...args) {
   const server = await house.server();
-  const gateway = await house.gateway(server.url, undefined, ...args);
+  const gateway = await house.gateway(server.url, undefined, "--durable", LOGS, ...args);
   const beta = house.aether("beta", "--medium", server.url);
   const alpha = house.aether("alpha", "--medium", server.url, "--rate", "30");
   return { server, gateway, alpha, beta };
@@ -62,6 +64,7 @@ const SHOWN = {
   },
   ledger: (page) => page.getByText("adds up").first().waitFor(),
   letters: (page) => page.getByText(/No dead letters/).waitFor(),
+  durable: (page) => page.getByRole("button", { name: "billing" }).waitFor(),
 };
 
 /** Waits until a page shows what it is about; an error says what it shows instead. */
@@ -269,6 +272,55 @@ test("a dead letter is inspected, replayed and dropped", async () => {
   await close();
 });
 
+test("a durable consumer that is behind has its lag and commands that work", async () => {
+  const server = await house.server();
+  const gateway = await house.gateway(server.url, undefined, "--durable", LOGS, "--durable", `${LOGS}/nowhere`);
+  const permissions = ["clipboard-read", "clipboard-write"];
+  const { page, errors, close } = await openPage(`${gateway.url}/#durable`, { permissions });
+  await live(page);
+  const billing = page.getByRole("row", { name: /^billing/ });
+  await billing.waitFor();
+  const cells = (row) => row.getByRole("cell").allInnerTexts();
+  // The consumer, its pattern, what waits, the past, the oldest, in flight, retrying, dead letters, the last acknowledgement.
+  const [name, pattern, waits, , , inFlight, retrying, letters, acknowledged] = await cells(billing);
+  assert.deepEqual([name, pattern, waits, inFlight, retrying, letters], ["billing", "orders.>", "20", "0", "0", "1"]);
+  assert.match(acknowledged, /ago$/);
+  assert.equal((await cells(page.getByRole("row", { name: /^audit/ })))[2], "120");
+  await page.getByRole("alert").filter({ hasText: "nowhere" }).waitFor();
+  await page.getByText("Logs in JetStream are not shown here").waitFor();
+
+  await page.getByRole("button", { name: "billing" }).click();
+  const command = page.locator("tr.detail .commands li", { hasText: "the last waves behind its position" });
+  await command.getByRole("button", { name: "Copy" }).click();
+  await command.getByRole("button", { name: "Copied" }).waitFor();
+  const copied = await page.evaluate(() => navigator.clipboard.readText());
+  assert.equal(copied, `aether log tail ${LOGS}/shop 'orders.>' --from 101 -n 20`);
+  const said = await house.run(...copied.replaceAll("'", "").split(" ").slice(1));
+  assert.equal(said.trim().split("\n").length, 20, said);
+  await picture(page, "durable-detail");
+  // It reads by itself: a log that is gone is said to be so.
+  await rename(`${LOGS}/shop`, `${LOGS}/elsewhere`);
+  try {
+    await page.getByRole("alert").filter({ hasText: `${LOGS}/shop` }).waitFor();
+  } finally {
+    await rename(`${LOGS}/elsewhere`, `${LOGS}/shop`);
+  }
+  await billing.first().waitFor();
+  assert.deepEqual(errors, []);
+  await close();
+});
+
+test("without a durable log the page says how to show one", async () => {
+  const server = await house.server();
+  const gateway = await house.gateway(server.url);
+  const { page, errors, close } = await openPage(`${gateway.url}/#durable`);
+  await live(page);
+  await page.getByText("No durable log is shown").waitFor();
+  await page.getByText("aether gateway --durable /var/lib/aether").waitFor();
+  assert.deepEqual(errors, []);
+  await close();
+});
+
 test("with a token for waves, nobody hears or emits without it", async () => {
   const server = await house.server();
   process.env.AETHER_WAVES_TOKEN = "s3cret";
@@ -308,7 +360,7 @@ test("off the loopback address a page shows nothing until it has a token", async
   await page.evaluate(() => (location.hash = "overview"));
   await page.reload();
   await live(page);
-  await page.locator("#h-log ~ .scroll tr", { hasText: "requests of clients were refused: token" }).first().waitFor();
+  await page.locator("#h-log ~ .events li", { hasText: "requests of clients were refused: token" }).first().waitFor();
   assert.deepEqual(errors, []);
   await close();
 });

@@ -110,7 +110,7 @@ async fn the_views_have_what_the_description_requires() {
     shop.emit_wave("orders.created", &1).await.unwrap();
     running.observes(1).await;
     let document: Value = serde_json::from_str(&running.get("/openapi.json").await.body).unwrap();
-    for name in ["overview", "services", "ledger", "map", "history", "log"] {
+    for name in ["overview", "services", "ledger", "map", "history", "log", "durable"] {
         let answer = running.get(&format!("/api/{name}")).await;
         let body: Value = serde_json::from_str(&answer.body).unwrap();
         let mut schema =

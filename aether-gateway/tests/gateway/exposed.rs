@@ -57,6 +57,7 @@ async fn with_a_token_names_and_numbers_need_it_and_probes_do_not() {
         "/api/incidents",
         "/api/findings",
         "/api/log",
+        "/api/durable",
         "/api/dead",
         "/waves?kind=none",
     ];
@@ -90,6 +91,29 @@ async fn with_a_token_names_and_numbers_need_it_and_probes_do_not() {
     say(&mut client, json!({ "op": "watch", "view": "overview" })).await;
     assert_eq!(heard(&mut client, "view").await["view"], "overview");
     running.stop().await;
+}
+
+/// The exit code of the separate program, and what it says.
+fn ended(args: &[&str]) -> (Option<i32>, String) {
+    let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_aether-gateway"));
+    for name in ["AETHER_WAVES_TOKEN", "AETHER_FIELD_TOKEN", "AETHER_MEDIUM", "AETHER_CONFIG", "AETHER_LOG"] {
+        program.env_remove(name);
+    }
+    let output = program.args(args).output().unwrap();
+    (output.status.code(), String::from_utf8(output.stderr).unwrap())
+}
+
+#[test]
+fn the_separate_program_ends_with_2_if_it_would_be_exposed_and_with_1_if_its_address_is_taken() {
+    let (code, said) = ended(&["--listen", "0.0.0.0:0"]);
+    assert!(code == Some(2) && said.contains("--insecure"), "{code:?}: {said}");
+    let (code, said) = ended(&["--set", "service.gateway.max_channels=0"]);
+    assert!(code == Some(2) && said.contains("max_channels"), "{code:?}: {said}");
+    let (code, said) = ended(&["--medium", "http://127.0.0.1:1"]);
+    assert_eq!(code, Some(2), "{said}");
+    let taken = std::net::TcpListener::bind(support::any_port()).unwrap();
+    let (code, said) = ended(&["--listen", &taken.local_addr().unwrap().to_string()]);
+    assert!(code == Some(1) && said.contains("cannot listen"), "{code:?}: {said}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,6 +5,7 @@ mod accounts;
 mod api;
 mod archive;
 mod clients;
+mod durable;
 mod exposed;
 mod hostile;
 mod http;

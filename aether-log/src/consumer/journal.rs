@@ -4,6 +4,7 @@
 //! dropped.
 
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,7 +18,7 @@ use crate::consumer::claim::Claim;
 use crate::consumer::options::{ConsumerOptions, Start};
 use crate::consumer::window::{Fate, Recovered, Window};
 use crate::dead::Attempt;
-use crate::store::{AppendError, Cursor, Entry, Item, OpenError, Store, StoreOptions, View};
+use crate::store::{AppendError, Cursor, Damage, Entry, Item, OpenError, Store, StoreOptions, View};
 
 const SNAPSHOT: u8 = 32;
 const ACKNOWLEDGED: u8 = 33;
@@ -27,6 +28,8 @@ const FAILED: u8 = 36;
 
 /// A snapshot is written after this many records.
 const SNAPSHOT_EVERY: u64 = 16_384;
+/// How often a journal is looked at again whose consumer dropped a segment meanwhile.
+const LOOKS: usize = 3;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Snapshot {
@@ -54,6 +57,10 @@ pub(super) struct Journal {
 pub(super) struct Read {
     pub(super) pattern: Option<String>,
     pub(super) recovered: Recovered,
+    /// When the last acknowledgement was written, in microseconds since 1970; 0 if there is none.
+    pub(super) acknowledged_micros: u64,
+    /// The number of damaged places.
+    pub(super) damaged: usize,
     /// The position of the last snapshot.
     snapshot: u64,
 }
@@ -69,7 +76,9 @@ impl Journal {
         let options = StoreOptions::default().remembered_ids(0);
         let options = options.segment_bytes(1 << 20).unwrap_or(options);
         let store = Store::open(folder, options, 0)?;
-        let mut read = read(store.cursor(0))?;
+        let mut read = read(store.cursor(0), |damage| {
+            tracing::error!(%damage, "the journal of a consumer is damaged; its wave is delivered again");
+        })?;
         let (before_last, last) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(read.snapshot)));
         let is_new = read.pattern.is_none();
         if is_new {
@@ -89,13 +98,29 @@ impl Journal {
 
     /// The greatest position that a journal knows.
     pub(super) fn last_settled(folder: &Path) -> Result<u64, OpenError> {
-        let view = match View::open(folder) {
-            // The process ended while it made the journal.
-            Err(OpenError::Nothing { .. }) => return Ok(0),
-            view => view?,
-        };
-        let Recovered { floor, settled, .. } = read(view.cursor(0))?.recovered;
+        let Recovered { floor, settled, .. } = Self::look(folder)?.recovered;
         Ok(settled.last().copied().unwrap_or(0).max(floor))
+    }
+
+    /// What is in a journal that another process may be writing. Changes nothing.
+    pub(super) fn look(folder: &Path) -> Result<Read, OpenError> {
+        for _ in 1..LOOKS {
+            match Self::look_once(folder) {
+                // Its writer drops segments that are not needed any more.
+                Err(OpenError::Io { source, .. })
+                    if source.kind() == ErrorKind::NotFound && folder.is_dir() => {}
+                looked => return looked,
+            }
+        }
+        Self::look_once(folder)
+    }
+
+    fn look_once(folder: &Path) -> Result<Read, OpenError> {
+        match View::open(folder) {
+            // The process ended while it made the journal.
+            Err(OpenError::Nothing { .. }) => Ok(Read::default()),
+            view => read(view?.cursor(0), |_| {}),
+        }
     }
 
     /// Notes how a wave ended, and settles it once that is written. `answer` learns of both.
@@ -179,13 +204,15 @@ fn entry(kind: u8, content: &impl Serialize) -> Entry {
 }
 
 /// Reads a journal. A damaged record costs a redelivery.
-fn read(mut cursor: Cursor) -> Result<Read, OpenError> {
+fn read(mut cursor: Cursor, mut on_damage: impl FnMut(&Damage)) -> Result<Read, OpenError> {
     let (mut last, mut snapshot, mut settled, mut failures) = (None, 0, Vec::new(), Vec::new());
+    let (mut acknowledged_micros, mut damaged) = (0, 0);
     while let Some(item) = cursor.next_item()? {
         let record = match item {
             Item::Record(record) => record,
             Item::Damaged(damage) => {
-                tracing::error!(%damage, "the journal of a consumer is damaged; its wave is delivered again");
+                on_damage(&damage);
+                damaged += 1;
                 continue;
             }
         };
@@ -196,7 +223,10 @@ fn read(mut cursor: Cursor) -> Result<Read, OpenError> {
                     (last, snapshot) = (Some(read), record.position);
                 }
             }
-            ACKNOWLEDGED => settled.extend(position().map(|position| (position, Fate::Acknowledged))),
+            ACKNOWLEDGED => {
+                acknowledged_micros = record.micros;
+                settled.extend(position().map(|position| (position, Fate::Acknowledged)));
+            }
             DEAD => settled.extend(position().map(|position| (position, Fate::Dead))),
             EXPIRED => settled.extend(position().map(|position| (position, Fate::Expired))),
             FAILED => failures.extend(postcard::from_bytes::<(u64, Attempt)>(&record.body).ok()),
@@ -218,5 +248,5 @@ fn read(mut cursor: Cursor) -> Result<Read, OpenError> {
             recovered.fail(position, attempt);
         }
     }
-    Ok(Read { pattern, recovered, snapshot })
+    Ok(Read { pattern, recovered, acknowledged_micros, damaged, snapshot })
 }

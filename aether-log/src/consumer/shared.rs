@@ -19,6 +19,7 @@ use crate::consumer::options::ConsumerOptions;
 use crate::consumer::window::{Failures, Fate, Window};
 use crate::dead::{Attempt, DeadStore};
 use crate::matching::Matching;
+use crate::name::is_name;
 use crate::store::{Cursor, Item, OpenError, ReadError, Record, Store};
 use crate::stored_wave::{WAVE, read};
 
@@ -56,8 +57,7 @@ impl ConsumerShared {
         store: Arc<Store>,
         dead: Arc<DeadStore>,
     ) -> Result<Self, ConsumeError> {
-        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        if name.is_empty() || name.len() > 64 || !name.bytes().all(is_allowed) {
+        if !is_name(name) {
             return Err(ConsumeError::Name { name: name.to_owned() });
         }
         let (journal, mut read) = Journal::open(folder, pattern.clone(), &options, store.extent().last)?;

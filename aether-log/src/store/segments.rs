@@ -86,7 +86,7 @@ impl Segment {
     }
 
     /// A place not behind the record of this position.
-    fn before(&self, position: u64) -> u64 {
+    pub(super) fn before(&self, position: u64) -> u64 {
         let marks = self.marks.partition_point(|(marked, _)| *marked <= position);
         marks.checked_sub(1).map_or(FILE_HEADER as u64, |mark| self.marks[mark].1)
     }
@@ -399,7 +399,8 @@ impl Segments {
     pub(super) fn refresh(&self) -> Result<(), OpenError> {
         let files = list_files(&self.folder)?;
         let mut list = self.list.lock();
-        list.retain(|first, _| files.iter().any(|(known, ..)| known == first));
+        // Those of another log that has taken the place of this one are not its own.
+        list.retain(|first, _| files.iter().any(|(known, salt, _)| known == first && *salt == self.salt));
         for (first, _, path) in files.into_iter().filter(|(_, salt, _)| *salt == self.salt) {
             // Dropped in between by the other process.
             let Ok(about) = fs::metadata(&path) else { continue };

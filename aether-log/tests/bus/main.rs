@@ -11,3 +11,4 @@ mod recovering;
 mod replaying;
 mod retaining;
 mod stage;
+mod standing;

@@ -1,0 +1,170 @@
+// Durable logs: what they hold, who reads them, and how many waves wait for each.
+
+import { badge, empty, html, nothing, spark } from "./widgets.js";
+import { bytes, count, plural, quoted, span } from "./format.js";
+
+/** How often the page reads while it is open, in seconds. */
+const EVERY = 3;
+/** The gateway reads every five seconds; what is older than this many is not what is there now. */
+const OLD = 20;
+
+let view = null;
+let error = "";
+let isReading = false;
+let asked = 0;
+let copied = "";
+/** The consumers whose details are shown: folder and name. */
+const opened = new Set();
+
+export function open(app) {
+  read(app);
+}
+
+export function back(app) {
+  read(app);
+}
+
+export function close() {
+  copied = "";
+}
+
+export function key(app, event) {
+  if (event.key === "r") read(app);
+}
+
+async function read(app) {
+  if (isReading) return;
+  isReading = true;
+  asked = app.history.second;
+  try {
+    view = await app.link.fetch("/api/durable");
+    error = "";
+  } catch (failed) {
+    error = failed.message;
+  }
+  isReading = false;
+  app.draw();
+}
+
+export function draw(app) {
+  if (app.history.second - asked >= EVERY) read(app);
+  return html`<div class="head"><h1>Durable logs</h1><div class="actions"><button @click=${() => read(app)} title="key r">Read again</button></div></div>
+    <p class="quiet">Waves of durable channels are stored, and a consumer gets each of them until it has acknowledged it. The gateway only reads the folders; the programs that own them go on.</p>
+    ${error ? html`<p class="card error" role="alert">${error}</p>` : nothing}
+    ${view === null ? html`<p class="quiet">Reading the folders.</p>` : logs(app)}`;
+}
+
+function logs(app) {
+  const old = view.unix_ms === null ? 0 : ((app.views.overview?.unix_ms ?? 0) - view.unix_ms) / 1000;
+  return html`${old > OLD ? html`<p class="card error" role="alert">The folders were read ${span(old)} ago: the disk does not answer, or reading takes long.</p>` : nothing}
+    ${view.logs.length === 0
+    ? html`<section class="card">${view.unix_ms === null && view.more_logs === 0
+        ? empty("No durable log is shown", "Name the folder of a log, or one with the folders of several. That of [durable] in the configuration is shown by itself.", "aether gateway --durable /var/lib/aether")
+        : html`<p class="quiet">No folder was read yet.</p>`}</section>`
+    : view.logs.map((log, at) => card(app, log, at))}
+    ${view.more_logs > 0 ? html`<p class="note">${plural(view.more_logs, "more folder")} would not fit.</p>` : nothing}
+    <p class="note">Logs in JetStream are not shown here: ${view.jetstream.reason}.</p>`;
+}
+
+const ago = (ms) => (ms === null ? "–" : `${span((view.unix_ms - ms) / 1000)} ago`);
+
+function card(app, log, at) {
+  return html`<section class="card" aria-labelledby="h-log-${at}"><h2 id="h-log-${at}">${log.name} <small>${log.folder}</small></h2>
+    ${log.error ? html`<p class="error" role="alert">It cannot be read: ${log.error}</p>` : nothing}
+    ${log.held ? facts(log.held) : nothing}
+    ${!log.held ? nothing : log.consumers.length === 0
+      ? empty("No consumer yet", "A consumer gets each wave until it has acknowledged it, also after a restart:", 'let billing = log.consumer("billing", "orders.>", ConsumerOptions::default())?;\nlet delivery = billing.receive().await?;\ndelivery.ack().await?;')
+      : table(app, log)}
+    ${log.more_consumers > 0 ? html`<p class="note">${plural(log.more_consumers, "more consumer")} would not fit.</p>` : nothing}
+    ${log.held ? html`<details><summary>Commands</summary>${commands(app, [
+      ["its consumers, with exact numbers", `aether log consumers ${quoted(log.folder)}`],
+      ["the last waves", `aether log tail ${quoted(log.folder)} -n 20`],
+      ["read everything and list the damage", `aether log verify ${quoted(log.folder)}`],
+      ...(log.held.dead_letters === 0 ? [] : [["what consumers have given up", `aether dead ls ${quoted(log.folder)}`]]),
+    ])}</details>` : nothing}</section>`;
+}
+
+function facts(held) {
+  const fact = (name, value) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`;
+  const isEmpty = held.last < held.first;
+  return html`<dl class="facts">
+    ${fact("positions", isEmpty ? "no waves" : `${count(held.first)} to ${count(held.last)}`)}
+    ${fact("size", `${bytes(held.bytes)} in ${plural(held.segments, "segment")}`)}
+    ${fact("oldest wave", isEmpty ? "–" : ago(held.oldest_unix_ms))}
+    ${fact("newest wave", isEmpty ? "–" : ago(held.newest_unix_ms))}
+    ${fact("keeps", kept(held.retention))}
+    ${fact("dead letters", held.dead_letters === null ? "too many to count" : count(held.dead_letters))}</dl>`;
+}
+
+function kept(retention) {
+  if (retention === null) return html`<span title="Only the program that owns the log knows, or a configuration with [durable]">not known here</span>`;
+  const rules = [
+    retention.max_age_seconds === null ? "" : span(retention.max_age_seconds),
+    retention.max_bytes === null ? "" : bytes(retention.max_bytes),
+    retention.max_waves === null ? "" : plural(retention.max_waves, "wave"),
+  ].filter((rule) => rule);
+  return rules.length === 0 ? "everything" : `at most ${rules.join(", ")}`;
+}
+
+function table(app, log) {
+  return html`<div class="scroll" tabindex="0"><table><thead><tr><th>consumer</th><th>pattern</th><th class="number">wait</th><th class="spark-cell">last 5 min</th><th class="number">the oldest</th><th class="number">in flight</th><th class="number">retrying</th><th class="number">dead letters</th><th class="number">last acknowledged</th></tr></thead>
+    <tbody>${log.consumers.map((consumer) => row(app, log, consumer))}</tbody></table></div>`;
+}
+
+function row(app, log, consumer) {
+  const { name, standing } = consumer;
+  if (!standing) return html`<tr class="now"><td><b>${name}</b></td><td class="wrap" colspan="8">It cannot be read: ${consumer.error}</td></tr>`;
+  const id = `${log.folder}/${name}`;
+  const toggle = () => {
+    if (!opened.delete(id)) opened.add(id);
+    copied = "";
+    app.draw();
+  };
+  const isOpen = opened.has(id);
+  const letters = standing.dead_letters;
+  return html`<tr class=${isOpen ? "chosen" : ""}><td><button class="link" aria-expanded=${isOpen} @click=${toggle}><b>${name}</b></button></td>
+    <td>${standing.pattern === null ? html`<span class="quiet">not begun</span>` : html`<span class="pattern">${standing.pattern}</span>`}</td>
+    <td class="number">${lag(standing)}</td>
+    <td class="spark-cell">${spark(standing.lag_history, { label: `lag of ${name} in the last five minutes` })}</td>
+    <td class="number">${standing.oldest_waiting_unix_ms === null ? "–" : span((view.unix_ms - standing.oldest_waiting_unix_ms) / 1000)}</td>
+    <td class="number">${count(standing.in_flight)}</td>
+    <td class="number">${standing.retrying > 0 ? badge(count(standing.retrying), "warn") : 0}</td>
+    <td class="number">${letters === null ? "many" : letters > 0 ? badge(count(letters), "bad") : 0}</td>
+    <td class="number">${ago(standing.last_acknowledged_unix_ms)}</td></tr>
+    ${isOpen ? html`<tr class="detail"><td colspan="9">${detail(app, log, name, standing)}</td></tr>` : nothing}`;
+}
+
+function lag(standing) {
+  if (standing.is_exact) return count(standing.lag);
+  return html`<span title="Not all of the log was counted yet">${count(standing.lag)} to ${count(standing.lag_at_most)}</span>`;
+}
+
+function detail(app, log, name, standing) {
+  const folder = quoted(log.folder);
+  const waiting = `${folder} ${quoted(standing.pattern ?? ">")} --from ${standing.position + 1}`;
+  return html`<dl><dt>everything is settled up to</dt><dd>position ${count(standing.position)}</dd>
+    <dt>acknowledged</dt><dd>${plural(standing.acknowledged, "wave")}</dd>
+    <dt>given up</dt><dd>${plural(standing.dead, "wave")}</dd>
+    <dt>dropped by the log before</dt><dd>${plural(standing.expired, "wave")}</dd>
+    ${standing.damaged_places > 0 ? html`<dt>damage</dt><dd>${plural(standing.damaged_places, "place")} of its journal; each may cost a redelivery</dd>` : nothing}</dl>
+    ${commands(app, [
+      ["the last waves behind its position", `aether log tail ${waiting} -n 20`],
+      ["everything behind its position again, as new waves for all who listen", `aether log replay ${waiting} --medium nats://127.0.0.1:4222`],
+      ...(standing.dead_letters === 0 ? [] : [["what it has given up, and then show, replay or drop", `aether dead ls ${folder}`]]),
+    ])}
+    <p class="note">A consumer that is gone holds nothing back. To forget it, stop the program that owns the log, and remove <code>${log.folder}/consumers/${name}</code>.</p>`;
+}
+
+function commands(app, all) {
+  const copy = (command) => async () => {
+    try {
+      await navigator.clipboard.writeText(command);
+      copied = command;
+    } catch {
+      copied = ""; // no right to the clipboard: it can be selected
+    }
+    app.draw();
+  };
+  return html`<ul class="commands">${all.map(([what, command]) => html`<li><span class="quiet">${what}</span>
+    <div><pre tabindex="0"><code>${command}</code></pre><button class="small" @click=${copy(command)}>${copied === command ? "Copied" : "Copy"}</button></div></li>`)}</ul>`;
+}

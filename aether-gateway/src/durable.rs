@@ -1,0 +1,112 @@
+//! Durable logs in folders: what they hold, their consumers, and how far these are behind.
+//!
+//! A task reads the folders every five seconds, and when somebody asks. Requests and scrapes get what was read last, so a
+//! disk that does not answer delays nobody. Nothing is locked and nothing is written: the programs that own the logs do not
+//! notice.
+
+mod folder;
+mod lines;
+mod reader;
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+pub use folder::{LogFolder, LogFolderError};
+pub(crate) use lines::{ConsumerLine, LogLine, Reading, StandingLine};
+use reader::Reader;
+
+/// How often the folders are read when nobody asks.
+const EVERY: Duration = Duration::from_secs(5);
+/// The shortest pause between two readings, and how much longer than the reading it is: at most a tenth of a processor
+/// reads, however many ask.
+const LEAST_PAUSE: Duration = Duration::from_millis(200);
+const PAUSES: u32 = 10;
+/// How long a request waits for a reading that began after it. Then it gets the last one.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The logs that the gateway is told of.
+#[derive(Debug)]
+pub(crate) struct Durable {
+    folders: Vec<LogFolder>,
+    asked: Notify,
+    last: watch::Sender<Arc<Reading>>,
+}
+
+impl Durable {
+    pub(crate) fn new(folders: Vec<LogFolder>) -> Self {
+        Self { folders, asked: Notify::new(), last: watch::Sender::new(Arc::new(Reading::of_none(EVERY))) }
+    }
+
+    /// What was read last.
+    pub(crate) fn last(&self) -> Arc<Reading> {
+        Arc::clone(&self.last.borrow())
+    }
+
+    /// What is there now, or what was read last if the disk does not answer in time.
+    pub(crate) async fn now(&self) -> Arc<Reading> {
+        if self.folders.is_empty() {
+            return self.last();
+        }
+        let (asked, mut read) = (Instant::now(), self.last.subscribe());
+        self.asked.notify_one();
+        let is_new = |reading: &Arc<Reading>| reading.began.is_some_and(|began| began >= asked);
+        // The sender lives as long as this.
+        let _ = timeout(PATIENCE, read.wait_for(is_new)).await;
+        self.last()
+    }
+
+    /// Reads until it is stopped.
+    pub(crate) async fn run(&self, stop: CancellationToken) {
+        if self.folders.is_empty() {
+            return;
+        }
+        let reading = async {
+            let mut reader = Reader::new(self.folders.clone(), EVERY);
+            let mut due = Instant::now();
+            loop {
+                let began = Instant::now();
+                // Asking more often does not shorten the time that a history covers.
+                let is_sample = began >= due;
+                if is_sample {
+                    due = began + EVERY;
+                }
+                reader = match read(reader, began, is_sample).await {
+                    Some((reader, reading)) => {
+                        self.last.send_replace(Arc::new(reading));
+                        reader
+                    }
+                    None => {
+                        tracing::error!("the durable logs could not be read; they are opened again");
+                        Reader::new(self.folders.clone(), EVERY)
+                    }
+                };
+                let pause = LEAST_PAUSE.max(began.elapsed() * PAUSES);
+                sleep(pause).await;
+                // Until somebody asks, or it is time.
+                let _ = timeout_at(due, self.asked.notified()).await;
+            }
+        };
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = reading => {}
+        }
+    }
+}
+
+/// Reads in a thread of its own, for which the end of the program does not wait: a disk may not answer. `None` if it panicked
+/// or there is no thread.
+async fn read(mut reader: Reader, began: Instant, is_sample: bool) -> Option<(Reader, Reading)> {
+    let (done, read) = oneshot::channel();
+    let reading = move || {
+        let reading = reader.read(began, is_sample);
+        // Nobody waits any more if the gateway has ended.
+        let _ = done.send((reader, reading));
+    };
+    thread::Builder::new().name("aether-durable".to_owned()).spawn(reading).ok()?;
+    read.await.ok()
+}
