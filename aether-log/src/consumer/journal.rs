@@ -66,7 +66,7 @@ pub(super) struct Read {
 }
 
 impl Journal {
-    /// Opens a journal, or begins one.
+    /// Opens a journal, or begins one. Blocks.
     pub(super) fn open(
         folder: &Path,
         pattern: Pattern,
@@ -91,7 +91,11 @@ impl Journal {
         let level = consumer.acknowledgements;
         let journal = Self { store, pattern, level, since_snapshot: AtomicU64::new(0), before_last, last };
         if is_new {
-            journal.write_snapshot(read.recovered.floor, Vec::new(), [0; 3]);
+            // Where it begins is on record before it has begun: after a kill, a consumer of what is new goes on there.
+            let (done, written) = mpsc::channel::<()>();
+            journal.write_snapshot(read.recovered.floor, Vec::new(), [0; 3], move || drop(done));
+            // Ends when `done` is dropped, however the write ended.
+            let _ = written.recv();
         }
         Ok((journal, read))
     }
@@ -156,7 +160,7 @@ impl Journal {
         if self.since_snapshot.fetch_add(1, Ordering::Relaxed) + 1 >= SNAPSHOT_EVERY {
             self.since_snapshot.store(0, Ordering::Relaxed);
             let (floor, settled, counts) = window.snapshot();
-            self.write_snapshot(floor, settled, counts);
+            self.write_snapshot(floor, settled, counts, || {});
         }
     }
 
@@ -181,14 +185,24 @@ impl Journal {
         written.iter().try_for_each(|result| result.map(drop))
     }
 
-    fn write_snapshot(&self, floor: u64, settled: Vec<(u64, u64)>, counts: [u64; 3]) {
+    /// Writes the state; `then` is called, or at least dropped, when that has ended.
+    fn write_snapshot(
+        &self,
+        floor: u64,
+        settled: Vec<(u64, u64)>,
+        counts: [u64; 3],
+        then: impl FnOnce() + Send + 'static,
+    ) {
         let pattern = self.pattern.as_str().to_owned();
         let snapshot = Snapshot { pattern, floor, settled, counts };
         let (before_last, last) = (Arc::clone(&self.before_last), Arc::clone(&self.last));
         // Records that were written before the snapshot and settled after it was taken are behind the one before.
-        let done = Box::new(move |result: Result<u64, AppendError>| match result {
-            Ok(position) => before_last.store(last.swap(position, Ordering::AcqRel), Ordering::Release),
-            Err(error) => tracing::warn!(%error, "the state of a consumer was not written"),
+        let done = Box::new(move |result: Result<u64, AppendError>| {
+            match result {
+                Ok(position) => before_last.store(last.swap(position, Ordering::AcqRel), Ordering::Release),
+                Err(error) => tracing::warn!(%error, "the state of a consumer was not written"),
+            }
+            then();
         });
         if let Err(error) = self.store.append(entry(SNAPSHOT, &snapshot), Durability::Stored, done) {
             tracing::warn!(%error, "the state of a consumer was not written");
