@@ -8,6 +8,8 @@ mod border;
 mod confirming;
 mod connect;
 #[cfg(any(feature = "lan", feature = "nats"))]
+mod entrance;
+#[cfg(any(feature = "lan", feature = "nats"))]
 mod flow;
 #[cfg(feature = "lan")]
 mod lan;
@@ -19,6 +21,8 @@ mod local;
 mod nats;
 #[cfg(any(feature = "lan", feature = "nats"))]
 mod packing;
+#[cfg(any(feature = "lan", feature = "nats"))]
+mod patience;
 mod promises;
 mod schemes;
 mod status;

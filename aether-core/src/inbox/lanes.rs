@@ -8,7 +8,7 @@
 use std::collections::VecDeque;
 use std::hash::RandomState;
 
-use super::queued::{Bound, Queueable, Queued};
+use super::queued::{Bound, Queueable, Queued, release_burst};
 
 /// The number of lanes: 40 KiB for each level whose sources take turns. Two given sources share a lane with a probability of
 /// one in 1024.
@@ -153,10 +153,7 @@ impl<T: Queueable> Lanes<T> {
         let queued = lane.items.remove(place)?;
         lane.bytes -= queued.item.weight();
         self.len -= 1;
-        // Releases the memory of a burst when seven eighths of it are empty.
-        if lane.items.capacity() > KEPT && lane.items.len() < lane.items.capacity() / 8 {
-            lane.items.shrink_to(KEPT.max(2 * lane.items.len()));
-        }
+        release_burst(&mut lane.items, KEPT);
         Some(queued)
     }
 }

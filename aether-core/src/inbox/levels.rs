@@ -14,7 +14,7 @@
 use std::collections::VecDeque;
 
 use super::lanes::Lanes;
-use super::queued::{Bound, Queueable, Queued};
+use super::queued::{Bound, Queueable, Queued, release_burst};
 use crate::amplitude::LEVELS;
 
 /// A list that is no longer than this is served in the order of arrival: as many waves as the receiver prefetches.
@@ -359,21 +359,12 @@ impl<T: Queueable> Levels<T> {
         Some(Popped { level: level as u8, arrival, item })
     }
 
-    /// Releases the memory of a burst when seven eighths of it are empty.
     #[inline]
     fn shrunk_by_one(ring: &mut VecDeque<Queued<T>>, occupied: &mut u64, level: usize) {
         if ring.is_empty() {
             *occupied &= !(1 << level);
         }
-        if ring.capacity() > KEPT && ring.len() < ring.capacity() / 8 {
-            Self::shrink(ring);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn shrink(queue: &mut VecDeque<Queued<T>>) {
-        queue.shrink_to(KEPT.max(2 * queue.len()));
+        release_burst(ring, KEPT);
     }
 
     /// The items that there is memory for.

@@ -1,5 +1,6 @@
 //! What the queue of an inbox holds, and what it needs to know about it.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
 use crate::wave::Wave;
@@ -40,5 +41,18 @@ impl Queueable for Wave {
 
     fn weight(&self) -> usize {
         Self::weight(self)
+    }
+}
+
+/// Releases the memory of a burst, down to room for `kept` items, when seven eighths of it are empty.
+#[inline]
+pub(super) fn release_burst<T>(items: &mut VecDeque<Queued<T>>, kept: usize) {
+    #[cold]
+    #[inline(never)]
+    fn shrink<T>(items: &mut VecDeque<Queued<T>>, kept: usize) {
+        items.shrink_to(kept.max(2 * items.len()));
+    }
+    if items.capacity() > kept && items.len() < items.capacity() / 8 {
+        shrink(items, kept);
     }
 }

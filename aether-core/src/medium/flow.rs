@@ -5,8 +5,10 @@
 //! connections and dead receivers therefore need no special handling. Media over a network send them when an inbox has no
 //! room, and obey them with a [`HoldTable`]. This module sends nothing itself.
 
+mod asked_pause;
 mod holds;
 
+pub(super) use asked_pause::AskedPause;
 pub(super) use holds::{HoldTable, Noted};
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -25,9 +27,9 @@ use crate::wire;
 pub(super) const FLOW: &str = "_aether.flow";
 
 /// How long a pause is valid without renewal. Two of three notices may be lost or late.
-pub(super) const LEASE: Duration = Duration::from_millis(250);
+const LEASE: Duration = Duration::from_millis(250);
 /// The interval at which a pause is renewed.
-pub(super) const RENEW_EVERY: Duration = Duration::from_millis(80);
+const RENEW_EVERY: Duration = Duration::from_millis(80);
 
 /// The maximum lease. Longer leases are shortened to this one, whichever receiver asks for them.
 const MAX_LEASE: Duration = Duration::from_secs(1);

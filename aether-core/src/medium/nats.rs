@@ -43,7 +43,6 @@ pub use tls::TlsFailure;
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::iter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -56,6 +55,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::entrance::Entrance;
 use super::flow::Flow;
 use super::{
     AskError, ConfirmError, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, LocalVibrators,
@@ -63,7 +63,7 @@ use super::{
 };
 use crate::channel::Channel;
 use crate::inbox::Inbox;
-use crate::router::{Carried, MOST_TOGETHER, Offered, Router, Settled, Subscription, Waiting};
+use crate::router::{Carried, Offered, Router, Settled, Subscription, Waiting};
 use crate::wave::Wave;
 use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
@@ -295,29 +295,19 @@ impl Medium for Nats {
     }
 
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
-        let wave = self.shared.check(wave)?;
-        Ok(Carried::by_outbox(wave, &self.shared.outbox))
+        self.shared.carry(wave)
     }
 
     fn room_for(&self, wave: &Wave) -> usize {
-        self.shared.outbox.room_at_once(wave).clamp(1, MOST_TOGETHER)
+        self.shared.room_for(wave)
     }
 
     fn carry_all(&self, waves: &mut VecDeque<Wave>) -> Result<Option<Waiting>, EmitError> {
-        while let Some(first) = waves.pop_front() {
-            let first = self.shared.check(first)?;
-            let others = waves.iter().take_while(|wave| self.shared.oversize(wave).is_none()).count();
-            let fitting = iter::once(first).chain(waves.drain(..others));
-            if let Some(waiting) = Waiting::by_outbox(fitting, &self.shared.outbox) {
-                return Ok(Some(waiting));
-            }
-        }
-        Ok(None)
+        self.shared.carry_all(waves)
     }
 
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
-        let wave = self.shared.check(wave)?;
-        Offered::by_outbox(wave, &self.shared.outbox).map_err(|wave| EmitError::Full { wave })
+        self.shared.try_carry(wave)
     }
 
     fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {

@@ -5,14 +5,12 @@
 //! Meanwhile the senders are asked to pause. The receiving task itself waits for nothing.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
 use crate::channel::Pattern;
-use crate::clock::{self, Instant};
-use crate::medium::flow::{LEASE, Pause, RENEW_EVERY};
+use crate::medium::flow::{AskedPause, Pause};
 use crate::router::Crowded;
 use crate::wave::Wave;
 
@@ -20,14 +18,11 @@ use crate::wave::Wave;
 pub(super) const WAITING_BYTES: usize = 64 << 20;
 
 pub(super) struct Crowd {
-    id: u64,
-    pattern: Pattern,
     /// Dropped to give up the wait.
     settling: Option<oneshot::Sender<()>>,
     /// What arrived behind the waiting waves, in order.
     queue: VecDeque<Vec<Wave>>,
-    /// The level from which senders are asked to pause, and when the request is renewed.
-    pausing: Option<(u8, Instant)>,
+    pub(super) pause: AskedPause,
 }
 
 /// The bytes of some waves.
@@ -37,7 +32,7 @@ pub(super) fn weight(waves: &[Wave]) -> usize {
 
 impl Crowd {
     pub(super) fn new(id: u64, pattern: Pattern) -> Self {
-        Self { id, pattern, settling: None, queue: VecDeque::new(), pausing: None }
+        Self { settling: None, queue: VecDeque::new(), pause: AskedPause::new(id, pattern) }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -46,7 +41,7 @@ impl Crowd {
 
     /// Whether nothing waits and nobody is asked to pause.
     pub(super) fn is_idle(&self) -> bool {
-        !self.is_waiting() && self.queue.is_empty() && self.pausing.is_none()
+        !self.is_waiting() && self.queue.is_empty() && self.pause.renewal().is_none()
     }
 
     /// Waits for room for the waves that do not fit: the returned future ends when they are settled or given up. Returns
@@ -55,8 +50,7 @@ impl Crowd {
         let level = crowded.level().unwrap_or(u8::MAX);
         let (settling, given_up) = oneshot::channel();
         self.settling = Some(settling);
-        let is_stronger = self.pausing.is_none_or(|(paused, _)| level < paused);
-        let pause = is_stronger.then(|| self.pause(level));
+        let pause = self.pause.ask(level);
         let settled = async move {
             tokio::select! {
                 biased;
@@ -90,31 +84,5 @@ impl Crowd {
         let waves = self.queue.pop_front()?;
         let bytes = weight(&waves);
         Some((waves, bytes))
-    }
-
-    /// The end of the pause, if senders were asked for one.
-    pub(super) fn resume(&mut self) -> Option<Pause> {
-        let (level, _) = self.pausing.take()?;
-        Some(self.notice(level, Duration::ZERO))
-    }
-
-    /// When the pause has to be renewed.
-    pub(super) fn renewal(&self) -> Option<Instant> {
-        self.pausing.map(|(_, again)| again)
-    }
-
-    /// The renewed pause, if it is time.
-    pub(super) fn renewed(&mut self, now: Instant) -> Option<Pause> {
-        let (level, again) = self.pausing?;
-        (again <= now).then(|| self.pause(level))
-    }
-
-    fn pause(&mut self, level: u8) -> Pause {
-        self.pausing = Some((level, clock::now() + RENEW_EVERY));
-        self.notice(level, LEASE)
-    }
-
-    fn notice(&self, level: u8, lease: Duration) -> Pause {
-        Pause { id: self.id, pattern: self.pattern.clone(), level, lease }
     }
 }

@@ -89,7 +89,7 @@ pub(super) async fn receive(intake: Intake) {
     let (taps, crowds, settling) = (HashMap::new(), HashMap::new(), FuturesUnordered::new());
     let mut receiving = Receiving { intake, guards, taps, crowds, settling, waiting_bytes: 0 };
     loop {
-        let renewal = receiving.crowds.values().filter_map(Crowd::renewal).min();
+        let renewal = receiving.crowds.values().filter_map(|crowd| crowd.pause.renewal()).min();
         let arrived = tokio::select! {
             biased;
             Some(target) = receiving.settling.next() => {
@@ -430,7 +430,7 @@ impl Receiving {
         loop {
             let Some(crowd) = self.crowds.get_mut(target) else { return };
             let Some((waves, bytes)) = crowd.next() else {
-                if let Some(pause) = crowd.resume() {
+                if let Some(pause) = crowd.pause.end() {
                     self.intake.shared.send_pause(&pause);
                 }
                 break;
@@ -448,7 +448,7 @@ impl Receiving {
 
     fn renew(&mut self) {
         let now = clock::now();
-        let pauses: Vec<_> = self.crowds.values_mut().filter_map(|crowd| crowd.renewed(now)).collect();
+        let pauses: Vec<_> = self.crowds.values_mut().filter_map(|crowd| crowd.pause.renewed(now)).collect();
         pauses.iter().for_each(|pause| self.intake.shared.send_pause(pause));
     }
 

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 use super::lane::Lane;
 use super::message::Message;
 use super::shared::{LanShared, MAX_FRAME};
+use crate::medium::entrance::Entrance;
 use crate::wave::{ReplyError, ReplyPath, Wave};
 
 pub(super) struct Reply {

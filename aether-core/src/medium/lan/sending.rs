@@ -20,6 +20,7 @@ use super::route::{choose, key_of};
 use super::shared::{Barrier, LanShared};
 use crate::channel::Channel;
 use crate::clock::{self, Instant};
+use crate::medium::entrance::Entrance;
 use crate::medium::flow::{HoldTable, Noted, Pause, sleep_until};
 use crate::medium::link::{Numbers, StreamAnnouncement};
 use crate::medium::packing::{Groups, fitting, is_of_one_channel};

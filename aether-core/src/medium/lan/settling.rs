@@ -1,6 +1,5 @@
 //! Flushing and closing: a bounded wait until all peers that are there have received what was accepted.
 
-use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -12,38 +11,20 @@ use super::lane::Lane;
 use super::message::Message;
 use super::shared::Barrier;
 use crate::medium::FlushError;
+use crate::medium::patience::patiently;
 
 /// Flushing gives up after this long without any progress: two retransmissions of TCP take at least 0.6 s (RFC 6298, with
 /// the minimum of 0.2 s that Linux uses), three 1.4 s.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The same with progress.
-const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 /// Closing waits this long for the task that delivers what has arrived, and for the session to end.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
 impl Lan {
-    /// Waits for something that needs peers. The error is the time limit that was exceeded.
-    async fn patiently<T>(&self, wait: impl Future<Output = T>) -> Result<T, Duration> {
-        let mut progress = self.shared.progress.subscribe();
-        let waiting = async {
-            let mut wait = pin!(wait);
-            loop {
-                progress.borrow_and_update();
-                tokio::select! {
-                    biased;
-                    done = &mut wait => return Ok(done),
-                    moved = timeout(PATIENCE, progress.changed()) => if moved.is_err() { return Err(PATIENCE) },
-                }
-            }
-        };
-        timeout(SETTLE_WITHIN, waiting).await.unwrap_or(Err(SETTLE_WITHIN))
-    }
-
     /// Waits until everything in the outbox has left and all peers have it, and know what this process hears.
     pub(super) async fn settle(&self) -> Result<(), FlushError> {
         let shared = &*self.shared;
         let (mark, version) = (shared.outbox.mark(), shared.peers.version());
-        let settled = self.patiently(async {
+        let settled = patiently(shared.progress.subscribe(), || PATIENCE, async {
             shared.until(|| shared.outbox.has_passed(mark)).await;
             let (asked, barrier) = oneshot::channel();
             if shared.barriers.send(asked).is_err() {

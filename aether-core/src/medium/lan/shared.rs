@@ -12,15 +12,12 @@ use super::message::{Addressees, Message};
 use super::peers::Peers;
 use super::sealing::Sealing;
 use super::table::TableChange;
-use crate::clock::{self, Instant};
+use crate::clock;
 use crate::inbox::Inbox;
-use crate::medium::EmitError;
+use crate::medium::entrance::{Entrance, frame_oversize};
 use crate::medium::flow::{Flow, Pause};
 use crate::wave::Wave;
-use crate::wire::{
-    EncodeError, MAX_POSITION, Position, Sender, encode_at, frame_bound, micros_since_1970, record_bound,
-    record_growth,
-};
+use crate::wire::{EncodeError, Position, Sender, encode_at, frame_bound, micros_since_1970, record_bound};
 
 /// The largest frame, as on a NATS server by default.
 pub(super) const MAX_FRAME: usize = 1 << 20;
@@ -71,10 +68,6 @@ pub(super) struct LanShared {
 }
 
 impl LanShared {
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
     pub(super) fn moved(&self) {
         self.progress.send_modify(|moves| *moves = moves.wrapping_add(1));
     }
@@ -104,32 +97,6 @@ impl LanShared {
     ) -> Option<Bytes> {
         // A frame without waves cannot be invalid.
         encode_at(self.sender(lane), Some(position), Some(channel), &[], clock::now()).ok()
-    }
-
-    /// Returns the wave in an error if it can never be sent.
-    pub(super) fn check(&self, wave: Wave) -> Result<Wave, EmitError> {
-        if self.is_closed() {
-            return Err(EmitError::Closed { wave });
-        }
-        match self.oversize(&wave) {
-            Some((bytes, max_bytes)) => Err(EmitError::TooLarge { wave, bytes, max_bytes }),
-            None => Ok(wave),
-        }
-    }
-
-    /// The size on the wire and the maximum size, if the wave is too large. The exact size is computed only if a cheap
-    /// upper bound exceeds the maximum.
-    pub(super) fn oversize(&self, wave: &Wave) -> Option<(usize, usize)> {
-        let bound = frame_bound(Some(wave.channel())) + record_bound(wave);
-        if bound <= MAX_FRAME {
-            return None;
-        }
-        // The greatest age at sending. One time for both, as the age has another length a moment later.
-        let now: Instant = clock::now();
-        let frame =
-            encode_at(self.sender(Lane::LAST), None, Some(wave.channel()), std::slice::from_ref(wave), now);
-        let bytes = frame.map_or(bound, |frame| frame.len() + MAX_POSITION + record_growth(wave, now));
-        (bytes > MAX_FRAME).then_some((bytes, MAX_FRAME))
     }
 
     /// Sends a message past the outbox. Waits for room. Returns false if the medium has ended.
@@ -232,5 +199,23 @@ impl LanShared {
                 return holds();
             }
         }
+    }
+}
+
+impl Entrance for LanShared {
+    fn outbox(&self) -> &Arc<Inbox> {
+        &self.outbox
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn oversize(&self, wave: &Wave) -> Option<(usize, usize)> {
+        let bound = frame_bound(Some(wave.channel())) + record_bound(wave);
+        frame_oversize(wave, (bound, MAX_FRAME), |now| {
+            let waves = std::slice::from_ref(wave);
+            encode_at(self.sender(Lane::LAST), None, Some(wave.channel()), waves, now)
+        })
     }
 }

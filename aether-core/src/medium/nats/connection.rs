@@ -16,14 +16,13 @@ use super::cloudevents;
 use super::link::Link;
 use super::root::Root;
 use super::sealing::{Sealing, role_of};
-use crate::clock::{self, Instant};
+use crate::clock::Instant;
 use crate::inbox::Inbox;
+use crate::medium::Wire;
+use crate::medium::entrance::{Entrance, frame_oversize};
 use crate::medium::flow::Flow;
-use crate::medium::{EmitError, Wire};
 use crate::wave::Wave;
-use crate::wire::{
-    EncodeError, MAX_POSITION, Sender, encode, frame_bound, micros_since_1970, record_bound, record_growth,
-};
+use crate::wire::{EncodeError, Sender, encode, frame_bound, micros_since_1970, record_bound};
 
 /// The number of messages that the client queues per subscription before it drops any. The client counts messages, not
 /// bytes. The draining tasks empty these queues at once and never wait for anything. The queue therefore only has to
@@ -73,10 +72,6 @@ impl NatsShared {
         self.client.max_payload().saturating_sub(self.sealing.overhead())
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.closed.load(Ordering::Acquire)
-    }
-
     /// Waits until the client has been told about every subscription that was left. Messages handed to the client
     /// afterwards do not reach those subscriptions, because the server processes one client's messages in order.
     pub(super) async fn left(&self) {
@@ -86,34 +81,23 @@ impl NatsShared {
             self.leaving.lock().retain(|leaving| leaving.peek().is_none());
         }
     }
+}
 
-    /// Returns the wave in an error if it can never be sent.
-    pub(super) fn check(&self, wave: Wave) -> Result<Wave, EmitError> {
-        if self.is_closed() {
-            return Err(EmitError::Closed { wave });
-        }
-        match self.oversize(&wave) {
-            Some((bytes, max_bytes)) => Err(EmitError::TooLarge { wave, bytes, max_bytes }),
-            None => Ok(wave),
-        }
+impl Entrance for NatsShared {
+    fn outbox(&self) -> &Arc<Inbox> {
+        &self.outbox
     }
 
-    /// The size on the wire and the maximum size, if the wave is too large. The exact size is computed only if a
-    /// cheap upper bound exceeds the maximum.
-    pub(super) fn oversize(&self, wave: &Wave) -> Option<(usize, usize)> {
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    fn oversize(&self, wave: &Wave) -> Option<(usize, usize)> {
         let max_bytes = self.max_frame();
         match self.wire {
             Wire::Frames => {
                 let bound = frame_bound(None) + record_bound(wave);
-                if bound <= max_bytes {
-                    return None;
-                }
-                // Assume the greatest age at sending, so that the client never refuses a wave that was accepted here.
-                let now = clock::now();
-                let bytes = self
-                    .frame(wave, now)
-                    .map_or(bound, |frame| frame.len() + MAX_POSITION + record_growth(wave, now));
-                (bytes > max_bytes).then_some((bytes, max_bytes))
+                frame_oversize(wave, (bound, max_bytes), |now| self.frame(wave, now))
             }
             Wire::CloudEvents => {
                 let bytes = wave.payload().len() + cloudevents::headers_len(wave);

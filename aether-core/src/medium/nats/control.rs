@@ -15,6 +15,7 @@ use super::tokens::Tokens;
 use super::unheard_probes::unheard;
 use crate::clock;
 use crate::medium::Reach;
+use crate::medium::entrance::Entrance;
 use crate::wave::Wave;
 
 /// Sends notices and receives the server's no-responders reports.

@@ -10,7 +10,6 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -20,8 +19,8 @@ use super::arrived::Arrived;
 use super::connection::NatsShared;
 use super::root::Root;
 use crate::channel::Pattern;
-use crate::clock::{self, Instant};
-use crate::medium::flow::{FLOW, LEASE, Pause, RENEW_EVERY, sleep_until};
+use crate::clock;
+use crate::medium::flow::{AskedPause, FLOW, Pause, sleep_until};
 use crate::router::Crowded;
 
 /// The maximum size of all messages that wait in a process. These are messages that were in transit when the senders
@@ -34,20 +33,17 @@ const MESSAGE_OVERHEAD: usize = 256;
 
 pub(super) struct Crowd {
     shared: Arc<NatsShared>,
-    id: u64,
-    pattern: Pattern,
     /// Completes when there is room for the waiting waves, or when their inbox has lost patience.
     settling: Option<BoxFuture<'static, ()>>,
     /// Messages that arrived after the waiting waves.
     messages: VecDeque<Arrived>,
-    /// The level from which senders are asked to pause, and when the request is renewed.
-    pausing: Option<(u8, Instant)>,
+    pause: AskedPause,
 }
 
 impl Crowd {
     pub(super) fn new(shared: Arc<NatsShared>, pattern: Pattern) -> Self {
-        let id = shared.flow.next_id();
-        Self { shared, id, pattern, settling: None, messages: VecDeque::new(), pausing: None }
+        let pause = AskedPause::new(shared.flow.next_id(), pattern);
+        Self { shared, settling: None, messages: VecDeque::new(), pause }
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -58,9 +54,8 @@ impl Crowd {
     pub(super) fn wait_with(&mut self, crowded: Crowded) {
         let Some(level) = crowded.level() else { return };
         self.settling = Some(crowded.settle().boxed());
-        if self.pausing.is_none_or(|(paused, _)| level < paused) {
-            self.pause(level);
-        }
+        let pause = self.pause.ask(level);
+        self.send(pause);
     }
 
     /// Returns when the waiting waves have been settled. Never returns if no waves are waiting. Renews the pause
@@ -69,7 +64,7 @@ impl Crowd {
     /// Cancel safety: if cancelled, the next call continues the wait.
     pub(super) async fn settled(&mut self) {
         loop {
-            let again = self.pausing.map(|(_, again)| again);
+            let again = self.pause.renewal();
             let settling = async {
                 match &mut self.settling {
                     Some(settling) => Pin::new(settling).await,
@@ -108,10 +103,9 @@ impl Crowd {
             self.settling = None;
         }
         let message = self.take();
-        if message.is_none()
-            && let Some((level, _)) = self.pausing.take()
-        {
-            self.send(level, Duration::ZERO);
+        if message.is_none() {
+            let end = self.pause.end();
+            self.send(end);
         }
         message
     }
@@ -129,20 +123,14 @@ impl Crowd {
     }
 
     fn ask_again(&mut self) {
-        if let Some((level, again)) = self.pausing
-            && again <= clock::now()
-        {
-            self.pause(level);
+        let pause = self.pause.renewed(clock::now());
+        self.send(pause);
+    }
+
+    fn send(&self, notice: Option<Pause>) {
+        if let Some(notice) = notice {
+            self.shared.send_pause(&notice);
         }
-    }
-
-    fn pause(&mut self, level: u8) {
-        self.pausing = Some((level, clock::now() + RENEW_EVERY));
-        self.send(level, LEASE);
-    }
-
-    fn send(&self, level: u8, lease: Duration) {
-        self.shared.send_pause(&Pause { id: self.id, pattern: self.pattern.clone(), level, lease });
     }
 }
 

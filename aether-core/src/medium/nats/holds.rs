@@ -11,6 +11,7 @@ use super::arrived::known_node;
 use super::connection::NatsShared;
 use super::root::Root;
 use super::sealing::SealingGuard;
+use crate::medium::entrance::Entrance;
 use crate::medium::flow::{self, FLOW, HoldTable, Noted};
 use crate::wave::Wave;
 

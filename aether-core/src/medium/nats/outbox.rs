@@ -23,6 +23,7 @@ use super::holds::Holds;
 use super::root::Root;
 use crate::channel::Channel;
 use crate::medium::Wire;
+use crate::medium::entrance::Entrance;
 use crate::medium::flow::sleep_until;
 use crate::medium::link::{Numbers, StreamAnnouncement};
 use crate::medium::packing::{Groups, fitting, is_of_one_channel};

@@ -8,6 +8,7 @@ use super::cloudevents;
 use super::connection::NatsShared;
 use super::sealing::Role;
 use crate::clock;
+use crate::medium::entrance::Entrance;
 use crate::wave::{ReplyError, ReplyPath, Wave};
 
 pub(super) struct Reply {

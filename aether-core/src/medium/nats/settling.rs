@@ -1,6 +1,5 @@
 //! Flushing, confirming and closing: a bounded wait until the broker has received everything that was accepted.
 
-use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio::time::timeout;
 use super::Nats;
 use super::link::Ended;
 use crate::medium::EmitError;
+use crate::medium::patience::patiently;
 use crate::medium::{ConfirmError, FlushError, Medium};
 use crate::router::{Carried, Settled};
 use crate::wave::Wave;
@@ -21,10 +21,6 @@ use crate::wave::Wave;
 const AWAY_PATIENCE: Duration = Duration::from_millis(500);
 const STANDING_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Closing and flushing give up after this long even with continuous progress. An outbox that the server accepts this
-/// slowly is not emptied before the person ending the process loses patience.
-const SETTLE_WITHIN: Duration = Duration::from_secs(30);
-
 /// Closing waits this long for the tasks that deliver what has arrived. These tasks do not wait for anything; only slow
 /// inbox callbacks can delay them.
 const DELIVER_WITHIN: Duration = Duration::from_secs(10);
@@ -35,31 +31,12 @@ impl Nats {
         if self.shared.link.is_connected() { STANDING_PATIENCE } else { AWAY_PATIENCE }
     }
 
-    /// Waits for something that needs the broker. Gives up when there is no progress for a while, and after
-    /// [`SETTLE_WITHIN`] in any case. The error is the time limit that was exceeded.
-    async fn patiently<T>(&self, wait: impl Future<Output = T>) -> Result<T, Duration> {
-        let mut progress = self.shared.link.progress();
-        let waiting = async {
-            let mut wait = pin!(wait);
-            loop {
-                progress.borrow_and_update();
-                let patience = self.patience();
-                tokio::select! {
-                    biased;
-                    done = &mut wait => return Ok(done),
-                    moved = timeout(patience, progress.changed()) => if moved.is_err() { return Err(patience) },
-                }
-            }
-        };
-        timeout(SETTLE_WITHIN, waiting).await.unwrap_or(Err(SETTLE_WITHIN))
-    }
-
     /// Waits until everything in the outbox has left and was confirmed, or until the patience expires.
     pub(super) async fn settle(&self) -> Result<(), FlushError> {
         let (shared, link) = (&*self.shared, &*self.shared.link);
         let lost_before = link.unconfirmed();
         let mut goal = link.goal();
-        let settled = self.patiently(async {
+        let settled = patiently(link.progress(), || self.patience(), async {
             let mut progress = link.progress();
             while {
                 progress.borrow_and_update();
