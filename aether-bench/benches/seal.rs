@@ -146,9 +146,15 @@ async fn throughput(url: &str, bytes: usize, options: NatsOptions) -> Result<f64
         Ok::<_, Failure>(())
     };
     let receive = async {
-        for _ in 0..MESSAGES {
+        for received in 0..MESSAGES {
             let next = tokio::time::timeout(Duration::from_secs(10), ear.receive()).await;
-            next.map_err(|_| "a wave was lost")?.ok_or("the medium was closed")?;
+            let missing = |_| {
+                let (sent, heard) = (here.ledger(), there.ledger());
+                format!(
+                    "no wave after {received} of {MESSAGES}: the sender counts {sent:?}, the receiver {heard:?}"
+                )
+            };
+            next.map_err(missing)?.ok_or("the medium was closed")?;
         }
         Ok(begun.elapsed())
     };

@@ -35,6 +35,7 @@
 //! # Ok(()) }
 //! ```
 
+mod cipher;
 mod codec;
 mod error;
 mod file;

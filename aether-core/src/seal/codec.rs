@@ -9,11 +9,10 @@
 //! ```
 
 use bytes::Bytes;
-use chacha20poly1305::aead::inout::InOutBuf;
-use chacha20poly1305::{AeadInOut as _, Tag, XNonce};
 use sha2::{Digest as _, Sha256};
 use smallvec::SmallVec;
 
+use super::cipher::{NONCE_BYTES, TAG_BYTES};
 use super::error::SealError;
 use super::key::{KeyId, SealKey};
 use super::role::Role;
@@ -21,8 +20,6 @@ use super::signing_key::{SIGNATURE_BYTES, SigningKey};
 use crate::proof::SignerId;
 use crate::wire::{MAGIC, SEALED_VERSION, SIGNED_VERSION};
 
-const NONCE_BYTES: usize = 24;
-const TAG_BYTES: usize = 16;
 /// Magic, version and key id.
 const HEADER: usize = MAGIC.len() + 1 + 8;
 const ENCRYPTED_AT: usize = HEADER + NONCE_BYTES;
@@ -149,10 +146,9 @@ pub(super) fn seal(
     draw(&mut nonce)?;
     out[HEADER..ENCRYPTED_AT].copy_from_slice(&nonce);
     let associated = associated(&out[..HEADER], address);
-    let encrypted = InOutBuf::from(&mut out[ENCRYPTED_AT..]);
-    let tag = key.cipher(role).encrypt_inout_detached(&XNonce::from(nonce), &associated, encrypted);
+    let tag = key.cipher(role).encrypt(&nonce, &associated, &mut out[ENCRYPTED_AT..]);
     // Cannot fail below 256 GiB.
-    let tag = tag.map_err(|_| SealError::NoRandomness)?;
+    let tag = tag.ok_or(SealError::NoRandomness)?;
     out.extend_from_slice(&tag);
     Ok(out.into())
 }
@@ -164,12 +160,9 @@ pub(super) fn open(key: &SealKey, role: Role, address: &str, message: &[u8]) -> 
     let encrypted = message.len().checked_sub(ENCRYPTED_AT + TAG_BYTES);
     let encrypted = encrypted.filter(|bytes| *bytes >= INNER + signed_bytes)?;
     let (header, rest) = message.split_at(HEADER);
-    let nonce = XNonce::from(*rest.first_chunk::<NONCE_BYTES>()?);
-    let tag = Tag::from(*rest.last_chunk::<TAG_BYTES>()?);
-    let mut plain = rest[NONCE_BYTES..NONCE_BYTES + encrypted].to_vec();
-    let associated = associated(header, address);
-    let buffer = InOutBuf::from(&mut plain[..]);
-    key.cipher(role).decrypt_inout_detached(&nonce, &associated, buffer, &tag).ok()?;
+    let (nonce, rest) = rest.split_first_chunk()?;
+    let mut plain = rest.to_vec();
+    key.cipher(role).decrypt(nonce, &associated(header, address), &mut plain)?;
     let signature = is_signed.then(|| read_signature(&plain)).flatten();
     plain.truncate(encrypted - signed_bytes);
     let number = |at: usize| plain[at..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));

@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use chacha20poly1305::{KeyInit as _, XChaCha20Poly1305};
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+use super::cipher::Cipher;
 use super::error::SealError;
 use super::role::Role;
 
@@ -43,7 +43,7 @@ struct KeyParts {
     secret: Zeroizing<[u8; KEY_BYTES]>,
     id: KeyId,
     /// One for each role, in the order of [`Role::ALL`].
-    ciphers: [XChaCha20Poly1305; Role::ALL.len()],
+    ciphers: [Cipher; Role::ALL.len()],
 }
 
 impl SealKey {
@@ -61,7 +61,7 @@ impl SealKey {
         let ciphers = Role::ALL.map(|role| {
             let mut key = Zeroizing::new([0; KEY_BYTES]);
             let _ = hkdf.expand(role.label(), &mut *key);
-            XChaCha20Poly1305::new((&*key).into())
+            Cipher::new(key)
         });
         Self(Arc::new(KeyParts { secret, id: KeyId(u64::from_be_bytes(id)), ciphers }))
     }
@@ -86,7 +86,7 @@ impl SealKey {
         self.0.id
     }
 
-    pub(super) fn cipher(&self, role: Role) -> &XChaCha20Poly1305 {
+    pub(super) fn cipher(&self, role: Role) -> &Cipher {
         &self.0.ciphers[role.index()]
     }
 }

@@ -30,21 +30,17 @@ fn seal(sealer: &Sealer, frame: &[u8]) -> Bytes {
 
 /// What a member of the group makes with the keys of sealed waves alone: the frame of another, sealed anew with changes.
 fn resealed(address: &str, message: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
-    use chacha20poly1305::aead::inout::InOutBuf;
-    use chacha20poly1305::{AeadInOut as _, Tag, XNonce};
-
     let key = SealKey::new(zeroize::Zeroizing::new(GROUP));
     let (header, rest) = message.split_at(12);
-    let nonce = XNonce::from(*rest.first_chunk::<24>().unwrap());
-    let mut plain = rest[24..rest.len() - 16].to_vec();
-    let tag = Tag::from(*rest.last_chunk::<16>().unwrap());
+    let (nonce, encrypted) = rest.split_first_chunk::<24>().unwrap();
+    let mut plain = encrypted.to_vec();
     let cipher = key.cipher(Role::Waves);
     let associated = [header, ADDRESS.as_bytes()].concat();
-    cipher.decrypt_inout_detached(&nonce, &associated, InOutBuf::from(&mut plain[..]), &tag).unwrap();
+    cipher.decrypt(nonce, &associated, &mut plain).unwrap();
     change(&mut plain);
     let associated = [header, address.as_bytes()].concat();
-    let tag = cipher.encrypt_inout_detached(&nonce, &associated, InOutBuf::from(&mut plain[..])).unwrap();
-    [header, &rest[..24], &plain, &tag].concat().into()
+    let tag = cipher.encrypt(nonce, &associated, &mut plain).unwrap();
+    [header, nonce, &plain, &tag].concat().into()
 }
 
 #[test]
