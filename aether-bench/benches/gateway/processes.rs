@@ -47,6 +47,7 @@ impl Process {
     fn start(args: &[&str]) -> Self {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        command.env("AETHER_LOG", "warn");
         let mut child = command.spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
