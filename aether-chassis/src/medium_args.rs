@@ -173,8 +173,18 @@ impl MediumArgs {
     /// Whether the medium is local to this process.
     #[must_use]
     pub fn is_local(&self) -> bool {
+        self.has_scheme(Self::LOCAL)
+    }
+
+    /// Whether the medium is NATS.
+    #[must_use]
+    pub fn is_nats(&self) -> bool {
+        ["nats:", "tls:"].into_iter().any(|scheme| self.has_scheme(scheme))
+    }
+
+    fn has_scheme(&self, scheme: &str) -> bool {
         // Schemes are case-insensitive.
-        self.medium.get(..Self::LOCAL.len()).is_some_and(|scheme| scheme.eq_ignore_ascii_case(Self::LOCAL))
+        self.medium.get(..scheme.len()).is_some_and(|of_medium| of_medium.eq_ignore_ascii_case(scheme))
     }
 }
 

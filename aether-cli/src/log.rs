@@ -1,4 +1,4 @@
-//! `aether log`: a durable log in a folder, read while another process may write it.
+//! `aether log`: a durable log in a folder, read while another process may write it; the consumers also of logs in JetStream.
 
 mod chosen;
 mod consumers;
@@ -7,10 +7,11 @@ mod interrupt;
 mod line;
 mod progress;
 mod replay;
+mod streams;
 
 use std::path::{Path, PathBuf};
 
-use aether_chassis::CancellationToken;
+use aether_chassis::{CancellationToken, ConfigArgs};
 use aether_log::StoredWave;
 use aether_log::store::{OpenError, Verified, View, verify_with};
 
@@ -30,6 +31,7 @@ use crate::record::Record;
 Examples:
   aether log ls orders.log                      what the log holds
   aether log consumers orders.log               who reads it, and how far behind
+  aether log consumers nats://127.0.0.1:4222    the same of the logs in JetStream
   aether log tail orders.log -n 20              the last 20 waves
   aether log tail orders.log --follow           and those to come
   aether log export orders.log 'orders.>'       JSON, one wave per line
@@ -50,10 +52,14 @@ enum LogAction {
         /// The folder of the log
         folder: PathBuf,
     },
-    /// Print its consumers, one per line, and how many waves wait for each
+    /// Print its consumers, one per line, and how many waves wait for each. With the address of a NATS server, those of the
+    /// logs in JetStream, with the login of the configuration
     Consumers {
-        /// The folder of the log
-        folder: PathBuf,
+        /// The folder of the log, or the address of a server, such as nats://127.0.0.1:4222
+        #[arg(value_name = "FOLDER|URL")]
+        log: PathBuf,
+        #[command(flatten)]
+        config: Box<ConfigArgs>,
     },
     /// Print the last waves, one per line
     Tail {
@@ -93,10 +99,13 @@ pub(crate) async fn log(args: LogArgs, shutdown: CancellationToken) -> Result<()
             };
             Ok(Output::stdout().line(line)?)
         }
-        LogAction::Consumers { folder } => {
-            let reading = tokio::task::spawn_blocking(move || consumers::consumers(&folder));
-            until(async { reading.await? }, &shutdown).await
-        }
+        LogAction::Consumers { log, config } => match log.to_str().filter(|text| text.contains("://")) {
+            Some(url) => until(streams::consumers(url, *config), &shutdown).await,
+            None => {
+                let reading = tokio::task::spawn_blocking(move || consumers::consumers(&log));
+                until(async { reading.await? }, &shutdown).await
+            }
+        },
         LogAction::Tail { chosen, follow: true } => {
             let print = |output: &mut Output, stored| Ok(output.line(line(&stored))?);
             follow::follow(&chosen, Some(10), &shutdown, print).await

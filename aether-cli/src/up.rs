@@ -69,7 +69,7 @@ async fn run(
     let view = View::of_stdout(aether);
     let settings = config.section::<GatewaySettings>();
     let (fields, joined) = settings.join_fields(aether).await.map_err(GatewayError::from)?;
-    let options = settings.options(&config.settings().durable).map_err(GatewayError::from)?.fields(fields);
+    let options = settings.options(&config.settings()).map_err(GatewayError::from)?.fields(fields);
     let gateway = Gateway::start(aether, options.on_wave(view.noting())).await?;
     // Printed first, so that the user can open the page.
     let mut view = view.begin(&gateway)?;

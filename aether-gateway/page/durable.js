@@ -13,7 +13,7 @@ let error = "";
 let isReading = false;
 let asked = 0;
 let copied = "";
-/** The consumers whose details are shown: folder and name. */
+/** The consumers whose details are shown: log and name. */
 const opened = new Set();
 
 export function open(app) {
@@ -49,9 +49,9 @@ async function read(app) {
 export function draw(app) {
   if (app.history.second - asked >= EVERY) read(app);
   return html`<div class="head"><h1>Durable logs</h1><div class="actions"><button @click=${() => read(app)} title="key r">Read again</button></div></div>
-    <p class="quiet">Waves of durable channels are stored, and a consumer gets each of them until it has acknowledged it. The gateway only reads the folders; the programs that own them go on.</p>
+    <p class="quiet">Waves of durable channels are stored, and a consumer gets each of them until it has acknowledged it. The gateway only reads; the programs that own the logs go on.</p>
     ${error ? html`<p class="card error" role="alert">${error}</p>` : nothing}
-    ${view === null ? html`<p class="quiet">Reading the folders.</p>` : logs(app)}`;
+    ${view === null ? html`<p class="quiet">Reading the logs.</p>` : logs(app)}`;
 }
 
 function logs(app) {
@@ -59,24 +59,40 @@ function logs(app) {
   return html`${old > OLD ? html`<p class="card error" role="alert">The folders were read ${span(old)} ago: the disk does not answer, or reading takes long.</p>` : nothing}
     ${view.logs.length === 0
     ? html`<section class="card">${view.unix_ms === null && view.more_logs === 0
-        ? empty("No durable log is shown", "Name the folder of a log, or one with the folders of several. That of [durable] in the configuration is shown by itself.", "aether gateway --durable /var/lib/aether")
+        ? empty("No durable log is shown", "Name the folder of a log, or one with the folders of several. That of [durable] in the configuration is shown by itself, and so are logs in JetStream on the server of the gateway.", "aether gateway --durable /var/lib/aether")
         : html`<p class="quiet">No folder was read yet.</p>`}</section>`
     : view.logs.map((log, at) => card(app, log, at))}
     ${view.more_logs > 0 ? html`<p class="note">${plural(view.more_logs, "more folder")} would not fit.</p>` : nothing}
-    <p class="note">Logs in JetStream are not shown here: ${view.jetstream.reason}.</p>`;
+    ${jetstream(app, view.jetstream)}`;
 }
 
-const ago = (ms) => (ms === null ? "–" : `${span((view.unix_ms - ms) / 1000)} ago`);
+/** What was read of JetStream, in one sentence. */
+function jetstream(app, { is_observed: isObserved, url, reason, unix_ms: readAt, more_logs: more }) {
+  if (!isObserved) return html`<p class="note">Logs in JetStream are not shown: ${reason}.</p>`;
+  const old = ((app.views.overview?.unix_ms ?? readAt) - readAt) / 1000;
+  return html`${old > OLD ? html`<p class="card error" role="alert">JetStream was read ${span(old)} ago: the server does not answer.</p>` : nothing}
+    <p class="note">${plural(view.logs.filter(isStream).length, "log")} in JetStream of ${url}.${more > 0 ? ` ${plural(more, "more log")} would not fit, or could not be read in time.` : ""}</p>`;
+}
+
+const isStream = (log) => log.store === "jetstream";
+
+/** When a log was read. */
+const readAt = (log) => (isStream(log) ? view.jetstream.unix_ms : view.unix_ms);
+
+const ago = (log, ms) => (ms === null ? "–" : `${span((readAt(log) - ms) / 1000)} ago`);
 
 function card(app, log, at) {
-  return html`<section class="card" aria-labelledby="h-log-${at}"><h2 id="h-log-${at}">${log.name} <small>${log.folder}</small></h2>
+  return html`<section class="card" aria-labelledby="h-log-${at}"><h2 id="h-log-${at}">${log.name} <small>${isStream(log) ? "JetStream" : log.folder}</small></h2>
     ${log.error ? html`<p class="error" role="alert">It cannot be read: ${log.error}</p>` : nothing}
-    ${log.held ? facts(log.held) : nothing}
+    ${log.held ? facts(log) : nothing}
     ${!log.held ? nothing : log.consumers.length === 0
       ? empty("No consumer yet", "A consumer gets each wave until it has acknowledged it, also after a restart:", 'let billing = log.consumer("billing", "orders.>", ConsumerOptions::default())?;\nlet delivery = billing.receive().await?;\ndelivery.ack().await?;')
       : table(app, log)}
     ${log.more_consumers > 0 ? html`<p class="note">${plural(log.more_consumers, "more consumer")} would not fit.</p>` : nothing}
-    ${log.held ? html`<details><summary>Commands</summary>${commands(app, [
+    ${log.held ? html`<details><summary>Commands</summary>${commands(app, isStream(log) ? [
+      ["its consumers and those of the other logs", consumersOf()],
+      ["the same by the tool of NATS", `nats consumer report ${quoted(log.name)}`],
+    ] : [
       ["its consumers, with exact numbers", `aether log consumers ${quoted(log.folder)}`],
       ["the last waves", `aether log tail ${quoted(log.folder)} -n 20`],
       ["read everything and list the damage", `aether log verify ${quoted(log.folder)}`],
@@ -84,14 +100,17 @@ function card(app, log, at) {
     ])}</details>` : nothing}</section>`;
 }
 
-function facts(held) {
+const consumersOf = () => `aether log consumers ${quoted(view.jetstream.url)}`;
+
+function facts(log) {
+  const { held } = log;
   const fact = (name, value) => html`<div><dt>${name}</dt><dd>${value}</dd></div>`;
   const isEmpty = held.last < held.first;
   return html`<dl class="facts">
     ${fact("positions", isEmpty ? "no waves" : `${count(held.first)} to ${count(held.last)}`)}
-    ${fact("size", `${bytes(held.bytes)} in ${plural(held.segments, "segment")}`)}
-    ${fact("oldest wave", isEmpty ? "–" : ago(held.oldest_unix_ms))}
-    ${fact("newest wave", isEmpty ? "–" : ago(held.newest_unix_ms))}
+    ${fact("size", `${bytes(held.bytes)} ${isStream(log) ? `on ${plural(held.replicas, "server")}` : `in ${plural(held.segments, "segment")}`}`)}
+    ${fact("oldest wave", isEmpty ? "–" : ago(log, held.oldest_unix_ms))}
+    ${fact("newest wave", isEmpty ? "–" : ago(log, held.newest_unix_ms))}
     ${fact("keeps", kept(held.retention))}
     ${fact("dead letters", held.dead_letters === null ? "too many to count" : count(held.dead_letters))}</dl>`;
 }
@@ -107,14 +126,14 @@ function kept(retention) {
 }
 
 function table(app, log) {
-  return html`<div class="scroll" tabindex="0"><table><thead><tr><th>consumer</th><th>pattern</th><th class="number">wait</th><th class="spark-cell">last 5 min</th><th class="number">the oldest</th><th class="number">in flight</th><th class="number">retrying</th><th class="number">dead letters</th><th class="number">last acknowledged</th></tr></thead>
+  return html`<div class="scroll" tabindex="0"><table><thead><tr><th>consumer</th><th>pattern</th><th class="number">wait</th>${isStream(log) ? html`<th class="number">redelivered</th><th class="number">delivered up to</th>` : html`<th class="spark-cell">last 5 min</th><th class="number">the oldest</th>`}<th class="number">in flight</th><th class="number">retrying</th><th class="number">dead letters</th><th class="number">last acknowledged</th></tr></thead>
     <tbody>${log.consumers.map((consumer) => row(app, log, consumer))}</tbody></table></div>`;
 }
 
 function row(app, log, consumer) {
   const { name, standing } = consumer;
   if (!standing) return html`<tr class="now"><td><b>${name}</b></td><td class="wrap" colspan="8">It cannot be read: ${consumer.error}</td></tr>`;
-  const id = `${log.folder}/${name}`;
+  const id = `${log.folder ?? "jetstream:"}/${log.name}/${name}`;
   const toggle = () => {
     if (!opened.delete(id)) opened.add(id);
     copied = "";
@@ -123,15 +142,17 @@ function row(app, log, consumer) {
   const isOpen = opened.has(id);
   const letters = standing.dead_letters;
   return html`<tr class=${isOpen ? "chosen" : ""}><td><button class="link" aria-expanded=${isOpen} @click=${toggle}><b>${name}</b></button></td>
-    <td>${standing.pattern === null ? html`<span class="quiet">not begun</span>` : html`<span class="pattern">${standing.pattern}</span>`}</td>
+    <td>${standing.pattern === null ? html`<span class="quiet">${isStream(log) ? "no log of Aether" : "not begun"}</span>` : html`<span class="pattern">${standing.pattern}</span>`}</td>
     <td class="number">${lag(standing)}</td>
-    <td class="spark-cell">${spark(standing.lag_history, { label: `lag of ${name} in the last five minutes` })}</td>
-    <td class="number">${standing.oldest_waiting_unix_ms === null ? "–" : span((view.unix_ms - standing.oldest_waiting_unix_ms) / 1000)}</td>
+    ${isStream(log)
+      ? html`<td class="number">${standing.redelivered > 0 ? badge(count(standing.redelivered), "warn") : 0}</td><td class="number">${count(standing.delivered)}</td>`
+      : html`<td class="spark-cell">${spark(standing.lag_history, { label: `lag of ${name} in the last five minutes` })}</td>
+    <td class="number">${standing.oldest_waiting_unix_ms === null ? "–" : span((view.unix_ms - standing.oldest_waiting_unix_ms) / 1000)}</td>`}
     <td class="number">${count(standing.in_flight)}</td>
-    <td class="number">${standing.retrying > 0 ? badge(count(standing.retrying), "warn") : 0}</td>
+    <td class="number">${standing.retrying === null ? "many" : standing.retrying > 0 ? badge(count(standing.retrying), "warn") : 0}</td>
     <td class="number">${letters === null ? "many" : letters > 0 ? badge(count(letters), "bad") : 0}</td>
-    <td class="number">${ago(standing.last_acknowledged_unix_ms)}</td></tr>
-    ${isOpen ? html`<tr class="detail"><td colspan="9">${detail(app, log, name, standing)}</td></tr>` : nothing}`;
+    <td class="number">${ago(log, standing.last_acknowledged_unix_ms)}</td></tr>
+    ${isOpen ? html`<tr class="detail"><td colspan="9">${isStream(log) ? streamDetail(app, log, name, standing) : detail(app, log, name, standing)}</td></tr>` : nothing}`;
 }
 
 function lag(standing) {
@@ -153,6 +174,17 @@ function detail(app, log, name, standing) {
       ...(standing.dead_letters === 0 ? [] : [["what it has given up, and then show, replay or drop", `aether dead ls ${folder}`]]),
     ])}
     <p class="note">A consumer that is gone holds nothing back. To forget it, stop the program that owns the log, and remove <code>${log.folder}/consumers/${name}</code>.</p>`;
+}
+
+function streamDetail(app, log, name, standing) {
+  return html`<dl><dt>everything is acknowledged up to</dt><dd>position ${count(standing.position)}</dd>
+    <dt>delivered up to</dt><dd>position ${count(standing.delivered)}; a program holds some waves ahead, which count as in flight</dd>
+    <dt>delivered more than once</dt><dd>${plural(standing.redelivered, "wave")} of those in flight</dd></dl>
+    ${commands(app, [
+      ["all consumers", consumersOf()],
+      ["what the server knows of it", `nats consumer info ${quoted(log.name)} ${quoted(name)}`],
+    ])}
+    <p class="note">A consumer that is gone holds nothing back. <code>nats consumer rm</code> forgets it.</p>`;
 }
 
 function commands(app, all) {

@@ -39,7 +39,8 @@ pub struct GatewayArgs {
     #[arg(long, value_name = "FILE", help_heading = "Gateway")]
     pub archive: Option<String>,
     /// Show the durable logs in this folder and their consumers: that of a log, or one with the folders of several; may be
-    /// repeated. That of the section durable of the configuration is shown by itself
+    /// repeated. That of the section durable of the configuration is shown by itself, and so are those in JetStream on a
+    /// NATS medium
     #[arg(long, value_name = "FOLDER", help_heading = "Gateway")]
     pub durable: Vec<LogFolder>,
 }
@@ -160,7 +161,7 @@ async fn serve(
     shutdown: CancellationToken,
 ) -> Result<(), GatewayError> {
     let settings = config.section::<GatewaySettings>();
-    let options = settings.options(&config.settings().durable)?;
+    let options = settings.options(&config.settings())?;
     let (fields, joined) = settings.join_fields(aether).await?;
     let gateway = Gateway::start(aether, options.fields(fields)).await?;
     let _metrics = gateway.metrics().serve_configured(config).await?;

@@ -1,12 +1,13 @@
-//! Durable logs in folders: what they hold, their consumers, and how far these are behind.
+//! Durable logs in folders and in JetStream: what they hold, their consumers, and how far these are behind.
 //!
-//! A task reads the folders every five seconds, and when somebody asks. Requests and scrapes get what was read last, so a
-//! disk that does not answer delays nobody. Nothing is locked and nothing is written: the programs that own the logs do not
-//! notice.
+//! A task reads the folders every five seconds, and when somebody asks. Another one reads JetStream, only when somebody asks.
+//! Requests and scrapes get what was read last, so a disk or a server that does not answer delays nobody. Nothing is locked
+//! and nothing is written: the programs that own the logs do not notice.
 
 mod folder;
 mod lines;
 mod reader;
+mod streams;
 
 use std::sync::Arc;
 use std::thread;
@@ -17,8 +18,11 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 pub use folder::{LogFolder, LogFolderError};
-pub(crate) use lines::{ConsumerLine, LogLine, Reading, StandingLine};
+pub(crate) use lines::{AllLogs, ConsumerLine, LogLine, StandingLine, Store};
+use lines::{Reading, StreamReading};
 use reader::Reader;
+pub(crate) use streams::LogServers;
+use streams::Streams;
 
 /// How often the folders are read when nobody asks.
 const EVERY: Duration = Duration::from_secs(5);
@@ -28,6 +32,8 @@ const LEAST_PAUSE: Duration = Duration::from_millis(200);
 const PAUSES: u32 = 10;
 /// How long a request waits for a reading that began after it. Then it gets the last one.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Why nothing is said of logs in JetStream.
+const NO_SERVERS: &str = "this gateway is on no NATS server";
 
 /// The logs that the gateway is told of.
 #[derive(Debug)]
@@ -35,37 +41,58 @@ pub(crate) struct Durable {
     folders: Vec<LogFolder>,
     asked: Notify,
     last: watch::Sender<Arc<Reading>>,
+    streams: Option<Streams>,
 }
 
 impl Durable {
-    pub(crate) fn new(folders: Vec<LogFolder>) -> Self {
-        Self { folders, asked: Notify::new(), last: watch::Sender::new(Arc::new(Reading::of_none(EVERY))) }
+    pub(crate) fn new(folders: Vec<LogFolder>, servers: Option<LogServers>) -> Self {
+        let last = watch::Sender::new(Arc::new(Reading::of_none(EVERY)));
+        Self { folders, asked: Notify::new(), last, streams: servers.map(Streams::new) }
     }
 
-    /// What was read last.
-    pub(crate) fn last(&self) -> Arc<Reading> {
+    /// What was read last. Has JetStream read for the next one who asks.
+    pub(crate) fn last(&self) -> AllLogs {
+        let streams = self.streams.as_ref().map(|streams| {
+            streams.ask();
+            streams.last()
+        });
+        AllLogs { folders: self.last_of_folders(), streams: streams.unwrap_or_else(no_streams) }
+    }
+
+    /// What is there now, or what was read last where the disk or the server does not answer in time.
+    pub(crate) async fn now(&self) -> AllLogs {
+        let streams = async {
+            match &self.streams {
+                Some(streams) => streams.now().await,
+                None => no_streams(),
+            }
+        };
+        let (folders, streams) = tokio::join!(self.folders_now(), streams);
+        AllLogs { folders, streams }
+    }
+
+    fn last_of_folders(&self) -> Arc<Reading> {
         Arc::clone(&self.last.borrow())
     }
 
-    /// What is there now, or what was read last if the disk does not answer in time.
-    pub(crate) async fn now(&self) -> Arc<Reading> {
+    async fn folders_now(&self) -> Arc<Reading> {
         if self.folders.is_empty() {
-            return self.last();
+            return self.last_of_folders();
         }
         let (asked, mut read) = (Instant::now(), self.last.subscribe());
         self.asked.notify_one();
         let is_new = |reading: &Arc<Reading>| reading.began.is_some_and(|began| began >= asked);
         // The sender lives as long as this.
         let _ = timeout(PATIENCE, read.wait_for(is_new)).await;
-        self.last()
+        self.last_of_folders()
     }
 
     /// Reads until it is stopped.
     pub(crate) async fn run(&self, stop: CancellationToken) {
-        if self.folders.is_empty() {
-            return;
-        }
-        let reading = async {
+        let folders = async {
+            if self.folders.is_empty() {
+                return;
+            }
             let mut reader = Reader::new(self.folders.clone(), EVERY);
             let mut due = Instant::now();
             loop {
@@ -91,11 +118,21 @@ impl Durable {
                 let _ = timeout_at(due, self.asked.notified()).await;
             }
         };
+        let streams = async {
+            if let Some(streams) = &self.streams {
+                streams.run().await;
+            }
+        };
+        let reading = async { tokio::join!(folders, streams) };
         tokio::select! {
             () = stop.cancelled() => {}
-            () = reading => {}
+            _ = reading => {}
         }
     }
+}
+
+fn no_streams() -> Arc<StreamReading> {
+    Arc::new(StreamReading::of_none(None, NO_SERVERS))
 }
 
 /// Reads in a thread of its own, for which the end of the program does not wait: a disk may not answer. `None` if it panicked

@@ -146,8 +146,8 @@ async fn log(State(pages): PagesState, RawQuery(query): RawQuery) -> Response {
 
 /// The durable logs, read anew.
 async fn durable(State(pages): PagesState) -> Response {
-    let reading = pages.source.durable().now().await;
-    written(pages, move |_| answer::json(StatusCode::OK, &*reading)).await
+    let all = pages.source.durable().now().await;
+    written(pages, move |_| answer::json(StatusCode::OK, &all)).await
 }
 
 async fn incidents(State(pages): PagesState) -> Response {

@@ -3,11 +3,11 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use aether_core::{InboxOptions, ServeOrder, Wave, WhenFull};
+use aether_core::{InboxOptions, NatsOptions, ServeOrder, Wave, WhenFull};
 use aether_metrics::Tls;
 
 use crate::archive::Archive;
-use crate::durable::LogFolder;
+use crate::durable::{LogFolder, LogServers};
 use crate::field::FieldOptions;
 
 /// A callback for each observed wave. It runs in the observer's task.
@@ -26,6 +26,7 @@ pub struct GatewayOptions {
     pub(crate) tls: Option<Tls>,
     pub(crate) archive: Option<Archive>,
     pub(crate) durable: Vec<LogFolder>,
+    pub(crate) jetstream: Option<LogServers>,
 }
 
 impl GatewayOptions {
@@ -120,6 +121,15 @@ impl GatewayOptions {
         self
     }
 
+    /// Shows the durable logs that these NATS servers keep in JetStream, several addresses separated by commas. Default: none.
+    /// Cost: a connection of its own and some requests to the server when somebody asks for the logs or the metrics, at most
+    /// once a second.
+    #[must_use]
+    pub fn jetstream(mut self, url: impl Into<String>, nats: NatsOptions) -> Self {
+        self.jetstream = Some(LogServers::new(url, nats));
+        self
+    }
+
     /// The inbox of an observer.
     ///
     /// - It sheds when it is full, because watching must never slow those who are watched.
@@ -147,6 +157,7 @@ impl Default for GatewayOptions {
             tls: None,
             archive: None,
             durable: Vec::new(),
+            jetstream: None,
         }
     }
 }

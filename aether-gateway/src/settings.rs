@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use aether_chassis::config::{Count, DurableSettings, List, ListenAddress, OrOff, Section};
+use aether_chassis::config::{Count, List, ListenAddress, OrOff, Section, Settings};
 use aether_core::Aether;
 use aether_metrics::{Tls, TlsError};
 use serde::{Deserialize, Serialize};
@@ -110,11 +110,12 @@ impl GatewaySettings {
             .await
     }
 
-    /// The options of the gateway, which also shows the durable logs of the programs with the same configuration.
+    /// The options of the gateway, which also shows the durable logs of the programs with the same configuration, and those
+    /// in JetStream if its medium is NATS.
     ///
     /// # Errors
     /// [`TlsSettingsError`] if the certificate or its key cannot be used.
-    pub fn options(&self, durable: &DurableSettings) -> Result<GatewayOptions, TlsSettingsError> {
+    pub fn options(&self, settings: &Settings) -> Result<GatewayOptions, TlsSettingsError> {
         let tls = match (&self.tls_cert, &self.tls_key, &self.tls_clients) {
             (OrOff::On(certificate), OrOff::On(key), OrOff::On(clients)) => {
                 Some(Tls::load_mutual(certificate, key, clients)?)
@@ -130,8 +131,13 @@ impl GatewaySettings {
             .insecure(self.insecure)
             .max_channels(self.max_channels.as_usize())
             .archive(self.archive.clone().on().map(Archive::new))
-            .durable(LogFolder::all(&self.durable.0, durable))
+            .durable(LogFolder::all(&self.durable.0, &settings.durable))
             .tls(tls);
+        let medium = &settings.medium;
+        let options = match medium.args().is_nats() {
+            true => options.jetstream(&medium.url, medium.nats("aether-gateway-logs")),
+            false => options,
+        };
         Ok(match self.listen {
             OrOff::On(ListenAddress(address)) => options.listen(address),
             OrOff::Off => options,

@@ -106,7 +106,7 @@ impl StatusSource {
         &self.directory
     }
 
-    /// The durable logs in folders.
+    /// The durable logs.
     pub(crate) fn durable(&self) -> &Arc<Durable> {
         &self.durable
     }

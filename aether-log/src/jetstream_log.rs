@@ -89,7 +89,8 @@ impl JetStreamLogBuilder {
             None => Durability::Stored,
         };
         let subjects = Subjects::new(&self.name);
-        let connection = Connection::open(&self.url, self.nats, self.options.patience).await?;
+        let connection =
+            Connection::open(&self.url, self.nats.client_name("aether-log"), self.options.patience).await?;
         let replicas = usize::from(replicas.unwrap_or(1));
         ensure_stream(&connection, &stream(&subjects, replicas, &self.options)).await?;
         ensure_stream(&connection, &side_stream(&subjects, replicas)).await?;

@@ -23,6 +23,8 @@ mod filter;
 mod jetstream;
 #[cfg(feature = "jetstream")]
 mod jetstream_log;
+#[cfg(feature = "jetstream")]
+mod jetstream_view;
 mod keeper;
 mod keeping;
 mod log;
@@ -55,6 +57,10 @@ pub use filter::WaveFilter;
 pub use jetstream::{JetStreamError, JetStreamOptions, LogWarning};
 #[cfg(feature = "jetstream")]
 pub use jetstream_log::{JetStreamLog, JetStreamLogBuilder};
+#[cfg(feature = "jetstream")]
+pub use jetstream_view::{
+    JetStreamStanding, JetStreamView, StreamConsumerStanding, StreamEffort, StreamStanding,
+};
 pub use log::{Log, LogBuilder};
 pub use log_view::{Effort, LogStanding, LogView};
 pub use reading::{LogItem, LogReader};

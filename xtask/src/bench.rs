@@ -15,7 +15,7 @@ use crate::workspace::Workspace;
 
 /// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`. `field` is
 /// three: see [`field`]; `page` runs in Node: see [`page`].
-pub(crate) const NAMES: [&str; 17] = [
+pub(crate) const NAMES: [&str; 18] = [
     "inprocess",
     "handlers",
     "instructions",
@@ -32,6 +32,7 @@ pub(crate) const NAMES: [&str; 17] = [
     "log",
     "jetstream",
     "operations",
+    "gateway",
     "page",
 ];
 

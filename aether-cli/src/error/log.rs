@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use aether_log::store::{OpenError, ReadError};
-use aether_log::{DeadError, ReplayError};
+use aether_log::{DeadError, JetStreamError, ReplayError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LogError {
@@ -11,6 +11,8 @@ pub(crate) enum LogError {
     Open(#[from] OpenError),
     #[error(transparent)]
     Read(#[from] ReadError),
+    #[error(transparent)]
+    JetStream(#[from] JetStreamError),
     #[error(transparent)]
     Dead(#[from] DeadError),
     #[error(transparent)]

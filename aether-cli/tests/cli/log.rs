@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use aether_core::conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Durability, Emitter, Kind, Vibrator, Wave};
 use aether_log::store::StoreOptions;
-use aether_log::{ConsumerOptions, Log};
+use aether_log::{ConsumerOptions, JetStreamLog, Log};
 use serde_json::Value;
 
 use crate::nats::{server, with};
@@ -116,6 +117,33 @@ async fn the_consumers_of_a_log_are_printed_with_what_waits_for_them() {
     assert!(said.err.contains("notes.log"), "{said:?}");
     let nowhere = run(&["log", "consumers", "nowhere"]);
     assert_eq!(nowhere.code, Some(1), "{nowhere:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_consumers_of_logs_in_jetstream_are_printed_by_the_address_of_the_server() {
+    let streams = tempfile::tempdir().unwrap();
+    let jetstream = NatsServer::start_with(ServerOptions::default().jetstream(streams.path())).await.unwrap();
+    let consumers = |url: &str| run(&["log", "consumers", url]);
+    let url = jetstream.url();
+    assert_eq!(consumers(&url).out, "no logs in JetStream\n");
+    let log = JetStreamLog::builder(&*url, "shop").channels("orders.>", Durability::Stored).unwrap();
+    let log = log.open().await.unwrap();
+    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    for number in 0..5 {
+        aether.emitter("shop").unwrap().emit_wave("orders.created", &number).await.unwrap();
+    }
+    let billing = log.consumer("billing", "orders.>", ConsumerOptions::default()).unwrap();
+    billing.receive().await.unwrap().ack().await.unwrap();
+    let said = consumers(&url);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+    let lines: Vec<_> = said.out.lines().collect();
+    assert!(lines[0].starts_with("shop: 5 waves at positions 1 to 5, "), "{lines:?}");
+    assert!(lines[1].starts_with("shop/billing orders.>: 4 wait, "), "{lines:?}");
+    assert!(lines[1].contains(" 0 redelivered, 0 retrying, 0 given up, delivered up to "), "{lines:?}");
+    let (plain, _) = server().await;
+    let refused = consumers(&plain.url());
+    assert_eq!((refused.code, refused.out.as_str()), (Some(1), ""), "{refused:?}");
+    assert!(refused.err.contains("has no JetStream for this user"), "{refused:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,9 +9,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use aether_chassis::{CancellationToken, Service};
-use aether_core::conformance::NatsServer;
+use aether_core::conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Durability, Kind, Wave};
-use aether_log::{Consumer, ConsumerOptions, Log};
+use aether_log::{Consumer, ConsumerOptions, JetStreamLog, Log};
 use tokio::process::Command;
 
 /// A Node; `cargo xtask tools` finds one. `none` skips what needs it.
@@ -80,12 +80,29 @@ async fn stored(root: &Path) -> (Log, Aether, [Consumer; 2]) {
     (log, aether, [billing, audit])
 }
 
+/// A log in JetStream whose consumer has acknowledged 10 of 30 waves.
+async fn stored_in_jetstream(url: &str) -> (JetStreamLog, Aether) {
+    let log = JetStreamLog::builder(url, "depot").channels("parts.>", Durability::Stored).unwrap();
+    let log = log.open().await.unwrap();
+    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    for number in 0..30 {
+        aether.emitter("depot").unwrap().emit_wave("parts.moved", &number).await.unwrap();
+    }
+    let picking = log.consumer("picking", "parts.>", ConsumerOptions::default()).unwrap();
+    for _ in 0..10 {
+        picking.receive().await.unwrap().ack().await.unwrap();
+    }
+    (log, aether)
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_pages_work_in_a_real_browser() {
     let (Some(node), Some(chromium)) = (path(NODE), path(CHROMIUM)) else { return };
     let Some(modules) = path(MODULES) else { return };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page");
-    let server = NatsServer::start().await.unwrap();
+    let streams = tempfile::tempdir().unwrap();
+    let server = NatsServer::start_with(ServerOptions::default().jetstream(streams.path())).await.unwrap();
+    let _depot = stored_in_jetstream(&server.url()).await;
     let (aether, running, shutdown) = till(&server.url()).await;
     let logs = tempfile::tempdir().unwrap();
     let _open = stored(logs.path()).await;

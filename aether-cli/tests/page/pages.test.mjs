@@ -287,7 +287,7 @@ test("a durable consumer that is behind has its lag and commands that work", asy
   assert.match(acknowledged, /ago$/);
   assert.equal((await cells(page.getByRole("row", { name: /^audit/ })))[2], "120");
   await page.getByRole("alert").filter({ hasText: "nowhere" }).waitFor();
-  await page.getByText("Logs in JetStream are not shown here").waitFor();
+  await page.getByText(/Logs in JetStream are not shown: .* has no JetStream for this user/).waitFor();
 
   await page.getByRole("button", { name: "billing" }).click();
   const command = page.locator("tr.detail .commands li", { hasText: "the last waves behind its position" });
@@ -306,6 +306,27 @@ test("a durable consumer that is behind has its lag and commands that work", asy
     await rename(`${LOGS}/elsewhere`, `${LOGS}/shop`);
   }
   await billing.first().waitFor();
+  assert.deepEqual(errors, []);
+  await close();
+});
+
+test("a durable consumer in JetStream has its lag and a command that works", async () => {
+  const medium = needed("AETHER_LETTERS_MEDIUM");
+  const gateway = await house.gateway(medium);
+  const { page, errors, close } = await openPage(`${gateway.url}/#durable`);
+  await live(page);
+  const picking = page.getByRole("row", { name: /^picking/ });
+  await picking.waitFor();
+  // The consumer, its pattern, what waits, redelivered, delivered up to, in flight, retrying, dead letters, the last one.
+  const [name, pattern, waits, redelivered, , , retrying, letters, acknowledged] = await picking.getByRole("cell").allInnerTexts();
+  assert.deepEqual([name, pattern, waits, redelivered, retrying, letters], ["picking", "parts.>", "20", "0", "0", "0"]);
+  assert.match(acknowledged, /ago$/);
+  await page.getByText(`1 log in JetStream of ${medium}`).waitFor();
+  await page.getByRole("button", { name: "picking" }).click();
+  const command = page.locator("tr.detail .commands li", { hasText: "all consumers" }).locator("code");
+  assert.equal(await command.innerText(), `aether log consumers ${medium}`);
+  assert.match(await house.run(...(await command.innerText()).split(" ").slice(1)), /depot\/picking parts\.>: 20 wait/);
+  await picture(page, "durable-jetstream");
   assert.deepEqual(errors, []);
   await close();
 });

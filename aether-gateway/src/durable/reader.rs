@@ -145,7 +145,7 @@ impl Reader {
         for log in logs {
             for consumer in &mut log.consumers {
                 let Some(standing) = &mut consumer.standing else { continue };
-                let key = (log.folder.clone(), consumer.name.clone());
+                let key = (log.folder.clone().unwrap_or_default(), consumer.name.clone());
                 let mut history = self.histories.remove(&key).unwrap_or_default();
                 if is_sample {
                     if history.len() == KEPT {

@@ -16,4 +16,5 @@ mod physics;
 mod promtool;
 #[path = "../../../aether-metrics/tests/metrics/promtool.rs"]
 mod promtool_program;
+mod streams;
 mod support;

@@ -132,7 +132,6 @@ impl Connection {
         let sealing = Arc::new(Sealing::new(&nats)?);
         let renewed = Arc::clone(&sealing);
         let options = nats
-            .client_name("aether-log")
             .client_options(&servers)
             .map_err(|error| JetStreamError::Login(Arc::new(error)))?
             .ping_interval(PING_INTERVAL)

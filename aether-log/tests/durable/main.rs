@@ -9,3 +9,4 @@ mod promises;
 mod refusing;
 mod sealing;
 mod stage;
+mod viewing;
