@@ -31,6 +31,7 @@ pub(crate) const NAMES: [&str; 18] = [
     "stores",
     "log",
     "jetstream",
+    "lan",
     "operations",
     "gateway",
     "page",
@@ -57,7 +58,7 @@ pub(crate) struct BenchArgs {
     seeds: String,
     /// physics: only this part, such as standing; can be repeated. Only its section is written. field: `core`,
     /// `network` or `gateway`. operations: `waves`, `reload`, `accounts`, `top` or `instructions`. page: `load`, `start`,
-    /// `crowd` or `memory`.
+    /// `crowd` or `memory`. lan: `throughput`, `round-trip`, `start` or `overload`.
     #[arg(long = "part")]
     parts: Vec<String>,
     /// mimalloc in place of the allocator of the system. Not for `instructions`, which counts that of the system.
@@ -94,6 +95,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
         let bench = if name == "overload" { "peers" } else { name };
         let mut command = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", bench]);
         command.args((name == "handlers").then_some("--features=ruststream"));
+        command.args((name == "lan").then_some("--features=lan"));
         command.args(options.mimalloc.then_some("--features=mimalloc"));
         if name == "overload" {
             command.arg("--").arg(format!("--seconds={}", options.seconds));
@@ -108,6 +110,9 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
             if !options.dry_run {
                 command.arg("--into").arg(workspace.root());
             }
+        }
+        if name == "lan" {
+            command.arg("--").args(&options.parts);
         }
         if name == "scale" && !options.dry_run {
             command.arg("--").arg("--into").arg(workspace.root());

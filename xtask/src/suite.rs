@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::steps::{Steps, check, succeeds};
 use crate::workspace::Workspace;
-use crate::{browser, examples, modules, nats_server, node, promtool, sync_engine};
+use crate::{apt, browser, examples, modules, nats_server, node, promtool, sync_engine};
 
 /// All of the kit.
 const KIT_FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server";
@@ -41,6 +41,7 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
         println!("promtool: {promtool}");
         let (sync_engine, browser) = (sync_engine::find_or_install(workspace), browser::find_or_install()?);
         let node = node::find_or_install(workspace)?;
+        nftables()?;
         println!("sync engine: {sync_engine}\nbrowser: {browser}\nnode: {}", node.program);
         Ok((server.path, promtool.path, sync_engine, browser, node))
     })?;
@@ -157,6 +158,18 @@ fn packages(workspace: &Workspace) -> Result<()> {
         command.args(["--package", &name]);
     }
     check(&mut command)
+}
+
+/// Installs the command that loses packets between network namespaces, which only root may do. Their tests need root, too.
+fn nftables() -> Result<()> {
+    let is_excused =
+        !cfg!(target_os = "linux") || std::env::var(NO_NAMESPACES).is_ok_and(|excuse| excuse == "1");
+    if is_excused || succeeds(Command::new("nft").arg("--version")) {
+        return Ok(());
+    }
+    apt::install("nftables").with_context(|| {
+        format!("nft is missing, and apt-get cannot install it: install it as root, or set {NO_NAMESPACES}=1")
+    })
 }
 
 /// Installs a component of the Rust toolchain if it is missing.

@@ -19,8 +19,9 @@ pub enum End {
 /// Why there is no cable.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "no network namespaces: `{command}`: {reason}. This test needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN) and the command `ip` \
-     of iproute2. Where neither can be had, set {EXCUSE}=1; what the test shows is then not tested"
+    "no network namespaces: `{command}`: {reason}. This test needs root (CAP_SYS_ADMIN and CAP_NET_ADMIN), the command `ip` \
+     of iproute2 and, to lose packets, `nft` of nftables. Where these cannot be had, set {EXCUSE}=1; what the test shows is \
+     then not tested"
 )]
 pub struct CableError {
     command: String,
@@ -97,6 +98,40 @@ impl Cable {
         ip(&format!("-n {} link set cable down", self.name(end)))
     }
 
+    /// Drops one in so many of the packets that arrive at this end, at random. With 0 none is dropped any more.
+    ///
+    /// # Errors
+    /// [`CableError`] if the system refuses.
+    pub fn lose_one_in(&self, end: End, packets: u32) -> Result<(), CableError> {
+        let nft = |args: &str| run(&mut self.command(end, "nft"), "nft", args).map(drop);
+        // Makes the table if there is none, so that it can be deleted.
+        nft("add table inet cable")?;
+        nft("delete table inet cable")?;
+        if packets == 0 {
+            return Ok(());
+        }
+        nft("add table inet cable")?;
+        nft("add chain inet cable arriving { type filter hook input priority 0 ; }")?;
+        nft(&format!(
+            "add rule inet cable arriving iifname cable numgen random mod {packets} == 0 counter drop"
+        ))
+    }
+
+    /// The number of packets that [`lose_one_in`](Self::lose_one_in) has dropped at this end since it was called.
+    ///
+    /// # Errors
+    /// [`CableError`] if it was not called, or the system refuses.
+    pub fn lost(&self, end: End) -> Result<u64, CableError> {
+        let args = "list chain inet cable arriving";
+        let listed = run(&mut self.command(end, "nft"), "nft", args)?;
+        // As in `counter packets 12 bytes 345 drop`.
+        let mut words = listed.split_whitespace().skip_while(|word| *word != "packets").skip(1);
+        words.next().and_then(|count| count.parse().ok()).ok_or_else(|| CableError {
+            command: format!("nft {args}"),
+            reason: format!("no counter in {listed}"),
+        })
+    }
+
     fn name(&self, end: End) -> &str {
         let [left, right] = &self.names;
         match end {
@@ -116,11 +151,16 @@ impl Drop for Cable {
 }
 
 fn ip(args: &str) -> Result<(), CableError> {
-    let failed = |reason: String| CableError { command: format!("ip {args}"), reason };
-    let output = Command::new("ip").args(args.split_whitespace()).stdin(Stdio::null()).output();
+    run(&mut Command::new("ip"), "ip", args).map(drop)
+}
+
+/// Runs a command, and returns its output.
+fn run(command: &mut Command, name: &str, args: &str) -> Result<String, CableError> {
+    let failed = |reason: String| CableError { command: format!("{name} {args}"), reason };
+    let output = command.args(args.split_whitespace()).stdin(Stdio::null()).output();
     let output = output.map_err(|error| failed(error.to_string()))?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     Err(failed(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
 }

@@ -30,6 +30,7 @@ mod settling;
 mod shared;
 mod table;
 mod view;
+mod window;
 
 pub use error::LanError;
 pub use options::LanOptions;

@@ -4,6 +4,12 @@
 #![cfg(feature = "lan")]
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
+mod certificates;
+#[cfg(target_os = "linux")]
+mod hostile;
+mod line;
+#[cfg(target_os = "linux")]
+mod machine;
 #[cfg(target_os = "linux")]
 mod namespaces;
 

@@ -27,6 +27,10 @@ const STUCK_MICROS: u64 = 2_000_000;
 const MAX_MESSAGE: usize = 16 << 20;
 /// How long others are looked for before the first of them is expected to have answered.
 const SCOUT_MILLIS: u64 = 300;
+/// A connection has to introduce itself within this time. Those that say nothing are so many at most: more would take the place
+/// of peers. A handshake takes two round trips, and TCP repeats a lost packet twice within 0.6 s.
+const INTRODUCED_MILLIS: u64 = 2000;
+const MAX_NOT_INTRODUCED: usize = 1024;
 /// As many peers as the table has room for.
 const MAX_SESSIONS: usize = super::peers::MAX_PEERS;
 
@@ -80,6 +84,8 @@ fn config(
         set("scouting/multicast/interface", interface.clone().into())?;
     }
     set("transport/unicast/max_sessions", MAX_SESSIONS.into())?;
+    set("transport/unicast/accept_timeout", INTRODUCED_MILLIS.into())?;
+    set("transport/unicast/accept_pending", MAX_NOT_INTRODUCED.into())?;
     set("transport/link/tx/lease", LEASE_MILLIS.into())?;
     set("transport/link/tx/queue/congestion_control/block/wait_before_close", STUCK_MICROS.into())?;
     set("transport/link/rx/max_message_size", MAX_MESSAGE.into())?;

@@ -38,8 +38,8 @@ struct Peer {
     bytes: usize,
     /// The version of our table that it knows.
     knows: u64,
-    /// The last ping that it answered.
-    answered: u64,
+    /// The last ping that it answered, and when.
+    answered: (u64, Instant),
     round_trip: Option<Duration>,
     clock_ahead_micros: Option<i64>,
 }
@@ -84,7 +84,7 @@ struct State {
     routes: HashMap<Channel, Arc<Route>>,
     left_out: u64,
     /// The last ping of this process to itself that it answered.
-    own_answered: u64,
+    own_answered: Option<(u64, Instant)>,
 }
 
 impl State {
@@ -193,7 +193,7 @@ impl Peers {
             hearers: Vec::new(),
             bytes: 0,
             knows: 0,
-            answered: 0,
+            answered: (0, now),
             round_trip: None,
             clock_ahead_micros: None,
         });
@@ -219,10 +219,11 @@ impl Peers {
     /// A peer, or this process itself, has answered a ping.
     pub(super) fn answered(&self, node: u64, number: u64) {
         let mut state = self.state.lock();
+        let answer = (number, clock::now());
         if node == self.node {
-            state.own_answered = state.own_answered.max(number);
+            state.own_answered = state.own_answered.max(Some(answer));
         } else if let Some(peer) = state.peers.get_mut(&node) {
-            peer.answered = peer.answered.max(number);
+            peer.answered = peer.answered.max(answer);
         }
     }
 
@@ -233,20 +234,20 @@ impl Peers {
         }
     }
 
-    /// Whether a peer is there and has not answered this ping or a later one.
-    pub(super) fn owes(&self, node: u64, number: u64) -> bool {
+    /// The last ping that a peer or this process has answered, and when; `None` if the peer is not there.
+    pub(super) fn last_answer(&self, node: u64) -> Option<(u64, Instant)> {
         let state = self.state.lock();
         if node == self.node {
-            return state.own_answered < number;
+            return Some(state.own_answered.unwrap_or((0, clock::now())));
         }
-        state.peers.get(&node).is_some_and(|peer| peer.answered < number)
+        state.peers.get(&node).map(|peer| peer.answered)
     }
 
     /// Whether this process, and each of these peers that is still there, has answered this ping or a later one.
     pub(super) fn all_answered(&self, first: u64, pinged: &[u64]) -> bool {
         let state = self.state.lock();
-        let owes = |node: &u64| state.peers.get(node).is_some_and(|peer| peer.answered < first);
-        state.own_answered >= first && !pinged.iter().any(owes)
+        let owes = |node: &u64| state.peers.get(node).is_some_and(|peer| peer.answered.0 < first);
+        state.own_answered.is_some_and(|(number, _)| number >= first) && !pinged.iter().any(owes)
     }
 
     /// Whether all peers know a version of our table.
@@ -270,11 +271,16 @@ impl Peers {
         self.state.lock().forget(node)
     }
 
+    /// When the first of the peers will have been silent for too long, if it stays silent.
+    pub(super) fn first_silent(&self) -> Option<Instant> {
+        self.state.lock().peers.values().map(|peer| peer.heard).min().map(|heard| heard + GONE_AFTER)
+    }
+
     /// Forgets the peers that were silent for too long, and returns them.
     pub(super) fn forget_silent(&self) -> Vec<(u64, String)> {
         let mut state = self.state.lock();
         let now = clock::now();
-        let is_gone = |peer: &Peer| now.saturating_duration_since(peer.heard) > GONE_AFTER;
+        let is_gone = |peer: &Peer| now.saturating_duration_since(peer.heard) >= GONE_AFTER;
         let gone: Vec<_> = state
             .peers
             .iter()

@@ -11,6 +11,7 @@ use super::lane::Lane;
 use super::message::Message;
 use super::shared::{LanShared, MEASURES};
 use crate::clock::{self, Instant};
+use crate::medium::flow::sleep_until;
 use crate::wire::micros_since_1970;
 
 /// Each peer is pinged this often.
@@ -80,14 +81,14 @@ impl Presence {
         let mut beats = tokio::time::interval(BEAT);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let has_ended = tokio::select! {
-                _ = beats.tick() => false,
-                _ = ending.wait_for(|ending| *ending) => true,
+            let silent = shared.peers.first_silent();
+            let is_beat = tokio::select! {
+                biased;
+                _ = ending.wait_for(|ending| *ending) => return,
+                _ = beats.tick() => true,
+                // Not with the next beat: nobody waits up to a second more for a peer that has gone.
+                () = sleep_until(silent) => false,
             };
-            if has_ended {
-                return;
-            }
-            self.introductions.store(0, Ordering::Relaxed);
             let gone = shared.peers.forget_silent();
             for (node, name) in &gone {
                 tracing::warn!(peer = format_args!("{node:016x}"), %name, "a peer has gone: it was silent for too long");
@@ -95,6 +96,10 @@ impl Presence {
             if !gone.is_empty() {
                 shared.moved();
             }
+            if !is_beat {
+                continue;
+            }
+            self.introductions.store(0, Ordering::Relaxed);
             // What found no room, or was on a connection that broke.
             shared.peers.uninformed().into_iter().for_each(|node| shared.introduce_to(node));
             self.ping_all(&shared);

@@ -2,8 +2,8 @@
 //!
 //! While a batch is on its way, waves queue up and leave together in the next one. There is no timer, and a single wave
 //! leaves at once. The task numbers the waves of each lane and channel ([`Numbers`]), so that receivers notice what is
-//! lost. It keeps no more on the way to a peer than [`WINDOW`] pings confirm, so that a strong wave finds short queues. A
-//! peer that confirms nothing for a while holds up nobody any more.
+//! lost. It keeps no more on the way to a peer than its [`Window`], so that a strong wave finds short queues. A peer that
+//! confirms nothing for a while holds up nobody any more.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use super::message::Message;
 use super::net::Net;
 use super::route::{choose, key_of};
 use super::shared::{Barrier, LanShared};
+use super::window::{MAX_WINDOW, Window};
 use crate::channel::Channel;
 use crate::clock::{self, Instant};
 use crate::medium::entrance::Entrance;
@@ -28,14 +29,12 @@ use crate::router::Router;
 use crate::wave::Wave;
 use crate::wire::encode_bounded;
 
-/// The maximum number of waves and bytes in a batch: they bound the delay of a strong wave.
+/// The maximum number of waves and bytes in a batch: they bound the delay of a strong wave. On slow lines batches and messages
+/// are smaller: see [`Window`].
 const BATCH_WAVES: usize = 512;
 const BATCH_BYTES: usize = 128 << 10;
 /// The approximate size of a message. Zenoh sends at most 64 KiB at once, and cuts longer ones.
 const FRAME_BYTES: usize = 16 << 10;
-/// A ping follows after this many bytes to a peer, and this many pings may be unanswered.
-const PING_BYTES: usize = 64 << 10;
-const WINDOW: usize = 8;
 /// A peer that has not answered for this long is stuck. Nobody waits for it; it goes when it stays silent.
 const STUCK: Duration = Duration::from_millis(500);
 
@@ -48,8 +47,20 @@ pub(super) struct Requests {
 /// What is on the way to a peer.
 #[derive(Default)]
 struct Flight {
+    /// Behind the last ping.
     bytes: usize,
-    pings: VecDeque<(u64, Instant)>,
+    pings: VecDeque<SentPing>,
+    /// The bytes in front of pings that are not answered.
+    pinged_bytes: usize,
+}
+
+struct SentPing {
+    number: u64,
+    sent: Instant,
+    /// What is between it and the one before.
+    bytes: usize,
+    /// Whether somebody has waited for the window since.
+    was_full: bool,
 }
 
 struct Sending {
@@ -59,6 +70,7 @@ struct Sending {
     /// By lane.
     numbers: Vec<Numbers>,
     flights: HashMap<u64, Flight>,
+    windows: HashMap<u64, Window>,
     holds: HoldTable,
 }
 
@@ -76,8 +88,8 @@ pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<N
     let mut ending = shared.ending.subscribe();
     let mut comings = shared.comings.subscribe();
     let numbers = (0..Lane::COUNT).map(|_| Numbers::new()).collect();
-    let (flights, holds) = (HashMap::new(), HoldTable::default());
-    let mut sending = Sending { shared: Arc::clone(&shared), router, net, numbers, flights, holds };
+    let (flights, windows, holds) = (HashMap::new(), HashMap::new(), HoldTable::default());
+    let mut sending = Sending { shared: Arc::clone(&shared), router, net, numbers, flights, windows, holds };
     let (mut batch, mut groups) = (Vec::with_capacity(BATCH_WAVES), Groups::default());
     let mut is_open = true;
     loop {
@@ -129,7 +141,7 @@ pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<N
 
 impl Sending {
     fn take(&mut self, batch: &mut Vec<Wave>) {
-        let (shared, most) = (&self.shared, (BATCH_WAVES, BATCH_BYTES));
+        let (shared, most) = (&self.shared, (BATCH_WAVES, BATCH_BYTES.min(self.narrowest() / 2)));
         // Closing does not wait for receivers: they shed what they cannot accept, and count it.
         let is_changed = if shared.is_closed() { self.holds.forget_all() } else { self.holds.forget_ended() };
         if is_changed && self.holds.apply(&shared.outbox, &shared.flow) {
@@ -195,8 +207,9 @@ impl Sending {
         }
         // Also without receivers: a peer that is away for a while learns from the numbers what it has missed.
         let mut rest = waves;
+        let frame_bytes = self.frame_bytes();
         while !rest.is_empty() {
-            let (fits, bound) = fitting(rest, FRAME_BYTES, false);
+            let (fits, bound) = fitting(rest, frame_bytes, false);
             let (these, later) = rest.split_at(fits);
             rest = later;
             if !route.lone.is_empty() {
@@ -222,7 +235,7 @@ impl Sending {
             for ((node, member), waves) in shares {
                 let mut rest = &waves[..];
                 while !rest.is_empty() {
-                    let (fits, bound) = fitting(rest, FRAME_BYTES, false);
+                    let (fits, bound) = fitting(rest, frame_bytes, false);
                     let (these, later) = rest.split_at(fits);
                     rest = later;
                     if let Some(frame) = self.encode(lane, None, these, bound) {
@@ -256,6 +269,31 @@ impl Sending {
         }
     }
 
+    /// The smallest window of the peers that something was sent to lately.
+    fn narrowest(&self) -> usize {
+        let now = clock::now();
+        let recent = self.windows.values().filter(|window| window.is_recent(now));
+        recent.map(Window::bytes).min().unwrap_or(MAX_WINDOW)
+    }
+
+    /// The approximate size of a message: some have to be on the way at once.
+    fn frame_bytes(&self) -> usize {
+        FRAME_BYTES.min(self.narrowest() / 4)
+    }
+
+    /// The window of a node. This process has the widest one to itself: its queue is no line.
+    fn window(&mut self, node: u64) -> Option<&mut Window> {
+        if node == self.shared.node {
+            return None;
+        }
+        if !self.windows.contains_key(&node) {
+            // Peers that have gone leave theirs behind.
+            let nodes = self.shared.peers.nodes();
+            self.windows.retain(|node, _| nodes.contains(node));
+        }
+        Some(self.windows.entry(node).or_insert_with(Window::new))
+    }
+
     fn put(&mut self, to: u64, lane: Lane, message: Message, is_last: bool) {
         let shared = &self.shared;
         let flight = self.flights.entry(to).or_default();
@@ -269,7 +307,8 @@ impl Sending {
             flight.bytes += bytes.len();
             self.net.put(to, lane, bytes, is_last);
         }
-        if flight.bytes >= PING_BYTES {
+        let bytes = flight.bytes;
+        if bytes >= self.window(to).map_or(MAX_WINDOW / 8, |window| window.ping_bytes()) {
             self.ping(to);
         }
     }
@@ -278,8 +317,9 @@ impl Sending {
     fn ping(&mut self, to: u64) -> u64 {
         let number = self.shared.last_ping.fetch_add(1, Ordering::Relaxed) + 1;
         let flight = self.flights.entry(to).or_default();
-        flight.bytes = 0;
-        flight.pings.push_back((number, clock::now()));
+        let bytes = std::mem::take(&mut flight.bytes);
+        flight.pinged_bytes += bytes;
+        flight.pings.push_back(SentPing { number, sent: clock::now(), bytes, was_full: false });
         self.put(to, Lane::LAST, Message::Ping { number, version: self.shared.peers.version() }, true);
         number
     }
@@ -299,17 +339,29 @@ impl Sending {
         let mut progress: watch::Receiver<u64> = self.shared.progress.subscribe();
         loop {
             progress.borrow_and_update();
-            let peers = &self.shared.peers;
-            let mut until = None;
+            let (peers, windows) = (&self.shared.peers, &mut self.windows);
+            let (mut until, now) = (None, clock::now());
             self.flights.retain(|node, flight| {
-                while flight.pings.front().is_some_and(|(number, _)| !peers.owes(*node, *number)) {
-                    flight.pings.pop_front();
+                // One that has gone holds up nobody.
+                let Some((answered, at)) = peers.last_answer(*node) else { return false };
+                let mut window = windows.get_mut(node);
+                let mut bytes = 0;
+                while let Some(ping) = flight.pings.pop_front_if(|ping| ping.number <= answered) {
+                    bytes += ping.bytes;
+                    flight.pinged_bytes -= ping.bytes;
+                    if let Some(window) = &mut window
+                        && ping.number == answered
+                    {
+                        window.answered(ping.sent, bytes, at, ping.was_full);
+                    }
                 }
-                if flight.pings.len() >= WINDOW
-                    && let Some((_, since)) = flight.pings.front()
+                let most = window.map_or(MAX_WINDOW, |window| window.bytes());
+                if flight.pinged_bytes + flight.bytes >= most
+                    && let Some(since) = flight.pings.front().map(|ping| ping.sent)
                 {
-                    let stuck = *since + STUCK;
-                    if stuck > clock::now() {
+                    flight.pings.iter_mut().for_each(|ping| ping.was_full = true);
+                    let stuck = since + STUCK;
+                    if stuck > now {
                         until = until.max(Some(stuck));
                     }
                 }
