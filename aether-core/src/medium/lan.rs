@@ -12,6 +12,7 @@ mod arrivals;
 mod asking;
 mod crowd;
 mod error;
+mod hello;
 mod intake;
 mod joined;
 mod lane;
@@ -22,6 +23,7 @@ mod peers;
 mod presence;
 mod reply;
 mod route;
+mod router;
 mod runtime;
 mod sealing;
 mod secret;
@@ -32,9 +34,12 @@ mod table;
 mod view;
 
 pub use error::LanError;
+pub use hello::LanHello;
 pub use options::LanOptions;
 pub use peers::LanPeer;
-pub use view::{LanRouter, LanSurroundings, LanView};
+pub use presence::{LanPingError, LanPong};
+pub use router::{LanChange, LanNode, LanRouter, LanRouterAccount};
+pub use view::{LanEndpoints, LanSurroundings, LanView};
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -66,13 +71,14 @@ use intake::{Counts, Intake};
 use joined::Joined;
 use lane::{LANE_BITS, Lane};
 use message::Message;
-use peers::Peers;
+use peers::{ON, Peers};
 use presence::Presence;
 use runtime::Driver;
 use sealing::Sealing;
 use secret::Secret;
 use sending::Requests;
 use shared::{LanShared, MAX_FRAME, MAX_SPOKEN};
+use view::Filled;
 
 /// Emitters that wait for room start to wait when the outbox holds this many waves, as on NATS.
 const AHEAD: usize = 2048;
@@ -101,8 +107,14 @@ struct Lan {
 pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, ConnectError> {
     let options: LanOptions = request.options();
     #[cfg(feature = "nats")]
-    if request.options::<super::NatsOptions>().asks_for_proof() {
-        return Err(LanError::Unproven.into());
+    {
+        let nats: super::NatsOptions = request.options();
+        if nats.asks_for_proof() {
+            return Err(LanError::Unproven.into());
+        }
+        if let Some(setting) = nats.set_for_nats() {
+            return Err(LanError::OnlyNats { setting }.into());
+        }
     }
     let outbox = request.reflecting(options.outbox.clone());
     let ConnectRequest { url, router, .. } = request;
@@ -127,7 +139,7 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
     let (questions, asked) = mpsc::channel(1);
     let node = fastrand::u64(LANE_BITS + 1..) & !LANE_BITS;
     let machine = view::machine();
-    let name = options.name.as_ref().map_or_else(|| machine.clone(), |name| format!("{name} on {machine}"));
+    let name = options.name.as_ref().map_or_else(|| machine.clone(), |name| format!("{name}{ON}{machine}"));
     let shared = Arc::new(LanShared {
         node,
         outbox,
@@ -153,7 +165,7 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
         presence: Arc::clone(&presence),
         spoken,
         requests: Requests { barriers: asked_barriers, pauses: asked_pauses },
-        address,
+        address: address.clone(),
         certificates: options.certificates.clone(),
         realm: realm.clone(),
         questions: asked,
@@ -166,7 +178,7 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
         router: Arc::clone(&router),
         joined: Arc::clone(&joined),
         asking: Arc::clone(&asking),
-        presence,
+        presence: Arc::clone(&presence),
         counts: Arc::clone(&counts),
         transit: Arc::clone(&transit),
     }));
@@ -178,7 +190,8 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
     let nodes = opened.await.map_err(|_| no_thread())??;
     lan.meet(&nodes, expected_peers).await;
     if let Some(view) = &options.view {
-        view.fill(&lan.shared, &realm, questions);
+        let (shared, counts) = (Arc::clone(&lan.shared), Arc::clone(&lan.counts));
+        view.fill(Filled { shared, presence, counts, realm, address, questions });
     }
     Ok(lan)
 }
