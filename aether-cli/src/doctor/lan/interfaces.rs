@@ -1,5 +1,7 @@
 //! The network interfaces of this machine: whether any of them leads to others, and by multicast.
 
+#[cfg(unix)]
+use std::net::IpAddr;
 use std::net::Ipv4Addr;
 
 use aether_core::medium::LanView;
@@ -19,24 +21,16 @@ pub(super) struct Interface {
 /// The interfaces, and what there is to say about them.
 #[cfg(unix)]
 pub(super) fn check() -> (Vec<Finding>, Vec<Interface>) {
-    use nix::net::if_::InterfaceFlags;
-
-    let listed = match nix::ifaddrs::getifaddrs() {
-        Ok(listed) => listed,
-        Err(error) => {
-            let text = format!("the interfaces of this machine cannot be listed: {error}");
-            return (vec![Finding::warn(CHECK, text, "look at them by hand: ip address")], Vec::new());
-        }
-    };
-    let up = InterfaceFlags::IFF_UP | InterfaceFlags::IFF_RUNNING;
+    // Zenoh asks in the same way.
+    let listed = pnet_datalink::interfaces().into_iter();
     let interfaces: Vec<_> = listed
-        .filter(|one| one.flags.contains(up) && !one.flags.contains(InterfaceFlags::IFF_LOOPBACK))
+        .filter(|one| one.is_up() && one.is_running() && !one.is_loopback())
         .filter_map(|one| {
-            Some(Interface {
-                name: one.interface_name,
-                address: one.address?.as_sockaddr_in()?.ip(),
-                has_multicast: one.flags.contains(InterfaceFlags::IFF_MULTICAST),
-            })
+            let address = one.ips.iter().find_map(|network| match network.ip() {
+                IpAddr::V4(address) => Some(address),
+                IpAddr::V6(_) => None,
+            });
+            Some(Interface { has_multicast: one.is_multicast(), address: address?, name: one.name })
         })
         .collect();
     (findings(&interfaces), interfaces)

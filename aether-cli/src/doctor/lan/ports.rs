@@ -46,7 +46,7 @@ pub(super) async fn check(view: &LanView, asked: &Asked, is_cut_off: bool) -> Ve
     let Some(endpoints) = view.endpoints() else { return Vec::new() };
     let own = asked.hellos.iter().find(|hello| hello.is_own).map(|hello| &hello.endpoints);
     let mut findings = vec![listening(own, &endpoints.listen, is_cut_off)];
-    let named = endpoints.connect.iter().map(|endpoint| async {
+    let named = endpoints.connect.iter().map(|endpoint| async move {
         let reached = reach(endpoint).await;
         named(endpoint, &reached)
     });
@@ -57,7 +57,7 @@ pub(super) async fn check(view: &LanView, asked: &Asked, is_cut_off: bool) -> Ve
         .filter(|hello| !hello.is_own && !hello.is_connected)
         .map(|hello| (&*hello.id, hello))
         .collect();
-    let unmet = unmet.into_values().take(MOST_TRIED).map(|hello| async {
+    let unmet = unmet.into_values().take(MOST_TRIED).map(|hello| async move {
         let reached = join_all(hello.endpoints.iter().map(|endpoint| reach(endpoint))).await;
         unconnected(hello, &reached)
     });
