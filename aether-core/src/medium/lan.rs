@@ -18,6 +18,7 @@ mod joined;
 mod lane;
 mod message;
 mod net;
+mod node;
 mod options;
 mod peers;
 mod presence;
@@ -35,10 +36,11 @@ mod view;
 
 pub use error::LanError;
 pub use hello::LanHello;
+pub use node::{LanChange, LanNode};
 pub use options::LanOptions;
 pub use peers::LanPeer;
 pub use presence::{LanPingError, LanPong};
-pub use router::{LanChange, LanNode, LanRouter, LanRouterAccount};
+pub use router::{LanRouter, LanRouterAccount};
 pub use view::{LanEndpoints, LanSurroundings, LanView};
 
 use std::collections::VecDeque;

@@ -20,7 +20,7 @@ use super::address::LanAddress;
 use super::arrivals::Arrivals;
 use super::error::LanError;
 use super::lane::Lane;
-use super::router::{LanChange, LanNode};
+use super::node::{LanChange, LanNode};
 
 /// A connection over which nothing came for this long is broken. Zenoh says something four times as often.
 const LEASE_MILLIS: u64 = 3000;

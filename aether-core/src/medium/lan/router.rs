@@ -13,6 +13,7 @@ use tokio::sync::mpsc;
 use super::address::LanAddress;
 use super::error::LanError;
 use super::net::{Net, Role, RouterDeclared};
+use super::node::{LanChange, LanNode};
 
 /// Where a router listens unless its address says otherwise.
 const LISTEN: &str = "tcp/[::]:7447";
@@ -20,34 +21,6 @@ const LISTEN: &str = "tcp/[::]:7447";
 const MAX_NODES: usize = 8192;
 /// The changes that wait to be looked at.
 const MAX_CHANGES: usize = 1024;
-
-/// Who is on the networks of a router.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum LanNode {
-    /// A process.
-    Process {
-        /// Its number, drawn when it joined: [`LanPeer::node`](super::LanPeer::node).
-        node: u64,
-        /// The id of the key of its secret, or `open`. Processes hear each other if these are equal.
-        realm: String,
-    },
-    /// Another router.
-    Router {
-        /// Its number in the network of Zenoh.
-        id: String,
-    },
-}
-
-/// Somebody came, or went.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct LanChange {
-    /// Who it is.
-    pub who: LanNode,
-    /// Whether it came.
-    pub is_there: bool,
-}
 
 /// What a router has seen. `came = processes + left`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -128,7 +101,10 @@ impl LanRouter {
         if address.listen.is_empty() {
             address.listen.push(LISTEN.to_owned());
         }
-        if let Some(endpoint) = address.listen.iter().find(|endpoint| endpoint.ends_with(":0")) {
+        let is_any = |endpoint: &&String| {
+            endpoint.rsplit(':').next().and_then(|port| port.parse().ok()) == Some(0_u16)
+        };
+        if let Some(endpoint) = address.listen.iter().find(is_any) {
             return Err(LanError::RouterPort { endpoint: endpoint.clone() });
         }
         let seen = Arc::<Mutex<Seen>>::default();
