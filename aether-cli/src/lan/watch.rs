@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use aether_chassis::CancellationToken;
 use aether_core::medium::{LanPeer, LanView};
 
+use super::columns::{record, row};
 use super::joined::measured;
-use super::peers::{record, row};
 use crate::error::CommandError;
 use crate::output::Output;
 
