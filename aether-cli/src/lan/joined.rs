@@ -17,7 +17,7 @@ use crate::record::printable;
 /// The longest name that is printed, in characters. Names come from the network.
 const MOST_CHARACTERS: usize = 64;
 /// A peer has gone after 3.5 s of silence; one that is there and not stopped answers much sooner.
-pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(1);
+const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 /// Joins the network of the arguments, which is `lan:` where they name none.
 pub(super) async fn joined(
