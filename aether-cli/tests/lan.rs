@@ -57,8 +57,9 @@ fn peers_are_listed_with_what_is_known_of_them_and_followed() {
     let medium = address(ports[1], &ports[..1]);
     let said = run(&["lan", "peers", "--json", "--medium", &medium], SECRET);
     let peer = json(&said.out);
-    assert_eq!((said.code, &peer["name"], &peer["groups"]), (Some(0), &"aether-listen".into(), &1.into()));
-    assert_eq!((&peer["patterns"], &peer["protocol"]), (&1.into(), &1.into()), "{peer}");
+    assert_eq!((said.code, &peer["name"], &peer["protocol"]), (Some(0), &"aether-listen".into(), &1.into()));
+    let number = |key: &str| peer[key].as_u64().unwrap_or_else(|| panic!("{key}: {peer}"));
+    assert!(number("patterns") > 0 && number("groups") > 0, "{peer}");
     assert!(peer["round_trip_micros"].as_u64().unwrap() > 0 && peer["clock_ahead_micros"].is_i64(), "{peer}");
     let (id, machine) = (peer["id"].as_str().unwrap(), peer["machine"].as_str().unwrap());
     assert!(id.len() == 16 && !machine.is_empty(), "{peer}");
