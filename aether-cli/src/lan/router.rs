@@ -52,7 +52,8 @@ impl RouterArgs {
 }
 
 pub(super) async fn router(args: RouterArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let opening = shutdown.run_until_cancelled(LanRouter::open(&args.address()));
+    let address = args.address();
+    let opening = shutdown.run_until_cancelled(LanRouter::open(&address));
     let Some(opened) = opening.await else {
         return Err(CommandError::Interrupted { before: "the router listened" });
     };
