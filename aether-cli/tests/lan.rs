@@ -122,6 +122,7 @@ fn pings_are_measured_and_lost_ones_are_counted() {
     let numbers: Vec<u64> = counts.split([' ', ',']).filter_map(|word| word.parse().ok()).collect();
     assert!(numbers.len() == 2 && numbers[0] + numbers[1] == 4 && numbers[1] > 0, "{line}");
     drop(listener);
+    let medium = address(free_port(), &ports[..1]);
     let said = run(&["lan", "ping", "--for", "100ms", "--medium", &medium], SECRET);
     assert!(said.code == Some(1) && said.err.contains("nobody else was found"), "{said:?}");
 }

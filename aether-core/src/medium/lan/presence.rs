@@ -121,14 +121,13 @@ impl Presence {
         }
     }
 
-    /// The result of a ping that measures, if its answer is expected.
+    /// The result of a ping that measures, if its answer is expected here and not by a tool.
     pub(super) fn measured(&self, node: u64, number: u64, clock_micros: u64) -> Option<LanPong> {
         if self.asked.lock().get(&number).is_some_and(|ping| ping.node == node) {
             let AskedPing { said, asker, .. } = self.asked.lock().remove(&number)?;
-            let pong = pong(said, clock_micros);
-            // Nobody waits any more if the ping was cancelled.
-            let _ = asker.send(pong);
-            return Some(pong);
+            // Nobody waits any more if the ping was cancelled. Who waits keeps the result.
+            let _ = asker.send(pong(said, clock_micros));
+            return None;
         }
         let mut pings = self.pings.lock();
         let (_, said) = pings.get(&node).copied().filter(|(expected, _)| *expected == number)?;
@@ -168,7 +167,10 @@ impl Presence {
                 _ = ending.wait_for(|ending| *ending) => Err(LanPingError::NotConnected),
             }
         };
-        timeout(within, answered).await.unwrap_or(Err(LanPingError::Lost { within }))
+        let pong = timeout(within, answered).await.unwrap_or(Err(LanPingError::Lost { within }))?;
+        shared.peers.measured(node, pong.round_trip, pong.clock_ahead_micros);
+        shared.moved();
+        Ok(pong)
     }
 
     /// Pings each peer.
