@@ -28,11 +28,11 @@ pub struct MediumArgs {
     #[arg(long, value_name = "URL", env = "AETHER_MEDIUM", default_value = Self::LOCAL)]
     pub medium: String,
 
-    /// NATS: the subject prefix of all channels. It separates systems on one server
+    /// NATS only: the subject prefix of all channels. It separates systems on one server
     #[arg(long, value_name = "NAME", env = "AETHER_PREFIX", default_value = Self::PREFIX)]
     pub prefix: String,
 
-    /// NATS: the wire format
+    /// NATS only: the wire format
     #[arg(
         long,
         value_name = "FORMAT",

@@ -19,6 +19,8 @@ use crate::emit::EmitArgs;
 use crate::error::CommandError;
 use crate::field::FieldArgs;
 use crate::keys::KeysArgs;
+#[cfg(feature = "lan")]
+use crate::lan::LanArgs;
 use crate::letters::LettersArgs;
 use crate::listen::ListenArgs;
 use crate::log::LogArgs;
@@ -58,7 +60,15 @@ Examples:
   aether top                 what every process does and loses, live
   aether map                 which channels are related, and their latency
   aether ask inventory.restock '{\"sku\":\"lamp\",\"quantity\":5}'
-
+",
+    if_lan!(
+        "
+  Without a server, between machines of one network:
+  export AETHER_MEDIUM=lan: AETHER_LAN_SECRET_FILE=~/aether-secret
+  aether lan peers           who is there; `aether lan doctor` says why not
+"
+    ),
+    "
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 a dead letter is gone,
 130 ended by a second Ctrl-C.
 AETHER_LOG=debug shows more."
@@ -83,6 +93,8 @@ enum Command {
     Acl(AclArgs),
     Describe(DescribeArgs),
     Doctor(DoctorArgs),
+    #[cfg(feature = "lan")]
+    Lan(LanArgs),
     Field(FieldArgs),
     Record(RecordArgs),
     Report(ReportArgs),
@@ -130,6 +142,8 @@ impl Cli {
             Command::New(args) => Ok(Output::stdout().bytes(crate::new::new(args)?.as_bytes())?),
             Command::Describe(args) => crate::describe::describe(args, shutdown).await,
             Command::Doctor(args) => crate::doctor::doctor(args, shutdown).await,
+            #[cfg(feature = "lan")]
+            Command::Lan(args) => crate::lan::lan(args, shutdown).await,
             Command::Config(args) => crate::config::config(args),
             Command::Acl(args) => crate::acl::acl(args),
             Command::Keys(args) => crate::keys::keys(args),

@@ -14,8 +14,12 @@ use aether_chassis::config::{ConfigError, Configuration};
 use aether_chassis::{CancellationToken, ConfigArgs};
 
 use crate::error::CommandError;
+#[cfg(feature = "lan")]
+use crate::error::LanCommandError;
 use crate::output::Output;
 use finding::{Finding, Status, json, lines};
+#[cfg(feature = "lan")]
+pub(crate) use lan::is_lan;
 
 /// Check the configuration, this machine, the medium, its permissions and the clocks; each with what to do
 #[derive(Debug, clap::Args)]
@@ -35,13 +39,67 @@ pub(crate) struct DoctorArgs {
     config: ConfigArgs,
 }
 
-pub(crate) async fn doctor(args: DoctorArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let checking = check(&args.config);
-    let findings = tokio::select! {
-        findings = checking => findings,
-        () = shutdown.cancelled() => return Err(CommandError::Interrupted { before: "all checks were done" }),
+/// Say why somebody is not seen on the local network; each finding with what to do
+#[cfg(feature = "lan")]
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  aether lan doctor
+  aether lan doctor --medium 'lan:?peer=192.168.1.20:7447'
+  aether lan doctor --json | jq '.checks[] | select(.status != \"ok\")'
+
+It joins the network for some seconds, asks by multicast on each interface, and
+tries the TCP ports of those whom it should reach. Where another medium is not
+configured, the medium is lan:.
+
+Exit codes: 0 nothing failed (there may be warnings), 1 something failed.")]
+pub(crate) struct LanDoctorArgs {
+    /// Print the findings as JSON
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    config: ConfigArgs,
+}
+
+/// The checks of the local network alone.
+#[cfg(feature = "lan")]
+pub(crate) async fn lan_doctor(args: LanDoctorArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+    let LanDoctorArgs { json, mut config } = args;
+    let mut loaded = crate::config::load(&config);
+    if let Ok(read) = &loaded {
+        let medium = read.settings().medium.args();
+        if medium.is_local() {
+            config.medium = Some("lan:".to_owned());
+            loaded = crate::config::load(&config);
+        } else if !is_lan(&medium.medium) {
+            return Err(LanCommandError::OtherMedium { medium: medium.to_string() }.into());
+        }
+    }
+    let checking = async {
+        let mut findings = configuration(&loaded);
+        if let Ok(config) = &loaded {
+            findings.extend(lan::check(config).await);
+        }
+        findings
     };
-    let text = if args.json { json(&findings) } else { lines(&findings) };
+    report(checking, json, &shutdown).await
+}
+
+pub(crate) async fn doctor(args: DoctorArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+    report(check(&args.config), args.json, &shutdown).await
+}
+
+/// Prints what a check finds, unless it is interrupted.
+async fn report(
+    checking: impl Future<Output = Vec<Finding>>,
+    is_json: bool,
+    shutdown: &CancellationToken,
+) -> Result<(), CommandError> {
+    let Some(findings) = shutdown.run_until_cancelled(checking).await else {
+        return Err(CommandError::Interrupted { before: "all checks were done" });
+    };
+    let text = if is_json { json(&findings) } else { lines(&findings) };
     Output::stdout().bytes(text.as_bytes())?;
     match findings.iter().filter(|finding| finding.status == Status::Fail).count() {
         0 => Ok(()),

@@ -3,6 +3,8 @@
 #[cfg(feature = "bench")]
 mod bench;
 mod keys;
+#[cfg(feature = "lan")]
+mod lan;
 mod ledger;
 mod letters;
 mod log;
@@ -27,6 +29,8 @@ use aether_service_beta::BetaError;
 #[cfg(feature = "bench")]
 pub(crate) use bench::BenchError;
 pub(crate) use keys::KeysError;
+#[cfg(feature = "lan")]
+pub(crate) use lan::LanCommandError;
 pub(crate) use ledger::LedgerError;
 pub(crate) use letters::LettersError;
 pub(crate) use log::LogError;
@@ -139,6 +143,9 @@ pub(crate) enum CommandError {
     Letters(#[from] LettersError),
     #[error(transparent)]
     Log(#[from] LogError),
+    #[cfg(feature = "lan")]
+    #[error(transparent)]
+    Lan(#[from] LanCommandError),
     #[error("{} describes itself here: build it with .describe(version, summary), or another --prefix carries it", .service.as_deref().map_or_else(|| "no service".to_owned(), |name| format!("no service {name:?}")))]
     NotDescribed { service: Option<String> },
     #[error("{failed} of {checks} checks failed")]
@@ -165,6 +172,8 @@ impl CommandError {
             }
             #[cfg(feature = "bench")]
             Self::Bench(error) => error.is_wrong_usage(),
+            #[cfg(feature = "lan")]
+            Self::Lan(error) => error.is_wrong_usage(),
             _ => false,
         }
     }

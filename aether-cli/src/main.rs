@@ -22,6 +22,20 @@ macro_rules! if_bench {
     };
 }
 
+/// A help text about the local network. It is empty in a build without that feature.
+#[cfg(feature = "lan")]
+macro_rules! if_lan {
+    ($line:literal) => {
+        $line
+    };
+}
+#[cfg(not(feature = "lan"))]
+macro_rules! if_lan {
+    ($line:literal) => {
+        ""
+    };
+}
+
 mod acl;
 mod ask;
 #[cfg(feature = "bench")]
@@ -37,6 +51,8 @@ mod error;
 mod field;
 mod frame;
 mod keys;
+#[cfg(feature = "lan")]
+mod lan;
 mod letters;
 mod listen;
 mod log;

@@ -41,7 +41,10 @@ pub use connect::{
     ConnectError, ConnectRequest, LocalVibrator, LocalVibrators, Wire, WireError, without_secrets,
 };
 #[cfg(feature = "lan")]
-pub use lan::{LanError, LanOptions, LanPeer, LanRouter, LanSurroundings, LanView};
+pub use lan::{
+    LanChange, LanEndpoints, LanError, LanHello, LanNode, LanOptions, LanPeer, LanPingError, LanPong,
+    LanRouter, LanRouterAccount, LanSurroundings, LanView,
+};
 pub(crate) use layers::Layers;
 pub(crate) use local::Local;
 pub use local::LocalOptions;

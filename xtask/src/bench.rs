@@ -15,7 +15,7 @@ use crate::workspace::Workspace;
 
 /// The benchmarks. Each is a file of that name in `aether-bench/benches`, except `overload`, which is `peers`. `field` is
 /// three: see [`field`]; `page` runs in Node: see [`page`].
-pub(crate) const NAMES: [&str; 18] = [
+pub(crate) const NAMES: [&str; 19] = [
     "inprocess",
     "handlers",
     "instructions",

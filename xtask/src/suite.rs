@@ -105,14 +105,18 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
     // Apart, because Zenoh would be linked into every test above. In one invocation, because cargo unites the features of
     // what it builds at once: with two, Zenoh would be compiled twice.
     steps.run("tests of the local network", || {
-        let features = "aether-core/lan,aether-service-alpha/lan";
-        let packages = format!("-p aether-core -p aether-service-alpha --locked --features {features}");
+        let features = "aether-core/lan,aether-service-alpha/lan,aether-cli/lan";
+        let packages =
+            format!("-p aether-core -p aether-service-alpha -p aether-cli --locked --features {features}");
+        let targets = "--lib --bin aether --test lan";
+        // Of the command, what exists with the feature only: the checks of the network, and the arguments.
+        let chosen = "binary(lan) | (package(aether-core) & test(/^medium::lan::/)) \
+                      | (package(aether-cli) & test(/::lan::|the_arguments_are_consistent/))";
         match has_nextest {
-            true => check(
-                cargo(&format!("nextest run {packages} --lib --test lan --no-fail-fast"))
-                    .args(["-E", "binary(lan) | (package(aether-core) & test(/^medium::lan::/))"]),
-            ),
-            false => check(&mut cargo(&format!("test {packages} --lib --test lan"))),
+            true => {
+                check(cargo(&format!("nextest run {packages} {targets} --no-fail-fast")).args(["-E", chosen]))
+            }
+            false => check(&mut cargo(&format!("test {packages} {targets}"))),
         }
     })?;
     steps.run("doc tests", || {

@@ -45,12 +45,12 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "URL", help_heading = "Medium")]
     pub medium: Option<String>,
 
-    /// NATS: the subject prefix of all channels. It separates systems on one server [env: AETHER_PREFIX=] [default:
+    /// NATS only: the subject prefix of all channels. It separates systems on one server [env: AETHER_PREFIX=] [default:
     /// aether]
     #[arg(long, value_name = "NAME", help_heading = "Medium")]
     pub prefix: Option<String>,
 
-    /// NATS: the wire format [env: AETHER_WIRE=] [default: frames]
+    /// NATS only: the wire format [env: AETHER_WIRE=] [default: frames]
     #[arg(long, value_name = "FORMAT", help_heading = "Medium", value_parser = wire_parser())]
     pub wire: Option<Wire>,
 

@@ -78,6 +78,13 @@ fn file(path: &Path) -> Finding {
 
 /// What this process has refused since it connected, and what others say that they refused.
 pub(super) fn refused(aether: &Aether, accounts: &Accounts) -> Vec<Finding> {
+    let mut findings = refused_here(aether);
+    findings.extend(refused_elsewhere(accounts));
+    findings
+}
+
+/// What this process has refused since it connected.
+pub(super) fn refused_here(aether: &Aether) -> Vec<Finding> {
     let status = aether.status();
     let mut findings: Vec<_> = aether
         .missing_keys()
@@ -134,6 +141,11 @@ pub(super) fn refused(aether: &Aether, accounts: &Accounts) -> Vec<Finding> {
             Finding::warn(CHECK, format!("{messages} messages {what}"), remedy)
         }),
     );
+    findings
+}
+
+fn refused_elsewhere(accounts: &Accounts) -> Vec<Finding> {
+    let mut findings = Vec::new();
     for known in accounts.processes().into_iter().filter(|known| !known.is_own) {
         let (process, medium) = (&known.account.process, &known.account.medium);
         let of_keys =

@@ -17,6 +17,8 @@ pub(crate) fn aether(args: &[&str]) -> Command {
         "AETHER_WIRE",
         "AETHER_WAIT",
         "AETHER_KEYS",
+        "AETHER_LAN_SECRET",
+        "AETHER_LAN_SECRET_FILE",
         "AETHER_SIGNING_KEY",
         "AETHER_SIGNERS",
         "AETHER_LOG",

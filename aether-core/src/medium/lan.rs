@@ -12,16 +12,19 @@ mod arrivals;
 mod asking;
 mod crowd;
 mod error;
+mod hello;
 mod intake;
 mod joined;
 mod lane;
 mod message;
 mod net;
+mod node;
 mod options;
 mod peers;
 mod presence;
 mod reply;
 mod route;
+mod router;
 mod runtime;
 mod sealing;
 mod secret;
@@ -33,9 +36,13 @@ mod view;
 mod window;
 
 pub use error::LanError;
+pub use hello::LanHello;
+pub use node::{LanChange, LanNode};
 pub use options::LanOptions;
 pub use peers::LanPeer;
-pub use view::{LanRouter, LanSurroundings, LanView};
+pub use presence::{LanPingError, LanPong};
+pub use router::{LanRouter, LanRouterAccount};
+pub use view::{LanEndpoints, LanSurroundings, LanView};
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -67,13 +74,14 @@ use intake::{Counts, Intake};
 use joined::Joined;
 use lane::{LANE_BITS, Lane};
 use message::Message;
-use peers::Peers;
+use peers::{ON, Peers};
 use presence::Presence;
 use runtime::Driver;
 use sealing::Sealing;
 use secret::Secret;
 use sending::Requests;
 use shared::{LanShared, MAX_FRAME, MAX_SPOKEN};
+use view::Filled;
 
 /// Emitters that wait for room start to wait when the outbox holds this many waves, as on NATS.
 const AHEAD: usize = 2048;
@@ -102,8 +110,14 @@ struct Lan {
 pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, ConnectError> {
     let options: LanOptions = request.options();
     #[cfg(feature = "nats")]
-    if request.options::<super::NatsOptions>().asks_for_proof() {
-        return Err(LanError::Unproven.into());
+    {
+        let nats: super::NatsOptions = request.options();
+        if nats.asks_for_proof() {
+            return Err(LanError::Unproven.into());
+        }
+        if let Some(setting) = nats.set_for_nats() {
+            return Err(LanError::OnlyNats { setting }.into());
+        }
     }
     let outbox = request.reflecting(options.outbox.clone());
     let ConnectRequest { url, router, .. } = request;
@@ -128,7 +142,7 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
     let (questions, asked) = mpsc::channel(1);
     let node = fastrand::u64(LANE_BITS + 1..) & !LANE_BITS;
     let machine = view::machine();
-    let name = options.name.as_ref().map_or_else(|| machine.clone(), |name| format!("{name} on {machine}"));
+    let name = options.name.as_ref().map_or_else(|| machine.clone(), |name| format!("{name}{ON}{machine}"));
     let shared = Arc::new(LanShared {
         node,
         outbox,
@@ -154,7 +168,7 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
         presence: Arc::clone(&presence),
         spoken,
         requests: Requests { barriers: asked_barriers, pauses: asked_pauses },
-        address,
+        address: address.clone(),
         certificates: options.certificates.clone(),
         realm: realm.clone(),
         questions: asked,
@@ -167,7 +181,7 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
         router: Arc::clone(&router),
         joined: Arc::clone(&joined),
         asking: Arc::clone(&asking),
-        presence,
+        presence: Arc::clone(&presence),
         counts: Arc::clone(&counts),
         transit: Arc::clone(&transit),
     }));
@@ -179,7 +193,8 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
     let nodes = opened.await.map_err(|_| no_thread())??;
     lan.meet(&nodes, expected_peers).await;
     if let Some(view) = &options.view {
-        view.fill(&lan.shared, &realm, questions);
+        let (shared, counts) = (Arc::clone(&lan.shared), Arc::clone(&lan.counts));
+        view.fill(Filled { shared, presence, counts, realm, address, questions });
     }
     Ok(lan)
 }

@@ -17,10 +17,10 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use aether_core::conformance::{self, Harness, Report, Site, SiteError};
-use aether_core::medium::{LanError, LanOptions, LanView};
+use aether_core::medium::{LanError, LanOptions, LanPingError, LanView};
 use aether_core::seal::SealKeys;
 use aether_core::{Aether, AskError, ConnectError, InboxOptions, Vibrator, Wave};
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
@@ -200,4 +200,36 @@ async fn a_peer_that_leaves_is_gone_at_once_and_questions_to_it_fail() {
     });
     let asked = asked.await.unwrap();
     assert!(matches!(asked, Err(AskError::NoResonator { .. })), "{asked:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_ping_measures_a_peer_and_says_why_there_is_no_answer() {
+    let ports = [free_port(), free_port()];
+    let there = peer(ports[0], &[], SECRET).await;
+    let view = LanView::default();
+    assert_eq!(view.ping(8, LONG).await, Err(LanPingError::NotConnected));
+    let options = LanOptions::default().secret(SECRET).view(&view);
+    let url = address(ports[1], &ports[..1]);
+    let here = Aether::builder().url(url).options(options).connect().await.unwrap();
+    let [known] = &view.peers()[..] else { panic!("one peer: {view:?}") };
+    let node = known.node;
+    // At once: each answer belongs to its ping.
+    for pong in join_all((0..8).map(|_| view.ping(node, LONG))).await {
+        let pong = pong.unwrap();
+        let half = i64::try_from(pong.round_trip.as_micros() / 2).unwrap();
+        // The clock is the same one. A millisecond for one that is being adjusted.
+        assert!(pong.round_trip > Duration::ZERO && pong.clock_ahead_micros.abs() <= half + 1000, "{pong:?}");
+    }
+    assert!(view.peers()[0].round_trip.is_some());
+    // No answer comes in no time.
+    let lost = Err(LanPingError::Lost { within: Duration::ZERO });
+    assert_eq!(view.ping(node, Duration::ZERO).await, lost);
+    assert_eq!(view.ping(node ^ 8, LONG).await, Err(LanPingError::NotThere));
+    let mut changes = view.changes().unwrap();
+    there.close().await.unwrap();
+    while !view.peers().is_empty() {
+        timeout(LONG, changes.changed()).await.unwrap().unwrap();
+    }
+    assert_eq!(view.ping(node, LONG).await, Err(LanPingError::NotThere));
+    here.close().await.unwrap();
 }

@@ -49,6 +49,22 @@ pub enum LanError {
         /// The part.
         part: String,
     },
+    /// A router would listen on a port that nobody knows.
+    #[error(
+        "a router on a free port cannot be found: {endpoint:?} needs a port that others can name, such as 7447"
+    )]
+    RouterPort {
+        /// The endpoint.
+        endpoint: String,
+    },
+    /// A setting that only NATS has differs from its default.
+    #[error(
+        "a local network has no {setting}: leave it out. Systems with different secrets do not hear each other there"
+    )]
+    OnlyNats {
+        /// What it is.
+        setting: &'static str,
+    },
     /// An endpoint in the address is not valid.
     #[error("{endpoint:?} is no endpoint: use HOST:PORT, tcp/HOST:PORT or tls/HOST:PORT")]
     Endpoint {

@@ -17,7 +17,7 @@ use super::asking::Asking;
 use super::crowd::{Crowd, WAITING_BYTES};
 use super::joined::{Joined, MemberFound};
 use super::lane::Lane;
-use super::message::{Addressees, Message};
+use super::message::{Addressees, Message, MessageError};
 use super::peers::Received;
 use super::presence::Presence;
 use super::reply::Reply;
@@ -47,6 +47,8 @@ pub(super) struct Counts {
     pub(super) refused_sealed: AtomicU64,
     /// Waves for members that are not known here.
     pub(super) homeless: AtomicU64,
+    /// Messages of another version of the protocol, which count as malformed, too.
+    pub(super) other_version: AtomicU64,
 }
 
 /// Whose waves wait: those of a pattern or of a member.
@@ -136,7 +138,11 @@ impl Receiving {
                 match Message::read(inner) {
                     Ok((from, message)) if from != shared.node => (lane, from, message),
                     Ok(_) => return self.malformed("a message in the name of this process"),
-                    Err(error) => return self.malformed(error),
+                    Err(error) => {
+                        let is_other = matches!(error, MessageError::Version { .. });
+                        self.intake.counts.other_version.fetch_add(u64::from(is_other), Ordering::Relaxed);
+                        return self.malformed(error);
+                    }
                 }
             }
         };
@@ -192,10 +198,8 @@ impl Receiving {
                 if number & MEASURES == 0 {
                     shared.peers.answered(from, number);
                     shared.moved();
-                } else if let Some((round_trip, ahead)) =
-                    self.intake.presence.measured(from, number, clock_micros)
-                {
-                    shared.peers.measured(from, round_trip, ahead);
+                } else if let Some(pong) = self.intake.presence.measured(from, number, clock_micros) {
+                    shared.peers.measured(from, pong.round_trip, pong.clock_ahead_micros);
                     shared.moved();
                 }
             }

@@ -7,7 +7,7 @@
 use bytes::{Buf, BufMut, Bytes};
 use smallvec::SmallVec;
 
-const VERSION: u8 = 1;
+pub(super) const VERSION: u8 = 1;
 /// The header: version, kind, and the sender.
 const HEADER: usize = 1 + 1 + 8;
 /// A question or a notice goes to at most this many members of groups in one process.

@@ -1,22 +1,26 @@
 //! The session with Zenoh: configuration, keys, and what is put on the network.
 //!
 //! Each process hears one key, `aether/REALM/NODE/in`, and shows a liveliness token, `aether/REALM/NODE`. The realm is
-//! derived from the secret, so processes with another secret are told nothing. Everything here may block for as long as
+//! derived from the secret, so processes with another secret are told nothing. A router shows `aether-router/ID`. Everything here may block for as long as
 //! Zenoh has no room, so it is called by the tasks of the medium's own runtime only.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use zenoh::config::WhatAmI;
 use zenoh::liveliness::LivelinessToken;
 use zenoh::pubsub::Subscriber;
 use zenoh::qos::CongestionControl;
 use zenoh::sample::SampleKind;
+use zenoh::scouting::{Hello, Scout};
 use zenoh::{Config, Session};
 
 use super::address::LanAddress;
 use super::arrivals::Arrivals;
 use super::error::LanError;
 use super::lane::Lane;
+use super::node::{LanChange, LanNode};
 
 /// A connection over which nothing came for this long is broken. Zenoh says something four times as often.
 const LEASE_MILLIS: u64 = 3000;
@@ -54,6 +58,16 @@ pub(super) struct Declared {
     _others: Subscriber<()>,
     _token: LivelinessToken,
 }
+
+/// The same of a router.
+pub(super) struct RouterDeclared {
+    _processes: Subscriber<()>,
+    _routers: Subscriber<()>,
+    _token: LivelinessToken,
+}
+
+/// The longest name of a realm: an id of a key has 16 characters.
+const MAX_REALM: usize = 32;
 
 fn failed(step: &'static str) -> impl Fn(zenoh::Error) -> LanError {
     move |source| LanError::Zenoh { step, source }
@@ -170,6 +184,54 @@ impl Net {
         realms.into_iter().collect()
     }
 
+    /// Shows a token of a router, and calls back with each process of any realm and each other router that comes or goes.
+    pub(super) async fn declare_router(
+        &self,
+        on_change: impl Fn(LanChange) + Send + Sync + 'static,
+    ) -> Result<RouterDeclared, LanError> {
+        let own = self.id();
+        let liveliness = self.session.liveliness();
+        let token = liveliness.declare_token(format!("aether-router/{own}"));
+        let token = token.await.map_err(failed("cannot be seen"))?;
+        let on_change = Arc::new(on_change);
+        let on_process = Arc::clone(&on_change);
+        let processes = liveliness
+            .declare_subscriber("aether/*/*")
+            .history(true)
+            .callback(move |sample| {
+                if let Some(who) = process_of(sample.key_expr().as_str()) {
+                    on_process(LanChange { who, is_there: sample.kind() == SampleKind::Put });
+                }
+            })
+            .await
+            .map_err(failed("cannot see processes"))?;
+        let routers = liveliness
+            .declare_subscriber("aether-router/*")
+            .history(true)
+            .callback(move |sample| {
+                let id = sample.key_expr().as_str().rsplit('/').next().unwrap_or_default();
+                if id != own && is_plain(id) {
+                    let who = LanNode::Router { id: id.to_owned() };
+                    on_change(LanChange { who, is_there: sample.kind() == SampleKind::Put });
+                }
+            })
+            .await
+            .map_err(failed("cannot see other routers"))?;
+        Ok(RouterDeclared { _processes: processes, _routers: routers, _token: token })
+    }
+
+    /// The number of this session in the network of Zenoh.
+    pub(super) fn id(&self) -> String {
+        self.session.zid().to_string()
+    }
+
+    /// The numbers of the processes and routers that Zenoh is connected to.
+    pub(super) async fn connected(&self) -> HashSet<String> {
+        let info = self.session.info();
+        let ids = info.peers_zid().await.chain(info.routers_zid().await);
+        ids.map(|id| id.to_string()).collect()
+    }
+
     /// The number of processes and of routers that Zenoh is connected to, whatever they are.
     pub(super) async fn surroundings(&self) -> (usize, usize) {
         let info = self.session.info();
@@ -203,4 +265,27 @@ impl Net {
             tracing::debug!(%error, "the session with the network did not close well");
         }
     }
+}
+
+/// Asks by multicast who is there, on the interface of an address, until the scout is dropped.
+pub(super) async fn scout(
+    address: &LanAddress,
+    on_hello: impl Fn(Hello) + Send + Sync + 'static,
+) -> Result<Scout<()>, LanError> {
+    let config = config(address, Role::Peer, None).map_err(failed("its configuration is not valid"))?;
+    let asked = zenoh::scout(WhatAmI::Peer | WhatAmI::Router, config).callback(on_hello).await;
+    asked.map_err(failed("cannot ask by multicast"))
+}
+
+/// Whether a part of a key is short and has nothing but letters and digits, as ids and realms do.
+fn is_plain(part: &str) -> bool {
+    part.len() <= MAX_REALM && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// The process of a token.
+fn process_of(key: &str) -> Option<LanNode> {
+    let mut parts = key.split('/').skip(1);
+    let (realm, node) = (parts.next()?, parts.next()?);
+    let node = u64::from_str_radix(node, 16).ok()?;
+    is_plain(realm).then(|| LanNode::Process { node, realm: realm.to_owned() })
 }

@@ -4,12 +4,13 @@
 //! whole table if they lack one; they say which version they know. A join waits for that. Everything that a network can
 //! fill is bounded.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
+use super::message::VERSION;
 use super::route::{Member, Route};
 use super::table::{Hearer, MAX_HEARERS, TableChange};
 use crate::channel::Channel;
@@ -23,6 +24,8 @@ const MAX_BYTES: usize = 16 << 20;
 /// A peer that was silent for this long has gone. It says something each second, and TCP repeats a lost packet twice within
 /// 0.6 s (RFC 6298, with the minimum of 0.2 s that Linux uses).
 pub(super) const GONE_AFTER: Duration = Duration::from_millis(3500);
+/// Between the name of a process and that of its machine.
+pub(super) const ON: &str = " on ";
 /// The channels whose routes are kept.
 const MAX_ROUTES: usize = 4096;
 
@@ -35,6 +38,8 @@ struct Peer {
     /// The version of its table that is known here.
     version: u64,
     hearers: Vec<Hearer>,
+    /// The groups that it is a member of.
+    groups: usize,
     bytes: usize,
     /// The version of our table that it knows.
     knows: u64,
@@ -61,14 +66,21 @@ pub(super) enum Received {
 pub struct LanPeer {
     /// Its number, drawn when it joined.
     pub node: u64,
-    /// Its name, and that of its machine.
+    /// Its name; that of its machine if it has none of its own.
     pub name: String,
+    /// The name of its machine.
+    pub machine: String,
+    /// The version of the protocol that it speaks. Messages of another version are not understood, and so their senders are
+    /// no peers: [`LanSurroundings::other_version`](super::LanSurroundings::other_version) counts them.
+    pub protocol: u8,
     /// How long it has been there.
     pub since: Duration,
     /// How long ago something was heard of it.
     pub heard: Duration,
     /// The number of its subscriptions.
     pub subscriptions: usize,
+    /// The number of groups that it is a member of.
+    pub groups: usize,
     /// The last measured round trip.
     pub round_trip: Option<Duration>,
     /// How far its clock is ahead of ours, in microseconds, to within half of the round trip.
@@ -191,6 +203,7 @@ impl Peers {
             heard: now,
             version: 0,
             hearers: Vec::new(),
+            groups: 0,
             bytes: 0,
             knows: 0,
             answered: (0, now),
@@ -200,6 +213,8 @@ impl Peers {
         if !name.is_empty() {
             peer.name = name;
         }
+        let groups: HashSet<_> = hearers.iter().filter_map(|hearer| hearer.group.as_deref()).collect();
+        peer.groups = groups.len();
         (peer.heard, peer.version, peer.hearers, peer.bytes) = (now, version, hearers, bytes);
         Received::Known { version, is_new }
     }
@@ -322,18 +337,26 @@ impl Peers {
     /// All peers, by name.
     pub(super) fn list(&self) -> Vec<LanPeer> {
         let (state, now) = (self.state.lock(), clock::now());
-        let peers = state.peers.iter().map(|(node, peer)| LanPeer {
-            node: *node,
-            name: peer.name.clone(),
-            since: now.saturating_duration_since(peer.since),
-            heard: now.saturating_duration_since(peer.heard),
-            subscriptions: peer.hearers.len(),
-            round_trip: peer.round_trip,
-            clock_ahead_micros: peer.clock_ahead_micros,
+        let peers = state.peers.iter().map(|(node, peer)| {
+            // As `LanOptions::name` puts them together.
+            let (name, machine) = peer.name.rsplit_once(ON).unwrap_or((&peer.name, &peer.name));
+            LanPeer {
+                node: *node,
+                name: name.to_owned(),
+                machine: machine.to_owned(),
+                protocol: VERSION,
+                since: now.saturating_duration_since(peer.since),
+                heard: now.saturating_duration_since(peer.heard),
+                subscriptions: peer.hearers.len(),
+                groups: peer.groups,
+                round_trip: peer.round_trip,
+                clock_ahead_micros: peer.clock_ahead_micros,
+            }
         });
         let mut peers: Vec<_> = peers.collect();
         drop(state);
-        peers.sort_by(|one, other| (&one.name, one.node).cmp(&(&other.name, other.node)));
+        let order = |peer: &LanPeer| (peer.name.clone(), peer.machine.clone(), peer.node);
+        peers.sort_by_cached_key(order);
         peers
     }
 }
@@ -370,6 +393,25 @@ mod tests {
         assert!(peers.forget(16) && !peers.forget(16));
         assert!(peers.route(&channel).lone.is_empty());
         assert_eq!(peers.state.lock().bytes, 0);
+    }
+
+    #[test]
+    fn a_peer_is_listed_by_its_name_and_machine_with_the_groups_it_is_in() {
+        let peers = Peers::new(8, "here".to_owned());
+        let member = |id, group: &str| Hearer { group: Some(group.into()), ..hearer(id, "a") };
+        let added = vec![member(1, "shop"), member(2, "shop"), member(3, "stock"), hearer(4, "b")];
+        peers.receive(16, TableChange { name: "tea on top on pi".to_owned(), ..whole(1, added) });
+        peers.receive(24, TableChange { name: "attic".to_owned(), ..whole(1, Vec::new()) });
+        let listed: Vec<_> = peers
+            .list()
+            .into_iter()
+            .map(|peer| (peer.name, peer.machine, peer.subscriptions, peer.groups))
+            .collect();
+        let expected = [("attic", "attic", 0, 0), ("tea on top", "pi", 4, 2)];
+        assert_eq!(
+            listed,
+            expected.map(|(name, machine, all, groups)| (name.into(), machine.into(), all, groups))
+        );
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::lane::Lane;
 use super::message::Message;
@@ -18,12 +20,81 @@ use crate::wire::micros_since_1970;
 const BEAT: Duration = Duration::from_secs(1);
 /// Introductions to unknown nodes between two beats. Tokens are not authenticated: anybody can show as many as they like.
 const INTRODUCTIONS: usize = 256;
+/// The pings of tools that wait for an answer at most.
+const MAX_ASKED: usize = 4096;
+
+/// A measured way to a peer and back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LanPong {
+    /// From the message to its answer, the way through both processes included.
+    pub round_trip: Duration,
+    /// How far the clock of the peer is ahead of ours, in microseconds, to within half of the round trip.
+    pub clock_ahead_micros: i64,
+}
+
+/// Why a ping has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LanPingError {
+    /// There is no such peer, or it has left.
+    #[error("there is no such peer, or it has left")]
+    NotThere,
+    /// The peer did not answer in time.
+    #[error("no answer within {within:?}")]
+    Lost {
+        /// The time.
+        within: Duration,
+    },
+    /// Too many pings wait for an answer.
+    #[error("{most} pings wait for an answer already")]
+    TooMany {
+        /// As many as may wait.
+        most: usize,
+    },
+    /// The medium has not connected, or has ended.
+    #[error("this process is not connected to the network")]
+    NotConnected,
+}
+
+/// A ping of a tool, which waits for its answer.
+struct AskedPing {
+    node: u64,
+    said: Instant,
+    asker: oneshot::Sender<LanPong>,
+}
+
+/// Removes a ping from the table.
+struct Asked<'a> {
+    presence: &'a Presence,
+    number: u64,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.presence.asked.lock().remove(&self.number);
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Presence {
     introductions: AtomicUsize,
     /// The last ping to each peer that measures, and when it was said.
     pings: Mutex<HashMap<u64, (u64, Instant)>>,
+    /// The pings of tools, by number.
+    asked: Mutex<HashMap<u64, AskedPing>>,
+}
+
+fn next_number(shared: &LanShared) -> u64 {
+    MEASURES | (shared.last_ping.fetch_add(1, Ordering::Relaxed) + 1)
+}
+
+fn pong(said: Instant, clock_micros: u64) -> LanPong {
+    let round_trip = clock::now().saturating_duration_since(said);
+    // The answer was written half a round trip ago.
+    let half = i64::try_from(round_trip.as_micros() / 2).unwrap_or(i64::MAX);
+    let ahead = clock_micros.cast_signed().wrapping_sub(micros_since_1970().cast_signed());
+    LanPong { round_trip, clock_ahead_micros: ahead.saturating_add(half) }
 }
 
 impl Presence {
@@ -51,16 +122,56 @@ impl Presence {
         }
     }
 
-    /// The round trip of a ping that measures, and how far the clock of the peer is ahead in microseconds.
-    pub(super) fn measured(&self, node: u64, number: u64, clock_micros: u64) -> Option<(Duration, i64)> {
+    /// The result of a ping that measures, if its answer is expected here and not by a tool.
+    pub(super) fn measured(&self, node: u64, number: u64, clock_micros: u64) -> Option<LanPong> {
+        if self.asked.lock().get(&number).is_some_and(|ping| ping.node == node) {
+            let AskedPing { said, asker, .. } = self.asked.lock().remove(&number)?;
+            // Nobody waits any more if the ping was cancelled. Who waits keeps the result.
+            let _ = asker.send(pong(said, clock_micros));
+            return None;
+        }
         let mut pings = self.pings.lock();
         let (_, said) = pings.get(&node).copied().filter(|(expected, _)| *expected == number)?;
         pings.remove(&node);
-        let round_trip = clock::now().saturating_duration_since(said);
-        // The answer was written half a round trip ago.
-        let half = i64::try_from(round_trip.as_micros() / 2).unwrap_or(i64::MAX);
-        let ahead = clock_micros.cast_signed().wrapping_sub(micros_since_1970().cast_signed());
-        Some((round_trip, ahead.saturating_add(half)))
+        Some(pong(said, clock_micros))
+    }
+
+    /// Pings a peer for a tool, and waits for the answer.
+    pub(super) async fn ping(
+        &self,
+        shared: &LanShared,
+        node: u64,
+        within: Duration,
+    ) -> Result<LanPong, LanPingError> {
+        if shared.peers.version_of(node).is_none() {
+            return Err(LanPingError::NotThere);
+        }
+        let number = next_number(shared);
+        let (asker, answer) = oneshot::channel();
+        {
+            let mut asked = self.asked.lock();
+            if asked.len() >= MAX_ASKED {
+                return Err(LanPingError::TooMany { most: MAX_ASKED });
+            }
+            asked.insert(number, AskedPing { node, said: clock::now(), asker });
+        }
+        let _asked = Asked { presence: self, number };
+        let mut ending = shared.ending.subscribe();
+        let answered = async {
+            let ping = Message::Ping { number, version: shared.peers.version() };
+            if !shared.say(node, Lane::CONTROL, ping).await {
+                return Err(LanPingError::NotConnected);
+            }
+            tokio::select! {
+                biased;
+                answer = answer => answer.map_err(|_| LanPingError::NotConnected),
+                _ = ending.wait_for(|ending| *ending) => Err(LanPingError::NotConnected),
+            }
+        };
+        let pong = timeout(within, answered).await.unwrap_or(Err(LanPingError::Lost { within }))?;
+        shared.peers.measured(node, pong.round_trip, pong.clock_ahead_micros);
+        shared.moved();
+        Ok(pong)
     }
 
     /// Pings each peer.
@@ -69,7 +180,7 @@ impl Presence {
         let nodes = shared.peers.nodes();
         self.pings.lock().retain(|node, _| nodes.contains(node));
         for node in nodes {
-            let number = MEASURES | (shared.last_ping.fetch_add(1, Ordering::Relaxed) + 1);
+            let number = next_number(shared);
             self.pings.lock().insert(node, (number, clock::now()));
             shared.say_now(node, Lane::CONTROL, Message::Ping { number, version });
         }

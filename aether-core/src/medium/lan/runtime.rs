@@ -5,12 +5,14 @@
 //! what goes past the outbox, and another one is the heartbeat.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Builder;
 use tokio::sync::{mpsc, oneshot};
 
 use super::address::LanAddress;
 use super::error::LanError;
+use super::hello::{self, LanHello};
 use super::net::{Certificates, Net, Role};
 use super::presence::Presence;
 use super::sending::{self, Requests};
@@ -30,8 +32,8 @@ pub(super) struct Driver {
     pub(super) address: LanAddress,
     pub(super) certificates: Option<Certificates>,
     pub(super) realm: String,
-    /// What is asked about the surroundings.
-    pub(super) questions: mpsc::Receiver<oneshot::Sender<Surroundings>>,
+    /// What tools ask about the surroundings.
+    pub(super) questions: mpsc::Receiver<Question>,
 }
 
 /// What Zenoh sees around.
@@ -40,6 +42,17 @@ pub(super) struct Surroundings {
     pub(super) peers: usize,
     pub(super) routers: usize,
     pub(super) realms: Vec<(String, usize)>,
+}
+
+/// A question of a tool.
+pub(super) enum Question {
+    Surroundings(oneshot::Sender<Surroundings>),
+    /// Who answers by multicast on these interfaces within a time.
+    Hellos {
+        interfaces: Vec<String>,
+        within: Duration,
+        asker: oneshot::Sender<Result<Vec<LanHello>, LanError>>,
+    },
 }
 
 /// What the thread says once the session is open: the nodes that are there, and the end of the thread.
@@ -98,7 +111,7 @@ impl Driver {
             }
         });
         let beating = tokio::spawn(presence.beat(Arc::clone(&shared)));
-        let answering = tokio::spawn(answer(Arc::clone(&net), self.questions));
+        let answering = tokio::spawn(answer(Arc::clone(&net), self.address, self.questions));
         let nodes = net.nodes().await;
         // Fails if nobody waits any more: the medium is dropped, and ends below.
         let _ = opened.send(Ok(nodes));
@@ -127,10 +140,23 @@ async fn speaking_ends(speaking: tokio::task::JoinHandle<()>, shared: &LanShared
     }
 }
 
-async fn answer(net: Arc<Net>, mut questions: mpsc::Receiver<oneshot::Sender<Surroundings>>) {
-    while let Some(asker) = questions.recv().await {
-        let (peers, routers) = net.surroundings().await;
-        let realms = net.realms().await;
-        let _ = asker.send(Surroundings { peers, routers, realms });
+async fn answer(net: Arc<Net>, address: LanAddress, mut questions: mpsc::Receiver<Question>) {
+    while let Some(question) = questions.recv().await {
+        match question {
+            Question::Surroundings(asker) => {
+                let (peers, routers) = net.surroundings().await;
+                let realms = net.realms().await;
+                let _ = asker.send(Surroundings { peers, routers, realms });
+            }
+            Question::Hellos { interfaces, within, asker } => {
+                let mut asked = hello::ask(&address, &interfaces, within).await;
+                let (own, connected) = (net.id(), net.connected().await);
+                for hello in asked.iter_mut().flatten() {
+                    hello.is_own = hello.id == own;
+                    hello.is_connected = connected.contains(&hello.id);
+                }
+                let _ = asker.send(asked);
+            }
+        }
     }
 }

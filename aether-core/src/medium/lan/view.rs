@@ -1,15 +1,19 @@
-//! What a tool sees of the network: the peers, the surroundings, and a router for several networks.
+//! What a tool sees of the network: the peers, how far they are, and what is around.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::address::LanAddress;
 use super::error::LanError;
-use super::net::{Net, Role};
+use super::hello::LanHello;
+use super::intake::Counts;
 use super::peers::LanPeer;
-use super::runtime::Surroundings;
+use super::presence::{LanPingError, LanPong, Presence};
+use super::runtime::{Question, Surroundings};
 use super::shared::LanShared;
 use crate::seal::SealKeys;
 
@@ -30,10 +34,14 @@ pub(super) fn machine() -> String {
     if name.is_empty() { format!("process {}", std::process::id()) } else { name }
 }
 
-struct Filled {
-    shared: Arc<LanShared>,
-    realm: String,
-    questions: mpsc::Sender<oneshot::Sender<Surroundings>>,
+/// The parts of the medium that a view looks at.
+pub(super) struct Filled {
+    pub(super) shared: Arc<LanShared>,
+    pub(super) presence: Arc<Presence>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) realm: String,
+    pub(super) address: LanAddress,
+    pub(super) questions: mpsc::Sender<Question>,
 }
 
 /// A look at the network, for tools: give it to [`LanOptions::view`](super::LanOptions::view) before connecting.
@@ -54,16 +62,28 @@ pub struct LanSurroundings {
     pub other_secret: usize,
     /// The number of processes without a secret, if this one has one.
     pub no_secret: usize,
+    /// The number of messages with this secret that are of another version of the protocol.
+    pub other_version: u64,
+}
+
+/// Where a process listens, and how it looks for others: what its address says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LanEndpoints {
+    /// The endpoints that it connects to, such as `tcp/192.168.1.20:7447`.
+    pub connect: Vec<String>,
+    /// The endpoints on which it listens. Empty: any free TCP port of all interfaces.
+    pub listen: Vec<String>,
+    /// Whether it looks for others by multicast, at 224.0.0.224 and UDP port 7446.
+    pub multicast: bool,
+    /// The only interface on which it does, if there is one.
+    pub interface: Option<String>,
 }
 
 impl LanView {
-    pub(super) fn fill(
-        &self,
-        shared: &Arc<LanShared>,
-        realm: &str,
-        questions: mpsc::Sender<oneshot::Sender<Surroundings>>,
-    ) {
-        let _ = self.0.set(Filled { shared: Arc::clone(shared), realm: realm.to_owned(), questions });
+    /// Only the first medium counts.
+    pub(super) fn fill(&self, filled: Filled) {
+        let _ = self.0.set(filled);
     }
 
     /// The peers, by name. Empty before the medium has connected.
@@ -83,11 +103,12 @@ impl LanView {
     /// # Cancel safety
     /// If cancelled before completion, nothing has changed.
     pub async fn surroundings(&self) -> Option<LanSurroundings> {
-        let Filled { realm, questions, .. } = self.0.get()?;
+        let Filled { realm, questions, counts, .. } = self.0.get()?;
         let (asker, answer) = oneshot::channel();
-        questions.send(asker).await.ok()?;
+        questions.send(Question::Surroundings(asker)).await.ok()?;
         let Surroundings { peers, routers, realms } = answer.await.ok()?;
-        let mut seen = LanSurroundings { peers, routers, ..LanSurroundings::default() };
+        let other_version = counts.other_version.load(Ordering::Relaxed);
+        let mut seen = LanSurroundings { peers, routers, other_version, ..LanSurroundings::default() };
         for (other, nodes) in realms {
             match other {
                 other if other == *realm => seen.same_secret += nodes,
@@ -97,52 +118,56 @@ impl LanView {
         }
         Some(seen)
     }
+
+    /// What the address of this process says. `None` before the medium has connected.
+    #[must_use]
+    pub fn endpoints(&self) -> Option<LanEndpoints> {
+        let LanAddress { peers, listen, interface, no_multicast, .. } = &self.0.get()?.address;
+        Some(LanEndpoints {
+            connect: peers.clone(),
+            listen: listen.clone(),
+            multicast: !no_multicast,
+            interface: interface.clone(),
+        })
+    }
+
+    /// Measures the way to a peer and back, by a message that goes past the waves and is answered at once. The other process
+    /// counts it nowhere.
+    ///
+    /// # Errors
+    /// [`LanPingError::Lost`] if no answer came in time; see there for others.
+    ///
+    /// # Cancel safety
+    /// If cancelled before completion, the message may have been sent. Its answer is ignored.
+    pub async fn ping(&self, node: u64, within: Duration) -> Result<LanPong, LanPingError> {
+        let Filled { shared, presence, .. } = self.0.get().ok_or(LanPingError::NotConnected)?;
+        presence.ping(shared, node, within).await
+    }
+
+    /// Asks by multicast who is there, on each of these interfaces (names or addresses), at most 16, and collects answers for
+    /// a time. This process answers, too, if its question comes back to this machine. At most 256 answers are kept for each
+    /// interface. The address of this process does not matter, not even if it says `multicast=off`; then this process does
+    /// not answer. `None` before the medium has connected and after it has ended.
+    ///
+    /// # Errors
+    /// [`LanError::Zenoh`] if it cannot be asked.
+    ///
+    /// # Cancel safety
+    /// If cancelled before completion, asking goes on for the rest of the time, and the next question waits for it.
+    pub async fn hellos(
+        &self,
+        interfaces: &[String],
+        within: Duration,
+    ) -> Option<Result<Vec<LanHello>, LanError>> {
+        let (asker, answer) = oneshot::channel();
+        let interfaces = interfaces.to_vec();
+        self.0.get()?.questions.send(Question::Hellos { interfaces, within, asker }).await.ok()?;
+        answer.await.ok()
+    }
 }
 
 impl fmt::Debug for LanView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LanView").field("peers", &self.peers()).finish()
-    }
-}
-
-/// A router, which connects networks that multicast does not cross. It needs no secret, and can read nothing.
-pub struct LanRouter {
-    net: Net,
-}
-
-impl LanRouter {
-    /// Listens on the endpoints of an address such as `lan:?listen=tcp/[::]:7447`, by default there, and connects to the
-    /// peers and routers that it names. Needs a tokio runtime of many threads.
-    ///
-    /// # Errors
-    /// [`LanError`] if the address is not valid or cannot be listened on.
-    ///
-    /// # Cancel safety
-    /// If cancelled before completion, nothing listens.
-    pub async fn open(address: &str) -> Result<Self, LanError> {
-        let address = LanAddress::read(address)?;
-        Ok(Self { net: Net::open(&address, Role::Router, None, String::new()).await? })
-    }
-
-    /// The number of processes and of other routers that are connected to it.
-    ///
-    /// # Cancel safety
-    /// If cancelled before completion, nothing has changed.
-    pub async fn connected(&self) -> (usize, usize) {
-        self.net.surroundings().await
-    }
-
-    /// Ends it.
-    ///
-    /// # Cancel safety
-    /// If cancelled before completion, it may still end.
-    pub async fn close(self) {
-        self.net.close().await;
-    }
-}
-
-impl fmt::Debug for LanRouter {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LanRouter").finish_non_exhaustive()
     }
 }

@@ -157,6 +157,21 @@ impl NatsOptions {
         self.signing_key.is_some() || self.signers.is_some()
     }
 
+    /// A setting that other media do not have and that is not as it is by default.
+    #[cfg(feature = "lan")]
+    pub(crate) fn set_for_nats(&self) -> Option<&'static str> {
+        let default = Self::default();
+        match self {
+            Self { prefix, .. } if *prefix != default.prefix => {
+                Some("prefix (--prefix, AETHER_PREFIX, medium.prefix)")
+            }
+            Self { wire, .. } if *wire != default.wire => {
+                Some("wire format (--wire, AETHER_WIRE, medium.wire)")
+            }
+            _ => None,
+        }
+    }
+
     /// The options of a client that connects to these servers as this program does, with the name, the login and the
     /// certificates. For tools that talk to the server itself.
     ///

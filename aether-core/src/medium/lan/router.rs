@@ -1,0 +1,195 @@
+//! A router, which connects networks that multicast does not cross, for the command that runs one.
+//!
+//! It carries what is sealed and can open nothing. It hears of processes by their tokens, and of other routers by theirs;
+//! tokens are not authenticated.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+
+use super::address::LanAddress;
+use super::error::LanError;
+use super::net::{Net, Role, RouterDeclared};
+use super::node::{LanChange, LanNode};
+
+/// Where a router listens unless its address says otherwise.
+const LISTEN: &str = "tcp/[::]:7447";
+/// The processes and routers that are counted. Anybody can show as many tokens as they like.
+const MAX_NODES: usize = 8192;
+/// The changes that wait to be looked at.
+const MAX_CHANGES: usize = 1024;
+
+/// What a router has seen. `came = processes + left`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LanRouterAccount {
+    /// The processes that are there.
+    pub processes: usize,
+    /// The other routers that are there.
+    pub routers: usize,
+    /// The most processes at one time.
+    pub most_processes: usize,
+    /// The processes that came, each time that they did.
+    pub came: u64,
+    /// The processes that left.
+    pub left: u64,
+    /// The processes and routers that came while there was no room to count them.
+    pub left_out: u64,
+    /// The changes that [`LanRouter::changed`] did not return, because too many waited.
+    pub untold: u64,
+}
+
+#[derive(Default)]
+struct Seen {
+    nodes: HashSet<LanNode>,
+    account: LanRouterAccount,
+}
+
+impl Seen {
+    /// Counts a change. Returns whether it is one.
+    fn note(&mut self, change: &LanChange) -> bool {
+        let LanChange { who, is_there } = change;
+        let account = &mut self.account;
+        if *is_there && !self.nodes.contains(who) && self.nodes.len() >= MAX_NODES {
+            account.left_out += 1;
+            return false;
+        }
+        let is_change = if *is_there { self.nodes.insert(who.clone()) } else { self.nodes.remove(who) };
+        if !is_change {
+            return false;
+        }
+        match (who, is_there) {
+            (LanNode::Process { .. }, true) => {
+                account.came += 1;
+                account.processes += 1;
+                account.most_processes = account.most_processes.max(account.processes);
+            }
+            (LanNode::Process { .. }, false) => {
+                account.left += 1;
+                account.processes -= 1;
+            }
+            (LanNode::Router { .. }, true) => account.routers += 1,
+            (LanNode::Router { .. }, false) => account.routers -= 1,
+        }
+        true
+    }
+}
+
+/// A router, which connects networks that multicast does not cross. It needs no secret, and can read nothing.
+pub struct LanRouter {
+    net: Net,
+    _declared: RouterDeclared,
+    listen: Vec<String>,
+    seen: Arc<Mutex<Seen>>,
+    changes: mpsc::Receiver<LanChange>,
+}
+
+impl LanRouter {
+    /// Listens on the endpoints of an address such as `lan:?listen=tcp/[::]:7447`, by default there, and connects to the
+    /// peers and routers that it names. Needs a tokio runtime of many threads.
+    ///
+    /// # Errors
+    /// [`LanError`] if the address is not valid or cannot be listened on.
+    ///
+    /// # Cancel safety
+    /// If cancelled before completion, nothing listens.
+    pub async fn open(address: &str) -> Result<Self, LanError> {
+        let mut address = LanAddress::read(address)?;
+        if address.listen.is_empty() {
+            address.listen.push(LISTEN.to_owned());
+        }
+        let is_any = |endpoint: &&String| {
+            endpoint.rsplit(':').next().and_then(|port| port.parse().ok()) == Some(0_u16)
+        };
+        if let Some(endpoint) = address.listen.iter().find(is_any) {
+            return Err(LanError::RouterPort { endpoint: endpoint.clone() });
+        }
+        let seen = Arc::<Mutex<Seen>>::default();
+        let (sender, changes) = mpsc::channel(MAX_CHANGES);
+        let on_change = {
+            let seen = Arc::clone(&seen);
+            move |change: LanChange| {
+                let mut seen = seen.lock();
+                // Under the lock, so that the changes are in order.
+                if seen.note(&change) && sender.try_send(change).is_err() {
+                    seen.account.untold += 1;
+                }
+            }
+        };
+        let net = Net::open(&address, Role::Router, None, String::new()).await?;
+        let declared = net.declare_router(on_change).await?;
+        Ok(Self { net, _declared: declared, listen: address.listen, seen, changes })
+    }
+
+    /// The endpoints on which it listens.
+    #[must_use]
+    pub fn listens(&self) -> &[String] {
+        &self.listen
+    }
+
+    /// The number of processes and of other routers that are connected to it directly.
+    ///
+    /// # Cancel safety
+    /// If cancelled before completion, nothing has changed.
+    pub async fn connected(&self) -> (usize, usize) {
+        self.net.surroundings().await
+    }
+
+    /// Waits for the next process or router that comes or goes, on any network that routers connect with this one. `None` if
+    /// it has ended.
+    ///
+    /// # Cancel safety
+    /// If cancelled before completion, no change is lost.
+    pub async fn changed(&mut self) -> Option<LanChange> {
+        self.changes.recv().await
+    }
+
+    /// What it has seen so far.
+    #[must_use]
+    pub fn account(&self) -> LanRouterAccount {
+        self.seen.lock().account
+    }
+
+    /// Ends it.
+    ///
+    /// # Cancel safety
+    /// If cancelled before completion, it may still end.
+    pub async fn close(self) {
+        self.net.close().await;
+    }
+}
+
+impl fmt::Debug for LanRouter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LanRouter")
+            .field("listen", &self.listen)
+            .field("account", &self.account())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comings_and_goings_add_up_and_are_bounded() {
+        let mut seen = Seen::default();
+        let process = |node| LanNode::Process { node, realm: "open".to_owned() };
+        let mut note = |who: &LanNode, is_there| seen.note(&LanChange { who: who.clone(), is_there });
+        let router = LanNode::Router { id: "7".to_owned() };
+        assert!(note(&process(1), true) && note(&process(2), true) && note(&router, true));
+        assert!(!note(&process(1), true), "a second time");
+        assert!(note(&process(1), false) && !note(&process(1), false) && !note(&process(9), false));
+        let LanRouterAccount { processes, routers, most_processes, came, left, .. } = seen.account;
+        assert_eq!((processes, routers, most_processes, came, left), (1, 1, 2, 2, 1));
+        for node in 100..100 + MAX_NODES as u64 {
+            seen.note(&LanChange { who: process(node), is_there: true });
+        }
+        assert_eq!((seen.nodes.len(), seen.account.left_out), (MAX_NODES, 2));
+        assert_eq!(seen.account.came, seen.account.processes as u64 + seen.account.left);
+    }
+}
