@@ -59,7 +59,7 @@ mod tests {
         let wave = Wave::builder("a").metadata(BRIDGES, "  x  ").metadata(BRIDGES, "edge").build().unwrap();
         assert!(mark.is_on(&wave));
         assert_eq!(mark.on(wave).unwrap().metadata().value(BRIDGES), Some("x edge edge"));
-        let long = Wave::builder("a").metadata(BRIDGES, &"x".repeat(8170)).build().unwrap();
+        let long = Wave::builder("a").metadata(BRIDGES, &"x".repeat(8178)).build().unwrap();
         assert!(matches!(mark.on(long), Err(MetadataError::Full { .. })));
     }
 }
