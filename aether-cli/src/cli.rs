@@ -11,6 +11,7 @@ use crate::acl::AclArgs;
 use crate::ask::AskArgs;
 #[cfg(feature = "bench")]
 use crate::bench::BenchArgs;
+use crate::bridge::BridgeArgs;
 use crate::config::ShowArgs;
 use crate::dead::DeadArgs;
 use crate::describe::DescribeArgs;
@@ -83,6 +84,7 @@ enum Command {
     Letters(LettersArgs),
     Log(LogArgs),
     Dead(DeadArgs),
+    Bridge(BridgeArgs),
     Trace(TraceArgs),
     Map(MapArgs),
     Physics(PhysicsArgs),
@@ -147,6 +149,7 @@ impl Cli {
             Command::Config(args) => crate::config::config(args),
             Command::Acl(args) => crate::acl::acl(args),
             Command::Keys(args) => crate::keys::keys(args),
+            Command::Bridge(args) => crate::bridge::bridge(args, shutdown).await,
             Command::Trace(args) => crate::trace::trace(args, shutdown).await,
             Command::Gateway(args) => Ok(aether_gateway::main(args, shutdown).await?),
             Command::Alpha(args) => Ok(aether_service_alpha::main(args, shutdown).await?),

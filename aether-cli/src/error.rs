@@ -19,8 +19,10 @@ use aether_chassis::LostWaves;
 use aether_chassis::config::ConfigError;
 use aether_core::{
     AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError, WaveId,
+    bridge::BridgeError,
     echo::EchoesError,
     physics::{ObserveError, RecordingError},
+    rules::RulesError,
 };
 use aether_gateway::{ArchiveError, GatewayError, StartError};
 use aether_service_alpha::AlphaError;
@@ -45,6 +47,18 @@ pub(crate) enum CommandError {
         "the local medium lives inside one process, and this command is alone in it: no other process can {missing}. Start a NATS server, and add --medium nats://127.0.0.1:4222 to this command and all others, or set AETHER_MEDIUM. (`aether up` shows a whole system in one process.)"
     )]
     Alone { missing: &'static str },
+    #[error(
+        "the local medium lives inside one process, so nobody else is on it: name two media, such as lan: and nats://hub:4222"
+    )]
+    BridgeToNowhere,
+    #[error(
+        "both sides are the same medium: its receivers would get each wave twice. Name two media, or two prefixes"
+    )]
+    BridgeToItself,
+    #[error("the bridge was not made")]
+    Bridge(#[from] BridgeError),
+    #[error("the rules cannot be used together")]
+    Rules(#[from] RulesError),
     #[error(transparent)]
     Lost(#[from] LostWaves),
     #[error("{missed} waves sent to this listener were not printed")]
@@ -159,6 +173,9 @@ impl CommandError {
     pub(crate) fn is_wrong_usage(&self) -> bool {
         match self {
             Self::Alone { .. }
+            | Self::BridgeToNowhere
+            | Self::BridgeToItself
+            | Self::Rules(_)
             | Self::CountOfStdin
             | Self::Config(_)
             | Self::Start(StartError::Exposed { .. })

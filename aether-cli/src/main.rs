@@ -40,6 +40,7 @@ mod acl;
 mod ask;
 #[cfg(feature = "bench")]
 mod bench;
+mod bridge;
 mod cli;
 mod config;
 mod connect;

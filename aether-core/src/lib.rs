@@ -33,6 +33,7 @@
 //! - [`account`]: what every process on the medium lost, and why.
 //! - [`echo`]: failed waves that come back, and dead letters.
 //! - [`presence`]: who is there and what it hears.
+//! - [`bridge`]: relaying between two media.
 //! - [`medium`]: the status of a medium, and what it takes to implement one.
 //! - [`wire`]: frames, for programs that read or write them without a bus.
 //!
@@ -54,6 +55,7 @@ pub mod account;
 mod aether;
 mod amplitude;
 mod background;
+pub mod bridge;
 mod bus;
 mod channel;
 mod clock;

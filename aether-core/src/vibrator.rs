@@ -32,6 +32,7 @@ mod identified;
 mod pace;
 mod question;
 mod receiver;
+mod relaying;
 mod replay;
 mod tracer;
 mod tuned;

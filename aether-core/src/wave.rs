@@ -33,6 +33,7 @@ mod metadata;
 mod origin;
 mod proven;
 mod received;
+mod relayed;
 mod replay;
 mod reply;
 mod request;
@@ -366,22 +367,6 @@ impl Wave {
         self.body.make_mut().signal = Signal::new(amplitude, HalfLife::NEVER);
         self.stamp(sequencer, Moment::now());
         self
-    }
-
-    /// The wave as relayed to another medium: one more hop, the age so far kept, everything else unchanged. `None` if
-    /// it was already relayed [`MAX_HOPS`] times.
-    pub(crate) fn relayed(&self, now: Moment) -> Option<Self> {
-        if self.body.signal.hops >= MAX_HOPS {
-            return None;
-        }
-        let mut body = Body::clone(&self.body);
-        body.age = self.age_at(now);
-        body.since = Some(now);
-        body.signal.hops += 1;
-        if let Some(extras) = &mut body.extras {
-            (extras.reply_path, extras.heard_by) = (None, None);
-        }
-        Some(Self::from_body(body))
     }
 
     /// Makes the wave a question whose answers take this path. For implementors of media.

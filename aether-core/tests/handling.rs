@@ -19,6 +19,10 @@ async fn a_failed_answer_fails_the_question_with_its_reason() {
     let asks = async {
         for reason in FailureReason::ALL {
             match asker.ask_wave("desk", &()).await {
+                // As if the responder were not there.
+                Err(AskError::NoResonator { channel }) if reason == FailureReason::NoResonator => {
+                    assert_eq!(channel.as_str(), "desk");
+                }
                 Err(error @ AskError::Failed { .. }) => {
                     assert_eq!(error.is_transient(), reason != FailureReason::Rejected);
                     let AskError::Failed { source, .. } = error else { unreachable!() };

@@ -7,6 +7,8 @@ mod back_pressure;
 #[cfg(feature = "bench")]
 mod bench;
 #[cfg(unix)]
+mod bridge;
+#[cfg(unix)]
 mod collector;
 mod config;
 mod container;

@@ -16,6 +16,7 @@ fn the_help_names_every_command_and_teaches_by_example() {
         "listen ",
         "ask ",
         "letters ",
+        "bridge ",
         "map ",
         "physics ",
         "new ",
@@ -31,9 +32,20 @@ fn the_help_names_every_command_and_teaches_by_example() {
     ] {
         assert!(help.out.contains(part), "{part}: {}", help.out);
     }
-    for command in
-        ["up", "emit", "listen", "ask", "letters", "map", "physics", "record", "new", "field", "completions"]
-    {
+    for command in [
+        "up",
+        "emit",
+        "listen",
+        "ask",
+        "letters",
+        "bridge",
+        "map",
+        "physics",
+        "record",
+        "new",
+        "field",
+        "completions",
+    ] {
         let help = run(&[command, "--help"]);
         assert_eq!((help.code, help.err.as_str()), (Some(0), ""), "{command}");
         assert!(help.out.contains(&format!("\n  aether {command} ")) || command == "emit", "{}", help.out);

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::Emitter;
 use crate::channel::{Channel, ChannelError};
 use crate::medium::{AskError, EmitError};
-use crate::wave::{Kind, Wave};
+use crate::wave::{Failure, FailureReason, Kind, Wave};
 
 impl Emitter {
     /// Asks a question and waits for the first answer, at most [`Emitter::ASK_PATIENCE`]. Ordinary term: request-reply.
@@ -53,6 +53,10 @@ impl Emitter {
             asked => asked?,
         };
         match answer.failure() {
+            // As if the other side of the bridge were this medium.
+            Some(Failure { reason: FailureReason::NoResonator, .. }) => {
+                Err(AskError::NoResonator { channel: answer.channel().clone() })
+            }
             Some(source) => Err(AskError::Failed { channel: answer.channel().clone(), source }),
             None => Ok(answer),
         }

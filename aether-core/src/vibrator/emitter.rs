@@ -308,30 +308,6 @@ impl Emitter {
         self.emit(Wave::from_bytes(channel, payload)?).await
     }
 
-    /// Passes on a wave that came from another medium, as a bridge between two media does. Only its number of hops
-    /// changes: it keeps its id, its source and its age, and arrives 5 % weaker.
-    ///
-    /// # Errors
-    /// [`EmitError::TooFar`] for a wave that was relayed ten times already. Its source is told if it is on the medium of
-    /// this emitter; a bridge whose sources are on its other side calls [`Emitter::reflect`] there. Else as
-    /// [`Emitter::emit`].
-    ///
-    /// # Cancel safety
-    /// As [`Emitter::emit`].
-    pub async fn relay(&self, wave: &Wave) -> Result<Receipt, EmitError> {
-        if wave.channel().is_reserved() {
-            return Err(EmitError::Reserved { wave: wave.clone() });
-        }
-        let Some(onward) = wave.relayed(Moment::now()) else {
-            self.reflect(wave, EchoReason::TooFar, "relayed as often as is allowed").await;
-            return Err(EmitError::TooFar { wave: wave.clone() });
-        };
-        let onward = self.unless_stopped(onward, Wave::age)?;
-        let sequence = onward.sequence();
-        let carried = self.aether.medium().carry(onward)?;
-        settled(sequence, carried).await
-    }
-
     /// Tells the source of a wave that it was not handled. A handler calls it when it refuses a wave or fails at it.
     /// Commands and queries come back as an [`Echo`](crate::Echo) or become [dead letters](Aether::dead_letters), and so
     /// do waves whose source [asked](crate::WaveBuilder::echo); other waves are left alone. Only the first report of a wave by this vibrator counts, unless a thousand reports
@@ -463,7 +439,11 @@ impl Emitter {
     }
 
     /// Hands back a wave of this age if no receiver would hear it and floors are respected.
-    fn unless_stopped(&self, wave: Wave, age: impl FnOnce(&Wave) -> Duration) -> Result<Wave, EmitError> {
+    pub(super) fn unless_stopped(
+        &self,
+        wave: Wave,
+        age: impl FnOnce(&Wave) -> Duration,
+    ) -> Result<Wave, EmitError> {
         let Some(guard) = self.guard.as_ref().filter(|guard| guard.respects_floors) else { return Ok(wave) };
         match self.aether.presence().stop(&wave, || age(&wave)) {
             Some(floor) => {

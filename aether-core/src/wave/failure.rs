@@ -26,19 +26,23 @@ pub enum FailureReason {
     HandlerFailed,
     /// The question was not attempted: the responder is too busy or shutting down.
     Shed,
+    /// Nobody listens on the channel: what a [bridge](crate::bridge) says for its other side. `ask` fails with
+    /// [`AskError::NoResonator`](crate::AskError::NoResonator).
+    NoResonator,
 }
 
 impl FailureReason {
     /// All reasons.
-    pub const ALL: [Self; 3] = [Self::Rejected, Self::HandlerFailed, Self::Shed];
+    pub const ALL: [Self; 4] = [Self::Rejected, Self::HandlerFailed, Self::Shed, Self::NoResonator];
 
-    /// The reason on the wire: `rejected`, `handler_failed`, `shed`.
+    /// The reason on the wire: `rejected`, `handler_failed`, `shed`, `no_resonator`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Rejected => "rejected",
             Self::HandlerFailed => "handler_failed",
             Self::Shed => "shed",
+            Self::NoResonator => "no_resonator",
         }
     }
 
@@ -47,7 +51,7 @@ impl FailureReason {
     pub const fn is_transient(self) -> bool {
         match self {
             Self::Rejected => false,
-            Self::HandlerFailed | Self::Shed => true,
+            Self::HandlerFailed | Self::Shed | Self::NoResonator => true,
         }
     }
 }
@@ -60,7 +64,7 @@ impl fmt::Display for FailureReason {
 
 /// A text that is not a failure reason.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{given:?} is not a failure reason: use rejected, handler_failed or shed")]
+#[error("{given:?} is not a failure reason: use rejected, handler_failed, shed or no_resonator")]
 pub struct FailureReasonError {
     given: String,
 }

@@ -71,6 +71,16 @@ impl Metadata {
         Ok(())
     }
 
+    /// The same entries with one of this name at the end, in place of those of this name.
+    pub(super) fn replaced(&self, name: &str, value: &str) -> Result<Self, MetadataError> {
+        let mut metadata = Self::default();
+        for (other, kept) in self.iter().filter(|(other, _)| *other != name) {
+            metadata.push(other, kept)?;
+        }
+        metadata.push(name, value)?;
+        Ok(metadata)
+    }
+
     /// The first value of a name. Names are case-sensitive.
     #[must_use]
     pub fn value(&self, name: &str) -> Option<&str> {

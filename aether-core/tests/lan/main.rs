@@ -4,6 +4,7 @@
 #![cfg(feature = "lan")]
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
+mod bridging;
 mod certificates;
 #[cfg(target_os = "linux")]
 mod hostile;

@@ -169,6 +169,10 @@ impl Presence {
             }
         };
         let pong = timeout(within, answered).await.unwrap_or(Err(LanPingError::Lost { within }))?;
+        // The timer may be a millisecond late.
+        if pong.round_trip > within {
+            return Err(LanPingError::Lost { within });
+        }
         shared.peers.measured(node, pong.round_trip, pong.clock_ahead_micros);
         shared.moved();
         Ok(pong)
