@@ -30,8 +30,6 @@ const EVERY: Duration = Duration::from_secs(5);
 /// reads, however many ask.
 const LEAST_PAUSE: Duration = Duration::from_millis(200);
 const PAUSES: u32 = 10;
-/// How long a request waits for a reading that began after it. Then it gets the last one.
-const PATIENCE: Duration = Duration::from_secs(3);
 /// Why nothing is said of logs in JetStream.
 const NO_SERVERS: &str = "this gateway is on no NATS server";
 
@@ -83,7 +81,7 @@ impl Durable {
         self.asked.notify_one();
         let is_new = |reading: &Arc<Reading>| reading.began.is_some_and(|began| began >= asked);
         // The sender lives as long as this.
-        let _ = timeout(PATIENCE, read.wait_for(is_new)).await;
+        let _ = timeout(streams::PATIENCE, read.wait_for(is_new)).await;
         self.last_of_folders()
     }
 

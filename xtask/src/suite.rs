@@ -14,8 +14,7 @@ use crate::{apt, browser, examples, modules, nats_server, node, promtool, sync_e
 /// All of the kit.
 const KIT_FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server";
 /// The medium of a local network, in everything that can have it.
-const LAN_FEATURES: &str =
-    "aether-core/lan,aether-chassis/lan,aether-service-alpha/lan,aether-service-beta/lan,aether-cli/lan";
+const LAN_FEATURES: &str = "aether-core/lan,aether-chassis/lan,aether-service-alpha/lan,aether-service-beta/lan,aether-cli/lan,aether-bench/lan";
 /// Says that this machine cannot make network namespaces; for us and for the tests.
 const NO_NAMESPACES: &str = "AETHER_NO_NAMESPACES";
 

@@ -9,7 +9,7 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::cipher::Cipher;
+use super::cipher::{Cipher, KEY_BYTES};
 use super::error::SealError;
 use super::role::Role;
 
@@ -17,7 +17,6 @@ use super::role::Role;
 const TEXT: &str = "aether-key-1:";
 const SALT: &[u8] = b"aether-seal-1";
 const ID_LABEL: &[u8] = b"id";
-pub(super) const KEY_BYTES: usize = 32;
 
 /// The public name of a key, which is derived from it and tells nothing about it. Shown as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -10,9 +10,10 @@ use aether_log::{JetStreamError, JetStreamView, StreamEffort};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout};
 
-use super::PATIENCE;
 use super::lines::StreamReading;
 
+/// How long a request waits for a reading that began after it. Then it gets the last one.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 /// For how long a reading counts as what is there now, and how much longer than it took.
 const FRESH: Duration = Duration::from_secs(1);
 const TIMES: u32 = 4;
