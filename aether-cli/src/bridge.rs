@@ -100,7 +100,7 @@ pub(crate) struct BridgeArgs {
     #[arg(long, value_name = "FILE")]
     there_signers: Option<PathBuf>,
 
-    /// A boundary rule of HERE, as in [border] rules, such as 'shop: emit orders.>'. May be repeated
+    /// A boundary rule of HERE, as in the table border of a configuration, such as 'shop: emit orders.>'. May be repeated
     #[arg(long, value_name = "RULE")]
     here_rule: Vec<Rule>,
     /// A boundary rule of THERE
