@@ -4,6 +4,9 @@
 //! wait behind its own. The number of lanes is fixed, so that invented sources fill no table: sources are assigned to lanes by
 //! a keyed hash, and those that share a lane share its turns (stochastic fairness queueing: P. McKenney, INFOCOM 1990; RFC 8290
 //! uses as many queues for the same purpose). Items of one source always keep their order.
+//!
+//! A source that had nothing waiting comes first, once; then it takes its turn behind those that have (the new and the old queues
+//! of RFC 8290, section 4.2). Otherwise each item of a source that emits little would wait for one of a source that floods.
 
 use std::collections::VecDeque;
 use std::hash::RandomState;
@@ -20,7 +23,10 @@ const KEPT: usize = 64;
 /// Items of several sources, served in turn.
 pub(super) struct Lanes<T> {
     lanes: Vec<Lane<T>>,
-    /// The lanes that hold items, the next first.
+    /// The lanes of sources that had nothing waiting, the next first. Each has an item.
+    fresh: VecDeque<u16>,
+    /// The other lanes that take turns, the next first. One that has become empty keeps its place until its turn comes, so
+    /// that its source is not fresh with each item.
     turns: VecDeque<u16>,
     keys: RandomState,
     len: usize,
@@ -31,51 +37,58 @@ struct Lane<T> {
     items: VecDeque<Queued<T>>,
     /// The weight of the items.
     bytes: usize,
+    /// Whether it is among those that take turns.
+    is_listed: bool,
 }
 
 impl<T: Queueable> Lanes<T> {
     pub(super) fn new() -> Self {
-        let lanes = (0..LANES).map(|_| Lane { items: VecDeque::new(), bytes: 0 }).collect();
-        Self { lanes, turns: VecDeque::new(), keys: RandomState::new(), len: 0 }
+        let lanes = (0..LANES).map(|_| Lane { items: VecDeque::new(), bytes: 0, is_listed: false }).collect();
+        Self { lanes, fresh: VecDeque::new(), turns: VecDeque::new(), keys: RandomState::new(), len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// Adds the newest item. A lane that was empty takes its turn after all others.
+    /// Adds the newest item.
     pub(super) fn push(&mut self, queued: Queued<T>) {
         let (index, lane) = self.lane_of(&queued.item);
-        let was_empty = lane.items.is_empty();
+        let was_listed = std::mem::replace(&mut lane.is_listed, true);
         lane.bytes += queued.item.weight();
         lane.items.push_back(queued);
         self.len += 1;
-        if was_empty {
-            self.turns.push_back(index);
+        if !was_listed {
+            self.fresh.push_back(index);
         }
     }
 
     /// Puts back an item that is older than all others of its source. It is the next to be popped.
     pub(super) fn put_back(&mut self, queued: Queued<T>) {
         let (index, lane) = self.lane_of(&queued.item);
-        let was_empty = lane.items.is_empty();
+        let was_listed = std::mem::replace(&mut lane.is_listed, true);
         lane.bytes += queued.item.weight();
         lane.items.push_front(queued);
         self.len += 1;
-        if !was_empty {
-            self.turns.retain(|turn| *turn != index);
+        if was_listed {
+            self.forget(index);
         }
-        self.turns.push_front(index);
+        self.fresh.push_front(index);
     }
 
     /// The oldest item of the lane whose turn it is.
     pub(super) fn pop(&mut self) -> Option<Queued<T>> {
-        let index = self.turns.pop_front()?;
-        let queued = self.take(index, 0)?;
-        if !self.lanes[usize::from(index)].items.is_empty() {
-            self.turns.push_back(index);
+        loop {
+            let index = self.fresh.pop_front().or_else(|| self.turns.pop_front())?;
+            match self.take(index, 0) {
+                Some(queued) => {
+                    self.turns.push_back(index);
+                    return Some(queued);
+                }
+                // It has become empty since its last turn.
+                None => self.lanes[usize::from(index)].is_listed = false,
+            }
         }
-        Some(queued)
     }
 
     /// The oldest item of the lane that uses most of a bound.
@@ -87,7 +100,7 @@ impl<T: Queueable> Lanes<T> {
                 Bound::Bytes => lane.bytes,
             }
         };
-        let longest = *self.turns.iter().max_by_key(|turn| used(turn))?;
+        let longest = *self.listed().max_by_key(|turn| used(turn))?;
         self.take_out(longest, 0)
     }
 
@@ -102,7 +115,7 @@ impl<T: Queueable> Lanes<T> {
         after: u64,
         mut wanted: impl FnMut(&T) -> bool,
     ) -> Option<(u64, u16, usize)> {
-        let found = self.turns.iter().filter_map(|turn| {
+        let found = self.listed().filter_map(|turn| {
             let items = &self.lanes[usize::from(*turn)].items;
             let first = items.partition_point(|queued| queued.arrival <= after);
             let (place, queued) =
@@ -116,15 +129,16 @@ impl<T: Queueable> Lanes<T> {
     pub(super) fn take_out(&mut self, lane: u16, place: usize) -> Option<Queued<T>> {
         let queued = self.take(lane, place)?;
         if self.lanes[usize::from(lane)].items.is_empty() {
-            self.turns.retain(|turn| *turn != lane);
+            self.lanes[usize::from(lane)].is_listed = false;
+            self.forget(lane);
         }
         Some(queued)
     }
 
     /// Moves all items out, in the order of arrival.
     pub(super) fn dissolve(&mut self) -> VecDeque<Queued<T>> {
-        let turns = std::mem::take(&mut self.turns);
-        let mut items: Vec<_> = turns.iter().flat_map(|turn| self.empty(*turn)).collect();
+        let (fresh, turns) = (std::mem::take(&mut self.fresh), std::mem::take(&mut self.turns));
+        let mut items: Vec<_> = fresh.iter().chain(&turns).flat_map(|turn| self.empty(*turn)).collect();
         items.sort_unstable_by_key(|queued| queued.arrival);
         self.len = 0;
         items.into()
@@ -138,8 +152,18 @@ impl<T: Queueable> Lanes<T> {
 
     fn empty(&mut self, lane: u16) -> VecDeque<Queued<T>> {
         let lane = &mut self.lanes[usize::from(lane)];
-        lane.bytes = 0;
+        (lane.bytes, lane.is_listed) = (0, false);
         std::mem::take(&mut lane.items)
+    }
+
+    /// The lanes that take turns, also those that are empty.
+    fn listed(&self) -> impl Iterator<Item = &u16> {
+        self.fresh.iter().chain(&self.turns)
+    }
+
+    fn forget(&mut self, lane: u16) {
+        self.fresh.retain(|turn| *turn != lane);
+        self.turns.retain(|turn| *turn != lane);
     }
 
     fn lane_of(&mut self, item: &T) -> (u16, &mut Lane<T>) {

@@ -192,48 +192,81 @@ impl Queueable for Sent {
     }
 }
 
-/// One level whose sources take turns: a list of items, and a list of the sources.
+/// One level whose sources take turns: a list of items, and lists of the sources.
 #[derive(Default)]
 struct NaiveTurns {
     items: Vec<Sent>,
+    takes_turns: bool,
+    /// Sources that had nothing waiting.
+    fresh: Vec<u8>,
+    /// The others, also those that have nothing waiting since their last turn.
     turns: Vec<u8>,
 }
 
 impl NaiveTurns {
     fn push(&mut self, sent: Sent) {
         let is_several = self.items.last().is_some_and(|newest| newest.source != sent.source);
-        if self.turns.is_empty() && self.items.len() >= IN_ORDER && is_several {
-            self.items.iter().for_each(|item| Self::join(&mut self.turns, item.source));
+        if !self.takes_turns && self.items.len() >= IN_ORDER && is_several {
+            self.takes_turns = true;
+            let sources: Vec<_> = self.items.iter().map(|item| item.source).collect();
+            sources.into_iter().for_each(|source| self.join(source));
         }
-        if !self.turns.is_empty() {
-            Self::join(&mut self.turns, sent.source);
+        if self.takes_turns {
+            self.join(sent.source);
         }
         self.items.push(sent);
     }
 
-    fn join(turns: &mut Vec<u8>, source: u8) {
-        if !turns.contains(&source) {
-            turns.push(source);
+    fn join(&mut self, source: u8) {
+        if !self.fresh.contains(&source) && !self.turns.contains(&source) {
+            self.fresh.push(source);
         }
     }
 
-    /// Removes the first item that fits, and its source if it has no other.
-    fn remove(&mut self, fits: impl Fn(&Sent) -> bool) -> Option<Sent> {
+    fn forget(&mut self, source: u8) {
+        self.fresh.retain(|turn| *turn != source);
+        self.turns.retain(|turn| *turn != source);
+    }
+
+    fn has(&self, source: u8) -> bool {
+        self.items.iter().any(|item| item.source == source)
+    }
+
+    /// Takes the first item that fits.
+    fn take(&mut self, fits: impl Fn(&Sent) -> bool) -> Option<Sent> {
         let place = self.items.iter().position(fits)?;
         let sent = self.items.remove(place);
-        if !self.items.iter().any(|item| item.source == sent.source) {
-            self.turns.retain(|turn| *turn != sent.source);
+        if self.items.is_empty() {
+            *self = Self::default();
+        }
+        Some(sent)
+    }
+
+    /// The same out of turn: a source that has no other item is as one that had none.
+    fn remove(&mut self, fits: impl Fn(&Sent) -> bool) -> Option<Sent> {
+        let sent = self.take(fits)?;
+        if !self.has(sent.source) {
+            self.forget(sent.source);
         }
         Some(sent)
     }
 
     fn pop(&mut self) -> Option<Sent> {
-        let Some(next) = self.turns.first().copied() else { return self.remove(|_| true) };
-        let sent = self.remove(|item| item.source == next);
-        if self.turns.first() == Some(&next) {
-            self.turns.rotate_left(1);
+        while self.takes_turns {
+            let next = if self.fresh.is_empty() { self.turns.remove(0) } else { self.fresh.remove(0) };
+            if self.has(next) {
+                self.turns.push(next);
+                return self.take(|item| item.source == next);
+            }
         }
-        sent
+        self.take(|_| true)
+    }
+
+    fn put_back(&mut self, sent: Sent) {
+        self.forget(sent.source);
+        self.fresh.insert(0, sent.source);
+        let place = self.items.partition_point(|item| item.number < sent.number);
+        self.items.insert(place, sent);
     }
 
     fn evict(&mut self, bound: Bound) -> Option<Sent> {
@@ -241,7 +274,7 @@ impl NaiveTurns {
             let items = self.items.iter().filter(|item| item.source == source);
             items.map(|item| if bound == Bound::Waves { 1 } else { item.weight }).sum()
         };
-        match self.turns.iter().copied().max_by_key(|turn| used(*turn)) {
+        match self.fresh.iter().chain(&self.turns).copied().max_by_key(|turn| used(*turn)) {
             Some(longest) => self.remove(|item| item.source == longest),
             None => self.remove(|_| true),
         }
@@ -298,13 +331,19 @@ proptest! {
                 TurnStep::PutBack(count) => {
                     let out = count.min(naive.items.len().saturating_sub(1));
                     let popped: Vec<_> = (0..out).map_while(|_| levels.pop_strongest()).collect();
-                    for popped in popped.into_iter().rev() {
+                    let expected: Vec<_> = (0..out).map_while(|_| naive.pop()).collect();
+                    prop_assert_eq!(popped.iter().map(|popped| &popped.item).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+                    for (popped, sent) in popped.into_iter().zip(expected).rev() {
                         levels.put_back(popped);
+                        match naive.takes_turns {
+                            true => naive.put_back(sent),
+                            false => naive.items.insert(0, sent),
+                        }
                     }
                 }
             }
             prop_assert_eq!(levels.len(), naive.items.len());
-            prop_assert_eq!(levels.takes_turns(7), !naive.turns.is_empty());
+            prop_assert_eq!(levels.takes_turns(7), naive.takes_turns);
             prop_assert_eq!(levels.occupied() != 0, !naive.items.is_empty());
         }
         // What searches in the order of arrival finds all of it.
@@ -331,6 +370,30 @@ fn a_flood_makes_its_own_source_wait_and_is_shed_first() {
     let others: Vec<_> =
         (0..12).filter_map(|_| levels.pop_strongest()).filter(|p| p.item.source > 0).collect();
     assert_eq!(others.len(), 10, "ten waves of five sources in turn with two of the flood");
+}
+
+#[test]
+fn a_source_that_emits_little_does_not_wait_for_one_that_floods() {
+    let mut levels = Levels::new(true);
+    let sent = |source, number| Sent { source, number, weight: 1 };
+    for number in 1..=1000 {
+        levels.push(0, number, sent(0, number));
+    }
+    // When the sources begin to take turns, both have something waiting.
+    levels.push(0, 1001, sent(1, 1001));
+    assert!((0..5).all(|_| levels.pop_strongest().is_some()));
+    for number in 1002..1100 {
+        // Nothing of it waits, and its last turn is long ago.
+        levels.push(0, number, sent(1, number));
+        let sources: Vec<_> = (0..4).map(|_| levels.pop_strongest().unwrap().item.source).collect();
+        assert_eq!(sources, [1, 0, 0, 0], "{number}");
+    }
+    for number in 1100..1200 {
+        // It comes again before its turn, so it takes its turn.
+        levels.push(0, number, sent(1, number));
+        let served = levels.pop_strongest().unwrap().item.source;
+        assert_eq!(served, u8::from(number % 2 == 0), "{number}");
+    }
 }
 
 #[test]
