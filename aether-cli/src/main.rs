@@ -70,6 +70,7 @@ mod replay;
 mod report;
 mod stdin;
 mod stdout_watchdog;
+mod table;
 mod top;
 mod trace;
 mod up;

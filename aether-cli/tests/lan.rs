@@ -2,6 +2,8 @@
 #![cfg(all(feature = "lan", unix))]
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
+#[path = "cli/findings.rs"]
+mod findings;
 #[allow(dead_code, reason = "most of it is for the other tests of the command")]
 #[path = "cli/process.rs"]
 mod process;
@@ -9,6 +11,7 @@ mod process;
 use std::net::TcpListener;
 use std::process::Command;
 
+use findings::findings;
 use nix::sys::signal::Signal;
 use process::{Running, Said, aether, sum, term};
 use serde_json::Value;
@@ -125,16 +128,6 @@ fn pings_are_measured_and_lost_ones_are_counted() {
     let medium = address(free_port(), &ports[..1]);
     let said = run(&["lan", "ping", "--for", "100ms", "--medium", &medium], SECRET);
     assert!(said.code == Some(1) && said.err.contains("nobody else was found"), "{said:?}");
-}
-
-/// The findings of a check, as (status, text, remedy).
-fn findings<'a>(report: &'a Value, check: &str) -> Vec<(&'a str, &'a str, &'a str)> {
-    let text = |finding: &'a Value, key| finding[key].as_str().unwrap_or_default();
-    let all = report["checks"].as_array().unwrap();
-    let of_check = all.iter().filter(|finding| finding["check"] == check);
-    of_check
-        .map(|finding| (text(finding, "status"), text(finding, "text"), text(finding, "remedy")))
-        .collect()
 }
 
 #[test]

@@ -1,7 +1,5 @@
 //! A peer as text and as JSON.
 
-use std::fmt::Write as _;
-
 use aether_core::medium::LanPeer;
 use serde_json::{Value, json};
 
@@ -45,21 +43,6 @@ pub(super) fn record(peer: &LanPeer) -> Value {
 pub(super) fn table(peers: &[LanPeer]) -> String {
     let mut rows = vec![HEAD.map(str::to_owned)];
     rows.extend(peers.iter().map(row));
-    let widths: Vec<_> = (0..HEAD.len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, (value, width)) in row.iter().zip(&widths).enumerate() {
-            // Numbers to the right. Writing to a String cannot fail.
-            let _ = match column {
-                3.. => write!(line, "{value:>width$}  "),
-                _ => write!(line, "{value:<width$}  "),
-            };
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    // Behind name, machine and id there are numbers.
+    crate::table::table(&rows, &(3..=8))
 }

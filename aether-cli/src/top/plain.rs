@@ -12,22 +12,7 @@ pub(super) fn table(snapshot: &Snapshot) -> String {
     let head = ["PROCESS", "STATE", "OFFERED", "DELIVERED", "LOST", "QUEUED", "FLOOR", "BREAKERS", "WHY"];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(snapshot.processes.iter().map(row));
-    let widths: Vec<_> = (0..head.len())
-        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    let mut text = String::new();
-    for row in rows {
-        let mut line = String::new();
-        for (column, (value, width)) in row.iter().zip(&widths).enumerate() {
-            // Numbers to the right. Writing to a String cannot fail.
-            let _ = match column {
-                2..=7 => write!(line, "{value:>width$}  "),
-                _ => write!(line, "{value:<width$}  "),
-            };
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
+    let mut text = crate::table::table(&rows, &(2..=7));
     let suspicious = snapshot.counts.by_reason().into_iter().filter(|(_, accounts)| *accounts > 0);
     for (reason, accounts) in suspicious {
         let _ = writeln!(text, "suspicious accounts: {accounts} {}", reason.as_str());

@@ -7,17 +7,8 @@ use std::process::{Child, Command, Stdio};
 use aether_core::conformance::NatsServer;
 use serde_json::Value;
 
+use crate::findings::findings;
 use crate::process::{PATIENCE, run};
-
-/// The findings of one check, as (status, text, remedy).
-fn findings<'a>(report: &'a Value, check: &str) -> Vec<(&'a str, &'a str, &'a str)> {
-    let text = |finding: &'a Value, key| finding[key].as_str().unwrap_or_default();
-    let all = report["checks"].as_array().unwrap();
-    let of_check = all.iter().filter(|finding| finding["check"] == check);
-    of_check
-        .map(|finding| (text(finding, "status"), text(finding, "text"), text(finding, "remedy")))
-        .collect()
-}
 
 fn doctor(args: &[&str]) -> (Option<i32>, Value) {
     let said = run(&[&["doctor", "--json"], args].concat());

@@ -21,6 +21,8 @@ mod describe;
 mod doctor;
 mod field;
 #[cfg(unix)]
+mod findings;
+#[cfg(unix)]
 mod keys;
 mod letters;
 mod log;
