@@ -19,7 +19,7 @@ use crate::echo::{DeadLetters, EchoLedger, Reflector};
 use crate::emission::EmissionRate;
 use crate::extensions::ExtensionMap;
 use crate::inbox::Ledger;
-use crate::medium::{FlushError, JoinError, Medium, MediumStatus, Promises};
+use crate::medium::{FlushError, JoinError, Medium, MediumStatus, PathStatus, Promises};
 use crate::presence::{Presence, Roster};
 use crate::router::{InboxReport, Router};
 
@@ -66,6 +66,12 @@ impl Aether {
     #[must_use]
     pub fn status(&self) -> MediumStatus {
         MediumStatus { shed_at_source: self.shared.presence.stopped(), ..self.shared.bus.medium().status() }
+    }
+
+    /// The paths of this process, in their order, if it has [several](AetherBuilder::path). Empty otherwise.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathStatus> {
+        self.shared.bus.medium().paths()
     }
 
     /// The ids of keys that this process does not have, with the number of messages that say they are sealed with each;

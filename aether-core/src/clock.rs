@@ -30,6 +30,14 @@ pub(crate) fn since(instant: Instant) -> Duration {
     now().saturating_duration_since(instant)
 }
 
+/// Waits until a moment; forever if there is none.
+pub(crate) async fn sleep_until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep(moment.saturating_duration_since(now())).await,
+        None => std::future::pending().await,
+    }
+}
+
 /// The wall clock in microseconds since 1970, as [`Sender`](crate::wire::Sender) carries it. A clock set before 1970
 /// counts as 0.
 #[must_use]

@@ -19,8 +19,10 @@ pub mod link;
 mod local;
 #[cfg(feature = "nats")]
 mod nats;
+mod outlet;
 #[cfg(any(feature = "lan", feature = "nats"))]
 mod packing;
+mod paths;
 #[cfg(any(feature = "lan", feature = "nats"))]
 mod patience;
 mod promises;
@@ -50,6 +52,9 @@ pub(crate) use local::Local;
 pub use local::LocalOptions;
 #[cfg(feature = "nats")]
 pub use nats::{NatsLogin, NatsLoginError, NatsOptions, TlsFailure};
+pub use outlet::Outlet;
+pub(crate) use paths::connect as connect_paths;
+pub use paths::{MAX_PATHS, PathError, PathOptions, PathState, PathStatus};
 pub use promises::Promises;
 pub(crate) use schemes::Schemes;
 pub use status::MediumStatus;
@@ -88,9 +93,10 @@ pub enum Reach {
 ///    bounded outbox or beyond. It never blocks the thread. Among waves that wait for room, the strongest is admitted
 ///    first. Weak waves are refused and made to wait before strong ones. Accepted waves are never dropped for this
 ///    purpose. A wave that is handed back has no number and leaves no gap in the numbers of its source.
-/// 2. Waves of one source, channel and amplitude arrive at every receiver in the order of their `carry` calls. Two
+/// 2. Waves of one source, channel and amplitude arrive at every receiver in the order of their `carry` calls. Three
 ///    exceptions: a wave that is still `Waiting` when the next one is carried may be overtaken by it, and so may a wave
-///    that a group member receives in place of a member that has left.
+///    that a group member receives in place of a member that has left, and one that went by a
+///    [path](crate::AetherBuilder::path) that the next one does not take.
 /// 3. A wave is offered exactly once to each inbox that hears its channel, however many of the inbox's patterns match.
 ///    It is offered to exactly one member of each group if the medium promises groups; otherwise `join` refuses members
 ///    with `NoGroups`. All members get their share, regardless of the channels used and of other members joining or
@@ -207,6 +213,18 @@ pub trait Medium: Debug + Send + Sync + 'static {
     /// is closed. `None`, the default, for a medium without a connection.
     fn connection(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
         None
+    }
+
+    /// Whether this process can reach others by the medium, for the choice among several
+    /// [paths](crate::AetherBuilder::path). The default is [`connection`](Self::connection). A medium that is connected also
+    /// while nobody else is there, such as a network without a server, does better.
+    fn reaches_others(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
+        self.connection()
+    }
+
+    /// The paths of this process, in their order, if it has several. Empty otherwise.
+    fn paths(&self) -> Vec<PathStatus> {
+        Vec::new()
     }
 
     /// The ids of keys that this process does not have, with the number of messages that say they are sealed with each;

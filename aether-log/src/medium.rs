@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aether_core::medium::{
     AskError, Carried, ConfirmError, EmitError, FlushError, JoinError, Medium, MediumStatus, NotStored,
-    Offered, Promises, Reach, Settled, Subscription, Waiting,
+    Offered, PathStatus, Promises, Reach, Settled, Subscription, Waiting,
 };
 use aether_core::wire::{frame_bound, record_bound};
 use aether_core::{Durability, Wave};
@@ -227,6 +227,14 @@ impl Medium for DurableMedium {
 
     fn connection(&self) -> Option<watch::Receiver<bool>> {
         self.inner.connection()
+    }
+
+    fn reaches_others(&self) -> Option<watch::Receiver<bool>> {
+        self.inner.reaches_others()
+    }
+
+    fn paths(&self) -> Vec<PathStatus> {
+        self.inner.paths()
     }
 }
 

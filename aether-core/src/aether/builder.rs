@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::{BoxFuture, ready};
+
 use super::{Aether, Shared, accounting};
 use crate::account::{DEFAULT_INTERVAL, Teller, TellerParts};
 use crate::bus::Bus;
@@ -11,7 +13,7 @@ use crate::emission::EmissionRate;
 use crate::extensions::ExtensionMap;
 use crate::medium::{
     BorderMedium, ConnectError, ConnectRequest, Layers, Local, LocalOptions, LocalVibrators, Medium,
-    MediumOptions, Schemes,
+    MediumOptions, PathOptions, Schemes, connect_paths,
 };
 use crate::presence::Presence;
 use crate::router::Router;
@@ -22,6 +24,7 @@ use crate::rules::Border;
 #[must_use = "nothing happens before connect()"]
 pub struct AetherBuilder {
     url: String,
+    paths: Vec<PathOptions>,
     options: MediumOptions,
     schemes: Schemes,
     layers: Layers,
@@ -48,6 +51,29 @@ impl AetherBuilder {
     /// commas.
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.url = url.into();
+        self
+    }
+
+    /// Adds a path: the address of a medium that is used when those before it are broken, or do not reach all processes. The
+    /// paths replace the [`url`](Self::url). All processes should have the same paths in the same order: each of them hears on
+    /// all paths, and emits by the first one that all can use. Connecting fails only if no path can be reached; the others
+    /// follow. Up to [`MAX_PATHS`](crate::medium::MAX_PATHS). Options hold for all paths that they fit.
+    ///
+    /// A wave that waits when its path breaks goes by the next one, weaker by the hops of that path. A wave that is on its way
+    /// counts as [`unconfirmed`](crate::medium::MediumStatus::unconfirmed), and none is sent twice.
+    ///
+    /// ```no_run
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::Aether;
+    ///
+    /// let aether = Aether::builder().path("nats://10.0.0.1:4222").path("nats://10.0.1.1:4222").connect().await?;
+    /// for path in aether.paths() {
+    ///     println!("{}: {}, {} waves", path.url, path.state.as_str(), path.sent);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn path(mut self, path: impl Into<PathOptions>) -> Self {
+        self.paths.push(path.into());
         self
     }
 
@@ -157,31 +183,61 @@ impl AetherBuilder {
     /// # Cancel safety
     /// Cancelled before completion, nothing stays connected.
     pub async fn connect(self) -> Result<Aether, ConnectError> {
-        self.connect_by_scheme().await.map_err(ConnectError::without_secrets)
+        self.connect_to_medium().await.map_err(ConnectError::without_secrets)
     }
 
-    async fn connect_by_scheme(self) -> Result<Aether, ConnectError> {
-        let connector = self.schemes.find(&self.url)?;
+    async fn connect_to_medium(self) -> Result<Aether, ConnectError> {
         let parts = Parts::new();
         let (presence, reflector) = (Arc::downgrade(&parts.presence), Arc::clone(&parts.reflector));
         let request = ConnectRequest {
-            url: self.url,
+            url: String::new(),
             router: Arc::clone(&parts.router),
             vibrators: LocalVibrators::new(move || presence.upgrade().map(|here| here.local_vibrators())),
             options: self.options,
             reflecting: Arc::new(move |outbox| reflecting(outbox, &reflector, NOBODY)),
             before: None,
+            path: None,
         };
         // Before the medium delivers anything.
         if let Some(border) = &self.border {
             parts.router.guard(border.clone());
         }
-        let mut medium = self.layers.around(connector(request).await?);
+        let medium = connect_by_scheme(self.schemes, request, self.url, self.paths).await?;
+        let mut medium = self.layers.around(medium);
         if let Some(border) = self.border {
             medium = Arc::new(BorderMedium::new(medium, border));
         }
         Ok(parts.on(medium, self.telling, self.emission))
     }
+}
+
+/// Connects to one address, or to several paths.
+async fn connect_by_scheme(
+    schemes: Schemes,
+    request: ConnectRequest,
+    url: String,
+    mut paths: Vec<PathOptions>,
+) -> Result<Arc<dyn Medium>, ConnectError> {
+    let url = match paths.len() {
+        0 => url,
+        1 => paths.remove(0).into_url(),
+        _ => {
+            // What is not the address of a medium at all is an error at once.
+            for path in &paths {
+                schemes.find(path.url())?;
+            }
+            let router = Arc::clone(&request.router);
+            let connect = move |url: String, path| -> BoxFuture<'static, _> {
+                match schemes.find(&url) {
+                    Ok(connector) => connector(ConnectRequest { url, path: Some(path), ..request.clone() }),
+                    Err(error) => Box::pin(ready(Err(error))),
+                }
+            };
+            return connect_paths(paths, router, Arc::new(connect)).await;
+        }
+    };
+    let connector = schemes.find(&url)?;
+    connector(ConnectRequest { url, ..request }).await
 }
 
 /// All of an [`Aether`] but its medium.
@@ -248,6 +304,7 @@ impl Aether {
     pub fn builder() -> AetherBuilder {
         AetherBuilder {
             url: "local:".to_owned(),
+            paths: Vec::new(),
             options: MediumOptions::default(),
             schemes: Schemes::default(),
             layers: Layers::default(),

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 
 use super::{
     AskError, Carried, ConfirmError, EmitError, FlushError, JoinError, Medium, MediumStatus, Offered,
-    Promises, Reach, Settled, Subscription, Waiting,
+    PathStatus, Promises, Reach, Settled, Subscription, Waiting,
 };
 use crate::rules::Border;
 use crate::wave::Wave;
@@ -140,6 +140,14 @@ impl Medium for BorderMedium {
 
     fn connection(&self) -> Option<watch::Receiver<bool>> {
         self.inner.connection()
+    }
+
+    fn reaches_others(&self) -> Option<watch::Receiver<bool>> {
+        self.inner.reaches_others()
+    }
+
+    fn paths(&self) -> Vec<PathStatus> {
+        self.inner.paths()
     }
 
     fn missing_keys(&self) -> Vec<(u64, u64)> {

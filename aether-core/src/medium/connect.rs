@@ -10,9 +10,10 @@ use std::time::SystemTime;
 use futures_util::future::BoxFuture;
 
 use super::Medium;
+use super::outlet::{Outlet, PathOutlet};
 use crate::amplitude::Floor;
 use crate::channel::ChannelError;
-use crate::inbox::{InboxOptions, InboxOptionsError, Ledger};
+use crate::inbox::{Inbox, InboxOptions, InboxOptionsError, Ledger};
 use crate::router::{Heard, Router};
 use crate::source::Source;
 
@@ -35,6 +36,8 @@ pub struct ConnectRequest {
     pub(crate) reflecting: Arc<dyn Fn(InboxOptions) -> InboxOptions + Send + Sync>,
     /// The connector that the scheme had before this one was registered.
     pub(crate) before: Option<Connector>,
+    /// The place of this medium among several paths.
+    pub(crate) path: Option<PathOutlet>,
 }
 
 impl ConnectRequest {
@@ -45,10 +48,25 @@ impl ConnectRequest {
         self.options.find().cloned().unwrap_or_default()
     }
 
-    /// Extends the options of an outbox so that the sources of lost commands and queries are notified.
+    /// The outbox of the medium, which tells the sources of lost commands and queries. Where the medium is one of several
+    /// [paths](crate::AetherBuilder::path), all of them share the outbox of the first one that asks for it, so a medium asks
+    /// before it waits for anything.
+    ///
+    /// # Errors
+    /// [`InboxOptionsError`] names the option that is out of range, and the allowed range.
+    pub fn outlet(&self, options: InboxOptions) -> Result<Outlet, InboxOptionsError> {
+        let options = (self.reflecting)(options);
+        match &self.path {
+            Some(path) => path.outlet(options),
+            None => Ok(Outlet::new(Arc::new(Inbox::new(options)?))),
+        }
+    }
+
+    /// Whether other media of this process can take over, so that a connection that does not answer should be given up
+    /// within seconds.
     #[must_use]
-    pub fn reflecting(&self, outbox: InboxOptions) -> InboxOptions {
-        (self.reflecting)(outbox)
+    pub fn has_other_paths(&self) -> bool {
+        self.path.is_some()
     }
 
     /// Connects to the medium that the scheme had before this connector was registered, either by default or by an
@@ -278,6 +296,9 @@ pub enum ConnectError {
         /// The error of the broker's client.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The paths cannot be used.
+    #[error(transparent)]
+    Path(#[from] super::PathError),
     /// What is to be around the medium cannot be used.
     #[error("the {layer} of this program cannot be used")]
     Layer {

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::channel::{Channel, Pattern};
-use crate::clock::{self, Instant};
+use crate::clock;
 use crate::source::{Sequencer, Source};
 use crate::wave::{ContentType, Wave};
 use crate::wire;
@@ -106,12 +106,4 @@ pub(super) fn read(message: &Bytes) -> Option<(u64, Vec<Pause>)> {
         Some(Pause { id, pattern: Pattern::new(&pattern).ok()?, level, lease })
     });
     Some((frame.sender.node, pauses.collect::<Option<_>>()?))
-}
-
-/// Sleeps until `moment`, or for ever if there is none.
-pub(super) async fn sleep_until(moment: Option<Instant>) {
-    match moment {
-        Some(moment) => tokio::time::sleep(moment.saturating_duration_since(clock::now())).await,
-        None => std::future::pending().await,
-    }
 }

@@ -59,11 +59,11 @@ use tokio::time::timeout;
 use super::entrance::Entrance;
 use super::flow::Flow;
 use super::link::Transit;
+use super::outlet::AHEAD;
 use super::{
     AskError, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, Medium, MediumStatus, Promises,
     Reach,
 };
-use crate::inbox::Inbox;
 use crate::router::{Carried, Offered, Router, Subscription, Waiting};
 use crate::wave::Wave;
 use crate::wire::{self, FrameError};
@@ -83,8 +83,6 @@ use sending::Requests;
 use shared::{LanShared, MAX_FRAME, MAX_SPOKEN};
 use view::Filled;
 
-/// Emitters that wait for room start to wait when the outbox holds this many waves, as on NATS.
-const AHEAD: usize = 2048;
 /// The pauses of receivers that the sending task has not looked at.
 const MAX_PAUSES: usize = 256;
 /// How long connecting waits for those who are seen, or named in the address, to say what they hear.
@@ -115,11 +113,13 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
         if nats.asks_for_proof() {
             return Err(LanError::Unproven.into());
         }
-        if let Some(setting) = nats.set_for_nats() {
+        if let Some(setting) = nats.set_for_nats()
+            && !request.has_other_paths()
+        {
             return Err(LanError::OnlyNats { setting }.into());
         }
     }
-    let outbox = request.reflecting(options.outbox.clone());
+    let outbox = request.outlet(options.outbox.clone())?;
     let ConnectRequest { url, router, .. } = request;
     let address = LanAddress::read(&url)?;
     let is_insecure = options.insecure || address.insecure;
@@ -134,7 +134,6 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
         None => return Err(LanError::NoSecret.into()),
     };
     let realm = view::realm_of(keys.as_ref());
-    let outbox = Arc::new(Inbox::new(outbox)?);
     outbox.let_run_ahead(AHEAD);
     let (speak, spoken) = mpsc::channel(MAX_SPOKEN);
     let (barriers, asked_barriers) = mpsc::unbounded_channel();
@@ -155,6 +154,7 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
         pauses,
         progress: watch::Sender::new(0),
         comings: watch::Sender::new(0),
+        company: watch::Sender::new(false),
         closed: AtomicBool::new(false),
         last_ping: AtomicU64::new(0),
         unsendable: AtomicU64::new(0),
@@ -369,6 +369,10 @@ impl Medium for Lan {
 
     fn missing_keys(&self) -> Vec<(u64, u64)> {
         self.shared.sealing.missing_keys()
+    }
+
+    fn reaches_others(&self) -> Option<watch::Receiver<bool>> {
+        Some(self.shared.company.subscribe())
     }
 }
 

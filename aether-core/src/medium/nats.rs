@@ -14,7 +14,6 @@ mod answers;
 mod arrived;
 mod asking;
 mod cloudevents;
-mod confirming;
 mod connection;
 mod control;
 mod crowd;
@@ -55,6 +54,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::confirming::Confirming;
 use super::entrance::Entrance;
 use super::flow::Flow;
 use super::{
@@ -62,12 +62,10 @@ use super::{
     Medium, MediumStatus, Promises, Reach, Wire,
 };
 use crate::channel::Channel;
-use crate::inbox::Inbox;
 use crate::router::{Carried, Offered, Router, Settled, Subscription, Waiting};
 use crate::wave::Wave;
 use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
-use confirming::Confirming;
 use connection::{CLIENT_QUEUE, NatsShared};
 use control::Control;
 use intake::Intake;
@@ -75,6 +73,10 @@ use link::Link;
 use root::Root;
 use sealing::{Sealing, role_of};
 use subscriptions::Subscriptions;
+
+/// Where another path can take over, a server that has said nothing is asked this often whether it is there. The client gives
+/// it up when it has not answered three times.
+const ALIVE: Duration = Duration::from_secs(1);
 
 /// The handle of a NATS medium. After it is dropped, the outbox is still emptied and everything else ends.
 struct Nats {
@@ -108,10 +110,8 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
 async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>, ConnectError> {
     let confirming = Arc::<Confirming>::default();
     let sealing = Arc::new(Sealing::new(&options)?);
-    let outbox = request.reflecting(options.outbox.clone()).also_on_shed({
-        let confirming = Arc::clone(&confirming);
-        move |wave, reason| confirming.shed(wave, reason)
-    });
+    let outbox = request.outlet(confirming.watching(options.outbox.clone()))?;
+    let has_other_paths = request.has_other_paths();
     let ConnectRequest { url, router, .. } = request;
     let prefix = Channel::new(&options.prefix)?.as_str().to_owned();
     for suffix in [Root::Questions, Root::Seen].map(Root::as_suffix) {
@@ -123,10 +123,12 @@ async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>
         .split(',')
         .map(|url| url.trim().parse().map_err(|_| ConnectError::Url { url: url.trim().to_owned() }))
         .collect::<Result<_, _>>()?;
-    let outbox = Arc::new(Inbox::new(outbox)?);
-    let link = Arc::new(Link::new(Arc::clone(&outbox)));
-    let connect_options = options
-        .client_options(&servers)?
+    let link = Arc::new(Link::new(outbox.clone()));
+    let mut connect_options = options.client_options(&servers)?;
+    if has_other_paths {
+        connect_options = connect_options.ping_interval(ALIVE);
+    }
+    let connect_options = connect_options
         .subscription_capacity(CLIENT_QUEUE)
         // Channels and patterns were validated when they were created.
         .skip_subject_validation(true)
@@ -361,7 +363,7 @@ impl Medium for Nats {
     }
 
     fn carry_confirmed(&self, wave: Wave) -> BoxFuture<'_, Result<Settled, ConfirmError>> {
-        Box::pin(self.carry_and_settle(wave))
+        Box::pin(self.confirming.carry_and_settle(self, wave, self.settle()))
     }
 
     fn close(&self) -> BoxFuture<'_, Result<(), FlushError>> {

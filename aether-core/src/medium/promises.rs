@@ -45,4 +45,20 @@ impl Promises {
             max_payload,
         }
     }
+
+    /// What both of two media promise.
+    #[must_use]
+    pub(crate) fn both(self, other: Self) -> Self {
+        Self {
+            ordered: self.ordered && other.ordered,
+            durable: self.durable && other.durable,
+            groups: self.groups && other.groups,
+            exact_groups: self.exact_groups && other.exact_groups,
+            crosses_processes: self.crosses_processes && other.crosses_processes,
+            reflects_unheard: self.reflects_unheard && other.reflects_unheard,
+            back_pressure: self.back_pressure && other.back_pressure,
+            detects_unheard: self.detects_unheard && other.detects_unheard,
+            max_payload: self.max_payload.min(other.max_payload),
+        }
+    }
 }

@@ -113,6 +113,40 @@ impl MediumStatus {
         self.refused_misnamed += refusals.misnamed;
     }
 
+    /// The sum of two media that share an outbox, which is left out.
+    #[must_use]
+    pub(crate) fn plus(self, other: Self) -> Self {
+        Self {
+            connected: self.connected || other.connected,
+            connects: self.connects + other.connects,
+            outbox: Ledger::default(),
+            unconfirmed: self.unconfirmed + other.unconfirmed,
+            in_flight: self.in_flight + other.in_flight,
+            dropped_by_client: self.dropped_by_client + other.dropped_by_client,
+            untaken: self.untaken + other.untaken,
+            malformed: self.malformed + other.malformed,
+            implausible: self.implausible + other.implausible,
+            shed_at_source: self.shed_at_source + other.shed_at_source,
+            lost_upstream: self.lost_upstream + other.lost_upstream,
+            forgotten_streams: self.forgotten_streams + other.forgotten_streams,
+            stray_answers: self.stray_answers + other.stray_answers,
+            held: self.held + other.held,
+            pauses: self.pauses + other.pauses,
+            refused_plain: self.refused_plain + other.refused_plain,
+            refused_unknown_key: self.refused_unknown_key + other.refused_unknown_key,
+            refused_tampered: self.refused_tampered + other.refused_tampered,
+            refused_replayed: self.refused_replayed + other.refused_replayed,
+            refused_stale: self.refused_stale + other.refused_stale,
+            refused_sealed: self.refused_sealed + other.refused_sealed,
+            refused_unsigned: self.refused_unsigned + other.refused_unsigned,
+            refused_unknown_signer: self.refused_unknown_signer + other.refused_unknown_signer,
+            refused_forged: self.refused_forged + other.refused_forged,
+            refused_misnamed: self.refused_misnamed + other.refused_misnamed,
+            refused_by_rules: self.refused_by_rules + other.refused_by_rules,
+            refused_by_schema: self.refused_by_schema + other.refused_by_schema,
+        }
+    }
+
     /// The sum of [`refusals`](Self::refusals).
     #[must_use]
     pub fn refused(&self) -> u64 {

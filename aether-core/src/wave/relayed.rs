@@ -23,6 +23,12 @@ impl Wave {
         Some(Self::from_body(body))
     }
 
+    /// Adds hops for a way that is not the first choice; at most as many as a wave may have.
+    pub(crate) fn detour(&mut self, hops: u8) {
+        let signal = &mut self.body.make_mut().signal;
+        signal.hops = signal.hops.saturating_add(hops).min(MAX_HOPS);
+    }
+
     /// The same wave with one entry of this name in its metadata, in place of those that it had.
     pub(crate) fn with_entry(mut self, name: &str, value: &str) -> Result<Self, MetadataError> {
         let metadata = self.metadata().replaced(name, value)?;

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_core::medium::{
-    AskError, Carried, EmitError, FlushError, JoinError, Medium, MediumStatus, Offered, Promises, Reach,
-    Subscription,
+    AskError, Carried, EmitError, FlushError, JoinError, Medium, MediumStatus, Offered, PathStatus,
+    Promises, Reach, Subscription,
 };
 use aether_core::{Channel, Wave};
 use futures_util::future::{BoxFuture, Either, select};
@@ -260,6 +260,14 @@ impl Medium for Faulty {
 
     fn connection(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
         self.inner.connection()
+    }
+
+    fn reaches_others(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
+        self.inner.reaches_others()
+    }
+
+    fn paths(&self) -> Vec<PathStatus> {
+        self.inner.paths()
     }
 }
 

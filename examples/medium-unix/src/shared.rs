@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use aether_core::inbox::Inbox;
 use aether_core::medium::link::{Gaps, Transit};
-use aether_core::medium::{EmitError, Router};
+use aether_core::medium::{EmitError, Outlet, Router};
 use aether_core::wire::{self, MAX_POSITION, Position, Sender};
 use aether_core::{Channel, Pattern, Wave};
 use bytes::Bytes;
@@ -29,7 +28,7 @@ pub(crate) enum Past {
 /// State shared by the tasks and the owner.
 pub(crate) struct Shared {
     pub(crate) router: Arc<Router>,
-    pub(crate) outbox: Arc<Inbox>,
+    pub(crate) outbox: Outlet,
     pub(crate) past: mpsc::Sender<Past>,
     /// Distinguishes this client from the others.
     pub(crate) node: u64,

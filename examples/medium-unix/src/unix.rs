@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use aether_core::inbox::Inbox;
 use aether_core::medium::link::{Gaps, Transit};
 use aether_core::medium::{
     AskError, Carried, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, Medium, MediumStatus,
@@ -52,7 +51,7 @@ struct Unix {
 /// If cancelled before completion, it leaves no connection open.
 pub async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, ConnectError> {
     let path = request.url.split_once(':').map_or("", |(_, path)| path);
-    let outbox = Arc::new(Inbox::new(request.reflecting(request.options()))?);
+    let outbox = request.outlet(request.options())?;
     outbox.let_run_ahead(AHEAD);
     let stream = UnixStream::connect(path).await.map_err(|error| ConnectError::Unreachable {
         url: request.url.clone(),
@@ -132,12 +131,12 @@ impl Medium for Unix {
     }
 
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
-        Ok(Carried::by_outbox(self.shared.check(wave)?, &self.shared.outbox))
+        Ok(Carried::by_outbox(self.shared.check(wave)?, self.shared.outbox.inbox()))
     }
 
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
         let wave = self.shared.check(wave)?;
-        Offered::by_outbox(wave, &self.shared.outbox).map_err(|wave| EmitError::Full { wave })
+        Offered::by_outbox(wave, self.shared.outbox.inbox()).map_err(|wave| EmitError::Full { wave })
     }
 
     fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::{Flow, Pause};
 use crate::channel::{Channel, Pattern};
 use crate::clock::{self, Instant, moment_of};
-use crate::inbox::Inbox;
+use crate::medium::outlet::Outlet;
 use crate::wave::Wave;
 
 /// The maximum number of pauses obeyed at the same time. Pauses beyond it are ignored, and their receivers shed.
@@ -64,7 +64,7 @@ impl HoldTable {
     /// Takes a batch of waves that are not held.
     pub(in crate::medium) fn take_unheld(
         &mut self,
-        outbox: &Inbox,
+        outbox: &Outlet,
         flow: &Flow,
         most: (usize, usize),
         batch: &mut Vec<Wave>,
@@ -133,7 +133,7 @@ impl HoldTable {
     }
 
     /// Updates the outbox. Returns whether nothing is held any more.
-    pub(in crate::medium) fn apply(&mut self, outbox: &Inbox, flow: &Flow) -> bool {
+    pub(in crate::medium) fn apply(&mut self, outbox: &Outlet, flow: &Flow) -> bool {
         self.next_end = self.holds.values().map(|hold| hold.until).min();
         let last = self.holds.values().map(|hold| hold.until).max();
         outbox.hold_until(last.map(moment_of));

@@ -25,8 +25,8 @@ use super::sealing::LaneGuards;
 use super::shared::{LanShared, MEASURES};
 use super::table::TableChange;
 use crate::channel::Pattern;
-use crate::clock::{self, Instant};
-use crate::medium::flow::{self, sleep_until};
+use crate::clock::{self, Instant, sleep_until};
+use crate::medium::flow;
 use crate::medium::link::{Gap, GapReport, Gaps, HeardFrame, Transit};
 use crate::router::{Crowded, Lost, Router, Subscription};
 use crate::wave::Wave;
@@ -206,6 +206,7 @@ impl Receiving {
             Message::Bye => {
                 if shared.peers.forget(from) {
                     tracing::info!(peer = format_args!("{from:016x}"), "a peer left the network");
+                    shared.note_company();
                     shared.moved();
                 }
             }
@@ -222,6 +223,7 @@ impl Receiving {
                     tracing::info!(peer = format_args!("{from:016x}"), %name, "a peer came to the network");
                     shared.introduce_to(from);
                     shared.comings.send_modify(|comings| *comings += 1);
+                    shared.note_company();
                 }
                 shared.moved();
             }

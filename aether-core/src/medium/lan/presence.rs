@@ -13,7 +13,7 @@ use super::lane::Lane;
 use super::message::Message;
 use super::shared::{LanShared, MEASURES};
 use crate::clock::{self, Instant};
-use crate::medium::flow::sleep_until;
+use crate::clock::sleep_until;
 use crate::wire::micros_since_1970;
 
 /// Each peer is pinged this often.
@@ -209,6 +209,7 @@ impl Presence {
                 tracing::warn!(peer = format_args!("{node:016x}"), %name, "a peer has gone: it was silent for too long");
             }
             if !gone.is_empty() {
+                shared.note_company();
                 shared.moved();
             }
             if !is_beat {

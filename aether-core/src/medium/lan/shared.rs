@@ -16,6 +16,7 @@ use crate::clock;
 use crate::inbox::Inbox;
 use crate::medium::entrance::{Entrance, frame_oversize};
 use crate::medium::flow::{Flow, Pause};
+use crate::medium::outlet::Outlet;
 use crate::wave::Wave;
 use crate::wire::{EncodeError, Position, Sender, encode_at, frame_bound, micros_since_1970, record_bound};
 
@@ -45,7 +46,7 @@ pub(super) struct Barrier {
 
 pub(super) struct LanShared {
     pub(super) node: u64,
-    pub(super) outbox: Arc<Inbox>,
+    pub(super) outbox: Outlet,
     pub(super) peers: Peers,
     pub(super) sealing: Sealing,
     pub(super) arrivals: Arc<Arrivals>,
@@ -60,6 +61,8 @@ pub(super) struct LanShared {
     pub(super) progress: watch::Sender<u64>,
     /// The number of times that a peer came, or came back.
     pub(super) comings: watch::Sender<u64>,
+    /// Whether any peer is there.
+    pub(super) company: watch::Sender<bool>,
     pub(super) closed: AtomicBool,
     pub(super) last_ping: AtomicU64,
     /// Waves that could not be sent and that no flush has reported yet.
@@ -70,6 +73,12 @@ pub(super) struct LanShared {
 impl LanShared {
     pub(super) fn moved(&self) {
         self.progress.send_modify(|moves| *moves = moves.wrapping_add(1));
+    }
+
+    /// To be called when a peer has come or gone.
+    pub(super) fn note_company(&self) {
+        let has_company = !self.peers.nodes().is_empty();
+        self.company.send_if_modified(|known| std::mem::replace(known, has_company) != has_company);
     }
 
     /// The sender of frames in a lane. Each lane counts as a sender of its own, because lanes overtake each other.
@@ -204,7 +213,7 @@ impl LanShared {
 
 impl Entrance for LanShared {
     fn outbox(&self) -> &Arc<Inbox> {
-        &self.outbox
+        self.outbox.inbox()
     }
 
     fn is_closed(&self) -> bool {

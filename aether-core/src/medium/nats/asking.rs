@@ -231,13 +231,13 @@ impl Drop for Asker<'_> {
 mod tests {
     use super::*;
     use crate::inbox::{Inbox, InboxOptions};
-    use crate::medium::NatsOptions;
+    use crate::medium::{NatsOptions, Outlet};
     use futures_util::stream;
     use tokio::sync::mpsc;
 
     fn made_of(answers: BoxStream<'static, Message>) -> AskingState {
         let outbox = Inbox::new(InboxOptions::default()).unwrap();
-        let link = Arc::new(Link::new(Arc::new(outbox)));
+        let link = Arc::new(Link::new(Outlet::new(Arc::new(outbox))));
         let sealing = Sealing::new(&NatsOptions::default()).unwrap();
         AskingState::new("inbox".to_owned(), answers, link, Arc::new(sealing))
     }

@@ -21,6 +21,7 @@ use crate::inbox::Inbox;
 use crate::medium::Wire;
 use crate::medium::entrance::{Entrance, frame_oversize};
 use crate::medium::flow::Flow;
+use crate::medium::outlet::Outlet;
 use crate::wave::Wave;
 use crate::wire::{EncodeError, Sender, encode, frame_bound, micros_since_1970, record_bound};
 
@@ -36,7 +37,7 @@ pub(super) type Leaving = futures_util::future::Shared<BoxFuture<'static, ()>>;
 pub(super) struct NatsShared {
     pub(super) client: Client,
     pub(super) link: Arc<Link>,
-    pub(super) outbox: Arc<Inbox>,
+    pub(super) outbox: Outlet,
     pub(super) prefix: String,
     pub(super) wire: Wire,
     pub(super) sealing: Arc<Sealing>,
@@ -85,7 +86,7 @@ impl NatsShared {
 
 impl Entrance for NatsShared {
     fn outbox(&self) -> &Arc<Inbox> {
-        &self.outbox
+        self.outbox.inbox()
     }
 
     fn is_closed(&self) -> bool {

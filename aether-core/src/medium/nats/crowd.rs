@@ -19,8 +19,8 @@ use super::arrived::Arrived;
 use super::connection::NatsShared;
 use super::root::Root;
 use crate::channel::Pattern;
-use crate::clock;
-use crate::medium::flow::{AskedPause, FLOW, Pause, sleep_until};
+use crate::clock::{self, sleep_until};
+use crate::medium::flow::{AskedPause, FLOW, Pause};
 use crate::router::Crowded;
 
 /// The maximum size of all messages that wait in a process. These are messages that were in transit when the senders

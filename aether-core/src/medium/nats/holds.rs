@@ -11,6 +11,7 @@ use super::arrived::known_node;
 use super::connection::NatsShared;
 use super::root::Root;
 use super::sealing::SealingGuard;
+use crate::clock::sleep_until;
 use crate::medium::entrance::Entrance;
 use crate::medium::flow::{self, FLOW, HoldTable, Noted};
 use crate::wave::Wave;
@@ -44,7 +45,7 @@ impl Holds {
 
     /// Takes a batch of waves that are not held.
     pub(super) fn take_unheld(&mut self, shared: &NatsShared, most: (usize, usize), batch: &mut Vec<Wave>) {
-        self.table.take_unheld(&shared.outbox, &shared.flow, most, batch);
+        shared.link.take(batch, |outbox, batch| self.table.take_unheld(outbox, &shared.flow, most, batch));
     }
 
     /// Waits for a notice or for the end of a pause.
@@ -56,7 +57,7 @@ impl Holds {
             None => std::future::pending().await,
             Some(notices) => tokio::select! {
                 message = notices.next() => message,
-                () = flow::sleep_until(end) => return,
+                () = sleep_until(end) => return,
             },
         };
         match message {

@@ -9,7 +9,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -22,18 +22,13 @@ use tokio::task::JoinHandle;
 
 use super::tokens::Tokens;
 use super::unheard_probes::{Inquiries, unheard};
-use crate::inbox::Inbox;
+use crate::medium::outlet::{AHEAD, Outlet};
 use crate::router::Router;
 use crate::wave::Wave;
 
 /// The client's event queue holds 128 events and drops any beyond that, so a broken or restored connection could go
 /// unnoticed. Tasks that wait for either, or for a marker, therefore also poll the client itself at this interval.
 const LOST_EVENT_WATCH: Duration = Duration::from_secs(1);
-
-/// While the connection is up, emitters that wait for room start to wait when the outbox holds this many waves. A
-/// longer queue would not send anything sooner. Its waves would only be older when they leave, and would no longer be
-/// in the processor's caches. While the connection is down, emitters can use the entire outbox.
-const AHEAD: usize = 2048;
 
 /// A connection that a task has seen.
 pub(super) struct ConnectionNumber {
@@ -47,7 +42,7 @@ pub(super) struct Goal {
     /// The mark behind the contents of the outbox.
     mark: u64,
     /// The number of waves that had left the outbox when the last wave before the mark had left.
-    delivered: Option<u64>,
+    taken: Option<u64>,
 }
 
 /// The connection was closed permanently.
@@ -55,12 +50,13 @@ pub(super) struct Goal {
 pub(super) struct Ended;
 
 pub(super) struct Link {
-    /// Waves that its ledger counts as delivered were handed to the client.
-    outbox: Arc<Inbox>,
+    outbox: Outlet,
     connected: watch::Sender<bool>,
     /// Changes with every confirmation, loss and reconnection.
     progress: watch::Sender<u64>,
     flight: Mutex<Flight>,
+    /// Waves are being taken from the outbox, and are not counted yet.
+    is_taking: AtomicBool,
     dropped_by_client: AtomicU64,
     /// Waves that could not be sent and that no flush has reported yet.
     unsendable: AtomicU64,
@@ -91,6 +87,9 @@ struct Marker {
 
 #[derive(Default)]
 struct Flight {
+    /// The number of waves taken from the outbox, without those that could not be sent after all. They were handed to the
+    /// client, or will be next. Other paths may have taken waves as well.
+    taken: u64,
     /// The number of waves taken from the outbox that were confirmed or written off.
     settled: u64,
     written_off: u64,
@@ -109,10 +108,9 @@ struct Flight {
 
 impl Flight {
     /// Nothing that is in flight will be confirmed.
-    fn write_off(&mut self, outbox: &Inbox) {
-        let taken = outbox.ledger().delivered;
-        self.written_off += taken - self.settled;
-        self.settled = taken;
+    fn write_off(&mut self) {
+        self.written_off += self.taken - self.settled;
+        self.settled = self.taken;
         self.markers.clear();
         self.inquiries.clear();
         // Dropping their senders notifies the waiting tasks.
@@ -121,13 +119,14 @@ impl Flight {
 }
 
 impl Link {
-    pub(super) fn new(outbox: Arc<Inbox>) -> Self {
+    pub(super) fn new(outbox: Outlet) -> Self {
         outbox.let_run_ahead(AHEAD);
         Self {
             outbox,
             connected: watch::Sender::new(true),
             progress: watch::Sender::new(0),
             flight: Mutex::default(),
+            is_taking: AtomicBool::new(false),
             dropped_by_client: AtomicU64::new(0),
             unsendable: AtomicU64::new(0),
             taken: AtomicU64::new(0),
@@ -224,7 +223,7 @@ impl Link {
 
     /// The connection broke: nothing that is in flight will be confirmed.
     fn write_off(&self) {
-        self.flight.lock().write_off(&self.outbox);
+        self.flight.lock().write_off();
         self.moved();
     }
 
@@ -268,7 +267,7 @@ impl Link {
     /// The number of waves in the client's hands or beyond that the broker has not confirmed.
     pub(super) fn in_flight(&self) -> u64 {
         let flight = self.flight.lock();
-        self.outbox.ledger().delivered.saturating_sub(flight.settled)
+        flight.taken.saturating_sub(flight.settled)
     }
 
     /// Waits until the connection is up.
@@ -298,12 +297,23 @@ impl Link {
         }
     }
 
+    /// Takes a batch from the outbox and counts it. Called by the sending task.
+    pub(super) fn take(&self, batch: &mut Vec<Wave>, take: impl FnOnce(&Outlet, &mut Vec<Wave>)) {
+        let before = batch.len();
+        self.is_taking.store(true, Ordering::Release);
+        // Outside the lock: a callback for what is too late may read the accounts.
+        take(&self.outbox, batch);
+        self.flight.lock().taken += (batch.len() - before) as u64;
+        self.is_taking.store(false, Ordering::Release);
+    }
+
     /// Reverts the hand-over of waves to the client, because they could not be written or are too large for it.
     pub(super) fn unsendable(&self, waves: &[Wave]) {
         {
             let mut flight = self.flight.lock();
             self.outbox.count_unsendable(waves.len() as u64);
-            let taken = self.outbox.ledger().delivered;
+            flight.taken -= waves.len() as u64;
+            let taken = flight.taken;
             flight.settled = flight.settled.min(taken);
             flight.marked = flight.marked.min(taken);
             self.unsendable.fetch_add(waves.len() as u64, Ordering::Relaxed);
@@ -335,7 +345,7 @@ impl Link {
                 return;
             }
             flight.last_marker += 1;
-            flight.marked = self.outbox.ledger().delivered;
+            flight.marked = flight.taken;
             let (number, waves, inquiry) = (flight.last_marker, flight.marked, flight.inquiries.last());
             flight.markers.push_back(Marker { number, waves, inquiry });
             number
@@ -405,7 +415,7 @@ impl Link {
 
     /// The goal of settling everything taken so far.
     pub(super) fn goal(&self) -> Goal {
-        Goal { mark: self.outbox.mark(), delivered: None }
+        Goal { mark: self.outbox.mark(), taken: None }
     }
 
     /// The number of waves that are in the outbox or not confirmed by the broker. `None` when everything before the
@@ -413,16 +423,16 @@ impl Link {
     /// meantime do not count, because otherwise a flush alongside a busy emitter would never finish.
     pub(super) fn unsettled(&self, goal: &mut Goal) -> Option<u64> {
         let flight = self.flight.lock();
-        let has_left = self.outbox.has_passed(goal.mark);
-        let ledger = self.outbox.ledger();
-        let delivered = match goal.delivered {
-            None if has_left => *goal.delivered.insert(ledger.delivered),
+        // In this order: what has left is counted, or about to be.
+        let has_left = self.outbox.has_passed(goal.mark) && !self.is_taking.load(Ordering::Acquire);
+        let taken = match goal.taken {
+            None if has_left => *goal.taken.insert(flight.taken),
             // Waves that could not be sent after all were deducted.
-            Some(delivered) => delivered.min(ledger.delivered),
+            Some(taken) => taken.min(flight.taken),
             None => u64::MAX,
         };
-        let is_settled = flight.settled >= delivered && flight.marked >= delivered;
-        (!is_settled).then(|| ledger.queued + ledger.delivered - flight.settled)
+        let is_settled = flight.settled >= taken && flight.marked >= taken;
+        (!is_settled).then(|| self.outbox.ledger().queued + flight.taken - flight.settled)
     }
 
     /// Waves that were in flight when a connection broke.
@@ -465,7 +475,7 @@ impl Link {
         {
             let mut flight = self.flight.lock();
             flight.ended = true;
-            flight.write_off(&self.outbox);
+            flight.write_off();
         }
         if let Some(marks) = self.marks.lock().take() {
             marks.task.abort();

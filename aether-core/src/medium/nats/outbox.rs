@@ -24,7 +24,7 @@ use super::root::Root;
 use crate::channel::Channel;
 use crate::medium::Wire;
 use crate::medium::entrance::Entrance;
-use crate::medium::flow::sleep_until;
+use crate::clock::sleep_until;
 use crate::medium::link::{Numbers, StreamAnnouncement};
 use crate::medium::packing::{Groups, fitting, is_of_one_channel};
 use crate::wave::Wave;
@@ -84,7 +84,9 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
                 batch.clear();
                 holds.update(&shared).await;
                 match holds.is_empty() {
-                    true => shared.outbox.take_many(batch_waves, BATCH_BYTES, &mut batch),
+                    true => shared.link.take(&mut batch, |outbox, batch| {
+                        outbox.take_many(batch_waves, BATCH_BYTES, batch);
+                    }),
                     false => holds.take_unheld(&shared, (batch_waves, BATCH_BYTES), &mut batch),
                 }
                 if batch.is_empty() && !holds.is_empty() {

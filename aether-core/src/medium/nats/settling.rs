@@ -8,11 +8,8 @@ use tokio::time::timeout;
 
 use super::Nats;
 use super::link::Ended;
-use crate::medium::EmitError;
 use crate::medium::patience::patiently;
-use crate::medium::{ConfirmError, FlushError, Medium};
-use crate::router::{Carried, Settled};
-use crate::wave::Wave;
+use crate::medium::FlushError;
 
 /// Closing and flushing give up after this long without any progress. This applies while the connection is down, and
 /// also while it is up, when the network may have lost a packet or two and the server may be busy. Two TCP
@@ -98,28 +95,5 @@ impl Nats {
         self.shared.link.end();
         *is_over = true;
         settled
-    }
-
-    /// Accepts a wave and waits until the server has confirmed it, or the outbox has shed it.
-    pub(super) async fn carry_and_settle(&self, wave: Wave) -> Result<Settled, ConfirmError> {
-        let (watched, mut shed) = self.confirming.watch(&wave);
-        let id = watched.id.clone();
-        let confirmed = async {
-            let offered = match self.carry(wave)? {
-                Carried::Done(offered) => offered.into(),
-                Carried::Waiting(waiting) => waiting.finish().await.map_err(EmitError::from)?,
-            };
-            let settled = self.settle().await;
-            settled.map(|()| offered).map_err(|source| ConfirmError::Unconfirmed { id: id.clone(), source })
-        };
-        tokio::select! {
-            // What was shed is not confirmed, although everything else may be.
-            biased;
-            Ok(reason) = &mut shed => Err(ConfirmError::Shed { id: id.clone(), reason: Some(reason) }),
-            confirmed = confirmed => match shed.try_recv() {
-                Ok(reason) => Err(ConfirmError::Shed { id, reason: Some(reason) }),
-                Err(_) => confirmed,
-            },
-        }
     }
 }

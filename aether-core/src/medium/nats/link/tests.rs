@@ -4,7 +4,7 @@ use std::sync::{OnceLock, Weak};
 
 use super::*;
 use crate::conformance::NatsServer;
-use crate::inbox::{InboxOptions, Offer};
+use crate::inbox::{Inbox, InboxOptions, Offer};
 
 /// A link that nobody tells of events, with so many waves handed to the client and not confirmed.
 struct Deaf {
@@ -17,7 +17,8 @@ impl Deaf {
     async fn new() -> Self {
         let server = NatsServer::start().await.unwrap();
         let client = async_nats::connect(server.url()).await.unwrap();
-        let link = Arc::new(Link::new(Arc::new(Inbox::new(InboxOptions::interactive()).unwrap())));
+        let outbox = Outlet::new(Arc::new(Inbox::new(InboxOptions::interactive()).unwrap()));
+        let link = Arc::new(Link::new(outbox));
         link.connected_to(&client, Arc::new(Router::new())).await.unwrap();
         Self { server, client, link }
     }
@@ -28,7 +29,7 @@ impl Deaf {
             assert!(self.link.outbox.offer(Wave::from_bytes("a", "x").unwrap(), Offer::IfRoom).is_ok());
         }
         let mut taken = Vec::new();
-        self.link.outbox.take_many(waves, usize::MAX, &mut taken);
+        self.link.take(&mut taken, |outbox, taken| outbox.take_many(waves, usize::MAX, taken));
         assert_eq!(taken.len(), waves);
         let mut flight = self.link.flight.lock();
         flight.last_marker += 1;
@@ -90,12 +91,12 @@ fn a_callback_may_look_at_the_link_when_something_cannot_be_sent() {
         let link = slot.get().and_then(Weak::upgrade).unwrap();
         assert_eq!(link.unconfirmed(), 0);
     });
-    let outbox = Arc::new(Inbox::new(options).unwrap());
-    let link = Arc::new(Link::new(Arc::clone(&outbox)));
+    let outbox = Outlet::new(Arc::new(Inbox::new(options).unwrap()));
+    let link = Arc::new(Link::new(outbox.clone()));
     place.set(Arc::downgrade(&link)).unwrap();
     outbox.offer_all([Wave::from_bytes("a", "x").unwrap()]);
     let mut taken = Vec::new();
-    outbox.take_many(1, usize::MAX, &mut taken);
+    link.take(&mut taken, |outbox, taken| outbox.take_many(1, usize::MAX, taken));
     link.unsendable(&taken);
     assert_eq!(outbox.ledger().shed_unsendable, 1);
 }

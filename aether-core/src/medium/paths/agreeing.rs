@@ -1,0 +1,280 @@
+//! Which paths reach everybody: processes tell each other by all paths which of them they can use.
+//!
+//! A path that stands here may not stand elsewhere. If one machine loses its cable, the network of the others goes on, and what
+//! they send by it does not reach that machine. So each process sends a beat by each path that stands, with the paths that it
+//! can use itself: those that stand, and by which it hears everybody whom it hears at all. A path is agreed on while all can use
+//! it. A process that was silent on all paths has gone, and counts no more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+
+use super::PathsShared;
+use crate::amplitude::Amplitude;
+use crate::channel::{Channel, Pattern};
+use crate::clock::{self, Instant};
+use crate::inbox::{Inbox, InboxOptions};
+use crate::medium::JoinError;
+use crate::router::{Listener, Router};
+use crate::source::{Sequencer, Source};
+use crate::wave::{ContentType, Wave};
+
+/// The channel of the beats.
+const PATHS: &str = "_aether.paths";
+/// How often a process sends beats; less often among many, so that a process gets at most [`BEATS_PER_SECOND`] by a path.
+const BEAT: Duration = Duration::from_secs(2);
+const BEATS_PER_SECOND: f64 = 50.0;
+const SLOWEST_BEAT: Duration = Duration::from_secs(60);
+/// After this many beats that did not come, somebody is not there.
+const MISSED_BEATS: f64 = 3.5;
+/// The processes that are known at most: as many as the beats of [`SLOWEST_BEAT`] allow, in less than 1 MiB.
+const MAX_OTHERS: usize = 3000;
+const MAX_BEAT_BYTES: usize = 1024;
+/// The beats that wait to be read.
+const MAX_WAITING: usize = 1024;
+const STRENGTH: Amplitude = Amplitude::FULL;
+
+/// What a process tells, by one path.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Beat {
+    /// The process.
+    node: u64,
+    /// The path by which this was sent.
+    path: usize,
+    /// Whether it can use each of its paths.
+    usable: Vec<bool>,
+    every_millis: u64,
+}
+
+/// Another process.
+#[derive(Debug)]
+struct Other {
+    /// When it was heard last by each path; when it was heard first, by those by which it never was.
+    heard: Vec<Instant>,
+    usable: Vec<bool>,
+    every: Duration,
+}
+
+impl Other {
+    fn silence(&self) -> Duration {
+        self.every.mul_f64(MISSED_BEATS)
+    }
+
+    fn last_heard(&self) -> Option<Instant> {
+        self.heard.iter().max().copied()
+    }
+
+    /// Whether it is heard by other paths, and not by this one.
+    fn is_missing_on(&self, path: usize) -> bool {
+        let (Some(here), Some(last)) = (self.heard.get(path), self.last_heard()) else { return true };
+        last.saturating_duration_since(*here) > self.silence()
+    }
+
+    fn is_cut_off_from(&self, path: usize) -> bool {
+        self.is_missing_on(path) || !self.usable.get(path).is_some_and(|usable| *usable)
+    }
+}
+
+/// What the others can use.
+#[derive(Debug)]
+pub(super) struct Agreement {
+    node: u64,
+    paths: usize,
+    others: Mutex<HashMap<u64, Other>>,
+    /// A process with another number of paths was reported.
+    has_reported: AtomicBool,
+}
+
+impl Agreement {
+    pub(super) fn new(paths: usize) -> Self {
+        Self {
+            node: fastrand::u64(..),
+            paths,
+            others: Mutex::default(),
+            has_reported: AtomicBool::new(false),
+        }
+    }
+
+    /// How often this process sends beats.
+    pub(super) fn every(&self) -> Duration {
+        let among_many = Duration::from_secs_f64(self.others.lock().len() as f64 / BEATS_PER_SECOND);
+        among_many.clamp(BEAT, SLOWEST_BEAT)
+    }
+
+    /// The beat of this process, by a path.
+    pub(super) fn beat(&self, path: usize, usable: Vec<bool>) -> Option<Wave> {
+        let every_millis = self.every().as_millis().try_into().unwrap_or(u64::MAX);
+        let beat = Beat { node: self.node, path, usable, every_millis };
+        let payload = serde_json::to_vec(&beat).ok()?;
+        let channel = Channel::with_reserved(PATHS).ok()?;
+        Some(Wave::plain(channel, payload.into(), ContentType::Json))
+    }
+
+    /// Notes the beat of another process. Returns whether it changed what is agreed on.
+    pub(super) fn note(&self, beat: Beat, now: Instant) -> bool {
+        let Beat { node, path, usable, every_millis } = beat;
+        if node == self.node {
+            return false;
+        }
+        if usable.len() != self.paths || path >= self.paths {
+            if !self.has_reported.swap(true, Ordering::Relaxed) {
+                tracing::warn!(
+                    paths = self.paths,
+                    theirs = usable.len(),
+                    "another process has other paths: all should have the same ones, in the same order"
+                );
+            }
+            return false;
+        }
+        let before = self.agreed();
+        {
+            let mut others = self.others.lock();
+            others.retain(|_, other| {
+                other.last_heard().is_some_and(|last| now.saturating_duration_since(last) <= other.silence())
+            });
+            let has_room = others.len() < MAX_OTHERS;
+            if !has_room && !others.contains_key(&node) {
+                return false;
+            }
+            let other = others.entry(node).or_insert_with(|| Other {
+                heard: vec![now; self.paths],
+                usable: Vec::new(),
+                every: BEAT,
+            });
+            if let Some(heard) = other.heard.get_mut(path) {
+                *heard = now;
+            }
+            other.usable = usable;
+            other.every = Duration::from_millis(every_millis).clamp(BEAT, SLOWEST_BEAT);
+        }
+        self.agreed() != before
+    }
+
+    /// The number of processes that do not hear, or are not heard, by a path.
+    pub(super) fn cut_off(&self, path: usize) -> usize {
+        self.others.lock().values().filter(|other| other.is_cut_off_from(path)).count()
+    }
+
+    /// Whether all others are heard by a path.
+    pub(super) fn hears_all(&self, path: usize) -> bool {
+        !self.others.lock().values().any(|other| other.is_missing_on(path))
+    }
+
+    /// Whether all can use each path.
+    pub(super) fn agreed(&self) -> Vec<bool> {
+        let others = self.others.lock();
+        let all_can_use = |path| !others.values().any(|other| other.is_cut_off_from(path));
+        (0..self.paths).map(all_can_use).collect()
+    }
+}
+
+/// Listens for the beats of others until the paths end.
+pub(super) async fn begin(shared: &Arc<PathsShared>, router: Arc<Router>) -> Result<(), JoinError> {
+    let options = InboxOptions::overload().max_waves(MAX_WAITING).sojourn_cap(None);
+    // These options are within bounds.
+    let Ok(inbox) = Inbox::new(options) else { return Err(JoinError::Closed) };
+    let (inbox, sequencer) = (Arc::new(inbox), Arc::new(Sequencer::new(Source::framework())));
+    let listener = Listener { sequencer, hears_own: true, observes: false, relabel: None };
+    let subscription = router.subscribe(Pattern::new(PATHS)?, None, Arc::clone(&inbox), listener);
+    let joined = shared.join(Arc::clone(&subscription)).await;
+    let shared = Arc::clone(shared);
+    tokio::spawn(async move {
+        let mut ending = shared.ending.subscribe();
+        loop {
+            let wave = tokio::select! {
+                biased;
+                _ = ending.wait_for(|ending| *ending) => break,
+                _ = inbox.filled() => inbox.take_now(),
+            };
+            let Some(wave) = wave else { continue };
+            let payload = wave.payload();
+            if payload.len() <= MAX_BEAT_BYTES
+                && let Ok(beat) = serde_json::from_slice(payload)
+                && shared.agreement.note(beat, clock::now())
+            {
+                shared.moved();
+            }
+        }
+        router.unsubscribe(&subscription);
+        shared.leave(&subscription);
+    });
+    joined
+}
+
+/// Sends a beat by each path that stands. Each send ends with the next beat at the latest.
+pub(super) fn beat(shared: &Arc<PathsShared>, sequencer: &Sequencer, usable: &[bool]) {
+    for (path, medium) in shared.media().filter(|(path, _)| shared.stands(*path)) {
+        let Some(beat) = shared.agreement.beat(path, usable.to_vec()) else { continue };
+        let (beat, medium) = (beat.noticed_at(STRENGTH, sequencer), Arc::clone(medium));
+        tokio::spawn(tokio::time::timeout(BEAT, async move { medium.notify(vec![beat]).await }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(secs: f64) -> Duration {
+        Duration::from_secs_f64(secs)
+    }
+
+    fn beat(node: u64, path: usize, usable: [bool; 2]) -> Beat {
+        Beat { node, path, usable: usable.to_vec(), every_millis: 2000 }
+    }
+
+    #[test]
+    fn a_path_that_somebody_cannot_use_is_not_agreed_on() {
+        let (agreement, now) = (Agreement::new(2), clock::now());
+        assert_eq!(agreement.agreed(), [true, true], "nobody else is there");
+        assert!(!agreement.note(beat(1, 0, [true, true]), now));
+        assert!(agreement.note(beat(1, 1, [false, true]), now));
+        assert_eq!((agreement.agreed(), agreement.cut_off(0)), (vec![false, true], 1));
+        assert!(agreement.hears_all(0));
+        assert!(agreement.note(beat(1, 1, [true, true]), now));
+        assert!(!agreement.note(beat(agreement.node, 1, [false, true]), now), "its own");
+    }
+
+    #[test]
+    fn who_is_heard_by_one_path_only_is_cut_off_from_the_other() {
+        let (agreement, start) = (Agreement::new(2), clock::now());
+        for beats in 0..5 {
+            let now = start + 2 * BEAT * beats / 2;
+            agreement.note(beat(1, 0, [true, true]), now);
+            agreement.note(beat(1, 1, [true, true]), now);
+            agreement.note(beat(2, 1, [true, true]), now);
+        }
+        assert_eq!((agreement.agreed(), agreement.hears_all(0)), (vec![false, true], false));
+        assert!(agreement.note(beat(2, 0, [true, true]), start + secs(8.1)), "heard again");
+        assert_eq!(agreement.agreed(), [true, true]);
+    }
+
+    #[test]
+    fn who_has_gone_counts_no_more_and_makes_no_path_suspect() {
+        let (agreement, start) = (Agreement::new(2), clock::now());
+        agreement.note(beat(1, 0, [true, true]), start);
+        agreement.note(beat(1, 1, [true, true]), start + secs(0.2));
+        agreement.note(beat(2, 1, [false, true]), start);
+        for now in [secs(3.0), secs(6.9)] {
+            agreement.note(beat(3, 1, [true, true]), start + now);
+        }
+        assert_eq!(agreement.agreed(), [false, true], "the second one says so");
+        assert!(agreement.note(beat(3, 0, [true, true]), start + secs(7.3)));
+        assert_eq!(agreement.agreed(), [true, true]);
+        assert_eq!(agreement.others.lock().len(), 1);
+    }
+
+    #[test]
+    fn the_table_is_bounded_and_many_processes_beat_less_often() {
+        let (agreement, now) = (Agreement::new(2), clock::now());
+        for node in 0..2 * MAX_OTHERS as u64 {
+            agreement.note(beat(node, 0, [true, true]), now);
+        }
+        assert_eq!((agreement.others.lock().len(), agreement.every()), (MAX_OTHERS, SLOWEST_BEAT));
+        assert!(!agreement.note(Beat { usable: vec![true; 9], ..beat(1, 0, [true; 2]) }, now), "other paths");
+        assert!(!agreement.note(beat(1, 2, [true; 2]), now), "no such path");
+    }
+}

@@ -1,0 +1,142 @@
+//! Follows which paths stand, chooses one of them, and tells the others.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::future::select_all;
+use tokio::sync::watch;
+
+use super::PathsShared;
+use super::agreeing;
+use super::choosing::{Breaker, choose};
+use crate::clock::{self, Instant, sleep_until};
+use crate::medium::outlet::{AHEAD, Turn};
+use crate::source::{Sequencer, Source};
+
+/// The connection of each path; `None` if it has not connected, or has none.
+type Connections = Vec<Option<watch::Receiver<bool>>>;
+
+impl PathsShared {
+    /// Chooses the first path.
+    pub(super) fn begin(&self) {
+        let now = clock::now();
+        let first = self.media().map(|(path, _)| path).next().unwrap_or(0);
+        let current = choose(&self.breakers.lock(), first, now, |_| true);
+        self.use_path(current);
+    }
+
+    fn use_path(&self, path: usize) {
+        self.current.store(path, Ordering::Release);
+        self.outbox.give_turn(Turn { path, is_last: false });
+        self.note_standing();
+    }
+
+    /// Emitters run ahead of a connection only a little, and fill the whole outbox without one.
+    fn note_standing(&self) {
+        let any_stands = self.breakers.lock().iter().any(Breaker::stands);
+        if let Some(outbox) = self.outbox.inbox() {
+            outbox.let_run_ahead(if any_stands { AHEAD } else { usize::MAX });
+        }
+        self.stands.send_if_modified(|stands| {
+            let is_changed = std::mem::replace(stands, any_stands) != any_stands;
+            self.connects.fetch_add(u64::from(is_changed && any_stands), Ordering::Relaxed);
+            is_changed
+        });
+    }
+
+    /// Looks at all connections, and chooses. Returns whether this process can use each path.
+    fn look(&self, connections: &mut Connections, now: Instant) -> Vec<bool> {
+        let agreed = self.agreement.agreed();
+        let (before, next, is_changed, usable) = {
+            let mut breakers = self.breakers.lock();
+            let stood: Vec<bool> = breakers.iter().map(Breaker::stands).collect();
+            let places = self.paths.iter().zip(connections).zip(breakers.iter_mut());
+            for ((path, connection), breaker) in places {
+                let Some(medium) = path.medium.get() else { continue };
+                if connection.is_none() {
+                    *connection = medium.reaches_others();
+                }
+                breaker.note(connection.as_mut().is_none_or(|reached| *reached.borrow_and_update()), now);
+            }
+            let before = self.current.load(Ordering::Acquire);
+            let is_agreed = |path: usize| agreed.get(path).is_some_and(|agreed| *agreed);
+            let next = choose(&breakers, before, now, is_agreed);
+            let usable = breakers.iter().enumerate();
+            let usable =
+                usable.map(|(path, breaker)| breaker.stands() && self.agreement.hears_all(path)).collect();
+            let is_changed = breakers.iter().map(Breaker::stands).ne(stood);
+            (before, next, is_changed, usable)
+        };
+        if next != before {
+            self.switches.fetch_add(1, Ordering::Relaxed);
+            self.use_path(next);
+            self.report(before, next);
+        } else if is_changed {
+            self.note_standing();
+        }
+        if is_changed || next != before {
+            self.moved();
+        }
+        usable
+    }
+
+    fn report(&self, before: usize, next: usize) {
+        let url = |path: usize| self.paths.get(path).map_or("", |path| &*path.url);
+        let (from, to) = (url(before), url(next));
+        match (self.stands(before), self.agreement.cut_off(before)) {
+            (false, _) => tracing::warn!(from, to, "a path broke: waves go by another one"),
+            (true, cut_off @ 1..) => {
+                tracing::warn!(from, to, cut_off, "a path does not reach everybody: waves go by another one");
+            }
+            (true, 0) => tracing::info!(from, to, "a better path stands again: waves go by it"),
+        }
+    }
+
+    /// When something changes by itself: the end of the first trial.
+    fn next_change(&self, now: Instant) -> Option<Instant> {
+        let breakers = self.breakers.lock();
+        breakers.iter().filter_map(Breaker::trial_end).filter(|end| *end > now).min()
+    }
+}
+
+/// Supervises the paths until they end.
+pub(super) async fn supervise(shared: Arc<PathsShared>) {
+    let (mut moves, mut ending) = (shared.moves.subscribe(), shared.ending.subscribe());
+    let mut connections: Connections = shared.paths.iter().map(|_| None).collect();
+    let sequencer = Sequencer::new(Source::framework());
+    let (mut told, mut next_beat) = (Vec::new(), clock::now());
+    loop {
+        moves.borrow_and_update();
+        let now = clock::now();
+        let usable = shared.look(&mut connections, now);
+        // What has changed is told at once.
+        if usable != told || now >= next_beat {
+            agreeing::beat(&shared, &sequencer, &usable);
+            next_beat = now + shared.agreement.every();
+            told = usable;
+        }
+        let until = shared.next_change(now).map_or(next_beat, |change| change.min(next_beat));
+        let changes = connections.iter_mut().flatten().map(|connection| Box::pin(changed(connection)));
+        let changes: Vec<_> = changes.collect();
+        let any_changes = async {
+            match changes.is_empty() {
+                true => std::future::pending().await,
+                false => drop(select_all(changes).await),
+            }
+        };
+        tokio::select! {
+            biased;
+            _ = ending.wait_for(|ending| *ending) => return,
+            () = any_changes => {}
+            _ = moves.changed() => {}
+            () = sleep_until(Some(until)) => {}
+        }
+    }
+}
+
+/// Waits for a change. A medium that has ended changes no more.
+async fn changed(connection: &mut watch::Receiver<bool>) {
+    if connection.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
