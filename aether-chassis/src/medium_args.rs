@@ -24,7 +24,8 @@ use crate::{connecting, service_manager};
 #[command(next_help_heading = "Medium")]
 #[non_exhaustive]
 pub struct MediumArgs {
-    /// The address: local: (inside this process), nats://host:port or, where it is built in, lan:
+    /// The address: local: (inside this process), nats://host:port or, where it is built in, lan:. Several in quotes, separated
+    /// by spaces, are paths: the first that reaches everybody is used
     #[arg(long, value_name = "URL", env = "AETHER_MEDIUM", default_value = Self::LOCAL)]
     pub medium: String,
 
@@ -173,19 +174,37 @@ impl MediumArgs {
     /// Whether the medium is local to this process.
     #[must_use]
     pub fn is_local(&self) -> bool {
-        self.has_scheme(Self::LOCAL)
+        has_scheme(&self.medium, Self::LOCAL)
     }
 
-    /// Whether the medium is NATS.
+    /// The addresses of the paths, or the one address.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.medium.split_whitespace()
+    }
+
+    /// The first address of NATS servers, if there is any.
     #[must_use]
-    pub fn is_nats(&self) -> bool {
-        ["nats:", "tls:"].into_iter().any(|scheme| self.has_scheme(scheme))
+    pub fn nats_address(&self) -> Option<&str> {
+        self.addresses()
+            .find(|address| ["nats:", "tls:"].into_iter().any(|scheme| has_scheme(address, scheme)))
     }
 
-    fn has_scheme(&self, scheme: &str) -> bool {
-        // Schemes are case-insensitive.
-        self.medium.get(..scheme.len()).is_some_and(|of_medium| of_medium.eq_ignore_ascii_case(scheme))
+    /// The first address of a local network, if there is any.
+    #[must_use]
+    pub fn lan_address(&self) -> Option<&str> {
+        self.addresses().find(|address| Self::is_lan(address))
     }
+
+    /// Whether an address is that of a local network.
+    #[must_use]
+    pub fn is_lan(address: &str) -> bool {
+        has_scheme(address, "lan:")
+    }
+}
+
+/// Whether an address has a scheme. Schemes are case-insensitive.
+fn has_scheme(address: &str, scheme: &str) -> bool {
+    address.get(..scheme.len()).is_some_and(|of_address| of_address.eq_ignore_ascii_case(scheme))
 }
 
 /// The local medium without waiting. The environment is not read.

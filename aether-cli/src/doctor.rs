@@ -11,15 +11,13 @@ mod sealing;
 mod server;
 
 use aether_chassis::config::{ConfigError, Configuration};
-use aether_chassis::{CancellationToken, ConfigArgs};
+use aether_chassis::{CancellationToken, ConfigArgs, MediumArgs};
 
 use crate::error::CommandError;
 #[cfg(feature = "lan")]
 use crate::error::LanCommandError;
 use crate::output::Output;
 use finding::{Finding, Status, json, lines};
-#[cfg(feature = "lan")]
-pub(crate) use lan::is_lan;
 
 /// Check the configuration, this machine, the medium, its permissions and the clocks; each with what to do
 #[derive(Debug, clap::Args)]
@@ -72,14 +70,17 @@ pub(crate) async fn lan_doctor(args: LanDoctorArgs, shutdown: CancellationToken)
         if medium.is_local() {
             config.medium = Some("lan:".to_owned());
             loaded = crate::config::load(&config);
-        } else if !is_lan(&medium.medium) {
+        } else if medium.lan_address().is_none() {
             return Err(LanCommandError::OtherMedium { medium: medium.to_string() }.into());
         }
     }
     let checking = async {
         let mut findings = configuration(&loaded);
         if let Ok(config) = &loaded {
-            findings.extend(lan::check(config).await);
+            let medium = config.settings().medium.args();
+            if let Some(address) = medium.lan_address() {
+                findings.extend(lan::check(config, address).await);
+            }
         }
         findings
     };
@@ -119,11 +120,16 @@ async fn check(args: &ConfigArgs) -> Vec<Finding> {
     };
     findings.extend(machine::files(&config));
     findings.extend(machine::limits(Some(&config)));
-    if lan::is_it(&config) {
-        findings.extend(lan::check(&config).await);
-    } else {
+    let medium = config.settings().medium.args();
+    if medium.addresses().any(|address| !MediumArgs::is_lan(address)) {
         findings.extend(sealing::keys(&config));
-        findings.extend(server::check(&config).await);
+    }
+    // Each path by itself.
+    for address in medium.addresses() {
+        findings.extend(match MediumArgs::is_lan(address) {
+            true => lan::check(&config, address).await,
+            false => server::check(&config, address).await,
+        });
     }
     // Without a medium there is nobody to ask.
     if findings.iter().all(|finding| finding.check != "medium" || finding.status == Status::Ok) {

@@ -134,9 +134,9 @@ impl GatewaySettings {
             .durable(LogFolder::all(&self.durable.0, &settings.durable))
             .tls(tls);
         let medium = &settings.medium;
-        let options = match medium.args().is_nats() {
-            true => options.jetstream(&medium.url, medium.nats("aether-gateway-logs")),
-            false => options,
+        let options = match medium.args().nats_address() {
+            Some(url) => options.jetstream(url, medium.nats("aether-gateway-logs")),
+            None => options,
         };
         Ok(match self.listen {
             OrOff::On(ListenAddress(address)) => options.listen(address),

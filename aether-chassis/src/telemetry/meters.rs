@@ -1,6 +1,7 @@
 //! The metrics of a bus over OTLP: its ledgers and the status of its medium, read at each export.
 
 use aether_core::Aether;
+use aether_core::medium::PathState;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -55,6 +56,30 @@ pub(super) fn register(provider: &SdkMeterProvider, aether: &Aether) {
         .with_description("1 if the medium is connected")
         .with_callback(move |to| to.observe(status.status().connected.into(), &[]))
         .build();
+    if !aether.paths().is_empty() {
+        let paths = aether.clone();
+        meter
+            .u64_observable_counter("aether.path.waves")
+            .with_unit("{wave}")
+            .with_description("Waves that left the process, by path")
+            .with_callback(move |to| {
+                for path in paths.paths() {
+                    to.observe(path.sent, &[KeyValue::new("aether.path", path.url)]);
+                }
+            })
+            .build();
+        let paths = aether.clone();
+        meter
+            .u64_observable_gauge("aether.path.in_use")
+            .with_description("1 for the path by which waves go, 0 for the others")
+            .with_callback(move |to| {
+                for path in paths.paths() {
+                    let is_in_use = path.state == PathState::InUse;
+                    to.observe(is_in_use.into(), &[KeyValue::new("aether.path", path.url)]);
+                }
+            })
+            .build();
+    }
     meter
         .u64_observable_counter("aether.telemetry.lost")
         .with_unit("{item}")

@@ -16,19 +16,8 @@ use super::finding::Finding;
 #[cfg(feature = "lan")]
 pub(super) use checking::check;
 
-/// Whether the medium of the configuration is a local network.
-pub(super) fn is_it(config: &Configuration) -> bool {
-    is_lan(&config.settings().medium.url)
-}
-
-/// Whether an address is that of a local network.
-pub(crate) fn is_lan(url: &str) -> bool {
-    // Schemes are case-insensitive.
-    url.get(..4).is_some_and(|scheme| scheme.eq_ignore_ascii_case("lan:"))
-}
-
 #[cfg(not(feature = "lan"))]
-pub(super) fn check(_: &Configuration) -> std::future::Ready<Vec<Finding>> {
+pub(super) fn check(_: &Configuration, _: &str) -> std::future::Ready<Vec<Finding>> {
     std::future::ready(vec![Finding::fail(
         "medium",
         "lan: is not built into this program",
@@ -42,8 +31,8 @@ mod checking {
 
     use aether_chassis::config::Configuration;
     use aether_chassis::error_chain;
-    use aether_core::ConnectError;
     use aether_core::medium::{LanError, LanView};
+    use aether_core::{ConnectError, NatsOptions};
     use futures_util::future::join_all;
     use tokio::time::timeout;
 
@@ -57,11 +46,17 @@ mod checking {
     /// How long a peer that was found has to answer a ping.
     const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
-    pub(in crate::doctor) async fn check(config: &Configuration) -> Vec<Finding> {
+    /// `url` is the medium of the configuration, or one of its paths.
+    pub(in crate::doctor) async fn check(config: &Configuration, url: &str) -> Vec<Finding> {
         let (mut findings, interfaces) = interfaces::check();
         let view = LanView::default();
         let options = config.settings().medium.lan("aether-doctor").view(&view);
-        let aether = match config.builder("aether-doctor").options(options).connect().await {
+        let mut builder = config.builder("aether-doctor").url(url).options(options);
+        if config.settings().medium.args().addresses().nth(1).is_some() {
+            // Those are for another path.
+            builder = builder.options(NatsOptions::default());
+        }
+        let aether = match builder.connect().await {
             Ok(aether) => aether,
             Err(error) => {
                 findings.push(refused(&error));

@@ -25,15 +25,15 @@ const OLDEST: (u64, u64) = (2, 10);
 /// The payload that servers take by default.
 const USUAL_PAYLOAD: usize = 1 << 20;
 
-pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
+/// `url` is the medium of the configuration, or one of its paths.
+pub(super) async fn check(config: &Configuration, url: &str) -> Vec<Finding> {
     let settings = config.settings();
-    let url = without_secrets(&settings.medium.url);
+    let servers: Result<Vec<ServerAddr>, _> = url.split(',').map(|url| url.trim().parse()).collect();
+    let url = without_secrets(url);
     if settings.medium.args().is_local() {
         let text = "local: reaches only vibrators inside one process";
         return vec![Finding::warn(CHECK, text, "set medium.url to nats://host:port for several processes")];
     }
-    let servers: Result<Vec<ServerAddr>, _> =
-        settings.medium.url.split(',').map(|url| url.trim().parse()).collect();
     let servers = match servers {
         Ok(servers) => servers,
         Err(error) => {

@@ -10,7 +10,6 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use crate::connect::connected_with;
-use crate::doctor::is_lan;
 use crate::error::{CommandError, LanCommandError};
 use crate::record::printable;
 
@@ -29,9 +28,11 @@ pub(super) async fn joined(
     if medium.is_local() {
         medium.medium = "lan:".to_owned();
     }
-    if !is_lan(&medium.medium) {
+    // Of several paths, only this one is of interest.
+    let Some(address) = medium.lan_address().map(str::to_owned) else {
         return Err(LanCommandError::OtherMedium { medium: medium.to_string() }.into());
-    }
+    };
+    medium.medium = address;
     let view = LanView::default();
     let builder = medium.builder(name).options(medium.lan(name).view(&view));
     let aether = connected_with(&medium, builder, shutdown).await?;

@@ -47,8 +47,8 @@ impl Default for Telling {
 }
 
 impl AetherBuilder {
-    /// The address: `local:` (the default), or one or more of `nats://host:port` and `tls://host:port` separated by
-    /// commas.
+    /// The address: `local:` (the default), `lan:`, or one or more of `nats://host:port` and `tls://host:port` separated by
+    /// commas, which are servers of one cluster. Addresses separated by spaces are [paths](Self::path).
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.url = url.into();
         self
@@ -218,6 +218,9 @@ async fn connect_by_scheme(
     url: String,
     mut paths: Vec<PathOptions>,
 ) -> Result<Arc<dyn Medium>, ConnectError> {
+    if paths.is_empty() && url.split_whitespace().nth(1).is_some() {
+        paths = url.split_whitespace().map(PathOptions::from).collect();
+    }
     let url = match paths.len() {
         0 => url,
         1 => paths.remove(0).into_url(),

@@ -345,17 +345,20 @@ impl ConnectError {
     }
 }
 
-/// The address of a medium, or several separated by commas, without the password or token before an `@`. Safe to
+/// The address of a medium, or several separated by commas or spaces, without the password or token before an `@`. Safe to
 /// display.
 ///
 /// ```
-/// assert_eq!(aether_core::medium::without_secrets("nats://shop:secret@a:4222"), "nats://***@a:4222");
+/// use aether_core::medium::without_secrets;
+///
+/// assert_eq!(without_secrets("nats://shop:secret@a:4222"), "nats://***@a:4222");
+/// assert_eq!(without_secrets("lan: nats://token@a,nats://b"), "lan: nats://***@a,nats://b");
 /// ```
 #[must_use]
 pub fn without_secrets(addresses: &str) -> String {
-    let shown = addresses.split(',').map(|address| {
+    let shown = addresses.split_inclusive([',', ' ']).map(|address| {
         let (scheme, rest) = address.find("://").map_or(("", address), |at| address.split_at(at + 3));
         rest.rsplit_once('@').map_or_else(|| address.to_owned(), |(_, host)| format!("{scheme}***@{host}"))
     });
-    shown.collect::<Vec<_>>().join(",")
+    shown.collect()
 }

@@ -24,7 +24,8 @@ pub(super) const AHEAD: usize = 2048;
 /// Which path takes waves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Turn {
-    pub(super) path: usize,
+    /// `None` while one path hands over to another.
+    pub(super) path: Option<usize>,
     /// The other paths will not have a turn any more.
     pub(super) is_last: bool,
 }
@@ -42,15 +43,16 @@ pub(super) struct SharedOutbox {
 impl SharedOutbox {
     pub(super) fn new(paths: usize) -> Self {
         let (confirming, sent) = (Arc::default(), (0..paths).map(|_| Arc::default()).collect());
-        Self { inbox: OnceLock::new(), confirming, sent, turns: watch::Sender::new(Turn { path: 0, is_last: false }) }
+        Self {
+            inbox: OnceLock::new(),
+            confirming,
+            sent,
+            turns: watch::Sender::new(Turn { path: None, is_last: false }),
+        }
     }
 
     /// The outlet of a path. Waves that it takes are weakened by its hops.
-    fn outlet(
-        &self,
-        options: InboxOptions,
-        (path, hops): (usize, u8),
-    ) -> Result<Outlet, InboxOptionsError> {
+    fn outlet(&self, options: InboxOptions, (path, hops): (usize, u8)) -> Result<Outlet, InboxOptionsError> {
         // Checked for each path, so that an error does not depend on which one is the first.
         let inbox = Arc::new(Inbox::new(self.confirming.watching(options))?);
         let inbox = Arc::clone(self.inbox.get_or_init(|| inbox));
@@ -68,10 +70,6 @@ impl SharedOutbox {
         self.sent.get(path).map_or(0, |sent| sent.load(Ordering::Relaxed))
     }
 
-    pub(super) fn turn(&self) -> Turn {
-        *self.turns.borrow()
-    }
-
     /// Gives the turn to a path, and forgets what the receivers behind the other one have asked for.
     pub(super) fn give_turn(&self, turn: Turn) {
         if self.turns.send_if_modified(|now| std::mem::replace(now, turn) != turn)
@@ -80,7 +78,6 @@ impl SharedOutbox {
             inbox.hold_until(None);
         }
     }
-
 }
 
 /// The way to an outbox for one of several paths.
@@ -141,7 +138,7 @@ impl Outlet {
     }
 
     fn has_turn(&self) -> bool {
-        self.shared.as_ref().is_none_or(|place| place.turns.borrow().path == place.path)
+        self.shared.as_ref().is_none_or(|place| place.turns.borrow().path == Some(place.path))
     }
 
     /// Like [`Inbox::filled`]: waits until there is a wave to take (returns true), or until the medium will have none to
@@ -164,7 +161,7 @@ impl Outlet {
         let mut turns = turns.clone();
         loop {
             let turn = *turns.borrow_and_update();
-            match (turn.path == *path, turn.is_last) {
+            match (turn.path == Some(*path), turn.is_last) {
                 (true, true) => return self.inbox.filled_after(seen).await,
                 (false, true) => return false,
                 (true, false) => tokio::select! {
@@ -215,6 +212,12 @@ impl Outlet {
         if *hops > 0 {
             waves.iter_mut().skip(from).for_each(|wave| wave.detour(*hops));
         }
+    }
+
+    /// Like [`Inbox::has_passed`]. While another path has the turn, nothing that waits will leave by this one.
+    #[must_use]
+    pub fn has_passed(&self, mark: u64) -> bool {
+        !self.has_turn() || self.inbox.has_passed(mark)
     }
 
     /// Like [`Inbox::let_run_ahead`]. Has no effect on an outbox that is shared: the paths together decide.

@@ -142,8 +142,7 @@ impl Path {
 impl PathsShared {
     fn current(&self) -> (usize, &Arc<dyn Medium>) {
         let current = self.current.load(Ordering::Acquire);
-        let medium = self.paths.get(current).and_then(|path| path.medium.get());
-        (current, medium.unwrap_or(&self.connected))
+        (current, self.medium(current).unwrap_or(&self.connected))
     }
 
     fn media(&self) -> impl Iterator<Item = (usize, &Arc<dyn Medium>)> {
@@ -160,6 +159,11 @@ impl PathsShared {
 
     fn moved(&self) {
         self.moves.send_modify(|moves| *moves += 1);
+    }
+
+    /// The medium of a path, if it has connected.
+    fn medium(&self, path: usize) -> Option<&Arc<dyn Medium>> {
+        self.paths.get(path)?.medium.get()
     }
 
     /// A path has connected.
@@ -236,9 +240,9 @@ impl PathsShared {
         };
         // What another path took before waves went by the current one.
         let (current, _) = self.current();
-        let others = self.media().filter(|(path, medium)| {
-            *path != current && self.stands(*path) && medium.status().in_flight > 0
-        });
+        let others = self
+            .media()
+            .filter(|(path, medium)| *path != current && self.stands(*path) && medium.status().in_flight > 0);
         let others = join_all(others.map(|(_, medium)| medium.flush())).await;
         let flushed = others.into_iter().fold(flushed, Result::and);
         match self.unconfirmed().saturating_sub(lost_before) {
@@ -255,9 +259,9 @@ impl PathsShared {
         }
         // While paths may still change.
         let flushed = self.flush().await;
-        self.outbox.give_turn(Turn { is_last: true, ..self.outbox.turn() });
-        self.ending.send_replace(true);
         let (current, _) = self.current();
+        self.ending.send_replace(true);
+        self.outbox.give_turn(Turn { path: Some(current), is_last: true });
         let closed =
             join_all(self.media().map(async |(path, medium)| (path == current, medium.close().await))).await;
         self.stands.send_replace(true);
@@ -365,7 +369,8 @@ impl Medium for Paths {
     fn status(&self) -> MediumStatus {
         let media = self.shared.media().map(|(_, medium)| medium.status());
         let mut status = media.fold(MediumStatus::default(), MediumStatus::plus);
-        status.connected = !self.shared.is_closed() && self.shared.breakers.lock().iter().any(Breaker::stands);
+        status.connected =
+            !self.shared.is_closed() && self.shared.breakers.lock().iter().any(Breaker::stands);
         status.connects = self.shared.connects.load(Ordering::Relaxed);
         status.outbox = self.shared.outbox.inbox().map(|outbox| outbox.ledger()).unwrap_or_default();
         status
@@ -420,8 +425,9 @@ fn most_first(counts: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
 impl Drop for Paths {
     fn drop(&mut self) {
         // Without close(), the current path empties the outbox.
-        self.shared.outbox.give_turn(Turn { is_last: true, ..self.shared.outbox.turn() });
         self.shared.ending.send_replace(true);
+        self.shared.subscriptions.end();
+        self.shared.outbox.give_turn(Turn { path: Some(self.shared.current().0), is_last: true });
     }
 }
 

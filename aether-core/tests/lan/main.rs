@@ -4,8 +4,12 @@
 #![cfg(feature = "lan")]
 #![allow(clippy::unwrap_used)] // in helpers too: a failed unwrap is a failed test
 
+#[path = "../proxy/mod.rs"]
+mod proxy;
+
 mod bridging;
 mod certificates;
+mod diverting;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod line;

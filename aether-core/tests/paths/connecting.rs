@@ -12,10 +12,10 @@ async fn a_path_that_is_not_there_yet_is_used_when_it_comes_with_all_that_was_jo
     let other = NatsServer::start().await.unwrap();
     late.kill().await.unwrap();
     let here = process(&[&late.url(), &other.url()]).await;
-    assert_eq!(here.paths().iter().map(|path| path.state).collect::<Vec<_>>(), [
-        PathState::NotConnected,
-        PathState::InUse
-    ]);
+    assert_eq!(
+        here.paths().iter().map(|path| path.state).collect::<Vec<_>>(),
+        [PathState::NotConnected, PathState::InUse]
+    );
     let mut ear = listener(&here, "orders.*").await;
     late.restart().await.unwrap();
     until_in_use(&here, 0).await;
@@ -51,7 +51,10 @@ async fn paths_that_cannot_be_paths_are_refused() {
     let alone = refused(&[url, "local:"]).await;
     assert!(matches!(&alone, ConnectError::Path(PathError::Alone { url }) if url == "local:"), "{alone:?}");
     let twice = refused(&[url, "nats://u:secret@h:1", "nats://u:secret@h:1"]).await;
-    assert!(matches!(&twice, ConnectError::Path(PathError::Twice { url }) if url == "nats://***@h:1"), "{twice:?}");
+    assert!(
+        matches!(&twice, ConnectError::Path(PathError::Twice { url }) if url == "nats://***@h:1"),
+        "{twice:?}"
+    );
     let scheme = refused(&[url, "amqp://h"]).await;
     assert!(matches!(scheme, ConnectError::Scheme { .. }), "{scheme:?}");
     let urls: Vec<_> = (0..=MAX_PATHS).map(|port| format!("nats://h:{}", port + 1)).collect();

@@ -7,8 +7,6 @@ mod proxy;
 
 mod breaking;
 mod connecting;
-#[cfg(feature = "lan")]
-mod lan;
 
 use std::time::Duration;
 
@@ -36,7 +34,8 @@ struct PathsSite {
 impl Harness for OverPaths {
     fn site(&self) -> BoxFuture<'_, Result<Box<dyn Site>, SiteError>> {
         Box::pin(async {
-            let server = async || NatsServer::start().await.map_err(|error| SiteError::new("start a server", error));
+            let server =
+                async || NatsServer::start().await.map_err(|error| SiteError::new("start a server", error));
             let servers = [server().await?, server().await?];
             let ports = servers.each_ref().map(NatsServer::port);
             let site = PathsSite { ports, servers: Mutex::new(servers), proxies: Mutex::default() };

@@ -49,6 +49,10 @@ impl Proxy {
         Ok(Self { port, open, traffic, accepting })
     }
 
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_core::medium::{
-    AskError, Carried, EmitError, FlushError, JoinError, Medium, MediumStatus, Offered, PathStatus,
-    Promises, Reach, Subscription,
+    AskError, Carried, EmitError, FlushError, JoinError, Medium, MediumStatus, Offered, PathStatus, Promises,
+    Reach, Subscription,
 };
 use aether_core::{Channel, Wave};
 use futures_util::future::{BoxFuture, Either, select};

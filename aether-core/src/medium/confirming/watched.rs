@@ -49,7 +49,10 @@ impl Confirming {
                 Carried::Done(offered) => offered.into(),
                 Carried::Waiting(waiting) => waiting.finish().await.map_err(EmitError::from)?,
             };
-            settle.await.map(|()| offered).map_err(|source| ConfirmError::Unconfirmed { id: id.clone(), source })
+            settle
+                .await
+                .map(|()| offered)
+                .map_err(|source| ConfirmError::Unconfirmed { id: id.clone(), source })
         };
         tokio::select! {
             // What was shed is not confirmed, although everything else may be.

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use super::lane::Lane;
 use super::message::Message;
 use super::shared::{LanShared, MEASURES};
-use crate::clock::{self, Instant};
 use crate::clock::sleep_until;
+use crate::clock::{self, Instant};
 use crate::wire::micros_since_1970;
 
 /// Each peer is pinged this often.

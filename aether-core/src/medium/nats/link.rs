@@ -300,11 +300,11 @@ impl Link {
     /// Takes a batch from the outbox and counts it. Called by the sending task.
     pub(super) fn take(&self, batch: &mut Vec<Wave>, take: impl FnOnce(&Outlet, &mut Vec<Wave>)) {
         let before = batch.len();
-        self.is_taking.store(true, Ordering::Release);
+        self.is_taking.store(true, Ordering::SeqCst);
         // Outside the lock: a callback for what is too late may read the accounts.
         take(&self.outbox, batch);
         self.flight.lock().taken += (batch.len() - before) as u64;
-        self.is_taking.store(false, Ordering::Release);
+        self.is_taking.store(false, Ordering::SeqCst);
     }
 
     /// Reverts the hand-over of waves to the client, because they could not be written or are too large for it.
@@ -424,7 +424,7 @@ impl Link {
     pub(super) fn unsettled(&self, goal: &mut Goal) -> Option<u64> {
         let flight = self.flight.lock();
         // In this order: what has left is counted, or about to be.
-        let has_left = self.outbox.has_passed(goal.mark) && !self.is_taking.load(Ordering::Acquire);
+        let has_left = self.outbox.has_passed(goal.mark) && !self.is_taking.load(Ordering::SeqCst);
         let taken = match goal.taken {
             None if has_left => *goal.taken.insert(flight.taken),
             // Waves that could not be sent after all were deducted.

@@ -8,8 +8,8 @@ use tokio::time::timeout;
 
 use super::Nats;
 use super::link::Ended;
-use crate::medium::patience::patiently;
 use crate::medium::FlushError;
+use crate::medium::patience::patiently;
 
 /// Closing and flushing give up after this long without any progress. This applies while the connection is down, and
 /// also while it is up, when the network may have lost a packet or two and the server may be busy. Two TCP

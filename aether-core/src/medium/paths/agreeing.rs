@@ -114,7 +114,7 @@ impl Agreement {
         Some(Wave::plain(channel, payload.into(), ContentType::Json))
     }
 
-    /// Notes the beat of another process. Returns whether it changed what is agreed on.
+    /// Notes the beat of another process. Returns whether it changed what that process can use.
     pub(super) fn note(&self, beat: Beat, now: Instant) -> bool {
         let Beat { node, path, usable, every_millis } = beat;
         if node == self.node {
@@ -130,28 +130,31 @@ impl Agreement {
             }
             return false;
         }
-        let before = self.agreed();
-        {
-            let mut others = self.others.lock();
-            others.retain(|_, other| {
-                other.last_heard().is_some_and(|last| now.saturating_duration_since(last) <= other.silence())
-            });
-            let has_room = others.len() < MAX_OTHERS;
-            if !has_room && !others.contains_key(&node) {
-                return false;
-            }
-            let other = others.entry(node).or_insert_with(|| Other {
-                heard: vec![now; self.paths],
-                usable: Vec::new(),
-                every: BEAT,
-            });
-            if let Some(heard) = other.heard.get_mut(path) {
-                *heard = now;
-            }
-            other.usable = usable;
-            other.every = Duration::from_millis(every_millis).clamp(BEAT, SLOWEST_BEAT);
+        let mut others = self.others.lock();
+        if others.len() >= MAX_OTHERS && !others.contains_key(&node) {
+            return false;
         }
-        self.agreed() != before
+        let cut_off =
+            |other: &Other| (0..self.paths).map(|path| other.is_cut_off_from(path)).collect::<Vec<_>>();
+        let other = others.entry(node).or_insert_with(|| Other {
+            heard: vec![now; self.paths],
+            usable: vec![true; self.paths],
+            every: BEAT,
+        });
+        let before = cut_off(other);
+        if let Some(heard) = other.heard.get_mut(path) {
+            *heard = now;
+        }
+        other.usable = usable;
+        other.every = Duration::from_millis(every_millis).clamp(BEAT, SLOWEST_BEAT);
+        cut_off(other) != before
+    }
+
+    /// Forgets who was silent on all paths for too long.
+    pub(super) fn forget_silent(&self, now: Instant) {
+        self.others.lock().retain(|_, other| {
+            other.last_heard().is_some_and(|last| now.saturating_duration_since(last) <= other.silence())
+        });
     }
 
     /// The number of processes that do not hear, or are not heard, by a path.
@@ -262,7 +265,10 @@ mod tests {
             agreement.note(beat(3, 1, [true, true]), start + now);
         }
         assert_eq!(agreement.agreed(), [false, true], "the second one says so");
-        assert!(agreement.note(beat(3, 0, [true, true]), start + secs(7.3)));
+        agreement.forget_silent(start + secs(6.9));
+        assert_eq!(agreement.agreed(), [false, true]);
+        agreement.note(beat(3, 0, [true, true]), start + secs(7.3));
+        agreement.forget_silent(start + secs(7.3));
         assert_eq!(agreement.agreed(), [true, true]);
         assert_eq!(agreement.others.lock().len(), 1);
     }

@@ -57,13 +57,19 @@ impl Breaker {
         self.trial_end().is_some_and(|end| end > now)
     }
 
+    /// Whether it stands again since a moment ago. Others may need one more.
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.stands && self.breaks > 0 && now.saturating_duration_since(self.since) < TRIAL
+    }
+
     fn is_closed(&self, now: Instant) -> bool {
         self.stands && !self.is_on_trial(now)
     }
 }
 
 /// The path to use: the first one whose breaker is closed and that `is_agreed`. A path on trial, or one that others are cut off
-/// from, is better than none, and the current one is kept if nothing is better.
+/// from, is better than none, and the current one is kept if nothing is better. After an outage of all, one that stands again is
+/// not left because others are not back yet.
 pub(super) fn choose(
     breakers: &[Breaker],
     current: usize,
@@ -74,7 +80,8 @@ pub(super) fn choose(
     let is_closed = |path: usize| breakers.get(path).is_some_and(|breaker| breaker.is_closed(now));
     let first = |may_use: &dyn Fn(usize) -> bool| (0..breakers.len()).find(|path| may_use(*path));
     let keeps = |may_use: &dyn Fn(usize) -> bool| may_use(current).then_some(current);
-    let agreed = |path: usize| stands(path) && is_agreed(path);
+    let is_fresh = |path: usize| breakers.get(path).is_some_and(|breaker| breaker.is_fresh(now));
+    let agreed = |path: usize| stands(path) && (is_agreed(path) || path == current && is_fresh(path));
     first(&|path| is_closed(path) && is_agreed(path))
         .filter(|path| *path < current || !agreed(current))
         .or_else(|| keeps(&agreed))
@@ -141,6 +148,18 @@ mod tests {
         assert_eq!(choose(&paths, 2, start + secs(0.6), everybody), 2, "both are on trial");
         assert_eq!(choose(&paths, 2, start + secs(1.2), everybody), 2, "only the first one's trial is over");
         assert_eq!(choose(&paths, 2, start + secs(1.6), everybody), 1);
+    }
+
+    #[test]
+    fn a_path_that_is_back_is_kept_for_a_moment_although_others_are_not() {
+        let start = crate::clock::now();
+        let mut paths = [Breaker::new(true, start); 2];
+        for path in &mut paths {
+            path.note(false, start);
+            path.note(true, start + secs(1.0));
+        }
+        assert_eq!(choose(&paths, 0, start + secs(1.9), |path| path == 1), 0);
+        assert_eq!(choose(&paths, 0, start + secs(2.0), |path| path == 1), 1);
     }
 
     #[test]

@@ -53,6 +53,10 @@ impl JoinedPaths {
                 medium.leave(&joined.subscription);
                 return;
             }
+            if let Err(error) = &result {
+                let pattern = joined.subscription.pattern();
+                tracing::warn!(path = path + 1, %pattern, %error, "a path does not take a subscription");
+            }
             if let Some(joining) = joined.paths.lock().get_mut(path) {
                 *joining = result.map_or_else(Joining::Failed, |()| Joining::Joined);
             }
@@ -99,6 +103,13 @@ impl Subscriptions {
     pub(super) fn begin(&self, path: usize, medium: &Arc<dyn Medium>) {
         let all: Vec<_> = self.0.lock().values().map(Arc::clone).collect();
         all.iter().for_each(|joined| joined.begin(path, medium));
+    }
+
+    /// Ends all joins that are not done, which would keep their media.
+    pub(super) fn end(&self) {
+        for (_, joined) in self.0.lock().drain() {
+            joined.has_left.send_replace(true);
+        }
     }
 
     /// Forgets a subscription. The media are to be told as well.

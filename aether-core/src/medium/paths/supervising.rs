@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::future::select_all;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::PathsShared;
 use super::agreeing;
@@ -12,6 +14,9 @@ use super::choosing::{Breaker, choose};
 use crate::clock::{self, Instant, sleep_until};
 use crate::medium::outlet::{AHEAD, Turn};
 use crate::source::{Sequencer, Source};
+
+/// How long waves wait until those before them have arrived by another path.
+const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);
 
 /// The connection of each path; `None` if it has not connected, or has none.
 type Connections = Vec<Option<watch::Receiver<bool>>>;
@@ -27,7 +32,7 @@ impl PathsShared {
 
     fn use_path(&self, path: usize) {
         self.current.store(path, Ordering::Release);
-        self.outbox.give_turn(Turn { path, is_last: false });
+        self.outbox.give_turn(Turn { path: Some(path), is_last: false });
         self.note_standing();
     }
 
@@ -44,10 +49,11 @@ impl PathsShared {
         });
     }
 
-    /// Looks at all connections, and chooses. Returns whether this process can use each path.
-    fn look(&self, connections: &mut Connections, now: Instant) -> Vec<bool> {
+    /// Looks at all connections. Returns the path to use, and whether this process can use each path.
+    fn look(&self, connections: &mut Connections, now: Instant) -> (usize, Vec<bool>) {
+        self.agreement.forget_silent(now);
         let agreed = self.agreement.agreed();
-        let (before, next, is_changed, usable) = {
+        let (next, is_changed, usable) = {
             let mut breakers = self.breakers.lock();
             let stood: Vec<bool> = breakers.iter().map(Breaker::stands).collect();
             let places = self.paths.iter().zip(connections).zip(breakers.iter_mut());
@@ -58,33 +64,52 @@ impl PathsShared {
                 }
                 breaker.note(connection.as_mut().is_none_or(|reached| *reached.borrow_and_update()), now);
             }
-            let before = self.current.load(Ordering::Acquire);
+            let current = self.current.load(Ordering::Acquire);
             let is_agreed = |path: usize| agreed.get(path).is_some_and(|agreed| *agreed);
-            let next = choose(&breakers, before, now, is_agreed);
+            let next = choose(&breakers, current, now, is_agreed);
             let usable = breakers.iter().enumerate();
             let usable =
                 usable.map(|(path, breaker)| breaker.stands() && self.agreement.hears_all(path)).collect();
             let is_changed = breakers.iter().map(Breaker::stands).ne(stood);
-            (before, next, is_changed, usable)
+            (next, is_changed, usable)
         };
-        if next != before {
-            self.switches.fetch_add(1, Ordering::Relaxed);
-            self.use_path(next);
-            self.report(before, next);
-        } else if is_changed {
+        if is_changed {
             self.note_standing();
-        }
-        if is_changed || next != before {
             self.moved();
         }
-        usable
+        (next, usable)
+    }
+
+    /// Uses another path. Waves that are on their way by one that stands arrive first, so that they keep their order.
+    async fn switch(&self, next: usize) {
+        let (before, medium) = self.current();
+        if next == before {
+            return;
+        }
+        if self.stands(before) {
+            self.outbox.give_turn(Turn { path: None, is_last: false });
+            // Others may have noticed a broken path first.
+            let _ = timeout(HAND_OVER_WITHIN, medium.flush()).await;
+        }
+        self.switches.fetch_add(1, Ordering::Relaxed);
+        self.use_path(next);
+        self.report(before, next);
+        self.moved();
     }
 
     fn report(&self, before: usize, next: usize) {
         let url = |path: usize| self.paths.get(path).map_or("", |path| &*path.url);
         let (from, to) = (url(before), url(next));
         match (self.stands(before), self.agreement.cut_off(before)) {
-            (false, _) => tracing::warn!(from, to, "a path broke: waves go by another one"),
+            (false, _) => {
+                let unconfirmed = self.medium(before).map_or(0, |medium| medium.status().unconfirmed);
+                tracing::warn!(
+                    from,
+                    to,
+                    unconfirmed,
+                    "a path broke: waves go by another one; so many were on their way by it in all, and may be lost"
+                );
+            }
             (true, cut_off @ 1..) => {
                 tracing::warn!(from, to, cut_off, "a path does not reach everybody: waves go by another one");
             }
@@ -108,12 +133,17 @@ pub(super) async fn supervise(shared: Arc<PathsShared>) {
     loop {
         moves.borrow_and_update();
         let now = clock::now();
-        let usable = shared.look(&mut connections, now);
-        // What has changed is told at once.
+        let (next, usable) = shared.look(&mut connections, now);
+        // What has changed is told at once, before this process hands over.
         if usable != told || now >= next_beat {
             agreeing::beat(&shared, &sequencer, &usable);
             next_beat = now + shared.agreement.every();
             told = usable;
+        }
+        tokio::select! {
+            biased;
+            _ = ending.wait_for(|ending| *ending) => return,
+            () = shared.switch(next) => {}
         }
         let until = shared.next_change(now).map_or(next_beat, |change| change.min(next_beat));
         let changes = connections.iter_mut().flatten().map(|connection| Box::pin(changed(connection)));
