@@ -5,6 +5,7 @@
 use std::fmt;
 
 use aether_core::Aether;
+use aether_core::medium::PathState;
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -31,6 +32,7 @@ impl Collector for BusCollector {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut to = Families::new(encoder);
         write_medium(&mut to, &self.aether)?;
+        write_paths(&mut to, &self.aether)?;
         write_reflected(&mut to, &self.aether)?;
         write_inboxes(&mut to, &self.aether, &mut self.accounts.lock())
     }
@@ -95,6 +97,25 @@ fn write_medium(to: &mut Families<'_>, aether: &Aether) -> fmt::Result {
     let help = "Messages received by the broker's client and not taken from it";
     to.gauge("medium_untaken_messages", help, None, [(vec![], medium.untaken)])?;
     to.ledgers(&OUTBOX, &[(vec![], medium.outbox)])
+}
+
+/// Nothing for a process with one path.
+fn write_paths(to: &mut Families<'_>, aether: &Aether) -> fmt::Result {
+    let paths = aether.paths();
+    if paths.is_empty() {
+        return Ok(());
+    }
+    let labels = || paths.iter().map(|path| vec![("path", &*path.url)]);
+    let in_use = paths.iter().map(|path| u32::from(path.state == PathState::InUse));
+    to.gauge("path_in_use", "1 for the path by which waves go", None, labels().zip(in_use))?;
+    let unreached = paths.iter().map(|path| path.cut_off as u64);
+    let help = "Processes that a path does not reach, and another one does";
+    to.gauge("path_unreached_processes", help, None, labels().zip(unreached))?;
+    let sent = paths.iter().map(|path| path.sent);
+    to.counter("path_waves", "Waves that left the process by a path", None, labels().zip(sent))?;
+    let unconfirmed = paths.iter().map(|path| path.medium.map_or(0, |medium| medium.unconfirmed));
+    let help = "Waves that were on their way when a path broke";
+    to.counter("path_unconfirmed_waves", help, None, labels().zip(unconfirmed))
 }
 
 fn write_reflected(to: &mut Families<'_>, aether: &Aether) -> fmt::Result {

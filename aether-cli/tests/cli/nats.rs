@@ -30,6 +30,21 @@ pub(crate) fn listener(args: &[&str], medium: &[String; 2]) -> Running {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_two_paths_the_second_is_used_when_the_first_is_killed() {
+    let ((mut first, _), (second, _)) = (server().await, server().await);
+    let medium = ["--medium".to_owned(), format!("{} {}", first.url(), second.url())];
+    let mut listener = listener(&["orders.*", "--count", "2", "--json"], &medium);
+    let emit = || run(&with(&["emit", "orders.created", "1"], &medium));
+    assert_eq!(emit().code, Some(0));
+    let hops = |line: &str| serde_json::from_str::<Value>(line).unwrap()["hops"].clone();
+    assert_eq!(hops(&listener.line()), 0);
+    first.kill().await.unwrap();
+    assert_eq!(emit().code, Some(0));
+    assert_eq!(hops(&listener.line()), 1);
+    assert_eq!(listener.end().0.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wave_crosses_from_emit_to_listen_with_all_it_has() {
     let (_server, medium) = server().await;
     let mut listener = listener(&["orders.>", "--group", "g", "--json", "--count", "1"], &medium);

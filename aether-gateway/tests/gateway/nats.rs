@@ -91,6 +91,26 @@ async fn not_ready_while_the_server_is_away_and_ready_again_by_itself() {
     running.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn each_of_several_paths_has_its_metrics() {
+    let servers = [NatsServer::start().await.unwrap(), NatsServer::start().await.unwrap()];
+    let urls = servers.each_ref().map(NatsServer::url);
+    let aether = Aether::connect(&urls.join(" ")).await.unwrap();
+    let mut running = support::run(&aether, GatewayOptions::default()).await;
+    let shop = Vibrator::create("shop", &aether).await.unwrap();
+    shop.emit_bytes("orders.created", "x").await.unwrap();
+    running.observes(1).await;
+    let metrics = Metrics::read(&running.get("/metrics").await.body);
+    for (url, is_in_use) in [(&urls[0], 1.0), (&urls[1], 0.0)] {
+        let labels = [("path", &**url)];
+        assert_eq!(metrics.value("aether_path_in_use", &labels), is_in_use);
+        assert_eq!(metrics.value("aether_path_waves_total", &labels), is_in_use);
+        assert_eq!(metrics.value("aether_path_unconfirmed_waves_total", &labels), 0.0);
+        assert_eq!(metrics.value("aether_path_unreached_processes", &labels), 0.0);
+    }
+    running.stop().await;
+}
+
 /// Messages as anybody may publish them: an echo of a wave that was never emitted, an answer to a question that was never
 /// asked, and announcements beyond what the roster keeps.
 #[tokio::test(flavor = "multi_thread")]
