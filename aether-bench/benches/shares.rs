@@ -3,7 +3,8 @@
 //! `cargo xtask bench shares` prints the table of BENCHMARKS.md. Ten sources ask one vibrator, which answers one question at a
 //! time and takes a few milliseconds for each, as one that asks a database does. Each source asks a tenth of what the vibrator
 //! answers in nine tenths of its time, at random times (Poisson) and without waiting for answers. Then one of the ten asks a
-//! hundred times as often. All questions have the amplitude 1.0, so no strength helps. Both cases alternate.
+//! hundred times as often. All questions have the amplitude 1.0, so no strength helps. Both cases alternate, and the others ask at
+//! the same times in both: at nine tenths of the capacity these times decide how long the tail is.
 //!
 //! Sources, server and vibrator share the machine; each source has a connection of its own over NATS.
 
@@ -56,9 +57,9 @@ async fn compare(medium: &str, url: &str) -> Result<(), Failure> {
     let share = 0.9 * capacity / SOURCES as f64;
     println!("{medium}: {capacity:.0} questions a second are answered, a share is {share:.1}\n");
     let mut runs = [Vec::new(), Vec::new()];
-    for _ in 0..ROUNDS {
+    for seed in 0..ROUNDS as u64 {
         for (run, times) in runs.iter_mut().zip([1.0, 100.0]) {
-            run.push(round(url, share, times).await?);
+            run.push(round(url, share, times, seed).await?);
         }
     }
     let mut table = Table::new(&[
@@ -121,14 +122,15 @@ fn question() -> Result<Wave, Failure> {
     Ok(Wave::builder(CHANNEL).amplitude(1.0).text("how many?").build()?)
 }
 
-async fn round(url: &str, share: f64, times: f64) -> Result<Noticed, Failure> {
+async fn round(url: &str, share: f64, times: f64, seed: u64) -> Result<Noticed, Failure> {
     let aether = Aether::connect(url).await?;
     let task = answering(&aether).await?;
     let mut sources = JoinSet::new();
     for number in 0..SOURCES {
         let own = if url == "local:" { aether.clone() } else { Aether::connect(url).await? };
         let rate = if number == 0 { share * times } else { share };
-        sources.spawn(async move { (number, source(own, rate).await) });
+        let random = fastrand::Rng::with_seed(seed * SOURCES as u64 + number as u64);
+        sources.spawn(async move { (number, source(own, rate, random).await) });
     }
     let mut times = Histogram::<u64>::new(3)?;
     let (mut asked, mut unanswered, mut first) = (0, 0, (0, 0));
@@ -154,9 +156,12 @@ async fn round(url: &str, share: f64, times: f64) -> Result<Noticed, Failure> {
 }
 
 /// The times after which the questions of a source were answered, from when they were due.
-async fn source(aether: Aether, rate: f64) -> Result<Vec<Option<Duration>>, Failure> {
+async fn source(
+    aether: Aether,
+    rate: f64,
+    mut random: fastrand::Rng,
+) -> Result<Vec<Option<Duration>>, Failure> {
     let shop = Arc::new(Vibrator::create("shop", &aether).await?);
-    let mut random = fastrand::Rng::new();
     let mut asking = JoinSet::new();
     let (begun, mut due) = (tokio::time::Instant::now(), Duration::ZERO);
     loop {

@@ -5,29 +5,37 @@
 //! a keyed hash, and those that share a lane share its turns (stochastic fairness queueing: P. McKenney, INFOCOM 1990; RFC 8290
 //! uses as many queues for the same purpose). Items of one source always keep their order.
 //!
-//! A source that had nothing waiting comes first, once; then it takes its turn behind those that have (the new and the old queues
-//! of RFC 8290, section 4.2). Otherwise each item of a source that emits little would wait for one of a source that floods.
+//! Turns are numbered, as in start-time fair queueing. A source that does not use its turns saves them, up to [`SAVED`], and
+//! comes first while it has some. Without that, a source had its part of the service only from moment to moment: it waited as
+//! long as at a server of its own that is slower by the number of sources, also when the source that floods was served while
+//! it had nothing waiting. So a few items that happen to come together waited for as many items of each other source.
 
 use std::collections::VecDeque;
 use std::hash::RandomState;
 
+use super::levels::IN_ORDER;
 use super::queued::{Bound, Queueable, Queued, release_burst};
 
-/// The number of lanes: 40 KiB for each level whose sources take turns. Two given sources share a lane with a probability of
+/// The number of lanes: 56 KiB for each level whose sources take turns. Two given sources share a lane with a probability of
 /// one in 1024.
 const LANES: usize = 1024;
 
 /// The capacity kept for a lane, in items.
 const KEPT: usize = 64;
 
+/// How many turns a source can save: as many as the items of a list that is served in the order of arrival. A source without
+/// saved turns waits for as many items of each other source at most before it has a turn for each of theirs.
+pub(super) const SAVED: u64 = IN_ORDER as u64;
+
 /// Items of several sources, served in turn.
 pub(super) struct Lanes<T> {
     lanes: Vec<Lane<T>>,
-    /// The lanes of sources that had nothing waiting, the next first. Each has an item.
-    fresh: VecDeque<u16>,
-    /// The other lanes that take turns, the next first. One that has become empty keeps its place until its turn comes, so
-    /// that its source is not fresh with each item.
+    /// The lanes with items that have saved turns, the next first.
+    first: VecDeque<u16>,
+    /// The other lanes with items, the next first.
     turns: VecDeque<u16>,
+    /// The number of the last turn of a lane that had none saved.
+    turn: u64,
     keys: RandomState,
     len: usize,
 }
@@ -37,14 +45,15 @@ struct Lane<T> {
     items: VecDeque<Queued<T>>,
     /// The weight of the items.
     bytes: usize,
-    /// Whether it is among those that take turns.
-    is_listed: bool,
+    /// The number of its next turn, at most one after the last one. The turns in between are saved.
+    next: u64,
 }
 
 impl<T: Queueable> Lanes<T> {
     pub(super) fn new() -> Self {
-        let lanes = (0..LANES).map(|_| Lane { items: VecDeque::new(), bytes: 0, is_listed: false }).collect();
-        Self { lanes, fresh: VecDeque::new(), turns: VecDeque::new(), keys: RandomState::new(), len: 0 }
+        let lanes = (0..LANES).map(|_| Lane { items: VecDeque::new(), bytes: 0, next: 0 }).collect();
+        let (first, turns) = (VecDeque::new(), VecDeque::new());
+        Self { lanes, first, turns, turn: SAVED, keys: RandomState::new(), len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -53,41 +62,56 @@ impl<T: Queueable> Lanes<T> {
 
     /// Adds the newest item.
     pub(super) fn push(&mut self, queued: Queued<T>) {
+        let oldest_saved = self.turn.saturating_sub(SAVED);
         let (index, lane) = self.lane_of(&queued.item);
-        let was_listed = std::mem::replace(&mut lane.is_listed, true);
+        let was_empty = lane.items.is_empty();
         lane.bytes += queued.item.weight();
         lane.items.push_back(queued);
-        self.len += 1;
-        if !was_listed {
-            self.fresh.push_back(index);
+        if was_empty {
+            lane.next = lane.next.max(oldest_saved);
+            self.list(index);
         }
+        self.len += 1;
     }
 
     /// Puts back an item that is older than all others of its source. It is the next to be popped.
     pub(super) fn put_back(&mut self, queued: Queued<T>) {
         let (index, lane) = self.lane_of(&queued.item);
-        let was_listed = std::mem::replace(&mut lane.is_listed, true);
+        let was_empty = lane.items.is_empty();
+        lane.next = lane.next.saturating_sub(1);
         lane.bytes += queued.item.weight();
         lane.items.push_front(queued);
         self.len += 1;
-        if was_listed {
+        if !was_empty {
             self.forget(index);
         }
-        self.fresh.push_front(index);
+        self.first.push_front(index);
     }
 
     /// The oldest item of the lane whose turn it is.
     pub(super) fn pop(&mut self) -> Option<Queued<T>> {
-        loop {
-            let index = self.fresh.pop_front().or_else(|| self.turns.pop_front())?;
-            match self.take(index, 0) {
-                Some(queued) => {
-                    self.turns.push_back(index);
-                    return Some(queued);
-                }
-                // It has become empty since its last turn.
-                None => self.lanes[usize::from(index)].is_listed = false,
+        let index = match self.first.pop_front() {
+            Some(index) => index,
+            None => {
+                let index = self.turns.pop_front()?;
+                self.turn = self.turn.max(self.lanes[usize::from(index)].next);
+                index
             }
+        };
+        let queued = self.take(index, 0)?;
+        let lane = &mut self.lanes[usize::from(index)];
+        lane.next += 1;
+        if !lane.items.is_empty() {
+            self.list(index);
+        }
+        Some(queued)
+    }
+
+    /// Puts a lane behind the others that have saved turns, or have not.
+    fn list(&mut self, lane: u16) {
+        match self.lanes[usize::from(lane)].next < self.turn {
+            true => self.first.push_back(lane),
+            false => self.turns.push_back(lane),
         }
     }
 
@@ -129,16 +153,17 @@ impl<T: Queueable> Lanes<T> {
     pub(super) fn take_out(&mut self, lane: u16, place: usize) -> Option<Queued<T>> {
         let queued = self.take(lane, place)?;
         if self.lanes[usize::from(lane)].items.is_empty() {
-            self.lanes[usize::from(lane)].is_listed = false;
             self.forget(lane);
         }
         Some(queued)
     }
 
-    /// Moves all items out, in the order of arrival.
+    /// Moves all items out, in the order of arrival. No source has used more turns than another afterwards.
     pub(super) fn dissolve(&mut self) -> VecDeque<Queued<T>> {
-        let (fresh, turns) = (std::mem::take(&mut self.fresh), std::mem::take(&mut self.turns));
-        let mut items: Vec<_> = fresh.iter().chain(&turns).flat_map(|turn| self.empty(*turn)).collect();
+        let (first, turns) = (std::mem::take(&mut self.first), std::mem::take(&mut self.turns));
+        let mut items: Vec<_> = first.iter().chain(&turns).flat_map(|turn| self.empty(*turn)).collect();
+        // A lane's next turn is the one after the last, at most.
+        self.turn += SAVED + 1;
         items.sort_unstable_by_key(|queued| queued.arrival);
         self.len = 0;
         items.into()
@@ -152,17 +177,17 @@ impl<T: Queueable> Lanes<T> {
 
     fn empty(&mut self, lane: u16) -> VecDeque<Queued<T>> {
         let lane = &mut self.lanes[usize::from(lane)];
-        (lane.bytes, lane.is_listed) = (0, false);
+        lane.bytes = 0;
         std::mem::take(&mut lane.items)
     }
 
-    /// The lanes that take turns, also those that are empty.
+    /// The lanes with items.
     fn listed(&self) -> impl Iterator<Item = &u16> {
-        self.fresh.iter().chain(&self.turns)
+        self.first.iter().chain(&self.turns)
     }
 
     fn forget(&mut self, lane: u16) {
-        self.fresh.retain(|turn| *turn != lane);
+        self.first.retain(|turn| *turn != lane);
         self.turns.retain(|turn| *turn != lane);
     }
 

@@ -4,6 +4,7 @@ use std::hash::RandomState;
 
 use proptest::prelude::*;
 
+use super::super::lanes::SAVED;
 use super::super::levels::{IN_ORDER, KEPT, Levels, Popped};
 use super::super::queued::{Bound, Queueable};
 
@@ -192,15 +193,16 @@ impl Queueable for Sent {
     }
 }
 
-/// One level whose sources take turns: a list of items, and lists of the sources.
+/// One level whose sources take turns: a list of items, and lists of the sources that have some.
 #[derive(Default)]
 struct NaiveTurns {
     items: Vec<Sent>,
     takes_turns: bool,
-    /// Sources that had nothing waiting.
-    fresh: Vec<u8>,
-    /// The others, also those that have nothing waiting since their last turn.
+    /// Sources that have saved turns.
+    first: Vec<u8>,
     turns: Vec<u8>,
+    /// How many turns each of five sources has saved.
+    saved: [i64; 5],
 }
 
 impl NaiveTurns {
@@ -208,6 +210,7 @@ impl NaiveTurns {
         let is_several = self.items.last().is_some_and(|newest| newest.source != sent.source);
         if !self.takes_turns && self.items.len() >= IN_ORDER && is_several {
             self.takes_turns = true;
+            self.saved = [SAVED as i64; 5];
             let sources: Vec<_> = self.items.iter().map(|item| item.source).collect();
             sources.into_iter().for_each(|source| self.join(source));
         }
@@ -218,13 +221,20 @@ impl NaiveTurns {
     }
 
     fn join(&mut self, source: u8) {
-        if !self.fresh.contains(&source) && !self.turns.contains(&source) {
-            self.fresh.push(source);
+        if !self.first.contains(&source) && !self.turns.contains(&source) {
+            let saved = &mut self.saved[usize::from(source)];
+            *saved = (*saved).min(SAVED as i64);
+            self.list(source);
         }
     }
 
+    fn list(&mut self, source: u8) {
+        let list = if self.saved[usize::from(source)] > 0 { &mut self.first } else { &mut self.turns };
+        list.push(source);
+    }
+
     fn forget(&mut self, source: u8) {
-        self.fresh.retain(|turn| *turn != source);
+        self.first.retain(|turn| *turn != source);
         self.turns.retain(|turn| *turn != source);
     }
 
@@ -252,19 +262,27 @@ impl NaiveTurns {
     }
 
     fn pop(&mut self) -> Option<Sent> {
-        while self.takes_turns {
-            let next = if self.fresh.is_empty() { self.turns.remove(0) } else { self.fresh.remove(0) };
-            if self.has(next) {
-                self.turns.push(next);
-                return self.take(|item| item.source == next);
-            }
+        if !self.takes_turns {
+            return self.take(|_| true);
         }
-        self.take(|_| true)
+        let is_saved = !self.first.is_empty();
+        let source = if is_saved { self.first.remove(0) } else { self.turns.remove(0) };
+        let own = usize::from(source);
+        if !is_saved && self.saved[own] < 0 {
+            self.saved = self.saved.map(|saved| saved + 1);
+        }
+        self.saved[own] -= 1;
+        let sent = self.take(|item| item.source == source);
+        if self.has(source) {
+            self.list(source);
+        }
+        sent
     }
 
     fn put_back(&mut self, sent: Sent) {
         self.forget(sent.source);
-        self.fresh.insert(0, sent.source);
+        self.first.insert(0, sent.source);
+        self.saved[usize::from(sent.source)] += 1;
         let place = self.items.partition_point(|item| item.number < sent.number);
         self.items.insert(place, sent);
     }
@@ -274,7 +292,7 @@ impl NaiveTurns {
             let items = self.items.iter().filter(|item| item.source == source);
             items.map(|item| if bound == Bound::Waves { 1 } else { item.weight }).sum()
         };
-        match self.fresh.iter().chain(&self.turns).copied().max_by_key(|turn| used(*turn)) {
+        match self.first.iter().chain(&self.turns).copied().max_by_key(|turn| used(*turn)) {
             Some(longest) => self.remove(|item| item.source == longest),
             None => self.remove(|_| true),
         }
@@ -379,21 +397,48 @@ fn a_source_that_emits_little_does_not_wait_for_one_that_floods() {
     for number in 1..=1000 {
         levels.push(0, number, sent(0, number));
     }
-    // When the sources begin to take turns, both have something waiting.
+    // When the sources begin to take turns, none has used any.
     levels.push(0, 1001, sent(1, 1001));
-    assert!((0..5).all(|_| levels.pop_strongest().is_some()));
+    let sources: Vec<_> = (0..40).map(|_| levels.pop_strongest().unwrap().item.source).collect();
+    assert_eq!(sources.iter().position(|source| *source == 1), Some(1));
     for number in 1002..1100 {
-        // Nothing of it waits, and its last turn is long ago.
-        levels.push(0, number, sent(1, number));
+        // It uses two turns and saves two, those of the other.
+        levels.push(0, 2 * number, sent(1, 2 * number));
+        levels.push(0, 2 * number + 1, sent(1, 2 * number + 1));
         let sources: Vec<_> = (0..4).map(|_| levels.pop_strongest().unwrap().item.source).collect();
-        assert_eq!(sources, [1, 0, 0, 0], "{number}");
+        assert_eq!(sources, [1, 1, 0, 0], "{number}");
     }
-    for number in 1100..1200 {
-        // It comes again before its turn, so it takes its turn.
+    for number in 2200..3000 {
         levels.push(0, number, sent(1, number));
-        let served = levels.pop_strongest().unwrap().item.source;
-        assert_eq!(served, u8::from(number % 2 == 0), "{number}");
     }
+    // A burst uses what was saved, and then takes turns.
+    let sources: Vec<_> = (0..100).map(|_| levels.pop_strongest().unwrap().item.source).collect();
+    let saved = sources.iter().take_while(|source| **source == 1).count();
+    assert_eq!(saved as u64, SAVED);
+    assert!(sources[saved..].chunks_exact(2).all(|pair| pair == [0, 1]), "{sources:?}");
+}
+
+#[test]
+fn a_source_that_floods_waits_for_bursts_of_others_no_longer_than_they_have_saved() {
+    let mut levels = Levels::new(true);
+    let sent = |source, number| Sent { source, number, weight: 1 };
+    let mut number = 0;
+    let mut push = |levels: &mut Levels<Sent>, source| {
+        number += 1;
+        levels.push(0, number, sent(source, number));
+    };
+    (0..1000).for_each(|_| push(&mut levels, 0));
+    (1..10).for_each(|source| push(&mut levels, source));
+    (0..100).for_each(|_| _ = levels.pop_strongest().unwrap());
+    // All others flood as well.
+    (0..1000).for_each(|_| (1..10).for_each(|source| push(&mut levels, source)));
+    let mut waited = 0;
+    while levels.pop_strongest().unwrap().item.source != 0 {
+        waited += 1;
+    }
+    assert_eq!(waited, 9 * SAVED);
+    let of_first = (0..1000).filter(|_| levels.pop_strongest().unwrap().item.source == 0).count();
+    assert_eq!(of_first, 100, "a tenth from then on");
 }
 
 #[test]
