@@ -13,8 +13,7 @@
 use std::collections::VecDeque;
 use std::hash::RandomState;
 
-use super::levels::IN_ORDER;
-use super::queued::{Bound, Queueable, Queued, release_burst};
+use super::queued::{Bound, IN_ORDER, Queueable, Queued, release_burst};
 
 /// The number of lanes: 56 KiB for each level whose sources take turns. Two given sources share a lane with a probability of
 /// one in 1024.

@@ -14,11 +14,8 @@
 use std::collections::VecDeque;
 
 use super::lanes::Lanes;
-use super::queued::{Bound, Queueable, Queued, release_burst};
+use super::queued::{Bound, IN_ORDER, Queueable, Queued, release_burst};
 use crate::amplitude::LEVELS;
-
-/// A list that is no longer than this is served in the order of arrival: as many waves as the receiver prefetches.
-pub(super) const IN_ORDER: usize = 32;
 
 /// Capacity kept for each used level, 16 KiB of waves: a queue that keeps emptying and filling does not allocate.
 pub(super) const KEPT: usize = 1024;

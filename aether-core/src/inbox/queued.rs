@@ -5,6 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 
 use crate::wave::Wave;
 
+/// A list that is no longer than this is served in the order of arrival: as many waves as the receiver prefetches.
+pub(super) const IN_ORDER: usize = 32;
+
 /// An item in its level.
 pub(super) struct Queued<T> {
     pub(super) arrival: u64,

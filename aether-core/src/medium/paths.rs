@@ -1,16 +1,18 @@
 //! Several paths as one medium: what cannot go by the first one goes by the next (diffraction, that is failover).
 //!
 //! All paths share one outbox ([`outlet`](super::outlet)), and one path at a time takes waves from it: the first one whose
-//! circuit breaker is closed ([`choosing`]), as far as others stand on it, too ([`agreeing`]). A wave leaves by one path only,
+//! circuit breaker is closed ([`choosing`]), as far as others stand on it, too ([`agreement`]). A wave leaves by one path only,
 //! so nothing has to be recognised as a duplicate. What was on its way when a path broke is lost there and counted as
 //! `unconfirmed`: to send it again would hand commands to two members of a group, which are two processes that cannot know of
 //! each other. Everything that is heard is heard on all paths ([`joining`]), because others may send by another one.
 
-mod agreeing;
+mod agreement;
+mod beats;
 mod choosing;
 mod connecting;
 mod joining;
 mod options;
+mod shared;
 mod supervising;
 
 pub use options::{MAX_PATHS, PathError, PathOptions, PathState, PathStatus};
@@ -21,7 +23,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
@@ -33,40 +35,11 @@ use super::{
 use crate::clock;
 use crate::router::{Carried, Offered, Router, Settled, Subscription, Waiting};
 use crate::wave::Wave;
-use agreeing::Agreement;
+use agreement::Agreement;
 use choosing::Breaker;
 use connecting::{Connect, FirstAttempts, add_when_connected, connect_all};
 use joining::Subscriptions;
-
-/// One path.
-struct Path {
-    /// Without secrets.
-    url: String,
-    hops: u8,
-    /// Set once it has connected.
-    medium: OnceLock<Arc<dyn Medium>>,
-}
-
-struct PathsShared {
-    paths: Vec<Path>,
-    /// One that has connected. There is always one.
-    connected: Arc<dyn Medium>,
-    outbox: Arc<SharedOutbox>,
-    subscriptions: Subscriptions,
-    breakers: Mutex<Vec<Breaker>>,
-    agreement: Agreement,
-    /// The path by which waves go, as in the turn of the outbox, for emitters.
-    current: AtomicUsize,
-    switches: AtomicU64,
-    /// The times that a path stood after none did.
-    connects: AtomicU64,
-    /// Changes with each path that connects, breaks or stands again, and when the current one changes.
-    moves: watch::Sender<u64>,
-    /// Whether any path stands.
-    stands: watch::Sender<bool>,
-    is_closed: AtomicBool,
-    ending: watch::Sender<bool>,
-}
+use shared::{Path, PathsShared};
 
 /// The handle of the medium. When it is dropped, the media of all paths are.
 struct Paths {
@@ -124,155 +97,10 @@ pub(crate) async fn connect(
     }
     // Dropping it ends everything.
     let paths = Arc::new(Paths { shared, closing: tokio::sync::Mutex::default() });
-    if let Err(error) = agreeing::begin(&paths.shared, router).await {
+    if let Err(error) = beats::begin(&paths.shared, router).await {
         tracing::warn!(%error, "what others can use is not known: this process chooses its path alone");
     }
     Ok(paths)
-}
-
-impl Path {
-    /// Whether it stands now.
-    fn reaches_others(&self) -> bool {
-        let reached = self.medium.get().map(|medium| medium.reaches_others());
-        // A medium without a connection stands as long as it is there.
-        reached.is_some_and(|reached| reached.is_none_or(|reached| *reached.borrow()))
-    }
-}
-
-impl PathsShared {
-    fn current(&self) -> (usize, &Arc<dyn Medium>) {
-        let current = self.current.load(Ordering::Acquire);
-        (current, self.medium(current).unwrap_or(&self.connected))
-    }
-
-    fn media(&self) -> impl Iterator<Item = (usize, &Arc<dyn Medium>)> {
-        self.paths.iter().enumerate().filter_map(|(index, path)| Some((index, path.medium.get()?)))
-    }
-
-    fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::Acquire)
-    }
-
-    fn stands(&self, path: usize) -> bool {
-        self.breakers.lock().get(path).is_some_and(Breaker::stands)
-    }
-
-    fn moved(&self) {
-        self.moves.send_modify(|moves| *moves += 1);
-    }
-
-    /// The medium of a path, if it has connected.
-    fn medium(&self, path: usize) -> Option<&Arc<dyn Medium>> {
-        self.paths.get(path)?.medium.get()
-    }
-
-    /// A path has connected.
-    fn add(&self, path: usize, medium: Arc<dyn Medium>) {
-        let Some(place) = self.paths.get(path) else { return };
-        tracing::info!(path = path + 1, url = place.url, "a path has connected");
-        let medium = place.medium.get_or_init(|| medium);
-        // A subscription that is added meanwhile finds the path itself.
-        self.subscriptions.begin(path, medium);
-        self.moved();
-    }
-
-    /// Waits until waves go by another path than this one, and this one is broken.
-    async fn lost(&self, path: usize) {
-        let mut moves = self.moves.subscribe();
-        while {
-            moves.borrow_and_update();
-            self.stands(path) || self.current().0 == path
-        } {
-            // Would fail only if `self` had been dropped.
-            let _ = moves.changed().await;
-        }
-    }
-
-    async fn join(&self, subscription: Arc<Subscription>) -> Result<(), JoinError> {
-        if self.is_closed() {
-            return Err(JoinError::Closed);
-        }
-        let joined = self.subscriptions.add(subscription, self.paths.len());
-        for (path, medium) in self.media() {
-            joined.begin(path, medium);
-        }
-        let (mut progress, mut moves) = (joined.progress.subscribe(), self.moves.subscribe());
-        let mut ending = self.ending.subscribe();
-        loop {
-            progress.borrow_and_update();
-            moves.borrow_and_update();
-            let stands: Vec<bool> = self.breakers.lock().iter().map(Breaker::stands).collect();
-            let needs = |path: usize| match stands.contains(&true) {
-                true => stands.get(path).is_some_and(|stands| *stands),
-                false => path == self.current().0,
-            };
-            if joined.has_joined(needs)? {
-                return Ok(());
-            }
-            tokio::select! {
-                _ = progress.changed() => {}
-                _ = moves.changed() => {}
-                _ = ending.wait_for(|ending| *ending) => return Err(JoinError::Closed),
-            }
-        }
-    }
-
-    fn leave(&self, subscription: &Subscription) {
-        self.subscriptions.remove(subscription);
-        self.media().for_each(|(_, medium)| medium.leave(subscription));
-    }
-
-    /// The waves that were on their way when a path broke.
-    fn unconfirmed(&self) -> u64 {
-        self.media().map(|(_, medium)| medium.status().unconfirmed).sum()
-    }
-
-    /// Waits until everything accepted so far has left, by whichever path, and was received.
-    async fn flush(&self) -> Result<(), FlushError> {
-        let lost_before = self.unconfirmed();
-        let flushed = loop {
-            let (path, medium) = self.current();
-            tokio::select! {
-                flushed = medium.flush() => break flushed,
-                // What has not left yet leaves by the next path.
-                () = self.lost(path) => {}
-            }
-        };
-        // What another path took before waves went by the current one.
-        let (current, _) = self.current();
-        let others = self
-            .media()
-            .filter(|(path, medium)| *path != current && self.stands(*path) && medium.status().in_flight > 0);
-        let others = join_all(others.map(|(_, medium)| medium.flush())).await;
-        let flushed = others.into_iter().fold(flushed, Result::and);
-        match self.unconfirmed().saturating_sub(lost_before) {
-            0 => flushed,
-            // The current path knows its own.
-            _ if matches!(flushed, Err(FlushError::Unconfirmed { .. })) => flushed,
-            waves => Err(FlushError::Unconfirmed { waves, patience: Duration::ZERO }),
-        }
-    }
-
-    async fn end(&self) -> Result<(), FlushError> {
-        if let Some(outbox) = self.outbox.inbox() {
-            outbox.close();
-        }
-        // While paths may still change.
-        let flushed = self.flush().await;
-        let (current, _) = self.current();
-        self.ending.send_replace(true);
-        self.outbox.give_turn(Turn { path: Some(current), is_last: true });
-        let closed =
-            join_all(self.media().map(async |(path, medium)| (path == current, medium.close().await))).await;
-        self.stands.send_replace(true);
-        // A path that is broken cannot be closed in time; nothing was left to send by it.
-        let closed = closed.into_iter().filter(|(is_current, _)| *is_current).map(|(_, closed)| closed);
-        closed.fold(flushed, Result::and)
-    }
-
-    fn closed(&self, wave: Wave) -> Result<Wave, EmitError> {
-        if self.is_closed() { Err(EmitError::Closed { wave }) } else { Ok(wave) }
-    }
 }
 
 impl Medium for Paths {

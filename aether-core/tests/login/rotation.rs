@@ -8,6 +8,7 @@ use std::time::Duration;
 use aether_core::conformance::{NatsServer, ServerOptions};
 use aether_core::medium::TlsFailure;
 use aether_core::{Aether, ConnectError, InboxOptions, NatsOptions, Vibrator};
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::authority::Authority;
@@ -61,6 +62,11 @@ async fn certificates_replaced_each_second_under_load_refuse_no_connection_and_l
     let inbox = InboxOptions::interactive().max_waves(1 << 20).max_bytes(1 << 30);
     let mut ear = Vibrator::builder("ear").inbox(inbox).create(&there).await.unwrap();
     ear.resonate_on("rotation.load").await.unwrap();
+    let received = Arc::new(watch::Sender::new(0));
+    let receiving = {
+        let received = Arc::clone(&received);
+        tokio::spawn(async move { while ear.receive().await.is_some() { received.send_modify(|waves| *waves += 1) } })
+    };
     let (is_over, emitted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let emitting = {
         let (is_over, emitted) = (Arc::clone(&is_over), Arc::clone(&emitted));
@@ -97,10 +103,10 @@ async fn certificates_replaced_each_second_under_load_refuse_no_connection_and_l
     assert!(connections >= rotations, "{connections} connections during {rotations} rotations");
     here.flush().await.unwrap();
     let emitted = emitted.load(Ordering::Relaxed);
-    for received in 0..emitted {
-        let next = timeout(LONG, ear.receive()).await;
-        assert!(next.is_ok_and(|next| next.is_some()), "{received} of {emitted} received");
-    }
+    let mut waves = received.subscribe();
+    let all = timeout(LONG, waves.wait_for(|waves| *waves == emitted)).await.is_ok();
+    assert!(all, "{} of {emitted} received", *received.borrow());
+    receiving.abort();
     for aether in [&here, &there] {
         let status = aether.status();
         assert_eq!((status.lost_upstream, status.connects), (0, 1), "the connections have stood: {status:?}");

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::future::{BoxFuture, join_all};
 use tokio::time::sleep;
 
-use super::{MAX_PATHS, PathError, PathOptions, PathsShared};
+use super::options::{MAX_PATHS, PathError, PathOptions};
+use super::shared::PathsShared;
 use crate::medium::outlet::{PathOutlet, SharedOutbox};
 use crate::medium::{ConnectError, Medium, without_secrets};
 

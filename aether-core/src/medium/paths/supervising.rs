@@ -8,9 +8,9 @@ use futures_util::future::select_all;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::PathsShared;
-use super::agreeing;
+use super::beats::beat;
 use super::choosing::{Breaker, choose};
+use super::shared::PathsShared;
 use crate::clock::{self, Instant, sleep_until};
 use crate::medium::outlet::{AHEAD, Turn};
 use crate::source::{Sequencer, Source};
@@ -136,7 +136,7 @@ pub(super) async fn supervise(shared: Arc<PathsShared>) {
         let (next, usable) = shared.look(&mut connections, now);
         // What has changed is told at once, before this process hands over.
         if usable != told || now >= next_beat {
-            agreeing::beat(&shared, &sequencer, &usable);
+            beat(&shared, &sequencer, &usable);
             next_beat = now + shared.agreement.every();
             told = usable;
         }

@@ -6,37 +6,27 @@
 //! it. A process that was silent on all paths has gone, and counts no more.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use super::PathsShared;
-use crate::amplitude::Amplitude;
-use crate::channel::{Channel, Pattern};
-use crate::clock::{self, Instant};
-use crate::inbox::{Inbox, InboxOptions};
-use crate::medium::JoinError;
-use crate::router::{Listener, Router};
-use crate::source::{Sequencer, Source};
+use crate::channel::Channel;
+use crate::clock::Instant;
 use crate::wave::{ContentType, Wave};
 
 /// The channel of the beats.
-const PATHS: &str = "_aether.paths";
+pub(super) const PATHS: &str = "_aether.paths";
 /// How often a process sends beats; less often among many, so that a process gets at most [`BEATS_PER_SECOND`] by a path.
-const BEAT: Duration = Duration::from_secs(2);
+pub(super) const BEAT: Duration = Duration::from_secs(2);
 const BEATS_PER_SECOND: f64 = 50.0;
 const SLOWEST_BEAT: Duration = Duration::from_secs(60);
 /// After this many beats that did not come, somebody is not there.
 const MISSED_BEATS: f64 = 3.5;
 /// The processes that are known at most: as many as the beats of [`SLOWEST_BEAT`] allow, in less than 1 MiB.
 const MAX_OTHERS: usize = 3000;
-const MAX_BEAT_BYTES: usize = 1024;
-/// The beats that wait to be read.
-const MAX_WAITING: usize = 1024;
-const STRENGTH: Amplitude = Amplitude::FULL;
+pub(super) const MAX_BEAT_BYTES: usize = 1024;
 
 /// What a process tells, by one path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -175,51 +165,10 @@ impl Agreement {
     }
 }
 
-/// Listens for the beats of others until the paths end.
-pub(super) async fn begin(shared: &Arc<PathsShared>, router: Arc<Router>) -> Result<(), JoinError> {
-    let options = InboxOptions::overload().max_waves(MAX_WAITING).sojourn_cap(None);
-    // These options are within bounds.
-    let Ok(inbox) = Inbox::new(options) else { return Err(JoinError::Closed) };
-    let (inbox, sequencer) = (Arc::new(inbox), Arc::new(Sequencer::new(Source::framework())));
-    let listener = Listener { sequencer, hears_own: true, observes: false, relabel: None };
-    let subscription = router.subscribe(Pattern::new(PATHS)?, None, Arc::clone(&inbox), listener);
-    let joined = shared.join(Arc::clone(&subscription)).await;
-    let shared = Arc::clone(shared);
-    tokio::spawn(async move {
-        let mut ending = shared.ending.subscribe();
-        loop {
-            let wave = tokio::select! {
-                biased;
-                _ = ending.wait_for(|ending| *ending) => break,
-                _ = inbox.filled() => inbox.take_now(),
-            };
-            let Some(wave) = wave else { continue };
-            let payload = wave.payload();
-            if payload.len() <= MAX_BEAT_BYTES
-                && let Ok(beat) = serde_json::from_slice(payload)
-                && shared.agreement.note(beat, clock::now())
-            {
-                shared.moved();
-            }
-        }
-        router.unsubscribe(&subscription);
-        shared.leave(&subscription);
-    });
-    joined
-}
-
-/// Sends a beat by each path that stands. Each send ends with the next beat at the latest.
-pub(super) fn beat(shared: &Arc<PathsShared>, sequencer: &Sequencer, usable: &[bool]) {
-    for (path, medium) in shared.media().filter(|(path, _)| shared.stands(*path)) {
-        let Some(beat) = shared.agreement.beat(path, usable.to_vec()) else { continue };
-        let (beat, medium) = (beat.noticed_at(STRENGTH, sequencer), Arc::clone(medium));
-        tokio::spawn(tokio::time::timeout(BEAT, async move { medium.notify(vec![beat]).await }));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     fn secs(secs: f64) -> Duration {
         Duration::from_secs_f64(secs)
