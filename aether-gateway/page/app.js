@@ -47,6 +47,8 @@ const app = {
 
 let drawn = false;
 let due = false;
+/** The page whose link the navigation was scrolled to: on a phone it is wider than the screen. */
+let scrolledTo = "";
 
 /** Draws with the next frame; any number of calls draw once. A hidden page is not drawn until somebody looks at it. */
 function schedule() {
@@ -67,6 +69,10 @@ function draw() {
   if (!drawn) [top, main].forEach((element) => element.replaceChildren());
   drawn = true;
   render(frame(), top);
+  if (scrolledTo !== app.page) {
+    scrolledTo = app.page;
+    top.querySelector("nav a[aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+  }
   const [, title, page] = current();
   document.title = `${title} · Aether`;
   render(html`${banner()}<div class="page" id="page">${link.locked ? locked() : content(page)}</div>`, main);

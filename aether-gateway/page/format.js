@@ -53,6 +53,8 @@ export function span(seconds) {
 export function millis(ms) {
   if (ms < 1) return `${(ms * 1000).toFixed(0)} µs`;
   if (ms < 1000) return `${ms.toFixed(ms < 10 ? 2 : 0)} ms`;
+  // Rounded and not cut: a beat of 2.999 s is one of 3 s.
+  if (ms < 60_000) return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
   return span(ms / 1000);
 }
 

@@ -47,6 +47,12 @@ function channel(app, name) {
   return html`<button class="link" title="Narrow every page to this channel" @click=${() => app.narrow(app.filter === name ? "" : name)}>${name}</button>`;
 }
 
+/** The text of a finding begins with its sort, which has a column of its own. */
+function withoutSort({ sort, text }) {
+  const begin = `${sort.replaceAll("_", " ")}: `;
+  return text.startsWith(begin) ? text.slice(begin.length) : text;
+}
+
 function findings(app, view) {
   const sorts = [...new Set(view.findings.map((finding) => finding.sort))].sort();
   if (sorts.length === 0) return html`<p class="quiet">None yet. Detectors need some traffic before they know what is usual.</p>`;
@@ -60,7 +66,7 @@ function findings(app, view) {
       (name) => html`<button aria-pressed=${sort === name} @click=${choose(name)}>${name.replaceAll("_", " ")}</button>`)}</div>
     ${shown.length === 0 ? html`<p class="note">None of these among the last ${count(view.findings.length)}.</p>` : html`
     <div class="scroll" tabindex="0"><table><thead><tr><th>sort</th><th>what</th><th class="number">ago</th></tr></thead>
-      <tbody>${shown.map((finding) => html`<tr><td>${finding.sort.replaceAll("_", " ")}</td><td class="wrap">${finding.text}</td>
+      <tbody>${shown.map((finding) => html`<tr><td>${finding.sort.replaceAll("_", " ")}</td><td class="wrap">${withoutSort(finding)}</td>
         <td class="number">${span(finding.seconds_ago)}</td></tr>`)}</tbody></table></div>`}
     <p class="note">The last ${count(view.findings.length)} findings, the newest first. What beats regularly is on <a href="#services">Services</a>.</p>`;
 }

@@ -9,6 +9,7 @@ import { show } from "./waves.js";
 const HEIGHT = 34;
 const LETTER = 7;
 const LONGEST = 26;
+const ARROW = 10;
 
 let layout = null;
 let shape = "";
@@ -36,8 +37,10 @@ export function draw(app) {
   place(graph);
   return html`${title}
     <section class="card flush" aria-label="Graph">
-      <div class="head padded"><p class="quiet">${plural(view.services.length, "service")} and ${plural(view.channels.length, "channel")}. Who emits was seen and who hears was announced; dashed lines are guessed by timing.</p>
-        <p class="legend" aria-hidden="true"><span class="key service">service</span><span class="key channel">channel</span><span class="key loss">loses waves</span></p></div>
+      <div class="head padded"><p class="quiet">${plural(view.services.length, "service")} and ${plural(view.channels.length, "channel")}. Who emits was seen, who hears was announced. A wider line has more waves.</p>
+        ${past.isOn ? nothing : html`<button class="small" @click=${() => past.begin(app)}>Play back the last hour</button>`}
+        <p class="legend whole" aria-hidden="true"><span class="key service">service</span><span class="key-line emits">emits on</span><span class="key channel">channel</span>
+          <span class="key-line">is heard by</span><span class="key-line causes">guessed by timing</span><span class="key loss">loses waves</span></p></div>
       ${playback(app)}
       <div class="graph" tabindex="0" aria-label="The graph, which scrolls">${picture(app, graph)}</div>
       <p class="hint padded" aria-live="polite">${chosen ? about(chosen) : "Point at a line for its rate and lag. Click it to see its waves."}</p>
@@ -55,10 +58,7 @@ function asItWas({ nodes, edges }) {
 }
 
 function playback(app) {
-  if (!past.isOn) {
-    return html`<div class="playback padded"><button class="small" @click=${() => past.begin(app)}>Play back the last hour</button>
-      ${past.error ? html`<span class="error" role="alert">${past.error}</span>` : nothing}</div>`;
-  }
+  if (!past.isOn) return past.error ? html`<p class="playback padded error" role="alert">${past.error}</p>` : nothing;
   const move = (event) => {
     past.pause();
     past.at = Number(event.target.value);
@@ -140,13 +140,14 @@ function picture(app, { nodes, edges }) {
   const { width, height } = layout.graph();
   const losing = new Set(nodes.filter(isLosing).map((node) => node.id));
   return html`<svg class="map" viewBox="0 0 ${width} ${height}" width=${width} height=${height} role="group" aria-label="Services and channels">
-    <defs>${["line", "bad"].map((tone) => svg`<marker id="arrow-${tone}" viewBox="0 0 8 8" refX="7" refY="4" markerUnits="userSpaceOnUse" markerWidth="9" markerHeight="9" orient="auto"><path class="arrow ${tone}" d="M0 0 8 4 0 8z"/></marker>`)}</defs>
+    <defs>${["hears", "emits", "causes", "bad"].map((tone) => svg`<marker id="arrow-${tone}" viewBox="0 0 8 8" refX="0" refY="4" markerUnits="userSpaceOnUse" markerWidth=${ARROW} markerHeight=${ARROW} orient="auto"><path class="arrow ${tone}" d="M0 0 8 4 0 8z"/></marker>`)}</defs>
     ${edges.map((edge, at) => line(app, edge, layout.edge({ v: edge.from, w: edge.to, name: String(at) }), losing))}
     ${nodes.map((node) => box(app, node, layout.node(node.id)))}</svg>`;
 }
 
+/** Ends where the arrow begins, or a wide line would show beside its tip. */
 function path(points) {
-  const [first, ...rest] = points;
+  const [first, ...rest] = shortened(points);
   let d = `M${first.x.toFixed(1)} ${first.y.toFixed(1)}`;
   for (let at = 0; at < rest.length - 1; at += 1) {
     const [here, next] = [rest[at], rest[at + 1]];
@@ -157,12 +158,19 @@ function path(points) {
   return d;
 }
 
+function shortened(points) {
+  const [before, end] = points.slice(-2);
+  const [x, y] = [end.x - before.x, end.y - before.y];
+  const keep = Math.max(0, 1 - ARROW / Math.max(1, Math.hypot(x, y)));
+  return [...points.slice(0, -1), { x: before.x + keep * x, y: before.y + keep * y }];
+}
+
 function line(app, edge, placed, losing) {
   if (!placed) return nothing;
   const isBad = edge.kind === "hears" && losing.has(edge.to);
   const d = path(placed.points);
   const width = 1.2 + Math.min(6, Math.log10(1 + edge.rate) * 2);
-  const tone = isBad ? "bad" : "line";
+  const tone = isBad ? "bad" : edge.kind;
   const look = () => { chosen = edge; app.draw(); };
   return svg`<g class="edge ${edge.kind} ${edge.rate < 0.01 ? "still" : ""} ${isBad ? "bad" : ""} ${chosen && same(chosen, edge) ? "chosen" : ""}">
     <path class="stroke" d=${d} stroke-width=${width} marker-end="url(#arrow-${tone})"/>

@@ -3,7 +3,7 @@
 import { badge, bar, empty, html, nothing, repeat, spark, TimeChart } from "./widgets.js";
 import { bytes, clock, count, meaning, plural, rate, reason, short, span } from "./format.js";
 
-const chart = new TimeChart([["Waves a second", "--flow"]], { height: 170 });
+const chart = new TimeChart([["Waves a second", "--flow"]], { height: 130 });
 const RANGES = [[120, "2 min"], [600, "10 min"], [3600, "1 h"]];
 let range = 600;
 const MOST_CHANNELS = 12;

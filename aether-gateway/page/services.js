@@ -1,7 +1,7 @@
 // The services: every process with its account, every vibrator with what it hears, and what beats regularly.
 
 import { badge, empty, html, nothing } from "./widgets.js";
-import { count, lost, plural, rate, span } from "./format.js";
+import { count, lost, millis, plural, rate, span } from "./format.js";
 
 let beats = null;
 let searched = "";
@@ -97,6 +97,6 @@ function heart(beats, has) {
   const shown = beats.filter((beat) => has(beat.channel, beat.source));
   if (shown.length === 0) return html`<p class="quiet">No stream beats regularly.</p>`;
   return html`<div class="scroll" tabindex="0"><table><thead><tr><th>channel</th><th>source</th><th class="number">every</th><th class="number">regularity</th><th class="number">beats</th></tr></thead>
-    <tbody>${shown.map((beat) => html`<tr><td>${beat.channel}</td><td>${beat.source}</td><td class="number">${span(beat.period_seconds)}</td>
+    <tbody>${shown.map((beat) => html`<tr><td>${beat.channel}</td><td>${beat.source}</td><td class="number">${millis(1000 * beat.period_seconds)}</td>
       <td class="number">${Math.round(100 * beat.regularity)} %</td><td class="number">${count(beat.beats)}</td></tr>`)}</tbody></table></div>`;
 }

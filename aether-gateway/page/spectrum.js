@@ -47,7 +47,7 @@ export function draw(app) {
     .slice(0, LOUDEST);
   return html`${title}
     <section class="card flush" aria-label="Waterfall">
-      <div class="head padded"><p class="quiet">${plural(rows.length, "channel")}, the last ${plural(app.history.seconds / 60, "minute")}. Brightness is energy, rate times amplitude. Click a row to narrow every page to it.</p>
+      <div class="head padded"><p class="quiet">${plural(rows.length, "channel")}, the last ${app.history.seconds === 60 ? "minute" : plural(app.history.seconds / 60, "minute")}. Brightness is energy, rate times amplitude. Click a row to narrow every page to it.</p>
         <p class="legend" aria-hidden="true"><span>quiet</span><canvas id="legend" width="96" height="8" ${mounted(legend)}></canvas><span>loud</span></p></div>
       <canvas id="spectrum" class="spectrum" tabindex="0" role="img"
         aria-label="Waterfall of channels over time. Up and down choose a channel, Enter narrows every page to it. The list below has the loudest."

@@ -67,6 +67,9 @@ pub(crate) struct BenchArgs {
     /// overload, physics, hopping, scale: only print the results, without writing pages and pictures.
     #[arg(long)]
     dry_run: bool,
+    /// gateway: measure its memory for so many minutes, with 10,000 channels and 1,000 vibrators, instead of its clients.
+    #[arg(long, value_name = "MINUTES")]
+    memory: Option<u64>,
     /// instructions: only the paths whose names contain this word; can be repeated.
     #[arg(long = "path", value_name = "WORD")]
     paths: Vec<String>,
@@ -110,6 +113,9 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
             if !options.dry_run {
                 command.arg("--into").arg(workspace.root());
             }
+        }
+        if let Some(minutes) = options.memory.filter(|_| name == "gateway") {
+            command.args(["--", "--memory", &minutes.to_string()]);
         }
         if name == "lan" {
             command.arg("--").args(&options.parts);

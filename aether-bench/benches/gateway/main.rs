@@ -2,7 +2,7 @@
 //! that costs the processors.
 //!
 //! `cargo xtask bench gateway`; `-- --clients 500 --rate 100 --seconds 4` after `cargo bench -p aether-bench --bench gateway` is
-//! short.
+//! short. `cargo xtask bench gateway --memory 60` measures its memory instead.
 //!
 //! The gateway is a process with a NATS server beside it, as users run it. The clients are in processes of their own, several
 //! hundred in one. They share the machine's processors with the gateway. A client reads every byte and takes the frames
@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails ends")]
 
 mod client;
+mod memory;
 mod processes;
 mod readers;
 
@@ -34,6 +35,14 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// The first argument of the process of the gateway, and of those of the clients.
 const SERVE: &str = "serve";
 const READ: &str = "read";
+/// Detection off, and without the limits that are not measured here.
+const CROWD: [&str; 5] = [
+    "--no-physics",
+    "--field-limit",
+    "max_connections_total=5000",
+    "--field-limit",
+    "max_connections_per_source=5000",
+];
 /// How long the load runs before it is measured.
 const WARM: Duration = Duration::from_secs(3);
 
@@ -54,6 +63,9 @@ struct Args {
     /// How many clients in a hundred do not read
     #[arg(long, default_value_t = 0)]
     silent: usize,
+    /// Measures for so many minutes the memory of a gateway with 10,000 channels and 1,000 vibrators instead
+    #[arg(long, value_name = "MINUTES")]
+    memory: Option<u64>,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -75,7 +87,11 @@ fn main() -> ExitCode {
         }
         _ => {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(measure(&Args::parse()));
+            let args = Args::parse();
+            match args.memory {
+                Some(minutes) => runtime.block_on(memory::measure(minutes)),
+                None => runtime.block_on(measure(&args)),
+            }
             ExitCode::SUCCESS
         }
     }
@@ -96,7 +112,7 @@ async fn measure(args: &Args) {
 /// Measures one load, with a gateway and clients of its own.
 async fn one(args: &Args, clients: usize, rate: u32) {
     let server = NatsServer::start().await.unwrap();
-    let gateway = Gateway::start(&server.url()).await;
+    let gateway = Gateway::start(&server.url(), &CROWD).await;
     let silent = clients * args.silent / 100;
     let mut readers = Readers::start(&gateway.address, args.processes, clients, silent).await;
     let emitting = tokio::spawn(emit(server.url(), rate));

@@ -9,8 +9,6 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use crate::{READ, SERVE};
 
-/// Lifts the limits that are not measured here.
-const LIMITS: [&str; 2] = ["max_connections_total=5000", "max_connections_per_source=5000"];
 /// Linux counts the time of processes in hundredths of a second.
 const TICKS: f64 = 100.0;
 
@@ -70,11 +68,8 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    pub(crate) async fn start(medium: &str) -> Self {
-        let mut args = vec![SERVE, "--no-physics", "--listen", "127.0.0.1:0", "--medium", medium];
-        for limit in LIMITS {
-            args.extend(["--field-limit", limit]);
-        }
+    pub(crate) async fn start(medium: &str, more: &[&str]) -> Self {
+        let args = [&[SERVE, "--listen", "127.0.0.1:0", "--medium", medium], more].concat();
         let mut process = Process::start(&args);
         loop {
             let line = process.line().await;

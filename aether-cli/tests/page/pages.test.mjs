@@ -1,14 +1,12 @@
 // The pages of the gateway in a real browser.
 
 import assert from "node:assert/strict";
-import { mkdir, rename, writeFile } from "node:fs/promises";
+import { rename, writeFile } from "node:fs/promises";
 import { after, afterEach, beforeEach, test as run } from "node:test";
-import { animated } from "./animation.mjs";
 import { House, PATIENCE, closeBrowser, freePort, needed, openPage, packages } from "./house.mjs";
+import { PICTURES, picture, pictures, recorded } from "./pictures.mjs";
 
 const AXE = packages.resolve("axe-core/axe.min.js");
-/** Where pictures are written, if they are wanted. */
-const PICTURES = process.env.AETHER_PICTURES;
 const PAGES = ["overview", "spectrum", "waves", "map", "incidents", "services", "ledger", "letters", "durable"];
 /** A folder with a durable log. */
 const LOGS = needed("AETHER_LOGS");
@@ -36,12 +34,6 @@ const live = (page) => page.locator("#state.good").waitFor();
 async function flows(page) {
   await page.locator("#h-channels").waitFor();
   await page.getByRole("button", { name: "orders.created", exact: true }).waitFor();
-}
-
-async function picture(page, name) {
-  if (!PICTURES) return;
-  await mkdir(PICTURES, { recursive: true });
-  await page.screenshot({ path: `${PICTURES}/${name}.png` });
 }
 
 async function goTo(page, name) {
@@ -390,6 +382,9 @@ test("off the loopback address a page shows nothing until it has a token", async
 async function fits(page, name) {
   const [wide, window_] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
   assert.ok(wide <= window_, `${name} is ${wide} pixels wide in ${window_}`);
+  // The navigation of a phone is wider than its screen.
+  const link = await page.locator("nav a[aria-current]").boundingBox();
+  assert.ok(link.x >= 0 && link.x + link.width <= window_, `the link to ${name} is at ${link.x}`);
 }
 
 for (const [look, options] of [
@@ -449,24 +444,6 @@ test("the first paint is quick and the page is light", async () => {
   await close();
 });
 
-/** Pictures one after the other, which become one file that moves. */
-async function recorded(page, size, story) {
-  const devtools = await page.context().newCDPSession(page);
-  const frames = [];
-  let last = performance.now();
-  let ended = false;
-  const telling = story().finally(() => (ended = true));
-  while (!ended) {
-    const { data } = await devtools.send("Page.captureScreenshot", { format: "webp", quality: 60 });
-    const now = performance.now();
-    frames.push({ still: Buffer.from(data, "base64"), milliseconds: now - last });
-    last = now;
-    await page.waitForTimeout(500);
-  }
-  await telling;
-  return animated(frames, size);
-}
-
 // They show traffic of a minute, so they are made on request only.
 if (PICTURES) {
   test("pictures of the README", async () => {
@@ -475,7 +452,7 @@ if (PICTURES) {
     const losing = await openPage(url);
     await losing.page.locator("h1.verdict.bad").filter({ hasText: "Losing" }).waitFor();
     await losing.page.waitForTimeout(60_000);
-    await picture(losing.page, "overview");
+    await pictures(losing.page, "overview");
     await losing.close();
     await up.kill();
 
@@ -496,11 +473,11 @@ if (PICTURES) {
     });
     await writeFile(`${PICTURES}/incident.webp`, file);
     assert.ok(file.length < 1_000_000, `${file.length}`);
-    await page.setViewportSize({ width: 1280, height: 680 });
+    await page.setViewportSize({ width: 1280, height: 704 });
     await goTo(page, "map");
     await SHOWN.map(page);
     await page.waitForTimeout(3_000);
-    await picture(page, "map");
+    await pictures(page, "map");
     await close();
   });
 }
