@@ -9,6 +9,7 @@ mod multicast;
 #[cfg(feature = "lan")]
 mod ports;
 
+#[cfg(not(feature = "lan"))]
 use aether_chassis::config::Configuration;
 
 #[cfg(not(feature = "lan"))]

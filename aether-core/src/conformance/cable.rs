@@ -1,4 +1,4 @@
-//! Two machines with a cable between them, for tests of media without a server: two network namespaces of Linux.
+//! Machines with cables between them, for tests of media without a server: network namespaces of Linux.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
@@ -10,9 +10,9 @@ const EXCUSE: &str = "AETHER_NO_NAMESPACES";
 /// One end of a [`Cable`], and the machine at it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// The machine with the address 10.77.0.1.
+    /// The machine with the address 10.77.0.1, on a further cable 10.77.1.1 and so on.
     Left,
-    /// The machine with the address 10.77.0.2.
+    /// The machine with the address 10.77.0.2, on a further cable 10.77.1.2 and so on.
     Right,
 }
 
@@ -43,6 +43,11 @@ pub struct CableError {
 #[derive(Debug)]
 pub struct Cable {
     names: [String; 2],
+    /// Whether the machine at the right was there before, and stays.
+    is_further: bool,
+    device: String,
+    /// The third byte of its addresses.
+    network: u8,
 }
 
 impl Cable {
@@ -51,24 +56,50 @@ impl Cable {
     /// # Errors
     /// [`CableError`] if they cannot be made.
     pub fn lay() -> Result<Option<Self>, CableError> {
-        static LAID: AtomicU64 = AtomicU64::new(0);
         if std::env::var_os(EXCUSE).is_some_and(|excuse| excuse == "1") {
             return Ok(None);
         }
-        let id = format!("aether-{}-{}", std::process::id(), LAID.fetch_add(1, Ordering::Relaxed));
+        let id = unused_name();
         // From here on, dropping it removes what was made.
-        let cable = Self { names: ["left", "right"].map(|side| format!("{id}-{side}")) };
-        let [left, right] = &cable.names;
-        ip(&format!("netns add {left}"))?;
-        ip(&format!("netns add {right}"))?;
-        ip(&format!("link add cable netns {left} type veth peer name cable netns {right}"))?;
-        for (number, end) in [(1, End::Left), (2, End::Right)] {
-            let name = cable.name(end);
-            ip(&format!("-n {name} addr add 10.77.0.{number}/24 dev cable"))?;
-            ip(&format!("-n {name} link set lo up"))?;
-            cable.plug(end)?;
-        }
+        let cable = Self {
+            names: ["left", "right"].map(|side| format!("{id}-{side}")),
+            is_further: false,
+            device: "cable".to_owned(),
+            network: 0,
+        };
+        ip(&format!("netns add {}", cable.name(End::Right)))?;
+        ip(&format!("-n {} link set lo up", cable.name(End::Right)))?;
+        cable.join()?;
         Ok(Some(cable))
+    }
+
+    /// A cable from another new machine to the one at the right, on the network 10.77.`network`.0/24. The machine at the
+    /// right forwards nothing, so those at the left do not reach each other.
+    ///
+    /// # Errors
+    /// [`CableError`] if it cannot be made, as where there is a cable for this network already.
+    pub fn lay_further(&self, network: u8) -> Result<Self, CableError> {
+        let cable = Self {
+            names: [format!("{}-left", unused_name()), self.name(End::Right).to_owned()],
+            is_further: true,
+            device: format!("cable{network}"),
+            network,
+        };
+        cable.join()?;
+        Ok(cable)
+    }
+
+    /// Makes the machine at the left, and the cable.
+    fn join(&self) -> Result<(), CableError> {
+        let (Self { device, network, .. }, [left, right]) = (self, &self.names);
+        ip(&format!("netns add {left}"))?;
+        ip(&format!("-n {left} link set lo up"))?;
+        ip(&format!("link add {device} netns {left} type veth peer name {device} netns {right}"))?;
+        for (number, end) in [(1, End::Left), (2, End::Right)] {
+            ip(&format!("-n {} addr add 10.77.{network}.{number}/24 dev {device}", self.name(end)))?;
+            self.plug(end)?;
+        }
+        Ok(())
     }
 
     /// A program on the machine at this end. It is the process itself that is started, so it gets the signals.
@@ -85,9 +116,10 @@ impl Cable {
     /// [`CableError`] if the system refuses.
     pub fn plug(&self, end: End) -> Result<(), CableError> {
         let name = self.name(end);
-        ip(&format!("-n {name} link set cable up"))?;
+        let device = &self.device;
+        ip(&format!("-n {name} link set {device} up"))?;
         // The route goes with the link.
-        ip(&format!("-n {name} route replace 224.0.0.0/4 dev cable"))
+        ip(&format!("-n {name} route replace 224.0.0.0/4 dev {device}"))
     }
 
     /// Pulls this end out.
@@ -95,7 +127,7 @@ impl Cable {
     /// # Errors
     /// [`CableError`] if the system refuses.
     pub fn unplug(&self, end: End) -> Result<(), CableError> {
-        ip(&format!("-n {} link set cable down", self.name(end)))
+        ip(&format!("-n {} link set {} down", self.name(end), self.device))
     }
 
     /// Drops one in so many of the packets that arrive at this end, at random. With 0 none is dropped any more.
@@ -103,17 +135,18 @@ impl Cable {
     /// # Errors
     /// [`CableError`] if the system refuses.
     pub fn lose_one_in(&self, end: End, packets: u32) -> Result<(), CableError> {
+        let device = &self.device;
         let nft = |args: &str| run(&mut self.command(end, "nft"), "nft", args).map(drop);
         // Makes the table if there is none, so that it can be deleted.
-        nft("add table inet cable")?;
-        nft("delete table inet cable")?;
+        nft(&format!("add table inet {device}"))?;
+        nft(&format!("delete table inet {device}"))?;
         if packets == 0 {
             return Ok(());
         }
-        nft("add table inet cable")?;
-        nft("add chain inet cable arriving { type filter hook input priority 0 ; }")?;
+        nft(&format!("add table inet {device}"))?;
+        nft(&format!("add chain inet {device} arriving {{ type filter hook input priority 0 ; }}"))?;
         nft(&format!(
-            "add rule inet cable arriving iifname cable numgen random mod {packets} == 0 counter drop"
+            "add rule inet {device} arriving iifname {device} numgen random mod {packets} == 0 counter drop"
         ))
     }
 
@@ -122,8 +155,8 @@ impl Cable {
     /// # Errors
     /// [`CableError`] if it was not called, or the system refuses.
     pub fn lost(&self, end: End) -> Result<u64, CableError> {
-        let args = "list chain inet cable arriving";
-        let listed = run(&mut self.command(end, "nft"), "nft", args)?;
+        let args = format!("list chain inet {} arriving", self.device);
+        let listed = run(&mut self.command(end, "nft"), "nft", &args)?;
         // As in `counter packets 12 bytes 345 drop`.
         let mut words = listed.split_whitespace().skip_while(|word| *word != "packets").skip(1);
         words.next().and_then(|count| count.parse().ok()).ok_or_else(|| CableError {
@@ -143,11 +176,18 @@ impl Cable {
 
 impl Drop for Cable {
     fn drop(&mut self) {
-        for name in &self.names {
+        let removed = if self.is_further { &self.names[..1] } else { &self.names };
+        for name in removed {
             // One that was never made cannot be removed.
             let _ = ip(&format!("netns del {name}"));
         }
     }
+}
+
+/// Begins the names of the machines of one cable.
+fn unused_name() -> String {
+    static LAID: AtomicU64 = AtomicU64::new(0);
+    format!("aether-{}-{}", std::process::id(), LAID.fetch_add(1, Ordering::Relaxed))
 }
 
 fn ip(args: &str) -> Result<(), CableError> {

@@ -66,12 +66,12 @@ pub(crate) async fn connect(
     let Some(connected) = media.iter().flatten().next().map(Arc::clone) else {
         return Err(PathError::None.into());
     };
-    let path = |(path, (options, medium)): (usize, (&PathOptions, Option<Arc<dyn Medium>>))| Path {
+    let paths = options.iter().zip(media).enumerate().map(|(path, (options, medium))| Path {
         url: super::without_secrets(&options.url),
         hops: options.hops_at(path),
         medium: medium.map(OnceLock::from).unwrap_or_default(),
-    };
-    let paths: Vec<Path> = options.iter().zip(media).enumerate().map(path).collect();
+    });
+    let paths: Vec<_> = paths.collect();
     let now = clock::now();
     let breakers: Vec<_> = paths.iter().map(|path| Breaker::new(path.reaches_others(), now)).collect();
     let shared = Arc::new(PathsShared {

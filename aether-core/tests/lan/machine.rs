@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use aether_core::conformance::{Cable, End};
-use aether_core::medium::LanOptions;
+use aether_core::medium::{LanOptions, LanRouter};
 use aether_core::{Aether, AskError, Vibrator, Wave};
 
 use crate::hostile;
@@ -118,8 +118,12 @@ async fn a_machine() {
         hostile::attack(count).await;
         return say(format_args!("attacked {count}"));
     }
+    let url = std::env::var(URL).unwrap();
+    if role == "router" {
+        return route(&url).await;
+    }
     let options = LanOptions::default().name(role.clone());
-    let aether = Aether::builder().url(std::env::var(URL).unwrap()).options(options).connect().await.unwrap();
+    let aether = Aether::builder().url(url).options(options).connect().await.unwrap();
     match &*role {
         "listener" => listen(&aether).await,
         "ticker" => tick(&aether).await,
@@ -128,6 +132,13 @@ async fn a_machine() {
         "newcomer" => answered(&aether).await,
         role => panic!("{role} is no role"),
     }
+}
+
+/// Connects networks until it is killed.
+async fn route(url: &str) {
+    let mut router = LanRouter::open(url).await.unwrap();
+    say("ready");
+    while router.changed().await.is_some() {}
 }
 
 pub(crate) fn say(text: impl std::fmt::Display) {

@@ -1,5 +1,5 @@
-//! Two processes in two network namespaces with a cable between them: found by multicast, with nothing but a secret; the
-//! cable pulled, and a cable that loses packets.
+//! Processes in network namespaces with cables between them: two, found by multicast, with nothing but a secret; the cable
+//! pulled, and a cable that loses packets; three on networks of their own, behind one router.
 
 use std::time::{Duration, Instant};
 
@@ -79,4 +79,40 @@ fn two_machines_with_a_cable_that_loses_a_tenth_of_all_packets_account_for_each_
     }
     sender.tell();
     assert_accounted(&sender, &listener);
+}
+
+/// No two of the three have a way to each other but the router.
+#[test]
+fn three_machines_on_networks_of_their_own_meet_behind_one_router() {
+    let Some(first) = Cable::lay().unwrap_or_else(|error| panic!("{error}")) else {
+        return;
+    };
+    let further = [1, 2].map(|network| first.lay_further(network).unwrap_or_else(|error| panic!("{error}")));
+    let by_router = |network| format!("lan:?multicast=off&router=10.77.{network}.2:7447");
+    let router = Process::start_with(&first, End::Right, "router", "lan:?multicast=off", 0);
+    router.says("ready");
+    let listener = Process::start_with(&first, End::Left, "listener", &by_router(0), 0);
+    listener.says("ready");
+    let [second, third] = &further;
+    let direct = second.command(End::Left, "ip").args(["route", "get", "10.77.0.1"]).output().unwrap();
+    assert!(!direct.status.success(), "there is a route past the router");
+
+    let started = Instant::now();
+    let newcomer = Process::start_with(second, End::Left, "newcomer", &by_router(1), 0);
+    newcomer.says("answered");
+    println!("the second was answered {:?} after its start", started.elapsed());
+    let started = Instant::now();
+    let ticker = Process::start_with(third, End::Left, "ticker", &by_router(2), 0);
+    ticker.says("answered");
+    println!("the third was answered {:?} after its start", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+
+    third.unplug(End::Left).unwrap();
+    let pulled = Instant::now();
+    ticker.says("gone");
+    println!("gone {:?} after the cable was pulled", pulled.elapsed());
+    assert!(pulled.elapsed() < LEAVE_WITHIN, "{:?}", pulled.elapsed());
+    third.plug(End::Left).unwrap();
+    ticker.says("back");
+    assert!(assert_accounted(&ticker, &listener) > 0, "some were emitted while the cable was out");
 }

@@ -65,7 +65,11 @@ async fn certificates_replaced_each_second_under_load_refuse_no_connection_and_l
     let received = Arc::new(watch::Sender::new(0));
     let receiving = {
         let received = Arc::clone(&received);
-        tokio::spawn(async move { while ear.receive().await.is_some() { received.send_modify(|waves| *waves += 1) } })
+        tokio::spawn(async move {
+            while ear.receive().await.is_some() {
+                received.send_modify(|waves| *waves += 1)
+            }
+        })
     };
     let (is_over, emitted) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let emitting = {

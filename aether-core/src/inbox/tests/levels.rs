@@ -5,8 +5,8 @@ use std::hash::RandomState;
 use proptest::prelude::*;
 
 use super::super::lanes::SAVED;
-use super::super::queued::IN_ORDER;
 use super::super::levels::{KEPT, Levels, Popped};
+use super::super::queued::IN_ORDER;
 use super::super::queued::{Bound, Queueable};
 
 /// Numbers are items of one source.
