@@ -325,7 +325,12 @@ impl ConnectError {
     /// Whether connecting may succeed later: nothing responded at the address, and nothing refused the connection.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { is_transient: true, .. })
+        match self {
+            Self::Unreachable { is_transient, .. } => *is_transient,
+            #[cfg(feature = "lan")]
+            Self::Lan(super::LanError::NoRouter { .. }) => true,
+            _ => false,
+        }
     }
 
     /// Removes secrets, because errors are logged and the part of an address before an `@` is a password or a token.

@@ -121,7 +121,7 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
     }
     let outbox = request.outlet(options.outbox.clone())?;
     let ConnectRequest { url, router, .. } = request;
-    let address = LanAddress::read(&url)?;
+    let address = LanAddress::read_for_process(&url)?;
     let is_insecure = options.insecure || address.insecure;
     let secret = options.secret.clone().or_else(|| Secret::of_environment(|name| std::env::var_os(name)));
     let keys = match secret {
@@ -347,11 +347,14 @@ impl Medium for Lan {
 
     fn status(&self) -> MediumStatus {
         let (shared, counts) = (&self.shared, &self.counts);
+        let (in_flight, unconfirmed) = shared.peers.flight();
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let mut status = MediumStatus {
             connected: !shared.is_closed(),
             connects: 1,
             outbox: shared.outbox.ledger(),
+            in_flight,
+            unconfirmed,
             dropped_by_client: count(&counts.homeless),
             malformed: count(&counts.malformed),
             implausible: count(&counts.misplaced) + self.transit.implausible(),

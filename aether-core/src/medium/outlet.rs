@@ -6,8 +6,10 @@
 
 use std::fmt;
 use std::ops::Deref;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 
 use tokio::sync::watch;
 
@@ -24,7 +26,7 @@ pub(super) const AHEAD: usize = 2048;
 /// Which path takes waves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Turn {
-    /// `None` while one path hands over to another.
+    /// `None` while one path hands over to another, and while none stands.
     pub(super) path: Option<usize>,
     /// The other paths will not have a turn any more.
     pub(super) is_last: bool,
@@ -57,7 +59,8 @@ impl SharedOutbox {
         let inbox = Arc::new(Inbox::new(self.confirming.watching(options))?);
         let inbox = Arc::clone(self.inbox.get_or_init(|| inbox));
         let sent = self.sent.get(path).map(Arc::clone).unwrap_or_default();
-        Ok(Outlet { inbox, shared: Some(Place { path, hops, sent, turns: self.turns.subscribe() }) })
+        let (turns, waited) = (self.turns.subscribe(), Arc::default());
+        Ok(Outlet { inbox, shared: Some(Place { path, hops, sent, turns, waited }) })
     }
 
     /// The outbox, once a path has asked for it.
@@ -70,13 +73,15 @@ impl SharedOutbox {
         self.sent.get(path).map_or(0, |sent| sent.load(Ordering::Relaxed))
     }
 
-    /// Gives the turn to a path, and forgets what the receivers behind the other one have asked for.
-    pub(super) fn give_turn(&self, turn: Turn) {
-        if self.turns.send_if_modified(|now| std::mem::replace(now, turn) != turn)
-            && let Some(inbox) = self.inbox()
-        {
+    /// Gives the turn to a path, and forgets what the receivers behind the other one have asked for. The last turn stays.
+    /// Returns whether that changes anything.
+    pub(super) fn give_turn(&self, turn: Turn) -> bool {
+        let is_changed =
+            self.turns.send_if_modified(|now| !now.is_last && std::mem::replace(now, turn) != turn);
+        if is_changed && let Some(inbox) = self.inbox() {
             inbox.hold_until(None);
         }
+        is_changed
     }
 }
 
@@ -122,6 +127,8 @@ struct Place {
     hops: u8,
     sent: Arc<AtomicU64>,
     turns: watch::Receiver<Turn>,
+    /// Whether it waited for its turn since it had one. Then its sending task looks at everything again.
+    waited: Arc<AtomicBool>,
 }
 
 impl Outlet {
@@ -135,6 +142,11 @@ impl Outlet {
     #[must_use]
     pub const fn inbox(&self) -> &Arc<Inbox> {
         &self.inbox
+    }
+
+    /// Whether it is the outbox of several paths.
+    pub(super) const fn is_shared(&self) -> bool {
+        self.shared.is_some()
     }
 
     fn has_turn(&self) -> bool {
@@ -155,28 +167,50 @@ impl Outlet {
     /// # Cancel safety
     /// If cancelled before completion, nothing is taken.
     pub async fn filled_after(&self, seen: u64) -> bool {
-        let Some(Place { path, turns, .. }) = &self.shared else {
+        let Some(place) = &self.shared else {
             return self.inbox.filled_after(seen).await;
         };
-        let mut turns = turns.clone();
+        let mut turns = place.turns.clone();
         loop {
             let turn = *turns.borrow_and_update();
-            match (turn.path == Some(*path), turn.is_last) {
+            match (turn.path == Some(place.path), turn.is_last) {
                 (true, true) => return self.inbox.filled_after(seen).await,
                 (false, true) => return false,
-                (true, false) => tokio::select! {
-                    biased;
-                    // The last turn stays, also if whoever gives turns has gone.
-                    changed = turns.changed() => if changed.is_err() { return self.inbox.filled_after(seen).await },
-                    is_filled = self.inbox.filled_after(seen) => return is_filled,
+                (true, false) if place.waited.swap(false, Ordering::AcqRel) && self.has_waves() => {
+                    return true;
+                }
+                (true, false) => match self.filled_in_turn(place, &mut turns, seen).await {
+                    Some(is_filled) => return is_filled,
+                    None if turns.has_changed().is_err() => return self.inbox.filled_after(seen).await,
+                    None => {}
                 },
                 (false, false) => {
+                    place.waited.store(true, Ordering::Release);
                     if turns.changed().await.is_err() {
                         return false;
                     }
                 }
             }
         }
+    }
+
+    /// Like [`Inbox::filled_after`], while this path has the turn; `None` once that changes.
+    async fn filled_in_turn(
+        &self,
+        place: &Place,
+        turns: &mut watch::Receiver<Turn>,
+        seen: u64,
+    ) -> Option<bool> {
+        let (mut changed, mut filled) = (pin!(turns.changed()), pin!(self.inbox.filled_after(seen)));
+        std::future::poll_fn(|cx| {
+            if changed.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(None);
+            }
+            // The turn stays while it is borrowed. So two paths never wait at the inbox, which wakes only the last one.
+            let turn = place.turns.borrow();
+            if turn.path == Some(place.path) { filled.as_mut().poll(cx).map(Some) } else { Poll::Pending }
+        })
+        .await
     }
 
     /// Like [`Inbox::take_many`], but takes nothing while another path has the turn.
@@ -218,6 +252,31 @@ impl Outlet {
     #[must_use]
     pub fn has_passed(&self, mark: u64) -> bool {
         !self.has_turn() || self.inbox.has_passed(mark)
+    }
+
+    /// Like [`Inbox::close`]. Has no effect on an outbox that is shared, unless this path has the last turn.
+    pub fn close(&self) {
+        if self.is_last() {
+            self.inbox.close();
+        }
+    }
+
+    /// Like [`Inbox::abandon`]. Has no effect on an outbox that is shared, unless this path has the last turn.
+    pub fn abandon(&self) {
+        if self.is_last() {
+            self.inbox.abandon();
+        }
+    }
+
+    fn has_waves(&self) -> bool {
+        !self.inbox.has_passed(self.inbox.mark())
+    }
+
+    fn is_last(&self) -> bool {
+        self.shared.as_ref().is_none_or(|place| {
+            let turn = place.turns.borrow();
+            turn.is_last && turn.path == Some(place.path)
+        })
     }
 
     /// Like [`Inbox::let_run_ahead`]. Has no effect on an outbox that is shared: the paths together decide.

@@ -231,7 +231,7 @@ impl Medium for Paths {
                 Some(_) => PathState::Ready,
             },
             is_current: index == current,
-            cut_off: self.shared.agreement.cut_off(index),
+            cut_off: self.shared.agreement.cut_off(index, now),
             sent: self.shared.outbox.sent(index),
             switches: self.shared.switches.load(Ordering::Relaxed),
             medium: path.medium.get().map(|medium| medium.status()),

@@ -168,7 +168,7 @@ impl Heard {
     }
 }
 
-/// Hears `tick.*`, answers, and says what it has heard when it is asked for its account.
+/// Hears `tick.*`, and says so with the first wave; answers; and says what it has heard when it is asked for its account.
 async fn listen(aether: &Aether) {
     let mut account = Vibrator::builder("account").create(aether).await.unwrap();
     account.resonate_on("account").await.unwrap();
@@ -180,7 +180,12 @@ async fn listen(aether: &Aether) {
     let mut heard = Heard::default();
     loop {
         tokio::select! {
-            wave = ear.receive() => heard.note(&wave.unwrap()),
+            wave = ear.receive() => {
+                heard.note(&wave.unwrap());
+                if heard.seen.len() == 1 {
+                    say("hears");
+                }
+            }
             question = oracle.receive() => question.unwrap().reply(&1).await.unwrap(),
             question = account.receive() => {
                 // The sender has flushed, so all waves are in the inbox.

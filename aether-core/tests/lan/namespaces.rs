@@ -81,17 +81,26 @@ fn two_machines_with_a_cable_that_loses_a_tenth_of_all_packets_account_for_each_
     assert_accounted(&sender, &listener);
 }
 
-/// No two of the three have a way to each other but the router.
 #[test]
-fn three_machines_on_networks_of_their_own_meet_behind_one_router() {
+fn three_machines_that_name_one_router_meet_behind_it() {
+    meet_behind_a_router("lan:?multicast=off", "lan:?router=10.77.0.2:7447");
+}
+
+#[test]
+fn a_machine_that_found_the_router_by_multicast_meets_those_that_name_it() {
+    meet_behind_a_router("lan:?interface=cable", "lan:");
+}
+
+/// Three machines on networks of their own: no two have a way to each other but the router.
+fn meet_behind_a_router(router: &str, listener: &str) {
     let Some(first) = Cable::lay().unwrap_or_else(|error| panic!("{error}")) else {
         return;
     };
     let further = [1, 2].map(|network| first.lay_further(network).unwrap_or_else(|error| panic!("{error}")));
-    let by_router = |network| format!("lan:?multicast=off&router=10.77.{network}.2:7447");
-    let router = Process::start_with(&first, End::Right, "router", "lan:?multicast=off", 0);
+    let by_router = |network| format!("lan:?router=10.77.{network}.2:7447");
+    let router = Process::start_with(&first, End::Right, "router", router, 0);
     router.says("ready");
-    let listener = Process::start_with(&first, End::Left, "listener", &by_router(0), 0);
+    let listener = Process::start_with(&first, End::Left, "listener", listener, 0);
     listener.says("ready");
     let [second, third] = &further;
     let direct = second.command(End::Left, "ip").args(["route", "get", "10.77.0.1"]).output().unwrap();
@@ -107,6 +116,7 @@ fn three_machines_on_networks_of_their_own_meet_behind_one_router() {
     println!("the third was answered {:?} after its start", started.elapsed());
     assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
 
+    listener.says("hears");
     third.unplug(End::Left).unwrap();
     let pulled = Instant::now();
     ticker.says("gone");
@@ -115,4 +125,37 @@ fn three_machines_on_networks_of_their_own_meet_behind_one_router() {
     third.plug(End::Left).unwrap();
     ticker.says("back");
     assert!(assert_accounted(&ticker, &listener) > 0, "some were emitted while the cable was out");
+}
+
+#[test]
+fn two_sites_with_a_router_each_meet_and_one_of_the_routers_is_killed() {
+    let Some(cable) = Cable::lay().unwrap_or_else(|error| panic!("{error}")) else {
+        return;
+    };
+    let router_at = |end, url| {
+        let router = Process::start_with(&cable, end, "router", url, 0);
+        router.says("ready");
+        router
+    };
+    let _there = router_at(End::Right, "lan:?multicast=off");
+    let url = "lan:?multicast=off&router=10.77.0.2:7447";
+    let here = router_at(End::Left, url);
+    let by_router = "lan:?router=127.0.0.1:7447";
+    let listener = Process::start_with(&cable, End::Right, "listener", by_router, 0);
+    listener.says("ready");
+    let ticker = Process::start_with(&cable, End::Left, "ticker", by_router, 0);
+    ticker.says("answered");
+    // A receiver that has never heard a young stream cannot tell that its beginning is missing.
+    listener.says("hears");
+
+    let killed = Instant::now();
+    drop(here);
+    ticker.says("gone");
+    println!("gone {:?} after the router was killed", killed.elapsed());
+    assert!(killed.elapsed() < LEAVE_WITHIN, "{:?}", killed.elapsed());
+    let started = Instant::now();
+    let _again = router_at(End::Left, url);
+    ticker.says("back");
+    println!("back {:?} after the router was started again", started.elapsed());
+    assert!(assert_accounted(&ticker, &listener) > 0, "some were emitted without a router");
 }

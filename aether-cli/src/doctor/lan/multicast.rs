@@ -48,7 +48,7 @@ pub(super) async fn ask(view: &LanView, interfaces: &[Interface]) -> Asked {
 pub(super) fn findings(asked: &Asked, is_cut_off: bool) -> Vec<Finding> {
     let Asked { is_off, interfaces, hellos, failure } = asked;
     if *is_off {
-        let text = "off by the address: only peer=, router= and who connects are found";
+        let text = "off by the address: only router=, peer= and who connects are found";
         return vec![Finding::ok(CHECK, text)];
     }
     if let Some(failure) = failure {

@@ -45,7 +45,10 @@ async fn reach(endpoint: &str) -> Reached {
 pub(super) async fn check(view: &LanView, asked: &Asked, is_cut_off: bool) -> Vec<Finding> {
     let Some(endpoints) = view.endpoints() else { return Vec::new() };
     let own = asked.hellos.iter().find(|hello| hello.is_own).map(|hello| &hello.endpoints);
-    let mut findings = vec![listening(own, &endpoints.listen, is_cut_off)];
+    let mut findings = Vec::new();
+    if !endpoints.by_router {
+        findings.push(listening(own, &endpoints.listen, is_cut_off));
+    }
     let named = endpoints.connect.iter().map(|endpoint| async move {
         let reached = reach(endpoint).await;
         named(endpoint, &reached)

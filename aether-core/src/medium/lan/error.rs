@@ -49,6 +49,14 @@ pub enum LanError {
         /// The part.
         part: String,
     },
+    /// An address names a router and another way.
+    #[error(
+        "with router= a process reaches everybody through the router: leave out {part}, or name the machine by peer= in place of the router"
+    )]
+    ByRouter {
+        /// The other way.
+        part: String,
+    },
     /// A router would listen on a port that nobody knows.
     #[error(
         "a router on a free port cannot be found: {endpoint:?} needs a port that others can name, such as 7447"
@@ -70,6 +78,14 @@ pub enum LanError {
     Endpoint {
         /// The endpoint as given.
         endpoint: String,
+    },
+    /// None of the routers that the address names answers.
+    #[error("no router answers at {}: start `aether lan router` there, or correct the address", .routers.join(" or "))]
+    NoRouter {
+        /// Their endpoints.
+        routers: Vec<String>,
+        /// The error of Zenoh.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// Zenoh refuses the configuration, or cannot listen or connect.
     #[error("the network cannot be used: {step}")]

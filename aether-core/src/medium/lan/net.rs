@@ -31,6 +31,8 @@ const STUCK_MICROS: u64 = 2_000_000;
 const MAX_MESSAGE: usize = 16 << 20;
 /// How long others are looked for before the first of them is expected to have answered.
 const SCOUT_MILLIS: u64 = 300;
+/// Between the first attempts to reach a router again; the pause doubles twice.
+const RETRY_MILLIS: u64 = 250;
 /// A connection has to introduce itself within this time. Those that say nothing are so many at most: more would take the place
 /// of peers. A handshake takes two round trips, and TCP repeats a lost packet twice within 0.6 s.
 const INTRODUCED_MILLIS: u64 = 2000;
@@ -76,7 +78,7 @@ fn failed(step: &'static str) -> impl Fn(zenoh::Error) -> LanError {
 /// The role of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
-    Peer,
+    Process,
     Router,
 }
 
@@ -87,8 +89,19 @@ fn config(
 ) -> Result<Config, zenoh::Error> {
     let mut config = Config::default();
     let mut set = |key: &str, value: serde_json::Value| config.insert_json5(key, &value.to_string());
-    set("mode", if role == Role::Router { "router" } else { "peer" }.into())?;
-    set("connect/endpoints", address.peers.clone().into())?;
+    // A router of Zenoh connects clients with everybody. Peers it leaves to connect with each other, which two networks may
+    // not allow.
+    let mode = match role {
+        Role::Router => "router",
+        Role::Process if address.is_by_router() => "client",
+        Role::Process => "peer",
+    };
+    set("mode", mode.into())?;
+    set("connect/endpoints", address.connect().into())?;
+    if mode == "client" {
+        let retry = serde_json::json!({ "period_init_ms": RETRY_MILLIS, "period_max_ms": 4 * RETRY_MILLIS });
+        set("connect/retry", retry)?;
+    }
     if !address.listen.is_empty() {
         set("listen/endpoints", address.listen.clone().into())?;
     }
@@ -123,7 +136,12 @@ impl Net {
         realm: String,
     ) -> Result<Self, LanError> {
         let config = config(address, role, certificates).map_err(failed("its configuration is not valid"))?;
-        let session = zenoh::open(config).await.map_err(failed("cannot listen or connect"))?;
+        let session = zenoh::open(config).await.map_err(|source| match role {
+            Role::Process if address.is_by_router() => {
+                LanError::NoRouter { routers: address.routers.clone(), source }
+            }
+            _ => failed("cannot listen or connect")(source),
+        })?;
         Ok(Self { session, realm })
     }
 
@@ -272,7 +290,7 @@ pub(super) async fn scout(
     address: &LanAddress,
     on_hello: impl Fn(Hello) + Send + Sync + 'static,
 ) -> Result<Scout<()>, LanError> {
-    let config = config(address, Role::Peer, None).map_err(failed("its configuration is not valid"))?;
+    let config = config(address, Role::Process, None).map_err(failed("its configuration is not valid"))?;
     let asked = zenoh::scout(WhatAmI::Peer | WhatAmI::Router, config).callback(on_hello).await;
     asked.map_err(failed("cannot ask by multicast"))
 }

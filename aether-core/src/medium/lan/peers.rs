@@ -4,7 +4,7 @@
 //! whole table if they lack one; they say which version they know. A join waits for that. Everything that a network can
 //! fill is bounded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,8 +45,34 @@ struct Peer {
     knows: u64,
     /// The last ping that it answered, and when.
     answered: (u64, Instant),
+    on_the_way: Way,
     round_trip: Option<Duration>,
     clock_ahead_micros: Option<i64>,
+}
+
+/// The waves that were sent to a peer and that it has not confirmed. It confirms them by answering the ping behind them.
+#[derive(Debug, Default)]
+struct Way {
+    unpinged: u64,
+    /// The pings with the waves in front of each.
+    pinged: VecDeque<(u64, u64)>,
+}
+
+impl Way {
+    fn pinged(&mut self, number: u64) {
+        let waves = std::mem::take(&mut self.unpinged);
+        if waves > 0 {
+            self.pinged.push_back((number, waves));
+        }
+    }
+
+    fn answered(&mut self, number: u64) {
+        while self.pinged.pop_front_if(|(pinged, _)| *pinged <= number).is_some() {}
+    }
+
+    fn waves(&self) -> u64 {
+        self.unpinged + self.pinged.iter().map(|(_, waves)| waves).sum::<u64>()
+    }
 }
 
 /// What became of a table that a peer sent.
@@ -95,6 +121,8 @@ struct State {
     bytes: usize,
     routes: HashMap<Channel, Arc<Route>>,
     left_out: u64,
+    /// The waves that were on their way to a peer when it went silent.
+    unconfirmed: u64,
     /// The last ping of this process to itself that it answered.
     own_answered: Option<(u64, Instant)>,
 }
@@ -207,6 +235,7 @@ impl Peers {
             bytes: 0,
             knows: 0,
             answered: (0, now),
+            on_the_way: Way::default(),
             round_trip: None,
             clock_ahead_micros: None,
         });
@@ -239,6 +268,7 @@ impl Peers {
             state.own_answered = state.own_answered.max(Some(answer));
         } else if let Some(peer) = state.peers.get_mut(&node) {
             peer.answered = peer.answered.max(answer);
+            peer.on_the_way.answered(number);
         }
     }
 
@@ -256,6 +286,44 @@ impl Peers {
             return Some(state.own_answered.unwrap_or((0, clock::now())));
         }
         state.peers.get(&node).map(|peer| peer.answered)
+    }
+
+    /// Waves were sent to a peer. If it has just gone, they are lost.
+    pub(super) fn sent(&self, node: u64, waves: u64) {
+        if node == self.node || waves == 0 {
+            return;
+        }
+        let mut state = self.state.lock();
+        match state.peers.get_mut(&node) {
+            Some(peer) => peer.on_the_way.unpinged += waves,
+            None => state.unconfirmed += waves,
+        }
+    }
+
+    /// A ping was sent to a peer behind these waves.
+    pub(super) fn pinged(&self, node: u64, number: u64) {
+        if let Some(peer) = self.state.lock().peers.get_mut(&node) {
+            peer.on_the_way.pinged(number);
+        }
+    }
+
+    /// Waves were sent to nobody, because the last peer has just gone.
+    pub(super) fn lost(&self, waves: u64) {
+        self.state.lock().unconfirmed += waves;
+    }
+
+    /// The waves on their way, and those that were when their peer went silent; once for each peer.
+    pub(super) fn flight(&self) -> (u64, u64) {
+        let state = self.state.lock();
+        (state.peers.values().map(|peer| peer.on_the_way.waves()).sum(), state.unconfirmed)
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.state.lock().peers.is_empty()
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.state.lock().peers.len()
     }
 
     /// Whether this process, and each of these peers that is still there, has answered this ping or a later one.
@@ -303,6 +371,7 @@ impl Peers {
             .map(|(node, peer)| (*node, peer.name.clone()))
             .collect();
         for (node, _) in &gone {
+            state.unconfirmed += state.peers.get(node).map_or(0, |peer| peer.on_the_way.waves());
             state.forget(*node);
         }
         gone

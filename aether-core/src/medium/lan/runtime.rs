@@ -85,7 +85,8 @@ impl Driver {
 
     async fn run(self, opened: oneshot::Sender<Opened>) {
         let Self { shared, router, presence, mut spoken, requests, .. } = self;
-        let net = match Net::open(&self.address, Role::Peer, self.certificates.as_ref(), self.realm).await {
+        let net = match Net::open(&self.address, Role::Process, self.certificates.as_ref(), self.realm).await
+        {
             Ok(net) => Arc::new(net),
             Err(error) => return drop(opened.send(Err(error))),
         };

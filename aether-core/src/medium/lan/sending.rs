@@ -87,6 +87,7 @@ enum Next {
 pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<Net>, mut requests: Requests) {
     let mut ending = shared.ending.subscribe();
     let mut comings = shared.comings.subscribe();
+    let mut company = shared.company.subscribe();
     let numbers = (0..Lane::COUNT).map(|_| Numbers::new()).collect();
     let (flights, windows, holds) = (HashMap::new(), HashMap::new(), HoldTable::default());
     let mut sending = Sending { shared: Arc::clone(&shared), router, net, numbers, flights, windows, holds };
@@ -94,18 +95,21 @@ pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<N
     let mut is_open = true;
     loop {
         let round = sending.numbers.iter().filter_map(Numbers::next_round).min();
+        // What nobody would get waits for another path.
+        let may_send = *company.borrow_and_update() || !shared.outbox.is_shared() || shared.is_closed();
         let next = tokio::select! {
             biased;
             Some((node, pauses)) = requests.pauses.recv() => Next::Pauses(node, pauses),
             Some(barrier) = requests.barriers.recv() => Next::Barrier(barrier),
             _ = comings.changed() => Next::Returned,
-            is_filled = shared.outbox.filled_after(sending.holds.seen()), if is_open => {
+            _ = company.changed() => Next::Rest,
+            is_filled = shared.outbox.filled_after(sending.holds.seen()), if is_open && may_send => {
                 is_open = is_filled;
                 if is_filled { Next::Send } else { Next::Rest }
             }
             () = sleep_until(sending.holds.next_end()) => Next::Send,
             () = sleep_until(round) => Next::Rest,
-            _ = ending.wait_for(|ending| *ending), if !is_open => Next::Ended,
+            _ = ending.wait_for(|ending| *ending), if !is_open || !may_send => Next::Ended,
         };
         match next {
             Next::Send => {
@@ -133,10 +137,13 @@ pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<N
         if round.is_some_and(|round| round <= now) {
             let announced = sending.announce_where(Numbers::due);
             sending.announce(announced);
+            sending.ping_quiet();
         }
     }
     let announced = sending.announce_where(Numbers::unannounced);
     sending.announce(announced);
+    // What nobody would have got, if there was nobody.
+    shared.outbox.abandon();
 }
 
 impl Sending {
@@ -144,7 +151,9 @@ impl Sending {
         let (shared, most) = (&self.shared, (BATCH_WAVES, BATCH_BYTES.min(self.narrowest() / 2)));
         // Closing does not wait for receivers: they shed what they cannot accept, and count it.
         let is_changed = if shared.is_closed() { self.holds.forget_all() } else { self.holds.forget_ended() };
-        if is_changed && self.holds.apply(&shared.outbox, &shared.flow) {
+        // Another path may have had the outbox meanwhile, which then does not know of these pauses.
+        let is_due = is_changed || shared.outbox.is_shared() && !self.holds.is_empty();
+        if is_due && self.holds.apply(&shared.outbox, &shared.flow) {
             shared.moved();
         }
         match self.holds.is_empty() {
@@ -200,6 +209,9 @@ impl Sending {
             let is_told = |wave: &&Wave| wave.reflects() && !wave.is_question();
             waves.iter().filter(is_told).for_each(|wave| self.router.reflect_unheard(wave));
         }
+        if self.shared.outbox.is_shared() && self.shared.peers.is_alone() {
+            self.shared.peers.lost(waves.len() as u64);
+        }
         let now = clock::now();
         let (_, forgotten) = self.numbers[lane.index()].stream(channel, now);
         if let Some((channel, position)) = forgotten {
@@ -217,6 +229,7 @@ impl Sending {
                 match self.encode(lane, Some(position), these, bound) {
                     Some(frame) => {
                         for node in &route.lone {
+                            self.shared.peers.sent(*node, these.len() as u64);
                             self.put(*node, lane, Message::Waves { frame: frame.clone() }, rest.is_empty());
                         }
                     }
@@ -239,6 +252,7 @@ impl Sending {
                     let (these, later) = rest.split_at(fits);
                     rest = later;
                     if let Some(frame) = self.encode(lane, None, these, bound) {
+                        self.shared.peers.sent(node, these.len() as u64);
                         self.put(node, lane, Message::Share { member, hops: 0, frame }, rest.is_empty());
                     }
                 }
@@ -320,8 +334,19 @@ impl Sending {
         let bytes = std::mem::take(&mut flight.bytes);
         flight.pinged_bytes += bytes;
         flight.pings.push_back(SentPing { number, sent: clock::now(), bytes, was_full: false });
+        self.shared.peers.pinged(to, number);
         self.put(to, Lane::LAST, Message::Ping { number, version: self.shared.peers.version() }, true);
         number
+    }
+
+    /// Pings the peers that were sent something since their last ping, so that they confirm it also when nothing follows.
+    fn ping_quiet(&mut self) {
+        let own = self.shared.node;
+        let sent = |(node, flight): (&u64, &Flight)| (*node != own && flight.bytes > 0).then_some(*node);
+        let nodes: Vec<u64> = self.flights.iter().filter_map(sent).collect();
+        for node in nodes {
+            self.ping(node);
+        }
     }
 
     /// Pings all peers and this process.
@@ -334,11 +359,13 @@ impl Sending {
         Barrier { first, nodes }
     }
 
-    /// Waits until not too much is on the way.
+    /// Waits until not too much is on the way. Where there is another path, waves do not leave for peers that are all stuck.
     async fn room(&mut self) {
         let mut progress: watch::Receiver<u64> = self.shared.progress.subscribe();
+        let mut ending = self.shared.ending.subscribe();
         loop {
             progress.borrow_and_update();
+            let mut stuck = 0;
             let (peers, windows) = (&self.shared.peers, &mut self.windows);
             let (mut until, now) = (None, clock::now());
             self.flights.retain(|node, flight| {
@@ -360,17 +387,22 @@ impl Sending {
                     && let Some(since) = flight.pings.front().map(|ping| ping.sent)
                 {
                     flight.pings.iter_mut().for_each(|ping| ping.was_full = true);
-                    let stuck = since + STUCK;
-                    if stuck > now {
-                        until = until.max(Some(stuck));
+                    let stuck_at = since + STUCK;
+                    if stuck_at > now {
+                        until = until.max(Some(stuck_at));
+                    } else {
+                        stuck += 1;
                     }
                 }
                 !flight.pings.is_empty() || flight.bytes > 0
             });
-            if until.is_none() {
+            let all_are_stuck = stuck > 0 && self.shared.outbox.is_shared() && stuck >= peers.count();
+            if until.is_none() && !all_are_stuck {
                 return;
             }
             tokio::select! {
+                biased;
+                _ = ending.wait_for(|ending| *ending) => return,
                 _ = progress.changed() => {}
                 () = sleep_until(until) => {}
             }

@@ -24,6 +24,7 @@ impl Lan {
     pub(super) async fn settle(&self) -> Result<(), FlushError> {
         let shared = &*self.shared;
         let (mark, version) = (shared.outbox.mark(), shared.peers.version());
+        let (_, lost_before) = shared.peers.flight();
         let settled = patiently(shared.progress.subscribe(), || PATIENCE, async {
             shared.until(|| shared.outbox.has_passed(mark)).await;
             let (asked, barrier) = oneshot::channel();
@@ -34,11 +35,15 @@ impl Lan {
             let Ok(Barrier { first, nodes }) = barrier.await else { return false };
             shared.until(|| shared.peers.all_answered(first, &nodes) && shared.peers.all_know(version)).await
         });
-        match settled.await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(FlushError::Closed),
-            Err(patience) if shared.outbox.has_passed(mark) => Err(FlushError::Unanswered { patience }),
-            Err(patience) => Err(FlushError::Unconfirmed { waves: shared.outbox.ledger().queued, patience }),
+        let settled = settled.await;
+        match (settled, shared.peers.flight().1 - lost_before) {
+            (Ok(true), 0) => Ok(()),
+            (Ok(true), waves) => Err(FlushError::Unconfirmed { waves, patience: PATIENCE }),
+            (Ok(false), _) => Err(FlushError::Closed),
+            (Err(patience), 0) if shared.outbox.has_passed(mark) => Err(FlushError::Unanswered { patience }),
+            (Err(patience), lost) => {
+                Err(FlushError::Unconfirmed { waves: shared.outbox.ledger().queued + lost, patience })
+            }
         }
     }
 

@@ -72,6 +72,8 @@ pub struct LanSurroundings {
 pub struct LanEndpoints {
     /// The endpoints that it connects to, such as `tcp/192.168.1.20:7447`.
     pub connect: Vec<String>,
+    /// Whether they are routers. Then it connects to one of them and listens nowhere.
+    pub by_router: bool,
     /// The endpoints on which it listens. Empty: any free TCP port of all interfaces.
     pub listen: Vec<String>,
     /// Whether it looks for others by multicast, at 224.0.0.224 and UDP port 7446.
@@ -122,9 +124,11 @@ impl LanView {
     /// What the address of this process says. `None` before the medium has connected.
     #[must_use]
     pub fn endpoints(&self) -> Option<LanEndpoints> {
-        let LanAddress { peers, listen, interface, no_multicast, .. } = &self.0.get()?.address;
+        let address = &self.0.get()?.address;
+        let LanAddress { listen, interface, no_multicast, .. } = address;
         Some(LanEndpoints {
-            connect: peers.clone(),
+            connect: address.connect(),
+            by_router: address.is_by_router(),
             listen: listen.clone(),
             multicast: !no_multicast,
             interface: interface.clone(),

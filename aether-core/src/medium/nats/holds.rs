@@ -91,7 +91,9 @@ impl Holds {
             come.push(message);
         }
         come.into_iter().for_each(|message| self.obey(message, shared));
-        if self.table.forget_ended() {
+        // Another path may have had the outbox meanwhile, which then does not know of these pauses.
+        let is_due = shared.outbox.is_shared() && !self.table.is_empty();
+        if self.table.forget_ended() || is_due {
             self.apply(shared);
         }
     }

@@ -90,6 +90,8 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
                     false => holds.take_unheld(&shared, (batch_waves, BATCH_BYTES), &mut batch),
                 }
                 if batch.is_empty() && !holds.is_empty() {
+                    // A flush may have seen that a batch was being taken.
+                    shared.link.moved();
                     continue;
                 }
                 // This comes after taking, so that subscriptions left before one of these waves was emitted do not

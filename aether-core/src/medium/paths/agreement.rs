@@ -6,12 +6,14 @@
 //! it. A process that was silent on all paths has gone, and counts no more.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::choosing::Breaker;
 use crate::channel::Channel;
 use crate::clock::Instant;
 use crate::wave::{ContentType, Wave};
@@ -45,7 +47,9 @@ pub(super) struct Beat {
 struct Other {
     /// When it was heard last by each path; when it was heard first, by those by which it never was.
     heard: Vec<Instant>,
-    usable: Vec<bool>,
+    /// Whether it can use each path. A path that it lost and has again is on trial here as well, so that a process whose path
+    /// comes and goes does not move all others each time.
+    usable: Vec<Breaker>,
     every: Duration,
 }
 
@@ -64,8 +68,8 @@ impl Other {
         last.saturating_duration_since(*here) > self.silence()
     }
 
-    fn is_cut_off_from(&self, path: usize) -> bool {
-        self.is_missing_on(path) || !self.usable.get(path).is_some_and(|usable| *usable)
+    fn is_cut_off_from(&self, path: usize, now: Instant) -> bool {
+        self.is_missing_on(path) || !self.usable.get(path).is_some_and(|usable| usable.is_closed(now))
     }
 }
 
@@ -125,17 +129,25 @@ impl Agreement {
             return false;
         }
         let cut_off =
-            |other: &Other| (0..self.paths).map(|path| other.is_cut_off_from(path)).collect::<Vec<_>>();
-        let other = others.entry(node).or_insert_with(|| Other {
-            heard: vec![now; self.paths],
-            usable: vec![true; self.paths],
-            every: BEAT,
-        });
-        let before = cut_off(other);
+            |other: &Other| (0..self.paths).map(|path| other.is_cut_off_from(path, now)).collect::<Vec<_>>();
+        let mut before = vec![false; self.paths];
+        let other = match others.entry(node) {
+            Entry::Occupied(known) => {
+                let known = known.into_mut();
+                before = cut_off(known);
+                known
+            }
+            // A path that it does not have yet is no path that it has lost.
+            Entry::Vacant(unknown) => unknown.insert(Other {
+                heard: vec![now; self.paths],
+                usable: usable.iter().map(|usable| Breaker::new(*usable, now)).collect(),
+                every: BEAT,
+            }),
+        };
         if let Some(heard) = other.heard.get_mut(path) {
             *heard = now;
         }
-        other.usable = usable;
+        other.usable.iter_mut().zip(usable).for_each(|(breaker, usable)| breaker.note(usable, now));
         other.every = Duration::from_millis(every_millis).clamp(BEAT, SLOWEST_BEAT);
         cut_off(other) != before
     }
@@ -148,8 +160,15 @@ impl Agreement {
     }
 
     /// The number of processes that do not hear, or are not heard, by a path.
-    pub(super) fn cut_off(&self, path: usize) -> usize {
-        self.others.lock().values().filter(|other| other.is_cut_off_from(path)).count()
+    pub(super) fn cut_off(&self, path: usize, now: Instant) -> usize {
+        self.others.lock().values().filter(|other| other.is_cut_off_from(path, now)).count()
+    }
+
+    /// When the first trial of a path of another process ends.
+    pub(super) fn next_change(&self, now: Instant) -> Option<Instant> {
+        let others = self.others.lock();
+        let ends = others.values().flat_map(|other| other.usable.iter().filter_map(Breaker::trial_end));
+        ends.filter(|end| *end > now).min()
     }
 
     /// Whether all others are heard by a path.
@@ -158,9 +177,9 @@ impl Agreement {
     }
 
     /// Whether all can use each path.
-    pub(super) fn agreed(&self) -> Vec<bool> {
+    pub(super) fn agreed(&self, now: Instant) -> Vec<bool> {
         let others = self.others.lock();
-        let all_can_use = |path| !others.values().any(|other| other.is_cut_off_from(path));
+        let all_can_use = |path| !others.values().any(|other| other.is_cut_off_from(path, now));
         (0..self.paths).map(all_can_use).collect()
     }
 }
@@ -181,13 +200,36 @@ mod tests {
     #[test]
     fn a_path_that_somebody_cannot_use_is_not_agreed_on() {
         let (agreement, now) = (Agreement::new(2), clock::now());
-        assert_eq!(agreement.agreed(), [true, true], "nobody else is there");
+        assert_eq!(agreement.agreed(now), [true, true], "nobody else is there");
         assert!(!agreement.note(beat(1, 0, [true, true]), now));
         assert!(agreement.note(beat(1, 1, [false, true]), now));
-        assert_eq!((agreement.agreed(), agreement.cut_off(0)), (vec![false, true], 1));
+        assert_eq!((agreement.agreed(now), agreement.cut_off(0, now)), (vec![false, true], 1));
         assert!(agreement.hears_all(0));
-        assert!(agreement.note(beat(1, 1, [true, true]), now));
+        assert!(!agreement.note(beat(1, 1, [true, true]), now), "on trial");
+        assert_eq!(agreement.next_change(now), Some(now + secs(1.0)));
+        assert_eq!(agreement.agreed(now + secs(1.0)), [true, true]);
         assert!(!agreement.note(beat(agreement.node, 1, [false, true]), now), "its own");
+    }
+
+    #[test]
+    fn a_path_that_comes_and_goes_for_somebody_is_left_for_longer_each_time() {
+        let (agreement, mut now) = (Agreement::new(2), clock::now());
+        agreement.note(beat(1, 1, [true, true]), now);
+        for trial in [1.0, 2.0, 4.0, 8.0] {
+            agreement.note(beat(1, 1, [false, true]), now);
+            agreement.note(beat(1, 1, [true, true]), now);
+            assert_eq!(agreement.agreed(now + secs(trial - 0.1)), [false, true]);
+            now += secs(trial);
+            assert_eq!(agreement.agreed(now), [true, true]);
+        }
+    }
+
+    #[test]
+    fn a_path_that_a_new_process_does_not_have_yet_is_used_at_once_when_it_has_it() {
+        let (agreement, now) = (Agreement::new(2), clock::now());
+        assert!(agreement.note(beat(1, 1, [false, true]), now));
+        assert!(agreement.note(beat(1, 0, [true, true]), now));
+        assert_eq!(agreement.agreed(now), [true, true]);
     }
 
     #[test]
@@ -199,9 +241,10 @@ mod tests {
             agreement.note(beat(1, 1, [true, true]), now);
             agreement.note(beat(2, 1, [true, true]), now);
         }
-        assert_eq!((agreement.agreed(), agreement.hears_all(0)), (vec![false, true], false));
-        assert!(agreement.note(beat(2, 0, [true, true]), start + secs(8.1)), "heard again");
-        assert_eq!(agreement.agreed(), [true, true]);
+        let now = start + secs(8.1);
+        assert_eq!((agreement.agreed(now), agreement.hears_all(0)), (vec![false, true], false));
+        assert!(agreement.note(beat(2, 0, [true, true]), now), "heard again");
+        assert_eq!(agreement.agreed(now), [true, true]);
     }
 
     #[test]
@@ -213,12 +256,12 @@ mod tests {
         for now in [secs(3.0), secs(6.9)] {
             agreement.note(beat(3, 1, [true, true]), start + now);
         }
-        assert_eq!(agreement.agreed(), [false, true], "the second one says so");
+        assert_eq!(agreement.agreed(start + secs(6.9)), [false, true], "the second one says so");
         agreement.forget_silent(start + secs(6.9));
-        assert_eq!(agreement.agreed(), [false, true]);
+        assert_eq!(agreement.agreed(start + secs(6.9)), [false, true]);
         agreement.note(beat(3, 0, [true, true]), start + secs(7.3));
         agreement.forget_silent(start + secs(7.3));
-        assert_eq!(agreement.agreed(), [true, true]);
+        assert_eq!(agreement.agreed(start + secs(7.3)), [true, true]);
         assert_eq!(agreement.others.lock().len(), 1);
     }
 

@@ -57,12 +57,16 @@ impl Breaker {
         self.trial_end().is_some_and(|end| end > now)
     }
 
-    /// Whether it stands again since a moment ago. Others may need one more.
-    fn is_fresh(&self, now: Instant) -> bool {
-        self.stands && self.breaks > 0 && now.saturating_duration_since(self.since) < TRIAL
+    /// Until when a path that stands again counts as fresh: others may need a moment more.
+    pub(super) fn fresh_end(&self) -> Option<Instant> {
+        (self.stands && self.breaks > 0).then(|| self.since + TRIAL)
     }
 
-    fn is_closed(&self, now: Instant) -> bool {
+    fn is_fresh(&self, now: Instant) -> bool {
+        self.fresh_end().is_some_and(|end| end > now)
+    }
+
+    pub(super) fn is_closed(&self, now: Instant) -> bool {
         self.stands && !self.is_on_trial(now)
     }
 }

@@ -87,16 +87,18 @@ impl JoinedPaths {
 pub(super) struct Subscriptions(Mutex<HashMap<u64, Arc<JoinedPaths>>>);
 
 impl Subscriptions {
+    /// A subscription that is joined again, because that failed or was cancelled, goes on where it was.
     pub(super) fn add(&self, subscription: Arc<Subscription>, paths: usize) -> Arc<JoinedPaths> {
-        let id = subscription.id();
-        let joined = Arc::new(JoinedPaths {
-            subscription,
-            paths: Mutex::new((0..paths).map(|_| Joining::default()).collect()),
-            progress: watch::Sender::new(0),
-            has_left: watch::Sender::new(false),
+        let mut all = self.0.lock();
+        let joined = all.entry(subscription.id()).or_insert_with(|| {
+            Arc::new(JoinedPaths {
+                subscription,
+                paths: Mutex::new((0..paths).map(|_| Joining::default()).collect()),
+                progress: watch::Sender::new(0),
+                has_left: watch::Sender::new(false),
+            })
         });
-        self.0.lock().insert(id, Arc::clone(&joined));
-        joined
+        Arc::clone(joined)
     }
 
     /// Joins all of them on a path that is there now.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 use super::agreement::Agreement;
 use super::choosing::Breaker;
@@ -15,6 +16,9 @@ use crate::medium::outlet::{SharedOutbox, Turn};
 use crate::medium::{EmitError, FlushError, JoinError, Medium};
 use crate::router::Subscription;
 use crate::wave::Wave;
+
+/// How long a flush waits for the next path to take over: longer than handing over takes.
+const TURN_WITHIN: Duration = Duration::from_millis(1500);
 
 /// One path.
 pub(super) struct Path {
@@ -146,19 +150,11 @@ impl PathsShared {
     /// Waits until everything accepted so far has left, by whichever path, and was received.
     pub(super) async fn flush(&self) -> Result<(), FlushError> {
         let lost_before = self.unconfirmed();
-        let flushed = loop {
-            let (path, medium) = self.current();
-            tokio::select! {
-                flushed = medium.flush() => break flushed,
-                // What has not left yet leaves by the next path.
-                () = self.lost(path) => {}
-            }
-        };
-        // What another path took before waves went by the current one.
-        let (current, _) = self.current();
+        let (path, flushed) = self.flush_outbox().await;
+        // What other paths took before.
         let others = self
             .media()
-            .filter(|(path, medium)| *path != current && self.stands(*path) && medium.status().in_flight > 0);
+            .filter(|(other, medium)| *other != path && self.stands(*other) && medium.status().in_flight > 0);
         let others = join_all(others.map(|(_, medium)| medium.flush())).await;
         let flushed = others.into_iter().fold(flushed, Result::and);
         match self.unconfirmed().saturating_sub(lost_before) {
@@ -166,6 +162,32 @@ impl PathsShared {
             // The current path knows its own.
             _ if matches!(flushed, Err(FlushError::Unconfirmed { .. })) => flushed,
             waves => Err(FlushError::Unconfirmed { waves, patience: Duration::ZERO }),
+        }
+    }
+
+    /// Waits until everything in the outbox has left. Returns the path that took the last of it.
+    async fn flush_outbox(&self) -> (usize, Result<(), FlushError>) {
+        let mut moves = self.moves.subscribe();
+        // Each path has asked for it.
+        let outbox = self.outbox.inbox();
+        let mark = outbox.map_or(0, |outbox| outbox.mark());
+        let waits = || outbox.filter(|outbox| !outbox.has_passed(mark)).map(|outbox| outbox.ledger().queued);
+        loop {
+            moves.borrow_and_update();
+            let (path, medium) = self.current();
+            let flushed = tokio::select! {
+                flushed = medium.flush() => flushed,
+                // What has not left yet leaves by the next path.
+                () = self.lost(path) => continue,
+            };
+            let Some(waves) = waits() else { return (path, flushed) };
+            // A path that has lost its turn, or hands over, has nothing left to send; one that is broken has not sent it.
+            if !matches!(flushed, Ok(()) | Err(FlushError::Unanswered { .. })) {
+                return (path, flushed);
+            }
+            if timeout(TURN_WITHIN, moves.changed()).await.is_err() {
+                return (path, Err(FlushError::Unconfirmed { waves, patience: TURN_WITHIN }));
+            }
         }
     }
 

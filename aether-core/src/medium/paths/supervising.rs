@@ -32,8 +32,14 @@ impl PathsShared {
 
     fn use_path(&self, path: usize) {
         self.current.store(path, Ordering::Release);
-        self.outbox.give_turn(Turn { path: Some(path), is_last: false });
+        self.give_turn_if_standing(path);
         self.note_standing();
+    }
+
+    /// By a path that is broken nothing leaves. Some media would still take waves, and lose them.
+    fn give_turn_if_standing(&self, path: usize) -> bool {
+        let path = self.stands(path).then_some(path);
+        self.outbox.give_turn(Turn { path, is_last: false })
     }
 
     /// Emitters run ahead of a connection only a little, and fill the whole outbox without one.
@@ -52,7 +58,7 @@ impl PathsShared {
     /// Looks at all connections. Returns the path to use, and whether this process can use each path.
     fn look(&self, connections: &mut Connections, now: Instant) -> (usize, Vec<bool>) {
         self.agreement.forget_silent(now);
-        let agreed = self.agreement.agreed();
+        let agreed = self.agreement.agreed(now);
         let (next, is_changed, usable) = {
             let mut breakers = self.breakers.lock();
             let stood: Vec<bool> = breakers.iter().map(Breaker::stands).collect();
@@ -84,6 +90,9 @@ impl PathsShared {
     async fn switch(&self, next: usize) {
         let (before, medium) = self.current();
         if next == before {
+            if self.give_turn_if_standing(next) {
+                self.moved();
+            }
             return;
         }
         if self.stands(before) {
@@ -100,7 +109,7 @@ impl PathsShared {
     fn report(&self, before: usize, next: usize) {
         let url = |path: usize| self.paths.get(path).map_or("", |path| &*path.url);
         let (from, to) = (url(before), url(next));
-        match (self.stands(before), self.agreement.cut_off(before)) {
+        match (self.stands(before), self.agreement.cut_off(before, clock::now())) {
             (false, _) => {
                 let unconfirmed = self.medium(before).map_or(0, |medium| medium.status().unconfirmed);
                 tracing::warn!(
@@ -119,8 +128,9 @@ impl PathsShared {
 
     /// When something changes by itself: the end of the first trial.
     fn next_change(&self, now: Instant) -> Option<Instant> {
-        let breakers = self.breakers.lock();
-        breakers.iter().filter_map(Breaker::trial_end).filter(|end| *end > now).min()
+        let breakers = self.breakers.lock().clone();
+        let ends = breakers.iter().flat_map(|breaker| [breaker.trial_end(), breaker.fresh_end()]).flatten();
+        ends.filter(|end| *end > now).chain(self.agreement.next_change(now)).min()
     }
 }
 
