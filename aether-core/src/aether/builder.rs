@@ -56,8 +56,8 @@ impl AetherBuilder {
 
     /// Adds a path: the address of a medium that is used when those before it are broken, or do not reach all processes. The
     /// paths replace the [`url`](Self::url). All processes should have the same paths in the same order: each of them hears on
-    /// all paths, and emits by the first one that all can use. Connecting fails only if no path can be reached; the others
-    /// follow. Up to [`MAX_PATHS`](crate::medium::MAX_PATHS). Options hold for all paths that they fit.
+    /// all paths, and emits by the first one that all can use. Connecting fails if no path can be reached, or if one fails with
+    /// an error that time does not mend; paths that are away follow. Up to [`MAX_PATHS`](crate::medium::MAX_PATHS). Options hold for all paths that they fit.
     ///
     /// A wave that waits when its path breaks goes by the next one, weaker by the hops of that path. A wave that is on its way
     /// counts as [`unconfirmed`](crate::medium::MediumStatus::unconfirmed), and none is sent twice.

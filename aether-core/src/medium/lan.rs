@@ -33,6 +33,7 @@ mod settling;
 mod shared;
 mod table;
 mod view;
+mod way;
 mod window;
 
 pub use error::LanError;

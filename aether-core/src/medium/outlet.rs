@@ -20,7 +20,7 @@ use crate::wave::Wave;
 
 /// Emitters that wait for room start to wait when the outbox holds this many waves, while there is a connection. A longer
 /// queue would not send anything sooner. Its waves would only be older when they leave, and would no longer be in the
-/// processor's caches. Without a connection, emitters can use the entire outbox.
+/// processor's caches. Without a connection, and while no path has the turn, emitters can use the entire outbox.
 pub(super) const AHEAD: usize = 2048;
 
 /// Which path takes waves.
@@ -80,6 +80,7 @@ impl SharedOutbox {
             self.turns.send_if_modified(|now| !now.is_last && std::mem::replace(now, turn) != turn);
         if is_changed && let Some(inbox) = self.inbox() {
             inbox.hold_until(None);
+            inbox.let_run_ahead(if turn.path.is_some() { AHEAD } else { usize::MAX });
         }
         is_changed
     }

@@ -24,7 +24,7 @@ use std::time::Duration;
 use aether_core::conformance::{self, Harness, Report, Site, SiteError};
 use aether_core::medium::{LanError, LanOptions, LanPingError, LanView};
 use aether_core::seal::SealKeys;
-use aether_core::{Aether, AskError, ConnectError, InboxOptions, Vibrator, Wave};
+use aether_core::{Aether, AskError, ConnectError, FlushError, InboxOptions, Vibrator, Wave};
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::Mutex;
 use tokio::time::timeout;

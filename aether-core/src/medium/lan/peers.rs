@@ -4,7 +4,7 @@
 //! whole table if they lack one; they say which version they know. A join waits for that. Everything that a network can
 //! fill is bounded.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use super::message::VERSION;
 use super::route::{Member, Route};
 use super::table::{Hearer, MAX_HEARERS, TableChange};
+use super::way::Way;
 use crate::channel::Channel;
 use crate::clock::{self, Instant};
 use crate::wave::Wave;
@@ -48,31 +49,6 @@ struct Peer {
     on_the_way: Way,
     round_trip: Option<Duration>,
     clock_ahead_micros: Option<i64>,
-}
-
-/// The waves that were sent to a peer and that it has not confirmed. It confirms them by answering the ping behind them.
-#[derive(Debug, Default)]
-struct Way {
-    unpinged: u64,
-    /// The pings with the waves in front of each.
-    pinged: VecDeque<(u64, u64)>,
-}
-
-impl Way {
-    fn pinged(&mut self, number: u64) {
-        let waves = std::mem::take(&mut self.unpinged);
-        if waves > 0 {
-            self.pinged.push_back((number, waves));
-        }
-    }
-
-    fn answered(&mut self, number: u64) {
-        while self.pinged.pop_front_if(|(pinged, _)| *pinged <= number).is_some() {}
-    }
-
-    fn waves(&self) -> u64 {
-        self.unpinged + self.pinged.iter().map(|(_, waves)| waves).sum::<u64>()
-    }
 }
 
 /// What became of a table that a peer sent.
@@ -295,7 +271,7 @@ impl Peers {
         }
         let mut state = self.state.lock();
         match state.peers.get_mut(&node) {
-            Some(peer) => peer.on_the_way.unpinged += waves,
+            Some(peer) => peer.on_the_way.sent(waves),
             None => state.unconfirmed += waves,
         }
     }

@@ -99,6 +99,11 @@ impl Agreement {
         among_many.clamp(BEAT, SLOWEST_BEAT)
     }
 
+    /// How often it does while a path stands again since a moment ago.
+    pub(super) fn every_when_fresh(&self) -> Duration {
+        self.every() / 40
+    }
+
     /// The beat of this process, by a path.
     pub(super) fn beat(&self, path: usize, usable: Vec<bool>) -> Option<Wave> {
         let every_millis = self.every().as_millis().try_into().unwrap_or(u64::MAX);
@@ -174,6 +179,12 @@ impl Agreement {
     /// Whether all others are heard by a path.
     pub(super) fn hears_all(&self, path: usize) -> bool {
         !self.others.lock().values().any(|other| other.is_missing_on(path))
+    }
+
+    /// Whether all others were heard by a path since then.
+    pub(super) fn has_heard_all(&self, path: usize, since: Instant) -> bool {
+        let others = self.others.lock();
+        others.values().all(|other| other.heard.get(path).is_some_and(|heard| *heard >= since))
     }
 
     /// Whether all can use each path.
@@ -263,6 +274,19 @@ mod tests {
         agreement.forget_silent(start + secs(7.3));
         assert_eq!(agreement.agreed(start + secs(7.3)), [true, true]);
         assert_eq!(agreement.others.lock().len(), 1);
+    }
+
+    #[test]
+    fn all_are_heard_again_when_each_has_sent_a_beat_by_the_path() {
+        let (agreement, start) = (Agreement::new(2), clock::now());
+        agreement.note(beat(1, 0, [true, true]), start);
+        agreement.note(beat(2, 0, [true, true]), start);
+        let back = start + secs(1.0);
+        agreement.note(beat(1, 0, [true, true]), back + secs(0.1));
+        agreement.note(beat(2, 1, [true, true]), back + secs(0.1));
+        assert!(!agreement.has_heard_all(0, back), "the second one came by the other path");
+        agreement.note(beat(2, 0, [true, true]), back + secs(0.2));
+        assert!(agreement.has_heard_all(0, back));
     }
 
     #[test]

@@ -44,6 +44,11 @@ impl Breaker {
         self.stands
     }
 
+    /// Since when it has stood, or not stood.
+    pub(super) const fn since(&self) -> Instant {
+        self.since
+    }
+
     /// When the trial of a path that stands ends; `None` if it does not stand.
     pub(super) fn trial_end(&self) -> Option<Instant> {
         let trial = match self.breaks {
@@ -62,7 +67,7 @@ impl Breaker {
         (self.stands && self.breaks > 0).then(|| self.since + TRIAL)
     }
 
-    fn is_fresh(&self, now: Instant) -> bool {
+    pub(super) fn is_fresh(&self, now: Instant) -> bool {
         self.fresh_end().is_some_and(|end| end > now)
     }
 

@@ -12,7 +12,7 @@ use super::beats::beat;
 use super::choosing::{Breaker, choose};
 use super::shared::PathsShared;
 use crate::clock::{self, Instant, sleep_until};
-use crate::medium::outlet::{AHEAD, Turn};
+use crate::medium::outlet::Turn;
 use crate::source::{Sequencer, Source};
 
 /// How long waves wait until those before them have arrived by another path.
@@ -36,18 +36,24 @@ impl PathsShared {
         self.note_standing();
     }
 
-    /// By a path that is broken nothing leaves. Some media would still take waves, and lose them.
+    /// By a path that is broken nothing leaves: some media would still take waves, and lose them. By one that is back nothing
+    /// leaves for a moment, until all others are heard by it again: who is not back yet would miss it.
     fn give_turn_if_standing(&self, path: usize) -> bool {
-        let path = self.stands(path).then_some(path);
-        self.outbox.give_turn(Turn { path, is_last: false })
+        let now = clock::now();
+        let breaker = self.breakers.lock().get(path).copied();
+        let may_send = breaker.is_some_and(|breaker| {
+            breaker.stands()
+                && (!breaker.is_fresh(now) || self.agreement.has_heard_all(path, breaker.since()))
+        });
+        self.outbox.give_turn(Turn { path: may_send.then_some(path), is_last: false })
     }
 
-    /// Emitters run ahead of a connection only a little, and fill the whole outbox without one.
+    fn any_is_fresh(&self, now: Instant) -> bool {
+        self.breakers.lock().iter().any(|breaker| breaker.is_fresh(now))
+    }
+
     fn note_standing(&self) {
         let any_stands = self.breakers.lock().iter().any(Breaker::stands);
-        if let Some(outbox) = self.outbox.inbox() {
-            outbox.let_run_ahead(if any_stands { AHEAD } else { usize::MAX });
-        }
         self.stands.send_if_modified(|stands| {
             let is_changed = std::mem::replace(stands, any_stands) != any_stands;
             self.connects.fetch_add(u64::from(is_changed && any_stands), Ordering::Relaxed);
@@ -147,7 +153,9 @@ pub(super) async fn supervise(shared: Arc<PathsShared>) {
         // What has changed is told at once, before this process hands over.
         if usable != told || now >= next_beat {
             beat(&shared, &sequencer, &usable);
-            next_beat = now + shared.agreement.every();
+            let is_fresh = shared.any_is_fresh(now);
+            next_beat =
+                now + if is_fresh { shared.agreement.every_when_fresh() } else { shared.agreement.every() };
             told = usable;
         }
         tokio::select! {
