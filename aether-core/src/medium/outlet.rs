@@ -280,9 +280,9 @@ impl Outlet {
         })
     }
 
-    /// Like [`Inbox::let_run_ahead`]. Has no effect on an outbox that is shared: the paths together decide.
+    /// Like [`Inbox::let_run_ahead`]. Has no effect while another path has the turn.
     pub fn let_run_ahead(&self, waves: usize) {
-        if self.shared.is_none() {
+        if self.has_turn() {
             self.inbox.let_run_ahead(waves);
         }
     }

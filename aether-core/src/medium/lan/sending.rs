@@ -24,6 +24,7 @@ use crate::clock::{self, Instant, sleep_until};
 use crate::medium::entrance::Entrance;
 use crate::medium::flow::{HoldTable, Noted, Pause};
 use crate::medium::link::{Numbers, StreamAnnouncement};
+use crate::medium::outlet::AHEAD;
 use crate::medium::packing::{Groups, fitting, is_of_one_channel};
 use crate::router::Router;
 use crate::wave::Wave;
@@ -363,6 +364,7 @@ impl Sending {
     async fn room(&mut self) {
         let mut progress: watch::Receiver<u64> = self.shared.progress.subscribe();
         let mut ending = self.shared.ending.subscribe();
+        let mut were_stuck = false;
         loop {
             progress.borrow_and_update();
             let mut stuck = 0;
@@ -397,6 +399,10 @@ impl Sending {
                 !flight.pings.is_empty() || flight.bytes > 0
             });
             let all_are_stuck = stuck > 0 && self.shared.outbox.is_shared() && stuck >= peers.count();
+            if all_are_stuck != were_stuck {
+                were_stuck = all_are_stuck;
+                self.shared.outbox.let_run_ahead(if all_are_stuck { usize::MAX } else { AHEAD });
+            }
             if until.is_none() && !all_are_stuck {
                 return;
             }
