@@ -145,8 +145,9 @@ impl Outlet {
         &self.inbox
     }
 
-    /// Whether it is the outbox of several paths.
-    pub(super) const fn is_shared(&self) -> bool {
+    /// Whether it is the outbox of several paths. A medium that would send to nobody then leaves waves where they are.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
         self.shared.is_some()
     }
 
