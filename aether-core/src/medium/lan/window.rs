@@ -14,8 +14,8 @@ use crate::clock::Instant;
 pub(super) const MAX_WINDOW: usize = 2 << 20;
 /// A few packets.
 const MIN_WINDOW: usize = 4 << 10;
-/// Of a line that is not known: 5 ms at 100 Mbit/s, 50 ms at 10 Mbit/s until the first pings are answered.
-const FIRST_WINDOW: usize = 64 << 10;
+/// Of a line that is not known: 13 ms at 10 Mbit/s. On a fast one it doubles with each round trip.
+const FIRST_WINDOW: usize = 16 << 10;
 /// A queue that takes longer to leave is too long.
 const TARGET: Duration = Duration::from_millis(3);
 /// So many pings in a row have to find a queue that is too long. One alone may have waited for a processor.
@@ -179,7 +179,7 @@ mod tests {
             // All were on the way at the same time.
             window.answered(start, 1000, late, true);
         }
-        assert_eq!(window.bytes(), FIRST_WINDOW / 8);
+        assert_eq!(window.bytes(), MIN_WINDOW.max(FIRST_WINDOW / 8));
         assert!(window.is_recent(late + RECENT / 2) && !window.is_recent(late + RECENT));
     }
 }
