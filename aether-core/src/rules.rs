@@ -27,10 +27,13 @@
 mod action;
 mod border;
 mod bucket;
+mod compiled;
+mod depth;
 mod error;
 mod limits;
 mod permissions;
 mod refusal;
+mod rewriting;
 mod rule;
 #[cfg(feature = "schema")]
 mod schema;
@@ -38,14 +41,16 @@ mod set;
 mod text;
 
 pub use action::Action;
+pub(crate) use border::OnChange;
 pub use border::{Border, BorderCounts};
 pub use error::RulesError;
 pub use limits::Limits;
 pub use permissions::NatsPermissions;
 pub use refusal::Refusal;
-pub use rule::Rule;
+pub use rule::{Rewrite, Rule};
 #[cfg(feature = "schema")]
 pub use schema::{SchemaError, Schemas};
+pub(crate) use set::Passage;
 pub use set::Rules;
 pub use text::RuleTextError;
 
