@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use aether_core::medium::{ConnectError, NatsOptions};
+use aether_core::rules::Border;
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, AetherBuilder, Durability, Pattern};
 use async_nats::jetstream::stream::Info;
@@ -115,6 +116,7 @@ impl JetStreamLogBuilder {
                 letters: Arc::new(letters),
                 channels: Arc::new(channels),
                 consumers: Mutex::default(),
+                border: Arc::default(),
                 options: self.options,
                 warnings,
             }),
@@ -156,6 +158,8 @@ struct Shared {
     letters: Arc<StreamLetters>,
     channels: Arc<Channels>,
     consumers: Mutex<HashMap<String, Weak<StreamConsumer>>>,
+    /// That of the bus, which others that store in the stream may not have.
+    border: Arc<Mutex<Option<Border>>>,
     options: JetStreamOptions,
     warnings: Vec<LogWarning>,
 }
@@ -177,6 +181,9 @@ impl JetStreamLog {
     /// While the servers have no leader, an emit tries again for as long as
     /// [`JetStreamOptions::patience`] says. An error hands the wave back.
     ///
+    /// Consumers of the log check what they read by the [border](AetherBuilder::border) of the bus, as it checks what arrives:
+    /// waves that others have stored and may not emit are passed over and counted.
+    ///
     /// # Errors
     /// [`ConnectError`], as [`AetherBuilder::connect`].
     ///
@@ -189,6 +196,7 @@ impl JetStreamLog {
             Arc::new(DurableMedium::new(inner, keeper, Arc::clone(&channels))) as Arc<_>
         };
         let aether = builder.layer(layer).connect().await?;
+        *self.shared.border.lock() = aether.border();
         *aether.extension::<Attached>().0.lock() = Some(self.clone());
         Ok(aether)
     }
@@ -224,7 +232,7 @@ impl JetStreamLog {
             consumer.check_pattern(&pattern)?;
             return Ok(Consumer::of_stream(consumer));
         }
-        let Shared { connection, subjects, letters, options: of_log, .. } = &*self.shared;
+        let Shared { connection, subjects, letters, border, options: of_log, .. } = &*self.shared;
         let consumer = StreamConsumer::new(
             name,
             pattern,
@@ -233,6 +241,7 @@ impl JetStreamLog {
             Arc::clone(connection),
             subjects.clone(),
             Arc::clone(letters),
+            Arc::clone(border),
         )?;
         let consumer = Arc::new(consumer);
         consumers.insert(name.to_owned(), Arc::downgrade(&consumer));
