@@ -157,7 +157,9 @@ impl Border {
 
     /// Calls this after each change of the rules, as long as it is held elsewhere. It must not change them.
     pub(crate) fn on_change(&self, look_again: &Arc<OnChange>) {
-        self.shared.changing.lock().push(Arc::downgrade(look_again));
+        let mut watching = self.shared.changing.lock();
+        watching.retain(|watching| watching.strong_count() > 0);
+        watching.push(Arc::downgrade(look_again));
     }
 
     /// Whether there are neither rules nor schemas, so that nothing is to be checked.
