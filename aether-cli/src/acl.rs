@@ -108,7 +108,10 @@ fn verdict(
             "allowed: {channel} leaves as {becomes} (rule {rule}), and {identity} may {action} {becomes}{}\n",
             limited(&limits)
         )),
-        Err(source) => Err(CommandError::RewrittenNotAllowed { channel, becomes, rule, source }),
+        Err(refusal) => {
+            let source = Box::new(refusal);
+            Err(CommandError::RewrittenNotAllowed { channel, becomes, rule, source })
+        }
     }
 }
 

@@ -132,7 +132,7 @@ pub(crate) enum CommandError {
         channel: aether_core::Channel,
         becomes: aether_core::Channel,
         rule: usize,
-        source: aether_core::rules::Refusal,
+        source: Box<aether_core::rules::Refusal>,
     },
     #[error("there are no rules: write them to [border] in the configuration (--config)")]
     NoRules,

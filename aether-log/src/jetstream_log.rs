@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use aether_core::medium::{ConnectError, NatsOptions};
-use aether_core::rules::Border;
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, AetherBuilder, Durability, Pattern};
 use async_nats::jetstream::stream::Info;
@@ -116,7 +115,6 @@ impl JetStreamLogBuilder {
                 letters: Arc::new(letters),
                 channels: Arc::new(channels),
                 consumers: Mutex::default(),
-                border: Arc::default(),
                 options: self.options,
                 warnings,
             }),
@@ -158,8 +156,6 @@ struct Shared {
     letters: Arc<StreamLetters>,
     channels: Arc<Channels>,
     consumers: Mutex<HashMap<String, Weak<StreamConsumer>>>,
-    /// That of the bus, which others that store in the stream may not have.
-    border: Arc<Mutex<Option<Border>>>,
     options: JetStreamOptions,
     warnings: Vec<LogWarning>,
 }
@@ -196,7 +192,7 @@ impl JetStreamLog {
             Arc::new(DurableMedium::new(inner, keeper, Arc::clone(&channels))) as Arc<_>
         };
         let aether = builder.layer(layer).connect().await?;
-        *self.shared.border.lock() = aether.border();
+        *self.shared.connection.border.lock() = aether.border();
         *aether.extension::<Attached>().0.lock() = Some(self.clone());
         Ok(aether)
     }
@@ -232,7 +228,7 @@ impl JetStreamLog {
             consumer.check_pattern(&pattern)?;
             return Ok(Consumer::of_stream(consumer));
         }
-        let Shared { connection, subjects, letters, border, options: of_log, .. } = &*self.shared;
+        let Shared { connection, subjects, letters, options: of_log, .. } = &*self.shared;
         let consumer = StreamConsumer::new(
             name,
             pattern,
@@ -241,7 +237,6 @@ impl JetStreamLog {
             Arc::clone(connection),
             subjects.clone(),
             Arc::clone(letters),
-            Arc::clone(border),
         )?;
         let consumer = Arc::new(consumer);
         consumers.insert(name.to_owned(), Arc::downgrade(&consumer));

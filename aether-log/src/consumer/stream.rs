@@ -12,7 +12,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::Pattern;
-use aether_core::rules::Border;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::pull::Config as PullConfig;
 use async_nats::jetstream::consumer::{
@@ -55,15 +54,13 @@ impl StreamConsumer {
         connection: Arc<Connection>,
         subjects: Subjects,
         letters: Arc<StreamLetters>,
-        border: Arc<Mutex<Option<Border>>>,
     ) -> Result<Self, ConsumeError> {
         if !is_name(name) {
             return Err(ConsumeError::Name { name: name.to_owned() });
         }
         let window = StreamWindow::new(options.window);
         let name = name.to_owned();
-        let shared =
-            StreamShared { name, pattern, options, ack_wait, connection, subjects, letters, border, window };
+        let shared = StreamShared { name, pattern, options, ack_wait, connection, subjects, letters, window };
         let (pulling, closed) = (AsyncMutex::default(), watch::Sender::new(false));
         Ok(Self { shared: Arc::new(shared), pulling, closed, account: Mutex::default() })
     }

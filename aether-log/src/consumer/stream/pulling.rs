@@ -286,7 +286,7 @@ impl<'a> Reader<'a> {
             );
             return Meaning::Unreadable;
         }
-        if let Some(border) = &*self.shared.border.lock()
+        if let Some(border) = &*self.shared.connection.border.lock()
             && let Err(refusal) = border.admit_stored(&mut stored.wave)
         {
             tracing::warn!(position, consumer, %refusal, "the rules refuse a wave of the stream: it is passed over");

@@ -4,8 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::Pattern;
-use aether_core::rules::Border;
-use parking_lot::Mutex;
 
 use super::window::StreamWindow;
 use crate::consumer::options::ConsumerOptions;
@@ -22,7 +20,5 @@ pub(crate) struct StreamShared {
     pub(super) connection: Arc<Connection>,
     pub(super) subjects: Subjects,
     pub(super) letters: Arc<StreamLetters>,
-    /// What the waves have to pass, once the log is connected to a bus.
-    pub(super) border: Arc<Mutex<Option<Border>>>,
     pub(super) window: StreamWindow,
 }
