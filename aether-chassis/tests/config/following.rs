@@ -266,7 +266,7 @@ async fn a_schema_in_another_folder_applies_when_its_file_changes_and_a_broken_o
     schemas.replace("order.json", "{");
     assert!(next(&mut reloads).await.mistakes.unwrap().to_string().contains("is no JSON"));
     // Settings are read once, whatever has become of the files.
-    assert_eq!(config.settings().border.schemas.compiled().is_some(), true);
+    assert!(config.settings().border.schemas.compiled().is_some());
     assert!(!fits("1").await && fits("\"one\"").await);
     // A file that is named for the first time is watched before it can be used.
     let more = Folder::with(&[("more.json", "{")]);
