@@ -123,8 +123,8 @@ struct Shared {
     rate: channel::Sender<LiveRate>,
     /// The emission limit, if there was one at the start.
     emission: Option<EmissionRate>,
-    /// The boundary rules and schemas, if there were any at the start.
-    border: Option<Border>,
+    /// The boundary rules and schemas, which may be none.
+    border: Border,
     reloads: channel::Sender<Reloads>,
     /// Ends the watching with the last handle.
     dropped: CancellationToken,
@@ -145,7 +145,7 @@ impl Configuration {
                 inbox: InboxControl::default(),
                 rate: channel::Sender::new(None),
                 emission: values.settings().emit.limit(),
-                border: values.settings().border.border(),
+                border: Border::default(),
                 reloads: channel::Sender::new(Reloads::default()),
                 _drop: dropped.clone().drop_guard(),
                 dropped,
@@ -211,14 +211,14 @@ impl Configuration {
         self.shared.emission.clone()
     }
 
-    /// The border of the program, whose rules and schemas follow the configuration. `None` if there were none at the start.
+    /// The border of the program, whose rules and schemas follow the configuration. While it has none it is open.
     #[must_use]
-    pub fn border(&self) -> Option<Border> {
+    pub fn border(&self) -> Border {
         self.shared.border.clone()
     }
 
-    /// A builder for the medium of the configuration, with its emission limit and its boundary rules. The server shows the client name for the
-    /// connection.
+    /// A builder for the medium of the configuration, with its emission limit and its boundary rules. The server shows the client
+    /// name for the connection.
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
         let settings = self.settings();
         let medium = settings.medium.args();
@@ -227,10 +227,7 @@ impl Configuration {
             Some(rate) => builder.emission_rate(rate.clone()),
             None => builder,
         };
-        let builder = match self.border() {
-            Some(border) => builder.border(border),
-            None => builder,
-        };
+        let builder = builder.border(self.border());
         #[cfg(feature = "nats")]
         let builder = builder.options(settings.medium.nats(client_name).outbox(settings.outbox.options()));
         #[cfg(feature = "lan")]

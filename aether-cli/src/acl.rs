@@ -1,7 +1,5 @@
 //! `aether acl`: explains the boundary rules of a configuration. Nothing is sent anywhere.
 
-use std::fmt::Write as _;
-
 use aether_chassis::ConfigArgs;
 use aether_core::Channel;
 use aether_core::rules::{Action, Limits, NatsPermissions, Rules};
@@ -18,6 +16,9 @@ Examples:
   aether acl check billing emit invoices.sent
   aether acl check billing listen orders.created --config /etc/aether
   aether acl nats billing     the permissions of its user for nats-server
+
+A program that logs in as this user with a password hears answers where these permissions let it; one that logs in
+otherwise needs medium.inbox = \"billing\" in its configuration.
 
 Exit codes of check: 0 allowed, 1 refused.")]
 pub(crate) struct AclArgs {
@@ -92,25 +93,35 @@ fn verdict(
     channel: &Channel,
 ) -> Result<String, CommandError> {
     let Some(rules) = rules else { return Ok("allowed: there are no rules in [border]\n".to_owned()) };
-    let limits = rules.verdict(identity, action, channel)?;
-    let mut text = format!("allowed: {identity} may {action} {channel}");
-    if action == Action::Emit {
-        text += &limited(&limits);
+    let rewritten = match action {
+        Action::Emit => rules.rewritten(identity, channel)?,
+        _ => None,
+    };
+    let Some((becomes, rule)) = rewritten else {
+        let limits = rules.verdict(identity, action, channel)?;
+        let limits = if action == Action::Emit { limited(&limits) } else { String::new() };
+        return Ok(format!("allowed: {identity} may {action} {channel}{limits}\n"));
+    };
+    let channel = channel.clone();
+    match rules.verdict(identity, action, &becomes) {
+        Ok(limits) => Ok(format!(
+            "allowed: {channel} leaves as {becomes} (rule {rule}), and {identity} may {action} {becomes}{}\n",
+            limited(&limits)
+        )),
+        Err(refusal) => {
+            let source = Box::new(refusal);
+            Err(CommandError::RewrittenNotAllowed { channel, becomes, rule, source })
+        }
     }
-    Ok(text + "\n")
 }
 
 fn limited(limits: &Limits) -> String {
-    let mut text = String::new();
-    // Writing to a string cannot fail.
-    if let Some(most) = limits.max_amplitude {
-        let _ = write!(text, ", amplitudes up to {most}");
-    }
-    if let Some(most) = limits.max_payload {
-        let _ = write!(text, ", payloads up to {most} bytes");
-    }
-    if let Some(most) = limits.max_rate {
-        let _ = write!(text, ", {most} waves a second");
-    }
-    text
+    let parts = [
+        limits.max_amplitude.map(|most| format!("amplitudes up to {most}")),
+        limits.clamp_amplitude.map(|most| format!("weakened to {most}")),
+        limits.max_payload.map(|most| format!("payloads up to {most} bytes")),
+        limits.max_depth.map(|most| format!("JSON nested up to {most} deep")),
+        limits.max_rate.map(|most| format!("{most} waves a second")),
+    ];
+    parts.into_iter().flatten().map(|part| format!(", {part}")).collect()
 }

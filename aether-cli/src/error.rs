@@ -127,6 +127,13 @@ pub(crate) enum CommandError {
     Keys(#[from] KeysError),
     #[error(transparent)]
     NotAllowed(#[from] aether_core::rules::Refusal),
+    #[error("{channel} leaves as {becomes} (rule {rule}): {source}")]
+    RewrittenNotAllowed {
+        channel: aether_core::Channel,
+        becomes: aether_core::Channel,
+        rule: usize,
+        source: Box<aether_core::rules::Refusal>,
+    },
     #[error("there are no rules: write them to [border] in the configuration (--config)")]
     NoRules,
     #[error("the field has no register {name:?}")]

@@ -22,6 +22,7 @@ use crate::inbox::Ledger;
 use crate::medium::{FlushError, JoinError, Medium, MediumStatus, PathStatus, Promises};
 use crate::presence::{Presence, Roster};
 use crate::router::{InboxReport, Router};
+use crate::rules::Border;
 
 /// A medium that vibrators share. Cloning it is one reference count.
 ///
@@ -72,6 +73,12 @@ impl Aether {
     #[must_use]
     pub fn paths(&self) -> Vec<PathStatus> {
         self.shared.bus.medium().paths()
+    }
+
+    /// The [border](AetherBuilder::border) of this process, if it was connected with one.
+    #[must_use]
+    pub fn border(&self) -> Option<Border> {
+        self.router().border().cloned()
     }
 
     /// The ids of keys that this process does not have, with the number of messages that say they are sealed with each;

@@ -56,10 +56,12 @@ impl Bus {
         Ok(guard)
     }
 
-    /// Ends a subscription.
+    /// Ends a subscription, unless rules have ended it.
     pub(crate) fn leave(&self, subscription: &Subscription) {
-        self.router.unsubscribe(subscription);
-        self.medium.leave(subscription);
+        if subscription.end() {
+            self.router.unsubscribe(subscription);
+            self.medium.leave(subscription);
+        }
     }
 }
 

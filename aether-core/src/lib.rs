@@ -80,6 +80,7 @@ pub mod rules;
 #[cfg(feature = "seal")]
 pub mod seal;
 mod source;
+mod user_inbox;
 pub mod vibrator;
 pub mod wave;
 pub mod wire;

@@ -38,6 +38,11 @@ impl Named {
             (Self::BeginningWith(a), Self::Exactly(b) | Self::BeginningWith(b)) => b.starts_with(a.as_str()),
         }
     }
+
+    /// Whether there is a name that both name.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
 }
 
 /// As it is parsed.

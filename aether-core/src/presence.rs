@@ -230,6 +230,14 @@ impl Presence {
         self.note_change();
     }
 
+    /// The same, for a subscription whose receiver is not known.
+    pub(crate) fn detune_wherever(self: &Arc<Self>, id: u64) {
+        let receiver = self.local.lock().receiver_of(id);
+        if let Some(instance) = receiver {
+            self.detune(instance, id);
+        }
+    }
+
     /// Returns once a receiver's subscriptions were announced, so that no sender stops waves for them.
     pub(crate) async fn announced(self: &Arc<Self>, bus: &Bus, instance: u64) {
         if self.crosses_processes() {

@@ -36,7 +36,7 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::channel::{Channel, Pattern};
 use crate::inbox::{Inbox, Ledger, ShedReason};
-use crate::rules::Border;
+use crate::rules::{Border, Passage};
 use crate::wave::Wave;
 use accounts::Accounts;
 use cache::{Cache, CacheEntry, Routed, with_recent};
@@ -278,25 +278,35 @@ impl Router {
         let _ = self.border.set(border);
     }
 
-    /// The waves from a network that may pass.
+    /// What waves from a network have to pass, if anything.
+    pub(crate) fn border(&self) -> Option<&Border> {
+        self.border.get()
+    }
+
+    /// The waves from a network that may pass by a subscription.
     #[inline]
-    fn admitted(&self, mut waves: Vec<Wave>) -> Vec<Wave> {
-        if let Some(border) = self.border.get() {
-            border.filter(&mut waves);
+    fn admitted(&self, mut waves: Vec<Wave>, by: Passage<'_>) -> Vec<Wave> {
+        if let Some(border) = self.border.get().filter(|border| !border.is_open()) {
+            border.filter(&mut waves, by);
         }
         waves
+    }
+
+    fn admitted_for(&self, member: &Subscription, waves: Vec<Wave>) -> Vec<Wave> {
+        self.admitted(waves, Passage::In(&member.pattern, Some(member.id)))
     }
 
     /// Offers waves of one channel, delivered by a network for a pattern, to the ungrouped subscribers of that pattern.
     /// Never waits: a full inbox sheds its weakest wave. Inboxes that also match the channel by an older pattern
     /// receive the waves by that one. Observers get questions without a reply path.
     pub fn arrive(&self, pattern: &Pattern, waves: Vec<Wave>) {
-        self.arrive_for_audience(pattern, self.admitted(waves), Audience::All);
+        let waves = self.admitted(waves, Passage::In(pattern, None));
+        self.arrive_for_audience(pattern, waves, Audience::All);
     }
 
     /// Like [`Router::arrive`], but hands back waves that have to wait for room in inboxes whose emitters wait.
     pub fn arrive_if_room(&self, pattern: &Pattern, waves: Vec<Wave>) -> Crowded {
-        let (waves, mut crowded) = (self.admitted(waves), Crowded::default());
+        let (waves, mut crowded) = (self.admitted(waves, Passage::In(pattern, None)), Crowded::default());
         if let Some(first) = waves.first() {
             self.route(first.channel()).arrive(pattern, waves, Audience::All, Some(&mut crowded));
         }
@@ -305,7 +315,8 @@ impl Router {
 
     /// Like [`Router::arrive`], for questions whose observers get separate copies; see [`Router::arrive_seen`].
     pub fn arrive_asked(&self, pattern: &Pattern, questions: Vec<Wave>) {
-        self.arrive_for_audience(pattern, self.admitted(questions), Audience::Answerers);
+        let questions = self.admitted(questions, Passage::In(pattern, None));
+        self.arrive_for_audience(pattern, questions, Audience::Answerers);
     }
 
     /// Like [`Router::arrive`], for questions and answers meant only for the observers among the subscribers.
@@ -320,7 +331,7 @@ impl Router {
 
     /// Offers waves of one channel, delivered by a network, to one member of a group.
     pub fn arrive_for(&self, member: &Subscription, waves: Vec<Wave>) {
-        let waves = self.admitted(waves);
+        let waves = self.admitted_for(member, waves);
         if waves.first().is_some_and(|wave| member.pattern.matches(wave.channel())) {
             member.inbox.offer_all(waves);
         }
@@ -328,7 +339,7 @@ impl Router {
 
     /// Like [`Router::arrive_for`], but hands back waves that have to wait for room.
     pub fn arrive_for_if_room(&self, member: &Subscription, waves: Vec<Wave>) -> Crowded {
-        let (waves, mut crowded) = (self.admitted(waves), Crowded::default());
+        let (waves, mut crowded) = (self.admitted_for(member, waves), Crowded::default());
         if waves.first().is_some_and(|wave| member.pattern.matches(wave.channel())) {
             crowded.offer(&member.inbox, waves);
         }
@@ -339,7 +350,7 @@ impl Router {
     /// member in this process. If there is none, or `hand_over` is false, the waves are counted as lost with the member
     /// that left, because no other process received them. Returns whether another member received them.
     pub fn arrive_late(&self, member: &Subscription, waves: Vec<Wave>, hand_over: bool) -> bool {
-        let waves = self.admitted(waves);
+        let waves = self.admitted_for(member, waves);
         let Some(channel) = waves.first().map(|wave| wave.channel().clone()) else { return hand_over };
         let another =
             member.group().filter(|_| hand_over).and_then(|group| self.route(&channel).member_of(group));

@@ -1,9 +1,9 @@
-//! Boundary rules: who may emit and who may listen where, how strong, how large and how often; and, with the feature `schema`,
-//! what payloads must look like.
+//! Boundary rules: who may emit and who may listen where, how strong, how large and how often; below which prefix and with which
+//! amplitude it leaves; and, with the feature `schema`, what payloads must look like.
 //!
 //! Physics calls it refraction: what changes where a wave passes a border. Rules name identities, which are the names of
-//! vibrators and emitters, and grant them channels. A process checks its own waves when they are emitted, for a clear error,
-//! and what arrives over a network, for safety. A name proves nothing by itself: whoever may publish can use any. With
+//! vibrators, emitters and durable consumers, and grant them channels, by the names that others know: a rewrite comes first. A
+//! process checks its own waves when they are emitted, for a clear error, and what arrives over a network, for safety. A name proves nothing by itself: whoever may publish can use any. With
 //! [keys](crate::seal) names come from those that have the key; permissions of the server keep names apart, and a list of
 //! signers proves them.
 //!
@@ -27,10 +27,13 @@
 mod action;
 mod border;
 mod bucket;
+mod compiled;
+mod depth;
 mod error;
 mod limits;
 mod permissions;
 mod refusal;
+mod rewriting;
 mod rule;
 #[cfg(feature = "schema")]
 mod schema;
@@ -38,14 +41,16 @@ mod set;
 mod text;
 
 pub use action::Action;
+pub(crate) use border::OnChange;
 pub use border::{Border, BorderCounts};
 pub use error::RulesError;
 pub use limits::Limits;
 pub use permissions::NatsPermissions;
 pub use refusal::Refusal;
-pub use rule::Rule;
+pub use rule::{Rewrite, Rule};
 #[cfg(feature = "schema")]
 pub use schema::{SchemaError, Schemas};
+pub(crate) use set::Passage;
 pub use set::Rules;
 pub use text::RuleTextError;
 

@@ -159,7 +159,8 @@ impl Wave {
         self.body.kind
     }
 
-    /// The amplitude at the source, which is never rewritten in flight.
+    /// The amplitude at the source, which is never rewritten in flight, except by [rules](crate::rules::Rule::clamp_amplitude) that
+    /// say so.
     #[must_use]
     pub fn amplitude(&self) -> Amplitude {
         self.body.signal.amplitude
@@ -351,10 +352,14 @@ impl Wave {
     }
 
     /// Moves the wave to another channel.
-    #[allow(dead_code, reason = "for optional parts")]
     #[inline]
     pub(crate) fn move_to(&mut self, channel: &Channel) {
         self.body.make_mut().channel.clone_from(channel);
+    }
+
+    /// Gives the wave another amplitude. Its half-life and its hops stay.
+    pub(crate) fn weaken_to(&mut self, amplitude: Amplitude) {
+        self.body.make_mut().signal.amplitude = amplitude;
     }
 
     /// Turns the wave into a notice of the framework: stamped, and of full amplitude.

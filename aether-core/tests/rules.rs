@@ -1,12 +1,12 @@
-//! Boundary rules over a real server: what a receiver refuses, and the permissions that match the rules.
+//! Boundary rules over a real server: what a receiver refuses.
 
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
 use std::time::Duration;
 
-use aether_core::conformance::{NatsServer, ServerOptions};
-use aether_core::rules::{Border, NatsPermissions, Rule, Rules, Schemas};
-use aether_core::{Aether, EmitError, JoinError, Vibrator, Wave};
+use aether_core::conformance::NatsServer;
+use aether_core::rules::{Border, Rule, Rules, Schemas};
+use aether_core::{Aether, JoinError, Vibrator, Wave};
 
 async fn receive(vibrator: &mut Vibrator) -> Wave {
     let received = tokio::time::timeout(Duration::from_secs(20), vibrator.receive()).await;
@@ -64,42 +64,80 @@ async fn a_receiver_refuses_payloads_that_do_not_fit_their_schema_and_counts_the
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_with_the_matching_permissions_refuses_what_the_rules_refuse() {
-    let rules = rules();
-    let users: Vec<_> = ["billing", "audit", "shop"]
-        .map(|name| {
-            let permissions = NatsPermissions::new(&rules, name, "aether");
-            format!("{{ user: {name}, password: {name}, permissions: {{\n{permissions}}} }}")
-        })
-        .into();
-    let users = format!("{{ users: [{}] }}", users.join(", "));
-    let server =
-        NatsServer::start_with(ServerOptions::default().setting("authorization", users)).await.unwrap();
-    let url = |user: &str| server.url().replace("nats://", &format!("nats://{user}:{user}@"));
-    let connect = async |user: &str| Aether::connect(&url(user)).await.unwrap();
-    let (audited, billed, sold) = (connect("audit").await, connect("billing").await, connect("shop").await);
-    let mut audit = Vibrator::create("audit", &audited).await.unwrap();
-    audit.resonate_on(">").await.unwrap();
-    let mut billing = Vibrator::create("billing", &billed).await.unwrap();
-    billing.resonate_on("orders.>").await.unwrap();
-    let shop = sold.emitter("shop").unwrap();
+async fn a_rate_holds_for_each_source_however_many_patterns_of_a_process_match() {
+    let server = NatsServer::start().await.unwrap();
+    let rules = [Rule::new("sensor-*").emit([">"]).max_rate(10), Rule::new("audit").listen([">"])];
+    let border = Border::new(Rules::new(rules).unwrap());
+    let here = Aether::builder().url(server.url()).border(border.clone()).connect().await.unwrap();
+    let mut audit = Vibrator::create("audit", &here).await.unwrap();
+    audit.resonate_on("rooms.*").await.unwrap();
+    let mut second = Vibrator::create("audit", &here).await.unwrap();
+    second.resonate_on("rooms.>").await.unwrap();
+    // Neither has rules of its own.
+    let there = Aether::connect(&server.url()).await.unwrap();
+    // Ten seconds' worth at once from each, and one wave more or less for the time that passes.
+    for name in ["sensor-1", "sensor-2"] {
+        let sensor = there.emitter(name).unwrap();
+        for _ in 0..100 {
+            sensor.emit_bytes("rooms.hall", "1").await.unwrap();
+        }
+    }
+    for heard in [&mut audit, &mut second] {
+        for _ in 0..200 {
+            receive(heard).await;
+        }
+    }
+    assert_eq!(border.refused().arrived, 0);
+    let sensor = there.emitter("sensor-1").unwrap();
+    for _ in 0..1000 {
+        sensor.emit_bytes("rooms.hall", "2").await.unwrap();
+    }
+    there.emitter("sensor-3").unwrap().emit_bytes("rooms.hall", "3").await.unwrap();
+    for heard in [&mut audit, &mut second] {
+        let mut passed = 0;
+        while receive(heard).await.text().unwrap() == "2" {
+            passed += 1;
+        }
+        assert!(passed < 500, "{passed} of 1000 passed");
+    }
+    assert!(border.refused().arrived > 1000);
+}
 
-    // Without rules in the process the server is all that refuses.
-    billing.emit_bytes("orders.created", "forbidden").await.unwrap();
-    shop.emit_bytes("invoices.sent", "forbidden").await.unwrap();
-    billed.flush().await.unwrap();
-    sold.flush().await.unwrap();
-    billing.emit_bytes("invoices.sent", "allowed").await.unwrap();
-    assert_eq!(receive(&mut audit).await.text().unwrap(), "allowed");
-    shop.emit_bytes("orders.created", "an order").await.unwrap();
-    assert_eq!(receive(&mut audit).await.text().unwrap(), "an order");
-    assert_eq!(receive(&mut billing).await.text().unwrap(), "an order");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscription_that_new_rules_do_not_allow_ends_at_the_server_and_can_be_made_again() {
+    let server = NatsServer::start().await.unwrap();
+    let border = Border::default();
+    let here = Aether::builder().url(server.url()).border(border.clone()).connect().await.unwrap();
+    let mut audit = Vibrator::create("audit", &here).await.unwrap();
+    audit.resonate_on("orders.>").await.unwrap();
+    audit.resonate_on("orders.*").await.unwrap();
+    audit.resonate_on("invoices.>").await.unwrap();
+    audit.resonate_in_group("orders.>", "auditors").await.unwrap();
+    // The only other member of the group.
+    let there = Aether::connect(&server.url()).await.unwrap();
+    let mut other = Vibrator::create("other", &there).await.unwrap();
+    other.resonate_in_group("orders.>", "auditors").await.unwrap();
+    let shop = there.emitter("shop").unwrap();
 
-    // With rules the process says at once what the server refuses.
-    let ruled = Aether::builder().url(url("billing")).border(Border::new(rules)).connect().await.unwrap();
-    let billing = Vibrator::create("billing", &ruled).await.unwrap();
-    let refused = billing.emit_bytes("orders.created", "1").await.unwrap_err();
-    assert!(matches!(refused, EmitError::NotAllowed { .. }), "{refused:?}");
-    let refused = billing.resonate_on("invoices.>").await.unwrap_err();
-    assert!(matches!(refused, JoinError::NotAllowed(_)), "{refused:?}");
+    let rules =
+        |listen: &str| Rules::new([Rule::new("*").emit([">"]), Rule::new("audit").listen([listen])]).unwrap();
+    border.change(rules("invoices.>"));
+    assert_eq!(border.refused().revoked, 3);
+    // Behind this the server has the end of the subscriptions.
+    here.flush().await.unwrap();
+    for number in 0..100 {
+        shop.emit_bytes("orders.created", number.to_string()).await.unwrap();
+    }
+    for number in 0..100 {
+        assert_eq!(receive(&mut other).await.text().unwrap(), number.to_string(), "no share is lost");
+    }
+    shop.emit_bytes("invoices.sent", "an invoice").await.unwrap();
+    assert_eq!(receive(&mut audit).await.text().unwrap(), "an invoice");
+    let refused = audit.resonate_on("orders.>").await.unwrap_err();
+    assert!(matches!(refused, JoinError::NotAllowed(_)), "{refused}");
+    border.change(rules(">"));
+    audit.resonate_on("orders.>").await.unwrap();
+    shop.emit_bytes("orders.created", "again").await.unwrap();
+    assert_eq!(receive(&mut audit).await.text().unwrap(), "again");
+    assert_eq!(audit.ledger().queued, 0);
 }

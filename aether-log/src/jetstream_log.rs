@@ -177,6 +177,9 @@ impl JetStreamLog {
     /// While the servers have no leader, an emit tries again for as long as
     /// [`JetStreamOptions::patience`] says. An error hands the wave back.
     ///
+    /// Consumers of the log check what they read by the [border](AetherBuilder::border) of the bus, as it checks what arrives:
+    /// waves that others have stored and may not emit are passed over and counted.
+    ///
     /// # Errors
     /// [`ConnectError`], as [`AetherBuilder::connect`].
     ///
@@ -189,6 +192,7 @@ impl JetStreamLog {
             Arc::new(DurableMedium::new(inner, keeper, Arc::clone(&channels))) as Arc<_>
         };
         let aether = builder.layer(layer).connect().await?;
+        *self.shared.connection.border.lock() = aether.border();
         *aether.extension::<Attached>().0.lock() = Some(self.clone());
         Ok(aether)
     }

@@ -1,5 +1,6 @@
 //! Consumers by the handle of a bus.
 
+use aether_core::rules::Refusal;
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, Pattern};
 
@@ -13,6 +14,12 @@ pub enum ResonateError {
     /// The bus has no log.
     #[error("this bus has no durable log: connect it with `connect` of a log")]
     NoLog,
+    /// The pattern is not valid.
+    #[error(transparent)]
+    Invalid(#[from] ChannelError),
+    /// The [rules](aether_core::rules) of this process do not let a name listen to the pattern: that of the consumer.
+    #[error(transparent)]
+    NotAllowed(Box<Refusal>),
     /// The consumer cannot be opened.
     #[error(transparent)]
     Consumer(#[from] ConsumeError),
@@ -21,10 +28,11 @@ pub enum ResonateError {
 /// Listening to durable channels.
 pub trait ResonateDurable {
     /// A consumer of a pattern, by its name, with the options of [`LogBuilder::consumers`](crate::LogBuilder::consumers), or
-    /// with default options in JetStream. As [`DurableLog::consumer`].
+    /// with default options in JetStream. As [`DurableLog::consumer`]. Boundary [rules](aether_core::rules) know the consumer by
+    /// its name, as they know vibrators.
     ///
     /// # Errors
-    /// [`ResonateError`]: the bus has no log, or the consumer cannot be opened.
+    /// [`ResonateError`]: the bus has no log, its rules do not allow it, or the consumer cannot be opened.
     fn resonate_durable<P>(&self, pattern: P, consumer: &str) -> Result<Consumer, ResonateError>
     where
         P: TryInto<Pattern>,
@@ -38,6 +46,12 @@ impl ResonateDurable for Aether {
         ChannelError: From<P::Error>,
     {
         let log = DurableLog::of(self).ok_or(ResonateError::NoLog)?;
-        Ok(log.consumer(consumer, pattern, log.consumer_options())?)
+        let pattern = pattern.try_into().map_err(ChannelError::from)?;
+        if let Some(border) = self.border() {
+            border
+                .may_listen(consumer, &pattern)
+                .map_err(|refusal| ResonateError::NotAllowed(Box::new(refusal)))?;
+        }
+        Ok(log.consumer::<Pattern>(consumer, pattern, log.consumer_options())?)
     }
 }

@@ -47,17 +47,7 @@ impl BorderSettings {
         if self.rules.0.is_empty() { None } else { rules() }
     }
 
-    /// A border with these rules and schemas; `None` without any.
-    pub(super) fn border(&self) -> Option<Border> {
-        #[cfg(feature = "schema")]
-        let has_schemas = self.schemas.compiled().is_some();
-        #[cfg(not(feature = "schema"))]
-        let has_schemas = false;
-        let border = (has_schemas || !self.rules.0.is_empty()).then(Border::default);
-        border.inspect(|border| self.apply(border))
-    }
-
-    /// Changes the rules and the schemas of a border to these.
+    /// Changes the rules and the schemas of a border to these, which may be none.
     pub(super) fn apply(&self, border: &Border) {
         border.change(self.rules());
         #[cfg(feature = "schema")]

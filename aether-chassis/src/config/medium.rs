@@ -30,6 +30,8 @@ pub struct MediumSettings {
     pub wait: Time,
     /// NATS: the file with the secret of this program.
     pub login: OrOff<LoginFile>,
+    /// NATS: the name whose inbox receives answers.
+    pub inbox: OrOff<String>,
     /// NATS and lan: the authorities that are trusted instead of those of the system.
     pub ca: OrOff<PathBuf>,
     /// NATS and lan: the certificate of this program and its key.
@@ -72,6 +74,7 @@ impl Default for MediumSettings {
             wire,
             wait: Time(Duration::from_secs(30)),
             login: OrOff::Off,
+            inbox: OrOff::Off,
             ca: OrOff::Off,
             certificate: OrOff::Off,
             keys: OrOff::Off,
@@ -103,6 +106,9 @@ impl MediumSettings {
         let mut options = self.args().nats(client_name);
         if let OrOff::On(login) = &self.login {
             options = options.login(login.clone().into());
+        }
+        if let OrOff::On(name) = &self.inbox {
+            options = options.inbox(name);
         }
         if let OrOff::On(path) = &self.ca {
             options = options.authorities(path);

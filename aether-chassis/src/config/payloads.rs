@@ -17,6 +17,12 @@ pub struct SchemaFile {
     file: PathBuf,
 }
 
+impl SchemaFile {
+    pub(super) fn into_path(self) -> PathBuf {
+        self.file
+    }
+}
+
 impl FromStr for SchemaFile {
     type Err = QuantityError;
     fn from_str(text: &str) -> Result<Self, QuantityError> {
@@ -61,11 +67,13 @@ pub enum SchemaFileError {
     Schema(#[from] SchemaError),
 }
 
-/// Schemas that were read and compiled. Two are equal if they name the same files.
+/// Schemas that were read and compiled. Two are equal if they name the same files with the same content.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(try_from = "List<SchemaFile>", into = "List<SchemaFile>")]
 pub struct PayloadSchemas {
     files: Vec<SchemaFile>,
+    /// In the order of the files.
+    contents: Vec<serde_json::Value>,
     compiled: Option<Schemas>,
 }
 
@@ -79,7 +87,7 @@ impl PayloadSchemas {
 
 impl PartialEq for PayloadSchemas {
     fn eq(&self, other: &Self) -> bool {
-        self.files == other.files
+        (&self.files, &self.contents) == (&other.files, &other.contents)
     }
 }
 
@@ -92,10 +100,10 @@ impl TryFrom<List<SchemaFile>> for PayloadSchemas {
             serde_json::from_slice::<serde_json::Value>(&text)
                 .map_err(|source| SchemaFileError::Json { file: file.clone(), source })
         };
-        let schemas = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let contents = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let patterns = files.iter().map(|file| file.pattern.as_str());
-        let compiled = if files.is_empty() { None } else { Some(Schemas::new(patterns.zip(&schemas))?) };
-        Ok(Self { files, compiled })
+        let compiled = if files.is_empty() { None } else { Some(Schemas::new(patterns.zip(&contents))?) };
+        Ok(Self { files, contents, compiled })
     }
 }
 
@@ -120,9 +128,12 @@ mod tests {
         let read = |line: String| toml::from_str::<BorderSettings>(&format!("schemas = [{line:?}]"));
         let good = format!("orders.>: {}", file("good.json", r#"{"type": "object"}"#));
         let settings = read(good).unwrap();
-        assert!(settings.schemas.compiled().is_some() && settings.border().is_some());
+        assert!(settings.schemas.compiled().is_some());
         let again: BorderSettings = toml::from_str(&toml::to_string(&settings).unwrap()).unwrap();
         assert_eq!(again, settings);
+        file("good.json", r#"{"type": "array"}"#);
+        let changed: BorderSettings = toml::from_str(&toml::to_string(&settings).unwrap()).unwrap();
+        assert_ne!(changed, settings);
         for (line, problem) in [
             ("orders.>".to_owned(), "PATTERN: FILE"),
             (format!("a: {}/missing.json", folder.path().display()), "cannot read"),

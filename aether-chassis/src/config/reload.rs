@@ -33,7 +33,10 @@ impl Configuration {
                 let is_live = |setting: &Setting| self.is_live(setting);
                 let was_refused = shared.reloads.borrow().mistakes.is_some();
                 let changed = changes(&before.settings, &values.settings, is_live);
-                if changed.is_empty() && !was_refused {
+                // Equal settings may name files whose content has changed.
+                let has_other_files = before.settings().border != values.settings().border
+                    && !changed.iter().any(|change| change.key.starts_with("border."));
+                if changed.is_empty() && !was_refused && !has_other_files {
                     return;
                 }
                 let (live, restart): (Vec<_>, Vec<_>) = changed.iter().partition(|change| change.is_live);
@@ -51,7 +54,9 @@ impl Configuration {
                 for change in restart {
                     tracing::warn!("{change}: this needs a restart");
                 }
-                if changed.is_empty() {
+                if has_other_files {
+                    tracing::info!("the files of border.schemas have changed: applied");
+                } else if changed.is_empty() {
                     tracing::info!("the configuration is valid again; nothing else has changed");
                 }
                 service_manager::status(if needs_restart.is_empty() {
@@ -90,8 +95,6 @@ impl Configuration {
                 "handlers.rate" => !started_off("handlers.rate"),
                 // Emitters that started without a limit have no bucket, and a bucket is not taken away.
                 "emit.rate" => !started_off("emit.rate") && setting.typed.as_str() != Some("off"),
-                // A medium that started without a border gets none.
-                "border.rules" | "border.schemas" => self.shared.border.is_some(),
                 // A subscriber of the author has a filter of its own.
                 "log.filter" | "log.format" => logging::has_filter(),
                 _ => true,
@@ -115,9 +118,7 @@ impl Configuration {
             };
             std::mem::replace(rate, new) != new
         });
-        if let Some(border) = &self.shared.border {
-            settings.border.apply(border);
-        }
+        settings.border.apply(&self.shared.border);
         if let (Some(emission), OrOff::On(rate)) = (&self.shared.emission, settings.emit.rate) {
             let (waves, period) = rate.parts();
             // The types allow no rate that this refuses.

@@ -8,8 +8,14 @@ use std::path::{Path, PathBuf};
 
 use config::{Map, Source, Value, ValueKind};
 
+#[cfg(feature = "schema")]
+use super::file::Raw;
 use super::file::{self, Entry, Layer};
+#[cfg(feature = "schema")]
+use super::list::List;
 use super::mistake::{ConfigError, Mistake, Origin, Problem};
+#[cfg(feature = "schema")]
+use super::payloads::SchemaFile;
 use super::schema::{NoSection, Schema, Section, put};
 use super::settings::Settings;
 
@@ -56,6 +62,8 @@ impl fmt::Debug for Setting {
 #[derive(Clone)]
 pub(super) struct Values {
     pub(super) table: toml::Table,
+    /// Read from the table once: files that it names may change.
+    shared: Box<Settings>,
     pub(super) settings: Vec<Setting>,
     /// The files that were read.
     pub(super) files: Vec<PathBuf>,
@@ -112,7 +120,21 @@ impl Sources {
         }
         others.sort();
         others.dedup();
-        Ok(self.merged(checked, files, others))
+        self.merged(checked, files, others)
+    }
+
+    /// The files that layers name for schemas, as far as they can be read, also in a version with mistakes: a mistake may be in
+    /// one of these files.
+    #[cfg(feature = "schema")]
+    pub(super) fn schema_files(&self) -> Vec<PathBuf> {
+        let of_files = self.files();
+        let layers = of_files.iter().filter_map(|path| file::read(path));
+        let layers = layers.chain(self.above_files.iter().cloned());
+        let entries = layers.flat_map(|layer| layer.entries);
+        entries
+            .filter(|entry| entry.path == ["border", "schemas"])
+            .flat_map(|entry| named(entry.value))
+            .collect()
     }
 
     fn merged(
@@ -120,7 +142,7 @@ impl Sources {
         layers: Vec<Vec<(Entry, toml::Value)>>,
         files: Vec<PathBuf>,
         others: Vec<String>,
-    ) -> Values {
+    ) -> Result<Values, ConfigError> {
         let defaults = Merged(tree(self.schema.defaults(), &Origin::BuiltIn.to_string()));
         let mut builder = config::Config::builder().add_source(defaults);
         for layer in layers {
@@ -147,7 +169,19 @@ impl Sources {
         };
         walk(&merged, &mut Vec::new(), &mut add);
         settings.sort_by(|a, b| a.key.cmp(&b.key));
-        Values { table, settings, files, others }
+        let mut shared = table.clone();
+        shared.remove(super::schema::SERVICE);
+        // Each value was checked by its type, but a file that it names may have changed since.
+        match toml::Value::Table(shared).try_into() {
+            Ok(shared) => Ok(Values { table, shared: Box::new(shared), settings, files, others }),
+            Err(error) => {
+                let (key, reason) = ("border.schemas".to_owned(), error.to_string());
+                let origin = Origin::File { path: files.first().cloned().unwrap_or_default(), line: 1 };
+                Err(ConfigError {
+                    mistakes: vec![Mistake { origin, problem: Problem::Value { key, reason } }],
+                })
+            }
+        }
     }
 
     fn shown(&self, key: &str, value: &toml::Value) -> String {
@@ -165,10 +199,7 @@ impl Sources {
 impl Values {
     /// The settings that every program has.
     pub(super) fn settings(&self) -> Settings {
-        let mut table = self.table.clone();
-        table.remove(super::schema::SERVICE);
-        // Each value was checked by this type.
-        toml::Value::Table(table).try_into().unwrap_or_default()
+        (*self.shared).clone()
     }
 
     /// The section of a program; its defaults if the program did not name the section.
@@ -185,6 +216,20 @@ impl Default for Sources {
         let schema = Schema::new().with::<NoSection>();
         Self { schema, folder: None, profile: None, below_files: Layer::default(), above_files: Vec::new() }
     }
+}
+
+/// The files of a value of `border.schemas`.
+#[cfg(feature = "schema")]
+fn named(value: Raw) -> Vec<PathBuf> {
+    let value = match value {
+        Raw::Typed(value) => value,
+        Raw::Text(text) => toml::from_str(&format!("schemas = {text}"))
+            .ok()
+            .and_then(|mut table: toml::Table| table.remove("schemas"))
+            .unwrap_or(toml::Value::String(text)),
+    };
+    let files = value.try_into::<List<SchemaFile>>().unwrap_or_default();
+    files.0.into_iter().map(SchemaFile::into_path).collect()
 }
 
 /// The profiles that have a file.

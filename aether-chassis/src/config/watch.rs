@@ -1,11 +1,12 @@
 //! Notices that the files of a configuration have changed, and when they are complete.
 //!
-//! The folder is watched and not the files, because editors and deployment tools replace files by renaming. On Linux a
+//! The folder is watched and not the files, because editors and deployment tools replace files by renaming. So are the folders of
+//! the files that the configuration names for schemas. On Linux a
 //! file that is open for writing has not been written to its end; the reading waits until it is closed. In addition it
 //! waits for a short silence, because tools replace several files, or remove a file before they write it again.
 
 use std::collections::HashSet;
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -44,34 +45,37 @@ struct Noticed {
 struct Shared {
     noticed: Mutex<Noticed>,
     woken: Notify,
+    /// The names of the files that matter.
+    names: Mutex<HashSet<OsString>>,
 }
 
 impl Configuration {
     /// Reads the files again whenever they change, until `shutdown` is cancelled. It stops when the last handle of this
     /// configuration is dropped, too.
     pub(super) fn watch(&self, shutdown: CancellationToken) {
-        let Some(folder) = self.shared.sources.folder.clone() else { return };
-        if self.shared.is_followed.swap(true, Ordering::Relaxed) {
+        let mut folders: HashSet<_> = self.shared.sources.folder.iter().cloned().collect();
+        folders.extend(self.schema_folders());
+        if folders.is_empty() || self.shared.is_followed.swap(true, Ordering::Relaxed) {
             return;
         }
         let shared = Arc::new(Shared::default());
-        let watcher = match watching(&folder, self.shared.sources.files(), &shared) {
-            Ok(watcher) => watcher,
+        let mut watched = match Watched::new(self.shared.sources.folder.clone(), &shared) {
+            Ok(watched) => watched,
             Err(error) => {
                 tracing::warn!(
                     error = error_chain(&error),
-                    folder = %folder.display(),
                     "the configuration cannot be watched: changes need a restart"
                 );
                 return;
             }
         };
+        watched.follow(self);
+        let watched = Arc::new(Mutex::new(watched));
         // A change between the loading and this moment was not noticed.
         shared.noticed.lock().changed = true;
         shared.woken.notify_one();
         let (configuration, dropped) = (Arc::downgrade(&self.shared), self.shared.dropped.clone());
         tokio::spawn(async move {
-            let _watcher = watcher;
             loop {
                 tokio::select! {
                     () = shutdown.cancelled() => return,
@@ -83,7 +87,13 @@ impl Configuration {
                     return;
                 }
                 let Some(shared) = configuration.upgrade() else { return };
-                let read = tokio::task::spawn_blocking(move || Configuration { shared }.reload());
+                let watched = Arc::clone(&watched);
+                let read = tokio::task::spawn_blocking(move || {
+                    let configuration = Configuration { shared };
+                    // First, so that no change of a file that is named anew is missed.
+                    watched.lock().follow(&configuration);
+                    configuration.reload();
+                });
                 if read.await.is_err() {
                     tracing::error!("reading the configuration panicked; the settings before stay in force");
                 }
@@ -149,37 +159,94 @@ async fn is_complete(shared: &Shared) {
     }
 }
 
-fn watching(folder: &Path, files: Vec<PathBuf>, shared: &Arc<Shared>) -> notify::Result<RecommendedWatcher> {
-    let names: Vec<_> = files.iter().filter_map(|file| file.file_name()).map(OsStr::to_owned).collect();
-    let (shared, watched) = (Arc::clone(shared), folder.to_owned());
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        let mut noticed = shared.noticed.lock();
-        let is_news = match event {
-            Ok(event) => note(&mut noticed, &event, &names, &watched),
-            Err(error) => {
-                noticed.failed = Some(error_chain(&error));
-                true
+/// The folders that are watched.
+struct Watched {
+    watcher: RecommendedWatcher,
+    folders: HashSet<PathBuf>,
+    shared: Arc<Shared>,
+}
+
+impl Watched {
+    /// Watches the folder of the configuration, if it has one.
+    fn new(folder: Option<PathBuf>, shared: &Arc<Shared>) -> notify::Result<Self> {
+        let (noting, of_configuration) = (Arc::clone(shared), folder.clone());
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            let names = noting.names.lock();
+            let mut noticed = noting.noticed.lock();
+            let is_news = match event {
+                Ok(event) => note(&mut noticed, &event, &names, of_configuration.as_deref()),
+                Err(error) => {
+                    noticed.failed = Some(error_chain(&error));
+                    true
+                }
+            };
+            drop((noticed, names));
+            if is_news {
+                noting.woken.notify_one();
             }
-        };
-        drop(noticed);
-        if is_news {
-            shared.woken.notify_one();
+        })?;
+        if let Some(folder) = &folder {
+            watcher.watch(folder, RecursiveMode::NonRecursive)?;
         }
-    })?;
-    watcher.watch(folder, RecursiveMode::NonRecursive)?;
-    Ok(watcher)
+        Ok(Self { watcher, folders: folder.into_iter().collect(), shared: Arc::clone(shared) })
+    }
+
+    /// Watches the files of the configuration, and those that it names now. Blocks while it reads.
+    fn follow(&mut self, configuration: &Configuration) {
+        let files = configuration.shared.sources.files().into_iter().chain(configuration.schema_files());
+        *self.shared.names.lock() = files.filter_map(|file| Some(file.file_name()?.to_owned())).collect();
+        for folder in configuration.schema_folders() {
+            if self.folders.contains(&folder) {
+                continue;
+            }
+            match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
+                Ok(()) => drop(self.folders.insert(folder)),
+                Err(error) => tracing::warn!(
+                    error = error_chain(&error),
+                    folder = %folder.display(),
+                    "the schemas of this folder cannot be watched: their changes need a restart"
+                ),
+            }
+        }
+    }
+}
+
+impl Configuration {
+    #[cfg(feature = "schema")]
+    fn schema_files(&self) -> Vec<PathBuf> {
+        self.shared.sources.schema_files()
+    }
+
+    #[cfg(not(feature = "schema"))]
+    #[expect(clippy::unused_self, reason = "there are no schemas")]
+    fn schema_files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// The folders of the files that the configuration names for schemas.
+    fn schema_folders(&self) -> HashSet<PathBuf> {
+        let folder = |file: &PathBuf| {
+            let folder = file.parent()?;
+            Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }.to_owned())
+        };
+        self.schema_files().iter().filter_map(folder).collect()
+    }
 }
 
 /// Notes an event. Returns whether it may concern the configuration.
-fn note(noticed: &mut Noticed, event: &Event, names: &[std::ffi::OsString], watched: &Path) -> bool {
+fn note(
+    noticed: &mut Noticed,
+    event: &Event,
+    names: &HashSet<OsString>,
+    of_configuration: Option<&Path>,
+) -> bool {
     if event.need_rescan() {
         // Events were lost, so files that seem to be open may be closed.
         noticed.writing.clear();
         noticed.changed = true;
         return true;
     }
-    let is_ours =
-        |path: &&PathBuf| path.file_name().is_some_and(|name| names.iter().any(|ours| ours == name));
+    let is_ours = |path: &&PathBuf| path.file_name().is_some_and(|name| names.contains(name));
     let ours: Vec<_> = event.paths.iter().filter(is_ours).cloned().collect();
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) if !ours.is_empty() => {
@@ -190,8 +257,8 @@ fn note(noticed: &mut Noticed, event: &Event, names: &[std::ffi::OsString], watc
             true
         }
         EventKind::Access(_) => false,
-        EventKind::Remove(_) if event.paths.iter().any(|path| path == watched) => {
-            noticed.failed = Some(format!("the folder {} is gone", watched.display()));
+        EventKind::Remove(_) if event.paths.iter().any(|path| Some(path.as_path()) == of_configuration) => {
+            noticed.failed = Some("its folder is gone".to_owned());
             true
         }
         EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) | EventKind::Create(_)

@@ -207,3 +207,73 @@ async fn the_emission_limit_counts_for_every_emitter_of_the_connection_and_follo
         limited.emit_bytes("a", "x").await.unwrap();
     }
 }
+
+/// A bus of the program, an emitter that the rules name, and one that they do not.
+async fn bus(config: &Configuration) -> (Aether, aether_core::Emitter, aether_core::Emitter) {
+    let aether = config.builder("shop").connect().await.unwrap();
+    let [shop, stranger] = ["shop", "stranger"].map(|name| aether.emitter(name).unwrap());
+    (aether, shop, stranger)
+}
+
+#[tokio::test]
+async fn a_program_that_started_without_rules_takes_those_of_a_changed_file_and_gives_them_up_again() {
+    let folder = Folder::with(&[("default.toml", "")]);
+    let (config, _following) = follow(&folder);
+    let mut reloads = config.reloads();
+    let (aether, shop, stranger) = bus(&config).await;
+    let mut audit = Vibrator::create("audit", &aether).await.unwrap();
+    audit.resonate_on("orders.>").await.unwrap();
+    stranger.emit_bytes("orders.created", "without rules").await.unwrap();
+    assert_eq!(audit.receive().await.unwrap().text().unwrap(), "without rules");
+
+    folder.write("default.toml", "[border]\nrules = ['shop: emit orders.>', 'audit: listen orders.>']\n");
+    let reload = next(&mut reloads).await;
+    assert!(reload.needs_restart.is_empty(), "{reload:?}");
+    let refused = stranger.emit_bytes("orders.created", "by rules").await.unwrap_err();
+    assert!(matches!(refused, EmitError::NotAllowed { .. }), "{refused}");
+    shop.emit_bytes("orders.created", "by rules").await.unwrap();
+    assert_eq!(audit.receive().await.unwrap().text().unwrap(), "by rules");
+
+    folder.write("default.toml", "[border]\nrules = ['*: emit >', 'audit: listen invoices.>']\n");
+    next(&mut reloads).await;
+    stranger.emit_bytes("orders.created", "to nobody").await.unwrap();
+    assert_eq!(audit.ledger().offered, 2);
+    assert_eq!(config.border().refused().revoked, 1);
+
+    // Rules with a mistake leave those that are in force.
+    folder.write("default.toml", "[border]\nrules = ['*: emit >', 'a: deny emit >', 'a: emit x']\n");
+    assert!(next(&mut reloads).await.mistakes.is_some());
+    assert!(audit.resonate_on("orders.>").await.is_err());
+    folder.write("default.toml", "");
+    next(&mut reloads).await;
+    audit.resonate_on("orders.>").await.unwrap();
+}
+
+#[cfg(feature = "schema")]
+#[tokio::test]
+async fn a_schema_in_another_folder_applies_when_its_file_changes_and_a_broken_one_leaves_the_old_one() {
+    let schemas = Folder::with(&[("order.json", r#"{"type": "integer"}"#)]);
+    let lines = format!("[border]\nschemas = [\"orders.>: {}\"]\n", schemas.file("order.json").display());
+    let folder = Folder::with(&[("default.toml", &lines)]);
+    let (config, _following) = follow(&folder);
+    let mut reloads = config.reloads();
+    let (_aether, shop, _) = bus(&config).await;
+    let fits = async |payload: &'static str| shop.emit_bytes("orders.created", payload).await.is_ok();
+    assert!(fits("1").await && !fits("\"one\"").await);
+    schemas.replace("order.json", r#"{"type": "string"}"#);
+    next(&mut reloads).await;
+    assert!(!fits("1").await && fits("\"one\"").await);
+    schemas.replace("order.json", "{");
+    assert!(next(&mut reloads).await.mistakes.unwrap().to_string().contains("is no JSON"));
+    // Settings are read once, whatever has become of the files.
+    assert!(config.settings().border.schemas.compiled().is_some());
+    assert!(!fits("1").await && fits("\"one\"").await);
+    // A file that is named for the first time is watched before it can be used.
+    let more = Folder::with(&[("more.json", "{")]);
+    let file = more.file("more.json");
+    folder.write("default.toml", &format!("[border]\nschemas = [\"a: {}\"]\n", file.display()));
+    assert!(next(&mut reloads).await.mistakes.is_some());
+    more.write("more.json", "false");
+    assert!(next(&mut reloads).await.mistakes.is_none());
+    assert!(fits("1").await && shop.emit_bytes("a", "1").await.is_err());
+}

@@ -151,12 +151,12 @@ async fn permissions(
     let prefix = &settings.prefix;
     // Nobody else has this subject.
     let own = client.new_inbox();
-    let own = own.rsplit('.').next().unwrap_or("doctor").to_owned();
+    let (inbox, own) = own.rsplit_once('.').unwrap_or(("_INBOX", "doctor"));
     let roots = [
         ("waves", Role::Waves, format!("{prefix}.aether-doctor.{own}")),
         ("questions", Role::Questions, format!("{prefix}-ask.aether-doctor.{own}")),
         ("copies for observers", Role::Copies, format!("{prefix}-seen.aether-doctor.{own}")),
-        ("control messages", Role::Waves, format!("{prefix}._aether.doctor.{own}")),
+        ("control messages", Role::Control, format!("{prefix}-ask._aether.doctor.{own}")),
         ("answers", Role::Answers, client.new_inbox()),
     ];
     let (mut waiting, mut probes) = (Vec::new(), Vec::new());
@@ -198,7 +198,7 @@ async fn permissions(
         let root = subject
             .rsplit_once(".aether-doctor")
             .or_else(|| subject.rsplit_once("._aether"))
-            .map_or("_INBOX", |(root, _)| root);
+            .map_or(inbox, |(root, _)| root);
         let why: Vec<_> = texts.iter().filter(|text| text.contains(&subject)).map(String::as_str).collect();
         let why =
             if why.is_empty() { "a message to itself did not arrive".to_owned() } else { why.join("; ") };
@@ -212,7 +212,7 @@ async fn permissions(
     if findings.is_empty() {
         findings.push(Finding::ok(
             "permissions",
-            format!("may publish and subscribe below {prefix}, {prefix}-ask, {prefix}-seen and _INBOX"),
+            format!("may publish and subscribe below {prefix}, {prefix}-ask, {prefix}-seen and {inbox}"),
         ));
     }
     // The client hands refusals on in a task of its own, so one may be on its way.

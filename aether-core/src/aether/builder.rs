@@ -16,7 +16,7 @@ use crate::medium::{
     MediumOptions, PathOptions, Schemes, connect_paths,
 };
 use crate::presence::Presence;
-use crate::router::Router;
+use crate::router::{Router, Subscription};
 use crate::rules::Border;
 
 /// Options for connecting to a medium. Those of a medium that the address does not name are ignored.
@@ -169,7 +169,8 @@ impl AetherBuilder {
     }
 
     /// Checks what this process emits and hears by [rules](crate::rules), and what arrives over a network. The border is
-    /// outside of all layers. Default: everything is allowed. Keep a clone to change the rules while the process runs.
+    /// outside of all layers. Default: everything is allowed. Keep a clone to change the rules while the process runs, also one
+    /// without rules so far: as long as it has none it costs a few instructions for each wave.
     pub fn border(mut self, border: Border) -> Self {
         self.border = Some(border);
         self
@@ -205,7 +206,13 @@ impl AetherBuilder {
         let medium = connect_by_scheme(self.schemes, request, self.url, self.paths).await?;
         let mut medium = self.layers.around(medium);
         if let Some(border) = self.border {
-            medium = Arc::new(BorderMedium::new(medium, border));
+            let presence = Arc::downgrade(&parts.presence);
+            let on_revoked = move |subscription: &Subscription| {
+                if let Some(presence) = presence.upgrade() {
+                    presence.detune_wherever(subscription.id());
+                }
+            };
+            medium = Arc::new(BorderMedium::new(medium, border, Arc::clone(&parts.router), on_revoked));
         }
         Ok(parts.on(medium, self.telling, self.emission))
     }

@@ -33,13 +33,19 @@ pub(super) trait Queueable {
     fn weight(&self) -> usize;
 }
 
+/// All that one signer sends is of one source, whatever names and instances it uses, so that nobody who signs becomes many. Where
+/// nothing is proven, a source is what the wave says.
 impl Queueable for Wave {
     fn is_of_source_of(&self, other: &Self) -> bool {
-        self.source() == other.source()
+        // Nothing else is looked at in a queue of one source.
+        self.source() == other.source() || (self.principal() != 0 && self.principal() == other.principal())
     }
 
     fn source_hash(&self, keys: &RandomState) -> u64 {
-        keys.hash_one(self.source())
+        match self.principal() {
+            0 => keys.hash_one(self.source()),
+            principal => keys.hash_one(principal),
+        }
     }
 
     fn weight(&self) -> usize {
@@ -57,5 +63,48 @@ pub(super) fn release_burst<T>(items: &mut VecDeque<Queued<T>>, kept: usize) {
     }
     if items.capacity() > kept && items.len() < items.capacity() / 8 {
         shrink(items, kept);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::named::Named;
+    use crate::proof::{Proof, SignerId};
+    use crate::source::{Source, WaveId};
+
+    fn sent(name: &str, proof: Option<&Proof>) -> Wave {
+        // Each has an instance of its own.
+        let id = WaveId { source: Source::new(name).unwrap(), sequence: 1 };
+        let mut wave = Wave::from_bytes("a", "").unwrap().identified(id, None);
+        assert!(proof.is_none_or(|proof| wave.prove(proof)));
+        wave
+    }
+
+    #[test]
+    fn a_signer_is_one_source_whatever_names_and_instances_it_invents() {
+        let signed_by = |names: &[&str]| {
+            let names = names.iter().map(|name| Named::parse(name).unwrap()).collect();
+            Proof::new(SignerId(1), names, Arc::default())
+        };
+        let (rogue, honest) = (signed_by(&["shop", "sensor-*"]), signed_by(&["billing"]));
+        let keys = RandomState::new();
+        let invented: Vec<_> =
+            ["shop", "shop", "sensor-1", "sensor-2"].map(|name| sent(name, Some(&rogue))).into();
+        for wave in &invented {
+            assert!(wave.is_of_source_of(&invented[0]));
+            assert_eq!(wave.source_hash(&keys), invented[0].source_hash(&keys));
+        }
+        let other = sent("billing", Some(&honest));
+        assert!(!other.is_of_source_of(&invented[0]));
+        assert_ne!(other.source_hash(&keys), invented[0].source_hash(&keys));
+        // Nothing proves these.
+        let [one, another] = ["shop", "shop"].map(|name| sent(name, None));
+        assert!(
+            one.is_of_source_of(&one) && !one.is_of_source_of(&another) && !one.is_of_source_of(&invented[0])
+        );
+        assert_ne!(one.source_hash(&keys), another.source_hash(&keys));
     }
 }

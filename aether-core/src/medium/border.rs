@@ -1,6 +1,9 @@
 //! A medium with a border around it: refuses what may not be emitted or heard before the medium sees it.
 
+mod joined;
+
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,26 +14,40 @@ use super::{
     AskError, Carried, ConfirmError, EmitError, FlushError, JoinError, Medium, MediumStatus, Offered,
     PathStatus, Promises, Reach, Settled, Subscription, Waiting,
 };
-use crate::rules::Border;
+use crate::router::Router;
+use crate::rules::{Border, OnChange};
 use crate::wave::Wave;
+use joined::Joined;
 
-#[derive(Debug)]
 pub(crate) struct BorderMedium {
     inner: Arc<dyn Medium>,
     border: Border,
+    joined: Arc<Joined>,
+    /// The border calls it as long as it is here.
+    _look_again: Arc<OnChange>,
 }
 
 impl BorderMedium {
-    pub(crate) fn new(inner: Arc<dyn Medium>, border: Border) -> Self {
-        Self { inner, border }
+    /// `on_revoked` is called for each subscription that ends because other rules do not allow it.
+    pub(crate) fn new(
+        inner: Arc<dyn Medium>,
+        border: Border,
+        router: Arc<Router>,
+        on_revoked: impl Fn(&Subscription) + Send + Sync + 'static,
+    ) -> Self {
+        let joined = Arc::new(Joined::new(border.clone(), Arc::clone(&inner), router, Box::new(on_revoked)));
+        let looking = Arc::clone(&joined);
+        let look_again: Arc<OnChange> = Arc::new(move || looking.look_again());
+        border.on_change(&look_again);
+        Self { inner, border, joined, _look_again: look_again }
     }
 
-    fn judged(&self, wave: Wave) -> Result<Wave, EmitError> {
+    fn judged(&self, mut wave: Wave) -> Result<Wave, EmitError> {
         // Those of the framework itself travel on reserved channels.
         if wave.channel().is_reserved() {
             return Ok(wave);
         }
-        match self.border.may_emit(&wave) {
+        match self.border.let_out(&mut wave) {
             Ok(()) => Ok(wave),
             Err(refusal) => Err(EmitError::NotAllowed { wave, refusal: Box::new(refusal) }),
         }
@@ -40,19 +57,46 @@ impl BorderMedium {
     fn checked(&self, wave: Wave) -> Result<Wave, EmitError> {
         self.judged(wave).inspect_err(|_| self.border.count_emitted())
     }
+
+    /// Gives back what a wave cost that the medium did not take.
+    fn not_taken(&self, mut error: EmitError) -> EmitError {
+        if let Some(wave) = error.wave_mut() {
+            self.border.give_back(wave);
+        }
+        error
+    }
+
+    #[inline(never)]
+    fn carry_checked(&self, wave: Wave) -> Result<Carried, EmitError> {
+        self.inner.carry(self.checked(wave)?).map_err(|error| self.not_taken(error))
+    }
 }
 
+impl fmt::Debug for BorderMedium {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BorderMedium").field("inner", &self.inner).field("border", &self.border).finish()
+    }
+}
+
+/// While the border is open, all is as if it were not there.
 impl Medium for BorderMedium {
     fn promises(&self) -> Promises {
         self.inner.promises()
     }
 
+    #[inline]
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
-        self.inner.carry(self.checked(wave)?)
+        if self.border.is_open() {
+            return self.inner.carry(wave);
+        }
+        self.carry_checked(wave)
     }
 
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
-        self.inner.try_carry(self.checked(wave)?)
+        if self.border.is_open() {
+            return self.inner.try_carry(wave);
+        }
+        self.inner.try_carry(self.checked(wave)?).map_err(|error| self.not_taken(error))
     }
 
     fn room_for(&self, wave: &Wave) -> usize {
@@ -60,6 +104,9 @@ impl Medium for BorderMedium {
     }
 
     fn carry_all(&self, waves: &mut VecDeque<Wave>) -> Result<Option<Waiting>, EmitError> {
+        if self.border.is_open() {
+            return self.inner.carry_all(waves);
+        }
         let mut allowed = VecDeque::with_capacity(waves.len());
         let mut refused = None;
         while let Some(wave) = waves.pop_front() {
@@ -71,7 +118,7 @@ impl Medium for BorderMedium {
                 }
             }
         }
-        let carried = self.inner.carry_all(&mut allowed);
+        let carried = self.inner.carry_all(&mut allowed).map_err(|error| self.not_taken(error));
         let is_its_turn = allowed.is_empty() && matches!(carried, Ok(None));
         match refused {
             Some(error) if is_its_turn => {
@@ -90,23 +137,28 @@ impl Medium for BorderMedium {
     }
 
     fn join(&self, subscription: Arc<Subscription>) -> BoxFuture<'_, Result<(), JoinError>> {
-        let allowed = match subscription.pattern().is_reserved() {
-            true => Ok(()),
-            false => self.border.may_listen(subscription.name(), subscription.pattern()),
-        };
-        match allowed {
-            Ok(()) => self.inner.join(subscription),
-            Err(refusal) => Box::pin(std::future::ready(Err(JoinError::NotAllowed(Box::new(refusal))))),
+        match subscription.pattern().is_reserved() {
+            true => self.inner.join(subscription),
+            false => Box::pin(self.joined.join(subscription)),
         }
     }
 
     fn leave(&self, subscription: &Subscription) {
+        self.joined.forget(subscription.id());
         self.inner.leave(subscription);
     }
 
     fn ask(&self, question: Wave, patience: Duration) -> BoxFuture<'_, Result<Wave, AskError>> {
+        if self.border.is_open() {
+            return self.inner.ask(question, patience);
+        }
         match self.checked(question) {
-            Ok(question) => self.inner.ask(question, patience),
+            Ok(question) => Box::pin(async move {
+                self.inner.ask(question, patience).await.map_err(|error| match error {
+                    AskError::Emit(error) => self.not_taken(error).into(),
+                    error => error,
+                })
+            }),
             Err(error) => Box::pin(std::future::ready(Err(error.into()))),
         }
     }
@@ -120,8 +172,16 @@ impl Medium for BorderMedium {
     }
 
     fn carry_confirmed(&self, wave: Wave) -> BoxFuture<'_, Result<Settled, ConfirmError>> {
+        if self.border.is_open() {
+            return self.inner.carry_confirmed(wave);
+        }
         match self.checked(wave) {
-            Ok(wave) => self.inner.carry_confirmed(wave),
+            Ok(wave) => Box::pin(async move {
+                self.inner.carry_confirmed(wave).await.map_err(|error| match error {
+                    ConfirmError::Emit(error) => self.not_taken(error).into(),
+                    error => error,
+                })
+            }),
             Err(error) => Box::pin(std::future::ready(Err(error.into()))),
         }
     }

@@ -168,6 +168,14 @@ impl LocalReceivers {
         receiver.heard.len() <= MAX_PATTERNS + 1
     }
 
+    /// The instance of the receiver that has a subscription.
+    pub(super) fn receiver_of(&self, id: u64) -> Option<u64> {
+        self.receivers
+            .iter()
+            .find(|(_, receiver)| receiver.heard.contains_key(&id))
+            .map(|(instance, _)| *instance)
+    }
+
     /// Removes a subscription. Returns whether others have to be notified.
     pub(super) fn detune(&mut self, instance: u64, id: u64, hearers: &FloorIndex) -> bool {
         let Some(receiver) = self.receivers.get_mut(&instance) else { return false };

@@ -29,6 +29,8 @@ pub struct Subscription {
     pub(super) relabel: Option<Arc<dyn Relabel>>,
     /// The vibrator has unsubscribed but keeps the subscription; see `Router::mute`.
     muted: AtomicBool,
+    /// It was left, or rules ended it.
+    ended: AtomicBool,
     /// When the subscription took effect: the network delivers everything emitted since.
     in_force: OnceLock<Instant>,
 }
@@ -72,8 +74,8 @@ impl Subscription {
         listener: Listener,
     ) -> Self {
         let Listener { sequencer, hears_own, observes, relabel } = listener;
-        let (muted, in_force) = (AtomicBool::new(false), OnceLock::new());
-        Self { id, pattern, group, inbox, sequencer, hears_own, observes, relabel, muted, in_force }
+        let (muted, ended, in_force) = (AtomicBool::new(false), AtomicBool::new(false), OnceLock::new());
+        Self { id, pattern, group, inbox, sequencer, hears_own, observes, relabel, muted, ended, in_force }
     }
 
     /// An id unique within this router.
@@ -112,6 +114,15 @@ impl Subscription {
 
     pub(super) fn set_muted(&self, muted: bool) {
         self.muted.store(muted, Ordering::Relaxed);
+    }
+
+    /// Marks it as ended. Returns whether it was not: the router and the medium are told of an end once.
+    pub(crate) fn end(&self) -> bool {
+        !self.ended.swap(true, Ordering::AcqRel)
+    }
+
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// Whether it belongs to an observer, which sees questions and answers but cannot answer.

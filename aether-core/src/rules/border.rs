@@ -1,14 +1,15 @@
 //! The border of a process: its rules, which can change, and what they refused.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 
 use super::refusal::Refusal;
 #[cfg(feature = "schema")]
 use super::schema::Schemas;
-use super::set::{Rules, Side};
+use super::set::{Passage, Rules};
 use crate::channel::Pattern;
 use crate::wave::Wave;
 
@@ -19,15 +20,38 @@ pub struct Border {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug, Default)]
+/// What looks at its subscriptions again after a change.
+pub(crate) type OnChange = dyn Fn() + Send + Sync;
+
+#[derive(Default)]
 struct Shared {
+    /// Whether there are rules or schemas. All that is looked at while there are none.
+    is_guarded: AtomicBool,
     rules: ArcSwapOption<Rules>,
     #[cfg(feature = "schema")]
     schemas: ArcSwapOption<Schemas>,
+    /// Those who are told of other rules. The lock is held while the rules change.
+    changing: Mutex<Vec<Weak<OnChange>>>,
     emitted: AtomicU64,
     arrived: AtomicU64,
     misfits: AtomicU64,
     listened: AtomicU64,
+    revoked: AtomicU64,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("rules", &self.rules).finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    fn note_guard(&self) {
+        let is_guarded = self.rules.load().is_some();
+        #[cfg(feature = "schema")]
+        let is_guarded = is_guarded || self.schemas.load().is_some();
+        self.is_guarded.store(is_guarded, Ordering::Release);
+    }
 }
 
 /// What a border has refused.
@@ -36,12 +60,15 @@ struct Shared {
 pub struct BorderCounts {
     /// Waves and questions of this process, which were handed back.
     pub emitted: u64,
-    /// Waves and questions that arrived from other processes, and their source may not emit.
+    /// Waves and questions that arrived over a network, or that a durable consumer read, and that their source may not emit. A
+    /// network that delivers a wave once for each pattern has it refused once for each.
     pub arrived: u64,
-    /// Waves and questions that arrived from other processes and do not fit the schema of their channel.
+    /// The same, for those that do not fit the schema of their channel.
     pub misfits: u64,
-    /// Subscriptions of this process.
+    /// Subscriptions of this process that were refused.
     pub listened: u64,
+    /// Subscriptions of this process that ended because other rules do not allow them.
+    pub revoked: u64,
 }
 
 impl Border {
@@ -53,15 +80,23 @@ impl Border {
         border
     }
 
-    /// Uses other rules from now on. Subscriptions that exist stay.
+    /// Uses other rules from now on. Subscriptions that these do not allow end: their vibrators hear nothing more by them, until
+    /// they subscribe again and the rules allow it. Each is counted and named in the log.
     pub fn change(&self, rules: impl Into<Option<Rules>>) {
+        let mut watching = self.shared.changing.lock();
         self.shared.rules.store(rules.into().map(Arc::new));
+        self.shared.note_guard();
+        watching.retain(|watching| watching.strong_count() > 0);
+        let watching: Vec<_> = watching.iter().filter_map(Weak::upgrade).collect();
+        watching.iter().for_each(|look_again| look_again());
     }
 
     /// Checks payloads by other schemas from now on; by none if there are none.
     #[cfg(feature = "schema")]
     pub fn check_payloads(&self, schemas: impl Into<Option<Schemas>>) {
+        let _one_at_a_time = self.shared.changing.lock();
         self.shared.schemas.store(schemas.into().map(Arc::new));
+        self.shared.note_guard();
     }
 
     /// The rules as they are now; `None` if everything is allowed.
@@ -74,14 +109,74 @@ impl Border {
     #[must_use]
     pub fn refused(&self) -> BorderCounts {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Shared { emitted, arrived, misfits, listened, .. } = &*self.shared;
-        let [emitted, arrived, misfits, listened] = [emitted, arrived, misfits, listened].map(count);
-        BorderCounts { emitted, arrived, misfits, listened }
+        let Shared { emitted, arrived, misfits, listened, revoked, .. } = &*self.shared;
+        let [emitted, arrived, misfits, listened, revoked] =
+            [emitted, arrived, misfits, listened, revoked].map(count);
+        BorderCounts { emitted, arrived, misfits, listened, revoked }
     }
 
-    pub(crate) fn may_emit(&self, wave: &Wave) -> Result<(), Refusal> {
+    /// Checks a wave that was not delivered by a medium, such as one that a durable consumer has read, as if it had arrived now:
+    /// whether its source may emit it, and whether its payload fits. Rates do not count, since it was emitted at another time. A
+    /// refused wave is counted, and must not be delivered.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why not, and what is allowed.
+    pub fn admit_stored(&self, wave: &mut Wave) -> Result<(), Refusal> {
+        if self.is_open() || wave.channel().is_reserved() {
+            return Ok(());
+        }
+        if let Some(rules) = &*self.shared.rules.load() {
+            rules.check(wave).inspect_err(|refusal| note(wave, refusal, &self.shared.arrived))?;
+        }
+        self.fits(wave).inspect_err(|refusal| note(wave, refusal, &self.shared.misfits))
+    }
+
+    /// Whether an identity may listen to all channels of a pattern. A refusal is counted.
+    ///
+    /// # Errors
+    /// [`Refusal`] says why not, and what is allowed.
+    pub fn may_listen(&self, identity: &str, pattern: &Pattern) -> Result<(), Refusal> {
+        let allowed = self.still_allows(identity, pattern);
+        if allowed.is_err() {
+            self.shared.listened.fetch_add(1, Ordering::Relaxed);
+        }
+        allowed
+    }
+
+    /// The same, of a subscription that exists, without counting.
+    pub(crate) fn still_allows(&self, identity: &str, pattern: &Pattern) -> Result<(), Refusal> {
+        match &*self.shared.rules.load() {
+            Some(rules) => rules.may_listen(identity, pattern),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn count_revoked(&self) {
+        self.shared.revoked.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Calls this after each change of the rules, as long as it is held elsewhere. It must not change them.
+    pub(crate) fn on_change(&self, look_again: &Arc<OnChange>) {
+        let mut watching = self.shared.changing.lock();
+        watching.retain(|watching| watching.strong_count() > 0);
+        watching.push(Arc::downgrade(look_again));
+    }
+
+    /// Whether there are neither rules nor schemas, so that nothing is to be checked.
+    #[inline]
+    pub(crate) fn is_open(&self) -> bool {
+        !self.shared.is_guarded.load(Ordering::Acquire)
+    }
+
+    /// Moves a wave of this process to the channel on which it leaves, and checks it there.
+    pub(crate) fn let_out(&self, wave: &mut Wave) -> Result<(), Refusal> {
+        let rules = self.shared.rules.load();
+        if let Some(rules) = &*rules {
+            rules.rewrite(wave)?;
+        }
+        // Before the rules, which count it against the rates.
         self.fits(wave)?;
-        self.shared.rules.load().as_ref().map_or(Ok(()), |rules| rules.admit(wave, Side::Emitter))
+        rules.as_ref().map_or(Ok(()), |rules| rules.admit(wave, Passage::Out))
     }
 
     /// Whether a payload fits the schemas of its channel.
@@ -95,7 +190,7 @@ impl Border {
         Ok(())
     }
 
-    /// Takes back what `may_emit` counted against the rates for a wave that was not emitted after all.
+    /// Takes back what `let_out` counted against the rates for a wave that was not emitted after all.
     pub(crate) fn give_back(&self, wave: &Wave) {
         if let Some(rules) = &*self.shared.rules.load() {
             rules.give_back(wave);
@@ -106,33 +201,25 @@ impl Border {
         self.shared.emitted.fetch_add(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn may_listen(&self, identity: &str, pattern: &Pattern) -> Result<(), Refusal> {
-        let Some(rules) = &*self.shared.rules.load() else { return Ok(()) };
-        let allowed = rules.may_listen(identity, pattern);
-        if allowed.is_err() {
-            self.shared.listened.fetch_add(1, Ordering::Relaxed);
-        }
-        allowed
-    }
-
-    /// Removes waves from a network that may not pass, and counts them.
-    pub(crate) fn filter(&self, waves: &mut Vec<Wave>) {
+    /// Removes waves that a network delivers and that may not pass, and counts them.
+    pub(crate) fn filter(&self, waves: &mut Vec<Wave>, passage: Passage<'_>) {
         let rules = self.shared.rules.load();
-        let refused = |wave: &Wave, refusal: &Refusal, count: &AtomicU64| {
-            tracing::debug!(wave = %wave.id(), %refusal, "refused a wave at the border");
-            count.fetch_add(1, Ordering::Relaxed);
-        };
-        waves.retain(|wave| {
+        waves.retain_mut(|wave| {
             // Those of the framework itself travel on reserved channels.
             if wave.channel().is_reserved() {
                 return true;
             }
             // The rules first: they cost less, and bound what a stranger can make this process read.
-            let admitted = rules.as_ref().map_or(Ok(()), |rules| rules.admit(wave, Side::Receiver));
+            let admitted = rules.as_ref().map_or(Ok(()), |rules| rules.admit(wave, passage));
             let is_admitted =
-                admitted.inspect_err(|refusal| refused(wave, refusal, &self.shared.arrived)).is_ok();
+                admitted.inspect_err(|refusal| note(wave, refusal, &self.shared.arrived)).is_ok();
             is_admitted
-                && self.fits(wave).inspect_err(|refusal| refused(wave, refusal, &self.shared.misfits)).is_ok()
+                && self.fits(wave).inspect_err(|refusal| note(wave, refusal, &self.shared.misfits)).is_ok()
         });
     }
+}
+
+fn note(wave: &Wave, refusal: &Refusal, count: &AtomicU64) {
+    tracing::debug!(wave = %wave.id(), %refusal, "refused a wave at the border");
+    count.fetch_add(1, Ordering::Relaxed);
 }

@@ -1,6 +1,6 @@
 //! Why rules cannot be used.
 
-use crate::channel::ChannelError;
+use crate::channel::{Channel, ChannelError};
 
 /// Why rules cannot be used. Rules count from 1.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -39,7 +39,9 @@ pub enum RulesError {
         allowed: &'static str,
     },
     /// A rule says nothing.
-    #[error("rule {rule} grants and denies nothing: give it emit, listen, deny_emit or deny_listen")]
+    #[error(
+        "rule {rule} grants, denies and rewrites nothing: give it emit, listen, deny_emit, deny_listen or rewrite"
+    )]
     Empty {
         /// The number of the rule.
         rule: usize,
@@ -59,5 +61,53 @@ pub enum RulesError {
         identity: String,
         /// The number of the rule that denies.
         denying: usize,
+    },
+    /// A prefix of a rewrite is no channel.
+    #[error("rule {rule}, rewrite: {prefix:?} is no channel")]
+    Prefix {
+        /// The number of the rule.
+        rule: usize,
+        /// The text.
+        prefix: String,
+        /// What is wrong with it.
+        source: ChannelError,
+    },
+    /// Two rewrites are for the same channels of the same names, so that it is not clear which of them counts.
+    #[error(
+        "rule {rule} rewrites {from}, and rule {other} rewrites {other_from} of the same names: keep one of the two"
+    )]
+    Overlap {
+        /// The number of the rule.
+        rule: usize,
+        /// What it rewrites.
+        from: Channel,
+        /// The number of the other one, which may be the same rule.
+        other: usize,
+        /// What that one rewrites.
+        other_from: Channel,
+    },
+    /// What a rewrite makes is rewritten again.
+    #[error(
+        "rule {rule} rewrites to {to}, and rule {other} rewrites {from} of the same names: name the last channel in one rewrite"
+    )]
+    Loop {
+        /// The number of the rule.
+        rule: usize,
+        /// What it makes.
+        to: Channel,
+        /// The number of the other one, which may be the same rule.
+        other: usize,
+        /// What that one rewrites.
+        from: Channel,
+    },
+    /// A rewrite leads where nobody that it is for may emit.
+    #[error("rule {rule} rewrites to {to}, where no rule lets {identity} emit: grant it emit {to}.>")]
+    Nowhere {
+        /// The number of the rule.
+        rule: usize,
+        /// Whom the rule names.
+        identity: String,
+        /// What it makes.
+        to: Channel,
     },
 }

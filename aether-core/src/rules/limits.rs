@@ -6,10 +6,14 @@
 pub struct Limits {
     /// The largest amplitude.
     pub max_amplitude: Option<f32>,
+    /// The amplitude to which stronger waves are weakened.
+    pub clamp_amplitude: Option<f32>,
     /// The largest payload in bytes.
     pub max_payload: Option<usize>,
-    /// The largest number of waves a second.
+    /// The largest number of waves a second of each name.
     pub max_rate: Option<u32>,
+    /// The greatest nesting depth of JSON.
+    pub max_depth: Option<usize>,
 }
 
 /// The smaller of two limits, of which each may be missing.
@@ -24,8 +28,10 @@ impl Limits {
     pub(super) fn stricter(self, other: Self) -> Self {
         Self {
             max_amplitude: least(self.max_amplitude, other.max_amplitude),
+            clamp_amplitude: least(self.clamp_amplitude, other.clamp_amplitude),
             max_payload: least(self.max_payload, other.max_payload),
             max_rate: least(self.max_rate, other.max_rate),
+            max_depth: least(self.max_depth, other.max_depth),
         }
     }
 }

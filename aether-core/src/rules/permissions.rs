@@ -5,12 +5,15 @@ use std::fmt;
 use super::action::Action;
 use super::set::Rules;
 use crate::channel::Pattern;
+use crate::user_inbox::user_inbox;
 
 /// The permissions that a NATS server needs to refuse what the rules refuse to one identity. Formatted, it is the
 /// `permissions` of a user in the configuration of nats-server.
 ///
-/// The server knows subjects only: amplitudes, sizes and rates stay with the rules, and what the framework itself sends
-/// is allowed to everybody.
+/// The server knows subjects only: amplitudes, sizes, rates and depths stay with the rules, and what the framework itself sends
+/// is allowed to everybody. Each user hears answers below an inbox of its own, `_INBOX.NAME`, and publishes answers only to those
+/// that have asked it. A program that logs in with a user and a password uses the inbox of that user; others say so with
+/// [`NatsOptions::inbox`](crate::NatsOptions::inbox).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NatsPermissions {
@@ -22,17 +25,48 @@ pub struct NatsPermissions {
     pub subscribe: Vec<String>,
     /// Where it may not, whatever `subscribe` says.
     pub deny_subscribe: Vec<String>,
+    /// How many answers it may publish to each question that it hears; 0 if it hears none.
+    pub answers: u32,
 }
 
-/// What all of the framework needs: notices, answers, and the markers that a process sends to itself.
-const INBOXES: &str = "_INBOX.>";
+/// The answers to a question: one from each vibrator of the process, of which the first counts.
+const ANSWERS: u32 = 16;
 
-fn subjects(prefix: &str, roots: &[&str], patterns: &[Pattern]) -> Vec<String> {
-    let on = |pattern: &Pattern| -> Vec<String> {
-        roots.iter().map(|root| format!("{prefix}{root}.{pattern}")).collect()
-    };
-    patterns.iter().flat_map(on).collect()
+/// How long a question may be answered. Longer than anybody waits.
+const ANSWERED_WITHIN: &str = "5m";
+
+/// What is said below a root.
+struct Subjects<'a> {
+    prefix: &'a str,
+    allowed: Vec<String>,
+    denied: Vec<String>,
 }
+
+impl Subjects<'_> {
+    /// Adds patterns below a root. One that begins with a wildcard does not cover the channels of the framework.
+    fn add(&mut self, root: &str, (granted, denied): (&[Pattern], &[Pattern])) {
+        let below = |pattern: &dyn fmt::Display| format!("{}{root}.{pattern}", self.prefix);
+        self.allowed.extend(granted.iter().map(|pattern| below(pattern)));
+        self.denied.extend(denied.iter().map(|pattern| below(pattern)));
+        // Those of the framework travel below the root of questions, and everybody may send and hear them.
+        if root != ASK && granted.iter().any(|pattern| pattern.as_str().starts_with(['*', '>'])) {
+            self.denied.push(below(&"_aether.>"));
+        }
+    }
+
+    fn done(self) -> (Vec<String>, Vec<String>) {
+        let once = |mut subjects: Vec<String>| {
+            let mut known = std::collections::HashSet::new();
+            subjects.retain(|subject| known.insert(subject.clone()));
+            subjects
+        };
+        (once(self.allowed), once(self.denied))
+    }
+}
+
+const WAVES: &str = "";
+const ASK: &str = "-ask";
+const SEEN: &str = "-seen";
 
 impl NatsPermissions {
     /// Those of an identity, for subjects below a prefix (`aether` unless [`NatsOptions::prefix`](crate::NatsOptions::prefix)
@@ -41,22 +75,22 @@ impl NatsPermissions {
     pub fn new(rules: &Rules, identity: &str, prefix: &str) -> Self {
         let (emit, deny_emit) = rules.patterns(identity, Action::Emit);
         let (listen, deny_listen) = rules.patterns(identity, Action::Listen);
-        let framework = [format!("{prefix}-ask._aether.>"), INBOXES.to_owned()];
-        let mut publish = subjects(prefix, &["", "-ask"], &emit);
+        // Notices, and the answers and markers that come to this user alone.
+        let framework = [format!("{prefix}-ask._aether.>"), format!("{}.>", user_inbox(identity))];
+        let subjects = || Subjects { prefix, allowed: framework.to_vec(), denied: Vec::new() };
+        let mut publish = subjects();
+        publish.add(WAVES, (&emit, &deny_emit));
+        publish.add(ASK, (&emit, &deny_emit));
         // Copies for observers: of questions by those that ask, of answers by those that listen.
-        for copies in [&emit, &listen].map(|patterns| subjects(prefix, &["-seen"], patterns)) {
-            publish.extend(copies);
+        publish.add(SEEN, (&emit, &[]));
+        publish.add(SEEN, (&listen, &[]));
+        let mut subscribe = subjects();
+        for root in [WAVES, ASK, SEEN] {
+            subscribe.add(root, (&listen, &deny_listen));
         }
-        publish.extend(framework.clone());
-        publish.dedup();
-        let mut subscribe = subjects(prefix, &["", "-ask", "-seen"], &listen);
-        subscribe.extend(framework);
-        Self {
-            publish,
-            deny_publish: subjects(prefix, &["", "-ask"], &deny_emit),
-            subscribe,
-            deny_subscribe: subjects(prefix, &["", "-ask", "-seen"], &deny_listen),
-        }
+        let ((publish, deny_publish), (subscribe, deny_subscribe)) = (publish.done(), subscribe.done());
+        let answers = if listen.is_empty() { 0 } else { ANSWERS };
+        Self { publish, deny_publish, subscribe, deny_subscribe, answers }
     }
 }
 
@@ -73,6 +107,10 @@ impl fmt::Display for NatsPermissions {
             writeln!(f, "  }}")
         };
         side("publish", &self.publish, &self.deny_publish)?;
-        side("subscribe", &self.subscribe, &self.deny_subscribe)
+        side("subscribe", &self.subscribe, &self.deny_subscribe)?;
+        match self.answers {
+            0 => Ok(()),
+            answers => writeln!(f, "  allow_responses: {{ max: {answers}, expires: {ANSWERED_WITHIN:?} }}"),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Why a wave or a subscription was refused by rules.
 
 use super::action::Action;
+use crate::channel::{Channel, ChannelError};
 
 /// Why rules refuse something. Rules count from 1.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -65,6 +66,26 @@ pub enum Refusal {
         identity: String,
         /// The largest rate that is allowed, in waves a second.
         max_rate: u32,
+    },
+    /// The payload is nested too deeply.
+    #[error(
+        "{identity} may emit JSON nested up to {max_depth} deep: byte {place} of the payload begins one more"
+    )]
+    TooDeep {
+        /// The name.
+        identity: String,
+        /// The greatest depth that is allowed.
+        max_depth: usize,
+        /// The offset of the first bracket that is too deep.
+        place: usize,
+    },
+    /// The channel that a rewrite makes is none: it is too long.
+    #[error("the rules make no channel of {channel}")]
+    Unwritable {
+        /// The channel.
+        channel: Channel,
+        /// What is wrong with the other one.
+        source: ChannelError,
     },
     /// The payload does not fit the schema of the channel, or is no JSON.
     #[error("the payload for {channel} does not fit its schema at {place}: {problem}")]

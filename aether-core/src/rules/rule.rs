@@ -18,13 +18,29 @@ pub struct Rule {
     pub deny_emit: Vec<String>,
     /// The patterns to which it may not listen.
     pub deny_listen: Vec<String>,
+    /// The prefixes of channels that become others as it emits. All patterns of rules are about the channels that they become.
+    pub rewrite: Vec<Rewrite>,
     /// The largest amplitude of what it emits, above 0 and at most 1.
     pub max_amplitude: Option<f32>,
+    /// The amplitude to which what it emits is weakened where it is stronger, above 0 and at most 1.
+    pub clamp_amplitude: Option<f32>,
     /// The largest payload of what it emits, in bytes.
     pub max_payload: Option<usize>,
-    /// How many waves it may emit a second, in a process; a second's worth at once. At a receiver: all that the rule names,
-    /// together.
+    /// How many waves each name may emit a second: at the emitter in a process, with a second's worth at once; at a receiver for
+    /// each subscription, with ten seconds' worth at once, because what waited for a connection comes together.
     pub max_rate: Option<u32>,
+    /// How deeply JSON may be nested: the number of arrays and objects around a value. 0 for none.
+    pub max_depth: Option<usize>,
+}
+
+/// A prefix of channels that becomes another one: `a` to `x.y` makes `x.y` of `a`, and `x.y.b` of `a.b`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rewrite {
+    /// The prefix inside, whole tokens of a channel.
+    pub from: String,
+    /// The prefix with which the waves leave.
+    pub to: String,
 }
 
 fn texts<T: Into<String>>(texts: impl IntoIterator<Item = T>) -> Vec<String> {
@@ -66,10 +82,24 @@ impl Rule {
         self
     }
 
+    /// Emits on the channels of one prefix what it emits on those of another. Grants are about the channels that result.
+    #[must_use]
+    pub fn rewrite(mut self, from: impl Into<String>, to: impl Into<String>) -> Self {
+        self.rewrite.push(Rewrite { from: from.into(), to: to.into() });
+        self
+    }
+
     /// The largest amplitude of what it emits, above 0 and at most 1.
     #[must_use]
     pub const fn max_amplitude(mut self, amplitude: f32) -> Self {
         self.max_amplitude = Some(amplitude);
+        self
+    }
+
+    /// Weakens what it emits to this amplitude where it is stronger, above 0 and at most 1.
+    #[must_use]
+    pub const fn clamp_amplitude(mut self, amplitude: f32) -> Self {
+        self.clamp_amplitude = Some(amplitude);
         self
     }
 
@@ -80,10 +110,17 @@ impl Rule {
         self
     }
 
-    /// How many waves it may emit a second.
+    /// How many waves each name may emit a second.
     #[must_use]
     pub const fn max_rate(mut self, waves: u32) -> Self {
         self.max_rate = Some(waves);
+        self
+    }
+
+    /// How deeply JSON may be nested.
+    #[must_use]
+    pub const fn max_depth(mut self, depth: usize) -> Self {
+        self.max_depth = Some(depth);
         self
     }
 }

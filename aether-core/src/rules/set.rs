@@ -3,50 +3,24 @@
 use std::sync::Arc;
 
 use super::action::Action;
-use super::bucket::Bucket;
+use super::bucket::Buckets;
+use super::compiled::{Compiled, check_grants, check_rewrites, compile};
+use super::depth::too_deep;
 use super::error::RulesError;
 use super::limits::Limits;
 use super::refusal::Refusal;
 use super::rule::Rule;
 use crate::amplitude::Amplitude;
 use crate::channel::{Channel, Pattern};
-use crate::named::Named;
 use crate::wave::Wave;
 
-#[derive(Debug)]
-struct Compiled {
-    named: Named,
-    emit: Vec<Pattern>,
-    listen: Vec<Pattern>,
-    deny_emit: Vec<Pattern>,
-    deny_listen: Vec<Pattern>,
-    limits: Limits,
-    /// Two, because a process may both emit and receive by one rule.
-    emitted: Option<Bucket>,
-    arrived: Option<Bucket>,
-}
-
-impl Compiled {
-    fn granted(&self, action: Action) -> &[Pattern] {
-        match action {
-            Action::Emit => &self.emit,
-            Action::Listen => &self.listen,
-        }
-    }
-
-    fn denied(&self, action: Action) -> &[Pattern] {
-        match action {
-            Action::Emit => &self.deny_emit,
-            Action::Listen => &self.deny_listen,
-        }
-    }
-}
-
-/// Where a wave is checked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Side {
-    Emitter,
-    Receiver,
+/// Which way a wave passes the border.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Passage<'a> {
+    Out,
+    /// In, by a subscription: of a pattern, or of one member of a group. A network delivers a wave once for each of them, and each
+    /// has a rate of its own.
+    In(&'a Pattern, Option<u64>),
 }
 
 /// Rules. A clone bumps a reference count. The rates are counted in the set, so clones share them.
@@ -55,48 +29,8 @@ pub(super) enum Side {
 #[derive(Debug, Clone)]
 pub struct Rules {
     rules: Arc<[Compiled]>,
-}
-
-fn patterns(rule: usize, field: &'static str, texts: &[String]) -> Result<Vec<Pattern>, RulesError> {
-    let pattern = |text: &String| {
-        Pattern::new(text).map_err(|source| RulesError::Pattern {
-            rule,
-            field,
-            pattern: text.clone(),
-            source,
-        })
-    };
-    texts.iter().map(pattern).collect()
-}
-
-fn compile(number: usize, rule: &Rule) -> Result<Compiled, RulesError> {
-    let Some(named) = Named::parse(&rule.identity) else {
-        return Err(RulesError::Identity { rule: number, identity: rule.identity.clone() });
-    };
-    let of = |field, texts: &[String]| patterns(number, field, texts);
-    let limit = |field, allowed| Err(RulesError::Limit { rule: number, field, allowed });
-    if rule.max_amplitude.is_some_and(|most| Amplitude::new(most).is_err()) {
-        return limit("max_amplitude", "above 0 and at most 1; grant no pattern to allow none");
-    }
-    if rule.max_rate == Some(0) {
-        return limit("max_rate", "at least 1 wave a second; grant no pattern to allow none");
-    }
-    let limits =
-        Limits { max_amplitude: rule.max_amplitude, max_payload: rule.max_payload, max_rate: rule.max_rate };
-    let compiled = Compiled {
-        named,
-        emit: of("emit", &rule.emit)?,
-        listen: of("listen", &rule.listen)?,
-        deny_emit: of("deny_emit", &rule.deny_emit)?,
-        deny_listen: of("deny_listen", &rule.deny_listen)?,
-        limits,
-        emitted: rule.max_rate.map(Bucket::new),
-        arrived: rule.max_rate.map(Bucket::new),
-    };
-    let says = [Action::Emit, Action::Listen]
-        .iter()
-        .any(|action| !compiled.granted(*action).is_empty() || !compiled.denied(*action).is_empty());
-    if says { Ok(compiled) } else { Err(RulesError::Empty { rule: number }) }
+    /// Whether any of them rewrites channels.
+    rewrites: bool,
 }
 
 impl Rules {
@@ -110,34 +44,10 @@ impl Rules {
             .enumerate()
             .map(|(index, rule)| compile(index + 1, &rule))
             .collect::<Result<_, _>>()?;
-        let rules = Self { rules: rules.into() };
-        rules.check()?;
-        Ok(rules)
-    }
-
-    /// Finds grants that have no effect.
-    fn check(&self) -> Result<(), RulesError> {
-        for (index, rule) in self.rules.iter().enumerate() {
-            for (action, field) in [(Action::Emit, "emit"), (Action::Listen, "listen")] {
-                for granted in rule.granted(action) {
-                    let denies = |other: &Compiled| {
-                        other.named.covers(&rule.named)
-                            && other.denied(action).iter().any(|denied| denied.covers(granted))
-                    };
-                    if let Some(denying) = self.rules.iter().position(denies) {
-                        let identity = rule.named.to_string();
-                        return Err(RulesError::Contradiction {
-                            rule: index + 1,
-                            field,
-                            pattern: granted.to_string(),
-                            identity,
-                            denying: denying + 1,
-                        });
-                    }
-                }
-            }
-        }
-        Ok(())
+        check_grants(&rules)?;
+        check_rewrites(&rules)?;
+        let rewrites = rules.iter().any(|rule| !rule.rewrite.is_empty());
+        Ok(Self { rules: rules.into(), rewrites })
     }
 
     /// The rules that name an identity.
@@ -226,12 +136,59 @@ impl Rules {
         }
     }
 
-    /// Whether a wave may pass. Counts it against the rates of the rules that grant it, if it may.
-    pub(super) fn admit(&self, wave: &Wave, side: Side) -> Result<(), Refusal> {
-        let identity = wave.source().name();
-        let limits = self.verdict(identity, Action::Emit, wave.channel())?;
-        let owned = || identity.to_owned();
+    /// What a channel becomes as an identity emits on it, and the number of the rule that rewrites it; `None` for a channel that
+    /// stays. [`Rules::verdict`] is about the channel that results.
+    ///
+    /// # Errors
+    /// [`Refusal::Unwritable`] if the result would be too long for a channel.
+    pub fn rewritten(&self, identity: &str, channel: &Channel) -> Result<Option<(Channel, usize)>, Refusal> {
+        if !self.rewrites {
+            return Ok(None);
+        }
+        let mut rewritings =
+            self.of(identity).flat_map(|(index, rule)| rule.rewrite.iter().map(move |one| (index, one)));
+        let made = rewritings.find_map(|(index, rewriting)| Some((rewriting.of(channel)?, index + 1)));
+        let Some((made, rule)) = made else { return Ok(None) };
+        let made = made.map_err(|source| Refusal::Unwritable { channel: channel.clone(), source })?;
+        Ok(Some((made, rule)))
+    }
+
+    /// Moves a wave of this process to the channel on which it leaves.
+    pub(super) fn rewrite(&self, wave: &mut Wave) -> Result<(), Refusal> {
+        if let Some((channel, _)) = self.rewritten(wave.source().name(), wave.channel())? {
+            wave.move_to(&channel);
+        }
+        Ok(())
+    }
+
+    /// Whether a wave may pass. Weakens it if it is stronger than it may leave, and counts it against the rates of the rules that
+    /// grant it, if it may pass.
+    pub(super) fn admit(&self, wave: &mut Wave, passage: Passage<'_>) -> Result<(), Refusal> {
+        let limits = self.check(wave)?;
+        if limits.max_rate.is_none() {
+            return Ok(());
+        }
+        for (taken, (buckets, max_rate)) in self.buckets(wave, passage).enumerate() {
+            if !take(buckets, wave, passage) {
+                self.buckets(wave, passage)
+                    .take(taken)
+                    .for_each(|(buckets, _)| give_back(buckets, wave, passage));
+                return Err(Refusal::TooFast { identity: wave.source().name().to_owned(), max_rate });
+            }
+        }
+        Ok(())
+    }
+
+    /// As `admit`, whatever the rate.
+    pub(super) fn check(&self, wave: &mut Wave) -> Result<Limits, Refusal> {
+        let limits = self.verdict(wave.source().name(), Action::Emit, wave.channel())?;
         // As amplitudes, which are rounded.
+        if let Some(most) = limits.clamp_amplitude.and_then(|most| Amplitude::new(most).ok())
+            && wave.amplitude() > most
+        {
+            wave.weaken_to(most);
+        }
+        let owned = || wave.source().name().to_owned();
         let is_too_strong = |most: &f32| Amplitude::new(*most).is_ok_and(|most| wave.amplitude() > most);
         if let Some(max_amplitude) = limits.max_amplitude.filter(is_too_strong) {
             let amplitude = wave.amplitude().as_f32();
@@ -241,32 +198,38 @@ impl Rules {
         if let Some(max_payload) = limits.max_payload.filter(|most| bytes > *most) {
             return Err(Refusal::TooLarge { identity: owned(), bytes, max_payload });
         }
-        if limits.max_rate.is_none() {
-            return Ok(());
+        if let Some(max_depth) = limits.max_depth
+            && let Some(place) = too_deep(wave.payload(), max_depth)
+        {
+            return Err(Refusal::TooDeep { identity: owned(), max_depth, place });
         }
-        for (taken, (bucket, max_rate)) in self.buckets(wave, side).enumerate() {
-            if !bucket.take() {
-                self.buckets(wave, side).take(taken).for_each(|(bucket, _)| bucket.give_back());
-                return Err(Refusal::TooFast { identity: owned(), max_rate });
-            }
-        }
-        Ok(())
+        Ok(limits)
     }
 
     /// Takes back what `admit` counted for a wave that was not emitted after all.
     pub(super) fn give_back(&self, wave: &Wave) {
-        self.buckets(wave, Side::Emitter).for_each(|(bucket, _)| bucket.give_back());
+        self.buckets(wave, Passage::Out).for_each(|(buckets, _)| give_back(buckets, wave, Passage::Out));
     }
 
     /// The buckets of the rules that grant a wave, and their rates.
-    fn buckets<'a>(&'a self, wave: &'a Wave, side: Side) -> impl Iterator<Item = (&'a Bucket, u32)> {
+    fn buckets<'a>(
+        &'a self,
+        wave: &'a Wave,
+        passage: Passage<'_>,
+    ) -> impl Iterator<Item = (&'a Buckets, u32)> {
+        let is_out = matches!(passage, Passage::Out);
         self.of(wave.source().name()).filter_map(move |(_, rule)| {
-            let bucket = match side {
-                Side::Emitter => &rule.emitted,
-                Side::Receiver => &rule.arrived,
-            };
+            let buckets = if is_out { &rule.emitted } else { &rule.arrived };
             let counts = rule.emit.iter().any(|pattern| pattern.matches(wave.channel()));
-            bucket.as_ref().filter(|_| counts).zip(rule.limits.max_rate)
+            buckets.as_ref().filter(|_| counts).zip(rule.limits.max_rate)
         })
     }
+}
+
+fn take(buckets: &Buckets, wave: &Wave, passage: Passage<'_>) -> bool {
+    buckets.take(&(wave.source().name(), passage))
+}
+
+fn give_back(buckets: &Buckets, wave: &Wave, passage: Passage<'_>) {
+    buckets.give_back(&(wave.source().name(), passage));
 }

@@ -1,8 +1,15 @@
+use std::time::Duration;
+
 use super::*;
 use crate::channel::{Channel, Pattern};
 use crate::clock::Moment;
+use crate::medium::ConfirmError;
 use crate::vibrator::Vibrator;
-use crate::{Aether, AskError, EmitError, JoinError, Wave};
+use crate::{Aether, AskError, EmitError, InboxOptions, JoinError, Wave};
+
+mod revoking;
+mod rewriting;
+mod text;
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
@@ -122,26 +129,105 @@ async fn a_rate_allows_a_seconds_worth_at_once() {
     assert!(error.is_transient() && error.to_string().contains("3 waves a second"), "{error}");
 }
 
-#[tokio::test]
-async fn a_wave_that_finds_no_room_is_given_back_to_every_rate() {
+/// A wave of an emitter of this name, which arrives nowhere.
+fn wave_of(name: &str, channel: &str) -> Wave {
+    let aether = Aether::local();
+    let mut wave = Wave::from_bytes(channel, "1").unwrap();
+    wave.stamp(aether.emitter(name).unwrap().sequencer(), Moment::now());
+    wave
+}
+
+#[test]
+fn a_wave_that_finds_no_room_is_given_back_to_every_rate() {
     let rules = [Rule::new("a").emit(["x"]).max_rate(5), Rule::new("*").emit([">"]).max_rate(3)];
     let border = Border::new(Rules::new(rules).unwrap());
-    let aether = Aether::local();
-    let mut wave = Wave::from_bytes("x", "1").unwrap();
-    wave.stamp(aether.emitter("a").unwrap().sequencer(), Moment::now());
+    let mut wave = wave_of("a", "x");
     for _ in 0..3 {
-        border.may_emit(&wave).unwrap();
+        border.let_out(&mut wave).unwrap();
     }
     // A refused wave costs the other rule nothing: 2 are left of its 5.
     for _ in 0..9 {
         assert_eq!(
-            border.may_emit(&wave).unwrap_err(),
+            border.let_out(&mut wave).unwrap_err(),
             Refusal::TooFast { identity: "a".into(), max_rate: 3 }
         );
     }
     border.give_back(&wave);
-    border.may_emit(&wave).unwrap();
-    assert!(border.may_emit(&wave).is_err());
+    border.let_out(&mut wave).unwrap();
+    assert!(border.let_out(&mut wave).is_err());
+}
+
+#[tokio::test]
+async fn each_name_has_a_rate_of_its_own() {
+    let rules = Rules::new([Rule::new("sensor-*").emit([">"]).max_rate(3)]).unwrap();
+    let aether = Aether::builder().border(Border::new(rules)).connect().await.unwrap();
+    for name in ["sensor-1", "sensor-2"] {
+        let sensor = aether.emitter(name).unwrap();
+        for _ in 0..3 {
+            sensor.emit_bytes("x", "1").await.unwrap();
+        }
+        assert!(sensor.emit_bytes("x", "1").await.is_err());
+        // The name counts, and not the instance.
+        assert!(aether.emitter(name).unwrap().emit_bytes("x", "1").await.is_err());
+    }
+}
+
+#[tokio::test]
+async fn what_a_receiver_has_no_room_for_costs_no_rate() {
+    let rules = Rules::new([Rule::new("shop").emit(["orders.>"]).max_rate(3), Rule::new("*").listen([">"])]);
+    let aether = Aether::builder().border(Border::new(rules.unwrap())).connect().await.unwrap();
+    let inbox = InboxOptions::default().max_waves(1);
+    let mut stock = Vibrator::builder("stock").inbox(inbox).create(&aether).await.unwrap();
+    stock.resonate_on("orders.>").await.unwrap();
+    let shop = aether.emitter("shop").unwrap();
+    let order = || Wave::from_bytes("orders.created", "1").unwrap();
+    shop.try_emit(order()).unwrap();
+    for _ in 0..100 {
+        let error = shop.try_emit(order()).unwrap_err();
+        assert!(matches!(error, EmitError::Full { .. }), "{error}");
+    }
+    stock.receive().await.unwrap();
+    shop.emit(order()).await.unwrap();
+    stock.receive().await.unwrap();
+    aether.close().await.unwrap();
+    for _ in 0..100 {
+        let error = shop.emit(order()).await.unwrap_err();
+        assert!(matches!(error, EmitError::Closed { .. }), "{error}");
+        let error = shop.emit_confirmed(order()).await.unwrap_err();
+        assert!(matches!(error, ConfirmError::Emit(EmitError::Closed { .. })), "{error}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_takes_what_has_waited_and_holds_to_the_rate_for_each_subscription() {
+    let border = Border::new(Rules::new([Rule::new("sensor-*").emit([">"]).max_rate(10)]).unwrap());
+    let pattern = |text: &str| Pattern::new(text).unwrap();
+    let (all, some) = (pattern(">"), pattern("x"));
+    let passed = |name: &str, by: &Pattern, waves: usize| {
+        let mut waves = vec![wave_of(name, "x"); waves];
+        border.filter(&mut waves, Passage::In(by, None));
+        waves.len()
+    };
+    // What was emitted within nine seconds without a connection, and a second's worth that came at once.
+    assert_eq!(passed("sensor-1", &all, 150), 100);
+    assert_eq!((passed("sensor-1", &some, 50), passed("sensor-2", &all, 50)), (50, 50));
+    assert_eq!(border.refused().arrived, 50);
+    for _ in 0..10 {
+        tokio::time::advance(Duration::from_secs(1)).await;
+        assert_eq!(passed("sensor-1", &all, 20), 10);
+    }
+}
+
+#[tokio::test]
+async fn json_that_is_nested_too_deeply_is_refused_with_the_place() {
+    let rules = Rules::new([Rule::new("a").emit(["x"]).max_depth(2)]).unwrap();
+    let aether = Aether::builder().border(Border::new(rules)).connect().await.unwrap();
+    let emitter = aether.emitter("a").unwrap();
+    emitter.emit_bytes("x", r#"{"a":[1,"[[["]}"#).await.unwrap();
+    emitter.emit_bytes("x", "no JSON [[[").await.unwrap();
+    let error = emitter.emit_bytes("x", r#"{"a":[{}]}"#).await.unwrap_err();
+    let text = "the wave was not emitted: a may emit JSON nested up to 2 deep: byte 6 of the payload begins one more";
+    assert_eq!(error.to_string(), text);
 }
 
 #[cfg(feature = "schema")]
@@ -199,23 +285,24 @@ fn permissions_are_the_subjects_of_the_rules() {
     assert_eq!(permissions.deny_publish, ["aether.rooms.vault.>", "aether-ask.rooms.vault.>"]);
     assert!(permissions.subscribe.contains(&"aether-ask.public.>".to_owned()));
     assert!(permissions.to_string().contains("deny: [\"aether.rooms.vault.>\""), "{permissions}");
+    // Answers come to its own inbox, and go only to those that have asked.
+    let inboxes = |subjects: &[String]| -> Vec<_> {
+        subjects.iter().filter(|subject| subject.starts_with("_INBOX")).cloned().collect()
+    };
+    assert_eq!(inboxes(&permissions.publish), ["_INBOX.sensor-7.>"]);
+    assert_eq!(inboxes(&permissions.subscribe), ["_INBOX.sensor-7.>"]);
+    assert!(permissions.to_string().contains("allow_responses: { max: 16"), "{permissions}");
 }
 
 #[test]
-fn a_rule_is_read_from_a_line_and_written_as_it_is_read() {
-    let text = "billing: emit invoices.>, news; listen orders.>; deny emit invoices.secret; max_amplitude 0.8; max_rate 10";
-    let rule: Rule = text.parse().unwrap();
-    let expected = Rule::new("billing").emit(["invoices.>", "news"]).listen(["orders.>"]);
-    assert_eq!(rule, expected.deny_emit(["invoices.secret"]).max_amplitude(0.8).max_rate(10));
-    assert_eq!(rule.to_string(), text);
-    for (text, at) in [
-        ("billing", "billing"),
-        ("billing: sing songs.>", "sing songs.>"),
-        ("billing: emit a; max_rate many", "max_rate many"),
-        ("billing: max_rate 1; max_rate 2", "max_rate 2"),
-    ] {
-        let error = text.parse::<Rule>().unwrap_err();
-        assert_eq!(error.at, at);
-        assert!(error.to_string().contains("IDENTITY: emit PATTERN"), "{error}");
-    }
+fn permissions_for_everything_are_none_for_the_channels_of_the_framework() {
+    let rules =
+        Rules::new([Rule::new("audit").emit(["*.audited"]).listen([">"]), Rule::new("mute").emit(["a"])])
+            .unwrap();
+    let permissions = NatsPermissions::new(&rules, "audit", "aether");
+    assert_eq!(permissions.deny_subscribe, ["aether._aether.>", "aether-seen._aether.>"]);
+    assert_eq!(permissions.deny_publish, ["aether._aether.>", "aether-seen._aether.>"]);
+    let permissions = NatsPermissions::new(&rules, "mute", "aether");
+    assert_eq!((permissions.answers, &permissions.deny_publish[..]), (0, &[][..]));
+    assert!(!permissions.to_string().contains("allow_responses"), "{permissions}");
 }

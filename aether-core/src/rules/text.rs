@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::rule::Rule;
+use super::rule::{Rewrite, Rule};
 
 /// What a rule as text looks like.
 const FORM: &str = "IDENTITY: emit PATTERN, PATTERN; listen PATTERN; deny emit PATTERN; deny listen PATTERN; \
-                    max_amplitude 0.8; max_payload 65536; max_rate 1000";
+                    rewrite CHANNEL -> CHANNEL; max_amplitude 0.8; clamp_amplitude 0.5; max_payload 65536; max_rate 1000; \
+                    max_depth 32";
 
 /// A text that is no rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -22,19 +23,23 @@ pub struct RuleTextError {
 /// What a part of a rule says.
 enum Part {
     Patterns(fn(&mut Rule) -> &mut Vec<String>),
-    Amplitude,
-    Payload,
+    Rewrites,
+    Amplitude(fn(&mut Rule) -> &mut Option<f32>),
+    Size(fn(&mut Rule) -> &mut Option<usize>),
     Rate,
 }
 
-const PARTS: [(&str, Part); 7] = [
+const PARTS: [(&str, Part); 10] = [
     ("emit ", Part::Patterns(|rule| &mut rule.emit)),
     ("listen ", Part::Patterns(|rule| &mut rule.listen)),
     ("deny emit ", Part::Patterns(|rule| &mut rule.deny_emit)),
     ("deny listen ", Part::Patterns(|rule| &mut rule.deny_listen)),
-    ("max_amplitude ", Part::Amplitude),
-    ("max_payload ", Part::Payload),
+    ("rewrite ", Part::Rewrites),
+    ("max_amplitude ", Part::Amplitude(|rule| &mut rule.max_amplitude)),
+    ("clamp_amplitude ", Part::Amplitude(|rule| &mut rule.clamp_amplitude)),
+    ("max_payload ", Part::Size(|rule| &mut rule.max_payload)),
     ("max_rate ", Part::Rate),
+    ("max_depth ", Part::Size(|rule| &mut rule.max_depth)),
 ];
 
 /// Reads one part. `None` if it is none.
@@ -47,8 +52,15 @@ fn read(rule: &mut Rule, text: &str) -> Option<()> {
             of(rule).extend(patterns);
             Some(())
         }
-        Part::Amplitude => value.parse().ok().and_then(|value| set(&mut rule.max_amplitude, value)),
-        Part::Payload => value.parse().ok().and_then(|value| set(&mut rule.max_payload, value)),
+        Part::Rewrites => {
+            for text in value.split(',') {
+                let (from, to) = text.split_once("->")?;
+                rule.rewrite.push(Rewrite { from: from.trim().to_owned(), to: to.trim().to_owned() });
+            }
+            Some(())
+        }
+        Part::Amplitude(of) => value.parse().ok().and_then(|value| set(of(rule), value)),
+        Part::Size(of) => value.parse().ok().and_then(|value| set(of(rule), value)),
         Part::Rate => value.parse().ok().and_then(|value| set(&mut rule.max_rate, value)),
     }
 }
@@ -74,6 +86,14 @@ impl FromStr for Rule {
 }
 
 /// As it is read.
+impl fmt::Display for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to } = self;
+        write!(f, "{from} -> {to}")
+    }
+}
+
+/// As it is read.
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.identity)?;
@@ -88,10 +108,17 @@ impl fmt::Display for Rule {
             write!(f, "{separator} {name} {}", patterns.join(", "))?;
             separator = ";";
         }
+        if !self.rewrite.is_empty() {
+            let rewrites: Vec<_> = self.rewrite.iter().map(ToString::to_string).collect();
+            write!(f, "{separator} rewrite {}", rewrites.join(", "))?;
+            separator = ";";
+        }
         let limits = [
             ("max_amplitude", self.max_amplitude.map(|most| most.to_string())),
+            ("clamp_amplitude", self.clamp_amplitude.map(|most| most.to_string())),
             ("max_payload", self.max_payload.map(|most| most.to_string())),
             ("max_rate", self.max_rate.map(|most| most.to_string())),
+            ("max_depth", self.max_depth.map(|most| most.to_string())),
         ];
         for (name, limit) in limits {
             if let Some(limit) = limit {

@@ -75,6 +75,15 @@ impl Tuned {
         is_there
     }
 
+    /// Forgets a subscription that rules have ended.
+    pub(super) fn forget(&mut self, ended: &Subscription) {
+        self.take(ended.pattern(), ended.id());
+        if let Some(alone) = &mut self.alone {
+            alone.heard.remove(ended.pattern(), ended.id());
+            alone.muted.remove(ended.pattern(), ended.id());
+        }
+    }
+
     /// Leaves a pattern, in all groups. A subscription on which a younger one depends stays as long as that is so.
     pub(super) fn detune(&mut self, pattern: &Pattern) -> Detuned {
         let mut detuned = Detuned::default();

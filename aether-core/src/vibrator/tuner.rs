@@ -112,10 +112,11 @@ impl Tuner {
     }
 
     /// Subscribes to the channels of a pattern. Once this returns, no wave is missed. Ordinary term: subscribe.
-    /// Nothing changes for a pattern that is heard already.
+    /// Nothing changes for a pattern that is heard already. A pattern that changed [rules](crate::rules) have ended is heard again,
+    /// if they allow it now.
     ///
     /// # Errors
-    /// [`JoinError`] if the pattern is not valid, the medium is closed or the receiver was dropped.
+    /// [`JoinError`] if the pattern is not valid, the rules do not allow it, the medium is closed or the receiver was dropped.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the pattern is not heard.
@@ -161,7 +162,13 @@ impl Tuner {
     async fn join(&self, pattern: Pattern, group: Option<Arc<str>>) -> Result<(), JoinError> {
         let TunerShared { emitter, inbox, hears_own, observes, tuned, .. } = &*self.shared;
         let aether = emitter.aether();
-        let found = tuned.lock().as_ref().ok_or(JoinError::Dropped)?.find(&pattern, group.as_deref());
+        let found = {
+            let mut tuned = tuned.lock();
+            let tuned = tuned.as_mut().ok_or(JoinError::Dropped)?;
+            let found = tuned.find(&pattern, group.as_deref());
+            found.iter().filter(|found| found.has_ended()).for_each(|ended| tuned.forget(ended));
+            found.filter(|found| !found.has_ended())
+        };
         if let Some(subscription) = found {
             if !subscription.is_muted() {
                 return Ok(());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::medium::{NatsOptions, without_secrets};
+use aether_core::rules::Border;
 use async_nats::client::{RequestError, RequestErrorKind};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
@@ -11,6 +12,7 @@ use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{Context, Error as ServerError, ErrorCode};
 use async_nats::{Client, Event, Message, Request, ServerAddr};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
@@ -61,6 +63,8 @@ pub(crate) struct Connection {
     /// Where waves go on being stored when nobody waits for them.
     pub(crate) runtime: Handle,
     pub(crate) sealing: Arc<Sealing>,
+    /// What waves have to pass that consumers read, once the log is connected to a bus that has a border.
+    pub(crate) border: Mutex<Option<Border>>,
     url: String,
     refusals: Arc<Refusals>,
 }
@@ -153,7 +157,9 @@ impl Connection {
         let mut context = async_nats::jetstream::new(client.clone());
         context.set_timeout(ANSWERED_WITHIN);
         let runtime = Handle::current();
-        let connection = Arc::new(Self { client, context, patience, runtime, sealing, url: shown, refusals });
+        let border = Mutex::default();
+        let connection = Self { client, context, patience, runtime, sealing, border, url: shown, refusals };
+        let connection = Arc::new(connection);
         connection.has_jetstream().await?;
         Ok(connection)
     }

@@ -86,6 +86,15 @@ impl NatsLogin {
         })
     }
 
+    /// The name of the user, if the login says it.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::Password { user, .. } | Self::PasswordFile { user, .. } => Some(user),
+            _ => None,
+        }
+    }
+
     /// Options of a client that logs in so, now and after each broken connection.
     ///
     /// # Errors

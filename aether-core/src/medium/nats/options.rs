@@ -10,6 +10,7 @@ use crate::inbox::InboxOptions;
 use crate::medium::Wire;
 #[cfg(feature = "seal")]
 use crate::seal::{FileOr, KeySource, SealOptions, Signers, SigningKey};
+use crate::user_inbox::user_inbox;
 
 /// Options of the NATS medium, for [`AetherBuilder::options`](crate::AetherBuilder::options).
 ///
@@ -30,6 +31,7 @@ pub struct NatsOptions {
     pub(super) client_name: Option<String>,
     pub(crate) discovery: bool,
     login: Option<NatsLogin>,
+    inbox: Option<String>,
     tls: NatsTls,
     #[cfg(feature = "seal")]
     pub(super) keys: Option<KeySource>,
@@ -81,6 +83,14 @@ impl NatsOptions {
     /// connection.
     pub fn login(mut self, login: NatsLogin) -> Self {
         self.login = Some(login);
+        self
+    }
+
+    /// Receives answers on subjects below `_INBOX.NAME`, so that a server that allows each user only its own keeps others from
+    /// reading and forging them ([`NatsPermissions`](crate::rules::NatsPermissions)). Characters other than letters, digits, `-` and
+    /// `_` become `=` and two digits. Default: the user of the login, if it has a name; else `_INBOX` itself.
+    pub fn inbox(mut self, name: impl Into<String>) -> Self {
+        self.inbox = Some(name.into());
         self
     }
 
@@ -179,9 +189,14 @@ impl NatsOptions {
     /// [`NatsLoginError`] if a file with a secret or a certificate cannot be used.
     pub fn client_options(&self, servers: &[ServerAddr]) -> Result<ConnectOptions, NatsLoginError> {
         let login = self.login.clone().or_else(|| NatsLogin::in_addresses(servers));
+        let user = self.inbox.clone().or_else(|| login.as_ref()?.user().map(str::to_owned));
         let options = login.map_or_else(|| Ok(ConnectOptions::new()), NatsLogin::options)?;
         let options = match &self.client_name {
             Some(name) => options.name(name),
+            None => options,
+        };
+        let options = match user.filter(|name| !name.is_empty()) {
+            Some(name) => options.custom_inbox_prefix(user_inbox(&name)),
             None => options,
         };
         self.tls.add_to(options)
@@ -197,6 +212,7 @@ impl Default for NatsOptions {
             client_name: None,
             discovery: true,
             login: None,
+            inbox: None,
             tls: NatsTls::default(),
             #[cfg(feature = "seal")]
             keys: None,

@@ -16,8 +16,8 @@ use crate::medium::{ConnectError, MediumStatus, Wire};
 pub(super) use crate::seal::Role;
 use crate::seal::{KeyId, Refusal, ReplayGuard, SealOptions, Sealer, SignerId};
 
-/// The length of a reply subject: `_INBOX.`, 22 letters, a dot and 16 digits, rounded up.
-const REPLY_BYTES: usize = 64;
+/// The length of a reply subject: `_INBOX.`, a user, 22 letters and 16 digits with dots, rounded up for users with long names.
+const REPLY_BYTES: usize = 128;
 
 /// Seals and opens, or passes everything on if there are no keys.
 #[derive(Debug)]

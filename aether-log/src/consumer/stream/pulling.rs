@@ -286,6 +286,12 @@ impl<'a> Reader<'a> {
             );
             return Meaning::Unreadable;
         }
+        if let Some(border) = &*self.shared.connection.border.lock()
+            && let Err(refusal) = border.admit_stored(&mut stored.wave)
+        {
+            tracing::warn!(position, consumer, %refusal, "the rules refuse a wave of the stream: it is passed over");
+            return Meaning::Unreadable;
+        }
         let Some(reply) = delivery.reply.clone() else { return Meaning::Unreadable };
         let (level, id) = (stored.wave.signal().level(), id(&stored));
         let touched = Instant::now();
