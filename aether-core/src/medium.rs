@@ -51,7 +51,7 @@ pub(crate) use layers::Layers;
 pub(crate) use local::Local;
 pub use local::LocalOptions;
 #[cfg(feature = "nats")]
-pub use nats::{NatsLogin, NatsLoginError, NatsOptions, TlsFailure};
+pub use nats::{NatsLogin, NatsLoginError, NatsOptions, NatsRefusals, TlsFailure};
 pub use outlet::Outlet;
 pub(crate) use paths::connect as connect_paths;
 pub use paths::{MAX_PATHS, PathError, PathOptions, PathState, PathStatus};
@@ -387,6 +387,12 @@ pub enum JoinError {
     /// The [rules](crate::rules) of this process refuse the pattern.
     #[error(transparent)]
     NotAllowed(Box<crate::rules::Refusal>),
+    /// The server does not permit the subscription.
+    #[error("the server does not permit to subscribe to {subject}: allow it in the permissions of this user")]
+    NotPermitted {
+        /// The subject.
+        subject: String,
+    },
     /// The broker's client rejected the subscription.
     #[error("the broker's client did not take the subscription")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -435,6 +441,16 @@ pub enum AskError {
         /// The maximum number of questions that can wait at the same time.
         most: usize,
     },
+    /// The server does not permit the question.
+    #[error(
+        "the server does not permit to ask on {channel}: allow publishing to {subject} in the permissions of this user"
+    )]
+    NotPermitted {
+        /// The channel of the question.
+        channel: Channel,
+        /// The subject that was refused.
+        subject: String,
+    },
     /// The answer is not a valid frame.
     #[error("the answer on {channel} is malformed")]
     Malformed {
@@ -460,7 +476,7 @@ impl AskError {
             | Self::Client(_) => true,
             Self::Failed { source, .. } => source.reason.is_transient(),
             Self::Emit(error) => error.is_transient(),
-            Self::Malformed { .. } => false,
+            Self::Malformed { .. } | Self::NotPermitted { .. } => false,
         }
     }
 }
@@ -513,4 +529,24 @@ pub enum FlushError {
         /// The number of waves.
         waves: u64,
     },
+}
+
+/// Reads a payload as the beat of a path, and takes it into a table.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_beat(payload: &[u8]) {
+    paths::fuzz_beat(payload);
+}
+
+/// Reads a message as pauses, and keeps waves as they ask.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_pauses(message: &bytes::Bytes) {
+    flow::fuzz(message);
+}
+
+/// Reads a text as the file of a login, as an error of a server, and as an address.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_logins(text: &str) {
+    nats::fuzz_logins(text);
+    let shown = without_secrets(&format!("nats://user:s3cret{text}@host"));
+    assert!(!shown.contains("s3cret"), "{shown}");
 }
