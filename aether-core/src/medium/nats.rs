@@ -53,7 +53,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock;
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, select_all};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -127,25 +128,28 @@ impl Nats {
         self.shared.left().await;
         let subjects =
             roots(&subscription).map(|root| self.shared.subject(root, subscription.pattern().as_str()));
-        let refused = subjects.map(|subject| async {
-            self.shared.refusals.subscribing(&subject).await;
-            subject
+        let refused = subjects.map(|subject| {
+            let refused = self.shared.refusals.subscribing(&subject);
+            Box::pin(async move {
+                refused.await;
+                subject
+            })
         });
+        let mut refused = select_all(refused);
         let in_force = async {
             joining.join(&self.intake, &subscription, &self.ending, &self.shared.leaving).await?;
             // The server processes one client's messages in order: after this round trip, the subscription is active.
-            self.shared
-                .link
-                .round_trip_behind_errors(&self.shared.client)
-                .await
-                .map_err(|_| JoinError::Closed)
+            let returned = self.shared.link.round_trip_behind_errors(&self.shared.client).await;
+            returned.map_err(|_| JoinError::Closed)
         };
-        let [waves, questions] = refused;
         let joined = tokio::select! {
             biased;
-            subject = waves => Err(JoinError::NotPermitted { subject }),
-            subject = questions => Err(JoinError::NotPermitted { subject }),
-            joined = in_force => joined,
+            (subject, ..) = &mut refused => Err(JoinError::NotPermitted { subject }),
+            // It may have been refused since it was looked at above.
+            joined = in_force => match refused.now_or_never() {
+                Some((subject, ..)) => Err(JoinError::NotPermitted { subject }),
+                None => joined,
+            },
         };
         match joined {
             Ok(()) => self.joined.is_in_force(&subscription),

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
@@ -74,7 +75,7 @@ impl Nats {
         });
         let link = Arc::new(Link::new(outbox.clone(), renew));
         let refusals = Arc::<NatsRefusals>::default();
-        let first_refusal = refusals.next();
+        let mut first_refusal = Box::pin(refusals.next());
         let mut connect_options = options.client_options(&servers)?;
         if has_other_paths {
             connect_options = connect_options.ping_interval(ALIVE);
@@ -125,13 +126,15 @@ impl Nats {
         let unheard_waves = unheard_waves(&shared, Arc::clone(&router));
         shared.link.connected_to(&shared.client, unheard_waves).await.map_err(unreachable)?;
         // Without its own inbox no join and no flush of this connection would ever end.
-        tokio::select! {
+        let refused = tokio::select! {
             biased;
-            subject = first_refusal => {
-                shared.link.end();
-                return Err(ConnectError::NotPermitted { url, subject });
-            }
-            _ = timeout(ANSWERED_WITHIN, shared.link.round_trip_behind_errors(&shared.client)) => {}
+            subject = &mut first_refusal => Some(subject),
+            // It may have been refused since it was looked at above.
+            _ = timeout(ANSWERED_WITHIN, shared.link.round_trip_behind_errors(&shared.client)) => first_refusal.now_or_never(),
+        };
+        if let Some(subject) = refused {
+            shared.link.end();
+            return Err(ConnectError::NotPermitted { url, subject });
         }
         let notices = Control::new(shared.client.new_inbox());
         let sender = tokio::spawn(outbox::send(Arc::clone(&shared)));
