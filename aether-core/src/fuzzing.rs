@@ -26,4 +26,9 @@ pub fn pauses(message: &Bytes) {
 /// The text of a credentials file, of a server's error, and of an address.
 pub fn logins(text: &str) {
     crate::medium::fuzz_logins(text);
+    // What looks like the next address is one.
+    if !text.contains("://") {
+        let shown = crate::medium::without_secrets(&format!("nats://user:s3cret{text}@host"));
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
 }

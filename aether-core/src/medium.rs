@@ -58,6 +58,8 @@ pub use paths::{MAX_PATHS, PathError, PathOptions, PathState, PathStatus};
 pub use promises::Promises;
 pub(crate) use schemes::Schemes;
 pub use status::MediumStatus;
+#[cfg(fuzzing)]
+pub(crate) use {flow::fuzz as fuzz_pauses, nats::fuzz_logins, paths::fuzz_beat};
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -529,24 +531,4 @@ pub enum FlushError {
         /// The number of waves.
         waves: u64,
     },
-}
-
-/// Reads a payload as the beat of a path, and takes it into a table.
-#[cfg(fuzzing)]
-pub(crate) fn fuzz_beat(payload: &[u8]) {
-    paths::fuzz_beat(payload);
-}
-
-/// Reads a message as pauses, and keeps waves as they ask.
-#[cfg(fuzzing)]
-pub(crate) fn fuzz_pauses(message: &bytes::Bytes) {
-    flow::fuzz(message);
-}
-
-/// Reads a text as the file of a login, as an error of a server, and as an address.
-#[cfg(fuzzing)]
-pub(crate) fn fuzz_logins(text: &str) {
-    nats::fuzz_logins(text);
-    let shown = without_secrets(&format!("nats://user:s3cret{text}@host"));
-    assert!(!shown.contains("s3cret"), "{shown}");
 }

@@ -110,7 +110,7 @@ pub(super) fn read(message: &Bytes) -> Option<(u64, Vec<Pause>)> {
 
 /// Reads a message as pauses, which are written as they were read.
 #[cfg(fuzzing)]
-pub(super) fn fuzz(message: &Bytes) {
+pub(crate) fn fuzz(message: &Bytes) {
     let Some((_, pauses)) = read(message) else { return };
     let flow = Flow::new();
     for pause in pauses {

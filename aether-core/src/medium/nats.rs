@@ -374,7 +374,7 @@ impl fmt::Debug for Nats {
 
 /// Reads a text as the file of a login and as an error of a server.
 #[cfg(fuzzing)]
-pub(super) fn fuzz_logins(text: &str) {
+pub(crate) fn fuzz_logins(text: &str) {
     login::fuzz(text);
     refusals::fuzz(text);
     if let Ok(server) = text.parse::<async_nats::ServerAddr>() {

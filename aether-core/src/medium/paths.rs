@@ -268,7 +268,7 @@ impl fmt::Debug for Paths {
 
 /// Reads a payload as a beat, and takes it into a table.
 #[cfg(fuzzing)]
-pub(super) fn fuzz_beat(payload: &[u8]) {
+pub(crate) fn fuzz_beat(payload: &[u8]) {
     let Ok(beat) = serde_json::from_slice(payload) else { return };
     let agreement = Agreement::new(3);
     agreement.note(beat, clock::now());
