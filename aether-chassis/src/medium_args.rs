@@ -4,6 +4,7 @@
 //! Every program that connects flattens them into its own arguments, so that they are spelt the same everywhere. Without
 //! the feature `nats`, all but `--medium` and `--wait` have no effect.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use crate::{connecting, service_manager};
 
 /// The medium to connect to. Each argument can also be set by an environment variable; the argument takes precedence.
-#[derive(Debug, Clone, PartialEq, Eq, clap::Args)]
+/// `Debug` does not show secrets.
+#[derive(Clone, PartialEq, Eq, clap::Args)]
 #[command(next_help_heading = "Medium")]
 #[non_exhaustive]
 pub struct MediumArgs {
@@ -59,6 +61,21 @@ pub struct MediumArgs {
     /// NATS: the list of signers. What nobody on it signed is refused [default: everybody with the keys is believed]
     #[arg(long, value_name = "FILE", env = "AETHER_SIGNERS")]
     pub signers: Option<PathBuf>,
+}
+
+impl fmt::Debug for MediumArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { medium, prefix, wire, wait, keys, signing_key, signers } = self;
+        f.debug_struct("MediumArgs")
+            .field("medium", &without_secrets(medium))
+            .field("prefix", prefix)
+            .field("wire", wire)
+            .field("wait", wait)
+            .field("keys", keys)
+            .field("signing_key", signing_key)
+            .field("signers", signers)
+            .finish()
+    }
 }
 
 /// Reads the name of a wire format.
@@ -158,10 +175,22 @@ impl MediumArgs {
         shutdown: &CancellationToken,
         builder: AetherBuilder,
     ) -> Result<Option<Aether>, ConnectError> {
+        if self.has_secret_in(std::env::args_os()) {
+            tracing::warn!(
+                "the address on the command line has a password or a token, and other users of this machine can read command \
+                 lines: set AETHER_MEDIUM instead, or medium.login to a file"
+            );
+        }
         let connecting = connecting::patiently(&builder, self.wait);
         let connected = shutdown.run_until_cancelled(connecting).await.transpose()?;
         connected.iter().for_each(connecting::log_changes);
         Ok(connected)
+    }
+
+    /// Whether the address has a secret and is one of these arguments.
+    fn has_secret_in(&self, mut args: impl Iterator<Item = OsString>) -> bool {
+        without_secrets(&self.medium) != self.medium
+            && args.any(|arg| arg.to_string_lossy().contains(&*self.medium))
     }
 
     /// Logs one line with the program, its version, the medium, and what the program does. Tells the service manager that
@@ -296,6 +325,19 @@ mod tests {
         assert_eq!(args.to_string(), "nats://***@a:4222");
         args.prefix = "shop".to_owned();
         assert_eq!(args.to_string(), "nats://***@a:4222 (prefix shop)");
+    }
+
+    #[test]
+    fn a_secret_on_the_command_line_is_noticed_and_one_of_the_environment_is_not() {
+        let has_secret = |medium: &str, args: &[&str]| {
+            let of = MediumArgs { medium: medium.to_owned(), ..MediumArgs::default() };
+            of.has_secret_in(args.iter().map(OsString::from))
+        };
+        let (secret, plain) = ("nats://shop:secret@a:4222", "nats://a:4222");
+        assert!(has_secret(secret, &["aether", "listen", "--medium", secret, ">"]));
+        assert!(has_secret(secret, &["aether", "--medium=nats://shop:secret@a:4222"]));
+        assert!(!has_secret(secret, &["aether", "listen", ">"]));
+        assert!(!has_secret(plain, &["aether", "--medium", plain]));
     }
 
     /// Without the shutdown it would wait for the server's greeting.

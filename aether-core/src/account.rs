@@ -27,3 +27,12 @@ pub use known::{KnownProcess, Rates, Standing};
 pub use process::ProcessAccount;
 pub use program::ProgramAccount;
 pub(crate) use teller::{DEFAULT_INTERVAL, Teller, TellerParts};
+
+/// Reads a payload as an account, and what was written of it again.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_account(payload: &[u8]) {
+    if let Ok(read) = record::read(payload) {
+        assert!(read.adds_up() && !format!("{read:?}").is_empty());
+        assert!(record::read(&record::write(&read)).is_ok(), "what was written is read");
+    }
+}

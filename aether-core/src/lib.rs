@@ -35,6 +35,7 @@
 //! - [`presence`]: who is there and what it hears.
 //! - [`bridge`]: relaying between two media.
 //! - [`medium`]: the status of a medium, and what it takes to implement one.
+//! - `private_file`: files with secrets, which other users of the machine cannot use.
 //! - [`wire`]: frames, for programs that read or write them without a bus.
 //!
 //! # Features
@@ -65,6 +66,9 @@ pub mod conformance;
 pub mod echo;
 mod emission;
 mod extensions;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 #[cfg(feature = "hopping")]
 pub mod hopping;
 pub mod inbox;
@@ -74,6 +78,8 @@ mod phase;
 #[cfg(feature = "physics")]
 pub mod physics;
 pub mod presence;
+#[cfg(any(feature = "nats", feature = "seal"))]
+pub mod private_file;
 mod proof;
 mod router;
 pub mod rules;

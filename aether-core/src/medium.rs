@@ -51,13 +51,15 @@ pub(crate) use layers::Layers;
 pub(crate) use local::Local;
 pub use local::LocalOptions;
 #[cfg(feature = "nats")]
-pub use nats::{NatsLogin, NatsLoginError, NatsOptions, TlsFailure};
+pub use nats::{NatsLogin, NatsLoginError, NatsOptions, NatsRefusals, TlsFailure};
 pub use outlet::Outlet;
 pub(crate) use paths::connect as connect_paths;
 pub use paths::{MAX_PATHS, PathError, PathOptions, PathState, PathStatus};
 pub use promises::Promises;
 pub(crate) use schemes::Schemes;
 pub use status::MediumStatus;
+#[cfg(fuzzing)]
+pub(crate) use {flow::fuzz as fuzz_pauses, nats::fuzz_logins, paths::fuzz_beat};
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -387,6 +389,12 @@ pub enum JoinError {
     /// The [rules](crate::rules) of this process refuse the pattern.
     #[error(transparent)]
     NotAllowed(Box<crate::rules::Refusal>),
+    /// The server does not permit the subscription.
+    #[error("the server does not permit to subscribe to {subject}: allow it in the permissions of this user")]
+    NotPermitted {
+        /// The subject.
+        subject: String,
+    },
     /// The broker's client rejected the subscription.
     #[error("the broker's client did not take the subscription")]
     Client(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -435,6 +443,16 @@ pub enum AskError {
         /// The maximum number of questions that can wait at the same time.
         most: usize,
     },
+    /// The server does not permit the question.
+    #[error(
+        "the server does not permit to ask on {channel}: allow publishing to {subject} in the permissions of this user"
+    )]
+    NotPermitted {
+        /// The channel of the question.
+        channel: Channel,
+        /// The subject that was refused.
+        subject: String,
+    },
     /// The answer is not a valid frame.
     #[error("the answer on {channel} is malformed")]
     Malformed {
@@ -460,7 +478,7 @@ impl AskError {
             | Self::Client(_) => true,
             Self::Failed { source, .. } => source.reason.is_transient(),
             Self::Emit(error) => error.is_transient(),
-            Self::Malformed { .. } => false,
+            Self::Malformed { .. } | Self::NotPermitted { .. } => false,
         }
     }
 }

@@ -331,5 +331,14 @@ impl fmt::Debug for Presence {
     }
 }
 
+/// Reads a payload as announcements, and what was written of them again.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_announcements(payload: &[u8]) {
+    let Some(read) = announcement::read(payload) else { return };
+    let parts = announcement::write_all(&read);
+    let again: Option<Vec<_>> = parts.iter().map(|part| announcement::read(part)).collect();
+    assert!(again.is_some(), "what was written is read");
+}
+
 #[cfg(test)]
 mod tests;

@@ -72,5 +72,20 @@ pub use signers::Signers;
 pub use signing_error::{SignersError, SigningError};
 pub use signing_key::{PublicKey, PublicKeyError, SigningKey};
 
+/// Reads a text as each of the files with keys.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_keys(text: &str) {
+    if let Ok(Some(keys)) = SealKeys::parse(text) {
+        let written = keys.written();
+        assert!(matches!(SealKeys::parse(&written), Ok(Some(again)) if again == keys));
+    }
+    if let Some(key) = SigningKey::parse(text) {
+        assert_eq!(SigningKey::parse(&key.written()).map(|key| key.id()), Some(key.id()));
+    }
+    if let Ok(signers) = Signers::parse(text) {
+        assert_eq!(Signers::parse(&signers.to_string()), Ok(signers));
+    }
+}
+
 #[cfg(test)]
 mod tests;

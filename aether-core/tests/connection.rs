@@ -95,3 +95,18 @@ async fn only_an_unreachable_server_is_a_transient_error() {
         assert_eq!(error.is_transient(), is_transient, "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn no_password_and_no_token_of_an_address_is_shown() {
+    let builder =
+        Aether::builder().url("nats://shop:s3cret@a:4222").path("nats://s3cret@b").path("tls://x:s3cret@c");
+    let shown = format!("{builder:?}");
+    assert!(!shown.contains("s3cret") && shown.contains("nats://***@a:4222"), "{shown}");
+    // With a comma it is no address, and still a password.
+    for address in
+        ["nats://shop:s3cret,s3cret@127.0.0.1:1", "nats://shop:s3cret@127.0.0.1:1", "s3://shop:s3cret@a"]
+    {
+        let error = Aether::connect(address).await.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("s3cret"), "{error} {error:?}");
+    }
+}

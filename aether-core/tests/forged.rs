@@ -166,9 +166,11 @@ async fn a_forged_marker_and_a_forged_server_status_are_refused() {
     scene.shop.emit(command()).await.unwrap();
     // Any subscriber of a channel can see the subject on which the server reports a missing receiver.
     let reply = scene.overhear("aether-ask.shop.load").await.reply.unwrap();
-    let (inbox, _) = reply.as_str().rsplit_once('.').unwrap();
+    let (inbox, token) = reply.as_str().rsplit_once('.').unwrap();
     let real = scene.overhear(&format!("{inbox}.marker")).await.payload;
-    let made_up: [&[u8]; 4] = [&u64::MAX.to_le_bytes(), b"ff-1", b"", b"ffffffffffffffff-ffffffffffffffff"];
+    // Whoever hears the probe of a command knows its token.
+    let made_up: [&[u8]; 5] =
+        [&u64::MAX.to_le_bytes(), b"ff-1", b"", b"ffffffffffffffff-ffffffffffffffff", token.as_bytes()];
     for marker in made_up {
         scene.forger.publish(format!("{inbox}.marker"), marker.to_vec().into()).await.unwrap();
     }

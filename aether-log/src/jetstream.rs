@@ -6,7 +6,6 @@ mod connection;
 mod error;
 mod options;
 mod publisher;
-mod refusals;
 mod sealing;
 mod settings;
 mod subjects;

@@ -67,13 +67,13 @@ impl Keeper {
         }
     }
 
-    /// Adds the messages that are sealed with keys that this process lacks, or forged.
+    /// Adds the messages that are sealed with keys that this process lacks, or forged, and what the server refused.
     #[cfg_attr(not(feature = "jetstream"), allow(unused_variables, reason = "a folder refuses nothing"))]
     pub(crate) fn add_to(&self, status: &mut MediumStatus) {
         match self {
             Self::Folder(_) => {}
             #[cfg(feature = "jetstream")]
-            Self::JetStream(publisher) => publisher.sealing().add_to(status),
+            Self::JetStream(publisher) => publisher.add_to(status),
         }
     }
 

@@ -1,5 +1,6 @@
 //! The settings of the medium: the section `[medium]`.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -7,15 +8,15 @@ use std::time::Duration;
 use aether_core::NatsOptions;
 #[cfg(feature = "lan")]
 use aether_core::medium::LanOptions;
-use aether_core::medium::Wire;
+use aether_core::medium::{Wire, without_secrets};
 use serde::{Deserialize, Serialize};
 
 use super::login::{CertificateFiles, LoginFile};
 use super::quantity::{OrOff, Time};
 use crate::MediumArgs;
 
-/// Where the waves travel.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// Where the waves travel. `Debug` does not show secrets.
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
 pub struct MediumSettings {
@@ -42,6 +43,24 @@ pub struct MediumSettings {
     pub signing_key: OrOff<PathBuf>,
     /// NATS: the list of signers.
     pub signers: OrOff<PathBuf>,
+}
+
+impl fmt::Debug for MediumSettings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, prefix, wire, wait, login, ca, certificate, keys, signing_key, signers } = self;
+        f.debug_struct("MediumSettings")
+            .field("url", &without_secrets(url))
+            .field("prefix", prefix)
+            .field("wire", wire)
+            .field("wait", wait)
+            .field("login", login)
+            .field("ca", ca)
+            .field("certificate", certificate)
+            .field("keys", keys)
+            .field("signing_key", signing_key)
+            .field("signers", signers)
+            .finish()
+    }
 }
 
 mod wire {
@@ -129,6 +148,20 @@ impl MediumSettings {
                 options.certificates(ca, certificate, key)
             }
             _ => options,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_password_and_no_token_of_an_address_is_in_what_debug_shows() {
+        let mut settings = MediumSettings::default();
+        "nats://shop:s3cret@a,nats://s3cret@b:4222".clone_into(&mut settings.url);
+        for shown in [format!("{settings:?}"), format!("{:?}", settings.args())] {
+            assert!(!shown.contains("s3cret") && shown.contains("nats://***@a,nats://***@b:4222"), "{shown}");
         }
     }
 }

@@ -141,15 +141,25 @@ pub(super) fn refused_here(aether: &Aether) -> Vec<Finding> {
             Finding::warn(CHECK, format!("{messages} messages {what}"), remedy)
         }),
     );
+    findings.extend(not_permitted("this program", status.refused_by_server));
     findings
+}
+
+/// What the server refused, because a user lacks a permission.
+fn not_permitted(process: &str, refused: u64) -> Option<Finding> {
+    let text = format!("the server has refused {refused} messages and subscriptions of {process}");
+    let remedy = "its log names the subjects: allow them in the permissions of its user (aether acl nats prints what rules need)";
+    (refused > 0).then(|| Finding::warn("permissions", text, remedy))
 }
 
 fn refused_elsewhere(accounts: &Accounts) -> Vec<Finding> {
     let mut findings = Vec::new();
     for known in accounts.processes().into_iter().filter(|known| !known.is_own) {
         let (process, medium) = (&known.account.process, &known.account.medium);
-        let of_keys =
-            medium.refusals().into_iter().filter(|(reason, _)| !["rules", "schema"].contains(reason));
+        let of_keys = medium
+            .refusals()
+            .into_iter()
+            .filter(|(reason, _)| !["rules", "schema", "server"].contains(reason));
         let of_keys = of_keys.filter(|(_, messages)| *messages > 0);
         let reasons: Vec<_> =
             of_keys.map(|(reason, messages)| format!("{messages} {}", reason.replace('_', " "))).collect();
@@ -161,6 +171,7 @@ fn refused_elsewhere(accounts: &Accounts) -> Vec<Finding> {
                 "compare its keys and its list of signers (aether keys show) and its clock with those of the others",
             ));
         }
+        findings.extend(not_permitted(&process.to_string(), medium.refused_by_server));
         for (messages, what, remedy) in [
             (
                 medium.refused_by_rules,

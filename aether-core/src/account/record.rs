@@ -87,7 +87,7 @@ counts!(MediumRecord of MediumStatus {
     connects, unconfirmed, in_flight, dropped_by_client, untaken, malformed, implausible, shed_at_source, lost_upstream,
     forgotten_streams, stray_answers, held, pauses, refused_plain, refused_unknown_key, refused_tampered,
     refused_replayed, refused_stale, refused_sealed, refused_unsigned, refused_unknown_signer, refused_forged,
-    refused_misnamed, refused_by_rules, refused_by_schema,
+    refused_misnamed, refused_by_rules, refused_by_schema, refused_by_server,
 });
 counts!(EchoRecord of EchoLedger { reflected, echoed, buried, left_to_asker, unconfirmed, pending, refused });
 counts!(LettersRecord of DeadLetterCounts { buried, kept, taken, overflowed });

@@ -1,5 +1,6 @@
 //! Connecting: the options, and what a new [`Aether`] is made of.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,14 +14,15 @@ use crate::emission::EmissionRate;
 use crate::extensions::ExtensionMap;
 use crate::medium::{
     BorderMedium, ConnectError, ConnectRequest, Layers, Local, LocalOptions, LocalVibrators, Medium,
-    MediumOptions, PathOptions, Schemes, connect_paths,
+    MediumOptions, PathOptions, Schemes, connect_paths, without_secrets,
 };
 use crate::presence::Presence;
 use crate::router::{Router, Subscription};
 use crate::rules::Border;
 
-/// Options for connecting to a medium. Those of a medium that the address does not name are ignored.
-#[derive(Debug, Clone)]
+/// Options for connecting to a medium. Those of a medium that the address does not name are ignored. `Debug` does not show
+/// secrets.
+#[derive(Clone)]
 #[must_use = "nothing happens before connect()"]
 pub struct AetherBuilder {
     url: String,
@@ -43,6 +45,22 @@ struct Telling {
 impl Default for Telling {
     fn default() -> Self {
         Self { program: None, every: Some(DEFAULT_INTERVAL) }
+    }
+}
+
+impl fmt::Debug for AetherBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, paths, options, schemes, layers, telling, emission, border } = self;
+        f.debug_struct("AetherBuilder")
+            .field("url", &without_secrets(url))
+            .field("paths", paths)
+            .field("options", options)
+            .field("schemes", schemes)
+            .field("layers", layers)
+            .field("telling", telling)
+            .field("emission", emission)
+            .field("border", border)
+            .finish()
     }
 }
 

@@ -8,6 +8,7 @@ mod watched;
 pub(super) use watched::Confirming;
 
 use super::{EmitError, FlushError, Medium};
+use crate::channel::Channel;
 use crate::inbox::ShedReason;
 use crate::router::{Carried, Settled};
 use crate::source::WaveId;
@@ -27,6 +28,14 @@ pub enum ConfirmError {
         id: WaveId,
         /// Why it was shed. `None` if the medium only knows that its outbox shed a wave meanwhile.
         reason: Option<ShedReason>,
+    },
+    /// The server refused the wave, because it does not permit this program to publish on its channel.
+    #[error("the server does not permit to publish on {channel}, where wave {id} was emitted")]
+    NotPermitted {
+        /// The wave.
+        id: WaveId,
+        /// Its channel.
+        channel: Channel,
     },
     /// The wave was emitted, and nobody knows whether it has reached the broker. It may still be sent.
     #[error("wave {id} was not confirmed")]

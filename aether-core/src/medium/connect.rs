@@ -10,6 +10,8 @@ use std::time::SystemTime;
 use futures_util::future::BoxFuture;
 
 use super::Medium;
+#[cfg(feature = "nats")]
+use super::confirming::Confirming;
 use super::outlet::{Outlet, PathOutlet};
 use crate::amplitude::Floor;
 use crate::channel::ChannelError;
@@ -60,6 +62,12 @@ impl ConnectRequest {
             Some(path) => path.outlet(options),
             None => Ok(Outlet::new(Arc::new(Inbox::new(options)?))),
         }
+    }
+
+    /// The waves whose emitters wait until they are confirmed, of this medium or of all paths.
+    #[cfg(feature = "nats")]
+    pub(super) fn confirming(&self) -> Arc<Confirming> {
+        self.path.as_ref().map(PathOutlet::confirming).unwrap_or_default()
     }
 
     /// Whether other media of this process can take over, so that a connection that does not answer should be given up
@@ -286,6 +294,15 @@ pub enum ConnectError {
         /// The error of the broker's client.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The server does not permit what every connection needs: an inbox of its own.
+    #[cfg(feature = "nats")]
+    #[error("{url} does not permit to use {subject}: allow it in the permissions of this user")]
+    NotPermitted {
+        /// The address of the server.
+        url: String,
+        /// The subject that was refused.
+        subject: String,
+    },
     /// The server did not respond, or refused the connection.
     #[error("cannot connect to {url}: is a server running there?")]
     Unreachable {
@@ -336,7 +353,9 @@ impl ConnectError {
     /// Removes secrets, because errors are logged and the part of an address before an `@` is a password or a token.
     pub(crate) fn without_secrets(mut self) -> Self {
         #[cfg(feature = "nats")]
-        if let Self::Tls { url, .. } | Self::Unauthorized { url, .. } = &mut self {
+        if let Self::Tls { url, .. } | Self::Unauthorized { url, .. } | Self::NotPermitted { url, .. } =
+            &mut self
+        {
             *url = without_secrets(url);
         }
         if let Self::Url { url }
@@ -358,12 +377,21 @@ impl ConnectError {
 ///
 /// assert_eq!(without_secrets("nats://shop:secret@a:4222"), "nats://***@a:4222");
 /// assert_eq!(without_secrets("lan: nats://token@a,nats://b"), "lan: nats://***@a,nats://b");
+/// assert_eq!(without_secrets("nats://shop:se,cret@a, nats://b"), "nats://***@a, nats://b");
 /// ```
 #[must_use]
 pub fn without_secrets(addresses: &str) -> String {
-    let shown = addresses.split_inclusive([',', ' ']).map(|address| {
-        let (scheme, rest) = address.find("://").map_or(("", address), |at| address.split_at(at + 3));
-        rest.rsplit_once('@').map_or_else(|| address.to_owned(), |(_, host)| format!("{scheme}***@{host}"))
+    // A password may have a comma or a space, so an address ends only where the next one begins.
+    let mut parts: Vec<String> = Vec::new();
+    for part in addresses.split_inclusive([',', ' ']) {
+        match parts.last_mut() {
+            Some(address) if !part.contains("://") && address.contains("://") => address.push_str(part),
+            _ => parts.push(part.to_owned()),
+        }
+    }
+    let shown = parts.into_iter().map(|address| {
+        let (scheme, rest) = address.find("://").map_or(("", &*address), |at| address.split_at(at + 3));
+        rest.rsplit_once('@').map_or_else(|| address.clone(), |(_, host)| format!("{scheme}***@{host}"))
     });
     shown.collect()
 }

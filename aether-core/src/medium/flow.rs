@@ -107,3 +107,17 @@ pub(super) fn read(message: &Bytes) -> Option<(u64, Vec<Pause>)> {
     });
     Some((frame.sender.node, pauses.collect::<Option<_>>()?))
 }
+
+/// Reads a message as pauses, which are written as they were read.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz(message: &Bytes) {
+    let Some((_, pauses)) = read(message) else { return };
+    let flow = Flow::new();
+    for pause in pauses {
+        assert!(pause.lease <= MAX_LEASE);
+        let wave = flow.wave(&pause).expect("what was read is written");
+        let sender = wire::Sender { node: 1, sent_micros: 0 };
+        let frame = wire::encode(sender, None, std::slice::from_ref(&wave), clock::now()).expect("a frame");
+        assert_eq!(read(&frame), Some((1, vec![pause])));
+    }
+}

@@ -14,10 +14,13 @@ mod answers;
 mod arrived;
 mod asking;
 mod cloudevents;
+mod connecting;
 mod connection;
 mod control;
 mod crowd;
 mod discovery;
+mod fence;
+mod flight;
 mod foreign;
 mod holds;
 mod intake;
@@ -26,10 +29,12 @@ mod login;
 mod observer_copies;
 mod options;
 mod outbox;
+mod refusals;
 mod reply;
 mod root;
 #[cfg_attr(not(feature = "seal"), path = "nats/unsealed.rs")]
 mod sealing;
+mod second_look;
 mod settling;
 mod subscriptions;
 mod tls;
@@ -38,17 +43,18 @@ mod unheard_probes;
 
 pub use login::{NatsLogin, NatsLoginError};
 pub use options::NatsOptions;
+pub use refusals::NatsRefusals;
 pub use tls::TlsFailure;
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock;
-use async_nats::{Event, ServerAddr};
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt as _;
+use futures_util::future::{BoxFuture, select_all};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -56,27 +62,19 @@ use tokio::time::timeout;
 
 use super::confirming::Confirming;
 use super::entrance::Entrance;
-use super::flow::Flow;
 use super::{
     AskError, ConfirmError, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, LocalVibrators,
     Medium, MediumStatus, Promises, Reach, Wire,
 };
-use crate::channel::Channel;
 use crate::router::{Carried, Offered, Router, Settled, Subscription, Waiting};
 use crate::wave::Wave;
-use announcing::Announcing;
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
-use connection::{CLIENT_QUEUE, NatsShared};
+use connection::NatsShared;
 use control::Control;
 use intake::Intake;
-use link::Link;
 use root::Root;
-use sealing::{Sealing, role_of};
-use subscriptions::Subscriptions;
-
-/// Where another path can take over, a server that has said nothing is asked this often whether it is there. The client gives
-/// it up when it has not answered three times.
-const ALIVE: Duration = Duration::from_secs(1);
+use sealing::role_of;
+use subscriptions::{Subscriptions, roots};
 
 /// The handle of a NATS medium. After it is dropped, the outbox is still emptied and everything else ends.
 struct Nats {
@@ -99,7 +97,7 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
     let (url, vibrators) = (request.url.clone(), request.vibrators.clone());
     let options: NatsOptions = request.options();
     let answers_discovery = options.discovery;
-    let medium = make(request, options).await?;
+    let medium = Nats::make(request, options).await?;
     // Answers to strangers would tell them who is there.
     if answers_discovery && !medium.shared.sealing.is_on() {
         medium.answer_discovery(url, vibrators).await?;
@@ -107,117 +105,16 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
     Ok(medium)
 }
 
-async fn make(request: ConnectRequest, options: NatsOptions) -> Result<Arc<Nats>, ConnectError> {
-    let confirming = Arc::<Confirming>::default();
-    let sealing = Arc::new(Sealing::new(&options)?);
-    let outbox = request.outlet(confirming.watching(options.outbox.clone()))?;
-    let has_other_paths = request.has_other_paths();
-    let ConnectRequest { url, router, .. } = request;
-    let prefix = Channel::new(&options.prefix)?.as_str().to_owned();
-    for suffix in [Root::Questions, Root::Seen].map(Root::as_suffix) {
-        if prefix.ends_with(suffix) {
-            return Err(ConnectError::PrefixTaken { prefix, suffix });
-        }
-    }
-    let servers: Vec<ServerAddr> = url
-        .split(',')
-        .map(|url| url.trim().parse().map_err(|_| ConnectError::Url { url: url.trim().to_owned() }))
-        .collect::<Result<_, _>>()?;
-    let link = Arc::new(Link::new(outbox.clone()));
-    let mut connect_options = options.client_options(&servers)?;
-    if has_other_paths {
-        connect_options = connect_options.ping_interval(ALIVE);
-    }
-    let connect_options = connect_options
-        .subscription_capacity(CLIENT_QUEUE)
-        // Channels and patterns were validated when they were created.
-        .skip_subject_validation(true)
-        // The first retries are quick, to find a restarted server at once. Later ones come at most twice a second.
-        .reconnect_delay_callback(|attempt| {
-            Duration::from_millis(20 << attempt.min(5)).min(Duration::from_millis(500))
-        })
-        .event_callback({
-            let (link, sealing) = (Arc::clone(&link), Arc::clone(&sealing));
-            move |event| {
-                if matches!(event, Event::Connected) {
-                    sealing.renew();
-                }
-                link.note(&event);
-                std::future::ready(())
-            }
-        });
-    let client = connect_options.connect(servers).await.map_err(|error| refused(url.to_owned(), error))?;
-    link.connected_to(&client, Arc::clone(&router))
-        .await
-        .map_err(|error| unreachable(url.to_owned(), true, error))?;
-    let asking = Asking::new(&client, Arc::clone(&link), Arc::clone(&sealing))
-        .await
-        .map_err(|error| unreachable(url.to_owned(), true, error))?;
-    let shared = Arc::new(NatsShared {
-        client,
-        link,
-        outbox,
-        prefix,
-        wire: options.wire,
-        sealing,
-        node: fastrand::u64(1..),
-        closed: AtomicBool::new(false),
-        announcing: Announcing::new(),
-        flow: Flow::new(),
-        leaving: Mutex::default(),
-    });
-    let notices = Control::new(shared.client.new_inbox());
-    let sender = tokio::spawn(outbox::send(Arc::clone(&shared)));
-    Ok(Arc::new(Nats {
-        intake: Arc::new(Intake::new(Arc::clone(&router), Arc::clone(&shared))),
-        shared,
-        router,
-        joined: Subscriptions::default(),
-        notices,
-        asking,
-        confirming,
-        sender: Mutex::new(Some(sender)),
-        closing: tokio::sync::Mutex::default(),
-        ending: watch::Sender::new(false),
-    }))
-}
-
 /// A frame cannot be sealed, and is not sent as it is.
 #[derive(Debug, thiserror::Error)]
 #[error("the frame cannot be sealed: the log says why")]
 struct Unsealable;
 
-fn refused(url: String, error: async_nats::ConnectError) -> ConnectError {
-    use async_nats::ConnectErrorKind::{Authentication, AuthorizationViolation};
-    if let Some(failure) = TlsFailure::of(&error) {
-        return ConnectError::Tls { url, failure, source: error.into() };
-    }
-    if matches!(error.kind(), Authentication | AuthorizationViolation) {
-        return ConnectError::Unauthorized { url, source: error.into() };
-    }
-    unreachable(url, may_pass(&error), error)
-}
-
-fn unreachable(
-    url: String,
-    is_transient: bool,
-    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
-) -> ConnectError {
-    ConnectError::Unreachable { url, is_transient, source: error.into() }
-}
-
-/// Whether the error is transient: no server answered, and none refused the connection. A name that DNS cannot
-/// resolve counts as transient, because it may be assigned to a host later.
-fn may_pass(error: &async_nats::ConnectError) -> bool {
-    use async_nats::ConnectErrorKind::{Dns, Io, TimedOut};
-    matches!(error.kind(), Dns | Io | TimedOut)
-}
-
 impl Nats {
     /// Answers NATS service discovery requests for the vibrators of this process.
     async fn answer_discovery(&self, url: String, vibrators: LocalVibrators) -> Result<(), ConnectError> {
         let answered = discovery::answer(Arc::clone(&self.shared), vibrators, self.ending.subscribe()).await;
-        answered.map_err(|error| unreachable(url, true, error))
+        answered.map_err(|error| ConnectError::Unreachable { url, is_transient: true, source: error.into() })
     }
 }
 
@@ -229,11 +126,37 @@ impl Nats {
         }
         // Otherwise an old subscription to the same pattern would deliver the same messages as the new one.
         self.shared.left().await;
-        joining.join(&self.intake, &subscription, &self.ending, &self.shared.leaving).await?;
-        // The server processes one client's messages in order: after this round trip, the subscription is active.
-        self.shared.link.round_trip(&self.shared.client).await.map_err(|_| JoinError::Closed)?;
-        self.joined.is_in_force(&subscription);
-        Ok(())
+        let subjects =
+            roots(&subscription).map(|root| self.shared.subject(root, subscription.pattern().as_str()));
+        let refused = subjects.map(|subject| {
+            let refused = self.shared.refusals.subscribing(&subject);
+            Box::pin(async move {
+                refused.await;
+                subject
+            })
+        });
+        let mut refused = select_all(refused);
+        let in_force = async {
+            joining.join(&self.intake, &subscription, &self.ending, &self.shared.leaving).await?;
+            // The server processes one client's messages in order: after this round trip, the subscription is active.
+            let returned = self.shared.link.round_trip_behind_errors(&self.shared.client).await;
+            returned.map_err(|_| JoinError::Closed)
+        };
+        let joined = tokio::select! {
+            biased;
+            (subject, ..) = &mut refused => Err(JoinError::NotPermitted { subject }),
+            // It may have been refused since it was looked at above.
+            joined = in_force => match refused.now_or_never() {
+                Some((subject, ..)) => Err(JoinError::NotPermitted { subject }),
+                None => joined,
+            },
+        };
+        match joined {
+            Ok(()) => self.joined.is_in_force(&subscription),
+            // Before another vibrator joins the same pattern, which would rely on this subscription.
+            Err(_) => self.leave(&subscription),
+        }
+        joined
     }
 
     /// Sends a question without going through the outbox, because a question behind a backlog would time out.
@@ -245,6 +168,7 @@ impl Nats {
             Refused::Ended => AskError::Client(Box::new(asking::Ended)),
         })?;
         let (subject, reply) = (shared.subject(Root::Questions, channel.as_str()), asker.reply_subject());
+        let refused = shared.refusals.publishing(&subject);
         let (sent, frame) = match shared.wire {
             Wire::Frames => {
                 let frame = shared.frame(&question, clock::now());
@@ -271,7 +195,27 @@ impl Nats {
             Some(frame) => shared.observe_frame(channel, frame),
             None => shared.observe(&question),
         }
-        match asker.answer().await {
+        let answered = async {
+            loop {
+                match asker.answer().await {
+                    // An answer that comes meanwhile waits for the next round.
+                    Ok(Answer::Notice) if shared.is_unheard(channel).await == Some(true) => {
+                        return Ok(Answer::Nobody);
+                    }
+                    Ok(Answer::Notice) => {}
+                    answer => return answer,
+                }
+            }
+        };
+        let answer = tokio::select! {
+            biased;
+            answer = answered => answer,
+            () = refused => {
+                let subject = shared.subject(Root::Questions, channel.as_str());
+                return Err(AskError::NotPermitted { channel: channel.clone(), subject });
+            }
+        };
+        match answer {
             Ok(Answer::Given(answer)) => {
                 let answer = self.intake.answer(answer, channel);
                 let mut answer =
@@ -280,7 +224,7 @@ impl Nats {
                 shared.observe(&answer);
                 Ok(answer)
             }
-            Ok(Answer::Nobody) => Err(AskError::NoResonator { channel: channel.clone() }),
+            Ok(Answer::Nobody | Answer::Notice) => Err(AskError::NoResonator { channel: channel.clone() }),
             Err(ended) => Err(AskError::Client(Box::new(ended))),
         }
     }
@@ -388,6 +332,7 @@ impl Medium for Nats {
             held: self.shared.flow.held.load(Ordering::Relaxed),
             pauses: self.shared.flow.pauses.load(Ordering::Relaxed),
             refused_sealed: self.intake.refused_sealed(),
+            refused_by_server: self.shared.refusals.total(),
             ..MediumStatus::default()
         };
         self.shared.sealing.add_to(&mut status);
@@ -424,5 +369,16 @@ impl fmt::Debug for Nats {
             .field("status", &self.status())
             .field("router", &self.router)
             .finish_non_exhaustive()
+    }
+}
+
+/// Reads a text as the file of a login and as an error of a server.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_logins(text: &str) {
+    login::fuzz(text);
+    refusals::fuzz(text);
+    if let Ok(server) = text.parse::<async_nats::ServerAddr>() {
+        let login = NatsLogin::in_addresses(&[server]);
+        assert!(!format!("{login:?}").is_empty());
     }
 }

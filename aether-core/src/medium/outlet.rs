@@ -105,6 +105,12 @@ impl PathOutlet {
         self.outbox.outlet(options, (self.path, self.hops))
     }
 
+    /// The waves whose emitters wait until they are confirmed.
+    #[cfg(feature = "nats")]
+    pub(super) fn confirming(&self) -> Arc<Confirming> {
+        Arc::clone(&self.outbox.confirming)
+    }
+
     /// Whether the medium has asked for the outbox.
     pub(super) fn is_used(&self) -> bool {
         self.is_used.load(Ordering::Acquire)

@@ -265,3 +265,12 @@ impl fmt::Debug for Paths {
         f.debug_struct("Paths").field("current", &self.shared.current().0).field("media", &media).finish()
     }
 }
+
+/// Reads a payload as a beat, and takes it into a table.
+#[cfg(fuzzing)]
+pub(crate) fn fuzz_beat(payload: &[u8]) {
+    let Ok(beat) = serde_json::from_slice(payload) else { return };
+    let agreement = Agreement::new(3);
+    agreement.note(beat, clock::now());
+    assert!((0..3).all(|path| agreement.cut_off(path, clock::now()) <= 1));
+}

@@ -76,13 +76,16 @@ pub struct MediumStatus {
     pub refused_by_rules: u64,
     /// Waves from other processes that do not fit the [schema](crate::rules) of their channel.
     pub refused_by_schema: u64,
+    /// Messages and subscriptions of this process that the server refused, because its user lacks a permission. A lower
+    /// bound: the client drops notices of the server when there are many at once. A message can have many waves.
+    pub refused_by_server: u64,
 }
 
 impl MediumStatus {
     /// The messages that were refused because they are not sealed with a key of this process, or because they are replays,
-    /// and the waves that rules or schemas refused, by reason.
+    /// and the waves that rules or schemas refused, by reason; and what the server refused from this process.
     #[must_use]
-    pub const fn refusals(&self) -> [(&'static str, u64); 12] {
+    pub const fn refusals(&self) -> [(&'static str, u64); 13] {
         [
             ("plain", self.refused_plain),
             ("unknown_key", self.refused_unknown_key),
@@ -96,6 +99,7 @@ impl MediumStatus {
             ("misnamed", self.refused_misnamed),
             ("rules", self.refused_by_rules),
             ("schema", self.refused_by_schema),
+            ("server", self.refused_by_server),
         ]
     }
 
@@ -144,6 +148,7 @@ impl MediumStatus {
             refused_misnamed: self.refused_misnamed + other.refused_misnamed,
             refused_by_rules: self.refused_by_rules + other.refused_by_rules,
             refused_by_schema: self.refused_by_schema + other.refused_by_schema,
+            refused_by_server: self.refused_by_server + other.refused_by_server,
         }
     }
 

@@ -4,14 +4,15 @@
 
 #[cfg(unix)]
 use std::fs::Permissions;
-use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::fs::{Metadata, OpenOptions};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
 use super::key::SealKey;
 use super::keys::{KeyUse, MAX_KEYS, SealKeys};
+use crate::private_file::{self, PrivateFileError};
 
 /// The maximum size of a file with keys. One with 16 keys has about 1 KiB.
 const MAX_FILE: u64 = 64 << 10;
@@ -58,16 +59,25 @@ pub enum SealKeysError {
     },
 }
 
+impl From<PrivateFileError> for SealKeysError {
+    fn from(error: PrivateFileError) -> Self {
+        match error {
+            PrivateFileError::Unread { path, source } => Self::File { path, source },
+            PrivateFileError::Public { path, mode } => Self::Public { path, mode },
+        }
+    }
+}
+
 /// The text of a file that other users cannot use. `None` if it is too long.
 pub(crate) fn read_private(path: &Path) -> Result<Option<Zeroizing<String>>, SealKeysError> {
-    let unread = |source| SealKeysError::File { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unread)?;
-    check_mode(path, &file)?;
-    // Reserved, so that no part of a key stays behind in memory that was given back.
-    let length = file.metadata().map_err(unread)?.len().min(MAX_FILE);
-    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(length).unwrap_or(0) + 1));
-    file.take(MAX_FILE + 1).read_to_string(&mut text).map_err(unread)?;
-    Ok((text.len() as u64 <= MAX_FILE).then_some(text))
+    Ok(private_file::read(path, MAX_FILE)?)
+}
+
+/// A line of a text is neither a key nor a comment.
+#[derive(Debug)]
+pub(super) struct NoKey {
+    /// The number of the line, from 1.
+    line: usize,
 }
 
 impl SealKeys {
@@ -78,6 +88,15 @@ impl SealKeys {
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, SealKeysError> {
         let path = path.as_ref();
         let text = read_private(path)?.ok_or_else(|| SealKeysError::Set { path: path.to_owned() })?;
+        match Self::parse(&text) {
+            Ok(Some(keys)) => Ok(keys),
+            Ok(None) => Err(SealKeysError::Set { path: path.to_owned() }),
+            Err(NoKey { line }) => Err(SealKeysError::Malformed { path: path.to_owned(), line }),
+        }
+    }
+
+    /// The keys of the text of a file. `None` if they are no valid set.
+    pub(super) fn parse(text: &str) -> Result<Option<Self>, NoKey> {
         let mut keys = Vec::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
@@ -92,9 +111,9 @@ impl SealKeys {
                 };
                 Some((key_use, SealKey::read(key.trim())?))
             });
-            keys.push(key.ok_or(SealKeysError::Malformed { path: path.to_owned(), line: number + 1 })?);
+            keys.push(key.ok_or(NoKey { line: number + 1 })?);
         }
-        Self::of(keys).ok_or_else(|| SealKeysError::Set { path: path.to_owned() })
+        Ok(Self::of(keys))
     }
 
     /// Writes the keys to a new file, which only its owner may use (mode 0600), and syncs it.
@@ -135,6 +154,11 @@ impl SealKeys {
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
+        write_private(path, &self.written())
+    }
+
+    /// The text of a file with these keys.
+    pub(super) fn written(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(COMMENT.len() + MAX_KEYS * LINE));
         text.push_str(COMMENT);
         for (key_use, key) in self.parts() {
@@ -142,7 +166,7 @@ impl SealKeys {
             key.write(&mut text);
             text.push('\n');
         }
-        write_private(path, &text)
+        text
     }
 }
 
@@ -157,22 +181,6 @@ pub(super) fn write_private(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Refuses a file that others can use or that its group can write. On other systems than Unix nothing is checked.
-#[cfg(unix)]
-fn check_mode(path: &Path, file: &File) -> Result<(), SealKeysError> {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    let metadata = file.metadata().map_err(|source| SealKeysError::File { path: path.to_owned(), source })?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if is_private(mode) { Ok(()) } else { Err(SealKeysError::Public { path: path.to_owned(), mode }) }
-}
-
-/// A group may read: that is how some service managers hand secrets to a program.
-#[cfg(unix)]
-const fn is_private(mode: u32) -> bool {
-    mode & 0o037 == 0
-}
-
 /// Gives a new file the owner, the group and, if it is private, the mode of the old one.
 #[cfg(unix)]
 fn keep_owner(new: &Path, old: &Metadata) -> io::Result<()> {
@@ -183,16 +191,11 @@ fn keep_owner(new: &Path, old: &Metadata) -> io::Result<()> {
         std::os::unix::fs::chown(new, Some(old.uid()), Some(old.gid()))?;
     }
     let mode = old.permissions().mode() & 0o777;
-    let mode = if is_private(mode) { mode } else { 0o600 };
+    let mode = if private_file::is_private(mode) { mode } else { 0o600 };
     std::fs::set_permissions(new, Permissions::from_mode(mode))
 }
 
 #[cfg(not(unix))]
 fn keep_owner(_: &Path, _: &Metadata) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn check_mode(_: &Path, _: &File) -> Result<(), SealKeysError> {
     Ok(())
 }

@@ -2,7 +2,7 @@
 //!
 //! Each line of its text is a name and a public key. A name may have several keys, for a rotation, and a key several names.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -37,6 +37,10 @@ pub(super) struct KnownSigner {
 /// The keys of the list by the ids that frames name.
 pub(super) type KnownSigners = HashMap<SignerId, KnownSigner>;
 
+fn named(name: &str) -> Result<Named, SignersError> {
+    Named::parse(name).ok_or_else(|| SignersError::Name { name: name.to_owned() })
+}
+
 impl Signers {
     /// A list of nobody, with which everything is refused.
     #[must_use]
@@ -49,12 +53,12 @@ impl Signers {
     /// # Errors
     /// [`SignersError`] if the text cannot be a name, or if there are 10,000 entries.
     pub fn allow(mut self, name: &str, key: PublicKey) -> Result<Self, SignersError> {
-        let named = Named::parse(name).ok_or_else(|| SignersError::Name { name: name.to_owned() })?;
+        let entry = (named(name)?, key);
         if self.0.len() >= MAX_SIGNERS {
             return Err(SignersError::TooMany);
         }
-        if !self.0.contains(&(named.clone(), key)) {
-            self.0.push((named, key));
+        if !self.0.contains(&entry) {
+            self.0.push(entry);
         }
         Ok(self)
     }
@@ -64,7 +68,7 @@ impl Signers {
     /// # Errors
     /// [`SignersError`] with the number of the first line that is wrong.
     pub fn parse(text: &str) -> Result<Self, SignersError> {
-        let mut signers = Self::new();
+        let (mut signers, mut known) = (Self::new(), HashSet::new());
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.trim();
             if line.is_empty() || line.starts_with('#') {
@@ -73,8 +77,14 @@ impl Signers {
             // Names may have spaces, keys have none.
             let (name, key) =
                 line.rsplit_once(char::is_whitespace).ok_or(SignersError::Line { line: number })?;
-            let key = key.parse().map_err(|source| SignersError::Key { line: number, source })?;
-            signers = signers.allow(name.trim_end(), key)?;
+            let key: PublicKey = key.parse().map_err(|source| SignersError::Key { line: number, source })?;
+            let named = named(name.trim_end())?;
+            if signers.0.len() >= MAX_SIGNERS {
+                return Err(SignersError::TooMany);
+            }
+            if known.insert((named.clone(), key)) {
+                signers.0.push((named, key));
+            }
         }
         Ok(signers)
     }

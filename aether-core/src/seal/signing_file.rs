@@ -31,10 +31,14 @@ impl SigningKey {
         let path = path.as_ref();
         let none = || SigningError::NoKey { path: path.to_owned() };
         let text = read_private(path).map_err(SigningError::File)?.ok_or_else(none)?;
+        Self::parse(&text).ok_or_else(none)
+    }
+
+    /// The one key of the text of a file.
+    pub(super) fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
         let line = lines.next().filter(|_| lines.next().is_none());
-        let key = line.and_then(|line| line.strip_prefix("sign ")).and_then(|key| Self::read(key.trim()));
-        key.ok_or_else(none)
+        line.and_then(|line| line.strip_prefix("sign ")).and_then(|key| Self::read(key.trim()))
     }
 
     /// Writes the key to a new file, which only its owner may use (mode 0600), and syncs it.
@@ -43,13 +47,19 @@ impl SigningKey {
     /// [`SigningError::File`], also if the file exists.
     pub fn save_new(&self, path: impl AsRef<Path>) -> Result<(), SigningError> {
         let path = path.as_ref();
+        let text = self.written();
+        let unwritten = |source| SealKeysError::File { path: path.to_owned(), source };
+        write_private(path, &text).map_err(|source| SigningError::File(unwritten(source)))
+    }
+
+    /// The text of a file with this key.
+    pub(super) fn written(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(COMMENT.len() + LINE));
         text.push_str(COMMENT);
         text.push_str("sign ");
         self.write(&mut text);
         text.push('\n');
-        let unwritten = |source| SealKeysError::File { path: path.to_owned(), source };
-        write_private(path, &text).map_err(|source| SigningError::File(unwritten(source)))
+        text
     }
 }
 

@@ -47,6 +47,19 @@ impl Authority {
         fs::rename(bundle, self.path(&format!("{name}-bundle.pem"))).unwrap();
     }
 
+    /// Makes the certificate of the server sign itself. One of an authority is what `openssl req -x509` makes.
+    pub(crate) fn sign_itself(&self, is_authority: bool) {
+        let mut params = CertificateParams::new(["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        params.is_ca = match is_authority {
+            true => IsCa::Ca(BasicConstraints::Unconstrained),
+            false => IsCa::ExplicitNoCa,
+        };
+        params.distinguished_name.push(DnType::CommonName, "a server");
+        let key = KeyPair::generate().unwrap();
+        fs::write(self.path("server.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
+        secret(&self.path("server-key.pem"), &key.serialize_pem());
+    }
+
     pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }

@@ -87,6 +87,22 @@ async fn certificates_that_do_not_fit_are_refused_with_what_is_wrong() {
 }
 
 #[tokio::test]
+async fn a_self_signed_certificate_is_used_if_it_is_trusted_and_no_authority() {
+    let authority = Authority::new();
+    let itself = || NatsOptions::default().authorities(authority.path("server.pem"));
+    authority.sign_itself(true);
+    let server = NatsServer::start_with(authority.tls("")).await.unwrap();
+    for options in [authority.trusted(), itself()] {
+        assert_eq!(tls_failure(&server.url(), options).await, TlsFailure::SelfSigned);
+    }
+    drop(server);
+    authority.sign_itself(false);
+    let server = NatsServer::start_with(authority.tls("")).await.unwrap();
+    assert_eq!(tls_failure(&server.url(), authority.trusted()).await, TlsFailure::UnknownIssuer);
+    carries(&connect(&server.url(), itself()).await.unwrap()).await;
+}
+
+#[tokio::test]
 async fn a_server_without_tls_is_refused_where_tls_is_asked_for() {
     let authority = Authority::new();
     let server = NatsServer::start().await.unwrap();
@@ -220,13 +236,15 @@ async fn files_that_cannot_be_used_are_named() {
     refused(of(NatsLogin::CredentialsFile(file.clone())), "has no NATS USER JWT").await;
     secret(&file, "a secret");
     refused(of(NatsLogin::NkeyFile(file.clone())), "has no seed of an NKey").await;
-    fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
-    refused(of(NatsLogin::TokenFile(file.clone())), "chmod 600").await;
+    for mode in [0o644, 0o602, 0o660] {
+        fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+        refused(of(NatsLogin::TokenFile(file.clone())), "chmod 600").await;
+    }
     let authority = Authority::new();
     let absent = folder.path().join("absent.pem");
     refused(NatsOptions::default().authorities(&absent), "cannot read").await;
     refused(authority.trusted().certificate(&absent, &file), "cannot read").await;
     refused(authority.trusted().certificate(authority.path("client.pem"), &file), "chmod 600").await;
-    let debug = format!("{:?}", NatsLoginError::Public { path: file });
+    let debug = format!("{:?}", NatsLoginError::Public { path: file, mode: 0o644 });
     assert!(!debug.contains("a secret"));
 }

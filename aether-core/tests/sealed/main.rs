@@ -5,8 +5,8 @@
 #![cfg(feature = "seal")]
 
 mod attacks;
-mod flood;
 mod keys;
+mod notices;
 #[path = "../proxy/mod.rs"]
 mod proxy;
 mod scene;

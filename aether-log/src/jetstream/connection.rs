@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::medium::{NatsOptions, without_secrets};
+use aether_core::medium::{MediumStatus, NatsOptions, NatsRefusals, without_secrets};
 use aether_core::rules::Border;
 use async_nats::client::{RequestError, RequestErrorKind};
 use async_nats::jetstream::context::PublishErrorKind;
@@ -16,10 +16,10 @@ use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::error::JetStreamError;
-use super::refusals::Refusals;
 use super::sealing::Sealing;
 
 /// The wait for one answer, after which the request is sent again. An election takes longer, and a published wave is
@@ -66,7 +66,7 @@ pub(crate) struct Connection {
     /// What waves have to pass that consumers read, once the log is connected to a bus that has a border.
     pub(crate) border: Mutex<Option<Border>>,
     url: String,
-    refusals: Arc<Refusals>,
+    refusals: Arc<NatsRefusals>,
 }
 
 /// Pauses between attempts, until a patience ends.
@@ -131,7 +131,7 @@ impl Connection {
             .map(|url| url.trim().parse().map_err(|_| JetStreamError::Url { url: url.trim().to_owned() }))
             .collect::<Result<_, _>>()?;
         let shown = without_secrets(url);
-        let refusals = Arc::<Refusals>::default();
+        let refusals = Arc::<NatsRefusals>::default();
         let noting = Arc::clone(&refusals);
         let sealing = Arc::new(Sealing::new(&nats)?);
         let renewed = Arc::clone(&sealing);
@@ -143,12 +143,14 @@ impl Connection {
                 (FIRST_PAUSE * 2_u32.pow(attempt.min(5) as u32)).min(LONGEST_PAUSE)
             })
             .event_callback(move |event| {
-                match event {
-                    Event::ServerError(async_nats::ServerError::Other(error)) => noting.note(&error),
-                    Event::Connected => renewed.renew(),
-                    _ => {}
+                noting.note(&event);
+                let renewed = matches!(event, Event::Connected).then(|| Arc::clone(&renewed));
+                async move {
+                    if let Some(renewed) = renewed {
+                        // Files can be slow and long. Fails only when the runtime ends.
+                        let _ = spawn_blocking(move || renewed.renew()).await;
+                    }
                 }
-                std::future::ready(())
             });
         let client = options
             .connect(servers)
@@ -166,7 +168,7 @@ impl Connection {
 
     /// Whether the server keeps streams for this user.
     pub(crate) async fn has_jetstream(&self) -> Result<(), JetStreamError> {
-        let refused = self.refusals.of("$JS.API.INFO");
+        let refused = self.refusals.publishing("$JS.API.INFO");
         let none = || JetStreamError::NoJetStream { url: self.url.clone() };
         let answer = tokio::select! {
             biased;
@@ -197,9 +199,15 @@ impl Connection {
         self.client.send_request(subject, request).await
     }
 
+    /// Adds what was not opened, and what the server refused.
+    pub(crate) fn add_to(&self, status: &mut MediumStatus) {
+        self.sealing.add_to(status);
+        status.refused_by_server += self.refusals.total();
+    }
+
     /// Waits until the server refuses this subject, from now on.
     pub(crate) fn refused(&self, subject: &str) -> impl Future<Output = ()> + Send + use<> {
-        self.refusals.of(subject)
+        self.refusals.publishing(subject)
     }
 
     fn no_answer(&self, name: &str) -> JetStreamError {
@@ -222,7 +230,7 @@ impl Connection {
         let content = if content == b"null" { Bytes::new() } else { content.into() };
         let mut attempts = Attempts::new(self.patience);
         loop {
-            let refused = self.refusals.of(&subject);
+            let refused = self.refusals.publishing(&subject);
             let answer = tokio::select! {
                 biased;
                 answer = self.ask(subject.clone(), content.clone()) => answer,
@@ -257,7 +265,7 @@ impl Connection {
         let body = self.sealing.seal(subject, body)?;
         let mut attempts = Attempts::new(self.patience);
         loop {
-            let refused = self.refusals.of(subject);
+            let refused = self.refusals.publishing(subject);
             let message =
                 PublishMessage::build().message_id(id).expected_stream(stream).payload(body.clone());
             let publishing = async { self.context.send_publish(subject.to_owned(), message).await?.await };
@@ -297,7 +305,7 @@ impl Connection {
     pub(crate) async fn acknowledge(&self, consumer: &str, reply: &str) -> Result<(), JetStreamError> {
         let mut attempts = Attempts::new(self.patience);
         loop {
-            let refused = self.refusals.of(reply);
+            let refused = self.refusals.publishing(reply);
             let answer = tokio::select! {
                 biased;
                 answer = self.ask(reply.to_owned(), Bytes::from_static(b"+ACK")) => answer,

@@ -30,6 +30,11 @@ impl Publisher {
         &self.connection.sealing
     }
 
+    /// Adds what was not opened, and what the server refused.
+    pub(crate) fn add_to(&self, status: &mut MediumStatus) {
+        self.connection.add_to(status);
+    }
+
     /// Stores a wave, and calls `done` with the outcome, also when nobody waits for it.
     pub(crate) fn store(
         &self,

@@ -1,4 +1,4 @@
-//! Waves whose emitters wait until the broker has them: finds out which of them the outbox sheds.
+//! Waves whose emitters wait until the broker has them: finds out which of them the outbox sheds or the broker refuses.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::ConfirmError;
+use crate::channel::Channel;
 use crate::inbox::{InboxOptions, ShedReason};
 use crate::medium::{EmitError, FlushError, Medium};
 use crate::router::{Carried, Settled};
@@ -17,9 +18,32 @@ use crate::wave::Wave;
 /// The watched waves. There are as many as emitters that wait.
 #[derive(Debug, Default)]
 pub(in crate::medium) struct Confirming {
-    watched: Mutex<HashMap<WaveId, oneshot::Sender<ShedReason>>>,
+    watched: Mutex<HashMap<WaveId, Emitter>>,
     /// The number of watched waves, so that an overload that sheds many waves does not look each of them up.
     count: AtomicUsize,
+}
+
+/// The emitter of a watched wave.
+#[derive(Debug)]
+struct Emitter {
+    channel: Channel,
+    told: oneshot::Sender<Lost>,
+}
+
+/// Why a watched wave will not be confirmed.
+#[derive(Debug)]
+enum Lost {
+    Shed(ShedReason),
+    NotPermitted(Channel),
+}
+
+impl Lost {
+    fn error(self, id: WaveId) -> ConfirmError {
+        match self {
+            Self::Shed(reason) => ConfirmError::Shed { id, reason: Some(reason) },
+            Self::NotPermitted(channel) => ConfirmError::NotPermitted { id, channel },
+        }
+    }
 }
 
 /// Watches one wave until it is dropped.
@@ -35,14 +59,15 @@ impl Confirming {
         options.also_on_shed(move |wave, reason| confirming.shed(wave, reason))
     }
 
-    /// Carries a wave and waits until `settle` has confirmed everything before it, or the outbox has shed the wave.
+    /// Carries a wave and waits until `settle` has confirmed everything before it, or the outbox has shed the wave, or the
+    /// broker has refused it.
     pub(in crate::medium) async fn carry_and_settle(
         self: &Arc<Self>,
         medium: &(impl Medium + ?Sized),
         wave: Wave,
         settle: impl Future<Output = Result<(), FlushError>>,
     ) -> Result<Settled, ConfirmError> {
-        let (watched, mut shed) = self.watch(&wave);
+        let (watched, mut lost) = self.watch(&wave);
         let id = watched.id.clone();
         let confirmed = async {
             let offered = match medium.carry(wave)? {
@@ -55,22 +80,22 @@ impl Confirming {
                 .map_err(|source| ConfirmError::Unconfirmed { id: id.clone(), source })
         };
         tokio::select! {
-            // What was shed is not confirmed, although everything else may be.
+            // What was lost is not confirmed, although everything else may be.
             biased;
-            Ok(reason) = &mut shed => Err(ConfirmError::Shed { id: id.clone(), reason: Some(reason) }),
-            confirmed = confirmed => match shed.try_recv() {
-                Ok(reason) => Err(ConfirmError::Shed { id, reason: Some(reason) }),
+            Ok(lost) = &mut lost => Err(lost.error(id.clone())),
+            confirmed = confirmed => match lost.try_recv() {
+                Ok(lost) => Err(lost.error(id)),
                 Err(_) => confirmed,
             },
         }
     }
 
-    fn watch(self: &Arc<Self>, wave: &Wave) -> (Watched, oneshot::Receiver<ShedReason>) {
-        let (id, (sender, shed)) = (wave.id(), oneshot::channel());
+    fn watch(self: &Arc<Self>, wave: &Wave) -> (Watched, oneshot::Receiver<Lost>) {
+        let (id, (told, lost)) = (wave.id(), oneshot::channel());
         let mut watched = self.watched.lock();
-        watched.insert(id.clone(), sender);
+        watched.insert(id.clone(), Emitter { channel: wave.channel().clone(), told });
         self.count.store(watched.len(), Ordering::Release);
-        (Watched { confirming: Arc::clone(self), id }, shed)
+        (Watched { confirming: Arc::clone(self), id }, lost)
     }
 
     /// Called with every wave that the outbox sheds.
@@ -80,7 +105,19 @@ impl Confirming {
         }
         if let Some(emitter) = self.watched.lock().remove(&wave.id()) {
             // Fails if the emitter no longer waits.
-            let _ = emitter.send(reason);
+            let _ = emitter.told.send(Lost::Shed(reason));
+        }
+    }
+
+    /// Called when the broker has refused a message of a channel. It does not say which one, and refuses all of them.
+    #[cfg(feature = "nats")]
+    pub(in crate::medium) fn not_permitted(&self, channel: &str) {
+        if self.count.load(Ordering::Acquire) == 0 {
+            return;
+        }
+        let mut watched = self.watched.lock();
+        for (_, emitter) in watched.extract_if(|_, emitter| emitter.channel.as_str() == channel) {
+            let _ = emitter.told.send(Lost::NotPermitted(emitter.channel));
         }
     }
 }

@@ -47,8 +47,15 @@ struct AskingState {
     key: RandomState,
     asked: AtomicU64,
     /// `None` once the client has ended, after which no answer can arrive.
-    waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Arrived>>>>,
+    waiting: Mutex<Option<HashMap<u64, WaitingAsker>>>,
     stray: AtomicU64,
+}
+
+/// An asker in the table.
+struct WaitingAsker {
+    answer: oneshot::Sender<Arrived>,
+    /// For the first notice that nobody heard the question. `None` if such a notice is an answer.
+    notice: Option<oneshot::Sender<()>>,
 }
 
 /// Why a question cannot be asked now.
@@ -71,6 +78,8 @@ pub(super) enum Answer {
     Given(Arrived),
     /// The server reported that no subscriber received the question.
     Nobody,
+    /// Somebody says so. In a process with keys it need not be the server, and an answer may still come.
+    Notice,
 }
 
 /// A question waiting for its answer. Dropping it removes it from the table.
@@ -78,6 +87,7 @@ pub(super) struct Asker<'a> {
     shared: &'a AskingState,
     number: u64,
     answer: oneshot::Receiver<Arrived>,
+    notice: Option<oneshot::Receiver<()>>,
 }
 
 impl Asking {
@@ -147,12 +157,13 @@ impl AskingState {
             return Err(Refused::TooMany);
         }
         let (sender, answer) = oneshot::channel();
+        let (notice_sender, notice) = self.sealing.is_on().then(oneshot::channel).unzip();
         loop {
             let number = self.key.hash_one(self.asked.fetch_add(1, Ordering::Relaxed));
             // Two numbers collide with a probability of 1 in 2^64. If both questions wait, the later one draws another.
             if let Entry::Vacant(place) = waiting.entry(number) {
-                place.insert(sender);
-                return Ok(Asker { shared: self, number, answer });
+                place.insert(WaitingAsker { answer: sender, notice: notice_sender });
+                return Ok(Asker { shared: self, number, answer, notice });
             }
         }
     }
@@ -163,9 +174,16 @@ impl AskingState {
         let Some(answer) = self.sealing.open_answer(answer) else { return };
         let number =
             answer.message.subject.rsplit('.').next().and_then(|number| u64::from_str_radix(number, 16).ok());
-        let asker = number.and_then(|number| self.remove(number));
-        // The send fails if the asker has just given up.
-        if asker.is_none_or(|asker| asker.send(answer).is_err()) {
+        // A send fails if the asker has just given up.
+        let is_taken = if self.sealing.is_on() && is_notice(&answer.message) {
+            let notice =
+                number.and_then(|number| self.waiting.lock().as_mut()?.get_mut(&number)?.notice.take());
+            notice.is_some_and(|notice| notice.send(()).is_ok())
+        } else {
+            let asker = number.and_then(|number| self.remove(number));
+            asker.is_some_and(|asker| asker.answer.send(answer).is_ok())
+        };
+        if !is_taken {
             self.stray.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -175,7 +193,7 @@ impl AskingState {
         self.waiting.lock().as_ref().is_some_and(|waiting| waiting.len() == 1)
     }
 
-    fn remove(&self, number: u64) -> Option<oneshot::Sender<Arrived>> {
+    fn remove(&self, number: u64) -> Option<WaitingAsker> {
         let mut waiting = self.waiting.lock();
         let waiting = waiting.as_mut()?;
         let asker = waiting.remove(&number);
@@ -185,6 +203,11 @@ impl AskingState {
         }
         asker
     }
+}
+
+/// Whether this is the notice that nobody heard a question.
+fn is_notice(message: &Message) -> bool {
+    message.status == Some(StatusCode::NO_RESPONDERS)
 }
 
 impl Asker<'_> {
@@ -199,24 +222,39 @@ impl Asker<'_> {
         subject
     }
 
-    /// Waits for the answer.
+    /// Waits for the answer. After [`Answer::Notice`] it can be called again, and returns that once only.
     ///
     /// Cancel safety: cancelled before completion, it can be called again.
     pub(super) async fn answer(&mut self) -> Result<Answer, Ended> {
-        let answer = poll_fn(|cx| self.poll_answer(cx)).await.map_err(|_| Ended)?;
-        let is_nobody = answer.message.status == Some(StatusCode::NO_RESPONDERS);
-        Ok(if is_nobody { Answer::Nobody } else { Answer::Given(answer) })
+        poll_fn(|cx| self.poll_answer(cx)).await.map_err(|_| Ended)
     }
 
-    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arrived, RecvError>> {
-        let answer = self.answer.poll_unpin(cx);
+    fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, RecvError>> {
+        let answer = self.poll_taken(cx);
         if answer.is_ready() {
             return answer;
         }
         let shared = self.shared;
         shared.answers.take_alone(self.number, || shared.is_alone(), cx, |answer| shared.take(answer));
         // One of those may be the answer to this question.
-        self.answer.poll_unpin(cx)
+        self.poll_taken(cx)
+    }
+
+    fn poll_taken(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, RecvError>> {
+        if let Poll::Ready(answer) = self.answer.poll_unpin(cx) {
+            let of = |answer: Arrived| match is_notice(&answer.message) {
+                true => Answer::Nobody,
+                false => Answer::Given(answer),
+            };
+            return Poll::Ready(answer.map(of));
+        }
+        match self.notice.as_mut().map(|notice| notice.poll_unpin(cx)) {
+            Some(Poll::Ready(said)) => {
+                self.notice = None;
+                if said.is_ok() { Poll::Ready(Ok(Answer::Notice)) } else { Poll::Pending }
+            }
+            _ => Poll::Pending,
+        }
     }
 }
 
@@ -237,7 +275,7 @@ mod tests {
 
     fn made_of(answers: BoxStream<'static, Message>) -> AskingState {
         let outbox = Inbox::new(InboxOptions::default()).unwrap();
-        let link = Arc::new(Link::new(Outlet::new(Arc::new(outbox))));
+        let link = Arc::new(Link::new(Outlet::new(Arc::new(outbox)), None));
         let sealing = Sealing::new(&NatsOptions::default()).unwrap();
         AskingState::new("inbox".to_owned(), answers, link, Arc::new(sealing))
     }

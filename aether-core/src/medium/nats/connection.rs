@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::announcing::Announcing;
 use super::cloudevents;
 use super::link::Link;
+use super::refusals::NatsRefusals;
 use super::root::Root;
 use super::sealing::{Sealing, role_of};
 use crate::clock::Instant;
@@ -37,6 +38,7 @@ pub(super) type Leaving = futures_util::future::Shared<BoxFuture<'static, ()>>;
 pub(super) struct NatsShared {
     pub(super) client: Client,
     pub(super) link: Arc<Link>,
+    pub(super) refusals: Arc<NatsRefusals>,
     pub(super) outbox: Outlet,
     pub(super) prefix: String,
     pub(super) wire: Wire,

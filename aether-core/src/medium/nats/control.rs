@@ -6,6 +6,7 @@
 //! reports have arrived.
 
 use async_nats::Subscriber;
+use futures_util::future::join_all;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::coop;
 
@@ -67,11 +68,28 @@ impl Control {
                     *reach = Reach::NoListener;
                 }
             }
+            self.look_again(shared, &notices, &mut reaches).await;
         } else {
             let is_sent = |reach: &&mut Reach| **reach == Reach::Delivered;
             reaches.iter_mut().filter(is_sent).for_each(|reach| *reach = Reach::Unknown);
         }
         reaches
+    }
+
+    /// In a process with keys others may have said that nobody hears a notice.
+    async fn look_again(&self, shared: &NatsShared, notices: &[Wave], reaches: &mut [Reach]) {
+        if !shared.sealing.is_on() {
+            return;
+        }
+        let unheard = notices.iter().zip(&mut *reaches).filter(|(_, reach)| **reach == Reach::NoListener);
+        let looks = unheard.map(async |(notice, reach)| {
+            *reach = match shared.is_unheard(notice.channel()).await {
+                Some(true) => Reach::NoListener,
+                Some(false) => Reach::Delivered,
+                None => Reach::Unknown,
+            };
+        });
+        join_all(looks).await;
     }
 
     /// Waits for any call to [`tell`](Self::tell) in progress to finish.

@@ -6,7 +6,8 @@
 //! compute ([`Tokens`]). Waves that were not confirmed when the connection broke are written off and counted. The
 //! server's no-responders replies to inquiries arrive in the same place as the markers ([`Inquiries`]).
 
-use std::collections::{HashMap, VecDeque};
+mod probing;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -18,12 +19,13 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::fence::Fence;
+use super::flight::{Flight, Goal, Marker};
 use super::tokens::Tokens;
-use super::unheard_probes::{Inquiries, unheard};
+use super::unheard_probes::unheard;
 use crate::medium::outlet::{AHEAD, Outlet};
-use crate::router::Router;
 use crate::wave::Wave;
 
 /// The client's event queue holds 128 events and drops any beyond that, so a broken or restored connection could go
@@ -36,18 +38,12 @@ pub(super) struct ConnectionNumber {
     number: u64,
 }
 
-/// The starting point of a flush.
-#[derive(Debug)]
-pub(super) struct Goal {
-    /// The mark behind the contents of the outbox.
-    mark: u64,
-    /// The number of waves that had left the outbox when the last wave before the mark had left.
-    taken: Option<u64>,
-}
-
 /// The connection was closed permanently.
 #[derive(Debug)]
 pub(super) struct Ended;
+
+/// Reads again what is read for each connection.
+pub(super) type Renew = Arc<dyn Fn() + Send + Sync>;
 
 pub(super) struct Link {
     outbox: Outlet,
@@ -64,8 +60,17 @@ pub(super) struct Link {
     taken: AtomicU64,
     /// Forged markers and forged server notices.
     refused: AtomicU64,
-    /// Authenticates our own messages.
+    /// Called for each new connection.
+    on_connected: Option<Renew>,
+    /// The number of connections for which it was called.
+    renewed: AtomicU64,
+    fence: Fence,
+    /// Authenticates our own markers.
     tokens: Tokens,
+    /// Those of inquiries and of probes are others: whoever hears an inquiry knows its token, and must not make a marker of
+    /// it.
+    inquiry_tokens: Tokens,
+    probe_tokens: Tokens,
     marks: Mutex<Option<Marks>>,
 }
 
@@ -78,48 +83,9 @@ struct Marks {
     task: JoinHandle<()>,
 }
 
-/// A marker of the sending task, and what was sent before it.
-struct Marker {
-    number: u64,
-    waves: u64,
-    inquiry: u64,
-}
-
-#[derive(Default)]
-struct Flight {
-    /// The number of waves taken from the outbox, without those that could not be sent after all. They were handed to the
-    /// client, or will be next. Other paths may have taken waves as well.
-    taken: u64,
-    /// The number of waves taken from the outbox that were confirmed or written off.
-    settled: u64,
-    written_off: u64,
-    /// The total number of these waves that the sending task had handed to the client when it last sent a marker.
-    marked: u64,
-    /// The sending task's markers in flight.
-    markers: VecDeque<Marker>,
-    inquiries: Inquiries,
-    last_marker: u64,
-    /// The tasks that wait for a marker of their own.
-    waiting: HashMap<u64, oneshot::Sender<()>>,
-    /// The number of connections seen to break. While a connection is up, this is one less than the client has made.
-    breaks: u64,
-    ended: bool,
-}
-
-impl Flight {
-    /// Nothing that is in flight will be confirmed.
-    fn write_off(&mut self) {
-        self.written_off += self.taken - self.settled;
-        self.settled = self.taken;
-        self.markers.clear();
-        self.inquiries.clear();
-        // Dropping their senders notifies the waiting tasks.
-        self.waiting.clear();
-    }
-}
-
 impl Link {
-    pub(super) fn new(outbox: Outlet) -> Self {
+    /// `on_connected` is called for each new connection.
+    pub(super) fn new(outbox: Outlet, on_connected: Option<Renew>) -> Self {
         outbox.let_run_ahead(AHEAD);
         Self {
             outbox,
@@ -131,16 +97,22 @@ impl Link {
             unsendable: AtomicU64::new(0),
             taken: AtomicU64::new(0),
             refused: AtomicU64::new(0),
+            on_connected,
+            renewed: AtomicU64::new(0),
+            fence: Fence::default(),
             tokens: Tokens::default(),
+            inquiry_tokens: Tokens::default(),
+            probe_tokens: Tokens::default(),
             marks: Mutex::new(None),
         }
     }
 
-    /// Starts listening for markers, and for the server's no-responders replies, which are reported to the router.
+    /// Starts listening for markers, and for the server's no-responders replies. `unheard_waves` is called with waves that nobody
+    /// hears.
     pub(super) async fn connected_to(
         self: &Arc<Self>,
         client: &Client,
-        router: Arc<Router>,
+        unheard_waves: impl Fn(Vec<Wave>) + Send + 'static,
     ) -> Result<(), async_nats::SubscribeError> {
         let inbox = client.new_inbox();
         let subject = async_nats::Subject::from(format!("{inbox}.marker"));
@@ -153,13 +125,18 @@ impl Link {
                 if word.subject == markers {
                     let number = str::from_utf8(&word.payload).ok().and_then(|text| link.tokens.read(text));
                     number.map_or_else(|| link.refuse(), |number| link.confirm(number));
-                } else if let Some(number) = unheard(&word, &link.tokens) {
-                    let Some(number) = number else {
-                        link.refuse();
-                        continue;
-                    };
-                    let waves = link.flight.lock().inquiries.take(number);
-                    waves.iter().for_each(|wave| router.reflect_unheard(wave));
+                    continue;
+                }
+                match (unheard(&word, &link.inquiry_tokens), unheard(&word, &link.probe_tokens)) {
+                    (Some(Some(number)), _) => {
+                        let waves = link.flight.lock().inquiries.take(number);
+                        if !waves.is_empty() {
+                            unheard_waves(waves);
+                        }
+                    }
+                    (_, Some(Some(number))) => link.flight.lock().probe_is_unheard(number),
+                    (Some(None), _) => link.refuse(),
+                    _ => {}
                 }
             }
         });
@@ -174,7 +151,17 @@ impl Link {
         let marks = self.marks.lock();
         let inbox = &marks.as_ref()?.inbox;
         let number = self.flight.lock().inquiries.open(waves);
-        Some(format!("{inbox}.{}", self.tokens.write(number)))
+        Some(format!("{inbox}.{}", self.inquiry_tokens.write(number)))
+    }
+
+    /// Reads for a new connection what is read for each: in another thread, because files can be slow and long.
+    ///
+    /// Cancel safety: cancelled while it waits, it is done nevertheless.
+    pub(super) async fn renew(&self) {
+        let Some(renew) = self.on_connected.clone() else { return };
+        self.renewed.fetch_add(1, Ordering::Relaxed);
+        // Fails only if it panics, or when the runtime ends.
+        let _ = spawn_blocking(move || renew()).await;
     }
 
     /// Called by the client's event task.
@@ -187,6 +174,7 @@ impl Link {
                 self.flight.lock().breaks += 1;
                 self.write_off();
             }
+            Event::ServerError(_) => self.fence.note(event),
             Event::SlowConsumer(_) => {
                 self.dropped_by_client.fetch_add(1, Ordering::Relaxed);
             }
@@ -207,17 +195,7 @@ impl Link {
     }
 
     fn confirm(&self, number: u64) {
-        {
-            let mut flight = self.flight.lock();
-            if let Some(waiting) = flight.waiting.remove(&number) {
-                let _ = waiting.send(());
-            }
-            // Markers return in the order in which they were sent.
-            while let Some(marker) = flight.markers.pop_front_if(|marker| marker.number <= number) {
-                flight.settled = flight.settled.max(marker.waves);
-                flight.inquiries.close(marker.inquiry);
-            }
-        }
+        self.flight.lock().confirm(number);
         self.moved();
     }
 
@@ -240,7 +218,13 @@ impl Link {
 
     /// Handles any lost events.
     fn look_for_lost_events(&self, client: &Client) {
-        let broken = connects(client).saturating_sub(1);
+        let connects = connects(client);
+        if let Some(renew) = self.on_connected.clone()
+            && self.renewed.swap(connects, Ordering::Relaxed) < connects
+        {
+            spawn_blocking(move || renew());
+        }
+        let broken = connects.saturating_sub(1);
         let is_unseen = {
             let mut flight = self.flight.lock();
             let is_unseen = flight.breaks < broken;
@@ -388,6 +372,12 @@ impl Link {
             self.standing(client).await;
         }
         Ok(())
+    }
+
+    /// The same, and errors of the server that came before it have been noted.
+    pub(super) async fn round_trip_behind_errors(&self, client: &Client) -> Result<(), Ended> {
+        let (returned, ()) = tokio::join!(self.round_trip(client), self.fence.pass(client));
+        returned
     }
 
     /// Sends one marker and waits until it returns, or until it can no longer return because the connection broke or

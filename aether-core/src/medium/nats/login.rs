@@ -2,8 +2,7 @@
 //! for each connection, so that a new one needs no restart.
 
 use std::fmt;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +10,8 @@ use async_nats::{Auth, AuthError, ConnectOptions, ServerAddr};
 use nkeys::KeyPair;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
+
+use crate::private_file::{self, PrivateFileError};
 
 /// The maximum size of a file with a secret. A credentials file has about 1 KiB.
 const MAX_FILE: u64 = 64 << 10;
@@ -56,11 +57,13 @@ pub enum NatsLoginError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// Every user of this machine can read the file.
-    #[error("every user of this machine can read {}: use chmod 600", .path.display())]
+    /// Other users of this machine can read or write the file.
+    #[error("other users of this machine can use {} (mode {mode:03o}): use chmod 600", .path.display())]
     Public {
         /// The file.
         path: PathBuf,
+        /// Its mode.
+        mode: u32,
     },
     /// The file has no such secret.
     #[error("{} has no {expected}", .path.display())]
@@ -70,6 +73,15 @@ pub enum NatsLoginError {
         /// What it should have.
         expected: &'static str,
     },
+}
+
+impl From<PrivateFileError> for NatsLoginError {
+    fn from(error: PrivateFileError) -> Self {
+        match error {
+            PrivateFileError::Unread { path, source } => Self::Unread { path, source },
+            PrivateFileError::Public { path, mode } => Self::Public { path, mode },
+        }
+    }
 }
 
 impl NatsLogin {
@@ -98,7 +110,7 @@ impl NatsLogin {
     /// Options of a client that logs in so, now and after each broken connection.
     ///
     /// # Errors
-    /// [`NatsLoginError`] if a file cannot be read, is readable by every user, or has no such secret.
+    /// [`NatsLoginError`] if a file cannot be read, if other users can use it, or if it has no such secret.
     pub fn options(self) -> Result<ConnectOptions, NatsLoginError> {
         // A wrong file is found now, and not at the first connection.
         self.auth(b"")?;
@@ -161,27 +173,9 @@ impl fmt::Debug for NatsLogin {
     }
 }
 
-/// Reads a file that has a secret.
+/// Reads a file that has a secret. One that is too long has none.
 fn secret(path: &Path) -> Result<Zeroizing<String>, NatsLoginError> {
-    let unread = |source| NatsLoginError::Unread { path: path.to_owned(), source };
-    let file = private(path)?;
-    let mut text = Zeroizing::new(String::new());
-    file.take(MAX_FILE).read_to_string(&mut text).map_err(unread)?;
-    Ok(text)
-}
-
-/// Opens a file, unless every user of the machine can read it.
-pub(super) fn private(path: &Path) -> Result<File, NatsLoginError> {
-    let unread = |source| NatsLoginError::Unread { path: path.to_owned(), source };
-    let file = File::open(path).map_err(unread)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        if file.metadata().map_err(unread)?.permissions().mode() & 0o004 != 0 {
-            return Err(NatsLoginError::Public { path: path.to_owned() });
-        }
-    }
-    Ok(file)
+    Ok(private_file::read(path, MAX_FILE)?.unwrap_or_default())
 }
 
 fn first_line(text: &str, path: &Path, expected: &'static str) -> Result<String, NatsLoginError> {
@@ -211,6 +205,17 @@ fn signature(
 ) -> Result<Vec<u8>, NatsLoginError> {
     // Fails only for a key without its secret half.
     keys.sign(nonce).map_err(|_| NatsLoginError::Malformed { path: path.to_owned(), expected })
+}
+
+/// Finds the sections of a text, which are parts of it on one line.
+#[cfg(fuzzing)]
+pub(super) fn fuzz(text: &str) {
+    for name in ["NATS USER JWT", "USER NKEY SEED"] {
+        let found = section(text, name);
+        assert!(found.is_none_or(|found| !found.is_empty() && !found.contains('\n') && text.contains(found)));
+        let written = format!("{text}\n-----BEGIN {name}-----\nSUAA\n------END {name}------\n");
+        assert!(section(&written, name).is_some() || text.contains(name));
+    }
 }
 
 #[cfg(test)]

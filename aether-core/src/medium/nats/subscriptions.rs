@@ -71,7 +71,7 @@ pub(super) struct Joining<'a> {
 
 /// The roots that a subscription needs from the server: waves, and questions either as a potential responder or as an
 /// observer.
-fn roots(subscription: &Subscription) -> [Root; 2] {
+pub(super) fn roots(subscription: &Subscription) -> [Root; 2] {
     [Root::Waves, if subscription.observes() { Root::Seen } else { Root::Questions }]
 }
 

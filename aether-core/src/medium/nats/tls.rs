@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use async_nats::ConnectOptions;
 use async_nats::rustls::{AlertDescription, CertificateError, Error as RustlsError};
 
-use super::login::{NatsLoginError, private};
+use super::login::NatsLoginError;
+use crate::private_file;
 
 /// The certificates for TLS to NATS servers. The files are in PEM, and are read again for each connection: a connection
 /// that stands is not broken by new ones.
@@ -30,7 +31,7 @@ impl NatsTls {
         if let Some((certificate, key)) = &self.client {
             let unread = |source| NatsLoginError::Unread { path: certificate.clone(), source };
             std::fs::File::open(certificate).map_err(unread)?;
-            private(key)?;
+            private_file::open(key)?;
             options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
         }
         Ok(options)
@@ -49,6 +50,9 @@ pub enum TlsFailure {
     WrongHost,
     /// No trusted authority has signed the server's certificate.
     UnknownIssuer,
+    /// The server's certificate is itself that of an authority, as `openssl req -x509` makes them. It cannot be the
+    /// certificate of a server, also if it is trusted.
+    SelfSigned,
     /// The server does not speak TLS.
     NoTls,
     /// The server refused the client's certificate, or the client has none.
@@ -61,20 +65,18 @@ impl TlsFailure {
     /// The meaning of an error of the client, if it is one of TLS.
     #[must_use]
     pub fn of(error: &async_nats::ConnectError) -> Option<Self> {
-        let mut source: Option<&(dyn Error + 'static)> = Some(error);
-        while let Some(error) = source {
-            // An I/O error hides the error inside of it from `source`.
-            let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            let found = error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
-            if let Some(error) = found {
-                return Some(Self::of_rustls(error));
-            }
-            source = error.source();
+        match of_rustls(error) {
+            Some(error) => Some(Self::meaning(error)),
+            None => matches!(error.kind(), async_nats::ConnectErrorKind::Tls).then_some(Self::Other),
         }
-        matches!(error.kind(), async_nats::ConnectErrorKind::Tls).then_some(Self::Other)
     }
 
-    fn of_rustls(error: &RustlsError) -> Self {
+    /// Whether a certificate or a key could not be read, or the two do not fit: no server was asked yet.
+    pub(super) fn is_of_files(error: &async_nats::ConnectError) -> bool {
+        matches!(error.kind(), async_nats::ConnectErrorKind::Tls) && of_rustls(error).is_none()
+    }
+
+    fn meaning(error: &RustlsError) -> Self {
         use CertificateError as Bad;
         match error {
             RustlsError::InvalidCertificate(bad) => match bad {
@@ -83,6 +85,8 @@ impl TlsFailure {
                 Bad::NotValidForName | Bad::NotValidForNameContext { .. } => Self::WrongHost,
                 // Another authority of the same name.
                 Bad::UnknownIssuer | Bad::BadSignature => Self::UnknownIssuer,
+                // An error of webpki, which rustls has no name for.
+                Bad::Other(error) if error.to_string().contains("CaUsedAsEndEntity") => Self::SelfSigned,
                 _ => Self::Other,
             },
             RustlsError::InvalidMessage(_) => Self::NoTls,
@@ -102,6 +106,21 @@ impl TlsFailure {
     }
 }
 
+/// The error of TLS inside of an error of the client.
+fn of_rustls(error: &async_nats::ConnectError) -> Option<&RustlsError> {
+    let mut source: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        // An I/O error hides the error inside of it from `source`.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let found = error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
+        if found.is_some() {
+            return found;
+        }
+        source = error.source();
+    }
+    None
+}
+
 /// What happened, and what to do.
 impl fmt::Display for TlsFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -110,7 +129,12 @@ impl fmt::Display for TlsFailure {
             Self::NotYetValid => "the server's certificate is not valid yet: check the clock of this machine",
             Self::WrongHost => "the server's certificate is for another host: use one of its names in the address",
             Self::UnknownIssuer => {
-                "no trusted authority has signed the server's certificate: set medium.ca to the one that has"
+                "no trusted authority has signed the server's certificate: set medium.ca to the one that has, or to the \
+                 certificate itself if it is self-signed"
+            }
+            Self::SelfSigned => {
+                "the server's certificate is that of an authority, as `openssl req -x509` makes them: sign one for the \
+                 server with it, or make one with -addext basicConstraints=critical,CA:FALSE"
             }
             Self::NoTls => "the server does not speak TLS: use nats:// without certificates, or turn its TLS on",
             Self::ClientRefused => {

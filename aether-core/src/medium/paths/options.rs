@@ -1,6 +1,8 @@
 //! The paths of a process: what is asked for, and how each of them fares.
 
-use crate::medium::MediumStatus;
+use std::fmt;
+
+use crate::medium::{MediumStatus, without_secrets};
 use crate::wave::MAX_HOPS;
 
 /// The paths that a process has at most.
@@ -17,7 +19,9 @@ pub const MAX_PATHS: usize = 8;
 ///     .path(PathOptions::new("nats://10.0.1.1:4222").hops(3));
 /// # let _ = builder;
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq)]
+///
+/// `Debug` does not show secrets.
+#[derive(Clone, PartialEq, Eq)]
 pub struct PathOptions {
     pub(super) url: String,
     hops: Option<u8>,
@@ -49,6 +53,13 @@ impl PathOptions {
 
     pub(crate) fn into_url(self) -> String {
         self.url
+    }
+}
+
+impl fmt::Debug for PathOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, hops } = self;
+        f.debug_struct("PathOptions").field("url", &without_secrets(url)).field("hops", hops).finish()
     }
 }
 

@@ -15,11 +15,15 @@ struct Deaf {
 
 impl Deaf {
     async fn new() -> Self {
+        Self::renewing(None).await
+    }
+
+    async fn renewing(renew: Option<Renew>) -> Self {
         let server = NatsServer::start().await.unwrap();
         let client = async_nats::connect(server.url()).await.unwrap();
         let outbox = Outlet::new(Arc::new(Inbox::new(InboxOptions::interactive()).unwrap()));
-        let link = Arc::new(Link::new(outbox));
-        link.connected_to(&client, Arc::new(Router::new())).await.unwrap();
+        let link = Arc::new(Link::new(outbox, renew));
+        link.connected_to(&client, |_| {}).await.unwrap();
         Self { server, client, link }
     }
 
@@ -83,6 +87,22 @@ async fn a_break_that_was_told_is_not_looked_for_again() {
     assert_eq!((deaf.link.unconfirmed(), deaf.link.marks_under_way()), (0, 1));
 }
 
+#[tokio::test]
+async fn keys_are_read_again_for_a_connection_of_which_nobody_told() {
+    let times = Arc::new(watch::Sender::new(0));
+    let renew = Arc::clone(&times);
+    let mut deaf = Deaf::renewing(Some(Arc::new(move || renew.send_modify(|times| *times += 1)))).await;
+    deaf.link.renew().await;
+    assert_eq!(*times.borrow(), 1, "told of the first connection");
+    deaf.link.look_for_lost_events(&deaf.client);
+    deaf.restart().await;
+    deaf.link.look_for_lost_events(&deaf.client);
+    times.subscribe().wait_for(|times| *times == 2).await.unwrap();
+    // Once is enough.
+    deaf.link.look_for_lost_events(&deaf.client);
+    assert_eq!((*times.borrow(), deaf.link.renewed.load(Ordering::Relaxed)), (2, connects(&deaf.client)));
+}
+
 #[test]
 fn a_callback_may_look_at_the_link_when_something_cannot_be_sent() {
     let place = Arc::new(OnceLock::<Weak<Link>>::new());
@@ -92,7 +112,7 @@ fn a_callback_may_look_at_the_link_when_something_cannot_be_sent() {
         assert_eq!(link.unconfirmed(), 0);
     });
     let outbox = Outlet::new(Arc::new(Inbox::new(options).unwrap()));
-    let link = Arc::new(Link::new(outbox.clone()));
+    let link = Arc::new(Link::new(outbox.clone(), None));
     place.set(Arc::downgrade(&link)).unwrap();
     outbox.offer_all([Wave::from_bytes("a", "x").unwrap()]);
     let mut taken = Vec::new();

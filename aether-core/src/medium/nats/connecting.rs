@@ -1,0 +1,218 @@
+//! Connecting: the client, the subscriptions that only this connection uses, and the errors.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use futures_util::FutureExt as _;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::Nats;
+use super::announcing::Announcing;
+use super::asking::Asking;
+use super::connection::{CLIENT_QUEUE, NatsShared};
+use super::control::Control;
+use super::intake::Intake;
+use super::link::{Link, Renew};
+use super::options::NatsOptions;
+use super::outbox;
+use super::refusals::NatsRefusals;
+use super::root::Root;
+use super::sealing::Sealing;
+use super::subscriptions::Subscriptions;
+use super::tls::TlsFailure;
+use crate::channel::Channel;
+use crate::medium::flow::Flow;
+use crate::medium::{ConnectError, ConnectRequest};
+use crate::router::Router;
+use crate::wave::Wave;
+
+/// Where another path can take over, a server that has said nothing is asked this often whether it is there. The client gives
+/// it up when it has not answered three times.
+const ALIVE: Duration = Duration::from_secs(1);
+
+/// The bound of the wait for the first marker. A server that answers later may still be usable.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
+
+/// How often a certificate and a key that do not fit are read again before that is an error. While they are replaced, the
+/// client may read one of them before and the other after; the pauses together last 0.6 s.
+const READINGS: u32 = 6;
+
+/// The pause before an attempt: the first one is quick, to find a restarted server at once. Later ones come at most twice a
+/// second.
+fn pause_before(attempt: usize) -> Duration {
+    Duration::from_millis(20 << attempt.min(5)).min(Duration::from_millis(500))
+}
+
+impl Nats {
+    /// Connects, and makes sure that the server permits what every connection needs.
+    pub(super) async fn make(
+        request: ConnectRequest,
+        options: NatsOptions,
+    ) -> Result<Arc<Self>, ConnectError> {
+        let confirming = request.confirming();
+        let sealing = Arc::new(Sealing::new(&options)?);
+        let outbox = request.outlet(confirming.watching(options.outbox.clone()))?;
+        let has_other_paths = request.has_other_paths();
+        let ConnectRequest { url, router, .. } = request;
+        let prefix = Channel::new(&options.prefix)?.as_str().to_owned();
+        for suffix in [Root::Questions, Root::Seen].map(Root::as_suffix) {
+            if prefix.ends_with(suffix) {
+                return Err(ConnectError::PrefixTaken { prefix, suffix });
+            }
+        }
+        let servers: Vec<ServerAddr> = url
+            .split(',')
+            // As a whole: a part of an address may be a part of a password, and hidden only as that.
+            .map(|server| server.trim().parse().map_err(|_| ConnectError::Url { url: url.clone() }))
+            .collect::<Result<_, _>>()?;
+        let renew = sealing.is_on().then(|| -> Renew {
+            let sealing = Arc::clone(&sealing);
+            Arc::new(move || sealing.renew())
+        });
+        let link = Arc::new(Link::new(outbox.clone(), renew));
+        let refusals = Arc::<NatsRefusals>::default();
+        let mut first_refusal = Box::pin(refusals.next());
+        let mut connect_options = options.client_options(&servers)?;
+        if has_other_paths {
+            connect_options = connect_options.ping_interval(ALIVE);
+        }
+        let connect_options = connect_options
+            .subscription_capacity(CLIENT_QUEUE)
+            // Channels and patterns were validated when they were created.
+            .skip_subject_validation(true)
+            .reconnect_delay_callback(pause_before)
+            .event_callback({
+                let (link, refusals, confirming) =
+                    (Arc::clone(&link), Arc::clone(&refusals), Arc::clone(&confirming));
+                let waves = [&prefix, "."].concat();
+                move |event| {
+                    let refused = refusals.note(&event);
+                    if let Some(channel) = refused.as_deref().and_then(|subject| subject.strip_prefix(&waves))
+                    {
+                        confirming.not_permitted(channel);
+                    }
+                    let link = Arc::clone(&link);
+                    async move {
+                        if matches!(event, Event::Connected) {
+                            link.renew().await;
+                        }
+                        link.note(&event);
+                    }
+                }
+            });
+        let client =
+            connected(connect_options, servers).await.map_err(|error| refused(url.clone(), error))?;
+        let unreachable = |error| unreachable(url.clone(), true, error);
+        let asking =
+            Asking::new(&client, Arc::clone(&link), Arc::clone(&sealing)).await.map_err(unreachable)?;
+        let shared = Arc::new(NatsShared {
+            client,
+            link,
+            refusals,
+            outbox,
+            prefix,
+            wire: options.wire,
+            sealing,
+            node: fastrand::u64(1..),
+            closed: AtomicBool::new(false),
+            announcing: Announcing::new(),
+            flow: Flow::new(),
+            leaving: Mutex::default(),
+        });
+        let unheard_waves = unheard_waves(&shared, Arc::clone(&router));
+        shared.link.connected_to(&shared.client, unheard_waves).await.map_err(unreachable)?;
+        // Without its own inbox no join and no flush of this connection would ever end.
+        let refused = tokio::select! {
+            biased;
+            subject = &mut first_refusal => Some(subject),
+            // It may have been refused since it was looked at above.
+            _ = timeout(ANSWERED_WITHIN, shared.link.round_trip_behind_errors(&shared.client)) => first_refusal.now_or_never(),
+        };
+        if let Some(subject) = refused {
+            shared.link.end();
+            return Err(ConnectError::NotPermitted { url, subject });
+        }
+        let notices = Control::new(shared.client.new_inbox());
+        let sender = tokio::spawn(outbox::send(Arc::clone(&shared)));
+        Ok(Arc::new(Self {
+            intake: Arc::new(Intake::new(Arc::clone(&router), Arc::clone(&shared))),
+            shared,
+            router,
+            joined: Subscriptions::default(),
+            notices,
+            asking,
+            confirming,
+            sender: Mutex::new(Some(sender)),
+            closing: tokio::sync::Mutex::default(),
+            ending: watch::Sender::new(false),
+        }))
+    }
+}
+
+/// What becomes of waves of which the server, or somebody else, says that nobody hears them.
+fn unheard_waves(shared: &Arc<NatsShared>, router: Arc<Router>) -> impl Fn(Vec<Wave>) + Send + 'static {
+    // The task that calls it ends with the connection, which it must not keep.
+    let shared = Arc::downgrade(shared);
+    move |waves| {
+        let Some(shared) = shared.upgrade() else { return };
+        if !shared.sealing.is_on() {
+            waves.iter().for_each(|wave| router.reflect_unheard(wave));
+            return;
+        }
+        let router = Arc::clone(&router);
+        tokio::spawn(async move {
+            // They are of one channel.
+            let Some(channel) = waves.first().map(Wave::channel) else { return };
+            if shared.is_unheard(channel).await == Some(true) {
+                waves.iter().for_each(|wave| router.reflect_unheard(wave));
+            }
+        });
+    }
+}
+
+/// Connects. Reads a certificate and a key that do not fit again, because they may just be replaced.
+async fn connected(
+    options: ConnectOptions,
+    servers: Vec<ServerAddr>,
+) -> Result<Client, async_nats::ConnectError> {
+    let mut reading = 1;
+    loop {
+        match options.clone().connect(servers.clone()).await {
+            Err(error) if TlsFailure::is_of_files(&error) && reading < READINGS => {
+                sleep(pause_before(reading as usize - 1)).await;
+                reading += 1;
+            }
+            connected => return connected,
+        }
+    }
+}
+
+fn refused(url: String, error: async_nats::ConnectError) -> ConnectError {
+    use ConnectErrorKind::{Authentication, AuthorizationViolation};
+    if let Some(failure) = TlsFailure::of(&error) {
+        return ConnectError::Tls { url, failure, source: error.into() };
+    }
+    if matches!(error.kind(), Authentication | AuthorizationViolation) {
+        return ConnectError::Unauthorized { url, source: error.into() };
+    }
+    unreachable(url, may_pass(&error), error)
+}
+
+fn unreachable(
+    url: String,
+    is_transient: bool,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+) -> ConnectError {
+    ConnectError::Unreachable { url, is_transient, source: error.into() }
+}
+
+/// Whether the error is transient: no server answered, and none refused the connection. A name that DNS cannot
+/// resolve counts as transient, because it may be assigned to a host later.
+fn may_pass(error: &async_nats::ConnectError) -> bool {
+    use ConnectErrorKind::{Dns, Io, TimedOut};
+    matches!(error.kind(), Dns | Io | TimedOut)
+}

@@ -1,0 +1,98 @@
+//! What a connection has handed to the client and the server has not confirmed. No I/O.
+
+use std::collections::{HashMap, VecDeque};
+
+use tokio::sync::oneshot;
+
+use super::unheard_probes::Inquiries;
+
+/// The starting point of a flush.
+#[derive(Debug)]
+pub(super) struct Goal {
+    /// The mark behind the contents of the outbox.
+    pub(super) mark: u64,
+    /// The number of waves that had left the outbox when the last wave before the mark had left.
+    pub(super) taken: Option<u64>,
+}
+
+/// A marker of the sending task, and what was sent before it.
+pub(super) struct Marker {
+    pub(super) number: u64,
+    pub(super) waves: u64,
+    pub(super) inquiry: u64,
+}
+
+#[derive(Default)]
+pub(super) struct Flight {
+    /// The number of waves taken from the outbox, without those that could not be sent after all. They were handed to the
+    /// client, or will be next. Other paths may have taken waves as well.
+    pub(super) taken: u64,
+    /// The number of waves taken from the outbox that were confirmed or written off.
+    pub(super) settled: u64,
+    pub(super) written_off: u64,
+    /// The total number of these waves that the sending task had handed to the client when it last sent a marker.
+    pub(super) marked: u64,
+    /// The sending task's markers in flight.
+    pub(super) markers: VecDeque<Marker>,
+    pub(super) inquiries: Inquiries,
+    pub(super) last_marker: u64,
+    /// The tasks that wait for a marker of their own.
+    pub(super) waiting: HashMap<u64, oneshot::Sender<()>>,
+    /// The probes that wait for the marker behind them, by its number.
+    probes: HashMap<u64, Probe>,
+    /// The number of connections seen to break. While a connection is up, this is one less than the client has made.
+    pub(super) breaks: u64,
+    pub(super) ended: bool,
+}
+
+impl Flight {
+    /// Nothing that is in flight will be confirmed.
+    pub(super) fn write_off(&mut self) {
+        self.written_off += self.taken - self.settled;
+        self.settled = self.taken;
+        self.markers.clear();
+        self.inquiries.clear();
+        // Dropping their senders notifies the waiting tasks.
+        self.waiting.clear();
+        self.probes.clear();
+    }
+
+    /// The marker with this number is back.
+    pub(super) fn confirm(&mut self, number: u64) {
+        if let Some(waiting) = self.waiting.remove(&number) {
+            let _ = waiting.send(());
+        }
+        if let Some(Probe { is_unheard, told }) = self.probes.remove(&number) {
+            let _ = told.send(is_unheard);
+        }
+        // Markers return in the order in which they were sent.
+        while let Some(marker) = self.markers.pop_front_if(|marker| marker.number <= number) {
+            self.settled = self.settled.max(marker.waves);
+            self.inquiries.close(marker.inquiry);
+        }
+    }
+
+    /// Opens a probe, and returns the number of the marker that must follow it. `None` if nothing can be sent any more.
+    pub(super) fn probe(&mut self) -> Option<(u64, oneshot::Receiver<bool>)> {
+        if self.ended {
+            return None;
+        }
+        self.last_marker += 1;
+        let (told, is_unheard) = oneshot::channel();
+        self.probes.insert(self.last_marker, Probe { is_unheard: false, told });
+        Some((self.last_marker, is_unheard))
+    }
+
+    /// The server, or somebody else, says that nobody hears a probe.
+    pub(super) fn probe_is_unheard(&mut self, number: u64) {
+        if let Some(probe) = self.probes.get_mut(&number) {
+            probe.is_unheard = true;
+        }
+    }
+}
+
+/// A frame without waves, which asks whether anybody hears it.
+struct Probe {
+    is_unheard: bool,
+    told: oneshot::Sender<bool>,
+}
