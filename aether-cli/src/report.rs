@@ -1,10 +1,10 @@
-//! `aether report`: what was lost, where and why, and which incidents there were, from the archive of a gateway.
+//! `aether report`: what was lost, where and why, the accounts, and which incidents there were, from the archive of a gateway.
 
 use std::cmp::Reverse;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aether_gateway::{Archive, ArchivedIncident, ArchivedSpan};
+use aether_gateway::{Archive, ArchivedAccount, ArchivedIncident, ArchivedSpan};
 use serde_json::json;
 
 use crate::error::CommandError;
@@ -42,6 +42,7 @@ impl ReportArgs {
         let mut all = ArchivedSpan::default();
         archived.spans.iter().for_each(|span| all.add(span));
         all.lost.sort_by_key(|lost| Reverse(lost.waves));
+        all.accounts.sort_by_key(|account| Reverse((account.lost, account.offered)));
         let mut output = Output::stdout();
         if self.json {
             output.line(json!({
@@ -51,6 +52,7 @@ impl ReportArgs {
                 "payload_bytes": all.payload_bytes,
                 "lost_waves": all.lost_waves(),
                 "lost": all.lost,
+                "accounts": all.accounts,
                 "incidents": archived.incidents,
                 "spans": archived.spans,
             }))?;
@@ -64,6 +66,7 @@ impl ReportArgs {
         let per_second = all.waves as f64 / all.seconds.max(1) as f64;
         output.line(format_args!("waves: {}, {per_second:.1} a second", all.waves))?;
         losses(&mut output, &all, &archived.spans)?;
+        accounts(&mut output, &all.accounts)?;
         incidents(&mut output, &archived.incidents)
     }
 }
@@ -88,6 +91,19 @@ fn losses(output: &mut Output, all: &ArchivedSpan, spans: &[ArchivedSpan]) -> Re
             time(worst.begin_unix_seconds),
             worst.lost_waves(),
             humantime::format_duration(Duration::from_secs(worst.seconds))
+        ))?;
+    }
+    Ok(())
+}
+
+/// A line for each place, with numbers that add up.
+fn accounts(output: &mut Output, accounts: &[ArchivedAccount]) -> Result<(), CommandError> {
+    for account in accounts {
+        let ArchivedAccount { program, queue, offered, delivered, lost, queued, .. } = account;
+        output.line(format_args!(
+            "{} {}: {offered} offered = {delivered} delivered + {lost} lost + {queued} more queued",
+            printable(program, MOST),
+            printable(queue, MOST)
         ))?;
     }
     Ok(())

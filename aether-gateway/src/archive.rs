@@ -16,7 +16,7 @@ use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, T
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-pub use moments::{ArchivedIncident, ArchivedLoss, ArchivedSpan};
+pub use moments::{ArchivedAccount, ArchivedIncident, ArchivedLoss, ArchivedSpan};
 
 /// By their beginning in seconds since 1970, as JSON.
 const MINUTES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("minutes");
@@ -239,6 +239,14 @@ mod tests {
         span.seconds = MINUTE;
         span.waves = 600;
         span.lose("shop", "inbox", "full", lost);
+        span.account(ArchivedAccount {
+            program: "shop".to_owned(),
+            queue: "inbox".to_owned(),
+            offered: 600 + lost,
+            delivered: 601,
+            lost,
+            queued: -1,
+        });
         span
     }
 
@@ -261,6 +269,12 @@ mod tests {
         let spans = archive.since(at(START)).unwrap().spans;
         let sums: Vec<_> = spans.iter().map(|span| (span.seconds, span.waves, span.lost_waves())).collect();
         assert_eq!(sums, [(3600, 36_000, 30), (3600, 36_000, 30), (60, 600, 0)]);
+        let accounts = spans.iter().map(|span| match &*span.accounts {
+            [only] => (only.offered, only.delivered, only.lost, only.queued),
+            other => panic!("{other:?}"),
+        });
+        let hour = (36_030, 36_060, 30, -60);
+        assert_eq!(accounts.collect::<Vec<_>>(), [hour, hour, (600, 601, 0, -1)]);
         archive.write(7, &minute(START + HOURS_KEPT + 3 * HOUR, 0), &[]).unwrap();
         assert_eq!(archive.since(at(0)).unwrap().spans.len(), 2, "hours are dropped after their time");
     }

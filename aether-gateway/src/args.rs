@@ -50,8 +50,8 @@ pub struct GatewayArgs {
 #[command(next_help_heading = "Gateway")]
 #[non_exhaustive]
 pub struct ListenArgs {
-    /// The address of the pages and the metrics. On a loopback address everybody can read them. Elsewhere the gateway
-    /// starts only with a token or --tls-clients, and reading and waves need one of them. Port 0 takes a free port [default: 127.0.0.1:8080, or a free port if that is taken]
+    /// The address of the pages and the metrics. On a loopback address everybody can read them, unless there is a token. Elsewhere
+    /// the gateway starts only with a token or --tls-clients, and reading and waves need one of them. Port 0 takes a free port [default: 127.0.0.1:8080, or a free port if that is taken]
     #[arg(long, value_name = "ADDRESS", value_parser = clap::value_parser!(ListenAddress))]
     pub listen: Option<ListenAddress>,
 
@@ -63,7 +63,8 @@ pub struct ListenArgs {
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<String>,
 
-    /// Serve only clients with a certificate of an authority in this PEM file; they may hear and emit without a token
+    /// Serve only clients with a certificate of an authority in this PEM file; they may hear and emit without a token, unless
+    /// there is one or the file of tokens lists certificates
     #[arg(long, value_name = "FILE")]
     pub tls_clients: Option<String>,
 
@@ -117,7 +118,7 @@ impl GatewayError {
     #[must_use]
     pub const fn is_wrong_usage(&self) -> bool {
         match self {
-            Self::Config(_) | Self::Start(StartError::Exposed { .. }) => true,
+            Self::Config(_) | Self::Start(StartError::Exposed { .. } | StartError::Certificates) => true,
             Self::Connect(error) => {
                 !matches!(error, ConnectError::Unreachable { .. } | ConnectError::Layer { .. })
             }

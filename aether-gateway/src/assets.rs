@@ -13,6 +13,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest as _, Sha256};
 
+use crate::answer;
+
 /// Scripts and styles come from the gateway only, and nothing is written into the pages: whatever a name of a channel
 /// contains, it cannot run.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
@@ -105,12 +107,7 @@ pub(crate) fn index(headers: &HeaderMap) -> Response {
 pub(crate) fn file(path: &str, headers: &HeaderMap) -> Option<Response> {
     let packed = PACKED.iter().find(|packed| packed.file.path == path)?;
     let is_known = headers.get_all(header::IF_NONE_MATCH).iter().any(|tag| *tag == packed.tag);
-    let takes_gzip = headers.get_all(header::ACCEPT_ENCODING).iter().any(|accepted| {
-        accepted
-            .to_str()
-            .is_ok_and(|accepted| accepted.split(',').any(|coding| coding.trim().starts_with("gzip")))
-    });
-    let mut response = match (is_known, takes_gzip) {
+    let mut response = match (is_known, answer::takes_gzip(headers)) {
         (true, _) => StatusCode::NOT_MODIFIED.into_response(),
         (false, true) => {
             let mut response = packed.gzip.clone().into_response();
@@ -124,8 +121,6 @@ pub(crate) fn file(path: &str, headers: &HeaderMap) -> Option<Response> {
     all.insert(header::ETAG, packed.tag.clone());
     all.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     all.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
-    all.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    all.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     all.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     Some(response)
 }

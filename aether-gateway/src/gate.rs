@@ -1,17 +1,22 @@
 //! Who may hear and emit waves through the gateway, and who may read its names and numbers.
 //!
-//! Where there are tokens, only their holders may. Without tokens, everybody may who reaches a gateway that listens on the
-//! loopback address or that asks clients for a certificate, and nobody elsewhere.
-//! Names and numbers are for all of these, and elsewhere for the holder of any token. Pages of other origins may not,
-//! unless the settings name them.
+//! As soon as there is any token, only holders of one may: to read, any; to hear and to emit, one that says so. Without
+//! tokens, everybody may who reaches a gateway that listens on the loopback address, and nobody elsewhere; through a proxy and
+//! under the name of a host, that needs a token, too, because such a request may come from anywhere.
+//! Where the gateway asks clients for a certificate, all of them read, and the listed ones hear and emit what is listed.
+//! Pages of other origins may not, unless the settings name them.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use aether_core::Channel;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use aether_metrics::ClientCertificate;
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
-use crate::access::{Access, WaveRights};
+use crate::access::{Access, Fingerprint, WaveRights};
 use crate::answer;
 use crate::origin::{Origins, is_forwarded, is_of_the_page, is_to_an_address};
 
@@ -36,6 +41,28 @@ pub(crate) enum Reach {
     Network,
 }
 
+/// Who asks: the headers of a request, and the certificate that its connection has shown.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Caller {
+    headers: HeaderMap,
+    certificate: Option<Fingerprint>,
+}
+
+impl Caller {
+    pub(crate) fn new(headers: HeaderMap, extensions: &Extensions) -> Self {
+        let certificate = extensions.get::<ClientCertificate>();
+        Self { headers, certificate: certificate.map(|certificate| Fingerprint::of(certificate.der())) }
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Caller {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(Self::new(parts.headers.clone(), &parts.extensions))
+    }
+}
+
 /// Why a client may not.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum GateError {
@@ -54,7 +81,7 @@ pub(crate) enum GateError {
     )]
     Open,
     #[error(
-        "through a proxy, hearing and emitting waves needs a token: set AETHER_WAVES_TOKEN, or field_tokens in \
+        "through a proxy, the gateway is used with a token only: set AETHER_WAVES_TOKEN, or field_tokens in \
          [service.gateway], and send it as `authorization: Bearer TOKEN`"
     )]
     Proxy,
@@ -64,8 +91,7 @@ pub(crate) enum GateError {
     )]
     NoToken,
     #[error(
-        "this gateway does not listen on the loopback address only, so reading needs a token: send it as `authorization: \
-         Bearer TOKEN`"
+        "this gateway has tokens, so reading needs one, whatever it is for: send it as `authorization: Bearer TOKEN`"
     )]
     Read,
     #[error("the token is not known")]
@@ -121,22 +147,40 @@ impl Gate {
     }
 
     /// Whether a request may read names and numbers, by its own headers.
-    pub(crate) fn may_read_of(&self, headers: &HeaderMap) -> Result<(), GateError> {
-        self.may_read(bearer(headers))
+    pub(crate) fn may_read_of(&self, caller: &Caller) -> Result<(), GateError> {
+        self.may_read(caller, bearer(&caller.headers))
     }
 
     /// Whether the holder of a token, or of none, may read names and numbers.
-    pub(crate) fn may_read(&self, token: Option<&str>) -> Result<(), GateError> {
-        if self.is_insecure || self.reach != Reach::Network {
+    pub(crate) fn may_read(&self, caller: &Caller, token: Option<&str>) -> Result<(), GateError> {
+        if self.is_insecure || self.reach == Reach::Certified {
             return Ok(());
         }
-        let token = token.ok_or(GateError::Read)?;
-        if self.access.knows(token) { Ok(()) } else { Err(GateError::Token) }
+        match (self.everybody_may(&caller.headers), token) {
+            (Ok(()), _) => Ok(()),
+            (Err(_), Some(token)) if self.access.knows(token) => Ok(()),
+            (Err(GateError::NoToken), Some(_)) => Err(GateError::Token),
+            (Err(GateError::NoToken), None) => Err(GateError::Read),
+            (Err(error), _) => Err(error),
+        }
     }
 
-    /// Whether a token is needed.
-    pub(crate) fn needs_token(&self) -> bool {
-        !self.access.is_open() || self.reach == Reach::Network
+    /// Whether a client that shows nothing may do what everybody may who reaches the gateway.
+    fn everybody_may(&self, headers: &HeaderMap) -> Result<(), GateError> {
+        match self.reach {
+            _ if !self.access.is_open() => Err(GateError::NoToken),
+            Reach::Network => Err(GateError::Open),
+            Reach::Certified => Ok(()),
+            Reach::Loopback if is_forwarded(headers) => Err(GateError::Proxy),
+            Reach::Loopback if !is_to_an_address(headers) => Err(GateError::Host),
+            Reach::Loopback => Ok(()),
+        }
+    }
+
+    /// Whether a client needs a token to hear and to emit.
+    pub(crate) fn needs_token(&self, caller: &Caller) -> bool {
+        let is_listed = || self.access.wave_rights(None, caller.certificate.as_ref()).is_some();
+        self.reach == Reach::Network || !self.access.is_open() && !is_listed()
     }
 
     pub(crate) const fn emits(&self) -> bool {
@@ -144,32 +188,26 @@ impl Gate {
     }
 
     /// Whether a page of this origin may ask at all: one that is allowed, or the gateway's own under whatever name.
-    pub(crate) fn origin(&self, headers: &HeaderMap) -> Result<(), GateError> {
-        let may = self.origins.allow(headers) || is_of_the_page(headers);
+    pub(crate) fn origin(&self, caller: &Caller) -> Result<(), GateError> {
+        let may = self.origins.allow(&caller.headers) || is_of_the_page(&caller.headers);
         if may { Ok(()) } else { Err(GateError::Origin) }
     }
 
     /// The rights of a request, by its own headers.
-    pub(crate) fn rights_of(&self, headers: &HeaderMap) -> Result<WaveRights, GateError> {
-        self.origin(headers)?;
-        self.rights(headers, bearer(headers))
+    pub(crate) fn rights_of(&self, caller: &Caller) -> Result<WaveRights, GateError> {
+        self.origin(caller)?;
+        self.rights(caller, bearer(&caller.headers))
     }
 
-    /// The rights of a token, or those of everybody.
-    pub(crate) fn rights(&self, headers: &HeaderMap, token: Option<&str>) -> Result<WaveRights, GateError> {
-        let mut rights = if !self.access.is_open() {
-            let token = token.ok_or(GateError::NoToken)?;
-            self.access.wave_rights(token).ok_or(GateError::Token)?
-        } else if self.reach == Reach::Network {
-            return Err(GateError::Open);
-        } else if self.reach == Reach::Certified {
-            WaveRights::all()
-        } else if is_forwarded(headers) {
-            return Err(GateError::Proxy);
-        } else if !is_to_an_address(headers) {
-            return Err(GateError::Host);
-        } else {
-            WaveRights::all()
+    /// The rights of a token, or those without one.
+    pub(crate) fn rights(&self, caller: &Caller, token: Option<&str>) -> Result<WaveRights, GateError> {
+        let mut rights = match self.everybody_may(&caller.headers) {
+            Ok(()) => WaveRights::all(),
+            Err(GateError::NoToken) => self
+                .access
+                .wave_rights(token, caller.certificate.as_ref())
+                .ok_or(if token.is_some() { GateError::Token } else { GateError::NoToken })?,
+            Err(error) => return Err(error),
         };
         if !self.emits {
             rights.emit.clear();
@@ -198,90 +236,118 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 mod tests {
     use super::*;
 
-    fn gate(access: Access, is_loopback: bool, emits: bool) -> Gate {
-        let reach = if is_loopback { Reach::Loopback } else { Reach::Network };
+    fn gate(access: Access, reach: Reach, emits: bool) -> Gate {
         Gate::new(Arc::new(access), Arc::default(), reach, emits)
     }
 
-    fn headers(host: &str, token: Option<&str>) -> HeaderMap {
+    /// A request to this host, with this token and these headers.
+    fn caller(host: &str, token: Option<&str>, more: &[(&'static str, &str)]) -> Caller {
         let mut headers = HeaderMap::new();
         headers.insert(header::HOST, host.parse().unwrap());
         if let Some(token) = token {
             headers.insert(header::AUTHORIZATION, format!("bearer {token}").parse().unwrap());
         }
-        headers
+        for (name, value) in more {
+            headers.insert(*name, value.parse().unwrap());
+        }
+        Caller { headers, certificate: None }
+    }
+
+    fn here() -> Caller {
+        caller("127.0.0.1:8080", None, &[])
     }
 
     #[test]
     fn on_loopback_everybody_may_who_uses_an_address() {
-        let gate = gate(Access::default(), true, true);
-        assert_eq!(gate.rights_of(&headers("127.0.0.1:8080", None)), Ok(WaveRights::all()));
+        let gate = gate(Access::default(), Reach::Loopback, true);
+        assert_eq!((gate.rights_of(&here()), gate.may_read_of(&here())), (Ok(WaveRights::all()), Ok(())));
         // A page of this name may have been loaded from elsewhere.
-        assert_eq!(gate.rights_of(&headers("rebound.example", None)), Err(GateError::Host));
-        let mut foreign = headers("127.0.0.1:8080", None);
-        foreign.insert(header::ORIGIN, "https://evil.example".parse().unwrap());
+        let rebound = caller("rebound.example", None, &[]);
+        assert_eq!(gate.rights_of(&rebound), Err(GateError::Host));
+        assert_eq!(gate.may_read_of(&rebound), Err(GateError::Host));
+        let foreign = caller("127.0.0.1:8080", None, &[("origin", "https://evil.example")]);
         assert_eq!(gate.rights_of(&foreign), Err(GateError::Origin));
         // A proxy on this machine is on the loopback address, and those behind it are not.
-        let mut forwarded = headers("127.0.0.1:8080", None);
-        forwarded.insert("x-forwarded-for", "192.0.2.7".parse().unwrap());
-        assert_eq!(gate.rights_of(&forwarded), Err(GateError::Proxy));
+        for (name, value) in [
+            ("x-forwarded-for", "192.0.2.7"),
+            ("x-forwarded-proto", "https"),
+            ("forwarded", "for=192.0.2.7"),
+            ("x-real-ip", "192.0.2.7"),
+            ("via", "1.1 proxy"),
+        ] {
+            let forwarded = caller("127.0.0.1:8080", None, &[(name, value)]);
+            assert_eq!(gate.rights_of(&forwarded), Err(GateError::Proxy), "{name}");
+            assert_eq!(gate.may_read_of(&forwarded), Err(GateError::Proxy), "{name}");
+        }
     }
 
     #[test]
-    fn the_own_page_under_a_name_may_ask_and_hears_with_a_token_only() {
-        let mut by_name = headers("bus.example:8080", None);
-        by_name.insert(header::ORIGIN, "http://bus.example:8080".parse().unwrap());
-        let open = gate(Access::default(), true, true);
+    fn the_own_page_under_a_name_may_ask_and_reads_and_hears_with_a_token_only() {
+        let by_name = caller("bus.example:8080", None, &[("origin", "http://bus.example:8080")]);
+        let open = gate(Access::default(), Reach::Loopback, true);
         assert_eq!((open.origin(&by_name), open.rights_of(&by_name)), (Ok(()), Err(GateError::Host)));
-        let closed = gate(Access::default().waves_token("s3cret").unwrap(), true, true);
+        let closed = gate(Access::default().waves_token("s3cret").unwrap(), Reach::Loopback, true);
         assert_eq!(closed.rights_of(&by_name), Err(GateError::NoToken));
         assert_eq!(closed.rights(&by_name, Some("s3cret")), Ok(WaveRights::all()));
+        assert_eq!(closed.may_read(&by_name, Some("s3cret")), Ok(()));
     }
 
     #[test]
     fn elsewhere_and_with_tokens_a_token_is_needed() {
-        let open = gate(Access::default(), false, true);
-        assert_eq!(open.rights_of(&headers("192.0.2.1", Some("x"))), Err(GateError::Open));
-        let closed = gate(Access::default().waves_token("s3cret").unwrap(), true, true);
-        assert_eq!(closed.rights_of(&headers("127.0.0.1", None)), Err(GateError::NoToken));
-        assert_eq!(closed.rights_of(&headers("127.0.0.1", Some("guess"))), Err(GateError::Token));
-        assert_eq!(closed.rights_of(&headers("bus.example", Some("s3cret"))), Ok(WaveRights::all()));
-        assert!(open.needs_token() && closed.needs_token());
+        let open = gate(Access::default(), Reach::Network, true);
+        assert_eq!(open.rights_of(&caller("192.0.2.1", Some("x"), &[])), Err(GateError::Open));
+        let closed = gate(Access::default().waves_token("s3cret").unwrap(), Reach::Loopback, true);
+        assert_eq!(closed.rights_of(&here()), Err(GateError::NoToken));
+        assert_eq!(closed.rights_of(&caller("127.0.0.1", Some("guess"), &[])), Err(GateError::Token));
+        assert_eq!(closed.rights_of(&caller("bus.example", Some("s3cret"), &[])), Ok(WaveRights::all()));
+        assert!(open.needs_token(&here()) && closed.needs_token(&here()));
         // A token for fields gives no right to waves, and closes them.
-        let fields = gate(Access::default().token("field").unwrap(), true, true);
-        assert_eq!(fields.rights_of(&headers("127.0.0.1", None)), Err(GateError::NoToken));
-        let rights = fields.rights_of(&headers("127.0.0.1", Some("field"))).unwrap();
+        let fields = gate(Access::default().token("field").unwrap(), Reach::Loopback, true);
+        assert_eq!(fields.rights_of(&here()), Err(GateError::NoToken));
+        let rights = fields.rights_of(&caller("127.0.0.1", Some("field"), &[])).unwrap();
         assert_eq!(rights, WaveRights::default());
     }
 
     #[test]
-    fn names_and_numbers_are_for_this_machine_for_certificates_and_for_any_token() {
+    fn where_there_is_a_token_names_and_numbers_need_one_whatever_it_is_for() {
         let access = || Access::default().token("field").unwrap();
-        let exposed = gate(access(), false, true);
-        assert_eq!(exposed.may_read_of(&headers("192.0.2.1", None)), Err(GateError::Read));
-        assert_eq!(exposed.may_read_of(&headers("192.0.2.1", Some("guess"))), Err(GateError::Token));
-        assert_eq!(exposed.may_read_of(&headers("192.0.2.1", Some("field"))), Ok(()));
-        assert_eq!(exposed.insecure(true).may_read(None), Ok(()));
-        assert_eq!(gate(access(), true, true).may_read(None), Ok(()));
-        let certified = Gate::new(Arc::new(access()), Arc::default(), Reach::Certified, true);
-        assert_eq!(certified.may_read(None), Ok(()));
+        // Not every proxy says that it is one, so the loopback address is no exception.
+        for reach in [Reach::Loopback, Reach::Network] {
+            let gate = gate(access(), reach, true);
+            assert_eq!(gate.may_read_of(&here()), Err(GateError::Read));
+            assert_eq!(gate.may_read_of(&caller("127.0.0.1", Some("guess"), &[])), Err(GateError::Token));
+            let proxied = caller("bus.example", Some("field"), &[("via", "1.1 proxy")]);
+            assert_eq!(gate.may_read_of(&proxied), Ok(()));
+            assert_eq!(gate.insecure(true).may_read_of(&here()), Ok(()));
+        }
+        assert_eq!(gate(access(), Reach::Certified, true).may_read_of(&here()), Ok(()));
     }
 
     #[test]
     fn who_has_shown_a_certificate_may_under_any_name_but_not_for_another_page() {
-        let gate = Gate::new(Arc::default(), Arc::default(), Reach::Certified, true);
-        let mut proxied = headers("bus.example", None);
-        proxied.insert("x-forwarded-for", "192.0.2.7".parse().unwrap());
-        assert_eq!(gate.rights_of(&proxied), Ok(WaveRights::all()));
-        assert!(!gate.needs_token());
-        proxied.insert(header::ORIGIN, "https://evil.example".parse().unwrap());
-        assert_eq!(gate.rights_of(&proxied), Err(GateError::Origin));
+        let gate = gate(Access::default(), Reach::Certified, true);
+        let proxied = caller("bus.example", None, &[("x-forwarded-for", "192.0.2.7")]);
+        assert_eq!((gate.rights_of(&proxied), gate.may_read_of(&proxied)), (Ok(WaveRights::all()), Ok(())));
+        assert!(!gate.needs_token(&proxied));
+        let foreign = caller("bus.example", None, &[("origin", "https://evil.example")]);
+        assert_eq!(gate.rights_of(&foreign), Err(GateError::Origin));
+    }
+
+    #[test]
+    fn a_certificate_that_is_not_listed_beside_others_reads_and_neither_hears_nor_emits() {
+        let gate = gate(Access::default().waves_token("s3cret").unwrap(), Reach::Certified, true);
+        let mut certified = caller("bus.example", None, &[]);
+        certified.certificate = Some(Fingerprint([1; 32]));
+        assert_eq!(gate.may_read_of(&certified), Ok(()));
+        assert_eq!(gate.rights_of(&certified), Err(GateError::NoToken));
+        assert!(gate.needs_token(&certified));
+        assert_eq!(gate.rights(&certified, Some("s3cret")), Ok(WaveRights::all()));
     }
 
     #[test]
     fn a_gateway_that_emits_nothing_still_lets_hear() {
-        let gate = gate(Access::default(), true, false);
-        let rights = gate.rights_of(&headers("127.0.0.1", None)).unwrap();
+        let gate = gate(Access::default(), Reach::Loopback, false);
+        let rights = gate.rights_of(&here()).unwrap();
         let channel = Channel::new("a").unwrap();
         assert!(rights.may_hear(&channel));
         assert_eq!(gate.may_emit(&rights, &channel), Err(GateError::Off));

@@ -62,6 +62,11 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
     },
+    /// Certificates are listed beside the tokens, but clients are not asked for one.
+    #[error(
+        "certificates are listed with the tokens, but clients are not asked for one: set tls_clients (--tls-clients FILE)"
+    )]
+    Certificates,
     /// The address cannot be bound.
     #[error("cannot listen on {address}")]
     Bind {
@@ -104,8 +109,8 @@ impl Gateway {
     /// Binds the address and subscribes to every channel. Every wave emitted afterwards is observed.
     ///
     /// # Errors
-    /// [`StartError`] if the address is no loopback address and nothing protects it, if it cannot be bound, or if
-    /// subscribing fails.
+    /// [`StartError`] if the address is no loopback address and nothing protects it, if certificates are listed that nobody is
+    /// asked for, if it cannot be bound, or if subscribing fails.
     ///
     /// # Cancel safety
     /// Cancelled before completion, no address is bound and no subscription remains.
@@ -116,6 +121,9 @@ impl Gateway {
             _ if wanted.ip().is_loopback() => Reach::Loopback,
             _ => Reach::Network,
         };
+        if options.fields.lists_certificates() && reach != Reach::Certified {
+            return Err(StartError::Certificates);
+        }
         if reach == Reach::Network && !options.insecure && !options.fields.has_tokens() {
             return Err(StartError::Exposed { address: wanted });
         }
@@ -220,7 +228,14 @@ impl Gateway {
         );
         let shared = Shared::new(&source, gate, Arc::clone(&views), emitter, limits, shutdown.clone());
         let others = waves::routes(Arc::clone(&shared)).merge(letters::routes(letters)).merge(field_routes);
-        let routes = http::routes(source.aether(), Arc::clone(&source), Arc::clone(&views), guard, others);
+        let routes = http::routes(
+            source.aether(),
+            Arc::clone(&source),
+            Arc::clone(&views),
+            guard,
+            others,
+            self.tls.is_some(),
+        );
         // Before somebody asks for them. Nothing waits for it.
         drop(tokio::task::spawn_blocking(assets::pack));
         let app = TowerToHyperService::new(routes);

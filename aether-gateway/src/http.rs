@@ -5,23 +5,30 @@
 //! such requests occupies one processor and delays no health check. Routes for waves and letters are in modules of their own.
 
 use std::convert::Infallible;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use aether_chassis::description;
 use aether_core::Aether;
 use aether_core::physics::ResonanceMap;
-use aether_metrics::{Exposition, Metrics};
+use aether_metrics::{ClientAddress, Exposition, Metrics};
 use axum::Router;
-use axum::extract::{Path, RawQuery, Request, State};
+use axum::body;
+use axum::extract::{FromRequestParts, Path, RawQuery, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
+use futures_util::FutureExt as _;
 use tokio::sync::Semaphore;
 
 use crate::answer;
 use crate::assets;
-use crate::gate::Gate;
+use crate::gate::{Caller, Gate};
+use crate::headers;
+use crate::sending::{LONG, Sending};
 use crate::status::{PhysicsPart, StatusSource};
 use crate::taps::Taps;
 use crate::views::{View, Views};
@@ -38,27 +45,29 @@ struct Pages {
     views: Arc<Views>,
     metrics: Metrics,
     writers: Arc<Semaphore>,
+    sending: Arc<Sending>,
 }
 
-/// All routes: those of this file, and `others`.
+/// All routes: those of this file, and `others`. `is_secure` says whether they are served over TLS.
 pub(crate) fn routes(
     aether: &Aether,
     source: Arc<StatusSource>,
     views: Arc<Views>,
     guard: Guard,
     others: Router,
+    is_secure: bool,
 ) -> Router {
     let metrics = crate::metrics::metrics(aether, Arc::clone(&source));
     let writers = Arc::new(Semaphore::new(WRITERS));
-    let state = Arc::new(Pages { source, views, metrics, writers });
+    let state = Arc::new(Pages { source, views, metrics, writers, sending: Arc::default() });
     let guarded = Router::new()
         .route("/status", get(status_page))
         .route("/api/status", get(status_json))
         .route("/api/accounts", get(accounts_json))
-        .route("/api/overview", get(async |state: PagesState| view(state, View::Overview).await))
-        .route("/api/services", get(async |state: PagesState| view(state, View::Services).await))
-        .route("/api/ledger", get(async |state: PagesState| view(state, View::Ledger).await))
-        .route("/api/map", get(async |state: PagesState| view(state, View::Map).await))
+        .route("/api/overview", get(overview))
+        .route("/api/services", get(services))
+        .route("/api/ledger", get(ledger))
+        .route("/api/map", get(service_map))
         .route("/api/history", get(history))
         .route("/api/incidents", get(incidents))
         .route("/api/findings", get(findings))
@@ -82,6 +91,7 @@ pub(crate) fn routes(
         .merge(others)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn_with_state(is_secure, headers::protect))
 }
 
 /// What decides who reads names and numbers, and counts those who may not.
@@ -92,7 +102,8 @@ pub(crate) struct Guard {
 }
 
 async fn reading(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    if let Err(error) = guard.gate.may_read_of(request.headers()) {
+    let caller = Caller::new(request.headers().clone(), request.extensions());
+    if let Err(error) = guard.gate.may_read_of(&caller) {
         guard.taps.refuse(&error);
         return error.into_response();
     }
@@ -112,12 +123,28 @@ async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
     }
 }
 
-async fn view(State(pages): PagesState, view: View) -> Response {
-    written(pages, move |pages| json(pages.views.json(view))).await
+async fn overview(pages: PagesState, reader: Reader) -> Response {
+    view(pages, reader, View::Overview).await
+}
+
+async fn services(pages: PagesState, reader: Reader) -> Response {
+    view(pages, reader, View::Services).await
+}
+
+async fn ledger(pages: PagesState, reader: Reader) -> Response {
+    view(pages, reader, View::Ledger).await
+}
+
+async fn service_map(pages: PagesState, reader: Reader) -> Response {
+    view(pages, reader, View::Map).await
+}
+
+async fn view(State(pages): PagesState, reader: Reader, view: View) -> Response {
+    written(pages, reader, move |pages| json(pages.views.json(view))).await
 }
 
 /// The last hour: `last` buckets of it, with `channels=true` of each channel, too.
-async fn history(State(pages): PagesState, RawQuery(query): RawQuery) -> Response {
+async fn history(State(pages): PagesState, reader: Reader, RawQuery(query): RawQuery) -> Response {
     let (mut last, mut of_channels) = (usize::MAX, false);
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         let known = match &*name {
@@ -130,7 +157,7 @@ async fn history(State(pages): PagesState, RawQuery(query): RawQuery) -> Respons
             return answer::problem(StatusCode::BAD_REQUEST, "parameter", text);
         }
     }
-    written(pages, move |pages| json(pages.views.history(last, of_channels))).await
+    written(pages, reader, move |pages| json(pages.views.history(last, of_channels))).await
 }
 
 /// The newest entries of the log: `last` of them.
@@ -145,48 +172,101 @@ async fn log(State(pages): PagesState, RawQuery(query): RawQuery) -> Response {
 }
 
 /// The durable logs, read anew.
-async fn durable(State(pages): PagesState) -> Response {
+async fn durable(State(pages): PagesState, reader: Reader) -> Response {
     let all = pages.source.durable().now().await;
-    written(pages, move |_| answer::json(StatusCode::OK, &all)).await
+    written(pages, reader, move |_| answer::json(StatusCode::OK, &all)).await
 }
 
-async fn incidents(State(pages): PagesState) -> Response {
-    physics(pages, |part| {
+async fn incidents(State(pages): PagesState, reader: Reader) -> Response {
+    physics(pages, reader, |part| {
         serde_json::json!({ "incidents": part.incident_lines(), "incidents_by_cause": part.incidents_by_cause })
     })
     .await
 }
 
-async fn findings(State(pages): PagesState) -> Response {
-    physics(pages, |part| {
+async fn findings(State(pages): PagesState, reader: Reader) -> Response {
+    physics(pages, reader, |part| {
         let (findings, standing) = (part.finding_lines(), part.standing_json());
         serde_json::json!({ "findings": findings, "findings_by_sort": part.counts, "standing": standing })
     })
     .await
 }
 
-async fn physics(pages: Arc<Pages>, write: fn(&PhysicsPart) -> serde_json::Value) -> Response {
-    written(pages, move |pages| match pages.source.insight() {
+async fn physics(
+    pages: Arc<Pages>,
+    reader: Reader,
+    write: fn(&PhysicsPart) -> serde_json::Value,
+) -> Response {
+    written(pages, reader, move |pages| match pages.source.insight() {
         Some(insight) => answer::json(StatusCode::OK, &write(&PhysicsPart::of(&insight))),
         None => answer::problem(StatusCode::NOT_FOUND, "physics", "physics is switched off in this gateway"),
     })
     .await
 }
 
-/// Writes a long answer when it is its turn.
-async fn written(pages: Arc<Pages>, write: impl FnOnce(&Pages) -> Response + Send + 'static) -> Response {
+/// Who reads an answer that may be long.
+#[derive(Debug, Clone, Copy)]
+struct Reader {
+    source: IpAddr,
+    takes_gzip: bool,
+}
+
+impl<S: Sync> FromRequestParts<S> for Reader {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // The server knows the address of every client.
+        let source = parts.extensions.get::<ClientAddress>().map(|client| client.source());
+        let source = source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        Ok(Self { source, takes_gzip: answer::takes_gzip(&parts.headers) })
+    }
+}
+
+/// Writes an answer when it is its turn. A long one is packed, and sent if there is room for it.
+async fn written(
+    pages: Arc<Pages>,
+    Reader { source, takes_gzip }: Reader,
+    write: impl FnOnce(&Pages) -> Response + Send + 'static,
+) -> Response {
     // The semaphore is never closed. The permit is held until the answer is written, even if the client disconnects.
     let turn = Arc::clone(&pages.writers).acquire_owned().await;
+    let sending = Arc::clone(&pages.sending);
     let writing = tokio::task::spawn_blocking(move || {
-        let response = write(&pages);
+        let (mut parts, body) = write(&pages).into_parts();
+        // What was written here is one text, so nothing is waited for.
+        let Some(Ok(mut text)) = body::to_bytes(body, usize::MAX).now_or_never() else {
+            return answer::failed(&io::Error::other("the answer is no text"));
+        };
+        let is_long = text.len() >= LONG;
+        if is_long {
+            parts.headers.append(header::VARY, HeaderValue::from_static("accept-encoding"));
+        }
+        if let Some(packed) = (is_long && takes_gzip).then(|| answer::packed(&text)).flatten() {
+            text = packed;
+            parts.headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
         drop(turn);
-        response
+        match text.len() < LONG {
+            true => Response::from_parts(parts, text.into()),
+            false => match sending.body(source, text) {
+                Some(body) => Response::from_parts(parts, body),
+                None => crowded(),
+            },
+        }
     });
     writing.await.unwrap_or_else(|error| answer::failed(&error))
 }
 
-async fn status_page(State(pages): State<Arc<Pages>>) -> Response {
-    written(pages, page).await
+/// Clients that do not read hold too many long answers.
+fn crowded() -> Response {
+    let text = "too many long answers are still being read; read those that are open, ask again later, or accept gzip";
+    let mut response = answer::problem(StatusCode::SERVICE_UNAVAILABLE, "crowded", text);
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("2"));
+    response
+}
+
+async fn status_page(State(pages): PagesState, reader: Reader) -> Response {
+    written(pages, reader, page).await
 }
 
 fn page(pages: &Pages) -> Response {
@@ -204,18 +284,18 @@ fn page(pages: &Pages) -> Response {
     }
 }
 
-async fn status_json(State(pages): State<Arc<Pages>>) -> Response {
-    written(pages, |pages| answer::json(StatusCode::OK, &pages.source.read())).await
+async fn status_json(State(pages): PagesState, reader: Reader) -> Response {
+    written(pages, reader, |pages| answer::json(StatusCode::OK, &pages.source.read())).await
 }
 
-async fn accounts_json(State(pages): State<Arc<Pages>>) -> Response {
-    written(pages, |pages| answer::json(StatusCode::OK, &pages.source.whole_processes())).await
+async fn accounts_json(State(pages): PagesState, reader: Reader) -> Response {
+    written(pages, reader, |pages| answer::json(StatusCode::OK, &pages.source.whole_processes())).await
 }
 
-async fn metrics_text(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
+async fn metrics_text(State(pages): PagesState, reader: Reader, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let exposition = Exposition::negotiate(accepted);
-    written(pages, move |pages| metrics(pages, exposition)).await
+    written(pages, reader, move |pages| metrics(pages, exposition)).await
 }
 
 fn metrics(pages: &Pages, exposition: Exposition) -> Response {
@@ -229,13 +309,18 @@ fn metrics(pages: &Pages, exposition: Exposition) -> Response {
     }
 }
 
-async fn map_dot(State(pages): State<Arc<Pages>>) -> Response {
-    written(pages, |pages| map(&pages.source, "text/vnd.graphviz; charset=utf-8", ResonanceMap::to_dot)).await
+async fn map_dot(State(pages): PagesState, reader: Reader) -> Response {
+    written(pages, reader, |pages| {
+        map(&pages.source, "text/vnd.graphviz; charset=utf-8", ResonanceMap::to_dot)
+    })
+    .await
 }
 
-async fn map_mermaid(State(pages): State<Arc<Pages>>) -> Response {
-    written(pages, |pages| map(&pages.source, "text/vnd.mermaid; charset=utf-8", ResonanceMap::to_mermaid))
-        .await
+async fn map_mermaid(State(pages): PagesState, reader: Reader) -> Response {
+    written(pages, reader, |pages| {
+        map(&pages.source, "text/vnd.mermaid; charset=utf-8", ResonanceMap::to_mermaid)
+    })
+    .await
 }
 
 fn map(source: &StatusSource, content_type: &'static str, write: fn(&ResonanceMap) -> String) -> Response {
@@ -249,9 +334,9 @@ fn map(source: &StatusSource, content_type: &'static str, write: fn(&ResonanceMa
 }
 
 /// What the services on the medium receive, answer and emit.
-async fn descriptions(State(pages): State<Arc<Pages>>) -> Response {
+async fn descriptions(State(pages): PagesState, reader: Reader) -> Response {
     let listing = pages.source.directory().read().await;
-    written(pages, move |_| {
+    written(pages, reader, move |_| {
         let summary = "What the services on this medium receive, answer and emit";
         let document =
             description::asyncapi("aether", env!("CARGO_PKG_VERSION"), summary, &listing.descriptions());
@@ -264,7 +349,7 @@ async fn live() -> Response {
     answer::text(StatusCode::OK, "alive")
 }
 
-async fn ready(State(pages): State<Arc<Pages>>, headers: HeaderMap) -> Response {
+async fn ready(State(pages): PagesState, headers: HeaderMap) -> Response {
     let health = pages.source.health();
     let code = if health.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());

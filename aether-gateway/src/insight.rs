@@ -104,30 +104,45 @@ impl Insight {
     fn note_incidents(&self, incidents: impl Iterator<Item = Incident>) {
         for incident in incidents {
             let mut state = self.state.lock();
-            let now = Instant::now();
-            if incident.until.is_some() {
-                state.open.remove(&incident.id);
-                tracing::info!(id = incident.id, "{incident}");
-                self.log.incident_ended(incident.cause.as_str(), incident.to_string());
-                state.ended.truncate(ENDED_KEPT - 1);
-                state.ended.push_front((now, incident));
-            } else {
-                *state.incidents_by_cause.entry(incident.cause.as_str()).or_default() += 1;
-                tracing::warn!(id = incident.id, severity = %incident.severity, "{incident}");
-                let is_critical = incident.severity == Severity::Critical;
-                self.log.incident_began(incident.cause.as_str(), is_critical, incident.to_string());
-                state.open.insert(incident.id, (now, incident));
+            match incident.until {
+                Some(_) => self.end(&mut state, incident),
+                None => self.begin(&mut state, incident),
             }
         }
     }
 
-    /// Replaces the report, and the open incidents by their latest accounts.
+    fn begin(&self, state: &mut State, incident: Incident) {
+        *state.incidents_by_cause.entry(incident.cause.as_str()).or_default() += 1;
+        tracing::warn!(id = incident.id, severity = %incident.severity, "{incident}");
+        let is_critical = incident.severity == Severity::Critical;
+        self.log.incident_began(incident.cause.as_str(), is_critical, incident.to_string());
+        state.open.insert(incident.id, (Instant::now(), incident));
+    }
+
+    fn end(&self, state: &mut State, incident: Incident) {
+        state.open.remove(&incident.id);
+        tracing::info!(id = incident.id, "{incident}");
+        self.log.incident_ended(incident.cause.as_str(), incident.to_string());
+        state.ended.truncate(ENDED_KEPT - 1);
+        state.ended.push_front((Instant::now(), incident));
+    }
+
+    /// Replaces the report, and the open incidents by those of the report: the engine keeps a bounded number of changes, so a
+    /// beginning or an end may never have come.
     fn replace(&self, report: PhysicsReport) {
         let mut state = self.state.lock();
         let now = Instant::now();
+        let lasts = |id: &u64| report.incidents.iter().any(|incident| incident.id == *id);
+        let over: Vec<_> = state.open.extract_if(.., |id, _| !lasts(id)).map(|(_, open)| open).collect();
+        for (at, mut incident) in over {
+            incident.lasted += now.saturating_duration_since(at);
+            incident.until = Some(incident.since + incident.lasted);
+            self.end(&mut state, incident);
+        }
         for incident in &report.incidents {
-            if let Some(known) = state.open.get_mut(&incident.id) {
-                *known = (now, incident.clone());
+            match state.open.get_mut(&incident.id) {
+                Some(known) => *known = (now, incident.clone()),
+                None => self.begin(&mut state, incident.clone()),
             }
         }
         state.report = Some(Arc::new(report));
@@ -275,6 +290,39 @@ mod tests {
         aether.close().await.unwrap();
         watch(observer, &insight, CancellationToken::new()).await;
         assert_eq!(insight.report().unwrap().map.edges.len(), 1);
+    }
+
+    #[test]
+    fn an_incident_whose_beginning_or_end_never_came_is_that_of_the_report() {
+        let (mut engine, insight, begin) = (PhysicsEngine::default(), Insight::default(), Instant::now());
+        let at = |seconds| (begin + Duration::from_secs(seconds)).into_std();
+        assert!(engine.tick(at(0)).is_none());
+        engine.disconnected(at(1));
+        // Its beginning is taken away, as it would be when too many wait.
+        let ticks = (1..60).find_map(|second| {
+            assert!(engine.tick(at(second)).is_none());
+            engine.incident()
+        });
+        let began = ticks.expect("an incident");
+        assert_eq!(began.cause.as_str(), "disconnected");
+        insight.replace(engine.report());
+        assert!(
+            matches!(&*insight.incidents(), [only] if only.incident.id == began.id && only.incident.until.is_none())
+        );
+        assert_eq!(insight.incidents_by_cause(), BTreeMap::from([("disconnected", 1)]));
+
+        engine.connected(at(60));
+        assert!(engine.incident().is_some_and(|ended| ended.until.is_some()));
+        insight.replace(engine.report());
+        assert!(
+            matches!(&*insight.incidents(), [only] if only.incident.until.is_some()),
+            "it is open for ever"
+        );
+        assert_eq!(insight.incidents_by_cause(), BTreeMap::from([("disconnected", 1)]));
+        assert_eq!(
+            serde_json::to_value(insight.log.newest(9)).unwrap()["entries"].as_array().unwrap().len(),
+            2
+        );
     }
 
     #[test]

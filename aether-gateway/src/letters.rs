@@ -14,7 +14,7 @@ use aether_core::presence::Roster;
 use aether_core::{AskError, Channel, Emitter, Kind, Pattern, Wave};
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
@@ -23,7 +23,7 @@ use tokio::time::Instant;
 
 use crate::access::WaveRights;
 use crate::answer;
-use crate::gate::{Gate, GateError};
+use crate::gate::{Caller, Gate, GateError};
 use crate::taps::Taps;
 
 /// How long one service has to answer, and all of them for one list: a connection has 15 s.
@@ -148,8 +148,8 @@ impl Letters {
     }
 
     /// The rights of a request that may read letters, or change one of this store.
-    fn rights(&self, headers: &HeaderMap, change: Option<u64>) -> Result<WaveRights, GateError> {
-        let rights = self.gate.rights_of(headers).and_then(|rights| {
+    fn rights(&self, caller: &Caller, change: Option<u64>) -> Result<WaveRights, GateError> {
+        let rights = self.gate.rights_of(caller).and_then(|rights| {
             let allowed = match change.map(|store| Channel::new(channel_of(store))) {
                 Some(Ok(channel)) => self.gate.may_emit(&rights, &channel),
                 None if !rights.hear.is_empty() => Ok(()),
@@ -161,11 +161,11 @@ impl Letters {
     }
 
     /// Asks about one letter. A service that is not there any more has taken its letters with it.
-    async fn about(&self, headers: &HeaderMap, id: &str, op: Op) -> Response {
+    async fn about(&self, caller: &Caller, id: &str, op: Op) -> Response {
         let Ok(id) = id.parse::<LetterId>() else {
             return problem(StatusCode::BAD_REQUEST, "ids of letters look like 1f9a3c5b7d2e4f60-17");
         };
-        let rights = match self.rights(headers, (op != Op::Show).then_some(id.store)) {
+        let rights = match self.rights(caller, (op != Op::Show).then_some(id.store)) {
             Ok(rights) => rights,
             Err(error) => return error.into_response(),
         };
@@ -215,12 +215,8 @@ pub(crate) fn routes(letters: Arc<Letters>) -> Router {
         .with_state(letters)
 }
 
-async fn list(
-    State(letters): State<Arc<Letters>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-) -> Response {
-    let rights = match letters.rights(&headers, None) {
+async fn list(State(letters): State<Arc<Letters>>, RawQuery(query): RawQuery, caller: Caller) -> Response {
+    let rights = match letters.rights(&caller, None) {
         Ok(rights) => rights,
         Err(error) => return error.into_response(),
     };
@@ -237,16 +233,16 @@ async fn list(
     answer::json(StatusCode::OK, &letters.list(&filter, &rights).await)
 }
 
-async fn show(State(letters): State<Arc<Letters>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    letters.about(&headers, &id, Op::Show).await
+async fn show(State(letters): State<Arc<Letters>>, Path(id): Path<String>, caller: Caller) -> Response {
+    letters.about(&caller, &id, Op::Show).await
 }
 
-async fn replay(State(letters): State<Arc<Letters>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    letters.about(&headers, &id, Op::Replay).await
+async fn replay(State(letters): State<Arc<Letters>>, Path(id): Path<String>, caller: Caller) -> Response {
+    letters.about(&caller, &id, Op::Replay).await
 }
 
-async fn remove(State(letters): State<Arc<Letters>>, Path(id): Path<String>, headers: HeaderMap) -> Response {
-    letters.about(&headers, &id, Op::Drop).await
+async fn remove(State(letters): State<Arc<Letters>>, Path(id): Path<String>, caller: Caller) -> Response {
+    letters.about(&caller, &id, Op::Drop).await
 }
 
 fn problem(code: StatusCode, text: &str) -> Response {

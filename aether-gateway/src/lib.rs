@@ -3,8 +3,8 @@
 //! It runs beside the services of a process, as `aether gateway`, or alone as `aether-gateway`. It serves live pages (`/`),
 //! a page without scripts (`/status`), everything on them as JSON (`/api/...`, described by `/openapi.json`), metrics
 //! (`/metrics`), the service map for Graphviz and Mermaid (`/map.dot`, `/map.mmd`) and health checks (`/livez`, `/readyz`,
-//! `/healthz`). These show names and numbers to everybody on the loopback address, on which it listens by default. Elsewhere it
-//! starts only with [tokens](Access) or certificates of its clients, and all but the health checks needs one.
+//! `/healthz`). These show names and numbers to everybody on the loopback address, on which it listens by default, unless there are
+//! [tokens](Access). Elsewhere it starts only with tokens or certificates of its clients, and all but the health checks needs one.
 //!
 //! Waves themselves pass through it, too: `/waves` and `/ws` send those that match a pattern, `POST /waves/{channel}` and
 //! `/ws` emit and ask. Without tokens everybody on the loopback address may; otherwise only the holder of a [token](Access)
@@ -48,8 +48,10 @@ mod emitters;
 mod field;
 mod gate;
 mod gateway;
+mod headers;
 mod history;
 mod http;
+mod increments;
 mod insight;
 mod letters;
 mod log;
@@ -61,6 +63,7 @@ mod origin;
 mod page;
 mod rate;
 mod readiness;
+mod sending;
 mod settings;
 mod status;
 mod taps;
@@ -69,7 +72,9 @@ mod views;
 mod waves;
 
 pub use access::{Access, AccessError};
-pub use archive::{Archive, ArchiveError, Archived, ArchivedIncident, ArchivedLoss, ArchivedSpan};
+pub use archive::{
+    Archive, ArchiveError, Archived, ArchivedAccount, ArchivedIncident, ArchivedLoss, ArchivedSpan,
+};
 pub use args::{GatewayArgs, GatewayError, ListenArgs, main};
 pub use durable::{LogFolder, LogFolderError};
 pub use field::{

@@ -14,11 +14,12 @@ use aether_core::{Amplitude, Channel, Kind, Source, Wave};
 use aether_metrics::prometheus_client::metrics::histogram::Histogram;
 use lru::LruCache;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::emitters::Emitters;
 use crate::rate::Rate;
-use crate::track::{Moment, Track};
+use crate::track::{Buckets, Moment, Track};
 
 /// The shared line of all channels without their own.
 pub use aether_metrics::OTHER;
@@ -37,6 +38,7 @@ pub struct Observed {
     since: Instant,
     max_channels: usize,
     table: Mutex<Table>,
+    first: Notify,
     ages: Histogram,
 }
 
@@ -135,6 +137,7 @@ impl Observed {
                 other: None,
                 forgotten: Forgotten::default(),
             }),
+            first: Notify::new(),
             ages: Histogram::new(AGE_BOUNDS),
         }
     }
@@ -166,6 +169,16 @@ impl Observed {
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.since.elapsed()
+    }
+
+    /// Waits for the first wave. One task waits for it.
+    pub(crate) async fn first_wave(&self) {
+        self.first.notified().await;
+    }
+
+    /// When counting began.
+    pub(crate) fn since(&self) -> Instant {
+        self.since
     }
 
     /// The channels ordered by name. [`OTHER`] comes last, if present.
@@ -202,12 +215,12 @@ impl Observed {
         (seconds, all)
     }
 
-    /// The history of the channels that had waves last, of at most this many.
-    pub(crate) fn tracks<T>(&self, most: usize, read: impl Fn(&str, &Track) -> T) -> Vec<T> {
+    /// A copy of the last buckets of the channels that had waves last, of at most this many.
+    pub(crate) fn tracks(&self, most: usize, buckets: usize) -> Vec<(Channel, Buckets)> {
         let table = self.table.lock();
         // The table is ordered by the last wave, the newest first.
         let channels = table.channels.iter().take(most);
-        channels.map(|(channel, entry)| read(channel.as_str(), &entry.track)).collect()
+        channels.map(|(channel, entry)| (channel.clone(), entry.track.last(buckets))).collect()
     }
 
     /// The busiest channels with their emitters, the busiest first.
@@ -244,6 +257,9 @@ impl Observed {
         let now = Instant::now();
         let mut table = self.table.lock();
         table.note(wave, now, now - self.since, self.max_channels);
+        if table.waves == 1 {
+            self.first.notify_one();
+        }
     }
 }
 

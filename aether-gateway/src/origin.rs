@@ -31,7 +31,7 @@ impl Origins {
 }
 
 /// Whether a request comes from a page that was loaded under the host that it names. The owner of a name can make any
-/// gateway look like that (DNS rebinding), so it is enough only for what everybody may read.
+/// gateway look like that (DNS rebinding), so without a token it is enough for nothing.
 pub(crate) fn is_of_the_page(headers: &HeaderMap) -> bool {
     let origin = headers.get(header::ORIGIN).and_then(|origin| origin.to_str().ok());
     let origin = origin.map(str::to_ascii_lowercase);
@@ -43,7 +43,9 @@ pub(crate) fn is_of_the_page(headers: &HeaderMap) -> bool {
 
 /// Whether a request came through a proxy that says so. It then comes from this machine, whoever sent it.
 pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
-    ["forwarded", "x-forwarded-for", "x-real-ip", "via"].iter().any(|name| headers.contains_key(*name))
+    let tells =
+        |name: &str| matches!(name, "forwarded" | "x-real-ip" | "via") || name.starts_with("x-forwarded-");
+    headers.keys().any(|name| tells(name.as_str()))
 }
 
 /// Whether a request names the gateway by an address. Not by a name: the owner of a name can let it lead to this machine

@@ -31,7 +31,7 @@ use crate::observed::{Observed, ObservedChannel};
 use crate::readiness::Readiness;
 use crate::taps::{Taps, WavesLine};
 
-pub(crate) use accounts::{AccountsPart, ProcessLine, ProgramLine, WholeProcess, lost_of};
+pub(crate) use accounts::{AccountsPart, ProgramLine, WholeProcess, lost_of};
 pub(crate) use physics::{FindingLine, IncidentLine, PhysicsPart};
 
 /// The sources of a status.

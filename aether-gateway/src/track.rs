@@ -93,11 +93,31 @@ impl Track {
         self.energy.per_second()
     }
 
-    /// The last buckets, the oldest first: waves a second and mean amplitude of each.
-    pub(crate) fn last(&self, most: usize) -> impl Iterator<Item = (f32, f32)> + '_ {
+    /// A copy of the last buckets.
+    pub(crate) fn last(&self, most: usize) -> Buckets {
         let from = self.waves.len().saturating_sub(most);
-        let buckets = self.waves.iter().zip(&self.amplitudes).skip(from);
-        buckets.map(|(waves, amplitude)| (waves / BUCKET_SECONDS as f32, f32::from(*amplitude) / 255.0))
+        Buckets {
+            waves: self.waves.range(from..).copied().collect(),
+            amplitudes: self.amplitudes.range(from..).copied().collect(),
+        }
+    }
+}
+
+/// Buckets of a channel, the oldest first, as small as they are kept.
+#[derive(Debug)]
+pub(crate) struct Buckets {
+    waves: Vec<f32>,
+    amplitudes: Vec<u8>,
+}
+
+impl Buckets {
+    pub(crate) fn waves_per_second(&self) -> impl ExactSizeIterator<Item = f32> + Clone + '_ {
+        self.waves.iter().map(|waves| waves / BUCKET_SECONDS as f32)
+    }
+
+    /// The mean amplitude of each.
+    pub(crate) fn amplitudes(&self) -> impl ExactSizeIterator<Item = f32> + Clone + '_ {
+        self.amplitudes.iter().map(|amplitude| f32::from(*amplitude) / 255.0)
     }
 }
 
@@ -132,13 +152,13 @@ mod tests {
             let ended = track.end_second(second % BUCKET_SECONDS == BUCKET_SECONDS - 1);
             assert_eq!((ended.waves, ended.bytes), (second as u64 % 3, 10 * (second as u64 % 3)));
         }
-        let kept: Vec<_> = track.last(usize::MAX).collect();
-        assert_eq!(kept.len(), BUCKETS);
+        let kept = track.last(usize::MAX);
+        assert_eq!((kept.waves_per_second().len(), kept.amplitudes().len()), (BUCKETS, BUCKETS));
         // Three buckets together have 15 s with one wave a second on average.
-        let waves: f32 = kept[..3].iter().map(|(per_second, _)| per_second).sum();
+        let waves: f32 = kept.waves_per_second().take(3).sum();
         assert!((waves - 3.0).abs() < 1e-3, "{waves}");
-        assert!(kept.iter().all(|(_, amplitude)| (amplitude - normal.as_f32()).abs() < 0.01));
-        assert_eq!(track.last(2).count(), 2);
+        assert!(kept.amplitudes().all(|amplitude| (amplitude - normal.as_f32()).abs() < 0.01));
+        assert_eq!(track.last(2).waves.len(), 2);
         let bytes = track.waves.capacity() * size_of::<f32>() + track.amplitudes.capacity();
         assert!(bytes <= 5 * BUCKETS, "{bytes}");
         assert!(track.per_second() > 0.3 && track.per_second() < 2.0);

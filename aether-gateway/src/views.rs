@@ -4,6 +4,7 @@
 //! that reads slowly gets the latest one, and is told how many it missed; nothing queues for it. `/api/...` writes a view
 //! on request.
 
+mod hour;
 mod ledger;
 mod map;
 mod overview;
@@ -15,20 +16,22 @@ use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
 use crate::archive::recorder::Recorder;
-use crate::history::{History, Past, rounded};
-use crate::losses::Losses;
+use crate::history::History;
+use crate::increments::{Increments, Told};
+use crate::losses::{self, Lately};
 use crate::observed::Second;
-use crate::status::{AccountsPart, StatusSource};
-use crate::track::{BUCKET_SECONDS, BUCKETS, Moment, Track, unix_ms};
+use crate::status::StatusSource;
+use crate::track::{BUCKET_SECONDS, BUCKETS, Moment};
 
 const SECOND: Duration = Duration::from_secs(1);
+/// The second of the first wave ends so long after it: a page that waits for it need not wait for a whole second.
+const FIRST: Duration = Duration::from_millis(100);
 /// Views that change slowly are written every so many seconds.
 const SLOW: u64 = 2;
 /// The maximum number of channels in a history: those that had waves last.
@@ -72,6 +75,8 @@ impl View {
 pub(crate) struct Views {
     source: Arc<StatusSource>,
     history: Mutex<History>,
+    increments: Mutex<Increments>,
+    lost_lately: Mutex<Lately>,
     recorder: Option<Mutex<Recorder>>,
     last: Mutex<Last>,
     turn: watch::Sender<u64>,
@@ -115,9 +120,12 @@ pub(crate) struct Watching {
 
 impl Views {
     pub(crate) fn new(source: Arc<StatusSource>, archive: Option<Archive>) -> Arc<Self> {
+        let increments = Mutex::new(Increments::new(source.observed().since()));
         Arc::new(Self {
             source,
             history: Mutex::default(),
+            increments,
+            lost_lately: Mutex::default(),
             recorder: archive.map(|archive| Mutex::new(Recorder::new(archive))),
             last: Mutex::default(),
             turn: watch::Sender::new(0),
@@ -139,15 +147,29 @@ impl Views {
 
     /// Ends seconds and writes views until it is stopped.
     pub(crate) async fn run(self: &Arc<Self>, stop: CancellationToken) {
+        // What was lost until now is no loss of the first bucket.
+        self.read_accounts();
         let mut second = interval(SECOND);
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
         second.tick().await;
+        let observed = self.source.observed();
+        let first = async {
+            observed.first_wave().await;
+            sleep(FIRST).await;
+        };
+        tokio::pin!(first);
+        let mut is_first = true;
         loop {
             let ends_second = tokio::select! {
                 () = stop.cancelled() => break,
+                () = &mut first, if is_first => {
+                    second.reset();
+                    true
+                }
                 _ = second.tick() => true,
                 () = self.asked.notified() => false,
             };
+            is_first &= !ends_second || observed.waves() == 0;
             let views = Arc::clone(self);
             let written = tokio::task::spawn_blocking(move || {
                 if ends_second {
@@ -175,23 +197,31 @@ impl Views {
         last.channels = channels;
         last.all = all;
         drop(last);
+        self.read_accounts();
+        let grown = ends_bucket.then(|| self.increments.lock().take());
         let mut history = self.history.lock();
         history.add(all);
-        if ends_bucket {
-            let programs = AccountsPart::programs(self.source.accounts());
-            let losses = Losses::of(&programs);
-            for (reason, waves) in history.end_bucket(&losses) {
-                self.source.log().lost(reason, waves, losses.worst_for(reason).as_deref());
+        if let Some(grown) = &grown {
+            let lost = losses::by_reason(grown);
+            history.end_bucket(&lost);
+            self.lost_lately.lock().end_bucket(grown);
+            for (reason, waves) in lost {
+                self.source.log().lost(reason, waves, losses::worst_for(grown, reason).as_deref());
             }
         }
         drop(history);
         if let Some(recorder) = &self.recorder {
             let mut recorder = recorder.lock();
             recorder.add(all);
-            if ends_bucket {
-                recorder.read(self.source.accounts(), self.source.insight().as_deref());
+            if let Some(grown) = &grown {
+                recorder.count(grown, self.source.insight().as_deref());
             }
         }
+    }
+
+    fn read_accounts(&self) {
+        let processes = self.source.accounts().processes();
+        self.increments.lock().read(processes.iter().map(Told::from), Instant::now());
     }
 
     /// Records the begun second and minute.
@@ -200,7 +230,8 @@ impl Views {
         let (_, all) = self.source.observed().end_second(false);
         let mut recorder = recorder.lock();
         recorder.add(all);
-        recorder.end(self.source.accounts(), self.source.insight().as_deref());
+        self.read_accounts();
+        recorder.end(&self.increments.lock().take(), self.source.insight().as_deref());
     }
 
     /// Writes what is watched and due, and what is watched and was not written yet.
@@ -245,9 +276,8 @@ impl Views {
     }
 
     fn overview(&self) -> overview::Overview {
-        let lately = self.history.lock().lost_lately();
         let last = self.last.lock();
-        overview::Overview::of(&self.source, last.number, &last.channels, last.all, lately)
+        overview::Overview::of(&self.source, last.number, &last.channels, last.all, &self.lost_lately.lock())
     }
 
     /// The last buckets of everything, at most an hour, and of each channel if `of_channels`.
@@ -255,30 +285,11 @@ impl Views {
     /// # Errors
     /// Never for the types that are written.
     pub(crate) fn history(&self, buckets: usize, of_channels: bool) -> Result<String, serde_json::Error> {
-        #[derive(Serialize)]
-        struct Channel {
-            channel: String,
-            waves: Vec<f64>,
-            amplitude: Vec<f64>,
-        }
-        #[derive(Serialize)]
-        struct Written {
-            end_unix_ms: u64,
-            #[serde(flatten)]
-            past: Past,
-            #[serde(skip_serializing_if = "Option::is_none")]
-            channels: Option<Vec<Channel>>,
-        }
-        let most = buckets.min(BUCKETS);
-        let past = self.history.lock().last(most);
-        let channel = |channel: &str, track: &Track| Channel {
-            channel: channel.to_owned(),
-            waves: track.last(most).map(|(waves, _)| rounded(waves)).collect(),
-            amplitude: track.last(most).map(|(_, amplitude)| rounded(amplitude)).collect(),
-        };
+        let past = self.history.lock().last(buckets.min(BUCKETS));
+        // Copied while the observer waits, and written afterwards.
         let observed = self.source.observed();
-        let channels = of_channels.then(|| observed.tracks(MOST_CHANNELS, channel));
-        serde_json::to_string(&Written { end_unix_ms: unix_ms(), past, channels })
+        let channels = of_channels.then(|| observed.tracks(MOST_CHANNELS, buckets.min(BUCKETS)));
+        serde_json::to_string(&hour::Hour::of(past, channels))
     }
 }
 

@@ -1,10 +1,28 @@
-//! The address of a client, which every request brings along.
+//! The address of a client and its certificate, which every request brings along.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 /// The address from which a request came. The server puts it into the extensions of each request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub SocketAddr);
+
+/// The certificate that a client has shown, which an authority of the server has signed. The server puts it into the extensions
+/// of each request, where it asks clients for certificates ([`Tls::load_mutual`](crate::Tls::load_mutual)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate(Arc<[u8]>);
+
+impl ClientCertificate {
+    pub(crate) fn new(der: &[u8]) -> Self {
+        Self(der.into())
+    }
+
+    /// The certificate in DER. Its SHA-256 is what is usually called its fingerprint.
+    #[must_use]
+    pub fn der(&self) -> &[u8] {
+        &self.0
+    }
+}
 
 impl ClientAddress {
     /// The source for bounds on what one client may use: the whole IPv4 address, or the 64-bit network prefix of an IPv6

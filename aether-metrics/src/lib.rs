@@ -54,7 +54,7 @@ mod tls;
 mod vibrators;
 
 pub use bus::BusCollector;
-pub use client::ClientAddress;
+pub use client::{ClientAddress, ClientCertificate};
 pub use endpoint::{Endpoint, ServeError};
 pub use exposition::Exposition;
 pub use families::{Families, Labels};

@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::client::ClientAddress;
+use crate::client::{ClientAddress, ClientCertificate};
 use crate::slots::{Slot, Slots};
 use crate::streaming::Streaming;
 use crate::tls::Tls;
@@ -59,7 +59,8 @@ where
     serve_with(listener, None, slots, app, shutdown).await;
 }
 
-/// As [`serve`], over TLS if there is any. Each request has the [`ClientAddress`] among its extensions. A request may
+/// As [`serve`], over TLS if there is any. Each request has the [`ClientAddress`] among its extensions, and the
+/// [`ClientCertificate`] if clients need one. A request may
 /// upgrade its connection: the connection then leaves its slot and the bounds of this server, and belongs to the task
 /// that took it over. An answer with [`Streaming`] among its extensions leaves them, too, until it ends.
 ///
@@ -145,7 +146,7 @@ where
     S: Send + Sync + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let Some(tls) = tls else { return answer_over(stream, client, slot, app).await };
+    let Some(tls) = tls else { return answer_over(stream, (client, None), slot, app).await };
     let handshake = tls.acceptor().accept(stream);
     let stream = tokio::select! {
         biased;
@@ -159,11 +160,17 @@ where
             return tracing::debug!("a TLS handshake was too slow");
         }
     };
-    answer_over(stream, client, slot, app).await;
+    let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+    let certificate = shown.map(|certificate| ClientCertificate::new(certificate));
+    answer_over(stream, (client, certificate), slot, app).await;
 }
 
-async fn answer_over<IO, S, B>(stream: IO, client: ClientAddress, slot: Slot, app: S)
-where
+async fn answer_over<IO, S, B>(
+    stream: IO,
+    (client, certificate): (ClientAddress, Option<ClientCertificate>),
+    slot: Slot,
+    app: S,
+) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send>,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
@@ -172,6 +179,9 @@ where
     let service = service_fn(|mut request: Request<Incoming>| {
         slot.answer();
         request.extensions_mut().insert(client);
+        if let Some(certificate) = &certificate {
+            request.extensions_mut().insert(certificate.clone());
+        }
         let response = app.call(request);
         async {
             let mut response = response.await?;

@@ -334,13 +334,13 @@ test("without a durable log the page says how to show one", async () => {
   await close();
 });
 
-test("with a token for waves, nobody hears or emits without it", async () => {
+test("with a token for waves, nobody reads, hears or emits without it", async () => {
   const server = await house.server();
   process.env.AETHER_WAVES_TOKEN = "s3cret";
   const gateway = await house.gateway(server.url);
   delete process.env.AETHER_WAVES_TOKEN;
   const { page, errors, close } = await openPage(`${gateway.url}/#waves`);
-  await live(page);
+  await page.getByRole("heading", { name: "A token is needed" }).waitFor();
   await page.getByLabel("Token").fill("guess");
   await page.getByRole("button", { name: "Use the token" }).click();
   await page.getByText("the token is not known").waitFor();

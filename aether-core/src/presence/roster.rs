@@ -62,6 +62,17 @@ impl Roster {
         present
     }
 
+    /// The number of present vibrators. Cheaper than [`vibrators`](Self::vibrators), which copies what each of them hears.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        let here = {
+            let local = self.floors.local.lock();
+            let shown = local.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());
+            if local.have_left { 0 } else { shown.count() }
+        };
+        here + self.floors.advertised.lock().elsewhere(clock::now()).len()
+    }
+
     /// The combined patterns of the vibrators of each name, as input for
     /// [`PhysicsEngine::tuned`](crate::physics::PhysicsEngine::tuned).
     #[must_use]

@@ -22,6 +22,28 @@ pub struct ArchivedSpan {
     pub energy: f64,
     /// What was lost, by place and reason.
     pub lost: Vec<ArchivedLoss>,
+    /// What was counted, by place; places where nothing was lost included.
+    #[serde(default)]
+    pub accounts: Vec<ArchivedAccount>,
+}
+
+/// What the inboxes or the outboxes of one program have counted. `offered = delivered + lost + queued`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ArchivedAccount {
+    /// The program.
+    pub program: String,
+    /// `inbox` or `outbox`.
+    pub queue: String,
+    /// Waves that were offered.
+    pub offered: u64,
+    /// Waves that were taken.
+    pub delivered: u64,
+    /// Waves that were lost, for whatever reason.
+    pub lost: u64,
+    /// By how much the queues have grown, or shrunk. What was queued in a process that has gone stays in it: what became of
+    /// these waves is unknown.
+    pub queued: i64,
 }
 
 /// The losses of one program for one reason.
@@ -92,6 +114,21 @@ impl ArchivedSpan {
         }
     }
 
+    pub(crate) fn account(&mut self, account: ArchivedAccount) {
+        let is_same =
+            |known: &&mut ArchivedAccount| known.program == account.program && known.queue == account.queue;
+        if let Some(known) = self.accounts.iter_mut().find(is_same) {
+            known.offered = known.offered.saturating_add(account.offered);
+            known.delivered = known.delivered.saturating_add(account.delivered);
+            known.lost = known.lost.saturating_add(account.lost);
+            known.queued = known.queued.saturating_add(account.queued);
+        } else if self.accounts.len() < MOST_PLACES || account.program == OTHERS {
+            self.accounts.push(account);
+        } else {
+            self.account(ArchivedAccount { program: OTHERS.to_owned(), ..account });
+        }
+    }
+
     /// Adds what another span has.
     pub fn add(&mut self, other: &Self) {
         self.seconds = self.seconds.saturating_add(other.seconds);
@@ -101,6 +138,7 @@ impl ArchivedSpan {
         for lost in &other.lost {
             self.lose(&lost.program, &lost.queue, &lost.reason, lost.waves);
         }
+        other.accounts.iter().cloned().for_each(|account| self.account(account));
     }
 }
 
@@ -127,5 +165,38 @@ mod tests {
         let mut sum = span.clone();
         sum.add(&span);
         assert_eq!(sum.lost_waves(), 2 * span.lost_waves());
+    }
+
+    #[test]
+    fn accounts_beyond_the_bound_share_a_line_and_all_lines_add_up() {
+        let mut span = ArchivedSpan::default();
+        for program in 0..MOST_PLACES + 20 {
+            span.account(ArchivedAccount {
+                program: format!("p{program}"),
+                queue: "outbox".to_owned(),
+                offered: 10,
+                delivered: 11,
+                lost: 1,
+                queued: -2,
+            });
+        }
+        let mut sum = span.clone();
+        sum.add(&span);
+        assert_eq!((span.accounts.len(), sum.accounts.len()), (MOST_PLACES + 1, MOST_PLACES + 1));
+        assert_eq!(
+            sum.accounts.iter().map(|account| account.offered).sum::<u64>(),
+            20 * (MOST_PLACES as u64 + 20)
+        );
+        for ArchivedAccount { offered, delivered, lost, queued, .. } in sum.accounts {
+            assert_eq!(offered.checked_signed_diff(delivered + lost), Some(queued));
+        }
+    }
+
+    #[test]
+    fn a_span_of_an_older_gateway_has_no_accounts() {
+        let old =
+            r#"{"begin_unix_seconds":7,"seconds":60,"waves":1,"payload_bytes":2,"energy":0.5,"lost":[]}"#;
+        let span: ArchivedSpan = serde_json::from_str(old).unwrap();
+        assert!(span.waves == 1 && span.accounts.is_empty());
     }
 }

@@ -3,16 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aether_core::account::Accounts;
-
-use super::moments::{ArchivedIncident, ArchivedSpan};
+use super::moments::{ArchivedAccount, ArchivedIncident, ArchivedSpan};
 use super::{Archive, ArchiveError, MINUTE};
+use crate::increments::{Increment, Queue};
 use crate::insight::{Insight, NotedIncident};
-use crate::status::ProcessLine;
 use crate::track::Moment;
-
-/// Queue and reason.
-type Place = (&'static str, &'static str);
 
 /// The minute that is collected.
 #[derive(Debug)]
@@ -21,8 +16,6 @@ pub(crate) struct Recorder {
     /// When the gateway started, in milliseconds since 1970.
     gateway: u64,
     span: ArchivedSpan,
-    /// What each process had lost when it was read last.
-    sums: BTreeMap<String, BTreeMap<Place, u64>>,
     /// Whether the last attempt to write has failed, so that it is logged once.
     has_failed: bool,
 }
@@ -30,7 +23,7 @@ pub(crate) struct Recorder {
 impl Recorder {
     pub(crate) fn new(archive: Archive) -> Self {
         let (gateway, span) = (now().as_millis() as u64, ArchivedSpan::beginning(now().as_secs()));
-        Self { archive, gateway, span, sums: BTreeMap::new(), has_failed: false }
+        Self { archive, gateway, span, has_failed: false }
     }
 
     /// Adds a second.
@@ -41,19 +34,35 @@ impl Recorder {
         self.span.energy += second.energy;
     }
 
-    /// Adds what was lost since the last reading, and writes the minute if it is over. What cannot be written stays and is
-    /// written with the next attempt, five seconds later.
-    pub(crate) fn read(&mut self, accounts: &Accounts, insight: Option<&Insight>) {
-        self.lose(accounts);
+    /// Adds what processes have counted, and writes the minute if it is over. What cannot be written stays and is written with
+    /// the next attempt, five seconds later.
+    pub(crate) fn count(&mut self, grown: &BTreeMap<Queue, Increment>, insight: Option<&Insight>) {
+        self.account(grown);
         if self.span.seconds >= MINUTE {
             self.write(insight);
         }
     }
 
     /// Writes what is left.
-    pub(crate) fn end(&mut self, accounts: &Accounts, insight: Option<&Insight>) {
-        self.lose(accounts);
+    pub(crate) fn end(&mut self, grown: &BTreeMap<Queue, Increment>, insight: Option<&Insight>) {
+        self.account(grown);
         self.write(insight);
+    }
+
+    fn account(&mut self, grown: &BTreeMap<Queue, Increment>) {
+        for (Queue { program, queue }, grown) in grown {
+            self.span.account(ArchivedAccount {
+                program: program.clone(),
+                queue: (*queue).to_owned(),
+                offered: grown.offered,
+                delivered: grown.delivered,
+                lost: grown.lost.values().fold(0, |sum, waves| sum.saturating_add(*waves)),
+                queued: grown.queued,
+            });
+            for (reason, waves) in &grown.lost {
+                self.span.lose(program, queue, reason, *waves);
+            }
+        }
     }
 
     fn write(&mut self, insight: Option<&Insight>) {
@@ -72,33 +81,6 @@ impl Recorder {
                 }
             }
         }
-    }
-
-    /// Adds what each process has lost since it was read last. What a process lost before this gateway started is in no
-    /// minute of it; another gateway may have recorded that.
-    fn lose(&mut self, accounts: &Accounts) {
-        let uptime = now().as_millis().saturating_sub(u128::from(self.gateway)) as f64 / 1000.0;
-        let mut sums = BTreeMap::new();
-        for known in accounts.processes() {
-            let process = ProcessLine::from(&known);
-            let program = process.process.split('@').next().unwrap_or_default();
-            let mut places = BTreeMap::new();
-            for (queue, ledger) in [("inbox", &process.inboxes.0), ("outbox", &process.outbox.0)] {
-                let shed = ledger.losses().into_iter().map(|(reason, waves)| (reason.as_str(), waves));
-                for (reason, waves) in shed.chain([("lost_upstream", ledger.lost_upstream)]) {
-                    places.insert((queue, reason), waves);
-                }
-            }
-            let before = self.sums.remove(&process.process);
-            if before.is_some() || process.uptime_seconds <= uptime {
-                for ((queue, reason), now) in &places {
-                    let before = before.as_ref().and_then(|places| places.get(&(*queue, *reason)));
-                    self.span.lose(program, queue, reason, now.saturating_sub(before.copied().unwrap_or(0)));
-                }
-            }
-            sums.insert(process.process, places);
-        }
-        self.sums = sums;
     }
 }
 

@@ -15,8 +15,9 @@ pub struct FieldArgs {
     #[arg(long = "field", value_name = "NAME[=FILE]")]
     pub fields: Vec<ServedField>,
 
-    /// Who may read and write what: a JSON array of {"token", "field", "read", "write"}. The environment variable
-    /// AETHER_FIELD_TOKEN is a token that may do everything. Without tokens, everybody who can connect may
+    /// Who may read, write, hear and emit what: a JSON array of {"token" or "certificate", "field", "read", "write", "hear",
+    /// "emit"}. The environment variable AETHER_FIELD_TOKEN is a token that may do everything. Without tokens, everybody who can
+    /// connect may
     #[arg(long, value_name = "FILE")]
     pub field_tokens: Option<PathBuf>,
 

@@ -21,6 +21,7 @@ use super::hub::{Hub, Registered, wall};
 use super::outbox::Outbox;
 use super::writer::{self, Dialect, Pulse};
 use super::{v1, v04};
+use crate::access::FieldAccess;
 use crate::admission::{Busy, Permit};
 use crate::bucket::TokenBucket;
 
@@ -80,7 +81,7 @@ pub(super) async fn serve(
     hub: Arc<Hub>,
     permit: Result<Permit, Busy>,
     dialect: Dialect,
-    token: Option<String>,
+    (access, token): (FieldAccess, Option<String>),
     stop: CancellationToken,
 ) {
     let (mut sink, stream) = socket.split();
@@ -94,7 +95,7 @@ pub(super) async fn serve(
         }
     };
     let id = uuid::Uuid::new_v4().to_string();
-    let (access, limits) = (Arc::clone(&hub.access), hub.limits.clone());
+    let limits = hub.limits.clone();
     let session = match dialect {
         Dialect::V04 => Session::V04(v04::Session::new(&hub.name, &id, access, limits)),
         Dialect::V1 => {

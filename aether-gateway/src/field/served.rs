@@ -53,7 +53,12 @@ impl FieldOptions {
 
     /// Whether there is any token.
     pub(crate) fn has_tokens(&self) -> bool {
-        !self.access.is_open()
+        self.access.has_tokens()
+    }
+
+    /// Whether any certificate is listed.
+    pub(crate) fn lists_certificates(&self) -> bool {
+        self.access.has_certificates()
     }
 
     /// Whether there are fields that need no token.

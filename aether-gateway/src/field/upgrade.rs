@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aether_metrics::ClientAddress;
+use aether_metrics::{ClientAddress, ClientCertificate};
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,6 +17,8 @@ use super::counts::Refused;
 use super::hub::Hub;
 use super::writer::Dialect;
 use super::{connection, v1};
+use crate::access::{FieldAccess, Fingerprint};
+use crate::answer;
 
 /// What the WebSocket side writes at once. A larger buffer would only hide that a client does not read.
 const WRITE_BUFFER: usize = 32 << 10;
@@ -38,18 +40,21 @@ async fn upgrade(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
     Extension(client): Extension<ClientAddress>,
+    certificate: Option<Extension<ClientCertificate>>,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
     let Some(hub) = hubs.hubs.get(&name).map(Arc::clone) else {
-        return (StatusCode::NOT_FOUND, format!("this gateway has no field {name:?}\n")).into_response();
+        return answer::text(StatusCode::NOT_FOUND, &format!("this gateway has no field {name:?}"));
     };
     if !hub.origins.allow(&headers) {
         hub.counts.refuse(Refused::Origin);
-        let text = "pages of this origin may not use the field; --field-origin allows them\n";
-        return (StatusCode::FORBIDDEN, text).into_response();
+        let text = "pages of this origin may not use the field; --field-origin allows them";
+        return answer::text(StatusCode::FORBIDDEN, text);
     }
     let token = query.as_deref().and_then(token);
+    let certificate = certificate.map(|Extension(certificate)| Fingerprint::of(certificate.der()));
+    let access = FieldAccess::new(Arc::clone(&hub.access), certificate);
     let permit = hub.admission.enter(client.source());
     let upgrade = upgrade
         .protocols([v1::SUBPROTOCOL])
@@ -60,7 +65,7 @@ async fn upgrade(
     // The permit is given back also if the upgrade fails, with the closure.
     upgrade.on_upgrade(move |socket| {
         let stop = hubs.stop.clone();
-        hubs.connections.track_future(connection::serve(socket, hub, permit, dialect, token, stop))
+        hubs.connections.track_future(connection::serve(socket, hub, permit, dialect, (access, token), stop))
     })
 }
 

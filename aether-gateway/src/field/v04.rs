@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use aether_field::Names;
 use bytes::Bytes;
@@ -18,20 +17,20 @@ use super::effect::{Close, Effect, Operation, Subscription, Write};
 use super::json;
 use super::limits::SecurityLimits;
 use super::slot::{Content, Slot};
-use crate::access::{Access, Rights};
+use crate::access::{FieldAccess, Rights};
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Session {
     field: String,
     id: String,
-    access: Arc<Access>,
+    access: FieldAccess,
     limits: SecurityLimits,
     rights: Option<Rights>,
 }
 
 impl Session {
-    pub(super) fn new(field: &str, id: &str, access: Arc<Access>, limits: SecurityLimits) -> Self {
+    pub(super) fn new(field: &str, id: &str, access: FieldAccess, limits: SecurityLimits) -> Self {
         Self { field: field.to_owned(), id: id.to_owned(), access, limits, rights: None }
     }
 
@@ -41,10 +40,10 @@ impl Session {
 
     /// The connection is open. The token is the one of the URL.
     pub(super) fn open(&mut self, token: Option<&str>) -> Vec<Effect> {
-        match token {
-            _ if self.access.is_open() => self.admit(Rights::all()),
-            Some(token) => self.authenticate(Some(token)),
-            None => Vec::new(),
+        match (self.access.rights(&self.field, token), token) {
+            (Some(rights), _) if !rights.is_empty() => self.admit(rights),
+            (_, Some(token)) => self.authenticate(Some(token)),
+            (_, None) => Vec::new(),
         }
     }
 
@@ -67,7 +66,7 @@ impl Session {
     }
 
     fn authenticate(&mut self, token: Option<&str>) -> Vec<Effect> {
-        match token.and_then(|token| self.access.rights(&self.field, token)) {
+        match token.and_then(|token| self.access.rights(&self.field, Some(token))) {
             Some(rights) => self.admit(rights),
             None => vec![Effect::Count(Refused::Token), Effect::Close(Close::AUTH_FAILED)],
         }

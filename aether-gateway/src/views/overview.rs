@@ -1,12 +1,10 @@
 //! The overview: what flows, what is lost and why, incidents, who is there.
 
-use std::collections::BTreeMap;
-
 use serde::Serialize;
 
 use crate::history::rounded;
 use crate::log::Newest;
-use crate::losses::Losses;
+use crate::losses::{Lately, Losses};
 use crate::observed::Second;
 use crate::readiness::Readiness;
 use crate::status::{AccountsPart, FindingLine, IncidentLine, PhysicsPart, ProgramLine, StatusSource};
@@ -60,13 +58,12 @@ impl Overview {
         second: u64,
         channels: &[Second],
         all: Moment,
-        lost_lately: BTreeMap<&'static str, f64>,
+        lost_lately: &Lately,
     ) -> Self {
         let observed = source.observed();
         let programs = AccountsPart::programs(source.accounts());
         let physics = source.insight().map(|insight| PhysicsPart::of(&insight));
-        let mut losses = Losses::of(&programs);
-        losses.lately = lost_lately;
+        let losses = Losses::of(&programs, lost_lately);
         let mut busiest: Vec<&Second> = channels.iter().collect();
         busiest.sort_by_key(|second| std::cmp::Reverse(second.moment.waves));
         let line = |second: &&Second| {
@@ -95,7 +92,7 @@ impl Overview {
             incidents: physics.as_ref().map(PhysicsPart::incident_lines).unwrap_or_default(),
             findings: physics.as_ref().map(PhysicsPart::finding_lines).unwrap_or_default(),
             programs,
-            vibrators: source.roster().vibrators().len(),
+            vibrators: source.roster().count(),
             clients: source.taps().line(),
             log: source.log().newest(NEWEST),
         }

@@ -13,15 +13,18 @@ use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
+use tokio::time::timeout;
 
 use super::cloud_events;
 use super::draft::Draft;
 use super::shared::Shared;
 use crate::answer;
+use crate::gate::Caller;
 use crate::taps::Taps;
 use crate::taps::record;
 
-/// The patience of a question that names none, and the longest: a connection has 15 s in all.
+/// The patience of a question that names none, and the longest, also of a wave that waits for room: a connection has 15 s in
+/// all, after which it is closed without an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -29,10 +32,11 @@ pub(super) async fn post(
     State(shared): State<Arc<Shared>>,
     Path(channel): Path<String>,
     RawQuery(query): RawQuery,
+    caller: Caller,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Response {
-    let rights = match shared.gate.rights_of(&headers) {
+    let rights = match shared.gate.rights_of(&caller) {
         Ok(rights) => rights,
         Err(error) => {
             shared.taps.refuse(&error);
@@ -65,12 +69,22 @@ pub(super) async fn post(
     }
     if wave.kind() == Kind::Query {
         Taps::one(&shared.taps.asked);
+        let patience = patience.unwrap_or(PATIENCE);
         return match shared.emitter.ask_within(wave, patience).await {
             Ok(answered) => answer::json_text(StatusCode::OK, record::whole(&answered)),
             Err(error) => answer::problem(code_of(&error), "ask", &error_chain(&error)),
         };
     }
-    match shared.emitter.emit(wave).await {
+    let patience = patience.unwrap_or(LONGEST_PATIENCE);
+    let Ok(emitted) = timeout(patience, shared.emitter.emit(wave)).await else {
+        // Whoever stops waiting has offered the wave all the same.
+        let text = format!(
+            "there was no room within {patience:?}, so what is full has shed its weakest wave: this one, or another in its \
+             place; it is counted there as lost"
+        );
+        return answer::problem(StatusCode::SERVICE_UNAVAILABLE, "full", &text);
+    };
+    match emitted {
         Ok(receipt) => {
             Taps::one(&shared.taps.emitted);
             let id = shared.emitter.id_of(&receipt).to_string();
@@ -88,8 +102,13 @@ pub(super) async fn post(
     }
 }
 
-/// The wave of a request, and the patience if it is a question.
-fn read(channel: &str, query: &str, headers: &HeaderMap, body: Bytes) -> Result<(Wave, Duration), String> {
+/// The wave of a request, and its patience if it names one.
+fn read(
+    channel: &str,
+    query: &str,
+    headers: &HeaderMap,
+    body: Bytes,
+) -> Result<(Wave, Option<Duration>), String> {
     let mut draft = match cloud_events::read(headers, &body).map_err(|error| error_chain(&error))? {
         Some(draft) => draft,
         None => {
@@ -98,7 +117,7 @@ fn read(channel: &str, query: &str, headers: &HeaderMap, body: Bytes) -> Result<
         }
     };
     draft.channel = channel.to_owned();
-    let mut patience = PATIENCE;
+    let mut patience = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let number = || format!("{name} takes a number, not {value:?}");
         match &*name {
@@ -109,7 +128,7 @@ fn read(channel: &str, query: &str, headers: &HeaderMap, body: Bytes) -> Result<
             "half_life_ms" => draft.half_life_ms = Some(value.parse().map_err(|_| number())?),
             "patience_ms" => {
                 let millis = value.parse().map_err(|_| number())?;
-                patience = Duration::from_millis(millis).min(LONGEST_PATIENCE);
+                patience = Some(Duration::from_millis(millis).min(LONGEST_PATIENCE));
             }
             _ => {
                 return Err(format!(

@@ -7,7 +7,6 @@ use std::time::Duration;
 use aether_chassis::error_chain;
 use aether_core::{EmitError, Emitter, Wave};
 use axum::extract::ws::Utf8Bytes;
-use axum::http::HeaderMap;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
@@ -18,7 +17,7 @@ use super::draft::Draft;
 use super::request::{Op, Request};
 use super::shared::Shared;
 use crate::access::WaveRights;
-use crate::gate::GateError;
+use crate::gate::{Caller, GateError};
 use crate::taps::record;
 use crate::taps::{OpenTap, Taken, Taps, message};
 use crate::views::{View, Watching};
@@ -32,7 +31,7 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(60);
 /// A client.
 pub(super) struct Session {
     shared: Arc<Shared>,
-    headers: HeaderMap,
+    caller: Caller,
     rights: Result<WaveRights, GateError>,
     may_watch: Result<(), GateError>,
     watching: Vec<Watching>,
@@ -44,16 +43,12 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        headers: HeaderMap,
-        rights: Result<WaveRights, GateError>,
-    ) -> Self {
-        let may_watch = shared.gate.may_read_of(&headers);
+    pub(super) fn new(shared: Arc<Shared>, caller: Caller, rights: Result<WaveRights, GateError>) -> Self {
+        let may_watch = shared.gate.may_read_of(&caller);
         let hello = json!({
             "op": "hello",
             "version": env!("CARGO_PKG_VERSION"),
-            "needs_token": shared.gate.needs_token(),
+            "needs_token": shared.gate.needs_token(&caller),
             "emits": shared.gate.emits(),
             "max_message_bytes": shared.limits.max_message_bytes,
             "watch_refused": may_watch.as_ref().err().map(ToString::to_string),
@@ -61,7 +56,7 @@ impl Session {
         });
         Self {
             shared,
-            headers,
+            caller,
             rights,
             may_watch,
             watching: Vec::new(),
@@ -98,8 +93,8 @@ impl Session {
         let Request { op, id, token, view, filter, wave, patience_ms } = request;
         match op {
             Op::Token => {
-                self.may_watch = self.shared.gate.may_read(token.as_deref());
-                self.rights = self.shared.gate.rights(&self.headers, token.as_deref());
+                self.may_watch = self.shared.gate.may_read(&self.caller, token.as_deref());
+                self.rights = self.shared.gate.rights(&self.caller, token.as_deref());
                 self.may_watch.clone()?;
                 self.rights()?;
             }

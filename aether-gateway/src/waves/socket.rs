@@ -10,7 +10,6 @@ use std::time::Duration;
 use aether_metrics::ClientAddress;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::extract::{Extension, State};
-use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::{SplitSink, SplitStream};
@@ -22,7 +21,7 @@ use super::shared::Shared;
 use crate::access::WaveRights;
 use crate::admission::{Busy, Permit};
 use crate::bucket::TokenBucket;
-use crate::gate::GateError;
+use crate::gate::{Caller, GateError};
 
 /// What is written at once. A larger buffer would only hide that a client does not read.
 const WRITE_BUFFER: usize = 32 << 10;
@@ -38,14 +37,14 @@ const GOING_AWAY: u16 = 1001;
 pub(super) async fn upgrade(
     State(shared): State<Arc<Shared>>,
     Extension(client): Extension<ClientAddress>,
-    headers: HeaderMap,
+    caller: Caller,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    if let Err(error) = shared.gate.origin(&headers) {
+    if let Err(error) = shared.gate.origin(&caller) {
         shared.taps.refuse(&error);
         return error.into_response();
     }
-    let rights = shared.gate.rights_of(&headers);
+    let rights = shared.gate.rights_of(&caller);
     let permit = shared.sockets.enter(client.source());
     let upgrade = upgrade
         .max_message_size(shared.limits.max_frame_bytes)
@@ -54,7 +53,7 @@ pub(super) async fn upgrade(
         .write_buffer_size(WRITE_BUFFER);
     // The permit is given back also if the upgrade fails, with the closure.
     upgrade.on_upgrade(move |socket| {
-        let serving = serve(socket, Arc::clone(&shared), permit, headers, rights);
+        let serving = serve(socket, Arc::clone(&shared), permit, caller, rights);
         shared.connections.track_future(serving)
     })
 }
@@ -63,7 +62,7 @@ async fn serve(
     socket: WebSocket,
     shared: Arc<Shared>,
     permit: Result<Permit, Busy>,
-    headers: HeaderMap,
+    caller: Caller,
     rights: Result<WaveRights, GateError>,
 ) {
     let (mut sink, mut stream) = socket.split();
@@ -76,7 +75,7 @@ async fn serve(
         }
     };
     shared.taps.sockets.fetch_add(1, Ordering::Relaxed);
-    let end = run(&shared, &mut sink, &mut stream, Session::new(Arc::clone(&shared), headers, rights)).await;
+    let end = run(&shared, &mut sink, &mut stream, Session::new(Arc::clone(&shared), caller, rights)).await;
     shared.taps.sockets.fetch_sub(1, Ordering::Relaxed);
     match end {
         End::Gone => {}
@@ -147,15 +146,18 @@ async fn run(
                 }
             }
             Some(reply) = session.running.next(), if !session.running.is_empty() => {
-                // While too many ran, it was not read, so it was not silent.
-                heard = Instant::now();
+                if session.running.len() + 1 == RUNNING {
+                    // It is read again. Until now it was not, so its silence begins anew.
+                    heard = Instant::now();
+                }
                 session.replies.push_back(reply);
             }
             () = wake.notified(), if !collects => {}
             () = sleep_until(collecting_until), if collects => {}
             turned = turns.changed() => if turned.is_err() { return End::Stopped },
             _ = ping.tick() => {
-                if heard.elapsed() > limits.max_silence {
+                // One that is not read may have answered: nobody has looked.
+                if session.running.len() < RUNNING && heard.elapsed() > limits.max_silence {
                     return End::Stalled;
                 }
                 match timeout(limits.max_stall, sink.send(Message::Ping(Bytes::new()))).await {

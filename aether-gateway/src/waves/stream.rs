@@ -11,7 +11,7 @@ use std::time::Duration;
 use aether_metrics::{ClientAddress, Streaming};
 use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
@@ -20,7 +20,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::shared::Shared;
 use crate::admission::Permit;
 use crate::answer;
-use crate::gate::GateError;
+use crate::gate::{Caller, GateError};
 use crate::taps::{FilterDraft, OpenTap, Taken};
 
 /// How often something is written at least, so that a client that has gone is noticed.
@@ -30,9 +30,9 @@ pub(super) async fn stream(
     State(shared): State<Arc<Shared>>,
     Extension(client): Extension<ClientAddress>,
     RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    caller: Caller,
 ) -> Response {
-    let rights = match shared.gate.rights_of(&headers) {
+    let rights = match shared.gate.rights_of(&caller) {
         Ok(rights) if rights.hear.is_empty() => Err(GateError::Hear),
         rights => rights,
     };
@@ -73,8 +73,6 @@ pub(super) async fn stream(
     let mut response = Response::new(Body::from_stream(body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
     response.extensions_mut().insert(streaming);
     response
 }

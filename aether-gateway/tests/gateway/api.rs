@@ -296,7 +296,8 @@ async fn waves_need_a_token_where_there_is_one_and_pages_of_others_never_connect
         ("GET /api/dead HTTP/1.1", 401),
         ("DELETE /api/dead/1f-1 HTTP/1.1", 401),
         ("DELETE /api/dead/1f-1 HTTP/1.1\r\nauthorization: Bearer s3cret", 404),
-        ("GET /api/overview HTTP/1.1", 200),
+        ("GET /api/overview HTTP/1.1", 401),
+        ("GET /api/overview HTTP/1.1\r\nauthorization: Bearer s3cret", 200),
         ("GET /waves HTTP/1.1\r\nauthorization: Bearer s3cret\r\norigin: https://evil.example", 403),
     ] {
         assert_eq!(request(&running, head, "").await.0, code, "{head}");

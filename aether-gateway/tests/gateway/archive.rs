@@ -36,5 +36,10 @@ async fn waves_and_losses_while_the_gateway_ran_are_in_the_archive() {
         let places: Vec<_> =
             all.map(|loss| (&*loss.program, &*loss.queue, &*loss.reason, loss.waves)).collect();
         assert_eq!(places, [("store \"quoted\"", "inbox", "full", 8)]);
+        let accounts = archived.spans.iter().flat_map(|span| &span.accounts);
+        let of_store = accounts.filter(|account| account.program == "store \"quoted\"");
+        let counts: Vec<_> =
+            of_store.map(|it| (&*it.queue, it.offered, it.delivered, it.lost, it.queued)).collect();
+        assert_eq!(counts, [("inbox", 10, 0, 8, 2), ("outbox", 10, 10, 0, 0)]);
     }
 }

@@ -36,7 +36,7 @@ async fn a_burst_reaches_a_client_without_further_waves() {
 }
 
 /// A connection that has become a WebSocket.
-async fn upgraded(running: &Running) -> TcpStream {
+pub(crate) async fn upgraded(running: &Running) -> TcpStream {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     let head = format!(
         "GET /ws HTTP/1.1\r\nhost: {}\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\

@@ -18,6 +18,28 @@ fn with_token() -> GatewayOptions {
     GatewayOptions::default().fields(FieldOptions::default().access(access))
 }
 
+/// What shows names and numbers, or waves.
+pub(crate) const GUARDED: [&str; 18] = [
+    "/status",
+    "/metrics",
+    "/map.dot",
+    "/map.mmd",
+    "/asyncapi.json",
+    "/api/status",
+    "/api/accounts",
+    "/api/overview",
+    "/api/services",
+    "/api/ledger",
+    "/api/map",
+    "/api/history",
+    "/api/incidents",
+    "/api/findings",
+    "/api/log",
+    "/api/durable",
+    "/api/dead",
+    "/waves?kind=none",
+];
+
 async fn code(running: &Running, path: &str, token: Option<&str>) -> u16 {
     let token = token.map(|token| format!("\r\nauthorization: Bearer {token}")).unwrap_or_default();
     request(running, &format!("GET {path} HTTP/1.1{token}"), "").await.0
@@ -41,27 +63,7 @@ async fn without_a_token_it_does_not_start_and_says_what_would_help() {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_a_token_names_and_numbers_need_it_and_probes_do_not() {
     let running = support::run_at(&Aether::local(), with_token(), everywhere()).await;
-    let guarded = [
-        "/status",
-        "/metrics",
-        "/map.dot",
-        "/map.mmd",
-        "/asyncapi.json",
-        "/api/status",
-        "/api/accounts",
-        "/api/overview",
-        "/api/services",
-        "/api/ledger",
-        "/api/map",
-        "/api/history",
-        "/api/incidents",
-        "/api/findings",
-        "/api/log",
-        "/api/durable",
-        "/api/dead",
-        "/waves?kind=none",
-    ];
-    for path in guarded {
+    for path in GUARDED {
         assert_eq!(code(&running, path, None).await, 401, "{path}");
         assert_eq!(code(&running, path, Some("guess")).await, 401, "{path}");
         assert_ne!(code(&running, path, Some("s3cret")).await, 401, "{path}");
@@ -72,7 +74,7 @@ async fn with_a_token_names_and_numbers_need_it_and_probes_do_not() {
     // Every path that is described is in one of the lists, or is a field, which has rights of its own.
     let document: serde_json::Value = serde_json::from_str(include_str!("../../openapi.json")).unwrap();
     for (path, item) in document["paths"].as_object().unwrap() {
-        let listed = guarded.iter().any(|known| known.split('?').next() == Some(path));
+        let listed = GUARDED.iter().any(|known| known.split('?').next() == Some(path));
         let is_open =
             ["/livez", "/readyz", "/healthz", "/", "/page/{path}", "/openapi.json"].contains(&path.as_str());
         let has_own = path.starts_with("/field/")

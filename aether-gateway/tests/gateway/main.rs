@@ -4,17 +4,26 @@
 mod accounts;
 mod api;
 mod archive;
+#[cfg(unix)]
+mod certificates;
 mod clients;
 mod durable;
+mod events;
 mod exposed;
+mod flood;
+mod headers;
 mod hostile;
 mod http;
 mod log;
+mod losses;
 mod metrics;
 mod nats;
 mod physics;
 mod promtool;
 #[path = "../../../aether-metrics/tests/metrics/promtool.rs"]
 mod promtool_program;
+mod reading;
+mod schemas;
+mod stalled;
 mod streams;
 mod support;

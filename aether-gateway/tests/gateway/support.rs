@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use aether_core::{Aether, Wave};
 use aether_gateway::{Gateway, GatewayOptions, Insight};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -87,6 +89,45 @@ impl Running {
         self.shutdown.cancel();
         self.ended.await.unwrap();
     }
+}
+
+/// A whole answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) code: u16,
+    /// The names in lower case.
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Reply {
+    /// Of what a server has said before it closed the connection.
+    pub(crate) fn of(said: &[u8]) -> Self {
+        let end = said.windows(4).position(|four| four == b"\r\n\r\n");
+        let end = end.unwrap_or_else(|| panic!("no answer: {:?}", String::from_utf8_lossy(said)));
+        let head = String::from_utf8(said[..end].to_vec()).unwrap();
+        let mut lines = head.lines();
+        let code = lines.next().unwrap()[9..12].parse().unwrap();
+        let header = |line: &str| {
+            let (name, value) = line.split_once(": ").unwrap();
+            (name.to_ascii_lowercase(), value.to_owned())
+        };
+        Self { code, headers: lines.map(header).collect(), body: said[end + 4..].to_vec() }
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        let body = String::from_utf8_lossy(&self.body);
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{error}: {body}"))
+    }
+}
+
+/// The answer to a request, which is sent as it is.
+pub(crate) async fn raw(address: SocketAddr, request: &str) -> Reply {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut said = Vec::new();
+    stream.read_to_end(&mut said).await.unwrap();
+    Reply::of(&said)
 }
 
 #[derive(Debug)]

@@ -1,20 +1,23 @@
 //! The machine of protocol 0.4, without sockets.
 
+use std::sync::Arc;
+
 use super::*;
+use crate::access::Access;
 
 fn limits() -> SecurityLimits {
     SecurityLimits::default()
 }
 
 fn open_session() -> Session {
-    let mut session = Session::new("home", "id", Arc::default(), limits());
+    let mut session = Session::new("home", "id", FieldAccess::new(Arc::default(), None), limits());
     assert!(matches!(session.open(None)[..], [Effect::Admit { .. }, Effect::Reply(_), Effect::Subscribe(_)]));
     session
 }
 
 fn guarded_session() -> Session {
     let access = Access::default().token("s3cret").unwrap();
-    Session::new("home", "id", Arc::new(access), limits())
+    Session::new("home", "id", FieldAccess::new(Arc::new(access), None), limits())
 }
 
 fn writes(session: &mut Session, text: &str) -> Vec<Operation> {

@@ -1,6 +1,5 @@
 //! One connection: messages in, effects out.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use aether_field::Names;
@@ -10,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::request::{Identity, Request, WriteRequest};
 use super::{reply, version};
-use crate::access::{Access, Rights};
+use crate::access::{FieldAccess, Rights};
 use crate::field::counts::Refused;
 use crate::field::effect::{About, Close, Effect, Operation, Replaces, Subscription, Write};
 use crate::field::json;
@@ -47,7 +46,7 @@ impl Refusal {
 pub(in crate::field) struct Session {
     field: String,
     id: String,
-    access: Arc<Access>,
+    access: FieldAccess,
     limits: SecurityLimits,
     /// How old a write may be.
     horizon: Duration,
@@ -59,7 +58,7 @@ impl Session {
     pub(in crate::field) fn new(
         field: &str,
         id: &str,
-        access: Arc<Access>,
+        access: FieldAccess,
         limits: SecurityLimits,
         horizon: Duration,
     ) -> Self {
@@ -154,10 +153,7 @@ impl Session {
             return Err(Refusal::new(Refused::Json, "client", "the hello has a client id"));
         }
         let token = request.token.as_deref().or(self.token.as_deref());
-        let rights = match token {
-            _ if self.access.is_open() => Some(Rights::all()),
-            token => token.and_then(|token| self.access.rights(&self.field, token)),
-        };
+        let rights = self.access.rights(&self.field, token);
         self.token = None;
         let Some(rights) = rights else {
             effects.extend([Effect::Count(Refused::Token), Effect::Close(Close::AUTH_FAILED)]);

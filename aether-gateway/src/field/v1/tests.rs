@@ -7,7 +7,7 @@ use aether_field::Names;
 use serde_json::{Value, json};
 
 use super::Session;
-use crate::access::Access;
+use crate::access::{Access, FieldAccess};
 use crate::field::counts::Refused;
 use crate::field::effect::{Close, Effect, Operation, Replaces, Write};
 use crate::field::limits::SecurityLimits;
@@ -19,7 +19,7 @@ const NOW_MS: f64 = 1_700_000_000_000.0;
 const HORIZON: Duration = Duration::from_secs(3600);
 
 fn session(access: Access) -> Session {
-    Session::new("home", "id", Arc::new(access), SecurityLimits::default(), HORIZON)
+    Session::new("home", "id", FieldAccess::new(Arc::new(access), None), SecurityLimits::default(), HORIZON)
 }
 
 fn admitted() -> Session {

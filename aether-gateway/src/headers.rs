@@ -1,0 +1,68 @@
+//! The headers that protect whoever looks at an answer in a browser: one layer around all routes, errors included.
+
+use axum::extract::{Request, State};
+use axum::http::header::{self, HeaderName};
+use axum::http::{HeaderMap, HeaderValue};
+use axum::middleware::Next;
+use axum::response::Response;
+
+/// For what is no page: nothing of it runs, loads anything or is framed.
+const POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What an answer has unless its route says otherwise, as the pages do about what they may load and caches about what they
+/// may keep.
+const ALL: [(HeaderName, &str); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// A year, as usual. Only browsers that reach the gateway by a name keep it.
+const TLS_ONLY: &str = "max-age=31536000";
+
+/// Adds the headers. `is_secure` says whether the gateway serves over TLS.
+pub(crate) async fn protect(State(is_secure): State<bool>, request: Request, next: Next) -> Response {
+    let is_tls_only = is_secure && is_at_standard_port(request.headers());
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    for (name, value) in ALL {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    if is_tls_only {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static(TLS_ONLY));
+    }
+    response
+}
+
+/// Whether the gateway has the port of HTTPS. On another port it does not speak for its host: browsers would refuse plain HTTP
+/// on all of its ports, such as that of the metrics of a service.
+fn is_at_standard_port(headers: &HeaderMap) -> bool {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    host.is_some_and(|host| {
+        let port = host.rsplit_once(':').map(|(_, port)| port).filter(|port| !port.ends_with(']'));
+        port.is_none_or(|port| port == "443")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_on_a_port_of_its_own_does_not_speak_for_its_host() {
+        let is_standard = |host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            is_at_standard_port(&headers)
+        };
+        for host in ["bus.example", "bus.example:443", "[2001:db8::1]", "[2001:db8::1]:443"] {
+            assert!(is_standard(host), "{host}");
+        }
+        for host in ["bus.example:8443", "localhost:8080", "[2001:db8::1]:8443"] {
+            assert!(!is_standard(host), "{host}");
+        }
+        assert!(!is_at_standard_port(&HeaderMap::new()));
+    }
+}
