@@ -126,3 +126,23 @@ impl MediumSettings {
         }
     }
 }
+
+#[cfg(all(test, feature = "lan"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_options_of_a_local_network_have_the_name_the_keys_and_certificates_that_are_complete() {
+        let mut settings = MediumSettings { keys: OrOff::On("keys".into()), ..MediumSettings::default() };
+        let shown = |settings: &MediumSettings| format!("{:?}", settings.lan("shop"));
+        let without = shown(&settings);
+        assert!(without.contains("name: Some(\"shop\")") && without.contains("\"keys\""), "{without}");
+        assert!(without.contains("certificates: None"), "{without}");
+        settings.ca = OrOff::On("ca.pem".into());
+        assert_eq!(shown(&settings), without, "authorities alone make no TLS");
+        let (certificate, key) = ("own.pem".into(), "own.key".into());
+        settings.certificate = OrOff::On(CertificateFiles { certificate, key });
+        let with = shown(&settings);
+        assert!(["ca.pem", "own.pem", "own.key"].iter().all(|file| with.contains(file)), "{with}");
+    }
+}
