@@ -68,9 +68,19 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
             "clippy --workspace --all-targets --locked --features {KIT_FEATURES},{LAN_FEATURES} -- -D warnings"
         )))
     })?;
-    for features in
-        ["", "nats", "lan", "link", "physics", "hopping", "schema", "seal", "nats,seal", "conformance", "test-util"]
-    {
+    for features in [
+        "",
+        "nats",
+        "lan",
+        "link",
+        "physics",
+        "hopping",
+        "schema",
+        "seal",
+        "nats,seal",
+        "conformance",
+        "test-util",
+    ] {
         steps.run(&format!("aether-core with [{features}]"), || {
             check(&mut cargo(&format!(
                 "clippy -p aether-core --locked --no-default-features --features={features} -- -D warnings"
