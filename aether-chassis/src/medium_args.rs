@@ -358,6 +358,17 @@ mod tests {
         assert!(args.connect_until(&shutdown, "test").await.unwrap().is_none());
     }
 
+    #[cfg(feature = "lan")]
+    #[test]
+    fn the_options_of_a_local_network_have_the_name_of_the_program_and_the_keys_of_the_arguments() {
+        let args = parse(&["--medium", "lan:", "--keys", "own-keys"]).unwrap();
+        assert_eq!(args.lan_address(), Some("lan:"));
+        let options = format!("{:?}", args.lan("shop"));
+        assert!(options.contains("name: Some(\"shop\")") && options.contains("\"own-keys\""), "{options}");
+        let without = MediumArgs { keys: None, ..args };
+        assert!(format!("{:?}", without.lan("shop")).contains("secret: None"));
+    }
+
     #[tokio::test]
     async fn an_unknown_scheme_is_refused_with_the_allowed_ones() {
         let args = MediumArgs { medium: "amqp://a".to_owned(), ..MediumArgs::default() };

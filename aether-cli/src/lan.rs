@@ -2,6 +2,7 @@
 //!
 //! Each subcommand has its own file. All but the router join the network as a process that hears nothing.
 
+mod certificates;
 mod columns;
 mod joined;
 mod peers;

@@ -60,7 +60,7 @@ fn peers_are_listed_with_what_is_known_of_them_and_followed() {
     let medium = address(ports[1], &ports[..1]);
     let said = run(&["lan", "peers", "--json", "--medium", &medium], SECRET);
     let peer = json(&said.out);
-    assert_eq!((said.code, &peer["name"], &peer["protocol"]), (Some(0), &"aether-listen".into(), &1.into()));
+    assert_eq!((said.code, &peer["name"], &peer["protocol"]), (Some(0), &"aether-listen".into(), &2.into()));
     let number = |key: &str| peer[key].as_u64().unwrap_or_else(|| panic!("{key}: {peer}"));
     assert!(number("patterns") > 0 && number("groups") > 0, "{peer}");
     assert!(peer["round_trip_micros"].as_u64().unwrap() > 0 && peer["clock_ahead_micros"].is_i64(), "{peer}");
@@ -200,29 +200,68 @@ fn a_router_connects_two_that_do_not_know_each_other() {
     assert_eq!((said.code, term(&terms, "came"), term(&terms, "left")), (Some(0), 2, 1), "{said:?}");
 }
 
+/// Two machines on a cable: a listener on the right one, and what the doctor says on the left one.
 #[cfg(target_os = "linux")]
-#[test]
-fn doctor_sees_multicast_pass_between_two_machines() {
+mod between_machines {
     use aether_core::conformance::{Cable, End};
 
-    let Some(cable) = Cable::lay().unwrap_or_else(|error| panic!("{error}")) else {
-        return;
-    };
-    let program = assert_cmd::cargo::cargo_bin!("aether");
-    let on = |end, args: &[&str]| {
-        let mut command = cable.command(end, program);
+    use super::*;
+
+    fn on(cable: &Cable, end: End, args: &[&str]) -> Command {
+        let mut command = cable.command(end, assert_cmd::cargo::cargo_bin!("aether"));
         command.args(args).env("AETHER_LAN_SECRET", SECRET).env("AETHER_MEDIUM", "lan:");
         command
-    };
-    let mut listener = Running::of(on(End::Right, &["listen", "orders.>"]));
-    listener.tells("listening on orders.>");
-    let output = on(End::Left, &["lan", "doctor", "--json"]).output().unwrap();
-    let report = json(std::str::from_utf8(&output.stdout).unwrap());
-    assert_eq!(output.status.code(), Some(0), "{report:#}");
-    let text = |check| findings(&report, check)[0].1.to_owned();
-    assert!(text("interfaces").contains("cable (10.77.0.1)"), "{report:#}");
-    assert!(text("medium").starts_with("lan: 1 peers: aether-listen on "), "{report:#}");
-    assert_eq!(text("multicast"), "1 others answer on cable", "{report:#}");
-    assert!(text("ports").contains("tcp/10.77.0.1:"), "{report:#}");
-    assert_eq!(report["warn"], 0, "{report:#}");
+    }
+
+    /// `None` where there can be no cable. The cable is blocked before anybody is there.
+    fn report(block: impl FnOnce(&Cable)) -> Option<(Option<i32>, Value)> {
+        let cable = Cable::lay().unwrap_or_else(|error| panic!("{error}"))?;
+        block(&cable);
+        let mut listener = Running::of(on(&cable, End::Right, &["listen", "orders.>"]));
+        listener.tells("listening on orders.>");
+        let output = on(&cable, End::Left, &["lan", "doctor", "--json"]).output().unwrap();
+        Some((output.status.code(), json(std::str::from_utf8(&output.stdout).unwrap())))
+    }
+
+    #[test]
+    fn doctor_sees_multicast_pass_between_two_machines() {
+        let Some((code, report)) = report(|_| {}) else { return };
+        assert_eq!(code, Some(0), "{report:#}");
+        let text = |check| findings(&report, check)[0].1.to_owned();
+        assert!(text("interfaces").contains("cable (10.77.0.1)"), "{report:#}");
+        assert!(text("medium").starts_with("lan: 1 peers: aether-listen on "), "{report:#}");
+        assert_eq!(text("multicast"), "1 others answer on cable", "{report:#}");
+        assert!(text("ports").contains("tcp/10.77.0.1:"), "{report:#}");
+        assert_eq!(report["warn"], 0, "{report:#}");
+    }
+
+    #[test]
+    fn doctor_names_a_network_that_blocks_multicast_between_machines() {
+        let block = |cable: &Cable| {
+            for (end, other) in [(End::Left, "10.77.0.2"), (End::Right, "10.77.0.1")] {
+                cable.block(end, &format!("ip saddr {other} ip daddr 224.0.0.0/4")).unwrap();
+            }
+        };
+        let Some((_, report)) = report(block) else { return };
+        let (status, text, remedy) = findings(&report, "multicast")[0];
+        assert!(status == "warn" && text.contains("comes back"), "{report:#}");
+        assert!(remedy.contains("lan:?peer="), "{report:#}");
+        assert_eq!(findings(&report, "medium")[0].0, "warn", "{report:#}");
+    }
+
+    #[test]
+    fn doctor_names_a_firewall_before_the_tcp_ports_of_a_process_that_answers() {
+        let block = |cable: &Cable| {
+            for end in [End::Left, End::Right] {
+                cable.block(end, "meta l4proto tcp").unwrap();
+            }
+        };
+        let Some((_, report)) = report(block) else { return };
+        assert_eq!(findings(&report, "multicast")[0].1, "1 others answer on cable", "{report:#}");
+        let ports = findings(&report, "ports");
+        let blocked = ports.iter().find(|(_, text, _)| text.contains("none of its TCP ports can be reached"));
+        let (status, text, remedy) = blocked.unwrap_or_else(|| panic!("{report:#}"));
+        assert!(*status == "warn" && text.contains("10.77.0.2"), "{report:#}");
+        assert!(remedy.starts_with("open them in the firewall of that machine"), "{report:#}");
+    }
 }

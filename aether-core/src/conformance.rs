@@ -98,6 +98,8 @@ enum Needs {
     BackPressure,
     /// A connection that can be cut and restored.
     Link,
+    /// The same, with waves that wait until it is restored.
+    HeldWaves,
     /// A client of the broker that does not know Aether.
     Foreign,
     /// The promise of an order.
@@ -112,9 +114,10 @@ impl Needs {
     fn met_by(self, stage: &Stage) -> bool {
         match self {
             Self::Nothing => true,
-            Self::Room => !stage.crosses() || stage.link().is_ok(),
+            Self::Room => !stage.crosses() || stage.holds_waves(),
             Self::BackPressure => stage.here.promises().back_pressure,
             Self::Link => stage.link().is_ok(),
+            Self::HeldWaves => stage.holds_waves(),
             Self::Foreign => stage.foreign().is_ok(),
             Self::Order => stage.here.promises().ordered,
             Self::Groups => stage.has_groups(),

@@ -11,6 +11,7 @@ mod connect;
 mod entrance;
 #[cfg(any(feature = "lan", feature = "nats"))]
 mod flow;
+mod join_error;
 #[cfg(feature = "lan")]
 mod lan;
 mod layers;
@@ -42,6 +43,7 @@ pub(crate) use connect::MediumOptions;
 pub use connect::{
     ConnectError, ConnectRequest, LocalVibrator, LocalVibrators, Wire, WireError, without_secrets,
 };
+pub use join_error::JoinError;
 #[cfg(feature = "lan")]
 pub use lan::{
     LanChange, LanEndpoints, LanError, LanHello, LanNode, LanOptions, LanPeer, LanPingError, LanPong,
@@ -69,7 +71,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::channel::{Channel, ChannelError};
+use crate::channel::Channel;
 use crate::wave::{Wave, WaveError};
 
 /// How far a framework notice got.
@@ -359,45 +361,6 @@ impl EmitError {
             }
         }
     }
-}
-
-/// The reason why joining a pattern failed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum JoinError {
-    /// The medium was closed.
-    #[error("the medium is closed")]
-    Closed,
-    /// The receiver was dropped, so the pattern no longer has a receiver.
-    #[error("the receiver was dropped")]
-    Dropped,
-    /// The pattern or the group name is invalid.
-    #[error(transparent)]
-    Invalid(#[from] ChannelError),
-    /// An observer cannot join a group, because it would take waves away from the members that process them.
-    #[error("an observer cannot be a member of the group {group}")]
-    Observer {
-        /// The group.
-        group: Channel,
-    },
-    /// The medium does not support groups; see [`Promises::groups`].
-    #[error("the medium has no groups: cannot be a member of the group {group}")]
-    NoGroups {
-        /// The group.
-        group: Channel,
-    },
-    /// The [rules](crate::rules) of this process refuse the pattern.
-    #[error(transparent)]
-    NotAllowed(Box<crate::rules::Refusal>),
-    /// The server does not permit the subscription.
-    #[error("the server does not permit to subscribe to {subject}: allow it in the permissions of this user")]
-    NotPermitted {
-        /// The subject.
-        subject: String,
-    },
-    /// The broker's client rejected the subscription.
-    #[error("the broker's client did not take the subscription")]
-    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 /// The reason why a question has no answer.

@@ -15,6 +15,8 @@ use crate::{apt, browser, examples, modules, nats_server, node, promtool, sync_e
 const KIT_FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server";
 /// The medium of a local network, in everything that can have it.
 const LAN_FEATURES: &str = "aether-core/lan,aether-chassis/lan,aether-service-alpha/lan,aether-service-beta/lan,aether-cli/lan,aether-bench/lan";
+/// The packages whose tests are run with it.
+const PACKAGES_WITH_LAN: [&str; 4] = ["aether-core", "aether-chassis", "aether-service-alpha", "aether-cli"];
 /// Says that this machine cannot make network namespaces; for us and for the tests.
 const NO_NAMESPACES: &str = "AETHER_NO_NAMESPACES";
 
@@ -26,6 +28,13 @@ fn excluding(packages: &[String]) -> String {
 fn selecting(packages: &[String]) -> String {
     let selected: String = packages.iter().map(|package| format!("-p {package} ")).collect();
     format!("{selected}--features {KIT_FEATURES}")
+}
+
+/// The arguments for the packages that are tested with the medium of a local network.
+fn with_lan() -> String {
+    let packages = PACKAGES_WITH_LAN.map(|package| format!("-p {package} ")).concat();
+    let features = PACKAGES_WITH_LAN.map(|package| format!("{package}/lan")).join(",");
+    format!("{packages}--locked --features {features}")
 }
 
 /// Runs all steps. `fast` skips the documentation build and the examples.
@@ -59,9 +68,19 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
             "clippy --workspace --all-targets --locked --features {KIT_FEATURES},{LAN_FEATURES} -- -D warnings"
         )))
     })?;
-    for features in
-        ["", "nats", "link", "physics", "hopping", "schema", "seal", "nats,seal", "conformance", "test-util"]
-    {
+    for features in [
+        "",
+        "nats",
+        "lan",
+        "link",
+        "physics",
+        "hopping",
+        "schema",
+        "seal",
+        "nats,seal",
+        "conformance",
+        "test-util",
+    ] {
         steps.run(&format!("aether-core with [{features}]"), || {
             check(&mut cargo(&format!(
                 "clippy -p aether-core --locked --no-default-features --features={features} -- -D warnings"
@@ -82,7 +101,9 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
     steps.run("packages", || packages(workspace))?;
     if !fast {
         steps.run("documentation", || {
-            let args = format!("doc --workspace --no-deps --locked --features {KIT_FEATURES}");
+            // As clippy above, so that what it has checked is not checked again.
+            let features = format!("{KIT_FEATURES},{LAN_FEATURES}");
+            let args = format!("doc --workspace --no-deps --locked --features {features}");
             check(cargo(&args).env("RUSTDOCFLAGS", "-D warnings"))
         })?;
     }
@@ -101,25 +122,26 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
             })?,
         }
     }
-    // Apart, because Zenoh would be linked into every test above. In one invocation, because cargo unites the features of
-    // what it builds at once: with two, Zenoh would be compiled twice.
+    // Apart, because Zenoh would be linked into every test above. With the same packages and features in both invocations,
+    // because cargo unites the features of what it builds at once: with others, Zenoh would be compiled twice.
+    let with_lan = with_lan();
     steps.run("tests of the local network", || {
-        let features = "aether-core/lan,aether-service-alpha/lan,aether-cli/lan";
-        let packages =
-            format!("-p aether-core -p aether-service-alpha -p aether-cli --locked --features {features}");
         let targets = "--lib --bin aether --test lan";
-        // Of the command, what exists with the feature only: the checks of the network, and the arguments.
+        // Of the command and of the chassis, what exists with the feature only: the checks of the network, and the arguments.
         let chosen = "binary(lan) | (package(aether-core) & test(/^medium::lan::/)) \
-                      | (package(aether-cli) & test(/::lan::|the_arguments_are_consistent/))";
+                      | (package(aether-cli) & test(/::lan::|the_arguments_are_consistent/)) \
+                      | (package(aether-chassis) & test(/local_network/))";
         match has_nextest {
             true => {
-                check(cargo(&format!("nextest run {packages} {targets} --no-fail-fast")).args(["-E", chosen]))
+                check(cargo(&format!("nextest run {with_lan} {targets} --no-fail-fast")).args(["-E", chosen]))
             }
-            false => check(&mut cargo(&format!("test {packages} {targets}"))),
+            false => check(&mut cargo(&format!("test {with_lan} {targets}"))),
         }
     })?;
     steps.run("doc tests", || {
-        check(&mut cargo(&format!("test --workspace --doc --locked --features {KIT_FEATURES}")))
+        let others = excluding(&PACKAGES_WITH_LAN.map(str::to_owned));
+        check(&mut cargo(&format!("test {others} --doc --locked --features {KIT_FEATURES}")))?;
+        check(&mut cargo(&format!("test {with_lan} --doc")))
     })?;
     if !fast {
         for package in ["aether-examples", "aether-core"] {

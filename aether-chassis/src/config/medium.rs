@@ -47,13 +47,15 @@ pub struct MediumSettings {
 
 impl fmt::Debug for MediumSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, prefix, wire, wait, login, ca, certificate, keys, signing_key, signers } = self;
+        let Self { url, prefix, wire, wait, login, inbox, ca, certificate, keys, signing_key, signers } =
+            self;
         f.debug_struct("MediumSettings")
             .field("url", &without_secrets(url))
             .field("prefix", prefix)
             .field("wire", wire)
             .field("wait", wait)
             .field("login", login)
+            .field("inbox", inbox)
             .field("ca", ca)
             .field("certificate", certificate)
             .field("keys", keys)
@@ -163,5 +165,21 @@ mod tests {
         for shown in [format!("{settings:?}"), format!("{:?}", settings.args())] {
             assert!(!shown.contains("s3cret") && shown.contains("nats://***@a,nats://***@b:4222"), "{shown}");
         }
+    }
+
+    #[cfg(feature = "lan")]
+    #[test]
+    fn the_options_of_a_local_network_have_the_name_the_keys_and_certificates_that_are_complete() {
+        let mut settings = MediumSettings { keys: OrOff::On("keys".into()), ..MediumSettings::default() };
+        let shown = |settings: &MediumSettings| format!("{:?}", settings.lan("shop"));
+        let without = shown(&settings);
+        assert!(without.contains("name: Some(\"shop\")") && without.contains("\"keys\""), "{without}");
+        assert!(without.contains("certificates: None"), "{without}");
+        settings.ca = OrOff::On("ca.pem".into());
+        assert_eq!(shown(&settings), without, "authorities alone make no TLS");
+        let (certificate, key) = ("own.pem".into(), "own.key".into());
+        settings.certificate = OrOff::On(CertificateFiles { certificate, key });
+        let with = shown(&settings);
+        assert!(["ca.pem", "own.pem", "own.key"].iter().all(|file| with.contains(file)), "{with}");
     }
 }

@@ -1,8 +1,9 @@
 //! `aether lan router`: connects networks that multicast does not cross, until it is interrupted.
 
 use aether_chassis::{CancellationToken, service_manager};
-use aether_core::medium::{LanChange, LanNode, LanRouter, LanRouterAccount};
+use aether_core::medium::{LanChange, LanNode, LanRouterAccount};
 
+use super::certificates::CertificateArgs;
 use crate::error::{CommandError, LanCommandError};
 use crate::output::Output;
 
@@ -13,12 +14,14 @@ Examples:
   aether lan router                                 on TCP port 7447
   aether lan router --listen 10.0.0.1:7447          on one interface only
   aether lan router --connect hub.example:7447      connected to another router
+  aether lan router --ca ca.pem --certificate hub.pem --key hub.key
 
+With certificates everybody has to show one, and connects over TLS alone.
 Processes reach it by lan:?router=HOST:7447, or by multicast on its networks.
 It prints who comes and goes. Processes hear each other if they have the same
 key, whose id it prints; the id tells nothing about the secret.")]
 pub(crate) struct RouterArgs {
-    /// Listen on this endpoint, such as 0.0.0.0:7447 or tcp/[::]:7447; may be repeated [default: [::]:7447]
+    /// Listen on this endpoint, such as 0.0.0.0:7447 or tls/[::]:7447; may be repeated [default: [::]:7447]
     #[arg(long, value_name = "ENDPOINT")]
     listen: Vec<String>,
 
@@ -33,6 +36,9 @@ pub(crate) struct RouterArgs {
     /// Do not answer multicast: only processes that name this router find it
     #[arg(long, conflicts_with = "interface")]
     no_multicast: bool,
+
+    #[command(flatten)]
+    certificates: CertificateArgs,
 }
 
 impl RouterArgs {
@@ -53,7 +59,7 @@ impl RouterArgs {
 
 pub(super) async fn router(args: RouterArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
     let address = args.address();
-    let opening = shutdown.run_until_cancelled(LanRouter::open(&address));
+    let opening = shutdown.run_until_cancelled(args.certificates.open_router(&address));
     let Some(opened) = opening.await else {
         return Err(CommandError::Interrupted { before: "the router listened" });
     };

@@ -150,6 +150,19 @@ impl Cable {
         ))
     }
 
+    /// Drops the packets that arrive at this end and match, as a firewall does: `packets` is what `nft` calls a match, such as
+    /// `tcp dport 7447` or `ip daddr 224.0.0.0/4`. May be called again for others.
+    ///
+    /// # Errors
+    /// [`CableError`] if the system refuses.
+    pub fn block(&self, end: End, packets: &str) -> Result<(), CableError> {
+        let device = &self.device;
+        let nft = |args: &str| run(&mut self.command(end, "nft"), "nft", args).map(drop);
+        nft(&format!("add table inet {device}-blocked"))?;
+        nft(&format!("add chain inet {device}-blocked arriving {{ type filter hook input priority 0 ; }}"))?;
+        nft(&format!("add rule inet {device}-blocked arriving iifname {device} {packets} drop"))
+    }
+
     /// The number of packets that [`lose_one_in`](Self::lose_one_in) has dropped at this end since it was called.
     ///
     /// # Errors

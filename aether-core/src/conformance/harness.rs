@@ -52,8 +52,15 @@ pub trait Link: Send + Sync {
     /// nothing emitted afterwards can be on an old connection.
     fn cut(&self) -> BoxFuture<'_, Result<(), SiteError>>;
 
-    /// Allows connections again. Does not wait for them.
+    /// Allows connections again. Need not wait for them; where [`holds_waves`](Self::holds_waves) is false, it returns once all
+    /// are there.
     fn mend(&self) -> BoxFuture<'_, Result<(), SiteError>>;
+
+    /// Whether waves wait in the outbox while the connections are cut. False for a medium without a broker: what a process
+    /// sends to itself needs no connection, and nobody else is there. Default: true.
+    fn holds_waves(&self) -> bool {
+        true
+    }
 }
 
 /// A message as seen by a client that does not know Aether.

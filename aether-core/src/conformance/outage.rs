@@ -16,13 +16,13 @@ use crate::wave::Wave;
 
 super::cases! {
     9 Link subscriptions_are_restored_after_an_outage,
-    9 Link waves_emitted_while_away_arrive,
+    9 HeldWaves waves_emitted_while_away_arrive,
     9 Link losses_on_the_way_are_counted,
-    9 Link a_full_outbox_sheds_the_weakest_and_counts_them,
+    9 HeldWaves a_full_outbox_sheds_the_weakest_and_counts_them,
     9 Link a_join_begun_while_away_is_in_force_when_it_returns,
     9 Link a_member_that_leaves_while_away_is_gone_afterwards,
-    9 Link closing_while_away_ends_and_counts_what_was_lost,
-    14 Link a_wave_emitted_while_away_is_not_confirmed_and_still_arrives,
+    9 HeldWaves closing_while_away_ends_and_counts_what_was_lost,
+    14 HeldWaves a_wave_emitted_while_away_is_not_confirmed_and_still_arrives,
 }
 
 /// An end that checks whether it is connected by receiving its own wave.
@@ -64,7 +64,9 @@ async fn subscriptions_are_restored_after_an_outage(stage: &Stage) -> Checked {
         for end in [&stage.here, &stage.there] {
             let status = end.status();
             holds("a medium that is connected", status.connected, status)?;
-            same("connections made", round + 1, status.connects)?;
+            if end.medium().connection().is_some() {
+                same("connections made", round + 1, status.connects)?;
+            }
         }
         for _ in 0..2 {
             emitter.emit(numbered("back.a", round)?).await?;

@@ -27,7 +27,7 @@ super::cases! {
     12 Nothing waves_relayed_too_far_are_reflected,
     12 Nothing an_echo_of_an_unknown_wave_is_ignored_and_counted,
     12 Unheard a_failed_wave_without_its_source_becomes_a_dead_letter_that_can_be_replayed,
-    12 Link waves_shed_by_the_outbox_while_away_are_reflected_at_once,
+    12 HeldWaves waves_shed_by_the_outbox_while_away_are_reflected_at_once,
     12 Link failures_while_away_are_reflected_afterwards,
 }
 

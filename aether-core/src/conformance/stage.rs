@@ -80,6 +80,11 @@ impl Stage {
         self.site.link().ok_or_else(|| Failure::new("a link", "none"))
     }
 
+    /// Whether there is a link, and waves wait while it is cut.
+    pub(super) fn holds_waves(&self) -> bool {
+        self.site.link().is_some_and(Link::holds_waves)
+    }
+
     /// The foreign client, for cases that need one.
     pub(super) fn foreign(&self) -> Checked<&dyn Foreign> {
         self.site.foreign().ok_or_else(|| Failure::new("a foreign client", "none"))

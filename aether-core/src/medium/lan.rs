@@ -10,7 +10,9 @@
 mod address;
 mod arrivals;
 mod asking;
+mod counts;
 mod crowd;
+mod deliveries;
 mod error;
 mod hello;
 mod intake;
@@ -20,6 +22,7 @@ mod message;
 mod net;
 mod node;
 mod options;
+mod peer;
 mod peers;
 mod presence;
 mod reply;
@@ -32,6 +35,7 @@ mod sending;
 mod settling;
 mod shared;
 mod table;
+mod tally;
 mod view;
 mod way;
 mod window;
@@ -40,15 +44,15 @@ pub use error::LanError;
 pub use hello::LanHello;
 pub use node::{LanChange, LanNode};
 pub use options::LanOptions;
-pub use peers::LanPeer;
+pub use peer::LanPeer;
 pub use presence::{LanPingError, LanPong};
 pub use router::{LanRouter, LanRouterAccount};
 pub use view::{LanEndpoints, LanSurroundings, LanView};
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -58,7 +62,6 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::entrance::Entrance;
-use super::flow::Flow;
 use super::link::Transit;
 use super::outlet::AHEAD;
 use super::{
@@ -69,25 +72,26 @@ use crate::router::{Carried, Offered, Router, Subscription, Waiting};
 use crate::wave::Wave;
 use crate::wire::{self, FrameError};
 use address::LanAddress;
-use arrivals::Arrivals;
 use asking::{Asking, MAX_QUESTIONS};
-use intake::{Counts, Intake};
+use counts::Counts;
+use intake::Intake;
 use joined::Joined;
 use lane::{LANE_BITS, Lane};
-use message::Message;
-use peers::{ON, Peers};
+use peer::ON;
+use peers::Peers;
 use presence::Presence;
 use runtime::Driver;
 use sealing::Sealing;
 use secret::Secret;
-use sending::Requests;
-use shared::{LanShared, MAX_FRAME, MAX_SPOKEN};
+use shared::{LanShared, MAX_FRAME};
+use table::{MAX_HEARERS, MAX_TABLE};
 use view::Filled;
 
-/// The pauses of receivers that the sending task has not looked at.
-const MAX_PAUSES: usize = 256;
 /// How long connecting waits for those who are seen, or named in the address, to say what they hear.
 const MEET_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long a join waits for peers. One that does not receive has gone by then.
+const JOIN_WITHIN: Duration = Duration::from_secs(10);
 
 /// The receiving task, and the end of the medium's thread.
 type Tasks = (JoinHandle<()>, oneshot::Receiver<()>);
@@ -122,7 +126,8 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
     }
     let outbox = request.outlet(options.outbox.clone())?;
     let ConnectRequest { url, router, .. } = request;
-    let address = LanAddress::read_for_process(&url)?;
+    let protocol = net::protocol_of(options.certificates.as_ref());
+    let address = LanAddress::read_for_process(&url, protocol)?;
     let is_insecure = options.insecure || address.insecure;
     let secret = options.secret.clone().or_else(|| Secret::of_environment(|name| std::env::var_os(name)));
     let keys = match secret {
@@ -134,44 +139,23 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
         None if is_insecure => None,
         None => return Err(LanError::NoSecret.into()),
     };
-    let realm = view::realm_of(keys.as_ref());
+    let realms = view::realms_of(keys.as_ref());
     outbox.let_run_ahead(AHEAD);
-    let (speak, spoken) = mpsc::channel(MAX_SPOKEN);
-    let (barriers, asked_barriers) = mpsc::unbounded_channel();
-    let (pauses, asked_pauses) = mpsc::channel(MAX_PAUSES);
     let (questions, asked) = mpsc::channel(1);
     let node = fastrand::u64(LANE_BITS + 1..) & !LANE_BITS;
     let machine = view::machine();
     let name = options.name.as_ref().map_or_else(|| machine.clone(), |name| format!("{name}{ON}{machine}"));
-    let shared = Arc::new(LanShared {
-        node,
-        outbox,
-        peers: Peers::new(node, name),
-        sealing: Sealing::new(keys)?,
-        arrivals: Arc::<Arrivals>::default(),
-        flow: Flow::new(),
-        speak,
-        barriers,
-        pauses,
-        progress: watch::Sender::new(0),
-        comings: watch::Sender::new(0),
-        company: watch::Sender::new(false),
-        closed: AtomicBool::new(false),
-        last_ping: AtomicU64::new(0),
-        unsendable: AtomicU64::new(0),
-        ending: watch::Sender::new(false),
-    });
+    let (shared, exits) = LanShared::new(Peers::new(node, name), outbox, Sealing::new(keys)?);
     let presence = Arc::<Presence>::default();
     let expected_peers = address.peers.len();
     let (opened, ended) = Driver {
         shared: Arc::clone(&shared),
         router: Arc::clone(&router),
         presence: Arc::clone(&presence),
-        spoken,
-        requests: Requests { barriers: asked_barriers, pauses: asked_pauses },
+        exits,
         address: address.clone(),
         certificates: options.certificates.clone(),
-        realm: realm.clone(),
+        realms: realms.clone(),
         questions: asked,
     }
     .start();
@@ -195,14 +179,14 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
     lan.meet(&nodes, expected_peers).await;
     if let Some(view) = &options.view {
         let (shared, counts) = (Arc::clone(&lan.shared), Arc::clone(&lan.counts));
-        view.fill(Filled { shared, presence, counts, realm, address, questions });
+        view.fill(Filled { shared, presence, counts, realms, address, questions });
     }
     Ok(lan)
 }
 
 impl Lan {
     /// Waits a moment for those who are there, so that the first waves reach them.
-    async fn meet(&self, nodes: &[u64], expected_peers: usize) {
+    async fn meet(&self, nodes: &HashSet<u64>, expected_peers: usize) {
         let peers = &self.shared.peers;
         let others: Vec<u64> = nodes.iter().copied().filter(|node| *node != self.shared.node).collect();
         let is_met = || {
@@ -227,8 +211,16 @@ impl Lan {
         let shared = &self.shared;
         let version =
             shared.peers.join((&*subscription).into(), |nodes, change| shared.tell_change(nodes, &change));
-        if !shared.until(|| shared.peers.all_know(version)).await {
-            return Err(JoinError::Closed);
+        let Some(version) = version else {
+            return Err(JoinError::TooMany { most: MAX_HEARERS, most_bytes: MAX_TABLE });
+        };
+        match timeout(JOIN_WITHIN, shared.until(|| shared.peers.all_know(version))).await {
+            Ok(true) => {}
+            Ok(false) => return Err(JoinError::Closed),
+            Err(_) => {
+                let peers = shared.peers.ignorant(version);
+                return Err(JoinError::Unconfirmed { peers, within: JOIN_WITHIN });
+            }
         }
         self.joined.is_in_force(&subscription);
         Ok(())
@@ -386,7 +378,7 @@ impl Drop for Lan {
         self.shared.closed.store(true, Ordering::Release);
         self.shared.outbox.close();
         for node in self.shared.peers.nodes() {
-            self.shared.say_now(node, Lane::CONTROL, Message::Bye);
+            self.shared.say_now(node, Lane::CONTROL, self.shared.bye(node));
         }
         self.shared.ending.send_replace(true);
     }

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aether_core::medium::LanOptions;
-use aether_core::{Aether, Wave};
+use aether_core::medium::{LanError, LanOptions, LanRouter, LanView};
+use aether_core::{Aether, ConnectError, Wave};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::time::timeout;
 
@@ -86,18 +86,27 @@ async fn over_tls_two_with_certificates_talk_and_one_with_those_of_another_autho
     }
 }
 
-/// A client of Zenoh that trusts the authority, with or without a certificate of its own: whether it is let in.
-async fn is_let_in(port: u16, authority: &Authority, shows_certificate: bool) -> bool {
+/// How a client of Zenoh tries to get in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Attempt {
+    Plain,
+    WithoutCertificate,
+    WithCertificate,
+}
+
+/// Whether a client of Zenoh that trusts the authority is let in.
+async fn is_let_in(port: u16, authority: &Authority, attempt: Attempt) -> bool {
     let mut config = zenoh::Config::default();
     let mut set = |key: &str, value: &str| config.insert_json5(key, value).unwrap();
     let text = |path: &Path| format!("{:?}", path.display().to_string());
+    let protocol = if attempt == Attempt::Plain { "tcp" } else { "tls" };
     set("mode", "\"client\"");
     set("scouting/multicast/enabled", "false");
-    set("connect/endpoints", &format!("[\"tls/127.0.0.1:{port}\"]"));
+    set("connect/endpoints", &format!("[\"{protocol}/127.0.0.1:{port}\"]"));
     set("connect/timeout_ms", "0");
     set("connect/exit_on_failure", "true");
     set("transport/link/tls/root_ca_certificate", &text(&authority.file()));
-    if shows_certificate {
+    if attempt == Attempt::WithCertificate {
         let [certificate, key] = authority.sign("client");
         set("transport/link/tls/connect_certificate", &text(&certificate));
         set("transport/link/tls/connect_private_key", &text(&key));
@@ -105,7 +114,8 @@ async fn is_let_in(port: u16, authority: &Authority, shows_certificate: bool) ->
     }
     match timeout(REFUSED_AFTER, zenoh::open(config)).await {
         Ok(Ok(session)) => {
-            let is_connected = session.info().peers_zid().await.count() > 0;
+            let info = session.info();
+            let is_connected = info.peers_zid().await.chain(info.routers_zid().await).count() > 0;
             session.close().await.unwrap();
             is_connected
         }
@@ -113,14 +123,56 @@ async fn is_let_in(port: u16, authority: &Authority, shows_certificate: bool) ->
     }
 }
 
+async fn assert_only_with_certificates(port: u16, authority: &Authority) {
+    assert!(is_let_in(port, authority, Attempt::WithCertificate).await);
+    for attempt in [Attempt::WithoutCertificate, Attempt::Plain] {
+        assert!(!is_let_in(port, authority, attempt).await, "{attempt:?}");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_tls_one_without_a_certificate_is_refused() {
+async fn a_process_with_certificates_takes_and_makes_no_connection_without() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "ours");
     let port = free_port();
-    let options = authority.options("here");
-    let here = Aether::builder().url(url(port, None)).options(options).connect().await.unwrap();
-    assert!(is_let_in(port, &authority, true).await);
-    assert!(!is_let_in(port, &authority, false).await);
-    here.close().await.unwrap();
+    let connect = |url: String| {
+        let view = LanView::default();
+        let options = authority.options("here").view(&view);
+        async move { Aether::builder().url(url).options(options).connect().await.map(|aether| (aether, view)) }
+    };
+    // The protocol is that of the certificates.
+    let (here, _) = connect(format!("lan:?multicast=off&listen=127.0.0.1:{port}")).await.unwrap();
+    assert_only_with_certificates(port, &authority).await;
+    let (there, view) = connect(format!("lan:?multicast=off&peer=127.0.0.1:{port}")).await.unwrap();
+    assert_eq!(view.endpoints().unwrap().listen, ["tls/[::]:0"]);
+    assert_eq!(view.peers().len(), 1);
+    let plain = connect(format!("lan:?multicast=off&peer=tcp/127.0.0.1:{port}")).await;
+    assert!(matches!(plain, Err(ConnectError::Lan(LanError::Plain { .. }))), "{plain:?}");
+    for aether in [here, there] {
+        aether.close().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_router_with_certificates_connects_those_that_have_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ours");
+    let (port, [certificate, key]) = (free_port(), authority.sign("router"));
+    let place = format!("lan:?multicast=off&listen=127.0.0.1:{port}");
+    let router = LanRouter::open_over_tls(&place, authority.file(), certificate, key).await.unwrap();
+    assert_eq!(router.listens(), [format!("tls/127.0.0.1:{port}")]);
+    assert_only_with_certificates(port, &authority).await;
+    let mut ends = Vec::new();
+    for machine in ["first", "second"] {
+        let url = format!("lan:?router=127.0.0.1:{port}");
+        ends.push(Aether::builder().url(url).options(authority.options(machine)).connect().await.unwrap());
+    }
+    let mut ear = vibrator("ear", &ends[1]).await;
+    ear.resonate_on("said").await.unwrap();
+    ends[0].emitter("speaker").unwrap().emit_bytes("said", "over TLS").await.unwrap();
+    assert_eq!(timeout(LONG, ear.receive()).await.unwrap().unwrap().text().unwrap(), "over TLS");
+    for end in ends {
+        end.close().await.unwrap();
+    }
+    router.close().await;
 }

@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use crate::machine::{Process, say};
 
 /// How many packets, in place of [`PACKETS`].
-const PACKETS_ENV: &str = "AETHER_LAN_PACKETS";
-const PACKETS: u64 = 20_000;
+pub(crate) const PACKETS_ENV: &str = "AETHER_LAN_PACKETS";
+pub(crate) const PACKETS: u64 = 20_000;
 /// Most packets come by UDP: one in so many is a message over TCP.
 const TCP_ONE_IN: u64 = 8;
 /// Messages of a connection.

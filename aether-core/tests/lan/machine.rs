@@ -10,10 +10,10 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use aether_core::conformance::{Cable, End};
-use aether_core::medium::{LanOptions, LanRouter};
+use aether_core::medium::{LanOptions, LanRouter, LanView};
 use aether_core::{Aether, AskError, Vibrator, Wave};
 
-use crate::hostile;
+use crate::{groups, hostile, stopping, stranger};
 
 const ROLE: &str = "AETHER_TEST_LAN_ROLE";
 const URL: &str = "AETHER_TEST_LAN_URL";
@@ -88,9 +88,43 @@ impl Process {
         self.says(start).split_whitespace().map(|number| number.parse().unwrap()).collect()
     }
 
+    /// The rests of all lines that begin so, until one that begins otherwise says the end, or the process has ended.
+    pub(crate) fn all(&self, start: &str, end: &str) -> Vec<String> {
+        let mut rests = Vec::new();
+        loop {
+            match self.lines.recv_timeout(LONG) {
+                Ok(line) => {
+                    let said = line.split_once("SAID ").map_or("", |(_, said)| said);
+                    if said.starts_with(end) {
+                        return rests;
+                    }
+                    rests.extend(said.strip_prefix(start).map(|rest| rest.trim().to_owned()));
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("nothing said {end:?} for {LONG:?}"),
+                Err(RecvTimeoutError::Disconnected) => return rests,
+            }
+        }
+    }
+
     /// Lets a role go on that waits for it.
     pub(crate) fn tell(&mut self) {
         self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
+    /// The same, also if it was killed.
+    pub(crate) fn tell_if_alive(&mut self) {
+        let _ = self.child.stdin.as_mut().map(|stdin| stdin.write_all(b"\n"));
+    }
+
+    /// Ends it without a warning: SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Its number in the system.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// The most memory that it has had, in KiB.
@@ -114,15 +148,20 @@ impl Drop for Process {
 async fn a_machine() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let count = std::env::var(COUNT).unwrap().parse().unwrap();
-    if role == "attacker" {
-        hostile::attack(count).await;
-        return say(format_args!("attacked {count}"));
+    match &*role {
+        "attacker" => {
+            hostile::attack(count).await;
+            return say(format_args!("attacked {count}"));
+        }
+        "stranger" => return stranger::intrude(count).await,
+        _ => {}
     }
     let url = std::env::var(URL).unwrap();
     if role == "router" {
         return route(&url).await;
     }
-    let options = LanOptions::default().name(role.clone());
+    let view = LanView::default();
+    let options = LanOptions::default().name(role.clone()).view(&view);
     let aether = Aether::builder().url(url).options(options).connect().await.unwrap();
     match &*role {
         "listener" => listen(&aether).await,
@@ -130,6 +169,10 @@ async fn a_machine() {
         "sender" => send(&aether, count).await,
         "asker" => ask(&aether).await,
         "newcomer" => answered(&aether).await,
+        "boss" => groups::emit(&aether).await,
+        "member" => groups::work(&aether).await,
+        "pacer" => stopping::pace(&aether, &view).await,
+        "watcher" => stopping::watch(&aether, &view).await,
         role => panic!("{role} is no role"),
     }
 }
@@ -145,7 +188,7 @@ pub(crate) fn say(text: impl std::fmt::Display) {
     println!("SAID {text}");
 }
 
-async fn told() {
+pub(crate) async fn told() {
     tokio::task::spawn_blocking(|| std::io::stdin().read_line(&mut String::new())).await.unwrap().unwrap();
 }
 
@@ -195,6 +238,15 @@ async fn listen(aether: &Aether) {
                 let ledger = ear.ledger();
                 assert!(ledger.adds_up(), "{ledger:?}");
                 let Heard { seen, repeated, disordered, .. } = &heard;
+                let status = aether.status();
+                say(format_args!(
+                    "refused {} {} {} {} {}",
+                    status.refused_plain,
+                    status.refused_unknown_key,
+                    status.refused_tampered,
+                    status.refused_replayed,
+                    status.malformed
+                ));
                 say(format_args!("account {} {repeated} {disordered} {}", seen.len(), ledger.lost_upstream));
                 question.unwrap().reply(&1).await.unwrap();
             }
@@ -215,16 +267,20 @@ async fn answered(aether: &Aether) {
     say("answered");
 }
 
+/// Has the listener say its account.
+async fn accounted(aether: &Aether) {
+    let question = Wave::builder("account").text("?").build().unwrap();
+    aether.emitter("accountant").unwrap().ask_within(question, PATIENCE).await.unwrap();
+}
+
 /// Has the waves accounted for.
 async fn account(aether: &Aether, emitted: u64) {
-    let emitter = aether.emitter("accountant").unwrap();
     // What is under way on a line that just came back may need another attempt.
     while aether.flush().await.is_err() {}
-    let question = || Wave::builder("account").text("?").build().unwrap();
     let outbox = aether.status().outbox;
     assert!(outbox.adds_up(), "{outbox:?}");
     say(format_args!("emitted {emitted} {}", outbox.lost()));
-    emitter.ask_within(question(), PATIENCE).await.unwrap();
+    accounted(aether).await;
     aether.close().await.unwrap();
 }
 
@@ -292,5 +348,6 @@ async fn ask(aether: &Aether) {
         failed += u64::from(asker.ask_within(question(), Duration::from_secs(2)).await.is_err());
     }
     say(format_args!("asked {asked} {failed}"));
+    accounted(aether).await;
     aether.close().await.unwrap();
 }

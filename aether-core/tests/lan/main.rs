@@ -1,4 +1,4 @@
-//! The medium of a local network over loopback TCP: the conformance suite, and what is particular to it.
+//! The medium of a local network: the conformance suite ([`conforming`]), and what is particular to it.
 //!
 //! Each site has endpoints of its own and no multicast, so that tests do not find each other.
 #![cfg(feature = "lan")]
@@ -9,24 +9,33 @@ mod proxy;
 
 mod bridging;
 mod certificates;
+mod conforming;
 mod diverting;
+#[cfg(target_os = "linux")]
+mod groups;
+mod hanging;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod line;
+mod losing;
 #[cfg(target_os = "linux")]
 mod machine;
 #[cfg(target_os = "linux")]
 mod namespaces;
+mod pretending;
+mod rotation;
+#[cfg(target_os = "linux")]
+mod stopping;
+#[cfg(target_os = "linux")]
+mod stranger;
 
 use std::net::TcpListener;
 use std::time::Duration;
 
-use aether_core::conformance::{self, Harness, Report, Site, SiteError};
 use aether_core::medium::{LanError, LanOptions, LanPingError, LanView};
 use aether_core::seal::SealKeys;
-use aether_core::{Aether, AskError, ConnectError, FlushError, InboxOptions, Vibrator, Wave};
-use futures::future::{BoxFuture, join_all};
-use tokio::sync::Mutex;
+use aether_core::{Aether, AskError, ConnectError, FlushError, JoinError, Vibrator, Wave};
+use futures::future::join_all;
 use tokio::time::timeout;
 
 const SECRET: &str = "a secret of these tests";
@@ -42,86 +51,6 @@ fn free_port() -> u16 {
 fn address(port: u16, others: &[u16]) -> String {
     let peers: String = others.iter().map(|other| format!("&peer=127.0.0.1:{other}")).collect();
     format!("lan:?multicast=off&listen=127.0.0.1:{port}{peers}")
-}
-
-/// Peers that connect to all earlier ones.
-struct OverLan {
-    keys: Option<SealKeys>,
-}
-
-struct LanSite {
-    keys: Option<SealKeys>,
-    ports: Mutex<Vec<u16>>,
-}
-
-impl Harness for OverLan {
-    fn site(&self) -> BoxFuture<'_, Result<Box<dyn Site>, SiteError>> {
-        let site = LanSite { keys: self.keys.clone(), ports: Mutex::default() };
-        Box::pin(std::future::ready(Ok(Box::new(site) as Box<dyn Site>)))
-    }
-}
-
-impl Site for LanSite {
-    fn connect(&self, outbox: InboxOptions) -> BoxFuture<'_, Result<Aether, SiteError>> {
-        Box::pin(async {
-            let mut ports = self.ports.lock().await;
-            let port = free_port();
-            let options = LanOptions::default().outbox(outbox);
-            let options = match &self.keys {
-                Some(keys) => options.keys(keys.clone()),
-                None => options.insecure(true),
-            };
-            let connected = Aether::builder().url(address(port, &ports)).options(options).connect().await;
-            ports.push(port);
-            connected.map_err(|error| SiteError::new("connect", error))
-        })
-    }
-}
-
-/// Cases that need a broker whose connections can be cut, so that the outbox fills, or a client that does not know Aether.
-/// There is no broker: what a process sends to itself does not cross the network, and nothing is held for those who are
-/// away.
-const SKIPPED: [&str; 20] = [
-    "an_emitter_without_room_waits_and_blocks_no_thread",
-    "try_emit_hands_back_a_wave_without_room",
-    "a_refused_wave_leaves_no_gap_in_the_numbers",
-    "weak_waves_are_refused_before_strong_ones",
-    "the_strongest_waiting_emitter_is_admitted_first",
-    "an_emit_cancelled_while_waiting_is_accounted_for",
-    "subscriptions_are_restored_after_an_outage",
-    "waves_emitted_while_away_arrive",
-    "losses_on_the_way_are_counted",
-    "a_full_outbox_sheds_the_weakest_and_counts_them",
-    "a_join_begun_while_away_is_in_force_when_it_returns",
-    "a_member_that_leaves_while_away_is_gone_afterwards",
-    "closing_while_away_ends_and_counts_what_was_lost",
-    "a_wave_emitted_while_away_is_not_confirmed_and_still_arrives",
-    "a_foreign_message_arrives_as_a_wave_with_default_values",
-    "foreign_headers_become_metadata",
-    "a_foreign_requester_gets_a_plain_answer",
-    "malformed_messages_are_counted_and_end_nothing",
-    "waves_shed_by_the_outbox_while_away_are_reflected_at_once",
-    "failures_while_away_are_reflected_afterwards",
-];
-
-fn assert_conforms(report: &Report) {
-    assert!(report.passed(), "\n{report}");
-    let mut skipped = report.skipped();
-    let mut expected = SKIPPED.to_vec();
-    skipped.sort_unstable();
-    expected.sort_unstable();
-    assert_eq!(skipped, expected, "\n{report}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn the_medium_of_a_local_network_conforms_with_a_secret() {
-    let keys = Some(SealKeys::generate().unwrap());
-    assert_conforms(&conformance::run(&OverLan { keys }).await);
-}
-
-#[tokio::test(flavor = "current_thread")]
-async fn the_medium_of_a_local_network_conforms_on_one_thread() {
-    assert_conforms(&conformance::run(&OverLan { keys: None }).await);
 }
 
 async fn peer(port: u16, others: &[u16], secret: &str) -> Aether {

@@ -46,6 +46,17 @@ fn two_machines_with_nothing_but_a_secret_find_each_other_and_survive_a_pulled_c
     assert!(lost > 0, "some were emitted while the cable was out");
 }
 
+#[test]
+fn two_processes_of_one_machine_with_nothing_but_a_secret_find_each_other() {
+    let Some(cable) = Cable::lay().unwrap_or_else(|error| panic!("{error}")) else {
+        return;
+    };
+    let listener = Process::start(&cable, End::Left, "listener");
+    listener.says("ready");
+    let newcomer = Process::start(&cable, End::Left, "newcomer");
+    newcomer.says("answered");
+}
+
 /// Each wave was heard once and in order, or is known to be lost. Returns the number of those that are lost.
 fn assert_accounted(sender: &Process, listener: &Process) -> u64 {
     let [emitted, shed] = sender.counts("emitted")[..] else { panic!("no account of the sender") };

@@ -35,13 +35,14 @@ impl Crowd {
         Self { settling: None, queue: VecDeque::new(), pause: AskedPause::new(id, pattern) }
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
-        self.settling.is_some()
+    /// Whether waves that arrive now have to stay behind others.
+    pub(super) fn keeps_order(&self) -> bool {
+        self.settling.is_some() || !self.queue.is_empty()
     }
 
     /// Whether nothing waits and nobody is asked to pause.
     pub(super) fn is_idle(&self) -> bool {
-        !self.is_waiting() && self.queue.is_empty() && self.pause.renewal().is_none()
+        !self.keeps_order() && self.pause.renewal().is_none()
     }
 
     /// Waits for room for the waves that do not fit: the returned future ends when they are settled or given up. Returns

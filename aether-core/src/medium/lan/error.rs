@@ -73,6 +73,12 @@ pub enum LanError {
         /// What it is.
         setting: &'static str,
     },
+    /// With certificates nothing is connected without TLS.
+    #[error("{endpoint:?} is not encrypted, and this process has certificates: use tls/, or no certificates")]
+    Plain {
+        /// The endpoint as given.
+        endpoint: String,
+    },
     /// An endpoint in the address is not valid.
     #[error("{endpoint:?} is no endpoint: use HOST:PORT, tcp/HOST:PORT or tls/HOST:PORT")]
     Endpoint {

@@ -1,23 +1,21 @@
 //! The receiving task: from the network to the router. It opens messages, notices what is missing, and answers peers.
 //!
-//! It waits for nothing but messages: waves for a full inbox wait in a [`Crowd`].
+//! It waits for nothing but messages: waves for a full inbox wait with the [`Deliveries`].
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
-use futures_util::future::BoxFuture;
-use futures_util::stream::{FuturesUnordered, StreamExt};
 
 use super::arrivals::Arrival;
 use super::asking::Asking;
-use super::crowd::{Crowd, WAITING_BYTES};
+use super::counts::Counts;
+use super::deliveries::{Deliveries, Target};
 use super::joined::{Joined, MemberFound};
 use super::lane::Lane;
-use super::message::{Addressees, Message, MessageError};
+use super::message::{Addressees, Message, MessageError, Place};
 use super::peers::Received;
 use super::presence::Presence;
 use super::reply::Reply;
@@ -28,35 +26,13 @@ use crate::channel::Pattern;
 use crate::clock::{self, Instant, sleep_until};
 use crate::medium::flow;
 use crate::medium::link::{Gap, GapReport, Gaps, HeardFrame, Transit};
-use crate::router::{Crowded, Lost, Router, Subscription};
-use crate::wave::Wave;
+use crate::router::{Lost, Router};
 use crate::wire::{self, Frame, FrameError, micros_since_1970};
 
 /// A wave for a member that has left is passed on this many times. Each time it was chosen by a process that did not know.
 const MAX_HOPS: u8 = 3;
 /// Messages that are handled before other tasks get a turn.
 const BETWEEN_OTHERS: usize = 128;
-
-/// What was counted.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) malformed: AtomicU64,
-    pub(super) misplaced: AtomicU64,
-    pub(super) lost_upstream: AtomicU64,
-    pub(super) forgotten_streams: AtomicU64,
-    pub(super) refused_sealed: AtomicU64,
-    /// Waves for members that are not known here.
-    pub(super) homeless: AtomicU64,
-    /// Messages of another version of the protocol, which count as malformed, too.
-    pub(super) other_version: AtomicU64,
-}
-
-/// Whose waves wait: those of a pattern or of a member.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Target {
-    Pattern(Pattern),
-    Member(u64),
-}
 
 struct Tap {
     gaps: Gaps,
@@ -78,9 +54,7 @@ struct Receiving {
     intake: Intake,
     guards: LaneGuards,
     taps: HashMap<Pattern, Tap>,
-    crowds: HashMap<Target, Crowd>,
-    settling: FuturesUnordered<BoxFuture<'static, Target>>,
-    waiting_bytes: usize,
+    deliveries: Deliveries,
 }
 
 /// Receives until the medium ends, and then delivers what has arrived.
@@ -88,19 +62,20 @@ pub(super) async fn receive(intake: Intake) {
     let guards = intake.shared.sealing.guards();
     let mut ending = intake.shared.ending.subscribe();
     let arrivals = Arc::clone(&intake.shared.arrivals);
-    let (taps, crowds, settling) = (HashMap::new(), HashMap::new(), FuturesUnordered::new());
-    let mut receiving = Receiving { intake, guards, taps, crowds, settling, waiting_bytes: 0 };
+    let (shared, router) = (Arc::clone(&intake.shared), Arc::clone(&intake.router));
+    let deliveries = Deliveries::new(shared, router, Arc::clone(&intake.joined), Arc::clone(&intake.counts));
+    let mut receiving = Receiving { intake, guards, taps: HashMap::new(), deliveries };
     loop {
-        let renewal = receiving.crowds.values().filter_map(|crowd| crowd.pause.renewal()).min();
+        let renewal = receiving.deliveries.renewal();
         let arrived = tokio::select! {
             biased;
-            Some(target) = receiving.settling.next() => {
-                receiving.go_on(&target);
+            target = receiving.deliveries.settled() => {
+                receiving.deliveries.go_on(&target);
                 continue;
             }
             arrived = arrivals.take() => arrived,
             () = sleep_until(renewal) => {
-                receiving.renew();
+                receiving.deliveries.renew();
                 continue;
             }
             _ = ending.wait_for(|ending| *ending) => break,
@@ -108,7 +83,7 @@ pub(super) async fn receive(intake: Intake) {
         for (count, arrival) in arrived.into_iter().enumerate() {
             receiving.take(arrival);
             if count % BETWEEN_OTHERS == BETWEEN_OTHERS - 1 {
-                receiving.look_after_crowds();
+                receiving.deliveries.look_after_crowds();
                 tokio::task::yield_now().await;
             }
         }
@@ -117,7 +92,7 @@ pub(super) async fn receive(intake: Intake) {
         receiving.take(arrival);
     }
     arrivals.end();
-    receiving.finish();
+    receiving.deliveries.finish();
 }
 
 impl Receiving {
@@ -126,9 +101,11 @@ impl Receiving {
         let (lane, from, message) = match arrival {
             Arrival::Own(lane, message) => (lane, shared.node, message),
             Arrival::Sealed(bytes) => {
-                let Some((lane, inner)) = shared.sealing.open(shared.node, &bytes, &mut self.guards) else {
-                    return;
+                let Some(lane) = bytes.first().copied().and_then(Lane::read) else {
+                    return self.malformed("a message of no lane");
                 };
+                let opened = shared.sealing.open(shared.node, lane, bytes.slice(1..), &mut self.guards);
+                let Some(inner) = opened else { return };
                 if inner.starts_with(&wire::MAGIC)
                     && inner.get(wire::MAGIC.len()) == Some(&wire::SEALED_VERSION)
                 {
@@ -160,8 +137,15 @@ impl Receiving {
     fn handle(&mut self, lane: Lane, from: u64, message: Message) {
         let shared = Arc::clone(&self.intake.shared);
         match message {
-            Message::Waves { frame } => self.waves(from, &frame),
-            Message::Share { member, hops, frame } => self.share(lane, from, member, hops, frame),
+            Message::Waves { place, frame } => self.waves(lane, from, place, &frame),
+            Message::Share { place, member, hops, frame } => {
+                let Some(frame) =
+                    self.counted(lane, from, place, &frame).map(|(decoded, _)| (decoded, frame))
+                else {
+                    return;
+                };
+                self.share(lane, member, hops, frame);
+            }
             Message::Question { asker, number, hops, to, frame } => {
                 self.question(lane, from, Asked { asker, number, hops }, to, &frame);
             }
@@ -183,28 +167,31 @@ impl Receiving {
                 Err(error) => self.malformed(error),
             },
             Message::Known { version } => {
-                shared.peers.knows(from, version);
-                shared.moved();
+                if shared.peers.knows(from, version) {
+                    shared.moved();
+                }
             }
             Message::Missing => shared.introduce_to(from),
-            Message::Ping { number, version } => {
-                let clock_micros = micros_since_1970();
-                shared.say_now(from, Lane::CONTROL, Message::Pong { number, clock_micros });
+            Message::Ping { number, version, sent } => {
+                let (clock_micros, missing) = (micros_since_1970(), shared.tallies.pinged(from, &sent));
+                let pong = Message::Pong { number, clock_micros, way: sent.way, missing };
+                shared.say_now(from, Lane::CONTROL, pong);
                 if from != shared.node && shared.peers.version_of(from).is_none_or(|known| known < version) {
                     shared.say_now(from, Lane::CONTROL, Message::Missing);
                 }
             }
-            Message::Pong { number, clock_micros } => {
+            Message::Pong { number, clock_micros, way, missing } => {
                 if number & MEASURES == 0 {
-                    shared.peers.answered(from, number);
-                    shared.moved();
+                    if shared.answered(from, number, (way, missing)) {
+                        shared.moved();
+                    }
                 } else if let Some(pong) = self.intake.presence.measured(from, number, clock_micros) {
                     shared.peers.measured(from, pong.round_trip, pong.clock_ahead_micros);
-                    shared.moved();
+                    shared.measured();
                 }
             }
-            Message::Bye => {
-                if shared.peers.forget(from) {
+            Message::Bye { way, received } => {
+                if shared.peers.part(from, (way, received)) {
                     tracing::info!(peer = format_args!("{from:016x}"), "a peer left the network");
                     shared.note_company();
                     shared.moved();
@@ -217,7 +204,7 @@ impl Receiving {
         let shared = &self.intake.shared;
         let name = change.name.clone();
         match shared.peers.receive(from, change) {
-            Received::Known { version, is_new } => {
+            Received::Known { version, is_new, is_change } => {
                 shared.say_now(from, Lane::CONTROL, Message::Known { version });
                 if is_new {
                     tracing::info!(peer = format_args!("{from:016x}"), %name, "a peer came to the network");
@@ -225,7 +212,9 @@ impl Receiving {
                     shared.comings.send_modify(|comings| *comings += 1);
                     shared.note_company();
                 }
-                shared.moved();
+                if is_change {
+                    shared.moved();
+                }
             }
             Received::Missing => shared.say_now(from, Lane::CONTROL, Message::Missing),
             Received::NoRoom => {
@@ -267,13 +256,20 @@ impl Receiving {
         }
     }
 
-    fn waves(&mut self, from: u64, bytes: &Bytes) {
-        let Some((frame, delay)) = self.decoded_with(from, bytes) else { return };
+    /// The contents of a frame of waves. They are counted as arrived, so that their sender learns what is missing.
+    fn counted(&self, lane: Lane, from: u64, place: Place, bytes: &Bytes) -> Option<(Frame, Duration)> {
+        let decoded = self.decoded_with(from, bytes)?;
+        self.intake.shared.tallies.arrived(from, lane, place, decoded.0.waves.len() as u64);
+        Some(decoded)
+    }
+
+    fn waves(&mut self, lane: Lane, from: u64, place: Place, bytes: &Bytes) {
+        let Some((frame, delay)) = self.counted(lane, from, place, bytes) else { return };
         let heard = self.intake.joined.hearing(&frame.channel);
         for heard in heard.iter() {
             self.note_gap(&heard.pattern, &heard.in_force, &frame, delay);
             if !frame.waves.is_empty() {
-                self.deliver(Target::Pattern(heard.pattern.clone()), None, frame.waves.clone());
+                self.deliveries.deliver(Target::Pattern(heard.pattern.clone()), None, frame.waves.clone());
             }
         }
     }
@@ -311,22 +307,23 @@ impl Receiving {
         }
     }
 
-    fn share(&mut self, lane: Lane, from: u64, id: u64, hops: u8, bytes: Bytes) {
-        let Some(frame) = self.decoded(from, &bytes) else { return };
+    fn share(&mut self, lane: Lane, id: u64, hops: u8, (frame, bytes): (Frame, Bytes)) {
         let Some(first) = frame.waves.first() else { return };
         match self.intake.joined.member(id) {
-            MemberFound::Here(member) => self.deliver(Target::Member(id), Some(&member), frame.waves),
+            MemberFound::Here(member) => {
+                self.deliveries.deliver(Target::Member(id), Some(&member), frame.waves);
+            }
             MemberFound::Late(member) => {
                 let shared = &self.intake.shared;
                 let group = member.group().unwrap_or_default();
                 match shared.peers.instead_of(group, id, first).filter(|_| hops < MAX_HOPS) {
                     // At once: in a message to itself, it would fall behind what has arrived for that member meanwhile.
                     Some((node, member)) if node == shared.node => {
-                        self.share(lane, from, member, hops + 1, bytes);
+                        self.share(lane, member, hops + 1, (frame, bytes));
                     }
                     Some((node, member)) => {
-                        let hops = hops + 1;
-                        shared.say_now(node, lane, Message::Share { member, hops, frame: bytes });
+                        let (place, hops) = (Place::default(), hops + 1);
+                        shared.say_now(node, lane, Message::Share { place, member, hops, frame: bytes });
                     }
                     None => drop(self.intake.router.arrive_late(&member, frame.waves, true)),
                 }
@@ -371,108 +368,6 @@ impl Receiving {
                 MemberFound::Unknown => {
                     self.intake.counts.homeless.fetch_add(1, Ordering::Relaxed);
                 }
-            }
-        }
-    }
-
-    /// Delivers waves of one channel, behind those that wait.
-    fn deliver(&mut self, target: Target, member: Option<&Subscription>, waves: Vec<Wave>) {
-        if let Some(crowd) = self.crowds.get_mut(&target).filter(|crowd| crowd.is_waiting()) {
-            self.waiting_bytes += crowd.keep(waves);
-            if self.waiting_bytes > WAITING_BYTES {
-                crowd.give_up();
-            }
-            return;
-        }
-        let crowded = self.offer(&target, member, waves);
-        self.wait_with(target, crowded);
-    }
-
-    fn offer(&self, target: &Target, member: Option<&Subscription>, waves: Vec<Wave>) -> Crowded {
-        match (target, member) {
-            (Target::Pattern(pattern), _) => self.intake.router.arrive_if_room(pattern, waves),
-            (Target::Member(_), Some(member)) => self.intake.router.arrive_for_if_room(member, waves),
-            (Target::Member(id), None) => match self.intake.joined.member(*id) {
-                MemberFound::Here(member) => self.intake.router.arrive_for_if_room(&member, waves),
-                MemberFound::Late(member) => {
-                    self.intake.router.arrive_late(&member, waves, true);
-                    Crowded::default()
-                }
-                MemberFound::Unknown => {
-                    self.intake.counts.homeless.fetch_add(waves.len() as u64, Ordering::Relaxed);
-                    Crowded::default()
-                }
-            },
-        }
-    }
-
-    fn wait_with(&mut self, target: Target, crowded: Crowded) {
-        if crowded.level().is_none() {
-            return;
-        }
-        let shared = &self.intake.shared;
-        let crowd = self.crowds.entry(target.clone()).or_insert_with(|| {
-            let pattern = match &target {
-                Target::Pattern(pattern) => pattern.clone(),
-                Target::Member(id) => match self.intake.joined.member(*id) {
-                    MemberFound::Here(member) | MemberFound::Late(member) => member.pattern().clone(),
-                    MemberFound::Unknown => Pattern::everything(),
-                },
-            };
-            Crowd::new(shared.flow.next_id(), pattern)
-        });
-        let (settled, pause) = crowd.wait_with(crowded);
-        if let Some(pause) = pause {
-            shared.send_pause(&pause);
-        }
-        self.settling.push(settled.map(move |()| target).boxed());
-    }
-
-    /// The waiting waves of a target are settled: delivers what came behind them, as far as there is room.
-    fn go_on(&mut self, target: &Target) {
-        if let Some(crowd) = self.crowds.get_mut(target) {
-            crowd.settled();
-        }
-        loop {
-            let Some(crowd) = self.crowds.get_mut(target) else { return };
-            let Some((waves, bytes)) = crowd.next() else {
-                if let Some(pause) = crowd.pause.end() {
-                    self.intake.shared.send_pause(&pause);
-                }
-                break;
-            };
-            self.waiting_bytes -= bytes;
-            let crowded = self.offer(target, None, waves);
-            if crowded.level().is_some() {
-                self.wait_with(target.clone(), crowded);
-                self.renew();
-                return;
-            }
-        }
-        self.crowds.retain(|_, crowd| !crowd.is_idle());
-    }
-
-    fn renew(&mut self) {
-        let now = clock::now();
-        let pauses: Vec<_> = self.crowds.values_mut().filter_map(|crowd| crowd.pause.renewed(now)).collect();
-        pauses.iter().for_each(|pause| self.intake.shared.send_pause(pause));
-    }
-
-    /// Delivers what waits where there is room now, and renews the pauses. Called while messages keep arriving.
-    fn look_after_crowds(&mut self) {
-        while let Some(Some(target)) = self.settling.next().now_or_never() {
-            self.go_on(&target);
-        }
-        self.renew();
-    }
-
-    /// Delivers everything that waits, whether there is room or not.
-    fn finish(&mut self) {
-        self.settling = FuturesUnordered::new();
-        let targets: Vec<Target> = self.crowds.keys().cloned().collect();
-        for target in targets {
-            while let Some((waves, _)) = self.crowds.get_mut(&target).and_then(Crowd::next) {
-                drop(self.offer(&target, None, waves));
             }
         }
     }

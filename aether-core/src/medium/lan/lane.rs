@@ -14,6 +14,8 @@ pub(super) const LANE_BITS: u64 = 7;
 
 impl Lane {
     pub(super) const COUNT: usize = 8;
+    /// The number of lanes that waves take.
+    pub(super) const OF_WAVES: usize = 6;
     /// What keeps the peers together: presence, joins, pauses. Waves never take it.
     pub(super) const CONTROL: Self = Self(1);
     /// What is sent behind everything else.
@@ -42,6 +44,11 @@ impl Lane {
 
     pub(super) const fn index(self) -> usize {
         self.0 as usize
+    }
+
+    /// The place among the lanes that waves take; `None` for [`Lane::CONTROL`].
+    pub(super) const fn place(self) -> Option<usize> {
+        (self.0 as usize).checked_sub(2)
     }
 
     pub(super) const fn priority(self) -> Priority {

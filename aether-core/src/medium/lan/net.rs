@@ -1,10 +1,11 @@
 //! The session with Zenoh: configuration, keys, and what is put on the network.
 //!
-//! Each process hears one key, `aether/REALM/NODE/in`, and shows a liveliness token, `aether/REALM/NODE`. The realm is
-//! derived from the secret, so processes with another secret are told nothing. A router shows `aether-router/ID`. Everything here may block for as long as
-//! Zenoh has no room, so it is called by the tasks of the medium's own runtime only.
+//! Each process hears one key, `aether/REALM/NODE/in`, and shows a liveliness token, `aether/REALM/NODE`, in the realm of each of
+//! its keys. A realm is derived from a key, so processes with another secret are told nothing. A message goes in the realm of
+//! the key that seals it: whoever can open it hears it there, also while keys are rotated. A router shows `aether-router/ID`.
+//! Everything here may block for as long as Zenoh has no room, so it is called by the tasks of the medium's own runtime only.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use zenoh::sample::SampleKind;
 use zenoh::scouting::{Hello, Scout};
 use zenoh::{Config, Session};
 
-use super::address::LanAddress;
+use super::address::{LanAddress, Protocol};
 use super::arrivals::Arrivals;
 use super::error::LanError;
 use super::lane::Lane;
@@ -48,17 +49,22 @@ pub(super) struct Certificates {
     pub(super) key: PathBuf,
 }
 
+/// How a process or a router with these certificates, or without any, connects.
+pub(super) const fn protocol_of(certificates: Option<&Certificates>) -> Protocol {
+    if certificates.is_some() { Protocol::Tls } else { Protocol::Tcp }
+}
+
 /// The session.
 pub(super) struct Net {
     session: Session,
-    realm: String,
+    /// Of each key. The first one is that of the key that seals. Empty in a router.
+    realms: Vec<String>,
 }
 
-/// What ends with the session: the subscriptions and the token.
+/// What ends with the session: the subscriptions and the tokens.
 pub(super) struct Declared {
-    _data: Subscriber<()>,
-    _others: Subscriber<()>,
-    _token: LivelinessToken,
+    _subscribers: Vec<Subscriber<()>>,
+    _tokens: Vec<LivelinessToken>,
 }
 
 /// The same of a router.
@@ -70,6 +76,10 @@ pub(super) struct RouterDeclared {
 
 /// The longest name of a realm: an id of a key has 16 characters.
 const MAX_REALM: usize = 32;
+/// The tokens that are looked at. They are not authenticated: anybody can show as many as they like.
+const MAX_TOKENS: usize = 8192;
+/// The realms that are told apart.
+const MAX_REALMS: usize = 256;
 
 fn failed(step: &'static str) -> impl Fn(zenoh::Error) -> LanError {
     move |source| LanError::Zenoh { step, source }
@@ -118,6 +128,8 @@ fn config(
     set("transport/link/rx/max_message_size", MAX_MESSAGE.into())?;
     if let Some(Certificates { authorities, certificate, key }) = certificates {
         let text = |path: &PathBuf| serde_json::Value::from(path.display().to_string());
+        // Also those whom others claim to be found at.
+        set("transport/link/protocols", serde_json::json!([Protocol::Tls.name()]))?;
         set("transport/link/tls/root_ca_certificate", text(authorities))?;
         for side in ["listen", "connect"] {
             set(&format!("transport/link/tls/{side}_certificate"), text(certificate))?;
@@ -133,7 +145,7 @@ impl Net {
         address: &LanAddress,
         role: Role,
         certificates: Option<&Certificates>,
-        realm: String,
+        realms: Vec<String>,
     ) -> Result<Self, LanError> {
         let config = config(address, role, certificates).map_err(failed("its configuration is not valid"))?;
         let session = zenoh::open(config).await.map_err(|source| match role {
@@ -142,64 +154,82 @@ impl Net {
             }
             _ => failed("cannot listen or connect")(source),
         })?;
-        Ok(Self { session, realm })
+        Ok(Self { session, realms })
     }
 
-    /// Hears what comes for a node, and calls back with each other node of the realm that comes (true) or goes (false).
+    /// Hears what comes for a node, and calls back with each other node of the realms that comes (true) or goes (false); once
+    /// for each realm that it shows itself in.
     pub(super) async fn declare(
         &self,
         node: u64,
         arrivals: Arc<Arrivals>,
-        on_node: impl Fn(u64, bool) + Send + Sync + 'static,
+        on_node: impl Fn(u64, bool) + Clone + Send + Sync + 'static,
     ) -> Result<Declared, LanError> {
-        let data = self
-            .session
-            .declare_subscriber(self.key(node))
-            .callback(move |sample| arrivals.bring(sample.payload().to_bytes().into_owned().into()))
-            .await
-            .map_err(failed("cannot subscribe"))?;
-        // The token comes after the subscription, so that whoever sees it can reach this node.
+        let (mut subscribers, mut tokens) = (Vec::new(), Vec::new());
+        for realm in &self.realms {
+            let arrivals = Arc::clone(&arrivals);
+            let data = self
+                .session
+                .declare_subscriber(key(realm, node))
+                .callback(move |sample| arrivals.bring(sample.payload().to_bytes().into_owned().into()))
+                .await;
+            subscribers.push(data.map_err(failed("cannot subscribe"))?);
+        }
+        // The tokens come after the subscriptions, so that whoever sees one can reach this node.
         let liveliness = self.session.liveliness();
-        let token = liveliness.declare_token(self.token(node)).await.map_err(failed("cannot be seen"))?;
-        let others = liveliness
-            .declare_subscriber(format!("aether/{}/*", self.realm))
-            .history(true)
-            .callback(move |sample| {
-                let name = sample.key_expr().as_str().rsplit('/').next();
-                let other = name.and_then(|name| u64::from_str_radix(name, 16).ok());
-                if let Some(other) = other.filter(|other| *other != node) {
-                    on_node(other, sample.kind() == SampleKind::Put);
-                }
-            })
-            .await
-            .map_err(failed("cannot see others"))?;
-        Ok(Declared { _data: data, _others: others, _token: token })
+        for realm in &self.realms {
+            let token = liveliness.declare_token(token(realm, node)).await;
+            tokens.push(token.map_err(failed("cannot be seen"))?);
+        }
+        for realm in &self.realms {
+            let on_node = on_node.clone();
+            let others = liveliness
+                .declare_subscriber(format!("aether/{realm}/*"))
+                .history(true)
+                .callback(move |sample| {
+                    if let Some(other) = node_of(sample.key_expr().as_str()).filter(|other| *other != node) {
+                        on_node(other, sample.kind() == SampleKind::Put);
+                    }
+                })
+                .await;
+            subscribers.push(others.map_err(failed("cannot see others"))?);
+        }
+        Ok(Declared { _subscribers: subscribers, _tokens: tokens })
     }
 
-    /// The nodes of the realm whose tokens are seen now.
-    pub(super) async fn nodes(&self) -> Vec<u64> {
-        let liveliness = self.session.liveliness();
-        let Ok(replies) = liveliness.get(format!("aether/{}/*", self.realm)).await else { return Vec::new() };
-        let mut nodes = Vec::new();
-        while let Ok(reply) = replies.recv_async().await {
-            let name = reply.result().ok().and_then(|sample| sample.key_expr().as_str().rsplit('/').next());
-            nodes.extend(name.and_then(|name| u64::from_str_radix(name, 16).ok()));
+    /// The tokens that are seen now and match a key expression, at most [`MAX_TOKENS`], as realm and node.
+    async fn tokens(&self, expression: &str) -> Vec<(String, u64)> {
+        let Ok(replies) = self.session.liveliness().get(expression).await else { return Vec::new() };
+        let mut tokens = Vec::new();
+        while tokens.len() < MAX_TOKENS
+            && let Ok(reply) = replies.recv_async().await
+        {
+            let process = reply.result().ok().and_then(|sample| process_of(sample.key_expr().as_str()));
+            if let Some(LanNode::Process { node, realm }) = process {
+                tokens.push((realm, node));
+            }
+        }
+        tokens
+    }
+
+    /// The nodes of the realms whose tokens are seen now.
+    pub(super) async fn nodes(&self) -> HashSet<u64> {
+        let mut nodes = HashSet::new();
+        for realm in &self.realms {
+            nodes.extend(self.tokens(&format!("aether/{realm}/*")).await.into_iter().map(|(_, node)| node));
         }
         nodes
     }
 
-    /// The realms that are seen now, with the number of nodes of each. Their names tell nothing but that they differ.
-    pub(super) async fn realms(&self) -> Vec<(String, usize)> {
-        let Ok(replies) = self.session.liveliness().get("aether/*/*").await else { return Vec::new() };
-        let mut realms = std::collections::BTreeMap::<String, usize>::new();
-        while let Ok(reply) = replies.recv_async().await {
-            if let Ok(sample) = reply.result()
-                && let Some(realm) = sample.key_expr().as_str().split('/').nth(1)
-            {
-                *realms.entry(realm.to_owned()).or_default() += 1;
+    /// The realms that are seen now, with the nodes of each. Their names tell nothing but that they differ.
+    pub(super) async fn realms(&self) -> BTreeMap<String, HashSet<u64>> {
+        let mut realms = BTreeMap::<String, HashSet<u64>>::new();
+        for (realm, node) in self.tokens("aether/*/*").await {
+            if realms.len() < MAX_REALMS || realms.contains_key(&realm) {
+                realms.entry(realm).or_default().insert(node);
             }
         }
-        realms.into_iter().collect()
+        realms
     }
 
     /// Shows a token of a router, and calls back with each process of any realm and each other router that comes or goes.
@@ -270,12 +300,21 @@ impl Net {
             .is_ok()
     }
 
-    fn key(&self, node: u64) -> String {
-        format!("aether/{}/{node:016x}/in", self.realm)
+    /// The same for a node that takes nothing at the moment, without waiting: what finds no room is lost.
+    pub(super) fn offer(&self, to: u64, lane: Lane, bytes: Vec<u8>) -> bool {
+        use zenoh::Wait as _;
+        self.session
+            .put(self.key(to), bytes)
+            .congestion_control(CongestionControl::Drop)
+            .priority(lane.priority())
+            .express(true)
+            .wait()
+            .is_ok()
     }
 
-    fn token(&self, node: u64) -> String {
-        format!("aether/{}/{node:016x}", self.realm)
+    /// Where a node hears what is sealed with our key.
+    fn key(&self, node: u64) -> String {
+        key(self.realms.first().map_or("", String::as_str), node)
     }
 
     pub(super) async fn close(&self) {
@@ -293,6 +332,19 @@ pub(super) async fn scout(
     let config = config(address, Role::Process, None).map_err(failed("its configuration is not valid"))?;
     let asked = zenoh::scout(WhatAmI::Peer | WhatAmI::Router, config).callback(on_hello).await;
     asked.map_err(failed("cannot ask by multicast"))
+}
+
+fn key(realm: &str, node: u64) -> String {
+    format!("aether/{realm}/{node:016x}/in")
+}
+
+fn token(realm: &str, node: u64) -> String {
+    format!("aether/{realm}/{node:016x}")
+}
+
+/// The node of a token.
+fn node_of(token: &str) -> Option<u64> {
+    u64::from_str_radix(token.rsplit('/').next()?, 16).ok()
 }
 
 /// Whether a part of a key is short and has nothing but letters and digits, as ids and realms do.

@@ -65,8 +65,9 @@ impl LanOptions {
         self
     }
 
-    /// Certificates (PEM) for `tls/` endpoints: those of the authorities, and that of this machine with its key. Both sides
-    /// of a connection must show one (mutual TLS). Default: none; the secret protects what is sent over TCP as well.
+    /// Certificates (PEM): those of the authorities, and that of this machine with its key. All endpoints are then those of TLS,
+    /// and nothing is connected without it. Both sides of a connection must show a certificate (mutual TLS), and that of the
+    /// side that listens must have its name or address. Default: none; the secret protects what is sent over TCP as well.
     pub fn certificates(
         mut self,
         authorities: impl Into<PathBuf>,

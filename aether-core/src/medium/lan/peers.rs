@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::message::VERSION;
+use super::lane::Lane;
+use super::message::{Place, Sent};
+use super::peer::{LanPeer, Peer};
 use super::route::{Member, Route};
-use super::table::{Hearer, MAX_HEARERS, TableChange};
-use super::way::Way;
+use super::table::{Hearer, MAX_HEARERS, MAX_TABLE, TableChange};
 use crate::channel::Channel;
 use crate::clock::{self, Instant};
 use crate::wave::Wave;
@@ -25,79 +26,34 @@ const MAX_BYTES: usize = 16 << 20;
 /// A peer that was silent for this long has gone. It says something each second, and TCP repeats a lost packet twice within
 /// 0.6 s (RFC 6298, with the minimum of 0.2 s that Linux uses).
 pub(super) const GONE_AFTER: Duration = Duration::from_millis(3500);
-/// Between the name of a process and that of its machine.
-pub(super) const ON: &str = " on ";
+/// The peers that an error names.
+const MAX_NAMED: usize = 8;
 /// The channels whose routes are kept.
 const MAX_ROUTES: usize = 4096;
-
-/// One peer.
-#[derive(Debug)]
-struct Peer {
-    name: String,
-    since: Instant,
-    heard: Instant,
-    /// The version of its table that is known here.
-    version: u64,
-    hearers: Vec<Hearer>,
-    /// The groups that it is a member of.
-    groups: usize,
-    bytes: usize,
-    /// The version of our table that it knows.
-    knows: u64,
-    /// The last ping that it answered, and when.
-    answered: (u64, Instant),
-    on_the_way: Way,
-    round_trip: Option<Duration>,
-    clock_ahead_micros: Option<i64>,
-}
 
 /// What became of a table that a peer sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Received {
-    /// It is known now. `is_new`: the peer was not there before.
-    Known { version: u64, is_new: bool },
+    /// It is known now. `is_new`: the peer was not there before. `is_change`: it was not known before.
+    Known { version: u64, is_new: bool, is_change: bool },
     /// It changes a version that is not known here.
     Missing,
     /// There is no room for it.
     NoRoom,
 }
 
-/// A peer as others may see it.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct LanPeer {
-    /// Its number, drawn when it joined.
-    pub node: u64,
-    /// Its name; that of its machine if it has none of its own.
-    pub name: String,
-    /// The name of its machine.
-    pub machine: String,
-    /// The version of the protocol that it speaks. Messages of another version are not understood, and so their senders are
-    /// no peers: [`LanSurroundings::other_version`](super::LanSurroundings::other_version) counts them.
-    pub protocol: u8,
-    /// How long it has been there.
-    pub since: Duration,
-    /// How long ago something was heard of it.
-    pub heard: Duration,
-    /// The number of its subscriptions.
-    pub subscriptions: usize,
-    /// The number of groups that it is a member of.
-    pub groups: usize,
-    /// The last measured round trip.
-    pub round_trip: Option<Duration>,
-    /// How far its clock is ahead of ours, in microseconds, to within half of the round trip.
-    pub clock_ahead_micros: Option<i64>,
-}
-
 #[derive(Default)]
 struct State {
     version: u64,
     own: Vec<Hearer>,
+    own_bytes: usize,
+    /// The last way to a peer.
+    ways: u32,
     peers: HashMap<u64, Peer>,
     bytes: usize,
     routes: HashMap<Channel, Arc<Route>>,
     left_out: u64,
-    /// The waves that were on their way to a peer when it went silent.
+    /// The waves that peers have not received: those on their way to one that broke, left or fell silent.
     unconfirmed: u64,
     /// The last ping of this process to itself that it answered.
     own_answered: Option<(u64, Instant)>,
@@ -123,37 +79,48 @@ impl Peers {
         Self { node, name, state: Mutex::default() }
     }
 
+    /// The number of this process.
+    pub(super) const fn node(&self) -> u64 {
+        self.node
+    }
+
     /// Adds a subscription of this process, and hands the change to `tell` while no other change can overtake it. Returns
-    /// the version that has it.
-    pub(super) fn join(&self, hearer: Hearer, tell: impl FnOnce(&[u64], TableChange)) -> u64 {
-        self.change(tell, |own| {
-            own.push(hearer.clone());
-            (vec![hearer], Vec::new())
+    /// the version that has it; `None` if no peer would take a table with one more.
+    pub(super) fn join(&self, hearer: Hearer, tell: impl FnOnce(&[u64], TableChange)) -> Option<u64> {
+        self.change(tell, |state| {
+            let bytes = state.own_bytes + hearer.bytes();
+            if state.own.len() >= MAX_HEARERS || bytes > MAX_TABLE {
+                return None;
+            }
+            state.own_bytes = bytes;
+            state.own.push(hearer.clone());
+            Some((vec![hearer], Vec::new()))
         })
     }
 
     /// Removes one.
-    pub(super) fn leave(&self, id: u64, tell: impl FnOnce(&[u64], TableChange)) -> u64 {
-        self.change(tell, |own| {
-            own.retain(|hearer| hearer.id != id);
-            (Vec::new(), vec![id])
-        })
+    pub(super) fn leave(&self, id: u64, tell: impl FnOnce(&[u64], TableChange)) {
+        self.change(tell, |state| {
+            let place = state.own.iter().position(|hearer| hearer.id == id)?;
+            state.own_bytes -= state.own.remove(place).bytes();
+            Some((Vec::new(), vec![id]))
+        });
     }
 
     fn change(
         &self,
         tell: impl FnOnce(&[u64], TableChange),
-        change: impl FnOnce(&mut Vec<Hearer>) -> (Vec<Hearer>, Vec<u64>),
-    ) -> u64 {
+        change: impl FnOnce(&mut State) -> Option<(Vec<Hearer>, Vec<u64>)>,
+    ) -> Option<u64> {
         let mut state = self.state.lock();
+        let (added, removed) = change(&mut state)?;
         let base = state.version;
-        let (added, removed) = change(&mut state.own);
         state.version += 1;
         state.routes.clear();
         let nodes: Vec<u64> = state.peers.keys().copied().collect();
         let version = state.version;
         tell(&nodes, TableChange { base: Some(base), version, name: String::new(), added, removed });
-        version
+        Some(version)
     }
 
     /// The whole table of this process, handed over as changes are.
@@ -183,14 +150,17 @@ impl Peers {
         let TableChange { base, version, name, added, removed } = change;
         let (known, is_new) = match (state.peers.get(&node), base) {
             (Some(peer), _) if peer.version >= version && peer.version > 0 => {
-                return Received::Known { version: peer.version, is_new: false };
+                return Received::Known { version: peer.version, is_new: false, is_change: false };
             }
             (Some(peer), Some(base)) if peer.version == base => (peer.hearers.clone(), false),
             (_, Some(_)) => return Received::Missing,
             (found, None) => (Vec::new(), found.is_none()),
         };
         let mut hearers = known;
-        hearers.retain(|hearer| !removed.contains(&hearer.id));
+        if !removed.is_empty() {
+            let removed: HashSet<u64> = removed.into_iter().collect();
+            hearers.retain(|hearer| !removed.contains(&hearer.id));
+        }
         hearers.extend(added);
         let bytes = hearers.iter().map(Hearer::bytes).sum::<usize>();
         let before = state.peers.get(&node).map_or(0, |peer| peer.bytes);
@@ -201,34 +171,23 @@ impl Peers {
         }
         state.bytes = state.bytes - before + bytes;
         state.routes.clear();
-        let peer = state.peers.entry(node).or_insert_with(|| Peer {
-            name: String::new(),
-            since: now,
-            heard: now,
-            version: 0,
-            hearers: Vec::new(),
-            groups: 0,
-            bytes: 0,
-            knows: 0,
-            answered: (0, now),
-            on_the_way: Way::default(),
-            round_trip: None,
-            clock_ahead_micros: None,
-        });
+        state.ways += u32::from(is_new);
+        let way = state.ways;
+        let peer = state.peers.entry(node).or_insert_with(|| Peer::new(way, now));
         if !name.is_empty() {
             peer.name = name;
         }
-        let groups: HashSet<_> = hearers.iter().filter_map(|hearer| hearer.group.as_deref()).collect();
-        peer.groups = groups.len();
-        (peer.heard, peer.version, peer.hearers, peer.bytes) = (now, version, hearers, bytes);
-        Received::Known { version, is_new }
+        peer.hears(version, hearers, bytes, now);
+        Received::Known { version, is_new, is_change: true }
     }
 
-    /// A peer knows our table up to a version. The first version is 0, so what is kept is one more.
-    pub(super) fn knows(&self, node: u64, version: u64) {
-        if let Some(peer) = self.state.lock().peers.get_mut(&node) {
-            peer.knows = peer.knows.max(version + 1);
-        }
+    /// A peer knows our table up to a version. The first version is 0, so what is kept is one more. Returns whether that is
+    /// news.
+    pub(super) fn knows(&self, node: u64, version: u64) -> bool {
+        let mut state = self.state.lock();
+        let Some(peer) = state.peers.get_mut(&node) else { return false };
+        let knows = peer.knows.max(version.saturating_add(1));
+        std::mem::replace(&mut peer.knows, knows) < knows
     }
 
     /// The version of a peer's table that is known here.
@@ -236,16 +195,22 @@ impl Peers {
         self.state.lock().peers.get(&node).map(|peer| peer.version)
     }
 
-    /// A peer, or this process itself, has answered a ping.
-    pub(super) fn answered(&self, node: u64, number: u64) {
+    /// This process has answered a ping to itself.
+    pub(super) fn answered_own(&self, number: u64) {
         let mut state = self.state.lock();
-        let answer = (number, clock::now());
-        if node == self.node {
-            state.own_answered = state.own_answered.max(Some(answer));
-        } else if let Some(peer) = state.peers.get_mut(&node) {
-            peer.answered = peer.answered.max(answer);
-            peer.on_the_way.answered(number);
-        }
+        state.own_answered = state.own_answered.max(Some((number, clock::now())));
+    }
+
+    /// A peer has answered a ping, and misses so many waves on a way. Returns whether that is news.
+    pub(super) fn answered(&self, node: u64, number: u64, (way, missing): (u32, u64)) -> bool {
+        let mut state = self.state.lock();
+        let Some(peer) = state.peers.get_mut(&node) else { return false };
+        let now = clock::now();
+        let Some(lost) = peer.on_the_way.answered(number, way, missing, now) else { return false };
+        let is_news = number > peer.answered.0;
+        peer.answered = peer.answered.max((number, now));
+        state.unconfirmed += lost;
+        is_news
     }
 
     /// A round trip to a peer was measured, and how far its clock is ahead.
@@ -264,31 +229,46 @@ impl Peers {
         state.peers.get(&node).map(|peer| peer.answered)
     }
 
-    /// Waves were sent to a peer. If it has just gone, they are lost.
-    pub(super) fn sent(&self, node: u64, waves: u64) {
-        if node == self.node || waves == 0 {
-            return;
+    /// Waves are sent to a peer in a lane. Returns their place. If the peer has just gone, they are lost.
+    pub(super) fn sent(&self, node: u64, lane: Lane, waves: u64) -> Place {
+        if node == self.node {
+            return Place::default();
         }
         let mut state = self.state.lock();
-        match state.peers.get_mut(&node) {
-            Some(peer) => peer.on_the_way.sent(waves),
-            None => state.unconfirmed += waves,
+        if let Some(peer) = state.peers.get_mut(&node) {
+            return peer.on_the_way.sent(lane, waves);
         }
+        state.unconfirmed += waves;
+        Place::default()
     }
 
-    /// A ping was sent to a peer behind these waves.
-    pub(super) fn pinged(&self, node: u64, number: u64) {
-        if let Some(peer) = self.state.lock().peers.get_mut(&node) {
-            peer.on_the_way.pinged(number);
-        }
+    /// A ping is sent to a peer. Returns what was sent before it.
+    pub(super) fn pinged(&self, node: u64, number: u64) -> Sent {
+        let mut state = self.state.lock();
+        let peer = state.peers.get_mut(&node);
+        peer.map(|peer| peer.on_the_way.pinged(number, clock::now())).unwrap_or_default()
     }
 
-    /// Waves were sent to nobody, because the last peer has just gone.
+    /// Whether a peer takes nothing, and others would wait for it if there had to be room for what is sent to it. What was said
+    /// before `until` has been listened to.
+    pub(super) fn holds_up_others(&self, node: u64, until: Instant) -> bool {
+        let state = self.state.lock();
+        state.peers.len() > 1 && state.peers.get(&node).is_some_and(|peer| peer.is_stuck(until))
+    }
+
+    /// The peers that have not confirmed everything.
+    pub(super) fn unconfirmed(&self) -> Vec<u64> {
+        let state = self.state.lock();
+        let owes = |peer: &Peer| peer.on_the_way.waves() > 0;
+        state.peers.iter().filter(|(_, peer)| owes(peer)).map(|(node, _)| *node).collect()
+    }
+
+    /// Waves were sent to nobody, because the last peer has just gone, or did not reach this process itself.
     pub(super) fn lost(&self, waves: u64) {
         self.state.lock().unconfirmed += waves;
     }
 
-    /// The waves on their way, and those that were when their peer went silent; once for each peer.
+    /// The waves on their way, and those that their peers have not received; once for each peer.
     pub(super) fn flight(&self) -> (u64, u64) {
         let state = self.state.lock();
         (state.peers.values().map(|peer| peer.on_the_way.waves()).sum(), state.unconfirmed)
@@ -314,6 +294,13 @@ impl Peers {
         self.state.lock().peers.values().all(|peer| peer.knows > version)
     }
 
+    /// The names of some peers that do not.
+    pub(super) fn ignorant(&self, version: u64) -> Vec<String> {
+        let state = self.state.lock();
+        let lack = state.peers.iter().filter(|(_, peer)| peer.knows <= version);
+        lack.take(MAX_NAMED).map(|(node, peer)| format!("{} ({node:016x})", peer.name)).collect()
+    }
+
     /// The peers that lack the current version of our table.
     pub(super) fn uninformed(&self) -> Vec<u64> {
         let state = self.state.lock();
@@ -325,9 +312,12 @@ impl Peers {
         self.state.lock().peers.keys().copied().collect()
     }
 
-    /// A peer has left.
-    pub(super) fn forget(&self, node: u64) -> bool {
-        self.state.lock().forget(node)
+    /// A peer has left, and has received so many waves of a way. The others that were sent to it are lost.
+    pub(super) fn part(&self, node: u64, (way, received): (u32, u64)) -> bool {
+        let mut state = self.state.lock();
+        let lost = state.peers.get(&node).map_or(0, |peer| peer.on_the_way.lost_with(way, received));
+        state.unconfirmed += lost;
+        state.forget(node)
     }
 
     /// When the first of the peers will have been silent for too long, if it stays silent.
@@ -335,11 +325,11 @@ impl Peers {
         self.state.lock().peers.values().map(|peer| peer.heard).min().map(|heard| heard + GONE_AFTER)
     }
 
-    /// Forgets the peers that were silent for too long, and returns them.
-    pub(super) fn forget_silent(&self) -> Vec<(u64, String)> {
+    /// Forgets the peers that were silent for too long, and returns them. Only what was said before `until` has been listened
+    /// to.
+    pub(super) fn forget_silent(&self, until: Instant) -> Vec<(u64, String)> {
         let mut state = self.state.lock();
-        let now = clock::now();
-        let is_gone = |peer: &Peer| now.saturating_duration_since(peer.heard) >= GONE_AFTER;
+        let is_gone = |peer: &Peer| until.saturating_duration_since(peer.heard) >= GONE_AFTER;
         let gone: Vec<_> = state
             .peers
             .iter()
@@ -382,22 +372,7 @@ impl Peers {
     /// All peers, by name.
     pub(super) fn list(&self) -> Vec<LanPeer> {
         let (state, now) = (self.state.lock(), clock::now());
-        let peers = state.peers.iter().map(|(node, peer)| {
-            // As `LanOptions::name` puts them together.
-            let (name, machine) = peer.name.rsplit_once(ON).unwrap_or((&peer.name, &peer.name));
-            LanPeer {
-                node: *node,
-                name: name.to_owned(),
-                machine: machine.to_owned(),
-                protocol: VERSION,
-                since: now.saturating_duration_since(peer.since),
-                heard: now.saturating_duration_since(peer.heard),
-                subscriptions: peer.hearers.len(),
-                groups: peer.groups,
-                round_trip: peer.round_trip,
-                clock_ahead_micros: peer.clock_ahead_micros,
-            }
-        });
+        let peers = state.peers.iter().map(|(node, peer)| peer.seen(*node, now));
         let mut peers: Vec<_> = peers.collect();
         drop(state);
         let order = |peer: &LanPeer| (peer.name.clone(), peer.machine.clone(), peer.node);
@@ -427,36 +402,18 @@ mod tests {
         assert_eq!(peers.receive(16, change(1, 2, 1)), Received::Missing);
         assert_eq!(
             peers.receive(16, whole(1, vec![hearer(1, "b")])),
-            Received::Known { version: 1, is_new: true }
+            Received::Known { version: 1, is_new: true, is_change: true }
         );
         assert_eq!(peers.receive(16, change(2, 3, 2)), Received::Missing);
-        assert_eq!(peers.receive(16, change(1, 2, 2)), Received::Known { version: 2, is_new: false });
+        let known = |is_change| Received::Known { version: 2, is_new: false, is_change };
+        assert_eq!(peers.receive(16, change(1, 2, 2)), known(true));
         // A second time, and an older one.
-        assert_eq!(peers.receive(16, change(1, 2, 2)), Received::Known { version: 2, is_new: false });
+        assert_eq!(peers.receive(16, change(1, 2, 2)), known(false));
         let channel = Channel::new("a").unwrap();
         assert_eq!(peers.route(&channel).lone, [16]);
-        assert!(peers.forget(16) && !peers.forget(16));
+        assert!(peers.part(16, (0, 0)) && !peers.part(16, (0, 0)));
         assert!(peers.route(&channel).lone.is_empty());
         assert_eq!(peers.state.lock().bytes, 0);
-    }
-
-    #[test]
-    fn a_peer_is_listed_by_its_name_and_machine_with_the_groups_it_is_in() {
-        let peers = Peers::new(8, "here".to_owned());
-        let member = |id, group: &str| Hearer { group: Some(group.into()), ..hearer(id, "a") };
-        let added = vec![member(1, "shop"), member(2, "shop"), member(3, "stock"), hearer(4, "b")];
-        peers.receive(16, TableChange { name: "tea on top on pi".to_owned(), ..whole(1, added) });
-        peers.receive(24, TableChange { name: "attic".to_owned(), ..whole(1, Vec::new()) });
-        let listed: Vec<_> = peers
-            .list()
-            .into_iter()
-            .map(|peer| (peer.name, peer.machine, peer.subscriptions, peer.groups))
-            .collect();
-        let expected = [("attic", "attic", 0, 0), ("tea on top", "pi", 4, 2)];
-        assert_eq!(
-            listed,
-            expected.map(|(name, machine, all, groups)| (name.into(), machine.into(), all, groups))
-        );
     }
 
     #[test]
@@ -469,11 +426,48 @@ mod tests {
         let version = peers.join(hearer(1, "a"), |nodes, change| {
             assert_eq!((nodes.len(), change.base, change.version), (2, Some(0), 1));
         });
-        peers.knows(16, version);
+        let version = version.unwrap();
+        assert!(peers.knows(16, version) && !peers.knows(16, version));
         assert!(!peers.all_know(version));
         peers.knows(24, 0);
         assert!(!peers.all_know(version) && peers.uninformed() == [24]);
-        assert!(peers.forget(24) && peers.all_know(version), "who has gone holds up nobody");
+        assert_eq!(peers.ignorant(version), [" (0000000000000018)"]);
+        assert!(peers.part(24, (0, 0)) && peers.all_know(version), "who has gone holds up nobody");
+        // No version is too great.
+        assert!(peers.knows(16, u64::MAX) && peers.all_know(version));
+    }
+
+    #[test]
+    fn waves_on_the_way_to_a_peer_that_leaves_or_misses_some_are_unconfirmed_and_those_it_received_are_not() {
+        let peers = Peers::new(8, "here".to_owned());
+        for node in [16, 24] {
+            peers.receive(node, whole(1, Vec::new()));
+        }
+        let place = peers.sent(16, Lane::LAST, 10);
+        peers.sent(24, Lane::LAST, 10);
+        assert_eq!((peers.pinged(16, 1).way, peers.flight()), (place.way, (20, 0)));
+        assert!(peers.answered(16, 1, (place.way, 3)) && !peers.answered(16, 1, (place.way, 3)));
+        assert_eq!(peers.flight(), (10, 3));
+        assert!(peers.part(24, (place.way + 1, 10)));
+        assert_eq!(peers.flight(), (0, 3), "it had received everything");
+        peers.sent(16, Lane::LAST, 5);
+        assert!(peers.part(16, (place.way, 9)));
+        assert_eq!(peers.flight(), (0, 6), "it had received two of the last five");
+        assert_eq!(peers.sent(16, Lane::LAST, 1), Place::default());
+        assert_eq!(peers.flight(), (0, 7), "it has gone");
+    }
+
+    #[test]
+    fn a_process_joins_no_more_than_others_take() {
+        let peers = Peers::new(8, "here".to_owned());
+        let long = "a".repeat(200);
+        let mut joined = 0;
+        while peers.join(hearer(joined, &long), |_, _| {}).is_some() {
+            joined += 1;
+        }
+        assert_eq!(joined, (MAX_TABLE / hearer(0, &long).bytes()) as u64);
+        peers.leave(0, |_, _| {});
+        assert!(peers.join(hearer(0, &long), |_, _| {}).is_some());
     }
 
     #[test]

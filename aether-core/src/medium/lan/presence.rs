@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::lane::Lane;
-use super::message::Message;
+use super::message::{Message, Sent};
 use super::shared::{LanShared, MEASURES};
 use crate::clock::sleep_until;
 use crate::clock::{self, Instant};
@@ -18,6 +18,8 @@ use crate::wire::micros_since_1970;
 
 /// Each peer is pinged this often.
 const BEAT: Duration = Duration::from_secs(1);
+/// A process that has not looked at what arrives for this long is stuck, and says nothing more, so that others do not wait for it.
+const STUCK: Duration = Duration::from_secs(1);
 /// Introductions to unknown nodes between two beats. Tokens are not authenticated: anybody can show as many as they like.
 const INTRODUCTIONS: usize = 256;
 /// The pings of tools that wait for an answer at most.
@@ -115,7 +117,7 @@ impl Presence {
 
     /// Something authentic came from a node that is not known, such as one that was away for a while.
     pub(super) fn note_stranger(&self, shared: &LanShared, node: u64, message: &Message) {
-        if !matches!(message, Message::Table { .. } | Message::Bye | Message::Ping { .. })
+        if !matches!(message, Message::Table { .. } | Message::Bye { .. } | Message::Ping { .. })
             && self.may_introduce()
         {
             shared.say_now(node, Lane::CONTROL, Message::Missing);
@@ -158,7 +160,7 @@ impl Presence {
         let _asked = Asked { presence: self, number };
         let mut ending = shared.ending.subscribe();
         let answered = async {
-            let ping = Message::Ping { number, version: shared.peers.version() };
+            let ping = Message::Ping { number, version: shared.peers.version(), sent: Sent::default() };
             if !shared.say(node, Lane::CONTROL, ping).await {
                 return Err(LanPingError::NotConnected);
             }
@@ -174,7 +176,7 @@ impl Presence {
             return Err(LanPingError::Lost { within });
         }
         shared.peers.measured(node, pong.round_trip, pong.clock_ahead_micros);
-        shared.moved();
+        shared.measured();
         Ok(pong)
     }
 
@@ -186,7 +188,8 @@ impl Presence {
         for node in nodes {
             let number = next_number(shared);
             self.pings.lock().insert(node, (number, clock::now()));
-            shared.say_now(node, Lane::CONTROL, Message::Ping { number, version });
+            let ping = Message::Ping { number, version, sent: Sent::default() };
+            shared.say_now(node, Lane::CONTROL, ping);
         }
     }
 
@@ -196,7 +199,9 @@ impl Presence {
         let mut beats = tokio::time::interval(BEAT);
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
-            let silent = shared.peers.first_silent();
+            let now = clock::now();
+            // A peer may have said something that was not looked at yet. Then the next beat looks again.
+            let silent = shared.peers.first_silent().filter(|_| shared.arrivals.looked_at_until() >= now);
             let is_beat = tokio::select! {
                 biased;
                 _ = ending.wait_for(|ending| *ending) => return,
@@ -204,7 +209,8 @@ impl Presence {
                 // Not with the next beat: nobody waits up to a second more for a peer that has gone.
                 () = sleep_until(silent) => false,
             };
-            let gone = shared.peers.forget_silent();
+            let looked_at_until = shared.arrivals.looked_at_until();
+            let gone = shared.peers.forget_silent(looked_at_until);
             for (node, name) in &gone {
                 tracing::warn!(peer = format_args!("{node:016x}"), %name, "a peer has gone: it was silent for too long");
             }
@@ -213,6 +219,9 @@ impl Presence {
                 shared.moved();
             }
             if !is_beat {
+                continue;
+            }
+            if clock::now().saturating_duration_since(looked_at_until) >= STUCK {
                 continue;
             }
             self.introductions.store(0, Ordering::Relaxed);

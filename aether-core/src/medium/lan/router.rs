@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -12,11 +13,11 @@ use tokio::sync::mpsc;
 
 use super::address::LanAddress;
 use super::error::LanError;
-use super::net::{Net, Role, RouterDeclared};
+use super::net::{self, Certificates, Net, Role, RouterDeclared};
 use super::node::{LanChange, LanNode};
 
-/// Where a router listens unless its address says otherwise.
-const LISTEN: &str = "tcp/[::]:7447";
+/// Where a router listens unless its address says otherwise, with TCP or TLS.
+const LISTEN: &str = "[::]:7447";
 /// The processes and routers that are counted. Anybody can show as many tokens as they like.
 const MAX_NODES: usize = 8192;
 /// The changes that wait to be looked at.
@@ -97,9 +98,32 @@ impl LanRouter {
     /// # Cancel safety
     /// If cancelled before completion, nothing listens.
     pub async fn open(address: &str) -> Result<Self, LanError> {
-        let mut address = LanAddress::read(address)?;
+        Self::open_with(address, None).await
+    }
+
+    /// The same over TLS: with the certificates (PEM) of the authorities, and that of this machine with its key. Both sides of
+    /// a connection must show one, and nobody connects without.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    ///
+    /// # Cancel safety
+    /// As [`open`](Self::open).
+    pub async fn open_over_tls(
+        address: &str,
+        authorities: impl Into<PathBuf>,
+        certificate: impl Into<PathBuf>,
+        key: impl Into<PathBuf>,
+    ) -> Result<Self, LanError> {
+        let (authorities, certificate, key) = (authorities.into(), certificate.into(), key.into());
+        Self::open_with(address, Some(&Certificates { authorities, certificate, key })).await
+    }
+
+    async fn open_with(address: &str, certificates: Option<&Certificates>) -> Result<Self, LanError> {
+        let protocol = net::protocol_of(certificates);
+        let mut address = LanAddress::read(address, protocol)?;
         if address.listen.is_empty() {
-            address.listen.push(LISTEN.to_owned());
+            address.listen.push(format!("{}/{LISTEN}", protocol.name()));
         }
         let is_any = |endpoint: &&String| {
             endpoint.rsplit(':').next().and_then(|port| port.parse().ok()) == Some(0_u16)
@@ -119,7 +143,7 @@ impl LanRouter {
                 }
             }
         };
-        let net = Net::open(&address, Role::Router, None, String::new()).await?;
+        let net = Net::open(&address, Role::Router, certificates, Vec::new()).await?;
         let declared = net.declare_router(on_change).await?;
         Ok(Self { net, _declared: declared, listen: address.listen, seen, changes })
     }

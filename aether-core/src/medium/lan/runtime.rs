@@ -2,8 +2,9 @@
 //!
 //! Zenoh blocks the calling thread while its queue is full, because nothing may be dropped; and it needs a runtime of many
 //! threads. So nothing here runs on the threads of the service. The sending task has the thread; beside it a task sends
-//! what goes past the outbox, and another one is the heartbeat.
+//! what goes past the outbox, one what keeps the peers together, and another one is the heartbeat.
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,23 +16,22 @@ use super::error::LanError;
 use super::hello::{self, LanHello};
 use super::net::{Certificates, Net, Role};
 use super::presence::Presence;
-use super::sending::{self, Requests};
-use super::shared::{LanShared, Spoken};
+use super::sending;
+use super::shared::{Exits, LanShared, Spoken};
 use crate::router::Router;
 
-/// One blocks with what goes past the outbox, one beats.
-const WORKERS: usize = 2;
+/// One blocks with what goes past the outbox, one with what keeps the peers together, one beats.
+const WORKERS: usize = 3;
 
 /// What the thread needs.
 pub(super) struct Driver {
     pub(super) shared: Arc<LanShared>,
     pub(super) router: Arc<Router>,
     pub(super) presence: Arc<Presence>,
-    pub(super) spoken: mpsc::Receiver<Spoken>,
-    pub(super) requests: Requests,
+    pub(super) exits: Exits,
     pub(super) address: LanAddress,
     pub(super) certificates: Option<Certificates>,
-    pub(super) realm: String,
+    pub(super) realms: Vec<String>,
     /// What tools ask about the surroundings.
     pub(super) questions: mpsc::Receiver<Question>,
 }
@@ -41,7 +41,8 @@ pub(super) struct Driver {
 pub(super) struct Surroundings {
     pub(super) peers: usize,
     pub(super) routers: usize,
-    pub(super) realms: Vec<(String, usize)>,
+    /// The nodes that are seen, by realm.
+    pub(super) realms: BTreeMap<String, HashSet<u64>>,
 }
 
 /// A question of a tool.
@@ -56,7 +57,7 @@ pub(super) enum Question {
 }
 
 /// What the thread says once the session is open: the nodes that are there, and the end of the thread.
-pub(super) type Opened = Result<Vec<u64>, LanError>;
+pub(super) type Opened = Result<HashSet<u64>, LanError>;
 
 impl Driver {
     /// Starts the thread. The second receiver ends with it.
@@ -84,12 +85,13 @@ impl Driver {
     }
 
     async fn run(self, opened: oneshot::Sender<Opened>) {
-        let Self { shared, router, presence, mut spoken, requests, .. } = self;
-        let net = match Net::open(&self.address, Role::Process, self.certificates.as_ref(), self.realm).await
-        {
+        let Self { shared, router, presence, exits, .. } = self;
+        let certificates = self.certificates.as_ref();
+        let net = match Net::open(&self.address, Role::Process, certificates, self.realms).await {
             Ok(net) => Arc::new(net),
             Err(error) => return drop(opened.send(Err(error))),
         };
+        let Exits { spoken, controls, requests } = exits;
         let declared = net.declare(shared.node, Arc::clone(&shared.arrivals), {
             let (shared, presence) = (Arc::clone(&shared), Arc::clone(&presence));
             move |node, is_there| presence.note_token(&shared, node, is_there)
@@ -98,27 +100,19 @@ impl Driver {
             Ok(declared) => declared,
             Err(error) => return drop(opened.send(Err(error))),
         };
-        let speaking = tokio::spawn({
-            let (shared, net) = (Arc::clone(&shared), Arc::clone(&net));
-            async move {
-                while let Some(Spoken { to, lane, message }) = spoken.recv().await {
-                    if let Some(bytes) = shared.sealing.seal(to, lane, shared.node, &message) {
-                        net.put(to, lane, bytes, true);
-                    }
-                    if spoken.is_empty() && *shared.ending.borrow() {
-                        return;
-                    }
-                }
-            }
-        });
+        let speaking = [spoken, controls]
+            .map(|messages| tokio::spawn(speak(messages, Arc::clone(&shared), Arc::clone(&net))));
         let beating = tokio::spawn(presence.beat(Arc::clone(&shared)));
         let answering = tokio::spawn(answer(Arc::clone(&net), self.address, self.questions));
         let nodes = net.nodes().await;
         // Fails if nobody waits any more: the medium is dropped, and ends below.
         let _ = opened.send(Ok(nodes));
         sending::send(Arc::clone(&shared), router, Arc::clone(&net), requests).await;
-        // The last words are in the queue.
-        speaking_ends(speaking, &shared).await;
+        // The last words are in the queues.
+        shared.say_last().await;
+        for speaking in speaking {
+            let _ = speaking.await;
+        }
         for task in [beating, answering] {
             task.abort();
         }
@@ -131,13 +125,18 @@ fn no_thread(error: std::io::Error) -> LanError {
     LanError::Zenoh { step: "its threads cannot be started", source: error.into() }
 }
 
-/// Wakes the task with a last message to nobody, and waits for it.
-async fn speaking_ends(speaking: tokio::task::JoinHandle<()>, shared: &LanShared) {
-    use super::lane::Lane;
-    use super::message::Message;
-    let last = Spoken { to: 0, lane: Lane::CONTROL, message: Message::Bye };
-    if shared.speak.send(last).await.is_ok() {
-        let _ = speaking.await;
+/// Sends messages past the outbox until the medium ends and none is left.
+async fn speak(mut messages: mpsc::Receiver<Spoken>, shared: Arc<LanShared>, net: Arc<Net>) {
+    while let Some(Spoken { to, lane, message }) = messages.recv().await {
+        if let Some(bytes) = shared.sealing.seal(to, lane, shared.node, &message) {
+            match shared.holds_up_others(to) {
+                true => net.offer(to, lane, bytes),
+                false => net.put(to, lane, bytes, true),
+            };
+        }
+        if messages.is_empty() && *shared.ending.borrow() {
+            return;
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::lane::Lane;
 use super::message::Message;
 use crate::medium::MediumStatus;
-use crate::seal::{KeyId, Refusal, ReplayGuard, Role, SealError, SealKeys, Sealer, overhead};
+use crate::seal::{KeyId, ReplayGuard, Role, SealError, SealKeys, Sealer, overhead};
 
 /// Seals and opens, or passes everything on.
 #[derive(Debug)]
@@ -55,19 +55,15 @@ impl Sealing {
         Some(out)
     }
 
-    /// The lane and the inside of what arrived for a node. `None` if it is refused, which is counted, or has no lane.
-    pub(super) fn open(&self, node: u64, bytes: &Bytes, guards: &mut LaneGuards) -> Option<(Lane, Bytes)> {
-        let lane = Lane::read(*bytes.first()?)?;
-        let inner = bytes.slice(1..);
-        let Some(sealer) = &self.0 else { return Some((lane, inner)) };
+    /// The inside of what arrived for a node in a lane. `None` if it is refused, which is counted.
+    pub(super) fn open(&self, node: u64, lane: Lane, bytes: Bytes, guards: &mut LaneGuards) -> Option<Bytes> {
+        let Some(sealer) = &self.0 else { return Some(bytes) };
         let guard = guards.0.get_mut(lane.index())?;
-        match sealer.open(Role::Control, &address(node, lane), &inner, guard) {
-            Ok(opened) => Some((lane, opened.frame)),
-            Err(refusal) => {
-                log(refusal);
-                None
-            }
-        }
+        sealer
+            .open(Role::Control, &address(node, lane), &bytes, guard)
+            .map(|opened| opened.frame)
+            .inspect_err(|refusal| tracing::debug!(%refusal, "refused a message of the network"))
+            .ok()
     }
 
     /// Adds what was refused.
@@ -86,10 +82,6 @@ impl Sealing {
     }
 }
 
-fn log(refusal: Refusal) {
-    tracing::debug!(%refusal, "refused a message of the network");
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,18 +91,19 @@ mod tests {
         let keys = SealKeys::generate().unwrap();
         let (here, there) = (Sealing::new(Some(keys.clone())).unwrap(), Sealing::new(Some(keys)).unwrap());
         let mut guards = there.guards();
-        let bytes = Bytes::from(here.seal(2, Lane::LAST, 1, &Message::Bye).unwrap());
-        let mut moved = bytes.to_vec();
-        moved[0] = 1;
-        assert!(there.open(3, &bytes, &mut guards).is_none(), "another receiver");
-        assert!(there.open(2, &moved.into(), &mut guards).is_none(), "another lane");
-        let (lane, inner) = there.open(2, &bytes, &mut guards).unwrap();
-        assert_eq!((lane, Message::read(inner)), (Lane::LAST, Ok((1, Message::Bye))));
-        assert!(there.open(2, &bytes, &mut guards).is_none(), "a second time");
+        let bytes = Bytes::from(here.seal(2, Lane::LAST, 1, &Message::Missing).unwrap());
+        assert_eq!(bytes[0], Lane::LAST.number());
+        let bytes = bytes.slice(1..);
+        assert!(there.open(3, Lane::LAST, bytes.clone(), &mut guards).is_none(), "another receiver");
+        assert!(there.open(2, Lane::CONTROL, bytes.clone(), &mut guards).is_none(), "another lane");
+        let inner = there.open(2, Lane::LAST, bytes.clone(), &mut guards).unwrap();
+        assert_eq!(Message::read(inner), Ok((1, Message::Missing)));
+        assert!(there.open(2, Lane::LAST, bytes.clone(), &mut guards).is_none(), "a second time");
         let stranger = Sealing::new(Some(SealKeys::generate().unwrap())).unwrap();
-        assert!(stranger.open(2, &bytes, &mut stranger.guards()).is_none(), "another secret");
-        let plain = Sealing::new(None).unwrap().seal(2, Lane::LAST, 1, &Message::Bye).unwrap();
-        assert!(there.open(2, &plain.into(), &mut guards).is_none(), "not sealed");
+        assert!(stranger.open(2, Lane::LAST, bytes, &mut stranger.guards()).is_none(), "another secret");
+        let plain = Sealing::new(None).unwrap().seal(2, Lane::LAST, 1, &Message::Missing).unwrap();
+        let plain = Bytes::from(plain).slice(1..);
+        assert!(there.open(2, Lane::LAST, plain, &mut guards).is_none(), "not sealed");
         let mut status = MediumStatus::default();
         there.add_to(&mut status);
         assert_eq!((status.refused_tampered, status.refused_replayed, status.refused_plain), (2, 1, 1));

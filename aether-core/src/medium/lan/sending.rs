@@ -11,13 +11,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
 use super::lane::Lane;
 use super::message::Message;
 use super::net::Net;
 use super::route::{choose, key_of};
-use super::shared::{Barrier, LanShared};
+use super::shared::{Barrier, LanShared, Requests};
 use super::window::{MAX_WINDOW, Window};
 use crate::channel::Channel;
 use crate::clock::{self, Instant, sleep_until};
@@ -39,12 +39,6 @@ const BATCH_BYTES: usize = 256 << 10;
 const FRAME_BYTES: usize = 60 << 10;
 /// A peer that has not answered for this long is stuck. Nobody waits for it; it goes when it stays silent.
 const STUCK: Duration = Duration::from_millis(500);
-
-/// What the sending task receives besides waves.
-pub(super) struct Requests {
-    pub(super) barriers: mpsc::UnboundedReceiver<oneshot::Sender<Barrier>>,
-    pub(super) pauses: mpsc::Receiver<(u64, Vec<Pause>)>,
-}
 
 /// What is on the way to a peer.
 #[derive(Default)]
@@ -231,8 +225,9 @@ impl Sending {
                 match self.encode(lane, Some(position), these, bound) {
                     Some(frame) => {
                         for node in &route.lone {
-                            self.shared.peers.sent(*node, these.len() as u64);
-                            self.put(*node, lane, Message::Waves { frame: frame.clone() }, rest.is_empty());
+                            let place = self.shared.peers.sent(*node, lane, these.len() as u64);
+                            let message = Message::Waves { place, frame: frame.clone() };
+                            self.put_waves(*node, lane, message, these.len(), rest.is_empty());
                         }
                     }
                     None => continue,
@@ -254,8 +249,9 @@ impl Sending {
                     let (these, later) = rest.split_at(fits);
                     rest = later;
                     if let Some(frame) = self.encode(lane, None, these, bound) {
-                        self.shared.peers.sent(node, these.len() as u64);
-                        self.put(node, lane, Message::Share { member, hops: 0, frame }, rest.is_empty());
+                        let place = self.shared.peers.sent(node, lane, these.len() as u64);
+                        let message = Message::Share { place, member, hops: 0, frame };
+                        self.put_waves(node, lane, message, these.len(), rest.is_empty());
                     }
                 }
             }
@@ -310,23 +306,35 @@ impl Sending {
         Some(self.windows.entry(node).or_insert_with(Window::new))
     }
 
-    fn put(&mut self, to: u64, lane: Lane, message: Message, is_last: bool) {
+    /// Waves that do not reach this process itself are lost; what does not reach others shows in what they answer.
+    fn put_waves(&mut self, to: u64, lane: Lane, message: Message, waves: usize, is_last: bool) {
+        if !self.put(to, lane, message, is_last) {
+            self.shared.peers.lost(waves as u64);
+        }
+    }
+
+    /// Returns false if this process has no room for what it sends to itself.
+    fn put(&mut self, to: u64, lane: Lane, message: Message, is_last: bool) -> bool {
         let shared = &self.shared;
         let flight = self.flights.entry(to).or_default();
+        let mut is_taken = true;
         if to == shared.node {
-            flight.bytes += match &message {
-                Message::Waves { frame } | Message::Share { frame, .. } => frame.len(),
-                _ => 0,
-            };
-            shared.arrivals.bring_own(lane, message);
+            flight.bytes += message.body().len();
+            is_taken = shared.arrivals.bring_own(lane, message);
         } else if let Some(bytes) = shared.sealing.seal(to, lane, shared.node, &message) {
-            flight.bytes += bytes.len();
-            self.net.put(to, lane, bytes, is_last);
+            // A ping is followed by none for its own sake.
+            let is_ping = matches!(message, Message::Ping { .. });
+            flight.bytes += if is_ping { 0 } else { bytes.len() };
+            match shared.holds_up_others(to) {
+                true => self.net.offer(to, lane, bytes),
+                false => self.net.put(to, lane, bytes, is_last),
+            };
         }
         let bytes = flight.bytes;
         if bytes >= self.window(to).map_or(MAX_WINDOW / 8, |window| window.ping_bytes()) {
             self.ping(to);
         }
+        is_taken
     }
 
     /// Sends a ping behind everything that was sent to a node.
@@ -336,17 +344,15 @@ impl Sending {
         let bytes = std::mem::take(&mut flight.bytes);
         flight.pinged_bytes += bytes;
         flight.pings.push_back(SentPing { number, sent: clock::now(), bytes, was_full: false });
-        self.shared.peers.pinged(to, number);
-        self.put(to, Lane::LAST, Message::Ping { number, version: self.shared.peers.version() }, true);
+        let sent = self.shared.peers.pinged(to, number);
+        self.put(to, Lane::LAST, Message::Ping { number, version: self.shared.peers.version(), sent }, true);
         number
     }
 
-    /// Pings the peers that were sent something since their last ping, so that they confirm it also when nothing follows.
+    /// Pings the peers that have not confirmed everything, also when nothing follows. A ping may have been lost with what was in
+    /// front of it.
     fn ping_quiet(&mut self) {
-        let own = self.shared.node;
-        let sent = |(node, flight): (&u64, &Flight)| (*node != own && flight.bytes > 0).then_some(*node);
-        let nodes: Vec<u64> = self.flights.iter().filter_map(sent).collect();
-        for node in nodes {
+        for node in self.shared.peers.unconfirmed() {
             self.ping(node);
         }
     }
@@ -365,7 +371,7 @@ impl Sending {
     async fn room(&mut self) {
         let mut progress: watch::Receiver<u64> = self.shared.progress.subscribe();
         let mut ending = self.shared.ending.subscribe();
-        let mut were_stuck = false;
+        let (mut were_stuck, own) = (false, self.shared.node);
         loop {
             progress.borrow_and_update();
             let mut stuck = 0;
@@ -393,7 +399,7 @@ impl Sending {
                     let stuck_at = since + STUCK;
                     if stuck_at > now {
                         until = until.max(Some(stuck_at));
-                    } else {
+                    } else if *node != own {
                         stuck += 1;
                     }
                 }
@@ -435,7 +441,8 @@ impl Sending {
         for (lane, channel, position) in announced {
             if let Some(frame) = self.shared.announcement(lane, &channel, position) {
                 for node in &self.shared.peers.route(&channel).lone {
-                    self.put(*node, lane, Message::Waves { frame: frame.clone() }, true);
+                    let place = self.shared.peers.sent(*node, lane, 0);
+                    self.put(*node, lane, Message::Waves { place, frame: frame.clone() }, true);
                 }
             }
         }

@@ -8,7 +8,6 @@ use tokio::time::timeout;
 
 use super::Lan;
 use super::lane::Lane;
-use super::message::Message;
 use super::shared::Barrier;
 use crate::medium::FlushError;
 use crate::medium::patience::patiently;
@@ -36,13 +35,17 @@ impl Lan {
             shared.until(|| shared.peers.all_answered(first, &nodes) && shared.peers.all_know(version)).await
         });
         let settled = settled.await;
-        match (settled, shared.peers.flight().1 - lost_before) {
+        let (on_the_way, lost) = shared.peers.flight();
+        match (settled, lost - lost_before) {
             (Ok(true), 0) => Ok(()),
             (Ok(true), waves) => Err(FlushError::Unconfirmed { waves, patience: PATIENCE }),
             (Ok(false), _) => Err(FlushError::Closed),
-            (Err(patience), 0) if shared.outbox.has_passed(mark) => Err(FlushError::Unanswered { patience }),
+            (Err(patience), 0) if shared.outbox.has_passed(mark) && on_the_way == 0 => {
+                Err(FlushError::Unanswered { patience })
+            }
             (Err(patience), lost) => {
-                Err(FlushError::Unconfirmed { waves: shared.outbox.ledger().queued + lost, patience })
+                let waves = shared.outbox.ledger().queued + on_the_way + lost;
+                Err(FlushError::Unconfirmed { waves, patience })
             }
         }
     }
@@ -69,7 +72,7 @@ impl Lan {
         let settled = self.settle_all().await;
         shared.outbox.abandon();
         for node in shared.peers.nodes() {
-            shared.say(node, Lane::CONTROL, Message::Bye).await;
+            shared.say(node, Lane::CONTROL, shared.bye(node)).await;
         }
         shared.ending.send_replace(true);
         let tasks = self.tasks.lock().take();

@@ -12,6 +12,7 @@ use super::message::{Addressees, Message};
 use super::peers::Peers;
 use super::sealing::Sealing;
 use super::table::TableChange;
+use super::tally::Tallies;
 use crate::clock;
 use crate::inbox::Inbox;
 use crate::medium::entrance::{Entrance, frame_oversize};
@@ -22,8 +23,10 @@ use crate::wire::{EncodeError, Position, Sender, encode_at, frame_bound, micros_
 
 /// The largest frame, as on a NATS server by default.
 pub(super) const MAX_FRAME: usize = 1 << 20;
-/// The messages past the outbox that wait at most.
-pub(super) const MAX_SPOKEN: usize = 4096;
+/// The messages past the outbox that wait at most, and as many of what keeps the peers together.
+const MAX_SPOKEN: usize = 4096;
+/// The pauses of receivers that the sending task has not looked at.
+const MAX_PAUSES: usize = 256;
 /// Pings that only measure have this bit. They confirm nothing, because they overtake waves.
 pub(super) const MEASURES: u64 = 1 << 63;
 
@@ -44,21 +47,40 @@ pub(super) struct Barrier {
     pub(super) nodes: Vec<u64>,
 }
 
+/// What the sending task receives besides waves.
+pub(super) struct Requests {
+    pub(super) barriers: mpsc::UnboundedReceiver<oneshot::Sender<Barrier>>,
+    pub(super) pauses: mpsc::Receiver<(u64, Vec<Pause>)>,
+}
+
+/// The other ends of the ways out of [`LanShared`], for the tasks that send.
+pub(super) struct Exits {
+    pub(super) spoken: mpsc::Receiver<Spoken>,
+    pub(super) controls: mpsc::Receiver<Spoken>,
+    pub(super) requests: Requests,
+}
+
 pub(super) struct LanShared {
     pub(super) node: u64,
     pub(super) outbox: Outlet,
     pub(super) peers: Peers,
+    pub(super) tallies: Tallies,
     pub(super) sealing: Sealing,
     pub(super) arrivals: Arc<Arrivals>,
     pub(super) flow: Flow,
-    /// Messages past the outbox.
-    pub(super) speak: mpsc::Sender<Spoken>,
+    /// Messages past the outbox: questions, answers and their copies.
+    speak: mpsc::Sender<Spoken>,
+    /// Those of [`Lane::CONTROL`], which wait for none of the others.
+    control: mpsc::Sender<Spoken>,
     /// Requests for a barrier, to the sending task: pings behind everything sent so far.
     pub(super) barriers: mpsc::UnboundedSender<oneshot::Sender<Barrier>>,
     /// Pauses, to the sending task. The receiving task has authenticated them.
     pub(super) pauses: mpsc::Sender<(u64, Vec<Pause>)>,
-    /// Moves with everything that somebody may wait for.
+    /// Moves with everything that somebody may wait for: only with what has changed, so that who waits for nothing else gives
+    /// up.
     pub(super) progress: watch::Sender<u64>,
+    /// Moves with all that a tool may show, measurements included.
+    pub(super) seen: watch::Sender<u64>,
     /// The number of times that a peer came, or came back.
     pub(super) comings: watch::Sender<u64>,
     /// Whether any peer is there.
@@ -71,14 +93,73 @@ pub(super) struct LanShared {
 }
 
 impl LanShared {
+    pub(super) fn new(peers: Peers, outbox: Outlet, sealing: Sealing) -> (Arc<Self>, Exits) {
+        let ((speak, spoken), (control, controls)) = (mpsc::channel(MAX_SPOKEN), mpsc::channel(MAX_SPOKEN));
+        let (barriers, asked_barriers) = mpsc::unbounded_channel();
+        let (pauses, asked_pauses) = mpsc::channel(MAX_PAUSES);
+        let shared = Arc::new(Self {
+            node: peers.node(),
+            outbox,
+            peers,
+            tallies: Tallies::default(),
+            sealing,
+            arrivals: Arc::default(),
+            flow: Flow::new(),
+            speak,
+            control,
+            barriers,
+            pauses,
+            progress: watch::Sender::new(0),
+            seen: watch::Sender::new(0),
+            comings: watch::Sender::new(0),
+            company: watch::Sender::new(false),
+            closed: AtomicBool::new(false),
+            last_ping: AtomicU64::new(0),
+            unsendable: AtomicU64::new(0),
+            ending: watch::Sender::new(false),
+        });
+        let requests = Requests { barriers: asked_barriers, pauses: asked_pauses };
+        (shared, Exits { spoken, controls, requests })
+    }
+
     pub(super) fn moved(&self) {
         self.progress.send_modify(|moves| *moves = moves.wrapping_add(1));
+        self.measured();
+    }
+
+    /// Something was measured that nobody waits for.
+    pub(super) fn measured(&self) {
+        self.seen.send_modify(|moves| *moves = moves.wrapping_add(1));
     }
 
     /// To be called when a peer has come or gone.
     pub(super) fn note_company(&self) {
-        let has_company = !self.peers.nodes().is_empty();
-        self.company.send_if_modified(|known| std::mem::replace(known, has_company) != has_company);
+        // Looked at while nobody else can change it, or an older answer could overtake a newer one.
+        self.company.send_if_modified(|known| {
+            let has_company = !self.peers.is_alone();
+            std::mem::replace(known, has_company) != has_company
+        });
+    }
+
+    /// A node has answered a ping, and misses so many waves on a way. Returns whether that is news.
+    pub(super) fn answered(&self, from: u64, number: u64, (way, missing): (u32, u64)) -> bool {
+        if from == self.node {
+            self.peers.answered_own(number);
+            return true;
+        }
+        self.peers.answered(from, number, (way, missing))
+    }
+
+    /// Whether a peer takes nothing, and others would wait for it. One whose answers were not looked at yet is not to blame.
+    pub(super) fn holds_up_others(&self, node: u64) -> bool {
+        self.peers.holds_up_others(node, clock::now())
+            && self.peers.holds_up_others(node, self.arrivals.looked_at_until())
+    }
+
+    /// The farewell to a node, with what was received of it.
+    pub(super) fn bye(&self, to: u64) -> Message {
+        let (way, received) = self.tallies.received(to);
+        Message::Bye { way, received }
     }
 
     /// The sender of frames in a lane. Each lane counts as a sender of its own, because lanes overtake each other.
@@ -111,17 +192,28 @@ impl LanShared {
     /// Sends a message past the outbox. Waits for room. Returns false if the medium has ended.
     pub(super) async fn say(&self, to: u64, lane: Lane, message: Message) -> bool {
         if to == self.node {
-            self.arrivals.bring_own(lane, message);
-            return true;
+            return self.arrivals.bring_own(lane, message);
         }
-        self.speak.send(Spoken { to, lane, message }).await.is_ok()
+        self.way_out(lane).send(Spoken { to, lane, message }).await.is_ok()
+    }
+
+    fn way_out(&self, lane: Lane) -> &mpsc::Sender<Spoken> {
+        if lane == Lane::CONTROL { &self.control } else { &self.speak }
+    }
+
+    /// A last message to nobody for the tasks that send what goes past the outbox, so that they notice the end.
+    pub(super) async fn say_last(&self) {
+        for lane in [Lane::CONTROL, Lane::LAST] {
+            // Fails if the task has ended.
+            let _ = self.way_out(lane).send(Spoken { to: 0, lane, message: Message::Missing }).await;
+        }
     }
 
     /// The same without waiting. What finds no room is lost; its sender says it again or does without.
     pub(super) fn say_now(&self, to: u64, lane: Lane, message: Message) {
         if to == self.node {
             self.arrivals.bring_own(lane, message);
-        } else if self.speak.try_send(Spoken { to, lane, message }).is_err() {
+        } else if self.way_out(lane).try_send(Spoken { to, lane, message }).is_err() {
             tracing::debug!("a message of the medium found no room");
         }
     }

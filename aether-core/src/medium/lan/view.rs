@@ -1,5 +1,6 @@
 //! What a tool sees of the network: the peers, how far they are, and what is around.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -8,22 +9,24 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::address::LanAddress;
+use super::counts::Counts;
 use super::error::LanError;
 use super::hello::LanHello;
-use super::intake::Counts;
-use super::peers::LanPeer;
+use super::peer::LanPeer;
 use super::presence::{LanPingError, LanPong, Presence};
 use super::runtime::{Question, Surroundings};
 use super::shared::LanShared;
-use crate::seal::SealKeys;
+use crate::seal::{KeyUse, SealKeys};
 
 /// The realm of those who have no secret.
 const OPEN: &str = "open";
 
-/// The realm of a secret: the id of its key, which tells nothing about it.
-pub(super) fn realm_of(keys: Option<&SealKeys>) -> String {
-    let id = keys.and_then(|keys| keys.ids().find(|(_, key_use)| *key_use == crate::seal::KeyUse::Seals));
-    id.map_or_else(|| OPEN.to_owned(), |(id, _)| id.to_string())
+/// The realms of a secret: the ids of its keys, which tell nothing about them. That of the key that seals comes first.
+pub(super) fn realms_of(keys: Option<&SealKeys>) -> Vec<String> {
+    let Some(keys) = keys else { return vec![OPEN.to_owned()] };
+    let mut ids: Vec<_> = keys.ids().collect();
+    ids.sort_by_key(|(_, key_use)| *key_use != KeyUse::Seals);
+    ids.into_iter().map(|(id, _)| id.to_string()).collect()
 }
 
 /// The name of this machine.
@@ -39,7 +42,7 @@ pub(super) struct Filled {
     pub(super) shared: Arc<LanShared>,
     pub(super) presence: Arc<Presence>,
     pub(super) counts: Arc<Counts>,
-    pub(super) realm: String,
+    pub(super) realms: Vec<String>,
     pub(super) address: LanAddress,
     pub(super) questions: mpsc::Sender<Question>,
 }
@@ -48,7 +51,7 @@ pub(super) struct Filled {
 #[derive(Clone, Default)]
 pub struct LanView(Arc<OnceLock<Filled>>);
 
-/// What Zenoh sees around this process.
+/// What Zenoh sees around this process. Of more than 8192 processes, and of more than 256 secrets, the rest is not seen.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct LanSurroundings {
@@ -56,7 +59,7 @@ pub struct LanSurroundings {
     pub peers: usize,
     /// The number of routers.
     pub routers: usize,
-    /// The number of processes with this secret, this one included.
+    /// The number of processes with this secret, or with one of the keys, this one included.
     pub same_secret: usize,
     /// The number of processes with another secret.
     pub other_secret: usize,
@@ -97,7 +100,7 @@ impl LanView {
     /// Changes whenever something may have changed. `None` before the medium has connected.
     #[must_use]
     pub fn changes(&self) -> Option<tokio::sync::watch::Receiver<u64>> {
-        self.0.get().map(|filled| filled.shared.progress.subscribe())
+        self.0.get().map(|filled| filled.shared.seen.subscribe())
     }
 
     /// What Zenoh sees around. `None` before the medium has connected and after it has ended.
@@ -105,19 +108,26 @@ impl LanView {
     /// # Cancel safety
     /// If cancelled before completion, nothing has changed.
     pub async fn surroundings(&self) -> Option<LanSurroundings> {
-        let Filled { realm, questions, counts, .. } = self.0.get()?;
+        let Filled { realms: own, questions, counts, .. } = self.0.get()?;
         let (asker, answer) = oneshot::channel();
         questions.send(Question::Surroundings(asker)).await.ok()?;
         let Surroundings { peers, routers, realms } = answer.await.ok()?;
         let other_version = counts.other_version.load(Ordering::Relaxed);
         let mut seen = LanSurroundings { peers, routers, other_version, ..LanSurroundings::default() };
-        for (other, nodes) in realms {
-            match other {
-                other if other == *realm => seen.same_secret += nodes,
-                other if other == OPEN => seen.no_secret += nodes,
-                _ => seen.other_secret += nodes,
+        let is_own = |realm: &String| own.contains(realm);
+        let ours: HashSet<u64> =
+            realms.iter().filter(|(realm, _)| is_own(realm)).flat_map(|(_, nodes)| nodes).copied().collect();
+        seen.same_secret = ours.len();
+        // One that also has a key of ours, and others, is counted once.
+        let mut others: HashSet<u64> = HashSet::new();
+        for (realm, nodes) in realms.iter().filter(|(realm, _)| !is_own(realm)) {
+            let strangers = nodes.difference(&ours);
+            match realm == OPEN {
+                true => seen.no_secret += strangers.count(),
+                false => others.extend(strangers),
             }
         }
+        seen.other_secret = others.len();
         Some(seen)
     }
 

@@ -1,0 +1,17 @@
+//! What the receiving task counts.
+
+use std::sync::atomic::AtomicU64;
+
+/// What was counted.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) malformed: AtomicU64,
+    pub(super) misplaced: AtomicU64,
+    pub(super) lost_upstream: AtomicU64,
+    pub(super) forgotten_streams: AtomicU64,
+    pub(super) refused_sealed: AtomicU64,
+    /// Waves for members that are not known here.
+    pub(super) homeless: AtomicU64,
+    /// Messages of another version of the protocol, which count as malformed, too.
+    pub(super) other_version: AtomicU64,
+}
