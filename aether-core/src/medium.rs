@@ -4,6 +4,7 @@
 //! queueing and counting. The local medium *is* the router. Services never use this trait directly. They use
 //! [`Aether`](crate::Aether) and [`Vibrator`](crate::Vibrator).
 
+mod addresses;
 mod border;
 mod confirming;
 mod connect;
@@ -37,12 +38,11 @@ pub use crate::router::{
     Subscription, Waiting,
 };
 pub use crate::wave::{Received, ReplyError, ReplyPath};
+pub use addresses::without_secrets;
 pub(crate) use border::BorderMedium;
 pub use confirming::ConfirmError;
 pub(crate) use connect::MediumOptions;
-pub use connect::{
-    ConnectError, ConnectRequest, LocalVibrator, LocalVibrators, Wire, WireError, without_secrets,
-};
+pub use connect::{ConnectError, ConnectRequest, LocalVibrator, LocalVibrators, Wire, WireError};
 pub use join_error::JoinError;
 #[cfg(feature = "lan")]
 pub use lan::{

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::medium::{MediumStatus, without_secrets};
+use crate::medium::MediumStatus;
+use crate::medium::addresses::without_secrets;
 use crate::wave::MAX_HOPS;
 
 /// The paths that a process has at most.
