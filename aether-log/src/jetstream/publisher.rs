@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use aether_core::Durability;
-use aether_core::medium::Stored;
+use aether_core::medium::{MediumStatus, Stored};
 
 use super::connection::Connection;
 use super::error::JetStreamError;
