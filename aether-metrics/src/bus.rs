@@ -91,7 +91,7 @@ fn write_medium(to: &mut Families<'_>, aether: &Aether) -> fmt::Result {
     for (name, help, count) in counts {
         to.counter(name, help, None, [(vec![], count)])?;
     }
-    let help = "Messages refused because they are not sealed with a key of this process, or because they are replays";
+    let help = "Messages refused because of their seal, signature, rules or schema, or by the server for want of a permission";
     let refusals = medium.refusals().map(|(reason, count)| (vec![("reason", reason)], count));
     to.counter("medium_refused_messages", help, None, refusals)?;
     let help = "Messages received by the broker's client and not taken from it";
