@@ -128,8 +128,9 @@ impl Insight {
     }
 
     /// Replaces the report, and the open incidents by those of the report: the engine keeps a bounded number of changes, so a
-    /// beginning or an end may never have come.
-    fn replace(&self, report: PhysicsReport) {
+    /// beginning or an end may never have come. `changes` are those up to the report.
+    fn replace(&self, report: PhysicsReport, changes: Vec<Incident>) {
+        self.note_incidents(changes.into_iter());
         let mut state = self.state.lock();
         let now = Instant::now();
         let lasts = |id: &u64| report.incidents.iter().any(|incident| incident.id == *id);
@@ -230,12 +231,14 @@ fn take_results(observer: &mut PhysicsObserver, insight: &Insight) {
 async fn look(mut observer: PhysicsObserver, insight: &Insight) -> Option<PhysicsObserver> {
     let looked = tokio::task::spawn_blocking(move || {
         let report = observer.report();
-        (observer, report)
+        // Before time goes on: what begins later is not in the report.
+        let changes = std::iter::from_fn(|| observer.incident()).collect();
+        (observer, report, changes)
     });
     match looked.await {
-        Ok((mut observer, report)) => {
+        Ok((mut observer, report, changes)) => {
+            insight.replace(report, changes);
             take_results(&mut observer, insight);
-            insight.replace(report);
             insight.looked.notify_waiters();
             Some(observer)
         }
@@ -305,7 +308,7 @@ mod tests {
         });
         let began = ticks.expect("an incident");
         assert_eq!(began.cause.as_str(), "disconnected");
-        insight.replace(engine.report());
+        insight.replace(engine.report(), Vec::new());
         assert!(
             matches!(&*insight.incidents(), [only] if only.incident.id == began.id && only.incident.until.is_none())
         );
@@ -313,7 +316,7 @@ mod tests {
 
         engine.connected(at(60));
         assert!(engine.incident().is_some_and(|ended| ended.until.is_some()));
-        insight.replace(engine.report());
+        insight.replace(engine.report(), Vec::new());
         assert!(
             matches!(&*insight.incidents(), [only] if only.incident.until.is_some()),
             "it is open for ever"

@@ -14,7 +14,6 @@ use aether_core::{Amplitude, Channel, Kind, Source, Wave};
 use aether_metrics::prometheus_client::metrics::histogram::Histogram;
 use lru::LruCache;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::emitters::Emitters;
@@ -38,7 +37,6 @@ pub struct Observed {
     since: Instant,
     max_channels: usize,
     table: Mutex<Table>,
-    first: Notify,
     ages: Histogram,
 }
 
@@ -137,7 +135,6 @@ impl Observed {
                 other: None,
                 forgotten: Forgotten::default(),
             }),
-            first: Notify::new(),
             ages: Histogram::new(AGE_BOUNDS),
         }
     }
@@ -169,11 +166,6 @@ impl Observed {
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.since.elapsed()
-    }
-
-    /// Waits for the first wave. One task waits for it.
-    pub(crate) async fn first_wave(&self) {
-        self.first.notified().await;
     }
 
     /// When counting began.
@@ -257,9 +249,6 @@ impl Observed {
         let now = Instant::now();
         let mut table = self.table.lock();
         table.note(wave, now, now - self.since, self.max_channels);
-        if table.waves == 1 {
-            self.first.notify_one();
-        }
     }
 }
 

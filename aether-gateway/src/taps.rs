@@ -168,7 +168,7 @@ impl Drop for OpenTap {
 
 #[cfg(test)]
 mod tests {
-    use super::feed::{BATCH, COLLECTING, MOST_WAVES};
+    use super::feed::{BATCH, COLLECTING, CROWD, MOST_WAVES, STEP};
     use super::*;
     use futures_util::FutureExt as _;
 
@@ -275,6 +275,33 @@ mod tests {
         assert_eq!((taken.batches.len(), taken.again), (0, Some(begin + COLLECTING)));
         let taken = tap.take(begin + COLLECTING);
         assert_eq!((taken.batches.len(), taken.batches[0].len()), (1, 3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn clients_of_a_crowd_have_their_own_rhythm_and_share_the_batches() {
+        let taps = Arc::new(Taps::default());
+        let mut crowd: Vec<_> = (0..=CROWD).map(|_| open(&taps, "", None, 1 << 20)).collect();
+        taps.offer(&wave("a"));
+        let (begin, apart) = (Instant::now(), std::time::Duration::from_millis(3));
+        let mut taken = |at: usize, now| crowd[at].take(now);
+        let (first, second) = (taken(0, begin), taken(1, begin + apart));
+        assert_eq!(first.again, Some(begin + COLLECTING));
+        assert_eq!(second.again, Some(begin + apart + COLLECTING), "not when the first looks again");
+        assert!(Arc::ptr_eq(&first.batches[0], &second.batches[0]));
+        // What comes meanwhile is in several batches, of which each client sends all that are closed.
+        taps.offer(&wave("b"));
+        let third = taken(2, begin + STEP);
+        assert_eq!(third.batches.iter().map(|batch| batch.len()).collect::<Vec<_>>(), [1, 1]);
+        taps.offer(&wave("c"));
+        let first = taken(0, begin + COLLECTING);
+        assert_eq!(first.batches.iter().map(|batch| batch.len()).collect::<Vec<_>>(), [1, 1]);
+        assert!(Arc::ptr_eq(&first.batches[0], &third.batches[1]));
+        // One that finds a batch open looks again when it is closed.
+        taps.offer(&wave("d"));
+        let late = begin + COLLECTING + STEP / 2;
+        assert_eq!(taken(2, late).batches.len(), 1);
+        let found = taken(2, late);
+        assert_eq!((found.batches.len(), found.again), (0, Some(begin + COLLECTING + STEP)));
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ use std::time::Duration;
 use axum::extract::ws::Utf8Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
@@ -30,8 +30,6 @@ use crate::status::StatusSource;
 use crate::track::{BUCKET_SECONDS, BUCKETS, Moment};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// The second of the first wave ends so long after it: a page that waits for it need not wait for a whole second.
-const FIRST: Duration = Duration::from_millis(100);
 /// Views that change slowly are written every so many seconds.
 const SLOW: u64 = 2;
 /// The maximum number of channels in a history: those that had waves last.
@@ -152,24 +150,12 @@ impl Views {
         let mut second = interval(SECOND);
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
         second.tick().await;
-        let observed = self.source.observed();
-        let first = async {
-            observed.first_wave().await;
-            sleep(FIRST).await;
-        };
-        tokio::pin!(first);
-        let mut is_first = true;
         loop {
             let ends_second = tokio::select! {
                 () = stop.cancelled() => break,
-                () = &mut first, if is_first => {
-                    second.reset();
-                    true
-                }
                 _ = second.tick() => true,
                 () = self.asked.notified() => false,
             };
-            is_first &= !ends_second || observed.waves() == 0;
             let views = Arc::clone(self);
             let written = tokio::task::spawn_blocking(move || {
                 if ends_second {

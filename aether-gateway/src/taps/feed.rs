@@ -4,6 +4,9 @@
 //! [`COLLECTING`], so of a thousand waves a second twenty share a message, and all clients that keep up send the same
 //! batches. Each client has a place in the feed and takes what lies behind it. Batches that all have taken are
 //! forgotten; when there are too many, the oldest are given up, and counted for those that have not taken them.
+//!
+//! Where all clients of a [`CROWD`] took a batch at the same moment, most of them would wait for the others to be sent it. So each
+//! of them has a rhythm of its own, and batches are smaller.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -27,6 +30,11 @@ pub(super) const BATCH: usize = 128;
 const PART: usize = 8;
 /// How long waves collect after some were sent, so that a thousand clients cost 50,000 writes a second and not a million.
 pub(super) const COLLECTING: Duration = Duration::from_millis(20);
+
+/// With more clients than this, each looks [`COLLECTING`] after it has looked itself, and a batch is open for a [`STEP`].
+pub(super) const CROWD: usize = 100;
+/// A client of a crowd takes about four batches at once.
+pub(super) const STEP: Duration = Duration::from_millis(5);
 
 /// What clients have in common that share a feed.
 #[derive(Debug, Clone, PartialEq)]
@@ -171,7 +179,9 @@ impl Feed {
     /// What lies behind the place of a client, at most about [`BATCH`] waves. If there is more, it is woken again.
     pub(super) fn take(&self, place: &mut Place, wake: &Notify, now: Instant) -> Taken {
         let mut state = self.state.lock();
-        let is_due = state.sealed_at.is_none_or(|at| now >= at + COLLECTING);
+        let is_crowd = state.wakes.len() > CROWD;
+        let open_for = if is_crowd { STEP } else { COLLECTING };
+        let is_due = state.sealed_at.is_none_or(|at| now >= at + open_for);
         if is_due {
             self.seal(&mut state, now);
         }
@@ -198,7 +208,11 @@ impl Feed {
             wake.notify_one();
         }
         let collects = !has_more && (!batches.is_empty() || !state.open.is_empty());
-        let again = state.sealed_at.filter(|_| collects).map(|at| at + COLLECTING).filter(|at| *at > now);
+        let again = match is_crowd && !batches.is_empty() {
+            true => Some(now + COLLECTING),
+            false => state.sealed_at.map(|at| at + open_for).filter(|at| *at > now),
+        };
+        let again = again.filter(|_| collects);
         state.forget();
         Taken { batches, missed, again }
     }

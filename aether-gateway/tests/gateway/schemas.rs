@@ -54,7 +54,8 @@ async fn status_and_accounts_of_other_processes_are_as_described() {
     let running = support::run(&aether, GatewayOptions::default()).await;
     let described = Described::by(&running).await;
     let (_elsewhere, _stock) = store(&server).await;
-    status(&running, |accounts| line(accounts, "processes").is_some()).await;
+    let has_lost = |line: &Value| line["inboxes"]["shed"]["full"] == 8;
+    status(&running, |accounts| line(accounts, "programs").is_some_and(has_lost)).await;
     let all = described.get(&running, "/api/accounts").await;
     let inboxes =
         all.as_array().unwrap().iter().map(|it| it["account"]["inboxes"].as_array().map_or(0, Vec::len));

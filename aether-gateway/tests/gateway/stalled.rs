@@ -37,7 +37,7 @@ async fn clients(running: &Running) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_whose_waves_wait_is_not_read_and_not_taken_for_silent() {
     let aether = Aether::local();
-    let silence = Duration::from_millis(500);
+    let silence = Duration::from_millis(1500);
     let running = support::run(
         &aether,
         limited(|limits| {
@@ -59,7 +59,7 @@ async fn a_client_whose_waves_wait_is_not_read_and_not_taken_for_silent() {
     }
     // It reads, and so answers every ping, but nobody looks at the answers.
     let reading = async { while client.next().await.is_some_and(|message| message.is_ok()) {} };
-    assert!(timeout(4 * silence, reading).await.is_err(), "it was given up");
+    assert!(timeout(2 * silence, reading).await.is_err(), "it was given up");
     for _ in 0..17 {
         till.receive().await.unwrap();
     }
@@ -186,7 +186,7 @@ async fn a_frame_that_comes_byte_by_byte_delays_nobody_and_ends_with_the_silence
     for _ in 0..10 {
         let begin = std::time::Instant::now();
         heard(&mut socket(&running).await, "hello").await;
-        assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+        assert!(begin.elapsed() < Duration::from_secs(5), "{:?}", begin.elapsed());
     }
     let ended = timeout(PATIENCE, reading.read_to_end(&mut Vec::new())).await;
     assert!(ended.is_ok(), "it was not given up");
