@@ -31,6 +31,16 @@ pub(crate) const PATHS: &[Path] = &[
     Path { name: "turns/bus/fresh", wave: "emit, then receive", run: bus::turns_fresh },
     Path { name: "turns/bus/shared", wave: "the same, a clone of one payload", run: bus::turns_shared },
     Path {
+        name: "turns/border/shared",
+        wave: "the same behind a border without rules, as programs with a configuration have it",
+        run: bus::border_shared,
+    },
+    Path {
+        name: "turns/rules/shared",
+        wave: "the same behind a border with one rule",
+        run: bus::rules_shared,
+    },
+    Path {
         name: "tasks/mpsc/fresh",
         wave: "tokio mpsc of 1024: a task that sends, a task that receives",
         run: channels::tasks_fresh,

@@ -38,7 +38,7 @@ pub(super) trait Queueable {
 impl Queueable for Wave {
     fn is_of_source_of(&self, other: &Self) -> bool {
         // Nothing else is looked at in a queue of one source.
-        self.source() == other.source() || (self.principal() != 0 && self.principal() == other.principal())
+        self.source() == other.source() || are_of_one_signer(self, other)
     }
 
     fn source_hash(&self, keys: &RandomState) -> u64 {
@@ -51,6 +51,13 @@ impl Queueable for Wave {
     fn weight(&self) -> usize {
         Self::weight(self)
     }
+}
+
+/// Outlined, so that comparing sources stays as short as it is.
+#[cold]
+#[inline(never)]
+fn are_of_one_signer(one: &Wave, other: &Wave) -> bool {
+    one.principal() != 0 && one.principal() == other.principal()
 }
 
 /// Releases the memory of a burst, down to room for `kept` items, when seven eighths of it are empty.

@@ -25,7 +25,7 @@ pub(crate) enum Passage<'a> {
 
 /// Rules. A clone bumps a reference count. The rates are counted in the set, so clones share them.
 ///
-/// A check looks at each rule that names the identity: about 20 ns a rule.
+/// A check looks at each rule that names the identity. With one rule it takes some 800 instructions.
 #[derive(Debug, Clone)]
 pub struct Rules {
     rules: Arc<[Compiled]>,

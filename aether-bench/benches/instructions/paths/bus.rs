@@ -1,6 +1,7 @@
 //! The bus in process: from `emit` to `receive`.
 
 use aether_bench::DEFAULT_BYTES;
+use aether_core::rules::{Border, Rule, Rules};
 use aether_core::{Aether, Channel, InboxOptions, Vibrator, Wave};
 use bytes::Bytes;
 
@@ -25,24 +26,36 @@ fn check(wave: &Wave) {
 }
 
 pub(crate) fn turns_fresh(waves: u64) -> Outcome {
-    turns(waves, 1, fresh())
+    turns(waves, &Aether::local(), 1, fresh())
 }
 
 pub(crate) fn turns_shared(waves: u64) -> Outcome {
-    turns(waves, 1, shared())
+    turns(waves, &Aether::local(), 1, shared())
 }
 
 pub(crate) fn fanout_fresh(waves: u64) -> Outcome {
-    turns(waves, RECEIVERS, fresh())
+    turns(waves, &Aether::local(), RECEIVERS, fresh())
 }
 
-fn turns(waves: u64, receivers: usize, make: impl Fn() -> Bytes) -> Outcome {
+pub(crate) fn border_shared(waves: u64) -> Outcome {
+    behind(waves, Border::default())
+}
+
+pub(crate) fn rules_shared(waves: u64) -> Outcome {
+    behind(waves, Border::new(Rules::new([Rule::new("*").emit([">"]).listen([">"])])?))
+}
+
+fn behind(waves: u64, border: Border) -> Outcome {
+    let aether = runtime()?.block_on(Aether::builder().border(border).connect())?;
+    turns(waves, &aether, 1, shared())
+}
+
+fn turns(waves: u64, aether: &Aether, receivers: usize, make: impl Fn() -> Bytes) -> Outcome {
     let runtime = runtime()?;
-    let aether = Aether::local();
     let sender = aether.emitter("sender")?;
     let mut hearers = Vec::new();
     for _ in 0..receivers {
-        hearers.push(runtime.block_on(receiver(&aether, "receiver"))?);
+        hearers.push(runtime.block_on(receiver(aether, "receiver"))?);
     }
     let channel = Channel::new(CHANNEL)?;
     counted(waves, |waves| {
