@@ -25,6 +25,7 @@ use crate::archive::recorder::Recorder;
 use crate::history::{History, Past, rounded};
 use crate::losses::Losses;
 use crate::observed::Second;
+use crate::pulses::{NamedPast, Pulses};
 use crate::status::{AccountsPart, StatusSource};
 use crate::track::{BUCKET_SECONDS, BUCKETS, Moment, Track, unix_ms};
 
@@ -72,6 +73,7 @@ impl View {
 pub(crate) struct Views {
     source: Arc<StatusSource>,
     history: Mutex<History>,
+    pulses: Mutex<Pulses>,
     recorder: Option<Mutex<Recorder>>,
     last: Mutex<Last>,
     turn: watch::Sender<u64>,
@@ -118,6 +120,7 @@ impl Views {
         Arc::new(Self {
             source,
             history: Mutex::default(),
+            pulses: Mutex::default(),
             recorder: archive.map(|archive| Mutex::new(Recorder::new(archive))),
             last: Mutex::default(),
             turn: watch::Sender::new(0),
@@ -185,6 +188,9 @@ impl Views {
             }
         }
         drop(history);
+        if ends_bucket {
+            self.pulses.lock().end_bucket(&self.source.whole_processes());
+        }
         if let Some(recorder) = &self.recorder {
             let mut recorder = recorder.lock();
             recorder.add(all);
@@ -238,9 +244,11 @@ impl Views {
     pub(crate) fn json(&self, view: View) -> Result<String, serde_json::Error> {
         match view {
             View::Overview => serde_json::to_string(&self.overview()),
-            View::Services => serde_json::to_string(&services::Services::of(&self.source)),
+            View::Services => {
+                serde_json::to_string(&services::Services::of(&self.source, &self.pulses.lock()))
+            }
             View::Ledger => serde_json::to_string(&ledger::Ledgers::of(self.source.read())),
-            View::Map => serde_json::to_string(&map::Map::of(&self.source)),
+            View::Map => serde_json::to_string(&map::Map::of(&self.source, &self.pulses.lock())),
         }
     }
 
@@ -250,11 +258,17 @@ impl Views {
         overview::Overview::of(&self.source, last.number, &last.channels, last.all, lately)
     }
 
-    /// The last buckets of everything, at most an hour, and of each channel if `of_channels`.
+    /// The last buckets of everything, at most an hour, of each channel if `of_channels`, and of each service if
+    /// `of_services`.
     ///
     /// # Errors
     /// Never for the types that are written.
-    pub(crate) fn history(&self, buckets: usize, of_channels: bool) -> Result<String, serde_json::Error> {
+    pub(crate) fn history(
+        &self,
+        buckets: usize,
+        of_channels: bool,
+        of_services: bool,
+    ) -> Result<String, serde_json::Error> {
         #[derive(Serialize)]
         struct Channel {
             channel: String,
@@ -268,6 +282,8 @@ impl Views {
             past: Past,
             #[serde(skip_serializing_if = "Option::is_none")]
             channels: Option<Vec<Channel>>,
+            #[serde(skip_serializing_if = "Option::is_none")]
+            services: Option<Vec<NamedPast>>,
         }
         let most = buckets.min(BUCKETS);
         let past = self.history.lock().last(most);
@@ -278,7 +294,8 @@ impl Views {
         };
         let observed = self.source.observed();
         let channels = of_channels.then(|| observed.tracks(MOST_CHANNELS, channel));
-        serde_json::to_string(&Written { end_unix_ms: unix_ms(), past, channels })
+        let services = of_services.then(|| self.pulses.lock().of_vibrators(most));
+        serde_json::to_string(&Written { end_unix_ms: unix_ms(), past, channels, services })
     }
 }
 
