@@ -10,7 +10,9 @@ import { House, closeBrowser, freePort, openBrowser, openPage } from "./house.mj
 import { Client } from "./socket.mjs";
 
 const WAVES = 50_000;
-const PAGES = ["overview", "spectrum", "waves", "map", "services", "ledger"];
+const PAGES = ["overview", "spectrum", "waves", "map", "incidents", "services", "ledger", "letters", "durable"];
+/** The channels of the spectrum whose frames are counted. */
+const CHANNELS = 500;
 const MANY = ["max_connections_total=5000", "max_connections_per_source=5000"].flatMap((limit) => ["--field-limit", limit]);
 /** Of the clients that read, every so many-th looks at each wave; the others only at the frames. */
 const LOOKS = 10;
@@ -68,6 +70,55 @@ async function load(house) {
       Math.round(observed / ((two.at - one.at) / 1000)), `${((100 * lost) / Math.max(1, lost + observed)).toFixed(1)} %`);
   }
   if (errors.length > 0) console.log(errors);
+  await close();
+  await frames(house);
+}
+
+/**
+ * Frames a second of the spectrum with 500 channels: those that the scripts may draw, and those in which the browser shows the
+ * picture elsewhere. Without a graphics processor the browser draws in software, on the processors that all else needs.
+ */
+async function frames(house) {
+  const server = await house.server();
+  const gateway = await house.gateway(server.url, undefined, "--set", `service.gateway.max_channels=${CHANNELS}`,
+    "--field-limit", "messages_per_second=100000", "--field-limit", "messages_burst=100000");
+  const client = await Client.open(gateway.port, () => {});
+  let number = 0;
+  const emitting = setInterval(() => {
+    for (let at = 0; at < CHANNELS / 10; at += 1, number += 1) {
+      client.send({ op: "emit", id: number, wave: { channel: `bench.channel.${number % CHANNELS}`, amplitude: 0.2 + (number % 7) / 10, json: number } });
+    }
+  }, 100);
+  const { page, close } = await openPage(`${gateway.url}/#spectrum`);
+  await page.getByText(`${CHANNELS} channels, `).waitFor();
+  await pause(3000);
+  const devtools = await page.context().newCDPSession(page);
+  await devtools.send("Performance.enable");
+  const busy = async () => Object.fromEntries((await devtools.send("Performance.getMetrics")).metrics.map((metric) => [metric.name, metric.value]));
+  const a = await busy();
+  const counted = await page.evaluate(() => new Promise((resolve) => {
+    const place = () => new DOMMatrix(getComputedStyle(document.querySelector(".waterfall")).transform).m41;
+    const begin = performance.now();
+    let [all, moved, longest, before, last] = [0, 0, 0, place(), begin];
+    const step = (now) => {
+      all += 1;
+      const at = place();
+      if (at !== before) moved += 1;
+      before = at;
+      longest = Math.max(longest, now - last);
+      last = now;
+      if (now - begin < 10_000) requestAnimationFrame(step);
+      else resolve({ rate: (1000 * all) / (now - begin), moved: (1000 * moved) / (now - begin), longest });
+    };
+    requestAnimationFrame(step);
+  }));
+  const b = await busy();
+  clearInterval(emitting);
+  client.close();
+  console.log(`\nThe spectrum with ${CHANNELS} channels, in software, one wave a second on each:\n`);
+  row("frames a second", "with the picture elsewhere", "longest pause", "main thread busy, with the counting");
+  row(..."----".split(""));
+  row(counted.rate.toFixed(1), counted.moved.toFixed(1), `${counted.longest.toFixed(0)} ms`, `${((100 * (b.TaskDuration - a.TaskDuration)) / (b.Timestamp - a.Timestamp)).toFixed(0)} %`);
   await close();
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use aether_chassis::{CancellationToken, Service};
 use aether_core::conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Durability, Kind, Vibrator, Wave};
-use aether_log::{Consumer, ConsumerOptions, JetStreamLog, Log};
+use aether_log::{Consumer, ConsumerOptions, Delivery, JetStreamLog, Log};
 use tokio::process::Command;
 
 /// A Node; `cargo xtask tools` finds one. `none` skips what needs it.
@@ -97,7 +97,8 @@ async fn stored_in_jetstream(url: &str) -> (JetStreamLog, Aether) {
     depot.emit_wave("parts.lost", &"a screw").await.unwrap();
     let searching = log.consumer("searching", "parts.lost", once()).unwrap();
     searching.receive().await.unwrap().nack("not under the table");
-    given_up(&searching, async || log.dead().numbers().await.unwrap().len()).await;
+    let held = given_up(&searching, async || log.dead().numbers().await.unwrap().len()).await;
+    assert!(held.is_empty(), "there is one wave");
     (log, aether)
 }
 
@@ -106,22 +107,25 @@ fn once() -> ConsumerOptions {
     ConsumerOptions::default().max_attempts(NonZeroU32::MIN).pauses(Duration::ZERO, Duration::ZERO)
 }
 
-/// Waits until a consumer has given up a wave, which happens while the next one is waited for.
-async fn given_up(consumer: &Consumer, letters: impl AsyncFn() -> usize) {
+/// Waits until a consumer has given up a wave, which happens while the next one is waited for. Returns those that came meanwhile.
+async fn given_up(consumer: &Consumer, letters: impl AsyncFn() -> usize) -> Vec<Delivery> {
+    let mut held = Vec::new();
     let kept = async {
         while letters().await == 0 {
-            let _ = tokio::time::timeout(Duration::from_millis(50), consumer.receive()).await;
+            let next = tokio::time::timeout(Duration::from_millis(50), consumer.receive()).await;
+            held.extend(next.map(Result::unwrap));
         }
     };
     tokio::time::timeout(PATIENCE, kept).await.expect("the letter");
+    held
 }
+
+/// What keeps a log open, and its consumer in use.
+type Owner = (Log, Consumer, Vec<Delivery>);
 
 /// A program with a log in this folder that answers for it. One of its consumers has given up a wave and is in use, another one
 /// is not used any more.
-async fn owner(
-    folder: &Path,
-    url: &str,
-) -> (Log, Aether, Consumer, tokio::task::JoinHandle<()>, CancellationToken) {
+async fn owner(folder: &Path, url: &str) -> (Owner, Aether, tokio::task::JoinHandle<()>, CancellationToken) {
     let log = Log::builder(folder).channels("bills.>", Durability::Stored).unwrap().open().unwrap();
     let aether = log.connect(Aether::builder().url(url)).await.unwrap();
     let service = Service::builder("bills").on("bills.asked", async || {}).with_letters();
@@ -135,11 +139,11 @@ async fn owner(
     }
     let sending = log.consumer("sending", "bills.>", once()).unwrap();
     sending.receive().await.unwrap().nack("no stamps");
-    given_up(&sending, async || log.dead().len()).await;
+    let held = given_up(&sending, async || log.dead().len()).await;
     let idle = log.consumer("idle", "bills.>", ConsumerOptions::default()).unwrap();
     idle.receive().await.unwrap().ack().await.unwrap();
     drop(idle);
-    (log, aether, sending, running, shutdown)
+    ((log, sending, held), aether, running, shutdown)
 }
 
 /// That of the waves that follow.
@@ -183,8 +187,7 @@ async fn the_pages_work_in_a_real_browser() {
     let (aether, running, shutdown) = till(&server.url()).await;
     let guessing = follower(&server.url()).await;
     let own = tempfile::tempdir().unwrap();
-    let (_own_log, owning, _sending, own_running, own_shutdown) =
-        owner(&own.path().join("bills"), &server.url()).await;
+    let (_owner, owning, own_running, own_shutdown) = owner(&own.path().join("bills"), &server.url()).await;
     let logs = tempfile::tempdir().unwrap();
     let _open = stored(logs.path()).await;
     let mut command = Command::new(node);

@@ -41,6 +41,9 @@ async function seconds(page, many) {
   while ((await now()) < begin + many) await page.waitForTimeout(100);
 }
 
+/** What was done is drawn with the next frame. */
+const drawn = (page) => page.evaluate(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done))));
+
 /** Narrows every page to a pattern, on the page Waves. */
 async function narrow(page, pattern) {
   await page.getByLabel("Channel", { exact: true }).first().fill(pattern);
@@ -168,7 +171,7 @@ test("a wave is copied as a command that emits it as it was, whatever its names 
   const hostile = "--medium=nats://evil";
   await page.evaluate(({ channel }) => new Promise((resolve, reject) => {
     const socket = new WebSocket(new URL("/ws", location.href.replace(/^http/, "ws")));
-    const wave = { channel, kind: "command", amplitude: 0.9, half_life_ms: 5000, phase: Math.PI, key: "it's --key", cause: "shop@1f/7",
+    const wave = { channel, kind: "broadcast", amplitude: 0.9, half_life_ms: 4096, phase: Math.PI, key: "it's --key", cause: "shop@1f/7",
       metadata: { tenant: "a b" }, json: { sku: "a 'lamp'" } };
     socket.onmessage = ({ data }) => {
       const { op, text } = JSON.parse(data);
@@ -190,10 +193,10 @@ test("a wave is copied as a command that emits it as it was, whatever its names 
   await house.run(...words.slice(1, -3), "--medium", server.url, ...words.slice(-3));
   await page.locator("table.waves tbody tr").first().getByRole("button").click();
   await inspector.getByText("a 'lamp'").waitFor();
-  for (const part of ["command", "retracts", "it's --key", "shop@1f/7", "a b", "5.00 s", "0.9"]) await inspector.getByText(part, { exact: false }).first().waitFor();
+  for (const part of ["broadcast", "retracts", "it's --key", "shop@1f/7", "a b", "4.10 s", "0.9"]) await inspector.getByText(part, { exact: false }).first().waitFor();
   // And once more by the form, which says what it carries beside its fields.
   await inspector.getByRole("button", { name: "Emit again" }).click();
-  await page.locator("#rest").filter({ hasText: "caused by shop@1f/7; phase 3.14; half-life 5.00 s; tenant: a b" }).waitFor();
+  await page.locator("#rest").filter({ hasText: "caused by shop@1f/7; phase 3.14; half-life 4.10 s; tenant: a b" }).waitFor();
   await page.locator("#emit").getByRole("button", { name: "Emit", exact: true }).click();
   await page.locator("#emit-result.fine").waitFor();
   assert.deepEqual(errors, []);
@@ -312,7 +315,8 @@ test("a click on a channel narrows every page, and Escape and the chip show all 
 for (const reducedMotion of ["no-preference", "reduce"]) {
   test(`the spectrum is used by keys and by a click: motion ${reducedMotion}`, async () => {
     const { gateway } = await shop("--no-physics");
-    const { page, errors, close } = await openPage(`${gateway.url}/#spectrum`, { reducedMotion });
+    // The test itself reads what is painted.
+    const { page, errors, close } = await openPage(`${gateway.url}/#spectrum`, { reducedMotion, expected: [/willReadFrequently/] });
     await live(page);
     const spectrum = page.locator("#spectrum");
     await page.getByText(/^1\d channels, /).waitFor();
@@ -329,6 +333,7 @@ for (const reducedMotion of ["no-preference", "reduce"]) {
     await page.keyboard.press("ArrowDown");
     await page.keyboard.press("ArrowDown");
     await page.keyboard.press("ArrowUp");
+    await drawn(page);
     const chosen = await page.locator("#hint b").innerText();
     await page.keyboard.press("Enter");
     await page.locator(".chip", { hasText: chosen }).waitFor();
@@ -337,6 +342,7 @@ for (const reducedMotion of ["no-preference", "reduce"]) {
     await page.getByText(/^1\d channels, /).waitFor();
     const { width, height } = await spectrum.boundingBox();
     await spectrum.hover({ position: { x: width / 2, y: height - 4 } });
+    await drawn(page);
     const pointed = await page.locator("#hint b").innerText();
     await spectrum.click({ position: { x: width / 2, y: height - 4 } });
     await page.locator(".chip", { hasText: pointed }).waitFor();
@@ -870,6 +876,17 @@ if (PICTURES) {
     await SHOWN.map(page);
     await page.waitForTimeout(3_000);
     await pictures(page, "map");
+    await page.setViewportSize({ width: 1280, height: 600 });
+    await goTo(page, "spectrum");
+    await page.waitForTimeout(20_000);
+    await pictures(page, "spectrum");
+    await page.setViewportSize({ width: 1280, height: 704 });
+    await goTo(page, "waves");
+    // One in the middle of a request, which is over when the picture is taken.
+    await page.locator("table.waves tbody tr", { hasText: "payments.charge" }).nth(8).getByRole("button").click();
+    await page.getByLabel("One wave").locator("ul.chain li").first().waitFor();
+    await page.evaluate(() => scrollTo(0, 0));
+    await pictures(page, "waves");
     await close();
   });
 }

@@ -22,20 +22,70 @@ export async function pictures(page, name) {
   await page.emulateMedia({ colorScheme: "light" });
 }
 
-/** Pictures one after the other, which become one file that moves. */
+/** The least time between two pictures, in milliseconds. */
+const PAUSE = 80;
+
+/** Pictures one after the other, which become one file that moves. Of each only what differs from the one before is kept. */
 export async function recorded(page, size, story) {
   const devtools = await page.context().newCDPSession(page);
-  const frames = [];
-  let last = performance.now();
+  const taken = [];
   let ended = false;
   const telling = story().finally(() => (ended = true));
   while (!ended) {
-    const { data } = await devtools.send("Page.captureScreenshot", { format: "webp", quality: 60 });
-    const now = performance.now();
-    frames.push({ still: Buffer.from(data, "base64"), milliseconds: now - last });
-    last = now;
-    await page.waitForTimeout(500);
+    const { data } = await devtools.send("Page.captureScreenshot", { format: "png", optimizeForSpeed: true });
+    if (data !== taken.at(-1)?.data) taken.push({ data, at: performance.now() });
+    await page.waitForTimeout(PAUSE);
   }
   await telling;
+  const end = performance.now();
+  // A page of its own has no policy that keeps it from reading pictures.
+  const workshop = await page.context().newPage();
+  const frames = [];
+  for (const [number, { data, at }] of taken.entries()) {
+    const changed = await workshop.evaluate(difference, data);
+    const milliseconds = (taken[number + 1]?.at ?? end) - at;
+    if (changed) frames.push({ ...changed, still: Buffer.from(changed.still, "base64"), milliseconds });
+    else frames.at(-1).milliseconds += milliseconds;
+  }
+  await workshop.close();
   return animated(frames, size);
+}
+
+/** Runs in a page: what a picture changes of the one before, as a WebP and its place. Nothing if it is the same. */
+async function difference(png) {
+  const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${png}`)).blob());
+  const { width, height } = bitmap;
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  const now = context.getImageData(0, 0, width, height);
+  const before = globalThis.before;
+  globalThis.before = now;
+  let place = { x: 0, y: 0, width, height };
+  if (before) {
+    const [a, b] = [new Uint32Array(before.data.buffer), new Uint32Array(now.data.buffer)];
+    const kept = new ImageData(new Uint8ClampedArray(now.data), width, height);
+    const pixels = new Uint32Array(kept.data.buffer);
+    let [left, right, top, bottom] = [width, -1, height, -1];
+    for (let at = 0; at < b.length; at += 1) {
+      if (a[at] === b[at]) {
+        pixels[at] = 0;
+        continue;
+      }
+      const [x, y] = [at % width, Math.floor(at / width)];
+      [left, right, top, bottom] = [Math.min(left, x), Math.max(right, x), Math.min(top, y), Math.max(bottom, y)];
+    }
+    if (right < 0) return null;
+    // Places are even.
+    [left, top] = [left - (left % 2), top - (top % 2)];
+    place = { x: left, y: top, width: right + 1 - left, height: bottom + 1 - top };
+    context.putImageData(kept, 0, 0);
+  }
+  const part = new OffscreenCanvas(place.width, place.height);
+  part.getContext("2d").drawImage(canvas, -place.x, -place.y);
+  const blob = await part.convertToBlob({ type: "image/webp", quality: 0.6 });
+  const bytes = new Uint8Array(await blob.arrayBuffer());
+  let binary = "";
+  for (const byte of bytes) binary += String.fromCharCode(byte);
+  return { ...place, still: btoa(binary) };
 }
