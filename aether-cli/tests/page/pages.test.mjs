@@ -871,7 +871,7 @@ if (PICTURES) {
     });
     await writeFile(`${PICTURES}/incident.webp`, file);
     assert.ok(file.length < 1_000_000, `${file.length}`);
-    await page.setViewportSize({ width: 1280, height: 704 });
+    await page.setViewportSize({ width: 1280, height: 880 });
     await goTo(page, "map");
     await SHOWN.map(page);
     await page.waitForTimeout(3_000);
@@ -880,12 +880,13 @@ if (PICTURES) {
     await goTo(page, "spectrum");
     await page.waitForTimeout(20_000);
     await pictures(page, "spectrum");
-    await page.setViewportSize({ width: 1280, height: 704 });
+    await page.setViewportSize({ width: 1280, height: 860 });
     await goTo(page, "waves");
     // One in the middle of a request, which is over when the picture is taken.
     await page.locator("table.waves tbody tr", { hasText: "payments.charge" }).nth(8).getByRole("button").click();
     await page.getByLabel("One wave").locator("ul.chain li").first().waitFor();
     await page.evaluate(() => scrollTo(0, 0));
+    await page.getByLabel("One wave").evaluate((inspector) => inspector.scrollTo(0, inspector.scrollHeight));
     await pictures(page, "waves");
     await close();
   });
