@@ -230,7 +230,7 @@ function actions(app, log, name, standing) {
   const answers = isStream(log) || view.answering.includes(log.folder);
   const shown = waiting.get(idOf(log, name));
   return html`<div class="actions"><button aria-expanded=${shown !== undefined} ?disabled=${standing.pattern === null} @click=${() => look(app, log, name)}>Look at what waits</button>
-      <button ?disabled=${standing.pattern === null} @click=${() => sendAgain(app, log, name, standing)}>Send it again</button>
+      <button ?disabled=${standing.pattern === null} @click=${() => sendAgain(app, log, name, standing)}>Send what waits again</button>
       ${answers ? html`<button class="danger" @click=${() => drop(app, log, name, standing)}>Drop the consumer</button>` : nothing}</div>
     ${shown ? waves(shown) : nothing}`;
 }

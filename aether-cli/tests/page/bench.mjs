@@ -71,7 +71,6 @@ async function load(house) {
   }
   if (errors.length > 0) console.log(errors);
   await close();
-  await frames(house);
 }
 
 /**
@@ -96,8 +95,24 @@ async function frames(house) {
   await devtools.send("Performance.enable");
   const busy = async () => Object.fromEntries((await devtools.send("Performance.getMetrics")).metrics.map((metric) => [metric.name, metric.value]));
   const a = await busy();
-  const counted = await page.evaluate(() => new Promise((resolve) => {
-    const place = () => new DOMMatrix(getComputedStyle(document.querySelector(".waterfall")).transform).m41;
+  const counted = await page.evaluate(count, ".waterfall");
+  const b = await busy();
+  clearInterval(emitting);
+  client.close();
+  console.log(`\nThe spectrum with ${CHANNELS} channels, in software, one wave a second on each:\n`);
+  row("page", "frames a second", "with the picture elsewhere", "longest pause", "main thread busy, with the counting");
+  row(..."-----".split(""));
+  row("the spectrum", counted.rate.toFixed(1), counted.moved.toFixed(1), `${counted.longest.toFixed(0)} ms`, `${((100 * (b.TaskDuration - a.TaskDuration)) / (b.Timestamp - a.Timestamp)).toFixed(0)} %`);
+  await page.goto(`${gateway.url}/livez`);
+  const idle = await page.evaluate(count, "body");
+  row("a page with one word, for comparison", idle.rate.toFixed(1), "–", `${idle.longest.toFixed(0)} ms`, "–");
+  await close();
+}
+
+/** Runs in a page for ten seconds: how many frames its scripts may draw, and in how many an element is elsewhere. */
+function count(selector) {
+  return new Promise((resolve) => {
+    const place = () => new DOMMatrix(getComputedStyle(document.querySelector(selector)).transform).m41;
     const begin = performance.now();
     let [all, moved, longest, before, last] = [0, 0, 0, place(), begin];
     const step = (now) => {
@@ -111,15 +126,7 @@ async function frames(house) {
       else resolve({ rate: (1000 * all) / (now - begin), moved: (1000 * moved) / (now - begin), longest });
     };
     requestAnimationFrame(step);
-  }));
-  const b = await busy();
-  clearInterval(emitting);
-  client.close();
-  console.log(`\nThe spectrum with ${CHANNELS} channels, in software, one wave a second on each:\n`);
-  row("frames a second", "with the picture elsewhere", "longest pause", "main thread busy, with the counting");
-  row(..."----".split(""));
-  row(counted.rate.toFixed(1), counted.moved.toFixed(1), `${counted.longest.toFixed(0)} ms`, `${((100 * (b.TaskDuration - a.TaskDuration)) / (b.Timestamp - a.Timestamp)).toFixed(0)} %`);
-  await close();
+  });
 }
 
 /** First paint, weight, and the time from `up` to a wave on the page. */
@@ -219,7 +226,7 @@ async function memory(house) {
   client.close();
 }
 
-const parts = { load, start, crowd, memory };
+const parts = { load, frames, start, crowd, memory };
 const wanted = process.argv.slice(2);
 for (const [name, run] of Object.entries(parts)) {
   if (wanted.length > 0 && !wanted.includes(name)) continue;

@@ -628,7 +628,7 @@ test("a durable consumer is looked at, its waves are sent again, and it is dropp
     await detail.getByRole("cell", { name: channel }).first().waitFor();
     const listening = house.aether("listen", channel, "--medium", medium, "--count", "1");
     while (listening.child.exitCode === null) {
-      await detail.getByRole("button", { name: "Send it again" }).click();
+      await detail.getByRole("button", { name: "Send what waits again" }).click();
       await dialog.getByRole("button", { name: "Send them again" }).click();
       await page.getByText(/\d+ waves? sent again/).waitFor();
     }
