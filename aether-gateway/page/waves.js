@@ -11,9 +11,9 @@ const SUBSCRIPTION = 1;
 /** What a person can read; the others are counted. */
 const PER_SECOND = 100;
 const KEPT = 2000;
-const SHOWN = 150;
+const SHOWN = 100;
 /** Waves are drawn together: nobody reads a table that changes with every frame. */
-const PAUSE = 150;
+const PAUSE = 250;
 const KINDS = ["event", "command", "query", "response", "broadcast"];
 
 let kept = [];
@@ -189,11 +189,11 @@ function table(app, list) {
     choose_(app, chosen?.at === wave.at ? null : wave);
   };
   return html`<div class="scroll"><table class="waves">
-    <thead><tr><th>time</th><th>channel</th><th>kind</th><th>source</th><th class="amplitude">amplitude</th><th class="payload">payload</th></tr></thead>
+    <thead><tr><th class="time">time</th><th class="channel">channel</th><th class="kind">kind</th><th class="source">source</th><th class="amplitude">amplitude</th><th class="payload">payload</th></tr></thead>
     <tbody>${repeat(list, (wave) => wave.at, (wave) => html`<tr class=${chosen?.at === wave.at ? "chosen" : ""} @click=${choose(wave)}>
       <td class="time">${clock(wave.emitted_unix_ms)}</td>
-      <td><button class="link" @click=${(event) => { event.stopPropagation(); choose(wave)(); }} title="Look at this wave">${wave.channel}</button></td>
-      <td><span class="kind ${wave.kind}">${wave.kind}</span></td><td>${wave.source}</td>
+      <td class="channel"><button class="link" @click=${(event) => { event.stopPropagation(); choose(wave)(); }} title=${wave.channel}>${wave.channel}</button></td>
+      <td><span class="kind ${wave.kind}">${wave.kind}</span></td><td class="source" title=${wave.source}>${wave.source}</td>
       <td class="amplitude"><span>${bar(wave.amplitude, "flow", `amplitude ${wave.amplitude}`)}${wave.amplitude}</span></td>
       <td class="payload"><code>${preview(wave)}</code></td></tr>`)}</tbody></table></div>`;
 }

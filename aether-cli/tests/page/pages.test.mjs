@@ -110,8 +110,11 @@ test("every page shows the order system, with keys alone, and without errors", a
     await shows(page, name);
     assert.equal(await page.locator("h1").count(), 1, name);
     if (name === "services") {
-      await page.getByRole("button", { name: "beta" }).first().click();
+      await page.getByRole("button", { name: "aether-service-beta" }).click();
       await page.locator("tr.detail td", { hasText: /^beta/ }).first().waitFor();
+      await page.locator("#h-vibrators ~ .scroll tbody").getByRole("button", { name: "beta" }).click();
+      await page.locator("tr.detail").getByRole("row", { name: /^answers inventory\.reserve inventory/ }).waitFor();
+      await page.getByRole("heading", { name: "Fringes" }).waitFor();
     }
   }
   assert.deepEqual(errors, []);
