@@ -5,6 +5,9 @@
 //! keeps the letter, and a [roster](aether_core::presence::Roster) shows who answers. The questions are
 //! [`LetterQuery`], the answers [`LetterAnswer`], both as JSON.
 //!
+//! A process that was connected with a [durable log](aether_log::Log) in a folder answers for the waves that its consumers have
+//! given up, too, as for another store, and forgets a consumer on request.
+//!
 //! Nothing is authenticated: every client that may publish there can read, send again and drop letters.
 //!
 //! ```
@@ -30,9 +33,12 @@
 //! ```
 
 mod answering;
+mod durable;
 mod kept;
 
 pub(crate) use answering::{Clerk, answer};
+pub(crate) use durable::{LogClerk, answer_of_log};
+pub use durable::{record_of_log, store_of_log};
 pub use kept::KeptLetters;
 
 use aether_core::echo::{DeadLetter, LetterId};
@@ -101,6 +107,11 @@ pub enum LetterQuery {
         /// Its id.
         id: String,
     },
+    /// Forget a consumer of a durable log, with its position. Only the store of a log does.
+    Forget {
+        /// Its name.
+        consumer: String,
+    },
 }
 
 /// The answer to a [`LetterQuery`].
@@ -129,14 +140,19 @@ pub enum LetterAnswer {
         /// The id of the letter.
         id: String,
     },
-    /// The letter does not exist any more.
+    /// To `forget`.
+    Forgotten {
+        /// The name of the consumer.
+        consumer: String,
+    },
+    /// The letter, or the consumer, does not exist any more.
     Gone {
         /// The id of the letter.
         id: String,
         /// Details for people.
         hint: String,
     },
-    /// The letter could not be sent again and stays.
+    /// The letter could not be sent again and stays, or the consumer is in use.
     NotSent {
         /// The id of the letter.
         id: String,

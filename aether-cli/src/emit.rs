@@ -64,6 +64,14 @@ pub(crate) struct EmitArgs {
     #[arg(long, default_value = "assert", value_parser = values::phase, allow_negative_numbers = true)]
     phase: Phase,
 
+    /// The wave that caused it, by its id, such as shop@1f9a3c5b7d2e4f60/17
+    #[arg(long, value_name = "ID")]
+    cause: Option<WaveId>,
+
+    /// A header of the wave; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = values::header)]
+    metadata: Vec<(String, String)>,
+
     /// Emit the same wave this many times
     #[arg(short = 'n', long, value_name = "N", value_parser = values::whole(1), allow_negative_numbers = true)]
     count: Option<u64>,
@@ -234,7 +242,10 @@ impl EmitArgs {
         if let Some(key) = &self.key {
             wave = wave.key(key);
         }
-        wave
+        if let Some(cause) = &self.cause {
+            wave = wave.cause(cause.clone());
+        }
+        self.metadata.iter().fold(wave, |wave, (name, value)| wave.metadata(name, value))
     }
 }
 

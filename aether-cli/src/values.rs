@@ -38,6 +38,8 @@ pub(crate) enum ValueError {
     Whole { least: u64 },
     #[error(transparent)]
     Key(#[from] WaveError),
+    #[error("use a name and a value, such as tenant=7")]
+    Header,
 }
 
 pub(crate) fn amplitude(text: &str) -> Result<Amplitude, ValueError> {
@@ -80,6 +82,14 @@ pub(crate) fn key(text: &str) -> Result<String, ValueError> {
     // The builder checks keys.
     Wave::builder("key").key(text).build()?;
     Ok(text.to_owned())
+}
+
+/// A header: its name and its value.
+pub(crate) fn header(text: &str) -> Result<(String, String), ValueError> {
+    let (name, value) = text.split_once('=').ok_or(ValueError::Header)?;
+    // The builder checks headers.
+    Wave::builder("header").metadata(name, value).build()?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 /// The half-life of an amplitude.
@@ -150,6 +160,7 @@ mod tests {
         assert_eq!(floor("0").unwrap(), Floor::OPEN);
         assert_eq!(phase("retract").unwrap(), Phase::RETRACT);
         assert_eq!(phase("0").unwrap(), Phase::ASSERT);
+        assert_eq!(header("tenant=a=b").unwrap(), ("tenant".to_owned(), "a=b".to_owned()));
         assert_eq!((whole(0)("0").unwrap(), whole(1)("1").unwrap()), (0, 1));
         assert_eq!(time("1m30s").unwrap(), Duration::from_secs(90));
         assert_eq!("never".parse::<HalfLife>().unwrap(), HalfLife::Never);
@@ -179,6 +190,7 @@ mod tests {
             (name("").unwrap_err(), "1 to 128 bytes"),
             (whole(1)("0").unwrap_err(), "from 1 to 18446744073709551615"),
             (whole(0)("-1").unwrap_err(), "from 0 to 18446744073709551615"),
+            (header("tenant").unwrap_err(), "tenant=7"),
             (key("").unwrap_err(), "use 1 to 255"),
             (key(&"k".repeat(256)).unwrap_err(), "use 1 to 255"),
         ];

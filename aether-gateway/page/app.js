@@ -3,7 +3,9 @@
 import { History } from "./history.js";
 import { Link } from "./link.js";
 import { html, isCalm, nothing, render } from "./widgets.js";
-import { plural, rate, span } from "./format.js";
+import { plural, rate, span, unready } from "./format.js";
+import * as confirm from "./confirm.js";
+import * as help from "./help.js";
 import * as overview from "./overview.js";
 import * as spectrum from "./spectrum.js";
 import * as waves from "./waves.js";
@@ -30,7 +32,7 @@ const link = new Link();
 const main = document.getElementById("main");
 const top = document.getElementById("top");
 
-/** What the pages read. `filter` is a channel that was clicked: it narrows every page. */
+/** What the pages read. `filter` is a channel that was clicked or a pattern of some: it narrows every page. */
 const app = {
   link,
   views: {},
@@ -75,8 +77,10 @@ function draw() {
   }
   const [, title, page] = current();
   document.title = `${title} · Aether`;
-  render(html`${banner()}<div class="page" id="page">${link.locked ? locked() : content(page)}</div>`, main);
+  render(html`${banner()}<div class="page" id="page">${link.locked ? locked() : content(page)}</div>${confirm.dialog(app)}${help.dialog(app, PAGES)}`, main);
   if (!link.locked) page.after?.(app);
+  confirm.after();
+  help.after();
 }
 
 /** The gateway shows nothing without a token. */
@@ -107,6 +111,7 @@ function frame() {
         ? html`<button class="chip" @click=${() => narrow("")} title="Show all channels again (key Esc)">
             <span class="chip-text">${app.filter}</span> <span aria-hidden="true">✕</span><span class="hidden">remove the filter</span></button>`
         : nothing}
+      <button class="small round" @click=${() => help.show(app)} title="Keys (key ?)" aria-label="Keys">?</button>
       <p class="state ${state.tone}" role="status" id="state"><span class="dot" aria-hidden="true"></span>${state.text}</p>
     </div>`;
 }
@@ -116,9 +121,9 @@ function status() {
   if (link.state === "away") return { tone: "bad", text: "gateway away" };
   if (link.locked) return { tone: "wait", text: "a token is needed" };
   if (link.state === "connecting" || !view) return { tone: "wait", text: "connecting" };
-  if (view.readiness === "not_connected") return { tone: "bad", text: "bus away" };
-  if (view.readiness === "observer_ended") return { tone: "bad", text: "gateway ends" };
-  return { tone: "good", text: `live · ${rate(view.flow.waves_per_second)}/s` };
+  const trouble = unready(view);
+  if (trouble) return { tone: "bad", text: trouble.word };
+  return { tone: "good", text: `live · ${rate(app.history.now("waves"))}/s` };
 }
 
 function banner() {
@@ -128,10 +133,8 @@ function banner() {
       ${span((performance.now() - link.since) / 1000)}. What you see is from before. The page connects again by itself.
       <button class="small" @click=${() => link.hurry()}>Try now</button></div>`;
   }
-  if (view?.readiness === "not_connected") {
-    return html`<div class="banner bad" role="alert"><strong>The bus is away.</strong> The gateway has no connection to its
-      server, so nothing can be seen. It connects again by itself.</div>`;
-  }
+  const trouble = view && !link.locked ? unready(view) : null;
+  if (trouble) return html`<div class="banner bad" role="alert"><strong>${trouble.title}</strong> ${trouble.text}</div>`;
   if (app.notice) {
     return html`<div class="banner" role="status">${app.notice}
       <button class="small" @click=${() => tell("")}>Close</button></div>`;
@@ -147,7 +150,7 @@ function go(page) {
   location.hash = page;
 }
 
-/** Narrows every page to a channel, or shows all again. */
+/** Narrows every page to a channel or a pattern, or shows all again. */
 function narrow(channel) {
   app.filter = channel;
   for (const [, , page] of PAGES) page.narrowed?.(app);
@@ -165,6 +168,7 @@ function turn() {
   const [, , page] = current();
   if (before !== page || !drawn) {
     before.close?.(app);
+    confirm.forget();
     app.notice = "";
     page.open?.(app);
     if (drawn) window.scrollTo({ top: 0, behavior: isCalm() ? "auto" : "instant" });
@@ -207,6 +211,8 @@ addEventListener("keydown", (event) => {
     go(page[0]);
   } else if (event.key === "Escape" && app.filter) {
     narrow("");
+  } else if (event.key === "?") {
+    help.show(app);
   } else if (event.key === "/") {
     const field = document.querySelector("[data-find]");
     if (!field) return;

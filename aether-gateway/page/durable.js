@@ -1,7 +1,11 @@
-// Durable logs: what they hold, who reads them, and how many waves wait for each.
+// Durable logs: what they hold, who reads them, and how many waves wait for each. Look at those, send them again, drop a
+// consumer.
 
+import { overlap } from "./channels.js";
+import { confirm } from "./confirm.js";
+import { written } from "./json.js";
 import { badge, empty, html, nothing, spark } from "./widgets.js";
-import { bytes, count, plural, quoted, span } from "./format.js";
+import { bytes, clock, count, plural, quoted, span } from "./format.js";
 
 /** How often the page reads while it is open, in seconds. */
 const EVERY = 3;
@@ -15,6 +19,9 @@ let asked = 0;
 let copied = "";
 /** The consumers whose details are shown: log and name. */
 const opened = new Set();
+/** The waves that wait, by the same names, and what was not done. */
+const waiting = new Map();
+let failure = "";
 
 export function open(app) {
   read(app);
@@ -26,6 +33,8 @@ export function back(app) {
 
 export function close() {
   copied = "";
+  failure = "";
+  waiting.clear();
 }
 
 export function key(app, event) {
@@ -49,7 +58,8 @@ async function read(app) {
 export function draw(app) {
   if (app.history.second - asked >= EVERY) read(app);
   return html`<div class="head"><h1>Durable logs</h1><div class="actions"><button @click=${() => read(app)} title="key r">Read again</button></div></div>
-    <p class="quiet">Waves of durable channels are stored, and a consumer gets each of them until it has acknowledged it. The gateway only reads; the programs that own the logs go on.</p>
+    <p class="quiet">Waves of durable channels are stored, and a consumer gets each of them until it has acknowledged it. The gateway itself only reads; the programs that own the logs go on.</p>
+    ${failure ? html`<p class="card error" role="alert">${failure} <button class="small" @click=${() => { failure = ""; app.draw(); }}>Close</button></p>` : nothing}
     ${error ? html`<p class="card error" role="alert">${error}</p>` : nothing}
     ${view === null ? html`<p class="quiet">Reading the logs.</p>` : logs(app)}`;
 }
@@ -112,7 +122,7 @@ function facts(log) {
     ${fact("oldest wave", isEmpty ? "–" : ago(log, held.oldest_unix_ms))}
     ${fact("newest wave", isEmpty ? "–" : ago(log, held.newest_unix_ms))}
     ${fact("keeps", kept(held.retention))}
-    ${fact("dead letters", held.dead_letters === null ? "too many to count" : count(held.dead_letters))}</dl>`;
+    ${fact("dead letters", held.dead_letters === null ? html`<a href="#letters">many</a>` : held.dead_letters > 0 ? html`<a href="#letters">${count(held.dead_letters)}</a>` : 0)}</dl>`;
 }
 
 function kept(retention) {
@@ -127,13 +137,13 @@ function kept(retention) {
 
 function table(app, log) {
   return html`<div class="scroll" tabindex="0"><table><thead><tr><th>consumer</th><th>pattern</th><th class="number">wait</th>${isStream(log) ? html`<th class="number">redelivered</th><th class="number">delivered up to</th>` : html`<th class="spark-cell">last 5 min</th><th class="number">the oldest</th>`}<th class="number">in flight</th><th class="number">retrying</th><th class="number">dead letters</th><th class="number">last acknowledged</th></tr></thead>
-    <tbody>${log.consumers.map((consumer) => row(app, log, consumer))}</tbody></table></div>`;
+    <tbody>${log.consumers.filter(({ standing }) => !app.filter || !standing?.pattern || overlap(app.filter, standing.pattern)).map((consumer) => row(app, log, consumer))}</tbody></table></div>`;
 }
 
 function row(app, log, consumer) {
   const { name, standing } = consumer;
   if (!standing) return html`<tr class="now"><td><b>${name}</b></td><td class="wrap" colspan="8">It cannot be read: ${consumer.error}</td></tr>`;
-  const id = `${log.folder ?? "jetstream:"}/${log.name}/${name}`;
+  const id = idOf(log, name);
   const toggle = () => {
     if (!opened.delete(id)) opened.add(id);
     copied = "";
@@ -150,7 +160,7 @@ function row(app, log, consumer) {
     <td class="number">${standing.oldest_waiting_unix_ms === null ? "–" : span((view.unix_ms - standing.oldest_waiting_unix_ms) / 1000)}</td>`}
     <td class="number">${count(standing.in_flight)}</td>
     <td class="number">${standing.retrying === null ? "many" : standing.retrying > 0 ? badge(count(standing.retrying), "warn") : 0}</td>
-    <td class="number">${letters === null ? "many" : letters > 0 ? badge(count(letters), "bad") : 0}</td>
+    <td class="number">${letters === null ? "many" : letters > 0 ? html`<a href="#letters" title="Dead letters">${badge(count(letters), "bad")}</a>` : 0}</td>
     <td class="number">${ago(log, standing.last_acknowledged_unix_ms)}</td></tr>
     ${isOpen ? html`<tr class="detail"><td colspan="9">${isStream(log) ? streamDetail(app, log, name, standing) : detail(app, log, name, standing)}</td></tr>` : nothing}`;
 }
@@ -160,31 +170,110 @@ function lag(standing) {
   return html`<span title="Not all of the log was counted yet">${count(standing.lag)} to ${count(standing.lag_at_most)}</span>`;
 }
 
+/** The consumer in the query of a request. */
+function named(log, name) {
+  const query = new URLSearchParams({ [isStream(log) ? "log" : "folder"]: isStream(log) ? log.name : log.folder, consumer: name });
+  return `?${query}`;
+}
+
+const idOf = (log, name) => `${log.folder ?? "jetstream:"}/${log.name}/${name}`;
+
+async function look(app, log, name) {
+  const id = idOf(log, name);
+  if (waiting.delete(id)) {
+    app.draw();
+    return;
+  }
+  try {
+    waiting.set(id, await app.link.fetch(`/api/durable/consumer${named(log, name)}`));
+    failure = "";
+  } catch (failed) {
+    failure = `The waves that wait for ${name} cannot be read: ${failed.message}`;
+  }
+  app.draw();
+}
+
+async function change(app, path, method, done, undone) {
+  try {
+    const answer = await app.link.fetch(`/api/durable/${path}`, { method });
+    failure = "";
+    app.tell(done(answer));
+  } catch (failed) {
+    app.tell("");
+    failure = `${undone}: ${failed.message}`;
+  }
+  await read(app);
+}
+
+function sendAgain(app, log, name, standing) {
+  confirm(app, {
+    title: "Send the waves again that wait?",
+    text: html`Those of <b>${standing.pattern}</b> that wait for <b>${name}</b>, at most 1000, are emitted as new waves for all who listen now. The consumer itself is not changed: it gets them all the same.`,
+    verb: "Send them again",
+    run: () => change(app, `consumer/replay${named(log, name)}`, "POST",
+      ({ waves, more }) => `${plural(waves, "wave")} sent again${more ? "; more wait" : ""}.`, `The waves that wait for ${name} were not sent again`),
+  });
+}
+
+function drop(app, log, name, standing) {
+  confirm(app, {
+    title: `Drop the consumer ${name}?`,
+    text: html`Its position is gone then: ${standing.lag === 0 ? "no wave waits" : html`<b>${plural(standing.lag, "wave")}</b> that wait`} for it${standing.lag === 0 ? "" : " are not delivered to it"}. A program that uses the name again begins at the oldest wave of the log. Its dead letters stay.`,
+    verb: "Drop it",
+    isDanger: true,
+    run: () => change(app, `consumer${named(log, name)}`, "DELETE", () => `The consumer ${name} was dropped.`, `The consumer ${name} was not dropped`),
+  });
+}
+
+/** What can be done with a consumer. That of a folder is dropped by the program that has the log open, if it answers. */
+function actions(app, log, name, standing) {
+  const answers = isStream(log) || view.answering.includes(log.folder);
+  const shown = waiting.get(idOf(log, name));
+  return html`<div class="actions"><button aria-expanded=${shown !== undefined} ?disabled=${standing.pattern === null} @click=${() => look(app, log, name)}>Look at what waits</button>
+      <button ?disabled=${standing.pattern === null} @click=${() => sendAgain(app, log, name, standing)}>Send what waits again</button>
+      ${answers ? html`<button class="danger" @click=${() => drop(app, log, name, standing)}>Drop the consumer</button>` : nothing}</div>
+    ${shown ? waves(shown) : nothing}`;
+}
+
+function waves({ waves: all, more, hidden }) {
+  if (all.length === 0 && hidden === 0) return html`<p class="note">Nothing waits.</p>`;
+  const content = (wave) => (wave.json === undefined ? (wave.text ?? wave.base64 ?? "") : written(wave.json));
+  return html`<table class="waiting"><thead><tr><th class="number">position</th><th>stored</th><th>channel</th><th>source</th><th class="number">amplitude</th><th>payload</th></tr></thead>
+    <tbody>${all.map(({ position, wave }) => html`<tr><td class="number">${count(position)}</td><td>${clock(wave.emitted_unix_ms).slice(0, 8)}</td><td>${wave.channel}</td><td>${wave.source}</td>
+      <td class="number">${wave.amplitude}</td><td class="payload"><code>${content(wave).slice(0, 300)}</code></td></tr>`)}</tbody></table>
+    ${hidden > 0 ? html`<p class="note">${plural(hidden, "wave")} of channels that the token does not let you hear.</p>` : nothing}
+    ${more ? html`<p class="note">The first ${plural(all.length, "wave")}; more wait.</p>` : nothing}`;
+}
+
 function detail(app, log, name, standing) {
   const folder = quoted(log.folder);
-  const waiting = `${folder} ${quoted(standing.pattern ?? ">")} --from ${standing.position + 1}`;
+  const pattern = `${folder} ${quoted(standing.pattern ?? ">")} --from ${standing.position + 1}`;
+  const answers = view.answering.includes(log.folder);
   return html`<dl><dt>everything is settled up to</dt><dd>position ${count(standing.position)}</dd>
     <dt>acknowledged</dt><dd>${plural(standing.acknowledged, "wave")}</dd>
-    <dt>given up</dt><dd>${plural(standing.dead, "wave")}</dd>
+    <dt>given up</dt><dd>${plural(standing.dead, "wave")}${standing.dead_letters > 0 ? html` (<a href="#letters">dead letters</a>)` : nothing}</dd>
     <dt>dropped by the log before</dt><dd>${plural(standing.expired, "wave")}</dd>
     ${standing.damaged_places > 0 ? html`<dt>damage</dt><dd>${plural(standing.damaged_places, "place")} of its journal; each may cost a redelivery</dd>` : nothing}</dl>
+    ${actions(app, log, name, standing)}
     ${commands(app, [
-      ["the last waves behind its position", `aether log tail ${waiting} -n 20`],
-      ["everything behind its position again, as new waves for all who listen", `aether log replay ${waiting} --medium nats://127.0.0.1:4222`],
+      ["the last waves behind its position", `aether log tail ${pattern} -n 20`],
+      ["everything behind its position again, as new waves for all who listen", `aether log replay ${pattern} --medium nats://127.0.0.1:4222`],
       ...(standing.dead_letters === 0 ? [] : [["what it has given up, and then show, replay or drop", `aether dead ls ${folder}`]]),
     ])}
-    <p class="note">A consumer that is gone holds nothing back. To forget it, stop the program that owns the log, and remove <code>${log.folder}/consumers/${name}</code>.</p>`;
+    <p class="note">A consumer that is gone holds nothing back. ${answers ? "The program that has the log open drops it if nothing reads with it."
+      : html`The program that has the log open does not answer here (<code>with_letters()</code>), so to forget it, stop that program, and remove <code>${log.folder}/consumers/${name}</code>.`}</p>`;
 }
 
 function streamDetail(app, log, name, standing) {
   return html`<dl><dt>everything is acknowledged up to</dt><dd>position ${count(standing.position)}</dd>
     <dt>delivered up to</dt><dd>position ${count(standing.delivered)}; a program holds some waves ahead, which count as in flight</dd>
     <dt>delivered more than once</dt><dd>${plural(standing.redelivered, "wave")} of those in flight</dd></dl>
+    ${actions(app, log, name, standing)}
     ${commands(app, [
       ["all consumers", consumersOf()],
       ["what the server knows of it", `nats consumer info ${quoted(log.name)} ${quoted(name)}`],
     ])}
-    <p class="note">A consumer that is gone holds nothing back. <code>nats consumer rm</code> forgets it.</p>`;
+    <p class="note">A consumer that is gone holds nothing back.</p>`;
 }
 
 function commands(app, all) {

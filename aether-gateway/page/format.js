@@ -3,23 +3,24 @@
 import { written } from "./json.js";
 
 const plain = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
-const UNITS = [[1e9, "G"], [1e6, "M"], [1e4, "k"]];
+const UNITS = [[1e9, "G"], [1e6, "M"], [1e3, "k"]];
 
-/** A number with its thousands apart; from ten thousand on in three digits, if it is to be short. */
+/** A number with its thousands apart. */
 export function count(number) {
   return plain.format(number ?? 0).replaceAll(",", "\u202f");
 }
 
+/** A number of three digits or so: from a thousand on with a unit, so that rates beside each other look alike. */
 export function short(number) {
   const size = Math.abs(number ?? 0);
-  for (const [unit, name] of UNITS) {
-    if (size >= unit) {
-      const scaled = unit === 1e4 ? number / 1e3 : number / unit;
-      return `${scaled.toFixed(Math.abs(scaled) < 100 ? 1 : 0)}${name}`;
-    }
-  }
-  return count(number);
+  const unit = UNITS.find(([least]) => size >= least * 0.9995);
+  if (!unit) return count(number);
+  const scaled = number / unit[0];
+  return `${scaled.toFixed(Math.abs(scaled) < 99.95 ? 1 : 0)}${unit[1]}`;
 }
+
+/** What counts as losing now, in waves a second. */
+export const LOSING = 0.05;
 
 /** A rate a second. */
 export function rate(number) {
@@ -52,7 +53,7 @@ export function span(seconds) {
 
 export function millis(ms) {
   if (ms < 1) return `${(ms * 1000).toFixed(0)} µs`;
-  if (ms < 1000) return `${ms.toFixed(ms < 10 ? 2 : 0)} ms`;
+  if (ms < 999.5) return `${ms.toFixed(ms < 10 ? 2 : 0)} ms`;
   // Rounded and not cut: a beat of 2.999 s is one of 3 s.
   if (ms < 60_000) return `${(ms / 1000).toFixed(ms < 10_000 ? 2 : 1)} s`;
   return span(ms / 1000);
@@ -103,14 +104,34 @@ export function isWhole(wave) {
   return !wave.cut && (wave.json !== undefined || wave.bytes === 0);
 }
 
-/** The command that emits a wave again. */
+/**
+ * The command that emits a wave again as it was. Options come before `--`, so that no name from the network is taken for one;
+ * those with a value from the network are one word.
+ */
 export function asCommand(wave) {
-  const words = ["aether", "emit", quoted(wave.channel)];
-  if (wave.json !== undefined) words.push(quoted(written(wave.json)));
-  if (wave.kind !== "event") words.push("--kind", wave.kind);
+  const words = ["aether", "emit"];
+  if (wave.kind !== "event") words.push(`--kind=${wave.kind}`);
   const usual = ["event", "broadcast"].includes(wave.kind) ? 8192 : undefined;
-  if (wave.half_life_ms !== usual) words.push("--half-life", wave.half_life_ms === undefined ? "never" : `${wave.half_life_ms}ms`);
-  if (wave.amplitude !== 0.5) words.push("--amplitude", String(wave.amplitude));
-  if (wave.key !== undefined) words.push("--key", quoted(wave.key));
+  if (wave.half_life_ms !== usual) words.push(`--half-life=${wave.half_life_ms === undefined ? "never" : `${wave.half_life_ms}ms`}`);
+  if (wave.amplitude !== 0.5) words.push(`--amplitude=${wave.amplitude}`);
+  if (wave.phase) words.push(`--phase=${wave.phase}`);
+  if (wave.key !== undefined) words.push(quoted(`--key=${wave.key}`));
+  if (wave.cause !== undefined) words.push(quoted(`--cause=${wave.cause}`));
+  for (const [name, value] of wave.metadata ?? []) words.push(quoted(`--metadata=${name}=${value}`));
+  words.push("--", quoted(wave.channel));
+  if (wave.json !== undefined) words.push(quoted(written(wave.json)));
   return words.join(" ");
+}
+
+/** Why a gateway is not ready, in a word for the corner and in a sentence. Null if it is. */
+const UNREADY = {
+  not_connected: ["bus away", "The bus is away.", "The gateway has no connection to its server, so nothing can be seen. It connects again by itself."],
+  not_storing: ["cannot store", "Durable waves cannot be stored.", "The gateway sees everything, but the log of durable channels takes no more waves: the disk may be full."],
+  observer_ended: ["gateway ends", "The gateway ends.", "The bus was closed or the gateway is stopping, so nothing new is seen."],
+};
+
+export function unready(view) {
+  if (view.readiness === "ready") return null;
+  const [word, title, text] = UNREADY[view.readiness] ?? [view.readiness, "The gateway is not ready.", view.readiness.replaceAll("_", " ")];
+  return { word, title, text };
 }

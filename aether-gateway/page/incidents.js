@@ -1,6 +1,7 @@
 // The incidents with their streams, and the findings behind them: missing beats, fringes, polling, retry storms, relations.
 
-import { badge, html, nothing } from "./widgets.js";
+import { matches } from "./channels.js";
+import { badge, channelLink, html, nothing } from "./widgets.js";
 import { count, plural, span } from "./format.js";
 
 let sort = "";
@@ -10,7 +11,7 @@ export function draw(app) {
   const title = html`<h1>Incidents</h1>`;
   if (!view) return html`${title}<p class="quiet">Connecting to the gateway.</p>`;
   if (!view.physics) return html`${title}<p class="card">Detection is switched off in this gateway: it was started with <code>--no-physics</code>.</p>`;
-  const incidents = view.incidents.filter((incident) => !app.filter || [...incident.streams, ...incident.followers].includes(app.filter));
+  const incidents = view.incidents.filter((incident) => !app.filter || [...incident.streams, ...incident.followers].some((name) => matches(app.filter, name)));
   const open = incidents.filter((incident) => incident.is_open);
   const ended = incidents.filter((incident) => !incident.is_open);
   return html`${title}
@@ -31,8 +32,8 @@ function one(app, incident) {
       <span class="quiet">${incident.is_open ? `for ${span(incident.seconds)}` : `${span(incident.seconds)} long, ended ${span(incident.seconds_ago)} ago`}</span></p>
     <p>${incident.text}</p>
     <dl>${names(incident.services, "services", (name) => name)}
-      ${names(incident.streams, "silent or affected", (name) => channel(app, name))}
-      ${names(incident.followers, "channels that follow", (name) => channel(app, name))}
+      ${names(incident.streams, "silent or affected", (name) => channelLink(app, name))}
+      ${names(incident.followers, "channels that follow", (name) => channelLink(app, name))}
       ${names(incident.waiting, "waiting for answers", (name) => name)}</dl>
     ${incident.findings.length > 0
       ? html`<details><summary>${plural(incident.findings.length, "finding")}</summary><ul>${incident.findings.map((text) => html`<li>${text}</li>`)}</ul></details>`
@@ -41,10 +42,6 @@ function one(app, incident) {
 
 function names(list, title, show) {
   return list.length === 0 ? nothing : html`<dt>${title}</dt><dd>${list.map((name, at) => html`${at > 0 ? ", " : ""}${show(name)}`)}</dd>`;
-}
-
-function channel(app, name) {
-  return html`<button class="link" title="Narrow every page to this channel" @click=${() => app.narrow(app.filter === name ? "" : name)}>${name}</button>`;
 }
 
 /** The text of a finding begins with its sort, which has a column of its own. */
@@ -56,7 +53,7 @@ function withoutSort({ sort, text }) {
 function findings(app, view) {
   const sorts = [...new Set(view.findings.map((finding) => finding.sort))].sort();
   if (sorts.length === 0) return html`<p class="quiet">None yet. Detectors need some traffic before they know what is usual.</p>`;
-  const isShown = (finding) => (!sort || finding.sort === sort) && (!app.filter || finding.text.includes(app.filter));
+  const isShown = (finding) => (!sort || finding.sort === sort) && (!app.filter || finding.text.split(/[\s,;:()]+/).some((word) => word !== "" && matches(app.filter, word.replace(/\.$/, ""))));
   const choose = (name) => () => {
     sort = sort === name ? "" : name;
     app.draw();

@@ -1,6 +1,6 @@
 // The ledger: what was offered is what was delivered, lost or waits. The page adds it up itself and says whether it does.
 
-import { badge, html, nothing } from "./widgets.js";
+import { badge, html, notByChannel, nothing } from "./widgets.js";
 import { count, lost, meaning, reason } from "./format.js";
 
 export function open(app) {
@@ -13,7 +13,7 @@ export function close(app) {
 
 export function draw(app) {
   const view = app.views.ledger;
-  const title = html`<h1>Ledger</h1>`;
+  const title = html`<h1>Ledger${notByChannel(app, "A queue holds waves of several channels.")}</h1>`;
   if (!view) return html`${title}<p class="quiet">Reading the ledgers.</p>`;
   const { programs, processes, known } = view.accounts;
   const inboxes = programs.map((program) => ({ name: program.program, ledger: program.inboxes, unsettled: program.unsettled }));

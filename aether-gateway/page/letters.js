@@ -1,13 +1,16 @@
-// Dead letters: commands and questions that failed, kept where they failed. Inspect one, send it again, or drop it.
+// Dead letters: commands and questions that failed, kept where they failed, and waves that durable consumers have given up.
+// Inspect one, send it again, or drop it.
 
+import { confirm } from "./confirm.js";
 import { badge, empty, html, nothing } from "./widgets.js";
 import { bytes, count, plural, span } from "./format.js";
 import { exact, written } from "./json.js";
 
 let list = null;
+/** Why the list could not be read, and why something else was not done: reading again does not clear the second. */
 let error = "";
+let failure = "";
 let shown = null;
-let dropping = null;
 let isReading = false;
 
 export function open(app) {
@@ -20,7 +23,7 @@ export function back(app) {
 
 export function close() {
   shown = null;
-  dropping = null;
+  failure = "";
 }
 
 export function key(app, event) {
@@ -51,37 +54,58 @@ async function inspect(app, id) {
   } else {
     try {
       shown = await app.link.fetch(`/api/dead/${id}`);
-      error = "";
+      failure = "";
     } catch (failed) {
-      error = failed.message;
+      failure = failed.message;
     }
   }
   app.draw();
 }
 
-async function change(app, path, method, done) {
+async function change(app, path, method, done, undone) {
   try {
     const answer = await app.link.fetch(`/api/dead/${path}`, { method });
+    failure = "";
     app.tell(done(answer));
-    error = "";
   } catch (failed) {
-    error = failed.message;
+    app.tell("");
+    failure = `${undone}: ${failed.message}`;
   }
   shown = null;
   await read(app);
 }
 
+function replay(app, letter) {
+  confirm(app, {
+    title: "Send this letter again?",
+    text: html`The ${letter.kind} on <b>${letter.channel}</b> is emitted as a new wave for all who hear it, and the letter is gone then.`,
+    verb: "Send it again",
+    run: () => change(app, `${letter.id}/replay`, "POST", (answer) => `Sent again as ${answer.wave}.`, `The letter on ${letter.channel} was not sent again`),
+  });
+}
+
+function drop(app, letter) {
+  confirm(app, {
+    title: "Drop this letter?",
+    text: html`The ${letter.kind} on <b>${letter.channel}</b> and its payload are gone then.`,
+    verb: "Drop it",
+    isDanger: true,
+    run: () => change(app, letter.id, "DELETE", () => "The letter was dropped.", `The letter on ${letter.channel} was not dropped`),
+  });
+}
+
 export function draw(app) {
   const silent = list?.stores.filter((store) => store.error) ?? [];
   return html`<div class="head"><h1>Dead letters</h1><div class="actions"><button @click=${() => read(app)} ?disabled=${isReading} title="key r">${isReading ? "Reading" : "Read again"}</button></div></div>
-    <p class="quiet">Commands and questions that failed are kept where they failed. Services that are built <code>.with_letters()</code> answer for theirs.</p>
+    <p class="quiet">Commands and questions that failed are kept where they failed, and waves that a durable consumer has given up beside their log. Services that are built <code>.with_letters()</code> answer for theirs; those in JetStream are read from the server.</p>
+    ${failure ? html`<p class="card error" role="alert">${failure} <button class="small" @click=${() => { failure = ""; app.draw(); }}>Close</button></p>` : nothing}
     ${error ? html`<p class="card error" role="alert">${error}</p>` : nothing}
     ${silent.map((store) => html`<p class="card error">${store.service} (${store.store}) did not answer: ${store.error}</p>`)}
-    <section class="card" aria-labelledby="h-letters"><h2 id="h-letters">${list ? plural(list.letters.length, "letter") : "Letters"}${list ? html` <small>of ${plural(list.stores.length, "service")} that ${list.stores.length === 1 ? "answers" : "answer"}</small>` : nothing}</h2>
+    <section class="card" aria-labelledby="h-letters"><h2 id="h-letters">${list ? plural(list.letters.length, "letter") : "Letters"}${list ? html` <small>of ${plural(list.stores.length, "store")} that ${list.stores.length === 1 ? "answers" : "answer"}</small>` : nothing}</h2>
       ${list === null ? html`<p class="quiet">Asking the services.</p>` : list.letters.length === 0 ? none() : table(app)}
       ${list?.hidden > 0 ? html`<p class="note">${plural(list.hidden, "letter")} of channels that the token does not let you hear.</p>` : nothing}
       ${list?.more ? html`<p class="note">There are more; narrow the channel to see them.</p>` : nothing}</section>
-    ${dialog(app)}`;
+`;
 }
 
 function none() {
@@ -95,8 +119,8 @@ function table(app) {
       <td><button class="link" aria-expanded=${shown?.id === letter.id} @click=${() => inspect(app, letter.id)}>${letter.channel}</button> <small>${letter.kind}</small></td>
       <td class="wrap">${badge(letter.reason.replaceAll("_", " "), "warn")} ${letter.hint}</td><td>${letter.service}</td>
       <td class="number">${count(letter.attempts)}</td><td class="number">${span(letter.age_ms / 1000)}</td><td class="number">${bytes(letter.bytes)}</td>
-      <td class="row-actions"><button class="small" @click=${() => change(app, `${letter.id}/replay`, "POST", (answer) => `Sent again as ${answer.wave}.`)}>Replay</button>
-        <button class="small danger" @click=${() => { dropping = letter; app.draw(); }}>Drop</button></td></tr>
+      <td class="row-actions"><button class="small" @click=${() => replay(app, letter)}>Replay</button>
+        <button class="small danger" @click=${() => drop(app, letter)}>Drop</button></td></tr>
       ${shown?.id === letter.id ? html`<tr class="detail"><td colspan="7">${detail(shown)}</td></tr>` : nothing}`)}</tbody></table></div>`;
 }
 
@@ -121,21 +145,4 @@ function detail(letter) {
     ${(letter.metadata ?? []).map(([name, value]) => html`<dt>${name}</dt><dd>${value}</dd>`)}</dl>
     <pre tabindex="0"><code>${text(letter)}</code></pre>
     ${(letter.failed ?? []).length > 0 ? html`<ul class="chain">${letter.failed.map((attempt) => html`<li>attempt ${attempt.attempt + 1}, ${span(attempt.age_ms / 1000)} ago: ${attempt.error}</li>`)}</ul>` : nothing}`;
-}
-
-export function after() {
-  const dialog = document.getElementById("confirm");
-  if (dropping && dialog && !dialog.open) dialog.showModal();
-  else if (!dropping && dialog?.open) dialog.close();
-}
-
-function dialog(app) {
-  const drop = () => {
-    const { id } = dropping;
-    dropping = null;
-    change(app, id, "DELETE", () => "The letter was dropped.");
-  };
-  return html`<dialog id="confirm" aria-labelledby="confirm-title" @close=${() => { dropping = null; app.draw(); }}>
-    <h2 id="confirm-title">Drop this letter?</h2><p>${dropping ? html`The ${dropping.kind} on <b>${dropping.channel}</b> and its payload are gone then.` : nothing}</p>
-    <div class="actions"><button class="danger" @click=${drop}>Drop it</button><button @click=${() => { dropping = null; app.draw(); }}>Keep it</button></div></dialog>`;
 }

@@ -1,46 +1,55 @@
 // The overview: what is lost and why first, then incidents, what flows, and who is there.
 
-import { badge, bar, empty, html, nothing, repeat, spark, TimeChart } from "./widgets.js";
-import { bytes, clock, count, meaning, plural, rate, reason, short, span } from "./format.js";
+import { badge, bar, channelLink, empty, html, notByChannel, nothing, repeat, spark, TimeChart } from "./widgets.js";
+import { LOSING, bytes, clock, count, meaning, plural, rate, reason, short, span, unready } from "./format.js";
+import { matches } from "./channels.js";
+import { firstWave } from "./first_wave.js";
 
-const chart = new TimeChart([["Waves a second", "--flow"]], { height: 130 });
+const chart = new TimeChart([["Waves a second", "--flow"]], { height: 160 });
 const RANGES = [[120, "2 min"], [600, "10 min"], [3600, "1 h"]];
-let range = 600;
+let range = 120;
 const MOST_CHANNELS = 12;
+const QUEUES = "A queue holds waves of several channels, so losses are not known by channel.";
 
 export function draw(app) {
   const view = app.views.overview;
   if (!view) return html`<h1 class="hidden">Overview</h1><p class="quiet">Connecting to the gateway.</p>`;
-  const open = view.incidents.filter((incident) => incident.is_open);
+  const incidents = view.incidents.filter((incident) => concerns(app, incident));
+  const open = incidents.filter((incident) => incident.is_open);
   const said = verdict(view, open);
   return html`
     <h1 class="verdict ${said.tone}"><span class="verdict-mark" aria-hidden="true">${said.mark}</span><span>${said.text}</span></h1>
-    ${tiles(app, view, open)}
+    ${tiles(app, view, incidents, open)}
     <div class="columns">
-      <section class="card" aria-labelledby="h-lost"><h2 id="h-lost">What is lost, and why</h2>${losses(view)}</section>
-      <section class="card" aria-labelledby="h-incidents"><h2 id="h-incidents">Incidents</h2>${incidents(view)}</section>
+      <section class="card" aria-labelledby="h-lost"><h2 id="h-lost">What is lost, and why${notByChannel(app, QUEUES)}</h2>${losses(view)}</section>
+      <section class="card" aria-labelledby="h-incidents"><h2 id="h-incidents">Incidents</h2>${incidentList(app, view, incidents)}</section>
     </div>
     ${view.flow.waves === 0 ? nothing : flow(app)}
     <div class="columns wide-left">
       <section class="card" aria-labelledby="h-channels"><h2 id="h-channels">What flows</h2>${channels(app, view)}</section>
-      <section class="card" aria-labelledby="h-who"><h2 id="h-who">Who is there</h2>${programs(view)}</section>
+      <section class="card" aria-labelledby="h-who"><h2 id="h-who">Who is there${notByChannel(app, "A program handles several channels.")}</h2>${programs(view)}</section>
     </div>
-    ${happened(view)}
+    ${happened(app, view)}
     <p class="foot">Aether ${view.version}, up ${span(view.uptime_seconds)}.
-      <a href="/status">Page without scripts</a> · <a href="/openapi.json">API</a> · <a href="/metrics">Metrics</a> ·
-      keys 1–9 change the page, / finds, Esc shows all channels</p>`;
+      <a href="/status">Page without scripts</a> · <a href="/openapi.json">API</a> · <a href="/metrics">Metrics</a> · <kbd>?</kbd> has the keys</p>`;
+}
+
+/** Whether an incident is about a channel that is shown. */
+function concerns(app, incident) {
+  return !app.filter || [...incident.streams, ...incident.followers].some((name) => matches(app.filter, name));
 }
 
 export function after(app) {
   const element = document.getElementById("flow-chart");
-  if (element) chart.draw(element, app.history.since(range, "waves"));
+  if (element) chart.draw(element, app.history.since(range, app.filter, "waves"), range);
 }
 
 function verdict(view, open) {
   const severe = open.filter((incident) => incident.severity === "critical").length;
   const now = view.losses.per_second;
-  if (view.readiness !== "ready") return { tone: "bad", mark: "!", text: "The gateway sees nothing: it has no connection to the bus." };
-  if (now >= 0.05) {
+  const trouble = unready(view);
+  if (trouble) return { tone: "bad", mark: "!", text: trouble.title };
+  if (now >= LOSING) {
     const [worst] = view.losses.places;
     const where = worst ? `, most in ${worst.program}` : "";
     const [why] = Object.entries(view.losses.lately).sort(([, a], [, b]) => b - a);
@@ -49,30 +58,32 @@ function verdict(view, open) {
   if (severe > 0) return { tone: "bad", mark: "!", text: `${plural(severe, "critical incident")} now. Nothing is being lost.` };
   if (open.length > 0) return { tone: "warn", mark: "!", text: `${plural(open.length, "incident")} now. Nothing is being lost.` };
   if (view.flow.waves === 0) return { tone: "", mark: "·", text: "Nothing has been emitted yet." };
-  const before = view.losses.waves > 0 ? ` ${count(view.losses.waves)} were lost before.` : "";
-  return { tone: "good", mark: "✓", text: `All is well: ${rate(view.flow.waves_per_second)} waves a second, nothing is being lost.${before}` };
+  const before = view.losses.waves > 0 ? ` ${count(view.losses.waves)} waves were lost before.` : "";
+  return { tone: "good", mark: "✓", text: `All is well: nothing is being lost, no incident.${before}` };
 }
 
-function tiles(app, view, open) {
-  const { losses: lost, flow: { second_energy: energy, ...flow } } = view;
-  const [, waves, lostPast] = app.history.since(120, "waves", "lost");
+function tile(name, tone, number, unit, more, line = nothing) {
+  return html`<div class="tile ${tone}"><div><p class="tile-name">${name}</p>
+    <p class="tile-number">${number}<small>${unit}</small></p></div>${line}<p class="tile-more">${more}</p></div>`;
+}
+
+function tiles(app, view, incidents, open) {
+  const { losses: lost, flow } = view;
+  const [losing, flowing] = [app.history.even("lost", 120), app.filter ? app.history.sum(app.filter, "waves", 120) : app.history.even("waves", 120)];
   const present = view.programs.reduce((sum, program) => sum + program.present, 0);
   const gone = view.programs.reduce((sum, program) => sum + program.silent, 0);
   const severity = open.some((incident) => incident.severity === "critical") ? "bad" : open.length > 0 ? "warn" : "";
+  const energy = html`<span title="The sum of the amplitudes: rate times importance">energy ${rate(app.history.now("energy", app.filter))}/s</span>`;
   return html`<div class="tiles">
-    <div class="tile ${lost.per_second >= 0.05 ? "bad" : ""}"><p class="tile-name">Lost</p>
-      <p class="tile-number">${rate(lost.per_second)}<small>/s</small></p>
-      <p class="tile-more">${count(lost.waves)} in all</p>${lostPast.some((many) => many > 0) ? spark(lostPast, { tone: "lost", label: "losses of the last two minutes" }) : nothing}</div>
-    <div class="tile ${severity}"><p class="tile-name">Incidents now</p>
-      <p class="tile-number">${view.physics ? count(open.length) : "–"}</p>
-      <p class="tile-more">${view.physics ? `${count(view.incidents.length - open.length)} ended lately` : "detection is off"}</p></div>
-    <div class="tile"><p class="tile-name">Flowing</p>
-      <p class="tile-number">${rate(flow.waves_per_second)}<small>/s</small></p>
-      <p class="tile-more">${short(flow.waves)} waves, ${bytes(flow.payload_bytes)}, energy ${rate(energy)}/s</p>
-      ${spark(waves, { label: "waves of the last two minutes" })}</div>
-    <div class="tile"><p class="tile-name">There</p>
-      <p class="tile-number">${count(present)}<small> ${present === 1 ? "process" : "processes"}</small></p>
-      <p class="tile-more">${plural(view.vibrators, "vibrator")}, ${plural(flow.known_channels, "channel")}${gone > 0 ? `, ${count(gone)} silent` : ""}</p></div>
+    ${tile("Lost", lost.per_second >= LOSING ? "bad" : "", rate(lost.per_second), "/s", `${short(lost.waves)} in all`,
+      losing.some((many) => many > 0) ? spark(losing, { tone: "lost", label: "losses of the last two minutes", steps: true }) : nothing)}
+    ${tile("Incidents now", severity, view.physics ? count(open.length) : "–", "",
+      view.physics ? `${count(incidents.length - open.length)} ended lately` : "detection is off")}
+    ${tile("Flowing", "", rate(app.history.now("waves", app.filter)), "/s",
+      app.filter ? html`${energy}, of ${app.filter}` : html`${energy}, ${short(flow.waves)} in all, ${bytes(flow.payload_bytes)}`,
+      spark(flowing, { label: "waves of the last two minutes" }))}
+    ${tile("There", "", count(present), present === 1 ? " process" : " processes",
+      `${plural(view.vibrators, "vibrator")}, ${plural(flow.known_channels, "channel")}${gone > 0 ? `, ${count(gone)} silent` : ""}`)}
   </div>`;
 }
 
@@ -85,8 +96,8 @@ function losses(view) {
   return html`<div class="scroll" tabindex="0"><table>
     <thead><tr><th>where</th><th>why</th><th class="number">waves</th><th class="meter-cell"><span class="hidden">share</span></th></tr></thead>
     <tbody>${places.slice(0, 8).map(
-      (place, at) => html`<tr class=${place.lost_per_second >= 0.05 ? "now" : ""}>
-        <td>${place.program}<small> ${place.queue}</small>${place.lost_per_second >= 0.05 && places.findIndex((other) => other.program === place.program) === at
+      (place, at) => html`<tr class=${place.lost_per_second >= LOSING ? "now" : ""}>
+        <td>${place.program}<small> ${place.queue}</small>${place.lost_per_second >= LOSING && places.findIndex((other) => other.program === place.program) === at
           ? html` ${badge(`loses ${rate(place.lost_per_second)}/s now`, "bad")}` : nothing}</td>
         <td title=${meaning(place.reason)}>${reason(place.reason)}</td>
         <td class="number">${count(place.waves)}</td>
@@ -96,12 +107,12 @@ function losses(view) {
       <a href="#ledger">The whole ledger</a></p>`;
 }
 
-function incidents(view) {
+function incidentList(app, view, incidents) {
   if (!view.physics) return html`<p class="quiet">Detection is switched off in this gateway.</p>`;
-  if (view.incidents.length === 0) {
-    return html`<p class="fine"><span aria-hidden="true">✓</span> None. Missing beats, retry storms and lost services would stand here.</p>`;
+  if (incidents.length === 0) {
+    return html`<p class="fine"><span aria-hidden="true">✓</span> None${app.filter ? ` on ${app.filter}` : ""}. Missing beats, retry storms and lost services would stand here.</p>`;
   }
-  return html`<ul class="incidents">${view.incidents.slice(0, 6).map(
+  return html`<ul class="incidents">${incidents.slice(0, 6).map(
     (incident) => html`<li class="incident ${incident.is_open ? incident.severity : "over"}">
       <p class="incident-head">${badge(incident.is_open ? incident.severity : "ended", incident.is_open ? (incident.severity === "critical" ? "bad" : "warn") : "")}
         <b>${incident.cause.replaceAll("_", " ")}</b>
@@ -114,10 +125,10 @@ function incidents(view) {
 }
 
 /** The newest entries of the log of the gateway. */
-function happened({ log }) {
+function happened(app, { log }) {
   if (log.entries.length === 0) return nothing;
   const tone = { critical: "bad", warning: "warn", info: "" };
-  return html`<section class="card" aria-labelledby="h-log"><h2 id="h-log">What happened</h2>
+  return html`<section class="card" aria-labelledby="h-log"><h2 id="h-log">What happened${notByChannel(app, "The log is about the whole system.")}</h2>
     <ul class="events">${log.entries.map((entry) => html`<li><time title=${new Date(entry.unix_ms).toLocaleString()}>${clock(entry.unix_ms).slice(0, 8)}</time>
       ${badge(entry.kind.replaceAll("_", " "), tone[entry.severity])}
       <span class="event-text">${entry.text.replace(`: ${entry.about}`, `: ${reason(entry.about)}`)}</span>
@@ -126,7 +137,7 @@ function happened({ log }) {
 }
 
 function flow(app) {
-  return html`<section class="card" aria-labelledby="h-flow"><div class="head"><h2 id="h-flow">Waves a second</h2>
+  return html`<section class="card" aria-labelledby="h-flow"><div class="head"><h2 id="h-flow">Waves a second${app.filter ? html` <small>${app.filter}, of which five minutes are kept</small>` : nothing}</h2>
     <div class="segments" role="group" aria-label="Time span">${RANGES.map(
       ([seconds, name]) => html`<button aria-pressed=${range === seconds} @click=${() => { range = seconds; app.draw(); }}>${name}</button>`,
     )}</div></div>
@@ -134,32 +145,30 @@ function flow(app) {
 }
 
 function channels(app, view) {
-  if (view.flow.waves === 0) {
-    return empty("No wave yet", "Emit the first one from a shell, or from the page Waves:", `aether emit hello.world '{"n":1}'${view.crosses_processes ? " --medium nats://127.0.0.1:4222" : ""}`);
-  }
-  const wanted = (name) => !app.filter || name === app.filter;
+  if (view.flow.waves === 0) return empty("No wave yet", "Emit the first one from a shell, or with the form on the page Waves (key 3):", firstWave(app));
   const sum = (list) => list.reduce((all, value) => all + value, 0);
-  const rows = [...app.history.channels.keys()].filter(wanted).map((name) => {
+  const rows = [...app.history.channels.keys()].filter((name) => matches(app.filter, name)).map((name) => {
     const past = app.history.of(name, "waves");
-    return { name, past, now: sum(past.slice(-10)) / 10, all: sum(past) };
+    return { name, past, now: sum(past.slice(-10)) / 10, energy: sum(app.history.of(name, "energy", 10)) / 10, all: sum(past) };
   });
   rows.sort((a, b) => b.all - a.all || a.name.localeCompare(b.name));
   const shown = rows.slice(0, MOST_CHANNELS);
-  if (shown.length === 0) return html`<p class="quiet">No waves in the last minutes.</p>`;
-  return html`<div class="scroll"><table>
-    <thead><tr><th>channel</th><th class="number">a second</th><th class="spark-cell">last minute</th></tr></thead>
+  if (shown.length === 0) return html`<p class="quiet">No waves${app.filter ? ` on ${app.filter}` : ""} in the last minutes.</p>`;
+  return html`<div class="scroll" tabindex="0"><table>
+    <thead><tr><th>channel</th><th class="number">a second</th><th class="number wide-only" title="The sum of the amplitudes: rate times importance">energy</th><th class="spark-cell">last minute</th></tr></thead>
     <tbody>${repeat(shown, (row) => row.name, (row) => html`<tr>
-      <td><button class="link" @click=${() => app.narrow(app.filter === row.name ? "" : row.name)} title="Narrow every page to this channel">${row.name}</button></td>
-      <td class="number">${rate(row.now)}</td>
+      <td>${channelLink(app, row.name)}</td>
+      <td class="number">${rate(row.now)}</td><td class="number wide-only">${rate(row.energy)}</td>
       <td class="spark-cell">${spark(row.past, { label: `${row.name} in the last minute` })}</td></tr>`)}</tbody></table></div>
-    ${rows.length > shown.length ? html`<p class="note">and ${plural(rows.length - shown.length, "more channel")}: <a href="#spectrum">Spectrum</a></p>` : nothing}`;
+    <p class="note">Energy is rate times amplitude: how much that matters flows.
+    ${rows.length > shown.length ? html`And ${plural(rows.length - shown.length, "more channel")}: <a href="#spectrum">Spectrum</a>` : nothing}</p>`;
 }
 
 function programs(view) {
   if (view.programs.length === 0) return html`<p class="quiet">Processes tell about themselves every five seconds.</p>`;
   return html`<div class="scroll" tabindex="0"><table>
-    <thead><tr><th>program</th><th class="number">processes</th><th class="number">offered/s</th><th class="number">lost/s</th></tr></thead>
-    <tbody>${view.programs.map((program) => html`<tr class=${program.lost_per_second >= 0.05 ? "now" : ""}>
+    <thead><tr><th>program</th><th class="number">processes</th><th class="number" title="To its queues">offered/s</th><th class="number">lost/s</th></tr></thead>
+    <tbody>${view.programs.map((program) => html`<tr class=${program.lost_per_second >= LOSING ? "now" : ""}>
       <td>${program.program} ${program.handlers.breakers_open > 0 ? badge("circuit open", "warn") : nothing}</td>
       <td class="number">${count(program.present)}${program.silent > 0 ? html` ${badge(`${count(program.silent)} silent`, "warn")}` : nothing}${program.present === 0 && program.silent === 0 ? badge("ended") : nothing}</td>
       <td class="number">${rate(program.offered_per_second)}</td>

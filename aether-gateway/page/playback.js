@@ -1,4 +1,5 @@
-// The last hour again: the rates of channels in buckets of some seconds, and the moment that is shown.
+// The last hour again: the rates of channels and the losses of services in buckets of some seconds, and the moment that is
+// shown.
 
 import { isCalm } from "./widgets.js";
 
@@ -8,7 +9,10 @@ const STEPS = 12;
 export class Playback {
   #read = null;
   #rates = new Map();
+  #losses = new Map();
   #timer = 0;
+  /** Counts beginnings and ends: what was asked for before is not shown. */
+  #turn = 0;
   at = 0;
   error = "";
 
@@ -40,32 +44,48 @@ export class Playback {
     return Object.values(this.#read.lost).reduce((sum, buckets) => sum + (buckets[this.at] ?? 0), 0);
   }
 
-  /** The waves a second of a channel at the moment. A channel that came later has fewer buckets. */
+  /** The waves a second of a channel at the moment. */
   rate(channel) {
-    const buckets = this.#rates.get(channel) ?? [];
+    return this.#of(this.#rates, channel);
+  }
+
+  /** What a service lost a second at the moment. */
+  lostBy(service) {
+    return this.#of(this.#losses, service);
+  }
+
+  /** What came later has fewer buckets. */
+  #of(all, name) {
+    const buckets = all.get(name) ?? [];
     return buckets[this.at - (this.length - buckets.length)] ?? 0;
   }
 
   /** Reads the hour and begins with its oldest moment. */
   async begin(app) {
+    this.#turn += 1;
+    const turn = this.#turn;
     try {
-      const read = await app.link.fetch("/api/history?channels=true&last=720");
+      const read = await app.link.fetch("/api/history?channels=true&services=true&last=720");
+      if (turn !== this.#turn) return;
       if (read.waves.length === 0) {
         this.error = "There is no history yet: the first moment is kept five seconds after the start of the gateway.";
       } else {
         this.error = "";
         this.#read = read;
         this.#rates = new Map(read.channels.map(({ channel, waves }) => [channel, waves]));
+        this.#losses = new Map(read.services.map(({ vibrator, lost }) => [vibrator, lost]));
         this.at = 0;
         if (!isCalm()) this.play(app);
       }
     } catch (failed) {
+      if (turn !== this.#turn) return;
       this.error = failed.message;
     }
     app.draw();
   }
 
   play(app) {
+    this.pause();
     if (this.at >= this.length - 1) this.at = 0;
     this.#timer = setInterval(() => {
       if (this.at < this.length - 1) this.at += 1;
@@ -80,6 +100,7 @@ export class Playback {
   }
 
   end() {
+    this.#turn += 1;
     this.pause();
     this.#read = null;
     this.error = "";

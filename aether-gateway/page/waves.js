@@ -4,14 +4,16 @@
 import { badge, bar, empty, html, nothing, repeat } from "./widgets.js";
 import { asCommand, bytes, clock, count, isWhole, millis, plural } from "./format.js";
 import { exact, written } from "./json.js";
+import { firstWave } from "./first_wave.js";
+import * as chain from "./chain.js";
 
 const SUBSCRIPTION = 1;
 /** What a person can read; the others are counted. */
 const PER_SECOND = 100;
 const KEPT = 2000;
-const SHOWN = 150;
+const SHOWN = 100;
 /** Waves are drawn together: nobody reads a table that changes with every frame. */
-const PAUSE = 150;
+const PAUSE = 250;
 const KINDS = ["event", "command", "query", "response", "broadcast"];
 
 let kept = [];
@@ -23,14 +25,16 @@ let drawing = 0;
 let paused = null;
 let chosen = null;
 let refused = "";
+
 let copied = "";
-let sending = { channel: "hello.world", kind: "event", amplitude: 0.5, key: "", payload: '{\n  "n": 1\n}' };
+/** `rest` is what the form does not show in fields of its own, of a wave that is emitted again. */
+let sending = { channel: "hello.world", kind: "event", amplitude: 0.5, key: "", payload: '{\n  "n": 1\n}', rest: {} };
 let result = null;
 let isForm = false;
-const filter = { pattern: "", kinds: new Set(), source: "", min_amplitude: 0 };
+/** The pattern of channels is that of all pages. */
+const filter = { kinds: new Set(), source: "", min_amplitude: 0 };
 
 export function open(app) {
-  filter.pattern = app.filter || filter.pattern;
   subscribe(app);
 }
 
@@ -44,7 +48,6 @@ export function back(app) {
 }
 
 export function narrowed(app) {
-  filter.pattern = app.filter;
   forget();
   if (app.page === "waves") subscribe(app, forget);
 }
@@ -89,9 +92,9 @@ function forget() {
 
 /** Subscribes anew. Waves of the filter before arrive until the gateway has answered, so `done` can forget them. */
 async function subscribe(app, done = () => {}) {
-  const { pattern, kinds, source, min_amplitude } = filter;
+  const { kinds, source, min_amplitude } = filter;
   try {
-    await app.link.subscribe(SUBSCRIPTION, { pattern: pattern || null, kinds: [...kinds], source: source || null, min_amplitude, per_second: PER_SECOND });
+    await app.link.subscribe(SUBSCRIPTION, { pattern: app.filter || null, kinds: [...kinds], source: source || null, min_amplitude, per_second: PER_SECOND });
     refused = "";
     done();
   } catch (error) {
@@ -126,11 +129,10 @@ export function draw(app) {
 }
 
 function nothingYet(app) {
-  const emits = app.views.overview?.crosses_processes ? " --medium nats://127.0.0.1:4222" : "";
-  if (filter.pattern || filter.kinds.size > 0 || filter.source || filter.min_amplitude > 0) {
+  if (app.filter || filter.kinds.size > 0 || filter.source || filter.min_amplitude > 0) {
     return empty("No wave matches", "Waves that match the filter appear here as they pass.", "");
   }
-  return empty("No wave yet", "Waves appear here as they pass. Emit one with the button above, or from a shell:", `aether emit hello.world '{"n":1}'${emits}`);
+  return empty("No wave yet", "Waves appear here as they pass. Emit one with the button above, or from a shell:", firstWave(app));
 }
 
 export function tokenForm(app, reason = app.link.hello.refused) {
@@ -151,6 +153,7 @@ export function tokenForm(app, reason = app.link.hello.refused) {
 }
 
 function filters(app) {
+  const narrow = (event) => app.narrow(event.target.value.trim());
   const change = (name) => (event) => {
     filter[name] = name === "min_amplitude" ? Number(event.target.value) : event.target.value.trim();
     forget();
@@ -162,7 +165,7 @@ function filters(app) {
     subscribe(app, forget);
   };
   return html`<form class="filters" role="search" @submit=${(event) => event.preventDefault()}>
-    <label>Channel <input data-find name="pattern" placeholder="orders.>" spellcheck="false" autocapitalize="off" .value=${filter.pattern} @change=${change("pattern")} title="key /"></label>
+    <label>Channel <input data-find name="pattern" placeholder="orders.>" spellcheck="false" autocapitalize="off" .value=${app.filter} @change=${narrow} title="For all pages (key /)"></label>
     <label>Source <input name="source" placeholder="any" spellcheck="false" autocapitalize="off" .value=${filter.source} @change=${change("source")}></label>
     <label>Amplitude from <span class="range"><input name="amplitude" type="range" min="0" max="1" step="0.05" .value=${String(filter.min_amplitude)} @change=${change("min_amplitude")}><output>${filter.min_amplitude.toFixed(2)}</output></span></label>
     <div class="segments" role="group" aria-label="Kinds">${KINDS.map(
@@ -182,34 +185,32 @@ function content(wave) {
 
 function table(app, list) {
   const choose = (wave) => () => {
-    chosen = chosen?.at === wave.at ? null : wave;
     if (!paused) paused = [...kept];
-    copied = "";
-    app.draw();
+    choose_(app, chosen?.at === wave.at ? null : wave);
   };
   return html`<div class="scroll"><table class="waves">
-    <thead><tr><th>time</th><th>channel</th><th>kind</th><th>source</th><th class="amplitude">amplitude</th><th class="payload">payload</th></tr></thead>
+    <thead><tr><th class="time">time</th><th class="channel">channel</th><th class="kind">kind</th><th class="source">source</th><th class="amplitude">amplitude</th><th class="payload">payload</th></tr></thead>
     <tbody>${repeat(list, (wave) => wave.at, (wave) => html`<tr class=${chosen?.at === wave.at ? "chosen" : ""} @click=${choose(wave)}>
       <td class="time">${clock(wave.emitted_unix_ms)}</td>
-      <td><button class="link" @click=${(event) => { event.stopPropagation(); choose(wave)(); }} title="Look at this wave">${wave.channel}</button></td>
-      <td><span class="kind ${wave.kind}">${wave.kind}</span></td><td>${wave.source}</td>
+      <td class="channel"><button class="link" @click=${(event) => { event.stopPropagation(); choose(wave)(); }} title=${wave.channel}>${wave.channel}</button></td>
+      <td><span class="kind ${wave.kind}">${wave.kind}</span></td><td class="source" title=${wave.source}>${wave.source}</td>
       <td class="amplitude"><span>${bar(wave.amplitude, "flow", `amplitude ${wave.amplitude}`)}${wave.amplitude}</span></td>
       <td class="payload"><code>${preview(wave)}</code></td></tr>`)}</tbody></table></div>`;
 }
 
-/** The waves that lead to this one, the first one first, as far as the page has seen them. */
-function causes(wave) {
-  const chain = [];
-  const seen = new Set([wave.id]);
-  for (let at = wave.cause; at && !seen.has(at) && chain.length < 20; at = known.get(at)?.cause) {
-    seen.add(at);
-    chain.unshift(known.get(at) ?? { id: at });
-  }
-  return chain;
+/** Shows one wave. The gateway is asked for those of its request. */
+function choose_(app, wave) {
+  chosen = wave;
+  copied = "";
+  if (wave) chain.ask(app, wave);
+  app.draw();
 }
 
-function effects(wave) {
-  return [...known.values()].filter((other) => other.cause === wave.id).slice(0, 20);
+/** A trace in another tool, where the settings of the gateway say how. */
+function traceLink(app, trace) {
+  const template = app.link.hello?.trace_url;
+  if (!template || !/^https?:\/\//.test(template)) return nothing;
+  return html` <a href=${template.replaceAll("{trace}", encodeURIComponent(trace))} target="_blank" rel="noopener noreferrer">Open the trace</a>`;
 }
 
 function inspector(app) {
@@ -225,41 +226,44 @@ function inspector(app) {
   };
   const again = () => {
     const payload = wave.json === undefined ? "" : written(wave.json, 2);
-    sending = { channel: wave.channel, kind: wave.kind === "response" ? "event" : wave.kind, amplitude: wave.amplitude, key: wave.key ?? "", payload };
+    const { cause, phase, half_life_ms, metadata } = wave;
+    const isUsual = half_life_ms === undefined || (half_life_ms === 8192 && ["event", "broadcast"].includes(wave.kind));
+    const rest = { ...(cause && { cause }), ...(phase && { phase }), ...(!isUsual && { half_life_ms }),
+      ...(metadata && { metadata: Object.fromEntries(metadata) }) };
+    sending = { channel: wave.channel, kind: wave.kind === "response" ? "event" : wave.kind, amplitude: wave.amplitude, key: wave.key ?? "", payload, rest };
     isForm = true;
     result = null;
     app.draw();
     document.getElementById("page")?.scrollIntoView();
   };
   const line = (name, value) => (value === undefined || value === null ? nothing : html`<dt>${name}</dt><dd>${value}</dd>`);
-  const step = (other) => html`<li>${other.channel
-    ? html`<button class="link" @click=${() => { chosen = other; app.draw(); }}>${other.channel}</button> <span class="quiet">${other.source}, ${clock(other.emitted_unix_ms)}</span>`
-    : html`<span class="quiet">${other.id}, not seen here</span>`}</li>`;
-  const [before, after] = [causes(wave), effects(wave)];
+  const trace = wave.trace?.split("-")[1] ?? wave.trace;
+  const choose = (other) => choose_(app, known.get(other.id) ?? { ...other, isHead: true });
   return html`<aside class="card inspector" aria-label="One wave"><div class="head"><h2>${wave.channel}</h2>
-      <button class="small" @click=${() => { chosen = null; app.draw(); }} aria-label="Close the wave">✕</button></div>
+      <button class="small" @click=${() => choose_(app, null)} aria-label="Close the wave">✕</button></div>
+    ${wave.isHead ? html`<p class="note">This page has not received the wave itself, so its payload is not known here.</p>` : html`
     <div class="actions"><button ?disabled=${!isWhole(wave)} @click=${copy(asCommand(wave), "the command")}>Copy as aether emit</button>
       <button ?disabled=${!isWhole(wave)} @click=${again}>Emit again</button>
-      <button @click=${() => { filter.source = ""; app.narrow(wave.channel); }}>Only this channel</button></div>
-    ${isWhole(wave) ? nothing : html`<p class="note">${wave.cut ? "The page has only the beginning of the payload" : "The payload is not JSON"}, so it cannot emit the wave again.</p>`}
+      <button @click=${() => { filter.source = ""; app.narrow(wave.channel); }}>Only this channel</button></div>`}
+    ${wave.isHead || isWhole(wave) ? nothing : html`<p class="note">${wave.cut ? "The page has only the beginning of the payload" : "The payload is not JSON"}, so it cannot emit the wave again.</p>`}
     ${copied ? html`<p class="note" role="status">${copied}</p>` : nothing}
     <dl>${line("id", html`<code>${wave.id}</code>`)}${line("kind", wave.kind)}${line("source", wave.source)}
-      ${line("emitted", clock(wave.emitted_unix_ms))}${line("seen after", millis(wave.age_ms))}${line("amplitude", wave.amplitude)}
-      ${line("half-life", wave.half_life_ms === undefined ? "never decays" : millis(wave.half_life_ms))}${line("key", wave.key)}
-      ${line("trace", wave.trace ? html`<button class="link" @click=${copy(wave.trace.split("-")[1] ?? wave.trace, "the trace id")} title="Copy the trace id">${wave.trace.split("-")[1] ?? wave.trace}</button>` : undefined)}
-      ${line("type", wave.content_type)}${line("size", bytes(wave.bytes))}
+      ${line("emitted", clock(wave.emitted_unix_ms))}${line("seen after", wave.age_ms === undefined ? undefined : millis(wave.age_ms))}${line("amplitude", wave.amplitude)}
+      ${wave.isHead ? nothing : line("half-life", wave.half_life_ms === undefined ? "never decays" : millis(wave.half_life_ms))}${line("key", wave.key)}
+      ${line("phase", wave.phase === undefined ? undefined : Math.abs(Math.abs(wave.phase) - Math.PI) < 0.01 ? "retracts" : `${wave.phase.toFixed(2)} rad`)}
+      ${line("trace", trace ? html`<button class="link" @click=${copy(trace, "the trace id")} title="Copy the trace id">${trace}</button>${traceLink(app, trace)}` : undefined)}
+      ${line("type", wave.content_type)}${line("size", wave.bytes === undefined ? undefined : bytes(wave.bytes))}
       ${(wave.metadata ?? []).map(([name, value]) => line(name, value))}</dl>
-    <h3>Payload</h3>${wave.bytes === 0 ? html`<p class="quiet">empty</p>`
-      : html`<pre tabindex="0"><code>${content(wave)}${wave.cut ? " …" : ""}</code></pre>`}
-    <h3>Caused by</h3>${before.length === 0 ? html`<p class="quiet">nothing: it began a request</p>` : html`<ol class="chain">${before.map(step)}</ol>`}
-    <h3>Caused</h3>${after.length === 0 ? html`<p class="quiet">nothing that was seen here</p>` : html`<ul class="chain">${after.map(step)}</ul>`}
+    ${wave.isHead ? nothing : html`<h3>Payload</h3>${wave.bytes === 0 ? html`<p class="quiet">empty</p>`
+      : html`<pre tabindex="0"><code>${content(wave)}${wave.cut ? " …" : ""}</code></pre>`}`}
+    ${chain.draw(wave, known, choose)}
   </aside>`;
 }
 
 function form(app) {
   const draft = () => {
-    const { channel, kind, amplitude, key, payload } = sending;
-    const wave = { channel, kind, amplitude: Number(amplitude) };
+    const { channel, kind, amplitude, key, payload, rest } = sending;
+    const wave = { ...rest, channel, kind, amplitude: Number(amplitude) };
     if (key) wave.key = key;
     if (payload.trim()) wave.json = exact(payload);
     return wave;
@@ -286,6 +290,8 @@ function form(app) {
       <label>Amplitude <input name="amplitude" type="number" min="0.01" max="1" step="any" required .value=${String(sending.amplitude)} @input=${set("amplitude")}></label>
       <label>Key <input name="key" placeholder="none" spellcheck="false" .value=${sending.key} @input=${set("key")}></label>
     </div>
+    ${Object.keys(sending.rest).length > 0 ? html`<p class="note" id="rest">As it was: ${restOf(sending.rest)}
+      <button type="button" class="small" @click=${() => { sending = { ...sending, rest: {} }; app.draw(); }}>Leave out</button></p>` : nothing}
     <label class="wide">Payload as JSON, or empty <textarea name="payload" rows="4" spellcheck="false" .value=${sending.payload} @input=${set("payload")}></textarea></label>
     <div class="actions"><button class="primary" ?disabled=${!emits}>Emit</button>
       <button type="button" ?disabled=${!emits} @click=${() => run(true)}>Ask, and wait for the answer</button>
@@ -293,4 +299,13 @@ function form(app) {
       ${result ? html`<span class=${result.bad ? "error" : result.good ? "fine" : "quiet"} role="status" id="emit-result">${result.text}</span>` : nothing}</div>
     ${result?.wave ? html`<pre tabindex="0"><code>${content(result.wave)}</code></pre>` : nothing}
   </form>`;
+}
+
+function restOf({ cause, phase, half_life_ms: halfLife, metadata }) {
+  return [
+    cause && `caused by ${cause}`,
+    phase && `phase ${phase.toFixed(2)}`,
+    halfLife !== undefined && `half-life ${millis(halfLife)}`,
+    metadata && Object.entries(metadata).map(([name, value]) => `${name}: ${value}`).join(", "),
+  ].filter(Boolean).join("; ");
 }

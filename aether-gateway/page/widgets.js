@@ -8,12 +8,16 @@ import { clock, rate } from "./format.js";
 
 export { html, nothing, render, repeat, svg };
 
-/** A line of numbers, the newest at the right. Drawn as a path, so it needs no script to resize. */
-export function spark(values, { width = 96, height = 22, tone = "flow", label = "" } = {}) {
+/**
+ * A line of numbers, the newest at the right. Drawn as a path, so it needs no script to resize. What comes by the second or the
+ * bucket is drawn in steps if `steps`: a slope would say what nobody measured.
+ */
+export function spark(values, { width = 96, height = 22, tone = "flow", label = "", steps = false } = {}) {
   const most = Math.max(...values, 1e-9);
-  const step = width / Math.max(values.length - 1, 1);
-  const point = (value, at) => `${(at * step).toFixed(1)},${(height - 1.5 - (value / most) * (height - 3)).toFixed(1)}`;
-  const line = values.map(point).join(" ");
+  const step = width / Math.max(steps ? values.length : values.length - 1, 1);
+  const y = (value) => (height - 1.5 - (value / most) * (height - 3)).toFixed(1);
+  const x = (at) => (at * step).toFixed(1);
+  const line = values.map((value, at) => (steps ? `${x(at)},${y(value)} ${x(at + 1)},${y(value)}` : `${x(at)},${y(value)}`)).join(" ");
   return html`<svg class="spark ${tone}" viewBox="0 0 ${width} ${height}" preserveAspectRatio="none" role="img"
     aria-label=${label || "the last minutes"}>
     ${values.length > 1
@@ -38,6 +42,17 @@ export function empty(title, text, command) {
 /** A word in a rounded frame. */
 export function badge(text, tone = "") {
   return html`<span class="badge ${tone}">${text}</span>`;
+}
+
+/** Beside a heading of what is shown for all channels although one was chosen. */
+export function notByChannel(app, why) {
+  return app.filter ? html` <span class="badge" title=${why}>all channels</span>` : nothing;
+}
+
+/** The name of a channel, which narrows every page to it or shows all again. */
+export function channelLink(app, name) {
+  const isOn = app.filter === name;
+  return html`<button class="link" title=${isOn ? "Show all channels again" : "Narrow every page to this channel"} @click=${() => app.narrow(isOn ? "" : name)}>${name}</button>`;
 }
 
 /** Calls a function with the element. */
@@ -71,6 +86,7 @@ export class TimeChart {
   #element = null;
   #size = null;
   #theme = "";
+  #range = 600;
 
   /** `series` are `[label, colour variable]`. */
   constructor(series, { height = 150 } = {}) {
@@ -81,8 +97,9 @@ export class TimeChart {
     });
   }
 
-  /** Shows seconds since 1970 and one list of numbers for each series. */
-  draw(element, data) {
+  /** Shows seconds since 1970 and one list of numbers for each series; the axis spans so many seconds, known or not. */
+  draw(element, data, range) {
+    this.#range = range;
     const theme = color("--ink") + this.#series.map(([label]) => label).join();
     if (this.#element !== element || this.#theme !== theme) {
       this.#plot?.destroy();
@@ -94,11 +111,6 @@ export class TimeChart {
     } else {
       this.#plot.setData(data);
     }
-  }
-
-  /** Other series from now on. */
-  relabel(series) {
-    this.#series = series;
   }
 
   #options(element) {
@@ -117,10 +129,10 @@ export class TimeChart {
       height: this.height,
       cursor: { y: false, points: { size: 6 } },
       legend: { show: this.#series.length > 1, live: true },
-      scales: { x: { time: true }, y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } },
+      scales: { x: { time: true, range: (_, __, newest) => [(newest ?? 0) - this.#range, newest ?? 0] }, y: { range: (_, __, most) => [0, Math.max(most * 1.1, 1)] } },
       axes: [
-        { ...axis, space: 70, size: 32, values: (_, splits, __, ___, step) => splits.map((at) => timeOfDay(at, step)) },
-        { ...axis, size: 46, space: 28, values: (_, values) => values.map((value) => rate(value)) },
+        { ...axis, space: 110, size: 32, values: (_, splits, __, ___, step) => splits.map((at) => timeOfDay(at, step)) },
+        { ...axis, size: 46, space: 24, values: (_, values) => values.map((value) => rate(value)) },
       ],
       series: [{ value: (_, at) => (at == null ? "" : timeOfDay(at, 1)) }, ...lines],
     };

@@ -10,7 +10,7 @@ use aether_core::{Aether, ConnectError};
 use aether_metrics::ServeError;
 
 use crate::settings::{GatewaySettings, TlsSettingsError};
-use crate::{FieldArgs, Gateway, LogFolder, ServeFieldsError, StartError};
+use crate::{FieldArgs, Gateway, LogFolder, ServeFieldsError, StartError, TraceUrl};
 
 /// The name of the program, in the log and in the connection list of the NATS server.
 const PROGRAM: &str = "aether-gateway";
@@ -38,6 +38,9 @@ pub struct GatewayArgs {
     /// Record rates, losses and incidents in this file, for `aether report`; it is bounded
     #[arg(long, value_name = "FILE", help_heading = "Gateway")]
     pub archive: Option<String>,
+    /// Link traces on the pages to this URL, in which {trace} stands for the id, such as https://jaeger.example/trace/{trace}
+    #[arg(long, value_name = "URL", help_heading = "Gateway")]
+    pub trace_url: Option<TraceUrl>,
     /// Show the durable logs in this folder and their consumers: that of a log, or one with the folders of several; may be
     /// repeated. That of the section durable of the configuration is shown by itself, and so are those in JetStream on a
     /// NATS medium
@@ -141,6 +144,7 @@ pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), 
     let loader = loader.given("service.gateway.physics", "--no-physics", physics);
     let loader = loader.given("service.gateway.emit", "--no-emit", emit);
     let loader = loader.given("service.gateway.archive", "--archive", args.archive.as_ref());
+    let loader = loader.given("service.gateway.trace_url", "--trace-url", args.trace_url.as_ref());
     let loader =
         loader.given("service.gateway.durable", "--durable", List(args.durable.clone()).as_argument());
     let config = loader.load()?;

@@ -62,6 +62,13 @@ static FILES: &[File] = &files! {
     "ledger.js" SCRIPT;
     "letters.js" SCRIPT;
     "durable.js" SCRIPT;
+    "channels.js" SCRIPT;
+    "chain.js" SCRIPT;
+    "confirm.js" SCRIPT;
+    "first_wave.js" SCRIPT;
+    "help.js" SCRIPT;
+    "layout.js" SCRIPT;
+    "operations.js" SCRIPT;
     "vendor/lit-html/lit-html.js" SCRIPT;
     "vendor/lit-html/directive.js" SCRIPT;
     "vendor/lit-html/directive-helpers.js" SCRIPT;

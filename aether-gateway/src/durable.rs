@@ -2,12 +2,15 @@
 //!
 //! A task reads the folders every five seconds, and when somebody asks. Another one reads JetStream, only when somebody asks.
 //! Requests and scrapes get what was read last, so a disk or a server that does not answer delays nobody. Nothing is locked
-//! and nothing is written: the programs that own the logs do not notice.
+//! and nothing is written by itself: the programs that own the logs do not notice. What a person does with dead letters and
+//! consumers is in [`letters`](crate::letters) and [`consumers`](crate::consumers).
 
 mod folder;
 mod lines;
 mod reader;
+mod stores;
 mod streams;
+mod waiting;
 
 use std::sync::Arc;
 use std::thread;
@@ -23,6 +26,7 @@ use lines::{Reading, StreamReading};
 use reader::Reader;
 pub(crate) use streams::LogServers;
 use streams::Streams;
+pub(crate) use waiting::{LogName, UnknownLog};
 
 /// How often the folders are read when nobody asks.
 const EVERY: Duration = Duration::from_secs(5);

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
 use crate::assets;
+use crate::consumers::{self, Consumers};
 use crate::durable::Durable;
 use crate::field::Fields;
 use crate::gate::{Gate, Reach};
@@ -34,6 +35,7 @@ use crate::metrics;
 use crate::observed::Observed;
 use crate::options::{GatewayOptions, OnWave};
 use crate::status::{Heard, StatusSource};
+use crate::trace_url::TraceUrl;
 use crate::views::Views;
 use crate::waves::{self, Shared};
 
@@ -99,6 +101,7 @@ pub struct Gateway {
     on_wave: Option<OnWave>,
     tls: Option<Tls>,
     archive: Option<Archive>,
+    trace_url: Option<TraceUrl>,
     fields: Arc<Fields>,
     source: Arc<StatusSource>,
     gate: Arc<Gate>,
@@ -156,6 +159,7 @@ impl Gateway {
         let gate = Gate::new(access, origins, reach, options.emits).insecure(options.insecure);
         let gate = Arc::new(gate);
         let (on_wave, tls, archive) = (options.on_wave, options.tls, options.archive);
+        let trace_url = options.trace_url;
         Ok(Self {
             listener,
             address,
@@ -165,6 +169,7 @@ impl Gateway {
             on_wave,
             tls,
             archive,
+            trace_url,
             fields,
             source,
             gate,
@@ -225,9 +230,13 @@ impl Gateway {
             emitter.clone(),
             Arc::clone(&gate),
             Arc::clone(source.taps()),
+            Arc::clone(source.durable()),
         );
+        let consumers = Consumers::new(&source, emitter.clone(), Arc::clone(&gate));
         let shared = Shared::new(&source, gate, Arc::clone(&views), emitter, limits, shutdown.clone());
-        let others = waves::routes(Arc::clone(&shared)).merge(letters::routes(letters)).merge(field_routes);
+        let shared = shared.trace_url(self.trace_url);
+        let others = waves::routes(Arc::clone(&shared)).merge(letters::routes(letters));
+        let others = others.merge(consumers::routes(consumers)).merge(field_routes);
         let routes = http::routes(
             source.aether(),
             Arc::clone(&source),

@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use aether_chassis::description;
-use aether_core::Aether;
 use aether_core::physics::ResonanceMap;
+use aether_core::{Aether, WaveId};
 use aether_metrics::{ClientAddress, Exposition, Metrics};
 use axum::Router;
 use axum::body;
@@ -73,6 +73,7 @@ pub(crate) fn routes(
         .route("/api/findings", get(findings))
         .route("/api/log", get(log))
         .route("/api/durable", get(durable))
+        .route("/api/waves/{id}/chain", get(chain))
         .route("/metrics", get(metrics_text))
         .route("/map.dot", get(map_dot))
         .route("/map.mmd", get(map_mermaid))
@@ -143,21 +144,22 @@ async fn view(State(pages): PagesState, reader: Reader, view: View) -> Response 
     written(pages, reader, move |pages| json(pages.views.json(view))).await
 }
 
-/// The last hour: `last` buckets of it, with `channels=true` of each channel, too.
+/// The last hour: `last` buckets of it, with `channels=true` of each channel and `services=true` of each service, too.
 async fn history(State(pages): PagesState, reader: Reader, RawQuery(query): RawQuery) -> Response {
-    let (mut last, mut of_channels) = (usize::MAX, false);
+    let (mut last, mut of_channels, mut of_services) = (usize::MAX, false, false);
     for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         let known = match &*name {
             "last" => value.parse().map(|buckets| last = buckets).is_ok(),
             "channels" => value.parse().map(|wanted| of_channels = wanted).is_ok(),
+            "services" => value.parse().map(|wanted| of_services = wanted).is_ok(),
             _ => false,
         };
         if !known {
-            let text = "use last, a number of buckets, and channels, true or false";
+            let text = "use last, a number of buckets, channels and services, true or false";
             return answer::problem(StatusCode::BAD_REQUEST, "parameter", text);
         }
     }
-    written(pages, reader, move |pages| json(pages.views.history(last, of_channels))).await
+    written(pages, reader, move |pages| json(pages.views.history(last, of_channels, of_services))).await
 }
 
 /// The newest entries of the log: `last` of them.
@@ -174,7 +176,28 @@ async fn log(State(pages): PagesState, RawQuery(query): RawQuery) -> Response {
 /// The durable logs, read anew.
 async fn durable(State(pages): PagesState, reader: Reader) -> Response {
     let all = pages.source.durable().now().await;
-    written(pages, reader, move |_| answer::json(StatusCode::OK, &all)).await
+    written(pages, reader, move |pages| {
+        let answering = all.answering(pages.source.roster());
+        answer::json(StatusCode::OK, &answering)
+    })
+    .await
+}
+
+/// The waves of the request to which a wave belongs.
+async fn chain(State(pages): PagesState, reader: Reader, Path(id): Path<String>) -> Response {
+    let Ok(id) = id.parse::<WaveId>() else {
+        let text = "ids of waves look like alpha@1f9a3c5b7d2e4f60/17; in a path, / is %2F";
+        return answer::problem(StatusCode::BAD_REQUEST, "wave", text);
+    };
+    written(pages, reader, move |pages| match pages.source.heads().chain(&id) {
+        Some(chain) => answer::json(StatusCode::OK, &chain),
+        None => answer::problem(
+            StatusCode::NOT_FOUND,
+            "wave",
+            "the gateway keeps this wave no more, or has not seen it",
+        ),
+    })
+    .await
 }
 
 async fn incidents(State(pages): PagesState, reader: Reader) -> Response {
@@ -186,8 +209,10 @@ async fn incidents(State(pages): PagesState, reader: Reader) -> Response {
 
 async fn findings(State(pages): PagesState, reader: Reader) -> Response {
     physics(pages, reader, |part| {
-        let (findings, standing) = (part.finding_lines(), part.standing_json());
-        serde_json::json!({ "findings": findings, "findings_by_sort": part.counts, "standing": standing })
+        let (findings, standing, fringes) = (part.finding_lines(), part.standing_json(), part.fringe_lines());
+        serde_json::json!({
+            "findings": findings, "findings_by_sort": part.counts, "standing": standing, "fringes": fringes
+        })
     })
     .await
 }

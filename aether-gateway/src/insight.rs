@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::physics::PhysicsObserver;
-use aether_core::physics::{Finding, Incident, PhysicsReport, Severity};
+use aether_core::physics::{Finding, Fringe, Incident, PhysicsReport, Severity};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -21,6 +21,8 @@ use crate::log::Log;
 
 /// The number of findings kept. The oldest are dropped.
 const KEPT: usize = 50;
+/// The number of fringes kept. They are kept apart, because other findings are far more frequent.
+const FRINGES_KEPT: usize = 50;
 /// The number of ended incidents kept. The oldest are dropped. The engine bounds the open ones.
 const ENDED_KEPT: usize = 20;
 /// The maximum number of waves per step, so that a burst is analysed as a whole.
@@ -45,6 +47,8 @@ struct State {
     report: Option<Arc<PhysicsReport>>,
     /// Newest first.
     findings: VecDeque<(Instant, Finding)>,
+    /// Newest first.
+    fringes: VecDeque<(Instant, Fringe)>,
     counts: BTreeMap<&'static str, u64>,
     /// By number, with the time of the latest account.
     open: BTreeMap<u64, (Instant, Incident)>,
@@ -175,6 +179,14 @@ impl Insight {
         state.findings.iter().map(found).collect()
     }
 
+    /// The latest changes of fringes with their age, newest first, at most 50.
+    pub(crate) fn fringes(&self) -> Vec<(Duration, Fringe)> {
+        let state = self.state.lock();
+        let now = Instant::now();
+        let aged = |(at, fringe): &(Instant, Fringe)| (now.saturating_duration_since(*at), fringe.clone());
+        state.fringes.iter().map(aged).collect()
+    }
+
     /// The number of findings by kind.
     pub(crate) fn counts(&self) -> BTreeMap<&'static str, u64> {
         self.state.lock().counts.clone()
@@ -184,6 +196,10 @@ impl Insight {
         for finding in findings {
             let mut state = self.state.lock();
             *state.counts.entry(finding.as_str()).or_default() += 1;
+            if let Finding::Fringe(fringe) = &finding {
+                state.fringes.truncate(FRINGES_KEPT - 1);
+                state.fringes.push_front((Instant::now(), fringe.clone()));
+            }
             state.findings.truncate(KEPT - 1);
             state.findings.push_front((Instant::now(), finding));
         }

@@ -1,17 +1,21 @@
 //! Dead letters over HTTP: lists, shows, replays and drops those of all services that answer for them.
 //!
-//! It asks the same questions as `aether letters`. A letter has the payload of a wave, so reading needs the right to hear its
-//! channel, and changing the right to emit on the channel of the letter's store.
+//! It asks the same questions as `aether letters`. Those that durable logs keep in JetStream are read from the server: each such
+//! log is a store, too. A letter has the payload of a wave, so reading needs the right to hear its channel, and changing the
+//! right to emit on the channel of the letter's store.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aether_chassis::error_chain;
-use aether_chassis::letters::{LetterAnswer, LetterFilter, LetterQuery, LetterRecord, channel_of, store_of};
+use aether_chassis::letters::{
+    LetterAnswer, LetterFilter, LetterQuery, LetterRecord, channel_of, record_of_log, store_of,
+};
 use aether_core::echo::LetterId;
 use aether_core::presence::Roster;
 use aether_core::{AskError, Channel, Emitter, Kind, Pattern, Wave};
+use aether_log::DeadError;
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
@@ -19,19 +23,23 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::Serialize;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::access::WaveRights;
 use crate::answer;
+use crate::durable::Durable;
 use crate::gate::{Caller, Gate, GateError};
 use crate::taps::Taps;
 
 /// How long one service has to answer, and all of them for one list: a connection has 15 s.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_FOR_ALL: Duration = Duration::from_secs(10);
+const PATIENCE_FOR_STREAM: Duration = Duration::from_secs(6);
 /// The maximum number of services that are asked, and of letters that are listed.
 const MOST_STORES: usize = 64;
 const MOST_LETTERS: usize = 1000;
+/// The maximum number of letters of a log in JetStream that are listed: each is a request to the server.
+const MOST_LETTERS_OF_LOG: usize = 100;
 /// The size beyond which no name of a vibrator is added to those of one store, in bytes.
 const MOST_NAMES: usize = 256;
 
@@ -42,6 +50,7 @@ pub(crate) struct Letters {
     emitter: Emitter,
     gate: Arc<Gate>,
     taps: Arc<Taps>,
+    durable: Arc<Durable>,
     /// One list at a time: each asks every service.
     turn: Mutex<()>,
 }
@@ -74,8 +83,14 @@ struct Listed {
 }
 
 impl Letters {
-    pub(crate) fn new(roster: Roster, emitter: Emitter, gate: Arc<Gate>, taps: Arc<Taps>) -> Arc<Self> {
-        Arc::new(Self { roster, emitter, gate, taps, turn: Mutex::default() })
+    pub(crate) fn new(
+        roster: Roster,
+        emitter: Emitter,
+        gate: Arc<Gate>,
+        taps: Arc<Taps>,
+        durable: Arc<Durable>,
+    ) -> Arc<Self> {
+        Arc::new(Self { roster, emitter, gate, taps, durable, turn: Mutex::default() })
     }
 
     /// The stores that answer, with the names of their services.
@@ -144,7 +159,39 @@ impl Letters {
             };
             list.stores.push(Store { store: format!("{store:x}"), service, error });
         }
+        self.list_streams(filter, rights, &mut list, end).await;
         list
+    }
+
+    /// Adds the letters of logs in JetStream that have any.
+    async fn list_streams(&self, filter: &LetterFilter, rights: &WaveRights, list: &mut List, end: Instant) {
+        let channel = filter.channel.as_deref().and_then(|pattern| Pattern::new(pattern).ok());
+        for (log, store) in self.durable.stores_with_letters().await {
+            let reading = self.durable.letters_of(&log, MOST_LETTERS_OF_LOG + 1);
+            let error = match timeout_at(end, reading).await {
+                Ok(Ok(mut letters)) => {
+                    list.more |= letters.len() > MOST_LETTERS_OF_LOG;
+                    letters.truncate(MOST_LETTERS_OF_LOG);
+                    for letter in letters {
+                        let of = letter.stored.wave.channel();
+                        if channel.as_ref().is_some_and(|pattern| !pattern.matches(of)) {
+                            continue;
+                        }
+                        if !rights.may_hear(of) {
+                            list.hidden += 1;
+                            continue;
+                        }
+                        let id = LetterId { store, number: letter.number };
+                        let letter = record_of_log(id, &letter, false);
+                        list.letters.push(Listed { service: service_of(&log), letter });
+                    }
+                    None
+                }
+                Ok(Err(error)) => Some(error_chain(&error)),
+                Err(_) => Some("it was not read any more, as others took too long".to_owned()),
+            };
+            list.stores.push(Store { store: format!("{store:x}"), service: service_of(&log), error });
+        }
     }
 
     /// The rights of a request that may read letters, or change one of this store.
@@ -169,6 +216,9 @@ impl Letters {
             Ok(rights) => rights,
             Err(error) => return error.into_response(),
         };
+        if let Some(log) = self.durable.stream_of_store(id.store) {
+            return self.about_stream(&rights, &log, id, op).await;
+        }
         match self.ask(id.store, &op.query(id), PATIENCE).await {
             Ok(Some(LetterAnswer::Gone { hint, .. })) => problem(StatusCode::NOT_FOUND, &hint),
             Ok(Some(LetterAnswer::NotSent { hint, .. })) => problem(StatusCode::CONFLICT, &hint),
@@ -182,6 +232,45 @@ impl Letters {
             Err(error) => problem(StatusCode::GATEWAY_TIMEOUT, &error_chain(&error)),
         }
     }
+}
+
+impl Letters {
+    /// Reads, stores again or drops a letter of a log in JetStream.
+    async fn about_stream(&self, rights: &WaveRights, log: &str, id: LetterId, op: Op) -> Response {
+        let LetterId { number, .. } = id;
+        let doing = async {
+            let letters = self.durable.stream_letters(log).await.map_err(DeadError::from)?;
+            let letter = letters.show(number).await?;
+            Ok(match op {
+                Op::Show if !rights.may_hear(letter.stored.wave.channel()) => None,
+                Op::Show => Some(LetterAnswer::Letter(Box::new(record_of_log(id, &letter, true)))),
+                Op::Replay => {
+                    let position = letters.store_again(number).await?;
+                    let wave = format!("position {position} of {log}");
+                    Some(LetterAnswer::Replayed { id: id.to_string(), wave })
+                }
+                Op::Drop => {
+                    letters.drop_letter(number).await?;
+                    Some(LetterAnswer::Dropped { id: id.to_string() })
+                }
+            })
+        };
+        match timeout(PATIENCE_FOR_STREAM, doing).await {
+            Ok(Ok(Some(answer))) => answer::json(StatusCode::OK, &answer),
+            Ok(Ok(None)) => {
+                self.taps.refuse(&GateError::Hear);
+                GateError::Hear.into_response()
+            }
+            Ok(Err(error @ DeadError::Unknown { .. })) => problem(StatusCode::NOT_FOUND, &error.to_string()),
+            Ok(Err(error)) => problem(StatusCode::BAD_GATEWAY, &error_chain(&error)),
+            Err(_) => problem(StatusCode::GATEWAY_TIMEOUT, "the server did not answer in time"),
+        }
+    }
+}
+
+/// How a log in JetStream is called among the services.
+fn service_of(log: &str) -> String {
+    format!("{log} in JetStream")
 }
 
 /// The channel comes from the service that answered: a name that is none is heard by nobody.

@@ -9,6 +9,7 @@ use aether_metrics::Tls;
 use crate::archive::Archive;
 use crate::durable::{LogFolder, LogServers};
 use crate::field::FieldOptions;
+use crate::trace_url::TraceUrl;
 
 /// A callback for each observed wave. It runs in the observer's task.
 pub(crate) type OnWave = Box<dyn FnMut(&Wave) + Send>;
@@ -25,6 +26,7 @@ pub struct GatewayOptions {
     pub(crate) fields: FieldOptions,
     pub(crate) tls: Option<Tls>,
     pub(crate) archive: Option<Archive>,
+    pub(crate) trace_url: Option<TraceUrl>,
     pub(crate) durable: Vec<LogFolder>,
     pub(crate) jetstream: Option<LogServers>,
 }
@@ -113,6 +115,13 @@ impl GatewayOptions {
         self
     }
 
+    /// The tool in which traces are looked at, to which the pages link. Default: none; ids of traces can be copied.
+    #[must_use]
+    pub fn trace_url(mut self, url: Option<TraceUrl>) -> Self {
+        self.trace_url = url;
+        self
+    }
+
     /// Shows the durable logs in these folders, their consumers and how far these are behind. Default: none. Cost: the
     /// journals of the consumers and what was stored since are read every five seconds, and at most a tenth of a processor.
     #[must_use]
@@ -156,6 +165,7 @@ impl Default for GatewayOptions {
             fields: FieldOptions::default(),
             tls: None,
             archive: None,
+            trace_url: None,
             durable: Vec::new(),
             jetstream: None,
         }

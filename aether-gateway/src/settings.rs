@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::field::{self, FieldOptions};
 use crate::{
     AllowedOrigin, Archive, GatewayOptions, JoinedFields, LimitSetting, LogFolder, ServeFieldsError,
-    ServedField,
+    ServedField, TraceUrl,
 };
 
 /// The settings of the gateway. `config/default.toml` describes each of them.
@@ -34,6 +34,8 @@ pub struct GatewaySettings {
     pub emit: bool,
     /// The file in which rates, losses and incidents are recorded.
     pub archive: OrOff<PathBuf>,
+    /// Where the pages link traces to; off for no link.
+    pub trace_url: OrOff<TraceUrl>,
     /// The folders whose durable logs are shown, beside that of `[durable]`.
     pub durable: List<LogFolder>,
     /// The maximum number of channels with their own line.
@@ -78,6 +80,7 @@ impl Default for GatewaySettings {
             physics: true,
             emit: true,
             archive: OrOff::Off,
+            trace_url: OrOff::Off,
             durable: List::default(),
             max_channels: Count::new(500).unwrap_or(Count::LEAST),
             fields: List::default(),
@@ -131,6 +134,7 @@ impl GatewaySettings {
             .insecure(self.insecure)
             .max_channels(self.max_channels.as_usize())
             .archive(self.archive.clone().on().map(Archive::new))
+            .trace_url(self.trace_url.clone().on())
             .durable(LogFolder::all(&self.durable.0, &settings.durable))
             .tls(tls);
         let medium = &settings.medium;

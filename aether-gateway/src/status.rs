@@ -25,6 +25,7 @@ use serde::{Serialize, Serializer};
 
 use crate::durable::Durable;
 use crate::field::{FieldLine, Fields};
+use crate::heads::Heads;
 use crate::insight::Insight;
 use crate::log::Log;
 use crate::observed::{Observed, ObservedChannel};
@@ -46,6 +47,7 @@ pub(crate) struct StatusSource {
     fields: Arc<Fields>,
     durable: Arc<Durable>,
     taps: Arc<Taps>,
+    heads: Heads,
     slots: Arc<Slots>,
     observing: AtomicBool,
     vibrators: Mutex<VibratorAccounts>,
@@ -82,6 +84,7 @@ impl StatusSource {
             fields,
             durable,
             taps: Arc::new(Taps::new(log)),
+            heads: Heads::default(),
             slots: Slots::new(),
             observing: AtomicBool::new(true),
             vibrators: Mutex::default(),
@@ -134,7 +137,13 @@ impl StatusSource {
 
     pub(crate) fn note(&self, wave: &Wave) {
         self.observed.note(wave);
+        self.heads.note(wave);
         self.taps.offer(wave);
+    }
+
+    /// Which of the waves that passed last caused which.
+    pub(crate) fn heads(&self) -> &Heads {
+        &self.heads
     }
 
     pub(crate) fn observer_ended(&self) {

@@ -26,6 +26,7 @@ use crate::history::History;
 use crate::increments::{Increments, Told};
 use crate::losses::{self, Lately};
 use crate::observed::Second;
+use crate::pulses::Pulses;
 use crate::status::StatusSource;
 use crate::track::{BUCKET_SECONDS, BUCKETS, Moment};
 
@@ -75,6 +76,7 @@ pub(crate) struct Views {
     history: Mutex<History>,
     increments: Mutex<Increments>,
     lost_lately: Mutex<Lately>,
+    pulses: Mutex<Pulses>,
     recorder: Option<Mutex<Recorder>>,
     last: Mutex<Last>,
     turn: watch::Sender<u64>,
@@ -124,6 +126,7 @@ impl Views {
             history: Mutex::default(),
             increments,
             lost_lately: Mutex::default(),
+            pulses: Mutex::default(),
             recorder: archive.map(|archive| Mutex::new(Recorder::new(archive))),
             last: Mutex::default(),
             turn: watch::Sender::new(0),
@@ -196,6 +199,9 @@ impl Views {
             }
         }
         drop(history);
+        if ends_bucket {
+            self.pulses.lock().end_bucket(&self.source.whole_processes());
+        }
         if let Some(recorder) = &self.recorder {
             let mut recorder = recorder.lock();
             recorder.add(all);
@@ -255,9 +261,11 @@ impl Views {
     pub(crate) fn json(&self, view: View) -> Result<String, serde_json::Error> {
         match view {
             View::Overview => serde_json::to_string(&self.overview()),
-            View::Services => serde_json::to_string(&services::Services::of(&self.source)),
+            View::Services => {
+                serde_json::to_string(&services::Services::of(&self.source, &self.pulses.lock()))
+            }
             View::Ledger => serde_json::to_string(&ledger::Ledgers::of(self.source.read())),
-            View::Map => serde_json::to_string(&map::Map::of(&self.source)),
+            View::Map => serde_json::to_string(&map::Map::of(&self.source, &self.pulses.lock())),
         }
     }
 
@@ -266,16 +274,24 @@ impl Views {
         overview::Overview::of(&self.source, last.number, &last.channels, last.all, &self.lost_lately.lock())
     }
 
-    /// The last buckets of everything, at most an hour, and of each channel if `of_channels`.
+    /// The last buckets of everything, at most an hour, of each channel if `of_channels`, and of each service if
+    /// `of_services`.
     ///
     /// # Errors
     /// Never for the types that are written.
-    pub(crate) fn history(&self, buckets: usize, of_channels: bool) -> Result<String, serde_json::Error> {
-        let past = self.history.lock().last(buckets.min(BUCKETS));
+    pub(crate) fn history(
+        &self,
+        buckets: usize,
+        of_channels: bool,
+        of_services: bool,
+    ) -> Result<String, serde_json::Error> {
+        let most = buckets.min(BUCKETS);
+        let past = self.history.lock().last(most);
         // Copied while the observer waits, and written afterwards.
         let observed = self.source.observed();
-        let channels = of_channels.then(|| observed.tracks(MOST_CHANNELS, buckets.min(BUCKETS)));
-        serde_json::to_string(&hour::Hour::of(past, channels))
+        let channels = of_channels.then(|| observed.tracks(MOST_CHANNELS, most));
+        let services = of_services.then(|| self.pulses.lock().of_vibrators(most));
+        serde_json::to_string(&hour::Hour::of(past, channels, services))
     }
 }
 

@@ -1,8 +1,10 @@
 //! The logs that a server keeps in JetStream as another process sees them: what they hold, and how their consumers stand.
 //!
-//! The gateway and `aether log consumers` read them. Nothing is made, changed or acknowledged: the programs that own the logs
-//! do not notice. A log of a folder has [`LogView`](crate::LogView).
+//! The gateway and `aether log consumers` read them. Nothing is made, changed or acknowledged by itself: the programs that own
+//! the logs do not notice. On request, [a consumer is forgotten](JetStreamView::forget_consumer), and [dead
+//! letters](JetStreamView::letters) are replayed and dropped. A log of a folder has [`LogView`](crate::LogView).
 
+mod changing;
 mod listing;
 mod standing;
 

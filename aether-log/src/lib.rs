@@ -61,7 +61,7 @@ pub use jetstream_log::{JetStreamLog, JetStreamLogBuilder};
 pub use jetstream_view::{
     JetStreamStanding, JetStreamView, StreamConsumerStanding, StreamEffort, StreamStanding,
 };
-pub use log::{Log, LogBuilder};
+pub use log::{ForgetError, Log, LogBuilder};
 pub use log_view::{Effort, LogStanding, LogView};
 pub use reading::{LogItem, LogReader};
 pub use replay::{Replay, ReplayError, Replayed};

@@ -1,6 +1,7 @@
 //! A durable log joined to a bus: which channels it stores, and who reads it.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
@@ -18,9 +19,30 @@ pub use crate::log_builder::LogBuilder;
 use crate::log_builder::{CONSUMERS, Opened};
 use crate::maintenance::{self, Maintenance};
 use crate::medium::DurableMedium;
+use crate::name::is_name;
 use crate::reading::LogReader;
 use crate::snapshots::{self, Snapshot, SnapshotError};
 use crate::store::{AppendError, Extent, OpenError, ReadError, Rewritten, Store, Verified};
+
+/// Why a consumer was not forgotten.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForgetError {
+    /// A program reads with it.
+    #[error("the consumer {name} is in use: stop the part of the program that reads with it first")]
+    InUse {
+        /// The name.
+        name: String,
+    },
+    /// Its files cannot be removed.
+    #[error("the files of the consumer {name} cannot be removed")]
+    Files {
+        /// The name.
+        name: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
 
 impl LogBuilder {
     /// Opens the log, or makes one. Blocks while it reads one segment, 64 MiB by default.
@@ -164,6 +186,28 @@ impl Log {
         Ok(Consumer::new(shared))
     }
 
+    /// Forgets a consumer for good: its position and its failures. A program that uses the name again begins anew. Its dead
+    /// letters stay. Returns whether there was one. Blocks while it removes files.
+    ///
+    /// # Errors
+    /// [`ForgetError`]: it is used in this process, or its files cannot be removed.
+    pub fn forget_consumer(&self, name: &str) -> Result<bool, ForgetError> {
+        if !is_name(name) {
+            return Ok(false);
+        }
+        // Held, so that nobody opens it meanwhile.
+        let mut consumers = self.shared.consumers.lock();
+        if consumers.get(name).is_some_and(|shared| shared.strong_count() > 0) {
+            return Err(ForgetError::InUse { name: name.to_owned() });
+        }
+        consumers.remove(name);
+        match std::fs::remove_dir_all(self.shared.store.folder().join(CONSUMERS).join(name)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(ForgetError::Files { name: name.to_owned(), source }),
+        }
+    }
+
     /// The options of consumers that are made without.
     pub(crate) fn consumer_options(&self) -> ConsumerOptions {
         self.shared.options
@@ -225,6 +269,12 @@ impl Log {
     #[must_use]
     pub fn extent(&self) -> Extent {
         self.shared.store.extent()
+    }
+
+    /// The folder of the log.
+    #[must_use]
+    pub fn folder(&self) -> &std::path::Path {
+        self.shared.store.folder()
     }
 
     /// The position of the last record, which changes whenever the log grows.

@@ -57,8 +57,8 @@ pub(crate) struct BenchArgs {
     #[arg(long, default_value = "1..11")]
     seeds: String,
     /// physics: only this part, such as standing; can be repeated. Only its section is written. field: `core`,
-    /// `network` or `gateway`. operations: `waves`, `reload`, `accounts`, `top` or `instructions`. page: `load`, `start`,
-    /// `crowd` or `memory`. lan: `throughput`, `round-trip`, `start` or `overload`.
+    /// `network` or `gateway`. operations: `waves`, `reload`, `accounts`, `top` or `instructions`. page: `load`, `frames`,
+    /// `start`, `crowd` or `memory`. lan: `throughput`, `round-trip`, `start` or `overload`.
     #[arg(long = "part")]
     parts: Vec<String>,
     /// mimalloc in place of the allocator of the system. Not for `instructions`, which counts that of the system.

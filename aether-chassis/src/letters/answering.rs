@@ -46,6 +46,10 @@ pub(crate) async fn answer(
                 None => gone(id),
             }
         }
+        LetterQuery::Forget { consumer } => {
+            let hint = "letters in memory have no consumers".to_owned();
+            LetterAnswer::Gone { id: consumer, hint }
+        }
     }))
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use aether_core::physics::Interfere;
 use aether_core::vibrator::EmissionRate;
 use aether_core::{Aether, CreateError, InboxOptions, Receiver, Source, Vibrator, Wave, WhenFull};
+use aether_log::Log;
 use futures_util::FutureExt;
 use futures_util::future::ready;
 use schemars::JsonSchema;
@@ -29,7 +30,7 @@ use super::{Service, ServiceCounters, SetLoop};
 use crate::handler::{
     Answer, BatchHandler, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Means, Payload,
 };
-use crate::letters::{Clerk, answer, channel_of};
+use crate::letters::{Clerk, LogClerk, answer, answer_of_log, channel_of, store_of_log};
 use crate::{Asker, AskerOptions, Resend, connecting};
 
 /// Builds a [`Service`]. [`ServiceBuilder::build`] reports the first invalid call.
@@ -243,7 +244,8 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     /// Answers questions about the dead letters of this process on the bus: list, show, replay and drop, as `aether
     /// letters` asks them. The module [`letters`](crate::letters) describes them. They are handled by a set of their
     /// own, four at a time, and count in the report of the service. Of several services on one `Aether`, one answers.
-    /// [`DeadLetters::keep_echoed`](aether_core::DeadLetters::keep_echoed) keeps more letters. Default: no.
+    /// [`DeadLetters::keep_echoed`](aether_core::DeadLetters::keep_echoed) keeps more letters. With a
+    /// [durable log](aether_log::Log) in a folder, the waves that its consumers have given up are among them. Default: no.
     ///
     /// Over NATS, nothing is authenticated: every client that may publish can read, replay and drop the letters.
     pub fn with_letters(mut self) -> Self {
@@ -384,6 +386,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         let description = Arc::new(about.describe(&name, &sets)?);
         if with_letters {
             sets.push(letters(&name, aether)?);
+            sets.extend(letters_of_log(&name, aether)?);
         }
         if about.answers {
             sets.push(describing(&description));
@@ -482,6 +485,18 @@ fn letters(name: &str, aether: &Aether) -> Result<HandlerSet, ServiceError> {
     let limits = Limits::independent().concurrency(4).time_out(Duration::from_secs(10));
     let handlers = Handlers::new().group("aether.letters").state(Clerk { letters, emitter });
     Ok(handlers.on_query(channel, answer).limits(limits).inbox(inbox).into_set())
+}
+
+/// The set that answers questions about the dead letters of the durable log of the process, if it has one in a folder.
+fn letters_of_log(name: &str, aether: &Aether) -> Result<Option<HandlerSet>, ServiceError> {
+    let Some(log) = Log::of(aether) else { return Ok(None) };
+    // Where folders cannot be told apart, a number of its own does for all but finding the log by its folder.
+    let store = store_of_log(log.folder()).unwrap_or_else(|| aether.dead_letters().store().wrapping_add(1));
+    let emitter = aether.emitter(name).map_err(CreateError::from)?;
+    let inbox = InboxOptions::default().max_waves(64).max_bytes(256 << 10).when_full(WhenFull::Shed);
+    let limits = Limits::independent().concurrency(2).time_out(Duration::from_secs(10));
+    let handlers = Handlers::new().group("aether.letters").state(LogClerk { log, store, emitter });
+    Ok(Some(handlers.on_query(channel_of(store), answer_of_log).limits(limits).inbox(inbox).into_set()))
 }
 
 /// Subscribes to the patterns of a set of handlers.

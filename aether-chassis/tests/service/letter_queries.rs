@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use aether_chassis::letters::{
     LetterAnswer, LetterFilter, LetterQuery, LetterRecord, MAX_SHOWN_PAYLOAD, channel_of, store_of,
+    store_of_log,
 };
 use aether_chassis::{Service, ServiceError};
 use aether_core::conformance::NatsServer;
 use aether_core::wave::EchoRequest;
-use aether_core::{Aether, AskError, Emitter, FailureReason, Kind, Vibrator, Wave, WaveBuilder};
+use aether_core::{Aether, AskError, Durability, Emitter, FailureReason, Kind, Vibrator, Wave, WaveBuilder};
+use aether_log::{ConsumerOptions, Log};
 
 use crate::stage::{LONG, Stage};
 
@@ -216,4 +218,65 @@ async fn services_answer_only_when_asked_to_and_one_of_several_does() {
     assert_eq!(alone.close().await.succeeded + other.close().await.succeeded, 4);
     let everything = Service::builder("all").on(">", nothing).with_letters().build(&aether).await;
     assert!(matches!(everything, Err(ServiceError::SeparateLimits { .. })));
+}
+
+/// Only Linux tells folders apart.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_durable_log_is_a_store_of_its_own_whose_letters_and_consumers_are_changed_by_its_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("log");
+    let log = Log::builder(&path).channels("orders.>", Durability::Stored).unwrap().open().unwrap();
+    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let stage = stock(&aether).await;
+    let shop = aether.emitter("shop").unwrap();
+    let once = ConsumerOptions::default().max_attempts(std::num::NonZeroU32::MIN);
+    let billing = log.consumer("billing", "orders.>", once.pauses(Duration::ZERO, Duration::ZERO)).unwrap();
+    for text in ["a lamp", "a chair", "a desk"] {
+        shop.emit(Wave::builder("orders.pay").key("17").text(text).build().unwrap()).await.unwrap();
+    }
+    for _ in 0..2 {
+        billing.receive().await.unwrap().nack("no ink");
+    }
+    // Giving up happens while the next one is waited for.
+    let last = billing.receive().await.unwrap();
+    let other = folder.path().join("by-another-path");
+    std::os::unix::fs::symlink(&path, &other).unwrap();
+    let store = store_of_log(&other).unwrap();
+    assert_ne!(store, aether.dead_letters().store());
+
+    let (letters, more) = page(&shop, store, LetterFilter::default(), 0).await;
+    assert_eq!((letters.len(), more), (2, false));
+    let lamp = &letters[0];
+    assert_eq!(
+        (lamp.reason.as_str(), lamp.by.as_str(), lamp.hint.as_str()),
+        ("given_up", "billing", "no ink")
+    );
+    let LetterAnswer::Letter(shown) = ask(&shop, store, &LetterQuery::Show { id: lamp.id.clone() }).await
+    else {
+        panic!()
+    };
+    assert_eq!((shown.payload.as_deref(), shown.failed[0].error.as_str()), (Some("YSBsYW1w"), "no ink"));
+    let replayed = ask(&shop, store, &LetterQuery::Replay { id: lamp.id.clone() }).await;
+    assert!(matches!(replayed, LetterAnswer::Replayed { .. }), "{replayed:?}");
+    assert_eq!(log.extent().last, 4, "it is stored again");
+    let chair = letters[1].id.clone();
+    let dropped = ask(&shop, store, &LetterQuery::Drop { id: chair.clone() }).await;
+    assert_eq!(dropped, LetterAnswer::Dropped { id: chair.clone() });
+    let gone = ask(&shop, store, &LetterQuery::Drop { id: chair }).await;
+    assert!(matches!(gone, LetterAnswer::Gone { .. }), "{gone:?}");
+    assert!(log.dead().is_empty());
+
+    let forget = || LetterQuery::Forget { consumer: "billing".to_owned() };
+    let used = ask(&shop, store, &forget()).await;
+    assert!(matches!(&used, LetterAnswer::NotSent { hint, .. } if hint.contains("in use")), "{used:?}");
+    drop((last, billing));
+    let forgotten = ask(&shop, store, &forget()).await;
+    assert_eq!(forgotten, LetterAnswer::Forgotten { consumer: "billing".to_owned() });
+    assert!(!path.join("consumers/billing").exists());
+    let again = ask(&shop, store, &forget()).await;
+    assert!(matches!(again, LetterAnswer::Gone { .. }), "{again:?}");
+    let none = ask(&shop, aether.dead_letters().store(), &forget()).await;
+    assert!(matches!(none, LetterAnswer::Gone { .. }), "letters in memory have no consumers: {none:?}");
+    stage.close().await;
 }

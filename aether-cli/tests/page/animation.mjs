@@ -29,13 +29,15 @@ function image(still) {
   return chunks;
 }
 
-/** One file of `{still, milliseconds}`, all of one size, which is played without an end. */
+/**
+ * One file of `{still, x, y, width, height, milliseconds}`, which is played without an end. A frame is drawn over the one before,
+ * at an even place; where it is transparent, that stays.
+ */
 export function animated(frames, { width, height }) {
-  const size = threes(width - 1, height - 1);
-  // The second bit of the flags is "has an animation"; that of a frame, "do not blend".
-  const header = chunk("VP8X", Buffer.from([0b10, 0, 0, 0]), size);
+  // Flags: the second bit is "has an animation", the fifth "has transparency".
+  const header = chunk("VP8X", Buffer.from([0b10010, 0, 0, 0]), threes(width - 1, height - 1));
   const loop = chunk("ANIM", Buffer.from([255, 255, 255, 255, 0, 0]));
-  const all = frames.map(({ still, milliseconds }) =>
-    chunk("ANMF", threes(0, 0), size, threes(Math.round(milliseconds)), Buffer.from([0b10]), ...image(still)));
+  const all = frames.map(({ still, x, y, width: wide, height: high, milliseconds }) =>
+    chunk("ANMF", threes(x / 2, y / 2, wide - 1, high - 1, Math.round(milliseconds)), Buffer.from([0]), ...image(still)));
   return chunk("RIFF", Buffer.from("WEBP"), header, loop, ...all);
 }

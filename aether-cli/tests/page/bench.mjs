@@ -10,7 +10,9 @@ import { House, closeBrowser, freePort, openBrowser, openPage } from "./house.mj
 import { Client } from "./socket.mjs";
 
 const WAVES = 50_000;
-const PAGES = ["overview", "spectrum", "waves", "map", "services", "ledger"];
+const PAGES = ["overview", "spectrum", "waves", "map", "incidents", "services", "ledger", "letters", "durable"];
+/** The channels of the spectrum whose frames are counted. */
+const CHANNELS = 500;
 const MANY = ["max_connections_total=5000", "max_connections_per_source=5000"].flatMap((limit) => ["--field-limit", limit]);
 /** Of the clients that read, every so many-th looks at each wave; the others only at the frames. */
 const LOOKS = 10;
@@ -30,6 +32,18 @@ function emit(house, server, channel, rate, count = 1e9) {
   return house.aether("emit", channel, '{"n":1,"text":"abcdefgh"}', "--medium", server.url, "-n", String(count), "--rate", String(rate), "--shed");
 }
 
+/** Reads what the main thread of a page has done: its own time on a processor, not that of others who had it meanwhile. */
+async function measured(devtools) {
+  await devtools.send("Performance.enable", { timeDomain: "threadTicks" });
+  return async () => {
+    const { metrics } = await devtools.send("Performance.getMetrics");
+    return { ...Object.fromEntries(metrics.map(({ name, value }) => [name, value])), at: performance.now() / 1000 };
+  };
+}
+
+/** The share of a time in which the main thread did something. */
+const share = (what, a, b) => `${((100 * (b[what] - a[what])) / (b.at - a.at)).toFixed(0)} %`;
+
 /** 50,000 waves a second with each page open. */
 async function load(house) {
   const server = await house.server();
@@ -40,8 +54,7 @@ async function load(house) {
   const { page, errors, close } = await openPage(gateway.url);
   await page.locator("#state.good").waitFor();
   const devtools = await page.context().newCDPSession(page);
-  await devtools.send("Performance.enable");
-  const measure = async () => Object.fromEntries((await devtools.send("Performance.getMetrics")).metrics.map(({ name, value }) => [name, value]));
+  const measure = await measured(devtools);
   await pause(5000);
   console.log(`\n${WAVES} waves a second are emitted, a page is open in Chromium:\n`);
   row("page", "main thread busy", "of it scripts", "a click until drawn, worst of 9", "gateway, cores", "gateway, MB", "observed a second", "lost by all queues");
@@ -61,14 +74,68 @@ async function load(house) {
         return performance.now() - start;
       }));
     }
-    const share = (what) => `${((100 * (b[what] - a[what])) / (b.Timestamp - a.Timestamp)).toFixed(0)} %`;
     const observed = later.flow.waves - seen.flow.waves;
     const lost = later.losses.waves - seen.losses.waves;
-    row(name, share("TaskDuration"), share("ScriptDuration"), `${Math.max(...clicks).toFixed(0)} ms`, cores(one, two), two.megabytes.toFixed(0),
+    row(name, share("TaskDuration", a, b), share("ScriptDuration", a, b), `${Math.max(...clicks).toFixed(0)} ms`, cores(one, two), two.megabytes.toFixed(0),
       Math.round(observed / ((two.at - one.at) / 1000)), `${((100 * lost) / Math.max(1, lost + observed)).toFixed(1)} %`);
   }
   if (errors.length > 0) console.log(errors);
   await close();
+}
+
+/**
+ * Frames a second of the spectrum with 500 channels: those that the scripts may draw, and those in which the browser shows the
+ * picture elsewhere. Without a graphics processor the browser draws in software, on the processors that all else needs.
+ */
+async function frames(house) {
+  const server = await house.server();
+  const gateway = await house.gateway(server.url, undefined, "--set", `service.gateway.max_channels=${CHANNELS}`,
+    "--field-limit", "messages_per_second=100000", "--field-limit", "messages_burst=100000");
+  const client = await Client.open(gateway.port, () => {});
+  let number = 0;
+  const emitting = setInterval(() => {
+    for (let at = 0; at < CHANNELS / 10; at += 1, number += 1) {
+      client.send({ op: "emit", id: number, wave: { channel: `bench.channel.${number % CHANNELS}`, amplitude: 0.2 + (number % 7) / 10, json: number } });
+    }
+  }, 100);
+  const { page, close } = await openPage(`${gateway.url}/#spectrum`);
+  await page.getByText(`${CHANNELS} channels, `).waitFor();
+  await pause(3000);
+  const devtools = await page.context().newCDPSession(page);
+  const busy = await measured(devtools);
+  const a = await busy();
+  const counted = await page.evaluate(count, ".waterfall");
+  const b = await busy();
+  clearInterval(emitting);
+  client.close();
+  console.log(`\nThe spectrum with ${CHANNELS} channels, in software, one wave a second on each:\n`);
+  row("page", "frames a second", "with the picture elsewhere", "longest pause", "main thread busy, with the counting");
+  row(..."-----".split(""));
+  row("the spectrum", counted.rate.toFixed(1), counted.moved.toFixed(1), `${counted.longest.toFixed(0)} ms`, share("TaskDuration", a, b));
+  await page.goto(`${gateway.url}/livez`);
+  const idle = await page.evaluate(count, "body");
+  row("a page with one word, for comparison", idle.rate.toFixed(1), "–", `${idle.longest.toFixed(0)} ms`, "–");
+  await close();
+}
+
+/** Runs in a page for ten seconds: how many frames its scripts may draw, and in how many an element is elsewhere. */
+function count(selector) {
+  return new Promise((resolve) => {
+    const place = () => new DOMMatrix(getComputedStyle(document.querySelector(selector)).transform).m41;
+    const begin = performance.now();
+    let [all, moved, longest, before, last] = [0, 0, 0, place(), begin];
+    const step = (now) => {
+      all += 1;
+      const at = place();
+      if (at !== before) moved += 1;
+      before = at;
+      longest = Math.max(longest, now - last);
+      last = now;
+      if (now - begin < 10_000) requestAnimationFrame(step);
+      else resolve({ rate: (1000 * all) / (now - begin), moved: (1000 * moved) / (now - begin), longest });
+    };
+    requestAnimationFrame(step);
+  });
 }
 
 /** First paint, weight, and the time from `up` to a wave on the page. */
@@ -168,7 +235,7 @@ async function memory(house) {
   client.close();
 }
 
-const parts = { load, start, crowd, memory };
+const parts = { load, frames, start, crowd, memory };
 const wanted = process.argv.slice(2);
 for (const [name, run] of Object.entries(parts)) {
   if (wanted.length > 0 && !wanted.includes(name)) continue;

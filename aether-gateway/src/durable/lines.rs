@@ -1,8 +1,13 @@
 //! What is said of durable logs, as JSON.
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aether_chassis::letters::{store_of, store_of_log};
+use aether_core::Pattern;
+use aether_core::presence::Roster;
 use aether_log::store::Retention;
 use aether_log::{
     ConsumerStanding, JetStreamError, JetStreamStanding, LogStanding, StreamConsumerStanding, StreamStanding,
@@ -170,6 +175,10 @@ impl StreamReading {
         }
     }
 
+    pub(super) fn logs(&self) -> impl Iterator<Item = &LogLine> {
+        self.logs.iter()
+    }
+
     pub(super) fn fresh_until(mut self, until: Instant) -> Self {
         self.fresh_until = Some(until);
         self
@@ -180,7 +189,29 @@ impl StreamReading {
     }
 }
 
+/// All logs, and the folders of those whose programs answer for them.
+#[derive(Debug, Serialize)]
+pub(crate) struct Answering<'a> {
+    #[serde(flatten)]
+    all: &'a AllLogs,
+    /// The folders of logs whose program drops consumers on request.
+    answering: Vec<&'a str>,
+}
+
 impl AllLogs {
+    /// Adds which programs answer for their logs.
+    pub(crate) fn answering(&self, roster: &Roster) -> Answering<'_> {
+        let heard: BTreeSet<u64> = roster
+            .vibrators()
+            .iter()
+            .flat_map(|announced| announced.heard.iter().filter_map(|heard| store_of(heard.pattern.as_str())))
+            .collect();
+        let folders = self.logs().filter_map(|log| log.folder.as_deref());
+        let answers =
+            |folder: &&str| store_of_log(Path::new(folder)).is_some_and(|store| heard.contains(&store));
+        Answering { all: self, answering: folders.filter(answers).collect() }
+    }
+
     pub(crate) fn logs(&self) -> impl Iterator<Item = &LogLine> {
         self.folders.logs.iter().chain(&self.streams.logs)
     }
@@ -329,6 +360,12 @@ impl StandingLine {
             oldest_waiting_unix_ms: standing.oldest_waiting.map(unix_ms),
             damaged_places: Some(standing.damaged),
         }
+    }
+
+    /// The pattern of the consumer, and the position behind its own; `None` if it has not begun.
+    pub(super) fn place(&self) -> Option<(Pattern, u64)> {
+        let pattern = self.pattern.as_deref()?;
+        Some((Pattern::new(pattern).ok()?, self.position + 1))
     }
 
     pub(super) fn with_history(&mut self, history: impl Iterator<Item = u64>) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use aether_core::NatsOptions;
 use aether_core::medium::without_secrets;
 use aether_log::{JetStreamError, JetStreamView, StreamEffort};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, Notify, watch};
 use tokio::time::{Instant, timeout};
 
 use super::lines::StreamReading;
@@ -44,11 +44,13 @@ impl fmt::Debug for LogServers {
 
 /// The logs of these servers, as they were read last.
 #[derive(Debug)]
-pub(super) struct Streams {
+pub(crate) struct Streams {
     servers: LogServers,
     shown_url: String,
     asked: Notify,
     last: watch::Sender<Arc<StreamReading>>,
+    /// Opened by the first one who asks, and kept.
+    view: Mutex<Option<Arc<JetStreamView>>>,
 }
 
 impl Streams {
@@ -56,7 +58,21 @@ impl Streams {
         let shown_url = without_secrets(&servers.url);
         let nothing = StreamReading::of_none(Some(shown_url.clone()), "it was not read yet");
         let last = watch::Sender::new(Arc::new(nothing));
-        Self { servers, shown_url, asked: Notify::new(), last }
+        Self { servers, shown_url, asked: Notify::new(), last, view: Mutex::default() }
+    }
+
+    /// The connection to the servers.
+    ///
+    /// # Errors
+    /// [`JetStreamError`]: no server answers, or it has no JetStream.
+    pub(crate) async fn view(&self) -> Result<Arc<JetStreamView>, JetStreamError> {
+        let mut view = self.view.lock().await;
+        if let Some(opened) = &*view {
+            return Ok(Arc::clone(opened));
+        }
+        let LogServers { url, nats } = &self.servers;
+        let opened = Arc::new(JetStreamView::open(url, nats.clone()).await?);
+        Ok(Arc::clone(view.insert(opened)))
     }
 
     /// What was read last.
@@ -72,7 +88,7 @@ impl Streams {
     }
 
     /// What is there now, or what was read last if the server does not answer in time.
-    pub(super) async fn now(&self) -> Arc<StreamReading> {
+    pub(crate) async fn now(&self) -> Arc<StreamReading> {
         let mut read = self.last.subscribe();
         self.ask();
         // The sender lives as long as this.
@@ -80,9 +96,8 @@ impl Streams {
         self.last()
     }
 
-    /// Reads when somebody asks. The connection is opened for the first one, and kept.
+    /// Reads when somebody asks.
     pub(super) async fn run(&self) {
-        let mut view = None;
         loop {
             self.asked.notified().await;
             // Others have asked for the same reading.
@@ -90,7 +105,7 @@ impl Streams {
                 continue;
             }
             let began = Instant::now();
-            let read = timeout(WHOLE, self.read(&mut view)).await;
+            let read = timeout(WHOLE, self.read()).await;
             let read = read.unwrap_or_else(|_| {
                 Err(JetStreamError::NoAnswer { name: self.shown_url.clone(), after: WHOLE })
             });
@@ -105,14 +120,15 @@ impl Streams {
         }
     }
 
-    async fn read(&self, view: &mut Option<JetStreamView>) -> Result<StreamReading, JetStreamError> {
-        let LogServers { url, nats } = &self.servers;
-        let opened = match view.take() {
-            Some(opened) => opened,
-            None => JetStreamView::open(url, nats.clone()).await?,
-        };
-        let effort = StreamEffort::default().time(TIME);
-        let standing = view.insert(opened).standing(effort).await?;
-        Ok(StreamReading::of(self.shown_url.clone(), standing))
+    async fn read(&self) -> Result<StreamReading, JetStreamError> {
+        let view = self.view().await?;
+        match view.standing(StreamEffort::default().time(TIME)).await {
+            Ok(standing) => Ok(StreamReading::of(self.shown_url.clone(), standing)),
+            Err(error) => {
+                // The next one connects anew.
+                *self.view.lock().await = None;
+                Err(error)
+            }
+        }
     }
 }

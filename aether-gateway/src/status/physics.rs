@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aether_core::Channel;
-use aether_core::physics::{PhysicsReport, ResonanceMap, Severity, StandingWave};
+use aether_core::physics::{Fringe, PhysicsReport, ResonanceMap, Severity, StandingWave};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
@@ -20,6 +21,8 @@ pub(crate) struct PhysicsPart {
     pub(crate) incidents_by_cause: BTreeMap<&'static str, u64>,
     /// Newest first.
     pub(crate) findings: Vec<Found>,
+    /// The latest changes of fringes with their age, newest first.
+    fringes: Vec<(Duration, Fringe)>,
     /// The number of findings by kind since the start.
     pub(crate) counts: BTreeMap<&'static str, u64>,
 }
@@ -31,6 +34,7 @@ impl PhysicsPart {
             incidents: insight.incidents(),
             incidents_by_cause: insight.incidents_by_cause(),
             findings: insight.findings(),
+            fringes: insight.fringes(),
             counts: insight.counts(),
         }
     }
@@ -59,6 +63,12 @@ impl PhysicsPart {
         self.findings.iter().map(FindingLine::of).collect()
     }
 
+    /// The changes of fringes, newest first.
+    pub(crate) fn fringe_lines(&self) -> Vec<FringeLine<'_>> {
+        let line = |(ago, fringe)| FringeLine { fringe, seconds_ago: Duration::as_secs_f64(ago) };
+        self.fringes.iter().map(|(ago, fringe)| line((ago, fringe))).collect()
+    }
+
     /// The standing streams as JSON, for a view.
     pub(crate) fn standing_json(&self) -> serde_json::Value {
         let lines: Vec<_> = self.standing().iter().map(StandingLine::of).collect();
@@ -79,6 +89,14 @@ struct StandingLine<'a> {
     period_seconds: f64,
     regularity: f32,
     beats: u64,
+}
+
+/// A change of a fringe.
+#[derive(Debug, Serialize)]
+pub(crate) struct FringeLine<'a> {
+    #[serde(flatten)]
+    fringe: &'a Fringe,
+    seconds_ago: f64,
 }
 
 /// A finding.

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aether_core::Wave;
+use aether_core::{Phase, Wave};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
@@ -25,6 +25,9 @@ struct Record<'a> {
     hops: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     half_life_ms: Option<u64>,
+    /// In radians; left out where it asserts, as almost all waves do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,6 +77,7 @@ pub(crate) fn json(wave: &Wave, most: usize) -> String {
             .half_life()
             .duration()
             .map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX)),
+        phase: Some(wave.phase()).filter(|phase| *phase != Phase::ASSERT).map(|phase| phase.radians()),
         key: wave.key(),
         cause: wave.cause().map(ToString::to_string),
         root: wave.root().to_string(),

@@ -1,9 +1,10 @@
-//! The last hour: everything together, and each channel.
+//! The last hour: everything together, each channel, and each service.
 
 use aether_core::Channel;
 use serde::ser::{Serialize, SerializeStruct as _, Serializer};
 
 use crate::history::{Past, rounded};
+use crate::pulses::NamedPast;
 use crate::track::{Buckets, unix_ms};
 
 #[derive(Debug, serde::Serialize)]
@@ -13,6 +14,8 @@ pub(crate) struct Hour {
     past: Past,
     #[serde(skip_serializing_if = "Option::is_none")]
     channels: Option<Vec<OfChannel>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    services: Option<Vec<NamedPast>>,
 }
 
 /// Written number by number: those of a thousand channels would take 12 MB.
@@ -26,10 +29,14 @@ struct OfChannel {
 struct Numbers<I>(I);
 
 impl Hour {
-    pub(crate) fn of(past: Past, channels: Option<Vec<(Channel, Buckets)>>) -> Self {
+    pub(crate) fn of(
+        past: Past,
+        channels: Option<Vec<(Channel, Buckets)>>,
+        services: Option<Vec<NamedPast>>,
+    ) -> Self {
         let of_channel = |(channel, buckets)| OfChannel { channel, buckets };
         let channels = channels.map(|channels| channels.into_iter().map(of_channel).collect());
-        Self { end_unix_ms: unix_ms(), past, channels }
+        Self { end_unix_ms: unix_ms(), past, channels, services }
     }
 }
 

@@ -9,6 +9,7 @@ use aether_core::Pattern;
 use serde::Serialize;
 
 use crate::observed::Emitted;
+use crate::pulses::Pulses;
 use crate::status::{StatusSource, WholeProcess};
 
 /// Bounds of the map, so that a browser lays it out in a moment and it is written in milliseconds.
@@ -36,6 +37,8 @@ struct ServiceNode {
     name: String,
     offered: u64,
     lost: u64,
+    /// What its inboxes lost a second lately.
+    lost_per_second: f64,
     queued: u64,
     /// Whether it announces what it hears.
     is_listed: bool,
@@ -66,7 +69,7 @@ struct Hears {
 }
 
 impl Map {
-    pub(crate) fn of(source: &StatusSource) -> Self {
+    pub(crate) fn of(source: &StatusSource, pulses: &Pulses) -> Self {
         let busiest = source.observed().busiest(usize::MAX);
         let heard = source.roster().heard_by_name();
         let is_listed: BTreeSet<String> = heard.keys().cloned().collect();
@@ -98,7 +101,10 @@ impl Map {
         hears.truncate(MOST_LINKS);
         let report = source.insight().and_then(|insight| insight.report());
         Self {
-            services: shown.iter().map(|name| services.take(name, is_listed.contains(name))).collect(),
+            services: shown
+                .iter()
+                .map(|name| services.take(name, is_listed.contains(name), pulses))
+                .collect(),
             channels: channels.iter().map(ChannelNode::of).collect(),
             emits,
             hears,
@@ -174,8 +180,9 @@ impl Nodes {
         }
     }
 
-    fn take(&mut self, name: &str, is_listed: bool) -> ServiceNode {
+    fn take(&mut self, name: &str, is_listed: bool, pulses: &Pulses) -> ServiceNode {
         let node = self.0.remove(name).unwrap_or_default();
-        ServiceNode { name: name.to_owned(), is_listed, ..node }
+        let lost_per_second = pulses.lost_per_second(name);
+        ServiceNode { name: name.to_owned(), is_listed, lost_per_second, ..node }
     }
 }

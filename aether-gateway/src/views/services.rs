@@ -4,19 +4,31 @@ use aether_core::Floor;
 use aether_core::presence::Announcement;
 use serde::Serialize;
 
+use crate::pulses::{NamedPast, PastLine, Pulses};
 use crate::status::{StatusSource, WholeProcess, floor_as_number};
 
 /// The maximum number of patterns of a vibrator that are listed, of vibrators, and of processes.
 const MOST_PATTERNS: usize = 64;
 const MOST_VIBRATORS: usize = 1000;
 const MOST_PROCESSES: usize = 500;
+/// The buckets of the past of a vibrator: five minutes.
+const PAST: usize = 60;
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Services {
     vibrators: Vec<VibratorLine>,
-    processes: Vec<WholeProcess>,
+    processes: Vec<ProcessLine>,
+    /// What the vibrators of each name were offered and lost a second in the last five minutes, in buckets of five seconds.
+    pasts: Vec<NamedPast>,
     /// Vibrators and processes beyond the bounds; `/api/accounts` has all processes.
     left_out: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct ProcessLine {
+    #[serde(flatten)]
+    process: WholeProcess,
+    past: Option<PastLine>,
 }
 
 #[derive(Debug, Serialize)]
@@ -37,14 +49,19 @@ struct HeardLine {
 }
 
 impl Services {
-    pub(crate) fn of(source: &StatusSource) -> Self {
+    pub(crate) fn of(source: &StatusSource, pulses: &Pulses) -> Self {
         let (vibrators, mut processes) = (source.roster().vibrators(), source.whole_processes());
         let left_out =
             vibrators.len().saturating_sub(MOST_VIBRATORS) + processes.len().saturating_sub(MOST_PROCESSES);
         processes.truncate(MOST_PROCESSES);
+        let with_past = |process: WholeProcess| ProcessLine {
+            past: pulses.of_process(&process.account().process.to_string()),
+            process,
+        };
         Self {
             vibrators: vibrators.iter().take(MOST_VIBRATORS).map(VibratorLine::of).collect(),
-            processes,
+            processes: processes.into_iter().map(with_past).collect(),
+            pasts: pulses.of_vibrators(PAST),
             left_out,
         }
     }

@@ -18,6 +18,8 @@ pub(super) struct Draft {
     pub(super) kind: Option<String>,
     pub(super) amplitude: Option<f32>,
     pub(super) half_life_ms: Option<u64>,
+    /// In radians.
+    pub(super) phase: Option<f32>,
     pub(super) key: Option<String>,
     pub(super) cause: Option<String>,
     pub(super) metadata: BTreeMap<String, String>,
@@ -58,6 +60,9 @@ impl Draft {
         if let Some(half_life) = self.half_life_ms {
             wave = wave.half_life(Duration::from_millis(half_life));
         }
+        if let Some(phase) = self.phase {
+            wave = wave.phase(phase);
+        }
         if let Some(key) = self.key.filter(|key| !key.is_empty()) {
             wave = wave.key(&key);
         }
@@ -96,7 +101,7 @@ mod tests {
     #[test]
     fn every_part_of_a_draft_is_in_the_wave() {
         let wave = draft(
-            r#"{"channel":"a.b","kind":"command","amplitude":0.9,"half_life_ms":8000,"key":"7","cause":"shop@1f/3",
+            r#"{"channel":"a.b","kind":"command","amplitude":0.9,"half_life_ms":8000,"phase":3.1415927,"key":"7","cause":"shop@1f/3",
                 "metadata":{"x":"y"},"json":{"n": 1}}"#,
         )
         .unwrap();
@@ -104,6 +109,7 @@ mod tests {
             (wave.kind(), wave.key(), wave.metadata().value("x")),
             (Kind::Command, Some("7"), Some("y"))
         );
+        assert_eq!(wave.phase(), aether_core::Phase::RETRACT);
         assert_eq!(&wave.payload()[..], br#"{"n": 1}"#.as_slice());
         assert_eq!((wave.content_type().as_str(), wave.cause().unwrap().sequence), ("application/json", 3));
         assert_eq!(draft(r#"{"channel":"a","base64":"AP8="}"#).unwrap().payload()[..], [0, 255]);

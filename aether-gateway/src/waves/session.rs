@@ -20,6 +20,7 @@ use crate::access::WaveRights;
 use crate::gate::{Caller, GateError};
 use crate::taps::record;
 use crate::taps::{OpenTap, Taken, Taps, message};
+use crate::trace_url::TraceUrl;
 use crate::views::{View, Watching};
 
 /// The maximum number of subscriptions of a client. They share its bound in bytes equally.
@@ -50,6 +51,7 @@ impl Session {
             "version": env!("CARGO_PKG_VERSION"),
             "needs_token": shared.gate.needs_token(&caller),
             "emits": shared.gate.emits(),
+            "trace_url": shared.trace_url.as_ref().map(TraceUrl::as_str),
             "max_message_bytes": shared.limits.max_message_bytes,
             "watch_refused": may_watch.as_ref().err().map(ToString::to_string),
             "refused": rights.as_ref().err().map(ToString::to_string),

@@ -11,6 +11,7 @@ use crate::field::SecurityLimits;
 use crate::gate::Gate;
 use crate::status::StatusSource;
 use crate::taps::Taps;
+use crate::trace_url::TraceUrl;
 use crate::views::Views;
 
 /// The maximum number of answers to `/waves`, in total and from one source. Each holds a connection of the HTTP server.
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(super) emitter: Emitter,
     /// The largest body of a request, in bytes.
     pub(super) max_body: usize,
+    /// Where pages link traces to.
+    pub(super) trace_url: Option<TraceUrl>,
     pub(super) limits: SecurityLimits,
     pub(super) sockets: Arc<Admission>,
     pub(super) streams: Arc<Admission>,
@@ -44,13 +47,20 @@ impl Shared {
         emitter: Emitter,
         limits: SecurityLimits,
         stop: CancellationToken,
-    ) -> Arc<Self> {
+    ) -> Self {
         let sockets = Admission::new(limits.max_connections_total, limits.max_connections_per_source);
         let streams = Admission::new(STREAMS, STREAMS_OF_SOURCE);
         let taps = Arc::clone(source.taps());
         let connections = TaskTracker::new();
         let max_body = source.aether().promises().max_payload.min(MAX_BODY);
-        Arc::new(Self { gate, views, taps, emitter, max_body, limits, sockets, streams, connections, stop })
+        let trace_url = None;
+        Self { gate, views, taps, emitter, max_body, trace_url, limits, sockets, streams, connections, stop }
+    }
+
+    /// Has pages link traces there.
+    pub(crate) fn trace_url(mut self, url: Option<TraceUrl>) -> Arc<Self> {
+        self.trace_url = url;
+        Arc::new(self)
     }
 
     /// Waits until the connections have ended, which they do when it is stopped.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aether_chassis::{CancellationToken, Service, Typed};
-use aether_core::{Aether, Vibrator};
+use aether_core::{Aether, Vibrator, Wave};
 use aether_gateway::{Access, FieldOptions, GatewayOptions};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
@@ -87,6 +87,7 @@ async fn the_description_is_valid_and_every_route_of_it_is_there() {
     let sources = [
         include_str!("../../src/http.rs"),
         include_str!("../../src/letters.rs"),
+        include_str!("../../src/consumers.rs"),
         include_str!("../../src/waves.rs"),
         include_str!("../../src/field/upgrade.rs"),
     ];
@@ -129,6 +130,34 @@ async fn the_views_have_what_the_description_requires() {
     assert_eq!((&map["emits"][0]["service"], &map["hears"][0]["service"]), (&"shop".into(), &"stock".into()));
     assert_eq!(running.get("/api/history?last=x").await.code, 400);
     assert_eq!(running.get("/api/log?last=x").await.code, 400);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_request_of_a_wave_is_found_by_each_of_its_waves() {
+    let aether = Aether::local();
+    let mut running = support::run(&aether, GatewayOptions::default()).await;
+    let shop = aether.emitter("shop").unwrap();
+    let created = shop.emit_wave("orders.created", &1).await.unwrap();
+    let id = shop.id_of(&created);
+    let paid = Wave::builder("orders.paid").cause(id.clone()).build().unwrap();
+    let paid = shop.id_of(&shop.emit(paid).await.unwrap());
+    shop.emit_wave("orders.other", &2).await.unwrap();
+    running.observes(3).await;
+    let document: Value = serde_json::from_str(&running.get("/openapi.json").await.body).unwrap();
+    let schema = &document["paths"]["/api/waves/{id}/chain"]["get"]["responses"]["200"]["content"];
+    let schema = jsonschema::validator_for(&schema["application/json"]["schema"]).unwrap();
+    for asked in [&id, &paid] {
+        let path = format!("/api/waves/{}/chain", asked.to_string().replace('/', "%2F"));
+        let body: Value = serde_json::from_str(&running.get(&path).await.body).unwrap();
+        assert!(schema.is_valid(&body), "{body}");
+        let waves = body["waves"].as_array().unwrap();
+        let channels: Vec<_> = waves.iter().map(|wave| wave["channel"].as_str().unwrap()).collect();
+        assert_eq!(channels, ["orders.created", "orders.paid"]);
+        assert_eq!((&waves[1]["cause"], &body["root"]), (&id.to_string().into(), &id.to_string().into()));
+    }
+    assert_eq!(running.get("/api/waves/nobody@1%2F1/chain").await.code, 404);
+    assert_eq!(running.get("/api/waves/nobody/chain").await.code, 400);
     running.stop().await;
 }
 

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Attempt, DeadError, DeadWave, read_letter, written};
 use crate::jetstream::{Connection, Failure, JetStreamError, Subjects};
-use crate::stored_wave::StoredWave;
+use crate::stored_wave::{StoredWave, frame};
 
 /// The dead letters of a log in JetStream. Each method asks the server.
 #[derive(Debug)]
@@ -76,6 +76,50 @@ impl StreamLetters {
             next = message.sequence + 1;
         }
         Ok(numbers)
+    }
+
+    /// The letters with higher numbers than this, at most so many, the oldest first. One request for each.
+    ///
+    /// # Errors
+    /// [`DeadError::Server`].
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing has changed.
+    pub async fn after(&self, number: u64, most: usize) -> Result<Vec<DeadWave>, DeadError> {
+        let (mut letters, subject) = (Vec::new(), self.subjects.letters("*"));
+        let mut next = number + 1;
+        while letters.len() < most {
+            let message = self.get(json!({ "next_by_subj": subject, "seq": next })).await?;
+            let Some(message) = message else { break };
+            next = message.sequence + 1;
+            letters.extend(read_letter(message.sequence, micros(&message), None, &message.payload));
+        }
+        Ok(letters)
+    }
+
+    /// Stores the wave of a letter again, at the end of the log, so that its consumers get it anew, and drops the letter. For
+    /// callers that are not connected with the log; on the bus nobody hears the wave. Done twice within the time in which
+    /// the server remembers ids, it is stored once. Returns the position.
+    ///
+    /// # Errors
+    /// [`DeadError`]. If the wave was stored and the letter could not be dropped, it stays.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the wave may have been stored, and the letter stays.
+    pub async fn store_again(&self, number: u64) -> Result<u64, DeadError> {
+        let wave = self.show(number).await?.stored.wave;
+        let stream = self.subjects.stream();
+        let now = tokio::time::Instant::now().into_std();
+        let body = frame(&wave, None, now).map_err(|source| JetStreamError::Refused {
+            doing: "write the wave of a letter of",
+            name: stream.to_owned(),
+            source: Arc::new(source),
+        })?;
+        let subject = self.subjects.wave(wave.channel().as_str());
+        let id = format!("{}:letter:{number}", self.subjects.side_stream());
+        let position = self.connection.publish(stream, &subject, &id, body).await?;
+        self.drop_letter(number).await?;
+        Ok(position)
     }
 
     /// A letter.

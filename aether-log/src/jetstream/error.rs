@@ -14,6 +14,12 @@ pub enum JetStreamError {
         /// The name.
         name: String,
     },
+    /// There is no such log on the server.
+    #[error("there is no durable log {name} on the server")]
+    NoLog {
+        /// The name.
+        name: String,
+    },
     /// The address is none of a NATS server.
     #[error("{url:?} is not an address of NATS servers: write nats://HOST:PORT, several with commas")]
     Url {

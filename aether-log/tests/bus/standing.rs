@@ -288,3 +288,21 @@ async fn a_log_that_vanishes_is_an_error_and_another_one_in_its_place_is_opened_
     let standing = LogView::open(&folder).unwrap().standing(Effort::default()).unwrap();
     assert_eq!(standing.extent.last, 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_nobody_uses_is_forgotten_and_begins_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let aether = connect(&log).await;
+    let shop = aether.emitter("shop").unwrap();
+    shop.emit(wave(7, 0.9)).await.unwrap();
+    let used = billing(&log);
+    receive(&used).await.ack().await.unwrap();
+    assert!(matches!(log.forget_consumer("billing"), Err(aether_log::ForgetError::InUse { .. })));
+    drop(used);
+    assert!(log.forget_consumer("billing").unwrap());
+    assert!(!log.forget_consumer("billing").unwrap() && !log.forget_consumer("../dead").unwrap());
+    assert!(folder.path().join("dead").exists(), "a name leads out of the folder nowhere");
+    let anew = billing(&log);
+    assert_eq!(crate::stage::text(&receive(&anew).await), "7");
+}

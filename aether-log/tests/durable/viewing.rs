@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use aether_core::conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Durability, NatsOptions, Pattern};
-use aether_log::{JetStreamError, JetStreamLog, JetStreamStanding, JetStreamView, StreamEffort};
+use aether_log::{DeadError, JetStreamError, JetStreamLog, JetStreamStanding, JetStreamView, StreamEffort};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::{self, stream};
 use futures_util::StreamExt as _;
@@ -162,4 +162,62 @@ async fn a_server_without_jetstream_and_a_missing_permission_are_named() {
     // What concerns one log is with that log.
     let of_info = standing(&url("info"), StreamEffort::default()).await.unwrap();
     assert!(matches!(&of_info.logs["shop"], Err(JetStreamError::NotPermitted { .. })), "{of_info:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_is_read_letters_are_stored_again_or_dropped_and_a_consumer_is_forgotten() {
+    let streams = tempfile::tempdir().unwrap();
+    let server = server(&[], &streams).await;
+    let url = server.url();
+    let shop = log(&url, "shop", 5).await;
+    let once = quick().max_attempts(NonZeroU32::MIN).pauses(Duration::ZERO, Duration::ZERO);
+    let cash = shop.consumer("cash", "orders.>", once).unwrap();
+    receive(&cash).await.nack("no money");
+    receive(&cash).await.nack("no change");
+    // Giving up happens while the next one is waited for.
+    let mut held = vec![receive(&cash).await];
+    while shop.dead().numbers().await.unwrap().len() < 2 {
+        let next = tokio::time::timeout(Duration::from_millis(50), cash.receive()).await;
+        held.extend(next.map(Result::unwrap));
+    }
+    let view = JetStreamView::open(&url, NatsOptions::default()).await.unwrap();
+    let waiting = view.waves("shop", &Pattern::new("orders.>").unwrap(), 3, 2).await.unwrap();
+    let read: Vec<_> = waiting.iter().map(|stored| (stored.position, stored.wave.text().unwrap())).collect();
+    assert_eq!(read, [(3, "2"), (4, "3")]);
+    let others = view.waves("shop", &Pattern::new("notes.>").unwrap(), 1, 9).await.unwrap();
+    assert!(others.is_empty());
+
+    let letters = view.letters("shop").unwrap();
+    let both = letters.after(0, 9).await.unwrap();
+    let reasons: Vec<_> = both.iter().map(|letter| letter.failed[0].error.as_str()).collect();
+    assert_eq!(reasons, ["no money", "no change"]);
+    assert_eq!(letters.after(both[0].number, 9).await.unwrap().len(), 1);
+    let position = letters.store_again(both[0].number).await.unwrap();
+    let again = view.waves("shop", &Pattern::everything(), position, 1).await.unwrap();
+    assert_eq!((position, again[0].wave.text().unwrap()), (6, "0"));
+    letters.drop_letter(both[1].number).await.unwrap();
+    assert!(letters.numbers().await.unwrap().is_empty());
+    assert!(matches!(letters.store_again(both[0].number).await, Err(DeadError::Unknown { .. })));
+
+    drop((held, cash));
+    assert!(view.forget_consumer("shop", "cash").await.unwrap());
+    assert!(!view.forget_consumer("shop", "cash").await.unwrap());
+    assert!(!view.forget_consumer("shop", "cash.>").await.unwrap(), "no name of a consumer");
+    for (name, is_name) in [("other", true), ("shop.>", false)] {
+        let refused = view.forget_consumer(name, "cash").await.unwrap_err();
+        let is_expected = match &refused {
+            JetStreamError::NoLog { .. } => is_name,
+            JetStreamError::Name { .. } => !is_name,
+            _ => false,
+        };
+        assert!(is_expected, "{refused}");
+    }
+    // A stream of somebody else is no log.
+    let config = stream::Config {
+        name: "theirs".to_owned(),
+        subjects: vec!["other.>".to_owned()],
+        ..stream::Config::default()
+    };
+    context(&url).await.create_stream(config).await.unwrap();
+    assert!(matches!(view.forget_consumer("theirs", "x").await, Err(JetStreamError::NoLog { .. })));
 }

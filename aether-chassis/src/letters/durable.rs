@@ -1,0 +1,206 @@
+//! Answers questions about the dead letters of a durable log in a folder: waves that its consumers have given up.
+//!
+//! Only the process that has the log open may change them. Each log has a store of its own, so its letters are listed, sent
+//! again and dropped by the same questions as those in memory.
+
+use std::path::Path;
+
+use aether_core::echo::LetterId;
+use aether_core::{Emitter, Pattern, Wave};
+use aether_log::{DeadError, DeadWave, ForgetError, Log};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use super::{
+    AttemptRecord, LetterAnswer, LetterFilter, LetterQuery, LetterRecord, MAX_SHOWN_PAYLOAD, age_ms, read_id,
+};
+use crate::{Json, Rejection, State, error_chain};
+
+/// The maximum number of letters in one answer.
+const PAGE: usize = 128;
+/// Why a letter is among those of a log, as [`LetterRecord::reason`] has it.
+const GIVEN_UP: &str = "given_up";
+
+/// The store of the dead letters of a durable log in this folder: the same for all programs of a machine that see the folder,
+/// whatever its path is for them. `None` where the system does not tell one folder from another.
+#[must_use]
+pub fn store_of_log(folder: &Path) -> Option<u64> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let is = std::fs::metadata(folder).ok()?;
+        let machine = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let numbers = [is.dev().to_le_bytes(), is.ino().to_le_bytes()].concat();
+        // FNV-1a: it must be the same in programs of other builds, and hides nothing.
+        let hash = machine.trim().bytes().chain(numbers).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        Some(hash)
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = folder;
+        None
+    }
+}
+
+/// The letters of a log, and who sends them again.
+#[derive(Debug, Clone)]
+pub(crate) struct LogClerk {
+    pub(crate) log: Log,
+    pub(crate) store: u64,
+    pub(crate) emitter: Emitter,
+}
+
+/// The handler.
+pub(crate) async fn answer_of_log(
+    State(clerk): State<LogClerk>,
+    Json(query): Json<LetterQuery>,
+    question: Wave,
+) -> Result<Json<LetterAnswer>, Rejection> {
+    let asker = question.source();
+    Ok(Json(match query {
+        LetterQuery::Ls { filter, after } => clerk.page(filter, after).await?,
+        LetterQuery::Show { id } => clerk.show(id).await,
+        LetterQuery::Replay { id } => {
+            tracing::info!(%asker, id, "sending a dead letter of the durable log again");
+            clerk.replay(id).await
+        }
+        LetterQuery::Drop { id } => {
+            tracing::info!(%asker, id, "dropping a dead letter of the durable log");
+            clerk.drop_letter(id).await
+        }
+        LetterQuery::Forget { consumer } => {
+            tracing::info!(%asker, consumer, "forgetting a consumer of the durable log");
+            clerk.forget(consumer).await?
+        }
+    }))
+}
+
+impl LogClerk {
+    /// The number of a letter of this store.
+    fn number(&self, id: &str) -> Option<u64> {
+        read_id(id).filter(|id| id.store == self.store).map(|id| id.number)
+    }
+
+    async fn page(&self, filter: LetterFilter, after: u64) -> Result<LetterAnswer, Rejection> {
+        let channel = filter.channel.as_deref().map(Pattern::new).transpose();
+        let channel = channel.map_err(|error| Rejection::caused_by("the pattern is not valid", error))?;
+        let clerk = self.clone();
+        blocking(move || {
+            let is_meant = |letter: &DeadWave| {
+                let age = age_ms(letter.at);
+                channel.as_ref().is_none_or(|pattern| pattern.matches(letter.stored.wave.channel()))
+                    && filter.older_ms.is_none_or(|older| age >= older)
+                    && filter.newer_ms.is_none_or(|newer| age <= newer)
+            };
+            let numbers = clerk.log.dead().numbers();
+            let behind = numbers.into_iter().filter(|number| *number > after);
+            // A letter that was dropped meanwhile, or is damaged, is none.
+            let read = behind.filter_map(|number| clerk.log.dead().show(number).ok());
+            let mut meant = read.filter(is_meant);
+            let letters = meant.by_ref().take(PAGE).map(|letter| clerk.record(&letter, false)).collect();
+            LetterAnswer::Letters { letters, more: meant.next().is_some() }
+        })
+        .await
+    }
+
+    async fn show(&self, id: String) -> LetterAnswer {
+        let Some(number) = self.number(&id) else { return gone(id) };
+        let clerk = self.clone();
+        match blocking(move || clerk.log.dead().show(number)).await {
+            Ok(Ok(letter)) => LetterAnswer::Letter(Box::new(self.record(&letter, true))),
+            _ => gone(id),
+        }
+    }
+
+    async fn replay(&self, id: String) -> LetterAnswer {
+        let Some(number) = self.number(&id) else { return gone(id) };
+        match self.log.dead().replay(number, &self.emitter).await {
+            Ok(receipt) => LetterAnswer::Replayed { id, wave: self.emitter.id_of(&receipt).to_string() },
+            Err(DeadError::Unknown { .. }) => gone(id),
+            Err(error) => LetterAnswer::NotSent { id, hint: error_chain(&error) },
+        }
+    }
+
+    async fn drop_letter(&self, id: String) -> LetterAnswer {
+        let Some(number) = self.number(&id) else { return gone(id) };
+        match self.log.dead().drop_letter(number).await {
+            Ok(()) => LetterAnswer::Dropped { id },
+            Err(error) => LetterAnswer::Gone { id, hint: error_chain(&error) },
+        }
+    }
+
+    async fn forget(&self, consumer: String) -> Result<LetterAnswer, Rejection> {
+        let (log, name) = (self.log.clone(), consumer.clone());
+        Ok(match blocking(move || log.forget_consumer(&name)).await? {
+            Ok(true) => LetterAnswer::Forgotten { consumer },
+            Ok(false) => {
+                let hint = format!("the log has no consumer {consumer}");
+                LetterAnswer::Gone { id: consumer, hint }
+            }
+            Err(error @ ForgetError::InUse { .. }) => {
+                LetterAnswer::NotSent { id: consumer, hint: error_chain(&error) }
+            }
+            Err(error) => return Err(Rejection::caused_by("the consumer stays", error)),
+        })
+    }
+
+    fn record(&self, letter: &DeadWave, is_whole: bool) -> LetterRecord {
+        record_of_log(LetterId { store: self.store, number: letter.number }, letter, is_whole)
+    }
+}
+
+/// A letter of a log as JSON; `is_whole` with its payload and its attempts.
+#[must_use]
+pub fn record_of_log(id: LetterId, letter: &DeadWave, is_whole: bool) -> LetterRecord {
+    let wave = &letter.stored.wave;
+    let record = LetterRecord {
+        id: id.to_string(),
+        channel: wave.channel().to_string(),
+        kind: wave.kind().to_string(),
+        amplitude: wave.amplitude().as_f32(),
+        key: wave.key().map(str::to_owned),
+        wave: wave.id().to_string(),
+        reason: GIVEN_UP.to_owned(),
+        hint: letter.failed.last().map(|attempt| attempt.error.clone()).unwrap_or_default(),
+        by: letter.consumer.clone(),
+        attempts: letter.attempts,
+        age_ms: age_ms(letter.at),
+        bytes: wave.payload().len(),
+        cause: None,
+        metadata: Vec::new(),
+        content_type: None,
+        payload: None,
+        failed: Vec::new(),
+    };
+    if !is_whole {
+        return record;
+    }
+    let failed = letter.failed.iter().enumerate().map(|(number, attempt)| AttemptRecord {
+        attempt: u8::try_from(number).unwrap_or(u8::MAX),
+        age_ms: age_ms(std::time::UNIX_EPOCH + std::time::Duration::from_micros(attempt.micros)),
+        error: attempt.error.clone(),
+    });
+    let payload = Some(wave.payload()).filter(|payload| payload.len() <= MAX_SHOWN_PAYLOAD);
+    LetterRecord {
+        cause: wave.cause().map(ToString::to_string),
+        metadata: wave.metadata().iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        content_type: Some(wave.content_type().as_str().to_owned()),
+        payload: payload.map(|payload| STANDARD.encode(payload)),
+        failed: failed.collect(),
+        ..record
+    }
+}
+
+fn gone(id: String) -> LetterAnswer {
+    let hint = "it was replayed or dropped".to_owned();
+    LetterAnswer::Gone { id, hint }
+}
+
+/// Reads or removes files outside of the async tasks.
+async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Result<T, Rejection> {
+    tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|error| Rejection::caused_by("the log was not read", error))
+}
