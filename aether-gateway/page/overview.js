@@ -50,7 +50,7 @@ function verdict(view, open) {
   const trouble = unready(view);
   if (trouble) return { tone: "bad", mark: "!", text: trouble.title };
   if (now >= LOSING) {
-    const [worst] = view.losses.places;
+    const [worst] = view.losses.places.toSorted((a, b) => b.lost_per_second - a.lost_per_second);
     const where = worst ? `, most in ${worst.program}` : "";
     const [why] = Object.entries(view.losses.lately).sort(([, a], [, b]) => b - a);
     return { tone: "bad", mark: "!", text: `Losing ${rate(now)} waves a second${where}${why ? `: ${reason(why[0])}` : ""}.` };
@@ -96,8 +96,8 @@ function losses(view) {
   return html`<div class="scroll" tabindex="0"><table>
     <thead><tr><th>where</th><th>why</th><th class="number">waves</th><th class="meter-cell"><span class="hidden">share</span></th></tr></thead>
     <tbody>${places.slice(0, 8).map(
-      (place, at) => html`<tr class=${place.lost_per_second >= LOSING ? "now" : ""}>
-        <td>${place.program}<small> ${place.queue}</small>${place.lost_per_second >= LOSING && places.findIndex((other) => other.program === place.program) === at
+      (place) => html`<tr class=${place.lost_per_second >= LOSING ? "now" : ""}>
+        <td>${place.program}<small> ${place.queue}</small>${place.lost_per_second >= LOSING
           ? html` ${badge(`loses ${rate(place.lost_per_second)}/s now`, "bad")}` : nothing}</td>
         <td title=${meaning(place.reason)}>${reason(place.reason)}</td>
         <td class="number">${count(place.waves)}</td>

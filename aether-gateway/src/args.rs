@@ -38,7 +38,7 @@ pub struct GatewayArgs {
     /// Record rates, losses and incidents in this file, for `aether report`; it is bounded
     #[arg(long, value_name = "FILE", help_heading = "Gateway")]
     pub archive: Option<String>,
-    /// Link traces on the pages to this URL, in which {trace} stands for the id, such as https://jaeger.example/trace/{trace}
+    /// Link traces on the pages to this http or https URL, in which {trace} stands for the id of a trace
     #[arg(long, value_name = "URL", help_heading = "Gateway")]
     pub trace_url: Option<TraceUrl>,
     /// Show the durable logs in this folder and their consumers: that of a log, or one with the folders of several; may be

@@ -268,8 +268,8 @@ async fn look(mut observer: PhysicsObserver, insight: &Insight) -> Option<Physic
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aether_core::physics::PhysicsEngine;
-    use aether_core::{Aether, Vibrator, Wave};
+    use aether_core::physics::{Claim, Interfere, PhysicsEngine};
+    use aether_core::{Aether, Amplitude, Channel, Phase, Source, Vibrator, Wave};
 
     async fn observed(aether: &Aether) -> PhysicsObserver {
         PhysicsObserver::open("physics", ">", PhysicsEngine::default(), aether).await.unwrap()
@@ -342,6 +342,23 @@ mod tests {
             serde_json::to_value(insight.log.newest(9)).unwrap()["entries"].as_array().unwrap().len(),
             2
         );
+    }
+
+    #[test]
+    fn fringes_are_kept_although_other_findings_are_far_more_frequent() {
+        let mut alerts = Interfere::by_key().sources(2).rise(0.7).build().unwrap();
+        let (channel, now) = (Channel::new("probes.down").unwrap(), std::time::Instant::now());
+        for probe in ["frankfurt", "oslo"] {
+            let source = Source::new(probe).unwrap();
+            let (amplitude, phase, age) = (Amplitude::NORMAL, Phase::ASSERT, Duration::ZERO);
+            alerts.claim(&channel, "db-7", &source, Claim { amplitude, phase, sequence: 1, age }, now);
+        }
+        let insight = Insight::default();
+        insight.note(alerts.tick(now).into_iter().map(Finding::Fringe));
+        insight.note((1..=2 * KEPT as u64).map(|times| Finding::ClockJumped { times }));
+        assert!(insight.findings().iter().all(|found| found.finding.as_str() == "clock_jumped"));
+        let [(_, fringe)] = &insight.fringes()[..] else { panic!() };
+        assert_eq!((&*fringe.key, fringe.sources), ("db-7", 2));
     }
 
     #[test]
