@@ -172,6 +172,13 @@ fn what_cannot_be_is_refused_with_what_to_do() {
     let output = command(&["listen", ">", "--medium", &medium], SECRET).env("AETHER_PREFIX", "shop").output();
     assert_eq!(output.unwrap().status.code(), Some(2));
 
+    // All files of TLS or none.
+    for args in
+        [&["lan", "router", "--ca", "ca.pem"][..], &["lan", "peers", "--key", "own.key", "--ca", "ca.pem"]]
+    {
+        let said = run(args, SECRET);
+        assert!(said.code == Some(2) && said.err.contains("--certificate"), "{said:?}");
+    }
     let said = run(&["lan", "ping", "--medium", "nats://127.0.0.1:4222"], SECRET);
     assert!(said.code == Some(2) && said.err.contains("is no local network"), "{said:?}");
     for endpoint in ["127.0.0.1:0", "nowhere", "127.0.0.1:7447&insecure"] {

@@ -11,8 +11,9 @@ use crate::machine::{Process, say, told};
 
 /// Stopped of three.
 const STOPPED: usize = 2;
-/// What the third one waits for the next wave while they are stopped: half a second, and as much again for a busy machine.
-const HELD_UP: Duration = Duration::from_millis(1200);
+/// What the third one waits for the next wave while they are stopped: half a second, or two until Zenoh gives up one connection;
+/// not so long for each of them.
+const HELD_UP: Duration = Duration::from_millis(2800);
 const WAVE: usize = 16 << 10;
 /// Waves every two milliseconds: 16 MB/s to each.
 const WAVES: usize = 2;
