@@ -48,13 +48,14 @@ pub use tls::TlsFailure;
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::clock;
 use futures_util::FutureExt as _;
-use futures_util::future::{BoxFuture, select_all};
+use futures_util::future::{BoxFuture, OptionFuture, select_all};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -196,14 +197,19 @@ impl Nats {
             None => shared.observe(&question),
         }
         let answered = async {
+            // The answer need not wait for it.
+            let mut second_look = pin!(OptionFuture::default());
             loop {
-                match asker.answer().await {
-                    // An answer that comes meanwhile waits for the next round.
-                    Ok(Answer::Notice) if shared.is_unheard(channel).await == Some(true) => {
-                        return Ok(Answer::Nobody);
-                    }
-                    Ok(Answer::Notice) => {}
-                    answer => return answer,
+                tokio::select! {
+                    biased;
+                    answer = asker.answer() => match answer {
+                        Ok(Answer::Notice) => second_look.set(Some(shared.is_unheard(channel)).into()),
+                        answer => return answer,
+                    },
+                    Some(unheard) = &mut second_look => match unheard {
+                        Some(true) => return Ok(Answer::Nobody),
+                        _ => second_look.set(None.into()),
+                    },
                 }
             }
         };

@@ -20,12 +20,17 @@ pub(crate) const BATCH: u64 = 1000;
 async fn listen(url: &str, to: &str) -> (Client, Subscriber) {
     let client = async_nats::connect(url).await.unwrap();
     let heard = client.subscribe(to.to_owned()).await.unwrap();
-    // The server processes one client's messages in order.
-    let mut fence = client.subscribe("fence").await.unwrap();
-    publish(&client, "fence", "").await;
-    fence.next().await.unwrap();
+    processed(&client).await;
     say("listens");
     (client, heard)
+}
+
+/// The server has processed everything that the client was given before: it does so in order.
+async fn processed(client: &Client) {
+    let subject = client.new_inbox();
+    let mut fence = client.subscribe(subject.clone()).await.unwrap();
+    publish(client, subject, "").await;
+    fence.next().await.unwrap();
 }
 
 /// The first message below a subject.
@@ -93,7 +98,7 @@ pub(crate) async fn flood(url: &str, count: u64) {
             None => client.publish(subject, message).await.unwrap(),
         }
         if number.is_multiple_of(BATCH) || number == count {
-            client.flush().await.unwrap();
+            processed(&client).await;
             say(format_args!("sent {number}"));
             told().await;
         }
@@ -117,6 +122,7 @@ pub(crate) async fn announce(url: &str, count: u64) {
         // As fast as the server takes them, and no faster.
         client.flush().await.unwrap();
     }
+    processed(&client).await;
     say("done");
     told().await;
 }
@@ -137,7 +143,7 @@ pub(crate) async fn ask(url: &str, count: u64) {
             client.flush().await.unwrap();
         }
     }
-    client.flush().await.unwrap();
+    processed(&client).await;
     say("done");
     told().await;
 }
@@ -158,7 +164,7 @@ pub(crate) async fn forge_markers(url: &str, count: u64) {
         };
         publish(&client, format!("{inbox}.marker"), marker).await;
     }
-    client.flush().await.unwrap();
+    processed(&client).await;
     say("done");
     told().await;
 }
@@ -197,7 +203,7 @@ pub(crate) async fn forge_positions(url: &str, count: u64) {
             encode_at(Sender { node, sent_micros: 0 }, Some(position), None, &[], Instant::now()).unwrap();
         publish(&client, "aether.shop.load", frame).await;
     }
-    client.flush().await.unwrap();
+    processed(&client).await;
     say("done");
     told().await;
 }

@@ -12,14 +12,14 @@ mod victims;
 
 use std::time::{Duration, Instant};
 
-use aether_core::{AskError, Emitter, Kind, Vibrator, Wave};
+use aether_core::{AskError, Kind, Vibrator, Wave};
 use futures::FutureExt as _;
 use tokio::task::JoinHandle;
 
 use process::Attacker;
 use victims::{PATIENCE, Victims, resident_bytes, scale, within};
 
-/// Waves of one measurement of the speed of emitting.
+/// Waves of one measurement of the speed of sending.
 const EMITTED: u32 = 20_000;
 
 fn question(text: &str) -> Wave {
@@ -30,13 +30,16 @@ fn command() -> Wave {
     Wave::builder("shop.load").kind(Kind::Command).text("x").build().unwrap()
 }
 
-/// Waves a second of a sender that respects floors.
-async fn emitted_a_second(shop: &Emitter) -> u64 {
-    let begun = Instant::now();
+/// Waves a second of a sender that respects floors, which have left and were confirmed.
+async fn sent_a_second(victims: &Victims) -> u64 {
+    let (begun, before) = (Instant::now(), victims.here.status().outbox.delivered);
     for number in 0..EMITTED {
-        shop.emit(Wave::builder(format!("shop.n{}", number % 100)).text("x")).await.unwrap();
+        let wave = Wave::builder(format!("shop.n{}", number % 100)).text("x");
+        victims.shop.emit(wave).await.unwrap();
     }
-    (f64::from(EMITTED) / begun.elapsed().as_secs_f64()) as u64
+    victims.here.flush().await.unwrap();
+    let sent = victims.here.status().outbox.delivered - before;
+    (sent as f64 / begun.elapsed().as_secs_f64()) as u64
 }
 
 /// Receives all waves, and answers the questions that are not the attacker's.
@@ -59,21 +62,20 @@ async fn made_up_receivers_stop_no_wave_and_use_bounded_memory() {
         let mut attacker = Attacker::new("announcer", &victims.server, processes).await;
         let roster = victims.here.roster().await.unwrap();
         let serving = serve(victims.ear.take().unwrap());
-        let shop = victims.shop.emitter();
-        emitted_a_second(&shop).await;
-        let (before, memory) = (emitted_a_second(&shop).await, resident_bytes());
+        sent_a_second(&victims).await;
+        let (before, memory) = (sent_a_second(&victims).await, resident_bytes());
         attacker.tell().await;
         let (mut during, mut measured) = (0, 0_u64);
         let mut done = Box::pin(attacker.says("done"));
         while measured == 0 || done.as_mut().now_or_never().is_none() {
-            during += emitted_a_second(&shop).await;
+            during += sent_a_second(&victims).await;
             measured += 1;
         }
         victims.here.flush().await.unwrap();
         let grown = resident_bytes().saturating_sub(memory) >> 20;
         let believed = roster.vibrators().iter().filter(|known| known.vibrator.name() == "fake").count();
         println!(
-            "{}: {processes} made-up processes with 256 receivers each: {before} emits/s before, {} meanwhile, \
+            "{}: {processes} made-up processes with 256 receivers each: {before} waves/s before, {} meanwhile, \
              {believed} believed, memory +{grown} MiB",
             victims.mode(),
             during / measured

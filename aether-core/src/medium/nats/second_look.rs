@@ -16,9 +16,8 @@ use crate::clock;
 use crate::wire::{Position, encode_at};
 
 /// How many frames have to be unheard. A message of others comes before a marker only if the marker is kept back for a round
-/// trip behind its frame: the client happens to write between the two and is then interrupted, or the network parts them. With 3
-/// frames that were handed over one by one, that happened once in some hundred questions, on two cores with many times as much
-/// to do. Handed over together, hardly more than one of them can be parted from its marker.
+/// trip behind its frame: the client happens to write between the two and is then interrupted, or the network parts them.
+/// Handed over together, hardly more than one or two of them can be parted from their markers.
 const FRAMES: usize = 12;
 
 /// Questions are not numbered.

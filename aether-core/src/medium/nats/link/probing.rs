@@ -4,14 +4,15 @@ use async_nats::{Client, Subject};
 use bytes::Bytes;
 use tokio::sync::oneshot;
 use tokio::task::coop::unconstrained;
+use tokio::task::spawn;
 
 use super::Link;
 
 impl Link {
     /// Sends probes, each with a marker right behind it. `None` once the connection has ended.
     ///
-    /// The client is given all of them in one go, so that it writes a probe and its marker together: only if its task takes
-    /// what there is just between the two does it write them apart, which cannot happen to all of them.
+    /// The client is given all of them in one go, so that it writes a probe and its marker together: only if its task runs
+    /// already, and takes what there is just between the two, does it write them apart, which cannot happen to all of them.
     pub(in super::super) async fn probe(
         &self,
         client: &Client,
@@ -27,14 +28,18 @@ impl Link {
             messages.push((reply, frame, Bytes::from(self.tokens.write(number))));
             probes.push(is_unheard);
         }
-        let sent = unconstrained(async {
+        let (client, subject) = (client.clone(), subject.clone());
+        // A task of the runtime does not let the task of the client run before it is done; another thread would wake it with
+        // each message.
+        let sending = spawn(unconstrained(async move {
             for (reply, frame, marker) in messages {
                 client.publish_with_reply(subject.clone(), reply, frame).await.ok()?;
                 client.publish(markers.clone(), marker).await.ok()?;
             }
             Some(())
-        });
-        sent.await?;
+        }));
+        // Fails only when the runtime ends.
+        sending.await.ok()??;
         Some(probes)
     }
 
