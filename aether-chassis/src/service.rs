@@ -51,6 +51,7 @@ mod failure_log;
 mod handlers;
 mod lane;
 mod lanes;
+mod letter_sets;
 mod limits;
 mod live_rate;
 mod log_throttle;

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use aether_core::physics::Interfere;
 use aether_core::vibrator::EmissionRate;
-use aether_core::{Aether, CreateError, InboxOptions, Receiver, Source, Vibrator, Wave, WhenFull};
-use aether_log::Log;
+use aether_core::{Aether, CreateError, InboxOptions, Receiver, Source, Vibrator, Wave};
 use futures_util::FutureExt;
 use futures_util::future::ready;
 use schemars::JsonSchema;
@@ -21,6 +20,7 @@ use super::echo_loop::{EchoLoop, RunEcho};
 use super::error::ServiceError;
 use super::handlers::{HandlerSet, Handlers, Heard, check};
 use super::lanes::Lanes;
+use super::letter_sets::{letters, letters_of_log};
 use super::limits::{Breaker, Limits};
 use super::log_throttle::LogThrottle;
 use super::report::LoopAccount;
@@ -30,7 +30,6 @@ use super::{Service, ServiceCounters, SetLoop};
 use crate::handler::{
     Answer, BatchHandler, EchoHandler, FromWave, Handler, IntoAnswer, IntoOutcome, Means, Payload,
 };
-use crate::letters::{Clerk, LogClerk, answer, answer_of_log, channel_of, store_of_log};
 use crate::{Asker, AskerOptions, Resend, connecting};
 
 /// Builds a [`Service`]. [`ServiceBuilder::build`] reports the first invalid call.
@@ -474,29 +473,6 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         let hears = hears.join(", ");
         Ok(Service { emitter, loops, echoes, corroborators, grace, counters, description, accounted, hears })
     }
-}
-
-/// The set that answers questions about dead letters.
-fn letters(name: &str, aether: &Aether) -> Result<HandlerSet, ServiceError> {
-    let letters = aether.dead_letters();
-    let channel = channel_of(letters.store());
-    let emitter = aether.emitter(name).map_err(CreateError::from)?;
-    let inbox = InboxOptions::default().max_waves(64).max_bytes(256 << 10).when_full(WhenFull::Shed);
-    let limits = Limits::independent().concurrency(4).time_out(Duration::from_secs(10));
-    let handlers = Handlers::new().group("aether.letters").state(Clerk { letters, emitter });
-    Ok(handlers.on_query(channel, answer).limits(limits).inbox(inbox).into_set())
-}
-
-/// The set that answers questions about the dead letters of the durable log of the process, if it has one in a folder.
-fn letters_of_log(name: &str, aether: &Aether) -> Result<Option<HandlerSet>, ServiceError> {
-    let Some(log) = Log::of(aether) else { return Ok(None) };
-    // Where folders cannot be told apart, a number of its own does for all but finding the log by its folder.
-    let store = store_of_log(log.folder()).unwrap_or_else(|| aether.dead_letters().store().wrapping_add(1));
-    let emitter = aether.emitter(name).map_err(CreateError::from)?;
-    let inbox = InboxOptions::default().max_waves(64).max_bytes(256 << 10).when_full(WhenFull::Shed);
-    let limits = Limits::independent().concurrency(2).time_out(Duration::from_secs(10));
-    let handlers = Handlers::new().group("aether.letters").state(LogClerk { log, store, emitter });
-    Ok(Some(handlers.on_query(channel_of(store), answer_of_log).limits(limits).inbox(inbox).into_set()))
 }
 
 /// Subscribes to the patterns of a set of handlers.

@@ -11,7 +11,7 @@ mod holds;
 pub(super) use asked_pause::AskedPause;
 pub(super) use holds::{HoldTable, Noted};
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,8 +38,6 @@ const MAX_LEASE: Duration = Duration::from_secs(1);
 pub(super) struct Flow {
     sequencer: Sequencer,
     last_id: AtomicU64,
-    /// Total bytes of the messages in this process that wait behind a wave that does not fit into its inbox.
-    pub(super) waiting_bytes: AtomicUsize,
     /// The number of pauses that this process has obeyed, not counting renewals.
     pub(super) pauses: AtomicU64,
     /// The number of waves held in the outbox, as of the last check.
@@ -71,7 +69,6 @@ impl Flow {
         Self {
             sequencer: Sequencer::new(Source::framework()),
             last_id: AtomicU64::new(0),
-            waiting_bytes: AtomicUsize::new(0),
             pauses: AtomicU64::new(0),
             held: AtomicU64::new(0),
         }

@@ -1,7 +1,7 @@
 //! Connecting: the client, the subscriptions that only this connection uses, and the errors.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
 use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
@@ -121,6 +121,7 @@ impl Nats {
             closed: AtomicBool::new(false),
             announcing: Announcing::new(),
             flow: Flow::new(),
+            waiting_bytes: AtomicUsize::new(0),
             leaving: Mutex::default(),
         });
         let unheard_waves = unheard_waves(&shared, Arc::clone(&router));

@@ -4,7 +4,7 @@
 //! itself.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use async_nats::Client;
 use bytes::Bytes;
@@ -47,6 +47,8 @@ pub(super) struct NatsShared {
     pub(super) closed: AtomicBool,
     pub(super) announcing: Announcing,
     pub(super) flow: Flow,
+    /// Total bytes of the messages that wait behind a wave that does not fit into its inbox.
+    pub(super) waiting_bytes: AtomicUsize,
     /// Subscriptions that were left, but that the client may not have been told about yet.
     pub(super) leaving: Mutex<Vec<Leaving>>,
 }

@@ -86,7 +86,7 @@ impl Crowd {
     pub(super) fn keep(&mut self, message: Arrived) {
         let bytes = weight(&message);
         self.messages.push_back(message);
-        if self.shared.flow.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > WAITING_BYTES {
+        if self.shared.waiting_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes > WAITING_BYTES {
             self.settling = None;
         }
     }
@@ -95,8 +95,7 @@ impl Crowd {
     pub(super) fn next(&mut self) -> Option<Arrived> {
         if self.is_waiting() {
             self.ask_again();
-            if self.shared.flow.waiting_bytes.load(Ordering::Relaxed) <= WAITING_BYTES
-                || self.messages.is_empty()
+            if self.shared.waiting_bytes.load(Ordering::Relaxed) <= WAITING_BYTES || self.messages.is_empty()
             {
                 return None;
             }
@@ -118,7 +117,7 @@ impl Crowd {
     /// The next message, regardless of whether waves are waiting.
     pub(super) fn take(&mut self) -> Option<Arrived> {
         let message = self.messages.pop_front()?;
-        self.shared.flow.waiting_bytes.fetch_sub(weight(&message), Ordering::Relaxed);
+        self.shared.waiting_bytes.fetch_sub(weight(&message), Ordering::Relaxed);
         Some(message)
     }
 
