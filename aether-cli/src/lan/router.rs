@@ -21,8 +21,12 @@ Processes reach it by lan:?router=HOST:7447, or by multicast on its networks.
 It prints who comes and goes. Processes hear each other if they have the same
 key, whose id it prints; the id tells nothing about the secret.")]
 pub(crate) struct RouterArgs {
-    /// Listen on this endpoint, such as 0.0.0.0:7447 or tls/[::]:7447; may be repeated [default: [::]:7447]
-    #[arg(long, value_name = "ENDPOINT")]
+    /// Listen on this endpoint
+    #[arg(
+        long,
+        value_name = "ENDPOINT",
+        help = "Listen on this endpoint, such as 0.0.0.0:7447 or tls/[::]:7447; may be repeated [default: [::]:7447]"
+    )]
     listen: Vec<String>,
 
     /// Connect to this router; may be repeated. One that is away is tried again
