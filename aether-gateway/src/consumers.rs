@@ -21,7 +21,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::access::WaveRights;
 use crate::answer;
-use crate::durable::{Durable, LogName, UnknownLog, Waiting};
+use crate::durable::{Durable, FirstWaves, LogName, UnknownLog};
 use crate::gate::{Caller, Gate, GateError};
 use crate::status::StatusSource;
 use crate::taps::{Taps, record};
@@ -64,7 +64,7 @@ impl Consumers {
         error.clone().into_response()
     }
 
-    async fn waiting(&self, named: &Named, most: usize) -> Result<Waiting, Response> {
+    async fn waiting(&self, named: &Named, most: usize) -> Result<FirstWaves, Response> {
         let reading = self.durable.waiting(&named.log, &named.consumer, most);
         match timeout(PATIENCE, reading).await {
             Ok(Ok(waiting)) => Ok(waiting),
@@ -129,7 +129,7 @@ async fn show(State(this): This, RawQuery(query): RawQuery, caller: Caller) -> R
         Err(error) => return error.into_response(),
     };
     let Some(named) = Named::of_query(query.as_deref()) else { return unnamed() };
-    let Waiting { waves, more, .. } = &match this.waiting(&named, SHOWN).await {
+    let FirstWaves { waves, more, .. } = &match this.waiting(&named, SHOWN).await {
         Ok(waiting) => waiting,
         Err(response) => return response,
     };

@@ -26,7 +26,7 @@ use lines::{Reading, StreamReading};
 use reader::Reader;
 pub(crate) use streams::LogServers;
 use streams::Streams;
-pub(crate) use waiting::{LogName, UnknownLog, Waiting};
+pub(crate) use waiting::{FirstWaves, LogName, UnknownLog};
 
 /// How often the folders are read when nobody asks.
 const EVERY: Duration = Duration::from_secs(5);

@@ -46,7 +46,7 @@ pub(crate) enum UnknownLog {
 
 /// The first waves that wait for a consumer.
 #[derive(Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct FirstWaves {
     pub(crate) waves: Vec<StoredWave>,
     /// Whether more wait.
     pub(crate) more: bool,
@@ -56,7 +56,7 @@ pub(crate) struct Waiting {
     _turn: OwnedSemaphorePermit,
 }
 
-impl Waiting {
+impl FirstWaves {
     fn new(most: usize, turn: OwnedSemaphorePermit) -> Self {
         Self { waves: Vec::new(), more: false, bytes: 0, most, _turn: turn }
     }
@@ -101,11 +101,11 @@ impl Durable {
         log: &LogName,
         consumer: &str,
         most: usize,
-    ) -> Result<Waiting, UnknownLog> {
+    ) -> Result<FirstWaves, UnknownLog> {
         let (pattern, from) = self.place(log, consumer).await?;
         // The semaphore is never closed.
         let turn = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| UnknownLog::Thread)?;
-        let waiting = Waiting::new(most, turn);
+        let waiting = FirstWaves::new(most, turn);
         match log {
             LogName::Stream(name) => self.in_stream(name, &pattern, from, waiting).await,
             LogName::Folder(folder) => in_folder(folder.into(), pattern, from, waiting).await,
@@ -117,8 +117,8 @@ impl Durable {
         log: &str,
         pattern: &Pattern,
         mut from: u64,
-        mut waiting: Waiting,
-    ) -> Result<Waiting, UnknownLog> {
+        mut waiting: FirstWaves,
+    ) -> Result<FirstWaves, UnknownLog> {
         let view = self.streams(log)?.view().await?;
         loop {
             // One more shows that more wait.
@@ -164,8 +164,8 @@ async fn in_folder(
     folder: PathBuf,
     pattern: Pattern,
     from: u64,
-    mut waiting: Waiting,
-) -> Result<Waiting, UnknownLog> {
+    mut waiting: FirstWaves,
+) -> Result<FirstWaves, UnknownLog> {
     let (done, read) = oneshot::channel();
     let reading = move || {
         let result = read_folder(&folder, &pattern, from, &mut waiting, || done.is_closed());
@@ -184,7 +184,7 @@ fn read_folder(
     folder: &Path,
     pattern: &Pattern,
     from: u64,
-    waiting: &mut Waiting,
+    waiting: &mut FirstWaves,
     is_over: impl Fn() -> bool,
 ) -> Result<(), UnknownLog> {
     let mut reader = LogReader::new(View::open(folder)?.cursor(from));
