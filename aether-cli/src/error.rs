@@ -127,7 +127,7 @@ pub(crate) enum CommandError {
     Keys(#[from] KeysError),
     #[error(transparent)]
     NotAllowed(#[from] aether_core::rules::Refusal),
-    #[error("{channel} leaves as {becomes} (rule {rule}): {source}")]
+    #[error("{channel} leaves as {becomes} (rule {rule})")]
     RewrittenNotAllowed {
         channel: aether_core::Channel,
         becomes: aether_core::Channel,

@@ -208,7 +208,7 @@ async function change(app, path, method, done, undone) {
 function sendAgain(app, log, name, standing) {
   confirm(app, {
     title: "Send the waves again that wait?",
-    text: html`Those of <b>${standing.pattern}</b> that wait for <b>${name}</b>, at most 1000, are emitted as new waves for all who listen now. The consumer itself is not changed: it gets them all the same.`,
+    text: html`Those of <b>${standing.pattern}</b> that wait for <b>${name}</b>, at most 1000 and about 16 MiB, are emitted as new waves for all who listen now. The consumer itself is not changed: it gets them all the same.`,
     verb: "Send them again",
     run: () => change(app, `consumer/replay${named(log, name)}`, "POST",
       ({ waves, more }) => `${plural(waves, "wave")} sent again${more ? "; more wait" : ""}.`, `The waves that wait for ${name} were not sent again`),

@@ -52,7 +52,8 @@ function operationsOf(name) {
 function payload(message) {
   const schema = message?.payload;
   if (!schema) return message?.contentType ?? html`<span class="quiet">any</span>`;
-  const reference = schema.$ref?.split("/").at(-1);
+  // Other programs write schemas: what is no reference breaks no page.
+  const reference = typeof schema.$ref === "string" ? schema.$ref.split("/").at(-1) : undefined;
   const whole = reference ? document_.components.schemas[reference] : schema;
   const word = reference?.split(".").at(-1) ?? whole.title ?? whole.type ?? "JSON";
   return html`<details><summary>${word}${whole.properties ? html` <small>${Object.keys(whole.properties).join(", ")}</small>` : nothing}</summary><pre><code>${written(whole, 2)}</code></pre></details>`;

@@ -95,7 +95,7 @@ function byName(view) {
   return [...all.values()];
 }
 
-/** The waves of the last minutes as two cells of a table cannot be drawn before there are two numbers. */
+/** A line of the last minutes; an empty cell where all numbers are zero. */
 const past = (values, tone, label) => (values?.some((value) => value > 0) ? spark(values, { tone, label, steps: true }) : nothing);
 
 function row(app, process, rates) {

@@ -1,7 +1,6 @@
 // Parts that several pages use: sparklines, charts, bars, empty states.
 
 import { html, nothing, render, svg } from "./vendor/lit-html/lit-html.js";
-import { Directive, PartType, directive } from "./vendor/lit-html/directive.js";
 import { repeat } from "./vendor/lit-html/directives/repeat.js";
 import uPlot from "./vendor/uplot.js";
 import { clock, rate } from "./format.js";
@@ -54,19 +53,6 @@ export function channelLink(app, name) {
   const isOn = app.filter === name;
   return html`<button class="link" title=${isOn ? "Show all channels again" : "Narrow every page to this channel"} @click=${() => app.narrow(isOn ? "" : name)}>${name}</button>`;
 }
-
-/** Calls a function with the element. */
-class Mounted extends Directive {
-  constructor(part) {
-    super(part);
-    if (part.type !== PartType.ELEMENT) throw new Error("mounted() belongs to an element");
-  }
-  render() {}
-  update(part, [mount]) {
-    mount(part.element);
-  }
-}
-export const mounted = directive(Mounted);
 
 export function color(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();

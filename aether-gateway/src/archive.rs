@@ -111,7 +111,8 @@ impl Archive {
         let from = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         let mut archived = Archived::default();
         let read = database.begin_read().map_err(|error| self.failed(error))?;
-        for table in [HOURS, MINUTES] {
+        // An hour may have been observed in part, whichever part it was.
+        for (table, whole) in [(HOURS, HOUR), (MINUTES, 0)] {
             let table = match read.open_table(table) {
                 Ok(table) => table,
                 Err(redb::TableError::TableDoesNotExist(_)) => continue,
@@ -121,7 +122,8 @@ impl Archive {
             for entry in table.range(from.saturating_sub(HOUR)..).map_err(|error| self.failed(error))? {
                 let (_, value) = entry.map_err(|error| self.failed(error))?;
                 let span: ArchivedSpan = self.parsed(value.value())?;
-                if span.end_unix_seconds() > from {
+                let end = span.end_unix_seconds().max(span.begin_unix_seconds.saturating_add(whole));
+                if end > from {
                     archived.spans.push(span);
                 }
             }
@@ -277,6 +279,18 @@ mod tests {
         assert_eq!(accounts.collect::<Vec<_>>(), [hour, hour, (600, 601, 0, -1)]);
         archive.write(7, &minute(START + HOURS_KEPT + 3 * HOUR, 0), &[]).unwrap();
         assert_eq!(archive.since(at(0)).unwrap().spans.len(), 2, "hours are dropped after their time");
+    }
+
+    #[test]
+    fn an_hour_of_which_only_the_end_was_observed_is_found_until_it_is_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = Archive::new(folder.path().join("history.redb"));
+        archive.write(7, &minute(START + 50 * MINUTE, 3), &[]).unwrap();
+        archive.write(7, &minute(START + MINUTES_KEPT + 2 * HOUR, 0), &[]).unwrap();
+        let lost_since = |time| -> u64 {
+            archive.since(at(time)).unwrap().spans.iter().map(ArchivedSpan::lost_waves).sum()
+        };
+        assert_eq!((lost_since(START + 40 * MINUTE), lost_since(START + HOUR)), (3, 0));
     }
 
     #[test]

@@ -10,7 +10,6 @@ use std::time::Duration;
 use aether_chassis::error_chain;
 use aether_chassis::letters::{LetterAnswer, LetterQuery, channel_of};
 use aether_core::{AskError, Channel, Emitter, Kind, Wave};
-use aether_log::StoredWave;
 use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
@@ -18,16 +17,16 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use serde_json::json;
 use serde_json::value::RawValue;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::access::WaveRights;
 use crate::answer;
-use crate::durable::{Durable, LogName, UnknownLog};
+use crate::durable::{Durable, FirstWaves, LogName, UnknownLog};
 use crate::gate::{Caller, Gate, GateError};
 use crate::status::StatusSource;
 use crate::taps::{Taps, record};
 
-/// How long a program or a server has: a connection has 15 s.
+/// How long reading has, and then how long emitting or a program that is asked: a connection has 15 s.
 const PATIENCE: Duration = Duration::from_secs(6);
 /// The number of waves that are shown, and the maximum that is sent again by one request.
 const SHOWN: usize = 20;
@@ -65,10 +64,10 @@ impl Consumers {
         error.clone().into_response()
     }
 
-    async fn waiting(&self, named: &Named, most: usize) -> Result<Vec<StoredWave>, Response> {
+    async fn waiting(&self, named: &Named, most: usize) -> Result<FirstWaves, Response> {
         let reading = self.durable.waiting(&named.log, &named.consumer, most);
         match timeout(PATIENCE, reading).await {
-            Ok(Ok(waves)) => Ok(waves),
+            Ok(Ok(waiting)) => Ok(waiting),
             Ok(Err(error @ (UnknownLog::Unknown | UnknownLog::NotBegun))) => {
                 Err(problem(StatusCode::NOT_FOUND, &error.to_string()))
             }
@@ -130,12 +129,11 @@ async fn show(State(this): This, RawQuery(query): RawQuery, caller: Caller) -> R
         Err(error) => return error.into_response(),
     };
     let Some(named) = Named::of_query(query.as_deref()) else { return unnamed() };
-    let waves = match this.waiting(&named, SHOWN + 1).await {
-        Ok(waves) => waves,
+    let FirstWaves { waves, more, .. } = &match this.waiting(&named, SHOWN).await {
+        Ok(waiting) => waiting,
         Err(response) => return response,
     };
-    let more = waves.len() > SHOWN;
-    let heard = waves.iter().take(SHOWN).filter(|stored| rights.may_hear(stored.wave.channel()));
+    let heard = waves.iter().filter(|stored| rights.may_hear(stored.wave.channel()));
     let lines: Vec<_> = heard
         .filter_map(|stored| {
             // What was written as JSON is JSON.
@@ -143,7 +141,7 @@ async fn show(State(this): This, RawQuery(query): RawQuery, caller: Caller) -> R
             Some(json!({ "position": stored.position, "wave": wave }))
         })
         .collect();
-    let hidden = waves.len().min(SHOWN) - lines.len();
+    let hidden = waves.len() - lines.len();
     answer::json(StatusCode::OK, &json!({ "waves": lines, "hidden": hidden, "more": more }))
 }
 
@@ -153,22 +151,23 @@ async fn replay(State(this): This, RawQuery(query): RawQuery, caller: Caller) ->
         Ok(rights) => rights,
         Err(error) => return error.into_response(),
     };
+    if let Err(error) = this.gate.may_emit_anything(&rights) {
+        return this.refused(&error);
+    }
     let Some(named) = Named::of_query(query.as_deref()) else { return unnamed() };
-    let mut waves = match this.waiting(&named, MOST_AGAIN + 1).await {
-        Ok(waves) => waves,
+    let mut waiting = match this.waiting(&named, MOST_AGAIN).await {
+        Ok(waiting) => waiting,
         Err(response) => return response,
     };
-    let more = waves.len() > MOST_AGAIN;
-    waves.truncate(MOST_AGAIN);
     // None is sent unless all may be.
-    for stored in &waves {
+    for stored in &waiting.waves {
         if let Err(error) = this.gate.may_emit(&rights, stored.wave.channel()) {
             return this.refused(&error);
         }
     }
-    let mut sent = 0_usize;
-    for stored in waves {
-        match timeout(PATIENCE, this.emitter.emit(stored.wave)).await {
+    let (mut sent, end) = (0_usize, Instant::now() + PATIENCE);
+    for stored in waiting.waves.drain(..) {
+        match timeout_at(end, this.emitter.emit(stored.wave)).await {
             Ok(Ok(_)) => {
                 Taps::one(&this.taps.emitted);
                 sent += 1;
@@ -178,12 +177,13 @@ async fn replay(State(this): This, RawQuery(query): RawQuery, caller: Caller) ->
                 return problem(StatusCode::BAD_GATEWAY, &text);
             }
             Err(_) => {
-                let text = format!("{sent} waves were sent again, then there was no room");
+                let text =
+                    format!("{sent} waves were sent again within {PATIENCE:?}, then there was no room");
                 return problem(StatusCode::GATEWAY_TIMEOUT, &text);
             }
         }
     }
-    answer::json(StatusCode::OK, &json!({ "waves": sent, "more": more }))
+    answer::json(StatusCode::OK, &json!({ "waves": sent, "more": waiting.more }))
 }
 
 /// Forgets a consumer.
@@ -194,16 +194,14 @@ async fn forget(State(this): This, RawQuery(query): RawQuery, caller: Caller) ->
     };
     let Some(Named { log, consumer }) = Named::of_query(query.as_deref()) else { return unnamed() };
     let unknown = || problem(StatusCode::NOT_FOUND, &UnknownLog::Unknown.to_string());
-    // Only what is shown is touched, whatever a request names.
-    let Some(store) = log.store() else { return unknown() };
-    // A name of numbers is valid.
-    if let Ok(channel) = Channel::new(channel_of(store))
-        && let Err(error) = this.gate.may_emit(&rights, &channel)
-    {
-        return this.refused(&error);
-    }
+    // Before anything else: what is not shown is not touched, and its existence is not told.
     if !this.durable.has(&log).await {
         return unknown();
+    }
+    let Some(store) = log.store() else { return unknown() };
+    let Ok(channel) = Channel::new(channel_of(store)) else { return unknown() };
+    if let Err(error) = this.gate.may_emit(&rights, &channel) {
+        return this.refused(&error);
     }
     match log {
         LogName::Stream(log) => match timeout(PATIENCE, this.durable.forget_in_stream(&log, &consumer)).await

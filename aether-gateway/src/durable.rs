@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, Semaphore, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
@@ -26,7 +26,7 @@ use lines::{Reading, StreamReading};
 use reader::Reader;
 pub(crate) use streams::LogServers;
 use streams::Streams;
-pub(crate) use waiting::{LogName, UnknownLog};
+pub(crate) use waiting::{FirstWaves, LogName, UnknownLog};
 
 /// How often the folders are read when nobody asks.
 const EVERY: Duration = Duration::from_secs(5);
@@ -44,12 +44,15 @@ pub(crate) struct Durable {
     asked: Notify,
     last: watch::Sender<Arc<Reading>>,
     streams: Option<Streams>,
+    /// Turns of requests for the waves of consumers.
+    readers: Arc<Semaphore>,
 }
 
 impl Durable {
     pub(crate) fn new(folders: Vec<LogFolder>, servers: Option<LogServers>) -> Self {
         let last = watch::Sender::new(Arc::new(Reading::of_none(EVERY)));
-        Self { folders, asked: Notify::new(), last, streams: servers.map(Streams::new) }
+        let readers = Arc::new(Semaphore::new(waiting::READERS));
+        Self { folders, asked: Notify::new(), last, streams: servers.map(Streams::new), readers }
     }
 
     /// What was read last. Has JetStream read for the next one who asks.

@@ -215,6 +215,15 @@ impl Gate {
         Ok(rights)
     }
 
+    /// Whether the holder may emit at all.
+    pub(crate) fn may_emit_anything(&self, rights: &WaveRights) -> Result<(), GateError> {
+        match (self.emits, rights.emit.is_empty()) {
+            (false, _) => Err(GateError::Off),
+            (true, true) => Err(GateError::Emit("any channel".to_owned())),
+            (true, false) => Ok(()),
+        }
+    }
+
     /// Whether the holder may emit on a channel.
     pub(crate) fn may_emit(&self, rights: &WaveRights, channel: &Channel) -> Result<(), GateError> {
         match (self.emits, rights.may_emit(channel)) {

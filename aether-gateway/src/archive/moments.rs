@@ -85,7 +85,7 @@ impl ArchivedSpan {
         Self { begin_unix_seconds, ..Self::default() }
     }
 
-    /// The end of what was observed, in seconds since 1970.
+    /// The end of what was observed, in seconds since 1970, if that was without a break.
     #[must_use]
     pub fn end_unix_seconds(&self) -> u64 {
         self.begin_unix_seconds.saturating_add(self.seconds)

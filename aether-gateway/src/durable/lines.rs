@@ -365,7 +365,7 @@ impl StandingLine {
     /// The pattern of the consumer, and the position behind its own; `None` if it has not begun.
     pub(super) fn place(&self) -> Option<(Pattern, u64)> {
         let pattern = self.pattern.as_deref()?;
-        Some((Pattern::new(pattern).ok()?, self.position + 1))
+        Some((Pattern::new(pattern).ok()?, self.position.saturating_add(1)))
     }
 
     pub(super) fn with_history(&mut self, history: impl Iterator<Item = u64>) {

@@ -1,15 +1,24 @@
 //! The waves that wait for a consumer, and which program answers for a log in a folder.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 
 use aether_chassis::letters::store_of_log;
 use aether_core::Pattern;
 use aether_log::store::{OpenError, ReadError, View};
 use aether_log::{JetStreamError, LogItem, LogReader, StoredWave};
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Durable;
 use super::lines::{LogLine, StandingLine};
 use super::stores::store_of_stream;
+
+/// The number of requests that hold waves at the same time, and the bytes after which none of them reads another wave.
+pub(super) const READERS: usize = 4;
+const MOST_BYTES: usize = 16 << 20;
+/// The number of waves that are read from JetStream between two looks at the bytes.
+const AT_ONCE: usize = 20;
 
 /// The name of a log: that of its stream, or its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +40,36 @@ pub(crate) enum UnknownLog {
     Waves(#[from] ReadError),
     #[error("the server cannot be read")]
     Server(#[from] JetStreamError),
-    #[error("the disk does not answer")]
+    #[error("the thread that read the log has ended without an answer; ask again")]
     Thread,
+}
+
+/// The first waves that wait for a consumer.
+#[derive(Debug)]
+pub(crate) struct FirstWaves {
+    pub(crate) waves: Vec<StoredWave>,
+    /// Whether more wait.
+    pub(crate) more: bool,
+    bytes: usize,
+    most: usize,
+    /// Given back when the waves are no longer held, and the thread that reads them has ended.
+    _turn: OwnedSemaphorePermit,
+}
+
+impl FirstWaves {
+    fn new(most: usize, turn: OwnedSemaphorePermit) -> Self {
+        Self { waves: Vec::new(), more: false, bytes: 0, most, _turn: turn }
+    }
+
+    /// Takes a wave if there is room for it. Returns whether there was.
+    fn take(&mut self, wave: StoredWave) -> bool {
+        self.more = self.waves.len() == self.most || self.bytes >= MOST_BYTES;
+        if !self.more {
+            self.bytes += wave.wave.weight();
+            self.waves.push(wave);
+        }
+        !self.more
+    }
 }
 
 impl LogName {
@@ -53,8 +90,9 @@ impl LogName {
 }
 
 impl Durable {
-    /// The first waves behind the position of a consumer, at most so many: those that wait, and those in flight. Only logs that
-    /// are shown are read, whatever a request names.
+    /// The first waves behind the position of a consumer, at most so many and about 16 MiB: those that wait, and those in
+    /// flight. Only logs that are shown are read, whatever a request names. Waits for its turn; a caller that waits no longer
+    /// ends the reading.
     ///
     /// # Errors
     /// [`UnknownLog`].
@@ -63,17 +101,38 @@ impl Durable {
         log: &LogName,
         consumer: &str,
         most: usize,
-    ) -> Result<Vec<StoredWave>, UnknownLog> {
+    ) -> Result<FirstWaves, UnknownLog> {
         let (pattern, from) = self.place(log, consumer).await?;
+        // The semaphore is never closed.
+        let turn = Arc::clone(&self.readers).acquire_owned().await.map_err(|_| UnknownLog::Thread)?;
+        let waiting = FirstWaves::new(most, turn);
         match log {
-            LogName::Stream(name) => {
-                let view = self.streams(name)?.view().await?;
-                Ok(view.waves(name, &pattern, from, most).await?)
+            LogName::Stream(name) => self.in_stream(name, &pattern, from, waiting).await,
+            LogName::Folder(folder) => in_folder(folder.into(), pattern, from, waiting).await,
+        }
+    }
+
+    async fn in_stream(
+        &self,
+        log: &str,
+        pattern: &Pattern,
+        mut from: u64,
+        mut waiting: FirstWaves,
+    ) -> Result<FirstWaves, UnknownLog> {
+        let view = self.streams(log)?.view().await?;
+        loop {
+            // One more shows that more wait.
+            let wanted = AT_ONCE.min(waiting.most + 1 - waiting.waves.len());
+            let waves = view.waves(log, pattern, from, wanted).await?;
+            let is_end = waves.len() < wanted;
+            for wave in waves {
+                from = wave.position.saturating_add(1);
+                if !waiting.take(wave) {
+                    return Ok(waiting);
+                }
             }
-            LogName::Folder(folder) => {
-                let folder = PathBuf::from(folder);
-                let read = tokio::task::spawn_blocking(move || in_folder(&folder, &pattern, from, most));
-                read.await.map_err(|_| UnknownLog::Thread)?
+            if is_end {
+                return Ok(waiting);
             }
         }
     }
@@ -100,21 +159,44 @@ impl Durable {
     }
 }
 
-fn in_folder(
+/// Reads in a thread of its own, for which the end of the program does not wait: a disk may not answer.
+async fn in_folder(
+    folder: PathBuf,
+    pattern: Pattern,
+    from: u64,
+    mut waiting: FirstWaves,
+) -> Result<FirstWaves, UnknownLog> {
+    let (done, read) = oneshot::channel();
+    let reading = move || {
+        let result = read_folder(&folder, &pattern, from, &mut waiting, || done.is_closed());
+        // Nobody waits any more if the request has ended.
+        let _ = done.send(result.map(|()| waiting));
+    };
+    thread::Builder::new()
+        .name("aether-waiting".to_owned())
+        .spawn(reading)
+        .map_err(|_| UnknownLog::Thread)?;
+    read.await.map_err(|_| UnknownLog::Thread)?
+}
+
+/// Looks at every wave, so that it can end at each: a log may have very many that the consumer does not want.
+fn read_folder(
     folder: &Path,
     pattern: &Pattern,
     from: u64,
-    most: usize,
-) -> Result<Vec<StoredWave>, UnknownLog> {
-    let view = View::open(folder)?;
-    let mut reader = LogReader::new(view.cursor(from)).only(pattern);
-    let mut waves = Vec::new();
-    while waves.len() < most
+    waiting: &mut FirstWaves,
+    is_over: impl Fn() -> bool,
+) -> Result<(), UnknownLog> {
+    let mut reader = LogReader::new(View::open(folder)?.cursor(from));
+    while !is_over()
         && let Some(item) = reader.next_item()?
     {
-        if let LogItem::Wave(wave) = item {
-            waves.push(*wave);
+        if let LogItem::Wave(wave) = item
+            && pattern.matches(wave.wave.channel())
+            && !waiting.take(*wave)
+        {
+            break;
         }
     }
-    Ok(waves)
+    Ok(())
 }

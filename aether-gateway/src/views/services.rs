@@ -17,7 +17,7 @@ const PAST: usize = 60;
 #[derive(Debug, Serialize)]
 pub(crate) struct Services {
     vibrators: Vec<VibratorLine>,
-    processes: Vec<ProcessLine>,
+    processes: Vec<ProcessWithPast>,
     /// What the vibrators of each name were offered and lost a second in the last five minutes, in buckets of five seconds.
     pasts: Vec<NamedPast>,
     /// Vibrators and processes beyond the bounds; `/api/accounts` has all processes.
@@ -25,7 +25,7 @@ pub(crate) struct Services {
 }
 
 #[derive(Debug, Serialize)]
-struct ProcessLine {
+struct ProcessWithPast {
     #[serde(flatten)]
     process: WholeProcess,
     past: Option<PastLine>,
@@ -54,7 +54,7 @@ impl Services {
         let left_out =
             vibrators.len().saturating_sub(MOST_VIBRATORS) + processes.len().saturating_sub(MOST_PROCESSES);
         processes.truncate(MOST_PROCESSES);
-        let with_past = |process: WholeProcess| ProcessLine {
+        let with_past = |process: WholeProcess| ProcessWithPast {
             past: pulses.of_process(&process.account().process.to_string()),
             process,
         };

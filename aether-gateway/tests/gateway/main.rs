@@ -7,6 +7,7 @@ mod archive;
 #[cfg(unix)]
 mod certificates;
 mod clients;
+mod consumers;
 mod durable;
 mod events;
 mod exposed;

@@ -35,7 +35,7 @@ async fn shop(url: &str) -> (JetStreamLog, Aether) {
 async fn consumers_in_jetstream_are_in_the_answer_and_in_the_metrics() {
     let streams = tempfile::tempdir().unwrap();
     let server = NatsServer::start_with(ServerOptions::default().jetstream(streams.path())).await.unwrap();
-    let _shop = shop(&server.url()).await;
+    let (_log, aether) = shop(&server.url()).await;
     let running = watching(&server.url()).await;
     let body = read(&running).await;
     let jetstream = &body["jetstream"];
@@ -66,6 +66,20 @@ async fn consumers_in_jetstream_are_in_the_answer_and_in_the_metrics() {
     assert_eq!(metrics.value("aether_durable_readable", &of_log), 1.0);
     assert_eq!(metrics.value("aether_durable_jetstream_readable", &[]), 1.0);
     assert!(metrics.value("aether_durable_log_bytes", &of_log) > 500.0);
+
+    // The gateway reads twenty waves at once.
+    let shop = aether.emitter("shop").unwrap();
+    for number in 20..25 {
+        shop.emit_wave("orders.created", &number).await.unwrap();
+    }
+    let shown = running.get("/api/durable/consumer?log=shop&consumer=billing").await;
+    let shown: Value = serde_json::from_str(&shown.body).unwrap();
+    let positions: Vec<_> =
+        shown["waves"].as_array().unwrap().iter().map(|wave| wave["position"].as_u64().unwrap()).collect();
+    assert_eq!((positions, &shown["more"]), ((4..24).collect(), &true.into()));
+    let again = running.request("POST", "/api/durable/consumer/replay?log=shop&consumer=billing").await;
+    let again: Value = serde_json::from_str(&again.body).unwrap();
+    assert_eq!((&again["waves"], &again["more"]), (&22.into(), &false.into()));
     running.stop().await;
 }
 

@@ -10,7 +10,7 @@ pub(super) struct Counts {
     pub(super) lost_upstream: AtomicU64,
     pub(super) forgotten_streams: AtomicU64,
     pub(super) refused_sealed: AtomicU64,
-    /// Waves for members that are not known here.
+    /// Waves for members that are not known here, and those passed on to other members for which there was no room.
     pub(super) homeless: AtomicU64,
     /// Messages of another version of the protocol, which count as malformed, too.
     pub(super) other_version: AtomicU64,

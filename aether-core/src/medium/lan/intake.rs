@@ -216,7 +216,9 @@ impl Receiving {
                     shared.moved();
                 }
             }
-            Received::Missing => shared.say_now(from, Lane::CONTROL, Message::Missing),
+            Received::Missing => {
+                shared.say_now(from, Lane::CONTROL, Message::Missing);
+            }
             Received::NoRoom => {
                 tracing::warn!(peer = format_args!("{from:016x}"), %name, "a peer finds no room in the table");
             }
@@ -323,16 +325,21 @@ impl Receiving {
                     }
                     Some((node, member)) => {
                         let (place, hops) = (Place::default(), hops + 1);
-                        shared.say_now(node, lane, Message::Share { place, member, hops, frame: bytes });
+                        let passed = Message::Share { place, member, hops, frame: bytes };
+                        if !shared.say_now(node, lane, passed) {
+                            self.homeless(frame.waves.len());
+                        }
                     }
                     None => drop(self.intake.router.arrive_late(&member, frame.waves, true)),
                 }
             }
-            MemberFound::Unknown => {
-                let waves = frame.waves.len() as u64;
-                self.intake.counts.homeless.fetch_add(waves, Ordering::Relaxed);
-            }
+            MemberFound::Unknown => self.homeless(frame.waves.len()),
         }
+    }
+
+    /// Waves for a member have no way to any.
+    fn homeless(&self, waves: usize) {
+        self.intake.counts.homeless.fetch_add(waves as u64, Ordering::Relaxed);
     }
 
     fn question(&mut self, lane: Lane, from: u64, asked: Asked, to: Addressees, bytes: &Bytes) {
@@ -362,12 +369,12 @@ impl Receiving {
                         let Asked { asker, number, hops } = asked;
                         let passed =
                             Message::Question { asker, number, hops: hops + 1, to, frame: bytes.clone() };
-                        shared.say_now(node, lane, passed);
+                        if !shared.say_now(node, lane, passed) {
+                            self.homeless(1);
+                        }
                     }
                 }
-                MemberFound::Unknown => {
-                    self.intake.counts.homeless.fetch_add(1, Ordering::Relaxed);
-                }
+                MemberFound::Unknown => self.homeless(1),
             }
         }
     }
@@ -379,4 +386,67 @@ struct Asked {
     asker: u64,
     number: u64,
     hops: u8,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::peers::Peers;
+    use super::super::sealing::Sealing;
+    use super::super::table::Hearer;
+    use super::*;
+    use crate::inbox::{Inbox, InboxOptions};
+    use crate::medium::outlet::Outlet;
+    use crate::router::Listener;
+    use crate::source::{Sequencer, Source};
+    use crate::wave::Wave;
+
+    #[tokio::test]
+    async fn a_wave_that_finds_no_room_on_its_way_to_another_member_is_counted() {
+        let inbox = || Arc::new(Inbox::new(InboxOptions::default()).unwrap());
+        let peers = Peers::new(8, "here".to_owned());
+        let pattern = Pattern::new("orders.*").unwrap();
+        let other = Hearer { id: 1, pattern: pattern.clone(), group: Some("shop".into()), observes: false };
+        peers.receive(16, TableChange { version: 1, added: vec![other], ..TableChange::default() });
+        let (shared, _exits) = LanShared::new(peers, Outlet::new(inbox()), Sealing::new(None).unwrap());
+        let (router, joined) = (Arc::new(Router::new()), Arc::<Joined>::default());
+        let sequencer = Arc::new(Sequencer::new(Source::framework()));
+        let listener = Listener { sequencer, hears_own: true, observes: false, relabel: None };
+        let member = router.subscribe(pattern, Some("shop".into()), inbox(), listener);
+        joined.join(&member);
+        assert!(joined.leave(&member));
+
+        let counts = Arc::<Counts>::default();
+        let deliveries = Deliveries::new(
+            Arc::clone(&shared),
+            Arc::clone(&router),
+            Arc::clone(&joined),
+            Arc::clone(&counts),
+        );
+        let intake = Intake {
+            shared: Arc::clone(&shared),
+            router,
+            joined,
+            asking: Arc::default(),
+            presence: Arc::default(),
+            counts: Arc::clone(&counts),
+            transit: Arc::default(),
+        };
+        let guards = shared.sealing.guards();
+        let mut receiving = Receiving { intake, guards, taps: HashMap::new(), deliveries };
+        let wave = Wave::builder("orders.created").build().unwrap();
+        let frame = shared.frame(Lane::LAST, &wave).unwrap();
+        let mut share = || {
+            let message = Message::Share {
+                place: Place::default(),
+                member: member.id(),
+                hops: 0,
+                frame: frame.clone(),
+            };
+            receiving.handle(Lane::LAST, 16, message);
+            counts.homeless.load(Ordering::Relaxed)
+        };
+        assert_eq!(share(), 0, "it is passed on");
+        while shared.say_now(16, Lane::LAST, Message::Missing) {}
+        assert_eq!(share(), 1);
+    }
 }

@@ -8,7 +8,6 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{oneshot, watch};
@@ -18,6 +17,7 @@ use super::message::Message;
 use super::net::Net;
 use super::route::{choose, key_of};
 use super::shared::{Barrier, LanShared, Requests};
+use super::way::STUCK;
 use super::window::{MAX_WINDOW, Window};
 use crate::channel::Channel;
 use crate::clock::{self, Instant, sleep_until};
@@ -37,9 +37,6 @@ const BATCH_BYTES: usize = 256 << 10;
 /// The approximate size of a message. Zenoh sends at most 64 KiB at once, and cuts longer ones. Each message wakes three
 /// threads: with 16 KiB a wave of 128 bytes takes a third longer.
 const FRAME_BYTES: usize = 60 << 10;
-/// A peer that has not answered for this long is stuck. Nobody waits for it; it goes when it stays silent.
-const STUCK: Duration = Duration::from_millis(500);
-
 /// What is on the way to a peer.
 #[derive(Default)]
 struct Flight {
@@ -352,6 +349,7 @@ impl Sending {
     /// Pings the peers that have not confirmed everything, also when nothing follows. A ping may have been lost with what was in
     /// front of it.
     fn ping_quiet(&mut self) {
+        self.note_answers();
         for node in self.shared.peers.unconfirmed() {
             self.ping(node);
         }
@@ -359,12 +357,35 @@ impl Sending {
 
     /// Pings all peers and this process.
     fn ping_all(&mut self) -> Barrier {
+        // Tasks that flush a medium over which nothing is sent ping, too.
+        self.note_answers();
         let nodes = self.shared.peers.nodes();
         let first = self.ping(self.shared.node);
         for node in &nodes {
             self.ping(*node);
         }
         Barrier { first, nodes }
+    }
+
+    /// Forgets the pings that are answered, which tell how fast a line is, and what is on the way to peers that have gone.
+    fn note_answers(&mut self) {
+        let (peers, windows) = (&self.shared.peers, &mut self.windows);
+        self.flights.retain(|node, flight| {
+            // One that has gone holds up nobody.
+            let Some((answered, at)) = peers.last_answer(*node) else { return false };
+            let mut window = windows.get_mut(node);
+            let mut bytes = 0;
+            while let Some(ping) = flight.pings.pop_front_if(|ping| ping.number <= answered) {
+                bytes += ping.bytes;
+                flight.pinged_bytes -= ping.bytes;
+                if let Some(window) = &mut window
+                    && ping.number == answered
+                {
+                    window.answered(ping.sent, bytes, at, ping.was_full);
+                }
+            }
+            !flight.pings.is_empty() || flight.bytes > 0
+        });
     }
 
     /// Waits until not too much is on the way. Where there is another path, waves do not leave for peers that are all stuck.
@@ -375,23 +396,10 @@ impl Sending {
         loop {
             progress.borrow_and_update();
             let mut stuck = 0;
-            let (peers, windows) = (&self.shared.peers, &mut self.windows);
             let (mut until, now) = (None, clock::now());
-            self.flights.retain(|node, flight| {
-                // One that has gone holds up nobody.
-                let Some((answered, at)) = peers.last_answer(*node) else { return false };
-                let mut window = windows.get_mut(node);
-                let mut bytes = 0;
-                while let Some(ping) = flight.pings.pop_front_if(|ping| ping.number <= answered) {
-                    bytes += ping.bytes;
-                    flight.pinged_bytes -= ping.bytes;
-                    if let Some(window) = &mut window
-                        && ping.number == answered
-                    {
-                        window.answered(ping.sent, bytes, at, ping.was_full);
-                    }
-                }
-                let most = window.map_or(MAX_WINDOW, |window| window.bytes());
+            self.note_answers();
+            for (node, flight) in &mut self.flights {
+                let most = self.windows.get(node).map_or(MAX_WINDOW, Window::bytes);
                 if flight.pinged_bytes + flight.bytes >= most
                     && let Some(since) = flight.pings.front().map(|ping| ping.sent)
                 {
@@ -403,9 +411,9 @@ impl Sending {
                         stuck += 1;
                     }
                 }
-                !flight.pings.is_empty() || flight.bytes > 0
-            });
-            let all_are_stuck = stuck > 0 && self.shared.outbox.is_shared() && stuck >= peers.count();
+            }
+            let all_are_stuck =
+                stuck > 0 && self.shared.outbox.is_shared() && stuck >= self.shared.peers.count();
             if all_are_stuck != were_stuck {
                 were_stuck = all_are_stuck;
                 self.shared.outbox.let_run_ahead(if all_are_stuck { usize::MAX } else { AHEAD });
@@ -446,5 +454,41 @@ impl Sending {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::address::{LanAddress, Protocol};
+    use super::super::net::Role;
+    use super::super::peers::Peers;
+    use super::super::sealing::Sealing;
+    use super::*;
+    use crate::inbox::{Inbox, InboxOptions};
+    use crate::medium::outlet::Outlet;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_process_that_flushes_and_sends_nothing_keeps_no_answered_pings() {
+        let address = "lan:?insecure&multicast=off&listen=127.0.0.1:0";
+        let address = LanAddress::read_for_process(address, Protocol::Tcp).unwrap();
+        let net = Arc::new(Net::open(&address, Role::Process, None, Vec::new()).await.unwrap());
+        let outbox = Outlet::new(Arc::new(Inbox::new(InboxOptions::default()).unwrap()));
+        let (shared, _exits) =
+            LanShared::new(Peers::new(8, "here".to_owned()), outbox, Sealing::new(None).unwrap());
+        let mut sending = Sending {
+            shared: Arc::clone(&shared),
+            router: Arc::new(Router::new()),
+            net: Arc::clone(&net),
+            numbers: Vec::new(),
+            flights: HashMap::new(),
+            windows: HashMap::new(),
+            holds: HoldTable::default(),
+        };
+        for _ in 0..10 {
+            let Barrier { first, .. } = sending.ping_all();
+            shared.peers.answered_own(first);
+        }
+        assert_eq!(sending.flights[&shared.node].pings.len(), 1, "only the last one was not looked at yet");
+        net.close().await;
     }
 }

@@ -76,8 +76,8 @@ pub(super) struct LanShared {
     pub(super) barriers: mpsc::UnboundedSender<oneshot::Sender<Barrier>>,
     /// Pauses, to the sending task. The receiving task has authenticated them.
     pub(super) pauses: mpsc::Sender<(u64, Vec<Pause>)>,
-    /// Moves with everything that somebody may wait for: only with what has changed, so that who waits for nothing else gives
-    /// up.
+    /// Moves with everything that somebody may wait for, and only if it has changed: a task that waits for it gives up when
+    /// nothing moves any more.
     pub(super) progress: watch::Sender<u64>,
     /// Moves with all that a tool may show, measurements included.
     pub(super) seen: watch::Sender<u64>,
@@ -209,13 +209,18 @@ impl LanShared {
         }
     }
 
-    /// The same without waiting. What finds no room is lost; its sender says it again or does without.
-    pub(super) fn say_now(&self, to: u64, lane: Lane, message: Message) {
-        if to == self.node {
-            self.arrivals.bring_own(lane, message);
-        } else if self.way_out(lane).try_send(Spoken { to, lane, message }).is_err() {
+    /// The same without waiting. Returns false if there was no room: the message is lost, and its sender says it again, does
+    /// without, or counts it.
+    pub(super) fn say_now(&self, to: u64, lane: Lane, message: Message) -> bool {
+        let is_taken = if to == self.node {
+            self.arrivals.bring_own(lane, message)
+        } else {
+            self.way_out(lane).try_send(Spoken { to, lane, message }).is_ok()
+        };
+        if !is_taken {
             tracing::debug!("a message of the medium found no room");
         }
+        is_taken
     }
 
     /// Tells peers what has changed of what this process hears.

@@ -8,7 +8,7 @@ use super::message::{Place, Sent};
 use crate::clock::Instant;
 
 /// A peer that has answered nothing for this long, though it was asked, is stuck.
-const STUCK: Duration = Duration::from_millis(500);
+pub(super) const STUCK: Duration = Duration::from_millis(500);
 
 /// The waves that were sent to a peer and that it has not confirmed. It confirms them by answering the ping behind them, and
 /// tells how many of those before are missing: a connection that broke takes them along, and the next one carries the answer.
@@ -136,7 +136,7 @@ mod tests {
             way.pinged(number, now);
         }
         assert_eq!(way.answered(1, 1, 0, now), Some(0));
-        // The answers to the second ping was lost.
+        // The answer to the second ping was lost.
         assert_eq!(way.answered(3, 1, 12, now), Some(12));
         assert_eq!(way.answered(3, 1, 12, now), Some(0));
         // A gap behind the ping is lost with the ping that follows it.
