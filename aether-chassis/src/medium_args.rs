@@ -23,21 +23,21 @@ use crate::{connecting, service_manager};
 /// The medium to connect to. Each argument can also be set by an environment variable; the argument takes precedence.
 /// `Debug` does not show secrets.
 #[derive(Clone, PartialEq, Eq, clap::Args)]
-#[command(next_help_heading = "Medium")]
 #[non_exhaustive]
 pub struct MediumArgs {
     /// The address: local: (inside this process), nats://host:port or, where it is built in, lan:. Several in quotes, separated
     /// by spaces, are paths: the first that reaches everybody is used
-    #[arg(long, value_name = "URL", env = "AETHER_MEDIUM", default_value = Self::LOCAL)]
+    #[arg(long, help_heading = "Medium", value_name = "URL", env = "AETHER_MEDIUM", default_value = Self::LOCAL)]
     pub medium: String,
 
     /// NATS only: the subject prefix of all channels. It separates systems on one server
-    #[arg(long, value_name = "NAME", env = "AETHER_PREFIX", default_value = Self::PREFIX)]
+    #[arg(long, help_heading = "Medium", value_name = "NAME", env = "AETHER_PREFIX", default_value = Self::PREFIX)]
     pub prefix: String,
 
     /// NATS only: the wire format
     #[arg(
         long,
+        help_heading = "Medium",
         value_name = "FORMAT",
         env = "AETHER_WIRE",
         default_value = "frames",
@@ -46,20 +46,20 @@ pub struct MediumArgs {
     pub wire: Wire,
 
     /// How long to retry an unreachable server, such as 30s or 5m; 0 to fail at once
-    #[arg(long, value_name = "TIME", env = "AETHER_WAIT", default_value = "30s", value_parser = time)]
+    #[arg(long, help_heading = "Medium", value_name = "TIME", env = "AETHER_WAIT", default_value = "30s", value_parser = time)]
     pub wait: Duration,
 
     /// NATS and lan: the file with the keys of sealed waves, from `aether keys new` [default: nothing is sealed]
-    #[arg(long, value_name = "FILE", env = "AETHER_KEYS")]
+    #[arg(long, help_heading = "Medium", value_name = "FILE", env = "AETHER_KEYS")]
     pub keys: Option<PathBuf>,
 
     /// NATS: the file with the key that signs what this program sends, from `aether keys new --signing` [default: nothing is
     /// signed]
-    #[arg(long, value_name = "FILE", env = "AETHER_SIGNING_KEY")]
+    #[arg(long, help_heading = "Medium", value_name = "FILE", env = "AETHER_SIGNING_KEY")]
     pub signing_key: Option<PathBuf>,
 
     /// NATS: the list of signers. What nobody on it signed is refused [default: everybody with the keys is believed]
-    #[arg(long, value_name = "FILE", env = "AETHER_SIGNERS")]
+    #[arg(long, help_heading = "Medium", value_name = "FILE", env = "AETHER_SIGNERS")]
     pub signers: Option<PathBuf>,
 }
 

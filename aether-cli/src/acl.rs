@@ -15,10 +15,11 @@ use crate::output::Output;
 Examples:
   aether acl check billing emit invoices.sent
   aether acl check billing listen orders.created --config /etc/aether
-  aether acl nats billing     the permissions of its user for nats-server
+  aether acl nats billing     the permissions of the user billing, for nats-server
 
-A program that logs in as this user with a password hears answers where these permissions let it; one that logs in
-otherwise needs medium.inbox = \"billing\" in its configuration.
+With these permissions a user hears answers below _INBOX.billing only. A
+program that logs in as billing with a password uses that inbox; one that logs
+in otherwise needs medium.inbox = \"billing\" in its configuration.
 
 Exit codes of check: 0 allowed, 1 refused.")]
 pub(crate) struct AclArgs {

@@ -29,11 +29,11 @@ pub(crate) struct ShowArgs {
 enum Action {
     /// Print each setting with its value and where that comes from; secrets are hidden
     Show {
-        #[command(flatten)]
-        config: ConfigArgs,
         /// Only settings that are not as built in
         #[arg(long)]
         changed: bool,
+        #[command(flatten)]
+        config: ConfigArgs,
     },
     /// Print all mistakes; the exit code is 1 if there are any
     Check {

@@ -17,8 +17,8 @@ use crate::record::Line;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 ls and show also work while a service writes the log. For replay and drop it
-has to be stopped: one process at a time may write a log.
-`aether letters` asks running services for those that are in memory.
+has to be stopped: one process at a time may write a log. While it runs,
+`aether letters` does the same if the service is built .with_letters().
 
 Examples:
   aether dead ls orders.log

@@ -26,6 +26,11 @@ Examples:
   aether up --overload 50                     with fifty times its capacity
 "), "  aether up --medium nats://127.0.0.1:4222    visible to `aether listen '>'`"))]
 pub(crate) struct UpArgs {
+    /// Also overload a handler beside the order system, with this multiple of its capacity; 5 % of the waves are
+    /// important [default: 10]
+    #[cfg(feature = "bench")]
+    #[arg(long, value_name = "TIMES", num_args = 0..=1, default_missing_value = "10", value_parser = times, allow_negative_numbers = true)]
+    overload: Option<f64>,
     #[command(flatten)]
     orders: OrderArgs,
     #[command(flatten)]
@@ -34,12 +39,6 @@ pub(crate) struct UpArgs {
     listen: ListenArgs,
     #[command(flatten)]
     fields: FieldArgs,
-    /// Also overload a handler beside the order system, with this multiple of its capacity; 5 % of the waves are
-    /// important [default: 10]
-    #[cfg(feature = "bench")]
-    #[arg(long, value_name = "TIMES", num_args = 0..=1, default_missing_value = "10", value_parser = times, allow_negative_numbers = true)]
-    overload: Option<f64>,
-
     #[command(flatten)]
     config: ConfigArgs,
 }

@@ -53,8 +53,8 @@ pub struct GatewayArgs {
 #[command(next_help_heading = "Gateway")]
 #[non_exhaustive]
 pub struct ListenArgs {
-    /// The address of the pages and the metrics. On a loopback address everybody can read them, unless there is a token. Elsewhere
-    /// the gateway starts only with a token or --tls-clients, and reading and waves need one of them. Port 0 takes a free port [default: 127.0.0.1:8080, or a free port if that is taken]
+    /// The address of the pages and the metrics. On a loopback address every program of this machine can use them, unless there is
+    /// a token. Elsewhere the gateway starts only with a token, --tls-clients or --insecure. Port 0 takes a free port [default: 127.0.0.1:8080, or a free port if that is taken]
     #[arg(long, value_name = "ADDRESS", value_parser = clap::value_parser!(ListenAddress))]
     pub listen: Option<ListenAddress>,
 
@@ -71,7 +71,8 @@ pub struct ListenArgs {
     #[arg(long, value_name = "FILE")]
     pub tls_clients: Option<String>,
 
-    /// Start without a token also on other than loopback addresses: everybody who can connect can read names and numbers
+    /// Start without a token also on other than loopback addresses: everybody who can connect reads names and numbers, and reads
+    /// and writes the fields. Waves still need a token
     #[arg(long)]
     pub insecure: bool,
 }

@@ -41,7 +41,8 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub metrics: Option<ListenAddress>,
 
-    /// The address: local: (inside this process), nats://host:port or, where it is built in, lan: [env: AETHER_MEDIUM=] [default: local:]
+    /// The address: local: (inside this process), nats://host:port or, where it is built in, lan:. Several in quotes, separated
+    /// by spaces, are paths: the first that reaches everybody is used [env: AETHER_MEDIUM=] [default: local:]
     #[arg(long, value_name = "URL", help_heading = "Medium")]
     pub medium: Option<String>,
 
@@ -54,8 +55,7 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "FORMAT", help_heading = "Medium", value_parser = wire_parser())]
     pub wire: Option<Wire>,
 
-    /// NATS: how long to retry an unreachable server, such as 30s or 5m; 0 to fail at once [env: AETHER_WAIT=]
-    /// [default: 30s]
+    /// How long to retry an unreachable server, such as 30s or 5m; 0 to fail at once [env: AETHER_WAIT=] [default: 30s]
     #[arg(long, value_name = "TIME", help_heading = "Medium", value_parser = time)]
     pub wait: Option<Duration>,
 

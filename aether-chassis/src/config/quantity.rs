@@ -240,7 +240,8 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OrOff<T> {
 }
 
 fn or_off<E: de::Error>(error: E) -> E {
-    E::custom(format_args!("{error}, or \"off\""))
+    // Errors of toml end with a line break, and only the first line of a mistake is shown.
+    E::custom(format_args!("{}, or \"off\"", error.to_string().trim_end()))
 }
 
 #[cfg(test)]
@@ -292,6 +293,7 @@ mod tests {
         assert_eq!(read("1s"), Ok(OrOff::On(Time(Duration::from_secs(1)))));
         assert_eq!(read::<OrOff<Count<1, 8>>>(3).unwrap().on().unwrap().get(), 3);
         assert!(read::<OrOff<Count<1, 8>>>("3").unwrap_err().contains("or \"off\""));
-        assert!(read::<OrOff<Time>>("never").unwrap_err().contains("or \"off\""));
+        let refused = read::<OrOff<Time>>("never").unwrap_err();
+        assert!(refused.lines().next().is_some_and(|line| line.ends_with(", or \"off\"")), "{refused:?}");
     }
 }

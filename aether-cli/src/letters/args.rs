@@ -20,9 +20,10 @@ Examples:
   aether letters replay 1f9a3c5b7d2e4f60-17            send it again
   aether letters drop --all --older 24h
 
-A dead letter is a failed command or query that was kept where it failed. Only
-services that are built .with_letters() answer. A replayed letter is a new wave,
-as strong as the first, and leaves the store.
+A dead letter is a failed wave that was kept: in memory where it failed, or in
+the durable log of a service whose consumer gave it up. Only services that are
+built .with_letters() answer. A replayed letter is a new wave, as strong as the
+first, and leaves the store.
 
 Exit codes: 0 done, 1 failed or a service did not answer, 2 wrong usage,
 3 a letter is gone.")]

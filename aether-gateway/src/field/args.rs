@@ -16,8 +16,8 @@ pub struct FieldArgs {
     pub fields: Vec<ServedField>,
 
     /// Who may read, write, hear and emit what: a JSON array of {"token" or "certificate", "field", "read", "write", "hear",
-    /// "emit"}. The environment variable AETHER_FIELD_TOKEN is a token that may do everything. Without tokens, everybody who can
-    /// connect may
+    /// "emit"}. The environment variable AETHER_FIELD_TOKEN is a token for everything in the fields, AETHER_WAVES_TOKEN one for
+    /// all waves. Without any token and certificate, everybody who can connect reads and writes the fields
     #[arg(long, value_name = "FILE")]
     pub field_tokens: Option<PathBuf>,
 
