@@ -287,7 +287,8 @@ impl<'a> PendingAnnouncement<'a> {
     fn stays(mut self) {
         // Another join of the same pattern may have been cancelled meanwhile.
         self.enter();
-        self.subscription = None;
+        // Rules that changed meanwhile may have ended it, and taken back what was announced so far.
+        self.subscription.take_if(|subscription| !subscription.has_ended());
     }
 }
 
