@@ -147,16 +147,18 @@ impl Letters {
         self.kept.keys().copied().collect()
     }
 
-    /// Reads a letter that is kept.
-    fn show(&self, number: u64, mut at: Cursor) -> Result<DeadWave, DeadError> {
-        let unknown = || DeadError::Unknown { number };
-        if !self.kept.contains_key(&number) {
-            return Err(unknown());
-        }
-        match at.next_item()? {
-            Some(Item::Record(record)) if record.position == number => letter(&record).ok_or_else(unknown),
-            _ => Err(unknown()),
-        }
+    /// An error unless a letter is kept.
+    fn find(&self, number: u64) -> Result<(), DeadError> {
+        if self.kept.contains_key(&number) { Ok(()) } else { Err(DeadError::Unknown { number }) }
+    }
+}
+
+/// Reads the letter at which a cursor is.
+fn read(number: u64, mut at: Cursor) -> Result<DeadWave, DeadError> {
+    let unknown = || DeadError::Unknown { number };
+    match at.next_item()? {
+        Some(Item::Record(record)) if record.position == number => letter(&record).ok_or_else(unknown),
+        _ => Err(unknown()),
     }
 }
 
@@ -212,7 +214,8 @@ impl DeadView {
     /// # Errors
     /// [`DeadError`] if there is no such letter, or it cannot be read.
     pub fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
-        self.letters.show(number, self.view.cursor(number))
+        self.letters.find(number)?;
+        read(number, self.view.cursor(number))
     }
 }
 
@@ -253,7 +256,9 @@ impl DeadStore {
     /// # Errors
     /// [`DeadError`] if there is no such letter, or it cannot be read.
     pub fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
-        self.letters.lock().show(number, self.store.cursor(number))
+        // Not locked while it reads: consumers that give up a wave need the lock.
+        self.letters.lock().find(number)?;
+        read(number, self.store.cursor(number))
     }
 
     /// Keeps a wave that is given up, synced.
@@ -288,9 +293,7 @@ impl DeadStore {
     /// # Cancel safety
     /// Cancelled before completion, the letter is dropped or stays.
     pub async fn drop_letter(&self, number: u64) -> Result<(), DeadError> {
-        if !self.letters.lock().kept.contains_key(&number) {
-            return Err(DeadError::Unknown { number });
-        }
+        self.letters.lock().find(number)?;
         let body = postcard::to_allocvec(&number).unwrap_or_default().into();
         self.append(Entry { kind: REMOVED, level: 0, id: 0, name: String::new(), body }).await?;
         self.letters.lock().kept.remove(&number);
