@@ -6,9 +6,9 @@
 use std::time::Duration;
 
 use aether_core::conformance::{NatsServer, ServerOptions};
-use aether_core::{Aether, Vibrator};
+use aether_core::{Aether, Vibrator, Wave};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -152,4 +152,38 @@ async fn a_connect_that_is_cancelled_leaves_no_connection_behind() {
     assert!(!connecting.is_finished());
     connecting.abort();
     tokio::time::timeout(LONG, serving).await.expect("the connection is closed").unwrap();
+}
+
+/// The address of a server without its errors, for one connection.
+async fn without_errors(server: &NatsServer) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("nats://{}", listener.local_addr().unwrap());
+    let port = server.port();
+    tokio::spawn(async move {
+        let (mut reads, mut writes) = listener.accept().await.unwrap().0.into_split();
+        let (from_server, mut to_server) =
+            TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut reads, &mut to_server).await });
+        let (mut from_server, mut line) = (BufReader::new(from_server), Vec::new());
+        while from_server.read_until(b'\n', &mut line).await.is_ok_and(|bytes| bytes > 0) {
+            if !line.starts_with(b"-ERR") && writes.write_all(&line).await.is_err() {
+                return;
+            }
+            line.clear();
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_server_that_reports_no_errors_is_used_like_any_other() {
+    let server = NatsServer::start().await.unwrap();
+    let aether = Aether::connect(&without_errors(&server).await).await.unwrap();
+    aether.flush().await.unwrap();
+    let mut hears = Vibrator::create("hears", &aether).await.unwrap();
+    hears.resonate_on("orders.*").await.unwrap();
+    let wave = Wave::from_bytes("orders.created", "x").unwrap();
+    aether.emitter("shop").unwrap().emit_confirmed(wave).await.unwrap();
+    assert!(tokio::time::timeout(LONG, hears.receive()).await.unwrap().is_some());
+    aether.close().await.unwrap();
 }

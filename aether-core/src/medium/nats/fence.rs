@@ -12,8 +12,9 @@ use tokio::sync::{Mutex, Notify};
 use tokio::time::timeout;
 
 /// The bound of the wait. It passes only if the client has dropped the error, as it does when there are many at once, or if
-/// the server is of another kind, which is waited for once.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
+/// the server is of another kind, which is waited for once. Less than the patience of a flush and of connecting (2 s), which must
+/// not fail for that.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(1500);
 
 /// One fence at a time, for all who wait, because the client keeps few errors.
 #[derive(Debug, Default)]
