@@ -9,7 +9,7 @@ mod stream;
 #[cfg(feature = "jetstream")]
 pub use stream::StreamLetters;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -77,8 +77,8 @@ pub const MAX_FAILED: usize = 16;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeadError {
-    /// There is no such letter.
-    #[error("there is no dead letter {number}: it was replayed or dropped")]
+    /// There is no such letter, or another caller of this process replays it.
+    #[error("there is no dead letter {number}: it was replayed or dropped, or is being replayed")]
     Unknown {
         /// The number.
         number: u64,
@@ -114,6 +114,8 @@ pub struct DeadStore {
 struct Letters {
     /// The letters by number, with the consumer and the position of their waves.
     kept: BTreeMap<u64, (String, u64)>,
+    /// Those that are sent again at this moment. As many as callers wait.
+    replaying: BTreeSet<u64>,
 }
 
 impl Letters {
@@ -313,11 +315,33 @@ impl DeadStore {
         number: u64,
         emitter: &aether_core::Emitter,
     ) -> Result<aether_core::Receipt, DeadError> {
+        let _only = self.replaying(number)?;
         let wave = self.show(number)?.stored.wave;
         let sent = emitter.emit_confirmed(wave).await;
         let receipt = sent.map_err(|source| DeadError::Emit { number, source })?;
         self.drop_letter(number).await?;
         Ok(receipt)
+    }
+
+    /// Makes this the only replay of a letter, until it is dropped: two would send a command twice.
+    fn replaying(&self, number: u64) -> Result<Replaying<'_>, DeadError> {
+        let mut letters = self.letters.lock();
+        letters.find(number)?;
+        if !letters.replaying.insert(number) {
+            return Err(DeadError::Unknown { number });
+        }
+        Ok(Replaying { store: self, number })
+    }
+}
+
+struct Replaying<'a> {
+    store: &'a DeadStore,
+    number: u64,
+}
+
+impl Drop for Replaying<'_> {
+    fn drop(&mut self) {
+        self.store.letters.lock().replaying.remove(&self.number);
     }
 }
 
