@@ -152,7 +152,9 @@ impl Configuration {
                 current: Mutex::new(Arc::new(values)),
             }),
         };
-        configuration.apply(&configuration.values());
+        let values = configuration.values();
+        configuration.apply(&values);
+        values.settings().border.apply(&configuration.shared.border);
         Ok(configuration)
     }
 

@@ -147,14 +147,14 @@ pub enum LetterAnswer {
     },
     /// The letter, or the consumer, does not exist any more.
     Gone {
-        /// The id of the letter.
+        /// The id of the letter, or the name of the consumer.
         id: String,
         /// Details for people.
         hint: String,
     },
     /// The letter could not be sent again and stays, or the consumer is in use.
     NotSent {
-        /// The id of the letter.
+        /// The id of the letter, or the name of the consumer.
         id: String,
         /// Details for people.
         hint: String,

@@ -6,7 +6,11 @@
 use std::time::Duration;
 
 use aether_core::conformance::{NatsServer, ServerOptions};
-use aether_core::{Aether, Vibrator};
+use aether_core::{Aether, Vibrator, Wave};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
 /// A bound for what takes milliseconds on an idle machine. No test waits for it to elapse.
 const LONG: Duration = Duration::from_secs(60);
@@ -109,4 +113,77 @@ async fn no_password_and_no_token_of_an_address_is_shown() {
         let error = Aether::connect(address).await.unwrap_err();
         assert!(!format!("{error} {error:?}").contains("s3cret"), "{error} {error:?}");
     }
+}
+
+/// A server that answers pings and delivers nothing, for one connection: its URL, that the first message was published, and its
+/// end when the connection is closed.
+async fn deaf_server() -> (String, oneshot::Receiver<()>, JoinHandle<()>) {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (published, is_published) = oneshot::channel();
+    let serving = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (read, mut write) = stream.into_split();
+        let info = format!(
+            r#"{{"server_id":"d","server_name":"d","version":"2.10.0","go":"","proto":1,"host":"127.0.0.1","port":{port},"headers":true,"max_payload":1048576,"client_id":1}}"#
+        );
+        write.write_all(format!("INFO {info}\r\n").as_bytes()).await.unwrap();
+        let (mut lines, mut published) = (BufReader::new(read).lines(), Some(published));
+        while let Ok(Some(line)) = lines.next_line().await {
+            if line.starts_with("PING") {
+                // The client may have gone.
+                let _ = write.write_all(b"PONG\r\n").await;
+            } else if line.starts_with("PUB")
+                && let Some(published) = published.take()
+            {
+                let _ = published.send(());
+            }
+        }
+    });
+    (format!("nats://127.0.0.1:{port}"), is_published, serving)
+}
+
+#[tokio::test]
+async fn a_connect_that_is_cancelled_leaves_no_connection_behind() {
+    let (url, is_published, serving) = deaf_server().await;
+    let connecting = tokio::spawn(async move { Aether::connect(&url).await });
+    // That is the first marker, for which it waits now.
+    tokio::time::timeout(LONG, is_published).await.unwrap().unwrap();
+    assert!(!connecting.is_finished());
+    connecting.abort();
+    tokio::time::timeout(LONG, serving).await.expect("the connection is closed").unwrap();
+}
+
+/// The address of a server without its errors, for one connection.
+async fn without_errors(server: &NatsServer) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("nats://{}", listener.local_addr().unwrap());
+    let port = server.port();
+    tokio::spawn(async move {
+        let (mut reads, mut writes) = listener.accept().await.unwrap().0.into_split();
+        let (from_server, mut to_server) =
+            TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut reads, &mut to_server).await });
+        let (mut from_server, mut line) = (BufReader::new(from_server), Vec::new());
+        while from_server.read_until(b'\n', &mut line).await.is_ok_and(|bytes| bytes > 0) {
+            if !line.starts_with(b"-ERR") && writes.write_all(&line).await.is_err() {
+                return;
+            }
+            line.clear();
+        }
+    });
+    url
+}
+
+#[tokio::test]
+async fn a_server_that_reports_no_errors_is_used_like_any_other() {
+    let server = NatsServer::start().await.unwrap();
+    let aether = Aether::connect(&without_errors(&server).await).await.unwrap();
+    aether.flush().await.unwrap();
+    let mut hears = Vibrator::create("hears", &aether).await.unwrap();
+    hears.resonate_on("orders.*").await.unwrap();
+    let wave = Wave::from_bytes("orders.created", "x").unwrap();
+    aether.emitter("shop").unwrap().emit_confirmed(wave).await.unwrap();
+    assert!(tokio::time::timeout(LONG, hears.receive()).await.unwrap().is_some());
+    aether.close().await.unwrap();
 }

@@ -9,7 +9,7 @@ mod stream;
 #[cfg(feature = "jetstream")]
 pub use stream::StreamLetters;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -77,8 +77,8 @@ pub const MAX_FAILED: usize = 16;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeadError {
-    /// There is no such letter.
-    #[error("there is no dead letter {number}: it was replayed or dropped")]
+    /// There is no such letter, or another caller of this process replays it.
+    #[error("there is no dead letter {number}: it was replayed or dropped, or is being replayed")]
     Unknown {
         /// The number.
         number: u64,
@@ -114,6 +114,8 @@ pub struct DeadStore {
 struct Letters {
     /// The letters by number, with the consumer and the position of their waves.
     kept: BTreeMap<u64, (String, u64)>,
+    /// Those that are sent again at this moment. As many as callers wait.
+    replaying: BTreeSet<u64>,
 }
 
 impl Letters {
@@ -147,16 +149,18 @@ impl Letters {
         self.kept.keys().copied().collect()
     }
 
-    /// Reads a letter that is kept.
-    fn show(&self, number: u64, mut at: Cursor) -> Result<DeadWave, DeadError> {
-        let unknown = || DeadError::Unknown { number };
-        if !self.kept.contains_key(&number) {
-            return Err(unknown());
-        }
-        match at.next_item()? {
-            Some(Item::Record(record)) if record.position == number => letter(&record).ok_or_else(unknown),
-            _ => Err(unknown()),
-        }
+    /// An error unless a letter is kept.
+    fn find(&self, number: u64) -> Result<(), DeadError> {
+        if self.kept.contains_key(&number) { Ok(()) } else { Err(DeadError::Unknown { number }) }
+    }
+}
+
+/// Reads the letter at which a cursor is.
+fn read(number: u64, mut at: Cursor) -> Result<DeadWave, DeadError> {
+    let unknown = || DeadError::Unknown { number };
+    match at.next_item()? {
+        Some(Item::Record(record)) if record.position == number => letter(&record).ok_or_else(unknown),
+        _ => Err(unknown()),
     }
 }
 
@@ -212,7 +216,8 @@ impl DeadView {
     /// # Errors
     /// [`DeadError`] if there is no such letter, or it cannot be read.
     pub fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
-        self.letters.show(number, self.view.cursor(number))
+        self.letters.find(number)?;
+        read(number, self.view.cursor(number))
     }
 }
 
@@ -253,7 +258,9 @@ impl DeadStore {
     /// # Errors
     /// [`DeadError`] if there is no such letter, or it cannot be read.
     pub fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
-        self.letters.lock().show(number, self.store.cursor(number))
+        // Not locked while it reads: consumers that give up a wave need the lock.
+        self.letters.lock().find(number)?;
+        read(number, self.store.cursor(number))
     }
 
     /// Keeps a wave that is given up, synced.
@@ -288,9 +295,7 @@ impl DeadStore {
     /// # Cancel safety
     /// Cancelled before completion, the letter is dropped or stays.
     pub async fn drop_letter(&self, number: u64) -> Result<(), DeadError> {
-        if !self.letters.lock().kept.contains_key(&number) {
-            return Err(DeadError::Unknown { number });
-        }
+        self.letters.lock().find(number)?;
         let body = postcard::to_allocvec(&number).unwrap_or_default().into();
         self.append(Entry { kind: REMOVED, level: 0, id: 0, name: String::new(), body }).await?;
         self.letters.lock().kept.remove(&number);
@@ -310,11 +315,33 @@ impl DeadStore {
         number: u64,
         emitter: &aether_core::Emitter,
     ) -> Result<aether_core::Receipt, DeadError> {
+        let _only = self.replaying(number)?;
         let wave = self.show(number)?.stored.wave;
         let sent = emitter.emit_confirmed(wave).await;
         let receipt = sent.map_err(|source| DeadError::Emit { number, source })?;
         self.drop_letter(number).await?;
         Ok(receipt)
+    }
+
+    /// Makes this the only replay of a letter, until it is dropped: two would send a command twice.
+    fn replaying(&self, number: u64) -> Result<Replaying<'_>, DeadError> {
+        let mut letters = self.letters.lock();
+        letters.find(number)?;
+        if !letters.replaying.insert(number) {
+            return Err(DeadError::Unknown { number });
+        }
+        Ok(Replaying { store: self, number })
+    }
+}
+
+struct Replaying<'a> {
+    store: &'a DeadStore,
+    number: u64,
+}
+
+impl Drop for Replaying<'_> {
+    fn drop(&mut self) {
+        self.store.letters.lock().replaying.remove(&self.number);
     }
 }
 

@@ -34,8 +34,10 @@ impl Configuration {
                 let was_refused = shared.reloads.borrow().mistakes.is_some();
                 let changed = changes(&before.settings, &values.settings, is_live);
                 // Equal settings may name files whose content has changed.
-                let has_other_files = before.settings().border != values.settings().border
-                    && !changed.iter().any(|change| change.key.starts_with("border."));
+                let border = values.settings().border;
+                let has_other_border = before.settings().border != border;
+                let has_other_files =
+                    has_other_border && !changed.iter().any(|change| change.key.starts_with("border."));
                 if changed.is_empty() && !was_refused && !has_other_files {
                     return;
                 }
@@ -46,6 +48,9 @@ impl Configuration {
                     .map(|change| change.key)
                     .collect();
                 self.apply(&values);
+                if has_other_border {
+                    border.apply(&shared.border);
+                }
                 *shared.current.lock() = Arc::new(values);
                 self.apply_log();
                 for change in live {
@@ -101,7 +106,7 @@ impl Configuration {
             }
     }
 
-    /// Applies the live settings.
+    /// Applies the live settings, without those of the border: rules that are applied again count their rates anew.
     pub(super) fn apply(&self, values: &Values) {
         let settings = values.settings();
         let inbox = &settings.inbox;
@@ -118,7 +123,6 @@ impl Configuration {
             };
             std::mem::replace(rate, new) != new
         });
-        settings.border.apply(&self.shared.border);
         if let (Some(emission), OrOff::On(rate)) = (&self.shared.emission, settings.emit.rate) {
             let (waves, period) = rate.parts();
             // The types allow no rate that this refuses.

@@ -1,9 +1,9 @@
 //! Notices that the files of a configuration have changed, and when they are complete.
 //!
 //! The folder is watched and not the files, because editors and deployment tools replace files by renaming. So are the folders of
-//! the files that the configuration names for schemas. On Linux a
-//! file that is open for writing has not been written to its end; the reading waits until it is closed. In addition it
-//! waits for a short silence, because tools replace several files, or remove a file before they write it again.
+//! the files that the configuration names for schemas. On Linux a file that is open for writing has not been written to its end;
+//! the reading waits until it is closed. In addition it waits for a short silence, because tools replace several files, or remove a
+//! file before they write it again.
 
 use std::collections::HashSet;
 use std::ffi::OsString;

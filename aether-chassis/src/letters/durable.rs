@@ -194,7 +194,7 @@ pub fn record_of_log(id: LetterId, letter: &DeadWave, is_whole: bool) -> LetterR
 }
 
 fn gone(id: String) -> LetterAnswer {
-    let hint = "it was replayed or dropped".to_owned();
+    let hint = "it was replayed or dropped, or is being replayed".to_owned();
     LetterAnswer::Gone { id, hint }
 }
 

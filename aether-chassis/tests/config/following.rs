@@ -4,7 +4,7 @@ use std::fs;
 use std::future::ready;
 use std::io::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use aether_chassis::config::Configuration;
 use aether_chassis::{CancellationToken, Service};
@@ -247,6 +247,28 @@ async fn a_program_that_started_without_rules_takes_those_of_a_changed_file_and_
     folder.write("default.toml", "");
     next(&mut reloads).await;
     audit.resonate_on("orders.>").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_change_of_another_setting_gives_nobody_more_than_the_rate_of_the_rules() {
+    const RULES: &str = "border.rules = ['shop: emit >; max_rate 10']\n";
+    let folder = Folder::with(&[("default.toml", RULES)]);
+    let (config, _following) = follow(&folder);
+    let mut reloads = config.reloads();
+    let (_aether, shop, _) = bus(&config).await;
+    let begun = Instant::now();
+    let mut emitted = 0;
+    let mut exhaust = async || {
+        while shop.emit_bytes("a", "x").await.is_ok() {
+            emitted += 1;
+        }
+    };
+    exhaust().await;
+    folder.write("default.toml", &format!("{RULES}inbox.floor = 0.1\n"));
+    next(&mut reloads).await;
+    exhaust().await;
+    let most = 11.0 + 10.0 * begun.elapsed().as_secs_f64();
+    assert!(f64::from(emitted) <= most, "{emitted} of {most}");
 }
 
 #[cfg(feature = "schema")]

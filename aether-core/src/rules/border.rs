@@ -30,7 +30,7 @@ struct Shared {
     rules: ArcSwapOption<Rules>,
     #[cfg(feature = "schema")]
     schemas: ArcSwapOption<Schemas>,
-    /// Those who are told of other rules. The lock is held while the rules change.
+    /// Called after each change of the rules. The lock is held while they change.
     changing: Mutex<Vec<Weak<OnChange>>>,
     emitted: AtomicU64,
     arrived: AtomicU64,

@@ -1,9 +1,13 @@
 //! How deeply JSON is nested, without reading it.
 
+/// Some parsers pass over it.
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// The place of the first bracket that is nested more deeply than allowed, as an offset in bytes. Arrays and objects nest; a
-/// payload that does not begin with one of them is no nested JSON, and has no depth.
+/// payload that does not begin with one of them, a byte order mark aside, is no nested JSON, and has no depth.
 pub(super) fn too_deep(payload: &[u8], most: usize) -> Option<usize> {
-    let begins = payload.iter().find(|byte| !byte.is_ascii_whitespace());
+    let text = payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(payload);
+    let begins = text.iter().find(|byte| !byte.is_ascii_whitespace());
     if !matches!(begins, Some(b'[' | b'{')) {
         return None;
     }
@@ -48,6 +52,7 @@ mod tests {
         }
         assert_eq!(too_deep(br#"{"a":[[1]]}"#, 2), Some(6));
         assert_eq!(too_deep(&[b'['; 1 << 20], 32), Some(32));
+        assert_eq!(too_deep("\u{feff} [[1]]".as_bytes(), 1), Some(5));
     }
 
     fn value() -> impl Strategy<Value = serde_json::Value> {

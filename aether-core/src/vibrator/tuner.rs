@@ -116,7 +116,8 @@ impl Tuner {
     /// if they allow it now.
     ///
     /// # Errors
-    /// [`JoinError`] if the pattern is not valid, the rules do not allow it, the medium is closed or the receiver was dropped.
+    /// [`JoinError`] if the pattern is not valid, the rules or the server do not allow it, the medium is closed or the receiver
+    /// was dropped.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the pattern is not heard.
@@ -142,8 +143,8 @@ impl Tuner {
     /// Commands travel alone, so a group shares even a burst of them: use [`Kind::Command`](crate::Kind) for work.
     ///
     /// # Errors
-    /// [`JoinError`] if the pattern or the name of the group is not valid, the medium is closed, the receiver was
-    /// dropped, or the vibrator is an observer. A group's name follows the rules of a channel.
+    /// [`JoinError`] if the pattern or the name of the group is not valid, the rules or the server do not allow it, the medium is
+    /// closed, the receiver was dropped, or the vibrator is an observer. A group's name follows the rules of a channel.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the pattern is not heard.
@@ -287,7 +288,8 @@ impl<'a> PendingAnnouncement<'a> {
     fn stays(mut self) {
         // Another join of the same pattern may have been cancelled meanwhile.
         self.enter();
-        self.subscription = None;
+        // Rules that changed meanwhile may have ended it, and taken back what was announced so far.
+        self.subscription.take_if(|subscription| !subscription.has_ended());
     }
 }
 

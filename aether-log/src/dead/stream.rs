@@ -87,7 +87,7 @@ impl StreamLetters {
     /// Cancelled before completion, nothing has changed.
     pub async fn after(&self, number: u64, most: usize) -> Result<Vec<DeadWave>, DeadError> {
         let (mut letters, subject) = (Vec::new(), self.subjects.letters("*"));
-        let mut next = number + 1;
+        let mut next = number.saturating_add(1);
         while letters.len() < most {
             let message = self.get(json!({ "next_by_subj": subject, "seq": next })).await?;
             let Some(message) = message else { break };

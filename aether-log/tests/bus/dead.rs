@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use aether_core::Vibrator;
 use aether_log::{ConsumerOptions, DeadError};
+use futures_util::FutureExt as _;
 
 use crate::stage::{billing, connect, open, receive, text, wave};
 
@@ -82,4 +83,22 @@ async fn a_dead_letter_is_removed_after_its_replay_and_not_before() {
     again.ack().await.unwrap();
     drop((consumer, live, shop, emitter, aether, closed, log));
     assert!(open(folder.path()).dead().is_empty(), "also after opening again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_two_replay_at_once_is_sent_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let aether = connect(&log).await;
+    let shop = aether.emitter("shop").unwrap();
+    let number = log.dead().keep("shop", &wave(7, 0.9), &[]).await.unwrap();
+    // Each waits until the wave is stored.
+    let (first, second) = tokio::join!(log.dead().replay(number, &shop), log.dead().replay(number, &shop));
+    assert!(matches!((&first, &second), (Ok(_), Err(DeadError::Unknown { .. }))), "{first:?} {second:?}");
+    assert_eq!((log.extent().last, log.dead().len()), (1, 0));
+    // A replay that is given up leaves the letter to others.
+    let number = log.dead().keep("shop", &wave(8, 0.9), &[]).await.unwrap();
+    assert!(log.dead().replay(number, &shop).now_or_never().is_none());
+    log.dead().replay(number, &shop).await.unwrap();
+    assert!(log.dead().is_empty());
 }

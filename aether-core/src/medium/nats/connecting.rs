@@ -125,6 +125,7 @@ impl Nats {
             leaving: Mutex::default(),
         });
         let unheard_waves = unheard_waves(&shared, Arc::clone(&router));
+        let attempt = Attempt(Some(Arc::clone(&shared.link)));
         shared.link.connected_to(&shared.client, unheard_waves).await.map_err(unreachable)?;
         // Without its own inbox no join and no flush of this connection would ever end.
         let refused = tokio::select! {
@@ -134,9 +135,9 @@ impl Nats {
             _ = timeout(ANSWERED_WITHIN, shared.link.round_trip_behind_errors(&shared.client)) => first_refusal.now_or_never(),
         };
         if let Some(subject) = refused {
-            shared.link.end();
             return Err(ConnectError::NotPermitted { url, subject });
         }
+        attempt.succeeded();
         let notices = Control::new(shared.client.new_inbox());
         let sender = tokio::spawn(outbox::send(Arc::clone(&shared)));
         Ok(Arc::new(Self {
@@ -151,6 +152,24 @@ impl Nats {
             closing: tokio::sync::Mutex::default(),
             ending: watch::Sender::new(false),
         }))
+    }
+}
+
+/// An attempt to connect. Dropped before it has succeeded, it ends the task that receives markers: its subscription would keep
+/// the client, and the client the connection.
+struct Attempt(Option<Arc<Link>>);
+
+impl Attempt {
+    fn succeeded(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let Some(link) = &self.0 {
+            link.end();
+        }
     }
 }
 
