@@ -141,11 +141,10 @@ pub(super) fn refused_here(aether: &Aether) -> Vec<Finding> {
             Finding::warn(CHECK, format!("{messages} messages {what}"), remedy)
         }),
     );
-    findings.extend(not_permitted("this program", status.refused_by_server));
     findings
 }
 
-/// What the server refused, because a user lacks a permission.
+/// What the server refused another process, because its user lacks a permission. What this one lacks is tried one by one.
 fn not_permitted(process: &str, refused: u64) -> Option<Finding> {
     let text = format!("the server has refused {refused} messages and subscriptions of {process}");
     let remedy = "its log names the subjects: allow them in the permissions of its user (aether acl nats prints what rules need)";
