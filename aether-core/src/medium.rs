@@ -84,7 +84,8 @@ pub enum Reach {
     NoListener,
     /// The notice was not sent: the medium is closed, or the notice is too large for it.
     Unsent,
-    /// The connection broke while the notice was in transit.
+    /// The connection broke while the notice was in transit, or a report that the channel has no receivers could not be
+    /// verified.
     Unknown,
 }
 

@@ -58,7 +58,16 @@ impl Routed for Run<'_> {
     }
 }
 
-type OnUnheard = Box<dyn Fn(&Wave) + Send + Sync>;
+/// Whether a wave has no receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Unheard {
+    Known,
+    /// It was reported, and the report could not be verified.
+    #[cfg(feature = "nats")]
+    Unverified,
+}
+
+type OnUnheard = Box<dyn Fn(&Wave, Unheard) + Send + Sync>;
 
 /// A routing table: from channels to the inboxes whose patterns match.
 pub struct Router {
@@ -257,7 +266,15 @@ impl Router {
     /// Reflects a wave that has no receiver, according to a medium.
     pub fn reflect_unheard(&self, wave: &Wave) {
         if let Some(on_unheard) = self.on_unheard.get() {
-            on_unheard(wave);
+            on_unheard(wave, Unheard::Known);
+        }
+    }
+
+    /// Counts a wave that has no receiver according to a report that could not be verified.
+    #[cfg(feature = "nats")]
+    pub(crate) fn count_unverified(&self, wave: &Wave) {
+        if let Some(on_unheard) = self.on_unheard.get() {
+            on_unheard(wave, Unheard::Unverified);
         }
     }
 
@@ -269,7 +286,7 @@ impl Router {
 
     /// Sets a callback for each wave without a receiver whose source is told, observers not counted. Only the first
     /// callback is kept.
-    pub(crate) fn on_unheard(&self, callback: impl Fn(&Wave) + Send + Sync + 'static) {
+    pub(crate) fn on_unheard(&self, callback: impl Fn(&Wave, Unheard) + Send + Sync + 'static) {
         let _ = self.on_unheard.set(Box::new(callback));
     }
 

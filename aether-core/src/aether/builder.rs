@@ -17,7 +17,7 @@ use crate::medium::{
     MediumOptions, PathOptions, Schemes, connect_paths, without_secrets,
 };
 use crate::presence::Presence;
-use crate::router::{Router, Subscription};
+use crate::router::{Router, Subscription, Unheard};
 use crate::rules::Border;
 
 /// Options for connecting to a medium. Those of a medium that the address does not name are ignored. `Debug` does not show
@@ -285,9 +285,13 @@ impl Parts {
     fn on(self, medium: Arc<dyn Medium>, telling: Telling, emission: Option<EmissionRate>) -> Aether {
         let Self { router, reflector, presence } = self;
         let unheard = Arc::clone(&reflector);
-        router.on_unheard(move |wave| {
-            let hint = "nobody but observers hears the channel";
-            unheard.reflect(wave, EchoReason::NoResonator, hint, NOBODY);
+        router.on_unheard(move |wave, is_unheard| match is_unheard {
+            Unheard::Known => {
+                let hint = "nobody but observers hears the channel";
+                unheard.reflect(wave, EchoReason::NoResonator, hint, NOBODY);
+            }
+            #[cfg(feature = "nats")]
+            Unheard::Unverified => unheard.count_unconfirmed(wave),
         });
         if medium.promises().crosses_processes {
             reflector.reach_over(Arc::downgrade(&medium));

@@ -52,7 +52,8 @@ pub struct EchoLedger {
     pub buried: u64,
     /// Failures of questions whose source does not listen for echoes: `ask` reports them to the asker.
     pub left_to_asker: u64,
-    /// Failures being sent when the connection broke or the runtime ended; whether they arrived is unknown.
+    /// Failures being sent when the connection broke or the runtime ended; whether they arrived is unknown. With keys also
+    /// waves and failures of which it was reported that nobody hears them, which could not be verified.
     pub unconfirmed: u64,
     /// Failures waiting to be sent.
     pub pending: u64,
@@ -222,6 +223,16 @@ impl Reflector {
             mailbox.hear(wave, reason, hint, by);
         } else if self.network.get().is_none() || !self.pend(wave, reason, hint, by, is_kept) {
             self.give_up(wave, reason, hint, by);
+        }
+    }
+
+    /// Counts a wave that may have failed. Its source is not told, because it may have been received.
+    #[cfg(feature = "nats")]
+    pub(crate) fn count_unconfirmed(&self, wave: &Wave) {
+        if wave.reflects() {
+            let ledger = &mut self.state.lock().ledger;
+            ledger.reflected += 1;
+            ledger.unconfirmed += 1;
         }
     }
 

@@ -19,6 +19,7 @@ mod connection;
 mod control;
 mod crowd;
 mod discovery;
+mod doubts;
 mod fence;
 mod flight;
 mod foreign;

@@ -5,8 +5,8 @@ use aether_core::conformance::NatsServer;
 use aether_core::seal::SealKeys;
 use aether_core::{AskError, EchoReason, Kind, Vibrator, Wave};
 use futures::StreamExt;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
 use crate::scene::{PATIENCE, Scene, connect, next, options, within};
@@ -97,4 +97,79 @@ async fn that_nobody_listens_is_still_known_at_once() {
     let echo = within("the echo", echoes.receive()).await.unwrap();
     assert_eq!((echo.channel.as_str(), echo.reason), ("nobody.load", EchoReason::NoResonator));
     assert_eq!(here.status().implausible, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_that_nobody_hears_come_back_in_their_order() {
+    let server = NatsServer::start().await.unwrap();
+    let here = connect(&server.url(), options(SealKeys::generate().unwrap())).await;
+    let shop = Vibrator::create("shop", &here).await.unwrap();
+    let mut echoes = shop.echoes().await.unwrap();
+    for _ in 0..50 {
+        let channels: Vec<_> = (0..8).map(|number| format!("nobody.n{number}")).collect();
+        for channel in &channels {
+            shop.emit(Wave::builder(channel.as_str()).kind(Kind::Command)).await.unwrap();
+        }
+        for channel in &channels {
+            let echo = within("the echo", echoes.receive()).await.unwrap();
+            assert_eq!(echo.channel.as_str(), channel);
+        }
+    }
+}
+
+/// A way to the server that keeps back each look at a channel, so that it never ends: the frames without waves behind the first
+/// question of the channel, each with the marker behind it.
+async fn way_without_looks(server: &NatsServer, channel: &str) -> String {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let url = format!("nats://{}", listener.local_addr().unwrap());
+    let (port, asked) = (server.port(), format!("aether-ask.{channel} "));
+    tokio::spawn(async move {
+        let (client, _) = listener.accept().await.unwrap();
+        let (from_client, mut to_client) = client.into_split();
+        let (mut from_server, mut to_server) =
+            TcpStream::connect(("127.0.0.1", port)).await.unwrap().into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut from_server, &mut to_client).await });
+        let mut from_client = BufReader::new(from_client);
+        let (mut questions, mut is_marker_kept) = (0, false);
+        let mut message = Vec::new();
+        while from_client.read_until(b'\n', &mut message).await.unwrap() > 0 {
+            let line = String::from_utf8_lossy(&message).into_owned();
+            let mut is_kept = false;
+            if let Some(arguments) = line.strip_prefix("PUB ") {
+                let length: usize = arguments.trim_end().rsplit(' ').next().unwrap().parse().unwrap();
+                let begin = message.len();
+                message.resize(begin + length + 2, 0);
+                from_client.read_exact(&mut message[begin..]).await.unwrap();
+                if arguments.starts_with(&asked) {
+                    questions += 1;
+                    is_kept = questions > 1;
+                    is_marker_kept |= is_kept;
+                } else if arguments.contains(".marker ") && std::mem::take(&mut is_marker_kept) {
+                    is_kept = true;
+                }
+            }
+            if !is_kept {
+                to_server.write_all(&message).await.unwrap();
+            }
+            message.clear();
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_look_that_never_ends_is_given_up_and_its_command_is_counted() {
+    let server = NatsServer::start().await.unwrap();
+    let url = way_without_looks(&server, "nobody.stuck").await;
+    let here = connect(&url, options(SealKeys::generate().unwrap())).await;
+    let shop = Vibrator::create("shop", &here).await.unwrap();
+    let mut echoes = shop.echoes().await.unwrap();
+    for channel in ["nobody.stuck", "nobody.load"] {
+        shop.emit(Wave::builder(channel).kind(Kind::Command)).await.unwrap();
+    }
+    // It waits for its turn.
+    let echo = within("the echo", echoes.receive()).await.unwrap();
+    assert_eq!(echo.channel.as_str(), "nobody.load");
+    let ledger = here.echo_ledger();
+    assert_eq!((ledger.reflected, ledger.echoed, ledger.unconfirmed), (2, 1, 1), "{ledger:?}");
 }

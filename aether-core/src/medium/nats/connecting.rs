@@ -15,6 +15,7 @@ use super::announcing::Announcing;
 use super::asking::Asking;
 use super::connection::{CLIENT_QUEUE, NatsShared};
 use super::control::Control;
+use super::doubts::Doubts;
 use super::intake::Intake;
 use super::link::{Link, Renew};
 use super::options::NatsOptions;
@@ -22,13 +23,12 @@ use super::outbox;
 use super::refusals::NatsRefusals;
 use super::root::Root;
 use super::sealing::Sealing;
+use super::second_look;
 use super::subscriptions::Subscriptions;
 use super::tls::TlsFailure;
 use crate::channel::Channel;
 use crate::medium::flow::Flow;
 use crate::medium::{ConnectError, ConnectRequest};
-use crate::router::Router;
-use crate::wave::Wave;
 
 /// Where another path can take over, a server that has said nothing is asked this often whether it is there. The client gives
 /// it up when it has not answered three times.
@@ -109,6 +109,7 @@ impl Nats {
         let unreachable = |error| unreachable(url.clone(), true, error);
         let asking =
             Asking::new(&client, Arc::clone(&link), Arc::clone(&sealing)).await.map_err(unreachable)?;
+        let (doubts, doubted) = sealing.is_on().then(Doubts::new).unzip();
         let shared = Arc::new(NatsShared {
             client,
             link,
@@ -117,6 +118,7 @@ impl Nats {
             prefix,
             wire: options.wire,
             sealing,
+            doubts,
             node: fastrand::u64(1..),
             closed: AtomicBool::new(false),
             announcing: Announcing::new(),
@@ -124,7 +126,7 @@ impl Nats {
             waiting_bytes: AtomicUsize::new(0),
             leaving: Mutex::default(),
         });
-        let unheard_waves = unheard_waves(&shared, Arc::clone(&router));
+        let unheard_waves = second_look::unheard_waves(&shared, Arc::clone(&router));
         let attempt = Attempt(Some(Arc::clone(&shared.link)));
         shared.link.connected_to(&shared.client, unheard_waves).await.map_err(unreachable)?;
         // Without its own inbox no join and no flush of this connection would ever end.
@@ -138,6 +140,9 @@ impl Nats {
             return Err(ConnectError::NotPermitted { url, subject });
         }
         attempt.succeeded();
+        if let Some(doubted) = doubted {
+            tokio::spawn(second_look::decide(Arc::downgrade(&shared), Arc::clone(&router), doubted));
+        }
         let notices = Control::new(shared.client.new_inbox());
         let sender = tokio::spawn(outbox::send(Arc::clone(&shared)));
         Ok(Arc::new(Self {
@@ -170,27 +175,6 @@ impl Drop for Attempt {
         if let Some(link) = &self.0 {
             link.end();
         }
-    }
-}
-
-/// What becomes of waves of which the server, or somebody else, says that nobody hears them.
-fn unheard_waves(shared: &Arc<NatsShared>, router: Arc<Router>) -> impl Fn(Vec<Wave>) + Send + 'static {
-    // The task that calls it ends with the connection, which it must not keep.
-    let shared = Arc::downgrade(shared);
-    move |waves| {
-        let Some(shared) = shared.upgrade() else { return };
-        if !shared.sealing.is_on() {
-            waves.iter().for_each(|wave| router.reflect_unheard(wave));
-            return;
-        }
-        let router = Arc::clone(&router);
-        tokio::spawn(async move {
-            // They are of one channel.
-            let Some(channel) = waves.first().map(Wave::channel) else { return };
-            if shared.is_unheard(channel).await == Some(true) {
-                waves.iter().for_each(|wave| router.reflect_unheard(wave));
-            }
-        });
     }
 }
 

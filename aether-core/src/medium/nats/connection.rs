@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::announcing::Announcing;
 use super::cloudevents;
+use super::doubts::Doubts;
 use super::link::Link;
 use super::refusals::NatsRefusals;
 use super::root::Root;
@@ -43,6 +44,8 @@ pub(super) struct NatsShared {
     pub(super) prefix: String,
     pub(super) wire: Wire,
     pub(super) sealing: Arc<Sealing>,
+    /// `None` in a process without keys.
+    pub(super) doubts: Option<Doubts>,
     pub(super) node: u64,
     pub(super) closed: AtomicBool,
     pub(super) announcing: Announcing,

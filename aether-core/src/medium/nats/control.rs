@@ -85,8 +85,8 @@ impl Control {
         let looks = unheard.map(async |(notice, reach)| {
             *reach = match shared.is_unheard(notice.channel()).await {
                 Some(true) => Reach::NoListener,
-                Some(false) => Reach::Delivered,
-                None => Reach::Unknown,
+                // Somebody hears the channel now. The report was false, or whoever hears it has come since.
+                Some(false) | None => Reach::Unknown,
             };
         });
         join_all(looks).await;

@@ -72,6 +72,11 @@ impl Flight {
         }
     }
 
+    /// Forgets the probes that nobody waits for any more. Their markers may not have been sent.
+    pub(super) fn drop_abandoned_probes(&mut self) {
+        self.probes.retain(|_, probe| !probe.told.is_closed());
+    }
+
     /// Opens a probe, and returns the number of the marker that must follow it. `None` if nothing can be sent any more.
     pub(super) fn probe(&mut self) -> Option<(u64, oneshot::Receiver<bool>)> {
         if self.ended {

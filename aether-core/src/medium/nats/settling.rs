@@ -47,7 +47,12 @@ impl Nats {
             shared.left().await;
             // Waves that were written off may still be in the client's hands, so a marker of our own is sent behind
             // them.
-            link.round_trip_behind_errors(&shared.client).await
+            link.round_trip_behind_errors(&shared.client).await?;
+            // Waves that nobody hears came back, also those that had to be looked at again.
+            if let Some(doubts) = &shared.doubts {
+                doubts.decided().await;
+            }
+            Ok(())
         });
         let settled = settled.await;
         let waves = link.unsettled(&mut goal).unwrap_or(0) + link.unconfirmed() - lost_before;

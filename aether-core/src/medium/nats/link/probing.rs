@@ -3,8 +3,8 @@
 use async_nats::{Client, Subject};
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 use tokio::task::coop::unconstrained;
-use tokio::task::spawn;
 
 use super::Link;
 
@@ -13,6 +13,8 @@ impl Link {
     ///
     /// The client is given all of them in one go, so that it writes a probe and its marker together: only if its task runs
     /// already, and takes what there is just between the two, does it write them apart, which cannot happen to all of them.
+    ///
+    /// Cancel safety: cancelled, it sends no more of them.
     pub(in super::super) async fn probe(
         &self,
         client: &Client,
@@ -21,6 +23,7 @@ impl Link {
     ) -> Option<Vec<oneshot::Receiver<bool>>> {
         let (inbox, markers) =
             self.marks.lock().as_ref().map(|marks| (marks.inbox.clone(), marks.subject.clone()))?;
+        self.flight.lock().drop_abandoned_probes();
         let (mut messages, mut probes) = (Vec::new(), Vec::new());
         for frame in frames {
             let (number, is_unheard) = self.flight.lock().probe()?;
@@ -31,7 +34,8 @@ impl Link {
         let (client, subject) = (client.clone(), subject.clone());
         // A task of the runtime does not let the task of the client run before it is done; another thread would wake it with
         // each message.
-        let sending = spawn(unconstrained(async move {
+        let mut sending = JoinSet::new();
+        sending.spawn(unconstrained(async move {
             for (reply, frame, marker) in messages {
                 client.publish_with_reply(subject.clone(), reply, frame).await.ok()?;
                 client.publish(markers.clone(), marker).await.ok()?;
@@ -39,7 +43,7 @@ impl Link {
             Some(())
         }));
         // Fails only when the runtime ends.
-        sending.await.ok()??;
+        sending.join_next().await?.ok()??;
         Some(probes)
     }
 
