@@ -14,7 +14,7 @@ pub(crate) use rights::{Rights, WaveRights};
 
 /// Who may use the fields of a gateway, and who may hear and emit waves through it.
 ///
-/// Without tokens everybody may read and write all fields, and hear and emit waves on a loopback address. As soon as there is
+/// Without tokens everybody may do all of that on a loopback address, but not through a proxy or under a name. As soon as there is
 /// one, whatever it is for, every client needs one with the right to what it does. Tokens are kept as SHA-256 only, and
 /// compared in constant time. Certificates of clients are listed like tokens, by their SHA-256.
 #[derive(Debug, Clone, Default)]

@@ -1,4 +1,4 @@
-//! Who may hear and emit waves through the gateway, and who may read its names and numbers.
+//! Who may hear and emit waves through the gateway, who may read its names and numbers, and who may connect to its fields.
 //!
 //! As soon as there is any token, only holders of one may: to read, any; to hear and to emit, one that says so. Without
 //! tokens, everybody may who reaches a gateway that listens on the loopback address, and nobody elsewhere; through a proxy and
@@ -53,6 +53,10 @@ impl Caller {
         let certificate = extensions.get::<ClientCertificate>();
         Self { headers, certificate: certificate.map(|certificate| Fingerprint::of(certificate.der())) }
     }
+
+    pub(crate) const fn certificate(&self) -> Option<Fingerprint> {
+        self.certificate
+    }
 }
 
 impl<S: Sync> FromRequestParts<S> for Caller {
@@ -82,7 +86,8 @@ pub(crate) enum GateError {
     Open,
     #[error(
         "through a proxy, the gateway is used with a token only: set AETHER_WAVES_TOKEN, or field_tokens in \
-         [service.gateway], and send it as `authorization: Bearer TOKEN`"
+         [service.gateway], and send it as `authorization: Bearer TOKEN`; for fields, set AETHER_FIELD_TOKEN, and send it as \
+         ?auth_token=TOKEN"
     )]
     Proxy,
     #[error(
@@ -140,7 +145,7 @@ impl Gate {
         Self { access, origins, reach, is_insecure: false, emits }
     }
 
-    /// Lets everybody who connects read names and numbers.
+    /// Lets everybody who connects read names and numbers, and use fields that have neither tokens nor certificates.
     pub(crate) fn insecure(mut self, is_insecure: bool) -> Self {
         self.is_insecure = is_insecure;
         self
@@ -163,6 +168,11 @@ impl Gate {
             (Err(GateError::NoToken), None) => Err(GateError::Read),
             (Err(error), _) => Err(error),
         }
+    }
+
+    /// Whether a client may connect to a field. Where there are tokens or certificates, the connection asks for one.
+    pub(crate) fn may_connect_to_field(&self, caller: &Caller) -> Result<(), GateError> {
+        if self.access.is_open() { self.may_read(caller, None) } else { Ok(()) }
     }
 
     /// Whether a client that shows nothing may do what everybody may who reaches the gateway.

@@ -220,8 +220,8 @@ impl Gateway {
     /// # Cancel safety
     /// Cancelled before completion, all connections are closed and the observer is gone.
     pub async fn run(self, shutdown: CancellationToken) {
-        let (field_routes, sharing) = self.fields.serve(shutdown.clone());
         let (source, gate) = (Arc::clone(&self.source), self.gate);
+        let (field_routes, sharing) = self.fields.serve(Arc::clone(&gate), shutdown.clone());
         let views = Views::new(Arc::clone(&source), self.archive);
         let (emitter, limits) = (self.emitter, self.fields.limits.clone());
         let guard = Guard { gate: Arc::clone(&gate), taps: Arc::clone(source.taps()) };

@@ -40,6 +40,8 @@ const MOST_STORES: usize = 64;
 const MOST_LETTERS: usize = 1000;
 /// The maximum number of letters of a log in JetStream that are listed: each is a request to the server.
 const MOST_LETTERS_OF_LOG: usize = 100;
+/// Why a log in JetStream is not in a list.
+const NOT_READ: &str = "it was not read any more, as others took too long";
 /// The size beyond which no name of a vibrator is added to those of one store, in bytes.
 const MOST_NAMES: usize = 256;
 
@@ -125,9 +127,10 @@ impl Letters {
         Ok(answer.json().ok())
     }
 
-    async fn list(&self, filter: &LetterFilter, rights: &WaveRights) -> List {
-        let _turn = self.turn.lock().await;
+    /// Asks all of them. `None` if its turn does not come in time.
+    async fn list(&self, filter: &LetterFilter, rights: &WaveRights) -> Option<List> {
         let end = Instant::now() + PATIENCE_FOR_ALL;
+        let _turn = timeout_at(end, self.turn.lock()).await.ok()?;
         let mut list = List { stores: Vec::new(), letters: Vec::new(), more: false, hidden: 0 };
         for (store, service) in self.stores() {
             let mut after = 0;
@@ -160,13 +163,18 @@ impl Letters {
             list.stores.push(Store { store: format!("{store:x}"), service, error });
         }
         self.list_streams(filter, rights, &mut list, end).await;
-        list
+        Some(list)
     }
 
     /// Adds the letters of logs in JetStream that have any.
     async fn list_streams(&self, filter: &LetterFilter, rights: &WaveRights, list: &mut List, end: Instant) {
         let channel = filter.channel.as_deref().and_then(|pattern| Pattern::new(pattern).ok());
-        for (log, store) in self.durable.stores_with_letters().await {
+        let Ok(logs) = timeout_at(end, self.durable.stores_with_letters()).await else {
+            let error = Some(NOT_READ.to_owned());
+            list.stores.push(Store { store: "0".to_owned(), service: "JetStream".to_owned(), error });
+            return;
+        };
+        for (log, store) in logs {
             let reading = self.durable.letters_of(&log, MOST_LETTERS_OF_LOG + 1);
             let error = match timeout_at(end, reading).await {
                 Ok(Ok(mut letters)) => {
@@ -188,7 +196,7 @@ impl Letters {
                     None
                 }
                 Ok(Err(error)) => Some(error_chain(&error)),
-                Err(_) => Some("it was not read any more, as others took too long".to_owned()),
+                Err(_) => Some(NOT_READ.to_owned()),
             };
             list.stores.push(Store { store: format!("{store:x}"), service: service_of(&log), error });
         }
@@ -319,7 +327,12 @@ async fn list(State(letters): State<Arc<Letters>>, RawQuery(query): RawQuery, ca
         }
         filter.channel = Some(value.into_owned());
     }
-    answer::json(StatusCode::OK, &letters.list(&filter, &rights).await)
+    match letters.list(&filter, &rights).await {
+        Some(list) => answer::json(StatusCode::OK, &list),
+        None => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "other lists of letters take too long; ask again later")
+        }
+    }
 }
 
 async fn show(State(letters): State<Arc<Letters>>, Path(id): Path<String>, caller: Caller) -> Response {

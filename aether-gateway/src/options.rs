@@ -78,8 +78,8 @@ impl GatewayOptions {
     }
 
     /// Whether the gateway may listen where others than programs of this machine reach it although it has neither
-    /// [tokens](crate::Access) nor asks for certificates. Everybody who connects may then read names and numbers; waves need a
-    /// token all the same. Default: false, so that [`Gateway::start`](crate::Gateway::start) refuses, and where there are tokens, reading needs one.
+    /// [tokens](crate::Access) nor asks for certificates. Everybody who connects may then read names and numbers, and use
+    /// fields where there is neither a token nor a listed certificate; waves need a token all the same. Default: false, so that [`Gateway::start`](crate::Gateway::start) refuses, and where there are tokens, reading needs one.
     #[must_use]
     pub fn insecure(mut self, is_insecure: bool) -> Self {
         self.insecure = is_insecure;

@@ -5,11 +5,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::gate::GateError;
+
 /// Why something of a client was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
     /// A page of another origin.
     Origin,
+    /// The name of a host instead of an address, where there is no token.
+    Host,
+    /// Through a proxy, where there is no token.
+    NoToken,
     /// Too many connections.
     Total,
     /// Too many connections of one source.
@@ -41,8 +47,10 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    pub(super) const ALL: [(Self, &'static str); 15] = [
+    pub(super) const ALL: [(Self, &'static str); 17] = [
         (Self::Origin, "origin"),
+        (Self::Host, "host"),
+        (Self::NoToken, "no_token"),
         (Self::Total, "connections_total"),
         (Self::Source, "connections_per_source"),
         (Self::Handshake, "handshake_timeout"),
@@ -58,6 +66,14 @@ impl Refused {
         (Self::Field, "field"),
         (Self::Presence, "presence"),
     ];
+
+    /// What counts a client that the gate does not let in.
+    pub(super) const fn of(error: &GateError) -> Self {
+        match error {
+            GateError::Host => Self::Host,
+            _ => Self::NoToken,
+        }
+    }
 }
 
 /// Why a connection was given up.

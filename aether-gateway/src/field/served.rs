@@ -14,6 +14,7 @@ use super::hub::Hub;
 use super::limits::SecurityLimits;
 use super::upgrade::{self, Hubs};
 use crate::access::Access;
+use crate::gate::Gate;
 use crate::origin::Origins;
 
 /// How long connections may take to end with the gateway.
@@ -43,8 +44,9 @@ impl FieldOptions {
         self
     }
 
-    /// Sets who may use the fields, and who may hear and emit waves through the gateway. Default: no tokens, so everybody who
-    /// can connect may use the fields, and waves are for those on a loopback address.
+    /// Sets who may use the fields, and who may hear and emit waves through the gateway. Default: no tokens, so both are
+    /// for programs of this machine, and those whose certificate was checked;
+    /// [`GatewayOptions::insecure`](crate::GatewayOptions::insecure) opens the fields to all who can connect.
     #[must_use]
     pub fn access(mut self, access: Access) -> Self {
         self.access = access;
@@ -105,10 +107,11 @@ impl Fields {
     /// The routes, and the task that passes changes on until it is stopped.
     pub(crate) fn serve(
         &self,
+        gate: Arc<Gate>,
         shutdown: CancellationToken,
     ) -> (Router, impl Future<Output = ()> + Send + use<>) {
-        let hubs =
-            Hubs { hubs: Arc::clone(&self.hubs), connections: TaskTracker::new(), stop: shutdown.clone() };
+        let (hubs, stop) = (Arc::clone(&self.hubs), shutdown.clone());
+        let hubs = Hubs { hubs, gate, connections: TaskTracker::new(), stop };
         let connections = hubs.connections.clone();
         let running = TaskTracker::new();
         let all: Vec<_> = self.hubs.values().cloned().collect();

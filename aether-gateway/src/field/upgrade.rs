@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aether_metrics::{ClientAddress, ClientCertificate};
+use aether_metrics::ClientAddress;
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -17,8 +17,9 @@ use super::counts::Refused;
 use super::hub::Hub;
 use super::writer::Dialect;
 use super::{connection, v1};
-use crate::access::{FieldAccess, Fingerprint};
+use crate::access::FieldAccess;
 use crate::answer;
+use crate::gate::{Caller, Gate};
 
 /// What the WebSocket side writes at once. A larger buffer would only hide that a client does not read.
 const WRITE_BUFFER: usize = 32 << 10;
@@ -27,6 +28,7 @@ const WRITE_BUFFER: usize = 32 << 10;
 #[derive(Debug, Clone)]
 pub(super) struct Hubs {
     pub(super) hubs: Arc<BTreeMap<String, Arc<Hub>>>,
+    pub(super) gate: Arc<Gate>,
     pub(super) connections: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -40,7 +42,7 @@ async fn upgrade(
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
     Extension(client): Extension<ClientAddress>,
-    certificate: Option<Extension<ClientCertificate>>,
+    caller: Caller,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
@@ -52,9 +54,12 @@ async fn upgrade(
         let text = "pages of this origin may not use the field; --field-origin allows them";
         return answer::text(StatusCode::FORBIDDEN, text);
     }
+    if let Err(error) = hubs.gate.may_connect_to_field(&caller) {
+        hub.counts.refuse(Refused::of(&error));
+        return error.into_response();
+    }
     let token = query.as_deref().and_then(token);
-    let certificate = certificate.map(|Extension(certificate)| Fingerprint::of(certificate.der()));
-    let access = FieldAccess::new(Arc::clone(&hub.access), certificate);
+    let access = FieldAccess::new(Arc::clone(&hub.access), caller.certificate());
     let permit = hub.admission.enter(client.source());
     let upgrade = upgrade
         .protocols([v1::SUBPROTOCOL])

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use crate::client::{BUSY, Client, PATIENCE, Tab, now};
 use crate::server::Server;
 
-const UPGRADE: &str = "GET /field/home/ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+const UPGRADE: &str = "GET /field/home/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 #[tokio::test(flavor = "multi_thread")]

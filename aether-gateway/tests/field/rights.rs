@@ -151,6 +151,48 @@ async fn pages_of_other_origins_are_refused_unless_they_are_named() {
     server.stop().await;
 }
 
+/// The code of the answer to a client that wants the field `home`; 101 if it gets it.
+async fn code(server: &Server, headers: &[(&'static str, &str)]) -> u16 {
+    match Tab::try_connect(server.address, "/field/home/ws", headers).await {
+        Ok(_) => 101,
+        Err(Error::Http(response)) => response.status().as_u16(),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_those_behind_a_proxy_and_under_a_name_get_no_field() {
+    let aether = Aether::local();
+    let shop = ("origin", "https://shop.example");
+    let server = Server::start(&aether, FieldOptions::default().origin("https://shop.example")).await;
+    for proxied in [("x-forwarded-for", "192.0.2.7"), ("forwarded", "for=192.0.2.7"), ("via", "1.1 proxy")] {
+        assert_eq!(code(&server, &[proxied]).await, 401, "{proxied:?}");
+    }
+    // Also a page that may: who leads its name here is somebody else.
+    assert_eq!(code(&server, &[("host", "rebound.example"), shop]).await, 403);
+    assert_eq!(code(&server, &[("host", "rebound.example")]).await, 403);
+    assert_eq!((code(&server, &[]).await, code(&server, &[shop]).await), (101, 101));
+    let refused = &server.line().await["refused"];
+    assert_eq!((&refused["no_token"], &refused["host"]), (&json!(3), &json!(2)));
+    server.stop().await;
+
+    // A token decides about fields under any name, and so does who says that everybody may.
+    let behind = [("host", "bus.example"), ("via", "1.1 proxy")];
+    let access = Access::default().token("s3cret").unwrap();
+    let server = Server::start(&aether, FieldOptions::default().access(access)).await;
+    let mut tab =
+        Tab::try_connect(server.address, "/field/home/ws?auth_token=s3cret", &behind).await.unwrap();
+    assert_eq!(tab.json().await["type"], "hello");
+    let mut wrong =
+        Tab::try_connect(server.address, "/field/home/ws?auth_token=guess", &behind).await.unwrap();
+    assert_eq!(wrong.closed().await.map(|(code, _)| code), Some(POLICY));
+    server.stop().await;
+    let insecure = GatewayOptions::default().insecure(true);
+    let server = Server::start_with(&aether, FieldOptions::default(), insecure).await;
+    assert_eq!(code(&server, &behind).await, 101);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn fields_are_served_over_tls() {
     let folder = tempfile::tempdir().unwrap();

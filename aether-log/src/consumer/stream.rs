@@ -2,6 +2,7 @@
 
 mod account;
 mod claim;
+mod complaints;
 mod pulling;
 mod shared;
 mod window;

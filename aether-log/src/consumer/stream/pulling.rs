@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::claim::{answer, id};
+use super::complaints::{Complaint, Complaints};
 use super::shared::StreamShared;
 use super::window::Held;
 use crate::jetstream::{JetStreamError, Unopened};
@@ -221,11 +222,12 @@ struct Reader<'a> {
     shared: &'a StreamShared,
     /// Reused, because the context in it is large.
     message: Option<Message>,
+    complaints: Complaints,
 }
 
 impl<'a> Reader<'a> {
-    const fn new(shared: &'a StreamShared) -> Self {
-        Self { shared, message: None }
+    fn new(shared: &'a StreamShared) -> Self {
+        Self { shared, message: None, complaints: Complaints::default() }
     }
 
     fn read(&mut self, message: async_nats::Message) -> Meaning {
@@ -256,15 +258,20 @@ impl<'a> Reader<'a> {
         let position = info.stream_sequence;
         let delivered = u64::try_from(info.delivered).unwrap_or(1);
         let micros = u64::try_from(info.published.unix_timestamp_nanos() / 1000).unwrap_or(0);
-        let consumer = &self.shared.name;
+        let (consumer, now) = (&self.shared.name, Instant::now());
+        let mut due = |complaint| self.complaints.due(complaint, now);
         let opened = match self.shared.connection.sealing.open(&delivery.subject, &delivery.payload) {
             Ok(opened) => opened,
             Err(error @ Unopened::Locked) => {
-                tracing::warn!(position, consumer, %error, "a wave waits for its key and is delivered again");
+                if let Some(left_out) = due(Complaint::Locked) {
+                    tracing::warn!(position, consumer, %error, left_out, "a wave waits for its key and is delivered again");
+                }
                 return Meaning::Locked;
             }
             Err(error) => {
-                tracing::warn!(position, consumer, %error, "a message of the stream is refused and passed over");
+                if let Some(left_out) = due(Complaint::Refused) {
+                    tracing::warn!(position, consumer, %error, left_out, "a message of the stream is refused and passed over");
+                }
                 return Meaning::Unreadable;
             }
         };
@@ -272,29 +279,35 @@ impl<'a> Reader<'a> {
         let mut stored = match read_frame(position, micros, Some(name.unwrap_or_default()), &opened.frame) {
             Ok(stored) => stored,
             Err(error) => {
-                tracing::warn!(position, consumer, %error, "a message of the stream is no wave and is passed over");
+                if let Some(left_out) = due(Complaint::NoWave) {
+                    tracing::warn!(position, consumer, %error, left_out, "a message of the stream is no wave and is passed over");
+                }
                 return Meaning::Unreadable;
             }
         };
         if opened.proof.is_some_and(|proof| !stored.wave.prove(&proof)) {
-            let name = stored.wave.source().name();
-            tracing::warn!(
-                position,
-                consumer,
-                name,
-                "its signer may not use the name: a wave is passed over"
-            );
+            if let Some(left_out) = due(Complaint::Name) {
+                let name = stored.wave.source().name();
+                tracing::warn!(
+                    position,
+                    consumer,
+                    name,
+                    left_out,
+                    "its signer may not use the name: a wave is passed over"
+                );
+            }
             return Meaning::Unreadable;
         }
         if let Some(border) = &*self.shared.connection.border.lock()
             && let Err(refusal) = border.admit_stored(&mut stored.wave)
         {
-            tracing::warn!(position, consumer, %refusal, "the rules refuse a wave of the stream: it is passed over");
+            if let Some(left_out) = due(Complaint::Rules) {
+                tracing::warn!(position, consumer, %refusal, left_out, "the rules refuse a wave of the stream: it is passed over");
+            }
             return Meaning::Unreadable;
         }
         let Some(reply) = delivery.reply.clone() else { return Meaning::Unreadable };
         let (level, id) = (stored.wave.signal().level(), id(&stored));
-        let touched = Instant::now();
-        Meaning::Wave(Box::new(Held { stored, level, id, reply, delivered, bytes, touched }))
+        Meaning::Wave(Box::new(Held { stored, level, id, reply, delivered, bytes, touched: now }))
     }
 }

@@ -1,0 +1,67 @@
+//! Limits what is logged about messages that are passed over: who may store on the stream decides how many there are.
+//!
+//! Only the log is limited. Each of them is counted.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// The minimum time between two lines about the same.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// What is wrong with a message. A flood of one hides no other.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Complaint {
+    /// Its key is not here.
+    Locked,
+    /// It is not sealed as it should be.
+    Refused,
+    /// It is no wave.
+    NoWave,
+    /// Its signer may not use the name.
+    Name,
+    /// The rules refuse it.
+    Rules,
+}
+
+/// The time of the last line, and the number of those that were left out since.
+#[derive(Debug, Clone, Copy, Default)]
+struct Said {
+    last: Option<Instant>,
+    left_out: u64,
+}
+
+/// What was said of each.
+#[derive(Debug, Default)]
+pub(super) struct Complaints([Said; 5]);
+
+impl Complaints {
+    /// `Some` if a line may be logged now, with the number of those that were left out before it.
+    pub(super) fn due(&mut self, of: Complaint, now: Instant) -> Option<u64> {
+        let said = &mut self.0[of as usize];
+        if said.last.is_some_and(|last| now.saturating_duration_since(last) < PAUSE) {
+            said.left_out += 1;
+            return None;
+        }
+        said.last = Some(now);
+        Some(std::mem::take(&mut said.left_out))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_is_a_line_now_and_then_that_says_how_many_there_were_and_hides_nothing_else() {
+        let (mut complaints, start) = (Complaints::default(), Instant::now());
+        assert_eq!(complaints.due(Complaint::Refused, start), Some(0));
+        for number in 1..1000 {
+            let now = start + PAUSE * number / 1000;
+            assert_eq!(complaints.due(Complaint::Refused, now), None);
+        }
+        assert_eq!(complaints.due(Complaint::Rules, start + PAUSE / 2), Some(0));
+        assert_eq!(complaints.due(Complaint::Refused, start + PAUSE), Some(999));
+        assert_eq!(complaints.due(Complaint::Refused, start + 3 * PAUSE), Some(0));
+    }
+}
