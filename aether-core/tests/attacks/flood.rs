@@ -39,10 +39,14 @@ async fn a_flood_of_hostile_messages_on_all_subjects_delivers_nothing_and_fills_
     let mut victims = Victims::new(true).await;
     let mut attacker = Attacker::new("flood", &victims.server, messages()).await;
     let mut ear = victims.ear.take().unwrap();
-    let observer = Vibrator::builder("observer").observe().create(&victims.there).await.unwrap();
+    let mut observer = Vibrator::builder("observer").observe().create(&victims.there).await.unwrap();
     observer.resonate_on("shop.*").await.unwrap();
     let (roster, mut echoes) = (victims.here.roster().await.unwrap(), victims.shop.echoes().await.unwrap());
     speak(&victims, &mut ear).await;
+    // Copies for observers travel apart from the waves.
+    victims.shop.emit_bytes("shop.mark", "").await.unwrap();
+    within("the first mark", ear.receive()).await.unwrap();
+    while within("its copy", observer.receive()).await.unwrap().channel().as_str() != "shop.mark" {}
     let (mut sent, mut resident, mut batches, begun) = (0, None, 0, Instant::now());
     let observed = observer.ledger().offered;
     attacker.tell().await;
@@ -84,6 +88,9 @@ async fn a_flood_of_hostile_messages_on_all_subjects_delivers_nothing_and_fills_
         assert_eq!(others, (0, 0, 0, 0), "{status:?}");
     }
     assert_eq!((ear.ledger().queued, ear.ledger().lost()), (0, 0), "{:?}", ear.ledger());
+    while observer.ledger().offered - observed < batches {
+        within("the last copy", observer.receive()).await.unwrap();
+    }
     assert_eq!(observer.ledger().offered - observed, batches, "the observer sees the marks alone");
     assert!(echoes.receive().now_or_never().is_none() && victims.here.echo_ledger().reflected == 0);
     assert_eq!((roster.implausible(), victims.here.echo_ledger().refused), (0, 0));
