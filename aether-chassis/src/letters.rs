@@ -41,6 +41,7 @@ pub(crate) use durable::{LogClerk, answer_of_log};
 pub use durable::{record_of_log, store_of_log};
 pub use kept::KeptLetters;
 
+use aether_core::Wave;
 use aether_core::echo::{DeadLetter, LetterId};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -220,19 +221,40 @@ pub struct LetterRecord {
 impl LetterRecord {
     /// What `ls` lists.
     pub(crate) fn of(letter: &DeadLetter) -> Self {
-        let wave = &letter.wave;
         Self {
-            id: letter.id.to_string(),
-            channel: wave.channel().to_string(),
-            kind: wave.kind().to_string(),
-            amplitude: wave.amplitude().as_f32(),
-            key: wave.key().map(str::to_owned),
-            wave: wave.id().to_string(),
             reason: letter.reason.to_string(),
             hint: letter.hint.clone(),
             by: letter.by.clone(),
             attempts: letter.attempts,
             age_ms: age_ms(letter.at),
+            ..Self::of_wave(letter.id, &letter.wave)
+        }
+    }
+
+    /// What `show` shows.
+    pub(crate) fn whole(letter: &DeadLetter) -> Self {
+        let failed = letter.failed.iter().map(|failed| AttemptRecord {
+            attempt: failed.attempt,
+            age_ms: age_ms(failed.at),
+            error: failed.error.clone(),
+        });
+        Self::of(letter).with_whole(&letter.wave, failed.collect())
+    }
+
+    /// What the wave says; nothing yet of how it failed.
+    fn of_wave(id: LetterId, wave: &Wave) -> Self {
+        Self {
+            id: id.to_string(),
+            channel: wave.channel().to_string(),
+            kind: wave.kind().to_string(),
+            amplitude: wave.amplitude().as_f32(),
+            key: wave.key().map(str::to_owned),
+            wave: wave.id().to_string(),
+            reason: String::new(),
+            hint: String::new(),
+            by: String::new(),
+            attempts: 0,
+            age_ms: 0,
             bytes: wave.payload().len(),
             cause: None,
             metadata: Vec::new(),
@@ -242,22 +264,16 @@ impl LetterRecord {
         }
     }
 
-    /// What `show` shows.
-    pub(crate) fn whole(letter: &DeadLetter) -> Self {
-        let wave = &letter.wave;
-        let failed = letter.failed.iter().map(|failed| AttemptRecord {
-            attempt: failed.attempt,
-            age_ms: age_ms(failed.at),
-            error: failed.error.clone(),
-        });
+    /// Adds what only `show` shows.
+    fn with_whole(self, wave: &Wave, failed: Vec<AttemptRecord>) -> Self {
         let payload = Some(wave.payload()).filter(|payload| payload.len() <= MAX_SHOWN_PAYLOAD);
         Self {
             cause: wave.cause().map(ToString::to_string),
             metadata: wave.metadata().iter().map(|(name, value)| (name.into(), value.into())).collect(),
             content_type: Some(wave.content_type().as_str().to_owned()),
             payload: payload.map(|payload| STANDARD.encode(payload)),
-            failed: failed.collect(),
-            ..Self::of(letter)
+            failed,
+            ..self
         }
     }
 }

@@ -1,4 +1,4 @@
-// A question before something is changed for good: one dialog for all pages.
+// A question before something is changed for good, and the change: one dialog for all pages.
 
 import { html, nothing } from "./widgets.js";
 
@@ -8,6 +8,17 @@ let asked = null;
 export function confirm(app, { title, text, verb, isDanger = false, run }) {
   asked = { title, text, verb, isDanger, run };
   app.draw();
+}
+
+/** Has the gateway change something, and tells what was done. Returns why it was not, or "". */
+export async function change(app, path, method, done, undone) {
+  try {
+    app.tell(done(await app.link.fetch(path, { method })));
+    return "";
+  } catch (failed) {
+    app.tell("");
+    return `${undone}: ${failed.message}`;
+  }
 }
 
 export function forget() {

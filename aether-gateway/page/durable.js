@@ -2,7 +2,7 @@
 // consumer.
 
 import { overlap } from "./channels.js";
-import { confirm } from "./confirm.js";
+import { change, confirm } from "./confirm.js";
 import { written } from "./json.js";
 import { badge, empty, html, nothing, spark } from "./widgets.js";
 import { bytes, clock, count, plural, quoted, span } from "./format.js";
@@ -193,15 +193,8 @@ async function look(app, log, name) {
   app.draw();
 }
 
-async function change(app, path, method, done, undone) {
-  try {
-    const answer = await app.link.fetch(`/api/durable/${path}`, { method });
-    failure = "";
-    app.tell(done(answer));
-  } catch (failed) {
-    app.tell("");
-    failure = `${undone}: ${failed.message}`;
-  }
+async function changeConsumer(app, path, method, done, undone) {
+  failure = await change(app, `/api/durable/${path}`, method, done, undone);
   await read(app);
 }
 
@@ -210,7 +203,7 @@ function sendAgain(app, log, name, standing) {
     title: "Send the waves again that wait?",
     text: html`Those of <b>${standing.pattern}</b> that wait for <b>${name}</b>, at most 1000 and about 16 MiB, are emitted as new waves for all who listen now. The consumer itself is not changed: it gets them all the same.`,
     verb: "Send them again",
-    run: () => change(app, `consumer/replay${named(log, name)}`, "POST",
+    run: () => changeConsumer(app, `consumer/replay${named(log, name)}`, "POST",
       ({ waves, more }) => `${plural(waves, "wave")} sent again${more ? "; more wait" : ""}.`, `The waves that wait for ${name} were not sent again`),
   });
 }
@@ -221,7 +214,7 @@ function drop(app, log, name, standing) {
     text: html`Its position is gone then: ${standing.lag === 0 ? "no wave waits" : html`<b>${plural(standing.lag, "wave")}</b> that wait`} for it${standing.lag === 0 ? "" : " are not delivered to it"}. A program that uses the name again begins at the oldest wave of the log. Its dead letters stay.`,
     verb: "Drop it",
     isDanger: true,
-    run: () => change(app, `consumer${named(log, name)}`, "DELETE", () => `The consumer ${name} was dropped.`, `The consumer ${name} was not dropped`),
+    run: () => changeConsumer(app, `consumer${named(log, name)}`, "DELETE", () => `The consumer ${name} was dropped.`, `The consumer ${name} was not dropped`),
   });
 }
 

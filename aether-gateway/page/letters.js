@@ -1,7 +1,7 @@
 // Dead letters: commands and questions that failed, kept where they failed, and waves that durable consumers have given up.
 // Inspect one, send it again, or drop it.
 
-import { confirm } from "./confirm.js";
+import { change, confirm } from "./confirm.js";
 import { badge, empty, html, nothing } from "./widgets.js";
 import { bytes, count, plural, span } from "./format.js";
 import { exact, written } from "./json.js";
@@ -62,15 +62,8 @@ async function inspect(app, id) {
   app.draw();
 }
 
-async function change(app, path, method, done, undone) {
-  try {
-    const answer = await app.link.fetch(`/api/dead/${path}`, { method });
-    failure = "";
-    app.tell(done(answer));
-  } catch (failed) {
-    app.tell("");
-    failure = `${undone}: ${failed.message}`;
-  }
+async function changeLetter(app, path, method, done, undone) {
+  failure = await change(app, `/api/dead/${path}`, method, done, undone);
   shown = null;
   await read(app);
 }
@@ -80,7 +73,7 @@ function replay(app, letter) {
     title: "Send this letter again?",
     text: html`The ${letter.kind} on <b>${letter.channel}</b> is emitted as a new wave for all who hear it, and the letter is gone then.`,
     verb: "Send it again",
-    run: () => change(app, `${letter.id}/replay`, "POST", (answer) => `Sent again as ${answer.wave}.`, `The letter on ${letter.channel} was not sent again`),
+    run: () => changeLetter(app, `${letter.id}/replay`, "POST", (answer) => `Sent again as ${answer.wave}.`, `The letter on ${letter.channel} was not sent again`),
   });
 }
 
@@ -90,7 +83,7 @@ function drop(app, letter) {
     text: html`The ${letter.kind} on <b>${letter.channel}</b> and its payload are gone then.`,
     verb: "Drop it",
     isDanger: true,
-    run: () => change(app, letter.id, "DELETE", () => "The letter was dropped.", `The letter on ${letter.channel} was not dropped`),
+    run: () => changeLetter(app, letter.id, "DELETE", () => "The letter was dropped.", `The letter on ${letter.channel} was not dropped`),
   });
 }
 

@@ -8,12 +8,8 @@ use std::path::Path;
 use aether_core::echo::LetterId;
 use aether_core::{Emitter, Pattern, Wave};
 use aether_log::{DeadError, DeadWave, ForgetError, Log};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 
-use super::{
-    AttemptRecord, LetterAnswer, LetterFilter, LetterQuery, LetterRecord, MAX_SHOWN_PAYLOAD, age_ms, read_id,
-};
+use super::{AttemptRecord, LetterAnswer, LetterFilter, LetterQuery, LetterRecord, age_ms, read_id};
 use crate::{Json, Rejection, State, error_chain};
 
 /// The maximum number of letters in one answer.
@@ -156,23 +152,12 @@ impl LogClerk {
 pub fn record_of_log(id: LetterId, letter: &DeadWave, is_whole: bool) -> LetterRecord {
     let wave = &letter.stored.wave;
     let record = LetterRecord {
-        id: id.to_string(),
-        channel: wave.channel().to_string(),
-        kind: wave.kind().to_string(),
-        amplitude: wave.amplitude().as_f32(),
-        key: wave.key().map(str::to_owned),
-        wave: wave.id().to_string(),
         reason: GIVEN_UP.to_owned(),
         hint: letter.failed.last().map(|attempt| attempt.error.clone()).unwrap_or_default(),
         by: letter.consumer.clone(),
         attempts: letter.attempts,
         age_ms: age_ms(letter.at),
-        bytes: wave.payload().len(),
-        cause: None,
-        metadata: Vec::new(),
-        content_type: None,
-        payload: None,
-        failed: Vec::new(),
+        ..LetterRecord::of_wave(id, wave)
     };
     if !is_whole {
         return record;
@@ -182,15 +167,7 @@ pub fn record_of_log(id: LetterId, letter: &DeadWave, is_whole: bool) -> LetterR
         age_ms: age_ms(std::time::UNIX_EPOCH + std::time::Duration::from_micros(attempt.micros)),
         error: attempt.error.clone(),
     });
-    let payload = Some(wave.payload()).filter(|payload| payload.len() <= MAX_SHOWN_PAYLOAD);
-    LetterRecord {
-        cause: wave.cause().map(ToString::to_string),
-        metadata: wave.metadata().iter().map(|(name, value)| (name.into(), value.into())).collect(),
-        content_type: Some(wave.content_type().as_str().to_owned()),
-        payload: payload.map(|payload| STANDARD.encode(payload)),
-        failed: failed.collect(),
-        ..record
-    }
+    record.with_whole(wave, failed.collect())
 }
 
 fn gone(id: String) -> LetterAnswer {

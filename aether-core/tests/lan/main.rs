@@ -7,6 +7,7 @@
 #[path = "../proxy/mod.rs"]
 mod proxy;
 
+mod besieged;
 mod bridging;
 mod certificates;
 mod conforming;

@@ -3,17 +3,15 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use aether_core::conformance::{Cable, End};
 use tokio::sync::Notify;
 use zenoh::Session;
 use zenoh::qos::CongestionControl;
 
-use crate::hostile::{PACKETS, PACKETS_ENV};
-use crate::machine::{Process, say};
+use crate::besieged::{Besieged, PORT};
+use crate::machine::say;
 
-const PORT: u16 = 7447;
 /// The tokens that it shows at once, and as many subscriptions.
 const SHOWN: usize = 500;
 /// All that it shows. Measured with Zenoh 1.10: 12,500 pairs cost 32 MB, and each took longer than the one before.
@@ -24,36 +22,19 @@ const SHOWS_ONE_IN: u64 = 16;
 const RECORDED: usize = 100;
 /// Behind the lane, the magic and the version.
 const KEY_ID: std::ops::Range<usize> = 5..13;
-/// What it may cost: what Zenoh keeps of it, and its buffers.
-const MAX_GROWTH_KIB: u64 = 64 << 10;
 
 #[test]
 fn two_machines_go_on_while_a_stranger_in_their_network_of_zenoh_sends_repeats_and_shows_what_it_likes() {
-    let Some(cable) = Cable::lay().unwrap_or_else(|error| panic!("{error}")) else {
-        return;
-    };
-    let packets = std::env::var(PACKETS_ENV).ok().map_or(PACKETS, |packets| packets.parse().unwrap());
-    let url = format!("lan:?listen=0.0.0.0:{PORT}");
-    let listener = Process::start_with(&cable, End::Right, "listener", &url, 0);
-    listener.says("ready");
-    let mut asker = Process::start(&cable, End::Left, "asker");
-    asker.says("answered");
-    let before = listener.most_memory();
-
+    let Some(mut besieged) = Besieged::start() else { return };
     let started = Instant::now();
-    let stranger = Process::start_with(&cable, End::Left, "stranger", "", packets);
-    let said = stranger.says_within("intruded", Duration::from_secs(60) + Duration::from_millis(packets));
+    let stranger = besieged.attack("stranger");
+    let said = stranger.says_within("intruded", besieged.patience());
     let [recorded, first, second] = numbers(&said)[..] else { panic!("{said}") };
+    let packets = besieged.packets;
     println!("{packets} packets in {:?}: {first} to one and {second} to the other", started.elapsed());
     assert!(recorded > 0, "it hears what is sealed");
-
-    asker.tell();
-    let asked = asker.counts("asked");
-    assert!(asked[0] > 0 && asked[1] == 0, "asked and not answered: {asked:?}");
-    let after = listener.most_memory();
-    println!("asked {}; memory {before} KiB before, {after} KiB at most", asked[0]);
-    assert!(after < before + MAX_GROWTH_KIB, "{before} KiB before, {after} KiB at most");
-    let refused = listener.counts("refused");
+    besieged.go_on();
+    let refused = besieged.listener.counts("refused");
     let [plain, unknown_key, tampered, replayed, malformed] = refused[..] else { panic!("{refused:?}") };
     println!(
         "plain {plain}, unknown key {unknown_key}, tampered {tampered}, replayed {replayed}, malformed {malformed}"
