@@ -41,14 +41,21 @@ pub(crate) use durable::{LogClerk, answer_of_log};
 pub use durable::{record_of_log, store_of_log};
 pub use kept::KeptLetters;
 
-use aether_core::Wave;
+use std::time::SystemTime;
+
 use aether_core::echo::{DeadLetter, LetterId};
+use aether_core::{Pattern, Wave};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
+use crate::Rejection;
+
 /// The pattern of all channels on which services answer questions about their letters.
 pub const CHANNELS: &str = "aether.letters.*";
+
+/// The maximum number of letters in one answer: about 1 KB each.
+const PAGE: usize = 128;
 
 /// The largest payload that [`LetterQuery::Show`] returns, in bytes.
 pub const MAX_SHOWN_PAYLOAD: usize = 256 << 10;
@@ -77,6 +84,21 @@ pub struct LetterFilter {
     /// Letters that were kept at most this many milliseconds ago.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newer_ms: Option<u64>,
+}
+
+impl LetterFilter {
+    /// Whether a wave that was kept at a time is meant.
+    fn compiled(self) -> Result<impl Fn(&Wave, SystemTime) -> bool + Send + 'static, Rejection> {
+        let Self { channel, older_ms, newer_ms } = self;
+        let channel = channel.as_deref().map(Pattern::new).transpose();
+        let channel = channel.map_err(|error| Rejection::caused_by("the pattern is not valid", error))?;
+        Ok(move |wave: &Wave, at| {
+            let age = age_ms(at);
+            channel.as_ref().is_none_or(|pattern| pattern.matches(wave.channel()))
+                && older_ms.is_none_or(|older| age >= older)
+                && newer_ms.is_none_or(|newer| age <= newer)
+        })
+    }
 }
 
 /// A question about dead letters, as JSON: `{"op":"show","id":"1f9a3c5b7d2e4f60-17"}`.
@@ -283,7 +305,7 @@ impl LetterRecord {
     clippy::disallowed_methods,
     reason = "the age is shown to people, and a paused clock only makes it zero"
 )]
-pub(crate) fn age_ms(at: std::time::SystemTime) -> u64 {
+pub(crate) fn age_ms(at: SystemTime) -> u64 {
     at.elapsed().map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
 

@@ -11,6 +11,11 @@ export function matches(pattern, channel) {
   return wanted.length === tokens.length;
 }
 
+/** Whether an incident is about a channel that the filter shows. */
+export function concerns(filter, incident) {
+  return !filter || [...incident.streams, ...incident.followers].some((name) => matches(filter, name));
+}
+
 /** Whether a channel can match both patterns. */
 export function overlap(one, other) {
   const everything = (pattern) => !pattern || pattern === ">" || pattern === "*";

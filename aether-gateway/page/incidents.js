@@ -1,6 +1,6 @@
 // The incidents with their streams, and the findings behind them: missing beats, fringes, polling, retry storms, relations.
 
-import { matches } from "./channels.js";
+import { concerns, matches } from "./channels.js";
 import { badge, channelLink, html, nothing } from "./widgets.js";
 import { count, plural, span } from "./format.js";
 
@@ -11,7 +11,7 @@ export function draw(app) {
   const title = html`<h1>Incidents</h1>`;
   if (!view) return html`${title}<p class="quiet">Connecting to the gateway.</p>`;
   if (!view.physics) return html`${title}<p class="card">Detection is switched off in this gateway: it was started with <code>--no-physics</code>.</p>`;
-  const incidents = view.incidents.filter((incident) => !app.filter || [...incident.streams, ...incident.followers].some((name) => matches(app.filter, name)));
+  const incidents = view.incidents.filter((incident) => concerns(app.filter, incident));
   const open = incidents.filter((incident) => incident.is_open);
   const ended = incidents.filter((incident) => !incident.is_open);
   return html`${title}

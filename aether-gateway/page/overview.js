@@ -2,7 +2,7 @@
 
 import { badge, bar, channelLink, empty, html, notByChannel, nothing, repeat, spark, TimeChart } from "./widgets.js";
 import { LOSING, bytes, clock, count, meaning, plural, rate, reason, short, span, unready } from "./format.js";
-import { matches } from "./channels.js";
+import { concerns, matches } from "./channels.js";
 import { firstWave } from "./first_wave.js";
 
 const chart = new TimeChart([["Waves a second", "--flow"]], { height: 160 });
@@ -14,7 +14,7 @@ const QUEUES = "A queue holds waves of several channels, so losses are not known
 export function draw(app) {
   const view = app.views.overview;
   if (!view) return html`<h1 class="hidden">Overview</h1><p class="quiet">Connecting to the gateway.</p>`;
-  const incidents = view.incidents.filter((incident) => concerns(app, incident));
+  const incidents = view.incidents.filter((incident) => concerns(app.filter, incident));
   const open = incidents.filter((incident) => incident.is_open);
   const said = verdict(view, open);
   return html`
@@ -32,11 +32,6 @@ export function draw(app) {
     ${happened(app, view)}
     <p class="foot">Aether ${view.version}, up ${span(view.uptime_seconds)}.
       <a href="/status">Page without scripts</a> · <a href="/openapi.json">API</a> · <a href="/metrics">Metrics</a> · <kbd>?</kbd> has the keys</p>`;
-}
-
-/** Whether an incident is about a channel that is shown. */
-function concerns(app, incident) {
-  return !app.filter || [...incident.streams, ...incident.followers].some((name) => matches(app.filter, name));
 }
 
 export function after(app) {

@@ -54,6 +54,10 @@ impl Caller {
         Self { headers, certificate: certificate.map(|certificate| Fingerprint::of(certificate.der())) }
     }
 
+    pub(crate) const fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     pub(crate) const fn certificate(&self) -> Option<Fingerprint> {
         self.certificate
     }
@@ -152,16 +156,16 @@ impl Gate {
     }
 
     /// Whether a request may read names and numbers, by its own headers.
-    pub(crate) fn may_read_of(&self, caller: &Caller) -> Result<(), GateError> {
-        self.may_read(caller, bearer(&caller.headers))
+    pub(crate) fn may_read_of(&self, headers: &HeaderMap) -> Result<(), GateError> {
+        self.may_read(headers, bearer(headers))
     }
 
     /// Whether the holder of a token, or of none, may read names and numbers.
-    pub(crate) fn may_read(&self, caller: &Caller, token: Option<&str>) -> Result<(), GateError> {
+    pub(crate) fn may_read(&self, headers: &HeaderMap, token: Option<&str>) -> Result<(), GateError> {
         if self.is_insecure || self.reach == Reach::Certified {
             return Ok(());
         }
-        match (self.everybody_may(&caller.headers), token) {
+        match (self.everybody_may(headers), token) {
             (Ok(()), _) => Ok(()),
             (Err(_), Some(token)) if self.access.knows(token) => Ok(()),
             (Err(GateError::NoToken), Some(_)) => Err(GateError::Token),
@@ -171,8 +175,8 @@ impl Gate {
     }
 
     /// Whether a client may connect to a field. Where there are tokens or certificates, the connection asks for one.
-    pub(crate) fn may_connect_to_field(&self, caller: &Caller) -> Result<(), GateError> {
-        if self.access.is_open() { self.may_read(caller, None) } else { Ok(()) }
+    pub(crate) fn may_connect_to_field(&self, headers: &HeaderMap) -> Result<(), GateError> {
+        if self.access.is_open() { self.may_read(headers, None) } else { Ok(()) }
     }
 
     /// Whether a client that shows nothing may do what everybody may who reaches the gateway.
@@ -279,11 +283,14 @@ mod tests {
     #[test]
     fn on_loopback_everybody_may_who_uses_an_address() {
         let gate = gate(Access::default(), Reach::Loopback, true);
-        assert_eq!((gate.rights_of(&here()), gate.may_read_of(&here())), (Ok(WaveRights::all()), Ok(())));
+        assert_eq!(
+            (gate.rights_of(&here()), gate.may_read_of(&here().headers)),
+            (Ok(WaveRights::all()), Ok(()))
+        );
         // A page of this name may have been loaded from elsewhere.
         let rebound = caller("rebound.example", None, &[]);
         assert_eq!(gate.rights_of(&rebound), Err(GateError::Host));
-        assert_eq!(gate.may_read_of(&rebound), Err(GateError::Host));
+        assert_eq!(gate.may_read_of(&rebound.headers), Err(GateError::Host));
         let foreign = caller("127.0.0.1:8080", None, &[("origin", "https://evil.example")]);
         assert_eq!(gate.rights_of(&foreign), Err(GateError::Origin));
         // A proxy on this machine is on the loopback address, and those behind it are not.
@@ -296,7 +303,7 @@ mod tests {
         ] {
             let forwarded = caller("127.0.0.1:8080", None, &[(name, value)]);
             assert_eq!(gate.rights_of(&forwarded), Err(GateError::Proxy), "{name}");
-            assert_eq!(gate.may_read_of(&forwarded), Err(GateError::Proxy), "{name}");
+            assert_eq!(gate.may_read_of(&forwarded.headers), Err(GateError::Proxy), "{name}");
         }
     }
 
@@ -308,7 +315,7 @@ mod tests {
         let closed = gate(Access::default().waves_token("s3cret").unwrap(), Reach::Loopback, true);
         assert_eq!(closed.rights_of(&by_name), Err(GateError::NoToken));
         assert_eq!(closed.rights(&by_name, Some("s3cret")), Ok(WaveRights::all()));
-        assert_eq!(closed.may_read(&by_name, Some("s3cret")), Ok(()));
+        assert_eq!(closed.may_read(&by_name.headers, Some("s3cret")), Ok(()));
     }
 
     #[test]
@@ -333,20 +340,26 @@ mod tests {
         // Not every proxy says that it is one, so the loopback address is no exception.
         for reach in [Reach::Loopback, Reach::Network] {
             let gate = gate(access(), reach, true);
-            assert_eq!(gate.may_read_of(&here()), Err(GateError::Read));
-            assert_eq!(gate.may_read_of(&caller("127.0.0.1", Some("guess"), &[])), Err(GateError::Token));
+            assert_eq!(gate.may_read_of(&here().headers), Err(GateError::Read));
+            assert_eq!(
+                gate.may_read_of(&caller("127.0.0.1", Some("guess"), &[]).headers),
+                Err(GateError::Token)
+            );
             let proxied = caller("bus.example", Some("field"), &[("via", "1.1 proxy")]);
-            assert_eq!(gate.may_read_of(&proxied), Ok(()));
-            assert_eq!(gate.insecure(true).may_read_of(&here()), Ok(()));
+            assert_eq!(gate.may_read_of(&proxied.headers), Ok(()));
+            assert_eq!(gate.insecure(true).may_read_of(&here().headers), Ok(()));
         }
-        assert_eq!(gate(access(), Reach::Certified, true).may_read_of(&here()), Ok(()));
+        assert_eq!(gate(access(), Reach::Certified, true).may_read_of(&here().headers), Ok(()));
     }
 
     #[test]
     fn who_has_shown_a_certificate_may_under_any_name_but_not_for_another_page() {
         let gate = gate(Access::default(), Reach::Certified, true);
         let proxied = caller("bus.example", None, &[("x-forwarded-for", "192.0.2.7")]);
-        assert_eq!((gate.rights_of(&proxied), gate.may_read_of(&proxied)), (Ok(WaveRights::all()), Ok(())));
+        assert_eq!(
+            (gate.rights_of(&proxied), gate.may_read_of(&proxied.headers)),
+            (Ok(WaveRights::all()), Ok(()))
+        );
         assert!(!gate.needs_token(&proxied));
         let foreign = caller("bus.example", None, &[("origin", "https://evil.example")]);
         assert_eq!(gate.rights_of(&foreign), Err(GateError::Origin));
@@ -357,7 +370,7 @@ mod tests {
         let gate = gate(Access::default().waves_token("s3cret").unwrap(), Reach::Certified, true);
         let mut certified = caller("bus.example", None, &[]);
         certified.certificate = Some(Fingerprint([1; 32]));
-        assert_eq!(gate.may_read_of(&certified), Ok(()));
+        assert_eq!(gate.may_read_of(&certified.headers), Ok(()));
         assert_eq!(gate.rights_of(&certified), Err(GateError::NoToken));
         assert!(gate.needs_token(&certified));
         assert_eq!(gate.rights(&certified, Some("s3cret")), Ok(WaveRights::all()));

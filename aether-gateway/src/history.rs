@@ -28,16 +28,16 @@ impl History {
     pub(crate) fn end_bucket(&mut self, losses: &BTreeMap<&'static str, u64>) {
         let bucket = std::mem::take(&mut self.bucket);
         let seconds = BUCKET_SECONDS as f32;
-        push(&mut self.waves, bucket.waves as f32 / seconds);
-        push(&mut self.energy, bucket.energy as f32 / seconds);
-        push(&mut self.bytes, bucket.bytes as f32 / seconds);
+        push(&mut self.waves, bucket.waves as f32 / seconds, BUCKETS);
+        push(&mut self.energy, bucket.energy as f32 / seconds, BUCKETS);
+        push(&mut self.bytes, bucket.bytes as f32 / seconds, BUCKETS);
         for reason in losses.keys() {
             let buckets = self.waves.len() - 1;
             self.lost.entry(reason).or_insert_with(|| vec![0.0; buckets].into());
         }
         for (reason, lost) in &mut self.lost {
             let waves = losses.get(reason).copied().unwrap_or_default();
-            push(lost, waves as f32 / seconds);
+            push(lost, waves as f32 / seconds, BUCKETS);
         }
     }
 
@@ -63,21 +63,23 @@ pub(crate) struct Past {
     lost: BTreeMap<&'static str, Vec<f64>>,
 }
 
-fn push(buckets: &mut VecDeque<f32>, value: f32) {
-    if buckets.len() == BUCKETS {
+/// Adds a bucket; the oldest goes if there are as many as are kept.
+pub(crate) fn push(buckets: &mut VecDeque<f32>, value: f32, most: usize) {
+    if buckets.len() == most {
         buckets.pop_front();
     }
     buckets.push_back(value);
 }
 
-fn last(buckets: &VecDeque<f32>, most: usize) -> Vec<f64> {
+/// The last buckets, at most so many.
+pub(crate) fn last(buckets: &VecDeque<f32>, most: usize) -> Vec<f64> {
     let from = buckets.len().saturating_sub(most);
     buckets.iter().skip(from).map(|value| rounded(*value)).collect()
 }
 
 /// Two decimals: the rest would only be digits on the network.
-pub(crate) fn rounded(value: f32) -> f64 {
-    (f64::from(value) * 100.0).round() / 100.0
+pub(crate) fn rounded(value: impl Into<f64>) -> f64 {
+    (value.into() * 100.0).round() / 100.0
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use tokio::sync::Semaphore;
 
 use crate::answer;
 use crate::assets;
-use crate::gate::{Caller, Gate};
+use crate::gate::Gate;
 use crate::headers;
 use crate::sending::{LONG, Sending};
 use crate::status::{PhysicsPart, StatusSource};
@@ -103,8 +103,7 @@ pub(crate) struct Guard {
 }
 
 async fn reading(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    let caller = Caller::new(request.headers().clone(), request.extensions());
-    if let Err(error) = guard.gate.may_read_of(&caller) {
+    if let Err(error) = guard.gate.may_read_of(request.headers()) {
         guard.taps.refuse(&error);
         return error.into_response();
     }

@@ -248,10 +248,12 @@ impl Letters {
         let LetterId { number, .. } = id;
         let doing = async {
             let letters = self.durable.stream_letters(log).await.map_err(DeadError::from)?;
-            let letter = letters.show(number).await?;
             Ok(match op {
-                Op::Show if !rights.may_hear(letter.stored.wave.channel()) => None,
-                Op::Show => Some(LetterAnswer::Letter(Box::new(record_of_log(id, &letter, true)))),
+                Op::Show => {
+                    let letter = letters.show(number).await?;
+                    let may_hear = rights.may_hear(letter.stored.wave.channel());
+                    may_hear.then(|| LetterAnswer::Letter(Box::new(record_of_log(id, &letter, true))))
+                }
                 Op::Replay => {
                     let position = letters.store_again(number).await?;
                     let wave = format!("position {position} of {log}");

@@ -6,6 +6,7 @@ use aether_core::Ledger;
 use aether_metrics::OTHER;
 use serde::Serialize;
 
+use crate::history::rounded;
 use crate::increments::{Increment, Queue, losses};
 use crate::status::ProgramLine;
 use crate::track::BUCKET_SECONDS;
@@ -130,11 +131,6 @@ impl Losses {
             self.places.push(Place { program, queue, reason, waves, lost_per_second: rounded(rate) });
         }
     }
-}
-
-/// Two decimals: the rest would only be digits on the network.
-fn rounded(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
 }
 
 #[cfg(test)]

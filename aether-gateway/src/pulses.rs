@@ -6,11 +6,11 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use aether_core::account::ProcessAccount;
+use aether_core::account::{KnownProcess, ProcessAccount, Standing};
 use serde::Serialize;
 
-use crate::history::rounded;
-use crate::status::{WholeProcess, lost_of};
+use crate::history::{last, push, rounded};
+use crate::status::lost_of;
 use crate::track::BUCKETS;
 
 /// The buckets of a process: five minutes.
@@ -69,9 +69,9 @@ pub(crate) struct NamedPast {
 
 impl Pulses {
     /// Ends a bucket with the accounts of this moment.
-    pub(crate) fn end_bucket(&mut self, processes: &[WholeProcess]) {
-        let present = processes.iter().filter(|process| process.is_present());
-        self.end(present.map(WholeProcess::account));
+    pub(crate) fn end_bucket(&mut self, processes: &[KnownProcess]) {
+        let present = processes.iter().filter(|known| known.standing == Standing::Present);
+        self.end(present.map(|known| &*known.account));
     }
 
     fn end<'a>(&mut self, accounts: impl Iterator<Item = &'a ProcessAccount>) {
@@ -161,20 +161,13 @@ impl Pulse {
         let now = self.now.take();
         let Rates { offered, lost } = now.unwrap_or_default();
         for (buckets, rate) in [(&mut self.offered, offered), (&mut self.lost, lost)] {
-            if buckets.len() == most {
-                buckets.pop_front();
-            }
-            buckets.push_back(rate as f32);
+            push(buckets, rate as f32, most);
         }
         now.is_some()
     }
 
     fn last(&self, most: usize) -> PastLine {
-        let last = |buckets: &VecDeque<f32>| {
-            let from = buckets.len().saturating_sub(most);
-            buckets.iter().skip(from).map(|value| rounded(*value)).collect()
-        };
-        PastLine { offered: last(&self.offered), lost: last(&self.lost) }
+        PastLine { offered: last(&self.offered, most), lost: last(&self.lost, most) }
     }
 }
 

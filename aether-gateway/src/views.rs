@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use aether_core::account::KnownProcess;
 use axum::extract::ws::Utf8Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -186,7 +187,7 @@ impl Views {
         last.channels = channels;
         last.all = all;
         drop(last);
-        self.read_accounts();
+        let processes = self.read_accounts();
         let grown = ends_bucket.then(|| self.increments.lock().take());
         let mut history = self.history.lock();
         history.add(all);
@@ -200,7 +201,7 @@ impl Views {
         }
         drop(history);
         if ends_bucket {
-            self.pulses.lock().end_bucket(&self.source.whole_processes());
+            self.pulses.lock().end_bucket(&processes);
         }
         if let Some(recorder) = &self.recorder {
             let mut recorder = recorder.lock();
@@ -211,9 +212,10 @@ impl Views {
         }
     }
 
-    fn read_accounts(&self) {
+    fn read_accounts(&self) -> Vec<KnownProcess> {
         let processes = self.source.accounts().processes();
         self.increments.lock().read(processes.iter().map(Told::from), Instant::now());
+        processes
     }
 
     /// Records the begun second and minute.
@@ -262,10 +264,14 @@ impl Views {
         match view {
             View::Overview => serde_json::to_string(&self.overview()),
             View::Services => {
-                serde_json::to_string(&services::Services::of(&self.source, &self.pulses.lock()))
+                let services = services::Services::of(&self.source, &self.pulses.lock());
+                serde_json::to_string(&services)
             }
             View::Ledger => serde_json::to_string(&ledger::Ledgers::of(self.source.read())),
-            View::Map => serde_json::to_string(&map::Map::of(&self.source, &self.pulses.lock())),
+            View::Map => {
+                let map = map::Map::of(&self.source, &self.pulses.lock());
+                serde_json::to_string(&map)
+            }
         }
     }
 

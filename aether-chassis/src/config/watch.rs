@@ -54,7 +54,8 @@ impl Configuration {
     /// configuration is dropped, too.
     pub(super) fn watch(&self, shutdown: CancellationToken) {
         let mut folders: HashSet<_> = self.shared.sources.folder.iter().cloned().collect();
-        folders.extend(self.schema_folders());
+        let schemas = self.schema_files();
+        folders.extend(folders_of(&schemas));
         if folders.is_empty() || self.shared.is_followed.swap(true, Ordering::Relaxed) {
             return;
         }
@@ -69,7 +70,7 @@ impl Configuration {
                 return;
             }
         };
-        watched.follow(self);
+        watched.follow(self, &schemas);
         let watched = Arc::new(Mutex::new(watched));
         // A change between the loading and this moment was not noticed.
         shared.noticed.lock().changed = true;
@@ -91,7 +92,7 @@ impl Configuration {
                 let read = tokio::task::spawn_blocking(move || {
                     let configuration = Configuration { shared };
                     // First, so that no change of a file that is named anew is missed.
-                    watched.lock().follow(&configuration);
+                    watched.lock().follow(&configuration, &configuration.schema_files());
                     configuration.reload();
                 });
                 if read.await.is_err() {
@@ -191,11 +192,11 @@ impl Watched {
         Ok(Self { watcher, folders: folder.into_iter().collect(), shared: Arc::clone(shared) })
     }
 
-    /// Watches the files of the configuration, and those that it names now. Blocks while it reads.
-    fn follow(&mut self, configuration: &Configuration) {
-        let files = configuration.shared.sources.files().into_iter().chain(configuration.schema_files());
+    /// Watches the files of the configuration, and those of schemas that it names now.
+    fn follow(&mut self, configuration: &Configuration, schemas: &[PathBuf]) {
+        let files = configuration.shared.sources.files().into_iter().chain(schemas.iter().cloned());
         *self.shared.names.lock() = files.filter_map(|file| Some(file.file_name()?.to_owned())).collect();
-        for folder in configuration.schema_folders() {
+        for folder in folders_of(schemas) {
             if self.folders.contains(&folder) {
                 continue;
             }
@@ -212,6 +213,7 @@ impl Watched {
 }
 
 impl Configuration {
+    /// The files that the configuration names for schemas. Blocks while it reads.
     #[cfg(feature = "schema")]
     fn schema_files(&self) -> Vec<PathBuf> {
         self.shared.sources.schema_files()
@@ -222,15 +224,15 @@ impl Configuration {
     fn schema_files(&self) -> Vec<PathBuf> {
         Vec::new()
     }
+}
 
-    /// The folders of the files that the configuration names for schemas.
-    fn schema_folders(&self) -> HashSet<PathBuf> {
-        let folder = |file: &PathBuf| {
-            let folder = file.parent()?;
-            Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }.to_owned())
-        };
-        self.schema_files().iter().filter_map(folder).collect()
-    }
+/// The folders of files.
+fn folders_of(files: &[PathBuf]) -> HashSet<PathBuf> {
+    let folder = |file: &PathBuf| {
+        let folder = file.parent()?;
+        Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }.to_owned())
+    };
+    files.iter().filter_map(folder).collect()
 }
 
 /// Notes an event. Returns whether it may concern the configuration.

@@ -1,13 +1,10 @@
 //! Answers questions about the dead letters of a process. A service runs it as a set of handlers of its own.
 
 use aether_core::echo::{DeadLetter, LetterId, ReplayError};
-use aether_core::{DeadLetters, Emitter, Pattern, Wave};
+use aether_core::{DeadLetters, Emitter, Wave};
 
-use super::{LetterAnswer, LetterFilter, LetterQuery, LetterRecord, age_ms, read_id};
+use super::{LetterAnswer, LetterFilter, LetterQuery, LetterRecord, PAGE, read_id};
 use crate::{Json, Rejection, State, error_chain};
-
-/// The maximum number of letters in one answer: about 1 KB each.
-const PAGE: usize = 128;
 
 /// The letters of a process, and who sends them again.
 #[derive(Debug, Clone)]
@@ -25,7 +22,7 @@ pub(crate) async fn answer(
 ) -> Result<Json<LetterAnswer>, Rejection> {
     let asker = question.source();
     Ok(Json(match query {
-        LetterQuery::Ls { filter, after } => clerk.page(&filter, after)?,
+        LetterQuery::Ls { filter, after } => clerk.page(filter, after)?,
         LetterQuery::Show { id } => match clerk.find(&id) {
             Some(letter) => LetterAnswer::Letter(Box::new(LetterRecord::whole(&letter))),
             None => gone(id),
@@ -68,18 +65,11 @@ impl Clerk {
         self.letters.find(self.id(id)?.number)
     }
 
-    fn page(&self, filter: &LetterFilter, after: u64) -> Result<LetterAnswer, Rejection> {
-        let channel = filter.channel.as_deref().map(Pattern::new).transpose();
-        let channel = channel.map_err(|error| Rejection::caused_by("the pattern is not valid", error))?;
-        let is_meant = |letter: &DeadLetter| {
-            let age = age_ms(letter.at);
-            letter.number > after
-                && channel.as_ref().is_none_or(|pattern| pattern.matches(letter.wave.channel()))
-                && filter.older_ms.is_none_or(|older| age >= older)
-                && filter.newer_ms.is_none_or(|newer| age <= newer)
-        };
+    fn page(&self, filter: LetterFilter, after: u64) -> Result<LetterAnswer, Rejection> {
+        let is_meant = filter.compiled()?;
         let all = self.letters.list();
-        let mut meant = all.iter().filter(|letter| is_meant(letter));
+        let mut meant =
+            all.iter().filter(|letter| letter.number > after && is_meant(&letter.wave, letter.at));
         let letters = meant.by_ref().take(PAGE).map(LetterRecord::of).collect();
         Ok(LetterAnswer::Letters { letters, more: meant.next().is_some() })
     }

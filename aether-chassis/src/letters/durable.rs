@@ -6,14 +6,12 @@
 use std::path::Path;
 
 use aether_core::echo::LetterId;
-use aether_core::{Emitter, Pattern, Wave};
+use aether_core::{Emitter, Wave};
 use aether_log::{DeadError, DeadWave, ForgetError, Log};
 
-use super::{AttemptRecord, LetterAnswer, LetterFilter, LetterQuery, LetterRecord, age_ms, read_id};
+use super::{AttemptRecord, LetterAnswer, LetterFilter, LetterQuery, LetterRecord, PAGE, age_ms, read_id};
 use crate::{Json, Rejection, State, error_chain};
 
-/// The maximum number of letters in one answer.
-const PAGE: usize = 128;
 /// Why a letter is among those of a log, as [`LetterRecord::reason`] has it.
 const GIVEN_UP: &str = "given_up";
 
@@ -80,21 +78,13 @@ impl LogClerk {
     }
 
     async fn page(&self, filter: LetterFilter, after: u64) -> Result<LetterAnswer, Rejection> {
-        let channel = filter.channel.as_deref().map(Pattern::new).transpose();
-        let channel = channel.map_err(|error| Rejection::caused_by("the pattern is not valid", error))?;
-        let clerk = self.clone();
+        let (is_meant, clerk) = (filter.compiled()?, self.clone());
         blocking(move || {
-            let is_meant = |letter: &DeadWave| {
-                let age = age_ms(letter.at);
-                channel.as_ref().is_none_or(|pattern| pattern.matches(letter.stored.wave.channel()))
-                    && filter.older_ms.is_none_or(|older| age >= older)
-                    && filter.newer_ms.is_none_or(|newer| age <= newer)
-            };
             let numbers = clerk.log.dead().numbers();
             let behind = numbers.into_iter().filter(|number| *number > after);
             // A letter that was dropped meanwhile, or is damaged, is none.
             let read = behind.filter_map(|number| clerk.log.dead().show(number).ok());
-            let mut meant = read.filter(is_meant);
+            let mut meant = read.filter(|letter| is_meant(&letter.stored.wave, letter.at));
             let letters = meant.by_ref().take(PAGE).map(|letter| clerk.record(&letter, false)).collect();
             LetterAnswer::Letters { letters, more: meant.next().is_some() }
         })

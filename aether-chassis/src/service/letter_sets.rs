@@ -15,10 +15,9 @@ pub(super) fn letters(name: &str, aether: &Aether) -> Result<HandlerSet, Service
     let letters = aether.dead_letters();
     let channel = channel_of(letters.store());
     let emitter = aether.emitter(name).map_err(CreateError::from)?;
-    let inbox = InboxOptions::default().max_waves(64).max_bytes(256 << 10).when_full(WhenFull::Shed);
     let limits = Limits::independent().concurrency(4).time_out(Duration::from_secs(10));
     let handlers = Handlers::new().group("aether.letters").state(Clerk { letters, emitter });
-    Ok(handlers.on_query(channel, answer).limits(limits).inbox(inbox).into_set())
+    Ok(handlers.on_query(channel, answer).limits(limits).inbox(inbox()).into_set())
 }
 
 /// The set that answers questions about the dead letters of the durable log of the process, if it has one in a folder.
@@ -27,8 +26,12 @@ pub(super) fn letters_of_log(name: &str, aether: &Aether) -> Result<Option<Handl
     // Where folders cannot be told apart, a number of its own does for all but finding the log by its folder.
     let store = store_of_log(log.folder()).unwrap_or_else(|| aether.dead_letters().store().wrapping_add(1));
     let emitter = aether.emitter(name).map_err(CreateError::from)?;
-    let inbox = InboxOptions::default().max_waves(64).max_bytes(256 << 10).when_full(WhenFull::Shed);
     let limits = Limits::independent().concurrency(2).time_out(Duration::from_secs(10));
     let handlers = Handlers::new().group("aether.letters").state(LogClerk { log, store, emitter });
-    Ok(Some(handlers.on_query(channel_of(store), answer_of_log).limits(limits).inbox(inbox).into_set()))
+    Ok(Some(handlers.on_query(channel_of(store), answer_of_log).limits(limits).inbox(inbox()).into_set()))
+}
+
+/// Few questions wait, and those that find no room are asked again.
+fn inbox() -> InboxOptions {
+    InboxOptions::default().max_waves(64).max_bytes(256 << 10).when_full(WhenFull::Shed)
 }

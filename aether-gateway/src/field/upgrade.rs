@@ -54,7 +54,7 @@ async fn upgrade(
         let text = "pages of this origin may not use the field; --field-origin allows them";
         return answer::text(StatusCode::FORBIDDEN, text);
     }
-    if let Err(error) = hubs.gate.may_connect_to_field(&caller) {
+    if let Err(error) = hubs.gate.may_connect_to_field(&headers) {
         hub.counts.refuse(Refused::of(&error));
         return error.into_response();
     }

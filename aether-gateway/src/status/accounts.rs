@@ -122,11 +122,6 @@ impl WholeProcess {
     pub(crate) fn account(&self) -> &ProcessAccount {
         &self.account
     }
-
-    /// Whether it is there: it told its account lately.
-    pub(crate) fn is_present(&self) -> bool {
-        self.line.standing == Standing::Present.as_str()
-    }
 }
 
 fn account<S: Serializer>(account: &Arc<ProcessAccount>, serializer: S) -> Result<S::Ok, S::Error> {

@@ -45,7 +45,7 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) fn new(shared: Arc<Shared>, caller: Caller, rights: Result<WaveRights, GateError>) -> Self {
-        let may_watch = shared.gate.may_read_of(&caller);
+        let may_watch = shared.gate.may_read_of(caller.headers());
         let hello = json!({
             "op": "hello",
             "version": env!("CARGO_PKG_VERSION"),
@@ -95,7 +95,7 @@ impl Session {
         let Request { op, id, token, view, filter, wave, patience_ms } = request;
         match op {
             Op::Token => {
-                self.may_watch = self.shared.gate.may_read(&self.caller, token.as_deref());
+                self.may_watch = self.shared.gate.may_read(self.caller.headers(), token.as_deref());
                 self.rights = self.shared.gate.rights(&self.caller, token.as_deref());
                 self.may_watch.clone()?;
                 self.rights()?;

@@ -3,13 +3,13 @@
 use aether_core::Pattern;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
-use async_nats::jetstream::stream::{Info, RawMessage};
+use async_nats::jetstream::stream::RawMessage;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::JetStreamView;
+use super::{JetStreamView, listing};
 use crate::dead::StreamLetters;
-use crate::jetstream::{Failure, JetStreamError, Subjects};
+use crate::jetstream::{JetStreamError, Subjects};
 use crate::name::is_name;
 use crate::stored_wave::{StoredWave, read_frame};
 
@@ -95,14 +95,9 @@ impl JetStreamView {
     /// The subjects of a stream that is a log: what belongs to others is never touched.
     async fn log(&self, name: &str) -> Result<Subjects, JetStreamError> {
         let subjects = subjects(name)?;
-        let unknown = || JetStreamError::NoLog { name: name.to_owned() };
-        match self.connection.api::<Info>(name, format!("STREAM.INFO.{name}"), &()).await {
-            Ok(info) if info.config.subjects == [subjects.waves()] => Ok(subjects),
-            Ok(_) => Err(unknown()),
-            Err(Failure::Server(error)) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                Err(unknown())
-            }
-            Err(failure) => Err(failure.while_doing("describe the stream", name)),
+        match listing::described(&self.connection, &subjects).await? {
+            Some(_) => Ok(subjects),
+            None => Err(JetStreamError::NoLog { name: name.to_owned() }),
         }
     }
 }

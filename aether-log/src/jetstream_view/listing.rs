@@ -67,18 +67,23 @@ pub(super) async fn log(
     most: usize,
 ) -> Result<Option<StreamStanding>, JetStreamError> {
     let name = subjects.stream();
-    let info = connection.api::<Info>(name, format!("STREAM.INFO.{name}"), &()).await;
-    let info = match info {
-        // It was deleted meanwhile.
-        Err(failure) if failure.is(ErrorCode::STREAM_NOT_FOUND) => return Ok(None),
-        info => info.map_err(|failure| failure.while_doing("describe the stream", name))?,
-    };
-    if info.config.subjects != [subjects.waves()] {
-        return Ok(None);
-    }
+    let Some(info) = described(connection, subjects).await? else { return Ok(None) };
     let (consumers, beside) = tokio::join!(consumers(connection, name, most), beside(connection, subjects));
     let (consumers, more) = consumers?;
     Ok(Some(StreamStanding::new(&info, subjects, &consumers, more, beside?.as_ref())))
+}
+
+/// What the server says of a log; `None` if there is no such stream, or it is no log of Aether.
+pub(super) async fn described(
+    connection: &Connection,
+    subjects: &Subjects,
+) -> Result<Option<Info>, JetStreamError> {
+    let name = subjects.stream();
+    match connection.api::<Info>(name, format!("STREAM.INFO.{name}"), &()).await {
+        Ok(info) => Ok(Some(info).filter(|info| info.config.subjects == [subjects.waves()])),
+        Err(failure) if failure.is(ErrorCode::STREAM_NOT_FOUND) => Ok(None),
+        Err(failure) => Err(failure.while_doing("describe the stream", name)),
+    }
 }
 
 /// The durable consumers of a stream, and how many more there are.

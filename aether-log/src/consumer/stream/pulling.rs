@@ -298,7 +298,9 @@ impl<'a> Reader<'a> {
             }
             return Meaning::Unreadable;
         }
-        if let Some(border) = &*self.shared.connection.border.lock()
+        // A copy, so that the schema of one wave delays no other consumer.
+        let border = self.shared.connection.border.lock().clone();
+        if let Some(border) = border
             && let Err(refusal) = border.admit_stored(&mut stored.wave)
         {
             if let Some(left_out) = due(Complaint::Rules) {
