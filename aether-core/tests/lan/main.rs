@@ -33,7 +33,7 @@ mod stranger;
 use std::net::TcpListener;
 use std::time::Duration;
 
-use aether_core::medium::{LanError, LanOptions, LanPingError, LanView};
+use aether_core::medium::{LanError, LanOptions, LanPingError, LanRouter, LanView};
 use aether_core::seal::SealKeys;
 use aether_core::{Aether, AskError, ConnectError, FlushError, JoinError, Vibrator, Wave};
 use futures::future::join_all;
@@ -107,6 +107,30 @@ async fn a_peer_with_another_secret_is_neither_heard_nor_told_anything() {
     let heard = timeout(LONG, spy.receive()).await.unwrap().unwrap();
     assert_eq!((heard.text().unwrap(), spy.ledger().offered), ("forged", 1));
     assert_eq!(here.status().refused() + there.status().refused(), 0, "nothing reaches another realm");
+}
+
+/// Each of them knows all that were there before it as soon as it has connected, whatever Zenoh answers first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_connects_by_a_router_knows_those_who_are_there() {
+    let port = free_port();
+    let router = LanRouter::open(&address(port, &[])).await.unwrap();
+    let mut connected = Vec::new();
+    for before in 0..10 {
+        let view = LanView::default();
+        let options = LanOptions::default().secret(SECRET).view(&view);
+        let url = format!("lan:?router=127.0.0.1:{port}");
+        let aether = Aether::builder().url(url).options(options).connect().await.unwrap();
+        assert_eq!(view.peers().len(), before);
+        for _ in 0..20 {
+            let seen = view.surroundings().await.unwrap();
+            assert_eq!((seen.routers, seen.same_secret), (1, before + 1), "{seen:?}");
+        }
+        connected.push(aether);
+    }
+    for aether in connected {
+        aether.close().await.unwrap();
+    }
+    router.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use zenoh::config::WhatAmI;
 use zenoh::liveliness::LivelinessToken;
 use zenoh::pubsub::Subscriber;
@@ -59,6 +60,26 @@ pub(super) struct Net {
     session: Session,
     /// Of each key. The first one is that of the key that seals. Empty in a router.
     realms: Vec<String>,
+    seen: Arc<Seen>,
+}
+
+/// The nodes of our realms whose tokens the subscriptions brought, this node included. Who asks Zenoh which tokens there are
+/// is not told of all that a subscription brings or has brought: in Zenoh 1.10 the end of the answer can overtake them
+/// (`propagate_current_token` and `Face::interest` in its `net/routing`). A subscription brings those that the routers and
+/// peers know before the end of such an answer.
+#[derive(Default)]
+struct Seen(Mutex<BTreeMap<String, HashSet<u64>>>);
+
+impl Seen {
+    fn note(&self, realm: &str, node: u64, is_there: bool) {
+        let mut realms = self.0.lock();
+        let nodes = realms.entry(realm.to_owned()).or_default();
+        if !is_there {
+            nodes.remove(&node);
+        } else if nodes.len() < MAX_TOKENS {
+            nodes.insert(node);
+        }
+    }
 }
 
 /// What ends with the session: the subscriptions and the tokens.
@@ -154,7 +175,7 @@ impl Net {
             }
             _ => failed("cannot listen or connect")(source),
         })?;
-        Ok(Self { session, realms })
+        Ok(Self { session, realms, seen: Arc::default() })
     }
 
     /// Hears what comes for a node, and calls back with each other node of the realms that comes (true) or goes (false); once
@@ -182,13 +203,16 @@ impl Net {
             tokens.push(token.map_err(failed("cannot be seen"))?);
         }
         for realm in &self.realms {
-            let on_node = on_node.clone();
+            let (on_node, seen, of) = (on_node.clone(), Arc::clone(&self.seen), realm.clone());
             let others = liveliness
                 .declare_subscriber(format!("aether/{realm}/*"))
                 .history(true)
                 .callback(move |sample| {
-                    if let Some(other) = node_of(sample.key_expr().as_str()).filter(|other| *other != node) {
-                        on_node(other, sample.kind() == SampleKind::Put);
+                    let Some(other) = node_of(sample.key_expr().as_str()) else { return };
+                    let is_there = sample.kind() == SampleKind::Put;
+                    seen.note(&of, other, is_there);
+                    if other != node {
+                        on_node(other, is_there);
                     }
                 })
                 .await;
@@ -197,7 +221,8 @@ impl Net {
         Ok(Declared { _subscribers: subscribers, _tokens: tokens })
     }
 
-    /// The tokens that are seen now and match a key expression, at most [`MAX_TOKENS`], as realm and node.
+    /// The tokens that Zenoh names and that match a key expression, at most [`MAX_TOKENS`], as realm and node. When it
+    /// returns, the subscriptions have brought what was there before it was called.
     async fn tokens(&self, expression: &str) -> Vec<(String, u64)> {
         let Ok(replies) = self.session.liveliness().get(expression).await else { return Vec::new() };
         let mut tokens = Vec::new();
@@ -212,19 +237,21 @@ impl Net {
         tokens
     }
 
-    /// The nodes of the realms whose tokens are seen now.
+    /// The nodes of our realms whose tokens are seen now.
     pub(super) async fn nodes(&self) -> HashSet<u64> {
         let mut nodes = HashSet::new();
         for realm in &self.realms {
             nodes.extend(self.tokens(&format!("aether/{realm}/*")).await.into_iter().map(|(_, node)| node));
         }
+        nodes.extend(self.seen.0.lock().values().flatten());
         nodes
     }
 
     /// The realms that are seen now, with the nodes of each. Their names tell nothing but that they differ.
     pub(super) async fn realms(&self) -> BTreeMap<String, HashSet<u64>> {
-        let mut realms = BTreeMap::<String, HashSet<u64>>::new();
-        for (realm, node) in self.tokens("aether/*/*").await {
+        let tokens = self.tokens("aether/*/*").await;
+        let mut realms = self.seen.0.lock().clone();
+        for (realm, node) in tokens {
             if realms.len() < MAX_REALMS || realms.contains_key(&realm) {
                 realms.entry(realm).or_default().insert(node);
             }
