@@ -1,7 +1,8 @@
 //! Notices that the files of a configuration have changed, and when they are complete.
 //!
 //! The folder is watched and not the files, because editors and deployment tools replace files by renaming. So are the folders of
-//! the files that the configuration names for schemas. On Linux a file that is open for writing has not been written to its end;
+//! the files that the configuration names for schemas; these may be replaced themselves, which is seen in the folders around them.
+//! On Linux a file that is open for writing has not been written to its end;
 //! the reading waits until it is closed. In addition it waits for a short silence, because tools replace several files, or remove a
 //! file before they write it again.
 
@@ -37,6 +38,8 @@ struct Noticed {
     changed: bool,
     /// Files that are written and not closed yet.
     writing: HashSet<PathBuf>,
+    /// Folders of schemas that came, went or were replaced: what was watched is no longer what has their name.
+    replaced: HashSet<PathBuf>,
     /// Why nothing more is noticed.
     failed: Option<String>,
 }
@@ -45,8 +48,20 @@ struct Noticed {
 struct Shared {
     noticed: Mutex<Noticed>,
     woken: Notify,
-    /// The names of the files that matter.
-    names: Mutex<HashSet<OsString>>,
+    wanted: Mutex<Wanted>,
+}
+
+/// What matters.
+#[derive(Debug, Default)]
+struct Wanted {
+    /// The names of the files.
+    names: HashSet<OsString>,
+    /// The folder of the configuration.
+    of_configuration: Option<PathBuf>,
+    /// The folders of schemas.
+    of_schemas: HashSet<PathBuf>,
+    /// The folders around them that are none of these. Nothing else matters in them.
+    around: HashSet<PathBuf>,
 }
 
 impl Configuration {
@@ -170,18 +185,19 @@ struct Watched {
 impl Watched {
     /// Watches the folder of the configuration, if it has one.
     fn new(folder: Option<PathBuf>, shared: &Arc<Shared>) -> notify::Result<Self> {
-        let (noting, of_configuration) = (Arc::clone(shared), folder.clone());
+        let noting = Arc::clone(shared);
+        noting.wanted.lock().of_configuration.clone_from(&folder);
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-            let names = noting.names.lock();
+            let wanted = noting.wanted.lock();
             let mut noticed = noting.noticed.lock();
             let is_news = match event {
-                Ok(event) => note(&mut noticed, &event, &names, of_configuration.as_deref()),
+                Ok(event) => note(&mut noticed, &event, &wanted),
                 Err(error) => {
                     noticed.failed = Some(error_chain(&error));
                     true
                 }
             };
-            drop((noticed, names));
+            drop((noticed, wanted));
             if is_news {
                 noting.woken.notify_one();
             }
@@ -195,20 +211,56 @@ impl Watched {
     /// Watches the files of the configuration, and those of schemas that it names now.
     fn follow(&mut self, configuration: &Configuration, schemas: &[PathBuf]) {
         let files = configuration.shared.sources.files().into_iter().chain(schemas.iter().cloned());
-        *self.shared.names.lock() = files.filter_map(|file| Some(file.file_name()?.to_owned())).collect();
-        for folder in folders_of(schemas) {
-            if self.folders.contains(&folder) {
-                continue;
-            }
-            match self.watcher.watch(&folder, RecursiveMode::NonRecursive) {
-                Ok(()) => drop(self.folders.insert(folder)),
-                Err(error) => tracing::warn!(
-                    error = error_chain(&error),
-                    folder = %folder.display(),
-                    "the schemas of this folder cannot be watched: their changes need a restart"
-                ),
+        let names = files.filter_map(|file| Some(file.file_name()?.to_owned())).collect();
+        let of_schemas = folders_of(schemas);
+        // One folder may have several names.
+        let canonical = |folder: &PathBuf| folder.canonicalize().unwrap_or_else(|_| folder.clone());
+        let own: HashSet<_> =
+            of_schemas.iter().chain(&configuration.shared.sources.folder).map(canonical).collect();
+        let around: HashSet<_> = of_schemas.iter().filter_map(|folder| folder_of(folder)).collect();
+        let around: HashSet<_> =
+            around.into_iter().filter(|folder| !own.contains(&canonical(folder))).collect();
+        {
+            let mut wanted = self.shared.wanted.lock();
+            wanted.names = names;
+            wanted.around.clone_from(&around);
+            wanted.of_schemas.clone_from(&of_schemas);
+        }
+        // The watcher calls back while it takes a request, so no lock is held here.
+        let replaced = std::mem::take(&mut self.shared.noticed.lock().replaced);
+        for folder in replaced {
+            if self.folders.remove(&folder) {
+                // Fails if it is gone.
+                let _ = self.watcher.unwatch(&folder);
             }
         }
+        // First, so that no folder comes unnoticed.
+        for folder in around {
+            if let Err(error) = self.add(&folder) {
+                let error = error_chain(&error);
+                tracing::debug!(error, folder = %folder.display(), "a folder around schemas cannot be watched");
+            }
+        }
+        for folder in of_schemas {
+            if let Err(error) = self.add(&folder) {
+                let is_awaited = folder_of(&folder).is_some_and(|around| around.is_dir());
+                tracing::warn!(
+                    error = error_chain(&error),
+                    folder = %folder.display(),
+                    "the schemas of this folder cannot be watched: {}",
+                    if is_awaited { "they are read when it is created" } else { "their changes need a restart" }
+                );
+            }
+        }
+    }
+
+    /// Watches a folder, unless it is watched already.
+    fn add(&mut self, folder: &Path) -> notify::Result<()> {
+        if !self.folders.contains(folder) {
+            self.watcher.watch(folder, RecursiveMode::NonRecursive)?;
+            self.folders.insert(folder.to_owned());
+        }
+        Ok(())
     }
 }
 
@@ -228,28 +280,50 @@ impl Configuration {
 
 /// The folders of files.
 fn folders_of(files: &[PathBuf]) -> HashSet<PathBuf> {
-    let folder = |file: &PathBuf| {
-        let folder = file.parent()?;
-        Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }.to_owned())
-    };
-    files.iter().filter_map(folder).collect()
+    files.iter().filter_map(|file| folder_of(file)).collect()
+}
+
+/// The folder that something is in; `None` of the root.
+fn folder_of(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent()?;
+    Some(if folder.as_os_str().is_empty() { Path::new(".") } else { folder }.to_owned())
 }
 
 /// Notes an event. Returns whether it may concern the configuration.
-fn note(
-    noticed: &mut Noticed,
-    event: &Event,
-    names: &HashSet<OsString>,
-    of_configuration: Option<&Path>,
-) -> bool {
+fn note(noticed: &mut Noticed, event: &Event, wanted: &Wanted) -> bool {
     if event.need_rescan() {
         // Events were lost, so files that seem to be open may be closed.
         noticed.writing.clear();
         noticed.changed = true;
         return true;
     }
-    let is_ours = |path: &&PathBuf| path.file_name().is_some_and(|name| names.contains(name));
-    let ours: Vec<_> = event.paths.iter().filter(is_ours).cloned().collect();
+    let is_change_of_names = matches!(
+        event.kind,
+        EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
+    );
+    // What is in the working directory has no folder in its name, and one in that of its events.
+    let replaced = |path: &PathBuf| {
+        let plain = path.strip_prefix(".").unwrap_or(path);
+        wanted.of_schemas.get(path).or_else(|| wanted.of_schemas.get(plain)).cloned()
+    };
+    let replaced: Vec<_> = event.paths.iter().filter_map(replaced).filter(|_| is_change_of_names).collect();
+    let is_replaced = !replaced.is_empty();
+    noticed.replaced.extend(replaced);
+    noticed.changed |= is_replaced;
+    let matters = |path: &&PathBuf| folder_of(path).is_none_or(|folder| !wanted.around.contains(&folder));
+    let paths: Vec<_> = event.paths.iter().filter(matters).collect();
+    let of_configuration = wanted.of_configuration.as_ref();
+    if matches!(event.kind, EventKind::Remove(_))
+        && event.paths.iter().any(|path| Some(path) == of_configuration)
+    {
+        noticed.failed = Some("its folder is gone".to_owned());
+        return true;
+    }
+    if paths.is_empty() {
+        return is_replaced;
+    }
+    let is_ours = |path: &&&PathBuf| path.file_name().is_some_and(|name| wanted.names.contains(name));
+    let ours: Vec<PathBuf> = paths.iter().filter(is_ours).map(|path| (*path).clone()).collect();
     match event.kind {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) if !ours.is_empty() => {
             ours.iter().for_each(|path| {
@@ -259,10 +333,6 @@ fn note(
             true
         }
         EventKind::Access(_) => false,
-        EventKind::Remove(_) if event.paths.iter().any(|path| Some(path.as_path()) == of_configuration) => {
-            noticed.failed = Some("its folder is gone".to_owned());
-            true
-        }
         EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Any) | EventKind::Create(_)
             if !ours.is_empty() =>
         {
@@ -281,6 +351,6 @@ fn note(
             noticed.changed = true;
             true
         }
-        _ => false,
+        _ => is_replaced,
     }
 }

@@ -299,3 +299,49 @@ async fn a_schema_in_another_folder_applies_when_its_file_changes_and_a_broken_o
     assert!(next(&mut reloads).await.mistakes.is_none());
     assert!(fits("1").await && shop.emit_bytes("a", "1").await.is_err());
 }
+
+#[cfg(feature = "schema")]
+#[tokio::test]
+async fn a_folder_of_schemas_may_be_replaced_or_go_and_come_back() {
+    let around = Folder::with(&[]);
+    let schemas = around.file("schemas");
+    let fill = |text: &str| {
+        fs::create_dir(&schemas).unwrap();
+        fs::write(schemas.join("order.json"), text).unwrap();
+    };
+    fill(r#"{"type": "integer"}"#);
+    let lines = format!("[border]\nschemas = [\"orders.>: {}\"]\n", schemas.join("order.json").display());
+    let folder = Folder::with(&[("default.toml", &lines)]);
+    let (config, _following) = follow(&folder);
+    let mut reloads = config.reloads();
+    let (_aether, shop, _) = bus(&config).await;
+    let fits = async |payload: &'static str| shop.emit_bytes("orders.created", payload).await.is_ok();
+    // As a deployment does: another folder takes its name.
+    fs::rename(&schemas, around.file("before")).unwrap();
+    fill(r#"{"type": "string"}"#);
+    while !fits("\"one\"").await {
+        next(&mut reloads).await;
+    }
+    fs::write(schemas.join("order.json"), r#"{"type": "boolean"}"#).unwrap();
+    while !fits("true").await {
+        next(&mut reloads).await;
+    }
+    // While it is gone, its last schema stays in force.
+    fs::remove_dir_all(&schemas).unwrap();
+    assert!(next(&mut reloads).await.mistakes.is_some());
+    assert!(fits("true").await && !fits("1").await);
+    fill(r#"{"type": "integer"}"#);
+    while !fits("1").await {
+        next(&mut reloads).await;
+    }
+    fs::write(schemas.join("order.json"), r#"{"type": "string"}"#).unwrap();
+    while !fits("\"one\"").await {
+        next(&mut reloads).await;
+    }
+    // What happens beside it concerns nobody.
+    fs::write(around.file("other"), "").unwrap();
+    fs::remove_file(around.file("other")).unwrap();
+    let before = reloads.borrow().applied;
+    folder.write("default.toml", &format!("inbox.floor = 0.1\n{lines}"));
+    assert_eq!(next(&mut reloads).await.applied, before + 1);
+}
