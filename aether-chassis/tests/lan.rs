@@ -28,18 +28,14 @@ async fn service(name: &str, text: &str) -> Aether {
 async fn a_log_in_a_folder_stores_what_its_service_emits_and_the_wave_reaches_other_machines() {
     let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
     let logs = tempfile::tempdir().unwrap();
-    let shop = format!(
-        "medium.url = 'lan:?insecure&multicast=off&listen=127.0.0.1:{}'\n[durable]\nfolder = {:?}\nsynced = ['orders.>']\n",
-        ports[0],
-        logs.path().to_str().unwrap()
-    );
-    let there = service(
-        "stock",
-        &format!("medium.url = 'lan:?insecure&multicast=off&listen=127.0.0.1:{}'\n", ports[1]),
-    );
-    let there = there.await;
-    let here =
-        service("shop", &shop.replace("listen=", &format!("peer=127.0.0.1:{}&listen=", ports[1]))).await;
+    let address = |port: u16, peers: &str| {
+        format!("medium.url = 'lan:?insecure&multicast=off&listen=127.0.0.1:{port}{peers}'\n")
+    };
+    let path = logs.path().to_str().unwrap();
+    let durable = format!("[durable]\nfolder = {path:?}\nsynced = ['orders.>']\n");
+    let there = service("stock", &address(ports[1], "")).await;
+    let to_stock = address(ports[0], &format!("&peer=127.0.0.1:{}", ports[1]));
+    let here = service("shop", &format!("{to_stock}{durable}")).await;
     let mut stock = Vibrator::builder("stock").create(&there).await.unwrap();
     stock.resonate_on("orders.>").await.unwrap();
     let emitter = here.emitter("shop").unwrap();
@@ -50,10 +46,10 @@ async fn a_log_in_a_folder_stores_what_its_service_emits_and_the_wave_reaches_ot
     here.close().await.unwrap();
     drop((emitter, here));
     // The next process of this name on this machine finds it.
-    let here = service("shop", &shop).await;
+    let here = service("shop", &format!("{}{durable}", address(ports[0], ""))).await;
     let billing = here.resonate_durable("orders.>", "billing").unwrap();
     let delivery = timeout(LONG, billing.receive()).await.unwrap().unwrap();
-    assert_eq!(delivery.text().unwrap(), "a lamp");
+    assert_eq!(delivery.wave().text().unwrap(), "a lamp");
     delivery.ack().await.unwrap();
     for aether in [here, there] {
         aether.close().await.unwrap();
