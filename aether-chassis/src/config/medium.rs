@@ -141,7 +141,7 @@ impl MediumSettings {
     }
 
     /// The options of the medium of a local network, with the default outbox. Its peers see the name. `ca` and `certificate`
-    /// are for `tls/` endpoints, which need both.
+    /// are for `quic/` endpoints, which need both.
     #[cfg(feature = "lan")]
     pub fn lan(&self, name: &str) -> LanOptions {
         let options = self.args().lan(name);

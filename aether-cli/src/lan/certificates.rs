@@ -1,4 +1,4 @@
-//! `--ca`, `--certificate` and `--key`: the files of TLS, for the commands that join the network or run a router.
+//! `--ca`, `--certificate` and `--key`: the certificates, for the commands that join the network or run a router.
 
 use std::path::PathBuf;
 
@@ -6,9 +6,9 @@ use aether_core::medium::{LanError, LanOptions, LanRouter};
 
 /// All three, or none.
 #[derive(Debug, Clone, clap::Args)]
-#[command(next_help_heading = "TLS")]
+#[command(next_help_heading = "Certificates")]
 pub(super) struct CertificateArgs {
-    /// Connect over TLS and in no other way: trust the authorities in this file (PEM)
+    /// Connect over QUIC and in no other way: trust the authorities in this file (PEM)
     #[arg(long, value_name = "FILE", requires_all = ["certificate", "key"])]
     ca: Option<PathBuf>,
 
@@ -35,7 +35,9 @@ impl CertificateArgs {
 
     pub(super) async fn open_router(&self, address: &str) -> Result<LanRouter, LanError> {
         match self.files() {
-            Some([ca, certificate, key]) => LanRouter::open_over_tls(address, ca, certificate, key).await,
+            Some([ca, certificate, key]) => {
+                LanRouter::open_with_certificates(address, ca, certificate, key).await
+            }
             None => LanRouter::open(address).await,
         }
     }

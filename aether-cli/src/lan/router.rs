@@ -16,7 +16,7 @@ Examples:
   aether lan router --connect hub.example:7447      connected to another router
   aether lan router --ca ca.pem --certificate hub.pem --key hub.key
 
-With certificates everybody has to show one, and connects over TLS alone.
+With certificates everybody has to show one, and connects over QUIC alone.
 Processes reach it by lan:?router=HOST:7447, or by multicast on its networks.
 It prints who comes and goes. Processes hear each other if they have the same
 key, whose id it prints; the id tells nothing about the secret.")]
@@ -25,7 +25,7 @@ pub(crate) struct RouterArgs {
     #[arg(
         long,
         value_name = "ENDPOINT",
-        help = "Listen on this endpoint, such as 0.0.0.0:7447 or tls/[::]:7447; may be repeated [default: [::]:7447]"
+        help = "Listen on this endpoint, such as 0.0.0.0:7447 or quic/[::]:7447; may be repeated [default: [::]:7447]"
     )]
     listen: Vec<String>,
 

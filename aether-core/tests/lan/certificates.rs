@@ -1,14 +1,16 @@
-//! Connections over TLS: both sides have to show a certificate.
+//! Connections over QUIC: both sides have to show a certificate.
 
+use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aether_core::medium::{LanError, LanOptions, LanRouter, LanView};
 use aether_core::{Aether, ConnectError, Wave};
+use futures::future::join_all;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::time::timeout;
 
-use crate::{LONG, SECRET, free_port, vibrator};
+use crate::{LONG, SECRET, vibrator};
 
 /// Far longer than a connection over loopback takes.
 const REFUSED_AFTER: Duration = Duration::from_secs(2);
@@ -52,16 +54,21 @@ impl Authority {
     }
 }
 
+/// A UDP port that is free now.
+fn free_udp_port() -> u16 {
+    UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 fn url(port: u16, other: Option<u16>) -> String {
-    let peer = other.map(|other| format!("&peer=tls/127.0.0.1:{other}")).unwrap_or_default();
-    format!("lan:?multicast=off&listen=tls/127.0.0.1:{port}{peer}")
+    let peer = other.map(|other| format!("&peer=quic/127.0.0.1:{other}")).unwrap_or_default();
+    format!("lan:?multicast=off&listen=quic/127.0.0.1:{port}{peer}")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn over_tls_two_with_certificates_talk_and_one_with_those_of_another_authority_does_not() {
+async fn two_with_certificates_talk_and_one_with_those_of_another_authority_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let (ours, others) = (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "others"));
-    let ports = [free_port(), free_port(), free_port()];
+    let ports = [free_udp_port(), free_udp_port(), free_udp_port()];
     let connect = |url: String, options: LanOptions| async move {
         Aether::builder().url(url).options(options).connect().await.unwrap()
     };
@@ -99,7 +106,7 @@ async fn is_let_in(port: u16, authority: &Authority, attempt: Attempt) -> bool {
     let mut config = zenoh::Config::default();
     let mut set = |key: &str, value: &str| config.insert_json5(key, value).unwrap();
     let text = |path: &Path| format!("{:?}", path.display().to_string());
-    let protocol = if attempt == Attempt::Plain { "tcp" } else { "tls" };
+    let protocol = if attempt == Attempt::Plain { "tcp" } else { "quic" };
     set("mode", "\"client\"");
     set("scouting/multicast/enabled", "false");
     set("connect/endpoints", &format!("[\"{protocol}/127.0.0.1:{port}\"]"));
@@ -134,7 +141,7 @@ async fn assert_only_with_certificates(port: u16, authority: &Authority) {
 async fn a_process_with_certificates_takes_and_makes_no_connection_without() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "ours");
-    let port = free_port();
+    let port = free_udp_port();
     let connect = |url: String| {
         let view = LanView::default();
         let options = authority.options("here").view(&view);
@@ -144,7 +151,7 @@ async fn a_process_with_certificates_takes_and_makes_no_connection_without() {
     let (here, _) = connect(format!("lan:?multicast=off&listen=127.0.0.1:{port}")).await.unwrap();
     assert_only_with_certificates(port, &authority).await;
     let (there, view) = connect(format!("lan:?multicast=off&peer=127.0.0.1:{port}")).await.unwrap();
-    assert_eq!(view.endpoints().unwrap().listen, ["tls/[::]:0"]);
+    assert_eq!(view.endpoints().unwrap().listen, ["quic/[::]:0"]);
     assert_eq!(view.peers().len(), 1);
     let plain = connect(format!("lan:?multicast=off&peer=tcp/127.0.0.1:{port}")).await;
     assert!(matches!(plain, Err(ConnectError::Lan(LanError::Plain { .. }))), "{plain:?}");
@@ -157,10 +164,10 @@ async fn a_process_with_certificates_takes_and_makes_no_connection_without() {
 async fn a_router_with_certificates_connects_those_that_have_one() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "ours");
-    let (port, [certificate, key]) = (free_port(), authority.sign("router"));
+    let (port, [certificate, key]) = (free_udp_port(), authority.sign("router"));
     let place = format!("lan:?multicast=off&listen=127.0.0.1:{port}");
-    let router = LanRouter::open_over_tls(&place, authority.file(), certificate, key).await.unwrap();
-    assert_eq!(router.listens(), [format!("tls/127.0.0.1:{port}")]);
+    let router = LanRouter::open_with_certificates(&place, authority.file(), certificate, key).await.unwrap();
+    assert_eq!(router.listens(), [format!("quic/127.0.0.1:{port}")]);
     assert_only_with_certificates(port, &authority).await;
     let mut ends = Vec::new();
     for machine in ["first", "second"] {
@@ -169,10 +176,50 @@ async fn a_router_with_certificates_connects_those_that_have_one() {
     }
     let mut ear = vibrator("ear", &ends[1]).await;
     ear.resonate_on("said").await.unwrap();
-    ends[0].emitter("speaker").unwrap().emit_bytes("said", "over TLS").await.unwrap();
-    assert_eq!(timeout(LONG, ear.receive()).await.unwrap().unwrap().text().unwrap(), "over TLS");
+    ends[0].emitter("speaker").unwrap().emit_bytes("said", "with certificates").await.unwrap();
+    assert_eq!(timeout(LONG, ear.receive()).await.unwrap().unwrap().text().unwrap(), "with certificates");
     for end in ends {
         end.close().await.unwrap();
     }
     router.close().await;
+}
+
+/// Reading must not disturb writing: over TLS as Zenoh 1.10 has it, such connections break.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_with_certificates_that_send_to_each_other_at_once_lose_nothing() {
+    const WAVES: u64 = 20_000;
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ours");
+    let ports = [free_udp_port(), free_udp_port()];
+    let mut sides = Vec::new();
+    for (port, other) in [(ports[0], None), (ports[1], Some(ports[0]))] {
+        let options = authority.options(&port.to_string());
+        sides.push(Aether::builder().url(url(port, other)).options(options).connect().await.unwrap());
+    }
+    let mut ears = Vec::new();
+    for (number, side) in sides.iter().enumerate() {
+        let ear = vibrator("ear", side).await;
+        ear.resonate_on(&*format!("from.{}", 1 - number)).await.unwrap();
+        ears.push(ear);
+    }
+    let speaking = sides.iter().enumerate().map(|(number, side)| async move {
+        let speaker = side.emitter("speaker").unwrap();
+        for _ in 0..WAVES {
+            speaker.emit_bytes(&*format!("from.{number}"), vec![7; 512]).await.unwrap();
+        }
+        side.flush().await.unwrap();
+    });
+    let hearing = ears.iter_mut().map(|ear| async move {
+        for _ in 0..WAVES {
+            timeout(LONG, ear.receive()).await.unwrap().unwrap();
+        }
+        let ledger = ear.ledger();
+        assert_eq!((ledger.offered, ledger.lost_upstream), (WAVES, 0));
+    });
+    tokio::join!(join_all(speaking), join_all(hearing));
+    for side in sides {
+        let status = side.status();
+        assert_eq!((status.unconfirmed, status.in_flight), (0, 0), "{status:?}");
+        side.close().await.unwrap();
+    }
 }

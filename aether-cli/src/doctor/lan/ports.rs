@@ -29,10 +29,15 @@ enum Reached {
     Refused,
     Silent,
     Failed(String),
+    /// With certificates, over UDP: only who has some can try.
+    NotTried,
 }
 
 async fn reach(endpoint: &str) -> Reached {
-    let place = endpoint.split_once('/').map_or(endpoint, |(_, place)| place);
+    let (protocol, place) = endpoint.split_once('/').unwrap_or(("tcp", endpoint));
+    if protocol != "tcp" {
+        return Reached::NotTried;
+    }
     match timeout(CONNECTS_WITHIN, TcpStream::connect(place)).await {
         Ok(Ok(_)) => Reached::Open,
         Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => Reached::Refused,
@@ -91,6 +96,7 @@ fn named(endpoint: &str, reached: &Reached) -> Finding {
     let port = endpoint.rsplit(':').next().unwrap_or_default();
     match reached {
         Reached::Open => Finding::ok(CHECK, format!("{shown} takes connections")),
+        Reached::NotTried => Finding::ok(CHECK, format!("{shown} was not tried: it is no TCP port")),
         Reached::Refused => Finding::warn(
             CHECK,
             format!("{shown} refuses connections: no program listens there"),
@@ -118,6 +124,16 @@ fn unconnected(hello: &LanHello, reached: &[Reached]) -> Finding {
             "it may just have started; otherwise AETHER_LOG=info,zenoh=debug says there why",
         );
     }
+    if reached.iter().all(|reached| *reached == Reached::NotTried) {
+        return Finding::warn(
+            CHECK,
+            format!(
+                "{kind} answers by multicast, connects with certificates only, and is not connected: {places}"
+            ),
+            "give this program a certificate of the same authority (medium.ca and medium.certificate), and open these UDP \
+             ports in the firewall of that machine",
+        );
+    }
     Finding::warn(
         CHECK,
         format!("{kind} answers by multicast, and none of its TCP ports can be reached: {places}"),
@@ -141,6 +157,7 @@ mod tests {
         assert_eq!(reach(&endpoint).await, Reached::Open);
         drop(listener);
         assert_eq!(reach(&endpoint).await, Reached::Refused);
+        assert_eq!(reach("quic/127.0.0.1:1?multistream=0").await, Reached::NotTried);
         assert!(matches!(reach("tcp/no.such.host.invalid:1").await, Reached::Failed(_) | Reached::Silent));
     }
 
@@ -151,6 +168,7 @@ mod tests {
             assert!(finding.status == Status::Warn && finding.remedy.unwrap().contains("7447"));
         }
         assert_eq!(named("tcp/10.0.0.2:7447", &Reached::Open).status, Status::Ok);
+        assert_eq!(named("quic/10.0.0.2:7447", &Reached::NotTried).status, Status::Ok);
         let free = listening(None, &[], true);
         assert!(free.status == Status::Warn && free.remedy.unwrap().contains("lan:?listen="));
         assert_eq!(listening(None, &["tcp/0.0.0.0:7447".to_owned()], true).status, Status::Ok);

@@ -5,7 +5,7 @@ use percent_encoding::percent_decode_str;
 use super::error::LanError;
 
 /// Where a process listens that has certificates, unless its address says otherwise.
-const ANY_PORT_OVER_TLS: &str = "tls/[::]:0";
+const ANY_PORT_OVER_QUIC: &str = "quic/[::]:0";
 
 /// What an address such as `lan:?peer=tcp/192.168.1.20:7447` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -26,15 +26,16 @@ pub(super) struct LanAddress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     Tcp,
-    /// With certificates. Nothing is connected without.
-    Tls,
+    /// With certificates. Nothing is connected without. Not TLS over TCP: in Zenoh 1.10 one thread reads from such a connection while
+    /// another writes to it, which breaks it and is not sound (eclipse-zenoh/zenoh#2557). Sides of QUIC are apart.
+    Quic,
 }
 
 impl Protocol {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Tcp => "tcp",
-            Self::Tls => "tls",
+            Self::Quic => "quic",
         }
     }
 }
@@ -74,8 +75,8 @@ impl LanAddress {
                 return Err(LanError::ByRouter { part: format!("{name}={endpoint}") });
             }
             address.no_multicast = true;
-        } else if protocol == Protocol::Tls && address.listen.is_empty() {
-            address.listen.push(ANY_PORT_OVER_TLS.to_owned());
+        } else if protocol == Protocol::Quic && address.listen.is_empty() {
+            address.listen.push(ANY_PORT_OVER_QUIC.to_owned());
         }
         Ok(address)
     }
@@ -95,15 +96,15 @@ fn unknown(part: &str) -> LanError {
     LanError::Address { part: part.to_owned() }
 }
 
-/// An endpoint as Zenoh writes it: `tcp/host:port` or `tls/host:port`.
+/// An endpoint as Zenoh writes it: `tcp/host:port` or `quic/host:port`.
 fn endpoint_of(text: &str, default: Protocol) -> Result<String, LanError> {
     let (protocol, place) = text.split_once('/').unwrap_or((default.name(), text));
     let has_port = place.rsplit_once(':').is_some_and(|(host, port)| {
         !host.is_empty() && port.parse::<u16>().is_ok() && !place.contains(['/', '#', '?', ' '])
     });
     match (protocol, default) {
-        ("tcp", Protocol::Tls) if has_port => Err(LanError::Plain { endpoint: text.to_owned() }),
-        ("tcp" | "tls", _) if has_port => Ok(format!("{protocol}/{place}")),
+        ("tcp", Protocol::Quic) if has_port => Err(LanError::Plain { endpoint: text.to_owned() }),
+        ("tcp" | "quic", _) if has_port => Ok(format!("{protocol}/{place}")),
         _ => Err(LanError::Endpoint { endpoint: text.to_owned() }),
     }
 }
@@ -117,12 +118,12 @@ mod tests {
     #[test]
     fn an_address_names_peers_and_what_to_listen_on() {
         let read = LanAddress::read(
-            "lan:?peer=10.0.0.2:7447&router=tls/hub:7448&listen=tcp/[::]:7447&multicast=off",
+            "lan:?peer=10.0.0.2:7447&router=quic/hub:7448&listen=tcp/[::]:7447&multicast=off",
             TCP,
         );
         let expected = LanAddress {
             peers: vec!["tcp/10.0.0.2:7447".to_owned()],
-            routers: vec!["tls/hub:7448".to_owned()],
+            routers: vec!["quic/hub:7448".to_owned()],
             listen: vec!["tcp/[::]:7447".to_owned()],
             no_multicast: true,
             ..LanAddress::default()
@@ -153,19 +154,24 @@ mod tests {
         for url in ["lan://host", "lan:host", "lan:?pear=a:1", "lan:?multicast=maybe", "lan:?interface="] {
             assert!(matches!(LanAddress::read(url, TCP), Err(LanError::Address { .. })), "{url}");
         }
-        for url in
-            ["lan:?peer=", "lan:?peer=a", "lan:?peer=udp/a:1", "lan:?peer=a:99999", "lan:?peer=tcp/a:1%23x=y"]
-        {
+        for url in [
+            "lan:?peer=",
+            "lan:?peer=a",
+            "lan:?peer=udp/a:1",
+            "lan:?peer=tls/a:1",
+            "lan:?peer=a:99999",
+            "lan:?peer=tcp/a:1%23x=y",
+        ] {
             assert!(matches!(LanAddress::read(url, TCP), Err(LanError::Endpoint { .. })), "{url}");
         }
     }
 
     #[test]
-    fn with_certificates_endpoints_are_of_tls_and_of_nothing_else() {
-        let read = |url: &str| LanAddress::read_for_process(url, Protocol::Tls);
+    fn with_certificates_endpoints_are_of_quic_and_of_nothing_else() {
+        let read = |url: &str| LanAddress::read_for_process(url, Protocol::Quic);
         let address = read("lan:?peer=hub:7447").unwrap();
-        assert_eq!((&*address.peers[0], &*address.listen[0]), ("tls/hub:7447", "tls/[::]:0"));
-        assert_eq!(read("lan:?listen=0.0.0.0:7447").unwrap().listen, ["tls/0.0.0.0:7447"]);
+        assert_eq!((&*address.peers[0], &*address.listen[0]), ("quic/hub:7447", "quic/[::]:0"));
+        assert_eq!(read("lan:?listen=0.0.0.0:7447").unwrap().listen, ["quic/0.0.0.0:7447"]);
         assert!(read("lan:?router=hub:7447").unwrap().listen.is_empty());
         for part in ["peer", "listen", "router"] {
             let refused = read(&format!("lan:?{part}=tcp/hub:7447"));

@@ -73,14 +73,16 @@ pub enum LanError {
         /// What it is.
         setting: &'static str,
     },
-    /// With certificates nothing is connected without TLS.
-    #[error("{endpoint:?} is not encrypted, and this process has certificates: use tls/, or no certificates")]
+    /// With certificates nothing is connected without QUIC.
+    #[error("{endpoint:?} is without certificates, and this process has some: use quic/, or no certificates")]
     Plain {
         /// The endpoint as given.
         endpoint: String,
     },
     /// An endpoint in the address is not valid.
-    #[error("{endpoint:?} is no endpoint: use HOST:PORT, tcp/HOST:PORT or tls/HOST:PORT")]
+    #[error(
+        "{endpoint:?} is no endpoint: use HOST:PORT, tcp/HOST:PORT or, with certificates, quic/HOST:PORT"
+    )]
     Endpoint {
         /// The endpoint as given.
         endpoint: String,

@@ -42,7 +42,10 @@ pub struct LanHello {
 
 impl LanHello {
     fn new(interface: &str, hello: &Hello) -> Self {
-        let endpoints = hello.locators().iter().take(MAX_ENDPOINTS).map(ToString::to_string);
+        let endpoints = hello.locators().iter().take(MAX_ENDPOINTS).map(|locator| {
+            // Without the parameters of Zenoh.
+            locator.to_string().split('?').next().unwrap_or_default().to_owned()
+        });
         Self {
             interface: interface.to_owned(),
             id: hello.zid().to_string(),

@@ -42,7 +42,7 @@ const MAX_NOT_INTRODUCED: usize = 1024;
 /// As many peers as the table has room for.
 const MAX_SESSIONS: usize = super::peers::MAX_PEERS;
 
-/// Certificates for `tls/` endpoints.
+/// Certificates for `quic/` endpoints.
 #[derive(Debug, Clone)]
 pub(super) struct Certificates {
     pub(super) authorities: PathBuf,
@@ -52,7 +52,7 @@ pub(super) struct Certificates {
 
 /// How a process or a router with these certificates, or without any, connects.
 pub(super) const fn protocol_of(certificates: Option<&Certificates>) -> Protocol {
-    if certificates.is_some() { Protocol::Tls } else { Protocol::Tcp }
+    if certificates.is_some() { Protocol::Quic } else { Protocol::Tcp }
 }
 
 /// The session.
@@ -128,13 +128,13 @@ fn config(
         Role::Process => "peer",
     };
     set("mode", mode.into())?;
-    set("connect/endpoints", address.connect().into())?;
+    set("connect/endpoints", of_one_stream(&address.connect()).into())?;
     if mode == "client" {
         let retry = serde_json::json!({ "period_init_ms": RETRY_MILLIS, "period_max_ms": 4 * RETRY_MILLIS });
         set("connect/retry", retry)?;
     }
     if !address.listen.is_empty() {
-        set("listen/endpoints", address.listen.clone().into())?;
+        set("listen/endpoints", of_one_stream(&address.listen).into())?;
     }
     set("scouting/multicast/enabled", (!address.no_multicast).into())?;
     set("scouting/delay", SCOUT_MILLIS.into())?;
@@ -142,6 +142,7 @@ fn config(
         set("scouting/multicast/interface", interface.clone().into())?;
     }
     set("transport/unicast/max_sessions", MAX_SESSIONS.into())?;
+    set("transport/unicast/open_timeout", INTRODUCED_MILLIS.into())?;
     set("transport/unicast/accept_timeout", INTRODUCED_MILLIS.into())?;
     set("transport/unicast/accept_pending", MAX_NOT_INTRODUCED.into())?;
     set("transport/link/tx/lease", LEASE_MILLIS.into())?;
@@ -150,7 +151,7 @@ fn config(
     if let Some(Certificates { authorities, certificate, key }) = certificates {
         let text = |path: &PathBuf| serde_json::Value::from(path.display().to_string());
         // Also those whom others claim to be found at.
-        set("transport/link/protocols", serde_json::json!([Protocol::Tls.name()]))?;
+        set("transport/link/protocols", serde_json::json!([Protocol::Quic.name()]))?;
         set("transport/link/tls/root_ca_certificate", text(authorities))?;
         for side in ["listen", "connect"] {
             set(&format!("transport/link/tls/{side}_certificate"), text(certificate))?;
@@ -159,6 +160,17 @@ fn config(
         set("transport/link/tls/enable_mtls", true.into())?;
     }
     Ok(config)
+}
+
+/// Endpoints of QUIC with one stream instead of one for each priority: a ping confirms everything that was sent before it, in all
+/// priorities, and must overtake nothing.
+fn of_one_stream(endpoints: &[String]) -> Vec<String> {
+    let quic = format!("{}/", Protocol::Quic.name());
+    let of_one = |endpoint: &String| match endpoint.starts_with(&quic) {
+        true => format!("{endpoint}?multistream=0"),
+        false => endpoint.clone(),
+    };
+    endpoints.iter().map(of_one).collect()
 }
 
 impl Net {

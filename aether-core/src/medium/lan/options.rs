@@ -65,9 +65,9 @@ impl LanOptions {
         self
     }
 
-    /// Certificates (PEM): those of the authorities, and that of this machine with its key. All endpoints are then those of TLS,
-    /// and nothing is connected without it. Both sides of a connection must show a certificate (mutual TLS), and that of the
-    /// side that listens must have its name or address. Default: none; the secret protects what is sent over TCP as well.
+    /// Certificates (PEM): those of the authorities, and that of this machine with its key. Everything then is over QUIC
+    /// (RFC 9000, with TLS 1.3), and nothing is connected without. Both sides of a connection must show a certificate, and that
+    /// of the side that listens must have its name or address. Default: none; the secret protects what is sent over TCP as well.
     pub fn certificates(
         mut self,
         authorities: impl Into<PathBuf>,

@@ -16,7 +16,7 @@ use super::error::LanError;
 use super::net::{self, Certificates, Net, Role, RouterDeclared};
 use super::node::{LanChange, LanNode};
 
-/// Where a router listens unless its address says otherwise, with TCP or TLS.
+/// Where a router listens unless its address says otherwise, with TCP or QUIC.
 const LISTEN: &str = "[::]:7447";
 /// The processes and routers that are counted. Anybody can show as many tokens as they like.
 const MAX_NODES: usize = 8192;
@@ -98,28 +98,28 @@ impl LanRouter {
     /// # Cancel safety
     /// If cancelled before completion, nothing listens.
     pub async fn open(address: &str) -> Result<Self, LanError> {
-        Self::open_with(address, None).await
+        Self::open_as(address, None).await
     }
 
-    /// The same over TLS: with the certificates (PEM) of the authorities, and that of this machine with its key. Both sides of
-    /// a connection must show one, and nobody connects without.
+    /// The same over QUIC (RFC 9000, with TLS 1.3): with the certificates (PEM) of the authorities, and that of this machine with
+    /// its key. Both sides of a connection must show one, and nobody connects without.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     ///
     /// # Cancel safety
     /// As [`open`](Self::open).
-    pub async fn open_over_tls(
+    pub async fn open_with_certificates(
         address: &str,
         authorities: impl Into<PathBuf>,
         certificate: impl Into<PathBuf>,
         key: impl Into<PathBuf>,
     ) -> Result<Self, LanError> {
         let (authorities, certificate, key) = (authorities.into(), certificate.into(), key.into());
-        Self::open_with(address, Some(&Certificates { authorities, certificate, key })).await
+        Self::open_as(address, Some(&Certificates { authorities, certificate, key })).await
     }
 
-    async fn open_with(address: &str, certificates: Option<&Certificates>) -> Result<Self, LanError> {
+    async fn open_as(address: &str, certificates: Option<&Certificates>) -> Result<Self, LanError> {
         let protocol = net::protocol_of(certificates);
         let mut address = LanAddress::read(address, protocol)?;
         if address.listen.is_empty() {
