@@ -104,6 +104,9 @@ struct Lan {
     asking: Arc<Asking>,
     counts: Arc<Counts>,
     transit: Arc<Transit>,
+    presence: Arc<Presence>,
+    /// Whether it connects over QUIC, with certificates.
+    by_quic: bool,
     tasks: Mutex<Option<Tasks>>,
     /// Whether closing has finished. The lock is held while closing is in progress.
     closing: tokio::sync::Mutex<bool>,
@@ -173,7 +176,18 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
     let tasks = Mutex::new(Some((receiving, ended)));
     let closing = tokio::sync::Mutex::default();
     // From here on, dropping it ends everything.
-    let lan = Arc::new(Lan { shared, router, joined, asking, counts, transit, tasks, closing });
+    let lan = Arc::new(Lan {
+        shared,
+        router,
+        joined,
+        asking,
+        counts,
+        transit,
+        presence: Arc::clone(&presence),
+        by_quic: options.certificates.is_some(),
+        tasks,
+        closing,
+    });
     let no_thread = || LanError::Derivation { reason: "its thread has ended".to_owned() };
     let nodes = opened.await.map_err(|_| no_thread())??;
     lan.meet(&nodes, expected_peers).await;

@@ -223,3 +223,42 @@ async fn two_with_certificates_that_send_to_each_other_at_once_lose_nothing() {
         side.close().await.unwrap();
     }
 }
+
+/// Zenoh 1.10 takes one new connection of QUIC after the other, and gives each 30 s.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_begins_and_says_no_more_holds_up_new_ones_for_half_a_minute_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ours");
+    let connect = |name: &str, port: u16, other: Option<u16>, view: &LanView| {
+        let options = authority.options(name).view(view);
+        let url = url(port, other);
+        async move { Aether::builder().url(url).options(options).connect().await.unwrap() }
+    };
+    let (port, views) = (free_udp_port(), [(); 4].map(|()| LanView::default()));
+    let here = connect("here", port, None, &views[0]).await;
+    let there = connect("there", free_udp_port(), Some(port), &views[1]).await;
+    let mut ear = vibrator("ear", &here).await;
+    ear.resonate_on("said").await.unwrap();
+    // It passes on the first datagram and nothing else.
+    let hole = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let to_hole = hole.local_addr().unwrap().port();
+    let half = tokio::spawn(connect("half", free_udp_port(), Some(to_hole), &views[2]));
+    let mut first = [0; 2000];
+    let (length, _) = hole.recv_from(&mut first).await.unwrap();
+    hole.send_to(&first[..length], ("127.0.0.1", port)).await.unwrap();
+
+    let new = connect("new", free_udp_port(), Some(port), &views[3]).await;
+    there.emitter("speaker").unwrap().emit_bytes("said", "meanwhile").await.unwrap();
+    assert_eq!(timeout(LONG, ear.receive()).await.unwrap().unwrap().text().unwrap(), "meanwhile");
+    let mut changes = views[3].changes().unwrap();
+    let meet = async {
+        while views[3].peers().is_empty() {
+            changes.changed().await.unwrap();
+        }
+    };
+    timeout(Duration::from_secs(60), meet).await.unwrap();
+    half.abort();
+    for aether in [new, there, here] {
+        aether.close().await.unwrap();
+    }
+}

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -15,6 +16,9 @@ use crate::medium::patience::patiently;
 /// Flushing gives up after this long without any progress: two retransmissions of TCP take at least 0.6 s (RFC 6298, with
 /// the minimum of 0.2 s that Linux uses), three 1.4 s.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Closing waits this long for the answers to its farewells: one lost packet is repeated after 1 s at first (RFC 9002, with the round
+/// trip of 0.333 s that is assumed before one is measured).
+const FAREWELL_WITHIN: Duration = Duration::from_millis(1500);
 /// Closing waits this long for the task that delivers what has arrived, and for the session to end.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
@@ -59,6 +63,28 @@ impl Lan {
         }
     }
 
+    /// Says farewell to all peers. With certificates it waits until they have heard it: the end of a connection of QUIC discards
+    /// what the other side has not confirmed (RFC 9000, section 10.2). That of TCP does not.
+    async fn part(&self) {
+        let shared = &*self.shared;
+        let nodes = shared.peers.nodes();
+        shared.has_parted.store(true, Ordering::Release);
+        for node in &nodes {
+            shared.say(*node, Lane::CONTROL, shared.bye(*node)).await;
+        }
+        if !self.by_quic {
+            return;
+        }
+        let heard = nodes.into_iter().map(|node| async move {
+            tokio::select! {
+                // In the lane of the farewell, behind it. What it measures is of no interest.
+                _ = self.presence.ping(shared, node, FAREWELL_WITHIN) => {}
+                _ = shared.until(|| shared.peers.version_of(node).is_none()) => {}
+            }
+        });
+        join_all(heard).await;
+    }
+
     pub(super) async fn end(&self) -> Result<(), FlushError> {
         let shared = &*self.shared;
         shared.closed.store(true, Ordering::Release);
@@ -71,9 +97,7 @@ impl Lan {
         }
         let settled = self.settle_all().await;
         shared.outbox.abandon();
-        for node in shared.peers.nodes() {
-            shared.say(node, Lane::CONTROL, shared.bye(node)).await;
-        }
+        self.part().await;
         shared.ending.send_replace(true);
         let tasks = self.tasks.lock().take();
         if let Some((receiving, ended)) = tasks {

@@ -86,6 +86,8 @@ pub(super) struct LanShared {
     /// Whether any peer is there.
     pub(super) company: watch::Sender<bool>,
     pub(super) closed: AtomicBool,
+    /// The farewells are said: nobody is told of this process any more.
+    pub(super) has_parted: AtomicBool,
     pub(super) last_ping: AtomicU64,
     /// Waves that could not be sent and that no flush has reported yet.
     pub(super) unsendable: AtomicU64,
@@ -114,6 +116,7 @@ impl LanShared {
             comings: watch::Sender::new(0),
             company: watch::Sender::new(false),
             closed: AtomicBool::new(false),
+            has_parted: AtomicBool::new(false),
             last_ping: AtomicU64::new(0),
             unsendable: AtomicU64::new(0),
             ending: watch::Sender::new(false),
@@ -236,6 +239,9 @@ impl LanShared {
 
     /// Tells a node everything that this process hears.
     pub(super) fn introduce_to(&self, node: u64) {
+        if self.has_parted.load(Ordering::Acquire) {
+            return;
+        }
         self.peers.introduce(|table| {
             self.say_now(node, Lane::CONTROL, Message::Table { json: table.write() });
         });
