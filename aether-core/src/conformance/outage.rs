@@ -64,7 +64,8 @@ async fn subscriptions_are_restored_after_an_outage(stage: &Stage) -> Checked {
         for end in [&stage.here, &stage.there] {
             let status = end.status();
             holds("a medium that is connected", status.connected, status)?;
-            if end.medium().connection().is_some() {
+            // Of several paths, the one that is back first carries what goes round.
+            if end.medium().connection().is_some() && end.paths().is_empty() {
                 same("connections made", round + 1, status.connects)?;
             }
         }

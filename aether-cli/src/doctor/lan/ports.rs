@@ -124,7 +124,7 @@ fn unconnected(hello: &LanHello, reached: &[Reached]) -> Finding {
             "it may just have started; otherwise AETHER_LOG=info,zenoh=debug says there why",
         );
     }
-    if reached.iter().all(|reached| *reached == Reached::NotTried) {
+    if !reached.is_empty() && reached.iter().all(|reached| *reached == Reached::NotTried) {
         return Finding::warn(
             CHECK,
             format!(
