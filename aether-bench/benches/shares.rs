@@ -57,12 +57,11 @@ fn main() -> Result<(), Failure> {
 
 async fn compare(medium: &str, url: &str) -> Result<(), Failure> {
     let capacity = capacity(url).await?;
-    let share = 0.9 * capacity / SOURCES as f64;
-    println!("{medium}: {capacity:.0} questions a second are answered, a share is {share:.1}\n");
+    println!("{medium}: {capacity:.0} questions a second are answered, a share is {:.1}\n", share(capacity));
     let mut runs = [Vec::new(), Vec::new()];
     for seed in 0..ROUNDS as u64 {
         for (run, times) in runs.iter_mut().zip([1.0, 100.0]) {
-            run.push(round(url, capacity, share * times, share, seed).await?);
+            run.push(round(url, capacity, times, seed).await?);
         }
     }
     let mut table = Table::new(&[
@@ -127,14 +126,19 @@ fn question() -> Result<Wave, Failure> {
     Ok(Wave::builder(CHANNEL).amplitude(1.0).text("how many?").build()?)
 }
 
-async fn round(url: &str, capacity: f64, first_rate: f64, share: f64, seed: u64) -> Result<Noticed, Failure> {
+/// The questions that each source asks in a second, of those that are answered.
+fn share(capacity: f64) -> f64 {
+    0.9 * capacity / SOURCES as f64
+}
+
+async fn round(url: &str, capacity: f64, times: f64, seed: u64) -> Result<Noticed, Failure> {
     let aether = Aether::connect(url).await?;
     let task = answering(&aether).await?;
     let mut sources = JoinSet::new();
     let begun = Instant::now();
     for number in 0..SOURCES {
         let own = if url == "local:" { aether.clone() } else { Aether::connect(url).await? };
-        let rate = if number == 0 { first_rate } else { share };
+        let rate = if number == 0 { times * share(capacity) } else { share(capacity) };
         let random = fastrand::Rng::with_seed(seed * SOURCES as u64 + number as u64);
         sources.spawn(async move { (number, source(own, rate, random).await) });
     }

@@ -306,7 +306,8 @@ fn note(noticed: &mut Noticed, event: &Event, wanted: &Wanted) -> bool {
         let plain = path.strip_prefix(".").unwrap_or(path);
         wanted.of_schemas.get(path).or_else(|| wanted.of_schemas.get(plain)).cloned()
     };
-    let replaced: Vec<_> = event.paths.iter().filter_map(replaced).filter(|_| is_change_of_names).collect();
+    let replaced: Vec<_> =
+        if is_change_of_names { event.paths.iter().filter_map(replaced).collect() } else { Vec::new() };
     let is_replaced = !replaced.is_empty();
     noticed.replaced.extend(replaced);
     noticed.changed |= is_replaced;

@@ -6,10 +6,11 @@ use std::io::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aether_chassis::config::Configuration;
+use aether_chassis::config::{Configuration, Reloads};
 use aether_chassis::{CancellationToken, Service};
 use aether_core::{Aether, EmitError, Floor, Vibrator, Wave};
 use tokio::sync::Semaphore;
+use tokio::sync::watch::Receiver;
 
 use crate::stage::{Folder, Greeter, PATIENCE, next};
 
@@ -19,6 +20,14 @@ fn follow(folder: &Folder) -> (Configuration, tokio_util::sync::DropGuard) {
     let shutdown = CancellationToken::new();
     config.follow(&shutdown);
     (config, shutdown.drop_guard())
+}
+
+/// Waits for versions until something holds.
+#[cfg(feature = "schema")]
+async fn reloaded_until(reloads: &mut Receiver<Reloads>, holds: impl AsyncFn() -> bool) {
+    while !holds().await {
+        next(reloads).await;
+    }
 }
 
 #[tokio::test]
@@ -319,25 +328,17 @@ async fn a_folder_of_schemas_may_be_replaced_or_go_and_come_back() {
     // As a deployment does: another folder takes its name.
     fs::rename(&schemas, around.file("before")).unwrap();
     fill(r#"{"type": "string"}"#);
-    while !fits("\"one\"").await {
-        next(&mut reloads).await;
-    }
+    reloaded_until(&mut reloads, async || fits("\"one\"").await).await;
     fs::write(schemas.join("order.json"), r#"{"type": "boolean"}"#).unwrap();
-    while !fits("true").await {
-        next(&mut reloads).await;
-    }
+    reloaded_until(&mut reloads, async || fits("true").await).await;
     // While it is gone, its last schema stays in force.
     fs::remove_dir_all(&schemas).unwrap();
     assert!(next(&mut reloads).await.mistakes.is_some());
     assert!(fits("true").await && !fits("1").await);
     fill(r#"{"type": "integer"}"#);
-    while !fits("1").await {
-        next(&mut reloads).await;
-    }
+    reloaded_until(&mut reloads, async || fits("1").await).await;
     fs::write(schemas.join("order.json"), r#"{"type": "string"}"#).unwrap();
-    while !fits("\"one\"").await {
-        next(&mut reloads).await;
-    }
+    reloaded_until(&mut reloads, async || fits("\"one\"").await).await;
     // What happens beside it concerns nobody.
     fs::write(around.file("other"), "").unwrap();
     fs::remove_file(around.file("other")).unwrap();

@@ -71,7 +71,7 @@ use super::{
 use crate::router::{Carried, Offered, Router, Subscription, Waiting};
 use crate::wave::Wave;
 use crate::wire::{self, FrameError};
-use address::LanAddress;
+use address::{LanAddress, Protocol};
 use asking::{Asking, MAX_QUESTIONS};
 use counts::Counts;
 use intake::Intake;
@@ -184,7 +184,7 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
         counts,
         transit,
         presence: Arc::clone(&presence),
-        by_quic: options.certificates.is_some(),
+        by_quic: protocol == Protocol::Quic,
         tasks,
         closing,
     });

@@ -10,7 +10,7 @@ use futures::future::join_all;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::time::timeout;
 
-use crate::{LONG, SECRET, vibrator};
+use crate::{LONG, SECRET, until, vibrator};
 
 /// Far longer than a connection over loopback takes.
 const REFUSED_AFTER: Duration = Duration::from_secs(2);
@@ -59,6 +59,10 @@ fn free_udp_port() -> u16 {
     UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
+async fn connected(url: String, options: LanOptions) -> Aether {
+    Aether::builder().url(url).options(options).connect().await.unwrap()
+}
+
 fn url(port: u16, other: Option<u16>) -> String {
     let peer = other.map(|other| format!("&peer=quic/127.0.0.1:{other}")).unwrap_or_default();
     format!("lan:?multicast=off&listen=quic/127.0.0.1:{port}{peer}")
@@ -69,11 +73,8 @@ async fn two_with_certificates_talk_and_one_with_those_of_another_authority_does
     let folder = tempfile::tempdir().unwrap();
     let (ours, others) = (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "others"));
     let ports = [free_udp_port(), free_udp_port(), free_udp_port()];
-    let connect = |url: String, options: LanOptions| async move {
-        Aether::builder().url(url).options(options).connect().await.unwrap()
-    };
-    let there = connect(url(ports[0], None), ours.options("there")).await;
-    let here = connect(url(ports[1], Some(ports[0])), ours.options("here")).await;
+    let there = connected(url(ports[0], None), ours.options("there")).await;
+    let here = connected(url(ports[1], Some(ports[0])), ours.options("here")).await;
     let mut oracle = vibrator("oracle", &there).await;
     oracle.resonate_on("ask").await.unwrap();
     let question = || Wave::builder("ask").text("?").build().unwrap();
@@ -84,7 +85,7 @@ async fn two_with_certificates_talk_and_one_with_those_of_another_authority_does
     assert_eq!(answer.unwrap().json::<u8>().unwrap(), 7);
 
     // It knows the secret, and its certificate is signed by somebody else.
-    let foreign = connect(url(ports[2], Some(ports[0])), others.options("foreign")).await;
+    let foreign = connected(url(ports[2], Some(ports[0])), others.options("foreign")).await;
     let asker = foreign.emitter("asker").unwrap();
     let asked = asker.ask_within(question(), LONG).await;
     assert!(matches!(asked, Err(aether_core::AskError::NoResonator { .. })), "{asked:?}");
@@ -172,7 +173,7 @@ async fn a_router_with_certificates_connects_those_that_have_one() {
     let mut ends = Vec::new();
     for machine in ["first", "second"] {
         let url = format!("lan:?router=127.0.0.1:{port}");
-        ends.push(Aether::builder().url(url).options(authority.options(machine)).connect().await.unwrap());
+        ends.push(connected(url, authority.options(machine)).await);
     }
     let mut ear = vibrator("ear", &ends[1]).await;
     ear.resonate_on("said").await.unwrap();
@@ -194,7 +195,7 @@ async fn two_with_certificates_that_send_to_each_other_at_once_lose_nothing() {
     let mut sides = Vec::new();
     for (port, other) in [(ports[0], None), (ports[1], Some(ports[0]))] {
         let options = authority.options(&port.to_string());
-        sides.push(Aether::builder().url(url(port, other)).options(options).connect().await.unwrap());
+        sides.push(connected(url(port, other), options).await);
     }
     let mut ears = Vec::new();
     for (number, side) in sides.iter().enumerate() {
@@ -230,9 +231,7 @@ async fn a_connection_that_begins_and_says_no_more_holds_up_new_ones_for_half_a_
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "ours");
     let connect = |name: &str, port: u16, other: Option<u16>, view: &LanView| {
-        let options = authority.options(name).view(view);
-        let url = url(port, other);
-        async move { Aether::builder().url(url).options(options).connect().await.unwrap() }
+        connected(url(port, other), authority.options(name).view(view))
     };
     let (port, views) = (free_udp_port(), [(); 4].map(|()| LanView::default()));
     let here = connect("here", port, None, &views[0]).await;
@@ -250,13 +249,7 @@ async fn a_connection_that_begins_and_says_no_more_holds_up_new_ones_for_half_a_
     let new = connect("new", free_udp_port(), Some(port), &views[3]).await;
     there.emitter("speaker").unwrap().emit_bytes("said", "meanwhile").await.unwrap();
     assert_eq!(timeout(LONG, ear.receive()).await.unwrap().unwrap().text().unwrap(), "meanwhile");
-    let mut changes = views[3].changes().unwrap();
-    let meet = async {
-        while views[3].peers().is_empty() {
-            changes.changed().await.unwrap();
-        }
-    };
-    timeout(Duration::from_secs(60), meet).await.unwrap();
+    until(&views[3], Duration::from_secs(60), |view| !view.peers().is_empty()).await;
     half.abort();
     for aether in [new, there, here] {
         aether.close().await.unwrap();

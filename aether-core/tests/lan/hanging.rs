@@ -73,10 +73,7 @@ async fn a_process_that_hangs_has_gone_for_others_and_is_back_when_it_goes_on() 
     println!("a join waited {:?} for a process that hangs", began.elapsed());
     assert!(began.elapsed() < Duration::from_secs(6), "{:?}", began.elapsed());
     assert!(view.peers().is_empty());
-    let mut changes = view.changes().unwrap();
-    while view.peers().is_empty() {
-        timeout(LONG, changes.changed()).await.unwrap().unwrap();
-    }
+    until(&view, LONG, |view| !view.peers().is_empty()).await;
     assert!(began.elapsed() >= HANGS);
     let emitter = here.emitter("emitter").unwrap();
     emitter.emit_bytes("said.this", "it is back").await.unwrap();

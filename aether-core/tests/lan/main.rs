@@ -63,6 +63,17 @@ async fn vibrator(name: &str, aether: &Aether) -> Vibrator {
     Vibrator::builder(name).create(aether).await.unwrap()
 }
 
+/// Waits until something holds of what a process sees.
+async fn until(view: &LanView, within: Duration, holds: impl Fn(&LanView) -> bool) {
+    let mut changes = view.changes().unwrap();
+    let seeing = async {
+        while !holds(view) {
+            changes.changed().await.unwrap();
+        }
+    };
+    timeout(within, seeing).await.expect("it happens");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_secret_it_does_not_start_unless_that_is_allowed() {
     let url = address(free_port(), &[]);
@@ -184,11 +195,8 @@ async fn a_ping_measures_a_peer_and_says_why_there_is_no_answer() {
     let lost = Err(LanPingError::Lost { within: Duration::ZERO });
     assert_eq!(view.ping(node, Duration::ZERO).await, lost);
     assert_eq!(view.ping(node ^ 8, LONG).await, Err(LanPingError::NotThere));
-    let mut changes = view.changes().unwrap();
     there.close().await.unwrap();
-    while !view.peers().is_empty() {
-        timeout(LONG, changes.changed()).await.unwrap().unwrap();
-    }
+    until(&view, LONG, |view| view.peers().is_empty()).await;
     assert_eq!(view.ping(node, LONG).await, Err(LanPingError::NotThere));
     here.close().await.unwrap();
 }

@@ -75,13 +75,6 @@ async fn with_view(port: u16, keys: &SealKeys) -> (Aether, LanView) {
     (Aether::builder().url(address(port, &[])).options(options).connect().await.unwrap(), view)
 }
 
-async fn until(view: &LanView, holds: impl Fn(&LanView) -> bool) {
-    let mut changes = view.changes().unwrap();
-    while !holds(view) {
-        timeout(LONG, changes.changed()).await.expect("it happens").unwrap();
-    }
-}
-
 /// As one whose table is full. Its heartbeat says that it is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_join_that_a_peer_never_confirms_ends_and_names_the_peer() {
@@ -89,7 +82,7 @@ async fn a_join_that_a_peer_never_confirms_ends_and_names_the_peer() {
     let (here, view) = with_view(port, &keys).await;
     let pretender = Pretender::connect(port, &keys).await;
     pretender.introduce(1).await;
-    until(&view, |view| !view.peers().is_empty()).await;
+    until(&view, LONG, |view| !view.peers().is_empty()).await;
     let beating = tokio::spawn(async move {
         let mut beats = tokio::time::interval(Duration::from_secs(1));
         for number in 1.. {
@@ -107,7 +100,7 @@ async fn a_join_that_a_peer_never_confirms_ends_and_names_the_peer() {
     }
     beating.abort();
     // Once it has gone, it is in nobody's way.
-    until(&view, |view| view.peers().is_empty()).await;
+    until(&view, LONG, |view| view.peers().is_empty()).await;
     timeout(LONG, ear.resonate_on("said.*")).await.unwrap().unwrap();
     here.close().await.unwrap();
 }
@@ -121,7 +114,7 @@ async fn a_message_of_another_version_is_counted_and_understood_by_nobody() {
         pretender.say_as(version, CONTROL, TABLE, br#"{"version":1,"name":"from another time"}"#).await;
     }
     pretender.introduce(1).await;
-    until(&view, |view| !view.peers().is_empty()).await;
+    until(&view, LONG, |view| !view.peers().is_empty()).await;
     let seen = view.surroundings().await.unwrap();
     assert_eq!((seen.other_version, here.status().malformed), (2, 2), "{seen:?}");
     let peers = view.peers();
@@ -139,7 +132,7 @@ async fn impossible_numbers_of_a_peer_end_nothing() {
     let pretender = Pretender::connect(port, &keys).await;
     let most = [0xff; 64];
     pretender.introduce(u64::MAX).await;
-    until(&view, |view| !view.peers().is_empty()).await;
+    until(&view, LONG, |view| !view.peers().is_empty()).await;
     pretender.say(KNOWN, &most[..8]).await;
     // Number, version, way and what was sent; number, clock, way and what is missing, with and without the bit of measurements.
     pretender.say(PING, &most).await;
@@ -155,7 +148,7 @@ async fn impossible_numbers_of_a_peer_end_nothing() {
     emitter.emit_bytes("said.this", "it goes on").await.unwrap();
     assert_eq!(timeout(LONG, ear.receive()).await.unwrap().unwrap().text().unwrap(), "it goes on");
     pretender.say(BYE, &most[..12]).await;
-    until(&view, |view| view.peers().is_empty()).await;
+    until(&view, LONG, |view| view.peers().is_empty()).await;
     let status = here.status();
     // A ping that is too short, and three frames that are none.
     assert_eq!((status.malformed, status.unconfirmed, status.refused()), (4, 0, 0), "{status:?}");
