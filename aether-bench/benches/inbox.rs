@@ -1,7 +1,7 @@
 //! Measures the inbox alone: the cost of putting in and taking out one wave, without router, medium or clock.
 //!
 //! `cargo xtask bench inbox`. The goal is 50 ns for both operations together. A test of aether-core
-//! (`tests/allocations.rs`) verifies that they do not allocate.
+//! (`tests/allocations/inbox.rs`) verifies that they do not allocate.
 
 use aether_core::{InboxOptions, Wave, inbox::Inbox};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};

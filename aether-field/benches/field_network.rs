@@ -5,9 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails ends")]
 
-#[path = "../tests/replica/counted.rs"]
-mod counted;
-#[path = "../tests/replica/mod.rs"]
+#[path = "../tests/suite/replica/mod.rs"]
 mod replica;
 
 use std::time::{Duration, Instant};
@@ -16,7 +14,7 @@ use aether_core::Aether;
 use aether_core::conformance::NatsServer;
 use aether_field::Field;
 use aether_testing::{Fault, Faults};
-use counted::Counted;
+use replica::counted::Counted;
 use replica::{all_equal, join, shows, within};
 
 /// Repetitions; medians are printed.

@@ -23,7 +23,7 @@ pub(crate) const MODULES_ENV: &str = "AETHER_NODE_MODULES";
 pub(crate) const NONE: &str = "none";
 
 /// The folder of the tests, with what says which packages they need.
-pub(crate) const FOLDER: &str = "aether-cli/tests/page";
+pub(crate) const FOLDER: &str = "aether-cli/tests/suite/page";
 const FILES: [&str; 2] = ["package.json", "package-lock.json"];
 
 /// A Node, and the folder of the packages.

@@ -41,8 +41,8 @@ impl Server {
 
     /// The sync engine, with a ledger or without.
     pub(crate) async fn sync_engine(ledger: Option<&Path>) -> Self {
-        let script =
-            Path::new(env!("CARGO_MANIFEST_DIR")).join("../aether-gateway/tests/black_box/sync_engine.py");
+        let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../aether-gateway/tests/suite/black_box/sync_engine.py");
         let mut command = Command::new(sync_engine_python().unwrap());
         command.arg(script).arg(ledger.unwrap_or(Path::new("-"))).args(["", "bench"]);
         Self::start(command, |line| Some(format!("ws://127.0.0.1:{}/", line.strip_prefix("port ")?))).await

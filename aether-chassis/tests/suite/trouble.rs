@@ -1,0 +1,95 @@
+//! A process in trouble: memory that leaks, and panics outside of handlers. Each test runs `examples/troubled.rs`.
+
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Longer than any machine takes; nothing waits for it to pass.
+const LONG: Duration = Duration::from_secs(120);
+
+/// A program that is killed when it is dropped, so that a failed assertion leaves none behind.
+struct Troubled(Child);
+
+impl Drop for Troubled {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Troubled {
+    fn stderr(&mut self) -> ChildStderr {
+        self.0.stderr.take().unwrap()
+    }
+
+    fn code(&mut self) -> Option<i32> {
+        self.0.wait().unwrap().code()
+    }
+
+    fn stop(&self) {
+        let id = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+    }
+}
+
+fn start(trouble: &str) -> Troubled {
+    // Cargo builds the examples beside the tests.
+    let tests = std::env::current_exe().unwrap();
+    let program = tests.ancestors().nth(2).unwrap().join("examples/troubled");
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AETHER_")) {
+        command.env_remove(name);
+    }
+    command.args([trouble, "--set", "memory.watch=20ms", "--config"]).arg(std::env::temp_dir());
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    Troubled(command.spawn().expect("cargo build --examples made it"))
+}
+
+#[test]
+fn a_service_that_leaks_is_hinted_at_and_one_that_does_not_is_not() {
+    let (mut leaks, mut steady) = (start("leak"), start("steady"));
+    let begun = Instant::now();
+    let lines = BufReader::new(leaks.stderr()).lines();
+    let hint = lines.map_while(Result::ok).find(|line| line.contains("grew from"));
+    let hint = hint.expect("a hint before it ends");
+    assert!(hint.contains("although no more waves wait") && hint.contains("resident_bytes"), "{hint}");
+    assert!(begun.elapsed() < LONG);
+    drop(leaks);
+    // It has done the same work for as long.
+    steady.stop();
+    let mut said = String::new();
+    steady.stderr().read_to_string(&mut said).unwrap();
+    assert_eq!(steady.code(), Some(0), "{said}");
+    assert!(!said.contains("grew from") && said.contains("the service ended"), "{said}");
+}
+
+#[test]
+fn a_panic_outside_of_handlers_ends_the_process_with_an_account() {
+    for (trouble, text) in [("panic", "the task is broken"), ("main-panic", "the main function is broken")] {
+        let mut child = start(trouble);
+        let mut said = String::new();
+        child.stderr().read_to_string(&mut said).unwrap();
+        assert_eq!(child.code(), Some(101), "{said}");
+        assert!(
+            said.contains("a panic outside of handlers ends this process") && said.contains(text),
+            "{said}"
+        );
+        assert!(
+            said.contains("received: waves: ") || said.contains("the account of the inboxes after a panic"),
+            "{trouble}: {said}"
+        );
+    }
+}
+
+#[test]
+fn panics_of_handlers_do_not_end_the_process_and_are_logged_with_their_wave() {
+    let mut child = start("handler-panic");
+    let mut lines = BufReader::new(child.stderr()).lines().map_while(Result::ok);
+    let logged = lines.find(|line| line.contains("a wave was not handled")).expect("a line before it ends");
+    assert!(logged.contains("panicked") && logged.contains("wave=source@"), "{logged}");
+    child.stop();
+    let rest: Vec<_> = lines.collect();
+    assert_eq!(child.code(), Some(0), "{rest:?}");
+    assert!(!rest.iter().any(|line| line.contains("outside of handlers")), "{rest:?}");
+}

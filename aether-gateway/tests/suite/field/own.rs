@@ -1,0 +1,290 @@
+//! The own protocol.
+
+use aether_core::Aether;
+use aether_gateway::{FieldOptions, SecurityLimits};
+use serde_json::{Value, json};
+
+use crate::field::client::{Client, now};
+use crate::field::server::Server;
+
+async fn server() -> (Aether, Server) {
+    let aether = Aether::local();
+    let server = Server::start(&aether, FieldOptions::default()).await;
+    (aether, server)
+}
+
+#[tokio::test]
+async fn case_1_of_two_offline_writes_the_later_one_stands_in_either_order() {
+    let (_aether, server) = server().await;
+    for (round, a_first) in [true, false].into_iter().enumerate() {
+        let key = format!("k{round}");
+        let (ids, viewer) = ([format!("a{round}"), format!("b{round}")], format!("viewer{round}"));
+        let mut a = Client::following(server.address, "home", &ids[0]).await;
+        let mut b = Client::following(server.address, "home", &ids[1]).await;
+        // Both are offline when they write, A five seconds before B.
+        let at = now();
+        let older = a.set(1, at - 6000.0, &key, &json!("of A"));
+        let newer = b.set(1, at - 1000.0, &key, &json!("of B"));
+        if a_first {
+            a.write(&older).await;
+            b.write(&newer).await;
+        } else {
+            b.write(&newer).await;
+            a.write(&older).await;
+        }
+        a.until(|client| client.value(&key) == Some(&json!("of B"))).await;
+        b.until(|client| client.value(&key) == Some(&json!("of B"))).await;
+        a.until(|client| client.superseded.len() == 1).await;
+        assert_eq!((&a.superseded[0]["lost"], &a.superseded[0]["value"]), (&json!("of A"), &json!("of B")));
+        b.settle().await;
+        assert_eq!(b.superseded, [] as [Value; 0], "the winner is not told");
+        let viewer = Client::following(server.address, "home", &viewer).await;
+        assert_eq!(viewer.value(&key), Some(&json!("of B")));
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn case_2_a_write_from_before_a_removal_does_not_bring_the_key_back() {
+    let (_aether, server) = server().await;
+    let mut b = Client::following(server.address, "home", "b").await;
+    b.write(&b.set(1, now() - 9000.0, "k", &json!("first"))).await;
+    let a = Client::following(server.address, "home", "a").await;
+    let offline = a.set(1, now() - 5000.0, "k", &json!("of A"));
+    drop(a);
+    b.until(|client| client.value("k").is_some()).await;
+    b.write(&b.delete(2, now(), "k")).await;
+    let mut a = Client::following(server.address, "home", "a").await;
+    a.write(&offline).await;
+    a.until(|client| client.superseded.len() == 1).await;
+    let told = &a.superseded[0];
+    assert_eq!((&told["key"], &told["lost"], told.get("value")), (&json!("k"), &json!("of A"), None));
+    assert_eq!((server.field.get_json("k"), a.value("k")), (None, None));
+    b.settle().await;
+    assert_eq!(b.superseded, [] as [Value; 0]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn case_4_5000_offline_writes_arrive_on_default_limits() {
+    let (_aether, server) = server().await;
+    let mut client = Client::connect(server.address, "home", "a").await;
+    let at = now();
+    let write =
+        |op: u64| json!({ "type": "set", "op": op, "at": at - 1000.0, "key": format!("k{op}"), "value": op });
+    let writes: Vec<Value> = (1..=5000).map(write).collect();
+    // As a client would: as many as fit into a message of 64 KiB.
+    for batch in writes.chunks(400) {
+        client.tab.send(&json!(batch)).await;
+    }
+    client.until(|client| client.acks.len() == 5000).await;
+    assert_eq!(server.field.list("k*").len(), 5000);
+    assert_eq!(client.refused.len(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn case_4_single_messages_beyond_the_rate_are_read_later_and_not_lost() {
+    let (_aether, server) = server().await;
+    let mut client = Client::connect(server.address, "home", "a").await;
+    let started = std::time::Instant::now();
+    for op in 1..=350 {
+        let write =
+            json!({ "type": "set", "op": op, "at": now() - 1000.0, "key": format!("k{op}"), "value": op });
+        client.tab.send(&write).await;
+    }
+    client.until(|client| client.acks.len() == 350).await;
+    assert!(
+        started.elapsed().as_secs_f64() > 1.0,
+        "350 messages are a burst of 200 and 1.5 s at 100 a second"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn case_5_an_operation_that_is_sent_again_is_applied_once() {
+    let (_aether, server) = server().await;
+    let mut a = Client::following(server.address, "home", "a").await;
+    let at = now() - 1000.0;
+    let writes = [
+        a.set(1, at, "k", &json!("one")),
+        json!({ "type": "count", "op": 2, "at": at, "key": "visits", "up": 3 }),
+        json!({ "type": "insert", "op": 3, "at": at, "key": "tags", "member": "x" }),
+    ];
+    for write in &writes {
+        a.write(write).await;
+        a.write(write).await;
+    }
+    let applied = server.field.status();
+    // The acknowledgements were lost: the client comes back and sends everything again.
+    drop(a);
+    let mut a = Client::following(server.address, "home", "a").await;
+    for write in &writes {
+        a.write(write).await;
+    }
+    a.settle().await;
+    let again = server.field.status();
+    assert_eq!((again.received, again.entries), (applied.received, applied.entries), "one record each");
+    assert_eq!((applied.received, applied.entries), (3, 3));
+    assert_eq!((server.field.count("visits"), server.field.members("tags").len()), (3, 1));
+    assert_eq!(a.superseded, [] as [Value; 0]);
+
+    // Somebody else has written meanwhile. The repeated write neither comes back nor counts as lost.
+    let mut b = Client::following(server.address, "home", "b").await;
+    b.write(&b.set(1, now(), "k", &json!("two"))).await;
+    b.write(&json!({ "type": "discard", "op": 2, "at": now(), "key": "tags", "member": "x" })).await;
+    for write in &writes {
+        a.write(write).await;
+    }
+    a.settle().await;
+    assert_eq!(server.field.get::<String>("k").unwrap().as_deref(), Some("two"));
+    assert_eq!(server.field.members("tags").len(), 0);
+    assert_eq!(a.superseded, [] as [Value; 0]);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn case_6_of_40_races_the_loser_alone_is_told_once() {
+    let (_aether, server) = server().await;
+    let mut a = Client::following(server.address, "home", "a").await;
+    let mut b = Client::following(server.address, "home", "b").await;
+    for round in 0..40 {
+        let (key, op, at) = (format!("k{round}"), round + 1, now());
+        // Neither has seen the other's.
+        let (of_a, of_b) = (a.set(op, at - 2.0, &key, &json!("a")), b.set(op, at - 1.0, &key, &json!("b")));
+        if round % 2 == 0 {
+            tokio::join!(a.write(&of_a), b.write(&of_b));
+        } else {
+            b.write(&of_b).await;
+            a.write(&of_a).await;
+        }
+    }
+    a.until(|client| client.superseded.len() == 40).await;
+    a.settle().await;
+    b.settle().await;
+    assert_eq!((a.superseded.len(), b.superseded.len()), (40, 0));
+    let mut keys: Vec<_> = a.superseded.iter().map(|told| told["key"].to_string()).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 40);
+
+    // A write that follows one is no race, also if the clock of its writer is behind.
+    a.until(|client| client.value("k0") == Some(&json!("b"))).await;
+    a.write(&a.set(100, now() - 3000.0, "k0", &json!("after"))).await;
+    b.until(|client| client.value("k0") == Some(&json!("after"))).await;
+    b.settle().await;
+    assert_eq!(b.superseded.len(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn case_8_each_refusal_has_a_reason_and_leaves_the_connection() {
+    let (_aether, server) = server().await;
+    let mut a = Client::following(server.address, "home", "a").await;
+    let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
+    for (op, value, code) in
+        [(1, "null", "null"), (2, r#""\ud800""#, "json"), (3, deep.as_str(), "json"), (4, "1e999", "json")]
+    {
+        a.tab
+            .send_text(&format!(r#"{{"type":"set","op":{op},"at":{},"key":"k","value":{value}}}"#, now()))
+            .await;
+        a.until(|client| client.refused.contains_key(&op)).await;
+        assert_eq!(a.refused[&op]["code"], code);
+    }
+    for text in ["{\"type\":\"set\",\"value\":NaN}", &"[".repeat(60_000), &"[".repeat(100_000)] {
+        let before = a.others.len();
+        a.tab.send_text(text).await;
+        a.until(|client| client.others.len() > before).await;
+        assert_eq!(a.others[before]["type"], "refused");
+    }
+    a.write(&a.set(9, now(), "__proto__", &json!({ "__proto__": 1 }))).await;
+    a.until(|client| client.value("__proto__").is_some()).await;
+    assert_eq!(server.field.list("*").len(), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_comes_back_gets_what_it_missed_and_no_more() {
+    let mut limits = SecurityLimits::default();
+    limits.max_oplog_size = 3;
+    let aether = Aether::local();
+    let server = Server::start(&aether, FieldOptions::default().limits(limits)).await;
+    server.field.set("old", &1).unwrap();
+    server.field.set("removed", &1).unwrap();
+    let mut a = Client::following(server.address, "home", "a").await;
+    server.field.set("seen", &1).unwrap();
+    a.until(|client| client.value("seen").is_some()).await;
+    let (state, cursor) = (a.state.clone(), a.cursor.clone());
+    drop(a);
+    server.field.set("missed", &1).unwrap();
+    server.field.remove("removed").unwrap();
+    let mut viewer = Client::following(server.address, "home", "viewer").await;
+    assert_eq!(viewer.state.len(), 3);
+
+    let mut a = Client::connect(server.address, "home", "a").await;
+    (a.state, a.cursor) = (state.clone(), cursor.clone());
+    a.subscribe(json!(["*"])).await;
+    assert_eq!(a.snapshots, 0, "it resumes");
+    a.until(|client| client.value("missed").is_some() && client.value("removed").is_none()).await;
+    assert_eq!(a.state, viewer.state);
+    drop(a);
+
+    for number in 0..5 {
+        server.field.set(&format!("more{number}"), &1).unwrap();
+    }
+    viewer.until(|client| client.value("more4").is_some()).await;
+    let mut a = Client::connect(server.address, "home", "a").await;
+    (a.state, a.cursor) = (state, cursor);
+    a.subscribe(json!(["*"])).await;
+    assert_eq!(a.snapshots, 1, "too much has changed for the history");
+    assert_eq!(a.state, viewer.state);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_durable_write_is_confirmed_after_the_sync_and_without_a_store_never() {
+    let folder = tempfile::tempdir().unwrap();
+    let aether = Aether::local();
+    let field = aether_field::Field::builder("home").store(folder.path().join("home.field")).join(&aether);
+    let server =
+        Server::serving(&aether, FieldOptions::default(), Default::default(), field.await.unwrap()).await;
+    let mut a = Client::connect(server.address, "home", "a").await;
+    let durable =
+        |op: u64| json!({ "type": "set", "op": op, "at": now(), "key": "k", "value": op, "durable": true });
+    for op in 1..=3 {
+        a.tab.send(&durable(op)).await;
+    }
+    a.until(|client| client.durable == [1, 2, 3]).await;
+    server.stop().await;
+
+    let other = Aether::local();
+    let server = Server::start(&other, FieldOptions::default()).await;
+    let mut a = Client::connect(server.address, "home", "a").await;
+    a.tab.send(&durable(1)).await;
+    a.until(|client| client.others.iter().any(|message| message["type"] == "not-durable")).await;
+    assert!(a.acks.contains_key(&1), "it is in the field all the same");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn presence_is_any_json_and_reaches_those_who_ask_for_it_but_not_oneself() {
+    let (_aether, server) = server().await;
+    let mut a = Client::connect(server.address, "home", "a").await;
+    let mut b = Client::connect(server.address, "home", "b").await;
+    for client in [&mut a, &mut b] {
+        client.tab.send(&json!({ "type": "subscribe", "patterns": [], "presence": true })).await;
+        client.until(|client| client.snapshots == 1).await;
+    }
+    a.tab.send(&json!({ "type": "presence", "value": { "typing": ["k"] } })).await;
+    b.until(|client| !client.others.is_empty()).await;
+    let expected = json!({ "type": "presence", "id": a.hello["id"], "value": { "typing": ["k"] } });
+    assert_eq!(b.others, [expected]);
+    b.tab.send(&json!({ "type": "presence", "value": 7 })).await;
+    a.until(|client| !client.others.is_empty()).await;
+    assert_eq!((&a.others[0]["id"], a.others.len()), (&b.hello["id"], 1), "not its own");
+    a.tab.send(&json!({ "type": "presence" })).await;
+    b.until(|client| client.others.len() == 2).await;
+    assert_eq!(b.others[1], json!({ "type": "presence-leave", "id": a.hello["id"] }));
+    assert_eq!(server.field.list("*").len(), 0, "presence is not kept");
+    server.stop().await;
+}

@@ -1,0 +1,246 @@
+//! Tokens, rights, origins and TLS.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use aether_core::Aether;
+use aether_gateway::{Access, FieldOptions, GatewayOptions, SecurityLimits};
+use futures_util::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::{Error, Message};
+
+use crate::field::client::{Client, Heard, POLICY, Tab, now};
+use crate::field::server::Server;
+
+fn private(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("written");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).expect("made private");
+    }
+}
+
+#[tokio::test]
+async fn case_10_without_the_right_token_the_connection_is_closed_before_anything_is_sent() {
+    let aether = Aether::local();
+    let mut limits = SecurityLimits::default();
+    limits.handshake_timeout = Duration::from_millis(300);
+    let access = Access::default().token("s3cret").unwrap();
+    let server = Server::start(&aether, FieldOptions::default().access(access).limits(limits)).await;
+    server.field.set("secret", &1).unwrap();
+    let closed = Heard::Closed(Some((POLICY, "auth failed".to_owned())));
+    let first = [
+        json!({ "type": "auth", "token": "wrong" }),
+        json!({ "type": "auth", "token": 1 }),
+        json!({ "type": "auth", "token": null }),
+        json!({ "type": "auth" }),
+        json!({ "type": "set", "key": "k", "value": 1 }),
+    ];
+    for first in first {
+        let mut tab = Tab::connect(server.address, "/field/home/ws").await;
+        tab.send(&first).await;
+        assert_eq!(tab.hear().await, closed, "{first}");
+    }
+    for path in ["/field/home/ws?auth_token=wrong", "/field/home/ws?auth_token=", "/field/home/ws"] {
+        let mut tab = Tab::connect(server.address, path).await;
+        assert_eq!(tab.hear().await, closed, "{path}");
+    }
+    let own =
+        Tab::try_connect(server.address, "/field/home/ws", &[("sec-websocket-protocol", "aether.field.v1")]);
+    let mut own = std::pin::pin!(own).await.unwrap();
+    own.send(&json!({ "type": "hello", "client": "a", "token": "wrong" })).await;
+    assert_eq!(own.hear().await, closed);
+
+    let mut by_url = Tab::connect(server.address, "/field/home/ws?auth_token=s3cret").await;
+    assert_eq!(by_url.json().await["type"], "hello");
+    let mut by_frame = Tab::connect(server.address, "/field/home/ws").await;
+    by_frame.send(&json!({ "type": "auth", "token": "s3cret" })).await;
+    assert_eq!(by_frame.json().await["type"], "hello");
+    assert_eq!(by_frame.json().await["data"], json!({ "secret": 1 }));
+    // Longer than the handshake may take: an authenticated viewer may be quiet.
+    assert!(tokio::time::timeout(Duration::from_secs(1), by_frame.hear()).await.is_err());
+    let own = Client::with_token(server.address, "home", "a", Some("s3cret")).await;
+    assert_eq!(own.hello["write"], json!(["*"]));
+    server.stop().await;
+}
+
+/// The keys of all rooms, of which one in 33 is in room 7; `AETHER_FIELD_KEYS=1000000` is the whole case.
+const KEYS: u64 = 100_000;
+
+#[tokio::test]
+async fn case_17_a_subscription_gets_its_part_in_chunks_and_rights_hold_by_prefix() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.json");
+    private(
+        &path,
+        r#"[{"token": "guest", "field": "home", "read": ["room/7/*"], "write": ["room/7/lamp"]},
+            {"token": "owner", "read": ["*"], "write": ["*"]}]"#,
+    );
+    let aether = Aether::local();
+    let server = Server::start(&aether, FieldOptions::default().access(Access::load(&path).unwrap())).await;
+    let keys = std::env::var("AETHER_FIELD_KEYS").map_or(KEYS, |keys| keys.parse().unwrap());
+    for number in 0..keys {
+        let name = if number % 33 == 0 { format!("room/7/{number}") } else { format!("room/8/{number}") };
+        server.field.set(&name, &"x".repeat(64)).unwrap();
+    }
+    let mut guest = Client::with_token(server.address, "home", "guest", Some("guest")).await;
+    guest.tab.send(&json!({ "type": "subscribe", "patterns": ["*"] })).await;
+    let (mut parts, mut entries) = (0, 0);
+    loop {
+        let message = guest.tab.json().await;
+        if message["type"] != "snapshot" {
+            continue;
+        }
+        parts += 1;
+        for entry in message["entries"].as_array().unwrap() {
+            assert!(entry["key"].as_str().unwrap().starts_with("room/7/"), "{entry}");
+            entries += 1;
+        }
+        assert_eq!(message["sent"], entries);
+        assert!(message["at_most"].as_u64().unwrap() >= entries);
+        if message["done"] == true {
+            break;
+        }
+    }
+    assert_eq!(entries, keys.div_ceil(33));
+    assert!(parts > 3, "{parts} parts");
+
+    server.field.set("room/8/lamp", &1).unwrap();
+    server.field.set("room/7/lamp", &1).unwrap();
+    guest.until(|client| client.value("room/7/lamp").is_some()).await;
+    assert_eq!(guest.value("room/8/lamp"), None);
+    guest.write(&guest.set(1, now(), "room/7/lamp", &json!(2))).await;
+    guest.tab.send(&guest.set(2, now(), "room/7/door", &json!(2))).await;
+    guest.tab.send(&json!({ "type": "subscribe", "patterns": ["room/8/*"] })).await;
+    guest.until(|client| client.refused.len() == 1 && client.others.len() == 1).await;
+    assert_eq!((&guest.refused[&2]["code"], &guest.others[0]["code"]), (&json!("right"), &json!("right")));
+
+    let mut published = Tab::connect(server.address, "/field/home/ws?auth_token=guest").await;
+    published.json().await;
+    let data = published.json().await["data"].clone();
+    assert_eq!(data.as_object().unwrap().len() as u64, keys.div_ceil(33) + 1);
+    published.send(&json!({ "type": "set", "key": "room/7/door", "value": 1 })).await;
+    published.send(&json!({ "type": "set", "key": "room/7/lamp", "value": 3 })).await;
+    assert_eq!(published.next("set").await["key"], "room/7/lamp");
+    assert_eq!(server.field.get_json("room/7/door"), None);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_other_origins_are_refused_unless_they_are_named() {
+    let aether = Aether::local();
+    let server = Server::start(&aether, FieldOptions::default().origin("https://shop.example")).await;
+    let from =
+        async |origin: &str| Tab::try_connect(server.address, "/field/home/ws", &[("origin", origin)]).await;
+    assert!(from("https://shop.example").await.is_ok());
+    assert!(from(&format!("http://{}", server.address)).await.is_ok());
+    for origin in ["https://evil.example", "null"] {
+        match from(origin).await {
+            Err(Error::Http(response)) => assert_eq!(response.status(), 403),
+            other => panic!("{:?}", other.map(drop)),
+        }
+    }
+    match Tab::try_connect(server.address, "/field/office/ws", &[]).await {
+        Err(Error::Http(response)) => assert_eq!(response.status(), 404),
+        other => panic!("{:?}", other.map(drop)),
+    }
+    assert_eq!(server.line().await["refused"]["origin"], 2);
+    server.stop().await;
+}
+
+/// The code of the answer to a client that wants the field `home`; 101 if it gets it.
+async fn code(server: &Server, headers: &[(&'static str, &str)]) -> u16 {
+    match Tab::try_connect(server.address, "/field/home/ws", headers).await {
+        Ok(_) => 101,
+        Err(Error::Http(response)) => response.status().as_u16(),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_those_behind_a_proxy_and_under_a_name_get_no_field() {
+    let aether = Aether::local();
+    let shop = ("origin", "https://shop.example");
+    let server = Server::start(&aether, FieldOptions::default().origin("https://shop.example")).await;
+    for proxied in [("x-forwarded-for", "192.0.2.7"), ("forwarded", "for=192.0.2.7"), ("via", "1.1 proxy")] {
+        assert_eq!(code(&server, &[proxied]).await, 401, "{proxied:?}");
+    }
+    // Also a page that may: who leads its name here is somebody else.
+    assert_eq!(code(&server, &[("host", "rebound.example"), shop]).await, 403);
+    assert_eq!(code(&server, &[("host", "rebound.example")]).await, 403);
+    assert_eq!((code(&server, &[]).await, code(&server, &[shop]).await), (101, 101));
+    let refused = &server.line().await["refused"];
+    assert_eq!((&refused["no_token"], &refused["host"]), (&json!(3), &json!(2)));
+    server.stop().await;
+
+    // A token decides about fields under any name, and so does who says that everybody may.
+    let behind = [("host", "bus.example"), ("via", "1.1 proxy")];
+    let access = Access::default().token("s3cret").unwrap();
+    let server = Server::start(&aether, FieldOptions::default().access(access)).await;
+    let mut tab =
+        Tab::try_connect(server.address, "/field/home/ws?auth_token=s3cret", &behind).await.unwrap();
+    assert_eq!(tab.json().await["type"], "hello");
+    let mut wrong =
+        Tab::try_connect(server.address, "/field/home/ws?auth_token=guess", &behind).await.unwrap();
+    assert_eq!(wrong.closed().await.map(|(code, _)| code), Some(POLICY));
+    server.stop().await;
+    let insecure = GatewayOptions::default().insecure(true);
+    let server = Server::start_with(&aether, FieldOptions::default(), insecure).await;
+    assert_eq!(code(&server, &behind).await, 101);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn fields_are_served_over_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    private(&key, &made.signing_key.serialize_pem());
+    let tls = aether_metrics::Tls::load(&certificate, &key).unwrap();
+    let aether = Aether::local();
+    let server =
+        Server::start_with(&aether, FieldOptions::default(), GatewayOptions::default().tls(Some(tls))).await;
+
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let stream = TcpStream::connect(server.address).await.unwrap();
+    let name = "localhost".try_into().unwrap();
+    let stream = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+    let url = format!("wss://{}/field/home/ws", server.address);
+    let (mut socket, _) = tokio_tungstenite::client_async(url, stream).await.unwrap();
+    let Some(Ok(Message::Text(hello))) = socket.next().await else { panic!("no hello") };
+    assert_eq!(serde_json::from_str::<Value>(&hello).unwrap()["type"], "hello");
+    socket.send(Message::text(r#"{"type":"set","key":"k","value":1}"#)).await.unwrap();
+    let echo = socket.filter_map(async |message| message.ok()?.into_text().ok());
+    let echo = std::pin::pin!(echo).skip(1).next().await.unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&echo).unwrap()["key"], "k");
+    server.stop().await;
+}
+
+#[cfg(unix)]
+#[test]
+fn a_private_key_that_every_user_can_read_is_refused_with_the_remedy() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    std::fs::write(&certificate, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let refused = aether_metrics::Tls::load(&certificate, &key).unwrap_err().to_string();
+    assert!(refused.contains("chmod 600"), "{refused}");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    aether_metrics::Tls::load(&certificate, &key).unwrap();
+    let swapped = aether_metrics::Tls::load(&key, &certificate).unwrap_err().to_string();
+    assert!(swapped.contains("certificates"), "{swapped}");
+}

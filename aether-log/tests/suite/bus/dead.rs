@@ -1,0 +1,104 @@
+//! Redelivery, and waves that are given up.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use aether_core::Vibrator;
+use aether_log::{ConsumerOptions, DeadError};
+use futures_util::FutureExt as _;
+
+use crate::bus::stage::{billing, connect, open, receive, text, wave};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wave_that_fails_comes_again_and_becomes_a_dead_letter_that_survives() {
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let log = open(folder.path());
+        let aether = connect(&log).await;
+        let shop = aether.emitter("shop").unwrap();
+        shop.emit(wave(7, 0.9)).await.unwrap();
+        let options = ConsumerOptions::default().max_attempts(NonZeroU32::new(3).unwrap());
+        let options = options.pauses(Duration::ZERO, Duration::ZERO);
+        let consumer = log.consumer("billing", "orders.>", options).unwrap();
+        for attempt in 1..=3 {
+            let delivery = receive(&consumer).await;
+            assert_eq!((text(&delivery), delivery.attempt()), ("7".to_owned(), attempt));
+            delivery.nack(&format!("no ink at attempt {attempt}"));
+        }
+        // Giving up happens while the next wave is waited for, which is weaker and so comes later.
+        shop.emit(wave(8, 0.1)).await.unwrap();
+        assert_eq!(text(&receive(&consumer).await), "8");
+    }
+    let log = open(folder.path());
+    let consumer = billing(&log);
+    let numbers = log.dead().numbers();
+    let letter = log.dead().show(numbers[0]).unwrap();
+    assert_eq!((letter.consumer.as_str(), letter.attempts, letter.stored.position), ("billing", 3, 1));
+    assert_eq!(letter.stored.wave.text().unwrap(), "7");
+    let errors: Vec<_> = letter.failed.iter().map(|attempt| attempt.error.as_str()).collect();
+    assert_eq!(errors, ["no ink at attempt 1", "no ink at attempt 2", "no ink at attempt 3"]);
+    assert!(letter.failed.windows(2).all(|pair| pair[0].micros <= pair[1].micros));
+    let ledger = consumer.ledger();
+    assert!(ledger.dead == 1 && ledger.adds_up(), "{ledger:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_is_removed_after_its_replay_and_not_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let aether = connect(&log).await;
+    let shop = aether.emitter("shop").unwrap();
+    shop.emit(wave(7, 0.9)).await.unwrap();
+    let once =
+        ConsumerOptions::default().max_attempts(NonZeroU32::MIN).pauses(Duration::ZERO, Duration::ZERO);
+    let consumer = log.consumer("billing", "orders.>", once).unwrap();
+    receive(&consumer).await.nack("no ink");
+    // Giving up happens while the next wave is waited for.
+    let waiting = tokio::spawn({
+        let consumer = consumer.clone();
+        async move { receive(&consumer).await }
+    });
+    shop.emit(wave(8, 0.5)).await.unwrap();
+    let next = waiting.await.unwrap();
+    assert_eq!(text(&next), "8");
+    next.ack().await.unwrap();
+    let numbers = log.dead().numbers();
+    assert_eq!((numbers.len(), consumer.ledger().dead), (1, 1));
+    // A bus that is closed takes no wave, so the letter stays.
+    let closed = connect(&log).await;
+    let emitter = closed.emitter("operator").unwrap();
+    closed.close().await.unwrap();
+    let refused = log.dead().replay(numbers[0], &emitter).await;
+    assert!(matches!(refused, Err(DeadError::Emit { .. })));
+    assert_eq!(log.dead().numbers(), numbers);
+    let mut live = Vibrator::create("live", &aether).await.unwrap();
+    live.resonate_on("orders.>").await.unwrap();
+    let receipt = log.dead().replay(numbers[0], &shop).await.unwrap();
+    assert_eq!(receipt.stored.unwrap().position.get(), 3, "the replay is stored again");
+    assert_eq!(live.receive().await.unwrap().text().unwrap(), "7");
+    assert!(log.dead().is_empty());
+    assert!(matches!(log.dead().replay(numbers[0], &shop).await, Err(DeadError::Unknown { .. })));
+    let again = receive(&consumer).await;
+    assert_eq!((text(&again), again.attempt()), ("7".to_owned(), 1));
+    again.ack().await.unwrap();
+    drop((consumer, live, shop, emitter, aether, closed, log));
+    assert!(open(folder.path()).dead().is_empty(), "also after opening again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_that_two_replay_at_once_is_sent_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let aether = connect(&log).await;
+    let shop = aether.emitter("shop").unwrap();
+    let number = log.dead().keep("shop", &wave(7, 0.9), &[]).await.unwrap();
+    // Each waits until the wave is stored.
+    let (first, second) = tokio::join!(log.dead().replay(number, &shop), log.dead().replay(number, &shop));
+    assert!(matches!((&first, &second), (Ok(_), Err(DeadError::Unknown { .. }))), "{first:?} {second:?}");
+    assert_eq!((log.extent().last, log.dead().len()), (1, 0));
+    // A replay that is given up leaves the letter to others.
+    let number = log.dead().keep("shop", &wave(8, 0.9), &[]).await.unwrap();
+    assert!(log.dead().replay(number, &shop).now_or_never().is_none());
+    log.dead().replay(number, &shop).await.unwrap();
+    assert!(log.dead().is_empty());
+}

@@ -1,0 +1,156 @@
+//! A service that is killed with `kill -9` at random moments, at full rate.
+//!
+//! It emits with `Synced` from eight tasks, and handles its own waves. It prints a line after each receipt, and one after
+//! each acknowledgement. What it printed must be true after every restart.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use aether_core::Wave;
+use aether_log::LogItem;
+
+use crate::bus::stage::{billing, connect, open, position, receive, text};
+
+const TASKS: u64 = 8;
+
+fn say(line: std::fmt::Arguments<'_>) {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "\n{line}").unwrap();
+    out.flush().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the process that another test kills"]
+async fn emits_and_handles_until_it_is_killed() {
+    let folder = std::env::var_os("AETHER_LOG_FOLDER").unwrap();
+    let round = std::env::var("AETHER_LOG_ROUND").unwrap();
+    let log = open(folder.as_ref());
+    let aether = connect(&log).await;
+    say(format_args!("open"));
+    for task in 0..TASKS {
+        let (shop, round) = (aether.emitter("shop").unwrap(), round.clone());
+        tokio::spawn(async move {
+            for number in 0.. {
+                let name = format!("{round}.{task}.{number}");
+                let wave = Wave::builder("orders.created").text(name.clone()).build().unwrap();
+                let receipt = shop.emit(wave).await.unwrap();
+                say(format_args!("stored {} {name}", position(&receipt)));
+            }
+        });
+    }
+    let consumer = billing(&log);
+    loop {
+        let delivery = receive(&consumer).await;
+        let name = text(&delivery);
+        say(format_args!("seen {name}"));
+        delivery.ack().await.unwrap();
+        say(format_args!("acknowledged {name}"));
+    }
+}
+
+#[derive(Default)]
+struct Said {
+    /// Position by name.
+    stored: BTreeMap<String, u64>,
+    acknowledged: BTreeSet<String>,
+}
+
+/// Runs the service and kills it after a while.
+fn run_and_kill(folder: &Path, round: u64, said: &mut Said) {
+    let mut service = Command::new(std::env::current_exe().unwrap())
+        .args([
+            "--exact",
+            "bus::faults::killing::emits_and_handles_until_it_is_killed",
+            "--ignored",
+            "--nocapture",
+        ])
+        .env("AETHER_LOG_FOLDER", folder)
+        .env("AETHER_LOG_ROUND", round.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(service.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap() == "open"), "round {round}: the log was not opened");
+    // A moment at random, counted from the first line, while the lines are read.
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(service.id()).unwrap());
+    let moment = Duration::from_micros(fastrand::u64(1_000..200_000));
+    let killer = std::thread::spawn(move || {
+        std::thread::sleep(moment);
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    });
+    for line in lines {
+        let line = line.unwrap();
+        // The last line may be cut off in the middle of a name; a round has two dots.
+        let words: Vec<_> = line.split(' ').collect();
+        match words[..] {
+            ["stored", position, name] if name.split('.').count() == 3 && !name.ends_with('.') => {
+                let position = position.parse().unwrap();
+                said.stored.insert(name.to_owned(), position);
+            }
+            ["seen", name] => assert!(
+                !said.acknowledged.contains(name),
+                "round {round}: {name} came again after it was acknowledged"
+            ),
+            ["acknowledged", name] => {
+                said.acknowledged.insert(name.to_owned());
+            }
+            _ => {}
+        }
+    }
+    killer.join().unwrap();
+    service.wait().unwrap();
+}
+
+async fn kill_in_a_loop(rounds: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let mut said = Said::default();
+    for round in 0..rounds {
+        run_and_kill(folder.path(), round, &mut said);
+    }
+    let log = open(folder.path());
+    let mut kept: BTreeMap<String, u64> = BTreeMap::new();
+    let mut next: BTreeMap<String, u64> = BTreeMap::new();
+    let mut reader = log.read_from(0);
+    while let Some(item) = reader.next_item().unwrap() {
+        let LogItem::Wave(stored) = item else { panic!("{item:?}") };
+        let name = stored.wave.text().unwrap().to_owned();
+        let (task, number) = name.rsplit_once('.').unwrap();
+        let expected = next.entry(task.to_owned()).or_default();
+        assert_eq!(number.parse::<u64>().unwrap(), *expected, "the waves of {task} are in order, none twice");
+        *expected += 1;
+        assert!(kept.insert(name, stored.position).is_none());
+    }
+    for (name, position) in &said.stored {
+        assert_eq!(kept.get(name), Some(position), "{name} was said to be stored");
+    }
+    println!("{rounds} rounds: {} receipts, {} waves in the log", said.stored.len(), kept.len());
+    assert!(said.stored.len() as u64 > rounds * 8);
+    // What was not acknowledged comes now, and nothing else.
+    let consumer = billing(&log);
+    let mut rest = BTreeSet::new();
+    let mut handled = said.acknowledged.len();
+    while rest.len() + said.acknowledged.len() < kept.len() {
+        let ledger = consumer.ledger();
+        // An acknowledgement may have been written and not be printed any more.
+        if ledger.stored as usize == kept.len() && ledger.waiting + ledger.in_flight == 0 {
+            break;
+        }
+        let delivery = receive(&consumer).await;
+        let name = text(&delivery);
+        assert!(!said.acknowledged.contains(&name), "{name} came again after it was acknowledged");
+        assert!(rest.insert(name), "came twice");
+        delivery.ack().await.unwrap();
+        handled += 1;
+    }
+    // At most one acknowledgement for each round was not printed.
+    assert!(handled as u64 + rounds >= kept.len() as u64, "{handled} of {}", kept.len());
+    assert!(consumer.ledger().adds_up());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_was_acknowledged_is_lost_or_comes_twice_after_kill_9() {
+    kill_in_a_loop(super::rounds(10)).await;
+}

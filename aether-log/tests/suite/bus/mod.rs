@@ -1,0 +1,12 @@
+//! A bus with a log: receipts, consumers, dead letters, failures, and processes that are killed.
+
+mod consuming;
+mod dead;
+mod emitting;
+mod failing;
+mod faults;
+mod recovering;
+mod replaying;
+mod retaining;
+mod stage;
+mod standing;

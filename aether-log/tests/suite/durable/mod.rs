@@ -1,0 +1,11 @@
+//! Durable logs: the contract by number on each kind of log, and what is particular to JetStream.
+
+mod bordering;
+mod cluster;
+mod killing;
+mod lines;
+mod promises;
+mod refusing;
+mod sealing;
+mod stage;
+mod viewing;

@@ -1,0 +1,6 @@
+//! The store behind the log: what it keeps, what it finds after damage and crashes, and how it fails.
+
+mod damage;
+mod failing;
+mod keeping;
+mod stage;
