@@ -1,6 +1,6 @@
 //! `aether new`: writes a service of one file with its test, its configuration and a Containerfile.
 //!
-//! The files are in `templates/service`. Nothing is downloaded, and nothing that exists is overwritten.
+//! The files are in `templates/service`; `examples/greeter` compiles and tests the program with the workspace. Nothing is downloaded, and nothing that exists is overwritten.
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ const MAX_NAME: usize = 64;
 /// The files of a service: their place in its folder, and their template.
 const FILES: [(&str, &str); 5] = [
     ("Cargo.toml", include_str!("../templates/service/Cargo.toml.in")),
-    ("src/main.rs", include_str!("../templates/service/main.rs.in")),
+    ("src/main.rs", include_str!("../templates/service/main.rs")),
     ("service.env", include_str!("../templates/service/service.env.in")),
     ("Containerfile", include_str!("../templates/service/Containerfile.in")),
     (".gitignore", include_str!("../templates/service/gitignore.in")),
@@ -98,7 +98,10 @@ pub(crate) fn new(args: NewArgs) -> Result<String, NewError> {
 }
 
 fn write(name: &str, folder: &Path, aether_path: Option<&Path>) -> Result<(), NewError> {
-    let mut template = vec![("{{name}}", name.to_owned()), ("{{crate}}", name.replace('-', "_"))];
+    // The program is compiled and tested as it is, so it has a name and no place for one. It comes first, because the name of
+    // the service may contain it.
+    let mut template = vec![("greeter", name.to_owned())];
+    template.extend([("{{name}}", name.to_owned()), ("{{crate}}", name.replace('-', "_"))]);
     for (key, package) in [
         ("{{aether-chassis}}", "aether-chassis"),
         ("{{aether-core}}", "aether-core"),

@@ -73,6 +73,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use crate::medium::{Local, LocalOptions, Medium};
@@ -168,6 +169,9 @@ pub async fn run(harness: &dyn Harness) -> Report {
     Suite::default().run(harness).await
 }
 
+/// The number of cases that run at the same time.
+const AT_ONCE: usize = 4;
+
 /// The cases to run, and their time limit.
 #[derive(Debug, Clone)]
 #[must_use = "no case runs before run()"]
@@ -198,19 +202,22 @@ impl Suite {
         self
     }
 
-    /// Runs the cases one after the other, each on a site of its own.
+    /// Runs the cases, each on a site of its own, four at a time: most of them wait for an outage to end.
     ///
     /// # Cancel safety
-    /// If cancelled before completion, the running case is abandoned.
+    /// If cancelled before completion, the running cases are abandoned.
     pub async fn run(&self, harness: &dyn Harness) -> Report {
+        let is_wanted =
+            |case: &&Case| self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == case.name));
+        let cases = CASES.into_iter().flatten().filter(is_wanted).map(|case| async move {
+            let started = Instant::now();
+            let outcome = self.run_case(case, harness).await;
+            CaseReport { name: case.name.to_owned(), line: case.line, outcome, took: started.elapsed() }
+        });
+        let mut reports = stream::iter(cases).buffered(AT_ONCE);
         let mut report = Report::default();
-        for case in CASES.into_iter().flatten() {
-            if self.only.as_ref().is_none_or(|only| only.iter().any(|name| name == case.name)) {
-                let started = Instant::now();
-                let outcome = self.run_case(case, harness).await;
-                let (name, line) = (case.name.to_owned(), case.line);
-                report.push(CaseReport { name, line, outcome, took: started.elapsed() });
-            }
+        while let Some(case) = reports.next().await {
+            report.push(case);
         }
         for name in self.only.iter().flatten() {
             if !CASES.into_iter().flatten().any(|case| case.name == name) {

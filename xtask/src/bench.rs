@@ -97,6 +97,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
         }
         let bench = if name == "overload" { "peers" } else { name };
         let mut command = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", bench]);
+        command.args(["inbox", "inprocess", "log", "stores"].contains(&name).then_some("--features=peers"));
         command.args((name == "handlers").then_some("--features=ruststream"));
         command.args((name == "lan").then_some("--features=lan"));
         command.args(options.mimalloc.then_some("--features=mimalloc"));
@@ -143,11 +144,11 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
 /// is off, against those recorded before there were metrics and traces.
 fn operations(workspace: &Workspace, parts: &[String]) -> Result<()> {
     let server = nats_server::find_or_install(workspace)?.path;
-    check(&mut workspace.cargo(["build", "--locked", "--release", "-p", "aether-cli"]))?;
+    check(&mut workspace.cargo(["build", "--locked", "--profile", "dist", "-p", "aether-cli"]))?;
     let mut measured = Ok(());
     if parts.is_empty() || parts.iter().any(|part| part != "instructions") {
         let mut bench = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", "operations"]);
-        bench.args(["--", "--aether"]).arg(workspace.target().join("release/aether"));
+        bench.args(["--", "--aether"]).arg(workspace.target().join("dist/aether"));
         measured = check(
             bench.args(parts.iter().filter(|part| *part != "instructions")).env(nats_server::ENV, &server),
         );
@@ -170,10 +171,10 @@ fn page(workspace: &Workspace, parts: &[String]) -> Result<()> {
     if node.program == node::NONE || browser == node::NONE {
         bail!("this benchmark needs Node and a browser, which are set to {}", node::NONE);
     }
-    check(&mut workspace.cargo(["build", "--locked", "--release", "-p", "aether-cli"]))?;
+    check(&mut workspace.cargo(["build", "--locked", "--profile", "dist", "-p", "aether-cli"]))?;
     let mut bench = Command::new(&node.program);
     bench.arg("bench.mjs").args(parts).current_dir(workspace.root().join(node::FOLDER));
-    bench.env("AETHER_PROGRAM", std::path::absolute(workspace.target().join("release/aether"))?);
+    bench.env("AETHER_PROGRAM", std::path::absolute(workspace.target().join("dist/aether"))?);
     bench.env(nats_server::ENV, &server).env(browser::ENV, browser);
     check(bench.env(node::MODULES_ENV, &node.modules))
 }
@@ -200,10 +201,10 @@ fn field(workspace: &Workspace, parts: &[String], mimalloc: bool) -> Result<()> 
 /// the faults without optimisation, which it does not need.
 pub(crate) fn recordings(workspace: &Workspace, into: Option<PathBuf>, names: &[String]) -> Result<()> {
     let server = nats_server::find_or_install(workspace)?.path;
-    check(&mut workspace.cargo(["build", "--locked", "--release", "-p", "aether-cli"]))?;
+    check(&mut workspace.cargo(["build", "--locked", "--profile", "dist", "-p", "aether-cli"]))?;
     let into = into.unwrap_or_else(|| workspace.root().join("aether-bench/recordings"));
     let mut bench = workspace.cargo(["bench", "--locked", "--profile", "dev", "-p", "aether-bench"]);
-    bench.args(["--bench", "recordings", "--", "--aether"]).arg(workspace.target().join("release/aether"));
+    bench.args(["--bench", "recordings", "--", "--aether"]).arg(workspace.target().join("dist/aether"));
     check(bench.arg("--into").arg(into).args(names).env(nats_server::ENV, &server))
 }
 

@@ -1,6 +1,6 @@
 //! Runs each example as a test: it must end with success within a minute.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -8,48 +8,42 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::nats_server;
 use crate::steps::Steps;
+use crate::tools::Tools;
 use crate::workspace::Workspace;
 
 /// The time limit of an example. Examples take seconds, so after a minute it hangs.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Builds the examples of `package` with the features `cargo run -p` would give it, then runs each.
+/// The package whose examples are programs that end by themselves.
+const PACKAGE: &str = "aether-examples";
+
+/// Runs each example, as it was built with the tests.
 ///
 /// The programs are started directly and not by `cargo run`, which would count a wait for the build folder's lock
 /// against the time limit and put cargo between us and the process to be killed.
-pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, package: &str, server: &Path) -> Result<()> {
-    let examples = workspace.examples(package);
-    if examples.is_empty() {
-        return Ok(());
-    }
-    let built = steps.run(&format!("examples of {package}: build"), || {
-        let mut features: Vec<&str> =
-            examples.iter().flat_map(|example| &example.features).map(String::as_str).collect();
-        features.sort_unstable();
-        features.dedup();
-        let features = features.join(",");
+pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, tools: &Tools, features: &str) -> Result<()> {
+    let built = steps.run("examples: build", || {
         let output = workspace
-            .cargo(["build", "--locked", "-p", package, "--examples", "--features", &features])
+            .cargo(["build", "--workspace", "--examples", "--locked", "--features", features])
             .arg("--message-format=json-render-diagnostics")
             .stderr(Stdio::inherit())
             .output()
             .context("cannot start cargo build")?;
         if !output.status.success() {
-            bail!("cargo build -p {package} --examples: {}", output.status);
+            bail!("cargo build --examples: {}", output.status);
         }
         Ok(executables(&String::from_utf8_lossy(&output.stdout)))
     })?;
-    for example in &examples {
-        steps.run(&format!("example {}", example.name), || {
+    for name in workspace.examples(PACKAGE) {
+        steps.run(&format!("example {name}"), || {
             let (_, path) = built
                 .iter()
-                .find(|(name, _)| *name == example.name)
-                .with_context(|| format!("cargo did not build example {} of {package}", example.name))?;
+                .find(|(built, _)| *built == name)
+                .with_context(|| format!("cargo did not build the example {name}"))?;
             let mut command = Command::new(path);
-            command.current_dir(workspace.root()).env(nats_server::ENV, server).stdin(Stdio::null());
-            within(&mut command, LIMIT)
+            tools.name_in(&mut command);
+            within(command.current_dir(workspace.root()).stdin(Stdio::null()), LIMIT)
         })?;
     }
     Ok(())

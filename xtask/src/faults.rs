@@ -17,7 +17,7 @@ const ROUNDS: &str = "AETHER_FAULTS_ROUNDS";
 pub(crate) struct FaultsArgs {
     /// How often a process is killed, or stopped and continued.
     #[arg(long, default_value_t = 200)]
-    rounds: u32,
+    pub(crate) rounds: u32,
 }
 
 /// What is run: a name for people, the tests of the package, and words of their names.
@@ -25,10 +25,14 @@ const SUITES: [(&str, &[&str], &[&str]); 3] = [
     ("machines that fail: sync, a full disk, clocks", &["--lib"], &["faults::", "attempts::"]),
     (
         "processes that are killed, stopped, or killed by a wave",
-        &["--test", "bus"],
-        &["faults::", "failing::"],
+        &["--test", "suite"],
+        &["bus::faults::", "bus::failing::"],
     ),
-    ("changed bytes, cut files, full and read-only disks", &["--test", "store"], &["damage::", "failing::"]),
+    (
+        "changed bytes, cut files, full and read-only disks",
+        &["--test", "suite"],
+        &["store::damage::", "store::failing::"],
+    ),
 ];
 
 pub(crate) fn run(workspace: &Workspace, args: &FaultsArgs) -> Result<()> {

@@ -7,6 +7,7 @@ mod browser;
 mod examples;
 mod faults;
 mod fuzz;
+mod long;
 mod modules;
 mod nats_server;
 mod node;
@@ -14,7 +15,9 @@ mod promtool;
 mod steps;
 mod suite;
 mod sync_engine;
+mod timings;
 mod tool;
+mod tools;
 mod valgrind;
 mod workspace;
 
@@ -34,12 +37,11 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything that CI runs: tools, format check, import circles, clippy, packages, docs, tests, doc tests,
+    /// Run everything that CI runs: tools, format check, import circles, packages, clippy, docs, tests, doc tests,
     /// examples.
     Test {
-        /// Skip the documentation build and the examples.
-        #[arg(long)]
-        fast: bool,
+        #[command(flatten)]
+        args: suite::TestArgs,
     },
     /// Install the tools, and print their paths.
     Tools,
@@ -99,14 +101,9 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<()> {
     let workspace = workspace::Workspace::load()?;
     match command {
-        Command::Test { fast } => suite::run(&workspace, fast),
+        Command::Test { args } => suite::run(&workspace, &args),
         Command::Tools => {
-            println!("nats-server: {}", nats_server::find_or_install(&workspace)?);
-            println!("promtool: {}", promtool::find_or_install(&workspace)?);
-            println!("sync engine: {}", sync_engine::find_or_install(&workspace));
-            println!("browser: {}", browser::find_or_install()?);
-            let node = node::find_or_install(&workspace)?;
-            println!("node: {}\npackages of node ({}): {}", node.program, node::MODULES_ENV, node.modules);
+            println!("{}", tools::Tools::find_or_install(&workspace)?);
             Ok(())
         }
         Command::Modules => modules::draw(&workspace),

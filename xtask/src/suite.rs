@@ -1,180 +1,113 @@
 //! `cargo xtask test`: everything that CI runs, cheapest checks first.
 //!
-//! It uses one profile (dev) and the default features, so that little is compiled twice; only the medium of a local network has
-//! a build of its own.
+//! There is one set of features and one profile. Clippy and the documentation share what is checked; tests, doc tests and
+//! examples share what is built.
 
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::steps::{Steps, check, succeeds};
+use crate::timings::Timings;
+use crate::tools::Tools;
 use crate::workspace::Workspace;
-use crate::{apt, browser, examples, modules, nats_server, node, promtool, sync_engine};
+use crate::{apt, examples, modules};
 
-/// All of the kit.
-const KIT_FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server";
-/// The medium of a local network, in everything that can have it.
-const LAN_FEATURES: &str = "aether-core/lan,aether-chassis/lan,aether-service-alpha/lan,aether-service-beta/lan,aether-cli/lan,aether-bench/lan";
-/// The packages whose tests are run with it.
-const PACKAGES_WITH_LAN: [&str; 4] = ["aether-core", "aether-chassis", "aether-service-alpha", "aether-cli"];
+/// What is not on by default and has tests: the kit with everything, and the medium of a local network.
+pub(crate) const FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server,aether-core/lan,aether-chassis/lan,\
+                        aether-service-alpha/lan,aether-service-beta/lan,aether-cli/lan";
+/// What only benchmarks need: it is checked and not built.
+const FEATURES_OF_BENCHMARKS: &str = "aether-bench/lan,aether-bench/peers";
+
+/// Packages with fewer features than the workspace always has on, which would rot unnoticed: the bus alone, the detectors
+/// without a network, a command without benchmarks (as in the image), and a field without a bus.
+const LEAN: [&str; 4] = ["aether-core", "aether-chassis", "aether-cli", "aether-field"];
+
 /// Says that this machine cannot make network namespaces; for us and for the tests.
 const NO_NAMESPACES: &str = "AETHER_NO_NAMESPACES";
 
-fn excluding(packages: &[String]) -> String {
-    let excluded: String = packages.iter().map(|package| format!(" --exclude {package}")).collect();
-    format!("--workspace{excluded}")
+/// What to leave out or to add.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct TestArgs {
+    /// Skip the documentation build and the examples.
+    #[arg(long)]
+    fast: bool,
+    /// Print what was compiled more than once and the slowest tests, too.
+    #[arg(long)]
+    timings: bool,
+    /// Run what takes minutes instead: see CONTRIBUTING.md.
+    #[arg(long, conflicts_with_all = ["fast", "timings"])]
+    long: bool,
 }
 
-fn selecting(packages: &[String]) -> String {
-    let selected: String = packages.iter().map(|package| format!("-p {package} ")).collect();
-    format!("{selected}--features {KIT_FEATURES}")
-}
-
-/// The arguments for the packages that are tested with the medium of a local network.
-fn with_lan() -> String {
-    let packages = PACKAGES_WITH_LAN.map(|package| format!("-p {package} ")).concat();
-    let features = PACKAGES_WITH_LAN.map(|package| format!("{package}/lan")).join(",");
-    format!("{packages}--locked --features {features}")
-}
-
-/// Runs all steps. `fast` skips the documentation build and the examples.
-pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
+/// Runs all steps.
+pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let mut steps = Steps::default();
-    let (server, promtool, sync_engine, browser, node) = steps.run("tools", || {
+    let tools = steps.run("tools", || {
         component(workspace, "rustfmt", "fmt")?;
         component(workspace, "clippy", "clippy")?;
-        let server = nats_server::find_or_install(workspace)?;
-        println!("nats-server: {server}");
-        let promtool = promtool::find_or_install(workspace)?;
-        println!("promtool: {promtool}");
-        let (sync_engine, browser) = (sync_engine::find_or_install(workspace), browser::find_or_install()?);
-        let node = node::find_or_install(workspace)?;
         nftables()?;
-        println!("sync engine: {sync_engine}\nbrowser: {browser}\nnode: {}", node.program);
-        Ok((server.path, promtool.path, sync_engine, browser, node))
+        let tools = Tools::find_or_install(workspace)?;
+        println!("{tools}");
+        Ok(tools)
     })?;
-    let cargo = |args: &str| {
-        let mut command = workspace.cargo(args.split_whitespace());
-        command.env(nats_server::ENV, &server).env(promtool::ENV, &promtool);
-        command.env(sync_engine::ENV, &sync_engine).env(browser::ENV, &browser);
-        command.env(node::ENV, &node.program).env(node::MODULES_ENV, &node.modules);
+    if args.long {
+        return crate::long::run(workspace, &mut steps, &tools);
+    }
+    let checked = format!("{FEATURES},{FEATURES_OF_BENCHMARKS}");
+    let mut timings = Timings::new(workspace, args.timings);
+
+    steps.run("format", || check(&mut workspace.cargo(["fmt", "--all", "--check"])))?;
+    steps.run("modules", || modules::check(workspace))?;
+    steps.run("packages", || packages(workspace))?;
+    steps.run("clippy", || {
+        let mut clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--locked"]);
+        clippy.args(["--features", &checked]).args(timings.flag());
+        check(clippy.args(["--", "-D", "warnings"]))?;
+        timings.compiled("clippy")
+    })?;
+    for package in LEAN {
+        steps.run(&format!("clippy of {package} without features"), || {
+            let mut clippy = workspace.cargo(["clippy", "-p", package, "--locked", "--no-default-features"]);
+            clippy.args(timings.flag());
+            check(clippy.args(["--", "-D", "warnings"]))?;
+            timings.compiled(package)
+        })?;
+    }
+    if !args.fast {
+        steps.run("documentation", || {
+            let mut doc = workspace.cargo(["doc", "--workspace", "--no-deps", "--locked", "--features"]);
+            check(doc.arg(&checked).env("RUSTDOCFLAGS", "-D warnings"))
+        })?;
+    }
+    let nextest = |last: &[&str]| {
+        let mut command = tools.cargo(workspace, ["nextest", "run", "--workspace", "--locked", "--features"]);
+        command.arg(FEATURES).args(last);
         command
     };
-
-    steps.run("format", || check(&mut cargo("fmt --all --check")))?;
-    steps.run("modules", || modules::check(workspace))?;
-    steps.run("clippy", || {
-        check(&mut cargo(&format!(
-            "clippy --workspace --all-targets --locked --features {KIT_FEATURES},{LAN_FEATURES} -- -D warnings"
-        )))
+    steps.run("tests: build", || {
+        check(nextest(&["--no-run"]).args(timings.flag()))?;
+        timings.compiled("tests")
     })?;
-    for features in [
-        "",
-        "nats",
-        "lan",
-        "link",
-        "physics",
-        "hopping",
-        "schema",
-        "seal",
-        "nats,seal",
-        "conformance",
-        "test-util",
-    ] {
-        steps.run(&format!("aether-core with [{features}]"), || {
-            check(&mut cargo(&format!(
-                "clippy -p aether-core --locked --no-default-features --features={features} -- -D warnings"
-            )))
-        })?;
-    }
-    // The workspace always has the features `bench` and `lan` on, so these builds would rot unnoticed.
-    steps.run("aether-cli without bench", || {
-        check(&mut cargo("clippy -p aether-cli --locked --no-default-features -- -D warnings"))
-    })?;
-    steps.run("aether-chassis without NATS", || {
-        check(&mut cargo("clippy -p aether-chassis --locked --no-default-features -- -D warnings"))
-    })?;
-    steps.run("aether-field, the pure core", || {
-        check(&mut cargo("clippy -p aether-field --locked --no-default-features -- -D warnings"))
-    })?;
-    steps.run("clocks of the program", || program_has_the_clocks_of_the_machine(workspace))?;
-    steps.run("packages", || packages(workspace))?;
-    if !fast {
-        steps.run("documentation", || {
-            // As clippy above, so that what it has checked is not checked again.
-            let features = format!("{KIT_FEATURES},{LAN_FEATURES}");
-            let args = format!("doc --workspace --no-deps --locked --features {features}");
-            check(cargo(&args).env("RUSTDOCFLAGS", "-D warnings"))
-        })?;
-    }
-    let with_kit = workspace.tested_with_kit()?;
-    let has_nextest = succeeds(&mut cargo("nextest --version"));
-    // Apart, because cargo unites the features of what it builds at once, and the kit replaces the clocks.
-    for (name, packages) in
-        [("tests", excluding(&with_kit)), ("tests with paused time", selecting(&with_kit))]
-    {
-        match has_nextest {
-            true => steps.run(name, || {
-                check(&mut cargo(&format!("nextest run {packages} --locked --no-fail-fast")))
-            })?,
-            false => steps.run(&format!("{name} (without nextest)"), || {
-                check(&mut cargo(&format!("test {packages} --lib --bins --tests --locked")))
-            })?,
-        }
-    }
-    // Apart, because Zenoh would be linked into every test above. With the same packages and features in both invocations,
-    // because cargo unites the features of what it builds at once: with others, Zenoh would be compiled twice.
-    let with_lan = with_lan();
-    steps.run("tests of the local network", || {
-        let targets = "--lib --bin aether --test lan";
-        // Of the command and of the chassis, what exists with the feature only: the checks of the network, and the arguments.
-        let chosen = "binary(lan) | (package(aether-core) & test(/^medium::lan::/)) \
-                      | (package(aether-cli) & test(/::lan::|the_arguments_are_consistent/)) \
-                      | (package(aether-chassis) & test(/local_network/))";
-        match has_nextest {
-            true => {
-                check(cargo(&format!("nextest run {with_lan} {targets} --no-fail-fast")).args(["-E", chosen]))
-            }
-            false => check(&mut cargo(&format!("test {with_lan} {targets}"))),
-        }
-    })?;
+    steps.run("tests", || check(&mut nextest(&["--no-fail-fast"])))?;
     steps.run("doc tests", || {
-        let others = excluding(&PACKAGES_WITH_LAN.map(str::to_owned));
-        check(&mut cargo(&format!("test {others} --doc --locked --features {KIT_FEATURES}")))?;
-        check(&mut cargo(&format!("test {with_lan} --doc")))
+        let args = ["test", "--workspace", "--doc", "--locked", "--features", FEATURES];
+        check(&mut tools.cargo(workspace, args))
     })?;
-    if !fast {
-        for package in ["aether-examples", "aether-core"] {
-            examples::run(workspace, &mut steps, package, &server)?;
-        }
+    if !args.fast {
+        examples::run(workspace, &mut steps, &tools, FEATURES)?;
     }
-    print!("{}", steps.table());
-    for (what, is_none) in [
-        ("comparisons with the sync engine", sync_engine == "none"),
-        ("tests in a browser", browser == "none"),
-        ("tests of the pages", browser == "none" || node.program == "none"),
-        ("tests between network namespaces", std::env::var(NO_NAMESPACES).is_ok_and(|excuse| excuse == "1")),
-    ] {
-        if is_none {
+    print!("{}{}", steps.table(), timings.report()?);
+    for (what, is_skipped) in tools.skipped() {
+        if is_skipped {
             println!("skipped: {what}");
         }
     }
+    if are_namespaces_excused() {
+        println!("skipped: tests between network namespaces");
+    }
+    println!("not run: {} (cargo xtask test --long)", crate::long::WHAT);
     Ok(())
-}
-
-/// Fails if a program is built with the clocks of tests: each reading would take a lock. tokio's feature of that name is there in
-/// any case, because async-nats has it on with JetStream; alone it costs a look at a flag that is not set.
-fn program_has_the_clocks_of_the_machine(workspace: &Workspace) -> Result<()> {
-    let args = ["tree", "--locked", "--package", "aether-cli", "--edges", "normal", "--format", "{p} {f}"];
-    let tree = workspace.cargo(args).output().context("cannot start cargo tree")?;
-    if !tree.status.success() {
-        bail!("cargo tree: {}", String::from_utf8_lossy(&tree.stderr).trim());
-    }
-    let is_ours = |line: &&str| line.contains(" aether-") && line.contains("test-util");
-    match String::from_utf8_lossy(&tree.stdout).lines().find(is_ours) {
-        Some(line) => bail!("aether-cli is built with the clocks of tests: {}", line.trim()),
-        None => Ok(()),
-    }
 }
 
 /// Packages each crate that is published. The packages are not compiled: that would build every dependency again, which
@@ -187,11 +120,16 @@ fn packages(workspace: &Workspace) -> Result<()> {
     check(&mut command)
 }
 
+fn are_namespaces_excused() -> bool {
+    std::env::var(NO_NAMESPACES).is_ok_and(|excuse| excuse == "1")
+}
+
 /// Installs the command that loses packets between network namespaces, which only root may do. Their tests need root, too.
 fn nftables() -> Result<()> {
-    let is_excused =
-        !cfg!(target_os = "linux") || std::env::var(NO_NAMESPACES).is_ok_and(|excuse| excuse == "1");
-    if is_excused || succeeds(Command::new("nft").arg("--version")) {
+    if !cfg!(target_os = "linux")
+        || are_namespaces_excused()
+        || succeeds(Command::new("nft").arg("--version"))
+    {
         return Ok(());
     }
     apt::install("nftables").with_context(|| {

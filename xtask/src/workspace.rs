@@ -14,14 +14,6 @@ pub(crate) struct Workspace {
     metadata: Value,
 }
 
-/// An example program of one package.
-#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Example {
-    pub(crate) name: String,
-    /// The required features. Without them cargo skips the example silently.
-    pub(crate) features: Vec<String>,
-}
-
 impl Workspace {
     /// Runs `cargo metadata`.
     pub(crate) fn load() -> Result<Self> {
@@ -85,13 +77,8 @@ impl Workspace {
         named(&self.metadata, |package| is_published(package) && has_library(package))
     }
 
-    /// The names of the crates whose tests use `aether-testing`, and of the kit itself.
-    pub(crate) fn tested_with_kit(&self) -> Result<Vec<String>> {
-        named(&self.metadata, uses_kit)
-    }
-
-    /// The examples of `package`, by name.
-    pub(crate) fn examples(&self, package: &str) -> Vec<Example> {
+    /// The names of the examples of `package`, in order.
+    pub(crate) fn examples(&self, package: &str) -> Vec<String> {
         examples(&self.metadata, package)
     }
 }
@@ -116,25 +103,14 @@ fn has_library(package: &Value) -> bool {
     targets.is_some_and(|targets| targets.iter().any(|target| target["kind"] == serde_json::json!(["lib"])))
 }
 
-/// Whether a package is `aether-testing` or depends on it.
-fn uses_kit(package: &Value) -> bool {
-    const KIT: &str = "aether-testing";
-    let dependencies = package["dependencies"].as_array();
-    package["name"] == KIT || dependencies.is_some_and(|all| all.iter().any(|one| one["name"] == KIT))
-}
-
-fn examples(metadata: &Value, package: &str) -> Vec<Example> {
+fn examples(metadata: &Value, package: &str) -> Vec<String> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-    let mut found: Vec<Example> = list(&metadata["packages"])
+    let mut found: Vec<String> = list(&metadata["packages"])
         .iter()
         .filter(|found| found["name"] == package)
         .flat_map(|found| list(&found["targets"]))
         .filter(|target| list(&target["kind"]).iter().any(|kind| kind == "example"))
-        .filter_map(|target| {
-            let features = list(&target["required-features"]);
-            let features = features.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect();
-            Some(Example { name: target["name"].as_str()?.to_owned(), features })
-        })
+        .filter_map(|target| Some(target["name"].as_str()?.to_owned()))
         .collect();
     found.sort();
     found
@@ -159,33 +135,16 @@ mod tests {
     }
 
     #[test]
-    fn the_kit_and_the_crates_that_depend_on_it_are_told_from_the_others() {
-        let metadata = serde_json::json!({ "packages": [
-            { "name": "aether-testing", "dependencies": [] },
-            { "name": "service", "dependencies": [{ "name": "tokio" }, { "name": "aether-testing", "kind": "dev" }] },
-            { "name": "aether-core", "dependencies": [{ "name": "tokio" }] },
-        ]});
-        assert_eq!(named(&metadata, uses_kit).unwrap(), ["aether-testing", "service"]);
-    }
-
-    #[test]
     fn examples_of_the_package_are_listed_in_order() {
         let metadata = serde_json::json!({ "packages": [
             { "name": "a", "targets": [
-                { "name": "02_b", "kind": ["example"], "required-features": ["conformance"] },
+                { "name": "02_b", "kind": ["example"] },
                 { "name": "01_a", "kind": ["example"] },
                 { "name": "a", "kind": ["lib"] },
             ]},
             { "name": "b", "targets": [{ "name": "other", "kind": ["example"] }] },
         ]});
-        let found = examples(&metadata, "a");
-        assert_eq!(
-            found,
-            [
-                Example { name: "01_a".into(), features: vec![] },
-                Example { name: "02_b".into(), features: vec!["conformance".into()] },
-            ]
-        );
-        assert_eq!(examples(&metadata, "none"), []);
+        assert_eq!(examples(&metadata, "a"), ["01_a", "02_b"]);
+        assert_eq!(examples(&metadata, "none"), [""; 0]);
     }
 }

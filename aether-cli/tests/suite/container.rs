@@ -57,7 +57,9 @@ fn the_image_has_the_program_without_rights_and_with_its_settings() {
     let program = assert_cmd::cargo::cargo_bin!("aether").file_name().unwrap().to_str().unwrap();
     let copied: Vec<_> =
         of(&all, "COPY").into_iter().filter(|copy| copy.starts_with("--from=build")).collect();
-    assert_eq!(copied, [format!("--from=build /build/target/release/{program} /usr/local/bin/{program}")]);
+    let workspace = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    assert!(of(&all, "RUN")[0].contains("--profile dist ") && workspace.contains("\n[profile.dist]\n"));
+    assert_eq!(copied, [format!("--from=build /build/target/dist/{program} /usr/local/bin/{program}")]);
     assert_eq!(list(of(&all, "ENTRYPOINT")[0]), [format!("/usr/local/bin/{program}")]);
     assert_ne!(of(&all, "USER"), ["0"]);
     let user: u32 =

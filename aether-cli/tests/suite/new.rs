@@ -1,5 +1,7 @@
-//! `aether new`: what it writes compiles and passes its own test at once.
+//! `aether new`: what it writes compiles and passes its own test at once. `examples/greeter` is the same program in this
+//! workspace; the tests here show that it is the same, and the test in `long` compiles what was written.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,9 +9,6 @@ use std::time::Duration;
 use assert_cmd::Command;
 
 use crate::process::run;
-
-/// Cargo compiles the dependencies anew where their features differ.
-const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("new").join(name);
@@ -21,35 +20,47 @@ fn checkout() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-#[test]
-fn a_new_service_compiles_and_passes_its_test() {
-    let folder = folder("greeter");
-    let (into, checkout) = (folder.to_str().unwrap(), checkout());
-    let written = run(&["new", "greeter", "--into", into, "--aether-path", checkout.to_str().unwrap()]);
-    assert_eq!((written.code, written.err.as_str()), (Some(0), ""));
-    assert!(
-        written.out.contains("wrote the service greeter") && written.out.contains("cargo test"),
-        "{}",
-        written.out
-    );
-    // The versions of this workspace, and no network.
-    fs::copy(checkout.join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
-    // The profile and the folder of this workspace, so that cargo takes what is compiled already.
-    let manifest = fs::read_to_string(checkout.join("Cargo.toml")).unwrap();
-    let profile = manifest.find("[profile.dev]").unwrap()..manifest.find("[profile.release]").unwrap();
-    let profile_file = folder.join("profile.toml");
-    fs::write(&profile_file, &manifest[profile]).unwrap();
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
-    let cargo = |args: &[&str]| {
-        let mut command = Command::new(env!("CARGO"));
-        command.args(args).args(["--offline", "--config"]).arg(&profile_file).arg("--target-dir").arg(target);
-        let output = command.current_dir(&folder).timeout(LIMIT).output().unwrap();
-        let said = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+/// The dependencies of a manifest: a name and what it turns on, in order.
+fn dependencies(manifest: &str, table: &str) -> BTreeMap<String, Vec<String>> {
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let features = |value: &toml::Value| match value.get("features").and_then(toml::Value::as_array) {
+        Some(features) => features.iter().map(|feature| feature.as_str().unwrap().to_owned()).collect(),
+        None => Vec::new(),
     };
-    let (passed, said) = cargo(&["test"]);
-    assert!(passed && said.contains("a_guest_is_greeted_and_everybody_hears_of_it ... ok"), "{said}");
-    assert!(!said.contains("warning: unused"), "{said}");
+    manifest[table].as_table().unwrap().iter().map(|(name, value)| (name.clone(), features(value))).collect()
+}
+
+#[test]
+fn a_new_service_is_the_one_that_this_workspace_tests() {
+    let (folder, checkout) = (folder("stock-of-greeters"), checkout());
+    let into = folder.to_str().unwrap();
+    let written =
+        run(&["new", "stock-of-greeters", "--into", into, "--aether-path", checkout.to_str().unwrap()]);
+    assert_eq!((written.code, written.err.as_str()), (Some(0), ""));
+    let read = |path: &Path| fs::read_to_string(path).unwrap();
+    let program = read(&checkout.join("aether-cli/templates/service/main.rs"));
+    assert_eq!(read(&folder.join("src/main.rs")), program.replace("greeter", "stock-of-greeters"));
+    let (new, member) =
+        (read(&folder.join("Cargo.toml")), read(&checkout.join("examples/greeter/Cargo.toml")));
+    let workspace = read(&checkout.join("Cargo.toml"));
+    for table in ["dependencies", "dev-dependencies"] {
+        let mut expected = dependencies(&member, table);
+        // What the workspace turns on is turned on in its member, too.
+        for (name, features) in &mut expected {
+            let shared: toml::Table = workspace.parse().unwrap();
+            let of_all = &shared["workspace"]["dependencies"][name];
+            for feature in of_all.get("features").and_then(toml::Value::as_array).into_iter().flatten() {
+                let feature = feature.as_str().unwrap().to_owned();
+                if !features.contains(&feature) {
+                    features.push(feature);
+                }
+            }
+            features.sort();
+        }
+        let mut of_new = dependencies(&new, table);
+        of_new.values_mut().for_each(|features| features.sort());
+        assert_eq!(of_new, expected, "{table}");
+    }
 }
 
 #[test]
@@ -96,4 +107,47 @@ fn nothing_is_overwritten_and_mistakes_are_named() {
     let wrong = run(&["new", "My Service"]);
     assert_eq!(wrong.code, Some(2));
     assert!(wrong.err.contains("lower-case letters"), "{}", wrong.err);
+}
+
+/// Takes minutes, because cargo compiles the dependencies anew where their features differ: `cargo xtask test --long`.
+mod long {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(20 * 60);
+
+    #[test]
+    fn a_new_service_compiles_and_passes_its_test() {
+        let folder = folder("greeter");
+        let (into, checkout) = (folder.to_str().unwrap(), checkout());
+        let written = run(&["new", "greeter", "--into", into, "--aether-path", checkout.to_str().unwrap()]);
+        assert_eq!((written.code, written.err.as_str()), (Some(0), ""));
+        assert!(
+            written.out.contains("wrote the service greeter") && written.out.contains("cargo test"),
+            "{}",
+            written.out
+        );
+        // The versions of this workspace, and no network.
+        fs::copy(checkout.join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+        // The profile and the folder of this workspace, so that cargo takes what is compiled already.
+        let manifest = fs::read_to_string(checkout.join("Cargo.toml")).unwrap();
+        let profile = manifest.find("[profile.dev]").unwrap()..manifest.find("[profile.release]").unwrap();
+        let profile_file = folder.join("profile.toml");
+        fs::write(&profile_file, &manifest[profile]).unwrap();
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
+        let cargo = |args: &[&str]| {
+            let mut command = Command::new(env!("CARGO"));
+            command
+                .args(args)
+                .args(["--offline", "--config"])
+                .arg(&profile_file)
+                .arg("--target-dir")
+                .arg(target);
+            let output = command.current_dir(&folder).timeout(LIMIT).output().unwrap();
+            let said = [output.stdout, output.stderr].concat();
+            (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+        };
+        let (passed, said) = cargo(&["test"]);
+        assert!(passed && said.contains("a_guest_is_greeted_and_everybody_hears_of_it ... ok"), "{said}");
+        assert!(!said.contains("warning: unused"), "{said}");
+    }
 }

@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { PATIENCE, needed, openPage } from "./house.mjs";
 import { SHOWN, flows, goTo, house, live, shop, test } from "./stage.mjs";
-import * as channels from "../../../aether-gateway/page/channels.js";
-import * as layout from "../../../aether-gateway/page/layout.js";
+import * as channels from "../../../../aether-gateway/page/channels.js";
+import * as layout from "../../../../aether-gateway/page/layout.js";
 
 test("the map plays back the past", async () => {
   const { gateway, alpha } = await shop();

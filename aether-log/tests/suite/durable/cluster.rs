@@ -143,7 +143,7 @@ async fn no_acknowledged_wave_is_lost_when_the_leader_is_killed_and_when_it_is_s
     leader_fails(2).await;
 }
 
-/// Run it with `cargo test -p aether-log --test durable ten_times -- --ignored --nocapture`.
+/// Run it with `cargo test -p aether-log --test suite ten_times -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn no_acknowledged_wave_is_lost_when_leaders_fail_ten_times() {

@@ -1,14 +1,16 @@
-//! The service {{name}}: greets whoever asks, and tells everybody whom it has greeted.
+//! The service greeter: greets whoever asks, and tells everybody whom it has greeted.
 //!
 //! Run it with a NATS server:
 //! `AETHER_MEDIUM=nats://127.0.0.1:4222 cargo run`, and ask it with
-//! `aether ask {{name}}.greet '{"name":"Ada"}'`.
+//! `aether ask greeter.greet '{"name":"Ada"}'`.
 
 use std::process::ExitCode;
 
 use aether_chassis::{
-    CancellationToken, ConfigArgs, Configuration, LostWaves, Service, ServiceBuilder, ServiceError, Typed,
-    close_with_account, config::ConfigError, run,
+    CancellationToken, ConfigArgs, Configuration, LostWaves, Service, ServiceBuilder, ServiceError,
+    Typed, close_with_account,
+    config::ConfigError,
+    run,
     schemars::{self, JsonSchema},
 };
 use aether_core::{ConnectError, EmitError, Emitter, Wave};
@@ -31,17 +33,23 @@ struct Guest {
 
 /// The handlers of the service. Of several instances one answers each question.
 fn service(config: &Configuration) -> ServiceBuilder {
-    Service::builder("{{name}}")
+    Service::builder("greeter")
         .configured(config)
-        .group("{{name}}")
-        .on_query("{{name}}.greet", greet)
-        .emits::<Guest>("{{name}}.greeted")
+        .group("greeter")
+        .on_query("greeter.greet", greet)
+        .emits::<Guest>("greeter.greeted")
         .describe(env!("CARGO_PKG_VERSION"), "Greets whoever asks")
 }
 
 /// The arguments are taken from the wave; the value is the answer. What it emits names the question as its cause.
 async fn greet(Typed(guest): Typed<Guest>, emitter: Emitter) -> Result<Typed<String>, EmitError> {
-    emitter.emit(Wave::builder("{{name}}.greeted").key(&guest.name).json(&guest)).await?;
+    emitter
+        .emit(
+            Wave::builder("greeter.greeted")
+                .key(&guest.name)
+                .json(&guest),
+        )
+        .await?;
     Ok(Typed(format!("hello, {}", guest.name)))
 }
 
@@ -61,10 +69,15 @@ enum Failed {
 
 async fn serve(args: Args, shutdown: CancellationToken) -> Result<(), Failed> {
     let config = args.config.load_common()?;
-    let Some(aether) = config.connect_until(&shutdown, "{{name}}").await? else { return Ok(()) };
+    let Some(aether) = config.connect_until(&shutdown, "greeter").await? else {
+        return Ok(());
+    };
     let service = service(&config).build(&aether).await?;
     // With --metrics ADDRESS, for Prometheus.
-    let _metrics = Metrics::of(&aether).service(&service).serve_configured(&config).await?;
+    let _metrics = Metrics::of(&aether)
+        .service(&service)
+        .serve_configured(&config)
+        .await?;
     let report = service.run_until(shutdown).await?;
     println!("{report}");
     Ok(close_with_account(&aether).await?)
@@ -84,13 +97,24 @@ mod tests {
     async fn a_guest_is_greeted_and_everybody_hears_of_it() {
         let bus = TestBus::start().await;
         bus.serve(service(&Configuration::default())).await;
-        let mut probe = bus.probe("{{name}}.greeted").await;
+        let mut probe = bus.probe("greeter.greeted").await;
         let asker = bus.vibrator("asker").await;
 
-        let answer = asker.ask_wave("{{name}}.greet", &Guest { name: "Ada".to_owned() }).await.unwrap();
+        let answer = asker
+            .ask_wave(
+                "greeter.greet",
+                &Guest {
+                    name: "Ada".to_owned(),
+                },
+            )
+            .await
+            .unwrap();
         assert_eq!(answer.json::<String>().unwrap(), "hello, Ada");
-        let greeted = probe.wave("{{name}}.greeted").await;
-        assert_eq!((greeted.key(), greeted.cause()), (Some("Ada"), answer.cause()));
+        let greeted = probe.wave("greeter.greeted").await;
+        assert_eq!(
+            (greeted.key(), greeted.cause()),
+            (Some("Ada"), answer.cause())
+        );
         bus.finish().await;
     }
 }

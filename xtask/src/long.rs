@@ -1,0 +1,56 @@
+//! `cargo xtask test --long`: what takes minutes, and so is no part of what CI runs.
+
+use anyhow::Result;
+
+use crate::faults::{self, FaultsArgs};
+use crate::steps::{Steps, check};
+use crate::tools::Tools;
+use crate::workspace::Workspace;
+
+/// What is run, in the words of the closing line of `cargo xtask test`.
+pub(crate) const WHAT: &str = "each feature of aether-core alone, each example with the features of its own package, \
+                               a new service compiled outside of this workspace, attacks, outages and rotations in full, \
+                               200 kills of a log";
+
+/// Each of them once more than the tests of the workspace, which always have all of them on.
+const FEATURES: [&str; 10] = [
+    "nats",
+    "lan",
+    "link",
+    "physics",
+    "hopping",
+    "schema",
+    "seal",
+    "nats,seal",
+    "conformance",
+    "nats-server",
+];
+
+/// How much the tests do that usually do little.
+const IN_FULL: [(&str, &str); 5] = [
+    ("AETHER_ATTACKS", "20"),
+    ("AETHER_ROTATIONS", "60"),
+    ("AETHER_ROTATION_RATE", "5000"),
+    ("AETHER_LAN_OUTAGE", "60"),
+    ("AETHER_LAN_PACKETS", "1000000"),
+];
+
+pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, tools: &Tools) -> Result<()> {
+    for features in FEATURES {
+        steps.run(&format!("aether-core with [{features}]"), || {
+            let mut clippy =
+                workspace.cargo(["clippy", "-p", "aether-core", "--locked", "--no-default-features"]);
+            check(clippy.args(["--features", features, "--", "-D", "warnings"]))
+        })?;
+    }
+    steps.run("examples with their own features", || {
+        check(&mut workspace.cargo(["check", "-p", "aether-examples", "--examples", "--locked"]))
+    })?;
+    steps.run("tests in full", || {
+        let mut tests =
+            tools.cargo(workspace, ["nextest", "run", "--workspace", "--locked", "--profile", "long"]);
+        check(tests.args(["--features", crate::suite::FEATURES, "--no-fail-fast"]).envs(IN_FULL))
+    })?;
+    print!("{}", steps.table());
+    faults::run(workspace, &FaultsArgs { rounds: 200 })
+}
