@@ -67,7 +67,7 @@ pub use harness::{Foreign, ForeignMessage, Harness, Link, Site, SiteError};
 pub use jammer::Jammer;
 pub use report::{CaseReport, Failure, Outcome, Report};
 #[cfg(feature = "nats-server")]
-pub use server::{NatsCluster, NatsServer, ServerError, ServerOptions};
+pub use server::{NatsCluster, NatsServer, ReservedPort, ServerError, ServerOptions};
 
 use std::sync::Arc;
 use std::time::Duration;

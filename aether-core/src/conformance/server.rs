@@ -119,7 +119,8 @@ impl ServerOptions {
 pub struct NatsServer {
     binary: PathBuf,
     options: ServerOptions,
-    port: u16,
+    /// Kept while the server is down, so that nobody else gets it.
+    port: ReservedPort,
     child: Child,
 }
 
@@ -147,19 +148,19 @@ impl NatsServer {
     /// If cancelled before completion, the server being started is killed.
     pub async fn start_with(options: ServerOptions) -> Result<Self, ServerError> {
         let binary = find_binary().ok_or(ServerError::NotFound)?;
-        // "-1" lets the server choose: a port chosen here could be taken before the server binds it.
-        let (child, port) = launch(&binary, &options, "-1").await?;
+        let port = ReservedPort::new().map_err(ServerError::Process)?;
+        let child = launch(&binary, &options, &port).await?;
         Ok(Self { binary, options, port, child })
     }
 
     /// The address for clients: `nats://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        format!("nats://127.0.0.1:{}", self.port())
     }
 
     /// The port, the same before and after a [`restart`](Self::restart).
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
     /// The process id; `None` once [`kill`](Self::kill) or [`terminate`](Self::terminate) has seen the process exit.
@@ -210,8 +211,8 @@ impl NatsServer {
 
     /// Restarts the server with the same options on the same port; a running one is killed first.
     ///
-    /// Old connections in TIME_WAIT do not prevent this: the server sets `SO_REUSEADDR`. Another process could take the
-    /// port while the server is down; that is [`ServerError::Exited`] with the reason in the log.
+    /// Old connections in TIME_WAIT do not prevent this: the server sets `SO_REUSEADDR`. Nobody is given the port while the
+    /// server is down; a process that asks for just this one makes it [`ServerError::Exited`] with the reason in the log.
     ///
     /// # Errors
     /// Those of [`start_with`](Self::start_with); the server then stays down.
@@ -220,17 +221,16 @@ impl NatsServer {
     /// If cancelled before completion, the server may be down, and can be restarted.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
         self.kill().await?;
-        let (child, _) = launch(&self.binary, &self.options, &self.port.to_string()).await?;
-        self.child = child;
+        self.child = launch(&self.binary, &self.options, &self.port).await?;
         Ok(())
     }
 }
 
-/// Starts the process and waits until it is ready; returns its port.
-async fn launch(binary: &Path, options: &ServerOptions, port: &str) -> Result<(Child, u16), ServerError> {
+/// Starts the process and waits until it is ready.
+async fn launch(binary: &Path, options: &ServerOptions, port: &ReservedPort) -> Result<Child, ServerError> {
     let (log, log_writer) = io::pipe().map_err(ServerError::Process)?;
     let mut command = Command::new(binary);
-    command.args(["--addr", "127.0.0.1", "--port", port]).args(&options.args);
+    command.args(["--addr", "127.0.0.1", "--port", &port.number().to_string()]).args(&options.args);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_writer).kill_on_drop(true);
     if !options.settings.is_empty() {
         // The file is a pipe, so there is nothing to clean up. It is written before it is read; a pipe's buffer (at
@@ -248,10 +248,10 @@ async fn launch(binary: &Path, options: &ServerOptions, port: &str) -> Result<(C
         .spawn(move || drain(log, sender))
         .map_err(ServerError::Process)?;
     // A blocking task and not a timer, because it needs real time even if the runtime's clock is paused.
-    let port = tokio::task::spawn_blocking(move || wait_until_ready(&lines, READY_WITHIN))
+    tokio::task::spawn_blocking(move || wait_until_ready(&lines, READY_WITHIN))
         .await
         .map_err(|error| ServerError::Process(error.into()))??;
-    Ok((child, port))
+    Ok(child)
 }
 
 /// Reads the log to its end, and forwards the lines while there is a receiver.
@@ -266,23 +266,21 @@ fn drain(log: PipeReader, lines: mpsc::Sender<String>) {
     }
 }
 
-/// Follows the log up to "Server is ready"; returns the port logged before.
-fn wait_until_ready(lines: &mpsc::Receiver<String>, limit: Duration) -> Result<u16, ServerError> {
+/// Follows the log up to "Server is ready".
+fn wait_until_ready(lines: &mpsc::Receiver<String>, limit: Duration) -> Result<(), ServerError> {
     let deadline = Instant::now() + limit;
-    let mut port = None;
     let mut last = VecDeque::new();
     let text = |last: VecDeque<String>| Vec::from(last).join("\n");
     loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(line) => {
-                port = port.or_else(|| port_in(&line));
                 let ready = line.ends_with("Server is ready");
                 if last.len() == LINES_IN_ERROR {
                     last.pop_front();
                 }
                 last.push_back(line);
-                if let (true, Some(port)) = (ready, port) {
-                    return Ok(port);
+                if ready {
+                    return Ok(());
                 }
             }
             Err(mpsc::RecvTimeoutError::Disconnected) => {
@@ -293,12 +291,6 @@ fn wait_until_ready(lines: &mpsc::Receiver<String>, limit: Duration) -> Result<u
             }
         }
     }
-}
-
-/// The port in the log's line "Listening for client connections on 127.0.0.1:PORT".
-fn port_in(line: &str) -> Option<u16> {
-    let (_, address) = line.split_once("Listening for client connections on ")?;
-    address.rsplit_once(':')?.1.parse().ok()
 }
 
 fn find_binary() -> Option<PathBuf> {
@@ -330,10 +322,12 @@ fn choose(
 }
 
 mod cluster;
+mod port;
 #[cfg(unix)]
 mod stopping;
 
 pub use cluster::NatsCluster;
+pub use port::ReservedPort;
 
 #[cfg(test)]
 mod tests {
@@ -458,14 +452,6 @@ mod tests {
         sender.send("Starting nats-server".to_owned()).unwrap();
         let error = wait_until_ready(&lines, Duration::from_millis(1)).unwrap_err();
         assert!(matches!(&error, ServerError::NotReady { log, .. } if log == "Starting nats-server"));
-    }
-
-    #[test]
-    fn the_port_is_read_from_the_log() {
-        let line = "[9] 2026/11/21 09:07:21.562663 [INF] Listening for client connections on 127.0.0.1:42035";
-        assert_eq!(port_in(line), Some(42035));
-        assert_eq!(port_in("[9] [INF] Server is ready"), None);
-        assert_eq!(port_in("[9] [INF] Listening for client connections on 127.0.0.1:x"), None);
     }
 
     #[test]

@@ -1,13 +1,9 @@
 //! Servers with JetStream, alone and as a cluster of real processes on loopback ports.
 
 use std::io;
-use std::net::TcpListener;
 use std::path::Path;
 
-use super::{NatsServer, ServerError, ServerOptions};
-
-/// How often a cluster is begun anew because another process took one of its ports meanwhile.
-const TRIES: usize = 5;
+use super::{NatsServer, ReservedPort, ServerError, ServerOptions};
 
 impl ServerOptions {
     /// Keeps streams in a folder, which outlives the server.
@@ -23,6 +19,8 @@ impl ServerOptions {
 #[derive(Debug)]
 pub struct NatsCluster {
     servers: Vec<NatsServer>,
+    /// The ports of their routes, kept while servers are down.
+    _routes: Vec<ReservedPort>,
 }
 
 impl NatsCluster {
@@ -33,26 +31,11 @@ impl NatsCluster {
     ///
     /// # Cancel safety
     /// If cancelled before completion, the servers that were started are killed.
-    pub async fn start(servers: usize, folder: &Path) -> Result<Self, ServerError> {
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            match Self::try_start(servers, folder).await {
-                Err(ServerError::Exited { .. }) if tries < TRIES => {}
-                started => return started,
-            }
-        }
-    }
-
-    async fn try_start(count: usize, folder: &Path) -> Result<Self, ServerError> {
-        // Servers must know the ports of each other before they start, so these are chosen here.
-        let free = || TcpListener::bind("127.0.0.1:0");
-        let listeners: Vec<_> =
-            (0..count).map(|_| free()).collect::<io::Result<_>>().map_err(ServerError::Process)?;
-        let ports = listeners.iter().map(|listener| Ok(listener.local_addr()?.port()));
-        let ports: Vec<u16> = ports.collect::<io::Result<_>>().map_err(ServerError::Process)?;
-        drop(listeners);
-        let routes: Vec<_> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
+    pub async fn start(count: usize, folder: &Path) -> Result<Self, ServerError> {
+        // Servers must know the ports of each other before they start.
+        let ports = (0..count).map(|_| ReservedPort::new()).collect::<io::Result<Vec<_>>>();
+        let ports = ports.map_err(ServerError::Process)?;
+        let routes: Vec<_> = ports.iter().map(|port| format!("nats://127.0.0.1:{}", port.number())).collect();
         let routes = routes.join(",");
         let mut servers = Vec::new();
         for (number, port) in ports.iter().enumerate() {
@@ -64,12 +47,12 @@ impl NatsCluster {
                 .arg("--cluster_name")
                 .arg("aether")
                 .arg("--cluster")
-                .arg(format!("nats://127.0.0.1:{port}"))
+                .arg(format!("nats://127.0.0.1:{}", port.number()))
                 .arg("--routes")
                 .arg(&routes);
             servers.push(NatsServer::start_with(options).await?);
         }
-        Ok(Self { servers })
+        Ok(Self { servers, _routes: ports })
     }
 
     /// The addresses of all servers, separated by commas.
