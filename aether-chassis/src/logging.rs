@@ -9,9 +9,10 @@ use std::io::{IsTerminal, stderr};
 use std::sync::OnceLock;
 
 use tracing::Dispatch;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Registry, reload};
+use tracing_subscriber::{Registry, reload};
 
 pub use format::LogFormat;
 pub(crate) use format::set_format;
@@ -20,8 +21,8 @@ use format::{Lines, Times};
 #[cfg(feature = "otlp")]
 use crate::telemetry;
 
-/// The environment variable with the filter, in the syntax of `tracing_subscriber::EnvFilter`: `debug`,
-/// `aether_core=trace,warn`.
+/// The environment variable with the filter: a level, or pairs of a target and a level, or both: `debug`,
+/// `aether_core=trace,warn`. See `tracing_subscriber::filter::Targets`.
 pub const FILTER_VARIABLE: &str = "AETHER_LOG";
 
 /// The default filter: `info` for all crates, so also for those of the author. The connection of NATS is logged by this
@@ -72,7 +73,7 @@ type Filtered = tracing_subscriber::layer::Layered<reload::Layer<telemetry::Late
 type Filtered = Registry;
 
 /// The filter of the subscriber that [`init`] has installed.
-static FILTER: OnceLock<reload::Handle<EnvFilter, Filtered>> = OnceLock::new();
+static FILTER: OnceLock<reload::Handle<Targets, Filtered>> = OnceLock::new();
 
 /// Whether the filter can be replaced.
 pub(crate) fn has_filter() -> bool {
@@ -127,17 +128,17 @@ pub fn init_with(subscriber: impl Into<Dispatch>) -> Result<(), LoggingError> {
 ///
 /// # Errors
 /// [`LoggingError::Filter`] if the filter is not valid.
-pub fn env_filter() -> Result<EnvFilter, LoggingError> {
+pub fn env_filter() -> Result<Targets, LoggingError> {
     filter(std::env::var(FILTER_VARIABLE).ok())
 }
 
-fn filter(given: Option<String>) -> Result<EnvFilter, LoggingError> {
+fn filter(given: Option<String>) -> Result<Targets, LoggingError> {
     parse_filter(given.as_deref().filter(|text| !text.is_empty()).unwrap_or(DEFAULT_FILTER))
 }
 
-pub(crate) fn parse_filter(filter: &str) -> Result<EnvFilter, LoggingError> {
+pub(crate) fn parse_filter(filter: &str) -> Result<Targets, LoggingError> {
     let refuse = |source| LoggingError::Filter { filter: filter.to_owned(), source };
-    EnvFilter::builder().parse(filter).map_err(refuse)
+    filter.parse().map_err(refuse)
 }
 
 #[cfg(test)]

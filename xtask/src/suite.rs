@@ -13,9 +13,10 @@ use crate::tools::Tools;
 use crate::workspace::Workspace;
 use crate::{apt, examples, modules};
 
-/// What is not on by default and has tests: the kit with everything, and the medium of a local network.
-pub(crate) const FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server,aether-core/lan,aether-chassis/lan,\
-                        aether-service-alpha/lan,aether-service-beta/lan,aether-cli/lan";
+/// What is not on by default and has tests: the kit with everything, the command with everything, and the medium of a local
+/// network.
+pub(crate) const FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server,aether-cli/full,\
+                                   aether-service-alpha/lan,aether-service-beta/lan";
 /// What only benchmarks need: it is checked and not built.
 const FEATURES_OF_BENCHMARKS: &str = "aether-bench/lan,aether-bench/peers";
 
@@ -89,7 +90,9 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         check(nextest(&["--no-run"]).args(timings.flag()))?;
         timings.compiled("tests")
     })?;
-    steps.run("tests", || check(&mut nextest(&["--no-fail-fast"])))?;
+    // Most tests wait, for a server or for an outage to end, so that twice as many as there are processors keep them busy.
+    let at_once = 2 * std::thread::available_parallelism().map_or(1, usize::from);
+    steps.run("tests", || check(nextest(&["--no-fail-fast", "--test-threads"]).arg(at_once.to_string())))?;
     steps.run("doc tests", || {
         let args = ["test", "--workspace", "--doc", "--locked", "--features", FEATURES];
         check(&mut tools.cargo(workspace, args))

@@ -17,6 +17,31 @@ pub struct BorderSettings {
     /// The JSON schemas of payloads; empty for none.
     #[cfg(feature = "schema")]
     pub schemas: PayloadSchemas,
+    #[cfg(not(feature = "schema"))]
+    schemas: NoSchemas,
+}
+
+/// The schemas in a program that can check none: the setting is known, and a value is refused with the reason.
+#[cfg(not(feature = "schema"))]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(try_from = "List<String>", into = "List<String>")]
+struct NoSchemas;
+
+#[cfg(not(feature = "schema"))]
+impl TryFrom<List<String>> for NoSchemas {
+    type Error = &'static str;
+    fn try_from(List(schemas): List<String>) -> Result<Self, Self::Error> {
+        const WITHOUT: &str = "this program was built without the feature schema of aether-chassis: build it with, or leave \
+                               border.schemas empty";
+        if schemas.is_empty() { Ok(Self) } else { Err(WITHOUT) }
+    }
+}
+
+#[cfg(not(feature = "schema"))]
+impl From<NoSchemas> for List<String> {
+    fn from(_: NoSchemas) -> Self {
+        Self::default()
+    }
 }
 
 /// Rules that can be used together.
