@@ -5,7 +5,7 @@
 
 use std::process::Command;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::steps::{Steps, check, succeeds};
 use crate::workspace::Workspace;
@@ -68,19 +68,9 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
             "clippy --workspace --all-targets --locked --features {KIT_FEATURES},{LAN_FEATURES} -- -D warnings"
         )))
     })?;
-    for features in [
-        "",
-        "nats",
-        "lan",
-        "link",
-        "physics",
-        "hopping",
-        "schema",
-        "seal",
-        "nats,seal",
-        "conformance",
-        "test-util",
-    ] {
+    for features in
+        ["", "nats", "lan", "link", "physics", "hopping", "schema", "seal", "nats,seal", "conformance"]
+    {
         steps.run(&format!("aether-core with [{features}]"), || {
             check(&mut cargo(&format!(
                 "clippy -p aether-core --locked --no-default-features --features={features} -- -D warnings"
@@ -97,7 +87,6 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
     steps.run("aether-field, the pure core", || {
         check(&mut cargo("clippy -p aether-field --locked --no-default-features -- -D warnings"))
     })?;
-    steps.run("clocks of the program", || program_has_the_clocks_of_the_machine(workspace))?;
     steps.run("packages", || packages(workspace))?;
     if !fast {
         steps.run("documentation", || {
@@ -160,21 +149,6 @@ pub(crate) fn run(workspace: &Workspace, fast: bool) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Fails if a program is built with the clocks of tests: each reading would take a lock. tokio's feature of that name is there in
-/// any case, because async-nats has it on with JetStream; alone it costs a look at a flag that is not set.
-fn program_has_the_clocks_of_the_machine(workspace: &Workspace) -> Result<()> {
-    let args = ["tree", "--locked", "--package", "aether-cli", "--edges", "normal", "--format", "{p} {f}"];
-    let tree = workspace.cargo(args).output().context("cannot start cargo tree")?;
-    if !tree.status.success() {
-        bail!("cargo tree: {}", String::from_utf8_lossy(&tree.stderr).trim());
-    }
-    let is_ours = |line: &&str| line.contains(" aether-") && line.contains("test-util");
-    match String::from_utf8_lossy(&tree.stdout).lines().find(is_ours) {
-        Some(line) => bail!("aether-cli is built with the clocks of tests: {}", line.trim()),
-        None => Ok(()),
-    }
 }
 
 /// Packages each crate that is published. The packages are not compiled: that would build every dependency again, which
