@@ -4,25 +4,92 @@
 //! [`wall_time`] the time of day. clippy warns about any other clock
 //! in this crate (`clippy.toml`).
 //!
-//! In unit tests, and with the feature `test-util`, all three follow tokio's clock, so they stand still and jump with it
-//! when a test pauses it. The types stay the same, because features of one build are united: a crate that knows nothing
-//! of `test-util` must still compile. Each reading then takes a lock of tokio's.
+//! All three are the machine's until [`follow_tokio`] is called, which `aether-testing` does. From then on they follow
+//! tokio's clock in the whole process, so they stand still and jump with it when a test pauses it. In the unit tests of this
+//! crate they always do. It is a switch at run time and no feature, because a feature would change this crate for
+//! everything that is built with it: `cargo test` and `cargo build` would each compile it, and all above it, anew.
 
+use std::ops::Add;
+use std::sync::atomic::{AtomicBool, Ordering};
 pub(crate) use std::time::Instant;
 use std::time::{Duration, SystemTime};
+
+static FOLLOWS_TOKIO: AtomicBool = AtomicBool::new(false);
+
+/// Lets all clocks of this process follow tokio's from now on. For `aether-testing`, which has to turn on the feature
+/// `test-util` of tokio, too: without it tokio's clock is the machine's.
+///
+/// While no runtime has paused its clock, nothing changes but the cost of a reading.
+#[doc(hidden)]
+pub fn follow_tokio() {
+    FOLLOWS_TOKIO.store(true, Ordering::Relaxed);
+}
+
+#[inline]
+fn follows_tokio() -> bool {
+    cfg!(test) || FOLLOWS_TOKIO.load(Ordering::Relaxed)
+}
 
 /// A point in time for ages and waiting times. It is read for every wave, so it comes from the processor's time stamp
 /// counter: 10 ns, against 23 ns for the standard library's clock. Where the counter is not invariant the system's
 /// clock is used.
-#[cfg(not(any(test, feature = "test-util")))]
-pub(crate) use quanta::Instant as Moment;
-#[cfg(any(test, feature = "test-util"))]
-pub(crate) use tokio::time::Instant as Moment;
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Moment(quanta::Instant);
 
-#[cfg(any(test, feature = "test-util"))]
-pub(crate) use paused::{moment_of, now, wall_time};
-#[cfg(not(any(test, feature = "test-util")))]
-pub(crate) use real::{moment_of, now, wall_time};
+impl Moment {
+    #[inline]
+    pub(crate) fn now() -> Self {
+        if follows_tokio() { following::moment() } else { Self(quanta::Instant::now()) }
+    }
+
+    /// The time since an earlier moment; zero if it is a later one.
+    #[inline]
+    pub(crate) fn saturating_duration_since(self, earlier: Self) -> Duration {
+        self.0.saturating_duration_since(earlier.0)
+    }
+
+    #[inline]
+    pub(crate) fn checked_add(self, time: Duration) -> Option<Self> {
+        self.0.checked_add(time).map(Self)
+    }
+
+    #[inline]
+    pub(crate) fn checked_sub(self, time: Duration) -> Option<Self> {
+        self.0.checked_sub(time).map(Self)
+    }
+
+    /// The time since this moment; zero if it lies in the future.
+    #[inline]
+    pub(crate) fn elapsed(self) -> Duration {
+        Self::now().saturating_duration_since(self)
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, time: Duration) -> Self {
+        Self(self.0 + time)
+    }
+}
+
+#[inline]
+pub(crate) fn now() -> Instant {
+    if follows_tokio() { following::now() } else { machine::now() }
+}
+
+/// Converts an instant that was read elsewhere into a moment: to within 20 us, and exactly where the clocks follow
+/// tokio's.
+#[inline]
+pub(crate) fn moment_of(instant: Instant) -> Moment {
+    if follows_tokio() { following::moment_of(instant) } else { machine::moment_of(instant) }
+}
+
+/// The time of day.
+#[inline]
+pub(crate) fn wall_time() -> SystemTime {
+    if follows_tokio() { following::wall_time() } else { machine::wall_time() }
+}
 
 /// The time since an instant; zero if it lies in the future.
 #[allow(dead_code, reason = "for optional parts")]
@@ -47,21 +114,20 @@ pub fn micros_since_1970() -> u64 {
 }
 
 /// The clocks of the machine.
-#[cfg(not(any(test, feature = "test-util")))]
 #[expect(clippy::disallowed_methods, reason = "the only place that reads them")]
-mod real {
+mod machine {
     use std::cell::Cell;
     use std::time::{Duration, SystemTime};
 
     use super::{Instant, Moment};
 
     #[inline]
-    pub(crate) fn now() -> Instant {
+    pub(super) fn now() -> Instant {
         Instant::now()
     }
 
     #[inline]
-    pub(crate) fn wall_time() -> SystemTime {
+    pub(super) fn wall_time() -> SystemTime {
         SystemTime::now()
     }
 
@@ -73,14 +139,18 @@ mod real {
         static ANCHOR: Cell<Option<(Instant, Moment)>> = const { Cell::new(None) };
     }
 
-    /// Converts an instant that was read elsewhere into a moment, to within 20 us.
-    pub(crate) fn moment_of(instant: Instant) -> Moment {
+    pub(super) fn moment_of(instant: Instant) -> Moment {
         let near = |anchor: &(Instant, Moment)| distance(anchor.0, instant) <= REACH;
-        let (read, moment) = ANCHOR.get().filter(near).unwrap_or_else(|| {
+        let anchor = ANCHOR.get().filter(near).unwrap_or_else(|| {
             let anchor = read_both();
             ANCHOR.set(Some(anchor));
             anchor
         });
+        converted(instant, anchor)
+    }
+
+    /// What an instant is on the other clock of an anchor.
+    pub(super) fn converted(instant: Instant, (read, moment): (Instant, Moment)) -> Moment {
         let distance = distance(read, instant);
         let moved = if instant >= read { moment.checked_add(distance) } else { moment.checked_sub(distance) };
         moved.unwrap_or(moment)
@@ -91,10 +161,10 @@ mod real {
     }
 
     /// Reads both clocks at the same time: the closest of four attempts, because the thread may be preempted in one.
-    fn read_both() -> (Instant, Moment) {
+    pub(super) fn read_both() -> (Instant, Moment) {
         let read = || {
             let before = Instant::now();
-            let moment = Moment::now();
+            let moment = Moment(quanta::Instant::now());
             (before.elapsed(), before, moment)
         };
         let (_, instant, moment) = (0..3).map(|_| read()).fold(read(), |closest, next| closest.min(next));
@@ -102,32 +172,89 @@ mod real {
     }
 }
 
-/// tokio's clock, which tests can pause. Outside of a runtime it is the machine's.
-#[cfg(any(test, feature = "test-util"))]
-mod paused {
+/// tokio's clock, which tests can pause. Outside of a runtime it is the machine's. Its functions are cold, so that they do
+/// not lie between what a program executes.
+mod following {
     use std::sync::OnceLock;
     use std::time::SystemTime;
 
-    use super::{Instant, Moment};
+    use super::{Instant, Moment, machine};
 
-    pub(crate) fn now() -> Instant {
-        Moment::now().into_std()
+    /// Readings of the clocks of the machine taken together, from which each is converted to the others: one for the whole
+    /// process, so that differences are exact. What was read before is continued.
+    struct Anchor {
+        instant: Instant,
+        moment: Moment,
+        time: SystemTime,
     }
 
-    pub(crate) fn moment_of(instant: Instant) -> Moment {
-        Moment::from_std(instant)
+    fn anchor() -> &'static Anchor {
+        static ANCHOR: OnceLock<Anchor> = OnceLock::new();
+        ANCHOR.get_or_init(|| {
+            let (instant, moment) = machine::read_both();
+            Anchor { instant, moment, time: machine::wall_time() }
+        })
     }
 
-    /// The time of day when both clocks were first read, and what tokio's clock has advanced since.
-    #[expect(clippy::disallowed_methods, reason = "the first reading comes from the machine")]
-    pub(crate) fn wall_time() -> SystemTime {
-        static FIRST: OnceLock<(Instant, SystemTime)> = OnceLock::new();
-        let (read, time) = *FIRST.get_or_init(|| (Instant::now(), SystemTime::now()));
-        let now = now();
-        let moved = match now.checked_duration_since(read) {
-            Some(since) => time.checked_add(since),
-            None => time.checked_sub(read.saturating_duration_since(now)),
+    #[cold]
+    #[inline(never)]
+    pub(super) fn now() -> Instant {
+        tokio::time::Instant::now().into_std()
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn moment() -> Moment {
+        moment_of(now())
+    }
+
+    #[cold]
+    #[inline(never)]
+    pub(super) fn moment_of(instant: Instant) -> Moment {
+        let anchor = anchor();
+        machine::converted(instant, (anchor.instant, anchor.moment))
+    }
+
+    /// The time of day at the anchor, and what tokio's clock has advanced since.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn wall_time() -> SystemTime {
+        let (anchor, now) = (anchor(), now());
+        let moved = match now.checked_duration_since(anchor.instant) {
+            Some(since) => anchor.time.checked_add(since),
+            None => anchor.time.checked_sub(anchor.instant.saturating_duration_since(now)),
         };
-        moved.unwrap_or(time)
+        moved.unwrap_or(anchor.time)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn all_clocks_follow_a_paused_one_to_the_nanosecond() {
+        let (start, started, time) = (now(), Moment::now(), wall_time());
+        assert_eq!(moment_of(start), started);
+        let mut passed = Duration::ZERO;
+        for step in [1, 999, 1_234_567_891, 86_400_000_000_007].map(Duration::from_nanos) {
+            tokio::time::advance(step).await;
+            passed += step;
+            assert_eq!((since(start), started.elapsed()), (passed, passed));
+            assert_eq!((moment_of(now()), moment_of(start)), (Moment::now(), started));
+            assert_eq!(moment_of(start + 2 * passed), started + 2 * passed);
+            assert_eq!(wall_time().duration_since(time).unwrap(), passed);
+        }
+        assert_eq!(started.saturating_duration_since(Moment::now()), Duration::ZERO);
+    }
+
+    #[test]
+    fn without_a_runtime_they_are_those_of_the_machine() {
+        let tolerance = Duration::from_secs(60);
+        let (_, read) = machine::read_both();
+        assert!(Moment::now().saturating_duration_since(read) < tolerance);
+        assert!(read.saturating_duration_since(Moment::now()) < tolerance);
+        let time = machine::wall_time();
+        assert!(wall_time() < time + tolerance && time < wall_time() + tolerance);
     }
 }

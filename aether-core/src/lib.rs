@@ -48,7 +48,6 @@
 //! - `link`: what every medium over a network needs, for implementors; part of `nats`.
 //! - `conformance`: the suite that every [`Medium`](medium::Medium) must pass.
 //! - `nats-server`: the same, and a real NATS server for tests.
-//! - `test-util`: all clocks follow tokio's, which tests can pause. `aether-testing` turns it on.
 
 #![warn(clippy::disallowed_methods)]
 
@@ -107,3 +106,7 @@ pub use router::{Durability, Receipt};
 pub use source::{Source, WaveId};
 pub use vibrator::{CreateError, Emitter, Receiver, Tuner, Vibrator, VibratorBuilder};
 pub use wave::{Failure, FailureReason, Kind, Metadata, PayloadError, Wave, WaveBuilder, WaveError};
+
+// For `aether-testing` only.
+#[doc(hidden)]
+pub use clock::follow_tokio;

@@ -1,7 +1,7 @@
 //! Replicas over a NATS server: what one change costs, and how soon five replicas are equal when changes are shed.
 //!
-//! `cargo xtask bench field --part network`. It is here and not in `aether-bench`, because faults by seed replace the clocks
-//! of a crate that is built with them.
+//! `cargo xtask bench field --part network`. It is here and not in `aether-bench`, because it joins replicas as the tests of
+//! this crate do.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails ends")]
 

@@ -109,6 +109,7 @@ impl TestBus {
 
     /// A bus with options.
     pub fn builder() -> TestBusBuilder {
+        crate::follow_tokio();
         TestBusBuilder { aether: Aether::builder(), faults: None, is_in_process: true }
     }
 

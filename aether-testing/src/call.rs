@@ -68,6 +68,7 @@ pub fn extract<T, S>(wave: Wave, state: &S) -> impl Future<Output = Result<T, Re
 where
     T: FromWave<S>,
 {
+    crate::follow_tokio();
     let at = Location::caller();
     async move {
         let stage = Stage::set(wave, Vec::new(), at).await;
@@ -110,6 +111,7 @@ impl<T: IntoAnswer> Called<T> {
 impl Call {
     /// A call with this wave.
     pub fn new(wave: Wave) -> Self {
+        crate::follow_tokio();
         Self { wave, state: (), answers: Vec::new() }
     }
 }

@@ -72,6 +72,7 @@ impl Faults {
     /// No faults yet, with a seed of the test's own.
     #[must_use]
     pub fn with_seed(seed: u64) -> Self {
+        crate::follow_tokio();
         Self { shared: Arc::new(Shared::new(seed)) }
     }
 

@@ -28,11 +28,11 @@
 //! ```
 //!
 //! # Paused time
-//! With this crate in a build, all clocks of Aether follow tokio's. In a test with `start_paused = true` ages, decay,
-//! floors, breakers, retries, sojourn caps, heartbeats and detectors therefore follow virtual time: an hour passes at
-//! once as soon as all tasks wait. Let time pass with `tokio::time::sleep`. `tokio::time::advance` jumps over the timers
-//! in between and runs them late. Tests over a network need real time, because tokio advances a paused clock while a
-//! message is on its way.
+//! From the first use of a [`TestBus`], of [`Faults`] or of a [`Call`] on, all clocks of Aether in the process follow
+//! tokio's ([`follow_tokio`]). In a test with `start_paused = true` ages, decay, floors, breakers, retries, sojourn caps,
+//! heartbeats and detectors therefore follow virtual time: an hour passes at once as soon as all tasks wait. Let time pass
+//! with `tokio::time::sleep`. `tokio::time::advance` jumps over the timers in between and runs them late. Tests over a
+//! network need real time, because tokio advances a paused clock while a message is on its way.
 //!
 //! A thread without a tokio runtime reads the clock of the machine: emit from tasks and from `spawn_blocking`.
 //!
@@ -70,3 +70,23 @@ pub use recording::Recording;
 pub use running::Running;
 pub use seed::SEED_VARIABLE;
 pub use verdict::Account;
+
+/// Lets all clocks of Aether in this process follow tokio's from now on, so that a test can pause them. [`TestBus`],
+/// [`Faults`], [`Call`], [`call`] and [`extract`] do it by themselves: it is for tests with paused time that use none of
+/// them, or that emit waves before. There is no way back, and none is needed: where no test has paused tokio's clock, it is
+/// the machine's.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+/// use std::time::Duration;
+/// use aether_core::wire::micros_since_1970;
+///
+/// aether_testing::follow_tokio();
+/// let before = micros_since_1970();
+/// tokio::time::sleep(Duration::from_secs(3600)).await;
+/// assert_eq!(micros_since_1970() - before, 3_600_000_000);
+/// # }
+/// ```
+pub fn follow_tokio() {
+    aether_core::follow_tokio();
+}

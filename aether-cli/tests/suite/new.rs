@@ -149,5 +149,10 @@ mod long {
         let (passed, said) = cargo(&["test"]);
         assert!(passed && said.contains("a_guest_is_greeted_and_everybody_hears_of_it ... ok"), "{said}");
         assert!(!said.contains("warning: unused"), "{said}");
+        // The program and its tests use the same build of every other crate.
+        let (built, said) = cargo(&["build"]);
+        let compiled: Vec<_> =
+            said.lines().filter(|line| line.trim_start().starts_with("Compiling ")).collect();
+        assert!(built && compiled.len() == 1 && compiled[0].contains(" greeter "), "{said}");
     }
 }

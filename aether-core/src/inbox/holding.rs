@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::levels::Popped;
 use super::{Inbox, InboxState, Shed};
-use crate::clock::Moment;
+use crate::clock::{Instant, Moment, moment_of};
 use crate::wave::Wave;
 
 /// Whether emitters of an outbox have a reason to keep waiting: waves are held, or waves are leaving.
@@ -21,12 +21,12 @@ pub(super) struct Held {
 impl Inbox {
     /// Sets the time until which some waves are held, or `None` if none are. In the meantime, waiting emitters do not
     /// lose patience and can use the entire inbox, so that waves that are not held can be taken past the held ones.
-    pub fn hold_until(&self, until: Option<Moment>) {
+    pub fn hold_until(&self, until: Option<Instant>) {
         let called = {
             let mut state = self.state.lock();
             let was_held = std::mem::replace(&mut state.held.is_held, until.is_some());
             if was_held || until.is_some() {
-                state.held.until = until.or_else(|| Some(Moment::now()));
+                state.held.until = Some(until.map_or_else(Moment::now, moment_of));
             }
             self.set_ahead(&mut state);
             self.call_emitters(&mut state, true)

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use super::waiting::LONG_WAIT;
 use super::{EVICTION_WINDOW, Inbox, InboxOptions, Ledger, Offer, ServeOrder, ShedReason, WhenFull};
 use crate::amplitude::{Amplitude, Floor, amplitude_of_level};
-use crate::clock::Moment;
+use crate::clock::{self, Moment};
 use crate::source::{Sequencer, Source};
 use crate::wave::{Wave, WaveBuilder};
 

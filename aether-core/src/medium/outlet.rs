@@ -14,7 +14,7 @@ use std::task::Poll;
 use tokio::sync::watch;
 
 use super::confirming::Confirming;
-use crate::clock::Moment;
+use crate::clock::Instant;
 use crate::inbox::{Inbox, InboxOptions, InboxOptionsError};
 use crate::wave::Wave;
 
@@ -295,7 +295,7 @@ impl Outlet {
     }
 
     /// Like [`Inbox::hold_until`]. Has no effect while another path has the turn.
-    pub fn hold_until(&self, until: Option<Moment>) {
+    pub fn hold_until(&self, until: Option<Instant>) {
         if self.has_turn() {
             self.inbox.hold_until(until);
         }

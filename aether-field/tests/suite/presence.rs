@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn join(aether: &Aether, replica: &str) -> Field {
+    aether_testing::follow_tokio();
     Field::builder("home").replica(replica).join(aether).await.unwrap()
 }
 

@@ -2,14 +2,16 @@
 //!
 //! Each test takes seconds to hours of virtual time and would fail, or not end, if one clock were the machine's.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use aether_chassis::{Breaker, Resend, Service, State};
 use aether_core::physics::{Finding, FringeKind, Interfere, PhysicsEngine, PhysicsObserver};
-use aether_core::{Emitter, Floor, InboxOptions, Kind, ShedReason, Vibrator, Wave, WhenFull};
-use aether_testing::TestBus;
+use aether_core::wire::micros_since_1970;
+use aether_core::{Aether, Emitter, Floor, InboxOptions, Kind, ShedReason, Vibrator, Wave, WhenFull};
+use aether_testing::{Call, Faults, TestBus};
 use tokio::time::{Instant, sleep, timeout};
 
 const MILLI: Duration = Duration::from_millis(1);
@@ -193,11 +195,12 @@ async fn a_heartbeat_that_stops_is_missed() {
 
 #[tokio::test(start_paused = true)]
 async fn the_wall_clock_moves_with_it() {
-    let before = aether_core::wire::micros_since_1970();
+    aether_testing::follow_tokio();
+    let before = micros_since_1970();
     let real = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_micros();
     assert!(u128::from(before).abs_diff(real) < 60_000_000, "it starts at the time of day");
     sleep(3600 * SECOND).await;
-    assert_eq!(aether_core::wire::micros_since_1970() - before, 3_600_000_000);
+    assert_eq!(micros_since_1970() - before, 3_600_000_000);
 }
 
 #[tokio::test(start_paused = true)]
@@ -208,4 +211,79 @@ async fn a_command_without_a_receiver_is_as_old_as_it_is_when_it_is_replayed() {
     sleep(86_400 * SECOND).await;
     assert_eq!(bus.dead_letters()[0].wave.age(), 86_400 * SECOND);
     bus.finish().await;
+}
+
+/// Runs an ignored test below in a process of its own, because the clocks are a switch of the process.
+fn passes_alone(test: &str) {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    let output =
+        command.args(["--ignored", "--exact", &format!("time::{test}"), "--nocapture"]).output().unwrap();
+    let printed = [output.stdout, output.stderr].concat();
+    let printed = String::from_utf8_lossy(&printed);
+    assert!(output.status.success() && printed.contains("1 passed"), "{printed}");
+}
+
+#[test]
+fn the_clocks_are_those_of_the_machine_until_the_kit_is_used() {
+    for test in
+        ["alone_before_a_bus", "alone_before_faults", "alone_before_a_call", "alone_before_the_switch"]
+    {
+        passes_alone(test);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "needs a process in which the kit was not used; the test above runs it"]
+async fn alone_before_a_bus() {
+    switched_by(|| drop(TestBus::builder())).await;
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "needs a process in which the kit was not used; the test above runs it"]
+async fn alone_before_faults() {
+    switched_by(|| drop(Faults::with_seed(7))).await;
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "needs a process in which the kit was not used; the test above runs it"]
+async fn alone_before_a_call() {
+    switched_by(|| drop(Call::new(claim()))).await;
+}
+
+#[tokio::test(start_paused = true)]
+#[ignore = "needs a process in which the kit was not used; the test above runs it"]
+async fn alone_before_the_switch() {
+    switched_by(aether_testing::follow_tokio).await;
+}
+
+/// A wave that is emitted before ages by the machine's clock, and from then on by the paused one.
+async fn switched_by(first_use: impl FnOnce()) {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let aether = Aether::local();
+    let mut stock = Vibrator::create("stock", &aether).await.unwrap();
+    stock.resonate_on("a").await.unwrap();
+    let shop = Vibrator::create("shop", &aether).await.unwrap();
+    shop.emit_wave("a", &1).await.unwrap();
+    let (wave, time) = (stock.receive().await.unwrap(), micros_since_1970());
+    sleep(HOUR).await;
+    let limit = 600 * SECOND;
+    assert!(wave.age() < limit && micros_since_1970() - time < limit.as_micros() as u64, "{:?}", wave.age());
+    // The age moves on while tokio's clock stands still.
+    let age = wave.age();
+    std::thread::sleep(MILLI);
+    assert!(wave.age() >= age + MILLI);
+
+    first_use();
+    // The hour before counts now; tokio's clock began to stand still before the wave was emitted.
+    let (age, time) = (wave.age(), micros_since_1970());
+    assert!((HOUR - limit..=HOUR).contains(&age), "{age:?}");
+    std::thread::sleep(MILLI);
+    assert_eq!((wave.age(), micros_since_1970()), (age, time));
+    sleep(HOUR).await;
+    assert_eq!((wave.age(), micros_since_1970()), (age + HOUR, time + HOUR.as_micros() as u64));
+    shop.emit_wave("a", &2).await.unwrap();
+    let wave = stock.receive().await.unwrap();
+    sleep(HOUR).await;
+    assert_eq!(wave.age(), HOUR);
+    aether.close().await.unwrap();
 }

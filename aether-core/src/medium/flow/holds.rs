@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::{Flow, Pause};
 use crate::channel::{Channel, Pattern};
-use crate::clock::{self, Instant, moment_of};
+use crate::clock::{self, Instant};
 use crate::medium::outlet::Outlet;
 use crate::wave::Wave;
 
@@ -136,7 +136,7 @@ impl HoldTable {
     pub(in crate::medium) fn apply(&mut self, outbox: &Outlet, flow: &Flow) -> bool {
         self.next_end = self.holds.values().map(|hold| hold.until).min();
         let last = self.holds.values().map(|hold| hold.until).max();
-        outbox.hold_until(last.map(moment_of));
+        outbox.hold_until(last);
         if last.is_none() {
             flow.held.store(0, Ordering::Relaxed);
         }
