@@ -43,6 +43,14 @@ pub enum LoggingError {
         /// What is wrong with it.
         source: tracing_subscriber::filter::ParseError,
     },
+    /// The filter asks for spans or fields, which are not filtered.
+    #[error(
+        "{FILTER_VARIABLE}={filter:?} has brackets: use a level such as debug, or pairs such as aether_core=trace"
+    )]
+    Brackets {
+        /// The filter as given.
+        filter: String,
+    },
     /// Another subscriber is installed already.
     #[error("a subscriber for logs is installed already: leave that to `run`, or pass yours to `run_with`")]
     Twice(#[from] tracing_subscriber::util::TryInitError),
@@ -137,6 +145,10 @@ fn filter(given: Option<String>) -> Result<Targets, LoggingError> {
 }
 
 pub(crate) fn parse_filter(filter: &str) -> Result<Targets, LoggingError> {
+    // Otherwise they would be the name of a target.
+    if filter.contains(['[', ']', '{', '}']) {
+        return Err(LoggingError::Brackets { filter: filter.to_owned() });
+    }
     let refuse = |source| LoggingError::Filter { filter: filter.to_owned(), source };
     filter.parse().map_err(refuse)
 }
@@ -149,6 +161,8 @@ mod tests {
     fn a_wrong_filter_is_named_and_an_empty_one_means_the_default() {
         let error = filter(Some("aether=loud".to_owned())).unwrap_err();
         assert!(error.to_string().contains("AETHER_LOG=\"aether=loud\""), "{error}");
+        let error = filter(Some("[handling]=debug".to_owned())).unwrap_err();
+        assert!(error.to_string().contains("has brackets"), "{error}");
         let default = filter(None).unwrap().to_string();
         assert_eq!(filter(Some(String::new())).unwrap().to_string(), default);
         assert_eq!(default, "async_nats=warn,info");

@@ -127,9 +127,11 @@ fn each_mistake_has_one_error_that_names_it() {
         let Some(span) = spans.iter().find(|span| span["is_primary"] == true) else { continue };
         if error["level"] == "error" {
             let file = Path::new(span["file_name"].as_str().unwrap()).file_stem().unwrap();
-            // The path is written out if a dependency has a type of the same name.
+            let program = file.to_string_lossy().into_owned();
+            // The path is written out if a dependency, or another of these programs, has a type of the same name.
             let text = error["message"].as_str().unwrap().replace("aether_chassis::State", "State");
-            errors.entry(file.to_string_lossy().into_owned()).or_default().push(text);
+            let text = text.replace(&format!("{program}::"), "");
+            errors.entry(program).or_default().push(text);
         }
     }
     let expected = MISTAKES.map(|(name, _, error)| (name.to_owned(), vec![error.to_owned()]));
