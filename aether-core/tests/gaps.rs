@@ -7,6 +7,7 @@ mod proxy;
 use std::time::{Duration, Instant};
 
 use aether_core::conformance::NatsServer;
+use aether_core::seal::SealKeys;
 use aether_core::wire::{Position, Sender};
 use aether_core::{Aether, AskError, Channel, InboxOptions, NatsOptions, Vibrator, Wave, Wire, wire};
 use futures::{FutureExt, StreamExt};
@@ -112,11 +113,17 @@ struct Away {
 
 impl Away {
     async fn new() -> Self {
+        Self::with([NatsOptions::default(), NatsOptions::default()]).await
+    }
+
+    /// With these options of the sender and of the receiver.
+    async fn with([senders_options, options]: [NatsOptions; 2]) -> Self {
         let server = NatsServer::start().await.unwrap();
         let proxy = Proxy::new(server.port()).await.unwrap();
         let senders = Proxy::new(server.port()).await.unwrap();
-        let here = Aether::connect(&senders.url()).await.unwrap();
-        let there = Aether::connect(&proxy.url()).await.unwrap();
+        let connect = |url: String, options| Aether::builder().url(url).options(options).connect();
+        let here = connect(senders.url(), senders_options).await.unwrap();
+        let there = connect(proxy.url(), options).await.unwrap();
         let emitter = Vibrator::create("emitter", &here).await.unwrap();
         Self { proxy, senders, here, there, emitter, server }
     }
@@ -236,22 +243,25 @@ async fn the_loss_of_a_channels_first_waves_is_counted_at_those_who_had_just_joi
     assert_eq!(site.there.status().lost_upstream, 1200);
 }
 
-#[tokio::test]
-async fn the_loss_of_the_first_cloud_events_is_counted_at_those_who_had_just_joined() {
-    let server = NatsServer::start().await.unwrap();
-    let proxy = Proxy::new(server.port()).await.unwrap();
-    let senders = Proxy::new(server.port()).await.unwrap();
-    let options = NatsOptions::default().wire(Wire::CloudEvents);
-    let here = Aether::builder().url(senders.url()).options(options).connect().await.unwrap();
-    let there = Aether::connect(&proxy.url()).await.unwrap();
-    let emitter = Vibrator::create("emitter", &here).await.unwrap();
-    let site = Away { proxy, senders, here, there, emitter, server };
+async fn first_waves_lost(options: [NatsOptions; 2]) {
+    let site = Away::with(options).await;
     let mut ear = ear("ear", &site.there, "gaps.*").await;
     site.answered().await;
     site.misses("gaps.events", 1000).await;
     site.emit("gaps.events", 1).await;
     site.mark(&mut [&mut ear]).await;
     assert_eq!(accounts([&ear]), [(1002, 1000)]);
+}
+
+#[tokio::test]
+async fn the_loss_of_the_first_cloud_events_is_counted_at_those_who_had_just_joined() {
+    first_waves_lost([NatsOptions::default().wire(Wire::CloudEvents), NatsOptions::default()]).await;
+}
+
+#[tokio::test]
+async fn the_loss_of_the_first_sealed_waves_is_counted_at_those_who_had_just_joined() {
+    let keys = SealKeys::generate().unwrap();
+    first_waves_lost([NatsOptions::default().keys(keys.clone()), NatsOptions::default().keys(keys)]).await;
 }
 
 #[tokio::test]
