@@ -8,8 +8,9 @@
 //! - [`Transit`] estimates how long a frame was in transit, without synchronised clocks, so that waves age in transit.
 //!   Each connection has one table.
 //! - [`Gaps`] detects waves that were lost on the way to a subscription. Each pattern has one table.
-//! - [`Remembered`] is the bounded table that [`Transit`] and [`Gaps`] use. Everything that a network can fill is
-//!   bounded.
+//! - [`Beginnings`] remembers what senders have answered to joins, so that the table of a pattern knows which streams began
+//!   after a subscription. Each connection has one table.
+//! - [`Remembered`] is the bounded table that these use. Everything that a network can fill is bounded.
 //!
 //! ```
 //! use std::sync::{Arc, OnceLock};
@@ -47,11 +48,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod beginnings;
 mod gaps;
 mod numbers;
 mod remembered;
 mod transit;
 
+pub use beginnings::Beginnings;
 pub use gaps::{Gap, GapReport, Gaps, HeardFrame};
 pub use numbers::{Numbers, SentStream, StreamAnnouncement};
 pub use remembered::Remembered;

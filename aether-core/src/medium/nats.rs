@@ -25,6 +25,8 @@ mod flight;
 mod foreign;
 mod holds;
 mod intake;
+mod join_notices;
+mod joins;
 mod link;
 mod login;
 mod observer_copies;
@@ -154,7 +156,13 @@ impl Nats {
             },
         };
         match joined {
-            Ok(()) => self.joined.is_in_force(&subscription),
+            Ok(()) => {
+                self.joined.is_in_force(&subscription);
+                // Of groups no losses are counted.
+                if subscription.is_open() && subscription.group().is_none() {
+                    self.shared.tell_join(subscription.pattern()).await;
+                }
+            }
             // Before another vibrator joins the same pattern, which would rely on this subscription.
             Err(_) => self.leave(&subscription),
         }

@@ -31,6 +31,8 @@ pub struct Subscription {
     muted: AtomicBool,
     /// It was left, or rules ended it.
     ended: AtomicBool,
+    /// The senders may know of it. Hopping keeps secret where it listens.
+    open: AtomicBool,
     /// When the subscription took effect: the network delivers everything emitted since.
     in_force: OnceLock<Instant>,
 }
@@ -74,8 +76,20 @@ impl Subscription {
         listener: Listener,
     ) -> Self {
         let Listener { sequencer, hears_own, observes, relabel } = listener;
-        let (muted, ended, in_force) = (AtomicBool::new(false), AtomicBool::new(false), OnceLock::new());
-        Self { id, pattern, group, inbox, sequencer, hears_own, observes, relabel, muted, ended, in_force }
+        Self {
+            id,
+            pattern,
+            group,
+            inbox,
+            sequencer,
+            hears_own,
+            observes,
+            relabel,
+            muted: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+            open: AtomicBool::new(false),
+            in_force: OnceLock::new(),
+        }
     }
 
     /// An id unique within this router.
@@ -123,6 +137,17 @@ impl Subscription {
 
     pub(crate) fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
+    }
+
+    /// Lets the medium tell senders of it, before a join.
+    pub(crate) fn open(&self) {
+        self.open.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether senders may be told of it.
+    #[cfg(feature = "nats")]
+    pub(crate) fn is_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed)
     }
 
     /// Whether it belongs to an observer, which sees questions and answers but cannot answer.

@@ -198,6 +198,7 @@ impl Tuner {
     async fn finish_joining(&self, guard: SubscriptionGuard) -> Result<(), JoinError> {
         let aether = self.shared.emitter.aether();
         let subscription = Arc::clone(guard.subscription());
+        subscription.open();
         let announcing = PendingAnnouncement::begin(self, &subscription);
         let (joined, ()) = tokio::join!(guard.join(), announcing.announced());
         joined?;

@@ -3,8 +3,10 @@
 use std::time::{Duration, Instant};
 
 use aether_core::conformance::NatsServer;
+use aether_core::seal::SealKeys;
+use aether_core::wire::{Position, Sender};
 use aether_core::{Aether, AskError, Channel, InboxOptions, NatsOptions, Vibrator, Wave, Wire, wire};
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -107,11 +109,17 @@ struct Away {
 
 impl Away {
     async fn new() -> Self {
+        Self::with([NatsOptions::default(), NatsOptions::default()]).await
+    }
+
+    /// With these options of the sender and of the receiver.
+    async fn with([senders_options, options]: [NatsOptions; 2]) -> Self {
         let server = NatsServer::start().await.unwrap();
         let proxy = Proxy::new(server.port()).await.unwrap();
         let senders = Proxy::new(server.port()).await.unwrap();
-        let here = Aether::connect(&senders.url()).await.unwrap();
-        let there = Aether::connect(&proxy.url()).await.unwrap();
+        let connect = |url: String, options| Aether::builder().url(url).options(options).connect();
+        let here = connect(senders.url(), senders_options).await.unwrap();
+        let there = connect(proxy.url(), options).await.unwrap();
         let emitter = Vibrator::create("emitter", &here).await.unwrap();
         Self { proxy, senders, here, there, emitter, server }
     }
@@ -128,6 +136,14 @@ impl Away {
         self.emit(channel, waves).await;
         self.proxy.mend();
         connected(&self.there).await;
+    }
+
+    /// Waits until the sender has answered the joins so far, and the receiver has the answers. A server processes the
+    /// messages of one client in order, and so each flush ends behind everything that was sent before it.
+    async fn answered(&self) {
+        for flushed in [&self.there, &self.here, &self.here, &self.there, &self.there] {
+            flushed.flush().await.unwrap();
+        }
     }
 
     /// On a channel of its own, so that it reveals no gap itself. It arrives after everything sent before.
@@ -196,22 +212,164 @@ async fn a_receiver_that_joined_after_a_loss_missed_nothing() {
     member.resonate_in_group("gaps.*", "group").await.unwrap();
     site.emit("gaps.events", 1).await;
     site.mark(&mut [&mut early, &mut same, &mut other, &mut member]).await;
-    let accounts =
-        [&early, &same, &other, &member].map(|ear| (ear.ledger().offered, ear.ledger().lost_upstream));
-    assert_eq!(accounts, [(112, 100), (2, 0), (2, 0), (2, 0)]);
+    assert_eq!(accounts([&early, &same, &other, &member]), [(112, 100), (2, 0), (2, 0), (2, 0)]);
     assert_eq!(site.there.status().lost_upstream, 100);
 }
 
+fn accounts<const N: usize>(ears: [&Vibrator; N]) -> [(u64, u64); N] {
+    ears.map(|ear| (ear.ledger().offered, ear.ledger().lost_upstream))
+}
+
 #[tokio::test]
-async fn the_loss_of_a_channels_first_waves_is_counted_at_its_subscribers() {
+async fn the_loss_of_a_channels_first_waves_is_counted_at_those_who_had_just_joined() {
     let site = Away::new().await;
+    let mut first = ear("first", &site.there, "gaps.*").await;
+    site.answered().await;
+    site.misses("gaps.one", 1000).await;
+    // With the same subscription at the server, and with one of its own. The first waves were sent before they joined.
+    let (mut same, mut other) =
+        (ear("same", &site.there, "gaps.*").await, ear("other", &site.there, "gaps.>").await);
+    site.answered().await;
+    site.misses("gaps.two", 100).await;
+    for channel in ["gaps.one", "gaps.two"] {
+        site.emit(channel, 1).await;
+    }
+    site.mark(&mut [&mut first, &mut same, &mut other]).await;
+    assert_eq!(accounts([&first, &same, &other]), [(1103, 1100), (103, 100), (103, 100)]);
+    assert_eq!(site.there.status().lost_upstream, 1200);
+}
+
+async fn first_waves_lost(options: [NatsOptions; 2]) {
+    let site = Away::with(options).await;
     let mut ear = ear("ear", &site.there, "gaps.*").await;
-    // It must have been subscribed for longer than the uncertainty of the transit time.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    site.misses("gaps.events", 5).await;
+    site.answered().await;
+    site.misses("gaps.events", 1000).await;
     site.emit("gaps.events", 1).await;
     site.mark(&mut [&mut ear]).await;
-    assert_eq!((ear.ledger().offered, ear.ledger().lost_upstream), (7, 5), "{:?}", ear.ledger());
+    assert_eq!(accounts([&ear]), [(1002, 1000)]);
+}
+
+#[tokio::test]
+async fn the_loss_of_the_first_cloud_events_is_counted_at_those_who_had_just_joined() {
+    first_waves_lost([NatsOptions::default().wire(Wire::CloudEvents), NatsOptions::default()]).await;
+}
+
+#[tokio::test]
+async fn the_loss_of_the_first_sealed_waves_is_counted_at_those_who_had_just_joined() {
+    let keys = SealKeys::generate().unwrap();
+    first_waves_lost([NatsOptions::default().keys(keys.clone()), NatsOptions::default().keys(keys)]).await;
+}
+
+#[tokio::test]
+async fn losses_are_counted_at_those_who_joined_since_the_last_wave_of_a_channel() {
+    let site = Away::new().await;
+    let mut early = ear("early", &site.there, "gaps.*").await;
+    site.emit("gaps.events", 10).await;
+    // With the same subscription at the server, and with one of its own.
+    let (mut same, mut other) =
+        (ear("same", &site.there, "gaps.*").await, ear("other", &site.there, "gaps.>").await);
+    site.answered().await;
+    site.misses("gaps.events", 1000).await;
+    site.emit("gaps.events", 1).await;
+    site.mark(&mut [&mut early, &mut same, &mut other]).await;
+    assert_eq!(accounts([&early, &same, &other]), [(1012, 1000), (1002, 1000), (1002, 1000)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_join_in_the_middle_of_traffic_have_lost_nothing() {
+    let site = Away::new().await;
+    let emitter = site.emitter.emitter();
+    let (stop, stopped) = oneshot::channel();
+    let emitting = tokio::spawn(async move {
+        let mut emitted = 0;
+        while stopped.is_empty() {
+            // A channel in use, and ones that begin as others join.
+            for channel in ["gaps.events".to_owned(), format!("gaps.young{}", emitted / 256)] {
+                emitter.emit(numbered(&channel, emitted)).await.unwrap();
+            }
+            emitted += 1;
+            tokio::task::yield_now().await;
+        }
+    });
+    let mut ears = Vec::new();
+    for count in 0..60 {
+        let mut ear = ear("ear", &site.there, ["gaps.*", "gaps.>", "*.*"][count % 3]).await;
+        next(&mut ear).await;
+        ears.push(ear);
+        // Then the next one is the first again.
+        if count % 20 == 19 {
+            ears.clear();
+        }
+    }
+    ears.push(ear("ear", &site.there, "gaps.*").await);
+    stop.send(()).unwrap();
+    emitting.await.unwrap();
+    site.mark(&mut ears.iter_mut().collect::<Vec<_>>()).await;
+    let status = site.there.status();
+    assert_eq!((status.lost_upstream, status.implausible), (0, 0), "{status:?}");
+}
+
+/// As another process would do it. Nothing proves a notice, so a client may send any number of them.
+#[tokio::test]
+async fn a_join_is_told_to_all_senders_and_they_answer_it_within_bounds() {
+    let site = Away::new().await;
+    let raw = async_nats::connect(site.server.url()).await.unwrap();
+    let subscribe = |subject: &'static str| raw.subscribe(subject);
+    let mut notices = subscribe("aether-ask._aether.joins").await.unwrap();
+    let mut answers = subscribe("aether-ask._aether.joins.2a").await.unwrap();
+    let mut frames = subscribe("aether.gaps.events").await.unwrap();
+    // In force, as in the test above.
+    raw.request("nobody.hears.this", "".into()).await.unwrap_err();
+    site.emit("gaps.events", 3).await;
+
+    // Members of groups lose nothing that is counted.
+    let member = Vibrator::create("member", &site.there).await.unwrap();
+    member.resonate_in_group("gaps.>", "group").await.unwrap();
+    let mut ear = ear("ear", &site.there, "gaps.*").await;
+    let channel = Channel::new("any").unwrap();
+    let opened = |message: async_nats::Message| {
+        wire::decode(&message.payload, Some(&channel), Instant::now(), |_| Duration::ZERO)
+    };
+    let notice = opened(timeout(PATIENCE, notices.next()).await.expect("a notice").unwrap()).unwrap();
+    let notice: serde_json::Value = notice.waves[0].json().unwrap();
+    assert!(notice["pattern"] == "gaps.*" && notice["at"].as_u64().is_some_and(|at| at > 0), "{notice}");
+
+    let notice = |pattern: &str| {
+        let wave = Wave::from_bytes("any", format!(r#"{{"pattern":"{pattern}","at":17}}"#)).unwrap();
+        let frame = wire::encode(Sender { node: 0x2a, sent_micros: 0 }, None, &[wave], Instant::now());
+        raw.publish("aether-ask._aether.joins", frame.unwrap())
+    };
+    notice("*.events").await.unwrap();
+    let mut positions = Vec::new();
+    for _ in ["here", "there"] {
+        let answer = opened(timeout(PATIENCE, answers.next()).await.expect("an answer").unwrap()).unwrap();
+        assert!(answer.waves.is_empty());
+        let Position { stream, first, age_micros } = answer.position.unwrap();
+        positions.push((stream, first, age_micros));
+    }
+    positions.sort_unstable();
+    assert_eq!(positions, [(0, 17, 0), (1, 17, 0)], "one of them has begun a stream");
+    // At the flush, for the join, and for that notice; each comes before its answer.
+    let announced =
+        std::iter::from_fn(|| frames.next().now_or_never().flatten()).map(|frame| opened(frame).unwrap());
+    let announced: Vec<_> = announced.filter(|frame| frame.waves.is_empty()).collect();
+    assert!(announced.len() >= 3 && announced.iter().all(|frame| frame.position.unwrap().first == 3));
+
+    drop(notices);
+    let began = Instant::now();
+    for _ in 0..20_000 {
+        notice("*.events").await.unwrap();
+        raw.publish("aether-ask._aether.joins", "no frame".into()).await.unwrap();
+    }
+    raw.flush().await.unwrap();
+    site.answered().await;
+    site.emit("gaps.events", 1).await;
+    site.mark(&mut [&mut ear]).await;
+    raw.flush().await.unwrap();
+    let answered = std::iter::from_fn(|| answers.next().now_or_never().flatten()).count() as u64;
+    let most = 2 * (8192 / 4 + (began.elapsed().as_secs() + 1) * 1024 / 4);
+    assert!(answered > 0 && answered <= most, "{answered} of at most {most}");
+    assert_eq!(accounts([&ear]), [(2, 0)]);
 }
 
 #[tokio::test]

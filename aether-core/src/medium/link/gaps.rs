@@ -14,6 +14,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::beginnings::Beginnings;
 use super::remembered::Remembered;
 use crate::channel::Channel;
 use crate::clock::Instant;
@@ -26,8 +27,9 @@ const MAX_STREAMS: usize = 4096;
 /// How long a silent sender channel is tracked: far longer than its sender announces it.
 const KEPT: Duration = Duration::from_secs(3600);
 
-/// The margin for deciding whether a stream began before a subscription. The decision compares the ages of both, but
-/// the shortest possible transit time lies in between and is unknown. In case of doubt, the stream began before.
+/// The margin for deciding whether a stream began before a subscription, where its sender has not told ([`Beginnings`]). The
+/// decision compares the ages of both, but the shortest possible transit time lies in between and is unknown. In case of
+/// doubt, the stream began before.
 const DOUBT: Duration = Duration::from_secs(1);
 
 /// The maximum rate of a sender in waves per second. The highest measured rate over NATS was 3.5 million.
@@ -87,6 +89,7 @@ pub struct GapReport {
 pub struct Gaps {
     /// The time from which the server is certain to have the subscription.
     in_force: Arc<OnceLock<Instant>>,
+    beginnings: Arc<Beginnings>,
     senders: Remembered<(u64, Channel), Streams>,
     credit: Credit,
 }
@@ -170,8 +173,15 @@ impl Gaps {
     /// before that, its beginning does not count as missed.
     #[must_use]
     pub fn new(in_force: Arc<OnceLock<Instant>>) -> Self {
+        Self::with_beginnings(in_force, Arc::default())
+    }
+
+    /// The same, for a medium whose senders answer joins. Without their answers, streams that began less than a second
+    /// after the subscription count as older.
+    #[must_use]
+    pub fn with_beginnings(in_force: Arc<OnceLock<Instant>>, beginnings: Arc<Beginnings>) -> Self {
         let credit = Credit { left: AT_ONCE, at: None };
-        Self { in_force, senders: Remembered::new(MAX_STREAMS, KEPT), credit }
+        Self { in_force, beginnings, senders: Remembered::new(MAX_STREAMS, KEPT), credit }
     }
 
     /// Records a frame and returns the gap before it. Duplicates and late frames are not losses.
@@ -184,8 +194,11 @@ impl Gaps {
         let began =
             now.checked_sub(Duration::from_micros(age_micros).saturating_add(delay).saturating_add(DOUBT));
         // The beginning of a stream was missed if it should have been received.
-        let in_force = self.in_force.get();
-        let missed_since = began.filter(|began| in_force.is_some_and(|in_force| in_force <= began));
+        let (in_force, beginnings) = (self.in_force.get(), &self.beginnings);
+        let missed_since = || {
+            let began = began.max(beginnings.since(node, number, now));
+            began.filter(|began| in_force.is_some_and(|in_force| in_force <= began))
+        };
         let (missing, since, forgets) = match self.senders.hear(&key, now) {
             Some(streams) => {
                 let mut known = streams.all().filter(|stream| stream.number == number).peekable();
@@ -213,13 +226,14 @@ impl Gaps {
                 streams.add(new);
                 // All waves of a later stream were sent after the other stream was heard. How the other one ended is no
                 // longer known.
-                (first, if ahead > 0 { Some(since) } else { missed_since }, false)
+                (first, missed_since().max((ahead > 0).then_some(since)), false)
             }
             None => {
                 let forgets = self.senders.add(key, Streams { first: new, second: None }, now);
                 // It may be one of the evicted entries.
                 let forgotten = self.senders.forgotten();
-                let since = missed_since.filter(|began| forgotten.is_none_or(|forgotten| forgotten < *began));
+                let since =
+                    missed_since().filter(|began| forgotten.is_none_or(|forgotten| forgotten < *began));
                 (first, since, forgets)
             }
         };

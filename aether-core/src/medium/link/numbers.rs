@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use lru::LruCache;
 
-use crate::channel::Channel;
+use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
 use crate::wire::Position;
 
@@ -124,6 +124,20 @@ impl Numbers {
         self.streams.iter().map(|(channel, stream)| (channel.clone(), stream.position(now))).collect()
     }
 
+    /// The number of the next stream to begin. All later ones have higher numbers.
+    #[must_use]
+    pub const fn next_stream(&self) -> u64 {
+        self.begun
+    }
+
+    /// The channels that match a pattern, for whoever has just joined it: the most recently used ones, at most `most`. What
+    /// else is announced, and when, does not change.
+    #[must_use]
+    pub fn heard_by(&self, pattern: &Pattern, most: usize, now: Instant) -> Vec<StreamAnnouncement> {
+        let heard = self.streams.iter().filter(|(channel, _)| pattern.matches(channel)).take(most);
+        heard.map(|(channel, stream)| (channel.clone(), stream.position(now))).collect()
+    }
+
     /// The time at which to call [`Numbers::due`] next; `None` if no channel is waiting to be announced.
     #[must_use]
     pub fn next_round(&self) -> Option<Instant> {
@@ -216,6 +230,23 @@ mod tests {
         let reconnected = start + Duration::from_secs(500);
         assert_eq!(as_pairs(numbers.after_reconnecting(reconnected)), [("a".to_owned(), 3)]);
         assert_eq!(as_pairs(numbers.due(reconnected + ROUND)), [("a".to_owned(), 3)]);
+    }
+
+    #[test]
+    fn a_join_learns_where_the_channels_of_its_pattern_are_and_which_streams_will_be_new() {
+        let (mut numbers, now) = (Numbers::new(), crate::clock::now());
+        assert_eq!(numbers.next_stream(), 0);
+        for (name, waves) in [("a.a", 1), ("a.b", 2), ("b.a", 3)] {
+            send(&mut numbers, name, waves, now);
+        }
+        let pattern = Pattern::new("a.*").unwrap();
+        let later = now + Duration::from_secs(1);
+        let heard = numbers.heard_by(&pattern, 9, later);
+        assert!(heard.iter().all(|(_, at)| at.age_micros == 1_000_000), "{heard:?}");
+        assert_eq!(as_pairs(heard), [("a.b".to_owned(), 2), ("a.a".to_owned(), 1)]);
+        assert_eq!(as_pairs(numbers.heard_by(&pattern, 1, later)), [("a.b".to_owned(), 2)]);
+        assert_eq!(numbers.next_stream(), 3);
+        assert_eq!(numbers.unannounced(later).len(), 3, "that was no announcement of the schedule");
     }
 
     #[test]

@@ -17,6 +17,8 @@ use super::connection::{CLIENT_QUEUE, NatsShared};
 use super::control::Control;
 use super::doubts::Doubts;
 use super::intake::Intake;
+use super::join_notices;
+use super::joins::Joins;
 use super::link::{Link, Renew};
 use super::options::NatsOptions;
 use super::outbox;
@@ -122,6 +124,7 @@ impl Nats {
             node: fastrand::u64(1..),
             closed: AtomicBool::new(false),
             announcing: Announcing::new(),
+            joins: Joins::new(),
             flow: Flow::new(),
             waiting_bytes: AtomicUsize::new(0),
             leaving: Mutex::default(),
@@ -143,6 +146,8 @@ impl Nats {
         if let Some(doubted) = doubted {
             tokio::spawn(second_look::decide(Arc::downgrade(&shared), Arc::clone(&router), doubted));
         }
+        let ending = watch::Sender::new(false);
+        join_notices::listen(&shared, ending.subscribe()).await.map_err(unreachable)?;
         let notices = Control::new(shared.client.new_inbox());
         let sender = tokio::spawn(outbox::send(Arc::clone(&shared)));
         Ok(Arc::new(Self {
@@ -155,7 +160,7 @@ impl Nats {
             confirming,
             sender: Mutex::new(Some(sender)),
             closing: tokio::sync::Mutex::default(),
-            ending: watch::Sender::new(false),
+            ending,
         }))
     }
 }

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use super::announcing::Announcing;
 use super::cloudevents;
 use super::doubts::Doubts;
+use super::joins::Joins;
 use super::link::Link;
 use super::refusals::NatsRefusals;
 use super::root::Root;
@@ -49,6 +50,7 @@ pub(super) struct NatsShared {
     pub(super) node: u64,
     pub(super) closed: AtomicBool,
     pub(super) announcing: Announcing,
+    pub(super) joins: Joins,
     pub(super) flow: Flow,
     /// Total bytes of the messages that wait behind a wave that does not fit into its inbox.
     pub(super) waiting_bytes: AtomicUsize,

@@ -184,7 +184,8 @@ impl Intake {
             None => client.subscribe(subject).await?,
         };
         let in_force = Arc::<OnceLock<Instant>>::default();
-        let gaps = (root == Root::Waves && group.is_none()).then(|| Gaps::new(Arc::clone(&in_force)));
+        let gaps = (root == Root::Waves && group.is_none())
+            .then(|| Gaps::with_beginnings(Arc::clone(&in_force), Arc::clone(&self.shared.joins.beginnings)));
         let before_channel = self.shared.subject(root, "");
         let mut tap = Tap {
             root,

@@ -8,7 +8,7 @@
 //! server whether there is one, once per channel and batch.
 //!
 //! The task numbers outgoing waves ([`Numbers`]). When nothing follows them, it announces the numbers: after a new
-//! connection, when a channel has gone quiet, at a flush, and at the end.
+//! connection, when a channel has gone quiet, for somebody who has joined, at a flush, and at the end.
 
 use std::sync::Arc;
 
@@ -17,9 +17,11 @@ use bytes::Bytes;
 
 use crate::clock::{self, Instant};
 
+use super::announcing::Asked;
 use super::cloudevents;
 use super::connection::NatsShared;
 use super::holds::Holds;
+use super::joins::JoinNotice;
 use super::root::Root;
 use crate::channel::Channel;
 use crate::clock::sleep_until;
@@ -50,6 +52,7 @@ enum Next {
     Send,
     /// An announcement is computed when it can be sent, because it contains the age of the stream.
     Announce(fn(&mut Numbers, Instant) -> Vec<StreamAnnouncement>),
+    Answer(Asked),
     End,
 }
 
@@ -64,13 +67,9 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
     let mut holds = Holds::new(&shared);
     let mut connection = shared.link.connection(&shared.client);
     loop {
-        let mut announced = Vec::new();
         let next = tokio::select! {
             biased;
-            asked = shared.announcing.asked() => {
-                announced = asked;
-                Next::Announce(Numbers::unannounced)
-            }
+            asked = shared.announcing.asked() => Next::Answer(asked),
             () = shared.link.connected_after(&mut connection, &shared.client) => {
                 Next::Announce(Numbers::after_reconnecting)
             }
@@ -107,6 +106,14 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
                 batch_waves = (waves * BATCH_MESSAGES / messages.max(1)).clamp(BATCH_MESSAGES, BATCH_WAVES);
             }
             Next::Announce(which) => announce(&shared, which(&mut numbers, clock::now())).await,
+            Next::Answer(Asked { flushes, joins }) => {
+                for join in &joins {
+                    answer(&shared, &numbers, join).await;
+                }
+                if !flushes.is_empty() {
+                    announce(&shared, numbers.unannounced(clock::now())).await;
+                }
+            }
             Next::End => break,
         }
         // Checked in any case, because channels go quiet while others are busy.
@@ -114,7 +121,6 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
         if numbers.next_round().is_some_and(|round| round <= now) {
             announce(&shared, numbers.due(now)).await;
         }
-        drop(announced);
     }
     announce(&shared, numbers.unannounced(clock::now())).await;
     drop(ending);
@@ -191,6 +197,20 @@ async fn announce(shared: &NatsShared, announcements: impl IntoIterator<Item = S
                 let _ = shared.client.publish(subject, frame).await;
             }
         }
+    }
+}
+
+/// Answers somebody who has joined: where the streams are that it hears, and which ones have not begun yet. Nothing is
+/// numbered in between.
+async fn answer(shared: &NatsShared, numbers: &Numbers, join: &JoinNotice) {
+    let now = clock::now();
+    announce(shared, shared.joins.announce(|most| numbers.heard_by(&join.pattern, most, now))).await;
+    let position = Position { stream: numbers.next_stream(), first: join.at_micros, age_micros: 0 };
+    let Some(frame) = announcement(shared, position) else { return };
+    let channel = join.answered_on();
+    let subject = shared.subject(Root::Questions, &channel);
+    if let Some(frame) = shared.sealed(Root::Questions, &channel, &subject, frame) {
+        let _ = shared.client.publish(subject, frame).await;
     }
 }
 

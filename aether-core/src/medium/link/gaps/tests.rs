@@ -174,6 +174,35 @@ fn the_beginning_of_a_stream_is_missed_by_those_who_were_subscribed_when_it_bega
 }
 
 #[test]
+fn a_young_stream_is_missed_from_its_beginning_if_its_sender_had_answered_before() {
+    let start = crate::clock::now();
+    let now = start + SECOND / 10;
+    let beginnings = Arc::<Beginnings>::default();
+    let subscribed = |at| Gaps::with_beginnings(Arc::new(OnceLock::from(at)), Arc::clone(&beginnings));
+    let frame = |stream| {
+        let position = Position { stream, first: 7, age_micros: 20_000 };
+        HeardFrame { node: 1, position, waves: 0, delay: Duration::ZERO, now }
+    };
+    assert_eq!(missing(&mut subscribed(start), frame(3)), None, "nothing is known");
+    let asked = start + SECOND / 20;
+    beginnings.note(1, 3, asked, now);
+    assert_eq!(missing(&mut subscribed(start), frame(2)), None, "it had begun");
+    let gap = Some(Gap { waves: 7, since: asked });
+    assert_eq!(missing(&mut subscribed(start), frame(3)), gap);
+    assert_eq!(missing(&mut subscribed(asked), frame(4)), gap);
+    assert_eq!(
+        missing(&mut subscribed(asked + SECOND / 100), frame(4)),
+        None,
+        "the answer was to an earlier join"
+    );
+    assert_eq!(missing(&mut Gaps::with_beginnings(Arc::default(), Arc::clone(&beginnings)), frame(4)), None);
+    // Those who joined between two streams of a channel miss the second one.
+    let mut gaps = subscribed(start);
+    missing(&mut gaps, HeardFrame { now: start, ..frame(2) });
+    assert_eq!(missing(&mut gaps, frame(3)), gap);
+}
+
+#[test]
 fn a_stream_that_replaces_another_is_missed_from_its_beginning_by_those_who_heard_the_other() {
     let (mut gaps, now) = (subscribed(crate::clock::now()), crate::clock::now());
     missing(&mut gaps, heard(0, 5, now));
