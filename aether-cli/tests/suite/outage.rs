@@ -179,7 +179,7 @@ impl Drop for Resumed {
 }
 
 /// More lines of [`BYTES`] than the outbox, which takes 64 MiB, the client and the sockets hold together.
-const MORE_THAN_FITS: u64 = 40_000;
+const MORE_THAN_FITS: u64 = 25_000;
 const BYTES: usize = 4_000;
 
 #[tokio::test(flavor = "multi_thread")]
