@@ -21,9 +21,9 @@ use crate::work::Work;
 
 /// The loads before and after the step, in capacities.
 const STEP: (f64, f64) = (0.5, 5.0);
-/// How long each side of the step lasts.
-const STEP_SIDE: Duration = Duration::from_secs(1);
-/// The width of a window, and how many are shown before and after the step.
+/// How long each side of the step lasts: as long as a load, within this.
+const STEP_SIDE: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(1));
+/// The width of a window, and how many are shown before and after the step. They fit into the shortest sides.
 const WINDOW: Duration = Duration::from_millis(50);
 const WINDOWS: (u32, u32) = (2, 10);
 
@@ -164,7 +164,7 @@ impl Overload {
         let mut comparison = Comparison {
             service_us: self.work.service.as_secs_f64() * 1e6,
             capacity,
-            stalls: Stalls::measure().await,
+            stalls: Stalls::measure(self.lasts).await,
             seconds: self.lasts.as_secs_f64(),
             rounds,
             strong: self.strong,
@@ -197,7 +197,8 @@ impl Overload {
             }
         }
         if self.step {
-            let phases = [STEP.0, STEP.1].map(|load| Phase { rate: load * capacity, lasts: STEP_SIDE });
+            let side = self.lasts.clamp(STEP_SIDE.0, STEP_SIDE.1);
+            let phases = [STEP.0, STEP.1].map(|load| Phase { rate: load * capacity, lasts: side });
             let plan = self.plan(&phases, self.loads.len() as u64)?;
             let mut steps = vec![Vec::new(); self.contestants.len()];
             for _ in 0..rounds {
@@ -206,7 +207,7 @@ impl Overload {
                     let Some(outcome) = ran(contestant, &plan, child, STEP.1, stop).await? else {
                         return Ok(comparison);
                     };
-                    steps.push(windows(&plan.schedule, &outcome, STEP_SIDE, WINDOW, WINDOWS));
+                    steps.push(windows(&plan.schedule, &outcome, side, WINDOW, WINDOWS));
                 }
             }
             for (contestant, steps) in self.contestants.iter().zip(steps) {

@@ -14,8 +14,8 @@ use crate::processors::{self, on_the_handlers};
 
 /// A longer gap between two clock readings is a stall. It is 1,000 times the cost of a reading.
 const STALL: u64 = 100_000;
-/// The duration of the measurement.
-const LOOKS_FOR: Duration = Duration::from_secs(2);
+/// The duration of the measurement: as long as a load, within this.
+const LOOKS_FOR: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
 /// The stalls of one thread on the handler's processor and one elsewhere, which only read the clock.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -37,12 +37,13 @@ pub struct Stalls {
 }
 
 impl Stalls {
-    /// Keeps two processors busy for two seconds.
-    pub(crate) async fn measure() -> Self {
-        let here = tokio::task::spawn_blocking(|| on_the_handlers(look));
-        let elsewhere = tokio::task::spawn_blocking(look);
+    /// Keeps two processors busy for as long as a load lasts, and for at most two seconds.
+    pub(crate) async fn measure(load: Duration) -> Self {
+        let time = load.clamp(LOOKS_FOR.0, LOOKS_FOR.1);
+        let here = tokio::task::spawn_blocking(move || on_the_handlers(|| look(time)));
+        let elsewhere = tokio::task::spawn_blocking(move || look(time));
         let looks = [here.await, elsewhere.await];
-        Self::of(LOOKS_FOR.as_secs_f64(), looks.into_iter().flatten())
+        Self::of(time.as_secs_f64(), looks.into_iter().flatten())
     }
 
     fn of(seconds: f64, looks: impl Iterator<Item = Look>) -> Self {
@@ -84,10 +85,10 @@ struct Look {
 }
 
 /// Reads the clock in a loop.
-fn look() -> Look {
+fn look(time: Duration) -> Look {
     let mut stalls = Vec::new();
     let waited_before = processors::waited();
-    let end = clock::now() + clock::nanoseconds(LOOKS_FOR);
+    let end = clock::now() + clock::nanoseconds(time);
     let mut before = clock::now();
     while before < end {
         let now = clock::now();

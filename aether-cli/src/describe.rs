@@ -7,11 +7,12 @@ use std::time::Duration;
 use aether_chassis::description::{Directory, asyncapi};
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::CreateError;
+use aether_core::presence::Roster;
 
 use crate::connect::connected;
 use crate::error::CommandError;
 use crate::output::{Output, stderr_line};
-use crate::values;
+use crate::{roll_call, values};
 
 /// Print what the services on the medium receive, answer and emit, as AsyncAPI 3.1
 #[derive(Debug, clap::Args)]
@@ -28,6 +29,10 @@ pub(crate) struct DescribeArgs {
     #[arg(long, value_name = "TIME", default_value = "1500ms", value_parser = values::time)]
     roll_call: Duration,
 
+    /// Wait no longer than until this many services have described themselves
+    #[arg(long, value_name = "N", value_parser = values::whole(1))]
+    expect: Option<u64>,
+
     #[command(flatten)]
     medium: MediumArgs,
 }
@@ -40,8 +45,13 @@ pub(crate) async fn describe(args: DescribeArgs, shutdown: CancellationToken) ->
     let reading = async {
         let emitter = aether.emitter("aether-describe").map_err(CreateError::from)?;
         let directory = Directory::open(&aether, emitter).await?;
-        // How many will announce themselves is unknown.
-        tokio::time::sleep(args.roll_call).await;
+        let is_wanted = |name: &str| args.service.as_ref().is_none_or(|wanted| name == wanted);
+        let described = async |_: &Roster| {
+            let services = directory.read().await.services;
+            services.iter().filter(|service| is_wanted(&service.description.service)).count()
+        };
+        let mut roster = aether.roster().await?;
+        roll_call::wait(args.roll_call, &mut roster, args.expect, described).await;
         Ok(directory.read().await)
     };
     let listing = tokio::select! {

@@ -10,6 +10,8 @@ mod peers;
 mod sealing;
 mod server;
 
+use std::time::Duration;
+
 use aether_chassis::config::{ConfigError, Configuration};
 use aether_chassis::{CancellationToken, ConfigArgs, MediumArgs};
 
@@ -17,6 +19,7 @@ use crate::error::CommandError;
 #[cfg(feature = "lan")]
 use crate::error::LanCommandError;
 use crate::output::Output;
+use crate::values;
 use finding::{Finding, Status, json, lines};
 
 /// Check the configuration, this machine, the medium, its permissions and the clocks; each with what to do
@@ -32,6 +35,11 @@ pub(crate) struct DoctorArgs {
     /// Print the findings as JSON
     #[arg(long)]
     json: bool,
+
+    /// How long others have to announce themselves and to tell what they refused [default: 1500ms; 5500ms where waves are
+    /// sealed, because accounts come every five seconds]
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    roll_call: Option<Duration>,
 
     #[command(flatten)]
     config: ConfigArgs,
@@ -88,7 +96,7 @@ pub(crate) async fn lan_doctor(args: LanDoctorArgs, shutdown: CancellationToken)
 }
 
 pub(crate) async fn doctor(args: DoctorArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    report(check(&args.config), args.json, &shutdown).await
+    report(check(&args.config, args.roll_call), args.json, &shutdown).await
 }
 
 /// Prints what a check finds, unless it is interrupted.
@@ -108,7 +116,7 @@ async fn report(
     }
 }
 
-async fn check(args: &ConfigArgs) -> Vec<Finding> {
+async fn check(args: &ConfigArgs, roll_call: Option<Duration>) -> Vec<Finding> {
     let mut findings = Vec::new();
     let config = crate::config::load(args);
     findings.extend(configuration(&config));
@@ -133,7 +141,7 @@ async fn check(args: &ConfigArgs) -> Vec<Finding> {
     }
     // Without a medium there is nobody to ask.
     if findings.iter().all(|finding| finding.check != "medium" || finding.status == Status::Ok) {
-        findings.extend(peers::check(&config).await);
+        findings.extend(peers::check(&config, roll_call).await);
     }
     findings
 }

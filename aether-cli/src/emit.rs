@@ -11,7 +11,7 @@ use aether_core::{
 };
 use futures_util::FutureExt;
 use tokio::task::coop;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::connect::connected_with;
 use crate::error::CommandError;
@@ -96,7 +96,8 @@ pub(crate) struct EmitArgs {
     medium: MediumArgs,
 }
 
-/// How long a wave waits for room before the wait is reported.
+/// How long a wave waits for room, or the last ones for the server, before the wait is reported; and how long they wait at
+/// least.
 const LONG_FOR_A_WAVE: Duration = Duration::from_secs(1);
 
 pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
@@ -121,13 +122,20 @@ pub(crate) async fn emit(args: EmitArgs, shutdown: CancellationToken) -> Result<
     let most_bytes = aether.promises().max_payload;
     // Waves emitted before an error are still sent and reported.
     let done = emit_all(&args, &vibrator, most_bytes, &mut emitted, &shutdown).await;
-    settle(&aether, args.medium.wait, &shutdown).await;
+    let patience = args.medium.wait.max(LONG_FOR_A_WAVE);
+    let has_settled = settle(&aether, patience, &shutdown).await;
     let back = echoes.map_or(Ok(()), |echoes| none_came_back(echoes, emitted.waves));
     let printed = Output::stdout().line(emitted.summary(&vibrator));
     if let Some((tracer, time)) = tracer {
         tracer.end_after(time, &shutdown).await?;
     }
-    aether_chassis::close(&aether).await;
+    let closing = aether_chassis::close(&aether);
+    if has_settled {
+        closing.await;
+    } else {
+        // The server has been waited for already.
+        let _ = timeout(patience, closing).await;
+    }
     let sent = Sent::of(aether.status());
     if emitted.waves != 1 || sent.lost() > 0 {
         stderr_line(sent);
@@ -181,19 +189,24 @@ async fn emit_all(
 }
 
 /// Flushes until the server has confirmed everything. Gives up after `patience` without progress, or at `shutdown`. The
-/// final account lists unconfirmed waves.
-async fn settle(aether: &Aether, patience: Duration, shutdown: &CancellationToken) {
+/// final account lists unconfirmed waves. Returns false if it gave up because the server does not answer.
+async fn settle(aether: &Aether, patience: Duration, shutdown: &CancellationToken) -> bool {
     let (mut seen, mut since) = (MediumStatus::default(), Instant::now());
     let mut is_reported = false;
-    while let Some(Err(_)) = shutdown.run_until_cancelled(aether.flush()).await {
+    while let Some(Err(_) | Ok(Err(_))) =
+        shutdown.run_until_cancelled(timeout(LONG_FOR_A_WAVE, aether.flush())).await
+    {
         let status = aether.status();
         let waiting = status.outbox.queued.saturating_add(status.in_flight);
         if (status.outbox, status.in_flight) != (seen.outbox, seen.in_flight) {
             (seen, since) = (status, Instant::now());
         }
         // Without waiting waves, the connection broke. The final account lists those that were under way.
-        if waiting == 0 || since.elapsed() >= patience {
-            return;
+        if waiting == 0 {
+            return true;
+        }
+        if since.elapsed() >= patience {
+            return false;
         }
         if !is_reported {
             match status.held {
@@ -207,6 +220,7 @@ async fn settle(aether: &Aether, patience: Duration, shutdown: &CancellationToke
             is_reported = true;
         }
     }
+    true
 }
 
 /// Checks for waves that came back. The server has already reported channels without receivers for all confirmed waves.

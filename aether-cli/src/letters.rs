@@ -13,11 +13,13 @@ use std::time::Duration;
 use aether_chassis::CancellationToken;
 use aether_chassis::letters::{LetterAnswer, LetterQuery, LetterRecord, channel_of, store_of};
 use aether_core::echo::LetterId;
+use aether_core::presence::Roster;
 use aether_core::{Aether, AskError, Emitter, Kind, Wave};
 
 use crate::connect::connected;
 use crate::error::{CommandError, LettersError};
 use crate::output::{Output, stderr_line};
+use crate::roll_call;
 use args::{Change, Chosen, LettersCommand, Ls, Show};
 
 /// A connected emitter.
@@ -51,27 +53,33 @@ pub(crate) async fn letters(args: LettersArgs, shutdown: CancellationToken) -> R
     done
 }
 
+/// The stores that are announced now, with the names of their services.
+fn stores(roster: &Roster) -> BTreeMap<u64, String> {
+    let mut stores: BTreeMap<u64, String> = BTreeMap::new();
+    for announced in roster.vibrators() {
+        let name = announced.vibrator.name();
+        for store in announced.heard.iter().filter_map(|heard| store_of(heard.pattern.as_str())) {
+            let names = stores.entry(store).or_default();
+            if !names.split('+').any(|other| other == name) {
+                *names = if names.is_empty() { name.to_owned() } else { format!("{names}+{name}") };
+            }
+        }
+    }
+    stores
+}
+
 impl Asking {
     /// The stores that answer, with the names of their services.
-    async fn stores(&self, wait: Duration) -> Result<BTreeMap<u64, String>, CommandError> {
-        let roster = self.aether.roster().await?;
-        // How many will announce themselves is unknown. They do so together, once a second.
-        tokio::time::sleep(wait).await;
+    async fn stores(&self, chosen: &Chosen) -> Result<BTreeMap<u64, String>, CommandError> {
+        let mut roster = self.aether.roster().await?;
+        let present = async |roster: &Roster| stores(roster).len();
+        roll_call::wait(chosen.roll_call, &mut roster, chosen.expect, present).await;
         if roster.left_out() > 0 {
             stderr_line("more vibrators are present than are listed: some services may be missing");
         }
-        let mut stores: BTreeMap<u64, String> = BTreeMap::new();
-        for announced in roster.vibrators() {
-            let name = announced.vibrator.name();
-            for store in announced.heard.iter().filter_map(|heard| store_of(heard.pattern.as_str())) {
-                let names = stores.entry(store).or_default();
-                if !names.split('+').any(|other| other == name) {
-                    *names = if names.is_empty() { name.to_owned() } else { format!("{names}+{name}") };
-                }
-            }
-        }
+        let stores = stores(&roster);
         if stores.is_empty() {
-            let wait = humantime::format_duration(wait).to_string();
+            let wait = humantime::format_duration(chosen.roll_call).to_string();
             return Err(LettersError::NoService { wait }.into());
         }
         Ok(stores)
@@ -90,7 +98,7 @@ impl Asking {
         chosen: &Chosen,
         mut each: impl FnMut(&str, LetterRecord) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
-        let stores = self.stores(chosen.roll_call).await?;
+        let stores = self.stores(chosen).await?;
         let mut silent = 0;
         for (store, name) in &stores {
             let mut after = 0;

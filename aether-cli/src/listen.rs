@@ -92,7 +92,11 @@ pub(crate) async fn listen(args: ListenArgs, shutdown: CancellationToken) -> Res
     }
     stderr_line(format_args!("listening on {}", args.pattern));
     let printed = print(&args, &mut vibrator, &shutdown).await;
-    let had_all = matches!(printed, Ok(true));
+    // A reader that has closed stdout, as `head` does, has had all that it wants.
+    let had_all = match &printed {
+        Ok(had_all) => *had_all,
+        Err(error) => error.is_closed_pipe(),
+    };
     let missing = Missing { status: aether.status(), ledger: vibrator.ledger() };
     missing.print(had_all);
     drop(vibrator);
@@ -137,7 +141,8 @@ struct Missing {
 }
 
 impl Missing {
-    /// Reports missing waves and the reasons. A listener that has reached its count does not miss later waves.
+    /// Reports missing waves and the reasons. A listener that has reached its count, or whose reader has gone, does not miss later
+    /// waves.
     fn print(&self, had_all: bool) {
         let Self { status, ledger } = self;
         if ledger.lost() > 0 || ledger.queued > 0 && !had_all {

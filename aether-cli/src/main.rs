@@ -68,6 +68,7 @@ mod record;
 mod recorder;
 mod replay;
 mod report;
+mod roll_call;
 mod stdin;
 mod stdout_watchdog;
 mod table;

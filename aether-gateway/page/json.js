@@ -19,10 +19,25 @@ export function exact(text) {
   }
 }
 
+/** Payloads that are nested deeper are not indented: at 4,000 levels that would be 32 MB, which hang a page for half a minute. */
+const MOST_INDENTED = 100;
+
+/** Whether brackets outside of strings are nested deeper than that. */
+function isDeep(text) {
+  let depth = 0;
+  for (const [token] of text.matchAll(/"(?:[^"\\]|\\.)*"|[[{\]}]/g)) {
+    if (token === "[" || token === "{") depth += 1;
+    else if (token === "]" || token === "}") depth -= 1;
+    if (depth > MOST_INDENTED) return true;
+  }
+  return false;
+}
+
 /** Writes JSON for people. */
 export function written(value, space) {
   try {
-    return JSON.stringify(value, null, space);
+    const plain = JSON.stringify(value);
+    return space === undefined || plain === undefined || isDeep(plain) ? plain : JSON.stringify(value, null, space);
   } catch {
     return "nested too deeply to be shown";
   }

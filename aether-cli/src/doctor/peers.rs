@@ -20,7 +20,7 @@ const TOLERABLE_MICROS: u64 = 100_000;
 /// Far beyond what a clock without NTP drifts in a day.
 const WRONG_MICROS: u64 = 5_000_000;
 
-pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
+pub(super) async fn check(config: &Configuration, roll_call: Option<Duration>) -> Vec<Finding> {
     const CHECK: &str = "services";
     let failed = |error: &dyn std::error::Error| {
         vec![Finding::fail(CHECK, error_chain(error), "repair what is above, and try again")]
@@ -35,7 +35,7 @@ pub(super) async fn check(config: &Configuration) -> Vec<Finding> {
         let accounts = aether.accounts().await.map_err(|error| failed(&error))?;
         // How many will announce themselves is unknown.
         let is_sealed = !matches!(config.settings().medium.keys, OrOff::Off);
-        tokio::time::sleep(if is_sealed { ACCOUNTS } else { ROLL_CALL }).await;
+        tokio::time::sleep(roll_call.unwrap_or(if is_sealed { ACCOUNTS } else { ROLL_CALL })).await;
         let listing = directory.read().await;
         let refused = listing.refused;
         let vain = refused.invalid + refused.too_large + refused.silent + refused.left_out;

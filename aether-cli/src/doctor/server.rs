@@ -12,6 +12,7 @@ use aether_core::wire::{Position, Sender, encode_at, micros_since_1970};
 use async_nats::{Client, Event, ServerAddr, ServerError};
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -182,16 +183,20 @@ async fn permissions(
     }
     let mut findings = Vec::new();
     let mut texts = Vec::new();
-    for (what, subject, subscribed) in waiting {
+    let arriving = waiting.into_iter().map(async |(what, subject, subscribed)| {
         let arrived = match subscribed {
             Ok(mut messages) => {
                 timeout(Duration::from_secs(1), messages.next()).await.is_ok_and(|message| message.is_some())
             }
             Err(_) => false,
         };
-        while let Ok(text) = refused.try_recv() {
-            texts.push(text);
-        }
+        (what, subject, arrived)
+    });
+    let all = join_all(arriving).await;
+    while let Ok(text) = refused.try_recv() {
+        texts.push(text);
+    }
+    for (what, subject, arrived) in all {
         if arrived {
             continue;
         }

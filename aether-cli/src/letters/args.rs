@@ -154,6 +154,10 @@ pub(super) struct Chosen {
     /// How long to wait until all services have announced themselves
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = values::time)]
     pub(super) roll_call: Duration,
+
+    /// Wait no longer than until this many services have announced themselves
+    #[arg(long, value_name = "N", value_parser = values::whole(1))]
+    pub(super) expect: Option<u64>,
 }
 
 impl Chosen {

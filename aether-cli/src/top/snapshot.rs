@@ -17,6 +17,8 @@ const KEPT: usize = 100;
 const BURST: usize = 256;
 /// How often the map is drawn anew: a report looks at all channels.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// The same while the map is empty, so that it does not stay so for seconds.
+const FIRST_REPORT_EVERY: Duration = Duration::from_secs(1);
 
 /// The readers of one medium.
 pub(super) struct Watched {
@@ -93,7 +95,8 @@ impl Watched {
 
     pub(super) fn snapshot(&mut self) -> Snapshot {
         let now = Instant::now();
-        if self.reported + REPORT_EVERY <= now
+        let every = if self.map.is_empty() { FIRST_REPORT_EVERY } else { REPORT_EVERY };
+        if self.reported + every <= now
             && let Some(observer) = &mut self.observer
         {
             self.reported = now;

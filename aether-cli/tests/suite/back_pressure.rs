@@ -34,23 +34,30 @@ async fn a_listener_hears_every_wave_of_a_burst() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_that_is_frozen_for_a_while_misses_nothing_that_the_server_holds() {
-    let (_server, medium) = server().await;
-    for args in LISTENERS {
-        let mut listener = listener(&[args, &["--count", "100000"]].concat(), &medium);
-        let emitting = Running::start(&emit(&medium));
-        for _ in 0..1000 {
-            listener.line();
-        }
-        listener.signal(Signal::SIGSTOP);
-        // What the test is about: for so long it does not run.
-        std::thread::sleep(Duration::from_secs(3));
-        listener.signal(Signal::SIGCONT);
-        for _ in 1000..WAVES {
-            listener.line();
-        }
-        for running in [emitting, listener] {
-            let (said, _) = running.end();
-            assert_eq!(said.code, Some(0), "{args:?}: {}", said.err);
-        }
+    let frozen = async |args: &'static [&'static str]| {
+        let (server, medium) = server().await;
+        tokio::task::spawn_blocking(move || freeze(&medium, args)).await.unwrap();
+        drop(server);
+    };
+    let [alone, in_a_group] = LISTENERS;
+    tokio::join!(frozen(alone), frozen(in_a_group));
+}
+
+fn freeze(medium: &[String; 2], args: &[&str]) {
+    let mut listener = listener(&[args, &["--count", "100000"]].concat(), medium);
+    let emitting = Running::start(&emit(medium));
+    for _ in 0..1000 {
+        listener.line();
+    }
+    listener.signal(Signal::SIGSTOP);
+    // What the test is about: for so long it does not run.
+    std::thread::sleep(Duration::from_secs(3));
+    listener.signal(Signal::SIGCONT);
+    for _ in 1000..WAVES {
+        listener.line();
+    }
+    for running in [emitting, listener] {
+        let (said, _) = running.end();
+        assert_eq!(said.code, Some(0), "{args:?}: {}", said.err);
     }
 }

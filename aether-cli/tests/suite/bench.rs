@@ -123,7 +123,8 @@ async fn a_signal_ends_a_long_run_soon_and_leaves_no_receiver_behind() {
     let url = server.url();
     let mut listener = Running::start(&["listen", "bench.>", "--count", "1", "--medium", &url]);
     listener.tells("listening on ");
-    let bench = Running::start(&["bench", "overload", "--seconds", "600", "--medium", &url]);
+    let bench =
+        Running::start(&["bench", "overload", "--seconds", "600", "--service", "1ms", "--medium", &url]);
     // In the middle of a run: its messages pass.
     listener.line();
     bench.signal(nix::sys::signal::Signal::SIGINT);
@@ -155,19 +156,19 @@ async fn a_signal_for_the_whole_group_lets_the_receiver_say_what_it_heard() {
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_a_run_whose_server_is_gone() {
-    for command in ["throughput", "latency"] {
+    for command in [&["throughput"][..], &["latency", "--rate", "1000"]] {
         let mut server = NatsServer::start().await.unwrap();
         let url = server.url();
         let mut listener = Running::start(&["listen", "bench.>", "--count", "1", "--medium", &url]);
         listener.tells("listening on ");
-        let bench = Running::start(&["bench", command, "--seconds", "600", "--medium", &url]);
+        let bench = Running::start(&[&["bench"], command, &["--seconds", "600", "--medium", &url]].concat());
         listener.line();
         server.kill().await.unwrap();
         bench.signal(nix::sys::signal::Signal::SIGINT);
         let (said, took) = bench.end();
-        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{command}: {}", said.err);
-        assert!(said.err.contains("error: interrupted before"), "{command}: {}", said.err);
-        assert!(took < std::time::Duration::from_secs(10), "{command}: {took:?}");
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{command:?}: {}", said.err);
+        assert!(said.err.contains("error: interrupted before"), "{command:?}: {}", said.err);
+        assert!(took < std::time::Duration::from_secs(10), "{command:?}: {took:?}");
     }
 }
 

@@ -79,7 +79,7 @@ async fn every_query_of_the_dashboard_has_an_answer_in_a_real_prometheus() {
     // The configuration of deploy/, with the ports of this run and one target more.
     let scrapes = Scrapes(TcpListener::bind("127.0.0.1:0").unwrap());
     let written = std::fs::read_to_string(deploy().join("prometheus/prometheus.yml")).unwrap();
-    let mut config = written.replace("5s", "1s");
+    let mut config = written.replace("5s", "500ms");
     for (default, actual) in [
         ("127.0.0.1:9464", &alpha_address),
         ("127.0.0.1:9465", &beta_address),

@@ -20,15 +20,12 @@ async fn the_samples_describe_themselves() {
     let server = NatsServer::start().await.unwrap();
     let url = server.url();
     let samples = ["beta", "alpha"].map(|sample| Running::start(&[sample, "--medium", &url]));
-    // Ready once they answer; a service that is not there yet is asked for again.
-    let mut all;
-    loop {
-        all = run(&["describe", "--medium", &url]);
-        if all.out.contains("payments.charge") && all.out.contains("inventory.reserve") {
-            break;
-        }
-        assert!(all.code == Some(0) || all.err.contains("describes itself"), "{all:?}");
-    }
+    let describe = |args: &[&str], services: &str| {
+        // It ends when they have described themselves, not after a time.
+        let expect = ["--medium", &url, "--roll-call", "1m", "--expect", services];
+        run(&[&["describe"], args, &expect].concat())
+    };
+    let all = describe(&[], "2");
     assert_eq!((all.code, all.err.as_str()), (Some(0), ""));
     let document = check(&all.out);
     let operations = document["operations"].as_object().unwrap();
@@ -37,13 +34,13 @@ async fn the_samples_describe_themselves() {
     let reserve = &document["components"]["schemas"]["beta.Reserve"];
     assert_eq!(reserve["properties"]["quantity"]["minimum"], 1, "{reserve:#}");
 
-    let one = check(&run(&["describe", "beta", "--medium", &url]).out);
+    let one = check(&describe(&["beta"], "1").out);
     assert_eq!(
         (&one["info"]["title"], &one["info"]["version"]),
         (&"beta".into(), &env!("CARGO_PKG_VERSION").into())
     );
     assert!(!one["operations"].as_object().unwrap().keys().any(|name| name.starts_with("payments")));
-    let none = run(&["describe", "gamma", "--medium", &url]);
+    let none = run(&["describe", "gamma", "--roll-call", "100ms", "--medium", &url]);
     assert!(none.code == Some(1) && none.err.contains("no service \"gamma\" describes itself"), "{none:?}");
     drop(samples);
 }

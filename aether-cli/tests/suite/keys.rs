@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use serde_json::Value;
 
 use crate::nats::{listener, server, with};
-use crate::process::{PATIENCE, run};
+use crate::process::{PATIENCE, Said, run, run_all};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).unwrap().permissions().mode() & 0o777
@@ -86,47 +86,57 @@ fn keys_that_sign_are_made_and_shown_as_lines_of_a_list() {
     assert!(unsealed.code == Some(2) && unsealed.err.contains("aether keys new"), "{unsealed:?}");
 }
 
+/// The processes of these tests tell several times a second what they refused, so the doctor does not have to listen for long.
+const SEALING_DOCTOR: [&str; 4] = ["doctor", "--json", "--roll-call", "2s"];
+
+/// What it found about sealing.
+fn sealing(said: &Said) -> Vec<Value> {
+    let report: Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{said:?}"));
+    let found = report["checks"].as_array().unwrap().iter();
+    found.filter(|finding| finding["check"] == "sealing").cloned().collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_doctor_names_signers_that_are_not_listed() {
-    let server = NatsServer::start().await.unwrap();
+    // A stranger is on the second one.
+    let servers = [NatsServer::start().await.unwrap(), NatsServer::start().await.unwrap()];
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let (keys, own, strange) =
         (SealKeys::generate().unwrap(), SigningKey::generate().unwrap(), SigningKey::generate().unwrap());
     keys.save_new(path("keys")).unwrap();
     own.save_new(path("own.key")).unwrap();
-    fs::write(path("signers"), format!("aether-* {}\n", own.public_key())).unwrap();
-    fs::set_permissions(path("signers"), fs::Permissions::from_mode(0o644)).unwrap();
-    let doctor = || {
-        let [keys, own, signers] =
-            ["keys", "own.key", "signers"].map(|name| path(name).to_str().unwrap().to_owned());
-        let url = server.url();
-        let medium = ["doctor", "--json", "--medium", &url, "--keys", &keys];
-        let said = run(&[&medium[..], &["--signing-key", &own, "--signers", &signers]].concat());
-        let report: Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{said:?}"));
-        let found: Vec<_> = report["checks"].as_array().unwrap().clone();
-        found.into_iter().filter(|finding| finding["check"] == "sealing").collect::<Vec<_>>()
-    };
+    // A list without the own key would refuse what this machine sends itself.
+    let others = Signers::new().allow("aether-*", strange.public_key()).unwrap();
+    for (name, list) in
+        [("signers", format!("aether-* {}\n", own.public_key())), ("others", others.to_string())]
+    {
+        fs::write(path(name), list).unwrap();
+        fs::set_permissions(path(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
     let has = |found: &[Value], status: &str, part: &str| {
         found
             .iter()
             .any(|finding| finding["status"] == status && finding["text"].as_str().unwrap().contains(part))
     };
-    let healthy = tokio::task::block_in_place(doctor);
-    assert!(has(&healthy, "ok", &format!("{} signs, 1 names are listed", own.id())), "{healthy:#?}");
-    assert!(healthy.iter().all(|finding| finding["status"] == "ok"), "{healthy:#?}");
     let options = NatsOptions::default().keys(keys.clone()).signing_key(strange.clone());
-    let stranger = Aether::builder().url(server.url()).program("stranger").options(options);
+    let stranger = Aether::builder().url(servers[1].url()).program("stranger").options(options);
     let stranger =
         stranger.account_every(Some(std::time::Duration::from_millis(100))).connect().await.unwrap();
-    let found = tokio::task::block_in_place(doctor);
+    let urls = servers.each_ref().map(NatsServer::url);
+    let files = ["keys", "own.key", "signers", "others"].map(|name| path(name).to_str().unwrap().to_owned());
+    let [keys, own_key, signers, others] = &files;
+    let args = [(&urls[0], signers), (&urls[1], signers), (&urls[0], others)].map(|(url, signers)| {
+        let sealing = ["--keys", keys, "--signing-key", own_key, "--signers", signers];
+        [&SEALING_DOCTOR[..], &["--medium", url], &sealing].concat()
+    });
+    let said = tokio::task::block_in_place(|| run_all(args.each_ref().map(Vec::as_slice)));
+    let [healthy, found, refused] = said.map(|said| sealing(&said));
+    assert!(has(&healthy, "ok", &format!("{} signs, 1 names are listed", own.id())), "{healthy:#?}");
+    assert!(healthy.iter().all(|finding| finding["status"] == "ok"), "{healthy:#?}");
     assert!(has(&found, "fail", &format!("signed with key {}", strange.id())), "{found:#?}");
+    assert!(has(&refused, "fail", "not on its own list"), "{refused:#?}");
     stranger.close().await.unwrap();
-    // A list without the own key would refuse what this machine sends itself.
-    let signers = Signers::new().allow("aether-*", strange.public_key()).unwrap();
-    fs::write(path("signers"), signers.to_string()).unwrap();
-    let found = tokio::task::block_in_place(doctor);
-    assert!(has(&found, "fail", "not on its own list"), "{found:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -173,33 +183,29 @@ async fn commands_with_one_file_hear_each_other_and_the_server_sees_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_doctor_names_keys_that_are_missing_here_and_who_refuses_what() {
-    let server = NatsServer::start().await.unwrap();
+    // A stranger is on the second one.
+    let servers = [NatsServer::start().await.unwrap(), NatsServer::start().await.unwrap()];
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("aether.keys");
     let keys = SealKeys::generate().unwrap();
     keys.save_new(&path).unwrap();
-    let doctor = || {
-        let said = run(&["doctor", "--json", "--medium", &server.url(), "--keys", path.to_str().unwrap()]);
-        let report: Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{said:?}"));
-        let found: Vec<_> = report["checks"].as_array().unwrap().clone();
-        found.into_iter().filter(|finding| finding["check"] == "sealing").collect::<Vec<_>>()
-    };
-    let connect = |keys: SealKeys, program: &'static str| {
+    let connect = |server: &NatsServer, keys: SealKeys, program: &'static str| {
         let builder = Aether::builder().url(server.url()).program(program);
         builder
             .account_every(Some(std::time::Duration::from_millis(200)))
             .options(NatsOptions::default().keys(keys))
             .connect()
     };
-    let friend = connect(keys, "friend").await.unwrap();
-    let ear = Vibrator::create("ear", &friend).await.unwrap();
-    ear.resonate_on("shop.*").await.unwrap();
-    // Its own messages are sealed, so that nobody counts them as refused.
-    let healthy = doctor();
-    assert!(healthy.len() == 1 && healthy[0]["status"] == "ok", "{healthy:#?}");
+    let mut friends = Vec::new();
+    for server in &servers {
+        let friend = connect(server, keys.clone(), "friend").await.unwrap();
+        let ear = Vibrator::create("ear", &friend).await.unwrap();
+        ear.resonate_on("shop.*").await.unwrap();
+        friends.push((friend, ear));
+    }
     let others = SealKeys::generate().unwrap();
     let id = others.ids().next().unwrap().0.to_string();
-    let stranger = connect(others, "stranger").await.unwrap();
+    let stranger = connect(&servers[1], others, "stranger").await.unwrap();
     let emitter = stranger.emitter("stranger").unwrap();
     let emitting = tokio::spawn(async move {
         // Until the doctor is done.
@@ -208,8 +214,15 @@ async fn the_doctor_names_keys_that_are_missing_here_and_who_refuses_what() {
             tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         }
     });
-    let found = tokio::task::block_in_place(doctor);
+    let urls = servers.each_ref().map(NatsServer::url);
+    let args = urls
+        .each_ref()
+        .map(|url| [&SEALING_DOCTOR[..], &["--medium", url, "--keys", path.to_str().unwrap()]].concat());
+    let said = tokio::task::block_in_place(|| run_all(args.each_ref().map(Vec::as_slice)));
     emitting.abort();
+    let [healthy, found] = said.map(|said| sealing(&said));
+    // Its own messages are sealed, so that nobody counts them as refused.
+    assert!(healthy.len() == 1 && healthy[0]["status"] == "ok", "{healthy:#?}");
     let text = |part: &str| found.iter().any(|finding| finding["text"].as_str().unwrap().contains(part));
     assert!(text(&format!("sealed with key {id}")), "{found:#?}");
     assert!(text("friend") && text("unknown key"), "{found:#?}");

@@ -155,7 +155,7 @@ impl Stopped {
         hears.line();
         assert_eq!(hears.end().0.code, Some(0));
         server.stop().await.unwrap();
-        let line = format!("\"{}\"\n", "x".repeat(200));
+        let line = format!("\"{}\"\n", "x".repeat(BYTES));
         let writing =
             std::thread::spawn(move || (1..waves).try_for_each(|_| stdin.write_all(line.as_bytes())));
         Self { server: Resumed(server), emitting, writing }
@@ -178,8 +178,9 @@ impl Drop for Resumed {
     }
 }
 
-/// More than the outbox, the client and the sockets hold together.
-const MORE_THAN_FITS: u64 = 200_000;
+/// More lines of [`BYTES`] than the outbox, which takes 64 MiB, the client and the sockets hold together.
+const MORE_THAN_FITS: u64 = 25_000;
+const BYTES: usize = 4_000;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn emit_waits_for_a_server_that_does_not_answer_and_loses_nothing() {
@@ -193,7 +194,7 @@ async fn emit_waits_for_a_server_that_does_not_answer_and_loses_nothing() {
     let account = account(&said.err);
     assert_eq!(term(&account, "emitted"), MORE_THAN_FITS);
     assert_eq!(term(&account, "confirmed"), MORE_THAN_FITS);
-    assert!(said.out.starts_with("200000 waves, "), "{}", said.out);
+    assert!(said.out.starts_with(&format!("{MORE_THAN_FITS} waves, ")), "{}", said.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,7 +222,7 @@ async fn emit_that_sheds_says_what_it_lost_although_the_server_never_answers() {
         "{}",
         said.err
     );
-    assert!(said.out.starts_with("200000 waves, "), "{}", said.out);
+    assert!(said.out.starts_with(&format!("{MORE_THAN_FITS} waves, ")), "{}", said.out);
 }
 
 #[tokio::test(flavor = "multi_thread")]

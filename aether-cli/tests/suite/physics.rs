@@ -4,7 +4,7 @@ use aether_core::{Aether, Vibrator, Wave};
 use serde_json::Value;
 
 use crate::nats::{server, with};
-use crate::process::{Running, run};
+use crate::process::{Running, run, run_all};
 
 /// A shop whose orders a stock reserves, `orders` of them, one after the other.
 async fn trade(url: &str, orders: usize) {
@@ -92,37 +92,23 @@ fn says(running: &mut Running, beginning: &str) -> String {
     }
 }
 
-#[cfg(unix)]
-#[tokio::test(flavor = "multi_thread")]
-async fn a_service_that_is_killed_is_one_incident_that_ends_when_it_is_back() {
-    use nix::sys::signal::Signal::{SIGINT, SIGKILL};
-    let (_server, medium) = server().await;
-    let mut details = Running::start(&with(&["physics", "--details"], &medium));
-    details.tells("watching >");
-    let mut physics = Running::start(&with(&["physics"], &medium));
-    physics.tells("watching >");
-    let beta = ["beta", "--heartbeat", "0.2"];
-    let running = Running::start(&with(&beta, &medium));
-    let found = says(&mut details, "standing wave: inventory.level by beta beats every ");
-    let period: f64 = found.split(' ').nth(7).unwrap().parse().unwrap();
-    assert!((190.0..210.0).contains(&period) && found.contains(" ms, "), "{found}");
-    running.signal(SIGKILL);
-    let missed = says(&mut details, "missing beat: inventory.level by beta ");
-    assert!(missed.contains("has been silent for "), "{missed}");
-
-    // Without details, the first line is the incident, after its time.
-    let line = physics.line();
-    let (time, incident) = line.split_once(' ').unwrap();
-    assert!(time.ends_with('Z') && time.contains('T'), "{line}");
-    let stopped = "critical: beta stopped: its stream inventory.level is silent for ";
-    assert!(incident.starts_with(stopped) && incident.ends_with("; check the process"), "{line}");
-    let _again = Running::start(&with(&beta, &medium));
-    let line = physics.line();
-    assert!(line.contains(" critical: ended: beta sent nothing for "), "{line}");
-    for running in [physics, details] {
-        running.signal(SIGINT);
-        assert_eq!(running.end().0.code, Some(0));
-    }
+/// The recording of a shop whose stock was killed and came back. In real time: `long`.
+#[test]
+fn a_recording_of_a_service_that_is_killed_has_one_incident_that_ends_when_it_is_back() {
+    let recording = concat!(env!("CARGO_MANIFEST_DIR"), "/../aether-bench/recordings/beta-restarted.rec");
+    let [said, details] =
+        run_all([&["physics", "--replay", recording], &["physics", "--details", "--replay", recording]]);
+    assert_eq!((said.code, details.code), (Some(0), Some(0)), "{said:?} {details:?}");
+    let is_found = |line: &&str| !line.contains(" noted in the recording: ");
+    let lines: Vec<_> = said.out.lines().filter(is_found).collect();
+    let [stopped, ended] = lines[..] else { panic!("{said:?}") };
+    assert!(stopped.contains(" critical: beta stopped: its "), "{stopped}");
+    assert!(stopped.ends_with("; check the process"), "{stopped}");
+    assert!(ended.contains(" critical: ended: beta sent nothing for "), "{ended}");
+    let place = |part| details.out.lines().position(|line| line.contains(part)).expect(part);
+    let found = place("standing wave: inventory.level by beta beats every 1.00 s");
+    let missed = place("missing beat: inventory.reserved by beta ");
+    assert!(found < missed && missed < place("resumed: inventory.reserved by beta "), "{details:?}");
 }
 
 /// A file that is removed with it.
@@ -246,5 +232,44 @@ fn without_a_server_it_says_what_to_do() {
         let said = run(command);
         assert_eq!(said.code, Some(2), "{said:?}");
         assert!(said.err.contains("Start a NATS server"), "{}", said.err);
+    }
+}
+
+/// What takes as long as the detectors need in real time.
+#[cfg(unix)]
+mod long {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_service_that_is_killed_is_one_incident_that_ends_when_it_is_back() {
+        use nix::sys::signal::Signal::{SIGINT, SIGKILL};
+        let (_server, medium) = server().await;
+        let mut details = Running::start(&with(&["physics", "--details"], &medium));
+        details.tells("watching >");
+        let mut physics = Running::start(&with(&["physics"], &medium));
+        physics.tells("watching >");
+        // Beats have to stand for ten seconds, which are twelve of these: the slowest are the easiest to keep on a busy machine.
+        let beta = ["beta", "--heartbeat", "0.8"];
+        let running = Running::start(&with(&beta, &medium));
+        let found = says(&mut details, "standing wave: inventory.level by beta beats every ");
+        let period: f64 = found.split(' ').nth(7).unwrap().parse().unwrap();
+        assert!((760.0..840.0).contains(&period) && found.contains(" ms, "), "{found}");
+        running.signal(SIGKILL);
+        let missed = says(&mut details, "missing beat: inventory.level by beta ");
+        assert!(missed.contains("has been silent for "), "{missed}");
+
+        // Without details, the first line is the incident, after its time.
+        let line = physics.line();
+        let (time, incident) = line.split_once(' ').unwrap();
+        assert!(time.ends_with('Z') && time.contains('T'), "{line}");
+        let stopped = "critical: beta stopped: its stream inventory.level is silent for ";
+        assert!(incident.starts_with(stopped) && incident.ends_with("; check the process"), "{line}");
+        let _again = Running::start(&with(&beta, &medium));
+        let line = physics.line();
+        assert!(line.contains(" critical: ended: beta sent nothing for "), "{line}");
+        for running in [physics, details] {
+            running.signal(SIGINT);
+            assert_eq!(running.end().0.code, Some(0));
+        }
     }
 }

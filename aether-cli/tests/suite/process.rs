@@ -44,6 +44,16 @@ pub(crate) fn run(args: &[&str]) -> Said {
     said(aether(args).output().unwrap())
 }
 
+/// Runs several commands to their ends, at the same time: they mostly wait.
+pub(crate) fn run_all<const N: usize>(all: [&[&str]; N]) -> [Said; N] {
+    let started = all.map(|args| {
+        let mut command = aether(args);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    });
+    started.map(|child| said(child.wait_with_output().unwrap()))
+}
+
 /// The same with something on stdin.
 pub(crate) fn run_with_stdin(args: &[&str], stdin: &str) -> Said {
     said(assert_cmd::Command::from_std(aether(args)).write_stdin(stdin).output().unwrap())

@@ -207,12 +207,15 @@ async fn without_a_collector_the_service_goes_on_and_says_what_was_lost() {
     let beta = started(&["beta", "--units", "1000"], &medium, &[]);
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_address = format!("telemetry.otlp=http://{}", silent.local_addr().unwrap());
-    // Nobody listens on port 1.
-    for address in ["telemetry.otlp=http://127.0.0.1:1", &silent_address] {
+    // Nobody listens on port 1. Each waits for a while until it gives up, so both do it at the same time.
+    let shops = ["telemetry.otlp=http://127.0.0.1:1", &silent_address].map(|address| {
         let shop = ["alpha", "--orders", "30", "--rate", "500", "--decline-rate", "0", "--set", address];
         let mut command = crate::process::aether(&with(&shop, &medium));
         command.env("OTEL_BSP_MAX_QUEUE_SIZE", "50");
-        let (said, took) = Running::of(command).end();
+        Running::of(command)
+    });
+    for shop in shops {
+        let (said, took) = shop.end();
         assert_eq!(said.code, Some(0), "{said:?}");
         assert!(said.out.contains("30 created = 30 completed"), "{said:?}");
         let lost = said.err.lines().find(|line| line.contains("telemetry was lost: spans")).unwrap();

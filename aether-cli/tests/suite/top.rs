@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 use portable_pty::{Child, CommandBuilder, MasterPty, PtySize, native_pty_system};
 
 use crate::nats::{server, with};
-use crate::process::{PATIENCE, Running, aether, run};
+use crate::process::{PATIENCE, Running, aether, run, run_all};
 
 /// A command in a terminal of its own, and what the terminal shows.
 struct Shown {
@@ -206,8 +206,8 @@ async fn top_prints_a_plain_table_for_scripts() {
     top.press("q");
     top.ends_restored();
     // Without a terminal it is plain in any case.
-    for args in [&["top", "--once", "--for", "2s"][..], &["top", "--for", "2s"]] {
-        let said = run(&with(args, &medium));
+    let both = [&["top", "--once", "--for", "2s"][..], &["top", "--for", "2s"]];
+    for said in run_all(both.map(|args| with(args, &medium)).each_ref().map(Vec::as_slice)) {
         assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
         let lines: Vec<Vec<_>> = said.out.lines().map(|line| line.split_whitespace().collect()).collect();
         assert_eq!(lines[0][..5], ["PROCESS", "STATE", "OFFERED", "DELIVERED", "LOST"], "{}", said.out);

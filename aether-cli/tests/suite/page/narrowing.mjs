@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { openPage } from "./house.mjs";
-import { AXE, drawn, flows, goTo, live, serious, shop, test } from "./stage.mjs";
+import { AXE, commonShop, drawn, flows, goTo, live, serious, test } from "./stage.mjs";
 
 test("a click on a channel narrows every page, and Escape and the chip show all again", async () => {
-  const { gateway } = await shop("--no-physics");
+  const { gateway } = await commonShop("--no-physics");
   const { page, errors, close } = await openPage(gateway.url);
   await live(page);
   await flows(page);
@@ -57,7 +57,7 @@ test("a click on a channel narrows every page, and Escape and the chip show all 
 
 for (const reducedMotion of ["no-preference", "reduce"]) {
   test(`the spectrum is used by keys and by a click: motion ${reducedMotion}`, async () => {
-    const { gateway } = await shop("--no-physics");
+    const { gateway } = await commonShop("--no-physics");
     // The test itself reads what is painted.
     const { page, errors, close } = await openPage(`${gateway.url}/#spectrum`, { reducedMotion, expected: [/willReadFrequently/] });
     await live(page);
@@ -95,7 +95,7 @@ for (const reducedMotion of ["no-preference", "reduce"]) {
 }
 
 test("the keys are listed, and a question before a change is a dialog that Escape leaves", async () => {
-  const { gateway } = await shop();
+  const { gateway } = await commonShop();
   const { page, errors, close } = await openPage(gateway.url, { bypassCSP: true });
   await live(page);
   await page.addScriptTag({ path: AXE });

@@ -1,18 +1,19 @@
 // The pages of the gateway in a real browser. The other files beside this one are parts of it.
 
 import assert from "node:assert/strict";
-import { spawnSync } from "node:child_process";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { freePort, needed, openPage } from "./house.mjs";
 import { picture } from "./pictures.mjs";
-import { AWAY, AXE, PAGES, flows, goTo, house, live, narrow, serious, shop, shows, test } from "./stage.mjs";
-import "./letters.mjs";
+import { AWAY, AXE, PAGES, commonShop, flows, goTo, live, narrow, runAll, serious, shop, shows, test } from "./stage.mjs";
 import "./looks.mjs";
 import "./map.mjs";
+import "./letters.mjs";
 import "./narrowing.mjs";
 import "./waves.mjs";
 
 test("every page shows the order system, with keys alone, and without errors", async () => {
-  const { gateway } = await shop();
+  const { gateway } = await commonShop();
   const { page, errors, close } = await openPage(gateway.url);
   await live(page);
   for (const [at, name] of PAGES.entries()) {
@@ -31,7 +32,7 @@ test("every page shows the order system, with keys alone, and without errors", a
   await close();
 });
 
-test("names from the network are shown as text and never run", async () => {
+test("names from the network are shown as text and never run", async (house) => {
   // Without other traffic, whose channels would push this one out of the list of the busiest.
   const server = await house.server();
   const gateway = await house.gateway(server.url);
@@ -62,8 +63,8 @@ test("names from the network are shown as text and never run", async () => {
   await close();
 });
 
-test("a service that ends is one incident", async () => {
-  const { gateway, beta } = await shop();
+test("a service that ends is one incident", async (house) => {
+  const { gateway, beta } = await shop(house);
   const { page, errors, close } = await openPage(gateway.url);
   await live(page);
   await flows(page);
@@ -80,8 +81,8 @@ test("a service that ends is one incident", async () => {
   await close();
 });
 
-test("the gateway and the server are killed and come back while the page is open", async () => {
-  const { server, gateway } = await shop();
+test("the gateway and the server are killed and come back while the page is open", async (house) => {
+  const { server, gateway } = await shop(house);
   const { page, errors, close } = await openPage(gateway.url, { expected: AWAY });
   await live(page);
   await flows(page);
@@ -101,7 +102,7 @@ test("the gateway and the server are killed and come back while the page is open
   await close();
 });
 
-test("an empty bus says how to emit the first wave, also inside of one process, and the command works", async () => {
+test("an empty bus says how to emit the first wave, also inside of one process, and the command works", async (house) => {
   const gateway = await house.gateway("local:");
   const { page, errors, close } = await openPage(gateway.url, { bypassCSP: true });
   await live(page);
@@ -112,7 +113,7 @@ test("an empty bus says how to emit the first wave, also inside of one process, 
     await goTo(page, name);
     await page.locator(".empty code", { hasText: command }).waitFor();
   }
-  const { status } = spawnSync("sh", ["-c", command]);
+  const [status] = await once(spawn("sh", ["-c", command], { stdio: "ignore" }), "exit");
   assert.equal(status, 0, command);
   await goTo(page, "overview");
   await page.getByRole("button", { name: "hello.world" }).waitFor();
@@ -120,11 +121,11 @@ test("an empty bus says how to emit the first wave, also inside of one process, 
   await close();
 });
 
-test("with a token for waves, nobody reads, hears or emits without it", async () => {
+test("with a token for waves, nobody reads, hears or emits without it", async (house) => {
   const server = await house.server();
-  process.env.AETHER_WAVES_TOKEN = "s3cret";
+  house.env = { AETHER_WAVES_TOKEN: "s3cret" };
   const gateway = await house.gateway(server.url);
-  delete process.env.AETHER_WAVES_TOKEN;
+  house.env = {};
   const { page, errors, close } = await openPage(`${gateway.url}/#waves`);
   await page.getByRole("heading", { name: "A token is needed" }).waitFor();
   await page.getByLabel("Token").fill("guess");
@@ -139,13 +140,13 @@ test("with a token for waves, nobody reads, hears or emits without it", async ()
   await close();
 });
 
-test("off the loopback address a page shows nothing until it has a token", async () => {
+test("off the loopback address a page shows nothing until it has a token", async (house) => {
   const server = await house.server();
-  process.env.AETHER_WAVES_TOKEN = "s3cret";
+  house.env = { AETHER_WAVES_TOKEN: "s3cret" };
   const port = await freePort();
   const gateway = house.aether("gateway", "--medium", server.url, "--listen", `0.0.0.0:${port}`);
   await gateway.says(/^gateway: /);
-  delete process.env.AETHER_WAVES_TOKEN;
+  house.env = {};
   const { page, errors, close } = await openPage(`http://127.0.0.1:${port}/#ledger`, { bypassCSP: true });
   await page.getByRole("heading", { name: "A token is needed" }).waitFor();
   await page.addScriptTag({ path: AXE });
@@ -165,3 +166,5 @@ test("off the loopback address a page shows nothing until it has a token", async
   assert.deepEqual(errors, []);
   await close();
 });
+
+runAll();

@@ -1,7 +1,8 @@
 // What the tests of the pages have in common: the order system, ways to a page, and what a page shows when it is there.
 
-import { after, afterEach, beforeEach, test as run } from "node:test";
+import { after, describe, it } from "node:test";
 import { House, PATIENCE, closeBrowser, needed, packages } from "./house.mjs";
+import { PICTURES } from "./pictures.mjs";
 
 export const AXE = packages.resolve("axe-core/axe.min.js");
 export const PAGES = ["overview", "spectrum", "waves", "map", "incidents", "services", "ledger", "letters", "durable"];
@@ -9,21 +10,46 @@ export const PAGES = ["overview", "spectrum", "waves", "map", "incidents", "serv
 export const LOGS = needed("AETHER_LOGS");
 export const AWAY = [/WebSocket connection to/, /ERR_CONNECTION/];
 
-/** The longest takes pictures of a minute of traffic. */
-export const test = (name, body) => run(name, { timeout: 4 * PATIENCE }, body);
+/** The number of tests at a time. Most of their time they wait: for the next second, a bucket of the past, a finding. */
+const AT_ONCE = PICTURES ? 1 : 5;
+const tests = [];
 
-/** What the running test has started. */
-export let house;
-beforeEach(() => (house = new House()));
-afterEach(() => house.close());
-after(closeBrowser);
+/** Defines a test. Its body gets a house, and what it starts there ends with it. */
+export const test = (name, body) => tests.push([name, body]);
 
-/** A bus with the order system and a gateway. */
-export async function shop(...args) {
+/** Runs what was defined, in one browser. The longest test takes pictures of a minute of traffic. */
+export function runAll() {
+  const all = async (body) => {
+    const house = new House();
+    try {
+      await body(house);
+    } finally {
+      await house.close();
+    }
+  };
+  describe("pages", { concurrency: AT_ONCE }, () => {
+    for (const [name, body] of tests) it(name, { timeout: 4 * PATIENCE }, () => all(body));
+  });
+  after(async () => {
+    await Promise.all([closeBrowser(), common.close()]);
+  });
+}
+
+/** The order systems of those tests that only look. */
+const common = new House();
+const shops = new Map();
+export function commonShop(...args) {
+  const key = args.join(" ");
+  if (!shops.has(key)) shops.set(key, shop(common, ...args));
+  return shops.get(key);
+}
+
+/** A bus with the order system and a gateway. Streams are found to be regular after some of their beats, so these are quick. */
+export async function shop(house, ...args) {
   const server = await house.server();
   const gateway = await house.gateway(server.url, undefined, "--durable", LOGS, ...args);
-  const beta = house.aether("beta", "--medium", server.url);
-  const alpha = house.aether("alpha", "--medium", server.url, "--rate", "30");
+  const beta = house.aether("beta", "--medium", server.url, "--heartbeat", "0.2");
+  const alpha = house.aether("alpha", "--medium", server.url, "--rate", PICTURES ? "30" : "10");
   return { server, gateway, alpha, beta };
 }
 
@@ -44,6 +70,13 @@ export async function narrow(page, pattern) {
   await page.getByLabel("Channel", { exact: true }).first().fill(pattern);
   await page.keyboard.press("Enter");
   await page.locator(".chip", { hasText: pattern }).waitFor();
+}
+
+/** Keeps the list of waves as it is, on the page Waves. Rows that move away cannot be clicked on a busy machine. */
+export async function pause(page) {
+  await page.evaluate(() => document.activeElement?.blur());
+  await page.keyboard.press("p");
+  await page.getByText("paused").waitFor();
 }
 
 /** What is seriously wrong for people who use a reader or keys, by the rules of axe. */

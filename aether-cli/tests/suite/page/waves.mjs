@@ -2,10 +2,10 @@
 
 import assert from "node:assert/strict";
 import { openPage } from "./house.mjs";
-import { house, live, narrow, seconds, shop, test } from "./stage.mjs";
+import { commonShop, live, narrow, pause, seconds, shop, test } from "./stage.mjs";
 
-test("a wave that is emitted from the page arrives, and a question is answered or refused", async () => {
-  const { server, gateway } = await shop();
+test("a wave that is emitted from the page arrives, and a question is answered or refused", async (house) => {
+  const { server, gateway } = await shop(house);
   const { page, errors, close } = await openPage(`${gateway.url}/#waves`);
   await live(page);
   await narrow(page, "page.>");
@@ -47,7 +47,7 @@ test("a wave that is emitted from the page arrives, and a question is answered o
   await close();
 });
 
-test("a wave is copied as a command that emits it as it was, whatever its names are", async () => {
+test("a wave is copied as a command that emits it as it was, whatever its names are", async (house) => {
   const server = await house.server();
   const gateway = await house.gateway(server.url);
   const permissions = ["clipboard-read", "clipboard-write"];
@@ -90,12 +90,15 @@ test("a wave is copied as a command that emits it as it was, whatever its names 
 });
 
 test("the chain of a wave goes up and down, also to waves that the page was not sent", async () => {
-  const { gateway } = await shop();
+  const { gateway } = await commonShop();
   const { page, errors, close } = await openPage(`${gateway.url}/#waves`);
   await live(page);
   // Nothing but one channel in the middle of a request is received.
   await narrow(page, "payments.charge");
-  await page.locator("table.waves tbody tr", { hasText: "command" }).nth(2).getByRole("button").click();
+  const command = page.locator("table.waves tbody tr", { hasText: "command" }).nth(2);
+  await command.waitFor();
+  await pause(page);
+  await command.getByRole("button").click();
   const inspector = page.getByLabel("One wave");
   await inspector.locator("ol.chain li").first().filter({ hasText: "orders.created" }).waitFor();
   await inspector.locator("ol.chain li").filter({ hasText: "inventory.reserve" }).first().waitFor();
@@ -109,7 +112,7 @@ test("the chain of a wave goes up and down, also to waves that the page was not 
 });
 
 test("waves are paused, and filtered by kind, source and amplitude", async () => {
-  const { gateway } = await shop();
+  const { gateway } = await commonShop();
   const { page, errors, close } = await openPage(`${gateway.url}/#waves`);
   await live(page);
   const rows = page.locator("table.waves tbody tr");

@@ -1,0 +1,63 @@
+//! The roll call: how long the commands about services wait for their announcements. `aether letters`, `aether describe` and
+//! `aether doctor` use it.
+
+use std::time::Duration;
+
+use aether_core::presence::Roster;
+use tokio::time::timeout;
+
+/// Waits until as many are present as are expected, and for the whole time where nobody said how many there are. They announce
+/// themselves together, once a second.
+///
+/// # Cancel safety
+/// Cancelled before completion, nothing is lost.
+pub(crate) async fn wait(
+    time: Duration,
+    roster: &mut Roster,
+    expected: Option<u64>,
+    present: impl AsyncFn(&Roster) -> usize,
+) {
+    let all = async {
+        let Some(expected) = expected else { return std::future::pending().await };
+        while (present(roster).await as u64) < expected {
+            roster.changed().await;
+        }
+    };
+    // Those who have not come by then are not listed.
+    let _ = timeout(time, all).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use aether_core::{Aether, Vibrator};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn it_ends_with_the_last_that_is_expected_and_otherwise_with_the_time() {
+        let aether = Aether::local();
+        let mut roster = aether.roster().await.unwrap();
+        let present = async |roster: &Roster| roster.vibrators().len();
+        let started = Instant::now();
+        wait(LONG, &mut roster, None, present).await;
+        assert!(started.elapsed() >= LONG);
+        let started = Instant::now();
+        let come = async {
+            let mut all = Vec::new();
+            for name in ["one", "two"] {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let vibrator = Vibrator::create(name, &aether).await.unwrap();
+                vibrator.resonate_on("a").await.unwrap();
+                all.push(vibrator);
+            }
+            all
+        };
+        let ((), all) = tokio::join!(wait(LONG, &mut roster, Some(2), present), come);
+        assert!(started.elapsed() < Duration::from_secs(3), "{:?} {all:?}", started.elapsed());
+        wait(LONG, &mut roster, Some(3), present).await;
+        assert!(started.elapsed() >= LONG);
+    }
+}
