@@ -92,6 +92,7 @@ async fn replicas_that_were_cut_off_for_a_minute_converge_within_seconds() {
 /// C2 7: the wall clock of the field is the one that tests pause.
 #[tokio::test(start_paused = true)]
 async fn the_mark_of_a_removal_is_kept_for_a_week_and_dropped_then() {
+    aether_testing::follow_tokio();
     let field = join(&Aether::local(), "hall").await;
     field.set("lamp", "on").unwrap();
     let before = field.export("lamp")[0].entry.stamp.micros;

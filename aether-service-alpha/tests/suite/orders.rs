@@ -222,6 +222,7 @@ async fn orders_wait_for_an_inventory_that_starts_later() {
 
 #[tokio::test(start_paused = true)]
 async fn orders_without_an_answer_stay_counted() {
+    aether_testing::follow_tokio();
     let aether = Aether::local();
     let alpha = Alpha::start(&aether, options(3).deadline(Duration::from_secs(5))).await.unwrap();
     let started = tokio::time::Instant::now();
@@ -283,6 +284,7 @@ async fn stubborn(aether: &Aether, on_release: &'static str) -> JoinHandle<()> {
 }
 
 async fn one_order_with(on_release: &'static str) -> (OrderSummary, BTreeMap<String, usize>) {
+    aether_testing::follow_tokio();
     let aether = Aether::local();
     let witness = Witness::listen(&aether).await;
     let inventory = stubborn(&aether, on_release).await;
