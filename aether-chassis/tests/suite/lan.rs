@@ -1,10 +1,10 @@
 //! What a service has on a local network as it has elsewhere.
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use aether_chassis::CancellationToken;
 use aether_chassis::config::{ConfigArgs, Configuration};
+use aether_core::conformance::free_port;
 use aether_core::{Aether, Durability, Vibrator, Wave};
 use aether_log::ResonateDurable;
 use tokio::time::timeout;
@@ -24,7 +24,7 @@ async fn service(name: &str, text: &str) -> Aether {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_log_in_a_folder_stores_what_its_service_emits_and_the_wave_reaches_other_machines() {
-    let ports = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+    let ports = [(); 2].map(|()| free_port().unwrap());
     let logs = tempfile::tempdir().unwrap();
     let address = |port: u16, peers: &str| {
         format!("medium.url = 'lan:?insecure&multicast=off&listen=127.0.0.1:{port}{peers}'\n")

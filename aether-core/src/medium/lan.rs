@@ -40,6 +40,9 @@ mod view;
 mod way;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::LanError;
 pub use hello::LanHello;
 pub use node::{LanChange, LanNode};
@@ -78,7 +81,7 @@ use intake::Intake;
 use joined::Joined;
 use lane::{LANE_BITS, Lane};
 use peer::ON;
-use peers::Peers;
+use peers::{GONE_AFTER, Peers};
 use presence::Presence;
 use runtime::Driver;
 use sealing::Sealing;
@@ -148,7 +151,8 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
     let node = fastrand::u64(LANE_BITS + 1..) & !LANE_BITS;
     let machine = view::machine();
     let name = options.name.as_ref().map_or_else(|| machine.clone(), |name| format!("{name}{ON}{machine}"));
-    let (shared, exits) = LanShared::new(Peers::new(node, name), outbox, Sealing::new(keys)?);
+    let peers = Peers::new(node, name).gone_after(options.gone_after.unwrap_or(GONE_AFTER));
+    let (shared, exits) = LanShared::new(peers, outbox, Sealing::new(keys)?);
     let presence = Arc::<Presence>::default();
     let expected_peers = address.peers.len();
     let (opened, ended) = Driver {
@@ -391,7 +395,8 @@ impl Drop for Lan {
         // Without close(), nothing waits for the outbox. The sending task empties it.
         self.shared.closed.store(true, Ordering::Release);
         self.shared.outbox.close();
-        for node in self.shared.peers.nodes() {
+        self.shared.has_parted.store(true, Ordering::Release);
+        for node in self.shared.peers.acquainted() {
             self.shared.say_now(node, Lane::CONTROL, self.shared.bye(node));
         }
         self.shared.ending.send_replace(true);

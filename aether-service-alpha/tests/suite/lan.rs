@@ -104,7 +104,7 @@ fn beta(cable: &Cable) -> Service {
 fn alpha(cable: &Cable) -> Service {
     let mut command = cable.command(End::Left, env!("CARGO_BIN_EXE_aether-service-alpha"));
     let (orders, seed) = (ORDERS.to_string(), SEED.to_string());
-    command.args(["--orders", &orders, "--rate", "100", "--seed", &seed]);
+    command.args(["--orders", &orders, "--rate", "1000", "--seed", &seed]);
     Service::start("alpha", command)
 }
 

@@ -33,7 +33,7 @@ const STUCK_MICROS: u64 = 2_000_000;
 const MAX_MESSAGE: usize = 16 << 20;
 /// How long others are looked for before the first of them is expected to have answered.
 const SCOUT_MILLIS: u64 = 300;
-/// Between the first attempts to reach a router again; the pause doubles twice.
+/// Between the first attempts to reach a router or a named peer; the pause doubles twice.
 const RETRY_MILLIS: u64 = 250;
 /// A connection has to introduce itself within this time. Those that say nothing are so many at most: more would take the place
 /// of peers. A handshake takes two round trips, and TCP repeats a lost packet twice within 0.6 s.
@@ -129,10 +129,8 @@ fn config(
     };
     set("mode", mode.into())?;
     set("connect/endpoints", of_one_stream(&address.connect()).into())?;
-    if mode == "client" {
-        let retry = serde_json::json!({ "period_init_ms": RETRY_MILLIS, "period_max_ms": 4 * RETRY_MILLIS });
-        set("connect/retry", retry)?;
-    }
+    let retry = serde_json::json!({ "period_init_ms": RETRY_MILLIS, "period_max_ms": 4 * RETRY_MILLIS });
+    set("connect/retry", retry)?;
     if !address.listen.is_empty() {
         set("listen/endpoints", of_one_stream(&address.listen).into())?;
     }

@@ -1,6 +1,7 @@
 //! Options of the medium of a local network.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::net::Certificates;
 use super::secret::Secret;
@@ -28,6 +29,7 @@ pub struct LanOptions {
     pub(super) name: Option<String>,
     pub(super) certificates: Option<Certificates>,
     pub(super) view: Option<LanView>,
+    pub(super) gone_after: Option<Duration>,
 }
 
 impl LanOptions {
@@ -76,6 +78,14 @@ impl LanOptions {
     ) -> Self {
         let (authorities, certificate, key) = (authorities.into(), certificate.into(), key.into());
         self.certificates = Some(Certificates { authorities, certificate, key });
+        self
+    }
+
+    /// How long a peer may be silent until it has gone: it gets no more waves, and nobody waits for it. Peers are pinged several
+    /// times within it, and each second at least. At least half a second: a shorter time counts as that. On a network whose
+    /// packets are late or lost, a short time loses peers that are there. Default: 3.5 s.
+    pub fn gone_after(mut self, silence: Duration) -> Self {
+        self.gone_after = Some(silence);
         self
     }
 

@@ -4,7 +4,7 @@
 //! whole table if they lack one; they say which version they know. A join waits for that. Everything that a network can
 //! fill is bounded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,6 +26,10 @@ const MAX_BYTES: usize = 16 << 20;
 /// A peer that was silent for this long has gone. It says something each second, and TCP repeats a lost packet twice within
 /// 0.6 s (RFC 6298, with the minimum of 0.2 s that Linux uses).
 pub(super) const GONE_AFTER: Duration = Duration::from_millis(3500);
+/// An answer takes this long at most on a busy machine or a slow line, several times over.
+const LEAST_GONE_AFTER: Duration = Duration::from_millis(500);
+/// Each peer is pinged at least this often.
+const MAX_BEAT: Duration = Duration::from_secs(1);
 /// The peers that an error names.
 const MAX_NAMED: usize = 8;
 /// The channels whose routes are kept.
@@ -57,6 +61,9 @@ struct State {
     unconfirmed: u64,
     /// The last ping of this process to itself that it answered.
     own_answered: Option<(u64, Instant)>,
+    /// Nodes that were told of this process and have not introduced themselves, the oldest first. Some may know this process by
+    /// now. At most [`MAX_PEERS`].
+    strangers: VecDeque<u64>,
 }
 
 impl State {
@@ -66,17 +73,40 @@ impl State {
         self.routes.clear();
         true
     }
+
+    fn note_stranger(&mut self, node: u64) {
+        if self.peers.contains_key(&node) || self.strangers.contains(&node) {
+            return;
+        }
+        if self.strangers.len() >= MAX_PEERS {
+            self.strangers.pop_front();
+        }
+        self.strangers.push_back(node);
+    }
 }
 
 pub(super) struct Peers {
     node: u64,
     name: String,
+    /// A peer that was silent for this long has gone.
+    gone_after: Duration,
     state: Mutex<State>,
 }
 
 impl Peers {
     pub(super) fn new(node: u64, name: String) -> Self {
-        Self { node, name, state: Mutex::default() }
+        Self { node, name, gone_after: GONE_AFTER, state: Mutex::default() }
+    }
+
+    /// Peers that were silent for this long have gone, instead of [`GONE_AFTER`].
+    pub(super) fn gone_after(mut self, silence: Duration) -> Self {
+        self.gone_after = silence.max(LEAST_GONE_AFTER);
+        self
+    }
+
+    /// How often each peer is pinged: it is heard again several times before it would have gone.
+    pub(super) fn beat(&self) -> Duration {
+        MAX_BEAT.min(self.gone_after.mul_f64(MAX_BEAT.as_secs_f64() / GONE_AFTER.as_secs_f64()))
     }
 
     /// The number of this process.
@@ -123,9 +153,10 @@ impl Peers {
         Some(version)
     }
 
-    /// The whole table of this process, handed over as changes are.
-    pub(super) fn introduce(&self, tell: impl FnOnce(TableChange)) {
-        let state = self.state.lock();
+    /// The whole table of this process for a node, handed over as changes are.
+    pub(super) fn introduce(&self, node: u64, tell: impl FnOnce(TableChange)) {
+        let mut state = self.state.lock();
+        state.note_stranger(node);
         let (version, added) = (state.version, state.own.clone());
         tell(TableChange { base: None, version, name: self.name.clone(), added, removed: Vec::new() });
     }
@@ -172,6 +203,9 @@ impl Peers {
         state.bytes = state.bytes - before + bytes;
         state.routes.clear();
         state.ways += u32::from(is_new);
+        if is_new {
+            state.strangers.retain(|stranger| *stranger != node);
+        }
         let way = state.ways;
         let peer = state.peers.entry(node).or_insert_with(|| Peer::new(way, now));
         if !name.is_empty() {
@@ -312,6 +346,17 @@ impl Peers {
         self.state.lock().peers.keys().copied().collect()
     }
 
+    /// All that may know this process: the peers, and those that were told of it and have not introduced themselves.
+    pub(super) fn acquainted(&self) -> Vec<u64> {
+        let state = self.state.lock();
+        state.peers.keys().chain(&state.strangers).copied().collect()
+    }
+
+    /// A node is not seen any more.
+    pub(super) fn forget_stranger(&self, node: u64) {
+        self.state.lock().strangers.retain(|stranger| *stranger != node);
+    }
+
     /// A peer has left, and has received so many waves of a way. The others that were sent to it are lost.
     pub(super) fn part(&self, node: u64, (way, received): (u32, u64)) -> bool {
         let mut state = self.state.lock();
@@ -322,14 +367,14 @@ impl Peers {
 
     /// When the first of the peers will have been silent for too long, if it stays silent.
     pub(super) fn first_silent(&self) -> Option<Instant> {
-        self.state.lock().peers.values().map(|peer| peer.heard).min().map(|heard| heard + GONE_AFTER)
+        self.state.lock().peers.values().map(|peer| peer.heard).min().map(|heard| heard + self.gone_after)
     }
 
     /// Forgets the peers that were silent for too long, and returns them. Only what was said before `until` has been listened
     /// to.
     pub(super) fn forget_silent(&self, until: Instant) -> Vec<(u64, String)> {
         let mut state = self.state.lock();
-        let is_gone = |peer: &Peer| until.saturating_duration_since(peer.heard) >= GONE_AFTER;
+        let is_gone = |peer: &Peer| until.saturating_duration_since(peer.heard) >= self.gone_after;
         let gone: Vec<_> = state
             .peers
             .iter()

@@ -16,8 +16,6 @@ use crate::clock::sleep_until;
 use crate::clock::{self, Instant};
 use crate::wire::micros_since_1970;
 
-/// Each peer is pinged this often.
-const BEAT: Duration = Duration::from_secs(1);
 /// A process that has not looked at what arrives for this long is stuck, and says nothing more, so that others do not wait for it.
 const STUCK: Duration = Duration::from_secs(1);
 /// Introductions to unknown nodes between two beats. Tokens are not authenticated: anybody can show as many as they like.
@@ -110,7 +108,9 @@ impl Presence {
             // Whether it is still there shows with the next beats.
             return;
         }
-        if is_there && self.may_introduce() {
+        if !is_there {
+            shared.peers.forget_stranger(node);
+        } else if self.may_introduce() {
             shared.introduce_to(node);
         }
     }
@@ -145,9 +145,19 @@ impl Presence {
         node: u64,
         within: Duration,
     ) -> Result<LanPong, LanPingError> {
-        if shared.peers.version_of(node).is_none() {
-            return Err(LanPingError::NotThere);
+        match shared.peers.version_of(node) {
+            Some(_) => self.ping_anybody(shared, node, within).await,
+            None => Err(LanPingError::NotThere),
         }
+    }
+
+    /// The same, also for a node that has not introduced itself.
+    pub(super) async fn ping_anybody(
+        &self,
+        shared: &LanShared,
+        node: u64,
+        within: Duration,
+    ) -> Result<LanPong, LanPingError> {
         let number = next_number(shared);
         let (asker, answer) = oneshot::channel();
         {
@@ -196,7 +206,7 @@ impl Presence {
     /// Beats until the medium ends.
     pub(super) async fn beat(self: Arc<Self>, shared: Arc<LanShared>) {
         let mut ending = shared.ending.subscribe();
-        let mut beats = tokio::time::interval(BEAT);
+        let mut beats = tokio::time::interval(shared.peers.beat());
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let now = clock::now();

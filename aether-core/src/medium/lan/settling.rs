@@ -63,12 +63,13 @@ impl Lan {
         }
     }
 
-    /// Says farewell to all peers. With certificates it waits until they have heard it: the end of a connection of QUIC discards
-    /// what the other side has not confirmed (RFC 9000, section 10.2). That of TCP does not.
+    /// Says farewell to all peers, and to those that may know this process though they have not introduced themselves yet: they
+    /// would wait for it until it has been silent for long enough. With certificates it waits until they have heard it: the end of
+    /// a connection of QUIC discards what the other side has not confirmed (RFC 9000, section 10.2). That of TCP does not.
     async fn part(&self) {
         let shared = &*self.shared;
-        let nodes = shared.peers.nodes();
         shared.has_parted.store(true, Ordering::Release);
+        let nodes = shared.peers.acquainted();
         for node in &nodes {
             shared.say(*node, Lane::CONTROL, shared.bye(*node)).await;
         }
@@ -76,10 +77,11 @@ impl Lan {
             return;
         }
         let heard = nodes.into_iter().map(|node| async move {
+            let was_there = shared.peers.version_of(node).is_some();
             tokio::select! {
                 // In the lane of the farewell, behind it. What it measures is of no interest.
-                _ = self.presence.ping(shared, node, FAREWELL_WITHIN) => {}
-                _ = shared.until(|| shared.peers.version_of(node).is_none()) => {}
+                _ = self.presence.ping_anybody(shared, node, FAREWELL_WITHIN) => {}
+                _ = shared.until(|| was_there && shared.peers.version_of(node).is_none()) => {}
             }
         });
         join_all(heard).await;

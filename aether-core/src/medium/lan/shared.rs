@@ -239,11 +239,11 @@ impl LanShared {
 
     /// Tells a node everything that this process hears.
     pub(super) fn introduce_to(&self, node: u64) {
-        if self.has_parted.load(Ordering::Acquire) {
-            return;
-        }
-        self.peers.introduce(|table| {
-            self.say_now(node, Lane::CONTROL, Message::Table { json: table.write() });
+        self.peers.introduce(node, |table| {
+            // Looked at while the peers are locked: whoever was told of this process gets a farewell.
+            if !self.has_parted.load(Ordering::Acquire) {
+                self.say_now(node, Lane::CONTROL, Message::Table { json: table.write() });
+            }
         });
     }
 

@@ -13,8 +13,10 @@ use tokio::time::timeout;
 use super::{address, free_port};
 use crate::proxy::Proxy;
 
-/// Until a silent peer has gone, or one is back: it is looked for every second at first, and every four later.
+/// Until a silent peer has gone, or one is back. Far longer than that takes.
 const WITHIN: Duration = Duration::from_secs(20);
+/// How soon a silent peer has gone where cables are pulled out.
+const GONE_AFTER: Duration = Duration::from_millis(1500);
 
 /// Peers that connect to all earlier ones.
 struct OverLan {
@@ -86,7 +88,10 @@ impl Site for LanSite {
         Box::pin(async move {
             let peers = &mut *self.peers.lock().await;
             let (port, view) = (free_port(), LanView::default());
-            let options = LanOptions::default().outbox(outbox.clone()).view(&view);
+            let mut options = LanOptions::default().outbox(outbox.clone()).view(&view);
+            if self.has_cables {
+                options = options.gone_after(GONE_AFTER);
+            }
             let options = match &self.keys {
                 Some(keys) => options.keys(keys.clone()),
                 None => options.insecure(true),

@@ -8,9 +8,12 @@ use aether_core::medium::PathState;
 use super::*;
 use crate::proxy::Proxy;
 
+/// How soon a peer whose cable is cut has gone.
+const GONE_AFTER: Duration = Duration::from_millis(1500);
+
 async fn process(lan: String, server: &NatsServer) -> Aether {
     let builder = Aether::builder().path(lan).path(server.url()).account_every(None);
-    builder.options(LanOptions::default().secret(SECRET)).connect().await.unwrap()
+    builder.options(LanOptions::default().secret(SECRET).gone_after(GONE_AFTER)).connect().await.unwrap()
 }
 
 /// Waits until waves go by a path. There is no event for that: an application has no use for one.
@@ -82,7 +85,7 @@ async fn a_network_that_breaks_under_load_loses_nothing_beyond_the_counted() {
             let mut number = 0_u64;
             for path in [0, 1] {
                 while here.paths()[path].sent <= 10_000 {
-                    // The outbox has room for what is emitted until the peer is known to have gone: 3.5 s.
+                    // The outbox has room for what is emitted until the peer is known to have gone.
                     for _ in 0..10 {
                         shop.emit_wave("orders.created", &number).await.unwrap();
                         number += 1;

@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use aether_core::conformance::{Cable, End};
+use aether_core::medium::LanView;
 use aether_core::{Aether, Vibrator};
 
 use crate::lan::machine::{Process, say, told};
 
-/// One that dies has gone for all others within this time, with time to spare.
-const GONE_WITHIN: Duration = Duration::from_secs(5);
 /// Of the newcomer, at least.
 const SHARE: usize = 50;
 const PAUSE: Duration = Duration::from_millis(5);
@@ -30,9 +29,7 @@ fn a_group_loses_a_member_and_gets_another_and_no_wave_is_handled_twice() {
     // Each has a share. What they say is kept.
     let mut handled: Vec<Vec<u64>> = [&doomed, &survivor].map(|member| vec![next(member)]).into();
     doomed.kill();
-    // Nothing tells the end of a process that is killed.
-    std::thread::sleep(GONE_WITHIN);
-    boss.tell();
+    // Nothing tells the end of a process that is killed: it has gone when it was silent for long enough.
     let [all_from] = boss.counts("at")[..] else { panic!("no number") };
     let newcomer = member(End::Right);
     handled.push((0..SHARE).map(|_| next(&newcomer)).collect());
@@ -58,26 +55,28 @@ fn next(member: &Process) -> u64 {
     member.says("did").parse().unwrap()
 }
 
-/// In the role of the boss: emits all the time, and says at which number it is when it is told to, and at the end.
-pub(crate) async fn emit(aether: &Aether) {
+/// In the role of the boss: emits all the time once both members are there, and says at which number it is when one of them has
+/// gone, and at the end, which is when it is told to.
+pub(crate) async fn emit(aether: &Aether, view: &LanView) {
+    let mut changes = view.changes().unwrap();
+    while view.peers().len() < 2 {
+        changes.changed().await.unwrap();
+    }
     let emitter = aether.emitter("boss").unwrap();
     let mut pauses = tokio::time::interval(PAUSE);
-    let (mut number, mut orders) = (0_u64, tokio::spawn(told()));
-    let mut was_told = false;
+    let (mut number, mut was_left, end) = (0_u64, false, tokio::spawn(told()));
     say("emits");
-    loop {
+    while !end.is_finished() {
         pauses.tick().await;
         emitter.emit_wave("work.some", &number).await.unwrap();
         number += 1;
-        if orders.is_finished() {
-            (&mut orders).await.unwrap();
-            if std::mem::replace(&mut was_told, true) {
-                break;
-            }
+        if !was_left && view.peers().len() < 2 {
+            was_left = true;
+            // All that was sent to it was emitted before.
             say(format_args!("at {number}"));
-            orders = tokio::spawn(told());
         }
     }
+    end.await.unwrap();
     aether.flush().await.unwrap();
     say(format_args!("emitted {number}"));
     aether.close().await.unwrap();

@@ -89,6 +89,7 @@ async fn a_peer_that_leaves_when_it_has_received_everything_leaves_nothing_uncon
         let options = LanOptions::default().secret(SECRET).view(&view);
         let url = address(free_port(), &ports[..1]);
         let there = Aether::builder().url(url).options(options).connect().await.unwrap();
+        met(&there, &view, 1).await;
         let mut ear = vibrator("ear", &there).await;
         ear.resonate_on("few").await.unwrap();
         for number in 0..=round {

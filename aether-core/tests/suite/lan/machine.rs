@@ -169,7 +169,7 @@ async fn a_machine() {
         "sender" => send(&aether, count).await,
         "asker" => ask(&aether).await,
         "newcomer" => answered(&aether).await,
-        "boss" => groups::emit(&aether).await,
+        "boss" => groups::emit(&aether, &view).await,
         "member" => groups::work(&aether).await,
         "pacer" => stopping::pace(&aether, &view).await,
         "watcher" => stopping::watch(&aether, &view).await,

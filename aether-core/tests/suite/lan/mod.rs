@@ -25,7 +25,6 @@ mod stopping;
 #[cfg(target_os = "linux")]
 mod stranger;
 
-use std::net::TcpListener;
 use std::time::Duration;
 
 use aether_core::medium::{LanError, LanOptions, LanPingError, LanRouter, LanView};
@@ -38,9 +37,9 @@ const SECRET: &str = "a secret of these tests";
 /// Far longer than anything here takes.
 const LONG: Duration = Duration::from_secs(20);
 
-/// A port that is free now.
+/// A port that nobody else gets.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    aether_core::conformance::free_port().unwrap()
 }
 
 /// The address of a process that listens on the first port and connects to the others.
@@ -49,9 +48,20 @@ fn address(port: u16, others: &[u16]) -> String {
     format!("lan:?multicast=off&listen=127.0.0.1:{port}{peers}")
 }
 
+/// Connects a process, which knows the others and is known to them.
 async fn peer(port: u16, others: &[u16], secret: &str) -> Aether {
-    let options = LanOptions::default().secret(secret);
-    Aether::builder().url(address(port, others)).options(options).connect().await.unwrap()
+    let view = LanView::default();
+    let options = LanOptions::default().secret(secret).view(&view);
+    let aether = Aether::builder().url(address(port, others)).options(options).connect().await.unwrap();
+    met(&aether, &view, others.len()).await;
+    aether
+}
+
+/// Waits until a process knows so many others, and is known to them. Connecting waits for that, too, but no longer than 2 s.
+async fn met(aether: &Aether, view: &LanView, others: usize) {
+    until(view, LONG, |view| view.peers().len() >= others).await;
+    // A flush waits until all know what it hears.
+    aether.flush().await.unwrap();
 }
 
 async fn vibrator(name: &str, aether: &Aether) -> Vibrator {
@@ -115,17 +125,22 @@ async fn a_peer_with_another_secret_is_neither_heard_nor_told_anything() {
     assert_eq!(here.status().refused() + there.status().refused(), 0, "nothing reaches another realm");
 }
 
-/// Each of them knows all that were there before it as soon as it has connected, whatever Zenoh answers first.
+/// Each of them knows all that were there before it as soon as it has connected, whatever Zenoh answers first. Those who are seen
+/// are waited for, for 2 s: one that has not connected sooner goes on without.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_connects_by_a_router_knows_those_who_are_there() {
     let port = free_port();
     let router = LanRouter::open(&address(port, &[])).await.unwrap();
-    let mut connected = Vec::new();
+    let (mut connected, keys) = (Vec::new(), SealKeys::generate().unwrap());
     for before in 0..10 {
         let view = LanView::default();
-        let options = LanOptions::default().secret(SECRET).view(&view);
+        let options = LanOptions::default().keys(keys.clone()).view(&view);
         let url = format!("lan:?router=127.0.0.1:{port}");
+        let began = tokio::time::Instant::now();
         let aether = Aether::builder().url(url).options(options).connect().await.unwrap();
+        if began.elapsed() >= Duration::from_secs(2) {
+            until(&view, LONG, |view| view.peers().len() >= before).await;
+        }
         assert_eq!(view.peers().len(), before);
         for _ in 0..20 {
             let seen = view.surroundings().await.unwrap();
@@ -176,6 +191,7 @@ async fn a_ping_measures_a_peer_and_says_why_there_is_no_answer() {
     let options = LanOptions::default().secret(SECRET).view(&view);
     let url = address(ports[1], &ports[..1]);
     let here = Aether::builder().url(url).options(options).connect().await.unwrap();
+    met(&here, &view, 1).await;
     let [known] = &view.peers()[..] else { panic!("one peer: {view:?}") };
     let node = known.node;
     // At once: each answer belongs to its ping.

@@ -4,8 +4,10 @@ use super::*;
 
 /// Hears its own number only.
 async fn with_keys(number: usize, port: u16, others: &[u16], keys: &SealKeys) -> (Aether, Vibrator) {
-    let options = LanOptions::default().keys(keys.clone());
+    let view = LanView::default();
+    let options = LanOptions::default().keys(keys.clone()).view(&view);
     let aether = Aether::builder().url(address(port, others)).options(options).connect().await.unwrap();
+    met(&aether, &view, others.len()).await;
     let ear = vibrator("ear", &aether).await;
     ear.resonate_on(format!("to.{number}")).await.unwrap();
     (aether, ear)
