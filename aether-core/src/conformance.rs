@@ -69,7 +69,7 @@ pub use jammer::Jammer;
 pub use ports::{free_port, free_udp_port};
 pub use report::{CaseReport, Failure, Outcome, Report};
 #[cfg(feature = "nats-server")]
-pub use server::{NatsCluster, NatsServer, ReservedPort, ServerError, ServerOptions};
+pub use server::{NatsCluster, NatsServer, ServerError, ServerOptions};
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -55,8 +55,9 @@ impl Scrapes {
     }
 }
 
+/// A port that is free now and stays so.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    aether_core::conformance::free_port().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

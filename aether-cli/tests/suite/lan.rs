@@ -1,6 +1,5 @@
 //! `aether lan` between real processes: over loopback TCP with ports of their own, and between two network namespaces.
 
-use std::net::TcpListener;
 use std::process::Command;
 
 use crate::findings::findings;
@@ -10,9 +9,9 @@ use serde_json::Value;
 
 const SECRET: &str = "a secret of these tests";
 
-/// A port that is free now.
+/// A port that is free now and stays so.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    aether_core::conformance::free_port().unwrap()
 }
 
 /// The address of a process that listens on the first port and connects to the others.

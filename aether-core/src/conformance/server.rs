@@ -28,6 +28,8 @@ use std::time::{Duration, Instant};
 
 use tokio::process::{Child, Command};
 
+use super::free_port;
+
 /// The path at which `cargo xtask tools` installs the server, below a build folder.
 const TOOL: &str = "tools/nats-server-2.15.1/nats-server";
 
@@ -119,8 +121,7 @@ impl ServerOptions {
 pub struct NatsServer {
     binary: PathBuf,
     options: ServerOptions,
-    /// Kept while the server is down, so that nobody else gets it.
-    port: ReservedPort,
+    port: u16,
     child: Child,
 }
 
@@ -148,19 +149,19 @@ impl NatsServer {
     /// If cancelled before completion, the server being started is killed.
     pub async fn start_with(options: ServerOptions) -> Result<Self, ServerError> {
         let binary = find_binary().ok_or(ServerError::NotFound)?;
-        let port = ReservedPort::new().map_err(ServerError::Process)?;
-        let child = launch(&binary, &options, &port).await?;
+        let port = free_port().map_err(ServerError::Process)?;
+        let child = launch(&binary, &options, port).await?;
         Ok(Self { binary, options, port, child })
     }
 
     /// The address for clients: `nats://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port())
+        format!("nats://127.0.0.1:{}", self.port)
     }
 
     /// The port, the same before and after a [`restart`](Self::restart).
     pub fn port(&self) -> u16 {
-        self.port.number()
+        self.port
     }
 
     /// The process id; `None` once [`kill`](Self::kill) or [`terminate`](Self::terminate) has seen the process exit.
@@ -221,16 +222,16 @@ impl NatsServer {
     /// If cancelled before completion, the server may be down, and can be restarted.
     pub async fn restart(&mut self) -> Result<(), ServerError> {
         self.kill().await?;
-        self.child = launch(&self.binary, &self.options, &self.port).await?;
+        self.child = launch(&self.binary, &self.options, self.port).await?;
         Ok(())
     }
 }
 
 /// Starts the process and waits until it is ready.
-async fn launch(binary: &Path, options: &ServerOptions, port: &ReservedPort) -> Result<Child, ServerError> {
+async fn launch(binary: &Path, options: &ServerOptions, port: u16) -> Result<Child, ServerError> {
     let (log, log_writer) = io::pipe().map_err(ServerError::Process)?;
     let mut command = Command::new(binary);
-    command.args(["--addr", "127.0.0.1", "--port", &port.number().to_string()]).args(&options.args);
+    command.args(["--addr", "127.0.0.1", "--port", &port.to_string()]).args(&options.args);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log_writer).kill_on_drop(true);
     if !options.settings.is_empty() {
         // The file is a pipe, so there is nothing to clean up. It is written before it is read; a pipe's buffer (at
@@ -322,12 +323,10 @@ fn choose(
 }
 
 mod cluster;
-mod port;
 #[cfg(unix)]
 mod stopping;
 
 pub use cluster::NatsCluster;
-pub use port::ReservedPort;
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use super::{NatsServer, ReservedPort, ServerError, ServerOptions};
+use super::{NatsServer, ServerError, ServerOptions, free_port};
 
 impl ServerOptions {
     /// Keeps streams in a folder, which outlives the server.
@@ -19,8 +19,6 @@ impl ServerOptions {
 #[derive(Debug)]
 pub struct NatsCluster {
     servers: Vec<NatsServer>,
-    /// The ports of their routes, kept while servers are down.
-    _routes: Vec<ReservedPort>,
 }
 
 impl NatsCluster {
@@ -33,9 +31,9 @@ impl NatsCluster {
     /// If cancelled before completion, the servers that were started are killed.
     pub async fn start(count: usize, folder: &Path) -> Result<Self, ServerError> {
         // Servers must know the ports of each other before they start.
-        let ports = (0..count).map(|_| ReservedPort::new()).collect::<io::Result<Vec<_>>>();
+        let ports = (0..count).map(|_| free_port()).collect::<io::Result<Vec<_>>>();
         let ports = ports.map_err(ServerError::Process)?;
-        let routes: Vec<_> = ports.iter().map(|port| format!("nats://127.0.0.1:{}", port.number())).collect();
+        let routes: Vec<_> = ports.iter().map(|port| format!("nats://127.0.0.1:{port}")).collect();
         let routes = routes.join(",");
         let mut servers = Vec::new();
         for (number, port) in ports.iter().enumerate() {
@@ -47,12 +45,12 @@ impl NatsCluster {
                 .arg("--cluster_name")
                 .arg("aether")
                 .arg("--cluster")
-                .arg(format!("nats://127.0.0.1:{}", port.number()))
+                .arg(format!("nats://127.0.0.1:{port}"))
                 .arg("--routes")
                 .arg(&routes);
             servers.push(NatsServer::start_with(options).await?);
         }
-        Ok(Self { servers, _routes: ports })
+        Ok(Self { servers })
     }
 
     /// The addresses of all servers, separated by commas.
