@@ -98,7 +98,7 @@ async function frames(house) {
       client.send({ op: "emit", id: number, wave: { channel: `bench.channel.${number % CHANNELS}`, amplitude: 0.2 + (number % 7) / 10, json: number } });
     }
   }, 100);
-  const { page, close } = await openPage(`${gateway.url}/#spectrum`);
+  const { page, close } = await openPage(`${gateway.url}/#spectrum`, { reducedMotion: "no-preference" });
   await page.getByText(`${CHANNELS} channels, `).waitFor();
   await pause(3000);
   const devtools = await page.context().newCDPSession(page);
@@ -148,7 +148,7 @@ async function start(house) {
     const begin = performance.now();
     const up = house.aether("up", "--listen", `127.0.0.1:${await freePort()}`);
     const [, url] = await up.says(/^gateway: (http:\S+)/);
-    const { page, close } = await openPage(url);
+    const { page, close } = await openPage(url, { reducedMotion: "no-preference" });
     await page.getByRole("button", { name: "orders.created", exact: true }).waitFor();
     const first = performance.now() - begin;
     const measured = await page.evaluate(() => ({

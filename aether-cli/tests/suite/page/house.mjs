@@ -122,9 +122,12 @@ export async function closeBrowser() {
   await (await browser)?.close();
 }
 
-/** A page whose errors are collected. `expected` are patterns of errors that belong to the test, such as lost connections. */
+/**
+ * A page whose errors are collected. `expected` are patterns of errors that belong to the test, such as lost connections. It moves
+ * nothing that does not have to move, which costs less, unless a test is about that.
+ */
 export async function openPage(url, { expected = [], ...options } = {}) {
-  const context = await (await openBrowser()).newContext({ viewport: { width: 1280, height: 860 }, ...options });
+  const context = await (await openBrowser()).newContext({ viewport: { width: 1280, height: 860 }, reducedMotion: "reduce", ...options });
   context.setDefaultTimeout(PATIENCE);
   const page = await context.newPage();
   const errors = [];

@@ -16,8 +16,8 @@ async function fits(page, name) {
 }
 
 for (const [look, options] of [
-  ["light", { colorScheme: "light" }],
-  ["dark", { colorScheme: "dark" }],
+  ["light", { colorScheme: "light", reducedMotion: "no-preference" }],
+  ["dark", { colorScheme: "dark", reducedMotion: "no-preference" }],
   ["phone", { colorScheme: "light", viewport: { width: 400, height: 800 }, reducedMotion: "reduce" }],
 ]) {
   test(`every page is accessible and fits: ${look}`, async () => {
@@ -90,7 +90,7 @@ if (PICTURES) {
   test("pictures of the README", async (house) => {
     const up = house.aether("up", "--overload", "--listen", "127.0.0.1:0");
     const [, url] = await up.says(/^gateway: (http:\S+)/);
-    const losing = await openPage(url);
+    const losing = await openPage(url, { reducedMotion: "no-preference" });
     await losing.page.locator("h1.verdict.bad").filter({ hasText: "Losing" }).waitFor();
     await losing.page.waitForTimeout(60_000);
     await pictures(losing.page, "overview");
@@ -99,7 +99,7 @@ if (PICTURES) {
 
     const size = { width: 1000, height: 640 };
     const { server, gateway, beta } = await shop(house);
-    const { page, close } = await openPage(gateway.url, { viewport: size });
+    const { page, close } = await openPage(gateway.url, { viewport: size, reducedMotion: "no-preference" });
     await live(page);
     await flows(page);
     await page.waitForTimeout(30_000);

@@ -49,7 +49,7 @@ export async function shop(house, ...args) {
   const server = await house.server();
   const gateway = await house.gateway(server.url, undefined, "--durable", LOGS, ...args);
   const beta = house.aether("beta", "--medium", server.url, "--heartbeat", "0.2");
-  const alpha = house.aether("alpha", "--medium", server.url, "--rate", PICTURES ? "30" : "10");
+  const alpha = house.aether("alpha", "--medium", server.url, "--rate", PICTURES ? "30" : "4");
   return { server, gateway, alpha, beta };
 }
 
