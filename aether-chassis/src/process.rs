@@ -216,7 +216,10 @@ mod tests {
                 shop.emit_bytes("a", "x").await.unwrap();
             }
             let logging = tracing::subscriber::set_default(subscriber);
+            // Nothing but its patience ends it.
+            tokio::time::pause();
             close(&aether).await;
+            tokio::time::resume();
             drop(logging);
             server.resume().unwrap();
             let text = log.text();

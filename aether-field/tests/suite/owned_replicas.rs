@@ -157,8 +157,9 @@ async fn c3_3_what_an_owner_wrote_before_its_certificate_comes_with_it() {
     assert_eq!(later.of("pi-2").get::<String>("temp").unwrap().as_deref(), Some("21"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn replicas_that_trust_different_owners_come_to_rest() {
+    aether_testing::follow_tokio();
     let (aether, pi) = (Aether::local(), identity("pi-2"));
     let (trusts, knows_nobody) = (
         replica("hall").trust(pinned(&pi)).join(&aether).await.unwrap(),

@@ -155,6 +155,11 @@ mod tests {
     }
 
     #[test]
+    fn a_client_has_five_seconds_to_authenticate_unless_it_is_given_more() {
+        assert_eq!(SecurityLimits::default().handshake_timeout, Duration::from_secs(5));
+    }
+
+    #[test]
     fn a_limit_that_cannot_be_set_says_what_can() {
         let set = |text| SecurityLimits::default().set(text).unwrap_err();
         assert_eq!(set("max_frame_bytes"), LimitError::Form);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::api::{PATIENCE, heard, request, say, socket};
-use crate::support::{self, Running};
+use crate::support::{self, Running, StoppedTime};
 
 /// The first entry that is of this kind and about this, once it is there. A view is written each second.
 pub(crate) async fn entry(running: &Running, kind: &str, about: &str) -> Value {
@@ -23,17 +23,20 @@ pub(crate) async fn entry(running: &Running, kind: &str, about: &str) -> Value {
             if let Some(entry) = entries.into_iter().find(is_wanted) {
                 return entry;
             }
+            running.second_passes().await;
         }
     };
     timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("no {kind} about {about}"))
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn refused_requests_and_lost_waves_are_in_the_log() {
+    let time = StoppedTime::new();
     let aether = Aether::local();
     let access = Access::default().waves_token("s3cret").unwrap();
     let options = GatewayOptions::default().fields(FieldOptions::default().access(access));
-    let running = support::run(&aether, options).await;
+    let mut running = support::run(&aether, options).await;
+    running.time = Some(time);
     for _ in 0..3 {
         assert_eq!(request(&running, "POST /waves/a HTTP/1.1", "").await.0, 401);
     }

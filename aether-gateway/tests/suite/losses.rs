@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::api::{PATIENCE, heard, say, socket};
 use crate::log::entry;
-use crate::support::{self, Running};
+use crate::support::{self, Running, StoppedTime};
 
 /// A program of which only accounts are there.
 struct Told {
@@ -27,6 +27,21 @@ impl Told {
     }
 }
 
+/// Waits until the gateway has an account of this age from each of both, before any more time passes.
+async fn has_heard(running: &Running, uptime_ms: u64) {
+    let asking = async {
+        loop {
+            let accounts: Value = serde_json::from_str(&running.get("/api/accounts").await.body).unwrap();
+            let heard =
+                accounts.as_array().unwrap().iter().filter(|of| of["account"]["uptime_ms"] == uptime_ms);
+            if heard.count() == 2 {
+                return;
+            }
+        }
+    };
+    timeout(PATIENCE, asking).await.expect("both are heard");
+}
+
 /// The first overview that is as wanted. One is written each second.
 async fn overview(running: &Running, is_wanted: impl Fn(&Value) -> bool) -> Value {
     let mut client = socket(running).await;
@@ -37,6 +52,7 @@ async fn overview(running: &Running, is_wanted: impl Fn(&Value) -> bool) -> Valu
             if is_wanted(&view["data"]) {
                 return view["data"].clone();
             }
+            running.second_passes().await;
         }
     };
     timeout(PATIENCE, looking).await.expect("an overview as wanted")
@@ -59,11 +75,13 @@ fn places(view: &Value) -> Vec<(&str, &str, u64, f64)> {
         .collect()
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test(start_paused = true)]
 async fn old_losses_are_not_new_ones_and_each_place_has_the_rate_of_its_reason() {
+    let time = StoppedTime::new();
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
-    let running = support::run(&aether, GatewayOptions::default().physics(false)).await;
+    let mut running = support::run(&aether, GatewayOptions::default().physics(false)).await;
+    running.time = Some(time);
     let client = async_nats::connect(server.url()).await.unwrap();
     let told = |process| Told { client: client.clone(), process };
     let (till, busy) = (told("till@1"), told("busy@2"));
@@ -73,6 +91,7 @@ async fn old_losses_are_not_new_ones_and_each_place_has_the_rate_of_its_reason()
     // Both have run for a day, and are heard for the first time after the first bucket.
     till.tell(86_400_000, 0, 700).await;
     busy.tell(86_400_000, 50, 900).await;
+    has_heard(&running, 86_400_000).await;
     let second = overview(&running, has_both).await["second"].as_u64().unwrap();
     // The bucket in which they were heard, and the next one.
     let view = overview(&running, has_bucket(second / 5 + 2)).await;
@@ -85,6 +104,7 @@ async fn old_losses_are_not_new_ones_and_each_place_has_the_rate_of_its_reason()
     // One loses waves for one reason, the other more for another.
     till.tell(86_405_000, 30, 700).await;
     busy.tell(86_405_000, 50, 1800).await;
+    has_heard(&running, 86_405_000).await;
     let lost = entry(&running, "lost", "full").await;
     assert_eq!((&lost["count"], &lost["severity"]), (&30.into(), &"critical".into()));
     assert!(lost["text"].as_str().unwrap().ends_with("most by till outbox"), "{lost}");

@@ -3,14 +3,43 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aether_core::{Aether, Wave};
 use aether_gateway::{Gateway, GatewayOptions, Insight};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio_util::sync::CancellationToken;
+
+/// Time that passes only when the test says so, while sockets work as always. For tests that were begun with
+/// `start_paused`: without this, paused time jumps ahead as soon as everything waits for a socket.
+pub(crate) struct StoppedTime {
+    /// A blocking task keeps the time from jumping. It ends when this is dropped.
+    _held: std::sync::mpsc::Sender<()>,
+}
+
+impl StoppedTime {
+    pub(crate) fn new() -> Self {
+        aether_core::follow_tokio();
+        let (held, ended) = std::sync::mpsc::channel();
+        tokio::task::spawn_blocking(move || ended.recv());
+        Self { _held: held }
+    }
+
+    /// Lets a tenth of a second pass, a time at which the timers of these tests are set.
+    pub(crate) async fn tenth_passes(&self) {
+        tokio::time::advance(Duration::from_millis(100)).await;
+        yield_now().await;
+    }
+
+    pub(crate) async fn second_passes(&self) {
+        for _ in 0..10 {
+            self.tenth_passes().await;
+        }
+    }
+}
 
 /// A running gateway, with a way to wait for observed waves.
 pub(crate) struct Running {
@@ -18,6 +47,8 @@ pub(crate) struct Running {
     pub(crate) shutdown: CancellationToken,
     pub(crate) ended: JoinHandle<()>,
     pub(crate) insight: Option<Arc<Insight>>,
+    /// Where the test decides about the time.
+    pub(crate) time: Option<StoppedTime>,
     seen: mpsc::UnboundedReceiver<String>,
 }
 
@@ -41,7 +72,8 @@ pub(crate) async fn run_at(aether: &Aether, options: GatewayOptions, address: So
     if address.ip().is_unspecified() {
         address.set_ip(any_port().ip());
     }
-    Running { address, shutdown: shutdown.clone(), ended: tokio::spawn(gateway.run(shutdown)), insight, seen }
+    let ended = tokio::spawn(gateway.run(shutdown.clone()));
+    Running { address, shutdown, ended, insight, time: None, seen }
 }
 
 impl Running {
@@ -49,6 +81,13 @@ impl Running {
     pub(crate) async fn observes(&mut self, waves: usize) {
         for _ in 0..waves {
             self.seen.recv().await.expect("the observer lives");
+        }
+    }
+
+    /// Lets a second pass if the test decides about the time; otherwise it passes by itself.
+    pub(crate) async fn second_passes(&self) {
+        if let Some(time) = &self.time {
+            time.second_passes().await;
         }
     }
 
@@ -85,7 +124,9 @@ impl Running {
         .unwrap()
     }
 
-    pub(crate) async fn stop(self) {
+    pub(crate) async fn stop(mut self) {
+        // What the end waits for may be a time.
+        self.time = None;
         self.shutdown.cancel();
         self.ended.await.unwrap();
     }

@@ -64,7 +64,8 @@ impl JetStreamOptions {
     }
 
     /// How long the server waits for a process that has a wave and says nothing, before it delivers the wave to another
-    /// one. Default: 30 s. A process that is alive says so every quarter of this time, so handlers may take longer.
+    /// one. Default: 30 s. A process that is alive says so every quarter of this time, so handlers may take longer. A wave
+    /// whose key a process does not have comes again after this time, or after 5 s if that is less.
     #[must_use]
     pub const fn ack_wait(mut self, wait: Duration) -> Self {
         self.ack_wait = wait;

@@ -71,24 +71,26 @@ fn run_and_kill(folder: &Path, kind: &str, said: &mut Said) {
         .unwrap();
     let mut lines = BufReader::new(service.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap() == "open"), "the store was not opened");
-    // A moment at random, counted from the first line, while the lines are read.
-    let pid = nix::unistd::Pid::from_raw(i32::try_from(service.id()).unwrap());
-    let moment = Duration::from_micros(fastrand::u64(1_000..300_000));
-    let killer = std::thread::spawn(move || {
-        std::thread::sleep(moment);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-    });
+    // A moment at random, counted in orders, so that a slow machine has as many of them.
+    let mut orders = 1 + fastrand::u64(..100);
     for line in lines {
         let line = line.unwrap();
         match line.split(' ').collect::<Vec<_>>()[..] {
             // The last line may be cut off in the middle of a number, which is then smaller.
-            ["made", number] => said.made = said.made.max(number.parse().unwrap_or_default()),
+            ["made", number] => {
+                said.made = said.made.max(number.parse().unwrap_or_default());
+                orders = orders.saturating_sub(1);
+                if orders == 0 {
+                    // In the middle of what comes next. What it had printed by then is still read.
+                    std::thread::sleep(Duration::from_micros(fastrand::u64(..5000)));
+                    service.kill().unwrap();
+                }
+            }
             ["billed", _, "true"] => said.billed += 1,
             ["billed", _, "false"] => said.repeated += 1,
             _ => {}
         }
     }
-    killer.join().unwrap();
     let ended = service.wait().unwrap();
     assert_eq!(
         std::os::unix::process::ExitStatusExt::signal(&ended),

@@ -10,7 +10,9 @@ use tokio::sync::Notify;
 
 use crate::service::stage::{LONG, Stage};
 
-const WAVES: u64 = 200_000;
+/// Three times what the inbox holds.
+const ROOM: usize = 1 << 14;
+const WAVES: u64 = 3 * ROOM as u64;
 
 struct Count {
     left: AtomicU64,
@@ -38,7 +40,7 @@ async fn a_handler_slower_than_its_senders_over_nats_loses_nothing() {
     let count = Arc::new(Count { left: AtomicU64::new(WAVES), over: Notify::new() });
     let lost = Arc::clone(&count);
     // Longer than a busy machine may delay the handler: an inbox sheds once the patience of its emitters is over.
-    let inbox = InboxOptions::interactive().when_full(WhenFull::Wait { patience: LONG });
+    let inbox = InboxOptions::interactive().max_waves(ROOM).when_full(WhenFull::Wait { patience: LONG });
     let inbox = inbox.on_shed(move |_, _| lost.over.notify_one());
     let builder = Service::builder("slow").inbox(inbox).state(Arc::clone(&count)).on("work", work);
     let stage = Stage::on(there.clone(), builder).await;

@@ -17,6 +17,12 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} takes longer than {PATIENCE:?}"))
 }
 
+/// The one in the middle: a moment in which the machine did something else is not in it.
+pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
+    times.sort_unstable();
+    times[times.len() / 2]
+}
+
 pub(crate) async fn join(aether: &Aether, replica: &str) -> Field {
     Field::builder("home").replica(replica).join(aether).await.unwrap()
 }

@@ -10,12 +10,12 @@ mod wire;
 
 /// Each case of protocol 0.4 against the sync engine and against this gateway.
 macro_rules! against_both {
-    ($($name:ident: $case:ident with $token:expr;)*) => {
+    ($($name:ident: $case:ident with $token:expr, $handshake:expr;)*) => {
         mod the_sync_engine {
             $(#[tokio::test]
             async fn $name() {
                 let folder = tempfile::tempdir().unwrap();
-                let server = crate::black_box::server::Server::sync_engine(&folder.path().join("ledger.jsonl"), $token).await;
+                let server = crate::black_box::server::Server::sync_engine(&folder.path().join("ledger.jsonl"), $token, $handshake).await;
                 if let Some(server) = server {
                     crate::black_box::wire::$case(&server).await;
                     server.kill().await;
@@ -26,7 +26,7 @@ macro_rules! against_both {
         mod the_gateway {
             $(#[tokio::test]
             async fn $name() {
-                let server = crate::black_box::server::Server::gateway().token($token).start().await;
+                let server = crate::black_box::server::Server::gateway().token($token).handshake($handshake).start().await;
                 crate::black_box::wire::$case(&server).await;
                 server.kill().await;
             })*
@@ -34,14 +34,17 @@ macro_rules! against_both {
     };
 }
 
+/// More seconds than any client needs to authenticate on a busy machine.
+const LONG: &str = "60";
+
 against_both! {
-    hello_and_snapshot_come_first: greeting with "";
-    writes_come_back_to_every_client: writes with "";
-    cursors_reach_the_others: presence with "";
-    bad_input_is_dropped_and_the_connection_stays: bad_input with "";
-    a_frame_that_is_too_large_ends_the_connection: large_frame with "";
-    too_many_messages_end_the_connection: rate with "";
-    too_many_connections_are_refused: connections with "";
-    without_the_token_nothing_is_sent: tokens with crate::black_box::wire::TOKEN;
-    a_client_that_does_not_authenticate_is_closed: slow_token with crate::black_box::wire::TOKEN;
+    hello_and_snapshot_come_first: greeting with "", super::LONG;
+    writes_come_back_to_every_client: writes with "", super::LONG;
+    cursors_reach_the_others: presence with "", super::LONG;
+    bad_input_is_dropped_and_the_connection_stays: bad_input with "", super::LONG;
+    a_frame_that_is_too_large_ends_the_connection: large_frame with "", super::LONG;
+    too_many_messages_end_the_connection: rate with "", super::LONG;
+    too_many_connections_are_refused: connections with "", super::LONG;
+    without_the_token_nothing_is_sent: tokens with crate::black_box::wire::TOKEN, super::LONG;
+    a_client_that_does_not_authenticate_is_closed: slow_token with crate::black_box::wire::TOKEN, "1";
 }

@@ -1,7 +1,5 @@
 //! C1 18: presence, across two gateways.
 
-use std::time::{Duration, Instant};
-
 use aether_core::conformance::NatsServer;
 use serde_json::json;
 
@@ -47,22 +45,27 @@ async fn c1_18_presence_reaches_clients_of_other_gateways_and_is_neither_echoed_
     assert!(keys.iter().all(|key| key == "fence"), "{keys:?}");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c1_18_presence_expires_when_its_gateway_is_killed() {
-    let nats = NatsServer::start().await.unwrap();
-    let first = Server::gateway().medium(&nats.url()).start().await;
-    let second = Server::gateway().medium(&nats.url()).start().await;
-    let mut bob = Own::connect(&second.url(), "bob").await;
-    bob.subscribe(&["*"]).await;
-    let mut ada = Client::connect(&first.url()).await;
-    let (id, _) = ada.greeted().await;
-    let announced = Instant::now();
-    ada.send(json!({ "type": "presence", "x": 1, "y": 2 })).await;
-    assert_eq!(bob.next("presence").await["id"], id);
-    let killed = Instant::now();
-    first.kill().await;
-    assert_eq!(bob.next("presence-leave").await["id"], id);
-    assert!(announced.elapsed() >= Duration::from_secs(10), "{:?}", announced.elapsed());
-    // The last sign of life was before the kill; the rest is the load of the machine.
-    assert!(killed.elapsed() <= Duration::from_secs(15), "{:?}", killed.elapsed());
+/// The life of a presence is ten seconds, and processes have no other time than the real one.
+mod long {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn c1_18_presence_expires_when_its_gateway_is_killed() {
+        let nats = NatsServer::start().await.unwrap();
+        let first = Server::gateway().medium(&nats.url()).start().await;
+        let second = Server::gateway().medium(&nats.url()).start().await;
+        let mut bob = Own::connect(&second.url(), "bob").await;
+        bob.subscribe(&["*"]).await;
+        let mut ada = Client::connect(&first.url()).await;
+        let (id, _) = ada.greeted().await;
+        let announced = Instant::now();
+        ada.send(json!({ "type": "presence", "x": 1, "y": 2 })).await;
+        assert_eq!(bob.next("presence").await["id"], id);
+        first.kill().await;
+        // The patience is 30 s: how much later than this it may be is for the test in paused time, `field::federation`.
+        assert_eq!(bob.next("presence-leave").await["id"], id);
+        assert!(announced.elapsed() >= Duration::from_secs(10), "{:?}", announced.elapsed());
+    }
 }

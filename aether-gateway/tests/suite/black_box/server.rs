@@ -36,6 +36,12 @@ impl GatewayCommand {
         self
     }
 
+    /// The time that a client has to authenticate, in seconds.
+    pub(crate) fn handshake(mut self, seconds: &str) -> Self {
+        self.args.extend(["--field-limit".to_owned(), format!("handshake_timeout_s={seconds}")]);
+        self
+    }
+
     pub(crate) fn origin(mut self, origin: &str) -> Self {
         self.args.extend(["--field-origin".to_owned(), origin.to_owned()]);
         self
@@ -83,8 +89,9 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The sync engine; `None`, with a word on standard error, if it is switched off.
-    pub(crate) async fn sync_engine(ledger: &Path, token: &str) -> Option<Self> {
+    /// The sync engine, which gives a client so many seconds to authenticate; `None`, with a word on standard error, if it
+    /// is switched off.
+    pub(crate) async fn sync_engine(ledger: &Path, token: &str, handshake: &str) -> Option<Self> {
         let python = std::env::var_os(SYNC_ENGINE).unwrap_or_else(|| {
             panic!(
                 "set {SYNC_ENGINE} to the python that `cargo xtask tools` prints, or to `none` to skip this"
@@ -96,7 +103,7 @@ impl Server {
         }
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/black_box/sync_engine.py");
         let mut command = Command::new(PathBuf::from(python));
-        command.arg(script).arg(ledger).arg(token);
+        command.arg(script).arg(ledger).args([token, "", handshake]);
         Some(
             Self::start(command, |line| Some(format!("ws://127.0.0.1:{}/", line.strip_prefix("port ")?)))
                 .await,

@@ -1,9 +1,9 @@
 """Runs the sync engine (PyPI aether-zta) as its documentation describes a relay: a mesh node, a ledger, a gateway.
 
-Usage: sync_engine.py LEDGER [TOKEN [BENCH]]; the ledger "-" is none.
+Usage: sync_engine.py LEDGER [TOKEN [BENCH [HANDSHAKE]]]; the ledger "-" is none.
 
 Prints the port of the gateway, and runs until its standard input is closed. With BENCH the limits on connections and
-messages are lifted, because the benchmark measures neither.
+messages are lifted, because the benchmark measures neither. HANDSHAKE is the time that a client has to authenticate, in seconds.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ import time
 from aether_core import AuthConfig, ChronoLedger, ClientGateway, MeshNode, SecurityLimits, compose_hooks
 
 
-async def main(path, token=None, bench=None):
+async def main(path, token=None, bench=None, handshake=None):
     ledger = None if path == "-" else ChronoLedger(path)
-    limits = SecurityLimits()
+    limits = SecurityLimits(handshake_timeout_s=float(handshake)) if handshake else SecurityLimits()
     if bench:
         limits = SecurityLimits(
             max_connections_total=5000,

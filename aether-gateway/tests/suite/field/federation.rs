@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use aether_core::Aether;
 use aether_core::conformance::NatsServer;
+use aether_core::{Aether, Vibrator};
+use aether_field::{Field, Presence};
 use aether_gateway::FieldOptions;
 use serde_json::json;
 
 use crate::field::client::{Client, Tab, now};
 use crate::field::server::Server;
+use crate::support::StoppedTime;
 
 async fn two_gateways() -> (NatsServer, Server, Server) {
     let nats = NatsServer::start().await.expect("a NATS server");
@@ -125,4 +127,42 @@ async fn presence_reaches_the_clients_of_other_gateways() {
     assert_eq!(b.next("presence-leave").await["id"], presence["id"]);
     one.stop().await;
     other.stop().await;
+}
+
+/// A process that is killed says nothing more: here, a runtime that ends. With real processes it is
+/// `black_box::presence::long`.
+#[tokio::test(start_paused = true)]
+async fn c1_18_presence_of_a_process_that_is_gone_expires_at_the_gateway_in_time() {
+    let time = StoppedTime::new();
+    let aether = Aether::local();
+    let server = Server::start(&aether, FieldOptions::default()).await;
+    let (mut tab, _) = Tab::opened(server.address, "home").await;
+    let thread_aether = aether.clone();
+    let gone = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let hall = Field::builder("home").replica("hall").join(&thread_aether).await.unwrap();
+            let mut witness = Vibrator::create("witness", &thread_aether).await.unwrap();
+            witness.resonate_on("field.home.presence").await.unwrap();
+            hall.presence().announce("ada", &json!({ "x": 1, "y": 2 })).unwrap();
+            witness.receive().await.unwrap();
+            // It leaves without a word.
+            std::mem::forget(hall);
+        });
+        runtime.shutdown_background();
+    });
+    gone.join().unwrap();
+    assert_eq!(tab.next("presence").await["id"], "ada");
+    let seconds = Presence::LIFETIME.as_secs();
+    for _ in 0..seconds - 1 {
+        time.second_passes().await;
+    }
+    tab.send(&json!({ "type": "set", "key": "k", "value": 1 })).await;
+    assert_eq!(tab.json().await["type"], "set", "it is still there");
+    for _ in 0..2 {
+        time.second_passes().await;
+    }
+    assert_eq!(tab.json().await, json!({ "type": "presence-leave", "id": "ada" }));
+    drop(time);
+    server.stop().await;
 }

@@ -27,8 +27,8 @@ const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENT_FOR: Duration = Duration::from_millis(2500);
 /// The pause before a request is sent again that was refused.
 const PAUSE: Duration = Duration::from_millis(100);
-/// When the server delivers a wave again whose key is not here.
-const LOCKED_AGAIN: &[u8] = br#"-NAK {"delay":5000000000}"#;
+/// The longest time until the server delivers a wave again whose key is not here.
+const LOCKED_AGAIN: Duration = Duration::from_secs(5);
 /// How many waves go into the window at once.
 const AT_ONCE: usize = 256;
 
@@ -190,7 +190,9 @@ async fn take(
             Meaning::Locked => {
                 passed_over += 1;
                 if let Some(reply) = reply {
-                    answer(shared, reply, Bytes::from_static(LOCKED_AGAIN)).await;
+                    // No later than one of a process that says nothing.
+                    let delay = LOCKED_AGAIN.min(shared.ack_wait).as_nanos();
+                    answer(shared, reply, format!("-NAK {{\"delay\":{delay}}}").into()).await;
                 }
             }
             Meaning::Heartbeat => {}

@@ -23,7 +23,9 @@ async fn open(url: &str, keys: Option<&SealKeys>) -> JetStreamLog {
 }
 
 async fn open_with(url: &str, nats: NatsOptions) -> JetStreamLog {
-    let log = JetStreamLog::builder(url, "shop").options(options()).nats(nats);
+    // A wave that this process cannot open comes again after this time.
+    let options = options().ack_wait(Duration::from_millis(500));
+    let log = JetStreamLog::builder(url, "shop").options(options).nats(nats);
     log.channels("orders.>", Durability::Stored).unwrap().open().await.unwrap()
 }
 
@@ -109,8 +111,8 @@ async fn a_wave_whose_key_is_missing_waits_for_it() {
     for (log, aether) in [(&receiving, &behind), (&none, &open_bus)] {
         let consumer = log.consumer("billing", "orders.>", quick()).unwrap();
         // Until it has come a second time, because nobody has taken it.
-        for _ in 0..60 {
-            let nothing = tokio::time::timeout(Duration::from_secs(1), consumer.receive()).await;
+        for _ in 0..600 {
+            let nothing = tokio::time::timeout(Duration::from_millis(100), consumer.receive()).await;
             assert!(nothing.is_err(), "{nothing:?}");
             if aether.status().refused() >= 2 {
                 break;
