@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::replica::{all_equal, join, median, shows, within};
 use aether_core::Aether;
-use aether_core::conformance::{NatsServer, ReservedPort, ServerOptions};
+use aether_core::conformance::{NatsServer, ServerOptions, free_port};
 use aether_field::{Field, PeerEvent, PeerEvents};
 use tokio::io::{AsyncBufReadExt as _, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -149,8 +149,7 @@ impl Bridge {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn islands_go_on_alone_and_converge_when_they_are_joined_again() {
     // The server takes no port of its own choice here that could be asked for.
-    let reserved = ReservedPort::new().unwrap();
-    let port = reserved.number();
+    let port = free_port().unwrap();
     let options = |name: &str, leaf: String| {
         ServerOptions::default().setting("server_name", name).setting("leafnodes", leaf)
     };
