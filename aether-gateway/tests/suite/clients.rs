@@ -22,7 +22,7 @@ async fn next(socket: &mut Socket) -> Value {
     }
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_burst_reaches_a_client_without_further_waves() {
     let time = StoppedTime::new();
     let aether = Aether::local();

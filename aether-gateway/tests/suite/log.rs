@@ -29,7 +29,7 @@ pub(crate) async fn entry(running: &Running, kind: &str, about: &str) -> Value {
     timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("no {kind} about {about}"))
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn refused_requests_and_lost_waves_are_in_the_log() {
     let time = StoppedTime::new();
     let aether = Aether::local();

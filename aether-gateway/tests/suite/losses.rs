@@ -75,14 +75,14 @@ fn places(view: &Value) -> Vec<(&str, &str, u64, f64)> {
         .collect()
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn old_losses_are_not_new_ones_and_each_place_has_the_rate_of_its_reason() {
-    let time = StoppedTime::new();
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
+    let client = async_nats::connect(server.url()).await.unwrap();
+    let time = StoppedTime::new();
     let mut running = support::run(&aether, GatewayOptions::default().physics(false)).await;
     running.time = Some(time);
-    let client = async_nats::connect(server.url()).await.unwrap();
     let told = |process| Told { client: client.clone(), process };
     let (till, busy) = (told("till@1"), told("busy@2"));
     let has_both = |view: &Value| places(view).len() == 3;

@@ -37,7 +37,7 @@ async fn clients(running: &Running) -> Value {
     status["clients"].clone()
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn a_client_whose_waves_wait_is_not_read_and_not_taken_for_silent() {
     let time = StoppedTime::new();
     let aether = Aether::local();

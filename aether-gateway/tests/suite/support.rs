@@ -13,8 +13,8 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, yield_now};
 use tokio_util::sync::CancellationToken;
 
-/// Time that passes only when the test says so, while sockets work as always. For tests that were begun with
-/// `start_paused`: without this, paused time jumps ahead as soon as everything waits for a socket.
+/// Time that passes only when the test says so, while sockets work as always. For tests of one thread: tokio's paused time
+/// jumps ahead as soon as everything waits for a socket. What connects to a NATS server does so before, because that takes time.
 pub(crate) struct StoppedTime {
     /// A blocking task keeps the time from jumping. It ends when this is dropped.
     _held: std::sync::mpsc::Sender<()>,
@@ -23,6 +23,7 @@ pub(crate) struct StoppedTime {
 impl StoppedTime {
     pub(crate) fn new() -> Self {
         aether_core::follow_tokio();
+        tokio::time::pause();
         let (held, ended) = std::sync::mpsc::channel();
         tokio::task::spawn_blocking(move || ended.recv());
         Self { _held: held }

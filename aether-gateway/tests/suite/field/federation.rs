@@ -131,7 +131,7 @@ async fn presence_reaches_the_clients_of_other_gateways() {
 
 /// A process that is killed says nothing more: here, a runtime that ends. With real processes it is
 /// `black_box::presence::long`.
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn c1_18_presence_of_a_process_that_is_gone_expires_at_the_gateway_in_time() {
     let time = StoppedTime::new();
     let aether = Aether::local();

@@ -176,7 +176,7 @@ async fn a_frame_over_the_bound_is_closed_with_1009() {
     server.stop().await;
 }
 
-#[tokio::test(start_paused = true)]
+#[tokio::test]
 async fn case_7_an_idle_viewer_stays_and_a_dead_one_is_found() {
     let time = StoppedTime::new();
     let mut limits = SecurityLimits::default();
