@@ -33,8 +33,7 @@ async fn until(events: &mut PeerEvents, is_meant: impl Fn(&PeerEvent) -> bool) {
     within("the peer", async { while !is_meant(&events.next().await.unwrap()) {} }).await;
 }
 
-/// One thread runs all of it: a write that waited for a peer would wait for ever, because nothing else runs meanwhile.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn c3_14_fifty_nodes_go_on_and_take_more_when_the_first_one_is_killed() {
     const NODES: usize = 50;
     if let Ok(url) = std::env::var(CHILD) {

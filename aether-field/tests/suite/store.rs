@@ -106,34 +106,33 @@ async fn what_was_acknowledged_survives_kill_9() {
 const RESTART: Duration =
     if cfg!(debug_assertions) { Duration::from_secs(10) } else { Duration::from_secs(1) };
 
-/// C1 12: 100,000 records, of a process that is killed while it writes.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_restart_with_100_000_registers_after_kill_9_takes_less_than_a_second() {
+/// The process that is killed: writes so many registers, prints when they are durable, and writes the next ones.
+async fn write_registers_until_killed(path: &Path, registers: usize) {
+    let field = open(&Aether::local(), path).await;
+    for n in 0..registers {
+        field.set(&format!("key/{n}"), &n).unwrap();
+    }
+    field.durable().await.unwrap();
+    println!("durable .");
+    for n in 0.. {
+        field.set(&format!("key/{}", n % registers), &format!("again {n}")).unwrap();
+        if n % 100 == 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+/// C1 12. The test of this name runs itself as the process that is killed.
+async fn restarts(test: &str, registers: usize) {
     use tokio::io::{AsyncBufReadExt as _, BufReader};
 
     if let Some(path) = std::env::var_os(CHILD) {
-        let field = open(&Aether::local(), Path::new(&path)).await;
-        for n in 0..100_000 {
-            field.set(&format!("key/{n}"), &n).unwrap();
-        }
-        field.durable().await.unwrap();
-        println!("durable .");
-        // It is killed while it writes the next ones.
-        for n in 0.. {
-            field.set(&format!("key/{}", n % 100_000), &format!("again {n}")).unwrap();
-            if n % 100 == 0 {
-                tokio::task::yield_now().await;
-            }
-        }
+        return write_registers_until_killed(Path::new(&path), registers).await;
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("home.field");
     let mut child = tokio::process::Command::new(std::env::current_exe().unwrap())
-        .args([
-            "--exact",
-            "store::a_restart_with_100_000_registers_after_kill_9_takes_less_than_a_second",
-            "--nocapture",
-        ])
+        .args(["--exact", test, "--nocapture"])
         .env(CHILD, &path)
         .stdout(std::process::Stdio::piped())
         .kill_on_drop(true)
@@ -154,11 +153,24 @@ async fn a_restart_with_100_000_registers_after_kill_9_takes_less_than_a_second(
         let field = open(&Aether::local(), &copy).await;
         took.push(begin.elapsed());
         // None is missing, and each has one of its values.
-        assert_eq!(field.list("*").len(), 100_000);
+        assert_eq!(field.list("*").len(), registers);
         assert_eq!(field.status().damaged, 0);
     }
     println!("readable after {took:?}");
     assert!(took.iter().min() < Some(&RESTART), "{took:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_with_10_000_registers_after_kill_9_misses_none() {
+    restarts("store::a_restart_with_10_000_registers_after_kill_9_misses_none", 10_000).await;
+}
+
+mod long {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_restart_with_100_000_registers_after_kill_9_takes_less_than_a_second() {
+        let test = "store::long::a_restart_with_100_000_registers_after_kill_9_takes_less_than_a_second";
+        super::restarts(test, 100_000).await;
+    }
 }
 
 #[tokio::test]
@@ -196,6 +208,7 @@ async fn of_any_flipped_byte_is_reported_what_it_costs_and_the_rest_is_kept() {
     field.close().await.unwrap();
     let original = std::fs::read(&path).unwrap();
     let (mut noticed, mut lost) = (0, 0);
+    println!("a file of {} bytes", original.len());
     // The first bytes are the header of the file, in which a flip is worst.
     for place in (0..32).chain((32..flips).map(|_| fastrand::usize(..original.len()))) {
         let path = folder.path().join(format!("{place}.field"));
@@ -220,6 +233,7 @@ async fn of_any_flipped_byte_is_reported_what_it_costs_and_the_rest_is_kept() {
         field.close().await.unwrap();
         assert!(check_store(&path).unwrap().is_intact, "byte {place}");
     }
+    println!("{noticed} noticed, {lost} lost of {flips}");
     assert!(noticed > 0 && lost > 0, "{noticed} noticed, {lost} lost of {flips}");
 }
 

@@ -282,7 +282,7 @@ async fn a_client_that_does_not_read_slows_nobody_and_is_told_what_it_missed() {
     }
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     // More than the queue of a client and the buffers of its connection take.
-    let (waves, text) = (20_000_u64, "x".repeat(4000));
+    let (waves, text) = (8000_u64, "x".repeat(4000));
     let reading = async {
         let (mut read, mut missed) = (0, 0);
         while read + missed < waves {

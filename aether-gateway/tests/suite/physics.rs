@@ -1,12 +1,10 @@
 //! The findings of the physics are on the page, in the JSON, in the metrics and in the maps.
 
-use std::time::Duration;
-
 use aether_core::conformance::NatsServer;
 use aether_core::{Aether, Vibrator, Wave};
 use aether_gateway::{GatewayOptions, NotedIncident};
 
-use crate::support::{self, Metrics};
+use crate::support::{self, Metrics, StoppedTime};
 
 /// `times` orders, each paid because it was created, by a source with a hostile name.
 async fn trade(aether: &Aether, times: usize) {
@@ -18,15 +16,16 @@ async fn trade(aether: &Aether, times: usize) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn related_channels_are_shown_everywhere() {
     let aether = Aether::local();
-    let running = support::run(&aether, GatewayOptions::default()).await;
+    let time = StoppedTime::new();
+    let mut running = support::run(&aether, GatewayOptions::default()).await;
+    running.time = Some(time);
     trade(&aether, 50).await;
-    let insight = running.insight.as_ref().unwrap();
     // The first report may be from before the last wave.
-    insight.looked().await;
-    insight.looked().await;
+    running.looked().await;
+    running.looked().await;
 
     let dot = running.get("/map.dot").await;
     assert_eq!((dot.code, dot.content_type.as_str()), (200, "text/vnd.graphviz; charset=utf-8"));
@@ -84,17 +83,19 @@ async fn incident(running: &support::Running, is_it: impl Fn(&NotedIncident) -> 
             if let Some(noted) = insight.incidents().into_iter().find(&is_it) {
                 return noted;
             }
-            insight.looked().await;
+            running.looked().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), noted).await.expect("an incident")
+    noted.await
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn an_incident_is_shown_everywhere_while_it_lasts_and_afterwards() {
     let mut server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
+    let time = StoppedTime::new();
     let mut running = support::run(&aether, GatewayOptions::default()).await;
+    running.time = Some(time);
     let page = running.get("/status").await.body;
     assert!(page.contains("<h2>Incidents</h2>") && page.contains("None."), "{page}");
     trade(&aether, 10).await;

@@ -7,20 +7,21 @@ use aether_core::{Aether, Kind, Vibrator, Wave};
 use aether_gateway::GatewayOptions;
 
 use crate::promtool_program::{check, promtool};
-use crate::support;
+use crate::support::{self, StoppedTime};
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn promtool_accepts_the_prometheus_format() {
     let aether = Aether::local();
+    let time = StoppedTime::new();
     let mut running = support::run(&aether, GatewayOptions::default()).await;
+    running.time = Some(time);
     let shop = Vibrator::create("sh\"op\\ä", &aether).await.unwrap();
     shop.resonate_on("nothing").await.unwrap();
     for kind in [Kind::Event, Kind::Command, Kind::Broadcast] {
         shop.emit(Wave::builder("orders.\"odd\\").kind(kind).text("123").build().unwrap()).await.unwrap();
     }
     running.observes(3).await;
-    let insight = running.insight.as_ref().unwrap();
-    insight.looked().await;
+    running.looked().await;
 
     for accept in ["*/*", "text/plain", "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"] {
         let answer = running.accepting("GET", "/metrics", accept).await;

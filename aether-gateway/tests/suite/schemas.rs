@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::{line, status, store};
 use crate::api::{PATIENCE, heard, request, say, socket};
-use crate::support::{self, Running};
+use crate::support::{self, Running, StoppedTime};
 
 /// The description of the API.
 struct Described(Value);
@@ -68,11 +68,13 @@ async fn status_and_accounts_of_other_processes_are_as_described() {
     running.stop().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn incidents_and_findings_are_as_described() {
     let mut server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
-    let running = support::run(&aether, GatewayOptions::default()).await;
+    let time = StoppedTime::new();
+    let mut running = support::run(&aether, GatewayOptions::default()).await;
+    running.time = Some(time);
     let described = Described::by(&running).await;
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     // A finding: one channel causes the other.
@@ -81,22 +83,16 @@ async fn incidents_and_findings_are_as_described() {
         shop.emit(Wave::builder("orders.paid").cause(shop.id_of(&created)).build().unwrap()).await.unwrap();
     }
     let insight = running.insight.clone().unwrap();
-    let found = async {
-        while insight.findings().is_empty() {
-            insight.looked().await;
-        }
-    };
-    timeout(PATIENCE, found).await.expect("a finding");
+    while insight.findings().is_empty() {
+        running.looked().await;
+    }
     let findings = described.get(&running, "/api/findings").await;
     assert!(!findings["findings"].as_array().unwrap().is_empty());
     // An incident: the connection is lost.
     server.kill().await.unwrap();
-    let began = async {
-        while insight.incidents().is_empty() {
-            insight.looked().await;
-        }
-    };
-    timeout(PATIENCE, began).await.expect("an incident");
+    while insight.incidents().is_empty() {
+        running.looked().await;
+    }
     let incidents = described.get(&running, "/api/incidents").await;
     assert_eq!(incidents["incidents"][0]["cause"], "disconnected", "{incidents}");
     described.get(&running, "/api/status").await;

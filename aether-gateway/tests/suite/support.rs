@@ -29,9 +29,9 @@ impl StoppedTime {
         Self { _held: held }
     }
 
-    /// Lets a tenth of a second pass, a time at which the timers of these tests are set.
+    /// Lets a tenth of a second pass, and the millisecond to which timers are rounded up.
     pub(crate) async fn tenth_passes(&self) {
-        tokio::time::advance(Duration::from_millis(100)).await;
+        tokio::time::advance(Duration::from_millis(101)).await;
         yield_now().await;
     }
 
@@ -89,6 +89,23 @@ impl Running {
     pub(crate) async fn second_passes(&self) {
         if let Some(time) = &self.time {
             time.second_passes().await;
+        }
+    }
+
+    /// Waits for the next report of the physics. Of a time that the test decides about, as much passes as that needs.
+    pub(crate) async fn looked(&self) {
+        let looked = self.insight.as_ref().expect("the gateway has physics").looked();
+        tokio::pin!(looked);
+        // Between two seconds everything else gets as far as an answer takes.
+        let passing = async {
+            for _ in 0..600 {
+                self.second_passes().await;
+                self.get("/livez").await;
+            }
+        };
+        tokio::select! {
+            () = &mut looked => {}
+            () = passing, if self.time.is_some() => panic!("no report in ten minutes"),
         }
     }
 

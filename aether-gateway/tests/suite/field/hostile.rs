@@ -137,8 +137,8 @@ async fn case_11_a_client_that_does_not_read_slows_nobody_and_costs_bounded_memo
     let mut reader = Client::following(server.address, "home", "reader").await;
     let value = "x".repeat(30_000);
     let mut latencies = Vec::new();
-    // 60 MB to each: much more than the buffers of the system.
-    for number in 0..2000 {
+    // 21 MB to each: more than the buffers of the system.
+    for number in 0..700 {
         let (key, started) = (format!("k{}", number % 100), Instant::now());
         let expected = json!([number, value]);
         server.field.set(&key, &expected).unwrap();
