@@ -107,7 +107,7 @@ async fn c3_8_a_frozen_peer_leaves_once_and_joins_once() {
     loop {
         tokio::select! {
             () = &mut caught_up => break,
-            beat = beats.receive() => passed += usize::from(beat.unwrap().source() == "hall"),
+            beat = beats.receive() => passed += usize::from(beat.unwrap().source().name() == "hall"),
         }
     }
     assert!(passed <= 5, "it has the present state after {passed} beats");
