@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::faults::{self, FaultsArgs};
 use crate::steps::{Steps, check};
 use crate::tools::Tools;
-use crate::workspace::Workspace;
+use crate::workspace::{FEATURES, Workspace};
 
 /// What is run, in the words of the closing line of `cargo xtask test`.
 pub(crate) const WHAT: &str = "each feature of aether-core alone, each example with the features of its own package, \
@@ -13,7 +13,7 @@ pub(crate) const WHAT: &str = "each feature of aether-core alone, each example w
                                200 kills of a log";
 
 /// Each of them once more than the tests of the workspace, which always have all of them on.
-const FEATURES: [&str; 10] = [
+const OF_THE_CORE: [&str; 10] = [
     "nats",
     "lan",
     "link",
@@ -36,7 +36,7 @@ const IN_FULL: [(&str, &str); 5] = [
 ];
 
 pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, tools: &Tools) -> Result<()> {
-    for features in FEATURES {
+    for features in OF_THE_CORE {
         steps.run(&format!("aether-core with [{features}]"), || {
             let mut clippy =
                 workspace.cargo(["clippy", "-p", "aether-core", "--locked", "--no-default-features"]);
@@ -49,7 +49,7 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, tools: &Tools) -> Re
     steps.run("tests in full", || {
         let mut tests =
             tools.cargo(workspace, ["nextest", "run", "--workspace", "--locked", "--profile", "long"]);
-        check(tests.args(["--features", crate::suite::FEATURES, "--no-fail-fast"]).envs(IN_FULL))
+        check(tests.args(["--features", FEATURES, "--no-fail-fast"]).envs(IN_FULL))
     })?;
     print!("{}", steps.table());
     faults::run(workspace, &FaultsArgs { rounds: 200 })

@@ -10,13 +10,9 @@ use anyhow::{Context, Result};
 use crate::steps::{Steps, check, succeeds};
 use crate::timings::Timings;
 use crate::tools::Tools;
-use crate::workspace::Workspace;
+use crate::workspace::{FEATURES, Workspace};
 use crate::{apt, examples, modules};
 
-/// What is not on by default and has tests: the kit with everything, the command with everything, and the medium of a local
-/// network.
-pub(crate) const FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server,aether-cli/full,\
-                                   aether-service-alpha/lan,aether-service-beta/lan";
 /// What only benchmarks need: it is checked and not built.
 const FEATURES_OF_BENCHMARKS: &str = "aether-bench/lan,aether-bench/peers";
 

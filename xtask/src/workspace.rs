@@ -7,6 +7,11 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+/// What is not on by default and has tests: the kit with everything, the command with everything, and the medium of a local
+/// network.
+pub(crate) const FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server,aether-cli/full,\
+                                   aether-service-alpha/lan,aether-service-beta/lan";
+
 /// The output of `cargo metadata`, and the way to call cargo in the workspace.
 pub(crate) struct Workspace {
     root: PathBuf,

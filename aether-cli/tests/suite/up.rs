@@ -73,11 +73,12 @@ fn a_signal_ends_it_within_a_second_or_so_with_code_0_and_sums_that_add_up() {
     for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let mut up = Running::start(&[&["up", "--rate", "100"], &ANY_PORT[..]].concat());
         let first = up.line();
-        let mut line = up.line();
-        // The first standing: the system is in full flow.
-        while !line.contains(" in flight | ") {
-            line = up.line();
-        }
+        // A standing such as `1 s | 51 orders: ...`: the system is in full flow.
+        let orders = |line: &str| {
+            let (_, standing) = line.split_once(" s | ")?;
+            standing.split_once(" orders: ")?.0.parse::<u64>().ok()
+        };
+        while orders(&up.line()).is_none_or(|orders| orders <= 20) {}
         assert!(get(address(&first), "/readyz").starts_with("HTTP/1.1 200"));
         let metrics = get(address(&first), "/metrics");
         assert!(metrics.contains("aether_inbox_offered_waves_total{vibrator=\"beta\"}"), "{metrics}");

@@ -1,7 +1,8 @@
 //! A router, which connects networks that multicast does not cross, for the command that runs one.
 //!
 //! It carries what is sealed and can open nothing. It hears of processes by their tokens, and of other routers by theirs;
-//! tokens are not authenticated.
+//! tokens are not authenticated. Like the medium it has threads of its own: opening and closing a session of Zenoh block the
+//! thread that does it, inside of a runtime, and what else is awaited there then misses that it is woken.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -9,12 +10,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::address::LanAddress;
 use super::error::LanError;
-use super::net::{self, Certificates, Net, Role, RouterDeclared};
+use super::net::{self, Certificates, Net, Role};
 use super::node::{LanChange, LanNode};
+use super::runtime;
 
 /// Where a router listens unless its address says otherwise, with TCP or QUIC.
 const LISTEN: &str = "[::]:7447";
@@ -81,16 +83,17 @@ impl Seen {
 
 /// A router, which connects networks that multicast does not cross. It needs no secret, and can read nothing.
 pub struct LanRouter {
-    net: Net,
-    _declared: RouterDeclared,
     listen: Vec<String>,
     seen: Arc<Mutex<Seen>>,
     changes: mpsc::Receiver<LanChange>,
+    /// Questions for the number of processes and routers that are connected. It ends when this is dropped.
+    questions: mpsc::Sender<oneshot::Sender<(usize, usize)>>,
+    ended: oneshot::Receiver<()>,
 }
 
 impl LanRouter {
     /// Listens on the endpoints of an address such as `lan:?listen=tcp/[::]:7447`, by default there, and connects to the
-    /// peers and routers that it names. Needs a tokio runtime of many threads.
+    /// peers and routers that it names. It ends when it is dropped.
     ///
     /// # Errors
     /// [`LanError`] if the address is not valid or cannot be listened on.
@@ -143,9 +146,32 @@ impl LanRouter {
                 }
             }
         };
-        let net = Net::open(&address, Role::Router, certificates, Vec::new()).await?;
-        let declared = net.declare_router(on_change).await?;
-        Ok(Self { net, _declared: declared, listen: address.listen, seen, changes })
+        let (listen, certificates) = (address.listen.clone(), certificates.cloned());
+        let (questions, mut asked) = mpsc::channel::<oneshot::Sender<_>>(1);
+        let ((opened, is_open), (ends, ended)) =
+            (oneshot::channel::<Result<(), LanError>>(), oneshot::channel::<()>());
+        runtime::on_its_own(async move {
+            let opening = async {
+                let net = Net::open(&address, Role::Router, certificates.as_ref(), Vec::new()).await?;
+                let declared = net.declare_router(on_change).await?;
+                Ok::<_, LanError>((net, declared))
+            };
+            let (net, declared) = match opening.await {
+                Ok(open) => open,
+                // Fails if nobody waits any more.
+                Err(error) => return drop(opened.send(Err(error))),
+            };
+            if opened.send(Ok(())).is_ok() {
+                while let Some(asker) = asked.recv().await {
+                    let _ = asker.send(net.surroundings().await);
+                }
+            }
+            drop(declared);
+            net.close().await;
+            drop((net, ends));
+        })?;
+        is_open.await.map_err(|_| runtime::no_thread(std::io::ErrorKind::Interrupted.into()))??;
+        Ok(Self { listen, seen, changes, questions, ended })
     }
 
     /// The endpoints on which it listens.
@@ -159,7 +185,10 @@ impl LanRouter {
     /// # Cancel safety
     /// If cancelled before completion, nothing has changed.
     pub async fn connected(&self) -> (usize, usize) {
-        self.net.surroundings().await
+        let (asker, answer) = oneshot::channel();
+        // It answers for as long as this lives.
+        let _ = self.questions.send(asker).await;
+        answer.await.unwrap_or_default()
     }
 
     /// Waits for the next process or router that comes or goes, on any network that routers connect with this one. `None` if
@@ -177,12 +206,15 @@ impl LanRouter {
         self.seen.lock().account
     }
 
-    /// Ends it.
+    /// Ends it, and waits for that.
     ///
     /// # Cancel safety
-    /// If cancelled before completion, it may still end.
+    /// If cancelled before completion, it still ends.
     pub async fn close(self) {
-        self.net.close().await;
+        let Self { questions, ended, .. } = self;
+        drop(questions);
+        // An error: nothing is sent, and the other side is dropped at the end.
+        let _ = ended.await;
     }
 }
 

@@ -121,8 +121,22 @@ impl Driver {
     }
 }
 
-fn no_thread(error: std::io::Error) -> LanError {
+pub(super) fn no_thread(error: std::io::Error) -> LanError {
     LanError::Zenoh { step: "its threads cannot be started", source: error.into() }
+}
+
+/// Runs something on threads of its own until it ends.
+pub(super) fn on_its_own(run: impl Future<Output = ()> + Send + 'static) -> Result<(), LanError> {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("aether-lan")
+        .enable_all()
+        .build()
+        .map_err(no_thread)?;
+    let thread = std::thread::Builder::new().name("aether-lan".to_owned());
+    // By a worker, whose place another one takes while it blocks. A panic is in the log.
+    let started = thread.spawn(move || drop(runtime.block_on(runtime.spawn(run))));
+    started.map(drop).map_err(no_thread)
 }
 
 /// Sends messages past the outbox until the medium ends and none is left.

@@ -202,6 +202,8 @@ const OUTAGES: [&str; 5] = [
 ];
 
 fn assert_conforms<'a>(report: &Report, skipped: impl IntoIterator<Item = &'a str>) {
+    // Shows how long each case took.
+    println!("{report}");
     assert!(report.passed(), "\n{report}");
     let (mut found, mut expected) = (report.skipped(), skipped.into_iter().collect::<Vec<_>>());
     found.sort_unstable();

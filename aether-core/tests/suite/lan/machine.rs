@@ -70,7 +70,11 @@ impl Process {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
                     // Also one of a task of Zenoh, which ends nothing else.
-                    assert!(!line.contains("panicked at"), "{line}");
+                    if line.contains("panicked at") {
+                        // The line after it says why.
+                        let why = self.lines.recv_timeout(PAUSE * 50).unwrap_or_default();
+                        panic!("{line} {why}");
+                    }
                     if let Some(rest) =
                         line.split_once("SAID ").and_then(|(_, said)| said.strip_prefix(start))
                     {

@@ -154,6 +154,34 @@ async fn who_connects_by_a_router_knows_those_who_are_there() {
     router.close().await;
 }
 
+/// On the thread of the test, what Zenoh waits for would take the place of what the test waits for beside it.
+#[tokio::test(flavor = "current_thread")]
+async fn routers_come_and_go_and_hold_up_nothing_on_the_thread_that_opens_them() {
+    let (ping, mut pings) = tokio::sync::mpsc::channel::<()>(1);
+    let (pong, mut pongs) = tokio::sync::mpsc::channel::<()>(1);
+    let answering = tokio::spawn(async move {
+        while pings.recv().await.is_some() {
+            pong.send(()).await.unwrap();
+        }
+    });
+    let routing = join_all((0..4).map(|_| async {
+        let router = LanRouter::open(&address(free_port(), &[])).await.unwrap();
+        assert_eq!(router.connected().await, (0, 0));
+        router.close().await;
+        // And one that is only dropped.
+        drop(LanRouter::open(&address(free_port(), &[])).await.unwrap());
+    }));
+    let asking = async {
+        for _ in 0..1000 {
+            ping.send(()).await.unwrap();
+            pongs.recv().await.unwrap();
+        }
+        drop(ping);
+    };
+    timeout(3 * LONG, async { tokio::join!(routing, asking) }).await.expect("all are woken");
+    answering.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_leaves_is_gone_at_once_and_questions_to_it_fail() {
     let ports = [free_port(), free_port()];
