@@ -252,13 +252,14 @@ async fn a_disk_that_does_not_answer_delays_no_scrape_and_a_request_gets_what_wa
     let pipe = journal.join("00000000000000000001-00000001.log");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let time = StoppedTime::new();
-    let asking = answer(&running);
-    tokio::pin!(asking);
-    let stale = loop {
-        tokio::select! {
-            stale = &mut asking => break stale,
-            () = time.second_passes() => {}
+    let passing = async {
+        loop {
+            time.second_passes().await;
         }
+    };
+    let stale = tokio::select! {
+        stale = answer(&running) => stale,
+        () = passing => unreachable!(),
     };
     assert_eq!(stale["unix_ms"], before["unix_ms"], "nothing was read since");
     let scrape = timeout(Duration::from_secs(20), running.get("/metrics")).await.unwrap();

@@ -214,7 +214,10 @@ async fn waves_that_others_sent_during_an_outage_are_counted_in_the_log() {
     aether.flush().await.unwrap();
     emit().await;
     heard().await;
+    // They are counted for some seconds, in which nothing else happens.
+    tokio::time::pause();
     let line = log.line("waves to this process were lost while the connection was away").await;
+    tokio::time::resume();
     assert!(line.contains("WARN") && line.contains("lost=3"), "{line}");
     stage.close().await;
 }
