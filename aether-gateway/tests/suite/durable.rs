@@ -255,6 +255,8 @@ async fn a_disk_that_does_not_answer_delays_no_scrape_and_a_request_gets_what_wa
     let passing = async {
         loop {
             time.second_passes().await;
+            // The request gets as far as another answer takes.
+            running.get("/livez").await;
         }
     };
     let stale = tokio::select! {

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use aether_core::conformance::NatsServer;
 use aether_core::{Aether, Vibrator};
+use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::process::{Child, Command};
@@ -14,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_tungstenite::connect_async;
 
-use crate::api::{PATIENCE, heard};
+use crate::api::{PATIENCE, heard, say};
 use crate::support::{Reply, raw};
 
 /// A gateway as a process, which is killed with this.
@@ -130,7 +131,7 @@ mod long {
 }
 
 /// As many lines make an answer of several megabytes.
-const CHANNELS: usize = 12_000;
+const CHANNELS: usize = 20_000;
 /// All of them have asked long before the first one is closed for its slowness.
 const SLOW: usize = 20;
 
@@ -142,22 +143,19 @@ async fn long_answers_that_nobody_reads_take_bounded_memory_and_others_are_answe
     let aether = Aether::connect(&server.url()).await.unwrap();
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     for channel in 0..CHANNELS {
-        shop.emit_bytes(format!("{}.{channel}", "long".repeat(50)), "x").await.unwrap();
+        shop.emit_bytes(format!("a.channel.with.a.long.name.{channel}"), "x").await.unwrap();
     }
     aether.flush().await.unwrap();
     let get = |path: &str, more: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nhost: {}\r\n{more}\r\n", gateway.address);
         async move { raw(gateway.address, &request).await }
     };
-    let seen = async {
-        loop {
-            let overview = get("/api/overview", "").await.json();
-            if overview["flow"]["known_channels"] == CHANNELS {
-                break;
-            }
-        }
-    };
+    let (mut page, _) = connect_async(format!("ws://{}/ws", gateway.address)).await.unwrap();
+    say(&mut page, json!({ "op": "watch", "view": "overview" })).await;
+    let seen =
+        async { while heard(&mut page, "view").await["data"]["flow"]["known_channels"] != CHANNELS {} };
     timeout(PATIENCE, seen).await.expect("every channel is seen");
+    drop(page);
     let long = get("/api/status", "").await;
     assert!(long.code == 200 && long.body.len() > 4_000_000, "{}", long.body.len());
     let before = gateway.memory();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::api::{PATIENCE, heard, request, say, socket};
-use crate::support::{self, Running, StoppedTime};
+use crate::support::{self, Running};
 
 /// The first entry that is of this kind and about this, once it is there. A view is written each second.
 pub(crate) async fn entry(running: &Running, kind: &str, about: &str) -> Value {
@@ -31,12 +31,10 @@ pub(crate) async fn entry(running: &Running, kind: &str, about: &str) -> Value {
 
 #[tokio::test]
 async fn refused_requests_and_lost_waves_are_in_the_log() {
-    let time = StoppedTime::new();
     let aether = Aether::local();
     let access = Access::default().waves_token("s3cret").unwrap();
     let options = GatewayOptions::default().fields(FieldOptions::default().access(access));
-    let mut running = support::run(&aether, options).await;
-    running.time = Some(time);
+    let running = support::run_stopped(&aether, options).await;
     for _ in 0..3 {
         assert_eq!(request(&running, "POST /waves/a HTTP/1.1", "").await.0, 401);
     }

@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use crate::api::{PATIENCE, heard, say, socket};
 use crate::log::entry;
-use crate::support::{self, Running, StoppedTime};
+use crate::support::{self, Running};
 
 /// A program of which only accounts are there.
 struct Told {
@@ -80,9 +80,7 @@ async fn old_losses_are_not_new_ones_and_each_place_has_the_rate_of_its_reason()
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
-    let time = StoppedTime::new();
-    let mut running = support::run(&aether, GatewayOptions::default().physics(false)).await;
-    running.time = Some(time);
+    let running = support::run_stopped(&aether, GatewayOptions::default().physics(false)).await;
     let told = |process| Told { client: client.clone(), process };
     let (till, busy) = (told("till@1"), told("busy@2"));
     let has_both = |view: &Value| places(view).len() == 3;

@@ -4,7 +4,7 @@ use aether_core::conformance::NatsServer;
 use aether_core::{Aether, Vibrator, Wave};
 use aether_gateway::{GatewayOptions, NotedIncident};
 
-use crate::support::{self, Metrics, StoppedTime};
+use crate::support::{self, Metrics};
 
 /// `times` orders, each paid because it was created, by a source with a hostile name.
 async fn trade(aether: &Aether, times: usize) {
@@ -19,9 +19,7 @@ async fn trade(aether: &Aether, times: usize) {
 #[tokio::test]
 async fn related_channels_are_shown_everywhere() {
     let aether = Aether::local();
-    let time = StoppedTime::new();
-    let mut running = support::run(&aether, GatewayOptions::default()).await;
-    running.time = Some(time);
+    let running = support::run_stopped(&aether, GatewayOptions::default()).await;
     trade(&aether, 50).await;
     // The first report may be from before the last wave.
     running.looked().await;
@@ -93,9 +91,7 @@ async fn incident(running: &support::Running, is_it: impl Fn(&NotedIncident) -> 
 async fn an_incident_is_shown_everywhere_while_it_lasts_and_afterwards() {
     let mut server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
-    let time = StoppedTime::new();
-    let mut running = support::run(&aether, GatewayOptions::default()).await;
-    running.time = Some(time);
+    let mut running = support::run_stopped(&aether, GatewayOptions::default()).await;
     let page = running.get("/status").await.body;
     assert!(page.contains("<h2>Incidents</h2>") && page.contains("None."), "{page}");
     trade(&aether, 10).await;

@@ -7,14 +7,12 @@ use aether_core::{Aether, Kind, Vibrator, Wave};
 use aether_gateway::GatewayOptions;
 
 use crate::promtool_program::{check, promtool};
-use crate::support::{self, StoppedTime};
+use crate::support;
 
 #[tokio::test]
 async fn promtool_accepts_the_prometheus_format() {
     let aether = Aether::local();
-    let time = StoppedTime::new();
-    let mut running = support::run(&aether, GatewayOptions::default()).await;
-    running.time = Some(time);
+    let mut running = support::run_stopped(&aether, GatewayOptions::default()).await;
     let shop = Vibrator::create("sh\"op\\ä", &aether).await.unwrap();
     shop.resonate_on("nothing").await.unwrap();
     for kind in [Kind::Event, Kind::Command, Kind::Broadcast] {

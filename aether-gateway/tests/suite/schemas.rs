@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::accounts::{line, status, store};
 use crate::api::{PATIENCE, heard, request, say, socket};
-use crate::support::{self, Running, StoppedTime};
+use crate::support::{self, Running};
 
 /// The description of the API.
 struct Described(Value);
@@ -72,9 +72,7 @@ async fn status_and_accounts_of_other_processes_are_as_described() {
 async fn incidents_and_findings_are_as_described() {
     let mut server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
-    let time = StoppedTime::new();
-    let mut running = support::run(&aether, GatewayOptions::default()).await;
-    running.time = Some(time);
+    let running = support::run_stopped(&aether, GatewayOptions::default()).await;
     let described = Described::by(&running).await;
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     // A finding: one channel causes the other.

@@ -49,7 +49,7 @@ pub(crate) struct Running {
     pub(crate) ended: JoinHandle<()>,
     pub(crate) insight: Option<Arc<Insight>>,
     /// Where the test decides about the time.
-    pub(crate) time: Option<StoppedTime>,
+    time: Option<StoppedTime>,
     seen: mpsc::UnboundedReceiver<String>,
 }
 
@@ -59,6 +59,15 @@ pub(crate) fn any_port() -> SocketAddr {
 
 pub(crate) async fn run(aether: &Aether, options: GatewayOptions) -> Running {
     run_at(aether, options, any_port()).await
+}
+
+/// A gateway whose time passes when the test says so.
+pub(crate) async fn run_stopped(aether: &Aether, options: GatewayOptions) -> Running {
+    let time = StoppedTime::new();
+    let running = Running { time: Some(time), ..run(aether, options).await };
+    // What is due at once is due when the time has passed to which timers are rounded up.
+    running.second_passes().await;
+    running
 }
 
 pub(crate) async fn run_at(aether: &Aether, options: GatewayOptions, address: SocketAddr) -> Running {
