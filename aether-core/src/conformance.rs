@@ -66,7 +66,7 @@ mod stage;
 pub use cable::{Cable, CableError, End};
 pub use harness::{Foreign, ForeignMessage, Harness, Link, Site, SiteError};
 pub use jammer::Jammer;
-pub use ports::{free_port, free_udp_port};
+pub use ports::free_port;
 pub use report::{CaseReport, Failure, Outcome, Report};
 #[cfg(feature = "nats-server")]
 pub use server::{NatsCluster, NatsServer, ServerError, ServerOptions};

@@ -1,8 +1,7 @@
 //! Ports for processes of tests that have to be named before they listen.
 
-use std::any::Any;
-use std::io;
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::io::{self, ErrorKind};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, UdpSocket};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU16, Ordering};
 
@@ -13,37 +12,14 @@ const PORTS: Range<u16> = 10_000..32_000;
 /// Between the first ports of two processes whose numbers follow each other.
 const APART: u32 = 61;
 
-/// Keeps a port from other tests until the process ends.
-type Reserved = Box<dyn Any + Send>;
-
-/// A TCP port of 127.0.0.1 on which something may listen that a test starts later. No connection gets it meanwhile, as it may get
-/// one that was free a moment ago, and no other call returns it while this process lives, in whatever process it is made.
+/// A port of 127.0.0.1, of TCP and of UDP, on which something may listen that a test starts later. No connection gets it meanwhile,
+/// as it may get one that was free a moment ago, and no other call returns it while this process lives, in whatever process it is
+/// made; on a machine without IPv6, in this process.
 ///
 /// # Errors
 /// If there is none.
 pub fn free_port() -> io::Result<u16> {
-    // The UDP port of the same number keeps it.
-    reserve(|at| {
-        let reserved = UdpSocket::bind(at)?;
-        TcpListener::bind(at)?;
-        Ok(Box::new(reserved))
-    })
-}
-
-/// The same of UDP.
-///
-/// # Errors
-/// If there is none.
-pub fn free_udp_port() -> io::Result<u16> {
-    reserve(|at| {
-        let reserved = TcpListener::bind(at)?;
-        UdpSocket::bind(at)?;
-        Ok(Box::new(reserved))
-    })
-}
-
-fn reserve(bind: impl Fn((Ipv4Addr, u16)) -> io::Result<Reserved>) -> io::Result<u16> {
-    static RESERVED: Mutex<Vec<Reserved>> = Mutex::new(Vec::new());
+    static RESERVED: Mutex<Vec<UdpSocket>> = Mutex::new(Vec::new());
     static TRIED: AtomicU16 = AtomicU16::new(0);
     let count = u32::from(PORTS.end - PORTS.start);
     let first = std::process::id().wrapping_mul(APART) % count;
@@ -51,15 +27,27 @@ fn reserve(bind: impl Fn((Ipv4Addr, u16)) -> io::Result<Reserved>) -> io::Result
     for _ in PORTS {
         let place = (first + u32::from(TRIED.fetch_add(1, Ordering::Relaxed))) % count;
         let Some(port) = u16::try_from(place).ok().map(|place| PORTS.start + place) else { continue };
-        match bind((Ipv4Addr::LOCALHOST, port)) {
+        match reserve(port) {
             Ok(reserved) => {
-                RESERVED.lock().push(reserved);
+                RESERVED.lock().extend(reserved);
                 return Ok(port);
             }
             Err(error) => refused = Some(error),
         }
     }
-    Err(refused.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
+    Err(refused.unwrap_or_else(|| ErrorKind::AddrNotAvailable.into()))
+}
+
+/// Takes the port of the same number of ::1, which nothing else uses, until the process ends; `None` without IPv6. Fails if that or
+/// the port itself is taken.
+fn reserve(port: u16) -> io::Result<Option<UdpSocket>> {
+    let reserved = match UdpSocket::bind((Ipv6Addr::LOCALHOST, port)) {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),
+        bound => bound.ok(),
+    };
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
+    UdpSocket::bind((Ipv4Addr::LOCALHOST, port))?;
+    Ok(reserved)
 }
 
 #[cfg(test)]
@@ -72,10 +60,12 @@ mod tests {
     fn a_port_is_given_once_and_can_be_listened_on() {
         let mut given = HashSet::new();
         for _ in 0..20 {
-            let (tcp, udp) = (free_port().unwrap(), free_udp_port().unwrap());
-            assert!(given.insert(tcp) && given.insert(udp), "{tcp} or {udp} again");
-            let (listener, socket) =
-                (TcpListener::bind(("127.0.0.1", tcp)), UdpSocket::bind(("127.0.0.1", udp)));
+            let port = free_port().unwrap();
+            assert!(given.insert(port), "{port} again");
+            let refused = std::net::TcpStream::connect(("127.0.0.1", port));
+            assert!(refused.is_err(), "{refused:?}: nothing listens there");
+            let at = ("127.0.0.1", port);
+            let (listener, socket) = (TcpListener::bind(at), UdpSocket::bind(at));
             assert!(listener.is_ok() && socket.is_ok(), "{listener:?} {socket:?}");
         }
     }

@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 
 /** For what takes milliseconds on an idle machine and may take seconds on a busy one. */
-export const PATIENCE = 60_000;
+export const PATIENCE = 180_000;
 
 export function needed(name) {
   const value = process.env[name];

@@ -11,7 +11,7 @@ use tokio::net::UdpSocket;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::lan::{LONG, SECRET, met, until, vibrator};
+use crate::lan::{LONG, SECRET, free_port, met, until, vibrator};
 
 /// The files of an authority and of the certificates that it has signed.
 struct Authority {
@@ -52,11 +52,6 @@ impl Authority {
     }
 }
 
-/// A UDP port that nobody else gets.
-fn free_udp_port() -> u16 {
-    aether_core::conformance::free_udp_port().unwrap()
-}
-
 async fn connected(url: String, options: LanOptions) -> Aether {
     Aether::builder().url(url).options(options).connect().await.unwrap()
 }
@@ -78,7 +73,7 @@ fn url(port: u16, other: Option<u16>) -> String {
 async fn two_with_certificates_talk_and_one_with_those_of_another_authority_does_not() {
     let folder = tempfile::tempdir().unwrap();
     let (ours, others) = (Authority::new(folder.path(), "ours"), Authority::new(folder.path(), "others"));
-    let ports = [free_udp_port(), free_udp_port(), free_udp_port()];
+    let ports = [free_port(), free_port(), free_port()];
     let there = connected(url(ports[0], None), ours.options("there")).await;
     let here = acquainted(url(ports[1], Some(ports[0])), ours.options("here")).await;
     let mut oracle = vibrator("oracle", &there).await;
@@ -148,7 +143,7 @@ async fn assert_only_with_certificates(port: u16, authority: &Authority) {
 async fn a_process_with_certificates_takes_and_makes_no_connection_without() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "ours");
-    let port = free_udp_port();
+    let port = free_port();
     let connect = |url: String| {
         let view = LanView::default();
         let options = authority.options("here").view(&view);
@@ -172,7 +167,7 @@ async fn a_process_with_certificates_takes_and_makes_no_connection_without() {
 async fn a_router_with_certificates_connects_those_that_have_one() {
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "ours");
-    let (port, [certificate, key]) = (free_udp_port(), authority.sign("router"));
+    let (port, [certificate, key]) = (free_port(), authority.sign("router"));
     let place = format!("lan:?multicast=off&listen=127.0.0.1:{port}");
     let router = LanRouter::open_with_certificates(&place, authority.file(), certificate, key).await.unwrap();
     assert_eq!(router.listens(), [format!("quic/127.0.0.1:{port}")]);
@@ -200,7 +195,7 @@ async fn two_with_certificates_that_send_to_each_other_at_once_lose_nothing() {
     const WAVES: u64 = 20_000;
     let folder = tempfile::tempdir().unwrap();
     let authority = Authority::new(folder.path(), "ours");
-    let ports = [free_udp_port(), free_udp_port()];
+    let ports = [free_port(), free_port()];
     let mut sides = Vec::new();
     sides.push(connected(url(ports[0], None), authority.options("first")).await);
     sides.push(acquainted(url(ports[1], Some(ports[0])), authority.options("second")).await);
@@ -270,16 +265,16 @@ impl HeldUp {
     async fn begin() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new(folder.path(), "ours");
-        let port = free_udp_port();
+        let port = free_port();
         let here = connected(url(port, None), authority.options("here")).await;
-        let there = acquainted(url(free_udp_port(), Some(port)), authority.options("there")).await;
+        let there = acquainted(url(free_port(), Some(port)), authority.options("there")).await;
         let ear = vibrator("ear", &here).await;
         ear.resonate_on("said").await.unwrap();
         let [outside, inside] = [UdpSocket::bind("127.0.0.1:0").await, UdpSocket::bind("127.0.0.1:0").await];
         let (outside, inside) = (outside.unwrap(), inside.unwrap());
         inside.connect(("127.0.0.1", port)).await.unwrap();
         let to_hole = outside.local_addr().unwrap().port();
-        let half = tokio::spawn(connected(url(free_udp_port(), Some(to_hole)), authority.options("half")));
+        let half = tokio::spawn(connected(url(free_port(), Some(to_hole)), authority.options("half")));
         let mut first = [0; 2000];
         let (length, from) = outside.recv_from(&mut first).await.unwrap();
         inside.send(&first[..length]).await.unwrap();
@@ -291,7 +286,7 @@ impl HeldUp {
     async fn hold_up(&mut self) -> (Aether, LanView) {
         let view = LanView::default();
         let options = self.authority.options("new").view(&view);
-        let new = connected(url(free_udp_port(), Some(self.port)), options).await;
+        let new = connected(url(free_port(), Some(self.port)), options).await;
         assert!(view.peers().is_empty(), "{view:?}");
         self.there.emitter("speaker").unwrap().emit_bytes("said", "meanwhile").await.unwrap();
         assert_eq!(timeout(LONG, self.ear.receive()).await.unwrap().unwrap().text().unwrap(), "meanwhile");
