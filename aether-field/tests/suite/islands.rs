@@ -20,9 +20,12 @@ async fn connected(server: &NatsServer, replica: &str) -> Field {
     builder.join(&Aether::connect(&server.url()).await.unwrap()).await.unwrap()
 }
 
+/// The registers that the first replica writes.
+const BEFORE: u64 = 500;
+
 async fn first(url: &str) {
     let field = join(&Aether::connect(url).await.unwrap(), "first").await;
-    for n in 0..2000 {
+    for n in 0..BEFORE {
         field.set(&format!("before/{n}"), &n).unwrap();
     }
     println!("ready .");
@@ -62,7 +65,7 @@ async fn c3_14_fifty_nodes_go_on_and_take_more_when_the_first_one_is_killed() {
     }
     // All of them have what the first one wrote before they came.
     for node in &nodes {
-        shows_number(node, "before/1999", 1999).await;
+        shows_number(node, &format!("before/{}", BEFORE - 1), BEFORE - 1).await;
     }
     let mut events = nodes[0].peer_events();
     let mut took = Vec::new();
@@ -80,11 +83,11 @@ async fn c3_14_fifty_nodes_go_on_and_take_more_when_the_first_one_is_killed() {
     child.wait().await.unwrap();
     until(&mut events, |event| matches!(event, PeerEvent::Left(peer) if peer.replica == "first")).await;
     all_equal(&nodes).await;
-    assert_eq!(nodes[0].list("*").len(), 2000 + nodes.len());
+    assert_eq!(nodes[0].list("*").len(), BEFORE as usize + nodes.len());
     // A node that comes later gets everything all the same, and all of them hear of it.
     let late = connected(&server, "late").await;
     within("agreement", late.agreed(1)).await.unwrap();
-    assert_eq!(late.list("*").len(), 2000 + nodes.len());
+    assert_eq!(late.list("*").len(), BEFORE as usize + nodes.len());
     late.set("after", "late").unwrap();
     for node in &nodes {
         shows(node, "after", Some("late")).await;

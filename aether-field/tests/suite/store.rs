@@ -1,7 +1,8 @@
 //! Replicas that are kept in a file: processes that are killed, files that are damaged, disks that are full.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::replica::{open, within};
@@ -194,7 +195,7 @@ async fn everything(path: &Path) -> (BTreeMap<String, String>, Field) {
 const FLIPS: usize = 100;
 
 /// C1 13
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_any_flipped_byte_is_reported_what_it_costs_and_the_rest_is_kept() {
     let flips = std::env::var("AETHER_FIELD_FLIPS").map_or(FLIPS, |flips| flips.parse().unwrap());
     let folder = tempfile::tempdir().unwrap();
@@ -207,34 +208,53 @@ async fn of_any_flipped_byte_is_reported_what_it_costs_and_the_rest_is_kept() {
     let (all, field) = everything(&path).await;
     field.close().await.unwrap();
     let original = std::fs::read(&path).unwrap();
-    let (mut noticed, mut lost) = (0, 0);
     println!("a file of {} bytes", original.len());
-    // The first bytes are the header of the file, in which a flip is worst.
-    for place in (0..32).chain((32..flips).map(|_| fastrand::usize(..original.len()))) {
-        let path = folder.path().join(format!("{place}.field"));
-        let mut bytes = original.clone();
-        bytes[place] ^= 1 << fastrand::u8(..8);
-        std::fs::write(&path, &bytes).unwrap();
-        let check = check_store(&path).unwrap();
-        assert_eq!(std::fs::read(&path).unwrap(), bytes, "a check changes nothing");
-        let (left, field) = everything(&path).await;
-        assert!(left.iter().all(|(name, value)| all[name] == *value), "byte {place}");
-        let missing = all.len() - left.len();
-        assert!(missing <= 1, "byte {place} cost {missing} entries");
-        assert_eq!(check.is_intact, field.status().damaged == 0, "byte {place}");
-        assert_eq!(check.entries, left.len(), "byte {place}");
-        assert!(missing == 0 || check.damaged.iter().any(|record| record.place.is_some()), "byte {place}");
-        if let Some(salvage) = field.salvage() {
-            assert_eq!(std::fs::read(&salvage.set_aside).unwrap(), bytes, "byte {place}");
-            noticed += 1;
+    let (all, original) = (Arc::new(all), Arc::new(original));
+    let (mut noticed, mut lost) = (0, 0);
+    // The first bytes are the header of the file, in which a flip is worst. Several at once: most of the time is that of the disk.
+    let places: Vec<_> = (0..32).chain((32..flips).map(|_| fastrand::usize(..original.len()))).collect();
+    for (part, places) in places.chunks(10).enumerate() {
+        let mut flipping = tokio::task::JoinSet::new();
+        for (number, &place) in places.iter().enumerate() {
+            let path = folder.path().join(format!("{part}-{number}.field"));
+            flipping.spawn(flipped(path, place, Arc::clone(&original), Arc::clone(&all)));
         }
-        lost += missing;
-        // What was saved is whole again.
-        field.close().await.unwrap();
-        assert!(check_store(&path).unwrap().is_intact, "byte {place}");
+        for (is_noticed, missing) in flipping.join_all().await {
+            noticed += usize::from(is_noticed);
+            lost += missing;
+        }
     }
     println!("{noticed} noticed, {lost} lost of {flips}");
     assert!(noticed > 0 && lost > 0, "{noticed} noticed, {lost} lost of {flips}");
+}
+
+/// Opens a copy of which one bit is flipped. Returns whether that was noticed, and the number of entries that it cost.
+async fn flipped(
+    path: PathBuf,
+    place: usize,
+    original: Arc<Vec<u8>>,
+    all: Arc<BTreeMap<String, String>>,
+) -> (bool, usize) {
+    let mut bytes = original.to_vec();
+    bytes[place] ^= 1 << fastrand::u8(..8);
+    std::fs::write(&path, &bytes).unwrap();
+    let check = check_store(&path).unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), bytes, "a check changes nothing");
+    let (left, field) = everything(&path).await;
+    assert!(left.iter().all(|(name, value)| all[name] == *value), "byte {place}");
+    let missing = all.len() - left.len();
+    assert!(missing <= 1, "byte {place} cost {missing} entries");
+    assert_eq!(check.is_intact, field.status().damaged == 0, "byte {place}");
+    assert_eq!(check.entries, left.len(), "byte {place}");
+    assert!(missing == 0 || check.damaged.iter().any(|record| record.place.is_some()), "byte {place}");
+    let is_noticed = field.salvage().is_some_and(|salvage| {
+        assert_eq!(std::fs::read(&salvage.set_aside).unwrap(), bytes, "byte {place}");
+        true
+    });
+    // What was saved is whole again.
+    field.close().await.unwrap();
+    assert!(check_store(&path).unwrap().is_intact, "byte {place}");
+    (is_noticed, missing)
 }
 
 /// C1 12: as a crash in the middle of a write leaves it.

@@ -217,10 +217,10 @@ async fn a_hostile_number_of_consumers_and_logs_has_a_bounded_answer() {
         emit(&aether, 2).await;
         let _billing = log.consumer("billing", "orders.>", ConsumerOptions::default()).unwrap();
     }
-    for number in 1..100 {
+    for number in 1..80 {
         copied(&first, &root.path().join(format!("log-{number:03}")));
     }
-    for number in 0..5000 {
+    for number in 0..1500 {
         fs::create_dir(first.join(format!("consumers/{}-{number:04}", "x".repeat(50)))).unwrap();
     }
     let running = watching(vec![LogFolder::new(root.path())]).await;
@@ -229,9 +229,9 @@ async fn a_hostile_number_of_consumers_and_logs_has_a_bounded_answer() {
     while body["unix_ms"].is_null() {
         body = answer(&running).await;
     }
-    assert_eq!((body["logs"].as_array().unwrap().len(), &body["more_logs"]), (64, &36.into()));
+    assert_eq!((body["logs"].as_array().unwrap().len(), &body["more_logs"]), (64, &16.into()));
     let line = &body["logs"][0];
-    assert_eq!((line["consumers"].as_array().unwrap().len(), &line["more_consumers"]), (64, &4937.into()));
+    assert_eq!((line["consumers"].as_array().unwrap().len(), &line["more_consumers"]), (64, &1437.into()));
     assert_eq!(consumer(line, "billing")["lag"], 2);
     let bytes = body.to_string().len();
     assert!(bytes < 200_000, "{bytes}");

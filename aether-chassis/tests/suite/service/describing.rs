@@ -1,6 +1,6 @@
 //! Descriptions: what a service tells about itself, as AsyncAPI, and what a directory of services takes from strangers.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use aether_chassis::description::{Description, DescriptionError, Directory, asyncapi, channel_of};
 use aether_chassis::schemars::{self, JsonSchema};
@@ -51,17 +51,15 @@ fn shop() -> aether_chassis::ServiceBuilder {
         .describe("1.2.3", "Takes orders")
 }
 
-/// The published JSON schema of AsyncAPI 3.1.
-fn published() -> jsonschema::Validator {
+/// The published JSON schema of AsyncAPI 3.1, which takes a second to read.
+static PUBLISHED: LazyLock<jsonschema::Validator> = LazyLock::new(|| {
     let schema = include_str!("../../../../protocol/asyncapi/asyncapi-3.1.0.json");
     jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap()
-}
+});
 
 fn mistakes(document: &Value) -> Vec<String> {
-    let mut mistakes: Vec<_> = published()
-        .iter_errors(document)
-        .map(|error| format!("{}: {error}", error.instance_path()))
-        .collect();
+    let mut mistakes: Vec<_> =
+        PUBLISHED.iter_errors(document).map(|error| format!("{}: {error}", error.instance_path())).collect();
     // The published schema does not follow references inside of the document.
     check_references(document, document, &mut mistakes);
     mistakes

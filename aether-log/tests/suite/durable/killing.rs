@@ -147,15 +147,19 @@ async fn nothing_that_was_acknowledged_is_lost_or_comes_twice_after_kill_9() {
     let mut rest = BTreeSet::new();
     loop {
         let account = consumer.account().await.unwrap();
-        if account.waiting + account.in_flight == 0 {
+        let left = account.waiting + account.in_flight;
+        if left == 0 {
             assert_eq!(account.acknowledged, kept.len() as u64, "{account:?}");
             break;
         }
-        let delivery = receive(&consumer).await;
-        let name = text(&delivery);
-        assert!(!said.acknowledged.contains(&name), "{name} came again after it was acknowledged");
-        assert!(rest.insert(name), "came twice");
-        delivery.ack().await.unwrap();
+        // Half of them: the server may still hear of acknowledgements of the last process.
+        for _ in 0..left.div_ceil(2) {
+            let delivery = receive(&consumer).await;
+            let name = text(&delivery);
+            assert!(!said.acknowledged.contains(&name), "{name} came again after it was acknowledged");
+            assert!(rest.insert(name), "came twice");
+            delivery.ack().await.unwrap();
+        }
     }
     // At most one acknowledgement for each round was not printed.
     let handled = rest.len() + said.acknowledged.len();
