@@ -14,6 +14,7 @@ mod error;
 mod lock;
 mod options;
 mod queue;
+mod recalling;
 mod record;
 mod rewriting;
 mod segment;
@@ -64,8 +65,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a log, or makes one. Reads the last segment whole and of the others only the headers, so opening takes as long
-    /// as reading one segment.
+    /// Opens a log, or makes one. Reads the last segment whole, and of those before it the headers of records until 16,384
+    /// records are known, so opening takes as long as reading one or two segments.
     ///
     /// A last record that was not written to its end, as after a crash, is cut off. It was never acknowledged.
     /// `at_least` is the smallest position that the next record may get, for callers that have noted positions elsewhere.
@@ -84,7 +85,8 @@ impl Store {
         at_least: u64,
     ) -> Result<Self, OpenError> {
         let lock = Lock::acquire(folder)?;
-        let (segments, opened) = Segments::open(folder, true)?;
+        let (segments, mut opened) = Segments::open(folder, true)?;
+        recalling::recall(&segments, options.remembered_ids, &mut opened)?;
         let segments = Arc::new(segments);
         let queue = Arc::new(Queue::new(options.max_queued_bytes));
         let (committer, last) =

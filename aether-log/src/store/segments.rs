@@ -100,8 +100,12 @@ pub(super) struct Opened {
     pub(super) last_micros: u64,
     pub(super) torn: Option<TornTail>,
     pub(super) damaged: Vec<Damage>,
-    /// The identities of the records of the last segment, and their positions.
+    /// The identities of the records of the last segment, and their positions, in order.
     pub(super) ids: Vec<(u128, u64)>,
+    /// How many records it has.
+    pub(super) records: usize,
+    /// The segment that was read whole.
+    pub(super) scanned: Option<u64>,
     /// The last segment, if it can be continued.
     pub(super) active: Option<u64>,
 }
@@ -189,6 +193,19 @@ impl Segments {
                 opened.damaged.push(Damage { path, offset: 0, bytes: about.len(), position: None });
                 return Ok(());
             }
+            FileHeader::Damaged | FileHeader::Unknown if about.len() == FILE_HEADER as u64 => {
+                // The name says all that a segment without records holds.
+                let bytes = FILE_HEADER as u64;
+                opened.damaged.push(Damage { path: path.clone(), offset: 0, bytes, position: None });
+                if is_last && for_writing {
+                    fs::remove_file(&path).map_err(|source| OpenError::io(&path, "remove", source))?;
+                    return Ok(());
+                }
+            }
+            FileHeader::Damaged => {
+                let bytes = FILE_HEADER as u64;
+                opened.damaged.push(Damage { path: path.clone(), offset: 0, bytes, position: None });
+            }
             FileHeader::Unknown => {
                 let mut reader = SegmentReader::open(&path, self.salt, FILE_HEADER as u64).map_err(failed)?;
                 let has_record = loop {
@@ -227,13 +244,14 @@ impl Segments {
         let path = segment.path.clone();
         let failed = |source| OpenError::io(&path, "read", source);
         let mut reader = SegmentReader::open(&path, self.salt, FILE_HEADER as u64).map_err(failed)?;
-        opened.active = Some(first);
+        (opened.active, opened.scanned) = (Some(first), Some(first));
         while let Some(found) = reader.next(segment.end).map_err(failed)? {
             match found {
                 Found::Record(record, offset) => {
                     segment.note(record.position, record.micros, offset);
                     opened.next = record.position + 1;
                     opened.last_micros = record.micros;
+                    opened.records += 1;
                     if record.id != 0 {
                         opened.ids.push((record.id, record.position));
                     }

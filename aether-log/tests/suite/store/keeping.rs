@@ -119,3 +119,42 @@ fn rewriting_keeps_positions_and_cursors_go_on() {
     assert_eq!(positions(&read(store.cursor(0)).0), rest);
     assert_eq!(append(&store, entry(201)).unwrap(), 201);
 }
+
+#[test]
+fn a_record_of_the_same_identity_is_stored_once_also_after_segments_were_begun_and_the_log_was_opened_again()
+{
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), small()).unwrap();
+    let mut number = 0;
+    // The last segment has one record.
+    while store.extent().segments < 5 {
+        number += 1;
+        append(&store, entry(number)).unwrap();
+    }
+    drop(store);
+    let store = open(folder.path(), small()).unwrap();
+    for again in 1..=number {
+        assert_eq!(append(&store, entry(again)).unwrap(), again);
+    }
+    assert_eq!(positions(&read(store.cursor(0)).0), (1..=number).collect::<Vec<_>>());
+}
+
+#[test]
+fn identities_and_times_are_known_when_the_last_segment_is_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), small()).unwrap();
+    append(&store, entry(1)).unwrap();
+    let stored = read(store.cursor(0)).0[0].micros;
+    drop(store);
+    // As a writer leaves it that was killed after it had begun a segment.
+    let salt = segments(folder.path())[0].file_name().unwrap().to_str().unwrap()[21..29].to_owned();
+    let mut bytes = std::fs::read(&segments(folder.path())[0]).unwrap()[..24].to_vec();
+    bytes[8..16].copy_from_slice(&2_u64.to_le_bytes());
+    let checksum = crc32fast::hash(&bytes[..20]).to_le_bytes();
+    bytes[20..].copy_from_slice(&checksum);
+    std::fs::write(folder.path().join(format!("{:020}-{salt}.log", 2)), bytes).unwrap();
+    let store = open(folder.path(), small()).unwrap();
+    assert_eq!(store.extent().segments, 2);
+    assert_eq!([1, 2].map(|number| append(&store, entry(number)).unwrap()), [1, 2]);
+    assert!(read(store.cursor(2)).0[0].micros >= stored);
+}
