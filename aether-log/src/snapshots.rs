@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::name::is_name;
+use crate::store::{make_folder, sync_folder};
 
 /// The folder, below that of the log.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
@@ -98,7 +99,7 @@ pub(crate) fn write(folder: &Path, name: &str, position: u64, bytes: &[u8]) -> R
     let stem = stem(folder, name)?;
     let [new, last, before] = [NEW, LAST, BEFORE].map(|end| stem.with_extension(end));
     let snapshots = folder.join(SNAPSHOTS);
-    fs::create_dir_all(&snapshots).map_err(failed(&snapshots, "make the folder"))?;
+    make_folder(&snapshots).map_err(failed(&snapshots, "make the folder"))?;
     let written = (|| {
         let mut file = File::create(&new)?;
         file.write_all(&header(position, bytes))?;
@@ -125,11 +126,7 @@ pub(crate) fn write(folder: &Path, name: &str, position: u64, bytes: &[u8]) -> R
         _ => {}
     }
     fs::rename(&new, &last).map_err(failed(&last, "replace"))?;
-    if cfg!(unix) {
-        let synced = File::open(&snapshots).and_then(|folder| folder.sync_all());
-        synced.map_err(failed(&snapshots, "sync"))?;
-    }
-    Ok(())
+    sync_folder(&snapshots).map_err(failed(&snapshots, "sync"))
 }
 
 fn header(position: u64, bytes: &[u8]) -> Vec<u8> {

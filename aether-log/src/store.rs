@@ -11,6 +11,8 @@ mod committer;
 mod cursor;
 mod damage;
 mod error;
+mod folder;
+mod leftovers;
 mod lock;
 mod options;
 mod queue;
@@ -34,6 +36,7 @@ pub use crate::store::verify::{Verified, verify, verify_with};
 pub(crate) use crate::store::view::Span;
 pub use crate::store::view::View;
 
+pub(crate) use crate::store::folder::{make_folder, sync_folder};
 pub(crate) use crate::store::segments::Place;
 pub(crate) use crate::store::system::{Machine, System};
 
@@ -85,6 +88,7 @@ impl Store {
         at_least: u64,
     ) -> Result<Self, OpenError> {
         let lock = Lock::acquire(folder)?;
+        leftovers::settle(folder)?;
         let (segments, mut opened) = Segments::open(folder, true)?;
         recalling::recall(&segments, options.remembered_ids, &mut opened)?;
         let segments = Arc::new(segments);

@@ -140,12 +140,6 @@ fn parse_name(path: &Path) -> Option<(u64, u32)> {
     is_usual.then(|| Some((first.parse().ok()?, u32::from_str_radix(salt, 16).ok()?)))?
 }
 
-/// Makes changes of names in a folder last.
-pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    // Other systems have no such operation.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
-}
-
 impl Segments {
     pub(super) fn open(folder: &Path, for_writing: bool) -> Result<(Self, Opened), OpenError> {
         let files = list_files(folder)?;
@@ -450,6 +444,11 @@ fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "a segment that is not kept was not removed");
     }
+}
+
+/// The last segment of a folder.
+pub(super) fn last_file(folder: &Path) -> Result<Option<PathBuf>, OpenError> {
+    Ok(list_files(folder)?.pop().map(|(_, _, path)| path))
 }
 
 /// The segments of a folder, in order.

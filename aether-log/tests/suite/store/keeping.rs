@@ -158,3 +158,16 @@ fn identities_and_times_are_known_when_the_last_segment_is_empty() {
     assert_eq!([1, 2].map(|number| append(&store, entry(number)).unwrap()), [1, 2]);
     assert!(read(store.cursor(2)).0[0].micros >= stored);
 }
+
+#[test]
+fn a_segment_that_was_not_written_anew_to_its_end_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), small()).unwrap();
+    append(&store, entry(1)).unwrap();
+    drop(store);
+    let half = segments(folder.path())[0].with_extension("rewriting");
+    std::fs::write(&half, "half of it").unwrap();
+    let store = open(folder.path(), small()).unwrap();
+    assert!(!half.exists());
+    assert_eq!(store.extent().last, 1);
+}
