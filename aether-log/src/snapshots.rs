@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::name::is_name;
-use crate::store::{make_folder, sync_folder};
+use crate::store::{Damage, make_folder, sync_folder};
 
 /// The folder, below that of the log.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
@@ -190,4 +190,24 @@ pub(crate) fn last_position(folder: &Path) -> io::Result<u64> {
         }
     }
     Ok(greatest)
+}
+
+/// The snapshots that are not what was written.
+pub(crate) fn damaged(folder: &Path) -> io::Result<Vec<Damage>> {
+    let snapshots = folder.join(SNAPSHOTS);
+    let mut damaged = Vec::new();
+    if !snapshots.is_dir() {
+        return Ok(damaged);
+    }
+    for file in fs::read_dir(snapshots)? {
+        let path = file?.path();
+        // One that is being written is none yet.
+        let is_snapshot = path.extension().is_some_and(|end| end == LAST || end == BEFORE);
+        if is_snapshot && matches!(read_file(&path), Ok(Found::Damaged)) {
+            let bytes = fs::metadata(&path).map_or(0, |about| about.len());
+            damaged.push(Damage { path, offset: 0, bytes, position: None });
+        }
+    }
+    damaged.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(damaged)
 }

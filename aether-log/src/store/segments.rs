@@ -114,6 +114,8 @@ pub(super) struct Opened {
 pub(super) struct Segments {
     folder: PathBuf,
     pub(super) salt: u32,
+    /// Another process may be writing it, and drop segments at any moment.
+    is_view: bool,
     list: Mutex<BTreeMap<u64, Segment>>,
     /// Held while segments are dropped or rewritten.
     pub(super) maintenance: Mutex<()>,
@@ -146,14 +148,19 @@ impl Segments {
         // A new log draws its number; 0 is a log without files that somebody looks at.
         let salt = files.first().map_or_else(|| fastrand::u32(1..), |(_, salt, _)| *salt);
         let (list, maintenance) = (Mutex::default(), Mutex::default());
-        let segments = Self { folder: folder.to_owned(), salt, list, maintenance };
+        let (folder, is_view) = (folder.to_owned(), !for_writing);
+        let segments = Self { folder, salt, is_view, list, maintenance };
         let mut opened = Opened { next: 1, ..Opened::default() };
         let last = files.last().map(|(first, ..)| *first);
         for (first, its_salt, path) in files {
             if its_salt != salt {
                 return Err(OpenError::Foreign { path });
             }
-            segments.add(first, path, last == Some(first), for_writing, &mut opened)?;
+            match segments.add(first, path, last == Some(first), for_writing, &mut opened) {
+                // Dropped since the folder was listed.
+                Err(OpenError::Io { source, .. }) if segments.is_dropped(&source) => {}
+                added => added?,
+            }
         }
         Ok((segments, opened))
     }
@@ -274,6 +281,16 @@ impl Segments {
             }
         }
         Ok(())
+    }
+
+    /// Whether a file was not found because the process that writes the log has dropped it.
+    pub(super) fn is_dropped(&self, error: &std::io::Error) -> bool {
+        self.is_view && error.kind() == std::io::ErrorKind::NotFound
+    }
+
+    /// Forgets a segment that another process has dropped.
+    pub(super) fn forget(&self, first: u64) {
+        self.list.lock().remove(&first);
     }
 
     pub(super) fn folder(&self) -> &Path {

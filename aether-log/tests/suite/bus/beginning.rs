@@ -74,3 +74,27 @@ async fn a_consumer_that_has_lost_its_beginning_is_delivered_everything_rather_t
         delivery.nack("not now");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_beside_the_waves_is_listed_as_well() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let shop = connect(&log).await.emitter("shop").unwrap();
+    shop.emit(wave(1, 0.5)).await.unwrap();
+    drop(newcomer(&log));
+    log.dead().keep("shop", &wave(2, 0.5), &[]).await.unwrap();
+    log.snapshot("stock", 1, b"lamps: 25").unwrap();
+    assert_eq!(aether_log::verify(folder.path(), |_| {}).unwrap().damaged, []);
+    let beside = ["dead", "consumers/newcomer"].map(|name| segments(&folder.path().join(name)).remove(0));
+    for file in beside.into_iter().chain([folder.path().join("snapshots/stock.snapshot")]) {
+        let whole = fs::read(&file).unwrap();
+        let mut changed = whole.clone();
+        changed[30] ^= 1;
+        fs::write(&file, changed).unwrap();
+        for verified in [aether_log::verify(folder.path(), |_| {}).unwrap(), log.verify().unwrap()] {
+            let damaged: Vec<_> = verified.damaged.iter().map(|damage| &damage.path).collect();
+            assert_eq!((damaged, verified.records), (vec![&file], 1));
+        }
+        fs::write(&file, &whole).unwrap();
+    }
+}

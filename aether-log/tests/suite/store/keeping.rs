@@ -171,3 +171,24 @@ fn a_segment_that_was_not_written_anew_to_its_end_is_removed() {
     assert!(!half.exists());
     assert_eq!(store.extent().last, 1);
 }
+
+#[test]
+fn what_is_dropped_while_another_process_reads_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), small()).unwrap();
+    (1..=300).for_each(|number| assert!(append(&store, entry(number)).is_ok()));
+    let view = View::open(folder.path()).unwrap();
+    let mut reads = 0;
+    let verified = aether_log::store::verify_with(folder.path(), |_| {
+        reads += 1;
+        // Two segments were read when all but the last are dropped.
+        if reads == 2 {
+            store.drop_before(u64::MAX);
+        }
+    });
+    assert_eq!(verified.unwrap().segments, 3);
+    let (records, damaged) = read(view.cursor(0));
+    assert!(damaged.is_empty());
+    assert_eq!(positions(&records).first(), Some(&store.extent().first));
+    assert_eq!(positions(&records).last(), Some(&300));
+}
