@@ -48,7 +48,10 @@ pub fn hold_time() -> Option<HeldTime> {
     let runtime = tokio::runtime::Handle::try_current().ok()?;
     let (ended, until) = std::sync::mpsc::channel::<()>();
     // Tokio moves a paused clock on only while nothing of this kind runs.
-    runtime.spawn_blocking(move || drop(until.recv()));
+    runtime.spawn_blocking(move || {
+        // Ends with the sender.
+        let _ = until.recv();
+    });
     Some(HeldTime { _ended: ended })
 }
 

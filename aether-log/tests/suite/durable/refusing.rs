@@ -388,3 +388,23 @@ async fn a_wave_that_is_too_large_for_the_server_or_the_stream_is_refused_for_go
     refused(20_000).await;
     shop.emit(of(100)).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_waits_for_a_server_that_is_not_up_yet() {
+    let streams = tempfile::tempdir().unwrap();
+    let mut server = server(&[], &streams).await;
+    let url = server.url();
+    server.kill().await.unwrap();
+    let at_once = open_with(&url, options()).await;
+    assert!(matches!(at_once, Err(JetStreamError::Unreachable { .. })), "{at_once:?}");
+    let log = JetStreamLog::builder(&url, "shop").channels("orders.>", Durability::Stored).unwrap();
+    let opening = tokio::spawn(log.options(options()).wait(Duration::from_secs(60)).open());
+    server.restart().await.unwrap();
+    let log = opening.await.unwrap().unwrap();
+    // For callers that connect by themselves.
+    let aether = log.layer(Aether::builder().url("local:")).connect().await.unwrap();
+    log.attach(&aether);
+    assert!(JetStreamLog::of(&aether).is_some());
+    let receipt = aether.emitter("shop").unwrap().emit(order("1", 0.5)).await.unwrap();
+    assert_eq!(position(&receipt), 1);
+}
