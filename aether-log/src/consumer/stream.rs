@@ -196,7 +196,7 @@ impl StreamConsumer {
     /// were no attempts: `None` if each of them is known.
     async fn noted(
         &self,
-        position: u64,
+        (position, id): (u64, u128),
         delivered: u64,
     ) -> Result<(Failures, Option<Underway>), JetStreamError> {
         if delivered < 2 {
@@ -209,7 +209,7 @@ impl StreamConsumer {
             return Ok((known, None));
         }
         let Noted { count, listed, underway } =
-            self.shared.letters.failures(&self.shared.name, position).await?;
+            self.shared.letters.failures(&self.shared.name, (position, id)).await?;
         let is_known = underway == Underway::None && u64::from(count) + 1 == delivered;
         Ok((Failures { count, listed }, (!is_known).then_some(underway)))
     }
@@ -222,8 +222,8 @@ impl StreamConsumer {
     async fn deliver(&self, taken: Taken) -> Result<Option<Delivery>, ConsumeError> {
         let Some(held) = taken.held() else { return Ok(None) };
         let (name, letters) = (&self.shared.name, &self.shared.letters);
-        let position = held.stored.position;
-        let (mut failures, unexplained) = self.noted(position, held.delivered).await?;
+        let (position, id) = (held.stored.position, held.id);
+        let (mut failures, unexplained) = self.noted((position, id), held.delivered).await?;
         if unexplained == Some(Underway::Alone) {
             failures.push(Attempt::now(ENDED));
         }
@@ -242,7 +242,7 @@ impl StreamConsumer {
             }
             let underway = if is_suspect { Underway::Alone } else { Underway::Among };
             let noted = Noted { count: failures.count, listed: failures.listed.clone(), underway };
-            letters.note_failures(name, position, &noted).await?;
+            letters.note_failures(name, (position, id), &noted).await?;
         }
         let (attempt, is_noted) = (failures.count + 1, failures.count > 0 || unexplained.is_some());
         let delivery = taken.deliver(failures, is_noted);

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Attempt, DeadError, DeadWave, read_letter, written};
 use crate::jetstream::{Connection, Failure, JetStreamError, Subjects};
-use crate::stored_wave::{StoredWave, frame};
+use crate::stored_wave::{StoredWave, frame, identity};
 
 /// The dead letters of a log in JetStream. Each method asks the server.
 #[derive(Debug)]
@@ -214,7 +214,7 @@ impl StreamLetters {
         attempts: u32,
         failed: &[Attempt],
     ) -> Result<u64, JetStreamError> {
-        let subject = self.subjects.letter(consumer, stored.position);
+        let subject = self.subjects.letter(consumer, stored.position, identity(&stored.wave));
         let body = written(consumer, stored, Some(stored.wave.channel()), attempts, failed);
         let id = format!("{subject}:{attempts}");
         self.connection.publish(&self.subjects.side_stream(), &subject, &id, body).await
@@ -224,26 +224,34 @@ impl StreamLetters {
     pub(crate) async fn note_failures(
         &self,
         consumer: &str,
-        position: u64,
+        (position, id): (u64, u128),
         noted: &Noted,
     ) -> Result<(), JetStreamError> {
-        let subject = self.subjects.failures(consumer, position);
+        let subject = self.subjects.failures(consumer, position, id);
         // Writing to memory does not fail.
         let body = postcard::to_allocvec(noted).unwrap_or_default().into();
-        let id = format!("{subject}:{}:{:x}", noted.count, fastrand::u64(..));
-        self.connection.publish(&self.subjects.side_stream(), &subject, &id, body).await.map(drop)
+        let message_id = format!("{subject}:{}:{:x}", noted.count, fastrand::u64(..));
+        self.connection.publish(&self.subjects.side_stream(), &subject, &message_id, body).await.map(drop)
     }
 
     /// What was noted of a wave.
-    pub(crate) async fn failures(&self, consumer: &str, position: u64) -> Result<Noted, JetStreamError> {
-        let subject = self.subjects.failures(consumer, position);
+    pub(crate) async fn failures(
+        &self,
+        consumer: &str,
+        (position, id): (u64, u128),
+    ) -> Result<Noted, JetStreamError> {
+        let subject = self.subjects.failures(consumer, position, id);
         let message = self.get(json!({ "last_by_subj": subject })).await?;
         Ok(message.and_then(|message| Noted::read(&message.payload)).unwrap_or_default())
     }
 
     /// Forgets the failures of a wave that is settled.
-    pub(crate) async fn forget_failures(&self, consumer: &str, position: u64) -> Result<(), JetStreamError> {
-        let (name, filter) = (self.subjects.side_stream(), self.subjects.failures(consumer, position));
+    pub(crate) async fn forget_failures(
+        &self,
+        consumer: &str,
+        (position, id): (u64, u128),
+    ) -> Result<(), JetStreamError> {
+        let (name, filter) = (self.subjects.side_stream(), self.subjects.failures(consumer, position, id));
         let purged = self
             .connection
             .api::<Done>(&name, format!("STREAM.PURGE.{name}"), &json!({ "filter": filter }))

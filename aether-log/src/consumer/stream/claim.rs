@@ -83,7 +83,7 @@ impl StreamClaim {
         shared.window.settle(position, confirmed.is_ok().then_some(id));
         confirmed?;
         if is_noted {
-            forget(&shared, position).await;
+            forget(&shared, position, id).await;
         }
         Ok(())
     }
@@ -97,7 +97,7 @@ impl StreamClaim {
         let Some(reply) = self.shared.window.settle(self.position, Some(self.id)) else { return Ok(()) };
         answer(&self.shared, reply, Bytes::from_static(b"+ACK")).await;
         if self.is_noted {
-            forget(&self.shared, self.position).await;
+            forget(&self.shared, self.position, self.id).await;
         }
         Ok(())
     }
@@ -106,12 +106,12 @@ impl StreamClaim {
     pub(crate) fn fail(mut self, attempt: Attempt) {
         let Some(reply) = self.shared.window.settle(self.position, None) else { return };
         self.failures.push(attempt);
-        let Self { shared, position, failures, .. } = self;
+        let Self { shared, position, id, failures, .. } = self;
         shared.window.note_failures(position, failures.clone());
         let pause = shared.options.pause_after(failures.count);
         shared.connection.runtime.clone().spawn(async move {
             let noted = Noted { count: failures.count, listed: failures.listed, underway: Underway::None };
-            if let Err(error) = shared.letters.note_failures(&shared.name, position, &noted).await {
+            if let Err(error) = shared.letters.note_failures(&shared.name, (position, id), &noted).await {
                 tracing::warn!(position, consumer = shared.name, %error, "a failed attempt was not noted");
             }
             let nak = format!("-NAK {{\"delay\": {}}}", pause.as_nanos());
@@ -128,8 +128,8 @@ pub(super) async fn answer(shared: &StreamShared, reply: Subject, content: Bytes
 }
 
 /// Removes what was noted of a wave.
-async fn forget(shared: &StreamShared, position: u64) {
-    if let Err(error) = shared.letters.forget_failures(&shared.name, position).await {
+async fn forget(shared: &StreamShared, position: u64, id: u128) {
+    if let Err(error) = shared.letters.forget_failures(&shared.name, (position, id)).await {
         tracing::warn!(position, consumer = shared.name, %error, "the failures of a wave were not removed");
     }
 }
