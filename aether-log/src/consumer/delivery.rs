@@ -30,10 +30,6 @@ pub struct Delivery {
 
 /// How a delivery ends: where it is acknowledged.
 #[derive(Debug)]
-#[cfg_attr(
-    feature = "jetstream",
-    expect(clippy::large_enum_variant, reason = "a box would be an allocation for each wave")
-)]
 pub(super) enum Ending {
     Journal {
         claim: Claim,
