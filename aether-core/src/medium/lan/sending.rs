@@ -202,8 +202,10 @@ impl Sending {
             let is_told = |wave: &&Wave| wave.reflects() && !wave.is_question();
             waves.iter().filter(is_told).for_each(|wave| self.router.reflect_unheard(wave));
         }
-        if self.shared.outbox.is_shared() && self.shared.peers.is_alone() {
-            self.shared.peers.lost(waves.len() as u64);
+        let peers = &self.shared.peers;
+        // Nobody got them, or not everybody who was there.
+        if self.shared.outbox.is_shared() && peers.is_alone() || peers.missed() > 0 {
+            peers.lost(waves.len() as u64);
         }
         let now = clock::now();
         let (_, forgotten) = self.numbers[lane.index()].stream(channel, now);
