@@ -1,9 +1,9 @@
-//! A level whose sources take turns: a lane for each source, and one item of each lane in turn.
+//! A level whose sources take turns: a queue for each source, and one item of each queue in turn.
 //!
 //! Pure data, as [`Levels`](super::levels::Levels). Without it, one source that floods a level makes the waves of all others
-//! wait behind its own. The number of lanes is fixed, so that invented sources fill no table: sources are assigned to lanes by
-//! a keyed hash, and those that share a lane share its turns (stochastic fairness queueing: P. McKenney, INFOCOM 1990; RFC 8290
-//! uses as many queues for the same purpose). Items of one source always keep their order.
+//! wait behind its own. Items of one source always keep their order. Sources are known by a hash with secret keys while they
+//! have items, and for as long after that as there is room. [`MOST`] sources have a queue of their own, so that invented ones
+//! fill no table; those that come when all queues hold items share one that their hash names, and its turns.
 //!
 //! Turns are numbered, as in start-time fair queueing. A source that does not use its turns saves them, up to [`SAVED`], and
 //! comes first while it has some. Without that, a source had its part of the service only from moment to moment: it waited as
@@ -13,46 +13,74 @@
 use std::collections::VecDeque;
 use std::hash::RandomState;
 
+use hashbrown::HashTable;
+
+use super::longest::Longest;
 use super::queued::{Bound, IN_ORDER, Queueable, Queued, release_burst};
 
-/// The number of lanes: 56 KiB for each level whose sources take turns. Two given sources share a lane with a probability of
-/// one in 1024.
-const LANES: usize = 1024;
+/// The number of sources of a level that have a queue of their own.
+pub(super) const MOST: usize = 1024;
 
-/// The capacity kept for a lane, in items.
-const KEPT: usize = 64;
+/// The capacity kept for a source, in items.
+const KEPT: usize = 16;
 
 /// How many turns a source can save: as many as the items of a list that is served in the order of arrival. A source without
 /// saved turns waits for as many items of each other source at most before it has a turn for each of theirs.
 pub(super) const SAVED: u64 = IN_ORDER as u64;
 
 /// Items of several sources, served in turn.
-pub(super) struct Lanes<T> {
-    lanes: Vec<Lane<T>>,
-    /// The lanes with items that have saved turns, the next first.
+pub(super) struct Sources<T> {
+    entries: Vec<Entry<T>>,
+    /// The entries that have a source are those before this one.
+    used: usize,
+    /// The entries by the hashes of their sources.
+    places: HashTable<u16>,
+    /// The places with saved turns, the next first. An entry with items is in one of these two lists, once; an entry whose
+    /// items were taken out of turn keeps its place there.
     first: VecDeque<u16>,
-    /// The other lanes with items, the next first.
+    /// The other ones, the next first.
     turns: VecDeque<u16>,
-    /// The number of the last turn of a lane that had none saved.
+    /// Entries that had no items, the first that may get another source first.
+    vacant: VecDeque<u16>,
+    /// The number of the last turn of a source that had none saved.
     turn: u64,
+    /// The entries with most items, and with the heaviest ones.
+    waves: Longest,
+    bytes: Longest,
     keys: RandomState,
     len: usize,
 }
 
-struct Lane<T> {
+/// A source, or several that share its turns.
+struct Entry<T> {
+    hash: u64,
     /// In the order of arrival.
     items: VecDeque<Queued<T>>,
     /// The weight of the items.
     bytes: usize,
-    /// The number of its next turn, at most one after the last one. The turns in between are saved.
+    /// The number of its next turn. The turns up to the last one are saved.
     next: u64,
+    is_listed: bool,
+    is_vacant: bool,
+    /// Some of its items are of other sources.
+    is_shared: bool,
 }
 
-impl<T: Queueable> Lanes<T> {
+impl<T: Queueable> Sources<T> {
     pub(super) fn new() -> Self {
-        let lanes = (0..LANES).map(|_| Lane { items: VecDeque::new(), bytes: 0, next: 0 }).collect();
-        let (first, turns) = (VecDeque::new(), VecDeque::new());
-        Self { lanes, first, turns, turn: SAVED, keys: RandomState::new(), len: 0 }
+        Self {
+            entries: Vec::new(),
+            used: 0,
+            places: HashTable::new(),
+            first: VecDeque::new(),
+            turns: VecDeque::new(),
+            vacant: VecDeque::new(),
+            turn: SAVED,
+            waves: Longest::default(),
+            bytes: Longest::default(),
+            keys: RandomState::new(),
+            len: 0,
+        }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -61,147 +89,219 @@ impl<T: Queueable> Lanes<T> {
 
     /// Adds the newest item.
     pub(super) fn push(&mut self, queued: Queued<T>) {
+        let place = self.place_of(&queued.item);
         let oldest_saved = self.turn.saturating_sub(SAVED);
-        let (index, lane) = self.lane_of(&queued.item);
-        let was_empty = lane.items.is_empty();
-        lane.bytes += queued.item.weight();
-        lane.items.push_back(queued);
-        if was_empty {
-            lane.next = lane.next.max(oldest_saved);
-            self.list(index);
+        let entry = &mut self.entries[usize::from(place)];
+        entry.bytes += queued.item.weight();
+        entry.items.push_back(queued);
+        if !entry.is_listed {
+            entry.next = entry.next.max(oldest_saved);
+            self.list(place);
         }
+        self.note(place);
         self.len += 1;
     }
 
-    /// Puts back an item that is older than all others of its source. It is the next to be popped.
+    /// Puts back an item that is older than all others of its source, with the turn that it has used.
     pub(super) fn put_back(&mut self, queued: Queued<T>) {
-        let (index, lane) = self.lane_of(&queued.item);
-        let was_empty = lane.items.is_empty();
-        lane.next = lane.next.saturating_sub(1);
-        lane.bytes += queued.item.weight();
-        lane.items.push_front(queued);
-        self.len += 1;
-        if !was_empty {
-            self.forget(index);
+        let place = self.place_of(&queued.item);
+        let entry = &mut self.entries[usize::from(place)];
+        entry.next = entry.next.saturating_sub(1);
+        entry.bytes += queued.item.weight();
+        entry.items.push_front(queued);
+        if !std::mem::replace(&mut entry.is_listed, true) {
+            self.first.push_front(place);
         }
-        self.first.push_front(index);
+        self.note(place);
+        self.len += 1;
     }
 
-    /// The oldest item of the lane whose turn it is.
+    /// The oldest item of the source whose turn it is.
     pub(super) fn pop(&mut self) -> Option<Queued<T>> {
-        let index = match self.first.pop_front() {
-            Some(index) => index,
-            None => {
-                let index = self.turns.pop_front()?;
-                self.turn = self.turn.max(self.lanes[usize::from(index)].next);
-                index
+        loop {
+            let has_saved = !self.first.is_empty();
+            let place = if has_saved { self.first.pop_front() } else { self.turns.pop_front() }?;
+            let entry = &mut self.entries[usize::from(place)];
+            entry.is_listed = false;
+            if entry.items.is_empty() {
+                continue;
             }
+            if !has_saved {
+                self.turn = self.turn.max(entry.next);
+            }
+            return self.take_in_turn(place, 0);
+        }
+    }
+
+    /// The next item pushed after the mark `after` that `wanted` accepts, in the order of turns.
+    pub(super) fn pop_where(&mut self, after: u64, mut wanted: impl FnMut(&T) -> bool) -> Option<Queued<T>> {
+        let entries = &self.entries;
+        let mut find = |place: &u16| {
+            let items = &entries[usize::from(*place)].items;
+            items.back().filter(|newest| newest.arrival > after)?;
+            let first = items.partition_point(|queued| queued.arrival <= after);
+            Some(first + items.range(first..).position(|queued| wanted(&queued.item))?)
         };
-        let queued = self.take(index, 0)?;
-        let lane = &mut self.lanes[usize::from(index)];
-        lane.next += 1;
-        if !lane.items.is_empty() {
-            self.list(index);
+        let mut find_in = |list: &VecDeque<u16>| {
+            list.iter().enumerate().find_map(|(turn, place)| Some((turn, *place, find(place)?)))
+        };
+        let (place, index) = if let Some((turn, place, index)) = find_in(&self.first) {
+            self.first.remove(turn);
+            (place, index)
+        } else {
+            let (turn, place, index) = find_in(&self.turns)?;
+            self.turns.remove(turn);
+            (place, index)
+        };
+        self.take_in_turn(place, index)
+    }
+
+    /// Takes an item of an entry that is not listed, for one of its turns.
+    fn take_in_turn(&mut self, place: u16, index: usize) -> Option<Queued<T>> {
+        let queued = self.take(place, index)?;
+        let entry = &mut self.entries[usize::from(place)];
+        entry.next += 1;
+        entry.is_listed = false;
+        if !entry.items.is_empty() {
+            self.list(place);
         }
         Some(queued)
     }
 
-    /// Puts a lane behind the others that have saved turns, or have not.
-    fn list(&mut self, lane: u16) {
-        match self.lanes[usize::from(lane)].next < self.turn {
-            true => self.first.push_back(lane),
-            false => self.turns.push_back(lane),
+    /// Puts an entry behind the others that have saved turns, or have not.
+    fn list(&mut self, place: u16) {
+        let entry = &mut self.entries[usize::from(place)];
+        entry.is_listed = true;
+        match entry.next < self.turn {
+            true => self.first.push_back(place),
+            false => self.turns.push_back(place),
         }
     }
 
-    /// The oldest item of the lane that uses most of a bound.
+    /// The oldest item of the source that uses most of a bound.
     pub(super) fn pop_from_longest(&mut self, bound: Bound) -> Option<Queued<T>> {
-        let used = |turn: &u16| {
-            let lane = &self.lanes[usize::from(*turn)];
-            match bound {
-                Bound::Waves => lane.items.len(),
-                Bound::Bytes => lane.bytes,
-            }
+        let longest = match bound {
+            Bound::Waves => self.waves.longest(),
+            Bound::Bytes => self.bytes.longest(),
         };
-        let longest = *self.listed().max_by_key(|turn| used(turn))?;
-        self.take_out(longest, 0)
+        self.take(longest? as u16, 0)
     }
 
     /// The mark of the item that was pushed first.
     pub(super) fn oldest_arrival(&self) -> Option<u64> {
-        self.oldest_where(0, |_| true).map(|(arrival, ..)| arrival)
+        self.entries[..self.used].iter().filter_map(|entry| Some(entry.items.front()?.arrival)).min()
     }
 
-    /// The oldest item pushed after the mark `after` that `wanted` accepts: its mark, its lane and its place there.
-    pub(super) fn oldest_where(
-        &self,
-        after: u64,
-        mut wanted: impl FnMut(&T) -> bool,
-    ) -> Option<(u64, u16, usize)> {
-        let found = self.listed().filter_map(|turn| {
-            let items = &self.lanes[usize::from(*turn)].items;
-            let first = items.partition_point(|queued| queued.arrival <= after);
-            let (place, queued) =
-                items.iter().enumerate().skip(first).find(|(_, queued)| wanted(&queued.item))?;
-            Some((queued.arrival, *turn, place))
-        });
-        found.min()
-    }
-
-    /// Removes an item from its place in a lane.
-    pub(super) fn take_out(&mut self, lane: u16, place: usize) -> Option<Queued<T>> {
-        let queued = self.take(lane, place)?;
-        if self.lanes[usize::from(lane)].items.is_empty() {
-            self.forget(lane);
-        }
-        Some(queued)
-    }
-
-    /// Moves all items out, in the order of arrival. No source has used more turns than another afterwards.
+    /// Moves all items out, in the order of arrival. All sources are forgotten.
     pub(super) fn dissolve(&mut self) -> VecDeque<Queued<T>> {
-        let (first, turns) = (std::mem::take(&mut self.first), std::mem::take(&mut self.turns));
-        let mut items: Vec<_> = first.iter().chain(&turns).flat_map(|turn| self.empty(*turn)).collect();
-        // A lane's next turn is the one after the last, at most.
-        self.turn += SAVED + 1;
+        let mut items: Vec<_> =
+            self.entries[..self.used].iter_mut().flat_map(|entry| entry.items.drain(..)).collect();
         items.sort_unstable_by_key(|queued| queued.arrival);
-        self.len = 0;
+        self.clear();
         items.into()
+    }
+
+    fn clear(&mut self) {
+        for entry in &mut self.entries[..self.used] {
+            (entry.bytes, entry.is_listed, entry.is_vacant, entry.is_shared) = (0, false, false, false);
+            release_burst(&mut entry.items, KEPT);
+        }
+        (self.used, self.len, self.turn) = (0, 0, SAVED);
+        self.places.clear();
+        for list in [&mut self.first, &mut self.turns, &mut self.vacant] {
+            list.clear();
+        }
+        self.waves.clear();
+        self.bytes.clear();
     }
 
     /// The items that there is memory for.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.lanes.iter().map(|lane| lane.items.capacity()).sum()
+        self.entries.iter().map(|entry| entry.items.capacity()).sum()
     }
 
-    fn empty(&mut self, lane: u16) -> VecDeque<Queued<T>> {
-        let lane = &mut self.lanes[usize::from(lane)];
-        lane.bytes = 0;
-        std::mem::take(&mut lane.items)
-    }
-
-    /// The lanes with items.
-    fn listed(&self) -> impl Iterator<Item = &u16> {
-        self.first.iter().chain(&self.turns)
-    }
-
-    fn forget(&mut self, lane: u16) {
-        self.first.retain(|turn| *turn != lane);
-        self.turns.retain(|turn| *turn != lane);
-    }
-
-    fn lane_of(&mut self, item: &T) -> (u16, &mut Lane<T>) {
-        // There are no more lanes than 2^16.
-        let index = (item.source_hash(&self.keys) % LANES as u64) as u16;
-        (index, &mut self.lanes[usize::from(index)])
-    }
-
-    fn take(&mut self, lane: u16, place: usize) -> Option<Queued<T>> {
-        let lane = &mut self.lanes[usize::from(lane)];
-        let queued = lane.items.remove(place)?;
-        lane.bytes -= queued.item.weight();
+    fn take(&mut self, place: u16, index: usize) -> Option<Queued<T>> {
+        let entry = &mut self.entries[usize::from(place)];
+        let queued = entry.items.remove(index)?;
+        entry.bytes -= queued.item.weight();
+        release_burst(&mut entry.items, KEPT);
+        if entry.items.is_empty() {
+            entry.is_shared = false;
+            if !std::mem::replace(&mut entry.is_vacant, true) {
+                self.vacant.push_back(place);
+            }
+        }
+        self.note(place);
         self.len -= 1;
-        release_burst(&mut lane.items, KEPT);
         Some(queued)
+    }
+
+    /// Notes how much an entry uses.
+    fn note(&mut self, place: u16) {
+        let place = usize::from(place);
+        let entry = &self.entries[place];
+        self.waves.set(place, entry.items.len());
+        self.bytes.set(place, entry.bytes);
+    }
+
+    /// The entry of an item's source: its own, or one that it shares.
+    fn place_of(&mut self, item: &T) -> u16 {
+        let hash = item.source_hash(&self.keys);
+        if let Some(place) = self.places.find(hash, |place| self.entries[usize::from(*place)].hash == hash) {
+            return *place;
+        }
+        // There are no more entries than 2^16.
+        let shared = (hash % MOST as u64) as u16;
+        let may_have_items = |entry: &Entry<T>| entry.is_shared && !entry.items.is_empty();
+        // Else a source that has shared it would overtake its own items.
+        if self.used == MOST && may_have_items(&self.entries[usize::from(shared)]) {
+            return shared;
+        }
+        let Some(place) = self.vacate() else {
+            self.entries[usize::from(shared)].is_shared = true;
+            return shared;
+        };
+        let entry = &mut self.entries[usize::from(place)];
+        (entry.hash, entry.next) = (hash, 0);
+        let Self { places, entries, .. } = self;
+        places.insert_unique(hash, place, |place| entries[usize::from(*place)].hash);
+        place
+    }
+
+    /// An entry for another source, if not all have items.
+    fn vacate(&mut self) -> Option<u16> {
+        if self.used < MOST {
+            if self.used == self.entries.len() {
+                self.entries.push(Entry::new());
+            }
+            self.used += 1;
+            return Some((self.used - 1) as u16);
+        }
+        loop {
+            let place = self.vacant.pop_front()?;
+            let entry = &mut self.entries[usize::from(place)];
+            entry.is_vacant = false;
+            if entry.items.is_empty() {
+                if let Ok(found) = self.places.find_entry(entry.hash, |other| *other == place) {
+                    found.remove();
+                }
+                return Some(place);
+            }
+        }
+    }
+}
+
+impl<T> Entry<T> {
+    const fn new() -> Self {
+        Self {
+            hash: 0,
+            items: VecDeque::new(),
+            bytes: 0,
+            next: 0,
+            is_listed: false,
+            is_vacant: false,
+            is_shared: false,
+        }
     }
 }
