@@ -389,14 +389,18 @@ impl Intake {
                 }
             },
             Err(error) => {
-                match &error {
-                    FrameError::Sealed => self.refused_sealed.fetch_add(1, Ordering::Relaxed),
+                let count = match &error {
+                    FrameError::Sealed => Some(&self.refused_sealed),
                     // The proof has counted it.
-                    FrameError::Misnamed { .. } => 0,
-                    _ => self.malformed.fetch_add(1, Ordering::Relaxed),
+                    FrameError::Misnamed { .. } => None,
+                    _ => Some(&self.malformed),
                 };
                 let pattern = tap.target.pattern();
-                tracing::debug!(%pattern, %error, "ignored a message that is not a valid frame");
+                if count.is_some_and(|count| count.fetch_add(1, Ordering::Relaxed) == 0) {
+                    tracing::warn!(%pattern, %error, "ignored a message that is not a valid frame; later ones are only counted");
+                } else {
+                    tracing::debug!(%pattern, %error, "ignored a message that is not a valid frame");
+                }
             }
         }
         Crowded::default()
