@@ -163,8 +163,9 @@ impl State {
         let entry = Entry { stamp: made, replaces: None, value: Some(Bytes::new()) };
         let (applied, mut written) = self.submit_change(Change { key, entry }, wall)?;
         if matches!(applied, Applied::Changed { .. }) {
-            // The new addition stands for those before it.
-            self.discard_seen((made, Seen::Unsaid), set, &member, wall, &mut written)?;
+            // The new addition stands for the client's older ones. It may not have seen those of others.
+            let is_older = |tag: Stamp| tag.writer == made.writer && tag < made;
+            written.extend(self.discard_tags((set, &member), is_older, wall)?);
         }
         Ok((Submitted::Applied { stamp: made }, written))
     }
@@ -176,8 +177,14 @@ impl State {
         member: &Bytes,
         wall: u64,
     ) -> Result<(Submitted, Vec<Written>), Refusal> {
-        let mut written = Vec::new();
-        self.discard_seen((made, seen), set, member, wall, &mut written)?;
+        // Its own with smaller numbers, and those of others up to what it says, or older than the write if it says nothing.
+        let is_seen = |tag: Stamp| match seen {
+            _ if tag.writer == made.writer => tag.logical != made.logical && is_no_later(tag, made),
+            Seen::Version(seen) => tag <= seen,
+            Seen::Unsaid => tag < made,
+            Seen::Nothing => false,
+        };
+        let mut written = self.discard_tags((set, member), is_seen, wall)?;
         let mut is_lost = false;
         if let Seen::Version(tag) = seen
             && tag >= self.collected()
@@ -199,29 +206,20 @@ impl State {
         Ok((submitted, written))
     }
 
-    /// Removes the additions of a member that the client had seen: its own with smaller numbers, and those of others up to what
-    /// it says, or older than the write if it says nothing.
-    fn discard_seen(
+    /// Removes the additions of a member with these tags.
+    fn discard_tags(
         &mut self,
-        (made, seen): (Stamp, Seen),
-        set: &str,
-        member: &Bytes,
+        (set, member): (&str, &Bytes),
+        is_meant: impl Fn(Stamp) -> bool,
         wall: u64,
-        written: &mut Vec<Written>,
-    ) -> Result<(), Refusal> {
-        let is_seen = |key: &Key| match (key, seen) {
-            (Key::Member(_, _, tag), _) if tag.writer == made.writer => {
-                tag.logical != made.logical && is_no_later(*tag, made)
-            }
-            (Key::Member(_, _, tag), Seen::Version(seen)) => *tag <= seen,
-            (Key::Member(_, _, tag), Seen::Unsaid) => *tag < made,
-            _ => false,
-        };
-        for key in self.additions(set, member, None).into_iter().filter(is_seen) {
+    ) -> Result<Vec<Written>, Refusal> {
+        let is_meant = |key: &Key| matches!(key, Key::Member(_, _, tag) if is_meant(*tag));
+        let keys = self.additions(set, member, None).into_iter().filter(is_meant);
+        keys.map(|key| {
             let old = self.entry(&key).cloned();
-            written.push((self.write(key, None, wall)?, old));
-        }
-        Ok(())
+            Ok((self.write(key, None, wall)?, old))
+        })
+        .collect()
     }
 
     fn submit_change(&mut self, change: Change, wall: u64) -> Result<(Applied, Vec<Written>), Refusal> {

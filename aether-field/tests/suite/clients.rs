@@ -338,6 +338,12 @@ impl World {
             .sent
             .iter()
             .any(|other| of_register(&other.write) && other.write.made.logical > made.logical);
+        if let Some(stands) = stands.filter(|stands| stands.writer == made.writer) {
+            assert!(
+                stands.logical >= made.logical,
+                "{stands:?} stands over the later {sent:?} of its client"
+            );
+        }
         let is_seen = self.all_sent().any(|other| {
             of_register(&other.write)
                 && other.write.made.writer != made.writer
@@ -376,10 +382,11 @@ impl World {
             other.write.made.logical < made.logical
                 && matches!(&other.write.operation, Operation::Insert { key, .. } if key == set)
         });
+        let own: Vec<_> = own.map(|other| other.write.made).filter(|&tag| stands(tag)).collect();
+        assert!(own.is_empty(), "{sent:?} left the client's own {own:?}");
         let seen = if let Seen::Version(tag) = sent.write.seen { Some(tag) } else { None };
-        let left: Vec<_> = own.map(|other| other.write.made).chain(seen).filter(|&tag| stands(tag)).collect();
         let is_told = self.told.contains(&(made.writer, made.logical));
-        assert!(left.is_empty() || is_told, "{sent:?} left {left:?}");
+        assert!(is_told || !seen.is_some_and(stands), "{sent:?} left {seen:?}");
     }
 }
 
