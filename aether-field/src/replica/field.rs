@@ -338,17 +338,19 @@ impl Field {
         }
     }
 
-    /// Waits until everything that this replica has now is in its store, and synced to the disk. Cancel safe.
+    /// Waits until everything that this replica has now is in its store, and synced to the disk. A store that has failed is
+    /// tried again every 5 s, and this waits for the next attempt. Cancel safe.
     ///
     /// # Errors
     /// [`FieldError::NoStore`], or [`FieldError::Store`] if the store failed.
     #[cfg(feature = "store")]
     pub async fn durable(&self) -> Result<(), FieldError> {
         let store = self.shared.store.as_ref().ok_or(FieldError::NoStore)?;
-        store.durable().await.map_err(FieldError::Store)
+        store.durable(false).await.map_err(FieldError::Store)
     }
 
-    /// Why changes are no longer stored, if the store has failed: for a readiness check. The field goes on in memory.
+    /// Why changes are not stored, while the store fails: for a readiness check. The field goes on in memory, and what waits is
+    /// stored when the store works again, or when the field is closed.
     #[cfg(feature = "store")]
     #[must_use]
     pub fn store_failure(&self) -> Option<std::sync::Arc<super::store::StoreError>> {
@@ -374,8 +376,9 @@ impl Field {
             let _ = task.await;
         }
         #[cfg(feature = "store")]
-        if self.shared.store.is_some() {
-            self.durable().await?;
+        if let Some(store) = &self.shared.store {
+            // One that has failed is tried once more.
+            store.durable(true).await.map_err(FieldError::Store)?;
         }
         Ok(())
     }

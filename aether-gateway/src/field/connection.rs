@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aether_chassis::error_chain;
 use aether_field::core::Operation;
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::SplitStream;
@@ -296,7 +297,7 @@ async fn confirm(hub: &Hub, outbox: &Outbox, owed: &Owed) {
         if ops.is_empty() {
             continue;
         }
-        let result = hub.field.durable().await.map_err(|error| error.to_string());
+        let result = hub.field.durable().await.map_err(|error| error_chain(&error));
         for op in &ops {
             let reply = match &result {
                 Ok(()) => v1::durable(*op),
