@@ -457,8 +457,7 @@ impl Intake {
         let (node, position, waves) = if self.shared.sealing.is_on() || wire::is_frame(&message.payload) {
             let received = micros_since_1970();
             let transit = |sender: Sender| {
-                let sender = Sender { node: known_node(proof, sender.node), ..sender };
-                delay = self.transit.delay(sender, received, now);
+                delay = self.transit.delay(known_node(proof, sender.node), sender.sent_micros, received, now);
                 delay
             };
             let mut frame = wire::decode(&message.payload, Some(channel), now, transit)?;
