@@ -283,7 +283,9 @@ impl Lan {
 
     fn read_answer(&self, bytes: &bytes::Bytes) -> Result<Wave, FrameError> {
         let (now, received) = (crate::clock::now(), wire::micros_since_1970());
-        let frame = wire::decode(bytes, None, now, |sender| self.transit.delay(sender, received, now))?;
+        let frame = wire::decode(bytes, None, now, |sender| {
+            self.transit.delay(sender.node.into(), sender.sent_micros, received, now)
+        })?;
         frame.waves.into_iter().next().ok_or(FrameError::Empty { what: "waves" })
     }
 }

@@ -161,7 +161,7 @@ impl Sending {
             return;
         }
         for pause in pauses {
-            if self.holds.note(node, pause, &shared.flow) == Noted::Renewed {
+            if self.holds.note(node.into(), pause, &shared.flow) == Noted::Renewed {
                 // Flushing tasks see that the receivers are making progress.
                 shared.moved();
             }
