@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::claim::{answer, id};
 use super::complaints::{Complaint, Complaints};
 use super::shared::StreamShared;
+use super::unreadable::Unreadable;
 use super::window::Held;
 use crate::jetstream::{JetStreamError, Unopened};
 use crate::stored_wave::read_frame;
@@ -89,7 +90,7 @@ async fn pull_until_closed(
     let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", shared.subjects.stream(), shared.name);
     let not_permitted = shared.connection.refused(&next);
     tokio::pin!(not_permitted);
-    let mut reader = Reader::new(shared);
+    let (mut reader, mut unreadable) = (Reader::new(shared), Unreadable::default());
     let mut touching = interval(shared.ack_wait / 4);
     touching.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let now = Instant::now();
@@ -118,7 +119,12 @@ async fn pull_until_closed(
             }
             () = window.room.notified(), if asked.waves == 0 => {}
             () = sleep_until(asked.not_before), if asked.waves == 0 && asked.not_before > Instant::now() => {}
-            () = sleep_until(silent), if asked.waves > 0 => asked.ended(Some(silent - SILENT_FOR)),
+            () = sleep_until(silent), if asked.waves > 0 => {
+                asked.ended(Some(silent - SILENT_FOR));
+                if unreadable.pass_over(shared, consumer).await > 0 {
+                    asked.heard();
+                }
+            }
             _ = touching.tick() => {
                 for reply in window.untouched(shared.ack_wait / 4) {
                     answer(shared, reply, Bytes::from_static(b"+WPI")).await;
