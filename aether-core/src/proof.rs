@@ -87,8 +87,12 @@ impl Proof {
     pub(crate) fn permits_or_counts(&self, name: &str) -> bool {
         let is_permitted = self.permits(name);
         if !is_permitted {
-            self.0.misnamed.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(name, signer = %self.signer(), "refused a name that its signer may not use");
+            let signer = self.signer();
+            if self.0.misnamed.fetch_add(1, Ordering::Relaxed) == 0 {
+                tracing::warn!(name, %signer, "refused a name that its signer may not use; later ones are only counted");
+            } else {
+                tracing::debug!(name, %signer, "refused a name that its signer may not use");
+            }
         }
         is_permitted
     }

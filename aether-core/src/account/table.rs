@@ -24,11 +24,6 @@ const MAX_BYTES: usize = 16 << 20;
 const MAX_PROGRAMS: usize = 256;
 /// How long a process that has gone keeps its last account, unless the room is needed.
 const KEPT: Duration = Duration::from_secs(600);
-/// The longest interval that is believed. A process that claims a longer one is silent earlier than it says.
-const MAX_INTERVAL: Duration = Duration::from_secs(60);
-/// How many intervals a process may miss, and a second for the way.
-const MISSED: u32 = 3;
-const ON_THE_WAY: Duration = Duration::from_secs(1);
 /// Rates are those over at least this time: two accounts at once say nothing.
 const RATE_SPAN: Duration = Duration::from_secs(1);
 /// The shortest time between two walks through all processes.
@@ -130,10 +125,9 @@ impl Counts {
 
 impl Known {
     fn standing(&self, now: Instant) -> Standing {
-        let patience = self.account.every.min(MAX_INTERVAL) * MISSED + ON_THE_WAY;
         if self.account.is_last {
             Standing::Ended
-        } else if now.saturating_duration_since(self.heard) > patience {
+        } else if now.saturating_duration_since(self.heard) > self.account.patience() {
             Standing::Silent
         } else {
             Standing::Present

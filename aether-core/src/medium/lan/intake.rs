@@ -130,8 +130,11 @@ impl Receiving {
     }
 
     fn malformed(&self, error: impl std::fmt::Display) {
-        self.intake.counts.malformed.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(%error, "ignored a message that is not valid");
+        if self.intake.counts.malformed.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(%error, "ignored a message that is not valid; later ones are only counted");
+        } else {
+            tracing::debug!(%error, "ignored a message that is not valid");
+        }
     }
 
     fn handle(&mut self, lane: Lane, from: u64, message: Message) {

@@ -384,7 +384,9 @@ impl Intake {
             Err(error) => {
                 match &error {
                     FrameError::Sealed => {
-                        self.refused_sealed.fetch_add(1, Ordering::Relaxed);
+                        if self.refused_sealed.fetch_add(1, Ordering::Relaxed) == 0 {
+                            tracing::warn!(%subject, %error, "refused a message; later ones are only counted");
+                        }
                     }
                     // The proof has counted and named it.
                     FrameError::Misnamed { .. } => {}

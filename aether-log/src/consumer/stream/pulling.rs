@@ -90,13 +90,17 @@ async fn pull_until_closed(
     let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", shared.subjects.stream(), shared.name);
     let not_permitted = shared.connection.refused(&next);
     tokio::pin!(not_permitted);
-    let (mut reader, mut unreadable) = (Reader::new(shared), Unreadable::default());
+    let (mut reader, mut unreadable) = (Reader::new(shared), Unreadable::new(client));
     let mut touching = interval(shared.ack_wait / 4);
     touching.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let now = Instant::now();
     let mut asked = Asked { waves: 0, heard: now, unanswered: None, not_before: now };
     let mut is_closed = false;
     loop {
+        // A server that has the request says so each second, so this is not looked at much later than the connection broke.
+        if unreadable.may_have_broken(client) {
+            unreadable.pass_over(shared, consumer).await;
+        }
         if asked.waves == 0
             && !is_closed
             && asked.not_before <= Instant::now()
@@ -119,12 +123,7 @@ async fn pull_until_closed(
             }
             () = window.room.notified(), if asked.waves == 0 => {}
             () = sleep_until(asked.not_before), if asked.waves == 0 && asked.not_before > Instant::now() => {}
-            () = sleep_until(silent), if asked.waves > 0 => {
-                asked.ended(Some(silent - SILENT_FOR));
-                if unreadable.pass_over(shared, consumer).await > 0 {
-                    asked.heard();
-                }
-            }
+            () = sleep_until(silent), if asked.waves > 0 => asked.ended(Some(silent - SILENT_FOR)),
             _ = touching.tick() => {
                 for reply in window.untouched(shared.ack_wait / 4) {
                     answer(shared, reply, Bytes::from_static(b"+WPI")).await;

@@ -1,14 +1,14 @@
 //! Passes over stored messages that the client of NATS cannot parse: it takes them for a broken connection, so they never
 //! arrive, and the server would deliver them again without end.
 //!
-//! Anybody who may publish on the stream can store one. They are looked for where a request has fallen silent, as after a
-//! connection that broke: among the messages that the server has delivered and that nobody has acknowledged. The server's
+//! Anybody who may publish on the stream can store one. They are looked for after each connection that broke: among the messages that the server has delivered and that nobody has acknowledged. The server's
 //! interface hands them out as JSON, which breaks nothing.
 
 use std::str::FromStr as _;
+use std::sync::atomic::Ordering;
 
 use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::{HeaderName, StatusCode, Subject};
+use async_nats::{Client, HeaderName, StatusCode, Subject};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -18,12 +18,14 @@ use serde_json::json;
 use super::claim::answer;
 use super::shared::StreamShared;
 
-/// The messages that are looked at for one request that fell silent, each with a request of its own.
+/// The messages that are looked at for one connection that broke, each with a request of its own.
 const AT_ONCE: u64 = 256;
 
 /// Looks for them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Unreadable {
+    /// The connections that have stood.
+    connects: u64,
     /// Where to look next, if there were more than could be looked at.
     next: u64,
 }
@@ -40,16 +42,30 @@ struct StoredMessage {
     hdrs: String,
 }
 
+fn connects(client: &Client) -> u64 {
+    client.statistics().connects.load(Ordering::Relaxed)
+}
+
 impl Unreadable {
-    /// Tells the server not to deliver again what the client cannot parse. Returns the number of such messages.
-    pub(super) async fn pass_over(&mut self, shared: &StreamShared, consumer: &PullConsumer) -> u64 {
-        // Without an answer the next silence looks again.
-        let Ok(info) = consumer.get_info().await else { return 0 };
+    pub(super) fn new(client: &Client) -> Self {
+        Self { connects: connects(client), next: 0 }
+    }
+
+    /// Whether there is a new connection since this was last asked.
+    pub(super) fn may_have_broken(&mut self, client: &Client) -> bool {
+        let connects = connects(client);
+        std::mem::replace(&mut self.connects, connects) != connects
+    }
+
+    /// Tells the server not to deliver again what the client cannot parse.
+    pub(super) async fn pass_over(&mut self, shared: &StreamShared, consumer: &PullConsumer) {
+        // Without an answer the next break looks again.
+        let Ok(info) = consumer.get_info().await else { return };
         let (first, last) = (info.ack_floor.stream_sequence + 1, info.delivered.stream_sequence);
         let first = if (first..=last).contains(&self.next) { self.next } else { first };
         let end = first.saturating_add(AT_ONCE).min(last + 1);
         self.next = end;
-        let (stream, mut passed) = (shared.subjects.stream(), 0);
+        let stream = shared.subjects.stream();
         for position in first..end {
             let subject = format!("STREAM.MSG.GET.{stream}");
             let stored = shared.connection.api::<Stored>(stream, subject, &json!({ "seq": position })).await;
@@ -70,10 +86,8 @@ impl Unreadable {
                     Subject::from(format!("$JS.ACK.{stream}.{consumer}.1.{position}.{position}.0.0"));
                 answer(shared, delivery, Bytes::from_static(b"+TERM")).await;
                 shared.window.expire();
-                passed += 1;
             }
         }
-        passed
     }
 }
 
