@@ -4,6 +4,7 @@
 //! written within a sampled trace has its ids.
 
 mod format;
+mod why_broken;
 
 use std::io::{IsTerminal, stderr};
 use std::sync::OnceLock;
@@ -17,6 +18,7 @@ use tracing_subscriber::{Registry, reload};
 pub use format::LogFormat;
 pub(crate) use format::set_format;
 use format::{Lines, Times};
+use why_broken::WhyBroken;
 
 #[cfg(feature = "otlp")]
 use crate::telemetry;
@@ -62,7 +64,7 @@ pub enum LoggingError {
 /// [`LoggingError`] if the filter in `AETHER_LOG` is not valid, or a subscriber is installed already.
 pub fn init() -> Result<(), LoggingError> {
     let colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let (filter, handle) = reload::Layer::new(env_filter()?);
+    let (filter, handle) = reload::Layer::new(WhyBroken(env_filter()?));
     let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(colours);
     let lines = lines.with_timer(Times).map_event_format(Lines);
     #[cfg(feature = "otlp")]
@@ -81,7 +83,7 @@ type Filtered = tracing_subscriber::layer::Layered<reload::Layer<telemetry::Late
 type Filtered = Registry;
 
 /// The filter of the subscriber that [`init`] has installed.
-static FILTER: OnceLock<reload::Handle<Targets, Filtered>> = OnceLock::new();
+static FILTER: OnceLock<reload::Handle<WhyBroken, Filtered>> = OnceLock::new();
 
 /// Whether the filter can be replaced.
 pub(crate) fn has_filter() -> bool {
@@ -92,8 +94,8 @@ pub(crate) fn has_filter() -> bool {
 /// if the filter is the same.
 pub(crate) fn set_filter(filter: &str) {
     let Some((handle, filter)) = FILTER.get().zip(parse_filter(filter).ok()) else { return };
-    let is_new = handle.with_current(|current| current.to_string() != filter.to_string()).unwrap_or(true);
-    if is_new && let Err(error) = handle.reload(filter) {
+    let is_new = handle.with_current(|current| current.0.to_string() != filter.to_string()).unwrap_or(true);
+    if is_new && let Err(error) = handle.reload(WhyBroken(filter)) {
         tracing::error!(error = crate::error_chain(&error), "the filter of the log was not changed");
     }
 }
@@ -107,7 +109,7 @@ pub struct Silence(Option<String>);
 /// a subscriber of the author.
 pub fn silence_terminal() -> Silence {
     let handle = FILTER.get().filter(|_| stderr().is_terminal());
-    let before = handle.and_then(|handle| handle.with_current(|filter| filter.to_string()).ok());
+    let before = handle.and_then(|handle| handle.with_current(|filter| filter.0.to_string()).ok());
     if before.is_some() {
         set_filter("off");
     }
