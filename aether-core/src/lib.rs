@@ -57,6 +57,7 @@ mod amplitude;
 mod background;
 pub mod bridge;
 mod bus;
+pub mod byte_order_mark;
 mod channel;
 mod clock;
 #[cfg(feature = "conformance")]
