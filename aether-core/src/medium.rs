@@ -38,7 +38,7 @@ pub use crate::router::{
     Subscription, Waiting,
 };
 pub use crate::wave::{Received, ReplyError, ReplyPath};
-pub use addresses::without_secrets;
+pub use addresses::{check_address, without_secrets};
 pub(crate) use border::BorderMedium;
 pub use confirming::ConfirmError;
 pub(crate) use connect::MediumOptions;

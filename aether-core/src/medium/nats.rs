@@ -20,6 +20,7 @@ mod control;
 mod crowd;
 mod discovery;
 mod doubts;
+mod envelope;
 mod fence;
 mod flight;
 mod foreign;
@@ -44,6 +45,7 @@ mod tls;
 mod tokens;
 mod unheard_probes;
 
+pub(crate) use connecting::servers;
 pub use login::{NatsLogin, NatsLoginError};
 pub use options::NatsOptions;
 pub use refusals::NatsRefusals;
