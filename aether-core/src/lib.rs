@@ -85,6 +85,7 @@ mod router;
 pub mod rules;
 #[cfg(feature = "seal")]
 pub mod seal;
+mod shares;
 mod source;
 mod user_inbox;
 pub mod vibrator;

@@ -6,11 +6,12 @@
 //! [`run`](crate::run) sets the hook, because it belongs to the process.
 
 use std::cell::Cell;
-use std::panic;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::failure::Panicked;
 use super::log_throttle::LogThrottle;
 use crate::connecting;
 
@@ -54,6 +55,12 @@ pub(super) fn handling<T>(poll: impl FnOnce() -> T) -> T {
     }
     let _before = Before(HANDLES.replace(true));
     poll()
+}
+
+/// Calls code of the author, such as an extractor. The service itself holds no lock, so a panic leaves only the author's own
+/// data half written.
+pub(super) fn caught_in<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(|| handling(call))).map_err(|panic| Panicked::new(&*panic))
 }
 
 #[cfg(test)]

@@ -74,6 +74,21 @@ fn a_floor_counts_at_once_and_for_inboxes_that_are_made_later() {
     assert_eq!(inbox.effective_floor(), Floor::OPEN);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_raised_floor_counts_for_queued_waves_that_decay_also_where_there_was_none() {
+    let (inbox, control) = controlled(patient(10));
+    for number in 0..40 {
+        let wave =
+            Wave::builder("a").amplitude(0.9).half_life(Duration::from_secs(1)).text(number.to_string());
+        inbox.offer(emitted(wave), Offer::Now).unwrap();
+    }
+    assert_eq!(receive(&inbox), 30, "the others are prefetched or queued");
+    tokio::time::advance(Duration::from_secs(4)).await;
+    control.set_floor(Floor::new(0.3).unwrap());
+    assert!(poll(&inbox).is_pending());
+    assert_eq!((inbox.ledger().expired, inbox.ledger().queued), (9, 0));
+}
+
 #[test]
 fn a_bound_out_of_range_is_refused_and_an_inbox_that_is_gone_is_forgotten() {
     let (inbox, control) = controlled(patient(4));

@@ -20,6 +20,7 @@ use super::intake::Intake;
 use super::join_notices;
 use super::joins::Joins;
 use super::link::{Link, Renew};
+use super::malformed::Malformed;
 use super::options::NatsOptions;
 use super::outbox;
 use super::refusals::NatsRefusals;
@@ -80,7 +81,7 @@ impl Nats {
             Arc::new(move || sealing.renew())
         });
         let link = Arc::new(Link::new(outbox.clone(), renew));
-        let refusals = Arc::<NatsRefusals>::default();
+        let (refusals, malformed) = (Arc::<NatsRefusals>::default(), Arc::<Malformed>::default());
         let mut first_refusal = Box::pin(refusals.next());
         let mut connect_options = options.client_options(&servers)?;
         if has_other_paths {
@@ -120,6 +121,7 @@ impl Nats {
             client,
             link,
             refusals,
+            malformed,
             outbox,
             prefix,
             wire: options.wire,
