@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use tracing::Dispatch;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
@@ -171,7 +171,10 @@ pub(crate) fn parse_filter(filter: &str) -> Result<Targets, LoggingError> {
         return Err(LoggingError::Brackets { filter: filter.to_owned() });
     }
     let refuse = |source| LoggingError::Filter { filter: filter.to_owned(), source };
-    filter.parse().map_err(refuse)
+    let targets: Targets = filter.parse().map_err(refuse)?;
+    // What the client logs at this level repeats the connection, and the answers to what it is asked on purpose.
+    let is_usual = targets.default_level() == Some(LevelFilter::INFO) && !filter.contains("async_nats");
+    Ok(if is_usual { targets.with_target("async_nats", LevelFilter::WARN) } else { targets })
 }
 
 #[cfg(test)]
@@ -187,5 +190,9 @@ mod tests {
         let default = filter(None).unwrap().to_string();
         assert_eq!(filter(Some(String::new())).unwrap().to_string(), default);
         assert_eq!(default, "async_nats=warn,info");
+        assert_eq!(filter(Some("info".to_owned())).unwrap().to_string(), default);
+        let asked = filter(Some("info,async_nats=info".to_owned())).unwrap().to_string();
+        assert!(asked.contains("async_nats=info"), "{asked}");
+        assert_eq!(filter(Some("debug".to_owned())).unwrap().to_string(), "debug");
     }
 }

@@ -22,7 +22,7 @@ const ECHO: Duration = Duration::from_millis(100);
 /// How long a line about a signal may take. Where nobody reads the log, the signal counts nevertheless.
 const SAYING: Duration = Duration::from_millis(100);
 
-/// Returns a token that the first Ctrl-C or SIGTERM cancels. A second signal ends the process at once with code 130. A
+/// Returns a token that the first Ctrl-C, SIGTERM or SIGHUP cancels. A second signal ends the process at once with code 130. A
 /// repetition of the same signal within 0.1 s is ignored.
 ///
 /// Signals are heard by a thread of their own, so that they count also while all workers of the runtime are blocked.
@@ -91,21 +91,43 @@ fn is_echo(signal: &str, first: &str, after: Duration) -> bool {
 struct Signals {
     interrupt: tokio::signal::unix::Signal,
     terminate: tokio::signal::unix::Signal,
+    /// The terminal was closed. `nohup` has it ignored, and then it stays so.
+    hangup: Option<tokio::signal::unix::Signal>,
 }
 
 #[cfg(unix)]
 impl Signals {
     fn listen() -> io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+        let hangup = if ignores_hangup() { None } else { Some(signal(SignalKind::hangup())?) };
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Self { interrupt, terminate, hangup })
     }
 
     async fn next(&mut self) -> &'static str {
         tokio::select! {
             _ = self.interrupt.recv() => "SIGINT",
             _ = self.terminate.recv() => "SIGTERM",
+            () = hung_up(&mut self.hangup) => "SIGHUP",
         }
     }
+}
+
+#[cfg(unix)]
+async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
+    match hangup {
+        Some(hangup) => drop(hangup.recv().await),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether the process was started with SIGHUP ignored. Only Linux says so without unsafe code.
+#[cfg(unix)]
+fn ignores_hangup() -> bool {
+    const HANGUP: u64 = 1;
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & HANGUP != 0)
 }
 
 #[cfg(windows)]

@@ -42,13 +42,14 @@ mod seal;
 mod section;
 mod stamp;
 mod state;
+mod submission;
 mod trust;
 
 pub use certificate::Certificate;
 pub use entry::{Change, ChangeId, Digest, Entry};
 pub use identity::{Identity, RandomError};
 pub use key::Key;
-pub use limits::{Limits, Refusal};
+pub use limits::{Limits, Refusal, RefusalReason, Refusals};
 pub use owning::{Intake, Written};
 #[cfg(feature = "replica")]
 pub(crate) use public_key::bytes_of_hex;
@@ -58,4 +59,5 @@ pub use seal::Presence;
 pub use section::Section;
 pub use stamp::{FromFuture, HybridClock, Stamp, WriterId};
 pub use state::{Applied, State};
+pub use submission::{ClientWrite, Operation, Seen, Submitted};
 pub use trust::Trust;

@@ -39,9 +39,10 @@ mod replica;
 
 #[cfg(feature = "replica")]
 pub use replica::{
-    AFTER, After, AfterError, Field, FieldBuilder, FieldError, FieldStatus, IdentityError, Imported,
-    JoinFieldError, Names, Own, Owner, Page, PageEntry, PageStart, Peer, PeerEvent, PeerEvents, Presence,
-    PresenceError, PresenceUpdate, PresenceWatch, Superseded, SupersededValues, Update, UpdateKind, Watch,
+    AFTER, After, AfterError, ClockOffset, ClockTrouble, Field, FieldBuilder, FieldError, FieldStatus,
+    IdentityError, Imported, JoinFieldError, Names, Own, Owner, Page, PageEntry, PageStart, Peer, PeerEvent,
+    PeerEvents, Presence, PresenceError, PresenceUpdate, PresenceWatch, Superseded, SupersededValues, Update,
+    UpdateKind, Watch,
 };
 #[cfg(feature = "store")]
 pub use replica::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};

@@ -2,6 +2,7 @@
 
 mod after;
 mod builder;
+mod clock;
 mod error;
 mod field;
 mod identity;
@@ -24,6 +25,7 @@ mod wire;
 
 pub use after::{AFTER, After, AfterError};
 pub use builder::FieldBuilder;
+pub use clock::{ClockOffset, ClockTrouble};
 pub use error::{FieldError, JoinFieldError};
 pub use field::Field;
 pub use identity::IdentityError;

@@ -98,8 +98,13 @@ impl Access {
         rights: Rights,
         waves: WaveRights,
     ) -> Result<(), AccessError> {
+        // The end of the line of a file from which it was read.
+        let token = token.trim();
         if token.is_empty() {
             return Err(AccessError::Empty);
+        }
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(AccessError::Unsendable);
         }
         self.holders.push(Holder { proof: Proof::Token(digest(token)), field, rights, waves });
         Ok(())
@@ -228,6 +233,20 @@ fn digest(token: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_what_a_header_can_carry() {
+        for token in ["secret\n", " secret", "secret\r\n"] {
+            assert!(Access::default().waves_token(token).unwrap().knows("secret"), "{token:?}");
+        }
+        for token in ["", " \n"] {
+            assert!(matches!(Access::default().token(token), Err(AccessError::Empty)), "{token:?}");
+        }
+        for token in ["geh\u{e4}im", "two words", "a\nb", "a\u{7f}"] {
+            let error = Access::default().waves_token(token).unwrap_err();
+            assert!(matches!(error, AccessError::Unsendable), "{error}");
+        }
+    }
 
     #[test]
     fn a_fingerprint_is_read_as_openssl_prints_it() {

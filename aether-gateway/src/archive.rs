@@ -5,6 +5,7 @@
 //! written, for some milliseconds a minute: `aether report` reads it while the gateway runs. A gateway that is killed
 //! loses the minute that it has not written yet.
 
+mod creation;
 mod moments;
 pub(crate) mod recorder;
 
@@ -146,6 +147,15 @@ impl Archive {
         Ok(archived)
     }
 
+    /// Whether it can be written: makes the file if there is none.
+    pub(crate) fn check(&self) -> Result<(), ArchiveError> {
+        match self.open(PATIENCE) {
+            // Another gateway writes it now and then, and says so when it is in the way.
+            Ok(_) | Err(ArchiveError::Busy { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes a span and incidents of the gateway that started at this time, and sums up and drops what is old.
     pub(crate) fn write(
         &self,
@@ -190,7 +200,7 @@ impl Archive {
     fn open(&self, patience: Duration) -> Result<Database, ArchiveError> {
         let begin = Instant::now();
         loop {
-            match Database::create(&self.path) {
+            match creation::open_or_make(&Database::builder(), &self.path) {
                 Ok(database) => return Ok(database),
                 Err(DatabaseError::DatabaseAlreadyOpen) if begin.elapsed() < patience => sleep(PAUSE),
                 Err(DatabaseError::DatabaseAlreadyOpen) => {
@@ -311,6 +321,17 @@ mod tests {
         archive.write(7, &minute(START + MINUTE, 0), &[incident.clone()]).unwrap();
         assert_eq!(archive.since(at(START + 10)).unwrap().incidents, [incident]);
         assert_eq!(archive.since(at(START + 31)).unwrap().incidents, []);
+    }
+
+    #[test]
+    fn a_file_that_was_never_whole_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.redb");
+        std::fs::write(&path, [0; 73_728]).unwrap();
+        let archive = Archive::new(&path);
+        archive.write(7, &minute(START, 0), &[]).unwrap();
+        assert_eq!(archive.since(at(START)).unwrap().spans.len(), 1);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 
     #[test]

@@ -169,6 +169,8 @@ fn write_fields(to: &mut Families<'_>, status: &Status) -> fmt::Result {
             reasons(line).iter().map(move |(reason, number)| (labels(*reason), *number))
         })
     };
+    let help = "Changes of other replicas of a field that were refused here: by the clock, for want of trust, or out of bounds";
+    to.counter("field_refused_changes", help, None, reasons(|line| &line.refused_changes))?;
     let help = "Connections, messages and writes of clients of a field that were refused";
     to.counter("field_refused", help, None, reasons(|line| &line.refused))?;
     let help = "Clients of a field that were given up";

@@ -24,7 +24,7 @@ use crate::jetstream::JetStreamError;
 use crate::store::{
     AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions, View,
 };
-use crate::stored_wave::{StoredWave, frame, read_frame};
+use crate::stored_wave::{StoredWave, frame, identity, read_frame};
 
 const LETTER: u8 = 16;
 const REMOVED: u8 = 17;
@@ -103,6 +103,9 @@ pub enum DeadError {
     },
 }
 
+/// Small segments, so that those whose letters are all gone can go as well.
+const SEGMENT_BYTES: u64 = 1 << 20;
+
 /// The dead letters of a log.
 #[derive(Debug)]
 pub struct DeadStore {
@@ -112,8 +115,8 @@ pub struct DeadStore {
 
 #[derive(Debug, Default)]
 struct Letters {
-    /// The letters by number, with the consumer and the position of their waves.
-    kept: BTreeMap<u64, (String, u64)>,
+    /// The letters by number, with the consumer, the position and the identity of their waves.
+    kept: BTreeMap<u64, (String, u64, u128)>,
     /// Those that are sent again at this moment. As many as callers wait.
     replaying: BTreeSet<u64>,
 }
@@ -131,7 +134,8 @@ impl Letters {
             match item {
                 Item::Record(record) if record.kind == LETTER => {
                     if let Some(about) = about(&record) {
-                        self.kept.insert(record.position, (about.consumer, about.position));
+                        let id = if record.id == 0 { decoded_identity(&record) } else { record.id };
+                        self.kept.insert(record.position, (about.consumer, about.position, id));
                     }
                 }
                 Item::Record(record) => {
@@ -147,6 +151,11 @@ impl Letters {
 
     fn numbers(&self) -> Vec<u64> {
         self.kept.keys().copied().collect()
+    }
+
+    /// What is before this is not needed.
+    fn first(&self) -> u64 {
+        self.kept.first_key_value().map_or(u64::MAX, |(number, _)| *number)
     }
 
     /// An error unless a letter is kept.
@@ -205,7 +214,7 @@ impl DeadView {
     #[must_use]
     pub fn by_consumer(&self) -> BTreeMap<&str, u64> {
         let mut letters = BTreeMap::new();
-        for (consumer, _) in self.letters.kept.values() {
+        for (consumer, ..) in self.letters.kept.values() {
             *letters.entry(consumer.as_str()).or_default() += 1;
         }
         letters
@@ -225,8 +234,12 @@ impl DeadStore {
     /// Opens the dead letters of the log in this folder.
     pub(crate) fn open(log: &Path) -> Result<Self, OpenError> {
         let options = StoreOptions::default().remembered_ids(0);
+        let options = options.segment_bytes(SEGMENT_BYTES).unwrap_or(options);
         let store = Store::open(&log.join(FOLDER), options, 0)?;
         let letters = Letters::read(store.cursor(0))?;
+        store.drop_before(letters.first());
+        // A letter that stays may keep many that are gone.
+        store.rewrite(|record| record.kind != LETTER || letters.kept.contains_key(&record.position))?;
         Ok(Self { store, letters: Mutex::new(letters) })
     }
 
@@ -248,9 +261,16 @@ impl DeadStore {
         self.letters.lock().numbers()
     }
 
-    /// Whether a consumer has given up this wave.
-    pub(crate) fn has(&self, consumer: &str, position: u64) -> bool {
-        self.letters.lock().kept.values().any(|(by, of)| by == consumer && *of == position)
+    /// Whether a consumer has given up this wave. A log that has lost its end may have given its position to another one.
+    pub(crate) fn has(&self, consumer: &str, stored: &StoredWave) -> bool {
+        let (position, id) = (stored.position, identity(&stored.wave));
+        let is_its = |(by, at, of): &(String, u64, u128)| by == consumer && *at == position && *of == id;
+        self.letters.lock().kept.values().any(is_its)
+    }
+
+    /// The greatest position of a wave in a letter.
+    pub(crate) fn last_position(&self) -> u64 {
+        self.letters.lock().kept.values().map(|(_, position, _)| *position).max().unwrap_or(0)
     }
 
     /// A letter. Blocks while it reads.
@@ -272,11 +292,11 @@ impl DeadStore {
         failed: &[Attempt],
     ) -> Result<u64, AppendError> {
         let body = written(consumer, stored, None, attempts, failed);
-        let (consumer, position) = (consumer.to_owned(), stored.position);
+        let (consumer, position, id) = (consumer.to_owned(), stored.position, identity(&stored.wave));
         let level = stored.wave.signal().level();
         let name = stored.wave.channel().as_str().to_owned();
-        let number = self.append(Entry { kind: LETTER, level, id: 0, name, body }).await?;
-        self.letters.lock().kept.insert(number, (consumer, position));
+        let number = self.append(Entry { kind: LETTER, level, id, name, body }).await?;
+        self.letters.lock().kept.insert(number, (consumer, position, id));
         Ok(number)
     }
 
@@ -298,7 +318,13 @@ impl DeadStore {
         self.letters.lock().find(number)?;
         let body = postcard::to_allocvec(&number).unwrap_or_default().into();
         self.append(Entry { kind: REMOVED, level: 0, id: 0, name: String::new(), body }).await?;
-        self.letters.lock().kept.remove(&number);
+        let first = {
+            let mut letters = self.letters.lock();
+            letters.kept.remove(&number);
+            letters.first()
+        };
+        // A letter that is being written has a greater number than the last one that is known.
+        self.store.drop_before(first.min(self.store.extent().last));
         Ok(())
     }
 
@@ -366,6 +392,11 @@ fn written(
 
 fn about(record: &Record) -> Option<About> {
     postcard::take_from_bytes::<About>(&record.body).ok().map(|(about, _)| about)
+}
+
+/// The identity of the wave of a letter that was written before letters had it beside the wave.
+fn decoded_identity(record: &Record) -> u128 {
+    letter(record).map_or(0, |letter| identity(&letter.stored.wave))
 }
 
 fn letter(record: &Record) -> Option<DeadWave> {

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use crate::channels::Channels;
 use crate::keeper::Keeper;
 use crate::stored_wave::entry;
-use crate::storing::Storing;
+use crate::storing::{Storing, not_carried};
 use crate::storing_batch::StoringBatch;
 
 /// The largest number of bytes of waves that are stored together. One wave more may be in it.
@@ -197,8 +197,12 @@ impl Medium for DurableMedium {
             level => Box::pin(async move {
                 let mut storing = self.store(wave, level)?;
                 let (wave, stored) = storing.stored().await.map_err(EmitError::from)?;
-                let settled = self.inner.carry_confirmed(wave).await?;
-                Ok(Settled { stored: Some(stored), ..settled })
+                // The log has it, and that is what is confirmed.
+                let offered = match self.inner.carry_confirmed(wave).await {
+                    Ok(settled) => settled.offered,
+                    Err(error) => not_carried(stored, &error),
+                };
+                Ok(Settled { offered, stored: Some(stored) })
             }),
         }
     }

@@ -11,9 +11,12 @@ mod committer;
 mod cursor;
 mod damage;
 mod error;
+mod folder;
+mod leftovers;
 mod lock;
 mod options;
 mod queue;
+mod recalling;
 mod record;
 mod rewriting;
 mod segment;
@@ -33,6 +36,7 @@ pub use crate::store::verify::{Verified, verify, verify_with};
 pub(crate) use crate::store::view::Span;
 pub use crate::store::view::View;
 
+pub(crate) use crate::store::folder::{make_folder, sync_folder};
 pub(crate) use crate::store::segments::Place;
 pub(crate) use crate::store::system::{Machine, System};
 
@@ -64,8 +68,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a log, or makes one. Reads the last segment whole and of the others only the headers, so opening takes as long
-    /// as reading one segment.
+    /// Opens a log, or makes one. Reads the last segment whole, and of those before it the headers of records until 16,384
+    /// records are known, so opening takes as long as reading one or two segments.
     ///
     /// A last record that was not written to its end, as after a crash, is cut off. It was never acknowledged.
     /// `at_least` is the smallest position that the next record may get, for callers that have noted positions elsewhere.
@@ -84,7 +88,9 @@ impl Store {
         at_least: u64,
     ) -> Result<Self, OpenError> {
         let lock = Lock::acquire(folder)?;
-        let (segments, opened) = Segments::open(folder, true)?;
+        leftovers::settle(folder)?;
+        let (segments, mut opened) = Segments::open(folder, true)?;
+        recalling::recall(&segments, options.remembered_ids, &mut opened)?;
         let segments = Arc::new(segments);
         let queue = Arc::new(Queue::new(options.max_queued_bytes));
         let (committer, last) =

@@ -212,7 +212,10 @@ impl Watched {
     fn follow(&mut self, configuration: &Configuration, schemas: &[PathBuf]) {
         let files = configuration.shared.sources.files().into_iter().chain(schemas.iter().cloned());
         let names = files.filter_map(|file| Some(file.file_name()?.to_owned())).collect();
-        let of_schemas = folders_of(schemas);
+        let mut of_schemas = folders_of(schemas);
+        // The folder may be a link that is switched.
+        let own_folder = configuration.shared.sources.folder.iter();
+        of_schemas.extend(own_folder.filter(|folder| folder.is_symlink()).cloned());
         // One folder may have several names.
         let canonical = |folder: &PathBuf| folder.canonicalize().unwrap_or_else(|_| folder.clone());
         let own: HashSet<_> =

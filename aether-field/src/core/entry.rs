@@ -25,10 +25,12 @@ impl Entry {
         self.value.is_none()
     }
 
-    /// Whether this entry won over `old` although its writer had not seen `old`. The writer of `old` should hear of it.
+    /// Whether this entry won over `old` although its writer had not seen `old`. The writer of `old` should hear of it. A
+    /// client has seen its own writes with smaller numbers.
     #[must_use]
     pub fn supersedes(&self, old: &Self) -> bool {
-        self.stamp > old.stamp && self.replaces.is_none_or(|replaced| replaced < old.stamp)
+        let follows = self.stamp.writer == old.stamp.writer && self.stamp.logical > old.stamp.logical;
+        self.stamp > old.stamp && !follows && self.replaces.is_none_or(|replaced| replaced < old.stamp)
     }
 }
 

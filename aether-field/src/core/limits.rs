@@ -1,8 +1,11 @@
 //! Bounds on what a replica takes, and the errors of what it refuses.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use super::entry::Change;
@@ -148,3 +151,50 @@ pub enum Refusal {
         allowed: usize,
     },
 }
+
+impl Refusal {
+    /// What kind of refusal it is.
+    #[must_use]
+    pub const fn reason(&self) -> RefusalReason {
+        match self {
+            Self::FromFuture(_) => RefusalReason::Clock,
+            Self::UnknownOwner { .. } | Self::ForeignKey { .. } | Self::Forged { .. } | Self::Unchecked => {
+                RefusalReason::Trust
+            }
+            Self::Full { .. } | Self::TooManyOwners { .. } | Self::TooManyRotations { .. } => {
+                RefusalReason::Full
+            }
+            Self::EmptyName | Self::NameTooLong { .. } | Self::ValueTooLarge { .. } | Self::ForeignCount => {
+                RefusalReason::Bounds
+            }
+        }
+    }
+}
+
+/// The kind of a [`Refusal`], as one replica tells another in a reconciliation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum RefusalReason {
+    /// The stamp is too far ahead of the clock of the replica that refuses.
+    Clock,
+    /// No trusted key has signed it.
+    Trust,
+    /// It is larger than allowed, or none that its writer can have made.
+    Bounds,
+    /// There is no room.
+    Full,
+}
+
+impl fmt::Display for RefusalReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Clock => "their stamps are too far ahead of its clock",
+            Self::Trust => "it trusts no key that has signed them",
+            Self::Bounds => "they are out of its bounds",
+            Self::Full => "it has no room",
+        })
+    }
+}
+
+/// How many changes were refused, by the kind of the refusal.
+pub type Refusals = BTreeMap<RefusalReason, u64>;

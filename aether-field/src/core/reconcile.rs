@@ -4,14 +4,14 @@
 //! One side initiates; both sides feed what they receive to [`Initiator::handle`] or [`Responder::handle`] and send what
 //! comes out. A reconciliation that breaks off is started anew: what was exchanged differs no more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use negentropy::{Id, Negentropy};
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Change, ChangeId, Digest, Entry};
 use super::key::Key;
-use super::limits::Refusal;
+use super::limits::{Refusal, RefusalReason, Refusals};
 use super::owning::Intake;
 use super::section::Section;
 use super::stamp::Stamp;
@@ -37,10 +37,12 @@ pub enum Message {
     Ranges(Vec<u8>),
     /// Changes that the responder lacks. It answers with [`Message::Taken`].
     Offer(Vec<Change>),
-    /// The offered changes were applied, but for these: they were removed before, and are dropped by the initiator.
+    /// The offered changes were applied, but for these.
     Taken {
-        /// What is gone.
+        /// What was removed before, and is dropped by the initiator.
         gone: Vec<ChangeId>,
+        /// How many were refused, and why.
+        refused: Refusals,
     },
     /// Changes that the initiator lacks. The responder answers with [`Message::Given`].
     Want(Vec<ChangeId>),
@@ -59,9 +61,16 @@ pub enum Message {
         collected: Stamp,
     },
     /// Begins a reconciliation of replicas that trust owners: the parts that the initiator has. The responder answers
-    /// with those that it has as well, with another digest. Only these are compared, so replicas that trust different
-    /// owners do not offer each other the same entries for ever.
+    /// with [`Message::Compared`].
     Sections(Vec<(Section, Digest)>),
+    /// The parts that both have and that differ. Only these are compared, so replicas that trust different owners do not
+    /// offer each other the same entries for ever.
+    Compared {
+        /// The parts, with the digests of the responder.
+        differing: Vec<(Section, Digest)>,
+        /// The parts that the responder does not have: it trusts nobody who may write them.
+        lacking: Vec<Section>,
+    },
 }
 
 /// A message that breaks the protocol. The reconciliation is over; the state is intact.
@@ -111,7 +120,7 @@ impl Step {
         changes.sort_by_key(|change| !matches!(change.key, Key::Binding(_)));
         for change in changes {
             match intake.apply(state, change.clone(), wall) {
-                Ok(Applied::Changed { old }) => self.changed.push((change, old)),
+                Ok(Applied::Changed { old }) => self.changed.push((state.joined(change), old)),
                 Ok(Applied::Known) => {}
                 Ok(Applied::Gone) => gone.push(change.id()),
                 Err(refusal) => self.refused.push((change.id(), refusal)),
@@ -119,6 +128,14 @@ impl Step {
         }
         self.voided.extend(state.take_voided());
         gone
+    }
+
+    fn refusals(&self) -> Refusals {
+        let mut refusals = Refusals::new();
+        for (_, refusal) in &self.refused {
+            *refusals.entry(refusal.reason()).or_default() += 1;
+        }
+        refusals
     }
 
     fn forget(&mut self, state: &mut State, gone: &[ChangeId]) {
@@ -139,6 +156,10 @@ pub struct Initiator {
     /// Whether nothing was refused here. Otherwise what the other side has collected cannot be relied on.
     is_complete: bool,
     has_certificates: bool,
+    /// What was refused here, and there.
+    refused: (Refusals, Refusals),
+    /// The parts that were named, until the responder has compared them.
+    named: Vec<(Section, Digest)>,
     /// The answers that have to come, the next one last.
     expected: Vec<Expected>,
     is_done: bool,
@@ -168,6 +189,8 @@ impl Initiator {
             fitting: WANTED_FIRST,
             is_complete: true,
             has_certificates: false,
+            refused: <(Refusals, Refusals)>::default(),
+            named: Vec::new(),
             expected: Vec::new(),
             is_done: false,
         };
@@ -176,6 +199,7 @@ impl Initiator {
             [(Section::OPEN, _)] => initiator.open(state, vec![Section::OPEN])?,
             _ => {
                 initiator.expected.push(Expected::Sections);
+                initiator.named.clone_from(&sections);
                 Message::Sections(sections)
             }
         };
@@ -202,6 +226,18 @@ impl Initiator {
         self.has_certificates
     }
 
+    /// What this replica has refused of the responder.
+    #[must_use]
+    pub const fn refused_here(&self) -> &Refusals {
+        &self.refused.0
+    }
+
+    /// What the responder has refused of this replica, entries of owners that it does not trust included.
+    #[must_use]
+    pub const fn refused_there(&self) -> &Refusals {
+        &self.refused.1
+    }
+
     /// The changes still to be exchanged, as far as they are known.
     #[must_use]
     pub const fn remaining(&self) -> usize {
@@ -215,13 +251,25 @@ impl Initiator {
     pub fn handle(&mut self, state: &mut State, message: Message, wall: u64) -> Result<Step, ProtocolError> {
         let mut step = Step::default();
         match (self.expected.pop(), message) {
-            (Some(Expected::Sections), Message::Sections(differing)) if !differing.is_empty() => {
-                let differing = differing.into_iter().map(|(section, _)| section).collect();
-                return Ok(Step::send(self.open(state, differing)?));
+            (Some(Expected::Sections), Message::Compared { differing, lacking }) => {
+                let named = std::mem::take(&mut self.named);
+                let is_lacking = |(section, _): &&(Section, Digest)| lacking.contains(section);
+                let missing: u64 = named.iter().filter(is_lacking).map(|(_, digest)| digest.entries).sum();
+                if missing > 0 {
+                    *self.refused.1.entry(RefusalReason::Trust).or_default() += missing;
+                }
+                if !differing.is_empty() {
+                    let differing = differing.into_iter().map(|(section, _)| section).collect();
+                    return Ok(Step::send(self.open(state, differing)?));
+                }
             }
-            (Some(Expected::Sections), Message::Sections(_)) => {}
             (Some(Expected::Ranges), Message::Ranges(ranges)) => return self.compare(state, &ranges),
-            (Some(Expected::Taken), Message::Taken { gone }) => step.forget(state, &gone),
+            (Some(Expected::Taken), Message::Taken { gone, refused }) => {
+                step.forget(state, &gone);
+                for (reason, number) in refused {
+                    *self.refused.1.entry(reason).or_default() += number;
+                }
+            }
             (Some(Expected::Given), Message::Given { changes, answered }) => {
                 self.has_certificates |= changes.iter().any(is_certificate);
                 let gone = step.apply(state, changes, wall);
@@ -229,6 +277,9 @@ impl Initiator {
                     step.send.push(Message::Gone(gone));
                 }
                 self.is_complete &= step.refused.is_empty();
+                for (reason, number) in step.refusals() {
+                    *self.refused.0.entry(reason).or_default() += number;
+                }
                 // At least one, so that it ends whatever the responder says.
                 let answered = usize::try_from(answered).unwrap_or(usize::MAX).max(1);
                 let asked = self.fitting.min(self.wants.len());
@@ -321,9 +372,11 @@ impl Responder {
                     theirs.get(section).is_some_and(|theirs| theirs != digest)
                 };
                 let differing: Vec<_> = state.sections().into_iter().filter(differs).collect();
+                let own: BTreeSet<_> = state.sections().into_iter().map(|(section, _)| section).collect();
+                let lacking = theirs.keys().filter(|section| !own.contains(section)).copied().collect();
                 let sections = differing.iter().map(|(section, _)| *section).collect();
                 *self = Self { sections, is_open: false, collected: state.collected(), is_complete: true };
-                Ok(Step::send(Message::Sections(differing)))
+                Ok(Step::send(Message::Compared { differing, lacking }))
             }
             Message::Open(ranges) => {
                 let mut sections = std::mem::take(&mut self.sections);
@@ -339,7 +392,7 @@ impl Responder {
                 let mut step = Step::default();
                 let gone = step.apply(state, changes, wall);
                 self.is_complete &= step.refused.is_empty();
-                step.send.push(Message::Taken { gone });
+                step.send.push(Message::Taken { gone, refused: step.refusals() });
                 Ok(step)
             }
             Message::Want(ids) => {
@@ -358,7 +411,9 @@ impl Responder {
                 finish(&mut step, state, (collected, self.is_complete), wall);
                 Ok(step)
             }
-            Message::Taken { .. } | Message::Given { .. } => Err(ProtocolError::OutOfTurn),
+            Message::Compared { .. } | Message::Taken { .. } | Message::Given { .. } => {
+                Err(ProtocolError::OutOfTurn)
+            }
         }
     }
 

@@ -19,7 +19,7 @@ use super::trust::Trust;
 /// All entries of one replica.
 ///
 /// A change is applied by [`State::apply`], in any order and any number of times, with the same result: of two entries of
-/// one key the one with the greater stamp stays. Local operations make changes that are applied here at once and have to
+/// one key the one with the greater stamp stays, and two parts of a counter are joined. Local operations make changes that are applied here at once and have to
 /// be sent to the other replicas. Time is an argument, in microseconds since 1970.
 #[derive(Debug)]
 pub struct State {
@@ -36,7 +36,7 @@ pub struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Applied {
-    /// The entry is new. It replaced `old`.
+    /// The entry is new, or new in a part: [`State::joined`]. It replaced `old`.
     Changed {
         /// The entry before, removals included.
         old: Option<Entry>,
@@ -163,22 +163,6 @@ impl State {
         seen.into_iter().map(|key| self.write(key, None, wall)).collect()
     }
 
-    /// Removes the additions of a member whose tags are older than a stamp.
-    ///
-    /// # Errors
-    /// [`Refusal`] if name or member are out of bounds.
-    pub fn discard_before(
-        &mut self,
-        name: &str,
-        member: &Bytes,
-        stamp: Stamp,
-        wall: u64,
-    ) -> Result<Vec<Change>, Refusal> {
-        let seen = self.additions(name, member, None).into_iter();
-        let older = seen.filter(|key| matches!(key, Key::Member(_, _, tag) if *tag < stamp));
-        older.map(|key| self.write(key, None, wall)).collect()
-    }
-
     /// The value of a register.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Bytes> {
@@ -208,6 +192,15 @@ impl State {
     #[must_use]
     pub fn is_member(&self, name: &str, member: &Bytes) -> bool {
         !self.additions(name, member, None).is_empty()
+    }
+
+    /// The tag of the newest addition of a member; `None` if it is not in the set.
+    #[must_use]
+    pub fn addition(&self, name: &str, member: &Bytes) -> Option<Stamp> {
+        match self.additions(name, member, None).pop() {
+            Some(Key::Member(_, _, tag)) => Some(tag),
+            _ => None,
+        }
     }
 
     /// The registers whose names begin with `start`, in order.
@@ -286,14 +279,30 @@ impl State {
         if is_removable && change.entry.stamp < self.collected && !self.entries.contains(&change.key) {
             return Ok(Applied::Gone);
         }
-        if let (Key::Count(..), Some(old)) = (&change.key, self.entry(&change.key))
-            && change.entry.stamp > old.stamp
-            && let (Some(old), Some(new)) = (Count::of(old), Count::of(&change.entry))
+        Ok(self.merge(change))
+    }
+
+    /// A change that was applied, as it stands here: the part of a counter is joined with what was there.
+    #[must_use]
+    pub fn joined(&self, change: Change) -> Change {
+        match (&change.key, self.entry(&change.key)) {
+            (Key::Count(..), Some(entry)) => Change { entry: entry.clone(), key: change.key },
+            _ => change,
+        }
+    }
+
+    /// Whether the sums of a client can follow those that are here. Those of an earlier write, which comes late or again, may
+    /// be smaller.
+    pub(super) fn check_count(&self, change: &Change) -> Result<(), Refusal> {
+        if let Some(entry) = self.entry(&change.key)
+            && change.entry.stamp > entry.stamp
+            && change.entry.stamp.logical > entry.stamp.logical
+            && let (Some(old), Some(new)) = (Count::of(entry), Count::of(&change.entry))
             && (new.up < old.up || new.down < old.down)
         {
             return Err(Refusal::ForeignCount);
         }
-        Ok(self.merge(change))
+        Ok(())
     }
 
     /// Drops an entry without a trace, if the key still has exactly this one: a replica that knows more found it
@@ -353,7 +362,7 @@ impl State {
         self.entries.range(keys).map(|ByKey(held)| (held.key(), held.entry()))
     }
 
-    fn write(&mut self, key: Key, value: Option<Bytes>, wall: u64) -> Result<Change, Refusal> {
+    pub(super) fn write(&mut self, key: Key, value: Option<Bytes>, wall: u64) -> Result<Change, Refusal> {
         let replaces = self.entry(&key).map(|entry| entry.stamp);
         let mut clock = self.clock.clone();
         let change = Change { key, entry: Entry { stamp: clock.tick(wall), replaces, value } };
@@ -363,16 +372,29 @@ impl State {
         Ok(change)
     }
 
-    fn merge(&mut self, change: Change) -> Applied {
-        let id = change.id();
+    fn merge(&mut self, mut change: Change) -> Applied {
+        if matches!(change.key, Key::Count(..)) {
+            // A part replaces nothing: it is joined with what is there.
+            change.entry.replaces = None;
+        }
         if let Some(entry) = self.entry(&change.key) {
-            // With equal stamps the hash decides.
-            let is_newer = change.entry.stamp > entry.stamp
-                || (change.entry.stamp == entry.stamp && id > ChangeId::of(&change.key, entry));
-            if !is_newer {
+            if let (Key::Count(..), Some(old), Some(new)) =
+                (&change.key, Count::of(entry), Count::of(&change.entry))
+            {
+                let (joined, stamp) = (old.join(new), entry.stamp.max(change.entry.stamp));
+                if joined == old && stamp == entry.stamp {
+                    return Applied::Known;
+                }
+                change.entry = Entry { stamp, replaces: None, value: Some(joined.to_bytes()) };
+            } else if change.entry.stamp < entry.stamp
+                // With equal stamps the hash decides.
+                || (change.entry.stamp == entry.stamp
+                    && change.id() <= ChangeId::of(&change.key, entry))
+            {
                 return Applied::Known;
             }
         }
+        let id = change.id();
         let old = self.take(&change.key);
         self.digest.add(id);
         let held = Held::new(change);
@@ -390,7 +412,7 @@ impl State {
     }
 
     /// The additions of a member that are not removed, but for one.
-    fn additions(&self, name: &str, member: &Bytes, except: Option<&Key>) -> Vec<Key> {
+    pub(super) fn additions(&self, name: &str, member: &Bytes, except: Option<&Key>) -> Vec<Key> {
         let all = self.range(Key::members_from(name, member.clone()));
         let of_member =
             |key: &Key| matches!(key, Key::Member(set, other, _) if &**set == name && other == member);
@@ -445,6 +467,11 @@ impl Count {
             up: u64::from_be_bytes(up.try_into().ok()?),
             down: u64::from_be_bytes(down.try_into().ok()?),
         })
+    }
+
+    /// The sums of both: neither ever falls, so the greater one has everything, whatever their stamps say.
+    fn join(self, other: Self) -> Self {
+        Self { up: self.up.max(other.up), down: self.down.max(other.down) }
     }
 
     fn to_bytes(self) -> Bytes {

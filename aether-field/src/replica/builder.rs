@@ -153,6 +153,9 @@ impl FieldBuilder {
             #[cfg(feature = "store")]
             store,
         ));
+        if let Some(trouble) = shared.clock_trouble() {
+            tracing::warn!(field = shared.field, "{trouble}");
+        }
         let syncer = Arc::new(Syncer::new(Arc::clone(&shared), aether.clone(), emitter.clone()));
         let stop = CancellationToken::new();
         let tasks = tokio::spawn({

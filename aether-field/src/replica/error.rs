@@ -3,7 +3,8 @@
 use aether_core::wave::ChannelError;
 use aether_core::{CreateError, JoinError};
 
-use crate::core::Refusal;
+use super::clock::ClockOffset;
+use crate::core::{Refusal, RefusalReason};
 
 /// A field cannot be joined.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +65,31 @@ pub enum FieldError {
         /// Why not.
         source: serde_json::Error,
     },
+    /// Another replica has refused entries of this one, so they are not there.
+    #[error("the replica {replica:?} did not take {refused} entries: {reason}{}", clock_of(*clock))]
+    NotTaken {
+        /// Its name.
+        replica: String,
+        /// How many.
+        refused: u64,
+        /// Why.
+        reason: RefusalReason,
+        /// Its clock, if that is why.
+        clock: Option<ClockOffset>,
+    },
+    /// This replica has refused entries of another one because of their time, so what is written here may not stand.
+    #[error(
+        "{refused} entries of the replica {replica:?} were refused here: their stamps are too far ahead of the clock of this \
+         machine{}", clock_of(*clock)
+    )]
+    ClockBehind {
+        /// Its name.
+        replica: String,
+        /// How many.
+        refused: u64,
+        /// Its clock.
+        clock: Option<ClockOffset>,
+    },
     /// The replica has no identity, so it owns nothing.
     #[error("the replica has no identity; `FieldBuilder::identity` gives it one")]
     NoIdentity,
@@ -85,4 +111,8 @@ pub enum FieldError {
     /// The field is closed.
     #[error("the field is closed")]
     Closed,
+}
+
+fn clock_of(clock: Option<ClockOffset>) -> String {
+    clock.map_or_else(String::new, |clock| format!("; its clock is {clock} the one here: set the clocks"))
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aether_core::Amplitude;
 use bytes::Bytes;
@@ -17,9 +18,12 @@ use super::peer::{Peer, PeerEvents};
 use super::presence::Presence;
 use super::shared::{FieldStatus, Shared};
 use super::superseded::{KEPT, Losers, Superseded};
-use super::syncing::Syncer;
+use super::syncing::{Exchanged, Syncer};
 use super::watch::{Names, Watch, WatchQueue};
-use crate::core::{Digest, Key, Limits, WriterId};
+use crate::core::{Digest, Key, Limits, RefusalReason, WriterId};
+
+/// How long a replica that is there may take to be heard: longer than the time between two beats.
+const HEARD: Duration = Duration::from_millis(1500);
 
 /// A replica of shared state. A clone is another handle of the same replica.
 ///
@@ -259,16 +263,19 @@ impl Field {
 
     /// Waits until `replicas` other replicas have everything that this one has now. Each is asked for the digest of its
     /// state, which costs about 200 bytes; only one that answers with another digest is reconciled with. It waits for
-    /// replicas to come if there are not enough, so bound it with a time-out.
+    /// replicas to come if there are not enough, so bound it with a time-out. If those that are there refuse something, it
+    /// waits no longer than others take to be heard.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing is lost: what the others have they keep.
     ///
     /// # Errors
+    /// [`FieldError::NotTaken`] if a replica refuses something and not enough others take it,
+    /// [`FieldError::ClockBehind`] if this replica refuses something of the other because of its time, and
     /// [`FieldError::Closed`] if the field is closed meanwhile.
     pub async fn agreed(&self, replicas: usize) -> Result<(), FieldError> {
         let mut progress = self.shared.progress.subscribe();
-        let mut agreed = BTreeSet::new();
+        let (mut agreed, mut has_waited) = (BTreeSet::new(), false);
         self.syncer.send().await;
         while agreed.len() < replicas {
             if self.running.stop.is_cancelled() {
@@ -276,47 +283,74 @@ impl Field {
             }
             progress.mark_unchanged();
             let peers = self.shared.peers.lock().writers();
+            let mut refusal = None;
             for peer in peers {
-                if agreed.len() < replicas && !agreed.contains(&peer) && self.has_all(peer).await {
-                    agreed.insert(peer);
+                if agreed.len() < replicas && !agreed.contains(&peer) {
+                    match self.has_all(peer).await {
+                        Ok(true) => drop(agreed.insert(peer)),
+                        Ok(false) => {}
+                        Err(error) => refusal = Some(error),
+                    }
                 }
             }
-            if agreed.len() < replicas {
-                tokio::select! {
-                    // A peer came, or another reconciliation has ended.
-                    changed = progress.changed() => changed.map_err(|_| FieldError::Closed)?,
-                    () = self.running.stop.cancelled() => return Err(FieldError::Closed),
-                }
+            if agreed.len() >= replicas {
+                break;
+            }
+            match refusal {
+                Some(error) if has_waited => return Err(error),
+                // Others that are there are heard until then.
+                Some(_) => has_waited = true,
+                None => {}
+            }
+            tokio::select! {
+                // A peer came, or another reconciliation has ended.
+                changed = progress.changed(), if !has_waited => changed.map_err(|_| FieldError::Closed)?,
+                () = tokio::time::sleep(HEARD), if has_waited => {}
+                () = self.running.stop.cancelled() => return Err(FieldError::Closed),
             }
         }
         Ok(())
     }
 
     /// Whether a peer has everything that this replica had when it was called; makes it so if it does not.
-    async fn has_all(&self, peer: WriterId) -> bool {
+    async fn has_all(&self, peer: WriterId) -> Result<bool, FieldError> {
         // The first question may overtake the change on the last few metres; the second one is cheaper than a
         // reconciliation.
         for _ in 0..2 {
             match self.syncer.agrees(peer).await {
-                Ok(true) => return true,
+                Ok(true) => return Ok(true),
                 Ok(false) => {}
-                Err(_) => return false,
+                Err(_) => return Ok(false),
             }
         }
-        self.syncer.with(peer).await.is_ok()
+        let Ok(Exchanged { here, there, .. }) = self.syncer.with(peer).await else { return Ok(false) };
+        let (replica, clock) = {
+            let peers = self.shared.peers.lock();
+            (peers.name(peer), peers.clock(peer))
+        };
+        if let Some((&reason, &refused)) = there.first_key_value() {
+            let clock = clock.filter(|_| reason == RefusalReason::Clock);
+            return Err(FieldError::NotTaken { replica, refused, reason, clock });
+        }
+        match here.get(&RefusalReason::Clock) {
+            Some(&refused) => Err(FieldError::ClockBehind { replica, refused, clock }),
+            None => Ok(true),
+        }
     }
 
-    /// Waits until everything that this replica has now is in its store, and synced to the disk. Cancel safe.
+    /// Waits until everything that this replica has now is in its store, and synced to the disk. A store that has failed is
+    /// tried again every 5 s, and this waits for the next attempt. Cancel safe.
     ///
     /// # Errors
     /// [`FieldError::NoStore`], or [`FieldError::Store`] if the store failed.
     #[cfg(feature = "store")]
     pub async fn durable(&self) -> Result<(), FieldError> {
         let store = self.shared.store.as_ref().ok_or(FieldError::NoStore)?;
-        store.durable().await.map_err(FieldError::Store)
+        store.durable(false).await.map_err(FieldError::Store)
     }
 
-    /// Why changes are no longer stored, if the store has failed: for a readiness check. The field goes on in memory.
+    /// Why changes are not stored, while the store fails: for a readiness check. The field goes on in memory, and what waits is
+    /// stored when the store works again, or when the field is closed.
     #[cfg(feature = "store")]
     #[must_use]
     pub fn store_failure(&self) -> Option<std::sync::Arc<super::store::StoreError>> {
@@ -342,8 +376,9 @@ impl Field {
             let _ = task.await;
         }
         #[cfg(feature = "store")]
-        if self.shared.store.is_some() {
-            self.durable().await?;
+        if let Some(store) = &self.shared.store {
+            // One that has failed is tried once more.
+            store.durable(true).await.map_err(FieldError::Store)?;
         }
         Ok(())
     }

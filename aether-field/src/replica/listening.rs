@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aether_core::{FailureReason, Receiver, Wave};
 use tokio::time::Instant;
 
+use super::clock::ClockOffset;
 use super::peers::Heard;
 use super::shared::{Shared, wall};
 use super::wire::{Answer, Beat, Changes, Participants, Question, VERSION};
@@ -59,14 +60,28 @@ fn beat(shared: &Shared, wave: &Wave) {
     if beat.proof.is_some() && shared.peers.lock().is_old(&beat) {
         return;
     }
-    let (own, owner) = {
+    let (own, owner, allowed) = {
         let state = shared.state();
         if beat.writer == state.writer() {
             return;
         }
-        (state.digest(), beat.owner(&state, wall()))
+        (state.digest(), beat.owner(&state, wall()).cloned(), state.limits().max_drift)
     };
-    let heard = shared.peers.lock().heard(&beat, owner, Instant::now());
+    let clock = ClockOffset::of(beat.clock, wall());
+    let heard = {
+        let mut peers = shared.peers.lock();
+        let was_off = peers.clock(beat.writer).is_some_and(|clock| clock.by() > allowed);
+        let heard = peers.heard(&beat, owner.as_ref(), clock, Instant::now());
+        if matches!(heard, Heard::New | Heard::Known) && clock.by() > allowed && !was_off {
+            tracing::warn!(
+                field = shared.field,
+                replica = beat.replica,
+                "the clock of another replica of the field is {clock} the one here; one of the two refuses the writes of the \
+                 other"
+            );
+        }
+        heard
+    };
     match heard {
         Heard::New => shared.progress.send_modify(|progress| *progress += 1),
         Heard::Known | Heard::Left => {}

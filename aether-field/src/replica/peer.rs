@@ -3,6 +3,7 @@
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
+use super::clock::ClockOffset;
 use crate::core::WriterId;
 
 /// The number of events that wait for [`PeerEvents::next`]. Beyond it the oldest are dropped, and counted in
@@ -25,6 +26,8 @@ pub struct Peer {
     /// The entries that it had when it was heard last, marks of removals included. A replica that has just joined sees its
     /// progress by comparing that with its own ([`FieldStatus::entries`](super::FieldStatus::entries)).
     pub entries: u64,
+    /// Its clock, as it was when it was heard last.
+    pub clock: ClockOffset,
 }
 
 /// What happened to a peer.

@@ -7,6 +7,7 @@ use smol_str::SmolStr;
 use tokio::sync::broadcast;
 use tokio::time::Instant;
 
+use super::clock::ClockOffset;
 use super::peer::{KEPT, Peer, PeerEvent};
 use super::wire::Beat;
 use crate::core::{Digest, WriterId};
@@ -32,6 +33,7 @@ struct Known {
     number: u64,
     digest: Digest,
     heard: Instant,
+    clock: ClockOffset,
     /// When its digest was another one last.
     changed: Instant,
     /// When the last reconciliation with it ended.
@@ -103,7 +105,13 @@ impl Peers {
     }
 
     /// Takes in a beat, whose signature is that of `owner`.
-    pub(super) fn heard(&mut self, beat: &Beat, owner: Option<&SmolStr>, now: Instant) -> Heard {
+    pub(super) fn heard(
+        &mut self,
+        beat: &Beat,
+        owner: Option<&SmolStr>,
+        clock: ClockOffset,
+        now: Instant,
+    ) -> Heard {
         if self.is_old(beat) {
             return Heard::Old;
         }
@@ -122,7 +130,7 @@ impl Peers {
         }
         if let Some(known) = self.known.get_mut(&beat.writer) {
             known.has(beat.digest, now);
-            known.number = beat.number;
+            (known.number, known.clock) = (beat.number, clock);
             if known.owner.is_none() && owner.is_some() {
                 known.owner = owner.cloned();
                 self.tell(beat.writer, PeerEvent::Proven);
@@ -143,6 +151,7 @@ impl Peers {
             number: beat.number,
             digest: beat.digest,
             heard: now,
+            clock,
             changed: now,
             reconciled: None,
             settled: None,
@@ -237,6 +246,22 @@ impl Peers {
         all.into_iter().map(|(&writer, known)| (writer, known.reconciled)).collect()
     }
 
+    /// The clock of a peer; `None` if it is not known.
+    pub(super) fn clock(&self, writer: WriterId) -> Option<ClockOffset> {
+        self.known.get(&writer).map(|known| known.clock)
+    }
+
+    pub(super) fn name(&self, writer: WriterId) -> String {
+        self.known.get(&writer).map_or_else(|| writer.to_string(), |known| known.replica.clone())
+    }
+
+    /// The first peer whose clock is off by more than is allowed, if most are.
+    pub(super) fn most_clocks_off(&self, allowed: Duration) -> Option<(String, ClockOffset)> {
+        let mut off = self.known.values().filter(|known| known.clock.by() > allowed);
+        let first = off.next()?;
+        (2 * (1 + off.count()) > self.known.len()).then(|| (first.replica.clone(), first.clock))
+    }
+
     pub(super) fn writers(&self) -> Vec<WriterId> {
         self.known.keys().copied().collect()
     }
@@ -253,5 +278,6 @@ fn peer(writer: WriterId, known: &Known, digest: Option<Digest>) -> Peer {
         owner: known.owner.as_ref().map(ToString::to_string),
         agrees: digest == Some(known.digest),
         entries: known.digest.entries,
+        clock: known.clock,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use aether_core::{Amplitude, EmitError, Emitter, Wave};
 use tokio::time::{Instant, sleep_until};
 
-use super::shared::Shared;
+use super::shared::{Shared, wall};
 use super::wire::{Beat, Changes, VERSION};
 
 /// The size of a wave of changes in bytes, but for a single change that is larger.
@@ -77,7 +77,8 @@ pub(super) async fn beat(shared: &Shared, emitter: &Emitter, asks: bool, leaves:
     };
     let number = shared.next_beat();
     let replica = shared.replica.clone();
-    let mut beat = Beat { version: VERSION, writer, replica, digest, asks, leaves, number, proof: None };
+    let (version, clock, proof) = (VERSION, wall(), None);
+    let mut beat = Beat { version, writer, replica, digest, asks, leaves, number, clock, proof };
     if let Some(identity) = &*shared.identity.lock() {
         beat.sign(identity, &shared.field);
     }

@@ -20,7 +20,9 @@ use super::store::Store;
 use super::superseded::{Losers, SupersededValues};
 use super::watch::{Update, UpdateKind, WatchQueue};
 use super::wire::Channels;
-use crate::core::{Applied, Change, Entry, Identity, Intake, Key, Refusal, State, Step, Written};
+use crate::core::{
+    Applied, Change, ClientWrite, Entry, Identity, Intake, Key, Refusal, State, Step, Submitted, Written,
+};
 
 /// The account of one replica. All numbers are since it joined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -32,9 +34,10 @@ pub struct FieldStatus {
     pub written: u64,
     /// Changes of others that were new here.
     pub received: u64,
-    /// Changes of others that were refused: out of bounds, from the future, or of owners, for one of the four reasons
-    /// below.
+    /// Changes of others that were refused: out of bounds, for want of room, or for one of the five reasons below.
     pub refused: u64,
+    /// Refused: stamps that are too far ahead of the clock here. They are taken once their time has come.
+    pub from_future: u64,
     /// Refused: of owners for which no key is trusted here, or whose certificate has not come yet.
     pub unknown_owners: u64,
     /// Refused: signed by another key than the present one of the owner.
@@ -242,7 +245,7 @@ impl Shared {
         let mut intake = Intake::default();
         for change in changes {
             match intake.apply(&mut state, change.clone(), wall) {
-                Ok(Applied::Changed { old }) => self.received(&state, &change, old.as_ref()),
+                Ok(Applied::Changed { old }) => self.received(&state, &state.joined(change), old.as_ref()),
                 Ok(Applied::Known) => {}
                 // Its sender learns it in the next reconciliation.
                 Ok(Applied::Gone) => self.sync_now.notify_one(),
@@ -356,10 +359,28 @@ impl Shared {
     ) -> Result<Applied, Refusal> {
         let applied = state.apply(change.clone(), wall())?;
         if let Applied::Changed { old } = &applied {
+            let change = state.joined(change);
             self.received(state, &change, old.as_ref());
             self.queue(amplitude, change);
         }
         Ok(applied)
+    }
+
+    /// Carries out a write of a client, and queues its changes for sending.
+    pub(super) fn submit_write(
+        &self,
+        amplitude: Amplitude,
+        write: ClientWrite,
+    ) -> Result<Submitted, Refusal> {
+        let mut state = self.state();
+        let (submitted, written) = state.submit(write, wall())?;
+        for (change, old) in written {
+            self.received(&state, &change, old.as_ref());
+            self.queue(amplitude, change);
+        }
+        drop(state);
+        self.to_send.notify_one();
+        Ok(submitted)
     }
 
     fn refused(&self, refusal: &Refusal) {
@@ -370,6 +391,7 @@ impl Shared {
             Refusal::ForeignKey { .. } => account.foreign_keys += 1,
             Refusal::Forged { .. } => account.forged += 1,
             Refusal::Unchecked => account.unchecked += 1,
+            Refusal::FromFuture(_) => account.from_future += 1,
             _ => {}
         }
         drop(account);

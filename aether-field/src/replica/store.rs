@@ -1,6 +1,7 @@
 //! The store of a replica: a file with every entry and its checksum, and a thread that writes and syncs in groups.
 
 mod check;
+mod creation;
 mod error;
 mod file;
 mod record;
@@ -14,25 +15,34 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use redb::Database;
 use tokio::sync::watch;
 
+use self::creation::open_or_make;
+use self::error::chain;
 use self::file::{failure, not_open, options, read, write};
 use self::salvage::salvage;
 use crate::core::{Entry, Key, Limits, Stamp, State, Trust, WriterId};
 
+/// How long after a failure the store is tried again.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// The newest entry of each key, or that it is dropped.
+type Entries = BTreeMap<Key, Option<Entry>>;
+
 /// What waits to be written: the newest entry of each key, or that it is dropped.
 #[derive(Debug, Default)]
 struct Queue {
-    entries: BTreeMap<Key, Option<Entry>>,
+    entries: Entries,
     about: Option<(Stamp, Stamp)>,
     /// Increases with each change.
     ticket: u64,
     is_closed: bool,
-    /// Nothing is written any more.
-    has_failed: bool,
+    /// A store that has failed is tried again now.
+    hurries: bool,
 }
 
 #[derive(Debug)]
@@ -62,7 +72,7 @@ impl Store {
         limits: Limits,
         (field, trust): (&str, Trust),
     ) -> Result<(State, Self), StoreError> {
-        let (database, salvage) = match options().create(path) {
+        let (database, salvage) = match open_or_make(&options(), path) {
             Ok(database) => (database, None),
             Err(error) => match not_open(path, error) {
                 Some(error) => return Err(error),
@@ -101,7 +111,7 @@ impl Store {
         });
         let thread = std::thread::Builder::new().name("field-store".to_owned()).spawn({
             let inner = Arc::clone(&inner);
-            move || inner.run(&database)
+            move || inner.run(database)
         });
         let thread = Some(thread.map_err(StoreError::Thread)?);
         Ok((state, Self { inner, thread, damaged, salvage }))
@@ -110,9 +120,6 @@ impl Store {
     /// Queues an entry, or that it is dropped. Called under the lock of the state.
     pub(super) fn put(&self, state: &State, key: Key, entry: Option<Entry>) {
         let mut queue = self.inner.queue.lock();
-        if queue.has_failed {
-            return;
-        }
         queue.entries.insert(key, entry);
         queue.about = Some((state.collected(), state.last_stamp()));
         queue.ticket += 1;
@@ -120,12 +127,22 @@ impl Store {
         self.inner.wake.notify_one();
     }
 
-    /// Waits until everything that was queued is synced.
-    pub(super) async fn durable(&self) -> Result<(), Arc<StoreError>> {
-        let ticket = self.inner.queue.lock().ticket;
+    /// Waits until everything that was queued is synced. A store that has failed is waited for until it is tried again, which
+    /// is at once if it `hurries`.
+    pub(super) async fn durable(&self, hurries: bool) -> Result<(), Arc<StoreError>> {
         let mut synced = self.inner.synced.subscribe();
+        let has_failed = synced.borrow_and_update().is_err();
+        let ticket = {
+            let mut queue = self.inner.queue.lock();
+            queue.hurries |= hurries && has_failed;
+            queue.ticket
+        };
+        if has_failed {
+            self.inner.wake.notify_one();
+            // The sender lives as long as the store.
+            let _ = synced.changed().await;
+        }
         let is_done = |synced: &Result<u64, _>| synced.as_ref().map_or(true, |&synced| synced >= ticket);
-        // The sender lives as long as the store.
         let result = synced.wait_for(is_done).await.map(|synced| synced.clone());
         result.unwrap_or(Ok(0)).map(drop)
     }
@@ -150,32 +167,76 @@ impl Drop for Store {
 }
 
 impl Inner {
-    /// Writes everything that has come since the last time, in one transaction, until the store is dropped.
-    fn run(&self, database: &Database) {
-        loop {
-            let (entries, about, ticket) = {
-                let mut queue = self.queue.lock();
-                while queue.entries.is_empty() && !queue.is_closed {
-                    self.wake.wait(&mut queue);
-                }
-                if queue.entries.is_empty() {
-                    return;
-                }
-                (std::mem::take(&mut queue.entries), queue.about, queue.ticket)
+    /// Writes everything that has come since the last time, in one transaction, until the store is dropped. If that fails,
+    /// everything waits for the next attempt. redb refuses everything after an error of the disk until the file is opened
+    /// again.
+    fn run(&self, database: Database) {
+        let mut open = Some(database);
+        while let Some((entries, about, ticket)) = self.next(open.is_none()) {
+            let database = match open.take() {
+                Some(database) => Ok(database),
+                None => reopen(&self.path),
             };
-            match write(database, &entries, about) {
-                Ok(()) => drop(self.synced.send_replace(Ok(ticket))),
-                Err(source) => {
-                    let error = Arc::new(failure(&self.path, source));
-                    tracing::error!(%error, "the store of the field failed; changes are no longer durable");
-                    drop(self.synced.send_replace(Err(error)));
-                    // What follows could depend on what is missing.
-                    let mut queue = self.queue.lock();
-                    queue.has_failed = true;
-                    queue.entries.clear();
-                    return;
+            let written = database.and_then(|database| {
+                write(&database, &entries, about).map_err(|source| failure(&self.path, source))?;
+                Ok(database)
+            });
+            let had_failed = self.synced.borrow().is_err();
+            match written {
+                Ok(database) => {
+                    if had_failed {
+                        tracing::info!(path = %self.path.display(), "the store of the field works again");
+                    }
+                    open = Some(database);
+                    drop(self.synced.send_replace(Ok(ticket)));
+                }
+                Err(error) => {
+                    if !had_failed {
+                        let error = chain(&error);
+                        tracing::error!(%error, "the store of the field failed; changes are not durable until it works again");
+                    }
+                    self.put_back(entries);
+                    drop(self.synced.send_replace(Err(Arc::new(error))));
+                    if self.queue.lock().is_closed {
+                        return;
+                    }
                 }
             }
         }
     }
+
+    /// Waits for something to write; after a failure also until it is time for another attempt.
+    fn next(&self, has_failed: bool) -> Option<(Entries, Option<(Stamp, Stamp)>, u64)> {
+        let mut queue = self.queue.lock();
+        let again = Instant::now() + PAUSE;
+        loop {
+            if has_failed && !queue.is_closed && !queue.hurries {
+                if !self.wake.wait_until(&mut queue, again).timed_out() {
+                    continue;
+                }
+            } else if queue.entries.is_empty() && !queue.is_closed {
+                self.wake.wait(&mut queue);
+                continue;
+            }
+            queue.hurries = false;
+            if queue.entries.is_empty() && queue.is_closed {
+                return None;
+            }
+            return Some((std::mem::take(&mut queue.entries), queue.about, queue.ticket));
+        }
+    }
+
+    /// What was not written waits again, unless something newer of its key does.
+    fn put_back(&self, entries: Entries) {
+        let mut queue = self.queue.lock();
+        for (key, entry) in entries {
+            queue.entries.entry(key).or_insert(entry);
+        }
+    }
+}
+
+/// Opens the file once more. It is not made: then it would lack what was in it.
+fn reopen(path: &Path) -> Result<Database, StoreError> {
+    let foreign = || StoreError::Foreign { path: path.to_owned() };
+    options().open(path).map_err(|error| not_open(path, error).unwrap_or_else(foreign))
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::error::FieldError;
 use super::field::Field;
 use super::watch::Names;
-use crate::core::{Applied, Change, Entry, Key, Stamp, State};
+use crate::core::{Applied, Change, ClientWrite, Entry, Key, Stamp, State, Submitted};
 
 /// An entry of a field as a reader sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum PageEntry {
         name: String,
         /// The member.
         member: Bytes,
+        /// When it was added last.
+        stamp: Stamp,
     },
 }
 
@@ -44,7 +46,7 @@ impl PageEntry {
         48 + match self {
             Self::Register { name, value, .. } => name.len() + value.len(),
             Self::Counter { name, .. } => name.len(),
-            Self::Member { name, member } => name.len() + member.len(),
+            Self::Member { name, member, .. } => name.len() + member.len(),
         }
     }
 }
@@ -81,34 +83,13 @@ impl Field {
         Ok(self.shared().submit(self.amplitude(), change)?)
     }
 
-    /// Adds a member to a set with the stamp of somebody else. The same addition may be submitted any number of times,
-    /// at any replica: it is one, also after the member was removed. Returns whether it was new.
+    /// Carries out a write of a client of this replica, and sends it to the other replicas. The same write may be submitted
+    /// any number of times, at any replica, also by a client whose clock is off: it is applied once.
     ///
     /// # Errors
-    /// [`FieldError::Refused`] if name or member are out of bounds, or the stamp is too far in the future.
-    pub fn submit_member(&self, set: &str, member: Bytes, stamp: Stamp) -> Result<bool, FieldError> {
-        let key = Key::Member(set.into(), member.clone(), stamp);
-        let entry = Entry { stamp, replaces: None, value: Some(Bytes::new()) };
-        let applied = self.submit(Change { key, entry })?;
-        let is_new = matches!(applied, Applied::Changed { .. });
-        if is_new {
-            // The new addition stands for those before it.
-            self.discard_before(set, &member, stamp)?;
-        }
-        Ok(is_new)
-    }
-
-    /// Removes the additions of a member that are older than a stamp. Returns whether there were any. Later additions
-    /// stay, so a removal that is submitted again does no more.
-    ///
-    /// # Errors
-    /// [`FieldError::Refused`] if name or member are out of bounds.
-    pub fn discard_before(&self, set: &str, member: &Bytes, stamp: Stamp) -> Result<bool, FieldError> {
-        let write = |state: &mut State, wall| {
-            let changes = state.discard_before(set, member, stamp, wall)?;
-            Ok((!changes.is_empty(), changes))
-        };
-        Ok(self.shared().write(self.amplitude(), write, |_| None)?)
+    /// [`FieldError::Refused`] if the write is out of bounds, or its time too far in the future.
+    pub fn submit_write(&self, write: ClientWrite) -> Result<Submitted, FieldError> {
+        Ok(self.shared().submit_write(self.amplitude(), write)?)
     }
 
     /// Writes a register whose value is JSON text. The text is not looked at: it must be JSON, and not `null`.
@@ -127,10 +108,10 @@ impl Field {
         self.shared().state().entry(&Key::Register(name.into())).cloned()
     }
 
-    /// Whether a member is in a set.
+    /// The stamp of the newest addition of a member; `None` if it is not in the set.
     #[must_use]
-    pub fn has_member(&self, set: &str, member: &Bytes) -> bool {
-        self.shared().state().is_member(set, member)
+    pub fn member(&self, set: &str, member: &Bytes) -> Option<Stamp> {
+        self.shared().state().addition(set, member)
     }
 
     /// Reads the names that match, in pages of about `bytes`. A page is read at one moment; the field may change between
@@ -162,11 +143,8 @@ impl Field {
                 continue;
             }
             let Some(found) = read(&state, key, entry) else { continue };
-            // A member may have been added several times.
-            if page.entries.last() != Some(&found) {
-                size += found.size();
-                page.entries.push(found);
-            }
+            size += found.size();
+            page.entries.push(found);
         }
         page
     }
@@ -179,7 +157,11 @@ fn read(state: &State, key: &Key, entry: &Entry) -> Option<PageEntry> {
             PageEntry::Register { name, value: entry.value.clone().unwrap_or_default(), stamp: entry.stamp }
         }
         Key::Count(..) => PageEntry::Counter { sum: state.count(&name), name },
-        Key::Member(_, member, _) => PageEntry::Member { name, member: member.clone() },
+        Key::Member(_, member, tag) => {
+            // A member may have been added several times. The newest addition stands for all.
+            let stamp = state.addition(&name, member).filter(|newest| newest == tag)?;
+            PageEntry::Member { name, member: member.clone(), stamp }
+        }
         Key::Binding(_) | Key::Owned(..) | Key::Floor(_) => return None,
     })
 }

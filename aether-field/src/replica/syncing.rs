@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::publishing;
 use super::shared::{Shared, wall};
 use super::wire::{Answer, Question, VERSION};
-use crate::core::{Initiator, Message, ProtocolError, WriterId};
+use crate::core::{Initiator, Message, ProtocolError, Refusals, WriterId};
 
 /// How long one question may take, and when it is asked again: a lost answer must not cost a whole reconciliation. The
 /// responder does nothing twice.
@@ -33,6 +33,17 @@ pub(super) enum SyncError {
     Wave(#[from] WaveError),
     #[error("the answer cannot be read")]
     Answer(#[from] postcard::Error),
+}
+
+/// What came of a reconciliation.
+#[derive(Debug)]
+pub(super) struct Exchanged {
+    /// Certificates were exchanged: what their owners have was no part of it then.
+    has_certificates: bool,
+    /// What was refused here.
+    pub(super) here: Refusals,
+    /// What the peer has refused.
+    pub(super) there: Refusals,
 }
 
 /// Begins reconciliations. One at a time.
@@ -68,7 +79,7 @@ impl Syncer {
                 // What it said before the last change is no reason: it may have that change by now.
                 let reconciled = match self.agrees(peer).await {
                     Ok(true) => Ok(()),
-                    Ok(false) => self.with(peer).await,
+                    Ok(false) => self.with(peer).await.map(drop),
                     Err(error) => Err(error),
                 };
                 if let Err(error) = reconciled {
@@ -80,12 +91,12 @@ impl Syncer {
 
     /// Reconciles with one peer. Afterwards it has everything that this replica had when it began, and the reverse.
     /// Cancel safe: the peer forgets what was left unfinished.
-    pub(super) async fn with(&self, peer: WriterId) -> Result<(), SyncError> {
+    pub(super) async fn with(&self, peer: WriterId) -> Result<Exchanged, SyncError> {
         let mut session = self.session.lock().await;
         *session = session.wrapping_add(1);
         let before = (self.shared.state().digest(), self.shared.peers.lock().digest(peer));
         let mut result = self.exchange(peer, *session).await;
-        if let Ok(true) = result {
+        if let Ok(Exchanged { has_certificates: true, .. }) = result {
             *session = session.wrapping_add(1);
             result = self.exchange(peer, *session).await;
         }
@@ -98,7 +109,7 @@ impl Syncer {
             }
             Err(_) => self.shared.count(|account| &mut account.broken_off),
         }
-        result.map(drop)
+        result
     }
 
     /// Whether a peer has the same state as this replica, as it says itself now. Cancel safe.
@@ -117,8 +128,7 @@ impl Syncer {
         }
     }
 
-    /// Returns whether certificates were exchanged: what their owners have was no part of it then.
-    async fn exchange(&self, peer: WriterId, session: u32) -> Result<bool, SyncError> {
+    async fn exchange(&self, peer: WriterId, session: u32) -> Result<Exchanged, SyncError> {
         let (mut initiator, first) = Initiator::start(&mut self.shared.state())?;
         let mut to_send = vec![first];
         while !to_send.is_empty() {
@@ -130,7 +140,9 @@ impl Syncer {
             }
         }
         if initiator.is_done() {
-            Ok(initiator.has_certificates())
+            let has_certificates = initiator.has_certificates();
+            let (here, there) = (initiator.refused_here().clone(), initiator.refused_there().clone());
+            Ok(Exchanged { has_certificates, here, there })
         } else {
             Err(ProtocolError::OutOfTurn.into())
         }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
+mod clients;
 mod converge;
 mod cost;
 mod faults;
@@ -14,6 +15,7 @@ mod owned_replicas;
 mod presence;
 mod protocol;
 mod reconciliation;
+mod refusals;
 mod replica;
 mod replicas;
 #[cfg(feature = "store")]

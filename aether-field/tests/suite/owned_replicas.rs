@@ -14,7 +14,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The version of the messages on the medium.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} takes longer than {PATIENCE:?}"))
@@ -44,7 +44,7 @@ async fn shows(field: &Field, owner: &str, name: &str, value: Option<&str>) {
 }
 
 /// A beat as it is on the medium.
-type Beat = (u8, WriterId, String, Digest, bool, bool, u64, Option<(String, Bytes)>);
+type Beat = (u8, WriterId, String, Digest, bool, bool, u64, u64, Option<(String, Bytes)>);
 
 async fn send(stranger: &Vibrator, channel: &str, message: &impl serde::Serialize) {
     stranger.emit_bytes(channel, postcard::to_allocvec(message).unwrap()).await.unwrap();
@@ -139,7 +139,8 @@ async fn c3_3_what_an_owner_wrote_before_its_certificate_comes_with_it() {
     let hall = replica("hall").trust(trust.clone()).join(&aether).await.unwrap();
     let own = replica("pi").trust(trust.clone()).identity(pi.clone()).join(&aether).await.unwrap();
     own.own().unwrap().set("temp", "21").unwrap();
-    within("agreement", own.agreed(1)).await.unwrap();
+    let refused = within("the refusal", own.agreed(1)).await.unwrap_err();
+    assert!(matches!(refused, FieldError::NotTaken { .. }), "{refused}");
     assert_eq!(hall.of("pi-2").get_json("temp"), None);
     let authority = replica("root").trust(trust).join(&aether).await.unwrap();
     let at = u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()).unwrap();
@@ -169,7 +170,9 @@ async fn replicas_that_trust_different_owners_come_to_rest() {
     own.own().unwrap().set("temp", "21").unwrap();
     knows_nobody.set("lamp", "on").unwrap();
     shows(&trusts, "pi-2", "temp", Some("21")).await;
-    within("agreement", trusts.agreed(2)).await.unwrap();
+    within("agreement", trusts.agreed(1)).await.unwrap();
+    let refused = within("the refusal", trusts.agreed(2)).await.unwrap_err();
+    assert!(matches!(refused, FieldError::NotTaken { .. }), "{refused}");
     assert_eq!(trusts.get::<String>("lamp").unwrap().as_deref(), Some("on"));
     assert_ne!(trusts.digest(), knows_nobody.digest());
     let reconciliations = || {
@@ -213,15 +216,15 @@ async fn c3_5_a_forged_or_recorded_beat_moves_no_owner() {
         }
     })
     .await;
-    let (version, writer, name, digest, asks, _, number, proof) = recorded.clone();
+    let (version, writer, name, digest, asks, _, number, clock, proof) = recorded.clone();
     let evil = identity("evil");
     let fake = (evil.name().to_owned(), proof.clone().unwrap().1);
     for beat in [
         // Without a signature, with that of another beat, in another name, and the same once more.
-        (version, writer, name.clone(), digest, asks, true, u64::MAX, None),
-        (version, writer, name.clone(), digest, asks, true, number + 1000, proof.clone()),
-        (version, writer, name.clone(), digest, asks, true, number + 1000, Some(fake)),
-        (version, writer, "moved".to_owned(), digest, asks, false, number + 1000, proof),
+        (version, writer, name.clone(), digest, asks, true, u64::MAX, clock, None),
+        (version, writer, name.clone(), digest, asks, true, number + 1000, clock, proof.clone()),
+        (version, writer, name.clone(), digest, asks, true, number + 1000, clock, Some(fake)),
+        (version, writer, "moved".to_owned(), digest, asks, false, number + 1000, clock, proof),
         recorded.clone(),
     ] {
         send(&stranger, "field.home.beats", &beat).await;
@@ -236,11 +239,11 @@ async fn c3_5_a_forged_or_recorded_beat_moves_no_owner() {
     })
     .await;
     send(&stranger, "field.home.beats", &recorded).await;
-    let (version, writer, name, digest, asks, _, number, _) = recorded;
+    let (version, writer, name, digest, asks, _, number, clock, _) = recorded;
     send(
         &stranger,
         "field.home.beats",
-        &(version, writer, name, digest, asks, false, number + 1000, None::<u8>),
+        &(version, writer, name, digest, asks, false, number + 1000, clock, None::<u8>),
     )
     .await;
     let rest = settled(&aether, &mut events).await;

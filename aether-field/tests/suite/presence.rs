@@ -199,7 +199,7 @@ async fn what_is_out_of_bounds_is_refused() {
 }
 
 /// The version of the messages between replicas. Another one would be counted as unreadable.
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 
 #[derive(Serialize)]
 struct Said {

@@ -403,6 +403,107 @@ async fn a_full_disk_is_an_error_of_durable_and_loses_nothing_that_was_acknowled
     assert_eq!(field.status().damaged, 0);
 }
 
+/// The process whose disk is full for a while.
+#[cfg(unix)]
+async fn write_until_there_is_room(path: &Path) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let field = open(&Aether::local(), path).await;
+    let (_, most) = getrlimit(Resource::RLIMIT_FSIZE).unwrap();
+    let mut full = 0;
+    // It is full twice: the first time the field goes on, the second time it is closed.
+    for n in 0..100_000_u32 {
+        field.set(&format!("key/{n}"), &"v".repeat(1000)).unwrap();
+        if field.durable().await.is_ok() {
+            continue;
+        }
+        full += 1;
+        field.set(&format!("full/{full}"), "waits").unwrap();
+        setrlimit(Resource::RLIMIT_FSIZE, 1024 * 4096 * (1 + full), most).unwrap();
+        if full == 2 {
+            println!("full twice with {n} .");
+            break;
+        }
+        field.durable().await.unwrap();
+        assert!(field.store_failure().is_none());
+    }
+    field.close().await.unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_store_that_failed_is_tried_again_and_has_everything_at_the_end() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        return write_until_there_is_room(Path::new(&path)).await;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("home.field");
+    let child = tokio::process::Command::new("sh")
+        .args(["-c", "ulimit -S -f 4096; trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "store::a_store_that_failed_is_tried_again_and_has_everything_at_the_end"])
+        .arg("--nocapture")
+        .env(CHILD, &path)
+        .output();
+    let output = within("the child", child).await.unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{said} {}", String::from_utf8_lossy(&output.stderr));
+    let (_, last) = said.split_once("full twice with ").unwrap();
+    let last: u32 = last.split_once(' ').unwrap().0.parse().unwrap();
+    let (left, field) = everything(&path).await;
+    assert_eq!((left.len(), field.status().damaged), (last as usize + 3, 0));
+}
+
+/// What redb leaves of a file that a full disk does not let it make.
+#[tokio::test]
+async fn a_file_that_was_never_whole_is_made_anew_and_another_one_is_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("home.field");
+    let field = open(&Aether::local(), &path).await;
+    field.close().await.unwrap();
+    let mut whole = std::fs::read(&path).unwrap();
+    whole.truncate(73_728);
+    whole[..9].fill(0);
+    for never_whole in [&whole[..], &[0; 73_728], &[]] {
+        std::fs::write(&path, never_whole).unwrap();
+        let field = open(&Aether::local(), &path).await;
+        field.set("lamp", "on").unwrap();
+        field.close().await.unwrap();
+        let (left, field) = everything(&path).await;
+        assert_eq!(left.len(), 1);
+        field.close().await.unwrap();
+    }
+    let files: Vec<_> =
+        std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(files, ["home.field"], "nothing is left beside it");
+    // An image of a disk begins with zeros, too.
+    let mut image = vec![0; 73_728];
+    image[40_000] = 1;
+    std::fs::write(&path, &image).unwrap();
+    Field::builder("home").store(&path).join(&Aether::local()).await.unwrap_err();
+    assert_eq!(std::fs::read(&path).unwrap(), image);
+}
+
+/// A disk that is full when the file is made.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_full_disk_leaves_no_file() {
+    if let Some(path) = std::env::var_os(CHILD) {
+        Field::builder("home").store(path).join(&Aether::local()).await.unwrap_err();
+        return println!("refused .");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let child = tokio::process::Command::new("sh")
+        .args(["-c", "ulimit -f 8; trap '' XFSZ; exec \"$0\" \"$@\""])
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "store::a_full_disk_leaves_no_file", "--nocapture"])
+        .env(CHILD, folder.path().join("home.field"))
+        .output();
+    let output = within("the child", child).await.unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("refused ."), "{said}");
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
 /// C1 14
 #[tokio::test]
 async fn late_changes_and_dropped_marks_are_the_same_after_a_restart() {

@@ -1,7 +1,9 @@
 //! Changes that keep the stamp of their writer, and reading in pages: what a gateway needs.
 
 use aether_core::Aether;
-use aether_field::core::{Applied, Change, Entry, Key, Stamp, WriterId};
+use aether_field::core::{
+    Applied, Change, ClientWrite, Entry, Key, Operation, Seen, Stamp, Submitted, WriterId,
+};
 use aether_field::{Field, FieldError, Names, PageEntry};
 use bytes::Bytes;
 
@@ -10,6 +12,10 @@ const THEN: u64 = 1_700_000_000_000_000;
 
 fn stamp(later: u64, writer: u64) -> Stamp {
     Stamp { micros: THEN + later, logical: 0, writer: WriterId(writer) }
+}
+
+fn numbered(later: u64, number: u32, writer: u64) -> Stamp {
+    Stamp { logical: number, ..stamp(later, writer) }
 }
 
 fn register(name: &str, value: &'static str, stamp: Stamp, replaces: Option<Stamp>) -> Change {
@@ -33,9 +39,15 @@ async fn a_change_is_applied_once_at_whichever_replicas_it_is_submitted() {
         assert_eq!(one.submit(change.clone()).unwrap(), Applied::Known);
         let _ = other.submit(change.clone()).unwrap();
     }
-    assert!(one.submit_member("tags", "x".into(), stamp(3, 7)).unwrap());
-    assert!(one.discard_before("tags", &"x".into(), stamp(4, 7)).unwrap());
-    assert!(!one.submit_member("tags", "x".into(), stamp(3, 7)).unwrap(), "a removed addition stays removed");
+    let write = |made, operation| ClientWrite { made, seen: Seen::Unsaid, operation };
+    let (key, member) = (|| "tags".to_owned(), || Bytes::from_static(b"x"));
+    let insert = write(numbered(3, 1, 7), Operation::Insert { key: key(), member: member() });
+    let discard = write(numbered(4, 2, 7), Operation::Discard { key: key(), member: member() });
+    for write in [&insert, &discard, &insert] {
+        let applied = one.submit_write(write.clone()).unwrap();
+        assert_eq!(applied, Submitted::Applied { stamp: write.made });
+    }
+    assert_eq!(one.member("tags", &member()), None, "a removed addition stays removed");
     one.agreed(1).await.unwrap();
     for field in [&one, &other] {
         assert_eq!((field.get_json("k").as_deref(), field.count("visits")), (Some(&b"1"[..]), 3));

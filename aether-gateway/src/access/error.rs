@@ -68,4 +68,9 @@ pub enum AccessError {
     /// A token is empty, so everybody knows it.
     #[error("a token is empty; write a secret, for example from: openssl rand -hex 32")]
     Empty,
+    /// No client could send the token.
+    #[error(
+        "a token has blanks, controls or letters beyond ASCII, which a header cannot carry; write one, for example from: openssl rand -hex 32"
+    )]
+    Unsendable,
 }

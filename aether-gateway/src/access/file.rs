@@ -56,6 +56,7 @@ impl Access {
         }
         let mut text = String::new();
         file.take(Self::MAX_FILE).read_to_string(&mut text).map_err(unread)?;
+        aether_core::byte_order_mark::remove(&mut text);
         let lines: Vec<Line> = serde_json::from_str(&text)
             .map_err(|source| AccessError::Json { path: path.to_owned(), source })?;
         let mut access = Self::default();

@@ -16,6 +16,10 @@ impl Rights {
         Self { read: vec![Names::of("*")], write: vec![Names::of("*")] }
     }
 
+    pub(crate) fn may_read(&self, name: &str) -> bool {
+        self.read.iter().any(|names| names.has(name))
+    }
+
     pub(crate) fn may_write(&self, name: &str) -> bool {
         self.write.iter().any(|names| names.has(name))
     }

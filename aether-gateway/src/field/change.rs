@@ -22,7 +22,7 @@ impl Change {
         Arc::new(Self { slot, content, in_v04: OnceLock::new(), in_v1: OnceLock::new() })
     }
 
-    pub(super) fn of(update: &Update) -> Option<Arc<Self>> {
+    pub(super) fn of(field: &Field, update: &Update) -> Option<Arc<Self>> {
         let name = SmolStr::from(update.name());
         let (slot, content) = match update.kind() {
             UpdateKind::Register { new, .. } => {
@@ -30,8 +30,9 @@ impl Change {
                 (Slot::Register(name), content)
             }
             UpdateKind::Counter { sum } => (Slot::Counter(name), Content::Counter { sum: *sum }),
-            UpdateKind::Member { member, is_member } => {
-                (Slot::Member(name, member.clone()), Content::Member { is_member: *is_member })
+            UpdateKind::Member { member, .. } => {
+                let version = field.member(&name, member);
+                (Slot::Member(name, member.clone()), Content::Member { version })
             }
             // Kinds that this version of the gateway does not know.
             _ => return None,
@@ -48,7 +49,7 @@ impl Change {
                 Content::Register { value: entry.and_then(|entry| entry.value), version }
             }
             Slot::Counter(name) => Content::Counter { sum: field.count(name) },
-            Slot::Member(name, member) => Content::Member { is_member: field.has_member(name, member) },
+            Slot::Member(name, member) => Content::Member { version: field.member(name, member) },
         };
         Self::new(slot, content)
     }

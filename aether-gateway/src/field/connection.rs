@@ -6,6 +6,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aether_chassis::error_chain;
+use aether_field::core::Operation;
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::SplitStream;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -16,12 +18,12 @@ use tokio_tungstenite::tungstenite;
 use tokio_util::sync::CancellationToken;
 
 use super::counts::{Dropped, Refused};
-use super::effect::{Close, Effect, Operation, Outcome, Write};
+use super::effect::{Close, Effect, Outcome, Write};
 use super::hub::{Hub, Registered, wall};
 use super::outbox::Outbox;
 use super::writer::{self, Dialect, Pulse};
 use super::{v1, v04};
-use crate::access::FieldAccess;
+use crate::access::{FieldAccess, Rights};
 use crate::admission::{Busy, Permit};
 use crate::bucket::TokenBucket;
 
@@ -113,6 +115,7 @@ pub(super) async fn serve(
         session,
         bucket: TokenBucket::new(hub.limits.messages_burst, hub.limits.messages_per_second, Instant::now()),
         is_closing: false,
+        rights: Rights::default(),
         registered: None,
     };
     let mut stream = stream;
@@ -151,6 +154,7 @@ struct Reader<'a> {
     session: Session,
     bucket: TokenBucket,
     is_closing: bool,
+    rights: Rights,
     registered: Option<Registered>,
 }
 
@@ -208,7 +212,10 @@ impl Reader<'_> {
     async fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Admit { writer } => self.registered = Some(self.hub.register(self.outbox, writer)),
+                Effect::Admit { writer, rights } => {
+                    self.rights = rights.clone();
+                    self.registered = Some(self.hub.register(self.outbox, writer, rights));
+                }
                 Effect::Reply(reply) => self.reply(reply),
                 Effect::Subscribe(subscription) => {
                     let answers = matches!(self.session, Session::V1(_));
@@ -252,14 +259,12 @@ impl Reader<'_> {
             }
             return;
         };
-        let (key, lost) = match &write.operation {
-            Operation::Set { key, value } => (key, Some(value)),
-            Operation::Delete { key }
-            | Operation::Count { key, .. }
-            | Operation::Insert { key, .. }
-            | Operation::Discard { key, .. } => (key, None),
-        };
-        for reply in v1::outcome(about.op, key, lost, &outcome) {
+        let (Operation::Set { key, .. }
+        | Operation::Delete { key }
+        | Operation::Count { key, .. }
+        | Operation::Insert { key, .. }
+        | Operation::Discard { key, .. }) = &write.operation;
+        for reply in v1::outcome(about.op, &write.operation, &outcome, self.rights.may_read(key)) {
             self.reply(reply);
         }
         if about.durable && !matches!(outcome, Outcome::Refused { .. }) {
@@ -292,7 +297,7 @@ async fn confirm(hub: &Hub, outbox: &Outbox, owed: &Owed) {
         if ops.is_empty() {
             continue;
         }
-        let result = hub.field.durable().await.map_err(|error| error.to_string());
+        let result = hub.field.durable().await.map_err(|error| error_chain(&error));
         for op in &ops {
             let reply = match &result {
                 Ok(()) => v1::durable(*op),

@@ -116,6 +116,8 @@ pub(crate) struct FieldLine {
     pub(crate) coalesced_changes: u64,
     pub(crate) resynced_clients: u64,
     pub(crate) unreadable_values: u64,
+    /// Changes of other replicas that the replica of the gateway refused.
+    pub(crate) refused_changes: BTreeMap<&'static str, u64>,
     pub(crate) refused: BTreeMap<&'static str, u64>,
     pub(crate) dropped_clients: BTreeMap<&'static str, u64>,
 }
@@ -157,6 +159,7 @@ impl Counts {
             coalesced_changes: number(&self.coalesced),
             resynced_clients: number(&self.resynced),
             unreadable_values: number(&self.unreadable),
+            refused_changes: BTreeMap::new(),
             refused: refused.into(),
             dropped_clients: dropped.into(),
         }

@@ -4,16 +4,17 @@
 use std::time::Duration;
 
 use aether_field::Names;
-use aether_field::core::{Stamp, WriterId};
+use aether_field::core::{Operation, Seen, Stamp, WriterId};
 use bytes::Bytes;
 
 use super::counts::Refused;
+use crate::access::Rights;
 
 /// Something that the connection has to do.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Effect {
-    /// The client is admitted. A writer is told of its writes that lose.
-    Admit { writer: Option<WriterId> },
+    /// The client is admitted with these rights. A writer is told of its writes that lose.
+    Admit { writer: Option<WriterId>, rights: Rights },
     /// Sends a message.
     Reply(String),
     /// From now on the client gets the changes of these names, after a snapshot or what it has missed.
@@ -65,15 +66,6 @@ pub(super) struct Write {
     pub(super) about: Option<About>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Operation {
-    Set { key: String, value: Bytes },
-    Delete { key: String },
-    Count { key: String, up: u64, down: u64 },
-    Insert { key: String, member: Bytes },
-    Discard { key: String, member: Bytes },
-}
-
 /// The identity and the time of a write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct About {
@@ -81,20 +73,9 @@ pub(super) struct About {
     pub(super) op: u64,
     /// The same for the same write, however often and wherever it arrives.
     pub(super) stamp: Stamp,
-    pub(super) replaces: Replaces,
+    pub(super) seen: Seen,
     /// The client wants to know when it is on the disk.
     pub(super) durable: bool,
-}
-
-/// What the writer had seen of the register.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Replaces {
-    /// It does not say. What the gateway has counts as seen if it is older than the write.
-    Unsaid,
-    /// No value, and no removal.
-    Nothing,
-    /// This version.
-    Version(Stamp),
 }
 
 /// What became of a write.
@@ -104,7 +85,7 @@ pub(super) enum Outcome {
     Applied { version: Stamp },
     /// There was nothing to remove.
     Unchanged,
-    /// A later write of the register stands.
+    /// A later write of the register stands, or an addition of the member that the removal had not seen.
     Lost { version: Stamp, value: Option<Bytes>, winner: Option<Stamp> },
     /// It cannot be made.
     Refused { code: &'static str, message: String },

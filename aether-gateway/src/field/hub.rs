@@ -5,26 +5,26 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aether_field::core::{Applied, Change as FieldChange, Entry, Key, Limits, Stamp, WriterId};
-use aether_field::{Field, FieldError, Superseded, Watch};
+use aether_field::core::{ClientWrite, Entry, Limits, Operation, Stamp, Submitted, WriterId};
+use aether_field::{Field, FieldError, Superseded, SupersededValues, Watch};
 use lru::LruCache;
 use parking_lot::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::change::Change;
 use super::counts::{Counts, Dropped, FieldLine};
-use super::effect::{About, Close, Operation, Outcome, Replaces, Subscription, Write};
+use super::effect::{About, Close, Outcome, Subscription, Write};
 use super::history::History;
 use super::limits::SecurityLimits;
 use super::outbox::Outbox;
 use super::queue::Pushed;
 use super::v1;
-use crate::access::Access;
+use crate::access::{Access, Rights};
 use crate::admission::Admission;
 use crate::origin::Origins;
 
-/// The number of clients whose newest write is remembered.
-const WRITERS: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
+/// The number of writes of clients that are remembered.
+const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
 #[derive(Debug)]
 pub(super) struct Hub {
@@ -40,8 +40,9 @@ pub(super) struct Hub {
     inner: Mutex<Inner>,
     /// The revision up to which changes were pushed to all clients.
     settled: AtomicU64,
-    /// The greatest number of the writes of each client. A write that comes again is not reported as lost again.
-    newest: Mutex<LruCache<WriterId, u64>>,
+    /// The writers and the numbers of writes that have stood here, and were not superseded. One that comes again after
+    /// somebody who had seen it replaced it is not reported as lost.
+    stood: Mutex<LruCache<(WriterId, u32), ()>>,
     sources: Mutex<Option<(Watch, Superseded)>>,
 }
 
@@ -56,6 +57,7 @@ struct Inner {
 struct Client {
     outbox: Arc<Outbox>,
     writer: Option<WriterId>,
+    rights: Rights,
 }
 
 /// The place of a client among those that get changes. Dropping it takes the client out.
@@ -92,7 +94,7 @@ impl Hub {
             counts: Counts::default(),
             inner: Mutex::new(Inner { history, clients: BTreeMap::new(), next: 0 }),
             settled: AtomicU64::new(0),
-            newest: Mutex::new(LruCache::new(WRITERS)),
+            stood: Mutex::new(LruCache::new(REMEMBERED)),
             sources,
         })
     }
@@ -105,15 +107,14 @@ impl Hub {
                 () = stop.cancelled() => return,
                 update = watch.next() => match update {
                     Some(update) => {
-                        if let Some(change) = Change::of(&update) {
+                        if let Some(change) = Change::of(&self.field, &update) {
                             self.push(&change);
                         }
                     }
                     None => return,
                 },
                 Some(values) = superseded.next() => {
-                    let message = v1::superseded(&values);
-                    self.tell(values.lost_stamp.writer, &message);
+                    self.tell(&values);
                 }
             }
         }
@@ -134,23 +135,31 @@ impl Hub {
     }
 
     /// Tells the loser, if it is here.
-    fn tell(&self, writer: WriterId, message: &str) {
+    fn tell(&self, values: &SupersededValues) {
+        let Stamp { writer, logical, .. } = values.lost_stamp;
+        self.stood.lock().pop(&(writer, logical));
         let inner = self.inner.lock();
         for client in inner.clients.values().filter(|client| client.writer == Some(writer)) {
             Counts::one(&self.counts.superseded);
-            if !client.outbox.reply(message.to_owned()) {
+            let message = v1::superseded(values, client.rights.may_read(&values.name));
+            if !client.outbox.reply(message) {
                 self.counts.give_up(Dropped::Stalled);
                 client.outbox.close(Close::STALLED);
             }
         }
     }
 
-    pub(super) fn register(self: &Arc<Self>, outbox: &Arc<Outbox>, writer: Option<WriterId>) -> Registered {
+    pub(super) fn register(
+        self: &Arc<Self>,
+        outbox: &Arc<Outbox>,
+        writer: Option<WriterId>,
+        rights: Rights,
+    ) -> Registered {
         Counts::one(&self.counts.admitted);
         let mut inner = self.inner.lock();
         let number = inner.next;
         inner.next += 1;
-        inner.clients.insert(number, Client { outbox: Arc::clone(outbox), writer });
+        inner.clients.insert(number, Client { outbox: Arc::clone(outbox), writer, rights });
         Registered { hub: Arc::clone(self), number }
     }
 
@@ -212,60 +221,36 @@ impl Hub {
     }
 
     fn write_as(&self, about: &About, operation: &Operation) -> Result<Outcome, FieldError> {
-        match operation {
-            Operation::Set { key, value } => self.register_write(about, key, Some(value.clone())),
-            Operation::Delete { key } => self.register_write(about, key, None),
-            Operation::Count { key, up, down } => {
-                // An old count adds nothing to a newer one, so it does not matter which of them stands.
-                let _ = self.field.submit(FieldChange::counted(key, *up, *down, about.stamp))?;
-                Ok(Outcome::Applied { version: about.stamp })
+        let About { stamp: made, seen, .. } = *about;
+        let submitted = self.field.submit_write(ClientWrite { made, seen, operation: operation.clone() })?;
+        let mut stood = self.stood.lock();
+        let id = (made.writer, made.logical);
+        Ok(match submitted {
+            Submitted::Applied { stamp } => {
+                stood.put(id, ());
+                Outcome::Applied { version: stamp }
             }
-            Operation::Insert { key, member } => {
-                self.field.submit_member(key, member.clone(), about.stamp)?;
-                Ok(Outcome::Applied { version: about.stamp })
+            Submitted::Lost { stamp, .. } if stood.contains(&id) => Outcome::Applied { version: stamp },
+            Submitted::Lost { stamp, winner } => {
+                let (value, winner) =
+                    winner.map_or((None, None), |Entry { stamp, value, .. }| (value, Some(stamp)));
+                Outcome::Lost { version: stamp, value, winner }
             }
-            Operation::Discard { key, member } => {
-                self.field.discard_before(key, member, about.stamp)?;
-                Ok(Outcome::Applied { version: about.stamp })
-            }
-        }
-    }
-
-    fn register_write(
-        &self,
-        about: &About,
-        key: &str,
-        value: Option<bytes::Bytes>,
-    ) -> Result<Outcome, FieldError> {
-        let current = self.field.register(key).map(|entry| entry.stamp);
-        let (stamp, replaces) = placed(about, current, wall());
-        let entry = Entry { stamp, replaces, value };
-        let applied = self.field.submit(FieldChange { key: Key::Register(key.into()), entry })?;
-        let is_repeated = {
-            let mut newest = self.newest.lock();
-            let newest = newest.get_or_insert_mut(stamp.writer, || 0);
-            let is_repeated = about.op <= *newest;
-            *newest = about.op.max(*newest);
-            is_repeated
-        };
-        let applied_here = Outcome::Applied { version: stamp };
-        if matches!(applied, Applied::Changed { .. }) || is_repeated {
-            return Ok(applied_here);
-        }
-        Ok(match self.field.register(key) {
-            // It came by another gateway before.
-            Some(entry) if entry.stamp == stamp => applied_here,
-            Some(Entry { stamp: winner, value, .. }) => {
-                Outcome::Lost { version: stamp, value, winner: Some(winner) }
-            }
-            None => Outcome::Lost { version: stamp, value: None, winner: None },
         })
     }
 
     pub(super) fn line(&self) -> FieldLine {
         let inner = self.inner.lock();
+        let status = self.field.status();
+        let owners = status.unknown_owners + status.foreign_keys + status.forged + status.unchecked;
+        let refused_changes = [
+            ("clock", status.from_future),
+            ("trust", owners),
+            ("bounds", status.refused.saturating_sub(owners + status.from_future)),
+        ];
         FieldLine {
-            entries: self.field.status().entries,
+            refused_changes: refused_changes.into(),
+            entries: status.entries,
             replicas: self.field.peers().len() + 1,
             clients: inner.clients.len(),
             queued_changes: inner.clients.values().map(|client| client.outbox.queued()).sum(),
@@ -274,68 +259,8 @@ impl Hub {
     }
 }
 
-/// The stamp of a write, and what it replaces.
-///
-/// A write that follows a version is later than it, also if the clock of the writer of that version is fast: else it could
-/// never be replaced. The version must be one that can exist: it is here, or its time has come. So no writer gets a stamp
-/// from the future by naming one.
-fn placed(about: &About, current: Option<Stamp>, now: u64) -> (Stamp, Option<Stamp>) {
-    let About { stamp, replaces, .. } = *about;
-    match replaces {
-        Replaces::Unsaid => (stamp, current.filter(|&current| current < stamp)),
-        Replaces::Nothing => (stamp, None),
-        Replaces::Version(seen) => {
-            let is_possible = seen.micros <= now || current.is_some_and(|current| seen <= current);
-            if seen < stamp || !is_possible {
-                return (stamp, Some(seen));
-            }
-            let logical = seen.logical.saturating_add(1);
-            (Stamp { micros: seen.micros, logical, writer: stamp.writer }, Some(seen))
-        }
-    }
-}
-
 /// The wall clock in microseconds since 1970. A clock before 1970 counts as 0.
 pub(super) fn wall() -> u64 {
     let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since_1970.as_micros()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stamp(micros: u64, logical: u32, writer: u64) -> Stamp {
-        Stamp { micros, logical, writer: WriterId(writer) }
-    }
-
-    fn about(stamp: Stamp, replaces: Replaces) -> About {
-        About { op: 1, stamp, replaces, durable: false }
-    }
-
-    #[test]
-    fn a_write_is_later_than_the_version_that_it_replaces() {
-        let own = stamp(100, 1, 7);
-        let fast = stamp(500, 3, 9);
-        let (placed_at, replaces) = placed(&about(own, Replaces::Version(fast)), Some(fast), 110);
-        assert_eq!((placed_at, replaces), (stamp(500, 4, 7), Some(fast)));
-        let slow = stamp(50, 0, 9);
-        assert_eq!(placed(&about(own, Replaces::Version(slow)), Some(slow), 110), (own, Some(slow)));
-    }
-
-    #[test]
-    fn a_version_that_cannot_exist_moves_no_write_into_the_future() {
-        let own = stamp(100, 1, 7);
-        let invented = stamp(5_000, 0, 9);
-        assert_eq!(placed(&about(own, Replaces::Version(invented)), Some(stamp(90, 0, 9)), 110).0, own);
-    }
-
-    #[test]
-    fn a_repeated_write_has_the_same_stamp() {
-        let own = stamp(100, 1, 7);
-        let unsaid = about(own, Replaces::Unsaid);
-        assert_eq!(placed(&unsaid, Some(stamp(90, 0, 9)), 110), (own, Some(stamp(90, 0, 9))));
-        assert_eq!(placed(&unsaid, Some(own), 200), (own, None));
-        assert_eq!(placed(&unsaid, Some(stamp(150, 0, 9)), 200), (own, None));
-    }
 }

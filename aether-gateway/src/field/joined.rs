@@ -62,7 +62,7 @@ pub enum ServeFieldsError {
 #[must_use]
 pub struct JoinedFields {
     fields: Vec<(String, Field)>,
-    /// While a store has failed, the program is not ready.
+    /// While a store has failed, or a clock is off, the program is not ready.
     checks: Vec<ReadyCheck>,
 }
 
@@ -116,6 +116,10 @@ pub(crate) async fn join(
             .await
             .map_err(|source| ServeFieldsError::Join { name: name.clone(), source })?;
         options = options.field(name, field.clone());
+        joined.checks.push(health::check(aether, "field_clock_off", {
+            let (name, field) = (name.clone(), field.clone());
+            move || field.clock_trouble().map(|trouble| format!("the field {name}: {trouble}"))
+        }));
         if store.is_some() {
             let (name, field) = (name.clone(), field.clone());
             joined.checks.push(health::check(aether, "field_store_failed", move || {

@@ -36,7 +36,8 @@ pub(super) enum Content {
     Counter {
         sum: i128,
     },
+    /// The version of a member is its newest addition; `None` if it is not in the set.
     Member {
-        is_member: bool,
+        version: Option<Stamp>,
     },
 }

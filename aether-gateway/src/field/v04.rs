@@ -8,12 +8,13 @@ use std::collections::HashMap;
 use std::fmt::Write as _;
 
 use aether_field::Names;
+use aether_field::core::Operation;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 use sha1::{Digest as _, Sha1};
 
 use super::counts::Refused;
-use super::effect::{Close, Effect, Operation, Subscription, Write};
+use super::effect::{Close, Effect, Subscription, Write};
 use super::json;
 use super::limits::SecurityLimits;
 use super::slot::{Content, Slot};
@@ -74,9 +75,13 @@ impl Session {
 
     fn admit(&mut self, rights: Rights) -> Vec<Effect> {
         let names = rights.readable(&[Names::of("*")]);
-        self.rights = Some(rights);
+        self.rights = Some(rights.clone());
         let subscription = Subscription { names, cursor: None, presence: true };
-        vec![Effect::Admit { writer: None }, Effect::Reply(hello(&self.id)), Effect::Subscribe(subscription)]
+        vec![
+            Effect::Admit { writer: None, rights },
+            Effect::Reply(hello(&self.id)),
+            Effect::Subscribe(subscription),
+        ]
     }
 
     fn message<'a>(&self, text: &'a str) -> Result<HashMap<Cow<'a, str>, &'a RawValue>, Refused> {

@@ -4,6 +4,7 @@
 mod accounts;
 mod api;
 mod archive;
+mod attention;
 mod black_box;
 #[cfg(unix)]
 mod certificates;

@@ -96,9 +96,10 @@ impl ConsumerShared {
         })
     }
 
-    /// The greatest position that the consumer in this folder knows.
-    pub(crate) fn last_settled(folder: &Path) -> Result<u64, OpenError> {
-        Journal::last_settled(folder)
+    /// The greatest position that the consumer in this folder knows, settled or not.
+    pub(crate) fn last_noted(folder: &Path) -> Result<u64, OpenError> {
+        let begun = Attempts::last(folder)?.into_iter().map(|(position, _)| position);
+        Ok(begun.fold(Journal::last_noted(folder)?, u64::max))
     }
 
     pub(crate) fn check_pattern(&self, given: &Pattern) -> Result<(), ConsumeError> {
@@ -192,7 +193,7 @@ impl ConsumerShared {
         };
         if failures.count >= self.options.max_attempts.get() {
             // After a crash in between the letter is there already.
-            if !self.dead.has(&self.name, position) {
+            if !self.dead.has(&self.name, &stored) {
                 self.dead.bury(&self.name, &stored, failures.count, &failures.listed).await?;
             }
             self.journal.settle(claim, position, Fate::Dead, &self.window, |_| {});

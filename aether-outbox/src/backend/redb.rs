@@ -9,6 +9,7 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
+use super::creation::open_or_make;
 use super::rows::{Backend, Row, Rows, Sealed};
 use crate::error::{OpenError, StoreError};
 use crate::lock::Lock;
@@ -28,7 +29,7 @@ fn open_file(path: &Path) -> Result<Database, DatabaseError> {
     let mut builder = Database::builder();
     // redb's default is 1 GiB.
     builder.set_cache_size(64 << 20).set_check_integrity_on_open(true);
-    builder.create(path)
+    open_or_make(&builder, path)
 }
 
 impl Redb {

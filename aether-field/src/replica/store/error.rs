@@ -59,3 +59,9 @@ pub enum StoreError {
     #[error("the thread of the store cannot be started")]
     Thread(#[source] std::io::Error),
 }
+
+/// An error and its causes, for the log.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

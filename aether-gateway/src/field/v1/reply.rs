@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use aether_field::core::Stamp;
+use aether_field::core::{Operation, Stamp};
 use aether_field::{Names, PageEntry, SupersededValues};
 use axum::extract::ws::Utf8Bytes;
 use base64::Engine as _;
@@ -48,40 +48,63 @@ pub(super) fn refused(op: Option<u64>, code: &str, message: &str) -> String {
     .to_string()
 }
 
-/// What became of a write: the acknowledgement and, if it lost, what stands in its place.
-pub(in crate::field) fn outcome(op: u64, key: &str, lost: Option<&Bytes>, outcome: &Outcome) -> Vec<String> {
+/// What became of a write: the acknowledgement and, if it lost, what stands in its place. A client that may not read the key
+/// does not get the value.
+pub(in crate::field) fn outcome(
+    op: u64,
+    operation: &Operation,
+    outcome: &Outcome,
+    may_read: bool,
+) -> Vec<String> {
     let ack = |version| format!(r#"{{"type":"ack","op":{op},"version":"{}"}}"#, version::write(version));
     match outcome {
         Outcome::Applied { version } => vec![ack(*version)],
         // Only writes without an identity have this outcome.
         Outcome::Unchanged => Vec::new(),
         Outcome::Lost { version, value, winner } => {
-            vec![ack(*version), superseded_by(key, *version, lost, value.as_ref(), *winner)]
+            let value = value.as_ref().filter(|_| may_read);
+            vec![ack(*version), superseded_by(operation, *version, value, *winner)]
         }
         Outcome::Refused { code, message } => vec![refused(Some(op), code, message)],
     }
 }
 
 /// A write that was acknowledged has lost against a later one.
-pub(in crate::field) fn superseded(values: &SupersededValues) -> String {
+pub(in crate::field) fn superseded(values: &SupersededValues, may_read: bool) -> String {
     let SupersededValues { name, lost, lost_stamp, winner, stamp, .. } = values;
-    superseded_by(name, *lost_stamp, lost.as_ref(), winner.as_ref(), *stamp)
+    let key = name.clone();
+    let operation = match lost {
+        Some(value) => Operation::Set { key, value: value.clone() },
+        None => Operation::Delete { key },
+    };
+    superseded_by(&operation, *lost_stamp, winner.as_ref().filter(|_| may_read), *stamp)
 }
 
 fn superseded_by(
-    key: &str,
+    operation: &Operation,
     version: Stamp,
-    lost: Option<&Bytes>,
     winner: Option<&Bytes>,
     winner_version: Option<Stamp>,
 ) -> String {
-    let mut text =
-        format!(r#"{{"type":"superseded","key":{},"version":"{}""#, quoted(key), version::write(version));
     // Writing to a string does not fail.
-    if let Some(lost) = lost.and_then(|lost| checked(lost)) {
+    let mut text = r#"{"type":"superseded""#.to_owned();
+    let is_register = match operation {
+        Operation::Insert { key, member: bytes } | Operation::Discard { key, member: bytes } => {
+            let _ = write!(text, r#","set":{},"member":{}"#, quoted(key), member(bytes));
+            false
+        }
+        Operation::Set { key, .. } | Operation::Delete { key } | Operation::Count { key, .. } => {
+            let _ = write!(text, r#","key":{}"#, quoted(key));
+            true
+        }
+    };
+    let _ = write!(text, r#","version":"{}""#, version::write(version));
+    if let Operation::Set { value, .. } = operation
+        && let Some(lost) = checked(value)
+    {
         let _ = write!(text, r#","lost":{lost}"#);
     }
-    if let Some(winner) = winner.and_then(|winner| checked(winner)) {
+    if let Some(winner) = winner.filter(|_| is_register).and_then(|winner| checked(winner)) {
         let _ = write!(text, r#","value":{winner}"#);
     }
     if let Some(version) = winner_version {
@@ -123,9 +146,11 @@ pub(in crate::field) fn entry(slot: &Slot, content: &Content) -> Option<String> 
         (Slot::Counter(name), Content::Counter { sum }) => {
             Some(format!(r#"{{"counter":{},"sum":{sum}}}"#, quoted(name)))
         }
-        (Slot::Member(name, bytes), Content::Member { is_member }) => {
-            let (name, member) = (quoted(name), member(bytes));
-            Some(format!(r#"{{"set":{name},"member":{member},"present":{is_member}}}"#))
+        (Slot::Member(name, bytes), Content::Member { version }) => {
+            let (name, member, present) = (quoted(name), member(bytes), version.is_some());
+            let version = version.map(|version| format!(r#","version":"{}""#, version::write(version)));
+            let version = version.unwrap_or_default();
+            Some(format!(r#"{{"set":{name},"member":{member},"present":{present}{version}}}"#))
         }
         _ => None,
     }
@@ -139,8 +164,8 @@ pub(in crate::field) fn page_entry(entry: &PageEntry) -> Option<String> {
             Content::Register { value: Some(value.clone()), version: Some(*stamp) },
         ),
         PageEntry::Counter { name, sum } => (Slot::Counter(name.into()), Content::Counter { sum: *sum }),
-        PageEntry::Member { name, member } => {
-            (Slot::Member(name.into(), member.clone()), Content::Member { is_member: true })
+        PageEntry::Member { name, member, stamp } => {
+            (Slot::Member(name.into(), member.clone()), Content::Member { version: Some(*stamp) })
         }
         _ => return None,
     };

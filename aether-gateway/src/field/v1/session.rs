@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aether_field::Names;
-use aether_field::core::{Stamp, WriterId};
+use aether_field::core::{Operation, Seen, Stamp, WriterId};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -11,7 +11,7 @@ use super::request::{Identity, Request, WriteRequest};
 use super::{reply, version};
 use crate::access::{FieldAccess, Rights};
 use crate::field::counts::Refused;
-use crate::field::effect::{About, Close, Effect, Operation, Replaces, Subscription, Write};
+use crate::field::effect::{About, Close, Effect, Subscription, Write};
 use crate::field::json;
 use crate::field::limits::SecurityLimits;
 
@@ -160,7 +160,7 @@ impl Session {
             return Ok(());
         };
         let writer = version::writer(client);
-        effects.push(Effect::Admit { writer: Some(writer) });
+        effects.push(Effect::Admit { writer: Some(writer), rights: rights.clone() });
         effects.push(Effect::Reply(reply::hello(&self.field, &self.id, now, &rights, &self.limits)));
         self.admitted = Some((rights, writer));
         Ok(())
@@ -245,10 +245,10 @@ impl Session {
         let (micros, wait) = self.time(request.at, now)?;
         // Of the writes of one millisecond the later one has the greater number.
         let logical = (request.op & u64::from(u32::MAX)) as u32;
-        let replaces = match &request.replaces {
-            None => Replaces::Unsaid,
-            Some(None) => Replaces::Nothing,
-            Some(Some(text)) => Replaces::Version(version::read(text).ok_or_else(|| {
+        let seen = match &request.replaces {
+            None => Seen::Unsaid,
+            Some(None) => Seen::Nothing,
+            Some(Some(text)) => Seen::Version(version::read(text).ok_or_else(|| {
                 Refusal::new(
                     Refused::Json,
                     "version",
@@ -257,7 +257,7 @@ impl Session {
             })?),
         };
         let stamp = Stamp { micros, logical, writer };
-        let about = Some(About { op: request.op, stamp, replaces, durable: request.durable });
+        let about = Some(About { op: request.op, stamp, seen, durable: request.durable });
         let operation = match kind {
             "set" => Operation::Set { value: self.value(request.value)?, key },
             "delete" => Operation::Delete { key },

@@ -4,12 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_field::Names;
+use aether_field::core::{Operation, Seen};
 use serde_json::{Value, json};
 
 use super::Session;
 use crate::access::{Access, FieldAccess};
 use crate::field::counts::Refused;
-use crate::field::effect::{Close, Effect, Operation, Replaces, Write};
+use crate::field::effect::{Close, Effect, Write};
 use crate::field::limits::SecurityLimits;
 
 /// Microseconds since 1970.
@@ -25,7 +26,7 @@ fn session(access: Access) -> Session {
 fn admitted() -> Session {
     let mut session = session(Access::default());
     let effects = session.receive(r#"{"type":"hello","client":"tab"}"#, NOW);
-    assert!(matches!(effects[..], [Effect::Admit { writer: Some(_) }, Effect::Reply(_)]), "{effects:?}");
+    assert!(matches!(effects[..], [Effect::Admit { writer: Some(_), .. }, Effect::Reply(_)]), "{effects:?}");
     session
 }
 
@@ -134,12 +135,12 @@ fn what_the_writer_had_seen_is_unsaid_nothing_or_a_version() {
     let mut session = admitted();
     let mut replaces = |part: &str| {
         let text = format!(r#"{{"type":"delete","op":1,"at":{NOW_MS},"key":"k"{part}}}"#);
-        write_of(&session.receive(&text, NOW)).about.unwrap().replaces
+        write_of(&session.receive(&text, NOW)).about.unwrap().seen
     };
-    assert_eq!(replaces(""), Replaces::Unsaid);
-    assert_eq!(replaces(r#","replaces":null"#), Replaces::Nothing);
+    assert_eq!(replaces(""), Seen::Unsaid);
+    assert_eq!(replaces(r#","replaces":null"#), Seen::Nothing);
     assert!(
-        matches!(replaces(r#","replaces":"5.1@00000000000000ff""#), Replaces::Version(seen) if seen.micros == 5)
+        matches!(replaces(r#","replaces":"5.1@00000000000000ff""#), Seen::Version(seen) if seen.micros == 5)
     );
 }
 

@@ -1,6 +1,7 @@
 //! Fields over WebSocket. Tests named `case_…` are acceptance cases of shared state for browsers, by their numbers.
 
 mod client;
+mod clocks;
 mod crowd;
 mod federation;
 mod hostile;

@@ -98,6 +98,7 @@ async fn what_was_refused_is_on_the_page_and_in_the_metrics_by_reason() {
     for line in [
         r#"aether_field_clients{field="home"} 1"#,
         r#"aether_field_writes_total{field="home"} 1"#,
+        r#"aether_field_refused_changes_total{field="home",reason="clock"} 0"#,
         r#"aether_field_refused_total{field="home",reason="json"} 1"#,
         r#"aether_field_refused_total{field="home",reason="token"} 0"#,
         r#"aether_field_dropped_clients_total{field="home",reason="stalled"} 0"#,

@@ -141,6 +141,34 @@ async fn case_17_a_subscription_gets_its_part_in_chunks_and_rights_hold_by_prefi
 }
 
 #[tokio::test]
+async fn a_token_that_may_only_write_is_told_that_it_lost_and_not_against_what() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.json");
+    private(
+        &path,
+        r#"[{"token": "box", "field": "home", "read": [], "write": ["inbox/*"]},
+            {"token": "owner", "read": ["*"], "write": ["*"]}]"#,
+    );
+    let aether = Aether::local();
+    let server = Server::start(&aether, FieldOptions::default().access(Access::load(&path).unwrap())).await;
+    server.field.set("inbox/x", &json!({ "secret": "salary 4711" })).unwrap();
+    let mut writer = Client::with_token(server.address, "home", "writer", Some("box")).await;
+    // It has lost before it comes, and afterwards.
+    writer.write(&writer.set(1, now() - 5000.0, "inbox/x", &json!(1))).await;
+    let at = now();
+    writer.write(&writer.set(2, at - 500.0, "inbox/y", &json!(2))).await;
+    let mut owner = Client::with_token(server.address, "home", "owner", Some("owner")).await;
+    owner.write(&owner.set(1, at, "inbox/y", &json!("secret"))).await;
+    writer.until(|client| client.superseded.len() == 2).await;
+    for told in &writer.superseded {
+        assert!(told.get("value").is_none() && !told["by"].is_null() && !told["lost"].is_null(), "{told}");
+    }
+    let late = json!({ "type": "set", "op": 2, "at": at - 800.0, "key": "inbox/y", "value": 3 });
+    owner.write(&late).await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn pages_of_other_origins_are_refused_unless_they_are_named() {
     let aether = Aether::local();
     let server = Server::start(&aether, FieldOptions::default().origin("https://shop.example")).await;

@@ -102,3 +102,38 @@ async fn a_dead_letter_that_two_replay_at_once_is_sent_once() {
     log.dead().replay(number, &shop).await.unwrap();
     assert!(log.dead().is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_that_are_gone_take_no_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let size = || {
+        let files = std::fs::read_dir(folder.path().join("dead")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>()
+    };
+    let large = || {
+        let wave = aether_core::Wave::builder("orders.created").bytes(vec![7; 300_000]);
+        wave.build().unwrap()
+    };
+    let log = open(folder.path());
+    let first = log.dead().keep("shop", &wave(1, 0.5), &[]).await.unwrap();
+    let mut numbers = Vec::new();
+    for _ in 0..20 {
+        numbers.push(log.dead().keep("shop", &large(), &[]).await.unwrap());
+    }
+    assert!(size() > 6_000_000);
+    for number in &numbers {
+        log.dead().drop_letter(*number).await.unwrap();
+    }
+    drop(log);
+    // The first one is kept, so they go when the log is opened.
+    let log = open(folder.path());
+    assert_eq!(log.dead().numbers(), [first]);
+    assert!(size() < 1_500_000, "{}", size());
+    assert_eq!(log.dead().show(first).unwrap().stored.wave.text().unwrap(), "1");
+    for _ in 0..20 {
+        let number = log.dead().keep("shop", &large(), &[]).await.unwrap();
+        log.dead().drop_letter(number).await.unwrap();
+    }
+    log.dead().drop_letter(first).await.unwrap();
+    assert!(size() < 1_500_000, "without one that stays they go at once: {}", size());
+}
