@@ -8,7 +8,6 @@ use std::task::Waker;
 use parking_lot::Mutex;
 
 use super::bounds::{InboxOptionsError, check};
-use super::waiting::wake;
 use crate::amplitude::Floor;
 
 /// Changes the floor and the bounds of inboxes while they are in use: of all that were made with options that name this
@@ -79,9 +78,9 @@ impl InboxControl {
         let mut controlled = self.shared.lock();
         controlled.bounds = Some((max_waves, max_bytes));
         let resized = controlled.inboxes().flat_map(|inbox| inbox.resize(max_waves, max_bytes));
-        let called = resized.collect();
+        let called: Vec<_> = resized.collect();
         drop(controlled);
-        wake(called);
+        called.into_iter().for_each(Waker::wake);
         Ok(())
     }
 
@@ -101,7 +100,7 @@ impl InboxControl {
         controlled.inboxes.retain(|inbox| inbox.strong_count() > 0);
         controlled.inboxes.push(Arc::downgrade(&inbox));
         drop(controlled);
-        wake(resized.unwrap_or_default());
+        resized.into_iter().flatten().for_each(Waker::wake);
     }
 }
 
