@@ -201,12 +201,14 @@ async fn what_is_out_of_bounds_is_refused() {
 /// The version of the messages between replicas. Another one would be counted as unreadable.
 const VERSION: u8 = 3;
 
+/// Id, age, the patterns of the names that it is about, JSON.
+type OnTheWire = (String, u32, Vec<String>, Option<Vec<u8>>);
+
 #[derive(Serialize)]
 struct Said {
     version: u8,
     writer: u64,
-    /// Id, age, the patterns of the names that it is about, JSON.
-    participants: Vec<(String, u32, Vec<String>, Option<Vec<u8>>)>,
+    participants: Vec<OnTheWire>,
 }
 
 #[tokio::test(start_paused = true)]
