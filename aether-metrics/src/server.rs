@@ -27,6 +27,7 @@ use crate::client::{ClientAddress, ClientCertificate};
 use crate::slots::{Slot, Slots};
 use crate::streaming::Streaming;
 use crate::tls::Tls;
+use crate::written::{Counted, Written};
 
 /// The maximum number of connections, including those that have lost their slot and are still closing.
 const MAX_CONNECTIONS: usize = 384;
@@ -183,9 +184,12 @@ async fn answer_over<IO, S, B>(
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     let streaming = OnceLock::<Streaming>::new();
+    let written = Written::default();
+    let stream = Counted::new(stream, written.clone());
     let service = service_fn(|mut request: Request<Incoming>| {
         slot.answer();
         request.extensions_mut().insert(client);
+        request.extensions_mut().insert(written.clone());
         if let Some(certificate) = &certificate {
             request.extensions_mut().insert(certificate.clone());
         }
