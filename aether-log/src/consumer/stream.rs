@@ -5,6 +5,7 @@ mod claim;
 mod complaints;
 mod pulling;
 mod shared;
+mod unreadable;
 mod window;
 
 pub(crate) use claim::StreamClaim;

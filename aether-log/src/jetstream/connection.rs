@@ -128,7 +128,10 @@ impl Connection {
     ) -> Result<Arc<Self>, JetStreamError> {
         let servers: Vec<ServerAddr> = url
             .split(',')
-            .map(|url| url.trim().parse().map_err(|_| JetStreamError::Url { url: url.trim().to_owned() }))
+            // As a whole: a part of an address may be a part of a password.
+            .map(|server| {
+                server.trim().parse().map_err(|_| JetStreamError::Url { url: without_secrets(url) })
+            })
             .collect::<Result<_, _>>()?;
         let shown = without_secrets(url);
         let refusals = Arc::<NatsRefusals>::default();

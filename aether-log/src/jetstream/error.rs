@@ -23,7 +23,7 @@ pub enum JetStreamError {
     /// The address is none of a NATS server.
     #[error("{url:?} is not an address of NATS servers: write nats://HOST:PORT, several with commas")]
     Url {
-        /// The address.
+        /// The address, without its password.
         url: String,
     },
     /// No stream has so many replicas.

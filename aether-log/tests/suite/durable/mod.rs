@@ -9,4 +9,5 @@ mod promises;
 mod refusing;
 mod sealing;
 mod stage;
+mod unreadable;
 mod viewing;

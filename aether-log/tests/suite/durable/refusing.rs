@@ -100,9 +100,10 @@ async fn a_server_without_jetstream_and_a_cluster_that_is_too_small_are_named() 
     let log = Log::builder(folder.path()).channels("orders.>", Durability::Replicated(3)).unwrap();
     let refused = log.open().unwrap_err();
     assert!(matches!(refused, OpenError::Replicated { .. }), "{refused:?}");
-    for (url, name) in [("nats://[::1", "shop"), (&*server.url(), "a.b"), (&*server.url(), "")] {
+    for (url, name) in [("nats://user:s3cret@[::1", "shop"), (&*server.url(), "a.b"), (&*server.url(), "")] {
         let refused = JetStreamLog::builder(url, name).open().await.unwrap_err();
         assert!(matches!(refused, JetStreamError::Url { .. } | JetStreamError::Name { .. }), "{refused:?}");
+        assert!(!format!("{refused} {refused:?}").contains("s3cret"), "{refused:?}");
     }
 }
 
