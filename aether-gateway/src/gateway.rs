@@ -204,8 +204,7 @@ impl Gateway {
     }
 
     /// Whether it serves over TLS.
-    #[must_use]
-    pub fn is_secure(&self) -> bool {
+    pub(crate) fn is_secure(&self) -> bool {
         self.tls.is_some()
     }
 

@@ -53,6 +53,7 @@ mod slots;
 mod streaming;
 mod tls;
 mod vibrators;
+mod written;
 
 pub use bus::BusCollector;
 pub use client::{ClientAddress, ClientCertificate};
@@ -68,3 +69,4 @@ pub use slots::{Connections, Slots};
 pub use streaming::Streaming;
 pub use tls::{Tls, TlsError};
 pub use vibrators::{OTHER, VibratorAccount, VibratorAccounts};
+pub use written::Written;

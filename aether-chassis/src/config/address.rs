@@ -49,7 +49,11 @@ impl FromStr for CollectorAddress {
                 && !rest.contains(['?', '#'])
                 && rest.chars().all(|character| character.is_ascii_graphic())
         });
-        if is_address { Ok(Self(text.to_owned())) } else { Err(QuantityError::new(text, ALLOWED)) }
+        if is_address {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(QuantityError::new(without_secrets(text), ALLOWED))
+        }
     }
 }
 
@@ -109,7 +113,7 @@ mod tests {
         let secret: CollectorAddress = "http://user:s3cret@collector.example".parse().unwrap();
         assert_eq!(format!("{secret} {secret:?}").matches("http://***@collector.example").count(), 2);
         for bad in [
-            "http://host/otlp?key=abc",
+            "http://user:s3cret@host/otlp?key=abc",
             "http://host/#x",
             "",
             "127.0.0.1:4318",
@@ -119,6 +123,7 @@ mod tests {
             "grpc://a:4317",
         ] {
             let error = bad.parse::<CollectorAddress>().unwrap_err().to_string();
+            assert!(!error.contains("s3cret"), "{error}");
             assert!(error.contains("http://host:port"), "{error}");
         }
         assert!("localhost".parse::<ListenAddress>().unwrap_err().to_string().contains("127.0.0.1:9464"));

@@ -317,9 +317,9 @@ fn note(noticed: &mut Noticed, event: &Event, wanted: &Wanted) -> bool {
     let matters = |path: &&PathBuf| folder_of(path).is_none_or(|folder| !wanted.around.contains(&folder));
     let paths: Vec<_> = event.paths.iter().filter(matters).collect();
     let of_configuration = wanted.of_configuration.as_ref();
-    if matches!(event.kind, EventKind::Remove(_))
-        && event.paths.iter().any(|path| Some(path) == of_configuration)
-    {
+    // A link that is removed is made again; a folder is not waited for.
+    let is_gone = |path: &PathBuf| Some(path) == of_configuration && !wanted.of_schemas.contains(path);
+    if matches!(event.kind, EventKind::Remove(_)) && event.paths.iter().any(is_gone) {
         noticed.failed = Some("its folder is gone".to_owned());
         return true;
     }

@@ -27,6 +27,7 @@ mod promtool;
 #[path = "../../../aether-metrics/tests/metrics/promtool.rs"]
 mod promtool_program;
 mod reading;
+mod refused;
 mod schemas;
 mod stalled;
 mod streams;

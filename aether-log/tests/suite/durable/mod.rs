@@ -4,6 +4,7 @@ mod bordering;
 mod cluster;
 mod killing;
 mod lines;
+mod poison;
 mod promises;
 mod refusing;
 mod sealing;
