@@ -149,10 +149,10 @@ mod tests {
             fs::rename(&beside, &path).unwrap();
         };
         write(r#"[{"token": "old", "hear": ["a"]}]"#);
-        let access = Access::load(&path).unwrap().waves_token("of the environment").unwrap();
+        let access = Access::load(&path).unwrap().waves_token("of-the-environment").unwrap();
         assert!(access.knows("old") && !access.knows("new"));
         write(r#"[{"token": "new", "hear": ["a", "b"]}]"#);
-        assert!(!access.knows("old") && access.knows("new") && access.knows("of the environment"));
+        assert!(!access.knows("old") && access.knows("new") && access.knows("of-the-environment"));
         // What cannot be used leaves everything as it was.
         write("[");
         assert!(access.knows("new") && !access.is_open());
