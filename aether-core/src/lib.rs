@@ -111,4 +111,4 @@ pub use wave::{Failure, FailureReason, Kind, Metadata, PayloadError, Wave, WaveB
 
 // For `aether-testing` only.
 #[doc(hidden)]
-pub use clock::follow_tokio;
+pub use clock::{HeldTime, follow_tokio, hold_time};

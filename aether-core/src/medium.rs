@@ -232,6 +232,12 @@ pub trait Medium: Debug + Send + Sync + 'static {
         Vec::new()
     }
 
+    /// Whether waves of this channel are kept for receivers that come later, as a durable log does. Such a wave has a receiver,
+    /// and is not reflected because nobody hears it now.
+    fn keeps(&self, _channel: &Channel) -> bool {
+        false
+    }
+
     /// The ids of keys that this process does not have, with the number of messages that say they are sealed with each;
     /// most first, at most 16. Anybody can make up ids. Empty on media that seal nothing.
     fn missing_keys(&self) -> Vec<(u64, u64)> {

@@ -24,9 +24,7 @@ impl TokenBucket {
     /// # Errors
     /// The time until there is one.
     pub(crate) fn take(&mut self, now: Instant) -> Result<(), Duration> {
-        let passed = now.saturating_duration_since(self.refilled).as_secs_f64();
-        self.refilled = now;
-        self.tokens = (self.tokens + passed * self.per_second).min(self.capacity);
+        self.refill(now);
         if self.tokens >= 1.0 {
             self.tokens -= 1.0;
             return Ok(());
@@ -34,6 +32,23 @@ impl TokenBucket {
         // Rounded up, so that there is a token when the time has passed.
         let wait = Duration::try_from_secs_f64((1.0 - self.tokens) / self.per_second);
         Err(wait.unwrap_or(Duration::MAX).saturating_add(Duration::from_micros(1)))
+    }
+
+    /// Whether there is a token.
+    pub(crate) fn has_any(&mut self, now: Instant) -> bool {
+        self.refill(now);
+        self.tokens >= 1.0
+    }
+
+    /// Takes tokens for what was done already, also more than there are: they are owed then.
+    pub(crate) fn charge(&mut self, tokens: u64) {
+        self.tokens -= tokens as f64;
+    }
+
+    fn refill(&mut self, now: Instant) {
+        let passed = now.saturating_duration_since(self.refilled).as_secs_f64();
+        self.refilled = now;
+        self.tokens = (self.tokens + passed * self.per_second).min(self.capacity);
     }
 }
 
@@ -49,6 +64,10 @@ mod tests {
         let wait = bucket.take(start).unwrap_err();
         assert!(wait >= Duration::from_millis(99) && wait < Duration::from_millis(101), "{wait:?}");
         assert!(bucket.take(start + wait).is_ok());
+        bucket.charge(20);
+        assert!(
+            !bucket.has_any(start + Duration::from_secs(2)) && bucket.has_any(start + Duration::from_secs(3))
+        );
         let later = start + Duration::from_secs(3600);
         assert_eq!([0; 4].map(|_| bucket.take(later).is_ok()), [true, true, true, false]);
     }

@@ -17,6 +17,7 @@ mod outbox;
 mod queue;
 mod served;
 mod settings;
+mod shares;
 mod slot;
 mod upgrade;
 mod v04;

@@ -154,6 +154,12 @@ impl Gateway {
         if options.fields.is_open() && reach == Reach::Network {
             tracing::warn!(%address, "without tokens, everybody who can connect may read and write the fields");
         }
+        if reach == Reach::Network && options.tls.is_none() && options.fields.has_tokens() {
+            tracing::warn!(
+                %address,
+                "without TLS, everybody on the way can read the tokens of clients: use --tls-cert and --tls-key, or a proxy with TLS on this machine"
+            );
+        }
         let fields = Arc::new(Fields::new(options.fields));
         let accounts = aether.accounts().await?;
         let emitter = aether.emitter(NAME).map_err(CreateError::from)?;

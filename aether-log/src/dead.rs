@@ -8,12 +8,15 @@ mod stream;
 
 #[cfg(feature = "jetstream")]
 pub use stream::StreamLetters;
+#[cfg(feature = "jetstream")]
+pub(crate) use stream::{Noted, Underway};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use aether_core::{Channel, Durability};
+use aether_core::{Channel, Durability, Wave};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -24,7 +27,7 @@ use crate::jetstream::JetStreamError;
 use crate::store::{
     AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions, View,
 };
-use crate::stored_wave::{StoredWave, frame, identity, read_frame};
+use crate::stored_wave::{StoredWave, entry, frame, identity, read_frame};
 
 const LETTER: u8 = 16;
 const REMOVED: u8 = 17;
@@ -83,6 +86,12 @@ pub enum DeadError {
         /// The number.
         number: u64,
     },
+    /// Its wave was never in a log.
+    #[error("the wave of dead letter {number} was in no log: emit it again on its bus")]
+    OfNoLog {
+        /// The number.
+        number: u64,
+    },
     /// The letter cannot be read.
     #[error("the dead letters cannot be read")]
     Read(#[from] ReadError),
@@ -111,6 +120,8 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 pub struct DeadStore {
     store: Store,
     letters: Mutex<Letters>,
+    /// The log whose waves were given up.
+    log: OnceLock<Arc<Store>>,
 }
 
 #[derive(Debug, Default)]
@@ -240,7 +251,12 @@ impl DeadStore {
         store.drop_before(letters.first());
         // A letter that stays may keep many that are gone.
         store.rewrite(|record| record.kind != LETTER || letters.kept.contains_key(&record.position))?;
-        Ok(Self { store, letters: Mutex::new(letters) })
+        Ok(Self { store, letters: Mutex::new(letters), log: OnceLock::new() })
+    }
+
+    /// Names the log, once it is open as well.
+    pub(crate) fn belongs_to(&self, log: &Arc<Store>) {
+        let _ = self.log.set(Arc::clone(log));
     }
 
     /// How many letters there are.
@@ -301,10 +317,7 @@ impl DeadStore {
     }
 
     async fn append(&self, entry: Entry) -> Result<u64, AppendError> {
-        let (answer, done) = oneshot::channel();
-        let answering = Box::new(move |result| drop(answer.send(result)));
-        self.store.append(entry, Durability::Synced, answering)?;
-        done.await.unwrap_or(Err(AppendError::Closed))
+        append(&self.store, entry).await
     }
 
     /// Drops a letter for good.
@@ -328,8 +341,9 @@ impl DeadStore {
         Ok(())
     }
 
-    /// Emits the wave of a letter again, as a new wave, and drops the letter once the broker has confirmed it. On a durable
-    /// channel the new wave is stored before that.
+    /// Emits the wave of a letter again, and drops the letter once the broker has confirmed it. The wave keeps its
+    /// [identity](Wave::again), so receivers that remember identities do nothing twice; one that has none gets one. A wave of the
+    /// log is stored in it again before that, so its consumers get it anew.
     ///
     /// # Errors
     /// [`DeadError`]. If the wave was emitted and the letter could not be dropped, it stays.
@@ -342,11 +356,51 @@ impl DeadStore {
         emitter: &aether_core::Emitter,
     ) -> Result<aether_core::Receipt, DeadError> {
         let _only = self.replaying(number)?;
-        let wave = self.show(number)?.stored.wave;
-        let sent = emitter.emit_confirmed(wave).await;
+        let stored = self.show(number)?.stored;
+        let sent = match stored.wave.again() {
+            Some(again) => emitter.emit_identified(again).await,
+            None => emitter.emit_confirmed(stored.wave.clone()).await,
+        };
         let receipt = sent.map_err(|source| DeadError::Emit { number, source })?;
+        // The emitter may be one of a bus that does not know the channel as durable.
+        if receipt.stored.is_none() && stored.position > 0 {
+            self.append_again(number, &stored.wave).await?;
+        }
         self.drop_letter(number).await?;
         Ok(receipt)
+    }
+
+    /// Stores the wave of a letter again, at the end of the log, synced, so that its consumers get it anew, and drops the
+    /// letter. For callers that have no bus: nobody else hears the wave. Returns the position.
+    ///
+    /// # Errors
+    /// [`DeadError`]: also for a letter whose wave is of no log. If the wave was stored and the letter could not be dropped, it
+    /// stays.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the wave may have been stored, and the letter stays.
+    pub async fn store_again(&self, number: u64) -> Result<u64, DeadError> {
+        let _only = self.replaying(number)?;
+        let stored = self.show(number)?.stored;
+        if stored.position == 0 {
+            return Err(DeadError::OfNoLog { number });
+        }
+        let position = self.append_again(number, &stored.wave).await?;
+        self.drop_letter(number).await?;
+        Ok(position)
+    }
+
+    /// Appends a wave to the log once more.
+    async fn append_again(&self, number: u64, wave: &Wave) -> Result<u64, DeadError> {
+        let log = self.log.get().ok_or(DeadError::OfNoLog { number })?;
+        let again = wave.again().unwrap_or_else(|| wave.clone());
+        // A wave that came out of a log fits into a frame.
+        let mut entry = entry(&again).map_err(|_| DeadError::Unknown { number })?;
+        if again.attempts() == wave.attempts() {
+            // It cannot be told from its first copy.
+            entry.id = 0;
+        }
+        Ok(append(log, entry).await?)
     }
 
     /// Makes this the only replay of a letter, until it is dropped: two would send a command twice.
@@ -369,6 +423,14 @@ impl Drop for Replaying<'_> {
     fn drop(&mut self) {
         self.store.letters.lock().replaying.remove(&self.number);
     }
+}
+
+/// Appends a record, synced.
+async fn append(store: &Store, entry: Entry) -> Result<u64, AppendError> {
+    let (answer, done) = oneshot::channel();
+    let answering = Box::new(move |result| drop(answer.send(result)));
+    store.append(entry, Durability::Synced, answering)?;
+    done.await.unwrap_or(Err(AppendError::Closed))
 }
 
 /// The content of a letter.

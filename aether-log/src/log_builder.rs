@@ -122,6 +122,7 @@ impl LogBuilder {
         let dead = DeadStore::open(&self.folder)?;
         let noted = noted_position(&self.folder)?.max(dead.last_position() + 1);
         let store = Arc::new(Store::open_on(self.system, &self.folder, self.options, noted)?);
+        dead.belongs_to(&store);
         if let Some(torn) = store.torn() {
             let (path, bytes) = (torn.path.display(), torn.bytes);
             tracing::warn!(%path, bytes, "the last record was not written to its end and is cut off");

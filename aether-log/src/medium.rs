@@ -12,7 +12,7 @@ use aether_core::medium::{
     Offered, PathStatus, Promises, Reach, Settled, Subscription, Waiting,
 };
 use aether_core::wire::{frame_bound, record_bound};
-use aether_core::{Durability, Wave};
+use aether_core::{Channel, Durability, Wave};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
@@ -219,6 +219,10 @@ impl Medium for DurableMedium {
         let mut status = self.inner.status();
         self.keeper.add_to(&mut status);
         status
+    }
+
+    fn keeps(&self, channel: &Channel) -> bool {
+        self.channels.durability(channel) != Durability::None || self.inner.keeps(channel)
     }
 
     fn missing_keys(&self) -> Vec<(u64, u64)> {

@@ -44,8 +44,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use aether_core::Durability;
 use aether_core::wire::micros_since_1970;
+use aether_core::{Durability, hold_time};
 use tokio::sync::watch;
 
 use self::committer::Committer;
@@ -141,9 +141,10 @@ impl Store {
     /// Then no function is called.
     pub fn append_all(&self, entries: Vec<(Entry, Done)>, level: Durability) -> Result<(), AppendError> {
         if let Some(bytes) = entries.iter().find_map(|(entry, _)| entry.excess()) {
-            return Err(AppendError::TooLarge { bytes });
+            return Err(AppendError::TooLarge { bytes, limit: record::MAX_BODY + 1 });
         }
-        self.queue.push(entries.into_iter().map(|(entry, done)| Job { entry, level, done }).collect())
+        let jobs = entries.into_iter().map(|(entry, done)| Job { entry, level, done: held(done) });
+        self.queue.push(jobs.collect())
     }
 
     /// Begins a new segment if the one that is being written has a record from before this time, in microseconds since 1970.
@@ -229,6 +230,17 @@ impl Store {
     #[must_use]
     pub fn trouble(&self) -> Option<AppendError> {
         self.queue.trouble()
+    }
+}
+
+/// In tests with paused time the clock waits for the disk.
+fn held(done: Done) -> Done {
+    match hold_time() {
+        None => done,
+        Some(held) => Box::new(move |result| {
+            done(result);
+            drop(held);
+        }),
     }
 }
 

@@ -7,13 +7,17 @@
 
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Panicked;
 use super::log_throttle::LogThrottle;
-use crate::connecting;
+use crate::{connecting, logging};
+
+/// A panic is not printed if the log was not read for so long.
+const READER_PATIENCE: Duration = Duration::from_millis(100);
 
 thread_local! {
     /// Whether this thread is running a handler.
@@ -27,7 +31,8 @@ pub(crate) fn set_hook() -> CancellationToken {
         (panic::take_hook(), LogThrottle::default(), CancellationToken::new());
     let token = outside.clone();
     panic::set_hook(Box::new(move |panic| {
-        if is_printed(&log_throttle, Instant::now()) {
+        // Printing would block this thread while nobody reads stderr.
+        if is_printed(&log_throttle, Instant::now()) && logging::flush(READER_PATIENCE) {
             print(panic);
         }
         if !HANDLES.get() && !outside.is_cancelled() {
@@ -66,7 +71,6 @@ pub(super) fn caught_in<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn panics_of_handlers_are_printed_once_a_second_and_others_always() {

@@ -435,8 +435,10 @@ impl State {
         {
             return Err(Refusal::ForeignCount);
         }
-        if self.entries.len() >= max_entries && !self.entries.contains(key) {
-            return Err(Refusal::Full { allowed: max_entries });
+        // Removals of what is not here leave half of the room to what somebody wants to keep.
+        let allowed = if entry.is_removed() { max_entries / 2 } else { max_entries };
+        if self.entries.len() >= allowed && !self.entries.contains(key) {
+            return Err(Refusal::Full { allowed });
         }
         Ok(())
     }

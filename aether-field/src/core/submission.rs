@@ -91,6 +91,8 @@ pub enum Submitted {
     Applied {
         /// The stamp that it has.
         stamp: Stamp,
+        /// How many entries there are more.
+        created: u64,
     },
     /// A write of somebody else stands that is later, or an addition that a removal had not seen.
     Lost {
@@ -118,7 +120,7 @@ impl State {
                 let change = Change::counted(&key, up, down, made);
                 self.check_count(&change)?;
                 let written = self.submit_change(change, wall)?.1;
-                Ok((Submitted::Applied { stamp: made }, written))
+                Ok((Submitted::Applied { stamp: made, created: created(&written) }, written))
             }
             Operation::Insert { key, member } => self.submit_member(made, &key, member, wall),
             Operation::Discard { key, member } => self.submit_discard((made, seen), &key, &member, wall),
@@ -139,13 +141,13 @@ impl State {
         if own.is_some_and(|own| is_no_later(made, own)) {
             let is_same = own.is_some_and(|own| own.logical == made.logical);
             let stamp = own.filter(|_| is_same).unwrap_or(made);
-            return Ok((Submitted::Applied { stamp }, Vec::new()));
+            return Ok((Submitted::Applied { stamp, created: 0 }, Vec::new()));
         }
         let (stamp, replaces) = placed((made, seen), current, wall);
         let change = Change { key, entry: Entry { stamp, replaces, value } };
         let (applied, written) = self.submit_change(change, wall)?;
         let submitted = match applied {
-            Applied::Changed { .. } => Submitted::Applied { stamp },
+            Applied::Changed { .. } => Submitted::Applied { stamp, created: created(&written) },
             Applied::Known => Submitted::Lost { stamp, winner: standing },
             Applied::Gone => Submitted::Lost { stamp, winner: None },
         };
@@ -167,7 +169,7 @@ impl State {
             let is_older = |tag: Stamp| tag.writer == made.writer && tag < made;
             written.extend(self.discard_tags((set, &member), is_older, wall)?);
         }
-        Ok((Submitted::Applied { stamp: made }, written))
+        Ok((Submitted::Applied { stamp: made, created: created(&written) }, written))
     }
 
     fn submit_discard(
@@ -201,7 +203,7 @@ impl State {
         let winner = newest.and_then(|key| self.entry(&key).cloned());
         let submitted = match is_lost || winner.is_some() {
             true => Submitted::Lost { stamp: made, winner },
-            false => Submitted::Applied { stamp: made },
+            false => Submitted::Applied { stamp: made, created: created(&written) },
         };
         Ok((submitted, written))
     }
@@ -230,6 +232,10 @@ impl State {
         };
         Ok((applied, written))
     }
+}
+
+fn created(written: &[Written]) -> u64 {
+    written.iter().filter(|(_, old)| old.is_none()).count() as u64
 }
 
 /// Whether a write of a client is the same as another one of this client, or was made before it.

@@ -23,6 +23,8 @@ pub(super) use repeating::{leave, repeat};
 pub(super) use state::PresenceState;
 pub use watch::PresenceWatch;
 
+use super::watch::Names;
+
 /// The participants of a field: people, tabs, devices, each with JSON of its own. A clone is another handle.
 ///
 /// A participant has an id, which must be unique in the field. It is there for [`Presence::LIFETIME`] after its last sign
@@ -78,8 +80,23 @@ impl Presence {
     /// [`PresenceError`] if the id or the value is out of bounds, this replica has announced too much, or the field is
     /// closed.
     pub fn announce(&self, id: &str, value: &(impl Serialize + ?Sized)) -> Result<(), PresenceError> {
+        self.announce_about(id, &[Names::of("*")], value)
+    }
+
+    /// The same of a participant that concerns only these names, such as those of a room. All replicas get it; it is for
+    /// gateways, whose clients may not read all names.
+    ///
+    /// # Errors
+    /// Those of [`Presence::announce`]. The patterns count for the size of the value.
+    pub fn announce_about(
+        &self,
+        id: &str,
+        about: &[Names],
+        value: &(impl Serialize + ?Sized),
+    ) -> Result<(), PresenceError> {
         let value = serde_json::to_vec(value).map_err(PresenceError::Serialize)?;
-        self.state.participants.lock().announce(id, value.into(), Instant::now())?;
+        let about = about.iter().map(|names| names.to_string().into()).collect();
+        self.state.participants.lock().announce(id, (about, value.into()), Instant::now())?;
         self.state.changed.notify_one();
         Ok(())
     }

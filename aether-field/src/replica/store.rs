@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 use redb::Database;
@@ -33,6 +33,14 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// The newest entry of each key, or that it is dropped.
 type Entries = BTreeMap<Key, Option<Entry>>;
 
+/// What is written in one transaction.
+#[derive(Debug)]
+struct Batch {
+    entries: Entries,
+    about: Option<(Stamp, Stamp)>,
+    ticket: u64,
+}
+
 /// What waits to be written: the newest entry of each key, or that it is dropped.
 #[derive(Debug, Default)]
 struct Queue {
@@ -41,7 +49,9 @@ struct Queue {
     /// Increases with each change.
     ticket: u64,
     is_closed: bool,
-    /// A store that has failed is tried again now.
+    /// The store has failed, and is tried again after a pause.
+    is_failing: bool,
+    /// It is tried again now.
     hurries: bool,
 }
 
@@ -123,8 +133,11 @@ impl Store {
         queue.entries.insert(key, entry);
         queue.about = Some((state.collected(), state.last_stamp()));
         queue.ticket += 1;
-        drop(queue);
-        self.inner.wake.notify_one();
+        // It would end the pause after a failure.
+        if !queue.is_failing {
+            drop(queue);
+            self.inner.wake.notify_one();
+        }
     }
 
     /// Waits until everything that was queued is synced. A store that has failed is waited for until it is tried again, which
@@ -138,7 +151,9 @@ impl Store {
             queue.ticket
         };
         if has_failed {
-            self.inner.wake.notify_one();
+            if hurries {
+                self.inner.wake.notify_one();
+            }
             // The sender lives as long as the store.
             let _ = synced.changed().await;
         }
@@ -172,7 +187,7 @@ impl Inner {
     /// again.
     fn run(&self, database: Database) {
         let mut open = Some(database);
-        while let Some((entries, about, ticket)) = self.next(open.is_none()) {
+        while let Some(Batch { entries, about, ticket }) = self.next() {
             let database = match open.take() {
                 Some(database) => Ok(database),
                 None => reopen(&self.path),
@@ -188,6 +203,7 @@ impl Inner {
                         tracing::info!(path = %self.path.display(), "the store of the field works again");
                     }
                     open = Some(database);
+                    self.queue.lock().is_failing = false;
                     drop(self.synced.send_replace(Ok(ticket)));
                 }
                 Err(error) => {
@@ -205,30 +221,25 @@ impl Inner {
         }
     }
 
-    /// Waits for something to write; after a failure also until it is time for another attempt.
-    fn next(&self, has_failed: bool) -> Option<(Entries, Option<(Stamp, Stamp)>, u64)> {
+    /// Waits for something to write; after a failure for the end of the pause.
+    fn next(&self) -> Option<Batch> {
         let mut queue = self.queue.lock();
-        let again = Instant::now() + PAUSE;
-        loop {
-            if has_failed && !queue.is_closed && !queue.hurries {
-                if !self.wake.wait_until(&mut queue, again).timed_out() {
-                    continue;
-                }
-            } else if queue.entries.is_empty() && !queue.is_closed {
-                self.wake.wait(&mut queue);
-                continue;
-            }
-            queue.hurries = false;
-            if queue.entries.is_empty() && queue.is_closed {
-                return None;
-            }
-            return Some((std::mem::take(&mut queue.entries), queue.about, queue.ticket));
+        if queue.is_failing && !queue.is_closed && !queue.hurries {
+            let _ = self.wake.wait_for(&mut queue, PAUSE);
         }
+        while queue.entries.is_empty() && !queue.is_closed {
+            self.wake.wait(&mut queue);
+        }
+        queue.hurries = false;
+        let entries = std::mem::take(&mut queue.entries);
+        let (about, ticket) = (queue.about, queue.ticket);
+        (!entries.is_empty()).then_some(Batch { entries, about, ticket })
     }
 
     /// What was not written waits again, unless something newer of its key does.
     fn put_back(&self, entries: Entries) {
         let mut queue = self.queue.lock();
+        queue.is_failing = true;
         for (key, entry) in entries {
             queue.entries.entry(key).or_insert(entry);
         }

@@ -100,6 +100,8 @@ pub(super) struct Participant {
     pub(super) id: SmolStr,
     /// The time since its last sign of life.
     pub(super) age_ms: u32,
+    /// The patterns of the names that it is about.
+    pub(super) about: Vec<SmolStr>,
     /// Its JSON; `None` if it has left.
     pub(super) value: Option<Bytes>,
 }

@@ -172,7 +172,7 @@ impl World {
         let all = others.flat_map(|other| written.iter().map(move |(change, _)| (other, change.clone())));
         self.on_the_way.extend(all);
         match submitted {
-            Submitted::Applied { stamp } => stamp,
+            Submitted::Applied { stamp, .. } => stamp,
             Submitted::Lost { stamp, .. } => {
                 self.told.insert((made.writer, made.logical));
                 stamp

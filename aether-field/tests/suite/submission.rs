@@ -43,9 +43,9 @@ async fn a_change_is_applied_once_at_whichever_replicas_it_is_submitted() {
     let (key, member) = (|| "tags".to_owned(), || Bytes::from_static(b"x"));
     let insert = write(numbered(3, 1, 7), Operation::Insert { key: key(), member: member() });
     let discard = write(numbered(4, 2, 7), Operation::Discard { key: key(), member: member() });
-    for write in [&insert, &discard, &insert] {
+    for (write, created) in [(&insert, 1), (&discard, 0), (&insert, 0)] {
         let applied = one.submit_write(write.clone()).unwrap();
-        assert_eq!(applied, Submitted::Applied { stamp: write.made });
+        assert_eq!(applied, Submitted::Applied { stamp: write.made, created });
     }
     assert_eq!(one.member("tags", &member()), None, "a removed addition stays removed");
     one.agreed(1).await.unwrap();

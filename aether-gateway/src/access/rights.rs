@@ -24,6 +24,22 @@ impl Rights {
         self.write.iter().any(|names| names.has(name))
     }
 
+    /// What a participant with these rights is about, if it does not say: what it may read, or else write. `None` without a
+    /// right to write, which a participant needs: others see what it says.
+    pub(crate) fn of_participant(&self) -> Option<Vec<Names>> {
+        let about = if self.read.is_empty() { &self.write } else { &self.read };
+        (!self.write.is_empty()).then(|| about.clone())
+    }
+
+    /// The part of these names that may be read or written; `None` if it is none.
+    pub(crate) fn shared(&self, wanted: &[Names]) -> Option<Vec<Names>> {
+        let all = wanted
+            .iter()
+            .flat_map(|wanted| self.read.iter().chain(&self.write).filter_map(|allowed| wanted.and(allowed)));
+        let all: Vec<_> = all.collect();
+        (!all.is_empty()).then_some(all)
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.read.is_empty() && self.write.is_empty()
     }

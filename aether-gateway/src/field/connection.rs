@@ -3,11 +3,13 @@
 //! Three parts run side by side and end together: the reader, the [writer](super::writer), and the one that waits for the
 //! disk.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aether_chassis::error_chain;
 use aether_field::core::Operation;
+use aether_metrics::Written;
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::SplitStream;
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -18,9 +20,10 @@ use tokio_tungstenite::tungstenite;
 use tokio_util::sync::CancellationToken;
 
 use super::counts::{Dropped, Refused};
-use super::effect::{Close, Effect, Outcome, Write};
+use super::effect::{Announcement, Close, Effect, Outcome, Write};
 use super::hub::{Hub, Registered, wall};
 use super::outbox::Outbox;
+use super::shares::Holder;
 use super::writer::{self, Dialect, Pulse};
 use super::{v1, v04};
 use crate::access::{FieldAccess, Rights};
@@ -84,6 +87,7 @@ pub(super) async fn serve(
     permit: Result<Permit, Busy>,
     dialect: Dialect,
     (access, token): (FieldAccess, Option<String>),
+    client: (IpAddr, Option<Written>),
     stop: CancellationToken,
 ) {
     let (mut sink, stream) = socket.split();
@@ -116,13 +120,15 @@ pub(super) async fn serve(
         bucket: TokenBucket::new(hub.limits.messages_burst, hub.limits.messages_per_second, Instant::now()),
         is_closing: false,
         rights: Rights::default(),
+        source: client.0,
+        holder: Holder::Source(client.0),
         registered: None,
     };
     let mut stream = stream;
     let reading = async {
         reader.read(&mut stream, &pulse, token.as_deref()).await;
     };
-    let writing = writer::write(&mut sink, &hub, &outbox, &id, dialect, &pulse);
+    let writing = writer::write(&mut sink, (&hub, &outbox), &id, dialect, &pulse, client.1.as_ref());
     let dropped = tokio::select! {
         () = reading => None,
         dropped = writing => dropped,
@@ -155,6 +161,8 @@ struct Reader<'a> {
     bucket: TokenBucket,
     is_closing: bool,
     rights: Rights,
+    source: IpAddr,
+    holder: Holder,
     registered: Option<Registered>,
 }
 
@@ -206,14 +214,19 @@ impl Reader<'_> {
             tokio::time::sleep(wait).await;
         }
         let effects = self.session.receive(text);
+        // An array is as many messages as it has requests. They are owed before the next one is read.
+        let requests = if let Session::V1(session) = &self.session { session.requests_received() } else { 1 };
+        self.bucket.charge((requests as u64).saturating_sub(1));
         self.carry_out(effects).await;
     }
 
     async fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             match effect {
-                Effect::Admit { writer, rights } => {
+                Effect::Admit { writer, rights, token } => {
+                    self.holder = Holder::of(token.as_deref(), self.source);
                     self.rights = rights.clone();
+                    self.outbox.admit(rights.read.clone());
                     self.registered = Some(self.hub.register(self.outbox, writer, rights));
                 }
                 Effect::Reply(reply) => self.reply(reply),
@@ -223,7 +236,7 @@ impl Reader<'_> {
                 }
                 Effect::Wait(time) => tokio::time::sleep(time).await,
                 Effect::Write(write) => self.write(&write),
-                Effect::Announce(value) => self.announce(value.as_deref()),
+                Effect::Announce(announcement) => self.announce(announcement.as_ref()),
                 Effect::Count(refused) => self.hub.counts.refuse(refused),
                 Effect::Close(close) => {
                     self.outbox.close(close);
@@ -248,8 +261,8 @@ impl Reader<'_> {
     }
 
     fn write(&mut self, write: &Write) {
-        let outcome = self.hub.write(write);
-        if let Outcome::Refused { .. } = outcome {
+        let outcome = self.hub.write(write, self.holder);
+        if let Outcome::Refused { code: "field", .. } = outcome {
             self.hub.counts.refuse(Refused::Field);
         }
         let Some(about) = &write.about else {
@@ -274,14 +287,14 @@ impl Reader<'_> {
         }
     }
 
-    fn announce(&self, value: Option<&str>) {
+    fn announce(&self, announcement: Option<&Announcement>) {
         let presence = self.hub.field.presence();
-        let Some(value) = value else {
+        let Some(Announcement { about, value }) = announcement else {
             presence.leave(self.id);
             return;
         };
         let announced = serde_json::from_str::<&serde_json::value::RawValue>(value)
-            .map_or(Ok(()), |value| presence.announce(self.id, value));
+            .map_or(Ok(()), |value| presence.announce_about(self.id, about, value));
         if let Err(error) = announced {
             self.hub.counts.refuse(Refused::Presence);
             tracing::debug!(%error, "the presence of a client was refused");

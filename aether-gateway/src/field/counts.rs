@@ -42,12 +42,14 @@ pub(super) enum Refused {
     Time,
     /// The field refused it.
     Field,
+    /// The holder of the token, or the address, has its share of the entries.
+    Share,
     /// Presence over the bound.
     Presence,
 }
 
 impl Refused {
-    pub(super) const ALL: [(Self, &'static str); 17] = [
+    pub(super) const ALL: [(Self, &'static str); 18] = [
         (Self::Origin, "origin"),
         (Self::Host, "host"),
         (Self::NoToken, "no_token"),
@@ -64,6 +66,7 @@ impl Refused {
         (Self::Right, "right"),
         (Self::Time, "time"),
         (Self::Field, "field"),
+        (Self::Share, "share"),
         (Self::Presence, "presence"),
     ];
 

@@ -14,7 +14,7 @@ use crate::access::Rights;
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Effect {
     /// The client is admitted with these rights. A writer is told of its writes that lose.
-    Admit { writer: Option<WriterId>, rights: Rights },
+    Admit { writer: Option<WriterId>, rights: Rights, token: Option<String> },
     /// Sends a message.
     Reply(String),
     /// From now on the client gets the changes of these names, after a snapshot or what it has missed.
@@ -23,8 +23,8 @@ pub(super) enum Effect {
     Wait(Duration),
     /// Writes to the field.
     Write(Write),
-    /// Announces the client as a participant with this JSON, or takes it back.
-    Announce(Option<String>),
+    /// Announces the client as a participant, or takes it back.
+    Announce(Option<Announcement>),
     /// Counts something that was refused.
     Count(Refused),
     /// Closes the connection after everything before.
@@ -47,6 +47,15 @@ impl Close {
     pub(super) const STALLED: Self = Self { code: 1008, reason: "the client does not read" };
     pub(super) const TOO_BIG: Self = Self { code: 1009, reason: "frame too big" };
     pub(super) const BUSY: Self = Self { code: 1013, reason: "server busy" };
+}
+
+/// What a client says of itself as a participant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Announcement {
+    /// Others see it who may read any of these names.
+    pub(super) about: Vec<Names>,
+    /// Its JSON.
+    pub(super) value: String,
 }
 
 /// What a client wants to see.

@@ -1,23 +1,26 @@
 //! One field of a gateway: carries out the writes of clients, and passes changes on to all who want them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aether_field::core::{ClientWrite, Entry, Limits, Operation, Stamp, Submitted, WriterId};
-use aether_field::{Field, FieldError, Superseded, SupersededValues, Watch};
+use aether_field::{Field, FieldError, Names, Superseded, SupersededValues, Watch};
 use lru::LruCache;
 use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::change::Change;
-use super::counts::{Counts, Dropped, FieldLine};
+use super::counts::{Counts, Dropped, FieldLine, Refused};
 use super::effect::{About, Close, Outcome, Subscription, Write};
 use super::history::History;
 use super::limits::SecurityLimits;
 use super::outbox::Outbox;
 use super::queue::Pushed;
+use super::shares::{Holder, Shares};
 use super::v1;
 use crate::access::{Access, Rights};
 use crate::admission::Admission;
@@ -26,16 +29,22 @@ use crate::origin::Origins;
 /// The number of writes of clients that are remembered.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
+/// The number of whole snapshots, as protocol 0.4 needs them, that may be in memory at once.
+const WHOLE_SNAPSHOTS: usize = 4;
+
 #[derive(Debug)]
 pub(super) struct Hub {
     pub(super) name: String,
     pub(super) field: Field,
     /// Revisions count within it. It is another one after each start, and at each gateway.
-    pub(super) epoch: String,
+    epoch: String,
     pub(super) limits: SecurityLimits,
     pub(super) access: Arc<Access>,
     pub(super) origins: Arc<Origins>,
     pub(super) admission: Arc<Admission>,
+    shares: Shares,
+    /// The whole snapshots that may be in memory at once.
+    pub(super) snapshots: Arc<Semaphore>,
     pub(super) counts: Counts,
     inner: Mutex<Inner>,
     /// The revision up to which changes were pushed to all clients.
@@ -85,11 +94,13 @@ impl Hub {
         let history = History::new(limits.max_oplog_size);
         Arc::new(Self {
             name,
-            field,
             epoch: uuid::Uuid::new_v4().simple().to_string(),
             access,
             origins,
             admission: Admission::new(limits.max_connections_total, limits.max_connections_per_source),
+            shares: Shares::new(&field.limits()),
+            snapshots: Arc::new(Semaphore::new(WHOLE_SNAPSHOTS)),
+            field,
             limits,
             counts: Counts::default(),
             inner: Mutex::new(Inner { history, clients: BTreeMap::new(), next: 0 }),
@@ -166,15 +177,29 @@ impl Hub {
     /// Starts the subscription of a client, which has everything up to a revision if it is known.
     pub(super) fn subscribe(&self, outbox: &Outbox, subscription: Subscription, answers: bool) {
         let Subscription { names, cursor, presence } = subscription;
+        let epoch = self.epoch_of(&names);
         let inner = self.inner.lock();
-        let known = cursor.filter(|(epoch, _)| *epoch == self.epoch).map(|(_, revision)| revision);
+        let known = cursor.filter(|(known, _)| **known == *epoch).map(|(_, revision)| revision);
         let missed = known.and_then(|revision| inner.history.since(revision));
-        let resumed = outbox.subscribe(names, presence, missed);
+        let resumed = outbox.subscribe((names, Arc::clone(&epoch)), presence, missed);
         if answers {
             let revision = if resumed { known.unwrap_or_default() } else { inner.history.revision() };
             // Before the changes, because replies go first. A full outbox is closed by its reader.
-            let _ = outbox.reply(v1::subscribed(resumed, &self.epoch, revision));
+            let _ = outbox.reply(v1::subscribed(resumed, &epoch, revision));
         }
+    }
+
+    /// The epoch of cursors for these names: a cursor for others says nothing of them.
+    fn epoch_of(&self, names: &[Names]) -> Arc<str> {
+        let patterns: BTreeSet<_> = names.iter().map(Names::to_string).collect();
+        let mut hasher = Sha256::new();
+        for pattern in patterns {
+            hasher.update((pattern.len() as u64).to_be_bytes());
+            hasher.update(pattern);
+        }
+        let hash = hasher.finalize();
+        let hash = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        format!("{}-{hash}", self.epoch).into()
     }
 
     /// The revision up to which changes were pushed to all clients.
@@ -188,10 +213,16 @@ impl Hub {
     }
 
     /// Carries out a write.
-    pub(super) fn write(&self, write: &Write) -> Outcome {
+    pub(super) fn write(&self, write: &Write, holder: Holder) -> Outcome {
+        if !self.shares.has_room(holder) {
+            self.counts.refuse(Refused::Share);
+            let message =
+                "this token, or this address, has added as many entries as one may; removals count, too";
+            return Outcome::Refused { code: "share", message: message.to_owned() };
+        }
         let outcome = match &write.about {
-            Some(about) => self.write_as(about, &write.operation),
-            None => self.write_now(&write.operation),
+            Some(about) => self.write_as(about, &write.operation, holder),
+            None => self.write_now(&write.operation, holder),
         };
         match outcome {
             Ok(outcome) => {
@@ -206,9 +237,13 @@ impl Hub {
     }
 
     /// A write without an identity: made now, by the gateway.
-    fn write_now(&self, operation: &Operation) -> Result<Outcome, FieldError> {
+    fn write_now(&self, operation: &Operation, holder: Holder) -> Result<Outcome, FieldError> {
         match operation {
-            Operation::Set { key, value } => self.field.set_json(key, value.clone())?,
+            Operation::Set { key, value } => {
+                let is_new = self.field.register(key).is_none();
+                self.field.set_json(key, value.clone())?;
+                self.shares.charge(holder, is_new.into());
+            }
             Operation::Delete { key } => {
                 if !self.field.remove(key)? {
                     return Ok(Outcome::Unchanged);
@@ -220,13 +255,14 @@ impl Hub {
         Ok(Outcome::Applied { version: Stamp::default() })
     }
 
-    fn write_as(&self, about: &About, operation: &Operation) -> Result<Outcome, FieldError> {
+    fn write_as(&self, about: &About, operation: &Operation, holder: Holder) -> Result<Outcome, FieldError> {
         let About { stamp: made, seen, .. } = *about;
         let submitted = self.field.submit_write(ClientWrite { made, seen, operation: operation.clone() })?;
         let mut stood = self.stood.lock();
         let id = (made.writer, made.logical);
         Ok(match submitted {
-            Submitted::Applied { stamp } => {
+            Submitted::Applied { stamp, created } => {
+                self.shares.charge(holder, created);
                 stood.put(id, ());
                 Outcome::Applied { version: stamp }
             }

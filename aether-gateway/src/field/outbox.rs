@@ -36,7 +36,11 @@ struct Inner {
     replies: VecDeque<String>,
     reply_bytes: usize,
     owed: usize,
+    /// What the client may read.
+    readable: Vec<Names>,
     names: Vec<Names>,
+    /// The epoch of cursors for these names.
+    epoch: Arc<str>,
     queue: Queue,
     /// A snapshot is to be sent, from the beginning or from where it stands.
     snapshot: Option<Reading>,
@@ -70,6 +74,8 @@ impl Outbox {
             replies: VecDeque::new(),
             reply_bytes: 0,
             owed: 0,
+            readable: Vec::new(),
+            epoch: "".into(),
             names: Vec::new(),
             queue: Queue::new(limits.max_queue_bytes),
             snapshot: None,
@@ -98,17 +104,33 @@ impl Outbox {
         self.wake.notify_one();
     }
 
+    /// The client is admitted, and may read these names.
+    pub(super) fn admit(&self, readable: Vec<Names>) {
+        self.inner.lock().readable = readable;
+    }
+
+    /// Whether the client may read anything of these names.
+    pub(super) fn may_see(&self, mut about: impl Iterator<Item = Names>) -> bool {
+        let inner = self.inner.lock();
+        about.any(|about| inner.readable.iter().any(|readable| readable.and(&about).is_some()))
+    }
+
+    /// The epoch of cursors of the subscription.
+    pub(super) fn epoch(&self) -> Arc<str> {
+        Arc::clone(&self.inner.lock().epoch)
+    }
+
     /// Starts a subscription with a snapshot, or with the slots that have changed.
     pub(super) fn subscribe<'a>(
         &self,
-        names: Vec<Names>,
+        (names, epoch): (Vec<Names>, Arc<str>),
         presence: bool,
         missed: Option<impl Iterator<Item = (u64, &'a Slot)>>,
     ) -> bool {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         inner.queue.clear();
-        inner.names = names;
+        (inner.names, inner.epoch) = (names, epoch);
         inner.presence = presence;
         (inner.snapshot, inner.is_reading) = (None, false);
         let mut resumed = missed.is_some();
@@ -163,6 +185,11 @@ impl Outbox {
             self.room.notify_one();
         }
         replies
+    }
+
+    /// Whether a snapshot is to be sent.
+    pub(super) fn has_snapshot(&self) -> bool {
+        self.inner.lock().snapshot.is_some()
     }
 
     /// The snapshot that is to be sent. `settled` is the revision up to which all changes were pushed.

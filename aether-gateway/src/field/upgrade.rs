@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aether_metrics::ClientAddress;
+use aether_metrics::{ClientAddress, Written};
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::{Extension, Path, RawQuery, State};
@@ -41,7 +41,7 @@ async fn upgrade(
     State(hubs): State<Hubs>,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,
-    Extension(client): Extension<ClientAddress>,
+    (Extension(client), written): (Extension<ClientAddress>, Option<Extension<Written>>),
     caller: Caller,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
@@ -61,6 +61,7 @@ async fn upgrade(
     let token = query.as_deref().and_then(token);
     let access = FieldAccess::new(Arc::clone(&hub.access), caller.certificate());
     let permit = hub.admission.enter(client.source());
+    let client = (client.source(), written.map(|Extension(written)| written));
     let upgrade = upgrade
         .protocols([v1::SUBPROTOCOL])
         .max_message_size(hub.limits.max_frame_bytes)
@@ -70,7 +71,15 @@ async fn upgrade(
     // The permit is given back also if the upgrade fails, with the closure.
     upgrade.on_upgrade(move |socket| {
         let stop = hubs.stop.clone();
-        hubs.connections.track_future(connection::serve(socket, hub, permit, dialect, (access, token), stop))
+        hubs.connections.track_future(connection::serve(
+            socket,
+            hub,
+            permit,
+            dialect,
+            (access, token),
+            client,
+            stop,
+        ))
     })
 }
 

@@ -14,7 +14,7 @@ use serde_json::value::RawValue;
 use sha1::{Digest as _, Sha1};
 
 use super::counts::Refused;
-use super::effect::{Close, Effect, Subscription, Write};
+use super::effect::{Announcement, Close, Effect, Subscription, Write};
 use super::json;
 use super::limits::SecurityLimits;
 use super::slot::{Content, Slot};
@@ -42,7 +42,7 @@ impl Session {
     /// The connection is open. The token is the one of the URL.
     pub(super) fn open(&mut self, token: Option<&str>) -> Vec<Effect> {
         match (self.access.rights(&self.field, token), token) {
-            (Some(rights), _) if !rights.is_empty() => self.admit(rights),
+            (Some(rights), _) if !rights.is_empty() => self.admit(rights, token),
             (_, Some(token)) => self.authenticate(Some(token)),
             (_, None) => Vec::new(),
         }
@@ -68,17 +68,17 @@ impl Session {
 
     fn authenticate(&mut self, token: Option<&str>) -> Vec<Effect> {
         match token.and_then(|token| self.access.rights(&self.field, Some(token))) {
-            Some(rights) => self.admit(rights),
+            Some(rights) => self.admit(rights, token),
             None => vec![Effect::Count(Refused::Token), Effect::Close(Close::AUTH_FAILED)],
         }
     }
 
-    fn admit(&mut self, rights: Rights) -> Vec<Effect> {
+    fn admit(&mut self, rights: Rights, token: Option<&str>) -> Vec<Effect> {
         let names = rights.readable(&[Names::of("*")]);
         self.rights = Some(rights.clone());
         let subscription = Subscription { names, cursor: None, presence: true };
         vec![
-            Effect::Admit { writer: None, rights },
+            Effect::Admit { writer: None, rights, token: token.map(str::to_owned) },
             Effect::Reply(hello(&self.id)),
             Effect::Subscribe(subscription),
         ]
@@ -100,7 +100,9 @@ impl Session {
                 let (Some(x), Some(y)) = (coordinate("x"), coordinate("y")) else {
                     return Err(Refused::Json);
                 };
-                Ok(Some(Effect::Announce(Some(format!(r#"{{"x":{x},"y":{y}}}"#)))))
+                let Some(about) = rights.of_participant() else { return Err(Refused::Right) };
+                let value = format!(r#"{{"x":{x},"y":{y}}}"#);
+                Ok(Some(Effect::Announce(Some(Announcement { about, value }))))
             }
             Some("set") => {
                 let key = self.key(&fields, rights)?;

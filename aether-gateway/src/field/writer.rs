@@ -1,14 +1,18 @@
 //! The writing half of a connection: sends what waits in the outbox, pings, and finds clients that do not read or are
 //! gone.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aether_field::PageEntry;
+use aether_metrics::Written;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
 use futures_util::SinkExt as _;
 use futures_util::stream::SplitSink;
 use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use super::change::Change;
@@ -21,8 +25,11 @@ use super::{v1, v04};
 /// The size of what is sent at once, in bytes.
 const BATCH: usize = 64 << 10;
 
+/// The size up to which a whole snapshot takes no place of one.
+const SMALL: usize = 256 << 10;
+
 /// The size of what a client has [`max_stall`](super::SecurityLimits::max_stall) for.
-const STRETCH: usize = 512 << 10;
+const STRETCH: u64 = 512 << 10;
 
 /// Which protocol a connection speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,31 +65,32 @@ pub(super) fn close_message(close: Close) -> Message {
 /// Writes until the connection ends or is closed. Returns why the client was given up, if it was.
 pub(super) async fn write(
     sink: &mut Sink,
-    hub: &Hub,
-    outbox: &Outbox,
+    (hub, outbox): (&Hub, &Outbox),
     id: &str,
     dialect: Dialect,
     pulse: &Pulse,
+    written: Option<&Written>,
 ) -> Option<Dropped> {
     let limits = &hub.limits;
-    let mut writer = Writer { hub, outbox, dialect, told: 0 };
+    let mut writer = Writer { hub, outbox, dialect, told: 0, snapshot: None };
     let mut ping = interval(limits.ping_interval);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ping.reset();
-    let mut presence = None;
+    let (mut presence, mut shown) = (None, BTreeSet::new());
     loop {
         let messages = writer.next().await;
         let is_idle = messages.is_empty();
-        if !is_idle && let Err(end) = send(sink, messages, limits.max_stall).await {
+        if !is_idle && let Err(end) = send(sink, messages, (limits.max_stall, written)).await {
             return end;
         }
+        writer.snapshot = None;
         if !outbox.wants_presence() {
             presence = None;
         } else if presence.is_none() {
-            presence = Some(hub.field.presence().watch());
+            (presence, shown) = (Some(hub.field.presence().watch()), BTreeSet::new());
         }
         if is_idle && let Some(close) = outbox.take_close() {
-            let _ = send(sink, vec![close_message(close)], limits.max_stall).await;
+            let _ = send(sink, vec![close_message(close)], (limits.max_stall, written)).await;
             return None;
         }
         let next_presence = async {
@@ -96,8 +104,8 @@ pub(super) async fn write(
             () = outbox.wake.notified() => {}
             update = next_presence => match update {
                 Some(update) => {
-                    let messages = presence_message(dialect, id, &update);
-                    if let Err(end) = send(sink, messages, limits.max_stall).await {
+                    let messages = presence_message(dialect, (id, outbox), &mut shown, &update);
+                    if let Err(end) = send(sink, messages, (limits.max_stall, written)).await {
                         return end;
                     }
                 }
@@ -109,7 +117,7 @@ pub(super) async fn write(
                 }
                 let mut messages = vec![Message::Ping(Bytes::new())];
                 messages.extend(writer.cursor());
-                if let Err(end) = send(sink, messages, limits.max_stall).await {
+                if let Err(end) = send(sink, messages, (limits.max_stall, written)).await {
                     return end;
                 }
             }
@@ -117,11 +125,22 @@ pub(super) async fn write(
     }
 }
 
-fn presence_message(dialect: Dialect, own: &str, update: &aether_field::PresenceUpdate) -> Vec<Message> {
+/// The message of an update. A client sees the participants that are about something that it may read.
+fn presence_message(
+    dialect: Dialect,
+    (own, outbox): (&str, &Outbox),
+    shown: &mut BTreeSet<String>,
+    update: &aether_field::PresenceUpdate,
+) -> Vec<Message> {
     if update.id() == own {
         return Vec::new();
     }
-    let value = update.json().map(|json| &json[..]);
+    let value = update.json().filter(|_| outbox.may_see(update.about())).map(|json| &json[..]);
+    if value.is_some() {
+        shown.insert(update.id().to_owned());
+    } else if !shown.remove(update.id()) {
+        return Vec::new();
+    }
     let text = match dialect {
         Dialect::V04 => v04::presence(update.id(), value),
         Dialect::V1 => v1::presence(update.id(), value),
@@ -129,21 +148,28 @@ fn presence_message(dialect: Dialect, own: &str, update: &aether_field::Presence
     text.map(|text| Message::Text(text.into())).into_iter().collect()
 }
 
-/// Sends messages. `Err` if the connection has ended, or is given up.
-async fn send(sink: &mut Sink, messages: Vec<Message>, stall: Duration) -> Result<(), Option<Dropped>> {
-    let bytes: usize =
-        messages.iter().map(|message| if let Message::Text(text) = message { text.len() } else { 0 }).sum();
-    let stretches = u32::try_from(1 + bytes / STRETCH).unwrap_or(u32::MAX);
+/// Sends messages. `Err` if the connection has ended, or is given up: it took less than a stretch in the time for one.
+async fn send(
+    sink: &mut Sink,
+    messages: Vec<Message>,
+    (stall, written): (Duration, Option<&Written>),
+) -> Result<(), Option<Dropped>> {
     let sending = async {
         for message in messages {
             sink.feed(message).await?;
         }
         sink.flush().await
     };
-    match timeout(stall.saturating_mul(stretches), sending).await {
-        Ok(Ok(())) => Ok(()),
-        Ok(Err(_)) => Err(None),
-        Err(_) => Err(Some(Dropped::Stalled)),
+    let mut sending = std::pin::pin!(sending);
+    let taken = || written.map_or(0, Written::bytes);
+    loop {
+        let before = taken();
+        match timeout(stall, &mut sending).await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err::<_, axum::Error>(_)) => return Err(None),
+            Err(_) if taken() - before >= STRETCH => {}
+            Err(_) => return Err(Some(Dropped::Stalled)),
+        }
     }
 }
 
@@ -153,6 +179,8 @@ struct Writer<'a> {
     dialect: Dialect,
     /// The revision that the client was told last.
     told: u64,
+    /// The place of a whole snapshot that is in memory.
+    snapshot: Option<OwnedSemaphorePermit>,
 }
 
 impl Writer<'_> {
@@ -160,6 +188,13 @@ impl Writer<'_> {
     async fn next(&mut self) -> Vec<Message> {
         let mut messages: Vec<_> =
             self.outbox.take_replies().into_iter().map(|reply| Message::Text(reply.into())).collect();
+        if self.dialect == Dialect::V04 && self.outbox.has_snapshot() {
+            if !messages.is_empty() {
+                return messages;
+            }
+            // Closed never.
+            self.snapshot = Arc::clone(&self.hub.snapshots).acquire_owned().await.ok();
+        }
         let settled = self.hub.settled();
         if let Some(reading) = self.outbox.take_snapshot(settled) {
             messages.push(match self.dialect {
@@ -197,7 +232,7 @@ impl Writer<'_> {
                     }
                 }
                 self.told = complete;
-                messages.push(Message::Text(v1::changes(&self.hub.epoch, complete, &entries).into()));
+                messages.push(Message::Text(v1::changes(&self.outbox.epoch(), complete, &entries).into()));
             }
         }
     }
@@ -210,10 +245,10 @@ impl Writer<'_> {
         }
         // Everything up to here was pushed before the outbox was seen to be empty.
         self.told = settled;
-        Some(Message::Text(v1::cursor(&self.hub.epoch, settled).into()))
+        Some(Message::Text(v1::cursor(&self.outbox.epoch(), settled).into()))
     }
 
-    async fn whole_snapshot(&self, mut reading: Reading) -> Message {
+    async fn whole_snapshot(&mut self, mut reading: Reading) -> Message {
         let mut snapshot = v04::Snapshot::new();
         while let Some(names) = reading.names.front() {
             let page = self.hub.field.page(names, reading.from.take(), 4 * BATCH);
@@ -232,7 +267,11 @@ impl Writer<'_> {
             tokio::task::yield_now().await;
         }
         self.outbox.go_on(reading);
-        Message::Text(snapshot.finish().into())
+        let text = snapshot.finish();
+        if text.len() <= SMALL {
+            self.snapshot = None;
+        }
+        Message::Text(text.into())
     }
 
     fn part_of_snapshot(&mut self, mut reading: Reading) -> Message {
@@ -253,7 +292,8 @@ impl Writer<'_> {
         reading.sent += entries.len() as u64;
         let revision = reading.revision.unwrap_or_default();
         let is_done = reading.names.is_empty();
-        let cursor = is_done.then_some((self.hub.epoch.as_str(), revision));
+        let epoch = self.outbox.epoch();
+        let cursor = is_done.then_some((&*epoch, revision));
         let at_most = self.hub.field.status().entries.max(reading.sent);
         let is_first = !std::mem::replace(&mut reading.has_begun, true);
         let message = v1::snapshot(&entries, is_first, reading.sent, at_most, cursor);

@@ -87,6 +87,16 @@ pub enum JetStreamError {
         /// What the server said.
         source: Arc<dyn Error + Send + Sync>,
     },
+    /// The wave is larger than the server takes for this stream.
+    #[error("the wave has {bytes} bytes, and the stream {stream} takes less than {limit}")]
+    TooLarge {
+        /// The stream.
+        stream: String,
+        /// The size of the wave with what is sent beside it.
+        bytes: usize,
+        /// It must have fewer bytes than this.
+        limit: usize,
+    },
     /// The stream takes no more waves.
     #[error(
         "the stream {stream} has no room: raise its max_bytes or the storage of the server, or remove waves with \

@@ -59,6 +59,10 @@ impl Sealing {
         }
     }
 
+    pub(crate) const fn has_keys(&self) -> bool {
+        self.keys.is_some()
+    }
+
     /// Seals what is to be stored on a subject.
     pub(crate) fn seal(&self, subject: &str, body: Bytes) -> Result<Bytes, JetStreamError> {
         let Some(followed) = &self.keys else { return Ok(body) };

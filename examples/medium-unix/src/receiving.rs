@@ -90,7 +90,7 @@ fn heard_by(
             shared.implausible.fetch_add(u64::from(report.is_implausible), Ordering::Relaxed);
             report.gap
         });
-        let is_own = node == shared.node;
+        let is_own = frame.sender.node == shared.node;
         (pattern.clone(), gap.map(|gap| Lost { waves: gap.waves, since: gap.since, is_own }))
     });
     noted.collect()

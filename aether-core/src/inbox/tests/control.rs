@@ -100,3 +100,28 @@ fn a_bound_out_of_range_is_refused_and_an_inbox_that_is_gone_is_forgotten() {
     drop(inbox);
     assert_eq!(control.inboxes(), 0);
 }
+
+/// A waker of an executor that polls at once.
+struct Immediate(Box<dyn Fn() + Send + Sync>);
+
+impl std::task::Wake for Immediate {
+    fn wake(self: Arc<Self>) {
+        self.0();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emitter_that_is_woken_by_new_bounds_may_use_the_control() {
+    let (inbox, control) = controlled(patient(1));
+    fill(&inbox, 0..1);
+    let (looked, seen) = (control.clone(), Arc::new(Mutex::new(None)));
+    let sees = Arc::clone(&seen);
+    // It would wait for ever under the lock of the control.
+    let look = move || *sees.lock() = looked.shared.try_lock().map(|controlled| controlled.bounds);
+    let waker = Waker::from(Arc::new(Immediate(Box::new(look))));
+    let wave = numbered(1, 0.5);
+    let mut emitter = pin!(inbox.offer_patiently(&wave));
+    assert!(emitter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    control.set_bounds(2, 64 << 20).unwrap();
+    assert_eq!(*seen.lock(), Some(Some((2, 64 << 20))));
+}

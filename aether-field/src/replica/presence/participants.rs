@@ -16,6 +16,7 @@ use crate::replica::wire;
 
 #[derive(Debug)]
 struct Participant {
+    about: Vec<SmolStr>,
     value: Bytes,
     by: WriterId,
     /// The last sign of life.
@@ -23,6 +24,9 @@ struct Participant {
     /// Increases with every new value in the table.
     version: u64,
 }
+
+/// What a participant says: the patterns of the names that it concerns, and its JSON.
+type Said = (Vec<SmolStr>, Bytes);
 
 /// What participants cost together.
 #[derive(Debug, Clone, Copy, Default)]
@@ -75,14 +79,14 @@ impl Participants {
         self.all.len()
     }
 
-    pub(super) fn announce(&mut self, id: &str, value: Bytes, now: Instant) -> Result<(), PresenceError> {
+    pub(super) fn announce(&mut self, id: &str, said: Said, now: Instant) -> Result<(), PresenceError> {
         if self.is_closed {
             return Err(PresenceError::Closed);
         }
-        check(id, &value)?;
+        check(id, &said)?;
         self.expire(now);
-        let is_new = self.all.get(id).is_none_or(|known| known.by != self.own || known.value != value);
-        if !self.put(id, value, self.own, now) {
+        let is_new = self.all.get(id).is_none_or(|known| known.by != self.own || !known.says(&said));
+        if !self.put(id, said, self.own, now) {
             return Err(PresenceError::Full { participants: self.ours.participants, bytes: self.ours.bytes });
         }
         if is_new {
@@ -129,7 +133,7 @@ impl Participants {
         }
         self.expire(now);
         let mut refused = 0;
-        for wire::Participant { id, age_ms, value } in said.participants {
+        for wire::Participant { id, age_ms, about, value } in said.participants {
             let Some(value) = value else {
                 if self.all.get(&id).is_some_and(|known| known.by == said.writer) {
                     self.remove(&id);
@@ -143,7 +147,9 @@ impl Participants {
             if !is_newer {
                 continue;
             }
-            if check(&id, &value).is_err() || !is_json(&value) || !self.put(&id, value, said.writer, alive) {
+            let heard = (about, value);
+            if check(&id, &heard).is_err() || !is_json(&heard.1) || !self.put(&id, heard, said.writer, alive)
+            {
                 refused += 1;
             }
         }
@@ -196,9 +202,10 @@ impl Participants {
             }
             let age = known.map_or(Duration::ZERO, |known| now.saturating_duration_since(known.alive));
             let value = known.map(|known| known.value.clone());
-            size += id.len() + value.as_ref().map_or(0, Bytes::len) + 16;
+            let about = known.map(|known| known.about.clone()).unwrap_or_default();
+            size += id.len() + patterns(&about) + value.as_ref().map_or(0, Bytes::len) + 16;
             let age_ms = u32::try_from(age.as_millis()).unwrap_or(u32::MAX);
-            participants.push(wire::Participant { id, age_ms, value });
+            participants.push(wire::Participant { id, age_ms, about, value });
         }
         (!participants.is_empty()).then_some((self.own, participants))
     }
@@ -212,7 +219,9 @@ impl Participants {
     /// The next update of a watcher; `Err` if there is none and none will come.
     pub(super) fn take(&mut self, pending: &Pending, now: Instant) -> Result<Option<PresenceUpdate>, ()> {
         self.expire(now);
-        pending.take(self.is_closed, |id| self.all.get(id).map(|known| (known.version, known.value.clone())))
+        pending.take(self.is_closed, |id| {
+            self.all.get(id).map(|known| (known.version, known.about.clone(), known.value.clone()))
+        })
     }
 
     pub(super) fn close(&mut self) {
@@ -225,24 +234,24 @@ impl Participants {
     }
 
     /// Returns whether there was room.
-    fn put(&mut self, id: &str, value: Bytes, by: WriterId, alive: Instant) -> bool {
-        let cost = |value: &Bytes| Room { participants: 1, bytes: id.len() + value.len() };
+    fn put(&mut self, id: &str, said: Said, by: WriterId, alive: Instant) -> bool {
+        let cost = Room { participants: 1, bytes: id.len() + patterns(&said.0) + said.1.len() };
         let is_ours = by == self.own;
         let mut room = if is_ours { self.ours } else { self.theirs };
         let known = self.all.get(id);
         if let Some(known) = known
             && (known.by == self.own) == is_ours
         {
-            let before = cost(&known.value);
+            let before = known.cost(id);
             room = Room {
                 participants: room.participants - before.participants,
                 bytes: room.bytes - before.bytes,
             };
         }
-        if !room.takes(cost(&value)) {
+        if !room.takes(cost) {
             return false;
         }
-        let is_changed = known.is_none_or(|known| known.value != value);
+        let is_changed = known.is_none_or(|known| !known.says(&said));
         let id = SmolStr::from(id);
         let mut version = known.map_or(0, |known| known.version);
         if known.is_some() {
@@ -252,9 +261,10 @@ impl Participants {
             self.versions += 1;
             version = self.versions;
         }
-        self.charge(by, cost(&value), true);
+        self.charge(by, cost, true);
         self.expiries.insert((alive + LIFETIME, id.clone()));
-        self.all.insert(id.clone(), Participant { value, by, alive, version });
+        let (about, value) = said;
+        self.all.insert(id.clone(), Participant { about, value, by, alive, version });
         if is_changed {
             self.tell(&id, true);
         }
@@ -269,7 +279,7 @@ impl Participants {
     fn forget(&mut self, id: &SmolStr) {
         if let Some(known) = self.all.remove(id) {
             self.expiries.remove(&(known.alive + LIFETIME, id.clone()));
-            self.charge(known.by, Room { participants: 1, bytes: id.len() + known.value.len() }, false);
+            self.charge(known.by, known.cost(id), false);
         }
     }
 
@@ -288,8 +298,23 @@ impl Participants {
     }
 }
 
-fn check(id: &str, value: &Bytes) -> Result<(), PresenceError> {
-    match (id.len(), value.len()) {
+impl Participant {
+    fn says(&self, (about, value): &Said) -> bool {
+        self.about == *about && self.value == *value
+    }
+
+    fn cost(&self, id: &str) -> Room {
+        Room { participants: 1, bytes: id.len() + patterns(&self.about) + self.value.len() }
+    }
+}
+
+/// The size of patterns. One for everything is what is said by default, and costs nothing.
+fn patterns(about: &[SmolStr]) -> usize {
+    if about == ["*"] { 0 } else { about.iter().map(|pattern| pattern.len() + size_of::<SmolStr>()).sum() }
+}
+
+fn check(id: &str, (about, value): &Said) -> Result<(), PresenceError> {
+    match (id.len(), patterns(about) + value.len()) {
         (0, _) => Err(PresenceError::EmptyId),
         (bytes, _) if bytes > MAX_ID => Err(PresenceError::IdTooLong { bytes, allowed: MAX_ID }),
         (_, bytes) if bytes > MAX_VALUE => Err(PresenceError::ValueTooLarge { bytes, allowed: MAX_VALUE }),

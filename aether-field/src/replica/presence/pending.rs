@@ -8,10 +8,13 @@ use serde::de::DeserializeOwned;
 use smol_str::SmolStr;
 use tokio::sync::Notify;
 
+use crate::replica::watch::Names;
+
 /// A participant has come, changed, or left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PresenceUpdate {
     id: SmolStr,
+    about: Vec<SmolStr>,
     value: Option<Bytes>,
 }
 
@@ -20,6 +23,11 @@ impl PresenceUpdate {
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// The names that the participant concerns; none if it has left or expired.
+    pub fn about(&self) -> impl Iterator<Item = Names> {
+        self.about.iter().map(|pattern| Names::of(pattern))
     }
 
     /// Whether the participant is there. `false` if it has left or expired.
@@ -83,7 +91,7 @@ impl Pending {
     pub(super) fn take(
         &self,
         is_closed: bool,
-        now: impl Fn(&SmolStr) -> Option<(u64, Bytes)>,
+        now: impl Fn(&SmolStr) -> Option<(u64, Vec<SmolStr>, Bytes)>,
     ) -> Result<Option<PresenceUpdate>, ()> {
         let mut seen = self.seen.lock();
         if is_closed {
@@ -91,14 +99,14 @@ impl Pending {
         }
         while let Some(id) = seen.changed.pop_first() {
             match now(&id) {
-                Some((version, value)) => {
+                Some((version, about, value)) => {
                     if seen.versions.insert(id.clone(), version) != Some(version) {
-                        return Ok(Some(PresenceUpdate { id, value: Some(value) }));
+                        return Ok(Some(PresenceUpdate { id, about, value: Some(value) }));
                     }
                 }
                 None => {
                     if seen.versions.remove(&id).is_some() {
-                        return Ok(Some(PresenceUpdate { id, value: None }));
+                        return Ok(Some(PresenceUpdate { id, about: Vec::new(), value: None }));
                     }
                 }
             }

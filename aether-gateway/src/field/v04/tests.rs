@@ -119,7 +119,10 @@ fn bad_input_is_dropped_and_counted() {
 fn coordinates_are_whole_numbers() {
     let mut session = open_session();
     let mut announced = |text: &str| session.receive(text);
-    let effect = |json: &str| vec![Effect::Announce(Some(json.to_owned()))];
+    let effect = |json: &str| {
+        let announcement = Announcement { about: vec![Names::of("*")], value: json.to_owned() };
+        vec![Effect::Announce(Some(announcement))]
+    };
     assert_eq!(announced(r#"{"type":"presence","x":1.9,"y":"-3"}"#), effect(r#"{"x":1,"y":-3}"#));
     assert_eq!(announced(r#"{"type":"presence","y":true}"#), effect(r#"{"x":0,"y":1}"#));
 }
@@ -128,7 +131,7 @@ fn coordinates_are_whole_numbers() {
 fn rights_hold_for_each_write_and_for_the_snapshot() {
     let rights = Rights { read: vec![Names::of("room/7/*")], write: vec![Names::of("room/7/lamp")] };
     let mut session = open_session();
-    let effects = session.admit(rights);
+    let effects = session.admit(rights, None);
     let Some(Effect::Subscribe(subscription)) = effects.last() else { panic!("{effects:?}") };
     assert_eq!(subscription.names, [Names::of("room/7/*")]);
     assert_eq!(writes(&mut session, r#"{"type":"set","key":"room/7/lamp","value":1}"#).len(), 1);

@@ -11,7 +11,7 @@ use super::request::{Identity, Request, WriteRequest};
 use super::{reply, version};
 use crate::access::{FieldAccess, Rights};
 use crate::field::counts::Refused;
-use crate::field::effect::{About, Close, Effect, Subscription, Write};
+use crate::field::effect::{About, Announcement, Close, Effect, Subscription, Write};
 use crate::field::json;
 use crate::field::limits::SecurityLimits;
 
@@ -52,6 +52,8 @@ pub(in crate::field) struct Session {
     horizon: Duration,
     token: Option<String>,
     admitted: Option<(Rights, WriterId)>,
+    /// The number of requests in the last message.
+    requests: usize,
 }
 
 impl Session {
@@ -63,7 +65,7 @@ impl Session {
         horizon: Duration,
     ) -> Self {
         let (field, id) = (field.to_owned(), id.to_owned());
-        Self { field, id, access, limits, horizon, token: None, admitted: None }
+        Self { field, id, access, limits, horizon, token: None, admitted: None, requests: 1 }
     }
 
     pub(in crate::field) const fn is_admitted(&self) -> bool {
@@ -75,6 +77,11 @@ impl Session {
         self.token = token.map(str::to_owned);
     }
 
+    /// The number of requests in the last message, for the rate.
+    pub(in crate::field) const fn requests_received(&self) -> usize {
+        self.requests
+    }
+
     /// The client has not said hello in time.
     pub(in crate::field) fn timed_out() -> Vec<Effect> {
         vec![Effect::Count(Refused::Handshake), Effect::Close(Close::NO_HELLO)]
@@ -83,8 +90,10 @@ impl Session {
     /// A message has come: a request, or an array of requests. `now` is in microseconds since 1970.
     pub(in crate::field) fn receive(&mut self, text: &str, now: u64) -> Vec<Effect> {
         let mut effects = Vec::new();
+        self.requests = 1;
         match self.requests(text) {
             Ok(requests) => {
+                self.requests = requests.len();
                 for request in requests {
                     self.request(request, now, &mut effects);
                     if matches!(effects.last(), Some(Effect::Close(_))) {
@@ -154,13 +163,14 @@ impl Session {
         }
         let token = request.token.as_deref().or(self.token.as_deref());
         let rights = self.access.rights(&self.field, token);
+        let token = token.map(str::to_owned);
         self.token = None;
         let Some(rights) = rights else {
             effects.extend([Effect::Count(Refused::Token), Effect::Close(Close::AUTH_FAILED)]);
             return Ok(());
         };
         let writer = version::writer(client);
-        effects.push(Effect::Admit { writer: Some(writer), rights: rights.clone() });
+        effects.push(Effect::Admit { writer: Some(writer), rights: rights.clone(), token });
         effects.push(Effect::Reply(reply::hello(&self.field, &self.id, now, &rights, &self.limits)));
         self.admitted = Some((rights, writer));
         Ok(())
@@ -193,7 +203,21 @@ impl Session {
                     let message = format!("the presence has {bytes} bytes; {MAX_PRESENCE} are allowed");
                     return Err(Refusal::new(Refused::Presence, "value-size", message));
                 }
-                effects.push(Effect::Announce(value));
+                let about = match (&request.patterns, &value) {
+                    (_, None) => None,
+                    (None, Some(_)) => rights.of_participant(),
+                    (Some(patterns), Some(_)) => {
+                        self.check_patterns(patterns)?;
+                        let wanted: Vec<_> = patterns.iter().map(|pattern| Names::of(pattern)).collect();
+                        rights.of_participant().and_then(|_| rights.shared(&wanted))
+                    }
+                };
+                if value.is_some() && about.is_none() {
+                    let message = "the token does not allow to be a participant there";
+                    return Err(Refusal::new(Refused::Right, "right", message));
+                }
+                let announcement = about.zip(value).map(|(about, value)| Announcement { about, value });
+                effects.push(Effect::Announce(announcement));
             }
             "hello" => return Err(Refusal::new(Refused::Json, "hello", "there was a hello before")),
             // A message of a later version.
@@ -202,13 +226,18 @@ impl Session {
         Ok(())
     }
 
-    fn subscription(&self, request: &Request<'_>, rights: &Rights) -> Result<Subscription, Refusal> {
-        let patterns = request.patterns.as_deref().unwrap_or_default();
-        let allowed = self.limits.max_patterns;
-        if patterns.len() > allowed {
-            let message = format!("the subscription has {} patterns; {allowed} are allowed", patterns.len());
+    fn check_patterns(&self, patterns: &[String]) -> Result<(), Refusal> {
+        let (patterns, allowed) = (patterns.len(), self.limits.max_patterns);
+        if patterns > allowed {
+            let message = format!("the request has {patterns} patterns; {allowed} are allowed");
             return Err(Refusal::new(Refused::Message, "patterns", message));
         }
+        Ok(())
+    }
+
+    fn subscription(&self, request: &Request<'_>, rights: &Rights) -> Result<Subscription, Refusal> {
+        let patterns = request.patterns.as_deref().unwrap_or_default();
+        self.check_patterns(patterns)?;
         let wanted: Vec<_> = patterns.iter().map(|pattern| Names::of(pattern)).collect();
         if let Some(no) =
             wanted.iter().find(|wanted| !rights.read.iter().any(|read| wanted.and(read).is_some()))

@@ -196,6 +196,29 @@ async fn case_11_a_client_that_never_reads_is_given_up() {
     server.stop().await;
 }
 
+/// Clients of protocol 0.4 get the whole field in one message.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_that_do_not_read_their_snapshot_few_are_in_memory_and_each_is_given_up_without_progress() {
+    let mut limits = SecurityLimits::default();
+    limits.max_stall = Duration::from_millis(500);
+    let aether = Aether::local();
+    let server = Server::start(&aether, FieldOptions::default().limits(limits)).await;
+    // More than the buffers of the system take, and less than a frame of this client.
+    for number in 0..520 {
+        server.field.set(&format!("k{number}"), &"x".repeat(30_000)).unwrap();
+    }
+    let mut stuck = Vec::new();
+    for _ in 0..10 {
+        stuck.push(Tab::connect(server.address, "/field/home/ws").await);
+    }
+    // One that reads comes after all of them, and gets it.
+    let (_, data) = Tab::opened(server.address, "home").await;
+    assert_eq!(data.as_object().unwrap().len(), 520);
+    assert!(server.line().await["dropped_clients"]["stalled"].as_u64().unwrap() >= 7);
+    drop(stuck);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn a_count_that_falls_is_refused() {
     let aether = Aether::local();

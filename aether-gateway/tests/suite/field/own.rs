@@ -1,7 +1,7 @@
 //! The own protocol.
 
 use aether_core::Aether;
-use aether_gateway::{FieldOptions, SecurityLimits};
+use aether_gateway::{Access, FieldOptions, SecurityLimits};
 use serde_json::{Value, json};
 
 use crate::field::client::{Client, now};
@@ -67,7 +67,11 @@ async fn case_2_a_write_from_before_a_removal_does_not_bring_the_key_back() {
 
 #[tokio::test]
 async fn case_4_5000_offline_writes_arrive_on_default_limits() {
-    let (_aether, server) = server().await;
+    let aether = Aether::local();
+    let mut limits = SecurityLimits::default();
+    // The default but for the time that it takes: 48 s at 100 a second.
+    limits.messages_per_second *= 1000.0;
+    let server = Server::start(&aether, FieldOptions::default().limits(limits)).await;
     let mut client = Client::connect(server.address, "home", "a").await;
     let at = now();
     let write =
@@ -98,6 +102,51 @@ async fn case_4_single_messages_beyond_the_rate_are_read_later_and_not_lost() {
         started.elapsed().as_secs_f64() > 1.0,
         "350 messages are a burst of 200 and 1.5 s at 100 a second"
     );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_array_counts_as_many_messages_as_it_has_requests() {
+    let (_aether, server) = server().await;
+    let mut client = Client::connect(server.address, "home", "a").await;
+    let started = std::time::Instant::now();
+    let write = |op: u64| json!({ "type": "set", "op": op, "at": now() - 1000.0, "key": format!("k{op}"), "value": op });
+    let writes: Vec<Value> = (1..=300).map(write).collect();
+    client.tab.send(&json!(writes)).await;
+    client.write(&write(301)).await;
+    assert!(started.elapsed().as_secs_f64() > 1.0, "300 requests are a burst of 200 and 1 s at 100 a second");
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_takes_a_share_of_the_entries_and_removals_half_of_the_room() {
+    let aether = Aether::local();
+    let mut bounds = aether_field::core::Limits::default();
+    bounds.max_entries = 40;
+    let field = aether_field::Field::builder("home").limits(bounds).join(&aether).await.unwrap();
+    let access = Access::default().token("one").unwrap().token("other").unwrap();
+    let options = FieldOptions::default().access(access);
+    let server = Server::serving(&aether, options, Default::default(), field).await;
+    let mut one = Client::with_token(server.address, "home", "a", Some("one")).await;
+    let mut other = Client::with_token(server.address, "home", "b", Some("other")).await;
+    let delete = |op: u64, key: String| json!({ "type": "delete", "op": op, "at": now(), "key": key });
+    for op in 1..=10 {
+        one.write(&delete(op, format!("none/{op}"))).await;
+    }
+    one.tab.send(&delete(11, "none/11".to_owned())).await;
+    one.until(|client| client.refused.contains_key(&11)).await;
+    assert_eq!(one.refused[&11]["code"], "share");
+    // What is there may still be written, and others go on.
+    other.write(&other.set(1, now(), "k", &json!(1))).await;
+    assert_eq!(server.field.status().entries, 11);
+    // Removals of what is not there do not take the room of what somebody writes.
+    for number in 0..9 {
+        server.field.set(&format!("own/{number}"), &1).unwrap();
+    }
+    other.tab.send(&delete(2, "nothing".to_owned())).await;
+    other.until(|client| client.refused.contains_key(&2)).await;
+    assert_eq!(other.refused[&2]["code"], "field");
+    other.write(&other.set(3, now(), "another", &json!(1))).await;
     server.stop().await;
 }
 
@@ -238,6 +287,23 @@ async fn a_client_that_comes_back_gets_what_it_missed_and_no_more() {
     a.subscribe(json!(["*"])).await;
     assert_eq!(a.snapshots, 1, "too much has changed for the history");
     assert_eq!(a.state, viewer.state);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_cursor_of_other_patterns_is_no_cursor() {
+    let (_aether, server) = server().await;
+    for name in ["room/a1", "room/b1", "room/b2"] {
+        server.field.set(name, &1).unwrap();
+    }
+    let mut a = Client::connect(server.address, "home", "a").await;
+    a.subscribe(json!(["room/a*"])).await;
+    assert_eq!((a.state.len(), a.snapshots), (1, 1));
+    a.subscribe(json!(["room/a*", "room/b*"])).await;
+    assert_eq!((a.state.len(), a.snapshots), (3, 2), "the entries of the new pattern come");
+    // In another order they are the same.
+    a.subscribe(json!(["room/b*", "room/a*"])).await;
+    assert_eq!((a.state.len(), a.snapshots), (3, 2));
     server.stop().await;
 }
 

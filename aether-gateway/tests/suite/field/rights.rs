@@ -163,8 +163,58 @@ async fn a_token_that_may_only_write_is_told_that_it_lost_and_not_against_what()
     for told in &writer.superseded {
         assert!(told.get("value").is_none() && !told["by"].is_null() && !told["lost"].is_null(), "{told}");
     }
-    let late = json!({ "type": "set", "op": 2, "at": at - 800.0, "key": "inbox/y", "value": 3 });
-    owner.write(&late).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn participants_are_seen_by_those_who_may_read_something_that_they_may() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens.json");
+    private(
+        &path,
+        r#"[{"token": "7", "read": ["room/7/*"], "write": ["room/7/*"]},
+            {"token": "8", "read": ["room/8/*"], "write": ["room/8/*"]},
+            {"token": "reader", "read": ["*"], "write": []},
+            {"token": "all", "read": ["*"], "write": ["*"]}]"#,
+    );
+    let aether = Aether::local();
+    let server = Server::start(&aether, FieldOptions::default().access(Access::load(&path).unwrap())).await;
+    let mut clients = Vec::new();
+    for token in ["7", "8", "reader", "all"] {
+        let mut client = Client::with_token(server.address, "home", token, Some(token)).await;
+        client.tab.send(&json!({ "type": "subscribe", "patterns": [], "presence": true })).await;
+        client.until(|client| client.snapshots == 1).await;
+        clients.push(client);
+    }
+    let mut published = Tab::connect(server.address, "/field/home/ws?auth_token=7").await;
+    let [seven, eight, reader, all] = &mut clients[..] else { unreachable!() };
+    let say = |value: &str| json!({ "type": "presence", "value": value });
+    eight.tab.send(&say("of room 8")).await;
+    reader.until(|client| client.others.len() == 1).await;
+    assert_eq!(reader.others[0]["value"], "of room 8");
+    // One that may write nothing is nobody.
+    reader.tab.send(&say("reads")).await;
+    reader.until(|client| client.others.len() == 2).await;
+    assert_eq!(reader.others[1]["code"], "right");
+    // Whoever may do everything says whom it concerns.
+    let mut secret = say("secret of room 8");
+    secret["patterns"] = json!(["room/8/*"]);
+    all.tab.send(&secret).await;
+    eight.until(|client| client.others.len() == 1).await;
+    all.tab.send(&say("for all")).await;
+    seven.until(|client| !client.others.is_empty()).await;
+    assert_eq!(seven.others[0]["value"], "for all");
+    let mut foreign = say("foreign");
+    foreign["patterns"] = json!(["room/8/*"]);
+    seven.tab.send(&foreign).await;
+    seven.until(|client| client.others.len() == 2).await;
+    assert_eq!(seven.others[1]["code"], "right");
+    // What concerns a client no longer leaves it.
+    all.tab.send(&secret).await;
+    seven.until(|client| client.others.len() == 3).await;
+    assert_eq!(seven.others[2], json!({ "type": "presence-leave", "id": all.hello["id"] }));
+    all.tab.send(&json!({ "type": "presence", "value": { "x": 1, "y": 2 } })).await;
+    assert_eq!(published.next("presence").await["id"], all.hello["id"]);
     server.stop().await;
 }
 
