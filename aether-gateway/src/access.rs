@@ -110,7 +110,9 @@ impl Access {
         if token.is_empty() {
             return Err(AccessError::Empty);
         }
-        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        // A token for waves comes in a header; one for fields can come in an address or in a message, as any text.
+        let needs_header = !waves.is_empty() && rights.is_empty();
+        if needs_header && !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(AccessError::Unsendable);
         }
         if token.len() < STRONG {
