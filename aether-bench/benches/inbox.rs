@@ -3,7 +3,8 @@
 //! `cargo xtask bench inbox`. The goal is 50 ns for both operations together. A test of aether-core
 //! (`tests/allocations/inbox.rs`) verifies that they do not allocate.
 
-use aether_core::{InboxOptions, Wave, inbox::Inbox};
+use aether_core::{Aether, InboxOptions, Vibrator, Wave, inbox::Inbox};
+use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 #[cfg(feature = "mimalloc")]
@@ -68,5 +69,54 @@ fn push_and_pop(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, push_and_pop);
+/// What a wave costs in process whose receiver is full, by the number of sources whose waves wait there, and a receiver that
+/// takes one wave in ten by its channel.
+fn many_sources(criterion: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let mut group = criterion.benchmark_group("sources");
+    group.throughput(Throughput::Elements(1));
+    for sources in [1, 2, 10, 100, 1000] {
+        let aether = Aether::local();
+        let emitters: Vec<_> =
+            (0..sources).map(|_| aether.emitter("source").expect("a valid name")).collect();
+        let full = |waves| {
+            let inbox = InboxOptions::overload().max_waves(waves).sojourn_cap(None);
+            let receiver = runtime.block_on(Vibrator::builder("receiver").inbox(inbox).create(&aether));
+            let receiver = receiver.expect("a valid name");
+            runtime.block_on(receiver.resonate_on("bench.*")).expect("a valid pattern");
+            receiver
+        };
+        let emit = |number: usize| {
+            let channel = if number.is_multiple_of(10) { "bench.tenth" } else { "bench.wave" };
+            let wave = Wave::from_bytes(channel, Bytes::new()).expect("valid");
+            emitters[number / 10 % sources].try_emit(wave).expect("it is shed or taken");
+        };
+        let receiver = full(8192);
+        (0..10_000).for_each(emit);
+        let mut number = 0;
+        group.bench_function(format!("emit to a full inbox of {sources} sources"), |bencher| {
+            bencher.iter(|| {
+                number += 1;
+                emit(number);
+            });
+        });
+        drop(receiver);
+        let mut receiver = full(40_000);
+        group.bench_function(format!("one in ten of 30,000 waves of {sources} sources"), |bencher| {
+            let mut left = 0;
+            bencher.iter(|| {
+                if left == 0 {
+                    while receiver.try_receive().is_ok() {}
+                    (0..30_000).for_each(emit);
+                    left = 3000;
+                }
+                left -= 1;
+                runtime.block_on(receiver.receive_from("bench.tenth")).expect("a valid pattern")
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, push_and_pop, many_sources);
 criterion_main!(benches);

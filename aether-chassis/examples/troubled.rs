@@ -1,10 +1,11 @@
-//! A service in trouble, for the tests of the memory watch and of panics: `troubled leak`, `steady`, `panic`, `main-panic`,
-//! `handler-panic`.
+//! A service in trouble, for the tests of the memory watch, of panics and of the end: `troubled leak`, `steady`, `panic`,
+//! `main-panic`, `handler-panic`, `chatty`, `blocked`.
 //!
 //! It handles its own waves. `leak` keeps 256 KiB of each for ever, `steady` frees them, `panic` panics in a task outside of
-//! handlers after the first wave, `main-panic` in its main function, `handler-panic` in each handler.
+//! handlers after the first wave, `main-panic` in its main function, `handler-panic` in each handler. `chatty` logs much in
+//! each handler, `blocked` blocks all threads of the runtime. Both print a line when they have done so.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +28,13 @@ async fn handle(State((kept, trouble)): State<(Kept, Arc<str>)>) {
         // In a task of its own, as a handler that waits goes on.
         tokio::time::sleep(Duration::from_millis(1)).await;
         panic!("the handler is broken");
+    }
+    if &*trouble == "chatty" {
+        // More than a pipe and the log keep.
+        let text = "x".repeat(1024);
+        (0..4096).for_each(|_| tracing::info!(text));
+        // The test may have stopped reading.
+        let _ = writeln!(io::stdout(), "logged");
     }
     // Written, so that the system really gives the memory.
     let bytes = vec![1; 256 << 10];
@@ -52,6 +60,15 @@ async fn serve(args: Args, shutdown: CancellationToken) -> Result<(), Box<dyn st
         match trouble.as_str() {
             "panic" => drop(tokio::spawn(async { panic!("the task is broken") })),
             "main-panic" => panic!("the main function is broken"),
+            "blocked" => {
+                let workers = tokio::runtime::Handle::current().metrics().num_workers();
+                let block = move || loop {
+                    std::thread::park();
+                };
+                (0..workers).for_each(|_| drop(tokio::spawn(async move { block() })));
+                let _ = writeln!(io::stdout(), "blocked");
+                block();
+            }
             _ => {}
         }
         let mut ticks = tokio::time::interval(Duration::from_millis(2));

@@ -261,6 +261,7 @@ impl Configuration {
         let settings = self.settings();
         // Telemetry helps to find what is wrong; its own mistakes do not keep a service from running.
         if let OrOff::On(collector) = &settings.telemetry.otlp
+            && !telemetry::is_disabled()
             && let Err(error) = telemetry::start(collector.as_str(), client_name)
         {
             tracing::error!(error = error_chain(&error), "nothing is exported");

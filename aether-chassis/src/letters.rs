@@ -41,9 +41,11 @@ pub(crate) use durable::{LogClerk, answer_of_log};
 pub use durable::{record_of_log, store_of_log};
 pub use kept::KeptLetters;
 
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use aether_core::echo::{DeadLetter, LetterId};
+use aether_core::presence::Roster;
 use aether_core::{Pattern, Wave};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -53,6 +55,9 @@ use crate::Rejection;
 
 /// The pattern of all channels on which services answer questions about their letters.
 pub const CHANNELS: &str = "aether.letters.*";
+
+/// The size beyond which no name of a vibrator is added to those of one store, in bytes.
+const MOST_NAMES: usize = 256;
 
 /// The maximum number of letters in one answer: about 1 KB each.
 const PAGE: usize = 128;
@@ -70,6 +75,34 @@ pub fn channel_of(store: u64) -> String {
 #[must_use]
 pub fn store_of(channel: &str) -> Option<u64> {
     u64::from_str_radix(channel.strip_prefix("aether.letters.")?, 16).ok()
+}
+
+/// The stores that the vibrators of a roster answer for, with the names of their services. Where it is proven who announces,
+/// the first store of each comes first, then the second: so a program that announces stores without end does not hide those
+/// of others from readers that ask a bounded number.
+#[must_use]
+pub fn stores(roster: &Roster) -> Vec<(u64, String)> {
+    let mut stores: BTreeMap<u64, (u64, String)> = BTreeMap::new();
+    for announced in roster.vibrators() {
+        let name = announced.vibrator.name();
+        for store in announced.heard.iter().filter_map(|heard| store_of(heard.pattern.as_str())) {
+            let (_, names) = stores.entry(store).or_insert_with(|| (announced.principal, String::new()));
+            if names.len() < MOST_NAMES && !names.split('+').any(|other| other == name) {
+                *names = if names.is_empty() { name.to_owned() } else { format!("{names}+{name}") };
+            }
+        }
+    }
+    let mut turns: HashMap<u64, usize> = HashMap::new();
+    let mut in_turn: Vec<_> = stores
+        .into_iter()
+        .map(|(store, (principal, names))| {
+            let turn = turns.entry(principal).or_default();
+            *turn += 1;
+            (*turn, store, names)
+        })
+        .collect();
+    in_turn.sort_by_key(|(turn, ..)| *turn);
+    in_turn.into_iter().map(|(_, store, names)| (store, names)).collect()
 }
 
 /// Which letters are meant.

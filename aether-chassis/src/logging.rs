@@ -4,12 +4,15 @@
 //! written within a sampled trace has its ids.
 
 mod format;
+mod line_queue;
+mod why_broken;
 
 use std::io::{IsTerminal, stderr};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use tracing::Dispatch;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
@@ -17,6 +20,8 @@ use tracing_subscriber::{Registry, reload};
 pub use format::LogFormat;
 pub(crate) use format::set_format;
 use format::{Lines, Times};
+use line_queue::{LineQueue, LineWriter};
+use why_broken::WhyBroken;
 
 #[cfg(feature = "otlp")]
 use crate::telemetry;
@@ -56,14 +61,24 @@ pub enum LoggingError {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
+/// How long the end of a program waits for the reader of its log.
+pub(crate) const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
+
+/// What waits for stderr.
+static LINES: LineQueue = LineQueue::new();
+
 /// Starts logging to stderr. Colours are used only on a terminal without `NO_COLOR` (see <https://no-color.org>).
+///
+/// Lines are written by a thread of their own, so that a stderr that nobody reads blocks nothing else: at most 2 MiB of lines
+/// wait, further ones are left out and counted. [`run`](crate::run) waits for the last ones; a program that does not use it
+/// calls [`flush`] at its end.
 ///
 /// # Errors
 /// [`LoggingError`] if the filter in `AETHER_LOG` is not valid, or a subscriber is installed already.
 pub fn init() -> Result<(), LoggingError> {
     let colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let (filter, handle) = reload::Layer::new(env_filter()?);
-    let lines = tracing_subscriber::fmt::layer().with_writer(stderr).with_ansi(colours);
+    let (filter, handle) = reload::Layer::new(WhyBroken(env_filter()?));
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| LineWriter(&LINES)).with_ansi(colours);
     let lines = lines.with_timer(Times).map_event_format(Lines);
     #[cfg(feature = "otlp")]
     init_with(tracing_subscriber::registry().with(telemetry::late_layer()).with(filter).with(lines))?;
@@ -71,7 +86,14 @@ pub fn init() -> Result<(), LoggingError> {
     init_with(tracing_subscriber::registry().with(filter).with(lines))?;
     // Only one subscriber is ever installed.
     let _ = FILTER.set(handle);
+    LINES.start();
     Ok(())
+}
+
+/// Waits until the lines that were logged are on stderr, at most for a time. Returns whether they are: not if nobody reads it.
+/// Does nothing for a subscriber of the author.
+pub fn flush(patience: Duration) -> bool {
+    LINES.flush(patience)
 }
 
 /// What the filter is a layer around.
@@ -81,7 +103,7 @@ type Filtered = tracing_subscriber::layer::Layered<reload::Layer<telemetry::Late
 type Filtered = Registry;
 
 /// The filter of the subscriber that [`init`] has installed.
-static FILTER: OnceLock<reload::Handle<Targets, Filtered>> = OnceLock::new();
+static FILTER: OnceLock<reload::Handle<WhyBroken, Filtered>> = OnceLock::new();
 
 /// Whether the filter can be replaced.
 pub(crate) fn has_filter() -> bool {
@@ -92,8 +114,8 @@ pub(crate) fn has_filter() -> bool {
 /// if the filter is the same.
 pub(crate) fn set_filter(filter: &str) {
     let Some((handle, filter)) = FILTER.get().zip(parse_filter(filter).ok()) else { return };
-    let is_new = handle.with_current(|current| current.to_string() != filter.to_string()).unwrap_or(true);
-    if is_new && let Err(error) = handle.reload(filter) {
+    let is_new = handle.with_current(|current| current.0.to_string() != filter.to_string()).unwrap_or(true);
+    if is_new && let Err(error) = handle.reload(WhyBroken(filter)) {
         tracing::error!(error = crate::error_chain(&error), "the filter of the log was not changed");
     }
 }
@@ -107,9 +129,10 @@ pub struct Silence(Option<String>);
 /// a subscriber of the author.
 pub fn silence_terminal() -> Silence {
     let handle = FILTER.get().filter(|_| stderr().is_terminal());
-    let before = handle.and_then(|handle| handle.with_current(|filter| filter.to_string()).ok());
+    let before = handle.and_then(|handle| handle.with_current(|filter| filter.0.to_string()).ok());
     if before.is_some() {
         set_filter("off");
+        flush(FLUSH_PATIENCE);
     }
     Silence(before)
 }
@@ -150,7 +173,10 @@ pub(crate) fn parse_filter(filter: &str) -> Result<Targets, LoggingError> {
         return Err(LoggingError::Brackets { filter: filter.to_owned() });
     }
     let refuse = |source| LoggingError::Filter { filter: filter.to_owned(), source };
-    filter.parse().map_err(refuse)
+    let targets: Targets = filter.parse().map_err(refuse)?;
+    // What the client logs at this level repeats the connection, and the answers to what it is asked on purpose.
+    let is_usual = targets.default_level() == Some(LevelFilter::INFO) && !filter.contains("async_nats");
+    Ok(if is_usual { targets.with_target("async_nats", LevelFilter::WARN) } else { targets })
 }
 
 #[cfg(test)]
@@ -166,5 +192,9 @@ mod tests {
         let default = filter(None).unwrap().to_string();
         assert_eq!(filter(Some(String::new())).unwrap().to_string(), default);
         assert_eq!(default, "async_nats=warn,info");
+        assert_eq!(filter(Some("info".to_owned())).unwrap().to_string(), default);
+        let asked = filter(Some("info,async_nats=info".to_owned())).unwrap().to_string();
+        assert!(asked.contains("async_nats=info"), "{asked}");
+        assert_eq!(filter(Some("debug".to_owned())).unwrap().to_string(), "debug");
     }
 }

@@ -181,6 +181,11 @@ impl MediumArgs {
                  lines: set AETHER_MEDIUM instead, or medium.login to a file"
             );
         }
+        if self.shows_secret_to_the_network() {
+            tracing::warn!(
+                "the address has a password or a token and no TLS, so everybody on the way to the server can read it: use tls://"
+            );
+        }
         let connecting = connecting::patiently(&builder, self.wait);
         let connected = shutdown.run_until_cancelled(connecting).await.transpose()?;
         connected.iter().for_each(connecting::log_changes);
@@ -191,6 +196,18 @@ impl MediumArgs {
     fn has_secret_in(&self, mut args: impl Iterator<Item = OsString>) -> bool {
         without_secrets(&self.medium) != self.medium
             && args.any(|arg| arg.to_string_lossy().contains(&*self.medium))
+    }
+
+    /// Whether a secret of the address goes over a network in the clear. A server of this machine is no network.
+    fn shows_secret_to_the_network(&self) -> bool {
+        self.addresses().flat_map(|address| address.split(',')).any(|address| {
+            let Some((_, host)) = address.rsplit_once('@').filter(|_| has_scheme(address, "nats:")) else {
+                return false;
+            };
+            let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']', '/']);
+            let is_here = name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+            !is_here && !name.eq_ignore_ascii_case("localhost")
+        })
     }
 
     /// Logs one line with the program, its version, the medium, and what the program does. Tells the service manager that
@@ -293,6 +310,23 @@ mod tests {
             let args = MediumArgs { medium: medium.to_owned(), ..MediumArgs::default() };
             assert_eq!(args.is_local(), local, "{medium}");
             assert_eq!(args.connect("test").await.is_ok(), local, "{medium}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_goes_over_a_network_in_the_clear_is_noticed() {
+        for (medium, is_shown) in [
+            ("nats://shop:s3cret@bus.example:4222", true),
+            ("nats://bus.example:4222,nats://t0ken@10.0.0.7", true),
+            ("lan: nats://shop:s3cret@[2001:db8::1]:4222", true),
+            ("tls://shop:s3cret@bus.example", false),
+            ("nats://bus.example:4222", false),
+            ("nats://shop:s3cret@localhost:4222", false),
+            ("nats://shop:s3cret@127.0.0.1", false),
+            ("nats://shop:s3cret@[::1]:4222", false),
+        ] {
+            let args = MediumArgs { medium: medium.to_owned(), ..MediumArgs::default() };
+            assert_eq!(args.shows_secret_to_the_network(), is_shown, "{medium}");
         }
     }
 

@@ -15,6 +15,7 @@ use tracing::Dispatch;
 
 use crate::error_chain::error_chain;
 use crate::letters::KeptLetters;
+use crate::logging::FLUSH_PATIENCE;
 use crate::service::panics;
 use crate::{connecting, logging, shutdown, telemetry};
 
@@ -22,7 +23,7 @@ use crate::{connecting, logging, shutdown, telemetry};
 ///
 /// From then on panics of handlers are printed at most once a second; the report of the service counts all of them. A panic
 /// elsewhere is logged and cancels the token; the process ends with an account and the exit code 101, after 20 s at the latest.
-/// Ctrl-C or SIGTERM cancels the token. An error, also a `Box<dyn Error>`, is printed to stderr in one line with its
+/// Ctrl-C or SIGTERM cancels the token, and a second one ends the process at once, whatever its threads do. An error, also a `Box<dyn Error>`, is printed to stderr in one line with its
 /// causes, and the exit code is 1.
 pub fn run<F, S, E>(service: F) -> ExitCode
 where
@@ -88,6 +89,9 @@ where
     telemetry::end_with_process();
     if panicked.is_cancelled() {
         log_accounts();
+    }
+    logging::flush(FLUSH_PATIENCE);
+    if panicked.is_cancelled() {
         return ExitCode::from(PANICKED);
     }
     match outcome {
@@ -111,6 +115,7 @@ async fn end_after_a_panic(panicked: CancellationToken, shutdown: CancellationTo
     tokio::time::sleep(PANIC_GRACE).await;
     tracing::error!("the program did not end within {PANIC_GRACE:?} after the panic");
     log_accounts();
+    logging::flush(FLUSH_PATIENCE);
     std::process::exit(PANICKED.into());
 }
 

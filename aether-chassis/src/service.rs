@@ -56,6 +56,7 @@ mod limits;
 mod live_rate;
 mod log_throttle;
 pub(crate) mod panics;
+mod pauses;
 mod report;
 mod serve_loop;
 mod span;

@@ -11,7 +11,13 @@
 //! ([`ledgers`]), logged when it begins and at the end, and never delays a wave.
 //!
 //! The standard variables of OpenTelemetry are obeyed: `OTEL_TRACES_SAMPLER`, `OTEL_BSP_MAX_QUEUE_SIZE`,
-//! `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS`, and so on.
+//! `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SDK_DISABLED`, and so on. Those of the endpoint, the protocol
+//! and the compression are not: the setting has the address, and nothing is compressed.
+
+/// Whether `OTEL_SDK_DISABLED` switches telemetry off.
+pub(crate) fn is_disabled() -> bool {
+    std::env::var("OTEL_SDK_DISABLED").is_ok_and(|value| value.eq_ignore_ascii_case("true"))
+}
 
 #[cfg(feature = "otlp")]
 mod convert;
@@ -42,7 +48,7 @@ pub(crate) use convert::current;
 #[cfg(feature = "otlp")]
 pub(crate) use export::{LateLayer, end_with_process, late_layer};
 #[cfg(feature = "otlp")]
-pub use export::{end, observe, start};
+pub use export::{check, end, observe, start};
 #[cfg(feature = "otlp")]
 pub use export_counts::ledgers;
 #[cfg(feature = "otlp")]
@@ -53,4 +59,4 @@ pub use ledger::{ExportLedger, Signal, TelemetryError};
 #[cfg(not(feature = "otlp"))]
 pub(crate) use without::{HandlingTrace, RetryPause, current, end_with_process, joined, record};
 #[cfg(not(feature = "otlp"))]
-pub use without::{end, ledgers, observe, start};
+pub use without::{check, end, ledgers, observe, start};

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use aether_chassis::ConfigArgs;
 use aether_chassis::config::{ConfigError, Configuration};
+use aether_chassis::{ConfigArgs, error_chain};
+use aether_core::medium::check_address;
 use aether_gateway::GatewaySettings;
 use aether_service_alpha::OrderSettings;
 use aether_service_beta::StockSettings;
@@ -49,7 +50,13 @@ pub(crate) fn config(args: ShowArgs) -> Result<(), CommandError> {
             Ok(Output::stdout().bytes(shown(&config, changed).as_bytes())?)
         }
         Action::Check { config } => match load(&config) {
-            Ok(config) => Ok(Output::stdout().bytes(valid(&config).as_bytes())?),
+            Ok(config) => match check_address(&config.settings().medium.url) {
+                Ok(()) => Ok(Output::stdout().bytes(valid(&config).as_bytes())?),
+                Err(error) => {
+                    Output::stdout().bytes(format!("medium.url: {}\n", error_chain(&error)).as_bytes())?;
+                    Err(CommandError::Mistakes { mistakes: 1 })
+                }
+            },
             Err(error) => {
                 let lines: String = error.mistakes.iter().map(|mistake| format!("{mistake}\n")).collect();
                 Output::stdout().bytes(lines.as_bytes())?;

@@ -23,7 +23,9 @@ has to be stopped: one process at a time may write a log. While it runs,
 Examples:
   aether dead ls orders.log
   aether dead show orders.log 3
+  aether dead replay orders.log 3              its consumers get it anew
   aether dead replay orders.log 3 --medium nats://127.0.0.1:4222
+                                               live receivers as well
   aether dead drop orders.log 3")]
 pub(crate) struct DeadArgs {
     #[command(subcommand)]
@@ -44,7 +46,7 @@ enum DeadAction {
         /// Its number
         number: u64,
     },
-    /// Emit its wave again, and remove it once the medium has confirmed that
+    /// Store its wave in the log again, and remove it. With a medium between processes the wave is emitted there as well
     Replay {
         /// The folder of the log
         folder: PathBuf,
@@ -98,15 +100,23 @@ pub(crate) async fn dead(args: DeadArgs, shutdown: CancellationToken) -> Result<
         }
         DeadAction::Replay { folder, number, medium } => {
             let log = opened(&folder)?;
+            let letter = log.dead().show(number).map_err(LogError::from)?;
             let aether = connected(&medium, "aether-replay", &shutdown).await?;
-            if !aether.promises().crosses_processes {
+            let is_live = aether.promises().crosses_processes;
+            let text = if is_live {
+                let emitter = aether.emitter("aether-replay").map_err(aether_core::CreateError::from)?;
+                // A wave of the log is stored there as well.
+                let replayed = log.dead().replay(number, &emitter).await;
+                aether_chassis::close(&aether).await;
+                replayed.map_err(LogError::from)?;
+                format!("{number} was emitted again")
+            } else if letter.stored.position > 0 {
+                let position = log.dead().store_again(number).await.map_err(LogError::from)?;
+                format!("{number} is in the log again, at position {position}")
+            } else {
                 return Err(CommandError::Alone { missing: "hear the wave" });
-            }
-            let emitter = aether.emitter("aether-replay").map_err(aether_core::CreateError::from)?;
-            let replayed = log.dead().replay(number, &emitter).await;
-            aether_chassis::close(&aether).await;
-            replayed.map_err(LogError::from)?;
-            Ok(output.line(format_args!("{number} was emitted again"))?)
+            };
+            Ok(output.line(text)?)
         }
         DeadAction::Drop { folder, number } => {
             opened(&folder)?.dead().drop_letter(number).await.map_err(LogError::from)?;

@@ -9,6 +9,7 @@ mod machine;
 mod peers;
 mod sealing;
 mod server;
+mod telemetry;
 
 use std::time::Duration;
 
@@ -128,6 +129,7 @@ async fn check(args: &ConfigArgs, roll_call: Option<Duration>) -> Vec<Finding> {
     };
     findings.extend(machine::files(&config));
     findings.extend(machine::limits(Some(&config)));
+    findings.extend(telemetry::check(&config).await);
     let medium = config.settings().medium.args();
     if medium.addresses().any(|address| !MediumArgs::is_lan(address)) {
         findings.extend(sealing::keys(&config));

@@ -7,11 +7,10 @@ mod print;
 
 pub(crate) use args::LettersArgs;
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use aether_chassis::CancellationToken;
-use aether_chassis::letters::{LetterAnswer, LetterQuery, LetterRecord, channel_of, store_of};
+use aether_chassis::letters::{LetterAnswer, LetterQuery, LetterRecord, channel_of, stores};
 use aether_core::echo::LetterId;
 use aether_core::presence::Roster;
 use aether_core::{Aether, AskError, Emitter, Kind, Wave};
@@ -53,24 +52,9 @@ pub(crate) async fn letters(args: LettersArgs, shutdown: CancellationToken) -> R
     done
 }
 
-/// The stores that are announced now, with the names of their services.
-fn stores(roster: &Roster) -> BTreeMap<u64, String> {
-    let mut stores: BTreeMap<u64, String> = BTreeMap::new();
-    for announced in roster.vibrators() {
-        let name = announced.vibrator.name();
-        for store in announced.heard.iter().filter_map(|heard| store_of(heard.pattern.as_str())) {
-            let names = stores.entry(store).or_default();
-            if !names.split('+').any(|other| other == name) {
-                *names = if names.is_empty() { name.to_owned() } else { format!("{names}+{name}") };
-            }
-        }
-    }
-    stores
-}
-
 impl Asking {
     /// The stores that answer, with the names of their services.
-    async fn stores(&self, chosen: &Chosen) -> Result<BTreeMap<u64, String>, CommandError> {
+    async fn stores(&self, chosen: &Chosen) -> Result<Vec<(u64, String)>, CommandError> {
         let mut roster = self.aether.roster().await?;
         let present = async |roster: &Roster| stores(roster).len();
         roll_call::wait(chosen.roll_call, &mut roster, chosen.expect, present).await;

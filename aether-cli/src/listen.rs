@@ -154,6 +154,12 @@ impl Missing {
                 status.dropped_by_client, status.malformed
             ));
         }
+        if status.forgotten_streams > 0 {
+            stderr_line(format_args!(
+                "losses may be missing here: {} streams of senders were forgotten, because there were too many",
+                status.forgotten_streams
+            ));
+        }
         if status.refused() > 0 {
             stderr_line(Refused::of(*status));
         }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use aether_chassis::{CancellationToken, ConfigArgs};
 use aether_log::StoredWave;
-use aether_log::store::{OpenError, Verified, View, verify_with};
+use aether_log::store::{OpenError, Verified, View};
 
 use self::chosen::Chosen;
 use self::interrupt::until;
@@ -36,7 +36,8 @@ Examples:
   aether log tail orders.log --follow           and those to come
   aether log export orders.log 'orders.>'       JSON, one wave per line
   aether log replay orders.log --speed 1 --medium nats://127.0.0.1:4222
-  aether log verify orders.log                  reads everything; lists damage
+  aether log verify orders.log                  reads everything; lists damage,
+                                                also of consumers and dead letters
 
 All of them also work while a service writes the log.
 Exit code 1: the log is damaged, or cannot be read.")]
@@ -139,7 +140,7 @@ fn verify(folder: &Path) -> Result<Verified, OpenError> {
     let view = View::open(folder)?;
     let progress = Progress::shown();
     progress.total(view.extent().bytes);
-    verify_with(folder, |bytes| progress.reached(bytes))
+    aether_log::verify(folder, |bytes| progress.reached(bytes))
 }
 
 /// Fails if anything is damaged.

@@ -193,7 +193,7 @@ pub(crate) fn printable(text: &str, most_characters: usize) -> String {
             shown.push('…');
             break;
         }
-        if character.is_control() || is_reordering(character) {
+        if character.is_control() || is_unseen(character) {
             // Writing to a String cannot fail.
             let _ = write!(shown, "{}", character.escape_unicode());
         } else {
@@ -203,9 +203,12 @@ pub(crate) fn printable(text: &str, most_characters: usize) -> String {
     shown
 }
 
-/// The Unicode marks that reverse the text direction.
-fn is_reordering(character: char) -> bool {
-    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+/// Characters that nobody sees: marks of the text direction, and those without a width, with which two names look alike.
+fn is_unseen(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    )
 }
 
 #[cfg(test)]

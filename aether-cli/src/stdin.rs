@@ -5,6 +5,7 @@
 
 use std::io::{self, BufRead, Read};
 
+use aether_core::byte_order_mark;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 
@@ -75,7 +76,10 @@ fn read(mut from: impl BufRead, most: usize) -> impl Iterator<Item = Result<Docu
                     return Some(Err(StdinError::Long { line, most }));
                 }
                 Ok(_) if bytes.trim_ascii().is_empty() => {}
-                Ok(_) => return Some(parse(&bytes, line)),
+                Ok(_) => {
+                    let text = if line == 1 { byte_order_mark::without(&bytes) } else { &bytes };
+                    return Some(parse(text, line));
+                }
                 Err(source) => return Some(Err(StdinError::Read { line, source })),
             }
         }
@@ -109,6 +113,9 @@ mod tests {
             documents.iter().map(|d| (d.line, d.json.get())).collect::<Vec<_>>(),
             [(1, "{\"a\": 1}"), (4, "\"x\""), (5, "null")]
         );
+        let marked: Vec<_> =
+            read("\u{feff}1\r\n2".as_bytes(), 100).map(|d| d.unwrap().json.get().to_owned()).collect();
+        assert_eq!(marked, ["1", "2"]);
     }
 
     #[test]

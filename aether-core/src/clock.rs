@@ -30,6 +30,31 @@ fn follows_tokio() -> bool {
     cfg!(test) || FOLLOWS_TOKIO.load(Ordering::Relaxed)
 }
 
+/// Keeps a paused clock where it is until it is dropped: what is awaited happens outside of the runtime, on a disk for example,
+/// and takes no virtual time.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct HeldTime {
+    _ended: std::sync::mpsc::Sender<()>,
+}
+
+/// `None` outside of tests with paused time, where a clock needs no holding, and outside of a runtime.
+#[doc(hidden)]
+#[must_use]
+pub fn hold_time() -> Option<HeldTime> {
+    if !follows_tokio() {
+        return None;
+    }
+    let runtime = tokio::runtime::Handle::try_current().ok()?;
+    let (ended, until) = std::sync::mpsc::channel::<()>();
+    // Tokio moves a paused clock on only while nothing of this kind runs.
+    runtime.spawn_blocking(move || {
+        // Ends with the sender.
+        let _ = until.recv();
+    });
+    Some(HeldTime { _ended: ended })
+}
+
 /// A point in time for ages and waiting times. It is read for every wave, so it comes from the processor's time stamp
 /// counter: 10 ns, against 23 ns for the standard library's clock. Where the counter is not invariant the system's
 /// clock is used.

@@ -123,7 +123,9 @@ impl EmissionRate {
         bucket.fill(clock::now());
         (bucket.cost, bucket.most) = (cost, most);
         bucket.credit = bucket.credit.min(most);
-        bucket.wake_first();
+        let first = bucket.first();
+        drop(bucket);
+        wake(first);
         Ok(())
     }
 
@@ -197,10 +199,15 @@ impl Bucket {
         is_there
     }
 
-    fn wake_first(&self) {
-        if let Some((_, woken)) = self.waiting.first_key_value() {
-            woken.notify_one();
-        }
+    /// The next emit of the queue, to be woken outside of the lock.
+    fn first(&self) -> Option<Arc<Notify>> {
+        self.waiting.first_key_value().map(|(_, woken)| Arc::clone(woken))
+    }
+}
+
+fn wake(woken: Option<Arc<Notify>>) {
+    if let Some(woken) = woken {
+        woken.notify_one();
     }
 }
 
@@ -217,16 +224,18 @@ impl<'a> Waits<'a> {
         let mut bucket = rate.bucket.lock();
         bucket.arrivals += 1;
         let place = (Reverse(strength), bucket.arrivals);
+        let mut refused = None;
         if bucket.waiting.len() >= MAX_WAITING {
             let weakest = bucket.waiting.last_entry()?;
             if *weakest.key() < place {
                 return None;
             }
-            weakest.remove().notify_one();
+            refused = Some(weakest.remove());
         }
         let woken = Arc::new(Notify::new());
         bucket.waiting.insert(place, Arc::clone(&woken));
         drop(bucket);
+        wake(refused);
         Some(Self { rate, place, woken })
     }
 
@@ -253,7 +262,9 @@ impl Drop for Waits<'_> {
     fn drop(&mut self) {
         let mut bucket = self.rate.bucket.lock();
         bucket.waiting.remove(&self.place);
-        bucket.wake_first();
+        let first = bucket.first();
+        drop(bucket);
+        wake(first);
     }
 }
 

@@ -17,14 +17,15 @@ mod callback;
 mod choosing;
 mod control;
 mod holding;
-mod lanes;
 mod ledger;
 mod levels;
+mod longest;
 mod options;
 mod outbox;
 mod prefetch;
 mod queued;
 mod receiving;
+mod sources;
 mod waiting;
 
 pub use crate::router::InboxReport;

@@ -57,6 +57,7 @@ mod amplitude;
 mod background;
 pub mod bridge;
 mod bus;
+pub mod byte_order_mark;
 mod channel;
 mod clock;
 #[cfg(feature = "conformance")]
@@ -84,6 +85,7 @@ mod router;
 pub mod rules;
 #[cfg(feature = "seal")]
 pub mod seal;
+mod shares;
 mod source;
 mod user_inbox;
 pub mod vibrator;
@@ -109,4 +111,4 @@ pub use wave::{Failure, FailureReason, Kind, Metadata, PayloadError, Wave, WaveB
 
 // For `aether-testing` only.
 #[doc(hidden)]
-pub use clock::follow_tokio;
+pub use clock::{HeldTime, follow_tokio, hold_time};

@@ -38,7 +38,7 @@ pub use crate::router::{
     Subscription, Waiting,
 };
 pub use crate::wave::{Received, ReplyError, ReplyPath};
-pub use addresses::without_secrets;
+pub use addresses::{check_address, without_secrets};
 pub(crate) use border::BorderMedium;
 pub use confirming::ConfirmError;
 pub(crate) use connect::MediumOptions;
@@ -230,6 +230,12 @@ pub trait Medium: Debug + Send + Sync + 'static {
     /// The paths of this process, in their order, if it has several. Empty otherwise.
     fn paths(&self) -> Vec<PathStatus> {
         Vec::new()
+    }
+
+    /// Whether waves of this channel are kept for receivers that come later, as a durable log does. Such a wave has a receiver,
+    /// and is not reflected because nobody hears it now.
+    fn keeps(&self, _channel: &Channel) -> bool {
+        false
     }
 
     /// The ids of keys that this process does not have, with the number of messages that say they are sealed with each;
@@ -483,6 +489,16 @@ pub enum FlushError {
     Unanswered {
         /// The time waited.
         patience: Duration,
+    },
+    /// Some processes of the local network were there when this one connected, and have not answered it. They may not have
+    /// received everything. For a minute after connecting.
+    #[error(
+        "{processes} processes of this network have not answered and may have missed waves: their clocks differ by more \
+         than a minute, or a firewall keeps them apart"
+    )]
+    Unmet {
+        /// The number of processes.
+        processes: usize,
     },
     /// These waves were not sent because they exceed the broker's current limit. The limit was higher when they were
     /// emitted. Each was reported to its source if waves of its kind are reported, and counts as

@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
+use crate::byte_order_mark;
+
 /// Room beyond the length of a file, so that the end of it is found without more memory or a copy elsewhere.
 const MORE: usize = 64;
 
@@ -71,6 +73,7 @@ pub fn read(path: &Path, max_bytes: u64) -> Result<Option<Zeroizing<String>>, Pr
     let length = file.metadata().map_err(unread)?.len().min(max_bytes);
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(length).unwrap_or(0) + MORE));
     file.take(max_bytes + 1).read_to_string(&mut text).map_err(unread)?;
+    byte_order_mark::remove(&mut text);
     Ok((text.len() as u64 <= max_bytes).then_some(text))
 }
 

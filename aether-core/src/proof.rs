@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::named::Named;
+use crate::shares::UNPROVEN;
 
 /// The public name of a key that signs, which is derived from it. Shown as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -31,6 +32,23 @@ impl fmt::Debug for SignerId {
 /// The signature of a frame was verified with a key of the list of signers. A clone bumps a reference count.
 #[derive(Clone)]
 pub struct Proof(Arc<Permit>);
+
+/// A process by the number that it drew for itself, and the principal that has proven to be it. For tables of media whose keys
+/// are numbers in frames: a principal cannot use the numbers of another, nor take its room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NodeId {
+    /// Who has signed, by [`Proof::own`]; 0 where nothing is proven.
+    pub principal: u64,
+    /// The number of the process.
+    pub number: u64,
+}
+
+/// A process of which nothing is proven.
+impl From<u64> for NodeId {
+    fn from(number: u64) -> Self {
+        Self { principal: UNPROVEN, number }
+    }
+}
 
 /// A key of the list, and what it is allowed.
 struct Permit {
@@ -69,8 +87,12 @@ impl Proof {
     pub(crate) fn permits_or_counts(&self, name: &str) -> bool {
         let is_permitted = self.permits(name);
         if !is_permitted {
-            self.0.misnamed.fetch_add(1, Ordering::Relaxed);
-            tracing::debug!(name, signer = %self.signer(), "refused a name that its signer may not use");
+            let signer = self.signer();
+            if self.0.misnamed.fetch_add(1, Ordering::Relaxed) == 0 {
+                tracing::warn!(name, %signer, "refused a name that its signer may not use; later ones are only counted");
+            } else {
+                tracing::debug!(name, %signer, "refused a name that its signer may not use");
+            }
         }
         is_permitted
     }
@@ -80,11 +102,10 @@ impl Proof {
         self.0.principal
     }
 
-    /// A number that a sender drew for itself, such as that of its node, as a number that no other principal can use. For
-    /// tables of media whose keys are numbers in frames.
+    /// A number that a sender drew for itself, such as that of its process, as one that no other principal can use.
     #[must_use]
-    pub fn own_number(&self, number: u64) -> u64 {
-        HASHER.hash_one((self.principal(), number))
+    pub fn own(&self, number: u64) -> NodeId {
+        NodeId { principal: self.principal(), number }
     }
 }
 
@@ -119,8 +140,9 @@ mod tests {
         let (old, _) = proof(1, &["shop", "till"]);
         let (new, _) = proof(2, &["till", "shop", "shop"]);
         let (other, _) = proof(3, &["till"]);
-        assert_eq!(old.own_number(7), new.own_number(7));
-        assert_ne!(old.own_number(7), other.own_number(7));
-        assert_ne!(old.own_number(7), old.own_number(8));
+        assert_eq!(old.own(7), new.own(7));
+        assert_ne!(old.own(7), other.own(7));
+        assert_ne!(old.own(7), old.own(8));
+        assert_ne!(old.own(7), NodeId::from(7));
     }
 }

@@ -40,6 +40,7 @@ mod codec;
 mod error;
 mod file;
 mod file_or;
+mod followed;
 mod key;
 mod keys;
 mod refusals;
@@ -60,6 +61,7 @@ pub use file::SealKeysError;
 #[cfg(feature = "lan")]
 pub(crate) use file::read_private;
 pub use file_or::{FileOr, KeySource};
+pub use followed::FollowedSealer;
 pub use key::KeyId;
 pub use keys::{KeyUse, SealKeys};
 pub use refusals::{Refusal, Refusals};

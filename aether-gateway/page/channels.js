@@ -13,7 +13,7 @@ export function matches(pattern, channel) {
 
 /** Whether an incident is about a channel that the filter shows. */
 export function concerns(filter, incident) {
-  return !filter || [...incident.streams, ...incident.followers].some((name) => matches(filter, name));
+  return !filter || [...incident.streams, ...incident.followers, ...incident.unheard].some((name) => matches(filter, name));
 }
 
 /** Whether a channel can match both patterns. */

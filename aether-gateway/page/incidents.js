@@ -34,6 +34,7 @@ function one(app, incident) {
     <dl>${names(incident.services, "services", (name) => name)}
       ${names(incident.streams, "silent or affected", (name) => channelLink(app, name))}
       ${names(incident.followers, "channels that follow", (name) => channelLink(app, name))}
+      ${names(incident.unheard, "not heard any more", (name) => channelLink(app, name))}
       ${names(incident.waiting, "waiting for answers", (name) => name)}</dl>
     ${incident.findings.length > 0
       ? html`<details><summary>${plural(incident.findings.length, "finding")}</summary><ul>${incident.findings.map((text) => html`<li>${text}</li>`)}</ul></details>`

@@ -70,6 +70,7 @@ function failures({ medium, reflected, dead_letters: letters }) {
     ["waves without a confirmation of the server", medium.unconfirmed_waves],
     ["malformed messages", medium.malformed_messages],
     ["messages that said what cannot be true", medium.implausible_messages],
+    ["streams of senders that were forgotten, whose losses may not be counted", medium.forgotten_streams],
     ["waves held back until receivers have room", medium.held_waves],
     ["pauses that receivers asked for", medium.pauses],
     ["connections to the server so far", medium.connects],

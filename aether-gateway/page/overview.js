@@ -20,6 +20,7 @@ export function draw(app) {
   return html`
     <h1 class="verdict ${said.tone}"><span class="verdict-mark" aria-hidden="true">${said.mark}</span><span>${said.text}</span></h1>
     ${tiles(app, view, incidents, open)}
+    ${attention(view)}
     <div class="columns">
       <section class="card" aria-labelledby="h-lost"><h2 id="h-lost">What is lost, and why${notByChannel(app, QUEUES)}</h2>${losses(view)}</section>
       <section class="card" aria-labelledby="h-incidents"><h2 id="h-incidents">Incidents</h2>${incidentList(app, view, incidents)}</section>
@@ -50,11 +51,30 @@ function verdict(view, open) {
     const [why] = Object.entries(view.losses.lately).sort(([, a], [, b]) => b - a);
     return { tone: "bad", mark: "!", text: `Losing ${rate(now)} waves a second${where}${why ? `: ${reason(why[0])}` : ""}.` };
   }
-  if (severe > 0) return { tone: "bad", mark: "!", text: `${plural(severe, "critical incident")} now. Nothing is being lost.` };
-  if (open.length > 0) return { tone: "warn", mark: "!", text: `${plural(open.length, "incident")} now. Nothing is being lost.` };
+  if (severe > 0) return { tone: "bad", mark: "!", text: `${plural(severe, "critical incident")} now: ${firstOf(open)}` };
+  if (open.length > 0) return { tone: "warn", mark: "!", text: `${plural(open.length, "incident")} now: ${firstOf(open)}` };
+  const [concern, ...more] = view.attention;
+  if (concern) return { tone: "warn", mark: "!", text: `${capital(concern.text)}${more.length > 0 ? `, and ${plural(more.length, "other concern")}` : ""}.` };
   if (view.flow.waves === 0) return { tone: "", mark: "·", text: "Nothing has been emitted yet." };
   const before = view.losses.waves > 0 ? ` ${count(view.losses.waves)} waves were lost before.` : "";
   return { tone: "good", mark: "✓", text: `All is well: nothing is being lost, no incident.${before}` };
+}
+
+/** What the most severe incident says, without what to do. */
+function firstOf(open) {
+  const worst = open.find((incident) => incident.severity === "critical") ?? open[0];
+  return `${worst.text.split("; ")[0]}.`;
+}
+
+function capital(text) {
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+/** What somebody should look at, beside losses and incidents. */
+function attention({ attention: concerns }) {
+  if (concerns.length === 0) return nothing;
+  return html`<section class="card" aria-labelledby="h-attention"><h2 id="h-attention">Look at</h2>
+    <ul class="events">${concerns.map((concern) => html`<li>${badge(concern.sort.replaceAll("_", " "), "warn")} <span class="event-text">${concern.text}</span></li>`)}</ul></section>`;
 }
 
 function tile(name, tone, number, unit, more, line = nothing) {
@@ -85,7 +105,7 @@ function tiles(app, view, incidents, open) {
 function losses(view) {
   const { places, waves } = view.losses;
   if (places.length === 0) {
-    return html`<p class="fine"><span aria-hidden="true">✓</span> Nothing. Every wave that was offered was delivered, or waits.</p>`;
+    return html`<p class="fine"><span aria-hidden="true">✓</span> Nothing. Every wave that was offered to a queue was delivered, or waits.</p>`;
   }
   const most = Math.max(...places.map((place) => place.waves));
   return html`<div class="scroll" tabindex="0"><table>
@@ -105,7 +125,7 @@ function losses(view) {
 function incidentList(app, view, incidents) {
   if (!view.physics) return html`<p class="quiet">Detection is switched off in this gateway.</p>`;
   if (incidents.length === 0) {
-    return html`<p class="fine"><span aria-hidden="true">✓</span> None${app.filter ? ` on ${app.filter}` : ""}. Missing beats, retry storms and lost services would stand here.</p>`;
+    return html`<p class="fine"><span aria-hidden="true">✓</span> None${app.filter ? ` on ${app.filter}` : ""}. Services that stopped, retry storms and lasting losses would stand here.</p>`;
   }
   return html`<ul class="incidents">${incidents.slice(0, 6).map(
     (incident) => html`<li class="incident ${incident.is_open ? incident.severity : "over"}">

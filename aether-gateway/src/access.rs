@@ -2,6 +2,7 @@
 
 mod error;
 mod file;
+mod followed;
 mod rights;
 
 use std::sync::Arc;
@@ -10,16 +11,19 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 pub use error::AccessError;
+use followed::FollowedFile;
 pub(crate) use rights::{Rights, WaveRights};
 
 /// Who may use the fields of a gateway, and who may hear and emit waves through it.
 ///
 /// Without tokens everybody may do all of that on a loopback address, but not through a proxy or under a name. As soon as there is
 /// one, whatever it is for, every client needs one with the right to what it does. Tokens are kept as SHA-256 only, and
-/// compared in constant time. Certificates of clients are listed like tokens, by their SHA-256.
+/// compared in constant time. Certificates of clients are listed like tokens, by their SHA-256. A file of them is read again
+/// when it has changed: each request asks for what is listed now.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     holders: Vec<Holder>,
+    file: Option<Arc<FollowedFile>>,
 }
 
 /// What the holder of a token or a certificate may do.
@@ -31,6 +35,9 @@ struct Holder {
     rights: Rights,
     waves: WaveRights,
 }
+
+/// The length of a token below which there is a warning: that of 64 random bits in hexadecimal digits.
+const STRONG: usize = 16;
 
 /// What a client shows.
 #[derive(Clone, Copy)]
@@ -98,8 +105,19 @@ impl Access {
         rights: Rights,
         waves: WaveRights,
     ) -> Result<(), AccessError> {
+        // The end of the line of a file from which it was read.
+        let token = token.trim();
         if token.is_empty() {
             return Err(AccessError::Empty);
+        }
+        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err(AccessError::Unsendable);
+        }
+        if token.len() < STRONG {
+            tracing::warn!(
+                characters = token.len(),
+                "a token is so short that it can be guessed; make one with: openssl rand -hex 32"
+            );
         }
         self.holders.push(Holder { proof: Proof::Token(digest(token)), field, rights, waves });
         Ok(())
@@ -115,31 +133,42 @@ impl Access {
         self.holders.push(Holder { proof: Proof::Certificate(certificate), field, rights, waves });
     }
 
+    /// Who is listed now.
+    fn listed(&self) -> Vec<Holder> {
+        let followed = self.file.as_ref().map(|file| file.holders());
+        self.holders.iter().chain(followed.iter().flat_map(|holders| holders.iter())).cloned().collect()
+    }
+
+    fn any(&self, is_meant: impl Fn(&Holder) -> bool) -> bool {
+        self.holders.iter().any(&is_meant)
+            || self.file.as_ref().is_some_and(|file| file.holders().iter().any(is_meant))
+    }
+
     /// Whether there is neither a token nor a certificate, so that none is needed. A token for waves closes the fields, too,
     /// and one for fields the waves: who made a token does not expect that others need none.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.holders.is_empty()
+        !self.any(|_| true)
     }
 
     /// Whether there is any token.
     pub(crate) fn has_tokens(&self) -> bool {
-        self.holders.iter().any(|holder| matches!(holder.proof, Proof::Token(_)))
+        self.any(|holder| matches!(holder.proof, Proof::Token(_)))
     }
 
     /// Whether any certificate is listed.
     pub(crate) fn has_certificates(&self) -> bool {
-        self.holders.iter().any(|holder| matches!(holder.proof, Proof::Certificate(_)))
+        self.any(|holder| matches!(holder.proof, Proof::Certificate(_)))
     }
 
     /// Whether anybody has a right in fields.
     pub(crate) fn has_field_rights(&self) -> bool {
-        self.holders.iter().any(|holder| !holder.rights.is_empty())
+        self.any(|holder| !holder.rights.is_empty())
     }
 
     /// Whether anybody has a right to hear or to emit waves.
     pub(crate) fn has_wave_rights(&self) -> bool {
-        self.holders.iter().any(|holder| !holder.waves.is_empty())
+        self.any(|holder| !holder.waves.is_empty())
     }
 
     /// Whether a token is one of these, whatever it is for.
@@ -149,11 +178,11 @@ impl Access {
 
     /// What is listed for a token, and for a certificate. `None` if the token is not known: a wrong token is not taken for
     /// none. All tokens are compared, each in constant time.
-    fn held_by(&self, token: Option<&str>, certificate: Option<&Fingerprint>) -> Option<Vec<&Holder>> {
+    fn held_by(&self, token: Option<&str>, certificate: Option<&Fingerprint>) -> Option<Vec<Holder>> {
         let presented = token.map(digest);
         let mut is_known = presented.is_none();
         let mut held = Vec::new();
-        for holder in &self.holders {
+        for holder in self.listed() {
             let is_held = match (&holder.proof, &presented) {
                 (Proof::Token(known), Some(presented)) => known.ct_eq(presented).into(),
                 (Proof::Token(_), None) => false,
@@ -228,6 +257,20 @@ fn digest(token: &str) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_is_what_a_header_can_carry() {
+        for token in ["secret\n", " secret", "secret\r\n"] {
+            assert!(Access::default().waves_token(token).unwrap().knows("secret"), "{token:?}");
+        }
+        for token in ["", " \n"] {
+            assert!(matches!(Access::default().token(token), Err(AccessError::Empty)), "{token:?}");
+        }
+        for token in ["geh\u{e4}im", "two words", "a\nb", "a\u{7f}"] {
+            let error = Access::default().waves_token(token).unwrap_err();
+            assert!(matches!(error, AccessError::Unsendable), "{error}");
+        }
+    }
 
     #[test]
     fn a_fingerprint_is_read_as_openssl_prints_it() {

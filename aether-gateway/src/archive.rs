@@ -147,6 +147,15 @@ impl Archive {
         Ok(archived)
     }
 
+    /// Whether it can be written: makes the file if there is none.
+    pub(crate) fn check(&self) -> Result<(), ArchiveError> {
+        match self.open(PATIENCE) {
+            // Another gateway writes it now and then, and says so when it is in the way.
+            Ok(_) | Err(ArchiveError::Busy { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Writes a span and incidents of the gateway that started at this time, and sums up and drops what is old.
     pub(crate) fn write(
         &self,

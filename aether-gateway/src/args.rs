@@ -172,10 +172,11 @@ async fn serve(
     let gateway = Gateway::start(aether, options.fields(fields)).await?;
     let _metrics = gateway.metrics().serve_configured(config).await?;
     let address = gateway.address();
+    let scheme = if gateway.is_secure() { "https" } else { "http" };
     config.settings().medium.args().announce(
         PROGRAM,
         env!("CARGO_PKG_VERSION"),
-        format_args!("observes every wave, http://{address}/"),
+        format_args!("observes every wave, {scheme}://{address}/"),
     );
     writeln!(io::stdout(), "{}", gateway.announcement()).map_err(GatewayError::Output)?;
     gateway.run(shutdown).await;

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::coop;
 use tokio_util::sync::CancellationToken;
 
-use crate::archive::Archive;
+use crate::archive::{Archive, ArchiveError};
 use crate::assets;
 use crate::consumers::{self, Consumers};
 use crate::durable::Durable;
@@ -83,6 +83,9 @@ pub enum StartError {
     /// The observer could not subscribe.
     #[error("the observer could not subscribe to every channel")]
     Join(#[from] JoinError),
+    /// The archive cannot be written.
+    #[error("the archive cannot be used")]
+    Archive(#[from] ArchiveError),
     /// The physics observer could not subscribe.
     #[error("the physics observer could not subscribe")]
     Observe(#[from] ObserveError),
@@ -130,6 +133,11 @@ impl Gateway {
         if reach == Reach::Network && !options.insecure && !options.fields.has_tokens() {
             return Err(StartError::Exposed { address: wanted });
         }
+        if let Some(archive) = options.archive.clone() {
+            // A minute later nobody looks any more.
+            let checked = tokio::task::spawn_blocking(move || archive.check());
+            checked.await.unwrap_or(Ok(()))?;
+        }
         let (listener, address, moved_from) = bind(options.listen, GatewayOptions::DEFAULT_ADDRESS)?;
         let observer = Vibrator::builder(NAME).observe().inbox(options.inbox).create(aether).await?;
         observer.resonate_on(Pattern::everything()).await?;
@@ -145,6 +153,12 @@ impl Gateway {
         let observed = Observed::new(options.max_channels);
         if options.fields.is_open() && reach == Reach::Network {
             tracing::warn!(%address, "without tokens, everybody who can connect may read and write the fields");
+        }
+        if reach == Reach::Network && options.tls.is_none() && options.fields.has_tokens() {
+            tracing::warn!(
+                %address,
+                "without TLS, everybody on the way can read the tokens of clients: use --tls-cert and --tls-key, or a proxy with TLS on this machine"
+            );
         }
         let fields = Arc::new(Fields::new(options.fields));
         let accounts = aether.accounts().await?;
@@ -187,6 +201,11 @@ impl Gateway {
     #[must_use]
     pub fn moved_from(&self) -> Option<SocketAddr> {
         self.moved_from
+    }
+
+    /// Whether it serves over TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// One line with the URL of the page, and with the default address if that was taken.

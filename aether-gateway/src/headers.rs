@@ -1,10 +1,16 @@
-//! The headers that protect whoever looks at an answer in a browser: one layer around all routes, errors included.
+//! The headers that protect whoever looks at an answer in a browser, and the pause before an answer to a wrong token: one layer
+//! around all routes, errors included.
+
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::header::{self, HeaderName};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::Response;
+use tokio::time::sleep;
+
+use crate::gate::bearer;
 
 /// For what is no page: nothing of it runs, loads anything or is framed.
 const POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -19,13 +25,21 @@ const ALL: [(HeaderName, &str); 5] = [
     (header::CACHE_CONTROL, "no-store"),
 ];
 
+/// How long a request with a token that is not known waits for its answer.
+const GUESS_TAKES: Duration = Duration::from_secs(1);
+
 /// A year, as usual. Only browsers that reach the gateway by a name keep it.
 const TLS_ONLY: &str = "max-age=31536000";
 
 /// Adds the headers. `is_secure` says whether the gateway serves over TLS.
 pub(crate) async fn protect(State(is_secure): State<bool>, request: Request, next: Next) -> Response {
     let is_tls_only = is_secure && is_at_standard_port(request.headers());
+    let shows_token = bearer(request.headers()).is_some();
     let mut response = next.run(request).await;
+    if shows_token && response.status() == StatusCode::UNAUTHORIZED {
+        // Who guesses waits, and holds one of the connections that an address may have.
+        sleep(GUESS_TAKES).await;
+    }
     let headers = response.headers_mut();
     for (name, value) in ALL {
         headers.entry(name).or_insert(HeaderValue::from_static(value));

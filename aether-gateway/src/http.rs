@@ -17,7 +17,7 @@ use axum::Router;
 use axum::body;
 use axum::extract::{FromRequestParts, Path, RawQuery, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Version, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -92,7 +92,17 @@ pub(crate) fn routes(
         .merge(others)
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
+        .layer(middleware::from_fn(with_host))
         .layer(middleware::from_fn_with_state(is_secure, headers::protect))
+}
+
+/// Refuses requests of HTTP/1.1 without a host, or with several (RFC 9112, section 3.2).
+async fn with_host(request: Request, next: Next) -> Response {
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    if hosts > 1 || hosts == 0 && request.version() == Version::HTTP_11 {
+        return answer::problem(StatusCode::BAD_REQUEST, "host", "a request has one header host");
+    }
+    next.run(request).await
 }
 
 /// What decides who reads names and numbers, and counts those who may not.

@@ -4,13 +4,12 @@
 //! log is a store, too. A letter has the payload of a wave, so reading needs the right to hear its channel, and changing the
 //! right to emit on the channel of the letter's store.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aether_chassis::error_chain;
 use aether_chassis::letters::{
-    LetterAnswer, LetterFilter, LetterQuery, LetterRecord, channel_of, record_of_log, store_of,
+    LetterAnswer, LetterFilter, LetterQuery, LetterRecord, channel_of, record_of_log, stores,
 };
 use aether_core::echo::LetterId;
 use aether_core::presence::Roster;
@@ -42,8 +41,6 @@ const MOST_LETTERS: usize = 1000;
 const MOST_LETTERS_OF_LOG: usize = 100;
 /// Why a log in JetStream is not in a list.
 const NOT_READ: &str = "it was not read any more, as others took too long";
-/// The size beyond which no name of a vibrator is added to those of one store, in bytes.
-const MOST_NAMES: usize = 256;
 
 /// What answers about letters.
 #[derive(Debug)]
@@ -95,24 +92,6 @@ impl Letters {
         Arc::new(Self { roster, emitter, gate, taps, durable, turn: Mutex::default() })
     }
 
-    /// The stores that answer, with the names of their services.
-    fn stores(&self) -> BTreeMap<u64, String> {
-        let mut stores: BTreeMap<u64, String> = BTreeMap::new();
-        for announced in self.roster.vibrators() {
-            let name = announced.vibrator.name();
-            for store in announced.heard.iter().filter_map(|heard| store_of(heard.pattern.as_str())) {
-                if stores.len() == MOST_STORES && !stores.contains_key(&store) {
-                    continue;
-                }
-                let names = stores.entry(store).or_default();
-                if names.len() < MOST_NAMES && !names.split('+').any(|other| other == name) {
-                    *names = if names.is_empty() { name.to_owned() } else { format!("{names}+{name}") };
-                }
-            }
-        }
-        stores
-    }
-
     /// Asks a service. `None` is an answer that cannot be read.
     async fn ask(
         &self,
@@ -132,7 +111,10 @@ impl Letters {
         let end = Instant::now() + PATIENCE_FOR_ALL;
         let _turn = timeout_at(end, self.turn.lock()).await.ok()?;
         let mut list = List { stores: Vec::new(), letters: Vec::new(), more: false, hidden: 0 };
-        for (store, service) in self.stores() {
+        let mut stores = stores(&self.roster);
+        list.more = stores.len() > MOST_STORES;
+        stores.truncate(MOST_STORES);
+        for (store, service) in stores {
             let mut after = 0;
             let error = loop {
                 if list.letters.len() >= MOST_LETTERS {

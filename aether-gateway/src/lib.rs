@@ -42,6 +42,7 @@ mod answer;
 mod archive;
 mod args;
 mod assets;
+mod attention;
 mod bucket;
 mod consumers;
 mod durable;

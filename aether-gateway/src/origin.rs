@@ -1,7 +1,6 @@
 //! Which web pages may open a connection or change anything.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
+use aether_metrics::is_address;
 use axum::http::{HeaderMap, header};
 
 /// The origins of web pages that may use a field, or hear and emit waves. A browser sends the origin of the page, and other
@@ -56,18 +55,6 @@ pub(crate) fn is_to_an_address(headers: &HeaderMap) -> bool {
 
 fn host(headers: &HeaderMap) -> Option<String> {
     headers.get(header::HOST).and_then(|host| host.to_str().ok()).map(str::to_ascii_lowercase)
-}
-
-/// Whether a host is an IP address or `localhost`, with or without a port.
-fn is_address(host: &str) -> bool {
-    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
-    let name = name.map_or(host, |(name, _)| name);
-    name == "localhost"
-        || name.parse::<Ipv4Addr>().is_ok()
-        || name
-            .strip_prefix('[')
-            .and_then(|name| name.strip_suffix(']'))
-            .is_some_and(|name| name.parse::<Ipv6Addr>().is_ok())
 }
 
 #[cfg(test)]

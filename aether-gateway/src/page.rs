@@ -43,6 +43,7 @@ impl Page<'_> {
             (roster.implausible_announcements, "contradictory announcements"),
             (roster.left_out_announcements, "announcements too many"),
             (medium.stray_answers, "answers that nobody waited for"),
+            (medium.forgotten_streams, "streams of senders too many, whose losses may not be counted"),
         ];
         all.into_iter().filter(|(number, _)| *number > 0).collect()
     }

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::archive::Archive;
 use crate::archive::recorder::Recorder;
+use crate::attention::Attention;
 use crate::history::History;
 use crate::increments::{Increments, Told};
 use crate::losses::{self, Lately};
@@ -77,6 +78,7 @@ pub(crate) struct Views {
     history: Mutex<History>,
     increments: Mutex<Increments>,
     lost_lately: Mutex<Lately>,
+    attention: Mutex<Attention>,
     pulses: Mutex<Pulses>,
     recorder: Option<Mutex<Recorder>>,
     last: Mutex<Last>,
@@ -127,6 +129,7 @@ impl Views {
             history: Mutex::default(),
             increments,
             lost_lately: Mutex::default(),
+            attention: Mutex::new(Attention::new()),
             pulses: Mutex::default(),
             recorder: archive.map(|archive| Mutex::new(Recorder::new(archive))),
             last: Mutex::default(),
@@ -184,10 +187,11 @@ impl Views {
         last.number += 1;
         let ends_bucket = last.number.is_multiple_of(BUCKET_SECONDS as u64);
         let (channels, all) = self.source.observed().end_second(ends_bucket);
+        let processes = self.read_accounts();
+        self.attention.lock().end_second(&processes, self.source.roster(), &channels);
         last.channels = channels;
         last.all = all;
         drop(last);
-        let processes = self.read_accounts();
         let grown = ends_bucket.then(|| self.increments.lock().take());
         let mut history = self.history.lock();
         history.add(all);
@@ -277,7 +281,14 @@ impl Views {
 
     fn overview(&self) -> overview::Overview {
         let last = self.last.lock();
-        overview::Overview::of(&self.source, last.number, &last.channels, last.all, &self.lost_lately.lock())
+        let overview = overview::Overview::of(
+            &self.source,
+            last.number,
+            &last.channels,
+            last.all,
+            &self.lost_lately.lock(),
+        );
+        overview.with_attention(self.attention.lock().concerns())
     }
 
     /// The last buckets of everything, at most an hour, of each channel if `of_channels`, and of each service if

@@ -30,6 +30,10 @@ pub(crate) use crate::consumer::standing::{Looking, time};
 pub(crate) use crate::consumer::stream::StreamConsumer;
 
 use std::sync::Arc;
+use std::time::Duration;
+
+/// The first and the longest pause of [`Consumer::handle`] while acknowledgements cannot be written.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
 /// A handle of a consumer. Clones, and others of the same name, compete for its waves: each wave goes to one of them.
 #[derive(Debug, Clone)]
@@ -106,8 +110,11 @@ impl Consumer {
     /// In JetStream the server confirms every 256th acknowledgement. After a crash of the process or the server, another
     /// process may get up to 255 handled waves once more. Handlers that need each one confirmed call [`Delivery::ack`].
     ///
+    /// If an acknowledgement cannot be written now, for example because the disk is full, the wave is delivered again after a
+    /// pause, and this goes on.
+    ///
     /// # Errors
-    /// [`ConsumeError`], as [`Consumer::receive`], or because an acknowledgement was not written.
+    /// [`ConsumeError`], as [`Consumer::receive`], or because acknowledgements cannot be written any more.
     ///
     /// # Cancel safety
     /// Cancelled in the middle of a handler, its wave is delivered again, and this counts as a failed attempt.
@@ -115,11 +122,21 @@ impl Consumer {
         &self,
         mut handler: impl AsyncFnMut(&Delivery) -> Result<(), E>,
     ) -> Result<std::convert::Infallible, ConsumeError> {
+        let mut pause = PAUSES.0;
         for number in 1_u64.. {
             let delivery = self.receive().await?;
-            match handler(&delivery).await {
-                Ok(()) => delivery.ack_one_of_many(number).await?,
-                Err(error) => delivery.nack(&error.to_string()),
+            if let Err(error) = handler(&delivery).await {
+                delivery.nack(&error.to_string());
+                continue;
+            }
+            match delivery.ack_one_of_many(number).await {
+                Ok(()) => pause = PAUSES.0,
+                Err(error) if error.source.is_transient() => {
+                    tracing::warn!(consumer = self.name(), %error, reason = %error.source, "the consumer pauses");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(PAUSES.1);
+                }
+                Err(error) => return Err(error.into()),
             }
         }
         unreachable!("nobody counts to 2^64")

@@ -8,12 +8,15 @@ mod stream;
 
 #[cfg(feature = "jetstream")]
 pub use stream::StreamLetters;
+#[cfg(feature = "jetstream")]
+pub(crate) use stream::{Noted, Underway};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use aether_core::{Channel, Durability};
+use aether_core::{Channel, Durability, Wave};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -24,7 +27,7 @@ use crate::jetstream::JetStreamError;
 use crate::store::{
     AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions, View,
 };
-use crate::stored_wave::{StoredWave, frame, read_frame};
+use crate::stored_wave::{StoredWave, entry, frame, identity, read_frame};
 
 const LETTER: u8 = 16;
 const REMOVED: u8 = 17;
@@ -83,6 +86,12 @@ pub enum DeadError {
         /// The number.
         number: u64,
     },
+    /// Its wave was never in a log.
+    #[error("the wave of dead letter {number} was in no log: emit it again on its bus")]
+    OfNoLog {
+        /// The number.
+        number: u64,
+    },
     /// The letter cannot be read.
     #[error("the dead letters cannot be read")]
     Read(#[from] ReadError),
@@ -103,17 +112,22 @@ pub enum DeadError {
     },
 }
 
+/// Small segments, so that those whose letters are all gone can go as well.
+const SEGMENT_BYTES: u64 = 1 << 20;
+
 /// The dead letters of a log.
 #[derive(Debug)]
 pub struct DeadStore {
     store: Store,
     letters: Mutex<Letters>,
+    /// The log whose waves were given up.
+    log: OnceLock<Arc<Store>>,
 }
 
 #[derive(Debug, Default)]
 struct Letters {
-    /// The letters by number, with the consumer and the position of their waves.
-    kept: BTreeMap<u64, (String, u64)>,
+    /// The letters by number, with the consumer, the position and the identity of their waves.
+    kept: BTreeMap<u64, (String, u64, u128)>,
     /// Those that are sent again at this moment. As many as callers wait.
     replaying: BTreeSet<u64>,
 }
@@ -131,7 +145,8 @@ impl Letters {
             match item {
                 Item::Record(record) if record.kind == LETTER => {
                     if let Some(about) = about(&record) {
-                        self.kept.insert(record.position, (about.consumer, about.position));
+                        let id = if record.id == 0 { decoded_identity(&record) } else { record.id };
+                        self.kept.insert(record.position, (about.consumer, about.position, id));
                     }
                 }
                 Item::Record(record) => {
@@ -147,6 +162,11 @@ impl Letters {
 
     fn numbers(&self) -> Vec<u64> {
         self.kept.keys().copied().collect()
+    }
+
+    /// What is before this is not needed.
+    fn first(&self) -> u64 {
+        self.kept.first_key_value().map_or(u64::MAX, |(number, _)| *number)
     }
 
     /// An error unless a letter is kept.
@@ -205,7 +225,7 @@ impl DeadView {
     #[must_use]
     pub fn by_consumer(&self) -> BTreeMap<&str, u64> {
         let mut letters = BTreeMap::new();
-        for (consumer, _) in self.letters.kept.values() {
+        for (consumer, ..) in self.letters.kept.values() {
             *letters.entry(consumer.as_str()).or_default() += 1;
         }
         letters
@@ -225,9 +245,18 @@ impl DeadStore {
     /// Opens the dead letters of the log in this folder.
     pub(crate) fn open(log: &Path) -> Result<Self, OpenError> {
         let options = StoreOptions::default().remembered_ids(0);
+        let options = options.segment_bytes(SEGMENT_BYTES).unwrap_or(options);
         let store = Store::open(&log.join(FOLDER), options, 0)?;
         let letters = Letters::read(store.cursor(0))?;
-        Ok(Self { store, letters: Mutex::new(letters) })
+        store.drop_before(letters.first());
+        // A letter that stays may keep many that are gone.
+        store.rewrite(|record| record.kind != LETTER || letters.kept.contains_key(&record.position))?;
+        Ok(Self { store, letters: Mutex::new(letters), log: OnceLock::new() })
+    }
+
+    /// Names the log, once it is open as well.
+    pub(crate) fn belongs_to(&self, log: &Arc<Store>) {
+        let _ = self.log.set(Arc::clone(log));
     }
 
     /// How many letters there are.
@@ -248,9 +277,16 @@ impl DeadStore {
         self.letters.lock().numbers()
     }
 
-    /// Whether a consumer has given up this wave.
-    pub(crate) fn has(&self, consumer: &str, position: u64) -> bool {
-        self.letters.lock().kept.values().any(|(by, of)| by == consumer && *of == position)
+    /// Whether a consumer has given up this wave. A log that has lost its end may have given its position to another one.
+    pub(crate) fn has(&self, consumer: &str, stored: &StoredWave) -> bool {
+        let (position, id) = (stored.position, identity(&stored.wave));
+        let is_its = |(by, at, of): &(String, u64, u128)| by == consumer && *at == position && *of == id;
+        self.letters.lock().kept.values().any(is_its)
+    }
+
+    /// The greatest position of a wave in a letter.
+    pub(crate) fn last_position(&self) -> u64 {
+        self.letters.lock().kept.values().map(|(_, position, _)| *position).max().unwrap_or(0)
     }
 
     /// A letter. Blocks while it reads.
@@ -272,19 +308,16 @@ impl DeadStore {
         failed: &[Attempt],
     ) -> Result<u64, AppendError> {
         let body = written(consumer, stored, None, attempts, failed);
-        let (consumer, position) = (consumer.to_owned(), stored.position);
+        let (consumer, position, id) = (consumer.to_owned(), stored.position, identity(&stored.wave));
         let level = stored.wave.signal().level();
         let name = stored.wave.channel().as_str().to_owned();
-        let number = self.append(Entry { kind: LETTER, level, id: 0, name, body }).await?;
-        self.letters.lock().kept.insert(number, (consumer, position));
+        let number = self.append(Entry { kind: LETTER, level, id, name, body }).await?;
+        self.letters.lock().kept.insert(number, (consumer, position, id));
         Ok(number)
     }
 
     async fn append(&self, entry: Entry) -> Result<u64, AppendError> {
-        let (answer, done) = oneshot::channel();
-        let answering = Box::new(move |result| drop(answer.send(result)));
-        self.store.append(entry, Durability::Synced, answering)?;
-        done.await.unwrap_or(Err(AppendError::Closed))
+        append(&self.store, entry).await
     }
 
     /// Drops a letter for good.
@@ -298,12 +331,19 @@ impl DeadStore {
         self.letters.lock().find(number)?;
         let body = postcard::to_allocvec(&number).unwrap_or_default().into();
         self.append(Entry { kind: REMOVED, level: 0, id: 0, name: String::new(), body }).await?;
-        self.letters.lock().kept.remove(&number);
+        let first = {
+            let mut letters = self.letters.lock();
+            letters.kept.remove(&number);
+            letters.first()
+        };
+        // A letter that is being written has a greater number than the last one that is known.
+        self.store.drop_before(first.min(self.store.extent().last));
         Ok(())
     }
 
-    /// Emits the wave of a letter again, as a new wave, and drops the letter once the broker has confirmed it. On a durable
-    /// channel the new wave is stored before that.
+    /// Emits the wave of a letter again, and drops the letter once the broker has confirmed it. The wave keeps its
+    /// [identity](Wave::again), so receivers that remember identities do nothing twice; one that has none gets one. A wave of the
+    /// log is stored in it again before that, so its consumers get it anew.
     ///
     /// # Errors
     /// [`DeadError`]. If the wave was emitted and the letter could not be dropped, it stays.
@@ -316,11 +356,51 @@ impl DeadStore {
         emitter: &aether_core::Emitter,
     ) -> Result<aether_core::Receipt, DeadError> {
         let _only = self.replaying(number)?;
-        let wave = self.show(number)?.stored.wave;
-        let sent = emitter.emit_confirmed(wave).await;
+        let stored = self.show(number)?.stored;
+        let sent = match stored.wave.again() {
+            Some(again) => emitter.emit_identified(again).await,
+            None => emitter.emit_confirmed(stored.wave.clone()).await,
+        };
         let receipt = sent.map_err(|source| DeadError::Emit { number, source })?;
+        // The emitter may be one of a bus that does not know the channel as durable.
+        if receipt.stored.is_none() && stored.position > 0 {
+            self.append_again(number, &stored.wave).await?;
+        }
         self.drop_letter(number).await?;
         Ok(receipt)
+    }
+
+    /// Stores the wave of a letter again, at the end of the log, synced, so that its consumers get it anew, and drops the
+    /// letter. For callers that have no bus: nobody else hears the wave. Returns the position.
+    ///
+    /// # Errors
+    /// [`DeadError`]: also for a letter whose wave is of no log. If the wave was stored and the letter could not be dropped, it
+    /// stays.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the wave may have been stored, and the letter stays.
+    pub async fn store_again(&self, number: u64) -> Result<u64, DeadError> {
+        let _only = self.replaying(number)?;
+        let stored = self.show(number)?.stored;
+        if stored.position == 0 {
+            return Err(DeadError::OfNoLog { number });
+        }
+        let position = self.append_again(number, &stored.wave).await?;
+        self.drop_letter(number).await?;
+        Ok(position)
+    }
+
+    /// Appends a wave to the log once more.
+    async fn append_again(&self, number: u64, wave: &Wave) -> Result<u64, DeadError> {
+        let log = self.log.get().ok_or(DeadError::OfNoLog { number })?;
+        let again = wave.again().unwrap_or_else(|| wave.clone());
+        // A wave that came out of a log fits into a frame.
+        let mut entry = entry(&again).map_err(|_| DeadError::Unknown { number })?;
+        if again.attempts() == wave.attempts() {
+            // It cannot be told from its first copy.
+            entry.id = 0;
+        }
+        Ok(append(log, entry).await?)
     }
 
     /// Makes this the only replay of a letter, until it is dropped: two would send a command twice.
@@ -345,6 +425,14 @@ impl Drop for Replaying<'_> {
     }
 }
 
+/// Appends a record, synced.
+async fn append(store: &Store, entry: Entry) -> Result<u64, AppendError> {
+    let (answer, done) = oneshot::channel();
+    let answering = Box::new(move |result| drop(answer.send(result)));
+    store.append(entry, Durability::Synced, answering)?;
+    done.await.unwrap_or(Err(AppendError::Closed))
+}
+
 /// The content of a letter.
 fn written(
     consumer: &str,
@@ -366,6 +454,11 @@ fn written(
 
 fn about(record: &Record) -> Option<About> {
     postcard::take_from_bytes::<About>(&record.body).ok().map(|(about, _)| about)
+}
+
+/// The identity of the wave of a letter that was written before letters had it beside the wave.
+fn decoded_identity(record: &Record) -> u128 {
+    letter(record).map_or(0, |letter| identity(&letter.stored.wave))
 }
 
 fn letter(record: &Record) -> Option<DeadWave> {

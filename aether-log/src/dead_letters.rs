@@ -65,8 +65,8 @@ impl DeadLetters {
         }
     }
 
-    /// Emits the wave of a letter again, as a new wave, and drops the letter once the broker has confirmed it. On a durable
-    /// channel the new wave is stored before that.
+    /// Emits the wave of a letter again, under its identity, and drops the letter once the broker has confirmed it. On a durable
+    /// channel the wave is stored again before that.
     ///
     /// # Errors
     /// [`DeadError`]. If the wave was emitted and the letter could not be dropped, it stays.

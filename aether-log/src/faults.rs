@@ -66,6 +66,12 @@ fn open(folder: &Path, system: &Arc<Faulty>) -> Log {
     log.channels("notes.>", Durability::Stored).unwrap().on(Arc::clone(system) as _).open().unwrap()
 }
 
+/// The only segment.
+fn segment(folder: &Path) -> std::path::PathBuf {
+    let mut files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    files.find(|path| path.extension().is_some_and(|end| end == "log")).unwrap()
+}
+
 async fn shop(log: &Log) -> Emitter {
     log.connect(Aether::builder().url("local:")).await.unwrap().emitter("shop").unwrap()
 }
@@ -101,6 +107,7 @@ async fn after_a_failed_sync_nothing_is_accepted_until_the_log_is_opened_again_a
         assert!(error.source.to_string().contains("could not be synced"), "{}", error.source);
         assert_eq!(refused.into_wave().unwrap().text().unwrap(), "6");
         assert!(matches!(log.ready(), Err(AppendError::Failed { .. })), "readiness says why");
+        assert_eq!(kept(&log).len(), 5, "nobody acts on a wave that may not be there");
         // The disk works again, and still nobody knows what it has.
         system.fails_to_sync.store(false, Ordering::Relaxed);
         for channel in ["orders.created", "notes.taken"] {
@@ -108,13 +115,21 @@ async fn after_a_failed_sync_nothing_is_accepted_until_the_log_is_opened_again_a
         }
         assert!(log.ready().is_err());
     }
+    // The system may say that it has the sixth, and not have it: the file is written anew.
+    let number = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(segment(folder.path())).unwrap());
+    let before = number();
     let log = open(folder.path(), &system);
+    assert_ne!(number(), before);
     log.ready().unwrap();
     let shop = shop(&log).await;
     shop.emit(wave("orders.created", 8)).await.unwrap();
     let texts: Vec<_> = kept(&log).iter().map(|stored| stored.wave.text().unwrap().to_owned()).collect();
     // The sixth was written, and its emitter was told that nobody knows.
     assert_eq!(texts, ["1", "2", "3", "4", "5", "6", "8"]);
+    drop((shop, log));
+    let before = number();
+    drop(open(folder.path(), &system));
+    assert_eq!(number(), before, "once is enough");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,12 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use aether_core::medium::{ConnectError, NatsOptions};
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, AetherBuilder, Durability, Pattern};
 use async_nats::jetstream::stream::Info;
 use parking_lot::Mutex;
+use tokio::time::{Instant, sleep};
 
 use crate::channels::Channels;
 use crate::consumer::{ConsumeError, Consumer, ConsumerOptions, StreamConsumer};
@@ -29,6 +31,7 @@ pub struct JetStreamLogBuilder {
     nats: NatsOptions,
     options: JetStreamOptions,
     channels: Vec<(Pattern, Durability)>,
+    wait: Duration,
 }
 
 impl JetStreamLogBuilder {
@@ -61,6 +64,13 @@ impl JetStreamLogBuilder {
         self
     }
 
+    /// How long [`open`](Self::open) waits for a server that does not answer yet. Default: not at all. Programs and servers may
+    /// then start in any order, as with `medium.wait` of the configuration.
+    pub const fn wait(mut self, longest: Duration) -> Self {
+        self.wait = longest;
+        self
+    }
+
     /// Connects to the servers, and makes the streams of the log, or checks those that exist. Nothing that exists is
     /// changed.
     ///
@@ -89,8 +99,7 @@ impl JetStreamLogBuilder {
             None => Durability::Stored,
         };
         let subjects = Subjects::new(&self.name);
-        let connection =
-            Connection::open(&self.url, self.nats.client_name("aether-log"), self.options.patience).await?;
+        let connection = self.connection().await?;
         let replicas = usize::from(replicas.unwrap_or(1));
         ensure_stream(&connection, &stream(&subjects, replicas, &self.options)).await?;
         ensure_stream(&connection, &side_stream(&subjects, replicas)).await?;
@@ -121,6 +130,32 @@ impl JetStreamLogBuilder {
         })
     }
 }
+
+impl JetStreamLogBuilder {
+    /// Connects, and tries again for as long as the author waits.
+    async fn connection(&self) -> Result<Arc<Connection>, JetStreamError> {
+        let (begun, mut pause) = (Instant::now(), FIRST_PAUSE);
+        loop {
+            let nats = self.nats.clone().client_name("aether-log");
+            let opened = Connection::open(&self.url, nats, self.options.patience).await;
+            let left = self.wait.saturating_sub(begun.elapsed());
+            match opened {
+                Err(error) if error.is_transient() && !left.is_zero() => {
+                    if pause == FIRST_PAUSE {
+                        tracing::info!(stream = self.name, %error, ?left, "the server does not answer; retrying");
+                    }
+                    sleep(pause.min(left)).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                opened => return opened,
+            }
+        }
+    }
+}
+
+/// The pauses between attempts to connect.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A durable log in JetStream. Cloning it bumps a reference count.
 ///
@@ -168,7 +203,8 @@ impl JetStreamLog {
     /// A log at NATS servers, several addresses separated by commas, by its name: 1 to 64 letters, digits, `-` and `_`.
     pub fn builder(url: impl Into<String>, name: impl Into<String>) -> JetStreamLogBuilder {
         let (url, name, options) = (url.into(), name.into(), JetStreamOptions::default());
-        JetStreamLogBuilder { url, name, nats: NatsOptions::default(), options, channels: Vec::new() }
+        let (nats, channels, wait) = (NatsOptions::default(), Vec::new(), Duration::ZERO);
+        JetStreamLogBuilder { url, name, nats, options, channels, wait }
     }
 
     /// Connects to a medium, and stores every wave of a durable channel that is emitted there before the medium carries it.
@@ -186,15 +222,25 @@ impl JetStreamLog {
     /// # Cancel safety
     /// As [`AetherBuilder::connect`].
     pub async fn connect(&self, builder: AetherBuilder) -> Result<Aether, ConnectError> {
+        let aether = self.layer(builder).connect().await?;
+        self.attach(&aether);
+        Ok(aether)
+    }
+
+    /// The first half of [`JetStreamLog::connect`], for callers that connect by themselves: a builder whose medium stores waves.
+    /// [`JetStreamLog::attach`] is the second half.
+    pub fn layer(&self, builder: AetherBuilder) -> AetherBuilder {
         let (publisher, channels) = (Arc::clone(&self.shared.publisher), Arc::clone(&self.shared.channels));
-        let layer = move |inner| {
+        builder.layer(move |inner| {
             let keeper = Keeper::JetStream(Arc::clone(&publisher));
             Arc::new(DurableMedium::new(inner, keeper, Arc::clone(&channels))) as Arc<_>
-        };
-        let aether = builder.layer(layer).connect().await?;
+        })
+    }
+
+    /// Makes this the log that [`JetStreamLog::of`] finds, and its consumers check what they read by the border of the bus.
+    pub fn attach(&self, aether: &Aether) {
         *self.shared.connection.border.lock() = aether.border();
         *aether.extension::<Attached>().0.lock() = Some(self.clone());
-        Ok(aether)
     }
 
     /// The log that an `Aether` was connected with.

@@ -33,6 +33,11 @@ impl KeepError {
     pub(crate) fn into_reason(self) -> Box<dyn std::error::Error + Send + Sync> {
         match self {
             Self::Append(error) => error.into(),
+            // The fault of the wave, wherever the log is.
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(JetStreamError::TooLarge { bytes, limit, .. }) => {
+                AppendError::TooLarge { bytes, limit }.into()
+            }
             #[cfg(feature = "jetstream")]
             Self::JetStream(error) => error.into(),
         }

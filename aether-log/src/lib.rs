@@ -42,6 +42,7 @@ pub mod store;
 mod stored_wave;
 mod storing;
 mod storing_batch;
+mod verify;
 
 pub use consumer::{
     AckError, ConsumeError, Consumer, ConsumerLedger, ConsumerOptions, ConsumerStanding, Delivery, Lag,
@@ -68,3 +69,4 @@ pub use replay::{Replay, ReplayError, Replayed};
 pub use resonating::{ResonateDurable, ResonateError};
 pub use snapshots::{Snapshot, SnapshotError};
 pub use stored_wave::StoredWave;
+pub use verify::verify;

@@ -23,6 +23,7 @@ use crate::name::is_name;
 use crate::reading::LogReader;
 use crate::snapshots::{self, Snapshot, SnapshotError};
 use crate::store::{AppendError, Extent, OpenError, ReadError, Rewritten, Store, Verified};
+use crate::verify;
 
 /// Why a consumer was not forgotten.
 #[derive(Debug, thiserror::Error)]
@@ -327,11 +328,13 @@ impl Log {
         maintenance::compact(&self.shared.store, pattern, || false)
     }
 
-    /// Reads everything and lists the damage. Blocks.
+    /// Reads everything and lists the damage, also that of consumers, dead letters and snapshots. Blocks.
     ///
     /// # Errors
-    /// [`ReadError`] if a file cannot be read.
-    pub fn verify(&self) -> Result<Verified, ReadError> {
-        self.shared.store.verify()
+    /// [`OpenError`] if a file cannot be read.
+    pub fn verify(&self) -> Result<Verified, OpenError> {
+        let mut verified = self.shared.store.verify()?;
+        verified.damaged.extend(verify::beside(self.folder())?);
+        Ok(verified)
     }
 }

@@ -120,8 +120,9 @@ impl LogBuilder {
             return Err(OpenError::Replicated { pattern: pattern.clone(), level: *level });
         }
         let dead = DeadStore::open(&self.folder)?;
-        let noted = noted_position(&self.folder)?;
+        let noted = noted_position(&self.folder)?.max(dead.last_position() + 1);
         let store = Arc::new(Store::open_on(self.system, &self.folder, self.options, noted)?);
+        dead.belongs_to(&store);
         if let Some(torn) = store.torn() {
             let (path, bytes) = (torn.path.display(), torn.bytes);
             tracing::warn!(%path, bytes, "the last record was not written to its end and is cut off");
@@ -143,7 +144,7 @@ impl LogBuilder {
 }
 
 /// The smallest position that a new record may get. After a power cut consumers and snapshots may know positions that the log
-/// has lost; a new wave there would count as acknowledged, or as a part of the state.
+/// has lost; a new wave there would count as acknowledged, as failed before, or as a part of the state.
 fn noted_position(folder: &Path) -> Result<u64, OpenError> {
     let mut noted = snapshots::last_position(folder)
         .map_err(|source| OpenError::io(folder, "list the snapshots of", source))?;
@@ -155,7 +156,7 @@ fn noted_position(folder: &Path) -> Result<u64, OpenError> {
     for consumer in listed.map_err(|source| OpenError::io(&folder, "list", source))? {
         let path = consumer.map_err(|source| OpenError::io(&folder, "list", source))?.path();
         if path.is_dir() {
-            noted = noted.max(ConsumerShared::last_settled(&path)?);
+            noted = noted.max(ConsumerShared::last_noted(&path)?);
         }
     }
     Ok(noted + 1)

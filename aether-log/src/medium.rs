@@ -12,14 +12,14 @@ use aether_core::medium::{
     Offered, PathStatus, Promises, Reach, Settled, Subscription, Waiting,
 };
 use aether_core::wire::{frame_bound, record_bound};
-use aether_core::{Durability, Wave};
+use aether_core::{Channel, Durability, Wave};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::channels::Channels;
 use crate::keeper::Keeper;
 use crate::stored_wave::entry;
-use crate::storing::Storing;
+use crate::storing::{Storing, not_carried};
 use crate::storing_batch::StoringBatch;
 
 /// The largest number of bytes of waves that are stored together. One wave more may be in it.
@@ -197,8 +197,12 @@ impl Medium for DurableMedium {
             level => Box::pin(async move {
                 let mut storing = self.store(wave, level)?;
                 let (wave, stored) = storing.stored().await.map_err(EmitError::from)?;
-                let settled = self.inner.carry_confirmed(wave).await?;
-                Ok(Settled { stored: Some(stored), ..settled })
+                // The log has it, and that is what is confirmed.
+                let offered = match self.inner.carry_confirmed(wave).await {
+                    Ok(settled) => settled.offered,
+                    Err(error) => not_carried(stored, &error),
+                };
+                Ok(Settled { offered, stored: Some(stored) })
             }),
         }
     }
@@ -215,6 +219,10 @@ impl Medium for DurableMedium {
         let mut status = self.inner.status();
         self.keeper.add_to(&mut status);
         status
+    }
+
+    fn keeps(&self, channel: &Channel) -> bool {
+        self.channels.durability(channel) != Durability::None || self.inner.keeps(channel)
     }
 
     fn missing_keys(&self) -> Vec<(u64, u64)> {

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::name::is_name;
+use crate::store::{Damage, make_folder, sync_folder};
 
 /// The folder, below that of the log.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
@@ -98,7 +99,7 @@ pub(crate) fn write(folder: &Path, name: &str, position: u64, bytes: &[u8]) -> R
     let stem = stem(folder, name)?;
     let [new, last, before] = [NEW, LAST, BEFORE].map(|end| stem.with_extension(end));
     let snapshots = folder.join(SNAPSHOTS);
-    fs::create_dir_all(&snapshots).map_err(failed(&snapshots, "make the folder"))?;
+    make_folder(&snapshots).map_err(failed(&snapshots, "make the folder"))?;
     let written = (|| {
         let mut file = File::create(&new)?;
         file.write_all(&header(position, bytes))?;
@@ -125,11 +126,7 @@ pub(crate) fn write(folder: &Path, name: &str, position: u64, bytes: &[u8]) -> R
         _ => {}
     }
     fs::rename(&new, &last).map_err(failed(&last, "replace"))?;
-    if cfg!(unix) {
-        let synced = File::open(&snapshots).and_then(|folder| folder.sync_all());
-        synced.map_err(failed(&snapshots, "sync"))?;
-    }
-    Ok(())
+    sync_folder(&snapshots).map_err(failed(&snapshots, "sync"))
 }
 
 fn header(position: u64, bytes: &[u8]) -> Vec<u8> {
@@ -193,4 +190,24 @@ pub(crate) fn last_position(folder: &Path) -> io::Result<u64> {
         }
     }
     Ok(greatest)
+}
+
+/// The snapshots that are not what was written.
+pub(crate) fn damaged(folder: &Path) -> io::Result<Vec<Damage>> {
+    let snapshots = folder.join(SNAPSHOTS);
+    let mut damaged = Vec::new();
+    if !snapshots.is_dir() {
+        return Ok(damaged);
+    }
+    for file in fs::read_dir(snapshots)? {
+        let path = file?.path();
+        // One that is being written is none yet.
+        let is_snapshot = path.extension().is_some_and(|end| end == LAST || end == BEFORE);
+        if is_snapshot && matches!(read_file(&path), Ok(Found::Damaged)) {
+            let bytes = fs::metadata(&path).map_or(0, |about| about.len());
+            damaged.push(Damage { path, offset: 0, bytes, position: None });
+        }
+    }
+    damaged.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(damaged)
 }

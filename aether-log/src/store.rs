@@ -11,9 +11,12 @@ mod committer;
 mod cursor;
 mod damage;
 mod error;
+mod folder;
+mod leftovers;
 mod lock;
 mod options;
 mod queue;
+mod recalling;
 mod record;
 mod rewriting;
 mod segment;
@@ -33,6 +36,7 @@ pub use crate::store::verify::{Verified, verify, verify_with};
 pub(crate) use crate::store::view::Span;
 pub use crate::store::view::View;
 
+pub(crate) use crate::store::folder::{make_folder, sync_folder};
 pub(crate) use crate::store::segments::Place;
 pub(crate) use crate::store::system::{Machine, System};
 
@@ -40,8 +44,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use aether_core::Durability;
 use aether_core::wire::micros_since_1970;
+use aether_core::{Durability, hold_time};
 use tokio::sync::watch;
 
 use self::committer::Committer;
@@ -64,8 +68,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens a log, or makes one. Reads the last segment whole and of the others only the headers, so opening takes as long
-    /// as reading one segment.
+    /// Opens a log, or makes one. Reads the last segment whole, and of those before it the headers of records until 16,384
+    /// records are known, so opening takes as long as reading one or two segments.
     ///
     /// A last record that was not written to its end, as after a crash, is cut off. It was never acknowledged.
     /// `at_least` is the smallest position that the next record may get, for callers that have noted positions elsewhere.
@@ -84,7 +88,9 @@ impl Store {
         at_least: u64,
     ) -> Result<Self, OpenError> {
         let lock = Lock::acquire(folder)?;
-        let (segments, opened) = Segments::open(folder, true)?;
+        leftovers::settle(folder)?;
+        let (segments, mut opened) = Segments::open(folder, true)?;
+        recalling::recall(&segments, options.remembered_ids, &mut opened)?;
         let segments = Arc::new(segments);
         let queue = Arc::new(Queue::new(options.max_queued_bytes));
         let (committer, last) =
@@ -135,9 +141,10 @@ impl Store {
     /// Then no function is called.
     pub fn append_all(&self, entries: Vec<(Entry, Done)>, level: Durability) -> Result<(), AppendError> {
         if let Some(bytes) = entries.iter().find_map(|(entry, _)| entry.excess()) {
-            return Err(AppendError::TooLarge { bytes });
+            return Err(AppendError::TooLarge { bytes, limit: record::MAX_BODY + 1 });
         }
-        self.queue.push(entries.into_iter().map(|(entry, done)| Job { entry, level, done }).collect())
+        let jobs = entries.into_iter().map(|(entry, done)| Job { entry, level, done: held(done) });
+        self.queue.push(jobs.collect())
     }
 
     /// Begins a new segment if the one that is being written has a record from before this time, in microseconds since 1970.
@@ -223,6 +230,17 @@ impl Store {
     #[must_use]
     pub fn trouble(&self) -> Option<AppendError> {
         self.queue.trouble()
+    }
+}
+
+/// In tests with paused time the clock waits for the disk.
+fn held(done: Done) -> Done {
+    match hold_time() {
+        None => done,
+        Some(held) => Box::new(move |result| {
+            done(result);
+            drop(held);
+        }),
     }
 }
 

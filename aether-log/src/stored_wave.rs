@@ -25,9 +25,15 @@ pub struct StoredWave {
     pub wave: Wave,
 }
 
-/// The identity of a wave for finding a second copy of it.
+/// The identity of a wave for finding a second copy of it. A wave that was given up and is sent again is no copy, although it
+/// is the same wave.
 pub(crate) fn identity(wave: &Wave) -> u128 {
-    u128::from(wave.source().instance()) << 64 | u128::from(wave.sequence())
+    let id = u128::from(wave.source().instance()) << 64 | u128::from(wave.sequence());
+    match wave.attempts() {
+        1 => id,
+        // Far from those of other waves of the source.
+        attempts => id ^ u128::from(attempts).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
+    }
 }
 
 /// The record of a wave.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aether_core::medium::{Carried, EmitError, Medium, NotStored, Offered, Settled, Stored};
+use aether_core::medium::{Carried, Medium, NotStored, Offered, Settled, Stored};
 use aether_core::{Durability, Wave};
 use tokio::sync::{oneshot, watch};
 
@@ -88,7 +88,7 @@ impl Storing {
 }
 
 /// The log has the wave, so that is no failure of the emit. Its consumers get the wave.
-fn not_carried(stored: Stored, error: &EmitError) -> Offered {
+pub(crate) fn not_carried(stored: Stored, error: &impl std::fmt::Display) -> Offered {
     tracing::warn!(position = stored.position, %error, "a wave was stored, but the medium did not take it");
     Offered::UNKNOWN
 }

@@ -2,7 +2,7 @@
 //!
 //! `GET /metrics` is answered in the format that the client prefers. `GET /livez` and `/readyz` are health checks, which wait for
 //! no scrape; `/readyz` has its reasons as JSON for a client that accepts JSON. There is no authentication, so programs listen on
-//! the loopback address unless the network is trusted.
+//! the loopback address unless the network is trusted. There a request must not name a host by a name.
 
 use std::convert::Infallible;
 use std::io;
@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use aether_chassis::health::Health;
 use hyper::body::Incoming;
-use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, VARY};
+use hyper::header::{ACCEPT, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue, VARY, X_CONTENT_TYPE_OPTIONS};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
@@ -20,6 +20,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::exposition::Exposition;
+use crate::host::is_address;
 use crate::metrics::Metrics;
 use crate::server;
 use crate::slots::Slots;
@@ -50,6 +51,8 @@ pub struct Endpoint {
 #[derive(Debug)]
 struct Pages {
     metrics: Metrics,
+    /// Whether only programs of this machine are meant to read them.
+    is_local: bool,
     writers: Arc<Semaphore>,
 }
 
@@ -68,7 +71,8 @@ impl Metrics {
         let failed = |source| ServeError { address, source };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let pages = Arc::new(Pages { metrics: self, writers: Arc::new(Semaphore::new(WRITERS)) });
+        let is_local = address.ip().is_loopback();
+        let pages = Arc::new(Pages { metrics: self, is_local, writers: Arc::new(Semaphore::new(WRITERS)) });
         let app = service_fn(move |request: Request<Incoming>| {
             let pages = Arc::clone(&pages);
             async move { Ok::<_, Infallible>(answer(pages, &request).await) }
@@ -106,6 +110,14 @@ async fn answer(pages: Arc<Pages>, request: &Request<Incoming>) -> Response<Stri
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n");
     }
+    // A browser always says the host. Somebody else's page has led its name here.
+    let host = request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
+    if pages.is_local && host.is_some_and(|host| !is_address(host)) {
+        return plain(
+            StatusCode::FORBIDDEN,
+            "use the address of this machine, as in http://127.0.0.1, and no name\n",
+        );
+    }
     match path {
         "/livez" => return plain(StatusCode::OK, "alive\n"),
         "/readyz" => return readiness(&pages.metrics.health(), request),
@@ -127,6 +139,7 @@ async fn answer(pages: Arc<Pages>, request: &Request<Incoming>) -> Response<Stri
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(exposition.content_type()));
             headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
             headers.insert(VARY, HeaderValue::from_static("accept"));
+            headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
             response
         }
         failed => {
@@ -151,5 +164,6 @@ fn plain(code: StatusCode, text: &str) -> Response<String> {
     let mut response = Response::new(text.to_owned());
     *response.status_mut() = code;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(TEXT));
+    response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

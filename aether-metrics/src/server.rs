@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{ClientAddress, ClientCertificate};
@@ -86,7 +87,7 @@ pub async fn serve_with<S, B>(
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
                 Ok((stream, client)) => {
-                    if trouble.ended() {
+                    if trouble.ended(Instant::now()) {
                         tracing::info!("connections are accepted again");
                     }
                     // Small messages of upgraded connections must not wait for acknowledgements. It fails only if the
@@ -97,7 +98,7 @@ pub async fn serve_with<S, B>(
                 }
                 Err(error) if is_clients_fault(&error) => {}
                 Err(error) => {
-                    if trouble.begins() {
+                    if trouble.begins(Instant::now()) {
                         tracing::warn!(%error, "cannot accept connections; retrying, without further messages");
                     }
                     // Closing a connection frees a file descriptor.
@@ -118,20 +119,26 @@ pub async fn serve_with<S, B>(
     let _ = tokio::time::timeout(CLOSING_PATIENCE, all_answered).await;
 }
 
+/// How long accepting has to work until trouble counts as over. Connections that come and go use the last file descriptor in
+/// turns, so that some are accepted between failures.
+const CALM: Duration = Duration::from_secs(10);
+
 /// Whether accepting currently fails, for example because all file descriptors are in use. It is logged once, not four
 /// times a second.
 #[derive(Debug, Default)]
-struct Trouble(bool);
+struct Trouble {
+    last_failure: Option<Instant>,
+}
 
 impl Trouble {
     /// Accepting failed. Returns whether this is the first failure.
-    fn begins(&mut self) -> bool {
-        !std::mem::replace(&mut self.0, true)
+    fn begins(&mut self, now: Instant) -> bool {
+        self.last_failure.replace(now).is_none()
     }
 
-    /// Accepting succeeded. Returns whether it failed before.
-    fn ended(&mut self) -> bool {
-        std::mem::take(&mut self.0)
+    /// Accepting succeeded. Returns whether it failed before, and has not failed for a while.
+    fn ended(&mut self, now: Instant) -> bool {
+        self.last_failure.take_if(|failure| now.saturating_duration_since(*failure) >= CALM).is_some()
     }
 }
 
@@ -244,10 +251,16 @@ mod tests {
 
     #[test]
     fn trouble_is_logged_when_it_begins_and_when_it_ends() {
-        let mut trouble = Trouble::default();
-        assert!(!trouble.ended());
-        assert_eq!([trouble.begins(), trouble.begins(), trouble.begins()], [true, false, false]);
-        assert_eq!([trouble.ended(), trouble.ended()], [true, false]);
-        assert!(trouble.begins());
+        let (mut trouble, start) = (Trouble::default(), Instant::now());
+        assert!(!trouble.ended(start));
+        assert_eq!([(); 3].map(|()| trouble.begins(start)), [true, false, false]);
+        // Each second a connection is accepted and another one refused.
+        for second in 1..100 {
+            let now = start + Duration::from_secs(second);
+            assert!(!trouble.ended(now) && !trouble.begins(now), "{second}");
+        }
+        let calm = start + Duration::from_secs(99) + CALM;
+        assert_eq!([(); 2].map(|()| trouble.ended(calm)), [true, false]);
+        assert!(trouble.begins(calm));
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aether_core::private_file::{self, PrivateFileError};
 use parking_lot::Mutex;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -58,8 +59,8 @@ pub enum TlsError {
         /// Why not.
         source: io::Error,
     },
-    /// Every user of the machine can read the key.
-    #[error("every user can read the private key {}; make it private with: chmod 600 {}", path.display(), path.display())]
+    /// Other users of the machine can read or write the key.
+    #[error("other users can use the private key {}; make it private with: chmod 600 {}", path.display(), path.display())]
     Public {
         /// The file.
         path: PathBuf,
@@ -208,15 +209,10 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 }
 
 fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let file = open(path)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        let about = file.metadata().map_err(|source| TlsError::Open { path: path.to_owned(), source })?;
-        if about.permissions().mode() & 0o004 != 0 {
-            return Err(TlsError::Public { path: path.to_owned() });
-        }
-    }
+    let file = private_file::open(path).map_err(|error| match error {
+        PrivateFileError::Unread { path, source } => TlsError::Open { path, source },
+        _ => TlsError::Public { path: path.to_owned() },
+    })?;
     PrivateKeyDer::from_pem_reader(file).map_err(|source| TlsError::Pem {
         path: path.to_owned(),
         expected: "a private key",

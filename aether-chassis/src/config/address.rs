@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
+use aether_core::medium::without_secrets;
 use serde::{Deserialize, Serialize};
 
 use super::quantity::QuantityError;
@@ -13,13 +14,14 @@ use super::quantity::QuantityError;
 #[serde(try_from = "String", into = "String")]
 pub struct ListenAddress(pub SocketAddr);
 
-/// The address of a collector of OpenTelemetry, without the paths of the signals: `http://host:4318`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The address of a collector of OpenTelemetry, without the paths of the signals: `http://host:4318`. What is shown of it has
+/// no password.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct CollectorAddress(String);
 
 impl CollectorAddress {
-    /// The address as text.
+    /// The address as text, with its password.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -37,13 +39,21 @@ impl FromStr for ListenAddress {
 impl FromStr for CollectorAddress {
     type Err = QuantityError;
     fn from_str(text: &str) -> Result<Self, QuantityError> {
-        const ALLOWED: &str = "http://host:port or https://host:port, such as http://127.0.0.1:4318";
+        const ALLOWED: &str =
+            "http://host:port or https://host:port, such as http://127.0.0.1:4318, without a query";
         let rest = ["http://", "https://"].iter().find_map(|scheme| text.strip_prefix(scheme));
         let is_address = rest.is_some_and(|rest| {
             let host = rest.split('/').next().unwrap_or_default();
-            !host.is_empty() && rest.chars().all(|character| character.is_ascii_graphic())
+            // The paths of the signals are appended, so a query would swallow them.
+            !host.is_empty()
+                && !rest.contains(['?', '#'])
+                && rest.chars().all(|character| character.is_ascii_graphic())
         });
-        if is_address { Ok(Self(text.to_owned())) } else { Err(QuantityError::new(text, ALLOWED)) }
+        if is_address {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(QuantityError::new(without_secrets(text), ALLOWED))
+        }
     }
 }
 
@@ -81,7 +91,13 @@ impl fmt::Display for ListenAddress {
 
 impl fmt::Display for CollectorAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&without_secrets(&self.0))
+    }
+}
+
+impl fmt::Debug for CollectorAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CollectorAddress({self})")
     }
 }
 
@@ -94,8 +110,20 @@ mod tests {
         for good in ["http://127.0.0.1:4318", "https://collector.example/otlp"] {
             assert_eq!(good.parse::<CollectorAddress>().unwrap().as_str(), good);
         }
-        for bad in ["", "127.0.0.1:4318", "http://", "http:///v1", "http://a b", "grpc://a:4317"] {
+        let secret: CollectorAddress = "http://user:s3cret@collector.example".parse().unwrap();
+        assert_eq!(format!("{secret} {secret:?}").matches("http://***@collector.example").count(), 2);
+        for bad in [
+            "http://user:s3cret@host/otlp?key=abc",
+            "http://host/#x",
+            "",
+            "127.0.0.1:4318",
+            "http://",
+            "http:///v1",
+            "http://a b",
+            "grpc://a:4317",
+        ] {
             let error = bad.parse::<CollectorAddress>().unwrap_err().to_string();
+            assert!(!error.contains("s3cret"), "{error}");
             assert!(error.contains("http://host:port"), "{error}");
         }
         assert!("localhost".parse::<ListenAddress>().unwrap_err().to_string().contains("127.0.0.1:9464"));

@@ -4,12 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aether_core::ConnectError;
 #[cfg(feature = "nats")]
 use aether_core::NatsOptions;
 #[cfg(feature = "lan")]
 use aether_core::medium::LanOptions;
-use aether_core::medium::{Wire, without_secrets};
-use serde::{Deserialize, Serialize};
+use aether_core::medium::{Wire, check_address, without_secrets};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::login::{CertificateFiles, LoginFile};
 use super::quantity::{OrOff, Time};
@@ -21,6 +23,7 @@ use crate::MediumArgs;
 #[non_exhaustive]
 pub struct MediumSettings {
     /// The address.
+    #[serde(deserialize_with = "address")]
     pub url: String,
     /// NATS: the subject prefix.
     pub prefix: String,
@@ -77,6 +80,22 @@ mod wire {
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Wire, D::Error> {
         super::super::quantity::from_text(deserializer, "frames or cloudevents")
     }
+}
+
+/// An address that some medium could have: a program may have media of its own.
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let url = String::deserialize(deserializer)?;
+    match check_address(&url) {
+        Err(ConnectError::Scheme { scheme, .. }) if is_scheme(&scheme) => Ok(url),
+        Ok(()) | Err(ConnectError::Feature { .. }) => Ok(url),
+        Err(error) => Err(D::Error::custom(error)),
+    }
+}
+
+/// Whether a text is the scheme of an address (RFC 3986).
+fn is_scheme(text: &str) -> bool {
+    let is_first = text.starts_with(|first: char| first.is_ascii_alphabetic());
+    is_first && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
 fn path(setting: &OrOff<PathBuf>) -> Option<PathBuf> {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use aether_core::byte_order_mark;
 use aether_core::rules::{SchemaError, Schemas};
 use serde::{Deserialize, Serialize};
 
@@ -97,7 +98,7 @@ impl TryFrom<List<SchemaFile>> for PayloadSchemas {
         let read = |SchemaFile { file, .. }: &SchemaFile| {
             let text =
                 std::fs::read(file).map_err(|source| SchemaFileError::Read { file: file.clone(), source })?;
-            serde_json::from_slice::<serde_json::Value>(&text)
+            serde_json::from_slice::<serde_json::Value>(byte_order_mark::without(&text))
                 .map_err(|source| SchemaFileError::Json { file: file.clone(), source })
         };
         let contents = files.iter().map(read).collect::<Result<Vec<_>, _>>()?;

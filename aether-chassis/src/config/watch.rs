@@ -212,7 +212,10 @@ impl Watched {
     fn follow(&mut self, configuration: &Configuration, schemas: &[PathBuf]) {
         let files = configuration.shared.sources.files().into_iter().chain(schemas.iter().cloned());
         let names = files.filter_map(|file| Some(file.file_name()?.to_owned())).collect();
-        let of_schemas = folders_of(schemas);
+        let mut of_schemas = folders_of(schemas);
+        // The folder may be a link that is switched.
+        let own_folder = configuration.shared.sources.folder.iter();
+        of_schemas.extend(own_folder.filter(|folder| folder.is_symlink()).cloned());
         // One folder may have several names.
         let canonical = |folder: &PathBuf| folder.canonicalize().unwrap_or_else(|_| folder.clone());
         let own: HashSet<_> =
@@ -314,9 +317,9 @@ fn note(noticed: &mut Noticed, event: &Event, wanted: &Wanted) -> bool {
     let matters = |path: &&PathBuf| folder_of(path).is_none_or(|folder| !wanted.around.contains(&folder));
     let paths: Vec<_> = event.paths.iter().filter(matters).collect();
     let of_configuration = wanted.of_configuration.as_ref();
-    if matches!(event.kind, EventKind::Remove(_))
-        && event.paths.iter().any(|path| Some(path) == of_configuration)
-    {
+    // A link that is removed is made again; a folder is not waited for.
+    let is_gone = |path: &PathBuf| Some(path) == of_configuration && !wanted.of_schemas.contains(path);
+    if matches!(event.kind, EventKind::Remove(_)) && event.paths.iter().any(is_gone) {
         noticed.failed = Some("its folder is gone".to_owned());
         return true;
     }

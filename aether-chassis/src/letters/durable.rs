@@ -102,8 +102,14 @@ impl LogClerk {
 
     async fn replay(&self, id: String) -> LetterAnswer {
         let Some(number) = self.number(&id) else { return gone(id) };
+        let clerk = self.clone();
+        let letter = blocking(move || clerk.log.dead().show(number)).await;
+        let kept = letter.ok().and_then(Result::ok).and_then(|letter| letter.stored.wave.again());
         match self.log.dead().replay(number, &self.emitter).await {
-            Ok(receipt) => LetterAnswer::Replayed { id, wave: self.emitter.id_of(&receipt).to_string() },
+            Ok(receipt) => {
+                let wave = kept.map_or_else(|| self.emitter.id_of(&receipt), |wave| wave.id());
+                LetterAnswer::Replayed { id, wave: wave.to_string() }
+            }
             Err(DeadError::Unknown { .. }) => gone(id),
             Err(error) => LetterAnswer::NotSent { id, hint: error_chain(&error) },
         }

@@ -1,6 +1,7 @@
 //! One attempt to handle one wave: how its handler ends, and what follows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use aether_core::{Emitter, Wave, wave::ReplyError};
 use tokio::time::sleep;
@@ -57,7 +58,7 @@ impl Attempt {
         Self { context: Arc::clone(context), wave, open, span }
     }
 
-    /// Waits for the handler, and answers. Returns an attempt that will be retried, after its pause.
+    /// Waits for the handler, and answers. Returns an attempt that will be retried after a pause.
     pub(super) fn run(
         self,
         handling: impl Future<Output = Result<Answer, BoxError>>,
@@ -66,7 +67,7 @@ impl Attempt {
         span.around(self.handle(handling))
     }
 
-    /// Answers for a handler that has ended. Returns an attempt that will be retried, after its pause.
+    /// Answers for a handler that has ended. Returns an attempt that will be retried after a pause.
     pub(super) fn conclude(self, handled: Result<Answer, BoxError>) -> impl Future<Output = Option<Again>> {
         let span = self.span.clone();
         span.around(self.settle(handled.map_err(Cause::of)))
@@ -101,14 +102,7 @@ impl Attempt {
         // The pause before the retry is no part of this attempt.
         self.span.ended(Outcome::Retried.as_str(), Some(&cause));
         self.open.time(&self.wave);
-        if let Some(resend) = &self.context.retry {
-            tracing::debug!(wave = %self.wave.id(), next = next.attempt(), %cause, "will be handled again");
-            let _pause = self.span.pause(self.context.emitter.source().name(), &self.wave, next.attempt());
-            tokio::select! {
-                () = sleep(resend.pause_before(next.attempt())) => {}
-                () = self.context.closing.cancelled() => {}
-            }
-        }
+        tracing::debug!(wave = %self.wave.id(), next = next.attempt(), %cause, "will be handled again");
         Some(Again { failed: self, cause, next })
     }
 
@@ -145,6 +139,22 @@ impl Attempt {
 }
 
 impl Again {
+    /// Waits for the time of the next attempt, or until the service ends.
+    pub(super) fn paused(self) -> impl Future<Output = Self> {
+        let span = self.failed.span.clone();
+        span.around(async move {
+            let HandlerContext { emitter, retry, closing, .. } = &*self.failed.context;
+            let number = self.next.attempt();
+            let _pause = self.failed.span.pause(emitter.source().name(), &self.failed.wave, number);
+            let pause = retry.as_ref().map_or(Duration::ZERO, |resend| resend.pause_before(number));
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = closing.cancelled() => {}
+            }
+            self
+        })
+    }
+
     /// The wave to put back into the inbox, whose ledger counts it from then on.
     pub(super) fn into_wave(self) -> Wave {
         self.failed.open.settle(Outcome::Retried);

@@ -5,6 +5,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use super::error::ServiceError;
 use super::failure::{Cause, EndedInTheMiddle};
 use super::failure_log::FailureLog;
 use super::limits::LimitsInForce;
+use super::panics::caught_in;
+use super::pauses::{Pauses, unless_panicked};
 use super::report::{LoopAccount, Outcome};
 use super::serve_loop::{Ending, detune, fail_the_rest, settle};
 use super::stack::caught;
@@ -130,15 +133,22 @@ impl BatchLoop {
         let mut counting = JoinSet::new();
         let counted = Arc::clone(&context);
         counting.spawn(async move { counted.failures.log_counts(counted.emitter.source().name()).await });
-        // Failed waves until they are reported or tried again.
-        let mut failing = JoinSet::new();
+        // Failed waves until they are reported.
+        let (mut failing, mut pauses) = (JoinSet::new(), Pauses::default());
         let mut waves = Vec::with_capacity(self.batches.most.min(1024));
         loop {
             tokio::select! {
                 biased;
                 () = ending.shutdown.cancelled() => break,
-                Some(ended) = failing.join_next() => self.take_back(ended.ok().flatten()),
-                admission = Self::next(&mut self.receiver, self.circuit.as_ref(), &mut waves, self.batches.most) => {
+                Some(ended) = failing.join_next() => {
+                    if let Some(again) = unless_panicked(ended).flatten() {
+                        pauses.begin(again);
+                    }
+                }
+                wave = poll_fn(|waking| pauses.poll_ended(waking)) => self.receiver.put_back(wave),
+                admission = Self::next(&mut self.receiver, self.circuit.as_ref(), &mut waves, self.batches.most),
+                    if pauses.leave_room_beside(failing.len()) =>
+                {
                     if waves.is_empty() {
                         break;
                     }
@@ -149,7 +159,7 @@ impl BatchLoop {
         }
         ending.shutdown.cancel();
         context.closing.cancel();
-        self.drain(ending.grace, &context, &mut failing).await;
+        self.drain(ending.grace, &context, &mut failing, &mut pauses).await;
         context.failures.log_rest(context.emitter.source().name());
         Ok(())
     }
@@ -171,7 +181,8 @@ impl BatchLoop {
         admission
     }
 
-    /// Calls the handler once, and settles each wave by what it returned. Waves that cannot be read are rejected alone.
+    /// Calls the handler once, and settles each wave by what it returned. Waves that cannot be read are rejected alone, and
+    /// those whose extractor panics fail alone.
     async fn handle(
         &mut self,
         waves: &mut Vec<Wave>,
@@ -187,10 +198,17 @@ impl BatchLoop {
             self.account.open();
             let waited = self.account.waited(&wave);
             let attempt = Attempt::new(context, wave.clone(), self.account.hand_over(waited));
-            let added = self.batches.collect.add(&Delivery::with(wave, Arc::clone(&self.means)));
-            match added {
-                Ok(()) => attempts.push(attempt),
-                Err(rejection) => attempt.fail(Cause::of(rejection.into())).await,
+            let delivery = Delivery::with(wave, Arc::clone(&self.means));
+            match caught_in(|| self.batches.collect.add(&delivery)) {
+                Ok(Ok(())) => attempts.push(attempt),
+                Ok(Err(rejection)) => attempt.fail(Cause::of(rejection.into())).await,
+                Err(panicked) => {
+                    let handled = Err(panicked.into());
+                    if let Some(circuit) = &self.circuit {
+                        circuit.watch().ended(&handled);
+                    }
+                    failing.spawn(attempt.conclude(handled));
+                }
             }
         }
         if attempts.is_empty() {
@@ -240,27 +258,22 @@ impl BatchLoop {
         }
     }
 
-    /// Puts a wave that will be tried again back into the inbox.
-    fn take_back(&self, again: Option<Again>) {
-        if let Some(again) = again {
-            self.receiver.put_back(again.into_wave());
-        }
-    }
-
     /// Counts the remaining waves, and waits until all failures are reported.
     async fn drain(
         &mut self,
         grace: Duration,
         context: &Arc<HandlerContext>,
         failing: &mut JoinSet<Option<Again>>,
+        pauses: &mut Pauses,
     ) {
         detune(&self.receiver, &self.heard);
         let orderly = async {
             fail_the_rest(&mut self.receiver, &mut self.account, context).await;
-            settle(failing).await;
+            settle(failing, pauses).await;
         };
         if timeout(grace, orderly).await.is_err() {
             failing.abort_all();
+            pauses.abort();
         }
     }
 }

@@ -118,10 +118,12 @@ impl Circuit {
         Admission::Trial { _trial: Trial { circuit: self.clone(), changes } }
     }
 
-    /// Whether the circuit is open or half open, and how often it has opened.
+    /// Whether the circuit is open now, and how often it has opened. When its time is over it is half open, although no wave
+    /// has come that could be tried.
     pub(super) fn openings(&self) -> (bool, u64) {
         let state = self.state.borrow();
-        (!matches!(state.phase, Phase::Closed { .. }), state.openings)
+        let is_open = matches!(state.phase, Phase::Open { until } if until > Instant::now());
+        (is_open, state.openings)
     }
 
     fn changes(&self) -> u64 {

@@ -9,7 +9,6 @@
 //! [`SAMPLED_EACH`] is timed; when one takes long, it is back in tasks.
 
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,8 +20,7 @@ use futures_util::future::{BoxFuture, Either, Pending, pending, ready};
 use tokio::time::Instant;
 use tower::BoxError;
 
-use super::failure::Panicked;
-use super::panics;
+use super::panics::caught_in;
 use crate::Rejection;
 use crate::handler::{Answer, Delivery};
 
@@ -129,8 +127,7 @@ where
                 Poll::Pending => Started::Pending(place),
             }
         };
-        catch_unwind(AssertUnwindSafe(|| panics::handling(start)))
-            .unwrap_or_else(|panic| Started::Ended(Err(Box::new(Panicked::new(&*panic)))))
+        caught_in(start).unwrap_or_else(|panicked| Started::Ended(Err(panicked.into())))
     }
 }
 

@@ -6,13 +6,18 @@
 //! [`run`](crate::run) sets the hook, because it belongs to the process.
 
 use std::cell::Cell;
-use std::panic;
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::failure::Panicked;
 use super::log_throttle::LogThrottle;
-use crate::connecting;
+use crate::{connecting, logging};
+
+/// A panic is not printed if the log was not read for so long.
+const READER_PATIENCE: Duration = Duration::from_millis(100);
 
 thread_local! {
     /// Whether this thread is running a handler.
@@ -26,7 +31,8 @@ pub(crate) fn set_hook() -> CancellationToken {
         (panic::take_hook(), LogThrottle::default(), CancellationToken::new());
     let token = outside.clone();
     panic::set_hook(Box::new(move |panic| {
-        if is_printed(&log_throttle, Instant::now()) {
+        // Printing would block this thread while nobody reads stderr.
+        if is_printed(&log_throttle, Instant::now()) && logging::flush(READER_PATIENCE) {
             print(panic);
         }
         if !HANDLES.get() && !outside.is_cancelled() {
@@ -56,10 +62,15 @@ pub(super) fn handling<T>(poll: impl FnOnce() -> T) -> T {
     poll()
 }
 
+/// Calls code of the author, such as an extractor. The service itself holds no lock, so a panic leaves only the author's own
+/// data half written.
+pub(super) fn caught_in<T>(call: impl FnOnce() -> T) -> Result<T, Panicked> {
+    catch_unwind(AssertUnwindSafe(|| handling(call))).map_err(|panic| Panicked::new(&*panic))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn panics_of_handlers_are_printed_once_a_second_and_others_always() {

@@ -11,11 +11,10 @@ use std::time::Duration;
 use aether_core::{Emitter, Pattern, Receiver, Wave};
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
+use tokio::task::JoinSet;
 use tokio::task::coop::unconstrained;
-use tokio::task::{JoinError, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tower::Service as _;
 use tower::timeout::error::Elapsed;
 
 use super::attempt::{Again, Attempt, HandlerContext};
@@ -27,8 +26,9 @@ use super::failure_log::FailureLog;
 use super::lane::{Handled, Started};
 use super::lanes::Lanes;
 use super::limits::LimitsInForce;
+use super::pauses::{Pauses, unless_panicked};
 use super::report::{LoopAccount, Outcome};
-use super::stack::{Stack, call, caught};
+use super::stack::{Stack, call, caught, poll_ready};
 
 /// How long cancelled handlers may take to end. A handler that blocks its thread does not end even then.
 const LETTING_GO: Duration = Duration::from_millis(100);
@@ -68,8 +68,9 @@ pub(super) enum SetHandling {
 /// What a loop has while it runs.
 struct Serving {
     context: Arc<HandlerContext>,
-    /// Handlers that were pending, and failed waves until they are reported or retried.
+    /// Handlers that were pending, and failed waves until they are reported.
     tasks: JoinSet<Option<Again>>,
+    pauses: Pauses,
     shutdown: Cancelled,
 }
 
@@ -90,7 +91,8 @@ impl ServeLoop {
         let counted = Arc::clone(&context);
         counting.spawn(async move { counted.failures.log_counts(counted.emitter.source().name()).await });
         let shutdown = Cancelled::new(ending.shutdown.clone());
-        let mut serving = Serving { context: Arc::clone(&context), tasks: JoinSet::new(), shutdown };
+        let (tasks, pauses) = (JoinSet::new(), Pauses::default());
+        let mut serving = Serving { context: Arc::clone(&context), tasks, pauses, shutdown };
         let served = poll_fn(|waking| {
             serving.shutdown.register(waking);
             let polled = self.poll_serve(&mut serving, waking);
@@ -100,7 +102,7 @@ impl ServeLoop {
         let served = served.await;
         ending.shutdown.cancel();
         context.closing.cancel();
-        self.drain(ending.grace, &context, &mut serving.tasks).await;
+        self.drain(ending.grace, &context, &mut serving).await;
         context.failures.log_rest(context.emitter.source().name());
         served
     }
@@ -117,9 +119,14 @@ impl ServeLoop {
                 return Poll::Ready(Ok(()));
             }
             while let Poll::Ready(Some(ended)) = serving.tasks.poll_join_next(context) {
-                self.take_back(ended);
+                if let Some(again) = unless_panicked(ended).flatten() {
+                    serving.pauses.begin(again);
+                }
             }
-            ready!(self.poll_room(serving.tasks.len(), context))?;
+            while let Poll::Ready(wave) = serving.pauses.poll_ended(context) {
+                self.receiver.put_back(wave);
+            }
+            ready!(self.poll_room(serving, context))?;
             let admission = ready!(self.poll_admission(context));
             match ready!(self.receiver.poll_next_unpin(context)) {
                 Some(wave) => self.handle(wave, admission, serving),
@@ -128,12 +135,16 @@ impl ServeLoop {
         }
     }
 
-    /// Ready if one more wave may be handled. With lanes, a task that ends wakes the loop.
-    fn poll_room(&mut self, running: usize, context: &mut Context<'_>) -> Poll<Result<(), ServiceError>> {
+    /// Ready if one more wave may be handled. A task or a pause that ends wakes the loop.
+    fn poll_room(&mut self, serving: &Serving, context: &mut Context<'_>) -> Poll<Result<(), ServiceError>> {
+        let (running, most) = (serving.tasks.len(), self.limits.concurrency);
+        // With a stack, those beyond the concurrency have ended and are being reported.
+        let has_room = serving.pauses.leave_room_beside(running.saturating_sub(most));
         match &mut self.handling {
-            SetHandling::Lanes(_) if running < self.limits.concurrency => Poll::Ready(Ok(())),
+            _ if !has_room => Poll::Pending,
+            SetHandling::Lanes(_) if running < most => Poll::Ready(Ok(())),
             SetHandling::Lanes(_) => Poll::Pending,
-            SetHandling::Stack(stack) => stack.poll_ready(context).map_err(ServiceError::Layer),
+            SetHandling::Stack(stack) => poll_ready(stack, context).map_err(ServiceError::Layer),
         }
     }
 
@@ -185,7 +196,7 @@ impl ServeLoop {
 
     /// Calls the handler of a wave without a stack. If it ends at once and there is nothing to answer, that is all.
     fn handle_directly(&mut self, wave: Wave, admission: Option<Admission>, serving: &mut Serving) {
-        let Serving { context, tasks, .. } = serving;
+        let Serving { context, tasks, pauses, .. } = serving;
         let SetHandling::Lanes(lanes) = &mut self.handling else { return };
         let (span, watching) = (context.span(&wave), self.circuit.as_ref().map(Circuit::watch));
         let waited = self.account.waited(&wave);
@@ -209,7 +220,7 @@ impl ServeLoop {
                 }
                 let mut concluding = attempt(wave, span, &self.account).conclude(handled).boxed();
                 match concluding.poll_unpin(&mut Context::from_waker(Waker::noop())) {
-                    Poll::Ready(Some(again)) => self.receiver.put_back(again.into_wave()),
+                    Poll::Ready(Some(again)) => pauses.begin(again),
                     Poll::Ready(None) => {}
                     Poll::Pending => drop(tasks.spawn(concluding)),
                 }
@@ -221,34 +232,23 @@ impl ServeLoop {
         }
     }
 
-    /// Puts a wave that will be retried back into the inbox.
-    fn take_back(&self, ended: Result<Option<Again>, JoinError>) {
-        match ended {
-            Ok(Some(again)) => self.receiver.put_back(again.into_wave()),
-            Ok(None) => {}
-            // A panic outside of handlers and layers. The wave was counted when its task unwound.
-            Err(error) => {
-                tracing::error!(service = self.emitter.source().name(), %error, "a task panicked")
-            }
-        }
-    }
-
     /// Waits for running handlers, and counts the remaining waves.
     async fn drain(
         &mut self,
         grace: Duration,
         context: &Arc<HandlerContext>,
-        tasks: &mut JoinSet<Option<Again>>,
+        Serving { tasks, pauses, .. }: &mut Serving,
     ) {
         detune(&self.receiver, &self.heard);
         let orderly = async {
             fail_the_rest(&mut self.receiver, &mut self.account, context).await;
-            settle(tasks).await;
+            settle(tasks, pauses).await;
         };
         if timeout(grace, orderly).await.is_err() {
             context.over.cancel();
-            if timeout(LETTING_GO, settle(tasks)).await.is_err() {
+            if timeout(LETTING_GO, settle(tasks, pauses)).await.is_err() {
                 tasks.abort_all();
+                pauses.abort();
             }
         }
     }
@@ -296,9 +296,10 @@ pub(super) async fn fail_the_rest(
 }
 
 /// Waits until all attempts have ended. Nothing is retried.
-pub(super) async fn settle(tasks: &mut JoinSet<Option<Again>>) {
+pub(super) async fn settle(tasks: &mut JoinSet<Option<Again>>, pauses: &mut Pauses) {
+    pauses.give_up().await;
     while let Some(ended) = tasks.join_next().await {
-        if let Ok(Some(again)) = ended {
+        if let Some(again) = unless_panicked(ended).flatten() {
             again.give_up().await;
         }
     }

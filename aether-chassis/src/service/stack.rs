@@ -15,7 +15,7 @@
 //! weakest. Only `shed when busy` refuses waves instead.
 
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -33,7 +33,7 @@ use super::circuit::{Circuit, Watched};
 use super::failure::Panicked;
 use super::lane::Run;
 use super::limits::LimitsInForce;
-use super::panics;
+use super::panics::{self, caught_in};
 use crate::Rejection;
 use crate::handler::{Answer, Delivery, Means, Payload};
 
@@ -106,13 +106,13 @@ pub(super) fn call(
     stack: &mut Stack,
     wave: Wave,
 ) -> impl Future<Output = Result<Answer, BoxError>> + Send + use<> {
-    let called = catch_unwind(AssertUnwindSafe(|| panics::handling(|| stack.call(wave))));
-    caught(async move {
-        match called {
-            Ok(handling) => handling.await,
-            Err(panic) => Err(Box::new(Panicked::new(&*panic)) as BoxError),
-        }
-    })
+    let called = caught_in(|| stack.call(wave));
+    caught(async move { called?.await })
+}
+
+/// Whether a stack has room. A panic in a user layer is an error of that layer.
+pub(super) fn poll_ready(stack: &mut Stack, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+    caught_in(|| stack.poll_ready(context)).unwrap_or_else(|panicked| Poll::Ready(Err(panicked.into())))
 }
 
 /// Wraps the handlers of a set in their layers and in those of the service.

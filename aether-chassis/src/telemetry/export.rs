@@ -3,6 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use aether_core::medium::without_secrets;
 use aether_core::vibrator::set_emit_tracer;
 use aether_core::{Aether, wire::micros_since_1970};
 use opentelemetry::KeyValue;
@@ -25,7 +26,7 @@ use super::emissions::Emissions;
 use super::export_counts::{self, ledgers};
 use super::handling::TRACER;
 use super::histograms::{self, WithHistograms};
-use super::http_client::Client;
+use super::http_client::{Client, without_login};
 use super::ledger::{Signal, TelemetryError};
 use super::log_gate::{CountedLogs, CountedMetrics, LogGate};
 use super::meters;
@@ -69,7 +70,9 @@ pub(crate) fn late_layer() -> reload::Layer<LateLayer, Registry> {
 pub fn start(collector: &str, program: &str) -> Result<(), TelemetryError> {
     let mut exporting = EXPORTING.lock();
     let [span_counts, log_counts, metric_counts] = export_counts::begin().ok_or(TelemetryError::Started)?;
-    let client: Arc<dyn HttpClient> = Arc::new(Client::new());
+    let shown = without_secrets(collector);
+    let (collector, authorization) = without_login(collector);
+    let client: Arc<dyn HttpClient> = Arc::new(Client::new(authorization));
     let resource = resource(program);
 
     let to = |path: &str| format!("{}{path}", collector.trim_end_matches('/'));
@@ -128,8 +131,22 @@ pub fn start(collector: &str, program: &str) -> Result<(), TelemetryError> {
     let _ = TRACER.set(tracer.clone());
     let _ = set_emit_tracer(Box::new(Emissions(tracer)));
     *exporting = Some(Exporting { spans, logs, metrics });
-    tracing::info!(collector, "traces, metrics and logs are exported");
+    tracing::info!(collector = shown, "traces, metrics and logs are exported");
     Ok(())
+}
+
+/// Sends a collector an empty batch of spans, to learn whether it takes them. It blocks for at most five seconds.
+///
+/// # Errors
+/// [`TelemetryError`] if the collector does not answer, or refuses.
+pub fn check(collector: &str) -> Result<(), TelemetryError> {
+    let (address, authorization) = without_login(collector);
+    let endpoint = format!("{}/v1/traces", address.trim_end_matches('/'));
+    match Client::new(authorization).answer_to(&endpoint) {
+        Ok(status) if status.is_success() => Ok(()),
+        Ok(status) => Err(TelemetryError::Refused { status: status.as_u16() }),
+        Err(source) => Err(TelemetryError::Unreachable { source }),
+    }
 }
 
 /// Exports the ledgers and the status of a bus as metrics, from now on. They keep the `Aether` alive until [`end`].
@@ -169,8 +186,15 @@ fn resource(program: &str) -> Resource {
     let instance = format!("{}-{:x}", std::process::id(), micros_since_1970());
     let resource = Resource::builder().with_attribute(KeyValue::new(SERVICE_INSTANCE_ID, instance));
     let has_name = is_named("OTEL_SERVICE_NAME")
-        || std::env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|given| given.contains("service.name="));
+        || std::env::var("OTEL_RESOURCE_ATTRIBUTES").is_ok_and(|given| names_service(&given));
     if has_name { resource.build() } else { resource.with_service_name(program.to_owned()).build() }
+}
+
+/// Whether attributes such as `a=b,service.name=shop` have the name of the service.
+fn names_service(attributes: &str) -> bool {
+    attributes
+        .split(',')
+        .any(|pair| pair.split_once('=').is_some_and(|(name, _)| name.trim() == "service.name"))
 }
 
 /// How many may wait, and the room of the queue behind the gate. The queue is larger, so it never drops by itself.
@@ -178,4 +202,15 @@ fn bound(variable: &str) -> (u64, usize) {
     let given = std::env::var(variable).ok().and_then(|text| text.parse().ok());
     let most = given.filter(|most| *most > 0).unwrap_or(QUEUED);
     (most as u64, most.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_peer_is_not_that_of_the_service() {
+        assert!(names_service("a=b, service.name=shop"));
+        assert!(!names_service("peer.service.name=foo,a=service.name"));
+    }
 }

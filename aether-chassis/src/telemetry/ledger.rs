@@ -122,6 +122,18 @@ pub enum TelemetryError {
     /// It was started before.
     #[error("telemetry was started already: a process has one")]
     Started,
+    /// The collector does not answer.
+    #[error("the collector does not answer")]
+    Unreachable {
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The collector does not take what it is sent.
+    #[error("the collector refuses telemetry with status {status}")]
+    Refused {
+        /// The status of HTTP.
+        status: u16,
+    },
     /// An exporter cannot be made of the settings and the variables of OpenTelemetry.
     #[error("the exporter of {} cannot be made", signal.as_str())]
     Exporter {

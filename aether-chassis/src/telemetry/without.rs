@@ -38,6 +38,14 @@ pub(crate) fn joined(emitter: Emitter) -> Emitter {
     emitter
 }
 
+/// Asks a collector whether it takes telemetry.
+///
+/// # Errors
+/// [`TelemetryError::NotBuilt`].
+pub const fn check(_collector: &str) -> Result<(), TelemetryError> {
+    Err(TelemetryError::NotBuilt)
+}
+
 /// No histograms.
 pub(crate) const fn record(_service: &str, _timings: &SharedTimings) {}
 

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+
 /// Longer than any machine takes; nothing waits for it to pass.
 const LONG: Duration = Duration::from_secs(120);
 
@@ -28,8 +30,17 @@ impl Troubled {
     }
 
     fn stop(&self) {
-        let id = nix::unistd::Pid::from_raw(self.0.id().cast_signed());
-        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+        self.signal(Signal::SIGTERM);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(nix::unistd::Pid::from_raw(self.0.id().cast_signed()), signal).unwrap();
+    }
+
+    /// Waits for its lines on stdout.
+    fn says(&mut self, lines: usize) {
+        let stdout = BufReader::new(self.0.stdout.take().unwrap());
+        assert_eq!(stdout.lines().take(lines).map_while(Result::ok).count(), lines);
     }
 }
 
@@ -42,7 +53,7 @@ fn start(trouble: &str) -> Troubled {
         command.env_remove(name);
     }
     command.args([trouble, "--set", "memory.watch=20ms", "--config"]).arg(std::env::temp_dir());
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     Troubled(command.spawn().expect("cargo build --examples made it"))
 }
 
@@ -92,4 +103,28 @@ fn panics_of_handlers_do_not_end_the_process_and_are_logged_with_their_wave() {
     let rest: Vec<_> = lines.collect();
     assert_eq!(child.code(), Some(0), "{rest:?}");
     assert!(!rest.iter().any(|line| line.contains("outside of handlers")), "{rest:?}");
+}
+
+#[test]
+fn a_service_whose_log_nobody_reads_goes_on_and_ends_at_a_signal() {
+    let mut child = start("chatty");
+    // The pipe is full after the first wave.
+    child.says(3);
+    child.stop();
+    assert_eq!(child.code(), Some(0));
+    let mut said = String::new();
+    child.stderr().read_to_string(&mut said).unwrap();
+    assert!(said.len() < 2 << 20, "what was not read is not there");
+}
+
+#[test]
+fn a_second_signal_ends_a_process_whose_threads_are_all_blocked() {
+    let mut child = start("blocked");
+    child.says(1);
+    child.stop();
+    let mut lines = BufReader::new(child.stderr()).lines().map_while(Result::ok);
+    assert!(lines.any(|line| line.contains("signal again to quit at once")));
+    child.signal(Signal::SIGINT);
+    assert!(lines.any(|line| line.contains("quitting at once")));
+    assert_eq!(child.code(), Some(130));
 }

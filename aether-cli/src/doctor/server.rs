@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use aether_chassis::config::{Configuration, MediumSettings, OrOff};
 use aether_chassis::error_chain;
-use aether_core::medium::{TlsFailure, without_secrets};
+use aether_core::medium::{TlsFailure, check_address, without_secrets};
 use aether_core::seal::{Role, SealKeys, Sealer};
 use aether_core::wire::{Position, Sender, encode_at, micros_since_1970};
 use async_nats::{Client, Event, ServerAddr, ServerError};
@@ -29,6 +29,10 @@ const USUAL_PAYLOAD: usize = 1 << 20;
 /// `url` is the medium of the configuration, or one of its paths.
 pub(super) async fn check(config: &Configuration, url: &str) -> Vec<Finding> {
     let settings = config.settings();
+    if let Err(error) = check_address(url) {
+        let text = error_chain(&error);
+        return vec![Finding::fail(CHECK, text, "use nats://host:port or tls://host:port")];
+    }
     let servers: Result<Vec<ServerAddr>, _> = url.split(',').map(|url| url.trim().parse()).collect();
     let url = without_secrets(url);
     if settings.medium.args().is_local() {

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use aether_core::byte_order_mark;
 use aether_core::wire::micros_since_1970;
 use aether_field::Field;
 use aether_field::ledger::{Ledger, ProblemReason};
@@ -17,7 +18,8 @@ pub(super) fn import(field: &Field, files: &[PathBuf]) -> Result<usize, CommandE
         let file = |source| LedgerError::File { path: path.to_owned(), source };
         let bytes = std::fs::read(path).map_err(file)?;
         let format = |source| LedgerError::Format { path: path.to_owned(), source };
-        let ledger = Ledger::read(&bytes, &field.limits(), micros_since_1970()).map_err(format)?;
+        let ledger = Ledger::read(byte_order_mark::without(&bytes), &field.limits(), micros_since_1970())
+            .map_err(format)?;
         for problem in &ledger.problems {
             stderr_line(format_args!("{}: {problem}", path.display()));
         }

@@ -24,7 +24,7 @@ their last account for ten minutes.
 offered  = delivered + lost + queued, for all inboxes of a process
 lost     waves that inboxes and the outbox gave up, for whatever reason
 floor    weaker waves are not received; overload raises it
-open     circuit breakers that are open or half open, of all
+open     circuit breakers that are open, of all
 ?        marks a process whose accounts are wrong or contradict each other
 
 Any key closes this help.";

@@ -51,13 +51,37 @@ async fn dead_letters_are_shown_at_any_time_and_replayed_or_dropped_once_the_ser
     let mut hears = Vibrator::create("live", &live).await.unwrap();
     hears.resonate_on("orders.>").await.unwrap();
     live.flush().await.unwrap();
-    let local = run(&["dead", "replay", path, "1"]);
-    assert_eq!(local.code, Some(2), "a medium of its own reaches nobody: {local:?}");
     let replayed = run(&with(&["dead", "replay", path, "1"], &medium));
     assert_eq!((replayed.code, replayed.out.as_str()), (Some(0), "1 was emitted again\n"), "{replayed:?}");
     assert_eq!(hears.receive().await.unwrap().text().unwrap(), "a lamp");
-    let dropped = run(&["dead", "drop", path, "2"]);
-    assert_eq!((dropped.code, dropped.out.as_str()), (Some(0), "2 was dropped\n"), "{dropped:?}");
+    let stored = run(&["dead", "replay", path, "2"]);
+    assert_eq!(
+        (stored.code, stored.out.as_str()),
+        (Some(0), "2 is in the log again, at position 5\n"),
+        "{stored:?}"
+    );
+    // Heard live or not, its consumers get it anew, under its identity.
+    let number = {
+        let log = aether_log::Log::builder(folder.path()).open().unwrap();
+        let billing = log.consumer("billing", "orders.>", once).unwrap();
+        let mut reader = log.read_from(0);
+        let mut ids = Vec::new();
+        while let Some(aether_log::LogItem::Wave(stored)) = reader.next_item().unwrap() {
+            ids.push(stored.wave.id());
+        }
+        assert_eq!((ids.len(), ids[3] == ids[0], ids[4] == ids[1]), (5, true, true));
+        for text in ["a lamp", "a chair"] {
+            let delivery = tokio::time::timeout(PATIENCE, billing.receive()).await.unwrap().unwrap();
+            assert_eq!(delivery.wave().text().unwrap(), text);
+            delivery.ack().await.unwrap();
+        }
+        let lost = Wave::builder("orders.lost").build().unwrap();
+        log.dead().keep("shop", &lost, &[]).await.unwrap().to_string()
+    };
+    let of_no_log = run(&["dead", "replay", path, &number]);
+    assert_eq!(of_no_log.code, Some(2), "a medium of its own reaches nobody: {of_no_log:?}");
+    let dropped = run(&["dead", "drop", path, &number]);
+    assert_eq!((dropped.code, dropped.out), (Some(0), format!("{number} was dropped\n")));
     let none = run(&["dead", "ls", path]);
     assert_eq!((none.code, none.out.as_str()), (Some(0), ""), "{none:?}");
     assert!(run(&["dead", "drop", path, "2"]).err.contains("there is no dead letter 2"));

@@ -3,6 +3,7 @@
 
 mod acl;
 #[cfg(unix)]
+mod addresses;
 mod back_pressure;
 #[cfg(feature = "bench")]
 mod bench;

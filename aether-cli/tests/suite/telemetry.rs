@@ -1,6 +1,7 @@
 //! Traces, metrics and logs of the sample services, as a collector gets them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::time::Duration;
 
@@ -267,4 +268,54 @@ async fn lines_of_json_are_objects_with_the_ids_of_their_trace() {
         });
         assert!(known, "{line}");
     }
+}
+
+/// A collector that refuses everything is said while the program runs, without its password, and by `doctor`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_refuses_is_said_once_and_its_password_never() {
+    let (server, medium) = server().await;
+    let refusing = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = refusing.local_addr().unwrap();
+    let (heads, seen) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for connection in refusing.incoming().map_while(Result::ok) {
+            let heads = heads.clone();
+            std::thread::spawn(move || {
+                let mut from = std::io::BufReader::new(&connection);
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n")
+                    && std::io::BufRead::read_line(&mut from, &mut head).unwrap_or(0) > 0
+                {}
+                let _ = heads.send(head);
+                let _ = (&connection).write_all(
+                    b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
+                );
+            });
+        }
+    });
+    let setting = format!("telemetry.otlp=http://user:s3%20cret@{address}");
+    let shop = ["alpha", "--orders", "5", "--rate", "500", "--decline-rate", "0", "--set", &setting];
+    let beta = started(&["beta", "--units", "1000"], &medium, &[]);
+    let (said, _) = Running::start(&with(&shop, &medium)).end();
+    ended(beta);
+    let refusals = said.err.lines().filter(|line| line.contains("the collector refuses telemetry")).count();
+    assert_eq!(refusals, 1, "{said:?}");
+    assert!(!said.err.contains("s3%20cret") && !said.err.contains("s3 cret"), "{said:?}");
+    let head = seen.recv().unwrap().to_ascii_lowercase();
+    // The base64 of user:s3 cret, in lower case.
+    assert!(head.contains("authorization: basic dxnlcjpzmybjcmv0"), "{head}");
+    let url = server.url();
+    let doctor = crate::process::run(&["doctor", "--medium", &url, "--set", &setting]);
+    assert!(doctor.out.contains("warn  telemetry") && doctor.out.contains("401"), "{doctor:?}");
+    assert!(!doctor.out.contains("s3%20cret"), "{doctor:?}");
+}
+
+#[cfg(unix)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_that_is_closed_ends_a_service_as_sigterm_does() {
+    let (_server, medium) = server().await;
+    let beta = started(&["beta", "--units", "1000"], &medium, &[]);
+    beta.signal(nix::sys::signal::Signal::SIGHUP);
+    let (said, _) = beta.end();
+    assert_eq!(said.code, Some(0), "{said:?}");
 }

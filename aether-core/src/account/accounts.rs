@@ -166,7 +166,7 @@ async fn read(inbox: Arc<Inbox>, table: Arc<Mutex<Table>>, changes: Arc<watch::S
             if is_own { Ok(account) } else { Err((AccountError::Misnamed, None)) }
         });
         match account {
-            Ok(account) => table.lock().take(account, clock::now()),
+            Ok(account) => table.lock().take(message.principal(), account, clock::now()),
             Err((reason, process)) => {
                 tracing::debug!(source = %message.source(), %reason, "an account was rejected");
                 table.lock().reject(reason, process.as_ref());

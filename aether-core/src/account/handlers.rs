@@ -38,7 +38,7 @@ pub struct HandlersAccount {
     pub in_flight: u64,
     /// The number of circuit breakers.
     pub breakers: u64,
-    /// The number of those that are open or half open now.
+    /// The number of those that are open now. One whose time is over is half open: it is not counted.
     pub breakers_open: u64,
     /// How often circuit breakers have opened.
     pub breaker_openings: u64,

@@ -44,6 +44,25 @@ pub struct Rates {
     pub lost: f64,
 }
 
+#[cfg(test)]
+impl KnownProcess {
+    /// A process that told its account so long ago, for tests of what reads accounts.
+    pub(crate) fn sample(
+        process: crate::source::Source,
+        vibrators: &[&str],
+        age: Duration,
+        is_last: bool,
+    ) -> Self {
+        let json = format!(r#"{{"process":"{process}","version":"1","uptime_ms":1000,"every_ms":5000}}"#);
+        let mut account = super::record::read(json.as_bytes()).expect("an account");
+        account.is_last = is_last;
+        account.inboxes = vibrators.iter().map(|name| crate::router::InboxReport::none(name)).collect();
+        let standing = if is_last { Standing::Ended } else { Standing::Present };
+        let account = Arc::new(account);
+        Self { account, is_own: false, standing, age, rates: None, suspicious: 0, suspicion: None }
+    }
+}
+
 /// A process with its latest account.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]

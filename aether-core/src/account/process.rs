@@ -11,6 +11,12 @@ use crate::medium::MediumStatus;
 use crate::router::InboxReport;
 use crate::source::Source;
 
+/// The longest interval that is believed. A process that claims a longer one is silent earlier than it says.
+const MAX_INTERVAL: Duration = Duration::from_secs(60);
+/// How many intervals a process may miss, and a second for the way.
+const MISSED: u32 = 3;
+const ON_THE_WAY: Duration = Duration::from_secs(1);
+
 /// What one process tells about itself: its inboxes with their ledgers and floors, its outbox, what failed, and its
 /// handlers. Ordinary term: a status report.
 ///
@@ -66,6 +72,16 @@ impl ProcessAccount {
         let mut sum = HandlersAccount::default();
         self.handlers.iter().for_each(|handlers| sum.add(handlers));
         sum
+    }
+
+    /// How often it tells, as far as that is believed.
+    pub(crate) fn interval(&self) -> Duration {
+        self.every.min(MAX_INTERVAL)
+    }
+
+    /// The time without an account after which it is silent.
+    pub(crate) fn patience(&self) -> Duration {
+        self.interval() * MISSED + ON_THE_WAY
     }
 
     /// Whether every wave in it is accounted for. The counts must be below 2^53, so that no sum wraps.

@@ -14,6 +14,7 @@ use super::program::ProgramAccount;
 use super::sums;
 use crate::clock::Instant;
 use crate::inbox::Ledger;
+use crate::shares::{ShareSizes, UNPROVEN};
 use crate::source::Source;
 
 /// Bounds of the table: as many processes as presence knows receivers, and as many bytes.
@@ -23,20 +24,22 @@ const MAX_BYTES: usize = 16 << 20;
 const MAX_PROGRAMS: usize = 256;
 /// How long a process that has gone keeps its last account, unless the room is needed.
 const KEPT: Duration = Duration::from_secs(600);
-/// The longest interval that is believed. A process that claims a longer one is silent earlier than it says.
-const MAX_INTERVAL: Duration = Duration::from_secs(60);
-/// How many intervals a process may miss, and a second for the way.
-const MISSED: u32 = 3;
-const ON_THE_WAY: Duration = Duration::from_secs(1);
 /// Rates are those over at least this time: two accounts at once say nothing.
 const RATE_SPAN: Duration = Duration::from_secs(1);
 /// The shortest time between two walks through all processes.
 const WALK_EVERY: Duration = Duration::from_secs(1);
 
+/// What a process takes of the room, in bytes: the larger of its parts of the two bounds.
+fn share(weight: usize) -> usize {
+    weight.max(MAX_BYTES / MAX_PROCESSES)
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Table {
     processes: HashMap<Source, Known>,
     bytes: usize,
+    /// What each principal takes of the room.
+    shares: ShareSizes,
     programs: HashMap<String, Program>,
     counts: AccountCounts,
     /// When the processes that have gone are forgotten next, and when room is looked for again after there was none. Both
@@ -56,6 +59,8 @@ struct Known {
     suspicious: u64,
     suspicion: Option<AccountError>,
     weight: usize,
+    /// Who has proven to tell this account.
+    principal: u64,
     /// The line of its program.
     line: String,
 }
@@ -120,10 +125,9 @@ impl Counts {
 
 impl Known {
     fn standing(&self, now: Instant) -> Standing {
-        let patience = self.account.every.min(MAX_INTERVAL) * MISSED + ON_THE_WAY;
         if self.account.is_last {
             Standing::Ended
-        } else if now.saturating_duration_since(self.heard) > patience {
+        } else if now.saturating_duration_since(self.heard) > self.account.patience() {
             Standing::Silent
         } else {
             Standing::Present
@@ -161,9 +165,9 @@ impl Table {
     }
 
     /// Takes in an account from another process.
-    pub(super) fn take(&mut self, account: ProcessAccount, now: Instant) {
+    pub(super) fn take(&mut self, principal: u64, account: ProcessAccount, now: Instant) {
         self.forget(now);
-        match self.place(account, now) {
+        match self.place(principal, account, now) {
             Ok(()) => self.counts.taken += 1,
             Err(reason) => self.counts.add(reason, 1),
         }
@@ -171,14 +175,14 @@ impl Table {
 
     /// Takes in the account of the reader's own process, which is not counted.
     pub(super) fn take_own(&mut self, account: ProcessAccount, now: Instant) {
-        let _ = self.place(account, now);
+        let _ = self.place(UNPROVEN, account, now);
     }
 
-    fn place(&mut self, account: ProcessAccount, now: Instant) -> Result<(), AccountError> {
+    fn place(&mut self, principal: u64, account: ProcessAccount, now: Instant) -> Result<(), AccountError> {
         let (process, counts) = (account.process.clone(), Counts::of(&account));
         let weight = account.weight() + size_of::<(Source, Known)>() + process.name().len();
         let known_weight = self.processes.get(&process).map_or(0, |known| known.weight);
-        self.make_room((weight - weight.min(known_weight), known_weight == 0), &process, now)?;
+        self.make_room((weight - weight.min(known_weight), known_weight == 0), (principal, &process), now)?;
         let line = self.line_for(process.name());
         let (mut added, mut contradicts) = (Counts::default(), false);
         match self.processes.get_mut(&process) {
@@ -194,7 +198,8 @@ impl Table {
                     known.base = counts.clone();
                 }
                 (known.account, known.counts, known.heard) = (Arc::new(account), counts, now);
-                known.weight = weight;
+                self.shares.subtract(known.principal, share(known.weight));
+                (known.weight, known.principal) = (weight, principal);
                 let old_line = std::mem::replace(&mut known.line, line.clone());
                 if let Some(old) = self.programs.get_mut(&old_line) {
                     old.processes -= 1;
@@ -212,12 +217,14 @@ impl Table {
                     suspicious: 0,
                     suspicion: None,
                     weight,
+                    principal,
                     line: line.clone(),
                 };
                 self.processes.insert(process, known);
             }
         }
         self.bytes = self.bytes + weight - known_weight;
+        self.shares.add(principal, share(weight));
         if contradicts {
             self.counts.add(AccountError::Contradicts, 1);
         }
@@ -248,32 +255,39 @@ impl Table {
     }
 
     /// Makes room for more bytes, and for a process if it is a new one. Those that have gone give way, the longest silent
-    /// first; nobody who is there does.
+    /// first. Who is there does only for a principal that has less than its own.
     fn make_room(
         &mut self,
         (more, is_new): (usize, bool),
-        process: &Source,
+        (principal, process): (u64, &Source),
         now: Instant,
     ) -> Result<(), AccountError> {
         let fits = |table: &Self| {
             table.bytes + more <= MAX_BYTES && table.processes.len() + usize::from(is_new) <= MAX_PROCESSES
         };
-        if !fits(self) && self.look_for_room_at.is_some_and(|at| now < at) {
-            return Err(AccountError::NoRoom);
-        }
         while !fits(self) {
-            let gone = self
-                .processes
-                .iter()
-                .filter(|(source, known)| *source != process && known.standing(now) != Standing::Present);
-            let Some(oldest) = gone.min_by_key(|(_, known)| known.heard).map(|(source, _)| source.clone())
-            else {
+            let may_look = self.look_for_room_at.is_none_or(|at| now >= at);
+            let gone = may_look
+                .then(|| self.longest_silent(process, |known| known.standing(now) != Standing::Present))
+                .flatten();
+            if may_look && gone.is_none() {
                 self.look_for_room_at = Some(now + WALK_EVERY);
-                return Err(AccountError::NoRoom);
+            }
+            let holder = self.shares.gives_way_to(principal);
+            let of_holder = || {
+                let is_other = holder != principal;
+                is_other.then(|| self.longest_silent(process, |known| known.principal == holder)).flatten()
             };
-            self.remove(&oldest);
+            let gone = gone.or_else(of_holder).ok_or(AccountError::NoRoom)?;
+            self.remove(&gone);
         }
         Ok(())
+    }
+
+    /// The process that was silent for longest, of those that may make room for another one.
+    fn longest_silent(&self, other: &Source, may_go: impl Fn(&Known) -> bool) -> Option<Source> {
+        let others = self.processes.iter().filter(|(source, known)| *source != other && may_go(known));
+        others.min_by_key(|(_, known)| known.heard).map(|(source, _)| source.clone())
     }
 
     /// Forgets the processes that have been silent for long. Their counts stay in the sums.
@@ -291,6 +305,7 @@ impl Table {
     fn remove(&mut self, process: &Source) {
         let Some(known) = self.processes.remove(process) else { return };
         self.bytes -= known.weight;
+        self.shares.subtract(known.principal, share(known.weight));
         if let Some(program) = self.programs.get_mut(&known.line) {
             program.processes -= 1;
         }

@@ -284,8 +284,10 @@ impl Parts {
     /// Completes the `Aether` with a medium that delivers to the router.
     fn on(self, medium: Arc<dyn Medium>, telling: Telling, emission: Option<EmissionRate>) -> Aether {
         let Self { router, reflector, presence } = self;
-        let unheard = Arc::clone(&reflector);
+        let (unheard, keeping) = (Arc::clone(&reflector), Arc::downgrade(&medium));
         router.on_unheard(move |wave, is_unheard| match is_unheard {
+            // Those that read the log hear it.
+            _ if keeping.upgrade().is_some_and(|medium| medium.keeps(wave.channel())) => {}
             Unheard::Known => {
                 let hint = "nobody but observers hears the channel";
                 unheard.reflect(wave, EchoReason::NoResonator, hint, NOBODY);

@@ -51,6 +51,8 @@ pub(super) struct Admission {
 struct Waiting {
     waker: Waker,
     source: Source,
+    /// That of its wave.
+    weight: usize,
 }
 
 /// The waiting emitters of one source and level.
@@ -118,7 +120,12 @@ impl Admission {
 
     /// The position of the next emitter.
     pub(super) fn first(&self) -> Option<QueuePosition> {
-        self.waiting.first_key_value().map(|(place, _)| *place)
+        self.first_with_weight().map(|(place, _)| place)
+    }
+
+    /// The position of the next emitter, and the weight of its wave.
+    pub(super) fn first_with_weight(&self) -> Option<(QueuePosition, usize)> {
+        self.waiting.first_key_value().map(|(place, waiting)| (*place, waiting.weight))
     }
 
     /// Allocates a position behind all others of this source and level. The sources of a level take turns: start-time fair
@@ -132,8 +139,8 @@ impl Admission {
         QueuePosition { level, round: current.max(of_source), ticket: self.last_ticket }
     }
 
-    pub(super) fn wait(&mut self, place: QueuePosition, source: &Source, waker: &Waker) {
-        let waiting = Waiting { waker: waker.clone(), source: source.clone() };
+    pub(super) fn wait(&mut self, place: QueuePosition, source: &Source, weight: usize, waker: &Waker) {
+        let waiting = Waiting { waker: waker.clone(), source: source.clone(), weight };
         let is_new = self.waiting.insert(place, waiting).is_none();
         let turns = self.sources.entry((place.level, source.clone())).or_default();
         turns.waiting += usize::from(is_new);
@@ -153,7 +160,7 @@ impl Admission {
     }
 
     /// Forgets the source of an emitter that was removed if no other emitter of it waits.
-    fn left(&mut self, place: QueuePosition, Waiting { waker, source }: Waiting) -> Waker {
+    fn left(&mut self, place: QueuePosition, Waiting { waker, source, .. }: Waiting) -> Waker {
         let key = (place.level, source);
         if let Some(turns) = self.sources.get_mut(&key) {
             turns.waiting -= 1;
@@ -265,7 +272,7 @@ mod tests {
         let source = Source::none();
         let places = [20, 5, 20, 63, 5].map(|level| {
             let place = admission.place(level, &source);
-            admission.wait(place, &source, Waker::noop());
+            admission.wait(place, &source, 1, Waker::noop());
             place
         });
         assert!(
@@ -287,7 +294,7 @@ mod tests {
         let [flood, shop, stock] = [1, 2, 3].map(|instance| Source::with_instance("one", instance).unwrap());
         let wait = |admission: &mut Admission, source: &Source| {
             let place = admission.place(20, source);
-            admission.wait(place, source, Waker::noop());
+            admission.wait(place, source, 1, Waker::noop());
             place
         };
         let flooding: Vec<_> = (0..100).map(|_| wait(&mut admission, &flood)).collect();
@@ -313,7 +320,7 @@ mod tests {
         let mut admission = Admission::default();
         let source = Source::none();
         let early = admission.place(20, &source);
-        admission.wait(early, &source, Waker::noop());
+        admission.wait(early, &source, 1, Waker::noop());
         assert!(!admission.is_overtaken_by_stronger(early));
         admission.record_taken(20);
         assert!(!admission.is_overtaken_by_stronger(early), "an equal level is not stronger");

@@ -37,22 +37,30 @@ impl Inbox {
     /// Whether there is room for a wave of this level and weight, with no waiting emitter ahead of it, outside of the
     /// room reserved for stronger waves. Checks the prefetch only if there seems to be no room.
     pub(super) fn admits(&self, state: &mut InboxState, place: QueuePosition, weight: usize) -> bool {
-        let (max_waves, max_bytes) = (self.max_waves(), self.max_bytes());
-        let waves = max_waves - state.admission.reserved(max_waves, place.level);
-        // One wave may reach into the part that is kept, or a large one would never be admitted.
-        let bytes = max_bytes - state.admission.reserved(max_bytes, place.level);
-        let weak_bytes = max_bytes - kept_from_weak(max_bytes, place.level);
-        let admits = |state: &InboxState| {
-            state.len() < waves
-                && state.bytes < bytes
-                && (state.bytes + weight <= weak_bytes || (state.len() == 0 && weight <= max_bytes))
-        };
+        let level = place.level;
         !state.admission.is_before(place)
-            && (admits(state)
+            && (self.has_room(state, level, weight, (0, 0))
                 || (state.prefetched > 0 && {
                     self.settle_prefetched(state);
-                    admits(state)
+                    self.has_room(state, level, weight, (0, 0))
                 }))
+    }
+
+    /// Whether there is room for a wave of this level and weight behind others that come first: their number and weight.
+    pub(super) fn has_room(
+        &self,
+        state: &InboxState,
+        level: u8,
+        weight: usize,
+        (coming, coming_bytes): (usize, usize),
+    ) -> bool {
+        let (max_waves, max_bytes) = (self.max_waves(), self.max_bytes());
+        let waves = max_waves - state.admission.reserved(max_waves, level);
+        // One wave may reach into the part that is kept, or a large one would never be admitted.
+        let bytes = max_bytes - state.admission.reserved(max_bytes, level);
+        let weak_bytes = max_bytes - kept_from_weak(max_bytes, level);
+        let (len, used) = (state.len() + coming, state.bytes + coming_bytes);
+        len < waves && used < bytes && (used + weight <= weak_bytes || (len == 0 && weight <= max_bytes))
     }
 
     /// Whether the emitters are too far ahead for this wave. A wave stronger than something queued need not wait.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::Waker;
 
 use parking_lot::Mutex;
 
@@ -35,22 +36,22 @@ use crate::amplitude::Floor;
 /// ```
 #[derive(Clone, Default)]
 pub struct InboxControl {
-    shared: Arc<Mutex<Controlled>>,
+    pub(super) shared: Arc<Mutex<Controlled>>,
 }
 
 /// An inbox whose floor and bounds can change.
 pub(crate) trait Adjustable: Send + Sync {
     fn set_floor(&self, floor: Floor);
-    /// Sets bounds that were checked.
-    fn resize(&self, max_waves: usize, max_bytes: usize);
+    /// Sets bounds that were checked. Returns the emitters that may have room now, to be woken outside of locks.
+    fn resize(&self, max_waves: usize, max_bytes: usize) -> Vec<Waker>;
 }
 
 #[derive(Default)]
-struct Controlled {
+pub(super) struct Controlled {
     /// Inboxes that are gone are removed whenever one is added.
     inboxes: Vec<Weak<dyn Adjustable>>,
     floor: Option<Floor>,
-    bounds: Option<(usize, usize)>,
+    pub(super) bounds: Option<(usize, usize)>,
 }
 
 impl Controlled {
@@ -76,7 +77,10 @@ impl InboxControl {
         check(max_waves, max_bytes)?;
         let mut controlled = self.shared.lock();
         controlled.bounds = Some((max_waves, max_bytes));
-        controlled.inboxes().for_each(|inbox| inbox.resize(max_waves, max_bytes));
+        let resized = controlled.inboxes().flat_map(|inbox| inbox.resize(max_waves, max_bytes));
+        let called: Vec<_> = resized.collect();
+        drop(controlled);
+        called.into_iter().for_each(Waker::wake);
         Ok(())
     }
 
@@ -92,11 +96,11 @@ impl InboxControl {
         if let Some(floor) = controlled.floor {
             inbox.set_floor(floor);
         }
-        if let Some((max_waves, max_bytes)) = controlled.bounds {
-            inbox.resize(max_waves, max_bytes);
-        }
+        let resized = controlled.bounds.map(|(max_waves, max_bytes)| inbox.resize(max_waves, max_bytes));
         controlled.inboxes.retain(|inbox| inbox.strong_count() > 0);
         controlled.inboxes.push(Arc::downgrade(&inbox));
+        drop(controlled);
+        resized.into_iter().flatten().for_each(Waker::wake);
     }
 }
 

@@ -1,11 +1,10 @@
 //! The queue inside an inbox: 64 lists, and a bitmap of the non-empty ones.
 //!
 //! A list is first in, first out. In a queue whose sources take turns, that changes when a list is longer than
-//! [`IN_ORDER`] and holds items of several sources: until it is empty again, it is a set of [`Lanes`].
+//! [`IN_ORDER`] and holds items of several sources: until it is empty again, it is a set of [`Sources`].
 //!
 //! Pure data: no lock, no clock, no counting of losses. Pushing and popping are O(1), except that
-//! [`Levels::pop_oldest`] checks the head of each occupied level, [`Levels::pop_weakest`] each lane, and the two
-//! conditional pops as many items as they have to.
+//! [`Levels::pop_oldest`] checks the head of each occupied level, and the two conditional pops as many items as they have to.
 //!
 //! Each level ever used has a ring buffer of its own, read and written sequentially. If emitter and receiver run on two
 //! processors, four waves share a cache line that moves from one to the other. In a slab with links between its slots,
@@ -13,8 +12,8 @@
 
 use std::collections::VecDeque;
 
-use super::lanes::Lanes;
 use super::queued::{Bound, IN_ORDER, Queueable, Queued, release_burst};
+use super::sources::Sources;
 use crate::amplitude::LEVELS;
 
 /// Capacity kept for each used level, 16 KiB of waves: a queue that keeps emptying and filling does not allocate.
@@ -33,10 +32,10 @@ pub(super) struct Popped<T> {
 pub(super) struct Levels<T> {
     /// The rings of the levels ever used; most inboxes use only a few.
     rings: Vec<VecDeque<Queued<T>>>,
-    /// The lanes of the level with the same index in `rings`, whose ring is empty then. Shorter than `rings`, or empty.
-    lanes: Vec<Option<Box<Lanes<T>>>>,
-    /// The lanes of a level that is a ring again, for the next one that needs lanes.
-    spare: Option<Box<Lanes<T>>>,
+    /// The sources of the level with the same index in `rings`, whose ring is empty then. Shorter than `rings`, or empty.
+    sources: Vec<Option<Box<Sources<T>>>>,
+    /// Those of a level that is a ring again, for the next one whose sources take turns.
+    spare: Option<Box<Sources<T>>>,
     /// Rings longer than this are pushed to with care, as their sources may have to take turns.
     in_order: usize,
     /// The index in `rings` of each level; out of range if the level was never used.
@@ -52,7 +51,7 @@ impl<T: Queueable> Levels<T> {
     pub(super) const fn new(takes_turns: bool) -> Self {
         Self {
             rings: Vec::new(),
-            lanes: Vec::new(),
+            sources: Vec::new(),
             spare: None,
             in_order: if takes_turns { IN_ORDER } else { usize::MAX },
             places: [u8::MAX; LEVELS],
@@ -84,7 +83,7 @@ impl<T: Queueable> Levels<T> {
         self.len += 1;
         self.occupied |= 1 << level;
         match self.rings.get_mut(usize::from(self.places[usize::from(level)])) {
-            // The ring of a level with lanes has no capacity.
+            // The ring of a level whose sources take turns has no capacity.
             Some(ring) if ring.len() < ring.capacity().min(self.in_order) => {
                 ring.push_back(Queued { arrival, item });
             }
@@ -96,51 +95,51 @@ impl<T: Queueable> Levels<T> {
     #[inline(never)]
     fn push_with_care(&mut self, level: u8, arrival: u64, item: T) {
         let queued = Queued { arrival, item };
-        if let Some(lanes) = self.lanes_mut(level.into()) {
-            return lanes.push(queued);
+        if let Some(sources) = self.sources_mut(level.into()) {
+            return sources.push(queued);
         }
         let in_order = self.in_order;
         let ring = self.ring_mut(level);
         let is_long = ring.len() >= in_order;
         if is_long && ring.back().is_some_and(|newest| !newest.item.is_of_source_of(&queued.item)) {
-            return self.make_lanes(level).push(queued);
+            return self.make_sources(level).push(queued);
         }
         ring.push_back(queued);
     }
 
     /// Lets the sources of a level take turns from now on.
     #[cold]
-    fn make_lanes(&mut self, level: u8) -> &mut Lanes<T> {
+    fn make_sources(&mut self, level: u8) -> &mut Sources<T> {
         let ring = std::mem::take(self.ring_mut(level));
-        let mut lanes = self.spare.take().unwrap_or_else(|| Box::new(Lanes::new()));
-        ring.into_iter().for_each(|queued| lanes.push(queued));
+        let mut sources = self.spare.take().unwrap_or_else(|| Box::new(Sources::new()));
+        ring.into_iter().for_each(|queued| sources.push(queued));
         let place = usize::from(self.places[usize::from(level)]);
-        if self.lanes.len() <= place {
-            self.lanes.resize_with(place + 1, || None);
+        if self.sources.len() <= place {
+            self.sources.resize_with(place + 1, || None);
         }
-        self.lanes[place].insert(lanes)
+        self.sources[place].insert(sources)
     }
 
-    /// The lanes of a level, if its sources take turns.
-    fn lanes(&self, level: usize) -> Option<&Lanes<T>> {
-        self.lanes.get(usize::from(self.places[level]))?.as_deref()
+    /// The sources of a level, if they take turns.
+    fn sources(&self, level: usize) -> Option<&Sources<T>> {
+        self.sources.get(usize::from(self.places[level]))?.as_deref()
     }
 
-    fn lanes_mut(&mut self, level: usize) -> Option<&mut Lanes<T>> {
-        self.lanes.get_mut(usize::from(self.places[level]))?.as_deref_mut()
+    fn sources_mut(&mut self, level: usize) -> Option<&mut Sources<T>> {
+        self.sources.get_mut(usize::from(self.places[level]))?.as_deref_mut()
     }
 
     /// Whether the sources of a level take turns.
     pub(super) fn takes_turns(&self, level: u8) -> bool {
-        self.lanes(level.into()).is_some()
+        self.sources(level.into()).is_some()
     }
 
     /// Makes a level a ring again.
-    fn dissolve_lanes(&mut self, level: usize) {
+    fn dissolve_sources(&mut self, level: usize) {
         let place = usize::from(self.places[level]);
-        if let Some(mut lanes) = self.lanes.get_mut(place).and_then(Option::take) {
-            self.rings[place] = lanes.dissolve();
-            self.spare = Some(lanes);
+        if let Some(mut sources) = self.sources.get_mut(place).and_then(Option::take) {
+            self.rings[place] = sources.dissolve();
+            self.spare = Some(sources);
         }
     }
 
@@ -166,8 +165,8 @@ impl<T: Queueable> Levels<T> {
         let Popped { level, arrival, item } = popped;
         self.len += 1;
         self.occupied |= 1 << level;
-        match self.lanes_mut(level.into()) {
-            Some(lanes) => lanes.put_back(Queued { arrival, item }),
+        match self.sources_mut(level.into()) {
+            Some(sources) => sources.put_back(Queued { arrival, item }),
             None => self.ring_mut(level).push_front(Queued { arrival, item }),
         }
     }
@@ -188,14 +187,14 @@ impl<T: Queueable> Levels<T> {
         self.occupied.checked_ilog2().map(|level| level as u8)
     }
 
-    /// The oldest item of the weakest level; if its sources take turns, of the lane that uses most of a bound.
+    /// The oldest item of the weakest level; if its sources take turns, of the one that uses most of a bound.
     pub(super) fn pop_weakest(&mut self, bound: Bound) -> Option<Popped<T>> {
         let level = usize::from(self.weakest()?);
-        match self.lanes_mut(level) {
+        match self.sources_mut(level) {
             None => self.pop_head(level),
-            Some(lanes) => {
-                let queued = lanes.pop_from_longest(bound);
-                self.popped_from_lanes(level, queued)
+            Some(sources) => {
+                let queued = sources.pop_from_longest(bound);
+                self.popped_from_sources(level, queued)
             }
         }
     }
@@ -203,7 +202,7 @@ impl<T: Queueable> Levels<T> {
     /// The item that was pushed first.
     pub(super) fn pop_oldest(&mut self) -> Option<Popped<T>> {
         let (_, level) = self.oldest()?;
-        self.dissolve_lanes(level);
+        self.dissolve_sources(level);
         self.pop_head(level)
     }
 
@@ -214,9 +213,9 @@ impl<T: Queueable> Levels<T> {
 
     /// The mark and the level of the item that was pushed first.
     fn oldest(&self) -> Option<(u64, usize)> {
-        let oldest = |level| match self.lanes(level) {
+        let oldest = |level| match self.sources(level) {
             None => Some(self.ring(level).front()?.arrival),
-            Some(lanes) => lanes.oldest_arrival(),
+            Some(sources) => sources.oldest_arrival(),
         };
         self.occupied_levels().filter_map(|level| Some((oldest(level)?, level))).min()
     }
@@ -245,17 +244,17 @@ impl<T: Queueable> Levels<T> {
     /// The next item of a level whose sources take turns.
     #[inline(never)]
     fn pop_in_turn(&mut self, level: usize) -> Option<Popped<T>> {
-        let queued = self.lanes_mut(level)?.pop();
-        self.popped_from_lanes(level, queued)
+        let queued = self.sources_mut(level)?.pop();
+        self.popped_from_sources(level, queued)
     }
 
-    /// Completes the removal of an item from the lanes of a level, which is a ring again when they are empty.
-    fn popped_from_lanes(&mut self, level: usize, queued: Option<Queued<T>>) -> Option<Popped<T>> {
+    /// Completes the removal of an item from the sources of a level, which is a ring again when they are empty.
+    fn popped_from_sources(&mut self, level: usize, queued: Option<Queued<T>>) -> Option<Popped<T>> {
         let Queued { arrival, item } = queued?;
         self.len -= 1;
-        if self.lanes(level).is_some_and(|lanes| lanes.len() == 0) {
+        if self.sources(level).is_some_and(|sources| sources.len() == 0) {
             self.occupied &= !(1 << level);
-            self.dissolve_lanes(level);
+            self.dissolve_sources(level);
         }
         Some(Popped { level: level as u8, arrival, item })
     }
@@ -275,14 +274,13 @@ impl<T: Queueable> Levels<T> {
         Self::shrunk_by_one(ring, &mut self.occupied, usize::from(level));
     }
 
-    /// The strongest, then oldest, item pushed after the mark `after` that `wanted` accepts. Checks only those items,
-    /// so a caller that remembers [`Levels::last_arrival`] never sees an item twice.
+    /// The strongest, then next, item pushed after the mark `after` that `wanted` accepts. Checks only those items, up to the
+    /// one it takes, so a caller that remembers [`Levels::last_arrival`] never sees an item twice.
     pub(super) fn pop_where(&mut self, after: u64, mut wanted: impl FnMut(&T) -> bool) -> Option<Popped<T>> {
         for level in self.occupied_levels() {
-            if let Some(lanes) = self.lanes_mut(level) {
-                let Some((_, lane, place)) = lanes.oldest_where(after, &mut wanted) else { continue };
-                let queued = lanes.take_out(lane, place);
-                return self.popped_from_lanes(level, queued);
+            if let Some(sources) = self.sources_mut(level) {
+                let Some(queued) = sources.pop_where(after, &mut wanted) else { continue };
+                return self.popped_from_sources(level, Some(queued));
             }
             let ring = self.ring(level);
             let first = ring.partition_point(|queued| queued.arrival <= after);
@@ -300,7 +298,7 @@ impl<T: Queueable> Levels<T> {
     ) -> Option<Popped<T>> {
         let mut best: Option<(u64, usize, usize)> = None;
         for level in self.occupied_levels() {
-            self.dissolve_lanes(level);
+            self.dissolve_sources(level);
             let ring = self.ring(level);
             let first = ring.partition_point(|queued| queued.arrival <= after);
             let found = best.map_or(u64::MAX, |(arrival, ..)| arrival);
@@ -329,7 +327,7 @@ impl<T: Queueable> Levels<T> {
             if is_enough {
                 return false;
             }
-            self.dissolve_lanes(level);
+            self.dissolve_sources(level);
             let Some(ring) = self.rings.get_mut(usize::from(self.places[level])) else { continue };
             let first = ring.partition_point(|queued| queued.arrival <= after);
             let Some(found) = ring.range(first..).position(|queued| wanted(&queued.item)) else { continue };
@@ -367,7 +365,7 @@ impl<T: Queueable> Levels<T> {
     /// The items that there is memory for.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        let lanes = self.lanes.iter().flatten().chain(&self.spare).map(|lanes| lanes.capacity());
-        self.rings.iter().map(VecDeque::capacity).chain(lanes).sum()
+        let sources = self.sources.iter().flatten().chain(&self.spare).map(|sources| sources.capacity());
+        self.rings.iter().map(VecDeque::capacity).chain(sources).sum()
     }
 }

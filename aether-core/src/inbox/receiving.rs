@@ -360,7 +360,7 @@ impl Inbox {
     #[inline]
     fn too_late(&self, arrival: u64, wave: &Wave) -> Option<ShedReason> {
         // Most inboxes have neither a cap nor a floor.
-        if self.options.sojourn_cap.is_none() && self.options.floor.is_open() {
+        if self.options.sojourn_cap.is_none() && self.floor().is_open() {
             return None;
         }
         self.too_late_by_options(arrival, wave)

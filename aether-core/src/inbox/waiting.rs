@@ -52,13 +52,15 @@ impl Inbox {
         let worth_it =
             room >= ROOM_WORTH_WAKING_FOR.min(state.ahead.div_ceil(2)) && state.bytes <= self.max_bytes() / 2;
         let all = is_urgent || worth_it || len == 0 || since.elapsed() >= LONG_WAIT;
-        let mut called = Vec::new();
-        while let Some(next) = state.admission.first()
+        let (mut called, mut bytes) = (Vec::new(), 0);
+        while let Some((next, weight)) = state.admission.first_with_weight()
             // A wave stronger than something queued would be received before it.
             && (all || state.levels.weakest().is_some_and(|weakest| next.level < weakest))
             && len + called.len() < self.allowed(state, next.level)
+            && self.has_room(state, next.level, weight, (called.len(), bytes))
         {
             called.extend(state.admission.take_first());
+            bytes += weight;
         }
         if !called.is_empty() {
             state.waiting_since = (!state.admission.none_wait()).then(Moment::now);
@@ -105,7 +107,7 @@ impl WaitingEmitter<'_> {
         if inbox.put(&mut state, self.wave.clone(), offer, &mut shed).is_err() {
             let (level, source) = (self.wave.signal().level(), self.wave.source());
             let place = *self.place.get_or_insert_with(|| state.admission.place(level, source));
-            state.admission.wait(place, source, cx.waker());
+            state.admission.wait(place, source, self.wave.weight(), cx.waker());
             state.waiting_since.get_or_insert_with(Moment::now);
             // Without a prefetch the receiver takes the lock for every wave and sees the waiting emitters.
             inbox.return_prefetched(&mut state);

@@ -14,6 +14,7 @@ use super::{
     AskError, Carried, ConfirmError, EmitError, FlushError, JoinError, Medium, MediumStatus, Offered,
     PathStatus, Promises, Reach, Settled, Subscription, Waiting,
 };
+use crate::channel::Channel;
 use crate::router::Router;
 use crate::rules::{Border, OnChange};
 use crate::wave::Wave;
@@ -208,6 +209,10 @@ impl Medium for BorderMedium {
 
     fn paths(&self) -> Vec<PathStatus> {
         self.inner.paths()
+    }
+
+    fn keeps(&self, channel: &Channel) -> bool {
+        self.inner.keeps(channel)
     }
 
     fn missing_keys(&self) -> Vec<(u64, u64)> {

@@ -25,6 +25,7 @@ mod options;
 mod peer;
 mod peers;
 mod presence;
+mod realms;
 mod reply;
 mod route;
 mod router;
@@ -34,6 +35,7 @@ mod secret;
 mod sending;
 mod settling;
 mod shared;
+mod strangers;
 mod table;
 mod tally;
 mod view;
@@ -83,6 +85,7 @@ use lane::{LANE_BITS, Lane};
 use peer::ON;
 use peers::{GONE_AFTER, Peers};
 use presence::Presence;
+use realms::Realms;
 use runtime::Driver;
 use sealing::Sealing;
 use secret::Secret;
@@ -145,7 +148,7 @@ pub(super) async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, 
         None if is_insecure => None,
         None => return Err(LanError::NoSecret.into()),
     };
-    let realms = view::realms_of(keys.as_ref());
+    let realms = Realms::of(keys.as_ref());
     outbox.let_run_ahead(AHEAD);
     let (questions, asked) = mpsc::channel(1);
     let node = fastrand::u64(LANE_BITS + 1..) & !LANE_BITS;
@@ -210,12 +213,22 @@ impl Lan {
         let is_met = || {
             others.iter().all(|node| peers.version_of(*node).is_some())
                 && peers.nodes().len() >= expected_peers
+                && peers.has_met_all()
                 && peers.all_know(peers.version())
         };
-        if timeout(MEET_WITHIN, self.shared.until(is_met)).await.is_err() {
+        let is_met = timeout(MEET_WITHIN, self.shared.until(is_met)).await.is_ok();
+        let (missed, met) = (peers.met(), peers.nodes().len());
+        if missed > 0 {
+            tracing::warn!(
+                missed,
+                met,
+                "some processes of this network do not answer, and may miss what is sent: their clocks differ by more than \
+                 a minute, or a firewall keeps them apart; `aether lan doctor` looks"
+            );
+        } else if !is_met {
             tracing::info!(
                 expected = others.len().max(expected_peers),
-                met = peers.nodes().len(),
+                met,
                 "not everybody who was expected on the network has answered yet"
             );
         }
@@ -270,7 +283,9 @@ impl Lan {
 
     fn read_answer(&self, bytes: &bytes::Bytes) -> Result<Wave, FrameError> {
         let (now, received) = (crate::clock::now(), wire::micros_since_1970());
-        let frame = wire::decode(bytes, None, now, |sender| self.transit.delay(sender, received, now))?;
+        let frame = wire::decode(bytes, None, now, |sender| {
+            self.transit.delay(sender.node.into(), sender.sent_micros, received, now)
+        })?;
         frame.waves.into_iter().next().ok_or(FrameError::Empty { what: "waves" })
     }
 }

@@ -10,7 +10,8 @@
 //! - [`Gaps`] detects waves that were lost on the way to a subscription. Each pattern has one table.
 //! - [`Beginnings`] remembers what senders have answered to joins, so that the table of a pattern knows which streams began
 //!   after a subscription. Each connection has one table.
-//! - [`Remembered`] is the bounded table that these use. Everything that a network can fill is bounded.
+//! - [`Remembered`] is the bounded table that these use. Everything that a network can fill is bounded, and principals that
+//!   are proven share it ([`NodeId`]).
 //!
 //! ```
 //! use std::sync::{Arc, OnceLock};
@@ -40,7 +41,7 @@
 //!     let frame = wire::decode(bytes, Some(&channel), now, |_| Duration::ZERO)?;
 //!     let (node, waves) = (frame.sender.node, frame.waves.len());
 //!     if let Some(position) = frame.position {
-//!         let heard = HeardFrame { node, position, waves, delay: Duration::ZERO, now };
+//!         let heard = HeardFrame { node: node.into(), position, waves, delay: Duration::ZERO, now };
 //!         missing += gaps.note(&channel, heard).gap.map_or(0, |gap| gap.waves);
 //!     }
 //! }
@@ -54,6 +55,7 @@ mod numbers;
 mod remembered;
 mod transit;
 
+pub use crate::proof::NodeId;
 pub use beginnings::Beginnings;
 pub use gaps::{Gap, GapReport, Gaps, HeardFrame};
 pub use numbers::{Numbers, SentStream, StreamAnnouncement};

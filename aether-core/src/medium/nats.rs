@@ -20,6 +20,7 @@ mod control;
 mod crowd;
 mod discovery;
 mod doubts;
+mod envelope;
 mod fence;
 mod flight;
 mod foreign;
@@ -29,6 +30,7 @@ mod join_notices;
 mod joins;
 mod link;
 mod login;
+mod malformed;
 mod observer_copies;
 mod options;
 mod outbox;
@@ -44,6 +46,7 @@ mod tls;
 mod tokens;
 mod unheard_probes;
 
+pub(crate) use connecting::servers;
 pub use login::{NatsLogin, NatsLoginError};
 pub use options::NatsOptions;
 pub use refusals::NatsRefusals;
@@ -338,7 +341,7 @@ impl Medium for Nats {
             in_flight: self.shared.link.in_flight(),
             dropped_by_client: self.shared.link.dropped_by_client(),
             untaken: self.shared.link.untaken(&self.shared.client),
-            malformed: self.intake.malformed(),
+            malformed: self.shared.malformed.count(),
             implausible: self.intake.implausible() + self.shared.link.refused(),
             shed_at_source: 0,
             lost_upstream: self.intake.lost_upstream(),

@@ -33,6 +33,7 @@ use super::polling::Pollings;
 use super::resonance::{Edge, Resonance, ResonanceMap, Tier};
 use super::retries::RetryStorms;
 use super::standing::StandingWaves;
+use crate::account::KnownProcess;
 use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
 use crate::wave::Wave;
@@ -166,7 +167,7 @@ impl PhysicsEngine {
             Some(finding) => self.incidents.note(finding, now),
             // No service is silent while nothing is observed.
             None if self.duty_cycle.away().is_some() => {}
-            None => self.incidents.tick(now),
+            None => self.incidents.tick(&self.resonance, now),
         }
         finding
     }
@@ -239,6 +240,23 @@ impl PhysicsEngine {
     pub fn disconnected(&mut self, now: Instant) {
         self.disconnected.get_or_insert(now);
         self.incidents.linked(false, now);
+    }
+
+    /// Records what all processes told about themselves. A process that leaves tells a last account; one that tells nothing
+    /// any more, while what it hears goes on, was lost.
+    pub(crate) fn told(&mut self, processes: &[KnownProcess], now: Instant) {
+        self.incidents.told(processes, now);
+    }
+
+    /// Whether the next judgement needs a new reading of the accounts.
+    pub(crate) fn wants_accounts(&self, now: Instant) -> bool {
+        self.incidents.wants_accounts(now)
+    }
+
+    /// Records that the observer did not run between two moments.
+    pub(crate) fn stalled(&mut self, from: Instant, now: Instant) {
+        self.not_seen(from, now);
+        self.incidents.stalled(now);
     }
 
     pub(crate) fn is_connected(&self) -> bool {

@@ -4,8 +4,9 @@
 //! observed. It names one fault once, with all that follows from it: a stopped service, instead of each of its streams and
 //! of those that wait for it. Single findings never make an incident by themselves, except claims that the user asked for.
 //!
-//! A service is judged by three kinds of evidence: its streams are silent for longer than its own history explains, a
-//! regular stream has missed a beat while nothing else comes from it, or questions to it stay unanswered. Nothing counts
+//! A service is judged by four kinds of evidence: its streams are silent for longer than its own history explains, a
+//! regular stream has missed a beat while nothing else comes from it, questions to it stay unanswered, or its process tells
+//! no accounts any more while what it hears goes on. Nothing counts
 //! as evidence that falls into a time that was not observed. There is no clock here: time is an argument, and
 //! [`Incidents::next_change`] gives the time of the next judgement.
 
@@ -13,6 +14,7 @@ mod activity;
 mod incident;
 mod judge;
 mod open;
+mod processes;
 mod pulse;
 mod questions;
 
@@ -21,11 +23,14 @@ use std::time::Duration;
 
 use super::finding::Finding;
 use super::interference::FringeKind;
+use super::resonance::Resonance;
 use super::timeline::{Moment, Timeline};
+use crate::account::KnownProcess;
 use crate::clock::Instant;
 use crate::wave::Wave;
 use activity::Activity;
 use open::OpenIncident;
+use processes::Processes;
 use questions::Questions;
 
 pub use incident::{Cause, Incident, Severity};
@@ -63,6 +68,7 @@ pub(super) struct Incidents {
     watched: Moment,
     activity: Activity,
     questions: Questions,
+    processes: Processes,
     open: Vec<OpenIncident>,
     changes: VecDeque<Incident>,
     /// Incidents that did not fit, and changes that were not fetched in time.
@@ -136,12 +142,27 @@ impl Incidents {
         self.changes.pop_front()
     }
 
-    /// Judges what is due.
-    pub(super) fn tick(&mut self, now: Instant) {
+    /// Takes in a reading of the accounts of all processes.
+    pub(super) fn told(&mut self, processes: &[KnownProcess], now: Instant) {
+        let now = self.timeline.advance(now);
+        self.notice_pause(now);
+        self.processes.tell(processes, now);
+        if let Some(at) = self.processes.deadline(now) {
+            self.check_at = Some(self.check_at.map_or(at, |check| check.min(at)));
+        }
+    }
+
+    /// Whether the accounts have to be read before the next judgement.
+    pub(super) fn wants_accounts(&self, now: Instant) -> bool {
+        self.processes.is_due(self.timeline.peek(now))
+    }
+
+    /// Judges what is due. `heard` knows which vibrators hear what.
+    pub(super) fn tick(&mut self, heard: &Resonance, now: Instant) {
         let now = self.timeline.advance(now);
         self.notice_pause(now);
         if self.check_at.is_some_and(|at| at <= now) {
-            self.check_at = self.judge(now);
+            self.check_at = self.judge(heard, now);
         }
     }
 
@@ -167,6 +188,12 @@ impl Incidents {
         self.watch_from(now);
     }
 
+    /// Records that the observer did not run until `now`: what was told meanwhile may still wait.
+    pub(super) fn stalled(&mut self, now: Instant) {
+        let now = self.timeline.advance(now);
+        self.processes.watch_from(now);
+    }
+
     /// Records that the observer lost waves.
     pub(super) fn lost(&mut self, waves: u64, now: Instant) {
         let now = self.timeline.advance(now);
@@ -188,12 +215,14 @@ impl Incidents {
             (false, None) => {
                 self.disconnected = Some(now);
                 self.watch_from(now);
+                self.processes.watch_from(now);
                 self.check_at = Some(now.plus(EVERY));
             }
             (true, Some(_)) => {
                 self.disconnected = None;
                 self.end(now, |open| open.cause == Cause::Disconnected);
                 self.watch_from(now.plus(RETURN));
+                self.processes.watch_from(now.plus(RETURN));
             }
             _ => {}
         }
@@ -209,6 +238,7 @@ impl Incidents {
     fn notice_pause(&mut self, now: Moment) {
         if self.check_at.is_some_and(|at| now.since(at) > LATE) {
             self.watch_from(now);
+            self.processes.watch_from(now);
             self.check_at = Some(now.plus(QUIET));
         }
     }

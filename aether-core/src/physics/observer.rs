@@ -13,6 +13,7 @@ use tokio::time::sleep;
 use super::engine::{PhysicsEngine, PhysicsReport, Sampling};
 use super::finding::Finding;
 use super::incidents::Incident;
+use crate::account::Accounts;
 use crate::aether::Aether;
 use crate::channel::{ChannelError, Pattern};
 use crate::clock::{self, Instant};
@@ -68,6 +69,8 @@ pub struct PhysicsObserver {
     pattern: Pattern,
     engine: PhysicsEngine,
     roster: Roster,
+    /// What the processes tell. Nothing in process, where none can be lost.
+    accounts: Option<Accounts>,
     /// When the observer left the bus; `None` while it is subscribed.
     gone: Option<Instant>,
     /// The number of waves lost by the inbox, and when it was read.
@@ -108,10 +111,12 @@ impl PhysicsObserver {
         let inbox = InboxOptions::interactive().order(ServeOrder::Arrival).when_full(WhenFull::Shed);
         let vibrator = Vibrator::builder(name).inbox(inbox).observe().create(aether).await?;
         let roster = aether.roster().await?;
+        let crosses_processes = aether.promises().crosses_processes;
+        let accounts = if crosses_processes { Some(aether.accounts().await?) } else { None };
         vibrator.resonate_on(pattern.clone()).await?;
         let (aether, now) = (aether.clone(), clock::now());
         let lost = (0, now);
-        Ok(Self { aether, vibrator, pattern, engine, roster, gone: None, lost, seen: now })
+        Ok(Self { aether, vibrator, pattern, engine, roster, accounts, gone: None, lost, seen: now })
     }
 
     /// Waits for waves and takes in at most `most` of them (at least one), or waits until time alone may produce a
@@ -166,8 +171,9 @@ impl PhysicsObserver {
         let now = clock::now();
         if due.is_some_and(|due| now.saturating_duration_since(due.max(self.seen)) > STALLED) {
             // No silence in this time is evidence.
-            self.engine.not_seen(self.seen, now);
+            self.engine.stalled(self.seen, now);
         }
+        self.read_accounts(now);
         self.seen = now;
         if self.engine.away_until().is_some() {
             self.leave();
@@ -195,9 +201,7 @@ impl PhysicsObserver {
     pub fn report(&mut self) -> PhysicsReport {
         // A report may take long, and the next judgement must not blame a service for an outage in between.
         self.check_connection();
-        for (vibrator, patterns) in self.roster.heard_by_name() {
-            self.engine.tuned(&vibrator, &patterns);
-        }
+        self.read_roster();
         self.engine.report()
     }
 
@@ -244,6 +248,21 @@ impl PhysicsObserver {
             self.gone = Some(clock::now());
             // The pattern was joined, so it is valid.
             let _ = self.vibrator.detune(self.pattern.clone());
+        }
+    }
+
+    fn read_roster(&mut self) {
+        for (vibrator, patterns) in self.roster.heard_by_name() {
+            self.engine.tuned(&vibrator, &patterns);
+        }
+    }
+
+    /// Reads what the processes told, if a judgement needs it.
+    fn read_accounts(&mut self, now: Instant) {
+        if self.accounts.is_some() && self.engine.wants_accounts(now) {
+            self.read_roster();
+            let processes = self.accounts.as_ref().map(Accounts::processes).unwrap_or_default();
+            self.engine.told(&processes, now);
         }
     }
 

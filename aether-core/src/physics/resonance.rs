@@ -205,6 +205,16 @@ impl Resonance {
         self.counts.names_left_out += left_out as u64;
     }
 
+    /// Whether a vibrator has announced patterns.
+    pub(super) fn knows(&self, vibrator: &str) -> bool {
+        self.listeners.knows(vibrator)
+    }
+
+    /// Whether a vibrator has announced that it hears a channel.
+    pub(super) fn hears(&self, vibrator: &str, channel: &Channel) -> bool {
+        self.listeners.hears(vibrator, channel)
+    }
+
     /// Records that waves passed unobserved. No time window spans this moment, and the absence of an effect is no
     /// evidence against an edge.
     pub fn interrupted(&mut self) {

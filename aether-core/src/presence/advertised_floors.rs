@@ -4,6 +4,8 @@
 //! gets an entry of its own, which can only add a receiver. Since the lowest floor counts, that never stops a wave that
 //! was not stopped before. A forger that copies the announcer's identity as well is detected by its message numbers,
 //! which repeat or fall when the real announcer sends next: then no wave is stopped for a while.
+//!
+//! In a full table the principal that has most receivers makes room for those of others. Its own further ones are left out.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use super::Announcement;
 use super::floor_index::{FloorIndex, Index, PATTERN_BYTES, Slot, TOKEN_BYTES};
 use crate::clock::Instant;
+use crate::shares::ShareSizes;
 use crate::wave::Wave;
 
 /// The maximum number of known receivers of other processes.
@@ -35,6 +38,8 @@ pub(super) struct AdvertisedFloors {
     receivers: HashMap<Key, RemoteReceiver>,
     announcers: HashMap<AnnouncerId, Announcer>,
     bytes: usize,
+    /// What each principal takes of the room.
+    shares: ShareSizes,
     /// There were too many receivers to keep, or messages were dropped unread.
     is_overfull: bool,
     /// The same since the last roll call.
@@ -94,6 +99,11 @@ fn weight(announced: &Announcement) -> usize {
     RECEIVER_BYTES + announced.vibrator.weight() + heard.sum::<usize>()
 }
 
+/// What a receiver takes of the room, in bytes: the larger of its parts of the two bounds.
+fn share(weight: usize) -> usize {
+    weight.max(MAX_BYTES / MAX_RECEIVERS)
+}
+
 impl AdvertisedFloors {
     /// Processes one message about receivers of other processes. Returns whether any receiver's subscriptions changed.
     pub(super) fn take_in(
@@ -115,7 +125,8 @@ impl AdvertisedFloors {
             known.last = message.sequence();
         }
         let mut changes = false;
-        for announced in announcements {
+        for mut announced in announcements {
+            announced.principal = announcer.1;
             changes |= self.enter((announcer, message.sequence()), announced, hearers, now);
         }
         self.judge(hearers, now);
@@ -157,9 +168,11 @@ impl AdvertisedFloors {
             self.looked = Some(now);
             self.forget_absent(hearers, now);
         }
-        if !self.has_room(weight) {
+        while !self.has_room(weight) {
             self.note_missed(1);
-            return true;
+            if !self.make_room(announcer.1, hearers, now) {
+                return true;
+            }
         }
         let mut receiver =
             RemoteReceiver { announced: Arc::new(announced), heard_of: now, weight, slot: None };
@@ -167,6 +180,7 @@ impl AdvertisedFloors {
             hearers.change(|index| receiver.index(index));
         }
         self.bytes += weight;
+        self.shares.add(announcer.1, share(weight));
         self.receivers.insert(key, receiver);
         self.announcers.entry(announcer).or_insert(Announcer { last: number, receivers: 0 }).receivers += 1;
         true
@@ -174,6 +188,15 @@ impl AdvertisedFloors {
 
     fn has_room(&self, weight: usize) -> bool {
         self.receivers.len() < MAX_RECEIVERS && self.bytes + weight <= MAX_BYTES
+    }
+
+    /// Removes the receiver of another principal that was announced longest ago, if that principal has more. Returns whether
+    /// there was one.
+    fn make_room(&mut self, principal: u64, hearers: &FloorIndex, now: Instant) -> bool {
+        let holder = self.shares.gives_way_to(principal);
+        let held = self.receivers.iter().filter(|(key, _)| key.0.1 == holder && holder != principal);
+        let oldest = held.min_by_key(|(_, receiver)| receiver.heard_of).map(|(key, _)| *key);
+        oldest.is_some_and(|key| self.remove(key, hearers, now))
     }
 
     /// Records that announcements were dropped. No wave is stopped until all receivers have announced themselves again.
@@ -185,6 +208,7 @@ impl AdvertisedFloors {
     fn remove(&mut self, key: Key, hearers: &FloorIndex, now: Instant) -> bool {
         let Some(mut receiver) = self.receivers.remove(&key) else { return false };
         self.bytes -= receiver.weight;
+        self.shares.subtract(key.0.1, share(receiver.weight));
         if receiver.slot.is_some() {
             hearers.change(|index| receiver.leave(index, now));
         }

@@ -28,6 +28,9 @@ pub struct Announcement {
     pub heard: Vec<Heard>,
     /// Its floor in effect: the configured one, or the one raised by overload.
     pub effective_floor: Floor,
+    /// A number for who has proven to announce it; 0 where nothing is proven, and for a vibrator of this process. For sharing out
+    /// what is bounded: names may be as many as a signer likes.
+    pub principal: u64,
     /// The floor raised by overload, which senders may respect; open while it is not overloaded.
     pub(super) floor: Floor,
     /// Whether rosters list it.
@@ -130,6 +133,7 @@ fn understand(written: AnnouncementRecord<'_>) -> Option<Announcement> {
         heard: heard?,
         floor: Floor::new(written.floor).ok()?,
         effective_floor: Floor::new(written.effective_floor).ok()?,
+        principal: 0,
         is_listed: written.listed,
     })
 }
@@ -146,7 +150,7 @@ mod tests {
 
     fn announcement(heard: Vec<Heard>, floor: Floor) -> Announcement {
         let vibrator = Source::new("a@b/c").unwrap();
-        Announcement { vibrator, heard, floor, effective_floor: floor, is_listed: false }
+        Announcement { vibrator, heard, floor, effective_floor: floor, principal: 0, is_listed: false }
     }
 
     fn heard(pattern: &str) -> Heard {

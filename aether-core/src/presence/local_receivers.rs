@@ -92,6 +92,7 @@ impl LocalReceiver {
             heard: self.heard.values().take(most).cloned().collect(),
             effective_floor: self.inbox.effective_floor(),
             floor: self.advertised,
+            principal: 0,
             is_listed: self.is_listed,
         }
     }

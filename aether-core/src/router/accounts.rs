@@ -109,10 +109,14 @@ impl Accounts {
     }
 
     pub(super) fn close_all(&self) {
-        let mut state = self.0.lock();
-        // Under the lock, so that no inbox opened meanwhile stays open.
-        state.closed = true;
-        for (_, inbox) in state.open.values() {
+        let open: Vec<_> = {
+            let mut state = self.0.lock();
+            // An inbox that is opened from now on is closed there.
+            state.closed = true;
+            state.open.values().map(|(_, inbox)| Arc::clone(inbox)).collect()
+        };
+        // Outside of the lock, because closing wakes receivers and emitters.
+        for inbox in open {
             inbox.close();
         }
     }

@@ -28,6 +28,10 @@ pub(super) struct Route {
     is_observed: bool,
 }
 
+/// The place of the member whose turn it is.
+#[derive(Clone, Copy)]
+struct Turn(usize);
+
 /// The members of one group.
 #[derive(Default)]
 pub(super) struct GroupRoute {
@@ -38,39 +42,45 @@ pub(super) struct GroupRoute {
 }
 
 impl GroupRoute {
+    /// The member whose turn it is, and the turn of the next one begins: once for a wave.
+    fn take_turn(&self) -> Turn {
+        Turn(self.turn.fetch_add(1, Ordering::Relaxed) % self.count.max(1))
+    }
+
     /// The members, starting with the one whose turn it is.
-    fn in_turn(&self) -> impl Iterator<Item = &Arc<Subscription>> {
-        let first = self.turn.fetch_add(1, Ordering::Relaxed) % self.count.max(1);
+    fn members_from(&self, Turn(first): Turn) -> impl Iterator<Item = &Arc<Subscription>> {
         (first..self.count).chain(0..first).filter_map(|place| self.members.at(place))
     }
 
     /// Offers a wave to the member whose turn it is, or to the next one with room.
     fn carry(&self, mut wave: Wave, full: &mut Vec<(Full, VecDeque<Wave>)>) {
-        for member in self.in_turn() {
+        let turn = self.take_turn();
+        for member in self.members_from(turn) {
             match member.inbox.offer_if_it_takes(wave) {
                 Ok(()) => return,
                 Err(back) => wave = back,
             }
         }
-        self.carry_to_full(wave, full);
+        self.carry_to_full(wave, turn, full);
     }
 
     /// If no member has room, the wave goes to the first that gets some, among those that make emitters wait.
     #[cold]
-    fn carry_to_full(&self, wave: Wave, full: &mut Vec<(Full, VecDeque<Wave>)>) {
+    fn carry_to_full(&self, wave: Wave, turn: Turn, full: &mut Vec<(Full, VecDeque<Wave>)>) {
         let waits = |member: &&Arc<Subscription>| !member.inbox.has_room_for(&wave);
-        let waiting: Full = self.in_turn().filter(waits).map(|member| Arc::clone(&member.inbox)).collect();
+        let waiting: Full =
+            self.members_from(turn).filter(waits).map(|member| Arc::clone(&member.inbox)).collect();
         if !waiting.is_empty() {
             full.push((waiting, [wave].into()));
-        } else if let Some(member) = self.in_turn().next() {
+        } else if let Some(member) = self.members_from(turn).next() {
             let _ = member.inbox.offer(wave, Offer::Unwaited);
         }
     }
 
     /// The member that receives a wave at once: one with room, else one that sheds. `None` if all make emitters wait.
-    fn choose(&self, wave: &Wave) -> Option<&Arc<Subscription>> {
+    fn choose(&self, wave: &Wave, turn: Turn) -> Option<&Arc<Subscription>> {
         let mut shedding = None;
-        for member in self.in_turn() {
+        for member in self.members_from(turn) {
             if member.inbox.takes(wave) {
                 return Some(member);
             }
@@ -133,7 +143,7 @@ impl Route {
     /// The member of a group whose turn it is.
     pub(super) fn member_of(&self, name: &str) -> Option<Arc<Subscription>> {
         let is_it = |group: &&GroupRoute| group.members.at(0).is_some_and(|one| one.group() == Some(name));
-        self.groups.iter().find(is_it).and_then(|group| group.in_turn().next().cloned())
+        self.groups.iter().find(is_it).and_then(|group| group.members_from(group.take_turn()).next().cloned())
     }
 
     /// Offers a wave to all subscribers. Returns the number of inboxes.
@@ -246,7 +256,7 @@ impl Route {
             targets.push(subscription);
         }
         for group in &self.groups {
-            match group.choose(&wave) {
+            match group.choose(&wave, group.take_turn()) {
                 Some(member) => targets.push(member),
                 None => return Err(wave),
             }
@@ -306,7 +316,8 @@ impl Route {
     /// Offers a notice to all but the observers. Returns whether there is any receiver.
     pub(super) fn notify(&self, notice: &Wave) -> bool {
         let member = |group: &'_ GroupRoute| -> Option<Arc<Subscription>> {
-            group.choose(notice).or_else(|| group.in_turn().next()).cloned()
+            let turn = group.take_turn();
+            group.choose(notice, turn).or_else(|| group.members_from(turn).next()).cloned()
         };
         let members = self.groups.iter().filter_map(member);
         let hears = self.alone().filter(|subscription| subscription.hears(notice)).cloned().chain(members);

@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::*;
-use crate::inbox::InboxOptions;
+use crate::inbox::{InboxOptions, WhenFull};
 use crate::source::{Sequencer, Source};
 
 /// This many inboxes subscribe alone, and as many in a group only.
@@ -140,4 +142,34 @@ fn inboxes_of_closed_subscriptions_are_freed() {
     let kept = gone.iter().filter(|inbox| inbox.strong_count() > 0).count();
     // The pages of the cache are swept in turn, and each thread remembers a few routes.
     assert!(kept < 400, "{kept} inboxes are kept");
+}
+
+/// A group on one channel, whose members have room for one wave each.
+fn group(router: &Router, members: usize, when_full: WhenFull) -> Vec<Arc<Inbox>> {
+    let options = InboxOptions::default().max_waves(1).when_full(when_full);
+    let inboxes: Vec<_> = (0..members).map(|_| Arc::new(Inbox::new(options.clone()).unwrap())).collect();
+    for inbox in &inboxes {
+        listen(router, "a", Some("group"), inbox);
+    }
+    inboxes
+}
+
+#[test]
+fn the_members_of_a_group_take_turns_whether_they_have_room_or_not() {
+    let patience = Duration::from_secs(1);
+    for members in 2..=6 {
+        for when_full in [WhenFull::Shed, WhenFull::Wait { patience }] {
+            let router = Router::new();
+            let inboxes = group(&router, members, when_full);
+            for _ in 0..members * 10 {
+                // Where emitters wait, this is an emit that is cancelled.
+                let _ = router.carry(Wave::from_bytes("a", "x").unwrap());
+            }
+            assert_eq!(offered(&inboxes), vec![10; members], "{members} {when_full:?}");
+            for _ in 0..members * 10 {
+                router.notify(&Wave::from_bytes("a", "x").unwrap());
+            }
+            assert_eq!(offered(&inboxes), vec![20; members], "notices: {members} {when_full:?}");
+        }
+    }
 }

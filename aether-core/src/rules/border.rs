@@ -219,7 +219,12 @@ impl Border {
     }
 }
 
+/// The first of each kind is a warning: it is lost for its receivers, and its emitter may never learn it.
 fn note(wave: &Wave, refusal: &Refusal, count: &AtomicU64) {
-    tracing::debug!(wave = %wave.id(), %refusal, "refused a wave at the border");
-    count.fetch_add(1, Ordering::Relaxed);
+    let source = wave.source().name();
+    if count.fetch_add(1, Ordering::Relaxed) == 0 {
+        tracing::warn!(source, wave = %wave.id(), %refusal, "a wave was refused; later ones are only counted");
+    } else {
+        tracing::debug!(source, wave = %wave.id(), %refusal, "refused a wave at the border");
+    }
 }

@@ -10,6 +10,8 @@ use crate::{Aether, AskError, EmitError, InboxOptions, JoinError, Wave};
 mod revoking;
 mod rewriting;
 mod text;
+#[cfg(feature = "schema")]
+mod warning;
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()

@@ -17,6 +17,9 @@ use super::role::Role;
 const TEXT: &str = "aether-key-1:";
 const SALT: &[u8] = b"aether-seal-1";
 const ID_LABEL: &[u8] = b"id";
+/// What only holders of the key can say of a node of a local network.
+#[cfg(feature = "lan")]
+const NODE_LABEL: &[u8] = b"node";
 
 /// The public name of a key, which is derived from it and tells nothing about it. Shown as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,6 +86,15 @@ impl SealKey {
 
     pub(super) fn id(&self) -> KeyId {
         self.0.id
+    }
+
+    /// What only holders of this key can say of a node: it tells them that the node has the key, and others nothing.
+    #[cfg(feature = "lan")]
+    pub(super) fn proof_of(&self, node: u64) -> u64 {
+        let hkdf = Hkdf::<Sha256>::new(Some(SALT), &*self.0.secret);
+        let mut proof = [0; 8];
+        let _ = hkdf.expand_multi_info(&[NODE_LABEL, &node.to_be_bytes()], &mut proof);
+        u64::from_be_bytes(proof)
     }
 
     pub(super) fn cipher(&self, role: Role) -> &Cipher {

@@ -104,6 +104,12 @@ impl SealKeys {
         self.parts().map(|(key_use, key)| (key.id(), key_use))
     }
 
+    /// What only holders of one of the keys can say of a node of a local network. `None` without such a key.
+    #[cfg(feature = "lan")]
+    pub(crate) fn proof_of(&self, id: KeyId, node: u64) -> Option<u64> {
+        self.key(id).map(|key| key.proof_of(node))
+    }
+
     pub(super) fn parts(&self) -> impl Iterator<Item = (KeyUse, &SealKey)> {
         let key_use = |index| if index == self.sealing { KeyUse::Seals } else { KeyUse::Opens };
         self.keys.iter().enumerate().map(move |(index, key)| (key_use(index), key))

@@ -121,7 +121,9 @@ impl RefusalCounts {
             }
             Refusal::Forged { .. } => &self.forged,
         };
-        count.fetch_add(1, Ordering::Relaxed);
+        if count.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(%refusal, "a message was refused; later ones for this reason are only counted");
+        }
     }
 
     pub(super) fn read(&self) -> Refusals {

@@ -6,18 +6,22 @@
 //! if its frame was sealed within [`FRESH`], and after the last frame of every sender that this guard has evicted. So no
 //! frame is taken twice by one guard.
 //!
-//! Where signatures are checked, a window belongs to a sender and its signer: nobody can move the window of another. The
-//! window is looked at before the signature, which costs more, and changed after it.
+//! Where signatures are checked, a window belongs to a sender and its signer: nobody can move the window of another. Nor can
+//! anybody have it evicted, because the signer with most windows makes room; and what was evicted counts against frames of
+//! its own signer only. The window is looked at before the signature, which costs more, and changed after it.
+//!
+//! Times are what senders say. A window that has seen a time ahead of [`FRESH`] is kept until that time has passed. If there
+//! is no room for it, what it has seen counts as sealed at most [`FRESH`] ahead: otherwise one wrong clock would shut out the
+//! new senders of its signer for as long as it was ahead.
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use lru::LruCache;
-
 use super::refusals::Refusal;
 use crate::proof::SignerId;
+use crate::shares::{Shares, UNPROVEN};
 
 /// How far the time of sealing may be from the time of arrival for frames that the window cannot judge. It bounds how old
 /// a replay to a new listener can be, and how far clocks may differ. Kerberos allows 5 minutes (RFC 4120); NTP keeps
@@ -33,7 +37,8 @@ const REMEMBERED: u64 = (WORDS as u64 - 1) * BITS;
 
 /// The memory of a window with its entry in the table, rounded up.
 const WINDOW_BYTES: usize = 640;
-/// The memory of all windows of a process.
+/// The memory of all windows of a process. While one guard has used up all of it, others still get their even share, so it
+/// may be twice as much.
 const MAX_BYTES: usize = 16 << 20;
 const MAX_WINDOWS: usize = MAX_BYTES / WINDOW_BYTES;
 /// Each guard may have this many windows, however many the others have. Subscriptions are made by this process only.
@@ -65,6 +70,11 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
+    /// Whose share of the windows it takes.
+    fn principal(&self) -> u64 {
+        self.signer.map_or(UNPROVEN, |signer| signer.0)
+    }
+
     /// How far the clock of the sender seems to be ahead, in microseconds.
     fn ahead_micros(&self) -> i64 {
         self.sealed_micros.cast_signed().saturating_sub(self.now_micros.cast_signed())
@@ -127,14 +137,11 @@ impl SenderWindow {
     }
 }
 
-/// Who seals, and who signs what it seals.
-type Sealed = (Option<SignerId>, u64);
-
 /// Refuses frames that one subscription has already taken.
 pub struct ReplayGuard {
-    senders: LruCache<Sealed, SenderWindow>,
-    /// Frames of unknown senders must have been sealed after this time: the last one of those that were evicted.
-    after_micros: u64,
+    /// The windows of each signer. Frames of its unknown senders must have been sealed after the time that is noted: the last
+    /// one of those that were evicted.
+    windows: Shares<u64, SenderWindow, u64>,
     /// Whether each frame must be fresh.
     is_strict: bool,
     budget: Arc<Budget>,
@@ -142,7 +149,7 @@ pub struct ReplayGuard {
 
 impl ReplayGuard {
     pub(super) fn new(budget: Arc<Budget>) -> Self {
-        Self { senders: LruCache::unbounded(), after_micros: 0, is_strict: false, budget }
+        Self { windows: Shares::default(), is_strict: false, budget }
     }
 
     /// A guard of a subscription that gets only some of the frames of its subjects, such as that of a group member. It
@@ -155,7 +162,8 @@ impl ReplayGuard {
 
     /// Whether a frame may be taken. Changes nothing.
     pub(super) fn check(&self, stamp: Stamp) -> Result<(), Refusal> {
-        match self.senders.peek(&(stamp.signer, stamp.sender)) {
+        let share = self.windows.share(stamp.principal());
+        match share.and_then(|share| share.entries.peek(&stamp.sender)) {
             Some(window) => window.check(stamp, self.is_strict),
             None => self.check_new(stamp),
         }
@@ -163,65 +171,83 @@ impl ReplayGuard {
 
     /// Whether the first frame of a sender may be taken.
     fn check_new(&self, stamp: Stamp) -> Result<(), Refusal> {
-        let is_later = stamp.sealed_micros > self.after_micros;
+        let after_micros = self.windows.share(stamp.principal()).map_or(0, |share| share.note);
+        let is_later = stamp.sealed_micros > after_micros;
         if stamp.is_fresh() && is_later { Ok(()) } else { Err(stamp.stale()) }
     }
 
     pub(super) fn take(&mut self, stamp: Stamp) -> Result<(), Refusal> {
-        let sender = (stamp.signer, stamp.sender);
-        if let Some(window) = self.senders.get_mut(&sender) {
+        let (principal, now_micros) = (stamp.principal(), stamp.now_micros);
+        if let Some(window) = self.windows.get_mut(principal, &stamp.sender) {
             window.check(stamp, self.is_strict)?;
             window.take(stamp);
             return Ok(());
         }
         self.check_new(stamp)?;
-        self.evict_expired(stamp.now_micros);
-        let used = self.budget.0.fetch_add(1, Ordering::Relaxed);
-        if used >= MAX_WINDOWS && self.senders.len() >= OWN_WINDOWS {
-            self.evict();
+        self.evict_expired(principal, now_micros);
+        self.budget.0.fetch_add(1, Ordering::Relaxed);
+        // About one owner for each guard.
+        let share = (MAX_WINDOWS / Arc::strong_count(&self.budget)).max(OWN_WINDOWS);
+        for _ in 0..2 {
+            if self.budget.0.load(Ordering::Relaxed) > MAX_WINDOWS && self.senders() >= share {
+                self.evict(self.windows.gives_way_to(principal), now_micros);
+            }
         }
-        self.senders.push(sender, SenderWindow::new(stamp));
+        self.windows.push(principal, stamp.sender, SenderWindow::new(stamp));
         Ok(())
     }
 
     /// Gives up windows that refuse nothing any more, because everything that they have seen is no longer fresh. At most
-    /// two for each new sender: so the table shrinks, and no call takes long. Otherwise the senders of the past, of which
+    /// four for each new sender: so the table shrinks, and no call takes long. Otherwise the senders of the past, of which
     /// each connection makes one, would in time take the room of all guards.
-    fn evict_expired(&mut self, now_micros: u64) {
-        for _ in 0..2 {
-            let oldest = self.senders.peek_lru().map(|(_, window)| window.latest_micros);
-            let is_expired = oldest.is_some_and(|latest| latest.saturating_add(FRESH_MICROS) < now_micros);
-            if !is_expired || self.senders.len() <= OWN_WINDOWS {
-                return;
+    fn evict_expired(&mut self, principal: u64, now_micros: u64) {
+        for principal in [principal, self.windows.gives_way_to(principal)] {
+            for _ in 0..2 {
+                let oldest = self.windows.oldest(principal);
+                let Some((sender, latest)) = oldest.map(|(sender, window)| (*sender, window.latest_micros))
+                else {
+                    break;
+                };
+                if latest > now_micros.saturating_add(FRESH_MICROS) {
+                    // It stays, and is not in the way of those behind it.
+                    self.windows.get_mut(principal, &sender);
+                } else if latest.saturating_add(FRESH_MICROS) < now_micros && self.senders() > OWN_WINDOWS {
+                    self.evict(principal, now_micros);
+                } else {
+                    break;
+                }
             }
-            self.evict();
+        }
+        if self.windows.oldest(principal).is_none() {
+            self.windows.shrink(|after| after.saturating_add(FRESH_MICROS) >= now_micros);
         }
     }
 
-    /// Gives up the window of the sender silent for longest.
-    fn evict(&mut self) {
-        if let Some((_, window)) = self.senders.pop_lru() {
-            self.after_micros = self.after_micros.max(window.latest_micros);
+    /// Gives up the window of a principal's sender that was silent for longest.
+    fn evict(&mut self, principal: u64, now_micros: u64) {
+        if let Some((window, after_micros)) = self.windows.pop(principal) {
+            let latest = window.latest_micros.min(now_micros.saturating_add(FRESH_MICROS));
+            *after_micros = (*after_micros).max(latest);
             self.budget.0.fetch_sub(1, Ordering::Relaxed);
         }
     }
 
     /// The number of senders with a window.
     #[must_use]
-    pub fn senders(&self) -> usize {
-        self.senders.len()
+    pub const fn senders(&self) -> usize {
+        self.windows.len()
     }
 }
 
 impl Drop for ReplayGuard {
     fn drop(&mut self) {
-        self.budget.0.fetch_sub(self.senders.len(), Ordering::Relaxed);
+        self.budget.0.fetch_sub(self.senders(), Ordering::Relaxed);
     }
 }
 
 impl fmt::Debug for ReplayGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReplayGuard").field("senders", &self.senders.len()).finish_non_exhaustive()
+        f.debug_struct("ReplayGuard").field("senders", &self.senders()).finish_non_exhaustive()
     }
 }
 
@@ -311,7 +337,11 @@ mod tests {
         for sender in 0..100 {
             assert!(other.take(stamp(sender, 1, NOW + sender)).is_ok());
         }
-        assert_eq!(other.senders(), OWN_WINDOWS, "a guard has some windows of its own");
+        assert_eq!(other.senders(), 100, "a guard has a share of its own");
+        for sender in MAX_WINDOWS as u64 + 1..=MAX_WINDOWS as u64 + 101 {
+            assert!(guard.take(stamp(sender, 7, NOW + 1)).is_ok());
+        }
+        assert_eq!(budget.0.load(Ordering::Relaxed), MAX_WINDOWS, "the guard with more gives back");
         drop((guard, other));
         assert_eq!(budget.0.load(Ordering::Relaxed), 0);
     }
@@ -354,6 +384,49 @@ mod tests {
         assert!(guard.check(signed(1, 1 << 40)).is_ok(), "a check takes nothing");
         assert!(guard.check(signed(1, 11)).is_ok() && guard.take(signed(1, 11)).is_ok());
         assert_eq!(guard.take(signed(1, 11)), Err(Refusal::Replayed));
+    }
+
+    /// The times of its frames are what a signer says, and it makes as many senders as it likes.
+    #[test]
+    fn a_signer_with_senders_and_times_without_end_cuts_nobody_else_off() {
+        let budget = Arc::<Budget>::default();
+        let mut guard = ReplayGuard::new(Arc::clone(&budget));
+        let signed = |signer, sender, counter, sealed_micros| Stamp {
+            signer: Some(SignerId(signer)),
+            ..stamp(sender, counter, sealed_micros)
+        };
+        assert!(guard.take(signed(1, 1, 7, NOW)).is_ok());
+        for sender in 0..MAX_WINDOWS as u64 + 100 {
+            // Once it has used up the table, its own frames are refused.
+            if guard.take(signed(2, sender, 1, NOW)).is_ok() {
+                assert!(guard.take(signed(2, sender, 2, 1 << 62)).is_ok());
+            }
+        }
+        assert!(guard.senders() <= MAX_WINDOWS);
+        // The window of the other signer is still there, and its new connections are heard.
+        assert!(guard.take(signed(1, 1, 6, NOW)).is_ok());
+        assert_eq!(guard.take(signed(1, 1, 7, NOW)), Err(Refusal::Replayed));
+        assert!(guard.take(signed(1, 2, 1, NOW - 1)).is_ok());
+        assert!(guard.take(signed(3, 3, 1, NOW)).is_ok());
+    }
+
+    #[test]
+    fn a_window_that_has_seen_the_future_stays_and_is_not_in_the_way_of_others() {
+        let mut guard = guard();
+        let hour = 3_600_000_000;
+        for sender in 0..100 {
+            assert!(guard.take(stamp(sender, 1, NOW)).is_ok());
+        }
+        // The clock of the first was ahead for a moment.
+        assert!(guard.take(stamp(0, 2, NOW + hour)).is_ok());
+        let later = |sender, counter, now_micros| Stamp { now_micros, ..stamp(sender, counter, now_micros) };
+        for sender in 100..200 {
+            assert!(guard.take(later(sender, 1, NOW + 2 * FRESH_MICROS)).is_ok());
+        }
+        assert_eq!(guard.senders(), 101, "those that fell silent have made room");
+        // Its frame is not taken a second time once it is fresh.
+        let again = Stamp { now_micros: NOW + hour, ..stamp(0, 2, NOW + hour) };
+        assert_eq!(guard.take(again), Err(Refusal::Replayed));
     }
 
     #[test]

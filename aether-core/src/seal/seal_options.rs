@@ -13,9 +13,9 @@ use super::signing_key::SigningKey;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "options do nothing by themselves: make a sealer of them"]
 pub struct SealOptions {
-    keys: KeySource,
-    signing_key: Option<FileOr<SigningKey>>,
-    signers: Option<FileOr<Signers>>,
+    pub(super) keys: KeySource,
+    pub(super) signing_key: Option<FileOr<SigningKey>>,
+    pub(super) signers: Option<FileOr<Signers>>,
 }
 
 /// All of them as they are now.

@@ -41,6 +41,24 @@ fn named(name: &str) -> Result<Named, SignersError> {
     Named::parse(name).ok_or_else(|| SignersError::Name { name: name.to_owned() })
 }
 
+/// Refuses two keys with one id. Ids have 64 bits, so an attacker can find a key whose id is on a long list; frames that it
+/// signs would be taken for those of the other, whichever comes first.
+fn one_key_for_each_id(
+    entries: &[(Named, PublicKey)],
+    id: impl Fn(&PublicKey) -> SignerId,
+) -> Result<(), SignersError> {
+    let mut known: HashMap<SignerId, &(Named, PublicKey)> = HashMap::new();
+    for entry in entries {
+        let signer = id(&entry.1);
+        let first = known.entry(signer).or_insert(entry);
+        if first.1 != entry.1 {
+            let [first, second] = [&first.0, &entry.0].map(ToString::to_string);
+            return Err(SignersError::SameId { first, second, signer });
+        }
+    }
+    Ok(())
+}
+
 impl Signers {
     /// A list of nobody, with which everything is refused.
     #[must_use]
@@ -86,6 +104,7 @@ impl Signers {
                 signers.0.push((named, key));
             }
         }
+        one_key_for_each_id(&signers.0, PublicKey::id)?;
         Ok(signers)
     }
 
@@ -115,7 +134,11 @@ impl Signers {
     pub(super) fn known(&self, misnamed: &Arc<AtomicU64>) -> KnownSigners {
         let mut names: HashMap<SignerId, (PublicKey, Vec<Named>)> = HashMap::new();
         for (named, key) in &self.0 {
-            names.entry(key.id()).or_insert_with(|| (*key, Vec::new())).1.push(named.clone());
+            let (first, names) = names.entry(key.id()).or_insert_with(|| (*key, Vec::new()));
+            // A text with two keys of one id was refused. Of a list that was made otherwise the first key counts.
+            if first == key {
+                names.push(named.clone());
+            }
         }
         let known = names.into_iter().map(|(id, (key, names))| {
             let proof = Proof::new(id, names, Arc::clone(misnamed));
@@ -201,6 +224,16 @@ mod tests {
             );
             assert!(error.contains(says) && !error.contains("BwcH"), "{error}");
         }
+    }
+
+    #[test]
+    fn two_keys_with_one_id_are_refused() {
+        let entry = |name: &str, number| (Named::parse(name).unwrap(), key(number));
+        let entries = [entry("shop", 1), entry("till", 1), entry("billing", 2)];
+        assert_eq!(one_key_for_each_id(&entries, PublicKey::id), Ok(()));
+        let error = one_key_for_each_id(&entries, |_| SignerId(7)).unwrap_err();
+        let (first, second) = ("shop".to_owned(), "billing".to_owned());
+        assert_eq!(error, SignersError::SameId { first, second, signer: SignerId(7) });
     }
 
     proptest! {

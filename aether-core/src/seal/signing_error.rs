@@ -33,6 +33,18 @@ pub enum SignersError {
         /// The name as given.
         name: String,
     },
+    /// Two keys have the same id. Frames name the id, so the names of one would be believed of the other.
+    #[error(
+        "the keys of {first:?} and {second:?} have the same id {signer}: make another key for the one that came later"
+    )]
+    SameId {
+        /// A name of the first key.
+        first: String,
+        /// A name of the second one.
+        second: String,
+        /// The id of both.
+        signer: SignerId,
+    },
     /// Too many entries.
     #[error("a list of signers has at most {MAX_SIGNERS} entries: use names that end in `*`")]
     TooMany,

@@ -75,6 +75,7 @@ impl Signers {
         check_writers(path, &file)?;
         let mut text = String::new();
         file.take(MAX_LIST + 1).read_to_string(&mut text).map_err(unread)?;
+        crate::byte_order_mark::remove(&mut text);
         let empty = || SigningError::Empty { path: path.to_owned() };
         if text.len() as u64 > MAX_LIST {
             return Err(empty());

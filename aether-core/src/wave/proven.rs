@@ -39,8 +39,8 @@ impl Wave {
     ///
     /// `None` for a wave that did not arrive over a medium with a list of signers: one of this process on the local medium,
     /// one that was read from a log in a folder or a recording, and every wave of a process without a list. `None` also for
-    /// a copy of an answer that an observer hears, because the asker sends it, and for the framework's own waves, which
-    /// every signer may send.
+    /// a copy of an answer that an observer hears, because the asker sends it, and for the framework's own waves on its
+    /// reserved channels, which every signer may send.
     ///
     /// A wave that is emitted again is a new wave of this process, and no longer proven.
     #[must_use]
@@ -54,7 +54,9 @@ impl Wave {
     /// otherwise the wave is unchanged, must not be delivered, and is counted. For implementors of media.
     #[must_use]
     pub fn prove(&mut self, proof: &Proof) -> bool {
-        let is_permitted = self.source().is_framework() || proof.permits_or_counts(self.source().name());
+        // Every signer may send notices of the framework, and those are on its channels.
+        let is_notice = self.source().is_framework() && self.channel().is_reserved();
+        let is_permitted = is_notice || proof.permits_or_counts(self.source().name());
         if is_permitted {
             self.body.make_mut().extras.get_or_insert_default().proof = Some(proof.clone());
         }
@@ -91,9 +93,11 @@ mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::*;
+    use crate::channel::Channel;
     use crate::clock::Moment;
     use crate::named::Named;
     use crate::source::{Sequencer, WaveId};
+    use crate::wave::ContentType;
 
     fn proof(names: &[&str]) -> (Proof, Arc<AtomicU64>) {
         let misnamed = Arc::<AtomicU64>::default();
@@ -128,11 +132,16 @@ mod tests {
     fn every_signer_may_send_notices_of_the_framework_which_prove_no_name() {
         let (shop, misnamed) = proof(&["shop"]);
         let sequencer = Sequencer::new(Source::framework());
-        let mut notice = Wave::from_bytes("orders", "x").unwrap().noticed(&sequencer);
+        let channel = Channel::with_reserved("_aether.vibrators").unwrap();
+        let mut notice = Wave::plain(channel, "x".into(), ContentType::Text).noticed(&sequencer);
         assert!(notice.prove(&shop));
         assert_eq!((notice.proven_source(), notice.principal() != 0), (None, true));
         assert!(!notice.speaks_for("billing"));
         assert_eq!(misnamed.load(Ordering::Relaxed), 1);
+        // A wave of a service is none.
+        let mut wave = Wave::from_bytes("orders", "x").unwrap().noticed(&sequencer);
+        assert!(!wave.prove(&shop));
+        assert_eq!((wave.principal(), misnamed.load(Ordering::Relaxed)), (0, 2));
     }
 
     #[test]

@@ -7,8 +7,9 @@ use crate::wave::Metadata;
 pub const ATTEMPTS: &str = "aether-attempts";
 
 impl Wave {
-    /// The number of attempts, this one included.
-    pub(crate) fn attempts(&self) -> u32 {
+    /// The number of attempts, this one included: 1 unless it is a dead letter that was sent again.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
         self.metadata().value(ATTEMPTS).and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
     }
 
@@ -16,14 +17,30 @@ impl Wave {
     /// on a replay, one by one, so it is no weaker than the first attempt. If the metadata are full, the attempts are not
     /// recorded.
     pub(crate) fn replayed(&self) -> Self {
+        let mut wave = self.attempted();
+        let (cause, root) = (self.id(), self.root());
+        let extras = wave.body.make_mut().extras.get_or_insert_default();
+        extras.request = Request::of(Some(root).filter(|root| *root != cause), self.baggage().clone());
+        extras.cause = Some(cause);
+        wave
+    }
+
+    /// The same wave for one more attempt: its identity stays, so receivers that remember identities know what they have done
+    /// already. It is as old as if it was emitted now, and [`Wave::attempts`] has grown by one. `None` if the wave was never
+    /// emitted, or its metadata have no room for the number.
+    #[must_use]
+    pub fn again(&self) -> Option<Self> {
+        let wave = self.attempted().identified(self.id(), None);
+        (self.sequence() != 0 && wave.attempts() > self.attempts()).then_some(wave)
+    }
+
+    /// As strong as the first attempt, and one attempt more.
+    fn attempted(&self) -> Self {
         let mut wave = self.clone().unanswerable();
         let attempts = (self.attempts().saturating_add(1)).to_string();
         let body: &mut Body = wave.body.make_mut();
         body.signal.hops = 0;
-        let (cause, root) = (self.id(), self.root());
         let extras = body.extras.get_or_insert_default();
-        extras.request = Request::of(Some(root).filter(|root| *root != cause), self.baggage().clone());
-        extras.cause = Some(cause);
         let mut metadata = Metadata::default();
         // Existing entries fit; only the added one may be too much.
         for (name, value) in extras.metadata.iter().filter(|(name, _)| *name != ATTEMPTS) {
@@ -57,6 +74,19 @@ mod tests {
             assert_eq!((next.cause(), next.root()), (Some(&wave.id()), wave.root()));
             wave = next;
         }
+    }
+
+    #[test]
+    fn a_wave_for_one_more_attempt_is_the_same_wave() {
+        let source = crate::Source::with_instance("shop", 7).unwrap();
+        let id = crate::WaveId { source, sequence: 3 };
+        let wave = Wave::builder("a").metadata("k", "v").key("17").text("x").build().unwrap();
+        assert!(wave.again().is_none(), "it was never emitted");
+        let wave = wave.identified(id.clone(), None);
+        let again = wave.again().unwrap();
+        assert_eq!((again.id(), again.attempts(), again.cause()), (id.clone(), 2, None));
+        assert_eq!((again.key(), again.metadata().value("k")), (Some("17"), Some("v")));
+        assert_eq!(again.again().unwrap().attempts(), 3);
     }
 
     #[test]

@@ -182,6 +182,38 @@ async fn answers_to_others_are_neither_read_nor_forged() {
     assert_eq!(asking.await.unwrap().unwrap().text().unwrap(), "17");
 }
 
+/// An asker chooses where the answer goes, and the server lets a program answer to any subject.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_has_a_program_with_more_rights_emit_by_asking_it() {
+    let server = server().await;
+    let (audited, billed, sold) =
+        (connect(&server, "audit").await, connect(&server, "billing").await, connect(&server, "shop").await);
+    let mut audit = hearing(&audited, "audit", "invoices.>").await;
+    let mut billing = hearing(&billed, "billing", "orders.>").await;
+    let (mallory, _) = intruder(&server, "shop").await;
+    for reply in ["aether.invoices.sent", "aether-ask.invoices.sent", "$JS.API.STREAM.DELETE.orders"] {
+        mallory.publish_with_reply("aether-ask.orders.count", reply, "how many?".into()).await.unwrap();
+        mallory.publish_with_reply("aether.orders.count", reply, "a wave".into()).await.unwrap();
+    }
+    mallory.flush().await.unwrap();
+    let shop = sold.emitter("shop").unwrap();
+    let asking =
+        tokio::spawn(async move { shop.ask(Wave::from_bytes("orders.count", "honest").unwrap()).await });
+    let mut heard = Vec::new();
+    // Waves and questions have no order between them.
+    for _ in 0..4 {
+        let wave = receive(&mut billing).await;
+        heard.push(wave.text().unwrap().to_owned());
+        let _ = wave.reply(&17).await;
+    }
+    heard.sort_unstable();
+    assert_eq!(heard, ["a wave", "a wave", "a wave", "honest"], "what nobody can be answered is no question");
+    assert_eq!(asking.await.unwrap().unwrap().text().unwrap(), "17");
+    billing.emit_bytes("invoices.sent", "allowed").await.unwrap();
+    assert_eq!(receive(&mut audit).await.text().unwrap(), "allowed");
+    assert_eq!(billed.status().malformed, 3);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users_of_two_accounts_hear_nothing_of_each_other() {
     let accounts =

@@ -15,9 +15,17 @@ pub enum AccessError {
         /// Why not.
         source: io::Error,
     },
-    /// Every user of the machine can read the file.
-    #[error("every user can read the tokens in {}; make the file private with: chmod 600 {}", path.display(), path.display())]
+    /// Other users of the machine can read or write the file.
+    #[error("other users can use the tokens in {} (mode {mode:03o}); make the file private with: chmod 600 {}", path.display(), path.display())]
     Public {
+        /// The file.
+        path: PathBuf,
+        /// Its mode.
+        mode: u32,
+    },
+    /// The file is longer than a list of tokens can be.
+    #[error("{} is too large for a file of tokens, which has at most 1 MiB", path.display())]
+    TooLarge {
         /// The file.
         path: PathBuf,
     },
@@ -68,4 +76,9 @@ pub enum AccessError {
     /// A token is empty, so everybody knows it.
     #[error("a token is empty; write a secret, for example from: openssl rand -hex 32")]
     Empty,
+    /// No client could send the token.
+    #[error(
+        "a token has blanks, controls or letters beyond ASCII, which a header cannot carry; write one, for example from: openssl rand -hex 32"
+    )]
+    Unsendable,
 }

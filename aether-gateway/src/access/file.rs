@@ -1,16 +1,18 @@
 //! The file of tokens and certificates.
 
-use std::fs::File;
-use std::io::Read as _;
+use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use aether_core::Pattern;
+use aether_core::private_file::{self, PrivateFileError};
 use aether_field::Names;
 use serde::Deserialize;
 
 use super::error::AccessError;
+use super::followed::FollowedFile;
 use super::rights::{Rights, WaveRights};
-use super::{Access, Fingerprint};
+use super::{Access, Fingerprint, Holder};
 
 /// An entry of the file of tokens.
 #[derive(Deserialize)]
@@ -41,21 +43,24 @@ impl Access {
     /// In place of `token`, `"certificate": "SHA-256"` gives the rights to clients that have shown this certificate, where the
     /// gateway asks for one.
     ///
+    /// The file is read again at the next request after it has changed. One that cannot be used then leaves everything as it
+    /// was, with a warning.
+    ///
     /// # Errors
-    /// [`AccessError`] if the file cannot be read, every user can read it, it is not such JSON, has no token, or one that is
+    /// [`AccessError`] if the file cannot be read, other users can use it, it is not such JSON, has no token, or one that is
     /// empty.
     pub fn load(path: &Path) -> Result<Self, AccessError> {
-        let unread = |source| AccessError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(unread)?;
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt as _;
-            if file.metadata().map_err(unread)?.permissions().mode() & 0o004 != 0 {
-                return Err(AccessError::Public { path: path.to_owned() });
-            }
-        }
-        let mut text = String::new();
-        file.take(Self::MAX_FILE).read_to_string(&mut text).map_err(unread)?;
+        Ok(Self { holders: Vec::new(), file: Some(Arc::new(FollowedFile::read(path)?)) })
+    }
+
+    /// Who is listed in the file now.
+    pub(super) fn read(path: &Path) -> Result<Vec<Holder>, AccessError> {
+        let text = private_file::read(path, Self::MAX_FILE).map_err(|error| match error {
+            PrivateFileError::Unread { path, source } => AccessError::Read { path, source },
+            PrivateFileError::Public { path, mode } => AccessError::Public { path, mode },
+            other => AccessError::Read { path: path.to_owned(), source: io::Error::other(other) },
+        })?;
+        let text = text.ok_or_else(|| AccessError::TooLarge { path: path.to_owned() })?;
         let lines: Vec<Line> = serde_json::from_str(&text)
             .map_err(|source| AccessError::Json { path: path.to_owned(), source })?;
         let mut access = Self::default();
@@ -81,7 +86,7 @@ impl Access {
         if access.is_open() {
             return Err(AccessError::NoToken { path: path.to_owned() });
         }
-        Ok(access)
+        Ok(access.holders)
     }
 }
 
@@ -109,8 +114,10 @@ mod tests {
         let path = folder.path().join("tokens.json");
         let line = r#"[{"token": "s3cret", "field": "home", "read": ["*"], "write": ["room/7/*"]}]"#;
         fs::write(&path, line).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(Access::load(&path).unwrap_err().to_string().contains("chmod 600"));
+        for mode in [0o644, 0o602, 0o620, 0o622, 0o660] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(Access::load(&path).unwrap_err().to_string().contains("chmod 600"), "{mode:o}");
+        }
         let access = loaded(line).unwrap();
         let rights = access.field_rights("home", Some("s3cret"), None).unwrap();
         assert!(rights.may_write("room/7/lamp") && !rights.may_write("room/8/lamp"));
@@ -128,6 +135,31 @@ mod tests {
         assert!(pattern.to_string().contains("a..b"));
         let unknown = loaded(r#"[{"token": "x", "reads": []}]"#).unwrap_err();
         assert!(unknown.to_string().contains("JSON array"));
+    }
+
+    #[test]
+    fn a_token_that_is_taken_off_the_file_is_not_known_any_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("tokens.json");
+        let write = |text: &str| {
+            // As it is to be written: beside, and renamed.
+            let beside = folder.path().join("beside");
+            fs::write(&beside, text).unwrap();
+            fs::set_permissions(&beside, fs::Permissions::from_mode(0o600)).unwrap();
+            fs::rename(&beside, &path).unwrap();
+        };
+        write(r#"[{"token": "old", "hear": ["a"]}]"#);
+        let access = Access::load(&path).unwrap().waves_token("of the environment").unwrap();
+        assert!(access.knows("old") && !access.knows("new"));
+        write(r#"[{"token": "new", "hear": ["a", "b"]}]"#);
+        assert!(!access.knows("old") && access.knows("new") && access.knows("of the environment"));
+        // What cannot be used leaves everything as it was.
+        write("[");
+        assert!(access.knows("new") && !access.is_open());
+        fs::remove_file(&path).unwrap();
+        assert!(access.knows("new") && !access.is_open());
+        write(r#"[{"token": "newest", "hear": ["a"]}]"#);
+        assert!(!access.knows("new") && access.knows("newest"));
     }
 
     #[test]

@@ -67,9 +67,7 @@ pub(super) fn write(to: &mut Families<'_>, accounts: &AccountsPart) -> fmt::Resu
             it.outbox.0.queued
         }),
         ("process_unsettled_waves", "Waves that were queued in processes that are gone", |it| it.unsettled),
-        ("process_open_breakers", "Circuit breakers that are open or half open", |it| {
-            it.handlers.breakers_open
-        }),
+        ("process_open_breakers", "Circuit breakers that are open", |it| it.handlers.breakers_open),
     ];
     for (name, help, value) in gauges {
         to.gauge(name, help, None, programs().map(|(labels, line)| (labels, value(line))))?;

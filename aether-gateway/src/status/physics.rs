@@ -121,6 +121,7 @@ pub(crate) struct IncidentLine {
     streams: Vec<String>,
     followers: Vec<String>,
     waiting: Vec<String>,
+    unheard: Vec<String>,
     findings: Vec<String>,
 }
 
@@ -161,6 +162,7 @@ impl IncidentLine {
             streams: names(&incident.streams),
             followers: names(&incident.followers),
             waiting: incident.waiting.clone(),
+            unheard: names(&incident.unheard),
             findings: incident.findings.iter().map(ToString::to_string).collect(),
         }
     }

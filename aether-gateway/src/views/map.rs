@@ -119,8 +119,8 @@ impl ChannelNode {
         Self {
             name: channel.channel.to_string(),
             waves: channel.waves,
-            waves_per_second: channel.per_second,
-            energy_per_second: channel.energy,
+            waves_per_second: shown(channel.per_second),
+            energy_per_second: shown(channel.energy),
             last_seen_seconds_ago: channel.last_seen.as_secs_f64(),
         }
     }
@@ -131,8 +131,13 @@ fn emits_on(channel: &Emitted, emits: &mut Vec<Emits>) {
         service: emitter.name.to_string(),
         channel: channel.channel.to_string(),
         waves: emitter.waves,
-        waves_per_second: emitter.per_second(),
+        waves_per_second: shown(emitter.per_second()),
     }));
+}
+
+/// A rate with four decimals: one that fades for ever is 0 at last.
+fn shown(per_second: f64) -> f64 {
+    (per_second * 10_000.0).round() / 10_000.0
 }
 
 /// Which services hear which pattern, at most [`MOST_PATTERNS`] of all.
@@ -161,7 +166,7 @@ impl Heard {
         hears.extend(services.into_iter().take(MOST_SERVICES).map(|service| Hears {
             service: service.clone(),
             channel: channel.channel.to_string(),
-            waves_per_second: channel.per_second,
+            waves_per_second: shown(channel.per_second),
         }));
     }
 }

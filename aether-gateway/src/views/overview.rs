@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::attention::Concern;
 use crate::history::rounded;
 use crate::log::Newest;
 use crate::losses::{Lately, Losses};
@@ -29,6 +30,8 @@ pub(crate) struct Overview {
     physics: bool,
     flow: Flow,
     losses: Losses,
+    /// What somebody should look at, beside losses and incidents.
+    attention: Vec<Concern>,
     incidents: Vec<IncidentLine>,
     findings: Vec<FindingLine>,
     programs: Vec<ProgramLine>,
@@ -89,6 +92,7 @@ impl Overview {
                 channels: busiest.iter().take(MOST_CHANNELS).map(line).collect(),
             },
             losses,
+            attention: Vec::new(),
             incidents: physics.as_ref().map(PhysicsPart::incident_lines).unwrap_or_default(),
             findings: physics.as_ref().map(PhysicsPart::finding_lines).unwrap_or_default(),
             programs,
@@ -96,5 +100,9 @@ impl Overview {
             clients: source.taps().line(),
             log: source.log().newest(NEWEST),
         }
+    }
+
+    pub(crate) fn with_attention(self, attention: Vec<Concern>) -> Self {
+        Self { attention, ..self }
     }
 }

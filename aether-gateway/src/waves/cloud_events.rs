@@ -7,14 +7,17 @@
 
 use std::collections::BTreeMap;
 
-use aether_core::WaveId;
+use aether_core::{WaveId, byte_order_mark};
 use axum::body::Bytes;
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderValue, header};
 use percent_encoding::percent_decode_str;
-use serde_json::Value;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 use super::draft::Draft;
 
+/// What the formats of single events begin with.
+const FORMATS: &str = "application/cloudevents+";
 const STRUCTURED: &str = "application/cloudevents+json";
 const BATCH: &str = "application/cloudevents-batch";
 const PREFIX: &str = "ce-";
@@ -38,6 +41,10 @@ pub(super) enum CloudEventError {
     Number(&'static str),
     #[error("give data or data_base64, not both")]
     Data,
+    #[error("the value of {0} is neither ASCII nor valid percent-encoded UTF-8, perhaps in quotes")]
+    Header(String),
+    #[error("there are several headers {0}")]
+    Twice(String),
     #[error("batches of events are not read: send one event in a request")]
     Batch,
 }
@@ -57,9 +64,11 @@ pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Option<Draft>, C
     }
     let mut attributes = BTreeMap::new();
     for (name, value) in headers {
-        if let (Some(name), Ok(value)) = (name.as_str().strip_prefix(PREFIX), value.to_str()) {
-            let value = percent_decode_str(value).decode_utf8_lossy().into_owned();
-            attributes.insert(name.to_owned(), value);
+        if let Some(attribute) = name.as_str().strip_prefix(PREFIX) {
+            let value = decoded(value).ok_or_else(|| CloudEventError::Header(name.to_string()))?;
+            if attributes.insert(attribute.to_owned(), value).is_some() {
+                return Err(CloudEventError::Twice(name.to_string()));
+            }
         }
     }
     let mut draft = of_attributes(attributes)?;
@@ -68,38 +77,77 @@ pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Option<Draft>, C
     Ok(Some(draft))
 }
 
+/// The format of an event that is not read; nothing if it is read, or no event.
+pub(super) fn unknown_format(headers: &HeaderMap) -> Option<&str> {
+    let content_type = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
+    let media_type = content_type.split(';').next()?.trim();
+    let is_event = media_type.get(..FORMATS.len()).is_some_and(|start| start.eq_ignore_ascii_case(FORMATS));
+    (is_event && !media_type.eq_ignore_ascii_case(STRUCTURED)).then_some(media_type)
+}
+
+/// The value of an attribute, as the HTTP binding writes it: percent-encoded, perhaps in quotes. Its section 3.1.3.2 has it
+/// that what is not valid is refused.
+fn decoded(value: &HeaderValue) -> Option<String> {
+    let value = value.to_str().ok()?;
+    let Some(quoted) = value.strip_prefix('"') else {
+        return Some(percent_decode_str(value).decode_utf8().ok()?.into_owned());
+    };
+    let (mut text, mut characters) = (String::new(), quoted.strip_suffix('"')?.chars());
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' => text.push(characters.next()?),
+            '"' => return None,
+            _ => text.push(character),
+        }
+    }
+    Some(percent_decode_str(&text).decode_utf8().ok()?.into_owned())
+}
+
 fn structured(body: &[u8]) -> Result<Draft, CloudEventError> {
-    let event: Value = serde_json::from_slice(body).map_err(CloudEventError::Json)?;
-    let Value::Object(event) = event else { return Err(CloudEventError::Object) };
+    let body = byte_order_mark::without(body);
+    let is_object = body.trim_ascii_start().starts_with(b"{");
+    // The data stays as it was written: no number is rounded, and no member moves.
+    let event: BTreeMap<String, Box<RawValue>> = match serde_json::from_slice(body) {
+        Ok(event) => event,
+        Err(error) if is_object || serde_json::from_slice::<IgnoredAny>(body).is_err() => {
+            return Err(CloudEventError::Json(error));
+        }
+        Err(_) => return Err(CloudEventError::Object),
+    };
     let (mut attributes, mut data, mut base64) = (BTreeMap::new(), None, None);
     for (name, value) in event {
-        match (name.as_str(), value) {
-            ("data", value) => data = Some(value),
-            ("data_base64", Value::String(value)) => base64 = Some(value),
-            (_, Value::Null) => {}
-            (_, Value::String(value)) => drop(attributes.insert(name, value)),
-            (_, value @ (Value::Bool(_) | Value::Number(_))) => {
-                drop(attributes.insert(name, value.to_string()));
-            }
-            _ => return Err(CloudEventError::Attribute(name)),
+        if name == "data" {
+            data = Some(value);
+            continue;
+        }
+        let first = value.get().bytes().next();
+        match (name.as_str(), first) {
+            (_, Some(b'n')) => {}
+            ("data_base64", Some(b'"')) => base64 = Some(text(&value)?),
+            (_, Some(b'"')) => drop(attributes.insert(name, text(&value)?)),
+            (_, Some(b'{' | b'[')) | ("data_base64", _) => return Err(CloudEventError::Attribute(name)),
+            _ => drop(attributes.insert(name, value.get().to_owned())),
         }
     }
     let content_type = attributes.remove("datacontenttype");
     let mut draft = of_attributes(attributes)?;
     match (data, base64) {
         (Some(_), Some(_)) => return Err(CloudEventError::Data),
-        (Some(Value::String(text)), None)
-            if content_type.as_deref().is_some_and(|media_type| !is_json(media_type)) =>
+        (Some(data), None)
+            if data.get().starts_with('"')
+                && content_type.as_deref().is_some_and(|media_type| !is_json(media_type)) =>
         {
-            draft.text = Some(text);
+            draft.text = Some(text(&data)?);
         }
-        (Some(data), None) => {
-            draft.json = Some(serde_json::value::to_raw_value(&data).map_err(CloudEventError::Json)?);
-        }
+        (Some(data), None) => draft.json = Some(data),
         (None, base64) => draft.base64 = base64,
     }
     draft.content_type = content_type;
     Ok(draft)
+}
+
+fn text(value: &RawValue) -> Result<String, CloudEventError> {
+    serde_json::from_str(value.get()).map_err(CloudEventError::Json)
 }
 
 fn is_json(media_type: &str) -> bool {
@@ -185,6 +233,38 @@ mod tests {
         assert_eq!(read_wave(&structured, event).unwrap().payload()[..], [0, 255]);
         let event = r#"{"specversion":"1.0","id":"7","source":"/s","type":"t","datacontenttype":"text/plain","data":"x"}"#;
         assert_eq!(read_wave(&structured, event).unwrap().text().unwrap(), "x");
+    }
+
+    #[test]
+    fn the_data_of_a_structured_event_keeps_every_byte() {
+        let structured = [("content-type", STRUCTURED)];
+        let data = r#"{"z":1, "b":12345678901234567890123,"c":0.1000000000000000055511151231257827,"d":1.10,"e":1E2,"dup":1,"dup":2}"#;
+        for data in [data, "1e400", "[1,  2]"] {
+            let event = format!(r#"{{"specversion":"1.0","id":"7","source":"/s","type":"t","data":{data}}}"#);
+            for event in [event.clone(), format!("\u{feff}{event}")] {
+                let wave = read_wave(&structured, String::leak(event)).unwrap();
+                assert_eq!(&wave.payload()[..], data.as_bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn attributes_in_headers_are_decoded_as_the_binding_has_it_or_refused() {
+        let with = |name, value: &'static [u8]| {
+            let mut all = headers(&BINARY);
+            all.append(name, HeaderValue::from_bytes(value).unwrap());
+            let draft = read(&all, &Bytes::new()).map_err(|error| error.to_string())?;
+            let draft = Draft { channel: "a.b".to_owned(), ..draft.unwrap() };
+            draft.wave().map_err(|error| error.to_string())
+        };
+        let subject =
+            |value| with("ce-subject", value).unwrap().metadata().value("ce-subject").unwrap().to_owned();
+        assert_eq!(subject(b"caf%C3%A9"), "caf\u{e9}");
+        assert_eq!(subject(br#""a \"q\" b""#), "a \"q\" b");
+        for bad in ["caf\u{e9}".as_bytes(), b"caf\xe9", b"caf%E9", b"\"open", b"\"a\"b\""] {
+            assert!(with("ce-subject", bad).unwrap_err().contains("ce-subject"), "{bad:?}");
+        }
+        assert!(with("ce-id", b"8").unwrap_err().contains("several headers ce-id"));
     }
 
     #[test]

@@ -56,6 +56,18 @@ pub(super) async fn post(
             return answer::problem(rejection.status(), "body", &text);
         }
     };
+    if let Some(coding) = headers.get(header::CONTENT_ENCODING).filter(|coding| *coding != "identity") {
+        shared.taps.refuse_for("wave");
+        let text = format!("bodies are not unpacked: send it without content-encoding, not with {coding:?}");
+        return answer::problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wave", &text);
+    }
+    if let Some(format) = cloud_events::unknown_format(&headers) {
+        shared.taps.refuse_for("wave");
+        let text = format!(
+            "events of the format {format} are not read: use application/cloudevents+json, or the binary mode"
+        );
+        return answer::problem(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wave", &text);
+    }
     let (wave, patience) = match read(&channel, query.as_deref().unwrap_or_default(), &headers, body) {
         Ok(read) => read,
         Err(text) => {

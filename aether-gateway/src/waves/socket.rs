@@ -32,6 +32,7 @@ const RUNNING: usize = 16;
 const READ_BUFFER: usize = 4 << 10;
 const FAREWELL: Duration = Duration::from_secs(1);
 const BUSY: u16 = 1013;
+const TOO_LONG: u16 = 1009;
 const GOING_AWAY: u16 = 1001;
 
 pub(super) async fn upgrade(
@@ -81,6 +82,7 @@ async fn serve(
         End::Gone => {}
         End::Stopped => farewell(&mut sink, GOING_AWAY, "the gateway ends").await,
         End::Stalled => shared.taps.stalled(),
+        End::TooLong => farewell(&mut sink, TOO_LONG, "the message is too long").await,
     }
 }
 
@@ -89,6 +91,7 @@ enum End {
     Gone,
     Stopped,
     Stalled,
+    TooLong,
 }
 
 async fn run(
@@ -137,6 +140,7 @@ async fn run(
                     tokio::time::sleep(wait).await;
                 }
                 match received {
+                    Some(Err(error)) if is_too_long(&error) => return End::TooLong,
                     None | Some(Ok(Message::Close(_)) | Err(_)) => return End::Gone,
                     Some(Ok(Message::Text(text))) => receive(&mut session, &text, limits.max_message_bytes),
                     Some(Ok(Message::Binary(_))) => {
@@ -176,6 +180,18 @@ fn receive(session: &mut Session, text: &Utf8Bytes, most: usize) {
         return session.refuse_message("message_size", text);
     }
     session.receive(text);
+}
+
+/// Whether a message was longer than what is read at all. The library of WebSockets has no type for it here.
+fn is_too_long(error: &axum::Error) -> bool {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = source {
+        if error.to_string().contains("too long") {
+            return true;
+        }
+        source = error.source();
+    }
+    false
 }
 
 async fn farewell(sink: &mut SplitSink<WebSocket, Message>, code: u16, reason: &'static str) {

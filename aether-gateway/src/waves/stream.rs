@@ -73,6 +73,8 @@ pub(super) async fn stream(
     let mut response = Response::new(Body::from_stream(body));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/event-stream"));
+    // A proxy such as nginx collects an answer before it passes it on, unless told otherwise.
+    headers.insert("x-accel-buffering", header::HeaderValue::from_static("no"));
     response.extensions_mut().insert(streaming);
     response
 }

@@ -43,7 +43,7 @@ async fn has_heard(running: &Running, uptime_ms: u64) {
 }
 
 /// The first overview that is as wanted. One is written each second.
-async fn overview(running: &Running, is_wanted: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn overview(running: &Running, is_wanted: impl Fn(&Value) -> bool) -> Value {
     let mut client = socket(running).await;
     say(&mut client, json!({ "op": "watch", "view": "overview" })).await;
     let looking = async {

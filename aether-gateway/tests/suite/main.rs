@@ -4,6 +4,7 @@
 mod accounts;
 mod api;
 mod archive;
+mod attention;
 mod black_box;
 #[cfg(unix)]
 mod certificates;
@@ -26,6 +27,7 @@ mod promtool;
 #[path = "../../../aether-metrics/tests/metrics/promtool.rs"]
 mod promtool_program;
 mod reading;
+mod refused;
 mod schemas;
 mod stalled;
 mod streams;

@@ -30,10 +30,6 @@ pub struct Delivery {
 
 /// How a delivery ends: where it is acknowledged.
 #[derive(Debug)]
-#[cfg_attr(
-    feature = "jetstream",
-    expect(clippy::large_enum_variant, reason = "a box would be an allocation for each wave")
-)]
 pub(super) enum Ending {
     Journal {
         claim: Claim,
@@ -69,7 +65,8 @@ impl Delivery {
         self.stored.position
     }
 
-    /// Which attempt this is, from 1. Attempts that ended with the process are counted.
+    /// Which attempt this is, from 1. Attempts that ended with the process are counted, as
+    /// [`ConsumerOptions::max_attempts`] says.
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::consumer::claim::Claim;
+use crate::consumer::error::ConsumeError;
 use crate::consumer::options::{ConsumerOptions, Start};
 use crate::consumer::window::{Fate, Recovered, Window};
 use crate::dead::Attempt;
@@ -61,6 +62,8 @@ pub(super) struct Read {
     pub(super) acknowledged_micros: u64,
     /// The number of damaged places.
     pub(super) damaged: usize,
+    /// The number of whole records.
+    records: u64,
     /// The position of the last snapshot.
     snapshot: u64,
 }
@@ -72,16 +75,21 @@ impl Journal {
         pattern: Pattern,
         consumer: &ConsumerOptions,
         last_position: u64,
-    ) -> Result<(Self, Read), OpenError> {
+    ) -> Result<(Self, Read), ConsumeError> {
         let options = StoreOptions::default().remembered_ids(0);
         let options = options.segment_bytes(1 << 20).unwrap_or(options);
         let store = Store::open(folder, options, 0)?;
         let mut read = read(store.cursor(0), |damage| {
-            tracing::error!(%damage, "the journal of a consumer is damaged; its wave is delivered again");
+            tracing::error!(%damage, "the journal of a consumer is damaged: what it has noted there is delivered again");
         })?;
         let (before_last, last) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(read.snapshot)));
-        let is_new = read.pattern.is_none();
-        if is_new {
+        let has_begun = read.records > 0 || read.damaged > 0;
+        let is_lost = read.pattern.is_none();
+        if is_lost && has_begun {
+            // It was a consumer before, wherever it began: what it has not acknowledged must not be passed over.
+            let folder = folder.display();
+            tracing::error!(%folder, "the beginning of a consumer is lost: it is delivered all that the log holds and it has not noted");
+        } else if is_lost {
             read.recovered.floor = match consumer.start {
                 Start::First => 0,
                 Start::New => last_position,
@@ -90,20 +98,36 @@ impl Journal {
         }
         let level = consumer.acknowledgements;
         let journal = Self { store, pattern, level, since_snapshot: AtomicU64::new(0), before_last, last };
-        if is_new {
-            // Where it begins is on record before it has begun: after a kill, a consumer of what is new goes on there.
-            let (done, written) = mpsc::channel::<()>();
-            journal.write_snapshot(read.recovered.floor, Vec::new(), [0; 3], move || drop(done));
-            // Ends when `done` is dropped, however the write ended.
-            let _ = written.recv();
+        if is_lost {
+            journal.begin(read.recovered.floor)?;
         }
         Ok((journal, read))
     }
 
+    /// Notes where the consumer begins before it has begun, synced: after a power cut, a consumer of what is new goes on there.
+    /// Twice, so that a changed byte hits one of them. Blocks.
+    fn begin(&self, floor: u64) -> Result<(), AppendError> {
+        let pattern = self.pattern.as_str().to_owned();
+        let snapshot = Snapshot { pattern, floor, settled: Vec::new(), counts: [0; 3] };
+        let (done, written) = mpsc::channel();
+        let notes = (0..2).map(|_| {
+            let done = done.clone();
+            let answering = move |result: Result<u64, AppendError>| drop(done.send(result));
+            (entry(SNAPSHOT, &snapshot), Box::new(answering) as _)
+        });
+        self.store.append_all(notes.collect(), Durability::Synced)?;
+        drop(done);
+        for result in written {
+            self.last.store(result?, Ordering::Release);
+        }
+        Ok(())
+    }
+
     /// The greatest position that a journal knows.
-    pub(super) fn last_settled(folder: &Path) -> Result<u64, OpenError> {
-        let Recovered { floor, settled, .. } = Self::look(folder)?.recovered;
-        Ok(settled.last().copied().unwrap_or(0).max(floor))
+    pub(super) fn last_noted(folder: &Path) -> Result<u64, OpenError> {
+        let Recovered { floor, settled, failures, .. } = Self::look(folder)?.recovered;
+        let known = settled.last().into_iter().chain(failures.keys()).copied();
+        Ok(known.fold(floor, u64::max))
     }
 
     /// What is in a journal that another process may be writing. Changes nothing.
@@ -160,7 +184,7 @@ impl Journal {
         if self.since_snapshot.fetch_add(1, Ordering::Relaxed) + 1 >= SNAPSHOT_EVERY {
             self.since_snapshot.store(0, Ordering::Relaxed);
             let (floor, settled, counts) = window.snapshot();
-            self.write_snapshot(floor, settled, counts, || {});
+            self.write_snapshot(floor, settled, counts);
         }
     }
 
@@ -185,24 +209,15 @@ impl Journal {
         written.iter().try_for_each(|result| result.map(drop))
     }
 
-    /// Writes the state; `then` is called, or at least dropped, when that has ended.
-    fn write_snapshot(
-        &self,
-        floor: u64,
-        settled: Vec<(u64, u64)>,
-        counts: [u64; 3],
-        then: impl FnOnce() + Send + 'static,
-    ) {
+    /// Writes the state.
+    fn write_snapshot(&self, floor: u64, settled: Vec<(u64, u64)>, counts: [u64; 3]) {
         let pattern = self.pattern.as_str().to_owned();
         let snapshot = Snapshot { pattern, floor, settled, counts };
         let (before_last, last) = (Arc::clone(&self.before_last), Arc::clone(&self.last));
         // Records that were written before the snapshot and settled after it was taken are behind the one before.
-        let done = Box::new(move |result: Result<u64, AppendError>| {
-            match result {
-                Ok(position) => before_last.store(last.swap(position, Ordering::AcqRel), Ordering::Release),
-                Err(error) => tracing::warn!(%error, "the state of a consumer was not written"),
-            }
-            then();
+        let done = Box::new(move |result: Result<u64, AppendError>| match result {
+            Ok(position) => before_last.store(last.swap(position, Ordering::AcqRel), Ordering::Release),
+            Err(error) => tracing::warn!(%error, "the state of a consumer was not written"),
         });
         if let Err(error) = self.store.append(entry(SNAPSHOT, &snapshot), Durability::Stored, done) {
             tracing::warn!(%error, "the state of a consumer was not written");
@@ -220,7 +235,7 @@ fn entry(kind: u8, content: &impl Serialize) -> Entry {
 /// Reads a journal. A damaged record costs a redelivery.
 fn read(mut cursor: Cursor, mut on_damage: impl FnMut(&Damage)) -> Result<Read, OpenError> {
     let (mut last, mut snapshot, mut settled, mut failures) = (None, 0, Vec::new(), Vec::new());
-    let (mut acknowledged_micros, mut damaged) = (0, 0);
+    let (mut acknowledged_micros, mut damaged, mut records) = (0, 0, 0);
     while let Some(item) = cursor.next_item()? {
         let record = match item {
             Item::Record(record) => record,
@@ -230,6 +245,7 @@ fn read(mut cursor: Cursor, mut on_damage: impl FnMut(&Damage)) -> Result<Read, 
                 continue;
             }
         };
+        records += 1;
         let position = || postcard::from_bytes::<u64>(&record.body).ok();
         match record.kind {
             SNAPSHOT => {
@@ -262,5 +278,5 @@ fn read(mut cursor: Cursor, mut on_damage: impl FnMut(&Damage)) -> Result<Read, 
             recovered.fail(position, attempt);
         }
     }
-    Ok(Read { pattern, recovered, acknowledged_micros, damaged, snapshot })
+    Ok(Read { pattern, recovered, acknowledged_micros, damaged, records, snapshot })
 }

@@ -16,7 +16,7 @@ use crate::consumer::error::ConsumeError;
 use crate::consumer::journal::Journal;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::ConsumerOptions;
-use crate::consumer::window::{Failures, Fate, Window};
+use crate::consumer::window::{Failures, Fate, Window, given_up};
 use crate::dead::{Attempt, DeadStore};
 use crate::matching::Matching;
 use crate::name::is_name;
@@ -96,9 +96,10 @@ impl ConsumerShared {
         })
     }
 
-    /// The greatest position that the consumer in this folder knows.
-    pub(crate) fn last_settled(folder: &Path) -> Result<u64, OpenError> {
-        Journal::last_settled(folder)
+    /// The greatest position that the consumer in this folder knows, settled or not.
+    pub(crate) fn last_noted(folder: &Path) -> Result<u64, OpenError> {
+        let begun = Attempts::last(folder)?.into_iter().map(|(position, _)| position);
+        Ok(begun.fold(Journal::last_noted(folder)?, u64::max))
     }
 
     pub(crate) fn check_pattern(&self, given: &Pattern) -> Result<(), ConsumeError> {
@@ -192,8 +193,9 @@ impl ConsumerShared {
         };
         if failures.count >= self.options.max_attempts.get() {
             // After a crash in between the letter is there already.
-            if !self.dead.has(&self.name, position) {
+            if !self.dead.has(&self.name, &stored) {
                 self.dead.bury(&self.name, &stored, failures.count, &failures.listed).await?;
+                given_up(&self.name, &stored, &failures);
             }
             self.journal.settle(claim, position, Fate::Dead, &self.window, |_| {});
             return Ok(None);

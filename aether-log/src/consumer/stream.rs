@@ -5,6 +5,7 @@ mod claim;
 mod complaints;
 mod pulling;
 mod shared;
+mod unreadable;
 mod window;
 
 pub(crate) use claim::StreamClaim;
@@ -25,12 +26,13 @@ use serde_json::json;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
 
+use crate::consumer::attempts::ENDED;
 use crate::consumer::delivery::{Delivery, Ending};
 use crate::consumer::error::ConsumeError;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::{ConsumerOptions, Start};
-use crate::consumer::window::Failures;
-use crate::dead::StreamLetters;
+use crate::consumer::window::{Failures, given_up};
+use crate::dead::{Attempt, Noted, StreamLetters, Underway};
 use crate::jetstream::{Connection, JetStreamError, Subjects, check_consumer};
 use crate::name::is_name;
 use claim::Taken;
@@ -191,35 +193,60 @@ impl StreamConsumer {
         }
     }
 
-    /// How often a wave has failed. The server counts its deliveries, of which some were no attempts.
-    async fn failures(&self, position: u64, delivered: u64) -> Result<Failures, JetStreamError> {
+    /// How often a wave has failed, and whether an attempt has begun since. The server counts its deliveries, of which some
+    /// were no attempts: `None` if each of them is known.
+    async fn noted(
+        &self,
+        (position, id): (u64, u128),
+        delivered: u64,
+    ) -> Result<(Failures, Option<Underway>), JetStreamError> {
         if delivered < 2 {
-            return Ok(Failures::default());
+            return Ok((Failures::default(), None));
         }
         // Known here, unless another process had it since.
         if let Some(known) = self.shared.window.failures(position)
             && u64::from(known.count) + 1 == delivered
         {
-            return Ok(known);
+            return Ok((known, None));
         }
-        let (count, listed) = self.shared.letters.failures(&self.shared.name, position).await?;
-        Ok(Failures { count, listed })
+        let Noted { count, listed, underway } =
+            self.shared.letters.failures(&self.shared.name, (position, id)).await?;
+        let is_known = underway == Underway::None && u64::from(count) + 1 == delivered;
+        Ok((Failures { count, listed }, (!is_known).then_some(underway)))
     }
 
     /// Delivers a wave, or gives it up.
+    ///
+    /// A wave that comes again, and nobody has said why, may have ended its process. Its next attempt is noted at the server
+    /// before it begins. If that has no end either, the wave is delivered with nothing else in flight from then on, and each such
+    /// attempt without an end is a failure.
     async fn deliver(&self, taken: Taken) -> Result<Option<Delivery>, ConsumeError> {
         let Some(held) = taken.held() else { return Ok(None) };
-        let failures = self.failures(held.stored.position, held.delivered).await?;
+        let (name, letters) = (&self.shared.name, &self.shared.letters);
+        let (position, id) = (held.stored.position, held.id);
+        let (mut failures, unexplained) = self.noted((position, id), held.delivered).await?;
+        if unexplained == Some(Underway::Alone) {
+            failures.push(Attempt::now(ENDED));
+        }
         if failures.count >= self.shared.options.max_attempts.get() {
-            let (name, letters) = (&self.shared.name, &self.shared.letters);
             letters.bury(name, &held.stored, failures.count, &failures.listed).await?;
-            if let Some((_, claim)) = taken.deliver(failures) {
+            given_up(name, &held.stored, &failures);
+            if let Some((_, claim)) = taken.deliver(failures, true) {
                 claim.acknowledge().await?;
             }
             return Ok(None);
         }
-        let attempt = failures.count + 1;
-        let delivery = taken.deliver(failures);
+        if let Some(before) = unexplained {
+            let is_suspect = before != Underway::None;
+            if is_suspect && !self.shared.window.alone(position).await {
+                return Ok(None);
+            }
+            let underway = if is_suspect { Underway::Alone } else { Underway::Among };
+            let noted = Noted { count: failures.count, listed: failures.listed.clone(), underway };
+            letters.note_failures(name, (position, id), &noted).await?;
+        }
+        let (attempt, is_noted) = (failures.count + 1, failures.count > 0 || unexplained.is_some());
+        let delivery = taken.deliver(failures, is_noted);
         Ok(delivery.map(|(stored, claim)| Delivery::new(stored, attempt, Ending::Stream(claim))))
     }
 }

@@ -10,6 +10,7 @@ use crate::consumer::attempts::ENDED;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::dead::{Attempt, MAX_FAILED};
 use crate::store::{Place, Record};
+use crate::stored_wave::StoredWave;
 
 /// The contents of waiting waves that are kept in memory, in bytes. Others are read again.
 const MAX_HELD: usize = 8 << 20;
@@ -47,6 +48,20 @@ impl Failures {
         }
         self.listed.push(attempt);
     }
+}
+
+/// Says that a wave is a dead letter now.
+pub(super) fn given_up(consumer: &str, stored: &StoredWave, failures: &Failures) {
+    let (position, channel, attempts) = (stored.position, stored.wave.channel().as_str(), failures.count);
+    let error = failures.listed.last().map_or("", |attempt| attempt.error.as_str());
+    tracing::warn!(
+        consumer,
+        position,
+        channel,
+        attempts,
+        error,
+        "a wave is given up and becomes a dead letter"
+    );
 }
 
 /// What the journal says.

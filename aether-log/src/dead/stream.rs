@@ -6,18 +6,46 @@ use aether_core::{Emitter, Receipt};
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::{Attempt, DeadError, DeadWave, read_letter, written};
 use crate::jetstream::{Connection, Failure, JetStreamError, Subjects};
-use crate::stored_wave::{StoredWave, frame};
+use crate::stored_wave::{StoredWave, frame, identity};
 
 /// The dead letters of a log in JetStream. Each method asks the server.
 #[derive(Debug)]
 pub struct StreamLetters {
     connection: Arc<Connection>,
     subjects: Subjects,
+}
+
+/// An attempt that was begun and has not ended, as far as the server knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) enum Underway {
+    #[default]
+    None,
+    /// Beside others, one of which may have ended the process.
+    Among,
+    /// With nothing else in flight.
+    Alone,
+}
+
+/// What is noted of a wave that is delivered again.
+#[derive(Debug, Clone, Default, Serialize)]
+pub(crate) struct Noted {
+    pub(crate) count: u32,
+    pub(crate) listed: Vec<Attempt>,
+    pub(crate) underway: Underway,
+}
+
+impl Noted {
+    /// Earlier versions did not note attempts that begin.
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let ((count, listed), rest) = postcard::take_from_bytes(bytes).ok()?;
+        let underway = postcard::from_bytes(rest).unwrap_or_default();
+        Some(Self { count, listed, underway })
+    }
 }
 
 #[derive(Deserialize)]
@@ -108,6 +136,7 @@ impl StreamLetters {
     /// Cancelled before completion, the wave may have been stored, and the letter stays.
     pub async fn store_again(&self, number: u64) -> Result<u64, DeadError> {
         let wave = self.show(number).await?.stored.wave;
+        let wave = wave.again().unwrap_or(wave);
         let stream = self.subjects.stream();
         let now = tokio::time::Instant::now().into_std();
         let body = frame(&wave, None, now).map_err(|source| JetStreamError::Refused {
@@ -156,8 +185,9 @@ impl StreamLetters {
         }
     }
 
-    /// Emits the wave of a letter again, as a new wave, and drops the letter once the broker has confirmed it. On a durable
-    /// channel the new wave is stored before that.
+    /// Emits the wave of a letter again, and drops the letter once the broker has confirmed it. On a durable channel the wave is
+    /// stored again before that. It keeps its [identity](aether_core::Wave::again), unless the log has keys and another name has emitted it:
+    /// only that name may sign it.
     ///
     /// # Errors
     /// [`DeadError`]. If the wave was emitted and the letter could not be dropped, it stays.
@@ -166,7 +196,11 @@ impl StreamLetters {
     /// Cancelled before completion, the wave may have been emitted, and the letter stays.
     pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<Receipt, DeadError> {
         let wave = self.show(number).await?.stored.wave;
-        let sent = emitter.emit_confirmed(wave).await;
+        let may_sign = !self.connection.sealing.has_keys() || wave.source().name() == emitter.source().name();
+        let sent = match wave.again().filter(|_| may_sign) {
+            Some(again) => emitter.emit_identified(again).await,
+            None => emitter.emit_confirmed(wave).await,
+        };
         let receipt = sent.map_err(|source| DeadError::Emit { number, source })?;
         self.drop_letter(number).await?;
         Ok(receipt)
@@ -180,40 +214,44 @@ impl StreamLetters {
         attempts: u32,
         failed: &[Attempt],
     ) -> Result<u64, JetStreamError> {
-        let subject = self.subjects.letter(consumer, stored.position);
+        let subject = self.subjects.letter(consumer, stored.position, identity(&stored.wave));
         let body = written(consumer, stored, Some(stored.wave.channel()), attempts, failed);
         let id = format!("{subject}:{attempts}");
         self.connection.publish(&self.subjects.side_stream(), &subject, &id, body).await
     }
 
-    /// Notes how often a wave has failed, for the process that gets it next.
+    /// Notes how often a wave has failed, and whether an attempt has begun, for the process that gets it next.
     pub(crate) async fn note_failures(
         &self,
         consumer: &str,
-        position: u64,
-        failures: &(u32, Vec<Attempt>),
+        (position, id): (u64, u128),
+        noted: &Noted,
     ) -> Result<(), JetStreamError> {
-        let subject = self.subjects.failures(consumer, position);
+        let subject = self.subjects.failures(consumer, position, id);
         // Writing to memory does not fail.
-        let body = postcard::to_allocvec(failures).unwrap_or_default().into();
-        let id = format!("{subject}:{}:{:x}", failures.0, fastrand::u64(..));
-        self.connection.publish(&self.subjects.side_stream(), &subject, &id, body).await.map(drop)
+        let body = postcard::to_allocvec(noted).unwrap_or_default().into();
+        let message_id = format!("{subject}:{}:{:x}", noted.count, fastrand::u64(..));
+        self.connection.publish(&self.subjects.side_stream(), &subject, &message_id, body).await.map(drop)
     }
 
-    /// How often a wave has failed.
+    /// What was noted of a wave.
     pub(crate) async fn failures(
         &self,
         consumer: &str,
-        position: u64,
-    ) -> Result<(u32, Vec<Attempt>), JetStreamError> {
-        let subject = self.subjects.failures(consumer, position);
+        (position, id): (u64, u128),
+    ) -> Result<Noted, JetStreamError> {
+        let subject = self.subjects.failures(consumer, position, id);
         let message = self.get(json!({ "last_by_subj": subject })).await?;
-        Ok(message.and_then(|message| postcard::from_bytes(&message.payload).ok()).unwrap_or_default())
+        Ok(message.and_then(|message| Noted::read(&message.payload)).unwrap_or_default())
     }
 
     /// Forgets the failures of a wave that is settled.
-    pub(crate) async fn forget_failures(&self, consumer: &str, position: u64) -> Result<(), JetStreamError> {
-        let (name, filter) = (self.subjects.side_stream(), self.subjects.failures(consumer, position));
+    pub(crate) async fn forget_failures(
+        &self,
+        consumer: &str,
+        (position, id): (u64, u128),
+    ) -> Result<(), JetStreamError> {
+        let (name, filter) = (self.subjects.side_stream(), self.subjects.failures(consumer, position, id));
         let purged = self
             .connection
             .api::<Done>(&name, format!("STREAM.PURGE.{name}"), &json!({ "filter": filter }))

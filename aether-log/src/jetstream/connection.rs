@@ -128,7 +128,10 @@ impl Connection {
     ) -> Result<Arc<Self>, JetStreamError> {
         let servers: Vec<ServerAddr> = url
             .split(',')
-            .map(|url| url.trim().parse().map_err(|_| JetStreamError::Url { url: url.trim().to_owned() }))
+            // As a whole: a part of an address may be a part of a password.
+            .map(|server| {
+                server.trim().parse().map_err(|_| JetStreamError::Url { url: without_secrets(url) })
+            })
             .collect::<Result<_, _>>()?;
         let shown = without_secrets(url);
         let refusals = Arc::<NatsRefusals>::default();
@@ -290,8 +293,16 @@ impl Connection {
                     let source = Arc::new(cause.clone());
                     return Err(JetStreamError::Full { stream: stream.to_owned(), source });
                 }
+                (_, Some(cause)) if cause.error_code() == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM => {
+                    let (stream, bytes) = (stream.to_owned(), body.len());
+                    return Err(JetStreamError::TooLarge { stream, bytes, limit: bytes });
+                }
                 (_, Some(cause)) => return Err(refused(Arc::new(cause.clone()))),
-                (PublishErrorKind::MaxPayloadExceeded, None) => return Err(refused(Arc::new(error))),
+                (PublishErrorKind::MaxPayloadExceeded, None) => {
+                    // The headers count as well.
+                    let (stream, limit) = (stream.to_owned(), self.client.max_payload());
+                    return Err(JetStreamError::TooLarge { stream, bytes: body.len().max(limit), limit });
+                }
                 // No leader, no connection, or no answer: the wave may have been stored, and its id keeps it single.
                 _ => {}
             }

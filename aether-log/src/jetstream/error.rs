@@ -23,7 +23,7 @@ pub enum JetStreamError {
     /// The address is none of a NATS server.
     #[error("{url:?} is not an address of NATS servers: write nats://HOST:PORT, several with commas")]
     Url {
-        /// The address.
+        /// The address, without its password.
         url: String,
     },
     /// No stream has so many replicas.
@@ -86,6 +86,16 @@ pub enum JetStreamError {
         replicas: usize,
         /// What the server said.
         source: Arc<dyn Error + Send + Sync>,
+    },
+    /// The wave is larger than the server takes for this stream.
+    #[error("the wave has {bytes} bytes, and the stream {stream} takes less than {limit}")]
+    TooLarge {
+        /// The stream.
+        stream: String,
+        /// The size of the wave with what is sent beside it.
+        bytes: usize,
+        /// It must have fewer bytes than this.
+        limit: usize,
     },
     /// The stream takes no more waves.
     #[error(

@@ -7,12 +7,11 @@
 //! With a list of signers of the bus, the waves of the log are proven like those of the bus. Dead letters and failures are
 //! only known to be from somebody on the list: a consumer stores waves of others there.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aether_core::medium::{MediumStatus, NatsOptions, Proof};
-use aether_core::seal::{KeyId, Opened, Refusal, Role, SealOptions, Sealer, SignerId, is_sealed};
+use aether_core::seal::{FollowedSealer, KeyId, Opened, Refusal, Role, SignerId, is_sealed};
 use bytes::Bytes;
 
 use super::error::JetStreamError;
@@ -20,7 +19,7 @@ use super::error::JetStreamError;
 /// Seals and opens what a log stores, or passes it on if there are no keys.
 #[derive(Debug, Default)]
 pub(crate) struct Sealing {
-    keys: Option<(Sealer, SealOptions)>,
+    keys: Option<Arc<FollowedSealer>>,
     /// Sealed messages that were met without keys.
     without_keys: AtomicU64,
 }
@@ -49,39 +48,39 @@ impl Sealing {
     pub(crate) fn new(nats: &NatsOptions) -> Result<Self, JetStreamError> {
         let options = nats.seal_options().map_err(|error| JetStreamError::Keys(Arc::new(error)))?;
         let Some(options) = options else { return Ok(Self::default()) };
-        let sealer = options.sealer().map_err(|error| JetStreamError::Keys(Arc::new(error)))?;
-        Ok(Self { keys: Some((sealer, options)), ..Self::default() })
+        let sealer = FollowedSealer::new(options).map_err(|error| JetStreamError::Keys(Arc::new(error)))?;
+        Ok(Self { keys: Some(Arc::new(sealer)), ..Self::default() })
     }
 
     /// Reads the keys and the list of signers again, for a new connection.
     pub(crate) fn renew(&self) {
-        let Some((sealer, options)) = &self.keys else { return };
-        if let Err(error) = options.renew(sealer) {
-            let error = &error as &dyn Error;
-            tracing::warn!(
-                error,
-                "the keys of the durable log stay as they were, and so does the list of signers"
-            );
+        if let Some(followed) = &self.keys {
+            followed.renew();
         }
+    }
+
+    pub(crate) const fn has_keys(&self) -> bool {
+        self.keys.is_some()
     }
 
     /// Seals what is to be stored on a subject.
     pub(crate) fn seal(&self, subject: &str, body: Bytes) -> Result<Bytes, JetStreamError> {
-        let Some((sealer, _)) = &self.keys else { return Ok(body) };
-        let sealed = sealer.seal(Role::Stored, subject, "", &body);
+        let Some(followed) = &self.keys else { return Ok(body) };
+        let sealed = followed.sealer().seal(Role::Stored, subject, "", &body);
         sealed.map_err(|error| JetStreamError::Keys(Arc::new(error)))
     }
 
     /// Opens what was stored on a subject. What is not opened is counted.
     pub(crate) fn open(&self, subject: &str, body: &Bytes) -> Result<OpenedBody, Unopened> {
-        let Some((sealer, _)) = &self.keys else {
+        let Some(followed) = &self.keys else {
             if is_sealed(body) {
                 self.without_keys.fetch_add(1, Ordering::Relaxed);
                 return Err(Unopened::Locked);
             }
             return Ok(OpenedBody { frame: body.clone(), proof: None });
         };
-        match sealer.open_again(Role::Stored, subject, body) {
+        followed.follow();
+        match followed.sealer().open_again(Role::Stored, subject, body) {
             Ok(Opened { frame, proof, .. }) => Ok(OpenedBody { frame, proof }),
             Err(Refusal::UnknownKey { .. } | Refusal::UnknownSigner { .. }) => Err(Unopened::Locked),
             Err(refusal) => Err(Unopened::Refused(refusal)),
@@ -90,21 +89,21 @@ impl Sealing {
 
     /// Adds what was not opened.
     pub(crate) fn add_to(&self, status: &mut MediumStatus) {
-        if let Some((sealer, _)) = &self.keys {
-            status.add_refusals(&sealer.refusals());
+        if let Some(followed) = &self.keys {
+            status.add_refusals(&followed.sealer().refusals());
         }
         status.refused_sealed += self.without_keys.load(Ordering::Relaxed);
     }
 
     /// The ids of missing keys with the number of messages that named them.
     pub(crate) fn missing_keys(&self) -> Vec<(u64, u64)> {
-        let refusals = self.keys.as_ref().map(|(sealer, _)| sealer.refusals()).unwrap_or_default();
+        let refusals = self.keys.as_ref().map(|followed| followed.sealer().refusals()).unwrap_or_default();
         refusals.missing_keys.into_iter().map(|(KeyId(id), messages)| (id, messages)).collect()
     }
 
     /// The ids of signers that are not on the list with the number of their messages.
     pub(crate) fn unknown_signers(&self) -> Vec<(u64, u64)> {
-        let refusals = self.keys.as_ref().map(|(sealer, _)| sealer.refusals()).unwrap_or_default();
+        let refusals = self.keys.as_ref().map(|followed| followed.sealer().refusals()).unwrap_or_default();
         refusals.unknown_signers.into_iter().map(|(SignerId(id), messages)| (id, messages)).collect()
     }
 }

@@ -46,13 +46,14 @@ impl Subjects {
         format!("aether-log-dead.{}.{consumer}.*", self.stream)
     }
 
-    pub(crate) fn letter(&self, consumer: &str, position: u64) -> String {
-        format!("aether-log-dead.{}.{consumer}.{position}", self.stream)
+    /// A stream that is made anew gives its positions again, so the identity of the wave is in it as well.
+    pub(crate) fn letter(&self, consumer: &str, position: u64, id: u128) -> String {
+        format!("aether-log-dead.{}.{consumer}.{position}-{id:x}", self.stream)
     }
 
     /// The failures of a wave so far.
-    pub(crate) fn failures(&self, consumer: &str, position: u64) -> String {
-        format!("aether-log-failed.{}.{consumer}.{position}", self.stream)
+    pub(crate) fn failures(&self, consumer: &str, position: u64, id: u128) -> String {
+        format!("aether-log-failed.{}.{consumer}.{position}-{id:x}", self.stream)
     }
 
     pub(crate) fn beside(&self) -> Vec<String> {

@@ -16,10 +16,12 @@ use lru::LruCache;
 use tokio::sync::watch;
 
 use super::error::{AppendError, OpenError};
+use super::folder::sync_folder;
+use super::leftovers::note_unsynced;
 use super::options::StoreOptions;
 use super::queue::{Done, Job, Queue, Work};
 use super::segment::{FILE_HEADER, file_header};
-use super::segments::{Opened, Segment, Segments, file_name, sync_folder};
+use super::segments::{Opened, Segment, Segments, file_name};
 use super::system::System;
 
 /// How far the clock may be behind the last record before that is reported.
@@ -264,7 +266,7 @@ impl Committer {
         self.seen.as_mut()?.get(&id).or_else(|| group.ids.get(&id)).copied()
     }
 
-    /// Writes a group, publishes it, and syncs it if anybody waits for that.
+    /// Writes a group, syncs it if anybody waits for that, and publishes it.
     ///
     /// If the disk takes only a part of it, the records that are whole stay and count as stored: another process may have
     /// read them.
@@ -290,37 +292,41 @@ impl Committer {
         self.next = self.next.min(refused_from);
         group.records.truncate(whole);
         self.end = end;
-        let micros = self.micros;
-        self.segments.update(self.first, |segment| {
-            group.records.iter().for_each(|(position, offset)| segment.note(*position, micros, *offset));
-            segment.end = end;
-        });
-        if let Some(seen) = &mut self.seen {
-            for (id, position) in group.ids.into_iter().filter(|(_, position)| *position < refused_from) {
-                seen.put(id, position);
-            }
-        }
-        self.last.send_if_modified(|last| std::mem::replace(last, self.next - 1) != self.next - 1);
         let (taken, refused): (Vec<_>, Vec<_>) =
             group.waiting.into_iter().partition(|(position, ..)| *position < refused_from);
+        // Readers of this process get a record when it has its level: nobody acts on a wave that a power cut may take.
+        let is_synced = taken.iter().any(|(_, level, _)| *level >= Durability::Synced);
+        let failure = match is_synced.then(|| self.system.sync(&self.file)) {
+            Some(Err(source)) => Some(self.fail(source)),
+            _ => None,
+        };
+        if failure.is_none() {
+            self.publish(&group.records);
+            if let Some(seen) = &mut self.seen {
+                for (id, position) in group.ids.into_iter().filter(|(_, position)| *position < refused_from) {
+                    seen.put(id, position);
+                }
+            }
+        }
         if let Some(refusal) = refusal {
             refused.into_iter().for_each(|(_, _, done)| done(Err(refusal.clone())));
         }
-        let (stored, synced): (Vec<_>, Vec<_>) =
-            taken.into_iter().partition(|(_, level, _)| *level < Durability::Synced);
-        stored.into_iter().for_each(|(position, _, done)| done(Ok(position)));
-        if synced.is_empty() {
-            return;
+        for (position, level, done) in taken {
+            done(match &failure {
+                Some(failure) if level >= Durability::Synced => Err(failure.clone()),
+                _ => Ok(position),
+            });
         }
-        match self.system.sync(&self.file) {
-            Ok(()) => synced.into_iter().for_each(|(position, _, done)| done(Ok(position))),
-            Err(source) => {
-                // The system may have dropped what it could not write, so a second sync would prove nothing.
-                let failure = AppendError::Failed { path: self.path.clone(), source: Arc::new(source) };
-                self.queue.fail(failure.clone());
-                synced.into_iter().for_each(|(_, _, done)| done(Err(failure.clone())));
-            }
-        }
+    }
+
+    /// Lets readers see what was written.
+    fn publish(&mut self, records: &[(u64, u64)]) {
+        let (micros, end) = (self.micros, self.end);
+        self.segments.update(self.first, |segment| {
+            records.iter().for_each(|(position, offset)| segment.note(*position, micros, *offset));
+            segment.end = end;
+        });
+        self.last.send_if_modified(|last| std::mem::replace(last, self.next - 1) != self.next - 1);
     }
 
     /// Writes behind the last record. Returns how many bytes were written, and why not all.
@@ -352,13 +358,19 @@ impl Committer {
         AppendError::Write { path: self.path.clone(), source: Arc::new(source) }
     }
 
+    /// A sync has failed. The system may have dropped what it could not write, so a second sync would prove nothing.
+    fn fail(&self, source: io::Error) -> AppendError {
+        let failure = AppendError::Failed { path: self.path.clone(), source: Arc::new(source) };
+        self.queue.fail(failure.clone());
+        note_unsynced(self.segments.folder());
+        failure
+    }
+
     /// Begins a new segment. The full one is synced first, so that only the last one can be torn.
     fn next_segment(&mut self) -> io::Result<()> {
         if let Err(source) = self.system.sync(&self.file) {
-            let source = Arc::new(source);
-            let failure = AppendError::Failed { path: self.path.clone(), source: Arc::clone(&source) };
-            self.queue.fail(failure);
-            return Err(io::Error::new(source.kind(), source));
+            let kind = source.kind();
+            return Err(io::Error::new(kind, self.fail(source)));
         }
         let path = self.segments.folder().join(file_name(self.next, self.segments.salt));
         self.file = make_segment(&self.segments, self.next, &path, self.system.micros())?;

@@ -142,6 +142,7 @@ impl Cursor {
                     self.open = Some(Open { segment, generation, reader });
                     return Ok(true);
                 }
+                Err(error) if self.segments.is_dropped(&error) => self.segments.forget(located.segment),
                 // Dropped between the two lines above.
                 Err(error)
                     if error.kind() == std::io::ErrorKind::NotFound

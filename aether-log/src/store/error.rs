@@ -87,10 +87,12 @@ fn holder(process: Option<u32>) -> String {
 #[non_exhaustive]
 pub enum AppendError {
     /// The record is larger than a log takes.
-    #[error("the record has {bytes} bytes: a log takes at most {} bytes", super::record::MAX_BODY)]
+    #[error("the record has {bytes} bytes, and the log takes less than {limit}")]
     TooLarge {
         /// The size of the record.
         bytes: usize,
+        /// It must have fewer bytes than this.
+        limit: usize,
     },
     /// The disk is slower than the emitters: too many bytes wait to be written.
     #[error(

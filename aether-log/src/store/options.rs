@@ -92,8 +92,8 @@ impl StoreOptions {
     }
 
     /// How many ids are remembered, so that a record with the id of an earlier one is not stored again. Default: 65,536,
-    /// which take about 4 MB when all are in use; 0 remembers none. After opening, those of the last segment are
-    /// remembered.
+    /// which take about 4 MB when all are in use; 0 remembers none. After opening, those of the last
+    /// segment are remembered, and of the last 16,384 records.
     #[must_use]
     pub fn remembered_ids(mut self, ids: usize) -> Self {
         self.remembered_ids = ids;

@@ -110,8 +110,18 @@ pub(super) enum Parsed {
     Nothing,
 }
 
-/// The size of the record of a header, and its position; `None` if it is no header.
-pub(super) fn header(bytes: &[u8], salt: u32) -> Option<(usize, u64)> {
+/// What a header says of its record.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Head {
+    /// The size of the record in a segment.
+    pub(super) size: usize,
+    pub(super) position: u64,
+    pub(super) micros: u64,
+    pub(super) id: u128,
+}
+
+/// The header at the beginning of these bytes; `None` if it is none.
+pub(super) fn head(bytes: &[u8], salt: u32) -> Option<Head> {
     let bytes = bytes.get(..HEADER)?;
     let (head, sum) = bytes.split_at(HEADER - 4);
     if !head.starts_with(&MARK) || checksum_of(salt, head).to_le_bytes() != *sum {
@@ -119,12 +129,14 @@ pub(super) fn header(bytes: &[u8], salt: u32) -> Option<(usize, u64)> {
     }
     let length = usize::try_from(u32_at(head, 8)).ok()?;
     let name = usize::from(u16::from_le_bytes([head[6], head[7]]));
-    (name <= length && length <= MAX_BODY).then(|| (HEADER + length, u64_at(head, 12)))
+    let id = u128::from(u64_at(head, 28)) | u128::from(u64_at(head, 36)) << 64;
+    let (position, micros) = (u64_at(head, 12), u64_at(head, 20));
+    (name <= length && length <= MAX_BODY).then_some(Head { size: HEADER + length, position, micros, id })
 }
 
 /// Reads the record at the beginning of these bytes.
 pub(super) fn parse(bytes: &Bytes, salt: u32) -> Parsed {
-    let Some((size, position)) = header(bytes, salt) else { return Parsed::Nothing };
+    let Some(Head { size, position, micros, id }) = head(bytes, salt) else { return Parsed::Nothing };
     if bytes.len() < size {
         return Parsed::Short { size };
     }
@@ -132,10 +144,9 @@ pub(super) fn parse(bytes: &Bytes, salt: u32) -> Parsed {
         return Parsed::BadBody { position, size };
     }
     let name = HEADER + usize::from(u16::from_le_bytes([bytes[6], bytes[7]]));
-    let id = u128::from(u64_at(bytes, 28)) | u128::from(u64_at(bytes, 36)) << 64;
     let record = Record {
         position,
-        micros: u64_at(bytes, 20),
+        micros,
         kind: bytes[4],
         level: bytes[5],
         id,

@@ -4,9 +4,11 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 
 use super::error::ReadError;
+use super::folder::sync_folder;
+use super::leftovers::REWRITING;
 use super::record::Record;
 use super::segment::{FILE_HEADER, Found, SegmentReader, file_header};
-use super::segments::{Segment, Segments, sync_folder};
+use super::segments::{Segment, Segments};
 
 /// What [`Store::rewrite`](super::Store::rewrite) did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -78,7 +80,7 @@ fn rewrite_one(
     keep: &mut impl FnMut(&Record) -> bool,
 ) -> Result<Option<(u64, u64)>, ReadError> {
     let path = &segment.path;
-    let new_path = path.with_extension("rewriting");
+    let new_path = path.with_extension(REWRITING);
     let failed = |source| ReadError::io(&new_path, "write", source);
     let unread = |source| ReadError::io(path, "read", source);
     match look(segments, segment, keep).map_err(unread)? {

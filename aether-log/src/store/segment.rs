@@ -7,14 +7,15 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::damage::Damage;
-use super::record::{HEADER, MARK, Parsed, Record, header, parse, u32_at, u64_at};
+use super::record::{HEADER, Head, MARK, Parsed, Record, head, parse, u32_at, u64_at};
 
 /// Magic, version, position of the first record (u64), random number of the log (u32), checksum (u32).
 pub(super) const FILE_HEADER: usize = 24;
 const MAGIC: &[u8; 7] = b"AETHLOG";
 pub(super) const VERSION: u8 = 1;
-/// How much is read at once, in bytes.
+/// How much is read at once, in bytes: by a reader of records, and by one of headers, which passes over large records.
 const CHUNK: usize = 1 << 20;
+const HEADS_CHUNK: usize = 4096;
 
 /// The bytes at the beginning of a segment.
 pub(super) fn file_header(first: u64, salt: u32) -> Vec<u8> {
@@ -32,7 +33,9 @@ pub(super) enum FileHeader {
     Whole,
     /// The header of a segment of another version.
     Version(u8),
-    /// Damaged, or of another program.
+    /// Most of it is what the name of the file says.
+    Damaged,
+    /// Damaged all over, or of another program.
     Unknown,
     /// Fewer bytes than a header: the process ended while it made the file.
     Short,
@@ -45,11 +48,14 @@ pub(super) fn read_file_header(path: &Path, first: u64, salt: u32) -> io::Result
     if bytes.len() < FILE_HEADER {
         return Ok(FileHeader::Short);
     }
+    let expected = file_header(first, salt);
+    let resembles = bytes.iter().zip(&expected).filter(|(is, expected)| is == expected).count();
     let is_whole = bytes.starts_with(MAGIC)
         && crc32fast::hash(&bytes[..FILE_HEADER - 4]) == u32_at(&bytes, FILE_HEADER - 4);
     Ok(match is_whole {
         true if bytes[7] != VERSION => FileHeader::Version(bytes[7]),
         true if (u64_at(&bytes, 8), u32_at(&bytes, 16)) == (first, salt) => FileHeader::Whole,
+        _ if resembles > FILE_HEADER / 2 => FileHeader::Damaged,
         _ => FileHeader::Unknown,
     })
 }
@@ -75,12 +81,33 @@ pub(super) struct SegmentReader {
     offset: u64,
     chunk: Bytes,
     chunk_at: u64,
+    /// How much is read at once.
+    chunk_bytes: usize,
 }
 
 impl SegmentReader {
     pub(super) fn open(path: &Path, salt: u32, offset: u64) -> io::Result<Self> {
         let (file, path) = (File::open(path)?, path.to_owned());
-        Ok(Self { file, path, salt, offset, chunk: Bytes::new(), chunk_at: 0 })
+        Ok(Self { file, path, salt, offset, chunk: Bytes::new(), chunk_at: 0, chunk_bytes: CHUNK })
+    }
+
+    /// A reader for [`SegmentReader::next_head`], from the first record on.
+    pub(super) fn of_heads(path: &Path, salt: u32) -> io::Result<Self> {
+        Ok(Self { chunk_bytes: HEADS_CHUNK, ..Self::open(path, salt, FILE_HEADER as u64)? })
+    }
+
+    /// The header of the next record before `end`; `None` at the end. Damage is passed over.
+    pub(super) fn next_head(&mut self, end: u64) -> io::Result<Option<Head>> {
+        loop {
+            if let Some(head) = head(&self.bytes(HEADER, end)?, self.salt) {
+                self.offset += head.size as u64;
+                return Ok(Some(head));
+            }
+            match self.next(end)? {
+                None | Some(Found::Torn { .. }) => return Ok(None),
+                Some(Found::Damaged(_) | Found::Record(..)) => {}
+            }
+        }
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -158,7 +185,7 @@ impl SegmentReader {
         let needed = (end.saturating_sub(at)).min(needed as u64);
         let held = self.chunk_at..self.chunk_at + self.chunk.len() as u64;
         if at < held.start || at + needed > held.end {
-            let wanted = (end - at).min(needed.max(CHUNK as u64));
+            let wanted = (end - at).min(needed.max(self.chunk_bytes as u64));
             let mut bytes = Vec::with_capacity(wanted as usize);
             self.file.seek(SeekFrom::Start(at))?;
             (&mut self.file).take(wanted).read_to_end(&mut bytes)?;
@@ -181,7 +208,7 @@ impl SegmentReader {
             only_zeros &= bytes.iter().all(|byte| *byte == 0);
             let starts = 0..=bytes.len() - HEADER;
             let found = starts.clone().filter(|start| bytes[*start..].starts_with(&MARK)).find(|start| {
-                at + *start as u64 > self.offset && header(&bytes[*start..], self.salt).is_some()
+                at + *start as u64 > self.offset && head(&bytes[*start..], self.salt).is_some()
             });
             if let Some(found) = found {
                 return Ok(Searched::Header(at + found as u64));

@@ -100,8 +100,12 @@ pub(super) struct Opened {
     pub(super) last_micros: u64,
     pub(super) torn: Option<TornTail>,
     pub(super) damaged: Vec<Damage>,
-    /// The identities of the records of the last segment, and their positions.
+    /// The identities of the records of the last segment, and their positions, in order.
     pub(super) ids: Vec<(u128, u64)>,
+    /// How many records it has.
+    pub(super) records: usize,
+    /// The segment that was read whole.
+    pub(super) scanned: Option<u64>,
     /// The last segment, if it can be continued.
     pub(super) active: Option<u64>,
 }
@@ -110,6 +114,8 @@ pub(super) struct Opened {
 pub(super) struct Segments {
     folder: PathBuf,
     pub(super) salt: u32,
+    /// Another process may be writing it, and drop segments at any moment.
+    is_view: bool,
     list: Mutex<BTreeMap<u64, Segment>>,
     /// Held while segments are dropped or rewritten.
     pub(super) maintenance: Mutex<()>,
@@ -136,26 +142,25 @@ fn parse_name(path: &Path) -> Option<(u64, u32)> {
     is_usual.then(|| Some((first.parse().ok()?, u32::from_str_radix(salt, 16).ok()?)))?
 }
 
-/// Makes changes of names in a folder last.
-pub(super) fn sync_folder(folder: &Path) -> std::io::Result<()> {
-    // Other systems have no such operation.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
-}
-
 impl Segments {
     pub(super) fn open(folder: &Path, for_writing: bool) -> Result<(Self, Opened), OpenError> {
         let files = list_files(folder)?;
         // A new log draws its number; 0 is a log without files that somebody looks at.
         let salt = files.first().map_or_else(|| fastrand::u32(1..), |(_, salt, _)| *salt);
         let (list, maintenance) = (Mutex::default(), Mutex::default());
-        let segments = Self { folder: folder.to_owned(), salt, list, maintenance };
+        let (folder, is_view) = (folder.to_owned(), !for_writing);
+        let segments = Self { folder, salt, is_view, list, maintenance };
         let mut opened = Opened { next: 1, ..Opened::default() };
         let last = files.last().map(|(first, ..)| *first);
         for (first, its_salt, path) in files {
             if its_salt != salt {
                 return Err(OpenError::Foreign { path });
             }
-            segments.add(first, path, last == Some(first), for_writing, &mut opened)?;
+            match segments.add(first, path, last == Some(first), for_writing, &mut opened) {
+                // Dropped since the folder was listed.
+                Err(OpenError::Io { source, .. }) if segments.is_dropped(&source) => {}
+                added => added?,
+            }
         }
         Ok((segments, opened))
     }
@@ -188,6 +193,19 @@ impl Segments {
             FileHeader::Short => {
                 opened.damaged.push(Damage { path, offset: 0, bytes: about.len(), position: None });
                 return Ok(());
+            }
+            FileHeader::Damaged | FileHeader::Unknown if about.len() == FILE_HEADER as u64 => {
+                // The name says all that a segment without records holds.
+                let bytes = FILE_HEADER as u64;
+                opened.damaged.push(Damage { path: path.clone(), offset: 0, bytes, position: None });
+                if is_last && for_writing {
+                    fs::remove_file(&path).map_err(|source| OpenError::io(&path, "remove", source))?;
+                    return Ok(());
+                }
+            }
+            FileHeader::Damaged => {
+                let bytes = FILE_HEADER as u64;
+                opened.damaged.push(Damage { path: path.clone(), offset: 0, bytes, position: None });
             }
             FileHeader::Unknown => {
                 let mut reader = SegmentReader::open(&path, self.salt, FILE_HEADER as u64).map_err(failed)?;
@@ -227,13 +245,14 @@ impl Segments {
         let path = segment.path.clone();
         let failed = |source| OpenError::io(&path, "read", source);
         let mut reader = SegmentReader::open(&path, self.salt, FILE_HEADER as u64).map_err(failed)?;
-        opened.active = Some(first);
+        (opened.active, opened.scanned) = (Some(first), Some(first));
         while let Some(found) = reader.next(segment.end).map_err(failed)? {
             match found {
                 Found::Record(record, offset) => {
                     segment.note(record.position, record.micros, offset);
                     opened.next = record.position + 1;
                     opened.last_micros = record.micros;
+                    opened.records += 1;
                     if record.id != 0 {
                         opened.ids.push((record.id, record.position));
                     }
@@ -262,6 +281,16 @@ impl Segments {
             }
         }
         Ok(())
+    }
+
+    /// Whether a file was not found because the process that writes the log has dropped it.
+    pub(super) fn is_dropped(&self, error: &std::io::Error) -> bool {
+        self.is_view && error.kind() == std::io::ErrorKind::NotFound
+    }
+
+    /// Forgets a segment that another process has dropped.
+    pub(super) fn forget(&self, first: u64) {
+        self.list.lock().remove(&first);
     }
 
     pub(super) fn folder(&self) -> &Path {
@@ -432,6 +461,11 @@ fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "a segment that is not kept was not removed");
     }
+}
+
+/// The last segment of a folder.
+pub(super) fn last_file(folder: &Path) -> Result<Option<PathBuf>, OpenError> {
+    Ok(list_files(folder)?.pop().map(|(_, _, path)| path))
 }
 
 /// The segments of a folder, in order.

@@ -50,17 +50,23 @@ pub(super) fn verify_segments(
     mut progress: impl FnMut(u64),
 ) -> Result<Verified, ReadError> {
     let all = segments.all();
-    let mut verified = Verified { segments: all.len(), ..Verified::default() };
+    let mut verified = Verified::default();
     let count = all.len();
     for (index, (first, segment)) in all.into_iter().enumerate() {
         let path = &segment.path;
         let failed = |source| ReadError::io(path, "read", source);
-        let header = read_file_header(path, first, segments.salt).map_err(failed)?;
+        let opened = read_file_header(path, first, segments.salt)
+            .and_then(|header| Ok((header, SegmentReader::open(path, segments.salt, FILE_HEADER as u64)?)));
+        let (header, mut reader) = match opened {
+            // Reading takes longer than its writer may keep a segment.
+            Err(error) if segments.is_dropped(&error) => continue,
+            opened => opened.map_err(failed)?,
+        };
+        verified.segments += 1;
         if header != FileHeader::Whole {
             let bytes = segment.end.min(FILE_HEADER as u64);
             verified.damaged.push(Damage { path: path.clone(), offset: 0, bytes, position: None });
         }
-        let mut reader = SegmentReader::open(path, segments.salt, FILE_HEADER as u64).map_err(failed)?;
         let (before, mut told) = (verified.bytes, 0);
         verified.bytes += segment.end;
         while let Some(found) = reader.next(segment.end).map_err(failed)? {

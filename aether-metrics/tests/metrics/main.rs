@@ -19,11 +19,20 @@ struct Answer {
 }
 
 async fn get(endpoint: &Endpoint, path: &str, accept: &'static str) -> Answer {
-    let url = format!("http://{}{path}", endpoint.address());
+    get_of(endpoint, &endpoint.address().to_string(), path, accept).await
+}
+
+/// The same by another name of the host.
+async fn get_of(endpoint: &Endpoint, host: &str, path: &str, accept: &'static str) -> Answer {
+    let (url, host) = (format!("http://{}{path}", endpoint.address()), host.to_owned());
     tokio::task::spawn_blocking(move || {
         let config = ureq::Agent::config_builder().http_status_as_error(false).proxy(None).build();
-        let mut response =
-            ureq::Agent::new_with_config(config).get(&url).header("accept", accept).call().unwrap();
+        let mut response = ureq::Agent::new_with_config(config)
+            .get(&url)
+            .header("accept", accept)
+            .header("host", host)
+            .call()
+            .unwrap();
         let content_type = response.headers()["content-type"].to_str().unwrap().to_owned();
         let body = response.body_mut().read_to_string().unwrap();
         Answer { code: response.status().as_u16(), content_type, body }
@@ -132,4 +141,20 @@ async fn services_of_one_name_are_added_up_and_other_paths_are_not_found() {
     assert!(taken.to_string().contains(&address.to_string()), "{taken}");
     endpoint.close().await;
     assert!(std::net::TcpStream::connect(address).is_err(), "it no longer listens");
+}
+
+/// The owner of a name can let it lead to this machine after a page was loaded.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_has_led_its_name_to_this_machine_reads_nothing() {
+    let endpoint = Metrics::of(&Aether::local()).serve(([127, 0, 0, 1], 0).into()).await.unwrap();
+    for path in ["/metrics", "/readyz", "/livez"] {
+        for host in ["evil.example", "evil.example:9464"] {
+            let answer = get_of(&endpoint, host, path, "application/json").await;
+            assert_eq!(answer.code, 403, "{path} of {host}: {}", answer.body);
+        }
+        for host in ["localhost:9464", "127.0.0.1", "[::1]:9464"] {
+            assert_eq!(get_of(&endpoint, host, path, "*/*").await.code, 200, "{path} of {host}");
+        }
+    }
+    endpoint.close().await;
 }

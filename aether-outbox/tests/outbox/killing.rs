@@ -10,7 +10,24 @@ use std::time::Duration;
 
 use aether_outbox::{Backend, Relay, Store};
 
-use crate::stage::{bill, billed, billing, connect, logged, make_order, open, open_log, within};
+use crate::stage::{bill, billed, billing, connect, logged, make_order_of, open, open_log_of, within};
+
+/// What is run.
+#[derive(Clone, Copy)]
+struct Case {
+    kind: &'static str,
+    /// The size of each wave, and of the segments of the log, in bytes.
+    bytes: usize,
+    segment_bytes: u64,
+    /// How many orders are made before the first kill, at most.
+    orders: u64,
+}
+
+impl Case {
+    const fn small(kind: &'static str) -> Self {
+        Self { kind, bytes: 1, segment_bytes: 64 << 20, orders: 100 }
+    }
+}
 
 fn say(line: std::fmt::Arguments<'_>) {
     let mut out = std::io::stdout().lock();
@@ -19,14 +36,16 @@ fn say(line: std::fmt::Arguments<'_>) {
 }
 
 async fn make_and_bill<B: Backend>(folder: &Path, store: Store<B>) {
-    let log = open_log(folder);
+    let told = |name| std::env::var(name).unwrap().parse::<u64>().unwrap();
+    let bytes = usize::try_from(told("AETHER_OUTBOX_BYTES")).unwrap();
+    let log = open_log_of(folder, told("AETHER_OUTBOX_SEGMENT_BYTES"));
     let aether = connect(&log).await;
     let relay = Relay::spawn(&store, &aether).unwrap();
     say(format_args!("open"));
     let making = store.clone();
     std::thread::spawn(move || {
         loop {
-            let made = make_order(&making);
+            let made = make_order_of(&making, bytes);
             say(format_args!("made {made}"));
         }
     });
@@ -61,18 +80,20 @@ struct Said {
 }
 
 /// Runs the service and kills it after a while.
-fn run_and_kill(folder: &Path, kind: &str, said: &mut Said) {
+fn run_and_kill(folder: &Path, case: Case, said: &mut Said) {
     let mut service = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "killing::makes_and_bills_until_it_is_killed", "--ignored", "--nocapture"])
         .env("AETHER_OUTBOX_FOLDER", folder)
-        .env("AETHER_OUTBOX_KIND", kind)
+        .env("AETHER_OUTBOX_KIND", case.kind)
+        .env("AETHER_OUTBOX_BYTES", case.bytes.to_string())
+        .env("AETHER_OUTBOX_SEGMENT_BYTES", case.segment_bytes.to_string())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(service.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap() == "open"), "the store was not opened");
     // A moment at random, counted in orders, so that a slow machine has as many of them.
-    let mut orders = 1 + fastrand::u64(..100);
+    let mut orders = 1 + fastrand::u64(..case.orders);
     for line in lines {
         let line = line.unwrap();
         match line.split(' ').collect::<Vec<_>>()[..] {
@@ -99,12 +120,13 @@ fn run_and_kill(folder: &Path, kind: &str, said: &mut Said) {
     );
 }
 
-async fn kill_in_a_loop<B: Backend>(rounds: u64, kind: &str, open: impl Fn(&Path) -> Store<B>) {
+async fn kill_in_a_loop<B: Backend>(rounds: u64, case: Case, open: impl Fn(&Path) -> Store<B>) {
     let folder = tempfile::tempdir().unwrap();
     let mut said = Said::default();
-    (0..rounds).for_each(|_| run_and_kill(folder.path(), kind, &mut said));
+    (0..rounds).for_each(|_| run_and_kill(folder.path(), case, &mut said));
 
-    let (store, log) = (open(folder.path()), open_log(folder.path()));
+    let (store, log) = (open(folder.path()), open_log_of(folder.path(), case.segment_bytes));
+    let kind = case.kind;
     let aether = connect(&log).await;
     let waited = store.ledger().waiting;
     let relay = Relay::spawn(&store, &aether).unwrap();
@@ -133,11 +155,23 @@ fn rounds() -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_redb_every_order_is_relayed_and_billed_exactly_once_after_kill_9() {
-    kill_in_a_loop(rounds(), "redb", open).await;
+    kill_in_a_loop(rounds(), Case::small("redb"), open).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_order_is_in_the_log_once_and_in_order_also_where_segments_are_small() {
+    let case = Case { segment_bytes: 64 << 10, bytes: 1000, ..Case::small("redb") };
+    kill_in_a_loop(rounds(), case, open).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_order_is_in_the_log_once_and_in_order_also_where_waves_are_large() {
+    let case = Case { segment_bytes: 4 << 20, bytes: 1_000_000, orders: 20, ..Case::small("redb") };
+    kill_in_a_loop(rounds().div_ceil(2), case, open).await;
 }
 
 #[cfg(feature = "sqlite")]
 #[tokio::test(flavor = "multi_thread")]
 async fn in_sqlite_every_order_is_relayed_and_billed_exactly_once_after_kill_9() {
-    kill_in_a_loop(rounds(), "sqlite", crate::stage::open_sqlite).await;
+    kill_in_a_loop(rounds(), Case::small("sqlite"), crate::stage::open_sqlite).await;
 }

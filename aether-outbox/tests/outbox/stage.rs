@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use aether_core::{Aether, Durability, Wave};
+use aether_log::store::StoreOptions;
 use aether_log::{Consumer, ConsumerOptions, Log, LogItem};
 use aether_outbox::{Backend, Redb, Store};
 
@@ -17,7 +18,14 @@ pub(crate) fn open_sqlite(folder: &Path) -> Store<aether_outbox::Sqlite> {
 }
 
 pub(crate) fn open_log(folder: &Path) -> Log {
-    Log::builder(folder.join("log")).channels("orders.>", Durability::Synced).unwrap().open().unwrap()
+    open_log_of(folder, 64 << 20)
+}
+
+/// With segments of this size.
+pub(crate) fn open_log_of(folder: &Path, segment_bytes: u64) -> Log {
+    let options = StoreOptions::default().segment_bytes(segment_bytes).unwrap();
+    let log = Log::builder(folder.join("log")).options(options);
+    log.channels("orders.>", Durability::Synced).unwrap().open().unwrap()
 }
 
 pub(crate) async fn connect(log: &Log) -> Aether {
@@ -30,20 +38,32 @@ pub(crate) fn billing(log: &Log) -> Consumer {
 }
 
 pub(crate) fn order(number: u64) -> Wave {
-    Wave::builder("orders.created").text(number.to_string()).build().unwrap()
+    order_of(number, 1)
+}
+
+/// An order of at least so many bytes.
+pub(crate) fn order_of(number: u64, bytes: usize) -> Wave {
+    let text = number.to_string();
+    let rest = " ".repeat(bytes.saturating_sub(text.len()));
+    Wave::builder("orders.created").text(text + &rest).build().unwrap()
 }
 
 pub(crate) fn number(wave: &Wave) -> u64 {
-    wave.text().unwrap().parse().unwrap()
+    wave.text().unwrap().trim_end().parse().unwrap()
 }
 
 /// Makes an order: counts it, and emits a wave with its number.
 pub(crate) fn make_order<B: Backend>(store: &Store<B>) -> u64 {
+    make_order_of(store, 1)
+}
+
+/// The same, with a wave of at least so many bytes.
+pub(crate) fn make_order_of<B: Backend>(store: &Store<B>, bytes: usize) -> u64 {
     let change = store.begin().unwrap();
     let made = change.table("made");
     let next = made.get("last").unwrap().unwrap_or(0_u64) + 1;
     made.insert("last", &next).unwrap();
-    change.emit(order(next)).unwrap();
+    change.emit(order_of(next, bytes)).unwrap();
     change.commit().unwrap();
     next
 }

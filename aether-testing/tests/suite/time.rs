@@ -287,3 +287,27 @@ async fn switched_by(first_use: impl FnOnce()) {
     assert_eq!(wave.age(), HOUR);
     aether.close().await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn paused_time_waits_for_a_durable_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = aether_log::Log::builder(folder.path());
+    let log = log.channels("orders.>", aether_core::Durability::Synced).unwrap().open().unwrap();
+    aether_testing::follow_tokio();
+    let aether = log.connect(aether_core::Aether::builder().url("local:")).await.unwrap();
+    // Time may pass at any moment in which nothing else is to do.
+    let ticking = tokio::spawn(async {
+        loop {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    });
+    let shop = aether.emitter("shop").unwrap();
+    let start = tokio::time::Instant::now();
+    let consumer = log.consumer("billing", "orders.>", aether_log::ConsumerOptions::default()).unwrap();
+    for number in 0..20_u64 {
+        shop.emit(aether_core::Wave::builder("orders.created").text(number.to_string())).await.unwrap();
+        consumer.receive().await.unwrap().ack().await.unwrap();
+    }
+    assert_eq!(start.elapsed(), std::time::Duration::ZERO, "the disk takes no virtual time");
+    ticking.abort();
+}

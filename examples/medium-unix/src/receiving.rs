@@ -35,8 +35,8 @@ fn take(shared: &Arc<Shared>, message: Message) -> Option<()> {
         return Some(());
     }
     let (now, mut delay) = (Instant::now(), Duration::ZERO);
-    let transit = |sender| {
-        delay = shared.transit.delay(sender, wire::micros_since_1970(), now);
+    let transit = |sender: wire::Sender| {
+        delay = shared.transit.delay(sender.node.into(), sender.sent_micros, wire::micros_since_1970(), now);
         delay
     };
     let frame = wire::decode(&frame, Some(&channel), now, transit).ok()?;
@@ -80,7 +80,7 @@ fn heard_by(
     delay: Duration,
     now: Instant,
 ) -> Vec<(Pattern, Option<Lost>)> {
-    let (node, waves) = (frame.sender.node, frame.waves.len());
+    let (node, waves) = (frame.sender.node.into(), frame.waves.len());
     let mut joined = shared.joined.lock();
     let heard = joined.iter_mut().filter(|(pattern, _)| pattern.matches(channel));
     let noted = heard.map(|(pattern, joined)| {
@@ -90,7 +90,7 @@ fn heard_by(
             shared.implausible.fetch_add(u64::from(report.is_implausible), Ordering::Relaxed);
             report.gap
         });
-        let is_own = node == shared.node;
+        let is_own = frame.sender.node == shared.node;
         (pattern.clone(), gap.map(|gap| Lost { waves: gap.waves, since: gap.since, is_own }))
     });
     noted.collect()

@@ -129,6 +129,33 @@ async fn links_that_are_switched_are_noticed() {
     assert_eq!(config.settings().inbox.floor.0, Floor::new(0.2).unwrap());
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_that_is_a_link_is_followed_when_it_is_switched_and_afterwards() {
+    use std::os::unix::fs::symlink;
+    let folder = Folder::with(&[]);
+    for (name, floor) in [("r1", "0.1"), ("r2", "0.2")] {
+        fs::create_dir(folder.file(name)).unwrap();
+        fs::write(folder.file(name).join("default.toml"), format!("inbox.floor = {floor}\n")).unwrap();
+    }
+    symlink("r1", folder.file("current")).unwrap();
+    let mut args = folder.args(None, &[]);
+    args.folder = Some(folder.file("current"));
+    let config = args.load::<Greeter>().unwrap();
+    let shutdown = CancellationToken::new();
+    config.follow(&shutdown);
+    let mut reloads = config.reloads();
+    symlink("r2", folder.file("new")).unwrap();
+    fs::rename(folder.file("new"), folder.file("current")).unwrap();
+    let floor = |number| Floor::new(number).unwrap();
+    assert_eq!(next(&mut reloads).await.applied, 1);
+    assert_eq!(config.settings().inbox.floor.0, floor(0.2));
+    folder.replace("r2/default.toml", "inbox.floor = 0.3\n");
+    assert_eq!(next(&mut reloads).await.applied, 2);
+    assert_eq!(config.settings().inbox.floor.0, floor(0.3));
+    shutdown.cancel();
+}
+
 #[tokio::test]
 async fn a_change_before_the_watching_begins_is_not_missed() {
     let folder = Folder::with(&[("default.toml", "inbox.floor = 0.1\n")]);

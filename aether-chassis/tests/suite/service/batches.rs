@@ -101,6 +101,42 @@ async fn an_error_or_a_panic_counts_for_every_wave_of_the_batch() {
     assert_eq!((report.failed, report.panicked, report.succeeded), (2, 2, 1));
 }
 
+/// A number whose deserialization panics.
+struct Breaks;
+
+impl<'de> serde::Deserialize<'de> for Breaks {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        assert_ne!(u32::deserialize(deserializer)?, PANICS, "the extractor broke");
+        Ok(Self)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wave_whose_extractor_panics_fails_alone_and_ends_nothing() {
+    async fn count(State(sizes): State<mpsc::UnboundedSender<usize>>, rows: Vec<Json<Breaks>>) {
+        sizes.send(rows.len()).unwrap();
+        // The next waves collect.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    let (sender, mut sizes) = mpsc::unbounded_channel();
+    let builder = Service::builder("archive").state(sender).on_batch("rows.*", MOST, count);
+    let stage = Stage::of(builder).await;
+    stage.emit("rows.new", &0).await;
+    assert_eq!(sizes.recv().await, Some(1));
+    let ((reason, hint), ()) = tokio::join!(stage.failure("rows.new", &PANICS), async {
+        for number in [1, 2] {
+            stage.emit("rows.new", &number).await;
+        }
+    });
+    assert_eq!(reason, FailureReason::HandlerFailed);
+    assert!(hint.contains("the extractor broke"), "{hint}");
+    assert_eq!(sizes.recv().await, Some(2));
+    stage.emit("rows.new", &3).await;
+    assert_eq!(sizes.recv().await, Some(1), "the service goes on");
+    let report = stage.close().await;
+    assert_eq!((report.received, report.succeeded, report.panicked), (5, 4, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_failed_batch_is_tried_again() {
     let (builder, shelf, mut batches) = service();

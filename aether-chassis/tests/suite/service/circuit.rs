@@ -288,7 +288,12 @@ async fn a_process_with_an_open_circuit_is_not_ready_and_says_why() {
     let health = Health::of(&aether);
     assert_eq!((health.ready, health.reasons[0].code), (false, "circuit_open"));
     assert_eq!(health.to_string(), "not ready: the circuit breaker of the service stock is open for stock.*");
-    // After its time one wave is tried, and closes it.
+    // After its time it is half open, whether a wave comes or not.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    assert!(Health::of(&aether).ready, "{}", Health::of(&aether));
+    ask("fails in the trial").await.unwrap_err();
+    assert!(!Health::of(&aether).ready);
+    // One wave is tried, and closes it.
     fails.store(false, Ordering::Relaxed);
     stage.emit("stock.reserve", &"works").await;
     tokio::time::sleep(Duration::from_secs(11)).await;

@@ -7,7 +7,7 @@ use aether_chassis::{Json, Rejection, Resend, RetryBudget, Service, State};
 use aether_core::{Aether, FailureReason, Wave};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::service::stage::{LONG, Stage};
 
@@ -93,6 +93,64 @@ async fn a_wave_that_failed_waits_behind_fresh_ones() {
     assert_eq!(*shop.order.lock(), ["failing 0", "fresh 1 0", "fresh 2 0", "failing 1"]);
     let report = stage.close().await;
     assert_eq!((report.received, report.retried, report.succeeded), (4, 1, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn waves_that_pause_before_a_retry_leave_their_places_to_others() {
+    async fn work(State(handled): State<Arc<Mutex<Vec<Instant>>>>, wave: Wave) -> Result<(), &'static str> {
+        if wave.text().unwrap() == "failing" {
+            return Err("not yet");
+        }
+        handled.lock().push(Instant::now());
+        Ok(())
+    }
+    for has_layers in [false, true] {
+        let handled = Arc::<Mutex<Vec<Instant>>>::default();
+        let pauses = unlimited().most(1).pauses(LONG, LONG).unwrap();
+        let mut builder = Service::builder("service").concurrency(1).retry(pauses);
+        if has_layers {
+            builder = builder.rate(1_000_000, Duration::from_secs(1));
+        }
+        let stage = Stage::of(builder.state(Arc::clone(&handled)).on("work", work)).await;
+        let begun = Instant::now();
+        for text in ["failing", "failing", "failing", "good", "good"] {
+            stage.user.emit(Wave::builder("work").text(text)).await.unwrap();
+        }
+        sleep(2 * LONG).await;
+        let waited: Vec<_> = handled.lock().iter().map(|at| (*at - begun).as_millis()).collect();
+        assert_eq!(waited, [0, 0], "layers: {has_layers}");
+        let report = stage.close().await;
+        assert_eq!((report.retried, report.failed, report.succeeded), (3, 3, 2));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_takes_no_more_waves_while_very_many_pause_before_a_retry() {
+    async fn single(_: Wave) -> Result<(), &'static str> {
+        Err("never")
+    }
+    async fn batch(_: Vec<Wave>) -> Result<(), &'static str> {
+        Err("never")
+    }
+    let pauses = || unlimited().most(1).pauses(LONG * 1_000_000, LONG * 1_000_000).unwrap();
+    for builder in [
+        Service::builder("service").retry(pauses()).on("work", single),
+        Service::builder("service")
+            .retry(pauses())
+            .rate(1_000_000, Duration::from_secs(1))
+            .on("work", single),
+        Service::builder("service").retry(pauses()).on_batch("work", 8, batch),
+    ] {
+        let stage = Stage::of(builder).await;
+        for number in 0..3000 {
+            stage.emit("work", &number).await;
+        }
+        sleep(Duration::from_secs(1)).await;
+        let received = stage.counters.report().received;
+        assert!((1024..1200).contains(&received), "{received}");
+        let report = stage.close().await;
+        assert_eq!(report.in_flight, 0, "{report}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -74,6 +74,21 @@ fn a_floor_counts_at_once_and_for_inboxes_that_are_made_later() {
     assert_eq!(inbox.effective_floor(), Floor::OPEN);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_raised_floor_counts_for_queued_waves_that_decay_also_where_there_was_none() {
+    let (inbox, control) = controlled(patient(10));
+    for number in 0..40 {
+        let wave =
+            Wave::builder("a").amplitude(0.9).half_life(Duration::from_secs(1)).text(number.to_string());
+        inbox.offer(emitted(wave), Offer::Now).unwrap();
+    }
+    assert_eq!(receive(&inbox), 30, "the others are prefetched or queued");
+    tokio::time::advance(Duration::from_secs(4)).await;
+    control.set_floor(Floor::new(0.3).unwrap());
+    assert!(poll(&inbox).is_pending());
+    assert_eq!((inbox.ledger().expired, inbox.ledger().queued), (9, 0));
+}
+
 #[test]
 fn a_bound_out_of_range_is_refused_and_an_inbox_that_is_gone_is_forgotten() {
     let (inbox, control) = controlled(patient(4));
@@ -84,4 +99,29 @@ fn a_bound_out_of_range_is_refused_and_an_inbox_that_is_gone_is_forgotten() {
     assert_eq!(control.inboxes(), 1);
     drop(inbox);
     assert_eq!(control.inboxes(), 0);
+}
+
+/// A waker of an executor that polls at once.
+struct Immediate(Box<dyn Fn() + Send + Sync>);
+
+impl std::task::Wake for Immediate {
+    fn wake(self: Arc<Self>) {
+        self.0();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_emitter_that_is_woken_by_new_bounds_may_use_the_control() {
+    let (inbox, control) = controlled(patient(1));
+    fill(&inbox, 0..1);
+    let (looked, seen) = (control.clone(), Arc::new(Mutex::new(None)));
+    let sees = Arc::clone(&seen);
+    // It would wait for ever under the lock of the control.
+    let look = move || *sees.lock() = looked.shared.try_lock().map(|controlled| controlled.bounds);
+    let waker = Waker::from(Arc::new(Immediate(Box::new(look))));
+    let wave = numbered(1, 0.5);
+    let mut emitter = pin!(inbox.offer_patiently(&wave));
+    assert!(emitter.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+    control.set_bounds(2, 64 << 20).unwrap();
+    assert_eq!(*seen.lock(), Some(Some((2, 64 << 20))));
 }

@@ -4,10 +4,10 @@ use std::hash::RandomState;
 
 use proptest::prelude::*;
 
-use super::super::lanes::SAVED;
 use super::super::levels::{KEPT, Levels, Popped};
 use super::super::queued::IN_ORDER;
 use super::super::queued::{Bound, Queueable};
+use super::super::sources::{MOST, SAVED};
 
 /// Numbers are items of one source.
 impl Queueable for u64 {
@@ -172,10 +172,10 @@ fn the_memory_of_a_burst_is_given_back_as_it_empties() {
     assert_eq!(levels.pop_weakest(Bound::Waves).map(pair), Some((3, 7)));
 }
 
-/// An item of one of several sources; a lane for each of them.
+/// An item of one of several sources.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Sent {
-    source: u8,
+    source: u16,
     number: u64,
     weight: usize,
 }
@@ -200,8 +200,8 @@ struct NaiveTurns {
     items: Vec<Sent>,
     takes_turns: bool,
     /// Sources that have saved turns.
-    first: Vec<u8>,
-    turns: Vec<u8>,
+    first: Vec<u16>,
+    turns: Vec<u16>,
     /// How many turns each of five sources has saved.
     saved: [i64; 5],
 }
@@ -221,7 +221,7 @@ impl NaiveTurns {
         self.items.push(sent);
     }
 
-    fn join(&mut self, source: u8) {
+    fn join(&mut self, source: u16) {
         if !self.first.contains(&source) && !self.turns.contains(&source) {
             let saved = &mut self.saved[usize::from(source)];
             *saved = (*saved).min(SAVED as i64);
@@ -229,17 +229,12 @@ impl NaiveTurns {
         }
     }
 
-    fn list(&mut self, source: u8) {
+    fn list(&mut self, source: u16) {
         let list = if self.saved[usize::from(source)] > 0 { &mut self.first } else { &mut self.turns };
         list.push(source);
     }
 
-    fn forget(&mut self, source: u8) {
-        self.first.retain(|turn| *turn != source);
-        self.turns.retain(|turn| *turn != source);
-    }
-
-    fn has(&self, source: u8) -> bool {
+    fn has(&self, source: u16) -> bool {
         self.items.iter().any(|item| item.source == source)
     }
 
@@ -253,57 +248,80 @@ impl NaiveTurns {
         Some(sent)
     }
 
-    /// The same out of turn: a source that has no other item is as one that had none.
-    fn remove(&mut self, fits: impl Fn(&Sent) -> bool) -> Option<Sent> {
-        let sent = self.take(fits)?;
-        if !self.has(sent.source) {
-            self.forget(sent.source);
+    /// The next source that has items, and whether it has saved turns. Sources that have lost theirs also lose their place.
+    fn next_source(&mut self) -> Option<(u16, bool)> {
+        loop {
+            let has_saved = !self.first.is_empty();
+            let list = if has_saved { &mut self.first } else { &mut self.turns };
+            let source = (!list.is_empty()).then(|| list.remove(0))?;
+            if self.has(source) {
+                return Some((source, has_saved));
+            }
         }
-        Some(sent)
     }
 
     fn pop(&mut self) -> Option<Sent> {
         if !self.takes_turns {
             return self.take(|_| true);
         }
-        let is_saved = !self.first.is_empty();
-        let source = if is_saved { self.first.remove(0) } else { self.turns.remove(0) };
+        let (source, has_saved) = self.next_source()?;
         let own = usize::from(source);
-        if !is_saved && self.saved[own] < 0 {
-            self.saved = self.saved.map(|saved| saved + 1);
+        if !has_saved && self.saved[own] < 0 {
+            let passed = -self.saved[own];
+            self.saved = self.saved.map(|saved| saved + passed);
         }
-        self.saved[own] -= 1;
-        let sent = self.take(|item| item.source == source);
+        self.take_in_turn(source, |_| true)
+    }
+
+    /// Takes the first item of a source that fits, for one of its turns.
+    fn take_in_turn(&mut self, source: u16, fits: impl Fn(&Sent) -> bool) -> Option<Sent> {
+        self.saved[usize::from(source)] -= 1;
+        let sent = self.take(|item| item.source == source && fits(item));
         if self.has(source) {
             self.list(source);
         }
         sent
     }
 
-    fn put_back(&mut self, sent: Sent) {
-        self.forget(sent.source);
-        self.first.insert(0, sent.source);
-        self.saved[usize::from(sent.source)] += 1;
-        let place = self.items.partition_point(|item| item.number < sent.number);
-        self.items.insert(place, sent);
+    fn pop_where(&mut self, fits: impl Fn(&Sent) -> bool) -> Option<Sent> {
+        if !self.takes_turns {
+            return self.take(fits);
+        }
+        let mut listed = self.first.iter().chain(&self.turns);
+        let has_one = |source: &&u16| self.items.iter().any(|item| item.source == **source && fits(item));
+        let source = *listed.find(has_one)?;
+        self.first.retain(|turn| *turn != source);
+        self.turns.retain(|turn| *turn != source);
+        self.take_in_turn(source, fits)
     }
 
-    fn evict(&mut self, bound: Bound) -> Option<Sent> {
-        let used = |source: u8| -> usize {
-            let items = self.items.iter().filter(|item| item.source == source);
-            items.map(|item| if bound == Bound::Waves { 1 } else { item.weight }).sum()
-        };
-        match self.first.iter().chain(&self.turns).copied().max_by_key(|turn| used(*turn)) {
-            Some(longest) => self.remove(|item| item.source == longest),
-            None => self.remove(|_| true),
+    fn put_back(&mut self, sent: Sent) {
+        self.saved[usize::from(sent.source)] += 1;
+        if !self.first.contains(&sent.source) && !self.turns.contains(&sent.source) {
+            self.first.insert(0, sent.source);
         }
+        let of_source = self.items.iter().position(|item| item.source == sent.source);
+        self.items.insert(of_source.unwrap_or(self.items.len()), sent);
+    }
+
+    fn used(&self, source: u16, bound: Bound) -> usize {
+        let items = self.items.iter().filter(|item| item.source == source);
+        items.map(|item| if bound == Bound::Waves { 1 } else { item.weight }).sum()
+    }
+
+    /// Whether this may be shed: the oldest of a source that uses as much as any other, or of all where none takes turns.
+    fn may_shed(&self, sent: &Sent, bound: Bound) -> bool {
+        let most = (0..5).map(|source| self.used(source, bound)).max();
+        let is_longest = !self.takes_turns || Some(self.used(sent.source, bound)) == most;
+        let oldest = self.items.iter().find(|item| !self.takes_turns || item.source == sent.source);
+        is_longest && oldest == Some(sent)
     }
 }
 
 #[derive(Debug, Clone)]
 enum TurnStep {
     /// A source emits, items of this weight.
-    Push(u8, usize, usize),
+    Push(u16, usize, usize),
     Pop(usize),
     Evict(usize, bool),
     /// Pops the oldest even item among the last n pushed.
@@ -314,7 +332,7 @@ enum TurnStep {
 
 fn any_turn_step() -> impl Strategy<Value = TurnStep> {
     prop_oneof![
-        3 => (0..5u8, 1..50usize, 1..20usize).prop_map(|(source, weight, n)| TurnStep::Push(source, weight, n)),
+        3 => (0..5u16, 1..50usize, 1..20usize).prop_map(|(source, weight, n)| TurnStep::Push(source, weight, n)),
         2 => (1..30usize).prop_map(TurnStep::Pop),
         1 => (1..10usize, any::<bool>()).prop_map(|(n, by_bytes)| TurnStep::Evict(n, by_bytes)),
         1 => (0..60u64).prop_map(TurnStep::Even),
@@ -339,13 +357,20 @@ proptest! {
                 },
                 TurnStep::Evict(count, by_bytes) => for _ in 0..count {
                     let bound = if by_bytes { Bound::Bytes } else { Bound::Waves };
-                    prop_assert_eq!(levels.pop_weakest(bound).map(|popped| popped.item), naive.evict(bound));
+                    let shed = levels.pop_weakest(bound).map(|popped| popped.item);
+                    match shed {
+                        Some(shed) => {
+                            prop_assert!(naive.may_shed(&shed, bound), "{:?}", shed);
+                            naive.take(|sent| *sent == shed);
+                        }
+                        None => prop_assert!(naive.items.is_empty()),
+                    }
                 },
                 TurnStep::Even(back) => {
                     let after = number.saturating_sub(back);
                     let even = |sent: &Sent| sent.number.is_multiple_of(2);
                     let popped = levels.pop_where(after, even).map(|popped| popped.item);
-                    prop_assert_eq!(popped, naive.remove(|sent| sent.number > after && even(sent)));
+                    prop_assert_eq!(popped, naive.pop_where(|sent| sent.number > after && even(sent)));
                 }
                 TurnStep::PutBack(count) => {
                     let out = count.min(naive.items.len().saturating_sub(1));
@@ -366,6 +391,7 @@ proptest! {
             prop_assert_eq!(levels.occupied() != 0, !naive.items.is_empty());
         }
         // What searches in the order of arrival finds all of it.
+        naive.items.sort_by_key(|sent| sent.number);
         let mut rest = std::iter::from_fn(|| levels.pop_oldest()).map(|popped| popped.item);
         prop_assert!(naive.items.iter().all(|sent| rest.next().as_ref() == Some(sent)));
         prop_assert!(rest.next().is_none());
@@ -380,7 +406,7 @@ fn a_flood_makes_its_own_source_wait_and_is_shed_first() {
         levels.push(0, number, sent(0, number));
     }
     for number in 10_001..=10_010 {
-        levels.push(0, number, sent((number % 5) as u8 + 1, number));
+        levels.push(0, number, sent((number % 5) as u16 + 1, number));
     }
     for oldest in 1..=9_000 {
         let shed = levels.pop_weakest(Bound::Waves).unwrap();
@@ -453,12 +479,12 @@ fn one_source_is_served_in_order_however_many_wait() {
 }
 
 #[test]
-fn the_lanes_of_a_burst_give_back_their_memory_and_serve_the_next_burst() {
+fn the_sources_of_a_burst_give_back_their_memory_and_serve_the_next_burst() {
     let mut levels = Levels::new(true);
     for round in 0..2_u64 {
         for number in 0..100_000 {
             let number = round * 100_000 + number + 1;
-            levels.push(0, number, Sent { source: (number % 2) as u8, number, weight: 1 });
+            levels.push(0, number, Sent { source: (number % 2) as u16, number, weight: 1 });
         }
         assert!(levels.takes_turns(0));
         while levels.len() > 1000 {
@@ -467,5 +493,64 @@ fn the_lanes_of_a_burst_give_back_their_memory_and_serve_the_next_burst() {
         assert!(levels.capacity() <= 16 * 1000, "{}", levels.capacity());
         while levels.pop_strongest().is_some() {}
         assert!(!levels.takes_turns(0) && levels.capacity() <= 2 * KEPT, "{}", levels.capacity());
+    }
+}
+
+/// Takes items while new ones keep each source busy. Returns how many of each were taken.
+fn shares(sources: u16, rounds: usize) -> Vec<usize> {
+    let (mut levels, mut number, mut taken) = (Levels::new(true), 0, vec![0; usize::from(sources)]);
+    let mut push = |levels: &mut Levels<Sent>, source: u16| {
+        number += 1;
+        levels.push(0, number, Sent { source, number, weight: 1 });
+    };
+    for source in 0..sources {
+        // The first one floods.
+        let waiting = if source == 0 { 20_000 } else { 64 };
+        (0..waiting).for_each(|_| push(&mut levels, source));
+    }
+    for turn in 0..usize::from(sources) * (rounds + SAVED as usize) {
+        let source = levels.pop_strongest().unwrap().item.source;
+        // What was saved is used up.
+        if turn >= usize::from(sources) * SAVED as usize {
+            taken[usize::from(source)] += 1;
+        }
+        push(&mut levels, source);
+    }
+    taken
+}
+
+#[test]
+fn each_source_has_the_same_share_however_many_there_are() {
+    for sources in [2, 10, 1000, MOST as u16] {
+        assert!(shares(sources, 50).iter().all(|share| (49..=51).contains(share)), "{sources}");
+    }
+}
+
+#[test]
+fn sources_beyond_the_bound_share_turns_and_keep_their_order() {
+    const SOURCES: u16 = 5000;
+    let (mut levels, mut number) = (Levels::new(true), 0);
+    let mut newest = vec![0; usize::from(SOURCES)];
+    let mut check = |sent: Sent| {
+        assert!(sent.number > newest[usize::from(sent.source)], "{sent:?} was overtaken");
+        newest[usize::from(sent.source)] = sent.number;
+    };
+    for round in 0..60_u16 {
+        for source in 0..SOURCES {
+            // Some leave and come again while others have items.
+            if (round / 5 + source).is_multiple_of(3) {
+                number += 1;
+                levels.push(0, number, Sent { source, number, weight: 1 });
+            }
+            if (source + round).is_multiple_of(4) {
+                levels.pop_strongest().map(|popped| popped.item).into_iter().for_each(&mut check);
+            }
+        }
+        while round.is_multiple_of(20) && levels.len() > 100 {
+            levels.pop_strongest().map(|popped| popped.item).into_iter().for_each(&mut check);
+        }
+    }
+    while let Some(popped) = levels.pop_strongest() {
+        check(popped.item);
     }
 }

@@ -55,6 +55,46 @@ async fn an_emitter_waiting_for_bytes_is_admitted_as_they_become_free() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn emitters_that_wait_for_bytes_are_called_in_turn_and_no_more_than_fit() {
+    let sources = [1, 2].map(|instance| Sequencer::new(Source::with_instance("one", instance).unwrap()));
+    let wave = |source: usize| {
+        let mut wave = Wave::builder("a").amplitude(0.5).bytes(vec![0; 1000]).build().unwrap();
+        wave.stamp(&sources[source], Moment::now());
+        wave
+    };
+    let inbox = Inbox::new(patient(1000).max_bytes(8 * wave(0).weight())).unwrap();
+    (0..8).for_each(|_| inbox.offer(wave(0), Offer::IfRoom).unwrap());
+    // Forty emits of a source that floods, then ten of another, which it makes one after the other.
+    let waiting = |source| {
+        let (inbox, wave) = (&inbox, wave(source));
+        let mut emit = Box::pin(async move { inbox.offer_patiently(&wave).await });
+        (source, tokio_test_task(move |cx| emit.as_mut().poll(cx)))
+    };
+    let mut emitters: Vec<_> = (0..40).map(|_| waiting(0)).collect();
+    emitters.push(waiting(1));
+    for (_, emitter) in &mut emitters {
+        assert!(emitter.poll().is_pending());
+    }
+    let mut admitted = [0; 2];
+    for _ in 0..40 {
+        tokio::time::advance(LONG_WAIT).await;
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(inbox.poll_receive(&mut cx).is_ready());
+        let called: Vec<_> = (0..emitters.len()).filter(|place| emitters[*place].1.is_woken()).collect();
+        assert_eq!(called.len(), 1, "there is room for one");
+        let (source, mut emitter) = emitters.swap_remove(called[0]);
+        assert!(emitter.poll().is_ready(), "and it is for that one");
+        admitted[source] += 1;
+        if source == 1 {
+            let mut next = waiting(1);
+            assert!(next.1.poll().is_pending());
+            emitters.push(next);
+        }
+    }
+    assert_eq!(admitted, [20, 20]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn after_one_timeout_no_emitter_waits_until_the_inbox_is_half_empty() {
     let inbox = Inbox::new(patient(8)).unwrap();
     fill(&inbox, 0..8);

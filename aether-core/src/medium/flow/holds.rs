@@ -11,9 +11,12 @@ use super::{Flow, Pause};
 use crate::channel::{Channel, Pattern};
 use crate::clock::{self, Instant};
 use crate::medium::outlet::Outlet;
+use crate::proof::NodeId;
+use crate::shares::ShareSizes;
 use crate::wave::Wave;
 
-/// The maximum number of pauses obeyed at the same time. Pauses beyond it are ignored, and their receivers shed.
+/// The maximum number of pauses obeyed at the same time. Beyond it the principal with most of them gives way; its own further
+/// pauses are ignored, and their receivers shed.
 const MAX_HOLDS: usize = 256;
 /// The maximum number of channels for which the hold state is cached.
 const MAX_CHANNELS: usize = 1024;
@@ -37,7 +40,8 @@ pub(in crate::medium) enum Noted {
 #[derive(Default)]
 pub(in crate::medium) struct HoldTable {
     /// The pauses, keyed by the requesting node and its number for the pause.
-    holds: HashMap<(u64, u64), Hold>,
+    holds: HashMap<(NodeId, u64), Hold>,
+    shares: ShareSizes,
     /// The strongest level held on each channel.
     channels: HashMap<Channel, Option<u8>>,
     /// The time at which the next pause ends.
@@ -75,15 +79,18 @@ impl HoldTable {
     }
 
     /// Notes a pause of a node. Call [`apply`](Self::apply) after the last of several.
-    pub(in crate::medium) fn note(&mut self, node: u64, pause: Pause, flow: &Flow) -> Noted {
+    pub(in crate::medium) fn note(&mut self, node: NodeId, pause: Pause, flow: &Flow) -> Noted {
         let Pause { id, pattern, level, lease } = pause;
         let key = (node, id);
         if lease == Duration::ZERO {
-            self.holds.remove(&key);
+            self.remove(key);
             self.look_again();
             return Noted::Other;
         }
         let until = clock::now() + lease;
+        if self.holds.len() >= MAX_HOLDS && !self.holds.contains_key(&key) {
+            self.make_room(node.principal);
+        }
         let has_room = self.holds.len() < MAX_HOLDS;
         match self.holds.get_mut(&key) {
             Some(hold) if hold.pattern == pattern && hold.level == level => {
@@ -96,12 +103,31 @@ impl HoldTable {
             }
             None if has_room => {
                 self.holds.insert(key, Hold { pattern, level, until });
+                self.shares.add(node.principal, 1);
                 flow.pauses.fetch_add(1, Ordering::Relaxed);
                 self.look_again();
             }
             None => {}
         }
         Noted::Other
+    }
+
+    fn remove(&mut self, key: (NodeId, u64)) {
+        if self.holds.remove(&key).is_some() {
+            self.shares.subtract(key.0.principal, 1);
+        }
+    }
+
+    /// Ends the pause of another principal that ends first, if one has more of them.
+    fn make_room(&mut self, principal: u64) {
+        let holder = self.shares.gives_way_to(principal);
+        if holder == principal {
+            return;
+        }
+        let held = self.holds.iter().filter(|((node, _), _)| node.principal == holder);
+        if let Some(key) = held.min_by_key(|(_, hold)| hold.until).map(|(key, _)| *key) {
+            self.remove(key);
+        }
     }
 
     /// Resets the caches because the set of held waves has changed.
@@ -126,7 +152,12 @@ impl HoldTable {
     fn forget(&mut self, is_over: impl Fn(&Hold) -> bool) -> bool {
         let had_any = !self.holds.is_empty();
         if had_any {
-            self.holds.retain(|_, hold| !is_over(hold));
+            let shares = &mut self.shares;
+            self.holds.retain(|(node, _), hold| {
+                let is_kept = !is_over(hold);
+                shares.subtract(node.principal, usize::from(!is_kept));
+                is_kept
+            });
             self.look_again();
         }
         had_any
@@ -146,7 +177,7 @@ impl HoldTable {
 
 /// Whether a wave stays in the outbox.
 fn is_held(
-    holds: &HashMap<(u64, u64), Hold>,
+    holds: &HashMap<(NodeId, u64), Hold>,
     channels: &mut HashMap<Channel, Option<u8>>,
     wave: &Wave,
 ) -> bool {
@@ -163,4 +194,30 @@ fn is_held(
         }
     };
     level.is_some_and(|level| wave.signal().level() >= level)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_principal_with_pauses_without_end_takes_none_from_another() {
+        let (mut table, flow) = (HoldTable::default(), Flow::new());
+        let mut note = |principal, id| {
+            let pattern = Pattern::new(&format!("orders.{principal}")).unwrap();
+            let pause = Pause { id, pattern, level: 3, lease: Duration::from_secs(1) };
+            table.note(NodeId { principal, number: id }, pause, &flow)
+        };
+        note(1, 0);
+        (0..1000).for_each(|id| {
+            note(2, id);
+        });
+        assert_eq!((note(1, 0), note(2, 999)), (Noted::Renewed, Noted::Other), "the others are ignored");
+        (1..20).for_each(|id| {
+            note(1, id);
+        });
+        assert_eq!((note(1, 0), note(1, 19)), (Noted::Renewed, Noted::Renewed));
+        assert_eq!((table.holds.len(), table.shares.of(1)), (MAX_HOLDS, 20));
+        assert!(table.forget_all() && table.shares.of(1) == 0 && table.shares.of(2) == 0);
+    }
 }

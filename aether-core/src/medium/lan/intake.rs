@@ -130,8 +130,11 @@ impl Receiving {
     }
 
     fn malformed(&self, error: impl std::fmt::Display) {
-        self.intake.counts.malformed.fetch_add(1, Ordering::Relaxed);
-        tracing::debug!(%error, "ignored a message that is not valid");
+        if self.intake.counts.malformed.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::warn!(%error, "ignored a message that is not valid; later ones are only counted");
+        } else {
+            tracing::debug!(%error, "ignored a message that is not valid");
+        }
     }
 
     fn handle(&mut self, lane: Lane, from: u64, message: Message) {
@@ -235,7 +238,7 @@ impl Receiving {
         let (now, received) = (clock::now(), micros_since_1970());
         let mut delay = Duration::ZERO;
         let decoded = wire::decode(bytes, None, now, |sender| {
-            delay = self.intake.transit.delay(sender, received, now);
+            delay = self.intake.transit.delay(sender.node.into(), sender.sent_micros, received, now);
             delay
         });
         match decoded {
@@ -297,7 +300,8 @@ impl Receiving {
             }
         };
         let node = frame.sender.node;
-        let heard = HeardFrame { node, position, waves: frame.waves.len(), delay, now: clock::now() };
+        let heard =
+            HeardFrame { node: node.into(), position, waves: frame.waves.len(), delay, now: clock::now() };
         let GapReport { gap, forgets, is_implausible } = tap.gaps.note(&frame.channel, heard);
         let counts = &self.intake.counts;
         counts.forgotten_streams.fetch_add(u64::from(forgets), Ordering::Relaxed);

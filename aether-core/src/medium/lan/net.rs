@@ -1,7 +1,7 @@
 //! The session with Zenoh: configuration, keys, and what is put on the network.
 //!
-//! Each process hears one key, `aether/REALM/NODE/in`, and shows a liveliness token, `aether/REALM/NODE`, in the realm of each of
-//! its keys. A realm is derived from a key, so processes with another secret are told nothing. A message goes in the realm of
+//! Each process hears one key, `aether/REALM/NODE/in`, and shows a liveliness token, `aether/REALM/NODE` and a proof, in the realm of
+//! each of its keys ([`Realms`]). A realm is derived from a key, so processes with another secret are told nothing. A message goes in the realm of
 //! the key that seals it: whoever can open it hears it there, also while keys are rotated. A router shows `aether-router/ID`.
 //! Everything here may block for as long as Zenoh has no room, so it is called by the tasks of the medium's own runtime only.
 
@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use zenoh::config::WhatAmI;
 use zenoh::liveliness::LivelinessToken;
 use zenoh::pubsub::Subscriber;
@@ -23,6 +24,7 @@ use super::arrivals::Arrivals;
 use super::error::LanError;
 use super::lane::Lane;
 use super::node::{LanChange, LanNode};
+use super::realms::Realms;
 
 /// A connection over which nothing came for this long is broken. Zenoh says something four times as often.
 const LEASE_MILLIS: u64 = 3000;
@@ -59,7 +61,7 @@ pub(super) const fn protocol_of(certificates: Option<&Certificates>) -> Protocol
 pub(super) struct Net {
     session: Session,
     /// Of each key. The first one is that of the key that seals. Empty in a router.
-    realms: Vec<String>,
+    realms: Realms,
     seen: Arc<Seen>,
 }
 
@@ -176,7 +178,7 @@ impl Net {
         address: &LanAddress,
         role: Role,
         certificates: Option<&Certificates>,
-        realms: Vec<String>,
+        realms: Realms,
     ) -> Result<Self, LanError> {
         let config = config(address, role, certificates).map_err(failed("its configuration is not valid"))?;
         let session = zenoh::open(config).await.map_err(|source| match role {
@@ -197,30 +199,30 @@ impl Net {
         on_node: impl Fn(u64, bool) + Clone + Send + Sync + 'static,
     ) -> Result<Declared, LanError> {
         let (mut subscribers, mut tokens) = (Vec::new(), Vec::new());
-        for realm in &self.realms {
+        for realm in self.realms.names() {
             let arrivals = Arc::clone(&arrivals);
             let data = self
                 .session
-                .declare_subscriber(key(realm, node))
+                .declare_subscriber(Realms::key_in(realm, node))
                 .callback(move |sample| arrivals.bring(sample.payload().to_bytes().into_owned().into()))
                 .await;
             subscribers.push(data.map_err(failed("cannot subscribe"))?);
         }
         // The tokens come after the subscriptions, so that whoever sees one can reach this node.
         let liveliness = self.session.liveliness();
-        for realm in &self.realms {
-            let token = liveliness.declare_token(token(realm, node)).await;
+        for realm in self.realms.names() {
+            let token = liveliness.declare_token(self.realms.token(realm, node)).await;
             tokens.push(token.map_err(failed("cannot be seen"))?);
         }
-        for realm in &self.realms {
-            let (on_node, seen, of) = (on_node.clone(), Arc::clone(&self.seen), realm.clone());
+        for realm in self.realms.names() {
+            let (on_node, seen, realms) = (on_node.clone(), Arc::clone(&self.seen), self.realms.clone());
             let others = liveliness
                 .declare_subscriber(format!("aether/{realm}/*"))
                 .history(true)
                 .callback(move |sample| {
-                    let Some(other) = node_of(sample.key_expr().as_str()) else { return };
+                    let Some((realm, other)) = realms.read(sample.key_expr().as_str()) else { return };
                     let is_there = sample.kind() == SampleKind::Put;
-                    seen.note(&of, other, is_there);
+                    seen.note(realm, other, is_there);
                     if other != node {
                         on_node(other, is_there);
                     }
@@ -234,23 +236,34 @@ impl Net {
     /// The tokens that Zenoh names and that match a key expression, at most [`MAX_TOKENS`], as realm and node. When it
     /// returns, the subscriptions have brought what was there before it was called.
     async fn tokens(&self, expression: &str) -> Vec<(String, u64)> {
-        let Ok(replies) = self.session.liveliness().get(expression).await else { return Vec::new() };
-        let mut tokens = Vec::new();
-        while tokens.len() < MAX_TOKENS
-            && let Ok(reply) = replies.recv_async().await
-        {
-            let process = reply.result().ok().and_then(|sample| process_of(sample.key_expr().as_str()));
-            if let Some(LanNode::Process { node, realm }) = process {
-                tokens.push((realm, node));
+        let tokens = Arc::<Mutex<Vec<(String, u64)>>>::default();
+        let (end, ended) = oneshot::channel::<()>();
+        // Not through a channel that can be full: Zenoh hands over what it knows at once, with the session locked.
+        let asked = self.session.liveliness().get(expression).callback({
+            let (realms, tokens) = (self.realms.clone(), Arc::clone(&tokens));
+            move |reply| {
+                // Dropped with this closure, after the last reply.
+                let _ = &end;
+                let process =
+                    reply.result().ok().and_then(|sample| process_of(&realms, sample.key_expr().as_str()));
+                let mut tokens = tokens.lock();
+                if let Some(LanNode::Process { node, realm }) = process
+                    && tokens.len() < MAX_TOKENS
+                {
+                    tokens.push((realm, node));
+                }
             }
+        });
+        if asked.await.is_ok() {
+            let _ = ended.await;
         }
-        tokens
+        std::mem::take(&mut *tokens.lock())
     }
 
     /// The nodes of our realms whose tokens are seen now.
     pub(super) async fn nodes(&self) -> HashSet<u64> {
         let mut nodes = HashSet::new();
-        for realm in &self.realms {
+        for realm in self.realms.names() {
             nodes.extend(self.tokens(&format!("aether/{realm}/*")).await.into_iter().map(|(_, node)| node));
         }
         nodes.extend(self.seen.0.lock().values().flatten());
@@ -279,12 +292,12 @@ impl Net {
         let token = liveliness.declare_token(format!("aether-router/{own}"));
         let token = token.await.map_err(failed("cannot be seen"))?;
         let on_change = Arc::new(on_change);
-        let on_process = Arc::clone(&on_change);
+        let (on_process, realms) = (Arc::clone(&on_change), self.realms.clone());
         let processes = liveliness
             .declare_subscriber("aether/*/*")
             .history(true)
             .callback(move |sample| {
-                if let Some(who) = process_of(sample.key_expr().as_str()) {
+                if let Some(who) = process_of(&realms, sample.key_expr().as_str()) {
                     on_process(LanChange { who, is_there: sample.kind() == SampleKind::Put });
                 }
             })
@@ -351,7 +364,7 @@ impl Net {
 
     /// Where a node hears what is sealed with our key.
     fn key(&self, node: u64) -> String {
-        key(self.realms.first().map_or("", String::as_str), node)
+        self.realms.key(node)
     }
 
     pub(super) async fn close(&self) {
@@ -371,28 +384,13 @@ pub(super) async fn scout(
     asked.map_err(failed("cannot ask by multicast"))
 }
 
-fn key(realm: &str, node: u64) -> String {
-    format!("aether/{realm}/{node:016x}/in")
-}
-
-fn token(realm: &str, node: u64) -> String {
-    format!("aether/{realm}/{node:016x}")
-}
-
-/// The node of a token.
-fn node_of(token: &str) -> Option<u64> {
-    u64::from_str_radix(token.rsplit('/').next()?, 16).ok()
-}
-
 /// Whether a part of a key is short and has nothing but letters and digits, as ids and realms do.
 fn is_plain(part: &str) -> bool {
     part.len() <= MAX_REALM && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 
 /// The process of a token.
-fn process_of(key: &str) -> Option<LanNode> {
-    let mut parts = key.split('/').skip(1);
-    let (realm, node) = (parts.next()?, parts.next()?);
-    let node = u64::from_str_radix(node, 16).ok()?;
+fn process_of(realms: &Realms, token: &str) -> Option<LanNode> {
+    let (realm, node) = realms.read(token)?;
     is_plain(realm).then(|| LanNode::Process { node, realm: realm.to_owned() })
 }

@@ -60,9 +60,14 @@ impl Peer {
         (self.heard, self.version, self.hearers, self.bytes) = (now, version, hearers, bytes);
     }
 
+    /// Whether it is surely there: something was heard of it lately.
+    pub(super) fn is_heard(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.heard) < SILENT
+    }
+
     /// Whether it takes nothing at the moment, as far as can be known.
     pub(super) fn is_stuck(&self, now: Instant) -> bool {
-        self.on_the_way.is_stuck(now) || now.saturating_duration_since(self.heard) >= SILENT
+        self.on_the_way.is_stuck(now) || !self.is_heard(now)
     }
 
     /// What others may see.

@@ -4,7 +4,7 @@
 //! whole table if they lack one; they say which version they know. A join waits for that. Everything that a network can
 //! fill is bounded.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use super::lane::Lane;
 use super::message::{Place, Sent};
 use super::peer::{LanPeer, Peer};
 use super::route::{Member, Route};
+use super::strangers::Strangers;
 use super::table::{Hearer, MAX_HEARERS, MAX_TABLE, TableChange};
 use crate::channel::Channel;
 use crate::clock::{self, Instant};
@@ -61,9 +62,8 @@ struct State {
     unconfirmed: u64,
     /// The last ping of this process to itself that it answered.
     own_answered: Option<(u64, Instant)>,
-    /// Nodes that were told of this process and have not introduced themselves, the oldest first. Some may know this process by
-    /// now. At most [`MAX_PEERS`].
-    strangers: VecDeque<u64>,
+    /// Nodes that are there and have not introduced themselves. Some may know this process by now.
+    strangers: Strangers,
 }
 
 impl State {
@@ -72,16 +72,6 @@ impl State {
         self.bytes -= peer.bytes;
         self.routes.clear();
         true
-    }
-
-    fn note_stranger(&mut self, node: u64) {
-        if self.peers.contains_key(&node) || self.strangers.contains(&node) {
-            return;
-        }
-        if self.strangers.len() >= MAX_PEERS {
-            self.strangers.pop_front();
-        }
-        self.strangers.push_back(node);
     }
 }
 
@@ -149,16 +139,20 @@ impl Peers {
         state.routes.clear();
         let nodes: Vec<u64> = state.peers.keys().copied().collect();
         let version = state.version;
-        tell(&nodes, TableChange { base: Some(base), version, name: String::new(), added, removed });
+        tell(&nodes, TableChange { base: Some(base), version, added, removed, ..TableChange::default() });
         Some(version)
     }
 
     /// The whole table of this process for a node, handed over as changes are.
     pub(super) fn introduce(&self, node: u64, tell: impl FnOnce(TableChange)) {
         let mut state = self.state.lock();
-        state.note_stranger(node);
-        let (version, added) = (state.version, state.own.clone());
-        tell(TableChange { base: None, version, name: self.name.clone(), added, removed: Vec::new() });
+        if !state.peers.contains_key(&node) {
+            state.strangers.told(node);
+        }
+        let (version, added, now) = (state.version, state.own.clone(), clock::now());
+        let others = state.peers.iter().filter(|(other, peer)| **other != node && peer.is_heard(now));
+        let peers = others.map(|(other, _)| *other).collect();
+        tell(TableChange { version, name: self.name.clone(), added, peers, ..TableChange::default() });
     }
 
     pub(super) fn version(&self) -> u64 {
@@ -178,7 +172,7 @@ impl Peers {
     pub(super) fn receive(&self, node: u64, change: TableChange) -> Received {
         let mut state = self.state.lock();
         let now = clock::now();
-        let TableChange { base, version, name, added, removed } = change;
+        let TableChange { base, version, name, added, removed, peers } = change;
         let (known, is_new) = match (state.peers.get(&node), base) {
             (Some(peer), _) if peer.version >= version && peer.version > 0 => {
                 return Received::Known { version: peer.version, is_new: false, is_change: false };
@@ -203,9 +197,9 @@ impl Peers {
         state.bytes = state.bytes - before + bytes;
         state.routes.clear();
         state.ways += u32::from(is_new);
-        if is_new {
-            state.strangers.retain(|stranger| *stranger != node);
-        }
+        state.strangers.remove(node);
+        let State { strangers, peers: known, .. } = &mut *state;
+        strangers.name(peers.into_iter().filter(|other| *other != self.node && !known.contains_key(other)));
         let way = state.ways;
         let peer = state.peers.entry(node).or_insert_with(|| Peer::new(way, now));
         if !name.is_empty() {
@@ -349,12 +343,43 @@ impl Peers {
     /// All that may know this process: the peers, and those that were told of it and have not introduced themselves.
     pub(super) fn acquainted(&self) -> Vec<u64> {
         let state = self.state.lock();
-        state.peers.keys().chain(&state.strangers).copied().collect()
+        state.peers.keys().copied().chain(state.strangers.all_told()).collect()
+    }
+
+    /// A node shows itself. Returns whether it has not introduced itself yet.
+    pub(super) fn note_shown(&self, node: u64) -> bool {
+        let mut state = self.state.lock();
+        let is_stranger = !state.peers.contains_key(&node);
+        if is_stranger {
+            state.strangers.show(node);
+        }
+        is_stranger
     }
 
     /// A node is not seen any more.
     pub(super) fn forget_stranger(&self, node: u64) {
-        self.state.lock().strangers.retain(|stranger| *stranger != node);
+        self.state.lock().strangers.remove(node);
+    }
+
+    /// Nodes that have not introduced themselves and are told of this process now.
+    pub(super) fn strangers_due(&self, most: usize) -> Vec<u64> {
+        self.state.lock().strangers.due(most)
+    }
+
+    /// Whether all have introduced themselves that show themselves or were named by peers.
+    pub(super) fn has_met_all(&self) -> bool {
+        self.state.lock().strangers.is_empty()
+    }
+
+    /// Connecting has ended. Returns the number of nodes that show themselves and have not answered.
+    pub(super) fn met(&self) -> usize {
+        self.state.lock().strangers.met(clock::now())
+    }
+
+    /// The number of nodes that were there when this process connected and have not answered. What is sent meanwhile may not
+    /// reach them.
+    pub(super) fn missed(&self) -> usize {
+        self.state.lock().strangers.missed(clock::now())
     }
 
     /// A peer has left, and has received so many waves of a way. The others that were sent to it are lost.
@@ -362,6 +387,7 @@ impl Peers {
         let mut state = self.state.lock();
         let lost = state.peers.get(&node).map_or(0, |peer| peer.on_the_way.lost_with(way, received));
         state.unconfirmed += lost;
+        state.strangers.remove(node);
         state.forget(node)
     }
 

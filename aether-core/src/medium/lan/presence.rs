@@ -18,7 +18,8 @@ use crate::wire::micros_since_1970;
 
 /// A process that has not looked at what arrives for this long is stuck, and says nothing more, so that others do not wait for it.
 const STUCK: Duration = Duration::from_secs(1);
-/// Introductions to unknown nodes between two beats. Tokens are not authenticated: anybody can show as many as they like.
+/// Introductions to unknown nodes between two beats; others are made at the next ones. Without a secret anybody can show as many
+/// tokens as they like.
 const INTRODUCTIONS: usize = 256;
 /// The pings of tools that wait for an answer at most.
 const MAX_ASKED: usize = 4096;
@@ -102,15 +103,13 @@ impl Presence {
         self.introductions.fetch_add(1, Ordering::Relaxed) < INTRODUCTIONS
     }
 
-    /// A token has come, or gone. A token is only a hint: it is not authenticated.
+    /// A token has come, or gone. A token is only a hint: whoever has seen it can show it again.
     pub(super) fn note_token(&self, shared: &LanShared, node: u64, is_there: bool) {
-        if shared.peers.version_of(node).is_some() {
-            // Whether it is still there shows with the next beats.
-            return;
-        }
         if !is_there {
+            // Whether a peer is still there shows with the next beats.
             shared.peers.forget_stranger(node);
-        } else if self.may_introduce() {
+            shared.moved();
+        } else if shared.peers.note_shown(node) && self.may_introduce() {
             shared.introduce_to(node);
         }
     }
@@ -234,7 +233,9 @@ impl Presence {
             if clock::now().saturating_duration_since(looked_at_until) >= STUCK {
                 continue;
             }
-            self.introductions.store(0, Ordering::Relaxed);
+            let strangers = shared.peers.strangers_due(INTRODUCTIONS);
+            self.introductions.store(strangers.len(), Ordering::Relaxed);
+            strangers.into_iter().for_each(|node| shared.introduce_to(node));
             // What found no room, or was on a connection that broke.
             shared.peers.uninformed().into_iter().for_each(|node| shared.introduce_to(node));
             self.ping_all(&shared);

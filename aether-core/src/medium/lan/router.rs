@@ -16,6 +16,7 @@ use super::address::LanAddress;
 use super::error::LanError;
 use super::net::{self, Certificates, Net, Role};
 use super::node::{LanChange, LanNode};
+use super::realms::Realms;
 use super::runtime;
 
 /// Where a router listens unless its address says otherwise, with TCP or QUIC.
@@ -152,7 +153,7 @@ impl LanRouter {
             (oneshot::channel::<Result<(), LanError>>(), oneshot::channel::<()>());
         runtime::on_its_own(async move {
             let opening = async {
-                let net = Net::open(&address, Role::Router, certificates.as_ref(), Vec::new()).await?;
+                let net = Net::open(&address, Role::Router, certificates.as_ref(), Realms::none()).await?;
                 let declared = net.declare_router(on_change).await?;
                 Ok::<_, LanError>((net, declared))
             };

@@ -16,6 +16,7 @@ use super::error::LanError;
 use super::hello::{self, LanHello};
 use super::net::{Certificates, Net, Role};
 use super::presence::Presence;
+use super::realms::Realms;
 use super::sending;
 use super::shared::{Exits, LanShared, Spoken};
 use crate::router::Router;
@@ -31,7 +32,7 @@ pub(super) struct Driver {
     pub(super) exits: Exits,
     pub(super) address: LanAddress,
     pub(super) certificates: Option<Certificates>,
-    pub(super) realms: Vec<String>,
+    pub(super) realms: Realms,
     /// What tools ask about the surroundings.
     pub(super) questions: mpsc::Receiver<Question>,
 }

@@ -161,7 +161,7 @@ impl Sending {
             return;
         }
         for pause in pauses {
-            if self.holds.note(node, pause, &shared.flow) == Noted::Renewed {
+            if self.holds.note(node.into(), pause, &shared.flow) == Noted::Renewed {
                 // Flushing tasks see that the receivers are making progress.
                 shared.moved();
             }
@@ -202,8 +202,10 @@ impl Sending {
             let is_told = |wave: &&Wave| wave.reflects() && !wave.is_question();
             waves.iter().filter(is_told).for_each(|wave| self.router.reflect_unheard(wave));
         }
-        if self.shared.outbox.is_shared() && self.shared.peers.is_alone() {
-            self.shared.peers.lost(waves.len() as u64);
+        let peers = &self.shared.peers;
+        // Nobody got them, or not everybody who was there.
+        if self.shared.outbox.is_shared() && peers.is_alone() || peers.missed() > 0 {
+            peers.lost(waves.len() as u64);
         }
         let now = clock::now();
         let (_, forgotten) = self.numbers[lane.index()].stream(channel, now);
@@ -462,6 +464,7 @@ mod tests {
     use super::super::address::{LanAddress, Protocol};
     use super::super::net::Role;
     use super::super::peers::Peers;
+    use super::super::realms::Realms;
     use super::super::sealing::Sealing;
     use super::*;
     use crate::inbox::{Inbox, InboxOptions};
@@ -471,7 +474,7 @@ mod tests {
     async fn a_process_that_flushes_and_sends_nothing_keeps_no_answered_pings() {
         let address = "lan:?insecure&multicast=off&listen=127.0.0.1:0";
         let address = LanAddress::read_for_process(address, Protocol::Tcp).unwrap();
-        let net = Arc::new(Net::open(&address, Role::Process, None, Vec::new()).await.unwrap());
+        let net = Arc::new(Net::open(&address, Role::Process, None, Realms::none()).await.unwrap());
         let outbox = Outlet::new(Arc::new(Inbox::new(InboxOptions::default()).unwrap()));
         let (shared, _exits) =
             LanShared::new(Peers::new(8, "here".to_owned()), outbox, Sealing::new(None).unwrap());

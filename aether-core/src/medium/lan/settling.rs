@@ -41,7 +41,10 @@ impl Lan {
         let settled = settled.await;
         let (on_the_way, lost) = shared.peers.flight();
         match (settled, lost - lost_before) {
-            (Ok(true), 0) => Ok(()),
+            (Ok(true), 0) => match shared.peers.missed() {
+                0 => Ok(()),
+                processes => Err(FlushError::Unmet { processes }),
+            },
             (Ok(true), waves) => Err(FlushError::Unconfirmed { waves, patience: PATIENCE }),
             (Ok(false), _) => Err(FlushError::Closed),
             (Err(patience), 0) if shared.outbox.has_passed(mark) && on_the_way == 0 => {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::peers::MAX_PEERS;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::router::Subscription;
 
@@ -52,6 +53,8 @@ pub(super) struct TableChange {
     pub(super) name: String,
     pub(super) added: Vec<Hearer>,
     pub(super) removed: Vec<u64>,
+    /// The peers that its sender has heard of lately, in whole tables: whoever comes expects them.
+    pub(super) peers: Vec<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,6 +78,8 @@ struct TableRecord {
     added: Vec<HearerRecord>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     removed: Vec<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    peers: Vec<u64>,
 }
 
 /// A table that is not valid.
@@ -102,6 +107,7 @@ impl TableChange {
             name: self.name.clone(),
             added: added.collect(),
             removed: self.removed.clone(),
+            peers: self.peers.clone(),
         };
         // Numbers and texts always make JSON.
         serde_json::to_vec(&record).unwrap_or_default().into()
@@ -111,7 +117,7 @@ impl TableChange {
         if json.len() > MAX_TABLE {
             return Err(TableError::TooLarge { bytes: json.len(), hearers: 0 });
         }
-        let TableRecord { base, version, name, added, removed } = serde_json::from_slice(json)?;
+        let TableRecord { base, version, name, added, removed, mut peers } = serde_json::from_slice(json)?;
         if added.len() > MAX_HEARERS || removed.len() > MAX_HEARERS {
             return Err(TableError::TooLarge { bytes: json.len(), hearers: added.len() });
         }
@@ -122,7 +128,8 @@ impl TableChange {
         });
         let added = added.collect::<Result<_, ChannelError>>()?;
         let name = name.chars().filter(|letter| !letter.is_control()).take(MAX_NAME).collect();
-        Ok(Self { base, version, name, added, removed })
+        peers.truncate(MAX_PEERS);
+        Ok(Self { base, version, name, added, removed, peers })
     }
 }
 
@@ -144,6 +151,7 @@ mod tests {
             name: "pi".to_owned(),
             added: vec![hearer(1, "orders.*", Some("shop")), hearer(2, ">", None)],
             removed: vec![7],
+            peers: vec![8, 16],
         };
         assert_eq!(TableChange::read(&table.write()).unwrap(), table);
         for text in ["", "[]", "{}", r#"{"version":1,"added":[{"id":1,"pattern":"a..b"}]}"#] {

@@ -14,20 +14,9 @@ use super::error::LanError;
 use super::hello::LanHello;
 use super::peer::LanPeer;
 use super::presence::{LanPingError, LanPong, Presence};
+use super::realms::Realms;
 use super::runtime::{Question, Surroundings};
 use super::shared::LanShared;
-use crate::seal::{KeyUse, SealKeys};
-
-/// The realm of those who have no secret.
-const OPEN: &str = "open";
-
-/// The realms of a secret: the ids of its keys, which tell nothing about them. That of the key that seals comes first.
-pub(super) fn realms_of(keys: Option<&SealKeys>) -> Vec<String> {
-    let Some(keys) = keys else { return vec![OPEN.to_owned()] };
-    let mut ids: Vec<_> = keys.ids().collect();
-    ids.sort_by_key(|(_, key_use)| *key_use != KeyUse::Seals);
-    ids.into_iter().map(|(id, _)| id.to_string()).collect()
-}
 
 /// The name of this machine.
 pub(super) fn machine() -> String {
@@ -42,7 +31,7 @@ pub(super) struct Filled {
     pub(super) shared: Arc<LanShared>,
     pub(super) presence: Arc<Presence>,
     pub(super) counts: Arc<Counts>,
-    pub(super) realms: Vec<String>,
+    pub(super) realms: Realms,
     pub(super) address: LanAddress,
     pub(super) questions: mpsc::Sender<Question>,
 }
@@ -114,7 +103,7 @@ impl LanView {
         let Surroundings { peers, routers, realms } = answer.await.ok()?;
         let other_version = counts.other_version.load(Ordering::Relaxed);
         let mut seen = LanSurroundings { peers, routers, other_version, ..LanSurroundings::default() };
-        let is_own = |realm: &String| own.contains(realm);
+        let is_own = |realm: &String| own.has(realm);
         let ours: HashSet<u64> =
             realms.iter().filter(|(realm, _)| is_own(realm)).flat_map(|(_, nodes)| nodes).copied().collect();
         seen.same_secret = ours.len();
@@ -122,7 +111,7 @@ impl LanView {
         let mut others: HashSet<u64> = HashSet::new();
         for (realm, nodes) in realms.iter().filter(|(realm, _)| !is_own(realm)) {
             let strangers = nodes.difference(&ours);
-            match realm == OPEN {
+            match Realms::is_open(realm) {
                 true => seen.no_secret += strangers.count(),
                 false => others.extend(strangers),
             }

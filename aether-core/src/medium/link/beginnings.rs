@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::remembered::Remembered;
 use crate::clock::Instant;
+use crate::proof::NodeId;
 
 /// The maximum number of remembered senders. The one silent for longest is evicted first.
 const MAX_SENDERS: usize = 4096;
@@ -48,11 +49,11 @@ impl Default for Beginnings {
 impl Beginnings {
     /// Records the answer of a sender: it begins the stream of this number later than `since`, the time at which it was
     /// asked.
-    pub fn note(&self, node: u64, stream: u64, since: Instant, now: Instant) {
+    pub fn note(&self, node: NodeId, stream: u64, since: Instant, now: Instant) {
         let mut senders = self.0.lock();
         let new = Beginning { stream, since };
-        let Some(known) = senders.hear(&node, now) else {
-            senders.add(node, VecDeque::from([new]), now);
+        let Some(known) = senders.hear(node.principal, &node.number, now) else {
+            senders.add(node.principal, node.number, VecDeque::from([new]), now);
             return;
         };
         // Answers may overtake one another.
@@ -68,9 +69,9 @@ impl Beginnings {
     }
 
     /// The latest time of which it is known that a stream began after it.
-    pub fn since(&self, node: u64, stream: u64, now: Instant) -> Option<Instant> {
+    pub fn since(&self, node: NodeId, stream: u64, now: Instant) -> Option<Instant> {
         let mut senders = self.0.lock();
-        let known = senders.hear(&node, now)?;
+        let known = senders.hear(node.principal, &node.number, now)?;
         known.iter().rev().find(|known| known.stream <= stream).map(|known| known.since)
     }
 }
@@ -85,14 +86,14 @@ mod tests {
     fn a_stream_began_after_the_last_join_that_was_answered_with_its_number_or_a_lower_one() {
         let (table, start) = (Beginnings::default(), crate::clock::now());
         let at = |second| start + second * SECOND;
-        assert_eq!(table.since(7, 5, at(9)), None);
+        assert_eq!(table.since(7.into(), 5, at(9)), None);
         // The last two are late, and tell nothing new.
         for (stream, second) in [(3, 1), (3, 2), (5, 4), (4, 3), (4, 2), (5, 4)] {
-            table.note(7, stream, at(second), at(9));
+            table.note(7.into(), stream, at(second), at(9));
         }
-        let since = [2, 3, 4, 5, 6].map(|stream| table.since(7, stream, at(9)));
+        let since = [2, 3, 4, 5, 6].map(|stream| table.since(7.into(), stream, at(9)));
         assert_eq!(since, [None, Some(at(2)), Some(at(3)), Some(at(4)), Some(at(4))]);
-        assert_eq!(table.since(8, 5, at(9)), None, "of another sender");
+        assert_eq!(table.since(8.into(), 5, at(9)), None, "of another sender");
     }
 
     #[test]
@@ -100,13 +101,13 @@ mod tests {
         let (table, start) = (Beginnings::default(), crate::clock::now());
         let at = |second: u64| start + u32::try_from(second).unwrap() * SECOND;
         for stream in 0..=MAX_JOINS as u64 {
-            table.note(7, stream, at(stream), at(99));
+            table.note(7.into(), stream, at(stream), at(99));
         }
-        let since = [0, 1, 2].map(|stream| table.since(7, stream, at(99)));
+        let since = [0, 1, 2].map(|stream| table.since(7.into(), stream, at(99)));
         assert_eq!(since, [None, Some(at(1)), Some(at(2))]);
         for node in 8..8 + MAX_SENDERS as u64 {
-            table.note(node, 0, start, at(99));
+            table.note(node.into(), 0, start, at(99));
         }
-        assert_eq!((table.since(7, 1, at(99)), table.since(8, 1, at(99))), (None, Some(start)));
+        assert_eq!((table.since(7.into(), 1, at(99)), table.since(8.into(), 1, at(99))), (None, Some(start)));
     }
 }

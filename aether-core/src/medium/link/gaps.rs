@@ -18,6 +18,7 @@ use super::beginnings::Beginnings;
 use super::remembered::Remembered;
 use crate::channel::Channel;
 use crate::clock::Instant;
+use crate::proof::NodeId;
 use crate::wire::Position;
 
 /// The maximum number of sender channels that a subscription tracks. Each takes less than 600 bytes with the longest
@@ -61,8 +62,8 @@ pub struct Gap {
 /// A received frame: the contents of its header and how it arrived.
 #[derive(Debug, Clone, Copy)]
 pub struct HeardFrame {
-    /// The number of the sending process.
-    pub node: u64,
+    /// The sending process. The number alone, [made into one](NodeId::from), where nothing is proven.
+    pub node: NodeId,
     /// The position of the frame in its stream.
     pub position: Position,
     /// The number of waves in the frame.
@@ -84,14 +85,16 @@ pub struct GapReport {
     pub is_implausible: bool,
 }
 
-/// The streams that one subscription hears, and their gaps. Bounded to 4096 sender channels, 2.4 MB.
+/// The streams that one subscription hears, and their gaps. Bounded to 4096 sender channels, 2.4 MB. Where it is proven who
+/// sends, principals share them: see [`Remembered`].
 #[derive(Debug)]
 pub struct Gaps {
     /// The time from which the server is certain to have the subscription.
     in_force: Arc<OnceLock<Instant>>,
     beginnings: Arc<Beginnings>,
     senders: Remembered<(u64, Channel), Streams>,
-    credit: Credit,
+    /// How much may still be missing from each principal, so that none uses up what is missing from another.
+    credits: Remembered<(), Credit>,
 }
 
 /// The streams of one sender on one channel: the current stream, and either the one before it or a forged one.
@@ -130,6 +133,17 @@ impl Credit {
         (self.left, self.at) = (rest, Some(now));
         true
     }
+}
+
+/// Spends the credit of a principal.
+fn spend(credits: &mut Remembered<(), Credit>, principal: u64, waves: u64, now: Instant) -> bool {
+    if let Some(credit) = credits.hear(principal, &(), now) {
+        return credit.spend(waves, now);
+    }
+    let mut credit = Credit { left: AT_ONCE, at: None };
+    let is_spent = credit.spend(waves, now);
+    credits.add(principal, (), credit, now);
+    is_spent
 }
 
 impl ReceivedStream {
@@ -180,8 +194,9 @@ impl Gaps {
     /// after the subscription count as older.
     #[must_use]
     pub fn with_beginnings(in_force: Arc<OnceLock<Instant>>, beginnings: Arc<Beginnings>) -> Self {
-        let credit = Credit { left: AT_ONCE, at: None };
-        Self { in_force, beginnings, senders: Remembered::new(MAX_STREAMS, KEPT), credit }
+        let senders = Remembered::new(MAX_STREAMS, KEPT);
+        // A credit that was not used for this long is whole again, as that of a principal that is not in the table.
+        Self { in_force, beginnings, senders, credits: Remembered::new(MAX_STREAMS, AT_ONCE) }
     }
 
     /// Records a frame and returns the gap before it. Duplicates and late frames are not losses.
@@ -190,7 +205,7 @@ impl Gaps {
         let Position { stream: number, first, age_micros } = position;
         let expected = first.saturating_add(waves as u64);
         let new = ReceivedStream { number, expected, heard: now, frames: 1 };
-        let key = (node, channel.clone());
+        let (principal, key) = (node.principal, (node.number, channel.clone()));
         let began =
             now.checked_sub(Duration::from_micros(age_micros).saturating_add(delay).saturating_add(DOUBT));
         // The beginning of a stream was missed if it should have been received.
@@ -199,13 +214,13 @@ impl Gaps {
             let began = began.max(beginnings.since(node, number, now));
             began.filter(|began| in_force.is_some_and(|in_force| in_force <= began))
         };
-        let (missing, since, forgets) = match self.senders.hear(&key, now) {
+        let (missing, since, forgets) = match self.senders.hear(principal, &key, now) {
             Some(streams) => {
                 let mut known = streams.all().filter(|stream| stream.number == number).peekable();
                 let is_known = known.peek().is_some();
                 if let Some(stream) = known.find(|stream| stream.continues_with(first, now)) {
                     let missing = first.saturating_sub(stream.expected);
-                    if missing > 0 && !self.credit.spend(missing, now) {
+                    if missing > 0 && !spend(&mut self.credits, principal, missing, now) {
                         return GapReport { is_implausible: true, ..GapReport::default() };
                     }
                     let since = std::mem::replace(&mut stream.heard, now);
@@ -229,9 +244,9 @@ impl Gaps {
                 (first, missed_since().max((ahead > 0).then_some(since)), false)
             }
             None => {
-                let forgets = self.senders.add(key, Streams { first: new, second: None }, now);
+                let forgets = self.senders.add(principal, key, Streams { first: new, second: None }, now);
                 // It may be one of the evicted entries.
-                let forgotten = self.senders.forgotten();
+                let forgotten = self.senders.forgotten(principal);
                 let since =
                     missed_since().filter(|began| forgotten.is_none_or(|forgotten| forgotten < *began));
                 (first, since, forgets)
@@ -240,7 +255,7 @@ impl Gaps {
         let missed = since.filter(|_| missing > 0);
         let allowed = |since: &Instant| {
             time_for(missing) <= now.saturating_duration_since(*since) + LATE
-                && self.credit.spend(missing, now)
+                && spend(&mut self.credits, principal, missing, now)
         };
         let gap = missed.filter(allowed).map(|since| Gap { waves: missing, since });
         GapReport { gap, forgets, is_implausible: missed.is_some() && gap.is_none() }

@@ -1,30 +1,29 @@
-//! A table that the network fills. It is bounded, evicts the entry silent for longest first, and releases memory.
+//! A table that the network fills. It is bounded, evicts the entry silent for longest of the principal with most of them, and
+//! releases memory.
 //!
 //! [`Gaps`](super::Gaps), [`Transit`](super::Transit) and the media use it for what they know about senders. Its keys
-//! come from messages, so anyone can forge any number of them.
+//! come from messages, so anyone can forge any number of them. Where signatures prove who sent a message, a principal takes
+//! nothing from one that holds less; otherwise all are one principal.
 
 use std::fmt;
 use std::hash::Hash;
-use std::num::NonZeroUsize;
 use std::time::Duration;
 
-use lru::LruCache;
-
 use crate::clock::Instant;
+use crate::shares::Shares;
 
 /// The interval between checks for old entries.
 const ROUND: Duration = Duration::from_secs(60);
 
-/// A bounded table. The entry silent for longest is evicted first.
+/// A bounded table. The principal with most entries makes way, with its entry that was silent for longest.
 pub struct Remembered<K, V> {
-    entries: LruCache<K, RememberedEntry<V>>,
+    /// With the time at which the last evicted entry of the principal had last been heard.
+    entries: Shares<K, RememberedEntry<V>, Option<Instant>>,
     most: usize,
     keep: Duration,
     /// The time of the last check for old entries.
     swept: Option<Instant>,
-    /// The maximum number of entries since memory was last released.
-    peak: usize,
-    /// The time at which the last evicted entry had last been heard.
+    /// The latest of these times of the principals that are no longer known.
     forgotten: Option<Instant>,
 }
 
@@ -47,59 +46,62 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
     /// A table that holds at most `most` entries and evicts entries that were not heard for `keep`.
     #[must_use]
     pub fn new(most: usize, keep: Duration) -> Self {
-        Self { entries: LruCache::unbounded(), most, keep, swept: None, peak: 0, forgotten: None }
+        Self { entries: Shares::default(), most, keep, swept: None, forgotten: None }
     }
 
-    /// Returns the entry of a key and marks it as heard.
-    pub fn hear(&mut self, key: &K, now: Instant) -> Option<&mut V> {
+    /// Returns the entry of a key of a principal and marks it as heard. The principal is
+    /// [that of the proof](crate::medium::Proof::principal), or 0 where nothing is proven.
+    pub fn hear(&mut self, principal: u64, key: &K, now: Instant) -> Option<&mut V> {
         if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= ROUND) {
             // An entry that is heard now is not old.
-            if let Some(entry) = self.entries.get_mut(key) {
+            if let Some(entry) = self.entries.get_mut(principal, key) {
                 entry.heard = now;
             }
             self.sweep(now);
         }
-        let entry = self.entries.get_mut(key)?;
+        let entry = self.entries.get_mut(principal, key)?;
         entry.heard = now;
         Some(&mut entry.value)
     }
 
-    /// Adds an entry, and returns whether another one was evicted for it.
-    pub fn add(&mut self, key: K, value: V, now: Instant) -> bool {
+    /// Adds an entry that is not there, and returns whether another one was evicted for it.
+    pub fn add(&mut self, principal: u64, key: K, value: V, now: Instant) -> bool {
         let is_full = self.entries.len() >= self.most;
         if is_full {
-            self.forget_one();
+            self.forget_one(self.entries.gives_way_to(principal));
         }
-        self.entries.push(key, RememberedEntry { heard: now, value });
-        self.peak = self.peak.max(self.entries.len());
+        self.entries.push(principal, key, RememberedEntry { heard: now, value });
         is_full
     }
 
-    /// The time at which the last evicted entry had last been heard. It is unknown whether an older key was ever in the
-    /// table.
+    /// The time at which the last evicted entry of a principal had last been heard. It is unknown whether an older key was
+    /// ever in the table.
     #[must_use]
-    pub const fn forgotten(&self) -> Option<Instant> {
-        self.forgotten
+    pub fn forgotten(&self, principal: u64) -> Option<Instant> {
+        self.forgotten.max(self.entries.share(principal).and_then(|share| share.note))
     }
 
-    fn forget_one(&mut self) {
-        let heard = self.entries.pop_lru().map(|(_, entry)| entry.heard);
-        self.forgotten = self.forgotten.max(heard);
+    fn forget_one(&mut self, principal: u64) {
+        if let Some((entry, forgotten)) = self.entries.pop(principal) {
+            *forgotten = (*forgotten).max(Some(entry.heard));
+        }
     }
 
     fn sweep(&mut self, now: Instant) {
         self.swept = Some(now);
         let keep = self.keep;
         let is_old = |heard: Instant| now.saturating_duration_since(heard) >= keep;
-        while self.entries.peek_lru().is_some_and(|(_, entry)| is_old(entry.heard)) {
-            self.forget_one();
+        for principal in self.entries.principals() {
+            while self.entries.oldest(principal).is_some_and(|(_, entry)| is_old(entry.heard)) {
+                self.forget_one(principal);
+            }
         }
-        if self.entries.len() < self.peak / 2 {
-            // Changing its bound makes the table release memory. Neither bound is ever reached.
-            let (a, b) = (NonZeroUsize::MAX, NonZeroUsize::MIN.saturating_add(usize::MAX - 2));
-            self.entries.resize(if self.entries.cap() == a { b } else { a });
-            self.peak = self.entries.len();
-        }
+        let forgotten = &mut self.forgotten;
+        self.entries.shrink(|note| {
+            let is_kept = note.is_some_and(|heard| !is_old(heard));
+            *forgotten = if is_kept { *forgotten } else { (*forgotten).max(*note) };
+            is_kept
+        });
     }
 
     /// The number of entries.
@@ -122,16 +124,29 @@ mod tests {
     #[test]
     fn it_holds_the_latest_and_gives_back_what_was_not_heard_for_long() {
         let (mut table, start) = (Remembered::new(1000, 10 * ROUND), crate::clock::now());
-        assert!(table.hear(&0, start).is_none());
+        assert!(table.hear(0, &0, start).is_none());
         for key in 0..1000 {
-            assert!(!table.add(key, (), start));
+            assert!(!table.add(0, key, (), start));
         }
-        assert!(table.hear(&0, start + ROUND).is_some() && table.forgotten().is_none());
-        assert!(table.add(1000, (), start + ROUND));
-        assert_eq!((table.len(), table.forgotten()), (1000, Some(start)), "1 was the oldest");
-        assert!(table.hear(&1, start + ROUND).is_none());
-        assert!(table.hear(&0, start + 10 * ROUND).is_some());
-        assert_eq!((table.len(), table.peak), (2, 2), "all but 0 and 1000 are ten rounds old");
-        assert_eq!(table.entries.len(), 2);
+        assert!(table.hear(0, &0, start + ROUND).is_some() && table.forgotten(0).is_none());
+        assert!(table.add(0, 1000, (), start + ROUND));
+        assert_eq!((table.len(), table.forgotten(0)), (1000, Some(start)), "1 was the oldest");
+        assert!(table.hear(0, &1, start + ROUND).is_none());
+        assert!(table.hear(0, &0, start + 10 * ROUND).is_some());
+        assert_eq!(table.len(), 2, "all but 0 and 1000 are ten rounds old");
+    }
+
+    #[test]
+    fn a_principal_evicts_its_own_and_forgets_nothing_of_others() {
+        let (mut table, start) = (Remembered::new(10, 10 * ROUND), crate::clock::now());
+        table.add(7, 0, (), start);
+        for key in 0..100 {
+            table.add(9, key, (), start + ROUND);
+        }
+        assert!(table.hear(7, &0, start + ROUND).is_some() && table.hear(9, &0, start + ROUND).is_none());
+        assert_eq!([7, 8, 9].map(|who| table.forgotten(who)), [None, None, Some(start + ROUND)]);
+        // Of a principal that is gone for long nothing is kept apart.
+        table.hear(7, &0, start + 20 * ROUND);
+        assert_eq!((table.len(), table.forgotten(7)), (1, Some(start + ROUND)));
     }
 }

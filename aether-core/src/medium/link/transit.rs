@@ -24,7 +24,7 @@ use parking_lot::Mutex;
 
 use super::remembered::Remembered;
 use crate::clock::Instant;
-use crate::wire::Sender;
+use crate::proof::NodeId;
 
 /// The maximum number of remembered senders. The one silent for longest is evicted first.
 const MAX_SENDERS: usize = 1024;
@@ -145,14 +145,14 @@ impl Default for Transit {
 }
 
 impl Transit {
-    /// The delay of a frame beyond the shortest one of its sender. `received_micros` is our wall clock in microseconds
-    /// since 1970.
-    pub fn delay(&self, sender: Sender, received_micros: u64, now: Instant) -> Duration {
+    /// The delay of a frame beyond the shortest one of its sender. `sent_micros` is its wall clock and `received_micros` ours,
+    /// in microseconds since 1970.
+    pub fn delay(&self, node: NodeId, sent_micros: u64, received_micros: u64, now: Instant) -> Duration {
         // Wrapping: two clocks may differ by any amount, and only changes in this difference are used.
-        let difference = received_micros.wrapping_sub(sender.sent_micros).cast_signed();
+        let difference = received_micros.wrapping_sub(sent_micros).cast_signed();
         let mut senders = self.senders.lock();
-        let Some(history) = senders.hear(&sender.node, now) else {
-            senders.add(sender.node, History::new(difference, now), now);
+        let Some(history) = senders.hear(node.principal, &node.number, now) else {
+            senders.add(node.principal, node.number, History::new(difference, now), now);
             return Duration::ZERO;
         };
         if history.agrees(difference, now) {

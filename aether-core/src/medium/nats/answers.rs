@@ -24,25 +24,29 @@ struct AnswersState {
 }
 
 impl AnswersState {
-    /// Takes all that have arrived. The next one wakes this waker.
-    fn take_all(&mut self, waker: &Waker, take: impl Fn(Message)) {
+    /// Takes all that have arrived. The next one wakes this waker. Returns the task if the client has ended, to be woken
+    /// outside of the lock.
+    #[must_use]
+    fn take_all(&mut self, waker: &Waker, take: impl Fn(Message)) -> Option<Waker> {
         let mut cx = Context::from_waker(waker);
         while let Some(stream) = &mut self.stream {
             match stream.poll_next_unpin(&mut cx) {
                 Poll::Ready(Some(answer)) => take(answer),
                 Poll::Ready(None) => {
                     (self.stream, self.taker) = (None, None);
-                    self.task.wake_by_ref();
+                    return Some(self.task.clone());
                 }
-                Poll::Pending => return,
+                Poll::Pending => break,
             }
         }
+        None
     }
 
-    fn give_to_task(&mut self, take: impl Fn(Message)) {
+    #[must_use]
+    fn give_to_task(&mut self, take: impl Fn(Message)) -> Option<Waker> {
         self.taker = None;
         let task = self.task.clone();
-        self.take_all(&task, take);
+        self.take_all(&task, take)
     }
 }
 
@@ -56,7 +60,8 @@ impl Answers {
         let mut state = self.0.lock();
         state.task.clone_from(cx.waker());
         if state.taker.is_none() {
-            state.take_all(cx.waker(), take);
+            // This is the task.
+            let _ = state.take_all(cx.waker(), take);
         }
         if state.stream.is_none() { Poll::Ready(()) } else { Poll::Pending }
     }
@@ -72,20 +77,24 @@ impl Answers {
         take: impl Fn(Message),
     ) {
         let mut state = self.0.lock();
-        if is_alone() {
+        let ended = if is_alone() {
             state.taker = Some(question);
-            state.take_all(cx.waker(), take);
+            state.take_all(cx.waker(), take)
         } else if state.taker.is_some() {
-            state.give_to_task(take);
-        }
+            state.give_to_task(take)
+        } else {
+            None
+        };
+        drop(state);
+        ended.into_iter().for_each(Waker::wake);
     }
 
     /// Gives the work back to the task. Called when the asker of a question stops waiting.
     pub(super) fn give_back(&self, question: u64, take: impl Fn(Message)) {
         let mut state = self.0.lock();
-        if state.taker == Some(question) {
-            state.give_to_task(take);
-        }
+        let ended = if state.taker == Some(question) { state.give_to_task(take) } else { None };
+        drop(state);
+        ended.into_iter().for_each(Waker::wake);
     }
 
     /// Drops the stream and what it holds.

@@ -2,7 +2,7 @@
 
 use async_nats::{Message, Subject};
 
-use crate::proof::Proof;
+use crate::proof::{NodeId, Proof};
 use crate::wave::Wave;
 use crate::wire::FrameError;
 
@@ -23,10 +23,9 @@ impl Arrived {
     }
 }
 
-/// The number by which a node is known here. With a proof it is told apart by its signer, so that nobody forges the stream, the
-/// times or the pauses of another.
-pub(super) fn known_node(proof: Option<&Proof>, node: u64) -> u64 {
-    proof.map_or(node, |proof| proof.own_number(node))
+/// A node, told apart by its signer if that is proven: so that nobody forges the stream, the times or the pauses of another.
+pub(super) fn known_node(proof: Option<&Proof>, node: u64) -> NodeId {
+    proof.map_or(node.into(), |proof| proof.own(node))
 }
 
 /// Holds the sources of the waves of a frame against who signed it. The asker sends the copies for observers, also that of the

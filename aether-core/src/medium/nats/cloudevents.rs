@@ -1,4 +1,5 @@
-//! Messages that are not frames: CloudEvents 1.0 in binary mode, and plain messages from foreign publishers.
+//! Messages that are not frames: CloudEvents 1.0, and plain messages from foreign publishers. Events are written in binary
+//! mode; `envelope` brings those of other programs into that form.
 //!
 //! The attributes are sent as headers and the data as the payload. Wave fields without a CloudEvents attribute use
 //! extension attributes that begin with `aether`. Sources: CloudEvents 1.0.2, its NATS protocol binding, and its
@@ -13,6 +14,7 @@ use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
+use super::envelope;
 use super::foreign::{Foreign, ID, SOURCE};
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::Channel;
@@ -24,14 +26,14 @@ use crate::wave::{
 };
 use crate::wire::{Position, SHARED_FROM};
 
-const CONTENT_TYPE: &str = "Content-Type";
+pub(super) const CONTENT_TYPE: &str = "Content-Type";
 /// The name of the content type attribute in other bindings.
 const DATA_CONTENT_TYPE: &str = "ce-datacontenttype";
 const KEY: &str = "ce-partitionkey";
 const CAUSE: &str = "ce-causationid";
 const ROOT: &str = "ce-correlationid";
 /// The header of W3C Baggage, which has no prefix.
-const BAGGAGE: &str = "baggage";
+pub(super) const BAGGAGE: &str = "baggage";
 const KIND: &str = "ce-aetherkind";
 const AMPLITUDE: &str = "ce-aetheramplitude";
 const HALF_LIFE: &str = "ce-aetherhalflife";
@@ -43,7 +45,7 @@ const POSITION: &str = "ce-aetherposition";
 /// Headers that are derived from the wave when it is written and that its reader does not need.
 const REDUNDANT: [&str; 4] = ["ce-specversion", "ce-type", "ce-time", DATA_CONTENT_TYPE];
 /// Aether sources are written as `/aether/name@instance`.
-const SOURCE_PREFIX: &str = "/aether/";
+pub(super) const SOURCE_PREFIX: &str = "/aether/";
 
 /// The bytes of a value of baggage that are escaped: all but the `baggage-octet` of W3C Baggage. The library escapes
 /// those that are not ASCII anyway.
@@ -167,6 +169,7 @@ pub(super) fn read(
     foreign: &mut Foreign,
     now: Instant,
 ) -> Wave {
+    let message = envelope::unfolded(message);
     let none = HeaderMap::new();
     let headers = message.headers.as_ref().unwrap_or(&none);
     let text = |name: &str| first(headers, name);

@@ -20,6 +20,7 @@ use super::intake::Intake;
 use super::join_notices;
 use super::joins::Joins;
 use super::link::{Link, Renew};
+use super::malformed::Malformed;
 use super::options::NatsOptions;
 use super::outbox;
 use super::refusals::NatsRefusals;
@@ -43,10 +44,18 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 /// client may read one of them before and the other after; the pauses together last 0.6 s.
 const READINGS: u32 = 6;
 
-/// The pause before an attempt: the first one is quick, to find a restarted server at once. Later ones come at most twice a
-/// second.
+/// The pause before an attempt: the first one is quick, to find a restarted server at once. Later ones come twice a second on
+/// average, each at a random time, so that many clients of a server that is back do not come at once.
 fn pause_before(attempt: usize) -> Duration {
-    Duration::from_millis(20 << attempt.min(5)).min(Duration::from_millis(500))
+    let usual = Duration::from_millis(20 << attempt.min(5)).min(Duration::from_millis(500));
+    usual.mul_f64(0.5 + fastrand::f64())
+}
+
+/// The servers of an address.
+pub(crate) fn servers(url: &str) -> Result<Vec<ServerAddr>, ConnectError> {
+    // As a whole: a part of an address may be a part of a password, and hidden only as that.
+    let refused = |_| ConnectError::Url { url: url.to_owned() };
+    url.split(',').map(|server| server.trim().parse().map_err(refused)).collect()
 }
 
 impl Nats {
@@ -66,17 +75,13 @@ impl Nats {
                 return Err(ConnectError::PrefixTaken { prefix, suffix });
             }
         }
-        let servers: Vec<ServerAddr> = url
-            .split(',')
-            // As a whole: a part of an address may be a part of a password, and hidden only as that.
-            .map(|server| server.trim().parse().map_err(|_| ConnectError::Url { url: url.clone() }))
-            .collect::<Result<_, _>>()?;
+        let servers = servers(&url)?;
         let renew = sealing.is_on().then(|| -> Renew {
             let sealing = Arc::clone(&sealing);
             Arc::new(move || sealing.renew())
         });
         let link = Arc::new(Link::new(outbox.clone(), renew));
-        let refusals = Arc::<NatsRefusals>::default();
+        let (refusals, malformed) = (Arc::<NatsRefusals>::default(), Arc::<Malformed>::default());
         let mut first_refusal = Box::pin(refusals.next());
         let mut connect_options = options.client_options(&servers)?;
         if has_other_paths {
@@ -116,6 +121,7 @@ impl Nats {
             client,
             link,
             refusals,
+            malformed,
             outbox,
             prefix,
             wire: options.wire,

@@ -16,6 +16,7 @@ use super::cloudevents;
 use super::doubts::Doubts;
 use super::joins::Joins;
 use super::link::Link;
+use super::malformed::Malformed;
 use super::refusals::NatsRefusals;
 use super::root::Root;
 use super::sealing::{Sealing, role_of};
@@ -41,6 +42,7 @@ pub(super) struct NatsShared {
     pub(super) client: Client,
     pub(super) link: Arc<Link>,
     pub(super) refusals: Arc<NatsRefusals>,
+    pub(super) malformed: Arc<Malformed>,
     pub(super) outbox: Outlet,
     pub(super) prefix: String,
     pub(super) wire: Wire,

@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use super::connection::NatsShared;
+use super::reply::may_be_answered;
 use super::root::Root;
 use crate::medium::{LocalVibrator, LocalVibrators};
 
@@ -45,7 +46,7 @@ impl DiscoveryRequest {
         Request::read(&message.subject)?;
         Some(Self {
             subject: message.subject.as_str().to_owned(),
-            reply: message.reply.as_ref()?.as_str().to_owned(),
+            reply: message.reply.as_deref().filter(|reply| may_be_answered(reply))?.to_owned(),
         })
     }
 }

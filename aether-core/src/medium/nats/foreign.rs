@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clock::Instant;
 use crate::medium::link::Remembered;
+use crate::shares::UNPROVEN;
 use crate::source::{Source, WaveId};
 
 pub(super) const ID: &str = "ce-id";
@@ -49,13 +50,13 @@ impl Foreign {
             (None, Some(id)) => number_of([MESSAGE_ID.as_bytes(), id.as_bytes(), message.subject.as_bytes()]),
             (None, None) => {
                 let content = content_of(message);
-                let before = match self.equal.hear(&content, now) {
+                let before = match self.equal.hear(UNPROVEN, &content, now) {
                     Some(count) => {
                         *count += 1;
                         *count
                     }
                     None => {
-                        self.equal.add(content, 0, now);
+                        self.equal.add(UNPROVEN, content, 0, now);
                         0
                     }
                 };

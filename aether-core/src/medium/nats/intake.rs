@@ -17,7 +17,7 @@ use super::cloudevents;
 use super::connection::{CLIENT_QUEUE, Leaving, NatsShared};
 use super::crowd::Crowd;
 use super::foreign::Foreign;
-use super::reply::Reply;
+use super::reply::{Reply, may_be_answered};
 use super::root::Root;
 use super::sealing::SealingGuard;
 use crate::channel::{Channel, ChannelError, Pattern};
@@ -42,15 +42,6 @@ pub(super) enum Target {
     Member(Arc<Subscription>),
     /// A former member. Messages still on the way to it go to another member in this process, or are counted.
     Late(Arc<Subscription>),
-}
-
-impl Target {
-    fn pattern(&self) -> &Pattern {
-        match self {
-            Self::Pattern(pattern) => pattern,
-            Self::Member(member) | Self::Late(member) => member.pattern(),
-        }
-    }
 }
 
 /// A server subscription and the task that drains it.
@@ -116,7 +107,6 @@ pub(super) struct Intake {
     router: Arc<Router>,
     shared: Arc<NatsShared>,
     transit: Transit,
-    malformed: AtomicU64,
     lost_upstream: AtomicU64,
     forgotten_streams: AtomicU64,
     /// The number of frames with an impossible position.
@@ -138,16 +128,11 @@ impl Intake {
             router,
             shared,
             transit: Transit::default(),
-            malformed: AtomicU64::new(0),
             lost_upstream: AtomicU64::new(0),
             forgotten_streams: AtomicU64::new(0),
             misplaced: AtomicU64::new(0),
             refused_sealed: AtomicU64::new(0),
         }
-    }
-
-    pub(super) fn malformed(&self) -> u64 {
-        self.malformed.load(Ordering::Relaxed)
     }
 
     pub(super) fn lost_upstream(&self) -> u64 {
@@ -369,6 +354,14 @@ impl Intake {
     /// Delivers the contents of a message. Returns the waves that have to wait for room.
     fn take(&self, arrived: Arrived, tap: &mut Tap) -> Crowded {
         self.shared.link.took_message();
+        let subject = arrived.message.subject.clone();
+        if tap.root == Root::Questions
+            && let Some(reply) = arrived.message.reply.as_deref().filter(|reply| !may_be_answered(reply))
+        {
+            let error = format_args!("the answer would go to {reply:?}, which is no inbox");
+            self.shared.malformed.note(&subject, error);
+            return Crowded::default();
+        }
         match self.read(arrived, tap) {
             Ok(Brought { waves, lost }) => match (&tap.target, tap.root) {
                 (Target::Pattern(pattern), Root::Waves) => {
@@ -390,13 +383,15 @@ impl Intake {
             },
             Err(error) => {
                 match &error {
-                    FrameError::Sealed => self.refused_sealed.fetch_add(1, Ordering::Relaxed),
-                    // The proof has counted it.
-                    FrameError::Misnamed { .. } => 0,
-                    _ => self.malformed.fetch_add(1, Ordering::Relaxed),
-                };
-                let pattern = tap.target.pattern();
-                tracing::debug!(%pattern, %error, "ignored a message that is not a valid frame");
+                    FrameError::Sealed => {
+                        if self.refused_sealed.fetch_add(1, Ordering::Relaxed) == 0 {
+                            tracing::warn!(%subject, %error, "refused a message; later ones are only counted");
+                        }
+                    }
+                    // The proof has counted and named it.
+                    FrameError::Misnamed { .. } => {}
+                    error => self.shared.malformed.note(&subject, error),
+                }
             }
         }
         Crowded::default()
@@ -410,8 +405,10 @@ impl Intake {
             _ => tap.last_channel.insert(Channel::with_reserved(name)?).clone(),
         };
         let plain = !wire::is_frame(&message.payload);
-        // For observer copies, the question has already been asked elsewhere.
-        let mut reply = message.reply.clone().filter(|_| tap.root != Root::Seen);
+        // For observer copies, the question has already been asked elsewhere. A message of a foreign publisher may say any
+        // subject, that of an acknowledgement for example.
+        let is_question = tap.root != Root::Seen;
+        let mut reply = message.reply.clone().filter(|reply| is_question && may_be_answered(reply));
         if self.shared.sealing.is_on() && asked_from.is_none() {
             // A sealed question says where its asker waits. Nobody has sealed what the message says.
             reply = None;
@@ -457,8 +454,7 @@ impl Intake {
         let (node, position, waves) = if self.shared.sealing.is_on() || wire::is_frame(&message.payload) {
             let received = micros_since_1970();
             let transit = |sender: Sender| {
-                let sender = Sender { node: known_node(proof, sender.node), ..sender };
-                delay = self.transit.delay(sender, received, now);
+                delay = self.transit.delay(known_node(proof, sender.node), sender.sent_micros, received, now);
                 delay
             };
             let mut frame = wire::decode(&message.payload, Some(channel), now, transit)?;

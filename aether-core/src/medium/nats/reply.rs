@@ -11,6 +11,13 @@ use crate::clock;
 use crate::medium::entrance::Entrance;
 use crate::wave::{ReplyError, ReplyPath, Wave};
 
+/// Where answers may go: below `_INBOX`, and below `_R_`, which a server puts in place of an inbox in another account. The asker
+/// chooses the subject, and the server lets a program answer to any: so a client without the right to publish somewhere could
+/// have a program with more rights do it, and none must have it publish to another channel or to the server's own interfaces.
+pub(super) fn may_be_answered(subject: &str) -> bool {
+    subject.starts_with("_INBOX.") || subject.starts_with("_R_.")
+}
+
 pub(super) struct Reply {
     pub(super) shared: Arc<NatsShared>,
     pub(super) subject: async_nats::Subject,

@@ -6,6 +6,8 @@
 //! process can make, and the notices of the server. The file `unsealed.rs` takes the place of this one in builds without
 //! the feature `seal`.
 
+use std::sync::Arc;
+
 use async_nats::{Message, StatusCode, Subject};
 use bytes::Bytes;
 
@@ -14,7 +16,7 @@ use super::options::NatsOptions;
 use super::root::Root;
 use crate::medium::{ConnectError, MediumStatus, Wire};
 pub(super) use crate::seal::Role;
-use crate::seal::{KeyId, Refusal, ReplayGuard, SealOptions, Sealer, SignerId};
+use crate::seal::{FollowedSealer, KeyId, Refusal, ReplayGuard, Sealer, SignerId};
 
 /// The length of a reply subject: `_INBOX.`, a user, 22 letters and 16 digits with dots, rounded up for users with long names.
 const REPLY_BYTES: usize = 128;
@@ -25,8 +27,7 @@ pub(super) struct Sealing(Option<Sealed>);
 
 #[derive(Debug)]
 struct Sealed {
-    sealer: Sealer,
-    options: SealOptions,
+    followed: Arc<FollowedSealer>,
     /// How many bytes sealing and signing add to a frame at most. Each `emit` asks for it.
     overhead: usize,
 }
@@ -45,6 +46,12 @@ pub(super) fn role_of(root: Root, channel: &str) -> Role {
     }
 }
 
+impl Sealed {
+    fn sealer(&self) -> &Sealer {
+        self.followed.sealer()
+    }
+}
+
 impl Sealing {
     pub(super) fn new(options: &NatsOptions) -> Result<Self, ConnectError> {
         let sealed = options.seal_options().map_err(ConnectError::Signing)?;
@@ -52,9 +59,9 @@ impl Sealing {
         if options.wire == Wire::CloudEvents {
             return Err(ConnectError::SealedEvents);
         }
-        let sealer = sealed.sealer()?;
-        let overhead = sealer.overhead(REPLY_BYTES);
-        Ok(Self(Some(Sealed { sealer, options: sealed, overhead })))
+        let followed = Arc::new(FollowedSealer::new(sealed)?);
+        let overhead = followed.sealer().overhead(REPLY_BYTES);
+        Ok(Self(Some(Sealed { followed, overhead })))
     }
 
     pub(super) fn is_on(&self) -> bool {
@@ -63,15 +70,9 @@ impl Sealing {
 
     /// Called for each new connection: counts in a new name, and reads the keys and the list of signers again.
     pub(super) fn renew(&self) {
-        let Some(Sealed { sealer, options, .. }) = &self.0 else { return };
-        if let Err(error) = options.renew(sealer) {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(
-                error,
-                "the keys of sealed waves stay as they were, and so does the list of signers"
-            );
-        }
-        if let Err(error) = sealer.renew() {
+        let Some(sealed) = &self.0 else { return };
+        sealed.followed.renew();
+        if let Err(error) = sealed.sealer().renew() {
             tracing::warn!(%error, "sealed frames are counted on as before the connection broke");
         }
     }
@@ -83,7 +84,7 @@ impl Sealing {
 
     /// A guard for a subscription that gets all messages of its subjects, or only a share of them.
     pub(super) fn guard(&self, is_share: bool) -> SealingGuard {
-        SealingGuard(self.0.as_ref().map(|Sealed { sealer, .. }| match sealer.guard() {
+        SealingGuard(self.0.as_ref().map(|sealed| match sealed.sealer().guard() {
             guard if is_share => guard.of_a_share(),
             guard => guard,
         }))
@@ -92,8 +93,8 @@ impl Sealing {
     /// Seals a frame for a subject. `reply` is the subject at which an answer is awaited, or empty. `None` if it cannot be
     /// sealed; it must not be sent then.
     pub(super) fn seal(&self, role: Role, subject: &str, reply: &str, frame: Bytes) -> Option<Bytes> {
-        let Some(Sealed { sealer, .. }) = &self.0 else { return Some(frame) };
-        let sealed = sealer.seal(role, subject, reply, &frame);
+        let Some(sealed) = &self.0 else { return Some(frame) };
+        let sealed = sealed.sealer().seal(role, subject, reply, &frame);
         sealed.inspect_err(|error| tracing::error!(%error, "a frame cannot be sealed and is not sent")).ok()
     }
 
@@ -106,11 +107,12 @@ impl Sealing {
         mut message: Message,
         guard: &mut SealingGuard,
     ) -> Option<Arrived> {
-        let Some(Sealed { sealer, .. }) = &self.0 else { return Some(Arrived::plain(message)) };
+        let Some(sealed) = &self.0 else { return Some(Arrived::plain(message)) };
+        sealed.followed.follow();
         let guard = guard.0.as_mut()?;
         let subject = message.subject.as_str();
         let role = role_of(root, subject.strip_prefix(before_channel).unwrap_or_default());
-        let opened = sealer.open(role, subject, &message.payload, guard);
+        let opened = sealed.sealer().open(role, subject, &message.payload, guard);
         let opened = opened.inspect_err(|refusal| log(subject, *refusal)).ok()?;
         let asked_from = opened.reply().map(Subject::from);
         message.payload = opened.frame;
@@ -122,12 +124,13 @@ impl Sealing {
     /// Opens an answer, or passes on the notice of the server that nobody heard the question. Its subject is used for one
     /// question, so that a repeated answer finds nobody who waits.
     pub(super) fn open_answer(&self, mut message: Message) -> Option<Arrived> {
-        let Some(Sealed { sealer, .. }) = &self.0 else { return Some(Arrived::plain(message)) };
+        let Some(sealed) = &self.0 else { return Some(Arrived::plain(message)) };
+        sealed.followed.follow();
         if message.status == Some(StatusCode::NO_RESPONDERS) && message.payload.is_empty() {
             return Some(Arrived::plain(message));
         }
         let subject = message.subject.as_str();
-        let opened = sealer.open_again(Role::Answers, subject, &message.payload);
+        let opened = sealed.sealer().open_again(Role::Answers, subject, &message.payload);
         let opened = opened.inspect_err(|refusal| log(subject, *refusal)).ok()?;
         message.payload = opened.frame;
         message.headers = None;
@@ -137,19 +140,19 @@ impl Sealing {
 
     /// Adds what was refused.
     pub(super) fn add_to(&self, status: &mut MediumStatus) {
-        let Some(Sealed { sealer, .. }) = &self.0 else { return };
-        status.add_refusals(&sealer.refusals());
+        let Some(sealed) = &self.0 else { return };
+        status.add_refusals(&sealed.sealer().refusals());
     }
 
     /// The ids of missing keys with the number of messages that named them.
     pub(super) fn missing_keys(&self) -> Vec<(u64, u64)> {
-        let refusals = self.0.as_ref().map(|Sealed { sealer, .. }| sealer.refusals()).unwrap_or_default();
+        let refusals = self.0.as_ref().map(|sealed| sealed.sealer().refusals()).unwrap_or_default();
         refusals.missing_keys.into_iter().map(|(KeyId(id), messages)| (id, messages)).collect()
     }
 
     /// The ids of signers that are not on the list with the number of their messages.
     pub(super) fn unknown_signers(&self) -> Vec<(u64, u64)> {
-        let refusals = self.0.as_ref().map(|Sealed { sealer, .. }| sealer.refusals()).unwrap_or_default();
+        let refusals = self.0.as_ref().map(|sealed| sealed.sealer().refusals()).unwrap_or_default();
         refusals.unknown_signers.into_iter().map(|(SignerId(id), messages)| (id, messages)).collect()
     }
 }

@@ -2,13 +2,17 @@
 
 use std::error::Error;
 use std::fmt;
-use std::path::PathBuf;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 
 use async_nats::ConnectOptions;
 use async_nats::rustls::{AlertDescription, CertificateError, Error as RustlsError};
 
 use super::login::NatsLoginError;
-use crate::private_file;
+use crate::{byte_order_mark, private_file};
+
+/// The part of a file of authorities that is looked at; the list of a system has about 250 KiB.
+const MAX_AUTHORITIES: u64 = 4 << 20;
 
 /// The certificates for TLS to NATS servers. The files are in PEM, and are read again for each connection: a connection
 /// that stands is not broken by new ones.
@@ -24,8 +28,7 @@ impl NatsTls {
     /// Adds the certificates to the options of a client. With any, servers without TLS are refused.
     pub(super) fn add_to(&self, mut options: ConnectOptions) -> Result<ConnectOptions, NatsLoginError> {
         if let Some(path) = &self.authorities {
-            let unread = |source| NatsLoginError::Unread { path: path.clone(), source };
-            std::fs::File::open(path).map_err(unread)?;
+            check_authorities(path)?;
             options = options.add_root_certificates(path.clone()).require_tls(true);
         }
         if let Some((certificate, key)) = &self.client {
@@ -35,6 +38,25 @@ impl NatsTls {
             options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
         }
         Ok(options)
+    }
+}
+
+/// A file without a certificate would trust nobody, and the server would be blamed for it.
+fn check_authorities(path: &Path) -> Result<(), NatsLoginError> {
+    let unread = |source| NatsLoginError::Unread { path: path.to_owned(), source };
+    let malformed = |expected| NatsLoginError::Malformed { path: path.to_owned(), expected };
+    let mut pem = Vec::new();
+    std::fs::File::open(path).map_err(unread)?.take(MAX_AUTHORITIES).read_to_end(&mut pem).map_err(unread)?;
+    if byte_order_mark::without(&pem).len() < pem.len() {
+        return Err(malformed(
+            "certificate of an authority in its first line: save it without a byte order mark",
+        ));
+    }
+    let begins = |line: &[u8]| line.trim_ascii() == b"-----BEGIN CERTIFICATE-----";
+    if pem.split(|byte| *byte == b'\n').any(begins) {
+        Ok(())
+    } else {
+        Err(malformed("certificate of an authority in PEM"))
     }
 }
 
@@ -57,6 +79,8 @@ pub enum TlsFailure {
     NoTls,
     /// The server refused the client's certificate, or the client has none.
     ClientRefused,
+    /// This machine has no list of authorities that it trusts.
+    NoAuthorities,
     /// A certificate or a key cannot be used, or something else; the source has it.
     Other,
 }
@@ -67,7 +91,11 @@ impl TlsFailure {
     pub fn of(error: &async_nats::ConnectError) -> Option<Self> {
         match of_rustls(error) {
             Some(error) => Some(Self::meaning(error)),
-            None => matches!(error.kind(), async_nats::ConnectErrorKind::Tls).then_some(Self::Other),
+            None => matches!(error.kind(), async_nats::ConnectErrorKind::Tls).then(|| {
+                // The client has no kind for it. It reads them before it connects.
+                let text = error.source().map(ToString::to_string).unwrap_or_default();
+                if text.contains("could not load platform certs") { Self::NoAuthorities } else { Self::Other }
+            }),
         }
     }
 
@@ -138,7 +166,10 @@ impl fmt::Display for TlsFailure {
             }
             Self::NoTls => "the server does not speak TLS: use nats:// without certificates, or turn its TLS on",
             Self::ClientRefused => {
-                "the server refused the certificate of this program: set medium.cert and medium.key to one that it trusts"
+                "the server refused the certificate of this program: set medium.certificate to one that it trusts, and to its key"
+            }
+            Self::NoAuthorities => {
+                "this machine has no list of trusted authorities: install it (the package ca-certificates), or set medium.ca"
             }
             Self::Other => "check the certificates and the key",
         })

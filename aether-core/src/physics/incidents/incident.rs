@@ -36,6 +36,8 @@ pub struct Incident {
     pub waiting: Vec<String>,
     /// The findings that belong to it, the first 16.
     pub findings: Vec<Finding>,
+    /// The channels that go on and reach the services no more, since their processes were lost; at most 32.
+    pub unheard: Vec<Channel>,
 }
 
 /// The cause of an incident.
@@ -153,6 +155,11 @@ impl fmt::Display for Incident {
         match &self.cause {
             Cause::Stopped => {
                 write!(f, "{} stopped: {} silent for {lasted}", who(), self.silent())?;
+                match self.unheard.len() {
+                    0 => {}
+                    1 => write!(f, " while {} goes on", self.unheard[0])?,
+                    several => write!(f, " while {several} channels that it hears go on")?,
+                }
                 self.consequences(f)?;
                 f.write_str(if self.services.len() > 1 {
                     "; check their host"

@@ -7,7 +7,10 @@ use smol_str::SmolStr;
 use super::activity::Service;
 use super::incident::{Cause, Severity};
 use super::open::OpenIncident;
+use super::processes::Lost;
 use super::{AFTERMATH, EVERY, Incidents, LOSSES, QUIET, RETURN, STORM_WAITS};
+use crate::channel::Channel;
+use crate::physics::resonance::Resonance;
 use crate::physics::timeline::Moment;
 
 /// Without a missing beat or an unanswered question, a service is judged after this silence at the earliest.
@@ -34,21 +37,24 @@ struct Suspect {
     since: Moment,
     /// When it should have been heard again.
     due: Moment,
+    /// If its process was lost: the channels that go on and reach it no more.
+    unheard: Option<Vec<Channel>>,
 }
 
 impl Incidents {
     /// Judges everything, and returns the time of the next judgement.
-    pub(super) fn judge(&mut self, now: Moment) -> Option<Moment> {
+    pub(super) fn judge(&mut self, heard: &Resonance, now: Moment) -> Option<Moment> {
         if let Some(since) = self.disconnected {
             if now.since(since) >= DISCONNECTED {
                 self.begin(OpenIncident::new(Cause::Disconnected, Severity::Critical, since), now);
             }
             return Some(now.plus(EVERY));
         }
+        self.processes.look(&self.activity, heard, now);
         self.look_for_recovery(now);
         let is_silent_bus = self.open.iter().any(|open| open.cause == Cause::AllSilent);
         if !is_silent_bus {
-            let suspects = self.suspects(now);
+            let suspects = self.suspects(heard, now);
             self.accuse(suspects, now);
             self.look_for_slow_services(now);
             self.look_for_stopped_streams(now);
@@ -62,7 +68,7 @@ impl Incidents {
     }
 
     /// The services with evidence against them.
-    fn suspects(&self, now: Moment) -> Vec<Suspect> {
+    fn suspects(&self, heard: &Resonance, now: Moment) -> Vec<Suspect> {
         let mut suspects: Vec<Suspect> = Vec::new();
         for (channel, answers) in self.questions.channels() {
             let Some(since) = answers.unanswered(now, self.watched) else { continue };
@@ -73,8 +79,22 @@ impl Incidents {
             let cause = if lives { Cause::NotAnswering { channel: channel.clone() } } else { Cause::Stopped };
             if !suspects.iter().any(|known| known.name == answers.by) {
                 let name = answers.by.clone();
-                suspects.push(Suspect { name, cause, severity: Severity::Critical, since, due: since });
+                let severity = Severity::Critical;
+                suspects.push(Suspect { name, cause, severity, since, due: since, unheard: None });
             }
+        }
+        for Lost { service: name, heard, due, inputs } in self.processes.lost(&self.activity, heard, now) {
+            let since = self.activity.service(&name).map_or(heard, |service| service.life.last.max(heard));
+            let (severity, unheard) = (Severity::Critical, Some(inputs));
+            suspects.retain(|known| known.name != name);
+            suspects.push(Suspect {
+                name,
+                cause: Cause::Stopped,
+                severity,
+                since,
+                due: due.max(since),
+                unheard,
+            });
         }
         for (name, service) in self.activity.services() {
             let Some((since, severity)) = self.silent(name, service, now) else { continue };
@@ -84,7 +104,8 @@ impl Incidents {
                 Some(known) if known.cause == Cause::Stopped => known.since = known.since.min(since),
                 Some(_) => {}
                 None => {
-                    suspects.push(Suspect { name: name.clone(), cause: Cause::Stopped, severity, since, due })
+                    let (name, cause) = (name.clone(), Cause::Stopped);
+                    suspects.push(Suspect { name, cause, severity, since, due, unheard: None });
                 }
             }
         }
@@ -109,6 +130,16 @@ impl Incidents {
 
     /// Opens incidents for those suspects that are not explained by others.
     fn accuse(&mut self, mut suspects: Vec<Suspect>, now: Moment) {
+        for suspect in &suspects {
+            if let Some(inputs) = &suspect.unheard
+                && let Some(open) = self
+                    .open
+                    .iter_mut()
+                    .find(|open| open.cause == Cause::Stopped && open.names(&suspect.name))
+            {
+                open.lose_process(inputs);
+            }
+        }
         suspects.retain(|suspect| {
             !self.open.iter().any(|open| open.names(&suspect.name) && open.includes(&suspect.cause))
         });
@@ -133,30 +164,37 @@ impl Incidents {
                 open.cause == Cause::Stopped
                     && suspect.cause == Cause::Stopped
                     && now.since(open.found) <= JOINS
-                    && suspect.since <= open.since.plus(TOGETHER)
+                    && suspect.since <= open.due.plus(TOGETHER)
                     && open.since <= suspect.due.plus(TOGETHER)
             };
             if let Some(open) = self.open.iter_mut().find(joins) {
                 open.services.push(suspect.name);
                 open.severity = open.severity.max(suspect.severity);
+                suspect.unheard.iter().for_each(|inputs| open.lose_process(inputs));
                 continue;
             }
             // A service that was slow and has stopped now is no longer slow.
             self.end(now, |open| open.is_about_services() && open.names(&suspect.name));
             let mut open = OpenIncident::new(suspect.cause, suspect.severity, suspect.since);
             open.services.push(suspect.name);
+            if let Some(inputs) = &suspect.unheard {
+                open.lose_process(inputs);
+                open.due = suspect.due;
+            }
             open.found = now;
             open.look_around(&self.activity, &self.questions, now);
             self.begin(open, now);
         }
     }
 
-    /// Whether a suspect waits for another one or only reacts to it.
+    /// Whether a suspect waits for another one or only reacts to it. A silence that was overdue before that of the other one
+    /// has another cause, and so has the loss of a process.
     fn is_explained(&self, suspects: &[Suspect], at: usize) -> bool {
         let suspect = &suspects[at];
-        if suspect.cause != Cause::Stopped {
+        if suspect.cause != Cause::Stopped || suspect.unheard.is_some() {
             return false;
         }
+        let is_in_time = |since: Moment| since <= suspect.due.plus(TOGETHER);
         let follows = |follower: &str, leader: &str| {
             follower != leader
                 && (self.questions.waits(follower, leader)
@@ -164,10 +202,12 @@ impl Incidents {
                         stream.follows() && stream.causes.iter().any(|cause| cause == leader)
                     }))
         };
-        let by_open = self.open.iter().filter(|open| open.is_about_services());
+        let by_open = self.open.iter().filter(|open| open.is_about_services() && is_in_time(open.since));
         by_open.flat_map(|open| &open.services).any(|name| follows(&suspect.name, name))
             || suspects.iter().enumerate().any(|(other, leader)| {
-                follows(&suspect.name, &leader.name) && (other < at || !follows(&leader.name, &suspect.name))
+                is_in_time(leader.since)
+                    && follows(&suspect.name, &leader.name)
+                    && (other < at || !follows(&leader.name, &suspect.name))
             })
     }
 
@@ -185,9 +225,10 @@ impl Incidents {
     }
 
     fn look_for_recovery(&mut self, now: Moment) {
-        let Self { open, activity, questions, losses, .. } = &mut *self;
+        let Self { open, activity, questions, losses, processes, .. } = &mut *self;
         let is_back = |open: &OpenIncident, name: &SmolStr| {
             activity.service(name).is_some_and(|service| service.life.last > open.found)
+                || open.lost_process && processes.has_told(name, open.found)
         };
         let mut over = Vec::new();
         for open in open.iter_mut() {
@@ -234,6 +275,7 @@ impl Incidents {
             self.end(now, |open| open.id == id);
             if was_medium {
                 self.watch_from(now.plus(RETURN));
+                self.processes.watch_from(now.plus(RETURN));
             } else if was_service {
                 self.watch_from(now);
             }
@@ -300,7 +342,8 @@ impl Incidents {
         });
         let questions = self.questions.channels().map(|(_, answers)| answers.deadline(now, self.watched));
         let storms = self.storms.iter().map(|(found, _)| Some(found.plus(STORM_WAITS)));
-        let all = services.chain(streams).chain(questions).chain(storms).flatten();
+        let processes = [self.processes.deadline(now)];
+        let all = services.chain(streams).chain(questions).chain(storms).chain(processes).flatten();
         all.filter(|deadline| *deadline > now).min()
     }
 }

@@ -20,6 +20,10 @@ pub(super) struct OpenIncident {
     pub(super) cause: Cause,
     pub(super) severity: Severity,
     pub(super) since: Moment,
+    /// When the service should have been heard again.
+    pub(super) due: Moment,
+    /// Whether a process of it was lost. Then its next account is a sign of life.
+    pub(super) lost_process: bool,
     /// When it was found, or last confirmed.
     pub(super) found: Moment,
     /// When the first of its services came back.
@@ -29,6 +33,7 @@ pub(super) struct OpenIncident {
     followers: Vec<Channel>,
     waiting: Vec<SmolStr>,
     findings: Vec<Finding>,
+    unheard: Vec<Channel>,
 }
 
 impl OpenIncident {
@@ -38,6 +43,8 @@ impl OpenIncident {
             cause,
             severity,
             since,
+            due: since,
+            lost_process: false,
             found: since,
             returned: None,
             services: Vec::new(),
@@ -45,12 +52,23 @@ impl OpenIncident {
             followers: Vec::new(),
             waiting: Vec::new(),
             findings: Vec::new(),
+            unheard: Vec::new(),
         }
     }
 
     pub(super) fn attach(&mut self, finding: &Finding) {
         if self.findings.len() < MAX_FINDINGS && !self.findings.contains(finding) {
             self.findings.push(finding.clone());
+        }
+    }
+
+    /// The process of one of its services was lost, while these channels go on.
+    pub(super) fn lose_process(&mut self, inputs: &[Channel]) {
+        self.lost_process = true;
+        for channel in inputs {
+            if self.unheard.len() < MAX_NAMED && !self.unheard.contains(channel) {
+                self.unheard.push(channel.clone());
+            }
         }
     }
 
@@ -98,8 +116,10 @@ impl OpenIncident {
                 continue;
             }
             let is_own = self.names(&key.service);
-            let follows = stream.causes.iter().any(|cause| self.names(cause))
-                || self.services.iter().any(|name| questions.waits(&key.service, name));
+            // What was overdue before has another cause.
+            let is_in_time = stream.pulse.last.plus(stream.pulse.longest() * 2) >= self.since;
+            let follows = is_in_time && stream.causes.iter().any(|cause| self.names(cause))
+                || is_in_time && self.services.iter().any(|name| questions.waits(&key.service, name));
             if !is_own && !follows {
                 continue;
             }
@@ -140,6 +160,7 @@ impl OpenIncident {
             followers: self.followers.clone(),
             waiting: names(&self.waiting),
             findings: self.findings.clone(),
+            unheard: self.unheard.clone(),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Tests of incidents, through the engine and in virtual time.
 
+mod lost_processes;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -21,6 +23,7 @@ struct World {
     /// What the engine said, with the time since the beginning.
     said: Vec<Incident>,
     down: Vec<&'static str>,
+    processes: Vec<lost_processes::Process>,
 }
 
 impl World {
@@ -35,6 +38,7 @@ impl World {
             services: BTreeMap::new(),
             said: Vec::new(),
             down: Vec::new(),
+            processes: Vec::new(),
         }
     }
 
@@ -53,6 +57,7 @@ impl World {
     }
 
     fn tick(&mut self) {
+        self.read_accounts();
         while self.engine.tick(self.now).is_some() {}
         self.said.extend(std::iter::from_fn(|| self.engine.incident()));
     }

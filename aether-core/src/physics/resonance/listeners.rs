@@ -35,6 +35,10 @@ impl Listeners {
         patterns.len() - kept.len()
     }
 
+    pub(super) fn knows(&self, vibrator: &str) -> bool {
+        self.patterns.contains(vibrator)
+    }
+
     pub(super) fn hears(&self, vibrator: &str, channel: &Channel) -> bool {
         self.patterns
             .peek(vibrator)

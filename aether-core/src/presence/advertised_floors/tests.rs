@@ -1,7 +1,9 @@
 use super::*;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, Pattern};
+use crate::named::Named;
 use crate::presence::Heard;
+use crate::proof::{Proof, SignerId};
 use crate::source::{Sequencer, Source};
 use crate::wave::ContentType;
 
@@ -41,8 +43,13 @@ impl AdvertisedStage {
     }
 
     fn enters(&mut self, from: &Process, announced: Announcement) -> bool {
+        self.enters_proven(None, from, announced)
+    }
+
+    fn enters_proven(&mut self, proof: Option<&Proof>, from: &Process, announced: Announcement) -> bool {
         let channel = Channel::with_reserved("_aether.vibrators").unwrap();
-        let message = Wave::plain(channel, "[]".into(), ContentType::Json).noticed(&from.0);
+        let mut message = Wave::plain(channel, "[]".into(), ContentType::Json).noticed(&from.0);
+        assert!(proof.is_none_or(|proof| message.prove(proof)));
         self.advertised.take_in(&message, vec![announced], &self.hearers, self.now)
     }
 
@@ -73,6 +80,7 @@ fn announced(instance: u64, patterns: &[&str], floor: Floor) -> Announcement {
         heard: patterns.iter().map(heard).collect(),
         floor,
         effective_floor: floor,
+        principal: 0,
         is_listed: true,
     }
 }
@@ -215,4 +223,29 @@ fn a_receiver_silent_for_three_heartbeats_leaves_the_roster() {
     assert_eq!(stage.shown(), [1]);
     assert!(stage.says(&process, 1, &[], Floor::OPEN));
     assert!(stage.shown().is_empty(), "it announced that it left");
+}
+
+#[test]
+fn a_principal_with_receivers_without_end_keeps_no_receiver_of_another_out() {
+    let (mut stage, crowd, late) = (AdvertisedStage::new(), Process::new(), Process::new());
+    let proof =
+        |name: &str| Proof::new(SignerId(1), vec![Named::parse(name).unwrap()], std::sync::Arc::default());
+    let (evil, shop) = (proof("evil"), proof("shop"));
+    for instance in 1..=MAX_RECEIVERS as u64 + 100 {
+        stage.enters_proven(Some(&evil), &crowd, announced(instance, &["a"], floor(0.5)));
+    }
+    assert_eq!(stage.advertised.left_out(), 100, "its own");
+    for instance in 10_000..10_050 {
+        stage.enters_proven(Some(&shop), &late, announced(instance, &["b"], floor(0.5)));
+    }
+    let shown = stage.advertised.elsewhere(stage.now);
+    let of = |principal| shown.iter().filter(|announced| announced.principal == principal).count();
+    let principals = [&evil, &shop].map(|proof| of(proof.principal()));
+    assert_eq!(principals, [MAX_RECEIVERS - 50, 50], "the other one makes room");
+    assert!(stage.floor_of("a").is_open(), "not all that hear it are known");
+    // It announces again what made room, and takes nothing.
+    for instance in 1..=100 {
+        stage.enters_proven(Some(&evil), &crowd, announced(instance, &["a"], floor(0.5)));
+    }
+    assert_eq!(stage.advertised.shares.of(shop.principal()), 50 * share(0));
 }

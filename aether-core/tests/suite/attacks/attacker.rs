@@ -136,7 +136,7 @@ pub(crate) async fn ask(url: &str, count: u64) {
     told().await;
     for number in 1..=count {
         client
-            .publish_with_reply(question.subject.clone(), "nobody.cares", question.payload.clone())
+            .publish_with_reply(question.subject.clone(), "_INBOX.nobody.cares", question.payload.clone())
             .await
             .unwrap();
         if number.is_multiple_of(BATCH) {

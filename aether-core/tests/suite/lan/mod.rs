@@ -16,6 +16,7 @@ mod line;
 mod losing;
 #[cfg(target_os = "linux")]
 mod machine;
+mod meeting;
 #[cfg(target_os = "linux")]
 mod namespaces;
 mod pretending;

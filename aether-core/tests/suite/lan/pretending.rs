@@ -42,7 +42,7 @@ impl Pretender {
         };
         let [_, realm, node] = victim.split('/').collect::<Vec<_>>()[..] else { panic!("{victim}") };
         assert_eq!(realm, keys.ids().next().unwrap().0.to_string());
-        let (realm, victim) = (realm.to_owned(), u64::from_str_radix(node, 16).unwrap());
+        let (realm, victim) = (realm.to_owned(), u64::from_str_radix(&node[..16], 16).unwrap());
         Self { session, sealer: Sealer::new(keys.clone()).unwrap(), realm, victim }
     }
 
@@ -78,12 +78,13 @@ async fn with_view(port: u16, keys: &SealKeys) -> (Aether, LanView) {
 /// A process that has shown itself and is about to introduce itself may know this one already. It would wait for it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_process_that_ends_says_so_to_those_that_have_not_introduced_themselves_yet() {
-    let (port, keys) = (free_port(), SealKeys::generate().unwrap());
+    let (port, key) = (free_port(), [9; 32]);
+    let keys = SealKeys::from_secret(key);
     let (here, view) = with_view(port, &keys).await;
     let pretender = Pretender::connect(port, &keys).await;
     let Pretender { session, realm, .. } = &pretender;
     let heard = session.declare_subscriber(format!("aether/{realm}/{NODE:016x}/in")).await.unwrap();
-    let _shown = session.liveliness().declare_token(format!("aether/{realm}/{NODE:016x}")).await.unwrap();
+    let _shown = session.liveliness().declare_token(super::meeting::token(&key, NODE)).await.unwrap();
     let mut guard = pretender.sealer.guard();
     let mut next = async || {
         let sample = timeout(LONG, heard.recv_async()).await.unwrap().unwrap();

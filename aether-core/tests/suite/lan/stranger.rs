@@ -68,7 +68,10 @@ pub(crate) async fn intrude(packets: u64) {
         let replies = session.liveliness().get("aether/*/*").await.unwrap();
         nodes.clear();
         while let Ok(reply) = replies.recv_async().await {
-            nodes.push(reply.result().unwrap().key_expr().to_string());
+            // The number, without its proof.
+            let token = reply.result().unwrap().key_expr().to_string();
+            let (realm, shown) = token.rsplit_once('/').unwrap();
+            nodes.push(format!("{realm}/{}", &shown[..16]));
         }
     }
     let recorded = Arc::<Mutex<Vec<(String, Vec<u8>)>>>::default();

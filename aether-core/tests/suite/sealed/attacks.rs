@@ -260,8 +260,11 @@ async fn a_question_is_answered_by_nobody_without_the_key_and_not_with_the_answe
         scene.enemy.publish(&reply, answer).await;
     }
     // The question repeated with another reply subject is not answered.
-    let elsewhere =
-        scene.enemy.client.publish_with_reply(asked.subject.clone(), "elsewhere", asked.payload.clone());
+    let elsewhere = scene.enemy.client.publish_with_reply(
+        asked.subject.clone(),
+        "_INBOX.elsewhere",
+        asked.payload.clone(),
+    );
     elsewhere.await.unwrap();
     scene.enemy.fence().await;
     assert!(!first.is_finished());
@@ -302,11 +305,12 @@ async fn an_answer_is_sealed_for_the_asker_wherever_the_broker_sends_it() {
     let late = connect(&scene.server.url(), options(scene.keys.clone())).await;
     let mut responder = Vibrator::create("responder", &late).await.unwrap();
     responder.resonate_on("far.price").await.unwrap();
-    let bent = scene.enemy.client.publish_with_reply(asked.subject.clone(), "bent", asked.payload.clone());
+    let bent =
+        scene.enemy.client.publish_with_reply(asked.subject.clone(), "_INBOX.bent", asked.payload.clone());
     bent.await.unwrap();
-    // New to this receiver and fresh, so it is taken. Its answer goes to `bent`, and is of no use there.
+    // New to this receiver and fresh, so it is taken. Its answer goes to `_INBOX.bent`, and is of no use there.
     next(&mut responder).await.reply_bytes("9").await.unwrap();
-    let answer = scene.enemy.overhear("bent").await.payload;
+    let answer = scene.enemy.overhear("_INBOX.bent").await.payload;
     assert!(is_sealed(&answer));
     // Brought back to where the asker waits, it is the true answer.
     scene.enemy.publish(&asked.reply.unwrap(), answer).await;

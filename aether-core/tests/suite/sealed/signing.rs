@@ -374,6 +374,46 @@ async fn a_list_takes_effect_with_the_next_connection_and_a_key_is_rotated_witho
     assert_eq!(there.unknown_signers()[0].0, new.id());
 }
 
+/// Without a new connection, and without a restart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signer_that_is_taken_off_the_list_is_soon_not_believed_any_more() {
+    let server = NatsServer::start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("signers");
+    let (keys, shop_key, rogue_key, ear_key) = (SealKeys::generate().unwrap(), key(), key(), key());
+    let write_list = |signers: &[(&str, &SigningKey)]| {
+        // As it is to be written: beside, and renamed.
+        let beside = folder.path().join("beside");
+        let lines = signers.iter().map(|(name, key)| format!("{name} {}\n", key.public_key()));
+        std::fs::write(&beside, lines.collect::<String>()).unwrap();
+        set_mode(&beside, 0o644);
+        std::fs::rename(&beside, &list).unwrap();
+    };
+    write_list(&[("ear", &ear_key), ("shop", &shop_key), ("rogue", &rogue_key)]);
+    let there = program(&server.url(), "ear", signed(&keys, &ear_key, &list)).await;
+    let mut ear = Vibrator::create("ear", &there).await.unwrap();
+    ear.resonate_on("shop.load").await.unwrap();
+    let signing = |key: &SigningKey| options(keys.clone()).signing_key(key.clone());
+    let here = program(&server.url(), "shop", signing(&shop_key)).await;
+    let elsewhere = program(&server.url(), "rogue", signing(&rogue_key)).await;
+    let (shop, rogue) = (here.emitter("shop").unwrap(), elsewhere.emitter("rogue").unwrap());
+    rogue.emit_bytes("shop.load", "believed").await.unwrap();
+    assert_eq!(next(&mut ear).await.text().unwrap(), "believed");
+    write_list(&[("ear", &ear_key), ("shop", &shop_key)]);
+    // The messages that arrive cause a look at the file, once a second.
+    within("the change of the list", async {
+        while there.status().refused_unknown_signer == 0 {
+            rogue.emit_bytes("shop.load", "rogue").await.unwrap();
+            elsewhere.flush().await.unwrap();
+            shop.emit_bytes("shop.load", "shop").await.unwrap();
+            while next(&mut ear).await.text().unwrap() != "shop" {}
+        }
+    })
+    .await;
+    assert_eq!(there.unknown_signers()[0].0, rogue_key.id());
+    assert_eq!(there.status().connects, 1);
+}
+
 #[tokio::test]
 async fn options_that_would_prove_nothing_are_refused() {
     let server = NatsServer::start().await.unwrap();

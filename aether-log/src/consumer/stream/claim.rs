@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::shared::StreamShared;
 use super::window::Held;
 use crate::consumer::window::Failures;
-use crate::dead::Attempt;
+use crate::dead::{Attempt, Noted, Underway};
 use crate::jetstream::JetStreamError;
 use crate::stored_wave::{StoredWave, identity};
 
@@ -22,6 +22,8 @@ pub(crate) struct StreamClaim {
     position: u64,
     id: u128,
     failures: Failures,
+    /// Whether the server knows of failures, or of this attempt.
+    is_noted: bool,
 }
 
 /// A wave that is about to be delivered. Dropped, it is ready again.
@@ -41,10 +43,10 @@ impl Taken {
     }
 
     /// The wave, and the claim on it.
-    pub(super) fn deliver(mut self, failures: Failures) -> Option<(StoredWave, StreamClaim)> {
+    pub(super) fn deliver(mut self, failures: Failures, is_noted: bool) -> Option<(StoredWave, StreamClaim)> {
         let held = self.held.take()?;
         let (shared, position, id) = (Arc::clone(&self.shared), held.stored.position, held.id);
-        Some((held.stored, StreamClaim { shared, position, id, failures }))
+        Some((held.stored, StreamClaim { shared, position, id, failures, is_noted }))
     }
 }
 
@@ -74,13 +76,15 @@ impl StreamClaim {
     }
 
     async fn confirmed(self) -> Result<(), JetStreamError> {
-        let Self { shared, position, id, failures } = self;
+        let Self { shared, position, id, is_noted, .. } = self;
         let Some(reply) = shared.window.reply(position) else { return Ok(()) };
         let confirmed = shared.connection.acknowledge(&shared.name, &reply).await;
         // Not confirmed, it is delivered again when the server has waited long enough.
         shared.window.settle(position, confirmed.is_ok().then_some(id));
         confirmed?;
-        forget(&shared, position, &failures).await;
+        if is_noted {
+            forget(&shared, position, id).await;
+        }
         Ok(())
     }
 
@@ -92,7 +96,9 @@ impl StreamClaim {
         }
         let Some(reply) = self.shared.window.settle(self.position, Some(self.id)) else { return Ok(()) };
         answer(&self.shared, reply, Bytes::from_static(b"+ACK")).await;
-        forget(&self.shared, self.position, &self.failures).await;
+        if self.is_noted {
+            forget(&self.shared, self.position, self.id).await;
+        }
         Ok(())
     }
 
@@ -100,12 +106,12 @@ impl StreamClaim {
     pub(crate) fn fail(mut self, attempt: Attempt) {
         let Some(reply) = self.shared.window.settle(self.position, None) else { return };
         self.failures.push(attempt);
-        let Self { shared, position, failures, .. } = self;
+        let Self { shared, position, id, failures, .. } = self;
         shared.window.note_failures(position, failures.clone());
         let pause = shared.options.pause_after(failures.count);
         shared.connection.runtime.clone().spawn(async move {
-            let noted = (failures.count, failures.listed);
-            if let Err(error) = shared.letters.note_failures(&shared.name, position, &noted).await {
+            let noted = Noted { count: failures.count, listed: failures.listed, underway: Underway::None };
+            if let Err(error) = shared.letters.note_failures(&shared.name, (position, id), &noted).await {
                 tracing::warn!(position, consumer = shared.name, %error, "a failed attempt was not noted");
             }
             let nak = format!("-NAK {{\"delay\": {}}}", pause.as_nanos());
@@ -121,11 +127,9 @@ pub(super) async fn answer(shared: &StreamShared, reply: Subject, content: Bytes
     }
 }
 
-/// Removes what was noted of failures.
-pub(super) async fn forget(shared: &StreamShared, position: u64, failures: &Failures) {
-    if failures.count > 0
-        && let Err(error) = shared.letters.forget_failures(&shared.name, position).await
-    {
+/// Removes what was noted of a wave.
+async fn forget(shared: &StreamShared, position: u64, id: u128) {
+    if let Err(error) = shared.letters.forget_failures(&shared.name, (position, id)).await {
         tracing::warn!(position, consumer = shared.name, %error, "the failures of a wave were not removed");
     }
 }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::claim::{answer, id};
 use super::complaints::{Complaint, Complaints};
 use super::shared::StreamShared;
+use super::unreadable::Unreadable;
 use super::window::Held;
 use crate::jetstream::{JetStreamError, Unopened};
 use crate::stored_wave::read_frame;
@@ -89,13 +90,17 @@ async fn pull_until_closed(
     let next = format!("$JS.API.CONSUMER.MSG.NEXT.{}.{}", shared.subjects.stream(), shared.name);
     let not_permitted = shared.connection.refused(&next);
     tokio::pin!(not_permitted);
-    let mut reader = Reader::new(shared);
+    let (mut reader, mut unreadable) = (Reader::new(shared), Unreadable::new(client));
     let mut touching = interval(shared.ack_wait / 4);
     touching.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let now = Instant::now();
     let mut asked = Asked { waves: 0, heard: now, unanswered: None, not_before: now };
     let mut is_closed = false;
     loop {
+        // A server that has the request says so each second, so this is not looked at much later than the connection broke.
+        if unreadable.may_have_broken(client) {
+            unreadable.pass_over(shared, consumer).await;
+        }
         if asked.waves == 0
             && !is_closed
             && asked.not_before <= Instant::now()

@@ -55,6 +55,8 @@ struct State {
     ended: Option<JetStreamError>,
     /// The pulling task waits for room.
     wants_room: bool,
+    /// The wave that is delivered with nothing else in flight, or waits for that.
+    alone: Option<u64>,
 }
 
 /// The window of a process, shared by all its consumers of a name.
@@ -79,6 +81,7 @@ impl StreamWindow {
             expired: 0,
             ended: None,
             wants_room: false,
+            alone: None,
         };
         let max_held = window.get().min(MAX_HELD);
         Self { state: Mutex::new(state), max_held, changed: Notify::new(), room: Notify::new() }
@@ -117,7 +120,7 @@ impl StreamWindow {
     /// The next wave to deliver.
     pub(super) fn take(&self, max_in_flight: usize) -> Result<Option<Held>, JetStreamError> {
         let mut state = self.state.lock();
-        if state.in_flight.len() >= max_in_flight {
+        if state.in_flight.len() >= max_in_flight || state.alone.is_some() {
             return Ok(None);
         }
         let Some((_, held)) = state.ready.pop_first() else {
@@ -128,9 +131,30 @@ impl StreamWindow {
         Ok(Some(held))
     }
 
+    /// Waits until a wave that was taken is the only one in flight, and keeps it so until it has ended. False if another one
+    /// has this first.
+    pub(super) async fn alone(&self, position: u64) -> bool {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            {
+                let mut state = self.state.lock();
+                if *state.alone.get_or_insert(position) != position {
+                    return false;
+                }
+                if state.in_flight.len() <= 1 {
+                    return true;
+                }
+            }
+            changed.await;
+        }
+    }
+
     /// A delivery that was not begun.
     pub(super) fn put_back(&self, mut held: Held) {
         let mut state = self.state.lock();
+        state.alone.take_if(|alone| *alone == held.stored.position);
         if let Some((reply, touched)) = state.in_flight.remove(&held.stored.position) {
             (held.reply, held.touched) = (reply, touched);
         }
@@ -149,6 +173,7 @@ impl StreamWindow {
     pub(super) fn settle(&self, position: u64, acknowledged: Option<u128>) -> Option<Subject> {
         let mut state = self.state.lock();
         let (reply, _) = state.in_flight.remove(&position)?;
+        state.alone.take_if(|alone| *alone == position);
         if let Some(id) = acknowledged {
             state.acknowledged.put(id, ());
             if state.acknowledged.len() > ACKNOWLEDGED.get() {

@@ -86,6 +86,57 @@ async fn a_dead_letter_is_removed_after_its_replay_and_not_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_replay_keeps_the_identity_and_is_no_copy() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let aether = connect(&log).await;
+    let shop = aether.emitter("shop").unwrap();
+    let receipt = shop.emit(wave(7, 0.9)).await.unwrap();
+    let once =
+        ConsumerOptions::default().max_attempts(NonZeroU32::MIN).pauses(Duration::ZERO, Duration::ZERO);
+    let consumer = log.consumer("billing", "orders.>", once).unwrap();
+    // A bus that stores nothing, and the log alone.
+    let plain = aether_core::Aether::local().emitter("operator").unwrap();
+    for round in 1..=3_u32 {
+        let delivery = receive(&consumer).await;
+        assert_eq!((text(&delivery), delivery.wave().id()), ("7".to_owned(), shop.id_of(&receipt)));
+        assert_eq!((delivery.wave().attempts(), delivery.attempt()), (round, 1));
+        delivery.nack("no ink");
+        shop.emit(wave(8, 0.1)).await.unwrap();
+        receive(&consumer).await.ack().await.unwrap();
+        let number = log.dead().numbers()[0];
+        let position = match round {
+            1 => log.dead().replay(number, &shop).await.unwrap().stored.unwrap().position.get(),
+            2 => log.dead().store_again(number).await.unwrap(),
+            _ => {
+                assert!(log.dead().replay(number, &plain).await.unwrap().stored.is_none());
+                log.extent().last
+            }
+        };
+        assert_eq!((position, log.dead().len()), (u64::from(round) * 2 + 1, 0));
+    }
+    receive(&consumer).await.ack().await.unwrap();
+    let number = log.dead().keep("saga", &wave(9, 0.9), &[]).await.unwrap();
+    assert!(matches!(log.dead().store_again(number).await, Err(DeadError::OfNoLog { .. })));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_is_stored_is_no_dead_letter_of_the_bus() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let aether = connect(&log).await;
+    let shop = aether.emitter("shop").unwrap();
+    let command =
+        |channel: &str| aether_core::Wave::builder(channel).kind(aether_core::Kind::Command).build();
+    shop.emit(command("orders.pay").unwrap()).await.unwrap();
+    shop.emit_all((0..3).map(|_| command("orders.pay").unwrap())).await.unwrap();
+    shop.emit_confirmed(command("orders.pay").unwrap()).await.unwrap();
+    assert_eq!(aether.dead_letters().list().len(), 0, "consumers of the log hear it");
+    shop.emit(command("other.pay").unwrap()).await.unwrap();
+    assert_eq!(aether.dead_letters().list().len(), 1, "nobody hears this one");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dead_letter_that_two_replay_at_once_is_sent_once() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path());
@@ -101,4 +152,39 @@ async fn a_dead_letter_that_two_replay_at_once_is_sent_once() {
     assert!(log.dead().replay(number, &shop).now_or_never().is_none());
     log.dead().replay(number, &shop).await.unwrap();
     assert!(log.dead().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn letters_that_are_gone_take_no_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let size = || {
+        let files = std::fs::read_dir(folder.path().join("dead")).unwrap();
+        files.map(|file| file.unwrap().metadata().unwrap().len()).sum::<u64>()
+    };
+    let large = || {
+        let wave = aether_core::Wave::builder("orders.created").bytes(vec![7; 300_000]);
+        wave.build().unwrap()
+    };
+    let log = open(folder.path());
+    let first = log.dead().keep("shop", &wave(1, 0.5), &[]).await.unwrap();
+    let mut numbers = Vec::new();
+    for _ in 0..20 {
+        numbers.push(log.dead().keep("shop", &large(), &[]).await.unwrap());
+    }
+    assert!(size() > 6_000_000);
+    for number in &numbers {
+        log.dead().drop_letter(*number).await.unwrap();
+    }
+    drop(log);
+    // The first one is kept, so they go when the log is opened.
+    let log = open(folder.path());
+    assert_eq!(log.dead().numbers(), [first]);
+    assert!(size() < 1_500_000, "{}", size());
+    assert_eq!(log.dead().show(first).unwrap().stored.wave.text().unwrap(), "1");
+    for _ in 0..20 {
+        let number = log.dead().keep("shop", &large(), &[]).await.unwrap();
+        log.dead().drop_letter(number).await.unwrap();
+    }
+    log.dead().drop_letter(first).await.unwrap();
+    assert!(size() < 1_500_000, "without one that stays they go at once: {}", size());
 }

@@ -1,6 +1,8 @@
 //! Processes that are killed, stopped, or killed by what they handle. `cargo xtask faults` runs them for longer.
 
 mod killing;
+#[cfg(target_os = "linux")]
+mod long;
 mod poison;
 mod stopping;
 

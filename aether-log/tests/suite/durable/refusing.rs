@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use aether_core::conformance::{NatsServer, ServerOptions};
 use aether_core::medium::EmitError;
 use aether_core::{Aether, Durability, Vibrator, Wave};
-use aether_log::store::OpenError;
+use aether_log::store::{AppendError, OpenError};
 use aether_log::{
     ConsumeError, JetStreamError, JetStreamLog, JetStreamOptions, Log, LogWarning, NotAcknowledged,
 };
@@ -100,9 +100,10 @@ async fn a_server_without_jetstream_and_a_cluster_that_is_too_small_are_named() 
     let log = Log::builder(folder.path()).channels("orders.>", Durability::Replicated(3)).unwrap();
     let refused = log.open().unwrap_err();
     assert!(matches!(refused, OpenError::Replicated { .. }), "{refused:?}");
-    for (url, name) in [("nats://[::1", "shop"), (&*server.url(), "a.b"), (&*server.url(), "")] {
+    for (url, name) in [("nats://user:s3cret@[::1", "shop"), (&*server.url(), "a.b"), (&*server.url(), "")] {
         let refused = JetStreamLog::builder(url, name).open().await.unwrap_err();
         assert!(matches!(refused, JetStreamError::Url { .. } | JetStreamError::Name { .. }), "{refused:?}");
+        assert!(!format!("{refused} {refused:?}").contains("s3cret"), "{refused:?}");
     }
 }
 
@@ -362,4 +363,49 @@ async fn a_server_that_stays_away_hands_the_wave_back_and_the_log_is_not_ready()
     assert!(ready.unwrap_err().is_transient());
     let refused = refused.unwrap_err();
     assert!(matches!(refused, JetStreamError::Unreachable { .. }), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wave_that_is_too_large_for_the_server_or_the_stream_is_refused_for_good() {
+    let streams = tempfile::tempdir().unwrap();
+    let server = server(&[], &streams).await;
+    let log = open_with(&server.url(), options()).await.unwrap();
+    let shop = connect(&log).await.emitter("shop").unwrap();
+    let of = |bytes| Wave::builder("orders.created").bytes(vec![7; bytes]).build().unwrap();
+    let refused = async |bytes| {
+        let error = shop.emit(of(bytes)).await.unwrap_err();
+        let EmitError::NotStored(not_stored) = error else { panic!("{error:?}") };
+        assert!(!not_stored.is_transient && not_stored.wave.payload().len() == bytes);
+        // What an outbox looks for: it must not try the same wave for ever.
+        let reason = not_stored.source.downcast_ref::<AppendError>();
+        assert!(matches!(reason, Some(AppendError::TooLarge { .. })), "{:?}", not_stored.source);
+    };
+    // The bus takes 1 MiB, and so does the server, with the headers.
+    refused(1_048_500).await;
+    shop.emit(of(1_000_000)).await.unwrap();
+    let context = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let config = context.get_stream("shop").await.unwrap().cached_info().config.clone();
+    context.update_stream(stream::Config { max_message_size: 10_000, ..config }).await.unwrap();
+    refused(20_000).await;
+    shop.emit(of(100)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_waits_for_a_server_that_is_not_up_yet() {
+    let streams = tempfile::tempdir().unwrap();
+    let mut server = server(&[], &streams).await;
+    let url = server.url();
+    server.kill().await.unwrap();
+    let at_once = open_with(&url, options()).await;
+    assert!(matches!(at_once, Err(JetStreamError::Unreachable { .. })), "{at_once:?}");
+    let log = JetStreamLog::builder(&url, "shop").channels("orders.>", Durability::Stored).unwrap();
+    let opening = tokio::spawn(log.options(options()).wait(Duration::from_secs(60)).open());
+    server.restart().await.unwrap();
+    let log = opening.await.unwrap().unwrap();
+    // For callers that connect by themselves.
+    let aether = log.layer(Aether::builder().url("local:")).connect().await.unwrap();
+    log.attach(&aether);
+    assert!(JetStreamLog::of(&aether).is_some());
+    let receipt = aether.emitter("shop").unwrap().emit(order("1", 0.5)).await.unwrap();
+    assert_eq!(position(&receipt), 1);
 }

@@ -151,3 +151,34 @@ fn a_segment_of_a_later_version_is_refused() {
     fs::write(&file, bytes).unwrap();
     assert!(matches!(open(folder.path(), small()), Err(OpenError::Version { version: 2, .. })));
 }
+
+#[test]
+fn a_changed_byte_of_a_segment_without_records_stops_nothing() {
+    let whole = tempfile::tempdir().unwrap();
+    drop(open(whole.path(), small()).unwrap());
+    let empty = fs::read(&segments(whole.path())[0]).unwrap();
+    assert_eq!(empty.len(), 24);
+    for at in 0..empty.len() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut number = 0;
+        let store = open(folder.path(), small()).unwrap();
+        while store.extent().segments < 3 {
+            number += 1;
+            append(&store, entry(number)).unwrap();
+        }
+        drop(store);
+        // The last segment, as it was before its first record.
+        let file = segments(folder.path()).remove(2);
+        let mut bytes = fs::read(&file).unwrap();
+        bytes.truncate(24);
+        bytes[at] ^= 0x10;
+        fs::write(&file, bytes).unwrap();
+        let verified = verify(folder.path()).unwrap();
+        assert_eq!((verified.records, verified.damaged.len()), (number - 1, 1), "byte {at}");
+        let store = open(folder.path(), small()).unwrap();
+        assert_eq!((store.damaged().len(), store.extent().last), (1, number - 1), "byte {at}");
+        assert_eq!(append(&store, entry(number)).unwrap(), number, "byte {at}");
+        drop(store);
+        assert!(verify(folder.path()).unwrap().damaged.is_empty(), "its header was written anew");
+    }
+}

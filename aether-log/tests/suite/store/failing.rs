@@ -111,6 +111,18 @@ fn a_second_process_is_refused_with_the_number_of_the_first() {
     append(&store, entry(1)).unwrap();
 }
 
+#[cfg(unix)]
+#[test]
+fn a_log_whose_lock_was_removed_by_hand_is_still_locked() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), small()).unwrap();
+    std::fs::remove_file(folder.path().join("lock")).unwrap();
+    assert!(matches!(open(folder.path(), small()), Err(OpenError::InUse { .. })));
+    append(&store, entry(1)).unwrap();
+    drop(store);
+    assert_eq!(open(folder.path(), small()).unwrap().extent().last, 1);
+}
+
 #[test]
 fn records_are_refused_while_too_many_bytes_wait() {
     let folder = tempfile::tempdir().unwrap();

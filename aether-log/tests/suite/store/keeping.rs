@@ -119,3 +119,76 @@ fn rewriting_keeps_positions_and_cursors_go_on() {
     assert_eq!(positions(&read(store.cursor(0)).0), rest);
     assert_eq!(append(&store, entry(201)).unwrap(), 201);
 }
+
+#[test]
+fn a_record_of_the_same_identity_is_stored_once_also_after_segments_were_begun_and_the_log_was_opened_again()
+{
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), small()).unwrap();
+    let mut number = 0;
+    // The last segment has one record.
+    while store.extent().segments < 5 {
+        number += 1;
+        append(&store, entry(number)).unwrap();
+    }
+    drop(store);
+    let store = open(folder.path(), small()).unwrap();
+    for again in 1..=number {
+        assert_eq!(append(&store, entry(again)).unwrap(), again);
+    }
+    assert_eq!(positions(&read(store.cursor(0)).0), (1..=number).collect::<Vec<_>>());
+}
+
+#[test]
+fn identities_and_times_are_known_when_the_last_segment_is_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), small()).unwrap();
+    append(&store, entry(1)).unwrap();
+    let stored = read(store.cursor(0)).0[0].micros;
+    drop(store);
+    // As a writer leaves it that was killed after it had begun a segment.
+    let salt = segments(folder.path())[0].file_name().unwrap().to_str().unwrap()[21..29].to_owned();
+    let mut bytes = std::fs::read(&segments(folder.path())[0]).unwrap()[..24].to_vec();
+    bytes[8..16].copy_from_slice(&2_u64.to_le_bytes());
+    let checksum = crc32fast::hash(&bytes[..20]).to_le_bytes();
+    bytes[20..].copy_from_slice(&checksum);
+    std::fs::write(folder.path().join(format!("{:020}-{salt}.log", 2)), bytes).unwrap();
+    let store = open(folder.path(), small()).unwrap();
+    assert_eq!(store.extent().segments, 2);
+    assert_eq!([1, 2].map(|number| append(&store, entry(number)).unwrap()), [1, 2]);
+    assert!(read(store.cursor(2)).0[0].micros >= stored);
+}
+
+#[test]
+fn a_segment_that_was_not_written_anew_to_its_end_is_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), small()).unwrap();
+    append(&store, entry(1)).unwrap();
+    drop(store);
+    let half = segments(folder.path())[0].with_extension("rewriting");
+    std::fs::write(&half, "half of it").unwrap();
+    let store = open(folder.path(), small()).unwrap();
+    assert!(!half.exists());
+    assert_eq!(store.extent().last, 1);
+}
+
+#[test]
+fn what_is_dropped_while_another_process_reads_is_no_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), small()).unwrap();
+    (1..=300).for_each(|number| assert!(append(&store, entry(number)).is_ok()));
+    let view = View::open(folder.path()).unwrap();
+    let mut reads = 0;
+    let verified = aether_log::store::verify_with(folder.path(), |_| {
+        reads += 1;
+        // Two segments were read when all but the last are dropped.
+        if reads == 2 {
+            store.drop_before(u64::MAX);
+        }
+    });
+    assert_eq!(verified.unwrap().segments, 3);
+    let (records, damaged) = read(view.cursor(0));
+    assert!(damaged.is_empty());
+    assert_eq!(positions(&records).first(), Some(&store.extent().first));
+    assert_eq!(positions(&records).last(), Some(&300));
+}

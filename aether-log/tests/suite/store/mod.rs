@@ -3,4 +3,4 @@
 mod damage;
 mod failing;
 mod keeping;
-mod stage;
+pub(crate) mod stage;

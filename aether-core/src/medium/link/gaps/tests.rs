@@ -20,7 +20,7 @@ fn channel(name: impl std::fmt::Display) -> Channel {
 fn heard(first: u64, waves: usize, now: Instant) -> HeardFrame {
     // The stream began before any possible subscription.
     let position = Position { stream: 0, first, age_micros: u64::MAX };
-    HeardFrame { node: 1, position, waves, delay: Duration::ZERO, now }
+    HeardFrame { node: 1.into(), position, waves, delay: Duration::ZERO, now }
 }
 
 fn missing(gaps: &mut Gaps, heard: HeardFrame) -> Option<Gap> {
@@ -66,7 +66,8 @@ fn a_number_that_cannot_be_spoils_neither_the_account_nor_the_stream() {
     assert_eq!(lost(&mut gaps, heard(8 + most, 1, now)), Some(most));
     // A new stream that should have been heard from its beginning.
     let position = Position { stream: 1, first: u64::MAX, age_micros: 0 };
-    let new = HeardFrame { node: 2, position, waves: 1, delay: Duration::ZERO, now: now + 60 * SECOND };
+    let new =
+        HeardFrame { node: 2.into(), position, waves: 1, delay: Duration::ZERO, now: now + 60 * SECOND };
     assert_eq!(lost(&mut gaps, new), None);
 }
 
@@ -106,7 +107,7 @@ fn made_up_losses_are_bounded_by_time_whoever_they_are_said_to_be_of() {
     let mut total = 0;
     for frame in 0..20_000_u64 {
         let now = start + Duration::from_millis(frame);
-        let of = |first| HeardFrame { node: frame / 2, ..heard(first, 1, now) };
+        let of = |first| HeardFrame { node: (frame / 2).into(), ..heard(first, 1, now) };
         let noted = gaps.note(&channel("a"), of(if frame % 2 == 0 { 0 } else { 500_000_000 }));
         total += noted.gap.map_or(0, |gap| gap.waves);
     }
@@ -141,7 +142,7 @@ fn whatever_healthy_senders_do_is_believed() {
     }
     // A restarted sender is another node. A sender that evicts channels begins new streams, a thousand a second.
     now += SECOND;
-    assert_eq!(lost(&mut gaps, HeardFrame { node: 2, ..heard(0, 1, now) }), Some(0));
+    assert_eq!(lost(&mut gaps, HeardFrame { node: 2.into(), ..heard(0, 1, now) }), Some(0));
     for stream in (1..1_000_000_u64).step_by(100_000) {
         now += SECOND;
         let of =
@@ -166,7 +167,7 @@ fn the_beginning_of_a_stream_is_missed_by_those_who_were_subscribed_when_it_bega
     let now = start + 100 * SECOND;
     let (delay, age_micros) = (2 * SECOND, 5_000_000);
     let position = Position { stream: 3, first: 7, age_micros };
-    let frame = HeardFrame { node: 1, position, waves: 1, delay, now };
+    let frame = HeardFrame { node: 1.into(), position, waves: 1, delay, now };
     let began = now - 7 * SECOND - DOUBT;
     assert_eq!(missing(&mut subscribed(began), frame), Some(Gap { waves: 7, since: began }));
     assert_eq!(missing(&mut subscribed(began + SECOND), frame), None);
@@ -181,11 +182,11 @@ fn a_young_stream_is_missed_from_its_beginning_if_its_sender_had_answered_before
     let subscribed = |at| Gaps::with_beginnings(Arc::new(OnceLock::from(at)), Arc::clone(&beginnings));
     let frame = |stream| {
         let position = Position { stream, first: 7, age_micros: 20_000 };
-        HeardFrame { node: 1, position, waves: 0, delay: Duration::ZERO, now }
+        HeardFrame { node: 1.into(), position, waves: 0, delay: Duration::ZERO, now }
     };
     assert_eq!(missing(&mut subscribed(start), frame(3)), None, "nothing is known");
     let asked = start + SECOND / 20;
-    beginnings.note(1, 3, asked, now);
+    beginnings.note(1.into(), 3, asked, now);
     assert_eq!(missing(&mut subscribed(start), frame(2)), None, "it had begun");
     let gap = Some(Gap { waves: 7, since: asked });
     assert_eq!(missing(&mut subscribed(start), frame(3)), gap);
@@ -310,4 +311,23 @@ proptest! {
         let came = came.iter().filter(|(on, number)| *number >= base[on]).count() as u64;
         prop_assert_eq!(due, came + lost);
     }
+}
+
+#[test]
+fn a_principal_with_senders_without_end_hides_no_loss_of_another() {
+    let (mut gaps, now) = (subscribed(crate::clock::now()), crate::clock::now());
+    let (shop, evil) = (1, 2);
+    let of =
+        |principal, number, first| HeardFrame { node: NodeId { principal, number }, ..heard(first, 1, now) };
+    for first in 0..20 {
+        missing(&mut gaps, of(shop, 1, first));
+    }
+    let mut forgotten = 0;
+    for number in 0..5000 {
+        forgotten += usize::from(gaps.note(&channel("a"), of(evil, number, 0)).forgets);
+        // It also makes up as many losses as it can.
+        missing(&mut gaps, of(evil, number, LATE.as_secs() * MOST_A_SECOND));
+    }
+    assert_eq!(lost(&mut gaps, of(shop, 1, 1020)), Some(1000));
+    assert_eq!(forgotten, 5001 - MAX_STREAMS, "all of them its own");
 }

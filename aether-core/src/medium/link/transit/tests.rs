@@ -18,8 +18,8 @@ impl Line {
 
     /// The delay of a frame sent and received at these times of the receiver's clock. The sender's clock has an offset.
     fn frame(&self, sent: u64, received: u64) -> u64 {
-        let sender = Sender { node: 1, sent_micros: sent.wrapping_add(OFFSET) };
-        self.transit.delay(sender, received, self.start + Duration::from_micros(received)).as_micros() as u64
+        let (sent, now) = (sent.wrapping_add(OFFSET), self.start + Duration::from_micros(received));
+        self.transit.delay(1.into(), sent, received, now).as_micros() as u64
     }
 
     /// A frame with a false time that arrives now.
@@ -144,7 +144,7 @@ fn a_sender_that_was_first_heard_late_is_estimated_again_ten_seconds_after() {
 #[test]
 fn senders_without_end_do_not_grow_the_table_and_are_given_back() {
     let (transit, now) = (Transit::default(), crate::clock::now());
-    let from = |node, at| transit.delay(Sender { node, sent_micros: 0 }, 0, at);
+    let from = |node: u64, at| transit.delay(node.into(), 0, 0, at);
     for node in 0..5000 {
         from(node, now + Duration::from_micros(node));
     }

@@ -1,0 +1,79 @@
+//! The file of tokens, read again when it has changed: so a token that is taken off it is not known at the next request.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aether_chassis::error_chain;
+use parking_lot::Mutex;
+
+use super::error::AccessError;
+use super::{Access, Holder};
+
+/// When the file was written, how long it is, and which file it is, where the system tells.
+type Stamp = Option<(SystemTime, u64, u64)>;
+
+/// The clock of a file system moves in steps of up to 10 ms, so a file that was written so recently may change again without
+/// another stamp.
+const UNSETTLED_FOR: Duration = Duration::from_millis(50);
+
+/// A file of tokens and certificates.
+#[derive(Debug)]
+pub(super) struct FollowedFile {
+    path: PathBuf,
+    current: Mutex<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    holders: Arc<[Holder]>,
+    /// The file as it was when it was read last.
+    stamp: Stamp,
+}
+
+fn stamp(path: &Path) -> Stamp {
+    let about = std::fs::metadata(path).ok()?;
+    #[cfg(unix)]
+    let file = std::os::unix::fs::MetadataExt::ino(&about);
+    #[cfg(not(unix))]
+    let file = 0;
+    Some((about.modified().ok()?, about.len(), file))
+}
+
+/// Whether the file may change without another stamp. A time in the future proves nothing.
+fn is_unsettled(stamp: Stamp) -> bool {
+    stamp.is_some_and(|(written, ..)| written.elapsed().is_ok_and(|age| age < UNSETTLED_FOR))
+}
+
+impl FollowedFile {
+    pub(super) fn read(path: &Path) -> Result<Self, AccessError> {
+        // Before it is read: what changes meanwhile is read again.
+        let stamp = stamp(path);
+        let holders = Access::read(path)?.into();
+        Ok(Self { path: path.to_owned(), current: Mutex::new(Current { holders, stamp }) })
+    }
+
+    /// Who is listed now. A file that cannot be used leaves the list as it was.
+    pub(super) fn holders(&self) -> Arc<[Holder]> {
+        let mut current = self.current.lock();
+        let stamp = stamp(&self.path);
+        let has_changed = current.stamp != stamp;
+        if has_changed || is_unsettled(stamp) {
+            current.stamp = stamp;
+            match Access::read(&self.path) {
+                Ok(holders) => {
+                    current.holders = holders.into();
+                    if has_changed {
+                        tracing::info!(file = %self.path.display(), "the tokens were read again");
+                    }
+                }
+                Err(error) if has_changed => {
+                    tracing::warn!(error = error_chain(&error), "the tokens stay as they were");
+                }
+                // That was said when it changed.
+                Err(_) => {}
+            }
+        }
+        Arc::clone(&current.holders)
+    }
+}

@@ -1,0 +1,61 @@
+//! What an earlier process left in the folder of a log, and what opening does about it.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use super::error::OpenError;
+use super::folder::sync_folder;
+use super::segments::last_file;
+
+/// The end of the names of segments that are being written anew.
+pub(super) const REWRITING: &str = "rewriting";
+/// There after a sync that failed: what the system says is in the last segment may not be on the disk, and it would not try
+/// again to write it.
+const UNSYNCED: &str = "unsynced";
+/// How much is copied at once, in bytes.
+const CHUNK: usize = 1 << 20;
+
+/// Notes that the last segment could not be synced, for the process that opens the log next.
+pub(super) fn note_unsynced(folder: &Path) {
+    if let Err(error) = File::create(folder.join(UNSYNCED)) {
+        tracing::warn!(folder = %folder.display(), %error, "it was not noted that the log could not be synced");
+    }
+}
+
+/// Removes segments that were not written anew to their end, and writes the last segment anew if it could not be synced.
+pub(super) fn settle(folder: &Path) -> Result<(), OpenError> {
+    let failed = |source| OpenError::io(folder, "list", source);
+    for file in fs::read_dir(folder).map_err(failed)? {
+        let path = file.map_err(failed)?.path();
+        if path.extension().is_some_and(|end| end == REWRITING) {
+            fs::remove_file(&path).map_err(|source| OpenError::io(&path, "remove", source))?;
+        }
+    }
+    let note = folder.join(UNSYNCED);
+    if !note.exists() {
+        return Ok(());
+    }
+    if let Some(last) = last_file(folder)? {
+        copy(&last)
+            .map_err(|source| OpenError::io(&last, "write anew what could not be synced of", source))?;
+    }
+    fs::remove_file(&note).map_err(|source| OpenError::io(&note, "remove", source))
+}
+
+/// Puts a synced copy in the place of a file.
+fn copy(path: &Path) -> io::Result<()> {
+    let new = path.with_extension(REWRITING);
+    // Not by the system's own copying, which may share what was never written.
+    let (mut from, mut to) = (File::open(path)?, File::create(&new)?);
+    let mut chunk = vec![0; CHUNK];
+    loop {
+        match from.read(&mut chunk)? {
+            0 => break,
+            read => to.write_all(&chunk[..read])?,
+        }
+    }
+    to.sync_all()?;
+    fs::rename(&new, path)?;
+    sync_folder(path.parent().unwrap_or(Path::new(".")))
+}
