@@ -9,15 +9,18 @@ use std::time::Duration;
 
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::Aether;
-use aether_field::{Field, PublicKey, Trust, Update, UpdateKind, Watch};
+use aether_field::{Field, FieldError, PublicKey, Trust, Update, UpdateKind, Watch};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use self::identity::{IdentityAction, OwnerArgs};
 use crate::connect::connected;
-use crate::error::CommandError;
+use crate::error::{CommandError, LedgerError};
 use crate::output::{Output, stderr_line};
 use crate::values;
+
+/// How far the clock of a replica may be off before it is shown.
+const CLOCK: Duration = Duration::from_secs(5);
 
 /// Read and write shared state
 ///
@@ -228,6 +231,11 @@ async fn run(field: &Field, action: Action, shutdown: &CancellationToken) -> Res
             };
             return watch(updates, &mut output, shutdown).await;
         }
+        // They show why replicas do not agree.
+        Action::Peers { .. } => match agreed(field, timeout, shutdown).await {
+            Err(CommandError::Field(FieldError::NotTaken { .. } | FieldError::ClockBehind { .. })) => {}
+            agreed => agreed?,
+        },
         _ => agreed(field, timeout, shutdown).await?,
     }
     match action {
@@ -264,8 +272,11 @@ async fn run(field: &Field, action: Action, shutdown: &CancellationToken) -> Res
             for peer in field.peers() {
                 let agrees = if peer.agrees { "same state" } else { "other state" };
                 let owner = peer.owner.map(|owner| format!(" owner {owner}")).unwrap_or_default();
+                let clock = peer.clock;
+                let clock =
+                    if clock.by() > CLOCK { format!(", its clock is {clock}") } else { String::new() };
                 output.line(format_args!(
-                    "{} {} {agrees}, {} entries{owner}",
+                    "{} {} {agrees}, {} entries{owner}{clock}",
                     peer.replica, peer.writer, peer.entries
                 ))?;
             }
@@ -276,8 +287,11 @@ async fn run(field: &Field, action: Action, shutdown: &CancellationToken) -> Res
             }
         }
         Action::Import { files, .. } => {
-            ledger::import(field, &files)?;
+            let refused = ledger::import(field, &files)?;
             agreed(field, timeout, shutdown).await?;
+            if refused > 0 {
+                return Err(LedgerError::Refused { refused }.into());
+            }
         }
         Action::Keep { .. } | Action::Watch { .. } => {}
     }

@@ -103,6 +103,8 @@ async fn an_owner_certified_by_the_root_writes_and_nobody_else_does() {
         made.out.trim().rsplit_once(' ').unwrap().1.to_owned()
     };
     let (root_file, pi_file, evil_file) = (file("root"), file("pi-2"), file("evil"));
+    let stranger_file = file("pi-9");
+    made("pi-9", &stranger_file);
     let (root, pi, _) = (made("root", &root_file), made("pi-2", &pi_file), made("pi-2", &evil_file));
     let again = run(&["field", "identity", "new", "pi-2", &pi_file]);
     assert!(again.code == Some(1) && again.err.contains("cannot be read or written"), "{again:?}");
@@ -118,6 +120,14 @@ async fn an_owner_certified_by_the_root_writes_and_nobody_else_does() {
     let evil = field(&["set", "home", "temp", "99", "--own", "--identity", &evil_file, "--root", &root]);
     assert!(evil.code == Some(1) && evil.err.contains("not signed by the present key"), "{evil:?}");
     assert_eq!(field(&["get", "home", "temp", "--of", "pi-2", "--root", &root]).out, "21\n");
+    // The keeper trusts neither this owner nor that root.
+    let stranger = field(&["set", "home", "temp", "1", "--own", "--identity", &stranger_file]);
+    assert!(
+        stranger.code == Some(1) && stranger.err.contains("did not take 1 of the entries"),
+        "{stranger:?}"
+    );
+    let unknown = field(&["certify", "home", "pi-3", &pi, "--identity", &evil_file]);
+    assert!(unknown.code == Some(1) && unknown.err.contains("it trusts no key"), "{unknown:?}");
     assert_eq!(field(&["get", "home", "temp", "--of", "pi-2", "--trust", &format!("pi-2={pi}")]).out, "21\n");
     let nobody = field(&["get", "home", "temp", "--of", "pi-2"]);
     assert!(nobody.code == Some(1) && nobody.err.contains("no register"), "{nobody:?}");

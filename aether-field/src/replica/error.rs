@@ -66,7 +66,7 @@ pub enum FieldError {
         source: serde_json::Error,
     },
     /// Another replica has refused entries of this one, so they are not there.
-    #[error("the replica {replica:?} did not take {refused} entries: {reason}{}", clock_of(*clock))]
+    #[error("the replica {replica:?} did not take {refused} of the entries: {reason}{}", clock_of(*clock))]
     NotTaken {
         /// Its name.
         replica: String,
@@ -79,7 +79,7 @@ pub enum FieldError {
     },
     /// This replica has refused entries of another one because of their time, so what is written here may not stand.
     #[error(
-        "{refused} entries of the replica {replica:?} were refused here: their stamps are too far ahead of the clock of this \
+        "{refused} of the entries of the replica {replica:?} were refused here: their stamps are too far ahead of the clock of this \
          machine{}", clock_of(*clock)
     )]
     ClockBehind {

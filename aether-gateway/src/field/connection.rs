@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_chassis::error_chain;
+use aether_field::FieldError;
 use aether_field::core::Operation;
 use aether_metrics::Written;
 use axum::extract::ws::{Message, WebSocket};
@@ -310,7 +311,7 @@ async fn confirm(hub: &Hub, outbox: &Outbox, owed: &Owed) {
         if ops.is_empty() {
             continue;
         }
-        let result = hub.field.durable().await.map_err(|error| error_chain(&error));
+        let result = hub.field.durable().await.map_err(|error| not_durable(&error));
         for op in &ops {
             let reply = match &result {
                 Ok(()) => v1::durable(*op),
@@ -322,6 +323,17 @@ async fn confirm(hub: &Hub, outbox: &Outbox, owed: &Owed) {
             }
         }
         outbox.owe(0, ops.len());
+    }
+}
+
+/// Why a write is not on the disk, without the path of the file: clients may be strangers.
+fn not_durable(error: &FieldError) -> String {
+    match error {
+        FieldError::Store(store) => {
+            let cause = std::error::Error::source(store).map(error_chain);
+            cause.map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"))
+        }
+        other => other.to_string(),
     }
 }
 

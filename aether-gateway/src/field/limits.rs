@@ -20,7 +20,7 @@ pub struct SecurityLimits {
     pub max_connections_total: usize,
     /// The maximum number of connections from one IPv4 address, or from one IPv6 network of 64 bits. Default: 32.
     pub max_connections_per_source: usize,
-    /// The rate at which the messages of one connection are taken. Default: 100.
+    /// The rate at which the messages of one connection are taken; each request of an array counts. Default: 100.
     pub messages_per_second: f64,
     /// How many messages one connection may send at once. Default: 200.
     pub messages_burst: u32,
@@ -37,7 +37,7 @@ pub struct SecurityLimits {
     pub ping_interval: Duration,
     /// The time without any sign of life after which a client is given up. Default: 60 s.
     pub max_silence: Duration,
-    /// The time that a client may take to read what was sent, for each 512 KiB. Default: 30 s.
+    /// The time that a client may take to read 512 KiB, or what is left. One that takes less is given up. Default: 30 s.
     pub max_stall: Duration,
 }
 
