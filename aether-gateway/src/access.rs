@@ -23,7 +23,7 @@ pub(crate) use rights::{Rights, WaveRights};
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     holders: Vec<Holder>,
-    file: Option<Arc<FollowedFile>>,
+    file: Option<Arc<FollowedFile<Holder>>>,
 }
 
 /// What the holder of a token or a certificate may do.
@@ -137,7 +137,7 @@ impl Access {
 
     /// Who is listed now.
     fn listed(&self) -> Vec<Holder> {
-        let followed = self.file.as_ref().map(|file| file.holders());
+        let followed = self.file.as_ref().map(|file| file.listed());
         self.holders.iter().chain(followed.iter().flat_map(|holders| holders.iter())).cloned().collect()
     }
 

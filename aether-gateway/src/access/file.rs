@@ -50,7 +50,7 @@ impl Access {
     /// [`AccessError`] if the file cannot be read, other users can use it, it is not such JSON, has no token, or one that is
     /// empty.
     pub fn load(path: &Path) -> Result<Self, AccessError> {
-        Ok(Self { holders: Vec::new(), file: Some(Arc::new(FollowedFile::read(path)?)) })
+        Ok(Self { holders: Vec::new(), file: Some(Arc::new(FollowedFile::open(path, Self::read)?)) })
     }
 
     /// Who is listed in the file now.
