@@ -204,7 +204,7 @@ mod tests {
     fn a_principal_with_pauses_without_end_takes_none_from_another() {
         let (mut table, flow) = (HoldTable::default(), Flow::new());
         let mut note = |principal, id| {
-            let pattern = Pattern::new(&format!("orders.{principal}")).unwrap();
+            let pattern = Pattern::new(format!("orders.{principal}")).unwrap();
             let pause = Pause { id, pattern, level: 3, lease: Duration::from_secs(1) };
             table.note(NodeId { principal, number: id }, pause, &flow)
         };
