@@ -38,7 +38,7 @@ pub use crate::router::{
     Subscription, Waiting,
 };
 pub use crate::wave::{Received, ReplyError, ReplyPath};
-pub use addresses::{check_address, without_secrets};
+pub use addresses::without_secrets;
 pub(crate) use border::BorderMedium;
 pub use confirming::ConfirmError;
 pub(crate) use connect::MediumOptions;
@@ -59,6 +59,7 @@ pub(crate) use paths::connect as connect_paths;
 pub use paths::{MAX_PATHS, PathError, PathOptions, PathState, PathStatus};
 pub use promises::Promises;
 pub(crate) use schemes::Schemes;
+pub use schemes::check_address;
 pub use status::MediumStatus;
 #[cfg(fuzzing)]
 pub(crate) use {flow::fuzz as fuzz_pauses, nats::fuzz_logins, paths::fuzz_beat};

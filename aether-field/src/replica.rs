@@ -3,6 +3,7 @@
 mod after;
 mod builder;
 mod clock;
+mod clock_trouble;
 mod error;
 mod field;
 mod identity;

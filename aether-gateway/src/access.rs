@@ -23,7 +23,7 @@ pub(crate) use rights::{Rights, WaveRights};
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     holders: Vec<Holder>,
-    file: Option<Arc<FollowedFile>>,
+    file: Option<Arc<FollowedFile<Holder>>>,
 }
 
 /// What the holder of a token or a certificate may do.
@@ -110,7 +110,9 @@ impl Access {
         if token.is_empty() {
             return Err(AccessError::Empty);
         }
-        if !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        // A token for waves comes in a header; one for fields can come in an address or in a message, as any text.
+        let needs_header = !waves.is_empty() && rights.is_empty();
+        if needs_header && !token.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err(AccessError::Unsendable);
         }
         if token.len() < STRONG {
@@ -135,7 +137,7 @@ impl Access {
 
     /// Who is listed now.
     fn listed(&self) -> Vec<Holder> {
-        let followed = self.file.as_ref().map(|file| file.holders());
+        let followed = self.file.as_ref().map(|file| file.listed());
         self.holders.iter().chain(followed.iter().flat_map(|holders| holders.iter())).cloned().collect()
     }
 

@@ -1,7 +1,8 @@
 //! `cargo xtask faults`: the fault tests of the durable log for longer than the test command runs them.
 //!
 //! They are the same tests, told how many rounds to make and to try every byte. Real processes are killed, stopped and
-//! continued; a full disk and a read-only one are file systems of their own, for which the user has to be root.
+//! continued; a full disk, a read-only one and one whose power is cut are file systems of their own, for which the user has to be
+//! root.
 
 use anyhow::Result;
 
@@ -24,7 +25,7 @@ pub(crate) struct FaultsArgs {
 const SUITES: [(&str, &[&str], &[&str]); 3] = [
     ("machines that fail: sync, a full disk, clocks", &["--lib"], &["faults::", "attempts::"]),
     (
-        "processes that are killed, stopped, or killed by a wave",
+        "processes that are killed, stopped, or killed by a wave, and power cuts",
         &["--test", "suite"],
         &["bus::faults::", "bus::failing::"],
     ),

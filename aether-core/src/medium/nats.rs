@@ -83,7 +83,8 @@ use root::Root;
 use sealing::role_of;
 use subscriptions::{Subscriptions, roots};
 
-/// The handle of a NATS medium. After it is dropped, the outbox is still emptied and everything else ends.
+/// The handle of a NATS medium. After it is dropped, the outbox is still emptied and everything else ends; while the server is
+/// away, its sending task and the client wait until it is back.
 struct Nats {
     shared: Arc<NatsShared>,
     router: Arc<Router>,

@@ -72,3 +72,28 @@ impl fmt::Debug for Schemes {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
+
+/// Whether an address is one to which a program could connect with the media that are built in, or several such paths with
+/// blanks between them. Nothing is connected.
+///
+/// # Errors
+/// The [`ConnectError`] with which connecting would fail at once, without secrets.
+pub fn check_address(url: &str) -> Result<(), ConnectError> {
+    let schemes = Schemes::default();
+    let check = |path: &str| -> Result<(), ConnectError> {
+        schemes.find(path)?;
+        #[cfg(feature = "nats")]
+        if path
+            .split_once(':')
+            .is_some_and(|(scheme, _)| ["nats", "tls"].contains(&&*scheme.to_ascii_lowercase()))
+        {
+            super::nats::servers(path)?;
+        }
+        Ok(())
+    };
+    let checked = match url.split_whitespace().nth(1) {
+        Some(_) => url.split_whitespace().try_for_each(check),
+        None => check(url),
+    };
+    checked.map_err(ConnectError::without_secrets)
+}

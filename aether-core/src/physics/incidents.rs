@@ -30,7 +30,7 @@ use crate::clock::Instant;
 use crate::wave::Wave;
 use activity::Activity;
 use open::OpenIncident;
-use processes::Processes;
+use processes::{Processes, RETURN};
 use questions::Questions;
 
 pub use incident::{Cause, Incident, Severity};
@@ -45,8 +45,6 @@ const QUIET: Duration = Duration::from_secs(5);
 const LATE: Duration = Duration::from_secs(2);
 /// The interval of judgements while an incident is open.
 const EVERY: Duration = Duration::from_secs(1);
-/// After the medium is back, services have this time to return.
-const RETURN: Duration = Duration::from_secs(10);
 /// Repeated requests within this time after an incident are its consequence.
 const AFTERMATH: Duration = Duration::from_secs(60);
 /// A retry storm is an incident if each request is repeated this often on average; a weaker one is a finding only.

@@ -78,7 +78,7 @@ pub enum AccessError {
     Empty,
     /// No client could send the token.
     #[error(
-        "a token has blanks, controls or letters beyond ASCII, which a header cannot carry; write one, for example from: openssl rand -hex 32"
+        "a token for waves has blanks, controls or letters beyond ASCII, which a header cannot carry; write one, for example from: openssl rand -hex 32"
     )]
     Unsendable,
 }

@@ -50,7 +50,7 @@ impl Access {
     /// [`AccessError`] if the file cannot be read, other users can use it, it is not such JSON, has no token, or one that is
     /// empty.
     pub fn load(path: &Path) -> Result<Self, AccessError> {
-        Ok(Self { holders: Vec::new(), file: Some(Arc::new(FollowedFile::read(path)?)) })
+        Ok(Self { holders: Vec::new(), file: Some(Arc::new(FollowedFile::open(path, Self::read)?)) })
     }
 
     /// Who is listed in the file now.
@@ -149,10 +149,10 @@ mod tests {
             fs::rename(&beside, &path).unwrap();
         };
         write(r#"[{"token": "old", "hear": ["a"]}]"#);
-        let access = Access::load(&path).unwrap().waves_token("of the environment").unwrap();
+        let access = Access::load(&path).unwrap().waves_token("of-the-environment").unwrap();
         assert!(access.knows("old") && !access.knows("new"));
         write(r#"[{"token": "new", "hear": ["a", "b"]}]"#);
-        assert!(!access.knows("old") && access.knows("new") && access.knows("of the environment"));
+        assert!(!access.knows("old") && access.knows("new") && access.knows("of-the-environment"));
         // What cannot be used leaves everything as it was.
         write("[");
         assert!(access.knows("new") && !access.is_open());

@@ -8,7 +8,6 @@ use aether_chassis::error_chain;
 use parking_lot::Mutex;
 
 use super::error::AccessError;
-use super::{Access, Holder};
 
 /// When the file was written, how long it is, and which file it is, where the system tells.
 type Stamp = Option<(SystemTime, u64, u64)>;
@@ -17,16 +16,17 @@ type Stamp = Option<(SystemTime, u64, u64)>;
 /// another stamp.
 const UNSETTLED_FOR: Duration = Duration::from_millis(50);
 
-/// A file of tokens and certificates.
+/// A file, and what it lists.
 #[derive(Debug)]
-pub(super) struct FollowedFile {
+pub(super) struct FollowedFile<T> {
     path: PathBuf,
-    current: Mutex<Current>,
+    read: fn(&Path) -> Result<Vec<T>, AccessError>,
+    current: Mutex<Current<T>>,
 }
 
 #[derive(Debug)]
-struct Current {
-    holders: Arc<[Holder]>,
+struct Current<T> {
+    listed: Arc<[T]>,
     /// The file as it was when it was read last.
     stamp: Stamp,
 }
@@ -45,24 +45,27 @@ fn is_unsettled(stamp: Stamp) -> bool {
     stamp.is_some_and(|(written, ..)| written.elapsed().is_ok_and(|age| age < UNSETTLED_FOR))
 }
 
-impl FollowedFile {
-    pub(super) fn read(path: &Path) -> Result<Self, AccessError> {
+impl<T> FollowedFile<T> {
+    pub(super) fn open(
+        path: &Path,
+        read: fn(&Path) -> Result<Vec<T>, AccessError>,
+    ) -> Result<Self, AccessError> {
         // Before it is read: what changes meanwhile is read again.
         let stamp = stamp(path);
-        let holders = Access::read(path)?.into();
-        Ok(Self { path: path.to_owned(), current: Mutex::new(Current { holders, stamp }) })
+        let listed = read(path)?.into();
+        Ok(Self { path: path.to_owned(), read, current: Mutex::new(Current { listed, stamp }) })
     }
 
     /// Who is listed now. A file that cannot be used leaves the list as it was.
-    pub(super) fn holders(&self) -> Arc<[Holder]> {
+    pub(super) fn listed(&self) -> Arc<[T]> {
         let mut current = self.current.lock();
         let stamp = stamp(&self.path);
         let has_changed = current.stamp != stamp;
         if has_changed || is_unsettled(stamp) {
             current.stamp = stamp;
-            match Access::read(&self.path) {
-                Ok(holders) => {
-                    current.holders = holders.into();
+            match (self.read)(&self.path) {
+                Ok(listed) => {
+                    current.listed = listed.into();
                     if has_changed {
                         tracing::info!(file = %self.path.display(), "the tokens were read again");
                     }
@@ -74,6 +77,6 @@ impl FollowedFile {
                 Err(_) => {}
             }
         }
-        Arc::clone(&current.holders)
+        Arc::clone(&current.listed)
     }
 }

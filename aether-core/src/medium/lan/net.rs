@@ -42,7 +42,7 @@ const RETRY_MILLIS: u64 = 250;
 const INTRODUCED_MILLIS: u64 = 2000;
 const MAX_NOT_INTRODUCED: usize = 1024;
 /// As many peers as the table has room for.
-const MAX_SESSIONS: usize = super::peers::MAX_PEERS;
+const MAX_SESSIONS: usize = super::table::MAX_PEERS;
 
 /// Certificates for `quic/` endpoints.
 #[derive(Debug, Clone)]

@@ -15,13 +15,11 @@ use super::message::{Place, Sent};
 use super::peer::{LanPeer, Peer};
 use super::route::{Member, Route};
 use super::strangers::Strangers;
-use super::table::{Hearer, MAX_HEARERS, MAX_TABLE, TableChange};
+use super::table::{Hearer, MAX_HEARERS, MAX_PEERS, MAX_TABLE, TableChange};
 use crate::channel::Channel;
 use crate::clock::{self, Instant};
 use crate::wave::Wave;
 
-/// The peers that are known at most.
-pub(super) const MAX_PEERS: usize = 1024;
 /// The memory of all tables of peers.
 const MAX_BYTES: usize = 16 << 20;
 /// A peer that was silent for this long has gone. It says something each second, and TCP repeats a lost packet twice within

@@ -6,7 +6,7 @@
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
-use super::peers::MAX_PEERS;
+use super::table::MAX_PEERS;
 use crate::clock::Instant;
 
 /// Nodes that were told of this process and have not answered are told again, so many at each beat.

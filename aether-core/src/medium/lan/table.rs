@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::peers::MAX_PEERS;
 use crate::channel::{Channel, ChannelError, Pattern};
 use crate::router::Subscription;
 
+/// The peers that a process knows at most.
+pub(super) const MAX_PEERS: usize = 1024;
 /// The subscriptions of one process that its peers know at most.
 pub(super) const MAX_HEARERS: usize = 65_536;
 /// The longest table.

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::lane::Lane;
 use super::message::{Place, Sent};
-use super::peers::MAX_PEERS;
+use super::table::MAX_PEERS;
 
 /// The peers whose tallies are kept. Also those of peers that have gone: one that has only been silent goes on counting.
 const MAX_TALLIES: NonZeroUsize = NonZeroUsize::new(2 * MAX_PEERS).unwrap();

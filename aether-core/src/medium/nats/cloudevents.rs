@@ -14,7 +14,7 @@ use async_nats::{HeaderMap, Message};
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use super::envelope;
+use super::envelope::{self, BAGGAGE, CONTENT_TYPE, SOURCE_PREFIX};
 use super::foreign::{Foreign, ID, SOURCE};
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::Channel;
@@ -26,14 +26,11 @@ use crate::wave::{
 };
 use crate::wire::{Position, SHARED_FROM};
 
-pub(super) const CONTENT_TYPE: &str = "Content-Type";
 /// The name of the content type attribute in other bindings.
 const DATA_CONTENT_TYPE: &str = "ce-datacontenttype";
 const KEY: &str = "ce-partitionkey";
 const CAUSE: &str = "ce-causationid";
 const ROOT: &str = "ce-correlationid";
-/// The header of W3C Baggage, which has no prefix.
-pub(super) const BAGGAGE: &str = "baggage";
 const KIND: &str = "ce-aetherkind";
 const AMPLITUDE: &str = "ce-aetheramplitude";
 const HALF_LIFE: &str = "ce-aetherhalflife";
@@ -44,8 +41,6 @@ const PHASE: &str = "ce-aetherphase";
 const POSITION: &str = "ce-aetherposition";
 /// Headers that are derived from the wave when it is written and that its reader does not need.
 const REDUNDANT: [&str; 4] = ["ce-specversion", "ce-type", "ce-time", DATA_CONTENT_TYPE];
-/// Aether sources are written as `/aether/name@instance`.
-pub(super) const SOURCE_PREFIX: &str = "/aether/";
 
 /// The bytes of a value of baggage that are escaped: all but the `baggage-octet` of W3C Baggage. The library escapes
 /// those that are not ASCII anyway.

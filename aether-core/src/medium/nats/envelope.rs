@@ -14,10 +14,14 @@ use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde_json::value::RawValue;
 
-use super::cloudevents::{BAGGAGE, CONTENT_TYPE, SOURCE_PREFIX};
 use super::foreign::{ID, SOURCE};
 use crate::wave::{TRACEPARENT, TRACESTATE};
 
+pub(super) const CONTENT_TYPE: &str = "Content-Type";
+/// The header of W3C Baggage, which has no prefix.
+pub(super) const BAGGAGE: &str = "baggage";
+/// Aether sources are written as `/aether/name@instance`.
+pub(super) const SOURCE_PREFIX: &str = "/aether/";
 const PREFIX: &str = "ce-";
 const STRUCTURED: &str = "application/cloudevents+json";
 /// Attributes that every event has.

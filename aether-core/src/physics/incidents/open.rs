@@ -118,8 +118,9 @@ impl OpenIncident {
             let is_own = self.names(&key.service);
             // What was overdue before has another cause.
             let is_in_time = stream.pulse.last.plus(stream.pulse.longest() * 2) >= self.since;
-            let follows = is_in_time && stream.causes.iter().any(|cause| self.names(cause))
-                || is_in_time && self.services.iter().any(|name| questions.waits(&key.service, name));
+            let follows = is_in_time
+                && (stream.causes.iter().any(|cause| self.names(cause))
+                    || self.services.iter().any(|name| questions.waits(&key.service, name)));
             if !is_own && !follows {
                 continue;
             }

@@ -10,13 +10,15 @@ use std::time::Duration;
 use smallvec::SmallVec;
 use smol_str::SmolStr;
 
-use super::RETURN;
 use super::activity::{Activity, Stream};
 use crate::account::KnownProcess;
 use crate::channel::Channel;
 use crate::physics::resonance::Resonance;
 use crate::physics::timeline::Moment;
 use crate::source::Source;
+
+/// After the medium is back, services have this time to return.
+pub(super) const RETURN: Duration = Duration::from_secs(10);
 
 /// How old a reading of the accounts may become, and how old while a process is overdue.
 const READ_EVERY: Duration = Duration::from_secs(10);
