@@ -65,3 +65,25 @@ fn was_never_whole(path: &Path) -> std::io::Result<bool> {
 fn io(error: std::io::Error) -> DatabaseError {
     DatabaseError::Storage(StorageError::Io(error))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_never_whole_is_made_anew_and_another_one_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        for unfinished in [&[0_u8; 73_728][..], &[]] {
+            std::fs::write(&path, unfinished).unwrap();
+            drop(open_or_make(&Database::builder(), &path).unwrap());
+            drop(Database::open(&path).unwrap());
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+        std::fs::write(&path, "a text").unwrap();
+        open_or_make(&Database::builder(), &path).unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), b"a text");
+    }
+}
