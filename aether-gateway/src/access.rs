@@ -143,7 +143,7 @@ impl Access {
 
     fn any(&self, is_meant: impl Fn(&Holder) -> bool) -> bool {
         self.holders.iter().any(&is_meant)
-            || self.file.as_ref().is_some_and(|file| file.holders().iter().any(is_meant))
+            || self.file.as_ref().is_some_and(|file| file.listed().iter().any(is_meant))
     }
 
     /// Whether there is neither a token nor a certificate, so that none is needed. A token for waves closes the fields, too,
