@@ -50,7 +50,7 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
     }
 
     /// Returns the entry of a key of a principal and marks it as heard. The principal is
-    /// [that of the proof](crate::medium::Proof::principal), or 0 where nothing is proven.
+    /// that of the proof, or 0 where nothing is proven.
     pub fn hear(&mut self, principal: u64, key: &K, now: Instant) -> Option<&mut V> {
         if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= ROUND) {
             // An entry that is heard now is not old.
