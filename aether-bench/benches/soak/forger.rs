@@ -137,7 +137,7 @@ async fn receivers(client: &async_nats::Client, known: &Known, round: u64) -> Ou
     for announcement in &list {
         let list = format!("[{announcement}]");
         let frame = frame(round, micros(), None, Some(notice("forger", round, &list)));
-        client.publish_with_reply(subject, "nobody.hears.this", frame.into()).await?;
+        client.publish_with_reply(subject, "_INBOX.nobody.hears.this", frame.into()).await?;
     }
     Ok(list.len() as u64)
 }
@@ -152,7 +152,7 @@ async fn echoes(client: &async_nats::Client, known: &Known, round: u64) -> Outco
              \"by\":\"forger\",\"count\":{count}}}]"
         );
         let frame = frame(round, micros(), None, Some(notice("forger", round, &list)));
-        client.publish_with_reply(subject.clone(), "nobody.hears.this", frame.into()).await?;
+        client.publish_with_reply(subject.clone(), "_INBOX.nobody.hears.this", frame.into()).await?;
     }
     Ok(2)
 }

@@ -36,7 +36,7 @@ async fn flooded(server: &NatsServer, there: &Aether) -> Vibrator {
     let frame = timeout(PATIENCE, overheard.next()).await.unwrap().unwrap().payload;
     drop(overheard);
     for sent in 2..=FLOOD {
-        attacker.publish_with_reply("aether-ask.time", "nobody.cares", frame.clone()).await.unwrap();
+        attacker.publish_with_reply("aether-ask.time", "_INBOX.nobody.cares", frame.clone()).await.unwrap();
         // The receiver follows, so that the server does not cut it off.
         if sent.is_multiple_of(1000) || sent == FLOOD {
             while ear.ledger().offered + 10_000.min(FLOOD - sent) < sent {
