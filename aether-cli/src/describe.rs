@@ -51,7 +51,8 @@ pub(crate) async fn describe(args: DescribeArgs, shutdown: CancellationToken) ->
             services.iter().filter(|service| is_wanted(&service.description.service)).count()
         };
         let mut roster = aether.roster().await?;
-        roll_call::wait(args.roll_call, &mut roster, args.expect, described).await;
+        let again = async || directory.rested().await;
+        roll_call::wait(args.roll_call, &mut roster, args.expect, described, again).await;
         Ok(directory.read().await)
     };
     let listing = tokio::select! {

@@ -57,7 +57,8 @@ impl Asking {
     async fn stores(&self, chosen: &Chosen) -> Result<Vec<(u64, String)>, CommandError> {
         let mut roster = self.aether.roster().await?;
         let present = async |roster: &Roster| stores(roster).len();
-        roll_call::wait(chosen.roll_call, &mut roster, chosen.expect, present).await;
+        let again = async || std::future::pending().await;
+        roll_call::wait(chosen.roll_call, &mut roster, chosen.expect, present, again).await;
         if roster.left_out() > 0 {
             stderr_line("more vibrators are present than are listed: some services may be missing");
         }

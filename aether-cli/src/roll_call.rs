@@ -7,7 +7,7 @@ use aether_core::presence::Roster;
 use tokio::time::timeout;
 
 /// Waits until as many are present as are expected, and for the whole time where nobody said how many there are. They announce
-/// themselves together, once a second.
+/// themselves together, once a second. They are counted again with each change of the roster, and whenever `again` completes.
 ///
 /// # Cancel safety
 /// Cancelled before completion, nothing is lost.
@@ -16,11 +16,15 @@ pub(crate) async fn wait(
     roster: &mut Roster,
     expected: Option<u64>,
     present: impl AsyncFn(&Roster) -> usize,
+    again: impl AsyncFn(),
 ) {
     let all = async {
         let Some(expected) = expected else { return std::future::pending().await };
         while (present(roster).await as u64) < expected {
-            roster.changed().await;
+            tokio::select! {
+                () = roster.changed() => {}
+                () = again() => {}
+            }
         }
     };
     // Those who have not come by then are not listed.
@@ -34,6 +38,10 @@ mod tests {
 
     use super::*;
 
+    async fn pending() {
+        std::future::pending().await
+    }
+
     const LONG: Duration = Duration::from_secs(3600);
 
     #[tokio::test(start_paused = true)]
@@ -42,7 +50,7 @@ mod tests {
         let mut roster = aether.roster().await.unwrap();
         let present = async |roster: &Roster| roster.vibrators().len();
         let started = Instant::now();
-        wait(LONG, &mut roster, None, present).await;
+        wait(LONG, &mut roster, None, present, pending).await;
         assert!(started.elapsed() >= LONG);
         let started = Instant::now();
         let come = async {
@@ -55,9 +63,9 @@ mod tests {
             }
             all
         };
-        let ((), all) = tokio::join!(wait(LONG, &mut roster, Some(2), present), come);
+        let ((), all) = tokio::join!(wait(LONG, &mut roster, Some(2), present, pending), come);
         assert!(started.elapsed() < Duration::from_secs(3), "{:?} {all:?}", started.elapsed());
-        wait(LONG, &mut roster, Some(3), present).await;
+        wait(LONG, &mut roster, Some(3), present, pending).await;
         assert!(started.elapsed() >= LONG);
     }
 }

@@ -81,6 +81,9 @@ pub mod presence;
 #[cfg(any(feature = "nats", feature = "seal"))]
 pub mod private_file;
 mod proof;
+#[cfg(feature = "redb")]
+#[doc(hidden)]
+pub mod redb_file;
 mod router;
 pub mod rules;
 #[cfg(feature = "seal")]

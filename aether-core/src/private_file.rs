@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
@@ -35,6 +36,21 @@ pub enum PrivateFileError {
         /// Its mode.
         mode: u32,
     },
+}
+
+/// When a file was written, how long it is, and which file it is, where the system tells. A file that was written twice within
+/// a step of the clock of its file system has one stamp for both if it has one length.
+pub type Stamp = Option<(SystemTime, u64, u64)>;
+
+/// The stamp of a file, by which a change of it is seen. `None` if it cannot be looked at. Blocks.
+#[must_use]
+pub fn stamp(path: &Path) -> Stamp {
+    let about = std::fs::metadata(path).ok()?;
+    #[cfg(unix)]
+    let file = std::os::unix::fs::MetadataExt::ino(&about);
+    #[cfg(not(unix))]
+    let file = 0;
+    Some((about.modified().ok()?, about.len(), file))
 }
 
 /// Whether a file of this mode is for its owner alone, or for a group that may read it.

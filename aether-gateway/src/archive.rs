@@ -5,7 +5,6 @@
 //! written, for some milliseconds a minute: `aether report` reads it while the gateway runs. A gateway that is killed
 //! loses the minute that it has not written yet.
 
-mod creation;
 mod moments;
 pub(crate) mod recorder;
 
@@ -13,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use aether_core::redb_file;
 use redb::{Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -200,7 +200,7 @@ impl Archive {
     fn open(&self, patience: Duration) -> Result<Database, ArchiveError> {
         let begin = Instant::now();
         loop {
-            match creation::open_or_make(&Database::builder(), &self.path) {
+            match redb_file::open_or_make(&Database::builder(), &self.path) {
                 Ok(database) => return Ok(database),
                 Err(DatabaseError::DatabaseAlreadyOpen) if begin.elapsed() < patience => sleep(PAUSE),
                 Err(DatabaseError::DatabaseAlreadyOpen) => {

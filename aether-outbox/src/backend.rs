@@ -3,7 +3,6 @@
 //! Both have the same small interface: rows of bytes in named areas, in one transaction. Everything else of a store is
 //! written once, above it.
 
-mod creation;
 mod redb;
 mod rows;
 #[cfg(feature = "sqlite")]

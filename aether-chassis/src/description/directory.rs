@@ -13,7 +13,7 @@ use aether_core::{Aether, AskError, Emitter, JoinError, Kind, Wave};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;
 use tokio::sync::Mutex;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::answering::{DescriptionAnswer, channel_of, id_of};
 use super::error::DescriptionError;
@@ -29,7 +29,9 @@ const CONCURRENT: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long all of them have together.
 const PATIENCE_FOR_ALL: Duration = Duration::from_secs(5);
-/// How long a service that did not answer properly is not asked again.
+/// How long a service that did not answer is not asked again at first: it may just be starting. Each time twice as long.
+const FIRST_REST: Duration = Duration::from_secs(1);
+/// How long a service that did not answer properly is not asked again, and one that never answers at most.
 const REST: Duration = Duration::from_secs(30);
 
 /// The descriptions of the services on a medium.
@@ -46,9 +48,16 @@ pub struct Directory {
 struct Known {
     services: BTreeMap<u64, Described>,
     bytes: usize,
-    /// Services that did not answer properly, with the time until which they are not asked.
-    resting: BTreeMap<u64, Instant>,
+    /// Services that did not answer properly.
+    resting: BTreeMap<u64, Rest>,
     refused: RefusedDescriptions,
+}
+
+/// When a service may be asked again.
+#[derive(Clone, Copy)]
+struct Rest {
+    until: Instant,
+    length: Duration,
 }
 
 /// A service and its description.
@@ -117,7 +126,8 @@ impl Directory {
     }
 
     /// Asks the services that are not known yet, and returns all that are there: at most 256 services and 8 MiB, within
-    /// about 5 s. A service that does not answer within 2 s, or not properly, is asked again after 30 s.
+    /// about 5 s. A service that does not answer within 2 s is asked again after a second, then after twice as long each time,
+    /// up to 30 s, and one that does not answer properly after 30 s.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the services are asked again by the next call.
@@ -126,9 +136,11 @@ impl Directory {
         let announced = self.announced();
         known.forget_all_but(&announced);
         let now = Instant::now();
-        let is_unknown = |id: &u64| !known.services.contains_key(id) && !known.resting.contains_key(id);
+        let rests = |id: &u64| known.resting.get(id).is_some_and(|rest| rest.until > now);
+        let is_unknown = |id: &u64| !known.services.contains_key(id) && !rests(id);
         let mut unknown: Vec<u64> = announced.into_iter().filter(is_unknown).collect();
-        let room = MAX_SERVICES.saturating_sub(known.services.len() + known.resting.len());
+        let resting = known.resting.keys().filter(|id| rests(id)).count();
+        let room = MAX_SERVICES.saturating_sub(known.services.len() + resting);
         known.refused.left_out += unknown.len().saturating_sub(room) as u64;
         unknown.truncate(room);
         let mut answers = stream::iter(unknown.clone())
@@ -138,13 +150,13 @@ impl Directory {
         let asking = async {
             while let Some((id, answer)) = answers.next().await {
                 waiting.remove(&id);
-                known.note(id, answer, now + REST);
+                known.note(id, answer);
             }
         };
         let is_over = timeout(PATIENCE_FOR_ALL, asking).await.is_err();
         if is_over {
             known.refused.silent += waiting.len() as u64;
-            known.resting.extend(waiting.into_iter().map(|id| (id, now + REST)));
+            waiting.into_iter().for_each(|id| known.rest_longer(id));
         }
         *self.refused.lock() = known.refused;
         let mut services: Vec<_> = known.services.values().cloned().collect();
@@ -152,6 +164,20 @@ impl Directory {
             |service: &Described| (service.description.service.clone(), service.description.version.clone());
         services.sort_by_key(key);
         Listing { services, refused: known.refused }
+    }
+
+    /// Completes when a service that did not answer may be asked again, so that [`read`](Self::read) is worth another call. It
+    /// never does if there is none.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing is lost.
+    pub async fn rested(&self) {
+        let next = self.known.lock().await.resting.values().map(|rest| rest.until).min();
+        match next {
+            // Where there are too many, one that may be asked is not asked.
+            Some(until) => sleep_until(until.max(Instant::now() + FIRST_REST)).await,
+            None => std::future::pending().await,
+        }
     }
 
     /// What was refused until the last [`read`](Self::read) ended.
@@ -195,13 +221,12 @@ impl Directory {
 
 impl Known {
     fn forget_all_but(&mut self, announced: &BTreeSet<u64>) {
-        let now = Instant::now();
         self.services.retain(|id, _| announced.contains(id));
         self.bytes = self.services.values().map(|service| service.bytes).sum();
-        self.resting.retain(|id, until| *until > now && announced.contains(id));
+        self.resting.retain(|id, _| announced.contains(id));
     }
 
-    fn note(&mut self, id: u64, answer: Result<Described, Refusal>, rests_until: Instant) {
+    fn note(&mut self, id: u64, answer: Result<Described, Refusal>) {
         let answer = answer.and_then(|service| {
             if self.bytes + service.bytes > MAX_TOTAL_BYTES { Err(Refusal::TooLarge) } else { Ok(service) }
         });
@@ -209,6 +234,7 @@ impl Known {
             Ok(service) => {
                 self.bytes += service.bytes;
                 self.services.insert(id, service);
+                self.resting.remove(&id);
                 return;
             }
             Err(Refusal::Invalid(error)) => {
@@ -230,9 +256,17 @@ impl Known {
                     error = crate::error_chain(&error),
                     "no description"
                 );
+                self.rest_longer(id);
+                return;
             }
         }
-        self.resting.insert(id, rests_until);
+        self.resting.insert(id, Rest { until: Instant::now() + REST, length: REST });
+    }
+
+    /// A service that was silent once more is not asked for twice as long as the last time.
+    fn rest_longer(&mut self, id: u64) {
+        let length = self.resting.get(&id).map_or(FIRST_REST, |rest| (rest.length * 2).min(REST));
+        self.resting.insert(id, Rest { until: Instant::now() + length, length });
     }
 }
 
@@ -254,9 +288,9 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_kept_is_bounded_and_given_back_when_its_service_has_gone() {
-        let (mut known, rests) = (Known::default(), Instant::now() + REST);
+        let mut known = Known::default();
         for id in 0..40 {
-            known.note(id, Ok(described(MAX_BYTES)), rests);
+            known.note(id, Ok(described(MAX_BYTES)));
         }
         assert_eq!((known.services.len(), known.bytes), (32, MAX_TOTAL_BYTES));
         assert_eq!((known.refused.too_large, known.resting.len()), (8, 8));

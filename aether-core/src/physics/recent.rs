@@ -3,11 +3,17 @@
 //! Each detector keeps its keys, streams and names in one. An entry has a slot: a small number used by queues and
 //! deadlines, which stays the same until the entry is replaced. Entries are looked up by the parts of a key, without
 //! building one. A new entry reuses the memory of the one it replaces, so that a flood of new names does not allocate.
-//! Hashes are seeded at random, so that a remote peer cannot choose names that collide.
 
-use std::hash::{BuildHasher, Hash, RandomState};
+use std::hash::{BuildHasher, Hash};
 
 use hashbrown::HashTable;
+
+/// Seeded at random, so that a remote peer cannot choose names that collide.
+#[cfg(not(test))]
+type Hashing = std::hash::RandomState;
+/// The samples of the detectors depend on hashes: a unit test gets the same ones each time.
+#[cfg(test)]
+type Hashing = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
 
 /// No slot: the end of the list.
 const NONE: u32 = u32::MAX;
@@ -15,7 +21,7 @@ const NONE: u32 = u32::MAX;
 #[derive(Debug)]
 pub(crate) struct Recent<K, V> {
     max: usize,
-    hasher: RandomState,
+    hasher: Hashing,
     index: HashTable<u32>,
     entries: Vec<Entry<K, V>>,
     newest: u32,
@@ -38,7 +44,7 @@ impl<K, V> Recent<K, V> {
         debug_assert!((1..NONE as usize).contains(&max));
         Self {
             max,
-            hasher: RandomState::new(),
+            hasher: Hashing::default(),
             index: HashTable::new(),
             entries: Vec::new(),
             newest: NONE,

@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -16,12 +16,9 @@ use super::seal_options::SealOptions;
 use super::seal_options_error::SealOptionsError;
 use super::sealer::Sealer;
 use crate::clock::{self, Instant};
+use crate::private_file::{Stamp, stamp};
 
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-
-/// When a file was written, how long it is, and which file it is, where the system tells. A file that was written twice within
-/// a step of the clock of its file system has one stamp for both if it has one length.
-type Stamp = Option<(SystemTime, u64, u64)>;
 
 /// A sealer, and where its keys and its list come from. For implementors of media, and for what seals beside them.
 #[derive(Debug)]
@@ -33,15 +30,6 @@ pub struct FollowedSealer {
     look_at: AtomicU64,
     /// The files as they were when they were read last.
     stamps: Mutex<Vec<Stamp>>,
-}
-
-fn stamp(path: &Path) -> Stamp {
-    let about = std::fs::metadata(path).ok()?;
-    #[cfg(unix)]
-    let file = std::os::unix::fs::MetadataExt::ino(&about);
-    #[cfg(not(unix))]
-    let file = 0;
-    Some((about.modified().ok()?, about.len(), file))
 }
 
 impl SealOptions {

@@ -1,7 +1,6 @@
 //! The store of a replica: a file with every entry and its checksum, and a thread that writes and syncs in groups.
 
 mod check;
-mod creation;
 mod error;
 mod file;
 mod record;
@@ -17,11 +16,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use aether_core::redb_file::open_or_make;
 use parking_lot::{Condvar, Mutex};
 use redb::Database;
 use tokio::sync::watch;
 
-use self::creation::open_or_make;
 use self::error::chain;
 use self::file::{failure, not_open, options, read, write};
 use self::salvage::salvage;

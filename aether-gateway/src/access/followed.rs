@@ -2,15 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use aether_chassis::error_chain;
+use aether_core::private_file::{Stamp, stamp};
 use parking_lot::Mutex;
 
 use super::error::AccessError;
-
-/// When the file was written, how long it is, and which file it is, where the system tells.
-type Stamp = Option<(SystemTime, u64, u64)>;
 
 /// The clock of a file system moves in steps of up to 10 ms, so a file that was written so recently may change again without
 /// another stamp.
@@ -29,15 +27,6 @@ struct Current<T> {
     listed: Arc<[T]>,
     /// The file as it was when it was read last.
     stamp: Stamp,
-}
-
-fn stamp(path: &Path) -> Stamp {
-    let about = std::fs::metadata(path).ok()?;
-    #[cfg(unix)]
-    let file = std::os::unix::fs::MetadataExt::ino(&about);
-    #[cfg(not(unix))]
-    let file = 0;
-    Some((about.modified().ok()?, about.len(), file))
 }
 
 /// Whether the file may change without another stamp. A time in the future proves nothing.

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aether_core::redb_file::open_or_make;
 use parking_lot::Mutex;
 use redb::{
     Database, DatabaseError, ReadableTable as _, ReadableTableMetadata as _, StorageError, Table,
     TableDefinition, WriteTransaction,
 };
 
-use super::creation::open_or_make;
 use super::rows::{Backend, Row, Rows, Sealed};
 use crate::error::{OpenError, StoreError};
 use crate::lock::Lock;

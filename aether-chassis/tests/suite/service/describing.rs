@@ -9,6 +9,7 @@ use aether_core::conformance::NatsServer;
 use aether_core::{Aether, Wave};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use crate::service::stage::LONG;
 
@@ -231,4 +232,30 @@ async fn a_directory_unites_the_services_of_a_medium_and_refuses_strangers_nonse
     for service in running {
         service.await.unwrap().unwrap();
     }
+}
+
+/// A service is there before it handles anything. One that is asked too early is asked again.
+#[tokio::test(start_paused = true)]
+async fn a_service_that_is_slow_to_start_is_asked_again_and_one_that_never_answers_ever_more_rarely() {
+    let aether = Aether::local();
+    let service = Service::builder("slow").on_query("slow.ask", async || {});
+    let service = service.describe("1", "").build(&aether).await.unwrap();
+    let directory = Directory::open(&aether, aether.emitter("watching").unwrap()).await.unwrap();
+    announced(&aether, 1).await;
+    let mut asked = Vec::new();
+    for _ in 0..7 {
+        let started = Instant::now();
+        let listing = directory.read().await;
+        assert!(listing.services.is_empty());
+        assert_eq!(listing.refused.silent as usize, asked.len() + 1);
+        directory.rested().await;
+        asked.push(started.elapsed().as_secs());
+    }
+    // Two seconds of patience, and the rest.
+    assert_eq!(asked, [3, 4, 6, 10, 18, 32, 32]);
+    let shutdown = CancellationToken::new();
+    let running = tokio::spawn(service.run_until(shutdown.clone()));
+    assert_eq!(directory.read().await.services.len(), 1);
+    shutdown.cancel();
+    running.await.unwrap().unwrap();
 }

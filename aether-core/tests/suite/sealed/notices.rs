@@ -7,13 +7,17 @@ use aether_core::{AskError, EchoReason, Kind, Vibrator, Wave};
 use futures::StreamExt;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::sealed::scene::{PATIENCE, Scene, connect, next, options, within};
 
-/// Says of everything below `aether-ask` that nobody hears it, in the server's place. The client of the tests cannot send a
-/// status, so it speaks the protocol itself.
-async fn say_nobody_hears(server: &NatsServer) -> JoinHandle<()> {
+/// With so many frames an asker looks again.
+const FRAMES_OF_A_LOOK: u64 = 12;
+
+/// Says of everything below `aether-ask` that nobody hears it, in the server's place, and counts of how much. The client of the
+/// tests cannot send a status, so it speaks the protocol itself.
+async fn say_nobody_hears(server: &NatsServer) -> (JoinHandle<()>, watch::Receiver<u64>) {
     let client = async_nats::connect(server.url()).await.unwrap();
     let mut heard = client.subscribe("aether-ask.>").await.unwrap();
     // The server processes one client's messages in order.
@@ -23,46 +27,42 @@ async fn say_nobody_hears(server: &NatsServer) -> JoinHandle<()> {
     let mut raw = TcpStream::connect(("127.0.0.1", server.port())).await.unwrap();
     raw.set_nodelay(true).unwrap();
     raw.write_all(b"CONNECT {\"verbose\":false,\"headers\":true}\r\n").await.unwrap();
-    tokio::spawn(async move {
+    let (count, counted) = watch::channel(0);
+    let enemy = tokio::spawn(async move {
         let headers = "NATS/1.0 503\r\n\r\n";
         let length = headers.len();
         while let Some(message) = heard.next().await {
             if let Some(reply) = message.reply {
                 let said = format!("HPUB {reply} {length} {length}\r\n{headers}\r\n");
                 raw.write_all(said.as_bytes()).await.unwrap();
+                count.send_modify(|count| *count += 1);
             }
         }
-    })
-}
-
-/// Waits until so many notices were found out.
-async fn found_out(scene: &Scene, notices: u64) {
-    within("the notices", async {
-        while scene.here.status().implausible < notices {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    });
+    (enemy, counted)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_forged_notice_that_nobody_listens_ends_no_question() {
     const QUESTIONS: u64 = 200;
     let mut scene = Scene::new().await;
-    let enemy = say_nobody_hears(&scene.server).await;
+    let (enemy, mut notices) = say_nobody_hears(&scene.server).await;
     for number in 1..=QUESTIONS {
         let asker = scene.shop.emitter();
         let question = Wave::builder("shop.price").text("?").build().unwrap();
         let asked = tokio::spawn(async move { asker.ask_within(question, PATIENCE).await });
         let question = next(&mut scene.ear).await;
-        // The answer comes after the notice, and after it was found out.
-        found_out(&scene, number).await;
+        // The answer comes after the notice, which made the asker look again, and after the markers of that look.
+        let looked = notices.wait_for(|count| *count == number * (1 + FRAMES_OF_A_LOOK));
+        within("the look", looked).await.unwrap();
+        scene.here.flush().await.unwrap();
         assert!(!asked.is_finished(), "question {number}");
         question.reply_bytes("1").await.unwrap();
         let answer = within("the answer", asked).await.unwrap();
         assert_eq!(answer.unwrap().text().unwrap(), "1", "question {number}");
     }
     assert_eq!(scene.here.status().stray_answers, 0);
+    assert!(scene.here.status().implausible >= QUESTIONS);
     enemy.abort();
 }
 
@@ -70,7 +70,7 @@ async fn a_forged_notice_that_nobody_listens_ends_no_question() {
 async fn a_forged_notice_brings_no_command_back() {
     const COMMANDS: u64 = 200;
     let mut scene = Scene::new().await;
-    let enemy = say_nobody_hears(&scene.server).await;
+    let (enemy, _) = say_nobody_hears(&scene.server).await;
     for _ in 0..COMMANDS {
         let command = Wave::builder("shop.load").kind(Kind::Command).text("x").build().unwrap();
         scene.shop.emit(command).await.unwrap();

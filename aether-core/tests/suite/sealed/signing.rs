@@ -218,6 +218,36 @@ async fn a_signed_frame_that_is_repeated_moved_or_signed_anew_is_refused() {
     assert_eq!(group.there.status().refused_tampered, 1);
 }
 
+/// Each of its frames comes from a sender of its own: together they are more than a receiver keeps windows for.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_with_26302_senders_cuts_nobody_else_off() {
+    const FRAMES: u32 = 26_302;
+    let mut group = Group::new().await;
+    let member = Sealer::signing(group.keys.clone(), Some(group.rogue_key.clone()), None).unwrap();
+    for number in 0..FRAMES {
+        member.renew().unwrap();
+        let sender = Sender { node: u64::from(number), sent_micros: micros_since_1970() };
+        let position = Position { stream: 0, first: 0, age_micros: 0 };
+        let frame = encode_at(sender, Some(position), None, &[], Instant::now()).unwrap();
+        let sealed = member.seal(Role::Waves, "aether.shop.load", "", &frame).unwrap();
+        group.enemy.publish("aether.shop.load", sealed).await;
+        // The receiver is never so far behind that the server gives it up.
+        if number % 1000 == 999 {
+            group.only_the_next_wave_arrives().await;
+        }
+    }
+    group.only_the_next_wave_arrives().await;
+    // A process that starts now is new to the receiver as well.
+    let signers = Signers::new().allow("shop", group.shop_key.public_key()).unwrap();
+    let restarted = program(&group.server.url(), "shop", signed(&group.keys, &group.shop_key, signers)).await;
+    let shop = Vibrator::create("shop", &restarted).await.unwrap();
+    for number in 0..10 {
+        shop.emit_bytes("shop.load", number.to_string()).await.unwrap();
+        assert_eq!(next(&mut group.ear).await.text().unwrap(), number.to_string());
+    }
+    assert_eq!(group.ear.ledger().lost_upstream, 0);
+}
+
 /// What a member can do to a sender whose numbers it knows, with a list and without one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_invents_no_loss_in_the_stream_of_another() {

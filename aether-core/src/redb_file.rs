@@ -1,4 +1,4 @@
-//! Making a redb file: beside its place, so that a disk that is full leaves no half of one.
+//! Making a redb file: beside its place, so that a disk that is full leaves no half of one. For the stores of our other crates.
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read as _};
@@ -12,8 +12,11 @@ const UNFINISHED: u64 = 1 << 20;
 /// The bytes at the beginning that redb writes last.
 const MAGIC: usize = 9;
 
-/// Opens a file, or makes it if there is none, or only one that was never whole.
-pub(super) fn open_or_make(builder: &Builder, path: &Path) -> Result<Database, DatabaseError> {
+/// Opens a file, or makes it if there is none, or only one that was never whole. Blocks.
+///
+/// # Errors
+/// As [`Builder::open`]: [`DatabaseError::DatabaseAlreadyOpen`] also if a file that was never whole is being made.
+pub fn open_or_make(builder: &Builder, path: &Path) -> Result<Database, DatabaseError> {
     let is_unfinished = match std::fs::metadata(path) {
         Ok(about) if about.len() == 0 => true,
         Ok(about) => about.len() <= UNFINISHED && was_never_whole(path).unwrap_or(false),
@@ -64,4 +67,24 @@ fn was_never_whole(path: &Path) -> std::io::Result<bool> {
 
 fn io(error: std::io::Error) -> DatabaseError {
     DatabaseError::Storage(StorageError::Io(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_never_whole_is_made_anew_and_another_one_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        for unfinished in [&[0_u8; 73_728][..], &[]] {
+            std::fs::write(&path, unfinished).unwrap();
+            drop(open_or_make(&Database::builder(), &path).unwrap());
+            drop(Database::open(&path).unwrap());
+            assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        }
+        std::fs::write(&path, "a text").unwrap();
+        open_or_make(&Database::builder(), &path).unwrap_err();
+        assert_eq!(std::fs::read(&path).unwrap(), b"a text");
+    }
 }
