@@ -7,6 +7,7 @@
 use std::str::FromStr as _;
 use std::sync::atomic::Ordering;
 
+use aether_core::medium::check_nats_headers;
 use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::{Client, HeaderName, StatusCode, Subject};
 use base64::Engine as _;
@@ -72,7 +73,10 @@ impl Unreadable {
             // It may be deleted, or this process may not read it so.
             let Ok(Stored { message: StoredMessage { subject, hdrs } }) = stored else { continue };
             let Ok(headers) = STANDARD.decode(hdrs) else { continue };
-            if let Err(error) = check(&headers) {
+            if headers.is_empty() {
+                continue;
+            }
+            if let Err(error) = check_nats_headers(&headers) {
                 let consumer = &shared.name;
                 tracing::warn!(
                     position,
@@ -87,64 +91,6 @@ impl Unreadable {
                 answer(shared, delivery, Bytes::from_static(b"+TERM")).await;
                 shared.window.expire();
             }
-        }
-    }
-}
-
-/// Whether the client can read headers (async-nats 0.51), none included.
-fn check(headers: &[u8]) -> Result<(), &'static str> {
-    if headers.is_empty() {
-        return Ok(());
-    }
-    let text = std::str::from_utf8(headers).map_err(|_| "they are not UTF-8")?;
-    let mut lines = text.lines();
-    let version = lines.next().and_then(|line| line.strip_prefix("NATS/1.0")).map(str::trim);
-    let version = version.ok_or("they do not begin with NATS/1.0")?;
-    let status = version.split_once(' ').map_or(version, |(status, _)| status.trim());
-    if !status.is_empty() && status.parse::<StatusCode>().is_err() {
-        return Err("their status is no number of three digits");
-    }
-    let mut has_one = false;
-    for line in lines.filter(|line| !line.is_empty()) {
-        // What begins with a space goes on with the value before it.
-        if has_one && line.starts_with(char::is_whitespace) {
-            continue;
-        }
-        let (name, _) = line.split_once(':').ok_or("a line has no colon")?;
-        HeaderName::from_str(name).map_err(|_| "a name has a character that names cannot have")?;
-        has_one = true;
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_the_client_cannot_read_is_told_from_what_it_can() {
-        for headers in [
-            "",
-            "NATS/1.0\r\n\r\n",
-            "NATS/1.0\r\nTrace-Id: 1\r\n\r\n",
-            "NATS/1.0 503\r\n\r\n",
-            "NATS/1.0 100 Idle Heartbeat\r\n\r\n",
-            "NATS/1.0\r\na: b\r\n c\r\nd:\r\n\r\n",
-            "NATS/1.0\r\na: é\r\n\r\n",
-        ] {
-            assert_eq!(check(headers.as_bytes()), Ok(()), "{headers:?}");
-        }
-        for headers in [
-            &b"NATS/1.0\r\nTrace Id: 1\r\n\r\n"[..],
-            b"NATS/1.0\r\ncaf\xc3\xa9: 1\r\n\r\n",
-            b"NATS/1.0\r\nk: caf\xe9\r\n\r\n",
-            b"NATS/1.0\r\nno colon\r\n\r\n",
-            b"NATS/2.0\r\n\r\n",
-            b"NATS/1.0 abc\r\n\r\n",
-            b"NATS/1.0 99999\r\n\r\n",
-            b"\r\n\r\n",
-        ] {
-            assert!(check(headers).is_err(), "{headers:?}");
         }
     }
 }
