@@ -89,8 +89,8 @@ use root::Root;
 use sealing::role_of;
 use subscriptions::{Subscriptions, roots};
 
-/// The handle of a NATS medium. After it is dropped, the outbox is still emptied and everything else ends; while the server is
-/// away, its sending task and the client wait until it is back.
+/// The handle of a NATS medium. After it is dropped, the outbox is still emptied and everything else ends. If the server is away, the
+/// sending task gives up as closing does, and the client with it.
 struct Nats {
     shared: Arc<NatsShared>,
     router: Arc<Router>,
@@ -379,7 +379,7 @@ impl Medium for Nats {
 
 impl Drop for Nats {
     fn drop(&mut self) {
-        // Without close(), nothing waits for the outbox. The sending task empties it while the runtime runs.
+        // Without close(), nothing waits for the outbox. The sending task empties it while the runtime runs and the server is there.
         self.shared.closed.store(true, Ordering::Release);
         self.shared.outbox.close();
         self.ending.send_replace(true);

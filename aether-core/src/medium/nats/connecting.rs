@@ -145,7 +145,7 @@ impl Nats {
         let ending = watch::Sender::new(false);
         join_notices::listen(&shared, ending.subscribe()).await.map_err(unreachable)?;
         let notices = Control::new(shared.client.new_inbox());
-        let sender = tokio::spawn(outbox::send(Arc::clone(&shared)));
+        let sender = tokio::spawn(outbox::send(Arc::clone(&shared), ending.subscribe()));
         Ok(Arc::new(Self {
             intake: Arc::new(Intake::new(Arc::clone(&router), Arc::clone(&shared))),
             shared,

@@ -9,6 +9,8 @@
 
 mod forwarding;
 mod inspector;
+#[cfg(test)]
+mod tests;
 mod upstream;
 
 use std::io;

@@ -2,6 +2,7 @@
 //! One breaks a connection, and from then on a filter leaves them out.
 
 mod attacker;
+mod long;
 
 use std::time::Duration;
 

@@ -1,15 +1,15 @@
-//! Passes over stored messages that the client of NATS cannot parse: it takes them for a broken connection, so they never
-//! arrive, and the server would deliver them again without end.
+//! Passes over stored messages that the client of NATS cannot parse: it takes the first for a broken connection, and a filter leaves
+//! out the others. So they never arrive, and the server would deliver them again without end.
 //!
-//! Anybody who may publish on the stream can store one. They are looked for after each connection that broke: among the messages that the server has delivered and that nobody has acknowledged. The server's
-//! interface hands them out as JSON, which breaks nothing.
+//! Anybody who may publish on the stream can store one. They are looked for after a connection that broke, and after messages that
+//! were left out: among those that the server has delivered and that nobody has acknowledged. The server's interface hands them out as
+//! JSON, which breaks nothing.
 
-use std::str::FromStr as _;
 use std::sync::atomic::Ordering;
 
-use aether_core::medium::check_nats_headers;
+use aether_core::medium::{NatsClient, check_nats_headers};
+use async_nats::Subject;
 use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::{Client, HeaderName, StatusCode, Subject};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -19,14 +19,14 @@ use serde_json::json;
 use super::claim::answer;
 use super::shared::StreamShared;
 
-/// The messages that are looked at for one connection that broke, each with a request of its own.
+/// The messages that are looked at at once, each with a request of its own.
 const AT_ONCE: u64 = 256;
 
 /// Looks for them.
 #[derive(Debug)]
 pub(super) struct Unreadable {
-    /// The connections that have stood.
-    connects: u64,
+    /// The connections that have stood, and the messages that were left out.
+    seen: (u64, u64),
     /// Where to look next, if there were more than could be looked at.
     next: u64,
 }
@@ -43,24 +43,24 @@ struct StoredMessage {
     hdrs: String,
 }
 
-fn connects(client: &Client) -> u64 {
-    client.statistics().connects.load(Ordering::Relaxed)
+fn seen(client: &NatsClient) -> (u64, u64) {
+    (client.statistics().connects.load(Ordering::Relaxed), client.malformed())
 }
 
 impl Unreadable {
-    pub(super) fn new(client: &Client) -> Self {
-        Self { connects: connects(client), next: 0 }
+    pub(super) fn new(client: &NatsClient) -> Self {
+        Self { seen: seen(client), next: 0 }
     }
 
-    /// Whether there is a new connection since this was last asked.
-    pub(super) fn may_have_broken(&mut self, client: &Client) -> bool {
-        let connects = connects(client);
-        std::mem::replace(&mut self.connects, connects) != connects
+    /// Whether a message may have been lost since this was last asked, because the client cannot parse it.
+    pub(super) fn may_be_there(&mut self, client: &NatsClient) -> bool {
+        let seen = seen(client);
+        std::mem::replace(&mut self.seen, seen) != seen
     }
 
     /// Tells the server not to deliver again what the client cannot parse.
     pub(super) async fn pass_over(&mut self, shared: &StreamShared, consumer: &PullConsumer) {
-        // Without an answer the next break looks again.
+        // Without an answer the next one looks again.
         let Ok(info) = consumer.get_info().await else { return };
         let (first, last) = (info.ack_floor.stream_sequence + 1, info.delivered.stream_sequence);
         let first = if (first..=last).contains(&self.next) { self.next } else { first };
