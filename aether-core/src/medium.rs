@@ -53,7 +53,9 @@ pub(crate) use layers::Layers;
 pub(crate) use local::Local;
 pub use local::LocalOptions;
 #[cfg(feature = "nats")]
-pub use nats::{NatsLogin, NatsLoginError, NatsOptions, NatsRefusals, TlsFailure};
+pub use nats::{
+    NatsClient, NatsClientError, NatsLogin, NatsLoginError, NatsOptions, NatsRefusals, TlsFailure, check_nats_headers,
+};
 pub use outlet::Outlet;
 pub(crate) use paths::connect as connect_paths;
 pub use paths::{MAX_PATHS, PathError, PathOptions, PathState, PathStatus};

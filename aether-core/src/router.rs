@@ -7,6 +7,7 @@
 mod accounts;
 mod cache;
 mod carried;
+mod changes;
 mod crowded;
 mod heard;
 mod hearers;
@@ -161,9 +162,10 @@ impl Router {
         self.changed(table);
     }
 
-    /// Increments the generation and unlocks the table. Every route is checked before its next use.
+    /// Sets the generation and unlocks the table. Every route is checked before its next use.
     fn changed(&self, table: RwLockWriteGuard<'_, Table>) {
-        let generation = self.generation.fetch_add(1, Ordering::Release) + 1;
+        let generation = table.changes();
+        self.generation.store(generation, Ordering::Release);
         drop(table);
         self.cache.sweep(generation);
     }
@@ -194,7 +196,9 @@ impl Router {
         let table = self.table.read();
         // The generation changes only while the table is locked for writing.
         let generation = self.generation.load(Ordering::Relaxed);
-        let route = table.route(channel, known.as_ref().map(|entry| &entry.route));
+        let known_since =
+            known.as_ref().map(|entry| (&entry.route, entry.generation.load(Ordering::Relaxed)));
+        let route = table.route(channel, known_since);
         drop(table);
         match known {
             Some(entry) if Arc::ptr_eq(&entry.route, &route) => {

@@ -13,6 +13,7 @@ mod announcing;
 mod answers;
 mod arrived;
 mod asking;
+mod client;
 mod cloudevents;
 mod connecting;
 mod connection;
@@ -22,6 +23,7 @@ mod discovery;
 mod doubts;
 mod envelope;
 mod fence;
+mod filter;
 mod flight;
 mod foreign;
 mod holds;
@@ -34,6 +36,7 @@ mod malformed;
 mod observer_copies;
 mod options;
 mod outbox;
+mod reconnection;
 mod refusals;
 mod reply;
 mod root;
@@ -45,12 +48,15 @@ mod subscriptions;
 mod tls;
 mod tokens;
 mod unheard_probes;
+mod unreadable;
 
+pub use client::{NatsClient, NatsClientError};
 pub(crate) use connecting::servers;
 pub use login::{NatsLogin, NatsLoginError};
 pub use options::NatsOptions;
 pub use refusals::NatsRefusals;
 pub use tls::TlsFailure;
+pub use unreadable::check_nats_headers;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -83,8 +89,8 @@ use root::Root;
 use sealing::role_of;
 use subscriptions::{Subscriptions, roots};
 
-/// The handle of a NATS medium. After it is dropped, the outbox is still emptied and everything else ends; while the server is
-/// away, its sending task and the client wait until it is back.
+/// The handle of a NATS medium. After it is dropped, the outbox is still emptied and everything else ends. If the server is away, the
+/// sending task gives up as closing does, and the client with it.
 struct Nats {
     shared: Arc<NatsShared>,
     router: Arc<Router>,
@@ -373,7 +379,7 @@ impl Medium for Nats {
 
 impl Drop for Nats {
     fn drop(&mut self) {
-        // Without close(), nothing waits for the outbox. The sending task empties it while the runtime runs.
+        // Without close(), nothing waits for the outbox. The sending task empties it while the runtime runs and the server is there.
         self.shared.closed.store(true, Ordering::Release);
         self.shared.outbox.close();
         self.ending.send_replace(true);

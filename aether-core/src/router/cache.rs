@@ -1,8 +1,8 @@
 //! The route caches: one per thread and one shared.
 //!
 //! Both are bounded, so that made-up channels cannot grow them. Subscription changes do not search them for entries:
-//! each entry has the generation of the table that it reflects, and is checked against the tree if that is not the
-//! current one.
+//! each entry has the generation of the table that it reflects, and is checked against the changes since, or against the tree, if that
+//! is not the current one.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 
+use super::changes::REMEMBERED;
 use super::route::Route;
 use crate::channel::Channel;
 use crate::wave::Wave;
@@ -161,14 +162,15 @@ impl Cache {
         slot.unwrap_or(slots[entry.channel.shard(2)]).store(Some(entry));
     }
 
-    /// Drops the outdated entries of one page, in turn, so that unused inboxes are freed.
+    /// Drops the outdated entries of one page, in turn, so that unused inboxes are freed. Entries that may still be valid stay: a route
+    /// of many patterns is expensive to make.
     pub(super) fn sweep(&self, generation: u64) {
         let page = self.sweep.fetch_add(1, Ordering::Relaxed) % PAGES;
         for slot in self.pages[page].get().into_iter().flat_map(|page| page.iter()) {
             let is_outdated = slot
                 .load()
                 .as_ref()
-                .is_some_and(|entry| entry.generation.load(Ordering::Relaxed) != generation);
+                .is_some_and(|entry| entry.generation.load(Ordering::Relaxed) + REMEMBERED < generation);
             if is_outdated {
                 slot.store(None);
             }

@@ -9,6 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use parking_lot::Mutex;
 use smallvec::{SmallVec, smallvec};
 
+use super::changes::Changes;
 use super::route::{GroupRoute, Route};
 use super::subscription::Subscription;
 use super::trie::{PatternEntries, PatternEntry, Trie};
@@ -28,6 +29,7 @@ pub(super) struct Table {
     rivals: HashMap<(InboxKey, u64), SmallVec<[Arc<Subscription>; 1]>>,
     groups: HashMap<Arc<str>, GroupMembers>,
     last_place: u64,
+    changes: Changes,
 }
 
 /// The patterns by which the members of a group hear a channel, by their entries.
@@ -70,6 +72,7 @@ impl GroupMembers {
 impl Table {
     /// Inserts a subscription. Its id must be higher than any other.
     pub(super) fn insert(&mut self, subscription: &Arc<Subscription>) {
+        self.changes.note(&subscription.pattern);
         let place = self.trie.place(&subscription.pattern, || {
             self.last_place += 1;
             self.last_place
@@ -107,6 +110,7 @@ impl Table {
     }
 
     pub(super) fn remove(&mut self, subscription: &Subscription) {
+        self.changes.note(&subscription.pattern);
         let Some(place) = self.trie.existing(&subscription.pattern) else { return };
         Arc::make_mut(&mut place.hearers).remove(subscription);
         place.rivals.remove(&subscription.id);
@@ -143,6 +147,7 @@ impl Table {
 
     /// Invalidates routes after a subscription was muted or unmuted.
     pub(super) fn touch(&mut self, subscription: &Subscription) {
+        self.changes.note(&subscription.pattern);
         if let Some(place) = self.trie.existing(&subscription.pattern) {
             place.is_tangled = true;
             // A different allocation from the one held by routes.
@@ -150,11 +155,21 @@ impl Table {
         }
     }
 
-    /// The route of a channel: the known one, if nothing has changed for the channel.
-    pub(super) fn route(&self, channel: &Channel, known: Option<&Arc<Route>>) -> Arc<Route> {
+    /// The number of changes, each by one of the three above.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.count()
+    }
+
+    /// The route of a channel: the known one, if nothing has changed for the channel since that many changes.
+    pub(super) fn route(&self, channel: &Channel, known: Option<(&Arc<Route>, u64)>) -> Arc<Route> {
+        if let Some((route, since)) = known
+            && self.changes.leave_alone(channel, since)
+        {
+            return Arc::clone(route);
+        }
         let places = self.trie.matching(channel);
         match known {
-            Some(route) if route.is_of(&places) => Arc::clone(route),
+            Some((route, _)) if route.is_of(&places) => Arc::clone(route),
             _ => Arc::new(self.route_of(&places)),
         }
     }

@@ -173,3 +173,30 @@ fn the_members_of_a_group_take_turns_whether_they_have_room_or_not() {
         }
     }
 }
+
+#[test]
+fn a_join_that_does_not_concern_a_channel_looks_at_none_of_the_patterns_that_match_it() {
+    let router = Router::new();
+    let (many, other) = (inbox(), inbox());
+    let channel = ["a"; 10].join(".");
+    for number in 0..1 << 10 {
+        let pattern: Vec<_> = (0..10).map(|bit| if number >> bit & 1 == 0 { "a" } else { "*" }).collect();
+        listen(&router, &pattern.join("."), None, &many);
+    }
+    let carry = || {
+        let before = trie::VISITED.get();
+        let _ = router.carry(Wave::from_bytes(channel.as_str(), "x").unwrap());
+        trie::VISITED.get() - before
+    };
+    assert!(carry() > 1 << 10);
+    for _ in 0..100 {
+        let subscription = listen(&router, "b.*", None, &other);
+        assert_eq!(carry(), 0);
+        router.unsubscribe(&subscription);
+        assert_eq!(carry(), 0);
+    }
+    // One that concerns it is seen.
+    listen(&router, "a.>", None, &other);
+    assert!(carry() > 0);
+    assert_eq!(offered(&[many, other]), vec![202, 1]);
+}

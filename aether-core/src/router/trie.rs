@@ -11,6 +11,12 @@ use super::hearers::Hearers;
 use super::subscription::Subscription;
 use crate::channel::{Channel, MAX_TOKENS, Pattern};
 
+#[cfg(test)]
+thread_local! {
+    /// The number of nodes that this thread has looked at.
+    pub(super) static VISITED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 /// A node: one token of the tree.
 #[derive(Default)]
 pub(super) struct Trie {
@@ -123,6 +129,8 @@ impl Trie {
 
     /// At most 16 tokens deep with two branches each: bounded by the limits on names.
     fn collect<'a>(&'a self, tokens: &[&str], found: &mut PatternEntries<'a>) {
+        #[cfg(test)]
+        VISITED.set(VISITED.get() + 1);
         let [first, tokens @ ..] = tokens else {
             found.extend(self.here.as_deref());
             return;

@@ -46,6 +46,33 @@ async fn a_connection_does_not_keep_the_medium_open() {
 }
 
 #[tokio::test]
+async fn what_is_dropped_while_its_server_is_away_ends() {
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let mut server = NatsServer::start().await.unwrap();
+    for waiting in [0, 10] {
+        let before = tasks();
+        let aether = Aether::connect(&server.url()).await.unwrap();
+        let mut connection = aether.connection();
+        let vibrator = Vibrator::create("shop", &aether).await.unwrap();
+        vibrator.resonate_on("orders.*").await.unwrap();
+        server.kill().await.unwrap();
+        while connection.changed().await.unwrap().connected {}
+        for number in 0..waiting {
+            vibrator.emit_wave("orders.created", &number).await.unwrap();
+        }
+        assert!(tasks() > before);
+        drop((vibrator, aether));
+        let ended = async {
+            while tasks() > before {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(LONG, ended).await.expect("its tasks and its client end");
+        server.restart().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn waves_are_in_flight_until_the_server_confirms_them() {
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();

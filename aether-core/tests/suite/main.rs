@@ -30,6 +30,8 @@ mod nats;
 mod not_permitted;
 mod numbers;
 mod observers;
+#[cfg(unix)]
+mod odd_messages;
 mod paths;
 mod permissions;
 mod presence;

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::medium::{MediumStatus, NatsOptions, NatsRefusals, without_secrets};
+use aether_core::medium::{
+    MediumStatus, NatsClient, NatsClientError, NatsOptions, NatsRefusals, without_secrets,
+};
 use aether_core::rules::Border;
 use async_nats::client::{RequestError, RequestErrorKind};
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{Context, Error as ServerError, ErrorCode};
-use async_nats::{Client, Event, Message, Request, ServerAddr};
+use async_nats::{ConnectOptions, Event, Message, Request, ServerAddr};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -57,7 +59,7 @@ impl Failure {
 /// A connection, shared by all parts of a log.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) client: Client,
+    pub(crate) client: NatsClient,
     pub(crate) context: Context,
     pub(crate) patience: Duration,
     /// Where waves go on being stored when nobody waits for them.
@@ -138,27 +140,23 @@ impl Connection {
         let noting = Arc::clone(&refusals);
         let sealing = Arc::new(Sealing::new(&nats)?);
         let renewed = Arc::clone(&sealing);
-        let options = nats
-            .client_options(&servers)
-            .map_err(|error| JetStreamError::Login(Arc::new(error)))?
-            .ping_interval(PING_INTERVAL)
-            .reconnect_delay_callback(|attempt| {
-                (FIRST_PAUSE * 2_u32.pow(attempt.min(5) as u32)).min(LONGEST_PAUSE)
-            })
-            .event_callback(move |event| {
-                noting.note(&event);
-                let renewed = matches!(event, Event::Connected).then(|| Arc::clone(&renewed));
-                async move {
-                    if let Some(renewed) = renewed {
-                        // Files can be slow and long. Fails only when the runtime ends.
-                        let _ = spawn_blocking(move || renewed.renew()).await;
-                    }
+        let on_event = move |event| {
+            noting.note(&event);
+            let renewed = matches!(event, Event::Connected).then(|| Arc::clone(&renewed));
+            async move {
+                if let Some(renewed) = renewed {
+                    // Files can be slow and long. Fails only when the runtime ends.
+                    let _ = spawn_blocking(move || renewed.renew()).await;
                 }
-            });
-        let client = options
-            .connect(servers)
-            .await
-            .map_err(|error| JetStreamError::Unreachable { url: shown.clone(), source: Arc::new(error) })?;
+            }
+        };
+        let configure = |options: ConnectOptions| options.ping_interval(PING_INTERVAL);
+        let unreachable = |source| JetStreamError::Unreachable { url: shown.clone(), source };
+        let client = nats.connect_client(&servers, configure, on_event).await.map_err(|error| match error {
+            NatsClientError::Login(error) => JetStreamError::Login(Arc::new(error)),
+            NatsClientError::Connect(error) => unreachable(Arc::new(error)),
+            error => unreachable(Arc::new(error)),
+        })?;
         let mut context = async_nats::jetstream::new(client.clone());
         context.set_timeout(ANSWERED_WITHIN);
         let runtime = Handle::current();
@@ -202,9 +200,10 @@ impl Connection {
         self.client.send_request(subject, request).await
     }
 
-    /// Adds what was not opened, and what the server refused.
+    /// Adds what was not opened, what could not be parsed, and what the server refused.
     pub(crate) fn add_to(&self, status: &mut MediumStatus) {
         self.sealing.add_to(status);
+        status.malformed += self.client.malformed();
         status.refused_by_server += self.refusals.total();
     }
 

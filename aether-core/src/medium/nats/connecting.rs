@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::Duration;
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use async_nats::{ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use super::Nats;
 use super::announcing::Announcing;
 use super::asking::Asking;
+use super::client::NatsClientError;
 use super::connection::{CLIENT_QUEUE, NatsShared};
 use super::control::Control;
 use super::doubts::Doubts;
@@ -20,7 +21,6 @@ use super::intake::Intake;
 use super::join_notices;
 use super::joins::Joins;
 use super::link::{Link, Renew};
-use super::malformed::Malformed;
 use super::options::NatsOptions;
 use super::outbox;
 use super::refusals::NatsRefusals;
@@ -39,17 +39,6 @@ const ALIVE: Duration = Duration::from_secs(1);
 
 /// The bound of the wait for the first marker. A server that answers later may still be usable.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
-
-/// How often a certificate and a key that do not fit are read again before that is an error. While they are replaced, the
-/// client may read one of them before and the other after; the pauses together last 0.6 s.
-const READINGS: u32 = 6;
-
-/// The pause before an attempt: the first one is quick, to find a restarted server at once. Later ones come twice a second on
-/// average, each at a random time, so that many clients of a server that is back do not come at once.
-fn pause_before(attempt: usize) -> Duration {
-    let usual = Duration::from_millis(20 << attempt.min(5)).min(Duration::from_millis(500));
-    usual.mul_f64(0.5 + fastrand::f64())
-}
 
 /// The servers of an address.
 pub(crate) fn servers(url: &str) -> Result<Vec<ServerAddr>, ConnectError> {
@@ -81,38 +70,39 @@ impl Nats {
             Arc::new(move || sealing.renew())
         });
         let link = Arc::new(Link::new(outbox.clone(), renew));
-        let (refusals, malformed) = (Arc::<NatsRefusals>::default(), Arc::<Malformed>::default());
+        let refusals = Arc::<NatsRefusals>::default();
         let mut first_refusal = Box::pin(refusals.next());
-        let mut connect_options = options.client_options(&servers)?;
-        if has_other_paths {
-            connect_options = connect_options.ping_interval(ALIVE);
-        }
-        let connect_options = connect_options
-            .subscription_capacity(CLIENT_QUEUE)
-            // Channels and patterns were validated when they were created.
-            .skip_subject_validation(true)
-            .reconnect_delay_callback(pause_before)
-            .event_callback({
-                let (link, refusals, confirming) =
-                    (Arc::clone(&link), Arc::clone(&refusals), Arc::clone(&confirming));
-                let waves = [&prefix, "."].concat();
-                move |event| {
-                    let refused = refusals.note(&event);
-                    if let Some(channel) = refused.as_deref().and_then(|subject| subject.strip_prefix(&waves))
-                    {
-                        confirming.not_permitted(channel);
-                    }
-                    let link = Arc::clone(&link);
-                    async move {
-                        if matches!(event, Event::Connected) {
-                            link.renew().await;
-                        }
-                        link.note(&event);
-                    }
+        let configure = |options: ConnectOptions| {
+            let options = options
+                .subscription_capacity(CLIENT_QUEUE)
+                // Channels and patterns were validated when they were created.
+                .skip_subject_validation(true);
+            if has_other_paths { options.ping_interval(ALIVE) } else { options }
+        };
+        let on_event = {
+            let (link, refusals, confirming) =
+                (Arc::clone(&link), Arc::clone(&refusals), Arc::clone(&confirming));
+            let waves = [&prefix, "."].concat();
+            move |event| {
+                let refused = refusals.note(&event);
+                if let Some(channel) = refused.as_deref().and_then(|subject| subject.strip_prefix(&waves)) {
+                    confirming.not_permitted(channel);
                 }
-            });
-        let client =
-            connected(connect_options, servers).await.map_err(|error| refused(url.clone(), error))?;
+                let link = Arc::clone(&link);
+                async move {
+                    if matches!(event, Event::Connected) {
+                        link.renew().await;
+                    }
+                    link.note(&event);
+                }
+            }
+        };
+        let client = options.connect_client(&servers, configure, on_event).await;
+        let client = client.map_err(|error| match error {
+            NatsClientError::Login(error) => error.into(),
+            NatsClientError::Connect(error) => refused(url.clone(), error),
+        })?;
+        let malformed = client.malformed_messages();
         let unreachable = |error| unreachable(url.clone(), true, error);
         let asking =
             Asking::new(&client, Arc::clone(&link), Arc::clone(&sealing)).await.map_err(unreachable)?;
@@ -155,7 +145,7 @@ impl Nats {
         let ending = watch::Sender::new(false);
         join_notices::listen(&shared, ending.subscribe()).await.map_err(unreachable)?;
         let notices = Control::new(shared.client.new_inbox());
-        let sender = tokio::spawn(outbox::send(Arc::clone(&shared)));
+        let sender = tokio::spawn(outbox::send(Arc::clone(&shared), ending.subscribe()));
         Ok(Arc::new(Self {
             intake: Arc::new(Intake::new(Arc::clone(&router), Arc::clone(&shared))),
             shared,
@@ -185,23 +175,6 @@ impl Drop for Attempt {
     fn drop(&mut self) {
         if let Some(link) = &self.0 {
             link.end();
-        }
-    }
-}
-
-/// Connects. Reads a certificate and a key that do not fit again, because they may just be replaced.
-async fn connected(
-    options: ConnectOptions,
-    servers: Vec<ServerAddr>,
-) -> Result<Client, async_nats::ConnectError> {
-    let mut reading = 1;
-    loop {
-        match options.clone().connect(servers.clone()).await {
-            Err(error) if TlsFailure::is_of_files(&error) && reading < READINGS => {
-                sleep(pause_before(reading as usize - 1)).await;
-                reading += 1;
-            }
-            connected => return connected,
         }
     }
 }

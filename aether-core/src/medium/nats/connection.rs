@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use async_nats::Client;
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 
 use super::announcing::Announcing;
+use super::client::NatsClient;
 use super::cloudevents;
 use super::doubts::Doubts;
 use super::joins::Joins;
@@ -39,7 +39,7 @@ pub(super) type Leaving = futures_util::future::Shared<BoxFuture<'static, ()>>;
 
 /// State shared by the sending task, the reply paths and the medium.
 pub(super) struct NatsShared {
-    pub(super) client: Client,
+    pub(super) client: NatsClient,
     pub(super) link: Arc<Link>,
     pub(super) refusals: Arc<NatsRefusals>,
     pub(super) malformed: Arc<Malformed>,

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
+use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
 use super::unheard_probes::Inquiries;
@@ -46,30 +47,29 @@ pub(super) struct Flight {
 }
 
 impl Flight {
-    /// Nothing that is in flight will be confirmed.
-    pub(super) fn write_off(&mut self) {
+    /// Nothing that is in flight will be confirmed. Returns the senders to the waiting tasks, which drop outside of the lock: that wakes
+    /// the tasks, and a waker may run anything.
+    #[must_use]
+    pub(super) fn write_off(&mut self) -> Vec<Waiting> {
         self.written_off += self.taken - self.settled;
         self.settled = self.taken;
         self.markers.clear();
         self.inquiries.clear();
-        // Dropping their senders notifies the waiting tasks.
-        self.waiting.clear();
-        self.probes.clear();
+        let waiting = self.waiting.drain().map(|(_, waiting)| Waiting::Marker(waiting));
+        waiting.chain(self.probes.drain().map(|(_, probe)| Waiting::Probe(probe))).collect()
     }
 
-    /// The marker with this number is back.
-    pub(super) fn confirm(&mut self, number: u64) {
-        if let Some(waiting) = self.waiting.remove(&number) {
-            let _ = waiting.send(());
-        }
-        if let Some(Probe { is_unheard, told }) = self.probes.remove(&number) {
-            let _ = told.send(is_unheard);
-        }
+    /// The marker with this number is back. Returns the tasks that wait for it, to be told outside of the lock.
+    #[must_use]
+    pub(super) fn confirm(&mut self, number: u64) -> SmallVec<[Waiting; 2]> {
+        let marker = self.waiting.remove(&number).map(Waiting::Marker);
+        let told = marker.into_iter().chain(self.probes.remove(&number).map(Waiting::Probe)).collect();
         // Markers return in the order in which they were sent.
         while let Some(marker) = self.markers.pop_front_if(|marker| marker.number <= number) {
             self.settled = self.settled.max(marker.waves);
             self.inquiries.close(marker.inquiry);
         }
+        told
     }
 
     /// Forgets the probes that nobody waits for any more. Their markers may not have been sent.
@@ -96,8 +96,23 @@ impl Flight {
     }
 }
 
+/// A task that waits for a marker.
+pub(super) enum Waiting {
+    Marker(oneshot::Sender<()>),
+    Probe(Probe),
+}
+
+impl Waiting {
+    pub(super) fn tell(self) {
+        match self {
+            Self::Marker(waiting) => drop(waiting.send(())),
+            Self::Probe(Probe { is_unheard, told }) => drop(told.send(is_unheard)),
+        }
+    }
+}
+
 /// A frame without waves, which asks whether anybody hears it.
-struct Probe {
+pub(super) struct Probe {
     is_unheard: bool,
     told: oneshot::Sender<bool>,
 }

@@ -6,7 +6,10 @@
 //! compute ([`Tokens`]). Waves that were not confirmed when the connection broke are written off and counted. The
 //! server's no-responders replies to inquiries arrive in the same place as the markers ([`Inquiries`]).
 
+mod away;
 mod probing;
+
+pub(super) use away::AWAY_PATIENCE;
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -22,7 +25,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::fence::Fence;
-use super::flight::{Flight, Goal, Marker};
+use super::flight::{Flight, Goal, Marker, Waiting};
 use super::tokens::Tokens;
 use super::unheard_probes::unheard;
 use crate::medium::outlet::{AHEAD, Outlet};
@@ -48,6 +51,8 @@ pub(super) type Renew = Arc<dyn Fn() + Send + Sync>;
 pub(super) struct Link {
     outbox: Outlet,
     connected: watch::Sender<bool>,
+    /// Whether the server is away, also when the connection has ended and nobody waits for it any more.
+    away: watch::Sender<bool>,
     /// Changes with every confirmation, loss and reconnection.
     progress: watch::Sender<u64>,
     flight: Mutex<Flight>,
@@ -90,6 +95,7 @@ impl Link {
         Self {
             outbox,
             connected: watch::Sender::new(true),
+            away: watch::Sender::new(false),
             progress: watch::Sender::new(0),
             flight: Mutex::default(),
             is_taking: AtomicBool::new(false),
@@ -170,6 +176,7 @@ impl Link {
             Event::Connected => self.stands(),
             Event::Disconnected | Event::Closed => {
                 self.connected.send_replace(false);
+                self.away.send_replace(true);
                 self.outbox.let_run_ahead(usize::MAX);
                 self.flight.lock().breaks += 1;
                 self.write_off();
@@ -185,6 +192,7 @@ impl Link {
     /// Records that the connection is up.
     fn stands(&self) {
         self.connected.send_replace(true);
+        self.away.send_replace(false);
         self.outbox.let_run_ahead(AHEAD);
         self.moved();
     }
@@ -195,13 +203,15 @@ impl Link {
     }
 
     fn confirm(&self, number: u64) {
-        self.flight.lock().confirm(number);
+        let told = self.flight.lock().confirm(number);
+        told.into_iter().for_each(Waiting::tell);
         self.moved();
     }
 
     /// The connection broke: nothing that is in flight will be confirmed.
     fn write_off(&self) {
-        self.flight.lock().write_off();
+        let written_off = self.flight.lock().write_off();
+        drop(written_off);
         self.moved();
     }
 
@@ -462,11 +472,12 @@ impl Link {
 
     /// Stops the markers. Waiting tasks are notified, and the sending task continues without markers.
     pub(super) fn end(&self) {
-        {
+        let written_off = {
             let mut flight = self.flight.lock();
             flight.ended = true;
-            flight.write_off();
-        }
+            flight.write_off()
+        };
+        drop(written_off);
         if let Some(marks) = self.marks.lock().take() {
             marks.task.abort();
         }

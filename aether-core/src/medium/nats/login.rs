@@ -121,7 +121,7 @@ impl NatsLogin {
         }))
     }
 
-    fn auth(&self, nonce: &[u8]) -> Result<Auth, NatsLoginError> {
+    pub(super) fn auth(&self, nonce: &[u8]) -> Result<Auth, NatsLoginError> {
         let mut auth = Auth::new();
         match self {
             Self::Password { user, password } => {

@@ -32,7 +32,7 @@ pub struct NatsOptions {
     pub(crate) discovery: bool,
     login: Option<NatsLogin>,
     inbox: Option<String>,
-    tls: NatsTls,
+    pub(super) tls: NatsTls,
     #[cfg(feature = "seal")]
     pub(super) keys: Option<KeySource>,
     #[cfg(feature = "seal")]
@@ -188,18 +188,28 @@ impl NatsOptions {
     /// # Errors
     /// [`NatsLoginError`] if a file with a secret or a certificate cannot be used.
     pub fn client_options(&self, servers: &[ServerAddr]) -> Result<ConnectOptions, NatsLoginError> {
-        let login = self.login.clone().or_else(|| NatsLogin::in_addresses(servers));
-        let user = self.inbox.clone().or_else(|| login.as_ref()?.user().map(str::to_owned));
-        let options = login.map_or_else(|| Ok(ConnectOptions::new()), NatsLogin::options)?;
+        let login = self.login_to(servers);
+        let options = login.clone().map_or_else(|| Ok(ConnectOptions::new()), NatsLogin::options)?;
+        let options = options.require_tls(self.tls.is_required());
+        self.tls.add_to(self.named(options, login.as_ref()))
+    }
+
+    /// The login, by what the addresses have if there is no other.
+    pub(super) fn login_to(&self, servers: &[ServerAddr]) -> Option<NatsLogin> {
+        self.login.clone().or_else(|| NatsLogin::in_addresses(servers))
+    }
+
+    /// Adds the names of the connection and of the inbox.
+    pub(super) fn named(&self, options: ConnectOptions, login: Option<&NatsLogin>) -> ConnectOptions {
+        let user = self.inbox.clone().or_else(|| login?.user().map(str::to_owned));
         let options = match &self.client_name {
             Some(name) => options.name(name),
             None => options,
         };
-        let options = match user.filter(|name| !name.is_empty()) {
+        match user.filter(|name| !name.is_empty()) {
             Some(name) => options.custom_inbox_prefix(user_inbox(&name)),
             None => options,
-        };
-        self.tls.add_to(options)
+        }
     }
 }
 

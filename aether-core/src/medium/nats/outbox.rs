@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use async_nats::{PublishError, PublishErrorKind, Subject};
 use bytes::Bytes;
+use tokio::sync::watch;
 
 use crate::clock::{self, Instant};
 
@@ -56,15 +57,27 @@ enum Next {
     End,
 }
 
-/// Sends until the outbox is closed and empty.
-pub(super) async fn send(shared: Arc<NatsShared>) {
+/// Sends until the outbox is closed and empty, or until nobody uses the medium any more and the server stays away.
+pub(super) async fn send(shared: Arc<NatsShared>, mut ending: watch::Receiver<bool>) {
+    let given_up = async {
+        // Fails if it was dropped.
+        let _ = ending.wait_for(|ending| *ending).await;
+        shared.link.stays_away().await;
+    };
+    tokio::select! {
+        () = send_all(&shared) => {}
+        () = given_up => shared.outbox.abandon(),
+    }
+}
+
+async fn send_all(shared: &Arc<NatsShared>) {
     // Also when the task is aborted: no task should wait for work that will not be done any more.
-    let ending = Ending(&shared);
+    let ending = Ending(shared);
     let mut batch = Vec::with_capacity(BATCH_WAVES);
     let mut batch_waves = BATCH_WAVES;
     let mut groups = Groups::default();
     let mut numbers = Numbers::new();
-    let mut holds = Holds::new(&shared);
+    let mut holds = Holds::new(shared);
     let mut connection = shared.link.connection(&shared.client);
     loop {
         let next = tokio::select! {
@@ -74,19 +87,19 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
                 Next::Announce(Numbers::after_reconnecting)
             }
             is_filled = shared.outbox.filled_after(holds.seen()) => if is_filled { Next::Send } else { Next::End },
-            () = holds.changed(&shared) => Next::Send,
+            () = holds.changed(shared) => Next::Send,
             () = sleep_until(numbers.next_round()) => Next::Announce(|_, _| Vec::new()),
         };
         shared.link.standing(&shared.client).await;
         match next {
             Next::Send => {
                 batch.clear();
-                holds.update(&shared).await;
+                holds.update(shared).await;
                 match holds.is_empty() {
                     true => shared.link.take(&mut batch, |outbox, batch| {
                         outbox.take_many(batch_waves, BATCH_BYTES, batch);
                     }),
-                    false => holds.take_unheld(&shared, (batch_waves, BATCH_BYTES), &mut batch),
+                    false => holds.take_unheld(shared, (batch_waves, BATCH_BYTES), &mut batch),
                 }
                 if batch.is_empty() && !holds.is_empty() {
                     // A flush may have seen that a batch was being taken.
@@ -97,7 +110,7 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
                 // receive it.
                 shared.left().await;
                 let waves = batch.len();
-                let messages = send_batch(&shared, &mut batch, &mut groups, &mut numbers).await;
+                let messages = send_batch(shared, &mut batch, &mut groups, &mut numbers).await;
                 shared.link.mark(&shared.client).await;
                 let is_full = waves >= batch_waves;
                 let under_way =
@@ -105,13 +118,13 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
                 shared.link.fewer_marks_than(under_way, &shared.client).await;
                 batch_waves = (waves * BATCH_MESSAGES / messages.max(1)).clamp(BATCH_MESSAGES, BATCH_WAVES);
             }
-            Next::Announce(which) => announce(&shared, which(&mut numbers, clock::now())).await,
+            Next::Announce(which) => announce(shared, which(&mut numbers, clock::now())).await,
             Next::Answer(Asked { flushes, joins }) => {
                 for join in &joins {
-                    answer(&shared, &numbers, join).await;
+                    answer(shared, &numbers, join).await;
                 }
                 if !flushes.is_empty() {
-                    announce(&shared, numbers.unannounced(clock::now())).await;
+                    announce(shared, numbers.unannounced(clock::now())).await;
                 }
             }
             Next::End => break,
@@ -119,10 +132,10 @@ pub(super) async fn send(shared: Arc<NatsShared>) {
         // Checked in any case, because channels go quiet while others are busy.
         let now = clock::now();
         if numbers.next_round().is_some_and(|round| round <= now) {
-            announce(&shared, numbers.due(now)).await;
+            announce(shared, numbers.due(now)).await;
         }
     }
-    announce(&shared, numbers.unannounced(clock::now())).await;
+    announce(shared, numbers.unannounced(clock::now())).await;
     drop(ending);
     // The client ends with its last handle, which may be ours, and does not write what it still buffers at that point.
     let _ = shared.client.flush().await;

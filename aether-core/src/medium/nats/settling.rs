@@ -7,15 +7,13 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::Nats;
-use super::link::Ended;
+use super::link::{AWAY_PATIENCE, Ended};
 use crate::medium::FlushError;
 use crate::medium::patience::patiently;
 
-/// Closing and flushing give up after this long without any progress. This applies while the connection is down, and
-/// also while it is up, when the network may have lost a packet or two and the server may be busy. Two TCP
+/// Closing and flushing give up after this long without any progress while the connection is up, when the network may have lost a packet or two and the server may be busy. Two TCP
 /// retransmissions in a row take at least 0.6 s (RFC 6298, with the minimum of 0.2 s that Linux uses), and three take
 /// at least 1.4 s.
-const AWAY_PATIENCE: Duration = Duration::from_millis(500);
 const STANDING_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Closing waits this long for the tasks that deliver what has arrived. These tasks do not wait for anything; only slow

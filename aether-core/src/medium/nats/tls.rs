@@ -2,11 +2,15 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io::Read as _;
+use std::io::{self, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 
 use async_nats::ConnectOptions;
-use async_nats::rustls::{AlertDescription, CertificateError, Error as RustlsError};
+use async_nats::rustls::pki_types::pem::PemObject as _;
+use async_nats::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use async_nats::rustls::{
+    AlertDescription, CertificateError, ClientConfig, Error as RustlsError, RootCertStore,
+};
 
 use super::login::NatsLoginError;
 use crate::{byte_order_mark, private_file};
@@ -25,19 +29,52 @@ pub(super) struct NatsTls {
 }
 
 impl NatsTls {
-    /// Adds the certificates to the options of a client. With any, servers without TLS are refused.
+    /// Whether servers without TLS are refused.
+    pub(super) const fn is_required(&self) -> bool {
+        self.authorities.is_some() || self.client.is_some()
+    }
+
+    /// Adds the certificates to the options of a client.
     pub(super) fn add_to(&self, mut options: ConnectOptions) -> Result<ConnectOptions, NatsLoginError> {
         if let Some(path) = &self.authorities {
             check_authorities(path)?;
-            options = options.add_root_certificates(path.clone()).require_tls(true);
+            options = options.add_root_certificates(path.clone());
         }
         if let Some((certificate, key)) = &self.client {
             let unread = |source| NatsLoginError::Unread { path: certificate.clone(), source };
             std::fs::File::open(certificate).map_err(unread)?;
             private_file::open(key)?;
-            options = options.add_client_certificate(certificate.clone(), key.clone()).require_tls(true);
+            options = options.add_client_certificate(certificate.clone(), key.clone());
         }
         Ok(options)
+    }
+
+    /// The same for a connection of our own, as the client makes it. Reads the files.
+    ///
+    /// # Errors
+    /// [`io::Error`] if a file cannot be used, or there are no authorities.
+    pub(super) fn client_config(&self) -> io::Result<ClientConfig> {
+        let mut roots = RootCertStore::empty();
+        match &self.authorities {
+            Some(path) => {
+                for certificate in CertificateDer::pem_file_iter(path).map_err(io::Error::other)? {
+                    roots.add(certificate.map_err(io::Error::other)?).map_err(io::Error::other)?;
+                }
+            }
+            None => {
+                let found = rustls_native_certs::load_native_certs();
+                if let Some(error) = found.errors.into_iter().next() {
+                    return Err(io::Error::other(error));
+                }
+                roots.add_parsable_certificates(found.certs);
+            }
+        }
+        let config = ClientConfig::builder().with_root_certificates(roots);
+        let Some((certificate, key)) = &self.client else { return Ok(config.with_no_client_auth()) };
+        let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect);
+        let key = private_file::open(key).map_err(io::Error::other)?;
+        let key = PrivateKeyDer::from_pem_reader(BufReader::new(key)).map_err(io::Error::other)?;
+        config.with_client_auth_cert(chain.map_err(io::Error::other)?, key).map_err(io::Error::other)
     }
 }
 
@@ -139,7 +176,7 @@ fn of_rustls(error: &async_nats::ConnectError) -> Option<&RustlsError> {
     let mut source: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = source {
         // An I/O error hides the error inside of it from `source`.
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
         let found = error.downcast_ref().or_else(|| inner.and_then(|inner| inner.downcast_ref()));
         if found.is_some() {
             return found;

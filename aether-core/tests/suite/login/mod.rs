@@ -1,6 +1,6 @@
 //! Logging in to NATS servers: TLS, client certificates, passwords, tokens, NKeys and credentials files.
 
-mod authority;
+pub(crate) mod authority;
 mod rotation;
 
 use std::error::Error;

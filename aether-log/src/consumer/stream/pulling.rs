@@ -97,8 +97,8 @@ async fn pull_until_closed(
     let mut asked = Asked { waves: 0, heard: now, unanswered: None, not_before: now };
     let mut is_closed = false;
     loop {
-        // A server that has the request says so each second, so this is not looked at much later than the connection broke.
-        if unreadable.may_have_broken(client) {
+        // A server that has the request says so each second, so this is not looked at much later than it happened.
+        if unreadable.may_be_there(client) {
             unreadable.pass_over(shared, consumer).await;
         }
         if asked.waves == 0
