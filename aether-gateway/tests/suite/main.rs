@@ -26,6 +26,7 @@ mod physics;
 mod promtool;
 #[path = "../../../aether-metrics/tests/metrics/promtool.rs"]
 mod promtool_program;
+mod proxies;
 mod reading;
 mod refused;
 mod schemas;
