@@ -287,10 +287,10 @@ async fn run(field: &Field, action: Action, shutdown: &CancellationToken) -> Res
             }
         }
         Action::Import { files, .. } => {
-            let refused = ledger::import(field, &files)?;
+            let skipped = ledger::import(field, &files)?;
             agreed(field, timeout, shutdown).await?;
-            if refused > 0 {
-                return Err(LedgerError::Refused { refused }.into());
+            if skipped > 0 {
+                return Err(LedgerError::Skipped { skipped }.into());
             }
         }
         Action::Keep { .. } | Action::Watch { .. } => {}

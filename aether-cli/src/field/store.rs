@@ -18,5 +18,8 @@ pub(super) fn verify(path: &Path) -> Result<(), CommandError> {
         }
     }
     output.line(format_args!("{} entries are readable", check.entries))?;
+    if check.missing > 0 {
+        output.line(format_args!("{} entries are missing", check.missing))?;
+    }
     if check.is_intact { Ok(()) } else { Err(CommandError::DamagedStore { path: path.to_owned() }) }
 }

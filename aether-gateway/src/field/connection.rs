@@ -106,8 +106,7 @@ pub(super) async fn serve(
     let session = match dialect {
         Dialect::V04 => Session::V04(v04::Session::new(&hub.name, &id, access, limits)),
         Dialect::V1 => {
-            let horizon = hub.field_limits().horizon;
-            Session::V1(v1::Session::new(&hub.name, &id, access, limits, horizon))
+            Session::V1(v1::Session::new(&hub.name, &id, access, limits, hub.field_limits()))
         }
     };
     let outbox = Arc::new(Outbox::new(&hub.limits, dialect == Dialect::V04));
@@ -238,7 +237,7 @@ impl Reader<'_> {
                 Effect::Wait(time) => tokio::time::sleep(time).await,
                 Effect::Write(write) => self.write(&write),
                 Effect::Announce(announcement) => self.announce(announcement.as_ref()),
-                Effect::Count(refused) => self.hub.counts.refuse(refused),
+                Effect::Count(refused) => self.hub.counts.refuse_client(refused, self.source, &self.hub.name),
                 Effect::Close(close) => {
                     self.outbox.close(close);
                     self.is_closing = true;

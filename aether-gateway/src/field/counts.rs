@@ -1,10 +1,12 @@
 //! The account of one field: clients, and what was refused, coalesced and dropped.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::audit::Audit;
 use crate::gate::GateError;
 
 /// Why something of a client was refused.
@@ -103,6 +105,7 @@ pub(super) struct Counts {
     pub(super) written: AtomicU64,
     pub(super) superseded: AtomicU64,
     pub(super) unreadable: AtomicU64,
+    audit: Audit,
 }
 
 /// One reading of an account.
@@ -140,6 +143,17 @@ impl Counts {
 
     pub(super) fn refuse(&self, refused: Refused) {
         Self::one(&self.refused[refused as usize]);
+    }
+
+    /// Counts what a client may not do, and names it in the log.
+    pub(super) fn refuse_client(&self, refused: Refused, client: IpAddr, field: &str) {
+        self.refuse(refused);
+        let (reason, error) = match refused {
+            Refused::Token => ("token", "the token is not known"),
+            Refused::Right => ("right", "the token does not give the right"),
+            _ => return,
+        };
+        self.audit.refused(reason, Some(client), field, error);
     }
 
     pub(super) fn give_up(&self, dropped: Dropped) {

@@ -26,7 +26,6 @@ mod physics;
 mod promtool;
 #[path = "../../../aether-metrics/tests/metrics/promtool.rs"]
 mod promtool_program;
-mod proxies;
 mod reading;
 mod refused;
 mod schemas;

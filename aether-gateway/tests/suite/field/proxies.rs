@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use aether_core::Aether;
 use aether_gateway::{Access, FieldOptions, GatewayOptions};
 
-use crate::field::client::{BUSY, Heard, Tab};
-use crate::field::server::Server;
+use super::client::{BUSY, Heard, Tab};
+use super::server::Server;
 
 const CLIENTS: usize = 40;
 /// The default of `max_connections_per_source`.
@@ -56,7 +56,6 @@ async fn without_trust_the_header_changes_nothing() {
         let server = server(options).await;
         let forged = admitted(server.address, |client| format!("192.0.2.{client}")).await;
         assert_eq!(forged, OF_ONE_SOURCE);
-        assert_eq!(server.line().await["refused"]["connections_per_source"], CLIENTS - OF_ONE_SOURCE);
         server.stop().await;
     }
 }
