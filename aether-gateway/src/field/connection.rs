@@ -206,11 +206,9 @@ impl Reader<'_> {
     }
 
     async fn message(&mut self, text: &str) {
+        // It is read more slowly, so nothing is lost: also the offline writes of a published client, which would take a
+        // connection that ends for a reason to forget them.
         while let Err(wait) = self.bucket.take(Instant::now()) {
-            if matches!(self.session, Session::V04(_)) {
-                return self.close(Refused::Rate, Close::RATE_LIMIT);
-            }
-            // The own protocol is read more slowly instead, so nothing is lost.
             tokio::time::sleep(wait).await;
         }
         let effects = self.session.receive(text);

@@ -28,8 +28,6 @@ pub(super) enum Refused {
     Token,
     /// A frame over the bound.
     Frame,
-    /// Too many messages.
-    Rate,
     /// A message over the bound.
     Message,
     /// Not JSON, or not of the protocol.
@@ -51,7 +49,7 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    pub(super) const ALL: [(Self, &'static str); 18] = [
+    pub(super) const ALL: [(Self, &'static str); 17] = [
         (Self::Origin, "origin"),
         (Self::Host, "host"),
         (Self::NoToken, "no_token"),
@@ -60,7 +58,6 @@ impl Refused {
         (Self::Handshake, "handshake_timeout"),
         (Self::Token, "token"),
         (Self::Frame, "frame_size"),
-        (Self::Rate, "rate"),
         (Self::Message, "message_size"),
         (Self::Json, "json"),
         (Self::Key, "key"),
