@@ -270,14 +270,8 @@ impl Gateway {
         drop(tokio::task::spawn_blocking(assets::pack));
         let app = TowerToHyperService::new(routes);
         let slots = self.source.slots();
-        let serving = aether_metrics::serve_with(
-            self.listener,
-            self.tls,
-            self.proxies,
-            slots,
-            app,
-            shutdown.clone(),
-        );
+        let serving =
+            aether_metrics::serve_with(self.listener, self.tls, self.proxies, slots, app, shutdown.clone());
         let observing = observe(self.observer, &self.source, self.on_wave, shutdown.clone());
         let showing = views.run(shutdown.clone());
         let closing = async {

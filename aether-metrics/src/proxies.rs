@@ -28,7 +28,9 @@ pub enum TrustedProxyError {
     #[error("{0:?} is no address and no network: use 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")]
     Form(String),
     /// The address has bits beyond the network, so one of the two is mistyped.
-    #[error("{text:?} is no network: its address has more than {bits} bits; write {network}, or the whole address")]
+    #[error(
+        "{text:?} is no network: its address has more than {bits} bits; write {network}, or the whole address"
+    )]
     Host {
         /// The text.
         text: String,
@@ -38,7 +40,9 @@ pub enum TrustedProxyError {
         network: TrustedProxy,
     },
     /// Every client could write any address.
-    #[error("{0:?} has every address in it, so everybody could name any address: list the addresses of the proxies")]
+    #[error(
+        "{0:?} has every address in it, so everybody could name any address: list the addresses of the proxies"
+    )]
     Everybody(String),
 }
 
@@ -57,7 +61,8 @@ impl FromStr for TrustedProxy {
 
     fn from_str(text: &str) -> Result<Self, TrustedProxyError> {
         let form = || TrustedProxyError::Form(text.to_owned());
-        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let written: IpAddr = address.parse().map_err(|_| form())?;
         // An IPv4 address as IPv6 writes it, which has 96 bits before its own.
         let address = written.to_canonical();
@@ -174,7 +179,10 @@ mod tests {
         let trusted = &["127.0.0.1", "10.0.0.0/8"];
         assert_eq!(client(trusted, "127.0.0.1", &["8.8.8.8, 203.0.113.9"]), "203.0.113.9");
         assert_eq!(client(trusted, "127.0.0.1", &["8.8.8.8", "203.0.113.9"]), "203.0.113.9");
-        assert_eq!(client(trusted, "127.0.0.1", &["8.8.8.8, 10.1.1.1, 203.0.113.9, 10.0.0.2"]), "203.0.113.9");
+        assert_eq!(
+            client(trusted, "127.0.0.1", &["8.8.8.8, 10.1.1.1, 203.0.113.9, 10.0.0.2"]),
+            "203.0.113.9"
+        );
         assert_eq!(client(trusted, "127.0.0.1", &["8.8.8.8, unknown, 10.0.0.2"]), "10.0.0.2");
     }
 
@@ -204,9 +212,16 @@ mod tests {
             assert_eq!(read(text).unwrap().to_string(), text);
         }
         assert_eq!(read("192.0.2.7").unwrap(), read("::ffff:192.0.2.7/128").unwrap());
-        for text in
-            ["", "proxy", "192.0.2.0/33", "192.0.2.0/+8", "192.0.2/24", "2001:db8::/129", "10.0.0.0/", "::ffff:10.0.0.0/95"]
-        {
+        for text in [
+            "",
+            "proxy",
+            "192.0.2.0/33",
+            "192.0.2.0/+8",
+            "192.0.2/24",
+            "2001:db8::/129",
+            "10.0.0.0/",
+            "::ffff:10.0.0.0/95",
+        ] {
             assert_eq!(read(text), Err(TrustedProxyError::Form(text.to_owned())), "{text}");
         }
         let error = read("10.1.2.3/8").unwrap_err().to_string();

@@ -249,7 +249,9 @@ impl Table {
             let holder = self.lines.gives_way_to(principal);
             let idle = self.line_where(|program| program.processes == 0);
             let of_holder = || {
-                (holder != principal).then(|| self.line_where(|program| program.principal == holder)).flatten()
+                (holder != principal)
+                    .then(|| self.line_where(|program| program.principal == holder))
+                    .flatten()
             };
             let Some(gone) = idle.or_else(of_holder) else { return OTHER.to_owned() };
             self.fold(&gone);

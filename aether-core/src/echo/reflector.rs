@@ -279,7 +279,8 @@ impl Reflector {
                     // The principal with most sources makes room, so invented ones keep no others from being told.
                     let holder = sources.gives_way_to(principal);
                     let of_holder = pending.iter().find(|(_, pending)| pending.principal == holder);
-                    let Some(&other) = of_holder.filter(|_| holder != principal).map(|(other, _)| other) else {
+                    let Some(&other) = of_holder.filter(|_| holder != principal).map(|(other, _)| other)
+                    else {
                         return false;
                     };
                     gone = pending.remove(&other);

@@ -222,7 +222,10 @@ impl Border {
             let is_admitted =
                 admitted.inspect_err(|refusal| self.note(wave, refusal, &self.shared.arrived)).is_ok();
             is_admitted
-                && self.fits(wave).inspect_err(|refusal| self.note(wave, refusal, &self.shared.misfits)).is_ok()
+                && self
+                    .fits(wave)
+                    .inspect_err(|refusal| self.note(wave, refusal, &self.shared.misfits))
+                    .is_ok()
         });
     }
 }

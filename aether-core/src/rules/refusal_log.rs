@@ -45,7 +45,9 @@ impl RefusalLog {
                 before,
                 "a wave was refused; more of them for this reason are only counted for a minute"
             ),
-            None => tracing::debug!(source, channel, wave = %wave.id(), %refusal, "refused a wave at the border"),
+            None => {
+                tracing::debug!(source, channel, wave = %wave.id(), %refusal, "refused a wave at the border")
+            }
         }
     }
 

@@ -5,10 +5,12 @@ mod creation;
 mod error;
 mod file;
 mod record;
+mod restamp;
 mod salvage;
 
 pub use check::{DamagedRecord, StoreCheck, check_store};
 pub use error::StoreError;
+pub use restamp::{Restamped, restamp_store};
 pub use salvage::Salvage;
 
 use std::collections::BTreeMap;

@@ -105,9 +105,7 @@ pub(super) async fn serve(
     let limits = hub.limits.clone();
     let session = match dialect {
         Dialect::V04 => Session::V04(v04::Session::new(&hub.name, &id, access, limits)),
-        Dialect::V1 => {
-            Session::V1(v1::Session::new(&hub.name, &id, access, limits, hub.field_limits()))
-        }
+        Dialect::V1 => Session::V1(v1::Session::new(&hub.name, &id, access, limits, hub.field_limits())),
     };
     let outbox = Arc::new(Outbox::new(&hub.limits, dialect == Dialect::V04));
     let (owed, pulse) = (Owed::default(), Pulse::new());

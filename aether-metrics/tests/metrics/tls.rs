@@ -52,7 +52,14 @@ async fn server(tls: Tls) -> (SocketAddr, CancellationToken) {
     let app = service_fn(async |_: Request<Incoming>| {
         Ok::<_, std::convert::Infallible>(Response::new("here".to_owned()))
     });
-    tokio::spawn(serve_with(listener, Some(tls), TrustedProxies::default(), Slots::new(), app, shutdown.clone()));
+    tokio::spawn(serve_with(
+        listener,
+        Some(tls),
+        TrustedProxies::default(),
+        Slots::new(),
+        app,
+        shutdown.clone(),
+    ));
     (address, shutdown)
 }
 

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::field::client::{Client, Heard, POLICY, TOO_BIG, Tab};
+use crate::field::client::{Client, Heard, TOO_BIG, Tab};
 use crate::field::server::Server;
 use crate::support::StoppedTime;
 
