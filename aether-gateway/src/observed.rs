@@ -457,7 +457,7 @@ mod tests {
     #[tokio::test]
     async fn a_signer_with_channels_without_end_takes_no_line_from_another() {
         let observed = Observed::new(100);
-        let [evil, shop] = [1, 2].map(|key| Some(key));
+        let [evil, shop] = [1, 2].map(Some);
         for invented in 0..1000 {
             observed.note_signed(&wave(&format!("made.up.{invented}"), Kind::Event), evil);
         }

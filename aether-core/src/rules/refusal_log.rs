@@ -20,7 +20,10 @@ const NAMED_EVERY: Duration = Duration::from_secs(60);
 const MOST: usize = 1024;
 
 #[derive(Debug, Default)]
-pub(super) struct RefusalLog(Mutex<HashMap<(Option<SignerId>, Discriminant<Refusal>), Named>>);
+pub(super) struct RefusalLog(Mutex<HashMap<Kind, Named>>);
+
+/// Who was refused, if that is proven, and the reason.
+type Kind = (Option<SignerId>, Discriminant<Refusal>);
 
 /// A line that was written.
 #[derive(Debug)]

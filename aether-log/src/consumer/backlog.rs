@@ -209,7 +209,7 @@ mod tests {
         assert_eq!((sum.waves, sum.others, sum.first), (14, 0, Some(spans[0])));
         // The last segment grows, and some are settled in both.
         spans[1].last = 20;
-        [1, 3, 12, 19].map(|position| settled.insert(position));
+        [1, 3, 12, 19].into_iter().for_each(|position| assert!(settled.insert(position)));
         backlog.begin(of(0, 0), &spans);
         assert_eq!(backlog.sum(&spans, 1, &settled).others, 4);
         assert_eq!(look(&mut backlog, &spans, 1, &settled, &positions), 5);

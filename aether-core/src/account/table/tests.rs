@@ -173,7 +173,7 @@ fn a_principal_with_programs_without_end_takes_no_line_from_another() {
     // Nothing is lost from the sums, and each process is in one line.
     let sum = |of: fn(&ProgramAccount) -> u64| programs.iter().map(of).sum::<u64>();
     assert_eq!(sum(|line| line.ledger.offered), 2 * MAX_PROGRAMS as u64 * 10 + 50);
-    assert_eq!(sum(|line| line.present as u64), 2 * MAX_PROGRAMS as u64 + 10);
+    assert_eq!(sum(|line| line.present), 2 * MAX_PROGRAMS as u64 + 10);
     // The evicted tell again, and stay in the rest.
     for invented in 0..2 * MAX_PROGRAMS as u64 {
         let process = source(&format!("sensor-{invented}"), invented + 1);
