@@ -160,6 +160,11 @@ pub(crate) enum CommandError {
     Store(#[from] aether_field::StoreError),
     #[error("{} is damaged; a replica that opens it saves what is readable and gets the rest from others", path.display())]
     DamagedStore { path: std::path::PathBuf },
+    #[error(
+        "other replicas refuse these entries of {} until their time has come: if the clock of this machine is right, give them \
+         stamps of now with --write", path.display()
+    )]
+    StampsAhead { path: std::path::PathBuf },
     #[error(transparent)]
     Letters(#[from] LettersError),
     #[error(transparent)]

@@ -34,6 +34,7 @@ Examples:
   aether field export home > home.jsonl
   aether field import home ledger.jsonl.snapshot.json ledger.jsonl
   aether field verify home.field
+  aether field restamp home.field               after a clock was ahead
 
 Owned state, which only the owner writes and everybody can check:
   aether field identity new pi-2 pi-2.identity
@@ -58,6 +59,16 @@ enum Command {
         /// The file
         #[arg(value_name = "FILE")]
         store: PathBuf,
+    },
+    /// Find the entries of a store whose stamps are ahead of the clock, because the clock was ahead when they were written; the exit
+    /// status is 1 if there are any. No replica may have the file open, and the clock of this machine has to be right now
+    Restamp {
+        /// The file
+        #[arg(value_name = "FILE")]
+        store: PathBuf,
+        /// Give them stamps of now, so that other replicas take them
+        #[arg(long)]
+        write: bool,
     },
 }
 
@@ -188,6 +199,7 @@ pub(crate) async fn field(args: FieldArgs, shutdown: CancellationToken) -> Resul
         Command::Join(action) => action,
         Command::Identity(action) => return action.run(),
         Command::Verify { store } => return store::verify(&store),
+        Command::Restamp { store, write } => return store::restamp(&store, write),
     };
     let aether = connected(&action.place().medium, "aether-field", &shutdown).await?;
     if !aether.promises().crosses_processes {
@@ -287,10 +299,10 @@ async fn run(field: &Field, action: Action, shutdown: &CancellationToken) -> Res
             }
         }
         Action::Import { files, .. } => {
-            let refused = ledger::import(field, &files)?;
+            let skipped = ledger::import(field, &files)?;
             agreed(field, timeout, shutdown).await?;
-            if refused > 0 {
-                return Err(LedgerError::Refused { refused }.into());
+            if skipped > 0 {
+                return Err(LedgerError::Skipped { skipped }.into());
             }
         }
         Action::Keep { .. } | Action::Watch { .. } => {}

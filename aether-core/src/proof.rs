@@ -50,6 +50,13 @@ impl From<u64> for NodeId {
     }
 }
 
+/// Whose waves are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Rated<'a> {
+    Name(&'a str),
+    Signer(SignerId),
+}
+
 /// A key of the list, and what it is allowed.
 struct Permit {
     signer: SignerId,
@@ -95,6 +102,13 @@ impl Proof {
             }
         }
         is_permitted
+    }
+
+    /// What has a rate of its own: a name that the list has, with whatever key, and otherwise the key. A key that is listed with
+    /// `sensor-*` may use any number of names.
+    pub(crate) fn rated<'a>(&self, name: &'a str) -> Rated<'a> {
+        let is_listed = |named: &Named| matches!(named, Named::Exactly(listed) if listed == name);
+        if self.0.names.iter().any(is_listed) { Rated::Name(name) } else { Rated::Signer(self.signer()) }
     }
 
     /// All keys with the same names are one principal, so a sender that changes its key stays the same.

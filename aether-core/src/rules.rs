@@ -33,6 +33,7 @@ mod error;
 mod limits;
 mod permissions;
 mod refusal;
+mod refusal_log;
 mod rewriting;
 mod rule;
 #[cfg(feature = "schema")]

@@ -41,10 +41,10 @@ mod replica;
 pub use replica::{
     AFTER, After, AfterError, ClockOffset, ClockTrouble, Field, FieldBuilder, FieldError, FieldStatus,
     IdentityError, Imported, JoinFieldError, Names, Own, Owner, Page, PageEntry, PageStart, Peer, PeerEvent,
-    PeerEvents, Presence, PresenceError, PresenceUpdate, PresenceWatch, Superseded, SupersededValues, Update,
-    UpdateKind, Watch,
+    PeerEvents, Presence, PresenceError, PresenceUpdate, PresenceWatch, ReplicaClock, Superseded,
+    SupersededValues, Update, UpdateKind, Watch, replica_clocks,
 };
 #[cfg(feature = "store")]
-pub use replica::{DamagedRecord, Salvage, StoreCheck, StoreError, check_store};
+pub use replica::{DamagedRecord, Restamped, Salvage, StoreCheck, StoreError, check_store, restamp_store};
 
 pub use crate::core::{Certificate, Identity, PublicKey, Trust};

@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use aether_chassis::config::{ConfigError, List, ListenAddress, Loader};
 use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::{Aether, ConnectError};
-use aether_metrics::ServeError;
+use aether_metrics::{ServeError, TrustedProxy};
 
 use crate::settings::{GatewaySettings, TlsSettingsError};
 use crate::{FieldArgs, Gateway, LogFolder, ServeFieldsError, StartError, TraceUrl};
@@ -75,6 +75,11 @@ pub struct ListenArgs {
     /// and writes the fields. Waves still need a token
     #[arg(long)]
     pub insecure: bool,
+
+    /// Believe this proxy about the addresses of its clients (X-Forwarded-For), so that each has limits of its own: an address, or
+    /// a network such as 192.0.2.0/24; may be repeated
+    #[arg(long = "trusted-proxy", value_name = "CIDR")]
+    pub trusted_proxies: Vec<TrustedProxy>,
 }
 
 impl ListenArgs {
@@ -87,6 +92,11 @@ impl ListenArgs {
             .given("service.gateway.tls_key", "--tls-key", self.tls_key.as_ref())
             .given("service.gateway.tls_clients", "--tls-clients", self.tls_clients.as_ref())
             .given("service.gateway.insecure", "--insecure", self.insecure.then_some(true))
+            .given(
+                "service.gateway.trusted_proxies",
+                "--trusted-proxy",
+                List(self.trusted_proxies.clone()).as_argument(),
+            )
     }
 }
 

@@ -7,10 +7,11 @@
 //! Pages of other origins may not, unless the settings name them.
 
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use aether_core::Channel;
-use aether_metrics::ClientCertificate;
+use aether_metrics::{ClientAddress, ClientCertificate};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap, HeaderValue, StatusCode, header};
@@ -46,12 +47,18 @@ pub(crate) enum Reach {
 pub(crate) struct Caller {
     headers: HeaderMap,
     certificate: Option<Fingerprint>,
+    address: Option<IpAddr>,
 }
 
 impl Caller {
     pub(crate) fn new(headers: HeaderMap, extensions: &Extensions) -> Self {
         let certificate = extensions.get::<ClientCertificate>();
-        Self { headers, certificate: certificate.map(|certificate| Fingerprint::of(certificate.der())) }
+        let certificate = certificate.map(|certificate| Fingerprint::of(certificate.der()));
+        Self { headers, certificate, address: address(extensions) }
+    }
+
+    pub(crate) const fn address(&self) -> Option<IpAddr> {
+        self.address
     }
 
     pub(crate) const fn headers(&self) -> &HeaderMap {
@@ -136,6 +143,7 @@ impl IntoResponse for GateError {
     fn into_response(self) -> Response {
         let status = self.status();
         let mut response = answer::problem(status, self.reason(), &self.to_string());
+        response.extensions_mut().insert(self.clone());
         if status == StatusCode::UNAUTHORIZED {
             let scheme = HeaderValue::from_static("Bearer");
             response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
@@ -248,6 +256,11 @@ impl Gate {
     }
 }
 
+/// The address from which a request came, which the server knows of each.
+pub(crate) fn address(extensions: &Extensions) -> Option<IpAddr> {
+    extensions.get::<ClientAddress>().map(|client| client.0.ip())
+}
+
 /// The token that a request was sent with.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
@@ -273,7 +286,7 @@ mod tests {
         for (name, value) in more {
             headers.insert(*name, value.parse().unwrap());
         }
-        Caller { headers, certificate: None }
+        Caller { headers, ..Caller::default() }
     }
 
     fn here() -> Caller {

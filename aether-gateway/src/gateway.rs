@@ -14,7 +14,7 @@ use aether_core::{
     Aether, CreateError, Emitter, JoinError, Pattern, Vibrator, Wave,
     physics::{ObserveError, PhysicsObserver},
 };
-use aether_metrics::{Metrics, Tls};
+use aether_metrics::{Metrics, Tls, TrustedProxies};
 use futures_util::FutureExt;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
@@ -103,6 +103,7 @@ pub struct Gateway {
     physics: Option<PhysicsObserver>,
     on_wave: Option<OnWave>,
     tls: Option<Tls>,
+    proxies: TrustedProxies,
     archive: Option<Archive>,
     trace_url: Option<TraceUrl>,
     fields: Arc<Fields>,
@@ -182,6 +183,7 @@ impl Gateway {
             physics,
             on_wave,
             tls,
+            proxies: options.trusted_proxies,
             archive,
             trace_url,
             fields,
@@ -268,7 +270,8 @@ impl Gateway {
         drop(tokio::task::spawn_blocking(assets::pack));
         let app = TowerToHyperService::new(routes);
         let slots = self.source.slots();
-        let serving = aether_metrics::serve_with(self.listener, self.tls, slots, app, shutdown.clone());
+        let serving =
+            aether_metrics::serve_with(self.listener, self.tls, self.proxies, slots, app, shutdown.clone());
         let observing = observe(self.observer, &self.source, self.on_wave, shutdown.clone());
         let showing = views.run(shutdown.clone());
         let closing = async {

@@ -1,6 +1,7 @@
-//! The headers that protect whoever looks at an answer in a browser, and the pause before an answer to a wrong token: one layer
-//! around all routes, errors included.
+//! The headers that protect whoever looks at an answer in a browser, the pause before an answer to a wrong token, and the line in
+//! the log about it: one layer around all routes, errors included.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Request, State};
@@ -10,7 +11,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use tokio::time::sleep;
 
-use crate::gate::bearer;
+use crate::gate::{GateError, address, bearer};
+use crate::taps::Taps;
 
 /// For what is no page: nothing of it runs, loads anything or is framed.
 const POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -31,11 +33,29 @@ const GUESS_TAKES: Duration = Duration::from_secs(1);
 /// A year, as usual. Only browsers that reach the gateway by a name keep it.
 const TLS_ONLY: &str = "max-age=31536000";
 
-/// Adds the headers. `is_secure` says whether the gateway serves over TLS.
-pub(crate) async fn protect(State(is_secure): State<bool>, request: Request, next: Next) -> Response {
-    let is_tls_only = is_secure && is_at_standard_port(request.headers());
+/// What the layer needs.
+#[derive(Debug)]
+pub(crate) struct Protection {
+    /// Whether the gateway serves over TLS.
+    pub(crate) is_secure: bool,
+    pub(crate) taps: Arc<Taps>,
+}
+
+/// Adds the headers.
+pub(crate) async fn protect(
+    State(protection): State<Arc<Protection>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let is_tls_only = protection.is_secure && is_at_standard_port(request.headers());
     let shows_token = bearer(request.headers()).is_some();
+    let client = address(request.extensions());
+    // Without the query, which may have a token.
+    let uri = request.uri().clone();
     let mut response = next.run(request).await;
+    if let Some(error) = response.extensions().get::<GateError>() {
+        protection.taps.audit.refused(error.reason(), client, uri.path(), error);
+    }
     if shows_token && response.status() == StatusCode::UNAUTHORIZED {
         // Who guesses waits, and holds one of the connections that an address may have.
         sleep(GUESS_TAKES).await;

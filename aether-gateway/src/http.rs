@@ -27,7 +27,7 @@ use tokio::sync::Semaphore;
 use crate::answer;
 use crate::assets;
 use crate::gate::Gate;
-use crate::headers;
+use crate::headers::{self, Protection};
 use crate::sending::{LONG, Sending};
 use crate::status::{PhysicsPart, StatusSource};
 use crate::taps::Taps;
@@ -59,6 +59,7 @@ pub(crate) fn routes(
 ) -> Router {
     let metrics = crate::metrics::metrics(aether, Arc::clone(&source));
     let writers = Arc::new(Semaphore::new(WRITERS));
+    let protection = Protection { is_secure, taps: Arc::clone(&guard.taps) };
     let state = Arc::new(Pages { source, views, metrics, writers, sending: Arc::default() });
     let guarded = Router::new()
         .route("/status", get(status_page))
@@ -93,7 +94,7 @@ pub(crate) fn routes(
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn(with_host))
-        .layer(middleware::from_fn_with_state(is_secure, headers::protect))
+        .layer(middleware::from_fn_with_state(Arc::new(protection), headers::protect))
 }
 
 /// Refuses requests of HTTP/1.1 without a host, or with several (RFC 9112, section 3.2).

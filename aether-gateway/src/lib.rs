@@ -43,6 +43,7 @@ mod archive;
 mod args;
 mod assets;
 mod attention;
+mod audit;
 mod bucket;
 mod consumers;
 mod durable;

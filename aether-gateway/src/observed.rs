@@ -5,9 +5,11 @@
 //!
 //! The table is bounded: up to a maximum number of channels have a line each, all others share one. When the table is
 //! full, a new channel replaces the one that was silent for longest, if that was for [`SILENT`]. So made-up names do
-//! not keep their lines, and a channel with at least one wave a minute never loses its line to them. The counts of a
+//! not keep their lines, and a channel with at least one wave a minute never loses its line to them. Where waves are signed,
+//! the signer that has caused most lines makes room for one that has caused fewer. The counts of a
 //! replaced line go to a separate sum, because adding them to the shared line would make its rate jump.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aether_core::{Amplitude, Channel, Kind, Source, Wave};
@@ -25,6 +27,9 @@ pub use aether_metrics::OTHER;
 
 /// The silence after which another channel may take over a line.
 const SILENT: Duration = Duration::from_secs(60);
+
+/// How many lines are looked at for one that makes room, so that a large table costs no more.
+const MOST_LOOKED_AT: usize = 1024;
 
 /// Upper bounds of the age histogram in seconds: from delivery inside the process to waves that waited during an
 /// outage.
@@ -46,6 +51,8 @@ struct Table {
     payload_bytes: u64,
     rate: Rate,
     channels: LruCache<Channel, Entry>,
+    /// How many lines each signer has caused, and all who have not signed together.
+    by_signer: HashMap<Option<u64>, usize>,
     other: Option<Entry>,
     forgotten: Forgotten,
 }
@@ -68,6 +75,8 @@ struct Entry {
     track: Track,
     /// Who emitted waves that are no answers.
     emitters: Emitters,
+    /// Who caused the line.
+    signer: Option<u64>,
 }
 
 /// The last second of a channel.
@@ -132,6 +141,7 @@ impl Observed {
                 payload_bytes: 0,
                 rate: Rate::default(),
                 channels: LruCache::unbounded(),
+                by_signer: HashMap::new(),
                 other: None,
                 forgotten: Forgotten::default(),
             }),
@@ -245,27 +255,38 @@ impl Observed {
     }
 
     pub(crate) fn note(&self, wave: &Wave) {
+        self.note_signed(wave, wave.proven_source().map(|source| source.signer().0));
+    }
+
+    fn note_signed(&self, wave: &Wave, signer: Option<u64>) {
         self.ages.observe(wave.age().as_secs_f64());
         let now = Instant::now();
         let mut table = self.table.lock();
-        table.note(wave, now, now - self.since, self.max_channels);
+        table.note(wave, signer, (now, now - self.since), self.max_channels);
     }
 }
 
 impl Table {
-    fn note(&mut self, wave: &Wave, now: Instant, elapsed: Duration, max_channels: usize) {
+    fn note(
+        &mut self,
+        wave: &Wave,
+        signer: Option<u64>,
+        (now, elapsed): (Instant, Duration),
+        max_channels: usize,
+    ) {
         let payload_bytes = wave.payload().len() as u64;
         self.waves += 1;
         self.payload_bytes += payload_bytes;
         self.rate.note(elapsed);
         let entry = if let Some(entry) = self.channels.get_mut(wave.channel()) {
             entry
-        } else if wave.channel().as_str() != OTHER && self.has_line(now, max_channels) {
-            self.channels.get_or_insert_mut(wave.channel().clone(), || Entry::first(wave, now))
+        } else if wave.channel().as_str() != OTHER && self.has_line(signer, now, max_channels) {
+            *self.by_signer.entry(signer).or_default() += 1;
+            self.channels.get_or_insert_mut(wave.channel().clone(), || Entry::first(wave, signer, now))
         } else {
             // A channel with the name of the shared line shares it, because two lines of one name would be invalid
             // metrics.
-            self.other.get_or_insert_with(|| Entry::first(wave, now))
+            self.other.get_or_insert_with(|| Entry::first(wave, None, now))
         };
         entry.note_emitter(wave);
         entry.track.note(payload_bytes, wave.amplitude());
@@ -277,28 +298,43 @@ impl Table {
         }
     }
 
-    /// Whether there is a line for one more channel. Frees the line of a silent channel if necessary.
-    fn has_line(&mut self, now: Instant, max_channels: usize) -> bool {
+    /// Whether there is a line for one more channel of a signer. Frees the line of a silent channel if necessary, or one of the
+    /// signer that has most.
+    fn has_line(&mut self, signer: Option<u64>, now: Instant, max_channels: usize) -> bool {
         if self.channels.len() < max_channels {
             return true;
         }
         let is_silent = |entry: &Entry| now.saturating_duration_since(entry.last_seen) >= SILENT;
-        if !self.channels.peek_lru().is_some_and(|(_, entry)| is_silent(entry)) {
-            return false;
-        }
-        if let Some((_, entry)) = self.channels.pop_lru() {
-            self.forgotten.channels += 1;
-            for count in entry.kinds {
-                self.forgotten.waves += count.waves;
-                self.forgotten.payload_bytes += count.payload_bytes;
+        let silent = self.channels.peek_lru().filter(|(_, entry)| is_silent(entry));
+        let gone = silent.map(|(channel, _)| channel.clone()).or_else(|| self.of_largest(signer));
+        let Some(entry) = gone.and_then(|gone| self.channels.pop(&gone)) else { return false };
+        if let Some(lines) = self.by_signer.get_mut(&entry.signer) {
+            *lines -= 1;
+            if *lines == 0 {
+                self.by_signer.remove(&entry.signer);
             }
         }
+        self.forgotten.channels += 1;
+        for count in entry.kinds {
+            self.forgotten.waves += count.waves;
+            self.forgotten.payload_bytes += count.payload_bytes;
+        }
         true
+    }
+
+    /// The channel that was silent for longest of the signer that has most lines, if that has more than this one.
+    fn of_largest(&self, signer: Option<u64>) -> Option<Channel> {
+        let own = self.by_signer.get(&signer).copied().unwrap_or_default();
+        let (largest, lines) = self.by_signer.iter().max_by_key(|(_, lines)| **lines)?;
+        let mut oldest = self.channels.iter().rev().take(MOST_LOOKED_AT);
+        // With one line more they would only take turns.
+        let of_largest = (*lines > own + 1).then(|| oldest.find(|(_, entry)| entry.signer == *largest));
+        of_largest.flatten().map(|(channel, _)| channel.clone())
     }
 }
 
 impl Entry {
-    fn first(wave: &Wave, now: Instant) -> Self {
+    fn first(wave: &Wave, signer: Option<u64>, now: Instant) -> Self {
         Self {
             kinds: Default::default(),
             last_source: wave.source().clone(),
@@ -306,6 +342,7 @@ impl Entry {
             last_seen: now,
             track: Track::default(),
             emitters: Emitters::default(),
+            signer,
         }
     }
 
@@ -415,6 +452,30 @@ mod tests {
         let shown = observed.channels().iter().map(ObservedChannel::payload_bytes).sum::<u64>();
         assert_eq!(observed.payload_bytes(), shown + forgotten.payload_bytes);
         assert!(forgotten.channels > 2);
+    }
+
+    #[tokio::test]
+    async fn a_signer_with_channels_without_end_takes_no_line_from_another() {
+        let observed = Observed::new(100);
+        let [evil, shop] = [1, 2].map(Some);
+        for invented in 0..1000 {
+            observed.note_signed(&wave(&format!("made.up.{invented}"), Kind::Event), evil);
+        }
+        for order in 0..10 {
+            observed.note_signed(&wave(&format!("orders.{order}"), Kind::Event), shop);
+            observed.note_signed(&wave(&format!("plain.{order}"), Kind::Event), None);
+        }
+        for invented in 0..1000 {
+            observed.note_signed(&wave(&format!("made.up.{invented}"), Kind::Event), evil);
+        }
+        let of = |prefix: &str| {
+            let channels = observed.channels();
+            channels.iter().filter(|line| line.channel.starts_with(prefix)).count()
+        };
+        assert_eq!((of("orders."), of("plain."), of("made.up.")), (10, 10, 80));
+        let (shown, forgotten) = (observed.channels(), observed.forgotten());
+        assert_eq!(forgotten.channels, 20, "the pages show that lines were replaced");
+        assert_eq!(observed.waves(), shown.iter().map(ObservedChannel::waves).sum::<u64>() + forgotten.waves);
     }
 
     #[tokio::test(start_paused = true)]

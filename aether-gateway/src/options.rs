@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use aether_core::{InboxOptions, NatsOptions, ServeOrder, Wave, WhenFull};
-use aether_metrics::Tls;
+use aether_metrics::{Tls, TrustedProxies, TrustedProxy};
 
 use crate::archive::Archive;
 use crate::durable::{LogFolder, LogServers};
@@ -25,6 +25,7 @@ pub struct GatewayOptions {
     pub(crate) on_wave: Option<OnWave>,
     pub(crate) fields: FieldOptions,
     pub(crate) tls: Option<Tls>,
+    pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) archive: Option<Archive>,
     pub(crate) trace_url: Option<TraceUrl>,
     pub(crate) durable: Vec<LogFolder>,
@@ -108,6 +109,16 @@ impl GatewayOptions {
         self
     }
 
+    /// Proxies that tell the addresses of their clients in the header `X-Forwarded-For`. What one address may use is then bounded
+    /// for each client behind them, and not for all of them together. The header is believed from these addresses only, so
+    /// let nobody else reach the gateway from them. It opens nothing: requests through a proxy need a token as before. Default:
+    /// none.
+    #[must_use]
+    pub fn trusted_proxies(mut self, proxies: impl IntoIterator<Item = TrustedProxy>) -> Self {
+        self.trusted_proxies = proxies.into_iter().collect();
+        self
+    }
+
     /// Records rates, losses and incidents in this file, for `aether report`. Default: none. Cost: some milliseconds a minute.
     #[must_use]
     pub fn archive(mut self, archive: Option<Archive>) -> Self {
@@ -164,6 +175,7 @@ impl Default for GatewayOptions {
             on_wave: None,
             fields: FieldOptions::default(),
             tls: None,
+            trusted_proxies: TrustedProxies::default(),
             archive: None,
             trace_url: None,
             durable: Vec::new(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use aether_chassis::config::{Count, List, ListenAddress, OrOff, Section, Settings};
 use aether_core::Aether;
-use aether_metrics::{Tls, TlsError};
+use aether_metrics::{Tls, TlsError, TrustedProxy};
 use serde::{Deserialize, Serialize};
 
 use crate::field::{self, FieldOptions};
@@ -28,6 +28,8 @@ pub struct GatewaySettings {
     pub tls_clients: OrOff<PathBuf>,
     /// Whether the gateway may be reached by others than programs of this machine without a token or a certificate.
     pub insecure: bool,
+    /// The proxies that tell the addresses of their clients.
+    pub trusted_proxies: List<TrustedProxy>,
     /// Whether patterns in the traffic are detected.
     pub physics: bool,
     /// Whether pages and programs may emit and ask through the gateway.
@@ -77,6 +79,7 @@ impl Default for GatewaySettings {
             tls_key: OrOff::Off,
             tls_clients: OrOff::Off,
             insecure: false,
+            trusted_proxies: List::default(),
             physics: true,
             emit: true,
             archive: OrOff::Off,
@@ -132,6 +135,7 @@ impl GatewaySettings {
             .physics(self.physics)
             .emits(self.emit)
             .insecure(self.insecure)
+            .trusted_proxies(self.trusted_proxies.0.iter().copied())
             .max_channels(self.max_channels.as_usize())
             .archive(self.archive.clone().on().map(Archive::new))
             .trace_url(self.trace_url.clone().on())

@@ -12,7 +12,6 @@ pub(crate) mod record;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use aether_core::Wave;
 use parking_lot::{Mutex, RwLock};
@@ -21,6 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::access::WaveRights;
+use crate::audit::Audit;
 use crate::gate::GateError;
 use crate::log::Log;
 use batch::Seen;
@@ -41,13 +41,9 @@ pub(crate) struct Taps {
     pub(crate) asked: AtomicU64,
     stalled: AtomicU64,
     refused: Mutex<BTreeMap<&'static str, u64>>,
-    /// When it was last said that somebody shows wrong tokens.
-    guesses_said: Mutex<Option<Instant>>,
+    pub(crate) audit: Audit,
     log: Arc<Log>,
 }
-
-/// How often the log says that somebody shows wrong tokens.
-const GUESSES_SAID_EVERY: Duration = Duration::from_secs(60);
 
 /// The clients that hear and emit waves through the gateway.
 #[derive(Debug, Clone, Serialize)]
@@ -113,22 +109,6 @@ impl Taps {
 
     pub(crate) fn refuse(&self, error: &GateError) {
         self.refuse_for(error.reason());
-        if matches!(error, GateError::Token) {
-            self.guessed();
-        }
-    }
-
-    /// Says in the log that somebody shows tokens that are not known: by mistake, or guessing.
-    fn guessed(&self) {
-        let (now, mut said) = (Instant::now(), self.guesses_said.lock());
-        if said.is_none_or(|said| now.duration_since(said) >= GUESSES_SAID_EVERY) {
-            *said = Some(now);
-            let refused = self.refused.lock().get(GateError::Token.reason()).copied().unwrap_or_default();
-            tracing::warn!(
-                refused,
-                "clients showed tokens that are not known; more of them are only counted for a minute"
-            );
-        }
     }
 
     pub(crate) fn refuse_for(&self, reason: &'static str) {

@@ -12,6 +12,7 @@ mod error;
 mod journal;
 mod ledger;
 mod options;
+mod positions;
 mod shared;
 mod standing;
 #[cfg(feature = "jetstream")]

@@ -15,5 +15,5 @@ pub use error::JetStreamError;
 pub use options::{JetStreamOptions, LogWarning};
 pub(crate) use publisher::Publisher;
 pub(crate) use sealing::Unopened;
-pub(crate) use settings::{check_consumer, ensure_stream, side_stream, stream};
+pub(crate) use settings::{check_consumer, check_stream, ensure_stream, side_stream, stream};
 pub(crate) use subjects::Subjects;

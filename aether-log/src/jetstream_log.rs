@@ -7,7 +7,7 @@ use std::time::Duration;
 use aether_core::medium::{ConnectError, NatsOptions};
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, AetherBuilder, Durability, Pattern};
-use async_nats::jetstream::stream::Info;
+use async_nats::jetstream::stream::{Config, Info};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
 
@@ -15,8 +15,8 @@ use crate::channels::Channels;
 use crate::consumer::{ConsumeError, Consumer, ConsumerOptions, StreamConsumer};
 use crate::dead::StreamLetters;
 use crate::jetstream::{
-    Connection, JetStreamError, JetStreamOptions, LogWarning, Publisher, Subjects, ensure_stream,
-    side_stream, stream,
+    Connection, JetStreamError, JetStreamOptions, LogWarning, Publisher, Subjects, check_stream,
+    ensure_stream, side_stream, stream,
 };
 use crate::keeper::Keeper;
 use crate::medium::DurableMedium;
@@ -101,7 +101,8 @@ impl JetStreamLogBuilder {
         let subjects = Subjects::new(&self.name);
         let connection = self.connection().await?;
         let replicas = usize::from(replicas.unwrap_or(1));
-        ensure_stream(&connection, &stream(&subjects, replicas, &self.options)).await?;
+        let wanted = stream(&subjects, replicas, &self.options);
+        ensure_stream(&connection, &wanted).await?;
         ensure_stream(&connection, &side_stream(&subjects, replicas)).await?;
         let mut warnings = Vec::new();
         if levels.clone().any(|level| level == Durability::Synced) && !self.options.servers_sync_always {
@@ -125,6 +126,7 @@ impl JetStreamLogBuilder {
                 channels: Arc::new(channels),
                 consumers: Mutex::default(),
                 options: self.options,
+                wanted,
                 warnings,
             }),
         })
@@ -192,6 +194,8 @@ struct Shared {
     channels: Arc<Channels>,
     consumers: Mutex<HashMap<String, Weak<StreamConsumer>>>,
     options: JetStreamOptions,
+    /// The settings of the stream of the waves.
+    wanted: Config,
     warnings: Vec<LogWarning>,
 }
 
@@ -305,16 +309,25 @@ impl JetStreamLog {
         &self.shared.warnings
     }
 
-    /// Whether the stream has a leader that answers. A service that is not ready reports the reason.
+    /// Whether the stream is there, has a leader that answers, and the settings that it was opened with. A service that is not
+    /// ready reports the reason. A stream that was deleted is used again when somebody has made it, for example by opening the log.
     ///
     /// # Errors
-    /// [`JetStreamError`]: why nothing can be stored now. It takes as long as the patience of the log to find out.
+    /// [`JetStreamError`]: why nothing can be stored now, or which setting somebody has changed. It takes as long as the patience of the log to find out.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing has changed.
     pub async fn ready(&self) -> Result<(), JetStreamError> {
         let name = self.shared.subjects.stream();
         let info = self.shared.connection.api::<Info>(name, format!("STREAM.INFO.{name}"), &()).await;
-        info.map(drop).map_err(|failure| failure.while_doing("describe the stream", name))
+        let info = info.map_err(|failure| failure.while_doing("describe the stream", name))?;
+        check_stream(&self.shared.wanted, &info.config)
+    }
+
+    /// Why the last wave could not be stored, if that was within 30 s. Returns at once. A wave that is too large is no trouble of the
+    /// log. After the next wave that is stored there is none.
+    #[must_use]
+    pub fn trouble(&self) -> Option<JetStreamError> {
+        self.shared.publisher.trouble()
     }
 }

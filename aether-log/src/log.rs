@@ -162,6 +162,9 @@ impl Log {
     /// A consumer of a pattern by its name. All consumers of one name share the waves and their position, which is kept in
     /// the log. Options count for the first of a name in a process.
     ///
+    /// It blocks when it is the first of its name in the process: it reads the journal, syncs the disk for a new consumer, and starts
+    /// a thread. Make consumers before a service takes waves, or with `tokio::task::spawn_blocking`.
+    ///
     /// # Errors
     /// [`ConsumeError`]: the name is not valid or belongs to a consumer of another pattern, or its folder cannot be used.
     pub fn consumer<P>(

@@ -31,6 +31,8 @@ pub trait ResonateDurable {
     /// with default options in JetStream. As [`DurableLog::consumer`]. Boundary [rules](aether_core::rules) know the consumer by
     /// its name, as they know vibrators.
     ///
+    /// With a log in a folder it blocks, as [`Log::consumer`](crate::Log::consumer) says.
+    ///
     /// # Errors
     /// [`ResonateError`]: the bus has no log, its rules do not allow it, or the consumer cannot be opened.
     fn resonate_durable<P>(&self, pattern: P, consumer: &str) -> Result<Consumer, ResonateError>

@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// The address from which a request came. The server puts it into the extensions of each request.
+/// The address from which a request came; behind [trusted proxies](crate::TrustedProxies) that of their client. The server puts
+/// it into the extensions of each request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub SocketAddr);
 

@@ -8,6 +8,7 @@
 //! is marked as [`Streaming`], and is then bounded by the application, too.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -24,6 +25,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::client::{ClientAddress, ClientCertificate};
+use crate::proxies::TrustedProxies;
 use crate::slots::{Slot, Slots};
 use crate::streaming::Streaming;
 use crate::tls::Tls;
@@ -58,10 +60,11 @@ where
     S: Clone + Send + Sync + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    serve_with(listener, None, slots, app, shutdown).await;
+    serve_with(listener, None, TrustedProxies::default(), slots, app, shutdown).await;
 }
 
-/// As [`serve`], over TLS if there is any. Each request has the [`ClientAddress`] among its extensions, and the
+/// As [`serve`], over TLS if there is any, and behind proxies that tell the addresses of their clients. Each request has the
+/// [`ClientAddress`] among its extensions, and the
 /// [`ClientCertificate`] if clients need one. A request may
 /// upgrade its connection: the connection then leaves its slot and the bounds of this server, and belongs to the task
 /// that took it over. An answer with [`Streaming`] among its extensions leaves them, too, until it ends.
@@ -71,6 +74,7 @@ where
 pub async fn serve_with<S, B>(
     listener: TcpListener,
     tls: Option<Tls>,
+    proxies: TrustedProxies,
     slots: Arc<Slots>,
     app: S,
     shutdown: CancellationToken,
@@ -94,7 +98,8 @@ pub async fn serve_with<S, B>(
                     // client is gone.
                     let _ = stream.set_nodelay(true);
                     let slot = slots.enter(client.ip());
-                    connections.spawn(answer(stream, tls.clone(), ClientAddress(client), slot, app.clone()));
+                    let peer = Peer { address: client, proxies: proxies.clone() };
+                    connections.spawn(answer(stream, tls.clone(), peer, slot, app.clone()));
                 }
                 Err(error) if is_clients_fault(&error) => {}
                 Err(error) => {
@@ -148,13 +153,19 @@ fn is_clients_fault(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn answer<S, B>(stream: TcpStream, tls: Option<Tls>, client: ClientAddress, slot: Slot, app: S)
+/// The other side of a connection: a client, or a proxy.
+struct Peer {
+    address: SocketAddr,
+    proxies: TrustedProxies,
+}
+
+async fn answer<S, B>(stream: TcpStream, tls: Option<Tls>, peer: Peer, slot: Slot, app: S)
 where
     S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send> + Clone,
     S: Send + Sync + 'static,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let Some(tls) = tls else { return answer_over(stream, (client, None), slot, app).await };
+    let Some(tls) = tls else { return answer_over(stream, (peer, None), slot, app).await };
     let handshake = tls.acceptor().accept(stream);
     let stream = tokio::select! {
         biased;
@@ -170,12 +181,12 @@ where
     };
     let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let certificate = shown.map(|certificate| ClientCertificate::new(certificate));
-    answer_over(stream, (client, certificate), slot, app).await;
+    answer_over(stream, (peer, certificate), slot, app).await;
 }
 
 async fn answer_over<IO, S, B>(
     stream: IO,
-    (client, certificate): (ClientAddress, Option<ClientCertificate>),
+    (peer, certificate): (Peer, Option<ClientCertificate>),
     slot: Slot,
     app: S,
 ) where
@@ -187,8 +198,9 @@ async fn answer_over<IO, S, B>(
     let written = Written::default();
     let stream = Counted::new(stream, written.clone());
     let service = service_fn(|mut request: Request<Incoming>| {
-        slot.answer();
-        request.extensions_mut().insert(client);
+        let client = peer.proxies.client(peer.address, request.headers());
+        slot.answer(client.ip());
+        request.extensions_mut().insert(ClientAddress(client));
         request.extensions_mut().insert(written.clone());
         if let Some(certificate) = &certificate {
             request.extensions_mut().insert(certificate.clone());

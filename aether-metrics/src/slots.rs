@@ -64,7 +64,6 @@ struct Room {
 pub(crate) struct Slot {
     slots: Arc<Slots>,
     number: u64,
-    source: IpAddr,
     lost: Arc<Notify>,
     is_answered: AtomicBool,
 }
@@ -101,7 +100,7 @@ impl Slots {
         rooms.counts.accepted += 1;
         rooms.waiting.enter(number, source, Arc::clone(&lost));
         drop(rooms);
-        Slot { slots: Arc::clone(self), number, source, lost, is_answered: AtomicBool::new(false) }
+        Slot { slots: Arc::clone(self), number, lost, is_answered: AtomicBool::new(false) }
     }
 
     /// Closes one connection whose request has not arrived, to free a resource that slots do not count.
@@ -111,15 +110,15 @@ impl Slots {
 }
 
 impl Slot {
-    /// Moves the connection to the other room, because its request has arrived. A connection that has just lost its
-    /// slot gets one back.
-    pub(crate) fn answer(&self) {
+    /// Moves the connection to the other room, because its request has arrived, which says from which source it is: behind a
+    /// proxy that is another one. A connection that has just lost its slot gets one back.
+    pub(crate) fn answer(&self, source: IpAddr) {
         let mut rooms = self.slots.rooms.lock();
         if self.is_answered.swap(true, Ordering::Relaxed) {
             return;
         }
         rooms.waiting.leave(self.number);
-        rooms.answering.enter(self.number, self.source, Arc::clone(&self.lost));
+        rooms.answering.enter(self.number, network(source), Arc::clone(&self.lost));
     }
 
     /// Gives the slot back, because the connection has bounds of its own from now on.
@@ -217,13 +216,13 @@ mod tests {
     fn the_oldest_waiting_connection_is_closed_and_answered_ones_are_not() {
         let slots = Slots::with_bounds(2, 1);
         let (first, second) = (slots.enter(source(1)), slots.enter(source(1)));
-        first.answer();
+        first.answer(source(1));
         let third = slots.enter(source(1));
         assert!(![&first, &second, &third].into_iter().any(has_lost));
         let fourth = slots.enter(source(1));
         assert_eq!([&first, &second, &third, &fourth].map(has_lost), [false, true, false, false]);
 
-        fourth.answer();
+        fourth.answer(source(1));
         assert_eq!([&first, &third, &fourth].map(has_lost), [true, false, false]);
         let expected = Connections { accepted: 4, evicted_waiting: 1, evicted_answering: 1, timed_out: 0 };
         assert_eq!(slots.counts(), expected);
@@ -243,13 +242,24 @@ mod tests {
     }
 
     #[test]
+    fn those_behind_a_proxy_take_nothing_from_each_other_once_they_are_known() {
+        let slots = Slots::with_bounds(8, 3);
+        let [quiet, greedy, again, more] = [2, 3, 3, 3].map(|client| {
+            let slot = slots.enter(source(1));
+            slot.answer(source(client));
+            slot
+        });
+        assert_eq!([&quiet, &greedy, &again, &more].map(has_lost), [false, true, false, false]);
+    }
+
+    #[test]
     fn a_connection_that_leaves_makes_room_and_is_not_closed() {
         let slots = Slots::with_bounds(1, 1);
         let streaming = slots.enter(source(1));
-        streaming.answer();
+        streaming.answer(source(1));
         streaming.leave();
         let other = slots.enter(source(1));
-        other.answer();
+        other.answer(source(1));
         assert!(!has_lost(&streaming) && !has_lost(&other));
         assert_eq!(slots.counts().evicted_answering, 0);
     }
@@ -259,7 +269,7 @@ mod tests {
         let slots = Slots::with_bounds(1, 1);
         let slot = slots.enter(source(1));
         slots.evict_one();
-        slot.answer();
+        slot.answer(source(1));
         assert!(!has_lost(&slot));
         assert_eq!(slots.counts().evicted_waiting, 0);
     }

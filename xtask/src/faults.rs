@@ -1,4 +1,4 @@
-//! `cargo xtask faults`: the fault tests of the durable log for longer than the test command runs them.
+//! `cargo xtask faults`: the fault tests of the durable log and of the outbox for longer than the test command runs them.
 //!
 //! They are the same tests, told how many rounds to make and to try every byte. Real processes are killed, stopped and
 //! continued; a full disk, a read-only one and one whose power is cut are file systems of their own, for which the user has to be
@@ -11,7 +11,7 @@ use crate::steps::{Steps, check};
 use crate::workspace::Workspace;
 
 /// Tells the tests how many rounds to make.
-const ROUNDS: &str = "AETHER_FAULTS_ROUNDS";
+const ROUNDS: [&str; 2] = ["AETHER_FAULTS_ROUNDS", "AETHER_OUTBOX_KILLS"];
 
 /// The options of the command.
 #[derive(Debug, clap::Args)]
@@ -21,30 +21,34 @@ pub(crate) struct FaultsArgs {
     pub(crate) rounds: u32,
 }
 
-/// What is run: a name for people, the tests of the package, and words of their names.
-const SUITES: [(&str, &[&str], &[&str]); 3] = [
-    ("machines that fail: sync, a full disk, clocks", &["--lib"], &["faults::", "attempts::"]),
+/// What is run: a name for people, the package, its tests, and words of their names.
+const SUITES: [(&str, &str, &[&str], &[&str]); 4] = [
+    ("machines that fail: sync, a full disk, clocks", "aether-log", &["--lib"], &["faults::", "attempts::"]),
     (
         "processes that are killed, stopped, or killed by a wave, and power cuts",
+        "aether-log",
         &["--test", "suite"],
         &["bus::faults::", "bus::failing::"],
     ),
     (
         "changed bytes, cut files, full and read-only disks",
+        "aether-log",
         &["--test", "suite"],
         &["store::damage::", "store::failing::"],
     ),
+    ("an outbox whose process is killed", "aether-outbox", &["--test", "outbox"], &["killing::"]),
 ];
 
 pub(crate) fn run(workspace: &Workspace, args: &FaultsArgs) -> Result<()> {
     let mut steps = Steps::default();
     let server = steps.run("tools", || nats_server::find_or_install(workspace))?.path;
-    for (name, tests, words) in SUITES {
+    for (name, package, tests, words) in SUITES {
         steps.run(name, || {
             // As users run it, and so at full rate.
-            let mut command = workspace.cargo(["test", "--locked", "--release", "-p", "aether-log"]);
+            let mut command = workspace.cargo(["test", "--locked", "--release", "-p", package]);
             command.args(tests).arg("--").args(words).args(["--nocapture", "--test-threads=1"]);
-            check(command.env(ROUNDS, args.rounds.to_string()).env(nats_server::ENV, &server))
+            let rounds = ROUNDS.map(|name| (name, args.rounds.to_string()));
+            check(command.envs(rounds).env(nats_server::ENV, &server))
         })?;
     }
     print!("{}", steps.table());

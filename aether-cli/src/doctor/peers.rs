@@ -9,7 +9,7 @@ use aether_chassis::description::{Described, Directory};
 use aether_chassis::error_chain;
 
 use super::finding::Finding;
-use super::sealing;
+use super::{fields, sealing};
 
 /// How long services have to announce themselves. They do so together, once a second.
 const ROLL_CALL: Duration = Duration::from_millis(1500);
@@ -35,7 +35,8 @@ pub(super) async fn check(config: &Configuration, roll_call: Option<Duration>) -
         let accounts = aether.accounts().await.map_err(|error| failed(&error))?;
         // How many will announce themselves is unknown.
         let is_sealed = !matches!(config.settings().medium.keys, OrOff::Off);
-        tokio::time::sleep(roll_call.unwrap_or(if is_sealed { ACCOUNTS } else { ROLL_CALL })).await;
+        let time = roll_call.unwrap_or(if is_sealed { ACCOUNTS } else { ROLL_CALL });
+        let ((), of_fields) = tokio::join!(tokio::time::sleep(time), fields::check(&aether, time));
         let listing = directory.read().await;
         let refused = listing.refused;
         let vain = refused.invalid + refused.too_large + refused.silent + refused.left_out;
@@ -52,6 +53,7 @@ pub(super) async fn check(config: &Configuration, roll_call: Option<Duration>) -
             findings.push(Finding::ok(CHECK, format!("{} describe themselves", listing.services.len())));
         }
         findings.extend(clocks(&listing.services));
+        findings.extend(of_fields);
         findings.extend(sealing::refused(&aether, &accounts));
         Ok(findings)
     };

@@ -8,8 +8,8 @@ use std::path::PathBuf;
 pub(crate) enum LedgerError {
     #[error("{} cannot be read", path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("{refused} records were refused, as stated above; the others were imported")]
-    Refused { refused: usize },
+    #[error("{skipped} records were skipped, as stated above; the others were imported")]
+    Skipped { skipped: usize },
     #[error("{} is neither JSON lines of registers nor a snapshot that can be read", path.display())]
     Format { path: PathBuf, source: aether_field::ledger::LedgerError },
 }

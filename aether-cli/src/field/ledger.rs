@@ -5,15 +5,15 @@ use std::path::PathBuf;
 use aether_core::byte_order_mark;
 use aether_core::wire::micros_since_1970;
 use aether_field::Field;
-use aether_field::ledger::{Ledger, ProblemReason};
+use aether_field::ledger::Ledger;
 
 use crate::error::{CommandError, LedgerError};
 use crate::output::stderr_line;
 
 /// Imports files in one step, because what is in one may have been removed in another.
-/// Returns how many records the field refused.
+/// Returns how many records were skipped, by the reader or by the field.
 pub(super) fn import(field: &Field, files: &[PathBuf]) -> Result<usize, CommandError> {
-    let (mut changes, mut skipped, mut refused) = (Vec::new(), 0, 0);
+    let (mut changes, mut skipped) = (Vec::new(), 0);
     for path in files {
         let file = |source| LedgerError::File { path: path.to_owned(), source };
         let bytes = std::fs::read(path).map_err(file)?;
@@ -24,8 +24,6 @@ pub(super) fn import(field: &Field, files: &[PathBuf]) -> Result<usize, CommandE
             stderr_line(format_args!("{}: {problem}", path.display()));
         }
         skipped += ledger.problems.len();
-        let is_refused = |reason: &ProblemReason| matches!(reason, ProblemReason::Refused(_));
-        refused += ledger.problems.iter().filter(|problem| is_refused(&problem.reason)).count();
         changes.extend(ledger.changes);
     }
     let removals = changes.iter().filter(|change| change.entry.is_removed()).count();
@@ -39,9 +37,10 @@ pub(super) fn import(field: &Field, files: &[PathBuf]) -> Result<usize, CommandE
             "{name:?} counts as removed: it is older than removals that are no longer kept"
         ));
     }
+    skipped += imported.refused.len();
     let (taken, known) = (imported.taken, imported.known);
     stderr_line(format_args!(
         "imported {registers} registers, {removals} removals; {taken} are new, {known} older than what is there; {skipped} skipped"
     ));
-    Ok(refused + imported.refused.len())
+    Ok(skipped)
 }

@@ -3,8 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
+use aether_core::Aether;
 use aether_core::conformance::NatsServer;
+use aether_core::wire::micros_since_1970;
+use aether_field::Field;
+use aether_field::core::{Change, Entry, Key, Limits, Stamp, WriterId};
 use serde_json::Value;
 
 use crate::findings::findings;
@@ -167,4 +172,34 @@ fn a_wrong_configuration_and_files_that_anybody_may_write_fail() {
     let (_, report) = doctor(&["--config", config, "--medium", "local:"]);
     assert_eq!(findings(&report, "files")[0].0, "ok", "{report:#}");
     assert_eq!(findings(&report, "medium")[0].0, "warn");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_whose_clock_was_ahead_is_found_and_its_file_is_the_way_out() {
+    let server = NatsServer::start().await.unwrap();
+    let (url, folder) = (server.url(), tempfile::tempdir().unwrap());
+    let store = folder.path().join("home.field");
+    let aether = Aether::connect(&url).await.unwrap();
+    let mut limits = Limits::default();
+    limits.max_drift = Duration::from_secs(2 * 3600);
+    let field =
+        Field::builder("home").replica("pi").limits(limits).store(&store).join(&aether).await.unwrap();
+    let (healthy, report) = doctor(&["--medium", &url, "--roll-call", "3s"]);
+    assert_eq!((healthy, findings(&report, "fields")[0].0), (Some(0), "ok"), "{report:#}");
+    let stamp = Stamp { micros: micros_since_1970() + 3_600_000_000, logical: 0, writer: WriterId(7) };
+    let entry = Entry { stamp, replaces: None, value: Some("1".into()) };
+    let _ = field.submit(Change { key: Key::Register("lamp".into()), entry }).unwrap();
+    let (code, report) = doctor(&["--medium", &url, "--roll-call", "3s"]);
+    let (status, text, remedy) = findings(&report, "fields")[0];
+    assert!((code, status) == (Some(1), "fail") && text.contains("the replica \"pi\""), "{report:#}");
+    assert!(remedy.contains("aether field restamp"), "{report:#}");
+    field.close().await.unwrap();
+
+    let restamp = |args: &[&str]| run(&[&["field", "restamp", store.to_str().unwrap()], args].concat());
+    let found = restamp(&[]);
+    assert!(found.code == Some(1) && found.out.starts_with("1 entries are up to 59m"), "{found:?}");
+    let written = restamp(&["--write"]);
+    assert!(written.code == Some(0) && written.out.ends_with("and have stamps of now\n"), "{written:?}");
+    let again = restamp(&[]);
+    assert!(again.code == Some(0) && again.out.starts_with("no stamp is ahead"), "{again:?}");
 }

@@ -41,6 +41,8 @@ pub(super) struct Table {
     /// What each principal takes of the room.
     shares: ShareSizes,
     programs: HashMap<String, Program>,
+    /// How many lines each principal has caused.
+    lines: ShareSizes,
     counts: AccountCounts,
     /// When the processes that have gone are forgotten next, and when room is looked for again after there was none. Both
     /// look at each process, so a flood of accounts must not cause them.
@@ -82,6 +84,8 @@ struct Program {
     suspicious: u64,
     /// The number of known processes.
     processes: usize,
+    /// Who caused the line.
+    principal: u64,
 }
 
 impl Counts {
@@ -183,7 +187,7 @@ impl Table {
         let weight = account.weight() + size_of::<(Source, Known)>() + process.name().len();
         let known_weight = self.processes.get(&process).map_or(0, |known| known.weight);
         self.make_room((weight - weight.min(known_weight), known_weight == 0), (principal, &process), now)?;
-        let line = self.line_for(process.name());
+        let line = self.line_for(process.name(), principal);
         let (mut added, mut contradicts) = (Counts::default(), false);
         match self.processes.get_mut(&process) {
             Some(known) => {
@@ -235,23 +239,47 @@ impl Table {
         Ok(())
     }
 
-    /// The line that has the sums of a program. Beyond the bound a program without known processes makes room, and its
-    /// sums go to the rest.
-    fn line_for(&mut self, name: &str) -> String {
+    /// The line that has the sums of a program. Beyond the bound a program without known processes makes room, or one of the
+    /// principal that has most lines. Its sums, and its processes, go to the rest.
+    fn line_for(&mut self, name: &str, principal: u64) -> String {
         if self.programs.contains_key(name) {
             return name.to_owned();
         }
         if self.programs.len() >= MAX_PROGRAMS {
-            let is_idle = |(name, program): &(&String, &Program)| program.processes == 0 && *name != OTHER;
-            let idle = self.programs.iter().find(is_idle).map(|(name, _)| name.clone());
-            let Some(gone) = idle.and_then(|idle| self.programs.remove(&idle)) else {
-                return OTHER.to_owned();
+            let holder = self.lines.gives_way_to(principal);
+            let idle = self.line_where(|program| program.processes == 0);
+            let of_holder = || {
+                (holder != principal)
+                    .then(|| self.line_where(|program| program.principal == holder))
+                    .flatten()
             };
-            let rest = self.programs.entry(OTHER.to_owned()).or_default();
-            rest.counts.add_since(&gone.counts, &Counts::default());
-            rest.suspicious += gone.suspicious;
+            let Some(gone) = idle.or_else(of_holder) else { return OTHER.to_owned() };
+            self.fold(&gone);
+        }
+        if name != OTHER {
+            self.programs.insert(name.to_owned(), Program { principal, ..Program::default() });
+            self.lines.add(principal, 1);
         }
         name.to_owned()
+    }
+
+    fn line_where(&self, may_go: impl Fn(&Program) -> bool) -> Option<String> {
+        let mut lines = self.programs.iter().filter(|(name, _)| *name != OTHER);
+        lines.find(|(_, program)| may_go(program)).map(|(name, _)| name.clone())
+    }
+
+    /// Adds the line of a program to the rest.
+    fn fold(&mut self, name: &str) {
+        let Some(gone) = self.programs.remove(name) else { return };
+        self.lines.subtract(gone.principal, 1);
+        if gone.processes > 0 {
+            let known = self.processes.values_mut().filter(|known| known.line == name);
+            known.for_each(|known| OTHER.clone_into(&mut known.line));
+        }
+        let rest = self.programs.entry(OTHER.to_owned()).or_default();
+        rest.counts.add_since(&gone.counts, &Counts::default());
+        rest.suspicious += gone.suspicious;
+        rest.processes += gone.processes;
     }
 
     /// Makes room for more bytes, and for a process if it is a new one. Those that have gone give way, the longest silent

@@ -19,6 +19,7 @@ use super::{DeadLetters, Echo, EchoMailbox, EchoReason, FailedWave, channel_of, 
 use crate::background::{Background, Claim};
 use crate::inbox::{InboxOptions, ShedReason};
 use crate::medium::{Medium, Reach};
+use crate::shares::ShareSizes;
 use crate::source::{Sequencer, Source};
 use crate::wave::{ContentType, Wave};
 
@@ -91,6 +92,8 @@ pub(crate) struct Reflector {
 #[derive(Default)]
 struct ReflectorState {
     pending: HashMap<u64, Pending>,
+    /// How many of these sources each principal has.
+    sources: ShareSizes,
     /// The total weight of the waves in `pending`.
     bytes: usize,
     ledger: EchoLedger,
@@ -103,6 +106,8 @@ struct Pending {
     asked: CoalescingQueue<Failed>,
     /// The highest number among those waves, a lower bound on the waves emitted by the source.
     latest: u64,
+    /// Who has proven to be the source.
+    principal: u64,
 }
 
 /// What is queued with an echo.
@@ -262,19 +267,32 @@ impl Reflector {
         }
     }
 
-    /// Queues a failure, if there is room for one more source. `is_kept` keeps the wave as a dead letter at once.
+    /// Queues a failure, if there is room for one more source, or its principal has fewer than another. `is_kept` keeps the wave as a dead letter at once.
     fn pend(self: &Arc<Self>, wave: &Wave, reason: EchoReason, hint: &str, by: &str, is_kept: bool) -> bool {
+        let mut gone = None;
         let start = {
             let mut state = self.state.lock();
-            let ReflectorState { pending, bytes, ledger, .. } = &mut *state;
-            let instance = wave.source().instance();
-            if pending.len() >= MAX_SOURCES && !pending.contains_key(&instance) {
-                return false;
+            let ReflectorState { pending, sources, bytes, ledger, .. } = &mut *state;
+            let (instance, principal) = (wave.source().instance(), wave.principal());
+            if !pending.contains_key(&instance) {
+                if pending.len() >= MAX_SOURCES {
+                    // The principal with most sources makes room, so invented ones keep no others from being told.
+                    let holder = sources.gives_way_to(principal);
+                    let of_holder = pending.iter().find(|(_, pending)| pending.principal == holder);
+                    let Some(&other) = of_holder.filter(|_| holder != principal).map(|(other, _)| other)
+                    else {
+                        return false;
+                    };
+                    gone = pending.remove(&other);
+                    sources.subtract(holder, 1);
+                }
+                sources.add(principal, 1);
             }
             let pending = pending.entry(instance).or_insert_with(|| Pending {
                 emitted: CoalescingQueue::new(KEPT_APART),
                 asked: CoalescingQueue::new(KEPT_APART),
                 latest: 0,
+                principal,
             });
             pending.latest = pending.latest.max(wave.sequence());
             ledger.reflected += 1;
@@ -291,6 +309,9 @@ impl Reflector {
             queue.add(reason, 1, make, |failed| failed.letters += u64::from(is_kept));
             self.background.claim()
         };
+        if let Some(gone) = gone {
+            self.settle(gone, Reach::Unsent);
+        }
         if is_kept {
             self.letters.bury(wave, reason, hint, by);
         }
@@ -431,6 +452,7 @@ impl Delivery {
             self.is_over = true;
         }
         self.batch.extend(state.pending.drain());
+        state.sources = ShareSizes::default();
         !self.is_over
     }
 }

@@ -7,6 +7,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 
 use super::refusal::Refusal;
+use super::refusal_log::RefusalLog;
 #[cfg(feature = "schema")]
 use super::schema::Schemas;
 use super::set::{Passage, Rules};
@@ -37,6 +38,7 @@ struct Shared {
     misfits: AtomicU64,
     listened: AtomicU64,
     revoked: AtomicU64,
+    log: RefusalLog,
 }
 
 impl std::fmt::Debug for Shared {
@@ -126,9 +128,9 @@ impl Border {
             return Ok(());
         }
         if let Some(rules) = &*self.shared.rules.load() {
-            rules.check(wave).inspect_err(|refusal| note(wave, refusal, &self.shared.arrived))?;
+            rules.check(wave).inspect_err(|refusal| self.note(wave, refusal, &self.shared.arrived))?;
         }
-        self.fits(wave).inspect_err(|refusal| note(wave, refusal, &self.shared.misfits))
+        self.fits(wave).inspect_err(|refusal| self.note(wave, refusal, &self.shared.misfits))
     }
 
     /// Whether an identity may listen to all channels of a pattern. A refusal is counted.
@@ -190,6 +192,12 @@ impl Border {
         Ok(())
     }
 
+    /// Counts a wave that somebody else has emitted.
+    fn note(&self, wave: &Wave, refusal: &Refusal, count: &AtomicU64) {
+        count.fetch_add(1, Ordering::Relaxed);
+        self.shared.log.note(wave, refusal);
+    }
+
     /// Takes back what `let_out` counted against the rates for a wave that was not emitted after all.
     pub(crate) fn give_back(&self, wave: &Wave) {
         if let Some(rules) = &*self.shared.rules.load() {
@@ -212,19 +220,12 @@ impl Border {
             // The rules first: they cost less, and bound what a stranger can make this process read.
             let admitted = rules.as_ref().map_or(Ok(()), |rules| rules.admit(wave, passage));
             let is_admitted =
-                admitted.inspect_err(|refusal| note(wave, refusal, &self.shared.arrived)).is_ok();
+                admitted.inspect_err(|refusal| self.note(wave, refusal, &self.shared.arrived)).is_ok();
             is_admitted
-                && self.fits(wave).inspect_err(|refusal| note(wave, refusal, &self.shared.misfits)).is_ok()
+                && self
+                    .fits(wave)
+                    .inspect_err(|refusal| self.note(wave, refusal, &self.shared.misfits))
+                    .is_ok()
         });
-    }
-}
-
-/// The first of each kind is a warning: it is lost for its receivers, and its emitter may never learn it.
-fn note(wave: &Wave, refusal: &Refusal, count: &AtomicU64) {
-    let source = wave.source().name();
-    if count.fetch_add(1, Ordering::Relaxed) == 0 {
-        tracing::warn!(source, wave = %wave.id(), %refusal, "a wave was refused; later ones are only counted");
-    } else {
-        tracing::debug!(source, wave = %wave.id(), %refusal, "refused a wave at the border");
     }
 }

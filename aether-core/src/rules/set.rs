@@ -227,9 +227,9 @@ impl Rules {
 }
 
 fn take(buckets: &Buckets, wave: &Wave, passage: Passage<'_>) -> bool {
-    buckets.take(&(wave.source().name(), passage))
+    buckets.take(&(wave.rated(), passage))
 }
 
 fn give_back(buckets: &Buckets, wave: &Wave, passage: Passage<'_>) {
-    buckets.give_back(&(wave.source().name(), passage));
+    buckets.give_back(&(wave.rated(), passage));
 }

@@ -1,9 +1,12 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
 use crate::channel::{Channel, Pattern};
 use crate::clock::Moment;
 use crate::medium::ConfirmError;
+use crate::named::Named;
+use crate::proof::{Proof, SignerId};
 use crate::vibrator::Vibrator;
 use crate::{Aether, AskError, EmitError, InboxOptions, JoinError, Wave};
 
@@ -218,6 +221,35 @@ async fn a_receiver_takes_what_has_waited_and_holds_to_the_rate_for_each_subscri
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(passed("sensor-1", &all, 20), 10);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signer_that_may_use_any_name_has_one_rate_and_a_listed_name_its_own() {
+    let border = Border::new(Rules::new([Rule::new("*").emit([">"]).max_rate(10)]).unwrap());
+    let signer = |number: u64, names: &[&str]| {
+        let names = names.iter().map(|name| Named::parse(name).unwrap()).collect();
+        Proof::new(SignerId(number), names, Arc::default())
+    };
+    let all = Pattern::everything();
+    let passed = |signer: &Proof, names: &mut dyn Iterator<Item = String>| {
+        let signed = |name: String| {
+            let mut wave = wave_of(&name, "x");
+            assert!(wave.prove(signer), "{name}");
+            wave
+        };
+        let mut waves: Vec<_> = names.map(signed).collect();
+        border.filter(&mut waves, Passage::In(&all, None));
+        waves.len()
+    };
+    let fleet = signer(1, &["sensor-*", "hub"]);
+    assert_eq!(passed(&fleet, &mut (0..1000).map(|invented| format!("sensor-{invented}"))), 100);
+    assert_eq!(passed(&fleet, &mut (0..200).map(|_| "hub".to_owned())), 100, "it is listed by its name");
+    let other = signer(2, &["sensor-*"]);
+    assert_eq!(passed(&other, &mut (0..1000).map(|invented| format!("sensor-{invented}"))), 100);
+    // With two keys a listed name has one rate, so a change of the key gives none.
+    let [old, new] = [3, 4].map(|key| signer(key, &["shop"]));
+    assert_eq!(passed(&old, &mut (0..60).map(|_| "shop".to_owned())), 60);
+    assert_eq!(passed(&new, &mut (0..60).map(|_| "shop".to_owned())), 40);
 }
 
 #[tokio::test]

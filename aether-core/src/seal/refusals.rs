@@ -101,7 +101,8 @@ pub(super) struct RefusalCounts {
 }
 
 impl RefusalCounts {
-    pub(super) fn count(&self, refusal: Refusal) {
+    /// Counts a message that arrived at an address.
+    pub(super) fn count(&self, refusal: Refusal, address: &str) {
         let count = match refusal {
             Refusal::Plain => &self.plain,
             Refusal::UnknownKey { key } => {
@@ -122,7 +123,8 @@ impl RefusalCounts {
             Refusal::Forged { .. } => &self.forged,
         };
         if count.fetch_add(1, Ordering::Relaxed) == 0 {
-            tracing::warn!(%refusal, "a message was refused; later ones for this reason are only counted");
+            // An address may have any character.
+            tracing::warn!(?address, %refusal, "a message was refused; later ones for this reason are only counted");
         }
     }
 
@@ -172,16 +174,16 @@ mod tests {
         let counts = RefusalCounts::default();
         let stale = Refusal::Stale { ahead_micros: -7 };
         for refusal in [Refusal::Plain, Refusal::Tampered, Refusal::Replayed, Refusal::Replayed, stale] {
-            counts.count(refusal);
+            counts.count(refusal, "orders");
         }
         for made_up in 0..10_000 {
-            counts.count(Refusal::UnknownKey { key: KeyId(made_up) });
-            counts.count(Refusal::UnknownKey { key: KeyId(u64::MAX) });
-            counts.count(Refusal::UnknownSigner { signer: SignerId(made_up % 2) });
+            counts.count(Refusal::UnknownKey { key: KeyId(made_up) }, "orders");
+            counts.count(Refusal::UnknownKey { key: KeyId(u64::MAX) }, "orders");
+            counts.count(Refusal::UnknownSigner { signer: SignerId(made_up % 2) }, "orders");
         }
-        counts.count(Refusal::Unsigned);
-        counts.count(Refusal::Forged { signer: SignerId(1) });
-        counts.count(Refusal::UnknownSigner { signer: SignerId(1) });
+        counts.count(Refusal::Unsigned, "orders");
+        counts.count(Refusal::Forged { signer: SignerId(1) }, "orders");
+        counts.count(Refusal::UnknownSigner { signer: SignerId(1) }, "orders");
         let read = counts.read();
         assert_eq!((read.plain, read.tampered, read.replayed, read.stale), (1, 1, 2, 1));
         assert_eq!((read.stale_ahead_micros, read.unknown_key), (-7, 20_000));

@@ -162,7 +162,7 @@ impl Sealer {
         message: &[u8],
         guard: &mut ReplayGuard,
     ) -> Result<Opened, Refusal> {
-        self.counted(self.open_once(role, address, message, guard))
+        self.counted(address, self.open_once(role, address, message, guard))
     }
 
     fn open_once(
@@ -196,15 +196,16 @@ impl Sealer {
     /// [`Refusal`], which is counted.
     pub fn open_again(&self, role: Role, address: &str, message: &[u8]) -> Result<Opened, Refusal> {
         let secrets = self.secrets.load();
-        self.counted(secrets.authentic(role, address, message).and_then(|unsealed| {
+        let opened = secrets.authentic(role, address, message).and_then(|unsealed| {
             let signed = secrets.signature(&unsealed)?;
             let verified = |signed| verified(signed, &unsealed.statement(role, address, message));
             Ok(Opened::new(&unsealed, signed.map(verified).transpose()?))
-        }))
+        });
+        self.counted(address, opened)
     }
 
-    fn counted<T>(&self, opened: Result<T, Refusal>) -> Result<T, Refusal> {
-        opened.inspect_err(|refusal| self.counts.count(*refusal))
+    fn counted<T>(&self, address: &str, opened: Result<T, Refusal>) -> Result<T, Refusal> {
+        opened.inspect_err(|refusal| self.counts.count(*refusal, address))
     }
 
     /// A guard for one subscription.

@@ -1,7 +1,7 @@
 //! Waves whose source is proven: their frame was signed by a key that a list of signers allows the name.
 
 use super::Wave;
-use crate::proof::{Proof, SignerId};
+use crate::proof::{Proof, Rated, SignerId};
 use crate::source::Source;
 
 /// The source of a wave, proven: the frame in which the wave arrived was signed with a key, and the list of signers of this
@@ -79,6 +79,17 @@ impl Wave {
     /// proven here. A name that the signer may not use is counted.
     pub(crate) fn speaks_for(&self, name: &str) -> bool {
         self.proof().is_none_or(|proof| proof.permits_or_counts(name))
+    }
+
+    /// Who signed the frame in which the wave arrived.
+    pub(crate) fn signer(&self) -> Option<SignerId> {
+        self.proof().map(Proof::signer)
+    }
+
+    /// Whose waves it is counted with where there is a rate.
+    pub(crate) fn rated(&self) -> Rated<'_> {
+        let name = self.source().name();
+        self.proof().map_or(Rated::Name(name), |proof| proof.rated(name))
     }
 
     /// A number for who sent the notice, which no other sender can take; 0 if nothing is proven here.

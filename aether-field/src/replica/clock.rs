@@ -60,7 +60,7 @@ impl fmt::Display for ClockTrouble {
             Self::OwnStamps { ahead } => write!(
                 f,
                 "the newest stamp here is {}s ahead of the clock, so the others refuse what is written here until then: this \
-                 clock was ahead, or is behind now",
+                 clock was ahead, or is behind now; set it, or stop this replica and use `aether field restamp` on its file",
                 ahead.as_secs()
             ),
             Self::Peers { replica, clock } => write!(

@@ -71,14 +71,14 @@ pub(super) async fn send(shared: &Shared, emitter: &Emitter) -> Result<(), EmitE
 
 /// Sends a beat. One that is not sent is repeated soon.
 pub(super) async fn beat(shared: &Shared, emitter: &Emitter, asks: bool, leaves: bool) {
-    let (writer, digest) = {
+    let (writer, digest, newest) = {
         let state = shared.state();
-        (state.writer(), state.digest())
+        (state.writer(), state.digest(), state.last_stamp().micros)
     };
     let number = shared.next_beat();
     let replica = shared.replica.clone();
     let (version, clock, proof) = (VERSION, wall(), None);
-    let mut beat = Beat { version, writer, replica, digest, asks, leaves, number, clock, proof };
+    let mut beat = Beat { version, writer, replica, digest, asks, leaves, number, clock, newest, proof };
     if let Some(identity) = &*shared.identity.lock() {
         beat.sign(identity, &shared.field);
     }

@@ -4,10 +4,12 @@ mod check;
 mod error;
 mod file;
 mod record;
+mod restamp;
 mod salvage;
 
 pub use check::{DamagedRecord, StoreCheck, check_store};
 pub use error::StoreError;
+pub use restamp::{Restamped, restamp_store};
 pub use salvage::Salvage;
 
 use std::collections::BTreeMap;
@@ -67,7 +69,7 @@ struct Inner {
 pub(super) struct Store {
     inner: Arc<Inner>,
     thread: Option<JoinHandle<()>>,
-    /// Records that could not be read, at least 1 if the file was damaged.
+    /// Records that could not be read or are missing, at least 1 if the file was damaged.
     pub(super) damaged: usize,
     pub(super) salvage: Option<Salvage>,
 }
@@ -88,16 +90,18 @@ impl Store {
                 None => salvage(path).map(|(database, salvage)| (database, Some(salvage)))?,
             },
         };
-        if let Some(Salvage { set_aside, entries, damaged }) = &salvage {
+        if let Some(Salvage { set_aside, entries, damaged, missing }) = &salvage {
             let (path, set_aside) = (path.display(), set_aside.display());
-            tracing::error!(%path, %set_aside, entries, damaged, "the store is damaged; what is readable was saved");
+            tracing::error!(%path, %set_aside, entries, damaged, missing, "the store is damaged; what is readable was saved");
         }
         let stored = read(&database, path)?;
         for key in &stored.damaged {
             let key = key.escape_ascii();
             tracing::error!(path = %path.display(), %key, "a stored entry is damaged and left out");
         }
-        let damaged = stored.damaged.len() + salvage.as_ref().map_or(0, |salvage| salvage.damaged.max(1));
+        // A missing entry may be among the damaged records.
+        let of_salvage = |salvage: &Salvage| salvage.damaged.max(salvage.missing).max(1);
+        let damaged = stored.damaged.len() + salvage.as_ref().map_or(0, of_salvage);
         let (owned, open): (Vec<_>, Vec<_>) =
             stored.changes.into_iter().partition(|change| change.key.owner().is_some());
         let mut state = State::restore(writer, limits, open, stored.collected, stored.last)

@@ -9,7 +9,7 @@ use smol_str::SmolStr;
 use crate::core::{Change, Digest, Identity, Message, Presence, State, WriterId};
 
 /// The version of everything here. Other versions are counted and skipped.
-pub(super) const VERSION: u8 = 3;
+pub(super) const VERSION: u8 = 4;
 
 /// Changes as they are made.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,6 +33,8 @@ pub(super) struct Beat {
     pub(super) number: u64,
     /// Microseconds since 1970 by the clock of the writer as it is now. Nobody signs it: it is only shown.
     pub(super) clock: u64,
+    /// The microseconds of its newest stamp. Nobody signs it either.
+    pub(super) newest: u64,
     /// Who says so; `None` from a replica without an identity.
     pub(super) proof: Option<Proof>,
 }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The version of the messages on the medium.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} takes longer than {PATIENCE:?}"))
@@ -44,7 +44,7 @@ async fn shows(field: &Field, owner: &str, name: &str, value: Option<&str>) {
 }
 
 /// A beat as it is on the medium.
-type Beat = (u8, WriterId, String, Digest, bool, bool, u64, u64, Option<(String, Bytes)>);
+type Beat = (u8, WriterId, String, Digest, bool, bool, u64, u64, u64, Option<(String, Bytes)>);
 
 async fn send(stranger: &Vibrator, channel: &str, message: &impl serde::Serialize) {
     stranger.emit_bytes(channel, postcard::to_allocvec(message).unwrap()).await.unwrap();
@@ -216,15 +216,15 @@ async fn c3_5_a_forged_or_recorded_beat_moves_no_owner() {
         }
     })
     .await;
-    let (version, writer, name, digest, asks, _, number, clock, proof) = recorded.clone();
+    let (version, writer, name, digest, asks, _, number, clock, newest, proof) = recorded.clone();
     let evil = identity("evil");
     let fake = (evil.name().to_owned(), proof.clone().unwrap().1);
     for beat in [
         // Without a signature, with that of another beat, in another name, and the same once more.
-        (version, writer, name.clone(), digest, asks, true, u64::MAX, clock, None),
-        (version, writer, name.clone(), digest, asks, true, number + 1000, clock, proof.clone()),
-        (version, writer, name.clone(), digest, asks, true, number + 1000, clock, Some(fake)),
-        (version, writer, "moved".to_owned(), digest, asks, false, number + 1000, clock, proof),
+        (version, writer, name.clone(), digest, asks, true, u64::MAX, clock, newest, None),
+        (version, writer, name.clone(), digest, asks, true, number + 1000, clock, newest, proof.clone()),
+        (version, writer, name.clone(), digest, asks, true, number + 1000, clock, newest, Some(fake)),
+        (version, writer, "moved".to_owned(), digest, asks, false, number + 1000, clock, newest, proof),
         recorded.clone(),
     ] {
         send(&stranger, "field.home.beats", &beat).await;
@@ -239,11 +239,11 @@ async fn c3_5_a_forged_or_recorded_beat_moves_no_owner() {
     })
     .await;
     send(&stranger, "field.home.beats", &recorded).await;
-    let (version, writer, name, digest, asks, _, number, clock, _) = recorded;
+    let (version, writer, name, digest, asks, _, number, clock, newest, _) = recorded;
     send(
         &stranger,
         "field.home.beats",
-        &(version, writer, name, digest, asks, false, number + 1000, clock, None::<u8>),
+        &(version, writer, name, digest, asks, false, number + 1000, clock, newest, None::<u8>),
     )
     .await;
     let rest = settled(&aether, &mut events).await;

@@ -199,7 +199,7 @@ async fn what_is_out_of_bounds_is_refused() {
 }
 
 /// The version of the messages between replicas. Another one would be counted as unreadable.
-const VERSION: u8 = 3;
+const VERSION: u8 = 4;
 
 /// Id, age, the patterns of the names that it is about, JSON.
 type OnTheWire = (String, u32, Vec<String>, Option<Vec<u8>>);

@@ -5,7 +5,9 @@ use std::time::Duration;
 use aether_core::wire::micros_since_1970;
 use aether_core::{Aether, Vibrator};
 use aether_field::core::{Change, Digest, Entry, Key, Limits, RefusalReason, Stamp, WriterId};
-use aether_field::{ClockTrouble, Field, FieldError, Identity, Trust};
+use aether_field::{
+    ClockTrouble, Field, FieldError, Identity, Restamped, Trust, replica_clocks, restamp_store,
+};
 
 use crate::replica::{join, within};
 
@@ -102,7 +104,7 @@ async fn a_replica_whose_clock_was_ahead_says_that_the_others_refuse_what_it_wri
     once.close().await.unwrap();
 
     let field = Field::builder("home").replica("was ahead").store(&path).join(&aether).await.unwrap();
-    let _other = join(&aether, "other").await;
+    let other = join(&aether, "other").await;
     let trouble = field.clock_trouble();
     assert!(
         matches!(trouble, Some(ClockTrouble::OwnStamps { ahead }) if ahead > Duration::from_secs(3000)),
@@ -111,6 +113,31 @@ async fn a_replica_whose_clock_was_ahead_says_that_the_others_refuse_what_it_wri
     field.set("later", &1).unwrap();
     let error = within("the refusal", field.agreed(1)).await.unwrap_err();
     assert!(matches!(error, FieldError::NotTaken { reason: RefusalReason::Clock, .. }), "{error:?}");
+
+    // Somebody who asks all replicas sees it, too.
+    let clocks = replica_clocks(&aether, Duration::from_secs(3)).await.unwrap();
+    let was_ahead = clocks.iter().find(|clock| clock.replica == "was ahead").unwrap();
+    assert!(was_ahead.ahead > Duration::from_secs(3000) && was_ahead.clock.by() < Duration::from_secs(60));
+    assert!(clocks.iter().any(|clock| clock.replica == "other" && clock.ahead.is_zero()), "{clocks:?}");
+
+    // The way out.
+    field.insert("tags", "new").unwrap();
+    field.add("visits", 2).unwrap();
+    field.remove("k").unwrap();
+    field.close().await.unwrap();
+    let found = restamp_store(&path, false).unwrap();
+    assert_eq!((found.entries, found.owned), (4, 0));
+    assert!(found.ahead > Duration::from_secs(3000), "{found:?}");
+    assert_eq!(restamp_store(&path, true).unwrap().entries, 4);
+    assert_eq!(restamp_store(&path, true).unwrap(), Restamped::default());
+    let field = Field::builder("home").store(&path).join(&aether).await.unwrap();
+    assert_eq!(field.clock_trouble(), None);
+    assert_eq!((field.get::<u8>("k").unwrap(), field.get("later").unwrap()), (None, Some(1)));
+    field.set("later", &2).unwrap();
+    within("the others take it", field.agreed(1)).await.unwrap();
+    assert_eq!((other.get("later").unwrap(), other.count("visits")), (Some(2), 2));
+    assert_eq!(other.members("tags"), field.members("tags"));
+    assert_eq!(other.members("tags").len(), 1);
 }
 
 #[tokio::test]
@@ -122,7 +149,7 @@ async fn a_clock_that_is_off_is_noticed_with_the_first_beat() {
     let now = micros_since_1970();
     // Version, writer, name, digest, asks, leaves, number, clock, proof.
     let beat = |writer: u64, clock| {
-        (3_u8, WriterId(writer), "pi", Digest::default(), false, false, now, clock, None::<u8>)
+        (4_u8, WriterId(writer), "pi", Digest::default(), false, false, now, clock, now, None::<u8>)
     };
     for (writer, clock) in [(7, now - 3_600_000_000), (8, now)] {
         stranger

@@ -105,10 +105,7 @@ pub(super) async fn serve(
     let limits = hub.limits.clone();
     let session = match dialect {
         Dialect::V04 => Session::V04(v04::Session::new(&hub.name, &id, access, limits)),
-        Dialect::V1 => {
-            let horizon = hub.field_limits().horizon;
-            Session::V1(v1::Session::new(&hub.name, &id, access, limits, horizon))
-        }
+        Dialect::V1 => Session::V1(v1::Session::new(&hub.name, &id, access, limits, hub.field_limits())),
     };
     let outbox = Arc::new(Outbox::new(&hub.limits, dialect == Dialect::V04));
     let (owed, pulse) = (Owed::default(), Pulse::new());
@@ -207,11 +204,9 @@ impl Reader<'_> {
     }
 
     async fn message(&mut self, text: &str) {
+        // It is read more slowly, so nothing is lost: also the offline writes of a published client, which would take a
+        // connection that ends for a reason to forget them.
         while let Err(wait) = self.bucket.take(Instant::now()) {
-            if matches!(self.session, Session::V04(_)) {
-                return self.close(Refused::Rate, Close::RATE_LIMIT);
-            }
-            // The own protocol is read more slowly instead, so nothing is lost.
             tokio::time::sleep(wait).await;
         }
         let effects = self.session.receive(text);
@@ -238,7 +233,7 @@ impl Reader<'_> {
                 Effect::Wait(time) => tokio::time::sleep(time).await,
                 Effect::Write(write) => self.write(&write),
                 Effect::Announce(announcement) => self.announce(announcement.as_ref()),
-                Effect::Count(refused) => self.hub.counts.refuse(refused),
+                Effect::Count(refused) => self.hub.counts.refuse_client(refused, self.source, &self.hub.name),
                 Effect::Close(close) => {
                     self.outbox.close(close);
                     self.is_closing = true;

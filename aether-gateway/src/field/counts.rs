@@ -1,10 +1,12 @@
 //! The account of one field: clients, and what was refused, coalesced and dropped.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Serialize;
 
+use crate::audit::Audit;
 use crate::gate::GateError;
 
 /// Why something of a client was refused.
@@ -26,8 +28,6 @@ pub(super) enum Refused {
     Token,
     /// A frame over the bound.
     Frame,
-    /// Too many messages.
-    Rate,
     /// A message over the bound.
     Message,
     /// Not JSON, or not of the protocol.
@@ -49,7 +49,7 @@ pub(super) enum Refused {
 }
 
 impl Refused {
-    pub(super) const ALL: [(Self, &'static str); 18] = [
+    pub(super) const ALL: [(Self, &'static str); 17] = [
         (Self::Origin, "origin"),
         (Self::Host, "host"),
         (Self::NoToken, "no_token"),
@@ -58,7 +58,6 @@ impl Refused {
         (Self::Handshake, "handshake_timeout"),
         (Self::Token, "token"),
         (Self::Frame, "frame_size"),
-        (Self::Rate, "rate"),
         (Self::Message, "message_size"),
         (Self::Json, "json"),
         (Self::Key, "key"),
@@ -103,6 +102,7 @@ pub(super) struct Counts {
     pub(super) written: AtomicU64,
     pub(super) superseded: AtomicU64,
     pub(super) unreadable: AtomicU64,
+    audit: Audit,
 }
 
 /// One reading of an account.
@@ -140,6 +140,17 @@ impl Counts {
 
     pub(super) fn refuse(&self, refused: Refused) {
         Self::one(&self.refused[refused as usize]);
+    }
+
+    /// Counts what a client may not do, and names it in the log.
+    pub(super) fn refuse_client(&self, refused: Refused, client: IpAddr, field: &str) {
+        self.refuse(refused);
+        let (reason, error) = match refused {
+            Refused::Token => ("token", "the token is not known"),
+            Refused::Right => ("right", "the token does not give the right"),
+            _ => return,
+        };
+        self.audit.refused(reason, Some(client), field, error);
     }
 
     pub(super) fn give_up(&self, dropped: Dropped) {

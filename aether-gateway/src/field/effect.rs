@@ -42,7 +42,6 @@ impl Close {
     pub(super) const GOING_AWAY: Self = Self { code: 1001, reason: "the gateway stops" };
     pub(super) const NOT_TEXT: Self = Self { code: 1003, reason: "messages are text" };
     pub(super) const AUTH_FAILED: Self = Self { code: 1008, reason: "auth failed" };
-    pub(super) const RATE_LIMIT: Self = Self { code: 1008, reason: "rate limit" };
     pub(super) const NO_HELLO: Self = Self { code: 1008, reason: "no hello" };
     pub(super) const STALLED: Self = Self { code: 1008, reason: "the client does not read" };
     pub(super) const TOO_BIG: Self = Self { code: 1009, reason: "frame too big" };

@@ -83,11 +83,14 @@ impl Session {
 
     /// A message is too long, or there are too many.
     pub(super) fn refuse_message(&mut self, reason: &'static str, text: String) {
-        self.refuse(0, Refusal { reason, text });
+        self.refuse(0, Refusal::new(reason, text));
     }
 
-    fn refuse(&mut self, id: u64, Refusal { reason, text }: Refusal) {
+    fn refuse(&mut self, id: u64, Refusal { reason, text, is_of_gate }: Refusal) {
         self.shared.taps.refuse_for(reason);
+        if is_of_gate {
+            self.shared.taps.audit.refused(reason, self.caller.address(), "/ws", &text);
+        }
         self.replies.push_back(error(id, reason, &text));
     }
 
@@ -124,7 +127,7 @@ impl Session {
                 self.subscriptions.retain(|(known, _)| *known != id);
                 if self.subscriptions.len() == MOST_SUBSCRIPTIONS {
                     let text = format!("at most {MOST_SUBSCRIPTIONS} subscriptions are allowed");
-                    return Err(Refusal { reason: "subscriptions", text });
+                    return Err(Refusal::new("subscriptions", text));
                 }
                 let (taps, wake) = (&self.shared.taps, Arc::clone(&self.wake));
                 let bytes = self.shared.limits.max_queue_bytes / MOST_SUBSCRIPTIONS;
@@ -214,17 +217,19 @@ impl Session {
 struct Refusal {
     reason: &'static str,
     text: String,
+    /// Whether the client may not do it, whatever it is.
+    is_of_gate: bool,
 }
 
 impl Refusal {
     fn new(reason: &'static str, text: impl ToString) -> Self {
-        Self { reason, text: text.to_string() }
+        Self { reason, text: text.to_string(), is_of_gate: false }
     }
 }
 
 impl From<GateError> for Refusal {
     fn from(error: GateError) -> Self {
-        Self::new(error.reason(), error)
+        Self { is_of_gate: true, ..Self::new(error.reason(), error) }
     }
 }
 

@@ -4,8 +4,9 @@
 //! A segment has so many waves that match and were not settled when it was counted. What was settled there since is
 //! subtracted. Only a segment that grows is looked at again, behind what was counted, or one that was written anew.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use crate::consumer::positions::Positions;
 use crate::store::{Record, Span};
 
 /// What waits for one consumer.
@@ -51,11 +52,6 @@ pub(crate) struct Sum {
     pub(crate) first: Option<Span>,
 }
 
-/// How many of these positions are settled.
-fn settled_in(settled: &BTreeSet<u64>, from: u64, to: u64) -> u64 {
-    if from > to { 0 } else { settled.range(from..=to).count() as u64 }
-}
-
 impl Backlog {
     /// Forgets what does not count any more for a consumer that stands like this.
     pub(crate) fn begin(&mut self, of: Of, spans: &[Span]) {
@@ -91,28 +87,28 @@ impl Backlog {
     }
 
     /// Before the records of a segment that is wanted from this position on.
-    pub(crate) fn open(&mut self, span: &Span, from: u64, settled: &BTreeSet<u64>) {
+    pub(crate) fn open(&mut self, span: &Span, from: u64, settled: &Positions) {
         let counted = self.segments.entry(span.first).or_default();
         counted.unsettled = counted.left(span.first, settled);
-        counted.settled = settled_in(settled, span.first, counted.to);
+        counted.settled = settled.count(span.first, counted.to);
         (counted.generation, counted.to) = (span.generation, from - 1);
     }
 
     /// A record that matches.
-    pub(crate) fn count(&mut self, span: &Span, record: &Record, settled: &BTreeSet<u64>) {
+    pub(crate) fn count(&mut self, span: &Span, record: &Record, settled: &Positions) {
         if let Some(counted) = self.segments.get_mut(&span.first)
             && record.position > counted.to
-            && !settled.contains(&record.position)
+            && !settled.contains(record.position)
         {
             counted.unsettled += 1;
         }
     }
 
     /// All records of the segment were looked at.
-    pub(crate) fn close(&mut self, span: &Span, settled: &BTreeSet<u64>) {
+    pub(crate) fn close(&mut self, span: &Span, settled: &Positions) {
         if let Some(counted) = self.segments.get_mut(&span.first) {
             counted.to = span.last;
-            counted.settled = settled_in(settled, span.first, span.last);
+            counted.settled = settled.count(span.first, span.last);
         }
     }
 
@@ -121,7 +117,7 @@ impl Backlog {
         self.segments.remove(&span.first);
     }
 
-    pub(crate) fn sum(&self, spans: &[Span], start: u64, settled: &BTreeSet<u64>) -> Sum {
+    pub(crate) fn sum(&self, spans: &[Span], start: u64, settled: &Positions) -> Sum {
         let mut sum = Sum::default();
         for span in spans.iter().filter(|span| span.first <= span.last && start <= span.last) {
             let (waves, next) = match self.segments.get(&span.first) {
@@ -129,7 +125,7 @@ impl Backlog {
                 None => (0, start.max(span.first)),
             };
             sum.waves += waves;
-            sum.others += (span.last + 1).saturating_sub(next) - settled_in(settled, next, span.last);
+            sum.others += (span.last + 1).saturating_sub(next) - settled.count(next, span.last);
             if waves > 0 && sum.first.is_none() {
                 sum.first = Some(*span);
             }
@@ -138,8 +134,8 @@ impl Backlog {
     }
 
     /// The oldest wave that waits, if the one that was found last still does.
-    pub(crate) fn oldest(&self, start: u64, settled: &BTreeSet<u64>) -> Option<(u64, u64)> {
-        self.oldest.filter(|(position, _)| *position >= start && !settled.contains(position))
+    pub(crate) fn oldest(&self, start: u64, settled: &Positions) -> Option<(u64, u64)> {
+        self.oldest.filter(|(position, _)| *position >= start && !settled.contains(*position))
     }
 
     /// Where the oldest one may be at the earliest.
@@ -154,9 +150,9 @@ impl Backlog {
 
 impl Counted {
     /// What still waits of what was counted.
-    fn left(&self, first: u64, settled: &BTreeSet<u64>) -> u64 {
+    fn left(&self, first: u64, settled: &Positions) -> u64 {
         // Fewer are settled if the journal has lost its end.
-        (self.unsettled + self.settled).saturating_sub(settled_in(settled, first, self.to))
+        (self.unsettled + self.settled).saturating_sub(settled.count(first, self.to))
     }
 }
 
@@ -165,6 +161,10 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
+
+    fn positions_of<const N: usize>(all: [u64; N]) -> Positions {
+        Positions::of_ranges(all.map(|position| (position, 1)))
+    }
 
     fn record(position: u64) -> Record {
         Record { position, micros: 0, kind: 0, level: 0, id: 0, name: Bytes::new(), body: Bytes::new() }
@@ -179,7 +179,7 @@ mod tests {
         backlog: &mut Backlog,
         spans: &[Span],
         start: u64,
-        settled: &BTreeSet<u64>,
+        settled: &Positions,
         positions: &[u64],
     ) -> usize {
         let mut looked = 0;
@@ -199,7 +199,7 @@ mod tests {
     fn what_is_settled_since_is_subtracted_and_no_record_is_looked_at_twice() {
         let of = |floor, expired| Of { pattern: ">".to_owned(), floor, expired, settled: 0 };
         let mut backlog = Backlog::default();
-        let mut settled = BTreeSet::from([2]);
+        let mut settled = positions_of([2]);
         let mut spans = [span(1, 10, 0), span(11, 15, 0)];
         let positions: Vec<u64> = (1..=20).collect();
         backlog.begin(of(0, 0), &spans);
@@ -209,17 +209,18 @@ mod tests {
         assert_eq!((sum.waves, sum.others, sum.first), (14, 0, Some(spans[0])));
         // The last segment grows, and some are settled in both.
         spans[1].last = 20;
-        settled.extend([1, 3, 12, 19]);
+        [1, 3, 12, 19].into_iter().for_each(|position| assert!(settled.insert(position)));
         backlog.begin(of(0, 0), &spans);
         assert_eq!(backlog.sum(&spans, 1, &settled).others, 4);
         assert_eq!(look(&mut backlog, &spans, 1, &settled, &positions), 5);
-        assert_eq!((backlog.sum(&spans, 1, &settled).waves, settled.len()), (15, 5));
+        assert_eq!((backlog.sum(&spans, 1, &settled).waves, settled.count(1, 20)), (15, 5));
         settled.insert(20);
         assert_eq!(backlog.sum(&spans, 1, &settled).waves, 14);
-        let lost: BTreeSet<u64> = [1, 2].into();
+        let lost = positions_of([1, 2]);
         assert_eq!(backlog.sum(&spans, 1, &lost).waves, 18, "the journal has lost its end");
         // A floor in the first segment: it is looked at again, the second is not.
-        let behind: BTreeSet<u64> = settled.iter().copied().filter(|position| *position > 3).collect();
+        let mut behind = settled.clone();
+        behind.remove_to(3);
         backlog.begin(of(3, 0), &spans);
         assert_eq!(look(&mut backlog, &spans, 4, &behind, &positions), 7);
         assert_eq!(backlog.sum(&spans, 4, &behind).waves, 14);
@@ -235,7 +236,7 @@ mod tests {
 
     #[test]
     fn the_oldest_is_known_until_it_is_settled() {
-        let (mut backlog, mut settled) = (Backlog::default(), BTreeSet::new());
+        let (mut backlog, mut settled) = (Backlog::default(), Positions::default());
         backlog.found_oldest(Some((5, 700)));
         assert_eq!((backlog.oldest(1, &settled), backlog.oldest(6, &settled)), (Some((5, 700)), None));
         settled.insert(5);

@@ -3,7 +3,6 @@
 //! A record for each acknowledgement, and from time to time one with everything, so that the records before it can be
 //! dropped.
 
-use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::consumer::claim::Claim;
 use crate::consumer::error::ConsumeError;
 use crate::consumer::options::{ConsumerOptions, Start};
+use crate::consumer::positions::Positions;
 use crate::consumer::window::{Fate, Recovered, Window};
 use crate::dead::Attempt;
 use crate::store::{AppendError, Cursor, Damage, Entry, Item, OpenError, Store, StoreOptions, View};
@@ -126,7 +126,7 @@ impl Journal {
     /// The greatest position that a journal knows.
     pub(super) fn last_noted(folder: &Path) -> Result<u64, OpenError> {
         let Recovered { floor, settled, failures, .. } = Self::look(folder)?.recovered;
-        let known = settled.last().into_iter().chain(failures.keys()).copied();
+        let known = settled.last().into_iter().chain(failures.keys().copied());
         Ok(known.fold(floor, u64::max))
     }
 
@@ -265,8 +265,7 @@ fn read(mut cursor: Cursor, mut on_damage: impl FnMut(&Damage)) -> Result<Read, 
     }
     let mut recovered = Recovered::default();
     let pattern = last.map(|Snapshot { pattern, floor, settled, counts }| {
-        let settled: BTreeSet<u64> =
-            settled.into_iter().flat_map(|(start, length)| start..start.saturating_add(length)).collect();
+        let settled = Positions::of_ranges(settled);
         let [acknowledged, dead, expired] = counts;
         recovered = Recovered { floor, settled, acknowledged, dead, expired, ..Recovered::default() };
         pattern
@@ -274,7 +273,7 @@ fn read(mut cursor: Cursor, mut on_damage: impl FnMut(&Damage)) -> Result<Read, 
     // Records before the snapshot may have been settled after it was taken. Those that it knows count once.
     settled.into_iter().for_each(|(position, fate)| recovered.settle(position, fate));
     for (position, attempt) in failures {
-        if position > recovered.floor && !recovered.settled.contains(&position) {
+        if position > recovered.floor && !recovered.settled.contains(position) {
             recovered.fail(position, attempt);
         }
     }

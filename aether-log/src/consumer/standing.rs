@@ -1,6 +1,5 @@
 //! How a consumer stands, as its files tell a process that does not have it open.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -9,6 +8,7 @@ use aether_core::Pattern;
 use crate::consumer::attempts::Attempts;
 use crate::consumer::backlog::{Backlog, Of};
 use crate::consumer::journal::Journal;
+use crate::consumer::positions::Positions;
 use crate::matching::Matching;
 use crate::store::{Extent, OpenError, Record, Span};
 use crate::stored_wave::WAVE;
@@ -65,7 +65,7 @@ pub struct ConsumerStanding {
 #[derive(Debug)]
 pub(crate) struct Looking {
     standing: ConsumerStanding,
-    settled: BTreeSet<u64>,
+    settled: Positions,
     /// None without a pattern: nothing is known to wait then.
     matching: Option<Matching>,
     /// The first position that may wait.
@@ -82,17 +82,14 @@ impl Looking {
         let recovered = read.recovered;
         let is_open = |(position, attempt): &&(u64, u32)| {
             let failed = recovered.failures.get(position).map_or(0, |failures| failures.count);
-            *position > recovered.floor && !recovered.settled.contains(position) && failed < *attempt
+            *position > recovered.floor && !recovered.settled.contains(*position) && failed < *attempt
         };
         let in_flight = begun.iter().filter(is_open).count() as u64;
         let pattern = read.pattern.and_then(|pattern| Pattern::new(pattern).ok());
         let matching = pattern.as_ref().map(Matching::new);
         let settled = recovered.settled;
         // The journal notes the floor from time to time only.
-        let mut start = recovered.floor + 1;
-        while settled.contains(&start) {
-            start += 1;
-        }
+        let start = settled.first_absent_from(recovered.floor + 1);
         let standing = ConsumerStanding {
             pattern,
             position: recovered.floor,
@@ -158,7 +155,7 @@ impl Looking {
 
     /// Whether a record is the oldest wave that waits, when the records are looked at in order.
     pub(crate) fn is_oldest(&mut self, record: &Record) -> bool {
-        let waits = record.position >= self.start && !self.settled.contains(&record.position);
+        let waits = record.position >= self.start && !self.settled.contains(record.position);
         let is_oldest = waits && self.matches(record);
         if is_oldest {
             self.backlog.found_oldest(Some((record.position, record.micros)));

@@ -8,12 +8,17 @@ use tokio::time::Instant;
 
 use crate::consumer::attempts::ENDED;
 use crate::consumer::ledger::ConsumerLedger;
+use crate::consumer::positions::Positions;
 use crate::dead::{Attempt, MAX_FAILED};
 use crate::store::{Place, Record};
 use crate::stored_wave::StoredWave;
 
 /// The contents of waiting waves that are kept in memory, in bytes. Others are read again.
 const MAX_HELD: usize = 8 << 20;
+
+/// The ranges of settled waves behind one that is not. Where waves of other channels lie between them, a delivery that is held makes
+/// a range of each; beyond this number nothing more is looked at until it ends. 12 MB.
+const MAX_RANGES: usize = 1 << 18;
 
 /// How a wave ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +73,7 @@ pub(super) fn given_up(consumer: &str, stored: &StoredWave, failures: &Failures)
 #[derive(Debug, Default)]
 pub(super) struct Recovered {
     pub(super) floor: u64,
-    pub(super) settled: BTreeSet<u64>,
+    pub(super) settled: Positions,
     pub(super) failures: HashMap<u64, Failures>,
     pub(super) acknowledged: u64,
     pub(super) dead: u64,
@@ -99,7 +104,7 @@ impl Recovered {
         let mut ended = Vec::new();
         for (position, attempt) in begun {
             let failed = self.failures.get(position).map_or(0, |failures| failures.count);
-            if *position > self.floor && !self.settled.contains(position) && failed < *attempt {
+            if *position > self.floor && !self.settled.contains(*position) && failed < *attempt {
                 let failure = failure();
                 self.fail(*position, failure.clone());
                 ended.push((*position, failure));
@@ -123,7 +128,7 @@ struct State {
     /// Everything up to here is settled.
     floor: u64,
     /// Settled positions behind the floor.
-    settled: BTreeSet<u64>,
+    settled: Positions,
     failures: HashMap<u64, Failures>,
     /// Waves that were in flight when a process ended. Each is delivered with nothing else in flight, so that another end is
     /// put down to the right one.
@@ -172,14 +177,17 @@ impl Window {
     /// The next position to look at, and the room for waves from there on.
     pub(super) fn next_scan(&self, window: usize) -> (u64, usize) {
         let state = self.state.lock();
-        (state.scanned, window.saturating_sub(state.outstanding.len()))
+        let room = window.saturating_sub(state.outstanding.len());
+        // After a start nothing is known to be held: then the ranges are those of before.
+        let is_held = state.settled.len() >= MAX_RANGES && !state.outstanding.is_empty();
+        (state.scanned, if is_held { 0 } else { room })
     }
 
     /// Adds a wave of the log that matches.
     pub(super) fn add(&self, record: Record, place: Place) {
         let mut state = self.state.lock();
         let (position, level) = (record.position, record.level);
-        if position < state.scanned || state.settled.contains(&position) {
+        if position < state.scanned || state.settled.contains(position) {
             return;
         }
         state.stored += 1;
@@ -292,14 +300,7 @@ impl Window {
     /// What is needed to go on after a restart: the floor, the ranges of settled positions behind it, and the counts.
     pub(super) fn snapshot(&self) -> (u64, Vec<(u64, u64)>, [u64; 3]) {
         let state = self.state.lock();
-        let mut ranges: Vec<(u64, u64)> = Vec::new();
-        for position in &state.settled {
-            match ranges.last_mut() {
-                Some((start, length)) if *start + *length == *position => *length += 1,
-                _ => ranges.push((*position, 1)),
-            }
-        }
-        (state.floor, ranges, [state.acknowledged, state.dead, state.expired])
+        (state.floor, state.settled.ranges(), [state.acknowledged, state.dead, state.expired])
     }
 }
 
@@ -308,9 +309,33 @@ impl State {
         let floor = self.outstanding.first().map_or(self.scanned, |first| *first).saturating_sub(1);
         if floor > self.floor {
             self.floor = floor;
-            while self.settled.first().is_some_and(|first| *first <= floor) {
-                self.settled.pop_first();
-            }
+            self.settled.remove_to(floor);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn window(settled: Positions) -> Window {
+        Window::new(Recovered { settled, ..Recovered::default() })
+    }
+
+    #[test]
+    fn what_is_settled_behind_a_held_wave_is_one_range_and_of_ranges_there_is_a_bound() {
+        let all = Positions::of_ranges([(2, 10_000_000)]);
+        assert_eq!((all.len(), window(all).next_scan(100)), (1, (1, 100)));
+        let ranges = MAX_RANGES as u64;
+        let each_second = Positions::of_ranges((1..=ranges).map(|number| (2 * number, 1)));
+        let window = window(each_second);
+        assert_eq!(window.next_scan(100), (1, 100), "after a start what was held is looked for");
+        window.state.lock().outstanding.insert(1);
+        window.scanned_to(3);
+        assert_eq!(window.next_scan(100), (3, 0), "nothing more is looked at");
+        // The wave that was held has ended.
+        window.state.lock().outstanding.remove(&1);
+        window.scanned_to(4);
+        assert_eq!(window.next_scan(100), (4, 100));
     }
 }

@@ -108,7 +108,8 @@ fn same<T: PartialEq + Debug>(
     Err(JetStreamError::OtherSettings { kind, name: name.to_owned(), setting, found, wanted })
 }
 
-fn check_stream(wanted: &Config, found: &Config) -> Result<(), JetStreamError> {
+/// Compares the settings of a stream that a log depends on.
+pub(crate) fn check_stream(wanted: &Config, found: &Config) -> Result<(), JetStreamError> {
     let name = &*wanted.name;
     macro_rules! same {
         ($($setting:literal $field:ident,)*) => {

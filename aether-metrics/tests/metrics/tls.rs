@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use aether_chassis::CancellationToken;
-use aether_metrics::{Slots, Tls, serve_with};
+use aether_metrics::{Slots, Tls, TrustedProxies, serve_with};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
@@ -52,7 +52,14 @@ async fn server(tls: Tls) -> (SocketAddr, CancellationToken) {
     let app = service_fn(async |_: Request<Incoming>| {
         Ok::<_, std::convert::Infallible>(Response::new("here".to_owned()))
     });
-    tokio::spawn(serve_with(listener, Some(tls), Slots::new(), app, shutdown.clone()));
+    tokio::spawn(serve_with(
+        listener,
+        Some(tls),
+        TrustedProxies::default(),
+        Slots::new(),
+        app,
+        shutdown.clone(),
+    ));
     (address, shutdown)
 }
 

@@ -152,3 +152,33 @@ fn a_principal_with_processes_without_end_takes_no_room_from_another() {
     let (held, all) = (table.shares.of(shop) + table.shares.of(evil), table.processes.values());
     assert_eq!(held, all.map(|known| share(known.weight)).sum::<usize>());
 }
+
+#[test]
+fn a_principal_with_programs_without_end_takes_no_line_from_another() {
+    let (mut table, now) = (Table::default(), clock::now());
+    let (evil, shop) = (7, 8);
+    for invented in 0..2 * MAX_PROGRAMS as u64 {
+        let process = source(&format!("sensor-{invented}"), invented + 1);
+        table.take(evil, account(&process, 1, (10, 0, 0)), now);
+    }
+    for honest in 0..10 {
+        let process = source(&format!("shop-{honest}"), 10_000 + honest);
+        table.take(shop, account(&process, 1, (5, 1, 0)), now);
+    }
+    let programs = table.programs(now);
+    assert_eq!(programs.len(), MAX_PROGRAMS + 1);
+    let of_shop: Vec<_> = programs.iter().filter(|line| line.program.starts_with("shop-")).collect();
+    assert_eq!(of_shop.len(), 10, "the largest gives way");
+    assert!(of_shop.iter().all(|line| (line.present, line.ledger.offered, line.lost()) == (1, 5, 1)));
+    // Nothing is lost from the sums, and each process is in one line.
+    let sum = |of: fn(&ProgramAccount) -> u64| programs.iter().map(of).sum::<u64>();
+    assert_eq!(sum(|line| line.ledger.offered), 2 * MAX_PROGRAMS as u64 * 10 + 50);
+    assert_eq!(sum(|line| line.present), 2 * MAX_PROGRAMS as u64 + 10);
+    // The evicted tell again, and stay in the rest.
+    for invented in 0..2 * MAX_PROGRAMS as u64 {
+        let process = source(&format!("sensor-{invented}"), invented + 1);
+        table.take(evil, account(&process, 2, (20, 0, 0)), now + SECOND);
+    }
+    let again = table.programs(now + SECOND);
+    assert_eq!(again.iter().filter(|line| line.program.starts_with("shop-")).count(), 10);
+}

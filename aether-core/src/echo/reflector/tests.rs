@@ -7,6 +7,8 @@ use futures_util::future::{BoxFuture, pending, ready};
 
 use super::*;
 use crate::medium::{AskError, EmitError, FlushError, JoinError, MediumStatus, Promises};
+use crate::named::Named;
+use crate::proof::{Proof, SignerId};
 use crate::router::{Carried, Offered, Subscription};
 use crate::wave::{Kind, ReplyError, ReplyPath};
 
@@ -246,6 +248,35 @@ async fn queued_sources_and_bytes_are_bounded() {
     reflector.end();
     reflector.settled().await;
     assert_eq!(reflector.ledger().buried, reflector.ledger().reflected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signer_with_sources_without_end_keeps_no_other_from_being_told() {
+    let (reflector, network) = network(None);
+    let signed = |number: u64, name: &str| {
+        let proof = Proof::new(SignerId(number), vec![Named::parse(name).unwrap()], Arc::default());
+        let mut wave = emitted(&source(), Kind::Command, 0);
+        assert!(wave.prove(&proof));
+        wave
+    };
+    fails(&reflector, &emitted(&source(), Kind::Command, 0));
+    tokio::task::yield_now().await;
+    assert_eq!(network.calls.load(Ordering::Relaxed), 1, "its batch never ends, so the rest waits");
+    for _ in 0..2 * MAX_SOURCES {
+        fails(&reflector, &signed(1, "alph*"));
+    }
+    for _ in 0..10 {
+        fails(&reflector, &signed(2, "alpha"));
+    }
+    let of = |number: u64| {
+        let principal = signed(number, if number == 1 { "alph*" } else { "alpha" }).principal();
+        let state = reflector.state.lock();
+        state.pending.values().filter(|pending| pending.principal == principal).count()
+    };
+    assert_eq!((of(1), of(2)), (MAX_SOURCES - 10, 10));
+    assert_eq!(reflector.ledger().buried, (MAX_SOURCES + 10) as u64, "the others are dead letters at once");
+    reflector.end();
+    reflector.settled().await;
 }
 
 #[tokio::test(start_paused = true)]

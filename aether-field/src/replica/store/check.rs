@@ -10,6 +10,7 @@ use redb::backends::InMemoryBackend;
 use super::error::StoreError;
 use super::file::{failure, not_open, options, read};
 use super::record::{Found, scan};
+use super::salvage::missing;
 
 /// What a check of a store has found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,6 +23,8 @@ pub struct StoreCheck {
     /// The records that do not match their checksum. A file that is not intact may have none: then the pages that
     /// lead to the entries are damaged, and a replica that opens it still finds all readable entries.
     pub damaged: Vec<DamagedRecord>,
+    /// How many entries fewer are readable than the file had when it was last written, as far as that is known.
+    pub missing: usize,
 }
 
 /// A record of a store that does not match its checksum.
@@ -63,7 +66,8 @@ pub fn check_store(path: impl AsRef<Path>) -> Result<StoreCheck, StoreError> {
         |key: &Vec<u8>| postcard::from_bytes::<crate::core::Key>(key).ok().map(|key| key.name().to_owned());
     let damaged: Vec<_> =
         stored.damaged.iter().map(|key| DamagedRecord { name: name(key), place: None }).collect();
-    Ok(StoreCheck { entries: stored.changes.len(), is_intact: damaged.is_empty(), damaged })
+    let missing = damaged.len();
+    Ok(StoreCheck { entries: stored.changes.len(), is_intact: damaged.is_empty(), damaged, missing })
 }
 
 fn damaged(path: &Path, bytes: &[u8]) -> Result<StoreCheck, StoreError> {
@@ -79,6 +83,7 @@ fn damaged(path: &Path, bytes: &[u8]) -> Result<StoreCheck, StoreError> {
         }
     }
     check.entries = keys.len();
+    check.missing = missing(bytes, keys.len());
     if check.entries == 0 && check.damaged.is_empty() {
         return Err(StoreError::Foreign { path: path.to_owned() });
     }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _,
+    TableDefinition,
+};
 
 use super::error::{StoreError, VERSION};
 use super::record;
@@ -103,10 +106,15 @@ pub(super) fn write(
                 None => table.remove(&*name)?.map(drop),
             };
         }
+        let count = table.len()?;
+        drop(table);
         let mut table = transaction.open_table(ABOUT)?;
         table.insert("version", [VERSION].as_slice())?;
-        if let Some(Ok(stamps)) = about.map(|stamps| postcard::to_allocvec(&stamps)) {
-            table.insert("stamps", &*stamps)?;
+        if let Some(stamps) = about {
+            if let Ok(bytes) = postcard::to_allocvec(&stamps) {
+                table.insert("stamps", &*bytes)?;
+            }
+            table.insert("count", &*record::encode_count(stamps.1, count))?;
         }
     }
     transaction.commit()?;

@@ -1,12 +1,44 @@
-//! The bytes of one stored entry.
+//! The bytes of one stored entry, and of the number of all.
 //!
 //! A record carries its key and a checksum, and begins with a mark, so it can be found in a file whose structure is
-//! damaged.
+//! damaged. The number tells how many are missing there.
 
-use crate::core::{Change, ChangeId, Entry, Key};
+use sha2::{Digest as _, Sha256};
+
+use crate::core::{Change, ChangeId, Entry, Key, Stamp};
 
 /// What a record begins with: random bytes, which no text has.
 const MARK: [u8; 4] = [0xf1, 0xe1, 0xd6, 0x9b];
+
+/// What the number of entries begins with.
+const COUNT_MARK: [u8; 4] = [0xc7, 0xf8, 0xdd, 0xb2];
+
+/// The bytes of the number of entries at the time of a stamp.
+pub(super) fn encode_count(last: Stamp, entries: u64) -> Vec<u8> {
+    postcard::to_extend(&(last, entries, checksum(last, entries)), COUNT_MARK.to_vec()).unwrap_or_default()
+}
+
+/// The number of entries in bytes of a file, the newest that is whole. A file may have older ones.
+pub(super) fn last_count(bytes: &[u8]) -> Option<u64> {
+    let counts = bytes.windows(COUNT_MARK.len()).enumerate().filter(|(_, window)| *window == COUNT_MARK);
+    let read = counts.filter_map(|(place, _)| {
+        let rest = &bytes[place + COUNT_MARK.len()..];
+        let ((last, entries, sum), _) = postcard::take_from_bytes::<(Stamp, u64, [u8; 8])>(rest).ok()?;
+        (sum == checksum(last, entries)).then_some((last, entries))
+    });
+    read.max().map(|(_, entries)| entries)
+}
+
+fn checksum(last: Stamp, entries: u64) -> [u8; 8] {
+    let Stamp { micros, logical, writer } = last;
+    let mut hash = Sha256::new();
+    for part in [micros, logical.into(), writer.0, entries] {
+        hash.update(part.to_be_bytes());
+    }
+    let mut first = [0; 8];
+    first.copy_from_slice(&hash.finalize()[..8]);
+    first
+}
 
 /// The bytes of an entry.
 pub(super) fn encode(key: &Key, entry: &Entry) -> Vec<u8> {
@@ -53,7 +85,6 @@ pub(super) fn scan(bytes: &[u8]) -> impl Iterator<Item = (usize, Found)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::core::Stamp;
 
     fn record(name: &str) -> Vec<u8> {
         let entry =
@@ -70,6 +101,15 @@ mod tests {
             bytes[bit / 8] ^= 1 << (bit % 8);
             assert_eq!(decode(&bytes), None, "bit {bit}");
         }
+    }
+
+    #[test]
+    fn the_newest_whole_number_of_entries_counts() {
+        let count = |micros, entries| encode_count(Stamp { micros, ..Stamp::default() }, entries);
+        let mut bytes = [&[1, 2][..], &count(7, 300), &[0; 9], &count(5, 299), &record("a")].concat();
+        assert_eq!((last_count(&bytes), last_count(&record("a"))), (Some(300), None));
+        bytes[2 + COUNT_MARK.len()] ^= 1;
+        assert_eq!(last_count(&bytes), Some(299));
     }
 
     #[test]

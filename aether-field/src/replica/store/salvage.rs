@@ -7,7 +7,7 @@ use redb::Database;
 
 use super::error::StoreError;
 use super::file::{failure, options, write};
-use super::record::{Found, scan};
+use super::record::{Found, last_count, scan};
 use crate::core::{Entry, Key, Stamp};
 
 /// A damaged file that was replaced.
@@ -20,6 +20,9 @@ pub struct Salvage {
     pub entries: usize,
     /// The records that were found and not readable. Some may be of entries that had been replaced.
     pub damaged: usize,
+    /// How many entries fewer there are than the file had when it was last written. 0 if that is not readable: then how many
+    /// are missing is not known.
+    pub missing: usize,
 }
 
 /// Replaces a damaged file by one with all readable entries of it, the newest of each key.
@@ -46,6 +49,7 @@ pub(super) fn salvage(path: &Path) -> Result<(Database, Salvage), StoreError> {
     if entries.is_empty() {
         return Err(StoreError::Foreign { path: path.to_owned() });
     }
+    let missing = missing(&bytes, entries.len());
     let set_aside = aside(path);
     // Written in full beside it first: a crash here leaves the damaged file in its place.
     let new = path.with_extension("salvaged");
@@ -58,7 +62,12 @@ pub(super) fn salvage(path: &Path) -> Result<(Database, Salvage), StoreError> {
     std::fs::hard_link(path, &set_aside).map_err(failed)?;
     std::fs::rename(&new, path).map_err(failed)?;
     let database = options().open(path).map_err(|error| failure(path, error.into()))?;
-    Ok((database, Salvage { set_aside, entries: entries.len(), damaged }))
+    Ok((database, Salvage { set_aside, entries: entries.len(), damaged, missing }))
+}
+
+/// How many entries are not among those that were found in the bytes of a file.
+pub(super) fn missing(bytes: &[u8], found: usize) -> usize {
+    last_count(bytes).map_or(0, |count| usize::try_from(count).unwrap_or(usize::MAX).saturating_sub(found))
 }
 
 /// A name beside a file that is free.

@@ -1,6 +1,7 @@
 //! What the gateway sends.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use aether_field::core::{Operation, Stamp};
 use aether_field::{Names, PageEntry, SupersededValues};
@@ -40,12 +41,15 @@ pub(super) fn hello(field: &str, id: &str, time: u64, rights: &Rights, limits: &
 }
 
 /// A write is refused, or a message that has no number.
-pub(super) fn refused(op: Option<u64>, code: &str, message: &str) -> String {
-    match op {
-        Some(op) => json!({ "type": "refused", "op": op, "code": code, "message": message }),
-        None => json!({ "type": "refused", "code": code, "message": message }),
+pub(super) fn refused(op: Option<u64>, code: &str, message: &str, retry_after: Option<Duration>) -> String {
+    let mut reply = json!({ "type": "refused", "code": code, "message": message });
+    if let Some(op) = op {
+        reply["op"] = op.into();
     }
-    .to_string()
+    if let Some(after) = retry_after {
+        reply["retry_after_ms"] = (after.as_secs_f64() * 1000.0).ceil().into();
+    }
+    reply.to_string()
 }
 
 /// What became of a write: the acknowledgement and, if it lost, what stands in its place. A client that may not read the key
@@ -65,7 +69,7 @@ pub(in crate::field) fn outcome(
             let value = value.as_ref().filter(|_| may_read);
             vec![ack(*version), superseded_by(operation, *version, value, *winner)]
         }
-        Outcome::Refused { code, message } => vec![refused(Some(op), code, message)],
+        Outcome::Refused { code, message } => vec![refused(Some(op), code, message, None)],
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aether_field::Names;
-use aether_field::core::{Operation, Seen, Stamp, WriterId};
+use aether_field::core::{Limits, Operation, Seen, Stamp, WriterId};
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
@@ -33,11 +33,13 @@ struct Refusal {
     refused: Refused,
     code: &'static str,
     message: String,
+    /// The same write may be taken after this time.
+    retry_after: Option<Duration>,
 }
 
 impl Refusal {
     fn new(refused: Refused, code: &'static str, message: impl Into<String>) -> Self {
-        Self { refused, code, message: message.into() }
+        Self { refused, code, message: message.into(), retry_after: None }
     }
 }
 
@@ -50,6 +52,8 @@ pub(in crate::field) struct Session {
     limits: SecurityLimits,
     /// How old a write may be.
     horizon: Duration,
+    /// How far clocks of replicas may differ.
+    max_drift: Duration,
     token: Option<String>,
     admitted: Option<(Rights, WriterId)>,
     /// The number of requests in the last message.
@@ -62,10 +66,11 @@ impl Session {
         id: &str,
         access: FieldAccess,
         limits: SecurityLimits,
-        horizon: Duration,
+        of_field: Limits,
     ) -> Self {
+        let Limits { horizon, max_drift, .. } = of_field;
         let (field, id) = (field.to_owned(), id.to_owned());
-        Self { field, id, access, limits, horizon, token: None, admitted: None, requests: 1 }
+        Self { field, id, access, limits, horizon, max_drift, token: None, admitted: None, requests: 1 }
     }
 
     pub(in crate::field) const fn is_admitted(&self) -> bool {
@@ -129,7 +134,8 @@ impl Session {
     fn refuse(&self, op: Option<u64>, refusal: &Refusal, effects: &mut Vec<Effect>) {
         effects.push(Effect::Count(refusal.refused));
         if self.is_admitted() {
-            effects.push(Effect::Reply(reply::refused(op, refusal.code, &refusal.message)));
+            let Refusal { code, message, retry_after, .. } = refusal;
+            effects.push(Effect::Reply(reply::refused(op, code, message, *retry_after)));
         } else {
             effects.push(Effect::Close(Close::NO_HELLO));
         }
@@ -353,7 +359,10 @@ impl Session {
             let message = format!(
                 "the write is {ahead:?} ahead of the clock of the gateway; {MAX_AHEAD:?} are allowed"
             );
-            return Err(Refusal::new(Refused::Time, "time-ahead", message));
+            // A client that comes from a gateway with a faster clock need not give its writes up.
+            let retry_after = (ahead <= self.max_drift).then(|| ahead - MAX_AHEAD);
+            let refusal = Refusal::new(Refused::Time, "time-ahead", message);
+            return Err(Refusal { retry_after, ..refusal });
         }
         let age = Duration::from_micros(now.saturating_sub(micros));
         if age > self.horizon {

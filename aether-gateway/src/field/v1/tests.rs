@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_field::Names;
-use aether_field::core::{Operation, Seen};
+use aether_field::core::{Limits, Operation, Seen};
 use serde_json::{Value, json};
 
 use super::Session;
@@ -19,8 +19,14 @@ const NOW: u64 = 1_700_000_000_000_000;
 const NOW_MS: f64 = 1_700_000_000_000.0;
 const HORIZON: Duration = Duration::from_secs(3600);
 
+fn limits() -> Limits {
+    let mut limits = Limits::default();
+    limits.horizon = HORIZON;
+    limits
+}
+
 fn session(access: Access) -> Session {
-    Session::new("home", "id", FieldAccess::new(Arc::new(access), None), SecurityLimits::default(), HORIZON)
+    Session::new("home", "id", FieldAccess::new(Arc::new(access), None), SecurityLimits::default(), limits())
 }
 
 fn admitted() -> Session {
@@ -94,6 +100,21 @@ fn a_write_of_the_next_second_waits_and_one_beyond_is_refused() {
     {
         let (refused, reply) = refusal_of(&send(&mut session, &set(at)));
         assert_eq!((refused, &reply["code"], &reply["op"]), (Refused::Time, &json!(code), &json!(1)), "{at}");
+    }
+}
+
+#[test]
+fn a_write_that_comes_from_a_gateway_with_a_faster_clock_is_taken_a_moment_later() {
+    let set = |at: f64| json!({ "type": "set", "op": 1, "at": at, "key": "k", "value": 1 });
+    let mut session = admitted();
+    let (_, reply) = refusal_of(&send(&mut session, &set(NOW_MS + 45_000.0)));
+    assert_eq!((&reply["code"], &reply["retry_after_ms"]), (&json!("time-ahead"), &json!(44000.0)));
+    let again = session.receive(&set(NOW_MS + 45_000.0).to_string(), NOW + 44_000_000);
+    assert_eq!(write_of(&again).about.unwrap().stamp.micros, NOW + 45_000_000, "it is the same write");
+    // No clock of a replica is off by more.
+    for at in [NOW_MS + 900_001.0, NOW_MS - 3_600_001.0] {
+        let (_, reply) = refusal_of(&send(&mut session, &set(at)));
+        assert_eq!(reply.get("retry_after_ms"), None, "{at}");
     }
 }
 

@@ -43,8 +43,25 @@ against_both! {
     cursors_reach_the_others: presence with "", super::LONG;
     bad_input_is_dropped_and_the_connection_stays: bad_input with "", super::LONG;
     a_frame_that_is_too_large_ends_the_connection: large_frame with "", super::LONG;
-    too_many_messages_end_the_connection: rate with "", super::LONG;
     too_many_connections_are_refused: connections with "", super::LONG;
     without_the_token_nothing_is_sent: tokens with crate::black_box::wire::TOKEN, super::LONG;
     a_client_that_does_not_authenticate_is_closed: slow_token with crate::black_box::wire::TOKEN, "1";
+}
+
+/// Here the two differ: a client of the sync engine whose connection ends forgets what it had not sent.
+#[tokio::test]
+async fn too_many_messages_end_a_connection_to_the_sync_engine() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = server::Server::sync_engine(&folder.path().join("ledger.jsonl"), "", LONG).await;
+    if let Some(server) = server {
+        wire::too_fast(&server, wire::AtTheRate::Closed).await;
+        server.kill().await;
+    }
+}
+
+#[tokio::test]
+async fn too_many_messages_are_read_later_by_the_gateway() {
+    let server = server::Server::gateway().handshake(LONG).start().await;
+    wire::too_fast(&server, wire::AtTheRate::ReadLater).await;
+    server.kill().await;
 }

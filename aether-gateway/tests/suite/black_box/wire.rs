@@ -143,14 +143,27 @@ pub(crate) async fn large_frame(server: &Server) {
     other.sees_nothing_but_its_own("fence").await;
 }
 
-/// More messages than the burst end the connection of their sender, and no other.
-pub(crate) async fn rate(server: &Server) {
+/// What a server does with more messages than the burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtTheRate {
+    Closed,
+    ReadLater,
+}
+
+/// More messages than the burst concern their sender, and no other.
+pub(crate) async fn too_fast(server: &Server, at_the_rate: AtTheRate) {
     let url = server.url();
     let (mut sender, mut other) = (greeted(&url).await, greeted(&url).await);
     for _ in 0..400 {
         sender.text("{}").await;
     }
-    assert_eq!(sender.next().await, closed(1008, "rate limit"));
+    match at_the_rate {
+        AtTheRate::Closed => assert_eq!(sender.next().await, closed(1008, "rate limit")),
+        AtTheRate::ReadLater => {
+            sender.sees_nothing_but_its_own("late").await;
+            other.sees("late", &json!("fence")).await;
+        }
+    }
     other.sees_nothing_but_its_own("fence").await;
 }
 

@@ -6,6 +6,7 @@ mod crowd;
 mod federation;
 mod hostile;
 mod own;
+mod proxies;
 mod published;
 mod rights;
 mod server;

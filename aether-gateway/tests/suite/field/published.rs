@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::field::client::{Client, Heard, POLICY, TOO_BIG, Tab};
+use crate::field::client::{Client, Heard, TOO_BIG, Tab};
 use crate::field::server::Server;
 use crate::support::StoppedTime;
 
@@ -156,15 +156,32 @@ async fn a_value_of_another_replica_that_is_no_json_reaches_no_client() {
     server.stop().await;
 }
 
+/// The published server closes the connection of such a client, which then loses what it has not sent.
 #[tokio::test]
-async fn a_client_that_sends_too_fast_is_closed_with_rate_limit() {
+async fn case_4_5000_offline_writes_of_a_published_client_arrive_on_default_limits() {
+    let time = StoppedTime::new();
     let (_aether, server) = server().await;
-    let (mut a, _) = Tab::opened(server.address, "home").await;
-    for number in 0..600 {
-        a.send(&json!({ "type": "presence", "x": number })).await;
+    let (mut tab, _) = Tab::opened(server.address, "home").await;
+    for number in 0..5000 {
+        tab.send(&json!({ "type": "set", "key": format!("k{number}"), "value": number })).await;
     }
-    assert_eq!(a.closed().await, Some((POLICY, "rate limit".to_owned())));
-    let (_b, _) = Tab::opened(server.address, "home").await;
+    // A burst of 200, and 100 a second.
+    let (mut echoes, mut taken) = (0, 200);
+    while taken < 5000 {
+        while echoes < taken {
+            assert_eq!(tab.json().await["type"], "set");
+            echoes += 1;
+        }
+        time.tenth_passes().await;
+        taken += 10;
+    }
+    while echoes < 5000 {
+        assert_eq!(tab.json().await["type"], "set");
+        echoes += 1;
+    }
+    assert_eq!(server.field.list("k*").len(), 5000);
+    let status = server.line().await;
+    assert!(status["refused"].as_object().unwrap().values().all(|count| count == 0), "{status}");
     server.stop().await;
 }
 

@@ -10,7 +10,7 @@ use aether_log::{
     ConsumeError, JetStreamError, JetStreamLog, JetStreamOptions, Log, LogWarning, NotAcknowledged,
 };
 use async_nats::jetstream::consumer::pull;
-use async_nats::jetstream::stream;
+use async_nats::jetstream::stream::{self, DiscardPolicy};
 
 use crate::durable::stage::{options, order, position, quick, receive, text};
 
@@ -285,6 +285,40 @@ async fn a_consumer_that_is_deleted_is_reported_and_begins_anew_when_it_is_used_
     assert!(matches!(refused, ConsumeError::Server(JetStreamError::Deleted { .. })), "{refused:?}");
     aether.emitter("shop").unwrap().emit(order("1", 0.5)).await.unwrap();
     // The first was acknowledged here, and is not handed out a second time.
+    assert_eq!(text(&receive(&consumer).await), "1");
+}
+
+/// A setting of a stream that an operator has changed, and a stream that is gone, while a program uses the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_becomes_of_a_stream_is_seen_and_one_that_is_made_again_is_used() {
+    let streams = tempfile::tempdir().unwrap();
+    let server = server(&[], &streams).await;
+    let patience = Duration::from_millis(200);
+    let limited = || options().patience(patience).max_waves(100);
+    let log = open_with(&server.url(), limited()).await.unwrap();
+    let aether = connect(&log).await;
+    let shop = aether.emitter("shop").unwrap();
+    shop.emit(order("0", 0.5)).await.unwrap();
+    log.ready().await.unwrap();
+    let context = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    // It would drop waves that nobody has read.
+    let mut config = context.get_stream("shop").await.unwrap().cached_info().config.clone();
+    config.discard = DiscardPolicy::Old;
+    context.update_stream(&config).await.unwrap();
+    let changed = log.ready().await.unwrap_err();
+    assert!(matches!(&changed, JetStreamError::OtherSettings { setting: "discard", .. }), "{changed:?}");
+
+    context.delete_stream("shop").await.unwrap();
+    let error = shop.emit(order("1", 0.5)).await.unwrap_err();
+    assert!(error.to_string().contains("not stored"), "{error}");
+    assert!(log.ready().await.is_err() && log.trouble().is_some());
+    // Another process opens the log, and so makes it.
+    let _other = open_with(&server.url(), limited()).await.unwrap();
+    let receipt = shop.emit(order("1", 0.5)).await.unwrap();
+    assert_eq!(receipt.stored.unwrap().position.get(), 1);
+    assert!(log.trouble().is_none());
+    log.ready().await.unwrap();
+    let consumer = log.consumer("billing", "orders.>", quick()).unwrap();
     assert_eq!(text(&receive(&consumer).await), "1");
 }
 

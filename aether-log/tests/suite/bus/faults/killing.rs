@@ -9,12 +9,38 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use aether_core::Wave;
-use aether_log::LogItem;
+use aether_core::{Durability, Wave};
+use aether_log::store::StoreOptions;
+use aether_log::{Log, LogItem};
 
-use crate::bus::stage::{billing, connect, open, position, receive, text};
+use crate::bus::stage::{billing, connect, position, receive, text};
 
 const TASKS: u64 = 8;
+
+/// What is run.
+#[derive(Clone, Copy)]
+struct Case {
+    /// The size of what each wave has behind its name, and of the segments of the log, in bytes.
+    bytes: usize,
+    segment_bytes: u64,
+    /// How many receipts there are before a kill, beside one for each task, at most.
+    receipts: u64,
+}
+
+const SMALL: Case = Case { bytes: 0, segment_bytes: 64 << 20, receipts: 300 };
+/// Waves of 1 MiB with their names, of which a segment takes two.
+const LARGE: Case = Case { bytes: (1 << 20) - 100, segment_bytes: 2 << 20, receipts: 5 };
+
+fn open_of(folder: &Path, case: Case) -> Log {
+    let options = StoreOptions::default().segment_bytes(case.segment_bytes).unwrap();
+    let log = Log::builder(folder).options(options);
+    log.channels("orders.>", Durability::Synced).unwrap().open().unwrap()
+}
+
+/// The name is the first word of the text.
+fn name_of(text: &str) -> String {
+    text.split(' ').next().unwrap_or_default().to_owned()
+}
 
 fn say(line: std::fmt::Arguments<'_>) {
     let mut out = std::io::stdout().lock();
@@ -27,15 +53,19 @@ fn say(line: std::fmt::Arguments<'_>) {
 async fn emits_and_handles_until_it_is_killed() {
     let folder = std::env::var_os("AETHER_LOG_FOLDER").unwrap();
     let round = std::env::var("AETHER_LOG_ROUND").unwrap();
-    let log = open(folder.as_ref());
+    let told = |name| std::env::var(name).unwrap().parse::<u64>().unwrap();
+    let bytes = usize::try_from(told("AETHER_LOG_BYTES")).unwrap();
+    let case = Case { bytes, segment_bytes: told("AETHER_LOG_SEGMENT_BYTES"), ..SMALL };
+    let log = open_of(folder.as_ref(), case);
+    let rest = "x".repeat(bytes);
     let aether = connect(&log).await;
     say(format_args!("open"));
     for task in 0..TASKS {
-        let (shop, round) = (aether.emitter("shop").unwrap(), round.clone());
+        let (shop, round, rest) = (aether.emitter("shop").unwrap(), round.clone(), rest.clone());
         tokio::spawn(async move {
             for number in 0.. {
                 let name = format!("{round}.{task}.{number}");
-                let wave = Wave::builder("orders.created").text(name.clone()).build().unwrap();
+                let wave = Wave::builder("orders.created").text(format!("{name} {rest}")).build().unwrap();
                 let receipt = shop.emit(wave).await.unwrap();
                 say(format_args!("stored {} {name}", position(&receipt)));
             }
@@ -44,7 +74,7 @@ async fn emits_and_handles_until_it_is_killed() {
     let consumer = billing(&log);
     loop {
         let delivery = receive(&consumer).await;
-        let name = text(&delivery);
+        let name = name_of(&text(&delivery));
         say(format_args!("seen {name}"));
         delivery.ack().await.unwrap();
         say(format_args!("acknowledged {name}"));
@@ -59,7 +89,7 @@ struct Said {
 }
 
 /// Runs the service and kills it after a while.
-fn run_and_kill(folder: &Path, round: u64, said: &mut Said) {
+fn run_and_kill(folder: &Path, round: u64, case: Case, said: &mut Said) {
     let mut service = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
@@ -69,13 +99,15 @@ fn run_and_kill(folder: &Path, round: u64, said: &mut Said) {
         ])
         .env("AETHER_LOG_FOLDER", folder)
         .env("AETHER_LOG_ROUND", round.to_string())
+        .env("AETHER_LOG_BYTES", case.bytes.to_string())
+        .env("AETHER_LOG_SEGMENT_BYTES", case.segment_bytes.to_string())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut lines = BufReader::new(service.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap() == "open"), "round {round}: the log was not opened");
     // A moment at random, counted in receipts, so that a slow machine has as many of them.
-    let mut receipts = TASKS + 1 + fastrand::u64(..300);
+    let mut receipts = TASKS + 1 + fastrand::u64(..case.receipts);
     for line in lines {
         let line = line.unwrap();
         // The last line may be cut off in the middle of a name; a round has two dots.
@@ -104,19 +136,19 @@ fn run_and_kill(folder: &Path, round: u64, said: &mut Said) {
     service.wait().unwrap();
 }
 
-async fn kill_in_a_loop(rounds: u64) {
+async fn kill_in_a_loop(rounds: u64, case: Case) {
     let folder = tempfile::tempdir().unwrap();
     let mut said = Said::default();
     for round in 0..rounds {
-        run_and_kill(folder.path(), round, &mut said);
+        run_and_kill(folder.path(), round, case, &mut said);
     }
-    let log = open(folder.path());
+    let log = open_of(folder.path(), case);
     let mut kept: BTreeMap<String, u64> = BTreeMap::new();
     let mut next: BTreeMap<String, u64> = BTreeMap::new();
     let mut reader = log.read_from(0);
     while let Some(item) = reader.next_item().unwrap() {
         let LogItem::Wave(stored) = item else { panic!("{item:?}") };
-        let name = stored.wave.text().unwrap().to_owned();
+        let name = name_of(stored.wave.text().unwrap());
         let (task, number) = name.rsplit_once('.').unwrap();
         let expected = next.entry(task.to_owned()).or_default();
         assert_eq!(number.parse::<u64>().unwrap(), *expected, "the waves of {task} are in order, none twice");
@@ -139,7 +171,7 @@ async fn kill_in_a_loop(rounds: u64) {
             break;
         }
         let delivery = receive(&consumer).await;
-        let name = text(&delivery);
+        let name = name_of(&text(&delivery));
         assert!(!said.acknowledged.contains(&name), "{name} came again after it was acknowledged");
         assert!(rest.insert(name), "came twice");
         delivery.ack().await.unwrap();
@@ -152,5 +184,10 @@ async fn kill_in_a_loop(rounds: u64) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_was_acknowledged_is_lost_or_comes_twice_after_kill_9() {
-    kill_in_a_loop(super::rounds(10)).await;
+    kill_in_a_loop(super::rounds(10), SMALL).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_comes_twice_after_kill_9_also_where_waves_are_large_and_segments_small() {
+    kill_in_a_loop(super::rounds(4), LARGE).await;
 }
