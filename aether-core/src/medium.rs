@@ -54,7 +54,8 @@ pub(crate) use local::Local;
 pub use local::LocalOptions;
 #[cfg(feature = "nats")]
 pub use nats::{
-    NatsClient, NatsClientError, NatsLogin, NatsLoginError, NatsOptions, NatsRefusals, TlsFailure, check_nats_headers,
+    NatsClient, NatsClientError, NatsLogin, NatsLoginError, NatsOptions, NatsRefusals, TlsFailure,
+    check_nats_headers,
 };
 pub use outlet::Outlet;
 pub(crate) use paths::connect as connect_paths;

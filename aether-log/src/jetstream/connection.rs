@@ -152,11 +152,12 @@ impl Connection {
         };
         let configure = |options: ConnectOptions| options.ping_interval(PING_INTERVAL);
         let unreachable = |source| JetStreamError::Unreachable { url: shown.clone(), source };
-        let client = nats.connect_client(&servers, configure, on_event).await.map_err(|error| match error {
-            NatsClientError::Login(error) => JetStreamError::Login(Arc::new(error)),
-            NatsClientError::Connect(error) => unreachable(Arc::new(error)),
-            error => unreachable(Arc::new(error)),
-        })?;
+        let client =
+            nats.connect_client(&servers, configure, on_event).await.map_err(|error| match error {
+                NatsClientError::Login(error) => JetStreamError::Login(Arc::new(error)),
+                NatsClientError::Connect(error) => unreachable(Arc::new(error)),
+                error => unreachable(Arc::new(error)),
+            })?;
         let mut context = async_nats::jetstream::new(client.clone());
         context.set_timeout(ANSWERED_WITHIN);
         let runtime = Handle::current();

@@ -152,12 +152,15 @@ impl Reconnection {
 
     /// Judges what became of the latest attempt.
     fn look_back(&self, pool: &[Server], filter: Option<&MessageFilter>) {
-        let connects = self.statistics.get().map_or(0, |statistics| statistics.connects.load(Ordering::Relaxed));
+        let connects =
+            self.statistics.get().map_or(0, |statistics| statistics.connects.load(Ordering::Relaxed));
         let mut outage = self.outage.lock();
         let used = filter.filter(|filter| filter.is_used());
         if outage.connects == connects {
             if used.is_some_and(|filter| !filter.has_come()) && outage.way != Way::Direct {
-                tracing::warn!("the client does not reach the filter on loopback: it connects to the server itself");
+                tracing::warn!(
+                    "the client does not reach the filter on loopback: it connects to the server itself"
+                );
                 outage.way = Way::Direct;
             }
             return;

@@ -25,7 +25,8 @@ pub fn check_nats_headers(headers: &[u8]) -> Result<(), &'static str> {
             continue;
         }
         let (name, _) = line.split_once(':').ok_or("a line of its headers has no colon")?;
-        HeaderName::from_str(name).map_err(|_| "a name of its headers has a character that names cannot have")?;
+        HeaderName::from_str(name)
+            .map_err(|_| "a name of its headers has a character that names cannot have")?;
         // What begins with a space goes on with the value before it.
         while lines.next_if(|line| line.starts_with(char::is_whitespace)).is_some() {}
     }

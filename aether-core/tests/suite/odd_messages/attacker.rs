@@ -54,6 +54,9 @@ impl Attacker {
             self.0.publish(format!("x {line}\r\n"), Bytes::from(bytes)).await.unwrap();
         }
         self.0.publish("done", Bytes::new()).await.unwrap();
-        tokio::time::timeout(Duration::from_secs(60), done.next()).await.expect("the server has them").unwrap();
+        tokio::time::timeout(Duration::from_secs(60), done.next())
+            .await
+            .expect("the server has them")
+            .unwrap();
     }
 }

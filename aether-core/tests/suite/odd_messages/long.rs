@@ -11,7 +11,8 @@ const ROUND_TRIPS: usize = 5_000;
 async fn ends(url: &str) -> (Scene, Vibrator, Vibrator) {
     let scene = Scene::new(url, &NatsOptions::default()).await;
     let speaking = Aether::connect(url).await.unwrap();
-    let (near, far) = (Vibrator::create("near", &speaking).await, Vibrator::create("far", &scene.hearing).await);
+    let (near, far) =
+        (Vibrator::create("near", &speaking).await, Vibrator::create("far", &scene.hearing).await);
     let (near, far) = (near.unwrap(), far.unwrap());
     near.resonate_on("back.*").await.unwrap();
     far.resonate_on("to.*").await.unwrap();

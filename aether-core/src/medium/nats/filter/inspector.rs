@@ -130,7 +130,8 @@ fn length(arguments: &[u8], from_end: usize) -> Result<usize, NotNats> {
 }
 
 fn subject(arguments: &[u8]) -> String {
-    let subject = arguments.split(|byte| *byte == b' ').find(|argument| !argument.is_empty()).unwrap_or_default();
+    let subject =
+        arguments.split(|byte| *byte == b' ').find(|argument| !argument.is_empty()).unwrap_or_default();
     String::from_utf8_lossy(&subject[..subject.len().min(SUBJECT_IN_LOG)]).into_owned()
 }
 

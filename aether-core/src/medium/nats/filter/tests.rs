@@ -56,14 +56,21 @@ async fn strangers_get_the_greeting_at_most_and_reach_no_server() {
     let secret = filter.secret.0.as_str();
     let almost = [&secret[..secret.len() - 1], "!"].concat();
     for token in ["", "guess", &almost, &secret[..secret.len() - 1]] {
-        assert_eq!(reads(log_in(&filter, token).await).await, "INFO {\"nonce\":\"n\",\"tls_required\":false}\r\n");
+        assert_eq!(
+            reads(log_in(&filter, token).await).await,
+            "INFO {\"nonce\":\"n\",\"tls_required\":false}\r\n"
+        );
     }
     assert!(!filter.has_come());
     let mut client = log_in(&filter, &format!("{secret}right")).await;
     let mut login = [0; 40];
     let expected = b"CONNECT {\"auth_token\":\"right\"}\r\nPING\r\n";
     tokio::time::timeout(LONG, upstream.read_exact(&mut login[..expected.len()])).await.unwrap().unwrap();
-    assert_eq!(&login[..expected.len()], expected, "the first bytes that reach the server, without the secret");
+    assert_eq!(
+        &login[..expected.len()],
+        expected,
+        "the first bytes that reach the server, without the secret"
+    );
     assert!(filter.has_come());
     // Nobody is expected any more.
     assert_eq!(reads(log_in(&filter, secret).await).await, "");
