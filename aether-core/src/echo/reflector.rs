@@ -267,7 +267,8 @@ impl Reflector {
         }
     }
 
-    /// Queues a failure, if there is room for one more source, or its principal has fewer than another. `is_kept` keeps the wave as a dead letter at once.
+    /// Queues a failure, if there is room for one more source, or its principal has fewer than another. `is_kept` keeps the wave
+    /// as a dead letter at once.
     fn pend(self: &Arc<Self>, wave: &Wave, reason: EchoReason, hint: &str, by: &str, is_kept: bool) -> bool {
         let mut gone = None;
         let start = {

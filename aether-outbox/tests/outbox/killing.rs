@@ -139,6 +139,7 @@ async fn kill_in_a_loop<B: Backend>(rounds: u64, case: Case, open: impl Fn(&Path
     let consumer = billing(&log);
     let before = billed(&store);
     while consumer.ledger().acknowledged < made {
+        assert_eq!(consumer.ledger().dead, 0, "{:?}", consumer.ledger());
         let delivery = within(consumer.receive()).await.unwrap();
         bill(&store, delivery.wave()).await;
         delivery.ack().await.unwrap();

@@ -1,5 +1,6 @@
 //! A store, a log and a bus, for the tests of this folder.
 
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,7 +35,9 @@ pub(crate) async fn connect(log: &Log) -> Aether {
 
 pub(crate) fn billing(log: &Log) -> Consumer {
     let pauses = ConsumerOptions::default().pauses(Duration::from_millis(1), Duration::from_millis(4));
-    log.consumer("billing", "orders.>", pauses).unwrap()
+    // A slow machine may be killed more than five times while it bills one wave.
+    let options = pauses.max_attempts(NonZeroU32::MAX);
+    log.consumer("billing", "orders.>", options).unwrap()
 }
 
 pub(crate) fn order(number: u64) -> Wave {
