@@ -49,6 +49,7 @@ struct Known {
     /// Services that did not answer properly, with the time until which they are not asked.
     resting: BTreeMap<u64, Instant>,
     refused: RefusedDescriptions,
+    failed: Option<String>,
 }
 
 /// A service and its description.
@@ -86,6 +87,8 @@ pub struct Listing {
     pub services: Vec<Described>,
     /// What was refused so far.
     pub refused: RefusedDescriptions,
+    /// Why the last service that could not send its description could not, as it says.
+    pub failed: Option<String>,
 }
 
 impl Listing {
@@ -151,7 +154,7 @@ impl Directory {
         let key =
             |service: &Described| (service.description.service.clone(), service.description.version.clone());
         services.sort_by_key(key);
-        Listing { services, refused: known.refused }
+        Listing { services, refused: known.refused, failed: known.failed.clone() }
     }
 
     /// What was refused until the last [`read`](Self::read) ended.
@@ -225,6 +228,9 @@ impl Known {
             }
             Err(Refusal::Silent(error)) => {
                 self.refused.silent += 1;
+                if let AskError::Failed { source, .. } = &error {
+                    self.failed = Some(source.to_string());
+                }
                 tracing::debug!(
                     service = format_args!("{id:x}"),
                     error = crate::error_chain(&error),
