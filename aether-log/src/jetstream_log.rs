@@ -40,13 +40,18 @@ impl JetStreamLogBuilder {
     ///
     /// # Errors
     /// [`ChannelError`] if the pattern is not valid.
-    pub fn channels<P>(mut self, pattern: P, durability: Durability) -> Result<Self, ChannelError>
+    pub fn channels<P>(self, pattern: P, durability: Durability) -> Result<Self, ChannelError>
     where
         P: TryInto<Pattern>,
         ChannelError: From<P::Error>,
     {
-        self.channels.push((pattern.try_into()?, durability));
-        Ok(self)
+        Ok(self.pattern(pattern.try_into()?, durability))
+    }
+
+    /// As [`channels`](Self::channels), with a pattern that was checked.
+    pub fn pattern(mut self, pattern: Pattern, durability: Durability) -> Self {
+        self.channels.push((pattern, durability));
+        self
     }
 
     /// How the waves are kept.
@@ -289,6 +294,12 @@ impl JetStreamLog {
         Ok(Consumer::of_stream(consumer))
     }
 
+    /// The name of the log, which is that of its stream.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.shared.subjects.stream()
+    }
+
     /// The failed waves that consumers have given up.
     #[must_use]
     pub fn dead(&self) -> &StreamLetters {
@@ -303,6 +314,14 @@ impl JetStreamLog {
     #[must_use]
     pub fn warnings(&self) -> &[LogWarning] {
         &self.shared.warnings
+    }
+
+    /// Why waves cannot be stored now, as far as is known without asking the server: the connection is down, or the last wave was
+    /// refused and none was stored since. A refusal counts for as long as the [patience](JetStreamOptions::patience), so a program
+    /// that stores nothing meanwhile is ready again.
+    #[must_use]
+    pub fn trouble(&self) -> Option<JetStreamError> {
+        self.shared.connection.trouble()
     }
 
     /// Whether the stream has a leader that answers. A service that is not ready reports the reason.

@@ -47,7 +47,9 @@ impl Publisher {
         self.connection.runtime.spawn(async move {
             let stored =
                 |position| Stored::new(NonZeroU64::new(position).unwrap_or(NonZeroU64::MIN), reached);
-            done(connection.publish(&stream, &subject, &id, wave.body).await.map(stored));
+            let published = connection.publish(&stream, &subject, &id, wave.body).await;
+            connection.note(&published);
+            done(published.map(stored));
         });
     }
 }
