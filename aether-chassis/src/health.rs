@@ -9,7 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use aether_core::Aether;
-use aether_log::Log;
+use aether_log::DurableLog;
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -97,7 +97,7 @@ impl Health {
 /// Why waves of durable channels cannot be stored, if that is so.
 #[must_use]
 pub fn log_trouble(aether: &Aether) -> Option<String> {
-    let error = Log::of(aether)?.ready().err()?;
+    let error = DurableLog::of(aether)?.trouble()?;
     Some(format!("waves of durable channels cannot be stored: {}", error_chain(&error)))
 }
 
