@@ -11,6 +11,8 @@ mod two_mpsc;
 
 use std::path::PathBuf;
 
+use aether_chassis::MediumArgs;
+use aether_chassis::config::{CertificateFiles, LoginFile};
 use aether_core::{Aether, ConnectError, InboxOptions, NatsOptions, Wire, medium::WireError};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -57,22 +59,37 @@ pub struct Address {
     pub prefix: String,
     /// The name of the wire format.
     wire: String,
+    /// The file with the secret of the program.
+    login: Option<LoginFile>,
+    /// The authorities that are trusted.
+    ca: Option<PathBuf>,
+    /// The certificate of the program.
+    certificate: Option<CertificateFiles>,
     /// The file with the keys of sealed waves.
     keys: Option<PathBuf>,
+}
+
+/// Runs sign nothing.
+impl From<&MediumArgs> for Address {
+    fn from(args: &MediumArgs) -> Self {
+        let MediumArgs { login, ca, certificate, keys, .. } = args.clone();
+        Self { login, ca, certificate, keys, ..Self::new(&args.medium, &args.prefix, args.wire) }
+    }
 }
 
 impl Address {
     /// Makes an address of this process or of a NATS server.
     #[must_use]
     pub fn new(url: &str, prefix: &str, wire: Wire) -> Self {
-        Self { url: url.to_owned(), prefix: prefix.to_owned(), wire: wire.as_str().to_owned(), keys: None }
-    }
-
-    /// The same with waves that are sealed with the keys of a file, if there is one.
-    #[must_use]
-    pub fn keys(mut self, file: Option<PathBuf>) -> Self {
-        self.keys = file;
-        self
+        Self {
+            url: url.to_owned(),
+            prefix: prefix.to_owned(),
+            wire: wire.as_str().to_owned(),
+            login: None,
+            ca: None,
+            certificate: None,
+            keys: None,
+        }
     }
 
     /// Inside this process.
@@ -94,6 +111,15 @@ impl Address {
             .wire(self.wire.parse()?)
             .client_name("aether-bench")
             .outbox(outbox);
+        if let Some(login) = &self.login {
+            options = options.login(login.clone().into());
+        }
+        if let Some(ca) = &self.ca {
+            options = options.authorities(ca);
+        }
+        if let Some(CertificateFiles { certificate, key }) = &self.certificate {
+            options = options.certificate(certificate, key);
+        }
         if let Some(keys) = &self.keys {
             options = options.keys(keys);
         }

@@ -47,8 +47,8 @@ mod border;
 mod durable;
 mod environment;
 mod file;
+mod given_medium;
 mod list;
-mod login;
 mod machine;
 mod medium;
 mod mistake;
@@ -68,9 +68,10 @@ pub use args::{ConfigArgs, Loader};
 pub use border::{BorderSettings, RuleList};
 pub use durable::{
     AcknowledgedLevel, AgeOf, CleanUpInterval, CommitWindow, DurablePattern, DurableSettings, SegmentSize,
+    SharedLog, SharedLogError,
 };
+pub use given_medium::GivenMedium;
 pub use list::List;
-pub use login::{CertificateFiles, LoginFile};
 pub use medium::MediumSettings;
 pub use mistake::{ConfigError, Mistake, Origin, Problem};
 #[cfg(feature = "schema")]
@@ -85,6 +86,8 @@ pub use settings::{
 };
 pub use sources::Setting;
 
+pub use crate::login::{CertificateFiles, LoginError, LoginFile};
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -93,7 +96,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use aether_core::rules::Border;
 use aether_core::vibrator::EmissionRate;
 use aether_core::{Aether, AetherBuilder, ConnectError, InboxControl, InboxOptions};
-use aether_log::Log;
+use aether_log::DurableLog;
 use parking_lot::Mutex;
 use tokio::sync::watch as channel;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -231,9 +234,9 @@ impl Configuration {
         };
         let builder = builder.border(self.border());
         #[cfg(feature = "nats")]
-        let builder = builder.options(settings.medium.nats(client_name).outbox(settings.outbox.options()));
+        let builder = builder.options(medium.nats(client_name).outbox(settings.outbox.options()));
         #[cfg(feature = "lan")]
-        let builder = builder.options(settings.medium.lan(client_name).outbox(settings.outbox.options()));
+        let builder = builder.options(medium.lan(client_name).outbox(settings.outbox.options()));
         builder
     }
 
@@ -241,8 +244,8 @@ impl Configuration {
     /// of the files from now on, until `shutdown` is cancelled. [Telemetry](crate::telemetry) starts if it has an address;
     /// the client name is that of the service there.
     ///
-    /// With durable channels in `[durable]`, the log of the program is opened in a folder of that name, and waves of those
-    /// channels are stored before they are carried. [`Log::of`](aether_log::Log::of) returns it, and
+    /// With durable channels in `[durable]`, the log of the program is opened in a folder of that name or in JetStream, and waves of
+    /// those channels are stored before they are carried. [`DurableLog::of`] returns it, and
     /// [`ResonateDurable`](aether_log::ResonateDurable) listens.
     ///
     /// # Errors
@@ -266,7 +269,9 @@ impl Configuration {
         {
             tracing::error!(error = error_chain(&error), "nothing is exported");
         }
-        let log = self.open_log(client_name).await?;
+        let Some(log) = shutdown.run_until_cancelled(self.open_log(client_name)).await.transpose()? else {
+            return Ok(None);
+        };
         let builder = self.builder(client_name);
         let builder = log.iter().fold(builder, |builder, log| log.layer(builder));
         let connected = settings.medium.args().connect_with_until(shutdown, builder).await?;
@@ -278,15 +283,27 @@ impl Configuration {
     }
 
     /// Opens the durable log of this program, if it has one.
-    async fn open_log(&self, client_name: &str) -> Result<Option<Log>, ConnectError> {
-        let Some(log) = self.settings().durable.log(client_name) else { return Ok(None) };
+    async fn open_log(&self, client_name: &str) -> Result<Option<DurableLog>, ConnectError> {
         let refused = |source: Box<dyn std::error::Error + Send + Sync>| ConnectError::Layer {
             layer: "durable log",
             source,
         };
+        let settings = self.settings();
+        #[cfg(feature = "jetstream")]
+        if let Some(log) =
+            settings.durable.jetstream(&settings.medium.args()).map_err(|error| refused(error.into()))?
+        {
+            let opened = log.open().await.map_err(|error| refused(error.into()))?;
+            return Ok(Some(opened.into()));
+        }
+        #[cfg(not(feature = "jetstream"))]
+        if settings.durable.log != OrOff::Off {
+            return Err(refused(SharedLogError::Feature.into()));
+        }
+        let Some(log) = settings.durable.log(client_name) else { return Ok(None) };
         let opened =
             tokio::task::spawn_blocking(|| log.open()).await.map_err(|error| refused(error.into()))?;
-        Ok(Some(opened.map_err(|error| refused(error.into()))?))
+        Ok(Some(opened.map_err(|error| refused(error.into()))?.into()))
     }
 
     /// Logs the limits of the machine, and watches the memory until `shutdown` is cancelled. Only the first call counts.

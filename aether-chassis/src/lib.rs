@@ -42,6 +42,7 @@ mod handler;
 pub mod health;
 pub mod letters;
 pub mod logging;
+mod login;
 mod medium_args;
 mod memory_watch;
 mod process;

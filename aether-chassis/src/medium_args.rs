@@ -1,8 +1,7 @@
-//! The command-line arguments of a medium: `--medium`, `--prefix`, `--wire`, `--wait`, `--keys`, `--signing-key` and
-//! `--signers`.
+//! How a program connects: the address of its medium, its login, its certificates and its keys.
 //!
-//! Every program that connects flattens them into its own arguments, so that they are spelt the same everywhere. Without
-//! the feature `nats`, all but `--medium` and `--wait` have no effect.
+//! Every program that connects flattens them into its own arguments, so that they are spelt the same everywhere and come from the
+//! same layers: [`config`](crate::config) reads them. Without the feature `nats`, all but the address and the wait have no effect.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -15,62 +14,53 @@ use aether_core::NatsOptions;
 use aether_core::medium::LanOptions;
 use aether_core::medium::Wire;
 use aether_core::{Aether, AetherBuilder, ConnectError, medium::without_secrets};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
 use tokio_util::sync::CancellationToken;
 
+use crate::login::{CertificateFiles, LoginFile};
 use crate::{connecting, service_manager};
 
-/// The medium to connect to. Each argument can also be set by an environment variable; the argument takes precedence.
-/// `Debug` does not show secrets.
-#[derive(Clone, PartialEq, Eq, clap::Args)]
+/// The medium to connect to. As arguments of a program they are the uppermost layer above the section `[medium]` of a configuration:
+/// arguments, environment, files, built-in defaults. `Debug` does not show secrets.
+#[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MediumArgs {
-    /// The address: local: (inside this process), nats://host:port or, where it is built in, lan:. Several in quotes, separated
-    /// by spaces, are paths: the first that reaches everybody is used
-    #[arg(long, help_heading = "Medium", value_name = "URL", env = "AETHER_MEDIUM", default_value = Self::LOCAL)]
+    /// The address, or several separated by spaces.
     pub medium: String,
-
-    /// NATS only: the subject prefix of all channels. It separates systems on one server
-    #[arg(long, help_heading = "Medium", value_name = "NAME", env = "AETHER_PREFIX", default_value = Self::PREFIX)]
+    /// NATS: the subject prefix of all channels.
     pub prefix: String,
-
-    /// NATS only: the wire format
-    #[arg(
-        long,
-        help_heading = "Medium",
-        value_name = "FORMAT",
-        env = "AETHER_WIRE",
-        default_value = "frames",
-        value_parser = wire_parser(),
-    )]
+    /// NATS: the wire format.
     pub wire: Wire,
-
-    /// How long to retry an unreachable server, such as 30s or 5m; 0 to fail at once
-    #[arg(long, help_heading = "Medium", value_name = "TIME", env = "AETHER_WAIT", default_value = "30s", value_parser = time)]
+    /// How long to retry an unreachable server.
     pub wait: Duration,
-
-    /// NATS and lan: the file with the keys of sealed waves, from `aether keys new` [default: nothing is sealed]
-    #[arg(long, help_heading = "Medium", value_name = "FILE", env = "AETHER_KEYS")]
+    /// NATS: the file with the secret of this program.
+    pub login: Option<LoginFile>,
+    /// NATS: the name whose inbox receives answers.
+    pub inbox: Option<String>,
+    /// NATS and lan: the authorities that are trusted instead of those of the system.
+    pub ca: Option<PathBuf>,
+    /// NATS and lan: the certificate of this program and its key.
+    pub certificate: Option<CertificateFiles>,
+    /// NATS and lan: the file with the keys of sealed waves.
     pub keys: Option<PathBuf>,
-
-    /// NATS: the file with the key that signs what this program sends, from `aether keys new --signing` [default: nothing is
-    /// signed]
-    #[arg(long, help_heading = "Medium", value_name = "FILE", env = "AETHER_SIGNING_KEY")]
+    /// NATS: the file with the key that signs what this program sends.
     pub signing_key: Option<PathBuf>,
-
-    /// NATS: the list of signers. What nobody on it signed is refused [default: everybody with the keys is believed]
-    #[arg(long, help_heading = "Medium", value_name = "FILE", env = "AETHER_SIGNERS")]
+    /// NATS: the list of signers.
     pub signers: Option<PathBuf>,
 }
 
 impl fmt::Debug for MediumArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { medium, prefix, wire, wait, keys, signing_key, signers } = self;
+        let Self { medium, prefix, wire, wait, login, inbox, ca, certificate, keys, signing_key, signers } =
+            self;
         f.debug_struct("MediumArgs")
             .field("medium", &without_secrets(medium))
             .field("prefix", prefix)
             .field("wire", wire)
             .field("wait", wait)
+            .field("login", login)
+            .field("inbox", inbox)
+            .field("ca", ca)
+            .field("certificate", certificate)
             .field("keys", keys)
             .field("signing_key", signing_key)
             .field("signers", signers)
@@ -78,29 +68,28 @@ impl fmt::Debug for MediumArgs {
     }
 }
 
-/// Reads the name of a wire format.
-pub(crate) fn wire_parser() -> impl TypedValueParser<Value = Wire> {
-    PossibleValuesParser::new(["frames", "cloudevents"]).try_map(|text| text.parse::<Wire>())
-}
-
-/// A text that is not a duration.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("use a number with a unit, such as 500ms, 30s or 5m, or 0")]
-pub(crate) struct TimeError;
-
-pub(crate) fn time(text: &str) -> Result<Duration, TimeError> {
-    if text == "0" { Ok(Duration::ZERO) } else { humantime::parse_duration(text).map_err(|_| TimeError) }
-}
-
 impl MediumArgs {
     const LOCAL: &str = "local:";
     const PREFIX: &str = "aether";
 
-    /// The NATS options named by the arguments. The server shows the client name for this connection.
+    /// The NATS options of the arguments: how this program logs in and what it trusts, with the default outbox. The server shows the
+    /// client name for this connection.
     #[cfg(feature = "nats")]
     pub fn nats(&self, client_name: &str) -> NatsOptions {
         let mut options =
             NatsOptions::default().prefix(&self.prefix).wire(self.wire).client_name(client_name);
+        if let Some(login) = &self.login {
+            options = options.login(login.clone().into());
+        }
+        if let Some(name) = &self.inbox {
+            options = options.inbox(name);
+        }
+        if let Some(path) = &self.ca {
+            options = options.authorities(path);
+        }
+        if let Some(CertificateFiles { certificate, key }) = &self.certificate {
+            options = options.certificate(certificate, key);
+        }
         if let Some(keys) = &self.keys {
             options = options.keys(keys);
         }
@@ -113,11 +102,14 @@ impl MediumArgs {
         }
     }
 
-    /// The options of the medium of a local network named by the arguments. Its peers see the name. Without keys, the secret
-    /// comes from the environment.
+    /// The options of the medium of a local network of the arguments, with the default outbox. Its peers see the name. Without
+    /// keys, the secret comes from the environment. `ca` and `certificate` are for `quic/` endpoints, which need both.
     #[cfg(feature = "lan")]
     pub fn lan(&self, name: &str) -> LanOptions {
-        let options = LanOptions::default().name(name);
+        let mut options = LanOptions::default().name(name);
+        if let (Some(ca), Some(CertificateFiles { certificate, key })) = (&self.ca, &self.certificate) {
+            options = options.certificates(ca, certificate, key);
+        }
         match &self.keys {
             Some(keys) => options.keys(keys),
             None => options,
@@ -183,7 +175,8 @@ impl MediumArgs {
         }
         if self.shows_secret_to_the_network() {
             tracing::warn!(
-                "the address has a password or a token and no TLS, so everybody on the way to the server can read it: use tls://"
+                "a password or a token goes to a server of another machine without TLS, so everybody on the way can read it: use \
+                 tls://, or set medium.ca"
             );
         }
         let connecting = connecting::patiently(&builder, self.wait);
@@ -198,15 +191,23 @@ impl MediumArgs {
             && args.any(|arg| arg.to_string_lossy().contains(&*self.medium))
     }
 
-    /// Whether a secret of the address goes over a network in the clear. A server of this machine is no network.
+    /// Whether a secret of the address or of the login goes over a network in the clear. A server of this machine is no network,
+    /// and with certificates of any kind a connection without TLS is refused.
     fn shows_secret_to_the_network(&self) -> bool {
-        self.addresses().flat_map(|address| address.split(',')).any(|address| {
-            let Some((_, host)) = address.rsplit_once('@').filter(|_| has_scheme(address, "nats:")) else {
-                return false;
+        if self.ca.is_some() || self.certificate.is_some() {
+            return false;
+        }
+        let sends_login = self.login.as_ref().is_some_and(LoginFile::is_sent);
+        let of_nats = self.addresses().filter(|address| has_scheme(address, "nats:"));
+        of_nats.flat_map(|address| address.split(',')).any(|server| {
+            let server = server.rsplit_once("//").map_or(server, |(_, server)| server);
+            let (has_secret, host) = match server.rsplit_once('@') {
+                Some((_, host)) => (true, host),
+                None => (sends_login, server),
             };
             let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']', '/']);
             let is_here = name.parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
-            !is_here && !name.eq_ignore_ascii_case("localhost")
+            has_secret && !is_here && !name.eq_ignore_ascii_case("localhost")
         })
     }
 
@@ -261,6 +262,10 @@ impl Default for MediumArgs {
             prefix: Self::PREFIX.to_owned(),
             wire: Wire::Frames,
             wait: Duration::ZERO,
+            login: None,
+            inbox: None,
+            ca: None,
+            certificate: None,
             keys: None,
             signing_key: None,
             signers: None,
@@ -282,17 +287,6 @@ impl fmt::Display for MediumArgs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::Parser;
-
-    #[derive(Parser)]
-    struct Program {
-        #[command(flatten)]
-        medium: MediumArgs,
-    }
-
-    fn parse(args: &[&str]) -> Result<MediumArgs, clap::Error> {
-        Program::try_parse_from([&["program"], args].concat()).map(|program| program.medium)
-    }
 
     #[tokio::test]
     async fn the_default_is_the_local_medium() {
@@ -328,29 +322,19 @@ mod tests {
             let args = MediumArgs { medium: medium.to_owned(), ..MediumArgs::default() };
             assert_eq!(args.shows_secret_to_the_network(), is_shown, "{medium}");
         }
-    }
-
-    #[test]
-    fn arguments_are_read_and_a_wrong_wire_names_the_right_ones() {
-        let args =
-            parse(&["--medium", "nats://a:4222", "--prefix", "shop", "--wire", "cloudevents"]).unwrap();
-        assert_eq!((args.medium.as_str(), args.prefix.as_str()), ("nats://a:4222", "shop"));
-        assert_eq!(args.wire, Wire::CloudEvents);
-        assert!(!args.is_local());
-
-        let error = parse(&["--wire", "smoke"]).unwrap_err();
-        assert_eq!(error.exit_code(), 2);
-        let text = error.to_string();
-        assert!(text.contains("frames") && text.contains("cloudevents"), "{text}");
-    }
-
-    #[test]
-    fn a_time_to_wait_is_thirty_seconds_unless_it_is_given() {
-        let wait = |args: &[&str]| parse(args).map(|args| args.wait);
-        assert_eq!(wait(&[]).unwrap().as_secs(), 30);
-        assert_eq!(wait(&["--wait", "0"]).unwrap(), Duration::ZERO);
-        assert_eq!(wait(&["--wait", "1m30s"]).unwrap().as_secs(), 90);
-        assert!(wait(&["--wait", "soon"]).unwrap_err().to_string().contains("such as 500ms"));
+        for (login, medium, ca, is_shown) in [
+            ("password:shop:a", "nats://bus.example", None, true),
+            ("token:a", "nats://127.0.0.1:4222,nats://bus.example", None, true),
+            ("token:a", "tls://bus.example", None, false),
+            ("token:a", "nats://bus.example", Some("ca.pem"), false),
+            ("token:a", "nats://127.0.0.1:4222", None, false),
+            ("nkey:a", "nats://bus.example", None, false),
+            ("credentials:a", "nats://bus.example", None, false),
+        ] {
+            let (medium, ca) = (medium.to_owned(), ca.map(PathBuf::from));
+            let args = MediumArgs { medium, login: login.parse().ok(), ca, ..MediumArgs::default() };
+            assert_eq!(args.shows_secret_to_the_network(), is_shown, "{login}, {args:?}");
+        }
     }
 
     #[test]
@@ -395,10 +379,19 @@ mod tests {
     #[cfg(feature = "lan")]
     #[test]
     fn the_options_of_a_local_network_have_the_name_of_the_program_and_the_keys_of_the_arguments() {
-        let args = parse(&["--medium", "lan:", "--keys", "own-keys"]).unwrap();
+        let args = MediumArgs {
+            medium: "lan:".to_owned(),
+            keys: Some("own-keys".into()),
+            ca: Some("ca.pem".into()),
+            ..MediumArgs::default()
+        };
         assert_eq!(args.lan_address(), Some("lan:"));
         let options = format!("{:?}", args.lan("shop"));
         assert!(options.contains("name: Some(\"shop\")") && options.contains("\"own-keys\""), "{options}");
+        assert!(options.contains("certificates: None"), "authorities alone make no TLS: {options}");
+        let certificate = Some("own.pem,own.key".parse().unwrap());
+        let with = format!("{:?}", MediumArgs { certificate, ..args.clone() }.lan("shop"));
+        assert!(["ca.pem", "own.pem", "own.key"].iter().all(|file| with.contains(file)), "{with}");
         let without = MediumArgs { keys: None, ..args };
         assert!(format!("{:?}", without.lan("shop")).contains("secret: None"));
     }

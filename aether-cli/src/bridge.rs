@@ -5,6 +5,7 @@ mod print;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aether_chassis::config::{CertificateFiles, ConfigError, LoginFile};
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::bridge::{Bridge, BridgeAccount};
 use aether_core::rules::{Border, Rule, Rules};
@@ -28,6 +29,11 @@ Examples:
 A relayed wave keeps its id, source, amplitude, age, metadata and cause. Questions
 are relayed too. While one side is away, waves for it wait, the strongest first,
 and the weakest are shed once 65536 waves or 64 MiB wait.
+
+Each side logs in by itself: with its own options, or those of a folder of its
+own, such as --here-config edge/. The folder and the variables that other
+commands read (AETHER_CONFIG, AETHER__MEDIUM__LOGIN) count for neither, so that
+no side gets the secret of the other.
 
 Until both sides were reached once, nothing is relayed. SIGINT or SIGTERM ends it:
 it prints what it relayed, what not and why, and what was lost.")]
@@ -65,19 +71,47 @@ pub(crate) struct BridgeArgs {
     name: String,
 
     /// How long to wait for each side to be there at the start, such as 30s [default: until it is]
-    #[arg(long, value_name = "TIME", env = "AETHER_WAIT", value_parser = values::time)]
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
     wait: Option<Duration>,
 
     /// Print the account as one JSON object
     #[arg(long)]
     json: bool,
 
-    /// NATS: the subject prefix of HERE
-    #[arg(long, value_name = "NAME", default_value = "aether")]
-    here_prefix: String,
-    /// NATS: the subject prefix of THERE
-    #[arg(long, value_name = "NAME", default_value = "aether")]
-    there_prefix: String,
+    /// The folder with the default.toml whose section [medium] is that of HERE, but for the address [default: none]
+    #[arg(long, value_name = "FOLDER")]
+    here_config: Option<PathBuf>,
+    /// The folder with the configuration of THERE
+    #[arg(long, value_name = "FOLDER")]
+    there_config: Option<PathBuf>,
+
+    /// NATS: the subject prefix of HERE [default: aether]
+    #[arg(long, value_name = "NAME")]
+    here_prefix: Option<String>,
+    /// NATS: the subject prefix of THERE [default: aether]
+    #[arg(long, value_name = "NAME")]
+    there_prefix: Option<String>,
+
+    /// NATS: the file with the secret for HERE: credentials:FILE, nkey:FILE, token:FILE or password:USER:FILE
+    #[arg(long, value_name = "KIND:FILE")]
+    here_login: Option<LoginFile>,
+    /// NATS: the file with the secret for THERE
+    #[arg(long, value_name = "KIND:FILE")]
+    there_login: Option<LoginFile>,
+
+    /// The authorities (PEM) that are trusted for HERE instead of those of the system
+    #[arg(long, value_name = "FILE")]
+    here_ca: Option<PathBuf>,
+    /// The authorities (PEM) that are trusted for THERE
+    #[arg(long, value_name = "FILE")]
+    there_ca: Option<PathBuf>,
+
+    /// The certificate of the bridge for HERE, and its key (PEM)
+    #[arg(long, value_name = "FILE,KEY")]
+    here_certificate: Option<CertificateFiles>,
+    /// The certificate of the bridge for THERE, and its key (PEM)
+    #[arg(long, value_name = "FILE,KEY")]
+    there_certificate: Option<CertificateFiles>,
 
     /// The file with the keys of sealed waves of HERE
     #[arg(long, value_name = "FILE")]
@@ -118,21 +152,48 @@ struct Side {
 const ALWAYS: Duration = Duration::from_secs(365 * 24 * 3600);
 
 impl BridgeArgs {
-    fn sides(&mut self) -> [Side; 2] {
+    fn sides(&mut self) -> Result<[Side; 2], ConfigError> {
         let wait = self.wait.unwrap_or(ALWAYS);
-        let medium = |url: &str, prefix: &str| {
-            let mut medium = MediumArgs::default();
-            (medium.medium, medium.prefix, medium.wait) = (url.to_owned(), prefix.to_owned(), wait);
-            medium
+        let medium = |url: &str, folder: &Option<PathBuf>| {
+            let medium = folder.as_deref().map_or_else(|| Ok(MediumArgs::default()), MediumArgs::of_folder);
+            medium.map(|mut medium| {
+                url.clone_into(&mut medium.medium);
+                medium.wait = wait;
+                medium
+            })
         };
-        let mut here = medium(&self.here, &self.here_prefix);
-        here.keys = self.here_keys.take();
-        (here.signing_key, here.signers) = (self.here_signing_key.take(), self.here_signers.take());
-        let mut there = medium(&self.there, &self.there_prefix);
-        there.keys = self.there_keys.take();
-        (there.signing_key, there.signers) = (self.there_signing_key.take(), self.there_signers.take());
+        let mut here = medium(&self.here, &self.here_config)?;
+        let mut there = medium(&self.there, &self.there_config)?;
+        replace(&mut here.prefix, self.here_prefix.take());
+        replace(&mut there.prefix, self.there_prefix.take());
+        add(&mut here.login, self.here_login.take());
+        add(&mut there.login, self.there_login.take());
+        add(&mut here.ca, self.here_ca.take());
+        add(&mut there.ca, self.there_ca.take());
+        add(&mut here.certificate, self.here_certificate.take());
+        add(&mut there.certificate, self.there_certificate.take());
+        add(&mut here.keys, self.here_keys.take());
+        add(&mut there.keys, self.there_keys.take());
+        add(&mut here.signing_key, self.here_signing_key.take());
+        add(&mut there.signing_key, self.there_signing_key.take());
+        add(&mut here.signers, self.here_signers.take());
+        add(&mut there.signers, self.there_signers.take());
         let [here_rules, there_rules] = [&mut self.here_rule, &mut self.there_rule].map(std::mem::take);
-        [Side { medium: here, rules: here_rules }, Side { medium: there, rules: there_rules }]
+        Ok([Side { medium: here, rules: here_rules }, Side { medium: there, rules: there_rules }])
+    }
+}
+
+/// An option replaces a setting.
+fn replace<T>(setting: &mut T, option: Option<T>) {
+    if let Some(given) = option {
+        *setting = given;
+    }
+}
+
+/// The same of a setting that may be off.
+fn add<T>(setting: &mut Option<T>, option: Option<T>) {
+    if option.is_some() {
+        *setting = option;
     }
 }
 
@@ -147,7 +208,7 @@ impl Side {
 }
 
 pub(crate) async fn bridge(mut args: BridgeArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let [here, there] = args.sides();
+    let [here, there] = args.sides()?;
     if here.medium.is_local() || there.medium.is_local() {
         return Err(CommandError::BridgeToNowhere);
     }

@@ -74,7 +74,10 @@ pub(crate) async fn describe(args: DescribeArgs, shutdown: CancellationToken) ->
         services.retain(|service| service.service == *name);
     }
     let Some(first) = services.first() else {
-        return Err(CommandError::NotDescribed { service: args.service });
+        return Err(match listing.failed {
+            Some(reason) => CommandError::DescriptionNotSent { reason },
+            None => CommandError::NotDescribed { service: args.service },
+        });
     };
     let document = match services.iter().all(|service| service == first) {
         true => asyncapi(&first.service, &first.version, &first.summary, &services[..1]),

@@ -78,7 +78,7 @@ pub(crate) async fn lan_doctor(args: LanDoctorArgs, shutdown: CancellationToken)
     if let Ok(read) = &loaded {
         let medium = read.settings().medium.args();
         if medium.is_local() {
-            config.medium = Some("lan:".to_owned());
+            config.medium.url = Some("lan:".to_owned());
             loaded = crate::config::load(&config);
         } else if medium.lan_address().is_none() {
             return Err(LanCommandError::OtherMedium { medium: medium.to_string() }.into());

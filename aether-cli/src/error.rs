@@ -174,6 +174,10 @@ pub(crate) enum CommandError {
     Lan(#[from] LanCommandError),
     #[error("{} describes itself here: build it with .describe(version, summary), or another --prefix carries it", .service.as_deref().map_or_else(|| "no service".to_owned(), |name| format!("no service {name:?}")))]
     NotDescribed { service: Option<String> },
+    #[error(
+        "a service could not send its description: {reason}. If it is larger than the medium takes, raise max_payload of the NATS server"
+    )]
+    DescriptionNotSent { reason: String },
     #[error("{failed} of {checks} checks failed")]
     Unhealthy { failed: usize, checks: usize },
     #[error("a service panicked")]

@@ -2,7 +2,6 @@
 //!
 //! Each subcommand has its own file. All but the router join the network as a process that hears nothing.
 
-mod certificates;
 mod columns;
 mod joined;
 mod peers;

@@ -31,6 +31,10 @@ pub(crate) struct MapArgs {
     #[arg(default_value = ">")]
     pattern: Pattern,
 
+    /// Also show the channels on which programs talk about themselves: descriptions, dead letters, replicas of fields
+    #[arg(long)]
+    all: bool,
+
     /// The format of the map
     #[arg(long, value_enum, default_value_t = Format::Mermaid)]
     format: Format,
@@ -81,11 +85,12 @@ pub(crate) async fn map(args: MapArgs, shutdown: CancellationToken) -> Result<()
     }
     let report = watch.report();
     watch.close().await;
+    let map = if args.all { report.map } else { report.map.without_plumbing() };
     let text = match args.format {
-        Format::Dot => report.map.to_dot(),
-        Format::Json => format!("{:#}\n", report.map.to_json()),
-        Format::Mermaid => report.map.to_mermaid(),
+        Format::Dot => map.to_dot(),
+        Format::Json => format!("{:#}\n", map.to_json()),
+        Format::Mermaid => map.to_mermaid(),
     };
-    stderr_line(format_args!("{} waves, {} edges", report.sampling.seen, report.map.edges.len()));
+    stderr_line(format_args!("{} waves, {} edges", report.sampling.seen, map.edges.len()));
     Ok(Output::stdout().bytes(text.as_bytes())?)
 }

@@ -212,6 +212,19 @@ impl Channel {
         (self.hash >> 32) as usize % shards
     }
 
+    /// Whether programs of Aether talk about themselves here, so that a view of a system leaves it out: reserved channels, and those
+    /// of descriptions, dead letters, the replicas of fields and checks.
+    #[must_use]
+    pub fn is_plumbing(&self) -> bool {
+        let mut tokens = self.as_str().split('.');
+        match tokens.next() {
+            Some("aether") => matches!(tokens.next(), Some("descriptions" | "letters")),
+            Some("aether-doctor") => true,
+            Some("field") => matches!(tokens.nth(1), Some("changes" | "beats" | "presence" | "sync")),
+            _ => self.is_reserved(),
+        }
+    }
+
     /// Whether the channel belongs to the framework.
     #[must_use]
     #[inline]

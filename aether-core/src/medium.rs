@@ -391,7 +391,7 @@ pub enum AskError {
         channel: Channel,
     },
     /// The responder replied that there is no answer, with the reason.
-    #[error("the question on {channel} was answered with a failure")]
+    #[error("the question on {channel} was answered with a failure: {source}")]
     Failed {
         /// The channel of the question.
         channel: Channel,

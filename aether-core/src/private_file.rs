@@ -69,7 +69,11 @@ pub fn open(path: &Path) -> Result<File, PrivateFileError> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
-        let mode = file.metadata().map_err(unread)?.permissions().mode() & 0o777;
+        let metadata = file.metadata().map_err(unread)?;
+        if metadata.is_dir() {
+            return Err(unread(io::ErrorKind::IsADirectory.into()));
+        }
+        let mode = metadata.permissions().mode() & 0o777;
         if !is_private(mode) {
             return Err(PrivateFileError::Public { path: path.to_owned(), mode });
         }
@@ -123,6 +127,17 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_folder_is_named_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = read(folder.path(), 100).unwrap_err();
+        let source = std::error::Error::source(&error).unwrap().to_string();
+        assert!(
+            source.contains("is a directory") && !error.to_string().contains("chmod"),
+            "{error}: {source}"
+        );
     }
 
     #[test]

@@ -136,7 +136,7 @@ function kept(retention) {
 }
 
 function table(app, log) {
-  return html`<div class="scroll" tabindex="0"><table><thead><tr><th>consumer</th><th>pattern</th><th class="number">wait</th>${isStream(log) ? html`<th class="number">redelivered</th><th class="number">delivered up to</th>` : html`<th class="spark-cell">last 5 min</th><th class="number">the oldest</th>`}<th class="number">in flight</th><th class="number">retrying</th><th class="number">dead letters</th><th class="number">last acknowledged</th></tr></thead>
+  return html`<div class="scroll" tabindex="0"><table><thead><tr><th>consumer</th><th>pattern</th><th class="number">wait</th>${isStream(log) ? html`<th class="number" title="of those in flight, delivered more than once">in flight again</th><th class="number">delivered up to</th>` : html`<th class="spark-cell">last 5 min</th><th class="number">the oldest</th>`}<th class="number">in flight</th><th class="number">retrying</th><th class="number">dead letters</th><th class="number">last acknowledged</th></tr></thead>
     <tbody>${log.consumers.filter(({ standing }) => !app.filter || !standing?.pattern || overlap(app.filter, standing.pattern)).map((consumer) => row(app, log, consumer))}</tbody></table></div>`;
 }
 

@@ -146,8 +146,14 @@ async fn ledger(pages: PagesState, reader: Reader) -> Response {
     view(pages, reader, View::Ledger).await
 }
 
-async fn service_map(pages: PagesState, reader: Reader) -> Response {
-    view(pages, reader, View::Map).await
+/// With `all=1` also the channels on which programs talk about themselves.
+async fn service_map(pages: PagesState, reader: Reader, RawQuery(query): RawQuery) -> Response {
+    let map = match query.as_deref() {
+        None | Some("" | "all=0") => View::Map,
+        Some("all=1") => View::WholeMap,
+        Some(_) => return answer::problem(StatusCode::BAD_REQUEST, "parameter", "use all, 0 or 1"),
+    };
+    view(pages, reader, map).await
 }
 
 async fn view(State(pages): PagesState, reader: Reader, view: View) -> Response {

@@ -157,6 +157,11 @@ impl Letters {
             return;
         };
         for (log, store) in logs {
+            // A service that has the log open has answered for it.
+            let named = format!("{store:x}");
+            if list.stores.iter().any(|known| known.store == named && known.error.is_none()) {
+                continue;
+            }
             let reading = self.durable.letters_of(&log, MOST_LETTERS_OF_LOG + 1);
             let error = match timeout_at(end, reading).await {
                 Ok(Ok(mut letters)) => {

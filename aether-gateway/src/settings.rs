@@ -143,7 +143,7 @@ impl GatewaySettings {
             .tls(tls);
         let medium = &settings.medium;
         let options = match medium.args().nats_address() {
-            Some(url) => options.jetstream(url, medium.nats("aether-gateway-logs")),
+            Some(url) => options.jetstream(url, medium.args().nats("aether-gateway-logs")),
             None => options,
         };
         Ok(match self.listen {

@@ -44,11 +44,15 @@ pub(crate) enum View {
     Overview,
     Services,
     Ledger,
+    /// Without the channels on which programs talk about themselves.
     Map,
+    /// With them.
+    WholeMap,
 }
 
 impl View {
-    pub(crate) const ALL: [Self; 4] = [Self::Overview, Self::Services, Self::Ledger, Self::Map];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Overview, Self::Services, Self::Ledger, Self::Map, Self::WholeMap];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -56,6 +60,7 @@ impl View {
             Self::Services => "services",
             Self::Ledger => "ledger",
             Self::Map => "map",
+            Self::WholeMap => "whole_map",
         }
     }
 
@@ -66,7 +71,7 @@ impl View {
     const fn every(self) -> u64 {
         match self {
             Self::Overview => 1,
-            Self::Services | Self::Ledger | Self::Map => SLOW,
+            Self::Services | Self::Ledger | Self::Map | Self::WholeMap => SLOW,
         }
     }
 }
@@ -272,8 +277,8 @@ impl Views {
                 serde_json::to_string(&services)
             }
             View::Ledger => serde_json::to_string(&ledger::Ledgers::of(self.source.read())),
-            View::Map => {
-                let map = map::Map::of(&self.source, &self.pulses.lock());
+            View::Map | View::WholeMap => {
+                let map = map::Map::of(&self.source, &self.pulses.lock(), view == View::WholeMap);
                 serde_json::to_string(&map)
             }
         }

@@ -97,6 +97,36 @@ impl DurableLog {
         }
     }
 
+    /// The first half of [`connect`](Self::connect), for callers that connect by themselves; [`attach`](Self::attach) is the second
+    /// half.
+    pub fn layer(&self, builder: AetherBuilder) -> AetherBuilder {
+        match self {
+            Self::Folder(log) => log.layer(builder),
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(log) => log.layer(builder),
+        }
+    }
+
+    /// Makes this the log that [`DurableLog::of`] finds.
+    pub fn attach(&self, aether: &Aether) {
+        match self {
+            Self::Folder(log) => log.attach(aether),
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(log) => log.attach(aether),
+        }
+    }
+
+    /// Why waves cannot be stored now, as far as is known without asking anybody: for what must not wait, such as the readiness of
+    /// a program.
+    #[must_use]
+    pub fn trouble(&self) -> Option<NotReady> {
+        match self {
+            Self::Folder(log) => log.ready().err().map(NotReady::from),
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(log) => log.trouble().map(NotReady::from),
+        }
+    }
+
     /// A consumer of a pattern by its name. As [`Log::consumer`].
     ///
     /// # Errors

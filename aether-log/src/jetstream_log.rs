@@ -40,13 +40,18 @@ impl JetStreamLogBuilder {
     ///
     /// # Errors
     /// [`ChannelError`] if the pattern is not valid.
-    pub fn channels<P>(mut self, pattern: P, durability: Durability) -> Result<Self, ChannelError>
+    pub fn channels<P>(self, pattern: P, durability: Durability) -> Result<Self, ChannelError>
     where
         P: TryInto<Pattern>,
         ChannelError: From<P::Error>,
     {
-        self.channels.push((pattern.try_into()?, durability));
-        Ok(self)
+        Ok(self.pattern(pattern.try_into()?, durability))
+    }
+
+    /// As [`channels`](Self::channels), with a pattern that was checked.
+    pub fn pattern(mut self, pattern: Pattern, durability: Durability) -> Self {
+        self.channels.push((pattern, durability));
+        self
     }
 
     /// How the waves are kept.
@@ -293,6 +298,12 @@ impl JetStreamLog {
         Ok(Consumer::of_stream(consumer))
     }
 
+    /// The name of the log, which is that of its stream.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.shared.subjects.stream()
+    }
+
     /// The failed waves that consumers have given up.
     #[must_use]
     pub fn dead(&self) -> &StreamLetters {
@@ -309,6 +320,14 @@ impl JetStreamLog {
         &self.shared.warnings
     }
 
+    /// Why waves cannot be stored now, as far as is known without asking the server: the connection is down, or the last wave was
+    /// refused and none was stored since. A refusal counts for as long as the [patience](JetStreamOptions::patience), so a program
+    /// that stores nothing meanwhile is ready again.
+    #[must_use]
+    pub fn trouble(&self) -> Option<JetStreamError> {
+        self.shared.connection.trouble()
+    }
+
     /// Whether the stream is there, has a leader that answers, and the settings that it was opened with. A service that is not
     /// ready reports the reason. A stream that was deleted is used again when somebody has made it, for example by opening the log.
     ///
@@ -322,12 +341,5 @@ impl JetStreamLog {
         let info = self.shared.connection.api::<Info>(name, format!("STREAM.INFO.{name}"), &()).await;
         let info = info.map_err(|failure| failure.while_doing("describe the stream", name))?;
         check_stream(&self.shared.wanted, &info.config)
-    }
-
-    /// Why the last wave could not be stored, if that was within 30 s. Returns at once. A wave that is too large is no trouble of the
-    /// log. After the next wave that is stored there is none.
-    #[must_use]
-    pub fn trouble(&self) -> Option<JetStreamError> {
-        self.shared.publisher.trouble()
     }
 }

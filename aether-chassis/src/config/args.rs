@@ -2,20 +2,16 @@
 
 use std::fmt::Display;
 use std::path::PathBuf;
-use std::time::Duration;
-
-use aether_core::medium::Wire;
 
 use super::Configuration;
 use super::address::ListenAddress;
 use super::environment::{Given, arguments, environment};
+use super::given_medium::GivenMedium;
 use super::machine::memory_bounds;
 use super::mistake::{ConfigError, Mistake, Origin, Problem};
-use super::quantity::Time;
 use super::schema::{NoSection, Schema, Section};
 use super::sources::Sources;
 use crate::cgroup::CgroupLimits;
-use crate::medium_args::{time, wire_parser};
 
 /// The folder of the files, if it exists.
 const DEFAULT_FOLDER: &str = "config";
@@ -41,35 +37,9 @@ pub struct ConfigArgs {
     #[arg(long, value_name = "ADDRESS")]
     pub metrics: Option<ListenAddress>,
 
-    /// The address: local: (inside this process), nats://host:port or, where it is built in, lan:. Several in quotes, separated
-    /// by spaces, are paths: the first that reaches everybody is used [env: AETHER_MEDIUM=] [default: local:]
-    #[arg(long, value_name = "URL", help_heading = "Medium")]
-    pub medium: Option<String>,
-
-    /// NATS only: the subject prefix of all channels. It separates systems on one server [env: AETHER_PREFIX=] [default:
-    /// aether]
-    #[arg(long, value_name = "NAME", help_heading = "Medium")]
-    pub prefix: Option<String>,
-
-    /// NATS only: the wire format [env: AETHER_WIRE=] [default: frames]
-    #[arg(long, value_name = "FORMAT", help_heading = "Medium", value_parser = wire_parser())]
-    pub wire: Option<Wire>,
-
-    /// How long to retry an unreachable server, such as 30s or 5m; 0 to fail at once [env: AETHER_WAIT=] [default: 30s]
-    #[arg(long, value_name = "TIME", help_heading = "Medium", value_parser = time)]
-    pub wait: Option<Duration>,
-
-    /// NATS and lan: the file with the keys of sealed waves, from `aether keys new`, or off [env: AETHER_KEYS=] [default: off]
-    #[arg(long, value_name = "FILE", help_heading = "Medium")]
-    pub keys: Option<PathBuf>,
-
-    /// NATS: the file with the key that signs what this program sends, from `aether keys new --signing`, or off [env: AETHER_SIGNING_KEY=] [default: off]
-    #[arg(long, value_name = "FILE", help_heading = "Medium")]
-    pub signing_key: Option<PathBuf>,
-
-    /// NATS: the list of signers, or off. What nobody on it signed is refused [env: AETHER_SIGNERS=] [default: off]
-    #[arg(long, value_name = "FILE", help_heading = "Medium")]
-    pub signers: Option<PathBuf>,
+    /// How the program connects.
+    #[command(flatten)]
+    pub medium: GivenMedium,
 }
 
 impl ConfigArgs {
@@ -93,19 +63,7 @@ impl ConfigArgs {
     /// For a program with several sections, or with arguments of its own for settings.
     pub fn loader(&self) -> Loader {
         let loader = Loader { args: self.clone(), schema: Schema::new(), given: Vec::new() };
-        loader
-            .given("medium.url", "--medium", self.medium.as_ref())
-            .given("medium.prefix", "--prefix", self.prefix.as_ref())
-            .given("medium.wire", "--wire", self.wire.map(Wire::as_str))
-            .given("medium.wait", "--wait", self.wait.map(Time))
-            .given("medium.keys", "--keys", self.keys.as_ref().map(|path| path.display()))
-            .given(
-                "medium.signing_key",
-                "--signing-key",
-                self.signing_key.as_ref().map(|path| path.display()),
-            )
-            .given("medium.signers", "--signers", self.signers.as_ref().map(|path| path.display()))
-            .given("metrics.listen", "--metrics", self.metrics)
+        self.medium.add_to(loader).given("metrics.listen", "--metrics", self.metrics)
     }
 }
 
@@ -140,6 +98,13 @@ impl Loader {
     /// # Errors
     /// [`ConfigError`] with all mistakes, each with its place and what is allowed.
     pub fn load(self) -> Result<Configuration, ConfigError> {
+        let configuration = Configuration::read(self.sources()?)?;
+        configuration.apply_log();
+        Ok(configuration)
+    }
+
+    /// The layers, which are not read yet.
+    pub(super) fn sources(self) -> Result<Sources, ConfigError> {
         let Self { args, schema, given } = self;
         let by_name = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         let named = args.folder.or_else(|| by_name("AETHER_CONFIG").map(PathBuf::from));
@@ -164,13 +129,10 @@ impl Loader {
         }
         let above_files = vec![environment(std::env::vars_os()), arguments(&args.set, &given)];
         let below_files = memory_bounds(CgroupLimits::read().memory_bytes);
-        let configuration =
-            Configuration::read(Sources { schema, folder, profile, below_files, above_files })?;
-        configuration.apply_log();
-        Ok(configuration)
+        Ok(Sources { schema, folder, profile, below_files, above_files })
     }
 }
 
-fn refused(origin: Origin, problem: Problem) -> ConfigError {
+pub(super) fn refused(origin: Origin, problem: Problem) -> ConfigError {
     ConfigError { mistakes: vec![Mistake { origin, problem }] }
 }

@@ -8,10 +8,14 @@ use std::time::Duration;
 use aether_core::{Durability, Pattern};
 use aether_log::store::{OptionsError, Retention, StoreOptions};
 use aether_log::{ConsumerOptions, LogBuilder};
+#[cfg(feature = "jetstream")]
+use aether_log::{JetStreamLog, JetStreamLogBuilder, JetStreamOptions};
 use serde::{Deserialize, Serialize};
 
 use super::list::List;
 use super::quantity::{Count, OrOff, QuantityError, Size, Time};
+#[cfg(feature = "jetstream")]
+use crate::medium_args::MediumArgs;
 
 /// Durable channels: which waves are stored before they are carried, and for how long they are kept.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -20,6 +24,8 @@ use super::quantity::{Count, OrOff, QuantityError, Size, Time};
 pub struct DurableSettings {
     /// The folder in which each program has its log, in one of its name.
     pub folder: OrOff<PathBuf>,
+    /// The log that all programs share, in place of folders.
+    pub log: OrOff<SharedLog>,
     /// The channels whose waves survive the end of the process.
     pub stored: List<DurablePattern>,
     /// The channels whose waves survive a power cut.
@@ -44,6 +50,56 @@ pub struct DurableSettings {
     pub clean_up_every: CleanUpInterval,
     /// What an acknowledgement of a consumer reaches.
     pub acknowledgements: AcknowledgedLevel,
+}
+
+/// A log that programs share: `jetstream:orders`, at the server of `medium.url`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SharedLog {
+    /// The name of the stream.
+    pub stream: String,
+}
+
+impl TryFrom<String> for SharedLog {
+    type Error = QuantityError;
+    fn try_from(text: String) -> Result<Self, QuantityError> {
+        const ALLOWED: &str =
+            "jetstream:NAME, such as jetstream:orders: a name has 1 to 64 letters, digits, '-' and '_'";
+        let is_name = |name: &&str| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+            (1..=64).contains(&name.len()) && name.bytes().all(is_plain)
+        };
+        match text.strip_prefix("jetstream:").filter(is_name) {
+            Some(stream) => Ok(Self { stream: stream.to_owned() }),
+            None => Err(QuantityError::new(text, ALLOWED)),
+        }
+    }
+}
+
+impl From<SharedLog> for String {
+    fn from(log: SharedLog) -> Self {
+        format!("jetstream:{}", log.stream)
+    }
+}
+
+/// Why a program cannot have the durable log that its configuration names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SharedLogError {
+    /// A log in JetStream has no such setting.
+    #[error("durable.log does not go with durable.{setting}: switch one of them off")]
+    With {
+        /// The setting, without its section.
+        setting: &'static str,
+    },
+    /// No path of the medium is a NATS server.
+    #[error("durable.log needs a NATS server: set medium.url to nats:// or tls://")]
+    NoServer,
+    /// The program cannot use JetStream.
+    #[error(
+        "durable.log needs the feature jetstream of aether-chassis, which this program was built without"
+    )]
+    Feature,
 }
 
 /// A pattern of durable channels, which are not those of the framework.
@@ -169,6 +225,7 @@ impl Default for DurableSettings {
     fn default() -> Self {
         Self {
             folder: OrOff::Off,
+            log: OrOff::Off,
             stored: List::default(),
             synced: List::default(),
             commit_window: CommitWindow(Duration::ZERO),
@@ -186,7 +243,43 @@ impl Default for DurableSettings {
 }
 
 impl DurableSettings {
-    /// The log of a program; `None` if it has no folder or no channels. The caller may add channels before it opens the log.
+    /// The log in JetStream, at the server of the medium and with its wait, login, certificates and keys; `None` if none is named,
+    /// or no channels. `max_age`, `max_bytes` and `max_waves` are those of the stream, which refuses waves when it is full.
+    ///
+    /// # Errors
+    /// [`SharedLogError`] if other settings do not go with it.
+    #[cfg(feature = "jetstream")]
+    pub fn jetstream(&self, medium: &MediumArgs) -> Result<Option<JetStreamLogBuilder>, SharedLogError> {
+        let OrOff::On(SharedLog { stream }) = &self.log else { return Ok(None) };
+        let folder_alone = [
+            ("folder", self.folder != OrOff::Off),
+            ("max_ages", !self.max_ages.0.is_empty()),
+            ("compact", !self.compact.0.is_empty()),
+        ];
+        if let Some((setting, _)) = folder_alone.into_iter().find(|(_, is_set)| *is_set) {
+            return Err(SharedLogError::With { setting });
+        }
+        if self.stored.0.is_empty() && self.synced.0.is_empty() {
+            return Ok(None);
+        }
+        let url = medium.nats_address().ok_or(SharedLogError::NoServer)?;
+        let Retention { max_age, max_bytes, max_records, .. } = self.retention();
+        let mut options = JetStreamOptions::default();
+        options = max_age.map_or(options, |age| options.max_age(age));
+        options = max_bytes.map_or(options, |bytes| options.max_bytes(bytes));
+        options = max_records.map_or(options, |waves| options.max_waves(waves));
+        let log = JetStreamLog::builder(url, stream).nats(medium.nats("aether-log")).wait(medium.wait);
+        let log = self.levels().fold(log, |log, (pattern, level)| log.pattern(pattern, level));
+        Ok(Some(log.options(options)))
+    }
+
+    fn levels(&self) -> impl Iterator<Item = (Pattern, Durability)> {
+        let stored = self.stored.0.iter().map(|pattern| (pattern, Durability::Stored));
+        let synced = self.synced.0.iter().map(|pattern| (pattern, Durability::Synced));
+        stored.chain(synced).map(|(DurablePattern(pattern), level)| (pattern.clone(), level))
+    }
+
+    /// The log of a program in a folder; `None` if it has no folder or no channels. The caller may add channels before it opens the log.
     #[must_use]
     pub fn log(&self, program: &str) -> Option<LogBuilder> {
         let OrOff::On(folder) = &self.folder else { return None };
@@ -200,10 +293,8 @@ impl DurableSettings {
         if let Ok(options) = self.store() {
             log = log.options(options);
         }
-        let stored = self.stored.0.iter().map(|pattern| (pattern, Durability::Stored));
-        let synced = self.synced.0.iter().map(|pattern| (pattern, Durability::Synced));
-        for (DurablePattern(pattern), level) in stored.chain(synced) {
-            log = log.pattern(pattern.clone(), level);
+        for (pattern, level) in self.levels() {
+            log = log.pattern(pattern, level);
         }
         for AgeOf { pattern, max_age } in &self.max_ages.0 {
             log = log.max_age(pattern.clone(), *max_age);
@@ -290,6 +381,8 @@ mod tests {
     fn a_wrong_value_is_refused_with_what_is_allowed() {
         for (text, allowed) in [
             ("synced = ['orders..paid']", "a pattern of channels such as orders.>"),
+            ("log = 'orders'", "jetstream:NAME, such as jetstream:orders"),
+            ("log = 'jetstream:or.ders'", "1 to 64 letters"),
             ("stored = ['a b']", "a pattern of channels"),
             ("max_ages = ['notes.>']", "PATTERN=TIME, such as notes.>=7d"),
             ("max_ages = ['notes.>=soon']", "PATTERN=TIME"),

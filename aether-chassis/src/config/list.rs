@@ -54,7 +54,14 @@ impl<'de, T: FromStr<Err: fmt::Display>> Deserialize<'de> for List<T> {
                     return Err(E::invalid_value(de::Unexpected::Str(text), &self));
                 }
                 let values = text.split(',').map(str::trim).filter(|value| !value.is_empty());
-                values.map(str::parse).collect::<Result<_, _>>().map(List).map_err(E::custom)
+                let parsed = values.map(str::parse).collect::<Result<_, _>>().map(List);
+                parsed.map_err(|error| match text.contains(',') {
+                    true => E::custom(format_args!(
+                        "{error} (the text was split at its commas; write a value that has one as [\"{}\"])",
+                        text.trim()
+                    )),
+                    false => E::custom(error),
+                })
             }
             fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {
                 let mut values = Vec::new();
@@ -97,6 +104,9 @@ mod tests {
     fn one_wrong_value_is_named_with_what_is_allowed() {
         assert!(read(r#"["1s", "2 MO"]"#).unwrap_err().contains("such as 500ms"));
         assert!(read(r#""1s,x""#).unwrap_err().contains("\"x\" is not allowed"));
+        let split = read(r#""1s, x""#).unwrap_err();
+        assert!(split.contains("split at its commas") && split.contains("[\"1s, x\"]"), "{split}");
+        assert!(!read(r#""x""#).unwrap_err().contains("commas"));
         assert!(read("5").unwrap_err().contains("an array of texts in quotes"));
     }
 

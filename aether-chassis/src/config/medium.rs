@@ -5,17 +5,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aether_core::ConnectError;
-#[cfg(feature = "nats")]
-use aether_core::NatsOptions;
-#[cfg(feature = "lan")]
-use aether_core::medium::LanOptions;
 use aether_core::medium::{Wire, check_address, without_secrets};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::login::{CertificateFiles, LoginFile};
 use super::quantity::{OrOff, Time};
-use crate::MediumArgs;
+use crate::login::{CertificateFiles, LoginFile};
+use crate::medium_args::MediumArgs;
 
 /// Where the waves travel. `Debug` does not show secrets.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
@@ -98,9 +94,9 @@ fn is_scheme(text: &str) -> bool {
     is_first && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
 }
 
-fn path(setting: &OrOff<PathBuf>) -> Option<PathBuf> {
+fn given<T: Clone>(setting: &OrOff<T>) -> Option<T> {
     match setting {
-        OrOff::On(path) => Some(path.clone()),
+        OrOff::On(value) => Some(value.clone()),
         OrOff::Off => None,
     }
 }
@@ -133,42 +129,13 @@ impl MediumSettings {
             prefix: self.prefix.clone(),
             wire: self.wire,
             wait: self.wait.0,
-            keys: path(&self.keys),
-            signing_key: path(&self.signing_key),
-            signers: path(&self.signers),
-        }
-    }
-
-    /// The options of the NATS medium: how this program logs in and what it trusts, with the default outbox. The server
-    /// shows the client name for the connection.
-    #[cfg(feature = "nats")]
-    pub fn nats(&self, client_name: &str) -> NatsOptions {
-        let mut options = self.args().nats(client_name);
-        if let OrOff::On(login) = &self.login {
-            options = options.login(login.clone().into());
-        }
-        if let OrOff::On(name) = &self.inbox {
-            options = options.inbox(name);
-        }
-        if let OrOff::On(path) = &self.ca {
-            options = options.authorities(path);
-        }
-        if let OrOff::On(CertificateFiles { certificate, key }) = &self.certificate {
-            options = options.certificate(certificate, key);
-        }
-        options
-    }
-
-    /// The options of the medium of a local network, with the default outbox. Its peers see the name. `ca` and `certificate`
-    /// are for `quic/` endpoints, which need both.
-    #[cfg(feature = "lan")]
-    pub fn lan(&self, name: &str) -> LanOptions {
-        let options = self.args().lan(name);
-        match (&self.ca, &self.certificate) {
-            (OrOff::On(ca), OrOff::On(CertificateFiles { certificate, key })) => {
-                options.certificates(ca, certificate, key)
-            }
-            _ => options,
+            login: given(&self.login),
+            inbox: given(&self.inbox),
+            ca: given(&self.ca),
+            certificate: given(&self.certificate),
+            keys: given(&self.keys),
+            signing_key: given(&self.signing_key),
+            signers: given(&self.signers),
         }
     }
 }
@@ -184,21 +151,5 @@ mod tests {
         for shown in [format!("{settings:?}"), format!("{:?}", settings.args())] {
             assert!(!shown.contains("s3cret") && shown.contains("nats://***@a,nats://***@b:4222"), "{shown}");
         }
-    }
-
-    #[cfg(feature = "lan")]
-    #[test]
-    fn the_options_of_a_local_network_have_the_name_the_keys_and_certificates_that_are_complete() {
-        let mut settings = MediumSettings { keys: OrOff::On("keys".into()), ..MediumSettings::default() };
-        let shown = |settings: &MediumSettings| format!("{:?}", settings.lan("shop"));
-        let without = shown(&settings);
-        assert!(without.contains("name: Some(\"shop\")") && without.contains("\"keys\""), "{without}");
-        assert!(without.contains("certificates: None"), "{without}");
-        settings.ca = OrOff::On("ca.pem".into());
-        assert_eq!(shown(&settings), without, "authorities alone make no TLS");
-        let (certificate, key) = ("own.pem".into(), "own.key".into());
-        settings.certificate = OrOff::On(CertificateFiles { certificate, key });
-        let with = shown(&settings);
-        assert!(["ca.pem", "own.pem", "own.key"].iter().all(|file| with.contains(file)), "{with}");
     }
 }

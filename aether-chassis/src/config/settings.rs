@@ -402,7 +402,7 @@ mod tests {
         #[cfg(feature = "nats")]
         {
             let own = NatsOptions::default().client_name("shop");
-            assert_eq!(format!("{:?}", settings.medium.nats("shop")), format!("{own:?}"));
+            assert_eq!(format!("{:?}", settings.medium.args().nats("shop")), format!("{own:?}"));
             let nats = NatsOptions::default().outbox(settings.outbox.options());
             assert_eq!(format!("{nats:?}"), format!("{:?}", NatsOptions::default()));
         }

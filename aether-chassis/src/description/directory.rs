@@ -51,6 +51,7 @@ struct Known {
     /// Services that did not answer properly.
     resting: BTreeMap<u64, Rest>,
     refused: RefusedDescriptions,
+    failed: Option<String>,
 }
 
 /// When a service may be asked again.
@@ -95,6 +96,8 @@ pub struct Listing {
     pub services: Vec<Described>,
     /// What was refused so far.
     pub refused: RefusedDescriptions,
+    /// Why the last service that could not send its description could not, as it says.
+    pub failed: Option<String>,
 }
 
 impl Listing {
@@ -163,7 +166,7 @@ impl Directory {
         let key =
             |service: &Described| (service.description.service.clone(), service.description.version.clone());
         services.sort_by_key(key);
-        Listing { services, refused: known.refused }
+        Listing { services, refused: known.refused, failed: known.failed.clone() }
     }
 
     /// Completes when a service that did not answer may be asked again, so that [`read`](Self::read) is worth another call. It
@@ -251,6 +254,9 @@ impl Known {
             }
             Err(Refusal::Silent(error)) => {
                 self.refused.silent += 1;
+                if let AskError::Failed { source, .. } = &error {
+                    self.failed = Some(source.to_string());
+                }
                 tracing::debug!(
                     service = format_args!("{id:x}"),
                     error = crate::error_chain(&error),

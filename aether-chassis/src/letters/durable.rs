@@ -38,6 +38,14 @@ pub fn store_of_log(folder: &Path) -> Option<u64> {
     }
 }
 
+/// The store of the dead letters of a durable log in JetStream, by its name: the same in all programs.
+#[must_use]
+pub fn store_of_stream(log: &str) -> u64 {
+    let name = b"aether-log.".iter().chain(log.as_bytes());
+    // FNV-1a: it must be the same in programs of other builds, and hides nothing.
+    name.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
 /// The letters of a log, and who sends them again.
 #[derive(Debug, Clone)]
 pub(crate) struct LogClerk {
@@ -166,7 +174,7 @@ pub fn record_of_log(id: LetterId, letter: &DeadWave, is_whole: bool) -> LetterR
     record.with_whole(wave, failed.collect())
 }
 
-fn gone(id: String) -> LetterAnswer {
+pub(super) fn gone(id: String) -> LetterAnswer {
     let hint = "it was replayed or dropped, or is being replayed".to_owned();
     LetterAnswer::Gone { id, hint }
 }

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use aether_core::{Aether, CreateError, InboxOptions, WhenFull};
-use aether_log::Log;
+use aether_log::DurableLog;
 
 use super::error::ServiceError;
 use super::handlers::{HandlerSet, Handlers};
 use super::limits::Limits;
 use crate::letters::{Clerk, LogClerk, answer, answer_of_log, channel_of, store_of_log};
+#[cfg(feature = "jetstream")]
+use crate::letters::{StreamClerk, answer_of_stream, store_of_stream};
 
 /// The set that answers questions about dead letters.
 pub(super) fn letters(name: &str, aether: &Aether) -> Result<HandlerSet, ServiceError> {
@@ -20,14 +22,26 @@ pub(super) fn letters(name: &str, aether: &Aether) -> Result<HandlerSet, Service
     Ok(handlers.on_query(channel, answer).limits(limits).inbox(inbox()).into_set())
 }
 
-/// The set that answers questions about the dead letters of the durable log of the process, if it has one in a folder.
+/// The set that answers questions about the dead letters of the durable log of the process, if it has one.
 pub(super) fn letters_of_log(name: &str, aether: &Aether) -> Result<Option<HandlerSet>, ServiceError> {
-    let Some(log) = Log::of(aether) else { return Ok(None) };
-    // Where folders cannot be told apart, a number of its own does for all but finding the log by its folder.
-    let store = store_of_log(log.folder()).unwrap_or_else(|| aether.dead_letters().store().wrapping_add(1));
+    let Some(log) = DurableLog::of(aether) else { return Ok(None) };
     let emitter = aether.emitter(name).map_err(CreateError::from)?;
     let limits = Limits::independent().concurrency(2).time_out(Duration::from_secs(10));
-    let handlers = Handlers::new().group("aether.letters").state(LogClerk { log, store, emitter });
+    let handlers = Handlers::new().group("aether.letters");
+    let log = match log {
+        DurableLog::Folder(log) => log,
+        #[cfg(feature = "jetstream")]
+        DurableLog::JetStream(log) => {
+            let store = store_of_stream(log.name());
+            let handlers = handlers.state(StreamClerk { log, store, emitter });
+            let handlers = handlers.on_query(channel_of(store), answer_of_stream);
+            return Ok(Some(handlers.limits(limits).inbox(inbox()).into_set()));
+        }
+        _ => return Ok(None),
+    };
+    // Where folders cannot be told apart, a number of its own does for all but finding the log by its folder.
+    let store = store_of_log(log.folder()).unwrap_or_else(|| aether.dead_letters().store().wrapping_add(1));
+    let handlers = handlers.state(LogClerk { log, store, emitter });
     Ok(Some(handlers.on_query(channel_of(store), answer_of_log).limits(limits).inbox(inbox()).into_set()))
 }
 

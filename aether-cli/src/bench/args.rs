@@ -31,8 +31,7 @@ impl CommonArgs {
     }
 
     pub(crate) fn address(&self) -> Address {
-        let MediumArgs { medium, prefix, wire, keys, .. } = &self.medium;
-        Address::new(medium, prefix, *wire).keys(keys.clone())
+        Address::from(&self.medium)
     }
 
     /// The address of the server, unless the medium is local.

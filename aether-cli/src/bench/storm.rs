@@ -52,9 +52,8 @@ pub(crate) struct StormArgs {
 }
 
 pub(crate) async fn storm(args: StormArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let MediumArgs { medium, prefix, wire, keys, .. } = &args.medium;
     let storm = Storm {
-        address: Address::new(medium, prefix, *wire).keys(keys.clone()),
+        address: Address::from(&args.medium),
         load: args.load,
         before: args.before,
         fault: args.fault,

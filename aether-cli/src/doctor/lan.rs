@@ -51,7 +51,7 @@ mod checking {
     pub(in crate::doctor) async fn check(config: &Configuration, url: &str) -> Vec<Finding> {
         let (mut findings, interfaces) = interfaces::check();
         let view = LanView::default();
-        let options = config.settings().medium.lan("aether-doctor").view(&view);
+        let options = config.settings().medium.args().lan("aether-doctor").view(&view);
         let mut builder = config.builder("aether-doctor").url(url).options(options);
         if config.settings().medium.args().addresses().nth(1).is_some() {
             // Those are for another path.

@@ -47,7 +47,7 @@ pub(super) async fn check(config: &Configuration, url: &str) -> Vec<Finding> {
         }
     };
     let (refusals, mut refused) = mpsc::unbounded_channel();
-    let options = match settings.medium.nats("aether-doctor").client_options(&servers) {
+    let options = match settings.medium.args().nats("aether-doctor").client_options(&servers) {
         Ok(options) => options,
         Err(error) => {
             let text = format!("cannot log in to {url}: {}", error_chain(&error));

@@ -9,7 +9,6 @@ use aether_core::medium::{LanPeer, LanView};
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use super::certificates::CertificateArgs;
 use crate::connect::connected_with;
 use crate::error::{CommandError, LanCommandError};
 use crate::record::printable;
@@ -22,7 +21,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 /// Joins the network of the arguments, which is `lan:` where they name none.
 pub(super) async fn joined(
     medium: &MediumArgs,
-    certificates: &CertificateArgs,
     name: &str,
     shutdown: &CancellationToken,
 ) -> Result<(Aether, LanView), CommandError> {
@@ -36,7 +34,7 @@ pub(super) async fn joined(
     };
     medium.medium = address;
     let view = LanView::default();
-    let options = certificates.add_to(medium.lan(name)).view(&view);
+    let options = medium.lan(name).view(&view);
     let builder = medium.builder(name).options(options);
     let aether = connected_with(&medium, builder, shutdown).await?;
     Ok((aether, view))

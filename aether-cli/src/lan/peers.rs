@@ -5,7 +5,6 @@ use std::time::Duration;
 use aether_chassis::{CancellationToken, MediumArgs};
 use aether_core::medium::LanView;
 
-use super::certificates::CertificateArgs;
 use super::columns::{record, table};
 use super::joined::{joined, measured, met};
 use super::watch::watch;
@@ -38,14 +37,11 @@ pub(crate) struct PeersArgs {
     time: Duration,
 
     #[command(flatten)]
-    certificates: CertificateArgs,
-
-    #[command(flatten)]
     medium: MediumArgs,
 }
 
 pub(super) async fn peers(args: PeersArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let (aether, view) = joined(&args.medium, &args.certificates, "aether-lan-peers", &shutdown).await?;
+    let (aether, view) = joined(&args.medium, "aether-lan-peers", &shutdown).await?;
     let done = if args.watch {
         stderr_line("watching the local network");
         watch(&view, args.json, &shutdown).await

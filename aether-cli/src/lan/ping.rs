@@ -8,7 +8,6 @@ use futures_util::future::join_all;
 use serde_json::json;
 use tokio::time::MissedTickBehavior;
 
-use super::certificates::CertificateArgs;
 use super::joined::{clock, id, joined, met, micros, millis, safe};
 use crate::error::{CommandError, LanCommandError};
 use crate::output::{Output, stderr_line};
@@ -50,14 +49,11 @@ pub(crate) struct PingArgs {
     json: bool,
 
     #[command(flatten)]
-    certificates: CertificateArgs,
-
-    #[command(flatten)]
     medium: MediumArgs,
 }
 
 pub(super) async fn ping(args: PingArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
-    let (aether, view) = joined(&args.medium, &args.certificates, "aether-lan-ping", &shutdown).await?;
+    let (aether, view) = joined(&args.medium, "aether-lan-ping", &shutdown).await?;
     let done = ping_peers(&view, &args, &shutdown).await;
     aether_chassis::close(&aether).await;
     done

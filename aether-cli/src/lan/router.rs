@@ -1,9 +1,11 @@
 //! `aether lan router`: connects networks that multicast does not cross, until it is interrupted.
 
-use aether_chassis::{CancellationToken, service_manager};
-use aether_core::medium::{LanChange, LanNode, LanRouterAccount};
+use std::path::PathBuf;
 
-use super::certificates::CertificateArgs;
+use aether_chassis::config::CertificateFiles;
+use aether_chassis::{CancellationToken, service_manager};
+use aether_core::medium::{LanChange, LanError, LanNode, LanRouter, LanRouterAccount};
+
 use crate::error::{CommandError, LanCommandError};
 use crate::output::Output;
 
@@ -14,7 +16,7 @@ Examples:
   aether lan router                                 on TCP port 7447
   aether lan router --listen 10.0.0.1:7447          on one interface only
   aether lan router --connect hub.example:7447      connected to another router
-  aether lan router --ca ca.pem --certificate hub.pem --key hub.key
+  aether lan router --ca ca.pem --certificate hub.pem,hub.key
 
 With certificates everybody has to show one, and connects over QUIC alone.
 Processes reach it by lan:?router=HOST:7447, or by multicast on its networks.
@@ -41,8 +43,13 @@ pub(crate) struct RouterArgs {
     #[arg(long, conflicts_with = "interface")]
     no_multicast: bool,
 
-    #[command(flatten)]
-    certificates: CertificateArgs,
+    /// Connect over QUIC and in no other way: trust the authorities in this file (PEM)
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    ca: Option<PathBuf>,
+
+    /// The certificate of this machine, which has its name or address, and its key (PEM)
+    #[arg(long, value_name = "FILE,KEY", requires = "ca")]
+    certificate: Option<CertificateFiles>,
 }
 
 impl RouterArgs {
@@ -59,11 +66,20 @@ impl RouterArgs {
         }
         address
     }
+
+    async fn open(&self, address: &str) -> Result<LanRouter, LanError> {
+        match (&self.ca, &self.certificate) {
+            (Some(ca), Some(CertificateFiles { certificate, key })) => {
+                LanRouter::open_with_certificates(address, ca, certificate, key).await
+            }
+            _ => LanRouter::open(address).await,
+        }
+    }
 }
 
 pub(super) async fn router(args: RouterArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
     let address = args.address();
-    let opening = shutdown.run_until_cancelled(args.certificates.open_router(&address));
+    let opening = shutdown.run_until_cancelled(args.open(&address));
     let Some(opened) = opening.await else {
         return Err(CommandError::Interrupted { before: "the router listened" });
     };

@@ -14,10 +14,11 @@ const MOST_CONSUMERS: usize = 100_000;
 const TIME: Duration = Duration::from_secs(60);
 
 pub(super) async fn consumers(url: &str, mut args: ConfigArgs) -> Result<(), CommandError> {
-    args.medium = Some(url.to_owned());
+    args.medium.url = Some(url.to_owned());
     let config = crate::config::load(&args)?;
-    let medium = &config.settings().medium;
-    let view = JetStreamView::open(&medium.url, medium.nats("aether-log")).await.map_err(LogError::from)?;
+    let medium = config.settings().medium.args();
+    let view =
+        JetStreamView::open(&medium.medium, medium.nats("aether-log")).await.map_err(LogError::from)?;
     let effort = StreamEffort::default().max_logs(MOST_LOGS).max_consumers(MOST_CONSUMERS).time(TIME);
     let standing = view.standing(effort).await.map_err(LogError::from)?;
     let mut output = Output::stdout();

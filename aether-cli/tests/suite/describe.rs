@@ -1,6 +1,6 @@
 //! `aether describe` beside the samples, against the published JSON schema of AsyncAPI.
 
-use aether_core::conformance::NatsServer;
+use aether_core::conformance::{NatsServer, ServerOptions};
 use serde_json::Value;
 
 use crate::process::{Running, run};
@@ -43,6 +43,26 @@ async fn the_samples_describe_themselves() {
     let none = run(&["describe", "gamma", "--roll-call", "100ms", "--medium", &url]);
     assert!(none.code == Some(1) && none.err.contains("no service \"gamma\" describes itself"), "{none:?}");
     drop(samples);
+}
+
+#[tokio::test]
+async fn a_description_that_the_server_does_not_carry_is_an_error_that_names_its_limit() {
+    let options = ServerOptions::default().setting("max_payload", 1024);
+    let server = NatsServer::start_with(options).await.unwrap();
+    let url = server.url();
+    let mut beta = Running::start(&["beta", "--medium", &url]);
+    beta.tells("beta ");
+    let said = run(&["describe", "beta", "--roll-call", "10s", "--expect", "1", "--medium", &url]);
+    assert_eq!(said.code, Some(1), "{said:?}");
+    let why = "the medium takes at most 1024. If it is larger than the medium takes, raise max_payload";
+    assert!(said.err.contains("could not send its description") && said.err.contains(why), "{said:?}");
+}
+
+#[tokio::test]
+async fn an_account_that_the_server_does_not_carry_is_a_warning_of_its_process() {
+    let server = NatsServer::start_with(ServerOptions::default().setting("max_payload", 256)).await.unwrap();
+    let mut beta = Running::start(&["beta", "--medium", &server.url(), "--set", "account.every=100ms"]);
+    assert!(beta.tells("larger than the medium takes").contains("raise max_payload"));
 }
 
 #[test]

@@ -164,9 +164,10 @@ fn what_cannot_be_is_refused_with_what_to_do() {
     assert_eq!(output.unwrap().status.code(), Some(2));
 
     // All files of TLS or none.
-    for args in
-        [&["lan", "router", "--ca", "ca.pem"][..], &["lan", "peers", "--key", "own.key", "--ca", "ca.pem"]]
-    {
+    for args in [
+        &["lan", "router", "--ca", "ca.pem"][..],
+        &["lan", "peers", "--certificate", "own.pem", "--ca", "ca.pem"],
+    ] {
         let said = run(args, SECRET);
         assert!(said.code == Some(2) && said.err.contains("--certificate"), "{said:?}");
     }

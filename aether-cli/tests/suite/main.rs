@@ -41,6 +41,8 @@ mod process;
 #[cfg(unix)]
 mod report;
 #[cfg(unix)]
+mod secured;
+#[cfg(unix)]
 mod systemd;
 #[cfg(unix)]
 mod telemetry;

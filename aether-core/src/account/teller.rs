@@ -51,6 +51,8 @@ pub(crate) struct Teller {
     sequencer: Arc<Sequencer>,
     background: Background,
     has_left: AtomicBool,
+    /// Whether its account was too large once.
+    has_warned: AtomicBool,
 }
 
 impl Teller {
@@ -63,6 +65,7 @@ impl Teller {
             sequencer: Arc::new(Sequencer::new(Source::framework())),
             background: Background::default(),
             has_left: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
         }
     }
 
@@ -139,6 +142,15 @@ impl Teller {
             return;
         };
         let payload = record::write(&self.account());
+        let (bytes, max_bytes) = (payload.len(), medium.promises().max_payload);
+        if bytes > max_bytes && !self.has_warned.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                bytes,
+                max_bytes,
+                "the account of this process is larger than the medium takes, so `aether top` does not show it: raise max_payload of \
+                 the NATS server"
+            );
+        }
         let notice = Wave::plain(channel, payload.into(), ContentType::Json);
         medium.notify(vec![notice.noticed_at(STRENGTH, &self.sequencer)]).await;
     }

@@ -1,16 +1,11 @@
 //! The dead letters of logs in JetStream: each log is a store, whose number is made from its name.
 
+use aether_chassis::letters::store_of_stream;
 use aether_log::{DeadError, DeadWave, JetStreamError, StreamLetters};
 
 use super::Durable;
 use super::lines::Store;
 use super::streams::Streams;
-
-/// The number of the store of a log in JetStream. FNV-1a: the same in every gateway, and hides nothing.
-pub(super) fn store_of_stream(log: &str) -> u64 {
-    let name = b"aether-log.".iter().chain(log.as_bytes());
-    name.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
-}
 
 impl Durable {
     /// The logs in JetStream with dead letters, and their stores.

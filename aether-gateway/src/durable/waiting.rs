@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use aether_chassis::letters::store_of_log;
+use aether_chassis::letters::{store_of_log, store_of_stream};
 use aether_core::Pattern;
 use aether_log::store::{OpenError, ReadError, View};
 use aether_log::{JetStreamError, LogItem, LogReader, StoredWave};
@@ -12,7 +12,6 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Durable;
 use super::lines::{LogLine, StandingLine};
-use super::stores::store_of_stream;
 
 /// The number of requests that hold waves at the same time, and the bytes after which none of them reads another wave.
 pub(super) const READERS: usize = 4;

@@ -69,8 +69,10 @@ struct Hears {
 }
 
 impl Map {
-    pub(crate) fn of(source: &StatusSource, pulses: &Pulses) -> Self {
-        let busiest = source.observed().busiest(usize::MAX);
+    /// `is_whole` with the channels on which programs talk about themselves.
+    pub(crate) fn of(source: &StatusSource, pulses: &Pulses, is_whole: bool) -> Self {
+        let mut busiest = source.observed().busiest(usize::MAX);
+        busiest.retain(|channel| is_whole || !channel.channel.is_plumbing());
         let heard = source.roster().heard_by_name();
         let is_listed: BTreeSet<String> = heard.keys().cloned().collect();
         let heard = Heard::of(heard);
@@ -108,7 +110,10 @@ impl Map {
             channels: channels.iter().map(ChannelNode::of).collect(),
             emits,
             hears,
-            causes: report.map(|report| report.map.to_json()),
+            causes: report.map(|report| match is_whole {
+                true => report.map.to_json(),
+                false => report.map.clone().without_plumbing().to_json(),
+            }),
             left_out,
         }
     }

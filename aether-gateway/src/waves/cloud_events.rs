@@ -14,7 +14,7 @@ use percent_encoding::percent_decode_str;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-use super::draft::Draft;
+use super::draft::{Draft, trace};
 
 /// What the formats of single events begin with.
 const FORMATS: &str = "application/cloudevents+";
@@ -168,6 +168,14 @@ fn of_attributes(mut attributes: BTreeMap<String, String>) -> Result<Draft, Clou
     let amplitude = attributes.remove("aetheramplitude").map(|value| value.parse()).transpose();
     let half_life = attributes.remove("aetherhalflife").filter(|value| value != "never");
     let half_life = half_life.map(|value| value.parse()).transpose();
+    // The extension for distributed tracing. What is no trace stays an attribute.
+    let traced = attributes
+        .get("traceparent")
+        .and_then(|parent| trace(parent, attributes.get("tracestate").map(String::as_str)));
+    if traced.is_some() {
+        attributes.remove("traceparent");
+        attributes.remove("tracestate");
+    }
     // A cause of another system stays an attribute.
     let is_ours = attributes.get("causationid").is_some_and(|cause| cause.parse::<WaveId>().is_ok());
     Ok(Draft {
@@ -175,6 +183,7 @@ fn of_attributes(mut attributes: BTreeMap<String, String>) -> Result<Draft, Clou
         amplitude: amplitude.map_err(|_| CloudEventError::Number("aetheramplitude"))?,
         half_life_ms: half_life.map_err(|_| CloudEventError::Number("aetherhalflife"))?,
         key: attributes.remove("partitionkey"),
+        trace: traced,
         cause: if is_ours { attributes.remove("causationid") } else { None },
         metadata: attributes.into_iter().map(|(name, value)| (format!("{PREFIX}{name}"), value)).collect(),
         ..Draft::default()
@@ -216,6 +225,18 @@ mod tests {
         assert_eq!((metadata("ce-causationid"), wave.cause()), (Some("x"), None), "not the id of a wave");
         assert_eq!(wave.content_type().as_str(), "text/plain");
         assert!((wave.amplitude().as_f32() - 0.9).abs() < 0.01);
+    }
+
+    #[test]
+    fn the_attribute_of_a_trace_is_the_trace_of_the_wave() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let more = [("ce-traceparent", parent), ("ce-tracestate", "a=b")];
+        let wave = read_wave(&[&BINARY[..], &more].concat(), "1").unwrap();
+        let trace = wave.trace_context().unwrap();
+        assert_eq!((trace.to_string().as_str(), trace.state()), (parent, Some("a=b")));
+        assert_eq!(wave.metadata().value("ce-traceparent"), None);
+        let wave = read_wave(&[&BINARY[..], &[("ce-traceparent", "00-1")]].concat(), "1").unwrap();
+        assert_eq!((wave.trace_context(), wave.metadata().value("ce-traceparent")), (None, Some("00-1")));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aether_core::wave::SourceError;
+use aether_core::wave::{SourceError, TraceContext};
 use aether_core::{Kind, Wave, WaveError};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -30,6 +30,16 @@ pub(super) struct Draft {
     /// The payload of a request whose body it is.
     #[serde(skip)]
     pub(super) body: Option<bytes::Bytes>,
+    /// The trace that the wave goes on.
+    #[serde(skip)]
+    pub(super) trace: Option<TraceContext>,
+}
+
+/// The trace of a `traceparent`. As W3C Trace Context demands, one that is not valid is none, and so is a `tracestate` alone.
+pub(super) fn trace(parent: &str, state: Option<&str>) -> Option<TraceContext> {
+    let context: TraceContext = parent.trim().parse().ok()?;
+    let with_state = state.and_then(|state| context.clone().with_state(state.trim()).ok());
+    Some(with_state.unwrap_or(context))
 }
 
 /// Why there is no wave.
@@ -68,6 +78,9 @@ impl Draft {
         }
         if let Some(cause) = self.cause.filter(|cause| !cause.is_empty()) {
             wave = wave.cause(cause.parse().map_err(DraftError::Cause)?);
+        }
+        if let Some(trace) = self.trace {
+            wave = wave.trace_context(trace);
         }
         for (name, value) in &self.metadata {
             wave = wave.metadata(name, value);

@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::cloud_events;
-use super::draft::Draft;
+use super::draft::{Draft, trace};
 use super::shared::Shared;
 use crate::answer;
 use crate::gate::Caller;
@@ -129,6 +129,10 @@ fn read(
         }
     };
     draft.channel = channel.to_owned();
+    // An event knows its own trace better than the request that brings it.
+    let of_header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let of_request = || of_header("traceparent").and_then(|parent| trace(parent, of_header("tracestate")));
+    draft.trace = draft.trace.or_else(of_request);
     let mut patience = None;
     for (name, value) in form_urlencoded::parse(query.as_bytes()) {
         let number = || format!("{name} takes a number, not {value:?}");
@@ -160,5 +164,24 @@ fn code_of(error: &AskError) -> StatusCode {
             StatusCode::BAD_GATEWAY
         }
         _ => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_trace_of_a_request_goes_on_in_the_wave() {
+        let parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        for (given, is_traced) in [(parent, true), ("00-1", false)] {
+            let headers = HeaderMap::from_iter([(
+                header::HeaderName::from_static("traceparent"),
+                given.parse().unwrap(),
+            )]);
+            let (wave, _) = read("orders.created", "", &headers, Bytes::from_static(b"1")).unwrap();
+            let trace = wave.trace_context().map(|trace| trace.to_string());
+            assert_eq!(trace.as_deref(), is_traced.then_some(parent), "{given}");
+        }
     }
 }

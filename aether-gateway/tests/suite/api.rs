@@ -109,7 +109,10 @@ async fn the_views_have_what_the_description_requires() {
     let stock = Vibrator::create("stock", &aether).await.unwrap();
     stock.resonate_on("orders.*").await.unwrap();
     shop.emit_wave("orders.created", &1).await.unwrap();
-    running.observes(1).await;
+    for plumbing in ["aether.descriptions.1f", "field.home.beats"] {
+        shop.emit_wave(plumbing, &1).await.unwrap();
+    }
+    running.observes(3).await;
     let document: Value = serde_json::from_str(&running.get("/openapi.json").await.body).unwrap();
     for name in ["overview", "services", "ledger", "map", "history", "log", "durable"] {
         let answer = running.get(&format!("/api/{name}")).await;
@@ -128,6 +131,10 @@ async fn the_views_have_what_the_description_requires() {
     }
     let map: Value = serde_json::from_str(&running.get("/api/map").await.body).unwrap();
     assert_eq!((&map["emits"][0]["service"], &map["hears"][0]["service"]), (&"shop".into(), &"stock".into()));
+    assert_eq!(map["channels"].as_array().unwrap().len(), 1, "{map}");
+    let all: Value = serde_json::from_str(&running.get("/api/map?all=1").await.body).unwrap();
+    assert_eq!(all["channels"].as_array().unwrap().len(), 3, "{all}");
+    assert_eq!(running.get("/api/map?all=x").await.code, 400);
     assert_eq!(running.get("/api/history?last=x").await.code, 400);
     assert_eq!(running.get("/api/log?last=x").await.code, 400);
     running.stop().await;

@@ -61,6 +61,8 @@ impl ConsumerOptions {
     }
 
     /// How many deliveries may be unacknowledged at once, by all consumers of the name together. Default: 1024.
+    ///
+    /// A wave that failed is overtaken while it pauses, unless this and the [window](Self::window) are both 1.
     #[must_use]
     pub fn max_in_flight(mut self, deliveries: NonZeroUsize) -> Self {
         self.max_in_flight = deliveries;

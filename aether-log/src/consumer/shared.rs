@@ -195,7 +195,7 @@ impl ConsumerShared {
             // After a crash in between the letter is there already.
             if !self.dead.has(&self.name, &stored) {
                 self.dead.bury(&self.name, &stored, failures.count, &failures.listed).await?;
-                given_up(&self.name, &stored, &failures);
+                given_up(&self.name, &stored, &failures, 0);
             }
             self.journal.settle(claim, position, Fate::Dead, &self.window, |_| {});
             return Ok(None);

@@ -25,6 +25,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::consumer::attempts::ENDED;
 use crate::consumer::delivery::{Delivery, Ending};
@@ -36,6 +37,7 @@ use crate::dead::{Attempt, Noted, StreamLetters, Underway};
 use crate::jetstream::{Connection, JetStreamError, Subjects, check_consumer};
 use crate::name::is_name;
 use claim::Taken;
+use complaints::{Complaint, Complaints};
 use shared::StreamShared;
 use window::StreamWindow;
 
@@ -46,6 +48,7 @@ pub(crate) struct StreamConsumer {
     pulling: AsyncMutex<Option<JoinHandle<()>>>,
     closed: watch::Sender<bool>,
     account: Mutex<ConsumerLedger>,
+    complaints: Mutex<Complaints>,
 }
 
 impl StreamConsumer {
@@ -65,7 +68,8 @@ impl StreamConsumer {
         let name = name.to_owned();
         let shared = StreamShared { name, pattern, options, ack_wait, connection, subjects, letters, window };
         let (pulling, closed) = (AsyncMutex::default(), watch::Sender::new(false));
-        Ok(Self { shared: Arc::new(shared), pulling, closed, account: Mutex::default() })
+        let (account, complaints) = (Mutex::default(), Mutex::default());
+        Ok(Self { shared: Arc::new(shared), pulling, closed, account, complaints })
     }
 
     pub(crate) fn check_pattern(&self, given: &Pattern) -> Result<(), ConsumeError> {
@@ -230,7 +234,10 @@ impl StreamConsumer {
         }
         if failures.count >= self.shared.options.max_attempts.get() {
             letters.bury(name, &held.stored, failures.count, &failures.listed).await?;
-            given_up(name, &held.stored, &failures);
+            let due = self.complaints.lock().due(Complaint::GivenUp, Instant::now());
+            if let Some(left_out) = due {
+                given_up(name, &held.stored, &failures, left_out);
+            }
             if let Some((_, claim)) = taken.deliver(failures, true) {
                 claim.acknowledge().await?;
             }

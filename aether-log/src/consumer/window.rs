@@ -55,8 +55,8 @@ impl Failures {
     }
 }
 
-/// Says that a wave is a dead letter now.
-pub(super) fn given_up(consumer: &str, stored: &StoredWave, failures: &Failures) {
+/// Says that a wave is a dead letter now, and how many were before it without a line.
+pub(super) fn given_up(consumer: &str, stored: &StoredWave, failures: &Failures, left_out: u64) {
     let (position, channel, attempts) = (stored.position, stored.wave.channel().as_str(), failures.count);
     let error = failures.listed.last().map_or("", |attempt| attempt.error.as_str());
     tracing::warn!(
@@ -65,6 +65,7 @@ pub(super) fn given_up(consumer: &str, stored: &StoredWave, failures: &Failures)
         channel,
         attempts,
         error,
+        left_out,
         "a wave is given up and becomes a dead letter"
     );
 }

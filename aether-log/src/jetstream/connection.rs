@@ -8,6 +8,7 @@ use aether_core::medium::{
 };
 use aether_core::rules::Border;
 use async_nats::client::{RequestError, RequestErrorKind};
+use async_nats::connection::State;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::response::Response;
@@ -67,6 +68,8 @@ pub(crate) struct Connection {
     pub(crate) sealing: Arc<Sealing>,
     /// What waves have to pass that consumers read, once the log is connected to a bus that has a border.
     pub(crate) border: Mutex<Option<Border>>,
+    /// Why the last wave was not stored, and until when that is news.
+    refused: Mutex<Option<(JetStreamError, Instant)>>,
     url: String,
     refusals: Arc<NatsRefusals>,
 }
@@ -162,7 +165,8 @@ impl Connection {
         context.set_timeout(ANSWERED_WITHIN);
         let runtime = Handle::current();
         let border = Mutex::default();
-        let connection = Self { client, context, patience, runtime, sealing, border, url: shown, refusals };
+        let (url, refused) = (shown, Mutex::default());
+        let connection = Self { client, context, patience, runtime, sealing, border, refused, url, refusals };
         let connection = Arc::new(connection);
         connection.has_jetstream().await?;
         Ok(connection)
@@ -199,6 +203,23 @@ impl Connection {
     async fn ask(&self, subject: String, content: Bytes) -> Result<Message, RequestError> {
         let request = Request::new().payload(content).timeout(Some(ANSWERED_WITHIN));
         self.client.send_request(subject, request).await
+    }
+
+    /// What is known of waves that cannot be stored.
+    pub(crate) fn trouble(&self) -> Option<JetStreamError> {
+        if self.client.connection_state() != State::Connected {
+            return Some(JetStreamError::NotConnected { url: self.url.clone() });
+        }
+        let refused = self.refused.lock();
+        refused.as_ref().filter(|(_, until)| Instant::now() < *until).map(|(error, _)| error.clone())
+    }
+
+    /// Notes what became of a wave. One that is too large says nothing about others.
+    pub(crate) fn note<T>(&self, stored: &Result<T, JetStreamError>) {
+        let refused = stored.as_ref().err().cloned();
+        if !matches!(refused, Some(JetStreamError::TooLarge { .. })) {
+            *self.refused.lock() = refused.map(|error| (error, Instant::now() + self.patience));
+        }
     }
 
     /// Adds what was not opened, what could not be parsed, and what the server refused.

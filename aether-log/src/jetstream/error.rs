@@ -46,6 +46,12 @@ pub enum JetStreamError {
         /// Why.
         source: Arc<dyn Error + Send + Sync>,
     },
+    /// The connection is down.
+    #[error("not connected to {url}; waves are stored when it is back")]
+    NotConnected {
+        /// The address, without its password.
+        url: String,
+    },
     /// The server keeps no streams.
     #[error(
         "{url} has no JetStream for this user: start nats-server with --jetstream, and enable it for the account"
@@ -140,6 +146,9 @@ impl JetStreamError {
     /// Whether the same may succeed later without a change of the program.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Unreachable { .. } | Self::Full { .. } | Self::NoAnswer { .. })
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::NotConnected { .. } | Self::Full { .. } | Self::NoAnswer { .. }
+        )
     }
 }

@@ -2,12 +2,9 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aether_core::Durability;
 use aether_core::medium::{MediumStatus, Stored};
-use parking_lot::Mutex;
-use tokio::time::Instant;
 
 use super::connection::Connection;
 use super::error::JetStreamError;
@@ -22,16 +19,11 @@ pub(crate) struct Publisher {
     subjects: Subjects,
     /// What an acknowledgement of the server means.
     reached: Durability,
-    /// Why the last wave was not stored, and when.
-    failed: Arc<Mutex<Option<(Instant, JetStreamError)>>>,
 }
 
-/// A failure says nothing about the server any more after this time: nobody may have emitted since.
-const LATELY: Duration = Duration::from_secs(30);
-
 impl Publisher {
-    pub(crate) fn new(connection: Arc<Connection>, subjects: Subjects, reached: Durability) -> Self {
-        Self { connection, subjects, reached, failed: Arc::default() }
+    pub(crate) const fn new(connection: Arc<Connection>, subjects: Subjects, reached: Durability) -> Self {
+        Self { connection, subjects, reached }
     }
 
     pub(crate) fn sealing(&self) -> &Sealing {
@@ -43,12 +35,6 @@ impl Publisher {
         self.connection.add_to(status);
     }
 
-    /// Why the last wave could not be stored, if that was lately and not the fault of the wave.
-    pub(crate) fn trouble(&self) -> Option<JetStreamError> {
-        let failed = self.failed.lock();
-        failed.as_ref().filter(|(at, _)| at.elapsed() < LATELY).map(|(_, error)| error.clone())
-    }
-
     /// Stores a wave, and calls `done` with the outcome, also when nobody waits for it.
     pub(crate) fn store(
         &self,
@@ -56,19 +42,14 @@ impl Publisher {
         done: impl FnOnce(Result<Stored, JetStreamError>) + Send + 'static,
     ) {
         let (subject, id) = (self.subjects.wave(&wave.name), format!("{:x}", wave.id));
-        let (connection, reached, failed) =
-            (Arc::clone(&self.connection), self.reached, Arc::clone(&self.failed));
+        let (connection, reached) = (Arc::clone(&self.connection), self.reached);
         let stream = self.subjects.stream().to_owned();
         self.connection.runtime.spawn(async move {
             let stored =
                 |position| Stored::new(NonZeroU64::new(position).unwrap_or(NonZeroU64::MIN), reached);
-            let result = connection.publish(&stream, &subject, &id, wave.body).await;
-            match &result {
-                Ok(_) => *failed.lock() = None,
-                Err(JetStreamError::TooLarge { .. }) => {}
-                Err(error) => *failed.lock() = Some((Instant::now(), error.clone())),
-            }
-            done(result.map(stored));
+            let published = connection.publish(&stream, &subject, &id, wave.body).await;
+            connection.note(&published);
+            done(published.map(stored));
         });
     }
 }

@@ -188,6 +188,21 @@ impl ResonanceMap {
 }
 
 impl ResonanceMap {
+    /// The map without the channels on which programs of Aether talk about themselves: descriptions, dead letters, the replicas of
+    /// fields, and checks.
+    #[must_use]
+    pub fn without_plumbing(mut self) -> Self {
+        self.edges.retain(|edge| !edge.from.is_plumbing() && !edge.to.is_plumbing());
+        for group in &mut self.groups {
+            group.channels.retain(|channel| !channel.is_plumbing());
+        }
+        // One channel alone is related to nothing.
+        self.groups.retain(|group| group.channels.len() > 1);
+        self
+    }
+}
+
+impl ResonanceMap {
     /// All channels of the map, in the order of their names.
     fn channels(&self) -> Vec<&Channel> {
         let ends = self.edges.iter().flat_map(|edge| [&edge.from, &edge.to]);
@@ -229,6 +244,16 @@ mod tests {
         };
         let group = Group { channels: vec![channel(from), channel("z.z")] };
         ResonanceMap { edges: vec![edge], groups: vec![group], counts: ResonanceCounts::default() }
+    }
+
+    #[test]
+    fn what_programs_say_about_themselves_is_left_out() {
+        let plain = map("orders.created", "orders.paid");
+        assert_eq!(plain.clone().without_plumbing().edges, plain.edges);
+        assert_eq!(plain.without_plumbing().groups.len(), 1);
+        let beats = map("field.shop.beats", "aether.letters.1f");
+        let without = beats.without_plumbing();
+        assert_eq!((without.edges.len(), without.groups.len()), (0, 0));
     }
 
     #[test]

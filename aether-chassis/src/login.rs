@@ -1,4 +1,4 @@
-//! How a program shows a NATS server who it is, in settings: files with secrets, and certificates.
+//! How a program shows a NATS server who it is, in settings and arguments: files with secrets, and certificates.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,7 +8,19 @@ use std::str::FromStr;
 use aether_core::medium::NatsLogin;
 use serde::{Deserialize, Serialize};
 
-use super::quantity::QuantityError;
+/// A text that names no files of a login or a certificate. It states what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is not allowed: use {allowed}")]
+pub struct LoginError {
+    given: String,
+    allowed: &'static str,
+}
+
+impl LoginError {
+    fn new(given: &str, allowed: &'static str) -> Self {
+        Self { given: given.to_owned(), allowed }
+    }
+}
 
 /// A file with the secret of a program. As text `KIND:PATH`, with the kinds `credentials`, `nkey` and `token`, or
 /// `password:USER:PATH`.
@@ -31,9 +43,16 @@ pub enum LoginFile {
     },
 }
 
+impl LoginFile {
+    /// Whether the secret itself is sent to the server. An NKey and credentials only sign.
+    pub(crate) fn is_sent(&self) -> bool {
+        matches!(self, Self::Token(_) | Self::Password { .. })
+    }
+}
+
 impl FromStr for LoginFile {
-    type Err = QuantityError;
-    fn from_str(text: &str) -> Result<Self, QuantityError> {
+    type Err = LoginError;
+    fn from_str(text: &str) -> Result<Self, LoginError> {
         const ALLOWED: &str = "credentials:PATH, nkey:PATH, token:PATH or password:USER:PATH";
         let login = match text.split_once(':') {
             Some((_, "")) | None => None,
@@ -46,7 +65,7 @@ impl FromStr for LoginFile {
                 .map(|(user, path)| Self::Password { user: user.to_owned(), file: path.into() }),
             Some(_) => None,
         };
-        login.ok_or_else(|| QuantityError::new(text, ALLOWED))
+        login.ok_or_else(|| LoginError::new(text, ALLOWED))
     }
 }
 
@@ -62,8 +81,8 @@ impl fmt::Display for LoginFile {
 }
 
 impl TryFrom<String> for LoginFile {
-    type Error = QuantityError;
-    fn try_from(text: String) -> Result<Self, QuantityError> {
+    type Error = LoginError;
+    fn try_from(text: String) -> Result<Self, LoginError> {
         text.parse()
     }
 }
@@ -97,15 +116,15 @@ pub struct CertificateFiles {
 }
 
 impl FromStr for CertificateFiles {
-    type Err = QuantityError;
-    fn from_str(text: &str) -> Result<Self, QuantityError> {
+    type Err = LoginError;
+    fn from_str(text: &str) -> Result<Self, LoginError> {
         const ALLOWED: &str = "the paths of a certificate and of its key, such as client.pem,client-key.pem";
         let files = text.split_once(',').map(|(certificate, key)| (certificate.trim(), key.trim()));
         match files {
             Some((certificate, key)) if !certificate.is_empty() && !key.is_empty() => {
                 Ok(Self { certificate: certificate.into(), key: key.into() })
             }
-            _ => Err(QuantityError::new(text, ALLOWED)),
+            _ => Err(LoginError::new(text, ALLOWED)),
         }
     }
 }
@@ -117,8 +136,8 @@ impl fmt::Display for CertificateFiles {
 }
 
 impl TryFrom<String> for CertificateFiles {
-    type Error = QuantityError;
-    fn try_from(text: String) -> Result<Self, QuantityError> {
+    type Error = LoginError;
+    fn try_from(text: String) -> Result<Self, LoginError> {
         text.parse()
     }
 }
