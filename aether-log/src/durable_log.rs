@@ -182,15 +182,4 @@ impl DurableLog {
             Self::JetStream(log) => Ok(log.ready().await?),
         }
     }
-
-    /// Why waves cannot be stored, as far as that is known here: the disk has refused one, or the server has lately. Returns at
-    /// once, and asks no server; [`ready`](Self::ready) does.
-    #[must_use]
-    pub fn trouble(&self) -> Option<NotReady> {
-        match self {
-            Self::Folder(log) => log.ready().err().map(Into::into),
-            #[cfg(feature = "jetstream")]
-            Self::JetStream(log) => log.trouble().map(Into::into),
-        }
-    }
 }
