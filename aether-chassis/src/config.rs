@@ -51,6 +51,7 @@ mod given_medium;
 mod list;
 mod machine;
 mod medium;
+mod medium_layers;
 mod mistake;
 #[cfg(feature = "schema")]
 mod payloads;

@@ -3,12 +3,15 @@
 use std::fmt::Display;
 use std::path::PathBuf;
 
+use aether_core::medium::Wire;
+
 use super::Configuration;
 use super::address::ListenAddress;
 use super::environment::{Given, arguments, environment};
 use super::given_medium::GivenMedium;
 use super::machine::memory_bounds;
 use super::mistake::{ConfigError, Mistake, Origin, Problem};
+use super::quantity::Time;
 use super::schema::{NoSection, Schema, Section};
 use super::sources::Sources;
 use crate::cgroup::CgroupLimits;
@@ -135,4 +138,21 @@ impl Loader {
 
 pub(super) fn refused(origin: Origin, problem: Problem) -> ConfigError {
     ConfigError { mistakes: vec![Mistake { origin, problem }] }
+}
+
+impl GivenMedium {
+    fn add_to(&self, loader: Loader) -> Loader {
+        let shown = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        loader
+            .given("medium.url", "--medium", self.url.as_ref())
+            .given("medium.prefix", "--prefix", self.prefix.as_ref())
+            .given("medium.wire", "--wire", self.wire.map(Wire::as_str))
+            .given("medium.wait", "--wait", self.wait.map(Time))
+            .given("medium.login", "--login", self.login.as_ref())
+            .given("medium.ca", "--ca", shown(&self.ca))
+            .given("medium.certificate", "--certificate", self.certificate.as_ref())
+            .given("medium.keys", "--keys", shown(&self.keys))
+            .given("medium.signing_key", "--signing-key", shown(&self.signing_key))
+            .given("medium.signers", "--signers", shown(&self.signers))
+    }
 }
