@@ -78,7 +78,7 @@ pub(crate) struct BridgeArgs {
     #[arg(long)]
     json: bool,
 
-    /// The folder with the default.toml whose section [medium] is that of HERE, but for the address [default: none]
+    /// The folder with the default.toml whose section medium is that of HERE, but for the address [default: none]
     #[arg(long, value_name = "FOLDER")]
     here_config: Option<PathBuf>,
     /// The folder with the configuration of THERE

@@ -17,7 +17,7 @@ use crate::medium_args::MediumArgs;
 /// The arguments behind [`MediumArgs`].
 #[derive(Debug, Clone, Args)]
 struct MediumLayers {
-    /// The folder with default.toml, whose section [medium] names the medium, the login and the certificates [env:
+    /// The folder with default.toml, whose section medium names the medium, the login and the certificates [env:
     /// AETHER_CONFIG=] [default: config, if it exists]
     #[arg(id = "config", long = "config", value_name = "FOLDER", help_heading = "Medium")]
     folder: Option<PathBuf>,
