@@ -140,18 +140,34 @@ impl Tree {
         self.placed().iter().map(Placed::json).collect()
     }
 
+    /// When each wave was emitted. The times are estimates, because clocks differ, but one source numbers its waves in the order
+    /// of their emission.
+    fn emitted(&self) -> Vec<Instant> {
+        let mut emitted: Vec<_> = self.waves.iter().map(|wave| wave.emitted).collect();
+        let mut order: Vec<_> = (0..emitted.len()).collect();
+        order.sort_by_key(|place| self.waves[*place].id.sequence);
+        let mut latest: HashMap<&Source, Instant> = HashMap::new();
+        for place in order {
+            let latest = latest.entry(&self.waves[place].id.source).or_insert(emitted[place]);
+            *latest = emitted[place].max(*latest);
+            emitted[place] = *latest;
+        }
+        emitted
+    }
+
     /// All waves, each after its cause, siblings by the time of their emission.
     fn placed(&self) -> Vec<Placed<'_>> {
         let mut children: HashMap<usize, Vec<usize>> = HashMap::new();
+        let emitted = self.emitted();
         let (mut tops, mut order) = (Vec::new(), (0..self.waves.len()).collect::<Vec<_>>());
-        order.sort_by_key(|place| self.waves[*place].emitted);
+        order.sort_by_key(|place| (emitted[*place], self.waves[*place].id.sequence));
         for &place in &order {
             match self.parent(place) {
                 Some(parent) => children.entry(parent).or_default().push(place),
                 None => tops.push(place),
             }
         }
-        let start = order.first().map(|first| self.waves[*first].emitted);
+        let start = order.first().map(|first| emitted[*first]);
         let (mut placed, mut visited) = (Vec::new(), HashSet::new());
         // Waves in a circle of causes have no top: each circle begins with its first wave.
         for top in tops.into_iter().chain(order) {
@@ -170,7 +186,7 @@ impl Tree {
                     open.push((*child, depth + 1, line));
                 }
                 let after =
-                    start.map_or(Duration::ZERO, |start| seen.emitted.saturating_duration_since(start));
+                    start.map_or(Duration::ZERO, |start| emitted[place].saturating_duration_since(start));
                 placed.push(Placed { seen, depth, last, after, outcome });
             }
         }
@@ -286,7 +302,7 @@ mod tests {
     #[test]
     fn a_request_is_drawn_by_cause_with_the_outcome_of_its_questions() {
         let at = Instant::now();
-        let (order, ask, answer) = ("shop@a/1", "shop@a/2", "stock@b/1");
+        let (order, ask, answer) = ("shop@a/1", "shop@a/2", "stock@b/2");
         let mut tree = Tree::new(Followed::wave(id(order)));
         let failed = |wave: &mut Received| {
             caused("shop@a/3", order, Kind::Response)(wave);
@@ -299,7 +315,7 @@ mod tests {
             wave(at, 9, "shop@a/3", "pay", caused(answer, order, Kind::Query)),
             wave(at, 1, ask, "reserve", caused(order, order, Kind::Query)),
             wave(at, 5, answer, "reserve", caused(ask, order, Kind::Response)),
-            wave(at, 4, "stock@b/2", "reserved", caused(ask, order, Kind::Event)),
+            wave(at, 4, "stock@b/1", "reserved", caused(ask, order, Kind::Event)),
             wave(at, 12, "bank@d/1", "pay", failed),
             wave(at, 20, "shop@a/4", "price", caused(order, order, Kind::Query)),
             wave(at, 21, "shop@a/4", "price", caused(order, order, Kind::Query)),
@@ -311,8 +327,8 @@ mod tests {
         let expected = [
             "orders.created  event by shop  shop@a/1",
             "├─ reserve  query by shop: answered by stock after 4.0ms  shop@a/2",
-            "│  ├─ reserved  event by stock  stock@b/2",
-            "│  └─ reserve  response by stock  stock@b/1",
+            "│  ├─ reserved  event by stock  stock@b/1",
+            "│  └─ reserve  response by stock  stock@b/2",
             "│     └─ pay  query by shop: failed at bank after 3.0ms: rejected: no \\u{1b} card  shop@a/3",
             "│        └─ pay  response by bank  bank@d/1",
             "└─ price  query by shop: no answer seen  shop@a/4",
@@ -329,6 +345,17 @@ mod tests {
         }
         let json = tree.to_json();
         assert_eq!((json.len(), &json[3]["id"], &json[3]["depth"]), (7, &json!(answer), &json!(2)));
+    }
+
+    #[test]
+    fn the_waves_of_one_source_are_in_the_order_of_its_numbers_whatever_their_estimated_times() {
+        let at = Instant::now();
+        let mut tree = Tree::new(Followed::wave(id("a@1/1")));
+        for (after, own) in [(0, "a@1/1"), (5, "b@2/1"), (4, "b@2/2"), (1, "c@3/1")] {
+            tree.take(&wave(at, after, own, "x", caused("a@1/1", "a@1/1", Kind::Event)));
+        }
+        let ids: Vec<_> = tree.to_json().iter().map(|wave| wave["id"].clone()).collect();
+        assert_eq!(ids, ["a@1/1", "c@3/1", "b@2/1", "b@2/2"]);
     }
 
     #[test]

