@@ -5,8 +5,8 @@
 //! keeps the letter, and a [roster](aether_core::presence::Roster) shows who answers. The questions are
 //! [`LetterQuery`], the answers [`LetterAnswer`], both as JSON.
 //!
-//! A process that was connected with a [durable log](aether_log::Log) in a folder answers for the waves that its consumers have
-//! given up, too, as for another store, and forgets a consumer on request.
+//! A process that was connected with a [durable log](aether_log::DurableLog) answers for the waves that its consumers have given up,
+//! too, as for another store. Where the log is in a folder it forgets a consumer on request.
 //!
 //! Nothing is authenticated: every client that may publish there can read, send again and drop letters.
 //!

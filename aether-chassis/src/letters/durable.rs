@@ -25,11 +25,7 @@ pub fn store_of_log(folder: &Path) -> Option<u64> {
         let is = std::fs::metadata(folder).ok()?;
         let machine = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let numbers = [is.dev().to_le_bytes(), is.ino().to_le_bytes()].concat();
-        // FNV-1a: it must be the same in programs of other builds, and hides nothing.
-        let hash = machine.trim().bytes().chain(numbers).fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        Some(hash)
+        Some(hash(machine.trim().bytes().chain(numbers)))
     }
     #[cfg(not(target_os = "linux"))]
     {
@@ -41,9 +37,12 @@ pub fn store_of_log(folder: &Path) -> Option<u64> {
 /// The store of the dead letters of a durable log in JetStream, by its name: the same in all programs.
 #[must_use]
 pub fn store_of_stream(log: &str) -> u64 {
-    let name = b"aether-log.".iter().chain(log.as_bytes());
-    // FNV-1a: it must be the same in programs of other builds, and hides nothing.
-    name.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    hash("aether-log.".bytes().chain(log.bytes()))
+}
+
+/// FNV-1a: it must be the same in programs of other builds, and hides nothing.
+fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// The letters of a log, and who sends them again.
