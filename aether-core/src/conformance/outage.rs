@@ -26,25 +26,32 @@ super::cases! {
 }
 
 /// An end that checks whether it is connected by receiving its own wave.
-struct Probe {
+struct Probe<'a> {
+    end: &'a Aether,
     ear: Vibrator,
     channel: String,
 }
 
-impl Probe {
-    /// Joins on all paths of the end, once they stand: others may send by any of them. There is no event for that.
-    async fn new(name: &str, end: &Aether) -> Checked<Self> {
-        while end.paths().iter().any(|path| path.state == PathState::Broken) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
+/// Waits until all paths of an end stand: others may send by any of them. There is no event for that.
+async fn paths_stand(end: &Aether) {
+    while end.paths().iter().any(|path| path.state == PathState::Broken) {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+impl<'a> Probe<'a> {
+    /// Joins on all paths of the end, once they stand.
+    async fn new(name: &str, end: &'a Aether) -> Checked<Self> {
+        paths_stand(end).await;
         let channel = format!("probe.{name}");
         let ear = Vibrator::builder(name).hear_own(true).create(end).await?;
         ear.resonate_on(&*channel).await?;
-        Ok(Self { ear, channel })
+        Ok(Self { end, ear, channel })
     }
 
-    /// Waits until a wave makes the round trip.
+    /// Waits until all paths stand and a wave makes the round trip.
     async fn back(&mut self, stage: &Stage) -> Checked {
+        stage.within("all paths to stand", paths_stand(self.end)).await?;
         self.ear.emit(numbered(&*self.channel, 0)?).await?;
         stage.hear(&mut self.ear, &[&self.channel]).await
     }

@@ -10,6 +10,9 @@ use crate::clock::Instant;
 /// How long a path has to stand before it is used again. It doubles with each break, up to [`LONGEST_TRIAL`].
 const TRIAL: Duration = Duration::from_secs(1);
 const LONGEST_TRIAL: Duration = Duration::from_secs(60);
+/// How long a path that stands again waits for others. They try to connect every 0.75 s at the latest, and such an attempt may
+/// take a second.
+const FRESH: Duration = Duration::from_secs(3);
 /// A path that stood for this long has a clean record.
 const FORGIVEN: Duration = Duration::from_secs(60);
 
@@ -64,7 +67,7 @@ impl Breaker {
 
     /// Until when a path that stands again counts as fresh: others may need a moment more.
     pub(super) fn fresh_end(&self) -> Option<Instant> {
-        (self.stands && self.breaks > 0).then(|| self.since + TRIAL)
+        (self.stands && self.breaks > 0).then(|| self.since + FRESH)
     }
 
     pub(super) fn is_fresh(&self, now: Instant) -> bool {
