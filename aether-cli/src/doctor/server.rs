@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use aether_chassis::config::{Configuration, MediumSettings, OrOff};
 use aether_chassis::error_chain;
-use aether_core::medium::{TlsFailure, check_address, without_secrets};
+use aether_core::medium::{NatsClientError, TlsFailure, check_address, without_secrets};
 use aether_core::seal::{Role, SealKeys, Sealer};
 use aether_core::wire::{Position, Sender, encode_at, micros_since_1970};
 use async_nats::{Client, Event, ServerAddr, ServerError};
@@ -47,28 +47,25 @@ pub(super) async fn check(config: &Configuration, url: &str) -> Vec<Finding> {
         }
     };
     let (refusals, mut refused) = mpsc::unbounded_channel();
-    let options = match settings.medium.args().nats("aether-doctor").client_options(&servers) {
-        Ok(options) => options,
-        Err(error) => {
-            let text = format!("cannot log in to {url}: {}", error_chain(&error));
-            return vec![Finding::fail(
-                CHECK,
-                text,
-                "correct the file, or medium.login, medium.ca, medium.certificate",
-            )];
-        }
-    };
-    let options = options.connection_timeout(PATIENCE).event_callback(move |event| {
+    let on_event = move |event| {
         if let Event::ServerError(ServerError::Other(text)) = event {
             // The receiver lives until the checks are over.
             let _ = refusals.send(text);
         }
         std::future::ready(())
-    });
+    };
+    let options = settings.medium.args().nats("aether-doctor");
+    let connecting =
+        options.connect_client(&servers, |options| options.connection_timeout(PATIENCE), on_event);
     let begun = Instant::now();
-    let client = match timeout(PATIENCE, options.connect(servers)).await {
+    let client = match timeout(PATIENCE, connecting).await {
         Ok(Ok(client)) => client,
-        Ok(Err(error)) => return vec![unreachable(&url, &error)],
+        Ok(Err(NatsClientError::Connect(error))) => return vec![unreachable(&url, &error)],
+        Ok(Err(error)) => {
+            let text = format!("cannot log in to {url}: {}", error_chain(&error));
+            let remedy = "correct the file, or medium.login, medium.ca, medium.certificate";
+            return vec![Finding::fail(CHECK, text, remedy)];
+        }
         Err(_) => {
             let text = format!("{url} did not answer within {PATIENCE:?}");
             return vec![Finding::fail(

@@ -26,8 +26,9 @@ use crate::wave::{ContentType, Wave};
 /// Bounds of the queues: the number of sources, and of separate echoes for each of them.
 const MAX_SOURCES: usize = 256;
 const KEPT_APART: usize = 16;
-/// The maximum weight of the waves kept until their source is known to be present, in bytes.
-const MAX_BYTES: usize = 8 << 20;
+/// The bound of the waves kept until their source is known to be present, in bytes. A principal has at most as much of it as is
+/// free, so one alone has half, and whoever comes next finds room.
+const MAX_BYTES: usize = 16 << 20;
 /// The maximum size of what the echoes of one message carry of their waves, in bytes, and never more than a quarter of
 /// the largest message of the medium.
 const MAX_CARRIED: usize = 256 << 10;
@@ -94,8 +95,9 @@ struct ReflectorState {
     pending: HashMap<u64, Pending>,
     /// How many of these sources each principal has.
     sources: ShareSizes,
-    /// The total weight of the waves in `pending`.
+    /// The total weight of the waves in `pending`, and that of each principal.
     bytes: usize,
+    weights: ShareSizes,
     ledger: EchoLedger,
     handmade: ByHand,
 }
@@ -273,7 +275,7 @@ impl Reflector {
         let mut gone = None;
         let start = {
             let mut state = self.state.lock();
-            let ReflectorState { pending, sources, bytes, ledger, .. } = &mut *state;
+            let ReflectorState { pending, sources, bytes, weights, ledger, .. } = &mut *state;
             let (instance, principal) = (wave.source().instance(), wave.principal());
             if !pending.contains_key(&instance) {
                 if pending.len() >= MAX_SOURCES {
@@ -301,8 +303,11 @@ impl Reflector {
             // Without the reply path, which would keep an asker waiting.
             let make = || {
                 let held = wave.clone().unanswerable();
-                let held = Some(held).filter(|wave| *bytes + wave.weight() <= MAX_BYTES);
-                *bytes += held.as_ref().map_or(0, Wave::weight);
+                let room = MAX_BYTES.saturating_sub(*bytes + weights.of(principal));
+                let held = Some(held).filter(|wave| wave.weight() <= room);
+                let weight = held.as_ref().map_or(0, Wave::weight);
+                *bytes += weight;
+                weights.add(principal, weight);
                 let failed = Failed { wave: held, is_kept, letters: u64::from(is_kept) };
                 (Echo::bare(wave, reason, hint, by), failed)
             };
@@ -343,7 +348,7 @@ impl Reflector {
     }
 
     fn settle(&self, pending: Pending, reach: Reach) {
-        let Pending { emitted, asked, .. } = pending;
+        let Pending { emitted, asked, principal, .. } = pending;
         let weight: usize = emitted
             .iter()
             .chain(asked.iter())
@@ -354,6 +359,7 @@ impl Reflector {
         {
             let mut state = self.state.lock();
             state.bytes -= weight;
+            state.weights.subtract(principal, weight);
             let ledger = &mut state.ledger;
             ledger.pending -= all + asked;
             match reach {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use aether_core::conformance::{NatsServer, ServerOptions};
+use aether_core::medium::NatsClient;
 use aether_core::rules::{Border, NatsPermissions, Rule, Rules};
 use aether_core::{Aether, AskError, EmitError, JoinError, NatsOptions, Vibrator, Wave};
 use async_nats::{Event, HeaderMap, HeaderValue};
@@ -133,16 +134,17 @@ async fn a_question_that_the_rules_forbid_reaches_nobody_and_one_that_they_allow
 }
 
 /// A client of no program of Aether, and what the server refuses to it.
-async fn intruder(server: &NatsServer, user: &str) -> (async_nats::Client, mpsc::UnboundedReceiver<String>) {
+async fn intruder(server: &NatsServer, user: &str) -> (NatsClient, mpsc::UnboundedReceiver<String>) {
     let (refused, refusals) = mpsc::unbounded_channel();
-    let options = NatsOptions::default().client_options(&[url(server, user).parse().unwrap()]).unwrap();
-    let options = options.event_callback(move |event| {
+    let on_event = move |event| {
         if let Event::ServerError(error) = event {
             let _ = refused.send(error.to_string());
         }
         std::future::ready(())
-    });
-    (options.connect(url(server, user)).await.unwrap(), refusals)
+    };
+    let servers = [url(server, user).parse().unwrap()];
+    let client = NatsOptions::default().connect_client(&servers, |options| options, on_event).await;
+    (client.unwrap(), refusals)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -237,39 +237,44 @@ async fn queued_sources_and_bytes_are_bounded() {
     for _ in 0..10 {
         fails(&reflector, &emitted(&alpha, Kind::Command, MAX_BYTES / 4));
     }
-    assert!(reflector.state.lock().bytes <= MAX_BYTES);
+    let quarters = || reflector.state.lock().bytes / (MAX_BYTES / 4);
+    assert_eq!(quarters(), 2, "as much as is free then");
+    fails(&reflector, &signed(1, "alpha", MAX_BYTES / 4));
+    assert_eq!(quarters(), 3, "another one has room");
     for _ in 0..MAX_SOURCES + 50 {
         fails(&reflector, &emitted(&source(), Kind::Command, 0));
     }
     assert_eq!(reflector.state.lock().pending.len(), MAX_SOURCES);
     let ledger = reflector.ledger();
-    assert_eq!((ledger.buried, ledger.pending), (51, 11 + MAX_SOURCES as u64 - 1));
+    assert_eq!((ledger.buried, ledger.pending), (52, 12 + MAX_SOURCES as u64 - 2));
     // Ending the Aether gives up what waits.
     reflector.end();
     reflector.settled().await;
     assert_eq!(reflector.ledger().buried, reflector.ledger().reflected);
 }
 
+/// A wave of a source of its own, signed so.
+fn signed(number: u64, name: &str, bytes: usize) -> Wave {
+    let proof = Proof::new(SignerId(number), vec![Named::parse(name).unwrap()], Arc::default());
+    let mut wave = emitted(&source(), Kind::Command, bytes);
+    assert!(wave.prove(&proof));
+    wave
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_signer_with_sources_without_end_keeps_no_other_from_being_told() {
     let (reflector, network) = network(None);
-    let signed = |number: u64, name: &str| {
-        let proof = Proof::new(SignerId(number), vec![Named::parse(name).unwrap()], Arc::default());
-        let mut wave = emitted(&source(), Kind::Command, 0);
-        assert!(wave.prove(&proof));
-        wave
-    };
     fails(&reflector, &emitted(&source(), Kind::Command, 0));
     tokio::task::yield_now().await;
     assert_eq!(network.calls.load(Ordering::Relaxed), 1, "its batch never ends, so the rest waits");
     for _ in 0..2 * MAX_SOURCES {
-        fails(&reflector, &signed(1, "alph*"));
+        fails(&reflector, &signed(1, "alph*", 0));
     }
     for _ in 0..10 {
-        fails(&reflector, &signed(2, "alpha"));
+        fails(&reflector, &signed(2, "alpha", 0));
     }
     let of = |number: u64| {
-        let principal = signed(number, if number == 1 { "alph*" } else { "alpha" }).principal();
+        let principal = signed(number, if number == 1 { "alph*" } else { "alpha" }, 0).principal();
         let state = reflector.state.lock();
         state.pending.values().filter(|pending| pending.principal == principal).count()
     };

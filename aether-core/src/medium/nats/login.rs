@@ -4,9 +4,8 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use async_nats::{Auth, AuthError, ConnectOptions, ServerAddr};
+use async_nats::{Auth, ServerAddr};
 use nkeys::KeyPair;
 use percent_encoding::percent_decode_str;
 use zeroize::Zeroizing;
@@ -105,20 +104,6 @@ impl NatsLogin {
             Self::Password { user, .. } | Self::PasswordFile { user, .. } => Some(user),
             _ => None,
         }
-    }
-
-    /// Options of a client that logs in so, now and after each broken connection.
-    ///
-    /// # Errors
-    /// [`NatsLoginError`] if a file cannot be read, if other users can use it, or if it has no such secret.
-    pub fn options(self) -> Result<ConnectOptions, NatsLoginError> {
-        // A wrong file is found now, and not at the first connection.
-        self.auth(b"")?;
-        let login = Arc::new(self);
-        Ok(ConnectOptions::with_auth_callback(move |nonce| {
-            let auth = login.auth(&nonce).map_err(AuthError::new);
-            std::future::ready(auth)
-        }))
     }
 
     pub(super) fn auth(&self, nonce: &[u8]) -> Result<Auth, NatsLoginError> {

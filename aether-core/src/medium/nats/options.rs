@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use async_nats::{ConnectOptions, ServerAddr};
 
-use super::login::{NatsLogin, NatsLoginError};
+use super::login::NatsLogin;
 use super::tls::NatsTls;
 use crate::inbox::InboxOptions;
 use crate::medium::Wire;
@@ -180,18 +180,6 @@ impl NatsOptions {
             }
             _ => None,
         }
-    }
-
-    /// The options of a client that connects to these servers as this program does, with the name, the login and the
-    /// certificates. For tools that talk to the server itself.
-    ///
-    /// # Errors
-    /// [`NatsLoginError`] if a file with a secret or a certificate cannot be used.
-    pub fn client_options(&self, servers: &[ServerAddr]) -> Result<ConnectOptions, NatsLoginError> {
-        let login = self.login_to(servers);
-        let options = login.clone().map_or_else(|| Ok(ConnectOptions::new()), NatsLogin::options)?;
-        let options = options.require_tls(self.tls.is_required());
-        self.tls.add_to(self.named(options, login.as_ref()))
     }
 
     /// The login, by what the addresses have if there is no other.

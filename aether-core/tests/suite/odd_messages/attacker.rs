@@ -1,9 +1,11 @@
 //! Publishes bytes that no client writes.
 
+use std::future::ready;
 use std::time::Duration;
 
 use aether_core::NatsOptions;
-use async_nats::Client;
+use aether_core::medium::NatsClient;
+use async_nats::ConnectOptions;
 use bytes::Bytes;
 use futures::StreamExt as _;
 
@@ -34,13 +36,13 @@ pub(crate) fn forms(subject: &str) -> Vec<Vec<u8>> {
 }
 
 /// A client whose publications end in the middle of its protocol.
-pub(crate) struct Attacker(Client);
+pub(crate) struct Attacker(NatsClient);
 
 impl Attacker {
     pub(crate) async fn connect(url: &str, options: &NatsOptions) -> Self {
         let servers = [url.parse().unwrap()];
-        let options = options.client_options(&servers).unwrap().skip_subject_validation(true);
-        Self(options.connect(servers[0].clone()).await.unwrap())
+        let careless = |options: ConnectOptions| options.skip_subject_validation(true);
+        Self(options.connect_client(&servers, careless, |_| ready(())).await.unwrap())
     }
 
     /// Publishes each of these so often, and waits until the server has them all.
