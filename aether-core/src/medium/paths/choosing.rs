@@ -170,8 +170,8 @@ mod tests {
             path.note(false, start);
             path.note(true, start + secs(1.0));
         }
-        assert_eq!(choose(&paths, 0, start + secs(1.9), |path| path == 1), 0);
-        assert_eq!(choose(&paths, 0, start + secs(2.0), |path| path == 1), 1);
+        assert_eq!(choose(&paths, 0, start + secs(3.9), |path| path == 1), 0);
+        assert_eq!(choose(&paths, 0, start + secs(4.0), |path| path == 1), 1);
     }
 
     #[test]
