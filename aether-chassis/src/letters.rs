@@ -254,7 +254,7 @@ pub struct LetterRecord {
     pub hint: String,
     /// The vibrator that failed to handle it, or `-`.
     pub by: String,
-    /// How often it was sent, replays included.
+    /// The number of attempts by anybody: those of handlers, retries and those before a replay included.
     pub attempts: u32,
     /// When it was kept, in milliseconds before the answer.
     pub age_ms: u64,

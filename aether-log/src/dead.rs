@@ -67,7 +67,7 @@ pub struct DeadWave {
     pub stored: StoredWave,
     /// When it was given up.
     pub at: SystemTime,
-    /// How many attempts there were.
+    /// The number of attempts by anybody: those before a replay included.
     pub attempts: u32,
     /// The attempts that failed, the last one included: at most [`MAX_FAILED`], the first and the latest ones.
     pub failed: Vec<Attempt>,
@@ -356,15 +356,15 @@ impl DeadStore {
         emitter: &aether_core::Emitter,
     ) -> Result<aether_core::Receipt, DeadError> {
         let _only = self.replaying(number)?;
-        let stored = self.show(number)?.stored;
-        let sent = match stored.wave.again() {
+        let DeadWave { stored, attempts, .. } = self.show(number)?;
+        let sent = match stored.wave.again(attempts) {
             Some(again) => emitter.emit_identified(again).await,
             None => emitter.emit_confirmed(stored.wave.clone()).await,
         };
         let receipt = sent.map_err(|source| DeadError::Emit { number, source })?;
         // The emitter may be one of a bus that does not know the channel as durable.
         if receipt.stored.is_none() && stored.position > 0 {
-            self.append_again(number, &stored.wave).await?;
+            self.append_again(number, &stored.wave, attempts).await?;
         }
         self.drop_letter(number).await?;
         Ok(receipt)
@@ -381,19 +381,19 @@ impl DeadStore {
     /// Cancelled before completion, the wave may have been stored, and the letter stays.
     pub async fn store_again(&self, number: u64) -> Result<u64, DeadError> {
         let _only = self.replaying(number)?;
-        let stored = self.show(number)?.stored;
+        let DeadWave { stored, attempts, .. } = self.show(number)?;
         if stored.position == 0 {
             return Err(DeadError::OfNoLog { number });
         }
-        let position = self.append_again(number, &stored.wave).await?;
+        let position = self.append_again(number, &stored.wave, attempts).await?;
         self.drop_letter(number).await?;
         Ok(position)
     }
 
     /// Appends a wave to the log once more.
-    async fn append_again(&self, number: u64, wave: &Wave) -> Result<u64, DeadError> {
+    async fn append_again(&self, number: u64, wave: &Wave, attempts: u32) -> Result<u64, DeadError> {
         let log = self.log.get().ok_or(DeadError::OfNoLog { number })?;
-        let again = wave.again().unwrap_or_else(|| wave.clone());
+        let again = wave.again(attempts).unwrap_or_else(|| wave.clone());
         // A wave that came out of a log fits into a frame.
         let mut entry = entry(&again).map_err(|_| DeadError::Unknown { number })?;
         if again.attempts() == wave.attempts() {
@@ -433,7 +433,7 @@ async fn append(store: &Store, entry: Entry) -> Result<u64, AppendError> {
     done.await.unwrap_or(Err(AppendError::Closed))
 }
 
-/// The content of a letter.
+/// The content of a letter. Those attempts are its consumer's; there may have been others before a replay.
 fn written(
     consumer: &str,
     stored: &StoredWave,
@@ -466,6 +466,7 @@ fn letter(record: &Record) -> Option<DeadWave> {
 }
 
 fn read_letter(number: u64, micros: u64, name: Option<&[u8]>, body: &Bytes) -> Option<DeadWave> {
+    let attempts = attempts.saturating_add(stored.wave.attempts() - 1);
     let (about, rest) = postcard::take_from_bytes::<About>(body).ok()?;
     let frame = body.slice(body.len() - rest.len()..);
     let mut stored = read_frame(about.position, micros, name, &frame).ok()?;

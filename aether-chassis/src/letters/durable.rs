@@ -111,7 +111,8 @@ impl LogClerk {
         let Some(number) = self.number(&id) else { return gone(id) };
         let clerk = self.clone();
         let letter = blocking(move || clerk.log.dead().show(number)).await;
-        let kept = letter.ok().and_then(Result::ok).and_then(|letter| letter.stored.wave.again());
+        let kept =
+            letter.ok().and_then(Result::ok).and_then(|letter| letter.stored.wave.again(letter.attempts));
         match self.log.dead().replay(number, &self.emitter).await {
             Ok(receipt) => {
                 let wave = kept.map_or_else(|| self.emitter.id_of(&receipt), |wave| wave.id());

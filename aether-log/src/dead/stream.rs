@@ -135,8 +135,8 @@ impl StreamLetters {
     /// # Cancel safety
     /// Cancelled before completion, the wave may have been stored, and the letter stays.
     pub async fn store_again(&self, number: u64) -> Result<u64, DeadError> {
-        let wave = self.show(number).await?.stored.wave;
-        let wave = wave.again().unwrap_or(wave);
+        let DeadWave { stored, attempts, .. } = self.show(number).await?;
+        let wave = stored.wave.again(attempts).unwrap_or(stored.wave);
         let stream = self.subjects.stream();
         let now = tokio::time::Instant::now().into_std();
         let body = frame(&wave, None, now).map_err(|source| JetStreamError::Refused {
@@ -195,9 +195,9 @@ impl StreamLetters {
     /// # Cancel safety
     /// Cancelled before completion, the wave may have been emitted, and the letter stays.
     pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<Receipt, DeadError> {
-        let wave = self.show(number).await?.stored.wave;
+        let DeadWave { stored: StoredWave { wave, .. }, attempts, .. } = self.show(number).await?;
         let may_sign = !self.connection.sealing.has_keys() || wave.source().name() == emitter.source().name();
-        let sent = match wave.again().filter(|_| may_sign) {
+        let sent = match wave.again(attempts).filter(|_| may_sign) {
             Some(again) => emitter.emit_identified(again).await,
             None => emitter.emit_confirmed(wave).await,
         };

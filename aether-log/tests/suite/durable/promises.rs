@@ -329,7 +329,16 @@ pub(crate) async fn d11_a_wave_that_is_given_up_is_a_letter_that_survives_until_
     assert!(matches!(dead.drop_letter(number).await, Err(DeadError::Unknown { .. })));
     let delivery = receive(&consumer).await;
     assert_eq!((text(&delivery), delivery.position()), ("7".to_owned(), position(&receipt)));
-    assert_eq!(delivery.attempt(), 1, "it is a new wave");
+    assert_eq!((delivery.attempt(), delivery.wave().attempts()), (1, 4), "the consumer counts anew");
+    delivery.nack("still no ink");
+    while dead.numbers().await.unwrap().is_empty() {
+        let waiting = tokio::time::timeout(Duration::from_millis(50), consumer.receive()).await;
+        if let Ok(delivery) = waiting {
+            delivery.unwrap().nack("still no ink");
+        }
+    }
+    let letter = dead.show(dead.numbers().await.unwrap()[0]).await.unwrap();
+    assert_eq!(letter.attempts, 3 + 5, "those of the first life included");
 }
 
 pub(crate) async fn d12_the_account_adds_up_and_each_number_is_right(place: &Place) {
