@@ -3,6 +3,7 @@
 //! A store of its own in the folder `dead` of a log, or a stream beside that of the log. A letter holds the whole wave, so it
 //! stays when the log drops the wave.
 
+mod given_up;
 #[cfg(feature = "jetstream")]
 mod stream;
 
@@ -24,6 +25,8 @@ use tokio::sync::oneshot;
 
 #[cfg(feature = "jetstream")]
 use crate::jetstream::JetStreamError;
+use given_up::GivenUp;
+
 use crate::store::{
     AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions, View,
 };
@@ -120,6 +123,7 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 pub struct DeadStore {
     store: Store,
     letters: Mutex<Letters>,
+    given_up: GivenUp,
     /// The log whose waves were given up.
     log: OnceLock<Arc<Store>>,
 }
@@ -251,7 +255,8 @@ impl DeadStore {
         store.drop_before(letters.first());
         // A letter that stays may keep many that are gone.
         store.rewrite(|record| record.kind != LETTER || letters.kept.contains_key(&record.position))?;
-        Ok(Self { store, letters: Mutex::new(letters), log: OnceLock::new() })
+        let (letters, given_up) = (Mutex::new(letters), GivenUp::default());
+        Ok(Self { store, letters, given_up, log: OnceLock::new() })
     }
 
     /// Names the log, once it is open as well.
@@ -314,6 +319,23 @@ impl DeadStore {
         let number = self.append(Entry { kind: LETTER, level, id, name, body }).await?;
         self.letters.lock().kept.insert(number, (consumer, position, id));
         Ok(number)
+    }
+
+    /// Keeps a wave that a consumer gives up, and counts it.
+    pub(crate) async fn give_up(
+        &self,
+        consumer: &str,
+        stored: &StoredWave,
+        attempts: u32,
+        failed: &[Attempt],
+    ) -> Result<(), AppendError> {
+        self.bury(consumer, stored, attempts, failed).await?;
+        self.given_up.count(consumer, stored, attempts, failed);
+        Ok(())
+    }
+
+    pub(crate) fn given_up(&self) -> BTreeMap<String, u64> {
+        self.given_up.waves()
     }
 
     async fn append(&self, entry: Entry) -> Result<u64, AppendError> {
@@ -444,6 +466,7 @@ fn written(
     let since = stored.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let stored_micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
     let (consumer, position) = (consumer.to_owned(), stored.position);
+    let attempts = attempts.saturating_add(stored.wave.attempts() - 1);
     let about = About { consumer, position, stored_micros, attempts, failed: failed.to_vec() };
     // Writing to memory does not fail; a wave that came out of a log fits into a frame.
     let mut body = postcard::to_allocvec(&about).unwrap_or_default();
@@ -466,7 +489,6 @@ fn letter(record: &Record) -> Option<DeadWave> {
 }
 
 fn read_letter(number: u64, micros: u64, name: Option<&[u8]>, body: &Bytes) -> Option<DeadWave> {
-    let attempts = attempts.saturating_add(stored.wave.attempts() - 1);
     let (about, rest) = postcard::take_from_bytes::<About>(body).ok()?;
     let frame = body.slice(body.len() - rest.len()..);
     let mut stored = read_frame(about.position, micros, name, &frame).ok()?;

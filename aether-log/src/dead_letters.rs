@@ -1,5 +1,6 @@
 //! The dead letters of a log, wherever they are kept.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aether_core::{Emitter, Receipt};
@@ -20,6 +21,16 @@ pub enum DeadLetters {
 }
 
 impl DeadLetters {
+    /// The number of waves that the consumers of this process have given up since it opened the log, by consumer.
+    #[must_use]
+    pub fn given_up(&self) -> BTreeMap<String, u64> {
+        match self {
+            Self::Folder(letters) => letters.given_up(),
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(letters) => letters.given_up(),
+        }
+    }
+
     /// The numbers of all letters, the oldest first.
     ///
     /// # Errors

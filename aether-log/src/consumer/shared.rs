@@ -16,7 +16,7 @@ use crate::consumer::error::ConsumeError;
 use crate::consumer::journal::Journal;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::ConsumerOptions;
-use crate::consumer::window::{Failures, Fate, Window, given_up};
+use crate::consumer::window::{Failures, Fate, Window};
 use crate::dead::{Attempt, DeadStore};
 use crate::matching::Matching;
 use crate::name::is_name;
@@ -194,8 +194,7 @@ impl ConsumerShared {
         if failures.count >= self.options.max_attempts.get() {
             // After a crash in between the letter is there already.
             if !self.dead.has(&self.name, &stored) {
-                self.dead.bury(&self.name, &stored, failures.count, &failures.listed).await?;
-                given_up(&self.name, &stored, &failures, 0);
+                self.dead.give_up(&self.name, &stored, failures.count, &failures.listed).await?;
             }
             self.journal.settle(claim, position, Fate::Dead, &self.window, |_| {});
             return Ok(None);

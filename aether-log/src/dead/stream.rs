@@ -1,5 +1,6 @@
 //! Dead letters in a stream beside that of the log, and the failures of waves that are delivered again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aether_core::{Emitter, Receipt};
@@ -9,6 +10,7 @@ use async_nats::jetstream::stream::RawMessage;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::given_up::GivenUp;
 use super::{Attempt, DeadError, DeadWave, read_letter, written};
 use crate::jetstream::{Connection, Failure, JetStreamError, Subjects};
 use crate::stored_wave::{StoredWave, frame, identity};
@@ -18,6 +20,7 @@ use crate::stored_wave::{StoredWave, frame, identity};
 pub struct StreamLetters {
     connection: Arc<Connection>,
     subjects: Subjects,
+    given_up: GivenUp,
 }
 
 /// An attempt that was begun and has not ended, as far as the server knows.
@@ -62,8 +65,8 @@ fn micros(message: &StreamMessage) -> u64 {
 }
 
 impl StreamLetters {
-    pub(crate) const fn new(connection: Arc<Connection>, subjects: Subjects) -> Self {
-        Self { connection, subjects }
+    pub(crate) fn new(connection: Arc<Connection>, subjects: Subjects) -> Self {
+        Self { connection, subjects, given_up: GivenUp::default() }
     }
 
     async fn get(&self, which: serde_json::Value) -> Result<Option<StreamMessage>, JetStreamError> {
@@ -218,6 +221,21 @@ impl StreamLetters {
         let body = written(consumer, stored, Some(stored.wave.channel()), attempts, failed);
         let id = format!("{subject}:{attempts}");
         self.connection.publish(&self.subjects.side_stream(), &subject, &id, body).await
+    }
+
+    /// Counts a wave that was buried.
+    pub(crate) fn count_given_up(
+        &self,
+        consumer: &str,
+        stored: &StoredWave,
+        attempts: u32,
+        failed: &[Attempt],
+    ) {
+        self.given_up.count(consumer, stored, attempts, failed);
+    }
+
+    pub(crate) fn given_up(&self) -> BTreeMap<String, u64> {
+        self.given_up.waves()
     }
 
     /// Notes how often a wave has failed, and whether an attempt has begun, for the process that gets it next.

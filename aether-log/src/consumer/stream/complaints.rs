@@ -1,4 +1,4 @@
-//! Limits what is logged about messages that are passed over or given up: who may store on the stream decides how many there are.
+//! Limits what is logged about messages that are passed over: who may store on the stream decides how many there are.
 //!
 //! Only the log is limited. Each of them is counted.
 
@@ -22,8 +22,6 @@ pub(super) enum Complaint {
     Name,
     /// The rules refuse it.
     Rules,
-    /// It is a wave that failed too often.
-    GivenUp,
 }
 
 /// The time of the last line, and the number of those that were left out since.
@@ -35,7 +33,7 @@ struct Said {
 
 /// What was said of each.
 #[derive(Debug, Default)]
-pub(super) struct Complaints([Said; 6]);
+pub(super) struct Complaints([Said; 5]);
 
 impl Complaints {
     /// `Some` if a line may be logged now, with the number of those that were left out before it.

@@ -296,13 +296,14 @@ pub(crate) async fn d11_a_wave_that_is_given_up_is_a_letter_that_survives_until_
             delivery.nack(&format!("no ink at attempt {attempt}"));
         }
         // Giving up happens while the next wave is waited for.
-        while log.dead().numbers().await.unwrap().is_empty() {
+        while log.dead().given_up().is_empty() {
             let waiting = consumer.receive();
             assert!(
                 tokio::time::timeout(Duration::from_millis(50), waiting).await.is_err(),
                 "nothing is left"
             );
         }
+        assert_eq!(log.dead().given_up(), [("billing".to_owned(), 1)].into());
     }
     let log = place.open().await;
     let aether = connect(&log).await;
@@ -317,6 +318,7 @@ pub(crate) async fn d11_a_wave_that_is_given_up_is_a_letter_that_survives_until_
     );
     let errors: Vec<_> = letter.failed.iter().map(|attempt| attempt.error.as_str()).collect();
     assert_eq!(errors, ["no ink at attempt 1", "no ink at attempt 2", "no ink at attempt 3"]);
+    assert!(dead.given_up().is_empty(), "the process before gave it up");
     assert!(matches!(dead.show(number + 7).await, Err(DeadError::Unknown { .. })));
     // Not sent, it stays.
     let closed = Aether::local();
