@@ -334,6 +334,10 @@ impl DeadStore {
         Ok(())
     }
 
+    pub(crate) fn begin(&self, consumer: &str) {
+        self.given_up.begin(consumer);
+    }
+
     pub(crate) fn given_up(&self) -> BTreeMap<String, u64> {
         self.given_up.waves()
     }

@@ -82,6 +82,7 @@ impl ConsumerShared {
         let cursor = store.cursor(read.recovered.floor + 1);
         let scanner = Scanner { cursor, matching: Matching::new(&pattern) };
         let reader = store.cursor(0);
+        dead.begin(name);
         Ok(Self {
             name: name.to_owned(),
             pattern,

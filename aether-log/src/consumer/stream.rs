@@ -61,6 +61,7 @@ impl StreamConsumer {
         if !is_name(name) {
             return Err(ConsumeError::Name { name: name.to_owned() });
         }
+        letters.begin(name);
         let window = StreamWindow::new(options.window);
         let name = name.to_owned();
         let shared = StreamShared { name, pattern, options, ack_wait, connection, subjects, letters, window };

@@ -28,6 +28,11 @@ struct OfConsumer {
 }
 
 impl GivenUp {
+    /// A consumer that has given up nothing yet, so that its first wave is an increase of its number.
+    pub(super) fn begin(&self, consumer: &str) {
+        self.0.lock().entry(consumer.to_owned()).or_default();
+    }
+
     /// Counts a wave. A line in the log says so at once, or how many there were with the next one that is due.
     pub(super) fn count(&self, consumer: &str, stored: &StoredWave, attempts: u32, failed: &[Attempt]) {
         let Some(left_out) = self.due(consumer, Instant::now()) else { return };
@@ -87,6 +92,8 @@ mod tests {
     #[test]
     fn a_flood_is_a_line_a_minute_for_each_consumer_and_every_wave_is_counted() {
         let (given_up, start) = (GivenUp::default(), Instant::now());
+        given_up.begin("billing");
+        assert_eq!(given_up.waves(), [("billing".to_owned(), 0)].into());
         assert_eq!(given_up.due("billing", start), Some(0));
         for second in 1..60 {
             assert_eq!(given_up.due("billing", start + Duration::from_secs(second)), None);

@@ -234,6 +234,10 @@ impl StreamLetters {
         self.given_up.count(consumer, stored, attempts, failed);
     }
 
+    pub(crate) fn begin(&self, consumer: &str) {
+        self.given_up.begin(consumer);
+    }
+
     pub(crate) fn given_up(&self) -> BTreeMap<String, u64> {
         self.given_up.waves()
     }
