@@ -35,15 +35,11 @@
 mod answering;
 mod durable;
 mod kept;
-#[cfg(feature = "jetstream")]
-mod stream;
 
 pub(crate) use answering::{Clerk, answer};
 pub(crate) use durable::{LogClerk, answer_of_log};
 pub use durable::{record_of_log, store_of_log, store_of_stream};
 pub use kept::KeptLetters;
-#[cfg(feature = "jetstream")]
-pub(crate) use stream::{StreamClerk, answer_of_stream};
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;

@@ -162,7 +162,9 @@ fn write_given_up(to: &mut Families<'_>, aether: &Aether) -> fmt::Result {
     let given_up = log.dead().given_up();
     let waves = given_up.iter().map(|(consumer, waves)| (vec![("consumer", consumer.as_str())], *waves));
     let help = "Waves of the durable log that a consumer of this process has given up; they are dead letters";
-    to.counter("durable_given_up_waves", help, None, waves)
+    to.counter("durable_given_up_waves", help, None, waves)?;
+    let help = "Dead letters of the durable log that were dropped for newer ones";
+    to.counter("durable_dead_letters_overflowed", help, None, [(vec![], log.dead().overflowed())])
 }
 
 fn write_inboxes(to: &mut Families<'_>, aether: &Aether, accounts: &mut VibratorAccounts) -> fmt::Result {

@@ -8,11 +8,12 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::Attempt;
+use super::letter::Attempt;
+use crate::log_lines::LogLines;
 use crate::stored_wave::StoredWave;
 
-/// The minimum time between two lines about the same consumer.
-const PAUSE: Duration = Duration::from_secs(60);
+/// The minimum time between two lines about the same.
+pub(super) const PAUSE: Duration = Duration::from_secs(60);
 
 /// What the consumers of a process have given up since the log was opened. It has an entry for each name of a consumer, of
 /// which a program has a fixed number.
@@ -22,9 +23,7 @@ pub(super) struct GivenUp(Mutex<BTreeMap<String, OfConsumer>>);
 #[derive(Debug, Clone, Copy, Default)]
 struct OfConsumer {
     waves: u64,
-    last_line: Option<Instant>,
-    /// Those since the last line.
-    left_out: u64,
+    lines: LogLines,
 }
 
 impl GivenUp {
@@ -52,17 +51,9 @@ impl GivenUp {
     /// `Some` if a line may be logged now, with the number of waves before it that had none.
     fn due(&self, consumer: &str, now: Instant) -> Option<u64> {
         let mut consumers = self.0.lock();
-        let of = match consumers.get_mut(consumer) {
-            Some(of) => of,
-            None => consumers.entry(consumer.to_owned()).or_default(),
-        };
+        let of = consumers.entry(consumer.to_owned()).or_default();
         of.waves += 1;
-        if of.last_line.is_some_and(|last| now.saturating_duration_since(last) < PAUSE) {
-            of.left_out += 1;
-            return None;
-        }
-        of.last_line = Some(now);
-        Some(std::mem::take(&mut of.left_out))
+        of.lines.due(PAUSE, now)
     }
 
     /// The number of waves by consumer.
@@ -74,12 +65,9 @@ impl GivenUp {
 impl Drop for GivenUp {
     fn drop(&mut self) {
         for (consumer, of) in self.0.get_mut() {
-            if of.left_out > 0 {
-                tracing::warn!(
-                    consumer,
-                    waves = of.left_out,
-                    "more waves were given up and became dead letters"
-                );
+            let waves = of.lines.left_out();
+            if waves > 0 {
+                tracing::warn!(consumer, waves, "more waves were given up and became dead letters");
             }
         }
     }

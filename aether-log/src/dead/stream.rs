@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aether_core::{Emitter, Receipt};
+use aether_core::Emitter;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::error::DeadError;
 use super::given_up::GivenUp;
-use super::{Attempt, DeadError, DeadWave, read_letter, written};
+use super::letter::{Attempt, DeadWave, read_letter, written};
+use super::{SentAgain, send_again};
 use crate::jetstream::{Connection, Failure, JetStreamError, Subjects};
 use crate::stored_wave::{StoredWave, frame, identity};
 
@@ -197,16 +199,13 @@ impl StreamLetters {
     ///
     /// # Cancel safety
     /// Cancelled before completion, the wave may have been emitted, and the letter stays.
-    pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<Receipt, DeadError> {
+    pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<SentAgain, DeadError> {
         let DeadWave { stored: StoredWave { wave, .. }, attempts, .. } = self.show(number).await?;
         let may_sign = !self.connection.sealing.has_keys() || wave.source().name() == emitter.source().name();
-        let sent = match wave.again(attempts).filter(|_| may_sign) {
-            Some(again) => emitter.emit_identified(again).await,
-            None => emitter.emit_confirmed(wave).await,
-        };
-        let receipt = sent.map_err(|source| DeadError::Emit { number, source })?;
+        let again = wave.again(attempts).filter(|_| may_sign);
+        let sent = send_again(number, wave, again, emitter).await?;
         self.drop_letter(number).await?;
-        Ok(receipt)
+        Ok(sent)
     }
 
     /// Keeps a wave that is given up. A letter about the same wave is replaced.

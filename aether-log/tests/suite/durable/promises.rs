@@ -327,11 +327,12 @@ pub(crate) async fn d11_a_wave_that_is_given_up_is_a_letter_that_survives_until_
     closed.close().await.unwrap();
     assert!(matches!(dead.replay(number, &emitter).await, Err(DeadError::Emit { .. })));
     assert_eq!(dead.numbers().await.unwrap(), [number]);
-    let receipt = dead.replay(number, &aether.emitter("operator").unwrap()).await.unwrap();
+    let sent = dead.replay(number, &aether.emitter("operator").unwrap()).await.unwrap();
+    assert_eq!(sent.wave, letter.stored.wave.id(), "it has kept its identity");
     assert!(dead.numbers().await.unwrap().is_empty());
     assert!(matches!(dead.drop_letter(number).await, Err(DeadError::Unknown { .. })));
     let delivery = receive(&consumer).await;
-    assert_eq!((text(&delivery), delivery.position()), ("7".to_owned(), position(&receipt)));
+    assert_eq!((text(&delivery), delivery.position()), ("7".to_owned(), position(&sent.receipt)));
     assert_eq!((delivery.attempt(), delivery.wave().attempts()), (1, 4), "the consumer counts anew");
     delivery.nack("still no ink");
     while dead.numbers().await.unwrap().is_empty() {
