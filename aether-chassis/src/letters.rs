@@ -35,15 +35,11 @@
 mod answering;
 mod durable;
 mod kept;
-#[cfg(feature = "jetstream")]
-mod stream;
 
 pub(crate) use answering::{Clerk, answer};
 pub(crate) use durable::{LogClerk, answer_of_log};
 pub use durable::{record_of_log, store_of_log, store_of_stream};
 pub use kept::KeptLetters;
-#[cfg(feature = "jetstream")]
-pub(crate) use stream::{StreamClerk, answer_of_stream};
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
@@ -254,7 +250,7 @@ pub struct LetterRecord {
     pub hint: String,
     /// The vibrator that failed to handle it, or `-`.
     pub by: String,
-    /// How often it was sent, replays included.
+    /// The number of attempts by anybody: those of handlers, retries and those before a replay included.
     pub attempts: u32,
     /// When it was kept, in milliseconds before the answer.
     pub age_ms: u64,

@@ -39,7 +39,7 @@ export function draw(app) {
   const edge = graph.edges.find(({ id }) => id === chosen);
   return html`${title}
     <section class="card flush" aria-label="Graph">
-      <div class="head padded"><p class="quiet">${plural(view.services.length, "service")} and ${plural(view.channels.length, "channel")}. Who emits was seen, who hears was announced.</p>
+      <div class="head padded"><p class="quiet">${plural(view.services.length, "service")} and ${plural(view.channels.length, "channel")}. Who emits was seen, who hears was announced or reads a durable log.</p>
         ${past.isOn ? nothing : html`<button class="small" @click=${() => past.begin(app)}>Play back the last hour</button>`}
         ${legend()}</div>
       ${playback(app)}
@@ -53,7 +53,7 @@ export function draw(app) {
 function legend() {
   return html`<ul class="legend whole map-legend" aria-label="Legend">
     <li><span class="key service">service</span></li><li><span class="key channel">channel</span></li>
-    <li class="key-line emits">emits on</li><li class="key-line">is heard by</li><li class="key-line wide">more waves a second</li>
+    <li class="key-line emits">emits on</li><li class="key-line">is heard by</li><li class="key-line durable">is stored for</li><li class="key-line wide">more waves a second</li>
     <li class="key-line causes">a guess by timing: causes</li>
     <li><span class="key loss">loses waves now</span></li><li><span class="key lost">lost some before</span></li></ul>`;
 }
@@ -105,10 +105,10 @@ function narrowed(app, view) {
       id: `emits ${service} ${channel}`, from: `s ${service}`, to: `c ${channel}`, kind: "emits", service, channel,
       rate: waves_per_second, share: waves / Math.max(1, ofAll.get(channel)),
     })),
-    ...hears.map(({ service, channel, waves_per_second }) => {
+    ...hears.map(({ service, channel, waves_per_second, log }) => {
       const through = all.filter((cause) => cause.from === channel && cause.handlers.includes(service));
       const [first] = through.sort((a, b) => a.median_lag_ms - b.median_lag_ms);
-      return { id: `hears ${service} ${channel}`, from: `c ${channel}`, to: `s ${service}`, kind: "hears", service, channel,
+      return { id: `hears ${service} ${channel} ${log ?? ""}`, from: `c ${channel}`, to: `s ${service}`, kind: "hears", service, channel, log,
         rate: waves_per_second, share: 1, lag: first?.median_lag_ms, cause: first };
     }),
   ];
@@ -152,7 +152,7 @@ function line(app, edge, place, losing) {
   const [long, wide] = [7 + width, 5 + 1.4 * width];
   const d = path(place, long - 1);
   const look = () => { chosen = edge.id; app.draw(); };
-  return svg`<g class="edge ${edge.kind} ${edge.rate < 0.01 ? "still" : ""} ${isBad ? "bad" : ""} ${chosen === edge.id ? "chosen" : ""}">
+  return svg`<g class="edge ${edge.kind} ${edge.log ? "durable" : ""} ${edge.rate < 0.01 ? "still" : ""} ${isBad ? "bad" : ""} ${chosen === edge.id ? "chosen" : ""}">
     <path class="stroke" d=${d} stroke-width=${width.toFixed(1)}/><path class="tip" d=${arrow(place, long, wide)}/>
     <path class="touch" d=${path(place, 0)} tabindex="0" role="link" aria-label=${title(edge)} @pointerenter=${look} @focus=${look}
       @click=${() => open_(app, edge)} @keydown=${(event) => event.key === "Enter" && open_(app, edge)}></path></g>`;
@@ -164,6 +164,7 @@ function open_(app, edge) {
 
 function title(edge) {
   if (edge.kind === "emits") return `${edge.service} emits ${edge.channel}, ${rate(edge.rate)} a second`;
+  if (edge.log) return `${edge.service} reads ${edge.channel} from the durable log ${edge.log}, ${rate(edge.rate)} a second are stored`;
   if (edge.kind === "hears") return `${edge.service} hears ${edge.channel}, ${rate(edge.rate)} a second`;
   const by = edge.cause.handlers.length > 0 ? ` through ${edge.cause.handlers.join(", ")}` : "";
   return `${edge.cause.from} causes ${edge.cause.to}${by}`;

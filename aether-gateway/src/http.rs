@@ -153,6 +153,8 @@ async fn service_map(pages: PagesState, reader: Reader, RawQuery(query): RawQuer
         Some("all=1") => View::WholeMap,
         Some(_) => return answer::problem(StatusCode::BAD_REQUEST, "parameter", "use all, 0 or 1"),
     };
+    // The map shows what was read last.
+    pages.source.durable().now().await;
     view(pages, reader, map).await
 }
 

@@ -3,242 +3,78 @@
 //! A store of its own in the folder `dead` of a log, or a stream beside that of the log. A letter holds the whole wave, so it
 //! stays when the log drops the wave.
 
+mod error;
+mod given_up;
+mod kept;
+mod letter;
 #[cfg(feature = "jetstream")]
 mod stream;
+mod view;
 
+pub use error::DeadError;
+pub use letter::{Attempt, DeadWave, MAX_FAILED};
 #[cfg(feature = "jetstream")]
 pub use stream::StreamLetters;
 #[cfg(feature = "jetstream")]
 pub(crate) use stream::{Noted, Underway};
+pub use view::DeadView;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, SystemTime};
 
-use aether_core::{Channel, Durability, Wave};
-use bytes::Bytes;
+use aether_core::{Durability, Emitter, Receipt, Wave, WaveId};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
-#[cfg(feature = "jetstream")]
-use crate::jetstream::JetStreamError;
-use crate::store::{
-    AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions, View,
-};
-use crate::stored_wave::{StoredWave, entry, frame, identity, read_frame};
-
-const LETTER: u8 = 16;
-const REMOVED: u8 = 17;
+use crate::dead::given_up::GivenUp;
+use crate::dead::kept::{BOUNDS, Bounds, Kept, LETTER, Letters, REMOVED};
+use crate::dead::letter::{read, written};
+use crate::store::{AppendError, Entry, OpenError, Store, StoreOptions};
+use crate::stored_wave::{StoredWave, entry, identity};
 
 /// The folder, below that of the log.
 pub(crate) const FOLDER: &str = "dead";
 
-/// A failed attempt at handling a wave.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The wave of a letter that was sent again.
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Attempt {
-    /// When it failed, in microseconds since 1970.
-    pub micros: u64,
-    /// What the handler said.
-    pub error: String,
+pub struct SentAgain {
+    /// Its identity, which it has kept unless it had none, or another one had to sign it.
+    pub wave: WaveId,
+    /// How it was emitted.
+    pub receipt: Receipt,
 }
 
-/// What a letter is about. The wave follows in the record.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct About {
-    consumer: String,
-    position: u64,
-    stored_micros: u64,
-    attempts: u32,
-    failed: Vec<Attempt>,
-}
-
-/// A wave that a consumer has given up.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct DeadWave {
-    /// The number of the letter, which never changes.
-    pub number: u64,
-    /// The consumer that gave it up.
-    pub consumer: String,
-    /// The wave, and its position in the log.
-    pub stored: StoredWave,
-    /// When it was given up.
-    pub at: SystemTime,
-    /// How many attempts there were.
-    pub attempts: u32,
-    /// The attempts that failed, the last one included: at most [`MAX_FAILED`], the first and the latest ones.
-    pub failed: Vec<Attempt>,
-}
-
-/// The maximum number of failed attempts that a letter lists.
-pub const MAX_FAILED: usize = 16;
-
-/// Why a dead letter was not changed.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DeadError {
-    /// There is no such letter, or another caller of this process replays it.
-    #[error("there is no dead letter {number}: it was replayed or dropped, or is being replayed")]
-    Unknown {
-        /// The number.
-        number: u64,
-    },
-    /// Its wave was never in a log.
-    #[error("the wave of dead letter {number} was in no log: emit it again on its bus")]
-    OfNoLog {
-        /// The number.
-        number: u64,
-    },
-    /// The letter cannot be read.
-    #[error("the dead letters cannot be read")]
-    Read(#[from] ReadError),
-    /// The change was not written.
-    #[error("the dead letters cannot be written")]
-    Write(#[from] AppendError),
-    /// The server did not answer or refused.
-    #[cfg(feature = "jetstream")]
-    #[error("the dead letters cannot be reached")]
-    Server(#[from] JetStreamError),
-    /// The wave was not emitted. The letter stays.
-    #[error("dead letter {number} was not sent again and stays")]
-    Emit {
-        /// The number.
-        number: u64,
-        /// Why.
-        source: aether_core::ConfirmError,
-    },
+/// Emits the wave of a letter again, under its identity if there is a wave that has it.
+async fn send_again(
+    number: u64,
+    wave: Wave,
+    again: Option<Wave>,
+    emitter: &Emitter,
+) -> Result<SentAgain, DeadError> {
+    let kept = again.as_ref().map(Wave::id);
+    let sent = match again {
+        Some(again) => emitter.emit_identified(again).await,
+        None => emitter.emit_confirmed(wave).await,
+    };
+    let receipt = sent.map_err(|source| DeadError::Emit { number, source })?;
+    Ok(SentAgain { wave: kept.unwrap_or_else(|| emitter.id_of(&receipt)), receipt })
 }
 
 /// Small segments, so that those whose letters are all gone can go as well.
 const SEGMENT_BYTES: u64 = 1 << 20;
 
-/// The dead letters of a log.
+/// The dead letters of a log: at most 65,536, of 1 GiB in total.
 #[derive(Debug)]
 pub struct DeadStore {
     store: Store,
     letters: Mutex<Letters>,
+    bounds: Bounds,
+    given_up: GivenUp,
     /// The log whose waves were given up.
     log: OnceLock<Arc<Store>>,
-}
-
-#[derive(Debug, Default)]
-struct Letters {
-    /// The letters by number, with the consumer, the position and the identity of their waves.
-    kept: BTreeMap<u64, (String, u64, u128)>,
-    /// Those that are sent again at this moment. As many as callers wait.
-    replaying: BTreeSet<u64>,
-}
-
-impl Letters {
-    fn read(mut cursor: Cursor) -> Result<Self, ReadError> {
-        let mut letters = Self::default();
-        letters.read_on(&mut cursor)?;
-        Ok(letters)
-    }
-
-    /// Reads what a cursor has before it.
-    fn read_on(&mut self, cursor: &mut Cursor) -> Result<(), ReadError> {
-        while let Some(item) = cursor.next_item()? {
-            match item {
-                Item::Record(record) if record.kind == LETTER => {
-                    if let Some(about) = about(&record) {
-                        let id = if record.id == 0 { decoded_identity(&record) } else { record.id };
-                        self.kept.insert(record.position, (about.consumer, about.position, id));
-                    }
-                }
-                Item::Record(record) => {
-                    if let Ok(number) = postcard::from_bytes::<u64>(&record.body) {
-                        self.kept.remove(&number);
-                    }
-                }
-                Item::Damaged(damage) => tracing::error!(%damage, "a dead letter is damaged"),
-            }
-        }
-        Ok(())
-    }
-
-    fn numbers(&self) -> Vec<u64> {
-        self.kept.keys().copied().collect()
-    }
-
-    /// What is before this is not needed.
-    fn first(&self) -> u64 {
-        self.kept.first_key_value().map_or(u64::MAX, |(number, _)| *number)
-    }
-
-    /// An error unless a letter is kept.
-    fn find(&self, number: u64) -> Result<(), DeadError> {
-        if self.kept.contains_key(&number) { Ok(()) } else { Err(DeadError::Unknown { number }) }
-    }
-}
-
-/// Reads the letter at which a cursor is.
-fn read(number: u64, mut at: Cursor) -> Result<DeadWave, DeadError> {
-    let unknown = || DeadError::Unknown { number };
-    match at.next_item()? {
-        Some(Item::Record(record)) if record.position == number => letter(&record).ok_or_else(unknown),
-        _ => Err(unknown()),
-    }
-}
-
-/// The dead letters of a log that another process may have open, for reading only, as they were when it was opened or last
-/// [refreshed](DeadView::refresh).
-#[derive(Debug)]
-pub struct DeadView {
-    view: View,
-    letters: Letters,
-    /// Behind what was read.
-    cursor: Cursor,
-}
-
-impl DeadView {
-    /// Opens the dead letters of the log in this folder. Changes nothing.
-    ///
-    /// # Errors
-    /// [`OpenError`]: there is no log, or it cannot be read.
-    pub fn open(log: &Path) -> Result<Self, OpenError> {
-        let view = View::open(&log.join(FOLDER))?;
-        let (mut letters, mut cursor) = (Letters::default(), view.cursor(0));
-        letters.read_on(&mut cursor)?;
-        Ok(Self { view, letters, cursor })
-    }
-
-    /// Reads what was written since.
-    ///
-    /// # Errors
-    /// [`OpenError`]: the folder cannot be read any more.
-    pub fn refresh(&mut self) -> Result<(), OpenError> {
-        self.view.refresh()?;
-        Ok(self.letters.read_on(&mut self.cursor)?)
-    }
-
-    /// The numbers of all letters, the oldest first.
-    #[must_use]
-    pub fn numbers(&self) -> Vec<u64> {
-        self.letters.numbers()
-    }
-
-    /// How many letters each consumer has.
-    #[must_use]
-    pub fn by_consumer(&self) -> BTreeMap<&str, u64> {
-        let mut letters = BTreeMap::new();
-        for (consumer, ..) in self.letters.kept.values() {
-            *letters.entry(consumer.as_str()).or_default() += 1;
-        }
-        letters
-    }
-
-    /// A letter. Blocks while it reads.
-    ///
-    /// # Errors
-    /// [`DeadError`] if there is no such letter, or it cannot be read.
-    pub fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
-        self.letters.find(number)?;
-        read(number, self.view.cursor(number))
-    }
 }
 
 impl DeadStore {
@@ -251,7 +87,8 @@ impl DeadStore {
         store.drop_before(letters.first());
         // A letter that stays may keep many that are gone.
         store.rewrite(|record| record.kind != LETTER || letters.kept.contains_key(&record.position))?;
-        Ok(Self { store, letters: Mutex::new(letters), log: OnceLock::new() })
+        let (letters, given_up) = (Mutex::new(letters), GivenUp::default());
+        Ok(Self { store, letters, bounds: BOUNDS, given_up, log: OnceLock::new() })
     }
 
     /// Names the log, once it is open as well.
@@ -280,13 +117,21 @@ impl DeadStore {
     /// Whether a consumer has given up this wave. A log that has lost its end may have given its position to another one.
     pub(crate) fn has(&self, consumer: &str, stored: &StoredWave) -> bool {
         let (position, id) = (stored.position, identity(&stored.wave));
-        let is_its = |(by, at, of): &(String, u64, u128)| by == consumer && *at == position && *of == id;
+        let is_its = |kept: &Kept| kept.consumer == consumer && kept.position == position && kept.id == id;
         self.letters.lock().kept.values().any(is_its)
     }
 
     /// The greatest position of a wave in a letter.
     pub(crate) fn last_position(&self) -> u64 {
-        self.letters.lock().kept.values().map(|(_, position, _)| *position).max().unwrap_or(0)
+        self.letters.lock().kept.values().map(|kept| kept.position).max().unwrap_or(0)
+    }
+
+    /// The letters with higher numbers than this, at most so many, the oldest first. Those that cannot be read are left out. Blocks
+    /// while it reads.
+    pub(crate) fn after(&self, number: u64, most: usize) -> Vec<DeadWave> {
+        let numbers = self.numbers().into_iter().filter(|kept| *kept > number);
+        // A letter that was dropped meanwhile, or is damaged, is none.
+        numbers.filter_map(|number| self.show(number).ok()).take(most).collect()
     }
 
     /// A letter. Blocks while it reads.
@@ -311,9 +156,64 @@ impl DeadStore {
         let (consumer, position, id) = (consumer.to_owned(), stored.position, identity(&stored.wave));
         let level = stored.wave.signal().level();
         let name = stored.wave.channel().as_str().to_owned();
+        let bytes = body.len() as u64;
         let number = self.append(Entry { kind: LETTER, level, id, name, body }).await?;
-        self.letters.lock().kept.insert(number, (consumer, position, id));
+        self.letters.lock().insert(number, Kept { consumer, position, id, bytes });
+        self.make_room().await;
         Ok(number)
+    }
+
+    /// Drops the oldest letters beyond the bounds.
+    async fn make_room(&self) {
+        loop {
+            let oldest = self.letters.lock().beyond(self.bounds);
+            let Some(number) = oldest else { return };
+            match self.drop_letter(number).await {
+                Ok(()) => {
+                    let (due, kept) = {
+                        let mut letters = self.letters.lock();
+                        letters.overflowed += 1;
+                        (letters.lines.due(given_up::PAUSE, Instant::now()), letters.kept.len())
+                    };
+                    if let Some(left_out) = due {
+                        tracing::warn!(
+                            number,
+                            kept,
+                            left_out,
+                            "the oldest dead letter is dropped, as there are too many"
+                        );
+                    }
+                }
+                // Somebody else has dropped it.
+                Err(DeadError::Unknown { .. }) => {}
+                Err(error) => return tracing::warn!(number, %error, "a dead letter beyond the bound stays"),
+            }
+        }
+    }
+
+    pub(crate) fn overflowed(&self) -> u64 {
+        self.letters.lock().overflowed
+    }
+
+    /// Keeps a wave that a consumer gives up, and counts it.
+    pub(crate) async fn give_up(
+        &self,
+        consumer: &str,
+        stored: &StoredWave,
+        attempts: u32,
+        failed: &[Attempt],
+    ) -> Result<(), AppendError> {
+        self.bury(consumer, stored, attempts, failed).await?;
+        self.given_up.count(consumer, stored, attempts, failed);
+        Ok(())
+    }
+
+    pub(crate) fn begin(&self, consumer: &str) {
+        self.given_up.begin(consumer);
+    }
+
+    pub(crate) fn given_up(&self) -> BTreeMap<String, u64> {
+        self.given_up.waves()
     }
 
     async fn append(&self, entry: Entry) -> Result<u64, AppendError> {
@@ -333,7 +233,7 @@ impl DeadStore {
         self.append(Entry { kind: REMOVED, level: 0, id: 0, name: String::new(), body }).await?;
         let first = {
             let mut letters = self.letters.lock();
-            letters.kept.remove(&number);
+            letters.remove(number);
             letters.first()
         };
         // A letter that is being written has a greater number than the last one that is known.
@@ -350,24 +250,17 @@ impl DeadStore {
     ///
     /// # Cancel safety
     /// Cancelled before completion, the wave may have been emitted, and the letter stays.
-    pub async fn replay(
-        &self,
-        number: u64,
-        emitter: &aether_core::Emitter,
-    ) -> Result<aether_core::Receipt, DeadError> {
+    pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<SentAgain, DeadError> {
         let _only = self.replaying(number)?;
-        let stored = self.show(number)?.stored;
-        let sent = match stored.wave.again() {
-            Some(again) => emitter.emit_identified(again).await,
-            None => emitter.emit_confirmed(stored.wave.clone()).await,
-        };
-        let receipt = sent.map_err(|source| DeadError::Emit { number, source })?;
+        let DeadWave { stored, attempts, .. } = self.show(number)?;
+        let again = stored.wave.again(attempts);
+        let sent = send_again(number, stored.wave.clone(), again, emitter).await?;
         // The emitter may be one of a bus that does not know the channel as durable.
-        if receipt.stored.is_none() && stored.position > 0 {
-            self.append_again(number, &stored.wave).await?;
+        if sent.receipt.stored.is_none() && stored.position > 0 {
+            self.append_again(number, &stored.wave, attempts).await?;
         }
         self.drop_letter(number).await?;
-        Ok(receipt)
+        Ok(sent)
     }
 
     /// Stores the wave of a letter again, at the end of the log, synced, so that its consumers get it anew, and drops the
@@ -381,19 +274,19 @@ impl DeadStore {
     /// Cancelled before completion, the wave may have been stored, and the letter stays.
     pub async fn store_again(&self, number: u64) -> Result<u64, DeadError> {
         let _only = self.replaying(number)?;
-        let stored = self.show(number)?.stored;
+        let DeadWave { stored, attempts, .. } = self.show(number)?;
         if stored.position == 0 {
             return Err(DeadError::OfNoLog { number });
         }
-        let position = self.append_again(number, &stored.wave).await?;
+        let position = self.append_again(number, &stored.wave, attempts).await?;
         self.drop_letter(number).await?;
         Ok(position)
     }
 
     /// Appends a wave to the log once more.
-    async fn append_again(&self, number: u64, wave: &Wave) -> Result<u64, DeadError> {
+    async fn append_again(&self, number: u64, wave: &Wave, attempts: u32) -> Result<u64, DeadError> {
         let log = self.log.get().ok_or(DeadError::OfNoLog { number })?;
-        let again = wave.again().unwrap_or_else(|| wave.clone());
+        let again = wave.again(attempts).unwrap_or_else(|| wave.clone());
         // A wave that came out of a log fits into a frame.
         let mut entry = entry(&again).map_err(|_| DeadError::Unknown { number })?;
         if again.attempts() == wave.attempts() {
@@ -433,44 +326,33 @@ async fn append(store: &Store, entry: Entry) -> Result<u64, AppendError> {
     done.await.unwrap_or(Err(AppendError::Closed))
 }
 
-/// The content of a letter.
-fn written(
-    consumer: &str,
-    stored: &StoredWave,
-    channel: Option<&Channel>,
-    attempts: u32,
-    failed: &[Attempt],
-) -> Bytes {
-    let since = stored.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    let stored_micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
-    let (consumer, position) = (consumer.to_owned(), stored.position);
-    let about = About { consumer, position, stored_micros, attempts, failed: failed.to_vec() };
-    // Writing to memory does not fail; a wave that came out of a log fits into a frame.
-    let mut body = postcard::to_allocvec(&about).unwrap_or_default();
-    let now = tokio::time::Instant::now().into_std();
-    body.extend_from_slice(&frame(&stored.wave, channel, now).unwrap_or_default());
-    body.into()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn about(record: &Record) -> Option<About> {
-    postcard::take_from_bytes::<About>(&record.body).ok().map(|(about, _)| about)
-}
-
-/// The identity of the wave of a letter that was written before letters had it beside the wave.
-fn decoded_identity(record: &Record) -> u128 {
-    letter(record).map_or(0, |letter| identity(&letter.stored.wave))
-}
-
-fn letter(record: &Record) -> Option<DeadWave> {
-    read_letter(record.position, record.micros, Some(&record.name), &record.body)
-}
-
-fn read_letter(number: u64, micros: u64, name: Option<&[u8]>, body: &Bytes) -> Option<DeadWave> {
-    let (about, rest) = postcard::take_from_bytes::<About>(body).ok()?;
-    let frame = body.slice(body.len() - rest.len()..);
-    let mut stored = read_frame(about.position, micros, name, &frame).ok()?;
-    stored.at = SystemTime::UNIX_EPOCH + Duration::from_micros(about.stored_micros);
-    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
-    let About { consumer, attempts, failed, .. } = about;
-    Some(DeadWave { number, consumer, stored, at, attempts, failed })
+    #[tokio::test]
+    async fn beyond_the_bounds_the_oldest_letters_go_and_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut letters = DeadStore::open(folder.path()).unwrap();
+        letters.bounds = Bounds { letters: 3, bytes: 3000 };
+        let wave = |bytes| Wave::builder("a").bytes(vec![7; bytes]).build().unwrap();
+        let mut numbers = Vec::new();
+        for _ in 0..5 {
+            numbers.push(letters.keep("saga", &wave(10), &[]).await.unwrap());
+        }
+        assert_eq!((letters.numbers(), letters.overflowed()), (numbers[2..].to_vec(), 2));
+        let large = letters.keep("saga", &wave(2500), &[]).await.unwrap();
+        let last = letters.keep("saga", &wave(2500), &[]).await.unwrap();
+        assert_eq!((letters.numbers(), letters.overflowed()), (vec![last], 6));
+        // One that is sent again at this moment stays.
+        let sent = letters.replaying(last).unwrap();
+        letters.keep("saga", &wave(2500), &[]).await.unwrap();
+        assert_eq!((letters.numbers(), letters.overflowed()), (vec![last], 7));
+        assert!(large < last);
+        drop(sent);
+        drop(letters);
+        let again = DeadStore::open(folder.path()).unwrap();
+        assert_eq!((again.numbers(), again.overflowed()), (vec![last], 0));
+        drop(again);
+    }
 }

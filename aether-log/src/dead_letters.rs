@@ -1,12 +1,15 @@
 //! The dead letters of a log, wherever they are kept.
 
+use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
-use aether_core::{Emitter, Receipt};
+use aether_core::Emitter;
 
 #[cfg(feature = "jetstream")]
 use crate::dead::StreamLetters;
-use crate::dead::{DeadError, DeadStore, DeadWave};
+use crate::dead::{DeadError, DeadStore, DeadWave, FOLDER, SentAgain};
+use crate::store::ReadError;
 
 /// The dead letters of a [`DurableLog`](crate::DurableLog).
 #[derive(Debug, Clone)]
@@ -20,6 +23,27 @@ pub enum DeadLetters {
 }
 
 impl DeadLetters {
+    /// The number of waves that the consumers of this process have given up since it opened the log, by consumer.
+    #[must_use]
+    pub fn given_up(&self) -> BTreeMap<String, u64> {
+        match self {
+            Self::Folder(letters) => letters.given_up(),
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(letters) => letters.given_up(),
+        }
+    }
+
+    /// The number of letters in a folder that were dropped for newer ones since the log was opened: it keeps 65,536 of 1 GiB in
+    /// total. In JetStream none is.
+    #[must_use]
+    pub fn overflowed(&self) -> u64 {
+        match self {
+            Self::Folder(letters) => letters.overflowed(),
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(_) => 0,
+        }
+    }
+
     /// The numbers of all letters, the oldest first.
     ///
     /// # Errors
@@ -35,7 +59,25 @@ impl DeadLetters {
         }
     }
 
-    /// A letter. Blocks on the disk, where it is kept in a folder.
+    /// The letters with higher numbers than this, at most so many, the oldest first. In a folder those that cannot be read are left out.
+    ///
+    /// # Errors
+    /// [`DeadError`] if the server does not answer.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing has changed.
+    pub async fn after(&self, number: u64, most: usize) -> Result<Vec<DeadWave>, DeadError> {
+        match self {
+            Self::Folder(letters) => {
+                let letters = Arc::clone(letters);
+                blocking(move || Ok(letters.after(number, most))).await
+            }
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(letters) => letters.after(number, most).await,
+        }
+    }
+
+    /// A letter.
     ///
     /// # Errors
     /// [`DeadError`] if there is no such letter, or it cannot be read.
@@ -44,7 +86,10 @@ impl DeadLetters {
     /// Cancelled before completion, nothing has changed.
     pub async fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
         match self {
-            Self::Folder(letters) => letters.show(number),
+            Self::Folder(letters) => {
+                let letters = Arc::clone(letters);
+                blocking(move || letters.show(number)).await
+            }
             #[cfg(feature = "jetstream")]
             Self::JetStream(letters) => letters.show(number).await,
         }
@@ -73,11 +118,21 @@ impl DeadLetters {
     ///
     /// # Cancel safety
     /// Cancelled before completion, the wave may have been emitted, and the letter stays.
-    pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<Receipt, DeadError> {
+    pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<SentAgain, DeadError> {
         match self {
             Self::Folder(letters) => letters.replay(number, emitter).await,
             #[cfg(feature = "jetstream")]
             Self::JetStream(letters) => letters.replay(number, emitter).await,
         }
     }
+}
+
+/// Reads files outside of the async tasks.
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> Result<T, DeadError> + Send + 'static,
+) -> Result<T, DeadError> {
+    tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| {
+        let source = io::Error::other(error);
+        Err(ReadError::Io { path: FOLDER.into(), doing: "read", source }.into())
+    })
 }

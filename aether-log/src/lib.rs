@@ -29,6 +29,7 @@ mod keeper;
 mod keeping;
 mod log;
 mod log_builder;
+mod log_lines;
 mod log_view;
 mod maintenance;
 mod matching;
@@ -50,7 +51,7 @@ pub use consumer::{
 };
 #[cfg(feature = "jetstream")]
 pub use dead::StreamLetters;
-pub use dead::{Attempt, DeadError, DeadStore, DeadView, DeadWave, MAX_FAILED};
+pub use dead::{Attempt, DeadError, DeadStore, DeadView, DeadWave, MAX_FAILED, SentAgain};
 pub use dead_letters::DeadLetters;
 pub use durable_log::{DurableLog, NotReady};
 pub use filter::WaveFilter;

@@ -6,6 +6,7 @@ use std::fmt;
 
 use aether_core::Aether;
 use aether_core::medium::PathState;
+use aether_log::DurableLog;
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -34,6 +35,7 @@ impl Collector for BusCollector {
         write_medium(&mut to, &self.aether)?;
         write_paths(&mut to, &self.aether)?;
         write_reflected(&mut to, &self.aether)?;
+        write_given_up(&mut to, &self.aether)?;
         write_inboxes(&mut to, &self.aether, &mut self.accounts.lock())
     }
 }
@@ -152,6 +154,17 @@ fn write_reflected(to: &mut Families<'_>, aether: &Aether) -> fmt::Result {
         to.counter(name, help, None, [(vec![], count)])?;
     }
     Ok(())
+}
+
+/// Nothing for a process without a durable log.
+fn write_given_up(to: &mut Families<'_>, aether: &Aether) -> fmt::Result {
+    let Some(log) = DurableLog::of(aether) else { return Ok(()) };
+    let given_up = log.dead().given_up();
+    let waves = given_up.iter().map(|(consumer, waves)| (vec![("consumer", consumer.as_str())], *waves));
+    let help = "Waves of the durable log that a consumer of this process has given up; they are dead letters";
+    to.counter("durable_given_up_waves", help, None, waves)?;
+    let help = "Dead letters of the durable log that were dropped for newer ones";
+    to.counter("durable_dead_letters_overflowed", help, None, [(vec![], log.dead().overflowed())])
 }
 
 fn write_inboxes(to: &mut Families<'_>, aether: &Aether, accounts: &mut VibratorAccounts) -> fmt::Result {

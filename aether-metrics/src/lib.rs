@@ -29,6 +29,7 @@
 //!   `inbox_` before them the same for each vibrator, with `outbox_` for the outbox.
 //! - `aether_medium_…`: the status of the medium.
 //! - `aether_reflected_waves_total`, `aether_dead_letters`: failed commands and queries.
+//! - `aether_durable_given_up_waves_total`: waves that each `consumer` of the process's durable log has given up.
 //! - `aether_service_waves_total`: the waves that a service has taken, by outcome; `aether_service_handling_waves`: those
 //!   that it handles now.
 //! - `aether_wave_wait_seconds`, `aether_wave_handling_seconds` and `aether_wave_transit_seconds`: histograms of the waves

@@ -1,13 +1,14 @@
-//! Answers questions about the dead letters of a durable log in a folder: waves that its consumers have given up.
+//! Answers questions about the dead letters of a durable log: waves that its consumers have given up.
 //!
-//! Only the process that has the log open may change them. Each log has a store of its own, so its letters are listed, sent
-//! again and dropped by the same questions as those in memory.
+//! Each log has a store of its own, so its letters are listed, sent again and dropped by the same questions as those in memory.
+//! Those in a folder can be changed by the process alone that has the log open. Those in JetStream are at the server: every process
+//! that has the log open can answer, and one of them gets each question.
 
 use std::path::Path;
 
 use aether_core::echo::LetterId;
 use aether_core::{Emitter, Wave};
-use aether_log::{DeadError, DeadWave, ForgetError, Log};
+use aether_log::{DeadError, DeadWave, DurableLog, ForgetError, SentAgain};
 
 use super::{AttemptRecord, LetterAnswer, LetterFilter, LetterQuery, LetterRecord, PAGE, age_ms, read_id};
 use crate::{Json, Rejection, State, error_chain};
@@ -48,7 +49,7 @@ fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
 /// The letters of a log, and who sends them again.
 #[derive(Debug, Clone)]
 pub(crate) struct LogClerk {
-    pub(crate) log: Log,
+    pub(crate) log: DurableLog,
     pub(crate) store: u64,
     pub(crate) emitter: Emitter,
 }
@@ -62,7 +63,7 @@ pub(crate) async fn answer_of_log(
     let asker = question.source();
     Ok(Json(match query {
         LetterQuery::Ls { filter, after } => clerk.page(filter, after).await?,
-        LetterQuery::Show { id } => clerk.show(id).await,
+        LetterQuery::Show { id } => clerk.show(id).await?,
         LetterQuery::Replay { id } => {
             tracing::info!(%asker, id, "sending a dead letter of the durable log again");
             clerk.replay(id).await
@@ -84,39 +85,40 @@ impl LogClerk {
         read_id(id).filter(|id| id.store == self.store).map(|id| id.number)
     }
 
-    async fn page(&self, filter: LetterFilter, after: u64) -> Result<LetterAnswer, Rejection> {
-        let (is_meant, clerk) = (filter.compiled()?, self.clone());
-        blocking(move || {
-            let numbers = clerk.log.dead().numbers();
-            let behind = numbers.into_iter().filter(|number| *number > after);
-            // A letter that was dropped meanwhile, or is damaged, is none.
-            let read = behind.filter_map(|number| clerk.log.dead().show(number).ok());
-            let mut meant = read.filter(|letter| is_meant(&letter.stored.wave, letter.at));
-            let letters = meant.by_ref().take(PAGE).map(|letter| clerk.record(&letter, false)).collect();
-            LetterAnswer::Letters { letters, more: meant.next().is_some() }
-        })
-        .await
+    async fn page(&self, filter: LetterFilter, mut after: u64) -> Result<LetterAnswer, Rejection> {
+        let (is_meant, mut letters) = (filter.compiled()?, Vec::new());
+        loop {
+            let read = self.log.dead().after(after, PAGE).await.map_err(unread)?;
+            let is_last = read.len() < PAGE;
+            for letter in read {
+                after = letter.number;
+                if !is_meant(&letter.stored.wave, letter.at) {
+                    continue;
+                }
+                if letters.len() == PAGE {
+                    return Ok(LetterAnswer::Letters { letters, more: true });
+                }
+                letters.push(self.record(&letter, false));
+            }
+            if is_last {
+                return Ok(LetterAnswer::Letters { letters, more: false });
+            }
+        }
     }
 
-    async fn show(&self, id: String) -> LetterAnswer {
-        let Some(number) = self.number(&id) else { return gone(id) };
-        let clerk = self.clone();
-        match blocking(move || clerk.log.dead().show(number)).await {
-            Ok(Ok(letter)) => LetterAnswer::Letter(Box::new(self.record(&letter, true))),
-            _ => gone(id),
+    async fn show(&self, id: String) -> Result<LetterAnswer, Rejection> {
+        let Some(number) = self.number(&id) else { return Ok(gone(id)) };
+        match self.log.dead().show(number).await {
+            Ok(letter) => Ok(LetterAnswer::Letter(Box::new(self.record(&letter, true)))),
+            Err(DeadError::Unknown { .. }) => Ok(gone(id)),
+            Err(error) => Err(unread(error)),
         }
     }
 
     async fn replay(&self, id: String) -> LetterAnswer {
         let Some(number) = self.number(&id) else { return gone(id) };
-        let clerk = self.clone();
-        let letter = blocking(move || clerk.log.dead().show(number)).await;
-        let kept = letter.ok().and_then(Result::ok).and_then(|letter| letter.stored.wave.again());
         match self.log.dead().replay(number, &self.emitter).await {
-            Ok(receipt) => {
-                let wave = kept.map_or_else(|| self.emitter.id_of(&receipt), |wave| wave.id());
-                LetterAnswer::Replayed { id, wave: wave.to_string() }
-            }
+            Ok(SentAgain { wave, .. }) => LetterAnswer::Replayed { id, wave: wave.to_string() },
             Err(DeadError::Unknown { .. }) => gone(id),
             Err(error) => LetterAnswer::NotSent { id, hint: error_chain(&error) },
         }
@@ -131,8 +133,14 @@ impl LogClerk {
     }
 
     async fn forget(&self, consumer: String) -> Result<LetterAnswer, Rejection> {
-        let (log, name) = (self.log.clone(), consumer.clone());
-        Ok(match blocking(move || log.forget_consumer(&name)).await? {
+        let DurableLog::Folder(log) = self.log.clone() else {
+            let hint = "the server keeps it: `nats consumer rm` removes it there".to_owned();
+            return Ok(LetterAnswer::NotSent { id: consumer, hint });
+        };
+        let name = consumer.clone();
+        // It removes files.
+        let forgotten = tokio::task::spawn_blocking(move || log.forget_consumer(&name)).await;
+        Ok(match forgotten.map_err(|error| Rejection::caused_by("the consumer stays", error))? {
             Ok(true) => LetterAnswer::Forgotten { consumer },
             Ok(false) => {
                 let hint = format!("the log has no consumer {consumer}");
@@ -148,6 +156,10 @@ impl LogClerk {
     fn record(&self, letter: &DeadWave, is_whole: bool) -> LetterRecord {
         record_of_log(LetterId { store: self.store, number: letter.number }, letter, is_whole)
     }
+}
+
+fn unread(error: DeadError) -> Rejection {
+    Rejection::caused_by("the log was not read", error)
 }
 
 /// A letter of a log as JSON; `is_whole` with its payload and its attempts.
@@ -173,14 +185,7 @@ pub fn record_of_log(id: LetterId, letter: &DeadWave, is_whole: bool) -> LetterR
     record.with_whole(wave, failed.collect())
 }
 
-pub(super) fn gone(id: String) -> LetterAnswer {
+fn gone(id: String) -> LetterAnswer {
     let hint = "it was replayed or dropped, or is being replayed".to_owned();
     LetterAnswer::Gone { id, hint }
-}
-
-/// Reads or removes files outside of the async tasks.
-async fn blocking<T: Send + 'static>(read: impl FnOnce() -> T + Send + 'static) -> Result<T, Rejection> {
-    tokio::task::spawn_blocking(read)
-        .await
-        .map_err(|error| Rejection::caused_by("the log was not read", error))
 }

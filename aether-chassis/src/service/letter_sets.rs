@@ -8,9 +8,9 @@ use aether_log::DurableLog;
 use super::error::ServiceError;
 use super::handlers::{HandlerSet, Handlers};
 use super::limits::Limits;
-use crate::letters::{Clerk, LogClerk, answer, answer_of_log, channel_of, store_of_log};
 #[cfg(feature = "jetstream")]
-use crate::letters::{StreamClerk, answer_of_stream, store_of_stream};
+use crate::letters::store_of_stream;
+use crate::letters::{Clerk, LogClerk, answer, answer_of_log, channel_of, store_of_log};
 
 /// The set that answers questions about dead letters.
 pub(super) fn letters(name: &str, aether: &Aether) -> Result<HandlerSet, ServiceError> {
@@ -28,19 +28,15 @@ pub(super) fn letters_of_log(name: &str, aether: &Aether) -> Result<Option<Handl
     let emitter = aether.emitter(name).map_err(CreateError::from)?;
     let limits = Limits::independent().concurrency(2).time_out(Duration::from_secs(10));
     let handlers = Handlers::new().group("aether.letters");
-    let log = match log {
-        DurableLog::Folder(log) => log,
-        #[cfg(feature = "jetstream")]
-        DurableLog::JetStream(log) => {
-            let store = store_of_stream(log.name());
-            let handlers = handlers.state(StreamClerk { log, store, emitter });
-            let handlers = handlers.on_query(channel_of(store), answer_of_stream);
-            return Ok(Some(handlers.limits(limits).inbox(inbox()).into_set()));
+    let store = match &log {
+        // Where folders cannot be told apart, a number of its own does for all but finding the log by its folder.
+        DurableLog::Folder(log) => {
+            store_of_log(log.folder()).unwrap_or_else(|| aether.dead_letters().store().wrapping_add(1))
         }
+        #[cfg(feature = "jetstream")]
+        DurableLog::JetStream(log) => store_of_stream(log.name()),
         _ => return Ok(None),
     };
-    // Where folders cannot be told apart, a number of its own does for all but finding the log by its folder.
-    let store = store_of_log(log.folder()).unwrap_or_else(|| aether.dead_letters().store().wrapping_add(1));
     let handlers = handlers.state(LogClerk { log, store, emitter });
     Ok(Some(handlers.on_query(channel_of(store), answer_of_log).limits(limits).inbox(inbox()).into_set()))
 }

@@ -2,6 +2,7 @@
 
 use aether_core::Aether;
 use aether_core::medium::PathState;
+use aether_log::DurableLog;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider as _;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
@@ -55,6 +56,18 @@ pub(super) fn register(provider: &SdkMeterProvider, aether: &Aether) {
         .u64_observable_gauge("aether.medium.connected")
         .with_description("1 if the medium is connected")
         .with_callback(move |to| to.observe(status.status().connected.into(), &[]))
+        .build();
+    let bus = aether.clone();
+    meter
+        .u64_observable_counter("aether.durable.given_up")
+        .with_unit("{wave}")
+        .with_description("Waves of the durable log that the process has given up, by consumer")
+        .with_callback(move |to| {
+            let given_up = DurableLog::of(&bus).map(|log| log.dead().given_up()).unwrap_or_default();
+            for (consumer, waves) in given_up {
+                to.observe(waves, &[KeyValue::new("aether.consumer", consumer)]);
+            }
+        })
         .build();
     if !aether.paths().is_empty() {
         let paths = aether.clone();

@@ -64,7 +64,7 @@ pub(super) fn whole(letter: &LetterRecord) -> String {
     for (name, value) in &letter.metadata {
         field("metadata", &format!("{name}: {value}"));
     }
-    field("kept", &format!("{} ago, sent {} times", age(letter.age_ms), letter.attempts));
+    field("kept", &format!("{} ago, attempts: {}", age(letter.age_ms), letter.attempts));
     field("failed", &format!("{} by {}: {}", letter.reason, letter.by, letter.hint));
     for failed in &letter.failed {
         field("attempt", &format!("{} failed {} ago: {}", failed.attempt, age(failed.age_ms), failed.error));

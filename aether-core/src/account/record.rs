@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::error::{AccountError, MAX_ACCOUNT_BYTES};
-use super::handlers::HandlersAccount;
+use super::handlers::{HandlersAccount, OTHER};
 use super::process::ProcessAccount;
 use crate::amplitude::Floor;
 use crate::echo::{DeadLetterCounts, EchoLedger};
@@ -188,32 +188,38 @@ fn fitting<'a, T, R: Serialize>(list: &'a [T], max_bytes: usize, record: impl Fn
         .unwrap_or(list.len())
 }
 
-/// Keeps the inboxes that fit, those that lost most first, and returns the number of the others and their sum.
-pub(super) fn bound_inboxes(inboxes: &mut Vec<InboxReport>) -> (u64, InboxReport) {
+/// Bounds the lists of an account, as every process tells them.
+pub(super) fn bound(account: &mut ProcessAccount) {
+    bound_inboxes(account, INBOX_BYTES);
+    bound_handlers(&mut account.handlers, HANDLER_BYTES);
+}
+
+/// Keeps the inboxes that fit, those that lost most first, and adds up the others.
+fn bound_inboxes(account: &mut ProcessAccount, max_bytes: usize) {
+    let ProcessAccount { inboxes, left_out_names, left_out: sum, .. } = account;
     inboxes.sort_by(|a, b| {
         let key = |inbox: &InboxReport| (inbox.ledger.lost(), inbox.ledger.offered);
         key(b).cmp(&key(a)).then_with(|| a.vibrator.cmp(&b.vibrator))
     });
-    let left_out = inboxes.split_off(fitting(inboxes, INBOX_BYTES, inbox_record));
-    let mut sum = InboxReport::none(super::handlers::OTHER);
+    let left_out = inboxes.split_off(fitting(inboxes, max_bytes, inbox_record));
+    *left_out_names += left_out.len() as u64;
     for inbox in &left_out {
         sum.open += inbox.open;
         sum.ledger += inbox.ledger;
         sum.effective_floor = sum.effective_floor.max(inbox.effective_floor);
     }
-    (left_out.len() as u64, sum)
 }
 
 /// Keeps the handlers that fit and adds up the others in one more line.
-pub(super) fn bound_handlers(handlers: &mut Vec<HandlersAccount>) {
-    let left_out = handlers.split_off(fitting(handlers, HANDLER_BYTES, handlers_record));
+fn bound_handlers(handlers: &mut Vec<HandlersAccount>, max_bytes: usize) {
+    let left_out = handlers.split_off(fitting(handlers, max_bytes, handlers_record));
     if left_out.is_empty() {
         return;
     }
-    let of_others = handlers.iter().position(|it| it.name == super::handlers::OTHER);
+    let of_others = handlers.iter().position(|it| it.name == OTHER);
     let mut sum = of_others.map_or_else(HandlersAccount::default, |place| handlers.remove(place));
     left_out.iter().for_each(|it| sum.add(it));
-    super::handlers::OTHER.clone_into(&mut sum.name);
+    OTHER.clone_into(&mut sum.name);
     handlers.push(sum);
 }
 
@@ -251,6 +257,21 @@ impl Serialize for ProcessAccount {
 pub(super) fn write(account: &ProcessAccount) -> Vec<u8> {
     // Text and finite numbers can always be encoded.
     serde_json::to_vec(account).unwrap_or_default()
+}
+
+/// The same for a medium that takes at most so many bytes: of an account that is larger, the lists are halved until it fits. What
+/// remains without any list may be too large.
+pub(super) fn write_within(mut account: ProcessAccount, max_bytes: usize) -> Vec<u8> {
+    let mut room = INBOX_BYTES.max(HANDLER_BYTES);
+    loop {
+        let payload = write(&account);
+        if payload.len() <= max_bytes || room == 0 {
+            return payload;
+        }
+        room /= 2;
+        bound_inboxes(&mut account, room);
+        bound_handlers(&mut account.handlers, room);
+    }
 }
 
 /// Why a payload is not an account, and the process that it claims to be from, if that can be read.
@@ -293,8 +314,8 @@ fn understand(written: &AccountRecord<'_>, process: &Source) -> Option<ProcessAc
         })
         .collect();
     let (left_out_names, left_out) = match &written.left_out {
-        Some(it) => (it.names.0, report(super::handlers::OTHER, it.open, it.floor, &it.ledger)?),
-        None => (0, InboxReport::none(super::handlers::OTHER)),
+        Some(it) => (it.names.0, report(OTHER, it.open, it.floor, &it.ledger)?),
+        None => (0, InboxReport::none(OTHER)),
     };
     let (connected, outbox) = (true, written.outbox.read());
     let medium = MediumStatus { connected, outbox, ..written.medium.read() };

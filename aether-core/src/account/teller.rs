@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::time::{Instant as Due, MissedTickBehavior, interval_at, timeout};
 
-use super::handlers::HandlerEntries;
+use super::handlers::{HandlerEntries, OTHER};
 use super::process::ProcessAccount;
 use super::record::{self, ACCOUNTS};
 use crate::amplitude::Amplitude;
@@ -19,7 +19,7 @@ use crate::clock::{self, Instant};
 use crate::echo::Reflector;
 use crate::medium::{Medium, MediumStatus};
 use crate::presence::Presence;
-use crate::router::Router;
+use crate::router::{InboxReport, Router};
 use crate::source::{Sequencer, Source};
 use crate::wave::{ContentType, Wave};
 
@@ -30,6 +30,8 @@ const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(60);
 /// The amplitude of accounts: an observer of this channel whose inbox is full loses them first (2^-7).
 const STRENGTH: Amplitude = Amplitude::from_loss(7 * 2048);
+/// What the frame of an account takes beside it, at most.
+const FRAME_BYTES: usize = 256;
 
 /// What a teller is made of.
 pub(crate) struct TellerParts {
@@ -86,24 +88,22 @@ impl Teller {
     pub(crate) fn account(&self) -> ProcessAccount {
         let TellerParts { program, every, router, presence, reflector, medium } = &self.parts;
         let status = medium.upgrade().map_or_else(MediumStatus::default, |medium| medium.status());
-        let mut inboxes = router.reports();
-        let (left_out_names, left_out) = record::bound_inboxes(&mut inboxes);
-        let mut handlers = self.handlers.read();
-        record::bound_handlers(&mut handlers);
-        ProcessAccount {
+        let mut account = ProcessAccount {
             process: program.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime: clock::since(self.started),
             every: every.unwrap_or_default(),
             is_last: self.has_left.load(Ordering::Relaxed),
-            inboxes,
-            left_out_names,
-            left_out,
+            inboxes: router.reports(),
+            left_out_names: 0,
+            left_out: InboxReport::none(OTHER),
             medium: MediumStatus { shed_at_source: presence.stopped(), ..status },
             echoes: reflector.ledger(),
             letters: reflector.letters().counts(),
-            handlers,
-        }
+            handlers: self.handlers.read(),
+        };
+        record::bound(&mut account);
+        account
     }
 
     /// Starts the task, if accounts are told and there is a runtime. A medium over a network needs one to connect.
@@ -141,14 +141,15 @@ impl Teller {
         else {
             return;
         };
-        let payload = record::write(&self.account());
-        let (bytes, max_bytes) = (payload.len(), medium.promises().max_payload);
+        let max_bytes = medium.promises().max_payload.saturating_sub(FRAME_BYTES);
+        let payload = record::write_within(self.account(), max_bytes);
+        let bytes = payload.len();
         if bytes > max_bytes && !self.has_warned.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 bytes,
                 max_bytes,
-                "the account of this process is larger than the medium takes, so `aether top` does not show it: raise max_payload of \
-                 the NATS server"
+                "the account of this process is larger than the medium takes, also without its vibrators and handlers, so `aether \
+                 top` does not show the process: raise max_payload of the NATS server"
             );
         }
         let notice = Wave::plain(channel, payload.into(), ContentType::Json);

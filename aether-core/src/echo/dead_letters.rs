@@ -71,7 +71,8 @@ pub struct DeadLetter {
     pub hint: String,
     /// The name of the vibrator that failed to handle it; `-` if there was none.
     pub by: String,
-    /// The number of times that the wave was sent so far: 1, and one more for each replay.
+    /// The number of attempts so far, by anybody: handlers and sources that tried again by themselves, and all attempts
+    /// before a replay, are counted.
     pub attempts: u32,
     /// The attempts at handling it that failed, the last one included, with their times and errors. At most 33: the
     /// first ones, the last but one and the last.
@@ -172,7 +173,7 @@ impl DeadLetters {
         let (hint, by) = (super::shortened(hint).into_owned(), by.to_owned());
         failed.push(FailedAttempt::now(wave.attempt(), hint.clone()));
         let (id, at) = (LetterId { store: self.id, number: 0 }, crate::clock::wall_time());
-        let attempts = kept.attempts();
+        let attempts = wave.all_attempts();
         let mut letter = DeadLetter { id, number: 0, wave: kept, reason, hint, by, attempts, failed, at };
         let weight = letter.weight();
         let mut store = self.store.lock();

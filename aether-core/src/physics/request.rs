@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::channel::Channel;
 use crate::source::{Source, WaveId};
-use crate::wave::{ATTEMPTS, Kind, Wave};
+use crate::wave::{Kind, Wave};
 
 /// Of a longer payload, only the first and last bytes and the length are compared.
 const COMPARED: usize = 2048;
@@ -56,7 +56,7 @@ impl<'a> Request<'a> {
             kind: wave.kind(),
             key: wave.key(),
             content: wave.payload(),
-            attempt: attempt_of(wave),
+            attempt: wave.all_attempts(),
             caused: wave.cause().is_some(),
             age,
         }
@@ -78,12 +78,6 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// The number of the attempt: of a resend in this process, or as recorded in the metadata.
-fn attempt_of(wave: &Wave) -> u32 {
-    let recorded = wave.metadata().value(ATTEMPTS).and_then(|text| text.parse().ok()).unwrap_or(1);
-    recorded.max(1 + u32::from(wave.attempt()))
-}
-
 /// The part of a payload that is compared.
 pub(super) fn sample(payload: &[u8]) -> (usize, &[u8], &[u8]) {
     let first = payload.len().min(COMPARED);
@@ -102,16 +96,5 @@ mod tests {
         let (bytes, first, last) = sample(&payload);
         assert_eq!((bytes, first, last), (5000, &payload[..2048], &payload[2952..]));
         assert_eq!(sample(&payload[..3000]).2.len(), 952);
-    }
-
-    #[test]
-    fn the_attempt_is_read_from_the_wave_and_from_its_metadata() {
-        let wave = Wave::builder("a").kind(Kind::Command).build().unwrap();
-        assert_eq!(attempt_of(&wave), 1);
-        assert_eq!(attempt_of(&wave.resent().and_then(|wave| wave.resent()).unwrap()), 3);
-        let replayed = Wave::builder("a").metadata(ATTEMPTS, "4").build().unwrap();
-        assert_eq!(attempt_of(&replayed), 4);
-        let nonsense = Wave::builder("a").metadata(ATTEMPTS, "-7").build().unwrap();
-        assert_eq!(attempt_of(&nonsense), 1);
     }
 }

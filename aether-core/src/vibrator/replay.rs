@@ -16,7 +16,7 @@ impl DeadLetters {
     /// Cancelled while it waits for room the wave has been offered, as with [`Emitter::emit`], and the letter stays.
     pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<Receipt, ReplayError> {
         let (letter, _replaying) = self.begin_replay(number).ok_or(ReplayError::Unknown { number })?;
-        match emitter.emit(letter.wave.replayed()).await {
+        match emitter.emit(letter.wave.replayed(letter.attempts)).await {
             Ok(receipt) => {
                 // Another caller may have removed it meanwhile.
                 drop(self.take(number));

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aether_core::account::{AccountError, Accounts, KnownProcess, ProgramAccount, Standing};
-use aether_core::conformance::NatsServer;
+use aether_core::conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, InboxOptions, Vibrator, Wave, WhenFull};
 use futures::StreamExt;
 
@@ -89,6 +89,29 @@ async fn a_reader_learns_what_another_process_lost_and_a_restart_loses_nothing()
     assert!(rates.await.offered.is_finite());
     let counts = accounts.counts();
     assert!(counts.by_reason().iter().all(|(_, number)| *number == 0), "{counts:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_is_shortened_for_a_server_that_takes_small_messages_only() {
+    let small = ServerOptions::default().setting("max_payload", 4096);
+    let server = NatsServer::start_with(small).await.unwrap();
+    let gateway = connect(&server, "gateway", None).await;
+    let mut accounts = gateway.accounts().await.unwrap();
+    let crowd = connect(&server, "crowd", Some(EVERY)).await;
+    let mut vibrators = Vec::new();
+    for number in 0..200 {
+        vibrators.push(Vibrator::create(&format!("one-of-many-{number}"), &crowd).await.unwrap());
+        vibrators[number].resonate_on(&*format!("orders.{number}")).await.unwrap();
+    }
+    let shown = until(&mut accounts, |accounts| {
+        let open = |known: &KnownProcess| {
+            known.account.inboxes.iter().map(|inbox| inbox.open).sum::<usize>() + known.account.left_out.open
+        };
+        process(accounts, "crowd").filter(|known| open(known) == 200)
+    })
+    .await;
+    let (named, left_out) = (shown.account.inboxes.len() as u64, shown.account.left_out_names);
+    assert!(named + left_out == 200 && named > 0 && left_out > 100, "{named} + {left_out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

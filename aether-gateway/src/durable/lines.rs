@@ -216,6 +216,16 @@ impl AllLogs {
         self.folders.logs.iter().chain(&self.streams.logs)
     }
 
+    /// The consumers that have begun, with their log and their pattern.
+    pub(crate) fn consumers(&self) -> impl Iterator<Item = (&str, &str, Pattern)> {
+        self.logs().flat_map(|log| {
+            log.consumers.iter().filter_map(|consumer| {
+                let (pattern, _) = consumer.standing.as_ref()?.place()?;
+                Some((&*log.name, &*consumer.name, pattern))
+            })
+        })
+    }
+
     pub(crate) fn streams(&self) -> &StreamReading {
         &self.streams
     }

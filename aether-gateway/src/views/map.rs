@@ -1,13 +1,14 @@
 //! The map: who emits on which channel, who hears it, and which channels cause which.
 //!
-//! Who emits was seen and who hears was announced, so these links are exact. The edges between channels come from the
-//! detectors: exact where waves name their cause (L0), guessed by timing elsewhere.
+//! Who emits was seen, who hears was announced, and a durable consumer is in its log, so these links are exact. The edges between
+//! channels come from the detectors: exact where waves name their cause (L0), guessed by timing elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use aether_core::Pattern;
 use serde::Serialize;
 
+use crate::durable::AllLogs;
 use crate::observed::Emitted;
 use crate::pulses::Pulses;
 use crate::status::{StatusSource, WholeProcess};
@@ -63,9 +64,13 @@ struct Emits {
 
 #[derive(Debug, Serialize)]
 struct Hears {
+    /// The name of a vibrator, or of a durable consumer.
     service: String,
     channel: String,
+    /// Those of the channel.
     waves_per_second: f64,
+    /// The log that a durable consumer reads; null for a vibrator.
+    log: Option<String>,
 }
 
 impl Map {
@@ -75,7 +80,7 @@ impl Map {
         busiest.retain(|channel| is_whole || !channel.channel.is_plumbing());
         let heard = source.roster().heard_by_name();
         let is_listed: BTreeSet<String> = heard.keys().cloned().collect();
-        let heard = Heard::of(heard);
+        let heard = Heard::of(heard, &source.durable().last());
         let mut services = Nodes::default();
         for process in source.whole_processes() {
             services.add(&process);
@@ -145,33 +150,46 @@ fn shown(per_second: f64) -> f64 {
     (per_second * 10_000.0).round() / 10_000.0
 }
 
-/// Which services hear which pattern, at most [`MOST_PATTERNS`] of all.
+/// Who hears a pattern.
+struct Hearer {
+    service: String,
+    pattern: Pattern,
+    log: Option<String>,
+}
+
+/// Which services and durable consumers hear which pattern, at most [`MOST_PATTERNS`] of all.
 struct Heard {
-    patterns: Vec<(String, Pattern)>,
+    patterns: Vec<Hearer>,
     /// The number of patterns beyond the bound.
     left_out: usize,
 }
 
 impl Heard {
-    fn of(heard: BTreeMap<String, Vec<Pattern>>) -> Self {
-        let all: usize = heard.values().map(Vec::len).sum();
+    fn of(heard: BTreeMap<String, Vec<Pattern>>, logs: &AllLogs) -> Self {
         let each = |(service, patterns): (String, Vec<Pattern>)| {
-            patterns.into_iter().map(move |pattern| (service.clone(), pattern))
+            patterns.into_iter().map(move |pattern| Hearer { service: service.clone(), pattern, log: None })
         };
-        let patterns: Vec<_> = heard.into_iter().flat_map(each).take(MOST_PATTERNS).collect();
-        let left_out = all - patterns.len();
-        Self { patterns, left_out }
+        // Of consumers there are few.
+        let consumers = logs.consumers().map(|(log, consumer, pattern)| Hearer {
+            service: consumer.to_owned(),
+            pattern,
+            log: Some(log.to_owned()),
+        });
+        let mut all = consumers.chain(heard.into_iter().flat_map(each));
+        let patterns = all.by_ref().take(MOST_PATTERNS).collect();
+        Self { patterns, left_out: all.count() }
     }
 
-    /// Adds the services that hear a channel. Those of one service follow each other.
+    /// Adds those that hear a channel. Those of one service follow each other.
     fn hears(&self, channel: &Emitted, hears: &mut Vec<Hears>) {
-        let matching = self.patterns.iter().filter(|(_, pattern)| pattern.matches(&channel.channel));
-        let mut services: Vec<&String> = matching.map(|(service, _)| service).collect();
-        services.dedup();
-        hears.extend(services.into_iter().take(MOST_SERVICES).map(|service| Hears {
+        let matching = self.patterns.iter().filter(|hearer| hearer.pattern.matches(&channel.channel));
+        let mut hearers: Vec<_> = matching.map(|hearer| (&hearer.service, &hearer.log)).collect();
+        hearers.dedup();
+        hears.extend(hearers.into_iter().take(MOST_SERVICES).map(|(service, log)| Hears {
             service: service.clone(),
             channel: channel.channel.to_string(),
             waves_per_second: shown(channel.per_second),
+            log: log.clone(),
         }));
     }
 }

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use aether_core::{Aether, Durability};
+use aether_core::{Aether, Durability, Vibrator};
 use aether_gateway::{GatewayOptions, LogFolder};
 use aether_log::store::Retention;
 use aether_log::{Consumer, ConsumerOptions, Log};
@@ -67,6 +67,14 @@ async fn answer(running: &Running) -> Value {
     body
 }
 
+/// Who hears which channel, on the map, and by which log.
+pub(crate) async fn hearers(running: &Running) -> Vec<(String, String, Value)> {
+    let map: Value = serde_json::from_str(&running.get("/api/map").await.body).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let hears = map["hears"].as_array().unwrap().iter();
+    hears.map(|edge| (text(&edge["service"]), text(&edge["channel"]), edge["log"].clone())).collect()
+}
+
 /// The standing of a consumer, by its name.
 fn consumer<'b>(log: &'b Value, name: &str) -> &'b Value {
     let all = log["consumers"].as_array().unwrap();
@@ -82,6 +90,24 @@ fn copied(from: &Path, to: &Path) {
             false => drop(fs::copy(entry.path(), to).unwrap()),
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_map_has_durable_consumers_among_those_who_hear_a_channel() {
+    let folder = tempfile::tempdir().unwrap();
+    let (log, aether) = shop(&folder.path().join("shop")).await;
+    let _billing = log.consumer("billing", "orders.*", ConsumerOptions::default()).unwrap();
+    let _other = log.consumer("other", "orders.other", ConsumerOptions::default()).unwrap();
+    let live = Vibrator::create("billing", &aether).await.unwrap();
+    live.resonate_on("orders.created").await.unwrap();
+    let options = GatewayOptions::default().physics(false).durable(vec![LogFolder::new(folder.path())]);
+    let mut running = support::run(&aether, options).await;
+    emit(&aether, 1).await;
+    running.observes(1).await;
+    read(&running).await;
+    let edge = |log: Value| ("billing".to_owned(), "orders.created".to_owned(), log);
+    assert_eq!(hearers(&running).await, [edge("shop".into()), edge(Value::Null)], "one name, two ways");
+    running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

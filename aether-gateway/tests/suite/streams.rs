@@ -6,12 +6,15 @@ use aether_gateway::GatewayOptions;
 use aether_log::{ConsumerOptions, JetStreamLog};
 use serde_json::Value;
 
-use crate::durable::read;
+use crate::durable::{hearers, read};
 use crate::support::{self, Metrics, Running};
 
+fn options(url: &str) -> GatewayOptions {
+    GatewayOptions::default().physics(false).jetstream(url, NatsOptions::default())
+}
+
 async fn watching(url: &str) -> Running {
-    let options = GatewayOptions::default().physics(false).jetstream(url, NatsOptions::default());
-    support::run(&Aether::local(), options).await
+    support::run(&Aether::local(), options(url)).await
 }
 
 /// A log with twenty waves of which a consumer has acknowledged three.
@@ -67,9 +70,20 @@ async fn consumers_in_jetstream_are_in_the_answer_and_in_the_metrics() {
     assert_eq!(metrics.value("aether_durable_jetstream_readable", &[]), 1.0);
     assert!(metrics.value("aether_durable_log_bytes", &of_log) > 500.0);
 
+    // Of who hears what, the map has the consumer.
+    let mut on_its_bus = support::run(&aether, options(&server.url())).await;
+    aether.emitter("shop").unwrap().emit_wave("orders.created", &20).await.unwrap();
+    on_its_bus.observes(1).await;
+    read(&on_its_bus).await;
+    assert_eq!(
+        hearers(&on_its_bus).await,
+        [("billing".to_owned(), "orders.created".to_owned(), "shop".into())]
+    );
+    on_its_bus.stop().await;
+
     // The gateway reads twenty waves at once.
     let shop = aether.emitter("shop").unwrap();
-    for number in 20..25 {
+    for number in 21..25 {
         shop.emit_wave("orders.created", &number).await.unwrap();
     }
     let shown = running.get("/api/durable/consumer?log=shop&consumer=billing").await;

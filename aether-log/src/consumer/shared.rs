@@ -16,7 +16,7 @@ use crate::consumer::error::ConsumeError;
 use crate::consumer::journal::Journal;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::ConsumerOptions;
-use crate::consumer::window::{Failures, Fate, Window, given_up};
+use crate::consumer::window::{Failures, Fate, Window};
 use crate::dead::{Attempt, DeadStore};
 use crate::matching::Matching;
 use crate::name::is_name;
@@ -82,6 +82,7 @@ impl ConsumerShared {
         let cursor = store.cursor(read.recovered.floor + 1);
         let scanner = Scanner { cursor, matching: Matching::new(&pattern) };
         let reader = store.cursor(0);
+        dead.begin(name);
         Ok(Self {
             name: name.to_owned(),
             pattern,
@@ -194,8 +195,7 @@ impl ConsumerShared {
         if failures.count >= self.options.max_attempts.get() {
             // After a crash in between the letter is there already.
             if !self.dead.has(&self.name, &stored) {
-                self.dead.bury(&self.name, &stored, failures.count, &failures.listed).await?;
-                given_up(&self.name, &stored, &failures, 0);
+                self.dead.give_up(&self.name, &stored, failures.count, &failures.listed).await?;
             }
             self.journal.settle(claim, position, Fate::Dead, &self.window, |_| {});
             return Ok(None);

@@ -25,19 +25,17 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 
 use crate::consumer::attempts::ENDED;
 use crate::consumer::delivery::{Delivery, Ending};
 use crate::consumer::error::ConsumeError;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::{ConsumerOptions, Start};
-use crate::consumer::window::{Failures, given_up};
+use crate::consumer::window::Failures;
 use crate::dead::{Attempt, Noted, StreamLetters, Underway};
 use crate::jetstream::{Connection, JetStreamError, Subjects, check_consumer};
 use crate::name::is_name;
 use claim::Taken;
-use complaints::{Complaint, Complaints};
 use shared::StreamShared;
 use window::StreamWindow;
 
@@ -48,7 +46,6 @@ pub(crate) struct StreamConsumer {
     pulling: AsyncMutex<Option<JoinHandle<()>>>,
     closed: watch::Sender<bool>,
     account: Mutex<ConsumerLedger>,
-    complaints: Mutex<Complaints>,
 }
 
 impl StreamConsumer {
@@ -64,12 +61,12 @@ impl StreamConsumer {
         if !is_name(name) {
             return Err(ConsumeError::Name { name: name.to_owned() });
         }
+        letters.begin(name);
         let window = StreamWindow::new(options.window);
         let name = name.to_owned();
         let shared = StreamShared { name, pattern, options, ack_wait, connection, subjects, letters, window };
         let (pulling, closed) = (AsyncMutex::default(), watch::Sender::new(false));
-        let (account, complaints) = (Mutex::default(), Mutex::default());
-        Ok(Self { shared: Arc::new(shared), pulling, closed, account, complaints })
+        Ok(Self { shared: Arc::new(shared), pulling, closed, account: Mutex::default() })
     }
 
     pub(crate) fn check_pattern(&self, given: &Pattern) -> Result<(), ConsumeError> {
@@ -234,12 +231,9 @@ impl StreamConsumer {
         }
         if failures.count >= self.shared.options.max_attempts.get() {
             letters.bury(name, &held.stored, failures.count, &failures.listed).await?;
-            let due = self.complaints.lock().due(Complaint::GivenUp, Instant::now());
-            if let Some(left_out) = due {
-                given_up(name, &held.stored, &failures, left_out);
-            }
-            if let Some((_, claim)) = taken.deliver(failures, true) {
-                claim.acknowledge().await?;
+            let (attempts, listed) = (failures.count, failures.listed.clone());
+            if let Some((stored, claim)) = taken.deliver(failures, true) {
+                claim.give_up(stored, attempts, listed).await?;
             }
             return Ok(None);
         }

@@ -11,7 +11,6 @@ use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::positions::Positions;
 use crate::dead::{Attempt, MAX_FAILED};
 use crate::store::{Place, Record};
-use crate::stored_wave::StoredWave;
 
 /// The contents of waiting waves that are kept in memory, in bytes. Others are read again.
 const MAX_HELD: usize = 8 << 20;
@@ -53,21 +52,6 @@ impl Failures {
         }
         self.listed.push(attempt);
     }
-}
-
-/// Says that a wave is a dead letter now, and how many were before it without a line.
-pub(super) fn given_up(consumer: &str, stored: &StoredWave, failures: &Failures, left_out: u64) {
-    let (position, channel, attempts) = (stored.position, stored.wave.channel().as_str(), failures.count);
-    let error = failures.listed.last().map_or("", |attempt| attempt.error.as_str());
-    tracing::warn!(
-        consumer,
-        position,
-        channel,
-        attempts,
-        error,
-        left_out,
-        "a wave is given up and becomes a dead letter"
-    );
 }
 
 /// What the journal says.

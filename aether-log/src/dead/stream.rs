@@ -1,15 +1,19 @@
 //! Dead letters in a stream beside that of the log, and the failures of waves that are delivered again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use aether_core::{Emitter, Receipt};
+use aether_core::Emitter;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Attempt, DeadError, DeadWave, read_letter, written};
+use super::error::DeadError;
+use super::given_up::GivenUp;
+use super::letter::{Attempt, DeadWave, read_letter, written};
+use super::{SentAgain, send_again};
 use crate::jetstream::{Connection, Failure, JetStreamError, Subjects};
 use crate::stored_wave::{StoredWave, frame, identity};
 
@@ -18,6 +22,7 @@ use crate::stored_wave::{StoredWave, frame, identity};
 pub struct StreamLetters {
     connection: Arc<Connection>,
     subjects: Subjects,
+    given_up: GivenUp,
 }
 
 /// An attempt that was begun and has not ended, as far as the server knows.
@@ -62,8 +67,8 @@ fn micros(message: &StreamMessage) -> u64 {
 }
 
 impl StreamLetters {
-    pub(crate) const fn new(connection: Arc<Connection>, subjects: Subjects) -> Self {
-        Self { connection, subjects }
+    pub(crate) fn new(connection: Arc<Connection>, subjects: Subjects) -> Self {
+        Self { connection, subjects, given_up: GivenUp::default() }
     }
 
     async fn get(&self, which: serde_json::Value) -> Result<Option<StreamMessage>, JetStreamError> {
@@ -135,8 +140,8 @@ impl StreamLetters {
     /// # Cancel safety
     /// Cancelled before completion, the wave may have been stored, and the letter stays.
     pub async fn store_again(&self, number: u64) -> Result<u64, DeadError> {
-        let wave = self.show(number).await?.stored.wave;
-        let wave = wave.again().unwrap_or(wave);
+        let DeadWave { stored, attempts, .. } = self.show(number).await?;
+        let wave = stored.wave.again(attempts).unwrap_or(stored.wave);
         let stream = self.subjects.stream();
         let now = tokio::time::Instant::now().into_std();
         let body = frame(&wave, None, now).map_err(|source| JetStreamError::Refused {
@@ -194,16 +199,13 @@ impl StreamLetters {
     ///
     /// # Cancel safety
     /// Cancelled before completion, the wave may have been emitted, and the letter stays.
-    pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<Receipt, DeadError> {
-        let wave = self.show(number).await?.stored.wave;
+    pub async fn replay(&self, number: u64, emitter: &Emitter) -> Result<SentAgain, DeadError> {
+        let DeadWave { stored: StoredWave { wave, .. }, attempts, .. } = self.show(number).await?;
         let may_sign = !self.connection.sealing.has_keys() || wave.source().name() == emitter.source().name();
-        let sent = match wave.again().filter(|_| may_sign) {
-            Some(again) => emitter.emit_identified(again).await,
-            None => emitter.emit_confirmed(wave).await,
-        };
-        let receipt = sent.map_err(|source| DeadError::Emit { number, source })?;
+        let again = wave.again(attempts).filter(|_| may_sign);
+        let sent = send_again(number, wave, again, emitter).await?;
         self.drop_letter(number).await?;
-        Ok(receipt)
+        Ok(sent)
     }
 
     /// Keeps a wave that is given up. A letter about the same wave is replaced.
@@ -218,6 +220,25 @@ impl StreamLetters {
         let body = written(consumer, stored, Some(stored.wave.channel()), attempts, failed);
         let id = format!("{subject}:{attempts}");
         self.connection.publish(&self.subjects.side_stream(), &subject, &id, body).await
+    }
+
+    /// Counts a wave that was buried.
+    pub(crate) fn count_given_up(
+        &self,
+        consumer: &str,
+        stored: &StoredWave,
+        attempts: u32,
+        failed: &[Attempt],
+    ) {
+        self.given_up.count(consumer, stored, attempts, failed);
+    }
+
+    pub(crate) fn begin(&self, consumer: &str) {
+        self.given_up.begin(consumer);
+    }
+
+    pub(crate) fn given_up(&self) -> BTreeMap<String, u64> {
+        self.given_up.waves()
     }
 
     /// Notes how often a wave has failed, and whether an attempt has begun, for the process that gets it next.

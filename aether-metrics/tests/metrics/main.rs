@@ -6,9 +6,12 @@ mod promtool;
 mod tls;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use aether_chassis::{CancellationToken, Json, Rejection, Service, State};
-use aether_core::{Aether, AskError, Kind, Vibrator, Wave};
+use aether_core::{Aether, AskError, Durability, Kind, Vibrator, Wave};
+use aether_log::{ConsumerOptions, Log};
 use aether_metrics::prometheus_client::metrics::gauge::Gauge;
 use aether_metrics::{Counter, Endpoint, Metrics};
 
@@ -141,6 +144,30 @@ async fn services_of_one_name_are_added_up_and_other_paths_are_not_found() {
     assert!(taken.to_string().contains(&address.to_string()), "{taken}");
     endpoint.close().await;
     assert!(std::net::TcpStream::connect(address).is_err(), "it no longer listens");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_consumer_has_given_up_is_in_the_metrics_of_its_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = Log::builder(folder.path()).channels("jobs.>", Durability::Stored).unwrap().open().unwrap();
+    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let endpoint = Metrics::of(&aether).serve(([127, 0, 0, 1], 0).into()).await.unwrap();
+    promtool::check(&get(&endpoint, "/metrics", "*/*").await.body);
+    let shop = aether.emitter("shop").unwrap();
+    let once =
+        ConsumerOptions::default().max_attempts(NonZeroU32::MIN).pauses(Duration::ZERO, Duration::ZERO);
+    let billing = log.consumer("billing", "jobs.>", once).unwrap();
+    for job in 1..=3 {
+        shop.emit_wave("jobs.run", &job).await.unwrap();
+        billing.receive().await.unwrap().nack("no ink");
+    }
+    // Giving up happens while the next one is waited for, which is weaker and so comes last.
+    shop.emit(Wave::builder("jobs.run").amplitude(0.1)).await.unwrap();
+    billing.receive().await.unwrap().ack().await.unwrap();
+    let text = get(&endpoint, "/metrics", "*/*").await.body;
+    promtool::check(&text);
+    assert_eq!(values(&text)["aether_durable_given_up_waves_total{consumer=\"billing\"}"], 3.0, "{text}");
+    endpoint.close().await;
 }
 
 /// The owner of a name can let it lead to this machine after a page was loaded.

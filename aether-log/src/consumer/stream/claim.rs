@@ -66,10 +66,31 @@ pub(super) fn id(stored: &StoredWave) -> u128 {
 impl StreamClaim {
     /// Acknowledges, and waits until the server has noted it.
     pub(crate) async fn acknowledge(self) -> Result<(), JetStreamError> {
+        self.acknowledge_then(|| {}).await
+    }
+
+    /// Acknowledges a wave whose letter is at the server, and counts it.
+    pub(super) async fn give_up(
+        self,
+        stored: StoredWave,
+        attempts: u32,
+        failed: Vec<Attempt>,
+    ) -> Result<(), JetStreamError> {
+        let shared = Arc::clone(&self.shared);
+        self.acknowledge_then(move || shared.letters.count_given_up(&shared.name, &stored, attempts, &failed))
+            .await
+    }
+
+    async fn acknowledge_then(self, then: impl FnOnce() + Send + 'static) -> Result<(), JetStreamError> {
         let runtime = self.shared.connection.runtime.clone();
         let name = self.shared.name.clone();
         // A task of its own, which goes on when nobody waits any more.
-        runtime.spawn(self.confirmed()).await.unwrap_or_else(|error| {
+        let confirmed = async {
+            self.confirmed().await?;
+            then();
+            Ok(())
+        };
+        runtime.spawn(confirmed).await.unwrap_or_else(|error| {
             let source = Arc::new(error);
             Err(JetStreamError::Refused { doing: "acknowledge a wave of", name, source })
         })

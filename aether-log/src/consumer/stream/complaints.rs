@@ -1,10 +1,12 @@
-//! Limits what is logged about messages that are passed over or given up: who may store on the stream decides how many there are.
+//! Limits what is logged about messages that are passed over: who may store on the stream decides how many there are.
 //!
 //! Only the log is limited. Each of them is counted.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::log_lines::LogLines;
 
 /// The minimum time between two lines about the same.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -22,31 +24,16 @@ pub(super) enum Complaint {
     Name,
     /// The rules refuse it.
     Rules,
-    /// It is a wave that failed too often.
-    GivenUp,
-}
-
-/// The time of the last line, and the number of those that were left out since.
-#[derive(Debug, Clone, Copy, Default)]
-struct Said {
-    last: Option<Instant>,
-    left_out: u64,
 }
 
 /// What was said of each.
 #[derive(Debug, Default)]
-pub(super) struct Complaints([Said; 6]);
+pub(super) struct Complaints([LogLines; 5]);
 
 impl Complaints {
     /// `Some` if a line may be logged now, with the number of those that were left out before it.
     pub(super) fn due(&mut self, of: Complaint, now: Instant) -> Option<u64> {
-        let said = &mut self.0[of as usize];
-        if said.last.is_some_and(|last| now.saturating_duration_since(last) < PAUSE) {
-            said.left_out += 1;
-            return None;
-        }
-        said.last = Some(now);
-        Some(std::mem::take(&mut said.left_out))
+        self.0[of as usize].due(PAUSE, now)
     }
 }
 

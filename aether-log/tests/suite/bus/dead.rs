@@ -73,8 +73,8 @@ async fn a_dead_letter_is_removed_after_its_replay_and_not_before() {
     assert_eq!(log.dead().numbers(), numbers);
     let mut live = Vibrator::create("live", &aether).await.unwrap();
     live.resonate_on("orders.>").await.unwrap();
-    let receipt = log.dead().replay(numbers[0], &shop).await.unwrap();
-    assert_eq!(receipt.stored.unwrap().position.get(), 3, "the replay is stored again");
+    let sent = log.dead().replay(numbers[0], &shop).await.unwrap();
+    assert_eq!(sent.receipt.stored.unwrap().position.get(), 3, "the replay is stored again");
     assert_eq!(live.receive().await.unwrap().text().unwrap(), "7");
     assert!(log.dead().is_empty());
     assert!(matches!(log.dead().replay(numbers[0], &shop).await, Err(DeadError::Unknown { .. })));
@@ -106,10 +106,14 @@ async fn a_replay_keeps_the_identity_and_is_no_copy() {
         receive(&consumer).await.ack().await.unwrap();
         let number = log.dead().numbers()[0];
         let position = match round {
-            1 => log.dead().replay(number, &shop).await.unwrap().stored.unwrap().position.get(),
+            1 => {
+                let sent = log.dead().replay(number, &shop).await.unwrap();
+                assert_eq!(sent.wave, shop.id_of(&receipt), "it says so");
+                sent.receipt.stored.unwrap().position.get()
+            }
             2 => log.dead().store_again(number).await.unwrap(),
             _ => {
-                assert!(log.dead().replay(number, &plain).await.unwrap().stored.is_none());
+                assert!(log.dead().replay(number, &plain).await.unwrap().receipt.stored.is_none());
                 log.extent().last
             }
         };

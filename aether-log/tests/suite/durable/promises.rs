@@ -296,13 +296,15 @@ pub(crate) async fn d11_a_wave_that_is_given_up_is_a_letter_that_survives_until_
             delivery.nack(&format!("no ink at attempt {attempt}"));
         }
         // Giving up happens while the next wave is waited for.
-        while log.dead().numbers().await.unwrap().is_empty() {
+        assert_eq!(log.dead().given_up()["billing"], 0);
+        while log.dead().given_up()["billing"] == 0 {
             let waiting = consumer.receive();
             assert!(
                 tokio::time::timeout(Duration::from_millis(50), waiting).await.is_err(),
                 "nothing is left"
             );
         }
+        assert_eq!(log.dead().given_up(), [("billing".to_owned(), 1)].into());
     }
     let log = place.open().await;
     let aether = connect(&log).await;
@@ -317,6 +319,7 @@ pub(crate) async fn d11_a_wave_that_is_given_up_is_a_letter_that_survives_until_
     );
     let errors: Vec<_> = letter.failed.iter().map(|attempt| attempt.error.as_str()).collect();
     assert_eq!(errors, ["no ink at attempt 1", "no ink at attempt 2", "no ink at attempt 3"]);
+    assert_eq!(dead.given_up()["billing"], 0, "the process before gave it up");
     assert!(matches!(dead.show(number + 7).await, Err(DeadError::Unknown { .. })));
     // Not sent, it stays.
     let closed = Aether::local();
@@ -324,12 +327,22 @@ pub(crate) async fn d11_a_wave_that_is_given_up_is_a_letter_that_survives_until_
     closed.close().await.unwrap();
     assert!(matches!(dead.replay(number, &emitter).await, Err(DeadError::Emit { .. })));
     assert_eq!(dead.numbers().await.unwrap(), [number]);
-    let receipt = dead.replay(number, &aether.emitter("operator").unwrap()).await.unwrap();
+    let sent = dead.replay(number, &aether.emitter("operator").unwrap()).await.unwrap();
+    assert_eq!(sent.wave, letter.stored.wave.id(), "it has kept its identity");
     assert!(dead.numbers().await.unwrap().is_empty());
     assert!(matches!(dead.drop_letter(number).await, Err(DeadError::Unknown { .. })));
     let delivery = receive(&consumer).await;
-    assert_eq!((text(&delivery), delivery.position()), ("7".to_owned(), position(&receipt)));
-    assert_eq!(delivery.attempt(), 1, "it is a new wave");
+    assert_eq!((text(&delivery), delivery.position()), ("7".to_owned(), position(&sent.receipt)));
+    assert_eq!((delivery.attempt(), delivery.wave().attempts()), (1, 4), "the consumer counts anew");
+    delivery.nack("still no ink");
+    while dead.numbers().await.unwrap().is_empty() {
+        let waiting = tokio::time::timeout(Duration::from_millis(50), consumer.receive()).await;
+        if let Ok(delivery) = waiting {
+            delivery.unwrap().nack("still no ink");
+        }
+    }
+    let letter = dead.show(dead.numbers().await.unwrap()[0]).await.unwrap();
+    assert_eq!(letter.attempts, 3 + 5, "those of the first life included");
 }
 
 pub(crate) async fn d12_the_account_adds_up_and_each_number_is_right(place: &Place) {
@@ -345,7 +358,7 @@ pub(crate) async fn d12_the_account_adds_up_and_each_number_is_right(place: &Pla
         acknowledged += 1;
     }
     // Giving up happens while the next wave is waited for, and what is cut off there happens with a later one.
-    while in_flight.len() < 2 || consumer.account().await.unwrap().dead == 0 {
+    while in_flight.len() < 2 || log.dead().given_up()["billing"] == 0 {
         match tokio::time::timeout(Duration::from_millis(20), consumer.receive()).await {
             Ok(delivery) if in_flight.len() < 2 => in_flight.push(delivery.unwrap()),
             Ok(delivery) => {

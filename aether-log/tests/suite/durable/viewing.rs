@@ -113,6 +113,31 @@ async fn logs_and_their_consumers_are_listed_with_what_waits_and_nothing_of_othe
     assert_eq!((till.dead, cash.dead, cash.name.as_str()), (Some(1), Some(1), "cash"), "{cash:?}");
 }
 
+/// The server's number, of a consumer of Aether: waves that were delivered again count while they are in flight.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wave_that_failed_counts_as_redelivered_from_its_second_attempt_until_it_is_acknowledged() {
+    let streams = tempfile::tempdir().unwrap();
+    let server = server(&[], &streams).await;
+    let url = server.url();
+    let shop = log(&url, "shop", 1).await;
+    let cash = shop.consumer("cash", "orders.>", quick()).unwrap();
+    let counts = async || {
+        let all = standing(&url, StreamEffort::default()).await.unwrap();
+        let cash = &all.logs["shop"].as_ref().unwrap().consumers[0];
+        (cash.in_flight, cash.redelivered, cash.retrying)
+    };
+    let first = receive(&cash).await;
+    assert_eq!(counts().await, (1, 0, Some(0)));
+    first.nack("no money");
+    for attempt in [2, 3] {
+        let again = receive(&cash).await;
+        assert_eq!((again.attempt(), counts().await), (attempt, (1, 1, Some(1))));
+        again.nack("no money");
+    }
+    receive(&cash).await.ack().await.unwrap();
+    assert_eq!(counts().await, (0, 0, Some(0)));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_read_is_bounded_and_what_is_left_out_is_counted() {
     let streams = tempfile::tempdir().unwrap();

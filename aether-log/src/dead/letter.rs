@@ -1,0 +1,104 @@
+//! A dead letter, and how it is written: what it is about, and the whole wave.
+
+use std::time::{Duration, SystemTime};
+
+use aether_core::Channel;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::error::DeadError;
+use crate::store::{Cursor, Item, Record};
+use crate::stored_wave::{StoredWave, frame, identity, read_frame};
+
+/// A failed attempt at handling a wave.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Attempt {
+    /// When it failed, in microseconds since 1970.
+    pub micros: u64,
+    /// What the handler said.
+    pub error: String,
+}
+
+/// What a letter is about. The wave follows in the record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct About {
+    pub(super) consumer: String,
+    pub(super) position: u64,
+    stored_micros: u64,
+    attempts: u32,
+    failed: Vec<Attempt>,
+}
+
+/// A wave that a consumer has given up.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DeadWave {
+    /// The number of the letter, which never changes.
+    pub number: u64,
+    /// The consumer that gave it up.
+    pub consumer: String,
+    /// The wave, and its position in the log.
+    pub stored: StoredWave,
+    /// When it was given up.
+    pub at: SystemTime,
+    /// The number of attempts by anybody: those before a replay included.
+    pub attempts: u32,
+    /// The attempts that failed, the last one included: at most [`MAX_FAILED`], the first and the latest ones.
+    pub failed: Vec<Attempt>,
+}
+
+/// The maximum number of failed attempts that a letter lists.
+pub const MAX_FAILED: usize = 16;
+
+/// The content of a letter. Those attempts are its consumer's; there may have been others before a replay.
+pub(super) fn written(
+    consumer: &str,
+    stored: &StoredWave,
+    channel: Option<&Channel>,
+    attempts: u32,
+    failed: &[Attempt],
+) -> Bytes {
+    let since = stored.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let stored_micros = u64::try_from(since.as_micros()).unwrap_or(u64::MAX);
+    let (consumer, position) = (consumer.to_owned(), stored.position);
+    let attempts = attempts.saturating_add(stored.wave.attempts() - 1);
+    let about = About { consumer, position, stored_micros, attempts, failed: failed.to_vec() };
+    // Writing to memory does not fail; a wave that came out of a log fits into a frame.
+    let mut body = postcard::to_allocvec(&about).unwrap_or_default();
+    let now = tokio::time::Instant::now().into_std();
+    body.extend_from_slice(&frame(&stored.wave, channel, now).unwrap_or_default());
+    body.into()
+}
+
+pub(super) fn about(record: &Record) -> Option<About> {
+    postcard::take_from_bytes::<About>(&record.body).ok().map(|(about, _)| about)
+}
+
+/// The identity of the wave of a letter that was written before letters had it beside the wave.
+pub(super) fn decoded_identity(record: &Record) -> u128 {
+    letter(record).map_or(0, |letter| identity(&letter.stored.wave))
+}
+
+fn letter(record: &Record) -> Option<DeadWave> {
+    read_letter(record.position, record.micros, Some(&record.name), &record.body)
+}
+
+pub(super) fn read_letter(number: u64, micros: u64, name: Option<&[u8]>, body: &Bytes) -> Option<DeadWave> {
+    let (about, rest) = postcard::take_from_bytes::<About>(body).ok()?;
+    let frame = body.slice(body.len() - rest.len()..);
+    let mut stored = read_frame(about.position, micros, name, &frame).ok()?;
+    stored.at = SystemTime::UNIX_EPOCH + Duration::from_micros(about.stored_micros);
+    let at = SystemTime::UNIX_EPOCH + Duration::from_micros(micros);
+    let About { consumer, attempts, failed, .. } = about;
+    Some(DeadWave { number, consumer, stored, at, attempts, failed })
+}
+
+/// Reads the letter at which a cursor is.
+pub(super) fn read(number: u64, mut at: Cursor) -> Result<DeadWave, DeadError> {
+    let unknown = || DeadError::Unknown { number };
+    match at.next_item()? {
+        Some(Item::Record(record)) if record.position == number => letter(&record).ok_or_else(unknown),
+        _ => Err(unknown()),
+    }
+}
