@@ -1,5 +1,5 @@
 //! Measures costs that grow with the number of channels, patterns, vibrators and hearers, in process: 1 to 100,000 of
-//! each.
+//! each, and 1 to 16,384 patterns of one vibrator that all match the channel.
 //!
 //! `cargo xtask bench scale` prints a table. For each number, it shows the cost of an emit, the cost of the first
 //! emit after a vibrator has joined by the matching pattern, the cost of such a join, and the memory per item.
@@ -21,7 +21,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Measures costs that grow with the number of channels, patterns, vibrators and hearers.
 #[derive(Debug, Parser)]
 struct Args {
-    /// One curve only: `channels`, `patterns`, `vibrators` or `hearers`.
+    /// One curve only: `channels`, `patterns`, `matching`, `vibrators` or `hearers`.
     only: Option<String>,
     /// The largest number of items.
     #[arg(long, default_value_t = 100_000)]
@@ -42,6 +42,9 @@ const OFFERS: usize = 1_000_000;
 const JOINS: usize = 21;
 /// The maximum number of patterns per vibrator, because the cost of its joins grows with them.
 const PATTERNS_OF_ONE: usize = 100;
+
+/// The maximum number of patterns that match one channel: a vibrator has no more.
+const MATCHING: usize = 16_384;
 
 /// The set-up for one number of items.
 struct Scene {
@@ -70,15 +73,20 @@ fn main() -> Outcome<()> {
         "a join, us",
         "memory each, bytes",
     ]);
-    for curve in ["channels", "patterns", "vibrators", "hearers"] {
+    for curve in ["channels", "patterns", "matching", "vibrators", "hearers"] {
         if args.only.as_deref().is_some_and(|only| only != curve) {
             continue;
         }
-        let mut count = 1;
-        while count <= args.most {
+        let mut counts: Vec<usize> = std::iter::successors(Some(1), |count| Some(count * 10))
+            .take_while(|n| *n <= args.most)
+            .collect();
+        if curve == "matching" {
+            counts.retain(|count| *count < MATCHING);
+            counts.extend((args.most >= MATCHING).then_some(MATCHING));
+        }
+        for count in counts {
             eprintln!("{count} {curve}");
             table.row(runtime.block_on(measure(curve, count))?);
-            count *= 10;
         }
     }
     let shown = format!(
@@ -178,6 +186,16 @@ async fn set_up(curve: &str, count: usize, aether: &Aether) -> Outcome<Scene> {
                 if let Some(other) = scene._others.last() {
                     other.resonate_on(format!("other.{number}.*")).await?;
                 }
+            }
+        }
+        "matching" => {
+            scene.hearers[0].detune("heard.*")?;
+            scene.channels = vec![Channel::new(["a"; 16].join("."))?];
+            scene.pattern = scene.channels[0].to_string();
+            for number in 0..count {
+                let token = |place: usize| if number >> place & 1 == 0 { "*" } else { "a" };
+                let tokens: Vec<_> = (0..16).map(token).collect();
+                scene.hearers[0].resonate_on(tokens.join(".")).await?;
             }
         }
         "vibrators" => {

@@ -120,7 +120,7 @@ impl Vibrator {
     /// Subscribes to the channels of a pattern: [`Tuner::resonate_on`].
     ///
     /// # Errors
-    /// [`JoinError`] if the pattern is not valid or the medium is closed.
+    /// [`JoinError`] if the pattern is not valid, the medium is closed, or the vibrator hears 16,384 patterns already.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the pattern is not heard.
@@ -136,7 +136,7 @@ impl Vibrator {
     ///
     /// # Errors
     /// [`JoinError`] if the pattern or the name of the group is not valid, the medium is closed, or the vibrator is an
-    /// observer.
+    /// observer or hears 16,384 patterns already.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the pattern is not heard.

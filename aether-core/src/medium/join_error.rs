@@ -32,6 +32,12 @@ pub enum JoinError {
     /// The [rules](crate::rules) of this process refuse the pattern.
     #[error(transparent)]
     NotAllowed(Box<crate::rules::Refusal>),
+    /// The vibrator has as many patterns already as it may have. What it hears in several groups counts once for each.
+    #[error("a vibrator hears at most {most} patterns: use wider patterns, or another vibrator")]
+    TooManyPatterns {
+        /// The most patterns.
+        most: usize,
+    },
     /// This process has as many subscriptions already as its peers on a local network take.
     #[error(
         "a process on a local network has at most {most} subscriptions, in {most_bytes} bytes of patterns: use wider patterns"

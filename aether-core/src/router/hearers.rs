@@ -28,9 +28,16 @@ impl List {
         self.pieces.iter().map(|piece| piece.len()).sum()
     }
 
-    /// Appends the pieces of the other list.
+    /// Appends the other list. Short pieces become one, so that a list of many short ones has few.
     pub(super) fn extend(&mut self, other: &Self) {
-        self.pieces.extend(other.pieces.iter().cloned());
+        for piece in &other.pieces {
+            match self.pieces.last_mut() {
+                Some(last) if last.len() + piece.len() <= PIECE => {
+                    Arc::make_mut(last).extend(piece.iter().cloned());
+                }
+                _ => self.pieces.push(Arc::clone(piece)),
+            }
+        }
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Subscription>> {
@@ -98,6 +105,20 @@ impl Hearers {
 
     pub(super) fn is_empty(&self) -> bool {
         self.alone.is_empty() && self.observers.is_empty() && self.groups.is_empty()
+    }
+
+    /// Those outside of groups, without some of them by their ids.
+    pub(super) fn alone_but(self: &Arc<Self>, left_out: impl ExactSizeIterator<Item = u64>) -> Arc<Self> {
+        if left_out.len() == 0 {
+            return Arc::clone(self);
+        }
+        let (alone, observers) = (self.alone.clone(), self.observers.clone());
+        let mut others = Self { alone, observers, ..Self::new(self.pattern.clone()) };
+        for id in left_out {
+            others.alone.remove(id);
+            others.observers.remove(id);
+        }
+        Arc::new(others)
     }
 
     pub(super) fn insert(&mut self, subscription: Arc<Subscription>) {

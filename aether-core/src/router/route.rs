@@ -1,6 +1,6 @@
 //! The route of one channel: all its subscribers, by the way they receive.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -10,7 +10,6 @@ use super::crowded::Crowded;
 use super::hearers::{Hearers, List};
 use super::offered::Offered;
 use super::subscription::{Lost, Subscription};
-use super::trie::PatternEntries;
 use super::waiting::{Full, Waiting};
 use crate::channel::Pattern;
 use crate::inbox::{Inbox, Offer};
@@ -20,13 +19,16 @@ use crate::wave::Wave;
 pub(super) struct Route {
     /// The only subscriber, if there is just one.
     only: Option<Arc<Subscription>>,
-    /// The subscribers of each matching pattern.
-    parts: SmallVec<[Arc<Hearers>; 2]>,
-    /// The ids of ungrouped subscriptions and observers whose inbox receives the waves by another of its patterns.
-    excluded: HashSet<u64>,
+    pub(super) parts: Parts,
+    /// The number of patterns that match.
+    pub(super) patterns: usize,
     groups: Box<[GroupRoute]>,
     is_observed: bool,
 }
+
+/// The ungrouped subscribers and observers of each matching pattern. Each inbox is in one of them: the others of its patterns are
+/// left out, and patterns of which nobody is left.
+pub(super) type Parts = SmallVec<[Arc<Hearers>; 2]>;
 
 /// The place of the member whose turn it is.
 #[derive(Clone, Copy)]
@@ -102,13 +104,9 @@ pub(super) enum Audience {
 }
 
 impl Route {
-    pub(super) fn new(
-        parts: SmallVec<[Arc<Hearers>; 2]>,
-        excluded: HashSet<u64>,
-        groups: Vec<GroupRoute>,
-    ) -> Self {
+    pub(super) fn new(patterns: usize, parts: Parts, groups: Vec<GroupRoute>) -> Self {
         let is_observed = parts.iter().any(|part| !part.observers.is_empty());
-        let mut route = Self { only: None, parts, excluded, groups: groups.into(), is_observed };
+        let mut route = Self { only: None, parts, patterns, groups: groups.into(), is_observed };
         if !is_observed && route.groups.is_empty() {
             let mut alone = route.alone();
             let first = alone.next().cloned();
@@ -119,25 +117,12 @@ impl Route {
         route
     }
 
-    /// Whether the route was made from the current content of these tree entries.
-    pub(super) fn is_of(&self, places: &PatternEntries<'_>) -> bool {
-        self.parts.len() == places.len()
-            && self.parts.iter().zip(places).all(|(part, place)| Arc::ptr_eq(part, &place.hearers))
-    }
-
-    #[inline]
-    fn is_heard_by(&self, subscription: &Subscription) -> bool {
-        self.excluded.is_empty() || !self.excluded.contains(&subscription.id)
-    }
-
     fn alone(&self) -> impl Iterator<Item = &Arc<Subscription>> {
-        let all = self.parts.iter().flat_map(|part| part.alone.iter());
-        all.filter(|subscription| self.is_heard_by(subscription))
+        self.parts.iter().flat_map(|part| part.alone.iter())
     }
 
     fn observers(&self) -> impl Iterator<Item = &Arc<Subscription>> {
-        let all = self.parts.iter().flat_map(|part| part.observers.iter());
-        all.filter(|subscription| self.is_heard_by(subscription))
+        self.parts.iter().flat_map(|part| part.observers.iter())
     }
 
     /// The member of a group whose turn it is.
@@ -289,8 +274,7 @@ impl Route {
         let Some(part) = self.parts.iter().find(|part| part.pattern == *pattern) else { return };
         let answerers = (audience != Audience::Observers).then_some(&part.alone);
         let observers = (audience != Audience::Answerers).then_some(&part.observers);
-        let targets = answerers.into_iter().chain(observers).flat_map(List::iter);
-        let mut targets = targets.filter(|subscription| self.is_heard_by(subscription)).peekable();
+        let mut targets = answerers.into_iter().chain(observers).flat_map(List::iter).peekable();
         while let Some(subscription) = targets.next() {
             let as_heard = |wave: Wave| {
                 subscription.shown(if subscription.observes { wave.unanswerable() } else { wave })
@@ -333,7 +317,7 @@ impl Route {
     pub(super) fn lost_upstream(&self, pattern: &Pattern, lost: Lost) {
         let Some(part) = self.parts.iter().find(|part| part.pattern == *pattern) else { return };
         let hearers = part.alone.iter().chain(part.observers.iter());
-        for subscription in hearers.filter(|s| self.is_heard_by(s) && s.misses(lost)) {
+        for subscription in hearers.filter(|subscription| subscription.misses(lost)) {
             subscription.inbox.count_lost_upstream(lost.waves);
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Guarded by the router's lock. The cost of a change does not depend on the number of subscriptions.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -10,11 +11,10 @@ use parking_lot::Mutex;
 use smallvec::{SmallVec, smallvec};
 
 use super::changes::Changes;
-use super::route::{GroupRoute, Route};
+use super::route::{GroupRoute, Parts, Route};
 use super::subscription::Subscription;
-use super::trie::{PatternEntries, PatternEntry, Trie};
+use super::trie::{InboxKey, PatternEntry, Rival, Trie};
 use crate::channel::Channel;
-use crate::inbox::Inbox;
 
 /// The number of pattern sets for which a group keeps a turn. Most groups need one; groups whose members use
 /// overlapping patterns need more.
@@ -35,11 +35,8 @@ pub(super) struct Table {
 /// The patterns by which the members of a group hear a channel, by their entries.
 type PatternIds = SmallVec<[u64; 2]>;
 
-/// The address of an inbox, unique while it has subscriptions.
-type InboxKey = usize;
-
 fn key(subscription: &Subscription) -> InboxKey {
-    std::ptr::from_ref::<Inbox>(&subscription.inbox).addr()
+    Rival::of(subscription).inbox
 }
 
 enum Lone {
@@ -47,6 +44,42 @@ enum Lone {
     One(Arc<Subscription>),
     /// The current number; it was at least two once.
     Several(usize),
+}
+
+/// How early a subscription stands in for the others of its inbox: those that relabel first, then the oldest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    is_plain: bool,
+    id: u64,
+}
+
+/// The subscription that stands in for the ungrouped ones by which an inbox hears a channel.
+#[derive(Default)]
+struct Representative {
+    first: Option<Rank>,
+    /// One of them is not muted.
+    is_heard: bool,
+}
+
+/// One of these subscriptions.
+struct Represented {
+    /// The index of its entry.
+    place: usize,
+    inbox: InboxKey,
+    rank: Rank,
+}
+
+impl Representative {
+    fn note(&mut self, id: u64, rival: Rival) -> Rank {
+        let rank = Rank { is_plain: !rival.relabels, id };
+        self.first = Some(self.first.map_or(rank, |first| first.min(rank)));
+        self.is_heard |= !rival.is_muted;
+        rank
+    }
+
+    fn is(&self, rank: Rank) -> bool {
+        self.is_heard && self.first == Some(rank)
+    }
 }
 
 /// The turns of a group, modulo the number of members.
@@ -77,10 +110,14 @@ impl Table {
             self.last_place += 1;
             self.last_place
         });
+        place.changed = self.changes.count();
         Arc::make_mut(&mut place.hearers).insert(Arc::clone(subscription));
         match &subscription.group {
             Some(name) => self.groups.entry(Arc::clone(name)).or_default().members += 1,
-            None => self.insert_lone(subscription),
+            None => {
+                place.lone += 1;
+                self.insert_lone(subscription);
+            }
         }
     }
 
@@ -106,14 +143,16 @@ impl Table {
         let same = self.rivals.entry((key(subscription), place.id)).or_default();
         same.push(Arc::clone(subscription));
         place.is_tangled |= same.len() > 1 || subscription.is_muted();
-        place.rivals.insert(subscription.id, Arc::clone(subscription));
+        place.rivals.insert(subscription.id, Rival::of(subscription));
     }
 
     pub(super) fn remove(&mut self, subscription: &Subscription) {
         self.changes.note(&subscription.pattern);
         let Some(place) = self.trie.existing(&subscription.pattern) else { return };
+        place.changed = self.changes.count();
         Arc::make_mut(&mut place.hearers).remove(subscription);
         place.rivals.remove(&subscription.id);
+        place.lone -= usize::from(subscription.group.is_none());
         let (id, is_unheard) = (place.id, place.hearers.is_empty());
         if is_unheard {
             self.trie.prune(&subscription.pattern);
@@ -150,8 +189,10 @@ impl Table {
         self.changes.note(&subscription.pattern);
         if let Some(place) = self.trie.existing(&subscription.pattern) {
             place.is_tangled = true;
-            // A different allocation from the one held by routes.
-            place.hearers = Arc::new((*place.hearers).clone());
+            if let Some(rival) = place.rivals.get_mut(&subscription.id) {
+                *rival = Rival::of(subscription);
+            }
+            place.changed = self.changes.count();
         }
     }
 
@@ -169,28 +210,30 @@ impl Table {
         }
         let places = self.trie.matching(channel);
         match known {
-            Some((route, _)) if route.is_of(&places) => Arc::clone(route),
-            _ => Arc::new(self.route_of(&places)),
+            // Entries that have gone are missing in the number, and new ones have changed.
+            Some((route, since))
+                if route.patterns == places.len() && places.iter().all(|place| place.changed <= since) =>
+            {
+                Arc::clone(route)
+            }
+            _ => Arc::new(Route::new(places.len(), self.parts(&places), self.groups_of(&places))),
         }
     }
 
-    fn route_of(&self, places: &PatternEntries<'_>) -> Route {
-        let hearers = places.iter().map(|place| Arc::clone(&place.hearers)).collect();
-        let excluded = self.excluded(places);
-        Route::new(hearers, excluded, self.groups_of(places))
-    }
-
     /// As on NATS, a group is identified by its name: members may use different patterns.
-    fn groups_of(&self, places: &PatternEntries<'_>) -> Vec<GroupRoute> {
+    fn groups_of(&self, places: &[&PatternEntry]) -> Vec<GroupRoute> {
         let mut found: Vec<(&Arc<str>, GroupRoute, PatternIds)> = Vec::new();
+        let mut by_name: HashMap<&str, usize> = HashMap::new();
         for place in places {
             for (name, members) in &place.hearers.groups {
-                match found.iter_mut().find(|(other, ..)| *other == name) {
-                    Some((_, group, places)) => {
+                match by_name.entry(&**name) {
+                    Entry::Occupied(known) => {
+                        let (_, group, places) = &mut found[*known.get()];
                         group.members.extend(members);
                         places.push(place.id);
                     }
-                    None => {
+                    Entry::Vacant(new) => {
+                        new.insert(found.len());
                         let group = GroupRoute { members: members.clone(), ..GroupRoute::default() };
                         found.push((name, group, smallvec![place.id]));
                     }
@@ -207,35 +250,49 @@ impl Table {
         found.into_iter().map(with_turn).collect()
     }
 
-    /// The ungrouped subscriptions that another one of their inbox stands in for.
+    /// The ungrouped subscribers of a channel, each inbox once.
+    fn parts(&self, places: &[&PatternEntry]) -> Parts {
+        let represented = self.represented(places);
+        let mut represented = represented.chunk_by(|one, other| one.place == other.place).peekable();
+        let of = |(index, place): (usize, &&PatternEntry)| {
+            let here = represented.next_if(|chunk| chunk[0].place == index).unwrap_or_default();
+            (here.len() < place.lone).then(|| place.hearers.alone_but(here.iter().map(|one| one.rank.id)))
+        };
+        places.iter().enumerate().filter_map(of).collect()
+    }
+
+    /// The ungrouped subscriptions that another one of their inbox stands in for, in the order of their entries.
     ///
     /// The oldest subscription of an inbox stands in for all its ungrouped ones, if one of them is not muted. A
     /// subscription that relabels a lane stands in for those that merely match the lane.
     ///
     /// Two subscriptions of one inbox are in two entries, so the largest entry can be skipped: its rivals are found
-    /// elsewhere.
-    fn excluded(&self, places: &PatternEntries<'_>) -> HashSet<u64> {
-        let mut excluded = HashSet::new();
+    /// elsewhere. Each other rival is looked at once, however many patterns its inbox has.
+    fn represented(&self, places: &[&PatternEntry]) -> Vec<Represented> {
+        let with_rivals = || places.iter().enumerate().filter(|(_, place)| !place.rivals.is_empty());
         let all_count = places.iter().any(|place| place.is_tangled);
-        let with_rivals = || places.iter().filter(|place| !place.rivals.is_empty());
-        let largest = with_rivals().max_by_key(|place| place.rivals.len()).map(|place| place.id);
-        let is_looked_at = |place: &&&PatternEntry| all_count || Some(place.id) != largest;
-        let mut seen = HashSet::new();
-        for place in with_rivals().filter(is_looked_at) {
-            for subscription in place.rivals.values() {
-                let inbox = key(subscription);
-                if !seen.insert(inbox) {
-                    continue;
-                }
-                let same = || places.iter().filter_map(|place| self.rivals.get(&(inbox, place.id))).flatten();
-                let is_heard = same().any(|subscription| !subscription.is_muted());
-                let oldest =
-                    same().min_by_key(|subscription| (subscription.relabel.is_none(), subscription.id));
-                let heard = oldest.filter(|_| is_heard).map(|oldest| oldest.id);
-                excluded.extend(same().map(|other| other.id).filter(|id| Some(*id) != heard));
+        let largest = with_rivals().max_by_key(|(_, place)| place.rivals.len()).filter(|_| !all_count);
+        let mut inboxes: HashMap<InboxKey, Representative> = HashMap::new();
+        let mut rivals = Vec::new();
+        for (index, place) in
+            with_rivals().filter(|(index, _)| largest.is_none_or(|(other, _)| other != *index))
+        {
+            for (id, rival) in &place.rivals {
+                let rank = inboxes.entry(rival.inbox).or_default().note(*id, *rival);
+                rivals.push(Represented { place: index, inbox: rival.inbox, rank });
             }
         }
-        excluded
+        if let Some((index, place)) = largest {
+            for (inbox, representative) in &mut inboxes {
+                for subscription in self.rivals.get(&(*inbox, place.id)).into_iter().flatten() {
+                    let rank = representative.note(subscription.id, Rival::of(subscription));
+                    rivals.push(Represented { place: index, inbox: *inbox, rank });
+                }
+            }
+        }
+        rivals.retain(|rival| !inboxes.get(&rival.inbox).is_some_and(|one| one.is(rival.rank)));
+        rivals.sort_by_key(|rival| rival.place);
+        rivals
     }
 
     #[cfg(test)]

@@ -174,15 +174,54 @@ fn the_members_of_a_group_take_turns_whether_they_have_room_or_not() {
     }
 }
 
+/// All patterns of this many tokens that match this channel by `a` or `*`.
+fn matching_patterns(tokens: u32) -> (String, Vec<String>) {
+    let pattern = |number: u32| {
+        let token = |bit| if number >> bit & 1 == 0 { "a" } else { "*" };
+        (0..tokens).map(token).collect::<Vec<_>>().join(".")
+    };
+    (pattern(0), (0..1 << tokens).map(pattern).collect())
+}
+
+#[test]
+fn a_route_holds_each_inbox_once_however_many_of_its_patterns_match() {
+    let router = Router::new();
+    let (channel, patterns) = matching_patterns(8);
+    let inboxes: Vec<_> = (0..8).map(|_| inbox()).collect();
+    let mut joined = Vec::new();
+    for (number, inbox) in inboxes.iter().enumerate() {
+        // Each begins with another pattern, so that another one stands in.
+        let (first, rest) = (&patterns[number..=number], patterns.iter());
+        joined.extend(
+            first.iter().chain(rest).map(|pattern| listen(&router, pattern, None, inbox)).collect::<Vec<_>>(),
+        );
+    }
+    let carry = || {
+        let _ = router.carry(Wave::from_bytes(channel.as_str(), "x").unwrap());
+        router.route(&Channel::new(&channel).unwrap()).parts.len()
+    };
+    assert_eq!(carry(), 8);
+    assert_eq!(offered(&inboxes), [1; 8]);
+    // The next one stands in for the rest.
+    for first in joined.iter().step_by(patterns.len() + 1) {
+        router.unsubscribe(first);
+    }
+    assert_eq!(carry(), 1);
+    assert_eq!(offered(&inboxes), [2; 8]);
+    let members: Vec<_> = (0..200).map(|_| inbox()).collect();
+    for (number, member) in members.iter().enumerate() {
+        listen(&router, &patterns[number], Some("group"), member);
+    }
+    (0..members.len()).for_each(|_| assert_eq!(carry(), 1));
+    assert_eq!(offered(&members), [1; 200]);
+}
+
 #[test]
 fn a_join_that_does_not_concern_a_channel_looks_at_none_of_the_patterns_that_match_it() {
     let router = Router::new();
     let (many, other) = (inbox(), inbox());
-    let channel = ["a"; 10].join(".");
-    for number in 0..1 << 10 {
-        let pattern: Vec<_> = (0..10).map(|bit| if number >> bit & 1 == 0 { "a" } else { "*" }).collect();
-        listen(&router, &pattern.join("."), None, &many);
-    }
+    let (channel, patterns) = matching_patterns(10);
+    patterns.iter().for_each(|pattern| drop(listen(&router, pattern, None, &many)));
     let carry = || {
         let before = trie::VISITED.get();
         let _ = router.carry(Wave::from_bytes(channel.as_str(), "x").unwrap());

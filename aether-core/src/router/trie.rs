@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use super::hearers::Hearers;
 use super::subscription::Subscription;
 use crate::channel::{Channel, MAX_TOKENS, Pattern};
+use crate::inbox::Inbox;
 
 #[cfg(test)]
 thread_local! {
@@ -32,11 +33,34 @@ pub(super) struct Trie {
 pub(super) struct PatternEntry {
     /// An id unique over the lifetime of the table.
     pub(super) id: u64,
+    /// The number of changes of the table when this entry changed last.
+    pub(super) changed: u64,
     pub(super) hearers: Arc<Hearers>,
-    /// Ungrouped subscriptions whose inbox has further ones, by id.
-    pub(super) rivals: BTreeMap<u64, Arc<Subscription>>,
+    /// The number of ungrouped subscriptions.
+    pub(super) lone: usize,
+    /// Those of them whose inbox has further ones, by id.
+    pub(super) rivals: BTreeMap<u64, Rival>,
     /// Set once an inbox had several ungrouped subscriptions here, or a muted one.
     pub(super) is_tangled: bool,
+}
+
+/// What has to be known of a subscription to choose one among those of its inbox. A copy: where many patterns match, the memory
+/// that is read is the cost.
+#[derive(Clone, Copy)]
+pub(super) struct Rival {
+    pub(super) inbox: InboxKey,
+    pub(super) relabels: bool,
+    pub(super) is_muted: bool,
+}
+
+/// The address of an inbox, unique while it has subscriptions.
+pub(super) type InboxKey = usize;
+
+impl Rival {
+    pub(super) fn of(subscription: &Subscription) -> Self {
+        let (relabels, is_muted) = (subscription.relabel.is_some(), subscription.is_muted());
+        Self { inbox: std::ptr::from_ref::<Inbox>(&subscription.inbox).addr(), relabels, is_muted }
+    }
 }
 
 /// Most channels match one or two patterns.
@@ -58,7 +82,9 @@ impl Trie {
         place.get_or_insert_with(|| {
             Box::new(PatternEntry {
                 id: new_id(),
+                changed: 0,
                 hearers: Arc::new(Hearers::new(pattern.clone())),
+                lone: 0,
                 rivals: BTreeMap::new(),
                 is_tangled: false,
             })
@@ -149,7 +175,7 @@ impl Trie {
 mod tests {
     use super::super::subscription::Listener;
     use super::*;
-    use crate::inbox::{Inbox, InboxOptions};
+    use crate::inbox::InboxOptions;
     use crate::source::{Sequencer, Source};
     use proptest::prelude::*;
 

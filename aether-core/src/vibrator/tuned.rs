@@ -4,13 +4,19 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::channel::Pattern;
+use crate::medium::JoinError;
 use crate::router::Subscription;
+
+/// The maximum number of subscriptions of a vibrator. All of them may match one channel, and the first emit to it looks at each.
+const MAX_SUBSCRIPTIONS: usize = 16_384;
 
 /// The patterns that a vibrator is tuned to.
 #[derive(Debug, Default)]
 pub(super) struct Tuned {
     /// Those without and those with a group.
     by_pattern: HashMap<Pattern, Vec<Arc<Subscription>>>,
+    /// The number of all of them.
+    count: usize,
     /// Used over a network only, where an old subscription may stand in for younger ones.
     alone: Option<Box<Alone>>,
 }
@@ -40,27 +46,46 @@ impl Tuned {
         self.by_pattern.get(pattern)?.iter().find(|other| other.group() == group).cloned()
     }
 
+    /// Fails if there is no room for another subscription.
+    pub(super) fn check_room(&self) -> Result<(), JoinError> {
+        match self.count {
+            MAX_SUBSCRIPTIONS.. => Err(JoinError::TooManyPatterns { most: MAX_SUBSCRIPTIONS }),
+            _ => Ok(()),
+        }
+    }
+
     /// Enters a subscription. If the same one was made twice at the same time, hands back the one that is not needed.
-    pub(super) fn insert(&mut self, new: Arc<Subscription>, crosses: bool) -> Option<Arc<Subscription>> {
+    /// Fails if others have taken the room meanwhile.
+    pub(super) fn insert(
+        &mut self,
+        new: Arc<Subscription>,
+        crosses: bool,
+    ) -> Result<Option<Arc<Subscription>>, JoinError> {
+        if self.find(new.pattern(), new.group()).is_none() {
+            self.check_room()?;
+        }
         let same = self.by_pattern.entry(new.pattern().clone()).or_default();
         let is_same = |other: &&mut Arc<Subscription>| other.group() == new.group();
         match same.iter_mut().find(is_same) {
             // The older one stays.
-            Some(other) if other.id() <= new.id() => return Some(new),
+            Some(other) if other.id() <= new.id() => return Ok(Some(new)),
             Some(other) => {
                 let younger = std::mem::replace(other, Arc::clone(&new));
                 if let Some(alone) = self.alone.as_mut().filter(|_| is_alone(&new)) {
                     alone.heard.remove(younger.pattern(), younger.id());
                     alone.heard.insert(new.pattern(), new.id());
                 }
-                return Some(younger);
+                return Ok(Some(younger));
             }
-            None => same.push(Arc::clone(&new)),
+            None => {
+                same.push(Arc::clone(&new));
+                self.count += 1;
+            }
         }
         if crosses && is_alone(&new) {
             self.alone.get_or_insert_default().heard.insert(new.pattern(), new.id());
         }
-        None
+        Ok(None)
     }
 
     /// Marks a muted subscription as heard again. Returns whether it is still there.
@@ -88,6 +113,7 @@ impl Tuned {
     pub(super) fn detune(&mut self, pattern: &Pattern) -> Detuned {
         let mut detuned = Detuned::default();
         let Some(all) = self.by_pattern.remove(pattern) else { return detuned };
+        self.count -= all.len();
         let mut stays = Vec::new();
         let mut needless = Vec::new();
         for left in all {
@@ -113,6 +139,7 @@ impl Tuned {
                 detuned.gone.push(left);
             }
         }
+        self.count += stays.len();
         if !stays.is_empty() {
             self.by_pattern.insert(pattern.clone(), stays);
         }
@@ -124,6 +151,7 @@ impl Tuned {
         let all = self.by_pattern.get_mut(pattern)?;
         let place = all.iter().position(|other| other.id() == id)?;
         let taken = all.swap_remove(place);
+        self.count -= 1;
         if all.is_empty() {
             self.by_pattern.remove(pattern);
         }
@@ -243,7 +271,36 @@ impl OverlapNode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::inbox::{Inbox, InboxOptions};
+    use crate::router::{Listener, Router};
+    use crate::source::{Sequencer, Source};
     use proptest::prelude::*;
+
+    #[test]
+    fn joins_that_pass_the_check_together_find_no_room_in_the_end() {
+        let (router, inbox) = (Router::new(), Arc::new(Inbox::new(InboxOptions::default()).unwrap()));
+        let subscribe = |number: usize| {
+            let sequencer = Arc::new(Sequencer::new(Source::framework()));
+            let listener = Listener { sequencer, hears_own: false, observes: false, relabel: None };
+            let pattern = Pattern::new(format!("a.{number}")).unwrap();
+            router.subscribe(pattern, None, Arc::clone(&inbox), listener)
+        };
+        let mut tuned = Tuned::default();
+        let joining: Vec<_> =
+            (0..=MAX_SUBSCRIPTIONS).map(|number| (tuned.check_room(), subscribe(number))).collect();
+        assert!(joining.iter().all(|(checked, _)| checked.is_ok()));
+        let refused =
+            |joined: &Result<_, _>| matches!(joined, Err(JoinError::TooManyPatterns { most: 16_384 }));
+        let entered: Vec<_> = joining.into_iter().map(|(_, new)| tuned.insert(new, true)).collect();
+        assert!(
+            entered[..MAX_SUBSCRIPTIONS].iter().all(Result::is_ok) && refused(&entered[MAX_SUBSCRIPTIONS])
+        );
+        assert!(tuned.find(&Pattern::new("a.16384").unwrap(), None).is_none());
+        // Another one of a pattern that is there needs no room, and one that leaves makes some.
+        assert!(tuned.insert(subscribe(0), true).is_ok());
+        tuned.detune(&Pattern::new("a.1").unwrap());
+        assert!(tuned.insert(subscribe(1), true).is_ok() && refused(&tuned.insert(subscribe(20_000), true)));
+    }
 
     proptest! {
         #[test]

@@ -116,8 +116,8 @@ impl Tuner {
     /// if they allow it now.
     ///
     /// # Errors
-    /// [`JoinError`] if the pattern is not valid, the rules or the server do not allow it, the medium is closed or the receiver
-    /// was dropped.
+    /// [`JoinError`] if the pattern is not valid, the rules or the server do not allow it, the medium is closed, the receiver
+    /// was dropped, or it hears 16,384 patterns already.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the pattern is not heard.
@@ -144,7 +144,7 @@ impl Tuner {
     ///
     /// # Errors
     /// [`JoinError`] if the pattern or the name of the group is not valid, the rules or the server do not allow it, the medium is
-    /// closed, the receiver was dropped, or the vibrator is an observer. A group's name follows the rules of a channel.
+    /// closed, the receiver was dropped or hears 16,384 patterns already, or the vibrator is an observer. A group's name follows the rules of a channel.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the pattern is not heard.
@@ -168,7 +168,11 @@ impl Tuner {
             let tuned = tuned.as_mut().ok_or(JoinError::Dropped)?;
             let found = tuned.find(&pattern, group.as_deref());
             found.iter().filter(|found| found.has_ended()).for_each(|ended| tuned.forget(ended));
-            found.filter(|found| !found.has_ended())
+            let found = found.filter(|found| !found.has_ended());
+            if found.is_none() {
+                tuned.check_room()?;
+            }
+            found
         };
         if let Some(subscription) = found {
             if !subscription.is_muted() {
@@ -204,7 +208,7 @@ impl Tuner {
         joined?;
         let crosses = aether.promises().crosses_processes;
         let needless = match self.shared.tuned.lock().as_mut() {
-            Some(tuned) => tuned.insert(Arc::clone(&subscription), crosses),
+            Some(tuned) => tuned.insert(Arc::clone(&subscription), crosses)?,
             None => return Err(JoinError::Dropped),
         };
         guard.keep();

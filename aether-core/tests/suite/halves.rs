@@ -98,6 +98,26 @@ async fn a_tuner_outlives_its_receiver_and_joins_nothing_for_it() {
 }
 
 /// Drops the receiver before, during or after the join.
+#[tokio::test]
+async fn a_vibrator_hears_16384_patterns_and_refuses_more_until_it_has_left_one() {
+    let aether = Aether::local();
+    let vibrator = Vibrator::create("stock", &aether).await.unwrap();
+    for number in 0..16_384 {
+        vibrator.resonate_on(format!("a.{number}")).await.unwrap();
+    }
+    let refused = vibrator.resonate_on("b").await.unwrap_err();
+    assert!(matches!(refused, JoinError::TooManyPatterns { most: 16_384 }), "{refused:?}");
+    let refused = vibrator.resonate_in_group("a.0", "group").await.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "a vibrator hears at most 16384 patterns: use wider patterns, or another vibrator"
+    );
+    vibrator.resonate_on("a.0").await.unwrap();
+    vibrator.detune("a.0").unwrap();
+    vibrator.resonate_in_group("a.0", "group").await.unwrap();
+    assert!(matches!(vibrator.resonate_on("a.0").await, Err(JoinError::TooManyPatterns { .. })));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_join_that_meets_the_end_of_its_receiver_leaves_nothing_subscribed() {
     let aether = Aether::local();
