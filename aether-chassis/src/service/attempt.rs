@@ -96,7 +96,8 @@ impl Attempt {
             Err(cause) => cause,
         };
         let Some(next) = self.next(&cause) else {
-            self.fail(cause).await;
+            // Boxed, because the whole future is moved with each wave whose handler waits.
+            Box::pin(self.fail(cause)).await;
             return None;
         };
         // The pause before the retry is no part of this attempt.

@@ -9,6 +9,8 @@ use aether_core::{Aether, Emitter, Vibrator, Wave};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::subscriber::{DefaultGuard, set_default};
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
 
 use crate::service::proxy::Proxy;
 use crate::service::stage::{Gate, LONG, Stage, gated};
@@ -36,8 +38,10 @@ impl Log {
     fn with(filter: &str) -> (Self, DefaultGuard) {
         let log = Self::default();
         let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_env_filter(filter);
-        (log, set_default(subscriber.with_writer(move || writer.clone()).finish()))
+        let subscriber = tracing_subscriber::fmt().with_ansi(false).with_max_level(LevelFilter::TRACE);
+        let subscriber = subscriber.with_writer(move || writer.clone()).finish();
+        let filter: Targets = filter.parse().unwrap();
+        (log, set_default(subscriber.with(filter)))
     }
 
     /// The first line with this text, at once or later.
