@@ -348,18 +348,18 @@ impl Reflector {
     }
 
     fn settle(&self, pending: Pending, reach: Reach) {
-        let Pending { emitted, asked, principal, .. } = pending;
-        let weight: usize = emitted
-            .iter()
-            .chain(asked.iter())
-            .filter_map(|(_, failed)| Some(failed.wave.as_ref()?.weight()))
-            .sum();
+        let Pending { emitted, asked, .. } = pending;
+        // Not all of one principal: a source is claimed by whoever emits in its name.
+        let held = emitted.iter().chain(asked.iter()).filter_map(|(_, failed)| failed.wave.as_ref());
+        let weights: Vec<_> = held.map(|wave| (wave.principal(), wave.weight())).collect();
         let asked: u64 = asked.iter().map(|(echo, _)| echo.count).sum();
         let all: u64 = emitted.iter().map(|(echo, _)| echo.count).sum();
         {
             let mut state = self.state.lock();
-            state.bytes -= weight;
-            state.weights.subtract(principal, weight);
+            for (principal, weight) in weights {
+                state.bytes -= weight;
+                state.weights.subtract(principal, weight);
+            }
             let ledger = &mut state.ledger;
             ledger.pending -= all + asked;
             match reach {

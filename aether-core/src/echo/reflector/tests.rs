@@ -10,6 +10,7 @@ use crate::medium::{AskError, EmitError, FlushError, JoinError, MediumStatus, Pr
 use crate::named::Named;
 use crate::proof::{Proof, SignerId};
 use crate::router::{Carried, Offered, Subscription};
+use crate::shares::UNPROVEN;
 use crate::wave::{Kind, ReplyError, ReplyPath};
 
 /// Gives the same answer to each notice, and records the notices.
@@ -259,6 +260,24 @@ fn signed(number: u64, name: &str, bytes: usize) -> Wave {
     let mut wave = emitted(&source(), Kind::Command, bytes);
     assert!(wave.prove(&proof));
     wave
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_kept_is_given_back_to_whoever_emitted_it() {
+    let (reflector, _network) = network(None);
+    let claimed = source();
+    fails(&reflector, &emitted(&claimed, Kind::Command, 0));
+    tokio::task::yield_now().await;
+    let mut forged = emitted(&claimed, Kind::Command, 1000);
+    assert!(forged.prove(&Proof::new(SignerId(1), vec![Named::parse("alpha").unwrap()], Arc::default())));
+    fails(&reflector, &emitted(&claimed, Kind::Command, 1000));
+    // For another reason, so that it is kept apart.
+    reflector.reflect(&forged, EchoReason::Rejected, "full", "stock");
+    let of = |principal| reflector.state.lock().weights.of(principal);
+    assert!(of(UNPROVEN) >= 1000 && of(forged.principal()) >= 1000);
+    reflector.end();
+    reflector.settled().await;
+    assert_eq!((of(UNPROVEN), of(forged.principal()), reflector.state.lock().bytes), (0, 0, 0));
 }
 
 #[tokio::test(start_paused = true)]
