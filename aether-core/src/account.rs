@@ -5,7 +5,7 @@
 //! `_aether.accounts` every few seconds, bounded in bytes, past the outbox and without waiting for anybody. An
 //! [`Accounts`] reads those of all processes into a bounded table; [`Aether::accounts`](crate::Aether::accounts) makes
 //! one. In process nothing is sent: the reader reads the account of its own process. The encoding is in `record`;
-//! `protocol/README.md` describes it.
+//! `docs/protocol/README.md` describes it.
 //!
 //! Nothing here decides anything: waves are neither sent nor stopped because of an account.
 

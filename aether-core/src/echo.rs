@@ -187,7 +187,7 @@ pub(crate) fn pattern_of(instance: u64) -> Result<Pattern, crate::wave::ChannelE
     channel_of(instance).map(|channel| Pattern::from(&channel))
 }
 
-/// The JSON encoding of an echo; see `protocol/README.md`.
+/// The JSON encoding of an echo; see `docs/protocol/README.md`.
 #[derive(Serialize, Deserialize)]
 struct EchoRecord<'a> {
     of: Cow<'a, str>,
@@ -261,8 +261,8 @@ mod tests {
 
     #[test]
     fn the_payload_is_encoded_as_documented() {
-        let protocol = include_str!("../../protocol/README.md");
-        assert!(protocol.contains(DOCUMENTED), "protocol/README.md shows this payload");
+        let protocol = include_str!("../../docs/protocol/README.md");
+        assert!(protocol.contains(DOCUMENTED), "docs/protocol/README.md shows this payload");
         let echoes = read(DOCUMENTED.as_bytes()).unwrap();
         let [echo] = &*echoes else { panic!("{echoes:?}") };
         assert_eq!((echo.of.sequence, echo.reason, echo.count), (17, EchoReason::Shed, 3));
@@ -303,8 +303,8 @@ mod tests {
     #[test]
     fn root_and_baggage_travel_with_an_echo_and_what_follows_from_it_inherits_them() {
         const FOLLOWED: &str = r#"[{"of":"beta@2a/300","channel":"stock.reserve","reason":"rejected","hint":"no lamp","by":"stock","count":1,"root":"alpha@1f9a3c5b7d2e4f60/17","baggage":{"tenant":"acme"}}]"#;
-        let protocol = include_str!("../../protocol/README.md");
-        assert!(protocol.contains(FOLLOWED), "protocol/README.md shows this payload");
+        let protocol = include_str!("../../docs/protocol/README.md");
+        assert!(protocol.contains(FOLLOWED), "docs/protocol/README.md shows this payload");
         let echoes = read(FOLLOWED.as_bytes()).unwrap();
         assert_eq!(write(&echoes), FOLLOWED.as_bytes());
         let origin = Origin::from(&echoes[0]);

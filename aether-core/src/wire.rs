@@ -1,6 +1,6 @@
 //! The frame: the encoding of waves on a network.
 //!
-//! Versioned and binary, with one or more waves of one channel; specified for other languages in `protocol/README.md`.
+//! Versioned and binary, with one or more waves of one channel; specified for other languages in `docs/protocol/README.md`.
 //! Media call [`encode_at`] and [`decode`]; nothing here depends on brokers or sockets. A frame is accepted or rejected
 //! as a whole: [`decode`] never panics, allocates no more than the input justifies, and skips unknown extension fields.
 

@@ -4,10 +4,10 @@
 
 use std::io::{self, Write as _};
 
-use aether_chassis::config::{ConfigError, List, ListenAddress, Loader};
-use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::{Aether, ConnectError};
 use aether_metrics::{ServeError, TrustedProxy};
+use aether_service::config::{ConfigError, List, ListenAddress, Loader};
+use aether_service::{CancellationToken, ConfigArgs, Configuration};
 
 use crate::settings::{GatewaySettings, TlsSettingsError};
 use crate::{FieldArgs, Gateway, LogFolder, ServeFieldsError, StartError, TraceUrl};
@@ -167,7 +167,7 @@ pub async fn main(args: GatewayArgs, shutdown: CancellationToken) -> Result<(), 
     }
     let done = serve(&config, &aether, shutdown).await;
     // It emits nothing, so it can lose nothing of its own.
-    let _ = aether_chassis::close_with_account(&aether).await;
+    let _ = aether_service::close_with_account(&aether).await;
     done
 }
 

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::error_chain;
-use aether_chassis::letters::{LetterAnswer, LetterQuery, channel_of};
 use aether_core::{AskError, Channel, Emitter, Kind, Wave};
+use aether_service::error_chain;
+use aether_service::letters::{LetterAnswer, LetterQuery, channel_of};
 use axum::Router;
 use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;

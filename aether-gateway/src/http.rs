@@ -9,10 +9,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use aether_chassis::description;
 use aether_core::physics::ResonanceMap;
 use aether_core::{Aether, WaveId};
 use aether_metrics::{ClientAddress, Exposition, Metrics};
+use aether_service::description;
 use axum::Router;
 use axum::body;
 use axum::extract::{FromRequestParts, Path, RawQuery, Request, State};

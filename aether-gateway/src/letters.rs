@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::error_chain;
-use aether_chassis::letters::{
-    LetterAnswer, LetterFilter, LetterQuery, LetterRecord, channel_of, record_of_log, stores,
-};
 use aether_core::echo::LetterId;
 use aether_core::presence::Roster;
 use aether_core::{AskError, Channel, Emitter, Kind, Pattern, Wave};
 use aether_log::DeadError;
+use aether_service::error_chain;
+use aether_service::letters::{
+    LetterAnswer, LetterFilter, LetterQuery, LetterRecord, channel_of, record_of_log, stores,
+};
 use axum::Router;
 use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;

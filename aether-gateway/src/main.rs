@@ -11,7 +11,7 @@ const WRONG_USAGE: u8 = 2;
 fn main() -> ExitCode {
     let args = GatewayArgs::parse();
     let mut is_wrong_usage = false;
-    let code = aether_chassis::run(|shutdown| async {
+    let code = aether_service::run(|shutdown| async {
         let done = aether_gateway::main(args, shutdown).await;
         is_wrong_usage = done.as_ref().is_err_and(GatewayError::is_wrong_usage);
         done

@@ -1,6 +1,6 @@
 //! Whether the gateway observes, and why not. A leaf: the status reads it, and the log notes its changes.
 
-use aether_chassis::health::Health;
+use aether_service::health::Health;
 use serde::Serialize;
 
 /// The readiness of the gateway.

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use aether_chassis::config::{Count, List, ListenAddress, OrOff, Section, Settings};
 use aether_core::Aether;
 use aether_metrics::{Tls, TlsError, TrustedProxy};
+use aether_service::config::{Count, List, ListenAddress, OrOff, Section, Settings};
 use serde::{Deserialize, Serialize};
 
 use crate::field::{self, FieldOptions};

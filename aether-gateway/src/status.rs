@@ -11,8 +11,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aether_chassis::description::{Directory, RefusedDescriptions};
-use aether_chassis::health::{Health, log_trouble};
 use aether_core::{
     Aether, Amplitude, Floor, Ledger, Wave,
     account::Accounts,
@@ -20,6 +18,8 @@ use aether_core::{
     presence::Roster,
 };
 use aether_metrics::{Connections, Slots, VibratorAccount, VibratorAccounts};
+use aether_service::description::{Directory, RefusedDescriptions};
+use aether_service::health::{Health, log_trouble};
 use parking_lot::Mutex;
 use serde::{Serialize, Serializer};
 

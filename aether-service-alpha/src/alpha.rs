@@ -4,10 +4,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::config::ConfigError;
-use aether_chassis::{Asker, AskerOptions, CancellationToken, LostWaves, Resend, RetryBudget, ServiceError};
 use aether_core::{Aether, ConnectError, CreateError, Vibrator};
 use aether_metrics::{Metrics, ServeError};
+use aether_service::config::ConfigError;
+use aether_service::{Asker, AskerOptions, CancellationToken, LostWaves, Resend, RetryBudget, ServiceError};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 use tracing::{Instrument as _, info_span};

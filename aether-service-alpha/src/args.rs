@@ -4,9 +4,9 @@
 
 use std::io::Write as _;
 
-use aether_chassis::config::Loader;
-use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::Aether;
+use aether_service::config::Loader;
+use aether_service::{CancellationToken, ConfigArgs, Configuration};
 
 use crate::payment::CHARGE;
 use crate::settings::OrderSettings;
@@ -91,7 +91,7 @@ pub async fn main(args: AlphaArgs, shutdown: CancellationToken) -> Result<(), Al
         );
     }
     let done = serve(&config, &aether, shutdown).await;
-    let closed = aether_chassis::close_with_account(&aether).await;
+    let closed = aether_service::close_with_account(&aether).await;
     done?;
     Ok(closed?)
 }

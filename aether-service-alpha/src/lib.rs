@@ -5,7 +5,7 @@
 //! order.
 //!
 //! ```no_run
-//! use aether_chassis::CancellationToken;
+//! use aether_service::CancellationToken;
 //! use aether_core::Aether;
 //! use aether_service_alpha::{Alpha, AlphaOptions};
 //!

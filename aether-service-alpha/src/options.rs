@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
-use aether_chassis::Configuration;
+use aether_service::Configuration;
 use serde::{Deserialize, Serialize};
 
 const CONCURRENCY: NonZeroUsize = NonZeroUsize::new(16).unwrap();

@@ -5,8 +5,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aether_chassis::schemars::{self, JsonSchema};
 use aether_core::wave::MAX_KEY_BYTES;
+use aether_service::schemars::{self, JsonSchema};
 use serde::{Deserialize, Serialize};
 
 /// The id of an order. Cloning it is cheap (reference counted).

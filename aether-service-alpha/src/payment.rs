@@ -11,7 +11,7 @@ pub(crate) use service::{CHARGE, Charge, PaymentAnswer, REFUND, Refund};
 
 use std::num::NonZeroUsize;
 
-use aether_chassis::schemars::{self, JsonSchema};
+use aether_service::schemars::{self, JsonSchema};
 use fastrand::Rng;
 use lru::LruCache;
 use serde::{Deserialize, Serialize};

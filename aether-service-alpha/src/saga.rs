@@ -8,8 +8,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::{Asker, AskerError, error_chain};
 use aether_core::{EmitError, Kind, PayloadError, Wave, WaveError, WaveId};
+use aether_service::{Asker, AskerError, error_chain};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use aether_chassis::Configuration;
-use aether_chassis::config::{Count, OrOff, Section, Time};
+use aether_service::Configuration;
+use aether_service::config::{Count, OrOff, Section, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::{AlphaOptions, Chance, Rate};

@@ -5,9 +5,9 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use aether_chassis::config::{Loader, Time};
-use aether_chassis::{CancellationToken, ConfigArgs, Configuration};
 use aether_core::Aether;
+use aether_service::config::{Loader, Time};
+use aether_service::{CancellationToken, ConfigArgs, Configuration};
 
 use crate::settings::StockSettings;
 use crate::{Beta, BetaError, messages};
@@ -105,7 +105,7 @@ pub async fn main(args: BetaArgs, shutdown: CancellationToken) -> Result<(), Bet
         );
     }
     let done = serve(&config, &aether, shutdown).await;
-    let closed = aether_chassis::close_with_account(&aether).await;
+    let closed = aether_service::close_with_account(&aether).await;
     done?;
     Ok(closed?)
 }

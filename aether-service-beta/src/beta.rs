@@ -14,13 +14,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::config::ConfigError;
-use aether_chassis::{
-    CancellationToken, LostWaves, Rejection, Service, ServiceError, State, Typed, error_chain,
-};
 use aether_core::{Aether, ConnectError, Emitter, Phase, Wave, WaveBuilder};
 use aether_metrics::{Metrics, ServeError};
 use aether_outbox::{OpenError, Relay, RelayError, Store, StoreError};
+use aether_service::config::ConfigError;
+use aether_service::{
+    CancellationToken, LostWaves, Rejection, Service, ServiceError, State, Typed, error_chain,
+};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval_at};
 

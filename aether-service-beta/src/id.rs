@@ -6,8 +6,8 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
-use aether_chassis::schemars::{self, JsonSchema};
 use aether_core::wave::MAX_KEY_BYTES;
+use aether_service::schemars::{self, JsonSchema};
 use serde::{Deserialize, Serialize};
 
 /// A text that is not a valid identifier.

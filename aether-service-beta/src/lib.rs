@@ -5,7 +5,7 @@
 //! each change of the stock.
 //!
 //! ```
-//! use aether_chassis::CancellationToken;
+//! use aether_service::CancellationToken;
 //! use aether_core::Aether;
 //! use aether_service_beta::{Beta, BetaOptions};
 //!

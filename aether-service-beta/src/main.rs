@@ -7,5 +7,5 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     let args = BetaArgs::parse();
-    aether_chassis::run(|shutdown| aether_service_beta::main(args, shutdown))
+    aether_service::run(|shutdown| aether_service_beta::main(args, shutdown))
 }

@@ -4,7 +4,7 @@
 
 use std::num::NonZeroU32;
 
-use aether_chassis::schemars::{self, JsonSchema};
+use aether_service::schemars::{self, JsonSchema};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{OrderId, Sku};

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use aether_chassis::Configuration;
 use aether_outbox::Store;
+use aether_service::Configuration;
 
 use crate::id::Sku;
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use aether_chassis::Configuration;
-use aether_chassis::config::{Section, Time};
 use aether_outbox::{OpenError, Store};
+use aether_service::Configuration;
+use aether_service::config::{Section, Time};
 use serde::{Deserialize, Serialize};
 
 use crate::BetaOptions;

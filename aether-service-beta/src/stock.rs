@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::{Duration, Instant};
 
-use aether_chassis::schemars::{self, JsonSchema};
+use aether_service::schemars::{self, JsonSchema};
 use lru::LruCache;
 use serde::{Deserialize, Serialize};
 

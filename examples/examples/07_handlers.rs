@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use aether_chassis::{Breaker, CancellationToken, Handlers, Json, Limits, Rejection, Resend, Service, State};
 use aether_core::{Aether, AskError, EmitError, Emitter, Vibrator, Wave};
+use aether_service::{Breaker, CancellationToken, Handlers, Json, Limits, Rejection, Resend, Service, State};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

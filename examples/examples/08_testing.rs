@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use aether_chassis::{Breaker, Json, Resend, Service, ServiceBuilder, State};
 use aether_core::{EmitError, Emitter, Kind, Wave};
+use aether_service::{Breaker, Json, Resend, Service, ServiceBuilder, State};
 use aether_testing::{Call, Fault, Faults, Matcher, TestBus};
 use serde::{Deserialize, Serialize};
 

@@ -2,7 +2,7 @@
 //!
 //! The client needs nothing but a WebSocket: `examples/field-page/index.html` is the same as a page. It gives each write a
 //! number and the time at which it was made, keeps it until the gateway has it on its disk, and sends it again after a
-//! break; sent twice, it counts once. `protocol/field-websocket.md` has all messages.
+//! break; sent twice, it counts once. `docs/protocol/field-websocket.md` has all messages.
 //!
 //! `cargo run -p aether-examples --example 11_field_in_a_page`
 
@@ -10,11 +10,11 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aether_chassis::CancellationToken;
 use aether_core::Aether;
 use aether_core::conformance::NatsServer;
 use aether_field::Field;
 use aether_gateway::{FieldOptions, Gateway, GatewayOptions};
+use aether_service::CancellationToken;
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, BufReader};

@@ -12,7 +12,7 @@ pub enum AccountError {
     #[error("the account is too large: at most {} bytes are allowed", MAX_ACCOUNT_BYTES)]
     TooLarge,
     /// Not the JSON of an account, or with a value out of its range.
-    #[error("the account cannot be read: use the JSON of protocol/README.md, with counts below 2^53")]
+    #[error("the account cannot be read: use the JSON of docs/protocol/README.md, with counts below 2^53")]
     Unreadable,
     /// A sum is not the sum of its parts.
     #[error("the account does not add up: what was offered is not what became of it")]

@@ -2,7 +2,7 @@
 //! process.
 //!
 //! A library that runs handlers adds an entry with
-//! [`Aether::account_handlers`](crate::Aether::account_handlers), as `aether-chassis` does for each service.
+//! [`Aether::account_handlers`](crate::Aether::account_handlers), as `aether-service` does for each service.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -21,7 +21,7 @@ const ON_THE_WAY: Duration = Duration::from_secs(1);
 /// handlers. Ordinary term: a status report.
 ///
 /// Counts are those since the process connected; they never fall. One `Aether` counts as one process. Serialised, it has the
-/// form of `protocol/README.md`.
+/// form of `docs/protocol/README.md`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ProcessAccount {

@@ -1,4 +1,4 @@
-//! The encoding of an account; see `protocol/README.md`.
+//! The encoding of an account; see `docs/protocol/README.md`.
 //!
 //! A number that is 0 is left out. Unknown names are ignored, so a later version can add some.
 

@@ -45,7 +45,7 @@ impl Aether {
     }
 
     /// Adds the handlers of a service to the account of this process, until the entry is dropped. For libraries that run
-    /// handlers; `aether-chassis` does it for each service. The report is called whenever an account is made, with an empty
+    /// handlers; `aether-service` does it for each service. The report is called whenever an account is made, with an empty
     /// one to fill in; it must not wait. Entries of one name are added up.
     pub fn account_handlers(
         &self,

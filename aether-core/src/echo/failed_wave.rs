@@ -68,7 +68,7 @@ impl FailedWave {
     }
 }
 
-/// The JSON encoding; see `protocol/README.md`.
+/// The JSON encoding; see `docs/protocol/README.md`.
 #[derive(Serialize, Deserialize)]
 pub(super) struct FailedWaveRecord<'a> {
     #[serde(borrow)]

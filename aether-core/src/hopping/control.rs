@@ -1,7 +1,7 @@
 //! Control messages between the senders and receivers of an adaptive channel.
 //!
 //! Their subjects hop as well. The messages are sealed with the key, so they cannot be forged without it.
-//! `protocol/README.md` describes their format. Both ends hold a [`ControlChannel`]. Its queue is bounded: a flood of
+//! `docs/protocol/README.md` describes their format. Both ends hold a [`ControlChannel`]. Its queue is bounded: a flood of
 //! messages is shed or refused, and counted.
 
 use std::sync::Arc;
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn messages_match_the_protocol_description() {
         for documented in [BEACON, REPORT] {
-            assert!(include_str!("../../../protocol/README.md").contains(documented));
+            assert!(include_str!("../../../docs/protocol/README.md").contains(documented));
             let message: ControlMessage = serde_json::from_str(documented).unwrap();
             assert_eq!(serde_json::to_string(&message).unwrap(), documented);
         }

@@ -2,7 +2,7 @@
 //!
 //! A pseudo-random function (HMAC-SHA-256) of the key, the channel and the slot gives a lane, a name, and the seals of
 //! control messages. Without the key, the next name can be neither predicted nor linked to the last one.
-//! `protocol/README.md` describes the bytes; the known answers in `protocol/vectors/hopping` verify them.
+//! `docs/protocol/README.md` describes the bytes; the known answers in `docs/protocol/vectors/hopping` verify them.
 //!
 //! The key is ratcheted: each epoch of 1024 slots has its own key, which cannot be derived from later ones. The keys
 //! are the leaves of a binary tree, and each node is derived from its parent by HKDF-Expand. In a chain of keys, a late

@@ -1,4 +1,4 @@
-//! Announcements of vibrators and their encoding; see `protocol/README.md`.
+//! Announcements of vibrators and their encoding; see `docs/protocol/README.md`.
 
 use std::borrow::Cow;
 
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_payload_is_encoded_as_documented() {
-        assert!(include_str!("../../../protocol/README.md").contains(DOCUMENTED));
+        assert!(include_str!("../../../docs/protocol/README.md").contains(DOCUMENTED));
         let announcements = read(DOCUMENTED.as_bytes()).unwrap();
         let [announcement] = &announcements[..] else { panic!("{announcements:?}") };
         assert_eq!(announcement.floor, Floor::new(0.25).unwrap());

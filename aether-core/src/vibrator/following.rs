@@ -7,7 +7,7 @@ use crate::wave::{Baggage, BaggageError, Origin, TraceContext};
 impl Emitter {
     /// A clone for what follows from a wave or an [`Echo`](crate::Echo): everything that it emits or asks names that as
     /// its [`cause`](crate::Wave::cause), belongs to the same request ([`root`](crate::Wave::root)) and carries the same
-    /// [`baggage`](crate::Wave::baggage). Handlers of `aether-chassis` get theirs this way.
+    /// [`baggage`](crate::Wave::baggage). Handlers of `aether-service` get theirs this way.
     ///
     /// A wave that was built with another cause or root keeps it. A wave that has baggage already, because it was received
     /// before, keeps it unless this emitter has baggage.

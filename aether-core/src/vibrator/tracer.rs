@@ -1,6 +1,6 @@
 //! The seam for a tracer: what follows emissions in a distributed trace. Ordinary term: instrumentation.
 //!
-//! A process has at most one, as it has one subscriber of `tracing`; `aether-chassis` installs one for OpenTelemetry.
+//! A process has at most one, as it has one subscriber of `tracing`; `aether-service` installs one for OpenTelemetry.
 //! Emitters call it for each wave of a sampled trace. Without a tracer they pass on the trace context that they received,
 //! and nothing here is called.
 

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::error_chain;
 use aether_core::private_file::{Stamp, stamp};
+use aether_service::error_chain;
 use parking_lot::Mutex;
 
 use super::error::AccessError;

@@ -76,7 +76,7 @@ impl Recorder {
             Err(ArchiveError::Busy { .. }) => {}
             Err(error) => {
                 if !std::mem::replace(&mut self.has_failed, true) {
-                    let error = aether_chassis::error_chain(&error);
+                    let error = aether_service::error_chain(&error);
                     tracing::error!(%error, "the archive cannot be written; it is tried again every five seconds");
                 }
             }

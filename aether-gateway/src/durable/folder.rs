@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use aether_chassis::config::{DurableSettings, OrOff};
 use aether_log::store::Retention;
+use aether_service::config::{DurableSettings, OrOff};
 
 /// A folder whose durable logs the gateway shows: that of a log, or one with the folders of several logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +70,7 @@ impl fmt::Display for LogFolder {
 
 #[cfg(test)]
 mod tests {
-    use aether_chassis::config::{Count, List};
+    use aether_service::config::{Count, List};
 
     use super::*;
 

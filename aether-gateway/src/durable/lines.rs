@@ -5,13 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aether_chassis::letters::{store_of, store_of_log};
 use aether_core::Pattern;
 use aether_core::presence::Roster;
 use aether_log::store::Retention;
 use aether_log::{
     ConsumerStanding, JetStreamError, JetStreamStanding, LogStanding, StreamConsumerStanding, StreamStanding,
 };
+use aether_service::letters::{store_of, store_of_log};
 use serde::{Serialize, Serializer};
 use tokio::time::Instant;
 
@@ -267,7 +267,7 @@ impl LogLine {
                 consumers: standing.consumers.into_iter().map(ConsumerLine::of_stream).collect(),
                 ..line
             },
-            Err(error) => Self { error: Some(aether_chassis::error_chain(&error)), ..line },
+            Err(error) => Self { error: Some(aether_service::error_chain(&error)), ..line },
         }
     }
 
@@ -296,7 +296,7 @@ impl LogLine {
                 ConsumerLine { name, error: None, standing }
             }
             Err(error) => {
-                ConsumerLine { name, error: Some(aether_chassis::error_chain(&error)), standing: None }
+                ConsumerLine { name, error: Some(aether_service::error_chain(&error)), standing: None }
             }
         });
         let consumers = consumers.collect();

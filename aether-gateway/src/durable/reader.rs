@@ -76,7 +76,7 @@ impl Reader {
                     left -= standing.consumers.len();
                     LogLine::read(folder, name, standing, known.retention.as_ref())
                 }
-                Err(error) => LogLine::unread(folder, name, aether_chassis::error_chain(&error)),
+                Err(error) => LogLine::unread(folder, name, aether_service::error_chain(&error)),
             });
         }
         logs.sort_by(|a, b| a.folder.cmp(&b.folder));
@@ -163,7 +163,7 @@ impl Reader {
 }
 
 fn unread(path: &Path, error: &OpenError) -> LogLine {
-    let error = aether_chassis::error_chain(error);
+    let error = aether_service::error_chain(error);
     LogLine::unread(path.display().to_string(), LogFolder::name_of(path), error)
 }
 

@@ -1,7 +1,7 @@
 //! The dead letters of logs in JetStream: each log is a store, whose number is made from its name.
 
-use aether_chassis::letters::store_of_stream;
 use aether_log::{DeadError, DeadWave, JetStreamError, StreamLetters};
+use aether_service::letters::store_of_stream;
 
 use super::Durable;
 use super::lines::Store;

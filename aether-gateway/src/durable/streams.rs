@@ -112,7 +112,7 @@ impl Streams {
             let (reading, fresh) = match read {
                 Ok(reading) => (reading, FRESH.max(began.elapsed() * TIMES)),
                 Err(error) => {
-                    let reason = aether_chassis::error_chain(&error);
+                    let reason = aether_service::error_chain(&error);
                     (StreamReading::of_none(Some(self.shown_url.clone()), reason), REFUSED)
                 }
             };

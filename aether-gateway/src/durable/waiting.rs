@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
-use aether_chassis::letters::{store_of_log, store_of_stream};
 use aether_core::Pattern;
 use aether_log::store::{OpenError, ReadError, View};
 use aether_log::{JetStreamError, LogItem, LogReader, StoredWave};
+use aether_service::letters::{store_of_log, store_of_stream};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::Durable;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use aether_chassis::config::{List, Loader};
+use aether_service::config::{List, Loader};
 
 use super::settings::{AllowedOrigin, LimitSetting, ServedField};
 

@@ -7,10 +7,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::error_chain;
 use aether_field::FieldError;
 use aether_field::core::Operation;
 use aether_metrics::Written;
+use aether_service::error_chain;
 use axum::extract::ws::{Message, WebSocket};
 use futures_util::stream::SplitStream;
 use futures_util::{SinkExt as _, StreamExt as _};

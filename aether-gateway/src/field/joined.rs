@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use aether_chassis::error_chain;
-use aether_chassis::health::{self, ReadyCheck};
 use aether_core::Aether;
 use aether_field::{Field, FieldError, JoinFieldError};
+use aether_service::error_chain;
+use aether_service::health::{self, ReadyCheck};
 
 use super::limits::{LimitError, SecurityLimits};
 use super::served::FieldOptions;

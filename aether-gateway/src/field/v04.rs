@@ -1,6 +1,6 @@
 //! Protocol 0.4 of the sync engine, as its published clients speak it. No socket and no clock.
 //!
-//! Messages are JSON objects in text frames; `protocol/field-websocket.md` has them all. Bad input is dropped and
+//! Messages are JSON objects in text frames; `docs/protocol/field-websocket.md` has them all. Bad input is dropped and
 //! counted, and the connection stays.
 
 use std::borrow::Cow;

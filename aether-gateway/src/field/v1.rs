@@ -1,5 +1,5 @@
 //! The own protocol, `aether.field.v1`: writes with an identity, acknowledgements, refusals, cursors. No socket and no
-//! clock. `protocol/field-websocket.md` has all messages.
+//! clock. `docs/protocol/field-websocket.md` has all messages.
 
 mod reply;
 mod request;

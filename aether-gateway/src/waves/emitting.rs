@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::error_chain;
 use aether_core::{AskError, EmitError, Kind, Wave};
+use aether_service::error_chain;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{Path, RawQuery, State};

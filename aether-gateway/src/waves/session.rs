@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::error_chain;
 use aether_core::{EmitError, Emitter, Wave};
+use aether_service::error_chain;
 use axum::extract::ws::Utf8Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;

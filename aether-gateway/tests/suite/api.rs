@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use aether_chassis::{CancellationToken, Service, Typed};
 use aether_core::{Aether, Vibrator, Wave};
 use aether_gateway::{Access, FieldOptions, GatewayOptions};
+use aether_service::{CancellationToken, Service, Typed};
 use futures_util::{SinkExt as _, StreamExt as _};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -60,7 +60,8 @@ pub(crate) async fn heard(socket: &mut Socket, op: &str) -> Value {
 async fn the_description_is_valid_and_every_route_of_it_is_there() {
     let running = support::run(&Aether::local(), GatewayOptions::default()).await;
     let document: Value = serde_json::from_str(&running.get("/openapi.json").await.body).unwrap();
-    let schema = serde_json::from_str(include_str!("../../../protocol/openapi/openapi-3.1.json")).unwrap();
+    let schema =
+        serde_json::from_str(include_str!("../../../docs/protocol/openapi/openapi-3.1.json")).unwrap();
     let published = jsonschema::validator_for(&schema).unwrap();
     let errors: Vec<_> = published.iter_errors(&document).map(|error| error.to_string()).collect();
     assert!(errors.is_empty(), "{errors:?}");

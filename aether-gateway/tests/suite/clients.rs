@@ -1,8 +1,8 @@
 //! Clients of the API for waves that are quick, hostile, or may do only some of it.
 
-use aether_chassis::{CancellationToken, Service};
 use aether_core::{Aether, Kind, Vibrator, Wave};
 use aether_gateway::{Access, FieldOptions, GatewayOptions};
+use aether_service::{CancellationToken, Service};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

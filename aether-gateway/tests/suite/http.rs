@@ -1,8 +1,8 @@
 //! The HTTP answers of the gateway, its readiness and its shutdown.
 
-use aether_chassis::{Service, Typed, description, health};
 use aether_core::{Aether, Vibrator, Wave};
 use aether_gateway::{Gateway, GatewayOptions, StartError};
+use aether_service::{Service, Typed, description, health};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;

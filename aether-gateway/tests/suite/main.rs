@@ -24,7 +24,7 @@ mod metrics;
 mod nats;
 mod physics;
 mod promtool;
-#[path = "../../../aether-metrics/tests/metrics/promtool.rs"]
+#[path = "../../../crates/aether-metrics/tests/metrics/promtool.rs"]
 mod promtool_program;
 mod reading;
 mod refused;

@@ -1,9 +1,9 @@
 //! What the API answers, against its description: the views with something in them.
 
-use aether_chassis::Service;
 use aether_core::conformance::NatsServer;
 use aether_core::{Aether, Kind, Vibrator, Wave};
 use aether_gateway::GatewayOptions;
+use aether_service::Service;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;

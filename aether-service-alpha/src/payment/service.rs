@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use aether_chassis::schemars::{self, JsonSchema};
-use aether_chassis::{CancellationToken, Configuration, Service, ServiceError, State, Typed, error_chain};
 use aether_core::{Aether, Emitter, Wave};
+use aether_service::schemars::{self, JsonSchema};
+use aether_service::{CancellationToken, Configuration, Service, ServiceError, State, Typed, error_chain};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 

@@ -6,9 +6,9 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use aether_chassis::CancellationToken;
 use aether_core::Aether;
 use aether_core::conformance::{Cable, End};
+use aether_service::CancellationToken;
 use aether_service_alpha::{Alpha, AlphaOptions, Rate};
 use aether_service_beta::{Beta, BetaArgs, BetaOptions};
 use clap::Parser as _;
@@ -91,7 +91,7 @@ fn beta_as_a_process() {
     }
     let units = UNITS.to_string();
     let args = BetaArgs::parse_from(["aether-service-beta", "--units", &units, "--restock-every", "0"]);
-    let code = aether_chassis::run(|shutdown| aether_service_beta::main(args, shutdown));
+    let code = aether_service::run(|shutdown| aether_service_beta::main(args, shutdown));
     assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::SUCCESS));
 }
 

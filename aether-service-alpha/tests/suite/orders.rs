@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use aether_chassis::CancellationToken;
 use aether_core::{Aether, Kind, Vibrator, Wave};
+use aether_service::CancellationToken;
 use aether_service_alpha::{Alpha, AlphaOptions, Chance, OrderSummary, Rate};
 use aether_service_beta::{Beta, BetaOptions, StockSummary};
 use aether_testing::{Fault, Faults, TestBus};

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use aether_chassis::CancellationToken;
 use aether_core::conformance::NatsServer;
 use aether_core::{Aether, Vibrator};
+use aether_service::CancellationToken;
 use aether_service_alpha::{Alpha, AlphaOptions, OrderSummary, Rate};
 use aether_service_beta::{Beta, BetaOptions, StockSummary};
 use tokio::process::Command;

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use aether_chassis::CancellationToken;
 use aether_core::{Aether, Kind, Vibrator, Wave};
 use aether_outbox::Store;
+use aether_service::CancellationToken;
 use aether_service_beta::messages::{self, Answer};
 use aether_service_beta::{Beta, BetaOptions, Sku, StockSummary};
 use serde_json::{Value, json};

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use aether_chassis::CancellationToken;
 use aether_core::{Aether, Durability, Emitter, Kind, Wave};
 use aether_log::{Log, LogItem};
 use aether_outbox::{Relay, Run, SagaLedger, Sagas, Step, StepError, Store};
+use aether_service::CancellationToken;
 use aether_service_beta::messages::{self, Answer};
 use aether_service_beta::{Beta, BetaOptions, StockSummary};
 use serde::{Deserialize, Serialize};

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_chassis::{CancellationToken, MediumArgs, close_with_account, run};
 use aether_metrics::Metrics;
 use aether_monitor::{alerter, notifier, probe, watch};
+use aether_service::{CancellationToken, MediumArgs, close_with_account, run};
 use clap::{Parser, ValueEnum};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;

@@ -6,8 +6,8 @@ const DOCUMENTED: &str = r#"{"process":"shop@1f9a3c5b7d2e4f60","version":"0.1.0"
 #[test]
 fn the_payload_is_encoded_as_documented() {
     assert!(
-        include_str!("../../../../protocol/README.md").contains(DOCUMENTED),
-        "protocol/README.md shows it"
+        include_str!("../../../../docs/protocol/README.md").contains(DOCUMENTED),
+        "docs/protocol/README.md shows it"
     );
     let account = read(DOCUMENTED.as_bytes()).unwrap();
     assert_eq!(account.process.to_string(), "shop@1f9a3c5b7d2e4f60");

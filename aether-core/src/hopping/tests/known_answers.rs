@@ -1,4 +1,4 @@
-//! The known answers in `protocol/vectors/hopping`. Checks that this code gives them, and that a program written from
+//! The known answers in `docs/protocol/vectors/hopping`. Checks that this code gives them, and that a program written from
 //! the protocol description gives them as well.
 
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ const SAID: &str = r#"{"said":"beacon"}"#;
 const LEFT_OUT: u8 = 3;
 
 fn protocol() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol")
 }
 
 fn answer(key: &[u8], channel: &str, slot: u64, lanes: u8) -> Value {

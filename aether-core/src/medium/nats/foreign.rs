@@ -3,7 +3,7 @@
 //! If the publisher gives a message an id (`ce-id` or `Nats-Msg-Id`), the identity is derived from it, and two messages
 //! with the same id are the same message. Otherwise the identity is derived from everything that receivers see of the
 //! message, and from the number of equal messages before it: two equal messages in a row are two messages. The rule is
-//! specified in `protocol/README.md`.
+//! specified in `docs/protocol/README.md`.
 
 use std::time::Duration;
 

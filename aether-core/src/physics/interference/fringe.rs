@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_fringe_is_written_as_documented() {
-        let protocol = include_str!("../../../../protocol/README.md");
+        let protocol = include_str!("../../../../docs/protocol/README.md");
         let documented = protocol.lines().find(|line| line.starts_with("{\"id\":\"")).unwrap();
         let fringe: Fringe = serde_json::from_str(documented).unwrap();
         assert_eq!((fringe.id.sequence, fringe.kind, fringe.claims.len()), (9, FringeKind::Rise, 2));

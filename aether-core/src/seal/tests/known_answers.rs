@@ -1,4 +1,4 @@
-//! The known answers in `protocol/vectors/sealed`, which a program wrote that was made from `protocol/sealed.md` alone.
+//! The known answers in `docs/protocol/vectors/sealed`, which a program wrote that was made from `docs/protocol/sealed.md` alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,7 +35,7 @@ struct Fields {
 }
 
 fn protocol() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol")
 }
 
 fn bytes(hex: &str) -> Vec<u8> {

@@ -1,4 +1,4 @@
-//! Frames put together byte by byte from `protocol/README.md`, without the code under test.
+//! Frames put together byte by byte from `docs/protocol/README.md`, without the code under test.
 
 /// Runs of bytes, each with its meaning.
 #[derive(Debug, Clone, Default)]

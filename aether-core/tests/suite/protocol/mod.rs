@@ -1,5 +1,5 @@
-//! The golden frames in `protocol/vectors`: this code encodes and decodes them, and a decoder written from
-//! `protocol/README.md` alone agrees.
+//! The golden frames in `docs/protocol/vectors`: this code encodes and decodes them, and a decoder written from
+//! `docs/protocol/README.md` alone agrees.
 //!
 //! The frames are put together here without the code under test, and compared with the files. To regenerate them:
 //! `AETHER_WRITE_VECTORS=1 cargo test -p aether-core --test suite protocol the_files`.
@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use vectors::{FLOOR_LOSS, Outcome, Vector};
 
 fn protocol() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../protocol")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol")
 }
 
 /// A moment in the future: before it, waves have exactly the age in their frame.
@@ -122,7 +122,7 @@ fn the_files_match_the_generator() {
         .filter(|file| file.file_type().unwrap().is_file())
         .map(|file| file.file_name().into_string().unwrap())
         .collect();
-    assert_eq!(found, expected.keys().cloned().collect(), "protocol/vectors holds other files");
+    assert_eq!(found, expected.keys().cloned().collect(), "docs/protocol/vectors holds other files");
     for (name, content) in expected {
         let file = fs::read(folder.join(&name)).unwrap();
         assert!(file == content, "{name} differs: AETHER_WRITE_VECTORS=1 regenerates it");
@@ -173,7 +173,7 @@ fn each_malformed_vector_is_rejected_with_its_error() {
     assert_eq!(seen, all.split_whitespace().collect(), "an error has no vector");
 }
 
-/// The output of `protocol/decoder.py`, which gets the bytes of the frames and their address, and nothing of this code.
+/// The output of `docs/protocol/decoder.py`, which gets the bytes of the frames and their address, and nothing of this code.
 fn python_decodes(address: Option<&str>, frames: &[Vec<u8>]) -> Vec<Value> {
     let mut python = Command::new("python3");
     python.arg(protocol().join("decoder.py")).arg("-");

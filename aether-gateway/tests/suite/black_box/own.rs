@@ -1,4 +1,4 @@
-//! A client of the gateway's own protocol, `aether.field.v1`, written from `protocol/field-websocket.md`.
+//! A client of the gateway's own protocol, `aether.field.v1`, written from `docs/protocol/field-websocket.md`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

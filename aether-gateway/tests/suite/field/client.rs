@@ -1,4 +1,4 @@
-//! A small client of both protocols, written from `protocol/field-websocket.md`.
+//! A small client of both protocols, written from `docs/protocol/field-websocket.md`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

@@ -1,0 +1,400 @@
+//! The settings of durable channels: the section `[durable]`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use aether_core::{Durability, Pattern};
+use aether_log::store::{OptionsError, Retention, StoreOptions};
+use aether_log::{ConsumerOptions, LogBuilder};
+#[cfg(feature = "jetstream")]
+use aether_log::{JetStreamLog, JetStreamLogBuilder, JetStreamOptions};
+use serde::{Deserialize, Serialize};
+
+use super::list::List;
+use super::quantity::{Count, OrOff, QuantityError, Size, Time};
+#[cfg(feature = "jetstream")]
+use crate::medium_args::MediumArgs;
+
+/// Durable channels: which waves are stored before they are carried, and for how long they are kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct DurableSettings {
+    /// The folder in which each program has its log, in one of its name.
+    pub folder: OrOff<PathBuf>,
+    /// The log that all programs share, in place of folders.
+    pub log: OrOff<SharedLog>,
+    /// The channels whose waves survive the end of the process.
+    pub stored: List<DurablePattern>,
+    /// The channels whose waves survive a power cut.
+    pub synced: List<DurablePattern>,
+    /// How long waves are gathered before they are written and synced together.
+    pub commit_window: CommitWindow,
+    /// The size of a segment.
+    pub segment_bytes: SegmentSize,
+    /// How many bytes may wait to be written.
+    pub max_queued_bytes: Size,
+    /// The age at which waves are dropped.
+    pub max_age: OrOff<Time>,
+    /// The size of the log beyond which the oldest waves are dropped.
+    pub max_bytes: OrOff<Size>,
+    /// The number of waves beyond which the oldest are dropped.
+    pub max_waves: OrOff<Count<1, { u64::MAX >> 1 }>>,
+    /// The age at which waves of some channels are dropped.
+    pub max_ages: List<AgeOf>,
+    /// The channels of which only the last wave of each key is kept.
+    pub compact: List<DurablePattern>,
+    /// How often the two rules above are applied.
+    pub clean_up_every: CleanUpInterval,
+    /// What an acknowledgement of a consumer reaches.
+    pub acknowledgements: AcknowledgedLevel,
+}
+
+/// A log that programs share: `jetstream:orders`, at the server of `medium.url`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct SharedLog {
+    /// The name of the stream.
+    pub stream: String,
+}
+
+impl TryFrom<String> for SharedLog {
+    type Error = QuantityError;
+    fn try_from(text: String) -> Result<Self, QuantityError> {
+        const ALLOWED: &str =
+            "jetstream:NAME, such as jetstream:orders: a name has 1 to 64 letters, digits, '-' and '_'";
+        let is_name = |name: &&str| {
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+            (1..=64).contains(&name.len()) && name.bytes().all(is_plain)
+        };
+        match text.strip_prefix("jetstream:").filter(is_name) {
+            Some(stream) => Ok(Self { stream: stream.to_owned() }),
+            None => Err(QuantityError::new(text, ALLOWED)),
+        }
+    }
+}
+
+impl From<SharedLog> for String {
+    fn from(log: SharedLog) -> Self {
+        format!("jetstream:{}", log.stream)
+    }
+}
+
+/// Why a program cannot have the durable log that its configuration names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SharedLogError {
+    /// A log in JetStream has no such setting.
+    #[error("durable.log does not go with durable.{setting}: switch one of them off")]
+    With {
+        /// The setting, without its section.
+        setting: &'static str,
+    },
+    /// No path of the medium is a NATS server.
+    #[error("durable.log needs a NATS server: set medium.url to nats:// or tls://")]
+    NoServer,
+    /// The program cannot use JetStream.
+    #[error(
+        "durable.log needs the feature jetstream of aether-service, which this program was built without"
+    )]
+    Feature,
+}
+
+/// A pattern of durable channels, which are not those of the framework.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DurablePattern(pub Pattern);
+
+impl FromStr for DurablePattern {
+    type Err = QuantityError;
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        const ALLOWED: &str = "a pattern of channels such as orders.> or *.paid";
+        Pattern::new(text).map(Self).map_err(|_| QuantityError::new(text, ALLOWED))
+    }
+}
+
+impl fmt::Display for DurablePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
+}
+
+/// The age at which the waves of a pattern are dropped: `notes.>=7d`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgeOf {
+    /// The pattern.
+    pub pattern: Pattern,
+    /// The age.
+    pub max_age: Duration,
+}
+
+impl FromStr for AgeOf {
+    type Err = QuantityError;
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        const ALLOWED: &str = "PATTERN=TIME, such as notes.>=7d";
+        let refused = || QuantityError::new(text, ALLOWED);
+        let (pattern, age) = text.rsplit_once('=').ok_or_else(refused)?;
+        let pattern = pattern.trim().parse::<DurablePattern>().map_err(|_| refused())?.0;
+        let Time(max_age) = age.trim().parse().map_err(|_| refused())?;
+        Ok(Self { pattern, max_age })
+    }
+}
+
+impl fmt::Display for AgeOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.pattern.as_str(), Time(self.max_age))
+    }
+}
+
+/// A value that is read as one type and checked as another.
+macro_rules! checked {
+    ($(#[$doc:meta])* $name:ident($inner:ty), $from:ty, $check:expr, $allowed:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(pub $inner);
+
+        impl TryFrom<String> for $name {
+            type Error = QuantityError;
+            fn try_from(text: String) -> Result<Self, QuantityError> {
+                let check: fn($from) -> Option<$inner> = $check;
+                let value = text.parse::<$from>().ok().and_then(check);
+                value.map(Self).ok_or_else(|| QuantityError::new(&text, $allowed))
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> Self {
+                <$from>::from(value).to_string()
+            }
+        }
+    };
+}
+
+checked! {
+    /// How long waves are gathered, at most 1 s.
+    CommitWindow(Duration), Time,
+    |Time(time)| StoreOptions::default().commit_window(time).is_ok().then_some(time),
+    "a time from 0 to 1s"
+}
+checked! {
+    /// How often rules are applied, at least 1 s.
+    CleanUpInterval(Duration), Time,
+    |Time(time)| (time >= Duration::from_secs(1)).then_some(time),
+    "a time of at least 1s"
+}
+checked! {
+    /// The size of a segment, from 4 KiB to 1 GiB.
+    SegmentSize(u64), Size,
+    |size| Some(size.bytes() as u64).filter(|bytes| StoreOptions::default().segment_bytes(*bytes).is_ok()),
+    "a size from 4 KiB to 1 GiB"
+}
+
+impl From<CommitWindow> for Time {
+    fn from(window: CommitWindow) -> Self {
+        Self(window.0)
+    }
+}
+
+impl From<CleanUpInterval> for Time {
+    fn from(interval: CleanUpInterval) -> Self {
+        Self(interval.0)
+    }
+}
+
+impl From<SegmentSize> for Size {
+    fn from(size: SegmentSize) -> Self {
+        Self::new(size.0).unwrap_or(SEGMENT)
+    }
+}
+
+/// What an acknowledgement reaches before it counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AcknowledgedLevel {
+    /// It survives the end of the process.
+    Stored,
+    /// It survives a power cut.
+    Synced,
+}
+
+const SEGMENT: Size = Size::new(64 << 20).unwrap();
+
+impl Default for DurableSettings {
+    fn default() -> Self {
+        Self {
+            folder: OrOff::Off,
+            log: OrOff::Off,
+            stored: List::default(),
+            synced: List::default(),
+            commit_window: CommitWindow(Duration::ZERO),
+            segment_bytes: SegmentSize(64 << 20),
+            max_queued_bytes: SEGMENT,
+            max_age: OrOff::Off,
+            max_bytes: OrOff::Off,
+            max_waves: OrOff::Off,
+            max_ages: List::default(),
+            compact: List::default(),
+            clean_up_every: CleanUpInterval(Duration::from_secs(3600)),
+            acknowledgements: AcknowledgedLevel::Stored,
+        }
+    }
+}
+
+impl DurableSettings {
+    /// The log in JetStream, at the server of the medium and with its wait, login, certificates and keys; `None` if none is named,
+    /// or no channels. `max_age`, `max_bytes` and `max_waves` are those of the stream, which refuses waves when it is full.
+    ///
+    /// # Errors
+    /// [`SharedLogError`] if other settings do not go with it.
+    #[cfg(feature = "jetstream")]
+    pub fn jetstream(&self, medium: &MediumArgs) -> Result<Option<JetStreamLogBuilder>, SharedLogError> {
+        let OrOff::On(SharedLog { stream }) = &self.log else { return Ok(None) };
+        let folder_alone = [
+            ("folder", self.folder != OrOff::Off),
+            ("max_ages", !self.max_ages.0.is_empty()),
+            ("compact", !self.compact.0.is_empty()),
+        ];
+        if let Some((setting, _)) = folder_alone.into_iter().find(|(_, is_set)| *is_set) {
+            return Err(SharedLogError::With { setting });
+        }
+        if self.stored.0.is_empty() && self.synced.0.is_empty() {
+            return Ok(None);
+        }
+        let url = medium.nats_address().ok_or(SharedLogError::NoServer)?;
+        let Retention { max_age, max_bytes, max_records, .. } = self.retention();
+        let mut options = JetStreamOptions::default();
+        options = max_age.map_or(options, |age| options.max_age(age));
+        options = max_bytes.map_or(options, |bytes| options.max_bytes(bytes));
+        options = max_records.map_or(options, |waves| options.max_waves(waves));
+        let log = JetStreamLog::builder(url, stream).nats(medium.nats("aether-log")).wait(medium.wait);
+        let log = self.levels().fold(log, |log, (pattern, level)| log.pattern(pattern, level));
+        Ok(Some(log.options(options)))
+    }
+
+    fn levels(&self) -> impl Iterator<Item = (Pattern, Durability)> {
+        let stored = self.stored.0.iter().map(|pattern| (pattern, Durability::Stored));
+        let synced = self.synced.0.iter().map(|pattern| (pattern, Durability::Synced));
+        stored.chain(synced).map(|(DurablePattern(pattern), level)| (pattern.clone(), level))
+    }
+
+    /// The log of a program in a folder; `None` if it has no folder or no channels. The caller may add channels before it opens the log.
+    #[must_use]
+    pub fn log(&self, program: &str) -> Option<LogBuilder> {
+        let OrOff::On(folder) = &self.folder else { return None };
+        if self.stored.0.is_empty() && self.synced.0.is_empty() {
+            return None;
+        }
+        let mut log = aether_log::Log::builder(folder.join(program))
+            .consumers(self.consumers())
+            .clean_up_every(self.clean_up_every.0);
+        // The types allow nothing that the options refuse.
+        if let Ok(options) = self.store() {
+            log = log.options(options);
+        }
+        for (pattern, level) in self.levels() {
+            log = log.pattern(pattern, level);
+        }
+        for AgeOf { pattern, max_age } in &self.max_ages.0 {
+            log = log.max_age(pattern.clone(), *max_age);
+        }
+        for DurablePattern(pattern) in &self.compact.0 {
+            log = log.compact(pattern.clone());
+        }
+        Some(log)
+    }
+
+    /// What a log keeps.
+    #[must_use]
+    pub fn retention(&self) -> Retention {
+        let mut retention = Retention::default();
+        retention.max_age = self.max_age.on().map(|Time(age)| age);
+        retention.max_bytes = self.max_bytes.on().map(|size| size.bytes() as u64);
+        retention.max_records = self.max_waves.on().map(Count::get);
+        retention
+    }
+
+    fn store(&self) -> Result<StoreOptions, OptionsError> {
+        Ok(StoreOptions::default()
+            .segment_bytes(self.segment_bytes.0)?
+            .commit_window(self.commit_window.0)?
+            .max_queued_bytes(self.max_queued_bytes.bytes())
+            .retention(self.retention()))
+    }
+
+    /// The options of consumers that are made without.
+    #[must_use]
+    pub fn consumers(&self) -> ConsumerOptions {
+        ConsumerOptions::default().acknowledgements(match self.acknowledgements {
+            AcknowledgedLevel::Stored => Durability::Stored,
+            AcknowledgedLevel::Synced => Durability::Synced,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<DurableSettings, String> {
+        toml::from_str(text).map_err(|error: toml::de::Error| error.message().to_owned())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_log() {
+        let settings = DurableSettings::default();
+        assert_eq!(settings.store(), Ok(StoreOptions::default()));
+        assert_eq!(settings.consumers(), ConsumerOptions::default());
+        assert!(settings.log("shop").is_none());
+        let only_a_folder =
+            DurableSettings { folder: OrOff::On("logs".into()), ..DurableSettings::default() };
+        assert!(only_a_folder.log("shop").is_none(), "a program without durable channels needs no log");
+    }
+
+    #[test]
+    fn all_settings_reach_the_log() {
+        let text = "folder = '/var/lib/aether'\nstored = ['notes.>']\nsynced = 'orders.>, *.paid'\ncommit_window = '2ms'\n\
+             segment_bytes = '1 MiB'\nmax_queued_bytes = '3 MiB'\nmax_age = '7d'\nmax_bytes = '1 GiB'\nmax_waves = 5\n\
+             max_ages = ['notes.>=1h']\ncompact = ['state.*']\nclean_up_every = '5m'\nacknowledgements = 'synced'\n";
+        let settings = read(text).unwrap();
+        let options = format!("{:?}", settings.store().unwrap());
+        for part in [
+            "segment_bytes: 1048576",
+            "commit_window: 2ms",
+            "max_queued_bytes: 3145728",
+            "max_age: Some(604800s)",
+            "max_bytes: Some(1073741824)",
+            "max_records: Some(5)",
+        ] {
+            assert!(options.contains(part), "{part}: {options}");
+        }
+        assert_eq!(settings.consumers(), ConsumerOptions::default().acknowledgements(Durability::Synced));
+        let log = format!("{:?}", settings.log("shop").unwrap());
+        for part in ["/var/lib/aether/shop", "notes.>", "orders.>", "*.paid", "3600s", "state.*", "300s"] {
+            assert!(log.contains(part), "{part}: {log}");
+        }
+        assert_eq!(read(&toml::to_string(&settings).unwrap()), Ok(settings));
+    }
+
+    #[test]
+    fn a_wrong_value_is_refused_with_what_is_allowed() {
+        for (text, allowed) in [
+            ("synced = ['orders..paid']", "a pattern of channels such as orders.>"),
+            ("log = 'orders'", "jetstream:NAME, such as jetstream:orders"),
+            ("log = 'jetstream:or.ders'", "1 to 64 letters"),
+            ("stored = ['a b']", "a pattern of channels"),
+            ("max_ages = ['notes.>']", "PATTERN=TIME, such as notes.>=7d"),
+            ("max_ages = ['notes.>=soon']", "PATTERN=TIME"),
+            ("commit_window = '2s'", "a time from 0 to 1s"),
+            ("segment_bytes = '1 KiB'", "a size from 4 KiB to 1 GiB"),
+            ("segment_bytes = '2 GiB'", "a size from 4 KiB to 1 GiB"),
+            ("clean_up_every = '0'", "a time of at least 1s"),
+            ("acknowledgements = 'always'", "`stored` or `synced`"),
+            ("max_waves = 0", "a whole number from 1"),
+        ] {
+            let refused = read(text).unwrap_err();
+            assert!(refused.contains(allowed), "{text}: {refused}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The project's own commands. `cargo xtask test` is what CI runs, set-up included.
+
+mod apt;
+mod bench;
+mod browser;
+mod examples;
+mod faults;
+mod fuzz;
+mod long;
+mod modules;
+mod nats_server;
+mod node;
+mod promtool;
+mod steps;
+mod suite;
+mod sync_engine;
+mod timings;
+mod tool;
+mod tools;
+mod valgrind;
+mod workspace;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run everything that CI runs: tools, format check, import circles, packages, clippy, docs, tests, doc tests,
+    /// examples.
+    Test {
+        #[command(flatten)]
+        args: suite::TestArgs,
+    },
+    /// Install the tools, and print their paths.
+    Tools,
+    /// Draw the module graph in ARCHITECTURE.md; `test` fails on import circles.
+    Modules,
+    /// Run the benchmarks of aether-bench.
+    Bench {
+        /// The benchmarks to run; all by default.
+        #[arg(value_parser = bench::NAMES)]
+        names: Vec<String>,
+        #[command(flatten)]
+        options: bench::BenchArgs,
+    },
+    /// Run the soak: overload over a NATS server that is killed periodically; see `cargo xtask soak --help`.
+    #[command(disable_help_flag = true)]
+    Soak {
+        /// The arguments of the soak, such as `--minutes 1 --kill-every 10s`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Record real traffic of the samples with known faults, for the tests of the detectors. Takes 20 minutes.
+    Recordings {
+        /// The folder of the recordings; `crates/aether-bench/recordings` by default.
+        #[arg(long, value_name = "FOLDER")]
+        into: Option<PathBuf>,
+        /// The scenarios; all that are small enough for the repository by default.
+        names: Vec<String>,
+    },
+    /// Run the fault tests of the durable log for longer than `test` does: 200 kills at full rate, every changed byte.
+    Faults {
+        #[command(flatten)]
+        options: faults::FaultsArgs,
+    },
+    /// Run the fuzz targets of aether-core, each for a bounded time.
+    Fuzz {
+        /// The duration of each target, in seconds.
+        #[arg(long, default_value_t = 60)]
+        seconds: u32,
+        /// The target to run; all by default.
+        target: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    // Returned from main, an error would print a backtrace of this program, which does not help with a failed test.
+    match run(Args::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    let workspace = workspace::Workspace::load()?;
+    match command {
+        Command::Test { args } => suite::run(&workspace, &args),
+        Command::Tools => {
+            println!("{}", tools::Tools::find_or_install(&workspace)?);
+            Ok(())
+        }
+        Command::Modules => modules::draw(&workspace),
+        Command::Bench { names, options } => bench::run(&workspace, &names, &options),
+        Command::Soak { args } => bench::soak(&workspace, &args),
+        Command::Recordings { into, names } => bench::recordings(&workspace, into, &names),
+        Command::Faults { options } => faults::run(&workspace, &options),
+        Command::Fuzz { seconds, target } => fuzz::run(&workspace, seconds, target),
+    }
+}

@@ -1,0 +1,141 @@
+//! The workspace as reported by cargo: folders, crates and examples.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+/// What is not on by default and has tests: the kit with everything, the command with everything, and the medium of a local
+/// network.
+pub(crate) const FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server,aether-cli/full,\
+                                   aether-service-alpha/lan,aether-service-beta/lan";
+
+/// The output of `cargo metadata`, and the way to call cargo in the workspace.
+pub(crate) struct Workspace {
+    root: PathBuf,
+    target: PathBuf,
+    metadata: Value,
+}
+
+impl Workspace {
+    /// Runs `cargo metadata`.
+    pub(crate) fn load() -> Result<Self> {
+        // cargo sets this variable at run time; the compiled-in path is for a binary started by hand.
+        let here =
+            std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        let output = Command::new(cargo_path())
+            .args(["metadata", "--no-deps", "--format-version", "1"])
+            .current_dir(&here)
+            .output()
+            .context("cannot start cargo")?;
+        if !output.status.success() {
+            bail!("cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        let metadata: Value = serde_json::from_slice(&output.stdout).context("cargo metadata is not JSON")?;
+        let path = |key: &str| {
+            metadata[key].as_str().map(PathBuf::from).with_context(|| format!("cargo metadata has no {key}"))
+        };
+        Ok(Self { root: path("workspace_root")?, target: path("target_directory")?, metadata })
+    }
+
+    /// The folder of the workspace's `Cargo.toml`.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The build folder.
+    pub(crate) fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// The folder of installed tools: outside of the sources, and removed by `cargo clean`.
+    pub(crate) fn tools(&self) -> PathBuf {
+        self.target.join("tools")
+    }
+
+    /// A cargo command with the workspace as its working directory.
+    pub(crate) fn cargo<'a>(&self, args: impl IntoIterator<Item = &'a str>) -> Command {
+        let mut command = Command::new(cargo_path());
+        command.args(args).current_dir(&self.root);
+        command
+    }
+
+    /// The crates of the workspace: their names and folders.
+    pub(crate) fn crates(&self) -> Result<Vec<(String, PathBuf)>> {
+        let packages = self.metadata["packages"].as_array().context("cargo metadata has no packages")?;
+        let named = packages.iter().map(|package| {
+            let manifest = package["manifest_path"].as_str().map(Path::new).and_then(Path::parent);
+            Some((package["name"].as_str()?.to_owned(), manifest?.to_owned()))
+        });
+        named.collect::<Option<_>>().context("cargo metadata has a package without name or folder")
+    }
+
+    /// The names of the crates that are published.
+    pub(crate) fn published(&self) -> Result<Vec<String>> {
+        named(&self.metadata, is_published)
+    }
+
+    /// The names of the examples of `package`, in order.
+    pub(crate) fn examples(&self, package: &str) -> Vec<String> {
+        examples(&self.metadata, package)
+    }
+}
+
+fn cargo_path() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn named(metadata: &Value, is_wanted: impl Fn(&Value) -> bool) -> Result<Vec<String>> {
+    let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
+    let names = packages.iter().filter(|package| is_wanted(package)).map(|package| package["name"].as_str());
+    names.map(|name| name.map(str::to_owned)).collect::<Option<_>>().context("a package has no name")
+}
+
+/// `publish = false` is an empty list of registries.
+fn is_published(package: &Value) -> bool {
+    package["publish"].as_array().is_none_or(|registries| !registries.is_empty())
+}
+
+fn examples(metadata: &Value, package: &str) -> Vec<String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let mut found: Vec<String> = list(&metadata["packages"])
+        .iter()
+        .filter(|found| found["name"] == package)
+        .flat_map(|found| list(&found["targets"]))
+        .filter(|target| list(&target["kind"]).iter().any(|kind| kind == "example"))
+        .filter_map(|target| Some(target["name"].as_str()?.to_owned()))
+        .collect();
+    found.sort();
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn published_crates_are_told_from_the_others() {
+        let metadata = serde_json::json!({ "packages": [
+            { "name": "library", "publish": null, "targets": [{ "kind": ["lib"] }, { "kind": ["test"] }] },
+            { "name": "command", "publish": null, "targets": [{ "kind": ["bin"] }] },
+            { "name": "tasks", "publish": [], "targets": [{ "kind": ["lib"] }] },
+        ]});
+        assert_eq!(named(&metadata, is_published).unwrap(), ["library", "command"]);
+    }
+
+    #[test]
+    fn examples_of_the_package_are_listed_in_order() {
+        let metadata = serde_json::json!({ "packages": [
+            { "name": "a", "targets": [
+                { "name": "02_b", "kind": ["example"] },
+                { "name": "01_a", "kind": ["example"] },
+                { "name": "a", "kind": ["lib"] },
+            ]},
+            { "name": "b", "targets": [{ "name": "other", "kind": ["example"] }] },
+        ]});
+        assert_eq!(examples(&metadata, "a"), ["01_a", "02_b"]);
+        assert_eq!(examples(&metadata, "none"), [""; 0]);
+    }
+}
