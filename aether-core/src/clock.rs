@@ -11,7 +11,7 @@
 
 use std::ops::Add;
 use std::sync::atomic::{AtomicBool, Ordering};
-pub(crate) use std::time::Instant;
+pub use std::time::Instant;
 use std::time::{Duration, SystemTime};
 
 static FOLLOWS_TOKIO: AtomicBool = AtomicBool::new(false);
@@ -59,33 +59,33 @@ pub fn hold_time() -> Option<HeldTime> {
 /// counter: 10 ns, against 23 ns for the standard library's clock. Where the counter is not invariant the system's
 /// clock is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(quanta::Instant);
+pub struct Moment(quanta::Instant);
 
 impl Moment {
     #[inline]
-    pub(crate) fn now() -> Self {
+    pub fn now() -> Self {
         if follows_tokio() { following::moment() } else { Self(quanta::Instant::now()) }
     }
 
     /// The time since an earlier moment; zero if it is a later one.
     #[inline]
-    pub(crate) fn saturating_duration_since(self, earlier: Self) -> Duration {
+    pub fn saturating_duration_since(self, earlier: Self) -> Duration {
         self.0.saturating_duration_since(earlier.0)
     }
 
     #[inline]
-    pub(crate) fn checked_add(self, time: Duration) -> Option<Self> {
+    pub fn checked_add(self, time: Duration) -> Option<Self> {
         self.0.checked_add(time).map(Self)
     }
 
     #[inline]
-    pub(crate) fn checked_sub(self, time: Duration) -> Option<Self> {
+    pub fn checked_sub(self, time: Duration) -> Option<Self> {
         self.0.checked_sub(time).map(Self)
     }
 
     /// The time since this moment; zero if it lies in the future.
     #[inline]
-    pub(crate) fn elapsed(self) -> Duration {
+    pub fn elapsed(self) -> Duration {
         Self::now().saturating_duration_since(self)
     }
 }
@@ -99,31 +99,30 @@ impl Add<Duration> for Moment {
 }
 
 #[inline]
-pub(crate) fn now() -> Instant {
+pub fn now() -> Instant {
     if follows_tokio() { following::now() } else { machine::now() }
 }
 
 /// Converts an instant that was read elsewhere into a moment: to within 20 us, and exactly where the clocks follow
 /// tokio's.
 #[inline]
-pub(crate) fn moment_of(instant: Instant) -> Moment {
+pub fn moment_of(instant: Instant) -> Moment {
     if follows_tokio() { following::moment_of(instant) } else { machine::moment_of(instant) }
 }
 
 /// The time of day.
 #[inline]
-pub(crate) fn wall_time() -> SystemTime {
+pub fn wall_time() -> SystemTime {
     if follows_tokio() { following::wall_time() } else { machine::wall_time() }
 }
 
 /// The time since an instant; zero if it lies in the future.
-#[allow(dead_code, reason = "for optional parts")]
-pub(crate) fn since(instant: Instant) -> Duration {
+pub fn since(instant: Instant) -> Duration {
     now().saturating_duration_since(instant)
 }
 
 /// Waits until a moment; forever if there is none.
-pub(crate) async fn sleep_until(moment: Option<Instant>) {
+pub async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep(moment.saturating_duration_since(now())).await,
         None => std::future::pending().await,

@@ -17,7 +17,6 @@ pub(crate) struct ExtensionMap {
 
 impl ExtensionMap {
     /// The value of this type, created on first use.
-    #[allow(dead_code, reason = "a build without optional parts keeps nothing")]
     pub(crate) fn get_or_insert_with<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
         let mut values = self.values.lock();
         let found = values.iter().find_map(|value| Arc::clone(value).downcast().ok());

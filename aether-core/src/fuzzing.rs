@@ -5,7 +5,7 @@ use bytes::Bytes;
 
 /// The text of a file with keys, of one with a signing key, and of a list of signers: refused, or read as it is written.
 pub fn keys(text: &str) {
-    crate::seal::fuzz_keys(text);
+    aether_seal::fuzz_keys(text);
 }
 
 /// A payload of each kind that the framework sends on its own channels: refused, or understood.

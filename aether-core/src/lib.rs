@@ -55,14 +55,9 @@ pub mod account;
 mod aether;
 mod amplitude;
 mod background;
-pub mod bridge;
 mod bus;
-pub mod byte_order_mark;
 mod channel;
-mod clock;
-#[cfg(feature = "conformance")]
-#[allow(clippy::disallowed_methods, reason = "measures with the clock of the machine")]
-pub mod conformance;
+pub mod clock;
 pub mod echo;
 mod emission;
 mod extensions;
@@ -75,25 +70,13 @@ pub mod inbox;
 pub mod medium;
 mod named;
 mod phase;
-#[cfg(feature = "physics")]
-pub mod physics;
 pub mod presence;
-#[cfg(any(feature = "nats", feature = "seal"))]
-pub mod private_file;
 mod proof;
-#[cfg(feature = "redb")]
-#[doc(hidden)]
-pub mod redb_file;
 mod router;
-pub mod rules;
-#[cfg(feature = "seal")]
-pub mod seal;
 mod shares;
 mod source;
-mod user_inbox;
 pub mod vibrator;
 pub mod wave;
-pub mod wire;
 
 // What the author of a service writes down, at most 45 names. All else is in the modules.
 pub use aether::{Aether, AetherBuilder};
@@ -101,17 +84,11 @@ pub use amplitude::{Amplitude, Floor, HalfLife};
 pub use channel::{Channel, Pattern};
 pub use echo::{DeadLetters, Echo, EchoReason, Echoes};
 pub use inbox::{InboxControl, InboxOptions, Ledger, ServeOrder, ShedReason, WhenFull};
-#[cfg(feature = "nats")]
-pub use medium::NatsOptions;
 pub use medium::{
-    AskError, ConfirmError, ConnectError, EmitError, FlushError, JoinError, LocalOptions, Wire,
+    AskError, ConfirmError, ConnectError, EmitError, FlushError, JoinError, LocalOptions,
 };
 pub use phase::Phase;
 pub use router::{Durability, Receipt};
 pub use source::{Source, WaveId};
 pub use vibrator::{CreateError, Emitter, Receiver, Tuner, Vibrator, VibratorBuilder};
 pub use wave::{Failure, FailureReason, Kind, Metadata, PayloadError, Wave, WaveBuilder, WaveError};
-
-// For `aether-testing` only.
-#[doc(hidden)]
-pub use clock::{HeldTime, follow_tokio, hold_time};

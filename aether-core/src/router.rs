@@ -25,7 +25,7 @@ pub use crowded::Crowded;
 pub use heard::Heard;
 pub use offered::{Offered, Receipt, Settled};
 pub use stored::{Durability, NotStored, Stored, StoredRange};
-pub(crate) use subscription::Listener;
+pub use subscription::Listener;
 pub use subscription::{Lost, Subscription};
 pub use waiting::{BatchSettled, Waiting};
 
@@ -37,7 +37,7 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::channel::{Channel, Pattern};
 use crate::inbox::{Inbox, Ledger, ShedReason};
-use crate::rules::{Border, Passage};
+use crate::medium::{Arrival, Guard};
 use crate::wave::Wave;
 use accounts::Accounts;
 use cache::{Cache, CacheEntry, Routed, with_recent};
@@ -45,7 +45,7 @@ use route::{Audience, Route};
 use table::Table;
 
 /// The largest number of waves that are worth offering together: more save nothing and keep the receiver waiting.
-pub(crate) const MOST_TOGETHER: usize = 64;
+pub const MOST_TOGETHER: usize = 64;
 
 /// Waves to carry, the first of which have this channel.
 struct Run<'a> {
@@ -64,7 +64,6 @@ impl Routed for Run<'_> {
 pub(crate) enum Unheard {
     Known,
     /// It was reported, and the report could not be verified.
-    #[cfg(feature = "nats")]
     Unverified,
 }
 
@@ -82,7 +81,7 @@ pub struct Router {
     accounts: Accounts,
     on_unheard: OnceLock<OnUnheard>,
     /// What waves from a network have to pass.
-    border: OnceLock<Border>,
+    guard: OnceLock<Arc<dyn Guard>>,
 }
 
 impl Router {
@@ -96,7 +95,7 @@ impl Router {
             last_id: AtomicU64::new(0),
             accounts: Accounts::default(),
             on_unheard: OnceLock::new(),
-            border: OnceLock::new(),
+            guard: OnceLock::new(),
         }
     }
 
@@ -127,7 +126,7 @@ impl Router {
         self.accounts.sum()
     }
 
-    pub(crate) fn subscribe(
+    pub fn subscribe(
         &self,
         pattern: Pattern,
         group: Option<Arc<str>>,
@@ -143,7 +142,7 @@ impl Router {
         subscription
     }
 
-    pub(crate) fn unsubscribe(&self, subscription: &Subscription) {
+    pub fn unsubscribe(&self, subscription: &Subscription) {
         let mut table = self.table.write();
         table.remove(subscription);
         self.changed(table);
@@ -275,8 +274,7 @@ impl Router {
     }
 
     /// Counts a wave that has no receiver according to a report that could not be verified.
-    #[cfg(feature = "nats")]
-    pub(crate) fn count_unverified(&self, wave: &Wave) {
+    pub fn count_unverified(&self, wave: &Wave) {
         if let Some(on_unheard) = self.on_unheard.get() {
             on_unheard(wave, Unheard::Unverified);
         }
@@ -294,40 +292,40 @@ impl Router {
         let _ = self.on_unheard.set(Box::new(callback));
     }
 
-    /// Checks waves from a network by the rules of a border. Only the first border is kept.
-    pub(crate) fn guard(&self, border: Border) {
-        let _ = self.border.set(border);
+    /// Checks waves from a network by a guard. Only the first guard is kept.
+    pub(crate) fn set_guard(&self, guard: Arc<dyn Guard>) {
+        let _ = self.guard.set(guard);
     }
 
     /// What waves from a network have to pass, if anything.
-    pub(crate) fn border(&self) -> Option<&Border> {
-        self.border.get()
+    pub(crate) fn guard(&self) -> Option<&Arc<dyn Guard>> {
+        self.guard.get()
     }
 
     /// The waves from a network that may pass by a subscription.
     #[inline]
-    fn admitted(&self, mut waves: Vec<Wave>, by: Passage<'_>) -> Vec<Wave> {
-        if let Some(border) = self.border.get().filter(|border| !border.is_open()) {
-            border.filter(&mut waves, by);
+    fn admitted(&self, mut waves: Vec<Wave>, arrival: Arrival<'_>) -> Vec<Wave> {
+        if let Some(guard) = self.guard.get() {
+            guard.filter(&mut waves, arrival);
         }
         waves
     }
 
     fn admitted_for(&self, member: &Subscription, waves: Vec<Wave>) -> Vec<Wave> {
-        self.admitted(waves, Passage::In(&member.pattern, Some(member.id)))
+        self.admitted(waves, Arrival { pattern: &member.pattern, member: Some(member.id) })
     }
 
     /// Offers waves of one channel, delivered by a network for a pattern, to the ungrouped subscribers of that pattern.
     /// Never waits: a full inbox sheds its weakest wave. Inboxes that also match the channel by an older pattern
     /// receive the waves by that one. Observers get questions without a reply path.
     pub fn arrive(&self, pattern: &Pattern, waves: Vec<Wave>) {
-        let waves = self.admitted(waves, Passage::In(pattern, None));
+        let waves = self.admitted(waves, Arrival { pattern, member: None });
         self.arrive_for_audience(pattern, waves, Audience::All);
     }
 
     /// Like [`Router::arrive`], but hands back waves that have to wait for room in inboxes whose emitters wait.
     pub fn arrive_if_room(&self, pattern: &Pattern, waves: Vec<Wave>) -> Crowded {
-        let (waves, mut crowded) = (self.admitted(waves, Passage::In(pattern, None)), Crowded::default());
+        let (waves, mut crowded) = (self.admitted(waves, Arrival { pattern, member: None }), Crowded::default());
         if let Some(first) = waves.first() {
             self.route(first.channel()).arrive(pattern, waves, Audience::All, Some(&mut crowded));
         }
@@ -336,7 +334,7 @@ impl Router {
 
     /// Like [`Router::arrive`], for questions whose observers get separate copies; see [`Router::arrive_seen`].
     pub fn arrive_asked(&self, pattern: &Pattern, questions: Vec<Wave>) {
-        let questions = self.admitted(questions, Passage::In(pattern, None));
+        let questions = self.admitted(questions, Arrival { pattern, member: None });
         self.arrive_for_audience(pattern, questions, Audience::Answerers);
     }
 

@@ -41,8 +41,6 @@ mod tuner;
 pub use crate::emission::{EmissionRate, EmissionRateError};
 pub use batch::{BatchReceipt, EmitAllError};
 pub use builder::{CreateError, VibratorBuilder};
-#[allow(unused_imports, reason = "for optional parts")]
-pub(crate) use emitter::settled;
 pub use emitter::{Emitter, EmitterAccount};
 pub use question::Question;
 pub use receiver::{Receiver, TryReceiveError};
@@ -112,7 +110,6 @@ impl Vibrator {
         self.receiver.tuner()
     }
 
-    #[allow(dead_code, reason = "for optional parts")]
     pub(crate) fn receiver(&self) -> &Receiver {
         &self.receiver
     }
@@ -204,8 +201,7 @@ impl Vibrator {
         self.receiver.put_back(wave);
     }
 
-    #[allow(dead_code, reason = "for optional parts")]
-    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
+    pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
         self.receiver.poll_receive(cx)
     }
 

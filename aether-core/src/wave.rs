@@ -41,13 +41,12 @@ mod resend;
 mod spare;
 mod trace_context;
 
-pub use crate::amplitude::{AmplitudeError, Expiry, HalfLifeError, LEVELS, Signal};
+pub use crate::amplitude::{AmplitudeError, Expiry, HalfLifeError, LEVELS, STEPS_PER_OCTAVE, Signal};
 pub use crate::channel::{ChannelError, MAX_NAME_BYTES, MAX_TOKENS};
 pub use crate::phase::PhaseError;
 pub use crate::proof::SignerId;
 pub use crate::source::{MAX_SOURCE_BYTES, SourceError};
 pub use baggage::{Baggage, BaggageError, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES};
-pub(crate) use body::{Body, Extras};
 pub use body::{ReplyPath, Wave};
 pub use builder::WaveBuilder;
 pub use content::{ContentType, ContentTypeError, PayloadError};
@@ -61,10 +60,10 @@ pub use origin::Origin;
 pub use proven::ProvenSource;
 pub use received::Received;
 pub use replay::ATTEMPTS;
-pub(crate) use request::Request;
-pub use trace_context::{MAX_TRACESTATE_BYTES, TraceContext, TraceContextError};
-#[allow(unused_imports, reason = "for media over a network")]
-pub(crate) use trace_context::{TRACEPARENT, TRACESTATE};
+pub use body::{Body, Extras};
+pub use request::Request;
+pub use trace_context::{MAX_TRACESTATE_BYTES, TRACEPARENT, TRACESTATE, TraceContext, TraceContextError};
+
 
 use std::fmt;
 use std::sync::Arc;
@@ -121,11 +120,11 @@ impl Wave {
 
     /// Makes an event with default values, bypassing the builder.
     #[inline]
-    pub(crate) fn plain(channel: Channel, payload: Bytes, content_type: ContentType) -> Self {
+    pub fn plain(channel: Channel, payload: Bytes, content_type: ContentType) -> Self {
         Self { body: SharedBody::plain(channel, payload, content_type) }
     }
 
-    pub(crate) fn from_body(body: Body) -> Self {
+    pub fn from_body(body: Body) -> Self {
         Self { body: SharedBody::new(body) }
     }
 
@@ -212,7 +211,7 @@ impl Wave {
         self.body.age
     }
 
-    pub(crate) fn age_at(&self, now: Moment) -> Duration {
+    pub fn age_at(&self, now: Moment) -> Duration {
         let here = self.body.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.body.age.saturating_add(here)
     }
@@ -305,7 +304,7 @@ impl Wave {
     /// Gives the wave its identity and emission time. If its author kept a clone, the wave is copied first and the
     /// clone stays unchanged.
     #[inline]
-    pub(crate) fn stamp(&mut self, sequencer: &Sequencer, now: Moment) {
+    pub fn stamp(&mut self, sequencer: &Sequencer, now: Moment) {
         let sequence = sequencer.next();
         self.body.update(|body| {
             body.source.clone_from(sequencer.source());
@@ -333,7 +332,7 @@ impl Wave {
 
     /// Whether the wave has no rarely used parts.
     #[inline]
-    pub(crate) fn is_bare(&self) -> bool {
+    pub fn is_bare(&self) -> bool {
         self.body.extras.is_none()
     }
 
@@ -353,22 +352,22 @@ impl Wave {
 
     /// Moves the wave to another channel.
     #[inline]
-    pub(crate) fn move_to(&mut self, channel: &Channel) {
+    pub fn move_to(&mut self, channel: &Channel) {
         self.body.make_mut().channel.clone_from(channel);
     }
 
     /// Gives the wave another amplitude. Its half-life and its hops stay.
-    pub(crate) fn weaken_to(&mut self, amplitude: Amplitude) {
+    pub fn weaken_to(&mut self, amplitude: Amplitude) {
         self.body.make_mut().signal.amplitude = amplitude;
     }
 
     /// Turns the wave into a notice of the framework: stamped, and of full amplitude.
-    pub(crate) fn noticed(self, sequencer: &Sequencer) -> Self {
+    pub fn noticed(self, sequencer: &Sequencer) -> Self {
         self.noticed_at(Amplitude::FULL, sequencer)
     }
 
     /// Like [`Wave::noticed`], with another amplitude.
-    pub(crate) fn noticed_at(mut self, amplitude: Amplitude, sequencer: &Sequencer) -> Self {
+    pub fn noticed_at(mut self, amplitude: Amplitude, sequencer: &Sequencer) -> Self {
         self.body.make_mut().signal = Signal::new(amplitude, HalfLife::NEVER);
         self.stamp(sequencer, Moment::now());
         self

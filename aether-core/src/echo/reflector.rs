@@ -234,7 +234,6 @@ impl Reflector {
     }
 
     /// Counts a wave that may have failed. Its source is not told, because it may have been received.
-    #[cfg(feature = "nats")]
     pub(crate) fn count_unconfirmed(&self, wave: &Wave) {
         if wave.reflects() {
             let ledger = &mut self.state.lock().ledger;
@@ -385,7 +384,7 @@ impl Reflector {
     }
 
     /// Waits until every failure so far was reported or buried.
-    pub(crate) async fn settled(&self) {
+    pub async fn settled(&self) {
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);

@@ -178,7 +178,7 @@ impl InboxOptions {
 
     /// Adds a second callback for each shed wave, called after the user's.
     #[must_use]
-    pub(crate) fn also_on_shed(
+    pub fn also_on_shed(
         mut self,
         callback: impl Fn(&Wave, ShedReason) + Send + Sync + 'static,
     ) -> Self {

@@ -51,13 +51,21 @@ pub struct Lost {
 
 /// The receiving vibrator and how it receives.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub struct Listener {
     /// The vibrator's sequencer.
     pub(crate) sequencer: Arc<Sequencer>,
     pub(crate) hears_own: bool,
     pub(crate) observes: bool,
     /// Moves waves to another channel on arrival.
     pub(crate) relabel: Option<Arc<dyn Relabel>>,
+}
+
+impl Listener {
+    /// A receiver inside a medium, which hears the waves of its own sequencer, too.
+    #[must_use]
+    pub fn new(sequencer: Arc<Sequencer>) -> Self {
+        Self { sequencer, hears_own: true, observes: false, relabel: None }
+    }
 }
 
 /// Moves the waves of a subscription to another channel than the one they arrived on.
@@ -131,11 +139,11 @@ impl Subscription {
     }
 
     /// Marks it as ended. Returns whether it was not: the router and the medium are told of an end once.
-    pub(crate) fn end(&self) -> bool {
+    pub fn end(&self) -> bool {
         !self.ended.swap(true, Ordering::AcqRel)
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
+    pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 
@@ -145,8 +153,7 @@ impl Subscription {
     }
 
     /// Whether senders may be told of it.
-    #[cfg(feature = "nats")]
-    pub(crate) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed)
     }
 

@@ -114,11 +114,10 @@ impl Emitter {
         Self { origin: Some(Arc::new(origin)), ..self.clone() }
     }
 
-    pub(crate) fn aether(&self) -> &Aether {
+    pub fn aether(&self) -> &Aether {
         &self.aether
     }
 
-    #[allow(dead_code, reason = "for optional parts")]
     pub(crate) fn extensions(&self) -> &ExtensionMap {
         &self.extensions
     }
@@ -231,7 +230,6 @@ impl Emitter {
     }
 
     /// Numbers a wave and gives it to the medium. Returns its number.
-    #[allow(dead_code, reason = "for optional parts")]
     #[inline]
     pub(crate) fn carry_at(
         &self,

@@ -63,7 +63,6 @@ impl Receiver {
         self.tuner.clone()
     }
 
-    #[allow(dead_code, reason = "for optional parts")]
     pub(crate) fn extensions(&self) -> &ExtensionMap {
         &self.extensions
     }

@@ -82,12 +82,10 @@ impl Tuner {
         &self.shared.inbox
     }
 
-    #[allow(dead_code, reason = "for optional parts")]
     pub(crate) fn hears_own(&self) -> bool {
         self.shared.hears_own
     }
 
-    #[allow(dead_code, reason = "for optional parts")]
     pub(crate) fn observes(&self) -> bool {
         self.shared.observes
     }

@@ -82,12 +82,12 @@ impl Wave {
     }
 
     /// Who signed the frame in which the wave arrived.
-    pub(crate) fn signer(&self) -> Option<SignerId> {
+    pub fn signer(&self) -> Option<SignerId> {
         self.proof().map(Proof::signer)
     }
 
     /// Whose waves it is counted with where there is a rate.
-    pub(crate) fn rated(&self) -> Rated<'_> {
+    pub fn rated(&self) -> Rated<'_> {
         let name = self.source().name();
         self.proof().map_or(Rated::Name(name), |proof| proof.rated(name))
     }

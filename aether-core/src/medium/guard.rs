@@ -1,0 +1,34 @@
+//! The seam of what checks the waves of a process: rules of who may emit and hear what, schemas of payloads.
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use super::{Medium, Router, Subscription};
+use crate::channel::Pattern;
+use crate::wave::Wave;
+
+/// How waves arrive from a network.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Arrival<'a> {
+    /// The pattern for which the network delivers them.
+    pub pattern: &'a Pattern,
+    /// The id of the subscription that gets them alone, as a member of a group.
+    pub member: Option<u64>,
+}
+
+/// Called with each subscription that a guard ends.
+pub type OnRevoked = Box<dyn Fn(&Subscription) + Send + Sync>;
+
+/// Checks what a process emits and hears, and what arrives for it. [`AetherBuilder::guard`](crate::AetherBuilder::guard) puts
+/// it around all layers.
+pub trait Guard: Any + Debug + Send + Sync {
+    /// Removes waves of one channel that a network delivers and that may not pass. Called for each delivery, before the
+    /// inboxes get it.
+    fn filter(&self, waves: &mut Vec<Wave>, arrival: Arrival<'_>);
+
+    /// The medium with the guard around it, which refuses what may not be emitted or heard. It calls `on_revoked` with each
+    /// subscription that it ends later.
+    fn around(&self, medium: Arc<dyn Medium>, router: Arc<Router>, on_revoked: OnRevoked) -> Arc<dyn Medium>;
+}
