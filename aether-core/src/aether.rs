@@ -9,7 +9,6 @@ mod connection;
 pub use builder::AetherBuilder;
 pub use connection::Connection;
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,11 +77,10 @@ impl Aether {
         details.into_values()
     }
 
-    /// The [guard](AetherBuilder::guard) of this process, if it was connected with one of this type.
+    /// The [guard](AetherBuilder::guard) of this process, if it was connected with one.
     #[must_use]
-    pub fn guard<G: Guard>(&self) -> Option<&G> {
-        let guard: &dyn Any = &**self.router().guard()?;
-        guard.downcast_ref()
+    pub fn guard(&self) -> Option<&Arc<dyn Guard>> {
+        self.router().guard()
     }
 
     /// The sum of the accounts of all inboxes of this process, those of dropped vibrators included.
@@ -210,6 +208,8 @@ impl Aether {
         Lifeline::to(Arc::clone(&self.shared) as _)
     }
 
+    /// The medium, with all layers around it, for what carries waves by itself.
+    #[must_use]
     pub fn medium(&self) -> &dyn Medium {
         &**self.shared.bus.medium()
     }
@@ -218,7 +218,16 @@ impl Aether {
         self.shared.bus.router()
     }
 
-    pub fn reflector(&self) -> &Arc<Reflector> {
+    /// Waits until the sources of all waves that have failed here so far were told, or the waves were kept.
+    ///
+    /// # Cancel safety
+    /// If cancelled before completion, nothing changes.
+    #[cfg(feature = "test-util")]
+    pub async fn echoes_settled(&self) {
+        self.shared.reflector.settled().await;
+    }
+
+    pub(crate) fn reflector(&self) -> &Arc<Reflector> {
         &self.shared.reflector
     }
 

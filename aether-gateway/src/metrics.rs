@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use aether_core::Aether;
-use aether_core::physics::Severity;
+use aether::physics::Severity;
 use aether_metrics::prometheus_client::collector::Collector;
 use aether_metrics::prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use aether_metrics::prometheus_client::metrics::MetricType;

@@ -83,7 +83,7 @@ async fn main() -> Fallible<()> {
     }
 
     let (store, log) = open(folder.path())?;
-    let aether = log.connect(Aether::builder().url("local:")).await?;
+    let aether = log.connect(aether::builder().url("local:")).await?;
     let relay = Relay::spawn(&store, &aether)?;
     let sagas = sagas(&store, &log)?;
     let runner = sagas.spawn()?;

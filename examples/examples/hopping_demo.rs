@@ -8,7 +8,7 @@
 use std::error::Error;
 use std::time::Duration;
 
-use aether_core::conformance::Jammer;
+use aether_conformance::Jammer;
 use aether_core::{Aether, Channel, Vibrator, Wave, hopping::Hop};
 
 const CHANNEL: &str = "orders.created";

@@ -5,7 +5,7 @@
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use aether_core::wire::{self, Frame};
+use aether_link::wire::{self, Frame};
 use aether_core::{Channel, Wave};
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;

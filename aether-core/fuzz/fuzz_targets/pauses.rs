@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use aether_core::wire::{Sender, encode};
+use aether_link::wire::{Sender, encode};
 use aether_core::Wave;
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;

@@ -5,7 +5,7 @@
 
 use std::io::Write as _;
 
-use aether_core::physics::RecordingReader;
+use aether::physics::RecordingReader;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use libfuzzer_sys::fuzz_target;

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use aether_core::rules::{Action, NatsPermissions, Refusal, Rule, Rules};
+use aether::rules::{Action, NatsPermissions, Refusal, Rule, Rules};
 use aether_core::{Channel, Pattern};
 use libfuzzer_sys::fuzz_target;
 

@@ -5,9 +5,7 @@
 
 use std::sync::LazyLock;
 
-use aether_core::seal::{
-    Refusal, Role, SIGNATURE_OVERHEAD, SealKeys, Sealer, Signers, SigningKey, is_sealed, overhead,
-};
+use aether::seal::{Refusal, Role, SIGNATURE_OVERHEAD, SealKeys, Sealer, Signers, SigningKey, is_sealed, overhead};
 use libfuzzer_sys::fuzz_target;
 
 const ADDRESS: &str = "aether.orders.created";

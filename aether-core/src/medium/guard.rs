@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::{Medium, Router, Subscription};
+use super::{ForeignError, Medium, Router, Subscription};
 use crate::channel::Pattern;
 use crate::wave::Wave;
 
@@ -27,6 +27,20 @@ pub trait Guard: Any + Debug + Send + Sync {
     /// Removes waves of one channel that a network delivers and that may not pass. Called for each delivery, before the
     /// inboxes get it.
     fn filter(&self, waves: &mut Vec<Wave>, arrival: Arrival<'_>);
+
+    /// Whether an identity may listen to all channels of a pattern, for what is heard without a subscription of a medium, such
+    /// as a durable consumer. A refusal is counted.
+    ///
+    /// # Errors
+    /// The reason.
+    fn may_listen(&self, identity: &str, pattern: &Pattern) -> Result<(), ForeignError>;
+
+    /// Checks a wave that was not delivered by a medium, such as one that a durable consumer has read, as if it had arrived now. A
+    /// refusal is counted, and the wave must not be delivered.
+    ///
+    /// # Errors
+    /// The reason.
+    fn admit_stored(&self, wave: &mut Wave) -> Result<(), ForeignError>;
 
     /// The medium with the guard around it, which refuses what may not be emitted or heard. It calls `on_revoked` with each
     /// subscription that it ends later.

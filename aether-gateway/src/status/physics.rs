@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::Channel;
-use aether_core::physics::{Fringe, PhysicsReport, ResonanceMap, Severity, StandingWave};
+use aether::physics::{Fringe, PhysicsReport, ResonanceMap, Severity, StandingWave};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 

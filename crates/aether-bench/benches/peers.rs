@@ -12,7 +12,7 @@ use std::time::Duration;
 use aether_bench::{
     Address, ChildProgram, Comparison, Contestant, Overload, Profile, Work, picture, replaced, tables,
 };
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 

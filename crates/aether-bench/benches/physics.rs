@@ -1,4 +1,4 @@
-//! Measures the detectors of `aether_core::physics` on synthetic systems whose ground truth is known.
+//! Measures the detectors of `aether::physics` on synthetic systems whose ground truth is known.
 //!
 //! `cargo xtask bench physics --seeds 101..111` runs the benchmark and writes the tables and pictures of PHYSICS.md.
 //! Arguments select the parts to run by name, and only their sections are written. Without a name, all parts run. The seeds

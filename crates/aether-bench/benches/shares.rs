@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aether_bench::{Table, latency, median, percent};
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, AskError, InboxOptions, Vibrator, Wave};
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
@@ -108,7 +108,7 @@ async fn answering(aether: &Aether) -> Result<tokio::task::JoinHandle<()>, Failu
 /// Questions that are answered in a second.
 async fn capacity(url: &str) -> Result<f64, Failure> {
     const QUESTIONS: usize = 400;
-    let aether = Aether::connect(url).await?;
+    let aether = aether::connect(url).await?;
     let task = answering(&aether).await?;
     let shop = Vibrator::create("shop", &aether).await?;
     let begun = Instant::now();
@@ -132,12 +132,12 @@ fn share(capacity: f64) -> f64 {
 }
 
 async fn round(url: &str, capacity: f64, times: f64, seed: u64) -> Result<Noticed, Failure> {
-    let aether = Aether::connect(url).await?;
+    let aether = aether::connect(url).await?;
     let task = answering(&aether).await?;
     let mut sources = JoinSet::new();
     let begun = Instant::now();
     for number in 0..SOURCES {
-        let own = if url == "local:" { aether.clone() } else { Aether::connect(url).await? };
+        let own = if url == "local:" { aether.clone() } else { aether::connect(url).await? };
         let rate = if number == 0 { times * share(capacity) } else { share(capacity) };
         let random = fastrand::Rng::with_seed(seed * SOURCES as u64 + number as u64);
         sources.spawn(async move { (number, source(own, rate, random).await) });

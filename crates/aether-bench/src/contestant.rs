@@ -11,7 +11,8 @@ mod two_mpsc;
 
 use std::path::PathBuf;
 
-use aether_core::{Aether, ConnectError, InboxOptions, NatsOptions, Wire, medium::WireError};
+use aether_core::{Aether, ConnectError, InboxOptions};
+use ::aether::nats::{NatsOptions, Wire, WireError};
 use aether_service::MediumArgs;
 use aether_service::config::{CertificateFiles, LoginFile};
 use bytes::Bytes;
@@ -123,7 +124,7 @@ impl Address {
         if let Some(keys) = &self.keys {
             options = options.keys(keys);
         }
-        Ok(Aether::builder().url(&self.url).options(options).connect().await?)
+        Ok(::aether::builder().url(&self.url).options(options).connect().await?)
     }
 }
 

@@ -14,7 +14,7 @@
 //! What does not pass: channels of the framework (presence, echoes, accounts), which are about one medium.
 //!
 //! ```
-//! use aether_core::bridge::Bridge;
+//! use aether_bridge::Bridge;
 //! use aether_core::{Aether, Pattern, Vibrator};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

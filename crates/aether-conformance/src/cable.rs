@@ -32,8 +32,8 @@ pub struct CableError {
 /// nothing else. Both go when it is dropped.
 ///
 /// ```no_run
-/// # fn main() -> Result<(), aether_core::conformance::CableError> {
-/// use aether_core::conformance::{Cable, End};
+/// # fn main() -> Result<(), aether_conformance::CableError> {
+/// use aether_conformance::{Cable, End};
 ///
 /// let Some(cable) = Cable::lay()? else { return Ok(()) };
 /// let listener = cable.command(End::Left, "aether").args(["listen", ">", "--medium", "lan:"]).spawn();

@@ -13,7 +13,7 @@ use aether_core::medium::{Local, Medium, MediumStatus, Promises, Reach, Carried,
 /// Jams lanes of one [`Aether`]. Ordinary term: fault injection.
 ///
 /// ```
-/// use aether_core::conformance::Jammer;
+/// use aether_conformance::Jammer;
 ///
 /// let (aether, jammer) = Jammer::aether(1);
 /// jammer.jam(&[3, 7], 0.95);

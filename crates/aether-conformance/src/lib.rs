@@ -8,7 +8,7 @@
 //!
 //! ```
 //! use aether_core::Aether;
-//! use aether_core::conformance::{self, Harness, Site, SiteError};
+//! use aether_conformance::{self, Harness, Site, SiteError};
 //! use aether_core::InboxOptions;
 //! use futures_util::future::{BoxFuture, ready};
 //!

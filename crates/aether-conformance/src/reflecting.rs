@@ -50,7 +50,7 @@ async fn next(stage: &Stage, echoes: &mut Echoes, what: &str) -> Checked<Echo> {
 /// Waits until all receivers of `from` have reported their failures, then makes `end` fail by hand and waits for that
 /// echo: earlier reports have arrived by then. Returns them.
 async fn settled(stage: &Stage, echoes: &mut Echoes, failing: &Emitter, wave: &Wave) -> Checked<Vec<Echo>> {
-    stage.within("the failures to be reported", stage.there.reflector().settled()).await?;
+    stage.within("the failures to be reported", stage.there.echoes_settled()).await?;
     failing.reflect(wave, EchoReason::Rejected, "the last one").await;
     let mut came = Vec::new();
     loop {
@@ -248,7 +248,7 @@ async fn a_letter_is_kept_beside_the_echo_where_that_is_wanted(stage: &Stage) ->
         let expected: Vec<_> = (is_asked || keeps).then(|| emitter.id_of(&receipt)).into_iter().collect();
         same("the letters", expected, kept)?;
     }
-    stage.within("the failures to settle", stage.there.reflector().settled()).await?;
+    stage.within("the failures to settle", stage.there.echoes_settled()).await?;
     let (ledger, counts) = (stage.there.echo_ledger(), letters.counts());
     holds("accounts that add up", ledger.adds_up() && counts.adds_up(), (ledger, counts))?;
     same("echoes and letters", (3, 0, 2), (ledger.echoed, ledger.buried, counts.buried))
@@ -274,7 +274,7 @@ async fn a_storm_of_failures_is_merged_and_counted(stage: &Stage) -> Checked {
     same("failures that were reported", shed, came.iter().map(|echo| echo.count).sum())?;
     holds("fewer echoes than failures", (came.len() as u64) < shed / 4, (came.len(), shed))?;
     // The echo can arrive before the broker's confirmation that it has a receiver.
-    stage.within("the failures to settle", stage.there.reflector().settled()).await?;
+    stage.within("the failures to settle", stage.there.echoes_settled()).await?;
     let ledger = stage.there.echo_ledger();
     holds("an account that adds up", ledger.adds_up(), ledger)?;
     same("failures of this receiver", shed + 1, ledger.echoed)
@@ -407,7 +407,7 @@ async fn a_failed_wave_without_its_source_becomes_a_dead_letter_that_can_be_repl
     let sent = gone.emit(command("dead", 7)?).await?;
     let wave = stage.next(&mut ear, "the wave").await?;
     ear.reflect(&wave, EchoReason::HandlerFailed, "the disk is full").await;
-    stage.within("the failure to settle", stage.there.reflector().settled()).await?;
+    stage.within("the failure to settle", stage.there.echoes_settled()).await?;
     let letters = stage.there.dead_letters();
     let all = letters.list();
     let [letter] = &*all else { return Err(Failure::new("one dead letter", format_args!("{all:?}"))) };
@@ -425,7 +425,7 @@ async fn a_failed_wave_without_its_source_becomes_a_dead_letter_that_can_be_repl
     same("its attempts", Some("2"), again.metadata().value(ATTEMPTS))?;
     same("the amplitude of the first attempt", wave.amplitude(), again.amplitude())?;
     ear.reflect(&again, EchoReason::Rejected, "still").await;
-    stage.within("the failure to settle", stage.there.reflector().settled()).await?;
+    stage.within("the failure to settle", stage.there.echoes_settled()).await?;
     let next = letters.take(letter.number + 1);
     let attempts = next.map(|letter| (letter.attempts, letter.reason));
     same("the attempts of the next letter", Some((2, EchoReason::Rejected)), attempts)?;
@@ -474,7 +474,7 @@ async fn failures_while_away_are_reflected_afterwards(stage: &Stage) -> Checked 
     stage.link()?.mend().await?;
     // If it was handed to the connection before the client noticed the cut, it is not sent again: at most one echo.
     let settled = async {
-        stage.there.reflector().settled().await;
+        stage.there.echoes_settled().await;
         stage.there.echo_ledger()
     };
     let ledger = stage.within("the failure to settle", settled).await?;

@@ -4,10 +4,10 @@
 //! nothing: `cargo xtask tools` does, and `cargo xtask test` does so by itself.
 //!
 //! ```
-//! use aether_core::conformance::NatsServer;
+//! use aether_conformance::NatsServer;
 //!
 //! # #[tokio::main]
-//! # async fn main() -> Result<(), aether_core::conformance::ServerError> {
+//! # async fn main() -> Result<(), aether_conformance::ServerError> {
 //! let mut server = NatsServer::start().await?;
 //! assert_eq!(server.url(), format!("nats://127.0.0.1:{}", server.port()));
 //! server.kill().await?; // clients lose their connections
@@ -77,10 +77,10 @@ pub enum ServerError {
 ///
 /// # Examples
 /// ```
-/// use aether_core::conformance::{NatsServer, ServerOptions};
+/// use aether_conformance::{NatsServer, ServerOptions};
 ///
 /// # #[tokio::main]
-/// # async fn main() -> Result<(), aether_core::conformance::ServerError> {
+/// # async fn main() -> Result<(), aether_conformance::ServerError> {
 /// let options = ServerOptions::default().setting("max_payload", 1024).arg("--debug");
 /// let server = NatsServer::start_with(options).await?;
 /// # drop(server);

@@ -26,7 +26,8 @@ use aether_core::Pattern;
 use aether_core::clock::{self, Instant, sleep_until};
 use aether_link::{flow, Gap, GapReport, Gaps, HeardFrame, Transit};
 use aether_core::medium::{Lost, Router};
-use aether_link::wire::{self, Frame, FrameError, micros_since_1970};
+use aether_core::clock::micros_since_1970;
+use aether_link::wire::{self, Frame, FrameError};
 
 /// A wave for a member that has left is passed on this many times. Each time it was chosen by a process that did not know.
 const MAX_HOPS: u8 = 3;

@@ -272,7 +272,7 @@ impl Lan {
     }
 
     fn read_answer(&self, bytes: &bytes::Bytes) -> Result<Wave, FrameError> {
-        let (now, received) = (aether_core::clock::now(), wire::micros_since_1970());
+        let (now, received) = (aether_core::clock::now(), aether_core::clock::micros_since_1970());
         let frame = wire::decode(bytes, None, now, |sender| {
             self.transit.delay(sender.node.into(), sender.sent_micros, received, now)
         })?;

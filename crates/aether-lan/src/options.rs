@@ -14,10 +14,10 @@ use aether_seal::KeySource;
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use aether_core::Aether;
-/// use aether_core::medium::LanOptions;
+/// use aether_lan::LanOptions;
 ///
 /// let options = LanOptions::default().secret_file("/etc/aether/secret");
-/// let aether = Aether::builder().url("lan:").options(options).connect().await?;
+/// let aether = aether::builder().url("lan:").options(options).connect().await?;
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone, Default)]

@@ -13,7 +13,7 @@ use super::lane::Lane;
 use super::message::{Message, Sent};
 use super::shared::{LanShared, MEASURES};
 use aether_core::clock::{sleep_until, self, Instant};
-use aether_link::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 
 /// A process that has not looked at what arrives for this long is stuck, and says nothing more, so that others do not wait for it.
 const STUCK: Duration = Duration::from_secs(1);

@@ -21,8 +21,8 @@
 //! use std::sync::{Arc, OnceLock};
 //! use std::time::{Duration, Instant};
 //! use aether_core::{Channel, Wave};
-//! use aether_core::medium::link::{Gaps, HeardFrame, Numbers};
-//! use aether_core::wire::{self, Sender};
+//! use aether_link::{Gaps, HeardFrame, Numbers};
+//! use aether_link::wire::{self, Sender};
 //!
 //! let (channel, start) = (Channel::new("orders.created")?, Instant::now());
 //! // The sender numbers three frames of one wave each. The second one is lost.
@@ -31,7 +31,7 @@
 //! for text in ["1", "2", "3"] {
 //!     let wave = Wave::from_bytes(channel.clone(), text)?;
 //!     let (stream, _) = numbers.stream(&channel, start);
-//!     let sender = Sender { node: 7, sent_micros: wire::micros_since_1970() };
+//!     let sender = Sender { node: 7, sent_micros: aether_core::clock::micros_since_1970() };
 //!     frames.push(wire::encode_at(sender, Some(stream.position(start)), None, &[wave], start)?);
 //!     stream.sent(1, start);
 //! }

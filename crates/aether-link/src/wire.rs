@@ -9,7 +9,6 @@ mod encode;
 mod payloads;
 mod reader;
 
-pub use aether_core::clock::micros_since_1970;
 pub use decode::{Frame, decode, is_frame};
 pub use encode::encode_bounded;
 pub use encode::{

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use aether_core::medium::{ConnectError, NatsOptions};
+use aether_core::medium::ConnectError;
+use aether_nats::NatsOptions;
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, AetherBuilder, Durability, Pattern};
 use async_nats::jetstream::stream::{Config, Info};
@@ -177,7 +178,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// let servers = "nats://one:4222,nats://two:4222,nats://three:4222";
 /// let log = JetStreamLog::builder(servers, "orders");
 /// let log = log.channels("orders.>", Durability::Replicated(3))?.open().await?;
-/// let aether = log.connect(Aether::builder().url(servers)).await?;
+/// let aether = log.connect(aether::builder().url(servers)).await?;
 /// let receipt = aether.emitter("shop")?.emit_wave("orders.created", &"a lamp").await?;
 /// println!("{:?}", receipt.stored);
 ///
@@ -248,7 +249,7 @@ impl JetStreamLog {
 
     /// Makes this the log that [`JetStreamLog::of`] finds, and its consumers check what they read by the border of the bus.
     pub fn attach(&self, aether: &Aether) {
-        *self.shared.connection.border.lock() = aether.border();
+        *self.shared.connection.border.lock() = aether.guard().cloned();
         *aether.extension::<Attached>().0.lock() = Some(self.clone());
     }
 

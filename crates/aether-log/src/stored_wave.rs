@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use aether_core::wire::{EncodeError, FrameError, Sender, decode, encode, micros_since_1970};
+use aether_core::clock::micros_since_1970;
+use aether_link::wire::{EncodeError, FrameError, Sender, decode, encode};
 use aether_core::{Channel, Wave};
 use bytes::Bytes;
 

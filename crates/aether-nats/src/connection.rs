@@ -27,7 +27,8 @@ use aether_link::{Entrance, frame_oversize};
 use aether_link::Flow;
 use aether_link::Outlet;
 use aether_core::Wave;
-use aether_link::wire::{EncodeError, Sender, encode, frame_bound, micros_since_1970, record_bound};
+use aether_core::clock::micros_since_1970;
+use aether_link::wire::{EncodeError, Sender, encode, frame_bound, record_bound};
 
 /// The number of messages that the client queues per subscription before it drops any. The client counts messages, not
 /// bytes. The draining tasks empty these queues at once and never wait for anything. The queue therefore only has to

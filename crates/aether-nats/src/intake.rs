@@ -24,7 +24,8 @@ use aether_core::{Channel, Pattern, Kind, Wave};
 use aether_core::wave::ChannelError;
 use aether_link::{Gap, GapReport, Gaps, HeardFrame, Transit};
 use aether_core::medium::{Crowded, Lost, Router, Subscription};
-use aether_link::wire::{self, FrameError, Sender, micros_since_1970};
+use aether_core::clock::micros_since_1970;
+use aether_link::wire::{self, FrameError, Sender};
 
 /// At the end, this many messages are processed before other tasks get a turn.
 const BETWEEN_OTHERS: usize = 128;

@@ -15,10 +15,11 @@ use crate::user_inbox::user_inbox;
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use aether_core::{Aether, NatsOptions};
+/// use aether_core::Aether;
+/// use aether_nats::NatsOptions;
 ///
 /// let options = NatsOptions::default().prefix("shop").client_name("orders");
-/// let aether = Aether::builder().url("nats://127.0.0.1:4222").options(options).connect().await?;
+/// let aether = aether::builder().url("nats://127.0.0.1:4222").options(options).connect().await?;
 /// # Ok(()) }
 /// ```
 #[derive(Debug, Clone)]

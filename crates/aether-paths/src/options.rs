@@ -12,9 +12,10 @@ pub const MAX_PATHS: usize = 8;
 /// [`AetherBuilder::path`](aether_core::AetherBuilder::path).
 ///
 /// ```
-/// use aether_core::{Aether, medium::PathOptions};
+/// use aether_core::Aether;
+/// use aether_paths::PathOptions;
 ///
-/// let builder = Aether::builder()
+/// let builder = aether::builder()
 ///     .path("nats://10.0.0.1:4222")
 ///     .path(PathOptions::new("nats://10.0.1.1:4222").hops(3));
 /// # let _ = builder;

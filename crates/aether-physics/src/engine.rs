@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use aether_core::Wave;
-//! use aether_core::physics::PhysicsEngine;
+//! use aether_physics::PhysicsEngine;
 //! use std::time::Instant;
 //!
 //! let mut engine = PhysicsEngine::default();

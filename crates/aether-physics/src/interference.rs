@@ -19,7 +19,7 @@
 //! Keys that rise at once by the same sources are one alert with one [`FringeKind::Rise`].
 //!
 //! ```
-//! use aether_core::physics::{Claim, FringeKind, Interfere};
+//! use aether_physics::{Claim, FringeKind, Interfere};
 //! use aether_core::{Amplitude, Channel, Phase, Source};
 //! use std::time::{Duration, Instant};
 //!

@@ -29,7 +29,7 @@ pub use bounds::BoundsError;
 pub use cancellation::{CancellationOptions, Cancellations};
 pub use engine::{EngineOptions, PhysicsEngine, PhysicsReport, Sampling};
 pub use finding::{Finding, StandingWave};
-pub use fringes::{Fringes, InterfereError};
+pub use fringes::{Fringes, InterfereError, Interfering};
 pub use incidents::{Cause, Incident, Severity};
 pub use interference::{
     Claim, Fringe, FringeClaim, FringeKind, Interfere, Interference, InterferenceCounts, Resultant,

@@ -42,8 +42,9 @@ pub enum ObserveError {
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use aether_core::physics::PhysicsEngine;
-/// use aether_core::{Aether, Vibrator, Wave, physics::PhysicsObserver};
+/// use aether_physics::PhysicsEngine;
+/// use aether_core::{Aether, Vibrator, Wave};
+/// use aether_physics::PhysicsObserver;
 ///
 /// let aether = Aether::local();
 /// let mut observer = PhysicsObserver::open("watch", "orders.>", PhysicsEngine::default(), &aether).await?;

@@ -7,7 +7,7 @@
 //! again only after it has stopped.
 //!
 //! ```
-//! use aether_core::physics::{Answer, Finding, PollingOptions, Pollings, Request};
+//! use aether_physics::{Answer, Finding, PollingOptions, Pollings, Request};
 //! use aether_core::{Channel, Kind, Source, WaveId};
 //! use std::time::{Duration, Instant};
 //!

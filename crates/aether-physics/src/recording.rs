@@ -15,7 +15,7 @@
 //!
 //! ```
 //! use aether_core::Wave;
-//! use aether_core::physics::{RecordedEntry, RecordingReader, RecordingWriter};
+//! use aether_physics::{RecordedEntry, RecordingReader, RecordingWriter};
 //! use std::time::{Duration, Instant, SystemTime};
 //!
 //! let start = Instant::now();

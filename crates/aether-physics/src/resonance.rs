@@ -9,7 +9,7 @@
 //! task and no I/O here: [`PhysicsEngine`](super::PhysicsEngine) and programs supply the waves and the time.
 //!
 //! ```
-//! use aether_core::physics::{Resonance, Sighting, Tier};
+//! use aether_physics::{Resonance, Sighting, Tier};
 //! use aether_core::{Channel, Kind, Source, WaveId};
 //! use std::time::Duration;
 //!

@@ -12,7 +12,7 @@
 //! falls silent together is one finding.
 //!
 //! ```
-//! use aether_core::physics::{Finding, StandingOptions, StandingWaves};
+//! use aether_physics::{Finding, StandingOptions, StandingWaves};
 //! use aether_core::{Channel, Source};
 //! use std::time::{Duration, Instant};
 //!

@@ -10,7 +10,7 @@
 //! Without a [`Border`] everything is allowed and nothing is checked.
 //!
 //! ```
-//! use aether_core::rules::{Action, Border, Rule, Rules};
+//! use aether_rules::{Action, Border, Rule, Rules};
 //! use aether_core::{Aether, Channel, EmitError};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,7 +18,7 @@
 //! let rules = Rules::new([billing])?;
 //! assert!(rules.verdict("billing", Action::Listen, &Channel::new("orders.created")?).is_ok());
 //!
-//! let aether = Aether::builder().border(Border::new(rules)).connect().await?;
+//! let aether = aether_core::AetherBuilder::new().guard(Border::new(rules)).connect().await?;
 //! let refused = aether.emitter("billing")?.emit_bytes("orders.created", "1").await;
 //! assert!(matches!(refused, Err(EmitError::NotAllowed { .. })));
 //! # Ok(()) }

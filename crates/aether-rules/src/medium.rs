@@ -2,6 +2,7 @@
 
 mod joined;
 
+use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -10,18 +11,35 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use aether_core::{AskError, ConfirmError, EmitError, FlushError, JoinError, Channel, Wave};
+use aether_core::{Aether, AskError, Pattern, ConfirmError, EmitError, FlushError, JoinError, Channel, Wave};
 use aether_core::medium::{Arrival, Carried, Details, ForeignError, Guard, Medium, MediumStatus, OnRevoked, Offered, Promises, Reach, Settled, Subscription, Waiting, Router};
 use crate::border::{Border, OnChange};
 use crate::refusal::Refusal;
 use crate::set::Passage;
 use joined::Joined;
 
+impl Border {
+    /// The border with which a process has connected, if it has one.
+    #[must_use]
+    pub fn of(aether: &Aether) -> Option<&Self> {
+        let guard: &dyn Any = &**aether.guard()?;
+        guard.downcast_ref()
+    }
+}
+
 impl Guard for Border {
     fn filter(&self, waves: &mut Vec<Wave>, arrival: Arrival<'_>) {
         if !self.is_open() {
             self.filter_arrived(waves, Passage::In(arrival.pattern, arrival.member));
         }
+    }
+
+    fn may_listen(&self, identity: &str, pattern: &Pattern) -> Result<(), ForeignError> {
+        Ok(self.may_listen(identity, pattern)?)
+    }
+
+    fn admit_stored(&self, wave: &mut Wave) -> Result<(), ForeignError> {
+        Ok(self.admit_stored(wave)?)
     }
 
     fn around(&self, medium: Arc<dyn Medium>, router: Arc<Router>, on_revoked: OnRevoked) -> Arc<dyn Medium> {

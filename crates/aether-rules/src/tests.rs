@@ -96,7 +96,7 @@ fn rules_that_cannot_be_are_named_with_what_is_allowed() {
 #[tokio::test]
 async fn an_emitter_a_question_and_a_subscription_are_refused_with_the_wave_and_the_reason() {
     let border = Border::new(shop());
-    let aether = Aether::builder().border(border.clone()).connect().await.unwrap();
+    let aether = aether_core::AetherBuilder::new().guard(border.clone()).connect().await.unwrap();
     let orders = Vibrator::create("billing", &aether).await.unwrap();
     orders.resonate_on("orders.>").await.unwrap();
     let refused = orders.resonate_on("secrets.>").await.unwrap_err();
@@ -122,7 +122,7 @@ async fn an_emitter_a_question_and_a_subscription_are_refused_with_the_wave_and_
 #[tokio::test]
 async fn a_rate_allows_a_seconds_worth_at_once() {
     let rules = Rules::new([Rule::new("a").emit(["x"]).max_rate(3)]).unwrap();
-    let aether = Aether::builder().border(Border::new(rules)).connect().await.unwrap();
+    let aether = aether_core::AetherBuilder::new().guard(Border::new(rules)).connect().await.unwrap();
     let emitter = aether.emitter("a").unwrap();
     for _ in 0..3 {
         emitter.emit_bytes("x", "1").await.unwrap();
@@ -162,7 +162,7 @@ fn a_wave_that_finds_no_room_is_given_back_to_every_rate() {
 #[tokio::test]
 async fn each_name_has_a_rate_of_its_own() {
     let rules = Rules::new([Rule::new("sensor-*").emit([">"]).max_rate(3)]).unwrap();
-    let aether = Aether::builder().border(Border::new(rules)).connect().await.unwrap();
+    let aether = aether_core::AetherBuilder::new().guard(Border::new(rules)).connect().await.unwrap();
     for name in ["sensor-1", "sensor-2"] {
         let sensor = aether.emitter(name).unwrap();
         for _ in 0..3 {
@@ -177,7 +177,7 @@ async fn each_name_has_a_rate_of_its_own() {
 #[tokio::test]
 async fn what_a_receiver_has_no_room_for_costs_no_rate() {
     let rules = Rules::new([Rule::new("shop").emit(["orders.>"]).max_rate(3), Rule::new("*").listen([">"])]);
-    let aether = Aether::builder().border(Border::new(rules.unwrap())).connect().await.unwrap();
+    let aether = aether_core::AetherBuilder::new().guard(Border::new(rules.unwrap())).connect().await.unwrap();
     let inbox = InboxOptions::default().max_waves(1);
     let mut stock = Vibrator::builder("stock").inbox(inbox).create(&aether).await.unwrap();
     stock.resonate_on("orders.>").await.unwrap();
@@ -252,7 +252,7 @@ async fn a_signer_that_may_use_any_name_has_one_rate_and_a_listed_name_its_own()
 #[tokio::test]
 async fn json_that_is_nested_too_deeply_is_refused_with_the_place() {
     let rules = Rules::new([Rule::new("a").emit(["x"]).max_depth(2)]).unwrap();
-    let aether = Aether::builder().border(Border::new(rules)).connect().await.unwrap();
+    let aether = aether_core::AetherBuilder::new().guard(Border::new(rules)).connect().await.unwrap();
     let emitter = aether.emitter("a").unwrap();
     emitter.emit_bytes("x", r#"{"a":[1,"[[["]}"#).await.unwrap();
     emitter.emit_bytes("x", "no JSON [[[").await.unwrap();
@@ -271,7 +271,7 @@ async fn payloads_that_do_not_fit_the_schema_of_their_channel_are_refused_with_t
     });
     let border = Border::default();
     border.check_payloads(Schemas::new([("orders.*", &order), ("*.created", &true.into())]).unwrap());
-    let aether = Aether::builder().border(border.clone()).connect().await.unwrap();
+    let aether = aether_core::AetherBuilder::new().guard(border.clone()).connect().await.unwrap();
     let emitter = aether.emitter("shop").unwrap();
     emitter.emit_bytes("orders.created", r#"{"items":[1,2]}"#).await.unwrap();
     emitter.emit_bytes("orders.by.hand", "no schema").await.unwrap();

@@ -20,7 +20,7 @@
 //! (keys for each purpose), RFC 6479 (the replay window), RFC 8032 (signatures).
 //!
 //! ```
-//! use aether_core::seal::{ReplayGuard, Role, SealKeys, Sealer};
+//! use aether_seal::{ReplayGuard, Role, SealKeys, Sealer};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let keys = SealKeys::generate()?;

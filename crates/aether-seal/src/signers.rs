@@ -16,7 +16,7 @@ use aether_core::wave::SignerId;
 /// emitters, and of programs, in whose name they tell their accounts.
 ///
 /// ```
-/// use aether_core::seal::{SigningKey, Signers};
+/// use aether_seal::{SigningKey, Signers};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let (shop, sensors) = (SigningKey::generate()?, SigningKey::generate()?);

@@ -9,10 +9,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 #[cfg(feature = "nats")]
-use aether_core::NatsOptions;
+use aether::nats::NatsOptions;
 #[cfg(feature = "lan")]
-use aether_core::medium::LanOptions;
-use aether_core::medium::Wire;
+use aether::lan::LanOptions;
+use aether::nats::Wire;
 use aether_core::{Aether, AetherBuilder, ConnectError, medium::without_secrets};
 use tokio_util::sync::CancellationToken;
 
@@ -119,7 +119,7 @@ impl MediumArgs {
     /// A builder for the medium, with default options otherwise. To change those of NATS, pass what `nats` returns to the
     /// builder again. The client name is also that of the program in its [account](aether_core::account).
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
-        let builder = Aether::builder().url(&self.medium).program(client_name);
+        let builder = aether::builder().url(&self.medium).program(client_name);
         #[cfg(feature = "nats")]
         let builder = builder.options(self.nats(client_name));
         #[cfg(feature = "lan")]

@@ -4,8 +4,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use aether_core::medium::link::Numbers;
-use aether_core::wire::{self, Position};
+use aether_link::Numbers;
+use aether_link::wire::{self, Position};
 use aether_core::{Channel, Wave};
 use bytes::Bytes;
 use tokio::net::unix::OwnedWriteHalf;

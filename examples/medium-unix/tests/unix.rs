@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aether_core::conformance::{self, Harness, Site, SiteError};
+use aether_conformance::{self, Harness, Site, SiteError};
 use aether_core::{Aether, InboxOptions, Vibrator};
 use aether_medium_unix::Hub;
 use futures_util::future::{BoxFuture, ready};
@@ -72,7 +72,7 @@ impl UnixSite {
     }
 
     async fn connect(&self, outbox: InboxOptions) -> Result<Aether, aether_core::ConnectError> {
-        let builder = Aether::builder().scheme("unix", aether_medium_unix::connect).options(outbox);
+        let builder = aether::builder().scheme("unix", aether_medium_unix::connect).options(outbox);
         builder.url(format!("unix:{}", self.path.display())).connect().await
     }
 }

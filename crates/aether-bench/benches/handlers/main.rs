@@ -14,7 +14,7 @@ use std::num::NonZeroUsize;
 
 use aether_bench::median;
 use aether_core::Aether;
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use clap::{Parser, ValueEnum};
 use hdrhistogram::Histogram;
 use tokio::runtime::{Builder, Runtime};
@@ -149,7 +149,7 @@ fn over_nats(runtime: &Runtime, args: &Args) -> Outcome<()> {
         for (payload, name) in [(Payload::Json, "JSON"), (Payload::Raw, "raw bytes")] {
             let mut rounds = Vec::new();
             for _ in 0..args.rounds {
-                let (here, there) = (Aether::connect(&url).await?, Aether::connect(&url).await?);
+                let (here, there) = (aether::connect(&url).await?, aether::connect(&url).await?);
                 let ours = aether::messages(&here, &there, payload, count).await?;
                 here.close().await?;
                 there.close().await?;

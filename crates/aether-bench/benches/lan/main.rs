@@ -13,7 +13,7 @@ mod side;
 mod start;
 mod throughput;
 
-use aether_core::conformance::Cable;
+use aether_conformance::Cable;
 use clap::{Parser, ValueEnum};
 
 use goal::Goals;

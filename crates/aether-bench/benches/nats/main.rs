@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aether_bench::{median, payload};
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, InboxOptions, Vibrator, Wave};
 use clap::{Parser, ValueEnum};
 use futures::StreamExt;
@@ -201,7 +201,7 @@ async fn raw_throughput(url: &str) -> Outcome<(f64, u64)> {
 }
 
 async fn aether_throughput(url: &str) -> Outcome<(f64, u64)> {
-    let (sending_side, receiving_side) = (Aether::connect(url).await?, Aether::connect(url).await?);
+    let (sending_side, receiving_side) = (aether::connect(url).await?, aether::connect(url).await?);
     // Large enough for all messages, because messages from a network never wait.
     let mut receiver = Vibrator::builder("receiver")
         .inbox(InboxOptions::interactive().max_waves(MESSAGES as usize).max_bytes(2 << 30))
@@ -270,7 +270,7 @@ async fn raw_requests(url: &str) -> Outcome<Histogram<u64>> {
 }
 
 async fn aether_questions(url: &str) -> Outcome<Histogram<u64>> {
-    let (asking_side, answering_side) = (Aether::connect(url).await?, Aether::connect(url).await?);
+    let (asking_side, answering_side) = (aether::connect(url).await?, aether::connect(url).await?);
     let asker = Vibrator::create("asker", &asking_side).await?;
     let mut answerer = Vibrator::create("answerer", &answering_side).await?;
     answerer.resonate_on("bench.question").await?;

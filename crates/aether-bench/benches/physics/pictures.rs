@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use aether_core::physics::{Claim, Interfere, StandingOptions, StandingWaves};
+use aether::physics::{Claim, Interfere, StandingOptions, StandingWaves};
 use aether_core::{Amplitude, Channel, Phase, Source};
 use fastrand::Rng;
 

@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use aether_core::byte_order_mark;
-use aether_core::wire::micros_since_1970;
+use aether_files::byte_order_mark;
+use aether_core::clock::micros_since_1970;
 use aether_field::Field;
 use aether_field::ledger::Ledger;
 

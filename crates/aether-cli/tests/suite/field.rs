@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use nix::sys::signal::Signal;
 
 use crate::process::{Running, run};

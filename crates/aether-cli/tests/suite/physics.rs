@@ -8,7 +8,7 @@ use crate::process::{Running, run, run_all};
 
 /// A shop whose orders a stock reserves, `orders` of them, one after the other.
 async fn trade(url: &str, orders: usize) {
-    let (one, other) = (Aether::connect(url).await.unwrap(), Aether::connect(url).await.unwrap());
+    let (one, other) = (aether::connect(url).await.unwrap(), aether::connect(url).await.unwrap());
     let shop = Vibrator::create("shop", &one).await.unwrap();
     let mut stock = Vibrator::create("stock", &other).await.unwrap();
     stock.resonate_on("orders.*").await.unwrap();

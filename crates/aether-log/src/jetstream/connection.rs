@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::medium::{
-    MediumStatus, NatsClient, NatsClientError, NatsOptions, NatsRefusals, without_secrets,
-};
-use aether_core::rules::Border;
+use aether_core::medium::{Guard, MediumStatus, without_secrets};
+use aether_nats::{NatsClient, NatsClientError, NatsOptions, NatsRefusals};
 use async_nats::client::{RequestError, RequestErrorKind};
 use async_nats::connection::State;
 use async_nats::jetstream::context::PublishErrorKind;
@@ -67,7 +65,7 @@ pub(crate) struct Connection {
     pub(crate) runtime: Handle,
     pub(crate) sealing: Arc<Sealing>,
     /// What waves have to pass that consumers read, once the log is connected to a bus that has a border.
-    pub(crate) border: Mutex<Option<Border>>,
+    pub(crate) border: Mutex<Option<Arc<dyn Guard>>>,
     /// Why the last wave was not stored, and until when that is news.
     refused: Mutex<Option<(JetStreamError, Instant)>>,
     url: String,

@@ -4,7 +4,7 @@
 /// [`Resonance::max_weight`](super::Resonance::max_weight) gives the bytes.
 ///
 /// ```
-/// use aether_core::physics::ResonanceOptions;
+/// use aether_physics::ResonanceOptions;
 ///
 /// let resonance = ResonanceOptions::default().channels(64).moments(2048).build()?;
 /// assert!(resonance.max_weight() < 20 << 20);
@@ -12,7 +12,7 @@
 ///     ResonanceOptions::default().channels(0).build().unwrap_err().to_string(),
 ///     "resonance.channels = 0 is not allowed: use 1 to 4096"
 /// );
-/// # Ok::<(), aether_core::physics::BoundsError>(())
+/// # Ok::<(), aether_physics::BoundsError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq)]
 pub struct ResonanceOptions {

@@ -18,7 +18,7 @@ fn rules(listen: &str) -> Rules {
 #[tokio::test]
 async fn a_subscription_that_new_rules_do_not_allow_hears_nothing_more_until_it_is_made_again() {
     let border = Border::default();
-    let aether = Aether::builder().border(border.clone()).connect().await.unwrap();
+    let aether = aether_core::AetherBuilder::new().guard(border.clone()).connect().await.unwrap();
     let mut audit = Vibrator::create("audit", &aether).await.unwrap();
     for pattern in ["orders.>", "invoices.>"] {
         audit.resonate_on(pattern).await.unwrap();
@@ -54,14 +54,14 @@ async fn a_subscription_that_new_rules_do_not_allow_hears_nothing_more_until_it_
 #[tokio::test]
 async fn a_border_without_rules_checks_nothing_until_it_has_some_and_again_when_they_are_gone() {
     let border = Border::default();
-    let aether = Aether::builder().border(border.clone()).connect().await.unwrap();
+    let aether = aether_core::AetherBuilder::new().guard(border.clone()).connect().await.unwrap();
     let anybody = aether.emitter("anybody").unwrap();
     anybody.emit_bytes("anything", "1").await.unwrap();
     border.change(rules("a"));
     assert!(anybody.emit_bytes("anything", "1").await.is_err());
     border.change(None);
     anybody.emit_bytes("anything", "1").await.unwrap();
-    assert_eq!(aether.border().unwrap().refused().emitted, 1);
+    assert_eq!(Border::of(&aether).unwrap().refused().emitted, 1);
 }
 
 /// A medium between processes whose notices leave once this is true.
@@ -113,7 +113,7 @@ impl Medium for Slow {
 async fn a_subscription_that_ends_while_it_is_announced_is_not_announced_any_more() {
     let (sends, is_sending) = watch::channel(false);
     let border = Border::default();
-    let builder = Aether::builder().border(border.clone());
+    let builder = aether_core::AetherBuilder::new().guard(border.clone());
     let builder = builder.layer(move |inner| Arc::new(Slow { inner, is_sending: is_sending.clone() }));
     let aether = builder.connect().await.unwrap();
     let audit = Vibrator::create("audit", &aether).await.unwrap();

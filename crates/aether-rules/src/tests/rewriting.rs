@@ -10,7 +10,7 @@ fn channel(name: &str) -> Channel {
 
 async fn with_rules(rules: impl IntoIterator<Item = Rule>) -> Aether {
     let border = Border::new(Rules::new(rules).unwrap());
-    Aether::builder().border(border).connect().await.unwrap()
+    aether_core::AetherBuilder::new().guard(border).connect().await.unwrap()
 }
 
 #[tokio::test]
@@ -107,7 +107,7 @@ async fn what_is_too_strong_is_weakened_where_a_rule_says_so() {
     let weak = Rule::new("a").emit(["x"]).clamp_amplitude(0.25).max_amplitude(0.75);
     let rules = Rules::new([weak, Rule::new("*").listen([">"])]).unwrap();
     let border = Border::new(rules);
-    let aether = Aether::builder().border(border.clone()).connect().await.unwrap();
+    let aether = aether_core::AetherBuilder::new().guard(border.clone()).connect().await.unwrap();
     let mut hears = Vibrator::create("b", &aether).await.unwrap();
     hears.resonate_on("x").await.unwrap();
     let emitter = aether.emitter("a").unwrap();

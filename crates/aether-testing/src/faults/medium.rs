@@ -4,10 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aether_core::medium::{
-    AskError, Carried, EmitError, FlushError, JoinError, Medium, MediumStatus, Offered, PathStatus, Promises,
-    Reach, Subscription,
-};
+use aether_core::medium::{Details, AskError, Carried, EmitError, FlushError, JoinError, Medium, MediumStatus, Offered, Promises, Reach, Subscription};
 use aether_core::{Channel, Wave};
 use futures_util::future::{BoxFuture, Either, select};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -250,12 +247,8 @@ impl Medium for Faulty {
         self.inner.status()
     }
 
-    fn missing_keys(&self) -> Vec<(u64, u64)> {
-        self.inner.missing_keys()
-    }
-
-    fn unknown_signers(&self) -> Vec<(u64, u64)> {
-        self.inner.unknown_signers()
+    fn details(&self, into: &mut Details) {
+        self.inner.details(into);
     }
 
     fn connection(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
@@ -264,10 +257,6 @@ impl Medium for Faulty {
 
     fn reaches_others(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
         self.inner.reaches_others()
-    }
-
-    fn paths(&self) -> Vec<PathStatus> {
-        self.inner.paths()
     }
 }
 

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use aether_core::Phase;
-use aether_core::physics::Interfere;
+use aether::physics::Interfere;
 use fastrand::Rng;
 
 use super::{Alert, Fault, GRACE, Pager};

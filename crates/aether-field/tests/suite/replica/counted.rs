@@ -31,7 +31,7 @@ impl Counted {
                 }
             }
         });
-        let aether = Aether::connect(&url).await.unwrap();
+        let aether = aether::connect(&url).await.unwrap();
         Self { field: Field::builder("home").replica(replica).join(&aether).await.unwrap(), bytes }
     }
 

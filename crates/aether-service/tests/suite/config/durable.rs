@@ -85,7 +85,7 @@ mod jetstream {
     use std::os::unix::fs::PermissionsExt as _;
 
     use aether_core::Kind;
-    use aether_core::conformance::{NatsServer, ServerOptions};
+    use aether_conformance::{NatsServer, ServerOptions};
     use aether_log::{ConsumerOptions, DurableLog};
     use aether_service::Service;
     use aether_service::health::log_trouble;
