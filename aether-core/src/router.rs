@@ -85,7 +85,9 @@ pub struct Router {
 }
 
 impl Router {
-    pub(crate) fn new() -> Self {
+    /// A router without subscriptions.
+    #[must_use]
+    pub fn new() -> Self {
         static LAST_ID: AtomicU64 = AtomicU64::new(0);
         Self {
             id: LAST_ID.fetch_add(1, Ordering::Relaxed),

@@ -41,6 +41,8 @@ mod tuner;
 pub use crate::emission::{EmissionRate, EmissionRateError};
 pub use batch::{BatchReceipt, EmitAllError};
 pub use builder::{CreateError, VibratorBuilder};
+#[cfg(feature = "hopping")]
+pub(crate) use emitter::settled;
 pub use emitter::{Emitter, EmitterAccount};
 pub use question::Question;
 pub use receiver::{Receiver, TryReceiveError};

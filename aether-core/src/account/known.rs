@@ -44,10 +44,10 @@ pub struct Rates {
     pub lost: f64,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "test-util"))]
 impl KnownProcess {
     /// A process that told its account so long ago, for tests of what reads accounts.
-    pub(crate) fn sample(
+    pub fn sample(
         process: crate::source::Source,
         vibrators: &[&str],
         age: Duration,

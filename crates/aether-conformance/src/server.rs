@@ -330,7 +330,7 @@ pub use cluster::NatsCluster;
 
 #[cfg(test)]
 mod tests {
-    use futures::FutureExt as _;
+    use futures_util::FutureExt as _;
     use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _};
     use tokio::net::TcpStream;
 

@@ -93,8 +93,7 @@ mod tests {
         let plain = Sealing::new(None).unwrap().seal(2, Lane::LAST, 1, &Message::Missing).unwrap();
         let plain = Bytes::from(plain).slice(1..);
         assert!(there.open(2, Lane::LAST, plain, &mut guards).is_none(), "not sealed");
-        let mut status = MediumStatus::default();
-        there.add_to(&mut status);
-        assert_eq!((status.refused_tampered, status.refused_replayed, status.refused_plain), (2, 1, 1));
+        let refused = there.refusals().unwrap();
+        assert_eq!((refused.tampered, refused.replayed, refused.plain), (2, 1, 1));
     }
 }

@@ -114,3 +114,48 @@ impl fmt::Display for NatsPermissions {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use aether_rules::Rule;
+
+    use super::*;
+
+    fn shop() -> Rules {
+        Rules::new([
+            Rule::new("sensor-*").emit(["rooms.*.temperature"]).deny_emit(["rooms.vault.>"]),
+            Rule::new("sensor-7").emit(["rooms.>"]),
+            Rule::new("*").listen(["public.>"]).deny_listen(["secrets.>"]),
+        ])
+        .unwrap()
+    }
+
+    #[test]
+    fn permissions_are_the_subjects_of_the_rules() {
+        let permissions = NatsPermissions::new(&shop(), "sensor-7", "aether");
+        assert!(permissions.publish.contains(&"aether.rooms.*.temperature".to_owned()));
+        assert_eq!(permissions.deny_publish, ["aether.rooms.vault.>", "aether-ask.rooms.vault.>"]);
+        assert!(permissions.subscribe.contains(&"aether-ask.public.>".to_owned()));
+        assert!(permissions.to_string().contains("deny: [\"aether.rooms.vault.>\""), "{permissions}");
+        // Answers come to its own inbox, and go only to those that have asked.
+        let inboxes = |subjects: &[String]| -> Vec<_> {
+            subjects.iter().filter(|subject| subject.starts_with("_INBOX")).cloned().collect()
+        };
+        assert_eq!(inboxes(&permissions.publish), ["_INBOX.sensor-7.>"]);
+        assert_eq!(inboxes(&permissions.subscribe), ["_INBOX.sensor-7.>"]);
+        assert!(permissions.to_string().contains("allow_responses: { max: 16"), "{permissions}");
+    }
+
+    #[test]
+    fn permissions_for_everything_are_none_for_the_channels_of_the_framework() {
+        let rules =
+            Rules::new([Rule::new("audit").emit(["*.audited"]).listen([">"]), Rule::new("mute").emit(["a"])])
+                .unwrap();
+        let permissions = NatsPermissions::new(&rules, "audit", "aether");
+        assert_eq!(permissions.deny_subscribe, ["aether._aether.>", "aether-seen._aether.>"]);
+        assert_eq!(permissions.deny_publish, ["aether._aether.>", "aether-seen._aether.>"]);
+        let permissions = NatsPermissions::new(&rules, "mute", "aether");
+        assert_eq!((permissions.answers, &permissions.deny_publish[..]), (0, &[][..]));
+        assert!(!permissions.to_string().contains("allow_responses"), "{permissions}");
+    }
+}

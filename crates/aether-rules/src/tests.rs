@@ -2,9 +2,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
+use crate::set::Passage;
 use aether_core::{Channel, Pattern, ConfirmError, Vibrator, Aether, AskError, EmitError, InboxOptions, JoinError, Wave};
 use aether_core::clock::Moment;
-use aether_core::medium::{Named, Proof};
+use aether_core::medium::{Named, Proof, Sequencer};
 use aether_core::wave::SignerId;
 
 mod revoking;
@@ -135,7 +136,7 @@ async fn a_rate_allows_a_seconds_worth_at_once() {
 fn wave_of(name: &str, channel: &str) -> Wave {
     let aether = Aether::local();
     let mut wave = Wave::from_bytes(channel, "1").unwrap();
-    wave.stamp(aether.emitter(name).unwrap().sequencer(), Moment::now());
+    wave.stamp(&Sequencer::new(aether.emitter(name).unwrap().source().clone()), Moment::now());
     wave
 }
 
@@ -307,33 +308,4 @@ fn a_schema_that_does_not_compile_is_named_with_the_place() {
     assert!(error.to_string().contains("order.json"), "{error}");
     let error = Schemas::new([("a..b", &true.into())]).unwrap_err();
     assert!(matches!(error, SchemaError::Pattern { schema: 1, .. }), "{error}");
-}
-
-#[test]
-fn permissions_are_the_subjects_of_the_rules() {
-    let permissions = NatsPermissions::new(&shop(), "sensor-7", "aether");
-    assert!(permissions.publish.contains(&"aether.rooms.*.temperature".to_owned()));
-    assert_eq!(permissions.deny_publish, ["aether.rooms.vault.>", "aether-ask.rooms.vault.>"]);
-    assert!(permissions.subscribe.contains(&"aether-ask.public.>".to_owned()));
-    assert!(permissions.to_string().contains("deny: [\"aether.rooms.vault.>\""), "{permissions}");
-    // Answers come to its own inbox, and go only to those that have asked.
-    let inboxes = |subjects: &[String]| -> Vec<_> {
-        subjects.iter().filter(|subject| subject.starts_with("_INBOX")).cloned().collect()
-    };
-    assert_eq!(inboxes(&permissions.publish), ["_INBOX.sensor-7.>"]);
-    assert_eq!(inboxes(&permissions.subscribe), ["_INBOX.sensor-7.>"]);
-    assert!(permissions.to_string().contains("allow_responses: { max: 16"), "{permissions}");
-}
-
-#[test]
-fn permissions_for_everything_are_none_for_the_channels_of_the_framework() {
-    let rules =
-        Rules::new([Rule::new("audit").emit(["*.audited"]).listen([">"]), Rule::new("mute").emit(["a"])])
-            .unwrap();
-    let permissions = NatsPermissions::new(&rules, "audit", "aether");
-    assert_eq!(permissions.deny_subscribe, ["aether._aether.>", "aether-seen._aether.>"]);
-    assert_eq!(permissions.deny_publish, ["aether._aether.>", "aether-seen._aether.>"]);
-    let permissions = NatsPermissions::new(&rules, "mute", "aether");
-    assert_eq!((permissions.answers, &permissions.deny_publish[..]), (0, &[][..]));
-    assert!(!permissions.to_string().contains("allow_responses"), "{permissions}");
 }

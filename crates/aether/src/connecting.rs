@@ -107,3 +107,25 @@ fn refuse_settings_of_nats(request: &aether_core::medium::ConnectRequest) -> Res
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(feature = "nats")]
+    #[tokio::test]
+    async fn errors_show_the_address_without_its_secrets() {
+        for (url, shown) in [
+            ("amqp://shop:secret@a:1", "amqp://***@a:1"),
+            ("shop:se@cret@a", "***@a"),
+            ("nats://secret@127.0.0.1:99999", "nats://***@127.0.0.1:99999"),
+            // Nobody has port 1.
+            ("nats://u:secret@127.0.0.1:1,nats://127.0.0.1:1", "nats://***@127.0.0.1:1,nats://127.0.0.1:1"),
+        ] {
+            let error = connect(url).await.unwrap_err();
+            let (text, debug) = (error.to_string(), format!("{error:?}"));
+            assert!(text.contains(shown), "{text}");
+            assert!(!text.contains("cret") && !debug.contains("cret"), "{text} {debug}");
+        }
+    }
+}

@@ -44,7 +44,9 @@ fn body(source: Source, payload: impl Into<Bytes>) -> Body {
 }
 
 fn extras(key: Option<String>, cause: Option<WaveId>, metadata: Metadata) -> Extras {
-    Extras { key: key.map(String::into_boxed_str), cause, metadata, ..Extras::default() }
+    let mut extras = Extras::default();
+    (extras.key, extras.cause, extras.metadata) = (key.map(String::into_boxed_str), cause, metadata);
+    extras
 }
 
 /// A wave with every field at its maximum.
@@ -55,22 +57,19 @@ fn fullest_wave() -> Wave {
         metadata.push("n", &"v".repeat(MAX_METADATA_BYTES / MAX_METADATA_ENTRIES - 1)).unwrap();
     }
     assert_eq!(metadata.bytes(), MAX_METADATA_BYTES);
+    let mut rare = extras(
+        Some("k".repeat(MAX_KEY_BYTES)),
+        Some(WaveId { source: longest(), sequence: u64::MAX }),
+        metadata,
+    );
+    (rare.request, rare.trace) = (fullest_request(longest()), Some(fullest_trace()));
     Wave::from_body(Body {
         sequence: u64::MAX,
         kind: Kind::Broadcast,
         signal: Signal { amplitude: Amplitude::FAINTEST, half_life: HalfLife::NEVER, hops: MAX_HOPS },
         phase: Phase::RETRACT,
         age: Duration::from_micros(u64::MAX),
-        extras: Extras {
-            request: fullest_request(longest()),
-            trace: Some(fullest_trace()),
-            ..extras(
-                Some("k".repeat(MAX_KEY_BYTES)),
-                Some(WaveId { source: longest(), sequence: u64::MAX }),
-                metadata,
-            )
-        }
-        .boxed(),
+        extras: rare.boxed(),
         content_type: ContentType::new(&"t".repeat(MAX_CONTENT_TYPE_BYTES)).unwrap(),
         ..body(longest(), vec![7; 100_000])
     })
@@ -155,12 +154,12 @@ fn any_wave(sources: Vec<Source>) -> impl Strategy<Value = Wave> {
     (about, (number(), phase, key, followed), any_metadata(), any_content_type(), any_payload()).prop_map(
         |((source, sequence, kind, signal), (age, phase, key, followed), metadata, content_type, payload)| {
             let (cause, root, baggage) = followed;
-            let extras =
-                Extras { request: Request::of(root, baggage), ..extras(key, cause, metadata) }.boxed();
+            let mut rare = extras(key, cause, metadata);
+            rare.request = Request::of(root, baggage);
             let age = Duration::from_micros(age);
             let body = body(source, payload);
             let since = Some(clock::moment_of(now()));
-            Wave::from_body(Body { sequence, kind, signal, phase, age, since, extras, content_type, ..body })
+            Wave::from_body(Body { sequence, kind, signal, phase, age, since, extras: rare.boxed(), content_type, ..body })
         },
     )
 }

@@ -4,7 +4,7 @@ use std::sync::{OnceLock, Weak};
 
 use super::*;
 use aether_conformance::NatsServer;
-use aether_core::inbox::{Inbox, Offer};
+use aether_core::inbox::Inbox;
 use aether_core::InboxOptions;
 
 /// A link that nobody tells of events, with so many waves handed to the client and not confirmed.
@@ -31,7 +31,7 @@ impl Deaf {
     /// Waves that were handed to the client, and a marker that will not come back.
     fn send(&self, waves: usize) {
         for _ in 0..waves {
-            assert!(self.link.outbox.offer(Wave::from_bytes("a", "x").unwrap(), Offer::IfRoom).is_ok());
+            self.link.outbox.offer_now(Wave::from_bytes("a", "x").unwrap());
         }
         let mut taken = Vec::new();
         self.link.take(&mut taken, |outbox, taken| outbox.take_many(waves, usize::MAX, taken));
@@ -115,7 +115,7 @@ fn a_callback_may_look_at_the_link_when_something_cannot_be_sent() {
     let outbox = Outlet::new(Arc::new(Inbox::new(options).unwrap()));
     let link = Arc::new(Link::new(outbox.clone(), None));
     place.set(Arc::downgrade(&link)).unwrap();
-    outbox.offer_all([Wave::from_bytes("a", "x").unwrap()]);
+    outbox.offer_now(Wave::from_bytes("a", "x").unwrap());
     let mut taken = Vec::new();
     link.take(&mut taken, |outbox, taken| outbox.take_many(1, usize::MAX, taken));
     link.unsendable(&taken);

@@ -1,8 +1,10 @@
 //! What changes where a wave passes a border: its channel and its amplitude.
 
+use aether_core::medium::Sequencer;
 use aether_bridge::Bridge;
 use aether_core::{Channel, Pattern, ConfirmError, Vibrator, Aether, EmitError, Wave};
-use crate::{Border, Passage, Refusal, Rule, Rules, RulesError};
+use crate::set::Passage;
+use crate::{Border, Refusal, Rule, Rules, RulesError};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()
@@ -55,7 +57,7 @@ async fn what_is_emitted_below_a_prefix_leaves_below_another_one_and_is_judged_t
     let long = format!("rooms.{}", "a".repeat(249));
     let refused = sensor.emit_bytes(long.as_str(), "").await.unwrap_err();
     let EmitError::NotAllowed { refusal, .. } = refused else { panic!("{refused}") };
-    assert!(matches!(*refusal, Refusal::Unwritable { .. }), "{refusal}");
+    assert!(matches!(refusal.downcast_ref(), Some(Refusal::Unwritable { .. })), "{refusal}");
 }
 
 #[test]
@@ -116,9 +118,9 @@ async fn what_is_too_strong_is_weakened_where_a_rule_says_so() {
         emitter.emit(wave.clone()).await.unwrap();
         assert_eq!(hears.receive().await.unwrap().amplitude().as_f32(), arrives);
         // And at the receiver.
-        wave.stamp(emitter.sequencer(), aether_core::clock::Moment::now());
+        wave.stamp(&Sequencer::new(emitter.source().clone()), aether_core::clock::Moment::now());
         let mut waves = vec![wave];
-        border.filter(&mut waves, Passage::In(&Pattern::everything(), None));
+        border.filter_arrived(&mut waves, Passage::In(&Pattern::everything(), None));
         assert_eq!(waves[0].amplitude().as_f32(), arrives);
     }
 }

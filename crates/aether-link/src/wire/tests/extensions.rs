@@ -63,7 +63,8 @@ fn a_wave_that_begins_a_request_and_one_that_it_caused_have_no_byte_more() {
     let id = |sequence| WaveId { source: alpha(), sequence };
     let bytes = |cause: Option<WaveId>, root: Option<WaveId>| {
         let request = Request::of(root, Baggage::default());
-        let extras = Extras { request, ..extras(None, cause, Metadata::default()) };
+        let mut extras = extras(None, cause, Metadata::default());
+        extras.request = request;
         let wave = Wave::from_body(Body { extras: Some(Box::new(extras)), ..body(alpha(), "x") });
         let frame = encode(SENDER, Some(&channel()), std::slice::from_ref(&wave), now()).unwrap();
         let read = read(frame.clone(), None).unwrap().waves.remove(0);
