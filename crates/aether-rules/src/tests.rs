@@ -285,7 +285,7 @@ async fn payloads_that_do_not_fit_the_schema_of_their_channel_are_refused_with_t
         let error = emitter.emit_bytes("orders.created", payload).await.unwrap_err();
         let EmitError::NotAllowed { wave, refusal } = &error else { panic!("{error:?}") };
         assert_eq!(wave.payload(), payload.as_bytes());
-        let Refusal::Misfit { place: at, problem: what, .. } = &**refusal else { panic!("{refusal:?}") };
+        let Some(Refusal::Misfit { place: at, problem: what, .. }) = refusal.downcast_ref() else { panic!("{refusal:?}") };
         assert!(at == place && what.contains(problem), "{error}");
     }
     // What is quoted of the payload is short.
