@@ -11,7 +11,7 @@
 
 use std::ops::Add;
 use std::sync::atomic::{AtomicBool, Ordering};
-pub(crate) use std::time::Instant;
+pub use std::time::Instant;
 use std::time::{Duration, SystemTime};
 
 static FOLLOWS_TOKIO: AtomicBool = AtomicBool::new(false);
@@ -59,11 +59,13 @@ pub fn hold_time() -> Option<HeldTime> {
 /// counter: 10 ns, against 23 ns for the standard library's clock. Where the counter is not invariant the system's
 /// clock is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(quanta::Instant);
+pub struct Moment(quanta::Instant);
 
 impl Moment {
+    /// The present one.
     #[inline]
-    pub(crate) fn now() -> Self {
+    #[must_use]
+    pub fn now() -> Self {
         if follows_tokio() { following::moment() } else { Self(quanta::Instant::now()) }
     }
 
@@ -98,27 +100,31 @@ impl Add<Duration> for Moment {
     }
 }
 
+/// The monotonic clock.
 #[inline]
-pub(crate) fn now() -> Instant {
+#[must_use]
+pub fn now() -> Instant {
     if follows_tokio() { following::now() } else { machine::now() }
 }
 
 /// Converts an instant that was read elsewhere into a moment: to within 20 us, and exactly where the clocks follow
 /// tokio's.
 #[inline]
-pub(crate) fn moment_of(instant: Instant) -> Moment {
+#[must_use]
+pub fn moment_of(instant: Instant) -> Moment {
     if follows_tokio() { following::moment_of(instant) } else { machine::moment_of(instant) }
 }
 
 /// The time of day.
 #[inline]
-pub(crate) fn wall_time() -> SystemTime {
+#[must_use]
+pub fn wall_time() -> SystemTime {
     if follows_tokio() { following::wall_time() } else { machine::wall_time() }
 }
 
 /// The time since an instant; zero if it lies in the future.
-#[allow(dead_code, reason = "for optional parts")]
-pub(crate) fn since(instant: Instant) -> Duration {
+#[must_use]
+pub fn since(instant: Instant) -> Duration {
     now().saturating_duration_since(instant)
 }
 

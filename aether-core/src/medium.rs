@@ -345,8 +345,8 @@ impl EmitError {
         }
     }
 
-    /// Mutable access to the wave.
-    pub(crate) fn wave_mut(&mut self) -> Option<&mut Wave> {
+    /// Mutable access to the wave, if there is one: a library that moved it to another channel moves it back.
+    pub fn wave_mut(&mut self) -> Option<&mut Wave> {
         match self {
             Self::Full { wave }
             | Self::Closed { wave }

@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aether_core::conformance::NatsServer;
+use aether_core::{Aether, Channel, Vibrator, clock};
+
 use super::*;
-use crate::aether::Aether;
-use crate::channel::Channel;
-use crate::clock;
-use crate::conformance::NatsServer;
-use crate::vibrator::Vibrator;
+use crate::clock::Clocks;
 
 const KEY: &[u8] = b"0123456789abcdef";
 const CHANNEL: &str = "orders";
@@ -20,6 +19,7 @@ const GUARD: Duration = Duration::from_millis(40);
 
 /// Sends 50 waves over five slots. Returns how many arrive at a receiver whose clock is wrong by this much.
 async fn heard_with_clock_wrong_by(nanos: i64) -> u64 {
+    aether_core::follow_tokio();
     let aether = Aether::local();
     let hop = Hop::keyed(KEY).slot(SLOT).guard(GUARD);
     let (right, wrong) = (hop.clone().build().unwrap(), hop.wrong_by(nanos).build().unwrap());
@@ -49,10 +49,11 @@ async fn all_waves_arrive_for_every_clock_error_up_to_the_guard() {
 
 #[tokio::test(start_paused = true)]
 async fn setting_the_wall_clock_changes_nothing_in_process() {
+    aether_core::follow_tokio();
     let aether = Aether::local();
     let wall = Arc::new(AtomicU64::new(1_700_000_000_000_000_000));
     let read = Arc::clone(&wall);
-    aether.clocks().set_wall(move || read.load(Ordering::Relaxed));
+    Clocks::of(&aether).set_wall(move || read.load(Ordering::Relaxed));
     let hop = Hop::keyed(KEY).slot(SLOT).guard(GUARD).build().unwrap();
     let stock = Vibrator::create("stock", &aether).await.unwrap();
     stock.resonate_hopping(CHANNEL, &hop).await.unwrap();
@@ -79,7 +80,7 @@ async fn machines_meet_again_after_their_clocks_were_set() {
     for aether in [&sending, &receiving] {
         let set_by = Arc::clone(&set_by);
         let time = move || began_at + clock::since(began).as_nanos() as u64;
-        aether.clocks().set_wall(move || time() - set_by.load(Ordering::Relaxed));
+        Clocks::of(aether).set_wall(move || time() - set_by.load(Ordering::Relaxed));
     }
     let hop =
         || Hop::keyed(KEY).slot(SLOT).guard(GUARD).trust_clock(Duration::from_millis(1)).build().unwrap();
@@ -172,14 +173,14 @@ async fn waiting_for_the_clock_of_one_key_does_not_delay_other_keys() {
     let server = NatsServer::start().await.unwrap();
     let aether = Aether::connect(&server.url()).await.unwrap();
     let unanswered = Hop::keyed(KEY).slot(SLOT).build().unwrap();
-    let silent = Arc::new(crate::inbox::Inbox::new(crate::inbox::InboxOptions::default()).unwrap());
-    let listener = crate::router::Listener {
-        sequencer: Arc::new(crate::source::Sequencer::new(crate::source::Source::framework())),
+    let silent = Arc::new(aether_core::inbox::Inbox::new(aether_core::InboxOptions::default()).unwrap());
+    let listener = aether_core::bus::Listener {
+        sequencer: Arc::new(aether_core::bus::Sequencer::new(aether_core::Source::framework())),
         hears_own: false,
         observes: false,
         relabel: None,
     };
-    let asked = crate::channel::Pattern::from(&clock_offset::clock_channel(&unanswered).unwrap());
+    let asked = aether_core::Pattern::from(&clock_offset::clock_channel(&unanswered).unwrap());
     let bus = aether.bus();
     let _silent = bus.join(asked, silent, listener).await.unwrap();
 

@@ -11,18 +11,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use aether_core::bus::{Bus, Listener, Sequencer};
+use aether_core::clock::{self, Instant};
+use aether_core::inbox::Inbox;
+use aether_core::{Aether, AskError, Channel, InboxOptions, JoinError, Pattern, Source, Wave, WhenFull};
 use tokio::task::AbortHandle;
 
-use super::hop::Hop;
-use super::sequence::letters;
-use crate::bus::Bus;
-use crate::channel::{Channel, Pattern};
-use crate::clock::{self, Instant};
-use crate::inbox::{Inbox, InboxOptions, WhenFull};
-use crate::medium::{AskError, JoinError};
-use crate::router::Listener;
-use crate::source::{Sequencer, Source};
-use crate::wave::{ContentType, Wave};
+use crate::clock::Clocks;
+use crate::hop::Hop;
+use crate::sequence::letters;
 
 /// The maximum drift between two monotonic clocks. Source: crystals are specified to 100 ppm, and two are involved.
 const DRIFT_PPM: u64 = 200;
@@ -43,7 +40,7 @@ const MAX_QUESTIONS: usize = 256;
 pub enum ClockError {
     /// No keeper of this key's clock answered the query.
     #[error(
-        "no process keeps the clock of this key: call Aether::keep_clock in one process, or HopBuilder::trust_clock in all"
+        "no process keeps the clock of this key: call ClockKeeper::start in one process, or HopBuilder::trust_clock in all"
     )]
     Unkept(#[source] AskError),
     /// The answers were not sealed with the key, or contained impossible times.
@@ -66,12 +63,38 @@ pub enum ClockError {
     Forgotten,
 }
 
-/// The time server of a key. It runs until this value is dropped. Made by
-/// [`Aether::keep_clock`](crate::Aether::keep_clock).
+/// The time server of a key. All senders and receivers of that key on this medium measure their offset to this machine's
+/// clock. Start it in one process per key. It runs until this value is dropped.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aether_core::Aether;
+/// use aether_hopping::{ClockKeeper, Hop};
+///
+/// let aether = Aether::local();
+/// let hop = Hop::keyed(b"32 bytes that nobody else knows.").build()?;
+/// let keeper = ClockKeeper::start(&aether, &hop).await?;
+/// # drop(keeper);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use = "dropping it stops the clock"]
 pub struct ClockKeeper {
     task: AbortHandle,
+}
+
+impl ClockKeeper {
+    /// Starts the time server of a key. The wall clock is read once, at the call. Setting it later does not move the
+    /// slots.
+    ///
+    /// # Errors
+    /// [`JoinError`] if the medium is closed.
+    ///
+    /// # Cancel safety
+    /// If cancelled before completion, no time server is started.
+    pub async fn start(aether: &Aether, hop: &Hop) -> Result<Self, JoinError> {
+        keep(aether.bus(), hop, || Clocks::of(aether).wall_time()).await
+    }
 }
 
 impl Drop for ClockKeeper {
@@ -81,7 +104,7 @@ impl Drop for ClockKeeper {
 }
 
 /// The channel of time queries.
-pub(super) fn clock_channel(hop: &Hop) -> Result<Channel, ClockError> {
+pub(crate) fn clock_channel(hop: &Hop) -> Result<Channel, ClockError> {
     let name = hop.sequence_of().of_clock(b"name", &[]).ok_or(ClockError::Implausible)?;
     let letters = letters(&name);
     let letters = std::str::from_utf8(&letters).unwrap_or_default();
@@ -94,11 +117,7 @@ fn seal(hop: &Hop, question: &[u8], times: &[u8]) -> Option<[u8; 16]> {
 }
 
 /// Answers time queries. The clock starts at `wall_time`, in nanoseconds since 1970.
-pub(super) async fn keep(
-    bus: &Bus,
-    hop: &Hop,
-    wall_time: impl FnOnce() -> u64,
-) -> Result<ClockKeeper, JoinError> {
+async fn keep(bus: &Bus, hop: &Hop, wall_time: impl FnOnce() -> u64) -> Result<ClockKeeper, JoinError> {
     let options = InboxOptions::default().max_waves(MAX_QUESTIONS).when_full(WhenFull::Shed);
     // Cannot fail: the options and the name are valid.
     let (Ok(inbox), Ok(channel)) = (Inbox::new(options), clock_channel(hop)) else {
@@ -133,7 +152,7 @@ pub(super) async fn keep(
 }
 
 /// Measures the offset to the clock keeper. `monotonic` converts an instant to monotonic time.
-pub(super) async fn measure(
+pub(crate) async fn measure(
     bus: &Bus,
     hop: &Hop,
     monotonic: impl Fn(Instant) -> u64,
@@ -148,8 +167,9 @@ pub(super) async fn measure(
         let drawn = fastrand::u128(..).to_be_bytes();
         let nonce = hop.sequence_of().of_clock(b"once", &drawn).ok_or(ClockError::Implausible)?;
         let nonce = nonce[..QUESTION_BYTES].to_vec();
-        let question =
-            Wave::plain(channel.clone(), nonce.clone().into(), ContentType::Bytes).noticed(&sequencer);
+        let question = Wave::from_bytes(channel.clone(), nonce.clone());
+        // Cannot fail: the channel is valid.
+        let question = question.map_err(|_| ClockError::Implausible)?.noticed(&sequencer);
         let asked = monotonic(clock::now());
         match bus.medium().ask(question, PATIENCE).await {
             Ok(answer) => {
@@ -205,7 +225,7 @@ impl Exchange {
 
 /// The offset to the agreed time, and its error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Offset {
+pub(crate) struct Offset {
     /// Agreed time minus local monotonic time.
     nanos: i128,
     /// The maximum error at the time of the measurement.
@@ -216,7 +236,7 @@ pub(super) struct Offset {
 
 impl Offset {
     /// An offset that needs no measurement.
-    pub(super) fn known(agreed: u64, monotonic: u64, error: u64) -> Self {
+    pub(crate) fn known(agreed: u64, monotonic: u64, error: u64) -> Self {
         Self { nanos: i128::from(agreed) - i128::from(monotonic), error, measured: monotonic }
     }
 
@@ -230,33 +250,33 @@ impl Offset {
     }
 
     /// Converts monotonic time to agreed time. Never before 1970.
-    pub(super) fn agreed(self, monotonic: u64) -> u64 {
+    pub(crate) fn agreed(self, monotonic: u64) -> u64 {
         u64::try_from((i128::from(monotonic) + self.nanos).max(0)).unwrap_or(u64::MAX)
     }
 
     /// Converts agreed time to local monotonic time.
-    pub(super) fn monotonic(self, agreed: u64) -> u64 {
+    pub(crate) fn monotonic(self, agreed: u64) -> u64 {
         u64::try_from((i128::from(agreed) - self.nanos).max(0)).unwrap_or(u64::MAX)
     }
 
     /// The maximum error at a monotonic time: the measured error plus drift.
-    pub(super) fn error(self, monotonic: u64) -> u64 {
+    pub(crate) fn error(self, monotonic: u64) -> u64 {
         let since = monotonic.saturating_sub(self.measured);
         self.error.saturating_add(since / 1_000_000 * DRIFT_PPM)
     }
 
     /// The amount by which a newer offset shifts the agreed time.
-    pub(super) fn step_to(self, newer: Self) -> u64 {
+    pub(crate) fn step_to(self, newer: Self) -> u64 {
         u64::try_from(self.nanos.abs_diff(newer.nanos)).unwrap_or(u64::MAX)
     }
 
-    pub(super) fn shifted(self, nanos: i64) -> Self {
+    pub(crate) fn shifted(self, nanos: i64) -> Self {
         Self { nanos: self.nanos + i128::from(nanos), ..self }
     }
 }
 
 /// A duration as nanoseconds.
-pub(super) fn nanos(time: Duration) -> u64 {
+pub(crate) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
