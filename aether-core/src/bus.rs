@@ -48,7 +48,7 @@ use std::sync::Arc;
 use crate::channel::Pattern;
 use crate::inbox::Inbox;
 use crate::medium::{JoinError, Medium};
-pub use crate::router::subscription::{Listener, Relabel};
+pub use crate::router::{Listener, Relabel};
 use crate::router::{Router, Subscription};
 pub use crate::source::Sequencer;
 

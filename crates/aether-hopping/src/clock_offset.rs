@@ -8,16 +8,12 @@
 //! shortest round trip is used, because the remaining error is half of the round trip.
 //! Source: RFC 5905, sections 8 and 10.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::bus::{Bus, Listener, Sequencer};
+use aether_core::bus::{Bus, Sequencer};
 use aether_core::clock::{self, Instant};
-use aether_core::inbox::Inbox;
-use aether_core::{Aether, AskError, Channel, InboxOptions, JoinError, Pattern, Source, Wave, WhenFull};
-use tokio::task::AbortHandle;
+use aether_core::{AskError, Channel, Source, Wave};
 
-use crate::clock::Clocks;
 use crate::hop::Hop;
 use crate::sequence::letters;
 
@@ -26,13 +22,11 @@ const DRIFT_PPM: u64 = 200;
 /// The number of exchanges in one measurement.
 const EXCHANGES: usize = 8;
 const PATIENCE: Duration = Duration::from_millis(500);
-const QUESTION_BYTES: usize = 16;
+pub(crate) const QUESTION_BYTES: usize = 16;
 /// Two timestamps of 8 bytes each, and a seal.
 const ANSWER_BYTES: usize = 16 + 16;
 /// A time in the year 2262. Later times are rejected, so slot numbers cannot overflow.
 const LATEST: u64 = i64::MAX as u64;
-/// The maximum number of questions queued at the keeper. Further ones are shed, and their askers ask again.
-const MAX_QUESTIONS: usize = 256;
 
 /// Error for a clock that cannot be used for hopping.
 #[derive(Debug, thiserror::Error)]
@@ -63,46 +57,6 @@ pub enum ClockError {
     Forgotten,
 }
 
-/// The time server of a key. All senders and receivers of that key on this medium measure their offset to this machine's
-/// clock. Start it in one process per key. It runs until this value is dropped.
-///
-/// ```
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use aether_core::Aether;
-/// use aether_hopping::{ClockKeeper, Hop};
-///
-/// let aether = Aether::local();
-/// let hop = Hop::keyed(b"32 bytes that nobody else knows.").build()?;
-/// let keeper = ClockKeeper::start(&aether, &hop).await?;
-/// # drop(keeper);
-/// # Ok(()) }
-/// ```
-#[derive(Debug)]
-#[must_use = "dropping it stops the clock"]
-pub struct ClockKeeper {
-    task: AbortHandle,
-}
-
-impl ClockKeeper {
-    /// Starts the time server of a key. The wall clock is read once, at the call. Setting it later does not move the
-    /// slots.
-    ///
-    /// # Errors
-    /// [`JoinError`] if the medium is closed.
-    ///
-    /// # Cancel safety
-    /// If cancelled before completion, no time server is started.
-    pub async fn start(aether: &Aether, hop: &Hop) -> Result<Self, JoinError> {
-        keep(aether.bus(), hop, || Clocks::of(aether).wall_time()).await
-    }
-}
-
-impl Drop for ClockKeeper {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// The channel of time queries.
 pub(crate) fn clock_channel(hop: &Hop) -> Result<Channel, ClockError> {
     let name = hop.sequence_of().of_clock(b"name", &[]).ok_or(ClockError::Implausible)?;
@@ -112,43 +66,8 @@ pub(crate) fn clock_channel(hop: &Hop) -> Result<Channel, ClockError> {
 }
 
 /// The seal of an answer. It proves that the answer was made with the key, for this question.
-fn seal(hop: &Hop, question: &[u8], times: &[u8]) -> Option<[u8; 16]> {
+pub(crate) fn seal(hop: &Hop, question: &[u8], times: &[u8]) -> Option<[u8; 16]> {
     hop.sequence_of().of_clock(b"seal", &[question, times].concat())?.first_chunk().copied()
-}
-
-/// Answers time queries. The clock starts at `wall_time`, in nanoseconds since 1970.
-async fn keep(bus: &Bus, hop: &Hop, wall_time: impl FnOnce() -> u64) -> Result<ClockKeeper, JoinError> {
-    let options = InboxOptions::default().max_waves(MAX_QUESTIONS).when_full(WhenFull::Shed);
-    // Cannot fail: the options and the name are valid.
-    let (Ok(inbox), Ok(channel)) = (Inbox::new(options), clock_channel(hop)) else {
-        return Err(JoinError::Closed);
-    };
-    let inbox = Arc::new(inbox);
-    let sequencer = Arc::new(Sequencer::new(Source::framework()));
-    let listener =
-        Listener { sequencer: Arc::clone(&sequencer), hears_own: false, observes: false, relabel: None };
-    let joined = bus.join(Pattern::from(&channel), Arc::clone(&inbox), listener).await?;
-    let hop = hop.clone();
-    // The wall clock is not read again, so setting it does not change the answers.
-    let (began, began_at) = (clock::now(), wall_time());
-    let task = tokio::spawn(async move {
-        let _joined = joined;
-        let time = || began_at.saturating_add(nanos(clock::since(began)));
-        while let Some(question) = std::future::poll_fn(|cx| inbox.poll_receive(cx)).await {
-            let received = time();
-            if question.payload().len() != QUESTION_BYTES {
-                continue;
-            }
-            let question = question.heard_by(&sequencer);
-            let mut times = received.to_be_bytes().to_vec();
-            times.extend(time().to_be_bytes());
-            let Some(seal) = seal(&hop, question.payload(), &times) else { return };
-            times.extend(seal);
-            // Fails only if the asker is gone.
-            let _ = question.reply_bytes(times).await;
-        }
-    });
-    Ok(ClockKeeper { task: task.abort_handle() })
 }
 
 /// Measures the offset to the clock keeper. `monotonic` converts an instant to monotonic time.

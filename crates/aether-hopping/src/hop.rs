@@ -16,7 +16,7 @@ use crate::sequence::{Sequence, Traffic};
 pub const MIN_KEY_BYTES: usize = 16;
 /// The maximum length of a key in bytes. Longer keys are no harder to guess.
 const MAX_KEY_BYTES: usize = 1024;
-/// In place of a key, for hops that have none.
+/// In place of a key, for hops that have none. `docs/protocol/README.md` has it, too.
 const UNKEYED: &[u8] = b"aether-hop-timed";
 /// The ids of such hops begin with this bit, and are made of their options.
 const TIMED: u64 = 1 << 63;

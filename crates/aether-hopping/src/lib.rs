@@ -30,12 +30,13 @@
 //!
 //! Pure modules take the time as an argument: `sequence` (names from keys), `schedule` (slots), `lanes`, `lane_map`,
 //! `lane_loss`, `known_senders` (the adaptive map) and `slot_counts`. The other modules use the
-//! [bus](aether_core::bus): `clock`, `clock_offset`, `control` and `slot_subscriptions`. The state of all vibrators of an
+//! [bus](aether_core::bus): `clock`, `clock_keeper`, `clock_offset`, `control` and `slot_subscriptions`. The state of all vibrators of an
 //! [`Aether`](aether_core::Aether) is kept in its [extensions](aether_core::Aether::extension).
 
 #![warn(clippy::disallowed_methods)]
 
 mod clock;
+mod clock_keeper;
 mod clock_offset;
 mod control;
 mod hop;
@@ -51,7 +52,8 @@ mod sequence;
 mod slot_counts;
 mod slot_subscriptions;
 
-pub use clock_offset::{ClockError, ClockKeeper};
+pub use clock_keeper::ClockKeeper;
+pub use clock_offset::ClockError;
 pub use hop::{Hop, HopBuilder, HopError, MIN_KEY_BYTES};
 pub use hopping::Hopping;
 pub use lane_map::HopView;
