@@ -4,13 +4,13 @@
 //! on none of them.
 //!
 //! Libraries that extend Aether use it where a [`Vibrator`](crate::Vibrator) does too much: a subscription made here is
-//! on no roster and is announced to no sender, it ends with its guard, reserved channels are allowed, and a [`Relabel`]
-//! can change each wave before the inbox sees it. Services do not need it.
+//! on no roster and is announced to no sender, it ends with its guard, reserved channels are allowed, and a
+//! [`Relabel`](crate::medium::Relabel) can change each wave before the inbox sees it. Services do not need it.
 //!
 //! ```
 //! use std::sync::Arc;
 //!
-//! use aether_core::bus::Relabel;
+//! use aether_core::medium::Relabel;
 //! use aether_core::{Aether, Channel, Pattern, Vibrator, Wave};
 //!
 //! /// A service of one tenant does not see the tenant in its channels.
@@ -48,9 +48,7 @@ use std::sync::Arc;
 use crate::channel::Pattern;
 use crate::inbox::Inbox;
 use crate::medium::{JoinError, Medium};
-pub use crate::router::{Listener, Relabel};
-use crate::router::{Router, Subscription};
-pub use crate::source::Sequencer;
+use crate::router::{Listener, Router, Subscription};
 
 /// A router and its medium. A clone costs two reference counts.
 #[derive(Debug, Clone)]

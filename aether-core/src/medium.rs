@@ -34,9 +34,10 @@ mod status;
 pub use crate::aether::Connection;
 pub use crate::proof::Proof;
 pub use crate::router::{
-    BatchSettled, Carried, Crowded, Heard, Lost, NotStored, Offered, Router, Settled, Stored, StoredRange,
-    Subscription, Waiting,
+    BatchSettled, Carried, Crowded, Heard, Listener, Lost, NotStored, Offered, Relabel, Router, Settled,
+    Stored, StoredRange, Subscription, Waiting,
 };
+pub use crate::source::Sequencer;
 pub use crate::wave::{Received, ReplyError, ReplyPath};
 pub use addresses::without_secrets;
 pub(crate) use border::BorderMedium;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use aether_core::bus::{Bus, Listener, Sequencer};
+use aether_core::bus::Bus;
 use aether_core::clock;
 use aether_core::inbox::Inbox;
+use aether_core::medium::{Listener, Sequencer};
 use aether_core::{Aether, InboxOptions, JoinError, Pattern, Source, WhenFull};
 use tokio::task::AbortHandle;
 

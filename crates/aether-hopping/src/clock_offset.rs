@@ -10,8 +10,9 @@
 
 use std::time::Duration;
 
-use aether_core::bus::{Bus, Sequencer};
+use aether_core::bus::Bus;
 use aether_core::clock::{self, Instant};
+use aether_core::medium::Sequencer;
 use aether_core::{AskError, Channel, Source, Wave};
 
 use crate::hop::Hop;

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use aether_core::bus::{Bus, Listener, Sequencer};
+use aether_core::bus::Bus;
 use aether_core::inbox::Inbox;
-use aether_core::medium::Carried;
+use aether_core::medium::{Carried, Listener, Sequencer};
 use aether_core::{Channel, InboxOptions, JoinError, Source, Wave, WhenFull};
 use serde::{Deserialize, Serialize};
 

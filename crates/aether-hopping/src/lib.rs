@@ -30,8 +30,8 @@
 //!
 //! Pure modules take the time as an argument: `sequence` (names from keys), `schedule` (slots), `lanes`, `lane_map`,
 //! `lane_loss`, `known_senders` (the adaptive map) and `slot_counts`. The other modules use the
-//! [bus](aether_core::bus): `clock`, `clock_keeper`, `clock_offset`, `control` and `slot_subscriptions`. The state of all vibrators of an
-//! [`Aether`](aether_core::Aether) is kept in its [extensions](aether_core::Aether::extension).
+//! [bus](aether_core::bus): `clock`, `clock_keeper`, `clock_offset`, `control` and `slot_subscriptions`. The state of all
+//! vibrators of an [`Aether`](aether_core::Aether) is kept in its [extensions](aether_core::Aether::extension).
 
 #![warn(clippy::disallowed_methods)]
 

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
-use aether_core::bus::Sequencer;
 use aether_core::clock::{self, Instant, Moment, moment_of};
+use aether_core::medium::Sequencer;
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, Channel, EmitError, Emitter, JoinError, Receipt, Wave, WaveError};
 use lru::LruCache;

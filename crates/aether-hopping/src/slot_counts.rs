@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aether_core::bus::Relabel;
+use aether_core::medium::Relabel;
 use aether_core::{Channel, Wave};
 
 use crate::schedule::HISTORY;
@@ -175,7 +175,7 @@ impl SlotCounts {
 mod tests {
     use super::*;
     use aether_core::Source;
-    use aether_core::bus::Sequencer;
+    use aether_core::medium::Sequencer;
 
     /// A lane on which this many waves arrived, and the instance of their sender.
     fn lane(waves: u64) -> (Arc<LaneCounts>, u64) {

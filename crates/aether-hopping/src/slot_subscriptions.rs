@@ -5,8 +5,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use aether_core::bus::{Bus, Listener, Relabel, SubscriptionGuard};
+use aether_core::bus::{Bus, SubscriptionGuard};
 use aether_core::inbox::Inbox;
+use aether_core::medium::{Listener, Relabel};
 use aether_core::{Channel, JoinError, Pattern};
 use futures_util::future::join_all;
 use parking_lot::Mutex;

@@ -136,6 +136,18 @@ async fn keys_are_deleted_as_epochs_pass_but_not_after_a_leap() {
 }
 
 #[test]
+fn a_hop_by_time_uses_the_documented_secret_and_is_one_for_equal_arguments() {
+    let timed = Hop::timed(8, SLOT).unwrap();
+    let keyed = Hop::keyed("aether-hop-timed").lanes(8).slot(SLOT).build().unwrap();
+    let (channel, time) = (Channel::new(CHANNEL).unwrap(), clock::wall_time());
+    assert_eq!(timed.subject_at(&channel, time), keyed.subject_at(&channel, time));
+    assert!(include_str!("../../../docs/protocol/README.md").contains("`\"aether-hop-timed\"`"));
+    assert_eq!(timed.id(), Hop::timed(8, SLOT).unwrap().id());
+    assert_ne!(timed.id(), Hop::timed(9, SLOT).unwrap().id());
+    assert_ne!(timed.id(), Hop::timed(8, 2 * SLOT).unwrap().id());
+}
+
+#[test]
 fn debug_output_contains_nothing_of_the_key() {
     let builder = Hop::keyed(b"SECRETSECRETSECRET");
     let printed =
@@ -174,8 +186,8 @@ async fn waiting_for_the_clock_of_one_key_does_not_delay_other_keys() {
     let aether = Aether::connect(&server.url()).await.unwrap();
     let unanswered = Hop::keyed(KEY).slot(SLOT).build().unwrap();
     let silent = Arc::new(aether_core::inbox::Inbox::new(aether_core::InboxOptions::default()).unwrap());
-    let listener = aether_core::bus::Listener {
-        sequencer: Arc::new(aether_core::bus::Sequencer::new(aether_core::Source::framework())),
+    let listener = aether_core::medium::Listener {
+        sequencer: Arc::new(aether_core::medium::Sequencer::new(aether_core::Source::framework())),
         hears_own: false,
         observes: false,
         relabel: None,
