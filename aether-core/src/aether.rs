@@ -200,7 +200,9 @@ impl Aether {
         self.shared.emission.clone()
     }
 
-    pub(crate) fn bus(&self) -> &Bus {
+    /// The [bus](crate::bus), for libraries that extend it.
+    #[must_use]
+    pub fn bus(&self) -> &Bus {
         &self.shared.bus
     }
 
@@ -235,11 +237,7 @@ impl Aether {
     /// handles. It is dropped with the last handle.
     #[must_use]
     pub fn extension<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
-        self.extensions().get_or_insert_with(T::default)
-    }
-
-    pub(crate) fn extensions(&self) -> &ExtensionMap {
-        &self.shared.extensions
+        self.shared.extensions.get_or_insert_with(T::default)
     }
 
     pub(crate) fn presence(&self) -> &Arc<Presence> {

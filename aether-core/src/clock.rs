@@ -62,7 +62,9 @@ pub fn hold_time() -> Option<HeldTime> {
 pub struct Moment(quanta::Instant);
 
 impl Moment {
+    /// The present one.
     #[inline]
+    #[must_use]
     pub fn now() -> Self {
         if follows_tokio() { following::moment() } else { Self(quanta::Instant::now()) }
     }
@@ -98,7 +100,9 @@ impl Add<Duration> for Moment {
     }
 }
 
+/// The monotonic clock.
 #[inline]
+#[must_use]
 pub fn now() -> Instant {
     if follows_tokio() { following::now() } else { machine::now() }
 }
@@ -106,17 +110,20 @@ pub fn now() -> Instant {
 /// Converts an instant that was read elsewhere into a moment: to within 20 us, and exactly where the clocks follow
 /// tokio's.
 #[inline]
+#[must_use]
 pub fn moment_of(instant: Instant) -> Moment {
     if follows_tokio() { following::moment_of(instant) } else { machine::moment_of(instant) }
 }
 
 /// The time of day.
 #[inline]
+#[must_use]
 pub fn wall_time() -> SystemTime {
     if follows_tokio() { following::wall_time() } else { machine::wall_time() }
 }
 
 /// The time since an instant; zero if it lies in the future.
+#[must_use]
 pub fn since(instant: Instant) -> Duration {
     now().saturating_duration_since(instant)
 }

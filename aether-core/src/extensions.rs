@@ -1,7 +1,6 @@
-//! Per-handle state of optional parts of the crate, keyed by type.
+//! The state that libraries keep with an [`Aether`](crate::Aether), keyed by type.
 //!
-//! Each [`Aether`](crate::Aether), [`Vibrator`](crate::Vibrator) and [`Emitter`](crate::Emitter) has one, drops it with
-//! itself and does not look inside. A lookup takes a lock and compares a few type ids; it is not on a wave's path.
+//! The `Aether` drops it with itself and does not look inside. A lookup takes a lock and compares a few type ids; it is not on a wave's path.
 
 use std::any::Any;
 use std::fmt;
@@ -26,11 +25,6 @@ impl ExtensionMap {
             value
         })
     }
-
-    /// Drops this map's references to all values.
-    pub(crate) fn clear(&mut self) {
-        self.values.get_mut().clear();
-    }
 }
 
 impl fmt::Debug for ExtensionMap {
@@ -44,15 +38,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_type_has_one_value_which_is_dropped_with_the_slot() {
-        let mut extensions = ExtensionMap::default();
+    fn each_type_has_one_value_which_is_dropped_with_the_map() {
+        let extensions = ExtensionMap::default();
         let first = extensions.get_or_insert_with(|| Mutex::new(1_u32));
         assert_eq!(*extensions.get_or_insert_with(|| "another type"), "another type");
         *first.lock() = 2;
         let again = extensions.get_or_insert_with(|| Mutex::new(3_u32));
         assert_eq!(*again.lock(), 2);
         drop(again);
-        extensions.clear();
+        drop(extensions);
         assert_eq!(Arc::strong_count(&first), 1);
     }
 }

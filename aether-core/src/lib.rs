@@ -29,6 +29,8 @@
 //!
 //! - [`wave`]: limits, errors and the rarer parts of a wave.
 //! - [`vibrator`]: the errors and accounts of emitting and receiving.
+//! - [`bus`]: what libraries need that speak on the bus below vibrators.
+//! - [`clock`]: the clocks of this crate, which tests can pause.
 //! - [`inbox`]: the accounts of inboxes, and what implementors of media need of them.
 //! - [`account`]: what every process on the medium lost, and why.
 //! - [`echo`]: failed waves that come back, and dead letters.
@@ -41,7 +43,6 @@
 //! # Features
 //! - `nats` (default): the NATS medium.
 //! - `physics` (default): detectors that find patterns in the traffic, and an observer that runs them, in `physics`.
-//! - `hopping`: channels whose subject changes from slot to slot, by a key, in `hopping`.
 //! - `schema`: JSON schemas of payloads, in [`rules`].
 //! - `seal`: sealed frames, which the broker can neither read nor alter, in `seal`.
 //! - `lan`: the medium between machines of one network, without a server (`lan:`).
@@ -55,7 +56,7 @@ pub mod account;
 mod aether;
 mod amplitude;
 mod background;
-mod bus;
+pub mod bus;
 mod channel;
 pub mod clock;
 pub mod echo;
@@ -64,8 +65,6 @@ mod extensions;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-#[cfg(feature = "hopping")]
-pub mod hopping;
 pub mod inbox;
 pub mod medium;
 mod named;

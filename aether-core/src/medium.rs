@@ -21,7 +21,7 @@ pub use crate::aether::Connection;
 pub use crate::named::Named;
 pub use crate::proof::{NodeId, Proof, Rated};
 pub use crate::router::{
-    BatchSettled, Carried, Crowded, Heard, Listener, Lost, MOST_TOGETHER, NotStored, Offered, Router, Settled,
+    BatchSettled, Carried, Crowded, Heard, Listener, Lost, MOST_TOGETHER, NotStored, Offered, Relabel, Router, Settled,
     Stored, StoredRange, Subscription, Waiting,
 };
 pub use crate::shares::{ShareSizes, Shares, UNPROVEN};
@@ -306,7 +306,7 @@ impl EmitError {
         }
     }
 
-    /// Mutable access to the wave.
+    /// Mutable access to the wave, if there is one: a library that moved it to another channel moves it back.
     pub fn wave_mut(&mut self) -> Option<&mut Wave> {
         match self {
             Self::Full { wave }

@@ -14,7 +14,7 @@ mod hearers;
 mod offered;
 mod route;
 mod stored;
-pub(crate) mod subscription;
+mod subscription;
 mod table;
 mod trie;
 mod waiting;
@@ -25,8 +25,7 @@ pub use crowded::Crowded;
 pub use heard::Heard;
 pub use offered::{Offered, Receipt, Settled};
 pub use stored::{Durability, NotStored, Stored, StoredRange};
-pub use subscription::Listener;
-pub use subscription::{Lost, Subscription};
+pub use subscription::{Listener, Lost, Relabel, Subscription};
 pub use waiting::{BatchSettled, Waiting};
 
 use std::collections::VecDeque;

@@ -100,6 +100,7 @@ impl Source {
     }
 
     /// The source of the framework's own messages.
+    #[must_use]
     pub fn framework() -> Self {
         Self { instance: fastrand::u64(1..), name: SmolStr::new_inline(FRAMEWORK) }
     }
@@ -194,11 +195,15 @@ pub struct Sequencer {
 }
 
 impl Sequencer {
+    /// Counts from 1.
+    #[must_use]
     pub fn new(source: Source) -> Self {
         Self { source, last: AtomicU64::new(0) }
     }
 
-    pub(crate) fn source(&self) -> &Source {
+    /// The source.
+    #[must_use]
+    pub fn source(&self) -> &Source {
         &self.source
     }
 

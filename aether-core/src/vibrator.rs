@@ -41,8 +41,6 @@ mod tuner;
 pub use crate::emission::{EmissionRate, EmissionRateError};
 pub use batch::{BatchReceipt, EmitAllError};
 pub use builder::{CreateError, VibratorBuilder};
-#[cfg(feature = "hopping")]
-pub(crate) use emitter::settled;
 pub use emitter::{Emitter, EmitterAccount};
 pub use question::Question;
 pub use receiver::{Receiver, TryReceiveError};
@@ -110,10 +108,6 @@ impl Vibrator {
     #[must_use]
     pub fn tuner(&self) -> Tuner {
         self.receiver.tuner()
-    }
-
-    pub(crate) fn receiver(&self) -> &Receiver {
-        &self.receiver
     }
 
     /// Subscribes to the channels of a pattern: [`Tuner::resonate_on`].

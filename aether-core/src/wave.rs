@@ -350,7 +350,7 @@ impl Wave {
         kind.reflects() || (kind != Kind::Response && self.echo_request().is_some())
     }
 
-    /// Moves the wave to another channel.
+    /// Moves the wave to another channel. Its identity and all else stay.
     #[inline]
     pub fn move_to(&mut self, channel: &Channel) {
         self.body.make_mut().channel.clone_from(channel);
@@ -361,7 +361,9 @@ impl Wave {
         self.body.make_mut().signal.amplitude = amplitude;
     }
 
-    /// Turns the wave into a notice of the framework: stamped, and of full amplitude.
+    /// Turns the wave into a notice of the framework: stamped, and of full amplitude. For libraries that extend the
+    /// [bus](crate::bus).
+    #[must_use]
     pub fn noticed(self, sequencer: &Sequencer) -> Self {
         self.noticed_at(Amplitude::FULL, sequencer)
     }
@@ -403,9 +405,11 @@ impl Wave {
         self.body.extras.as_ref()?.reply_path.as_ref()
     }
 
-    /// Records which vibrator received this handle, if it expects an answer. Other handles are unchanged.
+    /// Records which vibrator received this handle, if it expects an answer. Other handles are unchanged. For libraries
+    /// that read an [`Inbox`](crate::inbox::Inbox) themselves.
     #[inline]
-    pub(crate) fn heard_by(mut self, sequencer: &Arc<Sequencer>) -> Self {
+    #[must_use]
+    pub fn heard_by(mut self, sequencer: &Arc<Sequencer>) -> Self {
         self.note_hearer(sequencer);
         self
     }

@@ -53,11 +53,13 @@ pub struct Lost {
 #[derive(Debug)]
 pub struct Listener {
     /// The vibrator's sequencer.
-    pub(crate) sequencer: Arc<Sequencer>,
-    pub(crate) hears_own: bool,
-    pub(crate) observes: bool,
-    /// Moves waves to another channel on arrival.
-    pub(crate) relabel: Option<Arc<dyn Relabel>>,
+    pub sequencer: Arc<Sequencer>,
+    /// Whether it receives the waves of the same sequencer.
+    pub hears_own: bool,
+    /// Whether it is an [observer](crate::VibratorBuilder::observe).
+    pub observes: bool,
+    /// Moves waves to another channel on arrival. Ordinary term: subject mapping.
+    pub relabel: Option<Arc<dyn Relabel>>,
 }
 
 impl Listener {
@@ -68,8 +70,11 @@ impl Listener {
     }
 }
 
-/// Moves the waves of a subscription to another channel than the one they arrived on.
-pub(crate) trait Relabel: std::fmt::Debug + Send + Sync {
+/// Moves the waves of a subscription to another channel than the one they arrived on. Ordinary term: subject mapping.
+///
+/// It works before the inbox, so the floor, the order, the ledger and `on_shed` see the wave as the receiver does. Among
+/// the patterns of one inbox that match a wave, one that relabels takes precedence.
+pub trait Relabel: std::fmt::Debug + Send + Sync {
     /// Called once for each wave offered to the inbox.
     fn relabel(&self, wave: Wave) -> Wave;
 }

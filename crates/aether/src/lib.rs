@@ -36,6 +36,8 @@ mod connecting;
 
 pub use aether_bridge as bridge;
 pub use aether_core::*;
+#[cfg(feature = "hopping")]
+pub use aether_hopping as hopping;
 #[cfg(feature = "lan")]
 pub use aether_lan as lan;
 #[cfg(feature = "nats")]

@@ -92,7 +92,7 @@ impl Site for UnixSite {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_medium_of_another_crate_conforms_but_for_what_it_does_not_promise() {
-    let report = conformance::run(&OverUnix).await;
+    let report = aether_conformance::run(&OverUnix).await;
     assert!(report.passed(), "\n{report}");
     assert_eq!(report.skipped(), SKIPPED, "\n{report}");
 }

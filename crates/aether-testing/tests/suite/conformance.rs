@@ -33,7 +33,7 @@ impl Site for LocalSite {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_medium_without_faults_conforms() {
-    let report = conformance::run(&Local(None)).await;
+    let report = aether_conformance::run(&Local(None)).await;
     assert!(report.passed(), "{report}");
 }
 

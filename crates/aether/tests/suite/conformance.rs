@@ -228,7 +228,7 @@ impl Harness for FaultyHarness {
     fn site(&self) -> BoxFuture<'_, Result<Box<dyn Site>, SiteError>> {
         let aether = Aether::with_medium(|router| {
             Arc::new(Faulty {
-                inner: conformance::local_medium(Arc::clone(&router)),
+                inner: aether_conformance::local_medium(Arc::clone(&router)),
                 router,
                 fault: self.0,
                 carried: AtomicU64::new(0),

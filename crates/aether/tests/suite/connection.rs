@@ -1,6 +1,7 @@
 //! The connection of an `Aether` over NATS: notifications of its loss and return, and which connect errors are
 //! transient.
 
+use aether::paths::WithPaths as _;
 use std::time::Duration;
 
 use aether_conformance::{NatsServer, ServerOptions};

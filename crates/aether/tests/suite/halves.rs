@@ -97,6 +97,18 @@ async fn a_tuner_outlives_its_receiver_and_joins_nothing_for_it() {
     assert_eq!(receipt.receivers, Some(0));
 }
 
+#[tokio::test]
+async fn a_tuner_learns_that_its_receiver_was_dropped() {
+    let aether = Aether::local();
+    let receiver = tuned(&aether, "a").await;
+    let tuner = receiver.tuner();
+    let mut closed = std::pin::pin!(tuner.closed());
+    assert!(closed.as_mut().now_or_never().is_none());
+    drop(receiver);
+    tokio::time::timeout(PATIENCE, closed).await.unwrap();
+    tuner.closed().await;
+}
+
 /// Drops the receiver before, during or after the join.
 #[tokio::test]
 async fn a_vibrator_hears_16384_patterns_and_refuses_more_until_it_has_left_one() {

@@ -50,7 +50,7 @@ impl Site for InProcessSite {
 }
 
 async fn conforms(harness: &dyn Harness) {
-    let report = conformance::run(harness).await;
+    let report = aether_conformance::run(harness).await;
     assert!(report.passed(), "\n{report}");
     assert_eq!(report.skipped(), SKIPPED, "\n{report}");
 }
@@ -138,7 +138,7 @@ async fn a_wrapper_around_the_local_medium_conforms() {
     let made = Arc::clone(&calls);
     conforms(&InProcess(move || {
         let calls = Arc::clone(&made);
-        Aether::with_medium(|router| Arc::new(Counting { inner: conformance::local_medium(router), calls }))
+        Aether::with_medium(|router| Arc::new(Counting { inner: aether_conformance::local_medium(router), calls }))
     }))
     .await;
     for count in calls.all() {

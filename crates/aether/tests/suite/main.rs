@@ -18,7 +18,6 @@ mod forged;
 mod gaps;
 mod halves;
 mod handling;
-mod hopping;
 mod interfering;
 #[cfg(feature = "lan")]
 mod lan;

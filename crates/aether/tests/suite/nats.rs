@@ -152,7 +152,7 @@ impl Foreign for NatsSite {
 }
 
 async fn report(wire: Wire) -> Report {
-    let report = conformance::run(&OverNats { wire, keys: None }).await;
+    let report = aether_conformance::run(&OverNats { wire, keys: None }).await;
     assert!(report.skipped().is_empty(), "\n{report}");
     report
 }
@@ -173,7 +173,7 @@ async fn the_nats_medium_conforms_on_one_thread() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_nats_medium_conforms_with_sealed_waves() {
     let keys = Some(SealKeys::generate().unwrap());
-    let report = conformance::run(&OverNats { wire: Wire::Frames, keys }).await;
+    let report = aether_conformance::run(&OverNats { wire: Wire::Frames, keys }).await;
     let skipped = [
         "a_foreign_message_arrives_as_a_wave_with_default_values",
         "foreign_headers_become_metadata",

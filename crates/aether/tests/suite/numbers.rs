@@ -2,7 +2,6 @@
 
 use aether_core::{
     Aether, Channel, EmitError, InboxOptions, LocalOptions, ServeOrder, Vibrator, Wave, WhenFull,
-    hopping::{Hop, HopEmitError},
 };
 
 async fn pair(options: InboxOptions) -> (Aether, Vibrator, Vibrator) {
@@ -36,10 +35,6 @@ async fn refused_waves_take_no_number_and_leave_no_gap() {
         assert_eq!(error.into_wave().unwrap().sequence(), 0);
     }
     emitter.ask_within(too_large(), std::time::Duration::from_secs(10)).await.unwrap_err();
-    let hop = Hop::keyed(b"32 bytes that nobody else knows.").build().unwrap();
-    let hopping = emitter.hopping("a", &hop).await.unwrap();
-    let refused = hopping.emit(too_large()).await.unwrap_err();
-    assert!(matches!(refused, HopEmitError::Emit(EmitError::TooLarge { .. })), "{refused}");
     assert_eq!(emitter.account().numbered, 2);
     for number in 1..=3 {
         if number == 3 {

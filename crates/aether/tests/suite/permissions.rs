@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use aether_conformance::{NatsServer, ServerOptions};
 use aether::nats::NatsClient;
-use aether::rules::{Border, NatsPermissions, Rule, Rules};
+use aether::nats::NatsPermissions;
+use aether::rules::{Border, Rule, Rules};
 use aether_core::{Aether, AskError, EmitError, JoinError, Vibrator, Wave};
 use aether::nats::NatsOptions;
 use async_nats::{Event, HeaderMap, HeaderValue};

@@ -214,13 +214,13 @@ fn assert_conforms<'a>(report: &Report, skipped: impl IntoIterator<Item = &'a st
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn the_medium_of_a_local_network_conforms_with_a_secret() {
     let keys = Some(SealKeys::generate().unwrap());
-    let report = conformance::run(&OverLan { keys, has_cables: false }).await;
+    let report = aether_conformance::run(&OverLan { keys, has_cables: false }).await;
     assert_conforms(&report, HELD.into_iter().chain([CLOSING]).chain(FOREIGN).chain(OUTAGES));
 }
 
 #[tokio::test(flavor = "current_thread")]
 async fn the_medium_of_a_local_network_conforms_on_one_thread() {
-    let report = conformance::run(&OverLan { keys: None, has_cables: false }).await;
+    let report = aether_conformance::run(&OverLan { keys: None, has_cables: false }).await;
     assert_conforms(&report, HELD.into_iter().chain([CLOSING]).chain(FOREIGN).chain(OUTAGES));
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use aether_conformance::NatsServer;
-use aether::paths::PathState;
+use aether::paths::{WithPaths as _, PathState};
 
 use super::*;
 use crate::proxy::Proxy;

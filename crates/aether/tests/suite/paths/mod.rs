@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::proxy::Proxy;
 use aether_conformance::{self, Harness, Link, NatsServer, Site, SiteError};
-use aether::paths::{PathState, PathStatus};
+use aether::paths::{WithPaths as _, PathState, PathStatus};
 use aether_core::{Aether, InboxOptions, Vibrator};
 use aether::nats::NatsOptions;
 use futures::future::{BoxFuture, join_all};
@@ -92,7 +92,7 @@ const SKIPPED: [&str; 4] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_paths_conform_as_one_medium() {
-    let report = conformance::run(&OverPaths).await;
+    let report = aether_conformance::run(&OverPaths).await;
     assert!(report.passed(), "\n{report}");
     let mut skipped = report.skipped();
     skipped.sort_unstable();

@@ -5,17 +5,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aether_core::Channel;
 use zeroize::Zeroizing;
 
-use super::lanes::LANES;
-use super::schedule::Schedule;
-use super::sequence::{Sequence, Traffic};
-use crate::channel::Channel;
+use crate::lanes::LANES;
+use crate::schedule::Schedule;
+use crate::sequence::{Sequence, Traffic};
 
 /// The minimum length of a key in bytes: 128 bits. Source: NIST SP 800-107r1, 5.3.4.
 pub const MIN_KEY_BYTES: usize = 16;
 /// The maximum length of a key in bytes. Longer keys are no harder to guess.
 const MAX_KEY_BYTES: usize = 1024;
+/// In place of a key, for hops that have none. `docs/protocol/README.md` has it, too.
+const UNKEYED: &[u8] = b"aether-hop-timed";
+/// The ids of such hops begin with this bit, and are made of their options.
+const TIMED: u64 = 1 << 63;
 const SHORTEST_SLOT: Duration = Duration::from_millis(10);
 const LONGEST_SLOT: Duration = Duration::from_secs(3600);
 
@@ -26,7 +30,7 @@ const LONGEST_SLOT: Duration = Duration::from_secs(3600);
 /// channels; each has its own sequence. The key is overwritten in memory when the last clone is dropped.
 ///
 /// ```
-/// use aether_core::hopping::Hop;
+/// use aether_hopping::Hop;
 /// use std::time::Duration;
 ///
 /// let hop = Hop::keyed(b"32 bytes that nobody else knows.")
@@ -37,7 +41,7 @@ const LONGEST_SLOT: Duration = Duration::from_secs(3600);
 ///     .build()?;
 /// assert!(Hop::keyed("too short").build().is_err());
 /// # let _ = hop;
-/// # Ok::<(), aether_core::hopping::HopError>(())
+/// # Ok::<(), aether_hopping::HopError>(())
 /// ```
 #[derive(Clone)]
 pub struct Hop {
@@ -57,7 +61,7 @@ struct HopInner {
 
 /// The clock that defines the slots on a medium that crosses processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum ClockSource {
+pub(crate) enum ClockSource {
     /// The clock of the keeper of this key, to which the offset is measured.
     Kept,
     /// The clock of this machine, with this maximum error.
@@ -75,6 +79,7 @@ pub struct HopBuilder {
     adaptive: bool,
     clock: ClockSource,
     clock_error: i64,
+    is_timed: bool,
 }
 
 /// Error when building a [`Hop`].
@@ -135,6 +140,7 @@ impl Hop {
             adaptive: false,
             clock: ClockSource::Kept,
             clock_error: 0,
+            is_timed: false,
         }
     }
 
@@ -147,8 +153,32 @@ impl Hop {
         Self::keyed(key).trust_clock(Duration::ZERO)
     }
 
+    /// Hops over this many lanes, one in each interval, without a key and by the clock of each machine. The lanes and the
+    /// names are derived from the name of the channel. Ordinary term: time-based partitioning.
+    ///
+    /// **It hides nothing**: everybody who knows the name of a channel can compute its subjects, now and in the future.
+    /// It spreads load and names over the lanes. The clocks must be accurate within a quarter of the interval. Equal
+    /// arguments give the same hop.
+    ///
+    /// ```
+    /// use aether_hopping::Hop;
+    /// use std::time::Duration;
+    ///
+    /// let hop = Hop::timed(4, Duration::from_millis(200))?;
+    /// assert_eq!((hop.lanes(), hop.guard()), (4, Duration::from_millis(50)));
+    /// # Ok::<(), aether_hopping::HopError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`HopError`] if the number of lanes or the interval is outside of the range that [`HopBuilder::lanes`] and
+    /// [`HopBuilder::slot`] allow.
+    pub fn timed(lanes: u8, interval: Duration) -> Result<Self, HopError> {
+        let builder = Self::keyed(UNKEYED).lanes(lanes).slot(interval).trust_clock(Duration::ZERO);
+        HopBuilder { is_timed: true, ..builder }.build()
+    }
+
     /// The hop of a seed, with the default options, which are valid.
-    pub(super) fn of_seed(seed: u64) -> Self {
+    pub(crate) fn of_seed(seed: u64) -> Self {
         let builder = Self::sequence(seed);
         let guard = builder.slot / 4;
         builder.checked(guard)
@@ -158,19 +188,19 @@ impl Hop {
         self.inner.id
     }
 
-    pub(super) fn sequence_of(&self) -> &Sequence {
+    pub(crate) fn sequence_of(&self) -> &Sequence {
         &self.inner.sequence
     }
 
-    pub(super) fn schedule(&self) -> Schedule {
+    pub(crate) fn schedule(&self) -> Schedule {
         self.inner.schedule
     }
 
-    pub(super) fn clock(&self) -> ClockSource {
+    pub(crate) fn clock(&self) -> ClockSource {
         self.inner.clock
     }
 
-    pub(super) fn clock_error(&self) -> i64 {
+    pub(crate) fn clock_error(&self) -> i64 {
         self.inner.clock_error
     }
 
@@ -239,7 +269,7 @@ impl HopBuilder {
     }
 
     /// Uses the clock of this machine, whose error must be at most `error`, for example because NTP corrects it. By
-    /// default, [`Hop::keyed`] measures the offset to the [clock keeper](crate::Aether::keep_clock) over the medium.
+    /// default, [`Hop::keyed`] measures the offset to the [clock keeper](crate::ClockKeeper) over the medium.
     /// Has no effect on a medium within one process, where there is only one clock.
     pub fn trust_clock(mut self, error: Duration) -> Self {
         self.clock = ClockSource::Own { error };
@@ -247,7 +277,7 @@ impl HopBuilder {
     }
 
     /// Gives the clock an undetected error of this many nanoseconds, for tests.
-    #[cfg(any(test, feature = "conformance"))]
+    #[cfg(any(test, feature = "test-util"))]
     pub fn wrong_by(mut self, nanos: i64) -> Self {
         self.clock_error = nanos;
         self
@@ -285,8 +315,13 @@ impl HopBuilder {
         static LAST_ID: AtomicU64 = AtomicU64::new(0);
         // Cannot truncate: both are at most one hour.
         let schedule = Schedule::new(self.slot.as_nanos() as u64, guard.as_nanos() as u64);
+        let id = match self.is_timed {
+            // An hour of nanoseconds has 42 bits.
+            true => TIMED | u64::from(self.lanes) << 48 | schedule.slot_len(),
+            false => LAST_ID.fetch_add(1, Ordering::Relaxed),
+        };
         let inner = HopInner {
-            id: LAST_ID.fetch_add(1, Ordering::Relaxed),
+            id,
             sequence: Sequence::new(&self.key),
             schedule,
             lanes: self.lanes,

@@ -4,15 +4,15 @@
 //! reported recently have confirmed the map. A change of the map therefore loses no waves, whatever the loss on the
 //! lanes.
 //!
-//! Pure data: slots and reports go in, beacons come out. [`super::sender`] sends them.
+//! Pure data: slots and reports go in, beacons come out. [`crate::sender`] sends them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use super::control::{Beacon, Hex, NextMap, ReceiverReport};
-use super::lane_loss::LaneLoss;
-use super::lanes::{Draw, LaneSet};
-use super::schedule::HISTORY;
+use crate::control::{Beacon, Hex, NextMap, ReceiverReport};
+use crate::lane_loss::LaneLoss;
+use crate::lanes::{Draw, LaneSet};
+use crate::schedule::HISTORY;
 
 /// The number of slots between the announcement of a map and its first slot.
 const NOTICE: u64 = 3;
@@ -39,11 +39,11 @@ pub struct HopView {
 
 /// A slot in which waves were sent.
 #[derive(Debug)]
-pub(super) struct SentSlot<T> {
-    pub(super) slot: u64,
-    pub(super) lane: u8,
+pub(crate) struct SentSlot<T> {
+    pub(crate) slot: u64,
+    pub(crate) lane: u8,
     /// Holds the number of waves.
-    pub(super) waves: Arc<T>,
+    pub(crate) waves: Arc<T>,
 }
 
 /// A receiver that sends reports.
@@ -57,7 +57,7 @@ struct KnownReceiver {
 
 /// The map of one sender on one channel.
 #[derive(Debug)]
-pub(super) struct LaneMap<T> {
+pub(crate) struct LaneMap<T> {
     lanes: u8,
     used: LaneSet,
     map: u32,
@@ -72,7 +72,7 @@ pub(super) struct LaneMap<T> {
 }
 
 impl<T> LaneMap<T> {
-    pub(super) fn new(lanes: u8) -> Self {
+    pub(crate) fn new(lanes: u8) -> Self {
         Self {
             lanes,
             used: LaneSet::all(lanes),
@@ -87,7 +87,7 @@ impl<T> LaneMap<T> {
     }
 
     /// The lane of a slot that begins now. Puts a confirmed map into force.
-    pub(super) fn lane(&mut self, slot: u64, draw: Draw) -> u8 {
+    pub(crate) fn lane(&mut self, slot: u64, draw: Draw) -> u8 {
         if let Some(next) = self.next.filter(|next| self.is_confirmed && slot >= next.from) {
             self.used = LaneSet(next.lanes.0 & LaneSet::all(self.lanes).0);
             self.map = next.map;
@@ -97,31 +97,31 @@ impl<T> LaneMap<T> {
     }
 
     /// Records a slot and the counter of its waves.
-    pub(super) fn begin(&mut self, sent: SentSlot<T>) {
+    pub(crate) fn begin(&mut self, sent: SentSlot<T>) {
         self.past.push_back(sent);
         while self.past.len() > 2 * HISTORY as usize {
             self.past.pop_front();
         }
     }
 
-    pub(super) fn used(&self) -> LaneSet {
+    pub(crate) fn used(&self) -> LaneSet {
         self.used
     }
 
-    pub(super) fn map(&self) -> u32 {
+    pub(crate) fn map(&self) -> u32 {
         self.map
     }
 
-    pub(super) fn receivers(&self) -> usize {
+    pub(crate) fn receivers(&self) -> usize {
         self.receivers.len()
     }
 
-    pub(super) fn loss(&self, lane: u8) -> f32 {
+    pub(crate) fn loss(&self, lane: u8) -> f32 {
         self.loss.loss(lane)
     }
 
     /// Processes the report of a receiver: updates the loss estimates and the map known to the receiver.
-    pub(super) fn take(&mut self, me: u64, report: &ReceiverReport, waves_of: impl Fn(&T) -> u64) {
+    pub(crate) fn take(&mut self, me: u64, report: &ReceiverReport, waves_of: impl Fn(&T) -> u64) {
         let Some(heard) = report.senders.iter().find(|heard| heard.sender == Hex(me)) else { return };
         let name = report.receiver.0;
         if self.receivers.len() >= MAX_RECEIVERS && !self.receivers.contains_key(&name) {
@@ -146,7 +146,7 @@ impl<T> LaneMap<T> {
     }
 
     /// Confirms or postpones the next map, or proposes one. Called once per slot, before its beacon.
-    pub(super) fn decide(&mut self, slot: u64) {
+    pub(crate) fn decide(&mut self, slot: u64) {
         // In both directions: slots far in the future date from before the clock went back. Confirmations of receivers
         // that reported then are not needed. A map announced for then is announced again under another number.
         self.receivers.retain(|_, receiver| receiver.reported.abs_diff(slot) < FORGOTTEN_AFTER);
@@ -185,7 +185,7 @@ impl<T> LaneMap<T> {
     }
 
     /// The beacon of a slot, to be sent on this lane.
-    pub(super) fn beacon(&mut self, me: u64, slot: u64, lane: u8, waves_of: impl Fn(&T) -> u64) -> Beacon {
+    pub(crate) fn beacon(&mut self, me: u64, slot: u64, lane: u8, waves_of: impl Fn(&T) -> u64) -> Beacon {
         self.beacons.push_back((slot, lane));
         while self.beacons.len() > 2 * HISTORY as usize {
             self.beacons.pop_front();

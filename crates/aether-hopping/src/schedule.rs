@@ -7,11 +7,11 @@
 use std::ops::RangeInclusive;
 
 /// The number of past slots that each control message covers, so that later messages make up for lost ones.
-pub(super) const HISTORY: u64 = 8;
+pub(crate) const HISTORY: u64 = 8;
 
 /// The slots and their edges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Schedule {
+pub(crate) struct Schedule {
     /// The length of a slot, in nanoseconds.
     slot: u64,
     guard: u64,
@@ -19,35 +19,35 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// `guard` must be less than half a slot, so that at most two slots are heard at a time.
-    pub(super) const fn new(slot: u64, guard: u64) -> Self {
+    pub(crate) const fn new(slot: u64, guard: u64) -> Self {
         Self { slot, guard }
     }
 
-    pub(super) const fn slot_len(self) -> u64 {
+    pub(crate) const fn slot_len(self) -> u64 {
         self.slot
     }
 
-    pub(super) const fn guard(self) -> u64 {
+    pub(crate) const fn guard(self) -> u64 {
         self.guard
     }
 
     /// The slot that a sender is in at a time.
-    pub(super) const fn slot_at(self, now: u64) -> u64 {
+    pub(crate) const fn slot_at(self, now: u64) -> u64 {
         now / self.slot
     }
 
     /// The beginning of a slot.
-    pub(super) const fn begin(self, slot: u64) -> u64 {
+    pub(crate) const fn begin(self, slot: u64) -> u64 {
         slot.saturating_mul(self.slot)
     }
 
     /// The middle of a slot. Control messages are sent then, as far from the edges as possible.
-    pub(super) const fn middle(self, slot: u64) -> u64 {
+    pub(crate) const fn middle(self, slot: u64) -> u64 {
         self.begin(slot).saturating_add(self.slot / 2)
     }
 
     /// The slots that a receiver must hear at a time.
-    pub(super) const fn heard(self, now: u64) -> RangeInclusive<u64> {
+    pub(crate) const fn heard(self, now: u64) -> RangeInclusive<u64> {
         now.saturating_sub(self.guard) / self.slot..=now.saturating_add(self.guard) / self.slot
     }
 
@@ -59,12 +59,12 @@ impl Schedule {
     }
 
     /// The slots that a receiver is subscribed to: those it must hear, and the next one ahead of time.
-    pub(super) const fn joined(self, now: u64) -> RangeInclusive<u64> {
+    pub(crate) const fn joined(self, now: u64) -> RangeInclusive<u64> {
         now.saturating_sub(self.guard) / self.slot..=now.saturating_add(self.ahead()) / self.slot
     }
 
     /// The next time at which [`Schedule::joined`] changes.
-    pub(super) const fn next_change(self, now: u64) -> u64 {
+    pub(crate) const fn next_change(self, now: u64) -> u64 {
         let joined = self.joined(now);
         let joins = self.begin(*joined.end() + 1).saturating_sub(self.ahead());
         let leaves = self.begin(*joined.start() + 1).saturating_add(self.guard);

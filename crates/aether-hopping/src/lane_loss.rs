@@ -4,7 +4,7 @@
 //! quarter of the lanes with the least loss always stays in use. Control messages use all lanes, so they probe those
 //! that are left out.
 
-use super::lanes::LaneSet;
+use crate::lanes::LaneSet;
 
 /// Lanes with a higher loss rate are left out. Source: Bluetooth's adaptive hopping does not specify the threshold;
 /// simulations of it use 0.3.
@@ -28,17 +28,17 @@ struct LossEstimate {
 
 /// The loss on each lane.
 #[derive(Debug)]
-pub(super) struct LaneLoss {
+pub(crate) struct LaneLoss {
     estimates: Vec<LossEstimate>,
 }
 
 impl LaneLoss {
-    pub(super) fn new(lanes: u8) -> Self {
+    pub(crate) fn new(lanes: u8) -> Self {
         Self { estimates: vec![LossEstimate::default(); usize::from(lanes)] }
     }
 
     /// Records how many waves were sent on a lane in one slot, and how many of them one receiver received.
-    pub(super) fn note(&mut self, lane: u8, sent: u64, heard: u64) {
+    pub(crate) fn note(&mut self, lane: u8, sent: u64, heard: u64) {
         let Some(estimate) = self.estimates.get_mut(usize::from(lane)).filter(|_| sent > 0) else { return };
         let lost = sent.saturating_sub(heard) as f32 / sent as f32;
         estimate.slots = estimate.slots.saturating_add(1);
@@ -49,12 +49,12 @@ impl LaneLoss {
     }
 
     /// The estimated loss rate of a lane, from 0 to 1.
-    pub(super) fn loss(&self, lane: u8) -> f32 {
+    pub(crate) fn loss(&self, lane: u8) -> f32 {
         self.estimates.get(usize::from(lane)).map_or(0.0, |estimate| estimate.loss)
     }
 
     /// Proposes the lanes to use, given those in use.
-    pub(super) fn proposal(&self, used: LaneSet) -> LaneSet {
+    pub(crate) fn proposal(&self, used: LaneSet) -> LaneSet {
         let mut proposal = used;
         for (lane, estimate) in (0..).zip(&self.estimates) {
             if estimate.loss > TOO_MUCH && estimate.waves >= ENOUGH {

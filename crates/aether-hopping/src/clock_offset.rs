@@ -8,34 +8,26 @@
 //! shortest round trip is used, because the remaining error is half of the round trip.
 //! Source: RFC 5905, sections 8 and 10.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::AbortHandle;
+use aether_core::bus::Bus;
+use aether_core::clock::{self, Instant};
+use aether_core::medium::Sequencer;
+use aether_core::{AskError, Channel, Source, Wave};
 
-use super::hop::Hop;
-use super::sequence::letters;
-use crate::bus::Bus;
-use crate::channel::{Channel, Pattern};
-use crate::clock::{self, Instant};
-use crate::inbox::{Inbox, InboxOptions, WhenFull};
-use crate::medium::{AskError, JoinError};
-use crate::router::Listener;
-use crate::source::{Sequencer, Source};
-use crate::wave::{ContentType, Wave};
+use crate::hop::Hop;
+use crate::sequence::letters;
 
 /// The maximum drift between two monotonic clocks. Source: crystals are specified to 100 ppm, and two are involved.
 const DRIFT_PPM: u64 = 200;
 /// The number of exchanges in one measurement.
 const EXCHANGES: usize = 8;
 const PATIENCE: Duration = Duration::from_millis(500);
-const QUESTION_BYTES: usize = 16;
+pub(crate) const QUESTION_BYTES: usize = 16;
 /// Two timestamps of 8 bytes each, and a seal.
 const ANSWER_BYTES: usize = 16 + 16;
 /// A time in the year 2262. Later times are rejected, so slot numbers cannot overflow.
 const LATEST: u64 = i64::MAX as u64;
-/// The maximum number of questions queued at the keeper. Further ones are shed, and their askers ask again.
-const MAX_QUESTIONS: usize = 256;
 
 /// Error for a clock that cannot be used for hopping.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +35,7 @@ const MAX_QUESTIONS: usize = 256;
 pub enum ClockError {
     /// No keeper of this key's clock answered the query.
     #[error(
-        "no process keeps the clock of this key: call Aether::keep_clock in one process, or HopBuilder::trust_clock in all"
+        "no process keeps the clock of this key: call ClockKeeper::start in one process, or HopBuilder::trust_clock in all"
     )]
     Unkept(#[source] AskError),
     /// The answers were not sealed with the key, or contained impossible times.
@@ -66,22 +58,8 @@ pub enum ClockError {
     Forgotten,
 }
 
-/// The time server of a key. It runs until this value is dropped. Made by
-/// [`Aether::keep_clock`](crate::Aether::keep_clock).
-#[derive(Debug)]
-#[must_use = "dropping it stops the clock"]
-pub struct ClockKeeper {
-    task: AbortHandle,
-}
-
-impl Drop for ClockKeeper {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
-
 /// The channel of time queries.
-pub(super) fn clock_channel(hop: &Hop) -> Result<Channel, ClockError> {
+pub(crate) fn clock_channel(hop: &Hop) -> Result<Channel, ClockError> {
     let name = hop.sequence_of().of_clock(b"name", &[]).ok_or(ClockError::Implausible)?;
     let letters = letters(&name);
     let letters = std::str::from_utf8(&letters).unwrap_or_default();
@@ -89,51 +67,12 @@ pub(super) fn clock_channel(hop: &Hop) -> Result<Channel, ClockError> {
 }
 
 /// The seal of an answer. It proves that the answer was made with the key, for this question.
-fn seal(hop: &Hop, question: &[u8], times: &[u8]) -> Option<[u8; 16]> {
+pub(crate) fn seal(hop: &Hop, question: &[u8], times: &[u8]) -> Option<[u8; 16]> {
     hop.sequence_of().of_clock(b"seal", &[question, times].concat())?.first_chunk().copied()
 }
 
-/// Answers time queries. The clock starts at `wall_time`, in nanoseconds since 1970.
-pub(super) async fn keep(
-    bus: &Bus,
-    hop: &Hop,
-    wall_time: impl FnOnce() -> u64,
-) -> Result<ClockKeeper, JoinError> {
-    let options = InboxOptions::default().max_waves(MAX_QUESTIONS).when_full(WhenFull::Shed);
-    // Cannot fail: the options and the name are valid.
-    let (Ok(inbox), Ok(channel)) = (Inbox::new(options), clock_channel(hop)) else {
-        return Err(JoinError::Closed);
-    };
-    let inbox = Arc::new(inbox);
-    let sequencer = Arc::new(Sequencer::new(Source::framework()));
-    let listener =
-        Listener { sequencer: Arc::clone(&sequencer), hears_own: false, observes: false, relabel: None };
-    let joined = bus.join(Pattern::from(&channel), Arc::clone(&inbox), listener).await?;
-    let hop = hop.clone();
-    // The wall clock is not read again, so setting it does not change the answers.
-    let (began, began_at) = (clock::now(), wall_time());
-    let task = tokio::spawn(async move {
-        let _joined = joined;
-        let time = || began_at.saturating_add(nanos(clock::since(began)));
-        while let Some(question) = std::future::poll_fn(|cx| inbox.poll_receive(cx)).await {
-            let received = time();
-            if question.payload().len() != QUESTION_BYTES {
-                continue;
-            }
-            let question = question.heard_by(&sequencer);
-            let mut times = received.to_be_bytes().to_vec();
-            times.extend(time().to_be_bytes());
-            let Some(seal) = seal(&hop, question.payload(), &times) else { return };
-            times.extend(seal);
-            // Fails only if the asker is gone.
-            let _ = question.reply_bytes(times).await;
-        }
-    });
-    Ok(ClockKeeper { task: task.abort_handle() })
-}
-
 /// Measures the offset to the clock keeper. `monotonic` converts an instant to monotonic time.
-pub(super) async fn measure(
+pub(crate) async fn measure(
     bus: &Bus,
     hop: &Hop,
     monotonic: impl Fn(Instant) -> u64,
@@ -148,8 +87,9 @@ pub(super) async fn measure(
         let drawn = fastrand::u128(..).to_be_bytes();
         let nonce = hop.sequence_of().of_clock(b"once", &drawn).ok_or(ClockError::Implausible)?;
         let nonce = nonce[..QUESTION_BYTES].to_vec();
-        let question =
-            Wave::plain(channel.clone(), nonce.clone().into(), ContentType::Bytes).noticed(&sequencer);
+        let question = Wave::from_bytes(channel.clone(), nonce.clone());
+        // Cannot fail: the channel is valid.
+        let question = question.map_err(|_| ClockError::Implausible)?.noticed(&sequencer);
         let asked = monotonic(clock::now());
         match bus.medium().ask(question, PATIENCE).await {
             Ok(answer) => {
@@ -205,7 +145,7 @@ impl Exchange {
 
 /// The offset to the agreed time, and its error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Offset {
+pub(crate) struct Offset {
     /// Agreed time minus local monotonic time.
     nanos: i128,
     /// The maximum error at the time of the measurement.
@@ -216,7 +156,7 @@ pub(super) struct Offset {
 
 impl Offset {
     /// An offset that needs no measurement.
-    pub(super) fn known(agreed: u64, monotonic: u64, error: u64) -> Self {
+    pub(crate) fn known(agreed: u64, monotonic: u64, error: u64) -> Self {
         Self { nanos: i128::from(agreed) - i128::from(monotonic), error, measured: monotonic }
     }
 
@@ -230,33 +170,33 @@ impl Offset {
     }
 
     /// Converts monotonic time to agreed time. Never before 1970.
-    pub(super) fn agreed(self, monotonic: u64) -> u64 {
+    pub(crate) fn agreed(self, monotonic: u64) -> u64 {
         u64::try_from((i128::from(monotonic) + self.nanos).max(0)).unwrap_or(u64::MAX)
     }
 
     /// Converts agreed time to local monotonic time.
-    pub(super) fn monotonic(self, agreed: u64) -> u64 {
+    pub(crate) fn monotonic(self, agreed: u64) -> u64 {
         u64::try_from((i128::from(agreed) - self.nanos).max(0)).unwrap_or(u64::MAX)
     }
 
     /// The maximum error at a monotonic time: the measured error plus drift.
-    pub(super) fn error(self, monotonic: u64) -> u64 {
+    pub(crate) fn error(self, monotonic: u64) -> u64 {
         let since = monotonic.saturating_sub(self.measured);
         self.error.saturating_add(since / 1_000_000 * DRIFT_PPM)
     }
 
     /// The amount by which a newer offset shifts the agreed time.
-    pub(super) fn step_to(self, newer: Self) -> u64 {
+    pub(crate) fn step_to(self, newer: Self) -> u64 {
         u64::try_from(self.nanos.abs_diff(newer.nanos)).unwrap_or(u64::MAX)
     }
 
-    pub(super) fn shifted(self, nanos: i64) -> Self {
+    pub(crate) fn shifted(self, nanos: i64) -> Self {
         Self { nanos: self.nanos + i128::from(nanos), ..self }
     }
 }
 
 /// A duration as nanoseconds.
-pub(super) fn nanos(time: Duration) -> u64 {
+pub(crate) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 

@@ -1,11 +1,13 @@
 //! Hopping channels on both media: receivers with the key follow, and others do not.
 
+#![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
+
 use std::time::Duration;
 
 use aether_conformance::{Jammer, NatsServer, ServerOptions};
-use aether_core::{
-    Aether, Channel, InboxOptions, Kind, Vibrator, Wave, WhenFull,
-    hopping::{ClockError, Hop, HopBuilder, HopEmitError, HopJoinError},
+use aether_core::{Aether, Channel, EmitError, InboxOptions, Kind, LocalOptions, Vibrator, Wave, WhenFull};
+use aether_hopping::{
+    ClockError, ClockKeeper, Hop, HopBuilder, HopEmitError, HopError, HopJoinError, Hopping, HoppingEmitter,
 };
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -91,7 +93,7 @@ async fn a_receiver_follows_over_nats_and_others_do_not() {
     let sending = aether::connect(&server.url()).await.unwrap();
     let receiving = aether::connect(&server.url()).await.unwrap();
     let slot = Duration::from_millis(200);
-    let _keeper = sending.keep_clock(&hop(slot).build().unwrap()).await.unwrap();
+    let _keeper = ClockKeeper::start(&sending, &hop(slot).build().unwrap()).await.unwrap();
     a_receiver_follows(&sending, &receiving, slot).await;
 }
 
@@ -151,12 +153,12 @@ async fn hopping_over_a_network_requires_a_common_time() {
     assert!(matches!(*refused, HopJoinError::Clock(_)), "{refused:?}");
     // Nor by the clock of peers with another key.
     let other = Hop::keyed(b"0123456789abcdef").build().unwrap();
-    let _keeper = aether.keep_clock(&other).await.unwrap();
+    let _keeper = ClockKeeper::start(&aether, &other).await.unwrap();
     assert!(stock.resonate_hopping(CHANNEL, &ours).await.is_err());
     stock.resonate_hopping(CHANNEL, &other).await.unwrap();
     // A guard as short as a round trip is too short.
     let hasty = hop(Duration::from_secs(1)).guard(Duration::from_nanos(100)).build().unwrap();
-    let _keeper = aether.keep_clock(&hasty).await.unwrap();
+    let _keeper = ClockKeeper::start(&aether, &hasty).await.unwrap();
     let refused = stock.resonate_hopping(CHANNEL, &hasty).await;
     assert!(matches!(refused, Err(HopJoinError::Clock(ClockError::TooFarOff { .. }))), "{refused:?}");
 }
@@ -288,7 +290,7 @@ async fn lanes_that_a_server_refuses_are_left_out() {
     let receiving = aether::connect(&server.url()).await.unwrap();
     let adaptive = || hop(Duration::from_millis(60)).lanes(8).adaptive().build().unwrap();
     let (ours, theirs) = (adaptive(), adaptive());
-    let _keeper = sending.keep_clock(&ours).await.unwrap();
+    let _keeper = ClockKeeper::start(&sending, &ours).await.unwrap();
     let stock = Vibrator::create("stock", &receiving).await.unwrap();
     stock.resonate_hopping(CHANNEL, &theirs).await.unwrap();
     let shop = Vibrator::create("shop", &sending).await.unwrap();
@@ -299,4 +301,74 @@ async fn lanes_that_a_server_refuses_are_left_out() {
         }
     };
     tokio::time::timeout(Duration::from_secs(50), adapt).await.expect("the refused lanes are left out");
+}
+
+#[tokio::test]
+async fn a_hop_by_time_needs_a_count_and_an_interval_alone() {
+    let aether = Aether::local();
+    let hop = || Hop::timed(4, Duration::from_millis(200)).unwrap();
+    let mut stock = Vibrator::create("stock", &aether).await.unwrap();
+    stock.resonate_hopping(CHANNEL, &hop()).await.unwrap();
+    // Equal arguments are one hop.
+    stock.resonate_hopping(CHANNEL, &hop()).await.unwrap();
+    let mut broker = Vibrator::builder("broker").observe().create(&aether).await.unwrap();
+    broker.resonate_on("hop.>").await.unwrap();
+    let shop = Vibrator::create("shop", &aether).await.unwrap();
+    let sent = emit_for(&shop, &aether, &hop(), 3).await;
+    let received = receive(&mut stock, sent).await;
+    assert!(received.iter().all(|wave| wave.channel().as_str() == CHANNEL));
+    assert_eq!(stock.ledger().offered, sent);
+    let seen = receive(&mut broker, sent).await;
+    let lane = |wave: &Wave| wave.channel().tokens().nth(1).unwrap().parse::<u8>().unwrap();
+    assert!(seen.iter().all(|wave| lane(wave) < 4));
+    assert!(matches!(Hop::timed(3, Duration::from_secs(1)), Err(HopError::Lanes { given: 3 })));
+    let slow = Duration::from_secs(3601);
+    assert!(matches!(Hop::timed(4, slow), Err(HopError::Slot { given }) if given == slow));
+}
+
+#[tokio::test]
+async fn a_dropped_receiver_leaves_its_lanes() {
+    let aether = Aether::local();
+    let hop = hop(Duration::from_secs(60)).build().unwrap();
+    let stock = Vibrator::create("stock", &aether).await.unwrap();
+    stock.resonate_hopping(CHANNEL, &hop).await.unwrap();
+    let shop = Vibrator::create("shop", &aether).await.unwrap();
+    assert_eq!(shop.emit_hopping_wave(CHANNEL, &hop, &1).await.unwrap().receivers, Some(1));
+    let tuner = stock.tuner();
+    drop(stock);
+    tuner.closed().await;
+    let left = async {
+        while shop.emit_hopping_wave(CHANNEL, &hop, &2).await.unwrap().receivers != Some(0) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), left).await.expect("the lanes are left");
+}
+
+#[tokio::test]
+async fn beacons_end_with_the_emitter() {
+    let aether = Aether::local();
+    let adaptive = hop(Duration::from_millis(20)).adaptive().build().unwrap();
+    let mut broker = Vibrator::create("broker", &aether).await.unwrap();
+    broker.resonate_on("hop.>").await.unwrap();
+    let shop = aether.emitter("shop").unwrap();
+    drop(HoppingEmitter::open(&shop, CHANNEL, &adaptive).await.unwrap());
+    assert_eq!(receive(&mut broker, 1).await[0].source().name(), "_aether");
+    drop(shop);
+    let silent = async {
+        // Ten slots.
+        while tokio::time::timeout(adaptive.slot() * 10, broker.receive()).await.is_ok() {}
+    };
+    tokio::time::timeout(Duration::from_secs(10), silent).await.expect("the beacons end");
+}
+
+#[tokio::test]
+async fn refused_waves_take_no_number() {
+    let aether = aether::builder().options(LocalOptions::default().max_payload(100)).connect().await.unwrap();
+    let shop = Vibrator::create("shop", &aether).await.unwrap();
+    let orders = shop.hopping("a", &hop(Duration::from_secs(1)).build().unwrap()).await.unwrap();
+    let too_large = Wave::builder("a").text("x".repeat(101)).build().unwrap();
+    let refused = orders.emit(too_large).await.unwrap_err();
+    assert!(matches!(refused, HopEmitError::Emit(EmitError::TooLarge { .. })), "{refused}");
+    assert_eq!(shop.account().numbered, 0);
 }

@@ -10,18 +10,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, UNIX_EPOCH};
 
+use aether_core::Aether;
+use aether_core::bus::Bus;
+use aether_core::clock::{self, Instant};
 use arc_swap::ArcSwap;
 use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
-use super::clock_offset::{ClockError, ClockKeeper, Offset, keep, measure, nanos};
-use super::hop::{ClockSource, Hop};
-use crate::aether::Aether;
-use crate::bus::Bus;
-use crate::clock::{self, Instant};
-use crate::medium::JoinError;
+use crate::clock_offset::{ClockError, Offset, measure, nanos};
+use crate::hop::{ClockSource, Hop};
 
 /// The interval between measurements of the offset. Drift adds up to 6 ms in that time.
 const MEASURE_EVERY: Duration = Duration::from_secs(30);
@@ -33,9 +32,8 @@ const MAX_SEEDS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(64).unwrap
 /// Reads the wall clock, in nanoseconds since 1970.
 type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
-/// All clocks of one [`Aether`], and the bus they are measured over.
-pub(super) struct Clocks {
-    bus: Bus,
+/// All clocks of one [`Aether`], in its extensions.
+pub(crate) struct Clocks {
     /// The origin of monotonic time, and the wall clock time at that instant.
     origin: OnceLock<(Instant, u64)>,
     wall: Mutex<WallClock>,
@@ -45,19 +43,21 @@ pub(super) struct Clocks {
     by_seed: Mutex<LruCache<u64, Hop>>,
 }
 
-impl Clocks {
-    fn new(bus: Bus) -> Self {
+impl Default for Clocks {
+    fn default() -> Self {
         Self {
-            bus,
             origin: OnceLock::new(),
             wall: Mutex::new(Arc::new(wall_clock)),
             by_hop: Mutex::default(),
             by_seed: Mutex::new(LruCache::new(MAX_SEEDS)),
         }
     }
+}
 
-    pub(super) fn bus(&self) -> &Bus {
-        &self.bus
+impl Clocks {
+    /// The clocks of this bus.
+    pub(crate) fn of(aether: &Aether) -> Arc<Self> {
+        aether.extension()
     }
 
     fn origin(&self) -> (Instant, u64) {
@@ -68,23 +68,23 @@ impl Clocks {
         Arc::clone(&self.wall.lock())
     }
 
-    fn wall_time(&self) -> u64 {
+    pub(crate) fn wall_time(&self) -> u64 {
         (self.wall())()
     }
 
     /// Replaces the wall clock, for tests.
     #[cfg(test)]
-    pub(super) fn set_wall(&self, wall: impl Fn() -> u64 + Send + Sync + 'static) {
+    pub(crate) fn set_wall(&self, wall: impl Fn() -> u64 + Send + Sync + 'static) {
         *self.wall.lock() = Arc::new(wall);
     }
 
     /// The hop of a seed, with the default options.
-    pub(super) fn by_seed(&self, seed: u64) -> Hop {
+    pub(crate) fn by_seed(&self, seed: u64) -> Hop {
         self.by_seed.lock().get_or_insert(seed, || Hop::of_seed(seed)).clone()
     }
 
     /// The clock of a key, shared by all its senders and receivers on this bus.
-    pub(super) async fn of(&self, hop: &Hop) -> Result<Arc<HopClock>, ClockError> {
+    pub(crate) async fn clock(&self, bus: &Bus, hop: &Hop) -> Result<Arc<HopClock>, ClockError> {
         let shared = {
             let mut by_hop = self.by_hop.lock();
             // A clock that is being measured or awaited has other owners.
@@ -97,36 +97,14 @@ impl Clocks {
         if let Some(clock) = shared.upgrade() {
             return Ok(clock);
         }
-        let clock = HopClock::start(self, hop).await?;
+        let clock = HopClock::start(self, bus, hop).await?;
         *shared = Arc::downgrade(&clock);
         Ok(clock)
     }
 }
 
-impl Aether {
-    /// The hopping clocks of this bus.
-    pub(super) fn clocks(&self) -> Arc<Clocks> {
-        self.extensions().get_or_insert_with(|| Clocks::new(self.bus().clone()))
-    }
-
-    /// Runs the time server of a key: all senders and receivers of that key on this medium measure their offset to this
-    /// machine's clock. Call it in one process per key. The server runs until the returned value is dropped.
-    ///
-    /// The wall clock is read once, at the call. Setting it later does not move the slots.
-    ///
-    /// # Errors
-    /// [`JoinError`] if the medium is closed.
-    ///
-    /// # Cancel safety
-    /// If cancelled before completion, no time server is started.
-    pub async fn keep_clock(&self, hop: &Hop) -> Result<ClockKeeper, JoinError> {
-        let clocks = self.clocks();
-        keep(clocks.bus(), hop, || clocks.wall_time()).await
-    }
-}
-
 /// The clock of one key. It determines when slots begin and end.
-pub(super) struct HopClock {
+pub(crate) struct HopClock {
     hop: Hop,
     /// The origin of monotonic time.
     origin: Instant,
@@ -141,16 +119,16 @@ pub(super) struct HopClock {
 
 impl HopClock {
     /// Starts the clock once its error is small enough for the guard.
-    async fn start(clocks: &Clocks, hop: &Hop) -> Result<Arc<Self>, ClockError> {
+    async fn start(clocks: &Clocks, bus: &Bus, hop: &Hop) -> Result<Arc<Self>, ClockError> {
         let (origin, wall_at_origin) = clocks.origin();
-        let crosses = clocks.bus().medium().promises().crosses_processes;
+        let crosses = bus.medium().promises().crosses_processes;
         let monotonic = |now: Instant| nanos(now.saturating_duration_since(origin));
         let offset = match hop.clock() {
             _ if !crosses => Offset::known(wall_at_origin, 0, 0),
             ClockSource::Own { error } => {
                 Offset::known(clocks.wall_time(), monotonic(clock::now()), nanos(error))
             }
-            ClockSource::Kept => measure(&clocks.bus, hop, monotonic).await?,
+            ClockSource::Kept => measure(bus, hop, monotonic).await?,
         };
         let error = Duration::from_nanos(offset.error(monotonic(clock::now())));
         if crosses && error * 2 > hop.guard() {
@@ -166,8 +144,7 @@ impl HopClock {
             task: Mutex::default(),
         });
         if crosses {
-            let task =
-                tokio::spawn(keep_measuring(Arc::downgrade(&clock), clocks.bus.clone(), clocks.wall()));
+            let task = tokio::spawn(keep_measuring(Arc::downgrade(&clock), bus.clone(), clocks.wall()));
             *clock.task.lock() = Some(task.abort_handle());
         }
         Ok(clock)
@@ -178,17 +155,17 @@ impl HopClock {
     }
 
     /// Converts an instant to agreed time, in nanoseconds since 1970.
-    pub(super) fn at(&self, now: Instant) -> u64 {
+    pub(crate) fn at(&self, now: Instant) -> u64 {
         self.offset.load().agreed(self.monotonic(now))
     }
 
     /// Converts an agreed time to an instant.
-    pub(super) fn instant(&self, agreed: u64) -> Instant {
+    pub(crate) fn instant(&self, agreed: u64) -> Instant {
         self.origin + Duration::from_nanos(self.offset.load().monotonic(agreed))
     }
 
     /// The agreed time, if the clock is accurate enough to send.
-    pub(super) fn checked(&self, now: Instant) -> Result<u64, ClockError> {
+    pub(crate) fn checked(&self, now: Instant) -> Result<u64, ClockError> {
         let (offset, monotonic) = (self.offset.load(), self.monotonic(now));
         let error = Duration::from_nanos(offset.error(monotonic));
         if self.task.lock().is_some() && error * 2 > self.hop.guard() {
@@ -198,17 +175,17 @@ impl HopClock {
     }
 
     /// A number that grows with every change of the offset.
-    pub(super) fn generation(&self) -> u64 {
+    pub(crate) fn generation(&self) -> u64 {
         self.generation.load(Ordering::Acquire)
     }
 
     /// Returns a receiver that is notified of every change of the offset.
-    pub(super) fn watch(&self) -> watch::Receiver<u64> {
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()
     }
 
     /// The number of clock steps larger than a quarter of the guard.
-    pub(super) fn steps(&self) -> u64 {
+    pub(crate) fn steps(&self) -> u64 {
         self.steps.load(Ordering::Relaxed)
     }
 

@@ -5,8 +5,8 @@
 
 use smallvec::SmallVec;
 
-use super::control::{Beacon, NextMap};
-use super::lanes::{Draw, LaneSet};
+use crate::control::{Beacon, NextMap};
+use crate::lanes::{Draw, LaneSet};
 
 /// The maximum number of known senders. If there are more, the one with the oldest last beacon is forgotten.
 const MAX_SENDERS: usize = 16;
@@ -15,47 +15,47 @@ const FORGOTTEN_AFTER: u64 = 64;
 
 /// A sender whose beacons arrive.
 #[derive(Debug)]
-pub(super) struct KnownSender {
-    pub(super) instance: u64,
+pub(crate) struct KnownSender {
+    pub(crate) instance: u64,
     /// The slots of its first and last beacons.
-    pub(super) first: u64,
-    pub(super) last: u64,
+    pub(crate) first: u64,
+    pub(crate) last: u64,
     lanes: LaneSet,
     map: u32,
     next: Option<NextMap>,
     /// The slots in which beacons arrived, oldest first.
-    pub(super) beacons: SmallVec<[u64; 16]>,
+    pub(crate) beacons: SmallVec<[u64; 16]>,
     /// The last slot for which missed waves were counted.
-    pub(super) settled: u64,
+    pub(crate) settled: u64,
 }
 
 impl KnownSender {
     /// The number of its latest map.
-    pub(super) fn map(&self) -> u32 {
+    pub(crate) fn map(&self) -> u32 {
         self.next.map_or(self.map, |next| next.map)
     }
 }
 
 /// The senders of a channel.
 #[derive(Debug)]
-pub(super) struct KnownSenders {
+pub(crate) struct KnownSenders {
     lanes: u8,
     known: Vec<KnownSender>,
     /// The number of senders forgotten because there were too many.
-    pub(super) forgotten: u64,
+    pub(crate) forgotten: u64,
 }
 
 impl KnownSenders {
-    pub(super) fn new(lanes: u8) -> Self {
+    pub(crate) fn new(lanes: u8) -> Self {
         Self { lanes, known: Vec::new(), forgotten: 0 }
     }
 
-    pub(super) fn known(&self) -> &[KnownSender] {
+    pub(crate) fn known(&self) -> &[KnownSender] {
         &self.known
     }
 
     /// The lanes to listen to in a slot, without duplicates.
-    pub(super) fn lanes(&self, slot: u64, draw: Draw) -> SmallVec<[u8; 4]> {
+    pub(crate) fn lanes(&self, slot: u64, draw: Draw) -> SmallVec<[u8; 4]> {
         let mut lanes: SmallVec<[u8; 4]> = SmallVec::from_slice(&[draw.lane(self.lanes)]);
         let mut add = |used: LaneSet| {
             let lane = draw.lane_in(self.lanes, LaneSet(used.0 & LaneSet::all(self.lanes).0));
@@ -74,7 +74,7 @@ impl KnownSenders {
     }
 
     /// Processes a beacon. Returns its sender, or `None` if a later beacon arrived before.
-    pub(super) fn take(&mut self, beacon: &Beacon) -> Option<&mut KnownSender> {
+    pub(crate) fn take(&mut self, beacon: &Beacon) -> Option<&mut KnownSender> {
         let now = beacon.slot;
         // In both directions: beacons of slots far in the future were sent before the clock went back.
         self.known.retain(|sender| sender.last.abs_diff(now) < FORGOTTEN_AFTER);
@@ -118,8 +118,8 @@ impl KnownSenders {
 
 #[cfg(test)]
 mod tests {
-    use super::super::control::Hex;
     use super::*;
+    use crate::control::Hex;
 
     #[test]
     fn beacons_from_before_the_clock_went_back_are_replaced() {

@@ -1,26 +1,24 @@
 //! The sending end of a hopping channel: the current lane and, on adaptive channels, a task that sends beacons.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
+use aether_core::clock::{self, Instant, Moment, moment_of};
+use aether_core::medium::Sequencer;
+use aether_core::wave::ChannelError;
+use aether_core::{Aether, Channel, EmitError, Emitter, JoinError, Receipt, Wave, WaveError};
 use lru::LruCache;
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::task::AbortHandle;
 
-use super::clock::{Clocks, HopClock};
-use super::clock_offset::ClockError;
-use super::control::{ControlChannel, ControlMessage};
-use super::hop::Hop;
-use super::lane_map::{HopView, LaneMap, SentSlot};
-use super::receiver::HopJoinError;
-use super::sequence::Traffic;
-use crate::channel::{Channel, ChannelError};
-use crate::clock::{self, Instant, Moment, moment_of};
-use crate::medium::{EmitError, JoinError};
-use crate::router::{Carried, Receipt};
-use crate::vibrator::{Emitter, settled};
-use crate::wave::{Wave, WaveError, into_channel};
+use crate::clock::{Clocks, HopClock};
+use crate::clock_offset::ClockError;
+use crate::control::{ControlChannel, ControlMessage};
+use crate::hop::Hop;
+use crate::lane_map::{HopView, LaneMap, SentSlot};
+use crate::receiver::HopJoinError;
+use crate::sequence::Traffic;
 
 /// The maximum number of hopping channels that a vibrator has open for sending. If there are more, the least recently
 /// used one is closed; its next use opens it again.
@@ -66,7 +64,7 @@ impl From<WaveError> for HopEmitError {
     }
 }
 
-/// Emits waves on one hopping channel. Made by [`Emitter::hopping`]. Cloning increments a few reference counts.
+/// Emits waves on one hopping channel. Cloning increments a few reference counts.
 #[derive(Clone)]
 pub struct HoppingEmitter {
     emitter: Emitter,
@@ -74,6 +72,42 @@ pub struct HoppingEmitter {
 }
 
 impl HoppingEmitter {
+    /// Opens a hopping channel for sending. Use it for waves made with [`Wave::builder`], for an emitter without a
+    /// receiver, and where speed matters: [`Hopping::emit_hopping_wave`](crate::Hopping::emit_hopping_wave) looks up the
+    /// channel for each wave. The channel is closed with the emitter and its clones, or with the last
+    /// `HoppingEmitter` if that is later.
+    ///
+    /// # Errors
+    /// [`HopJoinError`] if the channel is invalid, the medium is closed, or the clock is not accurate enough.
+    ///
+    /// # Cancel safety
+    /// If cancelled before completion, no channel was opened.
+    pub async fn open<C>(emitter: &Emitter, channel: C, hop: &Hop) -> Result<Self, HopJoinError>
+    where
+        C: TryInto<Channel>,
+        ChannelError: From<C::Error>,
+    {
+        let channel = channel.try_into().map_err(ChannelError::from).map_err(JoinError::from)?;
+        Self::open_on(emitter, channel, hop).await
+    }
+
+    pub(crate) async fn open_on(
+        emitter: &Emitter,
+        channel: Channel,
+        hop: &Hop,
+    ) -> Result<Self, HopJoinError> {
+        let senders = HopSenders::of(emitter.aether());
+        let key = (hop.id(), channel);
+        let sender = match senders.find(emitter, &key) {
+            Some(sender) => sender,
+            None => {
+                let started = HopSender::start(emitter, &senders, &key.1, hop).await?;
+                senders.keep(emitter, key, started)
+            }
+        };
+        Ok(Self { emitter: emitter.clone(), sender })
+    }
+
     /// Emits a wave on the current lane. Receivers see it on its original channel.
     ///
     /// # Errors
@@ -81,34 +115,20 @@ impl HoppingEmitter {
     ///
     /// # Cancel safety
     /// As [`Emitter::emit`].
-    pub async fn emit(&self, wave: Wave) -> Result<Receipt, HopEmitError> {
-        let (sequence, carried) = self.carry(wave)?;
-        Ok(settled(sequence, carried).await.map_err(|error| moved_back(error, self.channel()))?)
-    }
-
-    #[inline]
-    fn carry(&self, mut wave: Wave) -> Result<(u64, Carried), HopEmitError> {
+    pub async fn emit(&self, mut wave: Wave) -> Result<Receipt, HopEmitError> {
         let channel = self.channel();
         if wave.channel() != channel {
             return Err(HopEmitError::OtherChannel { wave, channel: channel.clone() });
         }
-        let now = Moment::now();
-        let slot = match self.sender.move_onto_lane(&mut wave, now) {
+        let slot = match self.sender.move_onto_lane(&mut wave) {
             Ok(slot) => slot,
             Err(source) => return Err(HopEmitError::Clock { wave, source: Box::new(source) }),
         };
-        match self.emitter.carry_at(wave, || now) {
-            Ok(carried) => {
-                if let Some(slot) = slot {
-                    slot.waves.fetch_add(1, Ordering::Relaxed);
-                }
-                Ok(carried)
-            }
-            Err(error) => {
-                self.emitter.note_limited(&error);
-                Err(moved_back(error, channel).into())
-            }
+        let receipt = self.emitter.emit(wave).await.map_err(|error| moved_back(error, channel))?;
+        if let Some(slot) = slot {
+            slot.waves.fetch_add(1, Ordering::Relaxed);
         }
+        Ok(receipt)
     }
 
     /// The channel.
@@ -144,91 +164,48 @@ fn moved_back(mut error: EmitError, channel: &Channel) -> EmitError {
     error
 }
 
-/// The hopping channels that a vibrator sends on, kept in the extensions of its emitter.
+/// The hopping channels that the emitters of one `Aether` send on, in its extensions.
+#[derive(Default)]
 struct HopSenders {
-    open: Mutex<LruCache<(u64, Channel), Arc<HopSender>>>,
+    by_emitter: Mutex<HashMap<u64, EmitterSenders>>,
 }
 
-impl Emitter {
-    /// Opens a hopping channel for sending. Use it for waves made with [`Wave::builder`], and where speed matters:
-    /// [`Emitter::emit_hopping_wave`] looks up the channel for each wave.
-    ///
-    /// # Errors
-    /// [`HopJoinError`] if the channel is invalid, the medium is closed, or the clock is not accurate enough.
-    ///
-    /// # Cancel safety
-    /// If cancelled before completion, no channel was opened.
-    pub async fn hopping<C>(&self, channel: C, hop: &Hop) -> Result<HoppingEmitter, HopJoinError>
-    where
-        C: TryInto<Channel>,
-        ChannelError: From<C::Error>,
-    {
-        self.hopping_on(into_channel(channel).map_err(JoinError::from)?, hop).await
+/// Those of one emitter and its clones.
+struct EmitterSenders {
+    /// Gone with the last clone.
+    emitter: Weak<Sequencer>,
+    open: LruCache<(u64, Channel), Arc<HopSender>>,
+}
+
+impl HopSenders {
+    fn of(aether: &Aether) -> Arc<Self> {
+        aether.extension()
     }
 
-    async fn hopping_on(&self, channel: Channel, hop: &Hop) -> Result<HoppingEmitter, HopJoinError> {
-        let senders = self
-            .extensions()
-            .get_or_insert_with(|| HopSenders { open: Mutex::new(LruCache::new(MAX_SENDERS)) });
-        let key = (hop.id(), channel);
-        let open = senders.open.lock().get(&key).cloned();
-        let sender = match open {
-            Some(sender) => sender,
-            None => {
-                let me = self.source().instance();
-                let started = HopSender::start(&self.aether().clocks(), me, &key.1, hop).await?;
-                // If two were started at the same time, the first stays. Nothing was sent on the other one.
-                Arc::clone(senders.open.lock().get_or_insert(key, || started))
-            }
+    fn find(&self, emitter: &Emitter, key: &(u64, Channel)) -> Option<Arc<HopSender>> {
+        let mut by_emitter = self.by_emitter.lock();
+        by_emitter.get_mut(&emitter.source().instance())?.open.get(key).cloned()
+    }
+
+    /// Keeps a sender. If two were started at the same time, the first stays. Nothing was sent on the other one.
+    fn keep(&self, emitter: &Emitter, key: (u64, Channel), started: Arc<HopSender>) -> Arc<HopSender> {
+        self.forget_gone();
+        let mut by_emitter = self.by_emitter.lock();
+        let senders = by_emitter.entry(emitter.source().instance()).or_insert_with(|| EmitterSenders {
+            emitter: Arc::downgrade(emitter.sequencer()),
+            open: LruCache::new(MAX_SENDERS),
+        });
+        Arc::clone(senders.open.get_or_insert(key, || started))
+    }
+
+    /// Closes the senders of emitters that were dropped.
+    fn forget_gone(&self) {
+        let gone: Vec<_> = {
+            let mut by_emitter = self.by_emitter.lock();
+            by_emitter.extract_if(|_, senders| senders.emitter.strong_count() == 0).collect()
         };
-        Ok(HoppingEmitter { emitter: self.clone(), sender })
-    }
-
-    /// Emits an event of normal amplitude with a JSON payload on a hopping channel.
-    ///
-    /// The first call opens the channel. Over a network this measures the clock, which takes eight round trips.
-    ///
-    /// # Errors
-    /// [`HopEmitError`] if the channel is invalid or cannot be opened, if the payload cannot be serialised, or as
-    /// [`Emitter::emit`].
-    ///
-    /// # Cancel safety
-    /// As [`Emitter::emit`]. If cancelled while the channel is being opened, nothing was emitted.
-    pub async fn emit_hopping_wave<C>(
-        &self,
-        channel: C,
-        hop: &Hop,
-        payload: &impl Serialize,
-    ) -> Result<Receipt, HopEmitError>
-    where
-        C: TryInto<Channel>,
-        ChannelError: From<C::Error>,
-    {
-        let wave = Wave::from_json(channel, payload)?;
-        let hopping = self.hopping_on(wave.channel().clone(), hop).await?;
-        hopping.emit(wave).await
-    }
-
-    /// Like [`Emitter::emit_hopping_wave`], but without a key: hops by [`Hop::sequence`] with the default options.
-    /// **Predictable**: the lane and the name of each slot follow from the seed.
-    ///
-    /// # Errors
-    /// As [`Emitter::emit_hopping_wave`].
-    ///
-    /// # Cancel safety
-    /// As [`Emitter::emit_hopping_wave`].
-    pub async fn emit_time_hopping_wave<C>(
-        &self,
-        channel: C,
-        seed: u64,
-        payload: &impl Serialize,
-    ) -> Result<Receipt, HopEmitError>
-    where
-        C: TryInto<Channel>,
-        ChannelError: From<C::Error>,
-    {
-        let hop = self.aether().clocks().by_seed(seed);
-        self.emit_hopping_wave(channel, &hop, payload).await
+        // Outside of the lock, because each one ends a task.
+        drop(gone);
     }
 }
 
@@ -271,26 +248,28 @@ impl SendSlot {
 
 impl HopSender {
     async fn start(
-        clocks: &Clocks,
-        me: u64,
+        emitter: &Emitter,
+        senders: &Arc<HopSenders>,
         channel: &Channel,
         hop: &Hop,
     ) -> Result<Arc<Self>, HopJoinError> {
+        let bus = emitter.aether().bus();
         let sender = Arc::new(Self {
             hop: hop.clone(),
             channel: channel.clone(),
-            me,
-            clock: clocks.of(hop).await?,
+            me: emitter.source().instance(),
+            clock: Clocks::of(emitter.aether()).clock(bus, hop).await?,
             slot: Mutex::default(),
             lane_map: Mutex::new(LaneMap::new(hop.lanes())),
             refused: AtomicU64::new(0),
             task: Mutex::default(),
         });
         if hop.is_adaptive() {
-            let control = ControlChannel::new(clocks.bus(), hop, channel)?;
+            let control = ControlChannel::new(bus, hop, channel)?;
             control.tune(sender.clock.at(clock::now())).await?;
-            let task =
-                tokio::spawn(send_beacons(Arc::downgrade(&sender), Arc::clone(&sender.clock), control));
+            let ends = (Arc::downgrade(emitter.sequencer()), Arc::downgrade(senders));
+            let clock = Arc::clone(&sender.clock);
+            let task = tokio::spawn(send_beacons(Arc::downgrade(&sender), ends, clock, control));
             *sender.task.lock() = Some(task.abort_handle());
         }
         Ok(sender)
@@ -299,10 +278,10 @@ impl HopSender {
     /// Moves a wave onto the current lane. On an adaptive channel, returns the slot in which to count the wave once it
     /// is sent.
     #[inline]
-    fn move_onto_lane(&self, wave: &mut Wave, now: Moment) -> Result<Option<Arc<SendSlot>>, ClockError> {
+    fn move_onto_lane(&self, wave: &mut Wave) -> Result<Option<Arc<SendSlot>>, ClockError> {
         let current = self.slot.lock();
         if let Some(slot) = &*current
-            && slot.is_at(now, self.clock.generation())
+            && slot.is_at(Moment::now(), self.clock.generation())
         {
             wave.move_to(&slot.lane);
             return Ok(self.hop.is_adaptive().then(|| Arc::clone(slot)));
@@ -368,8 +347,14 @@ impl Drop for HopSender {
     }
 }
 
-/// Sends a beacon once per slot, in its middle, and processes the reports of receivers. Ends with the sender.
-async fn send_beacons(sender: Weak<HopSender>, clock: Arc<HopClock>, mut control: ControlChannel) {
+/// Sends a beacon once per slot, in its middle, and processes the reports of receivers. Ends with the sender, which is
+/// forgotten in the first slot after its emitter was dropped.
+async fn send_beacons(
+    sender: Weak<HopSender>,
+    (emitter, senders): (Weak<Sequencer>, Weak<HopSenders>),
+    clock: Arc<HopClock>,
+    mut control: ControlChannel,
+) {
     let mut steps = clock.watch();
     let mut last_beacon = 0;
     loop {
@@ -382,6 +367,11 @@ async fn send_beacons(sender: Weak<HopSender>, clock: Arc<HopClock>, mut control
         let slot = schedule.slot_at(now);
         if last_beacon < slot && now >= schedule.middle(slot) {
             last_beacon = slot;
+            if emitter.strong_count() == 0
+                && let Some(senders) = senders.upgrade()
+            {
+                senders.forget_gone();
+            }
             let Some(sender) = sender.upgrade() else { return };
             // Puts the map of this slot into force even if no wave is sent in it.
             let entered = sender.slot_at(clock::now());

@@ -13,25 +13,26 @@
 
 use std::fmt;
 
+use aether_core::Channel;
+use aether_core::wave::ChannelError;
 use hkdf::Hkdf;
 use hmac::{Hmac, KeyInit, Mac};
 use parking_lot::Mutex;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::lanes::Draw;
-use crate::channel::{Channel, ChannelError};
+use crate::lanes::Draw;
 
 /// The first token of all channels on which hopping waves are sent.
 const ROOT: &str = "hop";
 /// The length of a seal in bytes. Forging one takes 2^128 guesses.
-pub(super) const SEAL_BYTES: usize = 16;
+pub(crate) const SEAL_BYTES: usize = 16;
 /// 16 letters of 5 bits each. With root and lane, a name has at most 23 bytes, which a [`Channel`] stores inline.
 const TOKEN_LETTERS: usize = 16;
 /// RFC 4648, section 6, in lower case.
 const LETTERS: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 /// The number of slots per key.
-pub(super) const SLOTS_PER_EPOCH: u64 = 1024;
+pub(crate) const SLOTS_PER_EPOCH: u64 = 1024;
 /// The depth of the key tree. Enough for 2^50 slots: 350 thousand years at 10 ms each.
 const DEPTH: u32 = 40;
 const SALT: &[u8] = b"aether-hop-1";
@@ -42,7 +43,7 @@ type EpochKey = Zeroizing<[u8; 32]>;
 
 /// The two message streams of a channel. They hop independently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Traffic {
+pub(crate) enum Traffic {
     /// The waves of the channel.
     Waves,
     /// The control messages of its senders and receivers.
@@ -67,14 +68,14 @@ impl Traffic {
 
 /// The place of one message stream of a channel in one slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
-    pub(super) draw: Draw,
+pub(crate) struct Place {
+    pub(crate) draw: Draw,
     token: [u8; TOKEN_LETTERS],
 }
 
 impl Place {
     /// The name of this place on a lane.
-    pub(super) fn on(&self, lane: u8) -> Result<Channel, ChannelError> {
+    pub(crate) fn on(&self, lane: u8) -> Result<Channel, ChannelError> {
         // Cannot fail: all letters are ASCII.
         let token = std::str::from_utf8(&self.token).unwrap_or_default();
         Channel::new(format!("{ROOT}.{lane}.{token}"))
@@ -82,7 +83,7 @@ impl Place {
 }
 
 /// The sequence of one key, shared by all channels.
-pub(super) struct Sequence {
+pub(crate) struct Sequence {
     state: Mutex<SequenceState>,
     /// The clock has its own key, which does not hop, because the clock is queried before the slot is known.
     clock: EpochKey,
@@ -97,7 +98,7 @@ struct SequenceState {
 }
 
 impl Sequence {
-    pub(super) fn new(secret: &[u8]) -> Self {
+    pub(crate) fn new(secret: &[u8]) -> Self {
         let state = SequenceState { ratchet: Ratchet::new(secret), recent: [None, None], reached: None };
         let mut clock = EpochKey::default();
         // Cannot fail: HKDF outputs 32 bytes.
@@ -108,7 +109,7 @@ impl Sequence {
     /// Records that the present slot is this one. When time moves from one epoch to the next, all keys before the
     /// previous epoch are deleted. After a leap in time they are kept until the next change of epoch, so that a clock
     /// that was wrong for a moment can go back.
-    pub(super) fn reach(&self, slot: u64) {
+    pub(crate) fn reach(&self, slot: u64) {
         let epoch = slot / SLOTS_PER_EPOCH;
         let mut state = self.state.lock();
         if state.reached == Some(epoch) {
@@ -144,7 +145,7 @@ impl Sequence {
     }
 
     /// The place of a channel's traffic in a slot, or `None` if the key of the slot was deleted.
-    pub(super) fn place(&self, traffic: Traffic, channel: &Channel, slot: u64) -> Option<Place> {
+    pub(crate) fn place(&self, traffic: Traffic, channel: &Channel, slot: u64) -> Option<Place> {
         let draw = |label| -> Option<[u8; 32]> {
             Some(self.prf(slot, label, channel)?.finalize().into_bytes().into())
         };
@@ -156,7 +157,7 @@ impl Sequence {
     }
 
     /// The seal of a control message in a slot.
-    pub(super) fn seal(&self, channel: &Channel, slot: u64, message: &[u8]) -> Option<[u8; SEAL_BYTES]> {
+    pub(crate) fn seal(&self, channel: &Channel, slot: u64, message: &[u8]) -> Option<[u8; SEAL_BYTES]> {
         let mut prf = self.prf(slot, b"seal", channel)?;
         prf.update(&[0]);
         prf.update(message);
@@ -165,7 +166,7 @@ impl Sequence {
     }
 
     /// Whether a seal is valid. The comparison takes constant time.
-    pub(super) fn is_sealed(&self, channel: &Channel, slot: u64, message: &[u8], seal: &[u8]) -> bool {
+    pub(crate) fn is_sealed(&self, channel: &Channel, slot: u64, message: &[u8], seal: &[u8]) -> bool {
         let Some(mut prf) = self.prf(slot, b"seal", channel) else { return false };
         prf.update(&[0]);
         prf.update(message);
@@ -173,7 +174,7 @@ impl Sequence {
     }
 
     /// A pseudo-random function of the clock's key.
-    pub(super) fn of_clock(&self, label: &[u8], message: &[u8]) -> Option<[u8; 32]> {
+    pub(crate) fn of_clock(&self, label: &[u8], message: &[u8]) -> Option<[u8; 32]> {
         let mut prf = Hmac::<Sha256>::new_from_slice(&*self.clock).ok()?;
         for part in [label, &[0], message] {
             prf.update(part);
@@ -190,7 +191,7 @@ impl fmt::Debug for Sequence {
 }
 
 /// Encodes the first 80 bits as 16 letters.
-pub(super) fn letters(bytes: &[u8; 32]) -> [u8; TOKEN_LETTERS] {
+pub(crate) fn letters(bytes: &[u8; 32]) -> [u8; TOKEN_LETTERS] {
     std::array::from_fn(|place| {
         let (byte, bit) = (place * 5 / 8, place * 5 % 8);
         let pair = u16::from(bytes[byte]) << 8 | u16::from(bytes[byte + 1]);

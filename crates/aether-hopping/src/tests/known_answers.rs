@@ -6,15 +6,16 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::channel::Channel;
-use crate::hopping::lanes::LaneSet;
-use crate::hopping::sequence::{Sequence, Traffic};
+use aether_core::Channel;
+
+use crate::lanes::LaneSet;
+use crate::sequence::{Sequence, Traffic};
 
 const SAID: &str = r#"{"said":"beacon"}"#;
 const LEFT_OUT: u8 = 3;
 
 fn protocol() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/protocol")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol")
 }
 
 fn answer(key: &[u8], channel: &str, slot: u64, lanes: u8) -> Value {

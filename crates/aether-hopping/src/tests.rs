@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use aether_conformance::NatsServer;
+use aether_core::{Aether, Channel, Vibrator, clock};
+
 use super::*;
-use crate::aether::Aether;
-use crate::channel::Channel;
-use crate::clock;
-use crate::conformance::NatsServer;
-use crate::vibrator::Vibrator;
+use crate::clock::Clocks;
 
 const KEY: &[u8] = b"0123456789abcdef";
 const CHANNEL: &str = "orders";
@@ -20,6 +19,7 @@ const GUARD: Duration = Duration::from_millis(40);
 
 /// Sends 50 waves over five slots. Returns how many arrive at a receiver whose clock is wrong by this much.
 async fn heard_with_clock_wrong_by(nanos: i64) -> u64 {
+    aether_core::clock::follow_tokio();
     let aether = Aether::local();
     let hop = Hop::keyed(KEY).slot(SLOT).guard(GUARD);
     let (right, wrong) = (hop.clone().build().unwrap(), hop.wrong_by(nanos).build().unwrap());
@@ -49,10 +49,11 @@ async fn all_waves_arrive_for_every_clock_error_up_to_the_guard() {
 
 #[tokio::test(start_paused = true)]
 async fn setting_the_wall_clock_changes_nothing_in_process() {
+    aether_core::clock::follow_tokio();
     let aether = Aether::local();
     let wall = Arc::new(AtomicU64::new(1_700_000_000_000_000_000));
     let read = Arc::clone(&wall);
-    aether.clocks().set_wall(move || read.load(Ordering::Relaxed));
+    Clocks::of(&aether).set_wall(move || read.load(Ordering::Relaxed));
     let hop = Hop::keyed(KEY).slot(SLOT).guard(GUARD).build().unwrap();
     let stock = Vibrator::create("stock", &aether).await.unwrap();
     stock.resonate_hopping(CHANNEL, &hop).await.unwrap();
@@ -71,7 +72,7 @@ async fn setting_the_wall_clock_changes_nothing_in_process() {
 async fn machines_meet_again_after_their_clocks_were_set() {
     let server = NatsServer::start().await.unwrap();
     let (sending, receiving) =
-        (Aether::connect(&server.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
+        (aether::connect(&server.url()).await.unwrap(), aether::connect(&server.url()).await.unwrap());
     let set_by = Arc::new(AtomicU64::new(0));
     // In the middle of an epoch, because the keys of a past epoch are deleted and the clock could not go back.
     let middle = 16_000_000 * sequence::SLOTS_PER_EPOCH + sequence::SLOTS_PER_EPOCH / 2;
@@ -79,7 +80,7 @@ async fn machines_meet_again_after_their_clocks_were_set() {
     for aether in [&sending, &receiving] {
         let set_by = Arc::clone(&set_by);
         let time = move || began_at + clock::since(began).as_nanos() as u64;
-        aether.clocks().set_wall(move || time() - set_by.load(Ordering::Relaxed));
+        Clocks::of(aether).set_wall(move || time() - set_by.load(Ordering::Relaxed));
     }
     let hop =
         || Hop::keyed(KEY).slot(SLOT).guard(GUARD).trust_clock(Duration::from_millis(1)).build().unwrap();
@@ -135,6 +136,18 @@ async fn keys_are_deleted_as_epochs_pass_but_not_after_a_leap() {
 }
 
 #[test]
+fn a_hop_by_time_uses_the_documented_secret_and_is_one_for_equal_arguments() {
+    let timed = Hop::timed(8, SLOT).unwrap();
+    let keyed = Hop::keyed("aether-hop-timed").lanes(8).slot(SLOT).build().unwrap();
+    let (channel, time) = (Channel::new(CHANNEL).unwrap(), clock::wall_time());
+    assert_eq!(timed.subject_at(&channel, time), keyed.subject_at(&channel, time));
+    assert!(include_str!("../../../docs/protocol/README.md").contains("`\"aether-hop-timed\"`"));
+    assert_eq!(timed.id(), Hop::timed(8, SLOT).unwrap().id());
+    assert_ne!(timed.id(), Hop::timed(9, SLOT).unwrap().id());
+    assert_ne!(timed.id(), Hop::timed(8, 2 * SLOT).unwrap().id());
+}
+
+#[test]
 fn debug_output_contains_nothing_of_the_key() {
     let builder = Hop::keyed(b"SECRETSECRETSECRET");
     let printed =
@@ -170,16 +183,16 @@ fn invalid_options_are_refused_with_the_allowed_range() {
 #[tokio::test]
 async fn waiting_for_the_clock_of_one_key_does_not_delay_other_keys() {
     let server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let unanswered = Hop::keyed(KEY).slot(SLOT).build().unwrap();
-    let silent = Arc::new(crate::inbox::Inbox::new(crate::inbox::InboxOptions::default()).unwrap());
-    let listener = crate::router::Listener {
-        sequencer: Arc::new(crate::source::Sequencer::new(crate::source::Source::framework())),
+    let silent = Arc::new(aether_core::inbox::Inbox::new(aether_core::InboxOptions::default()).unwrap());
+    let listener = aether_core::medium::Listener {
+        sequencer: Arc::new(aether_core::medium::Sequencer::new(aether_core::Source::framework())),
         hears_own: false,
         observes: false,
         relabel: None,
     };
-    let asked = crate::channel::Pattern::from(&clock_offset::clock_channel(&unanswered).unwrap());
+    let asked = aether_core::Pattern::from(&clock_offset::clock_channel(&unanswered).unwrap());
     let bus = aether.bus();
     let _silent = bus.join(asked, silent, listener).await.unwrap();
 

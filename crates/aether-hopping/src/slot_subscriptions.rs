@@ -5,36 +5,32 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use aether_core::bus::{Bus, SubscriptionGuard};
+use aether_core::inbox::Inbox;
+use aether_core::medium::{Listener, Relabel};
+use aether_core::{Channel, JoinError, Pattern};
 use futures_util::future::join_all;
 use parking_lot::Mutex;
 
-use super::slot_counts::LaneCounts;
-use crate::bus::{Bus, SubscriptionGuard};
-use crate::channel::{Channel, Pattern};
-use crate::inbox::Inbox;
-use crate::medium::JoinError;
-use crate::router::Listener;
-use crate::router::subscription::Relabel;
-use crate::source::Sequencer;
+use crate::slot_counts::LaneCounts;
 
 /// A slot and the channel of one of its lanes.
-pub(super) type SlotLane = (u64, Channel);
+pub(crate) type SlotLane = (u64, Channel);
 
 /// The subscriber, its inbox and its open subscriptions.
-pub(super) struct SlotSubscriptions {
-    pub(super) bus: Bus,
-    pub(super) inbox: Arc<Inbox>,
-    pub(super) sequencer: Arc<Sequencer>,
-    pub(super) hears_own: bool,
-    pub(super) observes: bool,
+pub(crate) struct SlotSubscriptions {
+    pub(crate) bus: Bus,
+    pub(crate) inbox: Arc<Inbox>,
+    /// Without `relabel`, which each lane has of its own.
+    pub(crate) listener: Listener,
     /// The original channel of the waves, or `None` for control messages, which no user sees.
-    pub(super) shown_as: Option<Channel>,
-    pub(super) open: Arc<OpenSlots>,
+    pub(crate) shown_as: Option<Channel>,
+    pub(crate) open: Arc<OpenSlots>,
 }
 
 /// The open subscriptions. Another task can end them at any time.
 #[derive(Debug, Default)]
-pub(super) struct OpenSlots {
+pub(crate) struct OpenSlots {
     state: Mutex<OpenState>,
 }
 
@@ -46,7 +42,7 @@ struct OpenState {
 
 impl OpenSlots {
     /// Ends all subscriptions. Later ones end at once.
-    pub(super) fn close(&self) {
+    pub(crate) fn close(&self) {
         let mut state = self.state.lock();
         state.is_over = true;
         let guards = std::mem::take(&mut state.guards);
@@ -60,7 +56,7 @@ impl SlotSubscriptions {
     /// joined. A failure does not undo the other subscriptions.
     ///
     /// If cancelled before completion, the new lanes are not joined.
-    pub(super) async fn tune(
+    pub(crate) async fn tune(
         &self,
         wanted: &[SlotLane],
     ) -> (Vec<(u64, Arc<LaneCounts>)>, Result<(), JoinError>) {
@@ -74,9 +70,9 @@ impl SlotSubscriptions {
         let joins = new.into_iter().map(|place| {
             let counts = self.shown_as.clone().map(|channel| Arc::new(LaneCounts::new(channel)));
             let listener = Listener {
-                sequencer: Arc::clone(&self.sequencer),
-                hears_own: self.hears_own,
-                observes: self.observes,
+                sequencer: Arc::clone(&self.listener.sequencer),
+                hears_own: self.listener.hears_own,
+                observes: self.listener.observes,
                 relabel: counts.clone().map(|counts| counts as Arc<dyn Relabel>),
             };
             let join = self.bus.join(Pattern::from(&place.1), Arc::clone(&self.inbox), listener);

@@ -8,10 +8,10 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::schedule::HISTORY;
-use crate::channel::Channel;
-use crate::router::subscription::Relabel;
-use crate::wave::Wave;
+use aether_core::medium::Relabel;
+use aether_core::{Channel, Wave};
+
+use crate::schedule::HISTORY;
 
 /// The number of senders counted separately on one lane of one slot.
 const COUNTED_SENDERS: usize = 8;
@@ -24,7 +24,7 @@ const FORGOTTEN_AFTER: u64 = 2 * HISTORY;
 pub struct HopAccount {
     /// The number of slots in which the receiver was subscribed.
     pub slots: u64,
-    /// The number of waves that arrived in slots that have ended. The [`Ledger`](crate::Ledger) of the inbox says what
+    /// The number of waves that arrived in slots that have ended. The [`Ledger`](aether_core::Ledger) of the inbox says what
     /// became of them.
     pub heard: u64,
     /// The number of waves that senders sent, according to their beacons, in slots in which the receiver was
@@ -42,18 +42,18 @@ pub struct HopAccount {
 
 /// The counters behind a [`HopAccount`].
 #[derive(Debug, Default)]
-pub(super) struct ReceiverCounts {
-    pub(super) slots: AtomicU64,
-    pub(super) heard: AtomicU64,
-    pub(super) missed: AtomicU64,
-    pub(super) refused: AtomicU64,
-    pub(super) clock_steps: AtomicU64,
-    pub(super) failed_joins: AtomicU64,
-    pub(super) forgotten_senders: AtomicU64,
+pub(crate) struct ReceiverCounts {
+    pub(crate) slots: AtomicU64,
+    pub(crate) heard: AtomicU64,
+    pub(crate) missed: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) clock_steps: AtomicU64,
+    pub(crate) failed_joins: AtomicU64,
+    pub(crate) forgotten_senders: AtomicU64,
 }
 
 impl ReceiverCounts {
-    pub(super) fn read(&self) -> HopAccount {
+    pub(crate) fn read(&self) -> HopAccount {
         let read = |count: &AtomicU64| count.load(Ordering::Relaxed);
         HopAccount {
             slots: read(&self.slots),
@@ -69,7 +69,7 @@ impl ReceiverCounts {
 
 /// One lane in one slot: the original channel of its waves, and their number by sender.
 #[derive(Debug)]
-pub(super) struct LaneCounts {
+pub(crate) struct LaneCounts {
     channel: Channel,
     /// A sender takes the first free entry.
     senders: [SenderCount; COUNTED_SENDERS],
@@ -84,7 +84,7 @@ struct SenderCount {
 }
 
 impl LaneCounts {
-    pub(super) fn new(channel: Channel) -> Self {
+    pub(crate) fn new(channel: Channel) -> Self {
         Self { channel, senders: Default::default(), others: AtomicU64::new(0) }
     }
 
@@ -130,7 +130,7 @@ impl Relabel for LaneCounts {
 
 /// The counts of recent slots.
 #[derive(Debug, Default)]
-pub(super) struct SlotCounts {
+pub(crate) struct SlotCounts {
     slots: VecDeque<CountedSlot>,
 }
 
@@ -144,7 +144,7 @@ struct CountedSlot {
 
 impl SlotCounts {
     /// Starts counting a lane of a slot.
-    pub(super) fn open(&mut self, number: u64, lane: Arc<LaneCounts>) {
+    pub(crate) fn open(&mut self, number: u64, lane: Arc<LaneCounts>) {
         match self.slots.iter_mut().find(|slot| slot.number == number && !slot.is_counted) {
             Some(slot) => slot.lanes.push(lane),
             None => self.slots.push_back(CountedSlot { number, lanes: vec![lane], is_counted: false }),
@@ -153,7 +153,7 @@ impl SlotCounts {
 
     /// Ends all slots except the joined ones. Returns the number of slots ended and of the waves in them. Forgets
     /// distant slots.
-    pub(super) fn end(&mut self, joined: &RangeInclusive<u64>) -> (u64, u64) {
+    pub(crate) fn end(&mut self, joined: &RangeInclusive<u64>) -> (u64, u64) {
         let (mut slots, mut heard) = (0, 0);
         for slot in self.slots.iter_mut().filter(|slot| !slot.is_counted && !joined.contains(&slot.number)) {
             slot.is_counted = true;
@@ -165,7 +165,7 @@ impl SlotCounts {
     }
 
     /// The number of waves from a sender in a slot.
-    pub(super) fn waves_of(&self, sender: u64, number: u64) -> u64 {
+    pub(crate) fn waves_of(&self, sender: u64, number: u64) -> u64 {
         let lanes = self.slots.iter().filter(|slot| slot.number == number).flat_map(|slot| &slot.lanes);
         lanes.map(|lane| lane.waves_of(sender)).sum()
     }
@@ -174,14 +174,13 @@ impl SlotCounts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channel::Channel;
-    use crate::source::Source;
-    use crate::wave::Wave;
+    use aether_core::Source;
+    use aether_core::medium::Sequencer;
 
     /// A lane on which this many waves arrived, and the instance of their sender.
     fn lane(waves: u64) -> (Arc<LaneCounts>, u64) {
         let counts = Arc::new(LaneCounts::new(Channel::new("orders").unwrap()));
-        let sequencer = crate::source::Sequencer::new(Source::framework());
+        let sequencer = Sequencer::new(Source::framework());
         for _ in 0..waves {
             counts.relabel(Wave::from_bytes("hop.1.a", "x").unwrap().noticed(&sequencer));
         }

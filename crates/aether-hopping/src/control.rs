@@ -6,19 +6,16 @@
 
 use std::sync::Arc;
 
+use aether_core::bus::Bus;
+use aether_core::inbox::Inbox;
+use aether_core::medium::{Carried, Listener, Sequencer};
+use aether_core::{Channel, InboxOptions, JoinError, Source, Wave, WhenFull};
 use serde::{Deserialize, Serialize};
 
-use super::hop::Hop;
-use super::schedule::Schedule;
-use super::sequence::{SEAL_BYTES, Traffic};
-use super::slot_subscriptions::SlotSubscriptions;
-use crate::bus::Bus;
-use crate::channel::Channel;
-use crate::inbox::{Inbox, InboxOptions, WhenFull};
-use crate::medium::JoinError;
-use crate::router::Carried;
-use crate::source::{Sequencer, Source};
-use crate::wave::{ContentType, Wave};
+use crate::hop::Hop;
+use crate::schedule::Schedule;
+use crate::sequence::{SEAL_BYTES, Traffic};
+use crate::slot_subscriptions::SlotSubscriptions;
 
 /// The maximum size of a message in bytes, and the maximum number of entries in one of its lists.
 const MAX_BYTES: usize = 16 << 10;
@@ -30,7 +27,7 @@ const MAX_WAITING_BYTES: usize = 1 << 20;
 /// A number written in hexadecimal digits, because it may exceed the integers of JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(into = "String", try_from = "String")]
-pub(super) struct Hex(pub(super) u64);
+pub(crate) struct Hex(pub(crate) u64);
 
 impl From<Hex> for String {
     fn from(hex: Hex) -> Self {
@@ -48,7 +45,7 @@ impl TryFrom<String> for Hex {
 /// One message.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "said", rename_all = "lowercase")]
-pub(super) enum ControlMessage {
+pub(crate) enum ControlMessage {
     /// Sent by senders.
     Beacon(Beacon),
     /// Sent by receivers.
@@ -57,56 +54,56 @@ pub(super) enum ControlMessage {
 
 /// The lanes of a sender, and its number of waves in recent slots.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct Beacon {
+pub(crate) struct Beacon {
     /// The instance number of the sender.
-    pub(super) sender: Hex,
+    pub(crate) sender: Hex,
     /// The slot in which this message is sent.
-    pub(super) slot: u64,
+    pub(crate) slot: u64,
     /// The lanes in use as a bit set. The lowest bit is lane 0.
-    pub(super) lanes: Hex,
+    pub(crate) lanes: Hex,
     /// The number of the map in force.
-    pub(super) map: u32,
+    pub(crate) map: u32,
     /// The announced next map, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(super) next: Option<NextMap>,
+    pub(crate) next: Option<NextMap>,
     /// The number of waves sent in recent slots, as (slot, count).
-    pub(super) sent: Vec<(u64, u64)>,
+    pub(crate) sent: Vec<(u64, u64)>,
 }
 
 /// A map that takes effect at its slot if all receivers have confirmed it by then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct NextMap {
-    pub(super) map: u32,
-    pub(super) lanes: Hex,
+pub(crate) struct NextMap {
+    pub(crate) map: u32,
+    pub(crate) lanes: Hex,
     /// The first slot in which it applies.
-    pub(super) from: u64,
+    pub(crate) from: u64,
 }
 
 /// The number of waves that a receiver received from each sender.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct ReceiverReport {
+pub(crate) struct ReceiverReport {
     /// The instance number of the receiver.
-    pub(super) receiver: Hex,
+    pub(crate) receiver: Hex,
     /// The slot in which this message is sent.
-    pub(super) slot: u64,
+    pub(crate) slot: u64,
     /// One entry per known sender.
-    pub(super) senders: Vec<SenderReport>,
+    pub(crate) senders: Vec<SenderReport>,
 }
 
 /// The waves and beacons that a receiver received from one sender.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(super) struct SenderReport {
-    pub(super) sender: Hex,
+pub(crate) struct SenderReport {
+    pub(crate) sender: Hex,
     /// The number of the latest map known to the receiver.
-    pub(super) map: u32,
+    pub(crate) map: u32,
     /// The number of waves in each slot that was heard completely, as (slot, count).
-    pub(super) waves: Vec<(u64, u64)>,
+    pub(crate) waves: Vec<(u64, u64)>,
     /// Those of the same slots in which a beacon arrived.
-    pub(super) beacons: Vec<u64>,
+    pub(crate) beacons: Vec<u64>,
 }
 
 impl ControlMessage {
-    pub(super) fn slot(&self) -> u64 {
+    pub(crate) fn slot(&self) -> u64 {
         match self {
             Self::Beacon(beacon) => beacon.slot,
             Self::Report(report) => report.slot,
@@ -114,7 +111,7 @@ impl ControlMessage {
     }
 
     /// Writes the seal and the sealed bytes. Returns `None` if the key of the slot was deleted.
-    pub(super) fn write(&self, hop: &Hop, channel: &Channel) -> Option<Vec<u8>> {
+    pub(crate) fn write(&self, hop: &Hop, channel: &Channel) -> Option<Vec<u8>> {
         // Cannot fail: the message consists of numbers, strings and lists.
         let message = serde_json::to_vec(self).ok()?;
         let seal = hop.sequence_of().seal(channel, self.slot(), &message)?;
@@ -122,7 +119,7 @@ impl ControlMessage {
     }
 
     /// Reads a message. Returns `None` unless it was sealed with the key for a slot near this time.
-    pub(super) fn read(hop: &Hop, channel: &Channel, payload: &[u8], now: u64) -> Option<Self> {
+    pub(crate) fn read(hop: &Hop, channel: &Channel, payload: &[u8], now: u64) -> Option<Self> {
         if payload.len() > MAX_BYTES {
             return None;
         }
@@ -146,16 +143,16 @@ impl ControlMessage {
 }
 
 /// One end of the control traffic of a hopping channel.
-pub(super) struct ControlChannel {
+pub(crate) struct ControlChannel {
     hop: Hop,
     channel: Channel,
     subscriptions: SlotSubscriptions,
     /// The number of messages that were not sealed with the key.
-    pub(super) refused: u64,
+    pub(crate) refused: u64,
 }
 
 impl ControlChannel {
-    pub(super) fn new(bus: &Bus, hop: &Hop, channel: &Channel) -> Result<Self, JoinError> {
+    pub(crate) fn new(bus: &Bus, hop: &Hop, channel: &Channel) -> Result<Self, JoinError> {
         let options = InboxOptions::default()
             .max_waves(MAX_WAITING)
             .max_bytes(MAX_WAITING_BYTES)
@@ -165,28 +162,31 @@ impl ControlChannel {
         let subscriptions = SlotSubscriptions {
             bus: bus.clone(),
             inbox: Arc::new(inbox),
-            sequencer: Arc::new(Sequencer::new(Source::framework())),
-            hears_own: false,
-            observes: false,
+            listener: Listener {
+                sequencer: Arc::new(Sequencer::new(Source::framework())),
+                hears_own: false,
+                observes: false,
+                relabel: None,
+            },
             shown_as: None,
             open: Arc::default(),
         };
         Ok(Self { hop: hop.clone(), channel: channel.clone(), subscriptions, refused: 0 })
     }
 
-    pub(super) fn schedule(&self) -> Schedule {
+    pub(crate) fn schedule(&self) -> Schedule {
         self.hop.schedule()
     }
 
     /// The lane of control messages in a slot. They ignore the map, and so probe all lanes.
-    pub(super) fn lane(&self, slot: u64) -> Option<(u8, Channel)> {
+    pub(crate) fn lane(&self, slot: u64) -> Option<(u8, Channel)> {
         let place = self.hop.sequence_of().place(Traffic::Control, &self.channel, slot)?;
         let lane = place.draw.lane(self.hop.lanes());
         Some((lane, place.on(lane).ok()?))
     }
 
     /// Subscribes to the lanes of the present and the near future.
-    pub(super) async fn tune(&self, now: u64) -> Result<(), JoinError> {
+    pub(crate) async fn tune(&self, now: u64) -> Result<(), JoinError> {
         let joined = self.hop.schedule().joined(now);
         let wanted: Vec<_> =
             joined.filter_map(|slot| self.lane(slot).map(|(_, channel)| (slot, channel))).collect();
@@ -196,12 +196,12 @@ impl ControlChannel {
     /// Receives the next message, not yet checked. Returns `None` once the medium is closed.
     ///
     /// If cancelled before completion, no message was taken.
-    pub(super) async fn receive(&self) -> Option<Wave> {
+    pub(crate) async fn receive(&self) -> Option<Wave> {
         std::future::poll_fn(|cx| self.subscriptions.inbox.poll_receive(cx)).await
     }
 
     /// Reads a message that is sealed with the key. Counts any other as refused.
-    pub(super) fn read(&mut self, message: &Wave, now: u64) -> Option<ControlMessage> {
+    pub(crate) fn read(&mut self, message: &Wave, now: u64) -> Option<ControlMessage> {
         let message = ControlMessage::read(&self.hop, &self.channel, message.payload(), now);
         self.refused += u64::from(message.is_none());
         message
@@ -209,12 +209,12 @@ impl ControlChannel {
 
     /// Sends a message in its slot. Never waits: a full queue sheds the message, and that of the next slot repeats its
     /// content.
-    pub(super) fn send(&self, message: &ControlMessage) {
+    pub(crate) fn send(&self, message: &ControlMessage) {
         let Some((_, channel)) = self.lane(message.slot()) else { return };
         let Some(payload) = message.write(&self.hop, &self.channel) else { return };
-        let sequencer = &self.subscriptions.sequencer;
-        let wave = Wave::plain(channel, payload.into(), ContentType::Bytes).noticed(sequencer);
-        match self.subscriptions.bus.medium().carry(wave) {
+        // Cannot fail: the channel is valid.
+        let Ok(wave) = Wave::from_bytes(channel, payload) else { return };
+        match self.subscriptions.bus.medium().carry(wave.noticed(&self.subscriptions.listener.sequencer)) {
             // Dropping it offers the message at once, and the full inbox sheds its weakest wave.
             Ok(Carried::Waiting(waiting)) => drop(waiting),
             Ok(Carried::Done(_)) => {}

@@ -1,39 +1,39 @@
 //! Lanes, and drawing one for a slot. Ordinary term for a lane: a partition, which may have its own route.
 //!
-//! Pure data. [`super::lane_loss`] estimates the loss on each lane.
+//! Pure data. [`crate::lane_loss`] estimates the loss on each lane.
 
 use std::fmt;
 
 /// The allowed numbers of lanes. At least a quarter of the lanes always stays in use.
-pub(super) const LANES: std::ops::RangeInclusive<u8> = 4..=64;
+pub(crate) const LANES: std::ops::RangeInclusive<u8> = 4..=64;
 
 /// A set of lanes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct LaneSet(pub(super) u64);
+pub(crate) struct LaneSet(pub(crate) u64);
 
 impl LaneSet {
     /// All lanes of a channel with this many lanes.
-    pub(super) const fn all(lanes: u8) -> Self {
+    pub(crate) const fn all(lanes: u8) -> Self {
         Self(u64::MAX >> (64 - lanes as u32))
     }
 
-    pub(super) const fn holds(self, lane: u8) -> bool {
+    pub(crate) const fn holds(self, lane: u8) -> bool {
         self.0 >> lane & 1 == 1
     }
 
-    pub(super) const fn without(self, lane: u8) -> Self {
+    pub(crate) const fn without(self, lane: u8) -> Self {
         Self(self.0 & !(1 << lane))
     }
 
-    pub(super) const fn with(self, lane: u8) -> Self {
+    pub(crate) const fn with(self, lane: u8) -> Self {
         Self(self.0 | 1 << lane)
     }
 
-    pub(super) const fn len(self) -> u32 {
+    pub(crate) const fn len(self) -> u32 {
         self.0.count_ones()
     }
 
-    pub(super) fn iter(self) -> impl Iterator<Item = u8> {
+    pub(crate) fn iter(self) -> impl Iterator<Item = u8> {
         (0..64).filter(move |lane| self.holds(*lane))
     }
 }
@@ -47,19 +47,19 @@ impl fmt::Debug for LaneSet {
 /// The random numbers of a slot. There are two independent ones, so that a replacement for a lane that is left out
 /// reveals nothing about that lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Draw {
-    pub(super) first: u64,
-    pub(super) second: u64,
+pub(crate) struct Draw {
+    pub(crate) first: u64,
+    pub(crate) second: u64,
 }
 
 impl Draw {
     /// One of this many lanes. All are equally likely, up to a bias of 2^-58.
-    pub(super) fn lane(self, lanes: u8) -> u8 {
+    pub(crate) fn lane(self, lanes: u8) -> u8 {
         scaled(self.first, u64::from(lanes)) as u8
     }
 
     /// The drawn lane if it is in use, otherwise another lane that is.
-    pub(super) fn lane_in(self, lanes: u8, used: LaneSet) -> u8 {
+    pub(crate) fn lane_in(self, lanes: u8, used: LaneSet) -> u8 {
         let lane = self.lane(lanes);
         if used.holds(lane) || used.len() == 0 {
             return lane;

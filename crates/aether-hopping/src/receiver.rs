@@ -2,28 +2,25 @@
 //!
 //! The task joins each slot ahead of time and leaves it one guard after its end. Waves go straight from the router into
 //! the vibrator's inbox. The task waits for deadlines and control messages, never polls, and ends with its vibrator.
-//! [`super::schedule`] and [`super::known_senders`] decide what it subscribes to.
+//! [`crate::schedule`] and [`crate::known_senders`] decide what it subscribes to.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
+use aether_core::clock;
+use aether_core::{Aether, Channel, JoinError, Tuner, Wave};
 use parking_lot::Mutex;
 use tokio::task::AbortHandle;
 
-use super::clock::HopClock;
-use super::clock_offset::ClockError;
-use super::control::{Beacon, ControlChannel, ControlMessage, Hex, ReceiverReport, SenderReport};
-use super::hop::Hop;
-use super::known_senders::KnownSenders;
-use super::schedule::HISTORY;
-use super::sequence::Traffic;
-use super::slot_counts::{HopAccount, ReceiverCounts, SlotCounts};
-use super::slot_subscriptions::{OpenSlots, SlotSubscriptions};
-use crate::channel::{Channel, ChannelError};
-use crate::clock;
-use crate::medium::JoinError;
-use crate::vibrator::Vibrator;
-use crate::wave::{Wave, into_channel};
+use crate::clock::{Clocks, HopClock};
+use crate::clock_offset::ClockError;
+use crate::control::{Beacon, ControlChannel, ControlMessage, Hex, ReceiverReport, SenderReport};
+use crate::hop::Hop;
+use crate::known_senders::KnownSenders;
+use crate::schedule::HISTORY;
+use crate::sequence::Traffic;
+use crate::slot_counts::{HopAccount, ReceiverCounts, SlotCounts};
+use crate::slot_subscriptions::{OpenSlots, SlotSubscriptions};
 
 /// Error when opening a hopping channel for sending or receiving.
 #[derive(Debug, thiserror::Error)]
@@ -37,98 +34,66 @@ pub enum HopJoinError {
     Join(#[from] JoinError),
 }
 
-/// The hopping channels of one vibrator, in its extensions.
+/// The hopping channels that the vibrators of one `Aether` hear, in its extensions.
 #[derive(Default)]
 struct HopReceivers {
     open: Mutex<Vec<HopReceiver>>,
 }
 
-impl Vibrator {
-    fn hop_receivers(&self) -> Arc<HopReceivers> {
-        self.receiver().extensions().get_or_insert_with(HopReceivers::default)
+impl HopReceivers {
+    fn of(aether: &Aether) -> Arc<Self> {
+        aether.extension()
     }
 
-    /// Subscribes to a hopping channel. Once this returns, no wave is missed if the clocks are accurate within the guard.
-    /// Waves arrive like any others, on the channel they were sent to. Has no effect if the vibrator is already subscribed
-    /// to the channel by this [`Hop`].
-    ///
-    /// ```
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use aether_core::{Aether, Vibrator, hopping::Hop};
-    ///
-    /// let aether = Aether::local();
-    /// let hop = Hop::keyed(b"32 bytes that nobody else knows.").build()?;
-    /// let mut stock = Vibrator::create("stock", &aether).await?;
-    /// stock.resonate_hopping("orders.created", &hop).await?;
-    ///
-    /// let shop = Vibrator::create("shop", &aether).await?;
-    /// shop.emit_hopping_wave("orders.created", &hop, &"a lamp").await?;
-    /// let wave = stock.receive().await.expect("the medium is open");
-    /// assert_eq!((wave.channel().as_str(), wave.json::<String>()?), ("orders.created", "a lamp".to_owned()));
-    /// # Ok(()) }
-    /// ```
-    ///
-    /// # Errors
-    /// [`HopJoinError`] if the channel is invalid, the medium is closed, or the clock is not accurate enough.
-    ///
-    /// # Cancel safety
-    /// If cancelled before completion, there is no subscription.
-    pub async fn resonate_hopping<C>(&self, channel: C, hop: &Hop) -> Result<(), HopJoinError>
-    where
-        C: TryInto<Channel>,
-        ChannelError: From<C::Error>,
-    {
-        let channel = into_channel(channel).map_err(JoinError::from)?;
-        let receivers = self.hop_receivers();
-        if receivers.open.lock().iter().any(|receiver| receiver.is(&channel, hop)) {
-            return Ok(());
-        }
-        let receiver = HopReceiver::start(self, &channel, hop).await?;
-        let mut open = receivers.open.lock();
-        if !open.iter().any(|receiver| receiver.is(&channel, hop)) {
-            open.push(receiver);
-        }
-        Ok(())
+    fn holds(&self, of: &Tuner, channel: &Channel, hop: &Hop) -> bool {
+        self.open.lock().iter().any(|receiver| receiver.is(of, channel, hop))
     }
 
-    /// Subscribes to waves sent by [`Emitter::emit_time_hopping_wave`](crate::Emitter::emit_time_hopping_wave) with the
-    /// same seed. **Predictable.**
-    ///
-    /// # Errors
-    /// As [`Vibrator::resonate_hopping`].
-    ///
-    /// # Cancel safety
-    /// As [`Vibrator::resonate_hopping`].
-    pub async fn resonate_time_hopping<C>(&self, channel: C, seed: u64) -> Result<(), HopJoinError>
-    where
-        C: TryInto<Channel>,
-        ChannelError: From<C::Error>,
-    {
-        let hop = self.aether().clocks().by_seed(seed);
-        self.resonate_hopping(channel, &hop).await
-    }
-
-    /// Unsubscribes from a hopping channel, for all keys. Queued waves can still be received. Has no effect without a
-    /// subscription.
-    pub fn detune_hopping(&self, channel: &Channel) {
-        let receivers = self.hop_receivers();
-        let gone: Vec<_> =
-            receivers.open.lock().extract_if(.., |receiver| receiver.channel == *channel).collect();
+    /// Ends those that match.
+    fn end(&self, ends: impl Fn(&HopReceiver) -> bool) {
+        let gone: Vec<_> = self.open.lock().extract_if(.., |receiver| ends(receiver)).collect();
         // Outside of the lock, because each one leaves its lanes.
         drop(gone);
     }
+}
 
-    /// The account of a hopping channel, or `None` without a subscription.
-    #[must_use]
-    pub fn hop_account(&self, channel: &Channel, hop: &Hop) -> Option<HopAccount> {
-        let receivers = self.hop_receivers();
-        let open = receivers.open.lock();
-        open.iter().find(|receiver| receiver.is(channel, hop)).map(|receiver| receiver.counts.read())
+/// [`Hopping::resonate_hopping`](crate::Hopping::resonate_hopping).
+pub(crate) async fn resonate(
+    aether: &Aether,
+    tuner: &Tuner,
+    channel: Channel,
+    hop: &Hop,
+) -> Result<(), HopJoinError> {
+    let receivers = HopReceivers::of(aether);
+    if receivers.holds(tuner, &channel, hop) {
+        return Ok(());
     }
+    let receiver = HopReceiver::start(aether, &receivers, tuner, channel, hop).await?;
+    let mut open = receivers.open.lock();
+    if !open.iter().any(|other| other.is(tuner, &receiver.channel, hop)) {
+        open.push(receiver);
+    }
+    Ok(())
+}
+
+/// [`Hopping::detune_hopping`](crate::Hopping::detune_hopping).
+pub(crate) fn detune(aether: &Aether, tuner: &Tuner, channel: &Channel) {
+    let instance = tuner.source().instance();
+    let ends = |receiver: &HopReceiver| receiver.of == instance && receiver.channel == *channel;
+    HopReceivers::of(aether).end(ends);
+}
+
+/// [`Hopping::hop_account`](crate::Hopping::hop_account).
+pub(crate) fn account(aether: &Aether, tuner: &Tuner, channel: &Channel, hop: &Hop) -> Option<HopAccount> {
+    let receivers = HopReceivers::of(aether);
+    let open = receivers.open.lock();
+    open.iter().find(|receiver| receiver.is(tuner, channel, hop)).map(|receiver| receiver.counts.read())
 }
 
 /// The subscription of a vibrator to one channel by one key. Dropping it leaves the channel.
 struct HopReceiver {
+    /// The instance number of the receiving half of the vibrator.
+    of: u64,
     hop: u64,
     channel: Channel,
     counts: Arc<ReceiverCounts>,
@@ -138,21 +103,25 @@ struct HopReceiver {
 
 impl HopReceiver {
     /// Subscribes a vibrator. Once this returns, no wave is missed, within the error of the clock.
-    async fn start(vibrator: &Vibrator, channel: &Channel, hop: &Hop) -> Result<Self, HopJoinError> {
-        let clocks = vibrator.aether().clocks();
-        let clock = clocks.of(hop).await?;
+    async fn start(
+        aether: &Aether,
+        receivers: &Arc<HopReceivers>,
+        tuner: &Tuner,
+        channel: Channel,
+        hop: &Hop,
+    ) -> Result<Self, HopJoinError> {
+        let (bus, clocks) = (aether.bus(), Clocks::of(aether));
+        let clock = clocks.clock(bus, hop).await?;
         let subscriptions = SlotSubscriptions {
-            bus: clocks.bus().clone(),
-            inbox: Arc::clone(vibrator.receiver().inbox()),
-            sequencer: Arc::clone(vibrator.sequencer()),
-            hears_own: vibrator.receiver().hears_own(),
-            observes: vibrator.receiver().observes(),
+            bus: bus.clone(),
+            inbox: Arc::clone(tuner.inbox()),
+            listener: tuner.listener(),
             shown_as: Some(channel.clone()),
             open: Arc::default(),
         };
         // Observers send no reports: senders do not adapt to them.
-        let control = match hop.is_adaptive() && !vibrator.receiver().observes() {
-            true => Some(ControlChannel::new(clocks.bus(), hop, channel)?),
+        let control = match hop.is_adaptive() && !subscriptions.listener.observes {
+            true => Some(ControlChannel::new(bus, hop, &channel)?),
             false => None,
         };
         let counts = Arc::<ReceiverCounts>::default();
@@ -174,12 +143,14 @@ impl HopReceiver {
         // The present slot began before the subscription.
         let now = task.clock.at(clock::now());
         task.since = hop.schedule().heard(now).end() + 1;
-        let task = tokio::spawn(task.run()).abort_handle();
-        Ok(Self { hop: hop.id(), channel: channel.clone(), counts, open, task })
+        let of = tuner.source().instance();
+        let task =
+            tokio::spawn(end_with(tuner.clone(), Arc::downgrade(receivers), task.run())).abort_handle();
+        Ok(Self { of, hop: hop.id(), channel, counts, open, task })
     }
 
-    fn is(&self, channel: &Channel, hop: &Hop) -> bool {
-        self.hop == hop.id() && self.channel == *channel
+    fn is(&self, of: &Tuner, channel: &Channel, hop: &Hop) -> bool {
+        self.of == of.source().instance() && self.hop == hop.id() && self.channel == *channel
     }
 }
 
@@ -188,6 +159,23 @@ impl Drop for HopReceiver {
         self.task.abort();
         // The task may still be running. Subscriptions that it makes from now on end at once.
         self.open.close();
+    }
+}
+
+/// Runs a task of a receiver, and ends its hopping channels once it was dropped.
+async fn end_with(tuner: Tuner, receivers: Weak<HopReceivers>, task: impl Future<Output = ()>) {
+    let task = async {
+        task.await;
+        // The account can be read as long as there is a receiver.
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = task => {}
+        () = tuner.closed() => {}
+    }
+    if let Some(receivers) = receivers.upgrade() {
+        let instance = tuner.source().instance();
+        receivers.end(|receiver| receiver.of == instance);
     }
 }
 
@@ -304,8 +292,8 @@ impl ReceiverTask {
     /// Processes the beacon of a sender: its lanes, and the number of waves it sent.
     fn take(&mut self, beacon: &Beacon) {
         // A vibrator that does not hear its own waves cannot miss them.
-        if !self.subscriptions.hears_own
-            && beacon.sender.0 == self.subscriptions.sequencer.source().instance()
+        if !self.subscriptions.listener.hears_own
+            && beacon.sender.0 == self.subscriptions.listener.sequencer.source().instance()
         {
             return;
         }
@@ -343,7 +331,7 @@ impl ReceiverTask {
             let beacons = beacons.copied().collect();
             SenderReport { sender: Hex(sender.instance), map: sender.map(), beacons, waves }
         });
-        let receiver = Hex(self.subscriptions.sequencer.source().instance());
+        let receiver = Hex(self.subscriptions.listener.sequencer.source().instance());
         let report = ReceiverReport { receiver, slot, senders: senders.collect() };
         control.send(&ControlMessage::Report(report));
     }
