@@ -1,6 +1,8 @@
 //! A server that does not permit everything: what a program wants and may not have is an error where it is asked for, and
 //! counted elsewhere.
 
+use aether::paths::WithPaths as _;
+use aether::nats::NatsError;
 use std::time::Duration;
 
 use aether_conformance::{NatsServer, ServerOptions};
@@ -117,8 +119,8 @@ async fn a_question_that_the_server_refuses_fails_at_once() {
 async fn a_connection_without_an_inbox_of_its_own_is_refused_and_names_it() {
     for permissions in [r#"subscribe: { deny: "_INBOX.>" }"#, r#"publish: { deny: "_INBOX.>" }"#] {
         let server = server(permissions).await;
-        let refused = connect(&server, "some").await;
-        let Err(error @ ConnectError::NotPermitted { subject, .. }) = &refused else { panic!("{refused:?}") };
+        let error = connect(&server, "some").await.unwrap_err();
+        let Some(NatsError::NotPermitted { subject, .. }) = error.of_medium() else { panic!("{error:?}") };
         assert!(subject.starts_with("_INBOX.") && !error.is_transient(), "{error}");
         assert!(!error.to_string().contains("some:some"), "{error}");
     }

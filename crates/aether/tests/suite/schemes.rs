@@ -105,7 +105,7 @@ async fn a_scheme_without_a_medium_has_nothing_to_wrap() {
     let connected =
         aether::builder().url("mesh://shop:secret@a").scheme("mesh", ConnectRequest::connect).connect();
     match connected.await.unwrap_err() {
-        ConnectError::Scheme { scheme, url } => assert_eq!((&*scheme, &*url), ("mesh", "mesh://***@a")),
+        ConnectError::Scheme { scheme, url, .. } => assert_eq!((&*scheme, &*url), ("mesh", "mesh://***@a")),
         error => panic!("{error}"),
     }
     let unknown = aether::builder().url("mesh://a").connect().await.unwrap_err();

@@ -4,7 +4,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use aether::physics::{Interfere, PhysicsEngine};
+use aether::physics::{Interfering as _, Interfere, PhysicsEngine};
 use aether_core::{Aether, EmitError, InboxOptions, Kind, Vibrator, Wave, WhenFull};
 use aether::physics::PhysicsObserver;
 use futures::FutureExt;

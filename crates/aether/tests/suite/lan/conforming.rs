@@ -1,5 +1,6 @@
 //! The conformance suite: for a local network alone, with cables that are pulled out, and as the first of two paths.
 
+use aether::paths::WithPaths as _;
 use std::time::Duration;
 
 use aether_conformance::{self, Harness, Link, NatsServer, Report, Site, SiteError, Suite};

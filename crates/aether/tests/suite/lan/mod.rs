@@ -83,13 +83,12 @@ async fn until(view: &LanView, within: Duration, holds: impl Fn(&LanView) -> boo
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_secret_it_does_not_start_unless_that_is_allowed() {
     let url = address(free_port(), &[]);
-    match aether::connect(&url).await {
-        Err(ConnectError::Lan(LanError::NoSecret)) => {}
-        other => panic!("{other:?}"),
-    }
+    let refused = aether::connect(&url).await.unwrap_err();
+    assert!(matches!(refused.of_medium(), Some(LanError::NoSecret)), "{refused:?}");
     let short = LanOptions::default().secret("short");
     let refused = aether::builder().url(&*url).options(short).connect().await;
-    assert!(matches!(refused, Err(ConnectError::Lan(LanError::ShortSecret { .. }))), "{refused:?}");
+    let refused = refused.unwrap_err();
+    assert!(matches!(refused.of_medium(), Some(LanError::ShortSecret { .. })), "{refused:?}");
     let insecure = aether::connect(&format!("{url}&insecure")).await.unwrap();
     insecure.close().await.unwrap();
 }

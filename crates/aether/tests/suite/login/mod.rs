@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use aether_conformance::{NatsServer, ServerOptions};
-use aether::nats::{NatsLogin, NatsLoginError, TlsFailure};
+use aether::nats::{NatsError, NatsLogin, NatsLoginError, TlsFailure};
 use aether_core::{Aether, ConnectError, Vibrator};
 use aether::nats::NatsOptions;
 use base64::Engine as _;
@@ -39,14 +39,11 @@ async fn carries(aether: &Aether) {
 }
 
 async fn tls_failure(url: &str, options: NatsOptions) -> TlsFailure {
-    match connect(url, options).await {
-        Err(error @ ConnectError::Tls { failure, .. }) => {
-            assert!(!error.is_transient());
-            assert!(error.to_string().contains(&failure.to_string()), "{error}");
-            failure
-        }
-        other => panic!("{other:?}"),
-    }
+    let error = connect(url, options).await.unwrap_err();
+    let Some(NatsError::Tls { failure, .. }) = error.of_medium() else { panic!("{error:?}") };
+    assert!(!error.is_transient());
+    assert!(error.to_string().contains(&failure.to_string()), "{error}");
+    *failure
 }
 
 #[tokio::test]
@@ -148,10 +145,11 @@ async fn a_program_logs_in_with_a_password_a_token_or_an_nkey_of_a_file() {
         carries(&connect(&server.url(), options.clone()).await.unwrap()).await;
         secret(&file, &Nkey::new_user().seed().unwrap());
         let refused = connect(&server.url(), options.clone()).await;
-        assert!(matches!(refused, Err(ConnectError::Unauthorized { .. })), "{refused:?}");
-        assert!(!refused.unwrap_err().is_transient());
-        let refused = connect(&server.url(), NatsOptions::default()).await;
-        assert!(matches!(refused, Err(ConnectError::Unauthorized { .. })), "{refused:?}");
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused.of_medium(), Some(NatsError::Unauthorized { .. })), "{refused:?}");
+        assert!(!refused.is_transient());
+        let refused = connect(&server.url(), NatsOptions::default()).await.unwrap_err();
+        assert!(matches!(refused.of_medium(), Some(NatsError::Unauthorized { .. })), "{refused:?}");
     }
 }
 
@@ -222,7 +220,7 @@ async fn files_that_cannot_be_used_are_named() {
     let of = |login| NatsOptions::default().login(login);
     let refused = async |options, expected: &str| {
         let error = connect("nats://127.0.0.1:1", options).await.unwrap_err();
-        let ConnectError::Login(source) = &error else { panic!("{error:?}") };
+        let Some(NatsError::Login(source)) = error.of_medium() else { panic!("{error:?}") };
         let text = source.to_string();
         assert!(text.contains(expected) && text.contains(folder.path().to_str().unwrap()), "{text}");
         assert!(error.source().is_some() && !error.is_transient());

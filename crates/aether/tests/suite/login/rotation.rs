@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use aether_conformance::{NatsServer, ServerOptions};
-use aether::nats::TlsFailure;
+use aether::nats::{NatsError, TlsFailure};
 use aether_core::{Aether, ConnectError, InboxOptions, Vibrator};
 use aether::nats::NatsOptions;
 use tokio::sync::watch;
@@ -128,7 +128,10 @@ async fn takes_effect(authority: &mut Authority, server: &NatsServer) {
     let is_other = async || -> Result<Aether, ConnectError> { connect(&url, options(authority)).await };
     let before = is_other().await;
     assert!(
-        matches!(&before, Err(ConnectError::Tls { failure: TlsFailure::UnknownIssuer, .. })),
+        matches!(
+            before.as_ref().unwrap_err().of_medium(),
+            Some(NatsError::Tls { failure: TlsFailure::UnknownIssuer, .. })
+        ),
         "{before:?}"
     );
     reload(server);
@@ -136,7 +139,7 @@ async fn takes_effect(authority: &mut Authority, server: &NatsServer) {
         loop {
             match is_other().await {
                 Ok(aether) => return aether,
-                Err(ConnectError::Tls { .. }) => tokio::task::yield_now().await,
+                Err(error) if matches!(error.of_medium(), Some(NatsError::Tls { .. })) => tokio::task::yield_now().await,
                 Err(error) => panic!("{error}"),
             }
         }

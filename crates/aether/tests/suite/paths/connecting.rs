@@ -1,7 +1,7 @@
 //! Paths that cannot be connected: now, or at all.
 
 use aether_conformance::NatsServer;
-use aether::paths::{MAX_PATHS, PathError, PathState};
+use aether::paths::{WithPaths as _, MAX_PATHS, PathError, PathState};
 use aether_core::{Aether, ConnectError, Vibrator};
 
 use super::{heard, listener, process, until_in_use};
@@ -49,17 +49,17 @@ async fn paths_that_cannot_be_paths_are_refused() {
         builder.connect().await.unwrap_err()
     };
     let alone = refused(&[url, "local:"]).await;
-    assert!(matches!(&alone, ConnectError::Path(PathError::Alone { url }) if url == "local:"), "{alone:?}");
+    assert!(matches!(alone.of_medium(), Some(PathError::Alone { url }) if url == "local:"), "{alone:?}");
     let twice = refused(&[url, "nats://u:secret@h:1", "nats://u:secret@h:1"]).await;
     assert!(
-        matches!(&twice, ConnectError::Path(PathError::Twice { url }) if url == "nats://***@h:1"),
+        matches!(twice.of_medium(), Some(PathError::Twice { url }) if url == "nats://***@h:1"),
         "{twice:?}"
     );
     let scheme = refused(&[url, "amqp://h"]).await;
     assert!(matches!(scheme, ConnectError::Scheme { .. }), "{scheme:?}");
     let urls: Vec<_> = (0..=MAX_PATHS).map(|port| format!("nats://h:{}", port + 1)).collect();
     let many = refused(&urls.iter().map(|url| &**url).collect::<Vec<_>>()).await;
-    assert!(matches!(many, ConnectError::Path(PathError::TooMany { given: 9, most: 8 })), "{many:?}");
+    assert!(matches!(many.of_medium(), Some(PathError::TooMany { given: 9, most: 8 })), "{many:?}");
 }
 
 #[tokio::test]
