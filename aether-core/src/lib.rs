@@ -83,9 +83,7 @@ pub use amplitude::{Amplitude, Floor, HalfLife};
 pub use channel::{Channel, Pattern};
 pub use echo::{DeadLetters, Echo, EchoReason, Echoes};
 pub use inbox::{InboxControl, InboxOptions, Ledger, ServeOrder, ShedReason, WhenFull};
-pub use medium::{
-    AskError, ConfirmError, ConnectError, EmitError, FlushError, JoinError, LocalOptions,
-};
+pub use medium::{AskError, ConfirmError, ConnectError, EmitError, FlushError, JoinError, LocalOptions};
 pub use phase::Phase;
 pub use router::{Durability, Receipt};
 pub use source::{Source, WaveId};

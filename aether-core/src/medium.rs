@@ -21,8 +21,8 @@ pub use crate::aether::Connection;
 pub use crate::named::Named;
 pub use crate::proof::{NodeId, Proof, Rated};
 pub use crate::router::{
-    BatchSettled, Carried, Crowded, Heard, Listener, Lost, MOST_TOGETHER, NotStored, Offered, Relabel, Router, Settled,
-    Stored, StoredRange, Subscription, Waiting,
+    BatchSettled, Carried, Crowded, Heard, Listener, Lost, MOST_TOGETHER, NotStored, Offered, Relabel,
+    Router, Settled, Stored, StoredRange, Subscription, Waiting,
 };
 pub use crate::shares::{ShareSizes, Shares, UNPROVEN};
 pub use crate::source::Sequencer;

@@ -326,7 +326,8 @@ impl Router {
 
     /// Like [`Router::arrive`], but hands back waves that have to wait for room in inboxes whose emitters wait.
     pub fn arrive_if_room(&self, pattern: &Pattern, waves: Vec<Wave>) -> Crowded {
-        let (waves, mut crowded) = (self.admitted(waves, Arrival { pattern, member: None }), Crowded::default());
+        let (waves, mut crowded) =
+            (self.admitted(waves, Arrival { pattern, member: None }), Crowded::default());
         if let Some(first) = waves.first() {
             self.route(first.channel()).arrive(pattern, waves, Audience::All, Some(&mut crowded));
         }

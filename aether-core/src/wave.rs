@@ -47,6 +47,7 @@ pub use crate::phase::PhaseError;
 pub use crate::proof::SignerId;
 pub use crate::source::{MAX_SOURCE_BYTES, SourceError};
 pub use baggage::{Baggage, BaggageError, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES};
+pub use body::{Body, Extras};
 pub use body::{ReplyPath, Wave};
 pub use builder::WaveBuilder;
 pub use content::{ContentType, ContentTypeError, PayloadError};
@@ -60,10 +61,8 @@ pub use origin::Origin;
 pub use proven::ProvenSource;
 pub use received::Received;
 pub use replay::ATTEMPTS;
-pub use body::{Body, Extras};
 pub use request::Request;
 pub use trace_context::{MAX_TRACESTATE_BYTES, TRACEPARENT, TRACESTATE, TraceContext, TraceContextError};
-
 
 use std::fmt;
 use std::sync::Arc;

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether::physics::PhysicsEngine;
-use aether_core::{Aether, CreateError, Emitter, JoinError, Pattern, Vibrator, Wave};
 use aether::physics::{ObserveError, PhysicsObserver};
+use aether_core::{Aether, CreateError, Emitter, JoinError, Pattern, Vibrator, Wave};
 use aether_metrics::{Metrics, Tls, TrustedProxies};
 use aether_service::description::Directory;
 use futures_util::FutureExt;

@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use aether_core::Aether;
 use aether::physics::Severity;
+use aether_core::Aether;
 use aether_metrics::prometheus_client::collector::Collector;
 use aether_metrics::prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use aether_metrics::prometheus_client::metrics::MetricType;

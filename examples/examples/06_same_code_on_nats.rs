@@ -3,7 +3,7 @@
 //! `cargo run -p aether-examples --example 06_same_code_on_nats`, or with `AETHER_MEDIUM=nats://127.0.0.1:4222` before
 //! it. The properties of a medium are data (`Promises`), so code does not depend on a particular one.
 
-use aether_core::{Aether, Vibrator};
+use aether_core::Vibrator;
 
 const MEDIUM: &str = "AETHER_MEDIUM";
 

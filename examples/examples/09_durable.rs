@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use aether_core::{Aether, Durability, Wave};
+use aether_core::{Durability, Wave};
 use aether_log::{ConsumerOptions, Log};
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;

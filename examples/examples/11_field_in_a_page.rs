@@ -10,7 +10,6 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aether_core::Aether;
 use aether_conformance::NatsServer;
 use aether_field::Field;
 use aether_gateway::{FieldOptions, Gateway, GatewayOptions};

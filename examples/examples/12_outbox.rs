@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use aether_core::{Aether, Durability, Wave};
+use aether_core::{Durability, Wave};
 use aether_log::{ConsumerOptions, Log};
 use aether_outbox::{Projection, Relay, Run, SagaError, Sagas, Step, StepError, Store, StoreError};
 

@@ -11,8 +11,8 @@ use crate::echo::{EchoReason, NOBODY, Reflector, reflecting};
 use crate::emission::EmissionRate;
 use crate::extensions::ExtensionMap;
 use crate::medium::{
-    ConnectError, ConnectRequest, Guard, Layers, Local, LocalOptions, LocalVibrators, Medium, MediumOptions, Schemes,
-    without_secrets,
+    ConnectError, ConnectRequest, Guard, Layers, Local, LocalOptions, LocalVibrators, Medium, MediumOptions,
+    Schemes, without_secrets,
 };
 use crate::presence::Presence;
 use crate::router::{Router, Subscription, Unheard};

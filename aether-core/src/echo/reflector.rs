@@ -384,7 +384,7 @@ impl Reflector {
     }
 
     /// Waits until every failure so far was reported or buried.
-    pub async fn settled(&self) {
+    pub(crate) async fn settled(&self) {
         loop {
             let settled = self.settled.notified();
             tokio::pin!(settled);

@@ -1,12 +1,11 @@
 //! The file of tokens and certificates.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use aether_core::Pattern;
-use aether_files::private_file::{self, PrivateFileError};
 use aether_field::Names;
+use aether_files::private_file::{self, PrivateFileError};
 use serde::Deserialize;
 
 use super::error::AccessError;

@@ -2,7 +2,6 @@
 
 use std::time::UNIX_EPOCH;
 
-use aether_core::Aether;
 use aether_conformance::NatsServer;
 use aether_gateway::{Archive, GatewayOptions};
 

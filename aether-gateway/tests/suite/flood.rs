@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use aether_conformance::NatsServer;
-use aether_core::{Aether, Vibrator};
+use aether_core::Vibrator;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream};

@@ -1,6 +1,5 @@
 //! Losses of other processes: which are new, and of which place they are.
 
-use aether_core::Aether;
 use aether_conformance::NatsServer;
 use aether_gateway::GatewayOptions;
 use serde_json::{Value, json};

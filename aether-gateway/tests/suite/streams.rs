@@ -1,8 +1,8 @@
 //! `/api/durable`: logs in JetStream, on a real server.
 
+use aether::nats::NatsOptions;
 use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Durability};
-use aether::nats::NatsOptions;
 use aether_gateway::GatewayOptions;
 use aether_log::{ConsumerOptions, JetStreamLog};
 use serde_json::Value;

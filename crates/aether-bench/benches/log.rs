@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use aether_core::{Aether, Channel, Durability, Wave};
+use aether_core::{Channel, Durability, Wave};
 use aether_log::{Log, LogItem};
 use bytes::Bytes;
 use fjall::{Database as Fjall, Keyspace, KeyspaceCreateOptions, PersistMode};

@@ -8,12 +8,12 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use aether::nats::NatsOptions;
+use aether::seal::{Role, SealKeys, Sealer, Signers, SigningKey};
 use aether_bench::{median, payload};
 use aether_conformance::NatsServer;
-use aether::seal::{Role, SealKeys, Sealer, Signers, SigningKey};
+use aether_core::{InboxOptions, Vibrator, Wave};
 use aether_link::wire::{Sender, encode};
-use aether_core::{Aether, InboxOptions, Vibrator, Wave};
-use aether::nats::NatsOptions;
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]

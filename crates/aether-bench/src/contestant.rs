@@ -11,8 +11,8 @@ mod two_mpsc;
 
 use std::path::PathBuf;
 
-use aether_core::{Aether, ConnectError, InboxOptions};
 use ::aether::nats::{NatsOptions, Wire, WireError};
+use aether_core::{Aether, ConnectError, InboxOptions};
 use aether_service::MediumArgs;
 use aether_service::config::{CertificateFiles, LoginFile};
 use bytes::Bytes;

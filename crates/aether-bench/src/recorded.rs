@@ -5,7 +5,9 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aether::physics::{Cause, Fault, Incident, PhysicsEngine, Played, RecordingError, RecordingPlayer, RecordingReader};
+use aether::physics::{
+    Cause, Fault, Incident, PhysicsEngine, Played, RecordingError, RecordingPlayer, RecordingReader,
+};
 
 /// The kinds of faults that an operator should learn of. Others are part of healthy operation: a deployment, a pause of
 /// the observer.

@@ -12,9 +12,9 @@ use super::error::{BridgeError, Side};
 use super::mark::Mark;
 use super::way::{Way, WayOptions};
 use super::window::Window;
-use aether_core::{Aether, Channel, Pattern, InboxOptions, WhenFull, Emitter, Receiver, Vibrator};
 use aether_core::presence::Roster;
 use aether_core::wave::MAX_HOPS;
+use aether_core::{Aether, Channel, Emitter, InboxOptions, Pattern, Receiver, Vibrator, WhenFull};
 
 /// Options of a [`Bridge`].
 #[derive(Debug, Clone)]

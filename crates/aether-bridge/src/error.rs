@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use aether_core::{Pattern, JoinError, CreateError};
 use aether_core::wave::MAX_HOPS;
+use aether_core::{CreateError, JoinError, Pattern};
 
 /// The two sides of a bridge, as its errors name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The mark that a bridge leaves on the waves that it relays, so that it never relays them again.
 
-use aether_core::{Channel, Wave};
 use aether_core::wave::MetadataError;
+use aether_core::{Channel, Wave};
 
 /// The metadata entry with the marks of the bridges that have relayed a wave, in order, separated by spaces.
 pub const BRIDGES: &str = "aether-bridges";

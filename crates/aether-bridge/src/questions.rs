@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 
 use super::account::count;
 use super::way::Way;
-use aether_core::{Channel, AskError, EmitError, FailureReason, Wave};
 use aether_core::wave::ReplyError;
+use aether_core::{AskError, Channel, EmitError, FailureReason, Wave};
 
 /// A question that waits for its answer. Dropped before it is settled, it has none.
 struct Waiting {

@@ -11,9 +11,9 @@ use tokio::task::JoinSet;
 use super::account::{Counts, WayAccount, count};
 use super::mark::Mark;
 use super::window::Window;
-use aether_core::{Pattern, EchoReason, EmitError, Emitter, Receiver, Tuner, Wave};
 use aether_core::clock::Moment;
 use aether_core::presence::Roster;
+use aether_core::{EchoReason, EmitError, Emitter, Pattern, Receiver, Tuner, Wave};
 
 /// What both ways of a bridge share.
 #[derive(Debug)]

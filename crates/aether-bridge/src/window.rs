@@ -59,8 +59,8 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aether_core::clock::Moment;
     use aether_core::WaveId;
+    use aether_core::clock::Moment;
 
     fn wave(source: &Source, sequence: u64, hops: u8) -> Wave {
         let id = WaveId { source: source.clone(), sequence };

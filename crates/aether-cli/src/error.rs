@@ -13,13 +13,13 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-#[cfg(feature = "bench")]
-use aether_bench::FloodError;
-use aether_core::{AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError, WaveId};
 use aether::bridge::BridgeError;
-use aether_core::echo::EchoesError;
 use aether::physics::{ObserveError, RecordingError};
 use aether::rules::RulesError;
+#[cfg(feature = "bench")]
+use aether_bench::FloodError;
+use aether_core::echo::EchoesError;
+use aether_core::{AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError, WaveId};
 use aether_gateway::{ArchiveError, GatewayError, StartError};
 use aether_service::LostWaves;
 use aether_service::config::ConfigError;

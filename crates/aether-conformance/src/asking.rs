@@ -7,8 +7,8 @@ use tokio::task::JoinSet;
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, vibrator};
-use aether_core::{AskError, Kind, Wave};
 use aether_core::wave::ReplyError;
+use aether_core::{AskError, Kind, Wave};
 
 super::case::cases! {
     5 Nothing each_of_many_askers_gets_its_own_answer,

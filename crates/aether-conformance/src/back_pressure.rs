@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, number, numbered, vibrator};
-use aether_core::{Aether, InboxOptions, Ledger, WhenFull, Vibrator, Wave};
+use aether_core::{Aether, InboxOptions, Ledger, Vibrator, Wave, WhenFull};
 
 use super::case::ledger;
 

@@ -8,7 +8,7 @@ use futures_util::stream::FuturesUnordered;
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, poll_once, vibrator};
-use aether_core::{Aether, InboxOptions, Ledger, WhenFull, EmitError, Receipt, Emitter, Vibrator, Wave};
+use aether_core::{Aether, EmitError, Emitter, InboxOptions, Ledger, Receipt, Vibrator, Wave, WhenFull};
 
 use super::case::ledger;
 

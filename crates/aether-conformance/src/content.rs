@@ -6,8 +6,11 @@ use aether_core::clock::Instant;
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, numbered, vibrator};
-use aether_core::{Aether, Amplitude, EmitError, Phase, WaveId, Kind, Wave};
-use aether_core::wave::{MAX_NAME_BYTES, MAX_TOKENS, MAX_SOURCE_BYTES, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, TraceContext};
+use aether_core::wave::{
+    MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES,
+    MAX_METADATA_ENTRIES, MAX_NAME_BYTES, MAX_SOURCE_BYTES, MAX_TOKENS, TraceContext,
+};
+use aether_core::{Aether, Amplitude, EmitError, Kind, Phase, Wave, WaveId};
 
 super::case::cases! {
     10 Nothing a_wave_arrives_as_it_was_sent,

@@ -8,8 +8,8 @@ use bytes::Bytes;
 use super::harness::ForeignMessage;
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, vibrator};
-use aether_core::{Amplitude, HalfLife, Phase, Kind};
-use aether_core::wave::{MAX_TOKENS, ContentType, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES};
+use aether_core::wave::{ContentType, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, MAX_TOKENS};
+use aether_core::{Amplitude, HalfLife, Kind, Phase};
 use aether_link::wire::{Sender, encode, is_frame};
 
 super::case::cases! {

@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, reached, vibrator};
-use aether_core::{Aether, InboxOptions, WhenFull, Vibrator, Kind, Wave};
+use aether_core::{Aether, InboxOptions, Kind, Vibrator, Wave, WhenFull};
 
 super::case::cases! {
     3 Groups each_wave_reaches_one_member_of_a_group_and_all_members_get_some,

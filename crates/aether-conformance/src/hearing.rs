@@ -2,9 +2,9 @@
 
 use super::report::{Checked, same};
 use super::stage::{Stage, listener, number, numbered, vibrator};
-use aether_core::{Channel, Source, Emitter, Vibrator};
 use aether_core::clock::Moment;
 use aether_core::medium::{Carried, Sequencer};
+use aether_core::{Channel, Emitter, Source, Vibrator};
 
 super::case::cases! {
     3 Nothing wildcards_match_their_tokens,

@@ -7,8 +7,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
+use aether_core::medium::{
+    Carried, Local, Medium, MediumStatus, Offered, Promises, Reach, Router, Subscription,
+};
 use aether_core::{Aether, AskError, EmitError, FlushError, JoinError, LocalOptions, Wave};
-use aether_core::medium::{Local, Medium, MediumStatus, Promises, Reach, Carried, Offered, Router, Subscription};
 
 /// Jams lanes of one [`Aether`]. Ordinary term: fault injection.
 ///

@@ -76,8 +76,8 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
-use aether_core::medium::{Local, Medium, Router};
 use aether_core::LocalOptions;
+use aether_core::medium::{Local, Medium, Router};
 use case::Case;
 use stage::Stage;
 

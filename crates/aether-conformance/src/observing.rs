@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, vibrator};
-use aether_core::{Aether, InboxOptions, Ledger, WhenFull, AskError, JoinError, Vibrator, Kind};
+use aether_core::{Aether, AskError, InboxOptions, JoinError, Kind, Ledger, Vibrator, WhenFull};
 
 use super::case::ledger;
 

@@ -7,7 +7,9 @@ use tokio::sync::mpsc;
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, reached, vibrator};
-use aether_core::{Aether, Amplitude, InboxOptions, WhenFull, ConfirmError, EmitError, FlushError, Vibrator, Wave};
+use aether_core::{
+    Aether, Amplitude, ConfirmError, EmitError, FlushError, InboxOptions, Vibrator, Wave, WhenFull,
+};
 use aether_paths::{PathState, paths};
 
 super::case::cases! {

@@ -7,7 +7,7 @@ use tokio::sync::mpsc;
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, vibrator};
-use aether_core::{Floor, InboxOptions, Ledger, ShedReason, WhenFull, Vibrator, Wave};
+use aether_core::{Floor, InboxOptions, Ledger, ShedReason, Vibrator, Wave, WhenFull};
 
 use super::case::ledger;
 
@@ -173,8 +173,7 @@ async fn waves_below_the_floor_are_shed_and_counted(stage: &Stage) -> Checked {
         }
     }
     stage.settle(&stage.here, &emitter, &mut ear, "floor.marker").await?;
-    let ledger =
-        ledger!(Ledger::default(); offered: 201, delivered: 1, shed_below_floor: 100, queued: 100);
+    let ledger = ledger!(Ledger::default(); offered: 201, delivered: 1, shed_below_floor: 100, queued: 100);
     same("the account", ledger, ear.ledger())?;
     for count in 0..100 {
         let wave = stage.next(&mut ear, format!("number {count}")).await?;

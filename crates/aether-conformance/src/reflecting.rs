@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, vibrator};
-use aether_core::{Aether, Floor, Channel, Pattern, Echo, EchoReason, Echoes, InboxOptions, WhenFull, EmitError, Source, Emitter, Vibrator, Kind, Wave};
 use aether_core::echo::{self, EchoesError};
 use aether_core::medium::{Reach, Sequencer};
 use aether_core::wave::{ATTEMPTS, ContentType, EchoRequest, MAX_HOPS};
+use aether_core::{
+    Aether, Channel, Echo, EchoReason, Echoes, EmitError, Emitter, Floor, InboxOptions, Kind, Pattern,
+    Source, Vibrator, Wave, WhenFull,
+};
 
 super::case::cases! {
     12 Unheard a_notice_reports_whether_it_has_a_receiver,

@@ -2,7 +2,7 @@
 
 use super::report::{Checked, holds, same};
 use super::stage::{Stage, listener, number, vibrator};
-use aether_core::{InboxOptions, WhenFull, EmitError, Vibrator, Kind, Wave};
+use aether_core::{EmitError, InboxOptions, Kind, Vibrator, Wave, WhenFull};
 
 super::case::cases! {
     12 Nothing waves_below_every_floor_are_stopped_at_their_source,

@@ -6,8 +6,8 @@ use bytes::Bytes;
 
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, numbered, vibrator};
-use aether_core::{AskError, EmitError, Emitter, Wave};
 use aether_core::wave::ReplyError;
+use aether_core::{AskError, EmitError, Emitter, Wave};
 
 super::case::cases! {
     6 Nothing a_wave_of_the_largest_size_arrives_and_a_larger_one_is_handed_back,

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use super::harness::{Foreign, Link, Site};
 use super::report::{Checked, Failure, holds};
-use aether_core::{Aether, Channel, InboxOptions, AskError, JoinError, Emitter, Vibrator, Wave};
+use aether_core::{Aether, AskError, Channel, Emitter, InboxOptions, JoinError, Vibrator, Wave};
 
 /// Two ends of one medium. They are the same if the medium does not cross processes.
 pub(super) struct Stage {

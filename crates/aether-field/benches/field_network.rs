@@ -10,7 +10,6 @@ mod replica;
 
 use std::time::{Duration, Instant};
 
-use aether_core::Aether;
 use aether_conformance::NatsServer;
 use aether_field::Field;
 use aether_testing::{Fault, Faults};

@@ -9,9 +9,9 @@ use std::collections::VecDeque;
 use futures_util::future::BoxFuture;
 use tokio::sync::oneshot;
 
+use aether_core::medium::Crowded;
 use aether_core::{Pattern, Wave};
 use aether_link::{AskedPause, Pause};
-use aether_core::medium::Crowded;
 
 /// The maximum size of all waves that wait in a process: those that were on the way when the senders were asked to pause.
 pub(super) const WAITING_BYTES: usize = 64 << 20;

@@ -13,9 +13,9 @@ use super::counts::Counts;
 use super::crowd::{Crowd, WAITING_BYTES};
 use super::joined::{Joined, MemberFound};
 use super::shared::LanShared;
-use aether_core::{Pattern, Wave};
 use aether_core::clock::{self, Instant};
 use aether_core::medium::{Crowded, Router, Subscription};
+use aether_core::{Pattern, Wave};
 
 /// Whose waves wait: those of a pattern or of a member.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -171,12 +171,12 @@ mod tests {
     use super::super::peers::Peers;
     use super::super::sealing::Sealing;
     use super::*;
+    use aether_core::Source;
     use aether_core::inbox::Inbox;
-    use aether_core::{InboxOptions, WhenFull};
-    use aether_link::Outlet;
     use aether_core::medium::Listener;
     use aether_core::medium::Sequencer;
-    use aether_core::Source;
+    use aether_core::{InboxOptions, WhenFull};
+    use aether_link::Outlet;
 
     fn inbox(options: InboxOptions) -> Arc<Inbox> {
         Arc::new(Inbox::new(options).unwrap())

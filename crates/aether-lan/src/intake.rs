@@ -23,11 +23,11 @@ use super::sealing::LaneGuards;
 use super::shared::{LanShared, MEASURES};
 use super::table::TableChange;
 use aether_core::Pattern;
-use aether_core::clock::{self, Instant, sleep_until};
-use aether_link::{flow, Gap, GapReport, Gaps, HeardFrame, Transit};
-use aether_core::medium::{Lost, Router};
 use aether_core::clock::micros_since_1970;
+use aether_core::clock::{self, Instant, sleep_until};
+use aether_core::medium::{Lost, Router};
 use aether_link::wire::{self, Frame, FrameError};
+use aether_link::{Gap, GapReport, Gaps, HeardFrame, Transit, flow};
 
 /// A wave for a member that has left is passed on this many times. Each time it was chosen by a process that did not know.
 const MAX_HOPS: u8 = 3;
@@ -398,13 +398,13 @@ mod tests {
     use super::super::sealing::Sealing;
     use super::super::table::Hearer;
     use super::*;
-    use aether_core::inbox::Inbox;
     use aether_core::InboxOptions;
-    use aether_link::Outlet;
-    use aether_core::medium::Listener;
-    use aether_core::medium::Sequencer;
     use aether_core::Source;
     use aether_core::Wave;
+    use aether_core::inbox::Inbox;
+    use aether_core::medium::Listener;
+    use aether_core::medium::Sequencer;
+    use aether_link::Outlet;
 
     #[tokio::test]
     async fn a_wave_that_finds_no_room_on_its_way_to_another_member_is_counted() {

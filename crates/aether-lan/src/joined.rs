@@ -5,9 +5,9 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use aether_core::{Channel, Pattern};
 use aether_core::clock::{self, Instant};
 use aether_core::medium::Subscription;
+use aether_core::{Channel, Pattern};
 
 /// Members that left and may still get waves at most. Older ones are forgotten; what comes for them is counted.
 const MAX_LATE: usize = 4096;

@@ -66,13 +66,16 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use address::{LanAddress, Protocol};
+use aether_core::medium::{
+    Carried, ConnectRequest, Details, Medium, MediumStatus, Offered, Promises, Reach, Router, Subscription,
+    Waiting,
+};
+use aether_core::{AskError, ConnectError, EmitError, FlushError, JoinError, Wave};
 use aether_link::Entrance;
 use aether_link::Transit;
-use aether_link::{AHEAD, Outlet};
-use aether_core::{AskError, ConnectError, EmitError, FlushError, JoinError, Wave};
-use aether_core::medium::{Details, ConnectRequest, Medium, MediumStatus, Promises, Reach, Carried, Offered, Router, Subscription, Waiting};
 use aether_link::wire::{self, FrameError};
-use address::{LanAddress, Protocol};
+use aether_link::{AHEAD, Outlet};
 use asking::{Asking, MAX_QUESTIONS};
 use counts::Counts;
 use intake::Intake;

@@ -16,8 +16,8 @@ use super::peer::{LanPeer, Peer};
 use super::route::{Member, Route};
 use super::strangers::Strangers;
 use super::table::{Hearer, MAX_HEARERS, MAX_PEERS, MAX_TABLE, TableChange};
-use aether_core::{Channel, Wave};
 use aether_core::clock::{self, Instant};
+use aether_core::{Channel, Wave};
 
 /// The memory of all tables of peers.
 const MAX_BYTES: usize = 16 << 20;

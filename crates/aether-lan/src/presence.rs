@@ -12,8 +12,8 @@ use tokio::time::timeout;
 use super::lane::Lane;
 use super::message::{Message, Sent};
 use super::shared::{LanShared, MEASURES};
-use aether_core::clock::{sleep_until, self, Instant};
 use aether_core::clock::micros_since_1970;
+use aether_core::clock::{self, Instant, sleep_until};
 
 /// A process that has not looked at what arrives for this long is stuck, and says nothing more, so that others do not wait for it.
 const STUCK: Duration = Duration::from_secs(1);

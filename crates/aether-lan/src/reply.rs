@@ -7,9 +7,9 @@ use futures_util::future::BoxFuture;
 use super::lane::Lane;
 use super::message::Message;
 use super::shared::{LanShared, MAX_FRAME};
-use aether_link::Entrance;
-use aether_core::wave::{ReplyError, ReplyPath};
 use aether_core::Wave;
+use aether_core::wave::{ReplyError, ReplyPath};
+use aether_link::Entrance;
 
 pub(super) struct Reply {
     pub(super) shared: Arc<LanShared>,

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::lane::Lane;
 use super::message::Message;
-use aether_seal::{Refusals, KeyId, ReplayGuard, Role, SealError, SealKeys, Sealer, overhead};
+use aether_seal::{Refusals, ReplayGuard, Role, SealError, SealKeys, Sealer, overhead};
 
 /// Seals and opens, or passes everything on.
 #[derive(Debug)]

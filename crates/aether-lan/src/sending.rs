@@ -19,15 +19,15 @@ use super::route::{choose, key_of};
 use super::shared::{Barrier, LanShared, Requests};
 use super::way::STUCK;
 use super::window::{MAX_WINDOW, Window};
-use aether_core::{Channel, Wave};
 use aether_core::clock::{self, Instant, sleep_until};
+use aether_core::medium::Router;
+use aether_core::{Channel, Wave};
+use aether_link::AHEAD;
 use aether_link::Entrance;
+use aether_link::wire::encode_bounded;
+use aether_link::{Groups, fitting, is_of_one_channel};
 use aether_link::{HoldTable, Noted, Pause};
 use aether_link::{Numbers, StreamAnnouncement};
-use aether_link::AHEAD;
-use aether_link::{Groups, fitting, is_of_one_channel};
-use aether_core::medium::Router;
-use aether_link::wire::encode_bounded;
 
 /// The maximum number of waves and bytes in a batch: they bound the delay of a strong wave. On slow lines batches and messages
 /// are smaller: see [`Window`].
@@ -446,7 +446,10 @@ impl Sending {
     }
 
     /// Announces the positions of streams to receivers.
-    fn announce(&mut self, announced: impl IntoIterator<Item = (Lane, Channel, aether_link::wire::Position)>) {
+    fn announce(
+        &mut self,
+        announced: impl IntoIterator<Item = (Lane, Channel, aether_link::wire::Position)>,
+    ) {
         for (lane, channel, position) in announced {
             if let Some(frame) = self.shared.announcement(lane, &channel, position) {
                 for node in &self.shared.peers.route(&channel).lone {
@@ -466,8 +469,8 @@ mod tests {
     use super::super::realms::Realms;
     use super::super::sealing::Sealing;
     use super::*;
-    use aether_core::inbox::Inbox;
     use aether_core::InboxOptions;
+    use aether_core::inbox::Inbox;
     use aether_link::Outlet;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

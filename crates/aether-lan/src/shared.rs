@@ -13,13 +13,13 @@ use super::peers::Peers;
 use super::sealing::Sealing;
 use super::table::TableChange;
 use super::tally::Tallies;
-use aether_core::{clock, Wave};
+use aether_core::clock::micros_since_1970;
 use aether_core::inbox::Inbox;
+use aether_core::{Wave, clock};
+use aether_link::Outlet;
+use aether_link::wire::{EncodeError, Position, Sender, encode_at, frame_bound, record_bound};
 use aether_link::{Entrance, frame_oversize};
 use aether_link::{Flow, Pause};
-use aether_link::Outlet;
-use aether_core::clock::micros_since_1970;
-use aether_link::wire::{EncodeError, Position, Sender, encode_at, frame_bound, record_bound};
 
 /// The largest frame, as on a NATS server by default.
 pub(super) const MAX_FRAME: usize = 1 << 20;

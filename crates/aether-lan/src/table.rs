@@ -5,9 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use aether_core::{Channel, Pattern};
-use aether_core::wave::ChannelError;
 use aether_core::medium::Subscription;
+use aether_core::wave::ChannelError;
+use aether_core::{Channel, Pattern};
 
 /// The peers that a process knows at most.
 pub(super) const MAX_PEERS: usize = 1024;

@@ -1,10 +1,10 @@
 //! What needs peers that say nothing, in paused time.
 
 use super::*;
-use aether_core::{Pattern, InboxOptions, Source};
 use aether_core::inbox::Inbox;
-use aether_link::Outlet;
 use aether_core::medium::{Listener, Sequencer};
+use aether_core::{InboxOptions, Pattern, Source};
+use aether_link::Outlet;
 use shared::Exits;
 use table::TableChange;
 

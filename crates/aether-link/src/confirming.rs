@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use aether_core::{ConfirmError, Channel, InboxOptions, ShedReason, EmitError, FlushError, WaveId, Wave};
-use aether_core::medium::{Medium, Carried, Settled};
+use aether_core::medium::{Carried, Medium, Settled};
+use aether_core::{Channel, ConfirmError, EmitError, FlushError, InboxOptions, ShedReason, Wave, WaveId};
 
 /// The watched waves. There are as many as emitters that wait.
 #[derive(Debug, Default)]

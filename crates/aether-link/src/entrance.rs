@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use aether_core::{EmitError, Wave};
+use crate::wire::{EncodeError, MAX_POSITION, record_growth};
 use aether_core::clock::{self, Instant};
 use aether_core::inbox::Inbox;
 use aether_core::medium::{Carried, MOST_TOGETHER, Offered, Waiting};
-use crate::wire::{EncodeError, MAX_POSITION, record_growth};
+use aether_core::{EmitError, Wave};
 
 /// What has an outbox.
 pub trait Entrance {

@@ -17,10 +17,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use aether_core::{Channel, Pattern, clock, Source, Wave};
+use crate::wire;
 use aether_core::medium::Sequencer;
 use aether_core::wave::ContentType;
-use crate::wire;
+use aether_core::{Channel, Pattern, Source, Wave, clock};
 
 /// The channel on which receivers ask senders to pause.
 pub const FLOW: &str = "_aether.flow";
@@ -61,6 +61,12 @@ struct PauseRecord {
     pattern: String,
     level: u8,
     lease_ms: u64,
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Flow {

@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use super::beginnings::Beginnings;
 use super::remembered::Remembered;
+use crate::wire::Position;
 use aether_core::Channel;
 use aether_core::clock::Instant;
 use aether_core::medium::NodeId;
-use crate::wire::Position;
 
 /// The maximum number of sender channels that a subscription tracks. Each takes less than 600 bytes with the longest
 /// name: 2.4 MB in total.

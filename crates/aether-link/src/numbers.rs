@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use lru::LruCache;
 
-use aether_core::{Channel, Pattern};
-use aether_core::clock::Instant;
 use crate::wire::Position;
+use aether_core::clock::Instant;
+use aether_core::{Channel, Pattern};
 
 /// The maximum number of channels that are numbered at a time. A channel that is used again after this many others
 /// begins a new stream.

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 
 use crate::confirming::Confirming;
 use aether_core::clock::Instant;
-use aether_core::medium::ConnectRequest;
 use aether_core::inbox::{Inbox, InboxOptionsError};
+use aether_core::medium::ConnectRequest;
 use aether_core::{InboxOptions, Wave};
 
 /// Emitters that wait for room start to wait when the outbox holds this many waves, while there is a connection. A longer

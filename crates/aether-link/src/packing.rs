@@ -4,8 +4,8 @@
 
 use std::collections::HashMap;
 
-use aether_core::{Channel, Kind, Wave};
 use crate::wire::{frame_bound, record_bound};
+use aether_core::{Channel, Kind, Wave};
 
 /// How many of these waves share the next message, at least one, and how many bytes they take at most. A wave that is
 /// too large by the estimate travels alone: it fits nevertheless, because its exact size was checked before it was

@@ -16,7 +16,9 @@ pub use encode::{
 };
 pub use payloads::SHARED_FROM;
 
-use aether_core::wave::{ChannelError, PhaseError, SourceError, BaggageError, MetadataError, TraceContextError};
+use aether_core::wave::{
+    BaggageError, ChannelError, MetadataError, PhaseError, SourceError, TraceContextError,
+};
 
 /// The first three bytes of a frame. No UTF-8 text begins with 0xAE, so JSON and plain text are never mistaken for a
 /// frame.

@@ -5,9 +5,9 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use aether_core::medium::ConnectError;
-use aether_nats::NatsOptions;
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, AetherBuilder, Durability, Pattern};
+use aether_nats::NatsOptions;
 use async_nats::jetstream::stream::{Config, Info};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};

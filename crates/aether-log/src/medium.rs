@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aether_core::medium::{Details, AskError, Carried, ConfirmError, EmitError, FlushError, JoinError, Medium, MediumStatus, NotStored, Offered, Promises, Reach, Settled, Subscription, Waiting};
-use aether_link::wire::{frame_bound, record_bound};
+use aether_core::medium::{
+    AskError, Carried, ConfirmError, Details, EmitError, FlushError, JoinError, Medium, MediumStatus,
+    NotStored, Offered, Promises, Reach, Settled, Subscription, Waiting,
+};
 use aether_core::{Channel, Durability, Wave};
+use aether_link::wire::{frame_bound, record_bound};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 

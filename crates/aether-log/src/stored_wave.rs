@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use aether_core::clock::micros_since_1970;
-use aether_link::wire::{EncodeError, FrameError, Sender, decode, encode};
 use aether_core::{Channel, Wave};
+use aether_link::wire::{EncodeError, FrameError, Sender, decode, encode};
 use bytes::Bytes;
 
 use crate::store::{Entry, Record};

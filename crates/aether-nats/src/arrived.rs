@@ -2,8 +2,8 @@
 
 use async_nats::{Message, Subject};
 
-use aether_core::medium::{NodeId, Proof};
 use aether_core::Wave;
+use aether_core::medium::{NodeId, Proof};
 use aether_link::wire::FrameError;
 
 /// A message whose payload is no longer sealed.

@@ -268,9 +268,9 @@ impl Drop for Asker<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aether_core::inbox::Inbox;
-    use aether_core::InboxOptions;
     use crate::NatsOptions;
+    use aether_core::InboxOptions;
+    use aether_core::inbox::Inbox;
     use aether_link::Outlet;
     use futures_util::stream;
     use tokio::sync::mpsc;

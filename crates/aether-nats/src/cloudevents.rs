@@ -16,8 +16,11 @@ use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_enco
 
 use super::envelope::{self, BAGGAGE, CONTENT_TYPE, SOURCE_PREFIX};
 use super::foreign::{Foreign, ID, SOURCE};
-use aether_core::{Amplitude, HalfLife, Channel, Phase, WaveId, Kind, Metadata, Wave};
-use aether_core::wave::{Signal, Baggage, ContentType, MAX_BAGGAGE_ENTRIES, MAX_HOPS, MAX_KEY_BYTES, Received, TRACEPARENT, TRACESTATE};
+use aether_core::wave::{
+    Baggage, ContentType, MAX_BAGGAGE_ENTRIES, MAX_HOPS, MAX_KEY_BYTES, Received, Signal, TRACEPARENT,
+    TRACESTATE,
+};
+use aether_core::{Amplitude, Channel, HalfLife, Kind, Metadata, Phase, Wave, WaveId};
 use aether_link::wire::{Position, SHARED_FROM};
 
 /// The name of the content type attribute in other bindings.

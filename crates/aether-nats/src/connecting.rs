@@ -30,8 +30,8 @@ use super::sealing::Sealing;
 use super::second_look;
 use super::subscriptions::Subscriptions;
 use super::tls::TlsFailure;
-use aether_core::{Channel, ConnectError};
 use aether_core::medium::{ConnectRequest, without_secrets};
+use aether_core::{Channel, ConnectError};
 use aether_link::{Flow, Outlet, PathOutlet};
 
 /// Where another path can take over, a server that has said nothing is asked this often whether it is there. The client gives
@@ -52,7 +52,10 @@ pub fn check_address(url: &str) -> Result<(), ConnectError> {
 /// The servers of an address.
 fn servers(url: &str) -> Result<Vec<ServerAddr>, ConnectError> {
     // As a whole: a part of an address may be a part of a password, and hidden only as that.
-    let refused = |_| ConnectError::Url { url: url.to_owned(), known: "nats://host:port or tls://host:port".to_owned() };
+    let refused = |_| ConnectError::Url {
+        url: url.to_owned(),
+        known: "nats://host:port or tls://host:port".to_owned(),
+    };
     url.split(',').map(|server| server.trim().parse().map_err(refused)).collect()
 }
 

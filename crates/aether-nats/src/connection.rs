@@ -20,15 +20,15 @@ use super::malformed::Malformed;
 use super::refusals::NatsRefusals;
 use super::root::Root;
 use super::sealing::{Sealing, role_of};
-use aether_core::clock::Instant;
-use aether_core::inbox::Inbox;
 use super::wire_format::Wire;
-use aether_link::{Entrance, frame_oversize};
+use aether_core::Wave;
+use aether_core::clock::Instant;
+use aether_core::clock::micros_since_1970;
+use aether_core::inbox::Inbox;
 use aether_link::Flow;
 use aether_link::Outlet;
-use aether_core::Wave;
-use aether_core::clock::micros_since_1970;
 use aether_link::wire::{EncodeError, Sender, encode, frame_bound, record_bound};
+use aether_link::{Entrance, frame_oversize};
 
 /// The number of messages that the client queues per subscription before it drops any. The client counts messages, not
 /// bytes. The draining tasks empty these queues at once and never wait for anything. The queue therefore only has to

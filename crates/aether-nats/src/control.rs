@@ -14,8 +14,8 @@ use super::connection::NatsShared;
 use super::root::Root;
 use super::tokens::Tokens;
 use super::unheard_probes::unheard;
-use aether_core::{clock, Wave};
 use aether_core::medium::Reach;
+use aether_core::{Wave, clock};
 use aether_link::Entrance;
 
 /// Sends notices and receives the server's no-responders reports.

@@ -20,8 +20,8 @@ use super::connection::NatsShared;
 use super::root::Root;
 use aether_core::Pattern;
 use aether_core::clock::{self, sleep_until};
-use aether_link::{AskedPause, FLOW, Pause};
 use aether_core::medium::Crowded;
+use aether_link::{AskedPause, FLOW, Pause};
 
 /// The maximum size of all messages that wait in a process. These are messages that were in transit when the senders
 /// were asked to pause, or that a server held for a process that was not running for a while. Beyond this limit,

@@ -1,8 +1,8 @@
 //! Why connecting to a NATS server failed, beyond what every medium can say.
 
+use aether_core::ConnectError;
 use aether_core::medium::ForeignError;
 use aether_core::wave::ChannelError;
-use aether_core::ConnectError;
 use aether_seal::{SealError, SealKeysError, SealOptionsError, SigningError};
 
 use super::login::NatsLoginError;

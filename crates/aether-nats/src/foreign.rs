@@ -11,9 +11,9 @@ use async_nats::{HeaderMap, Message};
 use sha2::{Digest, Sha256};
 
 use aether_core::clock::Instant;
-use aether_link::Remembered;
 use aether_core::medium::UNPROVEN;
 use aether_core::{Source, WaveId};
+use aether_link::Remembered;
 
 pub(super) const ID: &str = "ce-id";
 pub(super) const SOURCE: &str = "ce-source";

@@ -11,10 +11,10 @@ use super::arrived::known_node;
 use super::connection::NatsShared;
 use super::root::Root;
 use super::sealing::SealingGuard;
+use aether_core::Wave;
 use aether_core::clock::sleep_until;
 use aether_link::Entrance;
 use aether_link::{self, FLOW, HoldTable, Noted};
-use aether_core::Wave;
 
 /// The maximum number of notices read between two batches.
 const NOTICES: usize = 64;

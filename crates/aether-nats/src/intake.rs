@@ -20,12 +20,12 @@ use super::foreign::Foreign;
 use super::reply::{Reply, may_be_answered};
 use super::root::Root;
 use super::sealing::SealingGuard;
-use aether_core::{Channel, Pattern, Kind, Wave};
-use aether_core::wave::ChannelError;
-use aether_link::{Gap, GapReport, Gaps, HeardFrame, Transit};
-use aether_core::medium::{Crowded, Lost, Router, Subscription};
 use aether_core::clock::micros_since_1970;
+use aether_core::medium::{Crowded, Lost, Router, Subscription};
+use aether_core::wave::ChannelError;
+use aether_core::{Channel, Kind, Pattern, Wave};
 use aether_link::wire::{self, FrameError, Sender};
+use aether_link::{Gap, GapReport, Gaps, HeardFrame, Transit};
 
 /// At the end, this many messages are processed before other tasks get a turn.
 const BETWEEN_OTHERS: usize = 128;

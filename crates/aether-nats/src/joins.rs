@@ -16,11 +16,11 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::arrived::{Arrived, known_node};
-use aether_core::{Channel, Pattern, Source, Wave};
 use aether_core::clock::{self, Instant};
-use aether_link::Beginnings;
 use aether_core::medium::Sequencer;
 use aether_core::wave::ContentType;
+use aether_core::{Channel, Pattern, Source, Wave};
+use aether_link::Beginnings;
 use aether_link::wire::{self, Frame};
 
 /// The channel of the notices. Answers come on a channel below it that names the node that asked.

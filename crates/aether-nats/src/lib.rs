@@ -21,8 +21,8 @@ mod control;
 mod crowd;
 mod discovery;
 mod doubts;
-mod error;
 mod envelope;
+mod error;
 mod fence;
 mod filter;
 mod flight;
@@ -73,7 +73,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use aether_core::{clock, AskError, ConfirmError, ConnectError, EmitError, FlushError, JoinError, Wave};
+use aether_core::{AskError, ConfirmError, ConnectError, EmitError, FlushError, JoinError, Wave, clock};
 use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, OptionFuture, select_all};
 use parking_lot::Mutex;
@@ -81,7 +81,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use aether_core::medium::{ConnectRequest, Details, LocalVibrators, Medium, MediumStatus, Promises, Reach, Carried, Offered, Router, Settled, Subscription, Waiting};
+use aether_core::medium::{
+    Carried, ConnectRequest, Details, LocalVibrators, Medium, MediumStatus, Offered, Promises, Reach, Router,
+    Settled, Subscription, Waiting,
+};
 use aether_link::{Confirming, Entrance};
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
 use connection::NatsShared;
@@ -251,8 +254,10 @@ impl Nats {
         match answer {
             Ok(Answer::Given(answer)) => {
                 let answer = self.intake.answer(answer, channel);
-                let mut answer =
-                    answer.map_err(|source| AskError::Malformed { channel: channel.clone(), source: source.into() })?;
+                let mut answer = answer.map_err(|source| AskError::Malformed {
+                    channel: channel.clone(),
+                    source: source.into(),
+                })?;
                 answer.answers(&question);
                 shared.observe(&answer);
                 Ok(answer)

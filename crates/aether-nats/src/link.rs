@@ -28,8 +28,8 @@ use super::fence::Fence;
 use super::flight::{Flight, Goal, Marker, Waiting};
 use super::tokens::Tokens;
 use super::unheard_probes::unheard;
-use aether_link::{AHEAD, Outlet};
 use aether_core::Wave;
+use aether_link::{AHEAD, Outlet};
 
 /// The client's event queue holds 128 events and drops any beyond that, so a broken or restored connection could go
 /// unnoticed. Tasks that wait for either, or for a marker, therefore also poll the client itself at this interval.

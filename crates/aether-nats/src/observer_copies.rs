@@ -11,8 +11,8 @@ use tokio::task::coop;
 use super::cloudevents;
 use super::connection::NatsShared;
 use super::root::Root;
-use aether_core::{Channel, clock, Wave};
 use super::wire_format::Wire;
+use aether_core::{Channel, Wave, clock};
 
 impl NatsShared {
     /// Sends a copy of a wave to the observers of its channel. Never waits: if the client has no room, the copy is

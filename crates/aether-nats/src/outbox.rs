@@ -24,12 +24,12 @@ use super::connection::NatsShared;
 use super::holds::Holds;
 use super::joins::JoinNotice;
 use super::root::Root;
-use aether_core::{Channel, Wave};
 use super::wire_format::Wire;
+use aether_core::{Channel, Wave};
 use aether_link::Entrance;
-use aether_link::{Numbers, StreamAnnouncement};
-use aether_link::{Groups, fitting, is_of_one_channel};
 use aether_link::wire::{Position, encode_at, encode_bounded};
+use aether_link::{Groups, fitting, is_of_one_channel};
+use aether_link::{Numbers, StreamAnnouncement};
 
 /// The maximum number of waves and bytes in a batch, and the maximum number of batches in flight before one is
 /// confirmed. Together they bound the delay of a strong wave.

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
+use crate::user_inbox::user_inbox;
+use aether_core::Pattern;
 use aether_rules::Action;
 use aether_rules::Rules;
-use aether_core::Pattern;
-use crate::user_inbox::user_inbox;
 
 /// The permissions that a NATS server needs to refuse what the rules refuse to one identity. Formatted, it is the
 /// `permissions` of a user in the configuration of nats-server.

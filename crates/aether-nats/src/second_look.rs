@@ -20,8 +20,8 @@ use tokio::time::timeout;
 use super::connection::NatsShared;
 use super::doubts::Doubt;
 use super::root::Root;
-use aether_core::{Channel, clock, Wave};
 use aether_core::medium::Router;
+use aether_core::{Channel, Wave, clock};
 use aether_link::wire::{Position, encode_at};
 
 /// How many frames have to be unheard. A message of others comes before a marker only if the marker is kept back for a round

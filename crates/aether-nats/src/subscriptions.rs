@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 use super::connection::Leaving;
 use super::intake::{Drain, Intake, Target};
 use super::root::Root;
-use aether_core::{Pattern, JoinError};
 use aether_core::medium::Subscription;
+use aether_core::{JoinError, Pattern};
 
 #[derive(Default)]
 pub(super) struct Subscriptions {

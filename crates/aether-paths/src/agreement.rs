@@ -14,9 +14,9 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::choosing::Breaker;
-use aether_core::{Channel, Wave};
 use aether_core::clock::Instant;
 use aether_core::wave::ContentType;
+use aether_core::{Channel, Wave};
 
 /// The channel of the beats.
 pub(super) const PATHS: &str = "_aether.paths";

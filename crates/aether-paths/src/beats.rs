@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::agreement::{BEAT, MAX_BEAT_BYTES, PATHS};
 use super::shared::PathsShared;
-use aether_core::{Amplitude, Pattern, clock, InboxOptions, JoinError, Source};
 use aether_core::inbox::Inbox;
 use aether_core::medium::{Listener, Router, Sequencer};
+use aether_core::{Amplitude, InboxOptions, JoinError, Pattern, Source, clock};
 
 /// The beats that wait to be read.
 const MAX_WAITING: usize = 1024;

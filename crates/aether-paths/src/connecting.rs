@@ -9,9 +9,9 @@ use tokio::time::sleep;
 
 use super::options::{MAX_PATHS, PathError, PathOptions};
 use super::shared::PathsShared;
-use aether_link::{PathOutlet, SharedOutbox};
 use aether_core::ConnectError;
 use aether_core::medium::{Medium, without_secrets};
+use aether_link::{PathOutlet, SharedOutbox};
 
 /// The pauses between two attempts to connect a path.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

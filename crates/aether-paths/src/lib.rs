@@ -27,9 +27,15 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use aether_core::medium::{
+    Carried, ConnectRequest, Details, ForeignError, Medium, MediumStatus, Offered, Promises, Reach,
+    Settled, Subscription, Waiting,
+};
+use aether_core::{
+    Aether, AetherBuilder, AskError, ConfirmError, ConnectError, EmitError, FlushError, JoinError, Wave,
+    clock,
+};
 use aether_link::{SharedOutbox, Turn};
-use aether_core::{Aether, AetherBuilder, AskError, ConfirmError, ConnectError, EmitError, FlushError, JoinError, clock, Wave};
-use aether_core::medium::{ConnectRequest, Details, ForeignError, Medium, MediumStatus, Promises, Reach, Carried, Offered, Router, Settled, Subscription, Waiting};
 use agreement::Agreement;
 use choosing::Breaker;
 use connecting::{Connect, FirstAttempts, add_when_connected, connect_all};

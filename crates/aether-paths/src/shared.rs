@@ -12,9 +12,9 @@ use tokio::time::timeout;
 use super::agreement::Agreement;
 use super::choosing::Breaker;
 use super::joining::Subscriptions;
-use aether_link::{SharedOutbox, Turn};
-use aether_core::{EmitError, FlushError, JoinError, Wave};
 use aether_core::medium::{Medium, Subscription};
+use aether_core::{EmitError, FlushError, JoinError, Wave};
+use aether_link::{SharedOutbox, Turn};
 
 /// How long a flush waits for the next path to take over: longer than handing over takes.
 const TURN_WITHIN: Duration = Duration::from_millis(1500);

@@ -11,10 +11,10 @@ use tokio::time::timeout;
 use super::beats::beat;
 use super::choosing::{Breaker, choose};
 use super::shared::PathsShared;
-use aether_core::clock::{self, Instant, sleep_until};
-use aether_link::Turn;
-use aether_core::medium::Sequencer;
 use aether_core::Source;
+use aether_core::clock::{self, Instant, sleep_until};
+use aether_core::medium::Sequencer;
+use aether_link::Turn;
 
 /// How long waves wait until those before them have arrived by another path.
 const HAND_OVER_WITHIN: Duration = Duration::from_secs(1);

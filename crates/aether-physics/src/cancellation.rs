@@ -11,8 +11,8 @@ use super::bounds::{BoundsError, check};
 use super::finding::Finding;
 use super::recent::Recent;
 use super::timeline::{Moment, Timeline};
-use aether_core::{Channel, Phase, Source, Wave};
 use aether_core::clock::Instant;
+use aether_core::{Channel, Phase, Source, Wave};
 
 const WINDOWS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24 * 365);
 const MOST_CLAIMS: usize = 1 << 20;
@@ -241,7 +241,11 @@ mod tests {
 
     impl FlappingStage {
         fn new(options: CancellationOptions) -> Self {
-            Self { detector: Cancellations::new(options).unwrap(), start: aether_core::clock::now(), sequence: 0 }
+            Self {
+                detector: Cancellations::new(options).unwrap(),
+                start: aether_core::clock::now(),
+                sequence: 0,
+            }
         }
 
         fn says(&mut self, key: &str, phase: Phase, second: u32) {

@@ -34,8 +34,8 @@ use super::resonance::{Edge, Resonance, ResonanceMap, Tier};
 use super::retries::RetryStorms;
 use super::standing::StandingWaves;
 use aether_core::account::KnownProcess;
-use aether_core::{Channel, Pattern, Wave};
 use aether_core::clock::Instant;
+use aether_core::{Channel, Pattern, Wave};
 use duty_cycle::{DutyCycle, Shown};
 
 pub use duty_cycle::Sampling;

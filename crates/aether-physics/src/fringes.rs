@@ -12,9 +12,9 @@ use tokio::time::{Sleep, sleep};
 
 use super::bounds::BoundsError;
 use super::interference::{Fringe, Interfere, Interference, InterferenceCounts};
-use aether_core::wave::ChannelError;
-use aether_core::{Pattern, Ledger, JoinError, CreateError, Vibrator};
 use aether_core::clock::Instant;
+use aether_core::wave::ChannelError;
+use aether_core::{CreateError, JoinError, Ledger, Pattern, Vibrator};
 
 /// The maximum number of waves taken in before the detector is asked for changes, so that a burst is processed as one.
 const BURST: usize = 256;

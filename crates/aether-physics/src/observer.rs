@@ -14,10 +14,12 @@ use super::engine::{PhysicsEngine, PhysicsReport, Sampling};
 use super::finding::Finding;
 use super::incidents::Incident;
 use aether_core::account::Accounts;
-use aether_core::{Aether, Pattern, InboxOptions, Ledger, ServeOrder, WhenFull, JoinError, CreateError, Vibrator};
-use aether_core::wave::ChannelError;
 use aether_core::clock::{self, Instant};
 use aether_core::presence::Roster;
+use aether_core::wave::ChannelError;
+use aether_core::{
+    Aether, CreateError, InboxOptions, JoinError, Ledger, Pattern, ServeOrder, Vibrator, WhenFull,
+};
 
 /// An observer that is this late was itself stopped or starved. Waves may wait outside of its inbox.
 const STALLED: Duration = Duration::from_millis(500);

@@ -34,8 +34,8 @@ use super::finding::Finding;
 use super::recent::Recent;
 use super::request::{Answer, Request, sample};
 use super::timeline::{Moment, Timeline};
-use aether_core::{Channel, Source, Kind, Wave};
 use aether_core::clock::Instant;
+use aether_core::{Channel, Kind, Source, Wave};
 use pace::Pace;
 
 const MOST_POLLERS: usize = 1 << 16;

@@ -3,7 +3,7 @@
 use std::hash::Hash;
 use std::time::Duration;
 
-use aether_core::{Channel, Source, WaveId, Kind, Wave};
+use aether_core::{Channel, Kind, Source, Wave, WaveId};
 
 /// Of a longer payload, only the first and last bytes and the length are compared.
 const COMPARED: usize = 2048;

@@ -56,8 +56,8 @@ use std::time::Duration;
 use lru::LruCache;
 
 use super::bounds::{BoundsError, check};
-use aether_core::{Channel, Pattern, Kind, Wave};
 use aether_core::clock::Instant;
+use aether_core::{Channel, Kind, Pattern, Wave};
 use causes::{Causes, Origin};
 use guesses::Guesses;
 use listeners::Listeners;

@@ -24,8 +24,8 @@ use super::finding::Finding;
 use super::recent::Recent;
 use super::request::{Answer, Request};
 use super::timeline::Timeline;
-use aether_core::{Channel, Source, Kind, Wave};
 use aether_core::clock::Instant;
+use aether_core::{Channel, Kind, Source, Wave};
 use attempts::{Attempt, Attempts};
 
 const INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_hours(24);

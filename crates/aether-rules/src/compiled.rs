@@ -8,8 +8,8 @@ use super::error::RulesError;
 use super::limits::Limits;
 use super::rewriting::{Rewriting, meet};
 use super::rule::Rule;
-use aether_core::{Amplitude, Pattern};
 use aether_core::medium::Named;
+use aether_core::{Amplitude, Pattern};
 
 /// How many waves may come at once, as the time in which they may be emitted. At a receiver they come together that waited
 /// for a connection, or in one frame; the mean rate is the same.

@@ -11,11 +11,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use aether_core::{Aether, AskError, Pattern, ConfirmError, EmitError, FlushError, JoinError, Channel, Wave};
-use aether_core::medium::{Arrival, Carried, Details, ForeignError, Guard, Medium, MediumStatus, OnRevoked, Offered, Promises, Reach, Settled, Subscription, Waiting, Router};
 use crate::border::{Border, OnChange};
 use crate::refusal::Refusal;
 use crate::set::Passage;
+use aether_core::medium::{
+    Arrival, Carried, Details, ForeignError, Guard, Medium, MediumStatus, Offered, OnRevoked, Promises,
+    Reach, Router, Settled, Subscription, Waiting,
+};
+use aether_core::{Aether, AskError, Channel, ConfirmError, EmitError, FlushError, JoinError, Pattern, Wave};
 use joined::Joined;
 
 impl Border {
@@ -66,12 +69,7 @@ struct BorderMedium {
 
 impl BorderMedium {
     /// `on_revoked` is called for each subscription that ends because other rules do not allow it.
-    fn new(
-        inner: Arc<dyn Medium>,
-        border: Border,
-        router: Arc<Router>,
-        on_revoked: OnRevoked,
-    ) -> Self {
+    fn new(inner: Arc<dyn Medium>, border: Border, router: Arc<Router>, on_revoked: OnRevoked) -> Self {
         let joined = Arc::new(Joined::new(border.clone(), Arc::clone(&inner), router, on_revoked));
         let looking = Arc::clone(&joined);
         let look_again: Arc<OnChange> = Arc::new(move || looking.look_again());

@@ -11,9 +11,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::refusal::Refusal;
+use aether_core::Wave;
 use aether_core::clock::{self, Instant};
 use aether_core::wave::SignerId;
-use aether_core::Wave;
 
 const NAMED_EVERY: Duration = Duration::from_secs(60);
 /// More pairs of a signer and a reason within a minute are only counted.

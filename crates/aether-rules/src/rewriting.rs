@@ -2,8 +2,8 @@
 
 use super::error::RulesError;
 use super::rule::Rewrite;
-use aether_core::{Channel, Pattern};
 use aether_core::wave::ChannelError;
+use aether_core::{Channel, Pattern};
 
 /// Makes channels of one prefix of those of another.
 #[derive(Debug)]

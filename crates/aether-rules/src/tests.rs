@@ -3,10 +3,12 @@ use std::time::Duration;
 
 use super::*;
 use crate::set::Passage;
-use aether_core::{Channel, Pattern, ConfirmError, Vibrator, Aether, AskError, EmitError, InboxOptions, JoinError, Wave};
 use aether_core::clock::Moment;
 use aether_core::medium::{Named, Proof, Sequencer};
 use aether_core::wave::SignerId;
+use aether_core::{
+    Aether, AskError, Channel, ConfirmError, EmitError, InboxOptions, JoinError, Pattern, Vibrator, Wave,
+};
 
 mod revoking;
 mod rewriting;
@@ -178,7 +180,8 @@ async fn each_name_has_a_rate_of_its_own() {
 #[tokio::test]
 async fn what_a_receiver_has_no_room_for_costs_no_rate() {
     let rules = Rules::new([Rule::new("shop").emit(["orders.>"]).max_rate(3), Rule::new("*").listen([">"])]);
-    let aether = aether_core::AetherBuilder::new().guard(Border::new(rules.unwrap())).connect().await.unwrap();
+    let aether =
+        aether_core::AetherBuilder::new().guard(Border::new(rules.unwrap())).connect().await.unwrap();
     let inbox = InboxOptions::default().max_waves(1);
     let mut stock = Vibrator::builder("stock").inbox(inbox).create(&aether).await.unwrap();
     stock.resonate_on("orders.>").await.unwrap();
@@ -285,7 +288,9 @@ async fn payloads_that_do_not_fit_the_schema_of_their_channel_are_refused_with_t
         let error = emitter.emit_bytes("orders.created", payload).await.unwrap_err();
         let EmitError::NotAllowed { wave, refusal } = &error else { panic!("{error:?}") };
         assert_eq!(wave.payload(), payload.as_bytes());
-        let Some(Refusal::Misfit { place: at, problem: what, .. }) = refusal.downcast_ref() else { panic!("{refusal:?}") };
+        let Some(Refusal::Misfit { place: at, problem: what, .. }) = refusal.downcast_ref() else {
+            panic!("{refusal:?}")
+        };
         assert!(at == place && what.contains(problem), "{error}");
     }
     // What is quoted of the payload is short.

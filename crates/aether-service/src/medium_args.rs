@@ -8,10 +8,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-#[cfg(feature = "nats")]
-use aether::nats::NatsOptions;
 #[cfg(feature = "lan")]
 use aether::lan::LanOptions;
+#[cfg(feature = "nats")]
+use aether::nats::NatsOptions;
 use aether::nats::Wire;
 use aether_core::{Aether, AetherBuilder, ConnectError, medium::without_secrets};
 use tokio_util::sync::CancellationToken;

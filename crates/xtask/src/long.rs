@@ -13,17 +13,8 @@ pub(crate) const WHAT: &str = "each feature of aether-core alone, each example w
                                200 kills of a log";
 
 /// Each of them once more than the tests of the workspace, which always have all of them on.
-const OF_THE_CORE: [&str; 9] = [
-    "nats",
-    "lan",
-    "link",
-    "physics",
-    "schema",
-    "seal",
-    "nats,seal",
-    "conformance",
-    "nats-server",
-];
+const OF_THE_CORE: [&str; 9] =
+    ["nats", "lan", "link", "physics", "schema", "seal", "nats,seal", "conformance", "nats-server"];
 
 /// How much the tests do that usually do little.
 const IN_FULL: [(&str, &str); 5] = [

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use aether_link::{Gaps, Transit};
 use aether_core::medium::{EmitError, Router};
+use aether_core::{Channel, Pattern, Wave};
 use aether_link::Outlet;
 use aether_link::wire::{self, MAX_POSITION, Position, Sender};
-use aether_core::{Channel, Pattern, Wave};
+use aether_link::{Gaps, Transit};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};

@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use aether_link::{Outlet, Gaps, Transit};
 use aether_core::medium::{
     AskError, Carried, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, Medium, MediumStatus,
     Offered, Promises, Reach, Subscription,
 };
 use aether_core::{Channel, Wave};
+use aether_link::{Gaps, Outlet, Transit};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;

@@ -72,7 +72,8 @@ impl UnixSite {
     }
 
     async fn connect(&self, outbox: InboxOptions) -> Result<Aether, aether_core::ConnectError> {
-        let builder = aether::builder().scheme("unix", aether_medium_unix::connect).options(outbox);
+        let builder =
+            aether_core::AetherBuilder::new().scheme("unix", aether_medium_unix::connect).options(outbox);
         builder.url(format!("unix:{}", self.path.display())).connect().await
     }
 }

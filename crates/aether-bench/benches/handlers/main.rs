@@ -13,8 +13,8 @@ mod rival;
 use std::num::NonZeroUsize;
 
 use aether_bench::median;
-use aether_core::Aether;
 use aether_conformance::NatsServer;
+use aether_core::Aether;
 use clap::{Parser, ValueEnum};
 use hdrhistogram::Histogram;
 use tokio::runtime::{Builder, Runtime};

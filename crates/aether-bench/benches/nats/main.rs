@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use aether_bench::{median, payload};
 use aether_conformance::NatsServer;
-use aether_core::{Aether, InboxOptions, Vibrator, Wave};
+use aether_core::{InboxOptions, Vibrator, Wave};
 use clap::{Parser, ValueEnum};
 use futures::StreamExt;
 use hdrhistogram::Histogram;

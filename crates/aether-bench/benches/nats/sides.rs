@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use aether_bench::{median, payload};
 use aether_conformance::NatsServer;
-use aether_core::{Aether, Channel, InboxOptions, Vibrator, Wave};
+use aether_core::{Channel, InboxOptions, Vibrator, Wave};
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
 use tokio::io::{AsyncBufReadExt, BufReader};

@@ -5,9 +5,9 @@ use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use aether_core::Aether;
-use aether_conformance::NatsServer;
 use aether::physics::{Fault, RecordedEntry, RecordingReader, RecordingWriter};
+use aether_conformance::NatsServer;
+use aether_core::Aether;
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 use tokio::time::sleep;

@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use aether_core::{Aether, Amplitude, EmitError, InboxOptions, Vibrator, Wave};
 use aether::nats::NatsOptions;
 use aether_core::medium::MediumStatus;
+use aether_core::{Aether, Amplitude, EmitError, InboxOptions, Vibrator, Wave};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};

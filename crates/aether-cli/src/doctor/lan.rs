@@ -31,8 +31,8 @@ mod checking {
     use std::time::Duration;
 
     use aether::lan::{LanError, LanView};
-    use aether_core::ConnectError;
     use aether::nats::NatsOptions;
+    use aether_core::ConnectError;
     use aether_service::config::Configuration;
     use aether_service::error_chain;
     use futures_util::future::join_all;

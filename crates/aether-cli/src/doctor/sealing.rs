@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use aether::seal::{KeyUse, SealKeys, Signers, SigningError, SigningKey};
 use aether_core::Aether;
 use aether_core::account::Accounts;
-use aether::seal::{KeyUse, SealKeys, Signers, SigningError, SigningKey};
 use aether_service::config::{Configuration, OrOff};
 use aether_service::error_chain;
 

@@ -4,11 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use aether::nats::{NatsClientError, TlsFailure};
 use aether::check_address;
-use aether_core::medium::without_secrets;
+use aether::nats::{NatsClientError, TlsFailure};
 use aether::seal::{Role, SealKeys, Sealer};
 use aether_core::clock::micros_since_1970;
+use aether_core::medium::without_secrets;
 use aether_link::wire::{Position, Sender, encode_at};
 use aether_service::config::{Configuration, MediumSettings, OrOff};
 use aether_service::error_chain;

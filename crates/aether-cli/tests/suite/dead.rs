@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use aether_core::{Aether, Vibrator, Wave};
+use aether_core::{Vibrator, Wave};
 use aether_log::ConsumerOptions;
 
 use crate::log::Writing;

@@ -5,7 +5,6 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use aether_core::Aether;
 use aether_conformance::NatsServer;
 use aether_core::clock::micros_since_1970;
 use aether_field::Field;

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use aether_conformance::NatsServer;
-use aether::seal::{SealKeys, Signers, SigningKey, is_sealed};
-use aether_core::{Aether, Vibrator};
 use aether::nats::NatsOptions;
+use aether::seal::{SealKeys, Signers, SigningKey, is_sealed};
+use aether_conformance::NatsServer;
+use aether_core::Vibrator;
 use futures_util::StreamExt as _;
 use serde_json::Value;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::{Aether, Durability, Wave};
+use aether_core::{Durability, Wave};
 use aether_log::Log;
 use aether_log::store::{Retention, StoreOptions};
 use nix::sys::signal::Signal;

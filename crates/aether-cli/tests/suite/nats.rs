@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::sync::mpsc;
 
 use aether_conformance::NatsServer;
-use aether_core::{Aether, Vibrator};
+use aether_core::Vibrator;
 use serde_json::{Value, json};
 
 use crate::process::{PATIENCE, Running, Said, run, run_with_stdin, sum, term};

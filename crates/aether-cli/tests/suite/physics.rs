@@ -1,6 +1,6 @@
 //! The service map and the findings of real processes over a real NATS server.
 
-use aether_core::{Aether, Vibrator, Wave};
+use aether_core::{Vibrator, Wave};
 use serde_json::Value;
 
 use crate::nats::{server, with};

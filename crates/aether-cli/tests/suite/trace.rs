@@ -1,6 +1,6 @@
 //! `aether trace`, and what other commands print for it, over a real NATS server.
 
-use aether_core::{Aether, Emitter, Kind, Vibrator, Wave};
+use aether_core::{Emitter, Kind, Vibrator, Wave};
 use serde_json::Value;
 
 use crate::nats::{listener, server, with};

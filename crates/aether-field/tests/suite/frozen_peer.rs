@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::replica::median;
 use aether_conformance::NatsServer;
-use aether_core::{Aether, Vibrator};
+use aether_core::Vibrator;
 use aether_field::{Field, Identity, PeerEvent, PeerEvents, Trust};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;

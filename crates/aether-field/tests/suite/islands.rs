@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::replica::{all_equal, join, median, shows, within};
-use aether_core::Aether;
 use aether_conformance::{NatsServer, ServerOptions, free_port};
 use aether_field::{Field, PeerEvent, PeerEvents};
 use tokio::io::{AsyncBufReadExt as _, BufReader, copy_bidirectional};

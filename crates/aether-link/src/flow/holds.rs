@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::{Flow, Pause};
-use aether_core::{Channel, Pattern, Wave};
-use aether_core::clock::{self, Instant};
 use crate::outlet::Outlet;
+use aether_core::clock::{self, Instant};
 use aether_core::medium::{NodeId, ShareSizes};
+use aether_core::{Channel, Pattern, Wave};
 
 /// The maximum number of pauses obeyed at the same time. Beyond it the principal with most of them gives way; its own further
 /// pauses are ignored, and their receivers shed.
@@ -64,13 +64,7 @@ impl HoldTable {
     }
 
     /// Takes a batch of waves that are not held.
-    pub fn take_unheld(
-        &mut self,
-        outbox: &Outlet,
-        flow: &Flow,
-        most: (usize, usize),
-        batch: &mut Vec<Wave>,
-    ) {
+    pub fn take_unheld(&mut self, outbox: &Outlet, flow: &Flow, most: (usize, usize), batch: &mut Vec<Wave>) {
         let Self { holds, channels, seen, .. } = self;
         let left = outbox.take_unheld(most, seen, |wave| is_held(holds, channels, wave), batch);
         flow.held.store(left as u64, Ordering::Relaxed);

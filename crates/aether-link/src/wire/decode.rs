@@ -12,8 +12,12 @@ use super::{
     FIXED_RECORD, FrameError, MAGIC, MAX_CONTENT_TYPE_BYTES, Position, SEALED_VERSION, SIGNED_VERSION,
     Sender, VERSION, content, frame_tag, tag,
 };
-use aether_core::{Amplitude, HalfLife, Channel, Phase, Source, WaveId, Kind, Wave};
-use aether_core::wave::{Signal, MAX_NAME_BYTES, MAX_SOURCE_BYTES, Baggage, Body, ContentType, Extras, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_TRACESTATE_BYTES, Request, TraceContext};
+use aether_core::wave::{
+    Baggage, Body, ContentType, Extras, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_HOPS, MAX_KEY_BYTES,
+    MAX_METADATA_BYTES, MAX_NAME_BYTES, MAX_SOURCE_BYTES, MAX_TRACESTATE_BYTES, Request, Signal,
+    TraceContext,
+};
+use aether_core::{Amplitude, Channel, HalfLife, Kind, Phase, Source, Wave, WaveId};
 
 /// A decoded frame.
 #[derive(Debug)]

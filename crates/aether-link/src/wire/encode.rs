@@ -9,8 +9,11 @@ use smallvec::SmallVec;
 use super::{
     FIXED_HEADER, FIXED_RECORD, MAGIC, MAX_CONTENT_TYPE_BYTES, Position, VERSION, content, frame_tag, tag,
 };
-use aether_core::{Channel, Phase, Source, WaveId, Kind, Wave};
-use aether_core::wave::{MAX_SOURCE_BYTES, ContentType, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, MAX_TRACESTATE_BYTES, TraceContext};
+use aether_core::wave::{
+    ContentType, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_KEY_BYTES, MAX_METADATA_BYTES,
+    MAX_METADATA_ENTRIES, MAX_SOURCE_BYTES, MAX_TRACESTATE_BYTES, TraceContext,
+};
+use aether_core::{Channel, Phase, Source, Wave, WaveId};
 
 /// The sender of a frame and the time of sending, from which receivers estimate the transit time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

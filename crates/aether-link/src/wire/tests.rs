@@ -12,9 +12,13 @@ use super::{
     EncodeError, Frame, FrameError, MAX_CONTENT_TYPE_BYTES, Position, Sender, decode, encode, encode_at,
     frame_bound, is_frame, record_bound,
 };
-use aether_core::{Amplitude, HalfLife, Channel, Phase, Source, WaveId, Kind, Metadata, Wave};
-use aether_core::wave::{Signal, ChannelError, MAX_NAME_BYTES, MAX_SOURCE_BYTES, SourceError, BaggageError, Body, ContentType, Extras, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, MetadataError, Origin, Request};
 use aether_core::clock::{self, Instant};
+use aether_core::wave::{
+    BaggageError, Body, ChannelError, ContentType, Extras, MAX_HOPS, MAX_KEY_BYTES, MAX_METADATA_BYTES,
+    MAX_METADATA_ENTRIES, MAX_NAME_BYTES, MAX_SOURCE_BYTES, MetadataError, Origin, Request, Signal,
+    SourceError,
+};
+use aether_core::{Amplitude, Channel, HalfLife, Kind, Metadata, Phase, Source, Wave, WaveId};
 use extensions::{any_baggage, fullest_request, fullest_trace};
 
 const SENDER: Sender = Sender { node: 0x0123_4567_89AB_CDEF, sent_micros: 1_700_000_000_000_000 };
@@ -159,7 +163,17 @@ fn any_wave(sources: Vec<Source>) -> impl Strategy<Value = Wave> {
             let age = Duration::from_micros(age);
             let body = body(source, payload);
             let since = Some(clock::moment_of(now()));
-            Wave::from_body(Body { sequence, kind, signal, phase, age, since, extras: rare.boxed(), content_type, ..body })
+            Wave::from_body(Body {
+                sequence,
+                kind,
+                signal,
+                phase,
+                age,
+                since,
+                extras: rare.boxed(),
+                content_type,
+                ..body
+            })
         },
     )
 }

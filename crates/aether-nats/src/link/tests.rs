@@ -4,8 +4,8 @@ use std::sync::{OnceLock, Weak};
 
 use super::*;
 use aether_conformance::NatsServer;
-use aether_core::inbox::Inbox;
 use aether_core::InboxOptions;
+use aether_core::inbox::Inbox;
 
 /// A link that nobody tells of events, with so many waves handed to the client and not confirmed.
 struct Deaf {

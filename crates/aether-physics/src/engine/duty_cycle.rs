@@ -179,7 +179,9 @@ mod tests {
     #[test]
     fn a_rate_within_the_budget_is_fully_observed() {
         let mut duty_cycle = DutyCycle::new(100);
-        assert!(shares(&mut duty_cycle, aether_core::clock::now(), 99, 100).iter().all(|share| *share == 1.0));
+        assert!(
+            shares(&mut duty_cycle, aether_core::clock::now(), 99, 100).iter().all(|share| *share == 1.0)
+        );
         assert_eq!((duty_cycle.sampling().rate(), duty_cycle.sampling().lately), (1.0, 1.0));
     }
 

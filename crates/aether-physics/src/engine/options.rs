@@ -1,12 +1,12 @@
 //! Options of the engine and of its detectors.
 
-use aether_core::Pattern;
 use crate::cancellation::CancellationOptions;
 use crate::interference::Interfere;
 use crate::polling::PollingOptions;
 use crate::resonance::ResonanceOptions;
 use crate::retries::RetryOptions;
 use crate::standing::StandingOptions;
+use aether_core::Pattern;
 
 /// Options of a [`PhysicsEngine`](super::PhysicsEngine): those of its detectors, and the budget of waves.
 #[derive(Debug, Clone)]

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::{FringeKind, Interfere, ResonanceOptions};
-use aether_core::medium::Sequencer;
 use aether_core::Source;
+use aether_core::medium::Sequencer;
 
 struct TestService {
     sequencer: Sequencer,

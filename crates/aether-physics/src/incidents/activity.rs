@@ -4,10 +4,10 @@ use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use super::pulse::Pulse;
-use aether_core::{Channel, Kind, Wave};
 use crate::finding::Finding;
 use crate::recent::Recent;
 use crate::timeline::Moment;
+use aether_core::{Channel, Kind, Wave};
 
 /// The maximum number of services. Beyond it, the one that was silent longest is forgotten.
 const MAX_SERVICES: usize = 256;

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use aether_core::Channel;
-use aether_core::clock::Instant;
 use crate::duration::brief;
 use crate::finding::Finding;
+use aether_core::Channel;
+use aether_core::clock::Instant;
 
 /// Something that an operator should know: one fault, with everything that follows from it.
 ///

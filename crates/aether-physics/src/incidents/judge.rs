@@ -9,9 +9,9 @@ use super::incident::{Cause, Severity};
 use super::open::OpenIncident;
 use super::processes::{Lost, RETURN};
 use super::{AFTERMATH, EVERY, Incidents, LOSSES, QUIET, STORM_WAITS};
-use aether_core::Channel;
 use crate::resonance::Resonance;
 use crate::timeline::Moment;
+use aether_core::Channel;
 
 /// Without a missing beat or an unanswered question, a service is judged after this silence at the earliest.
 const LONG_QUIET: Duration = Duration::from_secs(8);

@@ -5,9 +5,9 @@ use smol_str::SmolStr;
 use super::activity::Activity;
 use super::incident::{Cause, Incident, Severity};
 use super::questions::Questions;
-use aether_core::Channel;
 use crate::finding::Finding;
 use crate::timeline::{Moment, Timeline};
+use aether_core::Channel;
 
 /// The maximum number of streams, followers and services that are named.
 const MAX_NAMED: usize = 32;

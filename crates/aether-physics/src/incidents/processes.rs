@@ -11,10 +11,10 @@ use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use super::activity::{Activity, Stream};
-use aether_core::account::KnownProcess;
-use aether_core::{Channel, Source};
 use crate::resonance::Resonance;
 use crate::timeline::Moment;
+use aether_core::account::KnownProcess;
+use aether_core::{Channel, Source};
 
 /// After the medium is back, services have this time to return.
 pub(super) const RETURN: Duration = Duration::from_secs(10);

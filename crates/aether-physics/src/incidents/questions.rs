@@ -8,8 +8,8 @@ use smallvec::SmallVec;
 use smol_str::SmolStr;
 
 use super::pulse::Pulse;
-use aether_core::{Channel, Kind, Wave};
 use crate::timeline::Moment;
+use aether_core::{Channel, Kind, Wave};
 
 /// The maximum number of channels with answers. Beyond it, the least recently used is forgotten.
 const MAX_CHANNELS: NonZeroUsize = NonZeroUsize::new(256).unwrap();

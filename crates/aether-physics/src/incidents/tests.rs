@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Cause, Incident, Severity};
-use aether_core::{Pattern, Source, WaveId, Kind, Wave, WaveBuilder};
-use aether_core::clock::Instant;
 use crate::{EngineOptions, Interfere, PhysicsEngine};
+use aether_core::clock::Instant;
 use aether_core::medium::Sequencer;
+use aether_core::{Kind, Pattern, Source, Wave, WaveBuilder, WaveId};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);

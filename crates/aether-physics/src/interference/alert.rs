@@ -11,9 +11,9 @@ use super::credit::Credits;
 use super::fringe::{Fringe, FringeClaim, FringeKind, Resultant};
 use super::key::{ClaimKey, KeyState};
 use super::window::Window;
-use aether_core::{Channel, Source, WaveId};
 use crate::recent::Recent;
 use crate::timeline::Moment;
+use aether_core::{Channel, Source, WaveId};
 
 /// A key joins an alert within this part of a window.
 const TOGETHER: u32 = 3;

@@ -9,8 +9,8 @@ use super::claim::Claim;
 use super::credit::{CREDIBLE, Credits, FULL};
 use super::fringe::{FringeClaim, Resultant};
 use super::window::Window;
-use aether_core::{Amplitude, Phase, Source, WaveId};
 use crate::timeline::Moment;
+use aether_core::{Amplitude, Phase, Source, WaveId};
 
 /// The number of windows for which the source of a claim counts. An eighth of the claim is left then.
 const WINDOWS_COUNTED: u32 = 3;

@@ -1,8 +1,8 @@
 //! A key that is claimed: its name, and its state.
 
 use super::evidence::Evidence;
-use aether_core::Channel;
 use crate::timeline::Moment;
+use aether_core::Channel;
 
 #[derive(Debug)]
 pub(super) struct ClaimKey {

@@ -6,10 +6,10 @@ use std::time::{Duration, SystemTime};
 
 use super::entry::{Fault, RecordedEntry};
 use super::{RecordingError, RecordingReader};
-use aether_core::clock::Instant;
 use crate::engine::{PhysicsEngine, PhysicsReport};
 use crate::finding::Finding;
 use crate::incidents::Incident;
+use aether_core::clock::Instant;
 
 /// The time between two reports, in which edges of the map become findings.
 const REPORT_EVERY: Duration = Duration::from_secs(5);

@@ -9,8 +9,8 @@ use flate2::read::GzDecoder;
 use super::entry::{Fault, RecordedEntry};
 use super::fields::Fields;
 use super::{MAGIC, MAX_ENTRY, MAX_NAMES, MAX_PATTERNS, RecordingError, VERSION, flag, tag};
-use aether_core::{Amplitude, HalfLife, Channel, Pattern, Phase, Source, WaveId, FailureReason, Kind, Wave};
-use aether_core::wave::{Signal, ATTEMPTS, Body, ContentType, Extras, FAILURE};
+use aether_core::wave::{ATTEMPTS, Body, ContentType, Extras, FAILURE, Signal};
+use aether_core::{Amplitude, Channel, FailureReason, HalfLife, Kind, Pattern, Phase, Source, Wave, WaveId};
 
 /// Reads a recording: an iterator over its entries and their times since its beginning. After an error it ends.
 ///

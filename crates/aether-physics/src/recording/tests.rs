@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 use proptest::prelude::*;
 
 use super::*;
-use aether_core::{HalfLife, Pattern, Phase, Source, WaveId, Kind, Wave, WaveBuilder};
-use aether_core::clock::Instant;
 use crate::PhysicsEngine;
+use aether_core::clock::Instant;
 use aether_core::medium::Sequencer;
 use aether_core::wave::FAILURE;
+use aether_core::{HalfLife, Kind, Pattern, Phase, Source, Wave, WaveBuilder, WaveId};
 
 const SECOND: Duration = Duration::from_secs(1);
 

@@ -11,8 +11,8 @@ use hashbrown::HashMap;
 use super::entry::{Fault, RecordedEntry};
 use super::fields::{put_number, put_signed, put_text};
 use super::{MAGIC, MAX_NAMES, MAX_PATTERNS, VERSION, flag, tag};
-use aether_core::{Channel, Pattern, Source, Kind, Wave};
 use aether_core::clock::Instant;
+use aether_core::{Channel, Kind, Pattern, Source, Wave};
 
 /// Writes a recording. Memory is bounded, however many names there are.
 ///

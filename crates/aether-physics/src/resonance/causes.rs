@@ -11,7 +11,7 @@ use smol_str::SmolStr;
 
 use super::sighting::Sighting;
 use super::table::{ENTRY, bounded};
-use aether_core::{Channel, Source, WaveId, Kind};
+use aether_core::{Channel, Kind, Source, WaveId};
 
 /// The maximum number of vibrators named on either side of an edge.
 const MAX_NAMES: usize = 8;

@@ -8,8 +8,8 @@ use lru::LruCache;
 use smol_str::SmolStr;
 
 use super::table::{ENTRY, bounded};
-use aether_core::{Channel, Pattern};
 use aether_core::wave::{MAX_NAME_BYTES, MAX_SOURCE_BYTES};
+use aether_core::{Channel, Pattern};
 
 /// The maximum number of patterns kept for one vibrator.
 const MAX_PATTERNS: usize = 64;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use aether_core::Channel;
 use crate::duration::brief;
+use aether_core::Channel;
 
 /// The tier of an edge. Ordinary term: kind of evidence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

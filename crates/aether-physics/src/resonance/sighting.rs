@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::{Channel, Source, WaveId, Kind, Wave};
+use aether_core::{Channel, Kind, Source, Wave, WaveId};
 
 /// The data of one wave that the service map uses. For recordings, which have no [`Wave`].
 #[derive(Debug, Clone, Copy)]

@@ -5,10 +5,10 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use aether_core::JoinError;
-use aether_core::medium::{Medium, OnRevoked, Router, Subscription};
 use crate::border::Border;
 use crate::refusal::Refusal;
+use aether_core::JoinError;
+use aether_core::medium::{Medium, OnRevoked, Router, Subscription};
 
 pub(super) struct Joined {
     border: Border,

@@ -7,9 +7,9 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
-use aether_core::medium::{Carried, Medium, MediumStatus, Offered, Promises, Reach, Subscription};
-use aether_core::{EmitError, FlushError, Vibrator, Aether, AskError, JoinError, Wave};
 use crate::{Border, Rule, Rules};
+use aether_core::medium::{Carried, Medium, MediumStatus, Offered, Promises, Reach, Subscription};
+use aether_core::{AskError, EmitError, FlushError, JoinError, Vibrator, Wave};
 
 fn rules(listen: &str) -> Rules {
     Rules::new([Rule::new("shop").emit([">"]), Rule::new("audit").listen([listen])]).unwrap()

@@ -1,10 +1,10 @@
 //! What changes where a wave passes a border: its channel and its amplitude.
 
-use aether_core::medium::Sequencer;
-use aether_bridge::Bridge;
-use aether_core::{Channel, Pattern, ConfirmError, Vibrator, Aether, EmitError, Wave};
 use crate::set::Passage;
 use crate::{Border, Refusal, Rule, Rules, RulesError};
+use aether_bridge::Bridge;
+use aether_core::medium::Sequencer;
+use aether_core::{Aether, Channel, ConfirmError, EmitError, Pattern, Vibrator, Wave};
 
 fn channel(name: &str) -> Channel {
     Channel::new(name).unwrap()

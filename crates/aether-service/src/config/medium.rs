@@ -4,9 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aether_core::ConnectError;
-use aether::nats::Wire;
 use aether::check_address;
+use aether::nats::Wire;
+use aether_core::ConnectError;
 use aether_core::medium::without_secrets;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};

@@ -1,7 +1,7 @@
 //! The metrics of a bus over OTLP: its ledgers and the status of its medium, read at each export.
 
-use aether_core::Aether;
 use aether::paths::PathState;
+use aether_core::Aether;
 use aether_log::DurableLog;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider as _;
@@ -69,7 +69,7 @@ pub(super) fn register(provider: &SdkMeterProvider, aether: &Aether) {
             }
         })
         .build();
-    if !aether::paths::paths(&aether).is_empty() {
+    if !aether::paths::paths(aether).is_empty() {
         let paths = aether.clone();
         meter
             .u64_observable_counter("aether.path.waves")

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::{Aether, AskError, EmitError, FlushError, Kind, Vibrator, Wave};
+use aether_core::{AskError, EmitError, FlushError, Kind, Vibrator, Wave};
 use aether_service::{Json, Service};
 use aether_testing::{Fault, FaultCounts, Faults, Probe, TestBus};
 use tokio::time::{Instant, sleep, timeout};

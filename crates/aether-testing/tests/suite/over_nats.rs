@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::{Aether, AskError, Kind, Wave};
+use aether_core::{AskError, Kind, Wave};
 use aether_service::{Json, Service};
 use aether_testing::{Fault, Faults, NatsServer, TestBus};
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use aether::physics::{Finding, FringeKind, Interfere, PhysicsEngine, PhysicsObserver};
+use aether::physics::{Finding, FringeKind, Interfere, Interfering as _, PhysicsEngine, PhysicsObserver};
 use aether_core::clock::micros_since_1970;
 use aether_core::{Aether, Emitter, Floor, InboxOptions, Kind, ShedReason, Vibrator, Wave, WhenFull};
 use aether_service::{Breaker, Resend, Service, State};

@@ -3,7 +3,10 @@
 
 use std::time::{Duration, Instant};
 
-use aether::physics::{CancellationOptions, Cancellations, Claim, Interfere, PollingOptions, Pollings, Request, RetryOptions, RetryStorms, StandingOptions, StandingWaves};
+use aether::physics::{
+    CancellationOptions, Cancellations, Claim, Interfere, PollingOptions, Pollings, Request, RetryOptions,
+    RetryStorms, StandingOptions, StandingWaves,
+};
 use aether_core::{Amplitude, Channel, Kind, Phase, Source, Vibrator, Wave};
 
 fn held() -> usize {

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use aether_core::account::{AccountError, Accounts, KnownProcess, ProgramAccount, Standing};
 use aether_conformance::{NatsServer, ServerOptions};
+use aether_core::account::{AccountError, Accounts, KnownProcess, ProgramAccount, Standing};
 use aether_core::{Aether, InboxOptions, Vibrator, Wave, WhenFull};
 use futures::StreamExt;
 

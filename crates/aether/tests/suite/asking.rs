@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aether_conformance::NatsServer;
-use aether_core::{Aether, AskError, Emitter, Kind, Vibrator, Wave};
+use aether_core::{AskError, Emitter, Kind, Vibrator, Wave};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -4,8 +4,8 @@ use std::future::Future;
 use std::time::{Duration, Instant};
 
 use aether_conformance::NatsServer;
-use aether_link::wire::{Sender, encode_at};
 use aether_core::{Aether, InboxOptions, ShedReason, Vibrator, Wave, WhenFull};
+use aether_link::wire::{Sender, encode_at};
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::time::timeout;

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use aether_conformance::NatsServer;
-use aether_core::{Aether, ConfirmError, EmitError, InboxOptions, Kind, ShedReason, Vibrator, Wave, WhenFull};
 use aether::nats::NatsOptions;
+use aether_conformance::NatsServer;
+use aether_core::{
+    Aether, ConfirmError, EmitError, InboxOptions, Kind, ShedReason, Vibrator, Wave, WhenFull,
+};
 use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(20);

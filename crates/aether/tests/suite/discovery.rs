@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use aether_conformance::NatsServer;
-use aether_core::{Aether, Vibrator};
 use aether::nats::NatsOptions;
+use aether_conformance::NatsServer;
 use aether_core::presence::{Announcement, Roster};
+use aether_core::Vibrator;
 use futures::StreamExt;
 use serde_json::Value;
 

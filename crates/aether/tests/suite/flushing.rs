@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_conformance::NatsServer;
-use aether_core::{Aether, FlushError, InboxOptions, Kind, Vibrator, Wave, WhenFull, echo::EchoLedger};
+use aether_core::{FlushError, InboxOptions, Kind, Vibrator, Wave, WhenFull, echo::EchoLedger};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 

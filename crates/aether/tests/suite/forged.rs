@@ -4,8 +4,8 @@
 use std::time::{Duration, Instant};
 
 use aether_conformance::NatsServer;
-use aether_link::wire::{Position, Sender, encode_at};
 use aether_core::{Aether, InboxOptions, Kind, Vibrator, Wave};
+use aether_link::wire::{Position, Sender, encode_at};
 use futures::StreamExt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;

@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use aether_conformance::NatsServer;
-use aether::seal::SealKeys;
-use aether_link::wire::{Position, Sender};
-use aether_core::{Aether, AskError, Channel, InboxOptions, Vibrator, Wave};
 use aether::nats::{NatsOptions, Wire};
+use aether::seal::SealKeys;
+use aether_conformance::NatsServer;
+use aether_core::{Aether, AskError, Channel, InboxOptions, Vibrator, Wave};
 use aether_link::wire;
+use aether_link::wire::{Position, Sender};
 use futures::{FutureExt, StreamExt};
 use tokio::sync::oneshot;
 use tokio::time::timeout;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether::physics::{Interfering as _, Fringe, FringeKind, Interfere};
+use aether::physics::{Fringe, FringeKind, Interfere, Interfering as _};
 use aether_core::{Aether, Vibrator, Wave};
 use futures::StreamExt;
 use tokio::time::Instant;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aether_conformance::NatsServer;
-use aether_core::{Aether, Kind, Vibrator, Wave};
+use aether_core::{Kind, Vibrator, Wave};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 

@@ -138,7 +138,9 @@ async fn a_wrapper_around_the_local_medium_conforms() {
     let made = Arc::clone(&calls);
     conforms(&InProcess(move || {
         let calls = Arc::clone(&made);
-        Aether::with_medium(|router| Arc::new(Counting { inner: aether_conformance::local_medium(router), calls }))
+        Aether::with_medium(|router| {
+            Arc::new(Counting { inner: aether_conformance::local_medium(router), calls })
+        })
     }))
     .await;
     for count in calls.all() {

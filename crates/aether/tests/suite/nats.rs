@@ -1,9 +1,9 @@
 //! The NATS medium against a real server: the conformance suite.
 
-use aether_conformance::{self, Foreign, ForeignMessage, Harness, Link, NatsServer, Report, Site, SiteError};
-use aether::seal::SealKeys;
-use aether_core::{Aether, Amplitude, ConnectError, HalfLife, InboxOptions, Kind, Vibrator, Wave, WaveId};
 use aether::nats::{NatsError, NatsOptions, Wire};
+use aether::seal::SealKeys;
+use aether_conformance::{self, Foreign, ForeignMessage, Harness, Link, NatsServer, Report, Site, SiteError};
+use aether_core::{Aether, Amplitude, ConnectError, HalfLife, InboxOptions, Kind, Vibrator, Wave, WaveId};
 use futures::StreamExt as _;
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::{Mutex, OnceCell};

@@ -1,8 +1,8 @@
 //! A server that does not permit everything: what a program wants and may not have is an error where it is asked for, and
 //! counted elsewhere.
 
-use aether::paths::WithPaths as _;
 use aether::nats::NatsError;
+use aether::paths::WithPaths as _;
 use std::time::Duration;
 
 use aether_conformance::{NatsServer, ServerOptions};

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
+use aether::nats::{NatsOptions, Wire};
 use aether_conformance::NatsServer;
 use aether_core::{Aether, AskError, JoinError, Kind, Vibrator, Wave};
-use aether::nats::{NatsOptions, Wire};
 use futures::StreamExt;
 
 /// Far longer than anything here takes; reaching it means that something never arrived.

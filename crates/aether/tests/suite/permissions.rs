@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use aether_conformance::{NatsServer, ServerOptions};
 use aether::nats::NatsClient;
+use aether::nats::NatsOptions;
 use aether::nats::NatsPermissions;
 use aether::rules::{Border, Rule, Rules};
+use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, AskError, EmitError, JoinError, Vibrator, Wave};
-use aether::nats::NatsOptions;
 use async_nats::{Event, HeaderMap, HeaderValue};
 use futures::StreamExt as _;
 use tokio::sync::mpsc;

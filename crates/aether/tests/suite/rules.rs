@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use aether_conformance::NatsServer;
 use aether::rules::{Border, Rule, Rules, Schemas};
-use aether_core::{Aether, JoinError, Vibrator, Wave};
+use aether_conformance::NatsServer;
+use aether_core::{JoinError, Vibrator, Wave};
 
 async fn receive(vibrator: &mut Vibrator) -> Wave {
     let received = tokio::time::timeout(Duration::from_secs(20), vibrator.receive()).await;

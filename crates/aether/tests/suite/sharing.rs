@@ -4,9 +4,9 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use aether::physics::{Interfering as _, Interfere, PhysicsEngine};
-use aether_core::{Aether, EmitError, InboxOptions, Kind, Vibrator, Wave, WhenFull};
 use aether::physics::PhysicsObserver;
+use aether::physics::{Interfere, Interfering as _, PhysicsEngine};
+use aether_core::{Aether, EmitError, InboxOptions, Kind, Vibrator, Wave, WhenFull};
 use futures::FutureExt;
 use tokio::task::unconstrained;
 

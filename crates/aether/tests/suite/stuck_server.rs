@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use aether_conformance::{NatsServer, ServerOptions};
-use aether_core::{Aether, AskError, EchoReason, FlushError, JoinError, Kind, Vibrator, Wave};
 use aether::nats::{NatsOptions, Wire};
+use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::medium::MediumStatus;
+use aether_core::{Aether, AskError, EchoReason, FlushError, JoinError, Kind, Vibrator, Wave};
 use futures::FutureExt;
 use tokio::task::JoinSet;
 use tokio::time::timeout;

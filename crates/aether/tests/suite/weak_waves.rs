@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use aether::nats::NatsOptions;
 use aether_conformance::NatsServer;
 use aether_core::{Aether, EmitError, InboxOptions, Vibrator, Wave};
-use aether::nats::NatsOptions;
 use futures::FutureExt;
 
 /// A limit for steps that take milliseconds on an idle machine. No test waits for it to expire.

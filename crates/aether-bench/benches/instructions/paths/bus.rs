@@ -1,7 +1,7 @@
 //! The bus in process: from `emit` to `receive`.
 
-use aether_bench::DEFAULT_BYTES;
 use aether::rules::{Border, Rule, Rules};
+use aether_bench::DEFAULT_BYTES;
 use aether_core::{Aether, Channel, InboxOptions, Vibrator, Wave};
 use bytes::Bytes;
 

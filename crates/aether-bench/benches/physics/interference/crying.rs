@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use aether_core::Phase;
 use aether::physics::Interfere;
+use aether_core::Phase;
 use fastrand::Rng;
 
 use super::{Alert, Fault, GRACE, Pager};

@@ -5,8 +5,11 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::{FrameError, SENDER, alpha, body, channel, encode, extras, handmade, now, read, turned};
-use aether_core::{Source, WaveId, Metadata, Wave};
-use aether_core::wave::{Baggage, BaggageError, Body, Extras, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_TRACESTATE_BYTES, Request, TraceContext, TraceContextError};
+use aether_core::wave::{
+    Baggage, BaggageError, Body, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_TRACESTATE_BYTES,
+    Request, TraceContext, TraceContextError,
+};
+use aether_core::{Metadata, Source, Wave, WaveId};
 
 /// Baggage of the largest size.
 pub(super) fn fullest_baggage() -> Baggage {

@@ -1,7 +1,7 @@
 //! What an emit promises on a durable channel, and on others.
 
 use aether_core::medium::NotStored;
-use aether_core::{Aether, Durability, EmitError, Kind, Vibrator, Wave};
+use aether_core::{Durability, EmitError, Kind, Vibrator, Wave};
 use futures_util::FutureExt;
 
 use crate::bus::stage::{connect, open, position, texts, wave};

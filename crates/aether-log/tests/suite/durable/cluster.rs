@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aether_conformance::NatsCluster;
-use aether_core::{Aether, Durability};
+use aether_core::Durability;
 use aether_log::{JetStreamLog, JetStreamOptions};
 use async_nats::jetstream::stream::Info;
 use parking_lot::Mutex;

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use aether_conformance::{NatsServer, ServerOptions};
-use aether_core::{Aether, Durability};
+use aether_core::Durability;
 use aether_log::JetStreamLog;
 
 use crate::durable::stage::{options, order, position, quick, receive, text};

@@ -5,7 +5,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use aether_conformance::{NatsServer, ServerOptions};
-use aether_core::{Aether, Durability};
+use aether_core::Durability;
 use aether_log::{Consumer, JetStreamLog};
 use futures_util::StreamExt as _;
 

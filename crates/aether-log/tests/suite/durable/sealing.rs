@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use aether_conformance::{NatsServer, ServerOptions};
 use aether::nats::NatsOptions;
 use aether::seal::{KeySource, SealKeys, Signers, SigningKey};
+use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Durability};
 use aether_log::{DurableLog, JetStreamError, JetStreamLog};
 

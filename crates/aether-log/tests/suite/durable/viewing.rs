@@ -3,9 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use aether_conformance::{NatsServer, ServerOptions};
-use aether_core::{Aether, Durability, Pattern};
 use aether::nats::NatsOptions;
+use aether_conformance::{NatsServer, ServerOptions};
+use aether_core::{Durability, Pattern};
 use aether_log::{DeadError, JetStreamError, JetStreamLog, JetStreamStanding, JetStreamView, StreamEffort};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::{self, stream};

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::{Cause, MILLI, SECOND, Severity, World, texts};
 use aether_core::account::KnownProcess;
-use aether_core::{Pattern, Source, Wave};
 use aether_core::clock::Instant;
+use aether_core::{Pattern, Source, Wave};
 
 /// A process that tells its account every five seconds.
 pub(super) struct Process {

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
+use aether::nats::{NatsOptions, Wire};
 use aether_conformance::NatsServer;
 use aether_core::{Aether, AskError, Emitter, FailureReason, Vibrator, Wave, WaveId};
-use aether::nats::{NatsOptions, Wire};
 use aether_service::{Asker, Json, Service};
 
 use crate::service::stage::{LONG, Stage};

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use aether::nats::{NatsOptions, Wire};
 use aether_conformance::NatsServer;
 use aether_core::{Aether, Emitter, Kind, Vibrator, Wave};
-use aether::nats::{NatsOptions, Wire};
 use aether_service::{Asker, AskerOptions, Json, Resend, Service, State};
 
 use crate::service::stage::{LONG, Stage};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use aether_conformance::NatsServer;
 use aether::physics::{Fringe, FringeKind, Interfere};
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Emitter, Kind, Phase, Vibrator, Wave, WaveId};
 use aether_service::{Resend, RetryBudget, Service, ServiceError, State};
 use tokio::sync::mpsc;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aether_conformance::NatsServer;
-use aether_core::{Aether, InboxOptions, Wave, WhenFull};
+use aether_core::{InboxOptions, Wave, WhenFull};
 use aether_service::{Service, State};
 use tokio::sync::Notify;
 

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use aether_core::Wave;
 use aether::seal::{Role, SealKeys, Sealer};
+use aether_core::Wave;
 use aether_link::wire::{Position, Sender, encode_at};
 use async_nats::{Client, Message, Subscriber};
 use bytes::Bytes;

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use aether_conformance::NatsServer;
-use aether::seal::{SealKeys, Signers, SigningKey};
-use aether_core::{Aether, InboxOptions, Vibrator};
 use aether::nats::NatsOptions;
+use aether::seal::{SealKeys, Signers, SigningKey};
+use aether_conformance::NatsServer;
+use aether_core::{Aether, InboxOptions, Vibrator};
 use tokio::time::timeout;
 
 /// A bound for what takes seconds on a busy machine. No test waits for it to elapse.

@@ -7,11 +7,11 @@ mod topologies;
 use std::time::Duration;
 
 use aether::bridge::{BRIDGES, Bridge, BridgeBuilder, BridgeError, Side};
-use aether_conformance::NatsServer;
 use aether::rules::{Border, Rule, Rules};
+use aether_conformance::NatsServer;
 use aether_core::wave::TraceContext;
-use aether_link::wire::{Sender, encode_at};
 use aether_core::{Aether, EchoReason, JoinError, Kind, Pattern, Vibrator, Wave, WaveId};
+use aether_link::wire::{Sender, encode_at};
 use tokio::time::timeout;
 
 /// For what takes milliseconds on an idle machine. Nothing waits for it to pass.

@@ -1,7 +1,7 @@
 //! A bridge whose other side is away for a while.
 
-use aether_core::{InboxOptions, ShedReason, WhenFull};
 use aether::nats::NatsOptions;
+use aether_core::{InboxOptions, ShedReason, WhenFull};
 use tokio::sync::mpsc;
 
 use super::*;

@@ -1,8 +1,8 @@
 //! A bridge from a local network to a NATS server.
 
-use aether_core::Pattern;
 use aether::bridge::Bridge;
 use aether_conformance::NatsServer;
+use aether_core::Pattern;
 use aether_core::{InboxOptions, ServeOrder};
 
 use super::*;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use aether::lan::{LanError, LanOptions, LanRouter, LanView};
-use aether_core::{Aether, ConnectError, Vibrator, Wave};
+use aether_core::{Aether, Vibrator, Wave};
 use futures::future::join_all;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tokio::net::UdpSocket;

@@ -3,9 +3,9 @@
 use aether::paths::WithPaths as _;
 use std::time::Duration;
 
-use aether_conformance::{self, Harness, Link, NatsServer, Report, Site, SiteError, Suite};
 use aether::lan::{LanOptions, LanRouter, LanView};
 use aether::seal::SealKeys;
+use aether_conformance::{self, Harness, Link, NatsServer, Report, Site, SiteError, Suite};
 use aether_core::{Aether, InboxOptions};
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::Mutex;

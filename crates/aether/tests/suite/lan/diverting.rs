@@ -2,8 +2,8 @@
 
 use std::collections::HashSet;
 
+use aether::paths::{PathState, WithPaths as _};
 use aether_conformance::NatsServer;
-use aether::paths::{WithPaths as _, PathState};
 
 use super::*;
 use crate::proxy::Proxy;
@@ -19,8 +19,8 @@ async fn process(lan: String, server: &NatsServer) -> Aether {
 /// Waits until waves go by a path. There is no event for that: an application has no use for one.
 async fn until_in_use(aether: &Aether, path: usize) {
     let deadline = tokio::time::Instant::now() + LONG;
-    while aether::paths::paths(&aether)[path].state != PathState::InUse {
-        assert!(tokio::time::Instant::now() < deadline, "{:#?}", aether::paths::paths(&aether));
+    while aether::paths::paths(aether)[path].state != PathState::InUse {
+        assert!(tokio::time::Instant::now() < deadline, "{:#?}", aether::paths::paths(aether));
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use aether_conformance::{Cable, End};
 use aether::lan::LanView;
+use aether_conformance::{Cable, End};
 use aether_core::{Aether, Vibrator};
 
 use crate::lan::machine::{Process, say, told};

@@ -9,8 +9,8 @@ use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use aether_conformance::{Cable, End};
 use aether::lan::{LanOptions, LanRouter, LanView};
+use aether_conformance::{Cable, End};
 use aether_core::{Aether, AskError, Vibrator, Wave};
 
 use crate::lan::{groups, hostile, stopping, stranger};

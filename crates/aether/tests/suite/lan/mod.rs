@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use aether::lan::{LanError, LanOptions, LanPingError, LanRouter, LanView};
 use aether::seal::SealKeys;
-use aether_core::{Aether, AskError, ConnectError, FlushError, JoinError, Vibrator, Wave};
+use aether_core::{Aether, AskError, FlushError, JoinError, Vibrator, Wave};
 use futures::future::join_all;
 use tokio::time::timeout;
 

@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use aether_conformance::{Cable, End};
 use aether::lan::LanView;
+use aether_conformance::{Cable, End};
 use aether_core::{Aether, Vibrator, Wave};
 
 use crate::lan::machine::{Process, say, told};

@@ -8,10 +8,10 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-use aether_conformance::{NatsServer, ServerOptions};
-use aether::nats::{NatsError, NatsLogin, NatsLoginError, TlsFailure};
-use aether_core::{Aether, ConnectError, Vibrator};
 use aether::nats::NatsOptions;
+use aether::nats::{NatsError, NatsLogin, NatsLoginError, TlsFailure};
+use aether_conformance::{NatsServer, ServerOptions};
+use aether_core::{Aether, ConnectError, Vibrator};
 use base64::Engine as _;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use nkeys::KeyPair as Nkey;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use aether_conformance::{NatsServer, ServerOptions};
-use aether::nats::{NatsError, TlsFailure};
-use aether_core::{Aether, ConnectError, InboxOptions, Vibrator};
 use aether::nats::NatsOptions;
+use aether::nats::{NatsError, TlsFailure};
+use aether_conformance::{NatsServer, ServerOptions};
+use aether_core::{Aether, ConnectError, InboxOptions, Vibrator};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -139,7 +139,9 @@ async fn takes_effect(authority: &mut Authority, server: &NatsServer) {
         loop {
             match is_other().await {
                 Ok(aether) => return aether,
-                Err(error) if matches!(error.of_medium(), Some(NatsError::Tls { .. })) => tokio::task::yield_now().await,
+                Err(error) if matches!(error.of_medium(), Some(NatsError::Tls { .. })) => {
+                    tokio::task::yield_now().await
+                }
                 Err(error) => panic!("{error}"),
             }
         }

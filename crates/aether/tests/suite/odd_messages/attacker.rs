@@ -3,8 +3,8 @@
 use std::future::ready;
 use std::time::Duration;
 
-use aether::nats::NatsOptions;
 use aether::nats::NatsClient;
+use aether::nats::NatsOptions;
 use async_nats::ConnectOptions;
 use bytes::Bytes;
 use futures::StreamExt as _;

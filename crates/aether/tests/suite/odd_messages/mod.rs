@@ -6,10 +6,10 @@ mod long;
 
 use std::time::Duration;
 
-use aether_conformance::{NatsServer, ServerOptions};
 use aether::nats::NatsLogin;
-use aether_core::{Aether, Vibrator};
 use aether::nats::NatsOptions;
+use aether_conformance::{NatsServer, ServerOptions};
+use aether_core::{Aether, Vibrator};
 use nkeys::KeyPair as Nkey;
 use tempfile::TempDir;
 

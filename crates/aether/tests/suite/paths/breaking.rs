@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use aether_conformance::NatsServer;
 use aether::paths::PathState;
+use aether_conformance::NatsServer;
 use aether_core::{AskError, FlushError, Kind, Vibrator, Wave};
 use tokio::time::timeout;
 

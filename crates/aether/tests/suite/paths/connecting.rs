@@ -1,8 +1,8 @@
 //! Paths that cannot be connected: now, or at all.
 
+use aether::paths::{MAX_PATHS, PathError, PathState, WithPaths as _};
 use aether_conformance::NatsServer;
-use aether::paths::{WithPaths as _, MAX_PATHS, PathError, PathState};
-use aether_core::{Aether, ConnectError, Vibrator};
+use aether_core::{ConnectError, Vibrator};
 
 use super::{heard, listener, process, until_in_use};
 

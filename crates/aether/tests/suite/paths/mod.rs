@@ -7,10 +7,10 @@ mod connecting;
 use std::time::Duration;
 
 use crate::proxy::Proxy;
-use aether_conformance::{self, Harness, Link, NatsServer, Site, SiteError};
-use aether::paths::{WithPaths as _, PathState, PathStatus};
-use aether_core::{Aether, InboxOptions, Vibrator};
 use aether::nats::NatsOptions;
+use aether::paths::{PathState, PathStatus, WithPaths as _};
+use aether_conformance::{self, Harness, Link, NatsServer, Site, SiteError};
+use aether_core::{Aether, InboxOptions, Vibrator};
 use futures::future::{BoxFuture, join_all};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
@@ -114,8 +114,8 @@ async fn listener(aether: &Aether, pattern: &str) -> Vibrator {
 /// Waits until the paths of a process are as wanted. There is no event for that: an application has no use for one.
 async fn until(aether: &Aether, is_so: impl Fn(&[PathStatus]) -> bool) {
     let deadline = Instant::now() + LONG;
-    while !is_so(&aether::paths::paths(&aether)) {
-        assert!(Instant::now() < deadline, "{:#?}", aether::paths::paths(&aether));
+    while !is_so(&aether::paths::paths(aether)) {
+        assert!(Instant::now() < deadline, "{:#?}", aether::paths::paths(aether));
         sleep(Duration::from_millis(10)).await;
     }
 }

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use aether_link::wire::{self, Frame, FrameError};
 use aether_core::{Amplitude, Channel, Floor, Wave, wave::Expiry};
+use aether_link::wire::{self, Frame, FrameError};
 use bytes::Bytes;
 use serde_json::{Value, json};
 

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use aether::seal::{is_sealed, sealed_key};
+use aether_core::{EmitError, InboxOptions, Kind, Vibrator, Wave, WhenFull};
 use aether_link::wire::{Position, Sender, encode_at};
-use aether_core::{Aether, EmitError, InboxOptions, Kind, Vibrator, Wave, WhenFull};
 use bytes::Bytes;
 
 use crate::sealed::scene::{Enemy, PATIENCE, Scene, connect, next, options, within};

@@ -2,10 +2,10 @@
 
 use std::error::Error;
 
-use aether_conformance::NatsServer;
-use aether::seal::{KeyUse, SealKeys, sealed_key};
-use aether_core::{Aether, ConnectError, Vibrator};
 use aether::nats::{NatsError, NatsOptions, Wire};
+use aether::seal::{KeyUse, SealKeys, sealed_key};
+use aether_conformance::NatsServer;
+use aether_core::Vibrator;
 
 use crate::proxy::Proxy;
 use crate::sealed::scene::{Enemy, Scene, connect, next, options, within};

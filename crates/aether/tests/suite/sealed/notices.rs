@@ -1,8 +1,8 @@
 //! The notice that nobody hears a message (status 503) is the server's and cannot be sealed. An enemy that hears a question
 //! knows where it is awaited, and sends it at once, also for each frame with which the asker looks again.
 
-use aether_conformance::NatsServer;
 use aether::seal::SealKeys;
+use aether_conformance::NatsServer;
 use aether_core::{AskError, EchoReason, Kind, Vibrator, Wave};
 use futures::StreamExt;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use aether_conformance::NatsServer;
-use aether::seal::{KeySource, SealKeys};
-use aether_core::{Aether, Vibrator, Wave};
 use aether::nats::NatsOptions;
+use aether::seal::{KeySource, SealKeys};
+use aether_conformance::NatsServer;
+use aether_core::{Aether, Vibrator, Wave};
 use async_nats::Message;
 use bytes::Bytes;
 use futures::StreamExt;

@@ -4,12 +4,12 @@ use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use aether_core::account::{AccountError, Accounts};
-use aether_conformance::NatsServer;
-use aether::seal::{FileOr, Role, SealKeys, Sealer, Signers, SigningError, SigningKey};
-use aether_link::wire::{Position, Sender, decode, encode_at};
-use aether_core::{Aether, Channel, ConnectError, EchoReason, InboxOptions, Kind, Vibrator, Wave, WhenFull};
 use aether::nats::{NatsError, NatsOptions};
+use aether::seal::{FileOr, Role, SealKeys, Sealer, Signers, SigningError, SigningKey};
+use aether_conformance::NatsServer;
+use aether_core::account::{AccountError, Accounts};
+use aether_core::{Aether, Channel, ConnectError, EchoReason, InboxOptions, Kind, Vibrator, Wave, WhenFull};
+use aether_link::wire::{Position, Sender, decode, encode_at};
 
 use crate::proxy::Proxy;
 use crate::sealed::scene::{Enemy, PATIENCE, connect, next, options, within};
