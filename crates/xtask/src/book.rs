@@ -110,24 +110,25 @@ impl Documents {
     }
 
     fn follow(&self, from: &Path, target: &str) -> Result<(), &'static str> {
-        let of_this_repository = ["blob", "tree"]
+        let address = ["blob", "tree"]
             .iter()
             .find_map(|kind| target.strip_prefix(&format!("{REPOSITORY}/{kind}/main/")));
-        let (path, anchor) = match (of_this_repository, target.split_once('#')) {
-            (Some(path), _) => {
-                return self.exists(Path::new(path)).then_some(()).ok_or("there is no such file or folder");
-            }
-            (None, _) if target.contains("://") || target.starts_with("mailto:") => return Ok(()),
-            (None, Some(("", anchor))) => (from.to_owned(), Some(anchor)),
-            (None, Some((path, anchor))) => {
-                (beside(from, path).ok_or("it leads out of the repository")?, Some(anchor))
-            }
-            (None, None) => (beside(from, target).ok_or("it leads out of the repository")?, None),
+        if address.is_none() && (target.contains("://") || target.starts_with("mailto:")) {
+            return Ok(());
+        }
+        let (path, anchor) = match address.unwrap_or(target).split_once('#') {
+            Some((path, anchor)) => (path, Some(anchor)),
+            None => (address.unwrap_or(target), None),
+        };
+        let path = match (address, path) {
+            (Some(_), path) => PathBuf::from(path),
+            (None, "") => from.to_owned(),
+            (None, path) => beside(from, path).ok_or("it leads out of the repository")?,
         };
         if !self.exists(&path) {
             return Err("there is no such file or folder");
         }
-        if self.is_chapter(from) {
+        if self.is_chapter(from) && address.is_none() {
             if !path.starts_with(BOOK) {
                 return Err("a page of the book names it by its address in the repository");
             }
@@ -309,7 +310,6 @@ mod tests {
             ],
             &["src/lib.rs"],
         );
-        let mut documents = documents;
         documents.pages.insert("docs/SUMMARY.md".into(), Page::read("[A](a.md)"));
         assert_eq!(
             documents.broken(),
