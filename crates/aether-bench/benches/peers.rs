@@ -112,9 +112,10 @@ fn measured(comparison: &Comparison) -> String {
 }
 
 fn write(root: &Path, comparison: &Comparison) -> Result<(), Box<dyn Error>> {
-    for (name, text) in
-        [("docs/internals/benchmarks.md", measured(comparison)), ("README.md", tables::summary(comparison).markdown())]
-    {
+    for (name, text) in [
+        ("docs/internals/benchmarks.md", measured(comparison)),
+        ("README.md", tables::summary(comparison).markdown()),
+    ] {
         let path = root.join(name);
         let document = replaced(&std::fs::read_to_string(&path)?, "overload", &text)?;
         std::fs::write(&path, document)?;

@@ -61,7 +61,8 @@ fn main() -> Outcome {
             let (from, to) = given.split_once("..").ok_or("use --seeds FROM..TO, such as 1001..1011")?;
             seeds = from.parse()?..to.parse()?;
         } else if argument == "--into" {
-            into = Some(arguments.next().ok_or("use --into FOLDER, where docs/internals/physics.md is")?.into());
+            into =
+                Some(arguments.next().ok_or("use --into FOLDER, where docs/internals/physics.md is")?.into());
         } else if PARTS.iter().any(|(name, _)| *name == argument) {
             names.push(argument);
         } else {

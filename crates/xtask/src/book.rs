@@ -301,7 +301,7 @@ mod tests {
         let address = format!("{REPOSITORY}/blob/main/src/lib.rs");
         let page =
             format!("[a](../src/lib.rs) [b]({address}) [c]({address}x) [d](data/README.md) [e](../../etc)");
-        let documents = documents(
+        let mut documents = documents(
             &[
                 ("docs/a.md", &page),
                 ("docs/lost.md", ""),
