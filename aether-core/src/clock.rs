@@ -75,12 +75,16 @@ impl Moment {
         self.0.saturating_duration_since(earlier.0)
     }
 
+    /// The moment after this time. `None` if it cannot be represented.
     #[inline]
+    #[must_use]
     pub fn checked_add(self, time: Duration) -> Option<Self> {
         self.0.checked_add(time).map(Self)
     }
 
+    /// The moment before this time. `None` if it cannot be represented.
     #[inline]
+    #[must_use]
     pub fn checked_sub(self, time: Duration) -> Option<Self> {
         self.0.checked_sub(time).map(Self)
     }

@@ -7,7 +7,9 @@ use crate::source::is_name;
 /// The names that a rule or a signer is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Named {
+    /// This name.
     Exactly(String),
+    /// All names that begin with this.
     BeginningWith(String),
 }
 
@@ -23,6 +25,8 @@ impl Named {
         }
     }
 
+    /// Whether the name is one of these.
+    #[must_use]
     pub fn names(&self, name: &str) -> bool {
         match self {
             Self::Exactly(exact) => exact == name,

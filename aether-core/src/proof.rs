@@ -53,7 +53,9 @@ impl From<u64> for NodeId {
 /// Whose waves are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Rated<'a> {
+    /// All keys that may use this name.
     Name(&'a str),
+    /// One key.
     Signer(SignerId),
 }
 
@@ -70,6 +72,8 @@ struct Permit {
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Proof {
+    /// For what verifies signatures: a signer that may use these names. Uses of other names are counted in `misnamed`.
+    #[must_use]
     pub fn new(signer: SignerId, mut names: Vec<Named>, misnamed: Arc<AtomicU64>) -> Self {
         names.sort_unstable();
         names.dedup();

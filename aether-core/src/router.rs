@@ -83,6 +83,12 @@ pub struct Router {
     guard: OnceLock<Arc<dyn Guard>>,
 }
 
+impl Default for Router {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Router {
     /// A router without subscriptions.
     #[must_use]
@@ -127,6 +133,7 @@ impl Router {
         self.accounts.sum()
     }
 
+    /// Adds a subscription. The caller joins it on the medium.
     pub fn subscribe(
         &self,
         pattern: Pattern,
@@ -143,6 +150,7 @@ impl Router {
         subscription
     }
 
+    /// Removes a subscription. The caller leaves it on the medium.
     pub fn unsubscribe(&self, subscription: &Subscription) {
         let mut table = self.table.write();
         table.remove(subscription);

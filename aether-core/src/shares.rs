@@ -109,11 +109,19 @@ mod by_use {
     }
 
     impl<K: Hash + Eq, V, N: Default> Shares<K, V, N> {
+        /// Whether no principal has an entry.
+        #[must_use]
+        pub const fn is_empty(&self) -> bool {
+            self.len == 0
+        }
+
         /// The number of entries of all principals.
+        #[must_use]
         pub const fn len(&self) -> usize {
             self.len
         }
 
+        /// What a principal has.
         pub fn share(&self, principal: u64) -> Option<&Share<K, V, N>> {
             if principal == UNPROVEN { Some(&self.unproven) } else { self.others.get(&principal) }
         }

@@ -197,7 +197,7 @@ impl Vibrator {
         self.receiver.put_back(wave);
     }
 
-    pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
+    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
         self.receiver.poll_receive(cx)
     }
 

@@ -123,6 +123,8 @@ impl Wave {
         Self { body: SharedBody::plain(channel, payload, content_type) }
     }
 
+    /// A wave with these contents, for decoders.
+    #[must_use]
     pub fn from_body(body: Body) -> Self {
         Self { body: SharedBody::new(body) }
     }
@@ -210,6 +212,8 @@ impl Wave {
         self.body.age
     }
 
+    /// The age at a moment.
+    #[must_use]
     pub fn age_at(&self, now: Moment) -> Duration {
         let here = self.body.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.body.age.saturating_add(here)

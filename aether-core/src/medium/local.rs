@@ -44,6 +44,8 @@ pub struct Local {
 }
 
 impl Local {
+    /// A medium that delivers to this router.
+    #[must_use]
     pub fn new(router: Arc<Router>, options: &LocalOptions) -> Self {
         Self { router, max_payload: options.max_payload, closed: AtomicBool::new(false) }
     }

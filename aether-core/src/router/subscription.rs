@@ -148,6 +148,8 @@ impl Subscription {
         !self.ended.swap(true, Ordering::AcqRel)
     }
 
+    /// Whether it was left, or rules ended it.
+    #[must_use]
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }

@@ -1,6 +1,6 @@
 //! One source at 100 times its share: what the others notice of it.
 //!
-//! `cargo xtask bench shares` prints the table of BENCHMARKS.md. Ten sources ask one vibrator, which answers one question at a
+//! `cargo xtask bench shares` prints the table of docs/internals/benchmarks.md. Ten sources ask one vibrator, which answers one question at a
 //! time and takes a few milliseconds for each, as one that asks a database does. Each source asks a tenth of what the vibrator
 //! answers in nine tenths of its time, at random times (Poisson) and without waiting for answers. Then one of the ten asks a
 //! hundred times as often. All questions have the amplitude 1.0, so no strength helps. Both cases alternate, and the others ask at

@@ -105,10 +105,6 @@ impl Confirming {
     }
 
     /// Called when the broker has refused a message of a channel. It does not say which one, and refuses all of them.
-    #[cfg_attr(
-        not(feature = "nats"),
-        expect(dead_code, reason = "NATS alone refuses what a connection may not publish")
-    )]
     pub fn not_permitted(&self, channel: &str) {
         if self.count.load(Ordering::Acquire) == 0 {
             return;

@@ -14,8 +14,10 @@ use aether_core::{EmitError, Wave};
 
 /// What has an outbox.
 pub trait Entrance {
+    /// The outbox.
     fn outbox(&self) -> &Arc<Inbox>;
 
+    /// Whether the medium was closed.
     fn is_closed(&self) -> bool;
 
     /// The size on the wire and the maximum size, if the wave is too large.
@@ -32,14 +34,23 @@ pub trait Entrance {
         }
     }
 
+    /// What [`Medium::carry`](aether_core::medium::Medium::carry) returns.
+    ///
+    /// # Errors
+    /// The wave, if it can never be sent.
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
         Ok(Carried::by_outbox(self.check(wave)?, self.outbox()))
     }
 
+    /// What [`Medium::room_for`](aether_core::medium::Medium::room_for) returns.
     fn room_for(&self, wave: &Wave) -> usize {
         self.outbox().room_at_once(wave).clamp(1, MOST_TOGETHER)
     }
 
+    /// What [`Medium::carry_all`](aether_core::medium::Medium::carry_all) does.
+    ///
+    /// # Errors
+    /// The first wave that can never be sent.
     fn carry_all(&self, waves: &mut VecDeque<Wave>) -> Result<Option<Waiting>, EmitError> {
         while let Some(first) = waves.pop_front() {
             let first = self.check(first)?;
@@ -52,6 +63,10 @@ pub trait Entrance {
         Ok(None)
     }
 
+    /// What [`Medium::try_carry`](aether_core::medium::Medium::try_carry) returns.
+    ///
+    /// # Errors
+    /// The wave, if the outbox is full or it can never be sent.
     fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
         Offered::by_outbox(self.check(wave)?, self.outbox()).map_err(|wave| EmitError::Full { wave })
     }

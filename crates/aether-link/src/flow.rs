@@ -48,6 +48,7 @@ pub struct Flow {
 pub struct Pause {
     /// Identifies the pause among those of the same node.
     pub id: u64,
+    /// The channels whose waves are held.
     pub pattern: Pattern,
     /// Waves at this level or weaker are held.
     pub level: u8,
@@ -70,6 +71,8 @@ impl Default for Flow {
 }
 
 impl Flow {
+    /// Counters of a medium that is connecting.
+    #[must_use]
     pub fn new() -> Self {
         Self {
             sequencer: Sequencer::new(Source::framework()),

@@ -44,6 +44,8 @@ pub struct SharedOutbox {
 }
 
 impl SharedOutbox {
+    /// The outbox of this many paths, of which none has the turn.
+    #[must_use]
     pub fn new(paths: usize) -> Self {
         let (confirming, sent) = (Arc::default(), (0..paths).map(|_| Arc::default()).collect());
         Self {
@@ -104,10 +106,16 @@ impl PathOutlet {
         request.options::<Option<Self>>()
     }
 
+    /// The way of one path, whose waves arrive weaker by `hops`.
+    #[must_use]
     pub fn new(outbox: Arc<SharedOutbox>, path: usize, hops: u8) -> Self {
         Self { outbox, path, hops, is_used: Arc::default() }
     }
 
+    /// The outlet of the path.
+    ///
+    /// # Errors
+    /// [`InboxOptionsError`] names the option that is out of range.
     pub fn outlet(&self, options: InboxOptions) -> Result<Outlet, InboxOptionsError> {
         self.is_used.store(true, Ordering::Release);
         self.outbox.outlet(options, (self.path, self.hops))

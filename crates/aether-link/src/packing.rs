@@ -64,12 +64,14 @@ impl Groups {
         }
     }
 
+    /// Forgets all groups.
     pub fn clear(&mut self) {
         self.places.clear();
         self.groups[..self.used].iter_mut().for_each(Vec::clear);
         self.used = 0;
     }
 
+    /// The groups, in the order of their first waves.
     pub fn in_order(&self) -> impl Iterator<Item = &[Wave]> {
         self.groups[..self.used].iter().map(Vec::as_slice)
     }

@@ -47,14 +47,6 @@ impl PathOptions {
         let of_place = u8::try_from(path).unwrap_or(MAX_HOPS);
         self.hops.unwrap_or(of_place).min(MAX_HOPS)
     }
-
-    pub(crate) fn url(&self) -> &str {
-        &self.url
-    }
-
-    pub(crate) fn into_url(self) -> String {
-        self.url
-    }
 }
 
 impl fmt::Debug for PathOptions {

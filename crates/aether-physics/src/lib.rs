@@ -5,7 +5,7 @@
 //! same times give the same findings. Their options bound their memory, and what does not fit is counted.
 //! [`PhysicsObserver`] runs all of them on a bus. [`PhysicsEngine::incident`] folds what they find into [`Incident`]s, which
 //! are what an operator should know. A [`RecordingWriter`] records traffic, and a [`RecordingPlayer`] plays it to them again.
-//! `PHYSICS.md` defines each term, with its formula and measurements.
+//! `docs/internals/physics.md` defines each term, with its formula and measurements.
 
 mod bounds;
 mod cancellation;

@@ -2,11 +2,13 @@
 
 mod apt;
 mod bench;
+mod book;
 mod browser;
 mod examples;
 mod faults;
 mod fuzz;
 mod long;
+mod mdbook;
 mod modules;
 mod nats_server;
 mod node;
@@ -36,7 +38,7 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything that CI runs: tools, format check, import circles, packages, clippy, docs, tests, doc tests,
+    /// Run everything that CI runs: tools, format check, import circles, documents, packages, clippy, docs, tests, doc tests,
     /// examples.
     Test {
         #[command(flatten)]
@@ -46,6 +48,8 @@ enum Command {
     Tools,
     /// Draw the module graph in ARCHITECTURE.md; `test` fails on import circles.
     Modules,
+    /// Check the links of all documents, and build the book into `target/book`.
+    Book,
     /// Run the benchmarks of aether-bench.
     Bench {
         /// The benchmarks to run; all by default.
@@ -104,6 +108,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Modules => modules::draw(&workspace),
+        Command::Book => book::run(&workspace),
         Command::Bench { names, options } => bench::run(&workspace, &names, &options),
         Command::Soak { args } => bench::soak(&workspace, &args),
         Command::Recordings { into, names } => bench::recordings(&workspace, into, &names),

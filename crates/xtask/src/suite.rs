@@ -11,7 +11,7 @@ use crate::steps::{Steps, check, succeeds};
 use crate::timings::Timings;
 use crate::tools::Tools;
 use crate::workspace::{FEATURES, Workspace};
-use crate::{apt, examples, modules};
+use crate::{apt, book, examples, modules};
 
 /// What only benchmarks need: it is checked and not built.
 const FEATURES_OF_BENCHMARKS: &str = "aether-bench/lan,aether-bench/peers";
@@ -56,6 +56,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
 
     steps.run("format", || check(&mut workspace.cargo(["fmt", "--all", "--check"])))?;
     steps.run("modules", || modules::check(workspace))?;
+    steps.run("links of the documents", || book::check(workspace))?;
     steps.run("packages", || packages(workspace))?;
     steps.run("clippy", || {
         let mut clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--locked"]);
@@ -72,6 +73,9 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         })?;
     }
     if !args.fast {
+        if let Some(mdbook) = tools.mdbook() {
+            steps.run("book", || book::build(workspace, mdbook))?;
+        }
         steps.run("documentation", || {
             let mut doc = workspace.cargo(["doc", "--workspace", "--no-deps", "--locked", "--features"]);
             check(doc.arg(&checked).env("RUSTDOCFLAGS", "-D warnings"))

@@ -1,4 +1,4 @@
-//! The pictures of PHYSICS.md, each drawn from one run of a generator: a service map, a folded standing wave and a
+//! The pictures of the page on detectors, each drawn from one run of a generator: a service map, a folded standing wave and a
 //! fringe.
 
 use std::collections::BTreeMap;

@@ -15,6 +15,8 @@ pub struct AskedPause {
 }
 
 impl AskedPause {
+    /// A pause that nobody was asked for yet.
+    #[must_use]
     pub const fn new(id: u64, pattern: Pattern) -> Self {
         Self { id, pattern, asked: None }
     }

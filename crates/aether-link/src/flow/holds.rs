@@ -49,6 +49,8 @@ pub struct HoldTable {
 }
 
 impl HoldTable {
+    /// Whether nothing is held.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.holds.is_empty()
     }

@@ -1,6 +1,5 @@
 //! Signed waves: all processes have the keys of sealed waves, and some of them pose as others.
 
-use std::error::Error;
 use std::path::Path;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
