@@ -197,7 +197,8 @@ impl Vibrator {
         self.receiver.put_back(wave);
     }
 
-    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
+    /// [`Vibrator::receive`] for a task that polls: ready with the next wave, or with `None` once nothing more will come.
+    pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
         self.receiver.poll_receive(cx)
     }
 

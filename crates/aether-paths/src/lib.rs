@@ -28,8 +28,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use aether_core::medium::{
-    Carried, ConnectRequest, Details, ForeignError, Medium, MediumStatus, Offered, Promises, Reach,
-    Settled, Subscription, Waiting,
+    Carried, ConnectRequest, Details, ForeignError, Medium, MediumStatus, Offered, Promises, Reach, Settled,
+    Subscription, Waiting,
 };
 use aether_core::{
     Aether, AetherBuilder, AskError, ConfirmError, ConnectError, EmitError, FlushError, JoinError, Wave,

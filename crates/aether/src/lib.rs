@@ -30,16 +30,21 @@
 //! - [`bridge`]: relays waves between two media. [`paths`]: several media as one, with failover.
 //! - `nats` (feature, default): the NATS medium. `lan`: the medium between machines of one network, without a server.
 //! - `seal`: encryption and signatures. `rules`: who may emit and hear what; with `schema`, JSON schemas of payloads.
+//! - `field`: shared state. `log`: durable channels.
 //! - `physics`: detectors that find patterns in the traffic. `hopping`: channels whose subject changes from slot to slot.
 
 mod connecting;
 
 pub use aether_bridge as bridge;
 pub use aether_core::*;
+#[cfg(feature = "field")]
+pub use aether_field as field;
 #[cfg(feature = "hopping")]
 pub use aether_hopping as hopping;
 #[cfg(feature = "lan")]
 pub use aether_lan as lan;
+#[cfg(feature = "log")]
+pub use aether_log as log;
 #[cfg(feature = "nats")]
 pub use aether_nats as nats;
 pub use aether_paths as paths;

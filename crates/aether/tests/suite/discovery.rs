@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use aether::nats::NatsOptions;
 use aether_conformance::NatsServer;
-use aether_core::presence::{Announcement, Roster};
 use aether_core::Vibrator;
+use aether_core::presence::{Announcement, Roster};
 use futures::StreamExt;
 use serde_json::Value;
 

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::{FrameError, SENDER, alpha, body, channel, encode, extras, handmade, now, read, turned};
 use aether_core::wave::{
-    Baggage, BaggageError, Body, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_TRACESTATE_BYTES,
-    Request, TraceContext, TraceContextError,
+    Baggage, BaggageError, Body, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_TRACESTATE_BYTES, Request,
+    TraceContext, TraceContextError,
 };
 use aether_core::{Metadata, Source, Wave, WaveId};
 
