@@ -70,6 +70,9 @@ pub use aether_core::medium::NodeId;
 pub use beginnings::Beginnings;
 pub use confirming::Confirming;
 pub use entrance::{Entrance, frame_oversize};
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use flow::fuzz as fuzz_pauses;
 pub use flow::{AskedPause, FLOW, Flow, HoldTable, Noted, Pause, read as read_pauses};
 pub use gaps::{Gap, GapReport, Gaps, HeardFrame};
 pub use numbers::{Numbers, SentStream, StreamAnnouncement};

@@ -320,7 +320,8 @@ impl fmt::Debug for Paths {
 
 /// Reads a payload as a beat, and takes it into a table.
 #[cfg(fuzzing)]
-pub(crate) fn fuzz_beat(payload: &[u8]) {
+#[doc(hidden)]
+pub fn fuzz_beat(payload: &[u8]) {
     let Ok(beat) = serde_json::from_slice(payload) else { return };
     let agreement = Agreement::new(3);
     agreement.note(beat, clock::now());

@@ -78,7 +78,7 @@ enum Command {
         #[command(flatten)]
         options: faults::FaultsArgs,
     },
-    /// Run the fuzz targets of aether-core, each for a bounded time.
+    /// Run the fuzz targets, each for a bounded time.
     Fuzz {
         /// The duration of each target, in seconds.
         #[arg(long, default_value_t = 60)]

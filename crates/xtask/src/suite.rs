@@ -18,7 +18,7 @@ const FEATURES_OF_BENCHMARKS: &str = "aether-bench/lan,aether-bench/peers";
 
 /// Packages with fewer features than the workspace always has on, which would rot unnoticed: the bus alone, the detectors
 /// without a network, a command without benchmarks (as in the image), and a field without a bus.
-const LEAN: [&str; 4] = ["aether-core", "aether-service", "aether-cli", "aether-field"];
+const LEAN: [&str; 4] = ["aether", "aether-service", "aether-cli", "aether-field"];
 
 /// Says that this machine cannot make network namespaces; for us and for the tests.
 const NO_NAMESPACES: &str = "AETHER_NO_NAMESPACES";

@@ -6,8 +6,8 @@
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
-    aether_core::fuzzing::keys(text);
+    aether::seal::fuzz_keys(text);
     for begin in ["seal aether-key-1:", "sign aether-signing-key-1:", "shop aether-signer-1:"] {
-        aether_core::fuzzing::keys(&format!("{begin}{text}"));
+        aether::seal::fuzz_keys(&format!("{begin}{text}"));
     }
 });

@@ -5,4 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 
-fuzz_target!(|payload: &[u8]| aether_core::fuzzing::notices(payload));
+fuzz_target!(|payload: &[u8]| {
+    aether_core::fuzzing::notices(payload);
+    aether::paths::fuzz_beat(payload);
+});
