@@ -46,6 +46,7 @@ struct Shared {
     teller: Arc<Teller>,
     /// The limit of emitters that have none of their own.
     emission: Option<EmissionRate>,
+    guard: Option<Arc<dyn Guard>>,
     extensions: ExtensionMap,
 }
 
@@ -80,7 +81,7 @@ impl Aether {
     /// The [guard](AetherBuilder::guard) of this process, if it was connected with one.
     #[must_use]
     pub fn guard(&self) -> Option<&Arc<dyn Guard>> {
-        self.router().guard()
+        self.shared.guard.as_ref()
     }
 
     /// The sum of the accounts of all inboxes of this process, those of dropped vibrators included.

@@ -21,8 +21,8 @@ pub use crate::aether::Connection;
 pub use crate::named::Named;
 pub use crate::proof::{NodeId, Proof, Rated};
 pub use crate::router::{
-    BatchSettled, Carried, Crowded, Heard, Listener, Lost, MOST_TOGETHER, NotStored, Offered, Relabel,
-    Router, Settled, Stored, StoredRange, Subscription, Waiting,
+    Arrival, ArrivalFilter, BatchSettled, Carried, Crowded, Heard, Listener, Lost, MOST_TOGETHER, NotStored,
+    Offered, Relabel, Router, Settled, Stored, StoredRange, Subscription, Waiting,
 };
 pub use crate::shares::{ShareSizes, Shares, UNPROVEN};
 pub use crate::source::Sequencer;
@@ -33,7 +33,7 @@ pub(crate) use connect::MediumOptions;
 pub use connect::{ConnectError, ConnectRequest, LocalVibrator, LocalVibrators};
 pub use details::Details;
 pub use foreign_error::ForeignError;
-pub use guard::{Arrival, Guard, OnRevoked};
+pub use guard::{Guard, OnRevoked};
 pub use join_error::JoinError;
 pub(crate) use layers::Layers;
 pub use local::{Local, LocalOptions};

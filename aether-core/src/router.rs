@@ -5,6 +5,7 @@
 //! wait for room, it returns a [`Waiting`].
 
 mod accounts;
+mod arrivals;
 mod cache;
 mod carried;
 mod changes;
@@ -20,6 +21,7 @@ mod trie;
 mod waiting;
 
 pub use accounts::InboxReport;
+pub use arrivals::{Arrival, ArrivalFilter};
 pub use carried::Carried;
 pub use crowded::Crowded;
 pub use heard::Heard;
@@ -36,7 +38,6 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::channel::{Channel, Pattern};
 use crate::inbox::{Inbox, Ledger, ShedReason};
-use crate::medium::{Arrival, Guard};
 use crate::wave::Wave;
 use accounts::Accounts;
 use cache::{Cache, CacheEntry, Routed, with_recent};
@@ -80,7 +81,7 @@ pub struct Router {
     accounts: Accounts,
     on_unheard: OnceLock<OnUnheard>,
     /// What waves from a network have to pass.
-    guard: OnceLock<Arc<dyn Guard>>,
+    filter: OnceLock<Arc<dyn ArrivalFilter>>,
 }
 
 impl Default for Router {
@@ -102,7 +103,7 @@ impl Router {
             last_id: AtomicU64::new(0),
             accounts: Accounts::default(),
             on_unheard: OnceLock::new(),
-            guard: OnceLock::new(),
+            filter: OnceLock::new(),
         }
     }
 
@@ -301,21 +302,16 @@ impl Router {
         let _ = self.on_unheard.set(Box::new(callback));
     }
 
-    /// Checks waves from a network by a guard. Only the first guard is kept.
-    pub(crate) fn set_guard(&self, guard: Arc<dyn Guard>) {
-        let _ = self.guard.set(guard);
-    }
-
-    /// What waves from a network have to pass, if anything.
-    pub(crate) fn guard(&self) -> Option<&Arc<dyn Guard>> {
-        self.guard.get()
+    /// Checks waves from a network. Only the first filter is kept.
+    pub(crate) fn set_filter(&self, filter: Arc<dyn ArrivalFilter>) {
+        let _ = self.filter.set(filter);
     }
 
     /// The waves from a network that may pass by a subscription.
     #[inline]
     fn admitted(&self, mut waves: Vec<Wave>, arrival: Arrival<'_>) -> Vec<Wave> {
-        if let Some(guard) = self.guard.get() {
-            guard.filter(&mut waves, arrival);
+        if let Some(filter) = self.filter.get() {
+            filter.filter(&mut waves, arrival);
         }
         waves
     }

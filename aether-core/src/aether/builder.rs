@@ -233,11 +233,14 @@ impl AetherBuilder {
             options: self.options,
             reflecting: Arc::new(move |outbox| reflecting(outbox, &reflector, NOBODY)),
             before: None,
-            schemes: self.schemes.clone(),
+            find: Arc::new({
+                let schemes = self.schemes.clone();
+                move |url| schemes.find(url).cloned()
+            }),
         };
         // Before the medium delivers anything.
         if let Some(guard) = &self.guard {
-            parts.router.set_guard(Arc::clone(guard));
+            parts.router.set_filter(Arc::clone(guard) as _);
         }
         let is_several = self.url.split_whitespace().nth(1).is_some();
         let medium = if is_several {
@@ -251,7 +254,7 @@ impl AetherBuilder {
             request.connect_to(self.url).await?
         };
         let mut medium = self.layers.around(medium);
-        if let Some(guard) = self.guard {
+        if let Some(guard) = &self.guard {
             let presence = Arc::downgrade(&parts.presence);
             let on_revoked = move |subscription: &Subscription| {
                 if let Some(presence) = presence.upgrade() {
@@ -260,7 +263,7 @@ impl AetherBuilder {
             };
             medium = guard.around(medium, Arc::clone(&parts.router), Box::new(on_revoked));
         }
-        Ok(parts.on(medium, self.telling, self.emission))
+        Ok(parts.on(medium, self.telling, self.emission, self.guard))
     }
 }
 
@@ -278,7 +281,13 @@ impl Parts {
     }
 
     /// Completes the `Aether` with a medium that delivers to the router.
-    fn on(self, medium: Arc<dyn Medium>, telling: Telling, emission: Option<EmissionRate>) -> Aether {
+    fn on(
+        self,
+        medium: Arc<dyn Medium>,
+        telling: Telling,
+        emission: Option<EmissionRate>,
+        guard: Option<Arc<dyn Guard>>,
+    ) -> Aether {
         let Self { router, reflector, presence } = self;
         let (unheard, keeping) = (Arc::clone(&reflector), Arc::downgrade(&medium));
         router.on_unheard(move |wave, is_unheard| match is_unheard {
@@ -307,7 +316,7 @@ impl Parts {
             teller.start();
         }
         let (bus, extensions) = (Bus::new(router, medium), ExtensionMap::default());
-        Aether { shared: Arc::new(Shared { bus, reflector, presence, teller, emission, extensions }) }
+        Aether { shared: Arc::new(Shared { bus, reflector, presence, teller, emission, guard, extensions }) }
     }
 }
 
@@ -323,6 +332,6 @@ impl Aether {
     pub fn with_medium(make: impl FnOnce(Arc<Router>) -> Arc<dyn Medium>) -> Self {
         let parts = Parts::new();
         let medium = make(Arc::clone(&parts.router));
-        parts.on(medium, Telling::default(), None)
+        parts.on(medium, Telling::default(), None, None)
     }
 }

@@ -12,7 +12,6 @@ use futures_util::future::BoxFuture;
 use super::Medium;
 use super::addresses::without_secrets;
 use super::foreign_error::ForeignError;
-use super::schemes::Schemes;
 use crate::amplitude::Floor;
 use crate::inbox::{InboxOptions, InboxOptionsError, Ledger};
 use crate::router::{Heard, Router};
@@ -37,7 +36,8 @@ pub struct ConnectRequest {
     pub(crate) reflecting: Arc<dyn Fn(InboxOptions) -> InboxOptions + Send + Sync>,
     /// The connector that the scheme had before this one was registered.
     pub(crate) before: Option<Connector>,
-    pub(crate) schemes: Schemes,
+    /// Finds the connector of an address.
+    pub(crate) find: Arc<dyn Fn(&str) -> Result<Connector, ConnectError> + Send + Sync>,
 }
 
 impl ConnectRequest {
@@ -69,16 +69,8 @@ impl ConnectRequest {
     /// # Cancel safety
     /// If cancelled before completion, no connection stays open.
     pub async fn connect_to(self, url: String) -> Result<Arc<dyn Medium>, ConnectError> {
-        let connector = Arc::clone(self.schemes.find(&url)?);
+        let connector = (self.find)(&url)?;
         connector(Self { url, before: None, ..self }).await
-    }
-
-    /// Whether a medium has this address. Nothing is connected.
-    ///
-    /// # Errors
-    /// [`ConnectError::Url`] or [`ConnectError::Scheme`], which name the schemes that there are.
-    pub fn check_address(&self, url: &str) -> Result<(), ConnectError> {
-        self.schemes.find(url).map(|_| ())
     }
 
     /// Connects to the medium that the scheme had before this connector was registered, either by default or by an
@@ -94,7 +86,14 @@ impl ConnectRequest {
     pub async fn connect(mut self) -> Result<Arc<dyn Medium>, ConnectError> {
         match self.before.take() {
             Some(before) => before(self).await,
-            None => Err(self.schemes.unknown(&self.url)),
+            None => {
+                let scheme = self.url.split_once(':').map_or("", |(scheme, _)| scheme).to_owned();
+                Err(ConnectError::Scheme {
+                    scheme,
+                    url: self.url,
+                    known: "a scheme that has a medium".to_owned(),
+                })
+            }
         }
     }
 }

@@ -4,30 +4,17 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use super::{ForeignError, Medium, Router, Subscription};
+use super::{ForeignError, Medium};
 use crate::channel::Pattern;
+use crate::router::{ArrivalFilter, Router, Subscription};
 use crate::wave::Wave;
-
-/// How waves arrive from a network.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct Arrival<'a> {
-    /// The pattern for which the network delivers them.
-    pub pattern: &'a Pattern,
-    /// The id of the subscription that gets them alone, as a member of a group.
-    pub member: Option<u64>,
-}
 
 /// Called with each subscription that a guard ends.
 pub type OnRevoked = Box<dyn Fn(&Subscription) + Send + Sync>;
 
 /// Checks what a process emits and hears, and what arrives for it. [`AetherBuilder::guard`](crate::AetherBuilder::guard) puts
 /// it around all layers.
-pub trait Guard: Any + Debug + Send + Sync {
-    /// Removes waves of one channel that a network delivers and that may not pass. Called for each delivery, before the
-    /// inboxes get it.
-    fn filter(&self, waves: &mut Vec<Wave>, arrival: Arrival<'_>);
-
+pub trait Guard: ArrivalFilter + Any + Debug {
     /// Whether an identity may listen to all channels of a pattern, for what is heard without a subscription of a medium, such
     /// as a durable consumer. A refusal is counted.
     ///

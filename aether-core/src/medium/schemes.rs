@@ -53,7 +53,7 @@ impl Schemes {
     }
 
     /// The error for an address that no medium has.
-    pub(crate) fn unknown(&self, url: &str) -> ConnectError {
+    fn unknown(&self, url: &str) -> ConnectError {
         let mut known: Vec<_> = self.0.keys().map(|scheme| format!("{scheme}:")).collect();
         known.sort_unstable();
         let (known, url) = (known.join(", "), url.to_owned());

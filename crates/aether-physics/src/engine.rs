@@ -32,13 +32,13 @@ use super::interference::Interference;
 use super::polling::Pollings;
 use super::resonance::{Edge, Resonance, ResonanceMap, Tier};
 use super::retries::RetryStorms;
+use super::sampling::Sampling;
 use super::standing::StandingWaves;
 use aether_core::account::KnownProcess;
 use aether_core::clock::Instant;
 use aether_core::{Channel, Pattern, Wave};
 use duty_cycle::{DutyCycle, Shown};
 
-pub use duty_cycle::Sampling;
 pub use options::EngineOptions;
 
 /// The maximum number of findings waiting to be fetched. Beyond it, the oldest is dropped and counted.

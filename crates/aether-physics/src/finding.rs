@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::duration::brief;
-use super::engine::Sampling;
 use super::interference::{Fringe, FringeKind};
 use super::resonance::{Edge, Tier};
+use super::sampling::Sampling;
 use aether_core::{Channel, Source};
 
 /// A pattern in the traffic, with its evidence.

@@ -22,12 +22,13 @@ mod recording;
 mod request;
 mod resonance;
 mod retries;
+mod sampling;
 mod standing;
 mod timeline;
 
 pub use bounds::BoundsError;
 pub use cancellation::{CancellationOptions, Cancellations};
-pub use engine::{EngineOptions, PhysicsEngine, PhysicsReport, Sampling};
+pub use engine::{EngineOptions, PhysicsEngine, PhysicsReport};
 pub use finding::{Finding, StandingWave};
 pub use fringes::{Fringes, InterfereError, Interfering};
 pub use incidents::{Cause, Incident, Severity};
@@ -44,4 +45,5 @@ pub use resonance::{
     Edge, Group, Resonance, ResonanceCounts, ResonanceMap, ResonanceOptions, Sighting, Tier,
 };
 pub use retries::{RetryOptions, RetryStorms};
+pub use sampling::Sampling;
 pub use standing::{StandingCounts, StandingOptions, StandingWaves};

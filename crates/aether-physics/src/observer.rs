@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::engine::{PhysicsEngine, PhysicsReport, Sampling};
+use super::engine::{PhysicsEngine, PhysicsReport};
 use super::finding::Finding;
 use super::incidents::Incident;
+use super::sampling::Sampling;
 use aether_core::account::Accounts;
 use aether_core::clock::{self, Instant};
 use aether_core::presence::Roster;

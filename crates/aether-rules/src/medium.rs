@@ -15,8 +15,8 @@ use crate::border::{Border, OnChange};
 use crate::refusal::Refusal;
 use crate::set::Passage;
 use aether_core::medium::{
-    Arrival, Carried, Details, ForeignError, Guard, Medium, MediumStatus, Offered, OnRevoked, Promises,
-    Reach, Router, Settled, Subscription, Waiting,
+    Arrival, ArrivalFilter, Carried, Details, ForeignError, Guard, Medium, MediumStatus, Offered, OnRevoked,
+    Promises, Reach, Router, Settled, Subscription, Waiting,
 };
 use aether_core::{Aether, AskError, Channel, ConfirmError, EmitError, FlushError, JoinError, Pattern, Wave};
 use joined::Joined;
@@ -30,13 +30,15 @@ impl Border {
     }
 }
 
-impl Guard for Border {
+impl ArrivalFilter for Border {
     fn filter(&self, waves: &mut Vec<Wave>, arrival: Arrival<'_>) {
         if !self.is_open() {
             self.filter_arrived(waves, Passage::In(arrival.pattern, arrival.member));
         }
     }
+}
 
+impl Guard for Border {
     fn may_listen(&self, identity: &str, pattern: &Pattern) -> Result<(), ForeignError> {
         Ok(self.may_listen(identity, pattern)?)
     }
