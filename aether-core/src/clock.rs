@@ -140,7 +140,7 @@ pub async fn sleep_until(moment: Option<Instant>) {
     }
 }
 
-/// The wall clock in microseconds since 1970, as [`Sender`](crate::wire::Sender) carries it. A clock set before 1970
+/// The wall clock in microseconds since 1970, as frames carry it. A clock set before 1970
 /// counts as 0.
 #[must_use]
 pub fn micros_since_1970() -> u64 {

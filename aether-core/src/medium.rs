@@ -38,7 +38,7 @@ pub use join_error::JoinError;
 pub(crate) use layers::Layers;
 pub use local::{Local, LocalOptions};
 pub use promises::Promises;
-pub(crate) use schemes::Schemes;
+pub(crate) use schemes::{SEVERAL, Schemes};
 pub use status::MediumStatus;
 
 use std::collections::VecDeque;
@@ -79,7 +79,7 @@ pub enum Reach {
 /// 2. Waves of one source, channel and amplitude arrive at every receiver in the order of their `carry` calls. Three
 ///    exceptions: a wave that is still `Waiting` when the next one is carried may be overtaken by it, and so may a wave
 ///    that a group member receives in place of a member that has left, and one that went by a
-///    [path](crate::AetherBuilder::path) that the next one does not take.
+///    path, of several media as one, that the next one does not take.
 /// 3. A wave is offered exactly once to each inbox that hears its channel, however many of the inbox's patterns match.
 ///    It is offered to exactly one member of each group if the medium promises groups; otherwise `join` refuses members
 ///    with `NoGroups`. All members get their share, regardless of the channels used and of other members joining or
@@ -199,7 +199,7 @@ pub trait Medium: Debug + Send + Sync + 'static {
     }
 
     /// Whether this process can reach others by the medium, for the choice among several
-    /// [paths](crate::AetherBuilder::path). The default is [`connection`](Self::connection). A medium that is connected also
+    /// paths. The default is [`connection`](Self::connection). A medium that is connected also
     /// while nobody else is there, such as a network without a server, does better.
     fn reaches_others(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
         self.connection()

@@ -1,6 +1,6 @@
 //! Who signed a frame that has arrived, as far as a list of signers proves it.
 //!
-//! Only [`seal`](crate::seal) makes a proof, when it has verified a signature. Media give it to the waves of the frame
+//! Only the crate `aether-seal` makes a proof, when it has verified a signature. Media give it to the waves of the frame
 //! ([`Wave::prove`](crate::Wave::prove)), and the parts of the framework that read names from payloads ask the wave. This
 //! module knows neither keys nor bytes, so that waves can carry a proof in builds without cryptography.
 

@@ -390,7 +390,7 @@ impl Router {
     }
 
     /// Counts waves lost by a network at each inbox that should have received them by this pattern; see
-    /// [`Gaps`](crate::medium::link::Gaps), which detects them.
+    /// `Gaps` of `aether-link`, which detects them.
     pub fn lost_upstream(&self, pattern: &Pattern, channel: &Channel, lost: Lost) {
         self.route(channel).lost_upstream(pattern, lost);
     }

@@ -159,7 +159,7 @@ impl Wave {
         self.body.kind
     }
 
-    /// The amplitude at the source, which is never rewritten in flight, except by [rules](crate::rules::Rule::clamp_amplitude()) that
+    /// The amplitude at the source, which is never rewritten in flight, except by rules that
     /// say so.
     #[must_use]
     pub fn amplitude(&self) -> Amplitude {

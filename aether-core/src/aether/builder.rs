@@ -12,7 +12,7 @@ use crate::emission::EmissionRate;
 use crate::extensions::ExtensionMap;
 use crate::medium::{
     ConnectError, ConnectRequest, Guard, Layers, Local, LocalOptions, LocalVibrators, Medium, MediumOptions,
-    Schemes, without_secrets,
+    SEVERAL, Schemes, without_secrets,
 };
 use crate::presence::Presence;
 use crate::router::{Router, Subscription, Unheard};
@@ -30,10 +30,6 @@ pub struct AetherBuilder {
     emission: Option<EmissionRate>,
     guard: Option<Arc<dyn Guard>>,
 }
-
-/// The scheme of the connector for several addresses. No address has it, because a scheme has no blank.
-const SEVERAL: &str = "several addresses";
-const SEVERAL_ADDRESSES: &str = "several addresses:";
 
 /// How the process tells its account.
 #[derive(Debug, Clone)]
@@ -207,8 +203,11 @@ impl AetherBuilder {
     /// # Errors
     /// [`ConnectError::Url`] or [`ConnectError::Scheme`], which name the schemes that there are, without secrets.
     pub fn check_address(&self, url: &str) -> Result<(), ConnectError> {
-        let mut addresses = url.split_whitespace();
-        let checked = addresses.try_for_each(|url| self.schemes.find(url).map(|_| ()));
+        let check = |url: &str| self.schemes.find(url).map(|_| ());
+        let checked = match url.split_whitespace().nth(1) {
+            Some(_) => url.split_whitespace().try_for_each(check),
+            None => check(url),
+        };
         checked.map_err(ConnectError::without_secrets)
     }
 
@@ -248,7 +247,7 @@ impl AetherBuilder {
             for url in self.url.split_whitespace() {
                 self.schemes.find(url)?;
             }
-            let connector = self.schemes.find(SEVERAL_ADDRESSES)?;
+            let connector = self.schemes.find_several(&self.url)?;
             connector(ConnectRequest { url: self.url, ..request }).await?
         } else {
             request.connect_to(self.url).await?

@@ -1,6 +1,6 @@
 //! Connecting to a medium: connection requests, wire formats and errors.
 //!
-//! Used by [`Aether::connect`](crate::Aether::connect) and by the media. This module does not open connections.
+//! Used by [`AetherBuilder::connect`](crate::AetherBuilder::connect) and by the media. This module does not open connections.
 
 use std::any::Any;
 use std::fmt;

@@ -13,6 +13,9 @@ use super::Medium;
 use super::connect::{ConnectError, ConnectRequest, Connector};
 use super::local::{Local, LocalOptions};
 
+/// The scheme of the connector for several addresses. No address has it, because a scheme has no blank.
+pub(crate) const SEVERAL: &str = "several addresses";
+
 /// The connectors, keyed by the lower-case scheme of their addresses.
 #[derive(Clone)]
 pub(crate) struct Schemes(HashMap<String, Connector>);
@@ -52,9 +55,15 @@ impl Schemes {
         scheme.and_then(|scheme| self.0.get(&scheme)).ok_or_else(|| self.unknown(url))
     }
 
+    /// Returns the connector for several addresses.
+    pub(crate) fn find_several(&self, url: &str) -> Result<&Connector, ConnectError> {
+        self.0.get(SEVERAL).ok_or_else(|| self.unknown(url))
+    }
+
     /// The error for an address that no medium has.
     fn unknown(&self, url: &str) -> ConnectError {
-        let mut known: Vec<_> = self.0.keys().map(|scheme| format!("{scheme}:")).collect();
+        let mut known: Vec<_> =
+            self.0.keys().filter(|scheme| *scheme != SEVERAL).map(|scheme| format!("{scheme}:")).collect();
         known.sort_unstable();
         let (known, url) = (known.join(", "), url.to_owned());
         match url.split_once(':') {

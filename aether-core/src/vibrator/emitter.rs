@@ -316,7 +316,7 @@ impl Emitter {
     /// they failed. So listen before emitting.
     ///
     /// Over NATS any receiver of this connection counts as one that hears, the emitter's own vibrator included. With
-    /// [`Wire::CloudEvents`](crate::medium::Wire) nobody can tell whether anybody hears
+    /// CloudEvents nobody can tell whether anybody hears
     /// ([`Promises::reflects_unheard`]).
     ///
     /// [`Promises::reflects_unheard`]: crate::medium::Promises::reflects_unheard

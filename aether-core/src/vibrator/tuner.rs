@@ -144,7 +144,7 @@ impl Tuner {
     }
 
     /// Subscribes to the channels of a pattern. Once this returns, no wave is missed. Ordinary term: subscribe.
-    /// Nothing changes for a pattern that is heard already. A pattern that changed [rules](crate::rules) have ended is heard again,
+    /// Nothing changes for a pattern that is heard already. A pattern that changed rules have ended is heard again,
     /// if they allow it now.
     ///
     /// # Errors

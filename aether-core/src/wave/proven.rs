@@ -35,7 +35,7 @@ impl<'a> ProvenSource<'a> {
 }
 
 impl Wave {
-    /// The source, if its name is proven; see [`seal`](crate::seal) and `docs/guide/sealing.md`.
+    /// The source, if its name is proven; see the crate `aether-seal` and `docs/guide/sealing.md`.
     ///
     /// `None` for a wave that did not arrive over a medium with a list of signers: one of this process on the local medium,
     /// one that was read from a log in a folder or a recording, and every wave of a process without a list. `None` also for

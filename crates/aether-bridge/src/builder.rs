@@ -95,7 +95,7 @@ impl BridgeBuilder {
 
     /// Makes the bridge. When this returns, it hears both media.
     ///
-    /// Each side keeps its own [border](aether_core::AetherBuilder::border): the name of the bridge must be allowed to listen, and
+    /// Each side keeps its own [guard](aether_core::AetherBuilder::guard): the name of the bridge must be allowed to listen, and
     /// the source of a wave to emit on the side to which it is relayed.
     ///
     /// # Errors

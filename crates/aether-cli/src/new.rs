@@ -25,7 +25,7 @@ const TAKEN: [&str; 11] = [
     "core",
     "std",
     "alloc",
-    "aether-core",
+    "aether",
     "aether-service",
     "aether-metrics",
     "aether-testing",
@@ -104,7 +104,7 @@ fn write(name: &str, folder: &Path, aether_path: Option<&Path>) -> Result<(), Ne
     template.extend([("{{name}}", name.to_owned()), ("{{crate}}", name.replace('-', "_"))]);
     for (key, package) in [
         ("{{aether-service}}", "aether-service"),
-        ("{{aether-core}}", "aether-core"),
+        ("{{aether}}", "aether"),
         ("{{aether-metrics}}", "aether-metrics"),
         ("{{aether-testing}}", "aether-testing"),
     ] {

@@ -35,6 +35,7 @@ async fn heard_with_clock_wrong_by(nanos: i64) -> u64 {
 
 #[tokio::test(start_paused = true)]
 async fn all_waves_arrive_for_every_clock_error_up_to_the_guard() {
+    aether_core::clock::follow_tokio();
     let guard = GUARD.as_nanos() as i64;
     for tenths in -10..=10 {
         // Minus one millisecond, because a timer may fire that late.
@@ -118,6 +119,7 @@ async fn machines_meet_again_after_their_clocks_were_set() {
 
 #[tokio::test(start_paused = true)]
 async fn keys_are_deleted_as_epochs_pass_but_not_after_a_leap() {
+    aether_core::clock::follow_tokio();
     let sequence = sequence::Sequence::new(KEY);
     let channel = Channel::new(CHANNEL).unwrap();
     let is_known = |epoch: u64| {

@@ -1,11 +1,11 @@
 //! The medium of a local network: carries waves between machines that find each other, without a server.
 //!
 //! Zenoh finds the machines and moves bytes between them (its peer mode). All else is decided here, by what the processes
-//! tell each other. Each process knows what every other one hears ([`peers`]), so a sender knows who gets a wave, which
-//! member of a group gets it ([`route`]), and whether anybody does. Outbound waves go through a bounded outbox ordered by
-//! strength; one task numbers and packs them, and sends each strength in a priority of Zenoh ([`sending`], [`lane`]).
-//! Inbound, one task opens messages and delivers them to the router, and notices what is missing ([`intake`]). Everything
-//! is sealed with a key derived from a secret that all machines share ([`sealing`], [`secret`]).
+//! tell each other. Each process knows what every other one hears (`peers`), so a sender knows who gets a wave, which
+//! member of a group gets it (`route`), and whether anybody does. Outbound waves go through a bounded outbox ordered by
+//! strength; one task numbers and packs them, and sends each strength in a priority of Zenoh (`sending`, `lane`).
+//! Inbound, one task opens messages and delivers them to the router, and notices what is missing (`intake`). Everything
+//! is sealed with a key derived from a secret that all machines share (`sealing`, `secret`).
 
 mod address;
 mod arrivals;

@@ -45,6 +45,7 @@ fn come(lan: &Lan, name: &str) {
 
 #[tokio::test(start_paused = true)]
 async fn a_join_that_a_peer_never_confirms_ends_and_names_the_peer() {
+    aether_core::clock::follow_tokio();
     let (lan, _exits) = without_network();
     come(&lan, "pretender on paper");
     let began = aether_core::clock::now();
@@ -67,6 +68,7 @@ async fn a_join_that_a_peer_never_confirms_ends_and_names_the_peer() {
 
 #[tokio::test(start_paused = true)]
 async fn a_peer_has_gone_when_it_was_silent_for_long_enough_and_not_before() {
+    aether_core::clock::follow_tokio();
     let (lan, mut exits) = without_network();
     come(&lan, "one that is killed");
     let mut company = lan.shared.company.subscribe();

@@ -223,7 +223,7 @@ impl JetStreamLog {
     /// While the servers have no leader, an emit tries again for as long as
     /// [`JetStreamOptions::patience`] says. An error hands the wave back.
     ///
-    /// Consumers of the log check what they read by the [border](AetherBuilder::border) of the bus, as it checks what arrives:
+    /// Consumers of the log check what they read by the [guard](AetherBuilder::guard) of the bus, as it checks what arrives:
     /// waves that others have stored and may not emit are passed over and counted.
     ///
     /// # Errors

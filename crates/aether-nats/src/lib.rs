@@ -1,12 +1,12 @@
 //! The NATS medium: carries waves between processes over a NATS server.
 //!
-//! Subjects have three roots ([`root::Root`]). The server reports that a question or a command has no responders
+//! Subjects have three roots (`root::Root`). The server reports that a question or a command has no responders
 //! only if no subscription at all matches its subject, and an observer's subscription would count as well.
 //!
 //! Outbound waves go through a bounded outbox ordered by strength. One task packs them into numbered
-//! ([`Numbers`](aether_link::Numbers)) frames and hands them to the client ([`outbox`]). Inbound, one task per
-//! subscription drains the client straight into the router ([`intake`]), so that a slow handler can never make the
-//! client drop messages. It also detects missing messages ([`Gaps`](aether_link::Gaps)). [`link`] tracks what the
+//! ([`Numbers`](aether_link::Numbers)) frames and hands them to the client (`outbox`). Inbound, one task per
+//! subscription drains the client straight into the router (`intake`), so that a slow handler can never make the
+//! client drop messages. It also detects missing messages ([`Gaps`](aether_link::Gaps)). `link` tracks what the
 //! broker has confirmed.
 
 mod announcing;

@@ -9,7 +9,7 @@ use aether_core::wave::MAX_HOPS;
 pub const MAX_PATHS: usize = 8;
 
 /// One of several paths: the address of a medium, and how much weaker a wave arrives that goes by it. For
-/// [`AetherBuilder::path`](aether_core::AetherBuilder::path).
+/// [`WithPaths::path`](crate::WithPaths::path).
 ///
 /// ```
 /// use aether_core::Aether;
@@ -122,7 +122,7 @@ impl PathState {
     }
 }
 
-/// How one of several paths fares; see [`Aether::paths`](aether_core::Aether::paths).
+/// How one of several paths fares; see [`paths`](crate::paths).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct PathStatus {

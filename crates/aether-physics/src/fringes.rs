@@ -206,6 +206,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_fringe_falls_at_the_computed_moment_without_any_wave() {
+        aether_core::clock::follow_tokio();
         let aether = Aether::local();
         let pager = Vibrator::create("pager", &aether).await.unwrap();
         let mut fringes = pager.interfere("probes.*", options()).await.unwrap();
@@ -229,6 +230,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_retraction_within_the_settle_time_keeps_the_pager_quiet() {
+        aether_core::clock::follow_tokio();
         let aether = Aether::local();
         let pager = Vibrator::create("pager", &aether).await.unwrap();
         let mut fringes = pager.interfere("probes.>", options().settle(5 * SECOND)).await.unwrap();
@@ -254,6 +256,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_stream_ends_with_the_medium_and_does_not_count_as_a_listener() {
+        aether_core::clock::follow_tokio();
         let aether = Aether::local();
         let pager = Vibrator::create("pager", &aether).await.unwrap();
         let mut fringes = pager.interfere("probes.*", options()).await.unwrap();

@@ -92,6 +92,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_source_has_a_bucket_of_its_own_that_refills() {
+        aether_core::clock::follow_tokio();
         let buckets = Buckets::new(2, Duration::from_secs(1));
         // So few that no set gets more of them than it has buckets.
         for source in 0..100 {
@@ -108,6 +109,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn invented_sources_share_buckets_and_take_none_from_those_that_have_one() {
+        aether_core::clock::follow_tokio();
         let buckets = Buckets::new(1, Duration::from_secs(10));
         assert!(buckets.take(&"shop"));
         let taken = (0..100_000).filter(|invented| buckets.take(invented)).count();

@@ -87,6 +87,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_reason_has_a_line_in_a_minute_whatever_the_names_and_each_signer_has_its_own() {
+        aether_core::clock::follow_tokio();
         let log = RefusalLog::default();
         let lines = |signer, refused: usize| {
             let named = |invented| log.is_named(signer, &too_fast(format!("sensor-{invented}")));
@@ -101,6 +102,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_table_is_bounded_and_forgets_what_is_over() {
+        aether_core::clock::follow_tokio();
         let log = RefusalLog::default();
         let named = |signer| log.is_named(Some(SignerId(signer)), &too_fast(String::new()));
         assert_eq!((0..2 * MOST as u64).filter_map(named).count(), MOST);

@@ -206,6 +206,7 @@ async fn what_a_receiver_has_no_room_for_costs_no_rate() {
 
 #[tokio::test(start_paused = true)]
 async fn a_receiver_takes_what_has_waited_and_holds_to_the_rate_for_each_subscription() {
+    aether_core::clock::follow_tokio();
     let border = Border::new(Rules::new([Rule::new("sensor-*").emit([">"]).max_rate(10)]).unwrap());
     let pattern = |text: &str| Pattern::new(text).unwrap();
     let (all, some) = (pattern(">"), pattern("x"));
@@ -226,6 +227,7 @@ async fn a_receiver_takes_what_has_waited_and_holds_to_the_rate_for_each_subscri
 
 #[tokio::test(start_paused = true)]
 async fn a_signer_that_may_use_any_name_has_one_rate_and_a_listed_name_its_own() {
+    aether_core::clock::follow_tokio();
     let border = Border::new(Rules::new([Rule::new("*").emit([">"]).max_rate(10)]).unwrap());
     let signer = |number: u64, names: &[&str]| {
         let names = names.iter().map(|name| Named::parse(name).unwrap()).collect();

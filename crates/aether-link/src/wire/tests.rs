@@ -365,6 +365,7 @@ fn the_fullest_wave_fits_and_no_longer_media_type_can_be_made() {
 
 #[test]
 fn an_excessive_age_saturates() {
+    aether_core::clock::follow_tokio();
     let frame = encode(SENDER, None, &[fullest_wave()], now()).unwrap();
     let frame = decode(&frame, Some(&channel()), now(), |_| Duration::MAX).unwrap();
     let later = now() + Duration::from_secs(3600);

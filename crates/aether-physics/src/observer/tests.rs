@@ -39,6 +39,7 @@ async fn findings(observer: &mut PhysicsObserver, time: Duration) -> Vec<Finding
 
 #[tokio::test(start_paused = true)]
 async fn of_a_flood_it_observes_a_part_leaves_the_bus_and_returns() {
+    aether_core::clock::follow_tokio();
     let aether = Aether::local();
     let mut observer = observer(&aether, 100).await;
     let shop = Vibrator::create("shop", &aether).await.unwrap();
@@ -63,6 +64,7 @@ async fn of_a_flood_it_observes_a_part_leaves_the_bus_and_returns() {
 
 #[tokio::test(start_paused = true)]
 async fn a_beat_is_missed_after_a_pause_but_not_during_it() {
+    aether_core::clock::follow_tokio();
     let aether = Aether::local();
     let mut observer = observer(&aether, 100).await;
     let (heart, shop) =
@@ -87,6 +89,7 @@ async fn a_beat_is_missed_after_a_pause_but_not_during_it() {
 
 #[tokio::test(start_paused = true)]
 async fn a_beat_is_not_missed_because_the_observer_stalled() {
+    aether_core::clock::follow_tokio();
     let aether = Aether::local();
     let mut observer = observer(&aether, 100).await;
     let heart = Vibrator::create("heart", &aether).await.unwrap();
@@ -107,6 +110,7 @@ async fn a_beat_is_not_missed_because_the_observer_stalled() {
 
 #[tokio::test(start_paused = true)]
 async fn it_ends_with_the_medium_even_during_a_pause() {
+    aether_core::clock::follow_tokio();
     for waves in [10, 2000] {
         let aether = Aether::local();
         let mut observer = observer(&aether, 100).await;
@@ -123,6 +127,7 @@ async fn it_ends_with_the_medium_even_during_a_pause() {
 
 #[tokio::test(start_paused = true)]
 async fn invalid_names_and_patterns_are_refused() {
+    aether_core::clock::follow_tokio();
     let aether = Aether::local();
     let open = |name: &'static str, pattern: &'static str| {
         PhysicsObserver::open(name, pattern, PhysicsEngine::default(), &aether)

@@ -43,6 +43,7 @@ fn heartbeats(beats: u32) -> Vec<u8> {
 
 #[test]
 fn a_wave_is_read_with_all_that_the_detectors_use_and_without_its_payload() {
+    aether_core::clock::follow_tokio();
     let start = aether_core::clock::now();
     let shop = Sequencer::new(Source::new("shop").unwrap());
     let cause = WaveId { source: Source::with_instance("stock", 7).unwrap(), sequence: 1 << 40 };

@@ -35,7 +35,7 @@ struct Fields {
 }
 
 fn protocol() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../../docs/protocol")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/protocol")
 }
 
 fn bytes(hex: &str) -> Vec<u8> {
