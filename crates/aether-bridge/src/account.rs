@@ -45,7 +45,7 @@ pub struct WayAccount {
     pub repeated: u64,
     /// Waves that were relayed as often as this bridge allows.
     pub too_far: u64,
-    /// Waves that the [rules](aether_rules) of the other side refuse.
+    /// Waves that the rules of the other side refuse.
     pub not_allowed: u64,
     /// Waves that are larger than the other medium takes.
     pub too_large: u64,

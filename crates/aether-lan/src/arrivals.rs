@@ -124,6 +124,7 @@ mod tests {
 
     #[test]
     fn what_is_not_looked_at_yet_holds_back_the_time_until_the_next_is_taken() {
+        aether_core::clock::follow_tokio();
         let arrivals = Arrivals::default();
         let before = clock::now();
         arrivals.bring(Bytes::from_static(b"first"));
@@ -141,6 +142,7 @@ mod tests {
 
     #[test]
     fn what_a_process_sends_to_itself_is_bounded() {
+        aether_core::clock::follow_tokio();
         let arrivals = Arrivals::default();
         let frame = Bytes::from(vec![0; 1 << 20]);
         let copy = || Message::Copy { frame: frame.clone() };

@@ -89,6 +89,7 @@ async fn a_peer_has_gone_when_it_was_silent_for_long_enough_and_not_before() {
 
 #[test]
 fn a_shorter_silence_has_shorter_beats_and_a_longer_one_has_none_that_are_longer() {
+    aether_core::clock::follow_tokio();
     let beat = |millis| {
         let peers = Peers::new(8, "here".to_owned()).gone_after(Duration::from_millis(millis));
         peers.beat().as_millis()

@@ -108,6 +108,7 @@ mod tests {
 
     #[test]
     fn an_answer_confirms_what_was_sent_before_its_ping_and_nothing_else() {
+        aether_core::clock::follow_tokio();
         let (mut way, now) = (Way::new(1), clock::now());
         assert_eq!(way.sent(LANE, 3), Place { way: 1, before: 0 });
         way.pinged(7, now);
@@ -130,6 +131,7 @@ mod tests {
 
     #[test]
     fn what_an_answer_misses_is_lost_once() {
+        aether_core::clock::follow_tokio();
         let (mut way, now) = (Way::new(1), clock::now());
         for number in 1..=4 {
             way.sent(LANE, 10);
@@ -146,6 +148,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_leaves_has_lost_what_it_did_not_receive() {
+        aether_core::clock::follow_tokio();
         let (mut way, now) = (Way::new(1), clock::now());
         way.sent(LANE, 10);
         way.pinged(1, now);
@@ -157,6 +160,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_stuck_while_it_answers_nothing_that_it_was_asked() {
+        aether_core::clock::follow_tokio();
         let (mut way, start) = (Way::new(1), clock::now());
         assert!(!way.is_stuck(start + STUCK), "nothing was sent");
         way.sent(LANE, 1);

@@ -140,6 +140,7 @@ mod tests {
 
     #[test]
     fn a_slow_line_gets_a_small_window_and_a_fast_one_a_large_one() {
+        aether_core::clock::follow_tokio();
         let mut window = Window::new();
         let idle = Duration::from_micros(400);
         window.answered(clock::now(), 0, clock::now() + idle, false);
@@ -153,6 +154,7 @@ mod tests {
 
     #[test]
     fn a_long_way_is_no_queue_also_if_it_was_short_before() {
+        aether_core::clock::follow_tokio();
         let mut window = Window::new();
         on_a_line(&mut window, Duration::from_millis(1), 1e10, 20);
         assert_eq!(window.bytes(), MAX_WINDOW);
@@ -163,6 +165,7 @@ mod tests {
 
     #[test]
     fn late_answers_shrink_it_once_if_somebody_waited_and_there_are_some_in_a_row() {
+        aether_core::clock::follow_tokio();
         let (mut window, start) = (Window::new(), clock::now());
         let (soon, late) = (start + Duration::from_millis(1), start + Duration::from_secs(1));
         window.answered(start, 1000, soon, false);

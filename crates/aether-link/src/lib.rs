@@ -13,7 +13,7 @@
 //! - [`Gaps`] detects waves that were lost on the way to a subscription. Each pattern has one table.
 //! - [`Beginnings`] remembers what senders have answered to joins, so that the table of a pattern knows which streams began
 //!   after a subscription. Each connection has one table.
-//! - [`pause`] asks senders to pause, and obeys such requests.
+//! - [`AskedPause`] asks senders to pause, and [`HoldTable`] obeys such requests.
 //! - [`Remembered`] is the bounded table that these use. Everything that a network can fill is bounded, and principals that
 //!   are proven share it ([`NodeId`]).
 //!

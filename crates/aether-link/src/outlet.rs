@@ -1,7 +1,7 @@
 //! The outbox of a medium, as its sending task sees it.
 //!
 //! A medium that is the only one of its process has its outbox to itself. Where a process has several paths
-//! ([`paths`](aether_paths)), all of them share one outbox, and one path at a time takes waves from it. A wave that has not
+//! (the crate `aether-paths`), all of them share one outbox, and one path at a time takes waves from it. A wave that has not
 //! left when its path breaks therefore goes by the next one, and none leaves twice.
 
 use std::fmt;

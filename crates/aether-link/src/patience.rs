@@ -11,7 +11,7 @@ use tokio::time::timeout;
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 
 /// Waits for something. Gives up when there is no progress for as long as `patience` says at that moment, and after
-/// [`SETTLE_WITHIN`] in any case. The error is the time limit that was exceeded.
+/// `SETTLE_WITHIN` in any case. The error is the time limit that was exceeded.
 ///
 /// Cancel safety: as that of `wait`.
 pub async fn patiently<T>(

@@ -104,6 +104,7 @@ mod tests {
 
     #[test]
     fn time_continues_after_a_jump_back() {
+        aether_core::clock::follow_tokio();
         let start = aether_core::clock::now() + 1000 * SECOND;
         let mut timeline = Timeline::default();
         assert_eq!(timeline.instant(Moment::default()), None);
@@ -119,6 +120,7 @@ mod tests {
 
     #[test]
     fn calls_out_of_order_do_not_stretch_time() {
+        aether_core::clock::follow_tokio();
         let start = aether_core::clock::now();
         let mut timeline = Timeline::default();
         let first = timeline.advance(start);
@@ -131,6 +133,7 @@ mod tests {
 
     #[test]
     fn moments_saturate() {
+        aether_core::clock::follow_tokio();
         let far = Moment::default().plus(Duration::MAX);
         assert_eq!(far.plus(SECOND), far);
         assert_eq!(Moment::default().minus(Duration::MAX).minus(Duration::MAX).since(far), Duration::ZERO);

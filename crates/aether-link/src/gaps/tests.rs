@@ -35,6 +35,7 @@ fn lost(gaps: &mut Gaps, heard: HeardFrame) -> Option<u64> {
 
 #[test]
 fn the_first_frame_of_an_old_stream_is_the_base_and_a_jump_is_a_loss() {
+    aether_core::clock::follow_tokio();
     let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
     assert_eq!(missing(&mut gaps, heard(17, 3, now)), None);
     assert_eq!(missing(&mut gaps, heard(20, 1, now + SECOND)), None);
@@ -45,6 +46,7 @@ fn the_first_frame_of_an_old_stream_is_the_base_and_a_jump_is_a_loss() {
 
 #[test]
 fn what_comes_twice_or_late_is_no_loss() {
+    aether_core::clock::follow_tokio();
     let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
     for (first, waves, lost) in [(0, 5, 0), (0, 5, 0), (3, 1, 0), (5, 1, 0), (8, 2, 2), (6, 2, 0), (10, 1, 0)]
     {
@@ -55,6 +57,7 @@ fn what_comes_twice_or_late_is_no_loss() {
 
 #[test]
 fn a_number_that_cannot_be_spoils_neither_the_account_nor_the_stream() {
+    aether_core::clock::follow_tokio();
     let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
     missing(&mut gaps, heard(0, 5, now));
     let most = LATE.as_secs() * MOST_A_SECOND;
@@ -73,6 +76,7 @@ fn a_number_that_cannot_be_spoils_neither_the_account_nor_the_stream() {
 
 #[test]
 fn no_stream_of_another_number_hides_what_is_missing_in_the_real_one() {
+    aether_core::clock::follow_tokio();
     let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
     for number in 0..10 {
         missing(&mut gaps, heard(number, 1, now));
@@ -103,6 +107,7 @@ fn no_stream_of_another_number_hides_what_is_missing_in_the_real_one() {
 
 #[test]
 fn made_up_losses_are_bounded_by_time_whoever_they_are_said_to_be_of() {
+    aether_core::clock::follow_tokio();
     let (mut gaps, start) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
     let mut total = 0;
     for frame in 0..20_000_u64 {
@@ -117,6 +122,7 @@ fn made_up_losses_are_bounded_by_time_whoever_they_are_said_to_be_of() {
 
 #[test]
 fn whatever_healthy_senders_do_is_believed() {
+    aether_core::clock::follow_tokio();
     let (mut gaps, mut now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
     let mut next = 0;
     let mut after = |lost: u64, came: usize, silence: Duration| {
@@ -153,6 +159,7 @@ fn whatever_healthy_senders_do_is_believed() {
 
 #[test]
 fn an_announcement_shows_a_loss_at_the_end_once() {
+    aether_core::clock::follow_tokio();
     let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
     missing(&mut gaps, heard(0, 5, now));
     assert_eq!(missing(&mut gaps, heard(5, 0, now)), None);
@@ -163,6 +170,7 @@ fn an_announcement_shows_a_loss_at_the_end_once() {
 
 #[test]
 fn the_beginning_of_a_stream_is_missed_by_those_who_were_subscribed_when_it_began() {
+    aether_core::clock::follow_tokio();
     let start = aether_core::clock::now();
     let now = start + 100 * SECOND;
     let (delay, age_micros) = (2 * SECOND, 5_000_000);
@@ -176,6 +184,7 @@ fn the_beginning_of_a_stream_is_missed_by_those_who_were_subscribed_when_it_bega
 
 #[test]
 fn a_young_stream_is_missed_from_its_beginning_if_its_sender_had_answered_before() {
+    aether_core::clock::follow_tokio();
     let start = aether_core::clock::now();
     let now = start + SECOND / 10;
     let beginnings = Arc::<Beginnings>::default();
@@ -205,6 +214,7 @@ fn a_young_stream_is_missed_from_its_beginning_if_its_sender_had_answered_before
 
 #[test]
 fn a_stream_that_replaces_another_is_missed_from_its_beginning_by_those_who_heard_the_other() {
+    aether_core::clock::follow_tokio();
     let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
     missing(&mut gaps, heard(0, 5, now));
     let mut next = heard(2, 1, now + SECOND);
@@ -217,6 +227,7 @@ fn a_stream_that_replaces_another_is_missed_from_its_beginning_by_those_who_hear
 
 #[test]
 fn streams_without_end_do_not_grow_the_table_and_a_forgotten_one_is_no_loss() {
+    aether_core::clock::follow_tokio();
     let start = aether_core::clock::now();
     let mut gaps = subscribed(start);
     let noted = |waves, forgets, since| {
@@ -315,6 +326,7 @@ proptest! {
 
 #[test]
 fn a_principal_with_senders_without_end_hides_no_loss_of_another() {
+    aether_core::clock::follow_tokio();
     let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
     let (shop, evil) = (1, 2);
     let of =

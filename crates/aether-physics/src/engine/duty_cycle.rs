@@ -151,6 +151,7 @@ mod tests {
 
     #[test]
     fn a_rate_within_the_budget_is_fully_observed() {
+        aether_core::clock::follow_tokio();
         let mut duty_cycle = DutyCycle::new(100);
         assert!(
             shares(&mut duty_cycle, aether_core::clock::now(), 99, 100).iter().all(|share| *share == 1.0)
@@ -160,6 +161,7 @@ mod tests {
 
     #[test]
     fn twice_the_budget_is_observed_for_eight_seconds_in_sixteen() {
+        aether_core::clock::follow_tokio();
         let mut duty_cycle = DutyCycle::new(100);
         let shares = shares(&mut duty_cycle, aether_core::clock::now(), 200, 160);
         assert!(shares[..8].iter().all(|share| *share > 0.99), "{shares:?}");
@@ -170,6 +172,7 @@ mod tests {
 
     #[test]
     fn a_flood_is_observed_for_a_moment_every_eight_seconds() {
+        aether_core::clock::follow_tokio();
         let mut duty_cycle = DutyCycle::new(100);
         let start = aether_core::clock::now();
         let shares = shares(&mut duty_cycle, start, 5_000, 80);
@@ -186,6 +189,7 @@ mod tests {
 
     #[test]
     fn ending_a_pause_early_does_not_exceed_the_average() {
+        aether_core::clock::follow_tokio();
         let mut duty_cycle = DutyCycle::new(100);
         let start = aether_core::clock::now();
         let mut shown = 0;
@@ -199,6 +203,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumps_neither_observes_nor_pauses_forever() {
+        aether_core::clock::follow_tokio();
         let mut duty_cycle = DutyCycle::new(100);
         let start = aether_core::clock::now() + Duration::from_secs(10_000);
         shares(&mut duty_cycle, start, 1000, 20);

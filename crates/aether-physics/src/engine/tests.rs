@@ -40,6 +40,7 @@ fn findings(engine: &mut PhysicsEngine, now: Instant) -> Vec<Finding> {
 
 #[test]
 fn an_edge_is_found_once_with_its_lag_and_its_vibrators() {
+    aether_core::clock::follow_tokio();
     let mut engine = PhysicsEngine::default();
     let (shop, stock) = (TestService::new("shop"), TestService::new("stock"));
     let start = aether_core::clock::now();
@@ -70,6 +71,7 @@ fn an_edge_is_found_once_with_its_lag_and_its_vibrators() {
 
 #[test]
 fn too_many_waves_are_sampled_and_reported() {
+    aether_core::clock::follow_tokio();
     let mut engine = EngineOptions::default().waves_a_second(10).build().unwrap();
     let shop = TestService::new("shop");
     let start = aether_core::clock::now();
@@ -86,6 +88,7 @@ fn too_many_waves_are_sampled_and_reported() {
 
 #[test]
 fn a_clock_that_jumps_is_a_finding() {
+    aether_core::clock::follow_tokio();
     let mut engine = PhysicsEngine::default();
     let shop = TestService::new("shop");
     let start = aether_core::clock::now() + Duration::from_secs(100);
@@ -98,6 +101,7 @@ fn a_clock_that_jumps_is_a_finding() {
 
 #[test]
 fn unfetched_findings_are_bounded_and_counted() {
+    aether_core::clock::follow_tokio();
     let mut engine = PhysicsEngine::default();
     let shop = TestService::new("shop");
     let start = aether_core::clock::now() + Duration::from_secs(100_000);
@@ -111,6 +115,7 @@ fn unfetched_findings_are_bounded_and_counted() {
 
 #[test]
 fn impossible_bounds_are_refused() {
+    aether_core::clock::follow_tokio();
     let refused = |options: EngineOptions| options.build().unwrap_err().to_string();
     let none = EngineOptions::default().waves_a_second(0);
     assert_eq!(refused(none), "engine.waves_a_second = 0 is not allowed: use 1 or more");
@@ -120,6 +125,7 @@ fn impossible_bounds_are_refused() {
 
 #[test]
 fn a_heartbeat_is_found_and_missed_when_it_stops() {
+    aether_core::clock::follow_tokio();
     let mut engine = PhysicsEngine::default();
     let heart = TestService::new("heart");
     let start = aether_core::clock::now();
@@ -152,6 +158,7 @@ fn a_heartbeat_is_found_and_missed_when_it_stops() {
 
 #[test]
 fn claims_add_up_on_the_configured_channels() {
+    aether_core::clock::follow_tokio();
     let pattern = Pattern::new("probes.>").unwrap();
     let options = EngineOptions::default().interfere(pattern, Interfere::by_key().sources(2).rise(0.7));
     let mut engine = options.build().unwrap();
@@ -170,6 +177,7 @@ fn claims_add_up_on_the_configured_channels() {
 
 #[test]
 fn during_a_pause_nothing_is_missed_and_nothing_decays() {
+    aether_core::clock::follow_tokio();
     let pattern = Pattern::new("probes.>").unwrap();
     let claims = Interfere::by_key().sources(2).rise(0.7).fall(0.5).window(Duration::from_secs(10));
     let mut engine = EngineOptions::default().waves_a_second(100).interfere(pattern, claims).build().unwrap();
@@ -206,6 +214,7 @@ fn during_a_pause_nothing_is_missed_and_nothing_decays() {
 
 #[test]
 fn claims_are_held_while_waves_are_lost() {
+    aether_core::clock::follow_tokio();
     let pattern = Pattern::new("probes.>").unwrap();
     let claims = Interfere::by_key().sources(2).rise(0.7).fall(0.5).window(Duration::from_secs(10));
     let mut engine = EngineOptions::default().interfere(pattern, claims).build().unwrap();
@@ -223,6 +232,7 @@ fn claims_are_held_while_waves_are_lost() {
 
 #[test]
 fn lost_waves_shorten_the_observation() {
+    aether_core::clock::follow_tokio();
     let mut engine = EngineOptions::default().waves_a_second(100).build().unwrap();
     let shop = TestService::new("shop");
     let now = aether_core::clock::now();
@@ -236,6 +246,7 @@ fn lost_waves_shorten_the_observation() {
 
 #[test]
 fn a_loss_reaches_the_map() {
+    aether_core::clock::follow_tokio();
     let map_with_losses = |losses: bool| {
         let mut engine = PhysicsEngine::default();
         let (shop, stock) = (TestService::new("shop"), TestService::new("stock"));

@@ -44,6 +44,7 @@ fn kinds(detector: &mut Interference, now: Instant) -> Vec<FringeKind> {
 
 #[test]
 fn two_halves_are_three_quarters_and_a_retraction_takes_one_away() {
+    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     detector.claim(&channel(), "db", &source(1), asserts(0.5), now);
     assert_eq!(amplitude_of(&detector, now), 0.5);
@@ -57,6 +58,7 @@ fn two_halves_are_three_quarters_and_a_retraction_takes_one_away() {
 
 #[test]
 fn a_source_that_retracts_its_claim_leaves_nothing() {
+    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     detector.claim(&channel(), "db", &source(1), asserts(0.9), now);
     detector.claim(&channel(), "db", &source(1), retracts(0.9), now + SECOND);
@@ -69,6 +71,7 @@ fn a_source_that_retracts_its_claim_leaves_nothing() {
 
 #[test]
 fn a_claim_halves_with_each_window() {
+    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     detector.claim(&channel(), "db", &source(1), asserts(0.75), now);
     let after = |windows: u32| amplitude_of(&detector, now + 30 * SECOND * windows);
@@ -80,6 +83,7 @@ fn a_claim_halves_with_each_window() {
 
 #[test]
 fn a_fringe_rises_once_and_falls_by_itself_at_the_next_change() {
+    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     assert_eq!(detector.next_change(), None);
     detector.claim(&channel(), "db", &source(1), asserts(0.5), now);
@@ -103,6 +107,7 @@ fn a_fringe_rises_once_and_falls_by_itself_at_the_next_change() {
 
 #[test]
 fn one_loud_source_is_not_enough_and_a_source_counts_for_three_windows() {
+    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     detector.claim(&channel(), "db", &source(1), asserts(1.0), now);
     assert_eq!(kinds(&mut detector, now), []);
@@ -115,6 +120,7 @@ fn one_loud_source_is_not_enough_and_a_source_counts_for_three_windows() {
 
 #[test]
 fn short_lived_changes_are_not_reported() {
+    aether_core::clock::follow_tokio();
     let options = Interfere::by_key().sources(2).rise(0.7).window(30 * SECOND).settle(4 * SECOND);
     let mut detector = options.build().unwrap();
     let now = aether_core::clock::now();
@@ -141,6 +147,7 @@ fn short_lived_changes_are_not_reported() {
 
 #[test]
 fn settling_restarts_when_a_source_expires_meanwhile() {
+    aether_core::clock::follow_tokio();
     let options = Interfere::by_key().sources(2).rise(0.7).window(2 * SECOND).settle(8 * SECOND);
     let mut detector = options.build().unwrap();
     let now = aether_core::clock::now();
@@ -157,6 +164,7 @@ fn settling_restarts_when_a_source_expires_meanwhile() {
 
 #[test]
 fn a_fringe_that_recovers_while_it_settles_falls_when_it_has_decayed() {
+    aether_core::clock::follow_tokio();
     let options = Interfere::by_key().sources(1).rise(0.7).window(SECOND).settle(60 * SECOND);
     let mut detector = options.build().unwrap();
     let now = aether_core::clock::now();
@@ -183,6 +191,7 @@ fn a_fringe_that_recovers_while_it_settles_falls_when_it_has_decayed() {
 
 #[test]
 fn an_evicted_key_is_reported_if_it_had_risen() {
+    aether_core::clock::follow_tokio();
     let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(2).build().unwrap();
     let now = aether_core::clock::now();
     detector.claim(&channel(), "db", &source(1), asserts(0.9), now);
@@ -198,6 +207,7 @@ fn an_evicted_key_is_reported_if_it_had_risen() {
 
 #[test]
 fn a_flood_of_keys_and_sources_is_bounded() {
+    aether_core::clock::follow_tokio();
     let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(16).max_sources(4).build().unwrap();
     let now = aether_core::clock::now();
     for n in 1..=10_000u64 {
@@ -218,6 +228,7 @@ fn a_flood_of_keys_and_sources_is_bounded() {
 
 #[test]
 fn a_clock_that_jumps_is_survived_and_counted() {
+    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     let far = now + 1000 * 86_400 * SECOND;
     detector.claim(&channel(), "db", &source(1), asserts(0.9), far);
@@ -233,6 +244,7 @@ fn a_clock_that_jumps_is_survived_and_counted() {
 
 #[test]
 fn waves_without_a_claim_are_counted() {
+    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     detector.observe(&Wave::builder("a").build().unwrap(), now);
     detector.observe(&Wave::builder("a").key("k").build().unwrap(), now);
@@ -268,6 +280,7 @@ fn fed(detector: &mut Interference, start: Instant, mut claims: Claims) -> Vec<(
 
 #[test]
 fn sources_that_always_assert_everything_light_nothing_and_hide_nothing() {
+    aether_core::clock::follow_tokio();
     let mut random = fastrand::Rng::with_seed(9);
     let mut claims = Claims::new();
     // Three of twenty probes assert all of 100 keys all the time.
@@ -310,6 +323,7 @@ fn sources_that_always_assert_everything_light_nothing_and_hide_nothing() {
 
 #[test]
 fn keys_that_rise_at_once_by_the_same_sources_are_one_alert() {
+    aether_core::clock::follow_tokio();
     let mut random = fastrand::Rng::with_seed(4);
     let mut claims = Claims::new();
     // After an hour of peace, ten probes lose sight of 50 keys for five minutes.
@@ -339,6 +353,7 @@ fn keys_that_rise_at_once_by_the_same_sources_are_one_alert() {
 
 #[test]
 fn claims_do_not_fade_while_claims_may_have_been_missed() {
+    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     for probe in [1, 2] {
         detector.claim(&channel(), "db", &source(probe), asserts(0.5), now);
@@ -355,6 +370,7 @@ fn claims_do_not_fade_while_claims_may_have_been_missed() {
 
 #[test]
 fn a_forgotten_key_leaves_its_alert_to_the_others() {
+    aether_core::clock::follow_tokio();
     let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(2).build().unwrap();
     let now = aether_core::clock::now();
     for key in ["a", "b"] {
@@ -376,6 +392,7 @@ fn a_forgotten_key_leaves_its_alert_to_the_others() {
 
 #[test]
 fn contradictory_options_are_refused() {
+    aether_core::clock::follow_tokio();
     let refused = |options: Interfere| options.build().unwrap_err().option();
     assert_eq!(refused(Interfere::by_key().rise(f32::NAN)), "interference.rise");
     assert_eq!(refused(Interfere::by_key().fall(-0.1)), "interference.fall");

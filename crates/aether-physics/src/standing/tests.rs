@@ -40,6 +40,7 @@ fn beat_for(streams: &mut StandingWaves, beats: u32, from: Instant) -> (Vec<Find
 
 #[test]
 fn a_heartbeat_is_found_missed_once_and_resumes() {
+    aether_core::clock::follow_tokio();
     let mut streams = detector();
     let (found, last) = beat_for(&mut streams, 200, aether_core::clock::now());
     assert!(matches!(&found[..], [Finding::Standing(wave)] if wave.period == SECOND), "{found:?}");
@@ -71,6 +72,7 @@ fn a_heartbeat_is_found_missed_once_and_resumes() {
 
 #[test]
 fn moments_are_emission_times() {
+    aether_core::clock::follow_tokio();
     let mut streams = detector();
     let start = aether_core::clock::now();
     for beat in 1..=40u32 {
@@ -85,6 +87,7 @@ fn moments_are_emission_times() {
 
 #[test]
 fn the_phase_is_the_offset_within_the_period() {
+    aether_core::clock::follow_tokio();
     let mut streams = detector();
     let start = aether_core::clock::now();
     streams.beat(&channel(), &source(2), Duration::ZERO, start);
@@ -95,6 +98,7 @@ fn the_phase_is_the_offset_within_the_period() {
 
 #[test]
 fn a_changed_period_is_learnt_within_thirty_beats() {
+    aether_core::clock::follow_tokio();
     let mut streams = detector();
     let (_, mut now) = beat_for(&mut streams, 150, aether_core::clock::now());
     for period in [2 * SECOND, SECOND / 2, SECOND, 13 * SECOND / 10, SECOND] {
@@ -110,6 +114,7 @@ fn a_changed_period_is_learnt_within_thirty_beats() {
 
 #[test]
 fn a_stream_that_becomes_irregular_is_no_longer_periodic() {
+    aether_core::clock::follow_tokio();
     let mut streams = detector();
     let (_, mut now) = beat_for(&mut streams, 150, aether_core::clock::now());
     let mut random = fastrand::Rng::with_seed(11);
@@ -124,6 +129,7 @@ fn a_stream_that_becomes_irregular_is_no_longer_periodic() {
 
 #[test]
 fn a_flood_of_names_is_bounded_and_counted() {
+    aether_core::clock::follow_tokio();
     let mut streams = StandingWaves::new(StandingOptions::default().max_streams(8)).unwrap();
     let (_, mut now) = beat_for(&mut streams, 20, aether_core::clock::now());
     for first in (2..5002).step_by(8) {
@@ -140,6 +146,7 @@ fn a_flood_of_names_is_bounded_and_counted() {
 
 #[test]
 fn clocks_that_jump_are_survived_and_counted() {
+    aether_core::clock::follow_tokio();
     let mut streams = detector();
     let now = aether_core::clock::now() + 100_000 * SECOND;
     let (_, last) = beat_for(&mut streams, 30, now);
@@ -157,6 +164,7 @@ fn clocks_that_jump_are_survived_and_counted() {
 
 #[test]
 fn impossible_options_are_refused() {
+    aether_core::clock::follow_tokio();
     let options = StandingOptions::default();
     assert!(StandingWaves::new(options.clone().max_streams(0)).is_err());
     assert!(StandingWaves::new(options.clone().max_streams(1 << 17)).is_err());
@@ -255,6 +263,7 @@ proptest! {
 
 #[test]
 fn a_period_is_found_through_observations_too_short_for_it_alone() {
+    aether_core::clock::follow_tokio();
     let mut streams = detector();
     let beats = (1..10_000u32).map(|beat| beat * SECOND);
     let looks = std::iter::repeat_n((8 * SECOND, Duration::from_millis(8300)), 6);

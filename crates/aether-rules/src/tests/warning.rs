@@ -48,6 +48,7 @@ impl Subscriber for Warnings {
 
 #[test]
 fn the_first_refusal_of_each_kind_is_a_warning_that_names_the_source() {
+    aether_core::clock::follow_tokio();
     let border = Border::new(Rules::new([Rule::new("shop").emit(["orders.>"])]).unwrap());
     let order = serde_json::json!({ "required": ["items"] });
     border.check_payloads(Schemas::new([("orders.*", &order)]).unwrap());
