@@ -8,7 +8,7 @@
 //!
 //! ```
 //! use aether_core::Aether;
-//! use aether_conformance::{self, Harness, Site, SiteError};
+//! use aether_conformance::{Harness, Site, SiteError, Suite};
 //! use aether_core::InboxOptions;
 //! use futures_util::future::{BoxFuture, ready};
 //!
@@ -29,7 +29,7 @@
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() {
-//! let report = conformance::Suite::default().only(["closing_twice_is_harmless"]).run(&LocalHarness).await;
+//! let report = Suite::default().only(["closing_twice_is_harmless"]).run(&LocalHarness).await;
 //! assert!(report.passed(), "{report}");
 //! assert!(report.skipped().is_empty());
 //! # }

@@ -12,6 +12,7 @@ pub const MAX_PATHS: usize = 8;
 /// [`WithPaths::path`](crate::WithPaths::path).
 ///
 /// ```
+/// use aether_paths::WithPaths;
 /// use aether_core::Aether;
 /// use aether_paths::PathOptions;
 ///
