@@ -21,6 +21,9 @@ use crate::source::Source;
 pub(crate) type Connector =
     Arc<dyn Fn(ConnectRequest) -> BoxFuture<'static, Result<Arc<dyn Medium>, ConnectError>> + Send + Sync>;
 
+/// Finds the connector of an address.
+pub(crate) type FindConnector = Arc<dyn Fn(&str) -> Result<Connector, ConnectError> + Send + Sync>;
+
 /// The input of a connector; see [`AetherBuilder::scheme`](crate::AetherBuilder::scheme).
 #[derive(Clone)]
 #[non_exhaustive]
@@ -37,7 +40,7 @@ pub struct ConnectRequest {
     /// The connector that the scheme had before this one was registered.
     pub(crate) before: Option<Connector>,
     /// Finds the connector of an address.
-    pub(crate) find: Arc<dyn Fn(&str) -> Result<Connector, ConnectError> + Send + Sync>,
+    pub(crate) find: FindConnector,
 }
 
 impl ConnectRequest {
