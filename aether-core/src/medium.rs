@@ -16,6 +16,7 @@ mod local;
 mod promises;
 mod schemes;
 mod status;
+mod wire_format;
 
 pub use crate::aether::Connection;
 pub use crate::named::Named;
@@ -40,6 +41,7 @@ pub use local::{Local, LocalOptions};
 pub use promises::Promises;
 pub(crate) use schemes::{SEVERAL, Schemes};
 pub use status::MediumStatus;
+pub use wire_format::{Wire, WireError};
 
 use std::collections::VecDeque;
 use std::convert::Infallible;

@@ -52,8 +52,8 @@ mod tokens;
 mod unheard_probes;
 mod unreadable;
 mod user_inbox;
-mod wire_format;
 
+pub use aether_core::medium::{Wire, WireError};
 pub use client::{NatsClient, NatsClientError};
 pub use connecting::check_address;
 pub use error::NatsError;
@@ -64,7 +64,6 @@ pub use permissions::NatsPermissions;
 pub use refusals::NatsRefusals;
 pub use tls::TlsFailure;
 pub use unreadable::check_nats_headers;
-pub use wire_format::{Wire, WireError};
 
 use std::collections::VecDeque;
 use std::fmt;

@@ -11,7 +11,7 @@ use tokio::task::coop;
 use super::cloudevents;
 use super::connection::NatsShared;
 use super::root::Root;
-use super::wire_format::Wire;
+use aether_core::medium::Wire;
 use aether_core::{Channel, Wave, clock};
 
 impl NatsShared {

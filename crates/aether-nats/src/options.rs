@@ -6,9 +6,9 @@ use async_nats::{ConnectOptions, ServerAddr};
 
 use super::login::NatsLogin;
 use super::tls::NatsTls;
-use super::wire_format::Wire;
 use crate::user_inbox::user_inbox;
 use aether_core::InboxOptions;
+use aether_core::medium::Wire;
 use aether_seal::{FileOr, KeySource, SealOptions, Signers, SigningKey};
 
 /// Options of the NATS medium, for [`AetherBuilder::options`](aether_core::AetherBuilder::options).

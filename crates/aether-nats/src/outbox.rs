@@ -24,7 +24,7 @@ use super::connection::NatsShared;
 use super::holds::Holds;
 use super::joins::JoinNotice;
 use super::root::Root;
-use super::wire_format::Wire;
+use aether_core::medium::Wire;
 use aether_core::{Channel, Wave};
 use aether_link::Entrance;
 use aether_link::wire::{Position, encode_at, encode_bounded};

@@ -14,7 +14,7 @@ use super::arrived::Arrived;
 use super::error::NatsError;
 use super::options::NatsOptions;
 use super::root::Root;
-use super::wire_format::Wire;
+use aether_core::medium::Wire;
 pub(super) use aether_seal::Role;
 use aether_seal::{FollowedSealer, Refusal, Refusals, ReplayGuard, Sealer};
 

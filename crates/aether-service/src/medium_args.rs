@@ -12,7 +12,7 @@ use std::time::Duration;
 use aether::lan::LanOptions;
 #[cfg(feature = "nats")]
 use aether::nats::NatsOptions;
-use aether::nats::Wire;
+use aether_core::medium::Wire;
 use aether_core::{Aether, AetherBuilder, ConnectError, medium::without_secrets};
 use tokio_util::sync::CancellationToken;
 

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::path::PathBuf;
 
-use aether::nats::Wire;
+use aether_core::medium::Wire;
 
 use super::Configuration;
 use super::address::ListenAddress;

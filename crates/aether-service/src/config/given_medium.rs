@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aether::nats::Wire;
+use aether_core::medium::Wire;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aether::check_address;
-use aether::nats::Wire;
 use aether_core::ConnectError;
+use aether_core::medium::Wire;
 use aether_core::medium::without_secrets;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -67,7 +67,7 @@ impl fmt::Debug for MediumSettings {
 }
 
 mod wire {
-    use aether::nats::Wire;
+    use aether_core::medium::Wire;
     use serde::{Deserializer, Serializer};
 
     #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes fields by reference")]

@@ -84,7 +84,7 @@ mod tests {
     use std::fs;
     use std::time::Duration;
 
-    use aether::nats::Wire;
+    use aether_core::medium::Wire;
     use clap::Parser;
 
     use super::*;

@@ -1,8 +1,7 @@
-//! The wire format of waves on NATS.
+//! The wire format of waves on a network.
 
 /// The wire format of waves on a network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-#[non_exhaustive]
 pub enum Wire {
     /// Aether's own frames, with many waves in one message. The default.
     #[default]
