@@ -25,6 +25,15 @@ pub fn follow_tokio() {
     FOLLOWS_TOKIO.store(true, Ordering::Relaxed);
 }
 
+/// [`now`] for tests of crates beside this one: from then on the clocks of the process follow tokio's, so that a moment that is
+/// made from an instant is exact.
+#[doc(hidden)]
+#[must_use]
+pub fn test_now() -> Instant {
+    follow_tokio();
+    now()
+}
+
 #[inline]
 fn follows_tokio() -> bool {
     cfg!(test) || FOLLOWS_TOKIO.load(Ordering::Relaxed)

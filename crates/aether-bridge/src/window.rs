@@ -70,7 +70,6 @@ mod tests {
 
     #[test]
     fn a_relayed_wave_is_new_once_and_one_from_its_source_always() {
-        aether_core::clock::follow_tokio();
         let (mut window, source) = (Window::default(), Source::new("shop").unwrap());
         assert!(window.is_new(&wave(&source, 7, 0)) && window.is_new(&wave(&source, 7, 0)));
         assert!(!window.is_new(&wave(&source, 7, 1)) && window.is_new(&wave(&source, 8, 1)));
@@ -82,7 +81,6 @@ mod tests {
 
     #[test]
     fn invented_sources_and_numbers_fill_nothing() {
-        aether_core::clock::follow_tokio();
         let (mut window, real) = (Window::default(), Source::new("real").unwrap());
         for number in 1..=5000 {
             window.is_new(&wave(&Source::new("invented").unwrap(), number, 1));

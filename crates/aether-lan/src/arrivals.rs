@@ -124,9 +124,8 @@ mod tests {
 
     #[test]
     fn what_is_not_looked_at_yet_holds_back_the_time_until_the_next_is_taken() {
-        aether_core::clock::follow_tokio();
         let arrivals = Arrivals::default();
-        let before = clock::now();
+        let before = clock::test_now();
         arrivals.bring(Bytes::from_static(b"first"));
         let first = arrivals.looked_at_until();
         assert!(first >= before && first == arrivals.looked_at_until());
@@ -136,13 +135,12 @@ mod tests {
         assert_eq!(arrivals.take_now().len(), 1);
         assert!(arrivals.looked_at_until() >= first);
         assert!(arrivals.take_now().is_empty());
-        let idle = clock::now();
+        let idle = clock::test_now();
         assert!(arrivals.looked_at_until() >= idle);
     }
 
     #[test]
     fn what_a_process_sends_to_itself_is_bounded() {
-        aether_core::clock::follow_tokio();
         let arrivals = Arrivals::default();
         let frame = Bytes::from(vec![0; 1 << 20]);
         let copy = || Message::Copy { frame: frame.clone() };

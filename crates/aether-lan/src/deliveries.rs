@@ -184,7 +184,6 @@ mod tests {
 
     #[tokio::test]
     async fn waves_that_arrive_while_too_much_waits_stay_behind_those_that_wait() {
-        aether_core::clock::follow_tokio();
         let router = Arc::new(Router::new());
         let outbox = Outlet::new(inbox(InboxOptions::default()));
         let (shared, _exits) =

@@ -408,7 +408,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_wave_that_finds_no_room_on_its_way_to_another_member_is_counted() {
-        aether_core::clock::follow_tokio();
         let inbox = || Arc::new(Inbox::new(InboxOptions::default()).unwrap());
         let peers = Peers::new(8, "here".to_owned());
         let pattern = Pattern::new("orders.*").unwrap();

@@ -273,7 +273,6 @@ mod tests {
 
     #[test]
     fn each_message_reads_as_it_was_written() {
-        aether_core::clock::follow_tokio();
         let frame = Bytes::from_static(b"frame");
         let to = Addressees { lone: true, members: [7, 8, 9].into_iter().collect() };
         let place = Place { way: 2, before: 3 };

@@ -124,8 +124,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_seen_by_its_name_and_machine_with_the_groups_it_is_in() {
-        aether_core::clock::follow_tokio();
-        let now = clock::now();
+        let now = clock::test_now();
         let pattern = Pattern::new("a").unwrap();
         let hearer = |id, group: Option<&str>| Hearer {
             id,

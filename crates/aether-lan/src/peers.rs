@@ -464,7 +464,6 @@ mod tests {
 
     #[test]
     fn changes_apply_in_order_and_a_missing_one_is_noticed() {
-        aether_core::clock::follow_tokio();
         let peers = Peers::new(8, "here".to_owned());
         let change =
             |base, version, id| TableChange { base: Some(base), ..whole(version, vec![hearer(id, "a")]) };
@@ -487,7 +486,6 @@ mod tests {
 
     #[test]
     fn a_join_is_known_when_all_peers_say_so() {
-        aether_core::clock::follow_tokio();
         let peers = Peers::new(8, "here".to_owned());
         for node in [16, 24] {
             peers.receive(node, whole(0, Vec::new()));
@@ -509,7 +507,6 @@ mod tests {
 
     #[test]
     fn waves_on_the_way_to_a_peer_that_leaves_or_misses_some_are_unconfirmed_and_those_it_received_are_not() {
-        aether_core::clock::follow_tokio();
         let peers = Peers::new(8, "here".to_owned());
         for node in [16, 24] {
             peers.receive(node, whole(1, Vec::new()));
@@ -530,7 +527,6 @@ mod tests {
 
     #[test]
     fn a_process_joins_no_more_than_others_take() {
-        aether_core::clock::follow_tokio();
         let peers = Peers::new(8, "here".to_owned());
         let long = "a".repeat(200);
         let mut joined = 0;
@@ -544,7 +540,6 @@ mod tests {
 
     #[test]
     fn tables_are_bounded() {
-        aether_core::clock::follow_tokio();
         let peers = Peers::new(8, "here".to_owned());
         let long = "a".repeat(200);
         let large = || (0..MAX_BYTES as u64 / 2 / 330).map(|id| hearer(id, &long)).collect::<Vec<_>>();

@@ -475,7 +475,6 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_process_that_flushes_and_sends_nothing_keeps_no_answered_pings() {
-        aether_core::clock::follow_tokio();
         let address = "lan:?insecure&multicast=off&listen=127.0.0.1:0";
         let address = LanAddress::read_for_process(address, Protocol::Tcp).unwrap();
         let net = Arc::new(Net::open(&address, Role::Process, None, Realms::none()).await.unwrap());

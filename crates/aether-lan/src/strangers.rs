@@ -115,7 +115,6 @@ mod tests {
 
     #[test]
     fn nodes_that_were_not_told_come_first_and_the_others_in_turn() {
-        aether_core::clock::follow_tokio();
         let mut strangers = Strangers::default();
         (0..40).for_each(|node| strangers.told(node));
         (40..50).for_each(|node| strangers.show(node));
@@ -129,8 +128,7 @@ mod tests {
 
     #[test]
     fn nodes_that_do_not_answer_count_until_they_do_or_for_a_minute() {
-        aether_core::clock::follow_tokio();
-        let (mut strangers, now) = (Strangers::default(), clock::now());
+        let (mut strangers, now) = (Strangers::default(), clock::test_now());
         strangers.told(1);
         strangers.told(2);
         strangers.name([2, 3].into_iter());

@@ -48,7 +48,7 @@ async fn a_join_that_a_peer_never_confirms_ends_and_names_the_peer() {
     aether_core::clock::follow_tokio();
     let (lan, _exits) = without_network();
     come(&lan, "pretender on paper");
-    let began = aether_core::clock::now();
+    let began = aether_core::clock::test_now();
     match lan.join_and_wait(subscription(&lan)).await {
         Err(JoinError::Unconfirmed { peers, within }) => {
             assert_eq!((peers, within), (vec![format!("pretender on paper ({PEER:016x})")], JOIN_WITHIN));
@@ -73,7 +73,7 @@ async fn a_peer_has_gone_when_it_was_silent_for_long_enough_and_not_before() {
     come(&lan, "one that is killed");
     let mut company = lan.shared.company.subscribe();
     assert!(*company.borrow_and_update());
-    let began = aether_core::clock::now();
+    let began = aether_core::clock::test_now();
     let beating = tokio::spawn(Arc::clone(&lan.presence).beat(Arc::clone(&lan.shared)));
     company.changed().await.unwrap();
     let silent = aether_core::clock::since(began);
@@ -89,7 +89,6 @@ async fn a_peer_has_gone_when_it_was_silent_for_long_enough_and_not_before() {
 
 #[test]
 fn a_shorter_silence_has_shorter_beats_and_a_longer_one_has_none_that_are_longer() {
-    aether_core::clock::follow_tokio();
     let beat = |millis| {
         let peers = Peers::new(8, "here".to_owned()).gone_after(Duration::from_millis(millis));
         peers.beat().as_millis()

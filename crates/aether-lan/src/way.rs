@@ -108,8 +108,7 @@ mod tests {
 
     #[test]
     fn an_answer_confirms_what_was_sent_before_its_ping_and_nothing_else() {
-        aether_core::clock::follow_tokio();
-        let (mut way, now) = (Way::new(1), clock::now());
+        let (mut way, now) = (Way::new(1), clock::test_now());
         assert_eq!(way.sent(LANE, 3), Place { way: 1, before: 0 });
         way.pinged(7, now);
         way.pinged(8, now);
@@ -131,8 +130,7 @@ mod tests {
 
     #[test]
     fn what_an_answer_misses_is_lost_once() {
-        aether_core::clock::follow_tokio();
-        let (mut way, now) = (Way::new(1), clock::now());
+        let (mut way, now) = (Way::new(1), clock::test_now());
         for number in 1..=4 {
             way.sent(LANE, 10);
             way.pinged(number, now);
@@ -148,8 +146,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_leaves_has_lost_what_it_did_not_receive() {
-        aether_core::clock::follow_tokio();
-        let (mut way, now) = (Way::new(1), clock::now());
+        let (mut way, now) = (Way::new(1), clock::test_now());
         way.sent(LANE, 10);
         way.pinged(1, now);
         assert_eq!(way.answered(1, 1, 4, now), Some(4));
@@ -160,8 +157,7 @@ mod tests {
 
     #[test]
     fn a_peer_is_stuck_while_it_answers_nothing_that_it_was_asked() {
-        aether_core::clock::follow_tokio();
-        let (mut way, start) = (Way::new(1), clock::now());
+        let (mut way, start) = (Way::new(1), clock::test_now());
         assert!(!way.is_stuck(start + STUCK), "nothing was sent");
         way.sent(LANE, 1);
         way.pinged(1, start);

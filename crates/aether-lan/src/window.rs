@@ -125,7 +125,7 @@ mod tests {
     /// Fills the windows of a line with this round trip and rate for some round trips, with all pings of a window, and
     /// returns the time that the last one took to leave.
     fn on_a_line(window: &mut Window, idle: Duration, bytes_per_second: f64, rounds: usize) -> Duration {
-        let mut now = clock::now();
+        let mut now = clock::test_now();
         let mut took = Duration::ZERO;
         for _ in 0..rounds {
             let (bytes, sent) = (window.bytes(), now);
@@ -140,10 +140,9 @@ mod tests {
 
     #[test]
     fn a_slow_line_gets_a_small_window_and_a_fast_one_a_large_one() {
-        aether_core::clock::follow_tokio();
         let mut window = Window::new();
         let idle = Duration::from_micros(400);
-        window.answered(clock::now(), 0, clock::now() + idle, false);
+        window.answered(clock::test_now(), 0, clock::test_now() + idle, false);
         let took = on_a_line(&mut window, idle, 1.25e6, 20);
         assert!(took <= Duration::from_millis(7), "{took:?}");
         assert!((MIN_WINDOW..=8 << 10).contains(&window.bytes()), "{window:?}");
@@ -154,7 +153,6 @@ mod tests {
 
     #[test]
     fn a_long_way_is_no_queue_also_if_it_was_short_before() {
-        aether_core::clock::follow_tokio();
         let mut window = Window::new();
         on_a_line(&mut window, Duration::from_millis(1), 1e10, 20);
         assert_eq!(window.bytes(), MAX_WINDOW);
@@ -165,8 +163,7 @@ mod tests {
 
     #[test]
     fn late_answers_shrink_it_once_if_somebody_waited_and_there_are_some_in_a_row() {
-        aether_core::clock::follow_tokio();
-        let (mut window, start) = (Window::new(), clock::now());
+        let (mut window, start) = (Window::new(), clock::test_now());
         let (soon, late) = (start + Duration::from_millis(1), start + Duration::from_secs(1));
         window.answered(start, 1000, soon, false);
         for _ in 0..10 {

@@ -84,8 +84,7 @@ mod tests {
 
     #[test]
     fn a_stream_began_after_the_last_join_that_was_answered_with_its_number_or_a_lower_one() {
-        aether_core::clock::follow_tokio();
-        let (table, start) = (Beginnings::default(), aether_core::clock::now());
+        let (table, start) = (Beginnings::default(), aether_core::clock::test_now());
         let at = |second| start + second * SECOND;
         assert_eq!(table.since(7.into(), 5, at(9)), None);
         // The last two are late, and tell nothing new.
@@ -99,8 +98,7 @@ mod tests {
 
     #[test]
     fn it_is_bounded_and_forgets_the_earliest_joins_and_the_most_silent_senders() {
-        aether_core::clock::follow_tokio();
-        let (table, start) = (Beginnings::default(), aether_core::clock::now());
+        let (table, start) = (Beginnings::default(), aether_core::clock::test_now());
         let at = |second: u64| start + u32::try_from(second).unwrap() * SECOND;
         for stream in 0..=MAX_JOINS as u64 {
             table.note(7.into(), stream, at(stream), at(99));

@@ -184,8 +184,7 @@ mod tests {
 
     #[test]
     fn each_channel_is_numbered_by_itself() {
-        aether_core::clock::follow_tokio();
-        let (mut numbers, now) = (Numbers::new(), aether_core::clock::now());
+        let (mut numbers, now) = (Numbers::new(), aether_core::clock::test_now());
         let later = now + Duration::from_secs(2);
         assert_eq!(send(&mut numbers, "a", 3, now), Position { stream: 0, first: 0, age_micros: 0 });
         assert_eq!(send(&mut numbers, "b", 1, now), Position { stream: 1, first: 0, age_micros: 0 });
@@ -197,8 +196,7 @@ mod tests {
 
     #[test]
     fn a_quiet_channel_is_announced_a_few_times_and_then_no_more() {
-        aether_core::clock::follow_tokio();
-        let (mut numbers, start) = (Numbers::new(), aether_core::clock::now());
+        let (mut numbers, start) = (Numbers::new(), aether_core::clock::test_now());
         assert_eq!(numbers.next_round(), None);
         send(&mut numbers, "a", 3, start);
         let mut announced = Vec::new();
@@ -216,8 +214,7 @@ mod tests {
 
     #[test]
     fn what_was_announced_is_not_announced_again_before_it_is_used() {
-        aether_core::clock::follow_tokio();
-        let (mut numbers, now) = (Numbers::new(), aether_core::clock::now());
+        let (mut numbers, now) = (Numbers::new(), aether_core::clock::test_now());
         send(&mut numbers, "a", 3, now);
         assert_eq!(as_pairs(numbers.unannounced(now)), [("a".to_owned(), 3)]);
         assert_eq!(as_pairs(numbers.unannounced(now)), []);
@@ -227,8 +224,7 @@ mod tests {
 
     #[test]
     fn a_new_connection_announces_everything_and_again_in_due_course() {
-        aether_core::clock::follow_tokio();
-        let (mut numbers, start) = (Numbers::new(), aether_core::clock::now());
+        let (mut numbers, start) = (Numbers::new(), aether_core::clock::test_now());
         send(&mut numbers, "a", 3, start);
         numbers.unannounced(start);
         let reconnected = start + Duration::from_secs(500);
@@ -238,8 +234,7 @@ mod tests {
 
     #[test]
     fn a_join_learns_where_the_channels_of_its_pattern_are_and_which_streams_will_be_new() {
-        aether_core::clock::follow_tokio();
-        let (mut numbers, now) = (Numbers::new(), aether_core::clock::now());
+        let (mut numbers, now) = (Numbers::new(), aether_core::clock::test_now());
         assert_eq!(numbers.next_stream(), 0);
         for (name, waves) in [("a.a", 1), ("a.b", 2), ("b.a", 3)] {
             send(&mut numbers, name, waves, now);
@@ -256,8 +251,7 @@ mod tests {
 
     #[test]
     fn channels_without_end_do_not_grow_it_and_a_forgotten_one_is_announced_and_begins_anew() {
-        aether_core::clock::follow_tokio();
-        let (mut numbers, now) = (Numbers::new(), aether_core::clock::now());
+        let (mut numbers, now) = (Numbers::new(), aether_core::clock::test_now());
         for name in 0..MAX_STREAMS {
             send(&mut numbers, &format!("c{name}"), 2, now);
         }

@@ -123,8 +123,7 @@ mod tests {
 
     #[test]
     fn it_holds_the_latest_and_gives_back_what_was_not_heard_for_long() {
-        aether_core::clock::follow_tokio();
-        let (mut table, start) = (Remembered::new(1000, 10 * ROUND), aether_core::clock::now());
+        let (mut table, start) = (Remembered::new(1000, 10 * ROUND), aether_core::clock::test_now());
         assert!(table.hear(0, &0, start).is_none());
         for key in 0..1000 {
             assert!(!table.add(0, key, (), start));
@@ -139,8 +138,7 @@ mod tests {
 
     #[test]
     fn a_principal_evicts_its_own_and_forgets_nothing_of_others() {
-        aether_core::clock::follow_tokio();
-        let (mut table, start) = (Remembered::new(10, 10 * ROUND), aether_core::clock::now());
+        let (mut table, start) = (Remembered::new(10, 10 * ROUND), aether_core::clock::test_now());
         table.add(7, 0, (), start);
         for key in 0..100 {
             table.add(9, key, (), start + ROUND);

@@ -210,8 +210,7 @@ mod tests {
 
     #[test]
     fn a_path_that_somebody_cannot_use_is_not_agreed_on() {
-        aether_core::clock::follow_tokio();
-        let (agreement, now) = (Agreement::new(2), clock::now());
+        let (agreement, now) = (Agreement::new(2), clock::test_now());
         assert_eq!(agreement.agreed(now), [true, true], "nobody else is there");
         assert!(!agreement.note(beat(1, 0, [true, true]), now));
         assert!(agreement.note(beat(1, 1, [false, true]), now));
@@ -225,8 +224,7 @@ mod tests {
 
     #[test]
     fn a_path_that_comes_and_goes_for_somebody_is_left_for_longer_each_time() {
-        aether_core::clock::follow_tokio();
-        let (agreement, mut now) = (Agreement::new(2), clock::now());
+        let (agreement, mut now) = (Agreement::new(2), clock::test_now());
         agreement.note(beat(1, 1, [true, true]), now);
         for trial in [1.0, 2.0, 4.0, 8.0] {
             agreement.note(beat(1, 1, [false, true]), now);
@@ -239,8 +237,7 @@ mod tests {
 
     #[test]
     fn a_path_that_a_new_process_does_not_have_yet_is_used_at_once_when_it_has_it() {
-        aether_core::clock::follow_tokio();
-        let (agreement, now) = (Agreement::new(2), clock::now());
+        let (agreement, now) = (Agreement::new(2), clock::test_now());
         assert!(agreement.note(beat(1, 1, [false, true]), now));
         assert!(agreement.note(beat(1, 0, [true, true]), now));
         assert_eq!(agreement.agreed(now), [true, true]);
@@ -248,8 +245,7 @@ mod tests {
 
     #[test]
     fn who_is_heard_by_one_path_only_is_cut_off_from_the_other() {
-        aether_core::clock::follow_tokio();
-        let (agreement, start) = (Agreement::new(2), clock::now());
+        let (agreement, start) = (Agreement::new(2), clock::test_now());
         for beats in 0..5 {
             let now = start + 2 * BEAT * beats / 2;
             agreement.note(beat(1, 0, [true, true]), now);
@@ -264,8 +260,7 @@ mod tests {
 
     #[test]
     fn who_has_gone_counts_no_more_and_makes_no_path_suspect() {
-        aether_core::clock::follow_tokio();
-        let (agreement, start) = (Agreement::new(2), clock::now());
+        let (agreement, start) = (Agreement::new(2), clock::test_now());
         agreement.note(beat(1, 0, [true, true]), start);
         agreement.note(beat(1, 1, [true, true]), start + secs(0.2));
         agreement.note(beat(2, 1, [false, true]), start);
@@ -283,8 +278,7 @@ mod tests {
 
     #[test]
     fn all_are_heard_again_when_each_has_sent_a_beat_by_the_path() {
-        aether_core::clock::follow_tokio();
-        let (agreement, start) = (Agreement::new(2), clock::now());
+        let (agreement, start) = (Agreement::new(2), clock::test_now());
         agreement.note(beat(1, 0, [true, true]), start);
         agreement.note(beat(2, 0, [true, true]), start);
         let back = start + secs(1.0);
@@ -297,8 +291,7 @@ mod tests {
 
     #[test]
     fn the_table_is_bounded_and_many_processes_beat_less_often() {
-        aether_core::clock::follow_tokio();
-        let (agreement, now) = (Agreement::new(2), clock::now());
+        let (agreement, now) = (Agreement::new(2), clock::test_now());
         for node in 0..2 * MAX_OTHERS as u64 {
             agreement.note(beat(node, 0, [true, true]), now);
         }

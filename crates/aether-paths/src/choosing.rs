@@ -117,8 +117,7 @@ mod tests {
 
     #[test]
     fn the_first_path_is_used_again_after_a_trial() {
-        aether_core::clock::follow_tokio();
-        let start = aether_core::clock::now();
+        let start = aether_core::clock::test_now();
         let mut paths = [Breaker::new(true, start); 2];
         assert_eq!(choose(&paths, 0, start, everybody), 0);
         paths[0].note(false, start);
@@ -132,8 +131,7 @@ mod tests {
 
     #[test]
     fn trials_get_longer_until_a_path_has_stood_for_a_minute() {
-        aether_core::clock::follow_tokio();
-        let start = aether_core::clock::now();
+        let start = aether_core::clock::test_now();
         let mut path = Breaker::new(true, start);
         let mut now = start;
         for expected in [1, 2, 4, 8, 16, 32, 60, 60] {
@@ -150,8 +148,7 @@ mod tests {
 
     #[test]
     fn a_path_on_trial_is_better_than_none_and_is_not_left_without_need() {
-        aether_core::clock::follow_tokio();
-        let start = aether_core::clock::now();
+        let start = aether_core::clock::test_now();
         let mut paths = [Breaker::new(true, start); 3];
         for path in &mut paths {
             path.note(false, start);
@@ -167,8 +164,7 @@ mod tests {
 
     #[test]
     fn a_path_that_is_back_is_kept_for_a_moment_although_others_are_not() {
-        aether_core::clock::follow_tokio();
-        let start = aether_core::clock::now();
+        let start = aether_core::clock::test_now();
         let mut paths = [Breaker::new(true, start); 2];
         for path in &mut paths {
             path.note(false, start);
@@ -180,8 +176,7 @@ mod tests {
 
     #[test]
     fn a_path_that_others_are_cut_off_from_is_the_last_resort() {
-        aether_core::clock::follow_tokio();
-        let start = aether_core::clock::now();
+        let start = aether_core::clock::test_now();
         let mut paths = [Breaker::new(true, start); 2];
         assert_eq!(choose(&paths, 0, start, |path| path == 1), 1);
         paths[1].note(false, start);

@@ -243,7 +243,7 @@ mod tests {
         fn new(options: CancellationOptions) -> Self {
             Self {
                 detector: Cancellations::new(options).unwrap(),
-                start: aether_core::clock::now(),
+                start: aether_core::clock::test_now(),
                 sequence: 0,
             }
         }
@@ -266,7 +266,6 @@ mod tests {
 
     #[test]
     fn a_flapping_claim_is_reported_once_until_it_has_been_quiet() {
-        aether_core::clock::follow_tokio();
         let mut stage = FlappingStage::new(CancellationOptions::default().turns(4).window(60 * SECOND));
         for (episode, found) in [(0, 1), (1000, 1)] {
             for cycle in 0..5 {
@@ -287,7 +286,6 @@ mod tests {
 
     #[test]
     fn long_or_rarely_changing_claims_are_not_cancellations() {
-        aether_core::clock::follow_tokio();
         let mut stage = FlappingStage::new(CancellationOptions::default().turns(4).window(60 * SECOND));
         for second in 0..100 {
             stage.says("steady", Phase::ASSERT, second);
@@ -298,7 +296,6 @@ mod tests {
 
     #[test]
     fn a_flood_of_keys_is_bounded_and_drops_evicted_reports() {
-        aether_core::clock::follow_tokio();
         let mut stage = FlappingStage::new(CancellationOptions::default().turns(2).max_claims(8));
         for n in 0..5000 {
             for phase in [Phase::ASSERT, Phase::RETRACT, Phase::ASSERT] {
@@ -312,7 +309,6 @@ mod tests {
 
     #[test]
     fn impossible_options_are_refused() {
-        aether_core::clock::follow_tokio();
         let options = CancellationOptions::default;
         let refused = |options| Cancellations::new(options).unwrap_err().to_string();
         assert_eq!(refused(options().turns(1)), "cancellation.turns = 1 is not allowed: use 2 to 64");

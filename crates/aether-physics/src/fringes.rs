@@ -215,7 +215,7 @@ mod tests {
         assert!(fringes.next().now_or_never().is_none(), "one source is not enough");
         says(&probe, "db", Phase::ASSERT).await;
         says(&probe, "web", Phase::ASSERT).await;
-        let start = aether_core::clock::now();
+        let start = aether_core::clock::test_now();
         let risen = fringes.next().await.unwrap();
         assert_eq!((risen.kind, &*risen.key, risen.sources), (FringeKind::Rise, "db", 2));
         assert_eq!(aether_core::clock::since(start), Duration::ZERO);
@@ -242,7 +242,7 @@ mod tests {
         assert!(tokio::time::timeout(4 * SECOND, fringes.next()).await.is_err());
         says(&probes[0], "db", Phase::RETRACT).await;
         assert!(tokio::time::timeout(60 * SECOND, fringes.next()).await.is_err());
-        let start = aether_core::clock::now();
+        let start = aether_core::clock::test_now();
         for probe in &probes {
             says(probe, "db", Phase::ASSERT).await;
         }

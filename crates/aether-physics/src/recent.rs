@@ -231,7 +231,6 @@ mod tests {
 
     #[test]
     fn slots_are_stable_and_memory_of_evicted_entries_is_reused() {
-        aether_core::clock::follow_tokio();
         let mut table: Recent<String, ()> = Recent::new(2);
         let mut enter = |name: &str, going: &str| {
             let renew = |key: &mut String, (): &mut ()| {

@@ -89,7 +89,6 @@ mod tests {
 
     #[test]
     fn payloads_are_compared_at_both_ends() {
-        aether_core::clock::follow_tokio();
         assert_eq!(sample(b""), (0, &b""[..], &b""[..]));
         let payload: Vec<u8> = (0..5000).map(|byte| byte as u8).collect();
         let (bytes, first, last) = sample(&payload);

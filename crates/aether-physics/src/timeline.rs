@@ -104,8 +104,7 @@ mod tests {
 
     #[test]
     fn time_continues_after_a_jump_back() {
-        aether_core::clock::follow_tokio();
-        let start = aether_core::clock::now() + 1000 * SECOND;
+        let start = aether_core::clock::test_now() + 1000 * SECOND;
         let mut timeline = Timeline::default();
         assert_eq!(timeline.instant(Moment::default()), None);
         let first = timeline.advance(start);
@@ -120,8 +119,7 @@ mod tests {
 
     #[test]
     fn calls_out_of_order_do_not_stretch_time() {
-        aether_core::clock::follow_tokio();
-        let start = aether_core::clock::now();
+        let start = aether_core::clock::test_now();
         let mut timeline = Timeline::default();
         let first = timeline.advance(start);
         for step in 1..=100 {
@@ -133,7 +131,6 @@ mod tests {
 
     #[test]
     fn moments_saturate() {
-        aether_core::clock::follow_tokio();
         let far = Moment::default().plus(Duration::MAX);
         assert_eq!(far.plus(SECOND), far);
         assert_eq!(Moment::default().minus(Duration::MAX).minus(Duration::MAX).since(far), Duration::ZERO);

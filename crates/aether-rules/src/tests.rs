@@ -32,7 +32,6 @@ fn shop() -> Rules {
 
 #[test]
 fn what_is_granted_is_allowed_and_nothing_else() {
-    aether_core::clock::follow_tokio();
     let rules = shop();
     let may = |identity, action, name| rules.verdict(identity, action, &channel(name));
     let limits = may("billing", Action::Emit, "invoices.sent").unwrap();
@@ -56,7 +55,6 @@ fn what_is_granted_is_allowed_and_nothing_else() {
 
 #[test]
 fn a_subscription_needs_a_grant_for_all_of_its_channels_and_a_denial_of_none() {
-    aether_core::clock::follow_tokio();
     let rules = shop();
     let may = |pattern: &str| rules.may_listen("billing", &Pattern::new(pattern).unwrap());
     assert_eq!((may("orders.*"), may("orders.>"), may("public.news")), (Ok(()), Ok(()), Ok(())));
@@ -67,7 +65,6 @@ fn a_subscription_needs_a_grant_for_all_of_its_channels_and_a_denial_of_none() {
 
 #[test]
 fn the_strictest_limit_of_all_grants_counts() {
-    aether_core::clock::follow_tokio();
     let rules = Rules::new([
         Rule::new("*").emit([">"]).max_amplitude(0.5).max_rate(10),
         Rule::new("a").emit(["x"]).max_amplitude(0.9).max_payload(7),
@@ -78,7 +75,6 @@ fn the_strictest_limit_of_all_grants_counts() {
 
 #[test]
 fn rules_that_cannot_be_are_named_with_what_is_allowed() {
-    aether_core::clock::follow_tokio();
     let error = |rules: &[Rule]| Rules::new(rules.to_vec()).unwrap_err();
     let good = Rule::new("a").emit(["x"]);
     for identity in ["", "a*b", "**"] {
@@ -102,7 +98,6 @@ fn rules_that_cannot_be_are_named_with_what_is_allowed() {
 
 #[tokio::test]
 async fn an_emitter_a_question_and_a_subscription_are_refused_with_the_wave_and_the_reason() {
-    aether_core::clock::follow_tokio();
     let border = Border::new(shop());
     let aether = aether_core::AetherBuilder::new().guard(border.clone()).connect().await.unwrap();
     let orders = Vibrator::create("billing", &aether).await.unwrap();
@@ -129,7 +124,6 @@ async fn an_emitter_a_question_and_a_subscription_are_refused_with_the_wave_and_
 
 #[tokio::test]
 async fn a_rate_allows_a_seconds_worth_at_once() {
-    aether_core::clock::follow_tokio();
     let rules = Rules::new([Rule::new("a").emit(["x"]).max_rate(3)]).unwrap();
     let aether = aether_core::AetherBuilder::new().guard(Border::new(rules)).connect().await.unwrap();
     let emitter = aether.emitter("a").unwrap();
@@ -150,7 +144,6 @@ fn wave_of(name: &str, channel: &str) -> Wave {
 
 #[test]
 fn a_wave_that_finds_no_room_is_given_back_to_every_rate() {
-    aether_core::clock::follow_tokio();
     let rules = [Rule::new("a").emit(["x"]).max_rate(5), Rule::new("*").emit([">"]).max_rate(3)];
     let border = Border::new(Rules::new(rules).unwrap());
     let mut wave = wave_of("a", "x");
@@ -171,7 +164,6 @@ fn a_wave_that_finds_no_room_is_given_back_to_every_rate() {
 
 #[tokio::test]
 async fn each_name_has_a_rate_of_its_own() {
-    aether_core::clock::follow_tokio();
     let rules = Rules::new([Rule::new("sensor-*").emit([">"]).max_rate(3)]).unwrap();
     let aether = aether_core::AetherBuilder::new().guard(Border::new(rules)).connect().await.unwrap();
     for name in ["sensor-1", "sensor-2"] {
@@ -187,7 +179,6 @@ async fn each_name_has_a_rate_of_its_own() {
 
 #[tokio::test]
 async fn what_a_receiver_has_no_room_for_costs_no_rate() {
-    aether_core::clock::follow_tokio();
     let rules = Rules::new([Rule::new("shop").emit(["orders.>"]).max_rate(3), Rule::new("*").listen([">"])]);
     let aether =
         aether_core::AetherBuilder::new().guard(Border::new(rules.unwrap())).connect().await.unwrap();
@@ -266,7 +257,6 @@ async fn a_signer_that_may_use_any_name_has_one_rate_and_a_listed_name_its_own()
 
 #[tokio::test]
 async fn json_that_is_nested_too_deeply_is_refused_with_the_place() {
-    aether_core::clock::follow_tokio();
     let rules = Rules::new([Rule::new("a").emit(["x"]).max_depth(2)]).unwrap();
     let aether = aether_core::AetherBuilder::new().guard(Border::new(rules)).connect().await.unwrap();
     let emitter = aether.emitter("a").unwrap();
@@ -280,7 +270,6 @@ async fn json_that_is_nested_too_deeply_is_refused_with_the_place() {
 #[cfg(feature = "schema")]
 #[tokio::test]
 async fn payloads_that_do_not_fit_the_schema_of_their_channel_are_refused_with_the_place() {
-    aether_core::clock::follow_tokio();
     let order = serde_json::json!({
         "type": "object",
         "properties": { "items": { "type": "array", "items": { "type": "integer", "minimum": 1 } } },
@@ -317,7 +306,6 @@ async fn payloads_that_do_not_fit_the_schema_of_their_channel_are_refused_with_t
 #[cfg(feature = "schema")]
 #[test]
 fn a_schema_that_does_not_compile_is_named_with_the_place() {
-    aether_core::clock::follow_tokio();
     let wrong = serde_json::json!({ "properties": { "price": { "type": "money" } } });
     let error = Schemas::new([("a", &true.into()), ("orders.>", &wrong)]).unwrap_err();
     let text = error.to_string();

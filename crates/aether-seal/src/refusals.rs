@@ -213,7 +213,6 @@ mod tests {
 
     #[test]
     fn each_reason_is_counted_and_made_up_keys_do_not_displace_a_missing_one() {
-        aether_core::clock::follow_tokio();
         let counts = RefusalCounts::default();
         let stale = Refusal::Stale { ahead_micros: -7 };
         for refusal in [Refusal::Plain, Refusal::Tampered, Refusal::Replayed, Refusal::Replayed, stale] {
@@ -238,7 +237,6 @@ mod tests {
 
     #[test]
     fn a_refusal_says_what_is_off() {
-        aether_core::clock::follow_tokio();
         let text = Refusal::Stale { ahead_micros: -7_200_000_000 }.to_string();
         assert_eq!(text, "the message was sealed 7200 s behind the clock of this machine");
         let text = Refusal::UnknownKey { key: KeyId(0xab) }.to_string();

@@ -294,7 +294,6 @@ mod tests {
 
     #[test]
     fn an_unknown_sender_is_taken_only_if_its_frame_is_fresh() {
-        aether_core::clock::follow_tokio();
         let mut guard = guard();
         for off in [FRESH_MICROS + 1, 3_600_000_000] {
             for (sealed, ahead) in [(NOW - off, -1), (NOW + off, 1)] {
@@ -314,7 +313,6 @@ mod tests {
 
     #[test]
     fn a_guard_of_a_share_takes_fresh_frames_only() {
-        aether_core::clock::follow_tokio();
         let mut guard = guard().of_a_share();
         assert!(guard.take(stamp(1, 1, NOW)).is_ok());
         // Another member may have got it an hour ago.
@@ -324,7 +322,6 @@ mod tests {
 
     #[test]
     fn senders_without_end_are_bounded_and_an_evicted_one_repeats_nothing() {
-        aether_core::clock::follow_tokio();
         let budget = Arc::<Budget>::default();
         let mut guard = ReplayGuard::new(Arc::clone(&budget));
         let first = NOW - 1000;
@@ -351,7 +348,6 @@ mod tests {
 
     #[test]
     fn senders_that_fell_silent_make_room_for_new_ones_and_repeat_nothing() {
-        aether_core::clock::follow_tokio();
         let budget = Arc::<Budget>::default();
         let mut guard = ReplayGuard::new(Arc::clone(&budget));
         let later = NOW + FRESH_MICROS + 1;
@@ -378,7 +374,6 @@ mod tests {
 
     #[test]
     fn a_signer_moves_no_window_but_its_own_and_a_check_moves_none() {
-        aether_core::clock::follow_tokio();
         let mut guard = guard();
         let signed = |signer, counter| Stamp { signer: Some(SignerId(signer)), ..stamp(7, counter, NOW) };
         assert!(guard.take(signed(1, 10)).is_ok());
@@ -394,7 +389,6 @@ mod tests {
     /// The times of its frames are what a signer says, and it makes as many senders as it likes.
     #[test]
     fn a_signer_with_senders_and_times_without_end_cuts_nobody_else_off() {
-        aether_core::clock::follow_tokio();
         let budget = Arc::<Budget>::default();
         let mut guard = ReplayGuard::new(Arc::clone(&budget));
         let signed = |signer, sender, counter, sealed_micros| Stamp {
@@ -418,7 +412,6 @@ mod tests {
 
     #[test]
     fn a_window_that_has_seen_the_future_stays_and_is_not_in_the_way_of_others() {
-        aether_core::clock::follow_tokio();
         let mut guard = guard();
         let hour = 3_600_000_000;
         for sender in 0..100 {
@@ -438,7 +431,6 @@ mod tests {
 
     #[test]
     fn a_window_has_the_size_that_the_bound_assumes() {
-        aether_core::clock::follow_tokio();
         let entry = std::mem::size_of::<[u64; WORDS]>() + std::mem::size_of::<SenderWindow>() + 64;
         assert!(entry <= WINDOW_BYTES, "{entry}");
     }

@@ -196,7 +196,6 @@ mod tests {
 
     #[test]
     fn a_principal_with_pauses_without_end_takes_none_from_another() {
-        aether_core::clock::follow_tokio();
         let (mut table, flow) = (HoldTable::default(), Flow::new());
         let mut note = |principal, id| {
             let pattern = Pattern::new(format!("orders.{principal}")).unwrap();

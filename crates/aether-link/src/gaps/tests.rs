@@ -35,8 +35,7 @@ fn lost(gaps: &mut Gaps, heard: HeardFrame) -> Option<u64> {
 
 #[test]
 fn the_first_frame_of_an_old_stream_is_the_base_and_a_jump_is_a_loss() {
-    aether_core::clock::follow_tokio();
-    let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
+    let (mut gaps, now) = (subscribed(aether_core::clock::test_now()), aether_core::clock::test_now());
     assert_eq!(missing(&mut gaps, heard(17, 3, now)), None);
     assert_eq!(missing(&mut gaps, heard(20, 1, now + SECOND)), None);
     let gap = missing(&mut gaps, heard(26, 1, now + 3 * SECOND));
@@ -46,8 +45,7 @@ fn the_first_frame_of_an_old_stream_is_the_base_and_a_jump_is_a_loss() {
 
 #[test]
 fn what_comes_twice_or_late_is_no_loss() {
-    aether_core::clock::follow_tokio();
-    let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
+    let (mut gaps, now) = (subscribed(aether_core::clock::test_now()), aether_core::clock::test_now());
     for (first, waves, lost) in [(0, 5, 0), (0, 5, 0), (3, 1, 0), (5, 1, 0), (8, 2, 2), (6, 2, 0), (10, 1, 0)]
     {
         let gap = missing(&mut gaps, heard(first, waves, now));
@@ -57,8 +55,7 @@ fn what_comes_twice_or_late_is_no_loss() {
 
 #[test]
 fn a_number_that_cannot_be_spoils_neither_the_account_nor_the_stream() {
-    aether_core::clock::follow_tokio();
-    let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
+    let (mut gaps, now) = (subscribed(aether_core::clock::test_now()), aether_core::clock::test_now());
     missing(&mut gaps, heard(0, 5, now));
     let most = LATE.as_secs() * MOST_A_SECOND;
     for made_up in [u64::MAX, 1 << 40, most + 16] {
@@ -76,8 +73,7 @@ fn a_number_that_cannot_be_spoils_neither_the_account_nor_the_stream() {
 
 #[test]
 fn no_stream_of_another_number_hides_what_is_missing_in_the_real_one() {
-    aether_core::clock::follow_tokio();
-    let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
+    let (mut gaps, now) = (subscribed(aether_core::clock::test_now()), aether_core::clock::test_now());
     for number in 0..10 {
         missing(&mut gaps, heard(number, 1, now));
     }
@@ -107,8 +103,7 @@ fn no_stream_of_another_number_hides_what_is_missing_in_the_real_one() {
 
 #[test]
 fn made_up_losses_are_bounded_by_time_whoever_they_are_said_to_be_of() {
-    aether_core::clock::follow_tokio();
-    let (mut gaps, start) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
+    let (mut gaps, start) = (subscribed(aether_core::clock::test_now()), aether_core::clock::test_now());
     let mut total = 0;
     for frame in 0..20_000_u64 {
         let now = start + Duration::from_millis(frame);
@@ -122,8 +117,7 @@ fn made_up_losses_are_bounded_by_time_whoever_they_are_said_to_be_of() {
 
 #[test]
 fn whatever_healthy_senders_do_is_believed() {
-    aether_core::clock::follow_tokio();
-    let (mut gaps, mut now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
+    let (mut gaps, mut now) = (subscribed(aether_core::clock::test_now()), aether_core::clock::test_now());
     let mut next = 0;
     let mut after = |lost: u64, came: usize, silence: Duration| {
         now += silence;
@@ -159,8 +153,7 @@ fn whatever_healthy_senders_do_is_believed() {
 
 #[test]
 fn an_announcement_shows_a_loss_at_the_end_once() {
-    aether_core::clock::follow_tokio();
-    let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
+    let (mut gaps, now) = (subscribed(aether_core::clock::test_now()), aether_core::clock::test_now());
     missing(&mut gaps, heard(0, 5, now));
     assert_eq!(missing(&mut gaps, heard(5, 0, now)), None);
     assert_eq!(missing(&mut gaps, heard(9, 0, now)).map(|gap| gap.waves), Some(4));
@@ -170,8 +163,7 @@ fn an_announcement_shows_a_loss_at_the_end_once() {
 
 #[test]
 fn the_beginning_of_a_stream_is_missed_by_those_who_were_subscribed_when_it_began() {
-    aether_core::clock::follow_tokio();
-    let start = aether_core::clock::now();
+    let start = aether_core::clock::test_now();
     let now = start + 100 * SECOND;
     let (delay, age_micros) = (2 * SECOND, 5_000_000);
     let position = Position { stream: 3, first: 7, age_micros };
@@ -184,8 +176,7 @@ fn the_beginning_of_a_stream_is_missed_by_those_who_were_subscribed_when_it_bega
 
 #[test]
 fn a_young_stream_is_missed_from_its_beginning_if_its_sender_had_answered_before() {
-    aether_core::clock::follow_tokio();
-    let start = aether_core::clock::now();
+    let start = aether_core::clock::test_now();
     let now = start + SECOND / 10;
     let beginnings = Arc::<Beginnings>::default();
     let subscribed = |at| Gaps::with_beginnings(Arc::new(OnceLock::from(at)), Arc::clone(&beginnings));
@@ -214,8 +205,7 @@ fn a_young_stream_is_missed_from_its_beginning_if_its_sender_had_answered_before
 
 #[test]
 fn a_stream_that_replaces_another_is_missed_from_its_beginning_by_those_who_heard_the_other() {
-    aether_core::clock::follow_tokio();
-    let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
+    let (mut gaps, now) = (subscribed(aether_core::clock::test_now()), aether_core::clock::test_now());
     missing(&mut gaps, heard(0, 5, now));
     let mut next = heard(2, 1, now + SECOND);
     next.position.stream = 1;
@@ -227,8 +217,7 @@ fn a_stream_that_replaces_another_is_missed_from_its_beginning_by_those_who_hear
 
 #[test]
 fn streams_without_end_do_not_grow_the_table_and_a_forgotten_one_is_no_loss() {
-    aether_core::clock::follow_tokio();
-    let start = aether_core::clock::now();
+    let start = aether_core::clock::test_now();
     let mut gaps = subscribed(start);
     let noted = |waves, forgets, since| {
         let gap = (waves > 0).then_some(Gap { waves, since });
@@ -286,7 +275,7 @@ proptest! {
     /// The model knows each wave sent on a channel since the first one that arrived, and each wave that arrived.
     #[test]
     fn what_came_and_what_is_missing_is_all_that_was_sent(steps in prop::collection::vec(any_step(), 0..80)) {
-        let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
+        let (mut gaps, now) = (subscribed(aether_core::clock::test_now()), aether_core::clock::test_now());
         let mut sent: HashMap<u8, u64> = HashMap::new();
         let mut base: HashMap<u8, u64> = HashMap::new();
         let mut came: HashSet<(u8, u64)> = HashSet::new();
@@ -326,8 +315,7 @@ proptest! {
 
 #[test]
 fn a_principal_with_senders_without_end_hides_no_loss_of_another() {
-    aether_core::clock::follow_tokio();
-    let (mut gaps, now) = (subscribed(aether_core::clock::now()), aether_core::clock::now());
+    let (mut gaps, now) = (subscribed(aether_core::clock::test_now()), aether_core::clock::test_now());
     let (shop, evil) = (1, 2);
     let of =
         |principal, number, first| HeardFrame { node: NodeId { principal, number }, ..heard(first, 1, now) };

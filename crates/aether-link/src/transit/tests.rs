@@ -13,7 +13,7 @@ struct Line {
 
 impl Line {
     fn new() -> Self {
-        Self { transit: Transit::default(), start: aether_core::clock::now() }
+        Self { transit: Transit::default(), start: aether_core::clock::test_now() }
     }
 
     /// The delay of a frame sent and received at these times of the receiver's clock. The sender's clock has an offset.
@@ -32,7 +32,6 @@ const SEC: u64 = 1_000_000;
 
 #[test]
 fn an_offset_of_an_hour_cancels() {
-    aether_core::clock::follow_tokio();
     let line = Line::new();
     assert_eq!(line.frame(SEC, SEC + 500), 0);
     assert_eq!(line.frame(2 * SEC, 2 * SEC + 800), 300);
@@ -42,7 +41,6 @@ fn an_offset_of_an_hour_cancels() {
 
 #[test]
 fn a_clock_that_jumps_back_a_little_is_forgotten_after_ten_minutes() {
-    aether_core::clock::follow_tokio();
     let line = Line::new();
     let minute = 60 * SEC;
     assert_eq!(line.frame(0, 500), 0);
@@ -54,7 +52,6 @@ fn a_clock_that_jumps_back_a_little_is_forgotten_after_ten_minutes() {
 
 #[test]
 fn one_wrong_time_ages_nothing_that_comes_later() {
-    aether_core::clock::follow_tokio();
     for wrong in [0, 1 << 40, u64::MAX / 2, u64::MAX - OFFSET] {
         let line = Line::new();
         let forged = |received| line.frame(wrong, received);
@@ -75,7 +72,6 @@ fn one_wrong_time_ages_nothing_that_comes_later() {
 
 #[test]
 fn frames_that_agree_with_each_other_and_not_with_the_sender_age_nothing() {
-    aether_core::clock::follow_tokio();
     // Sooner than possible, by a large amount or by as much as is trusted at once, or later.
     for ahead in [590 * SEC as i64, 300 * SEC as i64, 999_999, -(590 * SEC as i64)] {
         let line = Line::new();
@@ -102,7 +98,6 @@ fn frames_that_agree_with_each_other_and_not_with_the_sender_age_nothing() {
 
 #[test]
 fn a_clock_that_is_set_is_believed_after_ten_seconds_and_ages_nothing_until_then() {
-    aether_core::clock::follow_tokio();
     for jump in [-3600, -5, 5, 3600] {
         let line = Line::new();
         let sent = |at: u64, took: u64| line.frame(at.wrapping_add_signed(jump * SEC as i64), at + took);
@@ -119,7 +114,6 @@ fn a_clock_that_is_set_is_believed_after_ten_seconds_and_ages_nothing_until_then
 
 #[test]
 fn what_an_outage_or_a_suspended_process_held_up_is_as_old_as_it_is() {
-    aether_core::clock::follow_tokio();
     for outage in [20, 300] {
         let line = Line::new();
         for tenths in 0..100 {
@@ -138,7 +132,6 @@ fn what_an_outage_or_a_suspended_process_held_up_is_as_old_as_it_is() {
 
 #[test]
 fn a_sender_that_was_first_heard_late_is_estimated_again_ten_seconds_after() {
-    aether_core::clock::follow_tokio();
     let line = Line::new();
     for second in 0..20 {
         line.frame(second * SEC, 20 * SEC + second);
@@ -150,8 +143,7 @@ fn a_sender_that_was_first_heard_late_is_estimated_again_ten_seconds_after() {
 
 #[test]
 fn senders_without_end_do_not_grow_the_table_and_are_given_back() {
-    aether_core::clock::follow_tokio();
-    let (transit, now) = (Transit::default(), aether_core::clock::now());
+    let (transit, now) = (Transit::default(), aether_core::clock::test_now());
     let from = |node: u64, at| transit.delay(node.into(), 0, 0, at);
     for node in 0..5000 {
         from(node, now + Duration::from_micros(node));

@@ -86,7 +86,7 @@ fn read(bytes: impl Into<Bytes>, address: Option<&Channel>) -> Result<Frame, Fra
 
 /// One moment for all tests, so that they decode at the moment of encoding.
 fn now() -> Instant {
-    static NOW: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(clock::now);
+    static NOW: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(clock::test_now);
     *NOW
 }
 
@@ -214,7 +214,6 @@ fn corrupted(range: std::ops::Range<usize>, with: &[u8]) -> Vec<u8> {
 
 #[test]
 fn each_defect_is_rejected_by_name_and_offset() {
-    aether_core::clock::follow_tokio();
     use FrameError::*;
     let field = |fields: &[u8]| handmade(&[], fields, b"");
     let long = |bytes: u8| [&[2, bytes, 2][..], &[b'k'; 256]].concat();
@@ -305,7 +304,6 @@ fn each_defect_is_rejected_by_name_and_offset() {
 
 #[test]
 fn the_channel_comes_from_the_frame_or_the_address_and_must_not_differ() {
-    aether_core::clock::follow_tokio();
     let (here, elsewhere) = (channel(), Channel::new("orders.paid").unwrap());
     let waves = [Wave::from_body(body(alpha(), "x"))];
     let named = encode(SENDER, Some(&here), &waves, now()).unwrap();
@@ -319,7 +317,6 @@ fn the_channel_comes_from_the_frame_or_the_address_and_must_not_differ() {
 
 #[test]
 fn a_frame_that_is_cut_off_anywhere_is_refused() {
-    aether_core::clock::follow_tokio();
     let mut small = body(Source::with_instance("ü", 3).unwrap(), "payload");
     let mut metadata = Metadata::default();
     metadata.push("n", "v").unwrap();
@@ -338,7 +335,6 @@ fn a_frame_that_is_cut_off_anywhere_is_refused() {
 
 #[test]
 fn claims_of_2_to_the_60_items_are_rejected_before_memory_is_allocated() {
-    aether_core::clock::follow_tokio();
     let claim = [[0x80; 8].as_slice(), &[0x10]].concat();
     let refused = |at: usize| read(corrupted(at..at + 1, &claim), None).unwrap_err();
     assert_eq!(refused(22), FrameError::Truncated { field: "sources", at: 63 });
@@ -351,7 +347,6 @@ fn claims_of_2_to_the_60_items_are_rejected_before_memory_is_allocated() {
 
 #[test]
 fn an_error_does_not_hold_oversized_remote_text() {
-    aether_core::clock::follow_tokio();
     let name = vec![b'\n'; 1 << 20];
     let frame = corrupted(31..33, &[&[0x80, 0x80, 0x40], &name[..]].concat());
     let error = read(frame, None).unwrap_err();
@@ -362,7 +357,6 @@ fn an_error_does_not_hold_oversized_remote_text() {
 
 #[test]
 fn the_fullest_wave_fits_and_no_longer_media_type_can_be_made() {
-    aether_core::clock::follow_tokio();
     let frame = encode(SENDER, None, &[fullest_wave()], now()).unwrap();
     let read = read(frame, Some(&channel())).unwrap();
     assert_eq!(facts(&read.waves[0]), facts(&fullest_wave()));
@@ -382,7 +376,6 @@ fn an_excessive_age_saturates() {
 
 #[test]
 fn a_wave_keeps_a_frame_alive_only_if_it_is_most_of_it() {
-    aether_core::clock::follow_tokio();
     let kept = |sizes: &[usize]| {
         let waves = sizes.iter().map(|size| Wave::from_body(body(alpha(), vec![7; *size])));
         let bytes = encode(SENDER, None, &waves.collect::<Vec<_>>(), now()).unwrap();
@@ -396,7 +389,6 @@ fn a_wave_keeps_a_frame_alive_only_if_it_is_most_of_it() {
 
 #[test]
 fn the_estimated_transit_is_added_to_each_age() {
-    aether_core::clock::follow_tokio();
     let waves =
         [1, 2].map(|age| Wave::from_body(Body { age: Duration::from_secs(age), ..body(alpha(), "x") }));
     let bytes = encode(SENDER, None, &waves, now()).unwrap();
@@ -410,7 +402,6 @@ fn the_estimated_transit_is_added_to_each_age() {
 
 #[test]
 fn waves_that_do_not_fit_one_frame_are_refused_by_name() {
-    aether_core::clock::follow_tokio();
     let wave = |instance| Wave::from_body(body(Source::with_instance("s", instance).unwrap(), ""));
     let refused = |channel: Option<&Channel>, waves: &[Wave]| encode(SENDER, channel, waves, now());
     assert_eq!(refused(None, &[]), Err(EncodeError::Empty));
@@ -435,7 +426,6 @@ fn waves_that_do_not_fit_one_frame_are_refused_by_name() {
 #[test]
 #[cfg(target_pointer_width = "64")]
 fn a_wave_of_four_gibibytes_is_refused_before_copying() {
-    aether_core::clock::follow_tokio();
     let wave = Wave::from_body(body(alpha(), vec![0; u32::MAX as usize]));
     let error = encode(SENDER, None, &[wave], now()).unwrap_err();
     assert!(
@@ -446,7 +436,6 @@ fn a_wave_of_four_gibibytes_is_refused_before_copying() {
 
 #[test]
 fn a_frame_is_distinguished_from_text() {
-    aether_core::clock::follow_tokio();
     assert!(is_frame(&handmade(&[], &[], b"")));
     assert!(!is_frame(b"\xAETG") && !is_frame("{}".as_bytes()) && !is_frame(b""));
     assert_eq!(

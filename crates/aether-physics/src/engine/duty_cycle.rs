@@ -151,19 +151,19 @@ mod tests {
 
     #[test]
     fn a_rate_within_the_budget_is_fully_observed() {
-        aether_core::clock::follow_tokio();
         let mut duty_cycle = DutyCycle::new(100);
         assert!(
-            shares(&mut duty_cycle, aether_core::clock::now(), 99, 100).iter().all(|share| *share == 1.0)
+            shares(&mut duty_cycle, aether_core::clock::test_now(), 99, 100)
+                .iter()
+                .all(|share| *share == 1.0)
         );
         assert_eq!((duty_cycle.sampling().rate(), duty_cycle.sampling().lately), (1.0, 1.0));
     }
 
     #[test]
     fn twice_the_budget_is_observed_for_eight_seconds_in_sixteen() {
-        aether_core::clock::follow_tokio();
         let mut duty_cycle = DutyCycle::new(100);
-        let shares = shares(&mut duty_cycle, aether_core::clock::now(), 200, 160);
+        let shares = shares(&mut duty_cycle, aether_core::clock::test_now(), 200, 160);
         assert!(shares[..8].iter().all(|share| *share > 0.99), "{shares:?}");
         assert!(shares[9..16].iter().all(|share| *share == 0.0), "{shares:?}");
         let sampling = duty_cycle.sampling();
@@ -172,9 +172,8 @@ mod tests {
 
     #[test]
     fn a_flood_is_observed_for_a_moment_every_eight_seconds() {
-        aether_core::clock::follow_tokio();
         let mut duty_cycle = DutyCycle::new(100);
-        let start = aether_core::clock::now();
+        let start = aether_core::clock::test_now();
         let shares = shares(&mut duty_cycle, start, 5_000, 80);
         // 100 a second for 8 s are 800 waves, which pass in less than two tenths of a second.
         assert!(shares.iter().all(|share| *share < 0.2), "{shares:?}");
@@ -189,9 +188,8 @@ mod tests {
 
     #[test]
     fn ending_a_pause_early_does_not_exceed_the_average() {
-        aether_core::clock::follow_tokio();
         let mut duty_cycle = DutyCycle::new(100);
-        let start = aether_core::clock::now();
+        let start = aether_core::clock::test_now();
         let mut shown = 0;
         for wave in 0..100_000 {
             let now = start + Duration::from_millis(wave);
@@ -203,9 +201,8 @@ mod tests {
 
     #[test]
     fn a_clock_that_jumps_neither_observes_nor_pauses_forever() {
-        aether_core::clock::follow_tokio();
         let mut duty_cycle = DutyCycle::new(100);
-        let start = aether_core::clock::now() + Duration::from_secs(10_000);
+        let start = aether_core::clock::test_now() + Duration::from_secs(10_000);
         shares(&mut duty_cycle, start, 1000, 20);
         let back = start - Duration::from_secs(9_000);
         let shares = shares(&mut duty_cycle, back, 1000, 400);

@@ -40,10 +40,9 @@ fn findings(engine: &mut PhysicsEngine, now: Instant) -> Vec<Finding> {
 
 #[test]
 fn an_edge_is_found_once_with_its_lag_and_its_vibrators() {
-    aether_core::clock::follow_tokio();
     let mut engine = PhysicsEngine::default();
     let (shop, stock) = (TestService::new("shop"), TestService::new("stock"));
-    let start = aether_core::clock::now();
+    let start = aether_core::clock::test_now();
     for second in 0..5 {
         let now = start + Duration::from_secs(second);
         let created = shop.emit("orders.created", None, now);
@@ -71,10 +70,9 @@ fn an_edge_is_found_once_with_its_lag_and_its_vibrators() {
 
 #[test]
 fn too_many_waves_are_sampled_and_reported() {
-    aether_core::clock::follow_tokio();
     let mut engine = EngineOptions::default().waves_a_second(10).build().unwrap();
     let shop = TestService::new("shop");
-    let start = aether_core::clock::now();
+    let start = aether_core::clock::test_now();
     for wave in 0..5000 {
         let now = start + Duration::from_millis(10 * wave);
         engine.observe(&shop.emit("orders.created", None, now), now);
@@ -88,10 +86,9 @@ fn too_many_waves_are_sampled_and_reported() {
 
 #[test]
 fn a_clock_that_jumps_is_a_finding() {
-    aether_core::clock::follow_tokio();
     let mut engine = PhysicsEngine::default();
     let shop = TestService::new("shop");
-    let start = aether_core::clock::now() + Duration::from_secs(100);
+    let start = aether_core::clock::test_now() + Duration::from_secs(100);
     for now in [start, start - Duration::from_secs(50), start + Duration::from_secs(1000)] {
         engine.observe(&shop.emit("orders.created", None, now), now);
     }
@@ -101,10 +98,9 @@ fn a_clock_that_jumps_is_a_finding() {
 
 #[test]
 fn unfetched_findings_are_bounded_and_counted() {
-    aether_core::clock::follow_tokio();
     let mut engine = PhysicsEngine::default();
     let shop = TestService::new("shop");
-    let start = aether_core::clock::now() + Duration::from_secs(100_000);
+    let start = aether_core::clock::test_now() + Duration::from_secs(100_000);
     for wave in 0..3000_u64 {
         let now = start - Duration::from_secs(10 * wave);
         engine.observe(&shop.emit("orders.created", None, now), now);
@@ -115,7 +111,6 @@ fn unfetched_findings_are_bounded_and_counted() {
 
 #[test]
 fn impossible_bounds_are_refused() {
-    aether_core::clock::follow_tokio();
     let refused = |options: EngineOptions| options.build().unwrap_err().to_string();
     let none = EngineOptions::default().waves_a_second(0);
     assert_eq!(refused(none), "engine.waves_a_second = 0 is not allowed: use 1 or more");
@@ -125,10 +120,9 @@ fn impossible_bounds_are_refused() {
 
 #[test]
 fn a_heartbeat_is_found_and_missed_when_it_stops() {
-    aether_core::clock::follow_tokio();
     let mut engine = PhysicsEngine::default();
     let heart = TestService::new("heart");
-    let start = aether_core::clock::now();
+    let start = aether_core::clock::test_now();
     let mut found = Vec::new();
     let mut now = start;
     for beat in 0..100 {
@@ -158,11 +152,10 @@ fn a_heartbeat_is_found_and_missed_when_it_stops() {
 
 #[test]
 fn claims_add_up_on_the_configured_channels() {
-    aether_core::clock::follow_tokio();
     let pattern = Pattern::new("probes.>").unwrap();
     let options = EngineOptions::default().interfere(pattern, Interfere::by_key().sources(2).rise(0.7));
     let mut engine = options.build().unwrap();
-    let now = aether_core::clock::now();
+    let now = aether_core::clock::test_now();
     for name in ["oslo", "rome"] {
         let probe = TestService::new(name);
         for channel in ["probes.down", "orders.created"] {
@@ -177,12 +170,11 @@ fn claims_add_up_on_the_configured_channels() {
 
 #[test]
 fn during_a_pause_nothing_is_missed_and_nothing_decays() {
-    aether_core::clock::follow_tokio();
     let pattern = Pattern::new("probes.>").unwrap();
     let claims = Interfere::by_key().sources(2).rise(0.7).fall(0.5).window(Duration::from_secs(10));
     let mut engine = EngineOptions::default().waves_a_second(100).interfere(pattern, claims).build().unwrap();
     let (heart, shop) = (TestService::new("heart"), TestService::new("shop"));
-    let start = aether_core::clock::now();
+    let start = aether_core::clock::test_now();
     let mut now = start;
     for beat in 0..40 {
         now = start + Duration::from_secs(beat);
@@ -214,11 +206,10 @@ fn during_a_pause_nothing_is_missed_and_nothing_decays() {
 
 #[test]
 fn claims_are_held_while_waves_are_lost() {
-    aether_core::clock::follow_tokio();
     let pattern = Pattern::new("probes.>").unwrap();
     let claims = Interfere::by_key().sources(2).rise(0.7).fall(0.5).window(Duration::from_secs(10));
     let mut engine = EngineOptions::default().interfere(pattern, claims).build().unwrap();
-    let now = aether_core::clock::now();
+    let now = aether_core::clock::test_now();
     for name in ["oslo", "rome"] {
         engine.observe(&TestService::new(name).claim("probes.down", "db-7", now), now);
     }
@@ -232,10 +223,9 @@ fn claims_are_held_while_waves_are_lost() {
 
 #[test]
 fn lost_waves_shorten_the_observation() {
-    aether_core::clock::follow_tokio();
     let mut engine = EngineOptions::default().waves_a_second(100).build().unwrap();
     let shop = TestService::new("shop");
-    let now = aether_core::clock::now();
+    let now = aether_core::clock::test_now();
     engine.observe(&shop.emit("orders.created", None, now), now);
     engine.lost(1000, now, now);
     engine.observe(&shop.emit("orders.created", None, now), now);
@@ -246,12 +236,11 @@ fn lost_waves_shorten_the_observation() {
 
 #[test]
 fn a_loss_reaches_the_map() {
-    aether_core::clock::follow_tokio();
     let map_with_losses = |losses: bool| {
         let mut engine = PhysicsEngine::default();
         let (shop, stock) = (TestService::new("shop"), TestService::new("stock"));
         engine.tuned("stock", &[Pattern::new("orders.created").unwrap()]);
-        let start = aether_core::clock::now();
+        let start = aether_core::clock::test_now();
         for order in 0..400_u64 {
             let now = start + Duration::from_millis(order * 500 + order * order % 97);
             engine.observe(&shop.emit("orders.created", None, now), now);

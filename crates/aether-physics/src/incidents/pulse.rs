@@ -113,7 +113,6 @@ mod tests {
 
     #[test]
     fn an_even_pulse_is_known_soon_and_missed_after_four_gaps() {
-        aether_core::clock::follow_tokio();
         assert_eq!(pulse(vec![2000 * MILLI; 11]).patience(), None);
         assert_eq!(pulse(vec![2000 * MILLI; 12]).patience(), Some(8000 * MILLI));
         assert_eq!(pulse(vec![100 * MILLI; 100]).patience(), None, "ten seconds are too short");
@@ -121,21 +120,18 @@ mod tests {
 
     #[test]
     fn bursts_are_missed_after_several_pauses_between_them() {
-        aether_core::clock::follow_tokio();
         let bursts = (0..400).map(|wave| if wave % 10 == 0 { 5000 * MILLI } else { MILLI });
         assert_eq!(pulse(bursts).patience(), Some(20_000 * MILLI));
     }
 
     #[test]
     fn one_stall_says_little_so_a_silence_must_be_much_longer() {
-        aether_core::clock::follow_tokio();
         let stalled = (0..1000).map(|wave| if wave == 500 { 3000 * MILLI } else { 50 * MILLI });
         assert_eq!(pulse(stalled).patience(), Some(33_000 * MILLI));
     }
 
     #[test]
     fn random_gaps_are_hardly_ever_improbable() {
-        aether_core::clock::follow_tokio();
         let mut random = fastrand::Rng::with_seed(1);
         let (mut now, mut false_alarms) = (Moment::default(), 0);
         let mut pulse = Pulse::new(now);
@@ -150,7 +146,6 @@ mod tests {
 
     #[test]
     fn what_was_not_watched_is_no_pause() {
-        aether_core::clock::follow_tokio();
         let mut pulse = pulse(vec![1000 * MILLI; 30]);
         let later = pulse.last.plus(100_000 * MILLI);
         assert_eq!(pulse.silence(later, later), Duration::ZERO);

@@ -33,7 +33,7 @@ impl World {
     fn with(options: EngineOptions) -> Self {
         Self {
             engine: options.build().unwrap(),
-            now: aether_core::clock::now() + 1000 * SECOND,
+            now: aether_core::clock::test_now() + 1000 * SECOND,
             services: BTreeMap::new(),
             said: Vec::new(),
             down: Vec::new(),
@@ -113,7 +113,6 @@ fn texts(said: &[Incident]) -> Vec<String> {
 
 #[test]
 fn a_stopped_service_is_one_incident_that_names_it_with_all_that_follows_and_ends_when_it_is_back() {
-    aether_core::clock::follow_tokio();
     let mut world = World::new();
     world.trade(60);
     assert_eq!(texts(&world.said()), [""; 0], "healthy");
@@ -152,7 +151,6 @@ fn a_stopped_service_is_one_incident_that_names_it_with_all_that_follows_and_end
 
 #[test]
 fn a_service_without_a_heartbeat_is_named_by_unanswered_questions() {
-    aether_core::clock::follow_tokio();
     let mut world = World::new();
     for order in 0..400 {
         if order == 320 {
@@ -170,7 +168,6 @@ fn a_service_without_a_heartbeat_is_named_by_unanswered_questions() {
 
 #[test]
 fn a_service_that_lives_and_does_not_answer_is_said_to() {
-    aether_core::clock::follow_tokio();
     let mut world = World::new();
     for order in 0..400 {
         world.emit("stock", Wave::builder("stock.level"));
@@ -188,7 +185,6 @@ fn a_service_that_lives_and_does_not_answer_is_said_to() {
 
 #[test]
 fn commands_that_nobody_ever_answers_are_no_incident() {
-    aether_core::clock::follow_tokio();
     let mut world = World::new();
     for second in 0..120 {
         world.emit("stock", Wave::builder("stock.level"));
@@ -200,7 +196,6 @@ fn commands_that_nobody_ever_answers_are_no_incident() {
 
 #[test]
 fn all_services_silent_at_once_are_one_incident_of_the_medium() {
-    aether_core::clock::follow_tokio();
     let mut world = World::new();
     for _ in 0..2 {
         world.trade(60);
@@ -225,7 +220,6 @@ fn all_services_silent_at_once_are_one_incident_of_the_medium() {
 
 #[test]
 fn a_lost_connection_is_an_incident_and_no_service_is_blamed() {
-    aether_core::clock::follow_tokio();
     let mut world = World::new();
     world.trade(60);
     world.down = vec!["medium"];
@@ -242,7 +236,6 @@ fn a_lost_connection_is_an_incident_and_no_service_is_blamed() {
 
 #[test]
 fn questions_that_waited_for_the_connection_are_not_unanswered_yet() {
-    aether_core::clock::follow_tokio();
     let mut world = World::new();
     world.trade(60);
     world.engine.disconnected(world.now);
@@ -266,7 +259,6 @@ fn questions_that_waited_for_the_connection_are_not_unanswered_yet() {
 
 #[test]
 fn what_was_not_observed_is_no_evidence() {
-    aether_core::clock::follow_tokio();
     let mut world = World::new();
     world.trade(60);
     // The observer did not run for a minute, and says so.
@@ -285,7 +277,6 @@ fn what_was_not_observed_is_no_evidence() {
 
 #[test]
 fn services_that_stop_together_are_one_incident() {
-    aether_core::clock::follow_tokio();
     let mut world = World::new();
     let beats = |world: &mut World, seconds: u32| {
         for second in 0..seconds {
@@ -311,7 +302,6 @@ fn services_that_stop_together_are_one_incident() {
 
 #[test]
 fn a_slow_service_is_a_warning_that_ends() {
-    aether_core::clock::follow_tokio();
     let mut world = World::new();
     let mut said = Vec::new();
     for (takes, orders) in [(2, 300), (400, 60), (2, 300)] {
@@ -333,7 +323,6 @@ fn a_slow_service_is_a_warning_that_ends() {
 
 #[test]
 fn a_slow_service_that_stops_is_said_to_have_stopped() {
-    aether_core::clock::follow_tokio();
     let mut world = World::new();
     for (takes, orders) in [(2, 300), (400, 60)] {
         for order in 0..orders {
@@ -359,7 +348,6 @@ fn a_slow_service_that_stops_is_said_to_have_stopped() {
 
 #[test]
 fn a_job_that_stops_in_a_living_service_is_a_warning() {
-    aether_core::clock::follow_tokio();
     let mut world = World::new();
     for second in 0..200 {
         world.emit("stock", Wave::builder("stock.level"));
@@ -377,7 +365,6 @@ fn a_job_that_stops_in_a_living_service_is_a_warning() {
 
 #[test]
 fn an_hour_of_irregular_traffic_is_no_incident() {
-    aether_core::clock::follow_tokio();
     let mut random = fastrand::Rng::with_seed(3);
     let mut world = World::new();
     let start = world.now;
@@ -401,7 +388,6 @@ fn an_hour_of_irregular_traffic_is_no_incident() {
 
 #[test]
 fn lasting_losses_are_a_warning_and_single_ones_are_not() {
-    aether_core::clock::follow_tokio();
     let mut world = World::new();
     let lose = |world: &mut World, seconds: u32, every: u32| {
         for second in 0..seconds {
@@ -422,7 +408,6 @@ fn lasting_losses_are_a_warning_and_single_ones_are_not() {
 
 #[test]
 fn a_claim_by_enough_sources_is_an_incident_until_it_is_retracted() {
-    aether_core::clock::follow_tokio();
     let pattern = Pattern::new("probes.>").unwrap();
     let claims = Interfere::by_key().sources(2).rise(0.7).fall(0.5).window(10 * SECOND);
     let mut world = World::with(EngineOptions::default().interfere(pattern, claims));
@@ -437,7 +422,6 @@ fn a_claim_by_enough_sources_is_an_incident_until_it_is_retracted() {
 
 #[test]
 fn requests_that_are_repeated_are_an_incident_unless_a_stopped_service_explains_them() {
-    aether_core::clock::follow_tokio();
     let ask = |world: &mut World, attempts: u32| {
         for interval in 0..3 {
             for request in 0..100 * attempts {
@@ -475,7 +459,6 @@ fn requests_that_are_repeated_are_an_incident_unless_a_stopped_service_explains_
 
 #[test]
 fn a_flood_of_names_and_of_faults_is_bounded() {
-    aether_core::clock::follow_tokio();
     let mut world = World::new();
     let names: Vec<&'static str> = (0..600).map(|n| &*format!("service-{n}").leak()).collect();
     for _ in 0..30 {

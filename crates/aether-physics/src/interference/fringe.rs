@@ -132,7 +132,6 @@ mod tests {
 
     #[test]
     fn a_fringe_is_written_as_documented() {
-        aether_core::clock::follow_tokio();
         let protocol = include_str!("../../../../docs/protocol/README.md");
         let documented = protocol.lines().find(|line| line.starts_with("{\"id\":\"")).unwrap();
         let fringe: Fringe = serde_json::from_str(documented).unwrap();

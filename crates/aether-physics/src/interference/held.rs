@@ -44,8 +44,7 @@ mod tests {
 
     #[test]
     fn time_that_was_held_does_not_pass_and_is_held_once() {
-        aether_core::clock::follow_tokio();
-        let start = aether_core::clock::now() + 100 * SECOND;
+        let start = aether_core::clock::test_now() + 100 * SECOND;
         let mut time = HeldTime::default();
         assert_eq!(time.present(start + 4 * SECOND), start + 4 * SECOND);
         // The loss is reported after waves of its end were seen: the time waits for it.

@@ -26,7 +26,10 @@ fn retracts(amplitude: f32) -> Claim {
 
 /// A detector of two sources that reports at once, and its start time.
 fn pair() -> (Interference, Instant) {
-    (Interfere::by_key().sources(2).rise(0.7).window(30 * SECOND).build().unwrap(), aether_core::clock::now())
+    (
+        Interfere::by_key().sources(2).rise(0.7).window(30 * SECOND).build().unwrap(),
+        aether_core::clock::test_now(),
+    )
 }
 
 fn amplitude_of(detector: &Interference, now: Instant) -> f32 {
@@ -44,7 +47,6 @@ fn kinds(detector: &mut Interference, now: Instant) -> Vec<FringeKind> {
 
 #[test]
 fn two_halves_are_three_quarters_and_a_retraction_takes_one_away() {
-    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     detector.claim(&channel(), "db", &source(1), asserts(0.5), now);
     assert_eq!(amplitude_of(&detector, now), 0.5);
@@ -58,7 +60,6 @@ fn two_halves_are_three_quarters_and_a_retraction_takes_one_away() {
 
 #[test]
 fn a_source_that_retracts_its_claim_leaves_nothing() {
-    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     detector.claim(&channel(), "db", &source(1), asserts(0.9), now);
     detector.claim(&channel(), "db", &source(1), retracts(0.9), now + SECOND);
@@ -71,7 +72,6 @@ fn a_source_that_retracts_its_claim_leaves_nothing() {
 
 #[test]
 fn a_claim_halves_with_each_window() {
-    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     detector.claim(&channel(), "db", &source(1), asserts(0.75), now);
     let after = |windows: u32| amplitude_of(&detector, now + 30 * SECOND * windows);
@@ -83,7 +83,6 @@ fn a_claim_halves_with_each_window() {
 
 #[test]
 fn a_fringe_rises_once_and_falls_by_itself_at_the_next_change() {
-    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     assert_eq!(detector.next_change(), None);
     detector.claim(&channel(), "db", &source(1), asserts(0.5), now);
@@ -107,7 +106,6 @@ fn a_fringe_rises_once_and_falls_by_itself_at_the_next_change() {
 
 #[test]
 fn one_loud_source_is_not_enough_and_a_source_counts_for_three_windows() {
-    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     detector.claim(&channel(), "db", &source(1), asserts(1.0), now);
     assert_eq!(kinds(&mut detector, now), []);
@@ -120,10 +118,9 @@ fn one_loud_source_is_not_enough_and_a_source_counts_for_three_windows() {
 
 #[test]
 fn short_lived_changes_are_not_reported() {
-    aether_core::clock::follow_tokio();
     let options = Interfere::by_key().sources(2).rise(0.7).window(30 * SECOND).settle(4 * SECOND);
     let mut detector = options.build().unwrap();
-    let now = aether_core::clock::now();
+    let now = aether_core::clock::test_now();
     let both = |detector: &mut Interference, now, phase, sequence| {
         for probe in [1, 2] {
             detector.claim(&channel(), "db", &source(probe), claim(0.9, phase, sequence), now);
@@ -147,10 +144,9 @@ fn short_lived_changes_are_not_reported() {
 
 #[test]
 fn settling_restarts_when_a_source_expires_meanwhile() {
-    aether_core::clock::follow_tokio();
     let options = Interfere::by_key().sources(2).rise(0.7).window(2 * SECOND).settle(8 * SECOND);
     let mut detector = options.build().unwrap();
-    let now = aether_core::clock::now();
+    let now = aether_core::clock::test_now();
     detector.claim(&channel(), "db", &source(1), asserts(1.0), now);
     detector.claim(&channel(), "db", &source(2), asserts(1.0), now + 4 * SECOND);
     assert_eq!(kinds(&mut detector, now + 4 * SECOND), []);
@@ -164,10 +160,9 @@ fn settling_restarts_when_a_source_expires_meanwhile() {
 
 #[test]
 fn a_fringe_that_recovers_while_it_settles_falls_when_it_has_decayed() {
-    aether_core::clock::follow_tokio();
     let options = Interfere::by_key().sources(1).rise(0.7).window(SECOND).settle(60 * SECOND);
     let mut detector = options.build().unwrap();
-    let now = aether_core::clock::now();
+    let now = aether_core::clock::test_now();
     let mut sequence = 0;
     // Kept up until it has settled.
     for second in 0..=120 {
@@ -191,9 +186,8 @@ fn a_fringe_that_recovers_while_it_settles_falls_when_it_has_decayed() {
 
 #[test]
 fn an_evicted_key_is_reported_if_it_had_risen() {
-    aether_core::clock::follow_tokio();
     let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(2).build().unwrap();
-    let now = aether_core::clock::now();
+    let now = aether_core::clock::test_now();
     detector.claim(&channel(), "db", &source(1), asserts(0.9), now);
     assert_eq!(kinds(&mut detector, now), [FringeKind::Rise]);
     for key in ["a", "b"] {
@@ -207,9 +201,8 @@ fn an_evicted_key_is_reported_if_it_had_risen() {
 
 #[test]
 fn a_flood_of_keys_and_sources_is_bounded() {
-    aether_core::clock::follow_tokio();
     let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(16).max_sources(4).build().unwrap();
-    let now = aether_core::clock::now();
+    let now = aether_core::clock::test_now();
     for n in 1..=10_000u64 {
         let at = now + Duration::from_micros(n);
         detector.claim(&channel(), &format!("key{}", n % 64), &source(n), asserts(0.9), at);
@@ -228,7 +221,6 @@ fn a_flood_of_keys_and_sources_is_bounded() {
 
 #[test]
 fn a_clock_that_jumps_is_survived_and_counted() {
-    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     let far = now + 1000 * 86_400 * SECOND;
     detector.claim(&channel(), "db", &source(1), asserts(0.9), far);
@@ -244,7 +236,6 @@ fn a_clock_that_jumps_is_survived_and_counted() {
 
 #[test]
 fn waves_without_a_claim_are_counted() {
-    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     detector.observe(&Wave::builder("a").build().unwrap(), now);
     detector.observe(&Wave::builder("a").key("k").build().unwrap(), now);
@@ -280,7 +271,6 @@ fn fed(detector: &mut Interference, start: Instant, mut claims: Claims) -> Vec<(
 
 #[test]
 fn sources_that_always_assert_everything_light_nothing_and_hide_nothing() {
-    aether_core::clock::follow_tokio();
     let mut random = fastrand::Rng::with_seed(9);
     let mut claims = Claims::new();
     // Three of twenty probes assert all of 100 keys all the time.
@@ -309,7 +299,7 @@ fn sources_that_always_assert_everything_light_nothing_and_hide_nothing() {
         }));
     }
     let mut detector = Interfere::by_key().build().unwrap();
-    let found = fed(&mut detector, aether_core::clock::now(), claims);
+    let found = fed(&mut detector, aether_core::clock::test_now(), claims);
     let rises: Vec<(f64, String)> = found
         .iter()
         .filter(|(at, fringe)| fringe.kind == FringeKind::Rise && *at >= 600.0)
@@ -323,7 +313,6 @@ fn sources_that_always_assert_everything_light_nothing_and_hide_nothing() {
 
 #[test]
 fn keys_that_rise_at_once_by_the_same_sources_are_one_alert() {
-    aether_core::clock::follow_tokio();
     let mut random = fastrand::Rng::with_seed(4);
     let mut claims = Claims::new();
     // After an hour of peace, ten probes lose sight of 50 keys for five minutes.
@@ -338,7 +327,7 @@ fn keys_that_rise_at_once_by_the_same_sources_are_one_alert() {
     claims.extend((11..=14).map(|probe| (3605.0, probe, "another".to_owned(), true)));
     claims.push((0.0, 20, "some".to_owned(), true));
     let mut detector = Interfere::by_key().build().unwrap();
-    let found = fed(&mut detector, aether_core::clock::now(), claims);
+    let found = fed(&mut detector, aether_core::clock::test_now(), claims);
     let of = |kind| found.iter().filter(move |(_, fringe)| fringe.kind == kind).map(|(_, fringe)| fringe);
     let (rises, falls): (Vec<_>, Vec<_>) = (of(FringeKind::Rise).collect(), of(FringeKind::Fall).collect());
     assert_eq!((rises.len(), falls.len()), (2, 2), "{rises:?}");
@@ -353,7 +342,6 @@ fn keys_that_rise_at_once_by_the_same_sources_are_one_alert() {
 
 #[test]
 fn claims_do_not_fade_while_claims_may_have_been_missed() {
-    aether_core::clock::follow_tokio();
     let (mut detector, now) = pair();
     for probe in [1, 2] {
         detector.claim(&channel(), "db", &source(probe), asserts(0.5), now);
@@ -370,9 +358,8 @@ fn claims_do_not_fade_while_claims_may_have_been_missed() {
 
 #[test]
 fn a_forgotten_key_leaves_its_alert_to_the_others() {
-    aether_core::clock::follow_tokio();
     let mut detector = Interfere::by_key().sources(1).rise(0.7).max_keys(2).build().unwrap();
-    let now = aether_core::clock::now();
+    let now = aether_core::clock::test_now();
     for key in ["a", "b"] {
         detector.claim(&channel(), key, &source(1), asserts(0.9), now);
     }
@@ -392,7 +379,6 @@ fn a_forgotten_key_leaves_its_alert_to_the_others() {
 
 #[test]
 fn contradictory_options_are_refused() {
-    aether_core::clock::follow_tokio();
     let refused = |options: Interfere| options.build().unwrap_err().option();
     assert_eq!(refused(Interfere::by_key().rise(f32::NAN)), "interference.rise");
     assert_eq!(refused(Interfere::by_key().fall(-0.1)), "interference.fall");
@@ -457,7 +443,7 @@ proptest! {
         again in prop::collection::vec(any::<prop::sample::Index>(), 0..60),
         seed: u64,
     ) {
-        let now = aether_core::clock::now();
+        let now = aether_core::clock::test_now();
         let mut shuffled = claims.clone();
         shuffled.extend(again.iter().map(|index| *index.get(&claims)));
         fastrand::Rng::with_seed(seed).shuffle(&mut shuffled);
@@ -469,7 +455,7 @@ proptest! {
         pairs in prop::collection::vec((any::<u16>(), 0u64..1_000_000), 1..4),
         after in 0u64..1_000_000,
     ) {
-        let now = aether_core::clock::now();
+        let now = aether_core::clock::test_now();
         let mut detector = Interfere::by_key().build().unwrap();
         for (index, (loss, millis)) in pairs.iter().enumerate() {
             let amplitude = Amplitude::from_loss(*loss);

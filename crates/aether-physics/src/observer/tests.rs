@@ -118,7 +118,7 @@ async fn it_ends_with_the_medium_even_during_a_pause() {
         says(&shop, "orders.created", waves).await;
         findings(&mut observer, SECOND).await;
         assert_eq!(observer.gone.is_some(), waves == 2000);
-        let start = aether_core::clock::now();
+        let start = aether_core::clock::test_now();
         aether.close().await.unwrap();
         assert_eq!(observer.advance(256).await.unwrap(), None);
         assert!(aether_core::clock::since(start) < SECOND);

@@ -65,7 +65,6 @@ mod tests {
 
     #[test]
     fn eight_even_gaps_are_a_pace_and_seven_are_not() {
-        aether_core::clock::follow_tokio();
         assert_eq!(pace([2.0; 7]).period(), None);
         assert_eq!(pace([2.0; 8]).period(), Some(Duration::from_secs(2)));
         // The ring is full several times over.
@@ -77,7 +76,6 @@ mod tests {
 
     #[test]
     fn a_loose_pace_needs_more_gaps_and_may_have_outliers() {
-        aether_core::clock::follow_tokio();
         let loose = |gap: usize| if gap % 9 == 8 { 9.0 } else { [0.8, 1.0, 1.2][gap % 3] };
         assert_eq!(pace((0..15).map(loose)).period(), None);
         let found = pace((0..18).map(loose)).period().unwrap().as_secs_f32();
@@ -86,7 +84,6 @@ mod tests {
 
     #[test]
     fn gaps_by_chance_are_no_pace() {
-        aether_core::clock::follow_tokio();
         let mut random = fastrand::Rng::with_seed(5);
         let mut pace = Pace::default();
         for _ in 0..100_000 {

@@ -21,7 +21,7 @@ impl Stage {
         Self {
             pollings,
             channel: Channel::new("stock.level").unwrap(),
-            start: aether_core::clock::now(),
+            start: aether_core::clock::test_now(),
             sequence: 0,
         }
     }
@@ -66,7 +66,6 @@ impl Stage {
 
 #[test]
 fn a_poller_is_reported_once_however_often_the_answer_changes() {
-    aether_core::clock::follow_tokio();
     let mut stage = Stage::new();
     for second in 0..600 {
         stage.asks(1, "lamp", "how many", &format!("{}", second / 40), f64::from(second));
@@ -78,7 +77,6 @@ fn a_poller_is_reported_once_however_often_the_answer_changes() {
 
 #[test]
 fn a_poller_that_stops_and_begins_again_is_reported_again() {
-    aether_core::clock::follow_tokio();
     let mut stage = Stage::new();
     for (from, expected) in [(0, 1), (30, 0), (100, 1)] {
         for second in from..from + 25 {
@@ -90,7 +88,6 @@ fn a_poller_that_stops_and_begins_again_is_reported_again() {
 
 #[test]
 fn one_poller_of_three_keys_is_one_finding() {
-    aether_core::clock::follow_tokio();
     let mut stage = Stage::new();
     for turn in 0..60 {
         let key = ["lamp", "shelf", "chair"][turn % 3];
@@ -101,7 +98,6 @@ fn one_poller_of_three_keys_is_one_finding() {
 
 #[test]
 fn a_poller_of_more_keys_than_are_remembered_is_found() {
-    aether_core::clock::follow_tokio();
     let mut stage = Stage::new();
     for turn in 0..40 * 60 {
         stage.asks(1, &format!("lamp-{}", turn % 40), "how many", "17", f64::from(turn) / 10.0);
@@ -112,7 +108,6 @@ fn a_poller_of_more_keys_than_are_remembered_is_found() {
 
 #[test]
 fn different_questions_with_one_answer_are_not_polling() {
-    aether_core::clock::follow_tokio();
     let mut stage = Stage::new();
     for turn in 0..500u32 {
         let at = f64::from(turn) / 5.0;
@@ -124,7 +119,6 @@ fn different_questions_with_one_answer_are_not_polling() {
 
 #[test]
 fn one_question_with_different_answers_or_at_moments_by_chance_is_not_polling() {
-    aether_core::clock::follow_tokio();
     let mut stage = Stage::new();
     for turn in 0..3000u32 {
         stage.asks(1, "lamp", "how many", &format!("{}", turn / 4), f64::from(turn));
@@ -140,7 +134,6 @@ fn one_question_with_different_answers_or_at_moments_by_chance_is_not_polling() 
 
 #[test]
 fn questions_with_a_cause_commands_and_resends_are_not_polling() {
-    aether_core::clock::follow_tokio();
     let mut stage = Stage::new();
     let source = Source::with_instance("shop", 1).unwrap();
     for sequence in 1..=100 {
@@ -172,7 +165,6 @@ fn questions_with_a_cause_commands_and_resends_are_not_polling() {
 
 #[test]
 fn no_polling_ends_in_a_time_that_was_not_observed() {
-    aether_core::clock::follow_tokio();
     let mut stage = Stage::new();
     for round in 0..20u32 {
         for second in 0..30 {
@@ -186,7 +178,6 @@ fn no_polling_ends_in_a_time_that_was_not_observed() {
 
 #[test]
 fn a_wave_of_any_kind_that_is_answered_is_a_question() {
-    aether_core::clock::follow_tokio();
     let mut stage = Stage::new();
     let asker = aether_core::medium::Sequencer::new(Source::with_instance("shop", 1).unwrap());
     let stock = aether_core::medium::Sequencer::new(Source::with_instance("stock", 9).unwrap());
@@ -206,7 +197,6 @@ fn a_wave_of_any_kind_that_is_answered_is_a_question() {
 
 #[test]
 fn a_flood_of_askers_and_questions_is_bounded() {
-    aether_core::clock::follow_tokio();
     let mut stage = Stage::new();
     stage.pollings = Pollings::new(PollingOptions::default().max_pollers(8)).unwrap();
     for turn in 0..20_000u32 {
@@ -226,7 +216,6 @@ fn a_flood_of_askers_and_questions_is_bounded() {
 
 #[test]
 fn impossible_options_are_refused() {
-    aether_core::clock::follow_tokio();
     let refused = |options| Pollings::new(options).unwrap_err().option();
     assert_eq!(refused(PollingOptions::default().unchanged(0)), "polling.unchanged");
     assert_eq!(refused(PollingOptions::default().max_pollers(0)), "polling.max_pollers");

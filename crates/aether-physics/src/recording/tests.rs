@@ -30,7 +30,7 @@ fn waves(file: &[u8]) -> Vec<Wave> {
 
 /// A recording of heartbeats, one a second.
 fn heartbeats(beats: u32) -> Vec<u8> {
-    let start = aether_core::clock::now();
+    let start = aether_core::clock::test_now();
     let heart = Sequencer::new(Source::new("heart").unwrap());
     let mut writer = RecordingWriter::new(Vec::new(), start, aether_core::clock::wall_time()).unwrap();
     for beat in 0..beats {
@@ -44,7 +44,7 @@ fn heartbeats(beats: u32) -> Vec<u8> {
 #[test]
 fn a_wave_is_read_with_all_that_the_detectors_use_and_without_its_payload() {
     aether_core::clock::follow_tokio();
-    let start = aether_core::clock::now();
+    let start = aether_core::clock::test_now();
     let shop = Sequencer::new(Source::new("shop").unwrap());
     let cause = WaveId { source: Source::with_instance("stock", 7).unwrap(), sequence: 1 << 40 };
     let builder = Wave::builder("orders.created")
@@ -74,8 +74,7 @@ fn a_wave_is_read_with_all_that_the_detectors_use_and_without_its_payload() {
 
 #[test]
 fn equal_contents_are_equal_in_one_recording_and_unguessable_from_another() {
-    aether_core::clock::follow_tokio();
-    let (start, shop) = (aether_core::clock::now(), Sequencer::new(Source::new("shop").unwrap()));
+    let (start, shop) = (aether_core::clock::test_now(), Sequencer::new(Source::new("shop").unwrap()));
     let record = || {
         let mut writer = RecordingWriter::new(Vec::new(), start, aether_core::clock::wall_time()).unwrap();
         for content in ["yes", "no", "yes"] {
@@ -93,8 +92,7 @@ fn equal_contents_are_equal_in_one_recording_and_unguessable_from_another() {
 
 #[test]
 fn events_are_read_in_their_places_and_a_copy_is_equal() {
-    aether_core::clock::follow_tokio();
-    let start = aether_core::clock::now();
+    let start = aether_core::clock::test_now();
     let fault = Fault { kind: "stopped".into(), service: "beta".into() };
     let mut writer = RecordingWriter::new(Vec::new(), start, aether_core::clock::wall_time()).unwrap();
     writer.tuned("stock", &[Pattern::new("orders.*").unwrap()], start).unwrap();
@@ -126,7 +124,6 @@ fn events_are_read_in_their_places_and_a_copy_is_equal() {
 
 #[test]
 fn of_a_torn_file_everything_up_to_the_last_flush_is_read() {
-    aether_core::clock::follow_tokio();
     let file = heartbeats(50);
     let mut most = 0;
     for length in 0..file.len() {
@@ -146,7 +143,6 @@ fn of_a_torn_file_everything_up_to_the_last_flush_is_read() {
 
 #[test]
 fn other_files_and_later_versions_are_refused() {
-    aether_core::clock::follow_tokio();
     use std::io::Write as _;
     let gzip = |bytes: &[u8]| {
         let mut file = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -173,8 +169,7 @@ fn other_files_and_later_versions_are_refused() {
 
 #[test]
 fn a_flood_of_names_is_bounded_and_read_back() {
-    aether_core::clock::follow_tokio();
-    let start = aether_core::clock::now();
+    let start = aether_core::clock::test_now();
     let shop = Sequencer::new(Source::new("shop").unwrap());
     let mut writer = RecordingWriter::new(Vec::new(), start, aether_core::clock::wall_time()).unwrap();
     let count = 2 * MAX_NAMES;
@@ -192,7 +187,6 @@ fn a_flood_of_names_is_bounded_and_read_back() {
 
 #[test]
 fn a_played_heartbeat_is_found_when_its_detector_finds_it() {
-    aether_core::clock::follow_tokio();
     let file = heartbeats(30);
     let mut player = RecordingPlayer::new(RecordingReader::new(&file[..]).unwrap(), PhysicsEngine::default());
     let (at, Played::Finding(finding)) = player.next().unwrap().unwrap() else { panic!("a finding") };

@@ -249,7 +249,6 @@ mod tests {
 
     #[test]
     fn an_effect_may_overtake_its_cause() {
-        aether_core::clock::follow_tokio();
         let mut causes = causes();
         assert_eq!(seen(&mut causes, "a", 1, None, 0), Origin::Unknown);
         assert_eq!(seen(&mut causes, "b", 1, Some(("a", 1)), 5), Origin::Known);
@@ -262,7 +261,6 @@ mod tests {
 
     #[test]
     fn a_repeated_wave_counts_once() {
-        aether_core::clock::follow_tokio();
         let mut causes = causes();
         seen(&mut causes, "a", 1, None, 0);
         assert_eq!(seen(&mut causes, "b", 1, Some(("a", 1)), 5), Origin::Known);
@@ -272,7 +270,6 @@ mod tests {
 
     #[test]
     fn causes_that_never_arrive_are_bounded_and_counted() {
-        aether_core::clock::follow_tokio();
         let mut causes = causes();
         for number in 1..=1000 {
             seen(&mut causes, "b", number, Some(("x", number)), 0);
@@ -287,7 +284,6 @@ mod tests {
 
     #[test]
     fn edges_are_bounded_and_counted() {
-        aether_core::clock::follow_tokio();
         let mut causes = causes();
         seen(&mut causes, "a", 1, None, 0);
         for name in ["b", "c", "d"] {

@@ -256,7 +256,6 @@ mod tests {
 
     #[test]
     fn the_normal_tail_is_that_of_the_tables() {
-        aether_core::clock::follow_tokio();
         for (z, expected) in [(0.0, 0.5), (1.0, 0.158_655_25), (1.96, 0.024_997_9), (6.0, 9.865_876e-10)] {
             assert!((normal_tail(z) / expected - 1.0).abs() < 1e-6, "{z}");
         }
@@ -264,7 +263,6 @@ mod tests {
 
     #[test]
     fn a_value_of_student_is_as_improbable_as_the_normal_one() {
-        aether_core::clock::follow_tokio();
         // The two-sided 5 %, 1 % and 0.1 % points of the tables.
         for (t, freedom, z) in [(2.571, 5.0, 1.960), (3.169, 10.0, 2.576), (3.646, 30.0, 3.291)] {
             assert!((normal_score(t, freedom) - z).abs() < 0.02, "{t}, {freedom}");
@@ -274,7 +272,6 @@ mod tests {
 
     #[test]
     fn q_values_follow_benjamini_and_hochberg() {
-        aether_core::clock::follow_tokio();
         // Their own example of 1995: at 5 % the first four of these fifteen are accepted.
         let p = [
             0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344, 0.0459, 0.3240, 0.4262, 0.5719,
@@ -289,7 +286,6 @@ mod tests {
 
     #[test]
     fn bins_are_half_octaves_and_cover_the_window() {
-        aether_core::clock::follow_tokio();
         assert_eq!((bin(0), bin(976), bin(1954), bin(62_500)), (0, 0, 2, 12));
         assert!(bin(WINDOW) < BINS && lag_at(BINS as f64) > WINDOW);
         assert_eq!(bin(lag_at(7.5)), 7);

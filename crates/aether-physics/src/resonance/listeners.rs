@@ -69,7 +69,6 @@ mod tests {
 
     #[test]
     fn the_last_announcement_counts_and_the_table_is_bounded() {
-        aether_core::clock::follow_tokio();
         let mut listeners = Listeners::new(NonZeroUsize::new(2).unwrap());
         let patterns = |texts: &[&str]| texts.iter().map(|t| Pattern::new(t).unwrap()).collect::<Vec<_>>();
         let channel = Channel::new("orders.created").unwrap();

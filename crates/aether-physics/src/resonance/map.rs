@@ -248,7 +248,6 @@ mod tests {
 
     #[test]
     fn what_programs_say_about_themselves_is_left_out() {
-        aether_core::clock::follow_tokio();
         let plain = map("orders.created", "orders.paid");
         assert_eq!(plain.clone().without_plumbing().edges, plain.edges);
         assert_eq!(plain.without_plumbing().groups.len(), 1);
@@ -259,7 +258,6 @@ mod tests {
 
     #[test]
     fn dot_is_valid_for_graphviz() {
-        aether_core::clock::follow_tokio();
         assert_eq!(
             map("a.b", "c\"d\\").to_dot(),
             "digraph resonance {\n  rankdir=LR;\n  node [shape=box];\n  n0 [label=\"a.b\"];\n  \
@@ -271,7 +269,6 @@ mod tests {
 
     #[test]
     fn mermaid_output_escapes_special_characters() {
-        aether_core::clock::follow_tokio();
         let chart = map("a.b", "\"]#<b`").to_mermaid();
         assert!(chart.contains("  n0[\"#34;#93;#35;#60;b#96;\"]\n  n1[\"a.b\"]\n"), "{chart}");
         assert!(
@@ -282,7 +279,6 @@ mod tests {
 
     #[test]
     fn json_holds_everything() {
-        aether_core::clock::follow_tokio();
         let json = map("a.b", "c\"d").to_json();
         assert_eq!(json["edges"][0]["to"], "c\"d");
         assert_eq!(json["edges"][0]["tier"], "L0");

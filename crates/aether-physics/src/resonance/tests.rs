@@ -80,7 +80,6 @@ impl ResonanceStage {
 
 #[test]
 fn timing_finds_an_edge_from_a_subscription_to_an_emission() {
-    aether_core::clock::follow_tokio();
     let mut stage = ResonanceStage::asked_and_answered();
     stage.tuned("answered", "asked");
     stage.tuned("other", "asked");
@@ -101,7 +100,6 @@ fn timing_finds_an_edge_from_a_subscription_to_an_emission() {
 
 #[test]
 fn a_chain_is_explained_by_its_steps() {
-    aether_core::clock::follow_tokio();
     let mut stage = ResonanceStage::new();
     let first = stage.arrivals(2.0);
     let second = stage.after(&first, 5_000..60_000);
@@ -119,7 +117,6 @@ fn a_chain_is_explained_by_its_steps() {
 
 #[test]
 fn unrelated_channels_with_bursts_in_common_get_no_edge() {
-    aether_core::clock::follow_tokio();
     const NAMES: [&str; 10] = ["c0", "c1", "c2", "c3", "c4", "c5", "c6", "c7", "c8", "c9"];
     let mut stage = ResonanceStage::new();
     let bursts = stage.arrivals(0.2);
@@ -135,7 +132,6 @@ fn unrelated_channels_with_bursts_in_common_get_no_edge() {
 
 #[test]
 fn both_parents_of_a_diamond_are_found() {
-    aether_core::clock::follow_tokio();
     let mut stage = ResonanceStage::new();
     let first = stage.arrivals(2.0);
     let (left, right) = (stage.after(&first, 5_000..8_000), stage.after(&first, 6_000..10_000));
@@ -155,7 +151,6 @@ fn both_parents_of_a_diamond_are_found() {
 
 #[test]
 fn an_effect_within_ten_microseconds_is_found() {
-    aether_core::clock::follow_tokio();
     let mut stage = ResonanceStage::new();
     let first = stage.arrivals(5.0);
     let second = stage.after(&first, 1..10);
@@ -170,7 +165,6 @@ fn an_effect_within_ten_microseconds_is_found() {
 
 #[test]
 fn a_channel_keeps_all_of_its_many_parents() {
-    aether_core::clock::follow_tokio();
     const PARENTS: [&str; 20] = [
         "p0", "p1", "p2", "p3", "p4", "p5", "p6", "p7", "p8", "p9", "p10", "p11", "p12", "p13", "p14", "p15",
         "p16", "p17", "p18", "p19",
@@ -190,7 +184,6 @@ fn a_channel_keeps_all_of_its_many_parents() {
 
 #[test]
 fn a_burst_that_is_handled_wave_by_wave_keeps_its_first_edge() {
-    aether_core::clock::follow_tokio();
     let mut stage = ResonanceStage::new();
     let (mut items, mut handled) = (Vec::new(), Vec::new());
     for start in stage.arrivals(0.3) {
@@ -213,7 +206,6 @@ fn a_burst_that_is_handled_wave_by_wave_keeps_its_first_edge() {
 
 #[test]
 fn without_announcements_there_are_groups_and_no_edges() {
-    aether_core::clock::follow_tokio();
     let mut stage = ResonanceStage::asked_and_answered();
     for (beat, offset) in [("beat.a", 100_000), ("beat.b", 300_000)] {
         let times: Vec<u64> = (0..300).map(|second| second * 1_000_000 + offset).collect();
@@ -228,7 +220,6 @@ fn without_announcements_there_are_groups_and_no_edges() {
 
 #[test]
 fn keys_find_what_timing_alone_cannot() {
-    aether_core::clock::follow_tokio();
     // 400 waves a second, so that each is followed by hundreds of others within the window.
     let mut stage = ResonanceStage::new();
     let asked = stage.arrivals(400.0);
@@ -246,7 +237,6 @@ fn keys_find_what_timing_alone_cannot() {
 
 #[test]
 fn waves_with_a_known_cause_are_not_explained_by_timing() {
-    aether_core::clock::follow_tokio();
     let mut resonance = Resonance::default();
     resonance.tuned("b", &[Pattern::new("a").unwrap()]);
     let sources = ["a", "b"].map(|name| Source::with_instance(name, 1).unwrap());
@@ -323,7 +313,6 @@ impl Pair {
 
 #[test]
 fn an_exact_edge_hides_a_guess_about_the_same_pair() {
-    aether_core::clock::follow_tokio();
     let mut pair = Pair::new();
     pair.minutes(0..3, true, |_| {});
     assert_eq!(edges(&pair.resonance.report()), [("a".into(), "b".into(), Tier::Timing)]);
@@ -335,7 +324,6 @@ fn an_exact_edge_hides_a_guess_about_the_same_pair() {
 
 #[test]
 fn a_guess_stays_for_ten_minutes_of_absence_and_gets_less_sure() {
-    aether_core::clock::follow_tokio();
     let mut pair = Pair::new();
     pair.minutes(0..3, true, |_| {});
     let sure = pair.resonance.report().edges[0].confidence;
@@ -355,7 +343,6 @@ fn a_guess_stays_for_ten_minutes_of_absence_and_gets_less_sure() {
 
 #[test]
 fn unobserved_time_is_no_evidence_against_a_guess() {
-    aether_core::clock::follow_tokio();
     let mut pair = Pair::new();
     pair.minutes(0..3, true, |_| {});
     assert_eq!(pair.resonance.report().edges.len(), 1);
@@ -372,7 +359,6 @@ fn unobserved_time_is_no_evidence_against_a_guess() {
 
 #[test]
 fn an_answer_makes_no_edge_from_its_question_to_itself() {
-    aether_core::clock::follow_tokio();
     let mut pair = Pair::new();
     for second in 0..100 {
         let at = Duration::from_secs(second);
@@ -410,7 +396,6 @@ fn flood(resonance: &mut Resonance, waves: u64) {
 
 #[test]
 fn a_flood_of_names_is_bounded_and_counted() {
-    aether_core::clock::follow_tokio();
     let options = ResonanceOptions::default().channels(16).moments(64).waves(256).edges(32).vibrators(8);
     let mut resonance = options.build().unwrap();
     flood(&mut resonance, 20_000);
@@ -428,7 +413,6 @@ fn a_flood_of_names_is_bounded_and_counted() {
 
 #[test]
 fn many_emitters_of_one_channel_are_bounded_and_counted() {
-    aether_core::clock::follow_tokio();
     let mut resonance = Resonance::default();
     let channel = Channel::new("a").unwrap();
     for number in 0..100 {
@@ -448,7 +432,6 @@ fn many_emitters_of_one_channel_are_bounded_and_counted() {
 
 #[test]
 fn jumping_clocks_and_extreme_ages_are_survived() {
-    aether_core::clock::follow_tokio();
     let mut resonance = Resonance::default();
     let (channel, source) = (Channel::new("a").unwrap(), Source::new("a").unwrap());
     for sequence in 1..2000 {
@@ -477,7 +460,6 @@ fn jumping_clocks_and_extreme_ages_are_survived() {
 
 #[test]
 fn the_frameworks_own_channels_are_left_out() {
-    aether_core::clock::follow_tokio();
     let mut resonance = Resonance::default();
     resonance.sight(&Sighting {
         channel: &Channel::with_reserved("_aether.vibrators").unwrap(),

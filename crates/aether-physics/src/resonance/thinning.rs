@@ -84,7 +84,6 @@ mod tests {
 
     #[test]
     fn whole_keys_are_left_out_until_the_rate_fits() {
-        aether_core::clock::follow_tokio();
         let mut thinning = Thinning::new(100);
         for second in 0..20 {
             let kept = second_of(&mut thinning, second, 1000);
@@ -109,7 +108,6 @@ mod tests {
 
     #[test]
     fn waves_without_a_key_are_kept() {
-        aether_core::clock::follow_tokio();
         let mut thinning = Thinning::new(1);
         second_of(&mut thinning, 0, 1000);
         assert_eq!(thinning.keeps(0, SECOND), Verdict::Kept);

@@ -20,7 +20,7 @@ impl Shop {
             storms: RetryStorms::new(RetryOptions::default()).unwrap(),
             channel: Channel::new("payment.charge").unwrap(),
             source: Source::with_instance("shop", 1).unwrap(),
-            start: aether_core::clock::now(),
+            start: aether_core::clock::test_now(),
             sequence: 0,
         }
     }
@@ -96,7 +96,6 @@ fn moments(random: &mut fastrand::Rng, from: f64, to: f64, rate: f64) -> Vec<f64
 
 #[test]
 fn a_storm_is_reported_once_and_again_after_a_calm() {
-    aether_core::clock::follow_tokio();
     let mut shop = Shop::new();
     let rounds: Vec<usize> = [1, 1, 3, 4, 4, 1, 1, 3, 4, 4, 1]
         .into_iter()
@@ -112,7 +111,6 @@ fn a_storm_is_reported_once_and_again_after_a_calm() {
 
 #[test]
 fn a_sample_estimates_the_mean_of_all_requests() {
-    aether_core::clock::follow_tokio();
     let mut shop = Shop::new();
     shop.interval(0, 5000, |_| 1);
     shop.interval(1, 5000, |key| 1 + key % 4);
@@ -126,7 +124,6 @@ fn a_sample_estimates_the_mean_of_all_requests() {
 
 #[test]
 fn a_high_but_steady_rate_is_not_a_storm() {
-    aether_core::clock::follow_tokio();
     let mut shop = Shop::new();
     for number in 0..50 {
         assert_eq!(shop.interval(number, 500, |_| 2), []);
@@ -138,7 +135,6 @@ fn a_high_but_steady_rate_is_not_a_storm() {
 
 #[test]
 fn customers_who_order_more_are_not_a_storm() {
-    aether_core::clock::follow_tokio();
     for (seed, same_content) in (0..10).flat_map(|seed| [(seed, false), (seed, true)]) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut requests = Vec::new();
@@ -155,7 +151,6 @@ fn customers_who_order_more_are_not_a_storm() {
 
 #[test]
 fn slow_storms_with_long_pauses_are_found() {
-    aether_core::clock::follow_tokio();
     for seed in 0..10 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut requests = Vec::new();
@@ -177,7 +172,6 @@ fn slow_storms_with_long_pauses_are_found() {
 
 #[test]
 fn repeating_what_was_answered_is_not_a_retry_unless_the_answer_is_a_failure() {
-    aether_core::clock::follow_tokio();
     for failed in [false, true] {
         let mut shop = Shop::new();
         let mut found = Vec::new();
@@ -198,7 +192,6 @@ fn repeating_what_was_answered_is_not_a_retry_unless_the_answer_is_a_failure() {
 
 #[test]
 fn a_marked_attempt_is_a_retry_whatever_its_content() {
-    aether_core::clock::follow_tokio();
     let mut shop = Shop::new();
     let mut found = Vec::new();
     for second in 0..200u32 {
@@ -213,7 +206,6 @@ fn a_marked_attempt_is_a_retry_whatever_its_content() {
 
 #[test]
 fn an_incompletely_observed_interval_is_not_a_calm() {
-    aether_core::clock::follow_tokio();
     let mut shop = Shop::new();
     for number in 0..30 {
         // Of every other interval only the first attempts are seen, so the averages go up and down.
@@ -234,20 +226,18 @@ fn an_incompletely_observed_interval_is_not_a_calm() {
 
 #[test]
 fn only_commands_and_queries_are_requests() {
-    aether_core::clock::follow_tokio();
     let mut storms = RetryStorms::new(RetryOptions::default()).unwrap();
     let wave = |kind| Wave::builder("a").kind(kind).key("k").build().unwrap();
-    storms.observe(&wave(Kind::Event), aether_core::clock::now());
-    storms.observe(&wave(Kind::Response), aether_core::clock::now());
+    storms.observe(&wave(Kind::Event), aether_core::clock::test_now());
+    storms.observe(&wave(Kind::Response), aether_core::clock::test_now());
     assert_eq!(storms.observed(), 0);
-    storms.observe(&wave(Kind::Command), aether_core::clock::now());
-    storms.observe(&wave(Kind::Query), aether_core::clock::now());
+    storms.observe(&wave(Kind::Command), aether_core::clock::test_now());
+    storms.observe(&wave(Kind::Query), aether_core::clock::test_now());
     assert_eq!(storms.observed(), 2);
 }
 
 #[test]
 fn a_flood_of_channels_and_requests_is_bounded() {
-    aether_core::clock::follow_tokio();
     let mut shop = Shop::new();
     shop.storms = RetryStorms::new(RetryOptions::default().max_channels(4)).unwrap();
     for n in 0..20_000u64 {
@@ -266,7 +256,6 @@ fn a_flood_of_channels_and_requests_is_bounded() {
 
 #[test]
 fn impossible_options_are_refused() {
-    aether_core::clock::follow_tokio();
     let options = RetryOptions::default;
     let refused = |options| RetryStorms::new(options).unwrap_err().option();
     assert_eq!(refused(options().interval(Duration::ZERO)), "retries.interval");

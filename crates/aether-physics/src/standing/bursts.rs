@@ -136,7 +136,6 @@ mod tests {
 
     #[test]
     fn batches_of_three_to_five_hundred_are_recognised() {
-        aether_core::clock::follow_tokio();
         for size in [3, 10, 100, 500] {
             let mut bursts = Bursts::default();
             let wave = |wave: u32| 5.0 * f64::from(wave / size) + 0.0001 * f64::from(wave % size);
@@ -156,7 +155,6 @@ mod tests {
 
     #[test]
     fn timers_and_moments_by_chance_do_not_come_in_bursts() {
-        aether_core::clock::follow_tokio();
         let mut random = fastrand::Rng::with_seed(5);
         assert_eq!(recognised(&mut Bursts::default(), (0..1000).map(f64::from)), None);
         let skipping = (0..1000).filter(|_| random.f64() > 0.4).map(f64::from).collect::<Vec<_>>();
@@ -173,7 +171,6 @@ mod tests {
 
     #[test]
     fn a_stream_that_becomes_steady_is_no_longer_in_bursts() {
-        aether_core::clock::follow_tokio();
         let mut bursts = Bursts::default();
         let wave = |wave: u32| f64::from(wave / 10) + 0.001 * f64::from(wave % 10);
         recognised(&mut bursts, (0..200).map(wave)).unwrap();

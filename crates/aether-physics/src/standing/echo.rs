@@ -118,7 +118,6 @@ mod tests {
 
     #[test]
     fn a_stream_with_a_fixed_lag_follows_and_one_with_a_clock_of_its_own_does_not() {
-        aether_core::clock::follow_tokio();
         let mut random = fastrand::Rng::with_seed(3);
         let first: Vec<f64> = (1..60).map(|beat| f64::from(beat) + 0.05 * random.f64()).collect();
         let echo = moments(first.iter().map(|time| time + 0.1 + 0.005 * random.f64()));
@@ -133,7 +132,6 @@ mod tests {
 
     #[test]
     fn a_stream_is_caused_if_most_of_its_waves_are() {
-        aether_core::clock::follow_tokio();
         let cause = Source::with_instance("alpha", 1).unwrap();
         let mut origin = Origin::default();
         for wave in 0..100 {

@@ -90,7 +90,6 @@ mod tests {
 
     #[test]
     fn whole_gaps_are_losses_and_others_are_pauses() {
-        aether_core::clock::follow_tokio();
         let seen = history([1.0, 2.0, 1.1, 3.1, 1.0, 2.6, 3.5, 1.0]);
         assert_eq!((seen.beats, seen.lost), (8.0, 3.0));
         assert_eq!(seen.pauses(), Some((0.25, 2.0, 2.5)));
@@ -98,7 +97,6 @@ mod tests {
 
     #[test]
     fn a_single_pause_or_a_rare_one_is_no_habit() {
-        aether_core::clock::follow_tokio();
         assert_eq!(history([1.0, 3.5, 1.0]).pauses(), None);
         let rare = (0..1000).map(|beat| if beat % 300 == 0 { 3.5 } else { 1.0 });
         assert_eq!(history(rare).pauses(), None);
@@ -106,7 +104,6 @@ mod tests {
 
     #[test]
     fn losses_are_remembered_for_thousands_of_beats_and_forgotten_in_the_end() {
-        aether_core::clock::follow_tokio();
         let one_in_a_hundred = |beat: u32| if beat % 100 == 50 { 2.0 } else { 1.0 };
         let mut seen = history((0..10_000).map(one_in_a_hundred));
         assert!((seen.loss() - 0.01).abs() < 0.001, "{}", seen.loss());

@@ -151,7 +151,6 @@ mod tests {
 
     #[test]
     fn three_beats_must_be_missing_and_two_of_a_stream_that_never_lost_one() {
-        aether_core::clock::follow_tokio();
         assert_eq!(habit(0.0).patience(&losing(1000, 20)), Some(3.1));
         assert_eq!(habit(0.0).patience(&losing(1000, 500)), Some(2.1));
         for jitter in [0.1, 0.2, 0.5] {
@@ -162,7 +161,6 @@ mod tests {
 
     #[test]
     fn a_stream_that_loses_beats_is_missing_at_phi_five() {
-        aether_core::clock::follow_tokio();
         for one_in in [2, 3, 5, 20, 100] {
             let (habit, history) = (habit(0.07), losing(one_in, 1000));
             let patience = habit.patience(&history).unwrap();
@@ -174,7 +172,6 @@ mod tests {
 
     #[test]
     fn a_stream_that_pauses_gets_twice_its_longest_pause() {
-        aether_core::clock::follow_tokio();
         let pausing = history((1..=400).map(|beat| if beat % 20 == 0 { 3.5 } else { 1.0 }));
         assert_eq!(habit(0.0).patience(&pausing), Some(1.1 + 2.0 * 2.5));
         assert!(habit(0.0).phi(&pausing, 3.0) < 3.0, "such a pause is nothing new");
@@ -184,7 +181,6 @@ mod tests {
 
     #[test]
     fn phi_measures_the_improbability_of_a_silence() {
-        aether_core::clock::follow_tokio();
         let habit = Habit { jitter: 0.2, gaps: 1_000_000, ..Habit::default() };
         let never = losing(u32::MAX, 4000);
         // A probability of 0.0228 at two standard deviations, and of 2.4e-4 for a loss before.
@@ -196,7 +192,6 @@ mod tests {
 
     #[test]
     fn habits_are_estimated_from_gaps() {
-        aether_core::clock::follow_tokio();
         let habit = Habit::of(&[1.0, 1.0, 2.0, 1.0, f64::INFINITY, 1.1, 93.9], 1.0);
         assert_eq!((habit.gaps, habit.missing, habit.between), (5, 1, 0));
         assert!((habit.missing_part() - 1.0 / 6.0).abs() < 1e-9 && (habit.jitter - 0.05).abs() < 1e-9);

@@ -356,7 +356,6 @@ mod tests {
 
     #[test]
     fn a_timer_is_found_from_twelve_beats_on() {
-        aether_core::clock::follow_tokio();
         let times: Vec<f64> = (0..12).map(|beat| f64::from(beat) * 0.25).collect();
         let mut finder = Finder::default();
         assert_eq!(finder.find(&Series::whole(&times[..11])), None);
@@ -366,7 +365,6 @@ mod tests {
 
     #[test]
     fn periods_of_all_sizes_are_found_through_jitter_and_missing_beats() {
-        aether_core::clock::follow_tokio();
         let mut finder = Finder::default();
         for (seed, period) in [1e-4, 0.07, 1.0, 60.0, 86_400.0].into_iter().enumerate() {
             for (jitter, missing) in [(0.02, 0.0), (0.1, 0.0), (0.05, 0.4)] {
@@ -382,7 +380,6 @@ mod tests {
 
     #[test]
     fn a_clock_that_drifts_by_a_random_walk_is_found() {
-        aether_core::clock::follow_tokio();
         let mut random = fastrand::Rng::with_seed(3);
         let mut time = 0.0;
         let times: Vec<f64> = (0..MOST)
@@ -397,7 +394,6 @@ mod tests {
 
     #[test]
     fn random_moments_and_bursts_have_no_period() {
-        aether_core::clock::follow_tokio();
         let mut random = fastrand::Rng::with_seed(4);
         let mut finder = Finder::default();
         for _ in 0..50 {
@@ -420,7 +416,6 @@ mod tests {
 
     #[test]
     fn equal_moments_are_survived() {
-        aether_core::clock::follow_tokio();
         let mut finder = Finder::default();
         assert_eq!(finder.find(&Series::whole(&[7.0; MOST])), None);
         let mut mostly_one = [7.0; MOST];

@@ -40,7 +40,7 @@ impl System {
     fn findings(mut self, until: f64) -> Vec<Found> {
         self.waves.sort_by(|a, b| a.0.total_cmp(&b.0));
         let mut streams = StandingWaves::new(StandingOptions::default()).unwrap();
-        let start = aether_core::clock::now();
+        let start = aether_core::clock::test_now();
         let mut found = Vec::new();
         let mut tick = |streams: &mut StandingWaves, until: Instant| {
             while let Some(due) = streams.next_change().filter(|due| *due <= until) {
@@ -108,7 +108,6 @@ fn timer(period: f64, from: f64, until: f64, jitter: f64, random: &mut Rng) -> V
 
 #[test]
 fn one_lost_beat_in_a_hundred_is_no_alarm_and_a_stop_is_one() {
-    aether_core::clock::follow_tokio();
     let mut random = Rng::with_seed(1);
     let mut system = System::default();
     for stream in 0..20 {
@@ -125,7 +124,6 @@ fn one_lost_beat_in_a_hundred_is_no_alarm_and_a_stop_is_one() {
 
 #[test]
 fn pauses_become_a_habit_and_a_stop_is_still_noticed() {
-    aether_core::clock::follow_tokio();
     let mut random = Rng::with_seed(2);
     let mut system = System::default();
     let mut times = timer(1.0, 0.0, 10_000.0, 0.02, &mut random);
@@ -146,7 +144,6 @@ fn pauses_become_a_habit_and_a_stop_is_still_noticed() {
 
 #[test]
 fn bursts_and_batches_beat_with_their_beginnings() {
-    aether_core::clock::follow_tokio();
     for (period, size, apart) in [(5.0, 10, 0.01), (0.5, 40, 0.002), (0.5, 500, 0.0002), (2.0, 4, 0.02)] {
         let mut random = Rng::with_seed(3);
         let mut system = System::default();
@@ -166,7 +163,6 @@ fn bursts_and_batches_beat_with_their_beginnings() {
 
 #[test]
 fn a_limiter_is_not_missing_when_its_queue_is_empty() {
-    aether_core::clock::follow_tokio();
     for (seed, load) in [(4, 0.5), (5, 0.7), (6, 0.9), (7, 0.97)] {
         let mut random = Rng::with_seed(seed);
         let mut system = System::default();
@@ -184,7 +180,6 @@ fn a_limiter_is_not_missing_when_its_queue_is_empty() {
 
 #[test]
 fn work_in_lumps_is_not_missing_between_them_even_if_its_rate_changes() {
-    aether_core::clock::follow_tokio();
     let mut random = Rng::with_seed(16);
     let mut system = System::default();
     let mut time = 0.0;
@@ -201,7 +196,6 @@ fn work_in_lumps_is_not_missing_between_them_even_if_its_rate_changes() {
 
 #[test]
 fn a_load_of_a_few_seconds_is_no_beat() {
-    aether_core::clock::follow_tokio();
     let mut system = System::default();
     for run in 0..20 {
         system.emit(
@@ -228,7 +222,6 @@ fn chain(with_causes: bool, broken: usize) -> Vec<Found> {
 
 #[test]
 fn a_chain_beats_once_and_its_stop_is_one_finding() {
-    aether_core::clock::follow_tokio();
     for with_causes in [true, false] {
         let found = chain(with_causes, 0);
         assert_eq!(standing(&found).iter().map(|standing| standing.0).collect::<Vec<_>>(), [0], "{found:?}");
@@ -240,7 +233,6 @@ fn a_chain_beats_once_and_its_stop_is_one_finding() {
 
 #[test]
 fn a_stop_in_the_middle_of_a_chain_names_the_source_that_stopped() {
-    aether_core::clock::follow_tokio();
     for with_causes in [true, false] {
         let missing = missing(&chain(with_causes, 2));
         assert!(missing.len() == 1 && missing[0].1 == 2 && missing[0].3 == [3], "{missing:?}");
@@ -249,7 +241,6 @@ fn a_stop_in_the_middle_of_a_chain_names_the_source_that_stopped() {
 
 #[test]
 fn an_echo_that_its_source_no_longer_emits_is_not_missing() {
-    aether_core::clock::follow_tokio();
     let mut system = System::of(&[("shop", 1), ("shop", 1)]);
     let mut random = Rng::with_seed(9);
     for time in timer(0.1, 0.0, 200.0, 0.05, &mut random) {
@@ -262,7 +253,6 @@ fn an_echo_that_its_source_no_longer_emits_is_not_missing() {
 
 #[test]
 fn a_source_that_stops_is_one_finding_with_all_of_its_streams() {
-    aether_core::clock::follow_tokio();
     let mut system = System::of(&[("stock", 1), ("stock", 1), ("stock", 1), ("other", 2)]);
     let mut random = Rng::with_seed(10);
     for (stream, period) in [0.5, 1.0, 7.0].into_iter().enumerate() {
@@ -278,7 +268,6 @@ fn a_source_that_stops_is_one_finding_with_all_of_its_streams() {
 
 #[test]
 fn a_broker_that_is_away_is_one_finding_and_those_that_do_not_return_are_others() {
-    aether_core::clock::follow_tokio();
     let mut system = System::default();
     let mut random = Rng::with_seed(11);
     for stream in 0..30 {
@@ -297,7 +286,6 @@ fn a_broker_that_is_away_is_one_finding_and_those_that_do_not_return_are_others(
 
 #[test]
 fn what_falls_silent_because_of_an_outage_is_part_of_it() {
-    aether_core::clock::follow_tokio();
     let mut system = System::of(&[("shop", 1), ("stock", 2), ("shop", 1), ("stock", 2)]);
     let mut random = Rng::with_seed(15);
     // The stock stops at 100 s. The shop goes on until its orders in flight are too many.
@@ -312,7 +300,6 @@ fn what_falls_silent_because_of_an_outage_is_part_of_it() {
 
 #[test]
 fn a_restarted_service_ends_the_silence_of_the_one_before() {
-    aether_core::clock::follow_tokio();
     let mut system = System::of(&[("stock", 1), ("stock", 2), ("stock", 3)]);
     system.one_channel = true;
     let mut random = Rng::with_seed(12);
@@ -331,7 +318,6 @@ fn a_restarted_service_ends_the_silence_of_the_one_before() {
 
 #[test]
 fn a_service_deployed_anew_is_not_missing_and_one_of_several_instances_is() {
-    aether_core::clock::follow_tokio();
     let mut random = Rng::with_seed(14);
     for (begins, expected) in
         [(58.0, &["standing_wave"][..]), (0.0, &["standing_wave", "standing_wave", "missing_beat"])]
@@ -347,10 +333,9 @@ fn a_service_deployed_anew_is_not_missing_and_one_of_several_instances_is() {
 
 #[test]
 fn a_period_below_the_jitter_of_the_way_is_no_beat() {
-    aether_core::clock::follow_tokio();
     let mut streams = StandingWaves::new(StandingOptions::default()).unwrap();
     let (channel, start, mut random) =
-        (Channel::new("load").unwrap(), aether_core::clock::now(), Rng::with_seed(13));
+        (Channel::new("load").unwrap(), aether_core::clock::test_now(), Rng::with_seed(13));
     let source = Source::with_instance("load", 1).unwrap();
     let mut found = Vec::new();
     for wave in 0..100_000u32 {

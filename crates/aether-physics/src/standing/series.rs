@@ -133,7 +133,6 @@ mod tests {
 
     #[test]
     fn gaps_with_a_lapse_are_unknown() {
-        aether_core::clock::follow_tokio();
         let seen = series(&[1, 2, 3, 20, 21, 40], &[(4, 17), (24, 30), (31, 32)], 50);
         assert_eq!(seen.times, [0.0, 1.0, 2.0, 19.0, 20.0, 39.0]);
         assert_eq!(seen.gaps, [1.0, 1.0, f64::INFINITY, 1.0, f64::INFINITY]);
@@ -145,14 +144,12 @@ mod tests {
 
     #[test]
     fn a_wave_emitted_in_a_lapse_and_received_later_has_no_known_gap() {
-        aether_core::clock::follow_tokio();
         let seen = series(&[1, 2, 10, 18, 19], &[(4, 17)], 20);
         assert_eq!(seen.gaps, [1.0, f64::INFINITY, f64::INFINITY, 1.0]);
     }
 
     #[test]
     fn adjacent_lapses_and_old_ones_are_merged() {
-        aether_core::clock::follow_tokio();
         let mut lapses = Lapses::default();
         for number in 0..1000 {
             lapses.add(at(10 * number), at(10 * number + 5));

@@ -40,9 +40,8 @@ fn beat_for(streams: &mut StandingWaves, beats: u32, from: Instant) -> (Vec<Find
 
 #[test]
 fn a_heartbeat_is_found_missed_once_and_resumes() {
-    aether_core::clock::follow_tokio();
     let mut streams = detector();
-    let (found, last) = beat_for(&mut streams, 200, aether_core::clock::now());
+    let (found, last) = beat_for(&mut streams, 200, aether_core::clock::test_now());
     assert!(matches!(&found[..], [Finding::Standing(wave)] if wave.period == SECOND), "{found:?}");
     let wave = streams.stream(&channel(), &source(1)).unwrap();
     assert!(
@@ -72,9 +71,8 @@ fn a_heartbeat_is_found_missed_once_and_resumes() {
 
 #[test]
 fn moments_are_emission_times() {
-    aether_core::clock::follow_tokio();
     let mut streams = detector();
-    let start = aether_core::clock::now();
+    let start = aether_core::clock::test_now();
     for beat in 1..=40u32 {
         // In flight for up to half a period.
         let delay = Duration::from_millis(u64::from(beat * 7919 % 500));
@@ -87,9 +85,8 @@ fn moments_are_emission_times() {
 
 #[test]
 fn the_phase_is_the_offset_within_the_period() {
-    aether_core::clock::follow_tokio();
     let mut streams = detector();
-    let start = aether_core::clock::now();
+    let start = aether_core::clock::test_now();
     streams.beat(&channel(), &source(2), Duration::ZERO, start);
     let (_, _) = beat_for(&mut streams, 128, start + Duration::from_millis(300));
     let wave = streams.stream(&channel(), &source(1)).unwrap();
@@ -98,9 +95,8 @@ fn the_phase_is_the_offset_within_the_period() {
 
 #[test]
 fn a_changed_period_is_learnt_within_thirty_beats() {
-    aether_core::clock::follow_tokio();
     let mut streams = detector();
-    let (_, mut now) = beat_for(&mut streams, 150, aether_core::clock::now());
+    let (_, mut now) = beat_for(&mut streams, 150, aether_core::clock::test_now());
     for period in [2 * SECOND, SECOND / 2, SECOND, 13 * SECOND / 10, SECOND] {
         for _ in 0..30 {
             now += period;
@@ -114,9 +110,8 @@ fn a_changed_period_is_learnt_within_thirty_beats() {
 
 #[test]
 fn a_stream_that_becomes_irregular_is_no_longer_periodic() {
-    aether_core::clock::follow_tokio();
     let mut streams = detector();
-    let (_, mut now) = beat_for(&mut streams, 150, aether_core::clock::now());
+    let (_, mut now) = beat_for(&mut streams, 150, aether_core::clock::test_now());
     let mut random = fastrand::Rng::with_seed(11);
     for _ in 0..600 {
         now += Duration::from_secs_f64(-random.f64().max(1e-9).ln());
@@ -129,9 +124,8 @@ fn a_stream_that_becomes_irregular_is_no_longer_periodic() {
 
 #[test]
 fn a_flood_of_names_is_bounded_and_counted() {
-    aether_core::clock::follow_tokio();
     let mut streams = StandingWaves::new(StandingOptions::default().max_streams(8)).unwrap();
-    let (_, mut now) = beat_for(&mut streams, 20, aether_core::clock::now());
+    let (_, mut now) = beat_for(&mut streams, 20, aether_core::clock::test_now());
     for first in (2..5002).step_by(8) {
         for _ in 0..13 {
             now += SECOND;
@@ -146,9 +140,8 @@ fn a_flood_of_names_is_bounded_and_counted() {
 
 #[test]
 fn clocks_that_jump_are_survived_and_counted() {
-    aether_core::clock::follow_tokio();
     let mut streams = detector();
-    let now = aether_core::clock::now() + 100_000 * SECOND;
+    let now = aether_core::clock::test_now() + 100_000 * SECOND;
     let (_, last) = beat_for(&mut streams, 30, now);
     streams.beat(&channel(), &source(1), Duration::ZERO, now - 90_000 * SECOND);
     streams.beat(&channel(), &source(1), Duration::MAX, last);
@@ -164,7 +157,6 @@ fn clocks_that_jump_are_survived_and_counted() {
 
 #[test]
 fn impossible_options_are_refused() {
-    aether_core::clock::follow_tokio();
     let options = StandingOptions::default();
     assert!(StandingWaves::new(options.clone().max_streams(0)).is_err());
     assert!(StandingWaves::new(options.clone().max_streams(1 << 17)).is_err());
@@ -219,7 +211,7 @@ proptest! {
     ) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut streams = detector();
-        let start = aether_core::clock::now();
+        let start = aether_core::clock::test_now();
         let millis = Duration::from_millis;
         let mut beats = (1..200_000u64).map({
             let mut random = random.fork();
@@ -256,18 +248,17 @@ proptest! {
             Some(Duration::from_secs_f64(at / 1e3))
         });
         let looks = std::iter::repeat_n((Duration::from_millis(look), Duration::from_millis(8000 - look)), 100);
-        let (found, _) = watch_through_looks(&mut streams, aether_core::clock::now(), moments, looks);
+        let (found, _) = watch_through_looks(&mut streams, aether_core::clock::test_now(), moments, looks);
         prop_assert_eq!(found, []);
     }
 }
 
 #[test]
 fn a_period_is_found_through_observations_too_short_for_it_alone() {
-    aether_core::clock::follow_tokio();
     let mut streams = detector();
     let beats = (1..10_000u32).map(|beat| beat * SECOND);
     let looks = std::iter::repeat_n((8 * SECOND, Duration::from_millis(8300)), 6);
-    let (found, _) = watch_through_looks(&mut streams, aether_core::clock::now(), beats, looks);
+    let (found, _) = watch_through_looks(&mut streams, aether_core::clock::test_now(), beats, looks);
     assert!(matches!(&found[..], [Finding::Standing(wave)] if wave.period == SECOND), "{found:?}");
     let wave = streams.stream(&channel(), &source(1)).unwrap();
     assert!(wave.missing == 0.0 && wave.jitter < 1e-3, "{wave:?}");

@@ -17,7 +17,6 @@ async fn with_rules(rules: impl IntoIterator<Item = Rule>) -> Aether {
 
 #[tokio::test]
 async fn what_is_emitted_below_a_prefix_leaves_below_another_one_and_is_judged_there() {
-    aether_core::clock::follow_tokio();
     let sensor =
         Rule::new("sensor-*").emit(["plant7.>"]).deny_emit(["plant7.vault.>"]).rewrite("rooms", "plant7");
     let aether = with_rules([sensor, Rule::new("hall").listen([">"])]).await;
@@ -63,7 +62,6 @@ async fn what_is_emitted_below_a_prefix_leaves_below_another_one_and_is_judged_t
 
 #[test]
 fn rewrites_that_overlap_or_loop_or_lead_nowhere_are_refused() {
-    aether_core::clock::follow_tokio();
     let rule = |name: &str, from: &str, to: &str| Rule::new(name).emit([">"]).rewrite(from, to);
     let compile = |rules: &[Rule]| Rules::new(rules.to_vec());
     let error = |rules: &[Rule]| compile(rules).unwrap_err();
@@ -99,7 +97,6 @@ fn rewrites_that_overlap_or_loop_or_lead_nowhere_are_refused() {
 
 #[test]
 fn a_rewrite_is_explained_with_its_rule() {
-    aether_core::clock::follow_tokio();
     let rules =
         Rules::new([Rule::new("a").emit(["x"]), Rule::new("shop").emit([">"]).rewrite("a", "b")]).unwrap();
     assert_eq!(rules.rewritten("shop", &channel("a.c")), Ok(Some((channel("b.c"), 2))));
@@ -109,7 +106,6 @@ fn a_rewrite_is_explained_with_its_rule() {
 
 #[tokio::test]
 async fn what_is_too_strong_is_weakened_where_a_rule_says_so() {
-    aether_core::clock::follow_tokio();
     let weak = Rule::new("a").emit(["x"]).clamp_amplitude(0.25).max_amplitude(0.75);
     let rules = Rules::new([weak, Rule::new("*").listen([">"])]).unwrap();
     let border = Border::new(rules);
@@ -131,7 +127,6 @@ async fn what_is_too_strong_is_weakened_where_a_rule_says_so() {
 
 #[tokio::test]
 async fn a_bridge_rewrites_by_the_rules_of_the_side_to_which_it_relays() {
-    aether_core::clock::follow_tokio();
     let edge =
         with_rules([Rule::new("*").emit([">"]).listen([">"]).rewrite("plant7.commands", "commands")]).await;
     let plant =

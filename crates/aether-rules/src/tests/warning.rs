@@ -48,7 +48,6 @@ impl Subscriber for Warnings {
 
 #[test]
 fn the_first_refusal_of_each_kind_is_a_warning_that_names_the_source() {
-    aether_core::clock::follow_tokio();
     let border = Border::new(Rules::new([Rule::new("shop").emit(["orders.>"])]).unwrap());
     let order = serde_json::json!({ "required": ["items"] });
     border.check_payloads(Schemas::new([("orders.*", &order)]).unwrap());
@@ -57,7 +56,7 @@ fn the_first_refusal_of_each_kind_is_a_warning_that_names_the_source() {
     tracing::subscriber::with_default(warnings.clone(), || {
         for channel in ["orders.created", "orders.created", "money.made", "orders.changed", "money.made"] {
             let mut wave = Wave::from_bytes(channel, "{}").unwrap();
-            wave.stamp(&shop, aether_core::clock::moment_of(aether_core::clock::now()));
+            wave.stamp(&shop, aether_core::clock::moment_of(aether_core::clock::test_now()));
             border.admit_stored(&mut wave).unwrap_err();
         }
     });

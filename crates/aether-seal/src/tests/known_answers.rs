@@ -47,7 +47,6 @@ fn bytes(hex: &str) -> Vec<u8> {
 
 #[test]
 fn frames_are_sealed_and_opened_as_the_description_says() {
-    aether_core::clock::follow_tokio();
     let text = std::fs::read_to_string(protocol().join("vectors/sealed/known_answers.json")).unwrap();
     let answers: Vec<Answer> = serde_json::from_str(&text).unwrap();
     assert!(answers.len() >= Role::ALL.len());
@@ -93,7 +92,6 @@ fn frames_are_sealed_and_opened_as_the_description_says() {
 
 #[test]
 fn a_program_written_from_the_description_agrees() {
-    aether_core::clock::follow_tokio();
     let said = Command::new("python3")
         .arg("-B")
         .arg(protocol().join("sealed.py"))
@@ -107,7 +105,6 @@ fn a_program_written_from_the_description_agrees() {
 /// What this code seals now, with its own nonce and a key from a file, the program opens down to the waves.
 #[test]
 fn the_program_opens_what_is_sealed_now() {
-    aether_core::clock::follow_tokio();
     let folder = tempfile::tempdir().unwrap();
     let (file, message) = (folder.path().join("keys"), folder.path().join("message"));
     let mut keys = SealKeys::generate().unwrap();
@@ -135,7 +132,6 @@ fn the_program_opens_what_is_sealed_now() {
 /// And what is signed now it verifies, down to the names.
 #[test]
 fn the_program_believes_what_is_signed_now_by_somebody_on_the_list() {
-    aether_core::clock::follow_tokio();
     let folder = tempfile::tempdir().unwrap();
     let (file, list, message) =
         (folder.path().join("keys"), folder.path().join("signers"), folder.path().join("message"));

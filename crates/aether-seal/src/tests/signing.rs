@@ -45,7 +45,6 @@ fn resealed(address: &str, message: &[u8], change: impl FnOnce(&mut Vec<u8>)) ->
 
 #[test]
 fn a_signer_of_the_list_is_proven_and_everybody_else_refused_by_reason() {
-    aether_core::clock::follow_tokio();
     let signers = signers();
     let there = sealer(Some(key(2)), Some(&signers));
     let mut guard = there.guard();
@@ -72,7 +71,6 @@ fn a_signer_of_the_list_is_proven_and_everybody_else_refused_by_reason() {
 
 #[test]
 fn a_member_of_the_group_changes_moves_and_renumbers_no_signed_frame() {
-    aether_core::clock::follow_tokio();
     let there = sealer(Some(key(2)), Some(&signers()));
     let here = sealer(Some(key(1)), None);
     let forged = Some(Refusal::Forged { signer: key(1).id() });
@@ -125,7 +123,6 @@ fn a_member_of_the_group_changes_moves_and_renumbers_no_signed_frame() {
 
 #[test]
 fn a_signature_of_one_role_is_none_of_another() {
-    aether_core::clock::follow_tokio();
     let there = sealer(Some(key(2)), Some(&signers()));
     for role in Role::ALL {
         let signed = sealer(Some(key(1)), None).seal(role, ADDRESS, "", b"x").unwrap();
@@ -149,7 +146,6 @@ fn a_signature_of_one_role_is_none_of_another() {
 
 #[test]
 fn a_forged_frame_moves_no_window_and_a_member_none_of_another() {
-    aether_core::clock::follow_tokio();
     let there = sealer(Some(key(2)), Some(&signers()));
     let mut guard = there.guard();
     let here = sealer(Some(key(1)), None);
@@ -179,7 +175,6 @@ fn a_forged_frame_moves_no_window_and_a_member_none_of_another() {
 
 #[test]
 fn a_key_is_rotated_with_two_on_the_list_and_loses_nothing() {
-    aether_core::clock::follow_tokio();
     let (old, new) = (key(1), key(4));
     let both = signers().allow("shop", new.public_key()).unwrap();
     let only_new = Signers::new().allow("shop", new.public_key()).unwrap();
@@ -202,7 +197,6 @@ fn a_key_is_rotated_with_two_on_the_list_and_loses_nothing() {
 
 #[test]
 fn the_keys_that_sign_must_be_on_the_own_list() {
-    aether_core::clock::follow_tokio();
     let options = || SealOptions::new(SealKeys::from_secret(GROUP));
     let refused = |options: SealOptions| options.sealer().unwrap_err().to_string();
     assert!(refused(options().signers(signers())).contains("signing key of its own"));

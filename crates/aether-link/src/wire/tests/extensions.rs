@@ -33,7 +33,6 @@ pub(super) fn fullest_trace() -> TraceContext {
 
 #[test]
 fn a_trace_context_is_read_as_it_was_written_and_its_length_is_checked() {
-    aether_core::clock::follow_tokio();
     let frame_with = |trace: &TraceContext| {
         let mut wave = Wave::from_body(body(alpha(), "x"));
         wave.set_trace_context(trace.clone());
@@ -64,7 +63,6 @@ pub(super) fn any_baggage() -> impl Strategy<Value = Baggage> {
 
 #[test]
 fn a_wave_that_begins_a_request_and_one_that_it_caused_have_no_byte_more() {
-    aether_core::clock::follow_tokio();
     let id = |sequence| WaveId { source: alpha(), sequence };
     let bytes = |cause: Option<WaveId>, root: Option<WaveId>| {
         let request = Request::of(root, Baggage::default());
@@ -88,7 +86,6 @@ fn a_wave_that_begins_a_request_and_one_that_it_caused_have_no_byte_more() {
 
 #[test]
 fn baggage_beyond_its_bounds_is_refused_and_not_read_to_its_end() {
-    aether_core::clock::follow_tokio();
     let entries = |many: u8| (0..many).flat_map(|n| [2, b'a' + n / 26, b'a' + n % 26, 0]).collect::<Vec<_>>();
     let refused = |content: &[u8]| {
         // The length as a varint of two bytes.
@@ -110,7 +107,6 @@ fn baggage_beyond_its_bounds_is_refused_and_not_read_to_its_end() {
 
 #[test]
 fn unknown_extension_fields_are_skipped_in_frame_and_wave() {
-    aether_core::clock::follow_tokio();
     let unknown = [0, 1, 0xFF, 6, 0, 0x80, 0x01, 2, 1, 2];
     let between = [1, 4, 0, 0, 0x80, 0x3F, 2, 1, b'k', 77, 3, 9, 9, 9];
     let frame = read(handmade(&unknown, &between, b"xyz"), None).unwrap();

@@ -83,7 +83,6 @@ impl World {
 
 #[test]
 fn a_lost_service_that_only_reacts_is_named_while_its_input_flows_and_its_input_does_not_explain_it_away() {
-    aether_core::clock::follow_tokio();
     let mut world = World::plant();
     world.measure(60, |_| true);
     assert_eq!(texts(&world.said()), [""; 0], "healthy");
@@ -117,7 +116,6 @@ fn a_lost_service_that_only_reacts_is_named_while_its_input_flows_and_its_input_
 
 #[test]
 fn a_service_that_rightly_stays_quiet_is_no_incident() {
-    aether_core::clock::follow_tokio();
     let mut world = World::plant();
     // An alarm lasts for a minute, and then there is nothing to say.
     world.measure(60, |_| true);
@@ -129,7 +127,6 @@ fn a_service_that_rightly_stays_quiet_is_no_incident() {
 
 #[test]
 fn a_service_that_only_hears_is_named_when_it_is_lost_and_is_back_with_its_account() {
-    aether_core::clock::follow_tokio();
     let mut world = World::plant();
     world.start("pager", "telemetry.>");
     world.measure(30, |_| true);
@@ -145,7 +142,6 @@ fn a_service_that_only_hears_is_named_when_it_is_lost_and_is_back_with_its_accou
 
 #[test]
 fn a_service_that_leaves_or_is_replaced_or_has_nothing_to_hear_is_no_incident() {
-    aether_core::clock::follow_tokio();
     let mut world = World::plant();
     world.start("pager", "alarms.>");
     world.start("stock", "telemetry.>");
@@ -161,7 +157,6 @@ fn a_service_that_leaves_or_is_replaced_or_has_nothing_to_hear_is_no_incident() 
 
 #[test]
 fn one_of_several_processes_of_a_service_may_be_lost() {
-    aether_core::clock::follow_tokio();
     let mut world = World::plant();
     world.start("ingest", "telemetry.>");
     world.measure(30, |_| true);
@@ -173,7 +168,6 @@ fn one_of_several_processes_of_a_service_may_be_lost() {
 
 #[test]
 fn accounts_that_could_not_be_heard_are_no_evidence() {
-    aether_core::clock::follow_tokio();
     let mut world = World::plant();
     world.measure(30, |_| true);
     let began = world.now;
@@ -192,7 +186,6 @@ fn accounts_that_could_not_be_heard_are_no_evidence() {
 
 #[test]
 fn a_host_that_is_cut_off_is_not_lost_when_its_waves_are_back_before_its_accounts() {
-    aether_core::clock::follow_tokio();
     let mut world = World::plant();
     world.measure(30, |_| true);
     let began = world.now;
