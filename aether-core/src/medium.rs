@@ -28,7 +28,7 @@ pub use crate::router::{
 pub use crate::shares::{ShareSizes, Shares, UNPROVEN};
 pub use crate::source::Sequencer;
 pub use crate::wave::{Received, ReplyError, ReplyPath};
-pub use addresses::without_secrets;
+pub use addresses::{addresses_in, without_secrets};
 pub use confirming::ConfirmError;
 pub(crate) use connect::MediumOptions;
 pub use connect::{ConnectError, ConnectRequest, LocalVibrator, LocalVibrators};

@@ -197,11 +197,6 @@ impl Vibrator {
         self.receiver.put_back(wave);
     }
 
-    /// [`Vibrator::receive`] for a task that polls: ready with the next wave, or with `None` once nothing more will come.
-    pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
-        self.receiver.poll_receive(cx)
-    }
-
     /// The account of the inbox.
     #[must_use]
     pub fn ledger(&self) -> Ledger {

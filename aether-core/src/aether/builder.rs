@@ -12,7 +12,7 @@ use crate::emission::EmissionRate;
 use crate::extensions::ExtensionMap;
 use crate::medium::{
     ConnectError, ConnectRequest, Guard, Layers, Local, LocalOptions, LocalVibrators, Medium, MediumOptions,
-    SEVERAL, Schemes, without_secrets,
+    SEVERAL, Schemes, addresses_in, without_secrets,
 };
 use crate::presence::Presence;
 use crate::router::{Router, Subscription, Unheard};
@@ -203,11 +203,7 @@ impl AetherBuilder {
     /// # Errors
     /// [`ConnectError::Url`] or [`ConnectError::Scheme`], which name the schemes that there are, without secrets.
     pub fn check_address(&self, url: &str) -> Result<(), ConnectError> {
-        let check = |url: &str| self.schemes.find(url).map(|_| ());
-        let checked = match url.split_whitespace().nth(1) {
-            Some(_) => url.split_whitespace().try_for_each(check),
-            None => check(url),
-        };
+        let checked = addresses_in(url).into_iter().try_for_each(|url| self.schemes.find(url).map(|_| ()));
         checked.map_err(ConnectError::without_secrets)
     }
 
@@ -223,6 +219,8 @@ impl AetherBuilder {
     }
 
     async fn connect_to_medium(self) -> Result<Aether, ConnectError> {
+        // What is not the address of a medium at all is an error at once, also as one of several.
+        self.check_address(&self.url)?;
         let parts = Parts::new();
         let (presence, reflector) = (Arc::downgrade(&parts.presence), Arc::clone(&parts.reflector));
         let request = ConnectRequest {
@@ -241,12 +239,7 @@ impl AetherBuilder {
         if let Some(guard) = &self.guard {
             parts.router.set_filter(Arc::clone(guard) as _);
         }
-        let is_several = self.url.split_whitespace().nth(1).is_some();
-        let medium = if is_several {
-            // What is not the address of a medium at all is an error at once.
-            for url in self.url.split_whitespace() {
-                self.schemes.find(url)?;
-            }
+        let medium = if addresses_in(&self.url).len() > 1 {
             let connector = self.schemes.find_several(&self.url)?;
             connector(ConnectRequest { url: self.url, ..request }).await?
         } else {

@@ -1,7 +1,7 @@
-//! The conformance suite that every [`Medium`] must pass and, with feature `nats-server`, a real NATS server for tests.
+//! The conformance suite that every [`Medium`](aether_core::medium::Medium) must pass and a real NATS server for tests.
 //!
 //! The implementor of a medium writes a [`Harness`] and passes it to [`run`]. Each case checks one line of the contract
-//! documented at [`Medium`], through the same [`Aether`](aether_core::Aether) and [`Vibrator`](aether_core::Vibrator) that services
+//! documented at [`Medium`](aether_core::medium::Medium), through the same [`Aether`](aether_core::Aether) and [`Vibrator`](aether_core::Vibrator) that services
 //! use. A case that needs means the site does not have, or that checks what the medium does not
 //! [promise](aether_core::medium::Promises), is reported as skipped, by name. Assert the skipped names, so that a case that is no
 //! longer run is noticed. The suite never panics, and never sleeps in place of waiting for an event.
@@ -70,14 +70,11 @@ pub use ports::free_port;
 pub use report::{CaseReport, Failure, Outcome, Report};
 pub use server::{NatsCluster, NatsServer, ServerError, ServerOptions};
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
-use aether_core::LocalOptions;
-use aether_core::medium::{Local, Medium, Router};
 use case::Case;
 use stage::Stage;
 
@@ -195,13 +192,6 @@ impl Suite {
             )),
         }
     }
-}
-
-/// The plain local medium, for wrappers that delegate to it: pass it the router from
-/// [`Aether::with_medium`](aether_core::Aether::with_medium). Payloads may have up to 1 MiB.
-#[must_use]
-pub fn local_medium(router: Arc<Router>) -> Arc<dyn Medium> {
-    Arc::new(Local::new(router, &LocalOptions::default()))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! want the findings. While the engine pauses because of too many waves, the observer leaves the bus, so that no wave
 //! is routed, copied or sent for it. All decisions are the engine's.
 
+use futures_util::StreamExt as _;
 use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
@@ -224,7 +225,7 @@ impl PhysicsObserver {
         let mut taken = 0;
         poll_fn(|cx| {
             loop {
-                match vibrator.poll_receive(cx) {
+                match vibrator.poll_next_unpin(cx) {
                     Poll::Ready(Some(wave)) => engine.observe(&wave, clock::now()),
                     Poll::Ready(None) => return Poll::Ready((taken > 0).then_some(taken)),
                     Poll::Pending if taken == 0 => return Poll::Pending,

@@ -1,5 +1,6 @@
 //! Connecting by the scheme of an address to the media that are compiled in.
 
+use aether_core::medium::addresses_in;
 use aether_core::{Aether, AetherBuilder, ConnectError};
 
 /// Connects to a medium by its address with default options: `local:`, `nats://host:port`, `lan:`, or several of them with blanks
@@ -36,12 +37,7 @@ pub fn builder() -> AetherBuilder {
 /// The [`ConnectError`] with which connecting would fail at once, without secrets.
 pub fn check_address(url: &str) -> Result<(), ConnectError> {
     builder().check_address(url)?;
-    // An address of one medium may have blanks behind the commas of its servers.
-    let addresses: Vec<&str> = match url.split_whitespace().nth(1) {
-        Some(_) => url.split_whitespace().collect(),
-        None => vec![url],
-    };
-    addresses.into_iter().try_for_each(check_medium)
+    addresses_in(url).into_iter().try_for_each(check_medium)
 }
 
 fn scheme(url: &str) -> String {

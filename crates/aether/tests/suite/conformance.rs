@@ -1,6 +1,8 @@
 //! Tests of the conformance suite itself: a medium with one fault fails the case that covers it, and a correct one
 //! passes.
 
+use aether_core::LocalOptions;
+use aether_core::medium::Local;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -228,7 +230,7 @@ impl Harness for FaultyHarness {
     fn site(&self) -> BoxFuture<'_, Result<Box<dyn Site>, SiteError>> {
         let aether = Aether::with_medium(|router| {
             Arc::new(Faulty {
-                inner: aether_conformance::local_medium(Arc::clone(&router)),
+                inner: Arc::new(Local::new(Arc::clone(&router), &LocalOptions::default())),
                 router,
                 fault: self.0,
                 carried: AtomicU64::new(0),

@@ -1,5 +1,7 @@
 //! The local medium, plain and behind a wrapper: the conformance suite, and concurrency.
 
+use aether_core::LocalOptions;
+use aether_core::medium::Local;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -139,7 +141,7 @@ async fn a_wrapper_around_the_local_medium_conforms() {
     conforms(&InProcess(move || {
         let calls = Arc::clone(&made);
         Aether::with_medium(|router| {
-            Arc::new(Counting { inner: aether_conformance::local_medium(router), calls })
+            Arc::new(Counting { inner: Arc::new(Local::new(router, &LocalOptions::default())), calls })
         })
     }))
     .await;

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use aether_core::medium::{
-    AskError, Carried, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, Medium, MediumStatus,
-    Offered, Promises, Reach, Subscription,
+    AskError, Carried, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, Local, Medium,
+    MediumStatus, Offered, Promises, Reach, Subscription,
 };
-use aether_core::{Aether, InboxOptions, Vibrator, Wave};
+use aether_core::{Aether, InboxOptions, LocalOptions, Vibrator, Wave};
 use futures::future::BoxFuture;
 
 /// Counts the carried waves and leaves the rest to the inner medium.
@@ -95,7 +95,7 @@ async fn a_scheme_of_anybody_gets_its_address_and_its_options() {
         assert!(!format!("{request:?}").contains("secret"));
         assert!(request.vibrators.list().is_some_and(|vibrators| vibrators.is_empty()));
         assert!(format!("{:?}", request.options::<InboxOptions>()).contains('7'));
-        Ok(aether_conformance::local_medium(request.router))
+        Ok(Arc::new(Local::new(request.router, &LocalOptions::default())) as Arc<dyn Medium>)
     });
     carries(&builder.connect().await.unwrap()).await;
 }
