@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aether::paths::PathState;
 use aether_conformance::NatsServer;
-use aether_core::{AskError, FlushError, Kind, Vibrator, Wave};
+use aether_core::{AskError, FlushError, InboxOptions, Kind, ServeOrder, Vibrator, Wave};
 use tokio::time::timeout;
 
 use super::{LONG, heard, listener, process, until, until_in_use};
@@ -31,7 +31,10 @@ async fn a_change_by_choice_keeps_the_order_and_the_word_of_each_flush() {
     // The receiver has both servers. A third process makes them change.
     let there = process(&[&urls[0], &urls[1]]).await;
     let third = process(&[&cable.url(), &urls[1]]).await;
-    let mut ear = listener(&there, "orders.*").await;
+    // A wave that has gone by the second path is weaker, and a receiver that is behind would take stronger ones first.
+    let options = InboxOptions::default().order(ServeOrder::Arrival);
+    let mut ear = Vibrator::builder("listener").inbox(options).create(&there).await.unwrap();
+    ear.resonate_on("orders.*").await.unwrap();
     let received = Arc::new(AtomicU64::new(0));
     let receiving = tokio::spawn({
         let received = Arc::clone(&received);
@@ -41,7 +44,7 @@ async fn a_change_by_choice_keeps_the_order_and_the_word_of_each_flush() {
                 let number = wave.json::<u64>().unwrap();
                 disordered += u64::from(number != next);
                 next = number + 1;
-                received.store(next, Ordering::Release);
+                received.fetch_add(1, Ordering::Release);
             }
             (next, disordered)
         }
