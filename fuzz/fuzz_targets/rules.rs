@@ -3,7 +3,8 @@
 
 #![no_main]
 
-use aether::rules::{Action, NatsPermissions, Refusal, Rule, Rules};
+use aether::nats::NatsPermissions;
+use aether::rules::{Action, Refusal, Rule, Rules};
 use aether_core::{Channel, Pattern};
 use libfuzzer_sys::fuzz_target;
 
