@@ -46,7 +46,7 @@ use smallvec::SmallVec;
 
 use crate::amplitude::{Floor, amplitude_of_level};
 use crate::wave::Wave;
-use admission::{Admission, QueuePosition, kept_from_weak};
+use admission::{Admission, QueuePosition, is_weak};
 use control::LiveOptions;
 use levels::{Levels, Popped};
 use prefetch::Prefetch;
@@ -66,11 +66,8 @@ pub(crate) enum Offer {
     Called(QueuePosition),
     /// Take the wave in any case and shed the excess.
     Now,
-    /// Like `Now`, for an emitter that no longer waits or never did: the room reserved for waves of normal strength stays
-    /// free of weaker ones.
+    /// Like `Now`, for an emitter that no longer waits or never did: the room that weak waves leave free stays so.
     Unwaited,
-    /// Take the wave in any case, but do not use the room reserved for stronger waves: shed the excess of this level.
-    Passed,
 }
 
 /// A bounded, strength-ordered queue of waves with an exact ledger.
@@ -102,11 +99,9 @@ struct InboxState {
     /// The same bound while no wave is held.
     ahead_unheld: usize,
     held: holding::Held,
-    /// Fast path: waves of known levels are taken while fewer than this many are queued. Zero if closed or if emitters
-    /// wait.
-    waves_at_once: usize,
-    /// The same bound in bytes, the new wave included.
-    bytes_at_once: usize,
+    /// Fast path: a wave is taken while fewer than this many waves are queued, and up to this many bytes with it. First
+    /// for waves of normal strength or more, then for weak ones. Zero if closed or if emitters wait.
+    at_once: [(usize, usize); 2],
     admission: Admission,
     /// All counts but `queued`, as of the last check of the prefetch.
     ledger: Ledger,
@@ -165,9 +160,8 @@ impl Inbox {
     /// [`InboxOptionsError`] names the option that is out of range, and the allowed range.
     pub fn new(options: InboxOptions) -> Result<Self, InboxOptionsError> {
         options.check()?;
-        let (ahead, bytes_at_once) = (options.max_waves, options.max_bytes);
-        let takes_turns = options.takes_turns();
-        Ok(Self {
+        let (ahead, takes_turns) = (options.max_waves, options.takes_turns());
+        let inbox = Self {
             live: LiveOptions::new(options.max_waves, options.max_bytes, options.floor),
             options,
             made: Moment::now(),
@@ -178,8 +172,7 @@ impl Inbox {
                 ahead,
                 ahead_unheld: ahead,
                 held: holding::Held::default(),
-                waves_at_once: ahead,
-                bytes_at_once,
+                at_once: [(0, 0); 2],
                 admission: Admission::default(),
                 ledger: Ledger::default(),
                 receiver: None,
@@ -191,7 +184,9 @@ impl Inbox {
             prefetch: CachePadded::new(Mutex::default()),
             has_prefetched: CachePadded::new(AtomicBool::new(false)),
             occupied: CachePadded::new(AtomicU64::new(0)),
-        })
+        };
+        inbox.set_bounds(&mut inbox.state.lock());
+        Ok(inbox)
     }
 
     /// Offers a wave. Hands it back only if `offer` allows that and emitters have to wait.
@@ -221,10 +216,8 @@ impl Inbox {
     /// The fast path's check: the wave is audible, and there is room.
     #[inline(always)]
     fn takes_at_once(&self, state: &InboxState, wave: &Wave, level: u8, weight: usize) -> bool {
-        state.len() < state.waves_at_once
-            && state.bytes + weight <= state.bytes_at_once
-            && state.admission.has_seen(level)
-            && wave.audible_at(Moment::now, self.floor())
+        let (waves, bytes) = state.at_once[usize::from(is_weak(level))];
+        state.len() < waves && state.bytes + weight <= bytes && wave.audible_at(Moment::now, self.floor())
     }
 
     /// The slow path: floors, waiting emitters, eviction.
@@ -281,20 +274,19 @@ impl Inbox {
             return Ok(());
         }
         let level = wave.signal().level();
-        self.note_level(state, level);
         let place = if let Offer::Called(place) = offer { place } else { QueuePosition::of_newcomer(level) };
         let waits = match offer {
             Offer::IfRoom | Offer::Called(_) => {
                 !self.admits(state, place, weight) || Self::is_ahead(state, level)
             }
             Offer::IfFits => !self.admits(state, place, weight),
-            Offer::Now | Offer::Unwaited | Offer::Passed => false,
+            Offer::Now | Offer::Unwaited => false,
         };
         if waits && self.makes_wait(state) {
             return Err(wave);
         }
-        // An emitter that gives up does not affect admission.
-        if offer != Offer::Passed {
+        // Neither an emitter that gives up nor one that never waited overtakes the others.
+        if offer != Offer::Unwaited {
             state.admission.record_taken(level);
         }
         self.push(state, wave, level, weight);
@@ -321,13 +313,8 @@ impl Inbox {
     /// stronger ones, as much is evicted as it takes there, and no more: the stronger ones may be there already.
     fn make_room(&self, state: &mut InboxState, offer: Offer, level: u8, weight: usize, shed: &mut Shed) {
         let (max_waves, max_bytes) = (self.max_waves(), self.max_bytes());
-        let kept = |total| match offer {
-            Offer::Passed => state.admission.reserved(total, level),
-            Offer::Now => 0,
-            _ if self.options.when_full == WhenFull::Shed => 0,
-            _ => kept_from_weak(total, level),
-        };
-        let (own_waves, own_bytes) = (max_waves - kept(max_waves), max_bytes - kept(max_bytes));
+        let (own_waves, own_bytes) =
+            if offer == Offer::Now { (max_waves, max_bytes) } else { self.bounds_of(level) };
         let is_over = |state: &InboxState, evicted: (usize, usize)| {
             state.len() > max_waves
                 || state.bytes > max_bytes

@@ -1,19 +1,11 @@
-//! Admission to an inbox: the room reserved for strong waves, and the queue of waiting emitters.
+//! Admission to an inbox: the room that weak waves leave free, and the queue of waiting emitters.
 //!
-//! Pure data: no lock and no clock of its own. If emitters wait for an inbox, its last quarter is reserved for stronger
-//! waves. The weakest of the levels offered recently may use three quarters and the strongest all; the levels in
-//! between get proportional shares. If all waves have one level, they use all of it, except that waves weaker than
-//! normal always leave the last eighth free.
+//! Pure data: no lock and no clock.
 
 use std::collections::{BTreeMap, HashMap};
 use std::task::Waker;
-use std::time::Duration;
 
-use crate::clock::Moment;
 use crate::source::Source;
-
-/// What "recently" means for the levels that reserve room: one to two of these windows.
-pub(super) const LEVELS_WINDOW: Duration = Duration::from_secs(10);
 
 /// A position in the queue of waiting emitters: ordered by strength, then by the turns of sources, then by arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,14 +23,9 @@ impl QueuePosition {
     }
 }
 
-/// The levels offered recently, and the waiting emitters.
+/// The waiting emitters.
 #[derive(Default)]
 pub(super) struct Admission {
-    /// A bit for each level offered in the current window; level 0 is the lowest bit.
-    seen: u64,
-    /// The same for the previous window.
-    seen_before: u64,
-    window_start: Option<Moment>,
     waiting: BTreeMap<QueuePosition, Waiting>,
     /// The sources of the waiting emitters.
     sources: HashMap<(u8, Source), SourceTurns>,
@@ -64,51 +51,6 @@ struct SourceTurns {
 }
 
 impl Admission {
-    /// Whether this level was offered in the current window.
-    #[inline]
-    pub(super) fn has_seen(&self, level: u8) -> bool {
-        self.seen & (1 << level) != 0
-    }
-
-    /// Records that a level was offered.
-    pub(super) fn record_level(&mut self, level: u8) {
-        self.seen |= 1 << level;
-    }
-
-    /// Forgets levels that were last offered too long ago. Levels seen before the first call count as recent.
-    pub(super) fn advance_to(&mut self, now: Moment) {
-        let since = self.window_start.map_or(LEVELS_WINDOW, |start| now.saturating_duration_since(start));
-        if since >= LEVELS_WINDOW {
-            self.seen_before = std::mem::take(&mut self.seen);
-            self.window_start = Some(now);
-        }
-    }
-
-    /// Whether recent waves have different levels.
-    pub(super) fn has_several_levels(&self) -> bool {
-        (self.seen | self.seen_before).count_ones() > 1
-    }
-
-    /// Whether waves that are weaker than normal were offered.
-    pub(super) fn has_weak(&self) -> bool {
-        (self.seen | self.seen_before) >> NORMAL_LEVEL > 1
-    }
-
-    /// How much of `total` waves of this level leave to stronger ones.
-    pub(super) fn reserved(&self, total: usize, level: u8) -> usize {
-        self.kept_by_rank(total, level).max(kept_from_weak(total, level))
-    }
-
-    /// What is kept for the levels that were offered recently.
-    fn kept_by_rank(&self, total: usize, level: u8) -> usize {
-        let seen = self.seen | self.seen_before | 1 << level;
-        let stronger = (seen & ((1 << level) - 1)).count_ones();
-        match seen.count_ones() - 1 {
-            0 => 0,
-            others => (reserve_of(total) as u128 * u128::from(stronger) / u128::from(others)) as usize,
-        }
-    }
-
     pub(super) fn none_wait(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -199,25 +141,15 @@ impl Admission {
 /// The level of waves of normal amplitude, which is the default.
 const NORMAL_LEVEL: u8 = 4;
 
-/// How much of `total` waves of this level leave free whether stronger ones have come or not: those that are weaker than
-/// normal an eighth, at least one, but not everything.
-pub(super) const fn kept_from_weak(total: usize, level: u8) -> usize {
-    match level > NORMAL_LEVEL {
-        true if total < 16 => {
-            if total > 1 {
-                1
-            } else {
-                0
-            }
-        }
-        true => total / 8,
-        false => 0,
-    }
+/// Whether waves of this level leave a part of an inbox free.
+#[inline]
+pub(super) const fn is_weak(level: u8) -> bool {
+    level > NORMAL_LEVEL
 }
 
-/// The part that is kept for waves that are not the weakest.
-pub(super) const fn reserve_of(total: usize) -> usize {
-    total / 4
+/// How much of `total` waves of this level leave free: weak ones an eighth, at least one, but not everything.
+pub(super) fn kept(total: usize, level: u8) -> usize {
+    if is_weak(level) { (total / 8).max(1).min(total - 1) } else { 0 }
 }
 
 #[cfg(test)]
@@ -226,44 +158,10 @@ mod tests {
     use crate::amplitude::{Amplitude, HalfLife, Signal};
 
     #[test]
-    fn the_weakest_level_leaves_a_quarter_the_strongest_nothing_and_the_others_a_share() {
-        let mut admission = Admission::default();
-        assert_eq!([0, 2, 4].map(|level| admission.reserved(1000, level)), [0; 3]);
-        admission.record_level(2);
-        assert_eq!([0, 2, 4].map(|level| admission.reserved(1000, level)), [0, 0, 250]);
-        admission.record_level(0);
-        admission.record_level(4);
-        assert_eq!([0, 2, 4].map(|level| admission.reserved(1000, level)), [0, 125, 250]);
-        assert_eq!(admission.reserved(3, 4), 0, "there is nothing to divide");
-        assert_eq!(admission.reserved(usize::MAX, 4), usize::MAX / 4);
-    }
-
-    #[test]
-    fn waves_weaker_than_normal_leave_an_eighth_and_at_least_one_whether_others_came_or_not() {
+    fn waves_weaker_than_normal_leave_an_eighth_and_at_least_one() {
         assert_eq!(NORMAL_LEVEL, Signal::new(Amplitude::NORMAL, HalfLife::NEVER).level());
-        let mut admission = Admission::default();
-        assert!(!admission.has_weak());
-        admission.record_level(4);
-        assert!(!admission.has_weak());
-        admission.record_level(5);
-        assert!(admission.has_weak());
-        let admission = Admission::default();
-        assert_eq!([4, 5, 63].map(|level| admission.reserved(1000, level)), [0, 125, 125]);
-        assert_eq!([1, 2, 8, 15, 16].map(|total| admission.reserved(total, 63)), [0, 1, 1, 1, 2]);
-    }
-
-    #[test]
-    fn a_level_no_longer_offered_is_forgotten_after_two_windows() {
-        let mut admission = Admission::default();
-        let start = Moment::now();
-        admission.record_level(0);
-        admission.record_level(4);
-        for windows in 0..3 {
-            admission.advance_to(start + windows * LEVELS_WINDOW);
-            admission.record_level(4);
-            assert_eq!(admission.has_several_levels(), windows < 1);
-        }
-        assert_eq!(admission.reserved(1000, 4), 0);
+        assert_eq!([0, 4, 5, 63].map(|level| kept(1000, level)), [0, 0, 125, 125]);
+        assert_eq!([1, 2, 8, 15, 16].map(|total| kept(total, 63)), [0, 1, 1, 1, 2]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Whether there is room for a wave, given the waiting emitters and the room reserved for stronger waves.
+//! Whether there is room for a wave, given the waiting emitters and the room that weak waves leave free.
 
-use super::admission::{QueuePosition, kept_from_weak, reserve_of};
+use super::admission::{QueuePosition, is_weak, kept};
 use super::{Inbox, InboxState, WhenFull};
 use crate::clock::Moment;
 use crate::wave::Wave;
@@ -8,34 +8,24 @@ use crate::wave::Wave;
 impl Inbox {
     /// Computes the bounds of the fast path, [`Inbox::takes_at_once`].
     pub(super) fn set_bounds(&self, state: &mut InboxState) {
-        let (waves, bytes) = (self.max_waves(), self.max_bytes());
-        let (kept_waves, kept_bytes) = match self.options.when_full {
-            WhenFull::Shed => (0, 0),
-            WhenFull::Wait { .. } => [waves, bytes].map(|total| self.most_kept(state, total)).into(),
-        };
         let is_open = !state.closed && state.admission.none_wait();
-        state.waves_at_once = if is_open { state.ahead.min(waves - kept_waves) } else { 0 };
-        state.bytes_at_once = bytes - kept_bytes;
-    }
-
-    /// What the weakest of the waves that were offered recently leave to stronger ones.
-    fn most_kept(&self, state: &InboxState, total: usize) -> usize {
-        let by_rank = if state.admission.has_several_levels() { reserve_of(total) } else { 0 };
-        let from_weak = if state.admission.has_weak() { kept_from_weak(total, u8::MAX) } else { 0 };
-        by_rank.max(from_weak)
-    }
-
-    /// Notes that a wave of this level was offered, and forgets those that are offered no longer.
-    pub(super) fn note_level(&self, state: &mut InboxState, level: u8) {
-        if self.options.when_full != WhenFull::Shed && state.admission.has_several_levels() {
-            state.admission.advance_to(Moment::now());
+        for (bounds, level) in state.at_once.iter_mut().zip([0, u8::MAX]) {
+            let (waves, bytes) = self.bounds_of(level);
+            *bounds = if is_open { (state.ahead.min(waves), bytes) } else { (0, 0) };
         }
-        state.admission.record_level(level);
-        self.set_bounds(state);
+    }
+
+    /// The waves and bytes that this level may use if its emitters wait; otherwise all.
+    pub(super) fn bounds_of(&self, level: u8) -> (usize, usize) {
+        let (waves, bytes) = (self.max_waves(), self.max_bytes());
+        match self.options.when_full {
+            WhenFull::Shed => (waves, bytes),
+            WhenFull::Wait { .. } => (waves - kept(waves, level), bytes - kept(bytes, level)),
+        }
     }
 
     /// Whether there is room for a wave of this level and weight, with no waiting emitter ahead of it, outside of the
-    /// room reserved for stronger waves. Checks the prefetch only if there seems to be no room.
+    /// room that it leaves free. Checks the prefetch only if there seems to be no room.
     pub(super) fn admits(&self, state: &mut InboxState, place: QueuePosition, weight: usize) -> bool {
         let level = place.level;
         !state.admission.is_before(place)
@@ -54,13 +44,10 @@ impl Inbox {
         weight: usize,
         (coming, coming_bytes): (usize, usize),
     ) -> bool {
-        let (max_waves, max_bytes) = (self.max_waves(), self.max_bytes());
-        let waves = max_waves - state.admission.reserved(max_waves, level);
-        // One wave may reach into the part that is kept, or a large one would never be admitted.
-        let bytes = max_bytes - state.admission.reserved(max_bytes, level);
-        let weak_bytes = max_bytes - kept_from_weak(max_bytes, level);
+        let (waves, bytes) = self.bounds_of(level);
         let (len, used) = (state.len() + coming, state.bytes + coming_bytes);
-        len < waves && used < bytes && (used + weight <= weak_bytes || (len == 0 && weight <= max_bytes))
+        // Alone, a wave may reach into the part that is kept, or a large one would never be admitted.
+        len < waves && (used + weight <= bytes || (len == 0 && weight <= self.max_bytes()))
     }
 
     /// Whether the emitters are too far ahead for this wave. A wave stronger than something queued need not wait.
@@ -74,11 +61,10 @@ impl Inbox {
 
     /// How many waves of this weight the fast path would take now.
     pub fn room_at_once(&self, wave: &Wave) -> usize {
-        let weight = wave.weight();
         let mut state = self.state.lock();
         self.settle_prefetched(&mut state);
-        let waves = state.waves_at_once.saturating_sub(state.len());
-        waves.min(state.bytes_at_once.saturating_sub(state.bytes) / weight)
+        let (waves, bytes) = state.at_once[usize::from(is_weak(wave.signal().level()))];
+        waves.saturating_sub(state.len()).min(bytes.saturating_sub(state.bytes) / wave.weight())
     }
 
     /// Whether this wave's emitter would not have to wait now. Waves that are refused anyway need no room.
@@ -89,16 +75,13 @@ impl Inbox {
             || state.closed
             || weight > self.max_bytes()
             || !wave.audible_at(Moment::now, self.floor())
-            || {
-                self.note_level(&mut state, level);
-                !self.makes_wait(&state) || self.admits(&mut state, QueuePosition::of_newcomer(level), weight)
-            }
+            || !self.makes_wait(&state)
+            || self.admits(&mut state, QueuePosition::of_newcomer(level), weight)
     }
 
     /// The number of waves that may be queued before an emitter of this level waits.
     pub(super) fn allowed(&self, state: &InboxState, level: u8) -> usize {
-        let most = self.max_waves();
-        let most = most - state.admission.reserved(most, level);
+        let (most, _) = self.bounds_of(level);
         // A wave that overtakes others need not wait behind them.
         if state.levels.weakest().is_some_and(|weakest| level < weakest) {
             most

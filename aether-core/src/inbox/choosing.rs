@@ -1,7 +1,7 @@
 //! Offers to one of several inboxes, as the router makes them to the members of a group in turn.
 
-use super::admission::{QueuePosition, kept_from_weak};
-use super::{Inbox, InboxState, WhenFull};
+use super::admission::QueuePosition;
+use super::{Inbox, InboxState};
 use crate::clock::Moment;
 use crate::wave::Wave;
 
@@ -25,22 +25,18 @@ impl Inbox {
 
     fn keeps(&self, state: &mut InboxState, wave: &Wave, level: u8, weight: usize) -> bool {
         self.takes_at_once(state, wave, level, weight)
-            || (!state.closed && wave.audible_at(Moment::now, self.floor()) && {
-                self.note_level(state, level);
-                match self.makes_wait(state) {
+            || (!state.closed
+                && wave.audible_at(Moment::now, self.floor())
+                && match self.makes_wait(state) {
                     true => self.admits(state, QueuePosition::of_newcomer(level), weight),
                     false => self.fits(state, level, weight),
-                }
-            })
+                })
     }
 
     /// Whether a wave of this weight would be within the bounds. Looks at the prefetch only if it seems that it would not.
     fn fits(&self, state: &mut InboxState, level: u8, weight: usize) -> bool {
-        let is_shared = self.options.when_full == WhenFull::Shed;
-        let kept = |total| if is_shared { 0 } else { kept_from_weak(total, level) };
-        let (max_waves, max_bytes) = (self.max_waves(), self.max_bytes());
-        let (max_waves, max_bytes) = (max_waves - kept(max_waves), max_bytes - kept(max_bytes));
-        let fits = |state: &InboxState| state.len() < max_waves && state.bytes + weight <= max_bytes;
+        let (waves, bytes) = self.bounds_of(level);
+        let fits = |state: &InboxState| state.len() < waves && state.bytes + weight <= bytes;
         fits(state)
             || (state.prefetched > 0 && {
                 self.settle_prefetched(state);

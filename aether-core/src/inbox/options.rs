@@ -39,14 +39,12 @@ pub enum WhenFull {
     /// until the inbox has drained to half. Over a network the receiver asks senders to pause (if the medium promises
     /// [`back_pressure`](crate::medium::Promises::back_pressure)), and waves in flight wait as long for room.
     ///
-    /// The strongest waiting emitter is admitted first. The last quarter of the inbox is reserved for stronger waves:
-    /// of the levels offered in the last 10 to 20 s the weakest may use three quarters and the strongest all, and the
-    /// levels in between get proportional shares. Waves of one level use all of it, except that waves weaker than
-    /// normal (amplitude below 0.5) leave the last eighth of the waves and of the bytes free, at least one wave. So an
-    /// inbox full of weak waves takes a strong one at once. An empty inbox takes a weak wave larger than that share. No
-    /// queued wave is evicted for this. An emitter that times out while only stronger waves overtake it sheds the
-    /// weakest wave of its level, and the others keep waiting. Waves from a network use the whole inbox. In an outbox the
-    /// patience ends only if no wave of this strength or weaker has left in that time.
+    /// The strongest waiting emitter is admitted first. Waves weaker than normal (amplitude below 0.5) leave the last
+    /// eighth of the waves and of the bytes free, at least one wave, so that an inbox full of them takes a strong wave at
+    /// once. An empty inbox takes a weak wave larger than its share. No queued wave is evicted for a stronger one. An
+    /// emitter that times out while only stronger waves overtake it sheds the weakest wave, and the others keep waiting.
+    /// Waves from a network use the whole inbox. In an outbox the patience ends only if no wave of this strength or weaker
+    /// has left in that time.
     Wait {
         /// The longest time that one emit waits for this inbox.
         patience: Duration,

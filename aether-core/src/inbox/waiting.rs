@@ -126,7 +126,7 @@ impl WaitingEmitter<'_> {
 
     /// Handles a time-out: the weakest wave is shed for this one. After that no emitter waits until the inbox has
     /// drained to half, unless it has already. If the emitter waited only because stronger waves overtook it, the
-    /// others keep waiting and the reserved room stays reserved.
+    /// others keep waiting.
     fn give_up(mut self) {
         let (inbox, mut shed) = (self.inbox, Shed::new());
         let Some(place) = self.place.take() else { return };
@@ -143,9 +143,8 @@ impl WaitingEmitter<'_> {
             }
         };
         inbox.update_waiting_since(&mut state);
-        let offer = if is_overtaken_by_stronger { Offer::Passed } else { Offer::Unwaited };
-        // Neither offer hands the wave back.
-        let _ = inbox.put(&mut state, self.wave.clone(), offer, &mut shed);
+        // Never handed back.
+        let _ = inbox.put(&mut state, self.wave.clone(), Offer::Unwaited, &mut shed);
         let receiver = state.receiver.take();
         inbox.publish(&state);
         drop(state);

@@ -106,12 +106,12 @@ async fn emitters_stay_patient_while_waves_like_theirs_leave_and_lose_it_when_no
 async fn an_emitter_past_which_only_stronger_waves_leave_loses_its_patience() {
     let inbox = Inbox::new(patient(8)).unwrap();
     let mut strong = numbered(0, 0.9);
-    for number in 0..4 {
+    for number in 0..6 {
         inbox.offer(numbered(number, 0.6), Offer::Now).unwrap();
     }
     inbox.offer(strong.clone(), Offer::Now).unwrap();
     inbox.offer(strong.clone(), Offer::Now).unwrap();
-    waits!(weak, inbox, numbered(5, 0.6));
+    waits!(weak, inbox, numbered(6, 0.6));
     for number in 0..9 {
         inbox.take_many(1, usize::MAX, &mut Vec::new());
         strong = numbered(number, 0.9);

@@ -102,8 +102,6 @@ struct ModelItem {
 struct Model {
     options: InboxOptions,
     items: Vec<ModelItem>,
-    /// A bit for each level offered.
-    seen: u64,
     closed: bool,
     ledger: Ledger,
     losses: Vec<(u64, ShedReason)>,
@@ -119,16 +117,8 @@ impl Model {
         self.ledger.count_loss(reason);
     }
 
-    /// The room reserved for waves stronger than this level: a quarter for the weakest, none for the strongest.
-    fn reserved(&self, total: usize, level: u8) -> usize {
-        let levels: Vec<u8> = (0..64).filter(|level| self.seen & 1 << level != 0).collect();
-        let rank = levels.iter().position(|other| *other == level).unwrap();
-        let by_rank = if rank == 0 { 0 } else { total / 4 * rank / (levels.len() - 1) };
-        by_rank.max(Self::kept_from_weak(total, level))
-    }
-
-    /// What waves that are weaker than normal leave free in any case: an eighth, at least one, but not everything.
-    fn kept_from_weak(total: usize, level: u8) -> usize {
+    /// What waves that are weaker than normal leave free: an eighth, at least one, but not everything.
+    fn kept(total: usize, level: u8) -> usize {
         let is_weak = level > Wave::builder("a").build().unwrap().signal().level();
         if is_weak { (total / 8).max(1).min(total - 1) } else { 0 }
     }
@@ -149,12 +139,10 @@ impl Model {
             return true;
         }
         let level = wave.signal().level();
-        self.seen |= 1 << level;
         let (max_waves, max_bytes) = (self.options.max_waves, self.options.max_bytes);
-        let weak_bytes = max_bytes - Self::kept_from_weak(max_bytes, level);
-        let admitted = self.items.len() < max_waves - self.reserved(max_waves, level)
-            && self.bytes() < max_bytes - self.reserved(max_bytes, level)
-            && (self.bytes() + wave.weight() <= weak_bytes || self.items.is_empty());
+        let fits = self.bytes() + wave.weight() <= max_bytes - Self::kept(max_bytes, level);
+        let admitted =
+            self.items.len() < max_waves - Self::kept(max_waves, level) && (fits || self.items.is_empty());
         if !admitted && offer == Offer::IfRoom && self.options.when_full != WhenFull::Shed {
             return false;
         }
@@ -253,7 +241,6 @@ impl Comparison {
         let model = Model {
             options,
             items: Vec::new(),
-            seen: 0,
             closed: false,
             ledger: Ledger::default(),
             losses: Vec::new(),

@@ -1,6 +1,5 @@
 //! Emitters that find no room: how long they wait, and when they are admitted.
 
-use super::super::admission::LEVELS_WINDOW;
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -274,43 +273,22 @@ async fn an_emitter_stronger_than_what_is_queued_is_admitted_for_any_room() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn equal_waves_fill_an_inbox_until_a_stronger_level_reserves_the_last_quarter() {
+async fn normal_waves_fill_an_inbox_and_stronger_ones_wait_for_room_before_them() {
     for bytes in [false, true] {
         let weight = numbered(100, 0.5).weight();
         let options = patient(if bytes { 1000 } else { 80 });
         let inbox = Inbox::new(if bytes { options.max_bytes(80 * weight) } else { options }).unwrap();
         fill(&inbox, 100..180);
         assert!(inbox.offer(numbered(180, 0.5), Offer::IfRoom).is_err());
-        // The inbox is full, and now it has seen a stronger level.
         assert!(!inbox.has_room_for(&numbered(180, 0.9)));
-        for number in 100..120 {
-            assert_eq!(receive(&inbox), number);
-            assert!(!inbox.has_room_for(&numbered(180, 0.5)));
-            assert!(inbox.has_room_for(&numbered(180, 0.9)));
-        }
-        receive(&inbox);
-        inbox.offer(numbered(180, 0.5), Offer::IfRoom).unwrap();
-        assert!(inbox.offer(numbered(181, 0.5), Offer::IfRoom).is_err());
-        for number in 200..220 {
-            inbox.offer(numbered(number, 0.9), Offer::IfRoom).unwrap();
-        }
-        assert!(inbox.offer(numbered(220, 0.9), Offer::IfRoom).is_err());
+        waits!(normal, inbox, numbered(180, 0.5));
+        waits!(strong, inbox, numbered(181, 0.9));
+        assert_eq!(receive(&inbox), 100);
+        assert!(futures::poll!(strong.as_mut()).is_ready());
+        assert!(futures::poll!(normal.as_mut()).is_pending());
+        assert_eq!(receive(&inbox), 181);
         assert_eq!(inbox.ledger().lost(), 0);
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_reserved_room_is_open_again_after_strong_waves_have_stayed_away() {
-    let inbox = Inbox::new(patient(8)).unwrap();
-    inbox.offer(numbered(0, 0.9), Offer::IfRoom).unwrap();
-    assert_eq!(receive(&inbox), 0);
-    fill(&inbox, 0..6);
-    assert!(!inbox.has_room_for(&numbered(6, 0.5)));
-    for _ in 0..2 {
-        tokio::time::advance(LEVELS_WINDOW).await;
-        inbox.has_room_for(&numbered(6, 0.5));
-    }
-    fill(&inbox, 6..8);
 }
 
 #[tokio::test(start_paused = true)]
@@ -334,13 +312,13 @@ async fn a_called_emitter_that_is_dropped_leaves_its_place_to_the_next() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_weak_emitter_overtaken_by_strong_ones_times_out_alone_and_leaves_the_reserved_room() {
+async fn a_weak_emitter_overtaken_by_strong_ones_times_out_alone_and_leaves_the_last_eighth() {
     let inbox = Inbox::new(patient(8)).unwrap();
     inbox.offer(numbered(0, 0.9), Offer::IfRoom).unwrap();
     for number in 1..7 {
-        let _ = inbox.offer(numbered(number, 0.1), Offer::IfRoom);
+        inbox.offer(numbered(number, 0.1), Offer::IfRoom).unwrap();
     }
-    assert_eq!(inbox.ledger().queued, 6);
+    assert!(inbox.offer(numbered(7, 0.1), Offer::IfRoom).is_err());
     waits!(weak, inbox, numbered(7, 0.1));
     for number in 8..18 {
         tokio::time::advance(PATIENCE / 10).await;
@@ -350,7 +328,7 @@ async fn a_weak_emitter_overtaken_by_strong_ones_times_out_alone_and_leaves_the_
     weak.await;
     assert_eq!(
         inbox.ledger(),
-        Ledger { offered: 17, delivered: 10, shed_full: 1, queued: 6, ..Ledger::default() }
+        Ledger { offered: 18, delivered: 10, shed_full: 1, queued: 7, ..Ledger::default() }
     );
     assert!(inbox.offer(numbered(18, 0.1), Offer::IfRoom).is_err(), "the others still wait");
     inbox.offer(numbered(18, 0.9), Offer::IfRoom).unwrap();
@@ -362,18 +340,17 @@ async fn a_weak_emitter_that_gives_up_where_strong_ones_have_used_what_is_kept_s
         let weight = numbered(100, 0.1).weight();
         let options = patient(if bytes { 1000 } else { 16 });
         let inbox = Inbox::new(if bytes { options.max_bytes(16 * weight) } else { options }).unwrap();
-        for number in 100..112 {
+        for number in 100..114 {
             inbox.offer(numbered(number, 0.1), Offer::IfRoom).unwrap();
         }
-        inbox.offer(numbered(200, 0.9), Offer::IfRoom).unwrap();
-        waits!(weak, inbox, numbered(112, 0.1));
-        for number in 201..204 {
+        waits!(weak, inbox, numbered(114, 0.1));
+        for number in 200..202 {
             inbox.offer(numbered(number, 0.9), Offer::IfRoom).unwrap();
         }
         weak.await;
         assert_eq!(inbox.ledger(), Ledger { offered: 17, shed_full: 1, queued: 16, ..Ledger::default() });
         let all: Vec<_> = (0..16).map(|_| receive(&inbox)).collect();
-        assert_eq!(all, (200..204).chain(101..113).collect::<Vec<_>>());
+        assert_eq!(all, (200..202).chain(101..115).collect::<Vec<_>>());
     }
 }
 
