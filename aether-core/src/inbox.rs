@@ -8,32 +8,19 @@
 //! contends with the emitters for the lock once for 32 waves. A prefetch is not observable: its waves count as queued,
 //! a stronger wave that arrives is received before them, and they are put back when room has to be made.
 
-mod adjusting;
 mod admission;
-mod admitting;
-mod arriving;
-mod bounds;
-mod callback;
-mod choosing;
-mod control;
-mod holding;
 mod ledger;
-mod levels;
-mod longest;
 mod options;
 mod outbox;
-mod prefetch;
-mod queued;
+mod queue;
 mod receiving;
 mod sources;
 mod waiting;
 
 pub use crate::router::InboxReport;
-pub use bounds::InboxOptionsError;
-pub(crate) use callback::Callback;
-pub use control::InboxControl;
 pub use ledger::{Ledger, ShedReason};
-pub use options::{InboxOptions, OnShed, ServeOrder, WhenFull};
+pub(crate) use options::Callback;
+pub use options::{InboxControl, InboxOptions, InboxOptionsError, OnShed, ServeOrder, WhenFull};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
@@ -47,10 +34,10 @@ use smallvec::SmallVec;
 use crate::amplitude::{Floor, amplitude_of_level};
 use crate::wave::Wave;
 use admission::{Admission, QueuePosition, is_weak};
-use control::LiveOptions;
-use levels::{Levels, Popped};
-use prefetch::Prefetch;
-use queued::Bound;
+use options::LiveOptions;
+use queue::Prefetch;
+use queue::{Levels, Popped};
+use sources::Bound;
 
 /// What "recently" means for the effective floor: an eviction counts for one to two of these.
 const EVICTION_WINDOW: Duration = Duration::from_secs(1);
@@ -98,7 +85,7 @@ struct InboxState {
     ahead: usize,
     /// The same bound while no wave is held.
     ahead_unheld: usize,
-    held: holding::Held,
+    held: Held,
     /// Fast path: a wave is taken while fewer than this many waves are queued, and up to this many bytes with it. First
     /// for waves of normal strength or more, then for weak ones. Zero if closed or if emitters wait.
     at_once: [(usize, usize); 2],
@@ -119,6 +106,16 @@ impl InboxState {
     fn len(&self) -> usize {
         self.levels.len() + self.prefetched
     }
+}
+
+/// Whether emitters of an outbox have a reason to keep waiting: waves are held, or waves are leaving.
+#[derive(Default)]
+struct Held {
+    is_held: bool,
+    /// The time at which the last hold ends or ended.
+    until: Option<Moment>,
+    /// The time at which the last batch was taken, and the weakest level in it.
+    last_batch: Option<(Moment, u8)>,
 }
 
 /// The strongest level evicted in the current and in the previous window.
@@ -171,7 +168,7 @@ impl Inbox {
                 bytes: 0,
                 ahead,
                 ahead_unheld: ahead,
-                held: holding::Held::default(),
+                held: Held::default(),
                 at_once: [(0, 0); 2],
                 admission: Admission::default(),
                 ledger: Ledger::default(),

@@ -6,8 +6,8 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::MutexGuard;
 
 use super::ledger::{Ledger, ShedReason};
-use super::levels::{Levels, Popped};
-use super::prefetch::{PREFETCH, Prefetch};
+use super::queue::{Levels, Popped};
+use super::queue::{PREFETCH, Prefetch};
 use super::waiting::wake;
 use super::{Inbox, InboxState, ServeOrder, Shed};
 use crate::clock::Moment;

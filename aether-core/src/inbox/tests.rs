@@ -2,8 +2,8 @@
 
 mod control;
 mod holding;
-mod levels;
 mod model;
+mod queue;
 mod race;
 mod waiting;
 

@@ -1,4 +1,4 @@
-//! The queue inside an inbox: 64 lists, and a bitmap of the non-empty ones.
+//! The queue inside an inbox: 64 lists by strength with a bitmap of the non-empty ones, and the receiver's prefetch.
 //!
 //! A list is first in, first out. In a queue whose sources take turns, that changes when a list is longer than
 //! [`IN_ORDER`] and holds items of several sources: until it is empty again, it is a set of [`Sources`].
@@ -12,9 +12,10 @@
 
 use std::collections::VecDeque;
 
-use super::queued::{Bound, IN_ORDER, Queueable, Queued, release_burst};
-use super::sources::Sources;
+use super::ledger::{Ledger, ShedReason};
+use super::sources::{Bound, IN_ORDER, Queueable, Queued, Sources, release_burst};
 use crate::amplitude::LEVELS;
+use crate::wave::Wave;
 
 /// Capacity kept for each used level, 16 KiB of waves: a queue that keeps emptying and filling does not allocate.
 pub(super) const KEPT: usize = 1024;
@@ -367,5 +368,60 @@ impl<T: Queueable> Levels<T> {
     pub(super) fn capacity(&self) -> usize {
         let sources = self.sources.iter().flatten().chain(&self.spare).map(|sources| sources.capacity());
         self.rings.iter().map(VecDeque::capacity).chain(sources).sum()
+    }
+}
+
+/// The maximum number of waves in a prefetch.
+pub(super) const PREFETCH: usize = 32;
+
+/// Up to 32 waves in the order of receiving, and the counts of those taken from it. Guarded by a lock of its own, which is
+/// normally taken by the receiver only.
+#[derive(Default)]
+pub(super) struct Prefetch {
+    waves: VecDeque<Popped<Wave>>,
+    taken: Taken,
+}
+
+/// What left a prefetch since it was last settled.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) ledger: Ledger,
+    pub(super) bytes: usize,
+}
+
+impl Prefetch {
+    pub(super) fn len(&self) -> usize {
+        self.waves.len()
+    }
+
+    pub(super) fn add(&mut self, popped: Popped<Wave>) {
+        self.waves.push_back(popped);
+    }
+
+    /// The next wave.
+    pub(super) fn next(&self) -> Option<&Popped<Wave>> {
+        self.waves.front()
+    }
+
+    /// Takes the next wave and counts it as delivered, or as lost for a reason.
+    #[inline]
+    pub(super) fn take_next(&mut self, lost: Option<ShedReason>) -> Option<Wave> {
+        let wave = self.waves.pop_front()?.item;
+        self.taken.bytes += wave.weight();
+        match lost {
+            None => self.taken.ledger.delivered += 1,
+            Some(reason) => self.taken.ledger.count_loss(reason),
+        }
+        Some(wave)
+    }
+
+    /// Takes the last wave, to put it back into its level.
+    pub(super) fn take_youngest(&mut self) -> Option<Popped<Wave>> {
+        self.waves.pop_back()
+    }
+
+    /// The counts since the last call.
+    pub(super) fn settle(&mut self) -> Taken {
+        std::mem::take(&mut self.taken)
     }
 }

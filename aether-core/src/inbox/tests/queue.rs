@@ -4,9 +4,9 @@ use std::hash::RandomState;
 
 use proptest::prelude::*;
 
-use super::super::levels::{KEPT, Levels, Popped};
-use super::super::queued::IN_ORDER;
-use super::super::queued::{Bound, Queueable};
+use super::super::queue::{KEPT, Levels, Popped};
+use super::super::sources::IN_ORDER;
+use super::super::sources::{Bound, Queueable};
 use super::super::sources::{MOST, SAVED};
 
 /// Numbers are items of one source.
