@@ -5,7 +5,6 @@
 //! [`Vibrator`](crate::Vibrator) receives its echoes from an [`Echoes`], or keeps the wave in the [`DeadLetters`]. This
 //! file defines echoes and their encoding on the reserved channel of their source. It neither queues nor sends.
 
-mod coalescing_queue;
 mod dead_letters;
 mod echoes;
 mod failed_wave;

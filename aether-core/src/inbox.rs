@@ -35,8 +35,7 @@ use crate::amplitude::{Floor, amplitude_of_level};
 use crate::wave::Wave;
 use admission::{Admission, QueuePosition, is_weak};
 use options::LiveOptions;
-use queue::Prefetch;
-use queue::{Levels, Popped};
+use queue::{Levels, Popped, Prefetch};
 use sources::Bound;
 
 /// What "recently" means for the effective floor: an eviction counts for one to two of these.

@@ -5,30 +5,19 @@
 //! wait for room, it returns a [`Waiting`].
 
 mod accounts;
-mod arrivals;
 mod cache;
-mod carried;
-mod changes;
-mod crowded;
-mod heard;
-mod hearers;
-mod offered;
+mod delivery;
 mod route;
-mod stored;
 mod subscription;
 mod table;
 mod trie;
-mod waiting;
 
 pub use accounts::InboxReport;
-pub use arrivals::{Arrival, ArrivalFilter};
-pub use carried::Carried;
-pub use crowded::Crowded;
-pub use heard::Heard;
-pub use offered::{Offered, Receipt, Settled};
-pub use stored::{Durability, NotStored, Stored, StoredRange};
-pub use subscription::{Listener, Lost, Relabel, Subscription};
-pub use waiting::{BatchSettled, Waiting};
+pub use delivery::{
+    BatchSettled, Carried, Crowded, Durability, NotStored, Offered, Receipt, Settled, Stored, StoredRange,
+    Waiting,
+};
+pub use subscription::{Heard, Listener, Lost, Relabel, Subscription};
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,7 +28,7 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 use crate::channel::{Channel, Pattern};
 use crate::inbox::{Inbox, Ledger, ShedReason};
 use crate::wave::Wave;
-use accounts::Accounts;
+use accounts::InboxAccounts;
 use cache::{Cache, CacheEntry, Routed, with_recent};
 use route::{Audience, Route};
 use table::Table;
@@ -78,7 +67,7 @@ pub struct Router {
     table: RwLock<Table>,
     cache: Cache,
     last_id: AtomicU64,
-    accounts: Accounts,
+    accounts: InboxAccounts,
     on_unheard: OnceLock<OnUnheard>,
     /// What waves from a network have to pass.
     filter: OnceLock<Arc<dyn ArrivalFilter>>,
@@ -101,7 +90,7 @@ impl Router {
             table: RwLock::default(),
             cache: Cache::new(),
             last_id: AtomicU64::new(0),
-            accounts: Accounts::default(),
+            accounts: InboxAccounts::default(),
             on_unheard: OnceLock::new(),
             filter: OnceLock::new(),
         }
@@ -405,6 +394,22 @@ impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Router").field("inboxes", &self.reports()).finish_non_exhaustive()
     }
+}
+
+/// How waves arrive from a network.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Arrival<'a> {
+    /// The pattern for which the network delivers them.
+    pub pattern: &'a Pattern,
+    /// The id of the subscription that gets them alone, as a member of a group.
+    pub member: Option<u64>,
+}
+
+/// Decides which waves from a network may pass.
+pub trait ArrivalFilter: Send + Sync {
+    /// Removes waves of one channel that may not pass. Called for each delivery, before the inboxes get it.
+    fn filter(&self, waves: &mut Vec<Wave>, arrival: Arrival<'_>);
 }
 
 #[cfg(test)]

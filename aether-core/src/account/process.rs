@@ -1,9 +1,10 @@
-//! The account of one process: plain data.
+//! The account of one process, what a reader knows of it, and the sum of a program: plain data.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::error::AccountError;
 use super::handlers::HandlersAccount;
-use super::sums;
 use crate::amplitude::Floor;
 use crate::echo::{DeadLetterCounts, EchoLedger};
 use crate::inbox::Ledger;
@@ -56,7 +57,7 @@ impl ProcessAccount {
     /// The sum of the accounts of all inboxes, those that were left out included.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
-        self.inboxes.iter().fold(self.left_out.ledger, |sum, inbox| sums::sum(&sum, &inbox.ledger))
+        self.inboxes.iter().fold(self.left_out.ledger, |sum, inbox| sum_of(&sum, &inbox.ledger))
     }
 
     /// The highest floor in effect.
@@ -105,5 +106,177 @@ impl ProcessAccount {
             + names
             + self.inboxes.capacity() * size_of::<InboxReport>()
             + self.handlers.capacity() * size_of::<HandlersAccount>()
+    }
+}
+
+/// Whether a process is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Standing {
+    /// It tells its account in time.
+    Present,
+    /// It has missed three accounts: it crashed, hangs, or its connection is broken.
+    Silent,
+    /// It has told its last account and closed its medium.
+    Ended,
+}
+
+impl Standing {
+    /// The lower-case name: `present`, `silent`, `ended`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Present => "present",
+            Self::Silent => "silent",
+            Self::Ended => "ended",
+        }
+    }
+}
+
+/// What a process did a second, between two of its accounts that are at least a second apart. In waves a second.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Rates {
+    /// Waves given to the medium. Zero in process, where there is no outbox.
+    pub emitted: f64,
+    /// Waves offered to the inboxes.
+    pub offered: f64,
+    /// Waves that receivers took.
+    pub delivered: f64,
+    /// Waves lost in inboxes and in the outbox, for whatever reason.
+    pub lost: f64,
+}
+
+/// A process with its latest account.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct KnownProcess {
+    /// The latest account.
+    pub account: Arc<ProcessAccount>,
+    /// Whether it is the process of the reader.
+    pub is_own: bool,
+    /// Whether it is there.
+    pub standing: Standing,
+    /// The time since its latest account, by the clock of the reader.
+    pub age: Duration,
+    /// The rates between its last accounts; `None` before the second one.
+    pub rates: Option<Rates>,
+    /// The number of its accounts that were rejected, or contradict an earlier one.
+    pub suspicious: u64,
+    /// What was wrong with the latest of those.
+    pub suspicion: Option<AccountError>,
+}
+
+/// The account of all processes of one program, those that have gone included. Its counts never fall: a process that
+/// restarts is another process, and what the earlier one counted stays.
+///
+/// `ledger.offered = ledger.delivered + all losses + ledger.queued + unsettled`.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ProgramAccount {
+    /// The name of the program; `_other` for those without a line of their own.
+    pub program: String,
+    /// The number of processes that are there.
+    pub present: u64,
+    /// The number of known processes that have missed three accounts.
+    pub silent: u64,
+    /// The number of known processes that have told their last account.
+    pub ended: u64,
+    /// The sum of the accounts of their inboxes. `queued` counts present processes only.
+    pub ledger: Ledger,
+    /// Waves that were queued in processes that are gone: what became of them is unknown.
+    pub unsettled: u64,
+    /// The sum of the accounts of their outboxes. `queued` counts present processes only.
+    pub outbox: Ledger,
+    /// Waves that the broker had not confirmed when a connection broke.
+    pub unconfirmed: u64,
+    /// The handlers. Circuit breakers are those of present processes, without their openings in processes before.
+    pub handlers: HandlersAccount,
+    /// The highest floor in effect of the present processes.
+    pub effective_floor: Floor,
+    /// The sum of the rates of the present processes.
+    pub rates: Rates,
+    /// The number of accounts that were rejected, or contradict an earlier one.
+    pub suspicious: u64,
+}
+
+impl ProgramAccount {
+    pub(super) fn new(program: &str) -> Self {
+        Self {
+            program: program.to_owned(),
+            present: 0,
+            silent: 0,
+            ended: 0,
+            ledger: Ledger::default(),
+            unsettled: 0,
+            outbox: Ledger::default(),
+            unconfirmed: 0,
+            handlers: HandlersAccount::default(),
+            effective_floor: Floor::OPEN,
+            rates: Rates::default(),
+            suspicious: 0,
+        }
+    }
+
+    /// All lost waves, of inboxes and outboxes, whatever the reason.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        all_lost(&self.ledger).saturating_add(all_lost(&self.outbox))
+    }
+}
+
+/// Combines two ledgers count by count.
+fn combined(a: &Ledger, b: &Ledger, with: impl Fn(u64, u64) -> u64) -> Ledger {
+    Ledger {
+        offered: with(a.offered, b.offered),
+        delivered: with(a.delivered, b.delivered),
+        shed_full: with(a.shed_full, b.shed_full),
+        shed_below_floor: with(a.shed_below_floor, b.shed_below_floor),
+        shed_sojourn: with(a.shed_sojourn, b.shed_sojourn),
+        expired: with(a.expired, b.expired),
+        shed_closed: with(a.shed_closed, b.shed_closed),
+        shed_unsendable: with(a.shed_unsendable, b.shed_unsendable),
+        lost_upstream: with(a.lost_upstream, b.lost_upstream),
+        queued: with(a.queued, b.queued),
+    }
+}
+
+pub(super) fn sum_of(a: &Ledger, b: &Ledger) -> Ledger {
+    combined(a, b, u64::saturating_add)
+}
+
+/// What was added since an earlier ledger of the same waves. Counts that fell give 0.
+pub(super) fn grown_since(now: &Ledger, before: &Ledger) -> Ledger {
+    combined(now, before, u64::saturating_sub)
+}
+
+/// All lost waves; [`Ledger::lost`] could wrap for sums that ended at the bound.
+pub(super) fn all_lost(ledger: &Ledger) -> u64 {
+    let shed = ledger.losses().into_iter().fold(0_u64, |sum, (_, waves)| sum.saturating_add(waves));
+    shed.saturating_add(ledger.lost_upstream)
+}
+
+/// Whether a count fell that can only grow. What is queued may fall.
+pub(super) fn has_fallen(now: &Ledger, before: &Ledger) -> bool {
+    let grown = grown_since(before, now);
+    Ledger { queued: 0, ..grown } != Ledger::default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_end_at_the_bounds_and_fallen_counts_are_noticed() {
+        let most = Ledger { offered: u64::MAX, shed_full: u64::MAX, expired: 1, ..Ledger::default() };
+        assert_eq!(sum_of(&most, &most).offered, u64::MAX);
+        assert_eq!(all_lost(&most), u64::MAX);
+        let (before, now) = (
+            Ledger { offered: 5, delivered: 2, queued: 3, ..Ledger::default() },
+            Ledger { offered: 5, delivered: 5, ..Ledger::default() },
+        );
+        assert!(!has_fallen(&now, &before) && has_fallen(&before, &now));
+        assert_eq!(grown_since(&now, &before).delivered, 3);
+        assert_eq!(grown_since(&before, &now).delivered, 0);
     }
 }

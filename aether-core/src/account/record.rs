@@ -340,5 +340,25 @@ fn report(vibrator: &str, open: Count, floor: f32, ledger: &LedgerRecord) -> Opt
     Some(InboxReport { vibrator: vibrator.to_owned(), open, ledger: ledger.read(), effective_floor })
 }
 
+#[cfg(any(test, feature = "test-util"))]
+impl super::process::KnownProcess {
+    /// A process that told its account so long ago, for tests of what reads accounts.
+    pub fn sample(
+        process: crate::source::Source,
+        vibrators: &[&str],
+        age: std::time::Duration,
+        is_last: bool,
+    ) -> Self {
+        let json = format!(r#"{{"process":"{process}","version":"1","uptime_ms":1000,"every_ms":5000}}"#);
+        let mut account = read(json.as_bytes()).expect("an account");
+        account.is_last = is_last;
+        account.inboxes = vibrators.iter().map(|name| crate::router::InboxReport::none(name)).collect();
+        let standing =
+            if is_last { super::process::Standing::Ended } else { super::process::Standing::Present };
+        let account = std::sync::Arc::new(account);
+        Self { account, is_own: false, standing, age, rates: None, suspicious: 0, suspicion: None }
+    }
+}
+
 #[cfg(test)]
 mod tests;

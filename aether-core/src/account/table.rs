@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use super::error::{AccountCounts, AccountError};
 use super::handlers::{HandlersAccount, OTHER};
-use super::known::{KnownProcess, Rates, Standing};
-use super::process::ProcessAccount;
-use super::program::ProgramAccount;
-use super::sums;
+use super::process::{
+    KnownProcess, ProcessAccount, ProgramAccount, Rates, Standing, all_lost, grown_since, has_fallen, sum_of,
+};
 use crate::clock::Instant;
 use crate::inbox::Ledger;
 use crate::shares::{ShareSizes, UNPROVEN};
@@ -35,8 +34,8 @@ fn share(weight: usize) -> usize {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Table {
-    processes: HashMap<Source, Known>,
+pub(super) struct ProcessTable {
+    processes: HashMap<Source, ReadProcess>,
     bytes: usize,
     /// What each principal takes of the room.
     shares: ShareSizes,
@@ -51,7 +50,7 @@ pub(super) struct Table {
 }
 
 #[derive(Debug)]
-struct Known {
+struct ReadProcess {
     account: Arc<ProcessAccount>,
     heard: Instant,
     counts: Counts,
@@ -101,13 +100,13 @@ impl Counts {
 
     fn contradicts(&self, before: &Self) -> bool {
         self.uptime < before.uptime
-            || sums::fell(&self.ledger, &before.ledger)
-            || sums::fell(&self.outbox, &before.outbox)
+            || has_fallen(&self.ledger, &before.ledger)
+            || has_fallen(&self.outbox, &before.outbox)
     }
 
     fn add_since(&mut self, now: &Self, before: &Self) {
-        self.ledger = sums::sum(&self.ledger, &sums::since(&now.ledger, &before.ledger));
-        self.outbox = sums::sum(&self.outbox, &sums::since(&now.outbox, &before.outbox));
+        self.ledger = sum_of(&self.ledger, &grown_since(&now.ledger, &before.ledger));
+        self.outbox = sum_of(&self.outbox, &grown_since(&now.outbox, &before.outbox));
         self.unconfirmed =
             self.unconfirmed.saturating_add(now.unconfirmed.saturating_sub(before.unconfirmed));
         self.handlers.add(&now.handlers.clone().since(&before.handlers));
@@ -117,7 +116,7 @@ impl Counts {
     fn rates_since(&self, before: &Self) -> Rates {
         let seconds = self.uptime.saturating_sub(before.uptime).as_secs_f64();
         let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
-        let lost = |counts: &Self| sums::lost(&counts.ledger).saturating_add(sums::lost(&counts.outbox));
+        let lost = |counts: &Self| all_lost(&counts.ledger).saturating_add(all_lost(&counts.outbox));
         Rates {
             emitted: rate(self.outbox.offered, before.outbox.offered),
             offered: rate(self.ledger.offered, before.ledger.offered),
@@ -127,7 +126,7 @@ impl Counts {
     }
 }
 
-impl Known {
+impl ReadProcess {
     fn standing(&self, now: Instant) -> Standing {
         if self.account.is_last {
             Standing::Ended
@@ -144,7 +143,7 @@ impl Known {
     }
 }
 
-impl Table {
+impl ProcessTable {
     pub(super) fn counts(&self) -> AccountCounts {
         self.counts
     }
@@ -184,7 +183,7 @@ impl Table {
 
     fn place(&mut self, principal: u64, account: ProcessAccount, now: Instant) -> Result<(), AccountError> {
         let (process, counts) = (account.process.clone(), Counts::of(&account));
-        let weight = account.weight() + size_of::<(Source, Known)>() + process.name().len();
+        let weight = account.weight() + size_of::<(Source, ReadProcess)>() + process.name().len();
         let known_weight = self.processes.get(&process).map_or(0, |known| known.weight);
         self.make_room((weight - weight.min(known_weight), known_weight == 0), (principal, &process), now)?;
         let line = self.line_for(process.name(), principal);
@@ -212,7 +211,7 @@ impl Table {
             None => {
                 added.add_since(&counts, &Counts::default());
                 let base = counts.clone();
-                let known = Known {
+                let known = ReadProcess {
                     account: Arc::new(account),
                     heard: now,
                     counts,
@@ -313,7 +312,7 @@ impl Table {
     }
 
     /// The process that was silent for longest, of those that may make room for another one.
-    fn longest_silent(&self, other: &Source, may_go: impl Fn(&Known) -> bool) -> Option<Source> {
+    fn longest_silent(&self, other: &Source, may_go: impl Fn(&ReadProcess) -> bool) -> Option<Source> {
         let others = self.processes.iter().filter(|(source, known)| *source != other && may_go(known));
         others.min_by_key(|(_, known)| known.heard).map(|(source, _)| source.clone())
     }
@@ -324,7 +323,7 @@ impl Table {
             return;
         }
         self.forget_at = Some(now + WALK_EVERY);
-        let is_old = |known: &Known| now.saturating_duration_since(known.heard) > KEPT;
+        let is_old = |known: &ReadProcess| now.saturating_duration_since(known.heard) > KEPT;
         let old: Vec<_> =
             self.processes.iter().filter(|(_, known)| is_old(known)).map(|(it, _)| it.clone()).collect();
         old.iter().for_each(|process| self.remove(process));
@@ -373,7 +372,7 @@ impl Table {
         }
         let mut lines: Vec<_> = lines.into_values().collect();
         for line in &mut lines {
-            let settled = line.ledger.delivered.saturating_add(sums::lost(&line.ledger));
+            let settled = line.ledger.delivered.saturating_add(all_lost(&line.ledger));
             line.unsettled = line.ledger.offered.saturating_sub(settled).saturating_sub(line.ledger.queued);
         }
         lines.sort_unstable_by(|a, b| a.program.cmp(&b.program));
@@ -382,7 +381,7 @@ impl Table {
 }
 
 /// Adds what counts only while a process is there.
-fn add_present(line: &mut ProgramAccount, known: &Known) {
+fn add_present(line: &mut ProgramAccount, known: &ReadProcess) {
     line.present += 1;
     line.ledger.queued = line.ledger.queued.saturating_add(known.counts.ledger.queued);
     line.outbox.queued = line.outbox.queued.saturating_add(known.counts.outbox.queued);
@@ -399,7 +398,7 @@ fn add_present(line: &mut ProgramAccount, known: &Known) {
     }
 }
 
-fn known_process(known: &Known, own: &Source, now: Instant) -> KnownProcess {
+fn known_process(known: &ReadProcess, own: &Source, now: Instant) -> KnownProcess {
     KnownProcess {
         account: Arc::clone(&known.account),
         is_own: known.account.process == *own,

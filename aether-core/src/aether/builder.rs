@@ -221,7 +221,7 @@ impl AetherBuilder {
     async fn connect_to_medium(self) -> Result<Aether, ConnectError> {
         // What is not the address of a medium at all is an error at once, also as one of several.
         self.check_address(&self.url)?;
-        let parts = Parts::new();
+        let parts = Unconnected::new();
         let (presence, reflector) = (Arc::downgrade(&parts.presence), Arc::clone(&parts.reflector));
         let request = ConnectRequest {
             url: String::new(),
@@ -260,13 +260,13 @@ impl AetherBuilder {
 }
 
 /// All of an [`Aether`] but its medium.
-struct Parts {
+struct Unconnected {
     router: Arc<Router>,
     reflector: Arc<Reflector>,
     presence: Arc<Presence>,
 }
 
-impl Parts {
+impl Unconnected {
     fn new() -> Self {
         let (router, reflector) = (Arc::new(Router::new()), Arc::new(Reflector::new()));
         Self { router, reflector, presence: Arc::new(Presence::new()) }
@@ -322,7 +322,7 @@ impl Aether {
     /// Uses a medium of your own, which hands the waves that it hears to the router it is given.
     #[must_use]
     pub fn with_medium(make: impl FnOnce(Arc<Router>) -> Arc<dyn Medium>) -> Self {
-        let parts = Parts::new();
+        let parts = Unconnected::new();
         let medium = make(Arc::clone(&parts.router));
         parts.on(medium, Telling::default(), None, None)
     }

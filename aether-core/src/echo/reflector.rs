@@ -14,7 +14,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::Notify;
 
-use super::coalescing_queue::CoalescingQueue;
+use super::mailbox::CoalescingQueue;
 use super::{DeadLetters, Echo, EchoMailbox, EchoReason, FailedWave, channel_of, write};
 use crate::background::{Background, Claim};
 use crate::inbox::{InboxOptions, ShedReason};

@@ -26,7 +26,7 @@ impl QueuePosition {
 /// The waiting emitters.
 #[derive(Default)]
 pub(super) struct Admission {
-    waiting: BTreeMap<QueuePosition, Waiting>,
+    waiting: BTreeMap<QueuePosition, QueuedEmitter>,
     /// The sources of the waiting emitters.
     sources: HashMap<(u8, Source), SourceTurns>,
     last_ticket: u64,
@@ -35,7 +35,7 @@ pub(super) struct Admission {
 }
 
 /// A waiting emitter.
-struct Waiting {
+struct QueuedEmitter {
     waker: Waker,
     source: Source,
     /// That of its wave.
@@ -82,7 +82,7 @@ impl Admission {
     }
 
     pub(super) fn wait(&mut self, place: QueuePosition, source: &Source, weight: usize, waker: &Waker) {
-        let waiting = Waiting { waker: waker.clone(), source: source.clone(), weight };
+        let waiting = QueuedEmitter { waker: waker.clone(), source: source.clone(), weight };
         let is_new = self.waiting.insert(place, waiting).is_none();
         let turns = self.sources.entry((place.level, source.clone())).or_default();
         turns.waiting += usize::from(is_new);
@@ -102,7 +102,7 @@ impl Admission {
     }
 
     /// Forgets the source of an emitter that was removed if no other emitter of it waits.
-    fn left(&mut self, place: QueuePosition, Waiting { waker, source, .. }: Waiting) -> Waker {
+    fn left(&mut self, place: QueuePosition, QueuedEmitter { waker, source, .. }: QueuedEmitter) -> Waker {
         let key = (place.level, source);
         if let Some(turns) = self.sources.get_mut(&key) {
             turns.waiting -= 1;

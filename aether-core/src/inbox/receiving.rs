@@ -6,8 +6,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::MutexGuard;
 
 use super::ledger::{Ledger, ShedReason};
-use super::queue::{Levels, Popped};
-use super::queue::{PREFETCH, Prefetch};
+use super::queue::{Levels, PREFETCH, Popped, Prefetch};
 use super::waiting::wake;
 use super::{Inbox, InboxState, ServeOrder, Shed};
 use crate::clock::Moment;

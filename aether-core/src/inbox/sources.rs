@@ -32,7 +32,7 @@ pub(super) const SAVED: u64 = IN_ORDER as u64;
 
 /// Items of several sources, served in turn.
 pub(super) struct Sources<T> {
-    entries: Vec<Entry<T>>,
+    entries: Vec<SourceQueue<T>>,
     /// The entries that have a source are those before this one.
     used: usize,
     /// The entries by the hashes of their sources.
@@ -54,7 +54,7 @@ pub(super) struct Sources<T> {
 }
 
 /// A source, or several that share its turns.
-struct Entry<T> {
+struct SourceQueue<T> {
     hash: u64,
     /// In the order of arrival.
     items: VecDeque<Queued<T>>,
@@ -255,7 +255,7 @@ impl<T: Queueable> Sources<T> {
         }
         // There are no more entries than 2^16.
         let shared = (hash % MOST as u64) as u16;
-        let may_have_items = |entry: &Entry<T>| entry.is_shared && !entry.items.is_empty();
+        let may_have_items = |entry: &SourceQueue<T>| entry.is_shared && !entry.items.is_empty();
         // Else a source that has shared it would overtake its own items.
         if self.used == MOST && may_have_items(&self.entries[usize::from(shared)]) {
             return shared;
@@ -275,7 +275,7 @@ impl<T: Queueable> Sources<T> {
     fn vacate(&mut self) -> Option<u16> {
         if self.used < MOST {
             if self.used == self.entries.len() {
-                self.entries.push(Entry::new());
+                self.entries.push(SourceQueue::new());
             }
             self.used += 1;
             return Some((self.used - 1) as u16);
@@ -294,7 +294,7 @@ impl<T: Queueable> Sources<T> {
     }
 }
 
-impl<T> Entry<T> {
+impl<T> SourceQueue<T> {
     const fn new() -> Self {
         Self {
             hash: 0,

@@ -10,9 +10,8 @@ use std::time::Duration;
 use parking_lot::MutexGuard;
 use tokio::time::MissedTickBehavior;
 
-use super::announcement;
 use super::local_receivers::LocalReceivers;
-use super::{CALLS, Presence};
+use super::{CALLS, Presence, announcement};
 use crate::amplitude::Floor;
 use crate::background::Claim;
 use crate::clock::{self, Instant};
@@ -29,7 +28,7 @@ const HEARTBEAT: Duration = Duration::from_secs(10);
 const ANSWER_EVERY: Duration = Duration::from_secs(1);
 
 /// The next action of the task.
-enum Turn {
+enum Step {
     Look,
     Beat,
     Answer,
@@ -76,29 +75,29 @@ impl Presence {
             }
             let turn = tokio::select! {
                 () = &mut ended => return,
-                _ = turns.tick(), if is_raised => Turn::Look,
-                () = self.work.notified() => Turn::Look,
-                () = &mut heartbeat, if crosses => Turn::Beat,
-                () = &mut answer, if is_called => Turn::Answer,
+                _ = turns.tick(), if is_raised => Step::Look,
+                () = self.work.notified() => Step::Look,
+                () = &mut heartbeat, if crosses => Step::Beat,
+                () = &mut answer, if is_called => Step::Answer,
                 message = self.message() => match message {
-                    Some(message) => Turn::TakeIn(message),
+                    Some(message) => Step::TakeIn(message),
                     None => return,
                 },
             };
             match turn {
-                Turn::Look => {}
-                Turn::Beat => {
+                Step::Look => {}
+                Step::Beat => {
                     let next = HEARTBEAT.mul_f64(0.75 + fastrand::f64() / 2.0);
                     heartbeat.as_mut().reset(tokio::time::Instant::now() + next);
                     self.beat().await;
                 }
-                Turn::Answer => {
+                Step::Answer => {
                     is_called = false;
                     answer.as_mut().reset(tokio::time::Instant::now() + ANSWER_EVERY);
                     self.mark_all_as_news();
                 }
-                Turn::TakeIn(message) if message.channel().as_str() == CALLS => is_called = true,
-                Turn::TakeIn(message) => self.take_in(&message).await,
+                Step::TakeIn(message) if message.channel().as_str() == CALLS => is_called = true,
+                Step::TakeIn(message) => self.take_in(&message).await,
             }
         }
     }

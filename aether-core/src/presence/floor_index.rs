@@ -305,10 +305,10 @@ impl Lowest {
 
 thread_local! {
     /// The floors last computed by this thread.
-    static KNOWN: RefCell<[Option<Known>; RECENT]> = const { RefCell::new([const { None }; RECENT]) };
+    static KNOWN: RefCell<[Option<RecentFloor>; RECENT]> = const { RefCell::new([const { None }; RECENT]) };
 }
 
-struct Known {
+struct RecentFloor {
     hearers: u64,
     generation: u64,
     channel: Channel,
@@ -367,7 +367,7 @@ impl FloorIndex {
         }
         let generation = self.generation.load(Ordering::Acquire);
         let place = channel.shard(RECENT);
-        let is_known = |known: &&Known| {
+        let is_known = |known: &&RecentFloor| {
             (known.hearers, known.generation) == (self.id, generation)
                 && known.channel == *channel
                 && now.saturating_duration_since(known.at) < REUSED_FOR
@@ -384,7 +384,7 @@ impl FloorIndex {
             self.is_raised.store(false, Ordering::Relaxed);
         }
         drop(index);
-        let known = Known { hearers: self.id, generation, channel: channel.clone(), floor, at: now };
+        let known = RecentFloor { hearers: self.id, generation, channel: channel.clone(), floor, at: now };
         KNOWN.with_borrow_mut(|recent| recent[place] = Some(known));
         floor
     }

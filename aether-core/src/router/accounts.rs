@@ -42,7 +42,7 @@ impl InboxReport {
 }
 
 #[derive(Default)]
-pub(super) struct Accounts(Mutex<AccountsState>);
+pub(super) struct InboxAccounts(Mutex<AccountsState>);
 
 #[derive(Default)]
 struct AccountsState {
@@ -85,7 +85,7 @@ impl AccountsState {
     }
 }
 
-impl Accounts {
+impl InboxAccounts {
     pub(super) fn open(&self, listener: u64, vibrator: &str, inbox: Arc<Inbox>) {
         let mut state = self.0.lock();
         if state.closed {
@@ -157,7 +157,7 @@ mod tests {
         Arc::new(inbox)
     }
 
-    fn of(accounts: &Accounts, name: &str) -> Option<(usize, u64)> {
+    fn of(accounts: &InboxAccounts, name: &str) -> Option<(usize, u64)> {
         let reports = accounts.reports();
         let mut named = reports.iter().filter(|report| report.vibrator == name);
         let found = named.next().map(|report| (report.open, report.ledger.offered));
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn a_name_keeps_its_counts_when_its_vibrators_come_and_go() {
-        let accounts = Accounts::default();
+        let accounts = InboxAccounts::default();
         accounts.open(1, "alpha", inbox_with(3));
         accounts.open(2, "alpha", inbox_with(4));
         assert_eq!(of(&accounts, "alpha"), Some((2, 7)));
@@ -184,12 +184,12 @@ mod tests {
 
     #[test]
     fn the_floor_is_the_highest_of_the_open_ones() {
-        let accounts = Accounts::default();
+        let accounts = InboxAccounts::default();
         for (listener, floor) in [(1, 0.1), (2, 0.4)] {
             let options = InboxOptions::default().floor(Floor::new(floor).unwrap());
             accounts.open(listener, "alpha", Arc::new(Inbox::new(options).unwrap()));
         }
-        let floor = |accounts: &Accounts| accounts.reports()[0].effective_floor;
+        let floor = |accounts: &InboxAccounts| accounts.reports()[0].effective_floor;
         assert_eq!(floor(&accounts), Floor::new(0.4).unwrap());
         accounts.close(2);
         assert_eq!(floor(&accounts), Floor::new(0.1).unwrap());
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn unbounded_names_do_not_grow_the_accounts_and_the_sum_stays_complete() {
-        let accounts = Accounts::default();
+        let accounts = InboxAccounts::default();
         for listener in 0..(MAX_DEPARTED as u64 + 100) {
             accounts.open(listener, &format!("v{listener}"), inbox_with(1));
             accounts.close(listener);
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn late_waves_for_a_closed_inbox_are_counted_as_long_as_any_can_arrive() {
-        let accounts = Accounts::default();
+        let accounts = InboxAccounts::default();
         let shed = Arc::new(Mutex::new(0));
         let options = InboxOptions::default().on_shed({
             let shed = Arc::clone(&shed);
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn inboxes_held_while_they_close_are_freed_eventually() {
-        let accounts = Accounts::default();
+        let accounts = InboxAccounts::default();
         let close = |listener: u64, inbox: &Arc<Inbox>| {
             accounts.open(listener, "alpha", Arc::clone(inbox));
             accounts.close(listener);
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn dropping_a_callback_may_close_another_inbox() {
-        struct Closing(std::sync::Weak<Accounts>);
+        struct Closing(std::sync::Weak<InboxAccounts>);
         impl Drop for Closing {
             fn drop(&mut self) {
                 if let Some(accounts) = self.0.upgrade() {
@@ -265,7 +265,7 @@ mod tests {
                 }
             }
         }
-        let accounts = Arc::new(Accounts::default());
+        let accounts = Arc::new(InboxAccounts::default());
         let closing = Closing(Arc::downgrade(&accounts));
         let options = InboxOptions::default().on_shed(move |_, _| assert!(closing.0.strong_count() > 0));
         accounts.open(1, "alpha", Arc::new(Inbox::new(options).unwrap()));
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_callback_may_read_the_accounts() {
-        let accounts = Arc::new(Accounts::default());
+        let accounts = Arc::new(InboxAccounts::default());
         let seen = Arc::new(Mutex::new(0));
         let options = InboxOptions::default().on_shed({
             let (accounts, seen) = (Arc::downgrade(&accounts), Arc::clone(&seen));

@@ -3,16 +3,19 @@
 //! Both are bounded, so that made-up channels cannot grow them. Subscription changes do not search them for entries:
 //! each entry has the generation of the table that it reflects, and is checked against the changes since, or against the tree, if that
 //! is not the current one.
+//!
+//! A route stays valid through changes of patterns that do not match its channel. [`Changes`] finds that at a cost that depends
+//! on the number of changes and not on the number of patterns that match the channel.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwapOption;
 
-use super::changes::REMEMBERED;
 use super::route::Route;
-use crate::channel::Channel;
+use crate::channel::{Channel, Pattern};
 use crate::wave::Wave;
 
 /// The capacity is 32,768 routes, about 8 MiB.
@@ -175,5 +178,57 @@ impl Cache {
                 slot.store(None);
             }
         }
+    }
+}
+
+/// The number of changes that are remembered. To compare a channel with all of them takes some microseconds.
+pub(super) const REMEMBERED: u64 = 256;
+
+/// Counts the changes, and remembers the latest.
+#[derive(Default)]
+pub(super) struct Changes {
+    count: u64,
+    latest: VecDeque<Pattern>,
+}
+
+impl Changes {
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    pub(super) fn note(&mut self, pattern: &Pattern) {
+        self.count += 1;
+        self.latest.push_front(pattern.clone());
+        self.latest.truncate(REMEMBERED as usize);
+    }
+
+    /// Whether no change after this many concerns the channel. `false` if too many have come to know.
+    pub(super) fn leave_alone(&self, channel: &Channel, since: u64) -> bool {
+        let newer = usize::try_from(self.count.saturating_sub(since)).unwrap_or(usize::MAX);
+        newer <= self.latest.len() && self.latest.iter().take(newer).all(|pattern| !pattern.matches(channel))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_is_left_alone_until_a_change_matches_it_or_too_many_have_come() {
+        let channel = Channel::new("a.b").unwrap();
+        let mut changes = Changes::default();
+        let change = |changes: &mut Changes, pattern: &str| changes.note(&Pattern::new(pattern).unwrap());
+        assert!(changes.leave_alone(&channel, 0));
+        for _ in 0..REMEMBERED {
+            change(&mut changes, "b.*");
+        }
+        assert!(changes.leave_alone(&channel, 0));
+        change(&mut changes, "b.*");
+        assert!(!changes.leave_alone(&channel, 0) && changes.leave_alone(&channel, 1));
+        change(&mut changes, "a.>");
+        change(&mut changes, "c");
+        let count = changes.count();
+        assert!(!changes.leave_alone(&channel, count - 2) && changes.leave_alone(&channel, count - 1));
+        assert_eq!(changes.latest.len() as u64, REMEMBERED);
     }
 }

@@ -6,11 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use smallvec::SmallVec;
 
-use super::crowded::Crowded;
-use super::hearers::{Hearers, List};
-use super::offered::Offered;
+use super::delivery::{Crowded, Full, Offered, Waiting};
 use super::subscription::{Lost, Subscription};
-use super::waiting::{Full, Waiting};
+use super::trie::{Hearers, List};
 use crate::channel::Pattern;
 use crate::inbox::{Inbox, Offer};
 use crate::wave::Wave;
@@ -32,7 +30,7 @@ pub(super) type Parts = SmallVec<[Arc<Hearers>; 2]>;
 
 /// The place of the member whose turn it is.
 #[derive(Clone, Copy)]
-struct Turn(usize);
+struct GroupTurn(usize);
 
 /// The members of one group.
 #[derive(Default)]
@@ -45,12 +43,12 @@ pub(super) struct GroupRoute {
 
 impl GroupRoute {
     /// The member whose turn it is, and the turn of the next one begins: once for a wave.
-    fn take_turn(&self) -> Turn {
-        Turn(self.turn.fetch_add(1, Ordering::Relaxed) % self.count.max(1))
+    fn take_turn(&self) -> GroupTurn {
+        GroupTurn(self.turn.fetch_add(1, Ordering::Relaxed) % self.count.max(1))
     }
 
     /// The members, starting with the one whose turn it is.
-    fn members_from(&self, Turn(first): Turn) -> impl Iterator<Item = &Arc<Subscription>> {
+    fn members_from(&self, GroupTurn(first): GroupTurn) -> impl Iterator<Item = &Arc<Subscription>> {
         (first..self.count).chain(0..first).filter_map(|place| self.members.at(place))
     }
 
@@ -68,7 +66,7 @@ impl GroupRoute {
 
     /// If no member has room, the wave goes to the first that gets some, among those that make emitters wait.
     #[cold]
-    fn carry_to_full(&self, wave: Wave, turn: Turn, full: &mut Vec<(Full, VecDeque<Wave>)>) {
+    fn carry_to_full(&self, wave: Wave, turn: GroupTurn, full: &mut Vec<(Full, VecDeque<Wave>)>) {
         let waits = |member: &&Arc<Subscription>| !member.inbox.has_room_for(&wave);
         let waiting: Full =
             self.members_from(turn).filter(waits).map(|member| Arc::clone(&member.inbox)).collect();
@@ -80,7 +78,7 @@ impl GroupRoute {
     }
 
     /// The member that receives a wave at once: one with room, else one that sheds. `None` if all make emitters wait.
-    fn choose(&self, wave: &Wave, turn: Turn) -> Option<&Arc<Subscription>> {
+    fn choose(&self, wave: &Wave, turn: GroupTurn) -> Option<&Arc<Subscription>> {
         let mut shedding = None;
         for member in self.members_from(turn) {
             if member.inbox.takes(wave) {

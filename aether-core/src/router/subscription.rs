@@ -5,7 +5,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use super::heard::Heard;
 use crate::channel::Pattern;
 use crate::clock::{self, Instant};
 use crate::inbox::Inbox;
@@ -206,4 +205,14 @@ impl Subscription {
         self.in_force.get().is_some_and(|in_force| *in_force <= lost.since)
             && (self.hears_own || !lost.is_own || !self.sequencer.has_begun())
     }
+}
+
+/// A subscription as others see it: a pattern and an optional group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Heard {
+    /// The pattern.
+    pub pattern: Pattern,
+    /// The group whose members share the waves, if any.
+    pub group: Option<Arc<str>>,
 }

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use parking_lot::Mutex;
 use smallvec::{SmallVec, smallvec};
 
-use super::changes::Changes;
+use super::cache::Changes;
 use super::route::{GroupRoute, Parts, Route};
 use super::subscription::Subscription;
 use super::trie::{InboxKey, PatternEntry, Rival, Trie};

@@ -20,7 +20,7 @@ fn source(name: &str, instance: u64) -> Source {
     Source::with_instance(name, instance).unwrap()
 }
 
-fn only_program(table: &Table, now: Instant) -> ProgramAccount {
+fn only_program(table: &ProcessTable, now: Instant) -> ProgramAccount {
     let mut programs = table.programs(now);
     assert_eq!(programs.len(), 1);
     programs.remove(0)
@@ -28,7 +28,7 @@ fn only_program(table: &Table, now: Instant) -> ProgramAccount {
 
 #[test]
 fn a_restarted_program_keeps_what_it_counted_before() {
-    let (mut table, start) = (Table::default(), clock::now());
+    let (mut table, start) = (ProcessTable::default(), clock::now());
     let (old, new) = (source("shop", 1), source("shop", 2));
     table.take(UNPROVEN, account(&old, 10, (100, 7, 3)), start);
     let mut last = account(&old, 12, (110, 8, 3));
@@ -53,7 +53,7 @@ fn a_restarted_program_keeps_what_it_counted_before() {
 
 #[test]
 fn rates_are_those_between_accounts_of_one_process() {
-    let (mut table, start) = (Table::default(), clock::now());
+    let (mut table, start) = (ProcessTable::default(), clock::now());
     let shop = source("shop", 1);
     table.take(UNPROVEN, account(&shop, 100, (1000, 0, 0)), start);
     assert_eq!(table.processes(&shop, start)[0].rates, None);
@@ -68,10 +68,11 @@ fn rates_are_those_between_accounts_of_one_process() {
 
 #[test]
 fn a_process_that_misses_three_accounts_is_silent_until_it_tells_again() {
-    let (mut table, start) = (Table::default(), clock::now());
+    let (mut table, start) = (ProcessTable::default(), clock::now());
     let shop = source("shop", 1);
     table.take(UNPROVEN, account(&shop, 1, (1, 0, 1)), start);
-    let standing = |table: &Table, after: u32| table.processes(&shop, start + after * SECOND)[0].standing;
+    let standing =
+        |table: &ProcessTable, after: u32| table.processes(&shop, start + after * SECOND)[0].standing;
     assert_eq!((standing(&table, 16), standing(&table, 17)), (Standing::Present, Standing::Silent));
     assert_eq!(only_program(&table, start + 17 * SECOND).unsettled, 1);
     table.take(UNPROVEN, account(&shop, 30, (1, 0, 1)), start + 30 * SECOND);
@@ -85,7 +86,7 @@ fn a_process_that_misses_three_accounts_is_silent_until_it_tells_again() {
 
 #[test]
 fn counts_that_fall_mark_the_process_and_never_lower_a_sum() {
-    let (mut table, start) = (Table::default(), clock::now());
+    let (mut table, start) = (ProcessTable::default(), clock::now());
     let shop = source("shop", 1);
     table.take(UNPROVEN, account(&shop, 10, (100, 10, 0)), start);
     table.take(UNPROVEN, account(&shop, 15, (40, 10, 0)), start + 5 * SECOND);
@@ -101,7 +102,7 @@ fn counts_that_fall_mark_the_process_and_never_lower_a_sum() {
 
 #[test]
 fn made_up_processes_neither_grow_the_table_nor_push_out_those_that_are_there() {
-    let (mut table, start) = (Table::default(), clock::now());
+    let (mut table, start) = (ProcessTable::default(), clock::now());
     let shop = source("shop", 1);
     table.take(UNPROVEN, account(&shop, 1, (1, 1, 0)), start);
     let forged = |n: u64| account(&source(&format!("forged-{}", n % 600), n + 2), 1, (1 << 40, 0, 0));
@@ -111,7 +112,7 @@ fn made_up_processes_neither_grow_the_table_nor_push_out_those_that_are_there() 
     assert_eq!(table.processes.len(), MAX_PROCESSES);
     assert!(table.bytes() <= MAX_BYTES && table.programs.len() <= MAX_PROGRAMS + 1);
     assert_eq!(table.counts().of(AccountError::NoRoom), MAX_PROCESSES as u64 + 1);
-    let line = |table: &Table, now, name: &str| {
+    let line = |table: &ProcessTable, now, name: &str| {
         table.programs(now).into_iter().find(|it| it.program == name).map(|it| (it.ledger.offered, it.lost()))
     };
     assert_eq!(line(&table, start, "shop"), Some((1, 1)));
@@ -124,7 +125,7 @@ fn made_up_processes_neither_grow_the_table_nor_push_out_those_that_are_there() 
     table.forget(later + 2 * KEPT);
     assert_eq!((table.bytes(), table.processes.len()), (0, 0));
     assert!(table.programs.values().all(|program| program.processes == 0));
-    let offered = |table: &Table| {
+    let offered = |table: &ProcessTable| {
         table.programs.values().fold(0_u128, |sum, it| sum + u128::from(it.counts.ledger.offered))
     };
     let before = offered(&table);
@@ -135,7 +136,7 @@ fn made_up_processes_neither_grow_the_table_nor_push_out_those_that_are_there() 
 
 #[test]
 fn a_principal_with_processes_without_end_takes_no_room_from_another() {
-    let (mut table, start) = (Table::default(), crate::clock::now());
+    let (mut table, start) = (ProcessTable::default(), crate::clock::now());
     let (shop, evil) = (1, 2);
     table.take(shop, account(&source("shop", 1), 1, (1, 1, 0)), start);
     for n in 0..MAX_PROCESSES as u64 + 100 {
@@ -155,7 +156,7 @@ fn a_principal_with_processes_without_end_takes_no_room_from_another() {
 
 #[test]
 fn a_principal_with_programs_without_end_takes_no_line_from_another() {
-    let (mut table, now) = (Table::default(), clock::now());
+    let (mut table, now) = (ProcessTable::default(), clock::now());
     let (evil, shop) = (7, 8);
     for invented in 0..2 * MAX_PROGRAMS as u64 {
         let process = source(&format!("sensor-{invented}"), invented + 1);

@@ -5,9 +5,7 @@ use std::hash::RandomState;
 use proptest::prelude::*;
 
 use super::super::queue::{KEPT, Levels, Popped};
-use super::super::sources::IN_ORDER;
-use super::super::sources::{Bound, Queueable};
-use super::super::sources::{MOST, SAVED};
+use super::super::sources::{Bound, IN_ORDER, MOST, Queueable, SAVED};
 
 /// Numbers are items of one source.
 impl Queueable for u64 {
