@@ -4,19 +4,10 @@
 //! queueing and counting. The local medium *is* the router. Services never use this trait directly. They use
 //! [`Aether`](crate::Aether) and [`Vibrator`](crate::Vibrator).
 
-mod addresses;
-mod confirming;
 mod connect;
-mod details;
-mod foreign_error;
-mod guard;
-mod join_error;
-mod layers;
+mod errors;
 mod local;
-mod promises;
-mod schemes;
 mod status;
-mod wire_format;
 
 pub use crate::aether::Connection;
 pub use crate::named::Named;
@@ -28,31 +19,25 @@ pub use crate::router::{
 pub use crate::shares::{ShareSizes, Shares, UNPROVEN};
 pub use crate::source::Sequencer;
 pub use crate::wave::{Received, ReplyError, ReplyPath};
-pub use addresses::{addresses_in, without_secrets};
-pub use confirming::ConfirmError;
-pub(crate) use connect::MediumOptions;
-pub use connect::{ConnectError, ConnectRequest, LocalVibrator, LocalVibrators};
-pub use details::Details;
-pub use foreign_error::ForeignError;
-pub use guard::{Guard, OnRevoked};
-pub use join_error::JoinError;
-pub(crate) use layers::Layers;
+pub use connect::{
+    ConnectError, ConnectRequest, LocalVibrator, LocalVibrators, Wire, WireError, addresses_in,
+    without_secrets,
+};
+pub(crate) use connect::{Layers, MediumOptions, SEVERAL, Schemes};
+pub use errors::{AskError, ConfirmError, EmitError, FlushError, ForeignError, JoinError};
 pub use local::{Local, LocalOptions};
-pub use promises::Promises;
-pub(crate) use schemes::{SEVERAL, Schemes};
-pub use status::MediumStatus;
-pub use wire_format::{Wire, WireError};
+pub use status::{Details, MediumStatus};
 
+use std::any::Any;
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 
-use crate::channel::Channel;
-use crate::wave::{Wave, WaveError};
+use crate::channel::{Channel, Pattern};
+use crate::wave::Wave;
 
 /// How far a framework notice got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -185,7 +170,7 @@ pub trait Medium: Debug + Send + Sync + 'static {
     /// # Errors
     /// [`ConfirmError`]: the wave was not accepted, was shed, or is not known to have arrived.
     fn carry_confirmed(&self, wave: Wave) -> BoxFuture<'_, Result<Settled, ConfirmError>> {
-        Box::pin(confirming::carry_and_flush(self, wave))
+        Box::pin(carry_and_flush(self, wave))
     }
 
     /// Flushes within a bounded time, then ends the medium. Calling it again is not an error.
@@ -218,264 +203,104 @@ pub trait Medium: Debug + Send + Sync + 'static {
     fn details(&self, _into: &mut Details) {}
 }
 
-/// The reason why a wave was not accepted. Contains the wave.
-#[derive(Debug, thiserror::Error)]
+/// The default of [`Medium::carry_confirmed`].
+async fn carry_and_flush<M: Medium + ?Sized>(medium: &M, wave: Wave) -> Result<Settled, ConfirmError> {
+    let (id, lost_before) = (wave.id(), medium.status().outbox.lost());
+    let settled = match medium.carry(wave)? {
+        Carried::Done(offered) => offered.into(),
+        Carried::Waiting(waiting) => waiting.finish().await.map_err(EmitError::from)?,
+    };
+    let flushed = medium.flush().await;
+    if medium.status().outbox.lost() > lost_before {
+        return Err(ConfirmError::Shed { id, reason: None });
+    }
+    flushed.map(|()| settled).map_err(|source| ConfirmError::Unconfirmed { id, source })
+}
+
+/// The capabilities of a medium, as data.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum EmitError {
-    /// An inbox (in process) or the outbox (network) has no room for a wave of this strength, and the caller did not
-    /// want to wait.
-    #[error("no room: a receiver or the outbox is full")]
-    Full {
-        /// The wave that was not emitted.
-        wave: Wave,
-    },
-    /// The medium was closed.
-    #[error("the medium is closed")]
-    Closed {
-        /// The wave that was not emitted.
-        wave: Wave,
-    },
-    /// The wave is larger than the medium accepts.
-    #[error("the wave has {bytes} bytes: the medium takes at most {max_bytes}")]
-    TooLarge {
-        /// The wave that was not emitted.
-        wave: Wave,
-        /// The size of the wave on this medium.
-        bytes: usize,
-        /// The maximum size.
-        max_bytes: usize,
-    },
-    /// The wave has already been relayed the maximum number of times.
-    #[error("the wave was relayed {} times already: at most {} are allowed", wave.hops(), crate::wave::MAX_HOPS)]
-    TooFar {
-        /// The wave that was not emitted.
-        wave: Wave,
-    },
-    /// The channel belongs to the framework.
-    #[error("channel {} is reserved for the framework", wave.channel())]
-    Reserved {
-        /// The wave that was not emitted.
-        wave: Wave,
-    },
-    /// The wave would not have reached any receiver: all receivers of the channel are overloaded and have announced the
-    /// minimum strength that they accept. Only for emitters that [respect
-    /// floors](crate::VibratorBuilder::respect_floor).
-    #[error("the wave is weaker than {floor:?}, below which no receiver of {} hears", wave.channel())]
-    BelowFloor {
-        /// The wave that was not emitted.
-        wave: Wave,
-        /// The lowest floor of the receivers.
-        floor: crate::amplitude::Floor,
-    },
-    /// The [guard](Guard) of this process refuses the wave.
-    #[error("the wave was not emitted: {refusal}")]
-    NotAllowed {
-        /// The wave that was not emitted.
-        wave: Wave,
-        /// Why, and what is allowed.
-        refusal: Box<ForeignError>,
-    },
-    /// The channel is durable, and the wave was not stored.
-    #[error(transparent)]
-    NotStored(#[from] NotStored),
-    /// The emitter has emitted as many waves as its limit allows, and the wave's turn did not come in time. Only for
-    /// emitters with a [rate](crate::VibratorBuilder::rate).
-    #[error("the wave was not emitted: its emitter has reached the rate that it is limited to")]
-    RateLimited {
-        /// The wave that was not emitted.
-        wave: Wave,
-    },
-    /// The wave could not be created, so there is none to hand back.
-    #[error(transparent)]
-    Invalid(#[from] WaveError),
+pub struct Promises {
+    /// Waves of one source, channel and amplitude arrive in the order in which they were emitted.
+    pub ordered: bool,
+    /// Accepted waves survive the end of the process. No medium promises this yet.
+    pub durable: bool,
+    /// Each wave reaches exactly one member of each group.
+    pub groups: bool,
+    /// It does so also while members come and go. If false, a wave reaches exactly one member while the membership is
+    /// stable, and at most one while it changes: a wave on its way to a process that dies is lost.
+    pub exact_groups: bool,
+    /// Waves reach vibrators in other processes.
+    pub crosses_processes: bool,
+    /// Commands and queries, and other waves whose source [asked](crate::WaveBuilder::echo), are returned to their
+    /// source if they have no receiver except observers.
+    pub reflects_unheard: bool,
+    /// Emitters wait for receivers whose options request it, wherever the receivers are. A plain emitting loop loses
+    /// nothing when its receiver is slower but not stuck.
+    pub back_pressure: bool,
+    /// The medium knows immediately whether a channel has any receivers except observers. A question without a receiver
+    /// fails with [`AskError::NoResonator`](super::AskError::NoResonator), and `notify` returns [`Reach::NoListener`](super::Reach::NoListener).
+    pub detects_unheard: bool,
+    /// The maximum size of a wave on this medium in bytes: its payload in process, its frame over a network.
+    pub max_payload: usize,
 }
 
-impl EmitError {
-    /// The wave that was not emitted, if there is one.
+impl Promises {
+    /// For implementors of media: ordered, with groups, detects and reflects unheard waves, not durable, and with
+    /// back-pressure only in process. A medium that promises less sets the field to false.
     #[must_use]
-    pub fn into_wave(self) -> Option<Wave> {
-        match self {
-            Self::Full { wave }
-            | Self::Closed { wave }
-            | Self::TooLarge { wave, .. }
-            | Self::TooFar { wave }
-            | Self::BelowFloor { wave, .. }
-            | Self::RateLimited { wave }
-            | Self::NotAllowed { wave, .. }
-            | Self::Reserved { wave } => Some(wave),
-            Self::NotStored(NotStored { wave, .. }) => Some(wave),
-            Self::Invalid(_) => None,
+    pub const fn new(crosses_processes: bool, max_payload: usize) -> Self {
+        Self {
+            ordered: true,
+            durable: false,
+            groups: true,
+            exact_groups: true,
+            crosses_processes,
+            reflects_unheard: true,
+            back_pressure: !crosses_processes,
+            detects_unheard: true,
+            max_payload,
         }
     }
 
-    /// Mutable access to the wave, if there is one: a library that moved it to another channel moves it back.
-    pub fn wave_mut(&mut self) -> Option<&mut Wave> {
-        match self {
-            Self::Full { wave }
-            | Self::Closed { wave }
-            | Self::TooLarge { wave, .. }
-            | Self::TooFar { wave }
-            | Self::BelowFloor { wave, .. }
-            | Self::RateLimited { wave }
-            | Self::NotAllowed { wave, .. }
-            | Self::Reserved { wave } => Some(wave),
-            Self::NotStored(NotStored { wave, .. }) => Some(wave),
-            Self::Invalid(_) => None,
-        }
-    }
-
-    /// Whether the same wave may be accepted later.
+    /// What both of two media promise.
     #[must_use]
-    pub const fn is_transient(&self) -> bool {
-        match self {
-            Self::NotStored(error) => error.is_transient,
-            Self::NotAllowed { refusal, .. } => refusal.is_transient(),
-            error => {
-                matches!(error, Self::Full { .. } | Self::BelowFloor { .. } | Self::RateLimited { .. })
-            }
+    pub fn both(self, other: Self) -> Self {
+        Self {
+            ordered: self.ordered && other.ordered,
+            durable: self.durable && other.durable,
+            groups: self.groups && other.groups,
+            exact_groups: self.exact_groups && other.exact_groups,
+            crosses_processes: self.crosses_processes && other.crosses_processes,
+            reflects_unheard: self.reflects_unheard && other.reflects_unheard,
+            back_pressure: self.back_pressure && other.back_pressure,
+            detects_unheard: self.detects_unheard && other.detects_unheard,
+            max_payload: self.max_payload.min(other.max_payload),
         }
     }
 }
 
-/// The reason why a question has no answer.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum AskError {
-    /// The channel has no listeners.
-    #[error("nobody listens on {channel}")]
-    NoResonator {
-        /// The channel of the question.
-        channel: Channel,
-    },
-    /// All receivers of the question dropped it without an answer. Only detected in process.
-    #[error("all who heard the question on {channel} dropped it without an answer")]
-    Unanswered {
-        /// The channel of the question.
-        channel: Channel,
-    },
-    /// The responder replied that there is no answer, with the reason.
-    #[error("the question on {channel} was answered with a failure: {source}")]
-    Failed {
-        /// The channel of the question.
-        channel: Channel,
-        /// The failure that the responder reported.
-        source: crate::wave::Failure,
-    },
-    /// No answer arrived within the patience.
-    #[error("no answer on {channel} within {patience:?}")]
-    TimedOut {
-        /// The channel of the question.
-        channel: Channel,
-        /// The time waited.
-        patience: Duration,
-    },
-    /// The medium did not accept the question.
-    #[error("the question was not sent")]
-    Emit(#[from] EmitError),
-    /// Too many questions of this connection are waiting for answers. Only detected over a network.
-    #[error("the question on {channel} was not asked: {most} others wait for an answer")]
-    TooMany {
-        /// The channel of the question.
-        channel: Channel,
-        /// The maximum number of questions that can wait at the same time.
-        most: usize,
-    },
-    /// The server does not permit the question.
-    #[error(
-        "the server does not permit to ask on {channel}: allow publishing to {subject} in the permissions of this user"
-    )]
-    NotPermitted {
-        /// The channel of the question.
-        channel: Channel,
-        /// The subject that was refused.
-        subject: String,
-    },
-    /// The answer is not a valid frame.
-    #[error("the answer on {channel} is malformed")]
-    Malformed {
-        /// The channel of the question.
-        channel: Channel,
-        /// The error in the frame.
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The broker's client failed.
-    #[error("the broker's client failed")]
-    Client(#[source] Box<dyn std::error::Error + Send + Sync>),
-}
+/// Called with each subscription that a guard ends.
+pub type OnRevoked = Box<dyn Fn(&Subscription) + Send + Sync>;
 
-impl AskError {
-    /// Whether asking again may succeed.
-    #[must_use]
-    pub const fn is_transient(&self) -> bool {
-        match self {
-            Self::NoResonator { .. }
-            | Self::Unanswered { .. }
-            | Self::TimedOut { .. }
-            | Self::TooMany { .. }
-            | Self::Client(_) => true,
-            Self::Failed { source, .. } => source.reason.is_transient(),
-            Self::Emit(error) => error.is_transient(),
-            Self::Malformed { .. } | Self::NotPermitted { .. } => false,
-        }
-    }
-}
+/// Checks what a process emits and hears, and what arrives for it. [`AetherBuilder::guard`](crate::AetherBuilder::guard) puts
+/// it around all layers.
+pub trait Guard: ArrivalFilter + Any + Debug {
+    /// Whether an identity may listen to all channels of a pattern, for what is heard without a subscription of a medium, such
+    /// as a durable consumer. A refusal is counted.
+    ///
+    /// # Errors
+    /// The reason.
+    fn may_listen(&self, identity: &str, pattern: &Pattern) -> Result<(), ForeignError>;
 
-impl From<Infallible> for EmitError {
-    fn from(never: Infallible) -> Self {
-        match never {}
-    }
-}
+    /// Checks a wave that was not delivered by a medium, such as one that a durable consumer has read, as if it had arrived now. A
+    /// refusal is counted, and the wave must not be delivered.
+    ///
+    /// # Errors
+    /// The reason.
+    fn admit_stored(&self, wave: &mut Wave) -> Result<(), ForeignError>;
 
-impl From<WaveError> for AskError {
-    fn from(error: WaveError) -> Self {
-        Self::Emit(EmitError::Invalid(error))
-    }
-}
-
-/// The reason why a flush is incomplete.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum FlushError {
-    /// The medium was already closed.
-    #[error("the medium is closed")]
-    Closed,
-    /// The broker has not confirmed this number of waves. They are still waiting, or were in transit when the
-    /// connection broke and may be lost.
-    #[error(
-        "the broker did not confirm {waves} waves, as the connection broke or {patience:?} were not enough"
-    )]
-    Unconfirmed {
-        /// The number of waves.
-        waves: u64,
-        /// The time waited, either without any progress or in total.
-        patience: Duration,
-    },
-    /// The broker confirmed all waves and then stopped responding. It may not have processed all unsubscriptions yet,
-    /// and receivers may not have been notified of waves they missed yet.
-    #[error("all waves were confirmed, but then the broker did not answer for {patience:?}")]
-    Unanswered {
-        /// The time waited.
-        patience: Duration,
-    },
-    /// Some processes of the local network were there when this one connected, and have not answered it. They may not have
-    /// received everything. For a minute after connecting.
-    #[error(
-        "{processes} processes of this network have not answered and may have missed waves: their clocks differ by more \
-         than a minute, or a firewall keeps them apart"
-    )]
-    Unmet {
-        /// The number of processes.
-        processes: usize,
-    },
-    /// These waves were not sent because they exceed the broker's current limit. The limit was higher when they were
-    /// emitted. Each was reported to its source if waves of its kind are reported, and counts as
-    /// [`unsendable`](crate::ShedReason::Unsendable). Each is reported by one flush only, the first one to end
-    /// afterwards.
-    #[error(
-        "{waves} waves were not sent: the broker takes smaller ones only since the connection was made anew"
-    )]
-    Unsendable {
-        /// The number of waves.
-        waves: u64,
-    },
+    /// The medium with the guard around it, which refuses what may not be emitted or heard. It calls `on_revoked` with each
+    /// subscription that it ends later.
+    fn around(&self, medium: Arc<dyn Medium>, router: Arc<Router>, on_revoked: OnRevoked) -> Arc<dyn Medium>;
 }

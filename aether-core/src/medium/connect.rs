@@ -1,17 +1,21 @@
 //! Connecting to a medium: connection requests, wire formats and errors.
 //!
 //! Used by [`AetherBuilder::connect`](crate::AetherBuilder::connect) and by the media. This module does not open connections.
+//!
+//! Used by [`AetherBuilder`](crate::AetherBuilder). All media are registered the same way, including those of other
+//! crates.
 
 use std::any::Any;
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, FutureExt, ready};
 
 use super::Medium;
-use super::addresses::without_secrets;
-use super::foreign_error::ForeignError;
+use super::errors::ForeignError;
+use super::local::{Local, LocalOptions};
 use crate::amplitude::Floor;
 use crate::inbox::{InboxOptions, InboxOptionsError, Ledger};
 use crate::router::{Heard, Router};
@@ -256,5 +260,172 @@ impl ConnectError {
             *url = without_secrets(url);
         }
         self
+    }
+}
+
+/// The addresses in a text: the parts between blanks if there are several, or else the text as it is.
+#[must_use]
+pub fn addresses_in(text: &str) -> Vec<&str> {
+    let several: Vec<_> = text.split_whitespace().collect();
+    if several.len() > 1 { several } else { vec![text] }
+}
+
+/// The address of a medium, or several separated by commas or spaces, without the password or token before an `@`. Safe to
+/// display.
+///
+/// ```
+/// use aether_core::medium::without_secrets;
+///
+/// assert_eq!(without_secrets("nats://shop:secret@a:4222"), "nats://***@a:4222");
+/// assert_eq!(without_secrets("lan: nats://token@a,nats://b"), "lan: nats://***@a,nats://b");
+/// assert_eq!(without_secrets("nats://shop:se,cret@a, nats://b"), "nats://***@a, nats://b");
+/// ```
+#[must_use]
+pub fn without_secrets(addresses: &str) -> String {
+    // A password may have a comma or a space, so an address ends only where the next one begins.
+    let mut parts: Vec<String> = Vec::new();
+    for part in addresses.split_inclusive([',', ' ']) {
+        match parts.last_mut() {
+            Some(address) if !part.contains("://") && address.contains("://") => address.push_str(part),
+            _ => parts.push(part.to_owned()),
+        }
+    }
+    let shown = parts.into_iter().map(|address| {
+        let (scheme, rest) = address.find("://").map_or(("", &*address), |at| address.split_at(at + 3));
+        rest.rsplit_once('@').map_or_else(|| address.clone(), |(_, host)| format!("{scheme}***@{host}"))
+    });
+    shown.collect()
+}
+
+/// The wire format of waves on a network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum Wire {
+    /// Aether's own frames, with many waves in one message. The default.
+    #[default]
+    Frames,
+    /// CloudEvents 1.0 in binary mode: one wave per message, with its attributes in headers. For consumers that do not
+    /// support Aether frames. Vibrators read both formats. Cost: each wave needs a message with headers of its own,
+    /// whereas waves in frames share one message.
+    CloudEvents,
+}
+
+impl Wire {
+    /// The lower-case name: `frames` or `cloudevents`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Frames => "frames",
+            Self::CloudEvents => "cloudevents",
+        }
+    }
+}
+
+/// The error for text that is not the name of a wire format.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{given:?} is not a wire format: use frames or cloudevents")]
+pub struct WireError {
+    given: String,
+}
+
+impl std::str::FromStr for Wire {
+    type Err = WireError;
+    fn from_str(text: &str) -> Result<Self, WireError> {
+        match text {
+            "frames" => Ok(Self::Frames),
+            "cloudevents" => Ok(Self::CloudEvents),
+            _ => Err(WireError { given: text.to_owned() }),
+        }
+    }
+}
+
+/// The scheme of the connector for several addresses. No address has it, because a scheme has no blank.
+pub(crate) const SEVERAL: &str = "several addresses";
+
+/// The connectors, keyed by the lower-case scheme of their addresses.
+#[derive(Clone)]
+pub(crate) struct Schemes(HashMap<String, Connector>);
+
+impl Default for Schemes {
+    fn default() -> Self {
+        let mut schemes = Self(HashMap::new());
+        schemes.register("local", |request| {
+            let options = request.options::<LocalOptions>();
+            let local: Arc<dyn Medium> = Arc::new(Local::new(request.router, &options));
+            ready(Ok(local))
+        });
+        schemes
+    }
+}
+
+impl Schemes {
+    /// Registers a connector. [`ConnectRequest::connect`] calls the connector that the scheme had before.
+    pub(crate) fn register<F>(
+        &mut self,
+        scheme: &str,
+        connect: impl Fn(ConnectRequest) -> F + Send + Sync + 'static,
+    ) where
+        F: Future<Output = Result<Arc<dyn Medium>, ConnectError>> + Send + 'static,
+    {
+        let scheme = scheme.to_ascii_lowercase();
+        let before = self.0.remove(&scheme);
+        let connector: Connector = Arc::new(move |request: ConnectRequest| -> BoxFuture<'static, _> {
+            connect(ConnectRequest { before: before.clone(), ..request }).boxed()
+        });
+        self.0.insert(scheme, connector);
+    }
+
+    /// Returns the connector for an address.
+    pub(crate) fn find(&self, url: &str) -> Result<&Connector, ConnectError> {
+        let scheme = url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+        scheme.and_then(|scheme| self.0.get(&scheme)).ok_or_else(|| self.unknown(url))
+    }
+
+    /// Returns the connector for several addresses.
+    pub(crate) fn find_several(&self, url: &str) -> Result<&Connector, ConnectError> {
+        self.0.get(SEVERAL).ok_or_else(|| self.unknown(url))
+    }
+
+    /// The error for an address that no medium has.
+    fn unknown(&self, url: &str) -> ConnectError {
+        let mut known: Vec<_> =
+            self.0.keys().filter(|scheme| *scheme != SEVERAL).map(|scheme| format!("{scheme}:")).collect();
+        known.sort_unstable();
+        let (known, url) = (known.join(", "), url.to_owned());
+        match url.split_once(':') {
+            Some((scheme, _)) => ConnectError::Scheme { scheme: scheme.to_ascii_lowercase(), url, known },
+            None => ConnectError::Url { url, known },
+        }
+    }
+}
+
+impl fmt::Debug for Schemes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+type Layer = Arc<dyn Fn(Arc<dyn Medium>) -> Arc<dyn Medium> + Send + Sync>;
+
+/// Layers, the innermost first.
+#[derive(Clone, Default)]
+pub(crate) struct Layers(Vec<Layer>);
+
+impl Layers {
+    pub(crate) fn push(
+        &mut self,
+        layer: impl Fn(Arc<dyn Medium>) -> Arc<dyn Medium> + Send + Sync + 'static,
+    ) {
+        self.0.push(Arc::new(layer));
+    }
+
+    /// The medium with all layers around it.
+    pub(crate) fn around(&self, medium: Arc<dyn Medium>) -> Arc<dyn Medium> {
+        self.0.iter().fold(medium, |medium, layer| layer(medium))
+    }
+}
+
+impl fmt::Debug for Layers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Layers").field("layers", &self.0.len()).finish()
     }
 }

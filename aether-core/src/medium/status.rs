@@ -1,5 +1,7 @@
 //! The status of a medium: what it counts, and why messages were refused.
 
+use std::any::Any;
+
 use crate::inbox::Ledger;
 
 /// The status of a medium.
@@ -142,5 +144,21 @@ impl MediumStatus {
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refusals().iter().map(|(_, messages)| messages).sum()
+    }
+}
+
+/// Values that media have added, of types of their own; see [`Medium::details`](super::Medium::details).
+#[derive(Debug, Default)]
+pub struct Details(Vec<Box<dyn Any + Send + Sync>>);
+
+impl Details {
+    /// Adds a value.
+    pub fn add<T: Send + Sync + 'static>(&mut self, value: T) {
+        self.0.push(Box::new(value));
+    }
+
+    /// The values of one type, in the order in which they were added.
+    pub(crate) fn into_values<T: Send + Sync + 'static>(self) -> Vec<T> {
+        self.0.into_iter().filter_map(|value| value.downcast().ok()).map(|value| *value).collect()
     }
 }
