@@ -19,26 +19,16 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod baggage;
 mod body;
 mod builder;
 mod content;
-mod echo_request;
 mod error;
-mod failed_attempts;
-mod failure;
-mod identified;
 mod kind;
 mod metadata;
 mod origin;
-mod proven;
 mod received;
-mod relayed;
-mod replay;
 mod reply;
-mod request;
-mod resend;
-mod spare;
+mod retry;
 mod trace_context;
 
 pub use crate::amplitude::{AmplitudeError, Expiry, HalfLifeError, LEVELS, STEPS_PER_OCTAVE, Signal};
@@ -46,21 +36,19 @@ pub use crate::channel::{ChannelError, MAX_NAME_BYTES, MAX_TOKENS};
 pub use crate::phase::PhaseError;
 pub use crate::proof::SignerId;
 pub use crate::source::{MAX_SOURCE_BYTES, SourceError};
-pub use baggage::{Baggage, BaggageError, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES};
-pub use body::{Body, Extras, ReplyPath, Wave};
+pub use body::{Body, Extras, FailedAttempt, ReplyPath, Wave};
 pub use builder::WaveBuilder;
 pub use content::{ContentType, ContentTypeError, PayloadError};
-pub use echo_request::{ECHO, EchoRequest};
-pub use error::{MAX_KEY_BYTES, ReplyError, WaveError};
-pub use failed_attempts::FailedAttempt;
-pub use failure::{FAILURE, Failure, FailureReason, FailureReasonError, MAX_HINT_BYTES};
+pub use error::{MAX_HINT_BYTES, MAX_KEY_BYTES, ReplyError, WaveError};
 pub use kind::{Kind, KindError};
-pub use metadata::{MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, Metadata, MetadataError};
+pub use metadata::{
+    Baggage, BaggageError, ECHO, EchoRequest, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_METADATA_BYTES,
+    MAX_METADATA_ENTRIES, Metadata, MetadataError, Request,
+};
 pub use origin::Origin;
-pub use proven::ProvenSource;
-pub use received::Received;
-pub use replay::ATTEMPTS;
-pub use request::Request;
+pub use received::{ProvenSource, Received};
+pub use reply::{FAILURE, Failure, FailureReason, FailureReasonError};
+pub use retry::ATTEMPTS;
 pub use trace_context::{MAX_TRACESTATE_BYTES, TRACEPARENT, TRACESTATE, TraceContext, TraceContextError};
 
 use std::fmt;

@@ -6,6 +6,9 @@ use crate::amplitude::{AmplitudeError, HalfLifeError};
 use crate::channel::ChannelError;
 use crate::phase::PhaseError;
 
+/// The maximum length of a hint on the wire, in bytes; the rest is cut off.
+pub const MAX_HINT_BYTES: usize = 256;
+
 /// The maximum length of a coherence key, in bytes.
 pub const MAX_KEY_BYTES: usize = 255;
 
