@@ -25,8 +25,6 @@ pub(super) struct Table {
     trie: Trie,
     /// The ungrouped subscriptions of each inbox that has any.
     lone: HashMap<InboxKey, Lone>,
-    /// Those of inboxes with several, by pattern entry.
-    rivals: HashMap<(InboxKey, u64), SmallVec<[Arc<Subscription>; 1]>>,
     groups: HashMap<Arc<str>, GroupMembers>,
     last_place: u64,
     changes: Changes,
@@ -44,42 +42,6 @@ enum Lone {
     One(Arc<Subscription>),
     /// The current number; it was at least two once.
     Several(usize),
-}
-
-/// How early a subscription stands in for the others of its inbox: those that relabel first, then the oldest.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Rank {
-    is_plain: bool,
-    id: u64,
-}
-
-/// The subscription that stands in for the ungrouped ones by which an inbox hears a channel.
-#[derive(Default)]
-struct Representative {
-    first: Option<Rank>,
-    /// One of them is not muted.
-    is_heard: bool,
-}
-
-/// One of these subscriptions.
-struct Represented {
-    /// The index of its entry.
-    place: usize,
-    inbox: InboxKey,
-    rank: Rank,
-}
-
-impl Representative {
-    fn note(&mut self, id: u64, rival: Rival) -> Rank {
-        let rank = Rank { is_plain: !rival.relabels, id };
-        self.first = Some(self.first.map_or(rank, |first| first.min(rank)));
-        self.is_heard |= !rival.is_muted;
-        rank
-    }
-
-    fn is(&self, rank: Rank) -> bool {
-        self.is_heard && self.first == Some(rank)
-    }
 }
 
 /// The turns of a group, modulo the number of members.
@@ -140,9 +102,6 @@ impl Table {
 
     fn insert_rival(&mut self, subscription: &Arc<Subscription>) {
         let Some(place) = self.trie.existing(&subscription.pattern) else { return };
-        let same = self.rivals.entry((key(subscription), place.id)).or_default();
-        same.push(Arc::clone(subscription));
-        place.is_tangled |= same.len() > 1 || subscription.is_muted();
         place.rivals.insert(subscription.id, Rival::of(subscription));
     }
 
@@ -153,8 +112,7 @@ impl Table {
         Arc::make_mut(&mut place.hearers).remove(subscription);
         place.rivals.remove(&subscription.id);
         place.lone -= usize::from(subscription.group.is_none());
-        let (id, is_unheard) = (place.id, place.hearers.is_empty());
-        if is_unheard {
+        if place.hearers.is_empty() {
             self.trie.prune(&subscription.pattern);
         }
         match &subscription.group {
@@ -166,21 +124,15 @@ impl Table {
                     }
                 }
             }
-            None => self.remove_lone(subscription, id),
+            None => self.remove_lone(subscription),
         }
     }
 
-    fn remove_lone(&mut self, subscription: &Subscription, place: u64) {
+    fn remove_lone(&mut self, subscription: &Subscription) {
         let inbox = key(subscription);
         match self.lone.get_mut(&inbox) {
             Some(Lone::Several(count)) if *count > 1 => *count -= 1,
             _ => drop(self.lone.remove(&inbox)),
-        }
-        if let Some(same) = self.rivals.get_mut(&(inbox, place)) {
-            same.retain(|other| other.id != subscription.id);
-            if same.is_empty() {
-                self.rivals.remove(&(inbox, place));
-            }
         }
     }
 
@@ -188,7 +140,6 @@ impl Table {
     pub(super) fn touch(&mut self, subscription: &Subscription) {
         self.changes.note(&subscription.pattern);
         if let Some(place) = self.trie.existing(&subscription.pattern) {
-            place.is_tangled = true;
             if let Some(rival) = place.rivals.get_mut(&subscription.id) {
                 *rival = Rival::of(subscription);
             }
@@ -216,7 +167,7 @@ impl Table {
             {
                 Arc::clone(route)
             }
-            _ => Arc::new(Route::new(places.len(), self.parts(&places), self.groups_of(&places))),
+            _ => Arc::new(Route::new(places.len(), Self::parts(&places), self.groups_of(&places))),
         }
     }
 
@@ -250,53 +201,27 @@ impl Table {
         found.into_iter().map(with_turn).collect()
     }
 
-    /// The ungrouped subscribers of a channel, each inbox once.
-    fn parts(&self, places: &[&PatternEntry]) -> Parts {
-        let represented = self.represented(places);
-        let mut represented = represented.chunk_by(|one, other| one.place == other.place).peekable();
-        let of = |(index, place): (usize, &&PatternEntry)| {
-            let here = represented.next_if(|chunk| chunk[0].place == index).unwrap_or_default();
-            (here.len() < place.lone).then(|| place.hearers.alone_but(here.iter().map(|one| one.rank.id)))
+    /// The ungrouped subscribers of each entry, without those that another subscription of their inbox stands in for: the one
+    /// that relabels, or else the oldest, if one of them is not muted. Each subscription of an inbox with several is looked at
+    /// once.
+    fn parts(places: &[&PatternEntry]) -> Parts {
+        let rank_of = |(id, rival): (&u64, &Rival)| (!rival.relabels, *id);
+        let mut first: HashMap<InboxKey, ((bool, u64), bool)> = HashMap::new();
+        for (id, rival) in places.iter().flat_map(|place| &place.rivals) {
+            let (rank, is_heard) = first.entry(rival.inbox).or_insert(((true, u64::MAX), false));
+            *rank = rank_of((id, rival)).min(*rank);
+            *is_heard |= !rival.is_muted;
+        }
+        let is_represented = |one: &(&u64, &Rival)| first.get(&one.1.inbox) != Some(&(rank_of(*one), true));
+        let of = |place: &&PatternEntry| {
+            let here: Vec<u64> = place.rivals.iter().filter(is_represented).map(|(id, _)| *id).collect();
+            (here.len() < place.lone).then(|| place.hearers.alone_but(here.into_iter()))
         };
-        places.iter().enumerate().filter_map(of).collect()
-    }
-
-    /// The ungrouped subscriptions that another one of their inbox stands in for, in the order of their entries.
-    ///
-    /// The oldest subscription of an inbox stands in for all its ungrouped ones, if one of them is not muted. A
-    /// subscription that relabels a lane stands in for those that merely match the lane.
-    ///
-    /// Two subscriptions of one inbox are in two entries, so the largest entry can be skipped: its rivals are found
-    /// elsewhere. Each other rival is looked at once, however many patterns its inbox has.
-    fn represented(&self, places: &[&PatternEntry]) -> Vec<Represented> {
-        let with_rivals = || places.iter().enumerate().filter(|(_, place)| !place.rivals.is_empty());
-        let all_count = places.iter().any(|place| place.is_tangled);
-        let largest = with_rivals().max_by_key(|(_, place)| place.rivals.len()).filter(|_| !all_count);
-        let mut inboxes: HashMap<InboxKey, Representative> = HashMap::new();
-        let mut rivals = Vec::new();
-        for (index, place) in
-            with_rivals().filter(|(index, _)| largest.is_none_or(|(other, _)| other != *index))
-        {
-            for (id, rival) in &place.rivals {
-                let rank = inboxes.entry(rival.inbox).or_default().note(*id, *rival);
-                rivals.push(Represented { place: index, inbox: rival.inbox, rank });
-            }
-        }
-        if let Some((index, place)) = largest {
-            for (inbox, representative) in &mut inboxes {
-                for subscription in self.rivals.get(&(*inbox, place.id)).into_iter().flatten() {
-                    let rank = representative.note(subscription.id, Rival::of(subscription));
-                    rivals.push(Represented { place: index, inbox: *inbox, rank });
-                }
-            }
-        }
-        rivals.retain(|rival| !inboxes.get(&rival.inbox).is_some_and(|one| one.is(rival.rank)));
-        rivals.sort_by_key(|rival| rival.place);
-        rivals
+        places.iter().filter_map(of).collect()
     }
 
     #[cfg(test)]
     pub(super) fn is_empty(&self) -> bool {
-        self.trie.is_empty() && self.lone.is_empty() && self.rivals.is_empty() && self.groups.is_empty()
+        self.trie.is_empty() && self.lone.is_empty() && self.groups.is_empty()
     }
 }

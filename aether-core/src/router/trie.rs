@@ -42,8 +42,6 @@ pub(super) struct PatternEntry {
     pub(super) lone: usize,
     /// Those of them whose inbox has further ones, by id.
     pub(super) rivals: BTreeMap<u64, Rival>,
-    /// Set once an inbox had several ungrouped subscriptions here, or a muted one.
-    pub(super) is_tangled: bool,
 }
 
 /// What has to be known of a subscription to choose one among those of its inbox. A copy: where many patterns match, the memory
@@ -88,7 +86,6 @@ impl Trie {
                 hearers: Arc::new(Hearers::new(pattern.clone())),
                 lone: 0,
                 rivals: BTreeMap::new(),
-                is_tangled: false,
             })
         })
     }

@@ -215,7 +215,8 @@ impl Tuner {
             let (joined, ()) =
                 tokio::join!(aether.medium().join(Arc::clone(&subscription)), announcing.announced());
             joined?;
-            if tuned.lock().as_mut().ok_or(JoinError::Dropped)?.unmute(&subscription) {
+            let tuned = tuned.lock();
+            if tuned.as_ref().ok_or(JoinError::Dropped)?.has(&subscription) {
                 aether.router().mute(&subscription, false);
                 announcing.stays();
                 return Ok(());
@@ -232,9 +233,8 @@ impl Tuner {
         let announcing = PendingAnnouncement::begin(self, &subscription);
         let (joined, ()) = tokio::join!(guard.join(), announcing.announced());
         joined?;
-        let crosses = aether.promises().crosses_processes;
         let needless = match self.shared.tuned.lock().as_mut() {
-            Some(tuned) => tuned.insert(Arc::clone(&subscription), crosses)?,
+            Some(tuned) => tuned.insert(Arc::clone(&subscription))?,
             None => return Err(JoinError::Dropped),
         };
         guard.keep();
@@ -259,9 +259,8 @@ impl Tuner {
         let pattern = pattern.try_into()?;
         let aether = self.shared.emitter.aether();
         let mut tuned = self.shared.tuned.lock();
-        let Some(Detuned { muted, gone }) = tuned.as_mut().map(|tuned| tuned.detune(&pattern)) else {
-            return Ok(());
-        };
+        let Some(tuned_to) = tuned.as_mut() else { return Ok(()) };
+        let Detuned { muted, gone } = tuned_to.detune(&pattern, aether.promises().crosses_processes);
         for subscription in &muted {
             aether.router().mute(subscription, true);
         }
