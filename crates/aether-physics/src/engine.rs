@@ -124,6 +124,19 @@ impl Default for PhysicsEngine {
 }
 
 impl PhysicsEngine {
+    /// An engine with the default bounds. [`EngineOptions`] has others.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in a wave that is received at `now`, and returns the findings that are complete then: [`Self::observe`] and
+    /// [`Self::tick`] until nothing is left, for a caller that has a wave at hand. A silence is found only by a tick.
+    pub fn detect_patterns(&mut self, wave: &Wave, now: Instant) -> Vec<Finding> {
+        self.observe(wave, now);
+        std::iter::from_fn(|| self.tick(now)).collect()
+    }
+
     /// Takes in a wave that is received at `now`. Skips the waves of the framework, and all waves while the engine
     /// [pauses](Self::away_until).
     pub fn observe(&mut self, wave: &Wave, now: Instant) {

@@ -34,6 +34,7 @@ pub use fringes::{Fringes, InterfereError, Interfering};
 pub use incidents::{Cause, Incident, Severity};
 pub use interference::{
     Claim, Fringe, FringeClaim, FringeKind, Interfere, Interference, InterferenceCounts, Resultant,
+    interference,
 };
 pub use observer::{ObserveError, PhysicsObserver};
 pub use polling::{PollingCounts, PollingOptions, Pollings};

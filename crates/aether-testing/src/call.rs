@@ -21,7 +21,7 @@ use crate::matcher::Matcher;
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// let called = aether_testing::call(confirm, Wave::from_json("orders.created", &17).unwrap()).await;
+/// let called = aether_testing::call(confirm, Wave::new("orders.created", &17).unwrap()).await;
 /// assert!(called.returned.unwrap().is_ok());
 /// assert_eq!(called.emitted[0].channel().as_str(), "orders.confirmed");
 /// # }
