@@ -1,5 +1,6 @@
 //! The project's own commands. `cargo xtask test` is what CI runs, set-up included.
 
+mod advisories;
 mod apt;
 mod bench;
 mod browser;
@@ -11,6 +12,8 @@ mod modules;
 mod nats_server;
 mod node;
 mod promtool;
+mod release;
+mod sbom;
 mod steps;
 mod suite;
 mod sync_engine;
@@ -46,6 +49,18 @@ enum Command {
     Tools,
     /// Draw the module graph in ARCHITECTURE.md; `test` fails on import circles.
     Modules,
+    /// Check what a registry gets: versions, changelog, licences, advisories, packages. Writes bills of materials
+    /// (CycloneDX) to target/release-check. Publishes nothing.
+    Release {
+        #[command(flatten)]
+        args: release::ReleaseArgs,
+    },
+    /// Replace the carried security advisories by those of today.
+    Advisories {
+        /// The RustSec database: a URL, or a folder with a clone.
+        #[arg(long, value_name = "URL", default_value = advisories::UPSTREAM)]
+        from: String,
+    },
     /// Run the benchmarks of aether-bench.
     Bench {
         /// The benchmarks to run; all by default.
@@ -104,6 +119,8 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Modules => modules::draw(&workspace),
+        Command::Release { args } => release::run(&workspace, &args),
+        Command::Advisories { from } => advisories::refresh(&workspace, &from),
         Command::Bench { names, options } => bench::run(&workspace, &names, &options),
         Command::Soak { args } => bench::soak(&workspace, &args),
         Command::Recordings { into, names } => bench::recordings(&workspace, into, &names),

@@ -11,7 +11,7 @@ use crate::steps::{Steps, check, succeeds};
 use crate::timings::Timings;
 use crate::tools::Tools;
 use crate::workspace::{FEATURES, Workspace};
-use crate::{apt, examples, modules};
+use crate::{apt, examples, modules, release};
 
 /// What only benchmarks need: it is checked and not built.
 const FEATURES_OF_BENCHMARKS: &str = "aether-bench/lan,aether-bench/peers";
@@ -56,7 +56,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
 
     steps.run("format", || check(&mut workspace.cargo(["fmt", "--all", "--check"])))?;
     steps.run("modules", || modules::check(workspace))?;
-    steps.run("packages", || packages(workspace))?;
+    steps.run("packages", || release::package(workspace, false))?;
     steps.run("clippy", || {
         let mut clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--locked"]);
         clippy.args(["--features", &checked]).args(timings.flag());
@@ -107,16 +107,6 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     }
     println!("not run: {} (cargo xtask test --long)", crate::long::WHAT);
     Ok(())
-}
-
-/// Packages each crate that is published. The packages are not compiled: that would build every dependency again, which
-/// takes longer than all other steps together.
-fn packages(workspace: &Workspace) -> Result<()> {
-    let mut command = workspace.cargo(["package", "--locked", "--no-verify", "--allow-dirty", "--quiet"]);
-    for name in workspace.published()? {
-        command.args(["--package", &name]);
-    }
-    check(&mut command)
 }
 
 fn are_namespaces_excused() -> bool {
