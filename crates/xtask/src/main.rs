@@ -4,6 +4,7 @@ mod advisories;
 mod apt;
 mod bench;
 mod browser;
+mod english;
 mod examples;
 mod faults;
 mod fuzz;
@@ -49,6 +50,11 @@ enum Command {
     Tools,
     /// Draw the module graph in ARCHITECTURE.md; `test` fails on import circles.
     Modules,
+    /// Count sentences in forbidden patterns and wide comments; `test` fails on more than are recorded.
+    English {
+        #[command(flatten)]
+        args: english::EnglishArgs,
+    },
     /// Check what a registry gets: versions, changelog, licences, advisories, packages. Writes bills of materials
     /// (CycloneDX) to target/release-check. Publishes nothing.
     Release {
@@ -119,6 +125,7 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Modules => modules::draw(&workspace),
+        Command::English { args } => english::run(&workspace, &args),
         Command::Release { args } => release::run(&workspace, &args),
         Command::Advisories { from } => advisories::refresh(&workspace, &from),
         Command::Bench { names, options } => bench::run(&workspace, &names, &options),

@@ -7,11 +7,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::english::EnglishArgs;
 use crate::steps::{Steps, check, succeeds};
 use crate::timings::Timings;
 use crate::tools::Tools;
 use crate::workspace::{FEATURES, Workspace};
-use crate::{apt, examples, modules, release};
+use crate::{apt, english, examples, modules, release};
 
 /// What only benchmarks need: it is checked and not built.
 const FEATURES_OF_BENCHMARKS: &str = "aether-bench/lan,aether-bench/peers";
@@ -56,6 +57,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
 
     steps.run("format", || check(&mut workspace.cargo(["fmt", "--all", "--check"])))?;
     steps.run("modules", || modules::check(workspace))?;
+    steps.run("English", || english::run(workspace, &EnglishArgs::default()))?;
     steps.run("packages", || release::package(workspace, false))?;
     steps.run("clippy", || {
         let mut clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--locked"]);
