@@ -1,8 +1,8 @@
 //! Known security advisories about the crates of `Cargo.lock`, carried in the repository.
 //!
-//! `cargo deny` takes the RustSec database from GitHub. `cargo xtask release` gives it `advisories.json` in its place, so that
-//! the check needs no network beside crates.io and its result does not depend on the day. `cargo xtask advisories` replaces
-//! the file. It keeps the metadata and the title of each advisory, which is all that is compared.
+//! `cargo deny` takes the RustSec database from GitHub. `cargo xtask release` gives it `advisories.json` instead. Then the check
+//! needs no other host than crates.io, and its result does not depend on the day. `cargo xtask advisories` replaces the file.
+//! It keeps the metadata and the title of each advisory; cargo-deny compares nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -148,7 +148,7 @@ impl Advisories {
             date: file["date"].as_str().context("no date")?.to_owned(),
             seconds: file["seconds"].as_u64().context("no seconds")?,
             crates: file["crates"].as_str().context("no crates")?.split(' ').map(str::to_owned).collect(),
-            texts: texts.collect::<Option<_>>().context("an advisory is no text")?,
+            texts: texts.collect::<Option<_>>().context("an advisory has no text")?,
         })
     }
 }

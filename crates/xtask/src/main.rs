@@ -61,7 +61,7 @@ enum Command {
         #[command(flatten)]
         args: release::ReleaseArgs,
     },
-    /// Replace the carried security advisories by those of today.
+    /// Replace the carried security advisories with the current ones.
     Advisories {
         /// The RustSec database: a URL, or a folder with a clone.
         #[arg(long, value_name = "URL", default_value = advisories::UPSTREAM)]

@@ -1,8 +1,8 @@
 //! Software bills of materials: what a published package is built from, in CycloneDX 1.5.
 //!
-//! `cargo tree` resolves the features of one package, which `cargo metadata` does for the whole workspace only. Each bill lists
-//! normal and build dependencies with all features, on all platforms: what any build can contain. cargo-cyclonedx does
-//! the same with 200 crates more, and writes beside the sources.
+//! `cargo tree` resolves the features of one package; `cargo metadata` resolves them for the whole workspace only. Each bill
+//! lists normal and build dependencies with all features, on all platforms: all that any build can contain.
+//! cargo-cyclonedx would be one more tool to compile, and writes into the source folders.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 /// A crate with its version.
 type Id = (String, String);
 
-/// What cargo prints about one crate.
+/// One crate, as printed by `cargo tree`.
 #[derive(Debug, Default)]
 struct Crate {
     licence: String,

@@ -14,17 +14,17 @@ use crate::tools::Tools;
 use crate::workspace::{FEATURES, Workspace};
 use crate::{apt, english, examples, modules, release};
 
-/// What only benchmarks need: it is checked and not built.
+/// Features that only benchmarks need: they are checked and not built.
 const FEATURES_OF_BENCHMARKS: &str = "aether-bench/lan,aether-bench/peers";
 
 /// Packages with fewer features than the workspace always has on, which would rot unnoticed: the bus alone, the detectors
 /// without a network, a command without benchmarks (as in the image), and a field without a bus.
 const LEAN: [&str; 4] = ["aether-core", "aether-service", "aether-cli", "aether-field"];
 
-/// Says that this machine cannot make network namespaces; for us and for the tests.
+/// The variable that declares that this machine cannot make network namespaces, for us and for the tests.
 const NO_NAMESPACES: &str = "AETHER_NO_NAMESPACES";
 
-/// What to leave out or to add.
+/// Which steps to leave out or to add.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct TestArgs {
     /// Skip the documentation build and the examples.

@@ -56,7 +56,7 @@ impl Tools {
         command.env(node::MODULES_ENV, &self.node.modules);
     }
 
-    /// What cannot be tested without a tool, and whether that tool is switched off.
+    /// The tests that are left out without a tool, and whether that tool is switched off.
     pub(crate) fn skipped(&self) -> [(&'static str, bool); 3] {
         let no_browser = self.browser == node::NONE;
         [
