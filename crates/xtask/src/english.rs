@@ -118,7 +118,11 @@ fn places(workspace: &Workspace) -> Result<Vec<Place>> {
 fn phrases(passage: &Passage) -> Vec<(usize, String)> {
     let mut found = Vec::new();
     let word = |n: usize| passage.get(n).map_or("", |(_, word)| word.as_str());
-    let bare = |n: usize| word(n).trim_matches(|c: char| !c.is_alphanumeric() && c != '`');
+    // A value in a format string is like a span of code.
+    let bare = |n: usize| match word(n) {
+        value if value.starts_with('{') => "`",
+        word => word.trim_matches(|c: char| !c.is_alphanumeric() && c != '`'),
+    };
     let is_after_there = |n: usize| n > 0 && matches!(bare(n - 1), "there" | "There");
     for (n, (line, _)) in passage.iter().enumerate() {
         let is_first = n == 0 || word(n - 1).ends_with(['.', ':', ';', '?', '!', '|', '#', '-']);
@@ -231,6 +235,7 @@ mod tests {
             "Is that, of all?",
             "`that of` is code",
             "There is no server.",
+            "{stands:?} is lost",
         ] {
             assert_eq!(found(text), [""; 0], "{text}");
         }
