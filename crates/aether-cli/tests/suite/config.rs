@@ -157,7 +157,7 @@ fn the_fields_of_a_gateway_are_settings_with_several_values() {
         "default.toml:3: service.gateway.field_origins: \"shop.example\" is not an origin: use a scheme and a host",
         "default.toml:4: service.gateway.field_limits: there is no limit \"max_frames\"; the limits are: max_frame_bytes",
         "default.toml:5: service.gateway.field_tokens: ",
-        "default.toml:6: service.gateway.trusted_proxies: \"10.1.2.3/8\" is no network",
+        "default.toml:6: service.gateway.trusted_proxies: \"10.1.2.3/8\" is not a network",
     ]) {
         assert!(line.contains(part), "{line}: {part}");
     }
