@@ -77,7 +77,7 @@ pub(crate) async fn listen(args: ListenArgs, shutdown: CancellationToken) -> Res
     }
     // In order of arrival, because the output is a log. A full inbox still sheds the weakest.
     let inbox = InboxOptions::interactive().order(ServeOrder::Arrival);
-    // Who only watches holds no sender up, and so has room for a burst of its own.
+    // A listener that only watches holds no sender up, and so has room for a burst of its own.
     let inbox = match args.group {
         Some(_) => inbox,
         None => inbox.max_waves(WATCHED_WAVES).max_bytes(WATCHED_BYTES),
@@ -141,8 +141,8 @@ struct Missing {
 }
 
 impl Missing {
-    /// Reports missing waves and the reasons. A listener that has reached its count, or whose reader has gone, does not miss later
-    /// waves.
+    /// Reports missing waves and the reasons. A listener that has reached its count, or whose reader has gone, does not
+    /// miss later waves.
     fn print(&self, had_all: bool) {
         let Self { status, ledger } = self;
         if ledger.lost() > 0 || ledger.queued > 0 && !had_all {

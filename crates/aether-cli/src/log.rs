@@ -1,4 +1,5 @@
-//! `aether log`: a durable log in a folder, read while another process may write it; the consumers also of logs in JetStream.
+//! `aether log`: a durable log in a folder, read while another process may write it; the consumers also of logs in
+//! JetStream.
 
 mod chosen;
 mod consumers;

@@ -92,7 +92,7 @@ mod checking {
             let Some(mut changes) = view.changes() else { return };
             while view.peers().is_empty() && changes.changed().await.is_ok() {}
         };
-        // Whoever has not come by then is not there.
+        // A process that has not come by then is not there.
         let _ = timeout(PATIENCE, waiting).await;
         // Whoever does not answer is listed without a round trip.
         let peers = view.peers();

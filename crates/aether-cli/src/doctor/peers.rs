@@ -13,7 +13,7 @@ use super::{fields, sealing};
 
 /// How long services have to announce themselves. They do so together, once a second.
 const ROLL_CALL: Duration = Duration::from_millis(1500);
-/// Processes tell what they refused every five seconds, unless they are told otherwise.
+/// Processes report their refusals every five seconds by default.
 const ACCOUNTS: Duration = Duration::from_millis(5500);
 /// The guard of a hopping channel is a tenth of its slot, which is a second by default; ages stay right with any offset.
 const TOLERABLE_MICROS: u64 = 100_000;
@@ -87,8 +87,8 @@ fn clocks(services: &[Described]) -> Vec<Finding> {
     findings
 }
 
-/// The difference between the clock of a service and that of this machine, if it is too large. Half the round trip is
-/// unknown, so it counts for the service.
+/// The difference between the clock of a service and the clock of this machine, if it is too large. Half the round trip
+/// is unknown, so it counts for the service.
 pub(super) fn clock(service: &str, offset_micros: i64, round_trip_micros: u64) -> Option<Finding> {
     let off = offset_micros.unsigned_abs().saturating_sub(round_trip_micros / 2);
     if off <= TOLERABLE_MICROS {

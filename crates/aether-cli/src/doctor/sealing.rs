@@ -76,14 +76,14 @@ fn file(path: &Path) -> Finding {
     }
 }
 
-/// What this process has refused since it connected, and what others say that they refused.
+/// The refusals of this process since it connected, and the refusals that others report.
 pub(super) fn refused(aether: &Aether, accounts: &Accounts) -> Vec<Finding> {
     let mut findings = refused_here(aether);
     findings.extend(refused_elsewhere(accounts));
     findings
 }
 
-/// What this process has refused since it connected.
+/// The refusals of this process since it connected.
 pub(super) fn refused_here(aether: &Aether) -> Vec<Finding> {
     let status = aether.status();
     let mut findings: Vec<_> = aether
@@ -144,7 +144,8 @@ pub(super) fn refused_here(aether: &Aether) -> Vec<Finding> {
     findings
 }
 
-/// What the server refused another process, because its user lacks a permission. What this one lacks is tried one by one.
+/// An operation that the server refused another process, because its user lacks a permission. The permissions of this
+/// process are tried one by one.
 fn not_permitted(process: &str, refused: u64) -> Option<Finding> {
     let text = format!("the server has refused {refused} messages and subscriptions of {process}");
     let remedy = "its log names the subjects: allow them in the permissions of its user (aether acl nats prints what rules need)";

@@ -98,7 +98,7 @@ fn unreachable(url: &str, error: &async_nats::ConnectError) -> Finding {
     Finding::fail(CHECK, text, remedy)
 }
 
-/// What the server tells about itself.
+/// The findings about the server, from its own description.
 fn server(client: &Client) -> Vec<Finding> {
     let info = client.server_info();
     let mut numbers = info.version.split(['.', '-']).map_while(|part| part.parse::<u64>().ok());

@@ -118,7 +118,7 @@ async fn ping_one(view: &LanView, peer: &LanPeer, args: &PingArgs, shutdown: &Ca
             turns.tick().await;
             view.ping(peer.node, args.timeout).await
         };
-        // What was measured before an interruption is printed.
+        // Measurements from before an interruption are printed.
         match shutdown.run_until_cancelled(ping).await {
             Some(Ok(pong)) => series.pongs.push(pong),
             Some(Err(_)) => series.lost += 1,

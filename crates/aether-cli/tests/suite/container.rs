@@ -1,5 +1,5 @@
-//! `deploy/container/Containerfile`, read as far as it can be checked without an image registry: what it builds, copies, runs
-//! and exposes is what the workspace has.
+//! `deploy/container/Containerfile`, read as far as it can be checked without an image registry: what it builds,
+//! copies, runs and exposes is what the workspace has.
 
 use std::fs;
 use std::path::{Path, PathBuf};

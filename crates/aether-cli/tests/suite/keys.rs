@@ -86,7 +86,8 @@ fn keys_that_sign_are_made_and_shown_as_lines_of_a_list() {
     assert!(unsealed.code == Some(2) && unsealed.err.contains("aether keys new"), "{unsealed:?}");
 }
 
-/// The processes of these tests tell several times a second what they refused, so the doctor does not have to listen for long.
+/// The processes of these tests tell several times a second what they refused, so the doctor does not have to listen
+/// for long.
 const SEALING_DOCTOR: [&str; 4] = ["doctor", "--json", "--roll-call", "2s"];
 
 /// What it found about sealing.

@@ -248,7 +248,8 @@ mod long {
         details.tells("watching >");
         let mut physics = Running::start(&with(&["physics"], &medium));
         physics.tells("watching >");
-        // Beats have to stand for ten seconds, which are twelve of these: the slowest are the easiest to keep on a busy machine.
+        // Beats have to stand for ten seconds, which are twelve of these: the slowest are the easiest to keep on a busy
+        // machine.
         let beta = ["beta", "--heartbeat", "0.8"];
         let running = Running::start(&with(&beta, &medium));
         let found = says(&mut details, "standing wave: inventory.level by beta beats every ");

@@ -22,7 +22,7 @@ const MOST_TRIED: usize = 32;
 /// The longest endpoint that is printed, in characters.
 const MOST_CHARACTERS: usize = 120;
 
-/// What became of a connection.
+/// The outcome of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Reached {
     Open,
