@@ -223,7 +223,7 @@ async fn a_stream_of_events_has_the_waves_that_match_and_outlives_the_bound_of_a
     let head = format!("GET /waves?pattern=orders.* HTTP/1.1\r\nhost: {}\r\n\r\n", running.address);
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut lines = BufReader::new(stream).lines();
-    // The first comment says that the subscription is open.
+    // The first comment confirms that the subscription is open.
     while !lines.next_line().await.unwrap().unwrap().starts_with(": waves follow") {}
     for channel in ["noise", "orders.created"] {
         shop.emit_wave(channel, &"line\nbreak").await.unwrap();

@@ -90,7 +90,7 @@ pub(crate) async fn linger(time: Option<Duration>, shutdown: &CancellationToken)
 const QUEUED_WAVES: usize = 1 << 20;
 const QUEUED_BYTES: usize = 512 << 20;
 
-/// Observes all waves in a task of its own, and keeps those of a request.
+/// Observes all waves in a task of its own, and keeps the waves of a request.
 pub(crate) struct Tracer {
     ending: CancellationToken,
     task: JoinHandle<(Tree, Vibrator)>,

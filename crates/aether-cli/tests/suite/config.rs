@@ -38,7 +38,7 @@ fn shown(args: &[&str]) -> BTreeMap<String, (String, String)> {
     said.out.lines().filter(|line| !line.starts_with('#')).map(setting).collect()
 }
 
-/// The settings that the types have and those of the file are the same, with the same defaults and remarks.
+/// The settings of the types and of the file are the same, with the same defaults and remarks.
 #[test]
 fn the_default_file_has_every_setting_with_its_default_unit_and_cost() {
     let nowhere = folder(&[]);

@@ -144,7 +144,7 @@ async fn an_owner_certified_by_the_root_writes_and_nobody_else_does() {
     assert!(said.out.starts_with("field: 2 entries"), "{said:?}");
 }
 
-/// C3 1: the commands of the README, as they stand there, print what stands there.
+/// C3 1: the commands of the README print the output that is shown there.
 #[tokio::test]
 async fn the_commands_of_the_readme_print_what_it_says() {
     let server = NatsServer::start().await.unwrap();

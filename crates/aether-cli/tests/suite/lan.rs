@@ -199,7 +199,7 @@ fn a_router_connects_two_that_do_not_know_each_other() {
     assert_eq!((said.code, term(&terms, "came"), term(&terms, "left")), (Some(0), 2, 1), "{said:?}");
 }
 
-/// Two machines on a cable: a listener on the right one, and what the doctor says on the left one.
+/// Two machines on a cable: a listener on the right one, and the output of the doctor on the left one.
 #[cfg(target_os = "linux")]
 mod between_machines {
     use aether_core::conformance::{Cable, End};

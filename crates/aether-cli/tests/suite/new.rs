@@ -93,7 +93,7 @@ fn nothing_is_overwritten_and_mistakes_are_named() {
     assert!(wrong.err.contains("lower-case letters"), "{}", wrong.err);
 }
 
-/// Takes minutes, because cargo compiles the dependencies anew where their features differ: `cargo xtask test --long`.
+/// Takes minutes, because cargo compiles the dependencies again where their features differ: `cargo xtask test --long`.
 mod long {
     use super::*;
 

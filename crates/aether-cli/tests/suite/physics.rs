@@ -235,7 +235,7 @@ fn without_a_server_it_says_what_to_do() {
     }
 }
 
-/// What takes as long as the detectors need in real time.
+/// Tests that take as long as the detectors need in real time.
 #[cfg(unix)]
 mod long {
     use super::*;

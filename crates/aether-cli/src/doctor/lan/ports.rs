@@ -1,5 +1,5 @@
-//! Whether TCP passes: the endpoints that the address names, and those of processes that answered by multicast and are not
-//! connected.
+//! Whether TCP passes: the endpoints that the address names, and the endpoints of processes that answered by multicast
+//! and are not connected.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

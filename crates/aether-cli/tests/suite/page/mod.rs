@@ -1,6 +1,6 @@
 //! The pages of the gateway in a real browser, driven by playwright-core: `pages.test.mjs`.
 //!
-//! `AETHER_PICTURES=FOLDER` makes it write a picture of each page, too, and those of the README.
+//! `AETHER_PICTURES=FOLDER` makes it write a picture of each page, too, and the pictures of the README.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -120,7 +120,7 @@ async fn given_up(consumer: &Consumer, letters: impl AsyncFn() -> usize) -> Vec<
     held
 }
 
-/// What keeps a log open, and its consumer in use.
+/// Keeps a log open, and its consumer in use.
 type Owner = (Log, Consumer, Vec<Delivery>);
 
 /// A program with a log in this folder that answers for it. One of its consumers has given up a wave and is in use,
@@ -146,7 +146,7 @@ async fn owner(folder: &Path, url: &str) -> (Owner, Aether, tokio::task::JoinHan
     ((log, sending, held), aether, running, shutdown)
 }
 
-/// That of the waves that follow.
+/// The trace of the waves that follow.
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// One vibrator emits at times that nobody could know, and another one follows, a little later and without naming a cause.
