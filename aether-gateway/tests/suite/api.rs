@@ -276,7 +276,7 @@ async fn a_socket_watches_hears_emits_and_asks() {
     );
     running.stop().await;
     let ended = async { while let Some(Ok(_)) = socket.next().await {} };
-    timeout(PATIENCE, ended).await.expect("the gateway says goodbye");
+    timeout(PATIENCE, ended).await.expect("the gateway ends the stream");
 }
 
 #[tokio::test(flavor = "multi_thread")]

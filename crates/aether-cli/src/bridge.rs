@@ -30,8 +30,8 @@ A relayed wave keeps its id, source, amplitude, age, metadata and cause. Questio
 are relayed too. While one side is away, waves for it wait, the strongest first,
 and the weakest are shed once 65536 waves or 64 MiB wait.
 
-Each side logs in by itself: with its own options, or those of a folder of its
-own, such as --here-config edge/. The folder and the variables that other
+Each side logs in by itself: with its own options, or with a folder of its own
+such as --here-config edge/. The folder and the variables that other
 commands read (AETHER_CONFIG, AETHER__MEDIUM__LOGIN) count for neither, so that
 no side gets the secret of the other.
 

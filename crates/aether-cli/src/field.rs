@@ -165,7 +165,7 @@ enum Action {
     Import {
         #[command(flatten)]
         place: Place,
-        /// What `export` printed, or ledgers and snapshots of aether-zta 0.4
+        /// The output of `export`, or ledgers and snapshots of aether-zta 0.4
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },

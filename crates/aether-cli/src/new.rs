@@ -58,7 +58,7 @@ pub(crate) struct NewArgs {
 pub(crate) enum NewError {
     #[error("{} exists already: choose another name, or another folder with --into", folder.display())]
     Exists { folder: PathBuf },
-    #[error("{} is no checkout of Aether: it has no folder {missing}", path.display())]
+    #[error("{} is not a checkout of Aether: it has no folder {missing}", path.display())]
     NoCheckout { path: PathBuf, missing: &'static str },
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },

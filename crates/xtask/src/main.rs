@@ -40,8 +40,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything that CI runs: tools, format check, import circles, packages, clippy, docs, tests, doc tests,
-    /// examples.
+    /// Run everything that CI runs: tools, format check, import circles, English, packages, clippy, docs, tests,
+    /// doc tests, examples.
     Test {
         #[command(flatten)]
         args: suite::TestArgs,

@@ -21,7 +21,7 @@ const DENY: &str = "0.20.2";
 /// How far to go.
 #[derive(Debug, clap::Args)]
 pub(crate) struct ReleaseArgs {
-    /// Check everything for a version that has no section in CHANGELOG.md yet.
+    /// Check a version that has no section in CHANGELOG.md yet, also with uncommitted changes.
     #[arg(long)]
     dry_run: bool,
     /// Do not compile the packages.
@@ -51,7 +51,9 @@ pub(crate) fn run(workspace: &Workspace, args: &ReleaseArgs) -> Result<()> {
         }
         Ok(())
     })?;
-    steps.run("packages", || package(workspace, !args.no_build))?;
+    let flags = [("--no-verify", args.no_build), ("--allow-dirty", args.dry_run)];
+    let flags: Vec<_> = flags.iter().filter(|(_, is_given)| *is_given).map(|(flag, _)| *flag).collect();
+    steps.run("packages", || package(workspace, &flags))?;
     print!("{}", steps.table());
     println!(
         "{} packages of version {version}: {}",
@@ -71,13 +73,11 @@ pub(crate) fn run(workspace: &Workspace, args: &ReleaseArgs) -> Result<()> {
     )
 }
 
-/// Packages each crate that is published, in the order of dependencies. Compiling the packages builds every dependency
-/// again, which takes longer than all tests together.
-pub(crate) fn package(workspace: &Workspace, is_compiled: bool) -> Result<()> {
-    let mut command = workspace.cargo(["package", "--locked", "--allow-dirty", "--quiet"]);
-    if !is_compiled {
-        command.arg("--no-verify");
-    }
+/// Packages each crate that is published, in the order of dependencies. Without `--no-verify` each package is compiled, which
+/// builds the dependencies again and takes longer than all tests together.
+pub(crate) fn package(workspace: &Workspace, flags: &[&str]) -> Result<()> {
+    let mut command = workspace.cargo(["package", "--locked", "--quiet"]);
+    command.args(flags);
     for name in workspace.published()? {
         command.args(["--package", &name]);
     }

@@ -107,7 +107,7 @@ mod checking {
                  chmod 600 ~/aether-secret; then AETHER_LAN_SECRET_FILE=~/aether-secret"
             }
             ConnectError::Lan(LanError::OnlyNats { .. }) => {
-                "remove the setting; `aether config show --changed` says where it comes from"
+                "remove the setting; `aether config show --changed` shows where it comes from"
             }
             ConnectError::Lan(LanError::Zenoh { .. }) => {
                 "another program may use the port of listen=, or the address or the interface is not one of this machine: \

@@ -168,7 +168,7 @@ fn refused_elsewhere(accounts: &Accounts) -> Vec<Finding> {
             findings.push(Finding::warn(
                 CHECK,
                 text,
-                "compare its keys and its list of signers (aether keys show) and its clock with those of the others",
+                "compare its keys and its list of signers (aether keys show) and its clock with the others'",
             ));
         }
         findings.extend(not_permitted(&process.to_string(), medium.refused_by_server));
@@ -176,7 +176,7 @@ fn refused_elsewhere(accounts: &Accounts) -> Vec<Finding> {
             (
                 medium.refused_by_rules,
                 "that its rules allow nobody to emit who sent them",
-                "aether acl check NAME emit CHANNEL with its configuration says who may",
+                "aether acl check NAME emit CHANNEL with its configuration shows who may",
             ),
             (
                 medium.refused_by_schema,

@@ -42,7 +42,7 @@ pub(super) async fn check(config: &Configuration, url: &str) -> Vec<Finding> {
     let servers = match servers {
         Ok(servers) => servers,
         Err(error) => {
-            let text = format!("{url} is no address: {}", error_chain(&error));
+            let text = format!("{url} is not an address: {}", error_chain(&error));
             return vec![Finding::fail(CHECK, text, "use nats://host:port or tls://host:port")];
         }
     };

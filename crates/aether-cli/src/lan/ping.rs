@@ -21,8 +21,8 @@ Examples:
   aether lan ping pi-2 --count 100     one machine
   aether lan ping --json | jq .p99_micros
 
-Round trips are those of messages through both processes, past their queues of
-waves. The clock is that of the fastest one, to within half of its round trip.
+Round trips are measured with messages through both processes, past their
+queues of waves. The fastest one gives the clock, to within half of it.
 Exit code 1: the peer is unknown, nobody is there, or nobody answered.")]
 pub(crate) struct PingArgs {
     /// A name, a machine or an id, as `aether lan peers` prints them; everybody without it

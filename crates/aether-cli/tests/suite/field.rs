@@ -120,7 +120,7 @@ async fn an_owner_certified_by_the_root_writes_and_nobody_else_does() {
     let certified = field(&["certify", "home", "pi-2", &pi, "--identity", &root_file]);
     assert_eq!(certified.code, Some(0), "{certified:?}");
     let twice = field(&["certify", "home", "pi-2", &pi, "--identity", &root_file]);
-    assert!(twice.code == Some(1) && twice.err.contains("nothing is to be certified"), "{twice:?}");
+    assert!(twice.code == Some(1) && twice.err.contains("there is nothing to certify"), "{twice:?}");
     let set = field(&["set", "home", "temp", "21", "--own", "--identity", &pi_file, "--root", &root]);
     assert_eq!(set.code, Some(0), "{set:?}");
     let evil = field(&["set", "home", "temp", "99", "--own", "--identity", &evil_file, "--root", &root]);

@@ -172,7 +172,7 @@ fn what_cannot_be_is_refused_with_what_to_do() {
         assert!(said.code == Some(2) && said.err.contains("--certificate"), "{said:?}");
     }
     let said = run(&["lan", "ping", "--medium", "nats://127.0.0.1:4222"], SECRET);
-    assert!(said.code == Some(2) && said.err.contains("is no local network"), "{said:?}");
+    assert!(said.code == Some(2) && said.err.contains("is not a local network"), "{said:?}");
     for endpoint in ["127.0.0.1:0", "nowhere", "127.0.0.1:7447&insecure"] {
         let said = run(&["lan", "router", "--listen", endpoint, "--no-multicast"], SECRET);
         assert!(said.code == Some(2) && said.err.contains(endpoint), "{said:?}");
