@@ -42,10 +42,8 @@ pub struct GatewayArgs {
     #[arg(long, value_name = "URL", help_heading = "Gateway")]
     pub trace_url: Option<TraceUrl>,
     /// Show the durable logs in this folder and their consumers: the folder of a log, or one with the folders of
-    /// several; may be
-    /// repeated. The logs of the section durable of the configuration are always shown, and so are logs in JetStream on
-    /// a
-    /// NATS medium
+    /// several; may be repeated. The logs of the section durable of the configuration are always shown, and so are logs
+    /// in JetStream on a NATS medium
     #[arg(long, value_name = "FOLDER", help_heading = "Gateway")]
     pub durable: Vec<LogFolder>,
 }

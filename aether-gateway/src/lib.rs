@@ -9,9 +9,8 @@
 //!
 //! Waves themselves pass through it, too: `/waves` and `/ws` send those that match a pattern, `POST /waves/{channel}` and
 //! `/ws` emit and ask. Without tokens everybody on the loopback address may; otherwise only the holder of a
-//! [token](Access) with this right.
-//! On request it serves [fields](FieldOptions) over WebSocket (`/field/{name}/ws`), which clients with the right token may
-//! write.
+//! [token](Access) with this right. On request it serves [fields](FieldOptions) over WebSocket (`/field/{name}/ws`),
+//! which clients with the right token may write.
 //!
 //! ```
 //! use aether_core::{Aether, Vibrator};

@@ -2,8 +2,7 @@
 //!
 //! [`Views::run`] ends the seconds of the [history](crate::history) and writes the views that anybody watches. A client
 //! that reads slowly gets the latest one, with the number of missed ones; nothing queues for it. `/api/...` writes a
-//! view
-//! on request.
+//! view on request.
 
 mod hour;
 mod ledger;

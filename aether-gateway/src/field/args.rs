@@ -16,12 +16,10 @@ pub struct FieldArgs {
     pub fields: Vec<ServedField>,
 
     /// The rights to read, write, hear and emit: a JSON array of {"token" or "certificate", "field", "read", "write",
-    /// "hear",
-    /// "emit"}. The environment variable AETHER_FIELD_TOKEN is a token for everything in the fields, AETHER_WAVES_TOKEN
-    /// one for
-    /// all waves. Without any token and certificate, programs of this machine read and write the fields, with
-    /// --insecure all
-    /// who can connect
+    /// "hear", "emit"}. The environment variable AETHER_FIELD_TOKEN is a token for everything in the fields,
+    /// AETHER_WAVES_TOKEN one for all waves. Without any token and certificate, programs of this machine read and write
+    /// the fields, with
+    /// --insecure all who can connect
     #[arg(long, value_name = "FILE")]
     pub field_tokens: Option<PathBuf>,
 

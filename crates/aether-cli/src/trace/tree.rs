@@ -1,8 +1,7 @@
 //! The waves of a request as a tree of causes. Pure: it neither listens nor prints.
 //!
 //! The data of strangers is bounded here: the number of waves, their texts, and the depth that is drawn. Causes may
-//! form a
-//! circle, or name waves that were never seen.
+//! form a circle, or name waves that were never seen.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};

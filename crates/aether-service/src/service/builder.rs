@@ -153,8 +153,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     /// Such a handler has an inbox of its own. It handles one batch at a time, within the time-out, the circuit breaker and
     /// the retries of the service; the concurrency does not apply. A wave from which the item cannot be extracted is
     /// rejected alone. The result of the handler counts for each of the other waves: after an error all of them failed,
-    /// and
-    /// are tried again one by one if the service retries. It sends an asker only failures.
+    /// and are tried again one by one if the service retries. It sends an asker only failures.
     ///
     /// ```
     /// use aether_service::{Json, Service, State};

@@ -6,8 +6,7 @@
 //! because the service is in no group, this is always the only instance.
 //!
 //! The reporters are the instances that are *ready*, in the order of their instance numbers. The first reports at once.
-//! The
-//! next ones hold their fringes back and drop what they hear reported; they report what the first has missed after
+//! The next ones hold their fringes back and drop what they hear reported; they report what the first has missed after
 //! [`PATIENCE`] each. An instance is ready when it has heard claims for as long as they count. Before that it would
 //! report again what the others reported before it came. Readiness is visible to the others as a subscription.
 

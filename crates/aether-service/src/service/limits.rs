@@ -109,8 +109,7 @@ impl Limits {
     const LONGEST_PERIOD: Duration = Duration::from_secs(60 * 60 * 24);
 
     /// Limits that equal the limits of the service, except for what is set here. The retry budget is then also shared
-    /// with the
-    /// rest of the service.
+    /// with the rest of the service.
     pub fn new() -> Self {
         Self::default()
     }
