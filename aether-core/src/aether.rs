@@ -19,10 +19,9 @@ use crate::echo::{DeadLetters, EchoLedger, Reflector};
 use crate::emission::EmissionRate;
 use crate::extensions::ExtensionMap;
 use crate::inbox::Ledger;
-use crate::medium::{FlushError, JoinError, Medium, MediumStatus, PathStatus, Promises};
+use crate::medium::{Details, FlushError, Guard, JoinError, Medium, MediumStatus, Promises};
 use crate::presence::{Presence, Roster};
 use crate::router::{InboxReport, Router};
-use crate::rules::Border;
 
 /// A medium that vibrators share. Cloning it is one reference count.
 ///
@@ -30,7 +29,7 @@ use crate::rules::Border;
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// use aether_core::Aether;
 ///
-/// let aether = Aether::connect("local:").await?; // or nats://127.0.0.1:4222: the same code
+/// let aether = Aether::local();
 /// assert!(!aether.promises().crosses_processes);
 /// aether.close().await?;
 /// # Ok(()) }
@@ -47,6 +46,7 @@ struct Shared {
     teller: Arc<Teller>,
     /// The limit of emitters that have none of their own.
     emission: Option<EmissionRate>,
+    guard: Option<Arc<dyn Guard>>,
     extensions: ExtensionMap,
 }
 
@@ -69,34 +69,19 @@ impl Aether {
         MediumStatus { shed_at_source: self.shared.presence.stopped(), ..self.shared.bus.medium().status() }
     }
 
-    /// The paths of this process, in their order, if it has [several](AetherBuilder::path). Empty otherwise.
+    /// What the media of this process know beyond the status, by the type of it; media of other crates say which types they
+    /// have. Several media, or layers around them, may have values of one type.
     #[must_use]
-    pub fn paths(&self) -> Vec<PathStatus> {
-        self.shared.bus.medium().paths()
+    pub fn details<T: Send + Sync + 'static>(&self) -> Vec<T> {
+        let mut details = Details::default();
+        self.shared.bus.medium().details(&mut details);
+        details.into_values()
     }
 
-    /// The [border](AetherBuilder::border) of this process, if it was connected with one.
+    /// The [guard](AetherBuilder::guard) of this process, if it was connected with one.
     #[must_use]
-    pub fn border(&self) -> Option<Border> {
-        self.router().border().cloned()
-    }
-
-    /// The ids of keys that this process does not have, with the number of messages that say they are sealed with each;
-    /// most first, at most 16. Anybody can make up ids.
-    #[cfg(feature = "seal")]
-    #[must_use]
-    pub fn missing_keys(&self) -> Vec<(crate::seal::KeyId, u64)> {
-        let missing = self.shared.bus.medium().missing_keys();
-        missing.into_iter().map(|(id, messages)| (crate::seal::KeyId(id), messages)).collect()
-    }
-
-    /// The ids of signers that are not on the list of this process, with the number of their messages; most first, at most
-    /// 16. Somebody with the keys of sealed waves names them.
-    #[cfg(feature = "seal")]
-    #[must_use]
-    pub fn unknown_signers(&self) -> Vec<(crate::seal::SignerId, u64)> {
-        let unknown = self.shared.bus.medium().unknown_signers();
-        unknown.into_iter().map(|(id, messages)| (crate::seal::SignerId(id), messages)).collect()
+    pub fn guard(&self) -> Option<&Arc<dyn Guard>> {
+        self.shared.guard.as_ref()
     }
 
     /// The sum of the accounts of all inboxes of this process, those of dropped vibrators included.
@@ -216,7 +201,9 @@ impl Aether {
         self.shared.emission.clone()
     }
 
-    pub(crate) fn bus(&self) -> &Bus {
+    /// The [bus](crate::bus), for libraries that extend it.
+    #[must_use]
+    pub fn bus(&self) -> &Bus {
         &self.shared.bus
     }
 
@@ -224,7 +211,9 @@ impl Aether {
         Lifeline::to(Arc::clone(&self.shared) as _)
     }
 
-    pub(crate) fn medium(&self) -> &dyn Medium {
+    /// The medium, with all layers around it, for what carries waves by itself.
+    #[must_use]
+    pub fn medium(&self) -> &dyn Medium {
         &**self.shared.bus.medium()
     }
 
@@ -232,20 +221,24 @@ impl Aether {
         self.shared.bus.router()
     }
 
+    /// Waits until the sources of all waves that have failed here so far were told, or the waves were kept.
+    ///
+    /// # Cancel safety
+    /// If cancelled before completion, nothing changes.
+    #[cfg(feature = "test-util")]
+    pub async fn echoes_settled(&self) {
+        self.shared.reflector.settled().await;
+    }
+
     pub(crate) fn reflector(&self) -> &Arc<Reflector> {
         &self.shared.reflector
     }
 
-    #[allow(dead_code, reason = "for optional parts")]
     /// The state that a library keeps with this `Aether`: one value of each type, made on first use and shared by all
     /// handles. It is dropped with the last handle.
     #[must_use]
     pub fn extension<T: Default + Send + Sync + 'static>(&self) -> Arc<T> {
-        self.extensions().get_or_insert_with(T::default)
-    }
-
-    pub(crate) fn extensions(&self) -> &ExtensionMap {
-        &self.shared.extensions
+        self.shared.extensions.get_or_insert_with(T::default)
     }
 
     pub(crate) fn presence(&self) -> &Arc<Presence> {
@@ -281,26 +274,5 @@ impl Default for Aether {
 impl fmt::Debug for Aether {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Aether").field("medium", self.shared.bus.medium()).finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn errors_show_the_address_without_its_secrets() {
-        for (url, shown) in [
-            ("amqp://shop:secret@a:1", "amqp://***@a:1"),
-            ("shop:se@cret@a", "***@a"),
-            ("nats://secret@127.0.0.1:99999", "nats://***@127.0.0.1:99999"),
-            // Nobody has port 1.
-            ("nats://u:secret@127.0.0.1:1,nats://127.0.0.1:1", "nats://***@127.0.0.1:1,nats://127.0.0.1:1"),
-        ] {
-            let error = Aether::connect(url).await.unwrap_err();
-            let (text, debug) = (error.to_string(), format!("{error:?}"));
-            assert!(text.contains(shown), "{text}");
-            assert!(!text.contains("cret") && !debug.contains("cret"), "{text} {debug}");
-        }
     }
 }

@@ -21,7 +21,7 @@ use std::fmt;
 use std::time::Duration;
 
 /// Fixed-point steps in one octave (one halving) of amplitude.
-pub(crate) const STEPS_PER_OCTAVE: u32 = 2048;
+pub const STEPS_PER_OCTAVE: u32 = 2048;
 
 /// Loss of one hop: `-log2(0.95)` octaves, rounded to steps. A hop multiplies the amplitude by 0.95.
 pub(crate) const LOSS_PER_HOP: u32 = 152;

@@ -2,6 +2,44 @@
 //!
 //! Each [`Aether`](crate::Aether) has one. Vibrators, presence and echoes subscribe to channels here; the bus depends
 //! on none of them.
+//!
+//! Libraries that extend Aether use it where a [`Vibrator`](crate::Vibrator) does too much: a subscription made here is
+//! on no roster and is announced to no sender, it ends with its guard, reserved channels are allowed, and a
+//! [`Relabel`](crate::medium::Relabel) can change each wave before the inbox sees it. Services do not need it.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use aether_core::medium::Relabel;
+//! use aether_core::{Aether, Channel, Pattern, Vibrator, Wave};
+//!
+//! /// A service of one tenant does not see the tenant in its channels.
+//! #[derive(Debug)]
+//! struct WithoutTenant;
+//!
+//! impl Relabel for WithoutTenant {
+//!     fn relabel(&self, mut wave: Wave) -> Wave {
+//!         let name = wave.channel().as_str().strip_prefix("tenant.7.").map(Channel::new);
+//!         if let Some(Ok(channel)) = name {
+//!             wave.move_to(&channel);
+//!         }
+//!         wave
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let aether = Aether::local();
+//! let mut stock = Vibrator::create("stock", &aether).await?;
+//! let tuner = stock.tuner();
+//! let mut listener = tuner.listener();
+//! listener.relabel = Some(Arc::new(WithoutTenant));
+//! let pattern = Pattern::new("tenant.7.>")?;
+//! let _joined = aether.bus().join(pattern, Arc::clone(tuner.inbox()), listener).await?;
+//!
+//! aether.emitter("shop")?.emit_wave("tenant.7.orders", &"a lamp").await?;
+//! assert_eq!(stock.receive().await.expect("the medium is open").channel().as_str(), "orders");
+//! # Ok(()) }
+//! ```
 
 use std::any::Any;
 use std::fmt;
@@ -14,7 +52,7 @@ use crate::router::{Listener, Router, Subscription};
 
 /// A router and its medium. A clone costs two reference counts.
 #[derive(Debug, Clone)]
-pub(crate) struct Bus {
+pub struct Bus {
     router: Arc<Router>,
     medium: Arc<dyn Medium>,
 }
@@ -28,7 +66,9 @@ impl Bus {
         &self.router
     }
 
-    pub(crate) fn medium(&self) -> &Arc<dyn Medium> {
+    /// The medium.
+    #[must_use]
+    pub fn medium(&self) -> &Arc<dyn Medium> {
         &self.medium
     }
 
@@ -44,8 +84,14 @@ impl Bus {
         SubscriptionGuard { bus: self.clone(), subscription, is_kept: false }
     }
 
-    /// Subscribes an inbox to a pattern. Cancel safe: if cancelled before completion, nothing stays subscribed.
-    pub(crate) async fn join(
+    /// Subscribes an inbox to a pattern. Once this returns, no wave is missed.
+    ///
+    /// # Errors
+    /// [`JoinError`] if the medium is closed, or the rules or the server do not allow the pattern.
+    ///
+    /// # Cancel safety
+    /// If cancelled before completion, nothing stays subscribed.
+    pub async fn join(
         &self,
         pattern: Pattern,
         inbox: Arc<Inbox>,
@@ -84,7 +130,7 @@ impl fmt::Debug for Lifeline {
 /// A subscription that ends when the guard is dropped.
 #[derive(Debug)]
 #[must_use = "dropping it ends the subscription"]
-pub(crate) struct SubscriptionGuard {
+pub struct SubscriptionGuard {
     bus: Bus,
     subscription: Arc<Subscription>,
     is_kept: bool,

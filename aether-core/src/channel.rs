@@ -257,7 +257,7 @@ impl Pattern {
     }
 
     /// Whether it only matches channels of the framework.
-    pub(crate) fn is_reserved(&self) -> bool {
+    pub fn is_reserved(&self) -> bool {
         self.tokens().next() == Some(RESERVED_TOKEN)
     }
 

@@ -11,7 +11,7 @@
 
 use std::ops::Add;
 use std::sync::atomic::{AtomicBool, Ordering};
-pub(crate) use std::time::Instant;
+pub use std::time::Instant;
 use std::time::{Duration, SystemTime};
 
 static FOLLOWS_TOKIO: AtomicBool = AtomicBool::new(false);
@@ -23,6 +23,15 @@ static FOLLOWS_TOKIO: AtomicBool = AtomicBool::new(false);
 #[doc(hidden)]
 pub fn follow_tokio() {
     FOLLOWS_TOKIO.store(true, Ordering::Relaxed);
+}
+
+/// [`now`] for tests of crates beside this one: from then on the clocks of the process follow tokio's, so that a moment that is
+/// made from an instant is exact.
+#[doc(hidden)]
+#[must_use]
+pub fn test_now() -> Instant {
+    follow_tokio();
+    now()
 }
 
 #[inline]
@@ -59,33 +68,39 @@ pub fn hold_time() -> Option<HeldTime> {
 /// counter: 10 ns, against 23 ns for the standard library's clock. Where the counter is not invariant the system's
 /// clock is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Moment(quanta::Instant);
+pub struct Moment(quanta::Instant);
 
 impl Moment {
+    /// The present one.
     #[inline]
-    pub(crate) fn now() -> Self {
+    #[must_use]
+    pub fn now() -> Self {
         if follows_tokio() { following::moment() } else { Self(quanta::Instant::now()) }
     }
 
     /// The time since an earlier moment; zero if it is a later one.
     #[inline]
-    pub(crate) fn saturating_duration_since(self, earlier: Self) -> Duration {
+    pub fn saturating_duration_since(self, earlier: Self) -> Duration {
         self.0.saturating_duration_since(earlier.0)
     }
 
+    /// The moment after this time. `None` if it cannot be represented.
     #[inline]
-    pub(crate) fn checked_add(self, time: Duration) -> Option<Self> {
+    #[must_use]
+    pub fn checked_add(self, time: Duration) -> Option<Self> {
         self.0.checked_add(time).map(Self)
     }
 
+    /// The moment before this time. `None` if it cannot be represented.
     #[inline]
-    pub(crate) fn checked_sub(self, time: Duration) -> Option<Self> {
+    #[must_use]
+    pub fn checked_sub(self, time: Duration) -> Option<Self> {
         self.0.checked_sub(time).map(Self)
     }
 
     /// The time since this moment; zero if it lies in the future.
     #[inline]
-    pub(crate) fn elapsed(self) -> Duration {
+    pub fn elapsed(self) -> Duration {
         Self::now().saturating_duration_since(self)
     }
 }
@@ -98,39 +113,43 @@ impl Add<Duration> for Moment {
     }
 }
 
+/// The monotonic clock.
 #[inline]
-pub(crate) fn now() -> Instant {
+#[must_use]
+pub fn now() -> Instant {
     if follows_tokio() { following::now() } else { machine::now() }
 }
 
 /// Converts an instant that was read elsewhere into a moment: to within 20 us, and exactly where the clocks follow
 /// tokio's.
 #[inline]
-pub(crate) fn moment_of(instant: Instant) -> Moment {
+#[must_use]
+pub fn moment_of(instant: Instant) -> Moment {
     if follows_tokio() { following::moment_of(instant) } else { machine::moment_of(instant) }
 }
 
 /// The time of day.
 #[inline]
-pub(crate) fn wall_time() -> SystemTime {
+#[must_use]
+pub fn wall_time() -> SystemTime {
     if follows_tokio() { following::wall_time() } else { machine::wall_time() }
 }
 
 /// The time since an instant; zero if it lies in the future.
-#[allow(dead_code, reason = "for optional parts")]
-pub(crate) fn since(instant: Instant) -> Duration {
+#[must_use]
+pub fn since(instant: Instant) -> Duration {
     now().saturating_duration_since(instant)
 }
 
 /// Waits until a moment; forever if there is none.
-pub(crate) async fn sleep_until(moment: Option<Instant>) {
+pub async fn sleep_until(moment: Option<Instant>) {
     match moment {
         Some(moment) => tokio::time::sleep(moment.saturating_duration_since(now())).await,
         None => std::future::pending().await,
     }
 }
 
-/// The wall clock in microseconds since 1970, as [`Sender`](crate::wire::Sender) carries it. A clock set before 1970
+/// The wall clock in microseconds since 1970, as frames carry it. A clock set before 1970
 /// counts as 0.
 #[must_use]
 pub fn micros_since_1970() -> u64 {

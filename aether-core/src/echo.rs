@@ -102,7 +102,7 @@ pub(crate) const NOBODY: &str = "-";
 
 impl Echo {
     /// The echo of one wave, with what it carries of it.
-    pub(crate) fn new(wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> Self {
+    pub fn new(wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> Self {
         Self { wave: Some(Box::new(FailedWave::of(wave))), ..Self::bare(wave, reason, hint, by) }
     }
 
@@ -179,7 +179,7 @@ fn shortened(hint: &str) -> Cow<'_, str> {
 }
 
 /// The channel on which a source receives its echoes, one for each instance.
-pub(crate) fn channel_of(instance: u64) -> Result<Channel, crate::wave::ChannelError> {
+pub fn channel_of(instance: u64) -> Result<Channel, crate::wave::ChannelError> {
     Channel::with_reserved(&format!("_aether.echo.{instance:x}"))
 }
 
@@ -206,7 +206,7 @@ struct EchoRecord<'a> {
 }
 
 /// Encodes echoes of one source as the payload of one wave.
-pub(crate) fn write<'a>(echoes: impl IntoIterator<Item = &'a Echo>) -> Vec<u8> {
+pub fn write<'a>(echoes: impl IntoIterator<Item = &'a Echo>) -> Vec<u8> {
     let written: Vec<_> = echoes
         .into_iter()
         .map(|echo| EchoRecord {

@@ -1,7 +1,6 @@
-//! Per-handle state of optional parts of the crate, keyed by type.
+//! The state that libraries keep with an [`Aether`](crate::Aether), keyed by type.
 //!
-//! Each [`Aether`](crate::Aether), [`Vibrator`](crate::Vibrator) and [`Emitter`](crate::Emitter) has one, drops it with
-//! itself and does not look inside. A lookup takes a lock and compares a few type ids; it is not on a wave's path.
+//! The `Aether` drops it with itself and does not look inside. A lookup takes a lock and compares a few type ids; it is not on a wave's path.
 
 use std::any::Any;
 use std::fmt;
@@ -17,7 +16,6 @@ pub(crate) struct ExtensionMap {
 
 impl ExtensionMap {
     /// The value of this type, created on first use.
-    #[allow(dead_code, reason = "a build without optional parts keeps nothing")]
     pub(crate) fn get_or_insert_with<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
         let mut values = self.values.lock();
         let found = values.iter().find_map(|value| Arc::clone(value).downcast().ok());
@@ -26,11 +24,6 @@ impl ExtensionMap {
             values.push(Arc::clone(&value) as _);
             value
         })
-    }
-
-    /// Drops this map's references to all values.
-    pub(crate) fn clear(&mut self) {
-        self.values.get_mut().clear();
     }
 }
 
@@ -45,15 +38,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_type_has_one_value_which_is_dropped_with_the_slot() {
-        let mut extensions = ExtensionMap::default();
+    fn each_type_has_one_value_which_is_dropped_with_the_map() {
+        let extensions = ExtensionMap::default();
         let first = extensions.get_or_insert_with(|| Mutex::new(1_u32));
         assert_eq!(*extensions.get_or_insert_with(|| "another type"), "another type");
         *first.lock() = 2;
         let again = extensions.get_or_insert_with(|| Mutex::new(3_u32));
         assert_eq!(*again.lock(), 2);
         drop(again);
-        extensions.clear();
+        drop(extensions);
         assert_eq!(Arc::strong_count(&first), 1);
     }
 }

@@ -2,15 +2,15 @@
 //!
 //! Services are [`Vibrator`]s. They emit [`Wave`]s (messages) on [`Channel`]s (subjects) and do not know each other.
 //! Each wave has an amplitude (importance): under overload strong waves keep their latency, weak ones are shed first,
-//! and every loss is counted with its reason. The medium is in process by default, or NATS when a system outgrows one
-//! process; the code is the same.
+//! and every loss is counted with its reason. The medium is in process by default, or one over a network when a system
+//! outgrows one process; the code is the same.
 //!
 //! ```
 //! use aether_core::{Aether, Vibrator};
 //!
 //! #[tokio::main(flavor = "current_thread")]
 //! async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//!     let aether = Aether::local(); // or Aether::connect("nats://127.0.0.1:4222").await?
+//!     let aether = Aether::local();
 //!     let mut stock = Vibrator::create("stock", &aether).await?;
 //!     stock.resonate_on("orders.*").await?;
 //!
@@ -25,7 +25,8 @@
 //! ```
 //!
 //! # Modules
-//! The names that a service needs are here. The modules have the rest:
+//! This crate is the bus in process, and the seam to everything else: a service depends on the crate `aether`, which connects over
+//! networks as well. The names that a service needs are here. The modules have the rest:
 //!
 //! - [`wave`]: limits, errors and the rarer parts of a wave.
 //! - [`vibrator`]: the errors and accounts of emitting and receiving.
@@ -33,21 +34,9 @@
 //! - [`account`]: what every process on the medium lost, and why.
 //! - [`echo`]: failed waves that come back, and dead letters.
 //! - [`presence`]: who is there and what it hears.
-//! - [`bridge`]: relaying between two media.
 //! - [`medium`]: the status of a medium, and what it takes to implement one.
-//! - `private_file`: files with secrets, which other users of the machine cannot use.
-//! - [`wire`]: frames, for programs that read or write them without a bus.
-//!
-//! # Features
-//! - `nats` (default): the NATS medium.
-//! - `physics` (default): detectors that find patterns in the traffic, and an observer that runs them, in `physics`.
-//! - `hopping`: channels whose subject changes from slot to slot, by a key, in `hopping`.
-//! - `schema`: JSON schemas of payloads, in [`rules`].
-//! - `seal`: sealed frames, which the broker can neither read nor alter, in `seal`.
-//! - `lan`: the medium between machines of one network, without a server (`lan:`).
-//! - `link`: what every medium over a network needs, for implementors; part of `nats`.
-//! - `conformance`: the suite that every [`Medium`](medium::Medium) must pass.
-//! - `nats-server`: the same, and a real NATS server for tests.
+//! - [`bus`]: subscriptions for libraries that extend the bus.
+//! - [`clock`]: the clock that tests can pause.
 
 #![warn(clippy::disallowed_methods)]
 
@@ -55,45 +44,26 @@ pub mod account;
 mod aether;
 mod amplitude;
 mod background;
-pub mod bridge;
-mod bus;
-pub mod byte_order_mark;
+pub mod bus;
 mod channel;
-mod clock;
-#[cfg(feature = "conformance")]
-#[allow(clippy::disallowed_methods, reason = "measures with the clock of the machine")]
-pub mod conformance;
+pub mod clock;
 pub mod echo;
 mod emission;
 mod extensions;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;
-#[cfg(feature = "hopping")]
-pub mod hopping;
 pub mod inbox;
 pub mod medium;
 mod named;
 mod phase;
-#[cfg(feature = "physics")]
-pub mod physics;
 pub mod presence;
-#[cfg(any(feature = "nats", feature = "seal"))]
-pub mod private_file;
 mod proof;
-#[cfg(feature = "redb")]
-#[doc(hidden)]
-pub mod redb_file;
 mod router;
-pub mod rules;
-#[cfg(feature = "seal")]
-pub mod seal;
 mod shares;
 mod source;
-mod user_inbox;
 pub mod vibrator;
 pub mod wave;
-pub mod wire;
 
 // What the author of a service writes down, at most 45 names. All else is in the modules.
 pub use aether::{Aether, AetherBuilder};
@@ -101,17 +71,9 @@ pub use amplitude::{Amplitude, Floor, HalfLife};
 pub use channel::{Channel, Pattern};
 pub use echo::{DeadLetters, Echo, EchoReason, Echoes};
 pub use inbox::{InboxControl, InboxOptions, Ledger, ServeOrder, ShedReason, WhenFull};
-#[cfg(feature = "nats")]
-pub use medium::NatsOptions;
-pub use medium::{
-    AskError, ConfirmError, ConnectError, EmitError, FlushError, JoinError, LocalOptions, Wire,
-};
+pub use medium::{AskError, ConfirmError, ConnectError, EmitError, FlushError, JoinError, LocalOptions};
 pub use phase::Phase;
 pub use router::{Durability, Receipt};
 pub use source::{Source, WaveId};
 pub use vibrator::{CreateError, Emitter, Receiver, Tuner, Vibrator, VibratorBuilder};
 pub use wave::{Failure, FailureReason, Kind, Metadata, PayloadError, Wave, WaveBuilder, WaveError};
-
-// For `aether-testing` only.
-#[doc(hidden)]
-pub use clock::{HeldTime, follow_tokio, hold_time};

@@ -5,67 +5,43 @@
 //! [`Aether`](crate::Aether) and [`Vibrator`](crate::Vibrator).
 
 mod addresses;
-mod border;
 mod confirming;
 mod connect;
-#[cfg(any(feature = "lan", feature = "nats"))]
-mod entrance;
-#[cfg(any(feature = "lan", feature = "nats"))]
-mod flow;
+mod details;
+mod foreign_error;
+mod guard;
 mod join_error;
-#[cfg(feature = "lan")]
-mod lan;
 mod layers;
-#[cfg(feature = "link")]
-pub mod link;
 mod local;
-#[cfg(feature = "nats")]
-mod nats;
-mod outlet;
-#[cfg(any(feature = "lan", feature = "nats"))]
-mod packing;
-mod paths;
-#[cfg(any(feature = "lan", feature = "nats"))]
-mod patience;
 mod promises;
 mod schemes;
 mod status;
+mod wire_format;
 
 pub use crate::aether::Connection;
-pub use crate::proof::Proof;
+pub use crate::named::Named;
+pub use crate::proof::{NodeId, Proof, Rated};
 pub use crate::router::{
-    BatchSettled, Carried, Crowded, Heard, Lost, NotStored, Offered, Router, Settled, Stored, StoredRange,
-    Subscription, Waiting,
+    Arrival, ArrivalFilter, BatchSettled, Carried, Crowded, Heard, Listener, Lost, MOST_TOGETHER, NotStored,
+    Offered, Relabel, Router, Settled, Stored, StoredRange, Subscription, Waiting,
 };
+pub use crate::shares::{ShareSizes, Shares, UNPROVEN};
+pub use crate::source::Sequencer;
 pub use crate::wave::{Received, ReplyError, ReplyPath};
-pub use addresses::without_secrets;
-pub(crate) use border::BorderMedium;
+pub use addresses::{addresses_in, without_secrets};
 pub use confirming::ConfirmError;
 pub(crate) use connect::MediumOptions;
-pub use connect::{ConnectError, ConnectRequest, LocalVibrator, LocalVibrators, Wire, WireError};
+pub use connect::{ConnectError, ConnectRequest, LocalVibrator, LocalVibrators};
+pub use details::Details;
+pub use foreign_error::ForeignError;
+pub use guard::{Guard, OnRevoked};
 pub use join_error::JoinError;
-#[cfg(feature = "lan")]
-pub use lan::{
-    LanChange, LanEndpoints, LanError, LanHello, LanNode, LanOptions, LanPeer, LanPingError, LanPong,
-    LanRouter, LanRouterAccount, LanSurroundings, LanView,
-};
 pub(crate) use layers::Layers;
-pub(crate) use local::Local;
-pub use local::LocalOptions;
-#[cfg(feature = "nats")]
-pub use nats::{
-    NatsClient, NatsClientError, NatsLogin, NatsLoginError, NatsOptions, NatsRefusals, TlsFailure,
-    check_nats_headers,
-};
-pub use outlet::Outlet;
-pub(crate) use paths::connect as connect_paths;
-pub use paths::{MAX_PATHS, PathError, PathOptions, PathState, PathStatus};
+pub use local::{Local, LocalOptions};
 pub use promises::Promises;
-pub(crate) use schemes::Schemes;
-pub use schemes::check_address;
+pub(crate) use schemes::{SEVERAL, Schemes};
 pub use status::MediumStatus;
-#[cfg(fuzzing)]
-pub(crate) use {flow::fuzz as fuzz_pauses, nats::fuzz_logins, paths::fuzz_beat};
+pub use wire_format::{Wire, WireError};
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -105,7 +81,7 @@ pub enum Reach {
 /// 2. Waves of one source, channel and amplitude arrive at every receiver in the order of their `carry` calls. Three
 ///    exceptions: a wave that is still `Waiting` when the next one is carried may be overtaken by it, and so may a wave
 ///    that a group member receives in place of a member that has left, and one that went by a
-///    [path](crate::AetherBuilder::path) that the next one does not take.
+///    path, of several media as one, that the next one does not take.
 /// 3. A wave is offered exactly once to each inbox that hears its channel, however many of the inbox's patterns match.
 ///    It is offered to exactly one member of each group if the medium promises groups; otherwise `join` refuses members
 ///    with `NoGroups`. All members get their share, regardless of the channels used and of other members joining or
@@ -225,15 +201,10 @@ pub trait Medium: Debug + Send + Sync + 'static {
     }
 
     /// Whether this process can reach others by the medium, for the choice among several
-    /// [paths](crate::AetherBuilder::path). The default is [`connection`](Self::connection). A medium that is connected also
+    /// paths. The default is [`connection`](Self::connection). A medium that is connected also
     /// while nobody else is there, such as a network without a server, does better.
     fn reaches_others(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
         self.connection()
-    }
-
-    /// The paths of this process, in their order, if it has several. Empty otherwise.
-    fn paths(&self) -> Vec<PathStatus> {
-        Vec::new()
     }
 
     /// Whether waves of this channel are kept for receivers that come later, as a durable log does. Such a wave has a receiver,
@@ -242,17 +213,9 @@ pub trait Medium: Debug + Send + Sync + 'static {
         false
     }
 
-    /// The ids of keys that this process does not have, with the number of messages that say they are sealed with each;
-    /// most first, at most 16. Anybody can make up ids. Empty on media that seal nothing.
-    fn missing_keys(&self) -> Vec<(u64, u64)> {
-        Vec::new()
-    }
-
-    /// The ids of signers that are not on the list of this process, with the number of their messages; most first, at most
-    /// 16. Empty on media without a list.
-    fn unknown_signers(&self) -> Vec<(u64, u64)> {
-        Vec::new()
-    }
+    /// Adds what this medium knows beyond its status, as values of types of its own; a medium around another one asks that one,
+    /// too. [`Aether::details`](crate::Aether::details) finds them by their type. The default adds nothing.
+    fn details(&self, _into: &mut Details) {}
 }
 
 /// The reason why a wave was not accepted. Contains the wave.
@@ -304,13 +267,13 @@ pub enum EmitError {
         /// The lowest floor of the receivers.
         floor: crate::amplitude::Floor,
     },
-    /// The [rules](crate::rules) of this process refuse the wave.
+    /// The [guard](Guard) of this process refuses the wave.
     #[error("the wave was not emitted: {refusal}")]
     NotAllowed {
         /// The wave that was not emitted.
         wave: Wave,
         /// Why, and what is allowed.
-        refusal: Box<crate::rules::Refusal>,
+        refusal: Box<ForeignError>,
     },
     /// The channel is durable, and the wave was not stored.
     #[error(transparent)]
@@ -345,8 +308,8 @@ impl EmitError {
         }
     }
 
-    /// Mutable access to the wave.
-    pub(crate) fn wave_mut(&mut self) -> Option<&mut Wave> {
+    /// Mutable access to the wave, if there is one: a library that moved it to another channel moves it back.
+    pub fn wave_mut(&mut self) -> Option<&mut Wave> {
         match self {
             Self::Full { wave }
             | Self::Closed { wave }
@@ -433,7 +396,7 @@ pub enum AskError {
         /// The channel of the question.
         channel: Channel,
         /// The error in the frame.
-        source: crate::wire::FrameError,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The broker's client failed.
     #[error("the broker's client failed")]

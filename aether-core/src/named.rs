@@ -6,14 +6,16 @@ use crate::source::is_name;
 
 /// The names that a rule or a signer is for.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) enum Named {
+pub enum Named {
+    /// This name.
     Exactly(String),
+    /// All names that begin with this.
     BeginningWith(String),
 }
 
 impl Named {
     /// `None` unless the text is a name, or the beginning of one and `*`.
-    pub(crate) fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         match text.strip_suffix('*') {
             Some(start) if !start.contains('*') && (start.is_empty() || is_name(start)) => {
                 Some(Self::BeginningWith(start.to_owned()))
@@ -23,7 +25,9 @@ impl Named {
         }
     }
 
-    pub(crate) fn names(&self, name: &str) -> bool {
+    /// Whether the name is one of these.
+    #[must_use]
+    pub fn names(&self, name: &str) -> bool {
         match self {
             Self::Exactly(exact) => exact == name,
             Self::BeginningWith(start) => name.starts_with(start.as_str()),
@@ -31,7 +35,7 @@ impl Named {
     }
 
     /// Whether it names all that the other one names.
-    pub(crate) fn covers(&self, other: &Self) -> bool {
+    pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Exactly(a), Self::Exactly(b)) => a == b,
             (Self::Exactly(_), Self::BeginningWith(_)) => false,
@@ -40,7 +44,7 @@ impl Named {
     }
 
     /// Whether there is a name that both name.
-    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+    pub fn overlaps(&self, other: &Self) -> bool {
         self.covers(other) || other.covers(self)
     }
 }

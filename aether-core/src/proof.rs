@@ -1,6 +1,6 @@
 //! Who signed a frame that has arrived, as far as a list of signers proves it.
 //!
-//! Only [`seal`](crate::seal) makes a proof, when it has verified a signature. Media give it to the waves of the frame
+//! Only the crate `aether-seal` makes a proof, when it has verified a signature. Media give it to the waves of the frame
 //! ([`Wave::prove`](crate::Wave::prove)), and the parts of the framework that read names from payloads ask the wave. This
 //! module knows neither keys nor bytes, so that waves can carry a proof in builds without cryptography.
 
@@ -52,8 +52,10 @@ impl From<u64> for NodeId {
 
 /// Whose waves are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Rated<'a> {
+pub enum Rated<'a> {
+    /// All keys that may use this name.
     Name(&'a str),
+    /// One key.
     Signer(SignerId),
 }
 
@@ -70,8 +72,9 @@ struct Permit {
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 impl Proof {
-    #[cfg_attr(not(feature = "seal"), allow(dead_code, reason = "only the seal makes proofs"))]
-    pub(crate) fn new(signer: SignerId, mut names: Vec<Named>, misnamed: Arc<AtomicU64>) -> Self {
+    /// For what verifies signatures: a signer that may use these names. Uses of other names are counted in `misnamed`.
+    #[must_use]
+    pub fn new(signer: SignerId, mut names: Vec<Named>, misnamed: Arc<AtomicU64>) -> Self {
         names.sort_unstable();
         names.dedup();
         let principal = HASHER.hash_one(&names);
@@ -91,7 +94,7 @@ impl Proof {
     }
 
     /// The same. A name that it may not use is counted as refused.
-    pub(crate) fn permits_or_counts(&self, name: &str) -> bool {
+    pub fn permits_or_counts(&self, name: &str) -> bool {
         let is_permitted = self.permits(name);
         if !is_permitted {
             let signer = self.signer();
@@ -106,13 +109,13 @@ impl Proof {
 
     /// What has a rate of its own: a name that the list has, with whatever key, and otherwise the key. A key that is listed with
     /// `sensor-*` may use any number of names.
-    pub(crate) fn rated<'a>(&self, name: &'a str) -> Rated<'a> {
+    pub fn rated<'a>(&self, name: &'a str) -> Rated<'a> {
         let is_listed = |named: &Named| matches!(named, Named::Exactly(listed) if listed == name);
         if self.0.names.iter().any(is_listed) { Rated::Name(name) } else { Rated::Signer(self.signer()) }
     }
 
     /// All keys with the same names are one principal, so a sender that changes its key stays the same.
-    pub(crate) fn principal(&self) -> u64 {
+    pub fn principal(&self) -> u64 {
         self.0.principal
     }
 

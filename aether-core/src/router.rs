@@ -5,6 +5,7 @@
 //! wait for room, it returns a [`Waiting`].
 
 mod accounts;
+mod arrivals;
 mod cache;
 mod carried;
 mod changes;
@@ -14,19 +15,19 @@ mod hearers;
 mod offered;
 mod route;
 mod stored;
-pub(crate) mod subscription;
+mod subscription;
 mod table;
 mod trie;
 mod waiting;
 
 pub use accounts::InboxReport;
+pub use arrivals::{Arrival, ArrivalFilter};
 pub use carried::Carried;
 pub use crowded::Crowded;
 pub use heard::Heard;
 pub use offered::{Offered, Receipt, Settled};
 pub use stored::{Durability, NotStored, Stored, StoredRange};
-pub(crate) use subscription::Listener;
-pub use subscription::{Lost, Subscription};
+pub use subscription::{Listener, Lost, Relabel, Subscription};
 pub use waiting::{BatchSettled, Waiting};
 
 use std::collections::VecDeque;
@@ -37,7 +38,6 @@ use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::channel::{Channel, Pattern};
 use crate::inbox::{Inbox, Ledger, ShedReason};
-use crate::rules::{Border, Passage};
 use crate::wave::Wave;
 use accounts::Accounts;
 use cache::{Cache, CacheEntry, Routed, with_recent};
@@ -45,7 +45,7 @@ use route::{Audience, Route};
 use table::Table;
 
 /// The largest number of waves that are worth offering together: more save nothing and keep the receiver waiting.
-pub(crate) const MOST_TOGETHER: usize = 64;
+pub const MOST_TOGETHER: usize = 64;
 
 /// Waves to carry, the first of which have this channel.
 struct Run<'a> {
@@ -64,7 +64,6 @@ impl Routed for Run<'_> {
 pub(crate) enum Unheard {
     Known,
     /// It was reported, and the report could not be verified.
-    #[cfg(feature = "nats")]
     Unverified,
 }
 
@@ -82,11 +81,19 @@ pub struct Router {
     accounts: Accounts,
     on_unheard: OnceLock<OnUnheard>,
     /// What waves from a network have to pass.
-    border: OnceLock<Border>,
+    filter: OnceLock<Arc<dyn ArrivalFilter>>,
+}
+
+impl Default for Router {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Router {
-    pub(crate) fn new() -> Self {
+    /// A router without subscriptions.
+    #[must_use]
+    pub fn new() -> Self {
         static LAST_ID: AtomicU64 = AtomicU64::new(0);
         Self {
             id: LAST_ID.fetch_add(1, Ordering::Relaxed),
@@ -96,7 +103,7 @@ impl Router {
             last_id: AtomicU64::new(0),
             accounts: Accounts::default(),
             on_unheard: OnceLock::new(),
-            border: OnceLock::new(),
+            filter: OnceLock::new(),
         }
     }
 
@@ -127,7 +134,8 @@ impl Router {
         self.accounts.sum()
     }
 
-    pub(crate) fn subscribe(
+    /// Adds a subscription. The caller joins it on the medium.
+    pub fn subscribe(
         &self,
         pattern: Pattern,
         group: Option<Arc<str>>,
@@ -143,7 +151,8 @@ impl Router {
         subscription
     }
 
-    pub(crate) fn unsubscribe(&self, subscription: &Subscription) {
+    /// Removes a subscription. The caller leaves it on the medium.
+    pub fn unsubscribe(&self, subscription: &Subscription) {
         let mut table = self.table.write();
         table.remove(subscription);
         self.changed(table);
@@ -275,8 +284,7 @@ impl Router {
     }
 
     /// Counts a wave that has no receiver according to a report that could not be verified.
-    #[cfg(feature = "nats")]
-    pub(crate) fn count_unverified(&self, wave: &Wave) {
+    pub fn count_unverified(&self, wave: &Wave) {
         if let Some(on_unheard) = self.on_unheard.get() {
             on_unheard(wave, Unheard::Unverified);
         }
@@ -294,40 +302,36 @@ impl Router {
         let _ = self.on_unheard.set(Box::new(callback));
     }
 
-    /// Checks waves from a network by the rules of a border. Only the first border is kept.
-    pub(crate) fn guard(&self, border: Border) {
-        let _ = self.border.set(border);
-    }
-
-    /// What waves from a network have to pass, if anything.
-    pub(crate) fn border(&self) -> Option<&Border> {
-        self.border.get()
+    /// Checks waves from a network. Only the first filter is kept.
+    pub(crate) fn set_filter(&self, filter: Arc<dyn ArrivalFilter>) {
+        let _ = self.filter.set(filter);
     }
 
     /// The waves from a network that may pass by a subscription.
     #[inline]
-    fn admitted(&self, mut waves: Vec<Wave>, by: Passage<'_>) -> Vec<Wave> {
-        if let Some(border) = self.border.get().filter(|border| !border.is_open()) {
-            border.filter(&mut waves, by);
+    fn admitted(&self, mut waves: Vec<Wave>, arrival: Arrival<'_>) -> Vec<Wave> {
+        if let Some(filter) = self.filter.get() {
+            filter.filter(&mut waves, arrival);
         }
         waves
     }
 
     fn admitted_for(&self, member: &Subscription, waves: Vec<Wave>) -> Vec<Wave> {
-        self.admitted(waves, Passage::In(&member.pattern, Some(member.id)))
+        self.admitted(waves, Arrival { pattern: &member.pattern, member: Some(member.id) })
     }
 
     /// Offers waves of one channel, delivered by a network for a pattern, to the ungrouped subscribers of that pattern.
     /// Never waits: a full inbox sheds its weakest wave. Inboxes that also match the channel by an older pattern
     /// receive the waves by that one. Observers get questions without a reply path.
     pub fn arrive(&self, pattern: &Pattern, waves: Vec<Wave>) {
-        let waves = self.admitted(waves, Passage::In(pattern, None));
+        let waves = self.admitted(waves, Arrival { pattern, member: None });
         self.arrive_for_audience(pattern, waves, Audience::All);
     }
 
     /// Like [`Router::arrive`], but hands back waves that have to wait for room in inboxes whose emitters wait.
     pub fn arrive_if_room(&self, pattern: &Pattern, waves: Vec<Wave>) -> Crowded {
-        let (waves, mut crowded) = (self.admitted(waves, Passage::In(pattern, None)), Crowded::default());
+        let (waves, mut crowded) =
+            (self.admitted(waves, Arrival { pattern, member: None }), Crowded::default());
         if let Some(first) = waves.first() {
             self.route(first.channel()).arrive(pattern, waves, Audience::All, Some(&mut crowded));
         }
@@ -336,7 +340,7 @@ impl Router {
 
     /// Like [`Router::arrive`], for questions whose observers get separate copies; see [`Router::arrive_seen`].
     pub fn arrive_asked(&self, pattern: &Pattern, questions: Vec<Wave>) {
-        let questions = self.admitted(questions, Passage::In(pattern, None));
+        let questions = self.admitted(questions, Arrival { pattern, member: None });
         self.arrive_for_audience(pattern, questions, Audience::Answerers);
     }
 
@@ -386,7 +390,7 @@ impl Router {
     }
 
     /// Counts waves lost by a network at each inbox that should have received them by this pattern; see
-    /// [`Gaps`](crate::medium::link::Gaps), which detects them.
+    /// `Gaps` of `aether-link`, which detects them.
     pub fn lost_upstream(&self, pattern: &Pattern, channel: &Channel, lost: Lost) {
         self.route(channel).lost_upstream(pattern, lost);
     }

@@ -9,28 +9,28 @@
 use std::collections::{BTreeSet, HashMap};
 
 /// The principal of everything that nobody has proven.
-pub(crate) const UNPROVEN: u64 = 0;
+pub const UNPROVEN: u64 = 0;
 
 /// How much each principal holds: entries, or bytes.
 #[derive(Debug, Default)]
-pub(crate) struct ShareSizes {
+pub struct ShareSizes {
     sizes: HashMap<u64, usize>,
     by_size: BTreeSet<(usize, u64)>,
 }
 
 impl ShareSizes {
     /// How much a principal holds.
-    pub(crate) fn of(&self, principal: u64) -> usize {
+    pub fn of(&self, principal: u64) -> usize {
         self.sizes.get(&principal).copied().unwrap_or_default()
     }
 
     /// Adds what a principal holds more.
-    pub(crate) fn add(&mut self, principal: u64, more: usize) {
+    pub fn add(&mut self, principal: u64, more: usize) {
         self.set(principal, self.of(principal) + more);
     }
 
     /// Subtracts what a principal no longer holds.
-    pub(crate) fn subtract(&mut self, principal: u64, less: usize) {
+    pub fn subtract(&mut self, principal: u64, less: usize) {
         self.set(principal, self.of(principal).saturating_sub(less));
     }
 
@@ -49,7 +49,7 @@ impl ShareSizes {
 
     /// The principal that makes room for something new of `principal`: the one with the largest share, and itself if no other
     /// has more.
-    pub(crate) fn gives_way_to(&self, principal: u64) -> u64 {
+    pub fn gives_way_to(&self, principal: u64) -> u64 {
         match self.by_size.last() {
             Some((largest, holder)) if *largest > self.of(principal) => *holder,
             _ => principal,
@@ -57,10 +57,8 @@ impl ShareSizes {
     }
 }
 
-#[cfg(any(feature = "link", feature = "seal"))]
-pub(crate) use by_use::Shares;
+pub use by_use::Shares;
 
-#[cfg(any(feature = "link", feature = "seal"))]
 mod by_use {
     use std::collections::HashMap;
     use std::hash::Hash;
@@ -71,7 +69,7 @@ mod by_use {
     use super::{ShareSizes, UNPROVEN};
 
     /// The entries of each principal, and a note `N` for what is known about those that were evicted.
-    pub(crate) struct Shares<K, V, N> {
+    pub struct Shares<K, V, N> {
         /// Apart, so that nothing is looked up where nothing is proven.
         unproven: Share<K, V, N>,
         others: HashMap<u64, Share<K, V, N>>,
@@ -79,9 +77,9 @@ mod by_use {
         len: usize,
     }
 
-    pub(crate) struct Share<K, V, N> {
-        pub(crate) entries: LruCache<K, V>,
-        pub(crate) note: N,
+    pub struct Share<K, V, N> {
+        pub entries: LruCache<K, V>,
+        pub note: N,
         /// The maximum number of entries since memory was last released.
         peak: usize,
     }
@@ -111,12 +109,20 @@ mod by_use {
     }
 
     impl<K: Hash + Eq, V, N: Default> Shares<K, V, N> {
+        /// Whether no principal has an entry.
+        #[must_use]
+        pub const fn is_empty(&self) -> bool {
+            self.len == 0
+        }
+
         /// The number of entries of all principals.
-        pub(crate) const fn len(&self) -> usize {
+        #[must_use]
+        pub const fn len(&self) -> usize {
             self.len
         }
 
-        pub(crate) fn share(&self, principal: u64) -> Option<&Share<K, V, N>> {
+        /// What a principal has.
+        pub fn share(&self, principal: u64) -> Option<&Share<K, V, N>> {
             if principal == UNPROVEN { Some(&self.unproven) } else { self.others.get(&principal) }
         }
 
@@ -125,17 +131,17 @@ mod by_use {
         }
 
         /// The entry of a principal that was not used for longest.
-        pub(crate) fn oldest(&self, principal: u64) -> Option<(&K, &V)> {
+        pub fn oldest(&self, principal: u64) -> Option<(&K, &V)> {
             self.share(principal)?.entries.peek_lru()
         }
 
         /// The entry, which counts as used.
-        pub(crate) fn get_mut(&mut self, principal: u64, key: &K) -> Option<&mut V> {
+        pub fn get_mut(&mut self, principal: u64, key: &K) -> Option<&mut V> {
             self.share_mut(principal)?.entries.get_mut(key)
         }
 
         /// Adds an entry that is not there yet.
-        pub(crate) fn push(&mut self, principal: u64, key: K, value: V) {
+        pub fn push(&mut self, principal: u64, key: K, value: V) {
             let share = match principal {
                 UNPROVEN => &mut self.unproven,
                 principal => self.others.entry(principal).or_default(),
@@ -147,12 +153,12 @@ mod by_use {
         }
 
         /// The principal whose entry makes room for a new one of `principal`.
-        pub(crate) fn gives_way_to(&self, principal: u64) -> u64 {
+        pub fn gives_way_to(&self, principal: u64) -> u64 {
             self.sizes.gives_way_to(principal)
         }
 
         /// Removes the entry of a principal that was not used for longest, and returns it with the principal's note.
-        pub(crate) fn pop(&mut self, principal: u64) -> Option<(V, &mut N)> {
+        pub fn pop(&mut self, principal: u64) -> Option<(V, &mut N)> {
             // Not by `share_mut`, which would borrow all.
             let share = match principal {
                 UNPROVEN => &mut self.unproven,
@@ -165,12 +171,12 @@ mod by_use {
         }
 
         /// All principals that have entries or a note.
-        pub(crate) fn principals(&self) -> Vec<u64> {
+        pub fn principals(&self) -> Vec<u64> {
             std::iter::once(UNPROVEN).chain(self.others.keys().copied()).collect()
         }
 
         /// Gives memory back that is not used any more. A principal without entries is forgotten unless its note is `kept`.
-        pub(crate) fn shrink(&mut self, mut kept: impl FnMut(&N) -> bool) {
+        pub fn shrink(&mut self, mut kept: impl FnMut(&N) -> bool) {
             self.unproven.shrink();
             self.others.retain(|_, share| {
                 share.shrink();
@@ -200,7 +206,6 @@ mod tests {
         assert_eq!((sizes.of(1), sizes.gives_way_to(2)), (0, 2));
     }
 
-    #[cfg(any(feature = "link", feature = "seal"))]
     #[test]
     fn a_principal_loses_its_own_entries_in_the_order_of_their_use() {
         let mut shares = Shares::<u64, &str, u32>::default();

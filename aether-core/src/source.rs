@@ -100,7 +100,8 @@ impl Source {
     }
 
     /// The source of the framework's own messages.
-    pub(crate) fn framework() -> Self {
+    #[must_use]
+    pub fn framework() -> Self {
         Self { instance: fastrand::u64(1..), name: SmolStr::new_inline(FRAMEWORK) }
     }
 
@@ -144,7 +145,7 @@ fn has_control(name: &str) -> bool {
 
 impl WaveId {
     /// Whether it is the identity of this wave of this source.
-    pub(crate) fn is(&self, source: &Source, sequence: u64) -> bool {
+    pub fn is(&self, source: &Source, sequence: u64) -> bool {
         self.sequence == sequence && self.source == *source
     }
 }
@@ -188,17 +189,21 @@ impl FromStr for WaveId {
 
 /// Numbers the waves of one source.
 #[derive(Debug)]
-pub(crate) struct Sequencer {
+pub struct Sequencer {
     source: Source,
     last: AtomicU64,
 }
 
 impl Sequencer {
-    pub(crate) fn new(source: Source) -> Self {
+    /// Counts from 1.
+    #[must_use]
+    pub fn new(source: Source) -> Self {
         Self { source, last: AtomicU64::new(0) }
     }
 
-    pub(crate) fn source(&self) -> &Source {
+    /// The source.
+    #[must_use]
+    pub fn source(&self) -> &Source {
         &self.source
     }
 

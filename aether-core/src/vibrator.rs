@@ -41,8 +41,6 @@ mod tuner;
 pub use crate::emission::{EmissionRate, EmissionRateError};
 pub use batch::{BatchReceipt, EmitAllError};
 pub use builder::{CreateError, VibratorBuilder};
-#[allow(unused_imports, reason = "for optional parts")]
-pub(crate) use emitter::settled;
 pub use emitter::{Emitter, EmitterAccount};
 pub use question::Question;
 pub use receiver::{Receiver, TryReceiveError};
@@ -110,11 +108,6 @@ impl Vibrator {
     #[must_use]
     pub fn tuner(&self) -> Tuner {
         self.receiver.tuner()
-    }
-
-    #[allow(dead_code, reason = "for optional parts")]
-    pub(crate) fn receiver(&self) -> &Receiver {
-        &self.receiver
     }
 
     /// Subscribes to the channels of a pattern: [`Tuner::resonate_on`].
@@ -202,11 +195,6 @@ impl Vibrator {
     /// Puts a received wave back into the inbox: [`Receiver::put_back`].
     pub fn put_back(&self, wave: Wave) {
         self.receiver.put_back(wave);
-    }
-
-    #[allow(dead_code, reason = "for optional parts")]
-    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
-        self.receiver.poll_receive(cx)
     }
 
     /// The account of the inbox.

@@ -41,13 +41,13 @@ mod resend;
 mod spare;
 mod trace_context;
 
-pub use crate::amplitude::{AmplitudeError, Expiry, HalfLifeError, LEVELS, Signal};
+pub use crate::amplitude::{AmplitudeError, Expiry, HalfLifeError, LEVELS, STEPS_PER_OCTAVE, Signal};
 pub use crate::channel::{ChannelError, MAX_NAME_BYTES, MAX_TOKENS};
 pub use crate::phase::PhaseError;
 pub use crate::proof::SignerId;
 pub use crate::source::{MAX_SOURCE_BYTES, SourceError};
 pub use baggage::{Baggage, BaggageError, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES};
-pub(crate) use body::{Body, Extras};
+pub use body::{Body, Extras};
 pub use body::{ReplyPath, Wave};
 pub use builder::WaveBuilder;
 pub use content::{ContentType, ContentTypeError, PayloadError};
@@ -61,10 +61,8 @@ pub use origin::Origin;
 pub use proven::ProvenSource;
 pub use received::Received;
 pub use replay::ATTEMPTS;
-pub(crate) use request::Request;
-pub use trace_context::{MAX_TRACESTATE_BYTES, TraceContext, TraceContextError};
-#[allow(unused_imports, reason = "for media over a network")]
-pub(crate) use trace_context::{TRACEPARENT, TRACESTATE};
+pub use request::Request;
+pub use trace_context::{MAX_TRACESTATE_BYTES, TRACEPARENT, TRACESTATE, TraceContext, TraceContextError};
 
 use std::fmt;
 use std::sync::Arc;
@@ -121,11 +119,13 @@ impl Wave {
 
     /// Makes an event with default values, bypassing the builder.
     #[inline]
-    pub(crate) fn plain(channel: Channel, payload: Bytes, content_type: ContentType) -> Self {
+    pub fn plain(channel: Channel, payload: Bytes, content_type: ContentType) -> Self {
         Self { body: SharedBody::plain(channel, payload, content_type) }
     }
 
-    pub(crate) fn from_body(body: Body) -> Self {
+    /// A wave with these contents, for decoders.
+    #[must_use]
+    pub fn from_body(body: Body) -> Self {
         Self { body: SharedBody::new(body) }
     }
 
@@ -159,7 +159,7 @@ impl Wave {
         self.body.kind
     }
 
-    /// The amplitude at the source, which is never rewritten in flight, except by [rules](crate::rules::Rule::clamp_amplitude()) that
+    /// The amplitude at the source, which is never rewritten in flight, except by rules that
     /// say so.
     #[must_use]
     pub fn amplitude(&self) -> Amplitude {
@@ -212,7 +212,9 @@ impl Wave {
         self.body.age
     }
 
-    pub(crate) fn age_at(&self, now: Moment) -> Duration {
+    /// The age at a moment.
+    #[must_use]
+    pub fn age_at(&self, now: Moment) -> Duration {
         let here = self.body.since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since));
         self.body.age.saturating_add(here)
     }
@@ -305,7 +307,7 @@ impl Wave {
     /// Gives the wave its identity and emission time. If its author kept a clone, the wave is copied first and the
     /// clone stays unchanged.
     #[inline]
-    pub(crate) fn stamp(&mut self, sequencer: &Sequencer, now: Moment) {
+    pub fn stamp(&mut self, sequencer: &Sequencer, now: Moment) {
         let sequence = sequencer.next();
         self.body.update(|body| {
             body.source.clone_from(sequencer.source());
@@ -333,7 +335,7 @@ impl Wave {
 
     /// Whether the wave has no rarely used parts.
     #[inline]
-    pub(crate) fn is_bare(&self) -> bool {
+    pub fn is_bare(&self) -> bool {
         self.body.extras.is_none()
     }
 
@@ -351,24 +353,26 @@ impl Wave {
         kind.reflects() || (kind != Kind::Response && self.echo_request().is_some())
     }
 
-    /// Moves the wave to another channel.
+    /// Moves the wave to another channel. Its identity and all else stay.
     #[inline]
-    pub(crate) fn move_to(&mut self, channel: &Channel) {
+    pub fn move_to(&mut self, channel: &Channel) {
         self.body.make_mut().channel.clone_from(channel);
     }
 
     /// Gives the wave another amplitude. Its half-life and its hops stay.
-    pub(crate) fn weaken_to(&mut self, amplitude: Amplitude) {
+    pub fn weaken_to(&mut self, amplitude: Amplitude) {
         self.body.make_mut().signal.amplitude = amplitude;
     }
 
-    /// Turns the wave into a notice of the framework: stamped, and of full amplitude.
-    pub(crate) fn noticed(self, sequencer: &Sequencer) -> Self {
+    /// Turns the wave into a notice of the framework: stamped, and of full amplitude. For libraries that extend the
+    /// [bus](crate::bus).
+    #[must_use]
+    pub fn noticed(self, sequencer: &Sequencer) -> Self {
         self.noticed_at(Amplitude::FULL, sequencer)
     }
 
     /// Like [`Wave::noticed`], with another amplitude.
-    pub(crate) fn noticed_at(mut self, amplitude: Amplitude, sequencer: &Sequencer) -> Self {
+    pub fn noticed_at(mut self, amplitude: Amplitude, sequencer: &Sequencer) -> Self {
         self.body.make_mut().signal = Signal::new(amplitude, HalfLife::NEVER);
         self.stamp(sequencer, Moment::now());
         self
@@ -404,9 +408,11 @@ impl Wave {
         self.body.extras.as_ref()?.reply_path.as_ref()
     }
 
-    /// Records which vibrator received this handle, if it expects an answer. Other handles are unchanged.
+    /// Records which vibrator received this handle, if it expects an answer. Other handles are unchanged. For libraries
+    /// that read an [`Inbox`](crate::inbox::Inbox) themselves.
     #[inline]
-    pub(crate) fn heard_by(mut self, sequencer: &Arc<Sequencer>) -> Self {
+    #[must_use]
+    pub fn heard_by(mut self, sequencer: &Arc<Sequencer>) -> Self {
         self.note_hearer(sequencer);
         self
     }

@@ -8,11 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::physics::PhysicsEngine;
-use aether_core::{
-    Aether, CreateError, Emitter, JoinError, Pattern, Vibrator, Wave,
-    physics::{ObserveError, PhysicsObserver},
-};
+use aether::physics::PhysicsEngine;
+use aether::physics::{ObserveError, PhysicsObserver};
+use aether_core::{Aether, CreateError, Emitter, JoinError, Pattern, Vibrator, Wave};
 use aether_metrics::{Metrics, Tls, TrustedProxies};
 use aether_service::description::Directory;
 use futures_util::FutureExt;

@@ -10,7 +10,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use aether_core::physics::ResonanceMap;
+use aether::physics::ResonanceMap;
 use aether_core::{Aether, WaveId};
 use aether_metrics::{ClientAddress, Exposition, Metrics};
 use aether_service::description;

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::physics::PhysicsObserver;
-use aether_core::physics::{Finding, Fringe, Incident, PhysicsReport, Severity};
+use aether::physics::PhysicsObserver;
+use aether::physics::{Finding, Fringe, Incident, PhysicsReport, Severity};
 use futures_util::FutureExt;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -268,7 +268,7 @@ async fn look(mut observer: PhysicsObserver, insight: &Insight) -> Option<Physic
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aether_core::physics::{Claim, Interfere, PhysicsEngine};
+    use aether::physics::{Claim, Interfere, PhysicsEngine};
     use aether_core::{Aether, Amplitude, Channel, Phase, Source, Vibrator, Wave};
 
     async fn observed(aether: &Aether) -> PhysicsObserver {

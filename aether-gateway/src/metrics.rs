@@ -11,8 +11,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use aether::physics::Severity;
 use aether_core::Aether;
-use aether_core::physics::Severity;
 use aether_metrics::prometheus_client::collector::Collector;
 use aether_metrics::prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use aether_metrics::prometheus_client::metrics::MetricType;

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
-use aether_core::{InboxOptions, NatsOptions, ServeOrder, Wave, WhenFull};
+use aether::nats::NatsOptions;
+use aether_core::{InboxOptions, ServeOrder, Wave, WhenFull};
 use aether_metrics::{Tls, TrustedProxies, TrustedProxy};
 
 use crate::archive::Archive;

@@ -10,7 +10,7 @@
 //! use aether_service_alpha::{Alpha, AlphaOptions};
 //!
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let aether = Aether::connect("nats://127.0.0.1:4222").await?;
+//! let aether = aether::connect("nats://127.0.0.1:4222").await?;
 //! let alpha = Alpha::start(&aether, AlphaOptions::default().orders(Some(100))).await?;
 //! let counters = alpha.counters(); // can be read at any time
 //! let summary = alpha.run(CancellationToken::new()).await?;

@@ -3,7 +3,7 @@
 //! `cargo run -p aether-examples --example 06_same_code_on_nats`, or with `AETHER_MEDIUM=nats://127.0.0.1:4222` before
 //! it. The properties of a medium are data (`Promises`), so code does not depend on a particular one.
 
-use aether_core::{Aether, Vibrator};
+use aether_core::Vibrator;
 
 const MEDIUM: &str = "AETHER_MEDIUM";
 
@@ -11,8 +11,8 @@ const MEDIUM: &str = "AETHER_MEDIUM";
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::var(MEDIUM).unwrap_or_else(|_| "local:".to_owned());
     // Two connections, as in two processes. The local medium lives in one process, so it has to be shared.
-    let here = Aether::connect(&url).await?;
-    let there = if here.promises().crosses_processes { Aether::connect(&url).await? } else { here.clone() };
+    let here = aether::connect(&url).await?;
+    let there = if here.promises().crosses_processes { aether::connect(&url).await? } else { here.clone() };
     println!("medium {url}, {:?}", here.promises());
 
     // When this returns, the subscription is active on every medium: it misses nothing emitted afterwards.

@@ -9,7 +9,7 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::time::Duration;
 
-use aether_core::{Aether, Durability, Wave};
+use aether_core::{Durability, Wave};
 use aether_log::{ConsumerOptions, Log};
 
 type Fallible<T> = Result<T, Box<dyn std::error::Error>>;
@@ -29,7 +29,7 @@ async fn main() -> Fallible<()> {
     // The first run of a shop: three orders, and nobody is there to bill them.
     {
         let log = open(folder.path())?;
-        let aether = log.connect(Aether::builder().url("local:")).await?;
+        let aether = log.connect(aether::builder().url("local:")).await?;
         let shop = aether.emitter("shop")?;
         for (article, amplitude) in [("a lamp", 0.5), ("a broken cup", 0.5), ("a fire alarm", 0.9)] {
             let receipt = shop.emit(order(article, amplitude)?).await?;
@@ -41,7 +41,7 @@ async fn main() -> Fallible<()> {
 
     // The second run: billing gets all of them, the strongest first.
     let log = open(folder.path())?;
-    let aether = log.connect(Aether::builder().url("local:")).await?;
+    let aether = log.connect(aether::builder().url("local:")).await?;
     let twice = NonZeroU32::MIN.saturating_add(1);
     let options = ConsumerOptions::default().max_attempts(twice).pauses(Duration::ZERO, Duration::ZERO);
     let billing = log.consumer("billing", "orders.>", options)?;

@@ -2,7 +2,7 @@
 //!
 //! A field is what is; waves are what happened. Reads are local, writes are visible here at once and travel in the
 //! background. Of two concurrent writes of one register the later wins, and the loser is notified. Counters and sets
-//! lose nothing. With `Aether::connect("nats://..")` the replicas can be in different processes.
+//! lose nothing. With `aether::connect("nats://..")` the replicas can be in different processes.
 //!
 //! `cargo run -p aether-examples --example 10_field`
 

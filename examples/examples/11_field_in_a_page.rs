@@ -10,8 +10,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aether_core::Aether;
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_field::Field;
 use aether_gateway::{FieldOptions, Gateway, GatewayOptions};
 use aether_service::CancellationToken;
@@ -39,7 +38,7 @@ async fn main() -> Result<()> {
     let nats = NatsServer::start().await?;
     let folder = tempfile::tempdir()?;
     let store = folder.path().join("home.field");
-    let aether = Aether::connect(&nats.url()).await?;
+    let aether = aether::connect(&nats.url()).await?;
     let service = Field::builder("home").replica("service").join(&aether).await?;
     let (mut process, address) = start(&nats.url(), "127.0.0.1:0", &store).await?;
 
@@ -80,7 +79,7 @@ async fn main() -> Result<()> {
 
 /// The gateway, as a process of its own. `aether gateway --field home=home.field` is the same as a command.
 async fn gateway(medium: &str, listen: &str, store: &Path) -> Result<()> {
-    let aether = Aether::connect(medium).await?;
+    let aether = aether::connect(medium).await?;
     let field = Field::builder("home").replica("gateway").store(store).join(&aether).await?;
     let fields = FieldOptions::default().field("home", field);
     let options = GatewayOptions::default().listen(listen.parse()?).physics(false).fields(fields);

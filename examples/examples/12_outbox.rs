@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use aether_core::{Aether, Durability, Wave};
+use aether_core::{Durability, Wave};
 use aether_log::{ConsumerOptions, Log};
 use aether_outbox::{Projection, Relay, Run, SagaError, Sagas, Step, StepError, Store, StoreError};
 
@@ -83,7 +83,7 @@ async fn main() -> Fallible<()> {
     }
 
     let (store, log) = open(folder.path())?;
-    let aether = log.connect(Aether::builder().url("local:")).await?;
+    let aether = log.connect(aether::builder().url("local:")).await?;
     let relay = Relay::spawn(&store, &aether)?;
     let sagas = sagas(&store, &log)?;
     let runner = sagas.spawn()?;

@@ -8,8 +8,9 @@
 use std::error::Error;
 use std::time::Duration;
 
-use aether_core::conformance::Jammer;
-use aether_core::{Aether, Channel, Vibrator, Wave, hopping::Hop};
+use aether_conformance::Jammer;
+use aether_core::{Aether, Channel, Vibrator, Wave};
+use aether_hopping::{Hop, Hopping, HoppingEmitter};
 
 const CHANNEL: &str = "orders.created";
 const SLOT: Duration = Duration::from_millis(20);
@@ -23,9 +24,9 @@ const ADAPTING: u32 = 640;
 
 /// A sender and its receivers.
 struct Scene {
-    orders: aether_core::hopping::HoppingEmitter,
+    orders: HoppingEmitter,
     /// The same waves on a channel that does not adapt.
-    plain: aether_core::hopping::HoppingEmitter,
+    plain: HoppingEmitter,
     stock: Vibrator,
     stock_hop: Hop,
     plain_stock: Vibrator,

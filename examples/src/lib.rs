@@ -2,7 +2,25 @@
 //!
 //! `cargo run -p aether-examples --example 01_hello`. They share no code, so each file can be copied.
 
-// The tests of this crate compile and run the program of the README.
+// The doc tests of this crate compile the Rust code of all pages, and run what can be run.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
-mod readme {}
+mod pages {
+    macro_rules! pages {
+        ($($name:ident: $path:literal,)*) => { $(#[doc = include_str!(concat!("../../", $path))] mod $name {})* };
+    }
+
+    pages! {
+        readme: "README.md",
+        service: "docs/start/service.md",
+        overload: "docs/start/overload.md",
+        durable: "docs/start/durable.md",
+        shared_state: "docs/start/shared-state.md",
+        coming_from: "docs/start/coming-from.md",
+        testing: "docs/guide/testing.md",
+        field: "docs/guide/field.md",
+        sealing: "docs/guide/sealing.md",
+        lan: "docs/guide/lan.md",
+        paths: "docs/guide/paths.md",
+        configuration: "docs/operate/configuration.md",
+    }
+}

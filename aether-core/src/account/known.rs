@@ -44,15 +44,10 @@ pub struct Rates {
     pub lost: f64,
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "test-util"))]
 impl KnownProcess {
     /// A process that told its account so long ago, for tests of what reads accounts.
-    pub(crate) fn sample(
-        process: crate::source::Source,
-        vibrators: &[&str],
-        age: Duration,
-        is_last: bool,
-    ) -> Self {
+    pub fn sample(process: crate::source::Source, vibrators: &[&str], age: Duration, is_last: bool) -> Self {
         let json = format!(r#"{{"process":"{process}","version":"1","uptime_ms":1000,"every_ms":5000}}"#);
         let mut account = super::record::read(json.as_bytes()).expect("an account");
         account.is_last = is_last;

@@ -75,12 +75,12 @@ impl ProcessAccount {
     }
 
     /// How often it tells, as far as that is believed.
-    pub(crate) fn interval(&self) -> Duration {
+    pub fn interval(&self) -> Duration {
         self.every.min(MAX_INTERVAL)
     }
 
     /// The time without an account after which it is silent.
-    pub(crate) fn patience(&self) -> Duration {
+    pub fn patience(&self) -> Duration {
         self.interval() * MISSED + ON_THE_WAY
     }
 

@@ -4,8 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, ready};
-
 use super::{Aether, Shared, accounting};
 use crate::account::{DEFAULT_INTERVAL, Teller, TellerParts};
 use crate::bus::Bus;
@@ -13,12 +11,11 @@ use crate::echo::{EchoReason, NOBODY, Reflector, reflecting};
 use crate::emission::EmissionRate;
 use crate::extensions::ExtensionMap;
 use crate::medium::{
-    BorderMedium, ConnectError, ConnectRequest, Layers, Local, LocalOptions, LocalVibrators, Medium,
-    MediumOptions, PathOptions, Schemes, connect_paths, without_secrets,
+    ConnectError, ConnectRequest, Guard, Layers, Local, LocalOptions, LocalVibrators, Medium, MediumOptions,
+    SEVERAL, Schemes, addresses_in, without_secrets,
 };
 use crate::presence::Presence;
 use crate::router::{Router, Subscription, Unheard};
-use crate::rules::Border;
 
 /// Options for connecting to a medium. Those of a medium that the address does not name are ignored. `Debug` does not show
 /// secrets.
@@ -26,13 +23,12 @@ use crate::rules::Border;
 #[must_use = "nothing happens before connect()"]
 pub struct AetherBuilder {
     url: String,
-    paths: Vec<PathOptions>,
     options: MediumOptions,
     schemes: Schemes,
     layers: Layers,
     telling: Telling,
     emission: Option<EmissionRate>,
-    border: Option<Border>,
+    guard: Option<Arc<dyn Guard>>,
 }
 
 /// How the process tells its account.
@@ -50,59 +46,69 @@ impl Default for Telling {
 
 impl fmt::Debug for AetherBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { url, paths, options, schemes, layers, telling, emission, border } = self;
+        let Self { url, options, schemes, layers, telling, emission, guard } = self;
         f.debug_struct("AetherBuilder")
             .field("url", &without_secrets(url))
-            .field("paths", paths)
             .field("options", options)
             .field("schemes", schemes)
             .field("layers", layers)
             .field("telling", telling)
             .field("emission", emission)
-            .field("border", border)
+            .field("guard", guard)
             .finish()
     }
 }
 
+impl Default for AetherBuilder {
+    fn default() -> Self {
+        Self {
+            url: "local:".to_owned(),
+            options: MediumOptions::default(),
+            schemes: Schemes::default(),
+            layers: Layers::default(),
+            telling: Telling::default(),
+            emission: None,
+            guard: None,
+        }
+    }
+}
+
 impl AetherBuilder {
-    /// The address: `local:` (the default), `lan:`, or one or more of `nats://host:port` and `tls://host:port` separated by
-    /// commas, which are servers of one cluster. Addresses separated by spaces are [paths](Self::path).
+    /// A builder that knows `local:` alone. The crate `aether` has one that knows all media that are compiled in.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The address: `local:` (the default), or one of a [scheme](Self::scheme) that is registered. Several addresses with blanks
+    /// between them are for the connector of [`AetherBuilder::several`].
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.url = url.into();
         self
     }
 
-    /// Adds a path: the address of a medium that is used when those before it are broken, or do not reach all processes. The
-    /// paths replace the [`url`](Self::url). All processes should have the same paths in the same order: each of them hears on
-    /// all paths, and emits by the first one that all can use. Connecting fails if no path can be reached, or if one fails with
-    /// an error that time does not mend; paths that are away follow. Up to [`MAX_PATHS`](crate::medium::MAX_PATHS). Options hold for all paths that they fit.
-    ///
-    /// A wave that waits when its path breaks goes by the next one, weaker by the hops of that path. A wave that is on its way
-    /// counts as [`unconfirmed`](crate::medium::MediumStatus::unconfirmed), and none is sent twice.
-    ///
-    /// ```no_run
-    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use aether_core::Aether;
-    ///
-    /// let aether = Aether::builder().path("nats://10.0.0.1:4222").path("nats://10.0.1.1:4222").connect().await?;
-    /// for path in aether.paths() {
-    ///     println!("{}: {}, {} waves", path.url, path.state.as_str(), path.sent);
-    /// }
-    /// # Ok(()) }
-    /// ```
-    pub fn path(mut self, path: impl Into<PathOptions>) -> Self {
-        self.paths.push(path.into());
+    /// Connects to several addresses as one medium: `connector` gets all of them as the address of its request, with blanks
+    /// between them, and connects to each by [`ConnectRequest::connect_to`].
+    pub fn several<F>(mut self, connector: impl Fn(ConnectRequest) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<Arc<dyn Medium>, ConnectError>> + Send + 'static,
+    {
+        self.schemes.register(SEVERAL, connector);
         self
     }
 
-    /// Options of a medium, by their type: [`NatsOptions`](crate::NatsOptions) for `nats:` and `tls:`,
-    /// [`LocalOptions`](crate::medium::LocalOptions) for `local:`, or the type of a medium of another crate. Later options of
-    /// the same type replace earlier ones.
+    /// The options of this type that were given, such as to add to them.
+    #[must_use]
+    pub fn given<T: Clone + Default + Send + Sync + 'static>(&self) -> T {
+        self.options.find().cloned().unwrap_or_default()
+    }
+
+    /// Options of a medium, by their type: [`LocalOptions`](crate::LocalOptions) for `local:`, or the type of a medium of another
+    /// crate. Later options of the same type replace earlier ones.
     ///
     /// ```
-    /// use aether_core::{Aether, medium::LocalOptions};
+    /// use aether_core::{AetherBuilder, LocalOptions};
     ///
-    /// let builder = Aether::builder().options(LocalOptions::default().max_payload(1 << 16));
+    /// let builder = AetherBuilder::new().options(LocalOptions::default().max_payload(1 << 16));
     /// # let _ = builder;
     /// ```
     pub fn options<T: Clone + Send + Sync + 'static>(mut self, options: T) -> Self {
@@ -111,15 +117,14 @@ impl AetherBuilder {
     }
 
     /// Registers a medium for the addresses of a scheme, or wraps the one that the scheme has: inside of `connector`,
-    /// [`ConnectRequest::connect`] connects to what the scheme meant before. `local`, `nats` and `tls` are registered by
-    /// default.
+    /// [`ConnectRequest::connect`] connects to what the scheme meant before. `local` is registered by default.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// use aether_core::Aether;
+    /// use aether_core::AetherBuilder;
     /// use aether_core::medium::ConnectRequest;
     ///
-    /// let builder = Aether::builder().url("local:").scheme("local", async |request: ConnectRequest| {
+    /// let builder = AetherBuilder::new().url("local:").scheme("local", async |request: ConnectRequest| {
     ///     println!("connecting to {}", request.url);
     ///     request.connect().await // or a medium of your own around it
     /// });
@@ -171,10 +176,10 @@ impl AetherBuilder {
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// use std::time::Duration;
     /// use aether_core::vibrator::EmissionRate;
-    /// use aether_core::{Aether, EmitError};
+    /// use aether_core::{AetherBuilder, EmitError};
     ///
     /// let rate = EmissionRate::new(2, Duration::from_secs(60))?.patience(Duration::ZERO);
-    /// let aether = Aether::builder().emission_rate(rate).connect().await?;
+    /// let aether = AetherBuilder::new().emission_rate(rate).connect().await?;
     /// let (shop, stock) = (aether.emitter("shop")?, aether.emitter("stock")?);
     /// shop.emit_bytes("orders.created", "1").await?;
     /// stock.emit_bytes("stock.low", "1").await?;
@@ -186,12 +191,20 @@ impl AetherBuilder {
         self
     }
 
-    /// Checks what this process emits and hears by [rules](crate::rules), and what arrives over a network. The border is
-    /// outside of all layers. Default: everything is allowed. Keep a clone to change the rules while the process runs, also one
-    /// without rules so far: as long as it has none it costs a few instructions for each wave.
-    pub fn border(mut self, border: Border) -> Self {
-        self.border = Some(border);
+    /// Checks what this process emits and hears, and what arrives over a network. The guard is outside of all layers. Default:
+    /// everything is allowed.
+    pub fn guard(mut self, guard: impl Guard) -> Self {
+        self.guard = Some(Arc::new(guard));
         self
+    }
+
+    /// Whether a medium has this address, or each of several addresses. Nothing is connected.
+    ///
+    /// # Errors
+    /// [`ConnectError::Url`] or [`ConnectError::Scheme`], which name the schemes that there are, without secrets.
+    pub fn check_address(&self, url: &str) -> Result<(), ConnectError> {
+        let checked = addresses_in(url).into_iter().try_for_each(|url| self.schemes.find(url).map(|_| ()));
+        checked.map_err(ConnectError::without_secrets)
     }
 
     /// Connects.
@@ -206,6 +219,8 @@ impl AetherBuilder {
     }
 
     async fn connect_to_medium(self) -> Result<Aether, ConnectError> {
+        // What is not the address of a medium at all is an error at once, also as one of several.
+        self.check_address(&self.url)?;
         let parts = Parts::new();
         let (presence, reflector) = (Arc::downgrade(&parts.presence), Arc::clone(&parts.reflector));
         let request = ConnectRequest {
@@ -215,57 +230,33 @@ impl AetherBuilder {
             options: self.options,
             reflecting: Arc::new(move |outbox| reflecting(outbox, &reflector, NOBODY)),
             before: None,
-            path: None,
+            find: Arc::new({
+                let schemes = self.schemes.clone();
+                move |url| schemes.find(url).cloned()
+            }),
         };
         // Before the medium delivers anything.
-        if let Some(border) = &self.border {
-            parts.router.guard(border.clone());
+        if let Some(guard) = &self.guard {
+            parts.router.set_filter(Arc::clone(guard) as _);
         }
-        let medium = connect_by_scheme(self.schemes, request, self.url, self.paths).await?;
+        let medium = if addresses_in(&self.url).len() > 1 {
+            let connector = self.schemes.find_several(&self.url)?;
+            connector(ConnectRequest { url: self.url, ..request }).await?
+        } else {
+            request.connect_to(self.url).await?
+        };
         let mut medium = self.layers.around(medium);
-        if let Some(border) = self.border {
+        if let Some(guard) = &self.guard {
             let presence = Arc::downgrade(&parts.presence);
             let on_revoked = move |subscription: &Subscription| {
                 if let Some(presence) = presence.upgrade() {
                     presence.detune_wherever(subscription.id());
                 }
             };
-            medium = Arc::new(BorderMedium::new(medium, border, Arc::clone(&parts.router), on_revoked));
+            medium = guard.around(medium, Arc::clone(&parts.router), Box::new(on_revoked));
         }
-        Ok(parts.on(medium, self.telling, self.emission))
+        Ok(parts.on(medium, self.telling, self.emission, self.guard))
     }
-}
-
-/// Connects to one address, or to several paths.
-async fn connect_by_scheme(
-    schemes: Schemes,
-    request: ConnectRequest,
-    url: String,
-    mut paths: Vec<PathOptions>,
-) -> Result<Arc<dyn Medium>, ConnectError> {
-    if paths.is_empty() && url.split_whitespace().nth(1).is_some() {
-        paths = url.split_whitespace().map(PathOptions::from).collect();
-    }
-    let url = match paths.len() {
-        0 => url,
-        1 => paths.remove(0).into_url(),
-        _ => {
-            // What is not the address of a medium at all is an error at once.
-            for path in &paths {
-                schemes.find(path.url())?;
-            }
-            let router = Arc::clone(&request.router);
-            let connect = move |url: String, path| -> BoxFuture<'static, _> {
-                match schemes.find(&url) {
-                    Ok(connector) => connector(ConnectRequest { url, path: Some(path), ..request.clone() }),
-                    Err(error) => Box::pin(ready(Err(error))),
-                }
-            };
-            return connect_paths(paths, router, Arc::new(connect)).await;
-        }
-    };
-    let connector = schemes.find(&url)?;
-    connector(ConnectRequest { url, ..request }).await
 }
 
 /// All of an [`Aether`] but its medium.
@@ -282,7 +273,13 @@ impl Parts {
     }
 
     /// Completes the `Aether` with a medium that delivers to the router.
-    fn on(self, medium: Arc<dyn Medium>, telling: Telling, emission: Option<EmissionRate>) -> Aether {
+    fn on(
+        self,
+        medium: Arc<dyn Medium>,
+        telling: Telling,
+        emission: Option<EmissionRate>,
+        guard: Option<Arc<dyn Guard>>,
+    ) -> Aether {
         let Self { router, reflector, presence } = self;
         let (unheard, keeping) = (Arc::clone(&reflector), Arc::downgrade(&medium));
         router.on_unheard(move |wave, is_unheard| match is_unheard {
@@ -292,7 +289,6 @@ impl Parts {
                 let hint = "nobody but observers hears the channel";
                 unheard.reflect(wave, EchoReason::NoResonator, hint, NOBODY);
             }
-            #[cfg(feature = "nats")]
             Unheard::Unverified => unheard.count_unconfirmed(wave),
         });
         if medium.promises().crosses_processes {
@@ -312,7 +308,7 @@ impl Parts {
             teller.start();
         }
         let (bus, extensions) = (Bus::new(router, medium), ExtensionMap::default());
-        Aether { shared: Arc::new(Shared { bus, reflector, presence, teller, emission, extensions }) }
+        Aether { shared: Arc::new(Shared { bus, reflector, presence, teller, emission, guard, extensions }) }
     }
 }
 
@@ -323,36 +319,11 @@ impl Aether {
         Self::with_medium(|router| Arc::new(Local::new(router, &LocalOptions::default())))
     }
 
-    /// Connects to a medium by its address, `local:` or `nats://host:port`, with default options.
-    ///
-    /// # Errors
-    /// [`ConnectError`] if the address is not valid or the server cannot be reached.
-    ///
-    /// # Cancel safety
-    /// Cancelled before completion, nothing stays connected.
-    pub async fn connect(url: &str) -> Result<Self, ConnectError> {
-        Self::builder().url(url).connect().await
-    }
-
-    /// Connects to a medium with options.
-    pub fn builder() -> AetherBuilder {
-        AetherBuilder {
-            url: "local:".to_owned(),
-            paths: Vec::new(),
-            options: MediumOptions::default(),
-            schemes: Schemes::default(),
-            layers: Layers::default(),
-            telling: Telling::default(),
-            emission: None,
-            border: None,
-        }
-    }
-
     /// Uses a medium of your own, which hands the waves that it hears to the router it is given.
     #[must_use]
     pub fn with_medium(make: impl FnOnce(Arc<Router>) -> Arc<dyn Medium>) -> Self {
         let parts = Parts::new();
         let medium = make(Arc::clone(&parts.router));
-        parts.on(medium, Telling::default(), None)
+        parts.on(medium, Telling::default(), None, None)
     }
 }

@@ -234,7 +234,6 @@ impl Reflector {
     }
 
     /// Counts a wave that may have failed. Its source is not told, because it may have been received.
-    #[cfg(feature = "nats")]
     pub(crate) fn count_unconfirmed(&self, wave: &Wave) {
         if wave.reflects() {
             let ledger = &mut self.state.lock().ledger;

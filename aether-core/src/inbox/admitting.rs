@@ -73,7 +73,7 @@ impl Inbox {
     }
 
     /// How many waves of this weight the fast path would take now.
-    pub(crate) fn room_at_once(&self, wave: &Wave) -> usize {
+    pub fn room_at_once(&self, wave: &Wave) -> usize {
         let weight = wave.weight();
         let mut state = self.state.lock();
         self.settle_prefetched(&mut state);

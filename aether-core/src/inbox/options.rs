@@ -178,10 +178,7 @@ impl InboxOptions {
 
     /// Adds a second callback for each shed wave, called after the user's.
     #[must_use]
-    pub(crate) fn also_on_shed(
-        mut self,
-        callback: impl Fn(&Wave, ShedReason) + Send + Sync + 'static,
-    ) -> Self {
+    pub fn also_on_shed(mut self, callback: impl Fn(&Wave, ShedReason) + Send + Sync + 'static) -> Self {
         let before = self.on_shed.take();
         self.on_shed(move |wave, reason| {
             if let Some(before) = &before {

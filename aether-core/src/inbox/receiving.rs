@@ -16,7 +16,7 @@ use crate::wave::Wave;
 impl Inbox {
     /// The next wave, or `None` when the inbox is closed and empty. Only one task at a time may poll.
     #[inline]
-    pub(crate) fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
+    pub fn poll_receive(&self, cx: &mut Context<'_>) -> Poll<Option<Wave>> {
         match self.take_at_once() {
             Some(wave) => Poll::Ready(Some(wave)),
             None => self.poll_with_care(Some(cx.waker())),

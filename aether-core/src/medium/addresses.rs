@@ -1,4 +1,11 @@
-//! Addresses of media as people may see them.
+//! Addresses of media: one or several in a text, and as people may see them.
+
+/// The addresses in a text: the parts between blanks if there are several, or else the text as it is.
+#[must_use]
+pub fn addresses_in(text: &str) -> Vec<&str> {
+    let several: Vec<_> = text.split_whitespace().collect();
+    if several.len() > 1 { several } else { vec![text] }
+}
 
 /// The address of a medium, or several separated by commas or spaces, without the password or token before an `@`. Safe to
 /// display.

@@ -3,10 +3,6 @@
 //! [`Emitter::emit_confirmed`](crate::Emitter::emit_confirmed) calls [`Medium::carry_confirmed`]. This file has its
 //! error, and what a medium does that has no better way.
 
-mod watched;
-
-pub(super) use watched::Confirming;
-
 use super::{EmitError, FlushError, Medium};
 use crate::channel::Channel;
 use crate::inbox::ShedReason;

@@ -29,9 +29,9 @@ pub enum JoinError {
         /// The group.
         group: Channel,
     },
-    /// The [rules](crate::rules) of this process refuse the pattern.
+    /// The [guard](super::Guard) of this process refuses the pattern.
     #[error(transparent)]
-    NotAllowed(Box<crate::rules::Refusal>),
+    NotAllowed(Box<super::ForeignError>),
     /// The vibrator has as many patterns already as it may have. What it hears in several groups counts once for each.
     #[error("a vibrator hears at most {most} patterns: use wider patterns, or another vibrator")]
     TooManyPatterns {

@@ -37,14 +37,16 @@ impl Default for LocalOptions {
 
 /// Carries waves between the vibrators of one process.
 #[derive(Debug)]
-pub(crate) struct Local {
+pub struct Local {
     router: Arc<Router>,
     max_payload: usize,
     closed: AtomicBool,
 }
 
 impl Local {
-    pub(crate) fn new(router: Arc<Router>, options: &LocalOptions) -> Self {
+    /// A medium that delivers to this router.
+    #[must_use]
+    pub fn new(router: Arc<Router>, options: &LocalOptions) -> Self {
         Self { router, max_payload: options.max_payload, closed: AtomicBool::new(false) }
     }
 

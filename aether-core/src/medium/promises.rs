@@ -48,7 +48,7 @@ impl Promises {
 
     /// What both of two media promise.
     #[must_use]
-    pub(crate) fn both(self, other: Self) -> Self {
+    pub fn both(self, other: Self) -> Self {
         Self {
             ordered: self.ordered && other.ordered,
             durable: self.durable && other.durable,

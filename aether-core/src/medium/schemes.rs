@@ -1,4 +1,4 @@
-//! The table of URL schemes. It maps the scheme of an address to a medium, and contains the media of this crate.
+//! The table of URL schemes. It maps the scheme of an address to a medium, and contains `local`.
 //!
 //! Used by [`AetherBuilder`](crate::AetherBuilder). All media are registered the same way, including those of other
 //! crates.
@@ -13,6 +13,9 @@ use super::Medium;
 use super::connect::{ConnectError, ConnectRequest, Connector};
 use super::local::{Local, LocalOptions};
 
+/// The scheme of the connector for several addresses. No address has it, because a scheme has no blank.
+pub(crate) const SEVERAL: &str = "several addresses";
+
 /// The connectors, keyed by the lower-case scheme of their addresses.
 #[derive(Clone)]
 pub(crate) struct Schemes(HashMap<String, Connector>);
@@ -25,12 +28,6 @@ impl Default for Schemes {
             let local: Arc<dyn Medium> = Arc::new(Local::new(request.router, &options));
             ready(Ok(local))
         });
-        #[cfg(feature = "lan")]
-        schemes.register("lan", super::lan::connect);
-        #[cfg(feature = "nats")]
-        for scheme in ["nats", "tls"] {
-            schemes.register(scheme, super::nats::connect);
-        }
         schemes
     }
 }
@@ -54,16 +51,25 @@ impl Schemes {
 
     /// Returns the connector for an address.
     pub(crate) fn find(&self, url: &str) -> Result<&Connector, ConnectError> {
-        let Some((scheme, _)) = url.split_once(':') else {
-            return Err(ConnectError::Url { url: url.to_owned() });
-        };
-        let scheme = scheme.to_ascii_lowercase();
-        self.0.get(&scheme).ok_or_else(|| match &*scheme {
-            // These are registered unless the feature is off.
-            "nats" | "tls" => ConnectError::Feature { url: url.to_owned(), feature: "nats" },
-            "lan" => ConnectError::Feature { url: url.to_owned(), feature: "lan" },
-            _ => ConnectError::Scheme { url: url.to_owned(), scheme },
-        })
+        let scheme = url.split_once(':').map(|(scheme, _)| scheme.to_ascii_lowercase());
+        scheme.and_then(|scheme| self.0.get(&scheme)).ok_or_else(|| self.unknown(url))
+    }
+
+    /// Returns the connector for several addresses.
+    pub(crate) fn find_several(&self, url: &str) -> Result<&Connector, ConnectError> {
+        self.0.get(SEVERAL).ok_or_else(|| self.unknown(url))
+    }
+
+    /// The error for an address that no medium has.
+    fn unknown(&self, url: &str) -> ConnectError {
+        let mut known: Vec<_> =
+            self.0.keys().filter(|scheme| *scheme != SEVERAL).map(|scheme| format!("{scheme}:")).collect();
+        known.sort_unstable();
+        let (known, url) = (known.join(", "), url.to_owned());
+        match url.split_once(':') {
+            Some((scheme, _)) => ConnectError::Scheme { scheme: scheme.to_ascii_lowercase(), url, known },
+            None => ConnectError::Url { url, known },
+        }
     }
 }
 
@@ -71,29 +77,4 @@ impl fmt::Debug for Schemes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
-}
-
-/// Whether an address is one to which a program could connect with the media that are built in, or several such paths with
-/// blanks between them. Nothing is connected.
-///
-/// # Errors
-/// The [`ConnectError`] with which connecting would fail at once, without secrets.
-pub fn check_address(url: &str) -> Result<(), ConnectError> {
-    let schemes = Schemes::default();
-    let check = |path: &str| -> Result<(), ConnectError> {
-        schemes.find(path)?;
-        #[cfg(feature = "nats")]
-        if path
-            .split_once(':')
-            .is_some_and(|(scheme, _)| ["nats", "tls"].contains(&&*scheme.to_ascii_lowercase()))
-        {
-            super::nats::servers(path)?;
-        }
-        Ok(())
-    };
-    let checked = match url.split_whitespace().nth(1) {
-        Some(_) => url.split_whitespace().try_for_each(check),
-        None => check(url),
-    };
-    checked.map_err(ConnectError::without_secrets)
 }

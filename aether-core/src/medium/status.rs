@@ -72,9 +72,9 @@ pub struct MediumStatus {
     /// Messages, and parts of notices of the framework, that were refused because they use a name that their signer may not
     /// use.
     pub refused_misnamed: u64,
-    /// Waves from other processes that the [rules](crate::rules) of this process refused.
+    /// Waves from other processes that the guard of this process refused.
     pub refused_by_rules: u64,
-    /// Waves from other processes that do not fit the [schema](crate::rules) of their channel.
+    /// Waves from other processes that do not fit the schema of their channel.
     pub refused_by_schema: u64,
     /// Messages and subscriptions of this process that the server refused, because its user lacks a permission. A lower
     /// bound: the client drops notices of the server when there are many at once. A message can have many waves.
@@ -103,23 +103,9 @@ impl MediumStatus {
         ]
     }
 
-    /// Adds what a [`Sealer`](crate::seal::Sealer) has refused.
-    #[cfg(feature = "seal")]
-    pub fn add_refusals(&mut self, refusals: &crate::seal::Refusals) {
-        self.refused_plain += refusals.plain;
-        self.refused_unknown_key += refusals.unknown_key;
-        self.refused_tampered += refusals.tampered;
-        self.refused_replayed += refusals.replayed;
-        self.refused_stale += refusals.stale;
-        self.refused_unsigned += refusals.unsigned;
-        self.refused_unknown_signer += refusals.unknown_signer;
-        self.refused_forged += refusals.forged;
-        self.refused_misnamed += refusals.misnamed;
-    }
-
     /// The sum of two media that share an outbox, which is left out.
     #[must_use]
-    pub(crate) fn plus(self, other: Self) -> Self {
+    pub fn plus(self, other: Self) -> Self {
         Self {
             connected: self.connected || other.connected,
             connects: self.connects + other.connects,

@@ -74,7 +74,7 @@ impl Roster {
     }
 
     /// The combined patterns of the vibrators of each name, as input for
-    /// [`PhysicsEngine::tuned`](crate::physics::PhysicsEngine::tuned).
+    /// `PhysicsEngine::tuned`.
     #[must_use]
     pub fn heard_by_name(&self) -> BTreeMap<String, Vec<Pattern>> {
         let mut names: BTreeMap<String, (HashSet<Pattern>, Vec<Pattern>)> = BTreeMap::new();

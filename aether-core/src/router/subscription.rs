@@ -51,17 +51,30 @@ pub struct Lost {
 
 /// The receiving vibrator and how it receives.
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub struct Listener {
     /// The vibrator's sequencer.
-    pub(crate) sequencer: Arc<Sequencer>,
-    pub(crate) hears_own: bool,
-    pub(crate) observes: bool,
-    /// Moves waves to another channel on arrival.
-    pub(crate) relabel: Option<Arc<dyn Relabel>>,
+    pub sequencer: Arc<Sequencer>,
+    /// Whether it receives the waves of the same sequencer.
+    pub hears_own: bool,
+    /// Whether it is an [observer](crate::VibratorBuilder::observe).
+    pub observes: bool,
+    /// Moves waves to another channel on arrival. Ordinary term: subject mapping.
+    pub relabel: Option<Arc<dyn Relabel>>,
 }
 
-/// Moves the waves of a subscription to another channel than the one they arrived on.
-pub(crate) trait Relabel: std::fmt::Debug + Send + Sync {
+impl Listener {
+    /// A receiver inside a medium, which hears the waves of its own sequencer, too.
+    #[must_use]
+    pub fn new(sequencer: Arc<Sequencer>) -> Self {
+        Self { sequencer, hears_own: true, observes: false, relabel: None }
+    }
+}
+
+/// Moves the waves of a subscription to another channel than the one they arrived on. Ordinary term: subject mapping.
+///
+/// It works before the inbox, so the floor, the order, the ledger and `on_shed` see the wave as the receiver does. Among
+/// the patterns of one inbox that match a wave, one that relabels takes precedence.
+pub trait Relabel: std::fmt::Debug + Send + Sync {
     /// Called once for each wave offered to the inbox.
     fn relabel(&self, wave: Wave) -> Wave;
 }
@@ -131,11 +144,13 @@ impl Subscription {
     }
 
     /// Marks it as ended. Returns whether it was not: the router and the medium are told of an end once.
-    pub(crate) fn end(&self) -> bool {
+    pub fn end(&self) -> bool {
         !self.ended.swap(true, Ordering::AcqRel)
     }
 
-    pub(crate) fn has_ended(&self) -> bool {
+    /// Whether it was left, or rules ended it.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::Acquire)
     }
 
@@ -145,8 +160,7 @@ impl Subscription {
     }
 
     /// Whether senders may be told of it.
-    #[cfg(feature = "nats")]
-    pub(crate) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         self.open.load(Ordering::Relaxed)
     }
 

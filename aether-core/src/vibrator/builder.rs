@@ -119,8 +119,8 @@ impl<'a> VibratorBuilder<'a> {
     /// Beyond the limit an emit waits for its turn, the strongest wave first. If that does not come within the
     /// [patience](EmissionRate::patience) of the limit, or 1024 stronger ones wait, it fails with
     /// [`EmitError::RateLimited`](crate::EmitError::RateLimited), which hands the wave back, and is counted as
-    /// [`rate_limited`](super::emitter::EmitterAccount::rate_limited). [`try_emit`](Emitter::try_emit), and emits on
-    /// hopping channels, do not wait. [`emit_all`](Emitter::emit_all) emits one wave after the other.
+    /// [`rate_limited`](super::emitter::EmitterAccount::rate_limited). [`try_emit`](Emitter::try_emit) does
+    /// not wait. [`emit_all`](Emitter::emit_all) emits one wave after the other.
     pub fn rate(mut self, rate: EmissionRate) -> Self {
         self.rate = Rate::Own(rate);
         self

@@ -16,7 +16,6 @@ use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
 use crate::echo::{EchoReason, Echoes, EchoesError};
 use crate::emission::EmissionRate;
-use crate::extensions::ExtensionMap;
 use crate::medium::EmitError;
 use crate::router::{Carried, Receipt};
 use crate::source::{Sequencer, Source, SourceError, WaveId};
@@ -32,8 +31,6 @@ pub struct Emitter {
     origin: Option<Arc<Origin>>,
     /// What keeps waves back, if anything does: floors that are respected, a limit.
     guard: Option<Arc<Guard>>,
-    /// What optional parts keep; shared by all clones.
-    extensions: Arc<ExtensionMap>,
 }
 
 /// The account of what an [`Emitter`] and all of its clones were given to emit, in waves:
@@ -90,7 +87,7 @@ impl Emitter {
         });
         // A tracer is called for what has an origin, so that without one there is nothing to look up.
         let origin = tracer::is_installed().then(Arc::default);
-        Self { aether, sequencer, origin, guard, extensions: Arc::default() }
+        Self { aether, sequencer, origin, guard }
     }
 
     /// How many waves were emitted so far, and how many were stopped because no receiver would have heard them.
@@ -114,16 +111,16 @@ impl Emitter {
         Self { origin: Some(Arc::new(origin)), ..self.clone() }
     }
 
-    pub(crate) fn aether(&self) -> &Aether {
+    /// The `Aether` that it emits on.
+    #[must_use]
+    pub fn aether(&self) -> &Aether {
         &self.aether
     }
 
-    #[allow(dead_code, reason = "for optional parts")]
-    pub(crate) fn extensions(&self) -> &ExtensionMap {
-        &self.extensions
-    }
-
-    pub(crate) fn sequencer(&self) -> &Arc<Sequencer> {
+    /// Numbers its waves, for libraries that extend the [bus](crate::bus). All clones share it, and it lives as long as
+    /// the vibrator or one of its emitters.
+    #[must_use]
+    pub fn sequencer(&self) -> &Arc<Sequencer> {
         &self.sequencer
     }
 
@@ -230,19 +227,6 @@ impl Emitter {
         tracer::tracer_for(parent.as_ref())?.begin(wave, parent, emission)
     }
 
-    /// Numbers a wave and gives it to the medium. Returns its number.
-    #[allow(dead_code, reason = "for optional parts")]
-    #[inline]
-    pub(crate) fn carry_at(
-        &self,
-        wave: Wave,
-        now: impl FnOnce() -> Moment,
-    ) -> Result<(u64, Carried), EmitError> {
-        let mut wave = self.stamped_at(wave, now)?;
-        drop(self.begin_span(&mut wave, Emission::Create));
-        self.carry_stamped(wave)
-    }
-
     #[inline]
     fn carry_stamped(&self, wave: Wave) -> Result<(u64, Carried), EmitError> {
         let sequence = wave.sequence();
@@ -332,7 +316,7 @@ impl Emitter {
     /// they failed. So listen before emitting.
     ///
     /// Over NATS any receiver of this connection counts as one that hears, the emitter's own vibrator included. With
-    /// [`Wire::CloudEvents`](crate::medium::Wire) nobody can tell whether anybody hears
+    /// CloudEvents nobody can tell whether anybody hears
     /// ([`Promises::reflects_unheard`]).
     ///
     /// [`Promises::reflects_unheard`]: crate::medium::Promises::reflects_unheard

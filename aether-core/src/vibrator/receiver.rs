@@ -10,7 +10,6 @@ use futures_util::Stream;
 use super::pace::Pace;
 use super::tuner::Tuner;
 use crate::channel::{ChannelError, Pattern};
-use crate::extensions::ExtensionMap;
 use crate::inbox::{Callback, Inbox, Offer};
 use crate::source::Sequencer;
 use crate::wave::Wave;
@@ -32,8 +31,6 @@ pub struct Receiver {
     inbox: Arc<Inbox>,
     sequencer: Arc<Sequencer>,
     pace: Pace,
-    /// What optional parts keep; dropped before the inbox is closed.
-    extensions: ExtensionMap,
     /// That of the inbox, which others may hold for longer.
     on_shed: Callback,
 }
@@ -53,19 +50,13 @@ impl Receiver {
     pub(super) fn new(tuner: Tuner, on_shed: Callback) -> Self {
         let inbox = Arc::clone(tuner.inbox());
         let sequencer = Arc::clone(tuner.emitter().sequencer());
-        let extensions = ExtensionMap::default();
-        Self { tuner, inbox, sequencer, pace: Pace::new(), extensions, on_shed }
+        Self { tuner, inbox, sequencer, pace: Pace::new(), on_shed }
     }
 
     /// A handle that changes what is heard, and reads the account, while another task owns this receiver.
     #[must_use]
     pub fn tuner(&self) -> Tuner {
         self.tuner.clone()
-    }
-
-    #[allow(dead_code, reason = "for optional parts")]
-    pub(crate) fn extensions(&self) -> &ExtensionMap {
-        &self.extensions
     }
 
     /// Waits for the next wave, the strongest first. `None` once the receiver [has ended](Self#when-it-ends).
@@ -171,7 +162,6 @@ impl Stream for Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.extensions.clear();
         self.tuner.end();
         self.on_shed.revoke();
     }

@@ -33,7 +33,7 @@ impl Emitter {
     /// Gives the medium a wave that was relayed and may be relayed once more.
     ///
     /// Cancel safety: as [`Emitter::emit`].
-    pub(crate) async fn carry_relayed(&self, onward: Wave) -> Result<Receipt, EmitError> {
+    pub async fn carry_relayed(&self, onward: Wave) -> Result<Receipt, EmitError> {
         let onward = self.unless_stopped(onward, Wave::age)?;
         let sequence = onward.sequence();
         let carried = self.aether().medium().carry(onward)?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
 use super::Emitter;
 use super::tuned::{Detuned, Tuned};
@@ -60,6 +61,8 @@ struct TunerShared {
     observes: bool,
     /// `None` once the receiver was dropped.
     tuned: Mutex<Option<Tuned>>,
+    /// Notified when it was.
+    ended: Notify,
 }
 
 impl Tuner {
@@ -71,25 +74,54 @@ impl Tuner {
         observes: bool,
     ) -> Self {
         let tuned = Mutex::new(Some(Tuned::default()));
-        Self { shared: Arc::new(TunerShared { source, emitter, inbox, hears_own, observes, tuned }) }
+        Self {
+            shared: Arc::new(TunerShared {
+                source,
+                emitter,
+                inbox,
+                hears_own,
+                observes,
+                tuned,
+                ended: Notify::new(),
+            }),
+        }
     }
 
     pub(super) fn emitter(&self) -> &Emitter {
         &self.shared.emitter
     }
 
-    pub(crate) fn inbox(&self) -> &Arc<Inbox> {
+    /// The inbox, for libraries that subscribe it to channels on the [bus](crate::bus).
+    #[must_use]
+    pub fn inbox(&self) -> &Arc<Inbox> {
         &self.shared.inbox
     }
 
-    #[allow(dead_code, reason = "for optional parts")]
-    pub(crate) fn hears_own(&self) -> bool {
-        self.shared.hears_own
+    /// How it hears, for libraries that subscribe its inbox to channels on the [bus](crate::bus).
+    #[must_use]
+    pub fn listener(&self) -> Listener {
+        Listener {
+            sequencer: Arc::clone(self.shared.emitter.sequencer()),
+            hears_own: self.shared.hears_own,
+            observes: self.shared.observes,
+            relabel: None,
+        }
     }
 
-    #[allow(dead_code, reason = "for optional parts")]
-    pub(crate) fn observes(&self) -> bool {
-        self.shared.observes
+    /// Waits until the receiver is dropped.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing has changed.
+    pub async fn closed(&self) {
+        loop {
+            let mut ended = std::pin::pin!(self.shared.ended.notified());
+            // Before the look, so that no end is missed.
+            ended.as_mut().enable();
+            if self.shared.tuned.lock().is_none() {
+                return;
+            }
+            ended.await;
+        }
     }
 
     /// The name and the instance number under which rosters list it: those of the vibrator, or those of a receiver
@@ -112,7 +144,7 @@ impl Tuner {
     }
 
     /// Subscribes to the channels of a pattern. Once this returns, no wave is missed. Ordinary term: subscribe.
-    /// Nothing changes for a pattern that is heard already. A pattern that changed [rules](crate::rules) have ended is heard again,
+    /// Nothing changes for a pattern that is heard already. A pattern that changed rules have ended is heard again,
     /// if they allow it now.
     ///
     /// # Errors
@@ -161,7 +193,7 @@ impl Tuner {
     }
 
     async fn join(&self, pattern: Pattern, group: Option<Arc<str>>) -> Result<(), JoinError> {
-        let TunerShared { emitter, inbox, hears_own, observes, tuned, .. } = &*self.shared;
+        let TunerShared { emitter, inbox, tuned, .. } = &*self.shared;
         let aether = emitter.aether();
         let found = {
             let mut tuned = tuned.lock();
@@ -189,13 +221,7 @@ impl Tuner {
                 return Ok(());
             }
         }
-        let listener = Listener {
-            sequencer: Arc::clone(emitter.sequencer()),
-            hears_own: *hears_own,
-            observes: *observes,
-            relabel: None,
-        };
-        self.finish_joining(aether.bus().subscribe(pattern, group, Arc::clone(inbox), listener)).await
+        self.finish_joining(aether.bus().subscribe(pattern, group, Arc::clone(inbox), self.listener())).await
     }
 
     /// Joins a subscription and announces it. Enters it last, so that a cancelled join leaves nothing behind.
@@ -253,6 +279,7 @@ impl Tuner {
     pub(super) fn end(&self) {
         let aether = self.shared.emitter.aether();
         let tuned = self.shared.tuned.lock().take();
+        self.shared.ended.notify_waiters();
         for subscription in tuned.into_iter().flat_map(Tuned::into_all) {
             aether.bus().leave(&subscription);
         }

@@ -69,7 +69,7 @@ impl Baggage {
     }
 
     /// Baggage of these entries, whose names differ.
-    pub(crate) fn of<'a>(given: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, BaggageError> {
+    pub fn of<'a>(given: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, BaggageError> {
         let (mut entries, mut bytes) = (Vec::<Entry>::new(), 0);
         for (name, value) in given {
             if name.is_empty() || !name.bytes().all(is_token) {
@@ -116,7 +116,7 @@ impl Baggage {
     }
 
     /// The total length of all names and values.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 

@@ -32,40 +32,52 @@ pub trait ReplyPath: Send + Sync + 'static {
     fn carry(&self, reply: Wave) -> BoxFuture<'_, Result<(), ReplyError>>;
 }
 
-/// The contents of a wave, shared by all its handles.
+/// The contents of a wave, for decoders: [`Wave::from_body`] makes the wave. All handles of the wave share them.
 #[derive(Clone)]
-pub(crate) struct Body {
-    pub(crate) source: Source,
-    pub(crate) sequence: u64,
-    pub(crate) channel: Channel,
-    pub(crate) kind: Kind,
-    pub(crate) signal: Signal,
-    pub(crate) phase: Phase,
+pub struct Body {
+    /// Who emitted it.
+    pub source: Source,
+    /// Its number among the waves of its source.
+    pub sequence: u64,
+    /// Where it was emitted.
+    pub channel: Channel,
+    /// What it is for.
+    pub kind: Kind,
+    /// Its amplitude and how fast that decays.
+    pub signal: Signal,
+    /// Its place in a cycle.
+    pub phase: Phase,
     /// The age at `since`, or the final age if the wave was never emitted.
-    pub(crate) age: Duration,
+    pub age: Duration,
     /// When this node emitted the wave or received it from a medium.
-    pub(crate) since: Option<Moment>,
-    pub(crate) content_type: ContentType,
-    pub(crate) payload: Bytes,
+    pub since: Option<Moment>,
+    /// The type of the payload.
+    pub content_type: ContentType,
+    /// The payload.
+    pub payload: Bytes,
     /// Rarely used parts, boxed so that most waves do not pay for them.
-    pub(crate) extras: Option<Box<Extras>>,
+    pub extras: Option<Box<Extras>>,
 }
 
 /// The parts that most waves leave out.
 #[derive(Clone, Default)]
-pub(crate) struct Extras {
-    pub(crate) key: Option<Box<str>>,
-    pub(crate) cause: Option<WaveId>,
-    /// Shared by the waves that one handler emits.
-    pub(crate) request: Option<Arc<Request>>,
-    /// Differs from wave to wave.
-    pub(crate) trace: Option<TraceContext>,
-    pub(crate) metadata: Metadata,
-    pub(crate) reply_path: Option<Arc<dyn ReplyPath>>,
+pub struct Extras {
+    /// The ordering key.
+    pub key: Option<Box<str>>,
+    /// The wave from which this one follows.
+    pub cause: Option<WaveId>,
+    /// What it has in common with the other waves of its request, which one handler shares.
+    pub request: Option<Arc<Request>>,
+    /// The trace context, which differs from wave to wave.
+    pub trace: Option<TraceContext>,
+    /// The author's own names and values.
+    pub metadata: Metadata,
+    /// The way back to the asker of a question.
+    pub reply_path: Option<Arc<dyn ReplyPath>>,
     /// The vibrator that received the question; its answer is sent under that name.
     pub(crate) heard_by: Option<Arc<Sequencer>>,
     /// How many times it was sent before.
-    pub(crate) attempt: u8,
+    pub attempt: u8,
     /// The attempts that failed, if there were any.
     pub(crate) failed: Option<Arc<FailedAttempts>>,
     /// Who signed the frame in which it arrived.
@@ -147,7 +159,7 @@ impl Extras {
     }
 
     /// `None` if all parts are empty.
-    pub(crate) fn boxed(self) -> Option<Box<Self>> {
+    pub fn boxed(self) -> Option<Box<Self>> {
         let empty = self.key.is_none()
             && self.cause.is_none()
             && self.request.is_none()

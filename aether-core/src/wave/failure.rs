@@ -26,7 +26,7 @@ pub enum FailureReason {
     HandlerFailed,
     /// The question was not attempted: the responder is too busy or shutting down.
     Shed,
-    /// Nobody listens on the channel: what a [bridge](crate::bridge) says for its other side. `ask` fails with
+    /// Nobody listens on the channel: what a bridge says for its other side. `ask` fails with
     /// [`AskError::NoResonator`](crate::AskError::NoResonator).
     NoResonator,
 }

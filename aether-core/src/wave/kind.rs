@@ -29,6 +29,12 @@ impl Kind {
     /// All kinds, in the order of their wire codes (0 to 4).
     pub const ALL: [Self; 5] = [Self::Event, Self::Command, Self::Query, Self::Response, Self::Broadcast];
 
+    /// Its code on the wire, which is its place in [`Kind::ALL`].
+    #[must_use]
+    pub const fn code(self) -> u8 {
+        self as u8
+    }
+
     /// The lower-case name: `event`, `command`, `query`, `response`, `broadcast`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

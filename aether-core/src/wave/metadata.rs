@@ -110,7 +110,7 @@ impl Metadata {
     }
 
     /// The total length of all names and values.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         self.bytes
     }
 

@@ -74,7 +74,7 @@ impl Wave {
     }
 
     /// The root, if it is neither the cause nor the wave itself.
-    pub(crate) fn stored_root(&self) -> Option<&WaveId> {
+    pub fn stored_root(&self) -> Option<&WaveId> {
         self.request()?.root.as_ref()
     }
 
@@ -100,7 +100,7 @@ impl Wave {
     }
 
     /// The trace context, if it is not in the metadata.
-    pub(crate) fn stored_trace(&self) -> Option<&TraceContext> {
+    pub fn stored_trace(&self) -> Option<&TraceContext> {
         self.body.extras.as_ref()?.trace.as_ref()
     }
 
@@ -143,8 +143,7 @@ impl Wave {
 
     /// Makes an answer one of the request of its question, if its responder does not know requests: a foreign client, or an
     /// Aether of an older version, which names the cause only.
-    #[allow(dead_code, reason = "for media over a network")]
-    pub(crate) fn answers(&mut self, question: &Self) {
+    pub fn answers(&mut self, question: &Self) {
         let may_be_inherited = question.request().is_some() || question.cause().is_some();
         if self.cause().is_none() || self.request().is_none() && may_be_inherited {
             self.inherit(&Origin::from(question));

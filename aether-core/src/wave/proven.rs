@@ -35,7 +35,7 @@ impl<'a> ProvenSource<'a> {
 }
 
 impl Wave {
-    /// The source, if its name is proven; see [`seal`](crate::seal) and `docs/sealing.md`.
+    /// The source, if its name is proven; see the crate `aether-seal` and `docs/guide/sealing.md`.
     ///
     /// `None` for a wave that did not arrive over a medium with a list of signers: one of this process on the local medium,
     /// one that was read from a log in a folder or a recording, and every wave of a process without a list. `None` also for
@@ -82,12 +82,12 @@ impl Wave {
     }
 
     /// Who signed the frame in which the wave arrived.
-    pub(crate) fn signer(&self) -> Option<SignerId> {
+    pub fn signer(&self) -> Option<SignerId> {
         self.proof().map(Proof::signer)
     }
 
     /// Whose waves it is counted with where there is a rate.
-    pub(crate) fn rated(&self) -> Rated<'_> {
+    pub fn rated(&self) -> Rated<'_> {
         let name = self.source().name();
         self.proof().map_or(Rated::Name(name), |proof| proof.rated(name))
     }

@@ -12,7 +12,7 @@ use crate::phase::Phase;
 use crate::source::WaveId;
 
 /// The parts of a wave that came over a network, for media whose messages are not only frames. Frames are read by
-/// [`wire::decode`](crate::wire::decode).
+/// `wire::decode` of `aether-link`.
 ///
 /// ```
 /// use std::time::{Duration, Instant};

@@ -9,7 +9,7 @@ use crate::clock::Moment;
 impl Wave {
     /// The wave as relayed to another medium: one more hop, the age so far kept, everything else unchanged. `None` if
     /// it was already relayed [`MAX_HOPS`] times.
-    pub(crate) fn relayed(&self, now: Moment) -> Option<Self> {
+    pub fn relayed(&self, now: Moment) -> Option<Self> {
         if self.body.signal.hops >= MAX_HOPS {
             return None;
         }
@@ -24,13 +24,13 @@ impl Wave {
     }
 
     /// Adds hops for a way that is not the first choice; at most as many as a wave may have.
-    pub(crate) fn detour(&mut self, hops: u8) {
+    pub fn detour(&mut self, hops: u8) {
         let signal = &mut self.body.make_mut().signal;
         signal.hops = signal.hops.saturating_add(hops).min(MAX_HOPS);
     }
 
     /// The same wave with one entry of this name in its metadata, in place of those that it had.
-    pub(crate) fn with_entry(mut self, name: &str, value: &str) -> Result<Self, MetadataError> {
+    pub fn with_entry(mut self, name: &str, value: &str) -> Result<Self, MetadataError> {
         let metadata = self.metadata().replaced(name, value)?;
         self.body.make_mut().extras.get_or_insert_default().metadata = metadata;
         Ok(self)
@@ -39,7 +39,7 @@ impl Wave {
     /// Answers a question with the answer that it got on another medium, which keeps its identity and its age.
     ///
     /// Cancel safety: as [`Wave::reply`].
-    pub(crate) async fn reply_relayed(&self, answer: &Self) -> Result<(), ReplyError> {
+    pub async fn reply_relayed(&self, answer: &Self) -> Result<(), ReplyError> {
         let Some(path) = self.reply_path() else { return Err(ReplyError::NotAsked) };
         // An answer takes the way of its question back and ends there, so its hops need no bound of their own.
         let mut answer = answer.relayed(Moment::now()).unwrap_or_else(|| answer.clone());

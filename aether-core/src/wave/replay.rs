@@ -15,7 +15,7 @@ impl Wave {
     }
 
     /// The number of attempts, those of handlers and sources that tried again by themselves included.
-    pub(crate) fn all_attempts(&self) -> u32 {
+    pub fn all_attempts(&self) -> u32 {
         self.attempts().saturating_add(self.attempt().into())
     }
 

@@ -7,15 +7,16 @@ use crate::source::WaveId;
 
 /// What all waves of a request have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Request {
+pub struct Request {
     /// Left out if it is the cause or, without a cause, the wave itself.
-    pub(crate) root: Option<WaveId>,
-    pub(crate) baggage: Baggage,
+    pub root: Option<WaveId>,
+    /// The names and values that follow the request.
+    pub baggage: Baggage,
 }
 
 impl Request {
-    /// `None` if both parts are empty.
-    pub(crate) fn of(root: Option<WaveId>, baggage: Baggage) -> Option<Arc<Self>> {
+    /// What these two parts make: `None` if both parts are empty.
+    pub fn of(root: Option<WaveId>, baggage: Baggage) -> Option<Arc<Self>> {
         (root.is_some() || !baggage.is_empty()).then(|| Arc::new(Self { root, baggage }))
     }
 

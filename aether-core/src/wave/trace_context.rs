@@ -11,9 +11,9 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 /// The metadata entry, and the header of other systems, with the ids.
-pub(crate) const TRACEPARENT: &str = "traceparent";
+pub const TRACEPARENT: &str = "traceparent";
 /// The metadata entry, and the header of other systems, with the state.
-pub(crate) const TRACESTATE: &str = "tracestate";
+pub const TRACESTATE: &str = "tracestate";
 /// The maximum length of a `tracestate`, in bytes. W3C asks for at least this many to be passed on.
 pub const MAX_TRACESTATE_BYTES: usize = 512;
 /// The bit of the flags that says that the trace is recorded.

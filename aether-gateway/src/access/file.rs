@@ -1,12 +1,11 @@
 //! The file of tokens and certificates.
 
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use aether_core::Pattern;
-use aether_core::private_file::{self, PrivateFileError};
 use aether_field::Names;
+use aether_files::private_file::{self, PrivateFileError};
 use serde::Deserialize;
 
 use super::error::AccessError;
@@ -58,7 +57,6 @@ impl Access {
         let text = private_file::read(path, Self::MAX_FILE).map_err(|error| match error {
             PrivateFileError::Unread { path, source } => AccessError::Read { path, source },
             PrivateFileError::Public { path, mode } => AccessError::Public { path, mode },
-            other => AccessError::Read { path: path.to_owned(), source: io::Error::other(other) },
         })?;
         let text = text.ok_or_else(|| AccessError::TooLarge { path: path.to_owned() })?;
         let lines: Vec<Line> = serde_json::from_str(&text)

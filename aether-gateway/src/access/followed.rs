@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::private_file::{Stamp, stamp};
+use aether_files::private_file::{Stamp, stamp};
 use aether_service::error_chain;
 use parking_lot::Mutex;
 

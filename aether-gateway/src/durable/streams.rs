@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::NatsOptions;
+use aether::nats::NatsOptions;
 use aether_core::medium::without_secrets;
 use aether_log::{JetStreamError, JetStreamView, StreamEffort};
 use tokio::sync::{Mutex, Notify, watch};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aether::physics::{Fringe, PhysicsReport, ResonanceMap, Severity, StandingWave};
 use aether_core::Channel;
-use aether_core::physics::{Fringe, PhysicsReport, ResonanceMap, Severity, StandingWave};
 use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 

@@ -7,7 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use aether_core::{WaveId, byte_order_mark};
+use aether_core::WaveId;
+use aether_files::byte_order_mark;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, HeaderValue, header};
 use percent_encoding::percent_decode_str;

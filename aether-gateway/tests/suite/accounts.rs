@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, InboxOptions, Vibrator, WhenFull};
 use aether_gateway::GatewayOptions;
 use serde_json::Value;
@@ -15,7 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Another process, in which a receiver sheds all but two of ten waves.
 pub(crate) async fn store(server: &NatsServer) -> (Aether, Vibrator) {
     let every = Some(Duration::from_millis(100));
-    let builder = Aether::builder().url(server.url()).program("store \"quoted\"").account_every(every);
+    let builder = aether::builder().url(server.url()).program("store \"quoted\"").account_every(every);
     let aether = builder.connect().await.unwrap();
     let inbox = InboxOptions::overload().max_waves(2).when_full(WhenFull::Shed).sojourn_cap(None);
     let stock = Vibrator::builder("stock").inbox(inbox).create(&aether).await.unwrap();
@@ -50,7 +50,7 @@ pub(crate) fn line<'a>(accounts: &'a Value, list: &str) -> Option<&'a Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_service_shows_what_it_lost_and_why_also_after_it_has_gone() {
     let server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let running = support::run(&aether, GatewayOptions::default()).await;
     let (elsewhere, _stock) = store(&server).await;
     let shed =
@@ -90,7 +90,7 @@ async fn every_service_shows_what_it_lost_and_why_also_after_it_has_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_account_that_does_not_add_up_is_counted_with_its_reason() {
     let server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let running = support::run(&aether, GatewayOptions::default()).await;
     let stranger = async_nats::connect(server.url()).await.unwrap();
     let text = r#"{"process":"forged@1","version":"0","uptime_ms":1,"every_ms":1,"outbox":{"offered":1}}"#;

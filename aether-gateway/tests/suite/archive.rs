@@ -2,8 +2,7 @@
 
 use std::time::UNIX_EPOCH;
 
-use aether_core::Aether;
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_gateway::{Archive, GatewayOptions};
 
 use crate::accounts::{line, status, store};
@@ -14,7 +13,7 @@ async fn waves_and_losses_while_the_gateway_ran_are_in_the_archive() {
     let folder = tempfile::tempdir().unwrap();
     let archive = Archive::new(folder.path().join("history.redb"));
     let server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     // The second gateway starts when the store has lost its waves, so it records nothing of that.
     let mut elsewhere = Vec::new();
     for gateway in [1, 2] {

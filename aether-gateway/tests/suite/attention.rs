@@ -1,6 +1,6 @@
 //! The headline of the first page names what somebody should look at, although nothing is lost.
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Vibrator, Wave};
 use aether_gateway::GatewayOptions;
 use serde_json::{Value, json};
@@ -18,7 +18,7 @@ fn concerns(view: &Value) -> Vec<(&str, &str)> {
 #[tokio::test]
 async fn silent_processes_open_circuits_dead_letters_refusals_and_unheard_channels_are_named() {
     let server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
     let running = support::run_stopped(&aether, GatewayOptions::default().physics(false)).await;
     let tell = async |account: Value| {

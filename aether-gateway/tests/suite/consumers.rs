@@ -13,7 +13,7 @@ use crate::support::{self, Running};
 /// A log, its bus, and a consumer that has received nothing.
 async fn shop(folder: &Path) -> (Log, Aether, Consumer) {
     let log = Log::builder(folder).channels("orders.>", Durability::Stored).unwrap().open().unwrap();
-    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
     let consumer = log.consumer("billing", "orders.>", ConsumerOptions::default()).unwrap();
     (log, aether, consumer)
 }

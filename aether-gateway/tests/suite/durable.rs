@@ -18,7 +18,7 @@ use crate::support::{self, Metrics, Running, StoppedTime};
 /// A log with a bus.
 async fn shop(folder: &Path) -> (Log, Aether) {
     let log = Log::builder(folder).channels("orders.>", Durability::Stored).unwrap().open().unwrap();
-    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
     (log, aether)
 }
 

@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Instant;
 
-use aether_core::conformance::NatsServer;
-use aether_core::{Aether, Vibrator};
+use aether_conformance::NatsServer;
+use aether_core::Vibrator;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
@@ -143,7 +143,7 @@ async fn long_answers_that_nobody_reads_take_bounded_memory_and_others_are_answe
     let server = NatsServer::start().await.unwrap();
     let most = format!("service.gateway.max_channels={CHANNELS}");
     let gateway = Process::start(&["--medium", &server.url(), "--set", &most]).await;
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     for channel in 0..CHANNELS {
         shop.emit_bytes(format!("{}.{channel}", "long".repeat(50)), "x").await.unwrap();

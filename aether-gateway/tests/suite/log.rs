@@ -1,6 +1,6 @@
 //! `/api/log`: what the gateway has to say.
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, InboxOptions, Vibrator, WhenFull};
 use aether_gateway::{Access, FieldOptions, GatewayOptions};
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ async fn refused_requests_and_lost_waves_are_in_the_log() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_is_lost_and_regained_is_in_the_log() {
     let mut server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let running = support::run(&aether, GatewayOptions::default()).await;
     server.kill().await.unwrap();
     let lost = entry(&running, "connection", "not_connected").await;

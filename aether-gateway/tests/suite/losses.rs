@@ -1,7 +1,6 @@
 //! Losses of other processes: which are new, and of which place they are.
 
-use aether_core::Aether;
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_gateway::GatewayOptions;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -78,7 +77,7 @@ fn places(view: &Value) -> Vec<(&str, &str, u64, f64)> {
 #[tokio::test]
 async fn old_losses_are_not_new_ones_and_each_place_has_the_rate_of_its_reason() {
     let server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
     let running = support::run_stopped(&aether, GatewayOptions::default().physics(false)).await;
     let told = |process| Told { client: client.clone(), process };

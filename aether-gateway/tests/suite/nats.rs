@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, AskError, FlushError, Kind, Vibrator, Wave};
 use aether_gateway::GatewayOptions;
 use futures_util::StreamExt;
@@ -13,10 +13,10 @@ use crate::support::{self, Metrics};
 #[tokio::test(flavor = "multi_thread")]
 async fn waves_of_other_processes_are_observed_and_the_outbox_is_accounted_for() {
     let server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let mut running = support::run(&aether, GatewayOptions::default()).await;
 
-    let elsewhere = Aether::connect(&server.url()).await.unwrap();
+    let elsewhere = aether::connect(&server.url()).await.unwrap();
     let shop = Vibrator::create("shop", &elsewhere).await.unwrap();
     let till = Vibrator::create("till", &aether).await.unwrap();
     for _ in 0..20 {
@@ -42,7 +42,7 @@ async fn waves_of_other_processes_are_observed_and_the_outbox_is_accounted_for()
 #[tokio::test(flavor = "multi_thread")]
 async fn questions_and_answers_are_observed_and_a_gateway_does_not_count_as_a_responder() {
     let server = NatsServer::start().await.unwrap();
-    for aether in [Aether::local(), Aether::connect(&server.url()).await.unwrap()] {
+    for aether in [Aether::local(), aether::connect(&server.url()).await.unwrap()] {
         let mut running = support::run(&aether, GatewayOptions::default()).await;
         let shop = Vibrator::create("shop", &aether).await.unwrap();
         let nobody = shop.ask_wave("stock.count", &"lamp").await;
@@ -66,7 +66,7 @@ async fn questions_and_answers_are_observed_and_a_gateway_does_not_count_as_a_re
 #[tokio::test(flavor = "multi_thread")]
 async fn not_ready_while_the_server_is_away_and_ready_again_by_itself() {
     let mut server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let mut running = support::run(&aether, GatewayOptions::default()).await;
     assert_eq!(running.get("/readyz").await.code, 200);
 
@@ -95,7 +95,7 @@ async fn not_ready_while_the_server_is_away_and_ready_again_by_itself() {
 async fn each_of_several_paths_has_its_metrics() {
     let servers = [NatsServer::start().await.unwrap(), NatsServer::start().await.unwrap()];
     let urls = servers.each_ref().map(NatsServer::url);
-    let aether = Aether::connect(&urls.join(" ")).await.unwrap();
+    let aether = aether::connect(&urls.join(" ")).await.unwrap();
     let mut running = support::run(&aether, GatewayOptions::default()).await;
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     shop.emit_bytes("orders.created", "x").await.unwrap();
@@ -116,7 +116,7 @@ async fn each_of_several_paths_has_its_metrics() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_refused_is_shown_by_its_reason() {
     let server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let running = support::run(&aether, GatewayOptions::default()).await;
     let page = running.get("/status").await.body;
     assert!(!page.contains("not believed"), "{page}");

@@ -1,6 +1,6 @@
 //! The findings of the physics are on the page, in the JSON, in the metrics and in the maps.
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Vibrator, Wave};
 use aether_gateway::{GatewayOptions, NotedIncident};
 
@@ -90,7 +90,7 @@ async fn incident(running: &support::Running, is_it: impl Fn(&NotedIncident) -> 
 #[tokio::test]
 async fn an_incident_is_shown_everywhere_while_it_lasts_and_afterwards() {
     let mut server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let mut running = support::run_stopped(&aether, GatewayOptions::default()).await;
     let page = running.get("/status").await.body;
     assert!(page.contains("<h2>Incidents</h2>") && page.contains("None."), "{page}");

@@ -1,6 +1,6 @@
 //! The answers of the API, against its description: the views with something in them.
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Kind, Vibrator, Wave};
 use aether_gateway::GatewayOptions;
 use aether_service::Service;
@@ -50,7 +50,7 @@ impl Described {
 #[tokio::test(flavor = "multi_thread")]
 async fn status_and_accounts_of_other_processes_are_as_described() {
     let server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let running = support::run(&aether, GatewayOptions::default()).await;
     let described = Described::by(&running).await;
     let (_elsewhere, _stock) = store(&server).await;
@@ -71,7 +71,7 @@ async fn status_and_accounts_of_other_processes_are_as_described() {
 #[tokio::test]
 async fn incidents_and_findings_are_as_described() {
     let mut server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let running = support::run_stopped(&aether, GatewayOptions::default()).await;
     let described = Described::by(&running).await;
     let shop = Vibrator::create("shop", &aether).await.unwrap();

@@ -1,7 +1,8 @@
 //! `/api/durable`: logs in JetStream, on a real server.
 
-use aether_core::conformance::{NatsServer, ServerOptions};
-use aether_core::{Aether, Durability, NatsOptions};
+use aether::nats::NatsOptions;
+use aether_conformance::{NatsServer, ServerOptions};
+use aether_core::{Aether, Durability};
 use aether_gateway::GatewayOptions;
 use aether_log::{ConsumerOptions, JetStreamLog};
 use serde_json::Value;
@@ -21,7 +22,7 @@ async fn watching(url: &str) -> Running {
 async fn shop(url: &str) -> (JetStreamLog, Aether) {
     let log = JetStreamLog::builder(url, "shop").channels("orders.>", Durability::Stored).unwrap();
     let log = log.open().await.unwrap();
-    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
     let shop = aether.emitter("shop").unwrap();
     for number in 0..20 {
         shop.emit_wave("orders.created", &number).await.unwrap();

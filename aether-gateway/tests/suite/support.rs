@@ -23,7 +23,7 @@ pub(crate) struct StoppedTime {
 
 impl StoppedTime {
     pub(crate) fn new() -> Self {
-        aether_core::follow_tokio();
+        aether_core::clock::follow_tokio();
         tokio::time::pause();
         let (held, ended) = std::sync::mpsc::channel();
         tokio::task::spawn_blocking(move || ended.recv());

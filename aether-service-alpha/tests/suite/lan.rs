@@ -6,8 +6,8 @@ use std::process::{Child, Command, ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
+use aether_conformance::{Cable, End};
 use aether_core::Aether;
-use aether_core::conformance::{Cable, End};
 use aether_service::CancellationToken;
 use aether_service_alpha::{Alpha, AlphaOptions, Rate};
 use aether_service_beta::{Beta, BetaArgs, BetaOptions};

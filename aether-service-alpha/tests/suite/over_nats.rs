@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Vibrator};
 use aether_service::CancellationToken;
 use aether_service_alpha::{Alpha, AlphaOptions, OrderSummary, Rate};
@@ -40,7 +40,7 @@ async fn undisturbed() -> (OrderSummary, StockSummary) {
 
 /// Receives completed orders over its own connection.
 async fn listener(url: &str) -> (Aether, Vibrator) {
-    let aether = Aether::connect(url).await.unwrap();
+    let aether = aether::connect(url).await.unwrap();
     let listener = Vibrator::create("listener", &aether).await.unwrap();
     listener.resonate_on("orders.completed").await.unwrap();
     (aether, listener)
@@ -50,7 +50,7 @@ async fn listener(url: &str) -> (Aether, Vibrator) {
 async fn a_server_that_is_killed_twice_loses_no_order_and_sells_nothing_twice() {
     let mut server = NatsServer::start().await.unwrap();
     let url = server.url();
-    let (for_alpha, for_beta) = (Aether::connect(&url).await.unwrap(), Aether::connect(&url).await.unwrap());
+    let (for_alpha, for_beta) = (aether::connect(&url).await.unwrap(), aether::connect(&url).await.unwrap());
     let (shutdown, beta) = inventory(&for_beta).await;
     let (_connection, mut listener) = listener(&url).await;
     let alpha = Alpha::start(&for_alpha, options()).await.unwrap();
@@ -79,10 +79,10 @@ async fn a_server_that_is_killed_twice_loses_no_order_and_sells_nothing_twice() 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_inventory_that_starts_later_gets_the_orders_that_wait() {
     let server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let mut waiting = Vibrator::create("listener", &aether).await.unwrap();
     waiting.resonate_on("orders.created").await.unwrap();
-    let for_alpha = Aether::connect(&server.url()).await.unwrap();
+    let for_alpha = aether::connect(&server.url()).await.unwrap();
     let alpha = Alpha::start(&for_alpha, options().orders(Some(20))).await.unwrap();
     let alpha = tokio::spawn(alpha.run(CancellationToken::new()));
     for _ in 0..16 {
@@ -97,7 +97,7 @@ async fn an_inventory_that_starts_later_gets_the_orders_that_wait() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_program_prints_the_summary_of_the_orders() {
     let server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let (shutdown, beta) = inventory(&aether).await;
     let output = program(&server.url()).args(["--orders", "30", "--rate", "500"]).output().await.unwrap();
     let stock = close(shutdown, beta).await;

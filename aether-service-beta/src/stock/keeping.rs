@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-use aether_core::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 use aether_outbox::{StoreError, Transaction};
 use serde::{Deserialize, Serialize};
 

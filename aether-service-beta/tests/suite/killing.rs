@@ -100,7 +100,7 @@ impl Shop {
     async fn open(folder: &Path) -> Self {
         let log = Log::builder(folder.join("log")).channels("orders.>", Durability::Synced).unwrap();
         let log = log.channels("inventory.*", Durability::Stored).unwrap().open().unwrap();
-        let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+        let aether = log.connect(aether::builder().url("local:")).await.unwrap();
         let stock = Store::builder("beta").open(folder.join("stock.redb")).unwrap();
         let options = BetaOptions::default().units(1000).restock_every(Some(Duration::from_millis(20)));
         let beta = Beta::start(&aether, options.heartbeat(None).store(stock)).await.unwrap();

@@ -9,11 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use aether_bench::hopping::{Recovery, picture};
 use aether_bench::{Table, median};
-use aether_core::conformance::{Jammer, NatsServer};
-use aether_core::{
-    Aether, Channel, InboxOptions, Vibrator, Wave,
-    hopping::{Hop, HopBuilder, HoppingEmitter},
-};
+use aether_conformance::{Jammer, NatsServer};
+use aether_core::{Aether, Channel, InboxOptions, Vibrator, Wave};
+use aether_hopping::{ClockKeeper, Hop, HopBuilder, Hopping, HoppingEmitter};
 use clap::Parser;
 
 #[cfg(feature = "mimalloc")]
@@ -297,9 +295,9 @@ async fn compared(sending: &Aether, receiving: &Aether, hops: [Hop; 2], waves: u
 }
 
 async fn throughput_over_nats(server: &NatsServer) -> Result<f64, Failure> {
-    let sending = Aether::connect(&server.url()).await?;
-    let receiving = Aether::connect(&server.url()).await?;
+    let sending = aether::connect(&server.url()).await?;
+    let receiving = aether::connect(&server.url()).await?;
     let hop = || hop(Duration::from_secs(1)).build();
-    let _keeper = sending.keep_clock(&hop()?).await?;
+    let _keeper = ClockKeeper::start(&sending, &hop()?).await?;
     compared(&sending, &receiving, [hop()?, hop()?], 200_000).await
 }

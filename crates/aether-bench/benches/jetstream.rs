@@ -18,7 +18,7 @@
 
 use std::time::{Duration, Instant};
 
-use aether_core::conformance::{NatsServer, ServerOptions};
+use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Channel, Durability, Wave};
 use aether_log::{ConsumerOptions, Delivery, JetStreamLog};
 use async_nats::HeaderMap;
@@ -214,7 +214,7 @@ async fn main() {
     context.create_stream(config).await.unwrap();
     let log = JetStreamLog::builder(server.url(), "bench").channels(">", Durability::Stored).unwrap();
     let log = log.open().await.unwrap();
-    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
 
     let duration = Duration::from_secs_f64(seconds);
     let mut rates = [const { Vec::new() }; 3];

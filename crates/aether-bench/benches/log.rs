@@ -16,7 +16,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use aether_core::{Aether, Channel, Durability, Wave};
+use aether_core::{Channel, Durability, Wave};
 use aether_log::{Log, LogItem};
 use bytes::Bytes;
 use fjall::{Database as Fjall, Keyspace, KeyspaceCreateOptions, PersistMode};
@@ -116,7 +116,7 @@ fn runtime() -> tokio::runtime::Runtime {
 fn bus(folder: &Path, durability: Durability) -> f64 {
     let runtime = runtime();
     let log = Log::builder(folder).channels("orders.>", durability).unwrap().open().unwrap();
-    let aether = runtime.block_on(log.connect(Aether::builder())).unwrap();
+    let aether = runtime.block_on(log.connect(aether::builder())).unwrap();
     let start = Instant::now();
     let tasks: Vec<_> = (0..WRITERS)
         .map(|_| {
@@ -198,7 +198,7 @@ fn replay_log(folder: &Path) -> (f64, f64) {
     let runtime = runtime();
     let open = || Log::builder(folder).channels("orders.>", Durability::Stored).unwrap().open().unwrap();
     let log = open();
-    let aether = runtime.block_on(log.connect(Aether::builder())).unwrap();
+    let aether = runtime.block_on(log.connect(aether::builder())).unwrap();
     let shop = aether.emitter("shop").unwrap();
     let channel = Channel::new(CHANNEL).unwrap();
     runtime.block_on(async {

@@ -1,7 +1,7 @@
 //! Compares four systems under overload in one run: tokio's channels, raw async-nats, and Aether in process and over
 //! NATS. All use the same schedules and the same handler.
 //!
-//! `cargo xtask bench overload` runs the benchmark with a real NATS server and writes the results into BENCHMARKS.md,
+//! `cargo xtask bench overload` runs the benchmark with a real NATS server and writes the results into the page on benchmarks,
 //! the README and docs/overload.svg. Over NATS, the handler is a separate process: this program starts itself with
 //! the argument `receiver`.
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use aether_bench::{
     Address, ChildProgram, Comparison, Contestant, Overload, Profile, Work, picture, replaced, tables,
 };
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use clap::{Parser, Subcommand};
 use tokio_util::sync::CancellationToken;
 
@@ -99,7 +99,7 @@ async fn run(args: Args) -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// The text for BENCHMARKS.md.
+/// The text for the page on benchmarks.
 fn measured(comparison: &Comparison) -> String {
     format!(
         "{}\n\n{}\n{}\n\nThe load steps from 0.5 to 5 times the capacity; p99 of the strong messages that were due in each \
@@ -112,9 +112,10 @@ fn measured(comparison: &Comparison) -> String {
 }
 
 fn write(root: &Path, comparison: &Comparison) -> Result<(), Box<dyn Error>> {
-    for (name, text) in
-        [("BENCHMARKS.md", measured(comparison)), ("README.md", tables::summary(comparison).markdown())]
-    {
+    for (name, text) in [
+        ("docs/internals/benchmarks.md", measured(comparison)),
+        ("README.md", tables::summary(comparison).markdown()),
+    ] {
         let path = root.join(name);
         let document = replaced(&std::fs::read_to_string(&path)?, "overload", &text)?;
         std::fs::write(&path, document)?;

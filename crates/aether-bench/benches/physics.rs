@@ -1,9 +1,9 @@
-//! Measures the detectors of `aether_core::physics` on synthetic systems whose ground truth is known.
+//! Measures the detectors of `aether::physics` on synthetic systems whose ground truth is known.
 //!
-//! `cargo xtask bench physics --seeds 101..111` runs the benchmark and writes the tables and pictures of PHYSICS.md.
-//! Arguments select the parts to run by name, and only their sections are written. Without a name, all parts run. The
-//! generators use the seeds. No detector was tuned to them. The part `recorded` plays the recordings of real traffic in
-//! `crates/aether-bench/recordings` instead.
+//! `cargo xtask bench physics --seeds 101..111` runs the benchmark and writes the tables and pictures of
+//! docs/internals/physics.md. Arguments select the parts to run by name, and only their sections are written. Without a
+//! name, all parts run. The generators use the seeds. No detector was tuned to them. The part `recorded` plays the
+//! recordings of real traffic in `crates/aether-bench/recordings` instead.
 
 #[path = "physics/interference.rs"]
 mod interference;
@@ -61,7 +61,8 @@ fn main() -> Outcome {
             let (from, to) = given.split_once("..").ok_or("use --seeds FROM..TO, such as 1001..1011")?;
             seeds = from.parse()?..to.parse()?;
         } else if argument == "--into" {
-            into = Some(arguments.next().ok_or("use --into FOLDER, where PHYSICS.md is")?.into());
+            into =
+                Some(arguments.next().ok_or("use --into FOLDER, where docs/internals/physics.md is")?.into());
         } else if PARTS.iter().any(|(name, _)| *name == argument) {
             names.push(argument);
         } else {

@@ -26,7 +26,7 @@ struct Args {
     /// The largest number of items.
     #[arg(long, default_value_t = 100_000)]
     most: usize,
-    /// Write the table into BENCHMARKS.md in this source folder. Without it, nothing is written.
+    /// Write the table into docs/internals/benchmarks.md in this source folder. Without it, nothing is written.
     #[arg(long)]
     into: Option<PathBuf>,
     /// Passed by cargo.
@@ -96,7 +96,7 @@ fn main() -> Outcome<()> {
     );
     println!("<!-- scale: begin -->\n\n{shown}\n<!-- scale: end -->");
     if let Some(root) = args.into {
-        let path = root.join("BENCHMARKS.md");
+        let path = root.join("docs/internals/benchmarks.md");
         let document = replaced(&std::fs::read_to_string(&path)?, "scale", &shown)?;
         std::fs::write(path, document)?;
     }

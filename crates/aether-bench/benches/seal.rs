@@ -1,18 +1,19 @@
 //! The cost of sealed and of signed waves: sealing and opening one frame, and the throughput over NATS plain, sealed, and
 //! sealed and signed, in one run.
 //!
-//! `cargo xtask bench seal` prints the tables of BENCHMARKS.md. The first table is one thread without a network: a frame is
+//! `cargo xtask bench seal` prints the tables of docs/internals/benchmarks.md. The first table is one thread without a network: a frame is
 //! encoded beforehand, so only sealing and opening with the replay window are timed, with a nonce from the operating system
 //! for each frame as in use. In the second, sender, server and receiver share the machine and the contestants take turns.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
+use aether::nats::NatsOptions;
+use aether::seal::{Role, SealKeys, Sealer, Signers, SigningKey};
 use aether_bench::{median, payload};
-use aether_core::conformance::NatsServer;
-use aether_core::seal::{Role, SealKeys, Sealer, Signers, SigningKey};
-use aether_core::wire::{Sender, encode};
-use aether_core::{Aether, InboxOptions, NatsOptions, Vibrator, Wave};
+use aether_conformance::NatsServer;
+use aether_core::{InboxOptions, Vibrator, Wave};
+use aether_link::wire::{Sender, encode};
 
 #[cfg(feature = "mimalloc")]
 #[global_allocator]
@@ -130,7 +131,7 @@ async fn network() -> Result<(), Failure> {
 
 /// Waves a second until the last one has arrived. A lost wave is an error.
 async fn throughput(url: &str, bytes: usize, options: NatsOptions) -> Result<f64, Failure> {
-    let connect = || Aether::builder().url(url).options(options.clone()).connect();
+    let connect = || aether::builder().url(url).options(options.clone()).connect();
     let (here, there) = (connect().await?, connect().await?);
     let inbox = InboxOptions::interactive().max_waves(1 << 20).max_bytes(2 << 30);
     let mut ear = Vibrator::builder("ear").inbox(inbox).create(&there).await?;

@@ -1,11 +1,11 @@
 //! One source at 100 times its share, and its effect on the others.
 //!
-//! `cargo xtask bench shares` prints the table of BENCHMARKS.md. Ten sources ask one vibrator, which answers one
-//! question at a time and takes a few milliseconds for each, as one that asks a database does. Each source asks a tenth
-//! of what the vibrator answers in nine tenths of its time, at random times (Poisson) and without waiting for answers.
-//! Then one of the ten asks a hundred times as often. All questions have the amplitude 1.0, so no strength helps. Both
-//! cases alternate, and the others ask at the same times in both: at nine tenths of the capacity these times decide how
-//! long the tail is.
+//! `cargo xtask bench shares` prints the table of docs/internals/benchmarks.md. Ten sources ask one vibrator, which
+//! answers one question at a time and takes a few milliseconds for each, as one that asks a database does. Each source
+//! asks a tenth of what the vibrator answers in nine tenths of its time, at random times (Poisson) and without waiting
+//! for answers. Then one of the ten asks a hundred times as often. All questions have the amplitude 1.0, so no strength
+//! helps. Both cases alternate, and the others ask at the same times in both: at nine tenths of the capacity these
+//! times decide how long the tail is.
 //!
 //! Sources, server and vibrator share the machine; each source has a connection of its own over NATS.
 
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aether_bench::{Table, latency, median, percent};
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, AskError, InboxOptions, Vibrator, Wave};
 use hdrhistogram::Histogram;
 use tokio::task::JoinSet;
@@ -109,7 +109,7 @@ async fn answering(aether: &Aether) -> Result<tokio::task::JoinHandle<()>, Failu
 /// Questions that are answered in a second.
 async fn capacity(url: &str) -> Result<f64, Failure> {
     const QUESTIONS: usize = 400;
-    let aether = Aether::connect(url).await?;
+    let aether = aether::connect(url).await?;
     let task = answering(&aether).await?;
     let shop = Vibrator::create("shop", &aether).await?;
     let begun = Instant::now();
@@ -133,12 +133,12 @@ fn share(capacity: f64) -> f64 {
 }
 
 async fn round(url: &str, capacity: f64, times: f64, seed: u64) -> Result<Noticed, Failure> {
-    let aether = Aether::connect(url).await?;
+    let aether = aether::connect(url).await?;
     let task = answering(&aether).await?;
     let mut sources = JoinSet::new();
     let begun = Instant::now();
     for number in 0..SOURCES {
-        let own = if url == "local:" { aether.clone() } else { Aether::connect(url).await? };
+        let own = if url == "local:" { aether.clone() } else { aether::connect(url).await? };
         let rate = if number == 0 { times * share(capacity) } else { share(capacity) };
         let random = fastrand::Rng::with_seed(seed * SOURCES as u64 + number as u64);
         sources.spawn(async move { (number, source(own, rate, random).await) });

@@ -3,15 +3,16 @@
 //! Each has a file with its two ends; `run.rs` makes runs without depending on any of them. The peers use common
 //! settings: tokio's channels bounded at 1024, async-nats with its default subscription.
 
-mod aether;
 mod async_nats;
 mod broadcast;
+mod bus;
 mod mpsc;
 mod two_mpsc;
 
 use std::path::PathBuf;
 
-use aether_core::{Aether, ConnectError, InboxOptions, NatsOptions, Wire, medium::WireError};
+use aether::nats::{NatsOptions, Wire, WireError};
+use aether_core::{Aether, ConnectError, InboxOptions};
 use aether_service::MediumArgs;
 use aether_service::config::{CertificateFiles, LoginFile};
 use bytes::Bytes;
@@ -20,9 +21,9 @@ use serde::{Deserialize, Serialize};
 use crate::payload::Load;
 use crate::schedule::Strength;
 
-pub(crate) use self::aether::{AetherReceiver, AetherSender};
 pub(crate) use self::async_nats::{NatsReceiver, NatsSender};
 pub(crate) use self::broadcast::broadcast;
+pub(crate) use self::bus::{AetherReceiver, AetherSender};
 pub(crate) use self::mpsc::mpsc;
 pub(crate) use self::two_mpsc::two_mpsc;
 
@@ -123,7 +124,7 @@ impl Address {
         if let Some(keys) = &self.keys {
             options = options.keys(keys);
         }
-        Ok(Aether::builder().url(&self.url).options(options).connect().await?)
+        Ok(aether::builder().url(&self.url).options(options).connect().await?)
     }
 }
 

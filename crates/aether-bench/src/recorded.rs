@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use aether_core::physics::{
+use aether::physics::{
     Cause, Fault, Incident, PhysicsEngine, Played, RecordingError, RecordingPlayer, RecordingReader,
 };
 

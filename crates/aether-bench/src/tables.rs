@@ -1,4 +1,4 @@
-//! The tables of the overload benchmark: in full for the command line, compared for BENCHMARKS.md, in short for the
+//! The tables of the overload benchmark: in full for the command line, compared for docs/internals/benchmarks.md, in short for the
 //! README.
 
 use crate::losses::{Counts, Loss};

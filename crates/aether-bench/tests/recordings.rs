@@ -5,8 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use aether::physics::{RecordedEntry, RecordingReader, RecordingWriter};
 use aether_bench::Recorded;
-use aether_core::physics::{RecordedEntry, RecordingReader, RecordingWriter};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/recordings");
 

@@ -1,7 +1,8 @@
 //! `aether acl`: explains the boundary rules of a configuration. Nothing is sent anywhere.
 
+use aether::nats::NatsPermissions;
+use aether::rules::{Action, Limits, Rules};
 use aether_core::Channel;
-use aether_core::rules::{Action, Limits, NatsPermissions, Rules};
 use aether_core::wave::ChannelError;
 use aether_service::ConfigArgs;
 

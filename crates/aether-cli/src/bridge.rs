@@ -5,8 +5,8 @@ mod print;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use aether_core::bridge::{Bridge, BridgeAccount};
-use aether_core::rules::{Border, Rule, Rules};
+use aether::bridge::{Bridge, BridgeAccount};
+use aether::rules::{Border, Rule, Rules};
 use aether_core::{Aether, Channel, Pattern};
 use aether_service::config::{CertificateFiles, ConfigError, LoginFile};
 use aether_service::{CancellationToken, MediumArgs};
@@ -201,7 +201,7 @@ impl Side {
     async fn connected(&self, name: &str, shutdown: &CancellationToken) -> Result<Aether, CommandError> {
         let mut builder = self.medium.builder(name);
         if !self.rules.is_empty() {
-            builder = builder.border(Border::new(Rules::new(self.rules.iter().cloned())?));
+            builder = builder.guard(Border::new(Rules::new(self.rules.iter().cloned())?));
         }
         connected_with(&self.medium, builder, shutdown).await
     }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use aether_core::medium::check_address;
+use aether::check_address;
 use aether_gateway::GatewaySettings;
 use aether_service::config::{ConfigError, Configuration};
 use aether_service::{ConfigArgs, error_chain};

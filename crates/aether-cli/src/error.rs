@@ -13,15 +13,13 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aether::bridge::BridgeError;
+use aether::physics::{ObserveError, RecordingError};
+use aether::rules::RulesError;
 #[cfg(feature = "bench")]
 use aether_bench::FloodError;
-use aether_core::{
-    AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError, WaveId,
-    bridge::BridgeError,
-    echo::EchoesError,
-    physics::{ObserveError, RecordingError},
-    rules::RulesError,
-};
+use aether_core::echo::EchoesError;
+use aether_core::{AskError, ConnectError, CreateError, EchoReason, EmitError, JoinError, WaveError, WaveId};
 use aether_gateway::{ArchiveError, GatewayError, StartError};
 use aether_service::LostWaves;
 use aether_service::config::ConfigError;
@@ -126,13 +124,13 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Keys(#[from] KeysError),
     #[error(transparent)]
-    NotAllowed(#[from] aether_core::rules::Refusal),
+    NotAllowed(#[from] aether::rules::Refusal),
     #[error("{channel} leaves as {becomes} (rule {rule})")]
     RewrittenNotAllowed {
         channel: aether_core::Channel,
         becomes: aether_core::Channel,
         rule: usize,
-        source: Box<aether_core::rules::Refusal>,
+        source: Box<aether::rules::Refusal>,
     },
     #[error("there are no rules: write them to [border] in the configuration (--config)")]
     NoRules,

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use aether_core::seal::{KeyUse, PublicKey, SealKeys, Signers, SigningKey};
+use aether::seal::{KeyUse, PublicKey, SealKeys, Signers, SigningKey};
 
 use crate::error::{CommandError, KeysError};
 use crate::output::Output;

@@ -26,7 +26,7 @@ const TAKEN: [&str; 11] = [
     "core",
     "std",
     "alloc",
-    "aether-core",
+    "aether",
     "aether-service",
     "aether-metrics",
     "aether-testing",
@@ -105,7 +105,7 @@ fn write(name: &str, folder: &Path, aether_path: Option<&Path>) -> Result<(), Ne
     template.extend([("{{name}}", name.to_owned()), ("{{crate}}", name.replace('-', "_"))]);
     for (key, package) in [
         ("{{aether-service}}", "aether-service"),
-        ("{{aether-core}}", "aether-core"),
+        ("{{aether}}", "aether"),
         ("{{aether-metrics}}", "aether-metrics"),
         ("{{aether-testing}}", "aether-testing"),
     ] {
@@ -127,7 +127,9 @@ fn write(name: &str, folder: &Path, aether_path: Option<&Path>) -> Result<(), Ne
 fn dependency(package: &'static str, aether_path: Option<&Path>) -> Result<String, NewError> {
     let Some(checkout) = aether_path else { return Ok(format!("{{ git = \"{REPOSITORY}\" }}")) };
     let missing = |_| NewError::NoCheckout { path: checkout.to_owned(), missing: package };
-    let path = fs::canonicalize(checkout.join(package)).map_err(missing)?;
+    let in_crates = checkout.join("crates").join(package);
+    let folder = if in_crates.exists() { in_crates } else { checkout.join(package) };
+    let path = fs::canonicalize(folder).map_err(missing)?;
     // Debug quotes and escapes as TOML does.
     Ok(format!("{{ path = {:?} }}", path.to_string_lossy()))
 }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use aether::physics::Finding;
 use aether_core::Pattern;
-use aether_core::physics::Finding;
 use aether_service::{CancellationToken, MediumArgs};
 use tokio::time::MissedTickBehavior;
 

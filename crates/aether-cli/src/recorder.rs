@@ -6,7 +6,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use aether_core::physics::RecordingWriter;
+use aether::physics::RecordingWriter;
 use aether_core::presence::Roster;
 use aether_core::{Aether, InboxOptions, Pattern, ServeOrder, Vibrator, WhenFull};
 use aether_service::{CancellationToken, MediumArgs, Received};

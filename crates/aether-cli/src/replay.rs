@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::fs::File;
 use std::path::Path;
 
-use aether_core::physics::{PhysicsEngine, Played, RecordingPlayer, RecordingReader};
+use aether::physics::{PhysicsEngine, Played, RecordingPlayer, RecordingReader};
 
 use crate::error::CommandError;
 use crate::output::{Output, stderr_line};

@@ -5,7 +5,7 @@
 
 use std::io::{self, BufRead, Read};
 
-use aether_core::byte_order_mark;
+use aether_files::byte_order_mark;
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
 

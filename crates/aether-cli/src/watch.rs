@@ -1,7 +1,8 @@
 //! Observes a medium with the physics engine, for `aether physics` and `aether map`.
 
-use aether_core::physics::{Finding, Incident, PhysicsEngine, PhysicsReport};
-use aether_core::{Aether, Pattern, physics::PhysicsObserver};
+use aether::physics::PhysicsObserver;
+use aether::physics::{Finding, Incident, PhysicsEngine, PhysicsReport};
+use aether_core::{Aether, Pattern};
 use aether_service::{CancellationToken, MediumArgs, Received};
 
 use crate::connect::connected;

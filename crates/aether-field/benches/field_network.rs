@@ -10,8 +10,7 @@ mod replica;
 
 use std::time::{Duration, Instant};
 
-use aether_core::Aether;
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_field::Field;
 use aether_testing::{Fault, Faults};
 use replica::counted::Counted;
@@ -87,7 +86,7 @@ async fn ring(shed: f64, seed: u64) -> Duration {
         if shed > 0.0 {
             faults.add(Fault::lose(shed).on("field.home.changes"));
         }
-        let builder = faults.around_scheme(Aether::builder().url(server.url()), "nats");
+        let builder = faults.around_scheme(aether::builder().url(server.url()), "nats");
         let aether = builder.connect().await.unwrap();
         all.push((join(&aether, &format!("replica-{at}")).await, faults));
     }

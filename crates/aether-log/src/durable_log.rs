@@ -21,7 +21,7 @@ use crate::store::AppendError;
 ///
 /// /// Runs on either.
 /// async fn bill(log: &DurableLog) -> Result<(), Box<dyn std::error::Error>> {
-///     let aether = log.connect(Aether::builder().url("local:")).await?;
+///     let aether = log.connect(aether_core::AetherBuilder::new().url("local:")).await?;
 ///     aether.emitter("shop")?.emit(Wave::builder("orders.created").text("a lamp").build()?).await?;
 ///     let billing = log.consumer("billing", "orders.>", ConsumerOptions::default())?;
 ///     billing.receive().await?.ack().await?;

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use aether_core::wire::micros_since_1970;
-use aether_core::{Aether, Durability, EmitError, Emitter, Wave};
+use aether_core::clock::micros_since_1970;
+use aether_core::{Durability, EmitError, Emitter, Wave};
 
 use crate::store::{AppendError, System, verify};
 use crate::{Log, LogItem, StoredWave};
@@ -74,7 +74,7 @@ fn segment(folder: &Path) -> std::path::PathBuf {
 }
 
 async fn shop(log: &Log) -> Emitter {
-    log.connect(Aether::builder().url("local:")).await.unwrap().emitter("shop").unwrap()
+    log.connect(aether_core::AetherBuilder::new().url("local:")).await.unwrap().emitter("shop").unwrap()
 }
 
 fn wave(channel: &str, number: u64) -> Wave {

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use aether_core::medium::{ConnectError, NatsOptions};
+use aether_core::medium::ConnectError;
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, AetherBuilder, Durability, Pattern};
+use aether_nats::NatsOptions;
 use async_nats::jetstream::stream::{Config, Info};
 use parking_lot::Mutex;
 use tokio::time::{Instant, sleep};
@@ -178,7 +179,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// let servers = "nats://one:4222,nats://two:4222,nats://three:4222";
 /// let log = JetStreamLog::builder(servers, "orders");
 /// let log = log.channels("orders.>", Durability::Replicated(3))?.open().await?;
-/// let aether = log.connect(Aether::builder().url(servers)).await?;
+/// let aether = log.connect(aether::builder().url(servers)).await?;
 /// let receipt = aether.emitter("shop")?.emit_wave("orders.created", &"a lamp").await?;
 /// println!("{:?}", receipt.stored);
 ///
@@ -223,7 +224,7 @@ impl JetStreamLog {
     /// While the servers have no leader, an emit tries again for at most [`JetStreamOptions::patience`]. An error hands
     /// the wave back.
     ///
-    /// Consumers of the log check what they read by the [border](AetherBuilder::border) of the bus, as it checks what
+    /// Consumers of the log check what they read by the [guard](AetherBuilder::guard) of the bus, as it checks what
     /// arrives: waves that others have stored and may not emit are passed over and counted.
     ///
     /// # Errors
@@ -249,7 +250,7 @@ impl JetStreamLog {
 
     /// Makes this the log that [`JetStreamLog::of`] finds, and its consumers check what they read by the border of the bus.
     pub fn attach(&self, aether: &Aether) {
-        *self.shared.connection.border.lock() = aether.border();
+        *self.shared.connection.border.lock() = aether.guard().cloned();
         *aether.extension::<Attached>().0.lock() = Some(self.clone());
     }
 

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::medium::NatsOptions;
+use aether_nats::NatsOptions;
 use tokio::time::Instant;
 
 use crate::jetstream::{Connection, JetStreamError, Subjects};
@@ -63,7 +63,7 @@ impl StreamEffort {
 ///
 /// ```no_run
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// use aether_core::NatsOptions;
+/// use aether_nats::NatsOptions;
 /// use aether_log::{JetStreamView, StreamEffort};
 ///
 /// let view = JetStreamView::open("nats://127.0.0.1:4222", NatsOptions::default()).await?;

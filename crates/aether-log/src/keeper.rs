@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 
 use aether_core::Durability;
-use aether_core::medium::{MediumStatus, Stored};
+use aether_core::medium::{Details, MediumStatus, Stored};
 
 #[cfg(feature = "jetstream")]
 use crate::jetstream::{JetStreamError, Publisher};
@@ -82,21 +82,13 @@ impl Keeper {
         }
     }
 
-    /// The ids of missing keys with the number of messages that named them.
-    pub(crate) fn missing_keys(&self) -> Vec<(u64, u64)> {
+    /// Adds what it knows beyond the status: what a stream refused.
+    #[cfg_attr(not(feature = "jetstream"), allow(unused_variables, reason = "a folder refuses nothing"))]
+    pub(crate) fn details(&self, into: &mut Details) {
         match self {
-            Self::Folder(_) => Vec::new(),
+            Self::Folder(_) => {}
             #[cfg(feature = "jetstream")]
-            Self::JetStream(publisher) => publisher.sealing().missing_keys(),
-        }
-    }
-
-    /// The ids of signers that are not on the list with the number of their messages.
-    pub(crate) fn unknown_signers(&self) -> Vec<(u64, u64)> {
-        match self {
-            Self::Folder(_) => Vec::new(),
-            #[cfg(feature = "jetstream")]
-            Self::JetStream(publisher) => publisher.sealing().unknown_signers(),
+            Self::JetStream(publisher) => into.add(publisher.sealing().refusals()),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Dead letters of others than consumers: a saga that cannot be undone, for example.
 
 use aether_core::Wave;
-use aether_core::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 
 use crate::dead::{Attempt, DeadStore};
 use crate::store::AppendError;

@@ -77,7 +77,7 @@ impl LogBuilder {
 ///
 /// # let folder = tempfile::tempdir()?; let folder = folder.path();
 /// let log = Log::builder(folder).channels("orders.>", Durability::Synced)?.open()?;
-/// let aether = log.connect(Aether::builder().url("local:")).await?;
+/// let aether = log.connect(aether_core::AetherBuilder::new().url("local:")).await?;
 /// let shop = aether.emitter("shop")?;
 /// let receipt = shop.emit(Wave::builder("orders.created").text("a lamp").build()?).await?;
 /// let stored = receipt.stored.expect("the channel is durable");

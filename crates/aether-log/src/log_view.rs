@@ -74,7 +74,7 @@ pub struct LogStanding {
 ///
 /// # let folder = tempfile::tempdir()?; let folder = folder.path();
 /// let log = Log::builder(folder).channels("orders.>", Durability::Stored)?.open()?;
-/// let aether = log.connect(Aether::builder().url("local:")).await?;
+/// let aether = log.connect(aether_core::AetherBuilder::new().url("local:")).await?;
 /// let billing = log.consumer("billing", "orders.>", ConsumerOptions::default())?;
 /// for lamp in 1..=3 {
 ///     aether.emitter("shop")?.emit_wave("orders.created", &lamp).await?;

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use aether_core::Pattern;
-use aether_core::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 use parking_lot::{Condvar, Mutex};
 
 use crate::matching::Matching;

@@ -8,11 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_core::medium::{
-    AskError, Carried, ConfirmError, EmitError, FlushError, JoinError, Medium, MediumStatus, NotStored,
-    Offered, PathStatus, Promises, Reach, Settled, Subscription, Waiting,
+    AskError, Carried, ConfirmError, Details, EmitError, FlushError, JoinError, Medium, MediumStatus,
+    NotStored, Offered, Promises, Reach, Settled, Subscription, Waiting,
 };
-use aether_core::wire::{frame_bound, record_bound};
 use aether_core::{Channel, Durability, Wave};
+use aether_link::wire::{frame_bound, record_bound};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
@@ -225,12 +225,9 @@ impl Medium for DurableMedium {
         self.channels.durability(channel) != Durability::None || self.inner.keeps(channel)
     }
 
-    fn missing_keys(&self) -> Vec<(u64, u64)> {
-        with(self.inner.missing_keys(), self.keeper.missing_keys())
-    }
-
-    fn unknown_signers(&self) -> Vec<(u64, u64)> {
-        with(self.inner.unknown_signers(), self.keeper.unknown_signers())
+    fn details(&self, into: &mut Details) {
+        self.inner.details(into);
+        self.keeper.details(into);
     }
 
     fn connection(&self) -> Option<watch::Receiver<bool>> {
@@ -240,19 +237,4 @@ impl Medium for DurableMedium {
     fn reaches_others(&self) -> Option<watch::Receiver<bool>> {
         self.inner.reaches_others()
     }
-
-    fn paths(&self) -> Vec<PathStatus> {
-        self.inner.paths()
-    }
-}
-
-/// The sum of counts by id.
-fn with(mut counts: Vec<(u64, u64)>, more: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
-    for (id, messages) in more {
-        match counts.iter_mut().find(|(known, _)| *known == id) {
-            Some((_, count)) => *count += messages,
-            None => counts.push((id, messages)),
-        }
-    }
-    counts
 }

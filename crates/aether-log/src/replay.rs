@@ -53,7 +53,7 @@ pub struct Replayed {
 ///
 /// # let folder = tempfile::tempdir()?; let folder = folder.path();
 /// let log = Log::builder(folder).channels("orders.>", Durability::Stored)?.open()?;
-/// let shop = log.connect(Aether::builder().url("local:")).await?.emitter("shop")?;
+/// let shop = log.connect(aether_core::AetherBuilder::new().url("local:")).await?.emitter("shop")?;
 /// shop.emit(Wave::builder("orders.created").text("a lamp").build()?).await?;
 ///
 /// let under_test = Aether::local();

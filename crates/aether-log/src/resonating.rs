@@ -1,6 +1,6 @@
 //! Consumers by the handle of a bus.
 
-use aether_core::rules::Refusal;
+use aether_core::medium::ForeignError;
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, Pattern};
 
@@ -17,9 +17,9 @@ pub enum ResonateError {
     /// The pattern is not valid.
     #[error(transparent)]
     Invalid(#[from] ChannelError),
-    /// The [rules](aether_core::rules) of this process do not let a name listen to the pattern of the consumer.
+    /// The rules of this process do not let a name listen to the pattern of the consumer.
     #[error(transparent)]
-    NotAllowed(Box<Refusal>),
+    NotAllowed(Box<ForeignError>),
     /// The consumer cannot be opened.
     #[error(transparent)]
     Consumer(#[from] ConsumeError),
@@ -28,8 +28,8 @@ pub enum ResonateError {
 /// Listening to durable channels.
 pub trait ResonateDurable {
     /// A consumer of a pattern, by its name, with the options of [`LogBuilder::consumers`](crate::LogBuilder::consumers), or
-    /// with default options in JetStream. As [`DurableLog::consumer`]. Boundary [rules](aether_core::rules) know the
-    /// consumer by its name, as they know vibrators.
+    /// with default options in JetStream. As [`DurableLog::consumer`]. Boundary rules know the consumer by its name, as
+    /// they know vibrators.
     ///
     /// With a log in a folder it blocks, as [`Log::consumer`](crate::Log::consumer) does.
     ///
@@ -49,8 +49,8 @@ impl ResonateDurable for Aether {
     {
         let log = DurableLog::of(self).ok_or(ResonateError::NoLog)?;
         let pattern = pattern.try_into().map_err(ChannelError::from)?;
-        if let Some(border) = self.border() {
-            border
+        if let Some(guard) = self.guard() {
+            guard
                 .may_listen(consumer, &pattern)
                 .map_err(|refusal| ResonateError::NotAllowed(Box::new(refusal)))?;
         }

@@ -44,8 +44,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use aether_core::wire::micros_since_1970;
-use aether_core::{Durability, hold_time};
+use aether_core::Durability;
+use aether_core::clock::hold_time;
+use aether_core::clock::micros_since_1970;
 use tokio::sync::watch;
 
 use self::committer::Committer;

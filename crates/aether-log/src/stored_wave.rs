@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use aether_core::wire::{EncodeError, FrameError, Sender, decode, encode, micros_since_1970};
+use aether_core::clock::micros_since_1970;
 use aether_core::{Channel, Wave};
+use aether_link::wire::{EncodeError, FrameError, Sender, decode, encode};
 use bytes::Bytes;
 
 use crate::store::{Entry, Record};

@@ -4,8 +4,8 @@
 
 use std::fmt;
 
+use aether::paths::PathState;
 use aether_core::Aether;
-use aether_core::medium::PathState;
 use aether_log::DurableLog;
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
@@ -103,7 +103,7 @@ fn write_medium(to: &mut Families<'_>, aether: &Aether) -> fmt::Result {
 
 /// Nothing for a process with one path.
 fn write_paths(to: &mut Families<'_>, aether: &Aether) -> fmt::Result {
-    let paths = aether.paths();
+    let paths = aether::paths::paths(aether);
     if paths.is_empty() {
         return Ok(());
     }

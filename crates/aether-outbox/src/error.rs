@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use aether_core::WaveError;
 use aether_core::wave::SourceError;
-use aether_core::wire::EncodeError;
+use aether_link::wire::EncodeError;
 
 /// The version of the layout that this program writes.
 pub(crate) const VERSION: u8 = 1;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 
 use crate::area::{key, number};
 use crate::backend::Rows;

@@ -46,7 +46,7 @@ type Apply<B> = Arc<dyn Fn(&Transaction<'_, B>, &StoredWave) -> Result<(), Refus
 ///
 /// # let folder = tempfile::tempdir()?; let folder = folder.path();
 /// let log = Log::builder(folder.join("log")).channels("orders.>", Durability::Synced)?.open()?;
-/// let aether = log.connect(Aether::builder().url("local:")).await?;
+/// let aether = log.connect(aether_core::AetherBuilder::new().url("local:")).await?;
 /// let shop = aether.emitter("shop")?;
 /// shop.emit(Wave::builder("orders.created").text("a lamp")).await?;
 ///

@@ -8,8 +8,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aether_core::wave::SourceError;
-use aether_core::wire::EncodeError;
 use aether_core::{Aether, ConfirmError, EmitError, Emitter};
+use aether_link::wire::EncodeError;
 use aether_log::store::AppendError;
 use parking_lot::Mutex;
 use tokio::sync::watch;

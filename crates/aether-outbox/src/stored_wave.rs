@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use aether_core::Wave;
-use aether_core::wire::{EncodeError, Sender, decode, encode, micros_since_1970};
+use aether_core::clock::micros_since_1970;
+use aether_link::wire::{EncodeError, Sender, decode, encode};
 use bytes::Bytes;
 
 /// The time, then the wave in a frame with its channel.

@@ -157,7 +157,7 @@ pub async fn close_with_account(aether: &Aether) -> Result<(), LostWaves> {
     if aether.promises().crosses_processes {
         tracing::info!("sent: {sent}");
     }
-    for path in aether.paths() {
+    for path in aether::paths::paths(aether) {
         let unconfirmed = path.medium.map_or(0, |medium| medium.unconfirmed);
         tracing::info!("of these by {}: {} waves, {unconfirmed} of them unconfirmed", path.url, path.sent);
     }

@@ -94,7 +94,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use aether_core::rules::Border;
+use aether::rules::Border;
 use aether_core::vibrator::EmissionRate;
 use aether_core::{Aether, AetherBuilder, ConnectError, InboxControl, InboxOptions};
 use aether_log::DurableLog;
@@ -233,7 +233,7 @@ impl Configuration {
             Some(rate) => builder.emission_rate(rate.clone()),
             None => builder,
         };
-        let builder = builder.border(self.border());
+        let builder = builder.guard(self.border());
         #[cfg(feature = "nats")]
         let builder = builder.options(medium.nats(client_name).outbox(settings.outbox.options()));
         #[cfg(feature = "lan")]

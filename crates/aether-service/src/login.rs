@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 #[cfg(feature = "nats")]
-use aether_core::medium::NatsLogin;
+use aether::nats::NatsLogin;
 use serde::{Deserialize, Serialize};
 
 /// A text that names no files of a login or a certificate. It states what is allowed.

@@ -9,10 +9,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-#[cfg(feature = "nats")]
-use aether_core::NatsOptions;
 #[cfg(feature = "lan")]
-use aether_core::medium::LanOptions;
+use aether::lan::LanOptions;
+#[cfg(feature = "nats")]
+use aether::nats::NatsOptions;
 use aether_core::medium::Wire;
 use aether_core::{Aether, AetherBuilder, ConnectError, medium::without_secrets};
 use tokio_util::sync::CancellationToken;
@@ -122,7 +122,7 @@ impl MediumArgs {
     /// `nats` to the builder again. The client name is also the name of the program in its
     /// [account](aether_core::account).
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
-        let builder = Aether::builder().url(&self.medium).program(client_name);
+        let builder = aether::builder().url(&self.medium).program(client_name);
         #[cfg(feature = "nats")]
         let builder = builder.options(self.nats(client_name));
         #[cfg(feature = "lan")]

@@ -184,7 +184,7 @@ mod tests {
         assert_eq!(run_logged(async |_| Ok::<(), Box<dyn Error>>(())), ExitCode::SUCCESS);
     }
 
-    use aether_core::conformance::NatsServer;
+    use aether_conformance::NatsServer;
     use aether_core::{Kind, Vibrator, Wave};
 
     /// The captured log.
@@ -214,7 +214,7 @@ mod tests {
             let subscriber =
                 tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
             let server = NatsServer::start().await.unwrap();
-            let aether = Aether::connect(&server.url()).await.unwrap();
+            let aether = aether::connect(&server.url()).await.unwrap();
             let shop = Vibrator::create("shop", &aether).await.unwrap();
             server.stop().await.unwrap();
             for _ in 0..waves {

@@ -110,7 +110,7 @@ impl TestBus {
     /// A bus with options.
     pub fn builder() -> TestBusBuilder {
         crate::follow_tokio();
-        TestBusBuilder { aether: Aether::builder(), faults: None, is_in_process: true }
+        TestBusBuilder { aether: aether::builder(), faults: None, is_in_process: true }
     }
 
     /// The connection, for everything that has no method here.

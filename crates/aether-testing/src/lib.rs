@@ -60,7 +60,7 @@ mod verdict;
 mod wave_line;
 
 #[cfg(feature = "nats-server")]
-pub use aether_core::conformance::{NatsServer, ServerError, ServerOptions};
+pub use aether_conformance::{NatsServer, ServerError, ServerOptions};
 pub use bus::{TestBus, TestBusBuilder};
 pub use call::{Call, Called, call, extract};
 pub use faults::{Fault, FaultCounts, FaultId, Faults};
@@ -79,7 +79,7 @@ pub use verdict::Account;
 /// ```
 /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
 /// use std::time::Duration;
-/// use aether_core::wire::micros_since_1970;
+/// use aether_core::clock::micros_since_1970;
 ///
 /// aether_testing::follow_tokio();
 /// let before = micros_since_1970();
@@ -88,5 +88,5 @@ pub use verdict::Account;
 /// # }
 /// ```
 pub fn follow_tokio() {
-    aether_core::follow_tokio();
+    aether_core::clock::follow_tokio();
 }

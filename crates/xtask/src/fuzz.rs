@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: the fuzz targets in `aether-core/fuzz`, on the stable toolchain.
+//! `cargo xtask fuzz`: the fuzz targets in `fuzz`, on the stable toolchain.
 
 use anyhow::{Context, Result, bail};
 
@@ -11,13 +11,13 @@ const VERSION: &str = "0.13.2";
 
 /// Runs `target`, or each target, for `seconds`.
 pub(crate) fn run(workspace: &Workspace, seconds: u32, target: Option<String>) -> Result<()> {
-    if !workspace.root().join("aether-core/fuzz/Cargo.toml").is_file() {
-        bail!("there is no aether-core/fuzz");
+    if !workspace.root().join("fuzz/Cargo.toml").is_file() {
+        bail!("there is no folder fuzz");
     }
     let path = tool::path_with_subcommand(workspace, "fuzz", VERSION)?;
     let fuzz = |args: &[&str]| {
         let mut command = workspace.cargo(["fuzz"]);
-        command.args(args).current_dir(workspace.root().join("aether-core")).env("PATH", &path);
+        command.args(args).current_dir(workspace.root()).env("PATH", &path);
         // The sanitizer needs an unstable compiler flag; this allows it on stable, for this build only.
         command.env("RUSTC_BOOTSTRAP", "1");
         command

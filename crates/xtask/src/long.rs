@@ -8,23 +8,13 @@ use crate::tools::Tools;
 use crate::workspace::{FEATURES, Workspace};
 
 /// What is run, in the words of the closing line of `cargo xtask test`.
-pub(crate) const WHAT: &str = "each feature of aether-core alone, each example with the features of its own package, \
+pub(crate) const WHAT: &str = "each feature of the facade alone, each example with the features of its own package, \
                                a new service compiled outside of this workspace, attacks, outages and rotations in full, \
                                200 kills of a log";
 
 /// Each of them once more than the tests of the workspace, which always have all of them on.
-const OF_THE_CORE: [&str; 10] = [
-    "nats",
-    "lan",
-    "link",
-    "physics",
-    "hopping",
-    "schema",
-    "seal",
-    "nats,seal",
-    "conformance",
-    "nats-server",
-];
+const OF_THE_FACADE: [&str; 9] =
+    ["nats", "lan", "seal", "rules", "schema", "physics", "hopping", "field", "log"];
 
 /// How much the tests do that usually do little.
 const IN_FULL: [(&str, &str); 5] = [
@@ -36,10 +26,9 @@ const IN_FULL: [(&str, &str); 5] = [
 ];
 
 pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, tools: &Tools) -> Result<()> {
-    for features in OF_THE_CORE {
-        steps.run(&format!("aether-core with [{features}]"), || {
-            let mut clippy =
-                workspace.cargo(["clippy", "-p", "aether-core", "--locked", "--no-default-features"]);
+    for features in OF_THE_FACADE {
+        steps.run(&format!("aether with [{features}]"), || {
+            let mut clippy = workspace.cargo(["clippy", "-p", "aether", "--locked", "--no-default-features"]);
             check(clippy.args(["--features", features, "--", "-D", "warnings"]))
         })?;
     }

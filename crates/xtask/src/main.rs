@@ -3,12 +3,14 @@
 mod advisories;
 mod apt;
 mod bench;
+mod book;
 mod browser;
 mod english;
 mod examples;
 mod faults;
 mod fuzz;
 mod long;
+mod mdbook;
 mod modules;
 mod nats_server;
 mod node;
@@ -40,8 +42,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything that CI runs: tools, format check, import circles, English, packages, clippy, docs, tests,
-    /// doc tests, examples.
+    /// Run everything that CI runs: tools, format check, import circles, English, documents, packages, clippy, docs,
+    /// tests, doc tests, examples.
     Test {
         #[command(flatten)]
         args: suite::TestArgs,
@@ -55,6 +57,8 @@ enum Command {
         #[command(flatten)]
         args: english::EnglishArgs,
     },
+    /// Check the links of all documents, and build the book into `target/book`.
+    Book,
     /// Check what a registry gets: versions, changelog, licences, advisories, packages. Writes bills of materials
     /// (CycloneDX) to target/release-check. Publishes nothing.
     Release {
@@ -95,7 +99,7 @@ enum Command {
         #[command(flatten)]
         options: faults::FaultsArgs,
     },
-    /// Run the fuzz targets of aether-core, each for a bounded time.
+    /// Run the fuzz targets, each for a bounded time.
     Fuzz {
         /// The duration of each target, in seconds.
         #[arg(long, default_value_t = 60)]
@@ -126,6 +130,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Modules => modules::draw(&workspace),
         Command::English { args } => english::run(&workspace, &args),
+        Command::Book => book::run(&workspace),
         Command::Release { args } => release::run(&workspace, &args),
         Command::Advisories { from } => advisories::refresh(&workspace, &from),
         Command::Bench { names, options } => bench::run(&workspace, &names, &options),

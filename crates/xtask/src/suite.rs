@@ -12,14 +12,14 @@ use crate::steps::{Steps, check, succeeds};
 use crate::timings::Timings;
 use crate::tools::Tools;
 use crate::workspace::{FEATURES, Workspace};
-use crate::{apt, english, examples, modules, release};
+use crate::{apt, book, english, examples, modules, release};
 
 /// Features that only benchmarks need: they are checked and not built.
 const FEATURES_OF_BENCHMARKS: &str = "aether-bench/lan,aether-bench/peers";
 
 /// Packages with fewer features than the workspace always has on, which would rot unnoticed: the bus alone, the detectors
 /// without a network, a command without benchmarks (as in the image), and a field without a bus.
-const LEAN: [&str; 4] = ["aether-core", "aether-service", "aether-cli", "aether-field"];
+const LEAN: [&str; 4] = ["aether", "aether-service", "aether-cli", "aether-field"];
 
 /// The variable that declares that this machine cannot make network namespaces, for us and for the tests.
 const NO_NAMESPACES: &str = "AETHER_NO_NAMESPACES";
@@ -58,6 +58,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     steps.run("format", || check(&mut workspace.cargo(["fmt", "--all", "--check"])))?;
     steps.run("modules", || modules::check(workspace))?;
     steps.run("English", || english::run(workspace, &EnglishArgs::default()))?;
+    steps.run("links of the documents", || book::check(workspace))?;
     steps.run("packages", || release::package(workspace, &["--no-verify", "--allow-dirty"]))?;
     steps.run("clippy", || {
         let mut clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--locked"]);
@@ -74,6 +75,9 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
         })?;
     }
     if !args.fast {
+        if let Some(mdbook) = tools.mdbook() {
+            steps.run("book", || book::build(workspace, mdbook))?;
+        }
         steps.run("documentation", || {
             let mut doc = workspace.cargo(["doc", "--workspace", "--no-deps", "--locked", "--features"]);
             check(doc.arg(&checked).env("RUSTDOCFLAGS", "-D warnings"))

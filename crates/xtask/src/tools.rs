@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::node::Node;
 use crate::workspace::Workspace;
-use crate::{browser, nats_server, node, promtool, sync_engine, tool};
+use crate::{browser, mdbook, nats_server, node, promtool, sync_engine, tool};
 
 /// The version that is installed where there is none.
 const NEXTEST: &str = "0.9.143";
@@ -20,6 +20,7 @@ pub(crate) struct Tools {
     sync_engine: String,
     browser: String,
     node: Node,
+    mdbook: String,
     /// A `PATH` on which cargo finds nextest.
     path: OsString,
 }
@@ -33,6 +34,7 @@ impl Tools {
             sync_engine: sync_engine::find_or_install(workspace),
             browser: browser::find_or_install()?,
             node: node::find_or_install(workspace)?,
+            mdbook: mdbook::find_or_install(workspace)?,
             path: tool::path_with_subcommand(workspace, "nextest", NEXTEST)?,
         })
     }
@@ -56,11 +58,17 @@ impl Tools {
         command.env(node::MODULES_ENV, &self.node.modules);
     }
 
+    /// The program that builds the book, unless it is switched off.
+    pub(crate) fn mdbook(&self) -> Option<&str> {
+        (self.mdbook != node::NONE).then_some(&self.mdbook)
+    }
+
     /// The tests that are left out without a tool, and whether that tool is switched off.
-    pub(crate) fn skipped(&self) -> [(&'static str, bool); 3] {
+    pub(crate) fn skipped(&self) -> [(&'static str, bool); 4] {
         let no_browser = self.browser == node::NONE;
         [
             ("comparisons with the sync engine", self.sync_engine == node::NONE),
+            ("the book", self.mdbook().is_none()),
             ("tests in a browser", no_browser),
             ("tests of the pages", no_browser || self.node.program == node::NONE),
         ]
@@ -75,6 +83,7 @@ impl fmt::Display for Tools {
         writeln!(f, "sync engine: {}", self.sync_engine)?;
         writeln!(f, "browser: {}", self.browser)?;
         writeln!(f, "node: {}", self.node.program)?;
+        writeln!(f, "mdbook: {}", self.mdbook)?;
         write!(f, "packages of node ({}): {}", node::MODULES_ENV, self.node.modules)
     }
 }

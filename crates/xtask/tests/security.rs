@@ -1,4 +1,4 @@
-//! SECURITY.md names a test for each line of its tables. This checks that each of them exists, in the file that is named.
+//! The page on attacks names a test for each line of its tables. This checks that each of them exists, in the file that is named.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
@@ -62,7 +62,7 @@ fn is_name(word: &str) -> bool {
 
 #[test]
 fn each_test_that_the_security_page_names_exists_where_it_says() {
-    let (tests, page) = (tests(), fs::read_to_string(root().join("SECURITY.md")).unwrap());
+    let (tests, page) = (tests(), fs::read_to_string(root().join("docs/internals/attacks.md")).unwrap());
     let (mut named, mut section, mut usual) = (0, "", "");
     for (number, line) in (1..).zip(page.lines()) {
         if let Some(heading) = line.strip_prefix("## ") {

@@ -10,7 +10,7 @@
 //! use aether_core::Aether;
 //!
 //! let _hub = aether_medium_unix::Hub::bind("/run/aether.sock")?; // in one process
-//! let builder = Aether::builder().scheme("unix", aether_medium_unix::connect);
+//! let builder = aether_core::AetherBuilder::new().scheme("unix", aether_medium_unix::connect);
 //! let aether = builder.url("unix:/run/aether.sock").connect().await?;
 //! # Ok(()) }
 //! ```

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use aether_core::medium::link::HeardFrame;
 use aether_core::medium::{Lost, ReplyError, ReplyPath};
-use aether_core::wire::{self, Frame};
 use aether_core::{Pattern, Wave};
+use aether_link::HeardFrame;
+use aether_link::wire::{self, Frame};
 use futures_util::future::BoxFuture;
 use tokio::io::BufReader;
 use tokio::net::unix::OwnedReadHalf;
@@ -36,7 +36,12 @@ fn take(shared: &Arc<Shared>, message: Message) -> Option<()> {
     }
     let (now, mut delay) = (Instant::now(), Duration::ZERO);
     let transit = |sender: wire::Sender| {
-        delay = shared.transit.delay(sender.node.into(), sender.sent_micros, wire::micros_since_1970(), now);
+        delay = shared.transit.delay(
+            sender.node.into(),
+            sender.sent_micros,
+            aether_core::clock::micros_since_1970(),
+            now,
+        );
         delay
     };
     let frame = wire::decode(&frame, Some(&channel), now, transit).ok()?;

@@ -4,9 +4,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
-use aether_core::medium::link::Numbers;
-use aether_core::wire::{self, Position};
 use aether_core::{Channel, Wave};
+use aether_link::Numbers;
+use aether_link::wire::{self, Position};
 use bytes::Bytes;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{mpsc, watch};

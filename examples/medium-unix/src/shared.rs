@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use aether_core::medium::link::{Gaps, Transit};
-use aether_core::medium::{EmitError, Outlet, Router};
-use aether_core::wire::{self, MAX_POSITION, Position, Sender};
+use aether_core::medium::{EmitError, Router};
 use aether_core::{Channel, Pattern, Wave};
+use aether_link::Outlet;
+use aether_link::wire::{self, MAX_POSITION, Position, Sender};
+use aether_link::{Gaps, Transit};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
@@ -58,7 +59,7 @@ impl Shared {
     }
 
     pub(crate) fn frame(&self, position: Option<Position>, waves: &[Wave], now: Instant) -> Option<Bytes> {
-        let sender = Sender { node: self.node, sent_micros: wire::micros_since_1970() };
+        let sender = Sender { node: self.node, sent_micros: aether_core::clock::micros_since_1970() };
         wire::encode_at(sender, position, None, waves, now).ok()
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aether_core::conformance::{self, Harness, Site, SiteError};
+use aether_conformance::{self, Harness, Site, SiteError};
 use aether_core::{Aether, InboxOptions, Vibrator};
 use aether_medium_unix::Hub;
 use futures_util::future::{BoxFuture, ready};
@@ -72,7 +72,8 @@ impl UnixSite {
     }
 
     async fn connect(&self, outbox: InboxOptions) -> Result<Aether, aether_core::ConnectError> {
-        let builder = Aether::builder().scheme("unix", aether_medium_unix::connect).options(outbox);
+        let builder =
+            aether_core::AetherBuilder::new().scheme("unix", aether_medium_unix::connect).options(outbox);
         builder.url(format!("unix:{}", self.path.display())).connect().await
     }
 }
@@ -92,7 +93,7 @@ impl Site for UnixSite {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_medium_of_another_crate_conforms_but_for_what_it_does_not_promise() {
-    let report = conformance::run(&OverUnix).await;
+    let report = aether_conformance::run(&OverUnix).await;
     assert!(report.passed(), "\n{report}");
     assert_eq!(report.skipped(), SKIPPED, "\n{report}");
 }

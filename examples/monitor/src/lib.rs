@@ -9,9 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::physics::{
-    Finding, Fringe, FringeKind, Interfere, ObserveError, PhysicsEngine, PhysicsObserver,
-};
+use aether::physics::{Finding, Fringe, FringeKind, Interfere, ObserveError, PhysicsEngine, PhysicsObserver};
 use aether_core::{Aether, EmitError, Emitter, JoinError, Kind, Phase, Receipt, Wave};
 use aether_service::{Breaker, Handlers, Json, Limits, Resend, RetryBudget, Service, ServiceBuilder, State};
 use tokio::time::interval;

@@ -1,6 +1,6 @@
 //! C1 18: presence, across two gateways.
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use serde_json::json;
 
 use crate::black_box::client::{Client, greeted};

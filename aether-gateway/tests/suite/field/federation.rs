@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Vibrator};
 use aether_field::{Field, Presence};
 use aether_gateway::FieldOptions;
@@ -14,7 +14,7 @@ use crate::support::StoppedTime;
 
 async fn two_gateways() -> (NatsServer, Server, Server) {
     let nats = NatsServer::start().await.expect("a NATS server");
-    let connect = async || Aether::connect(&nats.url()).await.expect("connected");
+    let connect = async || aether::connect(&nats.url()).await.expect("connected");
     let one = Server::start(&connect().await, FieldOptions::default()).await;
     let other = Server::start(&connect().await, FieldOptions::default()).await;
     one.field.set("ready", &true).expect("written");

@@ -19,7 +19,7 @@ mod readers;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Wave};
 use aether_gateway::GatewayArgs;
 use clap::Parser;
@@ -140,7 +140,7 @@ async fn one(args: &Args, clients: usize, rate: u32) {
 
 /// Emits waves of 100 bytes on a fixed schedule. Each has the time at which it was due.
 async fn emit(url: String, rate: u32) {
-    let aether = Aether::connect(&url).await.unwrap();
+    let aether = aether::connect(&url).await.unwrap();
     let crowd = aether.emitter("crowd").unwrap();
     let mut due = interval(Duration::from_secs(1) / rate);
     loop {

@@ -7,7 +7,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Emitter, Vibrator};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -70,7 +70,7 @@ pub(crate) async fn measure(minutes: u64) {
 
 /// A process whose vibrators hear the channels on which the one before emits.
 async fn process(url: &str, number: usize) -> (Aether, Vec<Emitter>) {
-    let builder = Aether::builder().url(url).program(&format!("service-{}", number % PROGRAMS));
+    let builder = aether::builder().url(url).program(&format!("service-{}", number % PROGRAMS));
     let aether = builder.connect().await.unwrap();
     let mut emitters = Vec::new();
     for own in number * VIBRATORS..(number + 1) * VIBRATORS {

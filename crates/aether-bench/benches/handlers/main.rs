@@ -1,6 +1,6 @@
 //! Compares the handlers of Aether with the handlers of RustStream in one run: in process and over NATS.
 //!
-//! `cargo xtask bench handlers` prints the tables of BENCHMARKS.md. A rate is the number of messages handled divided by
+//! `cargo xtask bench handlers` prints the tables of docs/internals/benchmarks.md. A rate is the number of messages handled divided by
 //! the time until the last one was handled; the sender sends as fast as it may. RustStream's broker in memory has no
 //! bound, Aether's inbox has its default. Each figure is the median of several rounds in which the contestants take
 //! turns. Answers are asked for one after the other, by a runtime with one worker.
@@ -13,8 +13,8 @@ mod rival;
 use std::num::NonZeroUsize;
 
 use aether_bench::median;
+use aether_conformance::NatsServer;
 use aether_core::Aether;
-use aether_core::conformance::NatsServer;
 use clap::{Parser, ValueEnum};
 use hdrhistogram::Histogram;
 use tokio::runtime::{Builder, Runtime};
@@ -149,7 +149,7 @@ fn over_nats(runtime: &Runtime, args: &Args) -> Outcome<()> {
         for (payload, name) in [(Payload::Json, "JSON"), (Payload::Raw, "raw bytes")] {
             let mut rounds = Vec::new();
             for _ in 0..args.rounds {
-                let (here, there) = (Aether::connect(&url).await?, Aether::connect(&url).await?);
+                let (here, there) = (aether::connect(&url).await?, aether::connect(&url).await?);
                 let ours = aether::messages(&here, &there, payload, count).await?;
                 here.close().await?;
                 there.close().await?;

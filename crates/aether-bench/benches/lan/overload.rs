@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aether_bench::{Table, clock, latency, percent};
-use aether_core::conformance::{Cable, End};
+use aether_conformance::{Cable, End};
 use aether_core::{AskError, Channel, InboxOptions, Vibrator, Wave};
 use bytes::{BufMut, BytesMut};
 use hdrhistogram::Histogram;

@@ -1,6 +1,6 @@
 //! Sessions of the contestants.
 
-use aether_core::medium::LanOptions;
+use aether::lan::LanOptions;
 use aether_core::{Aether, InboxOptions};
 use zenoh::pubsub::Publisher;
 use zenoh::qos::CongestionControl;
@@ -56,5 +56,5 @@ pub(crate) async fn aether(job: &Job, outbox: InboxOptions) -> Outcome<Aether> {
         Contestant::Plain => options.insecure(true),
         _ => options.secret(SECRET),
     };
-    Ok(Aether::builder().url(url).options(options).connect().await?)
+    Ok(aether::builder().url(url).options(options).connect().await?)
 }

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
-use aether_core::conformance::{Cable, End};
+use aether_conformance::{Cable, End};
 use clap::{Args, ValueEnum};
 
 pub(crate) type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;

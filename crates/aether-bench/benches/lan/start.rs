@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use aether_bench::{clock, median};
-use aether_core::conformance::Cable;
+use aether_conformance::Cable;
 use aether_core::{AskError, InboxOptions, Vibrator, Wave};
 
 use crate::goal::{Goals, spread};

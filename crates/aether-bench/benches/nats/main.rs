@@ -1,6 +1,6 @@
 //! Compares Aether with raw async-nats in one run, over a real NATS server on this machine.
 //!
-//! `cargo xtask bench nats` prints the tables of BENCHMARKS.md. Sender and receiver have one connection each. Client,
+//! `cargo xtask bench nats` prints the tables of docs/internals/benchmarks.md. Sender and receiver have one connection each. Client,
 //! server and receiver share the machine. Each figure is the median of several rounds in which the contestants take
 //! turns. A rate is the number of messages received divided by the time until the last one arrived. The first table is
 //! about processor time instead, with sender and receiver in processes of their own: see [`sides`].
@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use aether_bench::{median, payload};
-use aether_core::conformance::NatsServer;
-use aether_core::{Aether, InboxOptions, Vibrator, Wave};
+use aether_conformance::NatsServer;
+use aether_core::{InboxOptions, Vibrator, Wave};
 use clap::{Parser, ValueEnum};
 use futures::StreamExt;
 use hdrhistogram::Histogram;
@@ -201,7 +201,7 @@ async fn raw_throughput(url: &str) -> Outcome<(f64, u64)> {
 }
 
 async fn aether_throughput(url: &str) -> Outcome<(f64, u64)> {
-    let (sending_side, receiving_side) = (Aether::connect(url).await?, Aether::connect(url).await?);
+    let (sending_side, receiving_side) = (aether::connect(url).await?, aether::connect(url).await?);
     // Large enough for all messages, because messages from a network never wait.
     let mut receiver = Vibrator::builder("receiver")
         .inbox(InboxOptions::interactive().max_waves(MESSAGES as usize).max_bytes(2 << 30))
@@ -270,7 +270,7 @@ async fn raw_requests(url: &str) -> Outcome<Histogram<u64>> {
 }
 
 async fn aether_questions(url: &str) -> Outcome<Histogram<u64>> {
-    let (asking_side, answering_side) = (Aether::connect(url).await?, Aether::connect(url).await?);
+    let (asking_side, answering_side) = (aether::connect(url).await?, aether::connect(url).await?);
     let asker = Vibrator::create("asker", &asking_side).await?;
     let mut answerer = Vibrator::create("answerer", &answering_side).await?;
     answerer.resonate_on("bench.question").await?;

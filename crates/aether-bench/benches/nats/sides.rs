@@ -8,8 +8,8 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use aether_bench::{median, payload};
-use aether_core::conformance::NatsServer;
-use aether_core::{Aether, Channel, InboxOptions, Vibrator, Wave};
+use aether_conformance::NatsServer;
+use aether_core::{Channel, InboxOptions, Vibrator, Wave};
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -178,7 +178,7 @@ async fn send_raw(url: &str) -> Outcome<String> {
 }
 
 async fn send(url: &str) -> Outcome<String> {
-    let aether = Aether::connect(url).await?;
+    let aether = aether::connect(url).await?;
     let emitter = aether.emitter("sender")?;
     let channel = Channel::new("bench.wave")?;
     let before = Spent::by("self")?;
@@ -219,7 +219,7 @@ async fn receive_raw(url: &str) -> Outcome<String> {
 }
 
 async fn receive(url: &str) -> Outcome<String> {
-    let aether = Aether::connect(url).await?;
+    let aether = aether::connect(url).await?;
     // With its default bounds: a sender that is faster is asked to pause.
     let mut receiver =
         Vibrator::builder("receiver").inbox(InboxOptions::interactive()).create(&aether).await?;

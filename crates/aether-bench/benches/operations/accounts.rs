@@ -7,7 +7,7 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Vibrator};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -23,7 +23,7 @@ const EVERY: Duration = Duration::from_secs(5);
 pub(crate) async fn send(processes: usize, vibrators: usize, url: &str, accounts: bool) -> Outcome {
     let (mut connected, mut kept) = (Vec::new(), Vec::new());
     for process in 0..processes {
-        let builder = Aether::builder().url(url).program(&format!("service-{}", process % 50));
+        let builder = aether::builder().url(url).program(&format!("service-{}", process % 50));
         let aether = builder.account_every(accounts.then_some(EVERY)).connect().await?;
         for number in 0..vibrators {
             let vibrator = Vibrator::create(&format!("vibrator-{number}"), &aether).await?;

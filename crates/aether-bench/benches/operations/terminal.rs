@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use portable_pty::{Child, CommandBuilder, PtySize, native_pty_system};
 
 use crate::Outcome;

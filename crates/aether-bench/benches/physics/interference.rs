@@ -7,7 +7,7 @@ mod crying;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use aether_core::physics::{Claim, FringeKind, Interfere, Interference};
+use aether::physics::{Claim, FringeKind, Interfere, Interference};
 use aether_core::{Amplitude, Channel, Phase, Source, WaveId};
 use fastrand::Rng;
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use aether_core::physics::{PhysicsEngine, Sampling};
-use aether_core::{Aether, Vibrator, Wave, physics::PhysicsObserver};
+use aether::physics::PhysicsObserver;
+use aether::physics::{PhysicsEngine, Sampling};
+use aether_core::{Aether, Vibrator, Wave};
 
 use super::page::say;
 use super::{Outcome, goal, quantile};

@@ -1,4 +1,4 @@
-//! The pictures of PHYSICS.md, each drawn from one run of a generator: a service map, a folded standing wave and a
+//! The pictures of the page on detectors, each drawn from one run of a generator: a service map, a folded standing wave and a
 //! fringe.
 
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use aether_core::physics::{Claim, Interfere, StandingOptions, StandingWaves};
+use aether::physics::{Claim, Interfere, StandingOptions, StandingWaves};
 use aether_core::{Amplitude, Channel, Phase, Source};
 use fastrand::Rng;
 

@@ -6,7 +6,7 @@ mod traffic;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use aether_core::physics::{Answer, Finding, PollingOptions, Pollings, Request, RetryOptions, RetryStorms};
+use aether::physics::{Answer, Finding, PollingOptions, Pollings, Request, RetryOptions, RetryStorms};
 use aether_core::{Channel, Kind, Source, WaveId};
 use fastrand::Rng;
 

@@ -16,7 +16,7 @@ mod trap;
 
 use std::ops::Range;
 
-use aether_core::physics::{Resonance, ResonanceMap};
+use aether::physics::{Resonance, ResonanceMap};
 use score::Score;
 use system::System;
 use traffic::{Shown, Traffic};

@@ -10,7 +10,7 @@ mod watch;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use aether_core::physics::{Finding, StandingOptions, StandingWaves};
+use aether::physics::{Finding, StandingOptions, StandingWaves};
 use aether_core::{Channel, Source};
 use fastrand::Rng;
 

@@ -1,4 +1,4 @@
-//! Records real traffic with a known truth, for the detectors of `aether_core::physics`.
+//! Records real traffic with a known truth, for the detectors of `aether::physics`.
 //!
 //! `cargo xtask recordings` builds `aether` and runs this program with its path. For each scenario it starts a NATS
 //! server, the sample programs and a recorder (`aether record`), makes the faults, and notes them in the recording, so

@@ -5,9 +5,9 @@ use std::io::{BufReader, BufWriter};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use aether::physics::{Fault, RecordedEntry, RecordingReader, RecordingWriter};
+use aether_conformance::NatsServer;
 use aether_core::Aether;
-use aether_core::conformance::NatsServer;
-use aether_core::physics::{Fault, RecordedEntry, RecordingReader, RecordingWriter};
 use nix::sys::signal::Signal;
 use tokio::process::Command;
 use tokio::time::sleep;
@@ -75,7 +75,7 @@ impl Stage {
 
     /// A connection for services that run in this process.
     pub(crate) async fn connect(&self) -> Outcome<Aether> {
-        Ok(Aether::connect(&self.server.url()).await?)
+        Ok(aether::connect(&self.server.url()).await?)
     }
 
     /// Stops the recorder for some seconds, as a debugger or a suspended machine does.

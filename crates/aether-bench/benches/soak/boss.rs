@@ -85,7 +85,7 @@ impl Boss {
 /// Sends commands until stdin ends. A line on stdin, `safe` or `risky`, sets the kind of the period that follows.
 /// `risky` is acknowledged once all commands of the safe period have left.
 pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
-    let aether = Aether::connect(medium).await?;
+    let aether = aether::connect(medium).await?;
     let jobs = Vibrator::builder("boss-jobs").respect_floor().create(&aether).await?;
     let tasks = Vibrator::create("boss-tasks", &aether).await?;
     let (mut job_echoes, mut task_echoes) = (jobs.echoes().await?, tasks.echoes().await?);

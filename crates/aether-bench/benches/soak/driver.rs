@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use tokio::time::{Instant, interval_at, sleep_until};
 
 use crate::forger::Forger;

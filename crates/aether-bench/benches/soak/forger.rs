@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aether_core::Channel;
-use aether_core::wire::{Position, decode};
+use aether_link::wire::{Position, decode};
 use futures_util::StreamExt as _;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;

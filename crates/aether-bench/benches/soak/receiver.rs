@@ -82,7 +82,7 @@ impl Received {
 
 /// Receives at its capacity until a number arrives on stdin, then until that many waves are accounted for.
 pub(crate) async fn run(medium: &str, capacity: f64) -> Outcome<()> {
-    let aether = Aether::connect(medium).await?;
+    let aether = aether::connect(medium).await?;
     let vibrator = Vibrator::builder("receiver").inbox(InboxOptions::overload()).create(&aether).await?;
     vibrator.resonate_on(CHANNEL).await?;
     receive(aether, vibrator, None, capacity).await
@@ -90,7 +90,7 @@ pub(crate) async fn run(medium: &str, capacity: f64) -> Outcome<()> {
 
 /// Runs as an observer that takes every wave, next to an observer that is never polled.
 pub(crate) async fn observe(medium: &str) -> Outcome<()> {
-    let aether = Aether::connect(medium).await?;
+    let aether = aether::connect(medium).await?;
     let inbox = InboxOptions::interactive().when_full(WhenFull::Shed);
     let vibrator = Vibrator::builder("observer").observe().inbox(inbox).create(&aether).await?;
     vibrator.resonate_on(CHANNEL).await?;

@@ -3,9 +3,9 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use aether_core::{
-    Aether, Amplitude, EmitError, InboxOptions, NatsOptions, Vibrator, Wave, medium::MediumStatus,
-};
+use aether::nats::NatsOptions;
+use aether_core::medium::MediumStatus;
+use aether_core::{Aether, Amplitude, EmitError, InboxOptions, Vibrator, Wave};
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -59,7 +59,7 @@ pub(crate) async fn run(medium: &str, rate: f64) -> Outcome<()> {
     // The outbox sheds, as suits a telemetry source: the sender never waits.
     let outbox = InboxOptions::interactive().when_full(aether_core::WhenFull::Shed);
     let aether =
-        Aether::builder().url(medium).options(NatsOptions::default().outbox(outbox)).connect().await?;
+        aether::builder().url(medium).options(NatsOptions::default().outbox(outbox)).connect().await?;
     let vibrator = Vibrator::create("sender", &aether).await?;
     let (mut emitted, mut strong) = (0_u64, 0);
     let mut orders = BufReader::new(tokio::io::stdin()).lines();

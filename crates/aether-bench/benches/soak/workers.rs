@@ -141,7 +141,7 @@ async fn fragile(wave: Wave) -> Result<(), Box<dyn std::error::Error + Send + Sy
 
 /// Works until stdin ends.
 pub(crate) async fn run(medium: &str, args: &Args) -> Outcome<()> {
-    let aether = Aether::connect(medium).await?;
+    let aether = aether::connect(medium).await?;
     let counts = Arc::new(Counts::default());
     if args.has(Part::Groups) {
         let joined = Arc::new(tokio::sync::Barrier::new(MEMBERS + 1));

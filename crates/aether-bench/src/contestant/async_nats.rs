@@ -105,7 +105,7 @@ impl Hear for NatsReceiver {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use aether_core::conformance::NatsServer;
+    use aether_conformance::NatsServer;
 
     /// The client has room for some thousand messages and then waits for its server, which stays away in this test.
     #[tokio::test(flavor = "multi_thread")]

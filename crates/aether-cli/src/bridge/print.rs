@@ -1,6 +1,6 @@
 //! The account of a bridge, as lines or as JSON.
 
-use aether_core::bridge::{BridgeAccount, WayAccount};
+use aether::bridge::{BridgeAccount, WayAccount};
 use aether_core::medium::MediumStatus;
 use aether_core::{Aether, Ledger};
 use aether_service::{Refused, Sent};

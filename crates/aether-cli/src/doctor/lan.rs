@@ -30,8 +30,9 @@ pub(super) fn check(_: &Configuration, _: &str) -> std::future::Ready<Vec<Findin
 mod checking {
     use std::time::Duration;
 
-    use aether_core::medium::{LanError, LanView};
-    use aether_core::{ConnectError, NatsOptions};
+    use aether::lan::{LanError, LanView};
+    use aether::nats::NatsOptions;
+    use aether_core::ConnectError;
     use aether_service::config::Configuration;
     use aether_service::error_chain;
     use futures_util::future::join_all;
@@ -101,15 +102,15 @@ mod checking {
 
     /// Why this process cannot join.
     fn refused(error: &ConnectError) -> Finding {
-        let remedy = match error {
-            ConnectError::Lan(LanError::NoSecret) => {
+        let remedy = match error.of_medium() {
+            Some(LanError::NoSecret) => {
                 "make a secret and copy it to all machines: head -c 24 /dev/urandom | base64 > ~/aether-secret && \
                  chmod 600 ~/aether-secret; then AETHER_LAN_SECRET_FILE=~/aether-secret"
             }
-            ConnectError::Lan(LanError::OnlyNats { .. }) => {
+            Some(LanError::OnlyNats { .. }) => {
                 "remove the setting; `aether config show --changed` shows where it comes from"
             }
-            ConnectError::Lan(LanError::Zenoh { .. }) => {
+            Some(LanError::Zenoh { .. }) => {
                 "another program may use the port of listen=, or the address or the interface is not one of this machine: \
                  correct medium.url"
             }

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use aether::seal::{KeyUse, SealKeys, Signers, SigningError, SigningKey};
 use aether_core::Aether;
 use aether_core::account::Accounts;
-use aether_core::seal::{KeyUse, SealKeys, Signers, SigningError, SigningKey};
 use aether_service::config::{Configuration, OrOff};
 use aether_service::error_chain;
 
@@ -86,8 +86,7 @@ pub(super) fn refused(aether: &Aether, accounts: &Accounts) -> Vec<Finding> {
 /// The refusals of this process since it connected.
 pub(super) fn refused_here(aether: &Aether) -> Vec<Finding> {
     let status = aether.status();
-    let mut findings: Vec<_> = aether
-        .missing_keys()
+    let mut findings: Vec<_> = aether::seal::missing_keys(aether)
         .into_iter()
         .map(|(id, messages)| {
             Finding::fail(
@@ -99,7 +98,7 @@ pub(super) fn refused_here(aether: &Aether) -> Vec<Finding> {
             )
         })
         .collect();
-    findings.extend(aether.unknown_signers().into_iter().map(|(id, messages)| {
+    findings.extend(aether::seal::unknown_signers(aether).into_iter().map(|(id, messages)| {
         Finding::fail(
             CHECK,
             format!("{messages} messages are signed with key {id}, which is not on the list of signers of this machine"),

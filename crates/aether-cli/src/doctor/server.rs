@@ -4,9 +4,12 @@
 
 use std::time::{Duration, Instant};
 
-use aether_core::medium::{NatsClientError, TlsFailure, check_address, without_secrets};
-use aether_core::seal::{Role, SealKeys, Sealer};
-use aether_core::wire::{Position, Sender, encode_at, micros_since_1970};
+use aether::check_address;
+use aether::nats::{NatsClientError, TlsFailure};
+use aether::seal::{Role, SealKeys, Sealer};
+use aether_core::clock::micros_since_1970;
+use aether_core::medium::without_secrets;
+use aether_link::wire::{Position, Sender, encode_at};
 use aether_service::config::{Configuration, MediumSettings, OrOff};
 use aether_service::error_chain;
 use async_nats::{Client, Event, ServerAddr, ServerError};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use aether_core::seal::{SealError, SealKeysError, SigningError};
+use aether::seal::{SealError, SealKeysError, SigningError};
 
 /// Why keys were not made, shown or rotated.
 #[derive(Debug, thiserror::Error)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::medium::LanError;
+use aether::lan::LanError;
 
 /// Why nothing is known about a local network, or no router runs.
 #[derive(Debug, thiserror::Error)]

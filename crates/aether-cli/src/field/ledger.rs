@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use aether_core::byte_order_mark;
-use aether_core::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 use aether_field::Field;
 use aether_field::ledger::Ledger;
+use aether_files::byte_order_mark;
 
 use crate::error::{CommandError, LedgerError};
 use crate::output::stderr_line;

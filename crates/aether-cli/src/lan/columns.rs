@@ -1,6 +1,6 @@
 //! A peer as text and as JSON.
 
-use aether_core::medium::LanPeer;
+use aether::lan::LanPeer;
 use serde_json::{Value, json};
 
 use super::joined::{clock, id, micros, millis, safe};

@@ -3,8 +3,8 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use aether::lan::{LanPeer, LanView};
 use aether_core::Aether;
-use aether_core::medium::{LanPeer, LanView};
 use aether_service::{CancellationToken, MediumArgs};
 use futures_util::future::join_all;
 use tokio::time::timeout;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::medium::LanView;
+use aether::lan::LanView;
 use aether_service::{CancellationToken, MediumArgs};
 
 use super::columns::{record, table};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::medium::{LanPeer, LanPong, LanView};
+use aether::lan::{LanPeer, LanPong, LanView};
 use aether_service::{CancellationToken, MediumArgs};
 use futures_util::future::join_all;
 use serde_json::json;

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use aether_core::medium::{LanChange, LanError, LanNode, LanRouter, LanRouterAccount};
+use aether::lan::{LanChange, LanError, LanNode, LanRouter, LanRouterAccount};
 use aether_service::config::CertificateFiles;
 use aether_service::{CancellationToken, service_manager};
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aether_core::medium::{LanPeer, LanView};
+use aether::lan::{LanPeer, LanView};
 use aether_service::CancellationToken;
 
 use super::columns::{record, row};

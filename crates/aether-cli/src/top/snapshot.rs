@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use aether::physics::{Incident, PhysicsEngine, PhysicsObserver};
 use aether_core::account::{AccountCounts, Accounts, KnownProcess, Standing};
-use aether_core::physics::{Incident, PhysicsEngine, PhysicsObserver};
 use aether_core::presence::{Announcement, Roster};
 use aether_core::{Aether, Ledger, Pattern};
 use tokio::time::Instant;

@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use aether_core::{ConnectError, EmitError, Emitter, Wave};
+use aether::{ConnectError, EmitError, Emitter, Wave};
 use aether_metrics::{Metrics, ServeError};
 use aether_service::{
     CancellationToken, ConfigArgs, Configuration, LostWaves, Service, ServiceBuilder, ServiceError,

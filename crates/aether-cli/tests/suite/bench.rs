@@ -1,6 +1,6 @@
 //! `aether bench`: short runs, of which the accounts are checked and never the speed.
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use serde_json::Value;
 
 use crate::process::{Running, Said, run};

@@ -1,6 +1,6 @@
 //! `aether bridge` between two real NATS servers.
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 #[cfg(unix)]
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 
 #[cfg(unix)]
 use crate::process::Running;

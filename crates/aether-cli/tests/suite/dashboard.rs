@@ -57,7 +57,7 @@ impl Scrapes {
 
 /// A port that is free now and stays so.
 fn free_port() -> u16 {
-    aether_core::conformance::free_port().unwrap()
+    aether_conformance::free_port().unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use aether_core::{Aether, Vibrator, Wave};
+use aether_core::{Vibrator, Wave};
 use aether_log::ConsumerOptions;
 
 use crate::log::Writing;
@@ -47,7 +47,7 @@ async fn dead_letters_are_shown_at_any_time_and_replayed_or_dropped_once_the_ser
     drop((billing, writing));
 
     let (server, medium) = server().await;
-    let live = Aether::connect(&server.url()).await.unwrap();
+    let live = aether::connect(&server.url()).await.unwrap();
     let mut hears = Vibrator::create("live", &live).await.unwrap();
     hears.resonate_on("orders.>").await.unwrap();
     live.flush().await.unwrap();

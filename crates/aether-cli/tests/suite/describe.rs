@@ -1,6 +1,6 @@
 //! `aether describe` beside the samples, against the published JSON schema of AsyncAPI.
 
-use aether_core::conformance::{NatsServer, ServerOptions};
+use aether_conformance::{NatsServer, ServerOptions};
 use serde_json::Value;
 
 use crate::process::{Running, run};

@@ -5,9 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use aether_core::Aether;
-use aether_core::conformance::NatsServer;
-use aether_core::wire::micros_since_1970;
+use aether_conformance::NatsServer;
+use aether_core::clock::micros_since_1970;
 use aether_field::Field;
 use aether_field::core::{Change, Entry, Key, Limits, Stamp, WriterId};
 use serde_json::Value;
@@ -179,7 +178,7 @@ async fn a_replica_whose_clock_was_ahead_is_found_and_its_file_is_the_way_out() 
     let server = NatsServer::start().await.unwrap();
     let (url, folder) = (server.url(), tempfile::tempdir().unwrap());
     let store = folder.path().join("home.field");
-    let aether = Aether::connect(&url).await.unwrap();
+    let aether = aether::connect(&url).await.unwrap();
     let mut limits = Limits::default();
     limits.max_drift = Duration::from_secs(2 * 3600);
     let field =

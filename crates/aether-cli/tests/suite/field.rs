@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use nix::sys::signal::Signal;
 
 use crate::process::{Running, run};
@@ -144,14 +144,13 @@ async fn an_owner_certified_by_the_root_writes_and_nobody_else_does() {
     assert!(said.out.starts_with("field: 2 entries"), "{said:?}");
 }
 
-/// C3 1: the commands of the README print the output that is shown there.
+/// C3 1: the commands of the page on shared state print the output that is shown there.
 #[tokio::test]
-async fn the_commands_of_the_readme_print_what_it_says() {
+async fn the_commands_of_the_page_on_shared_state_print_what_it_says() {
     let server = NatsServer::start().await.unwrap();
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
-    let readme = std::fs::read_to_string(root.join("README.md")).unwrap();
-    let (_, section) = readme.split_once("\n## Shared state\n").unwrap();
-    let (_, block) = section.split_once("```console\n").unwrap();
+    let page = std::fs::read_to_string(root.join("docs/start/shared-state.md")).unwrap();
+    let (_, block) = page.split_once("```console\n").unwrap();
     let (block, _) = block.split_once("```").unwrap();
     let (mut script, mut expected) = (String::new(), String::new());
     for line in block.lines() {

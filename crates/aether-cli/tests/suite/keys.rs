@@ -4,9 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use aether_core::conformance::NatsServer;
-use aether_core::seal::{SealKeys, Signers, SigningKey, is_sealed};
-use aether_core::{Aether, NatsOptions, Vibrator};
+use aether::nats::NatsOptions;
+use aether::seal::{SealKeys, Signers, SigningKey, is_sealed};
+use aether_conformance::NatsServer;
+use aether_core::Vibrator;
 use futures_util::StreamExt as _;
 use serde_json::Value;
 
@@ -121,7 +122,7 @@ async fn the_doctor_names_signers_that_are_not_listed() {
             .any(|finding| finding["status"] == status && finding["text"].as_str().unwrap().contains(part))
     };
     let options = NatsOptions::default().keys(keys.clone()).signing_key(strange.clone());
-    let stranger = Aether::builder().url(servers[1].url()).program("stranger").options(options);
+    let stranger = aether::builder().url(servers[1].url()).program("stranger").options(options);
     let stranger =
         stranger.account_every(Some(std::time::Duration::from_millis(100))).connect().await.unwrap();
     let urls = servers.each_ref().map(NatsServer::url);
@@ -191,7 +192,7 @@ async fn the_doctor_names_keys_that_are_missing_here_and_who_refuses_what() {
     let keys = SealKeys::generate().unwrap();
     keys.save_new(&path).unwrap();
     let connect = |server: &NatsServer, keys: SealKeys, program: &'static str| {
-        let builder = Aether::builder().url(server.url()).program(program);
+        let builder = aether::builder().url(server.url()).program(program);
         builder
             .account_every(Some(std::time::Duration::from_millis(200)))
             .options(NatsOptions::default().keys(keys))

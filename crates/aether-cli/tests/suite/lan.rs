@@ -11,7 +11,7 @@ const SECRET: &str = "a secret of these tests";
 
 /// A port that is free now and stays so.
 fn free_port() -> u16 {
-    aether_core::conformance::free_port().unwrap()
+    aether_conformance::free_port().unwrap()
 }
 
 /// The address of a process that listens on the first port and connects to the others.
@@ -202,7 +202,7 @@ fn a_router_connects_two_that_do_not_know_each_other() {
 /// Two machines on a cable: a listener on the right one, and the output of the doctor on the left one.
 #[cfg(target_os = "linux")]
 mod between_machines {
-    use aether_core::conformance::{Cable, End};
+    use aether_conformance::{Cable, End};
 
     use super::*;
 

@@ -25,7 +25,7 @@ async fn pay(State(works): State<Arc<AtomicBool>>) -> Result<(), std::io::Error>
 
 impl Till {
     async fn open(url: &str) -> Self {
-        let (aether, bank_works) = (Aether::connect(url).await.unwrap(), Arc::new(AtomicBool::new(false)));
+        let (aether, bank_works) = (aether::connect(url).await.unwrap(), Arc::new(AtomicBool::new(false)));
         let builder = Service::builder("till")
             .concurrency(1)
             .state(Arc::clone(&bank_works))
@@ -40,7 +40,7 @@ impl Till {
 
     /// Commands that fail. Their source gets no echo. Returns when they are letters.
     async fn fail(&self, url: &str, channels: &[&str]) {
-        let shops = Aether::connect(url).await.unwrap();
+        let shops = aether::connect(url).await.unwrap();
         let shop = shops.emitter("shop").unwrap();
         for channel in channels {
             let wave = Wave::builder(*channel).kind(Kind::Command).amplitude(0.9).key("17");

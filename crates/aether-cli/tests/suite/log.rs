@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use aether_core::conformance::{NatsServer, ServerOptions};
+use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Durability, Emitter, Kind, Vibrator, Wave};
 use aether_log::store::StoreOptions;
 use aether_log::{ConsumerOptions, JetStreamLog, Log};
@@ -23,7 +23,7 @@ impl Writing {
     pub(crate) async fn open(folder: &Path) -> Self {
         let log = Log::builder(folder).channels(">", Durability::Stored).unwrap();
         let log = log.options(StoreOptions::default().segment_bytes(4096).unwrap()).open().unwrap();
-        let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+        let aether = log.connect(aether::builder().url("local:")).await.unwrap();
         let shop = aether.emitter("shop").unwrap();
         Self { log, aether, shop }
     }
@@ -128,7 +128,7 @@ async fn the_consumers_of_logs_in_jetstream_are_printed_by_the_address_of_the_se
     assert_eq!(consumers(&url).out, "no logs in JetStream\n");
     let log = JetStreamLog::builder(&*url, "shop").channels("orders.>", Durability::Stored).unwrap();
     let log = log.open().await.unwrap();
-    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
     for number in 0..5 {
         aether.emitter("shop").unwrap().emit_wave("orders.created", &number).await.unwrap();
     }
@@ -222,7 +222,7 @@ async fn a_replay_goes_to_a_live_bus_or_to_the_terminal() {
     let _writing = various(folder.path()).await;
     let path = folder.path().to_str().unwrap();
     let (server, medium) = server().await;
-    let live = Aether::connect(&server.url()).await.unwrap();
+    let live = aether::connect(&server.url()).await.unwrap();
     let mut hears = Vibrator::create("live", &live).await.unwrap();
     hears.resonate_on("orders.>").await.unwrap();
     live.flush().await.unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::{Aether, Durability, Wave};
+use aether_core::{Durability, Wave};
 use aether_log::Log;
 use aether_log::store::{Retention, StoreOptions};
 use nix::sys::signal::Signal;
@@ -69,7 +69,7 @@ async fn what_retention_drops_before_it_is_printed_is_said() {
     let options = StoreOptions::default().segment_bytes(4096).unwrap().retention(rules);
     let log = Log::builder(folder.path()).channels(">", Durability::Stored).unwrap().options(options);
     let log = log.open().unwrap();
-    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
     let shop = aether.emitter("shop").unwrap();
     let emit = async |number: u64| {
         let wave = Wave::builder("orders.created").text(format!("number {number}"));

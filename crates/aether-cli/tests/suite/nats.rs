@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader};
 #[cfg(unix)]
 use std::sync::mpsc;
 
-use aether_core::conformance::NatsServer;
-use aether_core::{Aether, Vibrator};
+use aether_conformance::NatsServer;
+use aether_core::Vibrator;
 use serde_json::{Value, json};
 
 use crate::process::{PATIENCE, Running, Said, run, run_with_stdin, sum, term};
@@ -249,7 +249,7 @@ async fn an_answer_is_printed_and_no_answer_is_code_1_whoever_listens() {
     assert_eq!((nobody.code, nobody.out.as_str()), (Some(1), ""));
     assert!(nobody.err.contains("nobody listens on stock.count"), "{}", nobody.err);
 
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let mut stock = Vibrator::create("stock", &aether).await.unwrap();
     stock.resonate_on("stock.count").await.unwrap();
     let asked = {

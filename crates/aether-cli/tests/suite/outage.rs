@@ -4,7 +4,7 @@
 use std::io::Write as _;
 use std::time::Duration;
 
-use aether_core::conformance::{NatsServer, ServerOptions};
+use aether_conformance::{NatsServer, ServerOptions};
 use nix::sys::signal::Signal;
 
 use crate::nats::{listener, server, with};

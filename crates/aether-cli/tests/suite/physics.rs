@@ -1,6 +1,6 @@
 //! The service map and the findings of real processes over a real NATS server.
 
-use aether_core::{Aether, Vibrator, Wave};
+use aether_core::{Vibrator, Wave};
 use serde_json::Value;
 
 use crate::nats::{server, with};
@@ -8,7 +8,7 @@ use crate::process::{Running, run, run_all};
 
 /// A shop whose orders a stock reserves, `orders` of them, one after the other.
 async fn trade(url: &str, orders: usize) {
-    let (one, other) = (Aether::connect(url).await.unwrap(), Aether::connect(url).await.unwrap());
+    let (one, other) = (aether::connect(url).await.unwrap(), aether::connect(url).await.unwrap());
     let shop = Vibrator::create("shop", &one).await.unwrap();
     let mut stock = Vibrator::create("stock", &other).await.unwrap();
     stock.resonate_on("orders.*").await.unwrap();

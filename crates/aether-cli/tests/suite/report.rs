@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, InboxOptions, Vibrator, WhenFull};
 use serde_json::Value;
 
@@ -129,7 +129,7 @@ async fn losses_of_two_gateways_in_turn_are_reported_with_accounts_that_add_up()
 async fn till(server: &NatsServer) -> (Aether, Vibrator) {
     let every = Some(Duration::from_millis(100));
     let aether =
-        Aether::builder().url(server.url()).program("till").account_every(every).connect().await.unwrap();
+        aether::builder().url(server.url()).program("till").account_every(every).connect().await.unwrap();
     let inbox = InboxOptions::overload().max_waves(2).when_full(WhenFull::Shed).sojourn_cap(None);
     let till = Vibrator::builder("till").inbox(inbox).create(&aether).await.unwrap();
     till.resonate_on("orders.*").await.unwrap();

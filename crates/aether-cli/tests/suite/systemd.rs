@@ -4,7 +4,7 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 
 use crate::process::{PATIENCE, Running, aether};
 

@@ -1,6 +1,6 @@
 //! `aether trace`, and what other commands print for it, over a real NATS server.
 
-use aether_core::{Aether, Emitter, Kind, Vibrator, Wave};
+use aether_core::{Emitter, Kind, Vibrator, Wave};
 use serde_json::Value;
 
 use crate::nats::{listener, server, with};
@@ -9,7 +9,7 @@ use crate::process::{Running, run, run_all};
 /// A service that answers questions on `front`: it asks `back`, which may refuse, and emits an event.
 async fn services(url: &str) -> [tokio::task::JoinHandle<()>; 2] {
     let back = {
-        let aether = Aether::connect(url).await.unwrap();
+        let aether = aether::connect(url).await.unwrap();
         let mut back = Vibrator::create("back", &aether).await.unwrap();
         back.resonate_in_group("back", "back").await.unwrap();
         tokio::spawn(async move {
@@ -24,7 +24,7 @@ async fn services(url: &str) -> [tokio::task::JoinHandle<()>; 2] {
             }
         })
     };
-    let aether = Aether::connect(url).await.unwrap();
+    let aether = aether::connect(url).await.unwrap();
     let mut front = Vibrator::create("front", &aether).await.unwrap();
     front.resonate_in_group("front", "front").await.unwrap();
     let front = tokio::spawn(async move {
@@ -73,12 +73,12 @@ async fn a_request_is_printed_as_a_tree_by_ask_emit_and_trace() {
     assert!(emitted.err.contains(emitted.out.trim()), "its id is in the tree: {emitted:?}");
 
     // By an id that a listener printed: the vibrator that emits is known before it emits.
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let shop = Vibrator::create("shop", &aether).await.unwrap().with_baggage("tenant", "acme").unwrap();
     let first = format!("{}/1", shop.source());
     let mut tracing = Running::start(&with(&["trace", &first, "--json"], &medium));
     tracing.tells("following ");
-    let watching = Aether::connect(&server.url()).await.unwrap();
+    let watching = aether::connect(&server.url()).await.unwrap();
     let mut watcher = Vibrator::builder("watcher").observe().create(&watching).await.unwrap();
     watcher.resonate_on(">").await.unwrap();
     let mut listener = listener(&["front.done", "--ids", "--count", "1"], &medium);

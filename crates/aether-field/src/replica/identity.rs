@@ -58,7 +58,7 @@ impl Identity {
         check_mode(path, &file)?;
         let mut text = Zeroizing::new(String::new());
         (&mut file).take(MAX_BYTES).read_to_string(&mut text).map_err(file_error)?;
-        aether_core::byte_order_mark::remove(&mut text);
+        aether_files::byte_order_mark::remove(&mut text);
         let read = || {
             let mut lines = text.lines();
             let name = (lines.next()? == VERSION).then(|| lines.next())??.strip_prefix("name ")?;

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 use aether_core::Amplitude;
-pub(super) use aether_core::wire::micros_since_1970 as wall;
+pub(super) use aether_core::clock::micros_since_1970 as wall;
 use parking_lot::{Mutex, MutexGuard};
 use smol_str::SmolStr;
 use tokio::sync::{Notify, mpsc, watch};

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use aether_core::redb_file::open_or_make;
+use aether_files::redb_file::open_or_make;
 use parking_lot::{Condvar, Mutex};
 use redb::Database;
 use tokio::sync::watch;

@@ -2,7 +2,7 @@
 
 use crate::replica::counted::Counted;
 use crate::replica::{equal, shows, within};
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 
 /// C3 10
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

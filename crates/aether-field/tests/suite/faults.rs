@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::replica::{all_equal, join, median, within};
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, AetherBuilder};
 use aether_field::Field;
 use aether_testing::{Fault, Faults};
@@ -12,7 +12,7 @@ use tokio::time::Instant;
 /// Processes with a medium each, whose faults hit what they send.
 async fn processes(count: usize, faults: &Faults) -> Vec<Field> {
     // In process all replicas share one medium; a wave is lost for all of them or for none.
-    let aether = faults.around(Aether::builder().url("local:")).connect().await.unwrap();
+    let aether = faults.around(aether::builder().url("local:")).connect().await.unwrap();
     let mut fields = Vec::new();
     for at in 0..count {
         fields.push(join(&aether, &format!("replica-{at}")).await);
@@ -133,7 +133,7 @@ async fn fifty_replicas_converge_whenever_they_and_the_broker_start() {
     let url = server.url();
     server.kill().await.unwrap();
     let starting = |at: usize| {
-        let builder = Aether::builder().url(&url);
+        let builder = aether::builder().url(&url);
         tokio::spawn(async move { join(&connected(builder).await, &format!("replica-{at}")).await })
     };
     let early: Vec<_> = (0..REPLICAS / 2).map(starting).collect();

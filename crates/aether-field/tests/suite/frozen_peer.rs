@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use crate::replica::median;
-use aether_core::conformance::NatsServer;
-use aether_core::{Aether, Vibrator};
+use aether_conformance::NatsServer;
+use aether_core::Vibrator;
 use aether_field::{Field, Identity, PeerEvent, PeerEvents, Trust};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -20,7 +20,7 @@ const CHILD: &str = "AETHER_FIELD_FROZEN_CHILD";
 
 /// The process that is frozen: repeats as its own what it reads.
 async fn repeat(server: &str, identity: &str) {
-    let aether = Aether::connect(server).await.unwrap();
+    let aether = aether::connect(server).await.unwrap();
     let builder = Field::builder("home").replica("pi").identity(Identity::load(identity).unwrap());
     let field = builder.join(&aether).await.unwrap();
     let own = field.own().unwrap();
@@ -60,7 +60,7 @@ async fn c3_8_a_frozen_peer_leaves_once_and_joins_once() {
     let path = folder.path().join("pi-2.identity");
     let pi = Identity::generate("pi-2").unwrap();
     pi.save(&path).unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let trust = Trust::allow_list([("pi-2", pi.public_key())]);
     let builder = Field::builder("home").replica("hall").trust(trust).silence(SILENCE);
     let field = builder.join(&aether).await.unwrap();

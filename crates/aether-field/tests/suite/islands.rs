@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::replica::{all_equal, join, median, shows, within};
-use aether_core::Aether;
-use aether_core::conformance::{NatsServer, ServerOptions, free_port};
+use aether_conformance::{NatsServer, ServerOptions, free_port};
 use aether_field::{Field, PeerEvent, PeerEvents};
 use tokio::io::{AsyncBufReadExt as _, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
@@ -17,14 +16,14 @@ const CHILD: &str = "AETHER_FIELD_CHILD";
 async fn connected(server: &NatsServer, replica: &str) -> Field {
     // A departure shows as soon as the options allow.
     let builder = Field::builder("home").replica(replica).silence(Duration::from_secs(2));
-    builder.join(&Aether::connect(&server.url()).await.unwrap()).await.unwrap()
+    builder.join(&aether::connect(&server.url()).await.unwrap()).await.unwrap()
 }
 
 /// The registers that the first replica writes.
 const BEFORE: u64 = 500;
 
 async fn first(url: &str) {
-    let field = join(&Aether::connect(url).await.unwrap(), "first").await;
+    let field = join(&aether::connect(url).await.unwrap(), "first").await;
     for n in 0..BEFORE {
         field.set(&format!("before/{n}"), &n).unwrap();
     }

@@ -2,7 +2,7 @@
 
 use crate::replica::{equal, join, within};
 use aether_core::Aether;
-use aether_core::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 use aether_field::core::{Change, Entry, Key, Limits, Stamp, WriterId};
 use aether_field::ledger::{Ledger, LedgerError, line};
 use aether_field::{Field, Imported};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Vibrator};
 use aether_field::{Field, Presence, PresenceWatch};
 use serde::Serialize;
@@ -254,7 +254,7 @@ async fn strangers_on_the_channel_cost_bounded_memory_that_is_given_back() {
 async fn over_nats_presence_reaches_other_processes_and_survives_a_server_that_is_killed() {
     let mut server = NatsServer::start().await.unwrap();
     let (for_a, for_b) =
-        (Aether::connect(&server.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
+        (aether::connect(&server.url()).await.unwrap(), aether::connect(&server.url()).await.unwrap());
     let (a, b) = (join(&for_a, "a").await, join(&for_b, "b").await);
     let mut people = b.presence().watch();
     a.presence().announce("ada", "before").unwrap();

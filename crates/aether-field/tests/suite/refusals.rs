@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 use aether_core::{Aether, Vibrator};
 use aether_field::core::{Change, Digest, Entry, Key, Limits, RefusalReason, Stamp, WriterId};
 use aether_field::{

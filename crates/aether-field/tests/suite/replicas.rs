@@ -1,7 +1,7 @@
 //! Replicas on a medium: in process, and over a real NATS server that is killed.
 
 use crate::replica::{join, shows, within};
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Vibrator, Wave};
 use aether_field::{AFTER, Field, UpdateKind};
 
@@ -165,7 +165,7 @@ async fn five(aether: &Aether) -> Vec<Field> {
 async fn over_nats_writes_survive_a_server_that_is_killed() {
     let mut server = NatsServer::start().await.unwrap();
     let (for_a, for_b) =
-        (Aether::connect(&server.url()).await.unwrap(), Aether::connect(&server.url()).await.unwrap());
+        (aether::connect(&server.url()).await.unwrap(), aether::connect(&server.url()).await.unwrap());
     let (a, b) = (join(&for_a, "a").await, join(&for_b, "b").await);
     a.set("before", "1").unwrap();
     shows(&b, "before", Some("1")).await;

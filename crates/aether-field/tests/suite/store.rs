@@ -521,7 +521,7 @@ async fn late_changes_and_dropped_marks_are_the_same_after_a_restart() {
         }
         if n % 50 == 0 {
             // A write of another replica that was on the way for ten seconds, between our own.
-            let micros = aether_core::wire::micros_since_1970() - 10_000_000;
+            let micros = aether_core::clock::micros_since_1970() - 10_000_000;
             let stamp = Stamp { micros, logical: n, writer: WriterId(7) };
             let entry = Entry { stamp, replaces: None, value: Some("\"late\"".into()) };
             let late = Change { key: Key::Register(format!("late/{n}").into()), entry };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use aether_core::Wave;
-use aether_core::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aether_core::Pattern;
+use aether_core::clock::micros_since_1970;
 use aether_core::wave::ChannelError;
-use aether_core::wire::micros_since_1970;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep_until};
 

@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::medium::{
-    MediumStatus, NatsClient, NatsClientError, NatsOptions, NatsRefusals, without_secrets,
-};
-use aether_core::rules::Border;
+use aether_core::medium::{Guard, MediumStatus, without_secrets};
+use aether_nats::{NatsClient, NatsClientError, NatsOptions, NatsRefusals};
 use async_nats::client::{RequestError, RequestErrorKind};
 use async_nats::connection::State;
 use async_nats::jetstream::context::PublishErrorKind;
@@ -68,7 +66,7 @@ pub(crate) struct Connection {
     pub(crate) sealing: Arc<Sealing>,
     /// The checks that waves have to pass before consumers read them, once the log is connected to a bus that has a
     /// border.
-    pub(crate) border: Mutex<Option<Border>>,
+    pub(crate) border: Mutex<Option<Arc<dyn Guard>>>,
     /// Why the last wave was not stored, and until when that is news.
     refused: Mutex<Option<(JetStreamError, Instant)>>,
     url: String,

@@ -10,8 +10,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aether_core::medium::{MediumStatus, NatsOptions, Proof};
-use aether_core::seal::{FollowedSealer, KeyId, Opened, Refusal, Role, SignerId, is_sealed};
+use aether_core::medium::{MediumStatus, Proof};
+use aether_nats::NatsOptions;
+use aether_seal::{FollowedSealer, Opened, Refusal, Refusals, Role, is_sealed};
 use bytes::Bytes;
 
 use super::error::JetStreamError;
@@ -90,20 +91,13 @@ impl Sealing {
     /// Adds what was not opened.
     pub(crate) fn add_to(&self, status: &mut MediumStatus) {
         if let Some(followed) = &self.keys {
-            status.add_refusals(&followed.sealer().refusals());
+            followed.sealer().refusals().add_to(status);
         }
         status.refused_sealed += self.without_keys.load(Ordering::Relaxed);
     }
 
-    /// The ids of missing keys with the number of messages that named them.
-    pub(crate) fn missing_keys(&self) -> Vec<(u64, u64)> {
-        let refusals = self.keys.as_ref().map(|followed| followed.sealer().refusals()).unwrap_or_default();
-        refusals.missing_keys.into_iter().map(|(KeyId(id), messages)| (id, messages)).collect()
-    }
-
-    /// The ids of signers that are not on the list with the number of their messages.
-    pub(crate) fn unknown_signers(&self) -> Vec<(u64, u64)> {
-        let refusals = self.keys.as_ref().map(|followed| followed.sealer().refusals()).unwrap_or_default();
-        refusals.unknown_signers.into_iter().map(|(SignerId(id), messages)| (id, messages)).collect()
+    /// What was refused.
+    pub(crate) fn refusals(&self) -> Refusals {
+        self.keys.as_ref().map(|followed| followed.sealer().refusals()).unwrap_or_default()
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 
-use aether_core::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 
 /// The machine, as the writing thread sees it. The default methods call the operating system.
 pub(crate) trait System: fmt::Debug + Send + Sync + 'static {

@@ -150,7 +150,7 @@ async fn services_of_one_name_are_added_up_and_other_paths_are_not_found() {
 async fn what_a_consumer_has_given_up_is_in_the_metrics_of_its_process() {
     let folder = tempfile::tempdir().unwrap();
     let log = Log::builder(folder.path()).channels("jobs.>", Durability::Stored).unwrap().open().unwrap();
-    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
     let endpoint = Metrics::of(&aether).serve(([127, 0, 0, 1], 0).into()).await.unwrap();
     promtool::check(&get(&endpoint, "/metrics", "*/*").await.body);
     let shop = aether.emitter("shop").unwrap();

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use aether_core::redb_file::open_or_make;
+use aether_files::redb_file::open_or_make;
 use parking_lot::Mutex;
 use redb::{
     Database, DatabaseError, ReadableTable as _, ReadableTableMetadata as _, StorageError, Table,

@@ -1,6 +1,6 @@
 //! A saga as it is stored.
 
-use aether_core::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 use serde::{Deserialize, Serialize};
 
 use super::step::StepError;

@@ -111,7 +111,8 @@ async fn a_wave_that_the_bus_never_takes_is_kept_and_the_others_go_on() {
     change.emit(Wave::builder("orders.created").bytes(vec![0; 2000])).unwrap();
     change.emit(order(3)).unwrap();
     change.commit().unwrap();
-    let small = Aether::builder().url("local:").options(LocalOptions::default().max_payload(1000));
+    let small =
+        aether_core::AetherBuilder::new().url("local:").options(LocalOptions::default().max_payload(1000));
     let small = small.connect().await.unwrap();
     let relay = Relay::spawn(&store, &small).unwrap();
     let account = relay.close(Duration::from_secs(10)).await;

@@ -30,7 +30,7 @@ pub(crate) fn open_log_of(folder: &Path, segment_bytes: u64) -> Log {
 }
 
 pub(crate) async fn connect(log: &Log) -> Aether {
-    log.connect(Aether::builder().url("local:")).await.unwrap()
+    log.connect(aether_core::AetherBuilder::new().url("local:")).await.unwrap()
 }
 
 pub(crate) fn billing(log: &Log) -> Consumer {

@@ -1,6 +1,6 @@
 //! The settings of boundary rules: the section `[border]`.
 
-use aether_core::rules::{Border, Rule, Rules, RulesError};
+use aether::rules::{Border, Rule, Rules, RulesError};
 use serde::{Deserialize, Serialize};
 
 use super::list::List;

@@ -4,8 +4,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use aether::check_address;
 use aether_core::ConnectError;
-use aether_core::medium::{Wire, check_address, without_secrets};
+use aether_core::medium::Wire;
+use aether_core::medium::without_secrets;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 

@@ -4,8 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use aether_core::byte_order_mark;
-use aether_core::rules::{SchemaError, Schemas};
+use aether::rules::{SchemaError, Schemas};
+use aether_files::byte_order_mark;
 use serde::{Deserialize, Serialize};
 
 use super::list::List;

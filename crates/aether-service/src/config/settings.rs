@@ -389,7 +389,7 @@ impl AskSettings {
 #[cfg(test)]
 mod tests {
     #[cfg(feature = "nats")]
-    use aether_core::NatsOptions;
+    use aether::nats::NatsOptions;
 
     use super::*;
     use crate::MediumArgs;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aether_core::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 use serde::{Deserialize, Serialize};
 
 use super::model::Description;

@@ -8,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
+use aether_core::clock::micros_since_1970;
 use aether_core::presence::Roster;
-use aether_core::wire::micros_since_1970;
 use aether_core::{Aether, AskError, Emitter, JoinError, Kind, Wave};
 use futures_util::{StreamExt, stream};
 use serde::Serialize;

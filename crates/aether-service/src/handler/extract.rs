@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fmt;
 use std::ops::Deref;
 
-use aether_core::physics::Fringe;
+use aether::physics::Fringe;
 use aether_core::{Emitter, Wave};
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::physics::Interfere;
+use aether::physics::Interfere;
 use aether_core::vibrator::EmissionRate;
 use aether_core::{Aether, CreateError, InboxOptions, Receiver, Source, Vibrator, Wave};
 use futures_util::FutureExt;

@@ -15,7 +15,7 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::physics::{Fringe, FringeKind, Fringes, Interfere};
+use aether::physics::{Fringe, FringeKind, Fringes, Interfere, Interfering};
 use aether_core::presence::{Announcement, Roster};
 use aether_core::{
     Aether, Amplitude, Channel, CreateError, Emitter, Kind, Pattern, Tuner, Vibrator, Wave,

@@ -1,7 +1,7 @@
 //! Why a service could not be built or run.
 
+use aether::physics::InterfereError;
 use aether_core::echo::EchoesError;
-use aether_core::physics::InterfereError;
 use aether_core::{CreateError, JoinError, Pattern, wave::ChannelError};
 use tower::BoxError;
 

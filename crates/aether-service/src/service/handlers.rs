@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use aether_core::physics::Interfere;
+use aether::physics::Interfere;
 use aether_core::wave::ChannelError;
 use aether_core::{Channel, InboxOptions, Pattern, Wave};
 use futures_util::FutureExt;
@@ -143,7 +143,7 @@ impl<S: Send + Sync + 'static> Handlers<S> {
     }
 
     /// Adds up the claims of a pattern, and handles each fringe like any other wave: with the extractors, limits, retries
-    /// and dead letters of the service. Take the [`Fringe`](aether_core::physics::Fringe) as an argument.
+    /// and dead letters of the service. Take the [`Fringe`](aether::physics::Fringe) as an argument.
     ///
     /// Every instance of the service hears all claims, as an observer. In a group one of the instances reports a fringe,
     /// and one handles it. If that instance ends, the next takes its place: at once when it ends in an orderly way; five
@@ -156,7 +156,7 @@ impl<S: Send + Sync + 'static> Handlers<S> {
     ///
     /// ```
     /// use aether_service::Service;
-    /// use aether_core::physics::{Fringe, FringeKind, Interfere};
+    /// use aether::physics::{Fringe, FringeKind, Interfere};
     ///
     /// async fn alert(fringe: Fringe) {
     ///     match fringe.kind {

@@ -3,9 +3,10 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use aether_core::Aether;
+use aether_core::clock::micros_since_1970;
 use aether_core::medium::without_secrets;
 use aether_core::vibrator::set_emit_tracer;
-use aether_core::{Aether, wire::micros_since_1970};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;

@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::OnceLock;
 use std::time::{Duration, SystemTime};
 
-use aether_core::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 use aether_core::{Emitter, Wave};
 use futures_util::future::Either;
 use opentelemetry::context::FutureExt as _;

@@ -6,7 +6,7 @@
 
 use std::sync::{Arc, Once, OnceLock};
 
-use aether_core::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH};

@@ -1,7 +1,7 @@
 //! The metrics of a bus over OTLP: its ledgers and the status of its medium, read at each export.
 
+use aether::paths::PathState;
 use aether_core::Aether;
-use aether_core::medium::PathState;
 use aether_log::DurableLog;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::MeterProvider as _;
@@ -69,14 +69,14 @@ pub(super) fn register(provider: &SdkMeterProvider, aether: &Aether) {
             }
         })
         .build();
-    if !aether.paths().is_empty() {
+    if !aether::paths::paths(aether).is_empty() {
         let paths = aether.clone();
         meter
             .u64_observable_counter("aether.path.waves")
             .with_unit("{wave}")
             .with_description("Waves that left the process, by path")
             .with_callback(move |to| {
-                for path in paths.paths() {
+                for path in aether::paths::paths(&paths) {
                     to.observe(path.sent, &[KeyValue::new("aether.path", path.url)]);
                 }
             })
@@ -86,7 +86,7 @@ pub(super) fn register(provider: &SdkMeterProvider, aether: &Aether) {
             .u64_observable_gauge("aether.path.in_use")
             .with_description("1 for the path by which waves go, 0 for the others")
             .with_callback(move |to| {
-                for path in paths.paths() {
+                for path in aether::paths::paths(&paths) {
                     let is_in_use = path.state == PathState::InUse;
                     to.observe(is_in_use.into(), &[KeyValue::new("aether.path", path.url)]);
                 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::conformance::free_port;
+use aether_conformance::free_port;
 use aether_core::{Aether, Durability, Vibrator, Wave};
 use aether_log::ResonateDurable;
 use aether_service::CancellationToken;

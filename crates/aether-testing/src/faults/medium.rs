@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_core::medium::{
-    AskError, Carried, EmitError, FlushError, JoinError, Medium, MediumStatus, Offered, PathStatus, Promises,
+    AskError, Carried, Details, EmitError, FlushError, JoinError, Medium, MediumStatus, Offered, Promises,
     Reach, Subscription,
 };
 use aether_core::{Channel, Wave};
@@ -250,12 +250,8 @@ impl Medium for Faulty {
         self.inner.status()
     }
 
-    fn missing_keys(&self) -> Vec<(u64, u64)> {
-        self.inner.missing_keys()
-    }
-
-    fn unknown_signers(&self) -> Vec<(u64, u64)> {
-        self.inner.unknown_signers()
+    fn details(&self, into: &mut Details) {
+        self.inner.details(into);
     }
 
     fn connection(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
@@ -264,10 +260,6 @@ impl Medium for Faulty {
 
     fn reaches_others(&self) -> Option<tokio::sync::watch::Receiver<bool>> {
         self.inner.reaches_others()
-    }
-
-    fn paths(&self) -> Vec<PathStatus> {
-        self.inner.paths()
     }
 }
 

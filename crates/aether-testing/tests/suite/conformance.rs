@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::conformance::{self, Harness, Site, SiteError, Suite};
+use aether_conformance::{self, Harness, Site, SiteError, Suite};
 use aether_core::{Aether, InboxOptions};
 use aether_testing::{Fault, Faults};
 use futures_util::future::BoxFuture;
@@ -18,7 +18,7 @@ impl Harness for Local {
             if let Some(fault) = &self.0 {
                 faults.add(fault.clone());
             }
-            let aether = faults.around(Aether::builder()).connect().await;
+            let aether = faults.around(aether::builder()).connect().await;
             let aether = aether.map_err(|error| SiteError::new("connect", error))?;
             Ok(Box::new(LocalSite(aether)) as Box<dyn Site>)
         })
@@ -33,7 +33,7 @@ impl Site for LocalSite {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_medium_without_faults_conforms() {
-    let report = conformance::run(&Local(None)).await;
+    let report = aether_conformance::run(&Local(None)).await;
     assert!(report.passed(), "{report}");
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::{Aether, AskError, EmitError, FlushError, Kind, Vibrator, Wave};
+use aether_core::{AskError, EmitError, FlushError, Kind, Vibrator, Wave};
 use aether_service::{Json, Service};
 use aether_testing::{Fault, FaultCounts, Faults, Probe, TestBus};
 use tokio::time::{Instant, sleep, timeout};
@@ -293,7 +293,7 @@ async fn one_set_of_faults_serves_several_media() {
     let faults = Faults::with_seed(1);
     faults.add(Fault::lose(1.0).on("a"));
     for _ in 0..2 {
-        let aether = faults.around(Aether::builder()).connect().await.unwrap();
+        let aether = faults.around(aether::builder()).connect().await.unwrap();
         Vibrator::create("shop", &aether).await.unwrap().emit_wave("a", &1).await.unwrap();
         aether.close().await.unwrap();
     }

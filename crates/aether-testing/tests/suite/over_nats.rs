@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::{Aether, AskError, Kind, Wave};
+use aether_core::{AskError, Kind, Wave};
 use aether_service::{Json, Service};
 use aether_testing::{Fault, Faults, NatsServer, TestBus};
 
@@ -13,7 +13,7 @@ async fn double(Json(number): Json<u32>) -> Json<u32> {
 #[tokio::test]
 async fn the_same_test_runs_over_a_real_server() {
     let server = NatsServer::start().await.unwrap();
-    let bus = TestBus::builder().over(Aether::builder().url(server.url())).start().await;
+    let bus = TestBus::builder().over(aether::builder().url(server.url())).start().await;
     bus.serve(Service::builder("calculator").on_query("double", double)).await;
     let mut probe = bus.probe("double").await.within(Duration::from_secs(30));
     let shop = bus.vibrator("shop").await;
@@ -29,8 +29,8 @@ async fn the_same_test_runs_over_a_real_server() {
 async fn a_partition_cuts_a_process_off_while_its_connection_stands() {
     let server = NatsServer::start().await.unwrap();
     let faults = Faults::with_seed(1);
-    let near = TestBus::builder().over(Aether::builder().url(server.url())).faults(&faults).start().await;
-    let far = TestBus::builder().over(Aether::builder().url(server.url())).start().await;
+    let near = TestBus::builder().over(aether::builder().url(server.url())).faults(&faults).start().await;
+    let far = TestBus::builder().over(aether::builder().url(server.url())).start().await;
     far.serve(Service::builder("calculator").on_query("double", double)).await;
     far.aether().flush().await.unwrap();
     let shop = near.vibrator("shop").await;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use aether_core::physics::{Finding, FringeKind, Interfere, PhysicsEngine, PhysicsObserver};
-use aether_core::wire::micros_since_1970;
+use aether::physics::{Finding, FringeKind, Interfere, Interfering as _, PhysicsEngine, PhysicsObserver};
+use aether_core::clock::micros_since_1970;
 use aether_core::{Aether, Emitter, Floor, InboxOptions, Kind, ShedReason, Vibrator, Wave, WhenFull};
 use aether_service::{Breaker, Resend, Service, State};
 use aether_testing::{Call, Faults, TestBus};
@@ -152,7 +152,7 @@ async fn a_fringe_falls_by_itself_and_the_timer_does_not_spin() {
         let claim = Wave::builder("probes.down").key("db").build().unwrap();
         bus.vibrator(name).await.emit(claim).await.unwrap();
     }
-    let next = async |fringes: &mut aether_core::physics::Fringes| {
+    let next = async |fringes: &mut aether::physics::Fringes| {
         std::future::poll_fn(|cx| futures_util::Stream::poll_next(std::pin::Pin::new(&mut *fringes), cx))
             .await
     };
@@ -294,7 +294,7 @@ async fn paused_time_waits_for_a_durable_log() {
     let log = aether_log::Log::builder(folder.path());
     let log = log.channels("orders.>", aether_core::Durability::Synced).unwrap().open().unwrap();
     aether_testing::follow_tokio();
-    let aether = log.connect(aether_core::Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
     // Time may pass at any moment in which nothing else is to do.
     let ticking = tokio::spawn(async {
         loop {

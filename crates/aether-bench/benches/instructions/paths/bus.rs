@@ -1,7 +1,7 @@
 //! The bus in process: from `emit` to `receive`.
 
+use aether::rules::{Border, Rule, Rules};
 use aether_bench::DEFAULT_BYTES;
-use aether_core::rules::{Border, Rule, Rules};
 use aether_core::{Aether, Channel, InboxOptions, Vibrator, Wave};
 use bytes::Bytes;
 
@@ -46,7 +46,7 @@ pub(crate) fn rules_shared(waves: u64) -> Outcome {
 }
 
 fn behind(waves: u64, border: Border) -> Outcome {
-    let aether = runtime()?.block_on(Aether::builder().border(border).connect())?;
+    let aether = runtime()?.block_on(aether::builder().guard(border).connect())?;
     turns(waves, &aether, 1, shared())
 }
 

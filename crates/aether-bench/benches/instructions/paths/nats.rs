@@ -5,7 +5,7 @@
 use std::thread;
 
 use aether_bench::DEFAULT_BYTES;
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Channel, InboxOptions, Vibrator, Wave};
 use futures::StreamExt;
 use tokio::runtime::Runtime;
@@ -49,7 +49,7 @@ fn elsewhere(work: impl AsyncFnOnce() -> Outcome + Send) -> Outcome {
 
 pub(crate) fn sender(waves: u64) -> Outcome {
     let (runtime, server) = stage()?;
-    let aether = runtime.block_on(Aether::connect(&server.url()))?;
+    let aether = runtime.block_on(aether::connect(&server.url()))?;
     counted(waves, |waves| runtime.block_on(emit(&aether, waves)))
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn raw_sender(messages: u64) -> Outcome {
 
 pub(crate) fn receiver(waves: u64) -> Outcome {
     let (runtime, server) = stage()?;
-    let aether = runtime.block_on(Aether::connect(&server.url()))?;
+    let aether = runtime.block_on(aether::connect(&server.url()))?;
     let mut receiver = runtime.block_on(async {
         let options = InboxOptions::interactive();
         let receiver = Vibrator::builder("receiver").inbox(options).create(&aether).await?;
@@ -71,7 +71,7 @@ pub(crate) fn receiver(waves: u64) -> Outcome {
     counted(waves, |waves| {
         // All waves wait in the server before the first is received, so the counts do not depend on who is faster.
         elsewhere(async || {
-            let aether = Aether::connect(&server.url()).await?;
+            let aether = aether::connect(&server.url()).await?;
             emit(&aether, waves).await?;
             Ok(aether.close().await?)
         })?;
@@ -108,7 +108,7 @@ pub(crate) fn raw_receiver(messages: u64) -> Outcome {
 pub(crate) fn ask(questions: u64) -> Outcome {
     let (runtime, server) = stage()?;
     let (asking, answering) = runtime.block_on(async {
-        Ok::<_, Error>((Aether::connect(&server.url()).await?, Aether::connect(&server.url()).await?))
+        Ok::<_, Error>((aether::connect(&server.url()).await?, aether::connect(&server.url()).await?))
     })?;
     let asker = asking.emitter("asker")?;
     runtime.block_on(async {

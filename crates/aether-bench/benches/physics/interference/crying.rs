@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use aether::physics::Interfere;
 use aether_core::Phase;
-use aether_core::physics::Interfere;
 use fastrand::Rng;
 
 use super::{Alert, Fault, GRACE, Pager};

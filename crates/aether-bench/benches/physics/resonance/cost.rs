@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use aether_core::physics::{Resonance, Sighting};
+use aether::physics::{Resonance, Sighting};
 use aether_core::{Channel, Kind, Source, WaveId};
 
 use crate::page::say;

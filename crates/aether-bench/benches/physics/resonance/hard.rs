@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
-use aether_core::physics::Resonance;
+use aether::physics::Resonance;
 
 use super::system::System;
 use super::traffic::{Shown, Traffic, show_until};

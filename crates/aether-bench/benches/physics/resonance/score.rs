@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use aether_core::physics::{Edge, ResonanceMap, Tier};
+use aether::physics::{Edge, ResonanceMap, Tier};
 
 use super::system::System;
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::physics::{Resonance, Sighting};
+use aether::physics::{Resonance, Sighting};
 use aether_core::{Kind, Source, WaveId};
 
 use super::system::{DECOYS, HEARTBEATS, System};

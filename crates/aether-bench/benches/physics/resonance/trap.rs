@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use aether_core::physics::{Resonance, Sighting};
+use aether::physics::{Resonance, Sighting};
 use aether_core::{Channel, Kind, Pattern, Source};
 use fastrand::Rng;
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use aether_core::physics::{Finding, StandingOptions, StandingWave, StandingWaves};
+use aether::physics::{Finding, StandingOptions, StandingWave, StandingWaves};
 use aether_core::{Channel, Source};
 use fastrand::Rng;
 

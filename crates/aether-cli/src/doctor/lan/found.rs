@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use aether_core::medium::{LanPeer, LanSurroundings};
+use aether::lan::{LanPeer, LanSurroundings};
 
 use crate::doctor::finding::Finding;
 use crate::doctor::peers;

@@ -4,7 +4,7 @@
 use std::net::IpAddr;
 use std::net::Ipv4Addr;
 
-use aether_core::medium::LanView;
+use aether::lan::LanView;
 
 use crate::doctor::finding::Finding;
 

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aether_core::medium::{LanHello, LanView};
+use aether::lan::{LanHello, LanView};
 
 use super::interfaces::Interface;
 use crate::doctor::finding::Finding;

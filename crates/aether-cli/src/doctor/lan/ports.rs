@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use aether_core::medium::{LanHello, LanView};
+use aether::lan::{LanHello, LanView};
 use futures_util::future::join_all;
 use tokio::net::TcpStream;
 use tokio::time::timeout;

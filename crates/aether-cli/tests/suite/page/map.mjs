@@ -3,9 +3,9 @@
 import assert from "node:assert/strict";
 import { PATIENCE, needed, openPage } from "./house.mjs";
 import { SHOWN, flows, goTo, live, pause, shop, test } from "./stage.mjs";
-import { written } from "../../../../aether-gateway/page/json.js";
-import * as channels from "../../../../aether-gateway/page/channels.js";
-import * as layout from "../../../../aether-gateway/page/layout.js";
+import { written } from "../../../../../aether-gateway/page/json.js";
+import * as channels from "../../../../../aether-gateway/page/channels.js";
+import * as layout from "../../../../../aether-gateway/page/layout.js";
 
 test("the map plays back the past", async (house) => {
   const { gateway, alpha } = await shop(house);

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use aether_core::conformance::{NatsServer, ServerOptions};
+use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Durability, Kind, Vibrator, Wave};
 use aether_log::{Consumer, ConsumerOptions, Delivery, JetStreamLog, Log};
 use aether_service::{CancellationToken, Service};
@@ -33,14 +33,14 @@ fn path(name: &str) -> Option<String> {
 
 /// A service that has failed at two commands and keeps them.
 async fn till(url: &str) -> (Aether, tokio::task::JoinHandle<()>, CancellationToken) {
-    let aether = Aether::connect(url).await.unwrap();
+    let aether = aether::connect(url).await.unwrap();
     let closed = async || Err::<(), _>(std::io::Error::other("the bank is closed"));
     let service =
         Service::builder("till").on("orders.*", closed).with_letters().build(&aether).await.unwrap();
     let shutdown = CancellationToken::new();
     let ended = shutdown.clone();
     let running = tokio::spawn(async move { assert!(service.run_until(ended).await.unwrap().adds_up()) });
-    let shops = Aether::connect(url).await.unwrap();
+    let shops = aether::connect(url).await.unwrap();
     let shop = shops.emitter("shop").unwrap();
     for channel in ["orders.lamp", "orders.chair"] {
         let wave = Wave::builder(channel).kind(Kind::Command).bytes("{\"n\": 12345678901234567890}");
@@ -63,7 +63,7 @@ async fn till(url: &str) -> (Aether, tokio::task::JoinHandle<()>, CancellationTo
 async fn stored(root: &Path) -> (Log, Aether, [Consumer; 2]) {
     let log = Log::builder(root.join("shop")).channels("orders.>", Durability::Stored).unwrap();
     let log = log.open().unwrap();
-    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
     let shop = aether.emitter("shop").unwrap();
     for number in 0..120 {
         shop.emit_wave("orders.created", &number).await.unwrap();
@@ -82,7 +82,7 @@ async fn stored(root: &Path) -> (Log, Aether, [Consumer; 2]) {
 async fn stored_in_jetstream(url: &str) -> (JetStreamLog, Aether) {
     let log = JetStreamLog::builder(url, "depot").channels("parts.>", Durability::Stored).unwrap();
     let log = log.open().await.unwrap();
-    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
     let depot = aether.emitter("depot").unwrap();
     for number in 0..30 {
         depot.emit_wave("parts.moved", &number).await.unwrap();
@@ -127,7 +127,7 @@ type Owner = (Log, Consumer, Vec<Delivery>);
 /// another one is not used any more.
 async fn owner(folder: &Path, url: &str) -> (Owner, Aether, tokio::task::JoinHandle<()>, CancellationToken) {
     let log = Log::builder(folder).channels("bills.>", Durability::Stored).unwrap().open().unwrap();
-    let aether = log.connect(Aether::builder().url(url)).await.unwrap();
+    let aether = log.connect(aether::builder().url(url)).await.unwrap();
     let service = Service::builder("bills").on("bills.asked", async || {}).with_letters();
     let service = service.build(&aether).await.unwrap();
     let shutdown = CancellationToken::new();
@@ -151,7 +151,7 @@ const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// One vibrator emits at times that nobody could know, and another one follows, a little later and without naming a cause.
 async fn follower(url: &str) -> Aether {
-    let aether = Aether::connect(url).await.unwrap();
+    let aether = aether::connect(url).await.unwrap();
     let mut follower = Vibrator::create("follower", &aether).await.unwrap();
     follower.resonate_on("guess.first").await.unwrap();
     let leader = aether.emitter("leader").unwrap();

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
-use aether_core::wire::micros_since_1970;
+use aether_core::clock::micros_since_1970;
 
 use super::error::StoreError;
 use super::file::{failure, not_open, options, read, write};

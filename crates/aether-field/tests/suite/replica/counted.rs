@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aether_core::Aether;
 use aether_field::Field;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -31,7 +30,7 @@ impl Counted {
                 }
             }
         });
-        let aether = Aether::connect(&url).await.unwrap();
+        let aether = aether::connect(&url).await.unwrap();
         Self { field: Field::builder("home").replica(replica).join(&aether).await.unwrap(), bytes }
     }
 

@@ -7,7 +7,7 @@
 
 use std::sync::atomic::Ordering;
 
-use aether_core::medium::{NatsClient, check_nats_headers};
+use aether_nats::{NatsClient, check_nats_headers};
 use async_nats::Subject;
 use async_nats::jetstream::consumer::PullConsumer;
 use base64::Engine as _;

@@ -1,7 +1,7 @@
 //! The promises of an emit on a durable channel, and on others.
 
 use aether_core::medium::NotStored;
-use aether_core::{Aether, Durability, EmitError, Kind, Vibrator, Wave};
+use aether_core::{Durability, EmitError, Kind, Vibrator, Wave};
 use futures_util::FutureExt;
 
 use crate::bus::stage::{connect, open, position, texts, wave};
@@ -162,8 +162,8 @@ async fn a_wave_of_a_batch_that_is_too_large_is_handed_back_and_the_others_are_s
 async fn a_wave_that_is_stored_is_confirmed_also_while_the_server_is_away() {
     let folder = tempfile::tempdir().unwrap();
     let log = open(folder.path());
-    let server = aether_core::conformance::NatsServer::start().await.unwrap();
-    let aether = log.connect(Aether::builder().url(server.url())).await.unwrap();
+    let server = aether_conformance::NatsServer::start().await.unwrap();
+    let aether = log.connect(aether::builder().url(server.url())).await.unwrap();
     drop(server);
     // An error would ask for a second attempt, which the log would store as another wave.
     let receipt = aether.emitter("shop").unwrap().emit_confirmed(wave(1, 0.5)).await.unwrap();

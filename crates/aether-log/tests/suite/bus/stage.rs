@@ -12,7 +12,7 @@ pub(crate) fn open(folder: &Path) -> Log {
 }
 
 pub(crate) async fn connect(log: &Log) -> Aether {
-    log.connect(Aether::builder().url("local:")).await.unwrap()
+    log.connect(aether::builder().url("local:")).await.unwrap()
 }
 
 pub(crate) fn wave(number: u64, amplitude: f32) -> Wave {

@@ -1,6 +1,6 @@
 //! Boundary rules where durable waves are read: a stream may hold what others have stored without any rules.
 
-use aether_core::rules::{Border, Rule, Rules};
+use aether::rules::{Border, Rule, Rules};
 use aether_core::{Aether, Wave};
 use aether_log::{ConsumerOptions, DurableLog, ResonateDurable, ResonateError};
 
@@ -12,7 +12,7 @@ fn border() -> Border {
 }
 
 async fn connect_with_rules(log: &DurableLog) -> Aether {
-    log.connect(Aether::builder().url("local:").border(border())).await.unwrap()
+    log.connect(aether::builder().url("local:").guard(border())).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -42,7 +42,7 @@ async fn rates_do_not_count_for_what_was_stored_before() {
     free.emitter("slow").unwrap().emit_all(waves).await.unwrap();
     let slow = Rule::new("slow").emit(["orders.>"]).max_rate(1);
     let border = Border::new(Rules::new([slow]).unwrap());
-    let ruled = log.connect(Aether::builder().url("local:").border(border)).await.unwrap();
+    let ruled = log.connect(aether::builder().url("local:").guard(border)).await.unwrap();
     let consumer = log.consumer("billing", "orders.>", quick()).unwrap();
     for _ in 0..300 {
         receive(&consumer).await.ack().await.unwrap();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use aether_core::conformance::NatsCluster;
-use aether_core::{Aether, Durability};
+use aether_conformance::NatsCluster;
+use aether_core::Durability;
 use aether_log::{JetStreamLog, JetStreamOptions};
 use async_nats::jetstream::stream::Info;
 use parking_lot::Mutex;
@@ -51,7 +51,7 @@ async fn leader_fails(rounds: &[End], load_ends: bool) {
         JetStreamOptions::default().patience(Duration::from_secs(60)).ack_wait(Duration::from_secs(5));
     let log = JetStreamLog::builder(cluster.url(), "shop").options(options);
     let log = log.channels("orders.>", Durability::Replicated(3)).unwrap().open().await.unwrap();
-    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
     let client = async_nats::ConnectOptions::new().ping_interval(Duration::from_secs(2));
     let client = client.connect(cluster.url().split(',').collect::<Vec<_>>()).await.unwrap();
     let context = async_nats::jetstream::new(client);

@@ -8,8 +8,8 @@ use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use aether_core::conformance::{NatsServer, ServerOptions};
-use aether_core::{Aether, Durability};
+use aether_conformance::{NatsServer, ServerOptions};
+use aether_core::Durability;
 use aether_log::JetStreamLog;
 
 use crate::durable::stage::{options, order, position, quick, receive, text};
@@ -34,7 +34,7 @@ async fn emits_and_handles_until_it_is_killed() {
     let url = std::env::var("AETHER_LOG_SERVER").unwrap();
     let round = std::env::var("AETHER_LOG_ROUND").unwrap();
     let log = open(&url).await;
-    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
     let consumer = log.consumer("billing", "orders.>", quick()).unwrap();
     consumer.ready().await.unwrap();
     say(format_args!("open"));
@@ -120,7 +120,7 @@ async fn nothing_that_was_acknowledged_is_lost_or_comes_twice_after_kill_9() {
         run_and_kill(&server.url(), round, &mut said);
     }
     let log = open(&server.url()).await;
-    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
     let end = position(&aether.emitter("shop").unwrap().emit(order("end.0.", 0.5)).await.unwrap());
     let audit = log.consumer("audit", "orders.>", quick()).unwrap();
     let (mut kept, mut next) = (BTreeMap::new(), BTreeMap::<String, u64>::new());

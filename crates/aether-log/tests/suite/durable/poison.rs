@@ -4,8 +4,8 @@ use std::num::NonZeroU32;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use aether_core::conformance::{NatsServer, ServerOptions};
-use aether_core::{Aether, Durability};
+use aether_conformance::{NatsServer, ServerOptions};
+use aether_core::Durability;
 use aether_log::{Consumer, JetStreamLog};
 use futures_util::StreamExt as _;
 
@@ -70,7 +70,7 @@ async fn a_wave_that_ends_its_process_becomes_a_dead_letter_and_no_other_wave_do
     let server = ServerOptions::default().jetstream(streams.path());
     let server = NatsServer::start_with(server).await.unwrap();
     let log = open(&server.url()).await;
-    let shop = log.connect(Aether::builder().url("local:")).await.unwrap().emitter("shop").unwrap();
+    let shop = log.connect(aether::builder().url("local:")).await.unwrap().emitter("shop").unwrap();
     for number in 0..OTHERS {
         shop.emit(order(number.to_string(), 0.9)).await.unwrap();
         if number == OTHERS / 2 {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aether_core::conformance::{NatsServer, ServerOptions};
+use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::medium::EmitError;
 use aether_core::{Aether, Durability, Vibrator, Wave};
 use aether_log::store::{AppendError, OpenError};
@@ -26,7 +26,7 @@ async fn open_with(url: &str, options: JetStreamOptions) -> Result<JetStreamLog,
 }
 
 async fn connect(log: &JetStreamLog) -> Aether {
-    log.connect(Aether::builder().url("local:")).await.unwrap()
+    log.connect(aether::builder().url("local:")).await.unwrap()
 }
 
 /// The reason, and the wave that came back.
@@ -437,7 +437,7 @@ async fn a_log_waits_for_a_server_that_is_not_up_yet() {
     server.restart().await.unwrap();
     let log = opening.await.unwrap().unwrap();
     // For callers that connect by themselves.
-    let aether = log.layer(Aether::builder().url("local:")).connect().await.unwrap();
+    let aether = log.layer(aether::builder().url("local:")).connect().await.unwrap();
     log.attach(&aether);
     assert!(JetStreamLog::of(&aether).is_some());
     let receipt = aether.emitter("shop").unwrap().emit(order("1", 0.5)).await.unwrap();

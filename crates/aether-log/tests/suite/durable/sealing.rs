@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use aether_core::conformance::{NatsServer, ServerOptions};
-use aether_core::medium::NatsOptions;
-use aether_core::seal::{KeySource, SealKeys, Signers, SigningKey};
+use aether::nats::NatsOptions;
+use aether::seal::{KeySource, SealKeys, Signers, SigningKey};
+use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Durability};
 use aether_log::{DurableLog, JetStreamError, JetStreamLog};
 
@@ -121,7 +121,7 @@ async fn a_wave_whose_key_is_missing_waits_for_it() {
         let status = aether.status();
         assert!(status.refused_unknown_key >= 2 || status.refused_sealed >= 2, "{status:?}");
     }
-    assert_eq!(behind.missing_keys()[0].0, newer.ids().last().unwrap().0);
+    assert_eq!(aether::seal::missing_keys(&behind)[0].0, newer.ids().last().unwrap().0);
     let consumer = sending.consumer("billing", "orders.>", quick()).unwrap();
     let delivery = receive(&consumer).await;
     assert_eq!((delivery.position(), text(&delivery)), (position(&receipt), "a lamp".to_owned()));
@@ -192,7 +192,7 @@ async fn a_stored_wave_is_proven_and_one_in_the_name_of_another_passed_over() {
         "{status:?}"
     );
     assert!(status.refused_unknown_signer >= 1, "{status:?}");
-    assert_eq!(aether.unknown_signers()[0].0, late.id());
+    assert_eq!(aether::seal::unknown_signers(&aether)[0].0, late.id());
     // The wave of the unknown signer waits until its key is listed: it may be a new program.
     let account = consumer.account().await.unwrap();
     assert_eq!((account.acknowledged, account.expired), (1, 1), "{account:?}");

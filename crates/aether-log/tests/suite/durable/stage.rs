@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::conformance::{NatsServer, ServerOptions};
+use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Durability, Receipt, Wave};
 use aether_log::{Consumer, ConsumerOptions, Delivery, DurableLog, JetStreamLog, JetStreamOptions, Log};
 use tempfile::TempDir;
@@ -45,7 +45,7 @@ impl Place {
 }
 
 pub(crate) async fn connect(log: &DurableLog) -> Aether {
-    log.connect(Aether::builder().url("local:")).await.unwrap()
+    log.connect(aether::builder().url("local:")).await.unwrap()
 }
 
 pub(crate) fn order(text: impl Into<String>, amplitude: f32) -> Wave {

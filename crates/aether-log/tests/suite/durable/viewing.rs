@@ -3,8 +3,9 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use aether_core::conformance::{NatsServer, ServerOptions};
-use aether_core::{Aether, Durability, NatsOptions, Pattern};
+use aether::nats::NatsOptions;
+use aether_conformance::{NatsServer, ServerOptions};
+use aether_core::{Durability, Pattern};
 use aether_log::{DeadError, JetStreamError, JetStreamLog, JetStreamStanding, JetStreamView, StreamEffort};
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::{self, stream};
@@ -22,7 +23,7 @@ async fn server(settings: &[(&str, &str)], streams: &tempfile::TempDir) -> NatsS
 async fn log(url: &str, name: &str, waves: u64) -> JetStreamLog {
     let log = JetStreamLog::builder(url, name).options(options().max_bytes(1 << 20));
     let log = log.channels("orders.>", Durability::Stored).unwrap().open().await.unwrap();
-    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
     for number in 0..waves {
         aether.emitter("shop").unwrap().emit(order(number.to_string(), 0.5)).await.unwrap();
     }

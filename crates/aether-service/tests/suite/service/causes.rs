@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 
-use aether_core::conformance::NatsServer;
-use aether_core::{Aether, AskError, Emitter, FailureReason, NatsOptions, Vibrator, Wave, WaveId, Wire};
+use aether::nats::{NatsOptions, Wire};
+use aether_conformance::NatsServer;
+use aether_core::{Aether, AskError, Emitter, FailureReason, Vibrator, Wave, WaveId};
 use aether_service::{Asker, Json, Service};
 
 use crate::service::stage::{LONG, Stage};
@@ -67,7 +68,7 @@ async fn causes_form_a_chain_in_process() {
 #[tokio::test]
 async fn causes_form_a_chain_over_nats() {
     let server = NatsServer::start().await.unwrap();
-    chain(async || Aether::connect(&server.url()).await.unwrap()).await;
+    chain(async || aether::connect(&server.url()).await.unwrap()).await;
 }
 
 #[tokio::test]
@@ -75,7 +76,7 @@ async fn failures_reach_the_asker_over_nats_in_every_format() {
     let server = NatsServer::start().await.unwrap();
     for wire in [Wire::Frames, Wire::CloudEvents] {
         let connect = async || {
-            Aether::builder()
+            aether::builder()
                 .url(server.url())
                 .options(NatsOptions::default().prefix(format!("p-{wire:?}")).wire(wire))
                 .connect()
@@ -111,7 +112,7 @@ async fn failures_reach_the_asker_over_nats_in_every_format() {
 #[tokio::test]
 async fn a_foreign_requester_over_nats_gets_the_failure_as_a_header() {
     let server = NatsServer::start().await.unwrap();
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let refuses =
         async || -> Result<(), aether_service::Rejection> { Err(aether_service::Rejection::new("closed")) };
     let stage = Stage::on(aether, Service::builder("service").on_query("shop", refuses)).await;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, LazyLock};
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Wave};
 use aether_service::description::{Description, DescriptionError, Directory, asyncapi, channel_of};
 use aether_service::schemars::{self, JsonSchema};
@@ -174,7 +174,7 @@ async fn announced(aether: &Aether, services: usize) {
 #[tokio::test]
 async fn a_directory_unites_the_services_of_a_medium_and_refuses_strangers_nonsense() {
     let server = NatsServer::start().await.unwrap();
-    let connect = async || Aether::connect(&server.url()).await.unwrap();
+    let connect = async || aether::connect(&server.url()).await.unwrap();
     let (here, there, elsewhere) = (connect().await, connect().await, connect().await);
     let shutdown = CancellationToken::new();
     let mut running = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::echo::EchoesError;
 use aether_core::wave::EchoRequest;
 use aether_core::{Aether, Echo, EchoReason, Emitter, Kind, Vibrator, Wave, WaveBuilder};
@@ -82,7 +82,7 @@ async fn a_handler_of_echoes_gets_what_failed_with_its_key_metadata_and_payload(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_of_echoes_gets_what_failed_in_another_process_over_nats() {
     let server = NatsServer::start().await.unwrap();
-    let [shops, stocks] = [Aether::connect(&server.url()).await, Aether::connect(&server.url()).await];
+    let [shops, stocks] = [aether::connect(&server.url()).await, aether::connect(&server.url()).await];
     failures_come_back(shops.unwrap(), stocks.unwrap()).await;
 }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use aether_core::conformance::NatsServer;
-use aether_core::{Aether, Emitter, Kind, NatsOptions, Vibrator, Wave, Wire};
+use aether::nats::{NatsOptions, Wire};
+use aether_conformance::NatsServer;
+use aether_core::{Aether, Emitter, Kind, Vibrator, Wave};
 use aether_service::{Asker, AskerOptions, Json, Resend, Service, State};
 
 use crate::service::stage::{LONG, Stage};
@@ -87,7 +88,7 @@ async fn a_request_is_followed_in_process() {
 #[tokio::test]
 async fn a_request_is_followed_over_nats_in_frames() {
     let server = NatsServer::start().await.unwrap();
-    request(async || Aether::connect(&server.url()).await.unwrap()).await;
+    request(async || aether::connect(&server.url()).await.unwrap()).await;
 }
 
 /// An asker without a cause: its first question begins the request, and the repetitions belong to it.
@@ -97,7 +98,7 @@ async fn all_attempts_of_a_question_have_one_root_in_every_format() {
     for wire in [Wire::Frames, Wire::CloudEvents] {
         let connect = async || {
             let options = NatsOptions::default().prefix(format!("p-{wire:?}")).wire(wire);
-            Aether::builder().url(server.url()).options(options).connect().await.unwrap()
+            aether::builder().url(server.url()).options(options).connect().await.unwrap()
         };
         let tries = Arc::new(AtomicU32::new(0));
         let unsteady = async |State(tries): State<Arc<AtomicU32>>| match tries.fetch_add(1, Ordering::Relaxed)

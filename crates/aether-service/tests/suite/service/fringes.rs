@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use aether_core::conformance::NatsServer;
-use aether_core::physics::{Fringe, FringeKind, Interfere};
+use aether::physics::{Fringe, FringeKind, Interfere};
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Emitter, Kind, Phase, Vibrator, Wave, WaveId};
 use aether_service::{Resend, RetryBudget, Service, ServiceError, State};
 use tokio::sync::mpsc;
@@ -189,7 +189,7 @@ async fn options_and_patterns_that_are_not_valid_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn instances_in_two_processes_report_once_over_nats() {
     let server = NatsServer::start().await.unwrap();
-    let connect = async || Aether::connect(&server.url()).await.unwrap();
+    let connect = async || aether::connect(&server.url()).await.unwrap();
     let (here, there, elsewhere) = (connect().await, connect().await, connect().await);
     let mut reports = listener(&elsewhere, "fringes.>").await;
     let (sender, mut pages) = mpsc::unbounded_channel();

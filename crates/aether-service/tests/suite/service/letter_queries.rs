@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::wave::EchoRequest;
 use aether_core::{Aether, AskError, Durability, Emitter, FailureReason, Kind, Vibrator, Wave, WaveBuilder};
 use aether_log::{ConsumerOptions, Log};
@@ -133,7 +133,7 @@ async fn letters_are_listed_shown_replayed_and_dropped_by_questions() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn letters_are_listed_shown_replayed_and_dropped_by_questions_over_nats() {
     let server = NatsServer::start().await.unwrap();
-    let [shops, stocks] = [Aether::connect(&server.url()).await, Aether::connect(&server.url()).await];
+    let [shops, stocks] = [aether::connect(&server.url()).await, aether::connect(&server.url()).await];
     letters_are_answered_for(shops.unwrap(), stocks.unwrap()).await;
 }
 
@@ -227,7 +227,7 @@ async fn a_durable_log_is_a_store_of_its_own_whose_letters_and_consumers_are_cha
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let log = Log::builder(&path).channels("orders.>", Durability::Stored).unwrap().open().unwrap();
-    let aether = log.connect(Aether::builder().url("local:")).await.unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
     let stage = stock(&aether).await;
     let shop = aether.emitter("shop").unwrap();
     let once = ConsumerOptions::default().max_attempts(std::num::NonZeroU32::MIN);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::echo::DeadLetter;
 use aether_core::wave::EchoRequest;
 use aether_core::{Aether, DeadLetters, Kind, Wave};
@@ -86,7 +86,7 @@ async fn a_letter_is_the_wave_as_it_was_with_all_of_its_attempts() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_letter_is_the_wave_as_it_was_with_all_of_its_attempts_over_nats() {
     let server = NatsServer::start().await.unwrap();
-    let [shops, stocks] = [Aether::connect(&server.url()).await, Aether::connect(&server.url()).await];
+    let [shops, stocks] = [aether::connect(&server.url()).await, aether::connect(&server.url()).await];
     letters_are_as_the_waves_were(shops.unwrap(), stocks.unwrap()).await;
 }
 

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, Emitter, Vibrator, Wave};
 use aether_service::{Handlers, Json, Service};
 use tokio::sync::Notify;
@@ -170,7 +170,7 @@ async fn an_outage_is_logged_once_with_how_long_it_was_and_what_was_lost() {
     let (log, _guard) = Log::with("info,async_nats=off");
     let mut server = NatsServer::start().await.unwrap();
     // Without the arguments of a program, and with two services on one connection.
-    let aether = Aether::connect(&server.url()).await.unwrap();
+    let aether = aether::connect(&server.url()).await.unwrap();
     let first = Stage::on(aether.clone(), Service::builder("first").on("a", async || {})).await;
     let second = Stage::on(aether.clone(), Service::builder("second").on("a", async || {})).await;
     server.kill().await.unwrap();
@@ -196,9 +196,9 @@ async fn waves_that_others_sent_during_an_outage_are_counted_in_the_log() {
     let proxy = Proxy::new(server.port()).await.unwrap();
     let (gate, mut begun) = Gate::new();
     gate.let_go(2);
-    let aether = Aether::connect(&proxy.url()).await.unwrap();
+    let aether = aether::connect(&proxy.url()).await.unwrap();
     let stage = Stage::on(aether.clone(), Service::builder("desk").state(gate).on("a", gated)).await;
-    let elsewhere = Aether::connect(&server.url()).await.unwrap();
+    let elsewhere = aether::connect(&server.url()).await.unwrap();
     let shop = Vibrator::create("shop", &elsewhere).await.unwrap();
     let emit = async || {
         shop.emit_bytes("a", "x").await.unwrap();

@@ -15,7 +15,7 @@ mod letters;
 mod limits;
 mod logs;
 mod overload;
-#[path = "../../../../../aether-core/tests/suite/proxy/mod.rs"]
+#[path = "../../../../aether/tests/suite/proxy/mod.rs"]
 mod proxy;
 mod refused;
 mod retrying;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aether_core::conformance::NatsServer;
-use aether_core::{Aether, InboxOptions, Wave, WhenFull};
+use aether_conformance::NatsServer;
+use aether_core::{InboxOptions, Wave, WhenFull};
 use aether_service::{Service, State};
 use tokio::sync::Notify;
 
@@ -35,8 +35,8 @@ async fn work(State(count): State<Arc<Count>>, wave: Wave) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handler_slower_than_its_senders_over_nats_loses_nothing() {
     let server = NatsServer::start().await.unwrap();
-    let here = Aether::connect(&server.url()).await.unwrap();
-    let there = Aether::connect(&server.url()).await.unwrap();
+    let here = aether::connect(&server.url()).await.unwrap();
+    let there = aether::connect(&server.url()).await.unwrap();
     let count = Arc::new(Count { left: AtomicU64::new(WAVES), over: Notify::new() });
     let lost = Arc::clone(&count);
     // Longer than a busy machine may delay the handler: an inbox sheds once the patience of its emitters is over.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::conformance::NatsServer;
+use aether_conformance::NatsServer;
 use aether_core::{Aether, AskError, Emitter, FailureReason, InboxOptions, Kind, Vibrator, Wave, WhenFull};
 use aether_service::{
     Breaker, CancellationToken, Handlers, Limits, Resend, RetryBudget, Service, ServiceError, State,
@@ -79,7 +79,7 @@ async fn while_the_circuit_of_one_set_is_open_the_queries_of_another_are_answere
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_the_circuit_of_one_set_is_open_the_queries_of_another_are_answered_over_nats() {
     let server = NatsServer::start().await.unwrap();
-    an_operator_is_answered(Aether::connect(&server.url()).await.unwrap()).await;
+    an_operator_is_answered(aether::connect(&server.url()).await.unwrap()).await;
 }
 
 /// The reason for sets: a breaker of the whole service makes everything wait.

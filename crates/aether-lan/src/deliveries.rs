@@ -1,0 +1,211 @@
+//! Waves on the last step, from the receiving task to the inboxes, through the router. Those for a full inbox wait in a
+//! [`Crowd`], and their senders are asked to pause.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+
+use super::counts::Counts;
+use super::crowd::{Crowd, WAITING_BYTES};
+use super::joined::{Joined, MemberFound};
+use super::shared::LanShared;
+use aether_core::clock::{self, Instant};
+use aether_core::medium::{Crowded, Router, Subscription};
+use aether_core::{Pattern, Wave};
+
+/// Whose waves wait: those of a pattern or of a member.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) enum Target {
+    Pattern(Pattern),
+    Member(u64),
+}
+
+/// What the receiving task delivers, and what of that waits.
+pub(super) struct Deliveries {
+    shared: Arc<LanShared>,
+    router: Arc<Router>,
+    joined: Arc<Joined>,
+    counts: Arc<Counts>,
+    crowds: HashMap<Target, Crowd>,
+    settling: FuturesUnordered<BoxFuture<'static, Target>>,
+    waiting_bytes: usize,
+}
+
+impl Deliveries {
+    pub(super) fn new(
+        shared: Arc<LanShared>,
+        router: Arc<Router>,
+        joined: Arc<Joined>,
+        counts: Arc<Counts>,
+    ) -> Self {
+        let (crowds, settling) = (HashMap::new(), FuturesUnordered::new());
+        Self { shared, router, joined, counts, crowds, settling, waiting_bytes: 0 }
+    }
+
+    /// When the first pause has to be renewed.
+    pub(super) fn renewal(&self) -> Option<Instant> {
+        self.crowds.values().filter_map(|crowd| crowd.pause.renewal()).min()
+    }
+
+    /// Waits until the waiting waves of a target are settled; pending while none wait.
+    ///
+    /// Cancel safety: if cancelled before completion, nothing is taken.
+    pub(super) async fn settled(&mut self) -> Target {
+        match self.settling.next().await {
+            Some(target) => target,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Delivers waves of one channel, behind those that wait.
+    pub(super) fn deliver(&mut self, target: Target, member: Option<&Subscription>, waves: Vec<Wave>) {
+        if let Some(crowd) = self.crowds.get_mut(&target).filter(|crowd| crowd.keeps_order()) {
+            self.waiting_bytes += crowd.keep(waves);
+            if self.waiting_bytes > WAITING_BYTES {
+                crowd.give_up();
+            }
+            return;
+        }
+        let crowded = self.offer(&target, member, waves);
+        self.wait_with(target, crowded);
+    }
+
+    fn offer(&self, target: &Target, member: Option<&Subscription>, waves: Vec<Wave>) -> Crowded {
+        match (target, member) {
+            (Target::Pattern(pattern), _) => self.router.arrive_if_room(pattern, waves),
+            (Target::Member(_), Some(member)) => self.router.arrive_for_if_room(member, waves),
+            (Target::Member(id), None) => match self.joined.member(*id) {
+                MemberFound::Here(member) => self.router.arrive_for_if_room(&member, waves),
+                MemberFound::Late(member) => {
+                    self.router.arrive_late(&member, waves, true);
+                    Crowded::default()
+                }
+                MemberFound::Unknown => {
+                    self.counts.homeless.fetch_add(waves.len() as u64, Ordering::Relaxed);
+                    Crowded::default()
+                }
+            },
+        }
+    }
+
+    fn wait_with(&mut self, target: Target, crowded: Crowded) {
+        if crowded.level().is_none() {
+            return;
+        }
+        let shared = &self.shared;
+        let crowd = self.crowds.entry(target.clone()).or_insert_with(|| {
+            let pattern = match &target {
+                Target::Pattern(pattern) => pattern.clone(),
+                Target::Member(id) => match self.joined.member(*id) {
+                    MemberFound::Here(member) | MemberFound::Late(member) => member.pattern().clone(),
+                    MemberFound::Unknown => Pattern::everything(),
+                },
+            };
+            Crowd::new(shared.flow.next_id(), pattern)
+        });
+        let (settled, pause) = crowd.wait_with(crowded);
+        if let Some(pause) = pause {
+            shared.send_pause(&pause);
+        }
+        self.settling.push(settled.map(move |()| target).boxed());
+    }
+
+    /// The waiting waves of a target are settled: delivers what came behind them, as far as there is room.
+    pub(super) fn go_on(&mut self, target: &Target) {
+        if let Some(crowd) = self.crowds.get_mut(target) {
+            crowd.settled();
+        }
+        loop {
+            let Some(crowd) = self.crowds.get_mut(target) else { return };
+            let Some((waves, bytes)) = crowd.next() else {
+                if let Some(pause) = crowd.pause.end() {
+                    self.shared.send_pause(&pause);
+                }
+                break;
+            };
+            self.waiting_bytes -= bytes;
+            let crowded = self.offer(target, None, waves);
+            if crowded.level().is_some() {
+                self.wait_with(target.clone(), crowded);
+                self.renew();
+                return;
+            }
+        }
+        self.crowds.retain(|_, crowd| !crowd.is_idle());
+    }
+
+    pub(super) fn renew(&mut self) {
+        let now = clock::now();
+        let pauses: Vec<_> = self.crowds.values_mut().filter_map(|crowd| crowd.pause.renewed(now)).collect();
+        pauses.iter().for_each(|pause| self.shared.send_pause(pause));
+    }
+
+    /// Delivers what waits where there is room now, and renews the pauses. Called while messages keep arriving.
+    pub(super) fn look_after_crowds(&mut self) {
+        while let Some(Some(target)) = self.settling.next().now_or_never() {
+            self.go_on(&target);
+        }
+        self.renew();
+    }
+
+    /// Delivers everything that waits, whether there is room or not.
+    pub(super) fn finish(&mut self) {
+        self.settling = FuturesUnordered::new();
+        let targets: Vec<Target> = self.crowds.keys().cloned().collect();
+        for target in targets {
+            while let Some((waves, _)) = self.crowds.get_mut(&target).and_then(Crowd::next) {
+                drop(self.offer(&target, None, waves));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::peers::Peers;
+    use super::super::sealing::Sealing;
+    use super::*;
+    use aether_core::Source;
+    use aether_core::inbox::Inbox;
+    use aether_core::medium::Listener;
+    use aether_core::medium::Sequencer;
+    use aether_core::{InboxOptions, WhenFull};
+    use aether_link::Outlet;
+
+    fn inbox(options: InboxOptions) -> Arc<Inbox> {
+        Arc::new(Inbox::new(options).unwrap())
+    }
+
+    #[tokio::test]
+    async fn waves_that_arrive_while_too_much_waits_stay_behind_those_that_wait() {
+        let router = Arc::new(Router::new());
+        let outbox = Outlet::new(inbox(InboxOptions::default()));
+        let (shared, _exits) =
+            LanShared::new(Peers::new(8, "here".to_owned()), outbox, Sealing::new(None).unwrap());
+        let mut deliveries =
+            Deliveries::new(shared, Arc::clone(&router), Arc::default(), Arc::<Counts>::default());
+        let patience = Duration::from_secs(3600);
+        let full = inbox(InboxOptions::default().max_waves(1).when_full(WhenFull::Wait { patience }));
+        let sequencer = Arc::new(Sequencer::new(Source::framework()));
+        let listener = Listener::new(sequencer);
+        let pattern = Pattern::new("load.*").unwrap();
+        let _heard = router.subscribe(pattern.clone(), None, Arc::clone(&full), listener);
+        let payload = bytes::Bytes::from(vec![0; 1 << 20]);
+        let most = WAITING_BYTES >> 20;
+        for number in 0..most + 5 {
+            let wave = Wave::builder(format!("load.{number}")).bytes(payload.clone()).build().unwrap();
+            deliveries.deliver(Target::Pattern(pattern.clone()), None, vec![wave]);
+        }
+        let target = deliveries.settled().await;
+        deliveries.go_on(&target);
+        deliveries.finish();
+        let last = full.take_now().unwrap();
+        assert_eq!(last.channel().as_str(), format!("load.{}", most + 4), "the newest is the last to arrive");
+    }
+}
