@@ -1,4 +1,5 @@
-//! Any text is read as a credentials file, as an error of a server and as an address, and no password of an address is shown.
+//! Any text is read as a credentials file, as an error of a server and as an address, and no password of an address is
+//! shown.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Boundary rules: any text is a rule or an error, and what compiled rules decide is what a naive reader of them decides. The
-//! input is a name and a channel in the first line, separated by a space, and a rule in each further line.
+//! Boundary rules: any text is a rule or an error, and what compiled rules decide is what a naive reader of them
+//! decides. The input is a name and a channel in the first line, separated by a space, and a rule in each further line.
 
 #![no_main]
 

@@ -150,8 +150,8 @@ impl Cable {
         ))
     }
 
-    /// Drops the packets that arrive at this end and match, as a firewall does: `packets` is what `nft` calls a match, such as
-    /// `tcp dport 7447` or `ip daddr 224.0.0.0/4`. May be called again for others.
+    /// Drops the packets that arrive at this end and match, as a firewall does: `packets` is what `nft` calls a match,
+    /// such as `tcp dport 7447` or `ip daddr 224.0.0.0/4`. May be called again for others.
     ///
     /// # Errors
     /// [`CableError`] if the system refuses.

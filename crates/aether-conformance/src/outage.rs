@@ -311,7 +311,8 @@ async fn losses_on_the_way_are_counted(stage: &Stage) -> Checked {
                 number(&wave)? < emitted - 1
             } {}
             if !paths(&stage.there).is_empty() {
-                // The next wave may have gone by another path. By the one that lost waves, their number comes when it is back.
+                // The next wave may have gone by another path. By the one that lost waves, their number comes when it
+                // is back.
                 stage.within("the losses to be known", known_up_to(ear, emitted)).await?;
             }
             let ledger = ear.ledger();

@@ -26,8 +26,9 @@ pub(super) struct LanAddress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     Tcp,
-    /// With certificates. Nothing is connected without. Not TLS over TCP: in Zenoh 1.10 one thread reads from such a connection while
-    /// another writes to it, which breaks it and is not sound (eclipse-zenoh/zenoh#2557). QUIC keeps both directions apart.
+    /// With certificates. Nothing is connected without. Not TLS over TCP: in Zenoh 1.10 one thread reads from such a
+    /// connection while another writes to it, which breaks it and is not sound (eclipse-zenoh/zenoh#2557). QUIC keeps
+    /// both directions apart.
     Quic,
 }
 

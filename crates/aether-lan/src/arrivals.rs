@@ -13,8 +13,8 @@ use super::lane::Lane;
 use super::message::Message;
 use aether_core::clock::{self, Instant};
 
-/// The receiving task waits for nothing, so this only has to hold what arrives while it is not scheduled. As much again for what
-/// this process sends to itself.
+/// The receiving task waits for nothing, so this only has to hold what arrives while it is not scheduled. As much again
+/// for what this process sends to itself.
 const MAX_BYTES: usize = 16 << 20;
 /// What a message takes besides its bytes.
 const OVERHEAD: usize = 128;

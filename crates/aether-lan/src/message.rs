@@ -95,8 +95,8 @@ pub(super) enum Message {
         version: u64,
         sent: Sent,
     },
-    /// The waves of a way that were sent before the ping were received, except for those that are missing. Those are all that
-    /// ever were on that way. Has the clock of the sender in microseconds since 1970.
+    /// The waves of a way that were sent before the ping were received, except for those that are missing. Those are
+    /// all that ever were on that way. Has the clock of the sender in microseconds since 1970.
     Pong {
         number: u64,
         clock_micros: u64,

@@ -1,9 +1,10 @@
 //! The session with Zenoh: configuration, keys, and what is put on the network.
 //!
-//! Each process hears one key, `aether/REALM/NODE/in`, and shows a liveliness token, `aether/REALM/NODE` and a proof, in the realm of
-//! each of its keys ([`Realms`]). A realm is derived from a key, so processes with another secret are told nothing. A message goes in the realm of
-//! the key that seals it: whoever can open it hears it there, also while keys are rotated. A router shows `aether-router/ID`.
-//! Everything here may block for as long as Zenoh has no room, so it is called by the tasks of the medium's own runtime only.
+//! Each process hears one key, `aether/REALM/NODE/in`, and shows a liveliness token, `aether/REALM/NODE` and a proof,
+//! in the realm of each of its keys ([`Realms`]). A realm is derived from a key, so processes with another secret are
+//! told nothing. A message goes in the realm of the key that seals it: whoever can open it hears it there, also while
+//! keys are rotated. A router shows `aether-router/ID`. Everything here may block for as long as Zenoh has no room, so
+//! it is called by the tasks of the medium's own runtime only.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -37,8 +38,8 @@ const MAX_MESSAGE: usize = 16 << 20;
 const SCOUT_MILLIS: u64 = 300;
 /// Between the first attempts to reach a router or a named peer; the pause doubles twice.
 const RETRY_MILLIS: u64 = 250;
-/// A connection has to introduce itself within this time. Those that say nothing are so many at most: more would take the place
-/// of peers. A handshake takes two round trips, and TCP repeats a lost packet twice within 0.6 s.
+/// A connection has to introduce itself within this time. Those that say nothing are so many at most: more would take
+/// the place of peers. A handshake takes two round trips, and TCP repeats a lost packet twice within 0.6 s.
 const INTRODUCED_MILLIS: u64 = 2000;
 const MAX_NOT_INTRODUCED: usize = 1024;
 /// As many peers as the table has room for.
@@ -162,8 +163,8 @@ fn config(
     Ok(config)
 }
 
-/// Endpoints of QUIC with one stream instead of one for each priority: a ping confirms everything that was sent before it, in all
-/// priorities, and must overtake nothing.
+/// Endpoints of QUIC with one stream instead of one for each priority: a ping confirms everything that was sent before
+/// it, in all priorities, and must overtake nothing.
 fn of_one_stream(endpoints: &[String]) -> Vec<String> {
     let quic = format!("{}/", Protocol::Quic.name());
     let of_one = |endpoint: &String| match endpoint.starts_with(&quic) {
@@ -190,8 +191,8 @@ impl Net {
         Ok(Self { session, realms, seen: Arc::default() })
     }
 
-    /// Hears what comes for a node, and calls back with each other node of the realms that comes (true) or goes (false); once
-    /// for each realm that it shows itself in.
+    /// Hears what comes for a node, and calls back with each other node of the realms that comes (true) or goes
+    /// (false); once for each realm that it shows itself in.
     pub(super) async fn declare(
         &self,
         node: u64,

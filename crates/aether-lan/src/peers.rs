@@ -274,8 +274,8 @@ impl Peers {
         peer.map(|peer| peer.on_the_way.pinged(number, clock::now())).unwrap_or_default()
     }
 
-    /// Whether a peer takes nothing, and others would wait for it if there had to be room for what is sent to it. What was said
-    /// before `until` has been listened to.
+    /// Whether a peer takes nothing, and others would wait for it if there had to be room for what is sent to it. What
+    /// was said before `until` has been listened to.
     pub(super) fn holds_up_others(&self, node: u64, until: Instant) -> bool {
         let state = self.state.lock();
         state.peers.len() > 1 && state.peers.get(&node).is_some_and(|peer| peer.is_stuck(until))
@@ -393,8 +393,8 @@ impl Peers {
         self.state.lock().peers.values().map(|peer| peer.heard).min().map(|heard| heard + self.gone_after)
     }
 
-    /// Forgets the peers that were silent for too long, and returns them. Only what was said before `until` has been listened
-    /// to.
+    /// Forgets the peers that were silent for too long, and returns them. Only what was said before `until` has been
+    /// listened to.
     pub(super) fn forget_silent(&self, until: Instant) -> Vec<(u64, String)> {
         let mut state = self.state.lock();
         let is_gone = |peer: &Peer| until.saturating_duration_since(peer.heard) >= self.gone_after;

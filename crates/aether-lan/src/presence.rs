@@ -15,10 +15,11 @@ use super::shared::{LanShared, MEASURES};
 use aether_core::clock::micros_since_1970;
 use aether_core::clock::{self, Instant, sleep_until};
 
-/// A process that has not looked at what arrives for this long is stuck, and says nothing more, so that others do not wait for it.
+/// A process that has not looked at what arrives for this long is stuck, and says nothing more, so that others do not
+/// wait for it.
 const STUCK: Duration = Duration::from_secs(1);
-/// Introductions to unknown nodes between two beats; others are made at the next ones. Without a secret anybody can show as many
-/// tokens as they like.
+/// Introductions to unknown nodes between two beats; others are made at the next ones. Without a secret anybody can
+/// show as many tokens as they like.
 const INTRODUCTIONS: usize = 256;
 /// The pings of tools that wait for an answer at most.
 const MAX_ASKED: usize = 4096;

@@ -105,8 +105,8 @@ impl LanRouter {
         Self::open_as(address, None).await
     }
 
-    /// The same over QUIC (RFC 9000, with TLS 1.3): with the certificates (PEM) of the authorities, and that of this machine with
-    /// its key. Both sides of a connection must show one, and nobody connects without.
+    /// The same over QUIC (RFC 9000, with TLS 1.3): with the certificates (PEM) of the authorities, and that of this
+    /// machine with its key. Both sides of a connection must show one, and nobody connects without.
     ///
     /// # Errors
     /// As [`open`](Self::open).

@@ -29,8 +29,8 @@ use aether_link::{Groups, fitting, is_of_one_channel};
 use aether_link::{HoldTable, Noted, Pause};
 use aether_link::{Numbers, StreamAnnouncement};
 
-/// The maximum number of waves and bytes in a batch: they bound the delay of a strong wave. On slow lines batches and messages
-/// are smaller: see [`Window`].
+/// The maximum number of waves and bytes in a batch: they bound the delay of a strong wave. On slow lines batches and
+/// messages are smaller: see [`Window`].
 const BATCH_WAVES: usize = 1024;
 const BATCH_BYTES: usize = 256 << 10;
 /// The approximate size of a message. Zenoh sends at most 64 KiB at once, and cuts longer ones. Each message wakes three
@@ -347,8 +347,8 @@ impl Sending {
         number
     }
 
-    /// Pings the peers that have not confirmed everything, also when nothing follows. A ping may have been lost with what was in
-    /// front of it.
+    /// Pings the peers that have not confirmed everything, also when nothing follows. A ping may have been lost with
+    /// what was in front of it.
     fn ping_quiet(&mut self) {
         self.note_answers();
         for node in self.shared.peers.unconfirmed() {

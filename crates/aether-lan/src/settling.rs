@@ -16,8 +16,8 @@ use aether_link::patiently;
 /// Flushing gives up after this long without any progress: two retransmissions of TCP take at least 0.6 s (RFC 6298, with
 /// the minimum of 0.2 s that Linux uses), three 1.4 s.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Closing waits this long for the answers to its farewells: one lost packet is repeated after 1 s at first (RFC 9002, with the round
-/// trip of 0.333 s that is assumed before one is measured).
+/// Closing waits this long for the answers to its farewells: one lost packet is repeated after 1 s at first (RFC 9002,
+/// with the round trip of 0.333 s that is assumed before one is measured).
 const FAREWELL_WITHIN: Duration = Duration::from_millis(1500);
 /// Closing waits this long for the task that delivers what has arrived, and for the session to end.
 const END_WITHIN: Duration = Duration::from_secs(10);
@@ -66,9 +66,10 @@ impl Lan {
         }
     }
 
-    /// Says farewell to all peers, and to those that may know this process though they have not introduced themselves yet: they
-    /// would wait for it until it has been silent for long enough. With certificates it waits until they have heard it: the end of
-    /// a connection of QUIC discards what the other side has not confirmed (RFC 9000, section 10.2). That of TCP does not.
+    /// Says farewell to all peers, and to those that may know this process though they have not introduced themselves
+    /// yet: they would wait for it until it has been silent for long enough. With certificates it waits until they have
+    /// heard it: the end of a connection of QUIC discards what the other side has not confirmed (RFC 9000, section
+    /// 10.2). That of TCP does not.
     async fn part(&self) {
         let shared = &*self.shared;
         shared.has_parted.store(true, Ordering::Release);

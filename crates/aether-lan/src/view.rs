@@ -147,10 +147,10 @@ impl LanView {
         presence.ping(shared, node, within).await
     }
 
-    /// Asks by multicast who is there, on each of these interfaces (names or addresses), at most 16, and collects answers for
-    /// a time. This process answers, too, if its question comes back to this machine. At most 256 answers are kept for each
-    /// interface. The address of this process does not matter, not even if it says `multicast=off`; then this process does
-    /// not answer. `None` before the medium has connected and after it has ended.
+    /// Asks by multicast who is there, on each of these interfaces (names or addresses), at most 16, and collects
+    /// answers for a time. This process answers, too, if its question comes back to this machine. At most 256 answers
+    /// are kept for each interface. The address of this process does not matter, not even if it says `multicast=off`;
+    /// then this process does not answer. `None` before the medium has connected and after it has ended.
     ///
     /// # Errors
     /// [`LanError::Zenoh`] if it cannot be asked.

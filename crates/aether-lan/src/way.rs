@@ -11,7 +11,8 @@ use aether_core::clock::Instant;
 pub(super) const STUCK: Duration = Duration::from_millis(500);
 
 /// The waves that were sent to a peer and that it has not confirmed. It confirms them by answering the ping behind them, and
-/// tells how many of those before are missing: a connection that broke takes them along, and the next one carries the answer.
+/// tells how many of those before are missing: a connection that broke takes them along, and the next one carries the
+/// answer.
 #[derive(Debug)]
 pub(super) struct Way {
     sent: Sent,

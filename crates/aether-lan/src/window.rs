@@ -1,10 +1,10 @@
 //! How much may be on the way to a peer: as much as its line carries in a few milliseconds.
 //!
-//! Everything that is on the way is in front of a strong wave that is emitted now: in the queues of Zenoh, of the kernel and of
-//! the device. So the window of a slow line has to be small, and that of a fast one large. It follows the round trips of the
-//! pings that are sent behind the waves: it doubles in each while they find no queue, and shrinks to what left in time when
-//! some in a row find one. Source: the idea of delay-based congestion control (RFC 6817), with its filter of the current delay
-//! and its base delay of the last minutes.
+//! Everything that is on the way is in front of a strong wave that is emitted now: in the queues of Zenoh, of the
+//! kernel and of the device. So the window of a slow line has to be small, and that of a fast one large. It follows the
+//! round trips of the pings that are sent behind the waves: it doubles in each while they find no queue, and shrinks to
+//! what left in time when some in a row find one. Source: the idea of delay-based congestion control (RFC 6817), with
+//! its filter of the current delay and its base delay of the last minutes.
 
 use std::time::Duration;
 

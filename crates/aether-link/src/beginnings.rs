@@ -2,8 +2,8 @@
 //!
 //! A stream that a receiver has never heard may have begun before it joined. Then its beginning is no loss. The times of two
 //! processes cannot be compared exactly, but numbers of streams can: each new stream of a sender has a higher number than
-//! all before. So a receiver that has joined asks the senders for the number of their next stream. That one and all later ones
-//! began after the join.
+//! all before. So a receiver that has joined asks the senders for the number of their next stream. That one and all
+//! later ones began after the join.
 
 use std::collections::VecDeque;
 use std::time::Duration;

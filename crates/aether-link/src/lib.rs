@@ -1,4 +1,5 @@
-//! What every network medium needs, whatever its client: frames, numbers, gap detection, transit times, pauses and the outbox.
+//! What every network medium needs, whatever its client: frames, numbers, gap detection, transit times, pauses and the
+//! outbox.
 //!
 //! For authors of media. This crate opens no connection and starts no tasks. Its parts, in the order in which a wave passes
 //! through them:

@@ -99,8 +99,8 @@ pub struct PathOutlet {
 }
 
 impl PathOutlet {
-    /// The place of the medium that is being connected among several paths. `None` if it is the only one; otherwise others can
-    /// take over, so that a connection that does not answer should be given up within seconds.
+    /// The place of the medium that is being connected among several paths. `None` if it is the only one; otherwise
+    /// others can take over, so that a connection that does not answer should be given up within seconds.
     #[must_use]
     pub fn of(request: &ConnectRequest) -> Option<Self> {
         request.options::<Option<Self>>()
@@ -154,9 +154,9 @@ struct Place {
 }
 
 impl Outlet {
-    /// The outbox of the medium that is being connected, which tells the sources of lost commands and queries. Where the medium is
-    /// one of several paths, all of them share the outbox of the first one that asks for it, so a medium asks before it waits for
-    /// anything.
+    /// The outbox of the medium that is being connected, which tells the sources of lost commands and queries. Where
+    /// the medium is one of several paths, all of them share the outbox of the first one that asks for it, so a medium
+    /// asks before it waits for anything.
     ///
     /// # Errors
     /// [`InboxOptionsError`] names the option that is out of range, and the allowed range.

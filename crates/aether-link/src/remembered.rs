@@ -1,5 +1,5 @@
-//! A table that the network fills. It is bounded, evicts the entry silent for longest of the principal with most of them, and
-//! releases memory.
+//! A table that the network fills. It is bounded, evicts the entry silent for longest of the principal with most of
+//! them, and releases memory.
 //!
 //! [`Gaps`](super::Gaps), [`Transit`](super::Transit) and the media use it for what they know about senders. Its keys
 //! come from messages, so anyone can forge any number of them. Where signatures prove who sent a message, a principal takes

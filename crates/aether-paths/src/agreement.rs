@@ -1,9 +1,9 @@
 //! Which paths reach everybody: processes tell each other by all paths which of them they can use.
 //!
-//! A path that stands here may not stand elsewhere. If one machine loses its cable, the network of the others goes on, and what
-//! they send by it does not reach that machine. So each process sends a beat by each path that stands, with the paths that it
-//! can use itself: those that stand, and by which it hears everybody whom it hears at all. A path is agreed on while all can use
-//! it. A process that was silent on all paths has gone, and counts no more.
+//! A path that stands here may not stand elsewhere. If one machine loses its cable, the network of the others goes on,
+//! and what they send by it does not reach that machine. So each process sends a beat by each path that stands, with
+//! the paths that it can use itself: those that stand, and by which it hears everybody whom it hears at all. A path is
+//! agreed on while all can use it. A process that was silent on all paths has gone, and counts no more.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -47,8 +47,8 @@ pub(super) struct Beat {
 struct Other {
     /// When it was heard last by each path; when it was heard first, by those by which it never was.
     heard: Vec<Instant>,
-    /// Whether it can use each path. A path that it lost and has again is on trial here as well, so that a process whose path
-    /// comes and goes does not move all others each time.
+    /// Whether it can use each path. A path that it lost and has again is on trial here as well, so that a process
+    /// whose path comes and goes does not move all others each time.
     usable: Vec<Breaker>,
     every: Duration,
 }

@@ -37,8 +37,8 @@ impl PathsShared {
         self.note_standing();
     }
 
-    /// By a path that is broken nothing leaves: some media would still take waves, and lose them. By one that is back nothing
-    /// leaves for a moment, until all others are heard by it again: who is not back yet would miss it.
+    /// By a path that is broken nothing leaves: some media would still take waves, and lose them. By one that is back
+    /// nothing leaves for a moment, until all others are heard by it again: who is not back yet would miss it.
     fn give_turn_if_standing(&self, path: usize) -> bool {
         let now = clock::now();
         let breaker = self.breakers.lock().get(path).copied();

@@ -70,7 +70,8 @@ pub use map::{Edge, Group, ResonanceCounts, ResonanceMap, Tier};
 pub use options::ResonanceOptions;
 pub use sighting::Sighting;
 
-/// The detector of related services: edges from causes (L0), from timing (L1), and groups (L2), as `docs/internals/physics.md` defines them.
+/// The detector of related services: edges from causes (L0), from timing (L1), and groups (L2), as
+/// `docs/internals/physics.md` defines them.
 #[derive(Debug)]
 pub struct Resonance {
     options: ResonanceOptions,

@@ -61,8 +61,8 @@ impl Shared {
 pub struct BorderCounts {
     /// Waves and questions of this process, which were handed back.
     pub emitted: u64,
-    /// Waves and questions that arrived over a network, or that a durable consumer read, and that their source may not emit. A
-    /// network that delivers a wave once for each pattern has it refused once for each.
+    /// Waves and questions that arrived over a network, or that a durable consumer read, and that their source may not
+    /// emit. A network that delivers a wave once for each pattern has it refused once for each.
     pub arrived: u64,
     /// The same, for those that do not fit the schema of their channel.
     pub misfits: u64,
@@ -81,8 +81,8 @@ impl Border {
         border
     }
 
-    /// Uses other rules from now on. Subscriptions that these do not allow end: their vibrators hear nothing more by them, until
-    /// they subscribe again and the rules allow it. Each is counted and named in the log.
+    /// Uses other rules from now on. Subscriptions that these do not allow end: their vibrators hear nothing more by
+    /// them, until they subscribe again and the rules allow it. Each is counted and named in the log.
     pub fn change(&self, rules: impl Into<Option<Rules>>) {
         let mut watching = self.shared.changing.lock();
         self.shared.rules.store(rules.into().map(Arc::new));
@@ -116,9 +116,9 @@ impl Border {
         BorderCounts { emitted, arrived, misfits, listened, revoked }
     }
 
-    /// Checks a wave that was not delivered by a medium, such as one that a durable consumer has read, as if it had arrived now:
-    /// whether its source may emit it, and whether its payload fits. Rates do not count, since it was emitted at another time. A
-    /// refused wave is counted, and must not be delivered.
+    /// Checks a wave that was not delivered by a medium, such as one that a durable consumer has read, as if it had
+    /// arrived now: whether its source may emit it, and whether its payload fits. Rates do not count, since it was
+    /// emitted at another time. A refused wave is counted, and must not be delivered.
     ///
     /// # Errors
     /// [`Refusal`] says why not, and what is allowed.

@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use aether_core::clock::{self, Instant};
 
 /// The buckets lie in sets of a fixed size, so that invented sources fill no table. There are 4096 (130 KiB). A
-/// source whose set is full shares the emptiest bucket in it, so it takes little from others; with 1000 sources hardly any does.
+/// source whose set is full shares the emptiest bucket in it, so it takes little from others; with 1000 sources hardly
+/// any does.
 const SETS: usize = 512;
 const WAYS: usize = 8;
 
@@ -29,8 +30,8 @@ pub(super) struct Buckets {
 struct Bucket {
     /// The hash of its source.
     owner: u64,
-    /// The time at which it would be full if nothing were taken any more. Generic cell rate algorithm (ITU-T I.371). A bucket
-    /// that is full is like one that nobody has used, so it can get another owner.
+    /// The time at which it would be full if nothing were taken any more. Generic cell rate algorithm (ITU-T I.371). A
+    /// bucket that is full is like one that nobody has used, so it can get another owner.
     full_at: Option<Instant>,
 }
 

@@ -1,8 +1,8 @@
-//! Which refused waves have a line in the log: the first of each reason and signer in a minute. The next line says how many there
-//! were.
+//! Which refused waves have a line in the log: the first of each reason and signer in a minute. The next line says how
+//! many there were.
 //!
-//! Whoever may send can be refused any number of times, under any names, so the lines are bounded by what nobody can invent: the
-//! reasons, and the signers of the list. Where nothing is signed all senders share the lines.
+//! Whoever may send can be refused any number of times, under any names, so the lines are bounded by what nobody can
+//! invent: the reasons, and the signers of the list. Where nothing is signed all senders share the lines.
 
 use std::collections::HashMap;
 use std::mem::Discriminant;

@@ -31,8 +31,8 @@ impl Cipher {
         tag.as_ref().try_into().ok()
     }
 
-    /// Decrypts what the tag at its end proves to be authentic, and cuts the tag off. `None` if it is not; the bytes are then
-    /// of no use.
+    /// Decrypts what the tag at its end proves to be authentic, and cuts the tag off. `None` if it is not; the bytes
+    /// are then of no use.
     pub(super) fn decrypt(
         &self,
         nonce: &[u8; NONCE_BYTES],

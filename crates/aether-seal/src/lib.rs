@@ -13,8 +13,8 @@
 //! is complete. Nothing is kept from which a nonce is made, so neither a restart nor a fork can repeat one. A virtual
 //! machine that is cloned while it runs has a kernel that draws anew, if it is told (vmgenid, Linux 5.18 and later); in case
 //! it is not, the time of sealing is mixed in. Two of 2^80 frames under one key share a nonce with a probability of 2^-33
-//! (birthday bound, n^2 / 2^193); a million frames a second reach 2^80 in 38 billion years. `docs/protocol/sealed.md` describes
-//! the bytes.
+//! (birthday bound, n^2 / 2^193); a million frames a second reach 2^80 in 38 billion years. `docs/protocol/sealed.md`
+//! describes the bytes.
 //!
 //! This module knows no broker and no subscription. Sources: RFC 8439 and draft-irtf-cfrg-xchacha (the cipher), RFC 5869
 //! (keys for each purpose), RFC 6479 (the replay window), RFC 8032 (signatures).

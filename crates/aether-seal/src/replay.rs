@@ -11,8 +11,8 @@
 //! its own signer only. The window is looked at before the signature, which costs more, and changed after it.
 //!
 //! Times are what senders say. A window that has seen a time ahead of [`FRESH`] is kept until that time has passed. If there
-//! is no room for it, what it has seen counts as sealed at most [`FRESH`] ahead: otherwise one wrong clock would shut out the
-//! new senders of its signer for as long as it was ahead.
+//! is no room for it, what it has seen counts as sealed at most [`FRESH`] ahead: otherwise one wrong clock would shut
+//! out the new senders of its signer for as long as it was ahead.
 
 use std::fmt;
 use std::sync::Arc;
@@ -139,8 +139,8 @@ impl SenderWindow {
 
 /// Refuses frames that one subscription has already taken.
 pub struct ReplayGuard {
-    /// The windows of each signer. Frames of its unknown senders must have been sealed after the time that is noted: the last
-    /// one of those that were evicted.
+    /// The windows of each signer. Frames of its unknown senders must have been sealed after the time that is noted:
+    /// the last one of those that were evicted.
     windows: Shares<u64, SenderWindow, u64>,
     /// Whether each frame must be fresh.
     is_strict: bool,

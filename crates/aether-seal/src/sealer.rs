@@ -58,8 +58,8 @@ pub struct Opened {
     /// The reply address that its sender sealed with it, or empty. An answer must be sealed for this address, whatever
     /// the broker made of it.
     pub reply: Bytes,
-    /// Who signed it: [`Wave::prove`](aether_core::Wave::prove) holds the sources of its waves against this. `None` without a list
-    /// of signers.
+    /// Who signed it: [`Wave::prove`](aether_core::Wave::prove) holds the sources of its waves against this. `None`
+    /// without a list of signers.
     pub proof: Option<Proof>,
 }
 
@@ -127,8 +127,8 @@ impl Sealer {
         Ok(())
     }
 
-    /// Seals a frame for an address, and signs it if there is a key for that. `reply` is the address at which the sender waits
-    /// for an answer, or empty. It adds [`overhead`](Self::overhead) bytes.
+    /// Seals a frame for an address, and signs it if there is a key for that. `reply` is the address at which the
+    /// sender waits for an answer, or empty. It adds [`overhead`](Self::overhead) bytes.
     ///
     /// # Errors
     /// [`SealError`]. Nothing may be sent in that case.

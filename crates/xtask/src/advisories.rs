@@ -1,8 +1,8 @@
 //! Known security advisories about the crates of `Cargo.lock`, carried in the repository.
 //!
-//! `cargo deny` takes the RustSec database from GitHub. `cargo xtask release` gives it `advisories.json` instead. Then the check
-//! needs no other host than crates.io, and its result does not depend on the day. `cargo xtask advisories` replaces the file.
-//! It keeps the metadata and the title of each advisory; cargo-deny compares nothing else.
+//! `cargo deny` takes the RustSec database from GitHub. `cargo xtask release` gives it `advisories.json` instead. Then
+//! the check needs no other host than crates.io, and its result does not depend on the day. `cargo xtask advisories`
+//! replaces the file. It keeps the metadata and the title of each advisory; cargo-deny compares nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

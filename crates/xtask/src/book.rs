@@ -1,4 +1,5 @@
-//! The documents: `cargo xtask book` checks the links of all tracked Markdown files, and builds the book below the build folder.
+//! The documents: `cargo xtask book` checks the links of all tracked Markdown files, and builds the book below the
+//! build folder.
 //!
 //! A link to a file, a folder or a heading has to lead somewhere, offline. The pages of the book link to each other by
 //! relative paths, and to other files by their address in the repository, so that a link works in both places.

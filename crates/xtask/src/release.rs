@@ -73,8 +73,8 @@ pub(crate) fn run(workspace: &Workspace, args: &ReleaseArgs) -> Result<()> {
     )
 }
 
-/// Packages each crate that is published, in the order of dependencies. Without `--no-verify` each package is compiled, which
-/// builds the dependencies again and takes longer than all tests together.
+/// Packages each crate that is published, in the order of dependencies. Without `--no-verify` each package is compiled,
+/// which builds the dependencies again and takes longer than all tests together.
 pub(crate) fn package(workspace: &Workspace, flags: &[&str]) -> Result<()> {
     let mut command = workspace.cargo(["package", "--locked", "--quiet"]);
     command.args(flags);

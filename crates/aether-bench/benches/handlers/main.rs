@@ -1,9 +1,9 @@
 //! Compares the handlers of Aether with the handlers of RustStream in one run: in process and over NATS.
 //!
-//! `cargo xtask bench handlers` prints the tables of docs/internals/benchmarks.md. A rate is the number of messages handled divided by
-//! the time until the last one was handled; the sender sends as fast as it may. RustStream's broker in memory has no
-//! bound, Aether's inbox has its default. Each figure is the median of several rounds in which the contestants take
-//! turns. Answers are asked for one after the other, by a runtime with one worker.
+//! `cargo xtask bench handlers` prints the tables of docs/internals/benchmarks.md. A rate is the number of messages
+//! handled divided by the time until the last one was handled; the sender sends as fast as it may. RustStream's broker
+//! in memory has no bound, Aether's inbox has its default. Each figure is the median of several rounds in which the
+//! contestants take turns. Answers are asked for one after the other, by a runtime with one worker.
 
 mod aether;
 mod arrivals;

@@ -13,8 +13,8 @@ use aether_core::clock::{self, Instant};
 use aether_core::medium::{NodeId, ShareSizes};
 use aether_core::{Channel, Pattern, Wave};
 
-/// The maximum number of pauses obeyed at the same time. Beyond it the principal with most of them gives way; its own further
-/// pauses are ignored, and their receivers shed.
+/// The maximum number of pauses obeyed at the same time. Beyond it the principal with most of them gives way; its own
+/// further pauses are ignored, and their receivers shed.
 const MAX_HOLDS: usize = 256;
 /// The maximum number of channels for which the hold state is cached.
 const MAX_CHANNELS: usize = 1024;

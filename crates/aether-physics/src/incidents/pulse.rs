@@ -9,8 +9,8 @@ use crate::timeline::Moment;
 
 /// The number of longest pauses that are kept.
 const KEPT: usize = 8;
-/// A silence is improbable if it is this many times as long as the longest pause. Of random gaps (Poisson), the longest of 64
-/// is about 4.7 mean gaps, so four times as much is exceeded by one gap in 10^8.
+/// A silence is improbable if it is this many times as long as the longest pause. Of random gaps (Poisson), the longest
+/// of 64 is about 4.7 mean gaps, so four times as much is exceeded by one gap in 10^8.
 const TIMES: u32 = 3;
 /// More, divided by the number of pauses that are nearly as long: of few pauses the longest says little.
 const TIMES_FEW: u32 = 8;

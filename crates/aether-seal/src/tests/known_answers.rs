@@ -1,4 +1,5 @@
-//! The known answers in `docs/protocol/vectors/sealed`, which a program wrote that was made from `docs/protocol/sealed.md` alone.
+//! The known answers in `docs/protocol/vectors/sealed`, which a program wrote that was made from
+//! `docs/protocol/sealed.md` alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

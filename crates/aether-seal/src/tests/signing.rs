@@ -84,7 +84,8 @@ fn a_member_of_the_group_changes_moves_and_renumbers_no_signed_frame() {
         let refused = open(ADDRESS, &message).err();
         let signer_at = inner - SIGNATURE_OVERHEAD;
         match at {
-            // The time of sealing: a microsecond more or less is fresh. The length of the reply address: it is cut elsewhere.
+            // The time of sealing: a microsecond more or less is fresh. The length of the reply address: it is cut
+            // elsewhere.
             0..16 | 24..37 => assert!(refused.is_some(), "{at}"),
             _ if (signer_at..signer_at + 8).contains(&at) => {
                 assert!(matches!(refused, Some(Refusal::UnknownSigner { .. })), "{at}: {refused:?}");

@@ -141,8 +141,8 @@ async fn no_password_and_no_token_of_an_address_is_shown() {
     }
 }
 
-/// A server that answers pings and delivers nothing, for one connection: its URL, that the first message was published, and its
-/// end when the connection is closed.
+/// A server that answers pings and delivers nothing, for one connection: its URL, that the first message was published,
+/// and its end when the connection is closed.
 async fn deaf_server() -> (String, oneshot::Receiver<()>, JoinHandle<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();

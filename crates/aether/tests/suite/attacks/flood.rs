@@ -1,4 +1,5 @@
-//! A flood of hostile messages of all kinds, on all subjects: nothing is delivered, nothing panics, the memory stays as it is.
+//! A flood of hostile messages of all kinds, on all subjects: nothing is delivered, nothing panics, the memory stays as
+//! it is.
 
 use std::time::Instant;
 

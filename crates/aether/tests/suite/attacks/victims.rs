@@ -15,7 +15,8 @@ pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
     timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} takes too long"))
 }
 
-/// How many times as much as in the tests of each day: `AETHER_ATTACKS=20`, in release, for the figures of docs/internals/attacks.md.
+/// How many times as much as in the tests of each day: `AETHER_ATTACKS=20`, in release, for the figures of
+/// docs/internals/attacks.md.
 pub(crate) fn scale() -> u64 {
     std::env::var("AETHER_ATTACKS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }

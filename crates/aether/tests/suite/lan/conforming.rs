@@ -165,8 +165,8 @@ async fn until_each_sees(views: &[LanView], others: usize) -> Result<(), SiteErr
     Ok(())
 }
 
-/// Cases in which waves wait in the outbox until a cable is mended. On a local network alone none waits: what a process sends to
-/// itself does not cross the network, and nothing is held for those who are away.
+/// Cases in which waves wait in the outbox until a cable is mended. On a local network alone none waits: what a process
+/// sends to itself does not cross the network, and nothing is held for those who are away.
 const HELD: [&str; 10] = [
     "an_emitter_without_room_waits_and_blocks_no_thread",
     "try_emit_hands_back_a_wave_without_room",
@@ -193,7 +193,8 @@ const FOREIGN: [&str; 4] = [
     "malformed_messages_are_counted_and_end_nothing",
 ];
 
-/// Cases of outages, which need cables that can be pulled out. Each pull takes some seconds, so they have a test of their own.
+/// Cases of outages, which need cables that can be pulled out. Each pull takes some seconds, so they have a test of
+/// their own.
 const OUTAGES: [&str; 5] = [
     "subscriptions_are_restored_after_an_outage",
     "losses_on_the_way_are_counted",

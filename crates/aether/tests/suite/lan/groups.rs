@@ -55,8 +55,8 @@ fn next(member: &Process) -> u64 {
     member.says("did").parse().unwrap()
 }
 
-/// In the role of the boss: emits all the time once both members are there, and says at which number it is when one of them has
-/// gone, and at the end, which is when it is told to.
+/// In the role of the boss: emits all the time once both members are there, and says at which number it is when one of
+/// them has gone, and at the end, which is when it is told to.
 pub(crate) async fn emit(aether: &Aether, view: &LanView) {
     let mut changes = view.changes().unwrap();
     while view.peers().len() < 2 {

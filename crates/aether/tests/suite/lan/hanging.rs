@@ -72,8 +72,8 @@ async fn a_process_that_hangs_has_gone_for_others_and_is_back_when_it_goes_on() 
     assert_eq!(view.peers().len(), 1);
     other.block();
     let began = std::time::Instant::now();
-    // It beats on a thread of its own, and yet does not know of this. The join would fail after 10 s if it did not end with the
-    // peer.
+    // It beats on a thread of its own, and yet does not know of this. The join would fail after 10 s if it did not end
+    // with the peer.
     let ear = vibrator("ear", &here).await;
     ear.resonate_on("other.*").await.unwrap();
     println!("a join waited {:?} for a process that hangs", began.elapsed());

@@ -125,8 +125,8 @@ async fn a_peer_with_another_secret_is_neither_heard_nor_told_anything() {
     assert_eq!(here.status().refused() + there.status().refused(), 0, "nothing reaches another realm");
 }
 
-/// Each of them knows all that were there before it as soon as it has connected, whatever Zenoh answers first. Those who are seen
-/// are waited for, for 2 s: one that has not connected sooner goes on without.
+/// Each of them knows all that were there before it as soon as it has connected, whatever Zenoh answers first. Those
+/// who are seen are waited for, for 2 s: one that has not connected sooner goes on without.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_connects_by_a_router_knows_those_who_are_there() {
     let port = free_port();

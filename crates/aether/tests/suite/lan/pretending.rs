@@ -130,7 +130,8 @@ async fn impossible_numbers_of_a_peer_end_nothing() {
     pretender.introduce(u64::MAX).await;
     until(&view, LONG, |view| !view.peers().is_empty()).await;
     pretender.say(KNOWN, &most[..8]).await;
-    // Number, version, way and what was sent; number, clock, way and what is missing, with and without the bit of measurements.
+    // Number, version, way and what was sent; number, clock, way and what is missing, with and without the bit of
+    // measurements.
     pretender.say(PING, &most).await;
     pretender.say(PING, &[&most[..], &most[..4]].concat()).await;
     for first in [0xff, 0x7f] {

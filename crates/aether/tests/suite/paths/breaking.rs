@@ -20,8 +20,9 @@ struct Heard {
     repeated: u64,
 }
 
-/// While waves flow, one process loses its cable to the first server and gets it back, so that the other one changes its path by
-/// choice, twice. Each flush and each confirmed wave of that process means what it says, and the order stays.
+/// While waves flow, one process loses its cable to the first server and gets it back, so that the other one changes
+/// its path by choice, twice. Each flush and each confirmed wave of that process means what it says, and the order
+/// stays.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_change_by_choice_keeps_the_order_and_the_word_of_each_flush() {
     let servers = [NatsServer::start().await.unwrap(), NatsServer::start().await.unwrap()];
