@@ -7,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     aether::nats::fuzz_logins(text);
-    // What looks like the next address is one.
+    // A text that looks like the next address is one.
     if !text.contains("://") {
         let shown = aether::medium::without_secrets(&format!("nats://user:s3cret{text}@host"));
         assert!(!shown.contains("s3cret"), "{shown}");

@@ -99,7 +99,7 @@ impl BridgeBuilder {
     /// listen, and the source of a wave to emit on the side to which it is relayed.
     ///
     /// # Errors
-    /// [`BridgeError`] says what is wrong with the options, or which side refused what.
+    /// [`BridgeError`] names the option that is wrong, or the side that refused something.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing is relayed.

@@ -1,7 +1,7 @@
 //! A bridge: relays the waves of chosen patterns from one medium to another, and back.
 //!
 //! A program makes one between two [`Aether`](aether_core::Aether)s, and `aether bridge` is such a program. A relayed
-//! wave stays the same wave: id, source, amplitude, age, metadata, cause and trace are those of its source. It is one
+//! wave stays the same wave: id, source, amplitude, age, metadata, cause and trace stay as its source set them. It is one
 //! hop further, which takes 5 % of its amplitude. Questions are relayed as well, and their answers come back.
 //!
 //! **No loops.** Each bridge adds its mark to the metadata of what it relays ([`BRIDGES`]), and never relays what has its
@@ -74,7 +74,7 @@ impl Bridge {
         BridgeBuilder::new(patterns.into_iter().collect())
     }
 
-    /// What happened to the waves so far.
+    /// The counts of waves so far.
     #[must_use]
     pub fn account(&self) -> BridgeAccount {
         BridgeAccount { there: self.there.account(), back: self.back.as_ref().map(|back| back.account()) }

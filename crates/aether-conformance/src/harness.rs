@@ -1,4 +1,4 @@
-//! What the suite needs from a medium under test. Implemented by the tests of each medium.
+//! The interface of the suite to a medium under test. Implemented by the tests of each medium.
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;

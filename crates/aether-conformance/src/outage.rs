@@ -269,7 +269,7 @@ async fn a_wave_emitted_while_away_is_not_confirmed_and_still_arrives(stage: &St
     Ok(())
 }
 
-/// Waits until so many waves were received or are known to be lost. There is no event for a loss that is noticed.
+/// Waits until this number of waves were received or are known to be lost. There is no event for a loss that is noticed.
 async fn known_up_to(vibrator: &Vibrator, waves: u64) {
     while vibrator.ledger().offered < waves {
         tokio::time::sleep(Duration::from_millis(10)).await;

@@ -84,7 +84,7 @@ pub fn open(path: &Path) -> Result<File, PrivateFileError> {
 /// `None` if it is longer than this.
 ///
 /// # Errors
-/// As [`open`], and if the file is no text.
+/// As [`open`], and if the file is not UTF-8.
 pub fn read(path: &Path, max_bytes: u64) -> Result<Option<Zeroizing<String>>, PrivateFileError> {
     let unread = |source| PrivateFileError::Unread { path: path.to_owned(), source };
     let file = open(path)?;

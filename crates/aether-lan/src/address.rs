@@ -4,10 +4,10 @@ use percent_encoding::percent_decode_str;
 
 use super::error::LanError;
 
-/// Where a process listens that has certificates, unless its address says otherwise.
+/// Where a process listens that has certificates, unless its address has another.
 const ANY_PORT_OVER_QUIC: &str = "quic/[::]:0";
 
-/// What an address such as `lan:?peer=tcp/192.168.1.20:7447` says.
+/// The settings in an address such as `lan:?peer=tcp/192.168.1.20:7447`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct LanAddress {
     /// Endpoints of peers to connect to.

@@ -67,9 +67,9 @@ impl LanOptions {
         self
     }
 
-    /// Certificates (PEM): those of the authorities, and that of this machine with its key. Everything then is over QUIC
+    /// Certificates (PEM): of the authorities, and of this machine with its key. Everything then is over QUIC
     /// (RFC 9000, with TLS 1.3), and nothing is connected without. Both sides of a connection must show a certificate,
-    /// and that of the side that listens must have its name or address. Default: none; the secret protects what is sent
+    /// and the one of the side that listens must have its name or address. Default: none; the secret protects what is sent
     /// over TCP as well.
     pub fn certificates(
         mut self,

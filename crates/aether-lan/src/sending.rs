@@ -87,7 +87,7 @@ pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<N
     let mut is_open = true;
     loop {
         let round = sending.numbers.iter().filter_map(Numbers::next_round).min();
-        // What nobody would get waits for another path.
+        // Waves that nobody would get wait for another path.
         let may_send = *company.borrow_and_update() || !shared.outbox.is_shared() || shared.is_closed();
         let next = tokio::select! {
             biased;
@@ -134,7 +134,7 @@ pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<N
     }
     let announced = sending.announce_where(Numbers::unannounced);
     sending.announce(announced);
-    // What nobody would have got, if there was nobody.
+    // Waves that nobody would have got, if there was nobody.
     shared.outbox.abandon();
 }
 
@@ -291,7 +291,7 @@ impl Sending {
         FRAME_BYTES.min(self.narrowest() / 4)
     }
 
-    /// The window of a node. This process has the widest one to itself: its queue is no line.
+    /// The window of a node. This process has the widest one to itself: its queue is not a line.
     fn window(&mut self, node: u64) -> Option<&mut Window> {
         if node == self.shared.node {
             return None;

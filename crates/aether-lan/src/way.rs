@@ -62,8 +62,8 @@ impl Way {
         self.sent
     }
 
-    /// A ping is answered, and so are those before it; so many waves are missing by then. Returns how many of them were not
-    /// counted as lost before, or `None` for an answer to no ping of this way.
+    /// A ping is answered, and so are those before it; a number of waves are missing by then. Returns how many of them
+    /// were not counted as lost before, or `None` for an answer to no ping of this way.
     pub(super) fn answered(&mut self, number: u64, way: u32, missing: u64, at: Instant) -> Option<u64> {
         if way != self.sent.way || number > self.last {
             return None;
@@ -79,7 +79,8 @@ impl Way {
         Some(lost)
     }
 
-    /// The peer leaves, or has left, and has received so many waves of a way. Returns how many of those on the way are lost.
+    /// The peer leaves, or has left, and has received a number of waves of a way. Returns how many of those on the way
+    /// are lost.
     pub(super) fn lost_with(&self, way: u32, received: u64) -> u64 {
         if way != self.sent.way {
             return self.waves();

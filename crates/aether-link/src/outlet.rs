@@ -27,7 +27,7 @@ pub const AHEAD: usize = 2048;
 /// Which path takes waves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    /// `None` while one path hands over to another, and while none stands.
+    /// `None` while one path hands over to another, and while none is connected.
     pub path: Option<usize>,
     /// The other paths will not have a turn any more.
     pub is_last: bool,

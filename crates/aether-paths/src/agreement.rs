@@ -30,7 +30,7 @@ const MISSED_BEATS: f64 = 3.5;
 const MAX_OTHERS: usize = 3000;
 pub(super) const MAX_BEAT_BYTES: usize = 1024;
 
-/// What a process tells, by one path.
+/// The message of a process, by one path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Beat {
     /// The process.
@@ -73,7 +73,7 @@ impl Other {
     }
 }
 
-/// What the others can use.
+/// The paths that the others can use.
 #[derive(Debug)]
 pub(super) struct Agreement {
     node: u64,
@@ -142,7 +142,7 @@ impl Agreement {
                 before = cut_off(known);
                 known
             }
-            // A path that it does not have yet is no path that it has lost.
+            // A path that it does not have yet is not a lost one.
             Entry::Vacant(unknown) => unknown.insert(Other {
                 heard: vec![now; self.paths],
                 usable: usable.iter().map(|usable| Breaker::new(*usable, now)).collect(),

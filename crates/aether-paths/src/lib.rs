@@ -2,10 +2,10 @@
 //!
 //! All paths share one outbox ([`outlet`](aether_link::Outlet)), and one path at a time takes waves from it: the first
 //! one whose circuit breaker is closed (`choosing`), as far as others stand on it, too (`agreement`). A wave leaves by
-//! one path only, so nothing has to be recognised as a duplicate. What was on its way when a path broke is lost there
-//! and counted as `unconfirmed`: to send it again would hand commands to two members of a group, which are two
-//! processes that cannot know of each other. Everything that is heard is heard on all paths (`joining`), because others
-//! may send by another one.
+//! one path only, so nothing has to be recognised as a duplicate. Waves that were on their way when a path broke are
+//! lost there and counted as `unconfirmed`: to send it again would hand commands to two members of a group, which are
+//! two processes that cannot know of each other. Everything that is heard is heard on all paths (`joining`), because
+//! others may send by another one.
 
 mod agreement;
 mod beats;

@@ -142,6 +142,6 @@ pub struct PathStatus {
     pub sent: u64,
     /// The number of times that the process changed from one path to another. The same for all paths.
     pub switches: u64,
-    /// The status of its medium, whose outbox is that of all paths. `None` if it has not connected.
+    /// The status of its medium, whose outbox all paths share. `None` if it has not connected.
     pub medium: Option<MediumStatus>,
 }

@@ -151,7 +151,7 @@ pub(super) async fn supervise(shared: Arc<PathsShared>) {
         moves.borrow_and_update();
         let now = clock::now();
         let (next, usable) = shared.look(&mut connections, now);
-        // What has changed is told at once, before this process hands over.
+        // A change is told at once, before this process hands over.
         if usable != told || now >= next_beat {
             beat(&shared, &sequencer, &usable);
             let is_fresh = shared.any_is_fresh(now);

@@ -215,7 +215,7 @@ impl Resonance {
         self.listeners.hears(vibrator, channel)
     }
 
-    /// Records that waves passed unobserved. No time window spans this moment, and the absence of an effect is no
+    /// Records that waves passed unobserved. No time window spans this moment, and the absence of an effect is not
     /// evidence against an edge.
     pub fn interrupted(&mut self) {
         self.spans.cut();

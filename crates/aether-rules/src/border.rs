@@ -20,7 +20,7 @@ pub struct Border {
     shared: Arc<Shared>,
 }
 
-/// What looks at its subscriptions again after a change.
+/// A function that looks at subscriptions again after a change.
 pub(crate) type OnChange = dyn Fn() + Send + Sync;
 
 #[derive(Default)]
@@ -55,7 +55,7 @@ impl Shared {
     }
 }
 
-/// What a border has refused.
+/// The waves and subscriptions that a border has refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BorderCounts {
@@ -106,7 +106,7 @@ impl Border {
         self.shared.rules.load().as_deref().cloned()
     }
 
-    /// What was refused since the start.
+    /// The refusals since the start.
     #[must_use]
     pub fn refused(&self) -> BorderCounts {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -121,7 +121,7 @@ impl Border {
     /// emitted at another time. A refused wave is counted, and must not be delivered.
     ///
     /// # Errors
-    /// [`Refusal`] says why not, and what is allowed.
+    /// [`Refusal`] gives the reason, and what is allowed.
     pub fn admit_stored(&self, wave: &mut Wave) -> Result<(), Refusal> {
         if self.is_open() || wave.channel().is_reserved() {
             return Ok(());
@@ -135,7 +135,7 @@ impl Border {
     /// Whether an identity may listen to all channels of a pattern. A refusal is counted.
     ///
     /// # Errors
-    /// [`Refusal`] says why not, and what is allowed.
+    /// [`Refusal`] gives the reason, and what is allowed.
     pub fn may_listen(&self, identity: &str, pattern: &Pattern) -> Result<(), Refusal> {
         let allowed = self.still_allows(identity, pattern);
         if allowed.is_err() {
@@ -212,7 +212,7 @@ impl Border {
     pub(crate) fn filter_arrived(&self, waves: &mut Vec<Wave>, passage: Passage<'_>) {
         let rules = self.shared.rules.load();
         waves.retain_mut(|wave| {
-            // Those of the framework itself travel on reserved channels.
+            // Waves of the framework itself travel on reserved channels.
             if wave.channel().is_reserved() {
                 return true;
             }

@@ -103,7 +103,7 @@ mod tests {
         assert!(buckets.take(&7) && !buckets.take(&7) && !buckets.take(&8));
         tokio::time::advance(Duration::from_millis(500)).await;
         assert!(buckets.take(&8) && !buckets.take(&8));
-        // What is left unused is no more than a second's worth.
+        // At most a second's worth is left unused.
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(buckets.take(&8) && buckets.take(&8) && !buckets.take(&8));
     }

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What an identity may do. All that is not granted by any rule that names an identity is refused to it; what a rule denies
-/// is refused whatever others grant.
+/// The permissions of an identity. All that is not granted by any rule that names an identity is refused to it; what a
+/// rule denies is refused whatever others grant.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -84,7 +84,8 @@ impl Rule {
         self
     }
 
-    /// Emits on the channels of one prefix what it emits on those of another. Grants are about the channels that result.
+    /// Moves waves from the channels of one prefix to the channels of another as they are emitted. Grants are about the
+    /// channels that result.
     #[must_use]
     pub fn rewrite(mut self, from: impl Into<String>, to: impl Into<String>) -> Self {
         self.rewrite.push(Rewrite { from: from.into(), to: to.into() });

@@ -71,7 +71,7 @@ impl Rules {
     /// Whether an identity may emit on a channel, and with which limits, or listen to it.
     ///
     /// # Errors
-    /// [`Refusal`] says why not, and what is allowed.
+    /// [`Refusal`] gives the reason, and what is allowed.
     pub fn verdict(&self, identity: &str, action: Action, channel: &Channel) -> Result<Limits, Refusal> {
         self.judge(
             identity,
@@ -85,7 +85,7 @@ impl Rules {
     /// Whether an identity may listen to all channels of a pattern.
     ///
     /// # Errors
-    /// [`Refusal`] says why not, and what is allowed.
+    /// [`Refusal`] gives the reason, and what is allowed.
     pub fn may_listen(&self, identity: &str, pattern: &Pattern) -> Result<(), Refusal> {
         let judged = self.judge(
             identity,
@@ -134,7 +134,7 @@ impl Rules {
         }
     }
 
-    /// What a channel becomes as an identity emits on it, and the number of the rule that rewrites it; `None` for a
+    /// The channel that results as an identity emits on it, and the number of the rule that rewrites it; `None` for a
     /// channel that stays. [`Rules::verdict`] is about the channel that results.
     ///
     /// # Errors

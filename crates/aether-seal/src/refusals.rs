@@ -1,4 +1,4 @@
-//! What was refused, by reason.
+//! Counts of refused frames, by reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -85,7 +85,7 @@ impl Processes {
         self.read = Some(now);
     }
 
-    /// Silences begin anew.
+    /// Silences begin again.
     pub(super) fn watch_from(&mut self, now: Moment) {
         self.watched = self.watched.max(now);
         self.known.values_mut().for_each(|told| told.unheard_since = None);
@@ -193,8 +193,8 @@ impl Told {
         self.vibrators.iter().cloned().chain(program)
     }
 
-    /// The channels with waves that the service would have heard and did not: those that it announced, or if it announced
-    /// none, those of the services that caused its waves.
+    /// The channels with waves that the service would have heard and did not: the ones that it announced, or if it announced
+    /// none, the channels of the services that caused its waves.
     fn inputs<'a>(
         &'a self,
         service: &'a str,

@@ -47,7 +47,7 @@ struct HeldClaim {
     origin: Option<Box<ClaimOrigin>>,
 }
 
-/// What a claim follows from.
+/// The wave that a claim follows from.
 #[derive(Debug)]
 struct ClaimOrigin {
     cause: Option<WaveId>,

@@ -215,7 +215,7 @@ impl ResonanceMap {
     }
 }
 
-/// The index of a channel among those of the map.
+/// The index of a channel among the channels of the map.
 fn place(channels: &[&Channel], channel: &Channel) -> usize {
     channels.partition_point(|known| *known < channel)
 }

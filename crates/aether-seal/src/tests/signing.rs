@@ -28,7 +28,7 @@ fn seal(sealer: &Sealer, frame: &[u8]) -> Bytes {
     sealer.seal(Role::Waves, ADDRESS, "", frame).unwrap()
 }
 
-/// What a member of the group makes with the keys of sealed waves alone: the frame of another, sealed anew with changes.
+/// A forgery by a member of the group with the keys of sealed waves alone: the frame of another, sealed again with changes.
 fn resealed(address: &str, message: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let key = SealKey::new(zeroize::Zeroizing::new(GROUP));
     let (header, rest) = message.split_at(12);

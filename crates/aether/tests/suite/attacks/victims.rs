@@ -21,7 +21,7 @@ pub(crate) fn scale() -> u64 {
     std::env::var("AETHER_ATTACKS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
-/// What this process has in memory.
+/// The memory of this process.
 pub(crate) fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();

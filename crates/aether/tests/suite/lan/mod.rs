@@ -58,7 +58,8 @@ async fn peer(port: u16, others: &[u16], secret: &str) -> Aether {
     aether
 }
 
-/// Waits until a process knows so many others, and is known to them. Connecting waits for that, too, but no longer than 2 s.
+/// Waits until a process knows this number of others, and is known to them. Connecting waits for that, too, but no
+/// longer than 2 s.
 async fn met(aether: &Aether, view: &LanView, others: usize) {
     until(view, LONG, |view| view.peers().len() >= others).await;
     // A flush waits until all know what it hears.
@@ -93,7 +94,7 @@ async fn without_a_secret_it_does_not_start_unless_that_is_allowed() {
     insecure.close().await.unwrap();
 }
 
-/// It is connected, hears nothing, and is told nothing.
+/// It is connected, hears nothing, and learns nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_with_another_secret_is_neither_heard_nor_told_anything() {
     let ports = [free_port(), free_port(), free_port()];

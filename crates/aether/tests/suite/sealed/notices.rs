@@ -12,10 +12,10 @@ use tokio::task::JoinHandle;
 
 use crate::sealed::scene::{PATIENCE, Scene, connect, next, options, within};
 
-/// With so many frames an asker looks again.
+/// With this number of frames an asker looks again.
 const FRAMES_OF_A_LOOK: u64 = 12;
 
-/// Says of everything below `aether-ask` that nobody hears it, in the server's place, and counts how often for
+/// Claims of everything below `aether-ask` that nobody hears it, in the server's place, and counts how often for
 /// `shop.price`. The client of the tests cannot send a status, so it speaks the protocol itself.
 async fn say_nobody_hears(server: &NatsServer) -> (JoinHandle<()>, watch::Receiver<u64>) {
     let client = async_nats::connect(server.url()).await.unwrap();
