@@ -1,9 +1,10 @@
 //! `aether listen`: prints the waves of a pattern.
 
 use std::io;
+use std::time::Duration;
 
 use aether_core::{
-    Channel, Floor, InboxOptions, Ledger, Pattern, ServeOrder, Vibrator, Wave, medium::MediumStatus,
+    Channel, Floor, InboxOptions, Ledger, Pattern, ServeOrder, Vibrator, Wave, WhenFull, medium::MediumStatus,
 };
 use aether_service::{CancellationToken, MediumArgs, Received, Refused};
 
@@ -25,7 +26,8 @@ Examples:
   aether listen 'orders.>' --count 1       ends after one wave
 
 Alone it only watches: it slows nobody, and sheds and counts what it cannot print once
-1048576 waves or 512 MiB wait. A member of a group makes emitters wait instead.
+1048576 waves or 512 MiB wait. A member of a group makes emitters wait instead, for
+up to 5 s.
 
 Quote the pattern: shells know * and > too.
 
@@ -67,6 +69,10 @@ pub(crate) struct ListenArgs {
 const WATCHED_WAVES: usize = 1 << 20;
 const WATCHED_BYTES: usize = 512 << 20;
 
+/// How long the senders of a group wait for the reader of stdout. A pager, or a shell on a busy machine, takes longer
+/// than a service.
+const READER_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The maximum number of payload characters in text output.
 const MOST_CHARACTERS: usize = 4096;
 
@@ -77,9 +83,9 @@ pub(crate) async fn listen(args: ListenArgs, shutdown: CancellationToken) -> Res
     }
     // In order of arrival, because the output is a log. A full inbox still sheds the weakest.
     let inbox = InboxOptions::interactive().order(ServeOrder::Arrival);
-    // A listener that only watches holds no sender up, and so has room for a burst of its own.
+    // An observer makes no sender wait, so it has room for a burst of its own.
     let inbox = match args.group {
-        Some(_) => inbox,
+        Some(_) => inbox.when_full(WhenFull::Wait { patience: READER_PATIENCE }),
         None => inbox.max_waves(WATCHED_WAVES).max_bytes(WATCHED_BYTES),
     };
     let builder = Vibrator::builder(&args.name).inbox(inbox).floor(args.floor);

@@ -25,7 +25,10 @@ async fn a_listener_hears_every_wave_of_a_burst() {
         let emitted = run(&emit(&medium));
         assert_eq!(emitted.code, Some(0), "{}", emitted.err);
         for count in 0..WAVES {
-            assert!(lines.recv_timeout(PATIENCE).is_ok(), "{args:?}: line {count}");
+            if lines.recv_timeout(PATIENCE).is_err() {
+                listener.signal(Signal::SIGTERM);
+                panic!("{args:?}: {count} lines, {emitted:?}, {:?}", listener.end());
+            }
         }
         let (said, _) = listener.end();
         assert_eq!(said.code, Some(0), "{}", said.err);
