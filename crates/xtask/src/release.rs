@@ -84,7 +84,7 @@ pub(crate) fn package(workspace: &Workspace, flags: &[&str]) -> Result<()> {
     check(&mut command)
 }
 
-/// The version that all packages have, and that published ones require of each other.
+/// The version that all packages have, and that published ones require of each other exactly.
 fn one_version(packages: &[Value]) -> Result<String> {
     let version = packages.first().and_then(|package| package["version"].as_str());
     let version = version.context("the workspace has no packages")?;
@@ -106,9 +106,9 @@ fn one_version(packages: &[Value]) -> Result<String> {
             let needs = needed["name"].as_str().unwrap_or_default();
             if !published.contains(needs) {
                 wrong.push(format!("{name} is published and needs {needs}, which is not"));
-            } else if needed["req"] != format!("^{version}") {
+            } else if needed["req"] != format!("={version}") {
                 wrong.push(format!(
-                    "{name} requires {needs} {}: write version = \"{version}\"",
+                    "{name} requires {needs} {}: write version = \"={version}\"",
                     needed["req"]
                 ));
             }
@@ -178,7 +178,7 @@ mod tests {
         let development = json!({ "name": "tasks", "req": "*", "kind": "dev", "path": "/work" });
         let packages = [
             package("core", "0.1.0", json!([{ "name": "serde", "req": "^1.0", "kind": null }, development])),
-            package("service", "0.1.0", json!([needs("core", "^0.1.0")])),
+            package("service", "0.1.0", json!([needs("core", "=0.1.0")])),
             json!({ "name": "tasks", "version": "0.1.0", "publish": [], "dependencies": [needs("core", "*")] }),
         ];
         assert_eq!(one_version(&packages).unwrap(), "0.1.0");
@@ -187,7 +187,7 @@ mod tests {
     #[test]
     fn each_version_that_disagrees_is_named() {
         let packages = [
-            package("core", "0.1.0", json!([needs("tasks", "^0.1.0")])),
+            package("core", "0.1.0", json!([needs("tasks", "=0.1.0")])),
             package("log", "0.2.0", json!([])),
             package("service", "0.1.0", json!([needs("core", "*")])),
             json!({ "name": "tasks", "version": "0.1.0", "publish": [], "dependencies": [] }),
