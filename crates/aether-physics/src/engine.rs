@@ -322,7 +322,7 @@ impl PhysicsEngine {
     /// Cost: see [`Resonance::report`].
     pub fn report(&mut self) -> PhysicsReport {
         let map = self.resonance.report();
-        // An edge of another tier is no new one.
+        // An edge of another tier is not a new one.
         let holds = |known: &BTreeSet<(Channel, Channel, Tier)>, from: &Channel, to: &Channel| {
             let of = |tier| (from.clone(), to.clone(), tier);
             known.range(of(Tier::Cause)..=of(Tier::Group)).next().is_some()

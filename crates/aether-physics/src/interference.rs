@@ -1,9 +1,9 @@
 //! Interference: adds up the claims of several sources about one thing. Ordinary term: corroboration, alert correlation.
 //!
-//! [`Vibrator::interfere`](aether_core::Vibrator::interfere) runs it on a bus. [`Interference::observe`] takes claims in, and
-//! [`Interference::tick`] returns [`Fringe`]s, the changes so far. A fringe can also fall by decay between two waves,
-//! so [`Interference::next_change`] gives the time of the next tick. The payload is never read: the channel and the
-//! coherence key of a wave identify the subject.
+//! [`Vibrator::interfere`](aether_core::Vibrator::interfere) runs it on a bus. [`Interference::observe`] takes claims
+//! in, and [`Interference::tick`] returns [`Fringe`]s, the changes so far. A fringe can also fall by decay between two
+//! waves, so [`Interference::next_change`] gives the time of the next tick. The payload is never read: the channel and
+//! the coherence key of a wave identify the subject.
 //!
 //! A claim of amplitude `a` is evidence `e = -ln(1 - a)`, so that evidence adds up where probabilities multiply. Each
 //! claim of a key decays by half every window `W` and is signed by its phase. Their sum is

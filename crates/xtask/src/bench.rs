@@ -13,8 +13,8 @@ use crate::sync_engine;
 use crate::valgrind;
 use crate::workspace::Workspace;
 
-/// The benchmarks. Each is a file of that name in `crates/aether-bench/benches`, except `overload`, which is `peers`. `field` is
-/// three: see [`field`]; `page` runs in Node: see [`page`].
+/// The benchmarks. Each is a file of that name in `crates/aether-bench/benches`, except `overload`, which is the file
+/// `peers`. `field` is three files: see [`field`]. `page` runs in Node: see [`page`].
 pub(crate) const NAMES: [&str; 19] = [
     "inprocess",
     "handlers",
@@ -61,13 +61,14 @@ pub(crate) struct BenchArgs {
     /// `start`, `crowd` or `memory`. lan: `throughput`, `round-trip`, `start` or `overload`.
     #[arg(long = "part")]
     parts: Vec<String>,
-    /// mimalloc in place of the allocator of the system. Not for `instructions`, which counts that of the system.
+    /// mimalloc in place of the allocator of the system. Not for `instructions`, which counts the system's allocator.
     #[arg(long)]
     mimalloc: bool,
     /// overload, physics, hopping, scale: only print the results, without writing pages and pictures.
     #[arg(long)]
     dry_run: bool,
-    /// gateway: measure its memory for so many minutes, with 10,000 channels and 1,000 vibrators, instead of its clients.
+    /// gateway: measure its memory for this many minutes, with 10,000 channels and 1,000 vibrators, instead of its
+    /// clients.
     #[arg(long, value_name = "MINUTES")]
     memory: Option<u64>,
     /// instructions: only the paths whose names contain this word; can be repeated.
@@ -142,8 +143,8 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
     Ok(())
 }
 
-/// What operations cost: the parts of the benchmark with the command as users run it, and the instructions of waves while all
-/// is off, against those recorded before there were metrics and traces.
+/// The cost of operations: the parts of the benchmark with the command as users run it, and the instructions of waves
+/// while everything is off, compared with the counts recorded before there were metrics and traces.
 fn operations(workspace: &Workspace, parts: &[String]) -> Result<()> {
     let server = nats_server::find_or_install(workspace)?.path;
     check(&mut workspace.cargo(["build", "--locked", "--profile", "dist", "-p", "aether-cli"]))?;
@@ -166,7 +167,8 @@ fn operations(workspace: &Workspace, parts: &[String]) -> Result<()> {
     measured
 }
 
-/// The pages in a real browser under load, the gateway with many clients and with many channels: the command as users run it.
+/// The pages in a real browser under load, and the gateway with many clients and many channels, with the command as
+/// users run it.
 fn page(workspace: &Workspace, parts: &[String]) -> Result<()> {
     let (server, browser) = (nats_server::find_or_install(workspace)?.path, browser::find_or_install()?);
     let node = node::find_or_install(workspace)?;

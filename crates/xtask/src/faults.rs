@@ -1,8 +1,7 @@
 //! `cargo xtask faults`: the fault tests of the durable log and of the outbox for longer than the test command runs them.
 //!
-//! They are the same tests, told how many rounds to make and to try every byte. Real processes are killed, stopped and
-//! continued; a full disk, a read-only one and one whose power is cut are file systems of their own, for which the user has to be
-//! root.
+//! They are the same tests with more rounds, and they try every byte. Real processes are killed, stopped and continued.
+//! A full disk, a read-only disk and a disk whose power is cut are file systems of their own, which only root can make.
 
 use anyhow::Result;
 

@@ -1,4 +1,4 @@
-//! `cargo xtask test --long`: what takes minutes, and so is no part of what CI runs.
+//! `cargo xtask test --long`: tests that take minutes, which CI therefore leaves out.
 
 use anyhow::Result;
 

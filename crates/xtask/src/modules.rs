@@ -146,12 +146,12 @@ impl Imports {
     }
 }
 
-/// What one file imports and re-exports.
+/// The imports and re-exports of one file.
 #[derive(Default)]
 struct Uses {
     /// Each path in full, such as `crate medium Medium`.
     paths: BTreeSet<Vec<String>>,
-    /// Names that others can import from here: the name and the path it stands for.
+    /// Names that others can import from here: the name, and the path that it refers to.
     exported: BTreeMap<String, Vec<String>>,
 }
 

@@ -52,7 +52,7 @@ struct HeldClaim {
     origin: Option<Box<ClaimOrigin>>,
 }
 
-/// What a claim follows from.
+/// The wave that a claim follows from.
 #[derive(Debug)]
 struct ClaimOrigin {
     cause: Option<WaveId>,

@@ -154,7 +154,7 @@ pub(crate) fn asked(waves: u64) -> Outcome {
     })
 }
 
-/// Runs a service beside a task that sends so many waves.
+/// Runs a service, and a task that sends `waves` waves.
 fn served(
     waves: u64,
     service: ServiceBuilder,
