@@ -125,13 +125,16 @@ fn write(name: &str, folder: &Path, aether_path: Option<&Path>) -> Result<(), Ne
 
 /// A dependency as Cargo.toml has it.
 fn dependency(package: &'static str, aether_path: Option<&Path>) -> Result<String, NewError> {
-    let Some(checkout) = aether_path else { return Ok(format!("{{ git = \"{REPOSITORY}\" }}")) };
+    let published = package.replacen("aether", "aether-bus", 1);
+    let Some(checkout) = aether_path else {
+        return Ok(format!("{{ package = \"{published}\", git = \"{REPOSITORY}\" }}"));
+    };
     let missing = |_| NewError::NoCheckout { path: checkout.to_owned(), missing: package };
     let in_crates = checkout.join("crates").join(package);
     let folder = if in_crates.exists() { in_crates } else { checkout.join(package) };
     let path = fs::canonicalize(folder).map_err(missing)?;
     // Debug quotes and escapes as TOML does.
-    Ok(format!("{{ path = {:?} }}", path.to_string_lossy()))
+    Ok(format!("{{ package = \"{published}\", path = {:?} }}", path.to_string_lossy()))
 }
 
 #[cfg(test)]

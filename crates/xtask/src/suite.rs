@@ -15,11 +15,11 @@ use crate::workspace::{FEATURES, Workspace};
 use crate::{apt, book, english, examples, modules, release};
 
 /// Features that only benchmarks need: they are checked and not built.
-const FEATURES_OF_BENCHMARKS: &str = "aether-bench/lan,aether-bench/peers";
+const FEATURES_OF_BENCHMARKS: &str = "aether-bus-bench/lan,aether-bus-bench/peers";
 
 /// Packages with fewer features than the workspace always has on, which would rot unnoticed: the bus alone, the detectors
 /// without a network, a command without benchmarks (as in the image), and a field without a bus.
-const LEAN: [&str; 4] = ["aether", "aether-service", "aether-cli", "aether-field"];
+const LEAN: [&str; 4] = ["aether-bus", "aether-bus-service", "aether-bus-cli", "aether-bus-field"];
 
 /// The variable that declares that this machine cannot make network namespaces, for us and for the tests.
 const NO_NAMESPACES: &str = "AETHER_NO_NAMESPACES";

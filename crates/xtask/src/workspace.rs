@@ -9,8 +9,8 @@ use serde_json::Value;
 
 /// What is not on by default and has tests: the kit with everything, the command with everything, and the medium of a local
 /// network.
-pub(crate) const FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server,aether-cli/full,\
-                                   aether-gateway/real-servers,aether-service-alpha/lan,aether-service-beta/lan";
+pub(crate) const FEATURES: &str = "aether-bus-testing/proptest,aether-bus-testing/nats-server,aether-bus-cli/full,\
+                                   aether-bus-gateway/real-servers,aether-bus-service-alpha/lan,aether-bus-service-beta/lan";
 
 /// The output of `cargo metadata`, and the way to call cargo in the workspace.
 pub(crate) struct Workspace {

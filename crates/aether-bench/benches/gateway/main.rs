@@ -1,7 +1,7 @@
 //! A thousand WebSocket clients of the gateway that all want the same waves: how late each wave is at each of them, and what
 //! that costs the processors.
 //!
-//! `cargo xtask bench gateway`; `-- --clients 500 --rate 100 --seconds 4` after `cargo bench -p aether-bench --bench
+//! `cargo xtask bench gateway`; `-- --clients 500 --rate 100 --seconds 4` after `cargo bench -p aether-bus-bench --bench
 //! gateway` is short. `cargo xtask bench gateway --memory 60` measures its memory instead.
 //!
 //! The gateway is a process with a NATS server beside it, as users run it. The clients are in processes of their own,

@@ -1,7 +1,7 @@
 //! Histories of clients whose clocks are off and step, at replicas whose clocks are off, with messages that are repeated and
 //! come in any order: nothing that was acknowledged is lost, and every writer that loses hears of it.
 //!
-//! `PROPTEST_CASES=100000 cargo test --release -p aether-field --test suite clients` tries many more histories.
+//! `PROPTEST_CASES=100000 cargo test --release -p aether-bus-field --test suite clients` tries many more histories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

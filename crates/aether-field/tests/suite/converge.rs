@@ -1,7 +1,7 @@
 //! Histories of five replicas with lost, duplicated and reordered changes, wrong clocks, reconciliations that break off,
 //! crashes and collected removals: all replicas converge, and nothing removed comes back.
 //!
-//! `PROPTEST_CASES=100000 cargo test --release -p aether-field --test suite converge` tries many more histories. A
+//! `PROPTEST_CASES=100000 cargo test --release -p aether-bus-field --test suite converge` tries many more histories. A
 //! failing one is shrunk, and stored beside this file.
 
 use std::collections::{BTreeMap, BTreeSet};
