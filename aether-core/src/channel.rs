@@ -207,6 +207,12 @@ impl Channel {
         self.name.split('.')
     }
 
+    /// Whether a pattern matches the channel: [`Pattern::matches`].
+    #[must_use]
+    pub fn matches(&self, pattern: &Pattern) -> bool {
+        pattern.matches(self)
+    }
+
     /// The channel's shard, out of `shards`. Uses different bits of the hash than a hash table does.
     pub(crate) fn shard(&self, shards: usize) -> usize {
         (self.hash >> 32) as usize % shards
@@ -319,6 +325,42 @@ impl Pattern {
                 (Some(a), Some(b)) if a == b => {}
                 _ => return false,
             }
+        }
+    }
+}
+
+impl From<Channel> for Pattern {
+    /// The pattern that matches only this channel.
+    fn from(channel: Channel) -> Self {
+        Self { text: channel.name }
+    }
+}
+
+impl TryFrom<Result<Self, ChannelError>> for Channel {
+    type Error = ChannelError;
+    /// Takes what [`Channel::new`] returned.
+    fn try_from(made: Result<Self, ChannelError>) -> Result<Self, ChannelError> {
+        made
+    }
+}
+
+impl TryFrom<Result<Self, ChannelError>> for Pattern {
+    type Error = ChannelError;
+    /// Takes what [`Pattern::new`] returned.
+    fn try_from(made: Result<Self, ChannelError>) -> Result<Self, ChannelError> {
+        made
+    }
+}
+
+impl TryFrom<Result<Channel, ChannelError>> for Pattern {
+    type Error = ChannelError;
+    /// Takes what [`Channel::new`] returned. A name that is no channel for its wildcards alone may be a pattern, so
+    /// `resonate_on(Channel::new("orders.*"))` subscribes to `orders.*`.
+    fn try_from(made: Result<Channel, ChannelError>) -> Result<Self, ChannelError> {
+        match made {
+            Ok(channel) => Ok(channel.into()),
+            Err(ChannelError::Wildcard { name, in_pattern: false, .. }) => Self::new(name),
+            Err(error) => Err(error),
         }
     }
 }

@@ -79,16 +79,16 @@ impl Wave {
         WaveBuilder::new(into_channel(channel))
     }
 
-    /// Makes an event of normal amplitude with a JSON payload.
+    /// Makes an event of normal amplitude with a JSON payload, by value or by reference.
     ///
     /// # Errors
     /// [`WaveError`] if the channel is invalid or the value cannot be written as JSON.
-    pub fn from_json<C>(channel: C, payload: &impl Serialize) -> Result<Self, WaveError>
+    pub fn new<C>(channel: C, payload: impl Serialize) -> Result<Self, WaveError>
     where
         C: TryInto<Channel>,
         ChannelError: From<C::Error>,
     {
-        let payload = serde_json::to_vec(payload)?;
+        let payload = serde_json::to_vec(&payload)?;
         Ok(Self::plain(into_channel(channel)?, payload.into(), ContentType::Json))
     }
 

@@ -70,7 +70,7 @@ function capital(text) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-/** What somebody should look at, beside losses and incidents. */
+/** Concerns that need a look, in addition to losses and incidents. */
 function attention({ attention: concerns }) {
   if (concerns.length === 0) return nothing;
   return html`<section class="card" aria-labelledby="h-attention"><h2 id="h-attention">Look at</h2>

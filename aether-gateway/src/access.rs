@@ -14,32 +14,32 @@ pub use error::AccessError;
 use followed::FollowedFile;
 pub(crate) use rights::{Rights, WaveRights};
 
-/// Who may use the fields of a gateway, and who may hear and emit waves through it.
+/// The rights of clients: to use the fields of a gateway, and to hear and emit waves through it.
 ///
-/// Without tokens everybody may do all of that on a loopback address, but not through a proxy or under a name. As soon as there is
-/// one, whatever it is for, every client needs one with the right to what it does. Tokens are kept as SHA-256 only, and
-/// compared in constant time. Certificates of clients are listed like tokens, by their SHA-256. A file of them is read again
-/// when it has changed: each request asks for what is listed now.
+/// Without tokens, everybody may do all of that on a loopback address, but not through a proxy or under a name. As soon
+/// as there is a token, for whatever purpose, every client needs one with the right to what it does. Tokens are kept as
+/// SHA-256 only, and compared in constant time. Certificates of clients are listed like tokens, by their SHA-256. A
+/// file of them is read again when it has changed: each request uses the present list.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     holders: Vec<Holder>,
     file: Option<Arc<FollowedFile<Holder>>>,
 }
 
-/// What the holder of a token or a certificate may do.
+/// The rights of the holder of a token or a certificate.
 #[derive(Clone)]
 struct Holder {
     proof: Proof,
-    /// The field; `None` stands for all.
+    /// The field; `None` means all.
     field: Option<String>,
     rights: Rights,
     waves: WaveRights,
 }
 
-/// The length of a token below which there is a warning: that of 64 random bits in hexadecimal digits.
+/// The length of a token below which there is a warning: the length of 64 random bits in hexadecimal digits.
 const STRONG: usize = 16;
 
-/// What a client shows.
+/// The credentials of a client.
 #[derive(Clone, Copy)]
 enum Proof {
     /// Of one length, so that a comparison tells nothing about the length of a token.
@@ -51,7 +51,7 @@ enum Proof {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fingerprint(pub(crate) [u8; 32]);
 
-/// What one client may do in fields: by its certificate, and by the token that it shows.
+/// The rights of one client in fields: by its certificate, and by the token that it shows.
 #[derive(Debug, Clone)]
 pub(crate) struct FieldAccess {
     access: Arc<Access>,
@@ -59,7 +59,7 @@ pub(crate) struct FieldAccess {
 }
 
 impl Fingerprint {
-    /// That of a certificate in DER.
+    /// The fingerprint of a certificate in DER.
     pub(crate) fn of(der: &[u8]) -> Self {
         Self(Sha256::digest(der).into())
     }
@@ -198,7 +198,7 @@ impl Access {
         is_known.then_some(held)
     }
 
-    /// What a client may hear and emit; `None` if its token is not known, or nothing is listed for it.
+    /// The channels that a client may hear and emit on; `None` if its token is not known, or nothing is listed for it.
     pub(crate) fn wave_rights(
         &self,
         token: Option<&str>,
@@ -211,7 +211,7 @@ impl Access {
         rights
     }
 
-    /// What a client may do in a field; `None` if its token is not known, or nothing is listed for it there.
+    /// The rights of a client in a field; `None` if its token is not known, or nothing is listed for it there.
     pub(crate) fn field_rights(
         &self,
         field: &str,

@@ -59,7 +59,7 @@ pub(crate) fn failed(error: &dyn std::error::Error) -> Response {
     tracing::error!(%error, "an answer could not be written");
     text(
         StatusCode::INTERNAL_SERVER_ERROR,
-        "the answer could not be written; the log of the gateway says why",
+        "the answer could not be written; the log of the gateway has the reason",
     )
 }
 

@@ -1,9 +1,9 @@
 //! The archive: rates, losses and incidents in a file, so that they survive the gateway. `aether report` reads it.
 //!
-//! [`Recorder`](recorder::Recorder) collects a minute and writes it. Minutes are kept for a day, and then summed up in hours,
-//! which are kept for 90 days; the newest 10,000 incidents are kept. So the file is bounded. It is open only while it is
-//! written, for some milliseconds a minute: `aether report` reads it while the gateway runs. A gateway that is killed
-//! loses the minute that it has not written yet.
+//! [`Recorder`](recorder::Recorder) collects a minute and writes it. Minutes are kept for a day, and then summed up in
+//! hours, which are kept for 90 days; the newest 10,000 incidents are kept. So the file is bounded. It is open only
+//! while it is written, for some milliseconds a minute: `aether report` reads it while the gateway runs. A gateway that
+//! is killed loses the minute that it has not written yet.
 
 mod moments;
 pub(crate) mod recorder;
@@ -56,7 +56,7 @@ pub enum ArchiveError {
     File {
         /// The file.
         path: PathBuf,
-        /// What redb says.
+        /// The error of redb.
         #[source]
         source: Box<redb::Error>,
     },
@@ -70,7 +70,7 @@ pub enum ArchiveError {
     },
 }
 
-/// What an archive knows of a span of time.
+/// The contents of an archive for a span of time.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Archived {
@@ -150,7 +150,7 @@ impl Archive {
     /// Whether it can be written: makes the file if there is none.
     pub(crate) fn check(&self) -> Result<(), ArchiveError> {
         match self.open(PATIENCE) {
-            // Another gateway writes it now and then, and says so when it is in the way.
+            // Another gateway writes it now and then, and reports it when it is in the way.
             Ok(_) | Err(ArchiveError::Busy { .. }) => Ok(()),
             Err(error) => Err(error),
         }

@@ -38,12 +38,12 @@ pub struct GatewayArgs {
     /// Record rates, losses and incidents in this file, for `aether report`; it is bounded
     #[arg(long, value_name = "FILE", help_heading = "Gateway")]
     pub archive: Option<String>,
-    /// Link traces on the pages to this http or https URL, in which {trace} stands for the id of a trace
+    /// Link traces on the pages to this http or https URL, with {trace} in place of the id of a trace
     #[arg(long, value_name = "URL", help_heading = "Gateway")]
     pub trace_url: Option<TraceUrl>,
-    /// Show the durable logs in this folder and their consumers: that of a log, or one with the folders of several; may be
-    /// repeated. That of the section durable of the configuration is shown by itself, and so are those in JetStream on a
-    /// NATS medium
+    /// Show the durable logs in this folder and their consumers: the folder of a log, or one with the folders of
+    /// several; may be repeated. The logs of the section durable of the configuration are always shown, and so are logs
+    /// in JetStream on a NATS medium
     #[arg(long, value_name = "FOLDER", help_heading = "Gateway")]
     pub durable: Vec<LogFolder>,
 }
@@ -53,8 +53,9 @@ pub struct GatewayArgs {
 #[command(next_help_heading = "Gateway")]
 #[non_exhaustive]
 pub struct ListenArgs {
-    /// The address of the pages and the metrics. On a loopback address every program of this machine can use them, unless there is
-    /// a token. Elsewhere the gateway starts only with a token, --tls-clients or --insecure. Port 0 takes a free port [default: 127.0.0.1:8080, or a free port if that is taken]
+    /// The address of the pages and the metrics. On a loopback address every program of this machine can use them,
+    /// unless there is a token. Elsewhere the gateway starts only with a token, --tls-clients or --insecure. Port 0
+    /// takes a free port [default: 127.0.0.1:8080, or a free port if that is taken]
     #[arg(long, value_name = "ADDRESS", value_parser = clap::value_parser!(ListenAddress))]
     pub listen: Option<ListenAddress>,
 
@@ -66,18 +67,18 @@ pub struct ListenArgs {
     #[arg(long, value_name = "FILE")]
     pub tls_key: Option<String>,
 
-    /// Serve only clients with a certificate of an authority in this PEM file; they may hear and emit without a token, unless
-    /// there is one or the file of tokens lists certificates
+    /// Serve only clients with a certificate of an authority in this PEM file; they may hear and emit without a token,
+    /// unless there is one or the file of tokens lists certificates
     #[arg(long, value_name = "FILE")]
     pub tls_clients: Option<String>,
 
-    /// Start without a token also on other than loopback addresses: everybody who can connect reads names and numbers, and reads
-    /// and writes the fields. Waves still need a token
+    /// Start without a token also on other than loopback addresses: everybody who can connect reads names and numbers,
+    /// and reads and writes the fields. Waves still need a token
     #[arg(long)]
     pub insecure: bool,
 
-    /// Believe this proxy about the addresses of its clients (X-Forwarded-For), so that each has limits of its own: an address, or
-    /// a network such as 192.0.2.0/24; may be repeated
+    /// Believe this proxy about the addresses of its clients (X-Forwarded-For), so that each has limits of its own: an
+    /// address, or a network such as 192.0.2.0/24; may be repeated
     #[arg(long = "trusted-proxy", value_name = "CIDR")]
     pub trusted_proxies: Vec<TrustedProxy>,
 }

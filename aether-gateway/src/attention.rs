@@ -1,7 +1,7 @@
-//! What somebody should look at although no queue loses a wave: the headline of the first page names it.
+//! Concerns that need a look although no queue loses a wave: the headline of the first page names them.
 //!
-//! Processes that are silent, open circuits, dead letters, refused waves, and channels whose last receiver has left. Read once
-//! a second from the accounts and the roster; every table is bounded.
+//! Processes that are silent, open circuits, dead letters, refused waves, and channels whose last receiver has left.
+//! Read once a second from the accounts and the roster; every table is bounded.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -18,13 +18,13 @@ use crate::observed::Second;
 const MOST: usize = 50;
 const MOST_LEFT: usize = 256;
 const MOST_UNHEARD: usize = 64;
-/// What was refused is a concern for this time.
+/// A refusal is a concern for this time.
 const LATELY: Duration = Duration::from_secs(600);
 /// A receiver may be away for this long: it restarts.
 const RETURN: Duration = Duration::from_secs(10);
 /// A channel flows if it had a wave within this time.
 const FLOWS: Duration = Duration::from_secs(60);
-/// What a vibrator has left is forgotten after this time.
+/// A vibrator that has left is forgotten after this time.
 const FORGOTTEN: Duration = Duration::from_secs(3600);
 
 /// One thing to look at, in a sentence.
@@ -135,7 +135,7 @@ fn letters(processes: &[KnownProcess]) -> Vec<Concern> {
     programs.into_iter().map(|kept| Concern { sort: "dead_letters", text: text(kept) }).collect()
 }
 
-/// What processes refused since the gateway knows them.
+/// The refusals of processes since the gateway knows them.
 #[derive(Debug, Default)]
 struct Refused {
     before: HashMap<Source, Vec<(&'static str, u64)>>,
@@ -149,7 +149,7 @@ impl Refused {
         for known in processes {
             let (process, counts) = (&known.account.process, known.account.medium.refusals());
             let old = before.remove(process);
-            // What was refused before the gateway was there is no news.
+            // Refusals from before the gateway was there are not news.
             let is_older = known.account.uptime.saturating_add(known.age) > uptime;
             for (at, (reason, count)) in counts.iter().enumerate() {
                 let base = match &old {

@@ -1,8 +1,9 @@
 //! Durable consumers over HTTP: the waves that wait for one, sent again, and the consumer forgotten.
 //!
-//! A wave has a payload, so looking needs the right to hear its channel, sending again the right to emit on it, and forgetting
-//! the right to emit on the channel of the log's store, as for [dead letters](crate::letters). A consumer in JetStream is
-//! forgotten at the server. One in a folder belongs to the program that has the log open: that is asked, if it answers.
+//! A wave has a payload, so looking needs the right to hear its channel, sending again the right to emit on it, and
+//! forgetting the right to emit on the channel of the log's store, as for [dead letters](crate::letters). A consumer in
+//! JetStream is forgotten at the server. A consumer in a folder belongs to the program that has the log open: the
+//! gateway asks it, if it answers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,7 +35,7 @@ const MOST_AGAIN: usize = 1000;
 /// The maximum size of a payload that is shown whole, in bytes.
 const MAX_SHOWN: usize = 8 << 10;
 
-/// What answers about consumers.
+/// The services that answer about consumers.
 #[derive(Debug)]
 pub(crate) struct Consumers {
     durable: Arc<Durable>,
@@ -136,7 +137,7 @@ async fn show(State(this): This, RawQuery(query): RawQuery, caller: Caller) -> R
     let heard = waves.iter().filter(|stored| rights.may_hear(stored.wave.channel()));
     let lines: Vec<_> = heard
         .filter_map(|stored| {
-            // What was written as JSON is JSON.
+            // Text that was written as JSON can be read as JSON.
             let wave = RawValue::from_string(record::json(&stored.wave, MAX_SHOWN)).ok()?;
             Some(json!({ "position": stored.position, "wave": wave }))
         })

@@ -1,9 +1,9 @@
 //! Durable logs in folders and in JetStream: what they hold, their consumers, and how far these are behind.
 //!
-//! A task reads the folders every five seconds, and when somebody asks. Another one reads JetStream, only when somebody asks.
-//! Requests and scrapes get what was read last, so a disk or a server that does not answer delays nobody. Nothing is locked
-//! and nothing is written by itself: the programs that own the logs do not notice. What a person does with dead letters and
-//! consumers is in [`letters`](crate::letters) and [`consumers`](crate::consumers).
+//! A task reads the folders every five seconds, and when somebody asks. Another one reads JetStream, only when somebody
+//! asks. Requests and scrapes get the last reading, so a disk or a server that does not answer delays nobody. The task
+//! locks and writes nothing: the programs that own the logs do not notice. Operations of a person on dead letters and
+//! consumers are in [`letters`](crate::letters) and [`consumers`](crate::consumers).
 
 mod folder;
 mod lines;
@@ -37,7 +37,7 @@ const PAUSES: u32 = 10;
 /// Why nothing is said of logs in JetStream.
 const NO_SERVERS: &str = "this gateway is on no NATS server";
 
-/// The logs that the gateway is told of.
+/// The logs that the gateway shows.
 #[derive(Debug)]
 pub(crate) struct Durable {
     folders: Vec<LogFolder>,
@@ -55,7 +55,7 @@ impl Durable {
         Self { folders, asked: Notify::new(), last, streams: servers.map(Streams::new), readers }
     }
 
-    /// What was read last. Has JetStream read for the next one who asks.
+    /// The last reading. Has JetStream read for the next caller.
     pub(crate) fn last(&self) -> AllLogs {
         let streams = self.streams.as_ref().map(|streams| {
             streams.ask();
@@ -140,8 +140,8 @@ fn no_streams() -> Arc<StreamReading> {
     Arc::new(StreamReading::of_none(None, NO_SERVERS))
 }
 
-/// Reads in a thread of its own, for which the end of the program does not wait: a disk may not answer. `None` if it panicked
-/// or there is no thread.
+/// Reads in a thread of its own, for which the end of the program does not wait: a disk may not answer. `None` if it
+/// panicked or there is no thread.
 async fn read(mut reader: Reader, began: Instant, is_sample: bool) -> Option<(Reader, Reading)> {
     let (done, read) = oneshot::channel();
     let reading = move || {

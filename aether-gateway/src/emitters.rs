@@ -1,6 +1,6 @@
-//! Who emits on a channel: a bounded table of names with their waves and rates.
+//! The emitters of a channel: a bounded table of names with their waves and rates.
 //!
-//! [`Observed`](crate::Observed) has one for each channel. Pure: the caller says when a second ends.
+//! [`Observed`](crate::Observed) has one for each channel. Pure: the caller ends the seconds.
 
 use smol_str::SmolStr;
 

@@ -1,7 +1,7 @@
 //! Fields over WebSocket: `GET /field/{name}/ws`, in protocol 0.4 of the sync engine and in the own protocol.
 //!
-//! A gateway is a replica of each field that it serves, so any number of gateways serve one field. `docs/protocol/field-websocket.md`
-//! describes both protocols.
+//! A gateway is a replica of each field that it serves, so any number of gateways serve one field.
+//! `docs/protocol/field-websocket.md` describes both protocols.
 
 mod args;
 mod change;

@@ -1,10 +1,11 @@
-//! Who may hear and emit waves through the gateway, who may read its names and numbers, and who may connect to its fields.
+//! The gate: the rights to hear and emit waves through the gateway, to read its names and numbers, and to connect to
+//! its fields.
 //!
-//! As soon as there is any token, only holders of one may: to read, any; to hear and to emit, one that says so. Without
-//! tokens, everybody may who reaches a gateway that listens on the loopback address, and nobody elsewhere; through a proxy and
-//! under the name of a host, that needs a token, too, because such a request may come from anywhere.
-//! Where the gateway asks clients for a certificate, all of them read, and the listed ones hear and emit what is listed.
-//! Pages of other origins may not, unless the settings name them.
+//! As soon as there is any token, only holders of one may: to read, any; to hear and to emit, one that has this right.
+//! Without tokens, everybody may who reaches a gateway that listens on the loopback address, and nobody elsewhere;
+//! through a proxy and under the name of a host, that needs a token, too, because such a request may come from
+//! anywhere. Where the gateway asks clients for a certificate, all of them read, and the listed ones hear and emit what
+//! is listed. Pages of other origins may not, unless the settings name them.
 
 use std::convert::Infallible;
 use std::net::IpAddr;
@@ -21,7 +22,7 @@ use crate::access::{Access, Fingerprint, WaveRights};
 use crate::answer;
 use crate::origin::{Origins, is_forwarded, is_of_the_page, is_to_an_address};
 
-/// What decides.
+/// The state that a decision depends on.
 #[derive(Debug)]
 pub(crate) struct Gate {
     access: Arc<Access>,
@@ -31,7 +32,7 @@ pub(crate) struct Gate {
     emits: bool,
 }
 
-/// Who reaches the gateway.
+/// The networks from which the gateway can be reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// Programs of this machine.
@@ -42,7 +43,7 @@ pub(crate) enum Reach {
     Network,
 }
 
-/// Who asks: the headers of a request, and the certificate that its connection has shown.
+/// A requester: the headers of a request, and the certificate that its connection has shown.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Caller {
     headers: HeaderMap,
@@ -350,7 +351,7 @@ mod tests {
     #[test]
     fn where_there_is_a_token_names_and_numbers_need_one_whatever_it_is_for() {
         let access = || Access::default().token("field").unwrap();
-        // Not every proxy says that it is one, so the loopback address is no exception.
+        // Not every proxy declares itself, so there is no exception for the loopback address.
         for reach in [Reach::Loopback, Reach::Network] {
             let gate = gate(access(), reach, true);
             assert_eq!(gate.may_read_of(&here().headers), Err(GateError::Read));

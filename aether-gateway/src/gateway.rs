@@ -114,8 +114,8 @@ impl Gateway {
     /// Binds the address and subscribes to every channel. Every wave emitted afterwards is observed.
     ///
     /// # Errors
-    /// [`StartError`] if the address is no loopback address and nothing protects it, if certificates are listed that nobody is
-    /// asked for, if it cannot be bound, or if subscribing fails.
+    /// [`StartError`] if the address is not a loopback address and nothing protects it, if certificates are listed that
+    /// nobody is asked for, if it cannot be bound, or if subscribing fails.
     ///
     /// # Cancel safety
     /// Cancelled before completion, no address is bound and no subscription remains.

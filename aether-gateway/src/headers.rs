@@ -1,5 +1,5 @@
-//! The headers that protect whoever looks at an answer in a browser, the pause before an answer to a wrong token, and the line in
-//! the log about it: one layer around all routes, errors included.
+//! The headers that protect the reader of an answer in a browser, the pause before an answer to a wrong token, and the
+//! line in the log about it: one layer around all routes, errors included.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use tokio::time::sleep;
 use crate::gate::{GateError, address, bearer};
 use crate::taps::Taps;
 
-/// For what is no page: nothing of it runs, loads anything or is framed.
+/// For answers other than pages: nothing of them runs, loads anything or is framed.
 const POLICY: &str = "default-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// What an answer has unless its route says otherwise, as the pages do about what they may load and caches about what they
-/// may keep.
+/// The headers of an answer unless its route sets others, as the pages do about what they may load, and caches about
+/// what they may keep.
 const ALL: [(HeaderName, &str); 5] = [
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "no-referrer"),
@@ -33,7 +33,7 @@ const GUESS_TAKES: Duration = Duration::from_secs(1);
 /// A year, as usual. Only browsers that reach the gateway by a name keep it.
 const TLS_ONLY: &str = "max-age=31536000";
 
-/// What the layer needs.
+/// The state of the layer.
 #[derive(Debug)]
 pub(crate) struct Protection {
     /// Whether the gateway serves over TLS.
@@ -57,7 +57,7 @@ pub(crate) async fn protect(
         protection.taps.audit.refused(error.reason(), client, uri.path(), error);
     }
     if shows_token && response.status() == StatusCode::UNAUTHORIZED {
-        // Who guesses waits, and holds one of the connections that an address may have.
+        // A guessing client waits, and holds one of the connections that an address may have.
         sleep(GUESS_TAKES).await;
     }
     let headers = response.headers_mut();
@@ -70,8 +70,8 @@ pub(crate) async fn protect(
     response
 }
 
-/// Whether the gateway has the port of HTTPS. On another port it does not speak for its host: browsers would refuse plain HTTP
-/// on all of its ports, such as that of the metrics of a service.
+/// Whether the gateway has the port of HTTPS. On another port it does not answer for its host: browsers would refuse
+/// plain HTTP on all of its ports, such as the port of a service's metrics.
 fn is_at_standard_port(headers: &HeaderMap) -> bool {
     let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
     host.is_some_and(|host| {

@@ -1,9 +1,9 @@
 //! The heads of the waves that passed last: which wave caused which, without payloads.
 //!
 //! [`StatusSource`](crate::status::StatusSource) notes every observed wave; `/api/waves/{id}/chain` reads the waves of one
-//! request. Nothing is looked up while waves pass: a request is found by passes over all heads, since each names the first wave
-//! of its request or at least its cause. Waves that begin a request and those that were caused are bounded apart, so a flood of measurements
-//! does not displace the chains of a quiet system.
+//! request. Nothing is looked up while waves pass: a request is found by passes over all heads, since each names the
+//! first wave of its request or at least its cause. Waves that begin a request and waves that were caused have separate
+//! bounds, so a flood of measurements does not displace the chains of a quiet system.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -16,7 +16,7 @@ use crate::track::unix_ms;
 
 /// The room for each of the two, in bytes: some 40,000 heads with ordinary names.
 const MOST_BYTES: usize = 8 << 20;
-/// Names of up to so many bytes are stored in place.
+/// Names of up to this number of bytes are stored in place.
 const IN_PLACE: usize = 23;
 /// The maximum number of waves of a request that are listed, the earliest ones.
 const MOST_WAVES: usize = 500;
@@ -115,7 +115,8 @@ impl Heads {
                 known.take(head);
                 heads.push(head.clone());
             }
-            // Waves that name the same first wave are found together. Only where one names nothing but its cause, there is more.
+            // Waves that name the same first wave are found together. Only where one names nothing but its cause, there
+            // is more.
             if more || known.ids.len() == before {
                 break;
             }
@@ -137,7 +138,7 @@ fn key(id: &WaveId) -> Key {
     (id.source.instance(), id.sequence)
 }
 
-/// The ids of a request, and those of its waves that were taken.
+/// The ids of a request, and the ids of its waves that were taken.
 #[derive(Default)]
 struct Known {
     ids: HashSet<Key>,

@@ -71,7 +71,7 @@ pub(crate) fn push(buckets: &mut VecDeque<f32>, value: f32, most: usize) {
     buckets.push_back(value);
 }
 
-/// The last buckets, at most so many.
+/// The last buckets, at most `most`.
 pub(crate) fn last(buckets: &VecDeque<f32>, most: usize) -> Vec<f64> {
     let from = buckets.len().saturating_sub(most);
     buckets.iter().skip(from).map(|value| rounded(*value)).collect()

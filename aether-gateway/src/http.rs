@@ -1,8 +1,9 @@
 //! The HTTP routes and their handlers.
 //!
-//! The server of `aether-metrics` uses them. Health checks and the files of the pages are answered at once. All other answers
-//! read the whole status and write a long text. They are written outside of the async tasks, one at a time, so a storm of
-//! such requests occupies one processor and delays no health check. Routes for waves and letters are in modules of their own.
+//! The server of `aether-metrics` uses them. Health checks and the files of the pages are answered at once. All other
+//! answers read the whole status and write a long text. They are written outside of the async tasks, one at a time, so
+//! a storm of such requests occupies one processor and delays no health check. Routes for waves and letters are in
+//! modules of their own.
 
 use std::convert::Infallible;
 use std::io;
@@ -33,7 +34,7 @@ use crate::status::{PhysicsPart, StatusSource};
 use crate::taps::Taps;
 use crate::views::{View, Views};
 
-/// What the API offers, as OpenAPI 3.1.
+/// The API, described as OpenAPI 3.1.
 const OPENAPI: &str = include_str!("../openapi.json");
 
 /// How many long answers are written at the same time. Health checks do not wait for them.
@@ -48,7 +49,7 @@ struct Pages {
     sending: Arc<Sending>,
 }
 
-/// All routes: those of this file, and `others`. `is_secure` says whether they are served over TLS.
+/// All routes: the routes of this file, and `others`. `is_secure` is true if they are served over TLS.
 pub(crate) fn routes(
     aether: &Aether,
     source: Arc<StatusSource>,
@@ -106,7 +107,7 @@ async fn with_host(request: Request, next: Next) -> Response {
     next.run(request).await
 }
 
-/// What decides who reads names and numbers, and counts those who may not.
+/// The gate for names and numbers, and the counter of refused readers.
 #[derive(Debug)]
 pub(crate) struct Guard {
     pub(crate) gate: Arc<Gate>,
@@ -191,7 +192,7 @@ async fn log(State(pages): PagesState, RawQuery(query): RawQuery) -> Response {
     answer::json(StatusCode::OK, &pages.source.log().newest(last))
 }
 
-/// The durable logs, read anew.
+/// The durable logs, read again.
 async fn durable(State(pages): PagesState, reader: Reader) -> Response {
     let all = pages.source.durable().now().await;
     written(pages, reader, move |pages| {
@@ -247,7 +248,7 @@ async fn physics(
     .await
 }
 
-/// Who reads an answer that may be long.
+/// The reader of an answer that may be long.
 #[derive(Debug, Clone, Copy)]
 struct Reader {
     source: IpAddr,
@@ -276,9 +277,9 @@ async fn written(
     let sending = Arc::clone(&pages.sending);
     let writing = tokio::task::spawn_blocking(move || {
         let (mut parts, body) = write(&pages).into_parts();
-        // What was written here is one text, so nothing is waited for.
+        // The answer was written here as one text, so nothing is waited for.
         let Some(Ok(mut text)) = body::to_bytes(body, usize::MAX).now_or_never() else {
-            return answer::failed(&io::Error::other("the answer is no text"));
+            return answer::failed(&io::Error::other("the answer is not text"));
         };
         let is_long = text.len() >= LONG;
         if is_long {
@@ -376,11 +377,11 @@ fn map(source: &StatusSource, content_type: &'static str, write: fn(&ResonanceMa
     answer::text(StatusCode::NOT_FOUND, reason)
 }
 
-/// What the services on the medium receive, answer and emit.
+/// The descriptions of the services on the medium: what they receive, answer and emit.
 async fn descriptions(State(pages): PagesState, reader: Reader) -> Response {
     let listing = pages.source.directory().read().await;
     written(pages, reader, move |_| {
-        let summary = "What the services on this medium receive, answer and emit";
+        let summary = "The messages that the services on this medium receive, answer and emit";
         let document =
             description::asyncapi("aether", env!("CARGO_PKG_VERSION"), summary, &listing.descriptions());
         answer::json(StatusCode::OK, &document)
@@ -410,7 +411,7 @@ async fn not_found() -> Response {
 }
 
 async fn method_not_allowed() -> Response {
-    let text = "this method is not allowed here; /openapi.json says which are";
+    let text = "this method is not allowed here; /openapi.json lists the allowed ones";
     answer::text(StatusCode::METHOD_NOT_ALLOWED, text)
 }
 

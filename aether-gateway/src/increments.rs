@@ -1,8 +1,8 @@
-//! What all processes have counted since they were read last: waves offered, delivered, lost and queued, by program and queue.
+//! The counts of all processes since the last reading: waves offered, delivered, lost and queued, by program and queue.
 //!
-//! [`Views`](crate::views) reads the accounts every second, and takes what was counted every five, for the history, the log and
-//! the archive. Counts are compared process by process and not program by program: a process that is heard for the first time
-//! brings along what it lost before, and that is no loss of today. Pure: the caller passes the time.
+//! [`Views`](crate::views) reads the accounts every second, and takes the counts every five seconds, for the history,
+//! the log and the archive. Counts are compared process by process and not program by program: a process that is heard
+//! for the first time brings along its earlier losses, which are not new. Pure: the caller passes the time.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,18 +26,18 @@ pub(crate) struct Queue {
     pub(crate) queue: &'static str,
 }
 
-/// What was counted. `offered = delivered + all losses + queued`.
+/// The counts of a queue. `offered = delivered + all losses + queued`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Increment {
     pub(crate) offered: u64,
     pub(crate) delivered: u64,
-    /// By how much the queues have grown, those of processes that have gone included.
+    /// By how much the queues have grown, including queues of processes that have gone.
     pub(crate) queued: i64,
     /// Without reasons for which nothing was lost.
     pub(crate) lost: BTreeMap<&'static str, u64>,
 }
 
-/// What one process has counted.
+/// The counts of one process.
 #[derive(Debug, Clone)]
 pub(crate) struct Told {
     process: Source,
@@ -64,7 +64,7 @@ pub(crate) struct Increments {
     counts: LruCache<Source, [Ledger; QUEUES.len()]>,
     /// A process that began later and is not remembered was never read.
     complete_since: Instant,
-    /// What was counted since it was taken last.
+    /// The counts since they were taken last.
     grown: BTreeMap<Queue, Increment>,
 }
 
@@ -76,7 +76,8 @@ impl Increments {
         Self { counts: LruCache::unbounded(), complete_since: begin, grown: BTreeMap::new() }
     }
 
-    /// Adds what was counted since the last reading. A process that began before the reader counts from when it was read first.
+    /// Adds the counts since the last reading. A process that began before the reader counts from when it was read
+    /// first.
     pub(crate) fn read(&mut self, processes: impl IntoIterator<Item = Told>, now: Instant) {
         let complete_for = now.saturating_duration_since(self.complete_since);
         for Told { process, runs_for, counts } in processes {
@@ -97,14 +98,15 @@ impl Increments {
         }
     }
 
-    /// What was counted since it was taken last.
+    /// The counts since they were taken last.
     pub(crate) fn take(&mut self) -> BTreeMap<Queue, Increment> {
         std::mem::take(&mut self.grown)
     }
 }
 
 impl Increment {
-    /// What was counted between two ledgers of one queue. `None` for nothing, and for a ledger that contradicts the one before.
+    /// The counts between two ledgers of one queue. `None` for nothing, and for a ledger that contradicts the one
+    /// before.
     fn between(before: &Ledger, now: &Ledger) -> Option<Self> {
         let mut grown = Self {
             offered: now.offered.checked_sub(before.offered)?,
@@ -172,7 +174,7 @@ mod tests {
         Told { process, runs_for, counts: [ledger(lost, 0, lost), Ledger::default()] }
     }
 
-    /// What was lost of a program in a reading.
+    /// The losses of a program in a reading.
     fn lost(read: &BTreeMap<Queue, Increment>, program: &str) -> u64 {
         let place = Queue { program: program.to_owned(), queue: "inbox" };
         read.get(&place).map_or(0, |grown| grown.lost["full"])

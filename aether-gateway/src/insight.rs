@@ -131,8 +131,8 @@ impl Insight {
         state.ended.push_front((Instant::now(), incident));
     }
 
-    /// Replaces the report, and the open incidents by those of the report: the engine keeps a bounded number of changes, so a
-    /// beginning or an end may never have come. `changes` are those up to the report.
+    /// Replaces the report, and the open incidents by the incidents of the report: the engine keeps a bounded number of
+    /// changes, so a beginning or an end may never have come. `changes` are the changes up to the report.
     fn replace(&self, report: PhysicsReport, changes: Vec<Incident>) {
         self.note_incidents(changes.into_iter());
         let mut state = self.state.lock();

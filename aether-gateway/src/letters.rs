@@ -1,8 +1,8 @@
-//! Dead letters over HTTP: lists, shows, replays and drops those of all services that answer for them.
+//! Dead letters over HTTP: lists, shows, replays and drops the letters of all services that answer for theirs.
 //!
-//! It asks the same questions as `aether letters`. Those that durable logs keep in JetStream are read from the server: each such
-//! log is a store, too. A letter has the payload of a wave, so reading needs the right to hear its channel, and changing the
-//! right to emit on the channel of the letter's store.
+//! It asks the same questions as `aether letters`. Letters that durable logs keep in JetStream are read from the
+//! server: each such log is a store, too. A letter has the payload of a wave, so reading needs the right to hear its
+//! channel, and changing the right to emit on the channel of the letter's store.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,7 +42,7 @@ const MOST_LETTERS_OF_LOG: usize = 100;
 /// Why a log in JetStream is not in a list.
 const NOT_READ: &str = "it was not read any more, as others took too long";
 
-/// What answers about letters.
+/// The services and logs that answer about letters.
 #[derive(Debug)]
 pub(crate) struct Letters {
     roster: Roster,

@@ -3,14 +3,14 @@
 //! It runs beside the services of a process, as `aether gateway`, or alone as `aether-gateway`. It serves live pages (`/`),
 //! a page without scripts (`/status`), everything on them as JSON (`/api/...`, described by `/openapi.json`), metrics
 //! (`/metrics`), the service map for Graphviz and Mermaid (`/map.dot`, `/map.mmd`) and health checks (`/livez`, `/readyz`,
-//! `/healthz`). These show names and numbers to everybody on the loopback address, on which it listens by default, unless there are
-//! [tokens](Access). Elsewhere it starts only with tokens or certificates of its clients, and all but the health checks needs one.
+//! `/healthz`). These show names and numbers to everybody on the loopback address, on which it listens by default,
+//! unless there are [tokens](Access). Elsewhere it starts only with tokens or certificates of its clients, and all but
+//! the health checks needs one.
 //!
 //! Waves themselves pass through it, too: `/waves` and `/ws` send those that match a pattern, `POST /waves/{channel}` and
-//! `/ws` emit and ask. Without tokens everybody on the loopback address may; otherwise only the holder of a [token](Access)
-//! that says so.
-//! On request it serves [fields](FieldOptions) over WebSocket (`/field/{name}/ws`), which clients with the right token may
-//! write.
+//! `/ws` emit and ask. Without tokens everybody on the loopback address may; otherwise only the holder of a
+//! [token](Access) with this right. On request it serves [fields](FieldOptions) over WebSocket (`/field/{name}/ws`),
+//! which clients with the right token may write.
 //!
 //! ```
 //! use aether_core::{Aether, Vibrator};

@@ -1,4 +1,4 @@
-//! What the gateway has to say: a bounded list of events, for `/api/log` and the overview.
+//! The log of the gateway: a bounded list of events, for `/api/log` and the overview.
 //!
 //! Incidents that began and ended, losses by reason, clients that were refused or did not read, and its connection. The same
 //! event again within a minute is counted in the entry that is there, so nobody can push out the others by repeating one.

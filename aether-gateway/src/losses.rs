@@ -20,11 +20,11 @@ const LATELY: usize = 3;
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Losses {
     pub(crate) waves: u64,
-    /// What was lost a second in the last 15 seconds: the sum of those of all reasons, and of all places.
+    /// The losses a second in the last 15 seconds, as the sum over all reasons and all places.
     pub(crate) per_second: f64,
     /// Without reasons for which nothing was lost.
     pub(crate) by_reason: BTreeMap<&'static str, u64>,
-    /// What was lost a second in the last 15 seconds.
+    /// The losses a second in the last 15 seconds.
     pub(crate) lately: BTreeMap<&'static str, f64>,
     /// The most severe first: by what is lost a second, then by all that was lost.
     pub(crate) places: Vec<Place>,
@@ -38,11 +38,11 @@ pub(crate) struct Place {
     queue: &'static str,
     reason: &'static str,
     waves: u64,
-    /// What was lost a second here and for this reason in the last 15 seconds.
+    /// The losses a second here and for this reason in the last 15 seconds.
     lost_per_second: f64,
 }
 
-/// What was lost in the last 15 seconds at each place, in buckets.
+/// The losses in the last 15 seconds at each place, in buckets.
 #[derive(Debug, Default)]
 pub(crate) struct Lately(VecDeque<BTreeMap<(Queue, &'static str), u64>>);
 

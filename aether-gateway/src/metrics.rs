@@ -1,4 +1,5 @@
-//! The metrics of the gateway itself and of the traffic that it observes. Those of its bus are in `aether-metrics`.
+//! The metrics of the gateway itself and of the traffic that it observes. The metrics of its bus are in
+//! `aether-metrics`.
 //!
 //! Each scrape is written from one reading of the status, which bounds the number of lines, whatever names come from the
 //! network.

@@ -73,9 +73,9 @@ struct Entry {
     last_amplitude: Amplitude,
     last_seen: Instant,
     track: Track,
-    /// Who emitted waves that are no answers.
+    /// The emitters of waves other than answers.
     emitters: Emitters,
-    /// Who caused the line.
+    /// The signer that caused the line.
     signer: Option<u64>,
 }
 
@@ -298,8 +298,8 @@ impl Table {
         }
     }
 
-    /// Whether there is a line for one more channel of a signer. Frees the line of a silent channel if necessary, or one of the
-    /// signer that has most.
+    /// Whether there is a line for one more channel of a signer. Frees the line of a silent channel if necessary, or
+    /// one of the signer that has most.
     fn has_line(&mut self, signer: Option<u64>, now: Instant, max_channels: usize) -> bool {
         if self.channels.len() < max_channels {
             return true;

@@ -1,4 +1,4 @@
-//! What a gateway shows, to whom, and at which cost: given before it starts.
+//! The options of a gateway, given before it starts: what it shows, to whom, and at which cost.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -81,7 +81,8 @@ impl GatewayOptions {
 
     /// Whether the gateway may listen where others than programs of this machine reach it although it has neither
     /// [tokens](crate::Access) nor asks for certificates. Everybody who connects may then read names and numbers, and use
-    /// fields where there is neither a token nor a listed certificate; waves need a token all the same. Default: false, so that [`Gateway::start`](crate::Gateway::start) refuses, and where there are tokens, reading needs one.
+    /// fields where there is neither a token nor a listed certificate; waves need a token all the same. Default: false,
+    /// so that [`Gateway::start`](crate::Gateway::start) refuses, and where there are tokens, reading needs one.
     #[must_use]
     pub fn insecure(mut self, is_insecure: bool) -> Self {
         self.insecure = is_insecure;
@@ -110,17 +111,18 @@ impl GatewayOptions {
         self
     }
 
-    /// Proxies that tell the addresses of their clients in the header `X-Forwarded-For`. What one address may use is then bounded
-    /// for each client behind them, and not for all of them together. The header is believed from these addresses only, so
-    /// let nobody else reach the gateway from them. It opens nothing: requests through a proxy need a token as before. Default:
-    /// none.
+    /// Proxies that pass on the addresses of their clients in the header `X-Forwarded-For`. The use of one address is
+    /// then bounded for each client behind them, and not for all of them together. The header is believed from these
+    /// addresses only, so let nobody else reach the gateway from them. It opens nothing: requests through a proxy need
+    /// a token as before. Default: none.
     #[must_use]
     pub fn trusted_proxies(mut self, proxies: impl IntoIterator<Item = TrustedProxy>) -> Self {
         self.trusted_proxies = proxies.into_iter().collect();
         self
     }
 
-    /// Records rates, losses and incidents in this file, for `aether report`. Default: none. Cost: some milliseconds a minute.
+    /// Records rates, losses and incidents in this file, for `aether report`. Default: none. Cost: some milliseconds a
+    /// minute.
     #[must_use]
     pub fn archive(mut self, archive: Option<Archive>) -> Self {
         self.archive = archive;
@@ -142,9 +144,9 @@ impl GatewayOptions {
         self
     }
 
-    /// Shows the durable logs that these NATS servers keep in JetStream, several addresses separated by commas. Default: none.
-    /// Cost: a connection of its own and some requests to the server when somebody asks for the logs or the metrics, at most
-    /// once a second.
+    /// Shows the durable logs that these NATS servers keep in JetStream, several addresses separated by commas.
+    /// Default: none. Cost: a connection of its own and some requests to the server when somebody asks for the logs or
+    /// the metrics, at most once a second.
     #[must_use]
     pub fn jetstream(mut self, url: impl Into<String>, nats: NatsOptions) -> Self {
         self.jetstream = Some(LogServers::new(url, nats));

@@ -11,7 +11,7 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
-    /// These origins, such as `https://shop.example`, beside the gateway's own. `*` stands for all.
+    /// These origins, such as `https://shop.example`, and the gateway's own. `*` means all.
     pub(crate) fn new(allowed: impl IntoIterator<Item = String>) -> Self {
         let allowed = allowed.into_iter().map(|origin| origin.trim_end_matches('/').to_ascii_lowercase());
         Self { allowed: allowed.collect() }
@@ -40,7 +40,7 @@ pub(crate) fn is_of_the_page(headers: &HeaderMap) -> bool {
     host(headers).is_some_and(|host| page == Some(&host))
 }
 
-/// Whether a request came through a proxy that says so. It then comes from this machine, whoever sent it.
+/// Whether a request came through a proxy that declares itself. It then comes from this machine, whoever sent it.
 pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
     let tells =
         |name: &str| matches!(name, "forwarded" | "x-real-ip" | "via") || name.starts_with("x-forwarded-");

@@ -34,7 +34,7 @@ impl Page<'_> {
         duration(&self.status.uptime_seconds)
     }
 
-    /// What came from the network and was refused; nothing of what did not happen.
+    /// The refusals of data from the network, without zeros.
     fn refused(&self) -> Vec<(u64, &'static str)> {
         let (medium, roster) = (&self.status.medium, &self.status.roster);
         let all = [

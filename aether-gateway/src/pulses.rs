@@ -1,7 +1,8 @@
-//! What was offered and lost lately: by the name of a vibrator for an hour, by process for five minutes.
+//! Recent offers and losses: by the name of a vibrator for an hour, by process for five minutes.
 //!
-//! [`Views`](crate::views) ends a bucket every five seconds, as often as processes tell their accounts; the pages draw them. The
-//! tables are bounded: what comes beyond the bounds has no past. Pure but for the accounts that are passed in.
+//! [`Views`](crate::views) ends a bucket every five seconds, as often as processes send their accounts; the pages draw
+//! them. The tables are bounded: whatever comes beyond the bounds has no past. Pure but for the accounts that are
+//! passed in.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -43,7 +44,7 @@ struct Rates {
     lost: f64,
 }
 
-/// What one was offered and lost a second, in buckets.
+/// The offers and losses a second of one vibrator or process, in buckets.
 #[derive(Debug, Default)]
 struct Pulse {
     offered: VecDeque<f32>,
@@ -94,8 +95,8 @@ impl Pulses {
         end(&mut self.vibrators, BUCKETS);
     }
 
-    /// What the counts grew by a second between the last two accounts of a process. A bucket without a new account has the
-    /// rates of the one before: accounts come about as often as buckets end.
+    /// The growth of the counts a second between the last two accounts of a process. A bucket without a new account has
+    /// the rates of the one before: accounts come about as often as buckets end.
     fn rates(
         &mut self,
         before: &BTreeMap<(String, Option<String>), Account>,
@@ -126,7 +127,7 @@ impl Pulses {
         self.vibrators.iter().map(named).collect()
     }
 
-    /// What all vibrators of a name lost a second in the last bucket.
+    /// The losses a second of all vibrators of a name in the last bucket.
     pub(crate) fn lost_per_second(&self, vibrator: &str) -> f64 {
         self.vibrators.get(vibrator).and_then(|pulse| pulse.lost.back()).map_or(0.0, |lost| rounded(*lost))
     }
@@ -175,7 +176,7 @@ impl Pulse {
 mod tests {
     use super::*;
 
-    /// The account of a process in which `stock` has these counts, after so many seconds.
+    /// The account of a process in which `stock` has these counts, after `seconds` seconds.
     fn account(pulses: &mut Pulses, process: &str, seconds: u64, offered: u64, lost: u64) -> Rates {
         let uptime = Duration::from_secs(seconds);
         let before = pulses.accounts.clone();

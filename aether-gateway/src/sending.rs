@@ -1,6 +1,7 @@
 //! Long answers on their way to clients, bounded in bytes: in total, and for each source.
 //!
-//! A client may take 15 s to read an answer, which is kept for so long. Short answers are bounded by the slots of the server.
+//! A client may take 15 s to read an answer, which is kept for so long. Short answers are bounded by the slots of the
+//! server.
 
 use std::collections::HashMap;
 use std::convert::Infallible;

@@ -38,7 +38,7 @@ pub struct GatewaySettings {
     pub archive: OrOff<PathBuf>,
     /// Where the pages link traces to; off for no link.
     pub trace_url: OrOff<TraceUrl>,
-    /// The folders whose durable logs are shown, beside that of `[durable]`.
+    /// The folders whose durable logs are shown, in addition to the folder of `[durable]`.
     pub durable: List<LogFolder>,
     /// The maximum number of channels with their own line.
     pub max_channels: Count<1, 1_000_000>,

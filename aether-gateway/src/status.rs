@@ -54,18 +54,18 @@ pub(crate) struct StatusSource {
     started_at: f64,
 }
 
-/// What the gateway hears on the medium.
+/// The traffic and the reports that the gateway hears on the medium.
 pub(crate) struct Heard {
     pub(crate) log: Arc<Log>,
     pub(crate) observed: Observed,
     pub(crate) insight: Option<Arc<Insight>>,
     /// The vibrators of all processes, as announced.
     pub(crate) roster: Roster,
-    /// What all processes tell about themselves.
+    /// The accounts of all processes, as they report them.
     pub(crate) accounts: Accounts,
     /// The descriptions of services.
     pub(crate) directory: Directory,
-    /// The durable logs that it is told of.
+    /// The durable logs that it shows.
     pub(crate) durable: Arc<Durable>,
 }
 
@@ -242,9 +242,9 @@ pub(crate) struct Status {
     pub(crate) dead_letters: DeadLettersLine,
     pub(crate) observed: ObservedLine,
     pub(crate) inboxes: Vec<InboxLine>,
-    /// The sum over all inboxes, including those of closed vibrators.
+    /// The sum over all inboxes, including inboxes of closed vibrators.
     pub(crate) all_inboxes: LedgerLine,
-    /// What all processes tell about themselves.
+    /// The accounts of all processes, as they report them.
     pub(crate) accounts: AccountsPart,
     /// `None` if physics is switched off.
     pub(crate) physics: Option<PhysicsPart>,

@@ -1,8 +1,8 @@
-//! Taps: who hears waves through the gateway.
+//! Taps: the hearers of waves through the gateway.
 //!
-//! The observer offers every wave to all [feeds](feed), of which clients that want the same waves share one, and never waits. A
-//! full feed gives up its oldest waves and counts them. A wave is written as JSON once, and a message once for all clients of a
-//! feed, by the first one that sends it. While there is no tap, a wave costs one load of a number.
+//! The observer offers every wave to all [feeds](feed), of which clients that want the same waves share one, and never
+//! waits. A full feed gives up its oldest waves and counts them. A wave is written as JSON once, and a message once for
+//! all clients of a feed, by the first one that sends it. While there is no tap, a wave costs one load of a number.
 
 mod batch;
 mod feed;
@@ -51,7 +51,7 @@ pub(crate) struct WavesLine {
     /// Connections over WebSocket, and those that read `/waves`.
     pub(crate) clients: usize,
     pub(crate) subscriptions: usize,
-    /// Waves that clients were not sent because they did not read fast enough, or did not want so many a second.
+    /// Waves that clients were not sent because they did not read fast enough, or asked for fewer a second.
     pub(crate) missed_waves: u64,
     pub(crate) emitted_waves: u64,
     pub(crate) questions: u64,
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(first.again, Some(begin + COLLECTING));
         assert_eq!(second.again, Some(begin + apart + COLLECTING), "not when the first looks again");
         assert!(Arc::ptr_eq(&first.batches[0], &second.batches[0]));
-        // What comes meanwhile is in several batches, of which each client sends all that are closed.
+        // Waves that come meanwhile are in several batches, of which each client sends all that are closed.
         taps.offer(&wave("b"));
         let third = taken(2, begin + STEP);
         assert_eq!(third.batches.iter().map(|batch| batch.len()).collect::<Vec<_>>(), [1, 1]);

@@ -5,16 +5,16 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// Where a trace is shown: an `http` or `https` URL in which `{trace}` stands for the id, such as
+/// Where a trace is shown: an `http` or `https` URL with `{trace}` in place of the id, such as
 /// `https://grafana.example/explore/trace/{trace}`. The pages of the gateway link to it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct TraceUrl(String);
 
-/// A text that is no such address.
+/// A text that cannot be read as such an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{0:?} is no address of a trace: use an http or https URL with {{trace}} in it, such as https://jaeger.example/trace/{{trace}}"
+    "{0:?} is not the address of a trace: use an http or https URL with {{trace}} in it, such as https://jaeger.example/trace/{{trace}}"
 )]
 pub struct TraceUrlError(String);
 

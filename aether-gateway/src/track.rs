@@ -1,6 +1,6 @@
 //! The recent past of one channel: the last second, a smoothed rate, and an hour in buckets.
 //!
-//! [`Observed`](crate::Observed) has one for each channel. Pure: the caller says when a second and a bucket end. A bucket
+//! [`Observed`](crate::Observed) has one for each channel. Pure: the caller ends the seconds and the buckets. A bucket
 //! takes five bytes, so the hour of a channel takes 3.6 KB: the number of waves and their mean amplitude are kept apart,
 //! and room is made for a few minutes at a time.
 
@@ -36,7 +36,7 @@ impl AddAssign for Moment {
     }
 }
 
-/// What one channel carried lately.
+/// The recent traffic of one channel.
 #[derive(Debug, Default)]
 pub(crate) struct Track {
     second: Moment,

@@ -1,8 +1,8 @@
-//! What the live pages show, as JSON: each view is written once for all clients.
+//! The live pages as JSON: each view is written once for all clients.
 //!
 //! [`Views::run`] ends the seconds of the [history](crate::history) and writes the views that anybody watches. A client
-//! that reads slowly gets the latest one, and is told how many it missed; nothing queues for it. `/api/...` writes a view
-//! on request.
+//! that reads slowly gets the latest one, with the number of missed ones; nothing queues for it. `/api/...` writes a
+//! view on request.
 
 mod hour;
 mod ledger;
@@ -33,7 +33,7 @@ use crate::status::StatusSource;
 use crate::track::{BUCKET_SECONDS, BUCKETS, Moment};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// Views that change slowly are written every so many seconds.
+/// Views that change slowly are written once in this number of seconds.
 const SLOW: u64 = 2;
 /// The maximum number of channels in a history: those that had waves last.
 const MOST_CHANNELS: usize = 1000;
@@ -112,7 +112,7 @@ struct Shown {
 pub(crate) struct Written {
     view: View,
     number: u64,
-    /// The message for those that missed nothing, who share it, and the size of what stands before the view in it.
+    /// The message for clients that missed nothing, who share it, and the size of the part before the view in it.
     message: Utf8Bytes,
     head: usize,
 }
@@ -157,7 +157,7 @@ impl Views {
 
     /// Ends seconds and writes views until it is stopped.
     pub(crate) async fn run(self: &Arc<Self>, stop: CancellationToken) {
-        // What was lost until now is no loss of the first bucket.
+        // Losses until now do not count for the first bucket.
         self.read_accounts();
         let mut second = interval(SECOND);
         second.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -323,7 +323,7 @@ impl Written {
         Self { view, number, message: format!("{head}{json}}}").into(), head: head.len() }
     }
 
-    /// The message for a client that has missed so many before.
+    /// The message for a client that has missed `missed` messages before.
     pub(crate) fn message(self, missed: u64) -> Utf8Bytes {
         if missed == 0 {
             return self.message;

@@ -1,8 +1,8 @@
 //! Waves through the gateway: heard and emitted by the pages and by other programs, over HTTP and WebSocket.
 //!
 //! `GET /waves` and `/ws` send the waves that match a filter, `POST /waves/{channel}` and `/ws` emit and ask. The
-//! [gate](crate::gate) says who may. Each client has a bounded [tap](crate::taps); what did not fit is counted, and told to the
-//! client.
+//! [gate](crate::gate) decides who may. Each client has a bounded [tap](crate::taps); waves that did not fit are
+//! counted, and the client gets the count.
 
 mod cloud_events;
 mod draft;

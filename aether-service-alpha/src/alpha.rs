@@ -76,7 +76,7 @@ impl Alpha {
         Ok(Self { vibrator, payments, options, counters: Arc::default() })
     }
 
-    /// The metrics of the service: those of its bus and of its payment service.
+    /// The metrics of the service: its bus and its payment service.
     #[must_use]
     pub fn metrics(&self, aether: &Aether) -> Metrics {
         self.add_metrics(Metrics::of(aether))

@@ -75,8 +75,8 @@ impl OrderArgs {
 /// Connects, runs orders until `shutdown` is cancelled or all are settled, and prints the summary.
 ///
 /// # Errors
-/// [`AlphaError`] if the configuration is not valid, the medium cannot be reached, the service cannot start, or not every emitted wave reached the
-/// server.
+/// [`AlphaError`] if the configuration is not valid, the medium cannot be reached, the service cannot start, or not
+/// every emitted wave reached the server.
 ///
 /// # Cancel safety
 /// Cancelled before completion, the service has ended; orders in flight are not undone.

@@ -16,7 +16,7 @@ const MOST_UNITS: u32 = 3;
 /// An endless source of orders.
 #[derive(Debug)]
 pub(crate) struct Customers {
-    /// Distinguishes the orders of this service instance from those of other instances.
+    /// Distinguishes the orders of this service instance from the orders of other instances.
     instance: u64,
     made: u64,
     rng: Rng,

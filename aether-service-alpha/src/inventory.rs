@@ -1,6 +1,6 @@
 //! The messages to and from the inventory service, as this service reads them.
 //!
-//! The saga uses them. These are this service's own types, not those of the inventory: the two services share JSON but
+//! The saga uses them. These are this service's own types, not the inventory's: the two services share JSON but
 //! no code. Unknown fields of the answers are ignored.
 
 use serde::{Deserialize, Serialize};

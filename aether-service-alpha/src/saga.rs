@@ -18,7 +18,7 @@ use crate::counters::{OpenOrder, Outcome};
 use crate::order::{IllegalStep, Order, Step};
 use crate::{inventory, payment};
 
-/// What all sagas of one service share.
+/// The state that all sagas of one service share.
 #[derive(Debug)]
 pub(crate) struct SagaContext {
     pub(crate) asker: Asker,

@@ -89,8 +89,8 @@ impl StockArgs {
 /// Connects, serves until `shutdown` is cancelled, and prints the summary of the stock.
 ///
 /// # Errors
-/// [`BetaError`] if the configuration is not valid, the medium cannot be reached, the service cannot start, or not every emitted wave reached the
-/// server.
+/// [`BetaError`] if the configuration is not valid, the medium cannot be reached, the service cannot start, or not
+/// every emitted wave reached the server.
 ///
 /// # Cancel safety
 /// Cancelled before completion, the service has ended. A stock without a store is lost.

@@ -1,8 +1,9 @@
 //! The service around the stock: answers questions, and emits an event for each change.
 //!
-//! The stock lives in memory, and with [`BetaOptions::store`] also in a file, so only one process can keep it. The group `inventory` allows a handover: while a
-//! successor starts, each question goes to one of the two. Several permanent instances would need a shared stock, such
-//! as a database. Orders that reach the wrong instance are refused or undone, and their reservations expire.
+//! The stock lives in memory, and with [`BetaOptions::store`] also in a file, so only one process can keep it. The
+//! group `inventory` allows a handover: while a successor starts, each question goes to one of the two. Several
+//! permanent instances would need a shared stock, such as a database. Orders that reach the wrong instance are refused
+//! or undone, and their reservations expire.
 //!
 //! With a store, each change and its events are committed in one transaction before the question is answered, and a relay
 //! emits the events. So after a crash the stock is what the answers said.
@@ -87,7 +88,7 @@ struct Warehouse {
     /// The articles that were reported to run low.
     low: BTreeSet<Sku>,
     low_at: u64,
-    /// What the change that is being made tells.
+    /// The events of the change that is being made.
     events: Vec<Wave>,
     store: Option<Store>,
     /// A change was not stored, so the stock has to be read again before the next one.

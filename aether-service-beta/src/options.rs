@@ -78,8 +78,8 @@ impl BetaOptions {
         self
     }
 
-    /// The configuration of the inbox and the handlers. Default: the built-in one. Questions are handled one at a time
-    /// and the grace period is 0.6 s, whatever it says.
+    /// The configuration of the inbox and the handlers. Default: the built-in one. Questions are always handled one at
+    /// a time, and the grace period is always 0.6 s.
     pub fn configured(mut self, configuration: &Configuration) -> Self {
         self.configuration = configuration.clone();
         self

@@ -2,7 +2,7 @@
 //!
 //! Pure: no bus, no clock, no I/O. The service calls it for each question. Answers can get lost, so questions are
 //! repeated, and they can arrive in any order. So each change happens once per order, and a reservation that arrives
-//! after its release stays released. What has to survive a crash is in `stock/keeping.rs`.
+//! after its release stays released. The state that has to survive a crash is in `stock/keeping.rs`.
 
 mod keeping;
 

@@ -91,7 +91,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (channel, payload) in [("stock.reserve", "two lamps, please"), ("stock.audit", "")] {
         match shop.ask_wave(channel, &payload).await {
             Err(AskError::Failed { source, .. }) => println!("{channel}: {source}"),
-            other => return Err(format!("{other:?} is no failure").into()),
+            other => return Err(format!("{other:?} does not count as a failure").into()),
         }
     }
 

@@ -1,8 +1,8 @@
 //! Shared state: two replicas of a field write at the same time, and agree.
 //!
 //! A field is what is; waves are what happened. Reads are local, writes are visible here at once and travel in the
-//! background. Of two concurrent writes of one register the later wins, and the loser is told. Counters and sets lose
-//! nothing. With `aether::connect("nats://..")` the replicas can be in different processes.
+//! background. Of two concurrent writes of one register the later wins, and the loser is notified. Counters and sets
+//! lose nothing. With `aether::connect("nats://..")` the replicas can be in different processes.
 //!
 //! `cargo run -p aether-examples --example 10_field`
 

@@ -99,11 +99,11 @@ async fn start(medium: &str, listen: &str, store: &Path) -> Result<(Child, Strin
     Ok((process, address))
 }
 
-/// What a page does with the field.
+/// The page's use of the field.
 #[derive(Default)]
 struct Page {
     socket: Option<WebSocketStream<MaybeTlsStream<TcpStream>>>,
-    /// What the gateway has.
+    /// The entries of the gateway.
     entries: std::collections::BTreeMap<String, Value>,
     /// The writes that are not on the disk of the gateway yet.
     outbox: Vec<Value>,

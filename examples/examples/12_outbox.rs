@@ -1,9 +1,9 @@
 //! A change and its waves in one transaction, effects that happen once, a projection, and sagas: what a shop needs so that
 //! stock and orders add up after a crash.
 //!
-//! The first run ends before anything is relayed, as if the process had been killed. The second one goes on with its file: the
-//! relay emits what was committed, a consumer starts one saga for each order although a wave comes twice, and a projection
-//! adds up the sales. The saga of the broken cup is undone, because nobody pays for it.
+//! The first run ends before anything is relayed, as if the process had been killed. The second one goes on with its
+//! file: the relay emits what was committed, a consumer starts one saga for each order although a wave comes twice, and
+//! a projection adds up the sales. The saga of the broken cup is undone, because nobody pays for it.
 //!
 //! `cargo run -p aether-examples --example 12_outbox` prints:
 //!

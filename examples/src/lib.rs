@@ -16,6 +16,7 @@ mod pages {
         durable: "docs/start/durable.md",
         shared_state: "docs/start/shared-state.md",
         coming_from: "docs/start/coming-from.md",
+        coming_from_the_prototype: "docs/start/coming-from-the-prototype.md",
         testing: "docs/guide/testing.md",
         field: "docs/guide/field.md",
         sealing: "docs/guide/sealing.md",

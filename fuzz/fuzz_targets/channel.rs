@@ -1,4 +1,4 @@
-//! Channels and patterns: a text is taken exactly if the rules say so, and matching is that of a naive matcher. The
+//! Channels and patterns: a text is taken exactly if the rules say so, and a naive matcher agrees. The
 //! input is a pattern and a channel, separated by a line break.
 
 #![no_main]

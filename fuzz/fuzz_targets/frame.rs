@@ -13,7 +13,7 @@ use libfuzzer_sys::fuzz_target;
 /// Where frames without a channel of their own were sent.
 static ADDRESS: LazyLock<Channel> = LazyLock::new(|| Channel::new("orders.created").expect("a channel"));
 
-/// A moment to come: seen from before it, waves have just the age that their frame says.
+/// A moment to come: seen from before it, waves have just the age in their frame.
 static NOW: LazyLock<Instant> = LazyLock::new(|| Instant::now() + Duration::from_secs(1 << 30));
 
 fuzz_target!(|data: &[u8]| {

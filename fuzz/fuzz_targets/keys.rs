@@ -1,5 +1,5 @@
-//! Any text is refused as a file of keys, of a signing key and as a list of signers, or it is read as it is written. The input
-//! is a text, or what stands behind the beginning of a key, so that more of it is read.
+//! Any text is refused as a file of keys, of a signing key and as a list of signers, or it is read as it is written.
+//! The input is a text, or the rest of a line after the beginning of a key, so that more of it is read.
 
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! Any text is read as a credentials file, as an error of a server and as an address, and no password of an address is shown.
+//! Any text is read as a credentials file, as an error of a server and as an address, and no password of an address is
+//! shown.
 
 #![no_main]
 
@@ -6,7 +7,7 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {
     aether::nats::fuzz_logins(text);
-    // What looks like the next address is one.
+    // A text that looks like the next address is one.
     if !text.contains("://") {
         let shown = aether::medium::without_secrets(&format!("nats://user:s3cret{text}@host"));
         assert!(!shown.contains("s3cret"), "{shown}");

@@ -1,5 +1,5 @@
-//! Any payload of the framework's own channels (announcements, echoes, accounts, beats of paths) is refused or understood, and
-//! what was understood is written and understood again.
+//! Any payload of the framework's own channels (announcements, echoes, accounts, beats of paths) is refused or
+//! understood, and what was understood is written and understood again.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Any file is refused as a recording, or read to its end or its first error, in bounded memory. The input is a file, and the
-//! uncompressed bytes of one.
+//! Any file is refused as a recording, or read to its end or its first error, in bounded memory. The input is a file,
+//! and the uncompressed bytes of one.
 
 #![no_main]
 

@@ -1,5 +1,5 @@
-//! Boundary rules: any text is a rule or an error, and what compiled rules decide is what a naive reader of them decides. The
-//! input is a name and a channel in the first line, separated by a space, and a rule in each further line.
+//! Boundary rules: any text is a rule or an error, and what compiled rules decide is what a naive reader of them
+//! decides. The input is a name and a channel in the first line, separated by a space, and a rule in each further line.
 
 #![no_main]
 
@@ -16,7 +16,7 @@ fuzz_target!(|data: &str| {
         match line.parse::<Rule>() {
             Ok(rule) => {
                 let again = rule.to_string().parse::<Rule>();
-                // A NaN is no amplitude, and equals nothing.
+                // A NaN is not an amplitude, and equals nothing.
                 let is_number = |limit: Option<f32>| limit.is_none_or(|limit| !limit.is_nan());
                 if is_number(rule.max_amplitude) && is_number(rule.clamp_amplitude) {
                     assert_eq!(again.as_ref(), Ok(&rule), "{line:?}");
@@ -68,7 +68,7 @@ fn check(rules: &[Rule], compiled: &Rules, name: &str, action: Action, channel: 
         Err(Refusal::NotGranted { .. }) => assert!(!is_denied && granting.is_empty() && !ours.is_empty()),
         Err(refusal) => assert!(matches!(refusal, Refusal::Unknown { .. }) && ours.is_empty(), "{refusal}"),
     }
-    // Who may listen to the pattern of one channel may listen to the channel.
+    // A name that may listen to the pattern of one channel may listen to the channel.
     if action == Action::Listen {
         let alone = compiled.may_listen(name, &Pattern::from(channel));
         assert_eq!(alone.is_ok(), compiled.verdict(name, action, channel).is_ok());

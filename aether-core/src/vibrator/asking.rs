@@ -71,7 +71,7 @@ impl Emitter {
     ///
     /// # Cancel safety
     /// As [`Emitter::ask`].
-    pub async fn ask_wave<C>(&self, channel: C, payload: &impl Serialize) -> Result<Wave, AskError>
+    pub async fn ask_wave<C>(&self, channel: C, payload: impl Serialize) -> Result<Wave, AskError>
     where
         C: TryInto<Channel>,
         ChannelError: From<C::Error>,

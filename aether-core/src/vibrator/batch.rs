@@ -65,7 +65,7 @@ impl Emitter {
     ///
     /// let aether = Aether::local();
     /// let counter = aether.emitter("counter")?;
-    /// let waves = (0..3).map(|count| Wave::from_json("counted", &count)).collect::<Result<Vec<_>, _>>()?;
+    /// let waves = (0..3).map(|count| Wave::new("counted", &count)).collect::<Result<Vec<_>, _>>()?;
     /// assert_eq!(counter.emit_all(waves).await?.emitted, 3);
     /// # Ok(()) }
     /// ```

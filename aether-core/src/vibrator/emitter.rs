@@ -268,12 +268,12 @@ impl Emitter {
     ///
     /// # Cancel safety
     /// As [`Emitter::emit`].
-    pub async fn emit_wave<C>(&self, channel: C, payload: &impl Serialize) -> Result<Receipt, EmitError>
+    pub async fn emit_wave<C>(&self, channel: C, payload: impl Serialize) -> Result<Receipt, EmitError>
     where
         C: TryInto<Channel>,
         ChannelError: From<C::Error>,
     {
-        self.emit(Wave::from_json(channel, payload)?).await
+        self.emit(Wave::new(channel, payload)?).await
     }
 
     /// Emits an event of normal amplitude with a payload of bytes.

@@ -176,8 +176,8 @@ impl WaveBuilder {
     }
 
     /// Sets a payload of JSON; the content type becomes `application/json`.
-    pub fn json(mut self, payload: &impl Serialize) -> Self {
-        if let Some(payload) = self.note(serde_json::to_vec(payload)) {
+    pub fn json(mut self, payload: impl Serialize) -> Self {
+        if let Some(payload) = self.note(serde_json::to_vec(&payload)) {
             self.payload = payload.into();
             self.content_type = ContentType::Json;
         }

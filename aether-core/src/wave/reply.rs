@@ -30,7 +30,7 @@ impl Wave {
     ///
     /// # Cancel safety
     /// If cancelled before completion, the answer either was handed over or was not; it is never sent in part.
-    pub async fn reply(&self, payload: &impl Serialize) -> Result<(), ReplyError> {
+    pub async fn reply(&self, payload: impl Serialize) -> Result<(), ReplyError> {
         self.reply_wave(Self::builder(&self.body.channel).json(payload)).await
     }
 

@@ -42,14 +42,14 @@ pub enum AccessError {
         source: serde_json::Error,
     },
     /// A pattern of channels is invalid.
-    #[error("{pattern:?} in {} is no pattern of channels such as orders.* or orders.>", path.display())]
+    #[error("{pattern:?} in {} is not a pattern of channels such as orders.* or orders.>", path.display())]
     Pattern {
         /// The file.
         path: PathBuf,
         /// The text in it.
         pattern: String,
     },
-    /// An object says neither for whom it is, or says it twice.
+    /// An object has neither a token nor a certificate, or both.
     #[error("each object in {} has either \"token\" or \"certificate\"", path.display())]
     Holder {
         /// The file.

@@ -35,12 +35,12 @@ impl Access {
     const MAX_FILE: u64 = 1 << 20;
 
     /// Reads the tokens of a JSON file: `[{"token": "a secret", "field": "home", "read": ["*"], "write": []}]`. Without
-    /// `field`, a token is for all fields. Patterns are names, or beginnings of names and `*`. `hear` and `emit` are patterns
-    /// of channels: the waves that its holder may hear and emit through the gateway. What is left out gives no right. A token
-    /// that is listed several times gives all rights of its objects.
+    /// `field`, a token is for all fields. Patterns are names, or beginnings of names and `*`. `hear` and `emit` are
+    /// patterns of channels: the waves that its holder may hear and emit through the gateway. A missing list gives no
+    /// right. A token that is listed several times gives all rights of its objects.
     ///
-    /// In place of `token`, `"certificate": "SHA-256"` gives the rights to clients that have shown this certificate, where the
-    /// gateway asks for one.
+    /// In place of `token`, `"certificate": "SHA-256"` gives the rights to clients that have shown this certificate,
+    /// where the gateway asks for one.
     ///
     /// The file is read again at the next request after it has changed. One that cannot be used then leaves everything as it
     /// was, with a warning.
@@ -151,7 +151,7 @@ mod tests {
         assert!(access.knows("old") && !access.knows("new"));
         write(r#"[{"token": "new", "hear": ["a", "b"]}]"#);
         assert!(!access.knows("old") && access.knows("new") && access.knows("of-the-environment"));
-        // What cannot be used leaves everything as it was.
+        // An unusable file leaves everything as it was.
         write("[");
         assert!(access.knows("new") && !access.is_open());
         fs::remove_file(&path).unwrap();
@@ -200,10 +200,10 @@ mod tests {
         let of_both = access.wave_rights(Some("x"), Some(&listed)).unwrap();
         assert!(of_both.may_hear(&channel("orders.paid")) && of_both.may_emit(&channel("a")));
         assert_eq!(access.wave_rights(None, Some(&other)), None);
-        assert_eq!(access.wave_rights(Some("guess"), Some(&listed)), None, "a wrong token is no token");
+        assert_eq!(access.wave_rights(Some("guess"), Some(&listed)), None, "a wrong token gives no rights");
         assert!(access.field_rights("home", None, Some(&listed)).is_some());
         assert_eq!(access.field_rights("shop", None, Some(&listed)), None);
-        assert!(!access.knows(&colons), "a fingerprint is public, so it is no token");
+        assert!(!access.knows(&colons), "a fingerprint is public, so it is not accepted as a token");
         assert!(access.has_certificates() && access.has_tokens());
 
         for wrong in [r#"{"certificate": "abc"}"#, r#"{"certificate": "sha256"}"#] {

@@ -24,8 +24,8 @@ impl Rights {
         self.write.iter().any(|names| names.has(name))
     }
 
-    /// What a participant with these rights is about, if it does not say: what it may read, or else write. `None` without a
-    /// right to write, which a participant needs: others see what it says.
+    /// The names that a participant with these rights is about, by default: the names that it may read, or else write.
+    /// `None` without a right to write, which a participant needs: others see its value.
     pub(crate) fn of_participant(&self) -> Option<Vec<Names>> {
         let about = if self.read.is_empty() { &self.write } else { &self.read };
         (!self.write.is_empty()).then(|| about.clone())

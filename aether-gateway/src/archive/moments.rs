@@ -1,4 +1,4 @@
-//! What an archive keeps: spans of time with what flowed and was lost, and incidents.
+//! The records of an archive: spans of time with the flow and the losses, and incidents.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,14 +20,14 @@ pub struct ArchivedSpan {
     pub payload_bytes: u64,
     /// The sum of their amplitudes.
     pub energy: f64,
-    /// What was lost, by place and reason.
+    /// The losses, by place and reason.
     pub lost: Vec<ArchivedLoss>,
-    /// What was counted, by place; places where nothing was lost included.
+    /// The counts, by place; places without losses included.
     #[serde(default)]
     pub accounts: Vec<ArchivedAccount>,
 }
 
-/// What the inboxes or the outboxes of one program have counted. `offered = delivered + lost + queued`.
+/// The counts of the inboxes or the outboxes of one program. `offered = delivered + lost + queued`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ArchivedAccount {
@@ -41,8 +41,8 @@ pub struct ArchivedAccount {
     pub delivered: u64,
     /// Waves that were lost, for whatever reason.
     pub lost: u64,
-    /// By how much the queues have grown, or shrunk. What was queued in a process that has gone stays in it: what became of
-    /// these waves is unknown.
+    /// By how much the queues have grown, or shrunk. Waves that were queued in a process that has gone stay in it:
+    /// their fate is unknown.
     pub queued: i64,
 }
 

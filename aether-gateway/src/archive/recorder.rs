@@ -34,8 +34,8 @@ impl Recorder {
         self.span.energy += second.energy;
     }
 
-    /// Adds what processes have counted, and writes the minute if it is over. What cannot be written stays and is written with
-    /// the next attempt, five seconds later.
+    /// Adds the counts of processes, and writes the minute if it is over. A minute that cannot be written stays and is
+    /// written with the next attempt, five seconds later.
     pub(crate) fn count(&mut self, grown: &BTreeMap<Queue, Increment>, insight: Option<&Insight>) {
         self.account(grown);
         if self.span.seconds >= MINUTE {

@@ -7,13 +7,13 @@ use std::str::FromStr;
 use aether_log::store::Retention;
 use aether_service::config::{DurableSettings, OrOff};
 
-/// A folder whose durable logs the gateway shows: that of a log, or one with the folders of several logs.
+/// A folder whose durable logs the gateway shows: the folder of a log, or one with the folders of several logs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LogFolder {
     /// The folder.
     pub path: PathBuf,
-    /// What its logs keep, if that is known: a log does not tell it.
+    /// The retention of its logs, if it is known: a log does not record it.
     pub retention: Option<Retention>,
 }
 
@@ -29,8 +29,8 @@ impl LogFolder {
         Self { path: path.into(), retention: None }
     }
 
-    /// The folder in which the programs of a configuration have their logs, and what it says that they keep; `None` if they
-    /// have none.
+    /// The folder in which the programs of a configuration have their logs, with the configured retention; `None` if
+    /// they have none.
     #[must_use]
     pub fn of(durable: &DurableSettings) -> Option<Self> {
         let OrOff::On(path) = &durable.folder else { return None };
@@ -40,14 +40,14 @@ impl LogFolder {
         Some(Self { path: path.clone(), retention: Some(durable.retention()) })
     }
 
-    /// Those that were named, and that of the configuration, which counts once.
+    /// The named folders, and the folder of the configuration, which counts once.
     pub(crate) fn all(named: &[Self], durable: &DurableSettings) -> Vec<Self> {
         let of_all = Self::of(durable);
         let is_other = |folder: &&Self| of_all.as_ref().is_none_or(|all| all.path != folder.path);
         named.iter().filter(is_other).cloned().chain(of_all.clone()).collect()
     }
 
-    /// The name of a log: that of its folder.
+    /// The name of a log: the name of its folder.
     pub(super) fn name_of(path: &Path) -> String {
         path.file_name()
             .map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())

@@ -71,7 +71,7 @@ pub(crate) struct LogLine {
     pub(crate) name: String,
     /// Why it cannot be read.
     pub(crate) error: Option<String>,
-    /// What it holds; null if it cannot be read.
+    /// Its extent; null if it cannot be read.
     pub(crate) held: Option<HeldLine>,
     pub(crate) consumers: Vec<ConsumerLine>,
     /// Consumers that were not read, as there are too many.
@@ -119,7 +119,7 @@ pub(crate) struct StandingLine {
     position: u64,
     /// The position that was delivered last; null if it is not kept, as in folders.
     delivered: Option<u64>,
-    /// Waves that wait: at least so many, unless it is exact.
+    /// Waves that wait: at least this number, unless it is exact.
     pub(crate) lag: u64,
     lag_at_most: u64,
     is_exact: bool,
@@ -134,7 +134,7 @@ pub(crate) struct StandingLine {
     acknowledged: Option<u64>,
     dead: Option<u64>,
     expired: Option<u64>,
-    /// Those of its dead waves that are still kept; null if there are too many to be counted.
+    /// The number of its dead waves that are still kept; null if there are too many to count.
     dead_letters: Option<u64>,
     last_acknowledged_unix_ms: Option<u64>,
     oldest_waiting_unix_ms: Option<u64>,

@@ -157,7 +157,7 @@ impl Reader {
                 histories.insert(key, history);
             }
         }
-        // Those of consumers that are gone, go.
+        // Histories of consumers that are gone are dropped.
         self.histories = histories;
     }
 }

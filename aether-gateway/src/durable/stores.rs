@@ -35,7 +35,7 @@ impl Durable {
         self.streams(log)?.view().await?.letters(log)
     }
 
-    /// The oldest of them, at most so many.
+    /// The oldest letters, at most `most`.
     ///
     /// # Errors
     /// [`DeadError`]: the server does not answer or refuses.

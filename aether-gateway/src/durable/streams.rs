@@ -75,7 +75,7 @@ impl Streams {
         Ok(Arc::clone(view.insert(opened)))
     }
 
-    /// What was read last.
+    /// The last reading.
     pub(super) fn last(&self) -> Arc<StreamReading> {
         Arc::clone(&self.last.borrow())
     }
@@ -125,7 +125,7 @@ impl Streams {
         match view.standing(StreamEffort::default().time(TIME)).await {
             Ok(standing) => Ok(StreamReading::of(self.shown_url.clone(), standing)),
             Err(error) => {
-                // The next one connects anew.
+                // The next reading connects again.
                 *self.view.lock().await = None;
                 Err(error)
             }

@@ -19,7 +19,7 @@ const MOST_BYTES: usize = 16 << 20;
 /// The number of waves that are read from JetStream between two looks at the bytes.
 const AT_ONCE: usize = 20;
 
-/// The name of a log: that of its stream, or its folder.
+/// The name of a log: the name of its stream, or its folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum LogName {
     Stream(String),
@@ -89,9 +89,9 @@ impl LogName {
 }
 
 impl Durable {
-    /// The first waves behind the position of a consumer, at most so many and about 16 MiB: those that wait, and those in
-    /// flight. Only logs that are shown are read, whatever a request names. Waits for its turn; a caller that waits no longer
-    /// ends the reading.
+    /// The first waves behind the position of a consumer, at most `most` and about 16 MiB: the waiting ones, and the
+    /// ones in flight. Only logs that are shown are read, whatever a request names. Waits for its turn; if the caller
+    /// stops waiting, the reading ends.
     ///
     /// # Errors
     /// [`UnknownLog`].

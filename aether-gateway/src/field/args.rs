@@ -15,13 +15,15 @@ pub struct FieldArgs {
     #[arg(long = "field", value_name = "NAME[=FILE]")]
     pub fields: Vec<ServedField>,
 
-    /// Who may read, write, hear and emit what: a JSON array of {"token" or "certificate", "field", "read", "write", "hear",
-    /// "emit"}. The environment variable AETHER_FIELD_TOKEN is a token for everything in the fields, AETHER_WAVES_TOKEN one for
-    /// all waves. Without any token and certificate, programs of this machine read and write the fields, with --insecure all who can connect
+    /// The rights to read, write, hear and emit: a JSON array of {"token" or "certificate", "field", "read", "write",
+    /// "hear", "emit"}. The environment variable AETHER_FIELD_TOKEN is a token for everything in the fields,
+    /// AETHER_WAVES_TOKEN one for all waves. Without any token and certificate, programs of this machine read and write
+    /// the fields, with
+    /// --insecure all who can connect
     #[arg(long, value_name = "FILE")]
     pub field_tokens: Option<PathBuf>,
 
-    /// Let pages of this origin use the fields, such as https://shop.example; * stands for all; may be repeated
+    /// Let pages of this origin use the fields, such as https://shop.example; * means all; may be repeated
     #[allow(rustdoc::bare_urls, reason = "the help of the argument")]
     #[arg(long, value_name = "ORIGIN")]
     pub field_origin: Vec<AllowedOrigin>,

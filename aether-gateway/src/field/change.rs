@@ -54,12 +54,12 @@ impl Change {
         Self::new(slot, content)
     }
 
-    /// The message of protocol 0.4; `None` if it has no words for it, or the value of another replica is no JSON.
+    /// The message of protocol 0.4; `None` if it has no words for it, or the value of another replica is not JSON.
     pub(super) fn in_v04(&self) -> Option<&Utf8Bytes> {
         self.in_v04.get_or_init(|| v04::change(&self.slot, &self.content).map(Utf8Bytes::from)).as_ref()
     }
 
-    /// The entry of the own protocol; `None` if the value of another replica is no JSON.
+    /// The entry of the own protocol; `None` if the value of another replica is not JSON.
     pub(super) fn in_v1(&self) -> Option<&Utf8Bytes> {
         self.in_v1.get_or_init(|| v1::entry(&self.slot, &self.content).map(Utf8Bytes::from)).as_ref()
     }

@@ -69,7 +69,7 @@ impl Refused {
         (Self::Presence, "presence"),
     ];
 
-    /// What counts a client that the gate does not let in.
+    /// The counter of clients that the gate refuses for this reason.
     pub(super) const fn of(error: &GateError) -> Self {
         match error {
             GateError::Host => Self::Host,
@@ -126,7 +126,7 @@ pub(crate) struct FieldLine {
 }
 
 impl FieldLine {
-    /// What was refused and who was given up, by reason, without zeros.
+    /// The refusals and the clients given up, by reason, without zeros.
     pub(crate) fn troubles(&self) -> Vec<(String, &u64)> {
         let all = self.refused.iter().chain(&self.dropped_clients).filter(|(_, number)| **number > 0);
         all.map(|(reason, number)| (reason.replace('_', " "), number)).collect()

@@ -1,4 +1,4 @@
-//! What a message of a client brings about, in both protocols. The machines of the protocols return effects, and the
+//! The effects of a client's message, in both protocols. The machines of the protocols return effects, and the
 //! connection carries them out.
 
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::access::Rights;
 /// Something that the connection has to do.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Effect {
-    /// The client is admitted with these rights. A writer is told of its writes that lose.
+    /// The client is admitted with these rights. A writer is notified of its writes that lose.
     Admit { writer: Option<WriterId>, rights: Rights, token: Option<String> },
     /// Sends a message.
     Reply(String),
@@ -48,7 +48,7 @@ impl Close {
     pub(super) const BUSY: Self = Self { code: 1013, reason: "server busy" };
 }
 
-/// What a client says of itself as a participant.
+/// The announcement of a client as a participant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Announcement {
     /// Others see it who may read any of these names.
@@ -57,7 +57,7 @@ pub(super) struct Announcement {
     pub(super) value: String,
 }
 
-/// What a client wants to see.
+/// The subscription of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Subscription {
     pub(super) names: Vec<Names>,
@@ -86,14 +86,14 @@ pub(super) struct About {
     pub(super) durable: bool,
 }
 
-/// What became of a write.
+/// The outcome of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Outcome {
     /// The field has it, now or since an earlier time.
     Applied { version: Stamp },
     /// There was nothing to remove.
     Unchanged,
-    /// A later write of the register stands, or an addition of the member that the removal had not seen.
+    /// A later write of the register wins, or an addition of the member that the removal had not seen.
     Lost { version: Stamp, value: Option<Bytes>, winner: Option<Stamp> },
     /// It cannot be made.
     Refused { code: &'static str, message: String },

@@ -54,8 +54,8 @@ impl History {
         self.revision
     }
 
-    /// The slots that changed after a revision, with that of their last change; `None` if that is too long ago, or still
-    /// to come.
+    /// The slots that changed after a revision, with the revision of their last change; `None` if that is too long ago,
+    /// or still to come.
     pub(super) fn since(&self, revision: u64) -> Option<impl Iterator<Item = (u64, &Slot)>> {
         let is_known = (self.forgotten..=self.revision).contains(&revision);
         is_known.then(|| self.slots.range(revision + 1..).map(|(&revision, slot)| (revision, slot)))

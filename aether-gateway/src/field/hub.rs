@@ -189,7 +189,7 @@ impl Hub {
         }
     }
 
-    /// The epoch of cursors for these names: a cursor for others says nothing of them.
+    /// The epoch of cursors for these names: a cursor for other names does not apply to them.
     fn epoch_of(&self, names: &[Names]) -> Arc<str> {
         let patterns: BTreeSet<_> = names.iter().map(Names::to_string).collect();
         let mut hasher = Sha256::new();

@@ -85,7 +85,7 @@ pub(crate) async fn join(
     if let Some(token) = std::env::var(WAVES_TOKEN).ok().filter(|token| !token.is_empty()) {
         access = access.waves_token(&token)?;
     }
-    // A variable that is set to nothing stands for no token, as in the sync engine.
+    // An empty variable means no token, as in the sync engine.
     if let Some(token) = std::env::var(TOKEN).ok().filter(|token| !token.is_empty() && !fields.is_empty()) {
         access = access.token(&token)?;
     }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-/// The bounds of the WebSocket side of a gateway, for each field. The names and the defaults of the first nine are those
-/// of the sync engine whose protocol is spoken.
+/// The bounds of the WebSocket side of a gateway, for each field. The names and the defaults of the first nine are the
+/// same as in the sync engine whose protocol is spoken.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct SecurityLimits {

@@ -1,4 +1,4 @@
-//! What waits to be sent to one client. The hub and the reader of the connection fill it, its writer empties it.
+//! The queue of messages to one client. The hub and the reader of the connection fill it, its writer empties it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,13 +36,13 @@ struct Inner {
     replies: VecDeque<String>,
     reply_bytes: usize,
     owed: usize,
-    /// What the client may read.
+    /// The names that the client may read.
     readable: Vec<Names>,
     names: Vec<Names>,
     /// The epoch of cursors for these names.
     epoch: Arc<str>,
     queue: Queue,
-    /// A snapshot is to be sent, from the beginning or from where it stands.
+    /// A snapshot is to be sent, from the beginning or from where it has got to.
     snapshot: Option<Reading>,
     /// A snapshot is being sent. Changes are read again when they are sent, as the snapshot may be newer than they are.
     is_reading: bool,
@@ -205,7 +205,7 @@ impl Outbox {
     pub(super) fn go_on(&self, reading: Reading) {
         let mut inner = self.inner.lock();
         if inner.snapshot.is_some() || !inner.is_reading {
-            // It was started anew meanwhile.
+            // It was started again meanwhile.
             return;
         }
         if reading.names.is_empty() {

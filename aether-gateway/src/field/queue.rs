@@ -15,7 +15,7 @@ struct Waiting {
     change: Option<Arc<Change>>,
 }
 
-/// What became of a change.
+/// The outcome of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pushed {
     Queued,

@@ -37,7 +37,7 @@ impl FieldOptions {
         self
     }
 
-    /// Sets the bounds of each field. Default: those of [`SecurityLimits::default`].
+    /// Sets the bounds of each field. Default: [`SecurityLimits::default`].
     #[must_use]
     pub fn limits(mut self, limits: SecurityLimits) -> Self {
         self.limits = limits;
@@ -68,8 +68,8 @@ impl FieldOptions {
         !self.fields.is_empty() && self.access.is_open()
     }
 
-    /// Lets pages of this origin use the fields and the waves, such as `https://shop.example`; `*` stands for all. Pages of
-    /// the gateway's own address and programs that are no browsers always may.
+    /// Lets pages of this origin use the fields and the waves, such as `https://shop.example`; `*` means all. Pages of
+    /// the gateway's own address always may, and so may programs other than browsers.
     #[must_use]
     pub fn origin(mut self, origin: &str) -> Self {
         self.origins.push(origin.to_owned());

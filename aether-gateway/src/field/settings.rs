@@ -46,9 +46,9 @@ impl fmt::Display for ServedField {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowedOrigin(String);
 
-/// A text that is no origin.
+/// A text that cannot be read as an origin.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no origin: use a scheme and a host, such as https://shop.example, or * for all pages")]
+#[error("{0:?} is not an origin: use a scheme and a host, such as https://shop.example, or * for all pages")]
 pub struct OriginError(String);
 
 impl AllowedOrigin {
@@ -63,7 +63,7 @@ impl FromStr for AllowedOrigin {
     fn from_str(text: &str) -> Result<Self, OriginError> {
         let host = text.split_once("://").map(|(_, host)| host.strip_suffix('/').unwrap_or(host));
         let is_host = |host: &str| !host.is_empty() && !host.contains(['/', ' ', '*']);
-        // What no browser sends would match nothing, and nobody would notice.
+        // An origin that no browser sends would match nothing, and nobody would notice.
         if text == "*" || host.is_some_and(is_host) {
             Ok(Self(text.to_owned()))
         } else {

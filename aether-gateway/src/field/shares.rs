@@ -16,7 +16,7 @@ use crate::bucket::TokenBucket;
 /// The number of holders that are remembered.
 const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
-/// One in so many entries is the share of a holder, within the horizon of the field.
+/// The share of a holder is one entry in this number, within the horizon of the field.
 const PART: usize = 4;
 
 /// Whose entries count together.

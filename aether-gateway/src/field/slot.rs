@@ -1,10 +1,10 @@
-//! What changes in a field, and its state: the words that both protocols translate.
+//! The changes of a field, and its state: the words that both protocols translate.
 
 use aether_field::core::Stamp;
 use bytes::Bytes;
 use smol_str::SmolStr;
 
-/// What has changed. Of the changes of one slot a client needs only the last.
+/// The slot that has changed. Of the changes of one slot a client needs only the last.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Slot {
     Register(SmolStr),

@@ -21,7 +21,8 @@ use crate::access::FieldAccess;
 use crate::answer;
 use crate::gate::{Caller, Gate};
 
-/// What the WebSocket side writes at once. A larger buffer would only hide that a client does not read.
+/// The number of bytes that the WebSocket side writes at once. A larger buffer would only hide that a client does not
+/// read.
 const WRITE_BUFFER: usize = 32 << 10;
 
 /// The fields of a gateway, by name.

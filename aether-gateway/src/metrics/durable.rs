@@ -41,7 +41,7 @@ pub(super) fn write(to: &mut Families<'_>, all: &AllLogs) -> fmt::Result {
             })
         })
     };
-    let help = "Waves that wait for a consumer of a durable log; at least so many until the log was counted";
+    let help = "Waves that wait for a consumer of a durable log; a lower bound until the log was counted";
     to.gauge("durable_lag_waves", help, None, consumers(|standing| Some(standing.lag)))?;
     let help = "Waves of a durable log that were delivered to a consumer and are not acknowledged";
     to.gauge("durable_in_flight_waves", help, None, consumers(|standing| Some(standing.in_flight)))?;

@@ -14,7 +14,7 @@ use super::{LedgerLine, floor_as_number};
 /// The maximum number of processes in a status. `/api/accounts` has all of them.
 const MOST_PROCESSES: usize = 100;
 
-/// What the gateway knows of all processes.
+/// The gateway's knowledge of all processes.
 #[derive(Debug, Serialize)]
 pub(crate) struct AccountsPart {
     pub(crate) programs: Vec<ProgramLine>,
@@ -67,7 +67,7 @@ pub(crate) struct ProcessLine {
     pub(crate) suspicion: Option<&'static str>,
 }
 
-/// What handlers did.
+/// The counts of handlers.
 #[derive(Debug, Serialize)]
 pub(crate) struct HandlersLine {
     pub(crate) received: u64,

@@ -1,12 +1,12 @@
 //! A feed: the waves that match one filter, for all clients that want just these.
 //!
-//! Waves collect in an open batch. The first client that looks after a pause takes it at once; from then on a batch is open for
-//! [`COLLECTING`], so of a thousand waves a second twenty share a message, and all clients that keep up send the same
-//! batches. Each client has a place in the feed and takes what lies behind it. Batches that all have taken are
+//! Waves collect in an open batch. The first client that looks after a pause takes it at once; from then on a batch is
+//! open for [`COLLECTING`], so of a thousand waves a second twenty share a message, and all clients that keep up send
+//! the same batches. Each client has a place in the feed and takes what lies behind it. Batches that all have taken are
 //! forgotten; when there are too many, the oldest are given up, and counted for those that have not taken them.
 //!
-//! Where all clients of a [`CROWD`] took a batch at the same moment, most of them would wait for the others to be sent it. So each
-//! of them has a rhythm of its own, and batches are smaller.
+//! Where all clients of a [`CROWD`] took a batch at the same moment, most of them would wait for the others to be sent
+//! it. So each of them has a rhythm of its own, and batches are smaller.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,11 +36,11 @@ pub(super) const CROWD: usize = 100;
 /// A client of a crowd takes about four batches at once.
 pub(super) const STEP: Duration = Duration::from_millis(5);
 
-/// What clients have in common that share a feed.
+/// The common part of clients that share a feed.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Wanted {
     pub(super) filter: Filter,
-    /// What they may hear.
+    /// The channels that they may hear.
     pub(super) hear: Vec<Pattern>,
     pub(super) per_second: Option<u32>,
     /// The maximum number of bytes that wait.
@@ -91,11 +91,11 @@ pub(super) struct Place {
     left_out: u64,
 }
 
-/// What a client takes.
+/// The batches that a client takes.
 #[derive(Debug, Default)]
 pub(crate) struct Taken {
     pub(crate) batches: Vec<Arc<Batch>>,
-    /// Waves that the client was not sent, before those of the batches.
+    /// Waves that the client was not sent, before the waves of the batches.
     pub(crate) missed: u64,
     /// When it is worth looking again. Without it, the client is woken.
     pub(crate) again: Option<Instant>,
@@ -157,7 +157,8 @@ impl Feed {
         if let Some(rate) = &mut state.rate
             && rate.take(now).is_err()
         {
-            // Clients are told with the next wave: a message for each wave that they do not want would be a flood itself.
+            // Clients learn of it with the next wave: a message for each wave that they do not want would be a flood
+            // itself.
             state.left_out += 1;
             self.miss(1, state.wakes.len());
             return;
@@ -176,7 +177,7 @@ impl Feed {
         }
     }
 
-    /// What lies behind the place of a client, at most about [`BATCH`] waves. If there is more, it is woken again.
+    /// The waves after the place of a client, at most about [`BATCH`]. If there is more, it is woken again.
     pub(super) fn take(&self, place: &mut Place, wake: &Notify, now: Instant) -> Taken {
         let mut state = self.state.lock();
         let is_crowd = state.wakes.len() > CROWD;

@@ -11,7 +11,7 @@ pub(crate) struct FilterDraft {
     pub(crate) kinds: Vec<String>,
     pub(crate) source: Option<String>,
     pub(crate) min_amplitude: Option<f32>,
-    /// At most so many waves a second; the others count as missed.
+    /// The maximum number of waves a second; the others count as missed.
     pub(crate) per_second: Option<u32>,
 }
 
@@ -28,7 +28,7 @@ pub(crate) struct Filter {
 /// Why a filter is not valid.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum FilterError {
-    #[error("{0:?} is no pattern of channels such as orders.* or orders.>")]
+    #[error("{0:?} is not a pattern of channels such as orders.* or orders.>")]
     Pattern(String),
     #[error("{0:?} is not a kind: use event, command, query, response or broadcast")]
     Kind(String),

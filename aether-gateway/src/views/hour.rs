@@ -18,7 +18,7 @@ pub(crate) struct Hour {
     services: Option<Vec<NamedPast>>,
 }
 
-/// Written number by number: those of a thousand channels would take 12 MB.
+/// Written number by number: the numbers of a thousand channels would take 12 MB.
 #[derive(Debug)]
 struct OfChannel {
     channel: Channel,

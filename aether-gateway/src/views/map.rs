@@ -1,7 +1,8 @@
-//! The map: who emits on which channel, who hears it, and which channels cause which.
+//! The map: emitters and hearers of each channel, and which channels cause which.
 //!
-//! Who emits was seen, who hears was announced, and a durable consumer is in its log, so these links are exact. The edges between
-//! channels come from the detectors: exact where waves name their cause (L0), guessed by timing elsewhere.
+//! Emitters were seen, hearers were announced, and a durable consumer is in its log, so these links are exact. The
+//! edges between channels come from the detectors: exact where waves name their cause (L0), guessed by timing
+//! elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +39,7 @@ struct ServiceNode {
     name: String,
     offered: u64,
     lost: u64,
-    /// What its inboxes lost a second lately.
+    /// The recent losses of its inboxes, a second.
     lost_per_second: f64,
     queued: u64,
     /// Whether it announces what it hears.
@@ -67,7 +68,7 @@ struct Hears {
     /// The name of a vibrator, or of a durable consumer.
     service: String,
     channel: String,
-    /// Those of the channel.
+    /// The waves of the channel.
     waves_per_second: f64,
     /// The log that a durable consumer reads; null for a vibrator.
     log: Option<String>,
@@ -150,7 +151,7 @@ fn shown(per_second: f64) -> f64 {
     (per_second * 10_000.0).round() / 10_000.0
 }
 
-/// Who hears a pattern.
+/// A hearer of a pattern.
 struct Hearer {
     service: String,
     pattern: Pattern,
@@ -180,7 +181,7 @@ impl Heard {
         Self { patterns, left_out: all.count() }
     }
 
-    /// Adds those that hear a channel. Those of one service follow each other.
+    /// Adds the hearers of a channel. The hearers of one service follow each other.
     fn hears(&self, channel: &Emitted, hears: &mut Vec<Hears>) {
         let matching = self.patterns.iter().filter(|hearer| hearer.pattern.matches(&channel.channel));
         let mut hearers: Vec<_> = matching.map(|hearer| (&hearer.service, &hearer.log)).collect();
@@ -194,7 +195,7 @@ impl Heard {
     }
 }
 
-/// What the inboxes of each name did, in all processes.
+/// The counts of the inboxes of each name, in all processes.
 #[derive(Default)]
 struct Nodes(BTreeMap<String, ServiceNode>);
 

@@ -30,7 +30,7 @@ pub(crate) struct Overview {
     physics: bool,
     flow: Flow,
     losses: Losses,
-    /// What somebody should look at, beside losses and incidents.
+    /// Concerns that need a look, in addition to losses and incidents.
     attention: Vec<Concern>,
     incidents: Vec<IncidentLine>,
     findings: Vec<FindingLine>,

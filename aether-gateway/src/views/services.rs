@@ -18,7 +18,8 @@ const PAST: usize = 60;
 pub(crate) struct Services {
     vibrators: Vec<VibratorLine>,
     processes: Vec<ProcessWithPast>,
-    /// What the vibrators of each name were offered and lost a second in the last five minutes, in buckets of five seconds.
+    /// The offers and losses a second of the vibrators of each name in the last five minutes, in buckets of five
+    /// seconds.
     pasts: Vec<NamedPast>,
     /// Vibrators and processes beyond the bounds; `/api/accounts` has all processes.
     left_out: usize,

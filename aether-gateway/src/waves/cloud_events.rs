@@ -1,9 +1,9 @@
 //! CloudEvents 1.0 over HTTP, in binary and structured mode.
 //!
 //! The attributes become metadata of the wave, named as in the headers of the binary mode, because that is how they travel
-//! over NATS, too. `partitionkey` is the key, `causationid` the cause where it is the id of a wave, and extensions that begin
-//! with `aether` are the fields of a wave that CloudEvents does not have. Sources: CloudEvents 1.0.2, its HTTP binding and
-//! its JSON format.
+//! over NATS, too. `partitionkey` is the key, `causationid` the cause where it is the id of a wave, and extensions that
+//! begin with `aether` are the fields of a wave that CloudEvents does not have. Sources: CloudEvents 1.0.2, its HTTP
+//! binding and its JSON format.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use super::draft::{Draft, trace};
 
-/// What the formats of single events begin with.
+/// The common beginning of the formats of single events.
 const FORMATS: &str = "application/cloudevents+";
 const STRUCTURED: &str = "application/cloudevents+json";
 const BATCH: &str = "application/cloudevents-batch";
@@ -50,7 +50,7 @@ pub(super) enum CloudEventError {
     Batch,
 }
 
-/// The event of a request, or nothing if it is no event.
+/// The event of a request; `None` if it does not hold one.
 pub(super) fn read(headers: &HeaderMap, body: &Bytes) -> Result<Option<Draft>, CloudEventError> {
     let content_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let media_type = content_type.map(|value| value.split(';').next().unwrap_or_default().trim());
@@ -169,7 +169,7 @@ fn of_attributes(mut attributes: BTreeMap<String, String>) -> Result<Draft, Clou
     let amplitude = attributes.remove("aetheramplitude").map(|value| value.parse()).transpose();
     let half_life = attributes.remove("aetherhalflife").filter(|value| value != "never");
     let half_life = half_life.map(|value| value.parse()).transpose();
-    // The extension for distributed tracing. What is no trace stays an attribute.
+    // The extension for distributed tracing. An invalid trace stays an attribute.
     let traced = attributes
         .get("traceparent")
         .and_then(|parent| trace(parent, attributes.get("tracestate").map(String::as_str)));

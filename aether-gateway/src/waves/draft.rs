@@ -35,7 +35,8 @@ pub(super) struct Draft {
     pub(super) trace: Option<TraceContext>,
 }
 
-/// The trace of a `traceparent`. As W3C Trace Context demands, one that is not valid is none, and so is a `tracestate` alone.
+/// The trace of a `traceparent`. As W3C Trace Context demands, one that is not valid is none, and so is a `tracestate`
+/// alone.
 pub(super) fn trace(parent: &str, state: Option<&str>) -> Option<TraceContext> {
     let context: TraceContext = parent.trim().parse().ok()?;
     let with_state = state.and_then(|state| context.clone().with_state(state.trim()).ok());
@@ -49,11 +50,11 @@ pub(super) enum DraftError {
     Wave(#[from] WaveError),
     #[error("{0:?} is not a kind: use event, command, query, response or broadcast")]
     Kind(String),
-    #[error("the cause is no id of a wave such as shop@1f9a/17")]
+    #[error("the cause is not the id of a wave, such as shop@1f9a/17")]
     Cause(#[source] SourceError),
     #[error("give one payload: json, text or base64")]
     Payloads,
-    #[error("the payload is no base64")]
+    #[error("the payload is not base64")]
     Base64(#[source] base64::DecodeError),
 }
 

@@ -89,7 +89,7 @@ pub(super) async fn post(
     }
     let patience = patience.unwrap_or(LONGEST_PATIENCE);
     let Ok(emitted) = timeout(patience, shared.emitter.emit(wave)).await else {
-        // Whoever stops waiting has offered the wave all the same.
+        // On a time-out the wave has still been offered.
         let text = format!(
             "there was no room within {patience:?}, so what is full has shed its weakest wave: this one, or another in its \
              place; it is counted there as lost"

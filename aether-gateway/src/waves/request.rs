@@ -1,4 +1,4 @@
-//! What a client of `/ws` may say.
+//! The requests of a client of `/ws`.
 
 use serde::Deserialize;
 

@@ -163,7 +163,7 @@ impl Session {
         Ok(wave)
     }
 
-    /// Emits at once if there is room. Otherwise the client is told that its wave waits.
+    /// Emits at once if there is room. Otherwise the client gets a message that its wave waits.
     fn emit(&mut self, id: u64, wave: Wave) -> Result<(), Refusal> {
         let emitter = self.shared.emitter.clone();
         match emitter.try_emit(wave) {

@@ -1,4 +1,4 @@
-//! What all connections for waves share.
+//! The state that all connections for waves share.
 
 use std::sync::Arc;
 
@@ -21,7 +21,7 @@ const STREAMS_OF_SOURCE: usize = 16;
 /// The largest body of a request: 1 MiB, or what the medium takes if that is less.
 const MAX_BODY: usize = 1 << 20;
 
-/// What the connections share.
+/// The shared state of the connections.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(super) gate: Arc<Gate>,

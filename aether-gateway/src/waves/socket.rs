@@ -27,8 +27,8 @@ use crate::gate::{Caller, GateError};
 const WRITE_BUFFER: usize = 32 << 10;
 /// How many emits and questions of one client may run at a time. Beyond it the client is not read.
 const RUNNING: usize = 16;
-/// What is read at once. It is filled with zeros before each attempt to read: with the usual 128 KiB, that took a sixth of the
-/// time of a gateway with a thousand clients.
+/// The number of bytes read at once. The buffer is filled with zeros before each attempt to read: with the usual 128
+/// KiB, that took a sixth of the time of a gateway with a thousand clients.
 const READ_BUFFER: usize = 4 << 10;
 const FAREWELL: Duration = Duration::from_secs(1);
 const BUSY: u16 = 1013;
@@ -151,7 +151,7 @@ async fn run(
             }
             Some(reply) = session.running.next(), if !session.running.is_empty() => {
                 if session.running.len() + 1 == RUNNING {
-                    // It is read again. Until now it was not, so its silence begins anew.
+                    // It is read again. Until now it was not, so its silence starts again.
                     heard = Instant::now();
                 }
                 session.replies.push_back(reply);

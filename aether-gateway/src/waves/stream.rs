@@ -1,7 +1,7 @@
 //! `GET /waves`: the waves that match a filter, as server-sent events.
 //!
-//! `event: wave` has a wave as JSON, `event: missed` the number of waves that the client was not sent. A client that does not
-//! read for the time of `max_stall_s` is disconnected.
+//! `event: wave` has a wave as JSON, `event: missed` the number of waves that the client was not sent. A client that
+//! does not read for the time of `max_stall_s` is disconnected.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What other processes lost, on the page, in the JSON and in the metrics, over a real NATS server.
+//! The losses of other processes, on the page, in the JSON and in the metrics, over a real NATS server.
 
 use std::time::Duration;
 

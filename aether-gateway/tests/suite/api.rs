@@ -223,7 +223,7 @@ async fn a_stream_of_events_has_the_waves_that_match_and_outlives_the_bound_of_a
     let head = format!("GET /waves?pattern=orders.* HTTP/1.1\r\nhost: {}\r\n\r\n", running.address);
     stream.write_all(head.as_bytes()).await.unwrap();
     let mut lines = BufReader::new(stream).lines();
-    // The first comment says that the subscription is open.
+    // The first comment confirms that the subscription is open.
     while !lines.next_line().await.unwrap().unwrap().starts_with(": waves follow") {}
     for channel in ["noise", "orders.created"] {
         shop.emit_wave(channel, &"line\nbreak").await.unwrap();
@@ -276,7 +276,7 @@ async fn a_socket_watches_hears_emits_and_asks() {
     );
     running.stop().await;
     let ended = async { while let Some(Ok(_)) = socket.next().await {} };
-    timeout(PATIENCE, ended).await.expect("the gateway says goodbye");
+    timeout(PATIENCE, ended).await.expect("the gateway ends the stream");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! What the archive has after a gateway has ended.
+//! The contents of the archive after a gateway has ended.
 
 use std::time::UNIX_EPOCH;
 

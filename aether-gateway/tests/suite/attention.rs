@@ -34,7 +34,7 @@ async fn silent_processes_open_circuits_dead_letters_refusals_and_unheard_channe
             "letters": { "buried": 2, "kept": 2 },
             "handlers": [{ "service": "notifier", "counts": { "breakers": 1, "breakers_open": 1 } }] })
     };
-    // What it has refused before the gateway was there is no news.
+    // Refusals from before the gateway was there are not news.
     tell(pages(40)).await;
     tell(json!({ "process": "ingest@8", "version": "0", "uptime_ms": 5000, "every_ms": 100 })).await;
     tell(json!({ "process": "left@9", "version": "0", "uptime_ms": 5000, "every_ms": 100, "last": true }))

@@ -27,7 +27,7 @@ struct Authority {
     certificate: rcgen::Certificate,
 }
 
-/// What a client shows.
+/// The certificate and the key of a client.
 struct Identity {
     certificate: rcgen::Certificate,
     key: KeyPair,
@@ -130,7 +130,7 @@ async fn each_certificate_reads_and_only_a_listed_one_hears_and_emits_what_is_li
         assert_eq!(ask(identity, "POST /waves/orders.created").await.code, emits);
         assert_ne!(ask(identity, "POST /waves/salaries.paid").await.code, 202);
     }
-    // A token adds to what a certificate gives, and a wrong one is no token.
+    // A token adds to the rights of a certificate, and a wrong one gives none.
     let token = |token: &str| format!("{HOST}authorization: Bearer {token}\r\n");
     for (identity, sent, code) in [(&ear, "s3cret", 202), (&other, "s3cret", 202), (&mouth, "guess", 401)] {
         let head = "POST /waves/orders.created";
@@ -155,7 +155,7 @@ async fn each_certificate_reads_and_only_a_listed_one_hears_and_emits_what_is_li
     );
     running.stop().await;
 
-    // Who lists certificates expects that somebody is asked for one.
+    // Listed certificates have no effect unless clients are asked for one.
     let fields = FieldOptions::default().access(access());
     let options = GatewayOptions::default().fields(fields).listen(support::any_port());
     let error = Gateway::start(&aether, options).await.unwrap_err();

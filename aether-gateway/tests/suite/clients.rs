@@ -85,7 +85,7 @@ async fn hostile_connections_end_alone_and_a_good_client_gets_in() {
         // Closed or reset, but not left open.
         assert!(ended.is_ok(), "{bytes:?}");
     }
-    // More connections than one source may have: the others are told, and none is kept when they are gone.
+    // More connections than one source may have: the others get an error, and none is kept when they are gone.
     let mut many = Vec::new();
     for _ in 0..100 {
         many.push(upgraded(&running).await);

@@ -67,7 +67,7 @@ async fn answer(running: &Running) -> Value {
     body
 }
 
-/// Who hears which channel, on the map, and by which log.
+/// The hearers of each channel, on the map, and by which log.
 pub(crate) async fn hearers(running: &Running) -> Vec<(String, String, Value)> {
     let map: Value = serde_json::from_str(&running.get("/api/map").await.body).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -147,7 +147,7 @@ async fn a_consumer_that_is_behind_has_its_exact_lag_in_the_answer_and_in_the_me
     assert_eq!(consumer(log_line, "audit")["last_acknowledged_unix_ms"], Value::Null);
     assert!(body["jetstream"]["is_observed"] == false && body["jetstream"]["reason"].is_string());
 
-    // Read anew for each request, while the log is written.
+    // Read again for each request, while the log is written.
     emit(&aether, 3).await;
     acknowledge(&billing, 5).await;
     let later = read(&running).await;

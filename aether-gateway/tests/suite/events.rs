@@ -79,7 +79,7 @@ async fn a_wave_for_which_there_is_no_room_is_answered_with_the_reason() {
     let answer: Value = serde_json::from_str(&answer).unwrap();
     assert_eq!((code, &answer["reason"]), (503, &"full".into()), "{answer}");
     assert!(begin.elapsed() >= Duration::from_millis(200), "{:?}", begin.elapsed());
-    // What happened to it is counted, as the answer says.
+    // Its outcome is counted, as in the answer.
     let ledger = till.ledger();
     assert!(ledger.offered == 2 && ledger.lost() == 1 && ledger.adds_up(), "{ledger:?}");
     running.stop().await;

@@ -18,7 +18,7 @@ fn with_token() -> GatewayOptions {
     GatewayOptions::default().fields(FieldOptions::default().access(access))
 }
 
-/// What shows names and numbers, or waves.
+/// The routes that show names and numbers, or waves.
 pub(crate) const GUARDED: [&str; 20] = [
     "/status",
     "/metrics",
@@ -98,7 +98,7 @@ async fn with_a_token_names_and_numbers_need_it_and_probes_do_not() {
     running.stop().await;
 }
 
-/// The exit code of the separate program, and what it says.
+/// The exit code of the separate program, and its output.
 fn ended(args: &[&str]) -> (Option<i32>, String) {
     let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_aether-gateway"));
     for name in ["AETHER_WAVES_TOKEN", "AETHER_FIELD_TOKEN", "AETHER_MEDIUM", "AETHER_CONFIG", "AETHER_LOG"] {

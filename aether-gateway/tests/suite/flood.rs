@@ -36,7 +36,8 @@ impl Process {
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let line = timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().expect("it says its address");
+        let line =
+            timeout(PATIENCE, lines.next_line()).await.unwrap().unwrap().expect("it prints its address");
         let address = line.strip_prefix("gateway: http://").and_then(|rest| rest.split('/').next()).unwrap();
         Self { address: address.parse().unwrap(), child }
     }
@@ -54,7 +55,7 @@ impl Process {
     }
 }
 
-/// So many connections that send a whole request, a part of one, or a part of a frame after it, and drop.
+/// `connections` connections that send a whole request, a part of one, or a part of a frame after it, and drop.
 async fn drops(gateway: SocketAddr, path: &'static str, connections: usize) {
     const WORKERS: usize = 50;
     let request = format!(
@@ -79,11 +80,12 @@ async fn drops(gateway: SocketAddr, path: &'static str, connections: usize) {
     workers.join_all().await;
 }
 
-/// So many connections on each path.
+/// `connections` connections on each path.
 async fn drops_leave_nothing_behind(connections: usize) {
     let gateway = Process::start(&[]).await;
     for path in ["/ws", "/waves", "/"] {
-        // What a first flood makes it keep for the next one, such as the buffers of its threads, is no leak.
+        // Memory that a first flood makes it keep for the next one, such as the buffers of its threads, does not count
+        // as a leak.
         drops(gateway.address, path, 2000).await;
     }
     let before = gateway.memory();
@@ -132,7 +134,8 @@ mod long {
 
 /// As many lines make an answer of several megabytes. The names are long, because lines cost more than bytes.
 const CHANNELS: usize = 11_000;
-/// So many clients do not read. The first ones fill the room: they have all asked before the first one is closed for its slowness.
+/// This number of clients do not read. The first ones fill the room: they have all asked before the first one is closed
+/// for its slowness.
 const SLOW: usize = 14;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,7 @@ use crate::support::{self, Reply, Running, raw};
 const UPGRADE: &str = "connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-version: 13\r\n\
                        sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// What a kind of answer may load.
+/// The resources that a kind of answer may load.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Policy {
     /// Scripts and styles of the gateway.

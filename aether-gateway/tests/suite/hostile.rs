@@ -51,7 +51,7 @@ async fn idle_connections_give_way_to_a_client_of_the_same_address() {
 }
 
 /// With a full backlog the system drops the first packet of a client, which retries a second later.
-#[cfg(target_os = "linux")] // where the queue may be as long as the program likes, or as `somaxconn` says
+#[cfg(target_os = "linux")] // where the program chooses the length of the queue, up to `somaxconn`
 #[tokio::test]
 async fn a_burst_of_connections_waits_in_a_queue_that_is_long_enough() {
     let aether = Aether::local();

@@ -81,8 +81,8 @@ async fn a_scrape_counts_every_wave_and_its_ledgers_add_up() {
     }
     adds_up(&metrics, "aether_", &[]);
     adds_up(&metrics, "aether_outbox_", &[]);
-    // The closed inbox keeps its line and is part of the process sum. Four inboxes received the orders: three, and that
-    // of the physics.
+    // The closed inbox keeps its line and is part of the process sum. Four inboxes received the orders: three, and the
+    // inbox of the physics.
     assert_eq!(metrics.value("aether_offered_waves_total", &[]), 200.0);
     assert_eq!(metrics.value("aether_shed_waves_total", &[("reason", "closed")]), 50.0);
     let of_gone = [("vibrator", "gone")];

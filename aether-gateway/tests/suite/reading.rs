@@ -1,4 +1,4 @@
-//! Who may read names and numbers: not a page that has led its name here, and not those behind a proxy.
+//! Reading names and numbers is refused to a page that has led its name here, and to clients behind a proxy.
 
 use aether_core::Aether;
 use aether_gateway::{Access, FieldOptions, GatewayOptions};

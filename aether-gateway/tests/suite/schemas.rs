@@ -1,4 +1,4 @@
-//! What the API answers, against its description: the views with something in them.
+//! The answers of the API, against its description: the views with something in them.
 
 use aether_conformance::NatsServer;
 use aether_core::{Aether, Kind, Vibrator, Wave};
@@ -20,7 +20,7 @@ impl Described {
         Self(serde_json::from_str(&running.get("/openapi.json").await.body).unwrap())
     }
 
-    /// Whether a value is as a part of the description says.
+    /// Whether a value matches a part of the description.
     fn check(&self, mut schema: Value, value: &Value, about: &str) {
         schema["components"] = self.0["components"].clone();
         let errors: Vec<_> = jsonschema::validator_for(&schema)

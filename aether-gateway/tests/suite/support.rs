@@ -13,8 +13,9 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, yield_now};
 use tokio_util::sync::CancellationToken;
 
-/// Time that passes only when the test says so, while sockets work as always. For tests of one thread: tokio's paused time
-/// jumps ahead as soon as everything waits for a socket. What connects to a NATS server does so before, because that takes time.
+/// Time that passes only on order of the test, while sockets work as always. For tests of one thread: tokio's paused
+/// time jumps ahead as soon as everything waits for a socket. Connections to a NATS server are made before, because
+/// that takes time.
 pub(crate) struct StoppedTime {
     /// A blocking task keeps the time from jumping. It ends when this is dropped.
     _held: std::sync::mpsc::Sender<()>,
@@ -61,7 +62,7 @@ pub(crate) async fn run(aether: &Aether, options: GatewayOptions) -> Running {
     run_at(aether, options, any_port()).await
 }
 
-/// A gateway whose time passes when the test says so.
+/// A gateway whose time passes only on order of the test.
 pub(crate) async fn run_stopped(aether: &Aether, options: GatewayOptions) -> Running {
     let time = StoppedTime::new();
     let running = Running { time: Some(time), ..run(aether, options).await };
@@ -152,7 +153,7 @@ impl Running {
     }
 
     pub(crate) async fn stop(mut self) {
-        // What the end waits for may be a time.
+        // The end may wait for a time.
         self.time = None;
         self.shutdown.cancel();
         self.ended.await.unwrap();

@@ -108,7 +108,7 @@ fn alpha(cable: &Cable) -> Service {
     Service::start("alpha", command)
 }
 
-/// What the same orders come to in one process: the summaries of orders and of stock.
+/// The result of the same orders in one process: the summaries of orders and of stock.
 async fn in_one_process() -> (String, String) {
     let aether = Aether::local();
     let beta = Beta::start(&aether, BetaOptions::default().units(UNITS)).await.unwrap();

@@ -93,7 +93,7 @@ async fn every_order_has_one_end_and_the_stock_and_the_money_agree() {
     let counts = ENDS.map(|channel| heard[channel].len() as u64);
     assert_eq!(counts, [summary.completed, summary.refused, summary.compensated]);
 
-    // The stock: the units sold are those of completed orders, and no reservation is left.
+    // The stock: completed orders account for the units sold, and no reservation is left.
     assert_eq!((stock.reserved, stock.supplied), (0, 300));
     assert_eq!(stock.sold, sum(&heard, "orders.completed", "quantity"));
     assert_eq!(sum(&heard, "inventory.released", "quantity"), sum(&heard, "orders.compensated", "quantity"));

@@ -93,7 +93,7 @@ impl Stock {
         Ok(stock)
     }
 
-    /// What has changed since the last call. `None` if nothing has, or nothing is stored.
+    /// The changes since the last call. `None` if there are none, or nothing is stored.
     pub(crate) fn take_changes(&mut self, now: Instant) -> Option<Rows> {
         let changed = std::mem::take(self.changed.as_mut()?);
         if changed.shelves.is_empty() && changed.orders.is_empty() {

@@ -23,7 +23,7 @@ const SKUS: [&str; 2] = ["lamp", "desk"];
 struct Order {
     number: u64,
     quantity: u64,
-    /// The inventory says so where the desk does not know.
+    /// The inventory has sold it, where the desk does not know.
     is_sold: bool,
 }
 
@@ -32,8 +32,7 @@ async fn ask(desk: &Emitter, channel: &str, payload: serde_json::Value) -> Resul
     Ok(desk.ask_within(question, Duration::from_secs(20)).await?.json()?)
 }
 
-/// The steps of an order. What the inventory does can be asked twice; what the desk counts, it counts in the transaction
-/// that ends the step.
+/// The steps of an order. The inventory can be asked twice; the desk counts in the transaction that ends the step.
 fn order_desk(desk: &Emitter, store: &Store, log: &Log) -> Sagas<Order> {
     let by = |desk: &Emitter| desk.clone();
     let (reserving, releasing, selling) = (by(desk), by(desk), by(desk));
@@ -168,7 +167,7 @@ fn run_and_kill(folder: &Path) -> u64 {
     last
 }
 
-/// Eight, or as many as the environment says.
+/// Eight, or the number in the environment.
 fn rounds() -> u64 {
     std::env::var("AETHER_OUTBOX_KILLS").map_or(8, |rounds| rounds.parse().expect("a number of kills"))
 }
@@ -196,7 +195,7 @@ async fn stock_and_orders_add_up_after_kill_9() {
         placed / 4,
         "every fourth card is declined, and all other orders are completed"
     );
-    // What the desk says, what its waves say, and what the inventory says.
+    // The counts of the desk, of its waves, and of the inventory.
     let units: u64 = (1..=placed).filter(|number| number % 4 != 0).map(|number| 1 + number % 3).sum();
     assert_eq!(sold, units);
     runner.close(Duration::from_secs(10)).await;
@@ -214,14 +213,14 @@ async fn stock_and_orders_add_up_after_kill_9() {
         told += stored.wave.text().unwrap().parse::<u64>().unwrap();
         completed += 1;
     }
-    assert_eq!((told, completed), (sold, ledger.completed), "each order is told once");
+    assert_eq!((told, completed), (sold, ledger.completed), "each order is reported once");
     let mut supplied = 0;
     let mut reader = shop.log.read_from(0).only(&"inventory.restocked".parse().unwrap());
     while let Some(LogItem::Wave(stored)) = reader.next_item().unwrap() {
         supplied += stored.wave.json::<messages::Supply>().unwrap().quantity.get();
     }
     let supplied = u64::from(supplied) + 1000 * 5;
-    assert_eq!(stock.supplied, supplied, "each supply is told once");
+    assert_eq!(stock.supplied, supplied, "each supply is reported once");
     println!("{} kills: {ledger}, {interrupted} were interrupted; {stock}", rounds());
     shop.aether.close().await.unwrap();
 }

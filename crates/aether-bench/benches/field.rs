@@ -1,4 +1,5 @@
-//! The field: what a write, a durable write, a restart and a reconciliation cost, beside the sync engine where it does the same.
+//! The field: the cost of a write, a durable write, a restart and a reconciliation, beside the sync engine where it
+//! does the same.
 //!
 //! `cargo xtask bench field --part core`
 
@@ -191,7 +192,7 @@ async fn memory() -> u64 {
     for n in 0..KEYS {
         field.set(&format!("key/{n:06}"), "value").unwrap();
         if n % 1000 == 0 {
-            // What waits to be sent is no part of a register.
+            // Waiting changes do not belong to a register.
             tokio::task::yield_now().await;
         }
     }
@@ -200,7 +201,7 @@ async fn memory() -> u64 {
     (after.saturating_sub(before) / KEYS).saturating_sub(17)
 }
 
-/// What owned state costs, in microseconds a change, and in milliseconds for the load.
+/// The cost of owned state, in microseconds a change, and in milliseconds for the load.
 struct Owned {
     sign: f64,
     check: f64,

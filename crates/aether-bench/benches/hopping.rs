@@ -185,7 +185,7 @@ async fn jammed(random: &mut fastrand::Rng) -> Result<Recovery, Failure> {
     Ok(recovery)
 }
 
-/// What observers without the key see.
+/// The observations of observers without the key.
 struct Observed {
     slots: usize,
     on_one_lane: f64,

@@ -69,8 +69,8 @@ fn push_and_pop(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// What a wave costs in process whose receiver is full, by the number of sources whose waves wait there, and a receiver that
-/// takes one wave in ten by its channel.
+/// The cost in process of a wave whose receiver is full, by the number of sources whose waves wait there, and a
+/// receiver that takes one wave in ten by its channel.
 fn many_sources(criterion: &mut Criterion) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     // The first shed wave starts the task that advertises floors. Without a runtime each one would try again.

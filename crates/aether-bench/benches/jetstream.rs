@@ -56,7 +56,7 @@ fn payload() -> Bytes {
     vec![7; BYTES].into()
 }
 
-/// Publications a second, each awaited by one of so many tasks.
+/// Publications a second, each awaited by one of `tasks` tasks.
 async fn publish(context: &Context, tasks: usize, duration: Duration) -> f64 {
     let start = Instant::now();
     let tasks: Vec<_> = (0..tasks)
@@ -82,7 +82,7 @@ async fn publish(context: &Context, tasks: usize, duration: Duration) -> f64 {
     published as f64 / start.elapsed().as_secs_f64()
 }
 
-/// Emits a second of so many tasks.
+/// Emits a second of `tasks` tasks.
 async fn emit(aether: &Aether, tasks: usize, duration: Duration) -> f64 {
     let start = Instant::now();
     let tasks: Vec<_> = (0..tasks)

@@ -1,9 +1,9 @@
 //! Compares four systems under overload in one run: tokio's channels, raw async-nats, and Aether in process and over
 //! NATS. All use the same schedules and the same handler.
 //!
-//! `cargo xtask bench overload` runs the benchmark with a real NATS server and writes the results into the page on benchmarks,
-//! the README and docs/overload.svg. Over NATS, the handler is a separate process: this program starts itself with
-//! the argument `receiver`.
+//! `cargo xtask bench overload` runs the benchmark with a real NATS server and writes the results into the page on
+//! benchmarks, the README and docs/overload.svg. Over NATS, the handler is a separate process: this program starts
+//! itself with the argument `receiver`.
 
 use std::error::Error;
 use std::path::{Path, PathBuf};

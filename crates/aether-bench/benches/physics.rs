@@ -1,9 +1,9 @@
 //! Measures the detectors of `aether::physics` on synthetic systems whose ground truth is known.
 //!
-//! `cargo xtask bench physics --seeds 101..111` runs the benchmark and writes the tables and pictures of docs/internals/physics.md.
-//! Arguments select the parts to run by name, and only their sections are written. Without a name, all parts run. The seeds
-//! are those of the generators. No detector was tuned to them. The part `recorded` plays the recordings of real traffic in
-//! `crates/aether-bench/recordings` instead.
+//! `cargo xtask bench physics --seeds 101..111` runs the benchmark and writes the tables and pictures of
+//! docs/internals/physics.md. Arguments select the parts to run by name, and only their sections are written. Without a
+//! name, all parts run. The generators use the seeds. No detector was tuned to them. The part `recorded` plays the
+//! recordings of real traffic in `crates/aether-bench/recordings` instead.
 
 #[path = "physics/interference.rs"]
 mod interference;
@@ -67,7 +67,7 @@ fn main() -> Outcome {
             names.push(argument);
         } else {
             let parts = PARTS.map(|(name, _)| name).join(", ");
-            return Err(format!("{argument:?} is no part: use {parts}, or --seeds FROM..TO").into());
+            return Err(format!("there is no part {argument:?}: use {parts}, or --seeds FROM..TO").into());
         }
     }
     if seeds.is_empty() {

@@ -1,9 +1,10 @@
 //! The cost of sealed and of signed waves: sealing and opening one frame, and the throughput over NATS plain, sealed, and
 //! sealed and signed, in one run.
 //!
-//! `cargo xtask bench seal` prints the tables of docs/internals/benchmarks.md. The first table is one thread without a network: a frame is
-//! encoded beforehand, so only sealing and opening with the replay window are timed, with a nonce from the operating system
-//! for each frame as in use. In the second, sender, server and receiver share the machine and the contestants take turns.
+//! `cargo xtask bench seal` prints the tables of docs/internals/benchmarks.md. The first table is one thread without a
+//! network: a frame is encoded beforehand, so only sealing and opening with the replay window are timed, with a nonce
+//! from the operating system for each frame as in use. In the second, sender, server and receiver share the machine and
+//! the contestants take turns.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -1,10 +1,11 @@
-//! One source at 100 times its share: what the others notice of it.
+//! One source at 100 times its share, and its effect on the others.
 //!
-//! `cargo xtask bench shares` prints the table of docs/internals/benchmarks.md. Ten sources ask one vibrator, which answers one question at a
-//! time and takes a few milliseconds for each, as one that asks a database does. Each source asks a tenth of what the vibrator
-//! answers in nine tenths of its time, at random times (Poisson) and without waiting for answers. Then one of the ten asks a
-//! hundred times as often. All questions have the amplitude 1.0, so no strength helps. Both cases alternate, and the others ask at
-//! the same times in both: at nine tenths of the capacity these times decide how long the tail is.
+//! `cargo xtask bench shares` prints the table of docs/internals/benchmarks.md. Ten sources ask one vibrator, which
+//! answers one question at a time and takes a few milliseconds for each, as one that asks a database does. Each source
+//! asks a tenth of what the vibrator answers in nine tenths of its time, at random times (Poisson) and without waiting
+//! for answers. Then one of the ten asks a hundred times as often. All questions have the amplitude 1.0, so no strength
+//! helps. Both cases alternate, and the others ask at the same times in both: at nine tenths of the capacity these
+//! times decide how long the tail is.
 //!
 //! Sources, server and vibrator share the machine; each source has a connection of its own over NATS.
 
@@ -32,7 +33,7 @@ const CHANNEL: &str = "stock.count";
 /// Ten seconds of work: the flood fills it.
 const MAX_WAVES: usize = 2048;
 
-/// What the sources other than the first noticed.
+/// The effect on the sources other than the first.
 struct Noticed {
     p50: f64,
     p99: f64,
@@ -40,8 +41,8 @@ struct Noticed {
     unanswered: usize,
     /// Questions of the first source, and how many of them were answered.
     first: (usize, usize),
-    /// What the vibrator answered of what it answers in a calm time, as percent: of less, others may have waited because the
-    /// machine was slow.
+    /// The vibrator's answers as a share of its answers in a calm time, in percent: at less, others may have waited
+    /// because the machine was slow.
     served: f64,
 }
 

@@ -12,7 +12,7 @@ use crate::outcome::{Handled, Heard};
 use crate::processors::{on_the_handlers, weighing_most};
 use crate::work::Work;
 
-/// What a handler records.
+/// The record of a handler.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub(crate) enum Notes {
     /// Each message, and when it was done.

@@ -35,7 +35,7 @@ mod throughput;
 mod windows;
 mod work;
 
-/// The allocator of the benchmarks in `benches`: that of the system, which users of a library have, or mimalloc with the
+/// The allocator of the benchmarks in `benches`: the system's, which users of a library have, or mimalloc with the
 /// feature of that name.
 pub const ALLOCATOR: &str = if cfg!(feature = "mimalloc") { "mimalloc" } else { "that of the system" };
 

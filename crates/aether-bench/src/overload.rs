@@ -73,7 +73,7 @@ pub struct Run {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Step {
-    /// What carried the messages.
+    /// The contestant that carried the messages.
     pub contestant: String,
     /// The loads before and after, in capacities of the handler.
     pub loads: (f64, f64),
@@ -122,7 +122,7 @@ pub enum OverloadError {
     /// A run failed.
     #[error("{contestant} at {load} times the capacity")]
     Run {
-        /// Who ran.
+        /// The contestant that ran.
         contestant: &'static str,
         /// The load.
         load: f64,
@@ -132,7 +132,7 @@ pub enum OverloadError {
     /// A run contradicts itself.
     #[error("the counts of {contestant} at {load} times the capacity do not add up")]
     Report {
-        /// Who ran.
+        /// The contestant that ran.
         contestant: &'static str,
         /// The load.
         load: f64,

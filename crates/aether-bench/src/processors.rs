@@ -145,7 +145,7 @@ mod system {
     }
 
     pub(super) fn wake_exactly() {
-        // It cannot fail: the slack is that of this thread.
+        // It cannot fail: the slack belongs to this thread.
         let _ = nix::sys::prctl::set_timerslack(1);
     }
 }

@@ -25,7 +25,7 @@ pub enum RecordedError {
         /// The error of the operating system.
         source: io::Error,
     },
-    /// The file is no complete recording.
+    /// The file does not hold a complete recording.
     #[error(transparent)]
     Recording(#[from] RecordingError),
 }

@@ -84,7 +84,7 @@ impl Account {
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// What carried the messages.
+    /// The contestant that carried the messages.
     pub contestant: String,
     /// The mean offered rate, in messages a second.
     pub offered_per_second: f64,
@@ -126,7 +126,7 @@ pub enum ReportError {
 }
 
 impl Report {
-    /// The report of one run. `capacity` is that of the handler in messages a second.
+    /// The report of one run. `capacity` is the handler's, in messages a second.
     ///
     /// # Errors
     /// [`ReportError`] if the outcome contradicts itself: then the benchmark, or what it measures, is wrong.

@@ -228,7 +228,7 @@ pub(crate) async fn end_soon(
     }
 }
 
-/// What has been sent.
+/// The messages sent so far.
 struct Sent {
     /// When the schedule started.
     start: u64,

@@ -100,13 +100,13 @@ pub enum ScheduleError {
         Schedule::MOST_A_SECOND
     )]
     Rate {
-        /// What was given.
+        /// The given number.
         given: f64,
     },
     /// The share is not valid.
     #[error("{given} is not a share of strong messages: use a number from 0 to 1")]
     Share {
-        /// What was given.
+        /// The given number.
         given: f64,
     },
     /// The schedule has too many messages.

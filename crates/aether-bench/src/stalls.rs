@@ -1,8 +1,8 @@
 //! Stalls: how often the machine itself delays a thread, which is a lower bound of all latency tails.
 //!
-//! Other threads, including those of the kernel, and the host of a virtual machine occasionally take a processor away
-//! for milliseconds. The system reports the first; nothing in the guest reports the second. The overload benchmark
-//! measures both just before its runs, and prints them.
+//! Other threads, including the kernel's, and the host of a virtual machine occasionally take a processor away for
+//! milliseconds. The system reports the first; nothing in the guest reports the second. The overload benchmark measures
+//! both just before its runs, and prints them.
 
 use std::fmt;
 use std::time::Duration;
@@ -32,7 +32,7 @@ pub struct Stalls {
     /// The longest, in milliseconds.
     pub longest_ms: f64,
     /// How long the threads could have run and did not, because their processors ran something else, in milliseconds,
-    /// however short. What the stalls are beyond that the host took. `None` where the system does not tell.
+    /// however short. The host took the rest of the stalls. `None` where the system does not report it.
     pub waited_ms: Option<f64>,
 }
 

@@ -1,5 +1,5 @@
-//! The tables of the overload benchmark: in full for the command line, compared for docs/internals/benchmarks.md, in short for the
-//! README.
+//! The tables of the overload benchmark: in full for the command line, compared for docs/internals/benchmarks.md, in
+//! short for the README.
 
 use crate::losses::{Counts, Loss};
 use crate::overload::Comparison;

@@ -15,7 +15,7 @@ const FOUND_WITHIN: Duration = Duration::from_secs(10);
 /// The incident must end in this time after the fault.
 const ENDED_WITHIN: Duration = Duration::from_secs(15);
 
-/// The recordings of the repository, or those of a folder that `cargo xtask recordings --into` made.
+/// The recordings of the repository, or of a folder that `cargo xtask recordings --into` made.
 fn folder() -> PathBuf {
     std::env::var_os("AETHER_RECORDINGS").map_or_else(|| FOLDER.into(), PathBuf::from)
 }

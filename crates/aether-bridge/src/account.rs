@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use aether_core::Ledger;
 
-/// What happened to the waves of both ways of a bridge.
+/// The counts of waves of both ways of a bridge.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct BridgeAccount {
@@ -22,8 +22,8 @@ impl BridgeAccount {
     }
 }
 
-/// What happened to the waves of one way: `inbox.delivered = relayed + answered + unanswered + waiting` and the
-/// [`not_relayed`](Self::not_relayed). What became of relayed waves is in the account of the other medium's outbox.
+/// The counts of waves of one way: `inbox.delivered = relayed + answered + unanswered + waiting` and the
+/// [`not_relayed`](Self::not_relayed). The fate of relayed waves is in the account of the other medium's outbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct WayAccount {

@@ -57,10 +57,10 @@ impl BridgeBuilder {
         self
     }
 
-    /// Shares the waves with the other bridges of this group: each wave is relayed by one of them. For several bridges between
-    /// the same two media, with the same patterns; without a group each of them relays every wave. Bridges to different media
-    /// must have different groups, or each medium gets a part of the waves. Default: none. Cost: losses on the way to a
-    /// member of a group are not counted on NATS.
+    /// Shares the waves with the other bridges of this group: each wave is relayed by one of them. For several bridges
+    /// between the same two media, with the same patterns; without a group each of them relays every wave. Bridges to
+    /// different media must have different groups, or each medium gets a part of the waves. Default: none. Cost: losses
+    /// on the way to a member of a group are not counted on NATS.
     pub fn group(mut self, group: Channel) -> Self {
         self.group = Some(group);
         self
@@ -73,8 +73,8 @@ impl BridgeBuilder {
         self
     }
 
-    /// How many questions of each way wait for their answer at the same time; others are refused at once. With 0, no question
-    /// is relayed. Default: 256. Cost: a task and the question each.
+    /// How many questions of each way wait for their answer at the same time; others are refused at once. With 0, no
+    /// question is relayed. Default: 256. Cost: a task and the question each.
     pub fn max_questions(mut self, questions: usize) -> Self {
         self.max_questions = questions;
         self
@@ -95,11 +95,11 @@ impl BridgeBuilder {
 
     /// Makes the bridge. When this returns, it hears both media.
     ///
-    /// Each side keeps its own [guard](aether_core::AetherBuilder::guard): the name of the bridge must be allowed to listen, and
-    /// the source of a wave to emit on the side to which it is relayed.
+    /// Each side keeps its own [guard](aether_core::AetherBuilder::guard): the name of the bridge must be allowed to
+    /// listen, and the source of a wave to emit on the side to which it is relayed.
     ///
     /// # Errors
-    /// [`BridgeError`] says what is wrong with the options, or which side refused what.
+    /// [`BridgeError`] names the option that is wrong, or the side that refused something.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing is relayed.

@@ -1,15 +1,16 @@
 //! A bridge: relays the waves of chosen patterns from one medium to another, and back.
 //!
-//! A program makes one between two [`Aether`](aether_core::Aether)s, and `aether bridge` is such a program. A relayed wave stays the same wave: id,
-//! source, amplitude, age, metadata, cause and trace are those of its source. It is one hop further, which takes 5 % of its
-//! amplitude. Questions are relayed as well, and their answers come back.
+//! A program makes one between two [`Aether`](aether_core::Aether)s, and `aether bridge` is such a program. A relayed
+//! wave stays the same wave: id, source, amplitude, age, metadata, cause and trace stay as its source set them. It is one
+//! hop further, which takes 5 % of its amplitude. Questions are relayed as well, and their answers come back.
 //!
 //! **No loops.** Each bridge adds its mark to the metadata of what it relays ([`BRIDGES`]), and never relays what has its
 //! mark. Besides, no wave is relayed more than [`BridgeBuilder::max_hops`] times, and a wave that comes by several ways is
 //! relayed once by each bridge, as far as its window of identities reaches.
 //!
-//! **Queues.** The bridge has none of its own. Before it, waves wait in the inbox of a vibrator, and behind it in the outbox of
-//! the other medium. Both are bounded, strongest first, and count what they shed. Emitters never wait for a bridge.
+//! **Queues.** The bridge has none of its own. Before it, waves wait in the inbox of a vibrator, and behind it in the
+//! outbox of the other medium. Both are bounded, strongest first, and count what they shed. Emitters never wait for a
+//! bridge.
 //!
 //! What does not pass: channels of the framework (presence, echoes, accounts), which are about one medium.
 //!
@@ -73,15 +74,15 @@ impl Bridge {
         BridgeBuilder::new(patterns.into_iter().collect())
     }
 
-    /// What happened to the waves so far.
+    /// The counts of waves so far.
     #[must_use]
     pub fn account(&self) -> BridgeAccount {
         BridgeAccount { there: self.there.account(), back: self.back.as_ref().map(|back| back.account()) }
     }
 
     /// Hears nothing more, relays what waits, waits for the answers to relayed questions, and returns the final account.
-    /// It takes at most 5 s; then the rest is given up and counted. The media stay open: close them afterwards, which sends what
-    /// is in their outboxes.
+    /// It takes at most 5 s; then the rest is given up and counted. The media stay open: close them afterwards, which
+    /// sends what is in their outboxes.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the bridge ends at once, as if it were dropped.

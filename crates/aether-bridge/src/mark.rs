@@ -11,7 +11,7 @@ pub const BRIDGES: &str = "aether-bridges";
 pub(super) struct Mark(Box<str>);
 
 impl Mark {
-    /// That of a group, which has no spaces in its name, or one that no other bridge has.
+    /// The mark of a group, which has no spaces in its name, or one that no other bridge has.
     pub(super) fn new(group: Option<&Channel>) -> Self {
         Self(match group {
             Some(group) => group.as_str().into(),

@@ -15,7 +15,7 @@ use aether_core::clock::Moment;
 use aether_core::presence::Roster;
 use aether_core::{EchoReason, EmitError, Emitter, Pattern, Receiver, Tuner, Wave};
 
-/// What both ways of a bridge share.
+/// Shared by both ways of a bridge.
 #[derive(Debug)]
 pub(super) struct WayOptions {
     pub(super) mark: Mark,
@@ -35,7 +35,7 @@ pub(super) struct Way {
     /// Tells the sources on this side what failed.
     pub(super) near: Emitter,
     pub(super) far: Emitter,
-    /// Who else hears on this side.
+    /// The others that hear on this side.
     pub(super) roster: Roster,
     /// Whether the other side is connected, if it can be away.
     pub(super) far_stands: Option<watch::Receiver<bool>>,
@@ -69,7 +69,7 @@ impl Way {
         loop {
             let wave = tokio::select! {
                 biased;
-                // An error says that the bridge was dropped.
+                // An error means that the bridge was dropped.
                 _ = ending.wait_for(|is_ending| *is_ending) => break,
                 Some(_) = questions.join_next() => continue,
                 wave = receiver.receive() => wave,
@@ -124,7 +124,7 @@ impl Way {
         }
     }
 
-    /// Counts a wave that the other medium refused. Returns what its source is told.
+    /// Counts a wave that the other medium refused. Returns the reason for its source.
     pub(super) fn count_refused(&self, error: &EmitError) -> EchoReason {
         let (counter, reason) = match error {
             EmitError::NotAllowed { .. } => (&self.counts.not_allowed, EchoReason::Rejected),

@@ -34,7 +34,7 @@ enum Command {
     Check {
         /// The name of a vibrator or an emitter
         identity: String,
-        /// What it is to do
+        /// The action to check
         #[arg(value_enum)]
         action: Wanted,
         /// The channel

@@ -30,8 +30,8 @@ A relayed wave keeps its id, source, amplitude, age, metadata and cause. Questio
 are relayed too. While one side is away, waves for it wait, the strongest first,
 and the weakest are shed once 65536 waves or 64 MiB wait.
 
-Each side logs in by itself: with its own options, or those of a folder of its
-own, such as --here-config edge/. The folder and the variables that other
+Each side logs in by itself: with its own options, or with a folder of its own
+such as --here-config edge/. The folder and the variables that other
 commands read (AETHER_CONFIG, AETHER__MEDIUM__LOGIN) count for neither, so that
 no side gets the secret of the other.
 
@@ -78,7 +78,7 @@ pub(crate) struct BridgeArgs {
     #[arg(long)]
     json: bool,
 
-    /// The folder with the default.toml whose section medium is that of HERE, but for the address [default: none]
+    /// The folder with the default.toml whose section medium applies to HERE, but for the address [default: none]
     #[arg(long, value_name = "FOLDER")]
     here_config: Option<PathBuf>,
     /// The folder with the configuration of THERE
@@ -99,7 +99,7 @@ pub(crate) struct BridgeArgs {
     #[arg(long, value_name = "KIND:FILE")]
     there_login: Option<LoginFile>,
 
-    /// The authorities (PEM) that are trusted for HERE instead of those of the system
+    /// The authorities (PEM) that are trusted for HERE instead of the system's
     #[arg(long, value_name = "FILE")]
     here_ca: Option<PathBuf>,
     /// The authorities (PEM) that are trusted for THERE
@@ -215,7 +215,7 @@ pub(crate) async fn bridge(mut args: BridgeArgs, shutdown: CancellationToken) ->
     if (&here.medium.medium, &here.medium.prefix) == (&there.medium.medium, &there.medium.prefix) {
         return Err(CommandError::BridgeToItself);
     }
-    // At the same time, so that each says what it waits for.
+    // At the same time, so that each reports what it waits for.
     let (media_here, media_there) =
         tokio::try_join!(here.connected(&args.name, &shutdown), there.connected(&args.name, &shutdown))?;
     let mut builder =
@@ -248,7 +248,7 @@ pub(crate) async fn bridge(mut args: BridgeArgs, shutdown: CancellationToken) ->
     Ok(())
 }
 
-/// Says how far it is whenever a side goes away or comes back, until the bridge is to end.
+/// Reports the progress whenever a side goes away or comes back, until the bridge is to end.
 async fn until_the_end(
     bridge: Bridge,
     media: [&Aether; 2],

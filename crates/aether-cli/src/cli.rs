@@ -66,7 +66,7 @@ Examples:
         "
   Without a server, between machines of one network:
   export AETHER_MEDIUM=lan: AETHER_LAN_SECRET_FILE=~/aether-secret
-  aether lan peers           who is there; `aether lan doctor` says why not
+  aether lan peers           who is there; `aether lan doctor` explains why not
 "
     ),
     "

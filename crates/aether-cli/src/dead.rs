@@ -23,7 +23,7 @@ has to be stopped: one process at a time may write a log. While it runs,
 Examples:
   aether dead ls orders.log
   aether dead show orders.log 3
-  aether dead replay orders.log 3              its consumers get it anew
+  aether dead replay orders.log 3              its consumers get it again
   aether dead replay orders.log 3 --medium nats://127.0.0.1:4222
                                                live receivers as well
   aether dead drop orders.log 3")]

@@ -82,7 +82,7 @@ pub(crate) async fn describe(args: DescribeArgs, shutdown: CancellationToken) ->
     let document = match services.iter().all(|service| service == first) {
         true => asyncapi(&first.service, &first.version, &first.summary, &services[..1]),
         false => {
-            let summary = "What the services on this medium receive, answer and emit";
+            let summary = "The messages that the services on this medium receive, answer and emit";
             asyncapi("aether", env!("CARGO_PKG_VERSION"), summary, &services)
         }
     };

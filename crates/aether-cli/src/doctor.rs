@@ -1,4 +1,4 @@
-//! `aether doctor`: checks what a program of Aether needs on this machine and on its medium, and says what to do.
+//! `aether doctor`: checks the needs of a program of Aether on this machine and on its medium, and prints remedies.
 //!
 //! Each file below checks one thing and returns findings. Nothing is changed; on NATS it sends itself a few small messages
 //! below the prefix, and on a local network it joins for some seconds.

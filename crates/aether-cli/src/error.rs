@@ -150,7 +150,7 @@ pub(crate) enum CommandError {
     Random(#[from] aether_field::core::RandomError),
     #[error("certify needs --identity with the identity of the root")]
     NoRoot,
-    #[error("the key is that of {owner:?} already; nothing is to be certified")]
+    #[error("the key belongs to {owner:?} already; there is nothing to certify")]
     Certified { owner: String },
     #[error(transparent)]
     Ledger(#[from] LedgerError),

@@ -60,8 +60,9 @@ enum Command {
         #[arg(value_name = "FILE")]
         store: PathBuf,
     },
-    /// Find the entries of a store whose stamps are ahead of the clock, because the clock was ahead when they were written; the exit
-    /// status is 1 if there are any. No replica may have the file open, and the clock of this machine has to be right now
+    /// Find the entries of a store whose stamps are ahead of the clock, because the clock was ahead when they were
+    /// written; the exit status is 1 if there are any. No replica may have the file open, and the clock of this machine
+    /// has to be right now
     Restamp {
         /// The file
         #[arg(value_name = "FILE")]
@@ -72,7 +73,7 @@ enum Command {
     },
 }
 
-/// What all actions need.
+/// The arguments that all actions need.
 #[derive(Debug, clap::Args)]
 struct Place {
     /// The field
@@ -164,7 +165,7 @@ enum Action {
     Import {
         #[command(flatten)]
         place: Place,
-        /// What `export` printed, or ledgers and snapshots of aether-zta 0.4
+        /// The output of `export`, or ledgers and snapshots of aether-zta 0.4
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },

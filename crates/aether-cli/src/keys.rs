@@ -44,7 +44,7 @@ enum Action {
         #[arg(long)]
         signing: bool,
     },
-    /// Print the ids of the keys of a file and what each is for, or those of a list of signers
+    /// Print the ids of the keys of a file and what each is for, or the ids of a list of signers
     Show {
         /// The file
         file: PathBuf,

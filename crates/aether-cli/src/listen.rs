@@ -69,7 +69,8 @@ pub(crate) struct ListenArgs {
 const WATCHED_WAVES: usize = 1 << 20;
 const WATCHED_BYTES: usize = 512 << 20;
 
-/// How long the senders of a group wait for the reader of stdout. A pager, or a shell on a busy machine, takes longer than a service.
+/// How long the senders of a group wait for the reader of stdout. A pager, or a shell on a busy machine, takes longer
+/// than a service.
 const READER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// The maximum number of payload characters in text output.
@@ -146,8 +147,8 @@ struct Missing {
 }
 
 impl Missing {
-    /// Reports missing waves and the reasons. A listener that has reached its count, or whose reader has gone, does not miss later
-    /// waves.
+    /// Reports missing waves and the reasons. A listener that has reached its count, or whose reader has gone, does not
+    /// miss later waves.
     fn print(&self, had_all: bool) {
         let Self { status, ledger } = self;
         if ledger.lost() > 0 || ledger.queued > 0 && !had_all {

@@ -1,4 +1,5 @@
-//! `aether log`: a durable log in a folder, read while another process may write it; the consumers also of logs in JetStream.
+//! `aether log`: a durable log in a folder, read while another process may write it; the consumers also of logs in
+//! JetStream.
 
 mod chosen;
 mod consumers;
@@ -53,8 +54,8 @@ enum LogAction {
         /// The folder of the log
         folder: PathBuf,
     },
-    /// Print its consumers, one per line, and how many waves wait for each. With the address of a NATS server, those of the
-    /// logs in JetStream, with the login of the configuration
+    /// Print its consumers, one per line, and how many waves wait for each. With the address of a NATS server, the consumers
+    /// of the logs in JetStream, with the login of the configuration
     Consumers {
         /// The folder of the log, or the address of a server, such as nats://127.0.0.1:4222
         #[arg(value_name = "FOLDER|URL")]
@@ -66,7 +67,7 @@ enum LogAction {
     Tail {
         #[command(flatten)]
         chosen: Chosen,
-        /// Print those to come as well, until Ctrl-C. On a network file system only those of this machine are noticed
+        /// Print later waves as well, until Ctrl-C. On a network file system only waves of this machine are noticed
         #[arg(short, long)]
         follow: bool,
     },

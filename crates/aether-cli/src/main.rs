@@ -1,7 +1,8 @@
 //! The command `aether`: emit, listen and ask from a shell, and run the sample services.
 //!
 //! Each subcommand has its own file; this one parses arguments, runs the subcommand and sets the exit code: 0 done, 1
-//! failed, 2 wrong usage, 3 a dead letter is gone. Results go to stdout, everything else to stderr. A closed stdout is not a failure.
+//! failed, 2 wrong usage, 3 a dead letter is gone. Results go to stdout, everything else to stderr. A closed stdout is
+//! not a failure.
 
 /// Waves are often freed on another thread than the one that made them, which can cost a lock in the system's
 /// allocator.

@@ -1,6 +1,7 @@
 //! `aether new`: writes a service of one file with its test, its configuration and a Containerfile.
 //!
-//! The files are in `templates/service`; `examples/greeter` compiles and tests the program with the workspace. Nothing is downloaded, and nothing that exists is overwritten.
+//! The files are in `templates/service`; `examples/greeter` compiles and tests the program with the workspace. Nothing
+//! is downloaded, and nothing that exists is overwritten.
 
 use std::fs;
 use std::io;
@@ -57,7 +58,7 @@ pub(crate) struct NewArgs {
 pub(crate) enum NewError {
     #[error("{} exists already: choose another name, or another folder with --into", folder.display())]
     Exists { folder: PathBuf },
-    #[error("{} is no checkout of Aether: it has no folder {missing}", path.display())]
+    #[error("{} is not a checkout of Aether: it has no folder {missing}", path.display())]
     NoCheckout { path: PathBuf, missing: &'static str },
     #[error("cannot write {}", path.display())]
     Write { path: PathBuf, source: io::Error },
@@ -98,8 +99,8 @@ pub(crate) fn new(args: NewArgs) -> Result<String, NewError> {
 }
 
 fn write(name: &str, folder: &Path, aether_path: Option<&Path>) -> Result<(), NewError> {
-    // The program is compiled and tested as it is, so it has a name and no place for one. It comes first, because the name of
-    // the service may contain it.
+    // The program is compiled and tested as it is, so it has a name instead of a placeholder. It comes first, because
+    // the name of the service may contain it.
     let mut template = vec![("greeter", name.to_owned())];
     template.extend([("{{name}}", name.to_owned()), ("{{crate}}", name.replace('-', "_"))]);
     for (key, package) in [
@@ -124,13 +125,16 @@ fn write(name: &str, folder: &Path, aether_path: Option<&Path>) -> Result<(), Ne
 
 /// A dependency as Cargo.toml has it.
 fn dependency(package: &'static str, aether_path: Option<&Path>) -> Result<String, NewError> {
-    let Some(checkout) = aether_path else { return Ok(format!("{{ git = \"{REPOSITORY}\" }}")) };
+    let published = package.replacen("aether", "aether-bus", 1);
+    let Some(checkout) = aether_path else {
+        return Ok(format!("{{ package = \"{published}\", git = \"{REPOSITORY}\" }}"));
+    };
     let missing = |_| NewError::NoCheckout { path: checkout.to_owned(), missing: package };
     let in_crates = checkout.join("crates").join(package);
     let folder = if in_crates.exists() { in_crates } else { checkout.join(package) };
     let path = fs::canonicalize(folder).map_err(missing)?;
     // Debug quotes and escapes as TOML does.
-    Ok(format!("{{ path = {:?} }}", path.to_string_lossy()))
+    Ok(format!("{{ package = \"{published}\", path = {:?} }}", path.to_string_lossy()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Writes results to stdout: coloured on a terminal, plain elsewhere.
 //!
-//! `anstream` decides about colours: none when stdout is no terminal or `NO_COLOR` is set.
+//! `anstream` decides about colours: none when stdout is not a terminal or `NO_COLOR` is set.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};

@@ -1,4 +1,5 @@
-//! `aether report`: what was lost, where and why, the accounts, and which incidents there were, from the archive of a gateway.
+//! `aether report`: the losses with their places and reasons, the accounts, and the incidents, from the archive of a
+//! gateway.
 
 use std::cmp::Reverse;
 use std::path::PathBuf;

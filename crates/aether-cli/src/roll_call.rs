@@ -6,8 +6,8 @@ use std::time::Duration;
 use aether_core::presence::Roster;
 use tokio::time::timeout;
 
-/// Waits until as many are present as are expected, and for the whole time where nobody said how many there are. They announce
-/// themselves together, once a second. They are counted again with each change of the roster, and whenever `again` completes.
+/// Waits until the expected number is present, or for the whole time if no number was given. They announce themselves
+/// together, once a second. They are counted again with each change of the roster, and whenever `again` completes.
 ///
 /// # Cancel safety
 /// Cancelled before completion, nothing is lost.

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
-/// The rows as lines, the first of which has the heads. Columns are separated by at least two spaces; those of numbers are
-/// aligned to the right.
+/// The rows as lines, the first of which has the heads. Columns are separated by at least two spaces; columns of
+/// numbers are aligned to the right.
 pub(crate) fn table<const COLUMNS: usize>(
     rows: &[[String; COLUMNS]],
     numbers: &RangeInclusive<usize>,

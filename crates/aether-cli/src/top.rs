@@ -1,5 +1,5 @@
-//! `aether top`: what every process on the medium does and loses, in a terminal that is redrawn each second, or once as plain
-//! text.
+//! `aether top`: the work and the losses of every process on the medium, in a terminal that is redrawn each second, or
+//! once as plain text.
 
 mod draw;
 mod plain;

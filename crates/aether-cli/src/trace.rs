@@ -28,7 +28,7 @@ Examples:
   aether emit orders.created '{\"sku\":\"lamp\"}' --trace 2s
   aether ask inventory.reserve '{\"order\":\"17\",\"sku\":\"lamp\",\"quantity\":2}' --trace 2s
 
-The id is that of any wave of the request, as logs, `aether emit` and
+Give the id of any wave of the request, as logs, `aether emit` and
 `aether listen --ids` print it. The tree is printed at the end.
 
 It sees what passes while it listens, and nothing from before. Failures are
@@ -90,7 +90,7 @@ pub(crate) async fn linger(time: Option<Duration>, shutdown: &CancellationToken)
 const QUEUED_WAVES: usize = 1 << 20;
 const QUEUED_BYTES: usize = 512 << 20;
 
-/// Observes all waves in a task of its own, and keeps those of a request.
+/// Observes all waves in a task of its own, and keeps the waves of a request.
 pub(crate) struct Tracer {
     ending: CancellationToken,
     task: JoinHandle<(Tree, Vibrator)>,

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The environment variable that says that this machine cannot make network namespaces.
+/// The environment variable that declares that this machine cannot make network namespaces.
 const EXCUSE: &str = "AETHER_NO_NAMESPACES";
 
 /// One end of a [`Cable`], and the machine at it.
@@ -51,7 +51,7 @@ pub struct Cable {
 }
 
 impl Cable {
-    /// Makes the namespaces. `None` if `AETHER_NO_NAMESPACES=1` says that this machine has no right to.
+    /// Makes the namespaces. `None` if `AETHER_NO_NAMESPACES=1` declares that this machine has no right to.
     ///
     /// # Errors
     /// [`CableError`] if they cannot be made.
@@ -130,7 +130,7 @@ impl Cable {
         ip(&format!("-n {} link set {} down", self.name(end), self.device))
     }
 
-    /// Drops one in so many of the packets that arrive at this end, at random. With 0 none is dropped any more.
+    /// Drops one in `packets` that arrive at this end, at random. With 0 none is dropped any more.
     ///
     /// # Errors
     /// [`CableError`] if the system refuses.
@@ -150,8 +150,8 @@ impl Cable {
         ))
     }
 
-    /// Drops the packets that arrive at this end and match, as a firewall does: `packets` is what `nft` calls a match, such as
-    /// `tcp dport 7447` or `ip daddr 224.0.0.0/4`. May be called again for others.
+    /// Drops the packets that arrive at this end and match, as a firewall does: `packets` is what `nft` calls a match,
+    /// such as `tcp dport 7447` or `ip daddr 224.0.0.0/4`. May be called again for others.
     ///
     /// # Errors
     /// [`CableError`] if the system refuses.

@@ -14,7 +14,7 @@ pub(crate) struct Case {
     pub(crate) run: for<'a> fn(&'a Stage) -> BoxFuture<'a, Checked>,
 }
 
-/// What a case requires.
+/// The requirements of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Needs {
     Nothing,

@@ -142,7 +142,7 @@ async fn root_and_baggage_follow_a_request(stage: &Stage) -> Checked {
     same("the root of the first wave", first.id(), first.root())?;
     same("the baggage of the first wave", bearer.baggage(), first.baggage())?;
     let mut last = first.clone();
-    // The root of the second wave is its cause; that of the third is another wave.
+    // The root of the second wave is its cause; the root of the third is another wave.
     for step in 2..=3 {
         vibrator("handler", &stage.here)
             .await?

@@ -1,4 +1,4 @@
-//! What the suite needs from a medium under test. Implemented by the tests of each medium.
+//! The interface of the suite to a medium under test. Implemented by the tests of each medium.
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -51,8 +51,8 @@ pub trait Link: Send + Sync {
     /// nothing emitted afterwards can be on an old connection.
     fn cut(&self) -> BoxFuture<'_, Result<(), SiteError>>;
 
-    /// Allows connections again. Need not wait for them; where [`holds_waves`](Self::holds_waves) is false, it returns once all
-    /// are there.
+    /// Allows connections again. Need not wait for them; where [`holds_waves`](Self::holds_waves) is false, it returns
+    /// once all are there.
     fn mend(&self) -> BoxFuture<'_, Result<(), SiteError>>;
 
     /// Whether waves wait in the outbox while the connections are cut. False for a medium without a broker: what a process

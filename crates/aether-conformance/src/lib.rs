@@ -1,10 +1,11 @@
 //! The conformance suite that every [`Medium`](aether_core::medium::Medium) must pass and a real NATS server for tests.
 //!
 //! The implementor of a medium writes a [`Harness`] and passes it to [`run`]. Each case checks one line of the contract
-//! documented at [`Medium`](aether_core::medium::Medium), through the same [`Aether`](aether_core::Aether) and [`Vibrator`](aether_core::Vibrator) that services
-//! use. A case that needs means the site does not have, or that checks what the medium does not
-//! [promise](aether_core::medium::Promises), is reported as skipped, by name. Assert the skipped names, so that a case that is no
-//! longer run is noticed. The suite never panics, and never sleeps in place of waiting for an event.
+//! documented at [`Medium`](aether_core::medium::Medium), through the same [`Aether`](aether_core::Aether) and
+//! [`Vibrator`](aether_core::Vibrator) that services use. A case that needs means the site does not have, or that
+//! checks what the medium does not [promise](aether_core::medium::Promises), is reported as skipped, by name. Assert
+//! the skipped names, so that a case that is no longer run is noticed. The suite never panics, and never sleeps in
+//! place of waiting for an event.
 //!
 //! ```
 //! use aether_core::Aether;
@@ -125,8 +126,8 @@ impl Default for Suite {
 }
 
 impl Suite {
-    /// The default time limit of a case. The slowest takes a few seconds on an idle machine; a busy one may be far slower, and
-    /// only a case that fails waits for so long.
+    /// The default time limit of a case. The slowest takes a few seconds on an idle machine; a busy one may be far
+    /// slower, and only a case that fails waits for so long.
     pub const LIMIT: Duration = Duration::from_secs(120);
 
     /// Sets how long a case may wait for what it expects. Default: [`Suite::LIMIT`].

@@ -269,7 +269,7 @@ async fn a_wave_emitted_while_away_is_not_confirmed_and_still_arrives(stage: &St
     Ok(())
 }
 
-/// Waits until so many waves were received or are known to be lost. There is no event for a loss that is noticed.
+/// Waits until this number of waves were received or are known to be lost. There is no event for a loss that is noticed.
 async fn known_up_to(vibrator: &Vibrator, waves: u64) {
     while vibrator.ledger().offered < waves {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -311,7 +311,8 @@ async fn losses_on_the_way_are_counted(stage: &Stage) -> Checked {
                 number(&wave)? < emitted - 1
             } {}
             if !paths(&stage.there).is_empty() {
-                // The next wave may have gone by another path. By the one that lost waves, their number comes when it is back.
+                // The next wave may have gone by another path. By the one that lost waves, their number comes when it
+                // is back.
                 stage.within("the losses to be known", known_up_to(ear, emitted)).await?;
             }
             let ledger = ear.ledger();

@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use parking_lot::Mutex;
 
-/// Ports that a system gives to nobody who does not ask for them: connections get those from 32768 (Linux) or 49152 (RFC 6335) on.
+/// Ports that a system gives to nobody who does not ask for them: connections get those from 32768 (Linux) or 49152
+/// (RFC 6335) on.
 const PORTS: Range<u16> = 10_000..32_000;
 /// Between the first ports of two processes whose numbers follow each other.
 const APART: u32 = 61;
 
-/// A port of 127.0.0.1, of TCP and of UDP, on which something may listen that a test starts later. No connection gets it meanwhile,
-/// as it may get one that was free a moment ago, and no other call returns it while this process lives, in whatever process it is
-/// made; on a machine without IPv6, in this process.
+/// A port of 127.0.0.1, of TCP and of UDP, on which something may listen that a test starts later. No connection gets
+/// it meanwhile, as it may get one that was free a moment ago, and no other call returns it while this process lives,
+/// in whatever process it is made; on a machine without IPv6, in this process.
 ///
 /// # Errors
 /// If there is none.
@@ -38,8 +39,8 @@ pub fn free_port() -> io::Result<u16> {
     Err(refused.unwrap_or_else(|| ErrorKind::AddrNotAvailable.into()))
 }
 
-/// Takes the port of the same number of ::1, which nothing else uses, until the process ends; `None` without IPv6. Fails if that or
-/// the port itself is taken.
+/// Takes the port of the same number of ::1, which nothing else uses, until the process ends; `None` without IPv6.
+/// Fails if that or the port itself is taken.
 fn reserve(port: u16) -> io::Result<Option<UdpSocket>> {
     let reserved = match UdpSocket::bind((Ipv6Addr::LOCALHOST, port)) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => return Err(error),

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The result of a check.
 pub(super) type Checked<T = ()> = Result<T, Failure>;
 
-/// What was expected, what was seen, and where in the suite.
+/// A broken requirement, the behaviour that was seen, and its place in the suite.
 #[derive(Debug, Clone)]
 pub struct Failure {
     expected: String,
@@ -29,13 +29,13 @@ impl Failure {
         Self { expected: expected.to_string(), seen: seen.to_string(), at }
     }
 
-    /// What the contract requires.
+    /// The requirement of the contract.
     #[must_use]
     pub fn expected(&self) -> &str {
         &self.expected
     }
 
-    /// What the medium did.
+    /// The behaviour of the medium.
     #[must_use]
     pub fn seen(&self) -> &str {
         &self.seen

@@ -22,7 +22,7 @@ struct Overload {
     sender: Vibrator,
     /// Where the sender emits.
     channel: &'static str,
-    /// Weak waves emitted by the sender, and those of them that were stopped.
+    /// Weak waves emitted by the sender, and the number of them that were stopped.
     emitted: u64,
     stopped: u64,
 }

@@ -143,7 +143,7 @@ impl NatsServer {
     /// Like [`start`](Self::start), with arguments and settings.
     ///
     /// # Errors
-    /// Those of [`start`](Self::start), and [`ServerError::Exited`] if the server rejects the options.
+    /// As [`start`](Self::start), and [`ServerError::Exited`] if the server rejects the options.
     ///
     /// # Cancel safety
     /// If cancelled before completion, the server being started is killed.
@@ -216,7 +216,7 @@ impl NatsServer {
     /// server is down; a process that asks for just this one makes it [`ServerError::Exited`] with the reason in the log.
     ///
     /// # Errors
-    /// Those of [`start_with`](Self::start_with); the server then stays down.
+    /// As [`start_with`](Self::start_with); the server then stays down.
     ///
     /// # Cancel safety
     /// If cancelled before completion, the server may be down, and can be restarted.

@@ -193,8 +193,8 @@ pub(super) fn reached(vibrator: &Vibrator) -> u64 {
     ledger.offered - ledger.shed_closed
 }
 
-/// Polls a future once: returns its output if it is ready, and otherwise the future. Other cases in the same task may have used
-/// up the budget that tokio gives a task for a poll; without one, the future waits only for what it is about.
+/// Polls a future once: returns its output if it is ready, and otherwise the future. Other cases in the same task may
+/// have used up the budget that tokio gives a task for a poll; without one, the future waits only for what it is about.
 pub(super) async fn poll_once<F: Future + Unpin>(mut future: F) -> Result<F::Output, F> {
     let polled = std::future::poll_fn(|cx| Poll::Ready(std::pin::Pin::new(&mut future).poll(cx)));
     match tokio::task::unconstrained(polled).await {

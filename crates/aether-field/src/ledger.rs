@@ -38,7 +38,7 @@ pub struct Ledger {
     pub changes: Vec<Change>,
     /// The records that were older than others of their name.
     pub outdated: usize,
-    /// What was skipped, in the order of the file.
+    /// The skipped records, in the order of the file.
     pub problems: Vec<Problem>,
 }
 
@@ -47,7 +47,7 @@ pub struct Ledger {
 #[non_exhaustive]
 pub enum LedgerError {
     /// No line is a record.
-    #[error("no line is a record of a ledger, and the file is no snapshot")]
+    #[error("no line can be read as a record of a ledger, and the file does not hold a snapshot")]
     Foreign,
     /// The snapshot has another version.
     #[error("the snapshot has version {version}; version 1 can be read")]
@@ -83,7 +83,7 @@ pub enum ProblemReason {
     /// The last line ends in the middle, as after a crash of its writer.
     #[error("the last line is not complete")]
     Torn,
-    /// It is no record, or its value is no JSON, such as `NaN`.
+    /// It cannot be read as a record, or its value is not JSON, such as `NaN`.
     #[error("not a record: {0}")]
     NoRecord(String),
     /// Its kind is neither `set` nor `del`.
@@ -100,8 +100,9 @@ pub enum ProblemReason {
     Refused(#[from] Refusal),
 }
 
-/// Stamps of ledgers count nanoseconds, those of a field microseconds and a counter of 32 bits. The counter holds the
-/// nanoseconds and the counter of the ledger, in the same order; this many of the latter fit into each nanosecond.
+/// Stamps of ledgers count nanoseconds; stamps of a field count microseconds and have a counter of 32 bits. The counter
+/// holds the nanoseconds and the counter of the ledger, in the same order; this many of the latter fit into each
+/// nanosecond.
 const PER_NANO: u64 = (1 << 32) / 1000;
 
 #[derive(Deserialize)]
@@ -134,7 +135,7 @@ impl Ledger {
     /// found.
     ///
     /// # Errors
-    /// [`LedgerError`] if it is neither. A record that cannot be read is no error but a [`Problem`].
+    /// [`LedgerError`] if it is neither. An unreadable record is a [`Problem`] and not an error.
     pub fn read(bytes: &[u8], limits: &Limits, wall: u64) -> Result<Self, LedgerError> {
         let mut reader = Reader { limits, wall, newest: BTreeMap::new(), ledger: Self::default() };
         if let Ok(snapshot) = serde_json::from_slice::<Snapshot<'_>>(bytes) {

@@ -1,9 +1,9 @@
 //! Shared state on the Aether message bus that converges whatever is lost.
 //!
-//! Waves say what happened; a field says what is. Every process that joins a [`Field`] has a replica of it: reads are
-//! local, writes are local and travel as waves, and what is lost on the way is found and exchanged. Registers hold values
-//! (the last writer wins, and a writer that loses is told), counters and sets lose no concurrent addition, and nothing
-//! removed comes back.
+//! Waves carry events; a field holds the present state. Every process that joins a [`Field`] has a replica of it: reads
+//! are local, writes are local and travel as waves, and changes lost on the way are found and exchanged. Registers hold
+//! values (the last writer wins, and a losing writer is notified), counters and sets lose no concurrent addition, and
+//! nothing removed comes back.
 //!
 #![cfg_attr(feature = "replica", doc = "```")]
 #![cfg_attr(not(feature = "replica"), doc = "```ignore")]

@@ -1,4 +1,4 @@
-//! The byte order mark with which some editors and shells begin a text in UTF-8. It is no part of the text.
+//! The byte order mark with which some editors and shells begin a text in UTF-8. It does not belong to the text.
 
 /// The bytes of a text without it.
 #[must_use]

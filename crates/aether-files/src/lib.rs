@@ -1,5 +1,5 @@
-//! Files of Aether's crates: those with secrets, which other users of the machine cannot use, and databases, which are complete
-//! or absent.
+//! Files of Aether's crates: those with secrets, which other users of the machine cannot use, and databases, which are
+//! complete or absent.
 //!
 //! Called by whatever reads keys, passwords and configuration, and by stores on redb. It knows no format.
 

@@ -1,8 +1,8 @@
 //! Files with secrets: read only if no other user of the machine can use them.
 //!
 //! Keys, passwords, tokens and the keys of certificates all come through here. A group may read such a file, because that is
-//! how some service managers and containers hand secrets to a program; it may not write it. Others may do nothing with it. On
-//! other systems than Unix nothing is checked.
+//! how some service managers and containers hand secrets to a program; it may not write it. Others may do nothing with
+//! it. On other systems than Unix nothing is checked.
 
 use std::fs::File;
 use std::io::{self, Read as _};
@@ -37,8 +37,8 @@ pub enum PrivateFileError {
     },
 }
 
-/// When a file was written, how long it is, and which file it is, where the system tells. A file that was written twice within
-/// a step of the clock of its file system has one stamp for both if it has one length.
+/// When a file was written, how long it is, and which file it is, where the system tells. A file that was written twice
+/// within a step of the clock of its file system has one stamp for both if it has one length.
 pub type Stamp = Option<(SystemTime, u64, u64)>;
 
 /// The stamp of a file, by which a change of it is seen. `None` if it cannot be looked at. Blocks.
@@ -80,11 +80,11 @@ pub fn open(path: &Path) -> Result<File, PrivateFileError> {
     Ok(file)
 }
 
-/// The text of a file that other users of the machine cannot use, in memory that is overwritten when it is dropped. `None` if
-/// it is longer than this.
+/// The text of a file that other users of the machine cannot use, in memory that is overwritten when it is dropped.
+/// `None` if it is longer than this.
 ///
 /// # Errors
-/// As [`open`], and if the file is no text.
+/// As [`open`], and if the file is not UTF-8.
 pub fn read(path: &Path, max_bytes: u64) -> Result<Option<Zeroizing<String>>, PrivateFileError> {
     let unread = |source| PrivateFileError::Unread { path: path.to_owned(), source };
     let file = open(path)?;

@@ -1,4 +1,5 @@
-//! Making a redb file: beside its place, so that a disk that is full leaves no half of one. For the stores of our other crates.
+//! Making a redb file: beside its place, so that a disk that is full leaves no half of one. For the stores of our other
+//! crates.
 
 use std::fs::{File, TryLockError};
 use std::io::{ErrorKind, Read as _};

@@ -14,7 +14,6 @@ use aether_core::Aether;
 use aether_core::bus::Bus;
 use aether_core::clock::{self, Instant};
 use arc_swap::ArcSwap;
-use lru::LruCache;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
@@ -26,9 +25,6 @@ use crate::hop::{ClockSource, Hop};
 const MEASURE_EVERY: Duration = Duration::from_secs(30);
 /// The interval between comparisons of the wall clock with the monotonic clock.
 const COMPARE_EVERY: Duration = Duration::from_secs(1);
-/// The maximum number of remembered hops that were made from seeds.
-const MAX_SEEDS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(64).unwrap();
-
 /// Reads the wall clock, in nanoseconds since 1970.
 type WallClock = Arc<dyn Fn() -> u64 + Send + Sync>;
 
@@ -39,18 +35,11 @@ pub(crate) struct Clocks {
     wall: Mutex<WallClock>,
     /// A clock is locked while it is measured, so a measurement does not delay other keys.
     by_hop: Mutex<HashMap<u64, Arc<tokio::sync::Mutex<Weak<HopClock>>>>>,
-    /// The hops without a key, so that equal seeds give the same hop.
-    by_seed: Mutex<LruCache<u64, Hop>>,
 }
 
 impl Default for Clocks {
     fn default() -> Self {
-        Self {
-            origin: OnceLock::new(),
-            wall: Mutex::new(Arc::new(wall_clock)),
-            by_hop: Mutex::default(),
-            by_seed: Mutex::new(LruCache::new(MAX_SEEDS)),
-        }
+        Self { origin: OnceLock::new(), wall: Mutex::new(Arc::new(wall_clock)), by_hop: Mutex::default() }
     }
 }
 
@@ -76,11 +65,6 @@ impl Clocks {
     #[cfg(test)]
     pub(crate) fn set_wall(&self, wall: impl Fn() -> u64 + Send + Sync + 'static) {
         *self.wall.lock() = Arc::new(wall);
-    }
-
-    /// The hop of a seed, with the default options.
-    pub(crate) fn by_seed(&self, seed: u64) -> Hop {
-        self.by_seed.lock().get_or_insert(seed, || Hop::of_seed(seed)).clone()
     }
 
     /// The clock of a key, shared by all its senders and receivers on this bus.

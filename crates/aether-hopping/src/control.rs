@@ -20,7 +20,7 @@ use crate::slot_subscriptions::SlotSubscriptions;
 /// The maximum size of a message in bytes, and the maximum number of entries in one of its lists.
 const MAX_BYTES: usize = 16 << 10;
 const MAX_ENTRIES: usize = 256;
-/// Bounds of the queue of unread messages. A shed message is superseded by that of the next slot.
+/// Bounds of the queue of unread messages. A shed message is superseded by the message of the next slot.
 const MAX_WAITING: usize = 256;
 const MAX_WAITING_BYTES: usize = 1 << 20;
 
@@ -98,7 +98,7 @@ pub(crate) struct SenderReport {
     pub(crate) map: u32,
     /// The number of waves in each slot that was heard completely, as (slot, count).
     pub(crate) waves: Vec<(u64, u64)>,
-    /// Those of the same slots in which a beacon arrived.
+    /// The same slots, as far as a beacon arrived in them.
     pub(crate) beacons: Vec<u64>,
 }
 
@@ -207,8 +207,8 @@ impl ControlChannel {
         message
     }
 
-    /// Sends a message in its slot. Never waits: a full queue sheds the message, and that of the next slot repeats its
-    /// content.
+    /// Sends a message in its slot. Never waits: a full queue sheds the message, and the message of the next slot repeats
+    /// its content.
     pub(crate) fn send(&self, message: &ControlMessage) {
         let Some((_, channel)) = self.lane(message.slot()) else { return };
         let Some(payload) = message.write(&self.hop, &self.channel) else { return };

@@ -144,15 +144,6 @@ impl Hop {
         }
     }
 
-    /// Hops by a number instead of a key, using the clock of each machine. **Predictable**: the lane and the name of
-    /// each slot follow from the number, and the number can be guessed. This spreads load and names over the lanes but
-    /// hides nothing. The clocks must be accurate within the guard; with NTP and the default guard of 250 ms they are.
-    pub fn sequence(seed: u64) -> HopBuilder {
-        let mut key = b"aether-hop-sequence:".to_vec();
-        key.extend(seed.to_be_bytes());
-        Self::keyed(key).trust_clock(Duration::ZERO)
-    }
-
     /// Hops over this many lanes, one in each interval, without a key and by the clock of each machine. The lanes and the
     /// names are derived from the name of the channel. Ordinary term: time-based partitioning.
     ///
@@ -175,13 +166,6 @@ impl Hop {
     pub fn timed(lanes: u8, interval: Duration) -> Result<Self, HopError> {
         let builder = Self::keyed(UNKEYED).lanes(lanes).slot(interval).trust_clock(Duration::ZERO);
         HopBuilder { is_timed: true, ..builder }.build()
-    }
-
-    /// The hop of a seed, with the default options, which are valid.
-    pub(crate) fn of_seed(seed: u64) -> Self {
-        let builder = Self::sequence(seed);
-        let guard = builder.slot / 4;
-        builder.checked(guard)
     }
 
     pub(crate) fn id(&self) -> u64 {

@@ -8,7 +8,6 @@ use aether_core::wave::ChannelError;
 use aether_core::{Channel, JoinError, Receipt, Vibrator, Wave};
 use serde::Serialize;
 
-use crate::clock::Clocks;
 use crate::hop::Hop;
 use crate::receiver::{self, HopJoinError};
 use crate::sender::{HopEmitError, HoppingEmitter};
@@ -29,22 +28,6 @@ pub trait Hopping {
         &self,
         channel: C,
         hop: &Hop,
-    ) -> impl Future<Output = Result<(), HopJoinError>> + Send
-    where
-        C: TryInto<Channel>,
-        ChannelError: From<C::Error>;
-
-    /// Subscribes to waves sent by [`Hopping::emit_time_hopping_wave`] with the same seed. **Predictable.**
-    ///
-    /// # Errors
-    /// As [`Hopping::resonate_hopping`].
-    ///
-    /// # Cancel safety
-    /// As [`Hopping::resonate_hopping`].
-    fn resonate_time_hopping<C>(
-        &self,
-        channel: C,
-        seed: u64,
     ) -> impl Future<Output = Result<(), HopJoinError>> + Send
     where
         C: TryInto<Channel>,
@@ -89,25 +72,7 @@ pub trait Hopping {
         &self,
         channel: C,
         hop: &Hop,
-        payload: &impl Serialize,
-    ) -> impl Future<Output = Result<Receipt, HopEmitError>> + Send
-    where
-        C: TryInto<Channel>,
-        ChannelError: From<C::Error>;
-
-    /// Like [`Hopping::emit_hopping_wave`], but without a key: hops by [`Hop::sequence`] with the default options.
-    /// **Predictable**: the lane and the name of each slot follow from the seed.
-    ///
-    /// # Errors
-    /// As [`Hopping::emit_hopping_wave`].
-    ///
-    /// # Cancel safety
-    /// As [`Hopping::emit_hopping_wave`].
-    fn emit_time_hopping_wave<C>(
-        &self,
-        channel: C,
-        seed: u64,
-        payload: &impl Serialize,
+        payload: impl Serialize,
     ) -> impl Future<Output = Result<Receipt, HopEmitError>> + Send
     where
         C: TryInto<Channel>,
@@ -147,20 +112,6 @@ impl Hopping for Vibrator {
         async move { receiver::resonate(self.aether(), &tuner, channel?, hop).await }
     }
 
-    fn resonate_time_hopping<C>(
-        &self,
-        channel: C,
-        seed: u64,
-    ) -> impl Future<Output = Result<(), HopJoinError>> + Send
-    where
-        C: TryInto<Channel>,
-        ChannelError: From<C::Error>,
-    {
-        let (channel, tuner) = (into_channel(channel), self.tuner());
-        let hop = Clocks::of(self.aether()).by_seed(seed);
-        async move { receiver::resonate(self.aether(), &tuner, channel?, &hop).await }
-    }
-
     fn detune_hopping(&self, channel: &Channel) {
         receiver::detune(self.aether(), &self.tuner(), channel);
     }
@@ -186,28 +137,13 @@ impl Hopping for Vibrator {
         &self,
         channel: C,
         hop: &Hop,
-        payload: &impl Serialize,
+        payload: impl Serialize,
     ) -> impl Future<Output = Result<Receipt, HopEmitError>> + Send
     where
         C: TryInto<Channel>,
         ChannelError: From<C::Error>,
     {
-        let wave = Wave::from_json(channel, payload).map_err(HopEmitError::from);
+        let wave = Wave::new(channel, payload).map_err(HopEmitError::from);
         emit(self, wave, hop)
-    }
-
-    fn emit_time_hopping_wave<C>(
-        &self,
-        channel: C,
-        seed: u64,
-        payload: &impl Serialize,
-    ) -> impl Future<Output = Result<Receipt, HopEmitError>> + Send
-    where
-        C: TryInto<Channel>,
-        ChannelError: From<C::Error>,
-    {
-        let wave = Wave::from_json(channel, payload).map_err(HopEmitError::from);
-        let hop = Clocks::of(self.aether()).by_seed(seed);
-        async move { emit(self, wave, &hop).await }
     }
 }

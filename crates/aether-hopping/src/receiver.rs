@@ -247,7 +247,7 @@ impl ReceiverTask {
         change.min(schedule.middle(if self.reported < slot { slot } else { slot + 1 }).max(now + 1))
     }
 
-    /// Joins the lanes of a time, and leaves those of slots that have ended.
+    /// Joins the lanes of a time, and leaves the lanes of slots that have ended.
     async fn tune(&mut self, now: u64) -> Result<(), JoinError> {
         let (joined, sequence) = (self.hop.schedule().joined(now), self.hop.sequence_of());
         sequence.reach(self.hop.schedule().slot_at(now));

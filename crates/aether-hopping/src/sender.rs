@@ -170,7 +170,7 @@ struct HopSenders {
     by_emitter: Mutex<HashMap<u64, EmitterSenders>>,
 }
 
-/// Those of one emitter and its clones.
+/// The senders of one emitter and its clones.
 struct EmitterSenders {
     /// Gone with the last clone.
     emitter: Weak<Sequencer>,

@@ -24,8 +24,8 @@ const FORGOTTEN_AFTER: u64 = 2 * HISTORY;
 pub struct HopAccount {
     /// The number of slots in which the receiver was subscribed.
     pub slots: u64,
-    /// The number of waves that arrived in slots that have ended. The [`Ledger`](aether_core::Ledger) of the inbox says what
-    /// became of them.
+    /// The number of waves that arrived in slots that have ended. The [`Ledger`](aether_core::Ledger) of the inbox counts
+    /// what became of them.
     pub heard: u64,
     /// The number of waves that senders sent, according to their beacons, in slots in which the receiver was
     /// subscribed, but that did not arrive in time. Counted two slots later, and only on adaptive channels.

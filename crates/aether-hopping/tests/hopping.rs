@@ -126,15 +126,16 @@ async fn a_detuned_channel_is_no_longer_received() {
 }
 
 #[tokio::test]
-async fn a_sequence_without_a_key_needs_no_setup() {
+async fn a_hop_by_time_needs_no_key_and_no_setup() {
     let server = NatsServer::start().await.unwrap();
     let sending = aether::connect(&server.url()).await.unwrap();
     let receiving = aether::connect(&server.url()).await.unwrap();
     let mut stock = Vibrator::create("stock", &receiving).await.unwrap();
-    stock.resonate_time_hopping(CHANNEL, 7).await.unwrap();
+    let timed = |lanes| Hop::timed(lanes, Duration::from_millis(500)).unwrap();
+    stock.resonate_hopping(CHANNEL, &timed(4)).await.unwrap();
     let shop = Vibrator::create("shop", &sending).await.unwrap();
-    shop.emit_time_hopping_wave(CHANNEL, 8, &"another seed").await.unwrap();
-    shop.emit_time_hopping_wave(CHANNEL, 7, &"a lamp").await.unwrap();
+    shop.emit_hopping_wave(CHANNEL, &timed(8), "other lanes").await.unwrap();
+    shop.emit_hopping_wave(CHANNEL, &timed(4), "a lamp").await.unwrap();
     sending.flush().await.unwrap();
     assert_eq!(receive(&mut stock, 1).await[0].text().unwrap(), "\"a lamp\"");
     assert_eq!(stock.ledger().offered, 1);

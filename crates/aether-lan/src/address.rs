@@ -4,10 +4,10 @@ use percent_encoding::percent_decode_str;
 
 use super::error::LanError;
 
-/// Where a process listens that has certificates, unless its address says otherwise.
+/// Where a process listens that has certificates, unless its address has another.
 const ANY_PORT_OVER_QUIC: &str = "quic/[::]:0";
 
-/// What an address such as `lan:?peer=tcp/192.168.1.20:7447` says.
+/// The settings in an address such as `lan:?peer=tcp/192.168.1.20:7447`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct LanAddress {
     /// Endpoints of peers to connect to.
@@ -26,8 +26,9 @@ pub(super) struct LanAddress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
     Tcp,
-    /// With certificates. Nothing is connected without. Not TLS over TCP: in Zenoh 1.10 one thread reads from such a connection while
-    /// another writes to it, which breaks it and is not sound (eclipse-zenoh/zenoh#2557). QUIC keeps both directions apart.
+    /// With certificates. Nothing is connected without. Not TLS over TCP: in Zenoh 1.10 one thread reads from such a
+    /// connection while another writes to it, which breaks it and is not sound (eclipse-zenoh/zenoh#2557). QUIC keeps
+    /// both directions apart.
     Quic,
 }
 

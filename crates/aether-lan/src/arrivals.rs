@@ -1,6 +1,6 @@
-//! What has arrived and was not looked at yet: from the threads of Zenoh to the task that receives.
+//! Messages that have arrived and were not looked at yet: from the threads of Zenoh to the task that receives.
 //!
-//! Bounded by bytes. A thread that brings more waits, so that TCP slows the sender down. What this process sends to itself
+//! Bounded by bytes. A thread that brings more waits, so that TCP slows the sender down. A message of this process to itself
 //! does not wait, because the same task that would make room for it may be sending.
 
 use std::collections::VecDeque;
@@ -13,10 +13,10 @@ use super::lane::Lane;
 use super::message::Message;
 use aether_core::clock::{self, Instant};
 
-/// The receiving task waits for nothing, so this only has to hold what arrives while it is not scheduled. As much again for what
-/// this process sends to itself.
+/// The receiving task waits for nothing, so this only has to hold what arrives while it is not scheduled. As much again
+/// for what this process sends to itself.
 const MAX_BYTES: usize = 16 << 20;
-/// What a message takes besides its bytes.
+/// The memory that a message takes besides its bytes.
 const OVERHEAD: usize = 128;
 
 /// One message.
@@ -88,7 +88,7 @@ impl Arrivals {
         waiting.taken_since.or(waiting.since).unwrap_or_else(clock::now)
     }
 
-    /// Takes everything that has arrived; waits for something. What was taken before has been looked at by now.
+    /// Takes everything that has arrived; waits for something. Everything taken before has been looked at by now.
     ///
     /// Cancel safety: if cancelled before completion, nothing is taken.
     pub(super) async fn take(&self) -> VecDeque<Arrival> {

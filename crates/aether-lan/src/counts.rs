@@ -1,8 +1,8 @@
-//! What the receiving task counts.
+//! The counters of the receiving task.
 
 use std::sync::atomic::AtomicU64;
 
-/// What was counted.
+/// The counters.
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     pub(super) malformed: AtomicU64,

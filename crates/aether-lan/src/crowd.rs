@@ -19,7 +19,7 @@ pub(super) const WAITING_BYTES: usize = 64 << 20;
 pub(super) struct Crowd {
     /// Dropped to give up the wait.
     settling: Option<oneshot::Sender<()>>,
-    /// What arrived behind the waiting waves, in order.
+    /// The waves that arrived behind the waiting ones, in order.
     queue: VecDeque<Vec<Wave>>,
     pub(super) pause: AskedPause,
 }

@@ -17,14 +17,14 @@ use aether_core::clock::{self, Instant};
 use aether_core::medium::{Crowded, Router, Subscription};
 use aether_core::{Pattern, Wave};
 
-/// Whose waves wait: those of a pattern or of a member.
+/// Whose waves wait: a pattern's or a member's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Target {
     Pattern(Pattern),
     Member(u64),
 }
 
-/// What the receiving task delivers, and what of that waits.
+/// The deliveries of the receiving task, and the ones that wait.
 pub(super) struct Deliveries {
     shared: Arc<LanShared>,
     router: Arc<Router>,

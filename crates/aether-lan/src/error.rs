@@ -43,7 +43,7 @@ pub enum LanError {
     /// No key can be derived from the secret.
     #[error("no key can be derived from the secret: {reason}")]
     Derivation {
-        /// What the key derivation says.
+        /// The error of the key derivation.
         reason: String,
     },
     /// A part of the address is not known.
@@ -75,7 +75,7 @@ pub enum LanError {
         "a local network has no {setting}: leave it out. Systems with different secrets do not hear each other there"
     )]
     OnlyNats {
-        /// What it is.
+        /// The setting.
         setting: &'static str,
     },
     /// With certificates nothing is connected without QUIC.
@@ -103,7 +103,7 @@ pub enum LanError {
     /// Zenoh refuses the configuration, or cannot listen or connect.
     #[error("the network cannot be used: {step}")]
     Zenoh {
-        /// What was being done.
+        /// The step that failed.
         step: &'static str,
         /// The error of Zenoh.
         source: Box<dyn std::error::Error + Send + Sync>,

@@ -1,4 +1,4 @@
-//! Who answers by multicast: the question with which processes find each other, asked by a tool that wants to know why
+//! The answers by multicast: the question with which processes find each other, asked by a tool that wants to know why
 //! somebody is not found.
 
 use std::collections::BTreeMap;

@@ -39,7 +39,7 @@ struct Tap {
     in_force: Arc<OnceLock<Instant>>,
 }
 
-/// What the receiving task needs.
+/// The state of the receiving task.
 pub(super) struct Intake {
     pub(super) shared: Arc<LanShared>,
     pub(super) router: Arc<Router>,
@@ -242,7 +242,7 @@ impl Receiving {
             delay
         });
         match decoded {
-            // What another process passes on for a sender keeps the sender's number.
+            // A frame that another process passes on for a sender keeps the sender's number.
             Ok(frame) if frame.position.is_none() || LanShared::is_of(frame.sender.node, from) => {
                 Some((frame, delay))
             }
@@ -384,7 +384,7 @@ impl Receiving {
     }
 }
 
-/// Who asks.
+/// The asking process.
 #[derive(Clone, Copy)]
 struct Asked {
     asker: u64,

@@ -16,9 +16,9 @@ impl Lane {
     pub(super) const COUNT: usize = 8;
     /// The number of lanes that waves take.
     pub(super) const OF_WAVES: usize = 6;
-    /// What keeps the peers together: presence, joins, pauses. Waves never take it.
+    /// For messages that keep the peers together: presence, joins, pauses. Waves never take it.
     pub(super) const CONTROL: Self = Self(1);
-    /// What is sent behind everything else.
+    /// For messages that are sent behind everything else.
     pub(super) const LAST: Self = Self(7);
 
     /// The lane of a strength level, 0 (the strongest) to 63. Normal waves (0.5) have level 4; each level is a quarter of

@@ -44,7 +44,7 @@ pub(super) struct Sent {
     pub(super) waves: [u64; Lane::OF_WAVES],
 }
 
-/// What a peer sends to another one.
+/// A message of a peer to another one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Message {
     /// Waves for all subscriptions that are no members of groups, or the position of their stream.
@@ -79,7 +79,7 @@ pub(super) enum Message {
     Pause {
         frame: Bytes,
     },
-    /// What the sender hears, or what has changed of it.
+    /// The patterns that the sender hears, or the changes of them.
     Table {
         json: Bytes,
     },
@@ -95,8 +95,8 @@ pub(super) enum Message {
         version: u64,
         sent: Sent,
     },
-    /// The waves of a way that were sent before the ping were received, except for those that are missing. Those are all that
-    /// ever were on that way. Has the clock of the sender in microseconds since 1970.
+    /// The waves of a way that were sent before the ping were received, except for those that are missing. Those are
+    /// all that ever were on that way. Has the clock of the sender in microseconds since 1970.
     Pong {
         number: u64,
         clock_micros: u64,

@@ -1,9 +1,10 @@
 //! The session with Zenoh: configuration, keys, and what is put on the network.
 //!
-//! Each process hears one key, `aether/REALM/NODE/in`, and shows a liveliness token, `aether/REALM/NODE` and a proof, in the realm of
-//! each of its keys ([`Realms`]). A realm is derived from a key, so processes with another secret are told nothing. A message goes in the realm of
-//! the key that seals it: whoever can open it hears it there, also while keys are rotated. A router shows `aether-router/ID`.
-//! Everything here may block for as long as Zenoh has no room, so it is called by the tasks of the medium's own runtime only.
+//! Each process hears one key, `aether/REALM/NODE/in`, and shows a liveliness token, `aether/REALM/NODE` and a proof,
+//! in the realm of each of its keys ([`Realms`]). A realm is derived from a key, so processes with another secret learn
+//! nothing. A message goes in the realm of the key that seals it: whoever can open it hears it there, also while
+//! keys are rotated. A router shows `aether-router/ID`. Everything here may block for as long as Zenoh has no room, so
+//! it is called by the tasks of the medium's own runtime only.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -26,10 +27,10 @@ use super::lane::Lane;
 use super::node::{LanChange, LanNode};
 use super::realms::Realms;
 
-/// A connection over which nothing came for this long is broken. Zenoh says something four times as often.
+/// A connection over which nothing came for this long is broken. Zenoh sends something four times as often.
 const LEASE_MILLIS: u64 = 3000;
-/// A connection that takes nothing for this long is closed, and so does not hold up the others for longer. What was on it
-/// is lost and counted by its receiver. At 1 Mbit/s the queue of a priority, 128 KiB, leaves in 1 s.
+/// A connection that takes nothing for this long is closed, and so does not hold up the others for longer. Messages on it
+/// are lost and counted by the receiver. At 1 Mbit/s the queue of a priority, 128 KiB, leaves in 1 s.
 const STUCK_MICROS: u64 = 2_000_000;
 /// The longest message of a peer, which Zenoh puts together from fragments.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -37,8 +38,8 @@ const MAX_MESSAGE: usize = 16 << 20;
 const SCOUT_MILLIS: u64 = 300;
 /// Between the first attempts to reach a router or a named peer; the pause doubles twice.
 const RETRY_MILLIS: u64 = 250;
-/// A connection has to introduce itself within this time. Those that say nothing are so many at most: more would take the place
-/// of peers. A handshake takes two round trips, and TCP repeats a lost packet twice within 0.6 s.
+/// A connection has to introduce itself within this time. The number that may say nothing is bounded: more would take
+/// the place of peers. A handshake takes two round trips, and TCP repeats a lost packet twice within 0.6 s.
 const INTRODUCED_MILLIS: u64 = 2000;
 const MAX_NOT_INTRODUCED: usize = 1024;
 /// As many peers as the table has room for.
@@ -60,15 +61,15 @@ pub(super) const fn protocol_of(certificates: Option<&Certificates>) -> Protocol
 /// The session.
 pub(super) struct Net {
     session: Session,
-    /// Of each key. The first one is that of the key that seals. Empty in a router.
+    /// Of each key. The first one belongs to the key that seals. Empty in a router.
     realms: Realms,
     seen: Arc<Seen>,
 }
 
-/// The nodes of our realms whose tokens the subscriptions brought, this node included. Who asks Zenoh which tokens there are
-/// is not told of all that a subscription brings or has brought: in Zenoh 1.10 the end of the answer can overtake them
-/// (`propagate_current_token` and `Face::interest` in its `net/routing`). A subscription brings those that the routers and
-/// peers know before the end of such an answer.
+/// The nodes of our realms whose tokens the subscriptions brought, this node included. The answer of Zenoh to the question
+/// which tokens there are lacks some that a subscription brings or has brought: in Zenoh 1.10 the end of the answer can
+/// overtake them (`propagate_current_token` and `Face::interest` in its `net/routing`). A subscription brings those
+/// that the routers and peers know before the end of such an answer.
 #[derive(Default)]
 struct Seen(Mutex<BTreeMap<String, HashSet<u64>>>);
 
@@ -84,7 +85,7 @@ impl Seen {
     }
 }
 
-/// What ends with the session: the subscriptions and the tokens.
+/// Subscriptions and tokens, which end with the session.
 pub(super) struct Declared {
     _subscribers: Vec<Subscriber<()>>,
     _tokens: Vec<LivelinessToken>,
@@ -101,7 +102,7 @@ pub(super) struct RouterDeclared {
 const MAX_REALM: usize = 32;
 /// The tokens that are looked at. They are not authenticated: anybody can show as many as they like.
 const MAX_TOKENS: usize = 8192;
-/// The realms that are told apart.
+/// The realms that are distinguished.
 const MAX_REALMS: usize = 256;
 
 fn failed(step: &'static str) -> impl Fn(zenoh::Error) -> LanError {
@@ -162,8 +163,8 @@ fn config(
     Ok(config)
 }
 
-/// Endpoints of QUIC with one stream instead of one for each priority: a ping confirms everything that was sent before it, in all
-/// priorities, and must overtake nothing.
+/// Endpoints of QUIC with one stream instead of one for each priority: a ping confirms everything that was sent before
+/// it, in all priorities, and must overtake nothing.
 fn of_one_stream(endpoints: &[String]) -> Vec<String> {
     let quic = format!("{}/", Protocol::Quic.name());
     let of_one = |endpoint: &String| match endpoint.starts_with(&quic) {
@@ -190,8 +191,8 @@ impl Net {
         Ok(Self { session, realms, seen: Arc::default() })
     }
 
-    /// Hears what comes for a node, and calls back with each other node of the realms that comes (true) or goes (false); once
-    /// for each realm that it shows itself in.
+    /// Hears what comes for a node, and calls back with each other node of the realms that comes (true) or goes
+    /// (false); once for each realm that it shows itself in.
     pub(super) async fn declare(
         &self,
         node: u64,

@@ -1,6 +1,6 @@
-//! Who comes to the networks of a router, and leaves them.
+//! Nodes that come to the networks of a router, and leave them.
 
-/// Who is on the networks of a router.
+/// A node on the networks of a router.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LanNode {
@@ -22,7 +22,7 @@ pub enum LanNode {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LanChange {
-    /// Who it is.
+    /// The node.
     pub who: LanNode,
     /// Whether it came.
     pub is_there: bool,

@@ -67,9 +67,10 @@ impl LanOptions {
         self
     }
 
-    /// Certificates (PEM): those of the authorities, and that of this machine with its key. Everything then is over QUIC
-    /// (RFC 9000, with TLS 1.3), and nothing is connected without. Both sides of a connection must show a certificate, and that
-    /// of the side that listens must have its name or address. Default: none; the secret protects what is sent over TCP as well.
+    /// Certificates (PEM): of the authorities, and of this machine with its key. Everything then is over QUIC
+    /// (RFC 9000, with TLS 1.3), and nothing is connected without. Both sides of a connection must show a certificate,
+    /// and the one of the side that listens must have its name or address. Default: none; the secret protects what is sent
+    /// over TCP as well.
     pub fn certificates(
         mut self,
         authorities: impl Into<PathBuf>,
@@ -81,9 +82,9 @@ impl LanOptions {
         self
     }
 
-    /// How long a peer may be silent until it has gone: it gets no more waves, and nobody waits for it. Peers are pinged several
-    /// times within it, and each second at least. At least half a second: a shorter time counts as that. On a network whose
-    /// packets are late or lost, a short time loses peers that are there. Default: 3.5 s.
+    /// How long a peer may be silent until it has gone: it gets no more waves, and nobody waits for it. Peers are
+    /// pinged several times within it, and each second at least. At least half a second: a shorter time counts as that.
+    /// On a network whose packets are late or lost, a short time loses peers that are there. Default: 3.5 s.
     pub fn gone_after(mut self, silence: Duration) -> Self {
         self.gone_after = Some(silence);
         self

@@ -8,9 +8,9 @@ use super::table::Hearer;
 use super::way::Way;
 use aether_core::clock::Instant;
 
-/// Between the name of a process and that of its machine.
+/// Between the names of a process and of its machine.
 pub(super) const ON: &str = " on ";
-/// A peer that has said nothing for this long may be stuck, or gone. It says something each second.
+/// A peer that has sent nothing for this long may be stuck, or gone. It sends something each second.
 const SILENT: Duration = Duration::from_millis(1500);
 
 /// One peer.
@@ -70,7 +70,7 @@ impl Peer {
         self.on_the_way.is_stuck(now) || !self.is_heard(now)
     }
 
-    /// What others may see.
+    /// The part that others may see.
     pub(super) fn seen(&self, node: u64, now: Instant) -> LanPeer {
         // As `LanOptions::name` puts them together.
         let (name, machine) = self.name.rsplit_once(ON).unwrap_or((&self.name, &self.name));
@@ -95,7 +95,7 @@ impl Peer {
 pub struct LanPeer {
     /// Its number, drawn when it joined.
     pub node: u64,
-    /// Its name; that of its machine if it has none of its own.
+    /// Its name; the name of its machine if it has none of its own.
     pub name: String,
     /// The name of its machine.
     pub machine: String,

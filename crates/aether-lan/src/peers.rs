@@ -21,7 +21,7 @@ use aether_core::{Channel, Wave};
 
 /// The memory of all tables of peers.
 const MAX_BYTES: usize = 16 << 20;
-/// A peer that was silent for this long has gone. It says something each second, and TCP repeats a lost packet twice within
+/// A peer that was silent for this long has gone. It sends something each second, and TCP repeats a lost packet twice within
 /// 0.6 s (RFC 6298, with the minimum of 0.2 s that Linux uses).
 pub(super) const GONE_AFTER: Duration = Duration::from_millis(3500);
 /// An answer takes this long at most on a busy machine or a slow line, several times over.
@@ -33,7 +33,7 @@ const MAX_NAMED: usize = 8;
 /// The channels whose routes are kept.
 const MAX_ROUTES: usize = 4096;
 
-/// What became of a table that a peer sent.
+/// The fate of a table that a peer sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Received {
     /// It is known now. `is_new`: the peer was not there before. `is_change`: it was not known before.
@@ -226,7 +226,7 @@ impl Peers {
         state.own_answered = state.own_answered.max(Some((number, clock::now())));
     }
 
-    /// A peer has answered a ping, and misses so many waves on a way. Returns whether that is news.
+    /// A peer has answered a ping, and misses a number of waves on a way. Returns whether that is news.
     pub(super) fn answered(&self, node: u64, number: u64, (way, missing): (u32, u64)) -> bool {
         let mut state = self.state.lock();
         let Some(peer) = state.peers.get_mut(&node) else { return false };
@@ -274,8 +274,8 @@ impl Peers {
         peer.map(|peer| peer.on_the_way.pinged(number, clock::now())).unwrap_or_default()
     }
 
-    /// Whether a peer takes nothing, and others would wait for it if there had to be room for what is sent to it. What was said
-    /// before `until` has been listened to.
+    /// Whether a peer takes nothing, and others would wait for it if there had to be room for what is sent to it. Everything
+    /// sent before `until` has been listened to.
     pub(super) fn holds_up_others(&self, node: u64, until: Instant) -> bool {
         let state = self.state.lock();
         state.peers.len() > 1 && state.peers.get(&node).is_some_and(|peer| peer.is_stuck(until))
@@ -358,7 +358,7 @@ impl Peers {
         self.state.lock().strangers.remove(node);
     }
 
-    /// Nodes that have not introduced themselves and are told of this process now.
+    /// Nodes that have not introduced themselves and now learn of this process.
     pub(super) fn strangers_due(&self, most: usize) -> Vec<u64> {
         self.state.lock().strangers.due(most)
     }
@@ -379,7 +379,7 @@ impl Peers {
         self.state.lock().strangers.missed(clock::now())
     }
 
-    /// A peer has left, and has received so many waves of a way. The others that were sent to it are lost.
+    /// A peer has left, and has received a number of waves of a way. The others that were sent to it are lost.
     pub(super) fn part(&self, node: u64, (way, received): (u32, u64)) -> bool {
         let mut state = self.state.lock();
         let lost = state.peers.get(&node).map_or(0, |peer| peer.on_the_way.lost_with(way, received));
@@ -393,8 +393,8 @@ impl Peers {
         self.state.lock().peers.values().map(|peer| peer.heard).min().map(|heard| heard + self.gone_after)
     }
 
-    /// Forgets the peers that were silent for too long, and returns them. Only what was said before `until` has been listened
-    /// to.
+    /// Forgets the peers that were silent for too long, and returns them. Only what was said before `until` has been
+    /// listened to.
     pub(super) fn forget_silent(&self, until: Instant) -> Vec<(u64, String)> {
         let mut state = self.state.lock();
         let is_gone = |peer: &Peer| until.saturating_duration_since(peer.heard) >= self.gone_after;
@@ -411,7 +411,7 @@ impl Peers {
         gone
     }
 
-    /// Who hears a channel.
+    /// The processes that hear a channel.
     pub(super) fn route(&self, channel: &Channel) -> Arc<Route> {
         let mut state = self.state.lock();
         if let Some(route) = state.routes.get(channel) {

@@ -1,4 +1,4 @@
-//! Who comes and goes: introductions, heartbeats, and the end of peers that are silent.
+//! Peers that come and go: introductions, heartbeats, and the end of peers that are silent.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use super::shared::{LanShared, MEASURES};
 use aether_core::clock::micros_since_1970;
 use aether_core::clock::{self, Instant, sleep_until};
 
-/// A process that has not looked at what arrives for this long is stuck, and says nothing more, so that others do not wait for it.
+/// A process that has not looked at what arrives for this long is stuck, and sends nothing more, so that others do not
+/// wait for it.
 const STUCK: Duration = Duration::from_secs(1);
-/// Introductions to unknown nodes between two beats; others are made at the next ones. Without a secret anybody can show as many
-/// tokens as they like.
+/// Introductions to unknown nodes between two beats; others are made at the next ones. Without a secret anybody can
+/// show as many tokens as they like.
 const INTRODUCTIONS: usize = 256;
 /// The pings of tools that wait for an answer at most.
 const MAX_ASKED: usize = 4096;
@@ -126,7 +127,7 @@ impl Presence {
     pub(super) fn measured(&self, node: u64, number: u64, clock_micros: u64) -> Option<LanPong> {
         if self.asked.lock().get(&number).is_some_and(|ping| ping.node == node) {
             let AskedPing { said, asker, .. } = self.asked.lock().remove(&number)?;
-            // Nobody waits any more if the ping was cancelled. Who waits keeps the result.
+            // Nobody waits any more if the ping was cancelled. The waiting task keeps the result.
             let _ = asker.send(pong(said, clock_micros));
             return None;
         }
@@ -235,7 +236,7 @@ impl Presence {
             let strangers = shared.peers.strangers_due(INTRODUCTIONS);
             self.introductions.store(strangers.len(), Ordering::Relaxed);
             strangers.into_iter().for_each(|node| shared.introduce_to(node));
-            // What found no room, or was on a connection that broke.
+            // Tables that found no room, or were on a connection that broke.
             shared.peers.uninformed().into_iter().for_each(|node| shared.introduce_to(node));
             self.ping_all(&shared);
         }

@@ -1,7 +1,7 @@
 //! The realms of a process: one for each of its keys. Processes of one realm hear each other.
 //!
-//! A node shows itself by a token, which anybody can see. What stands behind its number only holders of the key can make, so
-//! nobody else invents nodes. Whoever has seen a token can show it again.
+//! A node shows itself by a token, which anybody can see. Only holders of the key can make the proof behind its number, so
+//! nobody else invents nodes. Anybody who has seen a token can show it again.
 
 use aether_seal::{KeyId, KeyUse, SealKeys};
 
@@ -10,7 +10,7 @@ const OPEN: &str = "open";
 /// The digits of a number.
 const DIGITS: usize = 16;
 
-/// The realms of a secret: the ids of its keys, which tell nothing about them. That of the key that seals comes first.
+/// The realms of a secret: the ids of its keys, which tell nothing about them. The realm of the key that seals comes first.
 #[derive(Debug, Clone)]
 pub(super) struct Realms {
     names: Vec<(String, Option<KeyId>)>,

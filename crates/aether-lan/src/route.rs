@@ -1,4 +1,4 @@
-//! Who hears a channel, in which process, and which member of a group gets a wave.
+//! The processes that hear a channel, and which member of a group gets a wave.
 //!
 //! The sender chooses the member, by rendezvous hashing: each member has a score for each wave, and the highest one gets
 //! it. So all senders that know the same members share the work alike, and a member that comes or goes moves no waves
@@ -19,9 +19,9 @@ pub(super) type Member = (u64, u64);
 /// The processes that hear a channel.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Route {
-    /// Those with subscriptions that are no members of groups: they get all waves.
+    /// Processes with subscriptions outside of groups: they get all waves.
     pub(super) lone: Vec<u64>,
-    /// Those of them where somebody can answer.
+    /// The ones among them where somebody can answer.
     answering: Vec<u64>,
     /// Those with observers.
     pub(super) observing: Vec<u64>,
@@ -80,7 +80,7 @@ impl Route {
     }
 }
 
-/// What the choice of a member depends on, besides the members: the wave.
+/// The key of the choice of a member, besides the members: the wave.
 pub(super) fn key_of(wave: &Wave) -> u64 {
     mixed(wave.source().instance() ^ mixed(wave.sequence()))
 }

@@ -19,14 +19,14 @@ use super::node::{LanChange, LanNode};
 use super::realms::Realms;
 use super::runtime;
 
-/// Where a router listens unless its address says otherwise, with TCP or QUIC.
+/// Where a router listens unless its address has another place, with TCP or QUIC.
 const LISTEN: &str = "[::]:7447";
 /// The processes and routers that are counted. Anybody can show as many tokens as they like.
 const MAX_NODES: usize = 8192;
 /// The changes that wait to be looked at.
 const MAX_CHANGES: usize = 1024;
 
-/// What a router has seen. `came = processes + left`.
+/// The counts of a router. `came = processes + left`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LanRouterAccount {
@@ -105,8 +105,8 @@ impl LanRouter {
         Self::open_as(address, None).await
     }
 
-    /// The same over QUIC (RFC 9000, with TLS 1.3): with the certificates (PEM) of the authorities, and that of this machine with
-    /// its key. Both sides of a connection must show one, and nobody connects without.
+    /// The same over QUIC (RFC 9000, with TLS 1.3): with the certificates (PEM) of the authorities, and of this
+    /// machine with its key. Both sides of a connection must show one, and nobody connects without.
     ///
     /// # Errors
     /// As [`open`](Self::open).
@@ -201,7 +201,7 @@ impl LanRouter {
         self.changes.recv().await
     }
 
-    /// What it has seen so far.
+    /// The counts so far.
     #[must_use]
     pub fn account(&self) -> LanRouterAccount {
         self.seen.lock().account

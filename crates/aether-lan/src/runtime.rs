@@ -24,7 +24,7 @@ use aether_core::medium::Router;
 /// One blocks with what goes past the outbox, one with what keeps the peers together, one beats.
 const WORKERS: usize = 3;
 
-/// What the thread needs.
+/// The state of the thread.
 pub(super) struct Driver {
     pub(super) shared: Arc<LanShared>,
     pub(super) router: Arc<Router>,
@@ -33,11 +33,11 @@ pub(super) struct Driver {
     pub(super) address: LanAddress,
     pub(super) certificates: Option<Certificates>,
     pub(super) realms: Realms,
-    /// What tools ask about the surroundings.
+    /// Questions of tools about the surroundings.
     pub(super) questions: mpsc::Receiver<Question>,
 }
 
-/// What Zenoh sees around.
+/// The processes and routers that Zenoh sees.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Surroundings {
     pub(super) peers: usize,
@@ -49,7 +49,7 @@ pub(super) struct Surroundings {
 /// A question of a tool.
 pub(super) enum Question {
     Surroundings(oneshot::Sender<Surroundings>),
-    /// Who answers by multicast on these interfaces within a time.
+    /// The answers by multicast on these interfaces within a time.
     Hellos {
         interfaces: Vec<String>,
         within: Duration,
@@ -57,7 +57,7 @@ pub(super) enum Question {
     },
 }
 
-/// What the thread says once the session is open: the nodes that are there, and the end of the thread.
+/// The first message of the thread, once the session is open: the nodes that are there, and the end of the thread.
 pub(super) type Opened = Result<HashSet<u64>, LanError>;
 
 impl Driver {

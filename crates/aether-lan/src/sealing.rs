@@ -13,7 +13,7 @@ use aether_seal::{Refusals, ReplayGuard, Role, SealError, SealKeys, Sealer, over
 #[derive(Debug)]
 pub(super) struct Sealing(Option<Sealer>);
 
-/// What was received, by lane. Owned by the task that receives.
+/// Received messages, by lane. Owned by the task that receives.
 #[derive(Debug)]
 pub(super) struct LaneGuards(Vec<ReplayGuard>);
 
@@ -36,7 +36,7 @@ impl Sealing {
         LaneGuards(self.0.iter().flat_map(|sealer| (0..Lane::COUNT).map(|_| sealer.guard())).collect())
     }
 
-    /// The bytes that go to a node. `None` if they cannot be sealed; the log says why.
+    /// The bytes that go to a node. `None` if they cannot be sealed; the log has the reason.
     pub(super) fn seal(&self, to: u64, lane: Lane, from: u64, message: &Message) -> Option<Vec<u8>> {
         let inner = message.write(from);
         let mut out = Vec::with_capacity(1 + inner.len() + self.overhead());
@@ -65,7 +65,7 @@ impl Sealing {
             .ok()
     }
 
-    /// What was refused. `None` if nothing is sealed.
+    /// The refusals. `None` if nothing is sealed.
     pub(super) fn refusals(&self) -> Option<Refusals> {
         self.0.as_ref().map(Sealer::refusals)
     }

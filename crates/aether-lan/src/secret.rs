@@ -39,7 +39,7 @@ impl Secret {
         Self::Text(Zeroizing::new(text))
     }
 
-    /// What the environment says. The file takes precedence.
+    /// The secret of the environment. The file takes precedence.
     pub(super) fn of_environment(variable: impl Fn(&str) -> Option<OsString>) -> Option<Self> {
         let file = variable(FILE_VARIABLE).filter(|path| !path.is_empty());
         let text = || variable(TEXT_VARIABLE).filter(|text| !text.is_empty());

@@ -29,8 +29,8 @@ use aether_link::{Groups, fitting, is_of_one_channel};
 use aether_link::{HoldTable, Noted, Pause};
 use aether_link::{Numbers, StreamAnnouncement};
 
-/// The maximum number of waves and bytes in a batch: they bound the delay of a strong wave. On slow lines batches and messages
-/// are smaller: see [`Window`].
+/// The maximum number of waves and bytes in a batch: they bound the delay of a strong wave. On slow lines batches and
+/// messages are smaller: see [`Window`].
 const BATCH_WAVES: usize = 1024;
 const BATCH_BYTES: usize = 256 << 10;
 /// The approximate size of a message. Zenoh sends at most 64 KiB at once, and cuts longer ones. Each message wakes three
@@ -87,7 +87,7 @@ pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<N
     let mut is_open = true;
     loop {
         let round = sending.numbers.iter().filter_map(Numbers::next_round).min();
-        // What nobody would get waits for another path.
+        // Waves that nobody would get wait for another path.
         let may_send = *company.borrow_and_update() || !shared.outbox.is_shared() || shared.is_closed();
         let next = tokio::select! {
             biased;
@@ -134,7 +134,7 @@ pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<N
     }
     let announced = sending.announce_where(Numbers::unannounced);
     sending.announce(announced);
-    // What nobody would have got, if there was nobody.
+    // Waves that nobody would have got, if there was nobody.
     shared.outbox.abandon();
 }
 
@@ -291,7 +291,7 @@ impl Sending {
         FRAME_BYTES.min(self.narrowest() / 4)
     }
 
-    /// The window of a node. This process has the widest one to itself: its queue is no line.
+    /// The window of a node. This process has the widest one to itself: its queue is not a line.
     fn window(&mut self, node: u64) -> Option<&mut Window> {
         if node == self.shared.node {
             return None;
@@ -347,8 +347,8 @@ impl Sending {
         number
     }
 
-    /// Pings the peers that have not confirmed everything, also when nothing follows. A ping may have been lost with what was in
-    /// front of it.
+    /// Pings the peers that have not confirmed everything, also when nothing follows. A ping may have been lost with
+    /// what was in front of it.
     fn ping_quiet(&mut self) {
         self.note_answers();
         for node in self.shared.peers.unconfirmed() {

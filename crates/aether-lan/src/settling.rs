@@ -16,8 +16,8 @@ use aether_link::patiently;
 /// Flushing gives up after this long without any progress: two retransmissions of TCP take at least 0.6 s (RFC 6298, with
 /// the minimum of 0.2 s that Linux uses), three 1.4 s.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Closing waits this long for the answers to its farewells: one lost packet is repeated after 1 s at first (RFC 9002, with the round
-/// trip of 0.333 s that is assumed before one is measured).
+/// Closing waits this long for the answers to its farewells: one lost packet is repeated after 1 s at first (RFC 9002,
+/// with the round trip of 0.333 s that is assumed before one is measured).
 const FAREWELL_WITHIN: Duration = Duration::from_millis(1500);
 /// Closing waits this long for the task that delivers what has arrived, and for the session to end.
 const END_WITHIN: Duration = Duration::from_secs(10);
@@ -66,9 +66,10 @@ impl Lan {
         }
     }
 
-    /// Says farewell to all peers, and to those that may know this process though they have not introduced themselves yet: they
-    /// would wait for it until it has been silent for long enough. With certificates it waits until they have heard it: the end of
-    /// a connection of QUIC discards what the other side has not confirmed (RFC 9000, section 10.2). That of TCP does not.
+    /// Sends farewell to all peers, and to those that may know this process though they have not introduced themselves
+    /// yet: they would wait for it until it has been silent for long enough. With certificates it waits until they have
+    /// heard it: the end of a connection of QUIC discards what the other side has not confirmed (RFC 9000, section
+    /// 10.2). The end of a connection of TCP does not.
     async fn part(&self) {
         let shared = &*self.shared;
         shared.has_parted.store(true, Ordering::Release);
@@ -82,7 +83,7 @@ impl Lan {
         let heard = nodes.into_iter().map(|node| async move {
             let was_there = shared.peers.version_of(node).is_some();
             tokio::select! {
-                // In the lane of the farewell, behind it. What it measures is of no interest.
+                // In the lane of the farewell, behind it. Its measurement is of no interest.
                 _ = self.presence.ping_anybody(shared, node, FAREWELL_WITHIN) => {}
                 _ = shared.until(|| was_there && shared.peers.version_of(node).is_none()) => {}
             }
@@ -106,7 +107,7 @@ impl Lan {
         shared.ending.send_replace(true);
         let tasks = self.tasks.lock().take();
         if let Some((receiving, ended)) = tasks {
-            // What takes longer goes on.
+            // A task that takes longer goes on.
             let _ = timeout(END_WITHIN, async { tokio::join!(receiving, ended) }).await;
         }
         *is_over = true;

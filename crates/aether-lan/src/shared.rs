@@ -47,7 +47,7 @@ pub(super) struct Barrier {
     pub(super) nodes: Vec<u64>,
 }
 
-/// What the sending task receives besides waves.
+/// The requests to the sending task, besides waves.
 pub(super) struct Requests {
     pub(super) barriers: mpsc::UnboundedReceiver<oneshot::Sender<Barrier>>,
     pub(super) pauses: mpsc::Receiver<(u64, Vec<Pause>)>,
@@ -70,7 +70,7 @@ pub(super) struct LanShared {
     pub(super) flow: Flow,
     /// Messages past the outbox: questions, answers and their copies.
     speak: mpsc::Sender<Spoken>,
-    /// Those of [`Lane::CONTROL`], which wait for none of the others.
+    /// Messages of [`Lane::CONTROL`], which wait for none of the others.
     control: mpsc::Sender<Spoken>,
     /// Requests for a barrier, to the sending task: pings behind everything sent so far.
     pub(super) barriers: mpsc::UnboundedSender<oneshot::Sender<Barrier>>,
@@ -86,7 +86,7 @@ pub(super) struct LanShared {
     /// Whether any peer is there.
     pub(super) company: watch::Sender<bool>,
     pub(super) closed: AtomicBool,
-    /// The farewells are said: nobody is told of this process any more.
+    /// The farewells are sent: nobody learns of this process any more.
     pub(super) has_parted: AtomicBool,
     pub(super) last_ping: AtomicU64,
     /// Waves that could not be sent and that no flush has reported yet.
@@ -144,7 +144,7 @@ impl LanShared {
         });
     }
 
-    /// A node has answered a ping, and misses so many waves on a way. Returns whether that is news.
+    /// A node has answered a ping, and misses a number of waves on a way. Returns whether that is news.
     pub(super) fn answered(&self, from: u64, number: u64, (way, missing): (u32, u64)) -> bool {
         if from == self.node {
             self.peers.answered_own(number);
@@ -212,7 +212,7 @@ impl LanShared {
         }
     }
 
-    /// The same without waiting. Returns false if there was no room: the message is lost, and its sender says it again, does
+    /// The same without waiting. Returns false if there was no room: the message is lost, and its sender repeats it, does
     /// without, or counts it.
     pub(super) fn say_now(&self, to: u64, lane: Lane, message: Message) -> bool {
         let is_taken = if to == self.node {

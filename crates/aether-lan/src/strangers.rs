@@ -1,6 +1,6 @@
 //! Nodes that are there, by what they show or by what peers say, and have not introduced themselves yet.
 //!
-//! What they show is no proof that they are there now: whoever has seen it can show it again. So a process tells them of
+//! A token does not prove that they are there now: anybody who has seen it can show it again. So a process tells them of
 //! itself, waits for them for a while when it connects, and does not take waves for confirmed that they may have missed.
 
 use std::collections::{HashSet, VecDeque};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::table::MAX_PEERS;
 use aether_core::clock::Instant;
 
-/// Nodes that were told of this process and have not answered are told again, so many at each beat.
+/// Nodes that heard of this process and have not answered receive it again, this number at each beat.
 const AGAIN: usize = 16;
 /// Waves are not confirmed for this long after connecting because of nodes that do not answer.
 const MISSED_FOR: Duration = Duration::from_secs(60);
@@ -94,7 +94,7 @@ impl Strangers {
         self.missed.as_ref().filter(|(_, until)| now < *until).map_or(0, |(missed, _)| missed.len())
     }
 
-    /// Those that are told at a beat: `most` that were not told yet, and some again.
+    /// The nodes that learn of this process at a beat: `most` that did not yet, and some again.
     pub(super) fn due(&self, most: usize) -> Vec<u64> {
         let told = |told| {
             self.shown.iter().filter(move |stranger| stranger.told == told).map(|stranger| stranger.node)

@@ -1,4 +1,4 @@
-//! What a process hears, as it tells its peers: whole, or what has changed since a version.
+//! The patterns that a process hears, as its peers get them: all, or the changes since a version.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What has arrived of each peer: the other end of a [`Way`](super::way::Way).
+//! The waves that have arrived from each peer: the other end of a [`Way`](super::way::Way).
 
 use std::num::NonZeroUsize;
 
@@ -9,7 +9,7 @@ use super::lane::Lane;
 use super::message::{Place, Sent};
 use super::table::MAX_PEERS;
 
-/// The peers whose tallies are kept. Also those of peers that have gone: one that has only been silent goes on counting.
+/// The peers whose tallies are kept. Also tallies of peers that have gone: one that has only been silent goes on counting.
 const MAX_TALLIES: NonZeroUsize = NonZeroUsize::new(2 * MAX_PEERS).unwrap();
 
 /// The waves of a way that have arrived, or are missing.

@@ -1,4 +1,4 @@
-//! What needs peers that say nothing, in paused time.
+//! Tests with peers that say nothing, in paused time.
 
 use super::*;
 use aether_core::inbox::Inbox;
@@ -10,7 +10,7 @@ use table::TableChange;
 
 const PEER: u64 = 16;
 
-/// A medium without a network. Nothing takes what it says but these exits.
+/// A medium without a network. Only these exits take its messages.
 fn without_network() -> (Lan, Exits) {
     let inbox = Arc::new(Inbox::new(InboxOptions::default()).unwrap());
     let peers = Peers::new(8, "here".to_owned());

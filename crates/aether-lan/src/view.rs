@@ -1,4 +1,4 @@
-//! What a tool sees of the network: the peers, how far they are, and what is around.
+//! The network as a tool sees it: the peers, how far they are, and what is around.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -40,7 +40,8 @@ pub(super) struct Filled {
 #[derive(Clone, Default)]
 pub struct LanView(Arc<OnceLock<Filled>>);
 
-/// What Zenoh sees around this process. Of more than 8192 processes, and of more than 256 secrets, the rest is not seen.
+/// The surroundings of this process, as Zenoh sees them. Of more than 8192 processes, and of more than 256 secrets, the
+/// rest is not seen.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub struct LanSurroundings {
@@ -58,7 +59,7 @@ pub struct LanSurroundings {
     pub other_version: u64,
 }
 
-/// Where a process listens, and how it looks for others: what its address says.
+/// Where a process listens, and how it looks for others, by its address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LanEndpoints {
@@ -92,7 +93,7 @@ impl LanView {
         self.0.get().map(|filled| filled.shared.seen.subscribe())
     }
 
-    /// What Zenoh sees around. `None` before the medium has connected and after it has ended.
+    /// The surroundings as Zenoh sees them. `None` before the medium has connected and after it has ended.
     ///
     /// # Cancel safety
     /// If cancelled before completion, nothing has changed.
@@ -120,7 +121,7 @@ impl LanView {
         Some(seen)
     }
 
-    /// What the address of this process says. `None` before the medium has connected.
+    /// The settings in the address of this process. `None` before the medium has connected.
     #[must_use]
     pub fn endpoints(&self) -> Option<LanEndpoints> {
         let address = &self.0.get()?.address;
@@ -147,10 +148,10 @@ impl LanView {
         presence.ping(shared, node, within).await
     }
 
-    /// Asks by multicast who is there, on each of these interfaces (names or addresses), at most 16, and collects answers for
-    /// a time. This process answers, too, if its question comes back to this machine. At most 256 answers are kept for each
-    /// interface. The address of this process does not matter, not even if it says `multicast=off`; then this process does
-    /// not answer. `None` before the medium has connected and after it has ended.
+    /// Asks by multicast who is there, on each of these interfaces (names or addresses), at most 16, and collects
+    /// answers for a time. This process answers, too, if its question comes back to this machine. At most 256 answers
+    /// are kept for each interface. The address of this process does not matter, not even if it has `multicast=off`;
+    /// then this process does not answer. `None` before the medium has connected and after it has ended.
     ///
     /// # Errors
     /// [`LanError::Zenoh`] if it cannot be asked.

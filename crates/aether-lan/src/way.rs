@@ -11,7 +11,8 @@ use aether_core::clock::Instant;
 pub(super) const STUCK: Duration = Duration::from_millis(500);
 
 /// The waves that were sent to a peer and that it has not confirmed. It confirms them by answering the ping behind them, and
-/// tells how many of those before are missing: a connection that broke takes them along, and the next one carries the answer.
+/// tells how many of those before are missing: a connection that broke takes them along, and the next one carries the
+/// answer.
 #[derive(Debug)]
 pub(super) struct Way {
     sent: Sent,
@@ -61,8 +62,8 @@ impl Way {
         self.sent
     }
 
-    /// A ping is answered, and so are those before it; so many waves are missing by then. Returns how many of them were not
-    /// counted as lost before, or `None` for an answer to no ping of this way.
+    /// A ping is answered, and so are those before it; a number of waves are missing by then. Returns how many of them
+    /// were not counted as lost before, or `None` for an answer to no ping of this way.
     pub(super) fn answered(&mut self, number: u64, way: u32, missing: u64, at: Instant) -> Option<u64> {
         if way != self.sent.way || number > self.last {
             return None;
@@ -78,7 +79,8 @@ impl Way {
         Some(lost)
     }
 
-    /// The peer leaves, or has left, and has received so many waves of a way. Returns how many of those on the way are lost.
+    /// The peer leaves, or has left, and has received a number of waves of a way. Returns how many of those on the way
+    /// are lost.
     pub(super) fn lost_with(&self, way: u32, received: u64) -> u64 {
         if way != self.sent.way {
             return self.waves();

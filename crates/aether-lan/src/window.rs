@@ -1,10 +1,10 @@
 //! How much may be on the way to a peer: as much as its line carries in a few milliseconds.
 //!
-//! Everything that is on the way is in front of a strong wave that is emitted now: in the queues of Zenoh, of the kernel and of
-//! the device. So the window of a slow line has to be small, and that of a fast one large. It follows the round trips of the
-//! pings that are sent behind the waves: it doubles in each while they find no queue, and shrinks to what left in time when
-//! some in a row find one. Source: the idea of delay-based congestion control (RFC 6817), with its filter of the current delay
-//! and its base delay of the last minutes.
+//! Everything that is on the way is in front of a strong wave that is emitted now: in the queues of Zenoh, of the
+//! kernel and of the device. So the window of a slow line has to be small, and the window of a fast one large. It
+//! follows the round trips of the pings that are sent behind the waves: it doubles in each while they find no queue,
+//! and shrinks to what left in time when some in a row find one. Source: the idea of delay-based congestion control
+//! (RFC 6817), with its filter of the current delay and its base delay of the last minutes.
 
 use std::time::Duration;
 
@@ -18,25 +18,25 @@ const MIN_WINDOW: usize = 4 << 10;
 const FIRST_WINDOW: usize = 16 << 10;
 /// A queue that takes longer to leave is too long.
 const TARGET: Duration = Duration::from_millis(3);
-/// So many pings in a row have to find a queue that is too long. One alone may have waited for a processor.
+/// This number of pings in a row have to find a queue that is too long. One alone may have waited for a processor.
 const LATE: u32 = 3;
-/// Of a window: so many pings are on the way.
+/// Of a window: this number of pings are on the way.
 const PINGS: usize = 8;
-/// The way to a peer may become longer for good. So the shortest round trip is that of the last one to two periods.
+/// The way to a peer may become longer for good. So the shortest round trip of the last one to two periods counts.
 const PERIOD: Duration = Duration::from_secs(60);
 /// A peer for whose window nobody waited for so long does not count.
 const RECENT: Duration = Duration::from_secs(10);
 /// A ping follows after at least this many bytes.
 const MIN_PING_BYTES: usize = 1 << 10;
 
-/// What may be on the way to one peer, in bytes.
+/// The bytes that may be on the way to one peer.
 #[derive(Debug)]
 pub(super) struct Window {
     bytes: usize,
     base: Base,
     /// The pings that found a queue that is too long, in a row.
     late: u32,
-    /// When it was made smaller. What was sent before says nothing about it.
+    /// When it was made smaller. Answers to earlier pings mean nothing for it.
     shrunk: Option<Instant>,
     /// Whether a ping was ever answered.
     is_known: bool,
@@ -44,7 +44,7 @@ pub(super) struct Window {
     full: Option<Instant>,
 }
 
-/// The shortest round trip: that of a line without a queue.
+/// The shortest round trip: a line without a queue.
 #[derive(Debug)]
 struct Base {
     /// Of this period and of the one before.
@@ -73,7 +73,7 @@ impl Window {
         Self { bytes: FIRST_WINDOW, base, late: 0, shrunk: None, is_known: false, full: None }
     }
 
-    /// What may be on the way.
+    /// The bytes that may be on the way.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -88,8 +88,8 @@ impl Window {
         (self.bytes / PINGS).max(MIN_PING_BYTES)
     }
 
-    /// A ping that was sent then, behind so many bytes since the one before, is answered. `is_full`: somebody waited for
-    /// the window, so that it decides how much is on the way. Otherwise a late answer says nothing about it.
+    /// A ping that was sent then, behind a number of bytes since the one before, is answered. `is_full`: somebody waited for
+    /// the window, so that it decides how much is on the way. Otherwise a late answer means nothing for it.
     pub(super) fn answered(&mut self, sent: Instant, bytes: usize, now: Instant, is_full: bool) {
         let took = now.saturating_duration_since(sent);
         self.is_known = true;
@@ -107,7 +107,7 @@ impl Window {
         } else if self.shrunk.is_none_or(|shrunk| shrunk <= sent) {
             self.late += 1;
             if self.late == LATE {
-                // What leaves in the time of a round trip with an allowed queue, and at least an eighth.
+                // The part that leaves in the time of a round trip with an allowed queue, and at least an eighth.
                 let part = (self.base.shortest() + TARGET).as_secs_f64() / took.as_secs_f64();
                 self.bytes = ((self.bytes as f64 * part.max(0.125)) as usize).max(MIN_WINDOW);
                 self.shrunk = Some(now);

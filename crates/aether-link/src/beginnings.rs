@@ -1,9 +1,9 @@
 //! Which streams of a sender began after a join.
 //!
-//! A stream that a receiver has never heard may have begun before it joined. Then its beginning is no loss. The times of two
-//! processes cannot be compared exactly, but numbers of streams can: each new stream of a sender has a higher number than
-//! all before. So a receiver that has joined asks the senders for the number of their next stream. That one and all later ones
-//! began after the join.
+//! A stream that a receiver has never heard may have begun before it joined. Then nothing is lost before its first
+//! wave. The times of two processes cannot be compared exactly, but numbers of streams can: each new stream of a sender
+//! has a higher number than all before. So a receiver that has joined asks the senders for the number of their next
+//! stream. That one and all later ones began after the join.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -20,10 +20,10 @@ const MAX_SENDERS: usize = 4096;
 /// As long as a silent stream is tracked.
 const KEPT: Duration = Duration::from_secs(3600);
 
-/// The joins that are told apart for a sender: the last ones between which it began streams.
+/// The joins that are distinguished for a sender: the last ones between which it began streams.
 const MAX_JOINS: usize = 8;
 
-/// What senders have answered to joins. Each connection has one table, of at most 4096 senders and 1.5 MB.
+/// The answers of senders to joins. Each connection has one table, of at most 4096 senders and 1.5 MB.
 #[derive(Debug)]
 pub struct Beginnings(Mutex<Remembered<u64, VecDeque<Beginning>>>);
 

@@ -75,7 +75,7 @@ impl Confirming {
                 .map_err(|source| ConfirmError::Unconfirmed { id: id.clone(), source })
         };
         tokio::select! {
-            // What was lost is not confirmed, although everything else may be.
+            // A lost wave is not confirmed, although everything else may be.
             biased;
             Ok(lost) = &mut lost => Err(lost.error(id.clone())),
             confirmed = confirmed => match lost.try_recv() {

@@ -12,7 +12,7 @@ use aether_core::inbox::Inbox;
 use aether_core::medium::{Carried, MOST_TOGETHER, Offered, Waiting};
 use aether_core::{EmitError, Wave};
 
-/// What has an outbox.
+/// A medium with an outbox.
 pub trait Entrance {
     /// The outbox.
     fn outbox(&self) -> &Arc<Inbox>;
@@ -34,7 +34,7 @@ pub trait Entrance {
         }
     }
 
-    /// What [`Medium::carry`](aether_core::medium::Medium::carry) returns.
+    /// For [`Medium::carry`](aether_core::medium::Medium::carry).
     ///
     /// # Errors
     /// The wave, if it can never be sent.
@@ -42,12 +42,12 @@ pub trait Entrance {
         Ok(Carried::by_outbox(self.check(wave)?, self.outbox()))
     }
 
-    /// What [`Medium::room_for`](aether_core::medium::Medium::room_for) returns.
+    /// For [`Medium::room_for`](aether_core::medium::Medium::room_for).
     fn room_for(&self, wave: &Wave) -> usize {
         self.outbox().room_at_once(wave).clamp(1, MOST_TOGETHER)
     }
 
-    /// What [`Medium::carry_all`](aether_core::medium::Medium::carry_all) does.
+    /// For [`Medium::carry_all`](aether_core::medium::Medium::carry_all).
     ///
     /// # Errors
     /// The first wave that can never be sent.
@@ -63,7 +63,7 @@ pub trait Entrance {
         Ok(None)
     }
 
-    /// What [`Medium::try_carry`](aether_core::medium::Medium::try_carry) returns.
+    /// For [`Medium::try_carry`](aether_core::medium::Medium::try_carry).
     ///
     /// # Errors
     /// The wave, if the outbox is full or it can never be sent.

@@ -46,7 +46,7 @@ pub struct Flow {
 /// A pause, or the end of one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pause {
-    /// Identifies the pause among those of the same node.
+    /// Identifies the pause among all pauses of the same node.
     pub id: u64,
     /// The channels whose waves are held.
     pub pattern: Pattern,

@@ -74,7 +74,7 @@ pub struct HeardFrame {
     pub now: Instant,
 }
 
-/// What a frame reveals about the waves before it.
+/// The waves before a frame, as far as it reveals them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct GapReport {
     /// The waves lost before it.
@@ -195,7 +195,7 @@ impl Gaps {
     #[must_use]
     pub fn with_beginnings(in_force: Arc<OnceLock<Instant>>, beginnings: Arc<Beginnings>) -> Self {
         let senders = Remembered::new(MAX_STREAMS, KEPT);
-        // A credit that was not used for this long is whole again, as that of a principal that is not in the table.
+        // A credit that was not used for this long is whole again, as for a principal that is not in the table.
         Self { in_force, beginnings, senders, credits: Remembered::new(MAX_STREAMS, AT_ONCE) }
     }
 

@@ -1,10 +1,11 @@
-//! What every network medium needs, whatever its client: frames, numbers, gap detection, transit times, pauses and the outbox.
+//! Parts that every network medium needs, whatever its client: frames, numbers, gap detection, transit times, pauses and the
+//! outbox.
 //!
 //! For authors of media. This crate opens no connection and starts no tasks. Its parts, in the order in which a wave passes
 //! through them:
 //!
 //! - [`Outlet`] is the outbox of a medium, as its sending task sees it; [`Confirming`] finds out what becomes of waves whose
-//!   emitters wait; [`Entrance`] hands waves to the outbox; [`packing`] says which of them share a frame.
+//!   emitters wait; [`Entrance`] hands waves to the outbox; [`packing`] decides which of them share a frame.
 //! - [`wire`] encodes and decodes frames.
 //! - [`Numbers`] numbers outgoing waves by channel and determines when to announce a quiet channel. The sending task
 //!   has one table.

@@ -22,7 +22,7 @@ const MAX_STREAMS: usize = 4096;
 const ANNOUNCED_AFTER: [Duration; 4] =
     [Duration::from_secs(1), Duration::from_secs(4), Duration::from_secs(16), Duration::from_secs(64)];
 
-/// The interval between checks for quiet channels. It is no shorter because each check looks at all of them.
+/// The interval between checks for quiet channels. A shorter one would cost more: each check looks at all of them.
 const ROUND: Duration = Duration::from_secs(1);
 
 /// The numbers of one sender, by channel. Bounded to 4096 channels.
@@ -130,8 +130,8 @@ impl Numbers {
         self.begun
     }
 
-    /// The channels that match a pattern, for whoever has just joined it: the most recently used ones, at most `most`. What
-    /// else is announced, and when, does not change.
+    /// The channels that match a pattern, for whoever has just joined it: the most recently used ones, at most `most`. Other
+    /// announcements, and their times, do not change.
     #[must_use]
     pub fn heard_by(&self, pattern: &Pattern, most: usize, now: Instant) -> Vec<StreamAnnouncement> {
         let heard = self.streams.iter().filter(|(channel, _)| pattern.matches(channel)).take(most);

@@ -27,7 +27,7 @@ pub const AHEAD: usize = 2048;
 /// Which path takes waves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Turn {
-    /// `None` while one path hands over to another, and while none stands.
+    /// `None` while one path hands over to another, and while none is connected.
     pub path: Option<usize>,
     /// The other paths will not have a turn any more.
     pub is_last: bool,
@@ -99,8 +99,8 @@ pub struct PathOutlet {
 }
 
 impl PathOutlet {
-    /// The place of the medium that is being connected among several paths. `None` if it is the only one; otherwise others can
-    /// take over, so that a connection that does not answer should be given up within seconds.
+    /// The place of the medium that is being connected among several paths. `None` if it is the only one; otherwise
+    /// others can take over, so that a connection that does not answer should be given up within seconds.
     #[must_use]
     pub fn of(request: &ConnectRequest) -> Option<Self> {
         request.options::<Option<Self>>()
@@ -154,9 +154,9 @@ struct Place {
 }
 
 impl Outlet {
-    /// The outbox of the medium that is being connected, which tells the sources of lost commands and queries. Where the medium is
-    /// one of several paths, all of them share the outbox of the first one that asks for it, so a medium asks before it waits for
-    /// anything.
+    /// The outbox of the medium that is being connected, which tells the sources of lost commands and queries. Where
+    /// the medium is one of several paths, all of them share the outbox of the first one that asks for it, so a medium
+    /// asks before it waits for anything.
     ///
     /// # Errors
     /// [`InboxOptionsError`] names the option that is out of range, and the allowed range.

@@ -10,10 +10,10 @@ use tokio::time::timeout;
 /// empty before the person ending the process loses patience.
 const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 
-/// Waits for something. Gives up when there is no progress for as long as `patience` says at that moment, and after
+/// Waits for something. Gives up when there is no progress for the `patience` of that moment, and after
 /// `SETTLE_WITHIN` in any case. The error is the time limit that was exceeded.
 ///
-/// Cancel safety: as that of `wait`.
+/// Cancel safety: as `wait`.
 pub async fn patiently<T>(
     mut progress: watch::Receiver<u64>,
     patience: impl Fn() -> Duration,

@@ -1,5 +1,5 @@
-//! A table that the network fills. It is bounded, evicts the entry silent for longest of the principal with most of them, and
-//! releases memory.
+//! A table that the network fills. It is bounded, evicts the entry silent for longest of the principal with most of
+//! them, and releases memory.
 //!
 //! [`Gaps`](super::Gaps), [`Transit`](super::Transit) and the media use it for what they know about senders. Its keys
 //! come from messages, so anyone can forge any number of them. Where signatures prove who sent a message, a principal takes
@@ -49,8 +49,8 @@ impl<K: Hash + Eq, V> Remembered<K, V> {
         Self { entries: Shares::default(), most, keep, swept: None, forgotten: None }
     }
 
-    /// Returns the entry of a key of a principal and marks it as heard. The principal is
-    /// that of the proof, or 0 where nothing is proven.
+    /// Returns the entry of a key of a principal and marks it as heard. The principal comes
+    /// from the proof, or is 0 where nothing is proven.
     pub fn hear(&mut self, principal: u64, key: &K, now: Instant) -> Option<&mut V> {
         if self.swept.is_none_or(|swept| now.saturating_duration_since(swept) >= ROUND) {
             // An entry that is heard now is not old.

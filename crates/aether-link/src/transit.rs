@@ -145,8 +145,8 @@ impl Default for Transit {
 }
 
 impl Transit {
-    /// The delay of a frame beyond the shortest one of its sender. `sent_micros` is its wall clock and `received_micros` ours,
-    /// in microseconds since 1970.
+    /// The delay of a frame beyond the shortest one of its sender. `sent_micros` is its wall clock and
+    /// `received_micros` ours, in microseconds since 1970.
     pub fn delay(&self, node: NodeId, sent_micros: u64, received_micros: u64, now: Instant) -> Duration {
         // Wrapping: two clocks may differ by any amount, and only changes in this difference are used.
         let difference = received_micros.wrapping_sub(sent_micros).cast_signed();

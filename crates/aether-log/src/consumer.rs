@@ -1,8 +1,8 @@
 //! Consumers: named readers of a log whose deliveries are acknowledged, and whose position survives a restart.
 //!
 //! A consumer is fed from the log and never through an inbox, so nothing is shed. It looks ahead in the log, at most
-//! [`ConsumerOptions::window`] waves, and delivers the strongest of them first. What it has acknowledged is in a journal of
-//! its own, below the folder of the log, or known to the server.
+//! [`ConsumerOptions::window`] waves, and delivers the strongest of them first. Its acknowledgements are in a journal
+//! of its own below the folder of the log, or at the server.
 
 mod attempts;
 mod backlog;
@@ -89,8 +89,8 @@ impl Consumer {
 
     /// Waits for the next wave: of those within the window the strongest, and of those the oldest.
     ///
-    /// A wave is delivered again until it is acknowledged. After [`ConsumerOptions::max_attempts`] failures it becomes a dead
-    /// letter, which [`Log::dead`](crate::Log::dead) lists.
+    /// A wave is delivered again until it is acknowledged. After [`ConsumerOptions::max_attempts`] failures it becomes
+    /// a dead letter, which [`Log::dead`](crate::Log::dead) lists.
     ///
     /// # Errors
     /// [`ConsumeError`] if the log cannot be read, or a dead letter cannot be written. Calling it again goes on.
@@ -111,8 +111,8 @@ impl Consumer {
     /// In JetStream the server confirms every 256th acknowledgement. After a crash of the process or the server, another
     /// process may get up to 255 handled waves once more. Handlers that need each one confirmed call [`Delivery::ack`].
     ///
-    /// If an acknowledgement cannot be written now, for example because the disk is full, the wave is delivered again after a
-    /// pause, and this goes on.
+    /// If an acknowledgement cannot be written now, for example because the disk is full, the wave is delivered again
+    /// after a pause, and this goes on.
     ///
     /// # Errors
     /// [`ConsumeError`], as [`Consumer::receive`], or because acknowledgements cannot be written any more.
@@ -143,8 +143,8 @@ impl Consumer {
         unreachable!("nobody counts to 2^64")
     }
 
-    /// Its account: `stored = acknowledged + in_flight + waiting + dead + expired`. In JetStream it is that of the last
-    /// [`Consumer::account`].
+    /// Its account: `stored = acknowledged + in_flight + waiting + dead + expired`. In JetStream it is the account that
+    /// [`Consumer::account`] returned last.
     #[must_use]
     pub fn ledger(&self) -> ConsumerLedger {
         match &self.source {

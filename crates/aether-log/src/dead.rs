@@ -1,7 +1,7 @@
 //! Dead letters that survive: waves that a consumer has given up.
 //!
-//! A store of its own in the folder `dead` of a log, or a stream beside that of the log. A letter holds the whole wave, so it
-//! stays when the log drops the wave.
+//! They are in a store of their own in the folder `dead` of a log, or in a second stream. A letter holds the whole
+//! wave, so it stays when the log drops the wave.
 
 mod error;
 mod given_up;
@@ -34,7 +34,7 @@ use crate::dead::letter::{read, written};
 use crate::store::{AppendError, Entry, OpenError, Store, StoreOptions};
 use crate::stored_wave::{StoredWave, entry, identity};
 
-/// The folder, below that of the log.
+/// The folder, below the folder of the log.
 pub(crate) const FOLDER: &str = "dead";
 
 /// The wave of a letter that was sent again.
@@ -126,7 +126,7 @@ impl DeadStore {
         self.letters.lock().kept.values().map(|kept| kept.position).max().unwrap_or(0)
     }
 
-    /// The letters with higher numbers than this, at most so many, the oldest first. Those that cannot be read are left out. Blocks
+    /// At most `most` letters with higher numbers than this, the oldest first. Unreadable letters are left out. Blocks
     /// while it reads.
     pub(crate) fn after(&self, number: u64, most: usize) -> Vec<DeadWave> {
         let numbers = self.numbers().into_iter().filter(|kept| *kept > number);
@@ -242,8 +242,8 @@ impl DeadStore {
     }
 
     /// Emits the wave of a letter again, and drops the letter once the broker has confirmed it. The wave keeps its
-    /// [identity](Wave::again), so receivers that remember identities do nothing twice; one that has none gets one. A wave of the
-    /// log is stored in it again before that, so its consumers get it anew.
+    /// [identity](Wave::again), so receivers that remember identities do nothing twice; a wave without identity gets
+    /// one. A wave of the log is first stored in it again, so its consumers get it again.
     ///
     /// # Errors
     /// [`DeadError`]. If the wave was emitted and the letter could not be dropped, it stays.
@@ -263,12 +263,12 @@ impl DeadStore {
         Ok(sent)
     }
 
-    /// Stores the wave of a letter again, at the end of the log, synced, so that its consumers get it anew, and drops the
-    /// letter. For callers that have no bus: nobody else hears the wave. Returns the position.
+    /// Stores the wave of a letter again, at the end of the log, synced, so that its consumers get it again, and drops
+    /// the letter. For callers without a bus: nobody else hears the wave. Returns the position.
     ///
     /// # Errors
-    /// [`DeadError`]: also for a letter whose wave is of no log. If the wave was stored and the letter could not be dropped, it
-    /// stays.
+    /// [`DeadError`], also for a letter whose wave does not belong to a log. If the wave was stored and the letter
+    /// could not be dropped, it stays.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the wave may have been stored, and the letter stays.

@@ -33,8 +33,8 @@ impl DeadLetters {
         }
     }
 
-    /// The number of letters in a folder that were dropped for newer ones since the log was opened: it keeps 65,536 of 1 GiB in
-    /// total. In JetStream none is.
+    /// The number of letters in a folder that were dropped for newer ones since the log was opened: it keeps 65,536
+    /// letters of 1 GiB in total. Always 0 in JetStream.
     #[must_use]
     pub fn overflowed(&self) -> u64 {
         match self {
@@ -59,7 +59,8 @@ impl DeadLetters {
         }
     }
 
-    /// The letters with higher numbers than this, at most so many, the oldest first. In a folder those that cannot be read are left out.
+    /// At most `most` letters with higher numbers than this, the oldest first. In a folder, unreadable letters are left
+    /// out.
     ///
     /// # Errors
     /// [`DeadError`] if the server does not answer.
@@ -110,8 +111,8 @@ impl DeadLetters {
         }
     }
 
-    /// Emits the wave of a letter again, under its identity, and drops the letter once the broker has confirmed it. On a durable
-    /// channel the wave is stored again before that.
+    /// Emits the wave of a letter again, under its identity, and drops the letter once the broker has confirmed it. On
+    /// a durable channel the wave is stored again before that.
     ///
     /// # Errors
     /// [`DeadError`]. If the wave was emitted and the letter could not be dropped, it stays.

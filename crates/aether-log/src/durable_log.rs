@@ -97,8 +97,8 @@ impl DurableLog {
         }
     }
 
-    /// The first half of [`connect`](Self::connect), for callers that connect by themselves; [`attach`](Self::attach) is the second
-    /// half.
+    /// The first half of [`connect`](Self::connect), for callers that connect by themselves; [`attach`](Self::attach)
+    /// is the second half.
     pub fn layer(&self, builder: AetherBuilder) -> AetherBuilder {
         match self {
             Self::Folder(log) => log.layer(builder),
@@ -116,8 +116,8 @@ impl DurableLog {
         }
     }
 
-    /// Why waves cannot be stored now, as far as is known without asking anybody: for what must not wait, such as the readiness of
-    /// a program.
+    /// Why waves cannot be stored now, as far as is known without asking: for callers that must not wait, such as the
+    /// readiness check of a program.
     #[must_use]
     pub fn trouble(&self) -> Option<NotReady> {
         match self {

@@ -1,4 +1,5 @@
-//! A log on a machine that fails: a sync that is refused, a disk that is full in the middle of a group, a clock that goes back.
+//! A log on a machine that fails: a sync that is refused, a disk that fills up in the middle of a group, a clock that
+//! goes back.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,7 +13,7 @@ use aether_core::{Durability, EmitError, Emitter, Wave};
 use crate::store::{AppendError, System, verify};
 use crate::{Log, LogItem, StoredWave};
 
-/// Works until it is told to fail.
+/// Works until it is made to fail.
 #[derive(Debug)]
 struct Faulty {
     fails_to_sync: AtomicBool,
@@ -106,7 +107,7 @@ async fn after_a_failed_sync_nothing_is_accepted_until_the_log_is_opened_again_a
         assert!(!error.is_transient, "a second sync would prove nothing");
         assert!(error.source.to_string().contains("could not be synced"), "{}", error.source);
         assert_eq!(refused.into_wave().unwrap().text().unwrap(), "6");
-        assert!(matches!(log.ready(), Err(AppendError::Failed { .. })), "readiness says why");
+        assert!(matches!(log.ready(), Err(AppendError::Failed { .. })), "readiness gives the reason");
         assert_eq!(kept(&log).len(), 5, "nobody acts on a wave that may not be there");
         // The disk works again, and still nobody knows what it has.
         system.fails_to_sync.store(false, Ordering::Relaxed);
@@ -115,7 +116,7 @@ async fn after_a_failed_sync_nothing_is_accepted_until_the_log_is_opened_again_a
         }
         assert!(log.ready().is_err());
     }
-    // The system may say that it has the sixth, and not have it: the file is written anew.
+    // The system may report that it has the sixth, and not have it: the file is rewritten.
     let number = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(segment(folder.path())).unwrap());
     let before = number();
     let log = open(folder.path(), &system);

@@ -1,6 +1,6 @@
-//! What a log in JetStream needs of the server: a connection, a stream with known settings, and acknowledged publishing.
+//! The foundation of a log in JetStream: a connection, a stream with known settings, and acknowledged publishing.
 //!
-//! Consumers, dead letters and [`JetStreamLog`](crate::JetStreamLog) stand on it. It knows nothing of them.
+//! Consumers, dead letters and [`JetStreamLog`](crate::JetStreamLog) are built on it. It does not know them.
 
 mod connection;
 mod error;

@@ -23,7 +23,7 @@ use crate::keeper::Keeper;
 use crate::medium::DurableMedium;
 use crate::name::is_name;
 
-/// What a log in JetStream stores, and how. Made by [`JetStreamLog::builder`].
+/// The options of a log in JetStream. Made by [`JetStreamLog::builder`].
 #[derive(Debug, Clone)]
 #[must_use = "nothing is opened before open()"]
 pub struct JetStreamLogBuilder {
@@ -61,17 +61,17 @@ impl JetStreamLogBuilder {
         self
     }
 
-    /// The login, the certificates and the keys of the connection. Default: what the address says, and no keys. With
-    /// [keys](NatsOptions::keys) everything is sealed that the servers store; a wave whose key is missing is delivered again
-    /// every five seconds until the key is there, and what is not sealed is passed over and counted. The prefix, the
-    /// outbox and the name of the client are those of a bus, and not used here.
+    /// The login, the certificates and the keys of the connection. Default: the login of the address, and no keys. With
+    /// [keys](NatsOptions::keys), everything that the servers store is sealed; a wave whose key is missing is delivered
+    /// again every five seconds until the key is there, and unsealed waves are passed over and counted. The prefix, the
+    /// outbox and the name of the client belong to a bus, and are not used here.
     pub fn nats(mut self, options: NatsOptions) -> Self {
         self.nats = options;
         self
     }
 
-    /// How long [`open`](Self::open) waits for a server that does not answer yet. Default: not at all. Programs and servers may
-    /// then start in any order, as with `medium.wait` of the configuration.
+    /// How long [`open`](Self::open) waits for a server that does not answer yet. Default: not at all. Programs and
+    /// servers may then start in any order, as with `medium.wait` of the configuration.
     pub const fn wait(mut self, longest: Duration) -> Self {
         self.wait = longest;
         self
@@ -81,8 +81,9 @@ impl JetStreamLogBuilder {
     /// changed.
     ///
     /// # Errors
-    /// [`JetStreamError`]: no server answers, a file of the login or of the keys cannot be used, the server has no JetStream, there are fewer servers than replicas, a permission is
-    /// missing, or a stream of this name has other settings.
+    /// [`JetStreamError`]: no server answers, a file of the login or of the keys cannot be used, the server has no
+    /// JetStream, there are fewer servers than replicas, a permission is missing, or a stream of this name has other
+    /// settings.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the streams may have been made.
@@ -220,11 +221,11 @@ impl JetStreamLog {
     /// Connects to a medium, and stores every wave of a durable channel that is emitted there before the medium carries it.
     /// As [`Log::connect`](crate::Log::connect); the receipt names the position in the stream.
     ///
-    /// While the servers have no leader, an emit tries again for as long as
-    /// [`JetStreamOptions::patience`] says. An error hands the wave back.
+    /// While the servers have no leader, an emit tries again for at most [`JetStreamOptions::patience`]. An error hands
+    /// the wave back.
     ///
-    /// Consumers of the log check what they read by the [guard](AetherBuilder::guard) of the bus, as it checks what arrives:
-    /// waves that others have stored and may not emit are passed over and counted.
+    /// Consumers of the log check what they read by the [guard](AetherBuilder::guard) of the bus, as it checks what
+    /// arrives: waves that others have stored and may not emit are passed over and counted.
     ///
     /// # Errors
     /// [`ConnectError`], as [`AetherBuilder::connect`].
@@ -237,8 +238,8 @@ impl JetStreamLog {
         Ok(aether)
     }
 
-    /// The first half of [`JetStreamLog::connect`], for callers that connect by themselves: a builder whose medium stores waves.
-    /// [`JetStreamLog::attach`] is the second half.
+    /// The first half of [`JetStreamLog::connect`], for callers that connect by themselves: a builder whose medium
+    /// stores waves. [`JetStreamLog::attach`] is the second half.
     pub fn layer(&self, builder: AetherBuilder) -> AetherBuilder {
         let (publisher, channels) = (Arc::clone(&self.shared.publisher), Arc::clone(&self.shared.channels));
         builder.layer(move |inner| {
@@ -299,7 +300,7 @@ impl JetStreamLog {
         Ok(Consumer::of_stream(consumer))
     }
 
-    /// The name of the log, which is that of its stream.
+    /// The name of the log and of its stream.
     #[must_use]
     pub fn name(&self) -> &str {
         self.shared.subjects.stream()
@@ -315,25 +316,27 @@ impl JetStreamLog {
         Arc::clone(&self.shared.letters)
     }
 
-    /// What was asked for and is not given. Empty if all is as asked.
+    /// The properties that were asked for and are missing. Empty if everything is as asked.
     #[must_use]
     pub fn warnings(&self) -> &[LogWarning] {
         &self.shared.warnings
     }
 
-    /// Why waves cannot be stored now, as far as is known without asking the server: the connection is down, or the last wave was
-    /// refused and none was stored since. A refusal counts for as long as the [patience](JetStreamOptions::patience), so a program
-    /// that stores nothing meanwhile is ready again.
+    /// Why waves cannot be stored now, as far as is known without asking the server: the connection is down, or the
+    /// last wave was refused and none was stored since. A refusal counts for as long as the
+    /// [patience](JetStreamOptions::patience), so a program that stores nothing meanwhile is ready again.
     #[must_use]
     pub fn trouble(&self) -> Option<JetStreamError> {
         self.shared.connection.trouble()
     }
 
-    /// Whether the stream is there, has a leader that answers, and the settings that it was opened with. A service that is not
-    /// ready reports the reason. A stream that was deleted is used again when somebody has made it, for example by opening the log.
+    /// Whether the stream is there, has a leader that answers, and the settings that it was opened with. A service that
+    /// is not ready reports the reason. A stream that was deleted is used again when somebody has made it, for example
+    /// by opening the log.
     ///
     /// # Errors
-    /// [`JetStreamError`]: why nothing can be stored now, or which setting somebody has changed. It takes as long as the patience of the log to find out.
+    /// [`JetStreamError`]: why nothing can be stored now, or which setting somebody has changed. It takes as long as
+    /// the patience of the log to find out.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing has changed.

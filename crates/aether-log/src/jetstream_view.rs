@@ -1,7 +1,7 @@
 //! The logs that a server keeps in JetStream as another process sees them: what they hold, and how their consumers stand.
 //!
-//! The gateway and `aether log consumers` read them. Nothing is made, changed or acknowledged by itself: the programs that own
-//! the logs do not notice. On request, [a consumer is forgotten](JetStreamView::forget_consumer), and [dead
+//! The gateway and `aether log consumers` read them. Nothing is made, changed or acknowledged by itself: the programs
+//! that own the logs do not notice. On request, [a consumer is forgotten](JetStreamView::forget_consumer), and [dead
 //! letters](JetStreamView::letters) are replayed and dropped. A log of a folder has [`LogView`](crate::LogView).
 
 mod changing;
@@ -21,7 +21,7 @@ pub use standing::{JetStreamStanding, StreamConsumerStanding, StreamStanding};
 /// How long a request is tried again while the server has no leader for what it asks about.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What [`JetStreamView::standing`] may cost.
+/// Limits for the cost of [`JetStreamView::standing`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamEffort {
     max_logs: usize,
@@ -96,8 +96,8 @@ impl JetStreamView {
     /// How the logs of Aether on this server and their consumers stand now.
     ///
     /// # Errors
-    /// [`JetStreamError`]: the server has no JetStream, nobody answers, or the user may not list the streams. What concerns
-    /// one log only is with that log.
+    /// [`JetStreamError`]: the server has no JetStream, nobody answers, or the user may not list the streams. An error
+    /// about one log only is reported with that log.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing has changed.

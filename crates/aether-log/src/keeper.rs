@@ -1,4 +1,4 @@
-//! What keeps the waves of durable channels: a folder, or a stream of a server.
+//! The store of the waves of durable channels: a folder, or a stream of a server.
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -55,15 +55,15 @@ impl KeepError {
 /// Is called with the outcome, or dropped when the program ends before that.
 pub(crate) type Done = Box<dyn FnOnce(Result<Stored, KeepError>) + Send>;
 
-/// What the store calls with the position of a record.
+/// The function that the store calls with the position of a record.
 fn positioned(done: Done, level: Durability) -> Box<dyn FnOnce(Result<u64, AppendError>) + Send> {
     let stored = move |position| Stored::new(NonZeroU64::new(position).unwrap_or(NonZeroU64::MIN), level);
     Box::new(move |result| done(result.map(stored).map_err(Into::into)))
 }
 
 impl Keeper {
-    /// The largest number of waves of one emit that are given to it at once. JetStream gets them one after the other, because
-    /// requests that are under way at once may be stored in any order.
+    /// The largest number of waves of one emit that are given to it at once. JetStream gets them one after the other,
+    /// because requests that are under way at once may be stored in any order.
     pub(crate) const fn max_batch(&self) -> usize {
         match self {
             Self::Folder(_) => 4096,
@@ -92,8 +92,8 @@ impl Keeper {
         }
     }
 
-    /// Begins to keep waves, which are given as [entries](crate::stored_wave::entry): all, or none. In a folder they share one
-    /// write and one sync.
+    /// Begins to keep waves, which are given as [entries](crate::stored_wave::entry): all, or none. In a folder they
+    /// share one write and one sync.
     pub(crate) fn keep(&self, waves: Vec<(Entry, Done)>, level: Durability) -> Result<(), AppendError> {
         match self {
             Self::Folder(store) => {

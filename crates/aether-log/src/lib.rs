@@ -2,7 +2,8 @@
 //!
 //! [`Log::connect`] joins a log to a bus. An emit on a durable channel then waits until its wave is on the disk, and the
 //! receipt names the position. A [`Consumer`] gets every wave of its pattern at least once, also those that were emitted
-//! while it was away. `docs/guide/reliability.md` of the repository says what each level promises and which test shows it.
+//! while it was away. `docs/guide/reliability.md` of the repository lists the promises of each level, and the tests that
+//! show them.
 //!
 //! [`Log`] keeps the waves in a folder, which one process writes. With the feature `jetstream`, `JetStreamLog` keeps them in
 //! a stream of NATS, which many processes share. Consumers and deliveries are the same; a [`DurableLog`] is either.

@@ -102,7 +102,7 @@ struct Shared {
     store: Arc<Store>,
     dead: Arc<DeadStore>,
     channels: Arc<Channels>,
-    /// Those of consumers that are made without.
+    /// The options of consumers that are made without any.
     options: ConsumerOptions,
     consumers: Mutex<HashMap<String, Weak<ConsumerShared>>>,
     /// Held while a snapshot is written.
@@ -124,8 +124,8 @@ impl Log {
     /// [`Emitter::emit`](aether_core::Emitter::emit) then waits until the wave has reached the level of its channel, and
     /// [`Receipt::stored`](aether_core::Receipt) names its position. `try_emit` on a durable channel is refused, because it
     /// never waits. `emit_all` stores up to 4096 waves with one write and one sync, and
-    /// [`BatchReceipt::stored`](aether_core::vibrator::BatchReceipt) names the first and the last position. Questions are not
-    /// stored.
+    /// [`BatchReceipt::stored`](aether_core::vibrator::BatchReceipt) names the first and the last position. Questions
+    /// are not stored.
     ///
     /// # Errors
     /// [`ConnectError`], as [`AetherBuilder::connect`].
@@ -162,8 +162,9 @@ impl Log {
     /// A consumer of a pattern by its name. All consumers of one name share the waves and their position, which is kept in
     /// the log. Options count for the first of a name in a process.
     ///
-    /// It blocks when it is the first of its name in the process: it reads the journal, syncs the disk for a new consumer, and starts
-    /// a thread. Make consumers before a service takes waves, or with `tokio::task::spawn_blocking`.
+    /// It blocks when it is the first of its name in the process: it reads the journal, syncs the disk for a new
+    /// consumer, and starts a thread. Make consumers before a service takes waves, or with
+    /// `tokio::task::spawn_blocking`.
     ///
     /// # Errors
     /// [`ConsumeError`]: the name is not valid or belongs to a consumer of another pattern, or its folder cannot be used.
@@ -190,8 +191,8 @@ impl Log {
         Ok(Consumer::new(shared))
     }
 
-    /// Forgets a consumer for good: its position and its failures. A program that uses the name again begins anew. Its dead
-    /// letters stay. Returns whether there was one. Blocks while it removes files.
+    /// Forgets a consumer for good: its position and its failures. A program that uses the name again starts over. Its
+    /// dead letters stay. Returns whether there was one. Blocks while it removes files.
     ///
     /// # Errors
     /// [`ForgetError`]: it is used in this process, or its files cannot be removed.
@@ -217,8 +218,8 @@ impl Log {
         self.shared.options
     }
 
-    /// Keeps what was made of all waves up to a position, so that [`Log::recover`] needs only those behind it. It replaces the
-    /// snapshot of the same name in one step, and is synced. Blocks while it writes.
+    /// Keeps a state made of all waves up to a position, so that [`Log::recover`] needs only the later waves. It
+    /// replaces the snapshot of the same name in one step, and is synced. Blocks while it writes.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -250,8 +251,8 @@ impl Log {
     /// snapshot is damaged, it is the one before it.
     ///
     /// # Errors
-    /// [`SnapshotError`]: the name is not valid, both snapshots are damaged or cannot be read, or the log has dropped waves
-    /// behind them by its retention. What was removed by channel or by key is no gap: the rules of the log want that.
+    /// [`SnapshotError`]: the name is not valid, both snapshots are damaged or cannot be read, or the log has dropped
+    /// later waves by its retention. Waves removed by channel or by key leave no gap: the rules of the log want that.
     pub fn recover(&self, name: &str) -> Result<(Option<Snapshot>, LogReader), SnapshotError> {
         let snapshot = snapshots::read(self.shared.store.folder(), name)?;
         let position = snapshot.as_ref().map_or(0, |snapshot| snapshot.position);
@@ -269,7 +270,7 @@ impl Log {
         LogReader::new(self.shared.store.cursor(position))
     }
 
-    /// What the log holds.
+    /// The extent of the log.
     #[must_use]
     pub fn extent(&self) -> Extent {
         self.shared.store.extent()
@@ -297,8 +298,8 @@ impl Log {
         Arc::clone(&self.shared.dead)
     }
 
-    /// Whether waves can be stored. A service that is not ready reports the reason. Returns at once: after the disk has refused
-    /// a wave, the log finds out by itself whether there is room again, and a later call returns Ok.
+    /// Whether waves can be stored. A service that is not ready reports the reason. Returns at once: after the disk has
+    /// refused a wave, the log finds out by itself whether there is room again, and a later call returns Ok.
     ///
     /// # Errors
     /// Why waves cannot be stored now, or not any more.
@@ -331,7 +332,7 @@ impl Log {
         maintenance::compact(&self.shared.store, pattern, || false)
     }
 
-    /// Reads everything and lists the damage, also that of consumers, dead letters and snapshots. Blocks.
+    /// Reads everything and lists the damage, including consumers, dead letters and snapshots. Blocks.
     ///
     /// # Errors
     /// [`OpenError`] if a file cannot be read.

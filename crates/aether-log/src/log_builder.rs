@@ -1,4 +1,4 @@
-//! What a log stores, and how: given before it is opened.
+//! The options of a log, given before it is opened.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::maintenance::{Maintenance, Rules};
 use crate::snapshots;
 use crate::store::{Machine, OpenError, Store, StoreOptions, System};
 
-/// The folder of the consumers, below that of the log.
+/// The folder of the consumers, below the folder of the log.
 pub(crate) const CONSUMERS: &str = "consumers";
 
-/// What a log stores, and how. Made by [`Log::builder`](crate::Log::builder).
+/// The options of a log. Made by [`Log::builder`](crate::Log::builder).
 #[derive(Debug, Clone)]
 #[must_use = "nothing is opened before open()"]
 pub struct LogBuilder {
@@ -77,8 +77,8 @@ impl LogBuilder {
         self
     }
 
-    /// The options of the consumers that are made by [`ResonateDurable`](crate::ResonateDurable). Default: those of
-    /// [`ConsumerOptions`].
+    /// The options of the consumers that are made by [`ResonateDurable`](crate::ResonateDurable). Default: the defaults
+    /// of [`ConsumerOptions`].
     pub fn consumers(mut self, options: ConsumerOptions) -> Self {
         self.consumers = options;
         self
@@ -98,8 +98,9 @@ impl LogBuilder {
         self
     }
 
-    /// How often the rules of [`LogBuilder::max_age`] and [`LogBuilder::compact`] are applied, by a thread of the log. Default:
-    /// one hour. Cost: reading the full segments once for each rule, and writing those anew of which something is removed.
+    /// How often the rules of [`LogBuilder::max_age`] and [`LogBuilder::compact`] are applied, by a thread of the log.
+    /// Default: one hour. Cost: the full segments are read once for each rule, and rewritten where something is
+    /// removed.
     pub fn clean_up_every(mut self, interval: Duration) -> Self {
         self.clean_up_every = interval;
         self
@@ -143,8 +144,8 @@ impl LogBuilder {
     }
 }
 
-/// The smallest position that a new record may get. After a power cut consumers and snapshots may know positions that the log
-/// has lost; a new wave there would count as acknowledged, as failed before, or as a part of the state.
+/// The smallest position that a new record may get. After a power cut consumers and snapshots may know positions that
+/// the log has lost; a new wave there would count as acknowledged, as failed before, or as a part of the state.
 fn noted_position(folder: &Path) -> Result<u64, OpenError> {
     let mut noted = snapshots::last_position(folder)
         .map_err(|source| OpenError::io(folder, "list the snapshots of", source))?;

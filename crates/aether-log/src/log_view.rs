@@ -15,7 +15,7 @@ use crate::store::{Extent, Item, OpenError, ReadError, Record, Span, View};
 /// The size of the dead letters beyond which they are not counted: their numbers and consumers are in memory.
 const MOST_DEAD_BYTES: u64 = 16 << 20;
 
-/// What [`LogView::standing`] may cost.
+/// Limits for the cost of [`LogView::standing`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
     max_consumers: usize,
@@ -37,9 +37,9 @@ impl Effort {
         self
     }
 
-    /// How much of the log is read to count the waves that wait, in bytes; the newest segment is read in any case. What was
-    /// counted is not read again, so a [lag](ConsumerStanding::lag) that is not exact becomes so with the next calls. Default:
-    /// 128 MiB.
+    /// How much of the log is read to count the waves that wait, in bytes; the newest segment is read in any case.
+    /// Counted parts are not read again, so an inexact [lag](ConsumerStanding::lag) becomes exact with the next calls.
+    /// Default: 128 MiB.
     #[must_use]
     pub fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
@@ -51,7 +51,7 @@ impl Effort {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct LogStanding {
-    /// What the log holds.
+    /// The extent of the log.
     pub extent: Extent,
     /// When its first wave was stored.
     pub oldest: Option<SystemTime>,
@@ -90,7 +90,7 @@ pub struct LogStanding {
 pub struct LogView {
     view: View,
     dead: Option<DeadView>,
-    /// What was counted for each consumer.
+    /// The counts of each consumer.
     backlogs: BTreeMap<String, Backlog>,
 }
 

@@ -1,4 +1,4 @@
-//! What a log removes by channel: waves that are too old, and all but the last wave of each key.
+//! Removal by channel: waves that are too old, and all but the last wave of each key.
 //!
 //! Both rewrite full segments. A thread does it from time to time if the log has rules for it; the functions of
 //! [`Log`](crate::Log) do it at once.
@@ -96,7 +96,7 @@ fn apply(store: &Store, rules: &Rules, stop: &Stop) -> Result<(), ReadError> {
     let now = micros_since_1970();
     for (pattern, max_age) in &rules.max_ages {
         let before = now.saturating_sub(u64::try_from(max_age.as_micros()).unwrap_or(u64::MAX));
-        // Without this, waves of a channel that says little would stay until a segment is full.
+        // Without this, waves of a quiet channel would stay until a segment is full.
         store.seal_if_before(before);
         let done = expire(store, pattern, before, || stop.is_stopped())?;
         report(pattern, done);

@@ -13,7 +13,7 @@ use crate::stored_wave::{Decoder, StoredWave};
 pub enum LogItem {
     /// A wave.
     Wave(Box<StoredWave>),
-    /// Bytes that cannot be read. What follows can.
+    /// Bytes that cannot be read. The waves after them can.
     Damaged(Damage),
     /// A record whose checksums are right and that this program cannot read as a wave, by its position.
     Unknown(u64),

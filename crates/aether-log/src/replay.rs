@@ -26,15 +26,15 @@ pub enum ReplayError {
         /// Why.
         source: EmitError,
     },
-    /// The speed is no speed.
-    #[error("{given} is no speed: use a number greater than 0, such as 1 or 0.5")]
+    /// The speed is not a positive number.
+    #[error("the speed {given} is not valid: use a number greater than 0, such as 1 or 0.5")]
     Speed {
-        /// What was given.
+        /// The given number.
         given: f64,
     },
 }
 
-/// What a replay has emitted.
+/// The waves that a replay has emitted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Replayed {

@@ -17,7 +17,7 @@ pub enum ResonateError {
     /// The pattern is not valid.
     #[error(transparent)]
     Invalid(#[from] ChannelError),
-    /// The rules of this process do not let a name listen to the pattern: that of the consumer.
+    /// The rules of this process do not let a name listen to the pattern of the consumer.
     #[error(transparent)]
     NotAllowed(Box<ForeignError>),
     /// The consumer cannot be opened.
@@ -28,10 +28,10 @@ pub enum ResonateError {
 /// Listening to durable channels.
 pub trait ResonateDurable {
     /// A consumer of a pattern, by its name, with the options of [`LogBuilder::consumers`](crate::LogBuilder::consumers), or
-    /// with default options in JetStream. As [`DurableLog::consumer`]. Boundary rules know the consumer by
-    /// its name, as they know vibrators.
+    /// with default options in JetStream. As [`DurableLog::consumer`]. Boundary rules know the consumer by its name, as
+    /// they know vibrators.
     ///
-    /// With a log in a folder it blocks, as [`Log::consumer`](crate::Log::consumer) says.
+    /// With a log in a folder it blocks, as [`Log::consumer`](crate::Log::consumer) does.
     ///
     /// # Errors
     /// [`ResonateError`]: the bus has no log, its rules do not allow it, or the consumer cannot be opened.

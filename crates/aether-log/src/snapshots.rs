@@ -1,7 +1,7 @@
-//! Snapshots of a state, beside the log: what was made of all waves up to a position.
+//! Snapshots, kept with the log: a state made of all waves up to a position.
 //!
-//! A file for each name, in the folder `snapshots` of a log, and the one before it. A new one is written beside them, synced,
-//! and takes the name in one step, so there is a whole one at every moment.
+//! There is a file for each name, in the folder `snapshots` of a log, and its predecessor. A new one is written to a
+//! temporary file, synced, and takes the name in one step, so there is a whole one at every moment.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::name::is_name;
 use crate::store::{Damage, make_folder, sync_folder};
 
-/// The folder, below that of the log.
+/// The folder, below the folder of the log.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
 
 const MAGIC: &[u8; 8] = b"AETHSNP\x01";
@@ -21,13 +21,13 @@ const LAST: &str = "snapshot";
 const BEFORE: &str = "before";
 const NEW: &str = "new";
 
-/// What was made of all waves up to a position.
+/// A state made of all waves up to a position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
     /// The position of the last wave that is in it; 0 if none is.
     pub position: u64,
-    /// What was given to [`Log::snapshot`](crate::Log::snapshot).
+    /// The bytes given to [`Log::snapshot`](crate::Log::snapshot).
     pub bytes: Vec<u8>,
 }
 
@@ -58,7 +58,7 @@ pub enum SnapshotError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was attempted.
+        /// The attempted operation.
         doing: &'static str,
         /// The error of the operating system.
         source: io::Error,

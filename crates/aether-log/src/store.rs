@@ -61,7 +61,7 @@ pub struct Store {
     queue: Arc<Queue>,
     last: watch::Receiver<u64>,
     options: StoreOptions,
-    /// What opening found.
+    /// The torn end that opening found.
     torn: Option<TornTail>,
     damaged: Vec<Damage>,
     thread: Option<JoinHandle<()>>,
@@ -134,12 +134,12 @@ impl Store {
         self.append_all(vec![(entry, done)], level)
     }
 
-    /// Queues records that are written together and synced once, as far as one segment has room for them. Each record calls its
-    /// own function, as in [`Store::append`].
+    /// Queues records that are written together and synced once, as far as one segment has room for them. Each record
+    /// calls its own function, as in [`Store::append`].
     ///
     /// # Errors
-    /// [`AppendError`] at once, for all of them, if one is too large, too many bytes wait, or the log is closed or has failed.
-    /// Then no function is called.
+    /// [`AppendError`] at once, for all of them, if one is too large, too many bytes wait, or the log is closed or has
+    /// failed. Then no function is called.
     pub fn append_all(&self, entries: Vec<(Entry, Done)>, level: Durability) -> Result<(), AppendError> {
         if let Some(bytes) = entries.iter().find_map(|(entry, _)| entry.excess()) {
             return Err(AppendError::TooLarge { bytes, limit: record::MAX_BODY + 1 });
@@ -174,7 +174,7 @@ impl Store {
         Cursor::new(Arc::clone(&self.segments), position)
     }
 
-    /// What the log holds.
+    /// The extent of the log.
     #[must_use]
     pub fn extent(&self) -> Extent {
         self.segments.extent()
@@ -193,7 +193,7 @@ impl Store {
         self.segments.drop_before(position);
     }
 
-    /// Writes all full segments anew without the records that `keep` does not want. Positions stay. Segments with damage
+    /// Rewrites all full segments without the records that `keep` does not want. Positions stay. Segments with damage
     /// are left as they are. Blocks while it reads and writes.
     ///
     /// # Errors
@@ -202,7 +202,7 @@ impl Store {
         self.rewrite_until(keep, || false)
     }
 
-    /// The same, until `is_stopped` says so between two segments.
+    /// The same, until `is_stopped` returns true between two segments.
     pub(crate) fn rewrite_until(
         &self,
         keep: impl FnMut(&Record) -> bool,

@@ -26,13 +26,13 @@ pub struct StoredWave {
     pub wave: Wave,
 }
 
-/// The identity of a wave for finding a second copy of it. A wave that was given up and is sent again is no copy, although it
-/// is the same wave.
+/// The identity of a wave for finding a second copy of it. A wave that was given up and is sent again does not count as
+/// a copy, although it is the same wave.
 pub(crate) fn identity(wave: &Wave) -> u128 {
     let id = u128::from(wave.source().instance()) << 64 | u128::from(wave.sequence());
     match wave.attempts() {
         1 => id,
-        // Far from those of other waves of the source.
+        // Far from the identities of other waves of the source.
         attempts => id ^ u128::from(attempts).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835),
     }
 }
@@ -107,7 +107,7 @@ impl Decoder {
         Ok(StoredWave { position, at: at.unwrap_or(SystemTime::UNIX_EPOCH), wave })
     }
 
-    /// The channel of this name: that of the last wave, as a rule.
+    /// The channel of this name: as a rule, the channel of the last wave.
     fn channel(&mut self, name: &[u8]) -> Result<Channel, FrameError> {
         match &self.channel {
             Some(channel) if channel.as_str().as_bytes() == name => Ok(channel.clone()),

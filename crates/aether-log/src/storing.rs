@@ -87,13 +87,13 @@ impl Storing {
     }
 }
 
-/// The log has the wave, so that is no failure of the emit. Its consumers get the wave.
+/// The log has the wave, so the emit has not failed. Its consumers get the wave.
 pub(crate) fn not_carried(stored: Stored, error: &impl std::fmt::Display) -> Offered {
     tracing::warn!(position = stored.position, %error, "a wave was stored, but the medium did not take it");
     Offered::UNKNOWN
 }
 
-/// Stands for a wave that was taken before, which does not happen.
+/// A placeholder for a wave that was taken before, which does not happen.
 fn blank() -> Wave {
     Wave::builder("none").build().unwrap_or_else(|_| unreachable!("a channel of one token"))
 }

@@ -24,7 +24,7 @@ pub(crate) struct StoringBatch {
     _counted: Counted,
 }
 
-/// What the writing thread knows of a batch. Its records end one by one.
+/// The writing thread's view of a batch. Its records end one by one.
 struct Ending {
     results: Vec<Option<Result<Stored, KeepError>>>,
     left: usize,
@@ -114,7 +114,7 @@ impl StoringBatch {
             match self.inner.carry_all(&mut self.stored) {
                 Ok(None) => {}
                 Ok(Some(waiting)) => drop(waiting.finish_all().await),
-                // The log has it, so that is no failure of the emit. Its consumers get the wave.
+                // The log has it, so the emit has not failed. Its consumers get the wave.
                 Err(error) => tracing::warn!(%error, "a wave was stored, but the medium did not take it"),
             }
         }

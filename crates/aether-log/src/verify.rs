@@ -8,9 +8,9 @@ use crate::log_builder::CONSUMERS;
 use crate::snapshots;
 use crate::store::{Damage, OpenError, Verified, verify_with};
 
-/// Reads a whole log, the journals of its consumers, its dead letters and its snapshots, and changes nothing. Another process
-/// may be writing them. The numbers are those of the waves; the damage is that of all files. `progress` is told how many bytes of
-/// the waves were read so far.
+/// Reads a whole log, the journals of its consumers, its dead letters and its snapshots, and changes nothing. Another
+/// process may be writing them. The numbers count waves; the damage is of all files. `progress` gets the number of
+/// bytes of the waves read so far.
 ///
 /// # Errors
 /// [`OpenError`] if there is no log, or it cannot be read.

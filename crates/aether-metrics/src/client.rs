@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-/// The address from which a request came; behind [trusted proxies](crate::TrustedProxies) that of their client. The server puts
-/// it into the extensions of each request.
+/// The address from which a request came; behind [trusted proxies](crate::TrustedProxies), the address of their client.
+/// The server puts it into the extensions of each request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientAddress(pub SocketAddr);
 
-/// The certificate that a client has shown, which an authority of the server has signed. The server puts it into the extensions
-/// of each request, where it asks clients for certificates ([`Tls::load_mutual`](crate::Tls::load_mutual)).
+/// The certificate that a client has shown, which an authority of the server has signed. The server puts it into the
+/// extensions of each request, where it asks clients for certificates ([`Tls::load_mutual`](crate::Tls::load_mutual)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientCertificate(Arc<[u8]>);
 

@@ -1,8 +1,9 @@
 //! The endpoint: serves the metrics over HTTP, in the background.
 //!
-//! `GET /metrics` is answered in the format that the client prefers. `GET /livez` and `/readyz` are health checks, which wait for
-//! no scrape; `/readyz` has its reasons as JSON for a client that accepts JSON. There is no authentication, so programs listen on
-//! the loopback address unless the network is trusted. There a request must not name a host by a name.
+//! `GET /metrics` is answered in the format that the client prefers. `GET /livez` and `/readyz` are health checks,
+//! which wait for no scrape; `/readyz` has its reasons as JSON for a client that accepts JSON. There is no
+//! authentication, so programs listen on the loopback address unless the network is trusted. There a request must not
+//! name a host by a name.
 
 use std::convert::Infallible;
 use std::io;
@@ -47,7 +48,7 @@ pub struct Endpoint {
     until: DropGuard,
 }
 
-/// What all requests share.
+/// The state that all requests share.
 #[derive(Debug)]
 struct Pages {
     metrics: Metrics,
@@ -110,7 +111,7 @@ async fn answer(pages: Arc<Pages>, request: &Request<Incoming>) -> Response<Stri
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
         return plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are allowed\n");
     }
-    // A browser always says the host. Somebody else's page has led its name here.
+    // A browser always sends the host. Somebody else's page has led its name here.
     let host = request.headers().get(HOST).map(|host| host.to_str().unwrap_or_default());
     if pages.is_local && host.is_some_and(|host| !is_address(host)) {
         return plain(

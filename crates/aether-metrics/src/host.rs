@@ -2,8 +2,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Whether the `Host` of a request is an IP address or `localhost`, with or without a port. A page whose owner lets its name lead
-/// to this machine after it was loaded (DNS rebinding) sends the name.
+/// Whether the `Host` of a request is an IP address or `localhost`, with or without a port. A page whose owner lets its
+/// name lead to this machine after it was loaded (DNS rebinding) sends the name.
 #[must_use]
 pub fn is_address(host: &str) -> bool {
     let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));

@@ -3,7 +3,7 @@
 //!
 //! A program makes [`Metrics`] once and serves them beside its services. Nothing is counted twice: each scrape copies the
 //! accounts that the bus and the services keep anyway, so a scrape adds up exactly as they do. The gateway serves the
-//! same metrics, and those of all traffic that it observes.
+//! same metrics, and the metrics of all traffic that it observes.
 //!
 //! ```
 //! use aether_service::Service;
@@ -36,8 +36,8 @@
 //!   that a service has taken, by `service` and by `amplitude`, one of four bands. The transit is the age on arrival, and
 //!   nothing for waves of the same process.
 //! - `aether_telemetry_…`: what was exported over OTLP and what was lost, while that is on.
-//! - `process_…`: memory, CPU time, file descriptors, threads and start time, by the conventions of Prometheus; on Linux. Of the
-//!   resident memory, `process_anonymous_memory_bytes` is what the allocator and the stacks hold.
+//! - `process_…`: memory, CPU time, file descriptors, threads and start time, by the conventions of Prometheus; on
+//!   Linux. Of the resident memory, `process_anonymous_memory_bytes` is what the allocator and the stacks hold.
 
 mod bus;
 mod client;

@@ -25,8 +25,8 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// The metrics of a bus: the ledgers of its inboxes and its outbox, the status of its medium, and what failed; and
-    /// those of the process. They keep the `Aether` alive.
+    /// The metrics of a bus: the ledgers of its inboxes and its outbox, the status of its medium, and the failures; and
+    /// the metrics of the process. They keep the `Aether` alive.
     #[must_use]
     pub fn of(aether: &Aether) -> Self {
         let mut metrics =
@@ -53,8 +53,9 @@ impl Metrics {
         self
     }
 
-    /// Adds a metric of one's own: a counter, gauge, histogram or family of `prometheus-client`, which is a handle to be
-    /// cloned. The name must be unique and follow the rules of Prometheus; a scrape adds `_total` to that of a counter.
+    /// Adds a metric of one's own: a counter, gauge, histogram or family of `prometheus-client`, which is a handle to
+    /// be cloned. The name must be unique and follow the rules of Prometheus; a scrape adds `_total` to the name of a
+    /// counter.
     #[must_use]
     pub fn metric(mut self, name: &str, help: &str, metric: impl Metric) -> Self {
         self.registry.register(name, help, metric);

@@ -51,7 +51,7 @@ mod linux {
         let resident = stat.rss_bytes().get();
         let bytes = Some(Unit::Bytes);
         to.gauge("process_resident_memory", "Memory that the process holds", bytes, [(vec![], resident)])?;
-        // What an allocator holds without using it, only the allocator itself could tell.
+        // Only the allocator itself could report memory that it holds without using it.
         if let Some(anonymous) = process.status().ok().and_then(|status| status.rssanon) {
             let help = "Memory that the allocator and the stacks of the process hold, used or not";
             let bytes = Some(Unit::Bytes);

@@ -1,7 +1,7 @@
 //! The address of a client behind a proxy, as a trusted proxy tells it.
 //!
-//! The [server](crate::server) asks for each request. Only the header `X-Forwarded-For` is read, which all proxies can write;
-//! `Forwarded` (RFC 7239) is not. What anybody else writes into it changes nothing.
+//! The [server](crate::server) asks for each request. Only the header `X-Forwarded-For` is read, which all proxies can
+//! write; `Forwarded` (RFC 7239) is not. Entries written by anybody else change nothing.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -24,12 +24,12 @@ pub struct TrustedProxy {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrustedProxyError {
-    /// It is no address, or the number of bits is none.
-    #[error("{0:?} is no address and no network: use 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")]
+    /// It cannot be read as an address, or the number of bits is not valid.
+    #[error("{0:?} is neither an address nor a network: use 192.0.2.7, 192.0.2.0/24 or 2001:db8::/32")]
     Form(String),
     /// The address has bits beyond the network, so one of the two is mistyped.
     #[error(
-        "{text:?} is no network: its address has more than {bits} bits; write {network}, or the whole address"
+        "{text:?} is not a network: its address has more than {bits} bits; write {network}, or the whole address"
     )]
     Host {
         /// The text.
@@ -101,10 +101,10 @@ impl TrustedProxies {
         self.0.iter().any(|proxy| proxy.has(address))
     }
 
-    /// The client of a request: the peer, unless that is a trusted proxy. Then it is the last address in the header that is no
-    /// trusted proxy, because each proxy adds the one from which the request came to it. What stands before that address may have
-    /// been written by anybody. Where the header has none, or something else than an address, it is the proxy that is known
-    /// last. The port is 0 if the proxy does not tell it.
+    /// The client of a request: the peer, unless the peer is a trusted proxy. Then it is the last address in the header
+    /// that does not belong to a trusted proxy, because each proxy adds the one from which the request came to it.
+    /// Earlier entries may have been written by anybody. Where the header has none, or something else than an address,
+    /// it is the proxy that is known last. The port is 0 if the proxy does not pass it on.
     pub(crate) fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> SocketAddr {
         let mut client = peer;
         if !self.has(peer.ip().to_canonical()) {
@@ -124,7 +124,8 @@ impl TrustedProxies {
     }
 }
 
-/// An address with or without a port, as proxies write it: `192.0.2.7`, `192.0.2.7:1234`, `2001:db8::1` or `[2001:db8::1]:1234`.
+/// An address with or without a port, as proxies write it: `192.0.2.7`, `192.0.2.7:1234`, `2001:db8::1` or
+/// `[2001:db8::1]:1234`.
 fn address(text: &str) -> Option<SocketAddr> {
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     let bare = bare.parse().map(|address: IpAddr| SocketAddr::new(address, 0));

@@ -1,11 +1,12 @@
 //! The HTTP server: accepts connections and bounds the resources of each client.
 //!
-//! The [endpoint](crate::Endpoint) and the gateway run it, each with pages of its own. There is one request per connection. That costs a scrape little
-//! and makes every bound simple: a client has a time limit for its request and one for the whole connection, and the
-//! number of [slots](crate::slots) is fixed. A new connection is always accepted: when slots run out, a connection that
-//! was idle or slow for longer is closed. A request that has arrived is read before its connection can be closed. The body
-//! of a request has the time of its connection; how large it may be is for the application to say. An answer that goes on
-//! is marked as [`Streaming`], and is then bounded by the application, too.
+//! The [endpoint](crate::Endpoint) and the gateway run it, each with pages of its own. There is one request per
+//! connection. That costs a scrape little and makes every bound simple: a client has a time limit for its request and
+//! one for the whole connection, and the number of [slots](crate::slots) is fixed. A new connection is always accepted:
+//! when slots run out, a connection that was idle or slow for longer is closed. A request that has arrived is read
+//! before its connection can be closed. The body of a request has the time of its connection; how large it may be is
+//! for the application to say. An answer that goes on is marked as [`Streaming`], and is then bounded by the
+//! application, too.
 
 use std::io;
 use std::net::SocketAddr;

@@ -121,7 +121,7 @@ fn histograms<'a>(
     Ok(())
 }
 
-/// What was exported over OTLP, and what was lost.
+/// The exports over OTLP, and the losses.
 fn write_telemetry(to: &mut Families<'_>) -> fmt::Result {
     let ledgers = telemetry::ledgers();
     if ledgers.is_empty() {
@@ -135,7 +135,7 @@ fn write_telemetry(to: &mut Families<'_>) -> fmt::Result {
     let help = "Spans, log lines and exports of metrics given to the collector, by what became of them";
     to.counter("telemetry_items", help, None, outcomes)?;
     let queued = ledgers.iter().map(|ledger| (vec![("signal", ledger.signal.as_str())], ledger.queued));
-    to.gauge("telemetry_queued_items", "What waits to be exported", None, queued)
+    to.gauge("telemetry_queued_items", "Items that wait to be exported", None, queued)
 }
 
 fn outcomes(report: &ServiceReport) -> [(&'static str, u64); 10] {

@@ -110,8 +110,8 @@ impl Slots {
 }
 
 impl Slot {
-    /// Moves the connection to the other room, because its request has arrived, which says from which source it is: behind a
-    /// proxy that is another one. A connection that has just lost its slot gets one back.
+    /// Moves the connection to the other room, because its request has arrived, which names its source: behind a proxy,
+    /// another one. A connection that has just lost its slot gets one back.
     pub(crate) fn answer(&self, source: IpAddr) {
         let mut rooms = self.slots.rooms.lock();
         if self.is_answered.swap(true, Ordering::Relaxed) {

@@ -4,9 +4,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Marks an answer that goes on, such as server-sent events. It belongs into the extensions of a response.
 ///
-/// The connection leaves its slot and the time limit of 15 s. Whoever writes the answer bounds it instead: the number of such
-/// answers, and the time that a client may take to read. [`end`](Self::end) closes the connection also where the client
-/// does not read.
+/// The connection leaves its slot and the time limit of 15 s. The writer of the answer bounds it instead: the number of
+/// such answers, and the time that a client may take to read. [`end`](Self::end) closes the connection also where the
+/// client does not read.
 #[derive(Debug, Clone, Default)]
 pub struct Streaming {
     ended: CancellationToken,

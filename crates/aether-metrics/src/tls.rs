@@ -70,7 +70,7 @@ pub enum TlsError {
     Pem {
         /// The file.
         path: PathBuf,
-        /// What it must have.
+        /// The expected content.
         expected: &'static str,
         /// Why it cannot be read.
         source: pem::Error,
@@ -126,7 +126,7 @@ impl Tls {
         self.0.files.clients.is_some()
     }
 
-    /// What accepts the next connection.
+    /// The acceptor of the next connection.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         let Shared { files, current } = &*self.0;
         let mut current = current.lock();

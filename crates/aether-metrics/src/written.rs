@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The number of bytes that the system has taken for a connection. The server puts it into the extensions of each request, so
-/// that the task that takes an upgraded connection over can tell a slow client from one that does not read.
+/// The number of bytes that the system has taken for a connection. The server puts it into the extensions of each
+/// request, so that the task that takes an upgraded connection over can tell a slow client from one that does not read.
 #[derive(Debug, Clone, Default)]
 pub struct Written(Arc<AtomicU64>);
 

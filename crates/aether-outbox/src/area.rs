@@ -21,7 +21,7 @@ pub(crate) fn saga(name: &str) -> String {
     format!("aether.saga.{name}")
 }
 
-/// A number as a key: big-endian, so that the order of the keys is that of the numbers.
+/// A number as a key: big-endian, so that keys and numbers have the same order.
 pub(crate) const fn key(number: u64) -> [u8; 8] {
     number.to_be_bytes()
 }

@@ -1,4 +1,4 @@
-//! What keeps the rows of a store: redb, or SQLite.
+//! The database that keeps the rows of a store: redb, or SQLite.
 //!
 //! Both have the same small interface: rows of bytes in named areas, in one transaction. Everything else of a store is
 //! written once, above it.

@@ -51,7 +51,7 @@ pub enum OpenError {
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What the database said.
+        /// The error of the database.
         source: Box<dyn Error + Send + Sync>,
     },
     /// The operating system refused.
@@ -59,7 +59,7 @@ pub enum OpenError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was attempted.
+        /// The attempted operation.
         doing: &'static str,
         /// The error of the operating system.
         source: io::Error,
@@ -89,13 +89,13 @@ fn holder(process: Option<u32>) -> String {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The disk is full, or the operating system refused in another way. What was committed before is whole. The store goes
-    /// on as soon as the cause is gone.
+    /// The disk is full, or the operating system refused in another way. Everything committed before is whole. The
+    /// store goes on as soon as the cause is gone.
     #[error("cannot read or write {}: make room on the disk or check it, and try again", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What the database said.
+        /// The error of the database.
         source: Box<dyn Error + Send + Sync>,
     },
     /// A row is not what this program wrote.
@@ -130,7 +130,7 @@ pub enum StoreError {
     },
     /// Too many waves wait for the relay.
     #[error(
-        "{waiting} waves wait to be relayed, and at most {most} may: see why the relay stands still, or raise max_waiting"
+        "{waiting} waves wait to be relayed, and at most {most} may: see why the relay makes no progress, or raise max_waiting"
     )]
     Full {
         /// The waves that wait.
@@ -175,7 +175,7 @@ pub(crate) fn chain(error: &dyn Error) -> String {
     text
 }
 
-/// What a panic said.
+/// The message of a panic.
 pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())

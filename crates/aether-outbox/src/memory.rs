@@ -8,7 +8,7 @@ use crate::area::{key, number};
 use crate::backend::Rows;
 use crate::error::StoreError;
 
-/// How much is remembered: at most so many ids, and none for longer than this.
+/// The bounds of what is remembered: a number of ids, and a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Horizon {
     pub(crate) ids: u64,
@@ -30,7 +30,7 @@ impl<'a, R: Rows> Memory<'a, R> {
         Self { rows, area, horizon }
     }
 
-    /// What was noted with an id.
+    /// The bytes noted with an id.
     pub(crate) fn recall(&self, id: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.rows.get(self.area, id)
     }

@@ -76,8 +76,8 @@ pub struct Projection<B: Backend = Redb> {
 }
 
 impl<B: Backend> Projection<B> {
-    /// Opens a projection of the waves of a pattern, which begins at the first wave of the log. `apply` changes tables of the
-    /// store for one wave; it must do nothing else, because a transaction may be made again.
+    /// Opens a projection of the waves of a pattern, which begins at the first wave of the log. `apply` changes tables
+    /// of the store for one wave; it must do nothing else, because a transaction may be made again.
     ///
     /// # Errors
     /// [`ProjectionError`]: the name or the pattern is not valid, the name belongs to a projection of another pattern or
@@ -257,13 +257,13 @@ impl<B: Backend> Batch<B> {
         Done { place: self.place, saved: self.saved, reader, damaged: self.damaged, applied }
     }
 
-    /// Returns how many waves were applied; `None` if the projection stands elsewhere by now.
+    /// Returns how many waves were applied; `None` if the projection is at another position by now.
     fn read_and_apply(&mut self) -> Result<Option<u64>, ProjectionError> {
         let (waves, position) = self.read()?;
         match self.apply(&waves, position) {
             Ok(is_applied) => Ok(is_applied.then_some(waves.len() as u64)),
             Err((failed, error)) => {
-                // What comes before the wave that failed is kept.
+                // The waves before the one that failed are kept.
                 if let Some(before) = failed.checked_sub(1) {
                     self.apply(&waves[..failed], waves[before].position).map_err(|(_, error)| error)?;
                 }
@@ -274,7 +274,7 @@ impl<B: Backend> Batch<B> {
 
     /// The next waves, and the position up to which they are all.
     fn read(&mut self) -> Result<(Vec<StoredWave>, u64), ProjectionError> {
-        // What the log has now is read below, so everything up to here is looked at.
+        // The present contents of the log are read below, so everything up to here is looked at.
         let end = self.log.extent().last;
         let (mut waves, mut bytes) = (Vec::new(), 0);
         let mut position = self.place.position;
@@ -291,7 +291,11 @@ impl<B: Backend> Batch<B> {
                     self.damaged += 1;
                 }
                 Some(item) => {
-                    tracing::error!(?item, projection = self.name, "a record is no wave and not applied");
+                    tracing::error!(
+                        ?item,
+                        projection = self.name,
+                        "a record cannot be read as a wave and is not applied"
+                    );
                     self.damaged += 1;
                 }
             }
@@ -299,8 +303,8 @@ impl<B: Backend> Batch<B> {
         Ok((waves, position))
     }
 
-    /// Applies waves in one transaction, unless the projection stands elsewhere by now: a call that was cancelled goes on
-    /// here, and another handle may have the same name. Returns the index of the wave that failed.
+    /// Applies waves in one transaction, unless the projection is at another position by now: a call that was cancelled
+    /// goes on here, and another handle may have the same name. Returns the index of the wave that failed.
     fn apply(&mut self, waves: &[StoredWave], position: u64) -> Result<bool, (usize, ProjectionError)> {
         let place = self.place.at(position, waves.last());
         // Waves of other channels alone are not worth a sync.

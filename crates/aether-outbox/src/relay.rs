@@ -40,10 +40,11 @@ pub enum RelayError {
 
 /// Emits what the transactions of a store have committed. It sleeps while nothing waits, and a commit wakes it.
 ///
-/// A wave is removed from the store once the bus has confirmed it: on a durable channel the log has it then, over NATS the
-/// server. One wave after the other is confirmed, so their order is that of the commits, also where one has to be repeated.
-/// After a crash the relay begins at the first wave whose removal was not committed. A wave may therefore be emitted twice,
-/// with the same identity, and logs and [`Transaction::once`](crate::Transaction::once) take the second for a copy.
+/// A wave is removed from the store once the bus has confirmed it: on a durable channel the log has it then, over NATS
+/// the server. One wave after the other is confirmed, so they have the order of the commits, also where one has to be
+/// repeated. After a crash the relay begins at the first wave whose removal was not committed. A wave may therefore be
+/// emitted twice, with the same identity, and logs and [`Transaction::once`](crate::Transaction::once) take the second
+/// for a copy.
 ///
 /// Dropped without [`Relay::close`], it stops at once, and what waits stays in the store.
 #[derive(Debug)]
@@ -55,11 +56,11 @@ pub struct Relay {
     last_error: Arc<Mutex<Option<String>>>,
 }
 
-/// What a relay leaves behind: the account of the outbox, and why something waits. Printed at the exit of a program.
+/// The result of a relay: the account of the outbox, and why something waits. Printed at the exit of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RelayAccount {
-    /// The account of the outbox. What waits is relayed when the store is opened again.
+    /// The account of the outbox. Waiting waves are relayed when the store is opened again.
     pub ledger: OutboxLedger,
     /// The last failure, if the relay did not get past it.
     pub last_error: Option<String>,
@@ -161,7 +162,7 @@ impl<B: Backend> Running<B> {
     async fn run(mut self) {
         let mut settling = Settling::default();
         let Err(Stopped) = self.relay(&mut settling).await;
-        // What the bus has confirmed is not to be emitted again.
+        // Waves that the bus has confirmed must not be emitted again.
         if let Err(error) = next_waves(&self.store, settling, 0).await.1 {
             tracing::warn!(%error, "waves that were relayed stay in the outbox, and are relayed again");
         }

@@ -1,10 +1,10 @@
 //! Sagas: work of several steps that ends completely, or is undone, also through crashes.
 //!
-//! A saga is a state and a course of [`Step`]s. The state is written after each step, in one transaction with the waves and
-//! changes of the step. A step that fails, panics or takes too long is made again, and at last the steps before it are undone
-//! in the opposite order. After a crash each saga goes on with the step that was interrupted. So a step may be made more than
-//! once: what it does outside of the store has to be repeatable, and what it does by [`Run::change`] and [`Run::emit`] happens
-//! once.
+//! A saga is a state and a course of [`Step`]s. The state is written after each step, in one transaction with the waves
+//! and changes of the step. A step that fails, panics or takes too long is made again, and at last the steps before it
+//! are undone in the opposite order. After a crash each saga goes on with the step that was interrupted. So a step may
+//! be made more than once: its effects outside of the store have to be repeatable, and its effects by [`Run::change`]
+//! and [`Run::emit`] happen once.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

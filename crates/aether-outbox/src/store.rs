@@ -51,8 +51,9 @@ impl StoreBuilder {
         self
     }
 
-    /// Says that the file was restored from a backup. New waves then get another source. Without that they would have the
-    /// identities of the waves that were emitted after the backup was made, and would be taken for copies of those.
+    /// Declares that the file was restored from a backup. New waves then get another source. Without that they would
+    /// have the identities of the waves that were emitted after the backup was made, and would be taken for their
+    /// copies.
     pub fn restored_from_backup(mut self) -> Self {
         self.is_restored = true;
         self

@@ -1,9 +1,9 @@
 //! Which paths reach everybody: processes tell each other by all paths which of them they can use.
 //!
-//! A path that stands here may not stand elsewhere. If one machine loses its cable, the network of the others goes on, and what
-//! they send by it does not reach that machine. So each process sends a beat by each path that stands, with the paths that it
-//! can use itself: those that stand, and by which it hears everybody whom it hears at all. A path is agreed on while all can use
-//! it. A process that was silent on all paths has gone, and counts no more.
+//! A path that stands here may not stand elsewhere. If one machine loses its cable, the network of the others goes on,
+//! and what they send by it does not reach that machine. So each process sends a beat by each path that stands, with
+//! the paths that it can use itself: those that stand, and by which it hears everybody whom it hears at all. A path is
+//! agreed on while all can use it. A process that was silent on all paths has gone, and counts no more.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -30,7 +30,7 @@ const MISSED_BEATS: f64 = 3.5;
 const MAX_OTHERS: usize = 3000;
 pub(super) const MAX_BEAT_BYTES: usize = 1024;
 
-/// What a process tells, by one path.
+/// The message of a process, by one path.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Beat {
     /// The process.
@@ -47,8 +47,8 @@ pub(super) struct Beat {
 struct Other {
     /// When it was heard last by each path; when it was heard first, by those by which it never was.
     heard: Vec<Instant>,
-    /// Whether it can use each path. A path that it lost and has again is on trial here as well, so that a process whose path
-    /// comes and goes does not move all others each time.
+    /// Whether it can use each path. A path that it lost and has again is on trial here as well, so that a process
+    /// whose path comes and goes does not move all others each time.
     usable: Vec<Breaker>,
     every: Duration,
 }
@@ -73,7 +73,7 @@ impl Other {
     }
 }
 
-/// What the others can use.
+/// The paths that the others can use.
 #[derive(Debug)]
 pub(super) struct Agreement {
     node: u64,
@@ -142,7 +142,7 @@ impl Agreement {
                 before = cut_off(known);
                 known
             }
-            // A path that it does not have yet is no path that it has lost.
+            // A path that it does not have yet is not a lost one.
             Entry::Vacant(unknown) => unknown.insert(Other {
                 heard: vec![now; self.paths],
                 usable: usable.iter().map(|usable| Breaker::new(*usable, now)).collect(),

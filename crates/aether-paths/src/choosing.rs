@@ -10,8 +10,8 @@ use aether_core::clock::Instant;
 /// How long a path has to stand before it is used again. It doubles with each break, up to [`LONGEST_TRIAL`].
 const TRIAL: Duration = Duration::from_secs(1);
 const LONGEST_TRIAL: Duration = Duration::from_secs(60);
-/// How long a path that stands again waits for others. They try to connect every 0.75 s at the latest, and such an attempt may
-/// take a second.
+/// How long a path that stands again waits for others. They try to connect every 0.75 s at the latest, and such an
+/// attempt may take a second.
 const FRESH: Duration = Duration::from_secs(3);
 /// A path that stood for this long has a clean record.
 const FORGIVEN: Duration = Duration::from_secs(60);
@@ -79,9 +79,9 @@ impl Breaker {
     }
 }
 
-/// The path to use: the first one whose breaker is closed and that `is_agreed`. A path on trial, or one that others are cut off
-/// from, is better than none, and the current one is kept if nothing is better. After an outage of all, one that stands again is
-/// not left because others are not back yet.
+/// The path to use: the first one whose breaker is closed and that `is_agreed`. A path on trial, or one that others are
+/// cut off from, is better than none, and the current one is kept if nothing is better. After an outage of all, one
+/// that stands again is not left because others are not back yet.
 pub(super) fn choose(
     breakers: &[Breaker],
     current: usize,

@@ -21,7 +21,7 @@ pub(super) type Connected = Result<Arc<dyn Medium>, ConnectError>;
 /// Connects the medium at an address, as a path.
 pub(super) type Connect = Arc<dyn Fn(String, PathOutlet) -> BoxFuture<'static, Connected> + Send + Sync>;
 
-/// What it takes to connect one path.
+/// Everything that connects one path.
 pub(super) struct Attempt {
     pub(super) path: usize,
     url: String,

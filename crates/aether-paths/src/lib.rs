@@ -1,10 +1,11 @@
 //! Several paths as one medium: what cannot go by the first one goes by the next (diffraction, that is failover).
 //!
-//! All paths share one outbox ([`outlet`](aether_link::Outlet)), and one path at a time takes waves from it: the first one whose
-//! circuit breaker is closed (`choosing`), as far as others stand on it, too (`agreement`). A wave leaves by one path only,
-//! so nothing has to be recognised as a duplicate. What was on its way when a path broke is lost there and counted as
-//! `unconfirmed`: to send it again would hand commands to two members of a group, which are two processes that cannot know of
-//! each other. Everything that is heard is heard on all paths (`joining`), because others may send by another one.
+//! All paths share one outbox ([`outlet`](aether_link::Outlet)), and one path at a time takes waves from it: the first
+//! one whose circuit breaker is closed (`choosing`), as far as others stand on it, too (`agreement`). A wave leaves by
+//! one path only, so nothing has to be recognised as a duplicate. Waves that were on their way when a path broke are
+//! lost there and counted as `unconfirmed`: to send it again would hand commands to two members of a group, which are
+//! two processes that cannot know of each other. Everything that is heard is heard on all paths (`joining`), because
+//! others may send by another one.
 
 mod agreement;
 mod beats;
@@ -74,13 +75,13 @@ pub fn paths(aether: &Aether) -> Vec<PathStatus> {
 /// The paths of a builder.
 pub trait WithPaths {
     /// Adds a path: the address of a medium that is used when those before it are broken, or do not reach all processes. The
-    /// paths replace the [`url`](AetherBuilder::url), which has them with blanks between them. All processes should have the same
-    /// paths in the same order: each of them hears on all paths, and emits by the first one that all can use. Connecting fails if
-    /// no path can be reached, or if one fails with an error that time does not mend; paths that are away follow. Up to
-    /// [`MAX_PATHS`]. Options hold for all paths that they fit.
+    /// paths replace the [`url`](AetherBuilder::url), which has them with blanks between them. All processes should
+    /// have the same paths in the same order: each of them hears on all paths, and emits by the first one that all can
+    /// use. Connecting fails if no path can be reached, or if one fails with an error that time does not mend; paths
+    /// that are away follow. Up to [`MAX_PATHS`]. Options hold for all paths that they fit.
     ///
-    /// A wave that waits when its path breaks goes by the next one, weaker by the hops of that path. A wave that is on its way
-    /// counts as [`unconfirmed`](MediumStatus::unconfirmed), and none is sent twice.
+    /// A wave that waits when its path breaks goes by the next one, weaker by the hops of that path. A wave that is on
+    /// its way counts as [`unconfirmed`](MediumStatus::unconfirmed), and none is sent twice.
     ///
     /// ```no_run
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -109,8 +110,8 @@ impl WithPaths for AetherBuilder {
 /// [`AetherBuilder::several`].
 ///
 /// # Errors
-/// [`PathError`] in [`ConnectError::Medium`] if paths cannot be used together; the first error that will not pass by itself; or
-/// the first one, if no path can be reached.
+/// [`PathError`] in [`ConnectError::Medium`] if paths cannot be used together; the first error that will not pass by
+/// itself; or the first one, if no path can be reached.
 ///
 /// # Cancel safety
 /// If cancelled before completion, no connection stays open.

@@ -135,13 +135,13 @@ pub struct PathStatus {
     pub state: PathState,
     /// Whether it has the turn. While no path stands, waves wait for the one that has it.
     pub is_current: bool,
-    /// The number of other processes that are heard by another path, and that this path does not reach. While there is one, a
-    /// path that reaches all of them is preferred.
+    /// The number of other processes that are heard by another path, and that this path does not reach. While there is
+    /// one, a path that reaches all of them is preferred.
     pub cut_off: usize,
     /// The waves of this process that went by it.
     pub sent: u64,
     /// The number of times that the process changed from one path to another. The same for all paths.
     pub switches: u64,
-    /// The status of its medium, whose outbox is that of all paths. `None` if it has not connected.
+    /// The status of its medium, whose outbox all paths share. `None` if it has not connected.
     pub medium: Option<MediumStatus>,
 }

@@ -1,4 +1,4 @@
-//! What all parts of the paths share: the media, which of them stands, and what waits for several of them.
+//! The state that all parts of the paths share: the media, which of them stands, and what waits for several of them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -150,7 +150,7 @@ impl PathsShared {
     pub(super) async fn flush(&self) -> Result<(), FlushError> {
         let lost_before = self.unconfirmed();
         let (path, flushed) = self.flush_outbox().await;
-        // What other paths took before.
+        // The waves that other paths took before.
         let others = self
             .media()
             .filter(|(other, medium)| *other != path && self.stands(*other) && medium.status().in_flight > 0);
@@ -176,7 +176,7 @@ impl PathsShared {
             let (path, medium) = self.current();
             let flushed = tokio::select! {
                 flushed = medium.flush() => flushed,
-                // What has not left yet leaves by the next path.
+                // The waves that have not left yet leave by the next path.
                 () = self.lost(path) => continue,
             };
             let Some(waves) = waits() else { return (path, flushed) };

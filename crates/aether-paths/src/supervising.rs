@@ -37,8 +37,8 @@ impl PathsShared {
         self.note_standing();
     }
 
-    /// By a path that is broken nothing leaves: some media would still take waves, and lose them. By one that is back nothing
-    /// leaves for a moment, until all others are heard by it again: who is not back yet would miss it.
+    /// By a path that is broken nothing leaves: some media would still take waves, and lose them. By one that is back
+    /// nothing leaves for a moment, until all others are heard by it again: who is not back yet would miss it.
     fn give_turn_if_standing(&self, path: usize) -> bool {
         let now = clock::now();
         let breaker = self.breakers.lock().get(path).copied();
@@ -151,7 +151,7 @@ pub(super) async fn supervise(shared: Arc<PathsShared>) {
         moves.borrow_and_update();
         let now = clock::now();
         let (next, usable) = shared.look(&mut connections, now);
-        // What has changed is told at once, before this process hands over.
+        // A change is told at once, before this process hands over.
         if usable != told || now >= next_beat {
             beat(&shared, &sequencer, &usable);
             let is_fresh = shared.any_is_fresh(now);

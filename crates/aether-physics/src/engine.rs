@@ -124,6 +124,19 @@ impl Default for PhysicsEngine {
 }
 
 impl PhysicsEngine {
+    /// An engine with the default bounds. [`EngineOptions`] has others.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes in a wave that is received at `now`, and returns the findings that are complete then: [`Self::observe`] and
+    /// [`Self::tick`] until nothing is left, for a caller that has a wave at hand. A silence is found only by a tick.
+    pub fn detect_patterns(&mut self, wave: &Wave, now: Instant) -> Vec<Finding> {
+        self.observe(wave, now);
+        std::iter::from_fn(|| self.tick(now)).collect()
+    }
+
     /// Takes in a wave that is received at `now`. Skips the waves of the framework, and all waves while the engine
     /// [pauses](Self::away_until).
     pub fn observe(&mut self, wave: &Wave, now: Instant) {
@@ -309,7 +322,7 @@ impl PhysicsEngine {
     /// Cost: see [`Resonance::report`].
     pub fn report(&mut self) -> PhysicsReport {
         let map = self.resonance.report();
-        // An edge of another tier is no new one.
+        // An edge of another tier is not a new one.
         let holds = |known: &BTreeSet<(Channel, Channel, Tier)>, from: &Channel, to: &Channel| {
             let of = |tier| (from.clone(), to.clone(), tier);
             known.range(of(Tier::Cause)..=of(Tier::Group)).next().is_some()

@@ -29,7 +29,8 @@ pub enum Finding {
         also_silent: Vec<StandingWave>,
     },
     /// A reported silence is over: the stream beats again, or another instance of its source does, or most of
-    /// the streams of several sources that fell silent with it do. From then on, streams that stay silent are reported by themselves.
+    /// the streams of several sources that fell silent with it do. From then on, streams that stay silent are reported
+    /// by themselves.
     Resumed {
         /// The stream that was reported, or the one that replaces it.
         stream: StandingWave,

@@ -226,7 +226,7 @@ impl Incidents {
         }
     }
 
-    /// Silences begin anew.
+    /// Silences begin again.
     fn watch_from(&mut self, now: Moment) {
         self.watched = self.watched.max(now);
         self.questions.forget_open();

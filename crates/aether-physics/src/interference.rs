@@ -1,9 +1,9 @@
 //! Interference: adds up the claims of several sources about one thing. Ordinary term: corroboration, alert correlation.
 //!
-//! [`Vibrator::interfere`](aether_core::Vibrator::interfere) runs it on a bus. [`Interference::observe`] takes claims in, and
-//! [`Interference::tick`] returns [`Fringe`]s, the changes so far. A fringe can also fall by decay between two waves,
-//! so [`Interference::next_change`] gives the time of the next tick. The payload is never read: the channel and the
-//! coherence key of a wave identify the subject.
+//! [`Vibrator::interfere`](aether_core::Vibrator::interfere) runs it on a bus. [`Interference::observe`] takes claims
+//! in, and [`Interference::tick`] returns [`Fringe`]s, the changes so far. A fringe can also fall by decay between two
+//! waves, so [`Interference::next_change`] gives the time of the next tick. The payload is never read: the channel and
+//! the coherence key of a wave identify the subject.
 //!
 //! A claim of amplitude `a` is evidence `e = -ln(1 - a)`, so that evidence adds up where probabilities multiply. Each
 //! claim of a key decays by half every window `W` and is signed by its phase. Their sum is
@@ -64,6 +64,26 @@ use evidence::{ClaimOutcome, Heard};
 use held::HeldTime;
 use key::{ClaimKey, KeyState};
 use window::{Window, time_to};
+
+/// The amplitude of the claims of two waves together, from 0 to below 1, as if both were emitted at this moment: waves in phase
+/// reinforce each other, waves out of phase weaken each other. Keys, sources and ages are not read; [`Interference`] adds up with
+/// them.
+///
+/// ```
+/// use aether_core::{Phase, Wave};
+/// use aether_physics::interference;
+///
+/// let asserts = Wave::builder("probes.down").amplitude(0.5).build()?;
+/// let retracts = Wave::builder("probes.down").amplitude(0.5).phase(Phase::RETRACT).build()?;
+/// assert!((interference(&asserts, &asserts) - 0.75).abs() < 1e-3);
+/// assert!(interference(&asserts, &retracts).abs() < 1e-6);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub fn interference(a: &Wave, b: &Wave) -> f32 {
+    let signed = |wave: &Wave| evidence::of(wave.amplitude()) * f64::from(wave.phase().radians().cos());
+    evidence::amplitude(signed(a) + signed(b))
+}
 
 /// The claims and keys that an interference detector has counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

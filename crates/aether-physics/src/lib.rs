@@ -4,8 +4,8 @@
 //! detectors are pure: the time is an argument, and nothing reads a clock, waits or does I/O, so the same waves at the
 //! same times give the same findings. Their options bound their memory, and what does not fit is counted.
 //! [`PhysicsObserver`] runs all of them on a bus. [`PhysicsEngine::incident`] folds what they find into [`Incident`]s, which
-//! are what an operator should know. A [`RecordingWriter`] records traffic, and a [`RecordingPlayer`] plays it to them again.
-//! `docs/internals/physics.md` defines each term, with its formula and measurements.
+//! are what an operator should know. A [`RecordingWriter`] records traffic, and a [`RecordingPlayer`] plays it to them
+//! again. `docs/internals/physics.md` defines each term, with its formula and measurements.
 
 mod bounds;
 mod cancellation;
@@ -34,6 +34,7 @@ pub use fringes::{Fringes, InterfereError, Interfering};
 pub use incidents::{Cause, Incident, Severity};
 pub use interference::{
     Claim, Fringe, FringeClaim, FringeKind, Interfere, Interference, InterferenceCounts, Resultant,
+    interference,
 };
 pub use observer::{ObserveError, PhysicsObserver};
 pub use polling::{PollingCounts, PollingOptions, Pollings};

@@ -71,7 +71,7 @@ pub struct PhysicsObserver {
     pattern: Pattern,
     engine: PhysicsEngine,
     roster: Roster,
-    /// What the processes tell. Nothing in process, where none can be lost.
+    /// The accounts of the processes. `None` in process, where none can be lost.
     accounts: Option<Accounts>,
     /// When the observer left the bus; `None` while it is subscribed.
     gone: Option<Instant>,

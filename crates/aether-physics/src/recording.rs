@@ -4,7 +4,7 @@
 //! entry, in bounded memory. [`RecordingPlayer`] feeds a [`PhysicsEngine`](super::PhysicsEngine) from a reader, in virtual
 //! time. `aether record` makes recordings, and `aether physics --replay` plays them.
 //!
-//! **No payload is in a recording.** In its place stands a hash of four bytes, with a random key that is thrown away with
+//! **No payload is in a recording.** In its place is a hash of four bytes, with a random key that is thrown away with
 //! the writer. So equal contents are equal within one recording, and a short payload cannot be guessed from its hash. A
 //! wave that is read has the hash as its payload. Names are recorded as they are: channels, sources, coherence keys. Other
 //! metadata than the reason of a failure and the number of attempts is left out.
@@ -49,7 +49,7 @@ const MAGIC: &[u8; 8] = b"aetherec";
 const VERSION: u8 = 1;
 /// The maximum length of one entry, in bytes: more than 256 patterns of the greatest length.
 const MAX_ENTRY: usize = 128 << 10;
-/// The maximum number of names that are referred to by number. Beyond it, writer and reader forget all and begin anew.
+/// The maximum number of names that are referred to by number. Beyond it, writer and reader forget all and begin again.
 const MAX_NAMES: usize = 1 << 15;
 /// The maximum number of patterns of one vibrator.
 const MAX_PATTERNS: usize = 256;
@@ -58,7 +58,7 @@ const MAX_PATTERNS: usize = 256;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordingError {
-    /// The file is no recording.
+    /// The file is not a recording.
     #[error("this is not a recording of `aether record`")]
     NotARecording,
     /// The recording is of a version that this program does not know.

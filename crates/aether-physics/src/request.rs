@@ -23,7 +23,7 @@ pub struct Request<'a> {
     pub key: Option<&'a str>,
     /// Its payload, or something as unique, such as a hash.
     pub content: &'a [u8],
-    /// The number of the attempt, from 1, as far as its sender says so.
+    /// The number of the attempt, from 1, as far as its sender gives it.
     pub attempt: u32,
     /// Whether it names a wave that caused it.
     pub caused: bool,
@@ -34,13 +34,13 @@ pub struct Request<'a> {
 /// An answer to a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Answer<'a> {
-    /// The channel of the request, which is also that of the answer.
+    /// The channel of the request, and of the answer.
     pub channel: &'a Channel,
     /// The request.
     pub question: &'a WaveId,
     /// Its payload, or something as unique, such as a hash.
     pub content: &'a [u8],
-    /// Whether it says that the request failed.
+    /// Whether it reports that the request failed.
     pub failed: bool,
 }
 

@@ -70,7 +70,8 @@ pub use map::{Edge, Group, ResonanceCounts, ResonanceMap, Tier};
 pub use options::ResonanceOptions;
 pub use sighting::Sighting;
 
-/// The detector of related services: edges from causes (L0), from timing (L1), and groups (L2), as `docs/internals/physics.md` defines them.
+/// The detector of related services: edges from causes (L0), from timing (L1), and groups (L2), as
+/// `docs/internals/physics.md` defines them.
 #[derive(Debug)]
 pub struct Resonance {
     options: ResonanceOptions,
@@ -214,7 +215,7 @@ impl Resonance {
         self.listeners.hears(vibrator, channel)
     }
 
-    /// Records that waves passed unobserved. No time window spans this moment, and the absence of an effect is no
+    /// Records that waves passed unobserved. No time window spans this moment, and the absence of an effect is not
     /// evidence against an edge.
     pub fn interrupted(&mut self) {
         self.spans.cut();

@@ -1,9 +1,9 @@
 //! Retry storms: the same requests are sent again, and more often than usual.
 //!
 //! [`RetryStorms::observe`] takes in commands, queries and answers, and [`RetryStorms::tick`] returns
-//! [`Finding::RetryStorm`]s. A request is sent again if its sender says so (`attempt`), or if a service repeats channel,
-//! coherence key and content before it has a successful answer and within [`RetryOptions::longest_pause`]. A key alone
-//! is not enough: a customer who orders more is no storm.
+//! [`Finding::RetryStorm`]s. A request is sent again if its sender counts attempts (`attempt`), or if a service repeats
+//! channel, coherence key and content before it has a successful answer and within [`RetryOptions::longest_pause`]. A
+//! key alone is not enough: a customer who orders more is not a storm.
 //!
 //! For each channel the detector follows a sample of the requests: those with small hashes. The hash of a request does
 //! not depend on the number of its attempts, so the sample estimates all. Where the sample overflows, it keeps the

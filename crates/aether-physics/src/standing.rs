@@ -4,12 +4,12 @@
 //! regularly on a channel, it has fallen silent, or it beats again. A stream as regular as a timer is found
 //! after twelve beats, one with missing or additional beats after 128, and both have to stand for ten seconds. The beat of
 //! a stream in bursts is the beginning of a burst. [`StandingWaves::next_change`] gives the time of the next tick without
-//! a wave. Times are those of emission, computed from the age of the wave, so that delays on the way do not blur them.
+//! a wave. Times are times of emission, computed from the age of the wave, so that delays on the way do not blur them.
 //! Silences count from arrival.
 //!
 //! A stream that is regular because another one is, as its waves' causes or a fixed lag show, is an echo. An echo is not
-//! reported as periodic. Its silence is reported only if its whole source fell silent while the other stream goes on. What
-//! falls silent together is one finding.
+//! reported as periodic. Its silence is reported only if its whole source fell silent while the other stream goes on.
+//! Streams that fall silent together are one finding.
 //!
 //! ```
 //! use aether_physics::{Finding, StandingOptions, StandingWaves};
@@ -98,7 +98,7 @@ struct StreamState {
     stream: PeriodicStream,
     origin: Origin,
     deadline: Option<Moment>,
-    /// A silence is not judged before, because that of another stream is judged first.
+    /// A silence is not judged before, because the silence of another stream is judged first.
     not_before: Moment,
     due: bool,
     /// When the stream began.

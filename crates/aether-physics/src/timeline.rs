@@ -1,6 +1,6 @@
 //! The time of a detector: the caller's instants, made monotonic.
 //!
-//! A `now` that goes back is counted, and the detector's time stands still for that call. After a large step back the
+//! A `now` that goes back is counted, and the detector's time does not move for that call. After a large step back the
 //! clock must have been set, and time continues from there. After a small one, waves of several threads arrived out of
 //! order, and time continues when the clock has caught up. A leap forward cannot be distinguished from a long silence
 //! and counts as one.

@@ -1,4 +1,4 @@
-//! What rules are about: emitting and listening.
+//! The actions that rules are about: emitting and listening.
 
 use std::fmt;
 

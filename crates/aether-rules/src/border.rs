@@ -20,7 +20,7 @@ pub struct Border {
     shared: Arc<Shared>,
 }
 
-/// What looks at its subscriptions again after a change.
+/// A function that looks at subscriptions again after a change.
 pub(crate) type OnChange = dyn Fn() + Send + Sync;
 
 #[derive(Default)]
@@ -55,14 +55,14 @@ impl Shared {
     }
 }
 
-/// What a border has refused.
+/// The waves and subscriptions that a border has refused.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct BorderCounts {
     /// Waves and questions of this process, which were handed back.
     pub emitted: u64,
-    /// Waves and questions that arrived over a network, or that a durable consumer read, and that their source may not emit. A
-    /// network that delivers a wave once for each pattern has it refused once for each.
+    /// Waves and questions that arrived over a network, or that a durable consumer read, and that their source may not
+    /// emit. A network that delivers a wave once for each pattern has it refused once for each.
     pub arrived: u64,
     /// The same, for those that do not fit the schema of their channel.
     pub misfits: u64,
@@ -81,8 +81,8 @@ impl Border {
         border
     }
 
-    /// Uses other rules from now on. Subscriptions that these do not allow end: their vibrators hear nothing more by them, until
-    /// they subscribe again and the rules allow it. Each is counted and named in the log.
+    /// Uses other rules from now on. Subscriptions that these do not allow end: their vibrators hear nothing more by
+    /// them, until they subscribe again and the rules allow it. Each is counted and named in the log.
     pub fn change(&self, rules: impl Into<Option<Rules>>) {
         let mut watching = self.shared.changing.lock();
         self.shared.rules.store(rules.into().map(Arc::new));
@@ -106,7 +106,7 @@ impl Border {
         self.shared.rules.load().as_deref().cloned()
     }
 
-    /// What was refused since the start.
+    /// The refusals since the start.
     #[must_use]
     pub fn refused(&self) -> BorderCounts {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -116,12 +116,12 @@ impl Border {
         BorderCounts { emitted, arrived, misfits, listened, revoked }
     }
 
-    /// Checks a wave that was not delivered by a medium, such as one that a durable consumer has read, as if it had arrived now:
-    /// whether its source may emit it, and whether its payload fits. Rates do not count, since it was emitted at another time. A
-    /// refused wave is counted, and must not be delivered.
+    /// Checks a wave that was not delivered by a medium, such as one that a durable consumer has read, as if it had
+    /// arrived now: whether its source may emit it, and whether its payload fits. Rates do not count, since it was
+    /// emitted at another time. A refused wave is counted, and must not be delivered.
     ///
     /// # Errors
-    /// [`Refusal`] says why not, and what is allowed.
+    /// [`Refusal`] gives the reason, and what is allowed.
     pub fn admit_stored(&self, wave: &mut Wave) -> Result<(), Refusal> {
         if self.is_open() || wave.channel().is_reserved() {
             return Ok(());
@@ -135,7 +135,7 @@ impl Border {
     /// Whether an identity may listen to all channels of a pattern. A refusal is counted.
     ///
     /// # Errors
-    /// [`Refusal`] says why not, and what is allowed.
+    /// [`Refusal`] gives the reason, and what is allowed.
     pub fn may_listen(&self, identity: &str, pattern: &Pattern) -> Result<(), Refusal> {
         let allowed = self.still_allows(identity, pattern);
         if allowed.is_err() {
@@ -212,7 +212,7 @@ impl Border {
     pub(crate) fn filter_arrived(&self, waves: &mut Vec<Wave>, passage: Passage<'_>) {
         let rules = self.shared.rules.load();
         waves.retain_mut(|wave| {
-            // Those of the framework itself travel on reserved channels.
+            // Waves of the framework itself travel on reserved channels.
             if wave.channel().is_reserved() {
                 return true;
             }

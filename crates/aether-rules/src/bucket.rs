@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use aether_core::clock::{self, Instant};
 
 /// The buckets lie in sets of a fixed size, so that invented sources fill no table. There are 4096 (130 KiB). A
-/// source whose set is full shares the emptiest bucket in it, so it takes little from others; with 1000 sources hardly any does.
+/// source whose set is full shares the emptiest bucket in it, so it takes little from others; with 1000 sources hardly
+/// any does.
 const SETS: usize = 512;
 const WAYS: usize = 8;
 
@@ -29,8 +30,8 @@ pub(super) struct Buckets {
 struct Bucket {
     /// The hash of its source.
     owner: u64,
-    /// The time at which it would be full if nothing were taken any more. Generic cell rate algorithm (ITU-T I.371). A bucket
-    /// that is full is like one that nobody has used, so it can get another owner.
+    /// The time at which it would be full if nothing were taken any more. Generic cell rate algorithm (ITU-T I.371). A
+    /// bucket that is full is like one that nobody has used, so it can get another owner.
     full_at: Option<Instant>,
 }
 
@@ -102,7 +103,7 @@ mod tests {
         assert!(buckets.take(&7) && !buckets.take(&7) && !buckets.take(&8));
         tokio::time::advance(Duration::from_millis(500)).await;
         assert!(buckets.take(&8) && !buckets.take(&8));
-        // What is left unused is no more than a second's worth.
+        // At most a second's worth is left unused.
         tokio::time::advance(Duration::from_secs(60)).await;
         assert!(buckets.take(&8) && buckets.take(&8) && !buckets.take(&8));
     }

@@ -4,7 +4,7 @@
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The place of the first bracket that is nested more deeply than allowed, as an offset in bytes. Arrays and objects nest; a
-/// payload that does not begin with one of them, a byte order mark aside, is no nested JSON, and has no depth.
+/// payload that does not begin with one of them, a byte order mark aside, is not nested JSON, and has no depth.
 pub(super) fn too_deep(payload: &[u8], most: usize) -> Option<usize> {
     let text = payload.strip_prefix(BYTE_ORDER_MARK).unwrap_or(payload);
     let begins = text.iter().find(|byte| !byte.is_ascii_whitespace());

@@ -39,7 +39,7 @@ pub enum RulesError {
         /// What is possible.
         allowed: &'static str,
     },
-    /// A rule says nothing.
+    /// A rule has no effect.
     #[error(
         "rule {rule} grants, denies and rewrites nothing: give it emit, listen, deny_emit, deny_listen or rewrite"
     )]
@@ -63,7 +63,7 @@ pub enum RulesError {
         /// The number of the rule that denies.
         denying: usize,
     },
-    /// A prefix of a rewrite is no channel.
+    /// A prefix of a rewrite is not a channel.
     #[error("rule {rule}, rewrite: {prefix:?} is no channel")]
     Prefix {
         /// The number of the rule.
@@ -80,25 +80,25 @@ pub enum RulesError {
     Overlap {
         /// The number of the rule.
         rule: usize,
-        /// What it rewrites.
+        /// The prefix that it rewrites.
         from: Channel,
         /// The number of the other one, which may be the same rule.
         other: usize,
-        /// What that one rewrites.
+        /// The prefix that the other one rewrites.
         other_from: Channel,
     },
-    /// What a rewrite makes is rewritten again.
+    /// The result of a rewrite is rewritten again.
     #[error(
         "rule {rule} rewrites to {to}, and rule {other} rewrites {from} of the same names: name the last channel in one rewrite"
     )]
     Loop {
         /// The number of the rule.
         rule: usize,
-        /// What it makes.
+        /// The prefix that it makes.
         to: Channel,
         /// The number of the other one, which may be the same rule.
         other: usize,
-        /// What that one rewrites.
+        /// The prefix that the other one rewrites.
         from: Channel,
     },
     /// A rewrite leads where nobody that it is for may emit.
@@ -108,7 +108,7 @@ pub enum RulesError {
         rule: usize,
         /// Whom the rule names.
         identity: String,
-        /// What it makes.
+        /// The prefix that it makes.
         to: Channel,
     },
 }

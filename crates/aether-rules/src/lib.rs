@@ -1,11 +1,11 @@
-//! Boundary rules: who may emit and who may listen where, how strong, how large and how often; below which prefix and with which
-//! amplitude it leaves; and, with the feature `schema`, what payloads must look like.
+//! Boundary rules: who may emit and who may listen where, how strong, how large and how often; below which prefix and
+//! with which amplitude it leaves; and, with the feature `schema`, what payloads must look like.
 //!
 //! Physics calls it refraction: what changes where a wave passes a border. Rules name identities, which are the names of
-//! vibrators, emitters and durable consumers, and grant them channels, by the names that others know: a rewrite comes first. A
-//! process checks its own waves when they are emitted, for a clear error, and what arrives over a network, for safety. A name proves nothing by itself: whoever may publish can use any. With
-//! keys names come from those that have the key; permissions of the server keep names apart, and a list of
-//! signers proves them.
+//! vibrators, emitters and durable consumers, and grant them channels, by the names that others know: a rewrite comes
+//! first. A process checks its own waves when they are emitted, for a clear error, and what arrives over a network, for
+//! safety. A name proves nothing by itself: whoever may publish can use any. With keys names come from those that have
+//! the key; permissions of the server keep names apart, and a list of signers proves them.
 //!
 //! Without a [`Border`] everything is allowed and nothing is checked.
 //!

@@ -80,7 +80,7 @@ impl BorderMedium {
     }
 
     fn judged(&self, mut wave: Wave) -> Result<Wave, EmitError> {
-        // Those of the framework itself travel on reserved channels.
+        // Waves of the framework itself travel on reserved channels.
         if wave.channel().is_reserved() {
             return Ok(wave);
         }

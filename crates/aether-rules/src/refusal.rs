@@ -19,7 +19,7 @@ pub enum Refusal {
     NotGranted {
         /// The name.
         identity: String,
-        /// What was to be done.
+        /// The refused action.
         action: Action,
         /// The channel, or the pattern of a subscription.
         channel: String,
@@ -31,13 +31,13 @@ pub enum Refusal {
     Denied {
         /// The name.
         identity: String,
-        /// What was to be done.
+        /// The refused action.
         action: Action,
         /// The channel, or the pattern of a subscription.
         channel: String,
         /// The number of the rule.
         rule: usize,
-        /// What it denies.
+        /// The pattern that it denies.
         pattern: String,
     },
     /// The wave is too strong.
@@ -88,12 +88,12 @@ pub enum Refusal {
         /// What is wrong with the other one.
         source: ChannelError,
     },
-    /// The payload does not fit the schema of the channel, or is no JSON.
+    /// The payload does not fit the schema of the channel, or is not JSON.
     #[error("the payload for {channel} does not fit its schema at {place}: {problem}")]
     Misfit {
         /// The channel.
         channel: String,
-        /// The place in the payload, as a JSON pointer (RFC 6901), or the line and column if it is no JSON.
+        /// The place in the payload, as a JSON pointer (RFC 6901), or the line and column if it is not JSON.
         place: String,
         /// What is wrong there, at most 200 characters. It may quote the payload.
         problem: String,

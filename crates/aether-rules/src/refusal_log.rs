@@ -1,8 +1,8 @@
-//! Which refused waves have a line in the log: the first of each reason and signer in a minute. The next line says how many there
-//! were.
+//! Which refused waves have a line in the log: the first of each reason and signer in a minute. The next line has
+//! their number.
 //!
-//! Whoever may send can be refused any number of times, under any names, so the lines are bounded by what nobody can invent: the
-//! reasons, and the signers of the list. Where nothing is signed all senders share the lines.
+//! A sender can be refused any number of times, under any names, so the lines are bounded by values that nobody can
+//! invent: the reasons, and the signers of the list. Where nothing is signed all senders share the lines.
 
 use std::collections::HashMap;
 use std::mem::Discriminant;
@@ -22,7 +22,7 @@ const MOST: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct RefusalLog(Mutex<HashMap<Kind, Named>>);
 
-/// Who was refused, if that is proven, and the reason.
+/// The refused signer, if that is proven, and the reason.
 type Kind = (Option<SignerId>, Discriminant<Refusal>);
 
 /// A line that was written.

@@ -5,14 +5,14 @@ use super::rule::Rewrite;
 use aether_core::wave::ChannelError;
 use aether_core::{Channel, Pattern};
 
-/// Makes channels of one prefix of those of another.
+/// Makes channels of one prefix from the channels of another.
 #[derive(Debug)]
 pub(super) struct Rewriting {
     pub(super) from: Channel,
     pub(super) to: Channel,
 }
 
-/// What follows a prefix of whole tokens, with its dot.
+/// The rest after a prefix of whole tokens, with its dot.
 fn rest<'a>(channel: &'a str, prefix: &str) -> Option<&'a str> {
     channel.strip_prefix(prefix).filter(|rest| rest.is_empty() || rest.starts_with('.'))
 }
@@ -30,7 +30,7 @@ impl Rewriting {
         Ok(Self { from: channel(from)?, to: channel(to)? })
     }
 
-    /// What a channel becomes; `None` for one that stays.
+    /// The new name of a channel; `None` for one that stays.
     pub(super) fn of(&self, channel: &Channel) -> Option<Result<Channel, ChannelError>> {
         let rest = rest(channel.as_str(), self.from.as_str())?;
         Some(Channel::new([self.to.as_str(), rest].concat()))

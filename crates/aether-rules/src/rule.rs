@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What an identity may do. All that is not granted by any rule that names an identity is refused to it; what a rule denies
-/// is refused whatever others grant.
+/// The permissions of an identity. All that is not granted by any rule that names an identity is refused to it; what a
+/// rule denies is refused whatever others grant.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -18,7 +18,8 @@ pub struct Rule {
     pub deny_emit: Vec<String>,
     /// The patterns to which it may not listen.
     pub deny_listen: Vec<String>,
-    /// The prefixes of channels that become others as it emits. All patterns of rules are about the channels that they become.
+    /// The prefixes of channels that become others as it emits. All patterns of rules are about the channels that they
+    /// become.
     pub rewrite: Vec<Rewrite>,
     /// The largest amplitude of what it emits, above 0 and at most 1.
     pub max_amplitude: Option<f32>,
@@ -26,8 +27,9 @@ pub struct Rule {
     pub clamp_amplitude: Option<f32>,
     /// The largest payload of what it emits, in bytes.
     pub max_payload: Option<usize>,
-    /// How many waves each name may emit a second: at the emitter in a process, with a second's worth at once; at a receiver for
-    /// each subscription, with ten seconds' worth at once, because what waited for a connection comes together.
+    /// How many waves each name may emit a second: at the emitter in a process, with a second's worth at once; at a
+    /// receiver for each subscription, with ten seconds' worth at once, because what waited for a connection comes
+    /// together.
     pub max_rate: Option<u32>,
     /// How deeply JSON may be nested: the number of arrays and objects around a value. 0 for none.
     pub max_depth: Option<usize>,
@@ -82,7 +84,8 @@ impl Rule {
         self
     }
 
-    /// Emits on the channels of one prefix what it emits on those of another. Grants are about the channels that result.
+    /// Moves waves from the channels of one prefix to the channels of another as they are emitted. Grants are about the
+    /// channels that result.
     #[must_use]
     pub fn rewrite(mut self, from: impl Into<String>, to: impl Into<String>) -> Self {
         self.rewrite.push(Rewrite { from: from.into(), to: to.into() });

@@ -25,7 +25,7 @@ pub enum SchemaError {
         /// What is wrong with it.
         source: ChannelError,
     },
-    /// It is no JSON schema, or refers to something outside of it.
+    /// It is not a JSON schema, or refers to something outside of it.
     #[error("schema {schema}, for {pattern}, does not compile at {place}: {problem}")]
     Schema {
         /// The number of the schema.
@@ -39,7 +39,7 @@ pub enum SchemaError {
     },
 }
 
-/// What payloads of channels must look like: JSON schemas of draft 2020-12, or of the one that `$schema` names. Nothing is
+/// The form of payloads by channel: JSON schemas of draft 2020-12, or of the one that `$schema` names. Nothing is
 /// fetched: a schema may only refer to parts of itself. A clone bumps a reference count.
 #[derive(Debug, Clone)]
 pub struct Schemas {

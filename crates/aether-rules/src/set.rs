@@ -16,8 +16,8 @@ use aether_core::{Amplitude, Channel, Pattern, Wave};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Passage<'a> {
     Out,
-    /// In, by a subscription: of a pattern, or of one member of a group. A network delivers a wave once for each of them, and each
-    /// has a rate of its own.
+    /// In, by a subscription: of a pattern, or of one member of a group. A network delivers a wave once for each of
+    /// them, and each has a rate of its own.
     In(&'a Pattern, Option<u64>),
 }
 
@@ -71,7 +71,7 @@ impl Rules {
     /// Whether an identity may emit on a channel, and with which limits, or listen to it.
     ///
     /// # Errors
-    /// [`Refusal`] says why not, and what is allowed.
+    /// [`Refusal`] gives the reason, and what is allowed.
     pub fn verdict(&self, identity: &str, action: Action, channel: &Channel) -> Result<Limits, Refusal> {
         self.judge(
             identity,
@@ -85,7 +85,7 @@ impl Rules {
     /// Whether an identity may listen to all channels of a pattern.
     ///
     /// # Errors
-    /// [`Refusal`] says why not, and what is allowed.
+    /// [`Refusal`] gives the reason, and what is allowed.
     pub fn may_listen(&self, identity: &str, pattern: &Pattern) -> Result<(), Refusal> {
         let judged = self.judge(
             identity,
@@ -134,8 +134,8 @@ impl Rules {
         }
     }
 
-    /// What a channel becomes as an identity emits on it, and the number of the rule that rewrites it; `None` for a channel that
-    /// stays. [`Rules::verdict`] is about the channel that results.
+    /// The channel that results as an identity emits on it, and the number of the rule that rewrites it; `None` for a
+    /// channel that stays. [`Rules::verdict`] is about the channel that results.
     ///
     /// # Errors
     /// [`Refusal::Unwritable`] if the result would be too long for a channel.
@@ -159,8 +159,8 @@ impl Rules {
         Ok(())
     }
 
-    /// Whether a wave may pass. Weakens it if it is stronger than it may leave, and counts it against the rates of the rules that
-    /// grant it, if it may pass.
+    /// Whether a wave may pass. Weakens it if it is stronger than it may leave, and counts it against the rates of the
+    /// rules that grant it, if it may pass.
     pub(super) fn admit(&self, wave: &mut Wave, passage: Passage<'_>) -> Result<(), Refusal> {
         let limits = self.check(wave)?;
         if limits.max_rate.is_none() {

@@ -215,7 +215,7 @@ async fn a_receiver_takes_what_has_waited_and_holds_to_the_rate_for_each_subscri
         border.filter_arrived(&mut waves, Passage::In(by, None));
         waves.len()
     };
-    // What was emitted within nine seconds without a connection, and a second's worth that came at once.
+    // The waves of nine seconds without a connection, and a second's worth that came at once.
     assert_eq!(passed("sensor-1", &all, 150), 100);
     assert_eq!((passed("sensor-1", &some, 50), passed("sensor-2", &all, 50)), (50, 50));
     assert_eq!(border.refused().arrived, 50);

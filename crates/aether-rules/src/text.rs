@@ -5,12 +5,12 @@ use std::str::FromStr;
 
 use super::rule::{Rewrite, Rule};
 
-/// What a rule as text looks like.
+/// The form of a rule as text.
 const FORM: &str = "IDENTITY: emit PATTERN, PATTERN; listen PATTERN; deny emit PATTERN; deny listen PATTERN; \
                     rewrite CHANNEL -> CHANNEL; max_amplitude 0.8; clamp_amplitude 0.5; max_payload 65536; max_rate 1000; \
                     max_depth 32";
 
-/// A text that is no rule.
+/// A text that is not a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{text:?} is no rule at {at:?}: write {FORM}, with those parts that are needed")]
 pub struct RuleTextError {
@@ -20,7 +20,7 @@ pub struct RuleTextError {
     pub at: String,
 }
 
-/// What a part of a rule says.
+/// The effect of a part of a rule.
 enum Part {
     Patterns(fn(&mut Rule) -> &mut Vec<String>),
     Rewrites,

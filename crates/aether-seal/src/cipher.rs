@@ -11,7 +11,7 @@ pub(super) const TAG_BYTES: usize = 16;
 /// The bytes of a nonce from which the key is derived.
 const DERIVED_FROM: usize = 16;
 
-/// A key for many nonces. Its memory is overwritten when it is dropped; that of the keys for one nonce is not.
+/// A key for many nonces. Its memory is overwritten when it is dropped; the memory of keys for one nonce is not.
 pub(super) struct Cipher(Zeroizing<[u8; KEY_BYTES]>);
 
 impl Cipher {
@@ -31,8 +31,8 @@ impl Cipher {
         tag.as_ref().try_into().ok()
     }
 
-    /// Decrypts what the tag at its end proves to be authentic, and cuts the tag off. `None` if it is not; the bytes are then
-    /// of no use.
+    /// Decrypts what the tag at its end proves to be authentic, and cuts the tag off. `None` if it is not; the bytes
+    /// are then of no use.
     pub(super) fn decrypt(
         &self,
         nonce: &[u8; NONCE_BYTES],

@@ -35,7 +35,7 @@ const STATEMENT_BYTES: usize = STATEMENT.len() + 32;
 /// Associated data of this size, the header and an address of 116 bytes, need no allocation.
 const USUAL_ASSOCIATED: usize = 128;
 
-/// What a sealed frame says about itself, besides the frame.
+/// The claims of a sealed frame about itself, besides the frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Envelope<'a> {
     /// Drawn for each connection.
@@ -61,7 +61,7 @@ pub(super) struct Unsealed {
     reply: usize,
 }
 
-/// Who says to have signed a frame, and the signature.
+/// The claimed signer of a frame, and the signature.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FrameSignature {
     pub(super) signer: SignerId,
@@ -78,7 +78,7 @@ impl Unsealed {
         self.inner.slice(INNER + self.reply..)
     }
 
-    /// What the signature of this message must be for.
+    /// The statement that the signature of this message must be for.
     pub(super) fn statement(&self, role: Role, address: &str, message: &[u8]) -> [u8; STATEMENT_BYTES] {
         statement(role, address, &message[..HEADER.min(message.len())], &self.inner)
     }
@@ -99,13 +99,13 @@ fn version(message: &[u8]) -> Option<u8> {
     [SEALED_VERSION, SIGNED_VERSION].contains(version).then_some(*version)
 }
 
-/// Whether a message says that it is a sealed frame, signed or not.
+/// Whether a message claims to be a sealed frame, signed or not.
 #[must_use]
 pub fn is_sealed(message: &[u8]) -> bool {
     version(message).is_some()
 }
 
-/// The id of the key with which a message says that it is sealed. Nothing proves it.
+/// The id of the key with which a message claims to be sealed. Nothing proves it.
 #[must_use]
 pub fn sealed_key(message: &[u8]) -> Option<KeyId> {
     let id = message.get(MAGIC.len() + 1..)?.first_chunk()?;

@@ -66,7 +66,8 @@ impl FollowedSealer {
         &self.sealer
     }
 
-    /// Reads everything again, for a new connection. What cannot be used leaves everything as it was, with a warning. Blocks.
+    /// Reads everything again, for a new connection. A file that cannot be used leaves everything as it was, with a warning.
+    /// Blocks.
     pub fn renew(&self) {
         let mut stamps = self.stamps.lock();
         *stamps = self.options.stamps();

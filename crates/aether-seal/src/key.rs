@@ -17,7 +17,7 @@ use super::role::Role;
 const TEXT: &str = "aether-key-1:";
 const SALT: &[u8] = b"aether-seal-1";
 const ID_LABEL: &[u8] = b"id";
-/// What only holders of the key can say of a node of a local network.
+/// A proof about a node of a local network that only holders of the key can make.
 const NODE_LABEL: &[u8] = b"node";
 
 /// The public name of a key, which is derived from it and tells nothing about it. Shown as 16 hexadecimal digits.
@@ -87,7 +87,8 @@ impl SealKey {
         self.0.id
     }
 
-    /// What only holders of this key can say of a node: it tells them that the node has the key, and others nothing.
+    /// A proof about a node that only holders of this key can make: it tells them that the node has the key, and others
+    /// nothing.
     pub(super) fn proof_of(&self, node: u64) -> u64 {
         let hkdf = Hkdf::<Sha256>::new(Some(SALT), &*self.0.secret);
         let mut proof = [0; 8];

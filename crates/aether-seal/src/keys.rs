@@ -11,7 +11,7 @@ use super::key::{KeyId, SealKey};
 /// The maximum number of keys in a set. Two are usual during a rotation.
 pub(super) const MAX_KEYS: usize = 16;
 
-/// What a key of a set is for.
+/// The use of a key of a set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum KeyUse {
     /// It seals and opens. One key of each set.
@@ -104,7 +104,7 @@ impl SealKeys {
         self.parts().map(|(key_use, key)| (key.id(), key_use))
     }
 
-    /// What only holders of one of the keys can say of a node of a local network. `None` without such a key.
+    /// A proof about a node of a local network that only holders of one of the keys can make. `None` without such a key.
     pub fn proof_of(&self, id: KeyId, node: u64) -> Option<u64> {
         self.key(id).map(|key| key.proof_of(node))
     }

@@ -1,20 +1,20 @@
 //! Sealed frames: end-to-end authenticated encryption with keys that the broker does not have. Feature `seal`.
 //!
 //! A medium over a network seals each frame as a whole ([`Sealer::seal`]) and opens it at the receiver
-//! ([`Sealer::open`]): one nonce and one tag, however many waves the frame has. Who has no key of the set can neither
-//! read a frame, nor alter it, nor make one, nor move it to another address or [`Role`]; and who repeats one is refused
-//! by the [`ReplayGuard`]. The broker still sees addresses, sizes, times and who connects.
+//! ([`Sealer::open`]): one nonce and one tag, however many waves the frame has. Without a key of the set nobody can
+//! read a frame, alter it, make one, or move it to another address or [`Role`]; and the [`ReplayGuard`] refuses a
+//! repeated one. The broker still sees addresses, sizes, times and who connects.
 //!
 //! All that have the keys can speak in any name. With a [`SigningKey`] a process also signs each frame (Ed25519), inside of
 //! the seal: one signature, however many waves. A process with a list of [`Signers`] refuses what nobody on it signed, and
-//! each name that its signer may not use; then [`Wave::proven_source`](aether_core::Wave::proven_source) says who emitted.
+//! each name that its signer may not use; then [`Wave::proven_source`](aether_core::Wave::proven_source) names the emitter.
 //!
 //! The cipher is XChaCha20-Poly1305. Each frame has a nonce of 192 bits from the operating system, drawn when the frame
 //! is complete. Nothing is kept from which a nonce is made, so neither a restart nor a fork can repeat one. A virtual
-//! machine that is cloned while it runs has a kernel that draws anew, if it is told (vmgenid, Linux 5.18 and later); in case
-//! it is not, the time of sealing is mixed in. Two of 2^80 frames under one key share a nonce with a probability of 2^-33
-//! (birthday bound, n^2 / 2^193); a million frames a second reach 2^80 in 38 billion years. `docs/protocol/sealed.md` describes
-//! the bytes.
+//! machine that is cloned while it runs has a kernel that draws again, if it learns of it (vmgenid, Linux 5.18 and
+//! later); in case it does not, the time of sealing is mixed in. Two of 2^80 frames under one key share a nonce with a
+//! probability of 2^-33 (birthday bound, n^2 / 2^193); a million frames a second reach 2^80 in 38 billion years.
+//! `docs/protocol/sealed.md` describes the bytes.
 //!
 //! This module knows no broker and no subscription. Sources: RFC 8439 and draft-irtf-cfrg-xchacha (the cipher), RFC 5869
 //! (keys for each purpose), RFC 6479 (the replay window), RFC 8032 (signatures).

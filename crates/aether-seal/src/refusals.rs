@@ -1,4 +1,4 @@
-//! What was refused, by reason.
+//! Counts of refused frames, by reason.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -101,8 +101,8 @@ impl Refusals {
     }
 }
 
-/// The ids of keys that this process does not have, with the number of messages that name them; most first, at most 16. Anybody
-/// can make up ids. Empty if no medium of the process seals.
+/// The ids of keys that this process does not have, with the number of messages that name them; most first, at most 16.
+/// Anybody can make up ids. Empty if no medium of the process seals.
 #[must_use]
 pub fn missing_keys(aether: &Aether) -> Vec<(KeyId, u64)> {
     sums(aether.details::<Refusals>().into_iter().flat_map(|refusals| refusals.missing_keys))

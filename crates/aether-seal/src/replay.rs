@@ -11,8 +11,8 @@
 //! its own signer only. The window is looked at before the signature, which costs more, and changed after it.
 //!
 //! Times are what senders say. A window that has seen a time ahead of [`FRESH`] is kept until that time has passed. If there
-//! is no room for it, what it has seen counts as sealed at most [`FRESH`] ahead: otherwise one wrong clock would shut out the
-//! new senders of its signer for as long as it was ahead.
+//! is no room for it, what it has seen counts as sealed at most [`FRESH`] ahead: otherwise one wrong clock would shut
+//! out the new senders of its signer for as long as it was ahead.
 
 use std::fmt;
 use std::sync::Arc;
@@ -57,10 +57,10 @@ struct SenderWindow {
     seen: Box<[u64; WORDS]>,
 }
 
-/// Who sealed a frame and when.
+/// The sender of a sealed frame, and its time.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stamp {
-    /// Who signed it, if that is checked.
+    /// The signer, if that is checked.
     pub(super) signer: Option<SignerId>,
     pub(super) sender: u64,
     pub(super) counter: u64,
@@ -139,8 +139,8 @@ impl SenderWindow {
 
 /// Refuses frames that one subscription has already taken.
 pub struct ReplayGuard {
-    /// The windows of each signer. Frames of its unknown senders must have been sealed after the time that is noted: the last
-    /// one of those that were evicted.
+    /// The windows of each signer. Frames of its unknown senders must have been sealed after the time that is noted:
+    /// the last one of those that were evicted.
     windows: Shares<u64, SenderWindow, u64>,
     /// Whether each frame must be fresh.
     is_strict: bool,
@@ -152,8 +152,8 @@ impl ReplayGuard {
         Self { windows: Shares::default(), is_strict: false, budget }
     }
 
-    /// A guard of a subscription that gets only some of the frames of its subjects, such as that of a group member. It
-    /// cannot tell a frame that another member got from a new one, so it takes no frame that is not fresh.
+    /// A guard of a subscription that gets only some of the frames of its subjects, such as the subscription of a group
+    /// member. It cannot tell a frame that another member got from a new one, so it takes no frame that is not fresh.
     #[must_use]
     pub fn of_a_share(mut self) -> Self {
         self.is_strict = true;
@@ -386,7 +386,7 @@ mod tests {
         assert_eq!(guard.take(signed(1, 11)), Err(Refusal::Replayed));
     }
 
-    /// The times of its frames are what a signer says, and it makes as many senders as it likes.
+    /// A signer chooses the times of its frames, and it makes as many senders as it likes.
     #[test]
     fn a_signer_with_senders_and_times_without_end_cuts_nobody_else_off() {
         let budget = Arc::<Budget>::default();

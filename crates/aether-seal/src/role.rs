@@ -1,6 +1,6 @@
 //! The purposes of sealed frames. Each has a key of its own, so that a frame of one purpose is none of another.
 
-/// What a sealed frame is for.
+/// The purpose of a sealed frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Role {

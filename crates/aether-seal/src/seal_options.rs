@@ -1,5 +1,5 @@
-//! What a connection seals, signs and believes with: where its keys and its list come from, read when it connects and again
-//! for each new connection.
+//! The keys and the list of signers of a connection: their files or values, read when it connects and again for each
+//! new connection.
 
 use super::file_or::{FileOr, KeySource};
 use super::keys::SealKeys;

@@ -27,7 +27,7 @@ pub struct Sealer {
     budget: Arc<Budget>,
 }
 
-/// What a sealer seals, opens, signs and verifies with.
+/// The keys and lists with which a sealer seals, opens, signs and verifies.
 #[derive(Debug)]
 struct Secrets {
     keys: SealKeys,
@@ -58,8 +58,8 @@ pub struct Opened {
     /// The reply address that its sender sealed with it, or empty. An answer must be sealed for this address, whatever
     /// the broker made of it.
     pub reply: Bytes,
-    /// Who signed it: [`Wave::prove`](aether_core::Wave::prove) holds the sources of its waves against this. `None` without a list
-    /// of signers.
+    /// The signer: [`Wave::prove`](aether_core::Wave::prove) holds the sources of its waves against this. `None`
+    /// without a list of signers.
     pub proof: Option<Proof>,
 }
 
@@ -127,8 +127,8 @@ impl Sealer {
         Ok(())
     }
 
-    /// Seals a frame for an address, and signs it if there is a key for that. `reply` is the address at which the sender waits
-    /// for an answer, or empty. It adds [`overhead`](Self::overhead) bytes.
+    /// Seals a frame for an address, and signs it if there is a key for that. `reply` is the address at which the
+    /// sender waits for an answer, or empty. It adds [`overhead`](Self::overhead) bytes.
     ///
     /// # Errors
     /// [`SealError`]. Nothing may be sent in that case.
@@ -214,7 +214,7 @@ impl Sealer {
         ReplayGuard::new(Arc::clone(&self.budget))
     }
 
-    /// What was refused since the start.
+    /// The refusals since the start.
     #[must_use]
     pub fn refusals(&self) -> Refusals {
         self.counts.read()
@@ -231,7 +231,7 @@ impl Secrets {
         codec::open(key, role, address, message).ok_or(Refusal::Tampered)
     }
 
-    /// Who says to have signed a message, and the signature, which is yet to be verified. `None` if there is no list.
+    /// The claimed signer of a message, and the signature, which is yet to be verified. `None` if there is no list.
     fn signature(&self, unsealed: &Unsealed) -> Result<Option<(&KnownSigner, FrameSignature)>, Refusal> {
         let Some(signers) = &self.signers else { return Ok(None) };
         let signature = unsealed.signature.ok_or(Refusal::Unsigned)?;

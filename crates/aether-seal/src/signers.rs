@@ -12,8 +12,8 @@ use super::signing_key::PublicKey;
 use aether_core::medium::{Named, Proof};
 use aether_core::wave::SignerId;
 
-/// The names that keys may use: `shop`, all that begin with `sensor-`, or all (`*`). Names are those of vibrators and
-/// emitters, and of programs, in whose name they tell their accounts.
+/// The names that keys may use: `shop`, all that begin with `sensor-`, or all (`*`). They are names of
+/// vibrators, of emitters and of programs, which sign their accounts.
 ///
 /// ```
 /// use aether_seal::{SigningKey, Signers};
@@ -42,7 +42,7 @@ fn named(name: &str) -> Result<Named, SignersError> {
 }
 
 /// Refuses two keys with one id. Ids have 64 bits, so an attacker can find a key whose id is on a long list; frames that it
-/// signs would be taken for those of the other, whichever comes first.
+/// signs would be taken for frames of the other, whichever comes first.
 fn one_key_for_each_id(
     entries: &[(Named, PublicKey)],
     id: impl Fn(&PublicKey) -> SignerId,
@@ -66,7 +66,7 @@ impl Signers {
         Self(Vec::new())
     }
 
-    /// Lets a key use a name. `sensor-*` stands for all names that begin so, `*` for all.
+    /// Lets a key use a name. `sensor-*` means all names that begin so, `*` for all.
     ///
     /// # Errors
     /// [`SignersError`] if the text cannot be a name, or if there are 10,000 entries.

@@ -9,7 +9,7 @@ use aether_core::wave::SignerId;
 /// The maximum number of entries of a list of signers: about a mebibyte of text.
 pub(super) const MAX_SIGNERS: usize = 10_000;
 
-/// Why a text is no list of signers.
+/// Why a text is not a list of signers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignersError {
@@ -71,7 +71,7 @@ pub enum SigningError {
         /// Its mode.
         mode: u32,
     },
-    /// The file is no list of signers.
+    /// The file is not a list of signers.
     #[error("{} is no list of signers", .path.display())]
     Signers {
         /// The file.

@@ -67,7 +67,7 @@ impl Signers {
     /// Reads the list of a file.
     ///
     /// # Errors
-    /// [`SigningError`] if the file cannot be read, if other users can write it, if it is no list, or if it lists nobody.
+    /// [`SigningError`] if the file cannot be read, if other users can write it, if it is not a list, or if it lists nobody.
     pub fn from_file(path: impl AsRef<Path>) -> Result<Self, SigningError> {
         let path = path.as_ref();
         let unread = |source| SigningError::File(SealKeysError::File { path: path.to_owned(), source });

@@ -4,16 +4,16 @@ use std::fmt;
 
 use aether_core::{Aether, Ledger, ShedReason, medium::MediumStatus};
 
-/// What happened to the waves emitted on a network: `waves: 12 emitted = 9 confirmed + 2 full + 1 unconfirmed`.
+/// The outcomes of the waves emitted on a network: `waves: 12 emitted = 9 confirmed + 2 full + 1 unconfirmed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Sent(MediumStatus);
 
-/// What happened to the waves routed to inboxes: `waves: 12 offered = 10 delivered + 2 full + ... + 0 queued`.
+/// The outcomes of the waves routed to inboxes: `waves: 12 offered = 10 delivered + 2 full + ... + 0 queued`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Received(Ledger);
 
-/// What was refused because it is not sealed with a key of this program, or because it is a replay: `messages refused:
-/// 3 plain + 1 replayed`.
+/// The messages refused because they are not sealed with a key of this program, or because they are replays: `messages
+/// refused: 3 plain + 1 replayed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused(MediumStatus);
 

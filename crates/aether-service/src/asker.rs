@@ -145,7 +145,7 @@ impl Asker {
     ///
     /// Each resend is half as strong as the attempt before it and costs one unit of the retry budget; without budget it
     /// waits. Repeating a question without a receiver (`NoResonator`) loads no service, so it costs nothing. All attempts
-    /// have one [root](Wave::root): that of the emitter, or the first attempt.
+    /// have one [root](Wave::root): the root of the emitter, or the first attempt.
     ///
     /// # Errors
     /// [`AskerError`]. The receiver may have acted on the question nevertheless.

@@ -4,8 +4,8 @@
 //! number of worker threads follows the processor limit by itself, because the standard library's
 //! `available_parallelism`, which tokio asks, reads it. Elsewhere than on Linux there are no limits.
 //!
-//! Both versions of cgroups are read. A limit of a group holds for all groups inside of it, so the smallest one on the way to
-//! the root counts.
+//! Both versions of cgroups are read. A limit of a group holds for all groups inside of it, so the smallest one on the
+//! way to the root counts.
 //!
 //! Source: <https://docs.kernel.org/admin-guide/cgroup-v2.html>, `memory.max` and `cpu.max`;
 //! <https://docs.kernel.org/admin-guide/cgroup-v1/>, `memory.limit_in_bytes`, `cpu.cfs_quota_us` and `cpu.cfs_period_us`.
@@ -65,7 +65,8 @@ impl CgroupLimits {
         memory: fn(&Path) -> Option<u64>,
         cpus: fn(&Path) -> Option<f64>,
     ) {
-        // In a container the path may be that of the host. Then only the root is there, which is the container's own.
+        // In a container the path may be the path on the host. Then only the root is there, which is the container's
+        // own.
         let group = root.join(group.trim_start_matches('/'));
         for folder in group.ancestors().take_while(|folder| folder.starts_with(root)) {
             self.memory_bytes = self.memory_bytes.into_iter().chain(memory(folder)).min();

@@ -210,8 +210,8 @@ impl Configuration {
     }
 
     /// The limit of what the program emits. All emitters of an `Aether` that [`connect_until`](Self::connect_until) or
-    /// [`builder`](Self::builder) made share it, those of services included. It follows the configuration; `None` if there
-    /// was none at the start.
+    /// [`builder`](Self::builder) made share it, including emitters of services. It follows the configuration; `None`
+    /// if there was none at the start.
     #[must_use]
     pub fn emission_rate(&self) -> Option<EmissionRate> {
         self.shared.emission.clone()
@@ -223,8 +223,8 @@ impl Configuration {
         self.shared.border.clone()
     }
 
-    /// A builder for the medium of the configuration, with its emission limit and its boundary rules. The server shows the client
-    /// name for the connection.
+    /// A builder for the medium of the configuration, with its emission limit and its boundary rules. The server shows
+    /// the client name for the connection.
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
         let settings = self.settings();
         let medium = settings.medium.args();
@@ -242,11 +242,11 @@ impl Configuration {
     }
 
     /// Connects as [`MediumArgs::connect_with_until`](crate::MediumArgs::connect_with_until) does, and follows changes
-    /// of the files from now on, until `shutdown` is cancelled. [Telemetry](crate::telemetry) starts if it has an address;
-    /// the client name is that of the service there.
+    /// of the files from now on, until `shutdown` is cancelled. [Telemetry](crate::telemetry) starts if it has an
+    /// address, with the client name as the name of the service.
     ///
-    /// With durable channels in `[durable]`, the log of the program is opened in a folder of that name or in JetStream, and waves of
-    /// those channels are stored before they are carried. [`DurableLog::of`] returns it, and
+    /// With durable channels in `[durable]`, the log of the program is opened in a folder of that name or in JetStream,
+    /// and waves of those channels are stored before they are carried. [`DurableLog::of`] returns it, and
     /// [`ResonateDurable`](aether_log::ResonateDurable) listens.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ mod tests {
         Some(Box::new(Link { text, source: chain(rest) }))
     }
 
-    /// What a reader sees of the errors of Aether: each link adds something.
+    /// The errors of Aether as a reader sees them: each link adds something.
     #[tokio::test]
     async fn no_error_says_twice_what_is_wrong() {
         use aether_core::{Aether, Kind, Vibrator, Wave};

@@ -43,7 +43,7 @@ pub use payload::Payload;
 ///     .on_query("d", question);
 /// ```
 ///
-/// The compiler rejects everything else, and names the mistake: an argument that is no extractor, missing state, a
+/// The compiler rejects everything else, and names the mistake: an argument that cannot be extracted, missing state, a
 /// payload that cannot be read, a value where none is sent.
 ///
 /// ```compile_fail,E0277
@@ -57,7 +57,7 @@ pub use payload::Payload;
     note = "a handler is an `async fn`, or an async closure, of at most six arguments"
 )]
 pub trait Handler<Args> {
-    /// What the function returns.
+    /// The return type of the function.
     type Output: 'static;
     /// The future of the function.
     type Future: Future<Output = Self::Output> + 'static;

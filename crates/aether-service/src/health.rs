@@ -51,7 +51,7 @@ impl Health {
         Self { ready: true, reasons: Vec::new() }
     }
 
-    /// Whether the bus can carry waves now, store those of durable channels, and all [checks](check) pass.
+    /// Whether the bus can carry waves now and store waves of durable channels, and all [checks](check) pass.
     #[must_use]
     pub fn of(aether: &Aether) -> Self {
         let health =
@@ -159,7 +159,7 @@ pub fn check(
 impl Drop for ReadyCheck {
     fn drop(&mut self) {
         let check = self.checks.lock().by_number.remove(&self.number);
-        // What the check holds is dropped without the lock.
+        // The values that the check holds are dropped without the lock.
         drop(check);
     }
 }

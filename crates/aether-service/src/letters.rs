@@ -5,8 +5,8 @@
 //! keeps the letter, and a [roster](aether_core::presence::Roster) shows who answers. The questions are
 //! [`LetterQuery`], the answers [`LetterAnswer`], both as JSON.
 //!
-//! A process that was connected with a [durable log](aether_log::DurableLog) answers for the waves that its consumers have given up,
-//! too, as for another store. Where the log is in a folder it forgets a consumer on request.
+//! A process that was connected with a [durable log](aether_log::DurableLog) answers for the waves that its consumers
+//! have given up, too, as for another store. Where the log is in a folder it forgets a consumer on request.
 //!
 //! Nothing is authenticated: every client that may publish there can read, send again and drop letters.
 //!
@@ -56,7 +56,7 @@ use crate::Rejection;
 /// The pattern of all channels on which services answer questions about their letters.
 pub const CHANNELS: &str = "aether.letters.*";
 
-/// The size beyond which no name of a vibrator is added to those of one store, in bytes.
+/// The size beyond which no name of a vibrator is added to the names of one store, in bytes.
 const MOST_NAMES: usize = 256;
 
 /// The maximum number of letters in one answer: about 1 KB each.
@@ -77,9 +77,9 @@ pub fn store_of(channel: &str) -> Option<u64> {
     u64::from_str_radix(channel.strip_prefix("aether.letters.")?, 16).ok()
 }
 
-/// The stores that the vibrators of a roster answer for, with the names of their services. Where it is proven who announces,
-/// the first store of each comes first, then the second: so a program that announces stores without end does not hide those
-/// of others from readers that ask a bounded number.
+/// The stores that the vibrators of a roster answer for, with the names of their services. Where announcements are
+/// proven, the first store of each signer comes first, then the second: so a program that announces stores without end
+/// does not hide the stores of others from readers that ask a bounded number.
 #[must_use]
 pub fn stores(roster: &Roster) -> Vec<(u64, String)> {
     let mut stores: BTreeMap<u64, (u64, String)> = BTreeMap::new();
@@ -250,7 +250,7 @@ pub struct LetterRecord {
     pub hint: String,
     /// The vibrator that failed to handle it, or `-`.
     pub by: String,
-    /// The number of attempts by anybody: those of handlers, retries and those before a replay included.
+    /// The number of attempts by anybody, including handlers, retries and attempts before a replay.
     pub attempts: u32,
     /// When it was kept, in milliseconds before the answer.
     pub age_ms: u64,
@@ -274,7 +274,7 @@ pub struct LetterRecord {
 }
 
 impl LetterRecord {
-    /// What `ls` lists.
+    /// The record that `ls` lists.
     pub(crate) fn of(letter: &DeadLetter) -> Self {
         Self {
             reason: letter.reason.to_string(),
@@ -286,7 +286,7 @@ impl LetterRecord {
         }
     }
 
-    /// What `show` shows.
+    /// The record that `show` shows.
     pub(crate) fn whole(letter: &DeadLetter) -> Self {
         let failed = letter.failed.iter().map(|failed| AttemptRecord {
             attempt: failed.attempt,
@@ -296,7 +296,7 @@ impl LetterRecord {
         Self::of(letter).with_whole(&letter.wave, failed.collect())
     }
 
-    /// What the wave says; nothing yet of how it failed.
+    /// The record of the wave, without the failure.
     fn of_wave(id: LetterId, wave: &Wave) -> Self {
         Self {
             id: id.to_string(),

@@ -1,4 +1,4 @@
-//! What a service needs around the bus: handlers, command-line arguments, logging, shutdown, one-line errors.
+//! The parts that a service needs around the bus: handlers, command-line arguments, logging, shutdown, one-line errors.
 //!
 //! The sample services and the command line use it. The bus itself is in `aether_core`, which does not depend on
 //! processes, so this crate is optional.

@@ -30,8 +30,8 @@ use crate::telemetry;
 /// `aether_core=trace,warn`. See `tracing_subscriber::filter::Targets`.
 pub const FILTER_VARIABLE: &str = "AETHER_LOG";
 
-/// The default filter: `info` for all crates, so also for those of the author. The connection of NATS is logged by this
-/// crate, with what was lost.
+/// The default filter: `info` for all crates, so also for the author's. This crate logs the connection of NATS, with
+/// the losses.
 pub(crate) const DEFAULT_FILTER: &str = "info,async_nats=warn";
 
 /// Why logging did not start.
@@ -64,14 +64,14 @@ pub enum LoggingError {
 /// How long the end of a program waits for the reader of its log.
 pub(crate) const FLUSH_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What waits for stderr.
+/// The lines that wait for stderr.
 static LINES: LineQueue = LineQueue::new();
 
 /// Starts logging to stderr. Colours are used only on a terminal without `NO_COLOR` (see <https://no-color.org>).
 ///
-/// Lines are written by a thread of their own, so that a stderr that nobody reads blocks nothing else: at most 2 MiB of lines
-/// wait, further ones are left out and counted. [`run`](crate::run) waits for the last ones; a program that does not use it
-/// calls [`flush`] at its end.
+/// Lines are written by a thread of their own, so that a stderr that nobody reads blocks nothing else: at most 2 MiB of
+/// lines wait, further ones are left out and counted. [`run`](crate::run) waits for the last ones; a program that does
+/// not use it calls [`flush`] at its end.
 ///
 /// # Errors
 /// [`LoggingError`] if the filter in `AETHER_LOG` is not valid, or a subscriber is installed already.
@@ -90,13 +90,13 @@ pub fn init() -> Result<(), LoggingError> {
     Ok(())
 }
 
-/// Waits until the lines that were logged are on stderr, at most for a time. Returns whether they are: not if nobody reads it.
-/// Does nothing for a subscriber of the author.
+/// Waits until the lines that were logged are on stderr, at most for a time. Returns whether they are: not if nobody
+/// reads it. Does nothing for a subscriber of the author.
 pub fn flush(patience: Duration) -> bool {
     LINES.flush(patience)
 }
 
-/// What the filter is a layer around.
+/// The subscriber that the filter is a layer of.
 #[cfg(feature = "otlp")]
 type Filtered = tracing_subscriber::layer::Layered<reload::Layer<telemetry::LateLayer, Registry>, Registry>;
 #[cfg(not(feature = "otlp"))]
@@ -125,8 +125,8 @@ pub(crate) fn set_filter(filter: &str) {
 #[must_use = "dropping it ends the silence"]
 pub struct Silence(Option<String>);
 
-/// Stops the log while a program draws on the terminal to which the log goes. Does nothing if stderr is no terminal, or for
-/// a subscriber of the author.
+/// Stops the log while a program draws on the terminal to which the log goes. Does nothing if stderr is not a terminal,
+/// or for a subscriber of the author.
 pub fn silence_terminal() -> Silence {
     let handle = FILTER.get().filter(|_| stderr().is_terminal());
     let before = handle.and_then(|handle| handle.with_current(|filter| filter.0.to_string()).ok());
@@ -174,7 +174,7 @@ pub(crate) fn parse_filter(filter: &str) -> Result<Targets, LoggingError> {
     }
     let refuse = |source| LoggingError::Filter { filter: filter.to_owned(), source };
     let targets: Targets = filter.parse().map_err(refuse)?;
-    // What the client logs at this level repeats the connection, and the answers to what it is asked on purpose.
+    // At this level the client repeats the connection, and the answers to deliberate requests.
     let is_usual = targets.default_level() == Some(LevelFilter::INFO) && !filter.contains("async_nats");
     Ok(if is_usual { targets.with_target("async_nats", LevelFilter::WARN) } else { targets })
 }

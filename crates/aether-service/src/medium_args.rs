@@ -1,7 +1,8 @@
 //! How a program connects: the address of its medium, its login, its certificates and its keys.
 //!
-//! Every program that connects flattens them into its own arguments, so that they are spelt the same everywhere and come from the
-//! same layers: [`config`](crate::config) reads them. Without the feature `nats`, all but the address and the wait have no effect.
+//! Every program that connects flattens them into its own arguments, so that they are spelt the same everywhere and
+//! come from the same layers: [`config`](crate::config) reads them. Without the feature `nats`, all but the address and
+//! the wait have no effect.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -19,8 +20,8 @@ use tokio_util::sync::CancellationToken;
 use crate::login::{CertificateFiles, LoginFile};
 use crate::{connecting, service_manager};
 
-/// The medium to connect to. As arguments of a program they are the uppermost layer above the section `[medium]` of a configuration:
-/// arguments, environment, files, built-in defaults. `Debug` does not show secrets.
+/// The medium to connect to. As arguments of a program they are the uppermost layer above the section `[medium]` of a
+/// configuration: arguments, environment, files, built-in defaults. `Debug` does not show secrets.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MediumArgs {
@@ -36,7 +37,7 @@ pub struct MediumArgs {
     pub login: Option<LoginFile>,
     /// NATS: the name whose inbox receives answers.
     pub inbox: Option<String>,
-    /// NATS and lan: the authorities that are trusted instead of those of the system.
+    /// NATS and lan: the authorities that are trusted instead of the system's.
     pub ca: Option<PathBuf>,
     /// NATS and lan: the certificate of this program and its key.
     pub certificate: Option<CertificateFiles>,
@@ -72,8 +73,8 @@ impl MediumArgs {
     const LOCAL: &str = "local:";
     const PREFIX: &str = "aether";
 
-    /// The NATS options of the arguments: how this program logs in and what it trusts, with the default outbox. The server shows the
-    /// client name for this connection.
+    /// The NATS options of the arguments: how this program logs in and what it trusts, with the default outbox. The
+    /// server shows the client name for this connection.
     #[cfg(feature = "nats")]
     pub fn nats(&self, client_name: &str) -> NatsOptions {
         let mut options =
@@ -102,8 +103,9 @@ impl MediumArgs {
         }
     }
 
-    /// The options of the medium of a local network of the arguments, with the default outbox. Its peers see the name. Without
-    /// keys, the secret comes from the environment. `ca` and `certificate` are for `quic/` endpoints, which need both.
+    /// The options of the medium of a local network of the arguments, with the default outbox. Its peers see the name.
+    /// Without keys, the secret comes from the environment. `ca` and `certificate` are for `quic/` endpoints, which
+    /// need both.
     #[cfg(feature = "lan")]
     pub fn lan(&self, name: &str) -> LanOptions {
         let mut options = LanOptions::default().name(name);
@@ -116,8 +118,9 @@ impl MediumArgs {
         }
     }
 
-    /// A builder for the medium, with default options otherwise. To change those of NATS, pass what `nats` returns to the
-    /// builder again. The client name is also that of the program in its [account](aether_core::account).
+    /// A builder for the medium, with default options otherwise. To change the options of NATS, pass the result of
+    /// `nats` to the builder again. The client name is also the name of the program in its
+    /// [account](aether_core::account).
     pub fn builder(&self, client_name: &str) -> AetherBuilder {
         let builder = aether::builder().url(&self.medium).program(client_name);
         #[cfg(feature = "nats")]
@@ -191,8 +194,8 @@ impl MediumArgs {
             && args.any(|arg| arg.to_string_lossy().contains(&*self.medium))
     }
 
-    /// Whether a secret of the address or of the login goes over a network in the clear. A server of this machine is no network,
-    /// and with certificates of any kind a connection without TLS is refused.
+    /// Whether a secret of the address or of the login goes over a network in the clear. A server on this machine does
+    /// not count as a network, and with certificates of any kind a connection without TLS is refused.
     fn shows_secret_to_the_network(&self) -> bool {
         if self.ca.is_some() || self.certificate.is_some() {
             return false;
@@ -242,7 +245,7 @@ impl MediumArgs {
         self.addresses().find(|address| Self::is_lan(address))
     }
 
-    /// Whether an address is that of a local network.
+    /// Whether an address belongs to a local network.
     #[must_use]
     pub fn is_lan(address: &str) -> bool {
         has_scheme(address, "lan:")

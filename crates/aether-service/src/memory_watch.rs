@@ -18,7 +18,7 @@ const READINGS: usize = 10;
 const WINDOWS: usize = 6;
 /// The least growth over all windows: caches that fill and arenas of the allocator stay below.
 const LEAST_GROWTH: u64 = 16 << 20;
-/// Growth below this share of what there was at first is no leak, either: 1/8.
+/// Growth below this share of the first reading does not count as a leak, either: 1/8.
 const LEAST_SHARE: u64 = 8;
 
 /// The buses of this process, whose queued waves explain memory. They are not kept alive before a panic.
@@ -43,8 +43,8 @@ impl Buses {
         self.0.lock().iter().filter_map(Connection::ledger).collect()
     }
 
-    /// Keeps all buses alive from now on, so that their accounts can be read although the program that owns them unwinds. Never
-    /// waits: called by the hook of a panic, which can happen anywhere.
+    /// Keeps all buses alive from now on, so that their accounts can be read although the program that owns them
+    /// unwinds. Never waits: called by the hook of a panic, which can happen anywhere.
     pub(crate) fn keep(&self) {
         if let (Some(buses), Some(mut kept)) = (self.0.try_lock(), self.1.try_lock()) {
             kept.extend(buses.iter().filter_map(Connection::aether));
@@ -83,7 +83,7 @@ pub(crate) struct LeakDetector {
 }
 
 impl LeakDetector {
-    /// Takes a reading. After a hint it begins anew, so a leak is hinted at again while it goes on.
+    /// Takes a reading. After a hint it starts over, so a leak is hinted at again while it goes on.
     pub(crate) fn note(&mut self, reading: Reading) -> Option<LeakHint> {
         self.readings.push(reading);
         if self.readings.len() < READINGS {

@@ -22,9 +22,9 @@ use crate::{connecting, logging, shutdown, telemetry};
 /// Runs a service: sets up logging, a runtime and signal handling, and turns the result into an exit code.
 ///
 /// From then on panics of handlers are printed at most once a second; the report of the service counts all of them. A panic
-/// elsewhere is logged and cancels the token; the process ends with an account and the exit code 101, after 20 s at the latest.
-/// Ctrl-C or SIGTERM cancels the token, and a second one ends the process at once, whatever its threads do. An error, also a `Box<dyn Error>`, is printed to stderr in one line with its
-/// causes, and the exit code is 1.
+/// elsewhere is logged and cancels the token; the process ends with an account and the exit code 101, after 20 s at the
+/// latest. Ctrl-C or SIGTERM cancels the token, and a second one ends the process at once, whatever its threads do. An
+/// error, also a `Box<dyn Error>`, is printed to stderr in one line with its causes, and the exit code is 1.
 pub fn run<F, S, E>(service: F) -> ExitCode
 where
     F: FnOnce(CancellationToken) -> S,
@@ -102,7 +102,7 @@ where
     }
 }
 
-/// The exit code after a panic outside of handlers; that of the standard library.
+/// The exit code after a panic outside of handlers, as in the standard library.
 const PANICKED: u8 = 101;
 
 /// How long the program has to end in an orderly way after a panic outside of handlers.

@@ -12,7 +12,8 @@
 //! use aether_service::{CancellationToken, Json, Service, State};
 //! use aether_core::{Aether, Emitter, EmitError, Vibrator, Wave};
 //!
-//! async fn reserve(State(prefix): State<&'static str>, Json(order): Json<u32>, emitter: Emitter) -> Result<Json<String>, EmitError> {
+//! async fn reserve(State(prefix): State<&'static str>, Json(order): Json<u32>, emitter: Emitter) ->
+//! Result<Json<String>, EmitError> {
 //!     emitter.emit_wave("stock.reserved", &order).await?; // names the question as its cause
 //!     Ok(Json(format!("{prefix}-{order}")))               // the answer
 //! }
@@ -155,12 +156,12 @@ impl SetLoop {
 }
 
 impl Service {
-    /// A builder for a service. The name is that of its vibrator.
+    /// A builder for a service. Its vibrator has the same name.
     pub fn builder(name: &str) -> ServiceBuilder {
         ServiceBuilder::new(name)
     }
 
-    /// An emitter under the name of the service, for waves that no other wave caused, such as those of a timer.
+    /// An emitter under the name of the service, for waves that no other wave caused, such as the waves of a timer.
     /// Handlers take their own as an argument.
     #[must_use]
     pub fn emitter(&self) -> Emitter {
@@ -186,7 +187,7 @@ impl Service {
         self.counters.clone()
     }
 
-    /// What the service receives, answers and emits.
+    /// The messages that the service receives, answers and emits.
     #[must_use]
     pub fn description(&self) -> &Description {
         &self.description

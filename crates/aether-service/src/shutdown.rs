@@ -22,8 +22,8 @@ const ECHO: Duration = Duration::from_millis(100);
 /// How long a line about a signal may take. Where nobody reads the log, the signal counts nevertheless.
 const SAYING: Duration = Duration::from_millis(100);
 
-/// Returns a token that the first Ctrl-C, SIGTERM or SIGHUP cancels. A second signal ends the process at once with code 130. A
-/// repetition of the same signal within 0.1 s is ignored.
+/// Returns a token that the first Ctrl-C, SIGTERM or SIGHUP cancels. A second signal ends the process at once with code
+/// 130. A repetition of the same signal within 0.1 s is ignored.
 ///
 /// Signals are heard by a thread of their own, so that they count also while all workers of the runtime are blocked.
 ///
@@ -121,7 +121,7 @@ async fn hung_up(hangup: &mut Option<tokio::signal::unix::Signal>) {
     }
 }
 
-/// Whether the process was started with SIGHUP ignored. Only Linux says so without unsafe code.
+/// Whether the process was started with SIGHUP ignored. Only Linux reports this without unsafe code.
 #[cfg(unix)]
 fn ignores_hangup() -> bool {
     const HANGUP: u64 = 1;

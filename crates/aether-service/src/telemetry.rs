@@ -7,12 +7,12 @@
 //! span. The context travels with every wave, whether this process records spans or not. Metrics are the ledgers, the
 //! connection, and histograms of the services that are built after the start.
 //!
-//! What waits to be exported is bounded. What does not fit, or what the collector does not take, is lost and counted
+//! The export queue is bounded. Anything that does not fit, or that the collector does not take, is lost and counted
 //! ([`ledgers`]), logged when it begins and at the end, and never delays a wave.
 //!
 //! The standard variables of OpenTelemetry are obeyed: `OTEL_TRACES_SAMPLER`, `OTEL_BSP_MAX_QUEUE_SIZE`,
-//! `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SDK_DISABLED`, and so on. Those of the endpoint, the protocol
-//! and the compression are not: the setting has the address, and nothing is compressed.
+//! `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_EXPORTER_OTLP_HEADERS`, `OTEL_SDK_DISABLED`, and so on. The variables of the
+//! endpoint, the protocol and the compression are not: the setting has the address, and nothing is compressed.
 
 /// Whether `OTEL_SDK_DISABLED` switches telemetry off.
 pub(crate) fn is_disabled() -> bool {

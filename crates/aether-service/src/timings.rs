@@ -55,7 +55,7 @@ impl Histogram {
         self.sum += took;
     }
 
-    /// The counts of the buckets, without those of the buckets below; the last is that of what took longer.
+    /// The counts of the buckets, without the buckets below; the last one counts everything that took longer.
     #[must_use]
     pub const fn buckets(&self) -> &[u64; BUCKETS + 1] {
         &self.buckets
@@ -102,7 +102,7 @@ impl Timings {
         }
     }
 
-    /// Adds those of another service.
+    /// Adds the timings of another service.
     pub fn add(&mut self, other: &Self) {
         let all = |to: &mut [Histogram; BANDS.len()], more: &[Histogram; BANDS.len()]| {
             to.iter_mut().zip(more).for_each(|(to, more)| to.add(more));

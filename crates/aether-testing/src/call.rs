@@ -21,7 +21,7 @@ use crate::matcher::Matcher;
 /// }
 ///
 /// # #[tokio::main(flavor = "current_thread")] async fn main() {
-/// let called = aether_testing::call(confirm, Wave::from_json("orders.created", &17).unwrap()).await;
+/// let called = aether_testing::call(confirm, Wave::new("orders.created", &17).unwrap()).await;
 /// assert!(called.returned.unwrap().is_ok());
 /// assert_eq!(called.emitted[0].channel().as_str(), "orders.confirmed");
 /// # }
@@ -85,13 +85,13 @@ pub struct Call<S = ()> {
     answers: Vec<(Matcher, Vec<u8>)>,
 }
 
-/// What became of a call.
+/// The result of a call.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Called<T> {
-    /// What the handler returned, or why an argument could not be extracted.
+    /// The return value of the handler, or why an argument could not be extracted.
     pub returned: Result<T, Rejection>,
-    /// What it emitted, asked and answered by hand, in that order in time. Each names the wave as its cause.
+    /// The waves that it emitted, asked and answered by hand, in that order in time. Each names the wave as its cause.
     pub emitted: Vec<Wave>,
 }
 
@@ -184,7 +184,7 @@ impl Stage {
         let caller = Vibrator::create("caller", &aether).await?.emitter();
         let is_query = wave.kind() == Kind::Query;
         match is_query {
-            // The asker waits for as long as the stage stands; dropping the runtime or the answer ends it.
+            // The asker waits for as long as the stage exists; dropping the runtime or the answer ends it.
             true => drop(tokio::spawn(async move { caller.ask(wave).await })),
             false => drop(caller.emit(wave).await?),
         }
@@ -202,7 +202,7 @@ impl Stage {
         Ok(Self { delivery: Delivery::new(wave, &emitter, &asker), observer, _handler: handler, answering })
     }
 
-    /// What the handler emitted, asked and answered.
+    /// The waves that the handler emitted, asked and answered.
     fn emitted(&mut self) -> Vec<Wave> {
         let handler = self.delivery.emitter().source();
         std::iter::from_fn(|| self.observer.try_receive().ok())

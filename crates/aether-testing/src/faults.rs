@@ -28,8 +28,8 @@ use plan::Shared;
 /// Without a seed of its own a test draws one. A test that fails prints it, and with that number in the environment
 /// variable `AETHER_TEST_SEED` the test meets the same faults again.
 ///
-/// A fault hits what this process emits, its questions, and their answers. What other processes send over a network
-/// meets the faults of those processes.
+/// A fault hits the waves that this process emits, its questions, and their answers. Waves that other processes send
+/// over a network meet the faults of those processes.
 ///
 /// ```
 /// use std::time::Duration;
@@ -59,7 +59,7 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// No faults yet. The seed is that of the environment variable `AETHER_TEST_SEED`, or drawn at random.
+    /// No faults yet. The seed comes from the environment variable `AETHER_TEST_SEED`, or is drawn at random.
     ///
     /// # Panics
     /// If the variable is set and is not a number.
@@ -99,7 +99,7 @@ impl Faults {
         self.shared.changed.notify_waiters();
     }
 
-    /// What the faults did so far.
+    /// The effects of the faults so far.
     #[must_use]
     pub fn counts(&self) -> FaultCounts {
         self.shared.plan.lock().counts

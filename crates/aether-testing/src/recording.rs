@@ -1,4 +1,4 @@
-//! What a probe has seen, as text that is the same in every run: for snapshots and for reading.
+//! The records of a probe, as text that is the same in every run: for snapshots and for reading.
 
 use std::collections::HashMap;
 use std::fmt;

@@ -73,7 +73,8 @@ impl Running {
         let _ = self.ended.clone().wait_for(|_| false).await;
     }
 
-    /// Stops the service, and returns its account or what is wrong with it. A service that crashed is no error here.
+    /// Stops the service, and returns its account or a description of what is wrong. A service that crashed does not
+    /// count as an error here.
     pub(crate) async fn stopped(&self) -> Result<ServiceReport, String> {
         self.shutdown.cancel();
         let (name, mut ended) = (&self.name, self.ended.clone());

@@ -1,4 +1,4 @@
-//! What a bus and its probes know in common, and how failure messages print it.
+//! The common knowledge of a bus and its probes, and how failure messages print it.
 
 use aether_core::Aether;
 use aether_service::ServiceReport;
@@ -9,7 +9,7 @@ use crate::faults::Faults;
 use crate::running::Running;
 use crate::verdict::{Account, unread};
 
-/// What a bus shares with its probes.
+/// The state that a bus shares with its probes.
 #[derive(Debug)]
 pub(crate) struct Situation {
     pub(crate) aether: Aether,

@@ -58,7 +58,7 @@ pub fn pattern_for(channel: &Channel) -> impl Strategy<Value = Pattern> + use<> 
     (vec(any::<bool>(), count), option::of(0..count)).prop_filter_map("a pattern", move |(stars, cut)| {
         let mut tokens: Vec<_> =
             tokens.iter().zip(&stars).map(|(token, star)| if *star { "*" } else { token }).collect();
-        // `>` stands for one or more tokens.
+        // `>` matches one or more tokens.
         if let Some(cut) = cut {
             tokens.truncate(cut);
             tokens.push(">");

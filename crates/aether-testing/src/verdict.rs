@@ -18,7 +18,7 @@ const MAX_PRINTED: usize = 20;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Account {
-    /// The sum of all inboxes, those of probes included.
+    /// The sum of all inboxes, including inboxes of probes.
     pub ledger: Ledger,
     /// Each name with its inboxes.
     pub inboxes: Vec<InboxReport>,
@@ -28,7 +28,7 @@ pub struct Account {
     pub medium: MediumStatus,
     /// The services in the order in which they were started.
     pub services: Vec<(String, ServiceReport)>,
-    /// What the faults did, if the bus has any.
+    /// The effects of the faults, if the bus has any.
     pub faults: Option<FaultCounts>,
 }
 

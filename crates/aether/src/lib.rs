@@ -25,7 +25,8 @@
 //! ```
 //!
 //! # Crates
-//! This crate has the names of `aether-core`, the bus in process, and all else as modules, each of which is a crate of its own:
+//! This crate has the names of `aether-core`, the bus in process, and all else as modules, each of which is a crate of
+//! its own:
 //!
 //! - [`bridge`]: relays waves between two media. [`paths`]: several media as one, with failover.
 //! - `nats` (feature, default): the NATS medium. `lan`: the medium between machines of one network, without a server.

@@ -13,8 +13,8 @@ use crate::sync_engine;
 use crate::valgrind;
 use crate::workspace::Workspace;
 
-/// The benchmarks. Each is a file of that name in `crates/aether-bench/benches`, except `overload`, which is `peers`. `field` is
-/// three: see [`field`]; `page` runs in Node: see [`page`].
+/// The benchmarks. Each is a file of that name in `crates/aether-bench/benches`, except `overload`, which is the file
+/// `peers`. `field` is three files: see [`field`]. `page` runs in Node: see [`page`].
 pub(crate) const NAMES: [&str; 19] = [
     "inprocess",
     "handlers",
@@ -61,13 +61,14 @@ pub(crate) struct BenchArgs {
     /// `start`, `crowd` or `memory`. lan: `throughput`, `round-trip`, `start` or `overload`.
     #[arg(long = "part")]
     parts: Vec<String>,
-    /// mimalloc in place of the allocator of the system. Not for `instructions`, which counts that of the system.
+    /// mimalloc in place of the allocator of the system. Not for `instructions`, which counts the system's allocator.
     #[arg(long)]
     mimalloc: bool,
     /// overload, physics, hopping, scale: only print the results, without writing pages and pictures.
     #[arg(long)]
     dry_run: bool,
-    /// gateway: measure its memory for so many minutes, with 10,000 channels and 1,000 vibrators, instead of its clients.
+    /// gateway: measure its memory for this many minutes, with 10,000 channels and 1,000 vibrators, instead of its
+    /// clients.
     #[arg(long, value_name = "MINUTES")]
     memory: Option<u64>,
     /// instructions: only the paths whose names contain this word; can be repeated.
@@ -96,7 +97,7 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
             continue;
         }
         let bench = if name == "overload" { "peers" } else { name };
-        let mut command = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", bench]);
+        let mut command = workspace.cargo(["bench", "--locked", "-p", "aether-bus-bench", "--bench", bench]);
         command.args(["inbox", "inprocess", "log", "stores"].contains(&name).then_some("--features=peers"));
         command.args((name == "handlers").then_some("--features=ruststream"));
         command.args((name == "lan").then_some("--features=lan"));
@@ -142,14 +143,15 @@ pub(crate) fn run(workspace: &Workspace, names: &[String], options: &BenchArgs) 
     Ok(())
 }
 
-/// What operations cost: the parts of the benchmark with the command as users run it, and the instructions of waves while all
-/// is off, against those recorded before there were metrics and traces.
+/// The cost of operations: the parts of the benchmark with the command as users run it, and the instructions of waves
+/// while everything is off, compared with the counts recorded before there were metrics and traces.
 fn operations(workspace: &Workspace, parts: &[String]) -> Result<()> {
     let server = nats_server::find_or_install(workspace)?.path;
-    check(&mut workspace.cargo(["build", "--locked", "--profile", "dist", "-p", "aether-cli"]))?;
+    check(&mut workspace.cargo(["build", "--locked", "--profile", "dist", "-p", "aether-bus-cli"]))?;
     let mut measured = Ok(());
     if parts.is_empty() || parts.iter().any(|part| part != "instructions") {
-        let mut bench = workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", "operations"]);
+        let mut bench =
+            workspace.cargo(["bench", "--locked", "-p", "aether-bus-bench", "--bench", "operations"]);
         bench.args(["--", "--aether"]).arg(workspace.target().join("dist/aether"));
         measured = check(
             bench.args(parts.iter().filter(|part| *part != "instructions")).env(nats_server::ENV, &server),
@@ -158,7 +160,7 @@ fn operations(workspace: &Workspace, parts: &[String]) -> Result<()> {
     if parts.is_empty() || parts.iter().any(|part| part == "instructions") {
         valgrind::find_or_install()?;
         let mut bench =
-            workspace.cargo(["bench", "--locked", "-p", "aether-bench", "--bench", "instructions"]);
+            workspace.cargo(["bench", "--locked", "-p", "aether-bus-bench", "--bench", "instructions"]);
         bench.args(["--", "--recorded"]).arg(workspace.root().join("crates/aether-bench/instructions.json"));
         check(bench.args(OPERATIONS_PATHS))?;
     }
@@ -166,14 +168,15 @@ fn operations(workspace: &Workspace, parts: &[String]) -> Result<()> {
     measured
 }
 
-/// The pages in a real browser under load, the gateway with many clients and with many channels: the command as users run it.
+/// The pages in a real browser under load, and the gateway with many clients and many channels, with the command as
+/// users run it.
 fn page(workspace: &Workspace, parts: &[String]) -> Result<()> {
     let (server, browser) = (nats_server::find_or_install(workspace)?.path, browser::find_or_install()?);
     let node = node::find_or_install(workspace)?;
     if node.program == node::NONE || browser == node::NONE {
         bail!("this benchmark needs Node and a browser, which are set to {}", node::NONE);
     }
-    check(&mut workspace.cargo(["build", "--locked", "--profile", "dist", "-p", "aether-cli"]))?;
+    check(&mut workspace.cargo(["build", "--locked", "--profile", "dist", "-p", "aether-bus-cli"]))?;
     let mut bench = Command::new(&node.program);
     bench.arg("bench.mjs").args(parts).current_dir(workspace.root().join(node::FOLDER));
     bench.env("AETHER_PROGRAM", std::path::absolute(workspace.target().join("dist/aether"))?);
@@ -185,14 +188,14 @@ fn page(workspace: &Workspace, parts: &[String]) -> Result<()> {
 fn field(workspace: &Workspace, parts: &[String], mimalloc: bool) -> Result<()> {
     let server = nats_server::find_or_install(workspace)?.path;
     for (part, package, bench) in [
-        ("core", "aether-bench", "field"),
-        ("network", "aether-field", "field_network"),
-        ("gateway", "aether-bench", "field_gateway"),
+        ("core", "aether-bus-bench", "field"),
+        ("network", "aether-bus-field", "field_network"),
+        ("gateway", "aether-bus-bench", "field_gateway"),
     ] {
         if parts.is_empty() || parts.iter().any(|wanted| wanted == part) {
             let mut command = workspace.cargo(["bench", "--locked", "-p", package, "--bench", bench]);
             command.env(nats_server::ENV, &server);
-            command.args((mimalloc && package == "aether-bench").then_some("--features=mimalloc"));
+            command.args((mimalloc && package == "aether-bus-bench").then_some("--features=mimalloc"));
             check(command.env(sync_engine::ENV, sync_engine::find_or_install(workspace)))?;
         }
     }
@@ -203,9 +206,9 @@ fn field(workspace: &Workspace, parts: &[String], mimalloc: bool) -> Result<()> 
 /// the faults without optimisation, which it does not need.
 pub(crate) fn recordings(workspace: &Workspace, into: Option<PathBuf>, names: &[String]) -> Result<()> {
     let server = nats_server::find_or_install(workspace)?.path;
-    check(&mut workspace.cargo(["build", "--locked", "--profile", "dist", "-p", "aether-cli"]))?;
+    check(&mut workspace.cargo(["build", "--locked", "--profile", "dist", "-p", "aether-bus-cli"]))?;
     let into = into.unwrap_or_else(|| workspace.root().join("crates/aether-bench/recordings"));
-    let mut bench = workspace.cargo(["bench", "--locked", "--profile", "dev", "-p", "aether-bench"]);
+    let mut bench = workspace.cargo(["bench", "--locked", "--profile", "dev", "-p", "aether-bus-bench"]);
     bench.args(["--bench", "recordings", "--", "--aether"]).arg(workspace.target().join("dist/aether"));
     check(bench.arg("--into").arg(into).args(names).env(nats_server::ENV, &server))
 }
@@ -214,6 +217,6 @@ pub(crate) fn recordings(workspace: &Workspace, into: Option<PathBuf>, names: &[
 pub(crate) fn soak(workspace: &Workspace, args: &[String]) -> Result<()> {
     let server = nats_server::find_or_install(workspace)?.path;
     let mut soak =
-        workspace.cargo(["bench", "--locked", "--quiet", "-p", "aether-bench", "--bench", "soak", "--"]);
+        workspace.cargo(["bench", "--locked", "--quiet", "-p", "aether-bus-bench", "--bench", "soak", "--"]);
     check(soak.args(args).env(nats_server::ENV, &server))
 }

@@ -1,4 +1,5 @@
-//! The documents: `cargo xtask book` checks the links of all tracked Markdown files, and builds the book below the build folder.
+//! The documents: `cargo xtask book` checks the links of all tracked Markdown files, and builds the book below the
+//! build folder.
 //!
 //! A link to a file, a folder or a heading has to lead somewhere, offline. The pages of the book link to each other by
 //! relative paths, and to other files by their address in the repository, so that a link works in both places.
@@ -71,7 +72,7 @@ struct Documents {
     pages: BTreeMap<PathBuf, Page>,
 }
 
-/// What others can link to in a page, and what it links to.
+/// The targets of links in a page, and its own links.
 struct Page {
     anchors: BTreeSet<String>,
     links: Vec<Link>,
@@ -264,7 +265,7 @@ mod tests {
     #[test]
     fn anchors_are_those_of_github_and_of_the_book() {
         assert_eq!(anchor("Over NATS: `cargo xtask bench nats`"), "over-nats-cargo-xtask-bench-nats");
-        assert_eq!(anchor("What [rules](rules.md) are worth"), "what-rules-are-worth");
+        assert_eq!(anchor("Where [rules](rules.md) apply"), "where-rules-apply");
         assert_eq!(anchor("max_payload, `JetStream`"), "max_payload-jetstream");
         let page = Page::read("# A\n## B\n```text\n# no heading\n```\n## B\n#no heading");
         assert_eq!(page.anchors.iter().map(String::as_str).collect::<Vec<_>>(), ["a", "b", "b-1"]);

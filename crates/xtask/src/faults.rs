@@ -1,8 +1,7 @@
 //! `cargo xtask faults`: the fault tests of the durable log and of the outbox for longer than the test command runs them.
 //!
-//! They are the same tests, told how many rounds to make and to try every byte. Real processes are killed, stopped and
-//! continued; a full disk, a read-only one and one whose power is cut are file systems of their own, for which the user has to be
-//! root.
+//! They are the same tests with more rounds, and they try every byte. Real processes are killed, stopped and continued.
+//! A full disk, a read-only disk and a disk whose power is cut are file systems of their own, which only root can make.
 
 use anyhow::Result;
 
@@ -23,20 +22,25 @@ pub(crate) struct FaultsArgs {
 
 /// What is run: a name for people, the package, its tests, and words of their names.
 const SUITES: [(&str, &str, &[&str], &[&str]); 4] = [
-    ("machines that fail: sync, a full disk, clocks", "aether-log", &["--lib"], &["faults::", "attempts::"]),
+    (
+        "machines that fail: sync, a full disk, clocks",
+        "aether-bus-log",
+        &["--lib"],
+        &["faults::", "attempts::"],
+    ),
     (
         "processes that are killed, stopped, or killed by a wave, and power cuts",
-        "aether-log",
+        "aether-bus-log",
         &["--test", "suite"],
         &["bus::faults::", "bus::failing::"],
     ),
     (
         "changed bytes, cut files, full and read-only disks",
-        "aether-log",
+        "aether-bus-log",
         &["--test", "suite"],
         &["store::damage::", "store::failing::"],
     ),
-    ("an outbox whose process is killed", "aether-outbox", &["--test", "outbox"], &["killing::"]),
+    ("an outbox whose process is killed", "aether-bus-outbox", &["--test", "outbox"], &["killing::"]),
 ];
 
 pub(crate) fn run(workspace: &Workspace, args: &FaultsArgs) -> Result<()> {

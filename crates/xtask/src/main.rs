@@ -1,9 +1,11 @@
 //! The project's own commands. `cargo xtask test` is what CI runs, set-up included.
 
+mod advisories;
 mod apt;
 mod bench;
 mod book;
 mod browser;
+mod english;
 mod examples;
 mod faults;
 mod fuzz;
@@ -13,6 +15,8 @@ mod modules;
 mod nats_server;
 mod node;
 mod promtool;
+mod release;
+mod sbom;
 mod steps;
 mod suite;
 mod sync_engine;
@@ -38,8 +42,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run everything that CI runs: tools, format check, import circles, documents, packages, clippy, docs, tests, doc tests,
-    /// examples.
+    /// Run everything that CI runs: tools, format check, import circles, English, documents, packages, clippy, docs,
+    /// tests, doc tests, examples.
     Test {
         #[command(flatten)]
         args: suite::TestArgs,
@@ -48,8 +52,25 @@ enum Command {
     Tools,
     /// Draw the module graph in ARCHITECTURE.md; `test` fails on import circles.
     Modules,
+    /// Count sentences in forbidden patterns and wide comments; `test` fails on more than are recorded.
+    English {
+        #[command(flatten)]
+        args: english::EnglishArgs,
+    },
     /// Check the links of all documents, and build the book into `target/book`.
     Book,
+    /// Check what a registry gets: versions, changelog, licences, advisories, packages. Writes bills of materials
+    /// (CycloneDX) to target/release-check. Publishes nothing.
+    Release {
+        #[command(flatten)]
+        args: release::ReleaseArgs,
+    },
+    /// Replace the carried security advisories with the current ones.
+    Advisories {
+        /// The RustSec database: a URL, or a folder with a clone.
+        #[arg(long, value_name = "URL", default_value = advisories::UPSTREAM)]
+        from: String,
+    },
     /// Run the benchmarks of aether-bench.
     Bench {
         /// The benchmarks to run; all by default.
@@ -108,7 +129,10 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Modules => modules::draw(&workspace),
+        Command::English { args } => english::run(&workspace, &args),
         Command::Book => book::run(&workspace),
+        Command::Release { args } => release::run(&workspace, &args),
+        Command::Advisories { from } => advisories::refresh(&workspace, &from),
         Command::Bench { names, options } => bench::run(&workspace, &names, &options),
         Command::Soak { args } => bench::soak(&workspace, &args),
         Command::Recordings { into, names } => bench::recordings(&workspace, into, &names),

@@ -16,7 +16,7 @@ use syn::visit::{self, Visit};
 use crate::workspace::Workspace;
 
 /// The crate whose top-level modules are drawn.
-const DRAWN: &str = "aether-core";
+const DRAWN: &str = "aether-bus-core";
 const PAGE: &str = "ARCHITECTURE.md";
 const BEGIN: &str = "<!-- modules: begin -->";
 const END: &str = "<!-- modules: end -->";
@@ -146,12 +146,12 @@ impl Imports {
     }
 }
 
-/// What one file imports and re-exports.
+/// The imports and re-exports of one file.
 #[derive(Default)]
 struct Uses {
     /// Each path in full, such as `crate medium Medium`.
     paths: BTreeSet<Vec<String>>,
-    /// Names that others can import from here: the name and the path it stands for.
+    /// Names that others can import from here: the name, and the path that it refers to.
     exported: BTreeMap<String, Vec<String>>,
 }
 

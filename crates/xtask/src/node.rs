@@ -19,10 +19,10 @@ pub(crate) const ENV: &str = "AETHER_NODE";
 /// The environment variable with the folder of the packages, for the tests.
 pub(crate) const MODULES_ENV: &str = "AETHER_NODE_MODULES";
 
-/// What stands for no Node.
+/// The value of the variable that switches Node off.
 pub(crate) const NONE: &str = "none";
 
-/// The folder of the tests, with what says which packages they need.
+/// The folder of the tests and of the list of packages they need.
 pub(crate) const FOLDER: &str = "crates/aether-cli/tests/suite/page";
 const FILES: [&str; 2] = ["package.json", "package-lock.json"];
 
@@ -64,7 +64,7 @@ fn program() -> Result<String> {
     Ok(node.display().to_string())
 }
 
-/// Installs the packages, unless those of the same lock file are there.
+/// Installs the packages, unless the packages of the same lock file are there.
 fn install(tests: &Path, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
     let mut is_same = true;
@@ -75,7 +75,7 @@ fn install(tests: &Path, folder: &Path) -> Result<()> {
             fs::write(there, wanted)?;
         }
     }
-    // npm writes this file last, and `npm ls` fails if what is installed is not what the lock file says.
+    // npm writes this file last, and `npm ls` fails if the installed packages differ from the lock file.
     let is_there = || {
         folder.join("node_modules/.package-lock.json").is_file()
             && succeeds(Command::new("npm").args(["ls", "--silent"]).current_dir(folder))
@@ -87,7 +87,7 @@ fn install(tests: &Path, folder: &Path) -> Result<()> {
     let args = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
     check(Command::new("npm").args(args).current_dir(folder))?;
     if !is_there() {
-        bail!("npm has not installed what {} says", tests.join(FILES[1]).display());
+        bail!("npm has not installed the packages of {}", tests.join(FILES[1]).display());
     }
     Ok(())
 }

@@ -80,7 +80,7 @@ fn find(
     None
 }
 
-/// What `promtool --version` prints first: `promtool, version 2.42.0+ds (branch: …)`.
+/// The first words of `promtool --version`: `promtool, version 2.42.0+ds (branch: …)`.
 fn version_of(program: &Path) -> Result<String> {
     let output = Command::new(program)
         .arg("--version")

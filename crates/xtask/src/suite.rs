@@ -7,23 +7,24 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use crate::english::EnglishArgs;
 use crate::steps::{Steps, check, succeeds};
 use crate::timings::Timings;
 use crate::tools::Tools;
 use crate::workspace::{FEATURES, Workspace};
-use crate::{apt, book, examples, modules};
+use crate::{apt, book, english, examples, modules, release};
 
-/// What only benchmarks need: it is checked and not built.
-const FEATURES_OF_BENCHMARKS: &str = "aether-bench/lan,aether-bench/peers";
+/// Features that only benchmarks need: they are checked and not built.
+const FEATURES_OF_BENCHMARKS: &str = "aether-bus-bench/lan,aether-bus-bench/peers";
 
 /// Packages with fewer features than the workspace always has on, which would rot unnoticed: the bus alone, the detectors
 /// without a network, a command without benchmarks (as in the image), and a field without a bus.
-const LEAN: [&str; 4] = ["aether", "aether-service", "aether-cli", "aether-field"];
+const LEAN: [&str; 4] = ["aether-bus", "aether-bus-service", "aether-bus-cli", "aether-bus-field"];
 
-/// Says that this machine cannot make network namespaces; for us and for the tests.
+/// The variable that declares that this machine cannot make network namespaces, for us and for the tests.
 const NO_NAMESPACES: &str = "AETHER_NO_NAMESPACES";
 
-/// What to leave out or to add.
+/// Which steps to leave out or to add.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct TestArgs {
     /// Skip the documentation build and the examples.
@@ -56,8 +57,9 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
 
     steps.run("format", || check(&mut workspace.cargo(["fmt", "--all", "--check"])))?;
     steps.run("modules", || modules::check(workspace))?;
+    steps.run("English", || english::run(workspace, &EnglishArgs::default()))?;
     steps.run("links of the documents", || book::check(workspace))?;
-    steps.run("packages", || packages(workspace))?;
+    steps.run("packages", || release::package(workspace, &["--no-verify", "--allow-dirty"]))?;
     steps.run("clippy", || {
         let mut clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--locked"]);
         clippy.args(["--features", &checked]).args(timings.flag());
@@ -111,16 +113,6 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     }
     println!("not run: {} (cargo xtask test --long)", crate::long::WHAT);
     Ok(())
-}
-
-/// Packages each crate that is published. The packages are not compiled: that would build every dependency again, which
-/// takes longer than all other steps together.
-fn packages(workspace: &Workspace) -> Result<()> {
-    let mut command = workspace.cargo(["package", "--locked", "--no-verify", "--allow-dirty", "--quiet"]);
-    for name in workspace.published()? {
-        command.args(["--package", &name]);
-    }
-    check(&mut command)
 }
 
 fn are_namespaces_excused() -> bool {

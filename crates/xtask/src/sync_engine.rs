@@ -16,7 +16,7 @@ use crate::workspace::Workspace;
 /// The environment variable with the path of a python that has the sync engine, or `none`, for us and for the tests.
 pub(crate) const ENV: &str = "AETHER_SYNC_ENGINE";
 
-/// What stands for no sync engine.
+/// The value of the variable that switches the sync engine off.
 const NONE: &str = "none";
 
 /// The version whose protocol is spoken.
@@ -33,7 +33,7 @@ pub(crate) fn find_or_install(workspace: &Workspace) -> String {
         Ok(python) => python,
         Err(error) => {
             eprintln!(
-                "no {PACKAGE}: {error:#}. What compares the gateway with it is skipped. Set {ENV} to the path of a \
+                "no {PACKAGE}: {error:#}. Comparisons of the gateway with it are skipped. Set {ENV} to the path of a \
                  python that has it."
             );
             NONE.to_owned()

@@ -69,7 +69,7 @@ impl Timings {
 /// The units of cargo's page.
 fn units(page: &str, step: &str) -> Result<Vec<Unit>> {
     let data = page.split_once("const UNIT_DATA = ").context("cargo's timings have no units")?.1;
-    // What follows the list is a program.
+    // A program follows the list.
     let list = serde_json::Deserializer::from_str(data).into_iter::<Vec<Value>>().next();
     let list = list.context("cargo's timings are empty")??;
     let unit = |unit: &Value| {

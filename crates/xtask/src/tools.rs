@@ -63,7 +63,7 @@ impl Tools {
         (self.mdbook != node::NONE).then_some(&self.mdbook)
     }
 
-    /// What cannot be tested without a tool, and whether that tool is switched off.
+    /// The tests that are left out without a tool, and whether that tool is switched off.
     pub(crate) fn skipped(&self) -> [(&'static str, bool); 4] {
         let no_browser = self.browser == node::NONE;
         [

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 /// What is not on by default and has tests: the kit with everything, the command with everything, and the medium of a local
 /// network.
-pub(crate) const FEATURES: &str = "aether-testing/proptest,aether-testing/nats-server,aether-cli/full,\
-                                   aether-service-alpha/lan,aether-service-beta/lan";
+pub(crate) const FEATURES: &str = "aether-bus-testing/proptest,aether-bus-testing/nats-server,aether-bus-cli/full,\
+                                   aether-bus-gateway/real-servers,aether-bus-service-alpha/lan,aether-bus-service-beta/lan";
 
 /// The output of `cargo metadata`, and the way to call cargo in the workspace.
 pub(crate) struct Workspace {
@@ -62,10 +62,15 @@ impl Workspace {
         command
     }
 
+    /// The packages of the workspace, as cargo describes them.
+    pub(crate) fn packages(&self) -> Result<&[Value]> {
+        let packages = self.metadata["packages"].as_array();
+        Ok(packages.context("cargo metadata has no packages")?)
+    }
+
     /// The crates of the workspace: their names and folders.
     pub(crate) fn crates(&self) -> Result<Vec<(String, PathBuf)>> {
-        let packages = self.metadata["packages"].as_array().context("cargo metadata has no packages")?;
-        let named = packages.iter().map(|package| {
+        let named = self.packages()?.iter().map(|package| {
             let manifest = package["manifest_path"].as_str().map(Path::new).and_then(Path::parent);
             Some((package["name"].as_str()?.to_owned(), manifest?.to_owned()))
         });
@@ -77,9 +82,14 @@ impl Workspace {
         named(&self.metadata, is_published)
     }
 
+    /// Whether `package` has a program.
+    pub(crate) fn has_binary(&self, package: &str) -> bool {
+        !targets(&self.metadata, package, "bin").is_empty()
+    }
+
     /// The names of the examples of `package`, in order.
     pub(crate) fn examples(&self, package: &str) -> Vec<String> {
-        examples(&self.metadata, package)
+        targets(&self.metadata, package, "example")
     }
 }
 
@@ -94,17 +104,18 @@ fn named(metadata: &Value, is_wanted: impl Fn(&Value) -> bool) -> Result<Vec<Str
 }
 
 /// `publish = false` is an empty list of registries.
-fn is_published(package: &Value) -> bool {
+pub(crate) fn is_published(package: &Value) -> bool {
     package["publish"].as_array().is_none_or(|registries| !registries.is_empty())
 }
 
-fn examples(metadata: &Value, package: &str) -> Vec<String> {
+/// The names of the targets of a kind, in order.
+fn targets(metadata: &Value, package: &str, wanted: &str) -> Vec<String> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let mut found: Vec<String> = list(&metadata["packages"])
         .iter()
         .filter(|found| found["name"] == package)
         .flat_map(|found| list(&found["targets"]))
-        .filter(|target| list(&target["kind"]).iter().any(|kind| kind == "example"))
+        .filter(|target| list(&target["kind"]).iter().any(|kind| kind == wanted))
         .filter_map(|target| Some(target["name"].as_str()?.to_owned()))
         .collect();
     found.sort();
@@ -135,7 +146,7 @@ mod tests {
             ]},
             { "name": "b", "targets": [{ "name": "other", "kind": ["example"] }] },
         ]});
-        assert_eq!(examples(&metadata, "a"), ["01_a", "02_b"]);
-        assert_eq!(examples(&metadata, "none"), [""; 0]);
+        assert_eq!(targets(&metadata, "a", "example"), ["01_a", "02_b"]);
+        assert_eq!(targets(&metadata, "none", "example"), [""; 0]);
     }
 }

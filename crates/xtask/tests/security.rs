@@ -1,4 +1,5 @@
-//! The page on attacks names a test for each line of its tables. This checks that each of them exists, in the file that is named.
+//! The page on attacks names a test for each line of its tables. This checks that each of them exists, in the file that
+//! is named.
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 

@@ -4,7 +4,7 @@
 //! - A *probe* checks a target and emits a heartbeat. While the target is down it claims so.
 //! - Two *alerters* in a group add up the claims of all probes. One of them orders a page when two sources agree. Each
 //!   also watches the heartbeats, and claims that a probe is silent.
-//! - The *notifier* sends pages by a pager that fails now and then. What it cannot send becomes a dead letter.
+//! - The *notifier* sends pages by a pager that fails now and then. Pages that it cannot send become dead letters.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_millis(500);
 struct Args {
     #[command(flatten)]
     medium: MediumArgs,
-    /// What to run in this process
+    /// The roles to run in this process
     #[arg(value_enum, default_value_t = Role::All)]
     role: Role,
     /// The machine: an address that accepts connections while it is up

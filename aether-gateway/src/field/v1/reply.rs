@@ -1,4 +1,4 @@
-//! What the gateway sends.
+//! The messages of the gateway.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(super) fn refused(op: Option<u64>, code: &str, message: &str, retry_after: O
     reply.to_string()
 }
 
-/// What became of a write: the acknowledgement and, if it lost, what stands in its place. A client that may not read the key
+/// The outcome of a write: the acknowledgement and, if it lost, the present entry. A client that may not read the key
 /// does not get the value.
 pub(in crate::field) fn outcome(
     op: u64,
@@ -133,7 +133,7 @@ pub(in crate::field) fn subscribed(resumed: bool, epoch: &str, revision: u64) ->
     format!(r#"{{"type":"subscribed","resumed":{resumed},"epoch":"{epoch}","revision":{revision}}}"#)
 }
 
-/// The entry of a slot; `None` if the value of another replica is no JSON.
+/// The entry of a slot; `None` if the value of another replica is not JSON.
 pub(in crate::field) fn entry(slot: &Slot, content: &Content) -> Option<String> {
     match (slot, content) {
         (Slot::Register(name), Content::Register { value, version }) => {
@@ -196,8 +196,8 @@ pub(in crate::field) fn cursor(epoch: &str, revision: u64) -> String {
     format!(r#"{{"type":"cursor","epoch":"{epoch}","revision":{revision}}}"#)
 }
 
-/// A part of a snapshot: whether it is the first, how many entries were sent with it, and how many the whole has at most. The last part has the
-/// cursor.
+/// A part of a snapshot: whether it is the first, how many entries were sent with it, and how many the whole has at
+/// most. The last part has the cursor.
 pub(in crate::field) fn snapshot(
     entries: &[String],
     is_first: bool,

@@ -1,4 +1,4 @@
-//! What clients send.
+//! The messages of clients.
 
 use std::borrow::Cow;
 

@@ -213,7 +213,7 @@ async fn two_pages_share_state_while_the_gateway_is_killed_and_started_again() {
             browser.until(page, &shows(key, value)).await;
         }
     }
-    // A refusal reaches the page, and what stands is shown again.
+    // A refusal reaches the page, and the present value is shown again.
     browser.write(&ada, &"k".repeat(300), "too long a name").await;
     browser.until(&ada, "document.getElementById('notice').textContent.includes('256 are allowed')").await;
     browser.until(&ada, ALL_SENT).await;

@@ -64,7 +64,7 @@ impl Client {
     /// The next message, or the end.
     pub(crate) async fn next(&mut self) -> Result<Value, Closed> {
         loop {
-            let message = timeout(PATIENCE, self.socket.next()).await.expect("the server says nothing");
+            let message = timeout(PATIENCE, self.socket.next()).await.expect("the server sends nothing");
             match message {
                 Some(Ok(Message::Text(text))) => {
                     return Ok(
@@ -109,7 +109,7 @@ impl Client {
         assert_eq!((&message["key"], &message["value"]), (&json!(key), value));
     }
 
-    /// Nothing has come for this client that was caused before: the next message is that of its own write.
+    /// Nothing has come for this client that was caused before: the next message belongs to its own write.
     pub(crate) async fn sees_nothing_but_its_own(&mut self, key: &str) {
         let value = json!("fence");
         self.set(key, value.clone()).await;

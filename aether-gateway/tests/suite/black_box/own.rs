@@ -22,7 +22,7 @@ fn now() -> f64 {
 }
 
 impl Own {
-    /// Connects and says hello, as the client of this id.
+    /// Connects and sends its hello, as the client of this id.
     pub(crate) async fn connect(url: &str, id: &str) -> Self {
         let mut client = Client::with_protocol(url, Some(PROTOCOL)).await;
         client.send(json!({ "type": "hello", "client": id })).await;

@@ -89,8 +89,8 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The sync engine, which gives a client so many seconds to authenticate; `None`, with a word on standard error, if it
-    /// is switched off.
+    /// The sync engine, which gives a client `handshake` seconds to authenticate; `None`, with a word on standard
+    /// error, if it is switched off.
     pub(crate) async fn sync_engine(ledger: &Path, token: &str, handshake: &str) -> Option<Self> {
         let python = std::env::var_os(SYNC_ENGINE).unwrap_or_else(|| {
             panic!(

@@ -145,7 +145,7 @@ async fn c1_9_a_rejected_write_is_reported_to_its_writer_and_seen_by_nobody() {
         assert_eq!((&refused["op"], &refused["code"]), (&json!(op), &json!(code)), "{refused}");
         assert!(refused["message"].as_str().is_some_and(|message| !message.is_empty()), "{refused}");
     }
-    // The writer rolls back to what stands, which nothing of this has touched.
+    // The writer rolls back to the present value, which nothing of this has touched.
     let (mut third, mut old) =
         (Own::connect(&server.url(), "third").await, Client::connect(&server.url()).await);
     assert_eq!(third.subscribe(&["*"]).await, [standing]);

@@ -143,7 +143,7 @@ pub(crate) async fn large_frame(server: &Server) {
     other.sees_nothing_but_its_own("fence").await;
 }
 
-/// What a server does with more messages than the burst.
+/// The reaction of a server to more messages than the burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AtTheRate {
     Closed,
@@ -213,8 +213,8 @@ pub(crate) async fn tokens(server: &Server) {
     client.sees_nothing_but_its_own("fence").await;
 }
 
-/// A client that does not authenticate in time is closed, with nothing sent before. The default is 5 s; the server here gives
-/// it a second. Theirs uses the code of an ordinary end.
+/// A client that does not authenticate in time is closed, with nothing sent before. The default is 5 s; the server here
+/// gives it a second. The sync engine uses the code of an ordinary end.
 pub(crate) async fn slow_token(server: &Server) {
     let mut client = Client::connect(&server.url()).await;
     let end = client.next().await.unwrap_err();

@@ -19,12 +19,12 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// A connection that speaks protocol 0.4, or that says what it likes.
+/// A connection that speaks protocol 0.4, or sends anything.
 pub(crate) struct Tab {
     pub(crate) socket: Socket,
 }
 
-/// What has come.
+/// The received message.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Heard {
     Json(Value),
@@ -135,12 +135,12 @@ pub(crate) struct Client {
     /// The messages that were not about state.
     pub(crate) others: Vec<Value>,
     pub(crate) snapshots: usize,
-    /// What the client knew before a snapshot, and did not get with it yet.
+    /// The keys that the client knew before a snapshot, and did not get with it yet.
     unconfirmed: BTreeSet<String>,
 }
 
 impl Client {
-    /// Connects and says hello.
+    /// Connects and sends its hello.
     pub(crate) async fn connect(address: SocketAddr, field: &str, id: &str) -> Self {
         Self::with_token(address, field, id, None).await
     }

@@ -73,7 +73,7 @@ async fn a_member_that_was_seen_is_removed_although_the_clock_is_behind_and_anot
     a.write(&write("insert", 1, at, "own")).await;
     a.write(&write("discard", 2, at - 50.0, "own")).await;
     assert!(server.field.members("tags").is_empty());
-    // That of another client, whose version it has seen.
+    // A write of another client, whose version it has seen.
     b.write(&write("insert", 1, at, "seen")).await;
     a.subscribe(json!(["tags"])).await;
     let mut raw = Client::connect(server.address, "home", "raw").await;

@@ -45,7 +45,7 @@ async fn silent(server: &Server) -> impl Sized + use<> {
     socket
 }
 
-/// Of so many clients one in ten does not read.
+/// One client in ten does not read.
 async fn one_in_ten_does_not_read(clients: usize) {
     let silent_clients = clients / 10;
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();

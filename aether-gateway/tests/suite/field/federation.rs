@@ -48,7 +48,7 @@ async fn case_15_two_gateways_show_the_same_winner_in_1000_rounds() {
         tokio::join!(a.until(|client| client.acks.len() == all), b.until(|client| client.acks.len() == all));
         let agreed = async { tokio::try_join!(one.field.agreed(1), other.field.agreed(1)) };
         tokio::time::timeout(Duration::from_secs(30), agreed).await.expect("in time").unwrap();
-        // What was changed before is sent to the clients before.
+        // Earlier changes are sent to the clients before.
         one.field.set("end", &batch).unwrap();
         let end = json!(batch);
         tokio::join!(
@@ -88,7 +88,8 @@ async fn case_16_a_client_moves_between_gateways_without_losing_or_repeating_a_w
     for round in 0..10 {
         let server = if round % 2 == 0 { &one } else { &other };
         let mut client = Client::following(server.address, "home", "a").await;
-        // What was not acknowledged is sent again, and ten more. Half of the acknowledgements are not read.
+        // The writes that were not acknowledged are sent again, and ten more. Half of the acknowledgements are not
+        // read.
         let until = next + 10;
         for op in acked + 1..until {
             client.tab.send(&write(op)).await;
@@ -129,7 +130,7 @@ async fn presence_reaches_the_clients_of_other_gateways() {
     other.stop().await;
 }
 
-/// A process that is killed says nothing more: here, a runtime that ends. With real processes it is
+/// A process that is killed sends nothing more: here, a runtime that ends. With real processes it is
 /// `black_box::presence::long`.
 #[tokio::test]
 async fn c1_18_presence_of_a_process_that_is_gone_expires_at_the_gateway_in_time() {

@@ -151,8 +151,8 @@ async fn case_11_a_client_that_does_not_read_slows_nobody_and_costs_bounded_memo
     let line = server.line().await;
     assert!(line["queued_changes"].as_u64().unwrap() <= 2 * 100, "{line}");
     assert!(line["resynced_clients"].as_u64().unwrap() >= 1, "{line}");
-    // The acceptance case says 50 ms for 99 % of them, which the benchmark measures. Here other tests run beside it: moments
-    // in which the machine does something else are in the slowest ones, and not in the typical one.
+    // The acceptance case demands 50 ms for 99 % of them, which the benchmark measures. Here other tests run beside it:
+    // the slowest ones include moments in which the machine does something else, the typical one does not.
     assert!(typical < Duration::from_millis(500), "{typical:?}");
 
     // One that reads again has the newest state in the end.

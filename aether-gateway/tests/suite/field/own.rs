@@ -226,7 +226,7 @@ async fn case_6_of_40_races_the_loser_alone_is_told_once() {
     keys.dedup();
     assert_eq!(keys.len(), 40);
 
-    // A write that follows one is no race, also if the clock of its writer is behind.
+    // A write that follows one does not race with it, also if the clock of its writer is behind.
     a.until(|client| client.value("k0") == Some(&json!("b"))).await;
     a.write(&a.set(100, now() - 3000.0, "k0", &json!("after"))).await;
     b.until(|client| client.value("k0") == Some(&json!("after"))).await;

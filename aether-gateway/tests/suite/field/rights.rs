@@ -50,7 +50,7 @@ async fn case_10_without_the_right_token_the_connection_is_closed_before_anythin
         let mut tab = Tab::connect(server.address, path).await;
         assert_eq!(tab.hear().await, closed, "{path}");
     }
-    // One that says nothing is closed when its time is over.
+    // A silent one is closed when its time is over.
     let mut silent = Tab::connect(server.address, "/field/home/ws").await;
     // Its time has begun when another request has been answered.
     server.get("/livez").await;
@@ -196,7 +196,7 @@ async fn participants_are_seen_by_those_who_may_read_something_that_they_may() {
     reader.tab.send(&say("reads")).await;
     reader.until(|client| client.others.len() == 2).await;
     assert_eq!(reader.others[1]["code"], "right");
-    // Whoever may do everything says whom it concerns.
+    // A client with all rights names whom it concerns.
     let mut secret = say("secret of room 8");
     secret["patterns"] = json!(["room/8/*"]);
     all.tab.send(&secret).await;
@@ -209,7 +209,7 @@ async fn participants_are_seen_by_those_who_may_read_something_that_they_may() {
     seven.tab.send(&foreign).await;
     seven.until(|client| client.others.len() == 2).await;
     assert_eq!(seven.others[1]["code"], "right");
-    // What concerns a client no longer leaves it.
+    // An announcement that no longer concerns a client leaves it.
     all.tab.send(&secret).await;
     seven.until(|client| client.others.len() == 3).await;
     assert_eq!(seven.others[2], json!({ "type": "presence-leave", "id": all.hello["id"] }));
@@ -265,7 +265,7 @@ async fn without_a_token_those_behind_a_proxy_and_under_a_name_get_no_field() {
     assert_eq!((&refused["no_token"], &refused["host"]), (&json!(3), &json!(2)));
     server.stop().await;
 
-    // A token decides about fields under any name, and so does who says that everybody may.
+    // A token decides about fields under any name, and so does an option that lets everybody in.
     let behind = [("host", "bus.example"), ("via", "1.1 proxy")];
     let access = Access::default().token("s3cret").unwrap();
     let server = Server::start(&aether, FieldOptions::default().access(access)).await;

@@ -23,7 +23,7 @@ pub(crate) struct Load {
     writes_per_second: u64,
     /// The size of a value in bytes.
     bytes: usize,
-    /// Every client wants the writes of one room of so many; one room is everything.
+    /// Every client wants the writes of one room of this number; one room is everything.
     rooms: u64,
 }
 
@@ -33,7 +33,7 @@ pub(crate) const GATEWAY: [Load; 2] = [
     Load { clients: 1000, silent: 100, writes_per_second: 1000, bytes: 100, rooms: 100 },
 ];
 
-/// What both can be asked for: values large enough to fill the buffers of sockets that nobody reads.
+/// The loads for both: values large enough to fill the buffers of sockets that nobody reads.
 pub(crate) const BOTH: [Load; 2] = [
     Load { clients: 50, silent: 0, writes_per_second: 50, bytes: 16_000, rooms: 1 },
     Load { clients: 50, silent: 5, writes_per_second: 50, bytes: 16_000, rooms: 1 },
@@ -47,7 +47,7 @@ impl fmt::Display for Load {
     }
 }
 
-/// What one reader saw.
+/// The observations of one reader.
 struct Seen {
     micros: Histogram<u64>,
     /// The number of the last write that it saw.

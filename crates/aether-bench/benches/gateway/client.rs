@@ -16,7 +16,7 @@ pub(crate) fn micros_now() -> u64 {
 /// A client that is subscribed.
 pub(crate) struct Client {
     stream: TcpStream,
-    /// What was read and is not a whole frame yet.
+    /// The bytes read that are not a whole frame yet.
     buffer: Vec<u8>,
 }
 
@@ -75,7 +75,7 @@ impl Client {
     }
 }
 
-/// The length of the header of a frame from a server, and that of its payload.
+/// The length of the header of a frame from a server, and the length of its payload.
 fn header(bytes: &[u8]) -> Option<(usize, usize)> {
     match *bytes.get(1)? {
         126 => Some((4, usize::from(u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?)))),

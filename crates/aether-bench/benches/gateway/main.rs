@@ -1,13 +1,13 @@
 //! A thousand WebSocket clients of the gateway that all want the same waves: how late each wave is at each of them, and what
 //! that costs the processors.
 //!
-//! `cargo xtask bench gateway`; `-- --clients 500 --rate 100 --seconds 4` after `cargo bench -p aether-bench --bench gateway` is
-//! short. `cargo xtask bench gateway --memory 60` measures its memory instead.
+//! `cargo xtask bench gateway`; `-- --clients 500 --rate 100 --seconds 4` after `cargo bench -p aether-bus-bench --bench
+//! gateway` is short. `cargo xtask bench gateway --memory 60` measures its memory instead.
 //!
-//! The gateway is a process with a NATS server beside it, as users run it. The clients are in processes of their own, several
-//! hundred in one. They share the machine's processors with the gateway. A client reads every byte and takes the frames
-//! apart; each tenth also finds every wave in them and notes its delay, from its emit to that moment. Others would measure the
-//! parser.
+//! The gateway is a process with a NATS server beside it, as users run it. The clients are in processes of their own,
+//! several hundred in one. They share the machine's processors with the gateway. A client reads every byte and takes
+//! the frames apart; each tenth also finds every wave in them and notes its delay, from its emit to that moment. Others
+//! would measure the parser.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails ends")]
 
@@ -32,7 +32,7 @@ use processes::{Gateway, Readers, Usage};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// The first argument of the process of the gateway, and of those of the clients.
+/// The first argument of the process of the gateway, and of the processes of the clients.
 const SERVE: &str = "serve";
 const READ: &str = "read";
 /// Detection off, and without the limits that are not measured here.
@@ -63,7 +63,7 @@ struct Args {
     /// How many clients in a hundred do not read
     #[arg(long, default_value_t = 0)]
     silent: usize,
-    /// Measures for so many minutes the memory of a gateway with 10,000 channels and 1,000 vibrators instead
+    /// Measures for this number of minutes the memory of a gateway with 10,000 channels and 1,000 vibrators instead
     #[arg(long, value_name = "MINUTES")]
     memory: Option<u64>,
     /// Given by cargo.

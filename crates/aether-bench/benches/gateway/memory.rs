@@ -1,8 +1,8 @@
-//! The memory of the gateway after a long time: 10,000 channels with lines and histories of their own, 1,000 vibrators in 100
-//! processes of 50 programs, a wave in 15 s on each channel, detection on, and somebody who reads its pages.
+//! The memory of the gateway after a long time: 10,000 channels with lines and histories of their own, 1,000 vibrators
+//! in 100 processes of 50 programs, a wave in 15 s on each channel, detection on, and somebody who reads its pages.
 //!
-//! The processes are connections of this one. Each has its accounts and announces its vibrators, as others do. Each wave is heard
-//! by a vibrator.
+//! The processes are connections of this one. Each has its accounts and announces its vibrators, as others do. Each
+//! wave is heard by a vibrator.
 
 use std::fs;
 use std::time::{Duration, Instant};

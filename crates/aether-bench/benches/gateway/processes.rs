@@ -85,7 +85,7 @@ impl Gateway {
     }
 }
 
-/// What all clients saw.
+/// The observations of all clients.
 pub(crate) struct Seen {
     /// From the emit of a wave to a client that looks.
     pub(crate) micros: Histogram<u64>,

@@ -1,4 +1,5 @@
-//! A process with some of the clients: connects them, reads until it is told to end, and prints what it saw.
+//! A process with some of the clients: connects them, reads until it gets the order to end, and prints its
+//! observations.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,10 +10,10 @@ use tokio::task::LocalSet;
 
 use crate::client::{Client, micros_now};
 
-/// Each of so many clients that read looks at every wave.
+/// One in this number of reading clients looks at every wave.
 const LOOKS: usize = 10;
 
-/// What the clients of a process saw since it counts.
+/// The observations of a process's clients since it counts.
 struct Seen {
     counts: Cell<bool>,
     messages: Cell<u64>,

@@ -14,7 +14,7 @@ const NOTED_EACH: u64 = 256;
 
 /// The messages that a handler of Aether has seen. Contestants run one after the other.
 pub(crate) static OURS: Arrivals = Arrivals::new();
-/// Those of RustStream. Apart, because its subscriptions over NATS end a little later than its service.
+/// The arrivals of RustStream. Apart, because its subscriptions over NATS end a little later than its service.
 pub(crate) static THEIRS: Arrivals = Arrivals::new();
 
 /// A count and the wait for it.
@@ -25,7 +25,7 @@ pub(crate) struct Arrivals {
     complete: Notify,
 }
 
-/// What became of the messages of a run.
+/// The outcome of the messages of a run.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Arrived {
     pub(crate) seen: u64,
@@ -51,7 +51,7 @@ impl Arrivals {
         }
     }
 
-    /// Begins a run of so many messages.
+    /// Begins a run of `messages` messages.
     pub(crate) fn expect(&self, messages: u64) {
         self.seen.store(0, Ordering::Relaxed);
         self.expected.store(messages, Ordering::Relaxed);

@@ -1,9 +1,9 @@
-//! Compares the handlers of Aether with those of RustStream in one run: in process and over NATS.
+//! Compares the handlers of Aether with the handlers of RustStream in one run: in process and over NATS.
 //!
-//! `cargo xtask bench handlers` prints the tables of docs/internals/benchmarks.md. A rate is the number of messages handled divided by
-//! the time until the last one was handled; the sender sends as fast as it may. RustStream's broker in memory has no
-//! bound, Aether's inbox has its default. Each figure is the median of several rounds in which the contestants take
-//! turns. Answers are asked for one after the other, by a runtime with one worker.
+//! `cargo xtask bench handlers` prints the tables of docs/internals/benchmarks.md. A rate is the number of messages
+//! handled divided by the time until the last one was handled; the sender sends as fast as it may. RustStream's broker
+//! in memory has no bound, Aether's inbox has its default. Each figure is the median of several rounds in which the
+//! contestants take turns. Answers are asked for one after the other, by a runtime with one worker.
 
 mod aether;
 mod arrivals;
@@ -27,7 +27,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
-/// Compares the handlers of Aether with those of RustStream.
+/// Compares the handlers of Aether with the handlers of RustStream.
 #[derive(Debug, Parser)]
 struct Args {
     /// One table only.
@@ -73,7 +73,7 @@ enum Path {
     RivalAsked,
 }
 
-/// What a message carries.
+/// The payload of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Payload {
     Json,
@@ -190,7 +190,7 @@ fn asked(args: &Args) -> Outcome<()> {
         println!("| {name} | {:.2} | {:.2} |", us(0.5), us(0.99));
     }
     let ratio = median(ours.iter().zip(&theirs).map(|(ours, theirs)| us(ours, 0.5) / us(theirs, 0.5)));
-    println!("\nThe p50 of Aether against that of RustStream, median of the rounds: {ratio:.2}");
+    println!("\nThe p50 of Aether against the p50 of RustStream, median of the rounds: {ratio:.2}");
     Ok(())
 }
 

@@ -34,7 +34,7 @@ pub(crate) trait Contestant: 'static {
     type Sender: Sender;
     type Receiver: Receiver;
 
-    /// So many senders and receivers.
+    /// Opens a number of senders and receivers.
     fn open(
         senders: usize,
         receivers: usize,
@@ -43,7 +43,7 @@ pub(crate) trait Contestant: 'static {
 
 /// The sending half.
 pub(crate) trait Sender: Send + 'static {
-    /// Sends so many messages, each made by `make`, and waits for room.
+    /// Sends `messages` messages, each made by `make`, and waits for room.
     fn send_all(
         &mut self,
         messages: usize,

@@ -43,7 +43,7 @@ enum Pace {
 
 type Run = fn(Pace) -> BoxFuture<'static, Result<Seen, Error>>;
 
-/// What a receiver saw.
+/// The observations of a receiver.
 struct Seen {
     latencies: Latencies,
     /// Messages for which there was no room when they were due.

@@ -1,10 +1,10 @@
 //! Compares Aether with channels in process, in one run: tokio's, flume, kanal, async-channel and crossfire.
 //!
-//! `cargo xtask bench inprocess` prints the tables of docs/internals/benchmarks.md. Each cell is a rate in millions of messages received
-//! a second, and in brackets its ratio to the first row: medians of several rounds, in which the contestants take turns.
-//! Every channel and every inbox is bounded at 1024, and all messages arrive unless a cell says how many were lost. A
-//! *fresh* payload is allocated for each message, a *shared* one is a clone of one `Bytes`. The allocator is that of the
-//! system, which users of a library have; `--mimalloc` takes another.
+//! `cargo xtask bench inprocess` prints the tables of docs/internals/benchmarks.md. Each cell is a rate in millions of
+//! messages received a second, and in brackets its ratio to the first row: medians of several rounds, in which the
+//! contestants take turns. Every channel and every inbox is bounded at 1024, and all messages arrive unless a cell has
+//! the number of lost ones. A *fresh* payload is allocated for each message, a *shared* one is a clone of one `Bytes`. The
+//! allocator is the system's, which users of a library have; `--mimalloc` takes another.
 
 mod contestants;
 mod latency;

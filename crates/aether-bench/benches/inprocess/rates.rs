@@ -47,7 +47,7 @@ struct Job {
     payload: Payload,
 }
 
-/// What became of the messages of a round.
+/// The outcome of the messages of a round.
 struct Round {
     /// Messages received a second, by all receivers together.
     rate: f64,

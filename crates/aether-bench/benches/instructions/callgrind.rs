@@ -28,7 +28,7 @@ struct Counts {
     allocations: u64,
 }
 
-/// What a wave costs on a path.
+/// The cost of a wave on a path.
 pub(crate) fn cost_of(path: &str) -> Result<Cost, Error> {
     let (few, many) = (count(path, FEW)?, count(path, MANY)?);
     let each = |few: u64, many: u64| many.saturating_sub(few) as f64 / (MANY - FEW) as f64;

@@ -1,8 +1,9 @@
 //! Counts the instructions and the allocations of a wave on the main paths, with the allocator that users have.
 //!
-//! `cargo xtask bench instructions` compares the counts with those in `crates/aether-bench/instructions.json` and fails where one
-//! has grown. Counts depend on the compiler and hardly on anything else, so they show a change of one percent on a machine
-//! that is busy with other work, where a clock shows nothing. They are not times: a cache miss counts as one instruction.
+//! `cargo xtask bench instructions` compares the counts with those in `crates/aether-bench/instructions.json` and fails
+//! where one has grown. Counts depend on the compiler and hardly on anything else, so they show a change of one percent
+//! on a machine that is busy with other work, where a clock shows nothing. They are not times: a cache miss counts as
+//! one instruction.
 //!
 //! This program runs itself below valgrind, once for each path and for each of two numbers of waves. The difference of
 //! both runs has no set-up in it. Add a path to [`paths::PATHS`].

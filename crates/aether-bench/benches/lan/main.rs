@@ -1,9 +1,10 @@
 //! Measures the medium of a local network beside raw Zenoh, in one run.
 //!
-//! `cargo xtask bench lan` prints the tables of docs/internals/benchmarks.md. Each side is a process of its own: this program again. The
-//! contestants take turns in each round, with new processes; a figure is the median of the rounds, with the least and the
-//! greatest. Raw Zenoh and Aether have the same kind of session: peers, one TCP connection over loopback, no multicast. The
-//! parts [`start`] and [`overload`] use two network namespaces with a cable between them, which needs root.
+//! `cargo xtask bench lan` prints the tables of docs/internals/benchmarks.md. Each side is a process of its own: this
+//! program again. The contestants take turns in each round, with new processes; a figure is the median of the rounds,
+//! with the least and the greatest. Raw Zenoh and Aether have the same kind of session: peers, one TCP connection over
+//! loopback, no multicast. The parts [`start`] and [`overload`] use two network namespaces with a cable between them,
+//! which needs root.
 
 mod goal;
 mod overload;

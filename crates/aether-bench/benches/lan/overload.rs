@@ -13,7 +13,7 @@ use crate::goal::Goals;
 use crate::session::aether;
 use crate::side::{Contestant, Job, Outcome, Role, Way, say};
 
-/// What the line carries.
+/// The capacity of the line.
 const MBIT: u64 = 10;
 /// How many times as much is offered.
 const TIMES: u64 = 10;
@@ -23,7 +23,7 @@ const STRONG_EVERY: Duration = Duration::from_millis(20);
 const WEAK_EVERY: Duration = Duration::from_millis(2);
 /// Round trips on the idle line.
 const TRIPS: usize = 200;
-/// After this long without a wave the receiver says what it has.
+/// After this long without a wave the receiver reports its count.
 const SILENCE: Duration = Duration::from_secs(3);
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -172,7 +172,7 @@ async fn emit_weak(aether: aether_core::Aether, lasts: Duration) -> Outcome<u64>
     loop {
         ticks.tick().await;
         let since = (clock::now() - start).min(lasts.as_nanos() as u64);
-        // What a late tick missed is made up for.
+        // Emits missed by a late tick are made up for.
         while emitted < since / 1000 * per_second / 1_000_000 {
             let wave = Wave::builder(channel.clone()).bytes(stamped(WEAK_BYTES, 0)).amplitude(0.1).build()?;
             emitter.emit(wave).await?;

@@ -24,7 +24,8 @@ pub(crate) async fn zenoh(job: &Job) -> Outcome<Session> {
     zenoh::open(config).await
 }
 
-/// A publisher that drops nothing, once somebody hears it. `is_express`: each message leaves at once, in a packet of its own.
+/// A publisher that drops nothing, once somebody hears it. `is_express`: each message leaves at once, in a packet of
+/// its own.
 pub(crate) async fn publisher(
     session: &Session,
     key: &'static str,

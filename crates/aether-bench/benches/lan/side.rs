@@ -52,7 +52,7 @@ impl Contestant {
     }
 }
 
-/// What a process of its own does.
+/// The work of a process of its own.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Job {
     #[arg(long, hide = true)]

@@ -90,7 +90,7 @@ async fn receive_raw(job: &Job) -> Outcome<(u64, u64)> {
             return Ok((now, last.load(Ordering::Relaxed)));
         }
         if now == before && now > 0 {
-            // The silence is no part of the time.
+            // The silence does not count.
             return Ok((now, clock::now().saturating_sub(SILENCE.as_nanos() as u64)));
         }
         before = now;
@@ -155,7 +155,8 @@ async fn send_raw(job: &Job) -> Outcome<()> {
 }
 
 async fn send_waves(job: &Job) -> Outcome<()> {
-    // It waits as long as Zenoh does. With the default patience of 100 ms it sheds on a machine that is busy with other work.
+    // It waits as long as Zenoh does. With the default patience of 100 ms it sheds on a machine that is busy with other
+    // work.
     let outbox = InboxOptions::interactive().when_full(WhenFull::Wait { patience: SILENCE });
     let aether = aether(job, outbox).await?;
     let emitter = aether.emitter("sender")?;

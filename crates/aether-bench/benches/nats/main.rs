@@ -1,9 +1,9 @@
 //! Compares Aether with raw async-nats in one run, over a real NATS server on this machine.
 //!
-//! `cargo xtask bench nats` prints the tables of docs/internals/benchmarks.md. Sender and receiver have one connection each. Client,
-//! server and receiver share the machine. Each figure is the median of several rounds in which the contestants take
-//! turns. A rate is the number of messages received divided by the time until the last one arrived. The first table is
-//! about processor time instead, with sender and receiver in processes of their own: see [`sides`].
+//! `cargo xtask bench nats` prints the tables of docs/internals/benchmarks.md. Sender and receiver have one connection
+//! each. Client, server and receiver share the machine. Each figure is the median of several rounds in which the
+//! contestants take turns. A rate is the number of messages received divided by the time until the last one arrived.
+//! The first table is about processor time instead, with sender and receiver in processes of their own: see [`sides`].
 
 mod sides;
 

@@ -1,7 +1,7 @@
 //! Where the processor time of a message goes: sender, server and receiver, each in a process of its own.
 //!
 //! This program runs itself as the sender and as the receiver. Each reports the processor time that it took for its
-//! messages, without its start; the server's is read from outside. The times are those of `/proc`, so Linux only.
+//! messages, without its start; the server's is read from outside. The times come from `/proc`, so Linux only.
 
 use std::ffi::OsString;
 use std::process::Stdio;
@@ -17,7 +17,7 @@ use tokio::process::Command;
 
 use crate::{BYTES, MESSAGES, Outcome, SILENCE};
 
-/// What a process of its own does.
+/// The work of a process of its own.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Job {
     #[arg(long = "side", hide = true, requires_all = ["of", "url"])]
@@ -48,7 +48,7 @@ struct Spent {
 }
 
 impl Spent {
-    /// What a process has taken so far, to 10 ms.
+    /// The time that a process has taken so far, to 10 ms.
     fn by(process: &str) -> Outcome<Self> {
         // Source: proc(5). The times are fields 14 and 15, in ticks of 10 ms; the name before them may hold spaces.
         let stat = std::fs::read_to_string(format!("/proc/{process}/stat"))?;
@@ -114,7 +114,7 @@ pub(crate) async fn compare(rounds: usize) -> Outcome<()> {
         );
     }
     println!(
-        "\nUser time + time in the kernel. The ratio is that of the work that one processor does in a second."
+        "\nUser time + time in the kernel. The ratio compares the work that one processor does in a second."
     );
     Ok(())
 }
@@ -146,7 +146,7 @@ async fn run(server: &NatsServer, contestant: Contestant) -> Outcome<([Spent; 3]
     Ok(([sender, server, receiver_spent], MESSAGES - received))
 }
 
-/// What a process of its own does.
+/// The work of a process of its own.
 pub(crate) async fn work(job: &Job) -> Outcome<()> {
     let (Some(side), Some(contestant), Some(url)) = (job.side, job.of, &job.url) else {
         return Err("a side needs --of and --url".into());

@@ -1,4 +1,4 @@
-//! What the accounts of many processes cost the NATS server and the gateway.
+//! The cost of the accounts of many processes for the NATS server and the gateway.
 //!
 //! The senders are real connections in one process; server, gateway and senders are measured by the processor time that the
 //! system counted for each. Each is measured with accounts and without, because the senders also announce their vibrators.
@@ -42,7 +42,7 @@ pub(crate) async fn send(processes: usize, vibrators: usize, url: &str, accounts
     std::future::pending().await
 }
 
-/// What one round cost, in per cent of a processor.
+/// The cost of one round, in per cent of a processor.
 struct Cost {
     server: f64,
     gateway: f64,

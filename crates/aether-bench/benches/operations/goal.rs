@@ -2,7 +2,7 @@
 
 use aether_bench::Table;
 
-/// What was measured so far.
+/// The measurements so far.
 #[derive(Debug, Default)]
 pub(crate) struct Goals(Vec<Goal>);
 

@@ -1,8 +1,8 @@
-//! Measures what operations cost: metrics, traces, a reload of the configuration, accounts, and `aether top`.
+//! Measures the cost of operations: metrics, traces, a reload of the configuration, accounts, and `aether top`.
 //!
-//! `cargo xtask bench operations` runs it, and then the paths of `bench instructions` that show whether telemetry that is off
-//! changes anything. One table, in about four minutes; it fails where a goal is missed. Linux only: processor times are those
-//! that the system counted.
+//! `cargo xtask bench operations` runs it, and then the paths of `bench instructions` that show whether switched-off
+//! telemetry changes anything. One table, in about four minutes; it fails where a goal is missed. Linux only: the
+//! system counts the processor times.
 //!
 //! This program runs itself as the parts that have to be processes of their own: the senders of accounts, the gateway, and
 //! each mode of tracing, because telemetry is started once in a process.

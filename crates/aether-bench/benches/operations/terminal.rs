@@ -1,4 +1,4 @@
-//! What `aether top` costs in a terminal, beside the sample services over a NATS server.
+//! The cost of `aether top` in a terminal, next to the sample services over a NATS server.
 
 use std::io::Read as _;
 use std::path::Path;

@@ -1,7 +1,7 @@
-//! What metrics and traces cost a wave, from `emit` to the end of an empty handler, in process and on one thread.
+//! The cost of metrics and traces for a wave, from `emit` to the end of an empty handler, in process and on one thread.
 //!
-//! The modes are processes of their own that take turns with batches of waves, so that they share every state of the machine.
-//! A figure is the median over all turns of the difference between two modes.
+//! The modes are processes of their own that take turns with batches of waves, so that they share every state of the
+//! machine. A figure is the median over all turns of the difference between two modes.
 
 use std::io::BufRead as _;
 use std::sync::atomic::{AtomicU64, Ordering};

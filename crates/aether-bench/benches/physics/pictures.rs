@@ -1,5 +1,5 @@
-//! The pictures of the page on detectors, each drawn from one run of a generator: a service map, a folded standing wave and a
-//! fringe.
+//! The pictures of the page on detectors, each drawn from one run of a generator: a service map, a folded standing wave
+//! and a fringe.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -65,7 +65,7 @@ pub(crate) fn chosen(names: &[String]) -> Outcome<Vec<Scenario>> {
     let find = |name: &String| {
         let all = SCENARIOS.map(|scenario| scenario.name).join(", ");
         let found = SCENARIOS.into_iter().find(|scenario| scenario.name == name);
-        found.ok_or_else(|| format!("{name:?} is no scenario: use {all}").into())
+        found.ok_or_else(|| format!("there is no scenario {name:?}: use {all}").into())
     };
     names.iter().map(find).collect()
 }

@@ -36,7 +36,7 @@ pub(crate) struct Forger {
     forged: Arc<Mutex<Forged>>,
 }
 
-/// What the forger knows about the clients it impersonates.
+/// The forger's knowledge of the clients it impersonates.
 #[derive(Debug, Default)]
 struct Known {
     /// The node that sends the waves, and its position.

@@ -10,7 +10,7 @@ fn schedule() -> Schedule {
     Schedule::poisson(&[Phase { rate: 1000.0, lasts: SECOND }], 0.2, 3).unwrap()
 }
 
-/// Everything handled 2 ms after it was due, but for what `lost` says of its number and arrival.
+/// Everything handled 2 ms after it was due, except for messages that `is_lost` picks by number and arrival.
 fn outcome(schedule: &Schedule, is_lost: impl Fn(usize, Strength) -> bool) -> Outcome {
     let start = 5_000_000;
     let handled = schedule
@@ -43,7 +43,7 @@ fn a_run_without_losses_is_delivered_whole_at_its_latency() {
             assert!((latency.unwrap() - 2000.0).abs() < 2.0, "{latency:?}");
         }
     }
-    // What was due in the last 2 ms was handled too late to count.
+    // Messages due in the last 2 ms were handled too late to count.
     let late = schedule.arrivals().iter().filter(|arrival| arrival.due > 998_000_000).count() as f64;
     assert!((report.goodput_percent.unwrap() - 100.0 * (all - late) / 2000.0).abs() < 1e-9);
     let both = report.strong.goodput_percent.unwrap() + report.weak.goodput_percent.unwrap();

@@ -6,7 +6,7 @@ use aether_core::{Aether, Ledger};
 use aether_service::{Refused, Sent};
 use serde_json::{Value, json};
 
-/// What became of all waves, once both media are closed.
+/// The outcome of all waves, once both media are closed.
 pub(super) struct Summary {
     names: [String; 2],
     account: BridgeAccount,

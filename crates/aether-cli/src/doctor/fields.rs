@@ -9,7 +9,7 @@ use aether_field::{ReplicaClock, replica_clocks};
 use super::finding::Finding;
 
 const CHECK: &str = "fields";
-/// A write then stands that was made later, and clients wait with theirs when they move to another gateway.
+/// Beyond this, a write that was made later may win, and clients wait with theirs when they move to another gateway.
 const TOLERABLE: Duration = Duration::from_secs(1);
 
 /// Listens for a while.

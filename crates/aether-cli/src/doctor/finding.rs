@@ -1,4 +1,4 @@
-//! What a check found, and how it is printed.
+//! The findings of a check, and how they are printed.
 
 use std::fmt::Write as _;
 
@@ -19,7 +19,7 @@ pub(super) struct Finding {
     pub(super) check: &'static str,
     pub(super) status: Status,
     pub(super) text: String,
-    /// What to do, unless all is well.
+    /// The remedy, unless all is well.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) remedy: Option<String>,
 }

@@ -93,7 +93,7 @@ mod checking {
             let Some(mut changes) = view.changes() else { return };
             while view.peers().is_empty() && changes.changed().await.is_ok() {}
         };
-        // Whoever has not come by then is not there.
+        // A process that has not come by then is not there.
         let _ = timeout(PATIENCE, waiting).await;
         // Whoever does not answer is listed without a round trip.
         let peers = view.peers();
@@ -108,7 +108,7 @@ mod checking {
                  chmod 600 ~/aether-secret; then AETHER_LAN_SECRET_FILE=~/aether-secret"
             }
             Some(LanError::OnlyNats { .. }) => {
-                "remove the setting; `aether config show --changed` says where it comes from"
+                "remove the setting; `aether config show --changed` shows where it comes from"
             }
             Some(LanError::Zenoh { .. }) => {
                 "another program may use the port of listen=, or the address or the interface is not one of this machine: \

@@ -11,7 +11,7 @@ const LEAST_FILES: u64 = 512;
 /// With this many nothing here runs out of them.
 const ENOUGH_FILES: u64 = 4096;
 
-/// Who may read and write the files of the configuration.
+/// The access to the files of the configuration.
 #[cfg(unix)]
 pub(super) fn files(config: &Configuration) -> Vec<Finding> {
     use std::os::unix::fs::PermissionsExt as _;
@@ -79,7 +79,7 @@ fn has_password(path: &std::path::Path) -> bool {
     })
 }
 
-/// What the system lets this process have.
+/// The limits that the system sets for this process.
 pub(super) fn limits(config: Option<&Configuration>) -> Vec<Finding> {
     let mut findings = Vec::new();
     findings.extend(open_files());

@@ -13,7 +13,7 @@ use super::{fields, sealing};
 
 /// How long services have to announce themselves. They do so together, once a second.
 const ROLL_CALL: Duration = Duration::from_millis(1500);
-/// Processes tell what they refused every five seconds, unless they are told otherwise.
+/// Processes report their refusals every five seconds by default.
 const ACCOUNTS: Duration = Duration::from_millis(5500);
 /// The guard of a hopping channel is a tenth of its slot, which is a second by default; ages stay right with any offset.
 const TOLERABLE_MICROS: u64 = 100_000;
@@ -78,7 +78,7 @@ fn clocks(services: &[Described]) -> Vec<Finding> {
     if findings.is_empty() {
         let most = services.iter().map(|service| service.round_trip_micros).max().unwrap_or_default();
         let text = format!(
-            "those of {} services agree with this one, to within the way of {:.1} ms",
+            "{} services agree with this clock, to within the transit of {:.1} ms",
             services.len(),
             most as f64 / 1000.0
         );
@@ -87,8 +87,8 @@ fn clocks(services: &[Described]) -> Vec<Finding> {
     findings
 }
 
-/// The difference between the clock of a service and that of this machine, if it is too large. Half the round trip is
-/// unknown, so it counts for the service.
+/// The difference between the clock of a service and the clock of this machine, if it is too large. Half the round trip
+/// is unknown, so it counts for the service.
 pub(super) fn clock(service: &str, offset_micros: i64, round_trip_micros: u64) -> Option<Finding> {
     let off = offset_micros.unsigned_abs().saturating_sub(round_trip_micros / 2);
     if off <= TOLERABLE_MICROS {
@@ -96,7 +96,7 @@ pub(super) fn clock(service: &str, offset_micros: i64, round_trip_micros: u64) -
     }
     let side = if offset_micros > 0 { "ahead of" } else { "behind" };
     let off_time = humantime::format_duration(Duration::from_millis(off / 1000));
-    let text = format!("the clock of {service} is {off_time} {side} that of this machine");
+    let text = format!("the clock of {service} is {off_time} {side} this machine's");
     let remedy = "synchronise both machines by NTP (timedatectl set-ntp true)";
     Some(match off {
         off if off > WRONG_MICROS => Finding::fail(CLOCKS, text, remedy),
@@ -114,7 +114,7 @@ mod tests {
         const HOUR: i64 = 3_600_000_000;
         let finding = clock("stock", HOUR, 0).unwrap();
         assert_eq!(finding.status, Status::Fail);
-        assert_eq!(finding.text, "the clock of stock is 1h ahead of that of this machine");
+        assert_eq!(finding.text, "the clock of stock is 1h ahead of this machine's");
         assert!(finding.remedy.unwrap().contains("NTP"));
         assert!(clock("stock", -HOUR, 0).unwrap().text.contains("1h behind"));
     }

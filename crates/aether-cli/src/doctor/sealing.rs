@@ -76,14 +76,14 @@ fn file(path: &Path) -> Finding {
     }
 }
 
-/// What this process has refused since it connected, and what others say that they refused.
+/// The refusals of this process since it connected, and the refusals that others report.
 pub(super) fn refused(aether: &Aether, accounts: &Accounts) -> Vec<Finding> {
     let mut findings = refused_here(aether);
     findings.extend(refused_elsewhere(accounts));
     findings
 }
 
-/// What this process has refused since it connected.
+/// The refusals of this process since it connected.
 pub(super) fn refused_here(aether: &Aether) -> Vec<Finding> {
     let status = aether.status();
     let mut findings: Vec<_> = aether::seal::missing_keys(aether)
@@ -143,7 +143,8 @@ pub(super) fn refused_here(aether: &Aether) -> Vec<Finding> {
     findings
 }
 
-/// What the server refused another process, because its user lacks a permission. What this one lacks is tried one by one.
+/// An operation that the server refused another process, because its user lacks a permission. The permissions of this
+/// process are tried one by one.
 fn not_permitted(process: &str, refused: u64) -> Option<Finding> {
     let text = format!("the server has refused {refused} messages and subscriptions of {process}");
     let remedy = "its log names the subjects: allow them in the permissions of its user (aether acl nats prints what rules need)";
@@ -166,7 +167,7 @@ fn refused_elsewhere(accounts: &Accounts) -> Vec<Finding> {
             findings.push(Finding::warn(
                 CHECK,
                 text,
-                "compare its keys and its list of signers (aether keys show) and its clock with those of the others",
+                "compare its keys and its list of signers (aether keys show) and its clock with the others'",
             ));
         }
         findings.extend(not_permitted(&process.to_string(), medium.refused_by_server));
@@ -174,7 +175,7 @@ fn refused_elsewhere(accounts: &Accounts) -> Vec<Finding> {
             (
                 medium.refused_by_rules,
                 "that its rules allow nobody to emit who sent them",
-                "aether acl check NAME emit CHANNEL with its configuration says who may",
+                "aether acl check NAME emit CHANNEL with its configuration shows who may",
             ),
             (
                 medium.refused_by_schema,

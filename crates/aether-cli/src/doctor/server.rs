@@ -45,7 +45,7 @@ pub(super) async fn check(config: &Configuration, url: &str) -> Vec<Finding> {
     let servers = match servers {
         Ok(servers) => servers,
         Err(error) => {
-            let text = format!("{url} is no address: {}", error_chain(&error));
+            let text = format!("{url} is not an address: {}", error_chain(&error));
             return vec![Finding::fail(CHECK, text, "use nats://host:port or tls://host:port")];
         }
     };
@@ -101,7 +101,7 @@ fn unreachable(url: &str, error: &async_nats::ConnectError) -> Finding {
     Finding::fail(CHECK, text, remedy)
 }
 
-/// What the server tells about itself.
+/// The findings about the server, from its own description.
 fn server(client: &Client) -> Vec<Finding> {
     let info = client.server_info();
     let mut numbers = info.version.split(['.', '-']).map_while(|part| part.parse::<u64>().ok());

@@ -7,9 +7,11 @@ use aether::lan::LanError;
 /// Why nothing is known about a local network, or no router runs.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LanCommandError {
-    #[error("{medium} is no local network: use --medium lan: or leave it out")]
+    #[error("{medium} is not a local network: use --medium lan: or leave it out")]
     OtherMedium { medium: String },
-    #[error("nobody else was found within {within:?}: `aether lan doctor` says why somebody may not be seen")]
+    #[error(
+        "nobody else was found within {within:?}: `aether lan doctor` explains why somebody may not be seen"
+    )]
     Nobody { within: Duration },
     #[error(
         "no peer is called {name:?}, out of {there} that are there: `aether lan peers` prints their names and ids"

@@ -8,10 +8,10 @@ use aether_field::{Certificate, Field, FieldBuilder, Identity, PublicKey, Trust}
 use crate::error::CommandError;
 use crate::output::Output;
 
-/// Who the command is, and whose owned state it takes.
+/// The identity of the command, and the owners whose state it takes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct OwnerArgs {
-    /// The identity to write owned state with, or that of the root for certify
+    /// The identity to write owned state with, or for certify the identity of the root
     #[arg(long, value_name = "FILE")]
     identity: Option<PathBuf>,
 

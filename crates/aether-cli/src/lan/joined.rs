@@ -55,13 +55,13 @@ pub(super) async fn met(
             }
         }
     };
-    // Whoever has not come by then is not there.
+    // A process that has not come by then is not there.
     let _ = timeout(patience, waiting).await;
     view.peers()
 }
 
-/// Measures the way to peers that has not been measured yet, and lists them again. Those that have left meanwhile stay as they
-/// were.
+/// Measures the way to peers that has not been measured yet, and lists them again. Those that have left meanwhile stay
+/// as they were.
 pub(super) async fn measured(view: &LanView, peers: Vec<LanPeer>) -> Vec<LanPeer> {
     let unmeasured = peers.iter().filter(|peer| peer.round_trip.is_none());
     // A lost ping leaves the peer without a round trip.

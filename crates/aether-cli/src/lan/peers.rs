@@ -61,7 +61,7 @@ async fn list(view: &LanView, args: &PeersArgs) -> Result<(), CommandError> {
     let mut output = Output::stdout();
     if peers.is_empty() {
         stderr_line(
-            "nobody else is on the local network: `aether lan doctor` says why somebody may not be seen",
+            "nobody else is on the local network: `aether lan doctor` explains why somebody may not be seen",
         );
     } else if args.json {
         for peer in &peers {

@@ -21,8 +21,8 @@ Examples:
   aether lan ping pi-2 --count 100     one machine
   aether lan ping --json | jq .p99_micros
 
-Round trips are those of messages through both processes, past their queues of
-waves. The clock is that of the fastest one, to within half of its round trip.
+Round trips are measured with messages through both processes, past their
+queues of waves. The fastest one gives the clock, to within half of it.
 Exit code 1: the peer is unknown, nobody is there, or nobody answered.")]
 pub(crate) struct PingArgs {
     /// A name, a machine or an id, as `aether lan peers` prints them; everybody without it
@@ -118,7 +118,7 @@ async fn ping_one(view: &LanView, peer: &LanPeer, args: &PingArgs, shutdown: &Ca
             turns.tick().await;
             view.ping(peer.node, args.timeout).await
         };
-        // What was measured before an interruption is printed.
+        // Measurements from before an interruption are printed.
         match shutdown.run_until_cancelled(ping).await {
             Some(Ok(pong)) => series.pongs.push(pong),
             Some(Err(_)) => series.lost += 1,

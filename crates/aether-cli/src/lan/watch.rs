@@ -48,7 +48,7 @@ pub(super) async fn watch(
     }
 }
 
-/// What differs from the peers that are known, which become those of now.
+/// The differences from the known peers, which become the present ones.
 fn compare(known: &mut BTreeMap<u64, LanPeer>, now: Vec<LanPeer>) -> Vec<(&'static str, LanPeer)> {
     let now: BTreeMap<u64, LanPeer> = now.into_iter().map(|peer| (peer.node, peer)).collect();
     let hears = |peer: &LanPeer| (peer.subscriptions, peer.groups);

@@ -111,7 +111,7 @@ impl Chosen {
     }
 }
 
-/// Fails if anything was damaged, and says where.
+/// Fails if anything was damaged, and names the place.
 pub(super) fn check(waves: &Replay) -> Result<(), CommandError> {
     waves.damaged().iter().for_each(stderr_line);
     match waves.damaged().len() {

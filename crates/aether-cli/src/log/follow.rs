@@ -22,7 +22,7 @@ impl Changes {
         let (sender, changed) = watch::channel(());
         let unwatched = |source| LogError::Watch { folder: folder.to_owned(), source };
         let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-            // Reading the log is no change of it.
+            // Reading the log does not change it.
             if !event.is_ok_and(|event| event.kind.is_access()) {
                 sender.send_replace(());
             }

@@ -29,7 +29,7 @@ impl Tab {
     }
 }
 
-/// What follows from a key.
+/// The effect of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Next {
     Quit,

@@ -1,4 +1,4 @@
-//! What `aether top` watches, and one reading of it.
+//! The sources that `aether top` watches, and one reading of them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::error::CommandError;
 const KEPT: usize = 100;
 /// The maximum number of waves per step.
 const BURST: usize = 256;
-/// How often the map is drawn anew: a report looks at all channels.
+/// How often the map is drawn: a report looks at all channels.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// The same while the map is empty, so that it does not stay so for seconds.
 const FIRST_REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ pub(super) struct Watched {
 /// One reading.
 #[derive(Default)]
 pub(super) struct Snapshot {
-    /// How long the connection has been away; `None` while it stands.
+    /// How long the connection has been away; `None` while it is connected.
     pub(super) away: Option<Duration>,
     /// Those that lose most now come first, then those that have lost most; those that have gone last.
     pub(super) processes: Vec<KnownProcess>,
@@ -132,7 +132,7 @@ fn line(incident: &Incident) -> String {
     format!("{state}: {incident}")
 }
 
-/// The losses by reason, without zeros: those of the inboxes, and those of the outbox.
+/// The losses by reason, without zeros: of the inboxes, and of the outbox.
 pub(super) fn losses(known: &KnownProcess) -> Vec<(String, u64)> {
     let of = |ledger: &Ledger, place: &'static str| {
         let shed = ledger.losses().map(|(reason, waves)| (format!("{place}{}", reason.as_str()), waves));

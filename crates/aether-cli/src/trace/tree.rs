@@ -1,7 +1,7 @@
 //! The waves of a request as a tree of causes. Pure: it neither listens nor prints.
 //!
-//! What a stranger sends is bounded here: the number of waves, their texts, and the depth that is drawn. Causes may form a
-//! circle, or name waves that were never seen.
+//! The data of strangers is bounded here: the number of waves, their texts, and the depth that is drawn. Causes may
+//! form a circle, or name waves that were never seen.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -140,8 +140,8 @@ impl Tree {
         self.placed().iter().map(Placed::json).collect()
     }
 
-    /// When each wave was emitted. The times are estimates, because clocks differ, but one source numbers its waves in the order
-    /// of their emission.
+    /// When each wave was emitted. The times are estimates, because clocks differ, but one source numbers its waves in
+    /// the order of their emission.
     fn emitted(&self) -> Vec<Instant> {
         let mut emitted: Vec<_> = self.waves.iter().map(|wave| wave.emitted).collect();
         let mut order: Vec<_> = (0..emitted.len()).collect();
@@ -200,7 +200,7 @@ impl Tree {
         above.copied().filter(|parent| *parent != place)
     }
 
-    /// What became of a question, as far as the bus shows it.
+    /// The outcome of a question, as far as the bus shows it.
     fn outcome(&self, seen: &Seen, below: &[usize]) -> Option<String> {
         let answers = below.iter().map(|place| &self.waves[*place]);
         let answer = answers.into_iter().find(|wave| {

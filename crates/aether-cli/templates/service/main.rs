@@ -41,7 +41,7 @@ fn service(config: &Configuration) -> ServiceBuilder {
         .describe(env!("CARGO_PKG_VERSION"), "Greets whoever asks")
 }
 
-/// The arguments are taken from the wave; the value is the answer. What it emits names the question as its cause.
+/// The arguments are taken from the wave; the value is the answer. Waves that it emits name the question as their cause.
 async fn greet(Typed(guest): Typed<Guest>, emitter: Emitter) -> Result<Typed<String>, EmitError> {
     emitter
         .emit(

@@ -42,7 +42,7 @@ fn a_verdict_says_what_a_rewrite_makes_of_a_channel() {
     let (code, _, error) = acl(&["check", "billing", "emit", "drafts.17"]);
     let text = "drafts.17 leaves as invoices.drafts.17 (rule 1): billing may not emit on invoices.drafts.17: rule 2 denies";
     assert!(code == Some(1) && error.contains(text), "{error}");
-    // What others emit stays as it is, and so does what it hears.
+    // The rights of others stay as they are, and so does the right to hear.
     let (_, _, error) = acl(&["check", "shop", "emit", "bills.17"]);
     assert!(error.contains("shop may not emit on bills.17"), "{error}");
 }

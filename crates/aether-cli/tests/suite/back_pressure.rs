@@ -53,7 +53,7 @@ fn freeze(medium: &[String; 2], args: &[&str]) {
         listener.line();
     }
     listener.signal(Signal::SIGSTOP);
-    // What the test is about: for so long it does not run.
+    // The subject of the test: for this long it does not run.
     std::thread::sleep(Duration::from_secs(3));
     listener.signal(Signal::SIGCONT);
     for _ in 1000..WAVES {

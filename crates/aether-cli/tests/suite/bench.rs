@@ -14,7 +14,7 @@ fn json(said: &Said) -> Value {
 }
 
 fn number(value: &Value) -> u64 {
-    value.as_u64().unwrap_or_else(|| panic!("{value} is no count"))
+    value.as_u64().unwrap_or_else(|| panic!("{value} cannot be read as a count"))
 }
 
 /// Checks that each message of each run is accounted for, and returns the runs as contestant, load, offered, silent.

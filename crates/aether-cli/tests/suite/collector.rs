@@ -44,13 +44,13 @@ pub(crate) struct SeenHistogram {
     pub(crate) nanos: (u64, u64),
 }
 
-/// What was received.
+/// The received signals.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Received {
     pub(crate) spans: Vec<Seen>,
     /// The texts, with the names of their services.
     pub(crate) logs: Vec<(String, String)>,
-    /// The names of metrics, with those of their services.
+    /// The names of metrics, with the names of their services.
     pub(crate) metrics: Vec<(String, String)>,
     /// All exports, one after the other.
     pub(crate) histograms: Vec<SeenHistogram>,
@@ -111,7 +111,7 @@ fn take(connection: &TcpStream, into: &Mutex<Received>) -> Option<()> {
             "/v1/traces" => traces(&ExportTraceServiceRequest::decode(&body[..]).unwrap(), &mut into),
             "/v1/logs" => logs(&ExportLogsServiceRequest::decode(&body[..]).unwrap(), &mut into),
             "/v1/metrics" => metrics(&ExportMetricsServiceRequest::decode(&body[..]).unwrap(), &mut into),
-            other => panic!("{other} is no path of OTLP"),
+            other => panic!("{other} is not a path of OTLP"),
         }
     }
     let mut to = connection;

@@ -38,7 +38,7 @@ fn shown(args: &[&str]) -> BTreeMap<String, (String, String)> {
     said.out.lines().filter(|line| !line.starts_with('#')).map(setting).collect()
 }
 
-/// The settings that the types have and those of the file are the same, with the same defaults and remarks.
+/// The settings of the types and of the file are the same, with the same defaults and remarks.
 #[test]
 fn the_default_file_has_every_setting_with_its_default_unit_and_cost() {
     let nowhere = folder(&[]);
@@ -154,10 +154,10 @@ fn the_fields_of_a_gateway_are_settings_with_several_values() {
     assert_eq!((said.code, lines.len()), (Some(1), 5), "{said:?}");
     for (line, part) in lines.iter().zip([
         "default.toml:2: service.gateway.fields: use NAME, or NAME=FILE",
-        "default.toml:3: service.gateway.field_origins: \"shop.example\" is no origin: use a scheme and a host",
+        "default.toml:3: service.gateway.field_origins: \"shop.example\" is not an origin: use a scheme and a host",
         "default.toml:4: service.gateway.field_limits: there is no limit \"max_frames\"; the limits are: max_frame_bytes",
         "default.toml:5: service.gateway.field_tokens: ",
-        "default.toml:6: service.gateway.trusted_proxies: \"10.1.2.3/8\" is no network",
+        "default.toml:6: service.gateway.trusted_proxies: \"10.1.2.3/8\" is not a network",
     ]) {
         assert!(line.contains(part), "{line}: {part}");
     }

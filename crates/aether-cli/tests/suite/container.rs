@@ -1,5 +1,5 @@
-//! `deploy/container/Containerfile`, read as far as it can be checked without an image registry: what it builds, copies, runs
-//! and exposes is what the workspace has.
+//! `deploy/container/Containerfile`, read as far as it can be checked without an image registry: what it builds,
+//! copies, runs and exposes is what the workspace has.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -66,7 +66,7 @@ fn the_image_has_the_program_without_rights_and_with_its_settings() {
         of(&all, "USER")[0].split(':').next().unwrap().parse().expect("a number, which Kubernetes can check");
     assert!(user > 0);
     assert_eq!(of(&all, "STOPSIGNAL"), ["SIGTERM"]);
-    // The settings are where the variable says, and they are those of the repository.
+    // The settings are in the folder of the variable, and equal the repository's.
     let folder = of(&all, "ENV")[0].strip_prefix("AETHER_CONFIG=").unwrap();
     let settings = of(&all, "COPY").into_iter().find(|copy| copy.ends_with("/default.toml")).unwrap();
     let (from, to) = settings.split_once(' ').unwrap();
@@ -97,7 +97,7 @@ fn the_default_command_listens_where_the_image_says() {
     assert!(insecure.line().starts_with("gateway: http://0.0.0.0:"));
 }
 
-/// With its linter; where that is missing, the test says so.
+/// With its linter; where that is missing, the test prints so.
 #[test]
 fn the_containerfile_passes_its_linter() {
     let file = root().join("deploy/container/Containerfile");

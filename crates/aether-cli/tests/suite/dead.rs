@@ -60,7 +60,7 @@ async fn dead_letters_are_shown_at_any_time_and_replayed_or_dropped_once_the_ser
         (Some(0), "2 is in the log again, at position 5\n"),
         "{stored:?}"
     );
-    // Heard live or not, its consumers get it anew, under its identity.
+    // Heard live or not, its consumers get it again, under its identity.
     let number = {
         let log = aether_log::Log::builder(folder.path()).open().unwrap();
         let billing = log.consumer("billing", "orders.>", once).unwrap();

@@ -132,7 +132,7 @@ fn missing_permissions_are_named_with_their_subjects() {
     let (code, report) = doctor(&["--medium", &server.url]);
     assert_eq!(code, Some(1), "{report:#}");
     let found = findings(&report, "permissions");
-    // Those of the framework travel below the root of questions as well.
+    // Questions of the framework travel below the root of questions as well.
     assert_eq!(found.len(), 2, "{report:#}");
     assert!(found[1].0 == "fail" && found[1].1.contains("control messages do not pass"), "{report:#}");
     let (status, text, remedy) = found[0];

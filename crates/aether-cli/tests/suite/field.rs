@@ -120,7 +120,7 @@ async fn an_owner_certified_by_the_root_writes_and_nobody_else_does() {
     let certified = field(&["certify", "home", "pi-2", &pi, "--identity", &root_file]);
     assert_eq!(certified.code, Some(0), "{certified:?}");
     let twice = field(&["certify", "home", "pi-2", &pi, "--identity", &root_file]);
-    assert!(twice.code == Some(1) && twice.err.contains("nothing is to be certified"), "{twice:?}");
+    assert!(twice.code == Some(1) && twice.err.contains("there is nothing to certify"), "{twice:?}");
     let set = field(&["set", "home", "temp", "21", "--own", "--identity", &pi_file, "--root", &root]);
     assert_eq!(set.code, Some(0), "{set:?}");
     let evil = field(&["set", "home", "temp", "99", "--own", "--identity", &evil_file, "--root", &root]);
@@ -144,7 +144,7 @@ async fn an_owner_certified_by_the_root_writes_and_nobody_else_does() {
     assert!(said.out.starts_with("field: 2 entries"), "{said:?}");
 }
 
-/// C3 1: the commands of the page on shared state, as they stand there, print what stands there.
+/// C3 1: the commands of the page on shared state print the output that is shown there.
 #[tokio::test]
 async fn the_commands_of_the_page_on_shared_state_print_what_it_says() {
     let server = NatsServer::start().await.unwrap();

@@ -1,4 +1,4 @@
-//! What `aether doctor --json` prints, for the tests of `aether lan` as well.
+//! The output of `aether doctor --json`, for the tests of `aether lan` as well.
 
 use serde_json::Value;
 

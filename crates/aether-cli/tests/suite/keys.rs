@@ -87,10 +87,11 @@ fn keys_that_sign_are_made_and_shown_as_lines_of_a_list() {
     assert!(unsealed.code == Some(2) && unsealed.err.contains("aether keys new"), "{unsealed:?}");
 }
 
-/// The processes of these tests tell several times a second what they refused, so the doctor does not have to listen for long.
+/// The processes of these tests tell several times a second what they refused, so the doctor does not have to listen
+/// for long.
 const SEALING_DOCTOR: [&str; 4] = ["doctor", "--json", "--roll-call", "2s"];
 
-/// What it found about sealing.
+/// The findings about sealing.
 fn sealing(said: &Said) -> Vec<Value> {
     let report: Value = serde_json::from_str(&said.out).unwrap_or_else(|_| panic!("{said:?}"));
     let found = report["checks"].as_array().unwrap().iter();
@@ -159,7 +160,7 @@ async fn commands_with_one_file_hear_each_other_and_the_server_sees_nothing() {
     assert_eq!(line["payload"]["sku"], "lamp", "the forged order is not delivered");
     let (ended, _) = listener.end();
     assert!(ended.err.contains("messages refused: 1 plain"), "{ended:?}");
-    // Benchmarks measure what they are told to: sealed waves, also from the process that they start.
+    // Benchmarks measure the given medium: sealed waves, also from the process that they start.
     let mut bench = client.subscribe("aether.>").await.unwrap();
     client.flush().await.unwrap();
     let args = ["bench", "throughput", "--seconds", "0.2", "--json", "--keys", file];

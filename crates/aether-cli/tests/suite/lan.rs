@@ -172,7 +172,7 @@ fn what_cannot_be_is_refused_with_what_to_do() {
         assert!(said.code == Some(2) && said.err.contains("--certificate"), "{said:?}");
     }
     let said = run(&["lan", "ping", "--medium", "nats://127.0.0.1:4222"], SECRET);
-    assert!(said.code == Some(2) && said.err.contains("is no local network"), "{said:?}");
+    assert!(said.code == Some(2) && said.err.contains("is not a local network"), "{said:?}");
     for endpoint in ["127.0.0.1:0", "nowhere", "127.0.0.1:7447&insecure"] {
         let said = run(&["lan", "router", "--listen", endpoint, "--no-multicast"], SECRET);
         assert!(said.code == Some(2) && said.err.contains(endpoint), "{said:?}");
@@ -199,7 +199,7 @@ fn a_router_connects_two_that_do_not_know_each_other() {
     assert_eq!((said.code, term(&terms, "came"), term(&terms, "left")), (Some(0), 2, 1), "{said:?}");
 }
 
-/// Two machines on a cable: a listener on the right one, and what the doctor says on the left one.
+/// Two machines on a cable: a listener on the right one, and the output of the doctor on the left one.
 #[cfg(target_os = "linux")]
 mod between_machines {
     use aether_conformance::{Cable, End};

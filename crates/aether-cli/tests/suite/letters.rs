@@ -38,7 +38,7 @@ impl Till {
         Self { aether, bank_works, shutdown, running }
     }
 
-    /// Commands that fail. Their source is told of nothing. Returns when they are letters.
+    /// Commands that fail. Their source gets no echo. Returns when they are letters.
     async fn fail(&self, url: &str, channels: &[&str]) {
         let shops = aether::connect(url).await.unwrap();
         let shop = shops.emitter("shop").unwrap();

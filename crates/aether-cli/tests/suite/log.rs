@@ -109,7 +109,7 @@ async fn the_consumers_of_a_log_are_printed_with_what_waits_for_them() {
         lines[1].starts_with("notes notes.>: 1 wait, 0 in flight, 0 retrying, 0 acknowledged, 0 given"),
         "{lines:?}"
     );
-    // A consumer whose files are those of something else is an error, and the others are printed.
+    // A consumer whose files belong to something else is an error, and the others are printed.
     fs::create_dir(folder.path().join("consumers/audit")).unwrap();
     fs::write(folder.path().join("consumers/audit/notes.log"), "").unwrap();
     let said = consumers();

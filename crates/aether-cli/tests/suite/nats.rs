@@ -302,8 +302,8 @@ async fn the_gateway_alone_is_ready_and_ends_with_a_signal() {
     assert!(took < std::time::Duration::from_secs(2), "{took:?}");
 }
 
-/// Two processes and a server that is killed in the middle of a stream: what the one sent the other has printed, or
-/// says that it was lost.
+/// Two processes and a server that is killed in the middle of a stream: each wave that the one sent is printed by the
+/// other or counted as lost.
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_listener_says_how_many_waves_it_missed_when_the_server_was_killed() {
@@ -319,7 +319,7 @@ async fn a_listener_says_how_many_waves_it_missed_when_the_server_was_killed() {
     server.restart().await.unwrap();
     let (emitted, _) = emitting.end();
     let account = emitted.err.lines().find(|line| line.starts_with("waves: ")).unwrap();
-    // What was under way when the server was killed may be lost, and is told so.
+    // Waves in flight when the server was killed may be lost, and are counted as such.
     let is_confirmed = term(&sum(account), "confirmed") == 3000;
     assert_eq!(emitted.code, Some(if is_confirmed { 0 } else { 1 }), "{}", emitted.err);
     assert!(emitted.out.starts_with("3000 waves, "), "{}", emitted.out);

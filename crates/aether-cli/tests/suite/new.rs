@@ -87,13 +87,13 @@ fn nothing_is_overwritten_and_mistakes_are_named() {
     assert!(refused.err.contains("exists already") && refused.err.contains("--into"), "{}", refused.err);
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1);
     let elsewhere = run(&["new", "kept", "--into", &format!("{into}2"), "--aether-path", into]);
-    assert!(elsewhere.err.contains("is no checkout of Aether"), "{}", elsewhere.err);
+    assert!(elsewhere.err.contains("is not a checkout of Aether"), "{}", elsewhere.err);
     let wrong = run(&["new", "My Service"]);
     assert_eq!(wrong.code, Some(2));
     assert!(wrong.err.contains("lower-case letters"), "{}", wrong.err);
 }
 
-/// Takes minutes, because cargo compiles the dependencies anew where their features differ: `cargo xtask test --long`.
+/// Takes minutes, because cargo compiles the dependencies again where their features differ: `cargo xtask test --long`.
 mod long {
     use super::*;
 

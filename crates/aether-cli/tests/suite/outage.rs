@@ -111,7 +111,7 @@ async fn services_say_when_the_connection_breaks_and_when_it_is_back() {
             program.tells(begun);
         }
     }
-    // It says on stdout where its page is.
+    // It prints the address of its page on stdout.
     programs[3].line();
     server.kill().await.unwrap();
     for program in &mut programs {
@@ -126,7 +126,7 @@ async fn services_say_when_the_connection_breaks_and_when_it_is_back() {
         program.signal(Signal::SIGTERM);
         let (said, _) = program.end();
         let sent = said.err.find("sent: ").map(|at| account(&said.err[at..])).unwrap();
-        // What was under way when the server was killed may have been lost.
+        // Waves in flight when the server was killed may have been lost.
         let emitted = term(&sent, "emitted");
         let code = if term(&sent, "confirmed") == emitted { 0 } else { 1 };
         assert_eq!(said.code, Some(code), "{}", said.err);

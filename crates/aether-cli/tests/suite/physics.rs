@@ -235,7 +235,7 @@ fn without_a_server_it_says_what_to_do() {
     }
 }
 
-/// What takes as long as the detectors need in real time.
+/// Tests that take as long as the detectors need in real time.
 #[cfg(unix)]
 mod long {
     use super::*;
@@ -248,7 +248,8 @@ mod long {
         details.tells("watching >");
         let mut physics = Running::start(&with(&["physics"], &medium));
         physics.tells("watching >");
-        // Beats have to stand for ten seconds, which are twelve of these: the slowest are the easiest to keep on a busy machine.
+        // Beats have to stand for ten seconds, which are twelve of these: the slowest are the easiest to keep on a busy
+        // machine.
         let beta = ["beta", "--heartbeat", "0.8"];
         let running = Running::start(&with(&beta, &medium));
         let found = says(&mut details, "standing wave: inventory.level by beta beats every ");

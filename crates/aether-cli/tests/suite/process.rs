@@ -31,7 +31,7 @@ pub(crate) fn aether(args: &[&str]) -> Command {
     command
 }
 
-/// What a process that has ended said.
+/// The output of a process that has ended.
 #[derive(Debug)]
 pub(crate) struct Said {
     pub(crate) code: Option<i32>,

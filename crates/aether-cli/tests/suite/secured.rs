@@ -79,7 +79,7 @@ impl Secured {
         Self::start(options, vec![("login", format!("password:shop:{}", file.display()))]).await
     }
 
-    /// What a command gets after its own arguments. `side` is the beginning of the options of a bridge.
+    /// The arguments that a command gets after its own. `side` is the beginning of the options of a bridge.
     fn args(&self, by: By, side: &str, folder: &Path) -> Vec<String> {
         match by {
             By::Options => {

@@ -1,4 +1,4 @@
-//! What programs tell systemd, and the unit in `deploy/systemd`.
+//! The messages of programs to systemd, and the unit in `deploy/systemd`.
 
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ async fn a_program_tells_systemd_when_it_is_ready_when_a_change_is_refused_and_w
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let told = || {
             let mut bytes = [0; 4096];
-            let length = socket.recv(&mut bytes).expect("systemd is told");
+            let length = socket.recv(&mut bytes).expect("systemd gets a message");
             String::from_utf8_lossy(&bytes[..length]).trim().to_owned()
         };
         let config = folder.path().to_str().unwrap();
@@ -48,7 +48,7 @@ async fn a_program_tells_systemd_when_it_is_ready_when_a_change_is_refused_and_w
     }
 }
 
-/// With systemd's own tools; where they are missing, the test says so.
+/// With systemd's own tools; where they are missing, the test prints so.
 #[test]
 fn the_unit_is_valid_and_hardened() {
     let unit = Path::new(env!("CARGO_MANIFEST_DIR"))

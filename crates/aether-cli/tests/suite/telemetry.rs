@@ -182,7 +182,7 @@ fn check_order(spans: &[&Seen]) {
     }
 }
 
-/// Nothing is sampled, and the context says so to the others.
+/// Nothing is sampled, and the context tells the others.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_variables_of_opentelemetry_are_obeyed() {
     let (_server, medium) = server().await;

@@ -25,7 +25,7 @@ impl NatsCluster {
     /// Starts servers, named `s0`, `s1` and so on, that keep their streams in folders of these names below `folder`.
     ///
     /// # Errors
-    /// Those of [`NatsServer::start`].
+    /// As [`NatsServer::start`].
     ///
     /// # Cancel safety
     /// If cancelled before completion, the servers that were started are killed.

@@ -24,7 +24,8 @@ pub(super) struct Link {
     pub(super) serial: u64,
     /// As bytes: whether they are a point is only looked at when a signature needs it.
     key: [u8; 32],
-    /// The key before, or zeros. What it signed before `stamp` stays valid until the owner has signed it anew.
+    /// The key before, or zeros. Its signatures made before `stamp` stay valid until the owner has signed those entries
+    /// again.
     previous: [u8; 32],
     pub(super) stamp: Stamp,
     signature: [u8; 64],
@@ -83,9 +84,9 @@ pub struct Certificate {
 impl Certificate {
     /// Binds a name to a key, signed by the root of a field.
     ///
-    /// - `serial`: greater than that of the certificate before; 1 for the first one, also if 0 is given.
-    /// - `previous`: the key before, if it was lost but not stolen: what it signed until `at` stays valid. Without it,
-    ///   everything that other keys signed is void.
+    /// - `serial`: greater than the serial of the certificate before; 1 for the first one, also if 0 is given.
+    /// - `previous`: the key before, if it was lost but not stolen: entries that it signed until `at` stay valid.
+    ///   Without it, everything that other keys signed is void.
     /// - `at`: microseconds since 1970.
     #[must_use]
     pub fn issue(

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::key::Key;
 use super::stamp::{Stamp, WriterId};
 
-/// What a key holds.
+/// The content of a key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
     /// When and by whom it was written.

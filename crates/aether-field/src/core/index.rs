@@ -23,7 +23,7 @@ pub(super) struct Index {
 
 type Block = Vec<(Place, Arc<Held>)>;
 
-/// A [`ChangeId`] without padding. It stands here and not only in the entry, because a comparison of ranges reads all
+/// A [`ChangeId`] without padding. It is kept here as well as in the entry, because a comparison of ranges reads all
 /// identities in order: that is five times faster without a jump in memory for each.
 #[derive(Debug, Clone, Copy)]
 struct Place {
@@ -205,10 +205,10 @@ impl NegentropyStorageBase for Ranges<'_> {
     }
 }
 
-/// What a reconciliation compares.
+/// The entries that a reconciliation compares.
 #[derive(Debug)]
 pub(super) enum Items<'a> {
-    /// What everybody may write.
+    /// The entries that everybody may write.
     Open(Ranges<'a>),
     /// Other sections, sorted for this message: 50 ns an entry.
     Sections(NegentropyStorageVector),
@@ -272,7 +272,7 @@ mod tests {
         Change { key: Key::Register(micros.to_string().into()), entry }
     }
 
-    /// What `negentropy` itself does with a sorted vector.
+    /// The result of `negentropy` itself with a sorted vector.
     fn reference<'a>(ids: impl Iterator<Item = &'a ChangeId>) -> NegentropyStorageVector {
         let mut vector = NegentropyStorageVector::new();
         for (time, id) in ids.map(|id| id.to_item()) {

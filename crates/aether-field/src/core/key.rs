@@ -14,7 +14,7 @@ use super::stamp::{Stamp, WriterId};
 pub enum Key {
     /// A value that is replaced as a whole.
     Register(SmolStr),
-    /// What one writer has added to a counter. Only that writer changes it.
+    /// The sums that one writer has added to a counter. Only that writer changes them.
     Count(SmolStr, WriterId),
     /// One addition of a member to a set. Its stamp makes it unique, so a removal concerns only additions that were
     /// seen.
@@ -23,12 +23,12 @@ pub enum Key {
     Binding(SmolStr),
     /// A value that only its owner writes: the owner, and the name.
     Owned(SmolStr, SmolStr),
-    /// What an owner wrote before the stamp of this entry is void.
+    /// Everything that an owner wrote before the stamp of this entry is void.
     Floor(SmolStr),
 }
 
 impl Key {
-    /// The name that users gave; that of the owner for entries about the owner itself.
+    /// The name that users gave; for entries about the owner itself, the name of the owner.
     #[must_use]
     pub fn name(&self) -> &str {
         match self {

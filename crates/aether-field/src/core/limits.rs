@@ -20,15 +20,15 @@ pub struct Limits {
     pub max_name: usize,
     /// The maximum size of a value in bytes; 32,768 by default.
     pub max_value: usize,
-    /// The maximum number of entries that everybody may write, and of those of owners, removals included; 10 million each
-    /// by default. The two do not compete, so nobody can take the room of an owner.
+    /// The maximum number of entries that everybody may write, and separately of entries of owners, removals included;
+    /// 10 million each by default. The two do not compete, so nobody can take the room of an owner.
     pub max_entries: usize,
     /// The maximum number of owners that this replica takes from the certificates of its root; 4,096 by default.
     pub max_owners: usize,
     /// How far a stamp of another writer may be ahead of this replica's clock; 15 minutes by default.
     pub max_drift: Duration,
-    /// How long removals are kept; 7 days by default. A replica that was away for longer loses those of its own changes
-    /// that are older than that and of keys that the others do not have. It learns of each.
+    /// How long removals are kept; 7 days by default. A replica that was away for longer loses its own changes that are
+    /// older than that and of keys that the others do not have. It learns of each.
     pub horizon: Duration,
 }
 
@@ -49,7 +49,7 @@ impl Limits {
     /// Whether name, member and value are within the bounds.
     ///
     /// # Errors
-    /// [`Refusal`] that says what is allowed.
+    /// [`Refusal`] with the limit.
     pub fn check(&self, change: &Change) -> Result<(), Refusal> {
         let Change { key, entry } = change;
         let name = key.name().len();
@@ -153,7 +153,7 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    /// What kind of refusal it is.
+    /// The kind of the refusal.
     #[must_use]
     pub const fn reason(&self) -> RefusalReason {
         match self {

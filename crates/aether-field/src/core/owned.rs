@@ -24,7 +24,7 @@ pub(super) enum Check {
     Own,
 }
 
-/// What one owner has written, and the keys that speak for it.
+/// The entries of one owner, and the keys that sign for it.
 #[derive(Debug, Default)]
 pub(super) struct OwnerEntries {
     /// The present key.
@@ -63,7 +63,7 @@ pub(super) struct Ownership {
     owners: BTreeMap<SmolStr, OwnerEntries>,
     ids: BTreeMap<ChangeId, Key>,
     digest: Digest,
-    /// That of the certificates that the root has begun.
+    /// The digest of the certificates that the root has begun.
     certified: Digest,
     /// Entries that became void since they were asked for.
     voided: Vec<Change>,
@@ -129,8 +129,8 @@ impl Ownership {
 
     /// Takes in an entry of another replica, or one of this replica's own. `Ok(None)` if it is known, or void.
     ///
-    /// What costs little comes first: bounds, whether it is known, which key it names. So a repetition costs no
-    /// signature, and neither does an entry of somebody unknown.
+    /// The cheap checks come first: bounds, whether it is known, which key it names. So a repetition costs no signature
+    /// check, and neither does an entry of somebody unknown.
     pub(super) fn apply(
         &mut self,
         change: Change,
@@ -257,8 +257,8 @@ impl Ownership {
         Ok(Some(old))
     }
 
-    /// Drops what is older than the floor of an owner, or signed by a key that no longer speaks for it. What stays is
-    /// the same at every replica.
+    /// Drops entries that are older than the floor of an owner, or signed by a key that no longer signs for it. The
+    /// remaining entries are the same at every replica.
     fn drop_void(&mut self, name: &SmolStr) {
         let Some(owner) = self.owners.get(name) else { return };
         let is_void = |key: &Key, entry: &Entry| {

@@ -1,4 +1,4 @@
-//! What an owner does with its own entries: write, sign anew, rotate its key, and drop old removals.
+//! The operations of an owner on its own entries: write, sign again, rotate its key, and drop old removals.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ impl Intake {
     /// Applies one change.
     ///
     /// # Errors
-    /// Those of [`State::apply`], and [`Refusal::Unchecked`].
+    /// As [`State::apply`], and [`Refusal::Unchecked`].
     pub fn apply(&mut self, state: &mut State, change: Change, wall: u64) -> Result<Applied, Refusal> {
         if self.has_forged && change.key.owner().is_some() {
             return Err(Refusal::Unchecked);
@@ -125,7 +125,7 @@ impl State {
     /// Removes a value of this replica's owner. `None` if there is none.
     ///
     /// # Errors
-    /// Those of [`State::set_owned`].
+    /// As [`State::set_owned`].
     pub fn remove_owned(
         &mut self,
         identity: &Identity,
@@ -194,8 +194,8 @@ impl State {
         Ok((change, applied.old()))
     }
 
-    /// Replaces the key of this replica's owner: the present key signs the next one, everything is signed anew, and what
-    /// the old key signed is void from then on. Nothing changes if it fails.
+    /// Replaces the key of this replica's owner: the present key signs the next one, everything is signed again, and
+    /// everything that the old key signed is void from then on. Nothing changes if it fails.
     ///
     /// # Errors
     /// [`Refusal`] if the identity is not the present key of its name, or its key was rotated too often.
@@ -219,12 +219,14 @@ impl State {
 
     /// Keeps the entries of this replica's owner in order, and returns what has to be sent:
     ///
-    /// - What its former key signed, or a former run wrote later than this one by a wrong clock, is signed anew.
-    /// - Removals older than the horizon are dropped, by a floor under everything; values older than it are signed anew.
-    /// - With `is_complete`, a floor makes void what the former key signed. Give it when others were asked for what they
-    ///   have.
+    /// - Entries that its former key signed, or that a former run wrote later than this one by a wrong clock, are
+    ///   signed again.
+    /// - Removals older than the horizon are dropped, by a floor under everything; values older than it are signed
+    ///   again.
+    /// - With `is_complete`, a floor voids the entries that the former key signed. Give it when others were asked for
+    ///   their entries.
     ///
-    /// `overtaken` has the names and values that this run wrote, and that were overtaken by those of a former run.
+    /// `overtaken` has the names and values that this run wrote, and that a former run has overtaken.
     ///
     /// # Errors
     /// [`Refusal`] if the replica is full.
@@ -277,7 +279,7 @@ impl State {
         Ok(changes)
     }
 
-    /// What an entry holds, without the signature of an owner; `None` after a removal.
+    /// The content of an entry, without the signature of an owner; `None` after a removal.
     #[must_use]
     pub fn value_of(key: &Key, entry: &Entry) -> Option<Bytes> {
         if key.owner().is_some() { value_of(entry) } else { entry.value.clone() }

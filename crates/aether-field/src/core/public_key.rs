@@ -37,7 +37,7 @@ impl PublicKey {
         self.0.as_bytes()
     }
 
-    /// The first 8 bytes: enough to find the key among those of an owner, before a signature is checked.
+    /// The first 8 bytes: enough to find the key among the keys of an owner, before a signature is checked.
     pub(super) fn hint(&self) -> [u8; 8] {
         let mut hint = [0; 8];
         hint.copy_from_slice(&self.as_bytes()[..8]);

@@ -1,8 +1,8 @@
 //! Reconciliation: two replicas find out what differs and exchange only that.
 //!
 //! The differing changes are found by ranges (Meyer, "Range-Based Set Reconciliation", 2022), by the `negentropy` crate.
-//! One side initiates; both sides feed what they receive to [`Initiator::handle`] or [`Responder::handle`] and send what
-//! comes out. A reconciliation that breaks off is started anew: what was exchanged differs no more.
+//! One side initiates; both sides feed the received messages to [`Initiator::handle`] or [`Responder::handle`] and send
+//! the result. A reconciliation that breaks off is started again: the entries exchanged so far no longer differ.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -39,7 +39,7 @@ pub enum Message {
     Offer(Vec<Change>),
     /// The offered changes were applied, but for these.
     Taken {
-        /// What was removed before, and is dropped by the initiator.
+        /// Entries that were removed before, and that the initiator drops.
         gone: Vec<ChangeId>,
         /// How many were refused, and why.
         refused: Refusals,
@@ -91,7 +91,7 @@ impl From<negentropy::Error> for ProtocolError {
     }
 }
 
-/// What a message led to.
+/// The result of a message.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Step {
@@ -156,7 +156,7 @@ pub struct Initiator {
     /// Whether nothing was refused here. Otherwise what the other side has collected cannot be relied on.
     is_complete: bool,
     has_certificates: bool,
-    /// What was refused here, and there.
+    /// The refusals here, and there.
     refused: (Refusals, Refusals),
     /// The parts that were named, until the responder has compared them.
     named: Vec<(Section, Digest)>,
@@ -226,13 +226,13 @@ impl Initiator {
         self.has_certificates
     }
 
-    /// What this replica has refused of the responder.
+    /// The entries of the responder that this replica has refused.
     #[must_use]
     pub const fn refused_here(&self) -> &Refusals {
         &self.refused.0
     }
 
-    /// What the responder has refused of this replica, entries of owners that it does not trust included.
+    /// The entries of this replica that the responder has refused, entries of owners that it does not trust included.
     #[must_use]
     pub const fn refused_there(&self) -> &Refusals {
         &self.refused.1
@@ -280,7 +280,7 @@ impl Initiator {
                 for (reason, number) in step.refusals() {
                     *self.refused.0.entry(reason).or_default() += number;
                 }
-                // At least one, so that it ends whatever the responder says.
+                // At least one, so that it ends whatever the responder answers.
                 let answered = usize::try_from(answered).unwrap_or(usize::MAX).max(1);
                 let asked = self.fitting.min(self.wants.len());
                 self.fitting = if answered < asked { answered } else { (2 * self.fitting).min(WANTED) };
@@ -349,7 +349,7 @@ impl Initiator {
     }
 }
 
-/// The side that answers. It can be kept for a reconciliation or for all of one peer: [`Message::Open`] begins anew.
+/// The side that answers. It can be kept for a reconciliation or for all of one peer: [`Message::Open`] starts over.
 #[derive(Debug, Default)]
 pub struct Responder {
     /// What is compared; empty if the initiator has not said it.
@@ -417,7 +417,7 @@ impl Responder {
         }
     }
 
-    /// Compares with the state as it is now. What has changed since the last message was sent to all replicas anyway.
+    /// Compares with the state as it is now. Changes since the last message were sent to all replicas anyway.
     fn compare(&self, state: &mut State, ranges: &[u8]) -> Result<Step, ProtocolError> {
         if !self.is_open {
             return Err(ProtocolError::OutOfTurn);

@@ -7,7 +7,8 @@ use super::identity::Identity;
 use super::public_key::PublicKey;
 use super::stamp::{Stamp, WriterId};
 
-/// What a signature is about. The first part of every statement names it, so a signature of one kind is none of another.
+/// The subject of a signature. The first part of every statement names it, so a signature of one kind is not valid for
+/// another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Subject {
     Value,
@@ -128,7 +129,7 @@ impl Seal {
     }
 }
 
-/// What an owner's replica says of itself, and signs.
+/// The statement of an owner's replica about itself, which it signs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Presence<'a> {
     /// The writer of its changes.

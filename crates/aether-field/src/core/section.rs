@@ -5,12 +5,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::public_key::PublicKey;
 
-/// A part of a state that replicas compare: the entries of everybody, those of one owner, or the certificates of a root.
+/// A part of a state that replicas compare: the entries of everybody, the entries of one owner, or the certificates of
+/// a root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Section(u64);
 
 impl Section {
-    /// What everybody may write.
+    /// The entries that everybody may write.
     pub(super) const OPEN: Self = Self(0);
 
     pub(super) fn owner(name: &str) -> Self {

@@ -99,8 +99,8 @@ impl HybridClock {
         self.last
     }
 
-    /// Makes the stamp of a new change. `wall` is in microseconds since 1970. A wall clock that goes back is no problem:
-    /// the stamps still increase.
+    /// Makes the stamp of a new change. `wall` is in microseconds since 1970. A wall clock may go back: the stamps
+    /// still increase.
     pub const fn tick(&mut self, wall: u64) -> Stamp {
         let (micros, logical) = if wall > self.last.micros {
             (wall, 0)

@@ -19,8 +19,9 @@ use super::trust::Trust;
 /// All entries of one replica.
 ///
 /// A change is applied by [`State::apply`], in any order and any number of times, with the same result: of two entries of
-/// one key the one with the greater stamp stays, and two parts of a counter are joined. Local operations make changes that are applied here at once and have to
-/// be sent to the other replicas. Time is an argument, in microseconds since 1970.
+/// one key the one with the greater stamp stays, and two parts of a counter are joined. Local operations make changes
+/// that are applied here at once and have to be sent to the other replicas. Time is an argument, in microseconds since
+/// 1970.
 #[derive(Debug)]
 pub struct State {
     entries: BTreeSet<ByKey>,
@@ -79,8 +80,8 @@ impl State {
     /// [`State::last_stamp`].
     ///
     /// # Errors
-    /// [`Refusal`] if a stored change is out of bounds, or of an owner: those are for [`State::load_owned`]. Stamps are not compared with the wall clock, which may be wrong
-    /// at start.
+    /// [`Refusal`] if a stored change is out of bounds, or of an owner: [`State::load_owned`] takes those. Stamps are
+    /// not compared with the wall clock, which may be wrong at start.
     pub fn restore(
         writer: WriterId,
         limits: Limits,
@@ -147,7 +148,7 @@ impl State {
         let seen = self.additions(name, &member, Some(&key));
         let _ = self.merge(change.clone());
         let mut changes = vec![change];
-        // The new addition stands for those before it.
+        // The new addition replaces the ones before it.
         for key in seen {
             changes.push(self.write(key, None, wall)?);
         }
@@ -228,7 +229,7 @@ impl State {
         all.map(|ByKey(held)| (held.key(), held.entry()))
     }
 
-    /// All entries in the order of their keys, removals included, and after them those of each owner.
+    /// All entries in the order of their keys, removals included, and after them the entries of each owner.
     pub fn entries(&self) -> impl Iterator<Item = (&Key, &Entry)> {
         let open = self.entries.iter().map(|ByKey(held)| (held.key(), held.entry()));
         open.chain(self.owned.entries())
@@ -282,7 +283,7 @@ impl State {
         Ok(self.merge(change))
     }
 
-    /// A change that was applied, as it stands here: the part of a counter is joined with what was there.
+    /// A change that was applied, in its present form: the part of a counter is joined with the earlier parts.
     #[must_use]
     pub fn joined(&self, change: Change) -> Change {
         match (&change.key, self.entry(&change.key)) {
@@ -291,8 +292,8 @@ impl State {
         }
     }
 
-    /// Whether the sums of a client can follow those that are here. Those of an earlier write, which comes late or again, may
-    /// be smaller.
+    /// Whether the sums of a client can follow the present ones. The sums of an earlier write, which comes late or
+    /// again, may be smaller.
     pub(super) fn check_count(&self, change: &Change) -> Result<(), Refusal> {
         if let Some(entry) = self.entry(&change.key)
             && change.entry.stamp > entry.stamp
@@ -454,7 +455,7 @@ impl Change {
     }
 }
 
-/// What one writer has added to a counter, and subtracted from it.
+/// The sums that one writer has added to a counter, and subtracted from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Count {
     up: u64,

@@ -1,7 +1,7 @@
 //! Writes of clients of a replica: one rule of stamps for all of them.
 //!
-//! A client has a clock of its own, which may be off and may step, and may send a write again, to any replica. So the stamp of
-//! a write comes from what the write says and from what stands under its key, and never from the clock of a replica:
+//! A client has a clock of its own, which may be off and may step, and may send a write again, to any replica. So the
+//! stamp of a write depends on the write and on the present entry of its key, and never on the clock of a replica:
 //! - It has the number of the write and its time, or a later time.
 //! - A write is later than what its writer had seen, and later than the writes of the same client with smaller numbers.
 //! - A repeated write is found by its number.
@@ -16,8 +16,8 @@ use super::owning::Written;
 use super::stamp::Stamp;
 use super::state::{Applied, State};
 
-/// How far the time of an earlier write may be behind that of a later one with a smaller number, in microseconds. Numbers
-/// are compared as 32 bits, so beyond a day a smaller number has begun anew.
+/// How far the time of an earlier write may be behind the time of a later one with a smaller number, in microseconds.
+/// Numbers are compared as 32 bits, so beyond a day a smaller number has wrapped around.
 const DAY: u64 = 24 * 60 * 60 * 1_000_000;
 
 /// A write of a client.
@@ -26,16 +26,16 @@ pub struct ClientWrite {
     /// The time at which the client made it, the number that the client gave it, and the client. It is the same for the same
     /// write, however often and wherever it arrives.
     pub made: Stamp,
-    /// What the client had seen of the register, or of the member of the set.
+    /// The part of the register, or of the member of the set, that the client had seen.
     pub seen: Seen,
-    /// What it does.
+    /// The operation.
     pub operation: Operation,
 }
 
-/// What the client had seen when it wrote.
+/// The state that the client had seen when it wrote.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seen {
-    /// It does not say. What the replica has counts as seen if it is older than the write.
+    /// Not stated. The entry of the replica counts as seen if it is older than the write.
     Unsaid,
     /// Nothing, not even a removal.
     Nothing,
@@ -43,7 +43,7 @@ pub enum Seen {
     Version(Stamp),
 }
 
-/// What a write does.
+/// The operation of a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Operation {
     /// Writes a register.
@@ -62,9 +62,9 @@ pub enum Operation {
     Count {
         /// Its name.
         key: String,
-        /// What was added.
+        /// The sum of additions.
         up: u64,
-        /// What was taken.
+        /// The sum of subtractions.
         down: u64,
     },
     /// Adds a member to a set.
@@ -83,7 +83,7 @@ pub enum Operation {
     },
 }
 
-/// What became of a write of a client.
+/// The outcome of a write of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use]
 pub enum Submitted {
@@ -94,11 +94,11 @@ pub enum Submitted {
         /// How many entries there are more.
         created: u64,
     },
-    /// A write of somebody else stands that is later, or an addition that a removal had not seen.
+    /// A later write of somebody else wins, or an addition that a removal had not seen.
     Lost {
         /// The stamp that it would have.
         stamp: Stamp,
-        /// What stands; `None` if it was removed so long ago that nobody keeps the mark.
+        /// The present entry; `None` if it was removed so long ago that nobody keeps the mark.
         winner: Option<Entry>,
     },
 }
@@ -165,7 +165,7 @@ impl State {
         let entry = Entry { stamp: made, replaces: None, value: Some(Bytes::new()) };
         let (applied, mut written) = self.submit_change(Change { key, entry }, wall)?;
         if matches!(applied, Applied::Changed { .. }) {
-            // The new addition stands for the client's older ones. It may not have seen those of others.
+            // The new addition replaces the client's older ones. It may not have seen additions of others.
             let is_older = |tag: Stamp| tag.writer == made.writer && tag < made;
             written.extend(self.discard_tags((set, &member), is_older, wall)?);
         }
@@ -179,7 +179,8 @@ impl State {
         member: &Bytes,
         wall: u64,
     ) -> Result<(Submitted, Vec<Written>), Refusal> {
-        // Its own with smaller numbers, and those of others up to what it says, or older than the write if it says nothing.
+        // Its own with smaller numbers; of others, the ones up to the stated stamp, or older than the write if none is
+        // stated.
         let is_seen = |tag: Stamp| match seen {
             _ if tag.writer == made.writer => tag.logical != made.logical && is_no_later(tag, made),
             Seen::Version(seen) => tag <= seen,
@@ -251,7 +252,7 @@ fn is_no_later(one: Stamp, other: Stamp) -> bool {
 /// from the future by naming one.
 fn placed((made, seen): (Stamp, Seen), current: Option<Stamp>, wall: u64) -> (Stamp, Option<Stamp>) {
     let mut stamp = made;
-    // Later than the client's own write that stands: its number is smaller.
+    // Later than the client's own present write: its number is smaller.
     if let Some(own) = current.filter(|current| current.writer == made.writer) {
         let after = own.micros + u64::from(own.logical >= made.logical);
         stamp.micros = stamp.micros.max(after);
@@ -303,7 +304,7 @@ mod tests {
         for seen in [Seen::Unsaid, Seen::Nothing, Seen::Version(stamp(500, 0, 9))] {
             assert!(placed((stamp(950, 9, 7), seen), Some(before), 2_000).0 > before, "{seen:?}");
         }
-        // Numbers of 32 bits begin anew.
+        // Numbers of 32 bits wrap around.
         assert!(placed((stamp(950, 0, 7), Seen::Unsaid), Some(stamp(1_000, u32::MAX, 7)), 2_000).0 > before);
     }
 
@@ -311,7 +312,7 @@ mod tests {
     fn numbers_tell_a_repeated_and_an_earlier_write_from_a_later_one() {
         assert!(is_no_later(stamp(5, 8, 7), stamp(5, 8, 7)) && is_no_later(stamp(9, 7, 7), stamp(5, 8, 7)));
         assert!(!is_no_later(stamp(1, 9, 7), stamp(5, 8, 7)));
-        assert!(!is_no_later(stamp(1, 0, 7), stamp(5, u32::MAX, 7)), "32 bits begin anew");
+        assert!(!is_no_later(stamp(1, 0, 7), stamp(5, u32::MAX, 7)), "32 bits wrap around");
         assert!(
             !is_no_later(stamp(2 * DAY, 1, 7), stamp(5, u32::MAX / 2, 7)),
             "so do they after a long time"

@@ -18,7 +18,7 @@ pub struct After {
     stamp: Stamp,
 }
 
-/// A text is not that of an [`After`].
+/// A text cannot be read as an [`After`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("expected MICROSECONDS.COUNTER@WRITER NAME, the writer as 16 hexadecimal digits")]
 pub struct AfterError;
@@ -46,8 +46,8 @@ impl FromStr for After {
 }
 
 impl Field {
-    /// Where a register stands now, also after a removal; `None` if it never was. A wave that carries it in the metadata
-    /// entry [`AFTER`] lets its receiver wait with [`Field::reached`].
+    /// The position of a register now, also after a removal; `None` if it never was. A wave that carries it in the
+    /// metadata entry [`AFTER`] lets its receiver wait with [`Field::reached`].
     #[must_use]
     pub fn after(&self, name: &str) -> Option<After> {
         let state = self.shared().state();
@@ -55,8 +55,8 @@ impl Field {
         Some(After { name: name.to_owned(), stamp })
     }
 
-    /// Waits until this replica has what the writer had when it called [`Field::after`], or something newer. A change that
-    /// was lost on the way comes with the next reconciliation. What the text says is not checked, so bound the wait for
+    /// Waits until this replica has the state that the writer had when it called [`Field::after`], or something newer.
+    /// A change lost on the way comes with the next reconciliation. The text is not checked, so bound the wait for
     /// waves of strangers with a time-out.
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Field {
         loop {
             {
                 let state = self.shared().state();
-                // Without a mark a removal that is old enough stands for everything before it.
+                // Without a mark, a removal that is old enough counts for everything before it.
                 let stands = state.entry(&key).map_or_else(|| state.collected(), |entry| entry.stamp);
                 if stands >= after.stamp {
                     return Ok(());

@@ -19,7 +19,7 @@ use super::wire::Channels;
 use super::{listening, presence, publishing};
 use crate::core::{Identity, Limits, Refusal, State, Trust, WriterId};
 
-/// Peers speak every 0.75 to 1.25 s; one lost beat is no silence.
+/// Peers send a beat every 0.75 to 1.25 s; one lost beat does not count as silence.
 const MIN_SILENCE: Duration = Duration::from_secs(2);
 
 /// How a replica joins a field.
@@ -72,15 +72,15 @@ impl FieldBuilder {
         self
     }
 
-    /// Sets the importance of the changes of this replica on the medium. What overload sheds is exchanged later.
-    /// Default: 0.5.
+    /// Sets the importance of the changes of this replica on the medium. Changes shed under overload are exchanged
+    /// later. Default: 0.5.
     pub fn amplitude(mut self, amplitude: Amplitude) -> Self {
         self.amplitude = amplitude;
         self
     }
 
-    /// Makes the replica that of an owner: it can write [owned state](Field::own), and signs what it says of itself. The
-    /// replica trusts its own key, if [`FieldBuilder::trust`] says nothing of its name. Default: none.
+    /// Makes this the replica of an owner: it can write [owned state](Field::own), and signs its beats. The replica
+    /// trusts its own key, if [`FieldBuilder::trust`] does not list its name. Default: none.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
         self
@@ -107,7 +107,7 @@ impl FieldBuilder {
         self
     }
 
-    /// Joins the field. What the store has is readable at once; what other replicas have follows. Cancel safe.
+    /// Joins the field. The entries of the store are readable at once; entries of other replicas follow. Cancel safe.
     ///
     /// # Errors
     /// [`JoinFieldError`] if the name is not allowed in a channel, the medium does not take the subscriptions, or the

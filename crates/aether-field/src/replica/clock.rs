@@ -35,7 +35,7 @@ impl fmt::Display for ClockOffset {
     }
 }
 
-/// Why the clock of this machine, or those of the others, keep replicas from taking each other's writes.
+/// The clock problem, here or at the others, that keeps replicas from taking each other's writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ClockTrouble {

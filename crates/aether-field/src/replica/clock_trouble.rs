@@ -1,4 +1,4 @@
-//! Whether the clock here, or those of the others, keep replicas from taking each other's writes.
+//! Finds out whether a wrong clock, here or at the others, keeps replicas from taking each other's writes.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use super::wire::{Beat, VERSION};
 /// As many replicas as a replica knows.
 const MOST: usize = 1024;
 
-/// What a replica says of its clock.
+/// The clock of a replica, as it reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReplicaClock {
@@ -28,8 +28,8 @@ pub struct ReplicaClock {
     pub ahead: Duration,
 }
 
-/// Listens to all fields on a medium for this time, and returns what their replicas say of their clocks: at most 1024, by field
-/// and name. Replicas speak about once a second. Nobody signs what they say.
+/// Listens to all fields on a medium for this time, and returns the clocks that their replicas report: at most 1024, by
+/// field and name. Replicas report about once a second. Nobody signs the reports.
 ///
 /// # Errors
 /// [`JoinFieldError`] if the medium does not take the subscription.

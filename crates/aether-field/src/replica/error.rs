@@ -51,13 +51,13 @@ pub enum FieldError {
     /// The value cannot be written as JSON.
     #[error("the value cannot be written as JSON")]
     Serialize(#[source] serde_json::Error),
-    /// The value is `null`, which stands for nothing: remove the key instead.
+    /// The value is `null`, which means nothing: remove the key instead.
     #[error("a field holds no null; remove {name:?} instead")]
     Null {
         /// The name.
         name: String,
     },
-    /// The value is no JSON of this type.
+    /// The value cannot be read as JSON of this type.
     #[error("the value of {name:?} cannot be read as the type that was asked for")]
     Deserialize {
         /// The name.
@@ -104,7 +104,7 @@ pub enum FieldError {
     /// The replica has no store.
     #[error("the field has no store; `FieldBuilder::store` gives it one")]
     NoStore,
-    /// The store failed. What was durable before still is.
+    /// The store failed. Everything durable before still is.
     #[cfg(feature = "store")]
     #[error("the store of the field failed")]
     Store(#[source] std::sync::Arc<super::store::StoreError>),

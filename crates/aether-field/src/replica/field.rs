@@ -114,10 +114,10 @@ impl Field {
     }
 
     /// Reads a register, and writes what `change` makes of it in one step; `None` removes it. Concurrent updates of
-    /// other replicas are no part of the step: of two, one wins.
+    /// other replicas take no part in the step: of two, one wins.
     ///
     /// # Errors
-    /// Those of [`Field::get`] and [`Field::set`].
+    /// As [`Field::get`] and [`Field::set`].
     pub fn update<T, F>(&self, name: &str, change: F) -> Result<(), FieldError>
     where
         T: Serialize + DeserializeOwned,
@@ -349,15 +349,15 @@ impl Field {
         store.durable(false).await.map_err(FieldError::Store)
     }
 
-    /// Why changes are not stored, while the store fails: for a readiness check. The field goes on in memory, and what waits is
-    /// stored when the store works again, or when the field is closed.
+    /// Why changes are not stored, while the store fails: for a readiness check. The field goes on in memory, and
+    /// waiting changes are stored when the store works again, or when the field is closed.
     #[cfg(feature = "store")]
     #[must_use]
     pub fn store_failure(&self) -> Option<std::sync::Arc<super::store::StoreError>> {
         self.shared.store.as_ref()?.failure()
     }
 
-    /// What was saved when the store was opened, if its file was damaged.
+    /// The contents saved when the store was opened, if its file was damaged.
     #[cfg(feature = "store")]
     #[must_use]
     pub fn salvage(&self) -> Option<&super::store::Salvage> {

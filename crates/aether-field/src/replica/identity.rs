@@ -35,7 +35,7 @@ pub enum IdentityError {
         /// Its permissions.
         mode: u32,
     },
-    /// The file is no identity, or one of another version.
+    /// The file does not hold an identity, or it has another version.
     #[error(
         "{} is not an identity: it needs the line {VERSION:?}, the line `name`, and the line `secret` with 64 hexadecimal digits",
         path.display()
@@ -50,7 +50,7 @@ impl Identity {
     /// Reads an identity from a file that [`Identity::save`] wrote.
     ///
     /// # Errors
-    /// [`IdentityError`] if the file cannot be read, is no identity, or may be read by others.
+    /// [`IdentityError`] if the file cannot be read, does not hold an identity, or may be read by others.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, IdentityError> {
         let path = path.as_ref();
         let file_error = |source| IdentityError::File { path: path.to_owned(), source };

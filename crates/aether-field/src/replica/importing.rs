@@ -9,7 +9,7 @@ use super::shared::{Shared, wall};
 use super::watch::Names;
 use crate::core::{Applied, Change, Key, Refusal};
 
-/// What became of imported changes.
+/// The outcome of imported changes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Imported {
@@ -25,9 +25,10 @@ pub struct Imported {
 }
 
 impl Field {
-    /// Takes over changes as they are, with their stamps and writers, such as those of a
-    /// [`Ledger`](crate::ledger::Ledger), and sends them to the other replicas. Of two of one name the later stamp wins,
-    /// also against what is here; writes of this replica that lose are [superseded](Field::superseded). Import files that belong together, such as a ledger and its snapshot, in one call.
+    /// Takes over changes as they are, with their stamps and writers, such as the changes of a
+    /// [`Ledger`](crate::ledger::Ledger), and sends them to the other replicas. Of two of one name the later stamp
+    /// wins, also against the entries here; writes of this replica that lose are [superseded](Field::superseded).
+    /// Import files that belong together, such as a ledger and its snapshot, in one call.
     pub fn import(&self, changes: impl IntoIterator<Item = Change>) -> Imported {
         self.shared().import(self.amplitude(), changes)
     }

@@ -15,7 +15,7 @@ use crate::core::{ProtocolError, Responder, WriterId};
 /// The number of waves taken at once.
 const MANY: usize = 64;
 
-/// The number of reconciliations that other replicas may have open here. Beyond it the oldest has to begin anew.
+/// The number of reconciliations that other replicas may have open here. Beyond it the oldest has to start over.
 const MAX_OPEN: usize = 64;
 
 /// Takes waves in until the receiver ends.
@@ -137,7 +137,7 @@ impl Open {
         };
         match self.answers(shared, question).map(|answer| postcard::to_allocvec(&answer)) {
             Ok(Ok(answer)) => {
-                // An asker that is gone begins anew.
+                // An asker that is gone starts over.
                 let _ = wave.reply_bytes(answer).await;
             }
             Ok(Err(error)) => refuse(wave, &error.to_string()).await,

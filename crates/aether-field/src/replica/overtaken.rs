@@ -1,4 +1,4 @@
-//! What this run of an owner wrote, and a former run had written with a later stamp, by a clock that was ahead.
+//! Values that this run of an owner wrote, and a former run had written with a later stamp, by a clock that was ahead.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use smol_str::SmolStr;
 
 use crate::core::{Change, Entry, Key, State};
 
-/// What a former run of this replica's owner has overtaken.
+/// The values that a former run of this replica's owner has overtaken.
 #[derive(Debug, Default)]
 pub(super) struct Overtaken {
     due: BTreeMap<SmolStr, Option<Bytes>>,

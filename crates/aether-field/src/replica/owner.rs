@@ -61,7 +61,7 @@ impl Own {
         self.field.of(&self.name).get(name)
     }
 
-    /// Replaces the key: the present key signs `next`, everything is signed anew with it, and everything that the
+    /// Replaces the key: the present key signs `next`, everything is signed again with it, and everything that the
     /// present key signs from now on is refused by all replicas that have heard of it. Save `next` before.
     ///
     /// Cost: a signature for each value.

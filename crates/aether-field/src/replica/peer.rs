@@ -18,7 +18,7 @@ pub struct Peer {
     pub replica: String,
     /// The writer of its changes. It is another one after each start.
     pub writer: WriterId,
-    /// The owner whose key has signed what it says of itself; `None` if it has no identity, or none that this replica
+    /// The owner whose key has signed its beats; `None` if it has no identity, or none that this replica
     /// trusts.
     pub owner: Option<String>,
     /// Whether it had the same state as this replica when it was heard last.
@@ -30,7 +30,7 @@ pub struct Peer {
     pub clock: ClockOffset,
 }
 
-/// What happened to a peer.
+/// An event of a peer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PeerEvent {
@@ -40,8 +40,8 @@ pub enum PeerEvent {
     Proven(Peer),
     /// It said that it leaves, or was silent for too long.
     Left(Peer),
-    /// So many events were dropped, because they were not taken. [`Field::peers`](super::Field::peers) has the present
-    /// state.
+    /// The number of events that were dropped, because they were not taken. [`Field::peers`](super::Field::peers) has
+    /// the present state.
     Missed(u64),
 }
 

@@ -15,15 +15,15 @@ use crate::core::{Digest, WriterId};
 /// The maximum number of peers that are remembered. Beyond it the one that was silent for longest is forgotten.
 const MAX_PEERS: usize = 1024;
 
-/// How long a peer may be silent, unless the builder says otherwise.
+/// How long a peer may be silent, unless the builder sets another time.
 pub(super) const SILENCE: Duration = Duration::from_secs(5);
 
 /// How long a difference that a reconciliation could not remove is left alone: replicas that trust different owners, or
 /// have different bounds, differ for ever.
 const SETTLED: Duration = Duration::from_secs(10);
 
-/// How long the state of a peer that has much less may stay as it is before this replica begins a reconciliation with it. A peer
-/// that exchanges something shows another digest with each beat, every 1.25 s at most.
+/// How long the state of a peer that has much less may stay as it is before this replica begins a reconciliation with
+/// it. A peer that exchanges something shows another digest with each beat, every 1.25 s at most.
 const STALLED: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub(super) struct Peers {
     events: Option<broadcast::Sender<PeerEvent>>,
 }
 
-/// What a beat has shown.
+/// The contents of a beat.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Heard {
     New,
@@ -104,7 +104,7 @@ impl Peers {
         last.is_some_and(|last| beat.number <= last)
     }
 
-    /// Takes in a beat, whose signature is that of `owner`.
+    /// Takes in a beat that `owner` has signed.
     pub(super) fn heard(
         &mut self,
         beat: &Beat,

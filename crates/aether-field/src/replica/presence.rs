@@ -1,7 +1,7 @@
 //! Presence: who is there, with a few bytes of JSON each, such as a cursor. It is never stored and in no digest.
 //!
-//! The process that announces a participant repeats it on `field.{name}.presence`, in weak waves. What gets lost is
-//! repeated, and what is no longer repeated expires.
+//! The process that announces a participant repeats it on `field.{name}.presence`, in weak waves. Lost announcements
+//! are repeated, and an announcement that is no longer repeated expires.
 
 mod bounds;
 mod participants;
@@ -83,11 +83,11 @@ impl Presence {
         self.announce_about(id, &[Names::of("*")], value)
     }
 
-    /// The same of a participant that concerns only these names, such as those of a room. All replicas get it; it is for
-    /// gateways, whose clients may not read all names.
+    /// The same for a participant that concerns only these names, such as the names of a room. All replicas get it; it
+    /// is for gateways, whose clients may not read all names.
     ///
     /// # Errors
-    /// Those of [`Presence::announce`]. The patterns count for the size of the value.
+    /// As [`Presence::announce`]. The patterns count for the size of the value.
     pub fn announce_about(
         &self,
         id: &str,

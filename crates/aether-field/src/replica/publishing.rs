@@ -108,7 +108,7 @@ fn batch(shared: &Shared) -> Option<(Wave, usize)> {
     Some((wave.build().ok()?, count))
 }
 
-/// Sends what still waits, and says that the replica leaves.
+/// Sends the waiting changes, and announces that the replica leaves.
 pub(super) async fn leave(shared: &Shared, emitter: &Emitter) {
     if send(shared, emitter).await.is_ok() {
         beat(shared, emitter, false, true).await;

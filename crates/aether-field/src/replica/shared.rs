@@ -1,4 +1,4 @@
-//! What the tasks and handles of one replica share.
+//! The state that the tasks and handles of one replica share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,10 +78,10 @@ pub(super) struct Shared {
     /// Locked before the state.
     pub(super) identity: Mutex<Option<Identity>>,
     own: Option<SmolStr>,
-    /// Something of this replica's owner has to be signed anew.
+    /// Some entries of this replica's owner have to be signed again.
     pub(super) maintain_now: Notify,
-    /// What this replica's owner wrote, and a former run had written with a later stamp. A value is written again once at
-    /// most, so two processes with one identity do not fight for ever.
+    /// Values that this replica's owner wrote, and a former run had written with a later stamp. A value is written
+    /// again once at most, so two processes with one identity do not fight for ever.
     overtaken: Mutex<Overtaken>,
     /// The number of the last beat.
     last_beat: AtomicU64,
@@ -216,7 +216,7 @@ impl Shared {
         self.to_send.notify_one();
     }
 
-    /// Signs anew what this replica's owner has to, and drops its old removals.
+    /// Signs the entries of this replica's owner again where that is due, and drops its old removals.
     pub(super) fn maintain(&self) {
         let identity = self.identity.lock();
         let Some(identity) = &*identity else { return };
@@ -226,7 +226,7 @@ impl Shared {
             state.maintain(identity, &mut overtaken, is_complete, wall).map(|written| ((), written))
         };
         if let Err(refusal) = self.write_each(Amplitude::NORMAL, write) {
-            tracing::warn!(%refusal, "the own state of the field was not signed anew");
+            tracing::warn!(%refusal, "this replica's own entries of the field were not signed again");
         }
     }
 

@@ -42,7 +42,7 @@ struct Batch {
     ticket: u64,
 }
 
-/// What waits to be written: the newest entry of each key, or that it is dropped.
+/// The changes that wait to be written: the newest entry of each key, or that it is dropped.
 #[derive(Debug, Default)]
 struct Queue {
     entries: Entries,
@@ -143,8 +143,8 @@ impl Store {
         }
     }
 
-    /// Waits until everything that was queued is synced. A store that has failed is waited for until it is tried again, which
-    /// is at once if it `hurries`.
+    /// Waits until everything that was queued is synced. A store that has failed is waited for until it is tried again,
+    /// which is at once if it `hurries`.
     pub(super) async fn durable(&self, hurries: bool) -> Result<(), Arc<StoreError>> {
         let mut synced = self.inner.synced.subscribe();
         let has_failed = synced.borrow_and_update().is_err();
@@ -239,7 +239,7 @@ impl Inner {
         (!entries.is_empty()).then_some(Batch { entries, about, ticket })
     }
 
-    /// What was not written waits again, unless something newer of its key does.
+    /// Queues entries that were not written again, unless a newer entry of the key waits.
     fn put_back(&self, entries: Entries) {
         let mut queue = self.queue.lock();
         queue.is_failing = true;

@@ -75,7 +75,7 @@ impl Field {
     /// change may lose at once ([`Applied::Known`] or [`Applied::Gone`]).
     ///
     /// `replaces` of the entry is the newest stamp of this key that the writer had seen. It decides whether a writer is
-    /// told that its change was [superseded](Field::all_superseded).
+    /// notified that its change was [superseded](Field::all_superseded).
     ///
     /// # Errors
     /// [`FieldError::Refused`] if the change is out of bounds, or its stamp too far in the future.
@@ -158,7 +158,7 @@ fn read(state: &State, key: &Key, entry: &Entry) -> Option<PageEntry> {
         }
         Key::Count(..) => PageEntry::Counter { sum: state.count(&name), name },
         Key::Member(_, member, tag) => {
-            // A member may have been added several times. The newest addition stands for all.
+            // A member may have been added several times. The newest addition represents all.
             let stamp = state.addition(&name, member).filter(|newest| newest == tag)?;
             PageEntry::Member { name, member: member.clone(), stamp }
         }

@@ -12,9 +12,9 @@ pub(super) const KEPT: usize = 1024;
 /// Whose losses a listener wants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Losers {
-    /// Those of the replica.
+    /// The writes of the replica.
     Own,
-    /// Those of all writers.
+    /// The writes of all writers.
     All,
 }
 
@@ -24,11 +24,11 @@ pub(super) enum Losers {
 pub struct SupersededValues {
     /// The name of the register.
     pub name: String,
-    /// What was written; `None` for a removal.
+    /// The lost value; `None` for a removal.
     pub lost: Option<Bytes>,
     /// When and by whom it was written.
     pub lost_stamp: Stamp,
-    /// What stands now; `None` for a removal, also for one so old that nobody keeps its mark.
+    /// The present value; `None` for a removal, also for one so old that nobody keeps its mark.
     pub winner: Option<Bytes>,
     /// The stamp of the winner; `None` if nobody keeps it.
     pub stamp: Option<Stamp>,

@@ -35,14 +35,14 @@ pub(super) enum SyncError {
     Answer(#[from] postcard::Error),
 }
 
-/// What came of a reconciliation.
+/// The outcome of a reconciliation.
 #[derive(Debug)]
 pub(super) struct Exchanged {
     /// Certificates were exchanged: what their owners have was no part of it then.
     has_certificates: bool,
-    /// What was refused here.
+    /// The refusals here.
     pub(super) here: Refusals,
-    /// What the peer has refused.
+    /// The refusals of the peer.
     pub(super) there: Refusals,
 }
 
@@ -76,7 +76,7 @@ impl Syncer {
                 if !(is_quiet || is_due) {
                     continue;
                 }
-                // What it said before the last change is no reason: it may have that change by now.
+                // Its report from before the last change does not count: it may have that change by now.
                 let reconciled = match self.agrees(peer).await {
                     Ok(true) => Ok(()),
                     Ok(false) => self.with(peer).await.map(drop),
@@ -112,7 +112,7 @@ impl Syncer {
         result
     }
 
-    /// Whether a peer has the same state as this replica, as it says itself now. Cancel safe.
+    /// Whether a peer reports the same state as this replica now. Cancel safe.
     pub(super) async fn agrees(&self, peer: WriterId) -> Result<bool, SyncError> {
         self.ask(peer, 0, Vec::new()).await?;
         let own = self.shared.state().digest();

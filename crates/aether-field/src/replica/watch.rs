@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use crate::core::{Key, Stamp, WriterId};
 
-/// What has changed.
+/// A change of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum UpdateKind {
@@ -58,7 +58,7 @@ impl Update {
         self.owner.as_deref()
     }
 
-    /// What has changed.
+    /// The kind of the change.
     #[must_use]
     pub const fn kind(&self) -> &UpdateKind {
         &self.kind
@@ -111,7 +111,7 @@ impl Names {
         }
     }
 
-    /// What all of these names begin with.
+    /// The common beginning of all of these names.
     #[must_use]
     pub fn start(&self) -> &str {
         &self.start
@@ -126,7 +126,7 @@ impl Names {
     /// The names that are among these and among the others; `None` if there are none.
     #[must_use]
     pub fn and(&self, other: &Self) -> Option<Self> {
-        // The start of the narrower one begins with that of the other.
+        // The start of the narrower one begins with the start of the other.
         if other.has(&self.start) && (self.is_one || !other.is_one) {
             Some(self.clone())
         } else if self.has(&other.start) {

@@ -1,4 +1,4 @@
-//! What replicas send each other, as `postcard` bytes on channels below `field.{name}`.
+//! The messages between replicas, as `postcard` bytes on channels below `field.{name}`.
 
 use aether_core::Channel;
 use aether_core::wave::ChannelError;
@@ -35,7 +35,7 @@ pub(super) struct Beat {
     pub(super) clock: u64,
     /// The microseconds of its newest stamp. Nobody signs it either.
     pub(super) newest: u64,
-    /// Who says so; `None` from a replica without an identity.
+    /// The signer; `None` from a replica without an identity.
     pub(super) proof: Option<Proof>,
 }
 
@@ -83,7 +83,7 @@ pub(super) struct Question {
 /// The answer to a [`Question`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Answer {
-    /// What the replica has after it.
+    /// The state of the replica after it.
     pub(super) digest: Digest,
     pub(super) messages: Vec<Message>,
 }

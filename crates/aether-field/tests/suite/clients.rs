@@ -1,7 +1,7 @@
 //! Histories of clients whose clocks are off and step, at replicas whose clocks are off, with messages that are repeated and
 //! come in any order: nothing that was acknowledged is lost, and every writer that loses hears of it.
 //!
-//! `PROPTEST_CASES=100000 cargo test --release -p aether-field --test suite clients` tries many more histories.
+//! `PROPTEST_CASES=100000 cargo test --release -p aether-bus-field --test suite clients` tries many more histories.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -323,7 +323,7 @@ impl World {
         self.clients.iter().flat_map(|client| &client.sent)
     }
 
-    /// It stands, or its client knows why not.
+    /// It is the present value, or its client knows why not.
     fn check_register(&self, by: usize, name: &str, sent: &Acknowledged) {
         let made = sent.write.made;
         let of_register = |write: &ClientWrite| match &write.operation {
@@ -341,7 +341,7 @@ impl World {
         if let Some(stands) = stands.filter(|stands| stands.writer == made.writer) {
             assert!(
                 stands.logical >= made.logical,
-                "{stands:?} stands over the later {sent:?} of its client"
+                "the present {stands:?} has replaced the later {sent:?} of its client"
             );
         }
         let is_seen = self.all_sent().any(|other| {
@@ -351,11 +351,11 @@ impl World {
         });
         assert!(
             is_standing || is_told || is_followed || is_seen,
-            "{sent:?} is lost without a word; {stands:?} stands"
+            "{sent:?} is lost without a word; the present value is {stands:?}"
         );
     }
 
-    /// The addition stands, or somebody who had seen it removed it.
+    /// The addition is present, or somebody who had seen it removed it.
     fn check_insert(&self, set: &str, sent: &Acknowledged) {
         let tag = sent.write.made;
         let is_removed = self.all_sent().any(|other| {
@@ -371,7 +371,7 @@ impl World {
         assert!(is_member || is_removed, "{sent:?} is gone, and nobody removed it");
     }
 
-    /// What the client had seen is no member any more, or the client knows.
+    /// A member that the client had seen is gone, or the client knows.
     fn check_discard(&self, by: usize, set: &str, sent: &Acknowledged) {
         let made = sent.write.made;
         let stands = |tag: Stamp| {

@@ -1,8 +1,8 @@
 //! Histories of five replicas with lost, duplicated and reordered changes, wrong clocks, reconciliations that break off,
 //! crashes and collected removals: all replicas converge, and nothing removed comes back.
 //!
-//! `PROPTEST_CASES=100000 cargo test --release -p aether-field --test suite converge` tries many more histories. A failing one
-//! is shrunk, and stored beside this file.
+//! `PROPTEST_CASES=100000 cargo test --release -p aether-bus-field --test suite converge` tries many more histories. A
+//! failing one is shrunk, and stored beside this file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -50,7 +50,7 @@ enum Op {
     Lose {
         pick: usize,
     },
-    /// A reconciliation that breaks off after so many messages.
+    /// A reconciliation that breaks off after this number of messages.
     Reconcile {
         a: usize,
         b: usize,
@@ -90,7 +90,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Which faults a history has besides those of the network and the clocks.
+/// The faults that a history has in addition to faults of the network and the clocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Faults {
     /// A replica that crashes has stored everything.

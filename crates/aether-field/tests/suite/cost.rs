@@ -1,4 +1,4 @@
-//! What changes cost on the network, counted in the bytes of each connection to a real server.
+//! The cost of changes on the network, counted in the bytes of each connection to a real server.
 
 use crate::replica::counted::Counted;
 use crate::replica::{equal, shows, within};
@@ -68,8 +68,8 @@ async fn a_late_joiner_gets_everything_from_one_peer() {
         peers.push(next);
     }
     println!("bytes of each that joins: {costs:?}");
-    // Beats and questions of more peers are more; the entries are the same. One that says nothing new for two seconds, because
-    // the machine does something else, is helped by others as well; that is none of the typical ones.
+    // Beats and questions of more peers are more; the entries are the same. Other peers also help one that reports
+    // nothing new for two seconds, because the machine is busy; that run does not count as typical.
     let first = costs[0];
     costs.sort_unstable();
     let typical = costs[costs.len() / 2];

@@ -77,7 +77,7 @@ async fn replicas_that_were_cut_off_for_a_minute_converge_within_seconds() {
     for (at, field) in fields.iter().enumerate() {
         field.set(&format!("own/{at}"), &at).unwrap();
         field.set("same", &at).unwrap();
-        // Time stands still, and of two writes in one microsecond any may win.
+        // Time is paused, and of two writes in one microsecond any may win.
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     tokio::time::sleep(Duration::from_secs(60)).await;

@@ -99,7 +99,7 @@ async fn c3_8_a_frozen_peer_leaves_once_and_joins_once() {
     assert_eq!(field.peers(), []);
     field.set("n", &3).unwrap();
 
-    // The beats of this replica, about one a second, are the clock: a machine that stands still stops it as well.
+    // The beats of this replica, about one a second, are the clock: a machine that is stopped stops it as well.
     let mut beats = Vibrator::create("clock", &aether).await.unwrap();
     beats.resonate_on("field.home.beats").await.unwrap();
     kill(process, Signal::SIGCONT).unwrap();

@@ -46,7 +46,7 @@ async fn a_ledger_and_its_snapshot_give_the_winners_that_the_engine_had() {
     within("agreement", field.agreed(1)).await.unwrap();
     equal(&other, &field).await;
     assert_eq!(registers(&other), expected);
-    // A write of this replica that is older than the import is replaced, and nobody is told of a race.
+    // A write of this replica that is older than the import is replaced, and no race is reported.
     other.set("fan", &1).unwrap();
     equal(&field, &other).await;
     assert_eq!(taken(field.import(ledger.changes)), (0, 4, 0, 0));

@@ -234,7 +234,7 @@ fn c3_4_a_replay_has_no_effect_also_when_the_removal_is_forgotten() {
     let late = NOW + 8 * DAY;
     assert!(from.collect(late).is_empty());
     let written = from.maintain(&pi, &mut Default::default(), false, late).unwrap();
-    assert_eq!(written.len(), 2, "the door signed anew, and the floor");
+    assert_eq!(written.len(), 2, "the door signed again, and the floor");
     for (change, _) in &written {
         let _ = to.apply(change.clone(), late).unwrap();
     }
@@ -255,7 +255,7 @@ fn c3_7_after_a_rotation_only_the_next_key_writes() {
     let mut thief = owner(9, &old);
     let backdated = set(&mut thief, &old, "fake", "1", NOW + 1);
     let rotated = from.rotate(&old, &new, NOW + 2).unwrap();
-    assert_eq!(rotated.len(), 3, "the certificate, the value signed anew, the floor");
+    assert_eq!(rotated.len(), 3, "the certificate, the value signed again, the floor");
     // At no moment of it the value is missing.
     for (change, _) in rotated {
         let _ = to.apply(change, NOW + 2).unwrap();
@@ -323,7 +323,7 @@ fn c3_13_the_root_gives_a_lost_name_a_new_key_and_its_state_survives() {
     back.publish(&second, NOW + 5).unwrap();
     assert_eq!(shown(&back, "pi-2", "temp").as_deref(), Some("21"));
     let written = back.maintain(&new, &mut Default::default(), true, NOW + 6).unwrap();
-    assert_eq!(written.len(), 2, "the value signed anew, and the floor");
+    assert_eq!(written.len(), 2, "the value signed again, and the floor");
     set(&mut back, &new, "temp", "22", NOW + 7);
     reconcile(&mut keeps, &mut back, NOW + 8);
     assert_eq!((keeps.digest(), shown(&keeps, "pi-2", "temp").as_deref()), (back.digest(), Some("22")));
@@ -347,7 +347,7 @@ fn a_flood_of_forgeries_costs_one_signature_a_message_and_repetitions_none() {
     let mut intake = Intake::default();
     assert!(matches!(intake.apply(&mut to, flipped(&good, 100), NOW), Err(Refusal::Forged { .. })));
     assert_eq!(intake.apply(&mut to, other.clone(), NOW), Err(Refusal::Unchecked));
-    // What everybody may write is not concerned, and the next message is looked at again.
+    // Entries that everybody may write are not concerned, and the next message is looked at again.
     let open = state(3, Trust::none()).set("k", "v".into(), NOW).unwrap();
     assert!(intake.apply(&mut to, open, NOW).is_ok());
     assert_eq!(Intake::default().apply(&mut to, other, NOW), Ok(Applied::Changed { old: None }));

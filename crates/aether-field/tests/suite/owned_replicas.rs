@@ -220,7 +220,7 @@ async fn c3_5_a_forged_or_recorded_beat_moves_no_owner() {
     let evil = identity("evil");
     let fake = (evil.name().to_owned(), proof.clone().unwrap().1);
     for beat in [
-        // Without a signature, with that of another beat, in another name, and the same once more.
+        // Without a signature, with the signature of another beat, in another name, and the same once more.
         (version, writer, name.clone(), digest, asks, true, u64::MAX, clock, newest, None),
         (version, writer, name.clone(), digest, asks, true, number + 1000, clock, newest, proof.clone()),
         (version, writer, name.clone(), digest, asks, true, number + 1000, clock, newest, Some(fake)),
@@ -320,7 +320,7 @@ async fn c3_12_a_run_whose_clock_is_behind_the_last_one_keeps_what_it_writes() {
     let (aether, pi) = (Aether::local(), identity("pi-2"));
     let hall = replica("hall").trust(pinned(&pi)).join(&aether).await.unwrap();
     let mut events = hall.peer_events();
-    // What a former run wrote, with a clock that was ten minutes ahead.
+    // A value that a former run wrote, with a clock that was ten minutes ahead.
     let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap() + Duration::from_secs(600);
     let mut ahead = State::new(WriterId(7), Limits::default()).with_trust("home", pinned(&pi));
     let wall = wall.as_micros().try_into().unwrap();

@@ -74,7 +74,7 @@ async fn participants_of_a_process_that_is_gone_expire() {
     let aether = Aether::local();
     let kitchen = join(&aether, "kitchen").await;
     let mut people = kitchen.presence().watch();
-    // A process that is killed says nothing more: here, a runtime that ends.
+    // A process that is killed sends nothing more: here, a runtime that ends.
     let gone = Instant::now();
     let thread_aether = aether.clone();
     let hall = std::thread::spawn(move || {
@@ -237,7 +237,7 @@ async fn strangers_on_the_channel_cost_bounded_memory_that_is_given_back() {
         let many = (0..10).map(|m| (format!("{n}/{m}"), 0, Some(json.clone())));
         say(n + 1, many.collect()).await;
     }
-    // What was said before was taken in before.
+    // Earlier messages were taken in before.
     say(7, vec![("good".into(), 0, Some(b"2".to_vec()))]).await;
     while next(&mut people).await != ("good".into(), Some(json!(2))) {}
     let kept = hall.status();

@@ -1,5 +1,5 @@
-//! The known answers of `docs/protocol/field-owned.md`: this code makes them, and a program written from the description checks
-//! them.
+//! The known answers of `docs/protocol/field-owned.md`: this code makes them, and a program written from the
+//! description checks them.
 
 use std::path::PathBuf;
 use std::process::Command;

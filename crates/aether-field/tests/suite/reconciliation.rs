@@ -1,4 +1,4 @@
-//! What a reconciliation of large states costs, in round trips and bytes. Times are in `cargo xtask bench field`.
+//! The cost of a reconciliation of large states, in round trips and bytes. Times are in `cargo xtask bench field`.
 
 use aether_field::core::{Change, Initiator, Limits, Message, Responder, State, WriterId};
 

@@ -1,4 +1,4 @@
-//! What another replica refuses is not there, and whoever waits for it hears so.
+//! An entry that another replica refuses is not there, and a caller that waits for it gets the refusal.
 
 use std::time::Duration;
 

@@ -107,7 +107,7 @@ async fn what_was_acknowledged_survives_kill_9() {
 const RESTART: Duration =
     if cfg!(debug_assertions) { Duration::from_secs(10) } else { Duration::from_secs(1) };
 
-/// The process that is killed: writes so many registers, prints when they are durable, and writes the next ones.
+/// The process that is killed: writes `registers` registers, prints when they are durable, and writes the next ones.
 async fn write_registers_until_killed(path: &Path, registers: usize) {
     let field = open(&Aether::local(), path).await;
     for n in 0..registers {
@@ -211,7 +211,8 @@ async fn of_any_flipped_byte_is_reported_what_it_costs_and_the_rest_is_kept() {
     println!("a file of {} bytes", original.len());
     let (all, original) = (Arc::new(all), Arc::new(original));
     let (mut noticed, mut lost) = (0, 0);
-    // The first bytes are the header of the file, in which a flip is worst. Several at once: most of the time is that of the disk.
+    // The first bytes are the header of the file, in which a flip is worst. Several at once: most of the time is spent
+    // on the disk.
     let places: Vec<_> = (0..32).chain((32..flips).map(|_| fastrand::usize(..original.len()))).collect();
     for (part, places) in places.chunks(10).enumerate() {
         let mut flipping = tokio::task::JoinSet::new();
@@ -251,7 +252,7 @@ async fn flipped(
         assert_eq!(std::fs::read(&salvage.set_aside).unwrap(), bytes, "byte {place}");
         true
     });
-    // What was saved is whole again.
+    // The saved entries are whole again.
     field.close().await.unwrap();
     assert!(check_store(&path).unwrap().is_intact, "byte {place}");
     (is_noticed, missing)
@@ -456,7 +457,7 @@ async fn a_store_that_failed_is_tried_again_and_has_everything_at_the_end() {
     assert_eq!((left.len(), field.status().damaged), (last as usize + 3, 0));
 }
 
-/// What redb leaves of a file that a full disk does not let it make.
+/// The remains of a file that redb cannot make on a full disk.
 #[tokio::test]
 async fn a_file_that_was_never_whole_is_made_anew_and_another_one_is_left_alone() {
     let folder = tempfile::tempdir().unwrap();

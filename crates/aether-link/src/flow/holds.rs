@@ -1,7 +1,7 @@
 //! The pauses that a sender obeys: which waves stay in the outbox for now.
 //!
-//! The sending task of a medium owns the table; `emit` is not involved. What comes from the network is bounded here, and
-//! is removed when its lease ends.
+//! The sending task of a medium owns the table; `emit` is not involved. Entries from the network are bounded here, and
+//! are removed when their lease ends.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -13,8 +13,8 @@ use aether_core::clock::{self, Instant};
 use aether_core::medium::{NodeId, ShareSizes};
 use aether_core::{Channel, Pattern, Wave};
 
-/// The maximum number of pauses obeyed at the same time. Beyond it the principal with most of them gives way; its own further
-/// pauses are ignored, and their receivers shed.
+/// The maximum number of pauses obeyed at the same time. Beyond it the principal with most of them gives way; its own
+/// further pauses are ignored, and their receivers shed.
 const MAX_HOLDS: usize = 256;
 /// The maximum number of channels for which the hold state is cached.
 const MAX_CHANNELS: usize = 1024;
@@ -25,7 +25,7 @@ struct Hold {
     until: Instant,
 }
 
-/// What a notice changed.
+/// The change that a notice made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Noted {
     /// A pause goes on: its receiver makes progress.

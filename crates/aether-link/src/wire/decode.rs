@@ -47,7 +47,7 @@ pub fn is_frame(bytes: &[u8]) -> bool {
 /// keeps more than 2 KiB alive beside its own payload.
 ///
 /// # Errors
-/// [`FrameError`] says what is wrong and where; no wave is returned in that case.
+/// [`FrameError`] names the fault and its place; no wave is returned in that case.
 pub fn decode(
     bytes: &Bytes,
     address: Option<&Channel>,

@@ -79,7 +79,7 @@ pub fn encode(
 /// frame only reports the position.
 ///
 /// # Errors
-/// Those of [`encode`].
+/// As [`encode`].
 pub fn encode_at(
     sender: Sender,
     position: Option<Position>,

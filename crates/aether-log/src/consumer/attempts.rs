@@ -1,8 +1,8 @@
 //! Attempts that were begun, so that one that ends the process is counted.
 //!
 //! A small file beside the journal with a slot for each delivery that can be in flight. Before a wave is delivered, its
-//! position and the number of the attempt are written there, which the system keeps when the process ends. After a restart, an
-//! attempt that is neither settled nor failed by the journal has ended with the process.
+//! position and the number of the attempt are written there, which the system keeps when the process ends. After a
+//! restart, an attempt that is neither settled nor failed by the journal has ended with the process.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
@@ -59,7 +59,7 @@ fn read_slot(bytes: &[u8]) -> Option<(u64, u32)> {
 }
 
 impl Attempts {
-    /// What the last process has begun: positions, and the numbers of the attempts.
+    /// The attempts that the last process began: positions, and the numbers of the attempts.
     pub(super) fn last(folder: &Path) -> Result<Vec<(u64, u32)>, OpenError> {
         let (path, mut bytes) = (folder.join(FILE), Vec::new());
         match File::open(&path).and_then(|mut file| file.read_to_end(&mut bytes)) {
@@ -68,7 +68,7 @@ impl Attempts {
         }
     }
 
-    /// Begins anew, with room for so many attempts at once.
+    /// Begins with an empty table for `slots` attempts at once.
     pub(super) fn begin(folder: &Path, slots: usize) -> Result<Self, OpenError> {
         let path = folder.join(FILE);
         let slots = u32::try_from(slots).unwrap_or(u32::MAX);

@@ -1,15 +1,17 @@
-//! What waits for a consumer, counted by segment of the log and remembered: each record is looked at once, however often
-//! somebody asks, and a consumer of a rare channel costs no more than one of all.
+//! Waves that wait for a consumer, counted by segment of the log. The counts are remembered, so that each record is
+//! read once, however often the backlog is asked for, and a consumer of a rare channel costs no more than a consumer of
+//! all channels.
 //!
-//! A segment has so many waves that match and were not settled when it was counted. What was settled there since is
-//! subtracted. Only a segment that grows is looked at again, behind what was counted, or one that was written anew.
+//! The count of a segment is the number of waves that matched and were not settled when it was counted. Waves settled
+//! there since are subtracted. Only a growing segment is read again, from where the count ended, and a segment that was
+//! rewritten.
 
 use std::collections::BTreeMap;
 
 use crate::consumer::positions::Positions;
 use crate::store::{Record, Span};
 
-/// What waits for one consumer.
+/// The waves that wait for one consumer.
 #[derive(Debug, Default)]
 pub(crate) struct Backlog {
     of: Of,
@@ -19,7 +21,7 @@ pub(crate) struct Backlog {
     oldest: Option<(u64, u64)>,
 }
 
-/// What the numbers were counted for.
+/// The state of the consumer for which the numbers were counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Of {
     pub(crate) pattern: String,
@@ -41,10 +43,10 @@ struct Counted {
     settled: u64,
 }
 
-/// What waits in all segments.
+/// The waves that wait in all segments.
 #[derive(Debug, Default)]
 pub(crate) struct Sum {
-    /// What was counted.
+    /// The waves counted so far.
     pub(crate) waves: u64,
     /// The positions that were not looked at, without those that are settled.
     pub(crate) others: u64,
@@ -53,13 +55,13 @@ pub(crate) struct Sum {
 }
 
 impl Backlog {
-    /// Forgets what does not count any more for a consumer that stands like this.
+    /// Forgets the counts that are no longer valid for a consumer in this state.
     pub(crate) fn begin(&mut self, of: Of, spans: &[Span]) {
         let is_same = self.of.pattern == of.pattern && self.of.expired == of.expired;
         if !is_same || of.floor < self.of.floor {
             (self.segments, self.oldest) = (BTreeMap::new(), None);
         } else if of.floor > self.of.floor {
-            // What was settled up to the floor is not in the set any more.
+            // Positions up to the floor are no longer in the set.
             self.segments = self.segments.split_off(&(of.floor + 1));
         }
         let generation = |first: &u64| {
@@ -149,7 +151,7 @@ impl Backlog {
 }
 
 impl Counted {
-    /// What still waits of what was counted.
+    /// How many of the counted waves still wait.
     fn left(&self, first: u64, settled: &Positions) -> u64 {
         // Fewer are settled if the journal has lost its end.
         (self.unsettled + self.settled).saturating_sub(settled.count(first, self.to))
@@ -224,12 +226,12 @@ mod tests {
         backlog.begin(of(3, 0), &spans);
         assert_eq!(look(&mut backlog, &spans, 4, &behind, &positions), 7);
         assert_eq!(backlog.sum(&spans, 4, &behind).waves, 14);
-        // The first segment is written anew without some of its waves.
+        // The first segment is rewritten without some of its waves.
         spans[0].generation = 1;
         backlog.begin(of(3, 0), &spans);
         assert_eq!(look(&mut backlog, &spans, 4, &behind, &[4, 9]), 2);
         assert_eq!(backlog.sum(&spans, 4, &behind).waves, 9);
-        // One of them was given up as it is gone: everything is counted anew.
+        // One of them was given up because it is gone: everything is counted again.
         backlog.begin(of(3, 1), &spans);
         assert_eq!(backlog.sum(&spans, 4, &behind).waves, 0);
     }

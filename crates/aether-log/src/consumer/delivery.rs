@@ -65,8 +65,8 @@ impl Delivery {
         self.stored.position
     }
 
-    /// Which attempt this is, from 1. Attempts that ended with the process are counted, as
-    /// [`ConsumerOptions::max_attempts`] says.
+    /// Which attempt this is, from 1. Attempts that ended with the process count as described at
+    /// [`ConsumerOptions::max_attempts`].
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt

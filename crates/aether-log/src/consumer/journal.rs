@@ -45,7 +45,7 @@ struct Snapshot {
 pub(super) struct Journal {
     store: Store,
     pattern: Pattern,
-    /// What an acknowledgement reaches before it counts.
+    /// The level that an acknowledgement reaches before it counts.
     level: Durability,
     since_snapshot: AtomicU64,
     /// The snapshot before the last one: what is before it is not needed.
@@ -104,8 +104,8 @@ impl Journal {
         Ok((journal, read))
     }
 
-    /// Notes where the consumer begins before it has begun, synced: after a power cut, a consumer of what is new goes on there.
-    /// Twice, so that a changed byte hits one of them. Blocks.
+    /// Notes where the consumer begins before it has begun, synced: after a power cut, a consumer of what is new goes
+    /// on there. Twice, so that a changed byte hits one of them. Blocks.
     fn begin(&self, floor: u64) -> Result<(), AppendError> {
         let pattern = self.pattern.as_str().to_owned();
         let snapshot = Snapshot { pattern, floor, settled: Vec::new(), counts: [0; 3] };

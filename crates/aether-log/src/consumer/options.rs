@@ -69,9 +69,9 @@ impl ConsumerOptions {
         self
     }
 
-    /// After how many failures a wave becomes a dead letter. Default: 5. An attempt that ends with the process counts; the wave
-    /// is then delivered alone, so that it is clear which wave ended the process. In JetStream it counts from the third such end
-    /// on.
+    /// After how many failures a wave becomes a dead letter. Default: 5. An attempt that ends with the process counts;
+    /// the wave is then delivered alone, so that it is clear which wave ended the process. In JetStream it counts from
+    /// the third such end on.
     #[must_use]
     pub fn max_attempts(mut self, attempts: NonZeroU32) -> Self {
         self.max_attempts = attempts;
@@ -85,10 +85,10 @@ impl ConsumerOptions {
         self
     }
 
-    /// What an acknowledgement reaches before [`Delivery::ack`](crate::Delivery::ack) returns:
-    /// [`Durability::Stored`], the default, survives the end of the process, and after a power cut the waves of about the last half minute
-    /// may come once more; with [`Durability::Synced`] they do not. Cost of the latter: a sync of the disk for each group of
-    /// acknowledgements. A lower level counts as the default.
+    /// The level that an acknowledgement reaches before [`Delivery::ack`](crate::Delivery::ack) returns:
+    /// [`Durability::Stored`], the default, survives the end of the process, and after a power cut the waves of about
+    /// the last half minute may come once more; with [`Durability::Synced`] they do not. Cost of the latter: a sync of
+    /// the disk for each group of acknowledgements. A lower level counts as the default.
     #[must_use]
     pub fn acknowledgements(mut self, level: Durability) -> Self {
         self.acknowledgements = level.max(Durability::Stored);

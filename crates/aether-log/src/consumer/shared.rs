@@ -1,4 +1,4 @@
-//! What all consumers of one name share: looking ahead in the log, and handing out its waves.
+//! The state that all consumers of one name share: it looks ahead in the log, and hands out its waves.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! How a consumer stands, as its files tell a process that does not have it open.
+//! The state of a consumer, read from its files by a process that does not have it open.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -32,8 +32,8 @@ impl Lag {
     }
 }
 
-/// How a consumer of a log stands, by its files. What its process has not written yet is missing: an acknowledgement counts
-/// as soon as it is written.
+/// The state of a consumer of a log, read from its files. Anything that its process has not written yet is missing: an
+/// acknowledgement counts as soon as it is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConsumerStanding {
@@ -61,7 +61,7 @@ pub struct ConsumerStanding {
     pub damaged: usize,
 }
 
-/// What was read of a consumer, while the waves that wait for it are counted.
+/// The files of a consumer as read, while the waves that wait for it are counted.
 #[derive(Debug)]
 pub(crate) struct Looking {
     standing: ConsumerStanding,
@@ -142,8 +142,8 @@ impl Looking {
         record.kind == WAVE && self.matching.as_mut().is_some_and(|matching| matching.matches(&record.name))
     }
 
-    /// Adds up what was counted. The result is where the oldest wave that waits is to be looked for, if all were counted and it
-    /// is not known: from this position on in this segment.
+    /// Adds up the counts. If everything was counted and the oldest waiting wave is not known, returns where to look
+    /// for it: from this position on in this segment.
     pub(crate) fn sum(&mut self, spans: &[Span]) -> Option<(u64, Span)> {
         self.matching.as_ref()?;
         let sum = self.backlog.sum(spans, self.start, &self.settled);

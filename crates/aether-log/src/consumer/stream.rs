@@ -118,7 +118,7 @@ impl StreamConsumer {
             deliver_policy,
             ack_policy: AckPolicy::Explicit,
             ack_wait: *ack_wait,
-            // Failures are counted here: a delivery is no failure.
+            // Failures are counted here, and a delivery alone does not count as one.
             max_deliver: -1,
             filter_subject: subjects.filter(pattern),
             replay_policy: ReplayPolicy::Instant,
@@ -218,9 +218,9 @@ impl StreamConsumer {
 
     /// Delivers a wave, or gives it up.
     ///
-    /// A wave that comes again, and nobody has said why, may have ended its process. Its next attempt is noted at the server
-    /// before it begins. If that has no end either, the wave is delivered with nothing else in flight from then on, and each such
-    /// attempt without an end is a failure.
+    /// A wave that comes again for no known reason may have ended its process. Its next attempt is noted at the server
+    /// before it begins. If that attempt does not end either, the wave is from then on delivered with nothing else in
+    /// flight, and each such attempt without an end is a failure.
     async fn deliver(&self, taken: Taken) -> Result<Option<Delivery>, ConsumeError> {
         let Some(held) = taken.held() else { return Ok(None) };
         let (name, letters) = (&self.shared.name, &self.shared.letters);

@@ -1,4 +1,4 @@
-//! What a consumer knows of the waves that are not settled: a window of the log, served by strength.
+//! The unsettled waves of a consumer: a window of the log, served by strength.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,8 +15,8 @@ use crate::store::{Place, Record};
 /// The contents of waiting waves that are kept in memory, in bytes. Others are read again.
 const MAX_HELD: usize = 8 << 20;
 
-/// The ranges of settled waves behind one that is not. Where waves of other channels lie between them, a delivery that is held makes
-/// a range of each; beyond this number nothing more is looked at until it ends. 12 MB.
+/// The ranges of settled waves behind one that is not. Where waves of other channels lie between them, a delivery that
+/// is held makes a range of each; beyond this number nothing more is looked at until it ends. 12 MB.
 const MAX_RANGES: usize = 1 << 18;
 
 /// How a wave ended.
@@ -54,7 +54,7 @@ impl Failures {
     }
 }
 
-/// What the journal says.
+/// The contents of the journal.
 #[derive(Debug, Default)]
 pub(super) struct Recovered {
     pub(super) floor: u64,
@@ -80,7 +80,7 @@ impl Recovered {
         self.failures.entry(position).or_default().push(attempt);
     }
 
-    /// Counts those of the attempts that have no end. Returns them with their failures.
+    /// Counts the attempts that have no end. Returns their waves with their failures.
     pub(super) fn end_attempts(
         &mut self,
         begun: &[(u64, u32)],
@@ -163,7 +163,7 @@ impl Window {
     pub(super) fn next_scan(&self, window: usize) -> (u64, usize) {
         let state = self.state.lock();
         let room = window.saturating_sub(state.outstanding.len());
-        // After a start nothing is known to be held: then the ranges are those of before.
+        // After a start no wave is known to be held: then the ranges are from before the start.
         let is_held = state.settled.len() >= MAX_RANGES && !state.outstanding.is_empty();
         (state.scanned, if is_held { 0 } else { room })
     }

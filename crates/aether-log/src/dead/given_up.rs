@@ -15,8 +15,8 @@ use crate::stored_wave::StoredWave;
 /// The minimum time between two lines about the same.
 pub(super) const PAUSE: Duration = Duration::from_secs(60);
 
-/// What the consumers of a process have given up since the log was opened. It has an entry for each name of a consumer, of
-/// which a program has a fixed number.
+/// The waves that the consumers of a process have given up since the log was opened. It has an entry for each name of a
+/// consumer; a program has a fixed number of them.
 #[derive(Debug, Default)]
 pub(super) struct GivenUp(Mutex<BTreeMap<String, OfConsumer>>);
 
@@ -32,7 +32,7 @@ impl GivenUp {
         self.0.lock().entry(consumer.to_owned()).or_default();
     }
 
-    /// Counts a wave. A line in the log says so at once, or how many there were with the next one that is due.
+    /// Counts a wave. It is logged at once, or as part of a number with the next line that is due.
     pub(super) fn count(&self, consumer: &str, stored: &StoredWave, attempts: u32, failed: &[Attempt]) {
         let Some(left_out) = self.due(consumer, Instant::now()) else { return };
         let (position, channel) = (stored.position, stored.wave.channel().as_str());

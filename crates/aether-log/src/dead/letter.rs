@@ -16,11 +16,11 @@ use crate::stored_wave::{StoredWave, frame, identity, read_frame};
 pub struct Attempt {
     /// When it failed, in microseconds since 1970.
     pub micros: u64,
-    /// What the handler said.
+    /// The error of the handler.
     pub error: String,
 }
 
-/// What a letter is about. The wave follows in the record.
+/// The subject of a letter. The wave follows in the record.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct About {
     pub(super) consumer: String,

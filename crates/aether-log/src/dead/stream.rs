@@ -1,4 +1,4 @@
-//! Dead letters in a stream beside that of the log, and the failures of waves that are delivered again.
+//! Dead letters in a second stream, and the failures of waves that are delivered again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -61,7 +61,7 @@ struct Got {
 #[derive(Deserialize)]
 struct Done {}
 
-/// What the server says of the time, in microseconds since 1970.
+/// The time of the server for a message, in microseconds since 1970.
 fn micros(message: &StreamMessage) -> u64 {
     u64::try_from(message.time.unix_timestamp_nanos() / 1000).unwrap_or(0)
 }
@@ -111,7 +111,7 @@ impl StreamLetters {
         Ok(numbers)
     }
 
-    /// The letters with higher numbers than this, at most so many, the oldest first. One request for each.
+    /// At most `most` letters with higher numbers than this, the oldest first. One request for each.
     ///
     /// # Errors
     /// [`DeadError::Server`].
@@ -130,9 +130,9 @@ impl StreamLetters {
         Ok(letters)
     }
 
-    /// Stores the wave of a letter again, at the end of the log, so that its consumers get it anew, and drops the letter. For
-    /// callers that are not connected with the log; on the bus nobody hears the wave. Done twice within the time in which
-    /// the server remembers ids, it is stored once. Returns the position.
+    /// Stores the wave of a letter again, at the end of the log, so that its consumers get it again, and drops the
+    /// letter. For callers that are not connected with the log; on the bus nobody hears the wave. If this is done twice
+    /// within the time in which the server remembers ids, the wave is stored once. Returns the position.
     ///
     /// # Errors
     /// [`DeadError`]. If the wave was stored and the letter could not be dropped, it stays.
@@ -190,9 +190,9 @@ impl StreamLetters {
         }
     }
 
-    /// Emits the wave of a letter again, and drops the letter once the broker has confirmed it. On a durable channel the wave is
-    /// stored again before that. It keeps its [identity](aether_core::Wave::again), unless the log has keys and another name has emitted it:
-    /// only that name may sign it.
+    /// Emits the wave of a letter again, and drops the letter once the broker has confirmed it. On a durable channel
+    /// the wave is stored again before that. It keeps its [identity](aether_core::Wave::again), unless the log has keys
+    /// and another name has emitted it: only that name may sign it.
     ///
     /// # Errors
     /// [`DeadError`]. If the wave was emitted and the letter could not be dropped, it stays.
@@ -255,7 +255,7 @@ impl StreamLetters {
         self.connection.publish(&self.subjects.side_stream(), &subject, &message_id, body).await.map(drop)
     }
 
-    /// What was noted of a wave.
+    /// The failures noted for a wave.
     pub(crate) async fn failures(
         &self,
         consumer: &str,

@@ -64,7 +64,8 @@ pub(crate) struct Connection {
     /// Where waves go on being stored when nobody waits for them.
     pub(crate) runtime: Handle,
     pub(crate) sealing: Arc<Sealing>,
-    /// What waves have to pass that consumers read, once the log is connected to a bus that has a border.
+    /// The checks that waves have to pass before consumers read them, once the log is connected to a bus that has a
+    /// border.
     pub(crate) border: Mutex<Option<Arc<dyn Guard>>>,
     /// Why the last wave was not stored, and until when that is news.
     refused: Mutex<Option<(JetStreamError, Instant)>>,
@@ -212,7 +213,7 @@ impl Connection {
         refused.as_ref().filter(|(_, until)| Instant::now() < *until).map(|(error, _)| error.clone())
     }
 
-    /// Notes what became of a wave. One that is too large says nothing about others.
+    /// Notes the outcome of storing a wave. A wave that is too large does not count against the server.
     pub(crate) fn note<T>(&self, stored: &Result<T, JetStreamError>) {
         let refused = stored.as_ref().err().cloned();
         if !matches!(refused, Some(JetStreamError::TooLarge { .. })) {
@@ -276,7 +277,8 @@ impl Connection {
         }
     }
 
-    /// Publishes to a stream, sealed if the log has keys, and waits until it has the message. Returns its position. Messages of one id are stored once.
+    /// Publishes to a stream, sealed if the log has keys, and waits until it has the message. Returns its position.
+    /// Messages of one id are stored once.
     pub(crate) async fn publish(
         &self,
         stream: &str,

@@ -1,4 +1,4 @@
-//! What a server can refuse.
+//! The refusals of a server.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ pub enum JetStreamError {
         /// The address, without its password.
         url: String,
     },
-    /// No stream has so many replicas.
+    /// A stream cannot have this number of replicas.
     #[error("Replicated({replicas}) is not possible: a stream has 2 to 5 replicas")]
     Replicas {
         /// The number that was asked for.
@@ -90,7 +90,7 @@ pub enum JetStreamError {
         stream: String,
         /// The number of servers.
         replicas: usize,
-        /// What the server said.
+        /// The error of the server.
         source: Arc<dyn Error + Send + Sync>,
     },
     /// The wave is larger than the server takes for this stream.
@@ -111,11 +111,11 @@ pub enum JetStreamError {
     Full {
         /// The stream.
         stream: String,
-        /// What the server said.
+        /// The error of the server.
         source: Arc<dyn Error + Send + Sync>,
     },
-    /// An operator has deleted the consumer. Used again, it begins anew.
-    #[error("the consumer {consumer} was deleted at the server: use it again to begin anew")]
+    /// An operator has deleted the consumer. Used again, it starts over.
+    #[error("the consumer {consumer} was deleted at the server: use it again to start over")]
     Deleted {
         /// The consumer.
         consumer: String,
@@ -133,11 +133,11 @@ pub enum JetStreamError {
     /// The server refused for another reason.
     #[error("the server refused to {doing} {name}")]
     Refused {
-        /// What was attempted.
+        /// The attempted operation.
         doing: &'static str,
         /// The stream or the consumer.
         name: String,
-        /// What the server said.
+        /// The error of the server.
         source: Arc<dyn Error + Send + Sync>,
     },
 }

@@ -63,9 +63,9 @@ impl JetStreamOptions {
         self
     }
 
-    /// How long the server waits for a process that has a wave and says nothing, before it delivers the wave to another
-    /// one. Default: 30 s. A process that is alive says so every quarter of this time, so handlers may take longer. A wave
-    /// whose key a process does not have comes again after this time, or after 5 s if that is less.
+    /// How long the server waits for an acknowledgement before it delivers the wave to another process. Default: 30 s.
+    /// A process that is alive extends the time every quarter of it, so handlers may take longer. A wave whose key a
+    /// process does not have comes again after this time, or after 5 s if that is less.
     #[must_use]
     pub const fn ack_wait(mut self, wait: Duration) -> Self {
         self.ack_wait = wait;
@@ -90,7 +90,7 @@ impl JetStreamOptions {
     }
 }
 
-/// What a log does not give although it was asked for. It is logged as well.
+/// A property that a log lacks although it was asked for. It is logged as well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LogWarning {

@@ -17,7 +17,7 @@ use crate::store::Entry;
 pub(crate) struct Publisher {
     connection: Arc<Connection>,
     subjects: Subjects,
-    /// What an acknowledgement of the server means.
+    /// The level that an acknowledgement of the server means.
     reached: Durability,
 }
 

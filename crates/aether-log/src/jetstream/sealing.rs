@@ -4,8 +4,8 @@
 //! tell. A server can repeat what it keeps and leave it out; it can neither read it, nor alter it, nor move it to another
 //! subject.
 //!
-//! With a list of signers of the bus, the waves of the log are proven like those of the bus. Dead letters and failures are
-//! only known to be from somebody on the list: a consumer stores waves of others there.
+//! With a list of signers of the bus, the waves of the log are proven like the waves of the bus. Dead letters and
+//! failures are only known to be from somebody on the list: a consumer stores waves of others there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,7 +28,7 @@ pub(crate) struct Sealing {
 /// An opened message.
 pub(crate) struct OpenedBody {
     pub(crate) frame: Bytes,
-    /// Who signed it, if this process has a list of signers.
+    /// The signer, if this process has a list of signers.
     pub(crate) proof: Option<Proof>,
 }
 

@@ -27,7 +27,7 @@ impl Subjects {
         format!("aether-log.{}.>", self.stream)
     }
 
-    /// That of the waves of a channel.
+    /// The subject of the waves of a channel.
     pub(crate) fn wave(&self, channel: &str) -> String {
         ["aether-log.", &self.stream, ".", channel].concat()
     }
@@ -46,7 +46,8 @@ impl Subjects {
         format!("aether-log-dead.{}.{consumer}.*", self.stream)
     }
 
-    /// A stream that is made anew gives its positions again, so the identity of the wave is in it as well.
+    /// A stream that is deleted and made again assigns the same positions, so the identity of the wave is in it as
+    /// well.
     pub(crate) fn letter(&self, consumer: &str, position: u64, id: u128) -> String {
         format!("aether-log-dead.{}.{consumer}.{position}-{id:x}", self.stream)
     }

@@ -1,4 +1,5 @@
-//! What an operator does with a log in JetStream: look at the waves that wait, at dead letters, and forget a consumer.
+//! The operations of an operator on a log in JetStream: look at the waves that wait, at dead letters, and forget a
+//! consumer.
 
 use aether_core::Pattern;
 use async_nats::jetstream::ErrorCode;
@@ -22,8 +23,8 @@ struct Got {
 struct Done {}
 
 impl JetStreamView {
-    /// The dead letters of a log. Needs the right to publish to `$JS.API.STREAM.MSG.GET` and `$JS.API.STREAM.MSG.DELETE` of the
-    /// stream beside it.
+    /// The dead letters of a log. Needs the right to publish to `$JS.API.STREAM.MSG.GET` and
+    /// `$JS.API.STREAM.MSG.DELETE` of their stream.
     ///
     /// # Errors
     /// [`JetStreamError::Name`] if it cannot be the name of a log.
@@ -31,7 +32,7 @@ impl JetStreamView {
         Ok(StreamLetters::new(self.connection.clone(), subjects(log)?))
     }
 
-    /// The waves of a pattern from a position on, at most so many. Needs the right to publish to `$JS.API.STREAM.MSG.GET` of
+    /// At most `most` waves of a pattern from a position on. Needs the right to publish to `$JS.API.STREAM.MSG.GET` of
     /// the log. One request for each. A message that cannot be read as a wave is passed over.
     ///
     /// # Errors
@@ -70,8 +71,9 @@ impl JetStreamView {
         read_frame(message.sequence, micros, Some(channel.as_bytes()), &opened.frame).ok()
     }
 
-    /// Forgets a consumer for good: its position and what it has in flight. A program that uses the name again begins anew.
-    /// Its dead letters stay. Returns whether there was one. Needs the right to publish to `$JS.API.CONSUMER.DELETE`.
+    /// Forgets a consumer for good: its position and its waves in flight. A program that uses the name again starts
+    /// over. Its dead letters stay. Returns whether there was one. Needs the right to publish to
+    /// `$JS.API.CONSUMER.DELETE`.
     ///
     /// # Errors
     /// [`JetStreamError`]: there is no such log, or the server does not answer or refuses.

@@ -40,7 +40,7 @@ struct SideState {
     subjects: Option<HashMap<String, u64>>,
 }
 
-/// The names of streams with subjects of logs, at most so many, and how many more there are.
+/// The names of at most `most` streams with subjects of logs, and how many more there are.
 pub(super) async fn names(
     connection: &Connection,
     most: usize,
@@ -60,7 +60,7 @@ pub(super) async fn names(
     }
 }
 
-/// How a log stands, with at most so many consumers; `None` if the stream is no log of Aether.
+/// The state of a log and of at most `most` consumers; `None` if the stream does not belong to a log of Aether.
 pub(super) async fn log(
     connection: &Connection,
     subjects: &Subjects,
@@ -73,7 +73,7 @@ pub(super) async fn log(
     Ok(Some(StreamStanding::new(&info, subjects, &consumers, more, beside?.as_ref())))
 }
 
-/// What the server says of a log; `None` if there is no such stream, or it is no log of Aether.
+/// The server's description of a log; `None` if there is no such stream, or it does not belong to a log of Aether.
 pub(super) async fn described(
     connection: &Connection,
     subjects: &Subjects,
@@ -115,7 +115,7 @@ async fn consumers(
     }
 }
 
-/// What the stream beside a log holds; `None` if it is too much to be counted, or the user may not look.
+/// The contents of the second stream of a log; `None` if there is too much to count, or the user may not look.
 async fn beside(connection: &Connection, subjects: &Subjects) -> Result<Option<Beside>, JetStreamError> {
     let name = subjects.side_stream();
     let info = async |content: serde_json::Value| {

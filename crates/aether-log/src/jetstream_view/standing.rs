@@ -1,4 +1,4 @@
-//! What a server tells of its logs.
+//! The state of logs, as reported by a server.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -51,13 +51,13 @@ pub struct StreamStanding {
     pub dead: Option<u64>,
 }
 
-/// How a consumer in JetStream stands, by what the server knows.
+/// The state of a consumer in JetStream, as known to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamConsumerStanding {
     /// Its name.
     pub name: String,
-    /// Its pattern; `None` if it is no consumer of a log of Aether.
+    /// Its pattern; `None` if it does not belong to a log of Aether.
     pub pattern: Option<Pattern>,
     /// Everything up to this position is acknowledged.
     pub position: u64,
@@ -146,7 +146,7 @@ fn micros(nanos: i128) -> u64 {
     u64::try_from(nanos / 1000).unwrap_or(0)
 }
 
-/// 0 is none: a server says the year 1 for it.
+/// 0 means none: a server writes the year 1 for it.
 fn time(micros: u64) -> Option<SystemTime> {
     (micros > 0).then(|| SystemTime::UNIX_EPOCH + Duration::from_micros(micros))
 }

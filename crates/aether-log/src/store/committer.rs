@@ -179,7 +179,8 @@ impl Committer {
         }
     }
 
-    /// Drops what is not kept. Whoever rewrites segments at this moment makes room as well.
+    /// Drops the records beyond the retention limits. A caller that rewrites segments at this moment makes room as
+    /// well.
     fn retain(&self) {
         if let Some(_maintenance) = self.segments.maintenance.try_lock() {
             self.segments.retain(&self.options.retention, self.system.micros());

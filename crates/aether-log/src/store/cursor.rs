@@ -8,13 +8,13 @@ use super::record::Record;
 use super::segment::{Found, SegmentReader};
 use super::segments::{Place, Segments};
 
-/// What a cursor finds.
+/// The findings of a cursor.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Item {
     /// A record.
     Record(Record),
-    /// Bytes that cannot be read. What follows can.
+    /// Bytes that cannot be read. The records after them can.
     Damaged(Damage),
 }
 

@@ -59,7 +59,7 @@ pub enum OpenError {
     Io {
         /// The file or folder.
         path: PathBuf,
-        /// What was attempted.
+        /// The attempted operation.
         doing: &'static str,
         /// The error of the operating system.
         source: io::Error,
@@ -104,8 +104,8 @@ pub enum AppendError {
         /// The setting [`StoreOptions::max_queued_bytes`](super::StoreOptions::max_queued_bytes).
         max_bytes: usize,
     },
-    /// The operating system did not write the record, for example because the disk is full. What was written before is
-    /// whole. The log takes the next record as soon as there is room.
+    /// The operating system did not write the record, for example because the disk is full. Earlier records are whole.
+    /// The log takes the next record as soon as there is room.
     #[error("cannot write {}: make room, or check the rights of the folder", path.display())]
     Write {
         /// The segment.
@@ -135,7 +135,7 @@ impl AppendError {
     }
 }
 
-/// Why a log cannot be read. Damage is no error: [`Item::Damaged`](super::Item) reports it.
+/// Why a log cannot be read. Damage does not count as an error: [`Item::Damaged`](super::Item) reports it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadError {
@@ -144,7 +144,7 @@ pub enum ReadError {
     Io {
         /// The file.
         path: PathBuf,
-        /// What was attempted.
+        /// The attempted operation.
         doing: &'static str,
         /// The error of the operating system.
         source: io::Error,

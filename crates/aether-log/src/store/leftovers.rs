@@ -1,4 +1,4 @@
-//! What an earlier process left in the folder of a log, and what opening does about it.
+//! Remains of an earlier process in the folder of a log, and how opening treats them.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -8,10 +8,10 @@ use super::error::OpenError;
 use super::folder::sync_folder;
 use super::segments::last_file;
 
-/// The end of the names of segments that are being written anew.
+/// The end of the names of segments that are being rewritten.
 pub(super) const REWRITING: &str = "rewriting";
-/// There after a sync that failed: what the system says is in the last segment may not be on the disk, and it would not try
-/// again to write it.
+/// There after a sync that failed: the contents of the last segment, as reported by the system, may not be on the disk,
+/// and the system would not try again to write them.
 const UNSYNCED: &str = "unsynced";
 /// How much is copied at once, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -23,7 +23,7 @@ pub(super) fn note_unsynced(folder: &Path) {
     }
 }
 
-/// Removes segments that were not written anew to their end, and writes the last segment anew if it could not be synced.
+/// Removes segments whose rewriting did not end, and rewrites the last segment if it could not be synced.
 pub(super) fn settle(folder: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::io(folder, "list", source);
     for file in fs::read_dir(folder).map_err(failed)? {
@@ -37,8 +37,7 @@ pub(super) fn settle(folder: &Path) -> Result<(), OpenError> {
         return Ok(());
     }
     if let Some(last) = last_file(folder)? {
-        copy(&last)
-            .map_err(|source| OpenError::io(&last, "write anew what could not be synced of", source))?;
+        copy(&last).map_err(|source| OpenError::io(&last, "rewrite the unsynced part of", source))?;
     }
     fs::remove_file(&note).map_err(|source| OpenError::io(&note, "remove", source))
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Retention {
-    /// Drops segments whose last record is older, also while nothing is stored. The segment that is being written is finished
-    /// when its first record is older, so a record is dropped within twice this time.
+    /// Drops segments whose last record is older, also while nothing is stored. The segment that is being written is
+    /// finished when its first record is older, so a record is dropped within twice this time.
     pub max_age: Option<Duration>,
     /// Drops the oldest segments while the log is larger, in bytes.
     pub max_bytes: Option<u64>,
@@ -91,9 +91,9 @@ impl StoreOptions {
         self
     }
 
-    /// How many ids are remembered, so that a record with the id of an earlier one is not stored again. Default: 65,536,
-    /// which take about 4 MB when all are in use; 0 remembers none. After opening, those of the last
-    /// segment are remembered, and of the last 16,384 records.
+    /// How many ids are remembered, so that a record with the id of an earlier one is not stored again. Default:
+    /// 65,536, which take about 4 MB when all are in use; 0 remembers none. After opening, the ids of the last segment
+    /// are remembered, and of the last 16,384 records.
     #[must_use]
     pub fn remembered_ids(mut self, ids: usize) -> Self {
         self.remembered_ids = ids;

@@ -1,4 +1,4 @@
-//! What waits for the writing thread: records, and what it is asked to do between them.
+//! The queue of the writing thread: records, and requests between them.
 
 use std::fmt;
 use std::time::Duration;
@@ -26,7 +26,7 @@ impl Job {
     }
 }
 
-/// What the writing thread does next. Nothing, if only the time has come that it asked for.
+/// The next work of the writing thread. Empty if only the time has come that it asked for.
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) jobs: Vec<Job>,
@@ -36,7 +36,7 @@ pub(super) struct Work {
     pub(super) seals: Vec<Box<dyn FnOnce() + Send>>,
 }
 
-/// What waits to be written.
+/// The records and requests that wait for the writing thread.
 pub(super) struct Queue {
     state: Mutex<QueueState>,
     wake: Condvar,

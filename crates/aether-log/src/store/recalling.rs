@@ -1,4 +1,5 @@
-//! What opening knows of the records before the last segment: the identities of the latest ones, and when they were stored.
+//! Recalls the records before the last segment after opening: the identities of the latest ones, and when they were
+//! stored.
 
 use super::error::OpenError;
 use super::segment::SegmentReader;

@@ -16,7 +16,7 @@ pub(super) const MAX_BODY: usize = 64 << 20;
 /// What is appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// What it is, for the caller.
+    /// Its kind, for the caller.
     pub kind: u8,
     /// How important it is, for the caller: 0 is the most important.
     pub level: u8,
@@ -70,15 +70,15 @@ pub struct Record {
     pub position: u64,
     /// When it was stored, in microseconds since 1970. It never goes back within a log.
     pub micros: u64,
-    /// What was appended as [`Entry::kind`].
+    /// The appended [`Entry::kind`].
     pub kind: u8,
-    /// What was appended as [`Entry::level`].
+    /// The appended [`Entry::level`].
     pub level: u8,
-    /// What was appended as [`Entry::id`].
+    /// The appended [`Entry::id`].
     pub id: u128,
-    /// What was appended as [`Entry::name`].
+    /// The appended [`Entry::name`].
     pub name: Bytes,
-    /// What was appended as [`Entry::body`].
+    /// The appended [`Entry::body`].
     pub body: Bytes,
 }
 
@@ -97,7 +97,7 @@ fn checksum_of(salt: u32, bytes: &[u8]) -> u32 {
     checksum.finalize()
 }
 
-/// What bytes begin with.
+/// The first thing in some bytes.
 #[derive(Debug)]
 pub(super) enum Parsed {
     /// A whole record of this size.
@@ -110,7 +110,7 @@ pub(super) enum Parsed {
     Nothing,
 }
 
-/// What a header says of its record.
+/// The fields of a record's header.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Head {
     /// The size of the record in a segment.

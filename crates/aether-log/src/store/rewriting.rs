@@ -1,4 +1,4 @@
-//! Writing full segments anew, without the records that are not wanted any more.
+//! Rewriting full segments without the records that are no longer wanted.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -10,7 +10,7 @@ use super::record::Record;
 use super::segment::{FILE_HEADER, Found, SegmentReader, file_header};
 use super::segments::{Segment, Segments};
 
-/// What [`Store::rewrite`](super::Store::rewrite) did.
+/// The result of [`Store::rewrite`](super::Store::rewrite).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Rewritten {
@@ -46,10 +46,10 @@ pub(super) fn rewrite(
     Ok(done)
 }
 
-/// What reading a segment shows.
+/// The result of reading a segment.
 enum Look {
     Damaged,
-    /// All of its records stay: so many.
+    /// All of its records stay: their number.
     Untouched(u64),
     HasUnwanted,
 }

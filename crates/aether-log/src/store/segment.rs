@@ -27,13 +27,13 @@ pub(super) fn file_header(first: u64, salt: u32) -> Vec<u8> {
     bytes
 }
 
-/// What the beginning of a file is.
+/// The kind of a file, by its beginning.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FileHeader {
     Whole,
     /// The header of a segment of another version.
     Version(u8),
-    /// Most of it is what the name of the file says.
+    /// Most of it matches the name of the file.
     Damaged,
     /// Damaged all over, or of another program.
     Unknown,
@@ -114,7 +114,7 @@ impl SegmentReader {
         &self.path
     }
 
-    /// What the system knows of the file that was opened, whatever has its name now.
+    /// The system's metadata of the opened file, whichever file has its name now.
     pub(super) fn about(&self) -> io::Result<Metadata> {
         self.file.metadata()
     }

@@ -15,10 +15,10 @@ use super::options::Retention;
 use super::record::HEADER;
 use super::segment::{FILE_HEADER, FileHeader, Found, SegmentReader, read_file_header};
 
-/// A mark is kept for each so many bytes, so a seek reads less than that.
+/// A mark is kept for each of these many bytes, so a seek reads less than that.
 const MARK_EVERY: u64 = 1 << 20;
 
-/// What a log holds.
+/// The extent of a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Extent {
@@ -92,7 +92,7 @@ impl Segment {
     }
 }
 
-/// What opening found.
+/// The findings of opening.
 #[derive(Debug, Default)]
 pub(super) struct Opened {
     /// Greater than all positions in use.
@@ -195,7 +195,7 @@ impl Segments {
                 return Ok(());
             }
             FileHeader::Damaged | FileHeader::Unknown if about.len() == FILE_HEADER as u64 => {
-                // The name says all that a segment without records holds.
+                // A segment without records holds no more than its name does.
                 let bytes = FILE_HEADER as u64;
                 opened.damaged.push(Damage { path: path.clone(), offset: 0, bytes, position: None });
                 if is_last && for_writing {
@@ -262,7 +262,7 @@ impl Segments {
                     // The damage may hide as many records as fit there. Their positions are not used again.
                     opened.next += 1 + damage.bytes / HEADER as u64;
                     if damage.offset + damage.bytes == segment.end {
-                        // What follows goes into a new segment, so that this one stays as it was found.
+                        // Later records go into a new segment, so that this one stays as it was found.
                         opened.active = None;
                     }
                     opened.damaged.push(damage);
@@ -352,7 +352,7 @@ impl Segments {
         }
     }
 
-    /// Puts a new file in the place of that of a segment. Both at once: a cursor that opened the new file would read it up to
+    /// Replaces the file of a segment by a new one. Both at once: a cursor that opened the new file would read it up to
     /// the end of the old one.
     pub(super) fn replace(&self, first: u64, new: &Path, about: &fs::Metadata) -> std::io::Result<()> {
         let mut list = self.list.lock();
@@ -362,8 +362,8 @@ impl Segments {
         Ok(())
     }
 
-    /// Whether a segment that was opened has another file than the one that is known, because another process has written it
-    /// anew. Then the new one is known.
+    /// Whether a segment that was opened has another file than the known one, because another process has rewritten it.
+    /// Then the new one is known.
     pub(super) fn is_replaced(&self, first: u64, about: &fs::Metadata) -> bool {
         let mut list = self.list.lock();
         let Some(segment) = list.get_mut(&first) else { return false };
@@ -428,7 +428,7 @@ impl Segments {
     pub(super) fn refresh(&self) -> Result<(), OpenError> {
         let files = list_files(&self.folder)?;
         let mut list = self.list.lock();
-        // Those of another log that has taken the place of this one are not its own.
+        // Segments of another log that has taken its place do not belong to it.
         list.retain(|first, _| files.iter().any(|(known, salt, _)| known == first && *salt == self.salt));
         for (first, _, path) in files.into_iter().filter(|(_, salt, _)| *salt == self.salt) {
             // Dropped in between by the other process.

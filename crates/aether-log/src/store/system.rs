@@ -1,4 +1,4 @@
-//! What the writing thread needs of the machine: a clock, writing and syncing. Tests replace it by one that fails.
+//! The writing thread's view of the machine: a clock, writing and syncing. Tests replace it by one that fails.
 
 use std::fmt;
 use std::fs::File;
@@ -6,7 +6,7 @@ use std::io::{self, Write};
 
 use aether_core::clock::micros_since_1970;
 
-/// The machine, as the writing thread sees it. The default methods are those of the operating system.
+/// The machine, as the writing thread sees it. The default methods call the operating system.
 pub(crate) trait System: fmt::Debug + Send + Sync + 'static {
     /// The time in microseconds since 1970.
     fn micros(&self) -> u64 {

@@ -7,7 +7,7 @@ use super::error::{OpenError, ReadError};
 use super::segment::{FILE_HEADER, FileHeader, Found, SegmentReader, read_file_header};
 use super::segments::Segments;
 
-/// What a whole log holds.
+/// The contents of a whole log.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Verified {
@@ -31,7 +31,7 @@ pub fn verify(folder: &Path) -> Result<Verified, OpenError> {
     verify_with(folder, |_| {})
 }
 
-/// As [`verify`]. `progress` is told how many bytes were read so far, at least each MiB, of those of
+/// As [`verify`]. `progress` gets the number of bytes read so far, at least each MiB, out of the bytes of
 /// [`View::extent`](super::View::extent).
 ///
 /// # Errors
@@ -42,7 +42,7 @@ pub fn verify_with(folder: &Path, progress: impl FnMut(u64)) -> Result<Verified,
     Ok(Verified { torn: verified.torn.or(opened.torn), ..verified })
 }
 
-/// How often progress is told, in bytes.
+/// How often progress is reported, in bytes.
 const TELL_EVERY: u64 = 1 << 20;
 
 pub(super) fn verify_segments(

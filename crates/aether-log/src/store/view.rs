@@ -11,14 +11,14 @@ use super::error::OpenError;
 use super::segment::{Found, SegmentReader};
 use super::segments::{Extent, Segments};
 
-/// What a segment of a log has.
+/// The size of a segment of a log, and its version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) first: u64,
     /// The last position that it can have; smaller than `first` if it has none.
     pub(crate) last: u64,
     pub(crate) bytes: u64,
-    /// Increases when it is written anew.
+    /// Increases when it is rewritten.
     pub(crate) generation: u32,
 }
 
@@ -51,7 +51,7 @@ impl View {
         Cursor::new(Arc::clone(&self.segments), position)
     }
 
-    /// What the log held when it was opened or last [caught up](View::catch_up).
+    /// The extent of the log when it was opened or last [caught up](View::catch_up).
     #[must_use]
     pub fn extent(&self) -> Extent {
         self.segments.extent()
@@ -65,8 +65,8 @@ impl View {
         self.segments.refresh()
     }
 
-    /// As [`View::refresh`], and reads what was written to the last segment since, so that [`View::extent`] is that of now.
-    /// Blocks: it reads what is new and up to 1 MiB before it, or one segment, if a new one was begun.
+    /// As [`View::refresh`], and reads the records written to the last segment since, so that [`View::extent`] is
+    /// current. Blocks: it reads the new bytes and up to 1 MiB before them, or one segment, if a new one was begun.
     ///
     /// # Errors
     /// [`OpenError`], as [`View::open`].

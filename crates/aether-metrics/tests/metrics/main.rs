@@ -103,7 +103,7 @@ async fn one_endpoint_has_the_ledgers_the_handlers_and_an_authors_own_metrics() 
     let open = get(&endpoint, "/metrics", "application/openmetrics-text").await;
     assert_eq!(open.content_type, "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(open.body.ends_with("# EOF\n"));
-    // Those of the process change from scrape to scrape.
+    // The metrics of the process change from scrape to scrape.
     let still = |values: BTreeMap<String, f64>| -> BTreeMap<String, f64> {
         values.into_iter().filter(|(name, _)| !name.starts_with("process_")).collect()
     };

@@ -31,7 +31,7 @@ pub(crate) fn check(text: &str) {
     assert!(output.status.success() && said.trim().is_empty(), "promtool: {}\n{said}\n{text}", output.status);
 }
 
-/// Finds promtool: the one in the environment variable, else that of `cargo xtask tools`, else that on `PATH`.
+/// Finds promtool: the one in the environment variable, else the one of `cargo xtask tools`, else the one on `PATH`.
 fn find() -> Option<PathBuf> {
     let variable = |name| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
     if let Some(named) = variable("AETHER_PROMTOOL") {

@@ -130,7 +130,7 @@ async fn a_certificate_that_is_replaced_again_and_again_refuses_nobody() {
         assert_eq!(shown, next.der().to_vec(), "the new certificate is shown");
         assert_ne!(shown, std::mem::replace(&mut last, shown.clone()));
     }
-    // What cannot be used changes nothing.
+    // Unusable files change nothing.
     write(&certificate, "no certificate");
     assert_eq!(ask(address, &authority, None).await.unwrap().0, last);
     std::fs::remove_file(&certificate).unwrap();
@@ -162,7 +162,7 @@ async fn clients_without_a_certificate_of_the_authority_are_refused() {
     assert!(ask(address, &ours, Some(identity(&ours))).await.unwrap().1.ends_with("here"));
     assert!(ask(address, &ours, None).await.is_err());
     assert!(ask(address, &ours, Some(identity(&others))).await.is_err());
-    // Those of another authority are served once it is in the file.
+    // Clients of another authority are served once it is in the file.
     write(&path("clients.pem"), &(ours.certificate.pem() + &others.certificate.pem()));
     assert!(ask(address, &ours, Some(identity(&others))).await.unwrap().1.ends_with("here"));
 

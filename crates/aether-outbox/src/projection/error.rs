@@ -8,7 +8,7 @@ use aether_log::store::ReadError;
 
 use crate::error::StoreError;
 
-/// Why a projection was not opened, or has stopped. What was applied before is kept, and calling it again goes on.
+/// Why a projection was not opened, or has stopped. The waves applied before are kept, and calling it again goes on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ProjectionError {
@@ -73,7 +73,7 @@ pub enum ProjectionError {
         name: String,
         /// The position of the wave.
         position: u64,
-        /// What it said.
+        /// Its message.
         message: String,
     },
     /// The log cannot be read.

@@ -1,4 +1,4 @@
-//! What the relay writes: waves that are relayed leave the store, those that are refused move.
+//! The writes of the relay: relayed waves leave the store, refused ones move.
 
 use aether_core::Wave;
 
@@ -32,7 +32,8 @@ impl Settling {
 /// A number, and its wave if it can be read.
 type Numbered = (u64, Option<Wave>);
 
-/// Writes what is settled, and reads the next waves, in one transaction. What was not written comes back.
+/// Writes the settled waves, and reads the next ones, in one transaction. Settled waves that were not written come
+/// back.
 pub(super) async fn next_waves<B: Backend>(
     store: &Store<B>,
     settling: Settling,

@@ -30,7 +30,7 @@ pub(super) struct Course<S, B: Backend> {
     id: String,
 }
 
-/// What a step has done: the state, and the changes that belong to it.
+/// The result of a step: the state, and the changes that belong to it.
 type Made<S, B> = Result<(S, Vec<Change<B>>), StepError>;
 
 /// What is written after a step. Shared with the thread that writes, because it may have to be written again.

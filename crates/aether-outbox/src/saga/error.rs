@@ -14,7 +14,7 @@ pub enum SagaError {
     Name {
         /// The name.
         name: String,
-        /// What it should name.
+        /// The kind of thing that it should name.
         what: &'static str,
     },
     /// Two steps have one name.

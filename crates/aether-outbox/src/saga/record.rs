@@ -7,8 +7,8 @@ use super::step::StepError;
 
 /// How many failures a saga remembers: the first ones and the latest.
 const MAX_FAILURES: usize = 16;
-/// How often a step may end with its process before that counts as a failure. Most such sagas only waited for their turn; but
-/// a step that kills its process has to come to an end as well.
+/// How often a step may end with its process before that counts as a failure. Most such sagas only waited for their
+/// turn; but a step that kills its process has to come to an end as well.
 pub(super) const MAX_INTERRUPTED: u32 = 20;
 
 /// Where a saga is.
@@ -44,7 +44,7 @@ pub(super) struct Record<S> {
     /// The dead letter of a saga that is stuck.
     #[serde(default)]
     pub(super) letter: Option<u64>,
-    /// Grows with each write. What was decided from an older one is not written.
+    /// Grows with each write. Decisions made from an older one are not written.
     pub(super) revision: u64,
 }
 
@@ -58,7 +58,7 @@ pub struct StuckSaga<S> {
     pub state: S,
     /// The step that could not be undone.
     pub step: String,
-    /// What failed, the latest last.
+    /// The failures, the latest last.
     pub errors: Vec<String>,
     /// The number of its dead letter, once that is written.
     pub letter: Option<u64>,
@@ -71,14 +71,14 @@ pub(super) enum Ended {
     Undone,
 }
 
-/// What comes next.
+/// The next action.
 #[derive(Debug, Clone)]
 pub(super) enum Next<S> {
     Step(Record<S>),
     Ended(Ended),
 }
 
-/// What a record needs to know of its step.
+/// The properties of a step that a record needs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) attempts: u32,
@@ -100,7 +100,7 @@ impl<S> Record<S> {
         }
     }
 
-    /// What comes after an attempt at its step, which is the one of this index.
+    /// The action after an attempt at its step, which is the one of this index.
     pub(super) fn after(
         mut self,
         made: Result<S, StepError>,

@@ -158,8 +158,10 @@ where
     let saga = &shared.name;
     match ended {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(saga, id, %error, "a saga stands still until the next start"),
-        Err(_) => tracing::error!(saga, id, "a saga has panicked, and stands still until the next start"),
+        Ok(Err(error)) => tracing::error!(saga, id, %error, "a saga makes no progress until the next start"),
+        Err(_) => {
+            tracing::error!(saga, id, "a saga has panicked, and makes no progress until the next start")
+        }
     }
     id
 }

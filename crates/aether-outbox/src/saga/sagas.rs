@@ -52,7 +52,8 @@ impl<S, B: Backend> SagaBuilder<S, B> {
     }
 
     /// How many ended sagas are remembered, and how long, so that a second start of the same id does nothing. Default:
-    /// 65,536, and 7 days. What [`StoreBuilder::remember`](crate::StoreBuilder::remember) says of waves holds here as well.
+    /// 65,536, and 7 days. The remarks at [`StoreBuilder::remember`](crate::StoreBuilder::remember) about waves hold
+    /// here as well.
     pub fn remember(mut self, sagas: u64, age: Duration) -> Self {
         self.remembered = Horizon { ids: sagas.max(1), age };
         self
@@ -64,8 +65,8 @@ where
     S: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
     B: Backend,
 {
-    /// Opens the sagas, which are kept in a store. Those that cannot be undone go to the dead letters of the log. Blocks while
-    /// it reads all sagas that have not ended.
+    /// Opens the sagas, which are kept in a store. Those that cannot be undone go to the dead letters of the log.
+    /// Blocks while it reads all sagas that have not ended.
     ///
     /// # Errors
     /// [`SagaError`]: a name is not valid or used twice, or a saga that has not ended cannot be read or is at a step that is

@@ -1,4 +1,4 @@
-//! What the handles, the runner and the courses of sagas share: the steps, the store, and the account.
+//! The state that the handles, the runner and the courses of sagas share: the steps, the store, and the account.
 
 use aether_log::Log;
 use parking_lot::Mutex;

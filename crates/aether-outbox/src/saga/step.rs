@@ -16,7 +16,7 @@ use crate::transaction::Transaction;
 pub(super) type Change<B> = Box<dyn Fn(&Transaction<'_, B>) -> Result<(), StoreError> + Send>;
 type Action<S, B> = Arc<dyn Fn(Run<S, B>) -> BoxFuture<'static, Result<Run<S, B>, StepError>> + Send + Sync>;
 
-/// What a step works on: the state of its saga. The step returns it, changed; a step that fails changes nothing.
+/// The input of a step: the state of its saga. The step returns it, changed; a step that fails changes nothing.
 #[must_use = "a step returns its run"]
 pub struct Run<S, B: Backend = Redb> {
     /// The state, as the step before left it.

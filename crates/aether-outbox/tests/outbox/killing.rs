@@ -71,7 +71,7 @@ async fn makes_and_bills_until_it_is_killed() {
     }
 }
 
-/// What the service said.
+/// The output of the service.
 #[derive(Debug, Default)]
 struct Said {
     made: u64,
@@ -102,7 +102,7 @@ fn run_and_kill(folder: &Path, case: Case, said: &mut Said) {
                 said.made = said.made.max(number.parse().unwrap_or_default());
                 orders = orders.saturating_sub(1);
                 if orders == 0 {
-                    // In the middle of what comes next. What it had printed by then is still read.
+                    // At a random moment soon after. The lines that it had printed by then are still read.
                     std::thread::sleep(Duration::from_micros(fastrand::u64(..5000)));
                     service.kill().unwrap();
                 }
@@ -149,7 +149,7 @@ async fn kill_in_a_loop<B: Backend>(rounds: u64, case: Case, open: impl Fn(&Path
     println!("{rounds} kills, {kind}: {made} orders, {waited} waited, {before:?} billed before, {said:?}");
 }
 
-/// Ten, or as many as the environment says.
+/// Ten, or the number in the environment.
 fn rounds() -> u64 {
     std::env::var("AETHER_OUTBOX_KILLS").map_or(10, |rounds| rounds.parse().expect("a number of kills"))
 }

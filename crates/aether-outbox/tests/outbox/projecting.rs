@@ -79,7 +79,7 @@ async fn a_wave_that_is_refused_or_makes_it_panic_stops_a_projection_behind_the_
     let bad = Arc::new(AtomicU64::new(7));
     let at = Arc::clone(&bad);
     let mut projection = Projection::open(&store, &log, "sums", "orders.>", move |change, stored| {
-        // What it did for this wave before it failed must not be kept.
+        // Its changes for this wave from before it failed must not be kept.
         add(change, stored)?;
         match (at.load(Ordering::Relaxed), number(&stored.wave)) {
             (7, 7) => Err("seven".into()),

@@ -18,7 +18,7 @@ struct Order {
     steps: Vec<String>,
 }
 
-/// What the steps do: fail by the name of the step, and note what was called.
+/// The behaviour of the steps: they fail by the name of the step, and note what was called.
 #[derive(Clone, Default)]
 struct World {
     calls: Arc<Mutex<Vec<String>>>,

@@ -44,7 +44,7 @@ pub(crate) fn order(number: u64) -> Wave {
     order_of(number, 1)
 }
 
-/// An order of at least so many bytes.
+/// An order of at least `bytes` bytes.
 pub(crate) fn order_of(number: u64, bytes: usize) -> Wave {
     let text = number.to_string();
     let rest = " ".repeat(bytes.saturating_sub(text.len()));
@@ -60,7 +60,7 @@ pub(crate) fn make_order<B: Backend>(store: &Store<B>) -> u64 {
     make_order_of(store, 1)
 }
 
-/// The same, with a wave of at least so many bytes.
+/// The same, with a wave of at least `bytes` bytes.
 pub(crate) fn make_order_of<B: Backend>(store: &Store<B>, bytes: usize) -> u64 {
     let change = store.begin().unwrap();
     let made = change.table("made");
@@ -86,7 +86,7 @@ pub(crate) async fn within<T>(done: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(60), done).await.expect("within a minute")
 }
 
-/// What a service has billed: how many orders, and the sum of their numbers.
+/// The bills of a service: how many orders, and the sum of their numbers.
 pub(crate) fn billed<B: Backend>(store: &Store<B>) -> (u64, u64) {
     let change = store.begin().unwrap();
     change.table("billed").get("all").unwrap().unwrap_or_default()

@@ -1,7 +1,7 @@
 //! A duty cycle: observes all waves for a while, then none, to keep to an average number of waves per second.
 //!
-//! Used by [`PhysicsEngine`](super::PhysicsEngine). The detectors need all waves of some seconds and can miss those of
-//! the next. They cannot work with every tenth wave: a pair would be seen once in a hundred. So all waves are observed
+//! Used by [`PhysicsEngine`](super::PhysicsEngine). The detectors need all waves of some seconds and can miss the
+//! next ones. They cannot work with every tenth wave: a pair would be seen once in a hundred. So all waves are observed
 //! on credit, and then none until the credit is repaid. Both time and waves bound an observation, so that a flood is
 //! observed only for a moment.
 

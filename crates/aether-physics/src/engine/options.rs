@@ -8,7 +8,7 @@ use crate::retries::RetryOptions;
 use crate::standing::StandingOptions;
 use aether_core::Pattern;
 
-/// Options of a [`PhysicsEngine`](super::PhysicsEngine): those of its detectors, and the budget of waves.
+/// Options of a [`PhysicsEngine`](super::PhysicsEngine): the options of its detectors, and the budget of waves.
 #[derive(Debug, Clone)]
 #[must_use = "no engine is made before build()"]
 pub struct EngineOptions {

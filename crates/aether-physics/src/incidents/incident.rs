@@ -10,7 +10,7 @@ use aether_core::clock::Instant;
 
 /// Something that an operator should know: one fault, with everything that follows from it.
 ///
-/// Its [`Display`](fmt::Display) is one sentence that says what is wrong and what to do.
+/// Its [`Display`](fmt::Display) is one sentence with the fault and the remedy.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Incident {

@@ -150,7 +150,7 @@ impl Incidents {
         if suspects.is_empty() {
             return;
         }
-        // The pause of a service that comes back is no habit of it.
+        // The pause of a service that comes back is not a habit of it.
         self.watched = self.watched.max(now);
         if self.is_all_silent(&suspects, now) {
             let mut open = OpenIncident::new(Cause::AllSilent, Severity::Critical, self.activity.last);
@@ -187,7 +187,7 @@ impl Incidents {
         }
     }
 
-    /// Whether a suspect waits for another one or only reacts to it. A silence that was overdue before that of the other one
+    /// Whether a suspect waits for another one or only reacts to it. A silence that was overdue before the other one
     /// has another cause, and so has the loss of a process.
     fn is_explained(&self, suspects: &[Suspect], at: usize) -> bool {
         let suspect = &suspects[at];

@@ -91,7 +91,7 @@ impl OpenIncident {
         )
     }
 
-    /// Whether a cause of one of its services is no news.
+    /// Whether a cause of one of its services is known.
     pub(super) fn includes(&self, cause: &Cause) -> bool {
         match self.cause {
             Cause::Stopped | Cause::Disconnected | Cause::AllSilent => true,
@@ -116,7 +116,7 @@ impl OpenIncident {
                 continue;
             }
             let is_own = self.names(&key.service);
-            // What was overdue before has another cause.
+            // A stream that was overdue before has another cause.
             let is_in_time = stream.pulse.last.plus(stream.pulse.longest() * 2) >= self.since;
             let follows = is_in_time
                 && (stream.causes.iter().any(|cause| self.names(cause))

@@ -1,8 +1,8 @@
 //! The processes behind the services, by their accounts: which of them were lost without a farewell, while what they hear
 //! goes on.
 //!
-//! A service that only reacts is silent when it has nothing to say, so its waves prove nothing. Its process tells its account
-//! every few seconds in any case, and a last one when it leaves.
+//! A service that only reacts is silent when it has nothing to say, so its waves prove nothing. Its process tells its
+//! account every few seconds in any case, and a last one when it leaves.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -85,7 +85,7 @@ impl Processes {
         self.read = Some(now);
     }
 
-    /// Silences begin anew.
+    /// Silences begin again.
     pub(super) fn watch_from(&mut self, now: Moment) {
         self.watched = self.watched.max(now);
         self.known.values_mut().for_each(|told| told.unheard_since = None);
@@ -107,8 +107,8 @@ impl Processes {
         told.heard.max(self.watched).plus(told.patience.saturating_sub(told.every))
     }
 
-    /// When it is lost: it has missed one more, and would also have told since its input was seen to flow. An outage of a host
-    /// with a service and with its input can end with the input.
+    /// When it is lost: it has missed one more, and would also have told since its input was seen to flow. An outage of
+    /// a host with a service and with its input can end with the input.
     fn lost_at(&self, told: &Told) -> Option<Moment> {
         let lost = told.heard.max(self.watched).plus(told.patience + ON_THE_WAY);
         Some(lost.max(told.unheard_since?.plus(told.every + ON_THE_WAY)))
@@ -134,8 +134,8 @@ impl Processes {
         }
     }
 
-    /// The services whose processes are lost. A program of which a process was heard later than the lost one is served, or was
-    /// ended on purpose.
+    /// The services whose processes are lost. A program of which a process was heard later than the lost one is served,
+    /// or was ended on purpose.
     pub(super) fn lost(&self, activity: &Activity, heard: &Resonance, now: Moment) -> Vec<Lost> {
         let mut all = Vec::new();
         for (process, told) in &self.known {
@@ -193,8 +193,8 @@ impl Told {
         self.vibrators.iter().cloned().chain(program)
     }
 
-    /// The channels with waves that the service would have heard and did not: those that it announced, or if it announced
-    /// none, those of the services that caused its waves.
+    /// The channels with waves that the service would have heard and did not: the ones that it announced, or if it announced
+    /// none, the channels of the services that caused its waves.
     fn inputs<'a>(
         &'a self,
         service: &'a str,

@@ -9,10 +9,10 @@ use crate::timeline::Moment;
 
 /// The number of longest pauses that are kept.
 const KEPT: usize = 8;
-/// A silence is improbable if it is this many times as long as the longest pause. Of random gaps (Poisson), the longest of 64
-/// is about 4.7 mean gaps, so four times as much is exceeded by one gap in 10^8.
+/// A silence is improbable if it is this many times as long as the longest pause. Of random gaps (Poisson), the longest
+/// of 64 is about 4.7 mean gaps, so four times as much is exceeded by one gap in 10^8.
 const TIMES: u32 = 3;
-/// More, divided by the number of pauses that are nearly as long: of few pauses the longest says little.
+/// More, divided by the number of pauses that are nearly as long: of few pauses the longest means little.
 const TIMES_FEW: u32 = 8;
 /// Pauses of at least this part of the longest are nearly as long.
 const NEARLY: u32 = 4;

@@ -19,7 +19,7 @@ struct World {
     engine: PhysicsEngine,
     now: Instant,
     services: BTreeMap<String, Sequencer>,
-    /// What the engine said, with the time since the beginning.
+    /// The incidents of the engine, with the time since the beginning.
     said: Vec<Incident>,
     down: Vec<&'static str>,
     processes: Vec<lost_processes::Process>,
@@ -101,7 +101,7 @@ impl World {
         }
     }
 
-    /// What was said since the last call.
+    /// The incidents since the last call.
     fn said(&mut self) -> Vec<Incident> {
         std::mem::take(&mut self.said)
     }
@@ -143,7 +143,7 @@ fn a_stopped_service_is_one_incident_that_names_it_with_all_that_follows_and_end
     assert_eq!((said[0].id, said[0].until.is_some()), (1, true));
     assert!(said[0].to_string().starts_with("ended: stock sent nothing for 3"), "{}", said[0]);
     assert!(world.engine.report().incidents.is_empty());
-    // It is found again as soon as the first time: the outage is no habit.
+    // It is found again as soon as the first time: the outage is not a habit.
     world.down = vec!["stock"];
     world.trade(8);
     assert_eq!(world.said().len(), 1);
@@ -261,7 +261,7 @@ fn questions_that_waited_for_the_connection_are_not_unanswered_yet() {
 fn what_was_not_observed_is_no_evidence() {
     let mut world = World::new();
     world.trade(60);
-    // The observer did not run for a minute, and says so.
+    // The observer did not run for a minute, and reports it.
     let from = world.now;
     world.now += 60 * SECOND;
     world.engine.not_seen(from, world.now);

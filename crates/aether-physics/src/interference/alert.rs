@@ -1,7 +1,7 @@
 //! Alerts: the keys that rose at once by the same sources.
 //!
 //! One cause, such as a network that falls apart, lights many keys. A key that rises joins an open alert of its channel if
-//! another key rose within a third of a window before, and if at least half of its sources are those of the alert: they
+//! another key rose within a third of a window before, and if at least half of its sources belong to the alert: they
 //! assert one of its keys, or have just begun to assert a key together with a source that does.
 
 use std::collections::{BTreeMap, VecDeque};

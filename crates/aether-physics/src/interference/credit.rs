@@ -1,11 +1,11 @@
 //! The credit of a source: how much its assertions count, by how rarely it makes them.
 //!
-//! A source that asserts everything all the time says nothing about a single key. The information of an assertion is
+//! A source that asserts everything all the time means nothing for a single key. The information of an assertion is
 //! `-ln p`, where `p` is the share of all keys and of the time that the source asserts: each assertion lasts for a
 //! window, unless its source retracts it before. Below [`RARE`] an assertion counts fully, at 1 not at all, and in
 //! between in proportion to its information. Time before the detector began, and some keys that nobody claims, count as
 //! silence, so that a few faults at the beginning do not discredit the sources that report them. Only what a source asserts
-//! beyond a third of the sources counts against it: what so many see, such as a network that fell apart, is no habit.
+//! beyond a third of the sources counts against it: what this many see, such as a network that fell apart, is not a habit.
 
 use super::window::Window;
 use crate::recent::Recent;
@@ -27,8 +27,8 @@ const SILENT_WINDOWS: f64 = 8.0;
 const SILENT_KEYS: f64 = 20.0;
 /// The level of all sources is computed again after this part of a window.
 const PART: i64 = 8;
-/// The credit of a source is computed again after this many windows, or when it has asserted so many keys for a window and
-/// an eighth more than before.
+/// The credit of a source is computed again after this many windows, or when it has asserted an eighth more keys
+/// for a window than before.
 const AGAIN: i64 = 8;
 const MORE: (f64, f64) = (4.0, 0.125);
 /// The share of the sources that may assert more than the level.

@@ -29,6 +29,11 @@ pub(super) fn of(amplitude: Amplitude) -> f64 {
     -(-(-octaves).exp2()).ln_1p()
 }
 
+/// The amplitude of a sum of evidence, from 0 to below 1. A negative sum has none.
+pub(super) fn amplitude(net: f64) -> f32 {
+    (-(-net.max(0.0)).exp_m1() as f32).min(MOST)
+}
+
 /// The claims about one key.
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
@@ -47,7 +52,7 @@ struct HeldClaim {
     origin: Option<Box<ClaimOrigin>>,
 }
 
-/// What a claim follows from.
+/// The wave that a claim follows from.
 #[derive(Debug)]
 struct ClaimOrigin {
     cause: Option<WaveId>,
@@ -113,9 +118,8 @@ pub(super) struct Heard<'a> {
 
 impl Sum {
     pub(super) fn resultant(self) -> Resultant {
-        let amplitude = (-(-self.net.max(0.0)).exp_m1()) as f32;
         let coherence = if self.gross > 0.0 { (self.net.abs() / self.gross).min(1.0) as f32 } else { 0.0 };
-        Resultant { amplitude: amplitude.min(MOST), coherence, sources: self.sources }
+        Resultant { amplitude: amplitude(self.net), coherence, sources: self.sources }
     }
 }
 

@@ -61,7 +61,7 @@ pub struct FringeClaim {
         deserialize_with = "from_optional_text"
     )]
     pub root: Option<WaveId>,
-    /// Whether it asserts the key. Otherwise it retracts it, or says nothing.
+    /// Whether it asserts the key. Otherwise it retracts it, or is silent about it.
     pub asserts: bool,
 }
 

@@ -1,4 +1,4 @@
-//! The time of the claims, which stands still where claims may have been missed.
+//! The time of the claims, which is held where claims may have been missed.
 
 use std::time::Duration;
 
@@ -14,8 +14,8 @@ pub(super) struct HeldTime {
 }
 
 impl HeldTime {
-    /// Holds the time between two moments. What was held before is not held again. `latest` is the latest instant in held
-    /// time.
+    /// Holds the time between two moments. Time that was held before is not held again. `latest` is the latest instant
+    /// in held time.
     pub(super) fn hold(&mut self, from: Instant, now: Instant, latest: Instant) {
         let from = self.until.map_or(from, |(until, _)| until.max(from));
         self.behind = self.behind.saturating_add(now.saturating_duration_since(from));

@@ -30,8 +30,8 @@ impl Interfere {
         }
     }
 
-    /// The half-life of a claim, independent of that of its wave. Default: 30 s. Choose it longer than the interval at
-    /// which sources repeat their claims.
+    /// The half-life of a claim, independent of the half-life of its wave. Default: 30 s. Choose it longer than the
+    /// interval at which sources repeat their claims.
     pub fn window(mut self, half_life: Duration) -> Self {
         self.window = half_life;
         self

@@ -7,7 +7,7 @@ const GAPS: usize = 16;
 /// The number of gaps that a timer shows, and their greatest deviation from the median. Gaps by chance (Poisson) stay
 /// within it with a probability of 5e-8 (simulated).
 const STRICT: (usize, f32) = (8, 0.12);
-/// Of [`GAPS`] gaps, so many stay within the other deviation: by chance, with a probability of 1e-7.
+/// Of [`GAPS`] gaps, this number stays within the other deviation: by chance, with a probability of 1e-7.
 const LENIENT: (usize, f32) = (14, 0.30);
 
 /// The latest gaps between two questions, in seconds.

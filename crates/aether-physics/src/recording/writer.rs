@@ -64,7 +64,7 @@ impl<W: Write> RecordingWriter<W> {
         })
     }
 
-    /// Records a wave that is observed at `now`. A time before that of the last entry counts as that time. Waves of the
+    /// Records a wave that is observed at `now`. A time before the last entry counts as the time of that entry. Waves of the
     /// framework are skipped, as the detectors skip them.
     ///
     /// # Errors

@@ -73,7 +73,7 @@ pub(super) fn phantom(index: usize, trigger: Point, random: &mut fastrand::Rng) 
     Point { at: trigger.at + if index.is_multiple_of(2) { -by } else { by }, ..trigger }
 }
 
-/// What the waves of B after A are compared with.
+/// The waves with which the waves of B after A are compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Control {
     /// The waves of B after phantoms. For relations without direction.

@@ -1,4 +1,4 @@
-//! Separates direct from indirect relations. In a chain A, M, B the waves of B follow those of A as surely as those of M,
+//! Separates direct from indirect relations. In a chain A, M, B the waves of B follow A as surely as they follow M,
 //! and siblings follow each other. One wave of B has one cause, though.
 //!
 //! Each B is examined separately, with all of its candidates at once. Each wave of B is either background or caused by

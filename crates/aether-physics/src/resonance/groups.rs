@@ -15,7 +15,7 @@ use aether_core::Channel;
 /// The maximum number of sampled triggers of a pair: there are many pairs, and the strongest relation of each channel
 /// suffices.
 const TRIGGERS: usize = 256;
-/// The smallest effect, as a multiple of that of an edge: no subscriptions rule chance out.
+/// The smallest effect, as a multiple of an edge's: no subscriptions rule chance out.
 const STRICTER: f64 = 5.0;
 
 /// The smallest ratio of the waves to those by chance. A shared load that changes within a window adds some to many; a

@@ -1,5 +1,5 @@
-//! The edges by timing that were reported. A guess that is not found any more stays for a while, so that the map stands
-//! still.
+//! The edges by timing that were reported. A guess that is not found any more stays for a while, so that the map stays
+//! the same.
 //!
 //! Used by [`report`](super::report). Time in which nothing could be examined does not count as absence.
 

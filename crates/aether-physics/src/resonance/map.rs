@@ -145,7 +145,8 @@ pub struct ResonanceCounts {
     pub answers: u64,
     /// Waves of the framework's own channels, which are skipped.
     pub reserved: u64,
-    /// Waves with a key that timing left out; see [`ResonanceOptions::keyed_a_second`](super::ResonanceOptions::keyed_a_second).
+    /// Waves with a key that timing left out; see
+    /// [`ResonanceOptions::keyed_a_second`](super::ResonanceOptions::keyed_a_second).
     pub thinned: u64,
     /// Waves that timing left out because they arrived more than 0.8 s after their emission.
     pub late: u64,
@@ -188,8 +189,8 @@ impl ResonanceMap {
 }
 
 impl ResonanceMap {
-    /// The map without the channels on which programs of Aether talk about themselves: descriptions, dead letters, the replicas of
-    /// fields, and checks.
+    /// The map without the channels on which programs of Aether talk about themselves: descriptions, dead letters, the
+    /// replicas of fields, and checks.
     #[must_use]
     pub fn without_plumbing(mut self) -> Self {
         self.edges.retain(|edge| !edge.from.is_plumbing() && !edge.to.is_plumbing());
@@ -214,7 +215,7 @@ impl ResonanceMap {
     }
 }
 
-/// The index of a channel among those of the map.
+/// The index of a channel among the channels of the map.
 fn place(channels: &[&Channel], channel: &Channel) -> usize {
     channels.partition_point(|known| *known < channel)
 }

@@ -160,7 +160,7 @@ fn by_timing(
             }
         }
     }
-    // The share of edges that may be chance is that of the edges left. All other pairs were tested, too.
+    // The share of edges that may be chance is a share of the edges left. All other pairs were tested, too.
     let mut p_values: Vec<f64> = explained_pairs.iter().map(|(pair, _)| pair.excess.p_value).collect();
     p_values.resize(tested, 1.0);
     let q_values = excess::q_values(&p_values);

@@ -9,7 +9,7 @@ use aether_core::{Channel, Kind, Source, Wave, WaveId};
 pub struct Sighting<'a> {
     /// Its channel.
     pub channel: &'a Channel,
-    /// Its kind. The answer to a question has the channel of the question, and is no edge from it to itself.
+    /// Its kind. The answer to a question has the channel of the question, and is not an edge from it to itself.
     pub kind: Kind,
     /// Its source.
     pub source: &'a Source,

@@ -117,7 +117,7 @@ impl Spans {
         self.spans.push_back(Span { start: at, end: at, shift: self.shift });
     }
 
-    /// The spans since `from` in which a trigger, its window and those of its phantoms were fully observed.
+    /// The spans since `from` in which a trigger, its window and the windows of its phantoms were fully observed.
     pub(super) fn usable(&self, from: i64) -> impl Iterator<Item = Span> + '_ {
         self.spans.iter().filter_map(move |span| {
             let start = span.start.max(from) + REACH * WINDOW;

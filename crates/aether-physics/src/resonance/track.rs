@@ -28,7 +28,7 @@ pub(super) struct TrackedWave {
 pub(super) struct Track {
     /// Waves since the track began.
     pub(super) heard: u64,
-    /// Those of them that were kept for timing at first.
+    /// The number of them that were kept for timing at first.
     kept: u64,
     pub(super) emitters: SmallVec<[SmolStr; 2]>,
     moments: VecDeque<TrackedWave>,

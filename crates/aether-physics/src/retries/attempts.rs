@@ -30,7 +30,7 @@ pub(super) struct Attempt {
     pub(super) request: u64,
     /// The wave, which may arrive twice.
     pub(super) wave: u64,
-    /// Whether its sender says that it is not the first attempt.
+    /// Whether its sender marks it as a later attempt.
     pub(super) resent: bool,
 }
 
@@ -60,7 +60,7 @@ struct OpenRequest {
     repeats: u32,
 }
 
-/// What was counted since a moment.
+/// The counts since a moment.
 #[derive(Debug, Clone, Copy, Default)]
 struct Interval {
     number: u32,
@@ -75,7 +75,7 @@ struct Interval {
     /// Attempts of the sample: the first ones of a request, and the others.
     firsts: u32,
     repeats: u32,
-    /// Requests of the sample, those of them that were repeated, and their repeats as far as they are evidence.
+    /// Requests of the sample, the number of them that were repeated, and their repeats as far as they are evidence.
     requests: u32,
     repeated: u32,
     evidence: u32,
@@ -90,7 +90,7 @@ struct Usual {
     repeats: f64,
 }
 
-/// What became of an interval that was judged.
+/// The verdict on an interval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Judgement {
     /// It is over.

@@ -20,7 +20,7 @@ const LOCKED: f64 = 0.25;
 /// The streams that beat last, as candidates.
 const RECENT: usize = 16;
 
-/// What the waves of a stream follow.
+/// The stream or cause that the waves of a stream follow.
 #[derive(Debug, Default)]
 pub(super) struct Origin {
     caused: u8,

@@ -1,7 +1,7 @@
 //! The habits of a stream over its life: the share of its beats that are lost, and its pauses.
 //!
-//! Used by [`Standing`](super::rhythm::Standing) for its patience. The latest 128 moments show the jitter well, but they hold
-//! one lost beat in a hundred only sometimes and a rare pause hardly ever.
+//! Used by [`Standing`](super::rhythm::Standing) for its patience. The latest 128 moments show the jitter well, but
+//! they hold one lost beat in a hundred only sometimes and a rare pause hardly ever.
 
 /// Beyond this many beats, old losses count less and less.
 const BEATS: f32 = 4096.0;

@@ -9,7 +9,7 @@ use std::f64::consts::TAU;
 
 use super::history::History;
 
-/// The suspicion at which so many beats in a row are not lost but missing.
+/// The suspicion at which beats in a row are not lost but missing.
 const PHI: f64 = 5.0;
 /// At least this many beats in a row must be missing.
 const FEWEST_MISSING: f64 = 2.0;

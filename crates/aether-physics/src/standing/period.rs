@@ -4,7 +4,7 @@
 //! their median, as for a timer that skips nothing. *Folding*: wrapped around a circle of one period, the moments
 //! concentrate on one side (Rayleigh's test). This tolerates missing and additional beats. Candidates for folding are
 //! the peaks of a histogram of the intervals between each moment and the next six. A period must hold for most of the
-//! time, and not only for most of the moments: inside of bursts, moments are as regular as those of a timer.
+//! time, and not only for most of the moments: inside of bursts, moments are as regular as with a timer.
 //!
 //! Sources: Rayleigh's test after Mardia and Jupp, *Directional Statistics* (2000), 6.3.1. The thresholds
 //! are from simulation (`cargo xtask bench physics`), and so is the choice of the lowest frequency with sufficient power:

@@ -16,9 +16,9 @@ const LOST: u32 = 4;
 const STEADY: f64 = 0.35;
 /// A rhythm that has stood for less is not a beat: limiters, batches and load generators are as regular for a while.
 const STOOD: Duration = Duration::from_secs(10);
-/// A shorter period, in seconds, is no beat: timers and schedulers work in steps of milliseconds.
+/// A shorter period, in seconds, is not a beat: timers and schedulers work in steps of milliseconds.
 const SHORTEST: f64 = 0.005;
-/// A period shorter than this many times the jitter of the way is no beat.
+/// A period shorter than this many times the jitter of the way is not a beat.
 const ABOVE_JITTER: f64 = 3.0;
 /// A wave may be on its way for this many times the jitter longer than the one before.
 const LATE_ON_THE_WAY: f64 = 4.0;
@@ -28,7 +28,7 @@ const ODD: f64 = 0.05;
 /// Gaps of half a period are odd every other time, because a moment between two beats is none.
 const MOST_ODD: u32 = 16;
 
-/// What the stream is taken for.
+/// The part that the stream plays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {
     /// It has not been regular for long enough.
@@ -137,7 +137,7 @@ impl Standing {
         silence
     }
 
-    /// Records a wave that is no beat and yet a sign of life, such as one inside of a burst.
+    /// Records a wave that is not a beat and yet a sign of life, such as one inside of a burst.
     pub(super) fn is_alive(&mut self, now: Moment) {
         self.arrived = self.arrived.max(now);
     }

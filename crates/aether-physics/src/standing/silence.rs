@@ -156,8 +156,8 @@ impl StandingWaves {
         }
     }
 
-    /// Notes that a silent stream beats again, after so many periods. `now_in` is its slot, which is another one if another
-    /// instance of its source replaces it.
+    /// Notes that a silent stream beats again, after a number of periods. `now_in` is its slot, which is another one if
+    /// another instance of its source replaces it.
     pub(super) fn returned(&mut self, slot: u32, now_in: u32, periods: f64, now: Moment) {
         let Some(named) = self.streams.value_mut(slot).outage.take() else { return };
         let Some(outage) = self.outages.get_mut(&named) else { return };
@@ -228,7 +228,7 @@ impl StandingWaves {
     }
 
     /// A stream of another instance on the same channel that replaces this one: it began after this one had stopped, or
-    /// shortly before, as when a service is deployed anew. Instances that began together do not replace each other.
+    /// shortly before, as when a service is deployed again. Instances that began together do not replace each other.
     fn successor(&self, slot: u32) -> Option<u32> {
         let state = self.streams.value(slot);
         let from = state.stream.heard.minus(OVERLAP).max(state.born.plus(APART));

@@ -231,7 +231,7 @@ impl PeriodicStream {
         *self = Self { times: std::mem::take(&mut self.times), ..Self::default() };
     }
 
-    /// Starts anew with the next moment.
+    /// Starts again with the next moment.
     fn forget(&mut self) {
         self.times.clear();
         (self.standing, self.past, self.search_at, self.look_at, self.beats) = (None, None, 0, 0, 0);

@@ -49,7 +49,7 @@ fn a_heartbeat_is_found_missed_once_and_resumes() {
         "{wave:?}"
     );
     assert_eq!(streams.standing().collect::<Vec<_>>(), std::slice::from_ref(&wave));
-    // The deadline of the beat before last has passed, that of the last one has not.
+    // The deadline of the beat before last has passed, the deadline of the last one has not.
     let awaited = last + 31 * SECOND / 10;
     assert_eq!(findings(&mut streams, awaited - Duration::from_millis(1)), []);
     let due = streams.next_change().unwrap();

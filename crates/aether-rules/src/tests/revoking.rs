@@ -1,4 +1,4 @@
-//! What becomes of subscriptions when the rules change.
+//! Subscriptions when the rules change.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,7 +38,7 @@ async fn a_subscription_that_new_rules_do_not_allow_hears_nothing_more_until_it_
     let refused = audit.resonate_on("orders.>").await.unwrap_err();
     assert!(matches!(refused, JoinError::NotAllowed(_)), "{refused}");
 
-    // What the rules allow again is heard again once it is asked for, and once only.
+    // A pattern that the rules allow again is heard again once it is asked for, and once only.
     border.change(None);
     audit.resonate_on("orders.>").await.unwrap();
     audit.resonate_on("orders.>").await.unwrap();

@@ -1,4 +1,4 @@
-//! What changes where a wave passes a border: its channel and its amplitude.
+//! The changes of a wave that passes a border: its channel and its amplitude.
 
 use crate::set::Passage;
 use crate::{Border, Refusal, Rule, Rules, RulesError};

@@ -1,4 +1,5 @@
-//! The known answers in `docs/protocol/vectors/sealed`, which a program wrote that was made from `docs/protocol/sealed.md` alone.
+//! The known answers in `docs/protocol/vectors/sealed`, which a program wrote that was made from
+//! `docs/protocol/sealed.md` alone.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -102,7 +103,7 @@ fn a_program_written_from_the_description_agrees() {
     assert!(said.status.success() && text.contains("11 known answers"), "{text}");
 }
 
-/// What this code seals now, with its own nonce and a key from a file, the program opens down to the waves.
+/// The program opens a frame down to the waves that this code seals now, with its own nonce and a key from a file.
 #[test]
 fn the_program_opens_what_is_sealed_now() {
     let folder = tempfile::tempdir().unwrap();

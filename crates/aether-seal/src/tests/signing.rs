@@ -28,7 +28,7 @@ fn seal(sealer: &Sealer, frame: &[u8]) -> Bytes {
     sealer.seal(Role::Waves, ADDRESS, "", frame).unwrap()
 }
 
-/// What a member of the group makes with the keys of sealed waves alone: the frame of another, sealed anew with changes.
+/// A forgery by a member of the group with the keys of sealed waves alone: the frame of another, sealed again with changes.
 fn resealed(address: &str, message: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Bytes {
     let key = SealKey::new(zeroize::Zeroizing::new(GROUP));
     let (header, rest) = message.split_at(12);
@@ -84,7 +84,8 @@ fn a_member_of_the_group_changes_moves_and_renumbers_no_signed_frame() {
         let refused = open(ADDRESS, &message).err();
         let signer_at = inner - SIGNATURE_OVERHEAD;
         match at {
-            // The time of sealing: a microsecond more or less is fresh. The length of the reply address: it is cut elsewhere.
+            // The time of sealing: a microsecond more or less is fresh. The length of the reply address: it is cut
+            // elsewhere.
             0..16 | 24..37 => assert!(refused.is_some(), "{at}"),
             _ if (signer_at..signer_at + 8).contains(&at) => {
                 assert!(matches!(refused, Some(Refusal::UnknownSigner { .. })), "{at}: {refused:?}");

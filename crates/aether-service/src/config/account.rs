@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::quantity::{OrOff, QuantityError, Time};
 
-/// What the process tells about itself.
+/// The account that the process reports about itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

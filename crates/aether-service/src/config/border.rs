@@ -7,7 +7,7 @@ use super::list::List;
 #[cfg(feature = "schema")]
 use super::payloads::PayloadSchemas;
 
-/// Who may emit and who may listen where, and what payloads must look like.
+/// The rules for emitting and listening, and the schemas of payloads.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

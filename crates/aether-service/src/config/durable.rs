@@ -48,7 +48,7 @@ pub struct DurableSettings {
     pub compact: List<DurablePattern>,
     /// How often the two rules above are applied.
     pub clean_up_every: CleanUpInterval,
-    /// What an acknowledgement of a consumer reaches.
+    /// The level that an acknowledgement of a consumer reaches.
     pub acknowledgements: AcknowledgedLevel,
 }
 
@@ -102,7 +102,7 @@ pub enum SharedLogError {
     Feature,
 }
 
-/// A pattern of durable channels, which are not those of the framework.
+/// A pattern of durable channels, which excludes the channels of the framework.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DurablePattern(pub Pattern);
 
@@ -209,7 +209,7 @@ impl From<SegmentSize> for Size {
     }
 }
 
-/// What an acknowledgement reaches before it counts.
+/// The level that an acknowledgement reaches before it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum AcknowledgedLevel {
@@ -243,8 +243,9 @@ impl Default for DurableSettings {
 }
 
 impl DurableSettings {
-    /// The log in JetStream, at the server of the medium and with its wait, login, certificates and keys; `None` if none is named,
-    /// or no channels. `max_age`, `max_bytes` and `max_waves` are those of the stream, which refuses waves when it is full.
+    /// The log in JetStream, at the server of the medium and with its wait, login, certificates and keys; `None` if
+    /// none is named, or no channels. `max_age`, `max_bytes` and `max_waves` apply to the stream, which refuses waves
+    /// when it is full.
     ///
     /// # Errors
     /// [`SharedLogError`] if other settings do not go with it.
@@ -279,7 +280,8 @@ impl DurableSettings {
         stored.chain(synced).map(|(DurablePattern(pattern), level)| (pattern.clone(), level))
     }
 
-    /// The log of a program in a folder; `None` if it has no folder or no channels. The caller may add channels before it opens the log.
+    /// The log of a program in a folder; `None` if it has no folder or no channels. The caller may add channels before
+    /// it opens the log.
     #[must_use]
     pub fn log(&self, program: &str) -> Option<LogBuilder> {
         let OrOff::On(folder) = &self.folder else { return None };
@@ -305,7 +307,7 @@ impl DurableSettings {
         Some(log)
     }
 
-    /// What a log keeps.
+    /// Retention limits of a log.
     #[must_use]
     pub fn retention(&self) -> Retention {
         let mut retention = Retention::default();

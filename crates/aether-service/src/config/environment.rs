@@ -57,7 +57,7 @@ pub(super) fn environment(variables: impl Iterator<Item = (OsString, OsString)>)
     Layer { entries: short, mistakes }
 }
 
-/// The settings among arguments: those of `--set`, then those with names of their own.
+/// The settings among arguments: first from `--set`, then from arguments with names of their own.
 pub(super) fn arguments(set: &[String], given: &[Given]) -> Layer {
     let mut layer = Layer::default();
     let path = |key: &str| key.trim().split('.').map(str::to_owned).collect();

@@ -31,7 +31,7 @@ pub(super) enum Raw {
     Text(String),
 }
 
-/// What a layer holds.
+/// The values of a layer.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Layer {
     pub(super) entries: Vec<Entry>,

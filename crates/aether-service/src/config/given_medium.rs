@@ -36,7 +36,7 @@ pub struct GivenMedium {
     #[arg(long, value_name = "KIND:FILE", help_heading = "Medium")]
     pub login: Option<String>,
 
-    /// NATS and lan: the authorities (PEM) that are trusted instead of those of the system, or off. Servers without TLS are
+    /// NATS and lan: the authorities (PEM) that are trusted instead of the system's, or off. Servers without TLS are
     /// refused [env: AETHER__MEDIUM__CA=] [default: off]
     #[arg(long, value_name = "FILE", help_heading = "Medium")]
     pub ca: Option<PathBuf>,
@@ -46,15 +46,18 @@ pub struct GivenMedium {
     #[arg(long, value_name = "FILE,KEY", help_heading = "Medium")]
     pub certificate: Option<String>,
 
-    /// NATS and lan: the file with the keys of sealed waves, from `aether keys new`, or off [env: AETHER_KEYS=] [default: off]
+    /// NATS and lan: the file with the keys of sealed waves, from `aether keys new`, or off [env: AETHER_KEYS=]
+    /// [default: off]
     #[arg(long, value_name = "FILE", help_heading = "Medium")]
     pub keys: Option<PathBuf>,
 
-    /// NATS: the file with the key that signs what this program sends, from `aether keys new --signing`, or off [env: AETHER_SIGNING_KEY=] [default: off]
+    /// NATS: the file with the key that signs what this program sends, from `aether keys new --signing`, or off [env:
+    /// AETHER_SIGNING_KEY=] [default: off]
     #[arg(long, value_name = "FILE", help_heading = "Medium")]
     pub signing_key: Option<PathBuf>,
 
-    /// NATS: the list of signers, or off. What nobody on it signed is refused [env: AETHER_SIGNERS=] [default: off]
+    /// NATS: the list of signers, or off. Messages that nobody on it signed are refused [env: AETHER_SIGNERS=]
+    /// [default: off]
     #[arg(long, value_name = "FILE", help_heading = "Medium")]
     pub signers: Option<PathBuf>,
 }

@@ -8,7 +8,7 @@ use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// Several values, each written as text: an array of TOML, such as `["a", "b"]`. A variable of the environment or `--set`
-/// may give one text with commas instead, such as `a, b`; an empty text is no value.
+/// may give one text with commas instead, such as `a, b`; an empty text gives no values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List<T>(pub Vec<T>);
 

@@ -34,7 +34,7 @@ pub struct MediumSettings {
     pub login: OrOff<LoginFile>,
     /// NATS: the name whose inbox receives answers.
     pub inbox: OrOff<String>,
-    /// NATS and lan: the authorities that are trusted instead of those of the system.
+    /// NATS and lan: the authorities that are trusted instead of the system's.
     pub ca: OrOff<PathBuf>,
     /// NATS and lan: the certificate of this program and its key.
     pub certificate: OrOff<CertificateFiles>,

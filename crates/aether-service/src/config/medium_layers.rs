@@ -1,5 +1,5 @@
-//! How a program without a configuration of its own reads the section `[medium]`: the commands of `aether` do so, and programs that
-//! flatten [`MediumArgs`].
+//! How a program without a configuration of its own reads the section `[medium]`: the commands of `aether` do so, and
+//! programs that flatten [`MediumArgs`].
 
 use std::path::{Path, PathBuf};
 
@@ -62,8 +62,8 @@ impl FromArgMatches for MediumArgs {
 }
 
 impl MediumArgs {
-    /// The section `[medium]` of the file `default.toml` in a folder, without the environment: for a program that connects to
-    /// several media.
+    /// The section `[medium]` of the file `default.toml` in a folder, without the environment: for a program that
+    /// connects to several media.
     ///
     /// # Errors
     /// [`ConfigError`] with all mistakes, each with its place and what is allowed.

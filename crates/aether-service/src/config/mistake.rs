@@ -67,7 +67,7 @@ pub enum Problem {
         /// What is wrong and what is allowed.
         reason: String,
     },
-    /// A value stands where a section belongs.
+    /// There is a value where a section belongs.
     #[error("{key} is a section: its settings are {}", .settings.join(", "))]
     Section {
         /// The name of the section.
@@ -78,7 +78,7 @@ pub enum Problem {
     /// The text is not TOML.
     #[error("this is not TOML: {reason}")]
     Syntax {
-        /// What the parser expected.
+        /// The expectation of the parser.
         reason: String,
     },
     /// A file cannot be read.

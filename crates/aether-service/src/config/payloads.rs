@@ -55,15 +55,15 @@ pub enum SchemaFileError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The file is no JSON.
-    #[error("{} is no JSON: {source}", file.display())]
+    /// The file is not JSON.
+    #[error("{} is not JSON: {source}", file.display())]
     Json {
         /// The file.
         file: PathBuf,
         /// Where not.
         source: serde_json::Error,
     },
-    /// It is no schema, or the pattern is none.
+    /// It is not a schema, or the pattern is not valid.
     #[error(transparent)]
     Schema(#[from] SchemaError),
 }
@@ -138,7 +138,7 @@ mod tests {
         for (line, problem) in [
             ("orders.>".to_owned(), "PATTERN: FILE"),
             (format!("a: {}/missing.json", folder.path().display()), "cannot read"),
-            (format!("a: {}", file("text.json", "{")), "text.json is no JSON"),
+            (format!("a: {}", file("text.json", "{")), "text.json is not JSON"),
             (format!("a: {}", file("wrong.json", r#"{"type": 7}"#)), "does not compile at /type"),
             (format!("a..b: {}", file("good.json", "true")), "is no pattern of channels"),
         ] {

@@ -1,4 +1,5 @@
-//! What a new version of the files changes in a running program: what applies at once, and what needs a restart.
+//! The effects of a new version of the files on a running program: which settings apply at once, and which need a
+//! restart.
 
 use std::sync::Arc;
 
@@ -106,7 +107,7 @@ impl Configuration {
             }
     }
 
-    /// Applies the live settings, without those of the border: rules that are applied again count their rates anew.
+    /// Applies the live settings, except for the border: rules that are applied again would start their rates again.
     pub(super) fn apply(&self, values: &Values) {
         let settings = values.settings();
         let inbox = &settings.inbox;

@@ -220,8 +220,8 @@ fn flatten(table: &toml::Table, path: &mut Vec<String>, leaves: &mut Vec<(String
     }
 }
 
-/// What a text can mean, the likeliest last, because its error is the one that is reported: text as it stands, or a
-/// TOML value.
+/// The possible meanings of a text, the likeliest last, because its error is the one that is reported: the plain text,
+/// or a TOML value.
 fn typed(text: &str, default: &toml::Value) -> Vec<toml::Value> {
     let as_text = toml::Value::String(text.to_owned());
     let as_value =

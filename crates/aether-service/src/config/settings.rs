@@ -57,13 +57,13 @@ pub struct Settings {
     pub handlers: HandlerSettings,
     /// How handlers ask other services.
     pub ask: AskSettings,
-    /// What the process tells about itself.
+    /// The account that the process reports about itself.
     pub account: AccountSettings,
     /// The limits of what a service emits.
     pub emit: EmitSettings,
     /// Channels whose waves are stored.
     pub durable: DurableSettings,
-    /// Who may emit and who may listen where.
+    /// The rules for emitting and listening, and the schemas of payloads.
     pub border: BorderSettings,
     /// The memory of the process.
     pub memory: MemorySettings,

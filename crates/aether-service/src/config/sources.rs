@@ -22,14 +22,14 @@ use super::settings::Settings;
 /// The file that every profile begins with.
 const DEFAULT_FILE: &str = "default.toml";
 
-/// Where a configuration comes from. What the environment and the arguments say is read once, files are read again.
+/// The sources of a configuration. The environment and the arguments are read once, files are read again.
 #[derive(Debug, Clone)]
 pub(super) struct Sources {
     pub(super) schema: Schema,
     /// `None` if there are no files.
     pub(super) folder: Option<PathBuf>,
     pub(super) profile: Option<String>,
-    /// What the machine bounds.
+    /// The limits of the machine.
     pub(super) below_files: Layer,
     /// The environment, then the arguments.
     pub(super) above_files: Vec<Layer>,
@@ -123,8 +123,8 @@ impl Sources {
         self.merged(checked, files, others)
     }
 
-    /// The files that layers name for schemas, as far as they can be read, also in a version with mistakes: a mistake may be in
-    /// one of these files.
+    /// The files that layers name for schemas, as far as they can be read, also in a version with mistakes: a mistake
+    /// may be in one of these files.
     #[cfg(feature = "schema")]
     pub(super) fn schema_files(&self) -> Vec<PathBuf> {
         let of_files = self.files();

@@ -1,10 +1,10 @@
 //! Notices that the files of a configuration have changed, and when they are complete.
 //!
-//! The folder is watched and not the files, because editors and deployment tools replace files by renaming. So are the folders of
-//! the files that the configuration names for schemas; these may be replaced themselves, which is seen in the folders around them.
-//! On Linux a file that is open for writing has not been written to its end;
-//! the reading waits until it is closed. In addition it waits for a short silence, because tools replace several files, or remove a
-//! file before they write it again.
+//! The folder is watched and not the files, because editors and deployment tools replace files by renaming. So are the
+//! folders of the files that the configuration names for schemas; these may be replaced themselves, which is seen in
+//! the folders around them. On Linux a file that is open for writing has not been written to its end; the reading waits
+//! until it is closed. In addition it waits for a short silence, because tools replace several files, or remove a file
+//! before they write it again.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -32,7 +32,7 @@ const LONG_WRITE: Duration = Duration::from_secs(5);
 /// Whether the system reports that a written file was closed.
 const REPORTS_CLOSING: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
-/// What was noticed and not read yet.
+/// Changes that were noticed and not read yet.
 #[derive(Debug, Default)]
 struct Noticed {
     changed: bool,
@@ -51,7 +51,7 @@ struct Shared {
     wanted: Mutex<Wanted>,
 }
 
-/// What matters.
+/// The files and folders that matter.
 #[derive(Debug, Default)]
 struct Wanted {
     /// The names of the files.
@@ -106,7 +106,7 @@ impl Configuration {
                 let watched = Arc::clone(&watched);
                 let read = tokio::task::spawn_blocking(move || {
                     let configuration = Configuration { shared };
-                    // First, so that no change of a file that is named anew is missed.
+                    // First, so that no change of a newly named file is missed.
                     watched.lock().follow(&configuration, &configuration.schema_files());
                     configuration.reload();
                 });
@@ -208,7 +208,7 @@ impl Watched {
         Ok(Self { watcher, folders: folder.into_iter().collect(), shared: Arc::clone(shared) })
     }
 
-    /// Watches the files of the configuration, and those of schemas that it names now.
+    /// Watches the files of the configuration, and the schemas that it names now.
     fn follow(&mut self, configuration: &Configuration, schemas: &[PathBuf]) {
         let files = configuration.shared.sources.files().into_iter().chain(schemas.iter().cloned());
         let names = files.filter_map(|file| Some(file.file_name()?.to_owned())).collect();
@@ -304,7 +304,7 @@ fn note(noticed: &mut Noticed, event: &Event, wanted: &Wanted) -> bool {
         event.kind,
         EventKind::Create(_) | EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_))
     );
-    // What is in the working directory has no folder in its name, and one in that of its events.
+    // A file in the working directory has no folder in its name, and has one in its events.
     let replaced = |path: &PathBuf| {
         let plain = path.strip_prefix(".").unwrap_or(path);
         wanted.of_schemas.get(path).or_else(|| wanted.of_schemas.get(plain)).cloned()

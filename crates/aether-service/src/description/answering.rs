@@ -35,7 +35,7 @@ pub struct DescriptionAnswer {
     pub description: Description,
 }
 
-/// Who answers.
+/// A service that answers.
 #[derive(Debug, Clone)]
 pub(crate) struct Announcer(pub(crate) Arc<Description>);
 

@@ -48,7 +48,7 @@ impl Collected {
         self.operations.push(Operation { action: Action::Receive, pattern, group, message, reply });
     }
 
-    /// What the service emits by itself.
+    /// Adds the messages that the service emits by itself.
     pub(crate) fn sends(&mut self, pattern: &str, payload: Payload) {
         let message = message_of(&mut self.written, payload);
         let pattern = pattern.to_owned();

@@ -1,7 +1,8 @@
 //! Asks all services on a medium for their descriptions.
 //!
-//! `aether describe`, `aether doctor` and the gateway use it. A description is asked for once and kept while its service is on
-//! the roster. What others can cause is bounded: the number of services, their bytes, and the time.
+//! `aether describe`, `aether doctor` and the gateway use it. A description is asked for once and kept while its
+//! service is on the roster. The cost that others can cause is bounded: the number of services, their bytes, and the
+//! time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -67,7 +68,7 @@ struct Rest {
 pub struct Described {
     /// The description, as the service wrote it.
     pub description: Description,
-    /// Its clock minus that of this process when it answered, in microseconds.
+    /// Its clock minus the clock of this process when it answered, in microseconds.
     pub clock_offset_micros: i64,
     /// How long question and answer took, in microseconds. The offset is exact to half of it.
     pub round_trip_micros: u64,
@@ -88,15 +89,15 @@ pub struct RefusedDescriptions {
     pub left_out: u64,
 }
 
-/// What a [`Directory`] knows now.
+/// The present knowledge of a [`Directory`].
 #[derive(Debug, Clone, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Listing {
     /// The services, ordered by name.
     pub services: Vec<Described>,
-    /// What was refused so far.
+    /// The refusals so far.
     pub refused: RefusedDescriptions,
-    /// Why the last service that could not send its description could not, as it says.
+    /// The reported reason why the last service that failed to send its description could not.
     pub failed: Option<String>,
 }
 
@@ -116,7 +117,8 @@ enum Refusal {
 }
 
 impl Directory {
-    /// Follows from now on which services answer. Those of other processes announce themselves within about a second.
+    /// Follows from now on which services answer. Services of other processes announce themselves within about a
+    /// second.
     ///
     /// # Errors
     /// [`JoinError`] if the medium is closed.
@@ -129,8 +131,8 @@ impl Directory {
     }
 
     /// Asks the services that are not known yet, and returns all that are there: at most 256 services and 8 MiB, within
-    /// about 5 s. A service that does not answer within 2 s is asked again after a second, then after twice as long each time,
-    /// up to 30 s, and one that does not answer properly after 30 s.
+    /// about 5 s. A service that does not answer within 2 s is asked again after a second, then after twice as long
+    /// each time, up to 30 s, and one that does not answer properly after 30 s.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the services are asked again by the next call.
@@ -169,8 +171,8 @@ impl Directory {
         Listing { services, refused: known.refused, failed: known.failed.clone() }
     }
 
-    /// Completes when a service that did not answer may be asked again, so that [`read`](Self::read) is worth another call. It
-    /// never does if there is none.
+    /// Completes when a service that did not answer may be asked again, so that [`read`](Self::read) is worth another
+    /// call. It never does if there is none.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing is lost.
@@ -183,7 +185,7 @@ impl Directory {
         }
     }
 
-    /// What was refused until the last [`read`](Self::read) ended.
+    /// The refusals until the last [`read`](Self::read) ended.
     #[must_use]
     pub fn refused(&self) -> RefusedDescriptions {
         *self.refused.lock()

@@ -17,17 +17,17 @@ pub const MAX_BYTES: usize = 256 << 10;
 const MAX_NAME: usize = 128;
 const MAX_SUMMARY: usize = 1024;
 
-/// What a service receives, answers and emits.
+/// The messages that a service receives, answers and emits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Description {
     /// The name of the service.
     pub service: String,
     /// Its version.
     pub version: String,
-    /// What it does, in a sentence or two.
+    /// Its purpose, in a sentence or two.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub summary: String,
-    /// What it receives and sends.
+    /// The messages that it receives and sends.
     #[serde(default)]
     pub operations: Vec<Operation>,
     /// The schemas that messages refer to as `#/components/schemas/NAME`: JSON Schema, draft 7.
@@ -56,7 +56,7 @@ impl Action {
     }
 }
 
-/// What a service receives or emits on the channels of a pattern.
+/// The messages that a service receives or emits on the channels of a pattern.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Operation {
     /// The direction.

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::error::DescriptionError;
 
-/// What comes before the name of a schema in a reference.
+/// The part of a reference before the name of a schema.
 pub(super) const SCHEMAS: &str = "#/components/schemas/";
 
 /// The keywords with which a schema refers to another one, or changes what references mean.

@@ -64,7 +64,7 @@ impl IntoOutcome for () {
     }
 }
 
-/// What emitting returns: the wave was handled.
+/// The result of emitting: the wave was handled.
 impl IntoOutcome for Receipt {
     fn into_outcome(self) -> Result<(), BoxError> {
         Ok(())
@@ -181,7 +181,7 @@ impl<T: IntoAnswer, E: Into<BoxError>> IntoAnswer for Result<T, E> {
     }
 }
 
-/// A wave without content. Sending it sets its channel to that of the question.
+/// A wave without content. Sending it sets its channel to the channel of the question.
 fn blank() -> Result<WaveBuilder, BoxError> {
     Ok(Wave::builder(Channel::new("answer")?))
 }

@@ -20,9 +20,9 @@ use super::{Delivery, FromWave, Rejection, State};
     note = "T is an extractor, such as `Wave` or `Json<Order>`, or a tuple of extractors"
 )]
 pub trait BatchHandler<Args, S>: Send + Sync + 'static {
-    /// What the function makes of each wave.
+    /// The item that the function makes of each wave.
     type Item: FromWave<S> + Send + 'static;
-    /// What the function returns.
+    /// The return type of the function.
     type Output: 'static;
     /// The future of the function.
     type Future: Future<Output = Self::Output> + Send + 'static;

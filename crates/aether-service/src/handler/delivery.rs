@@ -18,7 +18,7 @@ pub struct Delivery {
     asker: OnceLock<Asker>,
 }
 
-/// What the deliveries of a service have in common.
+/// The common part of the deliveries of a service.
 #[derive(Debug)]
 pub(crate) struct Means {
     emitter: Emitter,

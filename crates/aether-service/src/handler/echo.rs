@@ -22,7 +22,7 @@ use super::{Delivery, FromWave, Rejection};
     note = "a handler of echoes is an `async fn` whose first argument is an `Echo`; up to five extractors follow"
 )]
 pub trait EchoHandler<Args, S>: Send + Sync + 'static {
-    /// What the function returns.
+    /// The return type of the function.
     type Output: 'static;
     /// The future of the function.
     type Future: Future<Output = Self::Output> + Send + 'static;

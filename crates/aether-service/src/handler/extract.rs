@@ -76,7 +76,7 @@ impl Error for Rejection {
 }
 
 /// As an argument, the payload read as JSON. As the return value of a query handler, an answer written as JSON. The
-/// [description](crate::description) of a service says no more than that; [`Typed`] adds the schema.
+/// [description](crate::description) of a service states no more than that; [`Typed`] adds the schema.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Json<T>(
     /// The value.

@@ -1,8 +1,8 @@
-//! What a handler takes and answers, for the description of its service.
+//! The payloads that a handler takes and answers, for the description of its service.
 //!
 //! Extractors and answers tell it ([`FromWave::payload`](super::FromWave::payload),
-//! [`IntoAnswer::payload`](super::IntoAnswer::payload)); [`description`](crate::description) writes it down. It takes no part in
-//! handling.
+//! [`IntoAnswer::payload`](super::IntoAnswer::payload)); [`description`](crate::description) writes it down. It takes
+//! no part in handling.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ impl Payload {
     /// Any payload.
     pub const ANY: Self = Self { content_type: None, schema: None };
 
-    /// JSON whose schema is that of a type.
+    /// JSON with the schema of a type.
     #[must_use]
     pub fn json<T: JsonSchema>() -> Self {
         Self { content_type: Some("application/json"), schema: Some(|schemas| schemas.subschema_for::<T>()) }

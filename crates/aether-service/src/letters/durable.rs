@@ -1,8 +1,8 @@
 //! Answers questions about the dead letters of a durable log: waves that its consumers have given up.
 //!
-//! Each log has a store of its own, so its letters are listed, sent again and dropped by the same questions as those in memory.
-//! Those in a folder can be changed by the process alone that has the log open. Those in JetStream are at the server: every process
-//! that has the log open can answer, and one of them gets each question.
+//! Each log has a store of its own, so its letters are listed, sent again and dropped by the same questions as letters
+//! in memory. Only the process that has the log open can change letters in a folder. Letters in JetStream are at the
+//! server: every process that has the log open can answer, and one of them gets each question.
 
 use std::path::Path;
 
@@ -13,11 +13,11 @@ use aether_log::{DeadError, DeadWave, DurableLog, ForgetError, SentAgain};
 use super::{AttemptRecord, LetterAnswer, LetterFilter, LetterQuery, LetterRecord, PAGE, age_ms, read_id};
 use crate::{Json, Rejection, State, error_chain};
 
-/// Why a letter is among those of a log, as [`LetterRecord::reason`] has it.
+/// The reason of letters of a log, in [`LetterRecord::reason`].
 const GIVEN_UP: &str = "given_up";
 
-/// The store of the dead letters of a durable log in this folder: the same for all programs of a machine that see the folder,
-/// whatever its path is for them. `None` where the system does not tell one folder from another.
+/// The store of the dead letters of a durable log in this folder: the same for all programs of a machine that see the
+/// folder, whatever its path is for them. `None` where the system cannot distinguish one folder from another.
 #[must_use]
 pub fn store_of_log(folder: &Path) -> Option<u64> {
     #[cfg(target_os = "linux")]

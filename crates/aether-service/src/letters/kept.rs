@@ -1,4 +1,4 @@
-//! What the dead letters of a process are when it ends: they are in memory and end with it.
+//! The dead letters of a process when it ends: they are in memory and end with it.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -55,7 +55,7 @@ fn now() -> humantime::Rfc3339Timestamp {
     humantime::format_rfc3339_micros(SystemTime::UNIX_EPOCH + Duration::from_micros(micros_since_1970()))
 }
 
-/// Lines of JSON if they are wanted, else those of another format.
+/// Lines of JSON if they are wanted, else lines of another format.
 pub(super) struct Lines<T>(pub(super) T);
 
 impl<S, N, T> FormatEvent<S, N> for Lines<T>

@@ -1,8 +1,8 @@
 //! The lines of the log that wait for stderr: bounded, and written by a thread of its own.
 //!
-//! A write to a pipe that nobody reads blocks its thread. Workers of the runtime log, and so does what ends the process at a
-//! signal: neither may depend on the reader. Lines that find no room are left out and counted; the count is a line of the log
-//! when the reader is back.
+//! A write to a pipe that nobody reads blocks its thread. Workers of the runtime log, and so does the handler that ends
+//! the process at a signal: neither may depend on the reader. Lines that find no room are left out and counted; the
+//! count is a line of the log when the reader is back.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};

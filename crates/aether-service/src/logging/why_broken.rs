@@ -1,7 +1,7 @@
 //! Why a connection broke: one event of the client of NATS, which it logs as `debug` and tells nobody otherwise.
 //!
-//! The filter of the log lets it through beside what it lets through anyway, unless the log is off. All else that the client logs
-//! as `debug` is a line for each message.
+//! The filter of the log lets it through in addition, unless the log is off. At `debug`, the client logs a line for
+//! each message otherwise.
 
 use tracing::subscriber::Interest;
 use tracing::{Level, Metadata, Subscriber};

@@ -1,4 +1,4 @@
-//! What a service tells about itself: its description, and the set of handlers that answers for it.
+//! The description of a service, and the set of handlers that answers for it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::limits::Limits;
 use crate::description::{Announcer, Collected, Description, answer, channel_of};
 use crate::handler::Payload;
 
-/// What the author of a service adds to the description of its handlers.
+/// The author's additions to the description of the handlers.
 #[derive(Debug)]
 pub(super) struct About {
     pub(super) version: String,

@@ -1,4 +1,5 @@
-//! What a service adds to the account of its process: the outcomes of its waves, its circuit breakers and its histograms.
+//! The contribution of a service to the account of its process: the outcomes of its waves, its circuit breakers and its
+//! histograms.
 
 use std::sync::Arc;
 

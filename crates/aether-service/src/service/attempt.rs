@@ -15,7 +15,7 @@ use super::span::HandlingSpan;
 use crate::Resend;
 use crate::handler::Answer;
 
-/// What all attempts of a service share.
+/// The state that all attempts of a service share.
 #[derive(Debug)]
 pub(super) struct HandlerContext {
     pub(super) emitter: Emitter,
@@ -100,7 +100,7 @@ impl Attempt {
             Box::pin(self.fail(cause)).await;
             return None;
         };
-        // The pause before the retry is no part of this attempt.
+        // The pause before the retry does not belong to this attempt.
         self.span.ended(Outcome::Retried.as_str(), Some(&cause));
         self.open.time(&self.wave);
         tracing::debug!(wave = %self.wave.id(), next = next.attempt(), %cause, "will be handled again");

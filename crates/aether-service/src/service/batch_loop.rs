@@ -86,7 +86,7 @@ impl Batches {
 
 /// A handler of batches with its inbox.
 pub(super) struct BatchLoop {
-    /// That of the service.
+    /// The emitter of the service.
     pub(super) emitter: Emitter,
     pub(super) receiver: Receiver,
     pub(super) heard: Vec<Pattern>,
@@ -97,7 +97,7 @@ pub(super) struct BatchLoop {
     pub(super) account: LoopAccount,
 }
 
-/// The failure of a batch, which is that of each of its waves.
+/// The failure of a batch, and so of each of its waves.
 #[derive(Debug, Clone)]
 struct BatchFailed {
     waves: usize,

@@ -152,8 +152,8 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     ///
     /// Such a handler has an inbox of its own. It handles one batch at a time, within the time-out, the circuit breaker and
     /// the retries of the service; the concurrency does not apply. A wave from which the item cannot be extracted is
-    /// rejected alone. What the handler returns counts for each of the other waves: after an error all of them failed, and
-    /// are tried again one by one if the service retries. It sends an asker only failures.
+    /// rejected alone. The result of the handler counts for each of the other waves: after an error all of them failed,
+    /// and are tried again one by one if the service retries. It sends an asker only failures.
     ///
     /// ```
     /// use aether_service::{Json, Service, State};
@@ -324,8 +324,8 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         self
     }
 
-    /// Limits what the service emits, answers excluded: [`VibratorBuilder::rate`](aether_core::VibratorBuilder::rate). `None`,
-    /// the default, is no limit.
+    /// Limits the emissions of the service, answers excluded:
+    /// [`VibratorBuilder::rate`](aether_core::VibratorBuilder::rate). `None`, the default, means no limit.
     pub fn emission_rate(mut self, rate: Option<EmissionRate>) -> Self {
         self.emission = rate;
         self

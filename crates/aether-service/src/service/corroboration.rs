@@ -5,8 +5,8 @@
 //! command on the group's report channel, which one member handles like any other wave. Where nobody else can report,
 //! because the service is in no group, this is always the only instance.
 //!
-//! Who reports: the instances that are *ready*, in the order of their instance numbers. The first reports at once. The
-//! next ones hold their fringes back and drop what they hear reported; they report what the first has missed after
+//! The reporters are the instances that are *ready*, in the order of their instance numbers. The first reports at once.
+//! The next ones hold their fringes back and drop what they hear reported; they report what the first has missed after
 //! [`PATIENCE`] each. An instance is ready when it has heard claims for as long as they count. Before that it would
 //! report again what the others reported before it came. Readiness is visible to the others as a subscription.
 
@@ -89,11 +89,11 @@ struct SharedFringes {
     reported: LruCache<(Channel, Arc<str>), Change>,
 }
 
-/// What a fringe does to its alert.
+/// The effect of a fringe on its alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Change {
     Opens,
-    /// It goes on, with so many keys.
+    /// It goes on, with this number of keys.
     GoesOn(usize),
     Closes,
 }
@@ -126,7 +126,7 @@ impl Corroboration {
         Ok(Self { claims, options, group, reports, readiness })
     }
 
-    /// Subscribes, under the name of the service. `tuner` is that of the handlers, which hear the reports.
+    /// Subscribes, under the name of the service. `tuner` belongs to the handlers, which hear the reports.
     pub(super) async fn start(
         self,
         name: &str,
@@ -342,7 +342,7 @@ impl SharedFringes {
     }
 }
 
-/// What a fringe is about, and what it does to the alert about it.
+/// The subject of a fringe, and its effect on the alert about it.
 fn subject_of(fringe: &Fringe) -> ((Channel, Arc<str>), Change) {
     let change = match fringe.kind {
         FringeKind::Rise => Change::Opens,

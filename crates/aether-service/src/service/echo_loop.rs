@@ -30,7 +30,7 @@ pub(super) struct EchoLoop {
     pub(super) emitter: Emitter,
     pub(super) asker: Asker,
     pub(super) counters: ServiceCounters,
-    /// That of the service.
+    /// The time-out of the service.
     pub(super) time_out: Option<Duration>,
     pub(super) log_throttle: LogThrottle,
 }

@@ -84,7 +84,7 @@ impl FailureLog {
         self.log_until(service, None);
     }
 
-    /// Logs and begins anew the intervals that have ended; all of them without a time.
+    /// Logs the intervals that have ended, and starts new ones; all of them without a time.
     fn log_until(&self, service: &str, now: Option<Instant>) {
         let mut counted = Vec::new();
         self.kinds.lock().retain(|(handler, outcome), interval| {

@@ -66,7 +66,7 @@ pub struct Handlers<S = ()> {
 /// A pattern and the group that shares its waves, if there is one.
 pub(super) type Heard = (Pattern, Option<Arc<str>>);
 
-/// What the set of handlers of any state consists of.
+/// The parts of the set of handlers of any state.
 #[derive(Default)]
 pub(super) struct HandlerSet {
     pub(super) routes: Vec<Route>,
@@ -208,13 +208,13 @@ impl<S: Send + Sync + 'static> Handlers<S> {
         self
     }
 
-    /// The limits of this set. Default: those of the service.
+    /// The limits of this set. Default: the limits of the service.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.set.limits = limits;
         self
     }
 
-    /// The options of the inbox of this set. Default: those of the service.
+    /// The options of the inbox of this set. Default: the options of the service.
     pub fn inbox(mut self, options: InboxOptions) -> Self {
         self.set.inbox = Some(options);
         self

@@ -24,7 +24,7 @@ use super::panics::caught_in;
 use crate::Rejection;
 use crate::handler::{Answer, Delivery};
 
-/// What became of a wave in its handler.
+/// The outcome of a wave in its handler.
 pub(super) type Handled = Result<Answer, BoxError>;
 
 /// A first poll that takes this long is not quick. A task costs about 2 us, so a handler of this length loses little by
@@ -176,7 +176,7 @@ pub(super) struct Sampling {
 }
 
 impl Sampling {
-    /// Runs a first poll, and times one in so many.
+    /// Runs a first poll, and times one in a fixed number.
     pub(super) fn timed<T>(&mut self, quickness: &Quickness, poll: impl FnOnce() -> T) -> T {
         self.polls = self.polls.wrapping_add(1);
         if !self.polls.is_multiple_of(SAMPLED_EACH) {

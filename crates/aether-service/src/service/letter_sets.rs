@@ -1,4 +1,5 @@
-//! The handlers of a service that answer questions about dead letters: those of the process and those of its durable log.
+//! The handlers of a service that answer questions about dead letters: the letters of the process and of its durable
+//! log.
 
 use std::time::Duration;
 

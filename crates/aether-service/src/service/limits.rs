@@ -7,10 +7,10 @@ use crate::Resend;
 
 /// The options of a circuit breaker.
 ///
-/// After a number of failures in a row the service takes no waves out of the inbox of these handlers for a while. Waves wait there, or
-/// are refused by a service that sheds when busy. Running handlers continue. Then one wave is tried: if it is handled,
-/// the circuit closes; if it fails, the circuit stays open for the same time again. A rejected wave is the sender's
-/// fault and counts as handled.
+/// After a number of failures in a row the service takes no waves out of the inbox of these handlers for a while. Waves
+/// wait there, or are refused by a service that sheds when busy. Running handlers continue. Then one wave is tried: if
+/// it is handled, the circuit closes; if it fails, the circuit stays open for the same time again. A rejected wave is
+/// the sender's fault and counts as handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "options do nothing by themselves"]
 pub struct Breaker {
@@ -48,7 +48,7 @@ pub enum LimitsError {
     /// The concurrency is above the maximum.
     #[error("a concurrency of {given} is not allowed: use at most {}", Limits::MOST_AT_ONCE)]
     TooMuchConcurrency {
-        /// What was given.
+        /// The given number.
         given: usize,
     },
     /// The rate is zero, or its period is out of range.
@@ -108,8 +108,8 @@ impl Limits {
     /// tower adds the period to the current time, which must not overflow.
     const LONGEST_PERIOD: Duration = Duration::from_secs(60 * 60 * 24);
 
-    /// Limits that are those of the service, except for what is set here. The retry budget is then also shared with the
-    /// rest of the service.
+    /// Limits that equal the limits of the service, except for what is set here. The retry budget is then also shared
+    /// with the rest of the service.
     pub fn new() -> Self {
         Self::default()
     }
@@ -174,7 +174,7 @@ impl Limits {
         let limits = LimitsInForce {
             concurrency: self.concurrency.or(service.concurrency).unwrap_or(64),
             rate: self.rate.or(service.rate),
-            // A rate of the set's own replaces that of the service, which may be a live one.
+            // A rate of the set's own replaces the rate of the service, which may be a live one.
             live_rate: match self.rate {
                 Some(_) => self.live_rate.clone(),
                 None => service.live_rate.clone(),

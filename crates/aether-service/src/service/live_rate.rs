@@ -54,7 +54,7 @@ impl<S> RateLimited<S> {
             if self.rate.has_changed().unwrap_or(false) {
                 self.limit = *self.rate.borrow_and_update();
                 self.wait = None;
-                // What was started in the period that ends here is forgotten: at most one rate's worth is added.
+                // Waves started in the period that ends here are forgotten: at most one rate's worth is added.
                 (self.left, self.end) = (0, Instant::now());
             }
             let Some((waves, period)) = self.limit else { return Poll::Ready(()) };

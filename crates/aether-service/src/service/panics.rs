@@ -1,8 +1,8 @@
 //! Limits how often panics of handlers are printed. The standard library prints each one, which floods stderr when
 //! every wave panics.
 //!
-//! Only stderr is limited: the service's report counts every panic, and the asker receives it. A panic outside of handlers is
-//! always printed and logged, and ends the process: what panicked is gone, and nobody may wait for it.
+//! Only stderr is limited: the service's report counts every panic, and the asker receives it. A panic outside of
+//! handlers is always printed and logged, and ends the process: the panicked part is gone, and nobody may wait for it.
 //! [`run`](crate::run) sets the hook, because it belongs to the process.
 
 use std::cell::Cell;

@@ -10,7 +10,8 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::attempt::Again;
 
-/// While this many waves of a set pause, or wait to be reported, it takes no others out of its inbox, whose bounds then hold.
+/// While this many waves of a set pause, or wait to be reported, it takes no others out of its inbox, whose bounds then
+/// hold.
 const MOST: usize = 1024;
 
 /// Failed attempts in the pause before the next one.
@@ -57,7 +58,7 @@ impl Pauses {
     }
 }
 
-/// What a task returned. A panic here is outside of handlers and layers; its wave was counted when the task unwound.
+/// The result of a task. A panic here is outside of handlers and layers; its wave was counted when the task unwound.
 pub(super) fn unless_panicked<T>(ended: Result<T, JoinError>) -> Option<T> {
     ended.inspect_err(|error| tracing::error!(%error, "a task of a service panicked")).ok()
 }

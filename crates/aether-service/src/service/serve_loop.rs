@@ -35,7 +35,7 @@ const LETTING_GO: Duration = Duration::from_millis(100);
 
 /// One set of handlers with its inbox.
 pub(super) struct ServeLoop {
-    /// That of the service.
+    /// The emitter of the service.
     pub(super) emitter: Emitter,
     pub(super) receiver: Receiver,
     pub(super) heard: Vec<Pattern>,
@@ -65,7 +65,7 @@ pub(super) enum SetHandling {
     Stack(Stack),
 }
 
-/// What a loop has while it runs.
+/// The state of a loop while it runs.
 struct Serving {
     context: Arc<HandlerContext>,
     /// Handlers that were pending, and failed waves until they are reported.

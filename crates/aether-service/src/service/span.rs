@@ -10,7 +10,7 @@ use crate::telemetry::{HandlingTrace, RetryPause};
 /// The target of the span: `AETHER_LOG=info,aether::handling=debug` switches it on.
 pub(super) const TARGET: &str = "aether::handling";
 
-/// Around the handling of a wave: the span of the log, and that of the trace.
+/// Around the handling of a wave: the span of the log, and the span of the trace.
 #[derive(Debug, Clone)]
 pub(super) struct HandlingSpan {
     log: Span,

@@ -115,7 +115,7 @@ pub(super) fn poll_ready(stack: &mut Stack, context: &mut Context<'_>) -> Poll<R
     caught_in(|| stack.poll_ready(context)).unwrap_or_else(|panicked| Poll::Ready(Err(panicked.into())))
 }
 
-/// Wraps the handlers of a set in their layers and in those of the service.
+/// Wraps the handlers of a set in their layers and in the layers of the service.
 pub(super) fn stack<L>(
     dispatch: Dispatch,
     limits: &LimitsInForce,

@@ -1,4 +1,4 @@
-//! The trace context of a wave, and that of OpenTelemetry: one in the other.
+//! Converts between the trace context of a wave and the trace context of OpenTelemetry.
 
 use aether_core::wave::TraceContext;
 use opentelemetry::trace::{SpanContext, TraceContextExt, TraceState};

@@ -23,7 +23,7 @@ const AMPLITUDE: &str = "aether.wave.amplitude";
 /// Aether's own attribute: the kind of the wave.
 const KIND: &str = "aether.wave.kind";
 
-/// What all spans about a wave say, by the conventions for messaging spans:
+/// The attributes of all spans about a wave, by the conventions for messaging spans:
 /// <https://opentelemetry.io/docs/specs/semconv/messaging/messaging-spans/>.
 pub(super) fn attributes(wave: &Wave, operation: &'static str, sort: &'static str) -> Vec<KeyValue> {
     vec![

@@ -41,7 +41,7 @@ const LOGS_QUEUED: &str = "OTEL_BLRP_MAX_QUEUE_SIZE";
 /// How long the end of a process waits for the collector, for each signal.
 const END_PATIENCE: Duration = Duration::from_secs(2);
 
-/// What this process exports.
+/// The exporters of this process.
 struct Exporting {
     spans: SdkTracerProvider,
     logs: SdkLoggerProvider,
@@ -63,7 +63,7 @@ pub(crate) fn late_layer() -> reload::Layer<LateLayer, Registry> {
 }
 
 /// Starts telemetry. The collector is an address without the paths of the signals, such as `http://127.0.0.1:4318`. The name
-/// of the program is that of the service, unless `OTEL_SERVICE_NAME` has another. Emitters that are made before are not
+/// of the program is the service name, unless `OTEL_SERVICE_NAME` has another. Emitters that are made before are not
 /// followed.
 ///
 /// # Errors

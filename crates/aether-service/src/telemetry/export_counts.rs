@@ -14,7 +14,7 @@ pub(super) fn begin() -> Option<[Arc<Counts>; 3]> {
     Some(counts.map(|(_, counts)| counts))
 }
 
-/// What became of all that was to be exported; empty while telemetry is off.
+/// The outcomes of everything that was to be exported; empty while telemetry is off.
 #[must_use]
 pub fn ledgers() -> Vec<ExportLedger> {
     let counts = COUNTS.get().into_iter().flatten();

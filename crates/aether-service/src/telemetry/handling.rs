@@ -82,7 +82,7 @@ fn end(context: &Context, outcome: &'static str, error: Option<&dyn Display>) {
 #[inline(never)]
 fn begin(tracer: &SdkTracer, service: &str, wave: &Wave) -> Option<Context> {
     let parent = match wave.trace_context() {
-        // What the handler emits passes the context on.
+        // Waves that the handler emits pass the context on.
         Some(parent) if !parent.is_sampled() => return None,
         Some(parent) => Some(Context::new().with_remote_span_context(span_context(&parent, true))),
         None => None,
@@ -127,7 +127,7 @@ impl Drop for RetryPause {
     }
 }
 
-/// Giving a message back is an operation of the type `settle` in OpenTelemetry's conventions, whose kind is that of a client.
+/// Giving a message back is an operation of the type `settle` in OpenTelemetry's conventions, whose kind is `client`.
 /// Like `wait` and `process` it is a child of the span that emitted the wave; of the handling, if nothing emitted it.
 #[inline(never)]
 fn pause(handling: &Context, service: &str, wave: &Wave, next: u8) -> RetryPause {

@@ -1,7 +1,8 @@
 //! The histograms of services over OTLP: how long waves wait, are handled and were on their way, by importance.
 //!
-//! Services count them as they do for Prometheus (`timings.rs`), which costs a wave less than an instrument of OpenTelemetry.
-//! Its SDK takes no histograms that are counted already, so the client through which metrics leave adds them to the message.
+//! Services count them as they do for Prometheus (`timings.rs`), which costs a wave less than an instrument of
+//! OpenTelemetry. Its SDK takes no histograms that are counted already, so the client through which metrics leave adds
+//! them to the message.
 
 use std::sync::{Arc, Once, OnceLock};
 

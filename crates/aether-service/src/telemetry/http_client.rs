@@ -68,7 +68,7 @@ impl Client {
         Ok(request.send(&[][..])?.status())
     }
 
-    /// Says once that the collector refuses, and once that it takes again.
+    /// Logs once that the collector refuses, and once that it takes again.
     fn note(&self, status: StatusCode, path: &str) {
         let refused = if status.is_success() { 0 } else { status.as_u16() };
         let before = self.refused.swap(refused, Ordering::Relaxed);
@@ -85,7 +85,7 @@ impl HttpClient for Client {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (mut parts, body) = request.into_parts();
         if let Some(authorization) = &self.authorization {
-            // That of OTEL_EXPORTER_OTLP_HEADERS goes first.
+            // The header of OTEL_EXPORTER_OTLP_HEADERS goes first.
             parts.headers.entry(header::AUTHORIZATION).or_insert_with(|| authorization.clone());
         }
         let path = parts.uri.path().to_owned();

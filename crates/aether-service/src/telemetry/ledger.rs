@@ -26,7 +26,7 @@ impl Signal {
     }
 }
 
-/// What became of the spans, log lines or exports of metrics: `offered = exported + lost_full + lost_export + queued`.
+/// The outcomes of the spans, log lines or exports of metrics: `offered = exported + lost_full + lost_export + queued`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ExportLedger {
@@ -100,7 +100,7 @@ impl Counts {
         self.queued.fetch_sub(number, Ordering::Relaxed);
     }
 
-    /// The account. What moves from one number to another meanwhile is counted in one of them.
+    /// The account. An item that moves from one number to another meanwhile is counted in one of them.
     pub(super) fn ledger(&self, signal: Signal) -> ExportLedger {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (queued, exported) = (count(&self.queued), count(&self.exported));
@@ -137,7 +137,7 @@ pub enum TelemetryError {
     /// An exporter cannot be made of the settings and the variables of OpenTelemetry.
     #[error("the exporter of {} cannot be made", signal.as_str())]
     Exporter {
-        /// What it exports.
+        /// The exported signal.
         signal: Signal,
         /// Why not.
         source: Box<dyn std::error::Error + Send + Sync>,

@@ -1,4 +1,4 @@
-//! Programs that do not compile, and what the compiler says about them: one error each, which names the mistake.
+//! Programs that do not compile, and the errors of the compiler: one error each, which names the mistake.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,8 +6,8 @@ use std::process::{Command, Output};
 
 use serde_json::Value;
 
-/// The name of a program, its text after the imports, and what its only error says. Everything else is left out of the
-/// comparison, because it depends on the version of the compiler.
+/// The name of a program, its text after the imports, and the text of its only error. Everything else is left out of
+/// the comparison, because it depends on the version of the compiler.
 const MISTAKES: [(&str, &str, &str); 9] = [
     (
         "no_extractor",
@@ -84,8 +84,8 @@ fn libraries(name: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Compiles a program with the libraries of this workspace as far as types are checked. Returns what the compiler says, a
-/// JSON value a line.
+/// Compiles a program with the libraries of this workspace as far as types are checked. Returns the messages of the
+/// compiler, a JSON value a line.
 fn compile(program: &Path, externs: &[(&str, PathBuf)]) -> Output {
     let compiler = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
     let mut command = Command::new(compiler);

@@ -1,4 +1,4 @@
-//! What a service has on a local network as it has elsewhere.
+//! A service on a local network works as it does elsewhere.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What faults did, counted.
+//! The effects of faults, counted.
 
 use std::fmt;
 

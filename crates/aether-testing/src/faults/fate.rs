@@ -10,7 +10,7 @@ use super::counts::FaultCounts;
 use super::fault::{Effect, Fault, FaultId};
 use crate::seed::{mixed, number_of, share_of};
 
-/// The most sources that are told apart; further ones of a name draw alike.
+/// The maximum number of distinguished sources; further ones of a name draw alike.
 const MAX_SOURCES: usize = 4096;
 
 /// A wave that is lost, and what lost it.
@@ -158,7 +158,7 @@ impl Active {
             if !fault.hits(wave, share_of(bits)) {
                 continue;
             }
-            // The bits of a hit are those below the share, so what follows draws anew.
+            // The bits of a hit are below the share, so later faults draw from new ones.
             let bits = mixed([bits, 1]);
             match &fault.effect {
                 Effect::Lose => fate.loss = fate.loss.or(Some(Loss::Lost)),

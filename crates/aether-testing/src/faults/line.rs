@@ -29,7 +29,7 @@ pub(super) struct Line {
     empty: Notify,
 }
 
-/// What keeps its order.
+/// The key of a stream that keeps its order.
 type Stream = (Source, Channel);
 
 fn stream_of(wave: &Wave) -> Stream {
@@ -71,7 +71,7 @@ impl Waves {
     }
 }
 
-/// What the task of a line does next.
+/// The next action of the task of a line.
 enum Next {
     Send(Wave),
     Wait(Option<Instant>),

@@ -63,7 +63,7 @@ impl Faulty {
         }
         let copy = fate.is_duplicated.then(|| wave.clone());
         if fate.is_immediate() && !self.line.holds_stream_of(&wave) {
-            // What the medium refuses is handed back as it was, and has met no fault.
+            // A wave that the medium refuses is handed back as it was, and has met no fault.
             let passed = pass(wave)?;
             self.shared.count(|counts| {
                 counts.offered += 1;
@@ -237,7 +237,7 @@ impl Medium for Faulty {
     fn close(&self) -> BoxFuture<'_, Result<(), FlushError>> {
         Box::pin(async {
             self.closed.store(true, Ordering::Release);
-            // What a stall holds is not waited for: it is counted as abandoned.
+            // The line does not wait for stalled waves: they are counted as abandoned.
             if self.line.stalled() == 0 {
                 let _ = self.drain().await;
             }

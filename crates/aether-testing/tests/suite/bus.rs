@@ -10,7 +10,7 @@ use serde_json::json;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a test prints that panics.
+/// The output of a test that panics.
 async fn failure<T: Send + 'static>(test: impl Future<Output = T> + Send + 'static) -> String {
     let panic = tokio::spawn(test).await.map(drop).expect_err("the test passed").into_panic();
     match panic.downcast::<String>() {

@@ -11,7 +11,7 @@ struct OrderId(u32);
 impl<S> FromWave<S> for OrderId {
     fn from_wave(delivery: &Delivery, _: &S) -> Result<Self, Rejection> {
         let key = delivery.wave().key().ok_or_else(|| Rejection::new("no order in the key"))?;
-        key.parse().map(Self).map_err(|error| Rejection::caused_by("the key is no order", error))
+        key.parse().map(Self).map_err(|error| Rejection::caused_by("the key is not an order", error))
     }
 }
 
@@ -33,7 +33,7 @@ async fn price(
 async fn an_extractor_is_called_with_a_wave() {
     assert_eq!(extract::<OrderId, _>(order("17"), &()).await.unwrap(), OrderId(17));
     let rejection = extract::<OrderId, _>(order("x"), &()).await.unwrap_err();
-    assert_eq!(rejection.to_string(), "the key is no order");
+    assert_eq!(rejection.to_string(), "the key is not an order");
 }
 
 #[tokio::test]

@@ -88,7 +88,7 @@ async fn an_emitter_waits_for_a_full_inbox() {
     bus.finish().await;
 }
 
-/// Fails as often as its state says.
+/// Fails for a number of times, kept in its state.
 async fn flaky(State(failures): State<Arc<AtomicU32>>, emitter: Emitter) -> Result<(), BoxError> {
     if failures.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok() {
         return Err("the line is busy".into());
@@ -268,7 +268,7 @@ async fn switched_by(first_use: impl FnOnce()) {
     sleep(HOUR).await;
     let limit = 600 * SECOND;
     assert!(wave.age() < limit && micros_since_1970() - time < limit.as_micros() as u64, "{:?}", wave.age());
-    // The age moves on while tokio's clock stands still.
+    // The age moves on while tokio's clock is paused.
     let age = wave.age();
     std::thread::sleep(MILLI);
     assert!(wave.age() >= age + MILLI);

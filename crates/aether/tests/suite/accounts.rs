@@ -200,7 +200,7 @@ async fn the_table_is_given_back_with_the_last_handle() {
     drop(accounts);
     assert!(process(&late, "store").is_some());
     drop(late);
-    // A new reader starts anew, and hears the next account.
+    // A new reader starts from nothing, and hears the next account.
     let mut accounts = gateway.accounts().await.unwrap();
     assert_eq!(accounts.counts().taken, 0);
     until(&mut accounts, |accounts| process(accounts, "store")).await;

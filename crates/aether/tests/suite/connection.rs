@@ -132,7 +132,7 @@ async fn no_password_and_no_token_of_an_address_is_shown() {
         aether::builder().url("nats://shop:s3cret@a:4222").path("nats://s3cret@b").path("tls://x:s3cret@c");
     let shown = format!("{builder:?}");
     assert!(!shown.contains("s3cret") && shown.contains("nats://***@b tls://***@c"), "{shown}");
-    // With a comma it is no address, and still a password.
+    // With a comma it is not an address, and still a password.
     for address in
         ["nats://shop:s3cret,s3cret@127.0.0.1:1", "nats://shop:s3cret@127.0.0.1:1", "s3://shop:s3cret@a"]
     {
@@ -141,8 +141,8 @@ async fn no_password_and_no_token_of_an_address_is_shown() {
     }
 }
 
-/// A server that answers pings and delivers nothing, for one connection: its URL, that the first message was published, and its
-/// end when the connection is closed.
+/// A server that answers pings and delivers nothing, for one connection: its URL, that the first message was published,
+/// and its end when the connection is closed.
 async fn deaf_server() -> (String, oneshot::Receiver<()>, JoinHandle<()>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();

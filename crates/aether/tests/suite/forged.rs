@@ -164,7 +164,7 @@ async fn a_forged_marker_and_a_forged_server_status_are_refused() {
     let reply = scene.overhear("aether-ask.shop.load").await.reply.unwrap();
     let (inbox, token) = reply.as_str().rsplit_once('.').unwrap();
     let real = scene.overhear(&format!("{inbox}.marker")).await.payload;
-    // Whoever hears the probe of a command knows its token.
+    // Everybody who hears the probe of a command knows its token.
     let made_up: [&[u8]; 5] =
         [&u64::MAX.to_le_bytes(), b"ff-1", b"", b"ffffffffffffffff-ffffffffffffffff", token.as_bytes()];
     for marker in made_up {

@@ -134,7 +134,7 @@ impl Away {
     }
 
     async fn misses(&self, channel: &str, waves: u64) {
-        // What was sent before has arrived: the server answers behind it.
+        // Everything sent before has arrived: the server answers behind it.
         self.there.flush().await.unwrap();
         self.proxy.cut().await;
         self.emit(channel, waves).await;

@@ -22,7 +22,7 @@ async fn tuned(aether: &Aether, pattern: &str) -> Receiver {
 }
 
 fn numbered(channel: &str, number: u32) -> Wave {
-    Wave::from_json(channel, &number).expect("an open medium and a valid wave")
+    Wave::new(channel, &number).expect("an open medium and a valid wave")
 }
 
 fn number(wave: &Wave) -> u32 {

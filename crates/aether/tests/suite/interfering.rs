@@ -24,8 +24,8 @@ async fn a_fringe_falls_when_its_timer_ends_and_nothing_spins() {
     let risen = next().await;
     let fallen = next().await;
     assert_eq!((risen.kind, fallen.kind), (FringeKind::Rise, FringeKind::Fall));
-    // From 0.75 to 0.5 in one window, within the resolution of a timer. Waves age on the clock of the machine, so the timer lacks
-    // the time that has passed there.
+    // From 0.75 to 0.5 in one window, within the resolution of a timer. Waves age on the clock of the machine, so the
+    // timer lacks the time that has passed there.
     let (after, passed) = (start.elapsed(), machine.elapsed());
     assert!(window <= after + passed && after < window + Duration::from_millis(10), "{after:?} {passed:?}");
     assert_eq!(risen.id, fallen.id);

@@ -35,6 +35,7 @@ mod paths;
 mod permissions;
 mod presence;
 mod protocol;
+mod prototype;
 mod proxy;
 mod rules;
 mod schemes;

@@ -45,7 +45,7 @@ async fn a_wave_that_the_server_refuses_is_not_confirmed_and_is_counted() {
     );
     let counted = here.status().refused_by_server;
     assert!(counted >= 1 && here.status().refused() == counted, "{:?}", here.status());
-    // A plain emit does not wait for the server. What became of it is counted.
+    // A plain emit does not wait for the server. Its fate is counted.
     shop.emit(wave()).await.unwrap();
     here.flush().await.unwrap();
     // Other channels are not affected.

@@ -334,7 +334,7 @@ async fn a_burst_of_commands_is_shared_by_a_group_and_events_are_batched() {
 
     let mut offered = Vec::new();
     for (aether, member) in &members {
-        // What the server sent before is in the inbox once the medium is closed.
+        // Everything that the server sent before is in the inbox once the medium is closed.
         aether.close().await.unwrap();
         offered.push(member.ledger().offered as usize);
     }

@@ -77,7 +77,7 @@ async fn a_server_with_the_matching_permissions_refuses_what_the_rules_refuse() 
     assert_eq!(receive(&mut audit).await.text().unwrap(), "an order");
     assert_eq!(receive(&mut billing).await.text().unwrap(), "an order");
 
-    // With rules the process says at once what the server refuses.
+    // With rules the process refuses at once what the server refuses.
     let builder = aether::builder().url(url(&server, "billing"));
     let ruled = builder.guard(Border::new(rules())).connect().await.unwrap();
     let billing = Vibrator::create("billing", &ruled).await.unwrap();

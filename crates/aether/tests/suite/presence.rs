@@ -54,7 +54,7 @@ async fn until_believed(stranger: &Stranger, here: &Aether, sender: &Emitter, sa
     let mut number = 0;
     let believing = async {
         while !is_stopped(sender, "made.up", 0.1).await {
-            // Each message says something new, so that the roster changes.
+            // Each message has something new, so that the roster changes.
             number += 1;
             let made_up = claim("made-up@5", &["made.up", &format!("made.up.{number}")], 1.0);
             let text = format!("[{}]", said.iter().chain([&made_up]).cloned().collect::<Vec<_>>().join(","));

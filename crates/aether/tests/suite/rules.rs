@@ -33,7 +33,7 @@ async fn a_receiver_refuses_what_others_may_not_emit_and_counts_it() {
     stranger.emit_bytes("invoices.sent", "a stranger").await.unwrap();
     billing.emit_bytes("orders.created", "elsewhere").await.unwrap();
     billing.emit_bytes("invoices.sent", "more than 8 bytes").await.unwrap();
-    // The waves of one channel may overtake those of another, until they have left.
+    // The waves of one channel may overtake the waves of another, until they have left.
     there.flush().await.unwrap();
     billing.emit_bytes("invoices.sent", "12345678").await.unwrap();
     assert_eq!(receive(&mut audit).await.text().unwrap(), "12345678");

@@ -10,7 +10,7 @@ use aether_core::vibrator::{Emission, EmitSpan, EmitTracer, set_emit_tracer};
 use aether_core::wave::TraceContext;
 use aether_core::{Aether, AskError, Kind, Vibrator, Wave};
 
-/// What happened to a span.
+/// The fate of a span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     channel: String,

@@ -1,4 +1,4 @@
-//! A source that floods a vibrator makes its own waves wait and loses its own, not those of others.
+//! A source that floods a vibrator makes its own waves wait and loses its own, not the waves of others.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -9,7 +9,7 @@ use super::{Outcome, counted, runtime};
 const BATCH: u64 = 64;
 const BOUND: usize = 1024;
 
-/// What makes the payload of each message.
+/// Makes the payload of each message.
 type Make = Box<dyn Fn() -> Bytes + Send>;
 
 pub(super) fn fresh() -> Make {

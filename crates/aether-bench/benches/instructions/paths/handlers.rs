@@ -95,7 +95,7 @@ pub(crate) fn unsampled(waves: u64) -> Outcome {
 
 pub(crate) fn read_json(waves: u64) -> Outcome {
     let order = Order::example();
-    events(waves, service().on(CHANNEL, json), move |channel| Ok(Wave::from_json(channel, &order)?))
+    events(waves, service().on(CHANNEL, json), move |channel| Ok(Wave::new(channel, &order)?))
 }
 
 pub(crate) fn takes_an_emitter(waves: u64) -> Outcome {
@@ -154,7 +154,7 @@ pub(crate) fn asked(waves: u64) -> Outcome {
     })
 }
 
-/// Runs a service beside a task that sends so many waves.
+/// Runs a service, and a task that sends `waves` waves.
 fn served(
     waves: u64,
     service: ServiceBuilder,

@@ -23,7 +23,7 @@ const INTERVAL: f64 = 180.0;
 const HIDDEN: usize = 50;
 const PARTITIONS: usize = 6;
 
-/// What was found of faults.
+/// The faults found.
 #[derive(Default)]
 struct Score {
     pages: usize,

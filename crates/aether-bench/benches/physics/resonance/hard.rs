@@ -1,4 +1,4 @@
-//! Measures the map on [`Trap`]s, and whether it stands still in steady traffic.
+//! Measures the map on [`Trap`]s, and whether it stays the same in steady traffic.
 
 use std::collections::BTreeSet;
 use std::ops::Range;

@@ -157,7 +157,7 @@ fn sort(sent: &mut Vec<Sent>) {
     *sent = sorted.collect();
 }
 
-/// What the detector sees besides the waves.
+/// The detector's other inputs than waves.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Shown {
     /// The cause of each wave that has one.

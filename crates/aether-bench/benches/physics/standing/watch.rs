@@ -13,7 +13,7 @@ use super::super::{Outcome, quantile};
 use super::Goals;
 use super::systems::{SYSTEMS, Stop, System};
 
-/// What was found in the systems of one kind.
+/// The findings in the systems of one kind.
 #[derive(Default)]
 struct Score {
     waves: usize,

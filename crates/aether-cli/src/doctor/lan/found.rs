@@ -1,4 +1,4 @@
-//! Who was found on the local network, and how many others were seen that cannot be heard.
+//! The processes found on the local network, and how many others were seen that cannot be heard.
 
 use std::fmt::Write as _;
 use std::time::Duration;

@@ -12,10 +12,10 @@ const CHECK: &str = "multicast";
 /// Answers come within milliseconds; the question is repeated within this time.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 
-/// What was asked and answered.
+/// The questions and the answers.
 #[derive(Debug, Default)]
 pub(super) struct Asked {
-    /// Whether the address says that nobody is looked for.
+    /// Whether the address switches the search off.
     is_off: bool,
     interfaces: Vec<String>,
     pub(super) hellos: Vec<LanHello>,

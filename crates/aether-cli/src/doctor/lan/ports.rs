@@ -1,5 +1,5 @@
-//! Whether TCP passes: the endpoints that the address names, and those of processes that answered by multicast and are not
-//! connected.
+//! Whether TCP passes: the endpoints that the address names, and the endpoints of processes that answered by multicast
+//! and are not connected.
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
@@ -22,7 +22,7 @@ const MOST_TRIED: usize = 32;
 /// The longest endpoint that is printed, in characters.
 const MOST_CHARACTERS: usize = 120;
 
-/// What became of a connection.
+/// The outcome of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Reached {
     Open,
@@ -96,7 +96,7 @@ fn named(endpoint: &str, reached: &Reached) -> Finding {
     let port = endpoint.rsplit(':').next().unwrap_or_default();
     match reached {
         Reached::Open => Finding::ok(CHECK, format!("{shown} takes connections")),
-        Reached::NotTried => Finding::ok(CHECK, format!("{shown} was not tried: it is no TCP port")),
+        Reached::NotTried => Finding::ok(CHECK, format!("{shown} was not tried: it is not a TCP port")),
         Reached::Refused => Finding::warn(
             CHECK,
             format!("{shown} refuses connections: no program listens there"),
@@ -121,7 +121,7 @@ fn unconnected(hello: &LanHello, reached: &[Reached]) -> Finding {
         return Finding::warn(
             CHECK,
             format!("{kind} answers by multicast and takes connections at {places}, and is not connected"),
-            "it may just have started; otherwise AETHER_LOG=info,zenoh=debug says there why",
+            "it may just have started; otherwise AETHER_LOG=info,zenoh=debug logs the reason there",
         );
     }
     if !reached.is_empty() && reached.iter().all(|reached| *reached == Reached::NotTried) {

@@ -12,7 +12,7 @@ export const PATIENCE = 180_000;
 
 export function needed(name) {
   const value = process.env[name];
-  if (!value) throw new Error(`set ${name}; cargo nextest run -p aether-cli --test page does`);
+  if (!value) throw new Error(`set ${name}; cargo nextest run -p aether-bus-cli --test page does`);
   return value;
 }
 

@@ -1,6 +1,6 @@
 //! The pages of the gateway in a real browser, driven by playwright-core: `pages.test.mjs`.
 //!
-//! `AETHER_PICTURES=FOLDER` makes it write a picture of each page, too, and those of the README.
+//! `AETHER_PICTURES=FOLDER` makes it write a picture of each page, too, and the pictures of the README.
 
 use std::num::NonZeroU32;
 use std::path::Path;
@@ -77,8 +77,8 @@ async fn stored(root: &Path) -> (Log, Aether, [Consumer; 2]) {
     (log, aether, [billing, audit])
 }
 
-/// A log in JetStream whose consumer has acknowledged 10 of 30 waves, another one has only begun, and a third has given up the
-/// wave of another channel.
+/// A log in JetStream whose consumer has acknowledged 10 of 30 waves, another one has only begun, and a third has given
+/// up the wave of another channel.
 async fn stored_in_jetstream(url: &str) -> (JetStreamLog, Aether) {
     let log = JetStreamLog::builder(url, "depot").channels("parts.>", Durability::Stored).unwrap();
     let log = log.open().await.unwrap();
@@ -106,7 +106,8 @@ fn once() -> ConsumerOptions {
     ConsumerOptions::default().max_attempts(NonZeroU32::MIN).pauses(Duration::ZERO, Duration::ZERO)
 }
 
-/// Waits until a consumer has given up a wave, which happens while the next one is waited for. Returns those that came meanwhile.
+/// Waits until a consumer has given up a wave, which happens while the next one is waited for. Returns those that came
+/// meanwhile.
 async fn given_up(consumer: &Consumer, letters: impl AsyncFn() -> usize) -> Vec<Delivery> {
     let mut held = Vec::new();
     let kept = async {
@@ -119,11 +120,11 @@ async fn given_up(consumer: &Consumer, letters: impl AsyncFn() -> usize) -> Vec<
     held
 }
 
-/// What keeps a log open, and its consumer in use.
+/// Keeps a log open, and its consumer in use.
 type Owner = (Log, Consumer, Vec<Delivery>);
 
-/// A program with a log in this folder that answers for it. One of its consumers has given up a wave and is in use, another one
-/// is not used any more.
+/// A program with a log in this folder that answers for it. One of its consumers has given up a wave and is in use,
+/// another one is not used any more.
 async fn owner(folder: &Path, url: &str) -> (Owner, Aether, tokio::task::JoinHandle<()>, CancellationToken) {
     let log = Log::builder(folder).channels("bills.>", Durability::Stored).unwrap().open().unwrap();
     let aether = log.connect(aether::builder().url(url)).await.unwrap();
@@ -145,7 +146,7 @@ async fn owner(folder: &Path, url: &str) -> (Owner, Aether, tokio::task::JoinHan
     ((log, sending, held), aether, running, shutdown)
 }
 
-/// That of the waves that follow.
+/// The trace of the waves that follow.
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 /// One vibrator emits at times that nobody could know, and another one follows, a little later and without naming a cause.

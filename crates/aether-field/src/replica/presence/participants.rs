@@ -25,10 +25,10 @@ struct Participant {
     version: u64,
 }
 
-/// What a participant says: the patterns of the names that it concerns, and its JSON.
+/// The announcement of a participant: the patterns of the names that it concerns, and its JSON.
 type Said = (Vec<SmolStr>, Bytes);
 
-/// What participants cost together.
+/// The room that participants take together.
 #[derive(Debug, Clone, Copy, Default)]
 struct Room {
     participants: usize,
@@ -47,7 +47,7 @@ pub(super) struct Participants {
     all: BTreeMap<SmolStr, Participant>,
     /// When each expires, the next one first.
     expiries: BTreeSet<(Instant, SmolStr)>,
-    /// What this replica has announced, and what all others have.
+    /// The room of this replica's own announcements, and of all others.
     ours: Room,
     theirs: Room,
     /// The participants of this replica that changed or left since they were sent.
@@ -126,7 +126,7 @@ impl Participants {
         self.all.iter().map(|(id, known)| (id.to_string(), known.value.clone())).collect()
     }
 
-    /// Takes in what another replica says. Returns how many participants were refused.
+    /// Takes in an announcement of another replica. Returns how many participants were refused.
     pub(super) fn heard(&mut self, said: wire::Participants, now: Instant) -> u64 {
         if said.writer == self.own || self.is_closed {
             return 0;

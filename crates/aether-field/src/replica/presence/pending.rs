@@ -1,4 +1,4 @@
-//! What one watcher of the participants has not seen yet.
+//! The participants that one watcher has not seen yet.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,8 +51,8 @@ impl PresenceUpdate {
     }
 }
 
-/// What one watcher has not seen yet. It has the ids only: the values are those of the moment at which it looks. Each id is
-/// in the table or was returned before, so it is bounded as the table is.
+/// The participants that one watcher has not seen yet. It has the ids only: their values are read when it looks. Each
+/// id is in the table or was returned before, so it is bounded as the table is.
 #[derive(Debug)]
 pub(super) struct Pending {
     seen: Mutex<Seen>,

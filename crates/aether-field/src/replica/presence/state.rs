@@ -1,4 +1,4 @@
-//! What the handles and the task of presence share.
+//! The state that the handles and the task of presence share.
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -27,7 +27,7 @@ impl PresenceState {
         self.changed.notify_one();
     }
 
-    /// Takes in what another replica says. Returns how much of it was refused.
+    /// Takes in an announcement of another replica. Returns how much of it was refused.
     pub(in crate::replica) fn heard(&self, said: wire::Participants) -> u64 {
         let refused = self.participants.lock().heard(said, Instant::now());
         self.changed.notify_one();

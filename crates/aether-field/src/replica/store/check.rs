@@ -12,7 +12,7 @@ use super::file::{failure, not_open, options, read};
 use super::record::{Found, scan};
 use super::salvage::missing;
 
-/// What a check of a store has found.
+/// The findings of a check of a store.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct StoreCheck {
@@ -41,7 +41,7 @@ pub struct DamagedRecord {
 /// have it open.
 ///
 /// # Errors
-/// [`StoreError`] if the file cannot be read, is in use, or is no store of this version.
+/// [`StoreError`] if the file cannot be read, is in use, or does not hold a store of this version.
 pub fn check_store(path: impl AsRef<Path>) -> Result<StoreCheck, StoreError> {
     let path = path.as_ref();
     let io = |error: std::io::Error| failure(path, redb::Error::Io(error));

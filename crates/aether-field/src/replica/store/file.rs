@@ -15,7 +15,7 @@ use crate::core::{Change, Entry, Key, Stamp};
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
 const ABOUT: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("about");
 
-/// What a file has.
+/// The contents of a file.
 #[derive(Debug, Default)]
 pub(super) struct Stored {
     pub(super) changes: Vec<Change>,

@@ -7,10 +7,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::core::{Change, ChangeId, Entry, Key, Stamp};
 
-/// What a record begins with: random bytes, which no text has.
+/// The first bytes of a record: random bytes, which no text has.
 const MARK: [u8; 4] = [0xf1, 0xe1, 0xd6, 0x9b];
 
-/// What the number of entries begins with.
+/// The first bytes of the number of entries.
 const COUNT_MARK: [u8; 4] = [0xc7, 0xf8, 0xdd, 0xb2];
 
 /// The bytes of the number of entries at the time of a stamp.
@@ -54,7 +54,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Change> {
     (change.id() == id).then_some(change)
 }
 
-/// What was found at a mark.
+/// The result of reading at a mark.
 #[derive(Debug)]
 pub(super) enum Found {
     /// An entry. It may be an old one: a store does not erase what it replaces.

@@ -1,5 +1,5 @@
-//! Stamps of a store that are ahead of the clock, because the clock was ahead when they were made: the way out for a replica of which
-//! the others take nothing until their time has come.
+//! Stamps of a store that are ahead of the clock, because the clock was ahead when they were made. This is the way out
+//! for a replica whose writes the others refuse until their time has come.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::core::{Entry, Key, Stamp};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct Restamped {
-    /// The entries whose stamps are ahead, without those of owners.
+    /// The entries whose stamps are ahead, without entries of owners.
     pub entries: usize,
     /// The entries of owners whose stamps are ahead. They are signed, so they stay as they are.
     pub owned: usize,
@@ -23,9 +23,10 @@ pub struct Restamped {
     pub ahead: Duration,
 }
 
-/// Finds the entries of a store whose stamps are ahead of the clock of this machine, and gives them stamps of now if it `writes`, in
-/// the same order. No replica may have the file open, and the clock has to be right: where it is behind, everything seems ahead.
-/// What replicas have taken whose clocks were ahead as well wins when its time comes. Blocks.
+/// Finds the entries of a store whose stamps are ahead of the clock of this machine, and gives them present stamps if
+/// it `writes`, in the same order. No replica may have the file open, and the clock has to be right: where it is
+/// behind, everything seems ahead. Entries that replicas with clocks ahead have taken win when their time comes.
+/// Blocks.
 ///
 /// # Errors
 /// [`StoreError`] if the file cannot be read or written, is in use, damaged, or no store of this version.
@@ -58,7 +59,8 @@ pub fn restamp_store(path: impl AsRef<Path>, writes: bool) -> Result<Restamped, 
     if !writes || found.ahead.is_zero() {
         return Ok(found);
     }
-    // Each in a microsecond of its own up to now. The numbers stay: those of clients tell a write that is sent again.
+    // Each in a microsecond of its own up to now. The numbers stay: a client's number identifies a write that is sent
+    // again.
     let count = stamps.len() as u64;
     let first = now.saturating_sub(count);
     let new: BTreeMap<Stamp, Stamp> =
@@ -81,7 +83,7 @@ pub fn restamp_store(path: impl AsRef<Path>, writes: bool) -> Result<Restamped, 
         }
         entries.insert(key, Some(entry));
     }
-    // What owners have signed is read again at each start, with its own stamps.
+    // The signed entries of owners are read again at each start, with their own stamps.
     let about = (of_now(stored.collected), of_now(stored.last));
     write(&database, &entries, Some(about)).map_err(|error| failure(path, error))?;
     Ok(found)

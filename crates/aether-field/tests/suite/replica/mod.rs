@@ -1,4 +1,4 @@
-//! What tests of replicas do again and again.
+//! Steps that tests of replicas share.
 
 #![allow(dead_code, clippy::unwrap_used, reason = "helpers of several test programs")]
 

@@ -96,7 +96,7 @@ fn baggage_beyond_its_bounds_is_refused_and_not_read_to_its_end() {
     let most = read(handmade(&[], &most, b""), None).unwrap();
     assert_eq!(most.waves[0].baggage().len(), MAX_BAGGAGE_ENTRIES);
     let full = |name: &str| FrameError::Baggage(BaggageError::Full { name: name.into() });
-    // What follows the entry that is one too many is not looked at, though it is malformed.
+    // Nothing after the entry that is one too many is looked at, though it is malformed.
     assert_eq!(refused(&[entries(17), vec![99; 80]].concat()), full("aq"));
     assert_eq!(refused(&[&[1, b'a', 0x80, 8][..], &[b'v'; MAX_BAGGAGE_BYTES]].concat()), full("a"));
     let longer = refused(&[&[1, b'a', 0x81, 8][..], &[b'v'; MAX_BAGGAGE_BYTES + 1]].concat());

@@ -109,8 +109,8 @@ impl StreamClaim {
         Ok(())
     }
 
-    /// Acknowledges without waiting for the server, except for one in so many. A wave whose acknowledgement is lost is
-    /// recognised when it comes again.
+    /// Acknowledges without waiting for the server, except for one acknowledgement in a fixed number. A wave whose
+    /// acknowledgement is lost is recognised when it comes again.
     pub(crate) async fn acknowledge_soon(self, number: u64) -> Result<(), JetStreamError> {
         if number.is_multiple_of(CONFIRMED_EVERY) {
             return self.acknowledge().await;

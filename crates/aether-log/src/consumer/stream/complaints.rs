@@ -18,7 +18,7 @@ pub(super) enum Complaint {
     Locked,
     /// It is not sealed as it should be.
     Refused,
-    /// It is no wave.
+    /// It cannot be read as a wave.
     NoWave,
     /// Its signer may not use the name.
     Name,
@@ -26,7 +26,7 @@ pub(super) enum Complaint {
     Rules,
 }
 
-/// What was said of each.
+/// The last complaint of each kind.
 #[derive(Debug, Default)]
 pub(super) struct Complaints([LogLines; 5]);
 

@@ -22,8 +22,8 @@ use crate::stored_wave::read_frame;
 
 /// How long the server keeps a request that it cannot fulfil yet.
 const EXPIRES: Duration = Duration::from_secs(30);
-/// How often it says that it still has the request. A request that it says nothing of for some of these is sent again:
-/// the server has changed.
+/// How often the server confirms that it still has the request. A request without a confirmation for some of these
+/// intervals is sent again: the server has changed.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENT_FOR: Duration = Duration::from_millis(2500);
 /// The pause before a request is sent again that was refused.
@@ -45,7 +45,7 @@ struct Asked {
     not_before: Instant,
 }
 
-/// What a message of the server means.
+/// The meaning of a message of the server.
 enum Meaning {
     Wave(Box<Held>),
     Unreadable,
@@ -97,7 +97,7 @@ async fn pull_until_closed(
     let mut asked = Asked { waves: 0, heard: now, unanswered: None, not_before: now };
     let mut is_closed = false;
     loop {
-        // A server that has the request says so each second, so this is not looked at much later than it happened.
+        // A server that has the request confirms it each second, so this is looked at within a second.
         if unreadable.may_be_there(client) {
             unreadable.pass_over(shared, consumer).await;
         }
@@ -195,7 +195,7 @@ async fn take(
             Meaning::Locked => {
                 passed_over += 1;
                 if let Some(reply) = reply {
-                    // No later than one of a process that says nothing.
+                    // No later than a wave of a silent process.
                     let delay = LOCKED_AGAIN.min(shared.ack_wait).as_nanos();
                     answer(shared, reply, format!("-NAK {{\"delay\":{delay}}}").into()).await;
                 }
@@ -287,7 +287,7 @@ impl<'a> Reader<'a> {
             Ok(stored) => stored,
             Err(error) => {
                 if let Some(left_out) = due(Complaint::NoWave) {
-                    tracing::warn!(position, consumer, %error, left_out, "a message of the stream is no wave and is passed over");
+                    tracing::warn!(position, consumer, %error, left_out, "a message of the stream cannot be read as a wave and is passed over");
                 }
                 return Meaning::Unreadable;
             }

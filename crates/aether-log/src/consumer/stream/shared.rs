@@ -1,4 +1,4 @@
-//! What all parts of a consumer in JetStream share.
+//! The state that all parts of a consumer in JetStream share.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,9 +1,9 @@
-//! Passes over stored messages that the client of NATS cannot parse: it takes the first for a broken connection, and a filter leaves
-//! out the others. So they never arrive, and the server would deliver them again without end.
+//! Passes over stored messages that the client of NATS cannot parse: it takes the first for a broken connection, and a
+//! filter leaves out the others. So they never arrive, and the server would deliver them again without end.
 //!
-//! Anybody who may publish on the stream can store one. They are looked for after a connection that broke, and after messages that
-//! were left out: among those that the server has delivered and that nobody has acknowledged. The server's interface hands them out as
-//! JSON, which breaks nothing.
+//! Anybody who may publish on the stream can store one. They are looked for after a connection that broke, and after
+//! messages that were left out: among those that the server has delivered and that nobody has acknowledged. The
+//! server's interface hands them out as JSON, which breaks nothing.
 
 use std::sync::atomic::Ordering;
 
@@ -85,7 +85,8 @@ impl Unreadable {
                     error,
                     "a stored message has headers that cannot be read: it is passed over"
                 );
-                // The server knows the delivery by its position alone. The other numbers tell the receiver of a wave something.
+                // The server knows the delivery by its position alone. The other numbers tell the receiver of a wave
+                // something.
                 let delivery =
                     Subject::from(format!("$JS.ACK.{stream}.{consumer}.1.{position}.{position}.0.0"));
                 answer(shared, delivery, Bytes::from_static(b"+TERM")).await;

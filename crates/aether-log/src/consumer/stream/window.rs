@@ -1,4 +1,4 @@
-//! What a process holds of a consumer in JetStream: a window of waves, served by strength.
+//! The waves that a process holds of a consumer in JetStream: a window, served by strength.
 //!
 //! The server knows which waves are acknowledged; nothing here survives the process.
 

@@ -108,7 +108,7 @@ async fn a_replay_keeps_the_identity_and_is_no_copy() {
         let position = match round {
             1 => {
                 let sent = log.dead().replay(number, &shop).await.unwrap();
-                assert_eq!(sent.wave, shop.id_of(&receipt), "it says so");
+                assert_eq!(sent.wave, shop.id_of(&receipt), "the result names it");
                 sent.receipt.stored.unwrap().position.get()
             }
             2 => log.dead().store_again(number).await.unwrap(),

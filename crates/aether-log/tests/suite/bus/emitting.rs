@@ -1,4 +1,4 @@
-//! What an emit promises on a durable channel, and on others.
+//! The promises of an emit on a durable channel, and on others.
 
 use aether_core::medium::NotStored;
 use aether_core::{Durability, EmitError, Kind, Vibrator, Wave};
@@ -128,7 +128,7 @@ async fn a_batch_that_is_cancelled_while_it_waits_is_stored_and_reaches_live_rec
     assert!(shop.emit_all(&mut waves).now_or_never().is_none(), "it waits for the disk");
     let taken = 1000 - waves.len() as u64;
     assert!(taken > 0);
-    assert_eq!(shop.account().numbered, taken, "the account says how many were taken");
+    assert_eq!(shop.account().numbered, taken, "the account counts the waves that were taken");
     aether.flush().await.unwrap();
     assert_eq!(texts(&log), (0..taken).map(|number| number.to_string()).collect::<Vec<_>>());
     for number in 0..taken {

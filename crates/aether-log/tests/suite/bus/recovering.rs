@@ -104,7 +104,7 @@ async fn waves_that_retention_dropped_behind_a_snapshot_are_a_gap_and_not_passed
         "also in the middle of reading"
     );
     assert!(matches!(log.recover("new"), Err(SnapshotError::Gap { position: 0, .. })));
-    // As the error says.
+    // As the error advises.
     log.snapshot("stock", first - 1, b"without them").unwrap();
     let (_, since) = log.recover("stock").unwrap();
     assert_eq!(rest(since), (first..200).collect::<Vec<_>>());

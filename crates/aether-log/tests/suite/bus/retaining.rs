@@ -1,4 +1,4 @@
-//! What a log drops while it runs: by age, by channel, and by key.
+//! Retention: the waves that a log drops while it runs, by age, by channel, and by key.
 
 use std::time::{Duration, Instant};
 
@@ -65,7 +65,7 @@ async fn the_rules_of_a_log_remove_old_waves_of_a_channel_and_all_but_the_last_o
     }
     let count = |text: &str| texts(&log).iter().filter(|other| *other == text).count();
     tokio::task::block_in_place(|| {
-        eventually("the notes are removed, also those of a segment that is not full", || count("note") == 0);
+        eventually("the notes are removed, also in a segment that is not full", || count("note") == 0);
         eventually("old states are removed", || !texts(&log).contains(&"0".to_owned()));
     });
     assert_eq!(count("order"), 200, "other channels stay");

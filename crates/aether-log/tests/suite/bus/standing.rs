@@ -15,7 +15,7 @@ fn of<'a>(standing: &'a LogStanding, name: &str) -> &'a ConsumerStanding {
     standing.consumers[name].as_ref().unwrap()
 }
 
-/// What waits for a consumer: the least and the most.
+/// The number of waves that wait for a consumer: the least and the most.
 fn lag(standing: &LogStanding, name: &str) -> (u64, u64) {
     let lag = of(standing, name).lag;
     (lag.at_least, lag.at_most)
@@ -123,7 +123,7 @@ async fn a_consumer_that_is_far_behind_is_counted_as_far_as_the_effort_allows_an
     assert_eq!(lag(&least, "near"), (1, 1));
     let more = lag(&view.standing(Effort::default().max_bytes(16 << 10)).unwrap(), "slow");
     assert!(more.0 > at_least && more.0 < 201 && more.1 < at_most, "{more:?}");
-    // What was counted is not counted again, so a little effort at a time comes to the end.
+    // Counted segments are not counted again, so a little effort at a time comes to the end.
     let least = lag(&view.standing(Effort::default().max_bytes(0)).unwrap(), "slow");
     assert_eq!(least, more);
     let mut calls = 0;

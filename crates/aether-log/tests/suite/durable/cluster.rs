@@ -172,7 +172,7 @@ mod long {
     }
 }
 
-/// Run it with `cargo test -p aether-log --test suite ten_times -- --ignored --nocapture`.
+/// Run it with `cargo test -p aether-bus-log --test suite ten_times -- --ignored --nocapture`.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "takes minutes"]
 async fn no_acknowledged_wave_is_lost_when_leaders_fail_ten_times() {

@@ -1,7 +1,7 @@
 //! A service over JetStream that is killed with `kill -9` at random moments, at full rate.
 //!
 //! It emits from eight tasks, and handles its own waves. It prints a line after each receipt, and one after each
-//! acknowledgement. What it printed must be true in every later process.
+//! acknowledgement. The printed lines must be true in every later process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -92,7 +92,7 @@ fn run_and_kill(url: &str, round: u64, said: &mut Said) {
                 said.stored.insert(name.to_owned(), position.parse().unwrap());
                 receipts = receipts.saturating_sub(1);
                 if receipts == 0 {
-                    // In the middle of what comes next. What it had printed by then is still read.
+                    // At a random moment soon after. The lines that it had printed by then are still read.
                     std::thread::sleep(Duration::from_micros(fastrand::u64(..5000)));
                     service.kill().unwrap();
                 }
@@ -142,7 +142,7 @@ async fn nothing_that_was_acknowledged_is_lost_or_comes_twice_after_kill_9() {
     }
     println!("{ROUNDS} rounds: {} receipts, {} waves in the stream", said.stored.len(), kept.len());
     assert!(said.stored.len() as u64 > ROUNDS * TASKS);
-    // What was not acknowledged comes now, and nothing else.
+    // The waves that were not acknowledged come now, and nothing else.
     let consumer = log.consumer("billing", "orders.>", quick()).unwrap();
     let mut rest = BTreeSet::new();
     loop {

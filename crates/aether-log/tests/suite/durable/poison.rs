@@ -97,6 +97,6 @@ async fn a_wave_that_ends_its_process_becomes_a_dead_letter_and_no_other_wave_do
     assert_eq!((letter.stored.wave.text().unwrap(), letter.attempts), ("poison", ATTEMPTS));
     assert!(letter.failed.iter().all(|attempt| attempt.error.contains("the process ended")), "{letter:?}");
     let account = billing(&log).account().await.unwrap();
-    // What others were handling when the process ended well is delivered again.
+    // The other waves in flight when the process ended are delivered again.
     assert_eq!((account.dead, account.acknowledged + account.waiting), (1, OTHERS + 1), "{account:?}");
 }

@@ -1,4 +1,4 @@
-//! What a durable log promises, line by line. A test that waits for nothing to happen waits for a later wave instead.
+//! The promises of a durable log, line by line. A test that waits for nothing to happen waits for a later wave instead.
 
 use std::collections::BTreeSet;
 use std::num::{NonZeroU32, NonZeroUsize};
@@ -333,7 +333,11 @@ pub(crate) async fn d11_a_wave_that_is_given_up_is_a_letter_that_survives_until_
     assert!(matches!(dead.drop_letter(number).await, Err(DeadError::Unknown { .. })));
     let delivery = receive(&consumer).await;
     assert_eq!((text(&delivery), delivery.position()), ("7".to_owned(), position(&sent.receipt)));
-    assert_eq!((delivery.attempt(), delivery.wave().attempts()), (1, 4), "the consumer counts anew");
+    assert_eq!(
+        (delivery.attempt(), delivery.wave().attempts()),
+        (1, 4),
+        "the consumer starts to count again"
+    );
     delivery.nack("still no ink");
     while dead.numbers().await.unwrap().is_empty() {
         let waiting = tokio::time::timeout(Duration::from_millis(50), consumer.receive()).await;
@@ -342,7 +346,7 @@ pub(crate) async fn d11_a_wave_that_is_given_up_is_a_letter_that_survives_until_
         }
     }
     let letter = dead.show(dead.numbers().await.unwrap()[0]).await.unwrap();
-    assert_eq!(letter.attempts, 3 + 5, "those of the first life included");
+    assert_eq!(letter.attempts, 3 + 5, "the attempts of the first life included");
 }
 
 pub(crate) async fn d12_the_account_adds_up_and_each_number_is_right(place: &Place) {
@@ -462,7 +466,8 @@ pub(crate) async fn d15_handle_acknowledges_what_returns_ok_and_retries_the_rest
     }
     assert_eq!(failed, 60);
     drop((consumer, aether, log));
-    // Acknowledged for good: a consumer that begins anew gets nothing but the last one, whose acknowledgement was cut off.
+    // Acknowledged for good: a consumer that starts over gets nothing but the last one, whose acknowledgement was cut
+    // off.
     let log = place.open().await;
     let consumer = billing(&log);
     let aether = connect(&log).await;

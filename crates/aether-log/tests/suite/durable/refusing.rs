@@ -1,4 +1,4 @@
-//! What a server refuses, and servers that are away: typed errors, and nothing lost.
+//! Refusals of a server, and servers that are away: typed errors, and nothing lost.
 
 use std::time::{Duration, Instant};
 
@@ -138,7 +138,7 @@ async fn a_full_stream_hands_the_wave_back_and_goes_on_when_there_is_room() {
     stream.purge().await.unwrap();
     let receipt = shop.emit(wave).await.unwrap();
     assert_eq!(position(&receipt), stored + 1, "positions are not used again");
-    // What was refused was not carried either: the next wave that is heard is the one that was stored.
+    // The refused wave was not carried either: the next wave that is heard is the stored one.
     shop.emit(order("last", 0.5)).await.unwrap();
     assert_eq!(live.receive().await.unwrap().payload().len(), 1000);
     assert_eq!(live.receive().await.unwrap().text().unwrap(), "last");
@@ -410,7 +410,7 @@ async fn a_wave_that_is_too_large_for_the_server_or_the_stream_is_refused_for_go
         let error = shop.emit(of(bytes)).await.unwrap_err();
         let EmitError::NotStored(not_stored) = error else { panic!("{error:?}") };
         assert!(!not_stored.is_transient && not_stored.wave.payload().len() == bytes);
-        // What an outbox looks for: it must not try the same wave for ever.
+        // An outbox looks for this: it must not try the same wave for ever.
         let reason = not_stored.source.downcast_ref::<AppendError>();
         assert!(matches!(reason, Some(AppendError::TooLarge { .. })), "{:?}", not_stored.source);
     };

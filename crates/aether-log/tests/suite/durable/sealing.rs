@@ -193,7 +193,7 @@ async fn a_stored_wave_is_proven_and_one_in_the_name_of_another_passed_over() {
     );
     assert!(status.refused_unknown_signer >= 1, "{status:?}");
     assert_eq!(aether::seal::unknown_signers(&aether)[0].0, late.id());
-    // That of the unknown signer waits until its key is listed: it may be a new program.
+    // The wave of the unknown signer waits until its key is listed: it may be a new program.
     let account = consumer.account().await.unwrap();
     assert_eq!((account.acknowledged, account.expired), (1, 1), "{account:?}");
 }

@@ -19,7 +19,7 @@ async fn server(settings: &[(&str, &str)], streams: &tempfile::TempDir) -> NatsS
     NatsServer::start_with(options).await.unwrap()
 }
 
-/// A log with so many waves.
+/// A log with `waves` waves.
 async fn log(url: &str, name: &str, waves: u64) -> JetStreamLog {
     let log = JetStreamLog::builder(url, name).options(options().max_bytes(1 << 20));
     let log = log.channels("orders.>", Durability::Stored).unwrap().open().await.unwrap();
@@ -82,7 +82,7 @@ async fn logs_and_their_consumers_are_listed_with_what_waits_and_nothing_of_othe
     let again = take(&billing, 1).await;
     assert_eq!(again[0].info().unwrap().stream_sequence, 2, "it came again");
     consumer(&context, "shop", "audit").await;
-    // One that counts for a moment is no consumer of the log.
+    // A temporary consumer that only counts does not belong to the log.
     let ephemeral = pull::Config { name: Some("count".to_owned()), ..pull::Config::default() };
     context.get_stream("shop").await.unwrap().create_consumer(ephemeral).await.unwrap();
     // A wave of the other log is given up.
@@ -185,7 +185,7 @@ async fn a_server_without_jetstream_and_a_missing_permission_are_named() {
         let JetStreamError::NotPermitted { subject } = &refused else { panic!("{refused:?}") };
         assert_eq!(subject, "$JS.API.STREAM.NAMES");
     }
-    // What concerns one log is with that log.
+    // An error about one log is with that log.
     let of_info = standing(&url("info"), StreamEffort::default()).await.unwrap();
     assert!(matches!(&of_info.logs["shop"], Err(JetStreamError::NotPermitted { .. })), "{of_info:?}");
 }
@@ -238,7 +238,7 @@ async fn what_waits_is_read_letters_are_stored_again_or_dropped_and_a_consumer_i
         };
         assert!(is_expected, "{refused}");
     }
-    // A stream of somebody else is no log.
+    // A stream of somebody else does not count as a log.
     let config = stream::Config {
         name: "theirs".to_owned(),
         subjects: vec!["other.>".to_owned()],

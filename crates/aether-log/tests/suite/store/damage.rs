@@ -7,7 +7,7 @@ use aether_log::store::{OpenError, StoreOptions, verify};
 
 use crate::store::stage::{append, entry, open, positions, read, segments, small};
 
-/// Each so many bytes are tried: `cargo xtask faults` tries all.
+/// The distance of the bytes that are tried: `cargo xtask faults` tries all.
 fn step(few: usize) -> usize {
     if std::env::var_os("AETHER_FAULTS_ROUNDS").is_some() { 1 } else { few }
 }
@@ -22,7 +22,8 @@ fn every_changed_byte_is_found_and_placed_and_the_rest_stays_readable() {
     assert!(files.len() >= 2);
     for file in &files {
         let whole = fs::read(file).unwrap();
-        // Records are no multiple of 7 bytes long, so each part of a header is hit. `record.rs` tries every bit of one record.
+        // Records are no multiple of 7 bytes long, so each part of a header is hit. `record.rs` tries every bit of one
+        // record.
         for at in (0..whole.len()).step_by(step(7)) {
             let mut changed = whole.clone();
             changed[at] ^= 0x55;
@@ -179,6 +180,6 @@ fn a_changed_byte_of_a_segment_without_records_stops_nothing() {
         assert_eq!((store.damaged().len(), store.extent().last), (1, number - 1), "byte {at}");
         assert_eq!(append(&store, entry(number)).unwrap(), number, "byte {at}");
         drop(store);
-        assert!(verify(folder.path()).unwrap().damaged.is_empty(), "its header was written anew");
+        assert!(verify(folder.path()).unwrap().damaged.is_empty(), "its header was rewritten");
     }
 }

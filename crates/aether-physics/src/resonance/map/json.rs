@@ -8,7 +8,8 @@ use aether_core::Channel;
 impl ResonanceMap {
     /// The map as JSON: `edges` with `from`, `to`, `emitters`, `handlers`, `tier`, `waves`, `median_lag_ms`, `effect`,
     /// `q_value`, `confidence`, `first_seen_seconds_ago`, `last_seen_seconds_ago`, `waves_a_second`,
-    /// `from_waves_a_second` and `to_waves_a_second`; `groups` as lists of channels; `counts` as in [`ResonanceCounts`](crate::ResonanceCounts).
+    /// `from_waves_a_second` and `to_waves_a_second`; `groups` as lists of channels; `counts` as in
+    /// [`ResonanceCounts`](crate::ResonanceCounts).
     #[must_use]
     pub fn to_json(&self) -> Value {
         let edge = |edge: &Edge| {

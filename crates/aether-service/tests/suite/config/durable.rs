@@ -146,7 +146,7 @@ mod jetstream {
         server.restart().await.unwrap();
         storing(true).await;
 
-        // One that is told to end while it waits.
+        // A program that gets a signal to end while it waits.
         server.kill().await.unwrap();
         shutdown.cancel();
         assert!(config.connect_until(&shutdown, "other").await.unwrap().is_none());

@@ -96,7 +96,7 @@ async fn a_file_is_read_when_it_has_been_written_to_its_end() {
     let mut file = fs::File::create(folder.file("default.toml")).unwrap();
     file.write_all(b"[inbox]\nfloor = ").unwrap();
     file.sync_all().unwrap();
-    // Another file that changes meanwhile is no reason to read the half.
+    // A change of another file meanwhile must not lead to reading half a file.
     folder.replace("notes.toml", "");
     // A reading would come within a tenth of a second; nothing waits for this time to be enough.
     let early = tokio::time::timeout(Duration::from_millis(700), reloads.changed()).await;
@@ -322,7 +322,7 @@ async fn a_schema_in_another_folder_applies_when_its_file_changes_and_a_broken_o
     next(&mut reloads).await;
     assert!(!fits("1").await && fits("\"one\"").await);
     schemas.replace("order.json", "{");
-    assert!(next(&mut reloads).await.mistakes.unwrap().to_string().contains("is no JSON"));
+    assert!(next(&mut reloads).await.mistakes.unwrap().to_string().contains("is not JSON"));
     // Settings are read once, whatever has become of the files.
     assert!(config.settings().border.schemas.compiled().is_some());
     assert!(!fits("1").await && fits("\"one\"").await);

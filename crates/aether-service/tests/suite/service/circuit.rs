@@ -202,7 +202,7 @@ async fn a_service_that_ends_while_its_circuit_is_open_reports_what_was_left() {
     assert_eq!((report.failed, report.left, report.shed_circuit_open), (1, 3, 0), "{report}");
 }
 
-/// A layer that answers by itself is no result of the handler, so the next wave is tried.
+/// An answer of a layer does not count as a result of the handler, so the next wave is tried.
 #[tokio::test]
 async fn a_trial_that_never_reaches_the_handler_is_followed_by_another() {
     let fails = Arc::new(AtomicBool::new(true));
@@ -302,5 +302,5 @@ async fn a_process_with_an_open_circuit_is_not_ready_and_says_why() {
     ask("fails again").await.unwrap_err();
     assert!(!Health::of(&aether).ready);
     stage.close().await;
-    assert!(Health::of(&aether).ready, "a service that has ended is no reason");
+    assert!(Health::of(&aether).ready, "a service that has ended does not count");
 }

@@ -223,7 +223,7 @@ async fn a_directory_unites_the_services_of_a_medium_and_refuses_strangers_nonse
     let document = asyncapi("all", "1", "", &listing.descriptions());
     assert_eq!(mistakes(&document), [""; 0], "{document:#}");
     assert_eq!(document["info"]["x-aether-services"], json!(["shop 1.2.3", "stock 2"]));
-    // Both have a type of this name, and neither gets that of the other.
+    // Both have a type of this name, and neither gets the other's.
     let schemas = document["components"]["schemas"].as_object().unwrap();
     assert!(schemas.contains_key("shop.Order") && schemas.contains_key("stock.Order"));
     assert_eq!(document["operations"].as_object().unwrap().len(), 5);

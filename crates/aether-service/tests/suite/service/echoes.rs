@@ -60,7 +60,7 @@ async fn failures_come_back(shops: Aether, stocks: Aether) {
         );
         assert_eq!((echo.key(), echo.metadata().value("tenant")), (Some("order-17"), Some("blue")));
         assert_eq!(echo.wave.as_ref().map(|wave| wave.kind), Some(kind));
-        // What the handler emits names the failed wave as its cause.
+        // Waves that the handler emits name the failed wave as their cause.
         let alert = tokio::time::timeout(LONG, alerts.receive()).await.unwrap().unwrap();
         assert_eq!(alert.cause(), Some(&echo.of));
     }
@@ -157,7 +157,7 @@ async fn the_echoes_of_a_service_are_a_stream_or_have_a_handler() {
     assert!(matches!(service.echoes().await, Err(EchoesError::Taken { .. })));
 }
 
-/// Nobody asked for these, so nobody is told.
+/// Nobody asked for these, so nobody gets an echo.
 #[tokio::test]
 async fn events_that_do_not_ask_are_not_told_of() {
     let aether = Aether::local();

@@ -21,7 +21,7 @@ fn quick() -> Resend {
 
 async fn front(emitter: Emitter, asker: Asker) -> Result<Json<u32>, BoxError> {
     let answer = asker.ask(Wave::builder("middle").build()?).await?;
-    // What follows from the answer belongs to the same request, with one entry more.
+    // Waves that follow from the answer belong to the same request, with one entry more.
     let after = asker.following(&answer).with_baggage("step", "after")?;
     after.emitter().emit_wave("told.after", &()).await?;
     emitter.emit_wave("told.front", &()).await?;

@@ -86,7 +86,7 @@ async fn the_value_of_a_query_handler_is_the_answer() {
     assert_eq!(ask("closure").await.json::<u32>().unwrap(), 2);
     let made = ask("made").await;
     assert_eq!((made.channel().as_str(), made.metadata().value("n")), ("made", Some("v")));
-    assert_eq!(made.amplitude(), aether_core::Amplitude::NORMAL, "that of the question");
+    assert_eq!(made.amplitude(), aether_core::Amplitude::NORMAL, "the amplitude of the question");
     assert_eq!(stage.close().await.succeeded, 6);
 }
 
@@ -232,7 +232,7 @@ async fn a_command_that_was_not_handled_comes_back_to_its_source() {
     let mut echoes = stage.user.echoes().await.unwrap();
     let command = Wave::builder("a.b").kind(aether_core::Kind::Command).json(&1).build().unwrap();
     let receipt = stage.user.emit(command).await.unwrap();
-    // A failed event has no echo, so the first echo is that of the command.
+    // A failed event has no echo, so the first echo belongs to the command.
     stage.emit("a.b", &2).await;
     let echo = echoes.receive().await.unwrap();
     assert_eq!(echo.of, stage.user.id_of(&receipt));

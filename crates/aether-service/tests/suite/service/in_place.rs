@@ -15,7 +15,7 @@ const WARM_UP: u32 = 8;
 
 type Tasks = mpsc::UnboundedSender<Id>;
 
-/// What the handler does with a wave.
+/// The actions of the handler with a wave.
 const ANSWER: u32 = 0;
 const FAIL: u32 = 1;
 const PANIC: u32 = 2;

@@ -110,7 +110,7 @@ async fn letters_are_answered_for(shops: Aether, stocks: Aether) {
     assert_eq!(dropped, LetterAnswer::Dropped { id: letters[0].id.clone() });
     assert_eq!(stocks.dead_letters().counts().kept, 1);
     stage.close().await;
-    // A server ends the subscription a little later. What it delivers until then has nobody who answers.
+    // A server ends the subscription a little later. Nobody answers the questions that it delivers until then.
     let nobody = async {
         loop {
             let question = Wave::builder(channel_of(store)).kind(Kind::Query).json(&1).build().unwrap();

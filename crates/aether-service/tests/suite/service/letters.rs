@@ -69,7 +69,7 @@ async fn letters_are_as_the_waves_were(shops: Aether, stocks: Aether) {
     letters.replay(letter.number, &clerk).await.unwrap();
     assert_eq!(handled(3).await[0].amplitude(), wave.amplitude());
     let second = only(&letters).await;
-    assert_eq!((letter.attempts, letter.failed.len()), (3, 3), "those of the handler count");
+    assert_eq!((letter.attempts, letter.failed.len()), (3, 3), "the attempts of the handler count");
     assert_eq!((second.attempts, second.failed.len(), second.id.store), (6, 3, letters.store()));
     assert_eq!(second.wave.cause(), Some(&shop.id_of(&receipt)));
     stage.close().await;

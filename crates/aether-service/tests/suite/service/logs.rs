@@ -1,4 +1,4 @@
-//! What a service logs: the span around each handling, its start and end, failures, and the connection.
+//! The log of a service: the span around each handling, its start and end, failures, and the connection.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -155,7 +155,7 @@ async fn the_first_failure_of_each_kind_is_logged_at_once_and_the_others_are_cou
         assert!(line.contains("more waves were not handled"), "{line}");
     }
     assert_eq!((log.count("a wave was not handled"), log.count("more waves")), (3, 3));
-    // What was counted since then is logged at the end.
+    // Failures counted since then are logged at the end.
     for _ in 0..5 {
         stage.failure("b", &()).await;
     }

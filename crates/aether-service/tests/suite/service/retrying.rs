@@ -18,7 +18,7 @@ fn unlimited() -> Resend {
     Resend::default().budget(RetryBudget::unlimited())
 }
 
-/// Fails until it has received a wave as often as its payload says.
+/// Fails until it has received a wave as often as its payload demands.
 async fn reluctant(
     State(seen): State<Seen>,
     Json(times): Json<usize>,

@@ -82,7 +82,7 @@ async fn while_the_circuit_of_one_set_is_open_the_queries_of_another_are_answere
     an_operator_is_answered(aether::connect(&server.url()).await.unwrap()).await;
 }
 
-/// What the sets are for: a breaker of the whole service makes everything wait.
+/// The reason for sets: a breaker of the whole service makes everything wait.
 #[tokio::test(start_paused = true)]
 async fn the_circuit_of_the_whole_service_makes_all_queries_wait() {
     let aether = Aether::local();

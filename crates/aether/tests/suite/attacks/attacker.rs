@@ -1,4 +1,4 @@
-//! What the attacker does, in a process of its own and without keys. It may subscribe and publish everywhere.
+//! The attacker's work, in a process of its own and without keys. It may subscribe and publish everywhere.
 
 use std::time::Instant;
 
@@ -55,7 +55,7 @@ fn plain(random: &mut Rng, text: &str) -> Bytes {
     encode_at(sender, Some(position), None, &waves[..random.usize(..2)], Instant::now()).unwrap()
 }
 
-/// Sends so many hostile messages of all kinds: altered, repeated, cut, made with another key, plain, and no frames at all;
+/// Sends `count` hostile messages of all kinds: altered, repeated, cut, made with another key, plain, and no frames at all;
 /// in the place of each message that it has overheard, so that each role and each subject has its share.
 pub(crate) async fn flood(url: &str, count: u64) {
     let (client, mut heard) = listen(url, ">").await;
@@ -76,7 +76,7 @@ pub(crate) async fn flood(url: &str, count: u64) {
         let [taken, place] = [0; 2].map(|_| &real[random.usize(..real.len())]);
         let (payload, subject) = (&taken.payload, place.subject.as_str());
         let message: Bytes = match random.u8(..7) {
-            // Each bit of each byte, in its own place and in that of another.
+            // Each bit of each byte, in its own place and in another's.
             0 | 1 if !payload.is_empty() => {
                 let mut altered = payload.to_vec();
                 altered[random.usize(..payload.len())] ^= 1 << random.u8(..8);
@@ -105,7 +105,7 @@ pub(crate) async fn flood(url: &str, count: u64) {
     }
 }
 
-/// Announces so many processes, each with 256 receivers of long names and a high floor.
+/// Announces `count` processes, each with 256 receivers of long names and a high floor.
 pub(crate) async fn announce(url: &str, count: u64) {
     let (client, _heard) = listen(url, "nothing").await;
     told().await;
@@ -127,7 +127,7 @@ pub(crate) async fn announce(url: &str, count: u64) {
     told().await;
 }
 
-/// Repeats the first question on `shop.price` so many times, which was asked with the highest amplitude.
+/// Repeats the first question on `shop.price` `count` times, which was asked with the highest amplitude.
 pub(crate) async fn ask(url: &str, count: u64) {
     let (client, mut heard) = listen(url, "aether-ask.shop.price").await;
     let question = overhear(&mut heard, "aether-ask.shop.price").await;
@@ -148,7 +148,7 @@ pub(crate) async fn ask(url: &str, count: u64) {
     told().await;
 }
 
-/// Makes up so many markers: at random, of the tokens of inquiries that it hears, and of the numbers of real markers.
+/// Makes up `count` markers: at random, of the tokens of inquiries that it hears, and of the numbers of real markers.
 pub(crate) async fn forge_markers(url: &str, count: u64) {
     let (client, mut heard) = listen(url, ">").await;
     let inquiry = overhear(&mut heard, "aether-ask.shop.").await.reply.unwrap();
@@ -169,8 +169,8 @@ pub(crate) async fn forge_markers(url: &str, count: u64) {
     told().await;
 }
 
-/// Says of everything that nobody hears it, in the server's place and at once. The client cannot send a status, so it speaks
-/// the protocol itself.
+/// Claims of everything that nobody hears it, in the server's place and at once. The client cannot send a status, so it
+/// speaks the protocol itself.
 pub(crate) async fn say_nobody_hears(url: &str) {
     let mut raw = TcpStream::connect(url.trim_start_matches("nats://")).await.unwrap();
     raw.set_nodelay(true).unwrap();

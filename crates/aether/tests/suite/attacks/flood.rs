@@ -1,4 +1,5 @@
-//! A flood of hostile messages of all kinds, on all subjects: nothing is delivered, nothing panics, the memory stays as it is.
+//! A flood of hostile messages of all kinds, on all subjects: nothing is delivered, nothing panics, the memory stays as
+//! it is.
 
 use std::time::Instant;
 
@@ -34,7 +35,7 @@ async fn speak(victims: &Victims, ear: &mut Vibrator) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_flood_of_hostile_messages_on_all_subjects_delivers_nothing_and_fills_nothing() {
-    /// What the allocator, the client's buffers and the tasks may take meanwhile.
+    /// The memory that the allocator, the client's buffers and the tasks may take meanwhile.
     const SLACK: u64 = 48 << 20;
     let mut victims = Victims::new(true).await;
     let mut attacker = Attacker::new("flood", &victims.server, messages()).await;
@@ -76,7 +77,7 @@ async fn a_flood_of_hostile_messages_on_all_subjects_delivers_nothing_and_fills_
     );
     assert!(after <= before + SLACK, "{before} bytes grew to {after}");
     for (status, kinds) in [(here, 3), (there, 4)] {
-        // What only `here` hears, such as answers, is never replayed to anybody who waits for it.
+        // A message that only `here` hears, such as an answer, is never replayed to anybody who waits for it.
         let refused = [
             status.refused_plain,
             status.refused_unknown_key,

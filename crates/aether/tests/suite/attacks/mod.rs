@@ -1,6 +1,6 @@
-//! Attacks by a process of its own that has no keys and may publish and subscribe everywhere, each on processes with keys, where
-//! it has no effect, and on processes without, where its effect is bounded. docs/internals/attacks.md has the figures:
-//! `AETHER_ATTACKS=20 cargo nextest run --release -p aether-core --test suite attacks:: --no-capture`.
+//! Attacks by a process of its own that has no keys and may publish and subscribe everywhere, each on processes with
+//! keys, where it has no effect, and on processes without, where its effect is bounded. docs/internals/attacks.md has
+//! the figures: `AETHER_ATTACKS=20 cargo nextest run --release -p aether-bus --test suite attacks:: --no-capture`.
 
 mod attacker;
 mod flood;

@@ -1,5 +1,5 @@
-//! The attacker: this test program again, as a process of its own, so that its memory and its work are not those of the
-//! victims.
+//! The attacker: this test program again, as a process of its own, so that its memory and its work do not count as the
+//! victims'.
 
 use std::process::Stdio;
 
@@ -22,7 +22,8 @@ pub(crate) struct Attacker {
 }
 
 impl Attacker {
-    /// Starts one that does so many of what its role does, once it is told to. It has subscribed to what it wants to hear.
+    /// Starts one that repeats the work of its role `count` times, once the test starts it. It has subscribed to what
+    /// it wants to hear.
     pub(crate) async fn new(role: &str, server: &NatsServer, count: u64) -> Self {
         let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "attacks::process::an_attacker_without_keys", "--nocapture"])
@@ -81,7 +82,7 @@ pub(crate) fn say(text: impl std::fmt::Display) {
     println!("\n{text}");
 }
 
-/// Waits until the test says so.
+/// Waits for the line of the test.
 pub(crate) async fn told() {
     let line = tokio::task::spawn_blocking(|| {
         let mut line = String::new();

@@ -15,12 +15,13 @@ pub(crate) async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
     timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} takes too long"))
 }
 
-/// How many times as much as in the tests of each day: `AETHER_ATTACKS=20`, in release, for the figures of docs/internals/attacks.md.
+/// How many times as much as in the tests of each day: `AETHER_ATTACKS=20`, in release, for the figures of
+/// docs/internals/attacks.md.
 pub(crate) fn scale() -> u64 {
     std::env::var("AETHER_ATTACKS").ok().and_then(|text| text.parse().ok()).unwrap_or(1)
 }
 
-/// What this process has in memory.
+/// The memory of this process.
 pub(crate) fn resident_bytes() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();

@@ -160,7 +160,7 @@ async fn hops_are_bounded_whatever_frames_claim() {
     let (edge_too, hub_too) = (connected(&edge).await, connected(&hub).await);
     let (mut at_edge, mut at_hub) = (ear(&edge_too, "sensors.>").await, ear(&hub_too, "sensors.>").await);
     let forger = async_nats::connect(edge.url()).await.unwrap();
-    // Found by its amplitude, which stands before half-life and hops.
+    // Found by its amplitude, which is before half-life and hops.
     let wave = Wave::builder("sensors.forged").amplitude(0.3).text("forged").build().unwrap();
     let loss = (-0.3_f64.log2() * 2048.0).round() as u16;
     let sender = Sender { node: 7, sent_micros: 1 };

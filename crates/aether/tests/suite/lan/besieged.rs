@@ -10,7 +10,7 @@ pub(crate) const PORT: u16 = 7447;
 /// How many packets, in place of [`PACKETS`].
 const PACKETS_ENV: &str = "AETHER_LAN_PACKETS";
 const PACKETS: u64 = 20_000;
-/// What the attack may cost: buffers of the connections that are open at once, of 64 KiB each, and what Zenoh keeps.
+/// The cost that the attack may have: buffers of the open connections, of 64 KiB each, and the memory of Zenoh.
 const MAX_GROWTH_KIB: u64 = 64 << 10;
 
 /// Dropped in this order: the processes before the cable.

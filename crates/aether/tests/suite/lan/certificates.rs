@@ -30,7 +30,7 @@ impl Authority {
         Self { folder, issuer: Issuer::new(params, key) }
     }
 
-    /// Signs a certificate of a machine, and returns its file and that of its key.
+    /// Signs a certificate of a machine, and returns its file and the file of its key.
     fn sign(&self, machine: &str) -> [PathBuf; 2] {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec!["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
@@ -45,7 +45,7 @@ impl Authority {
         self.folder.join("authority.pem")
     }
 
-    /// What a machine needs that trusts this authority and has a certificate of it.
+    /// The options of a machine that trusts this authority and has a certificate of it.
     fn options(&self, machine: &str) -> LanOptions {
         let [certificate, key] = self.sign(machine);
         LanOptions::default().secret(SECRET).certificates(self.file(), certificate, key)
@@ -149,7 +149,7 @@ async fn a_process_with_certificates_takes_and_makes_no_connection_without() {
         let options = authority.options("here").view(&view);
         async move { aether::builder().url(url).options(options).connect().await.map(|aether| (aether, view)) }
     };
-    // The protocol is that of the certificates.
+    // The protocol is QUIC, as with the certificates.
     let (here, _) = connect(format!("lan:?multicast=off&listen=127.0.0.1:{port}")).await.unwrap();
     assert_only_with_certificates(port, &authority).await;
     let (there, view) = connect(format!("lan:?multicast=off&peer=127.0.0.1:{port}")).await.unwrap();
@@ -240,7 +240,7 @@ struct HeldUp {
     _folder: tempfile::TempDir,
 }
 
-/// What stands between a process and the one that it connects to, and passes on the first datagram.
+/// A relay between a process and the one that it connects to. It passes on the first datagram.
 struct Hole {
     outside: UdpSocket,
     from: SocketAddr,
@@ -262,7 +262,7 @@ impl Hole {
 }
 
 impl HeldUp {
-    /// Two are connected, and a connection to the first has begun and says no more.
+    /// Two are connected, and a connection to the first has begun and is silent.
     async fn begin() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::new(folder.path(), "ours");

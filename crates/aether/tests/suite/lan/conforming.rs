@@ -155,7 +155,7 @@ impl Link for LanSite {
     }
 }
 
-/// Waits until each of those that have not ended sees so many others.
+/// Waits until each of those that have not ended sees this number of others.
 async fn until_each_sees(views: &[LanView], others: usize) -> Result<(), SiteError> {
     for view in views {
         let Some(mut changes) = view.changes() else { continue };
@@ -165,8 +165,8 @@ async fn until_each_sees(views: &[LanView], others: usize) -> Result<(), SiteErr
     Ok(())
 }
 
-/// Cases in which waves wait in the outbox until a cable is mended. On a local network alone none waits: what a process sends to
-/// itself does not cross the network, and nothing is held for those who are away.
+/// Cases in which waves wait in the outbox until a cable is mended. On a local network alone none waits: what a process
+/// sends to itself does not cross the network, and nothing is held for those who are away.
 const HELD: [&str; 10] = [
     "an_emitter_without_room_waits_and_blocks_no_thread",
     "try_emit_hands_back_a_wave_without_room",
@@ -184,8 +184,8 @@ const HELD: [&str; 10] = [
 /// case expects that nobody hears it.
 const CLOSING: &str = "closing_while_away_ends_and_counts_what_was_lost";
 
-/// Cases with a client that does not know Aether. On a local network there is none: everything is in frames of Aether. What
-/// others send is in `stranger` and `pretending`.
+/// Cases with a client that does not know Aether. On a local network there is none: everything is in frames of Aether.
+/// Messages of others are in `stranger` and `pretending`.
 const FOREIGN: [&str; 4] = [
     "a_foreign_message_arrives_as_a_wave_with_default_values",
     "foreign_headers_become_metadata",
@@ -193,7 +193,8 @@ const FOREIGN: [&str; 4] = [
     "malformed_messages_are_counted_and_end_nothing",
 ];
 
-/// Cases of outages, which need cables that can be pulled out. Each pull takes some seconds, so they have a test of their own.
+/// Cases of outages, which need cables that can be pulled out. Each pull takes some seconds, so they have a test of
+/// their own.
 const OUTAGES: [&str; 5] = [
     "subscriptions_are_restored_after_an_outage",
     "losses_on_the_way_are_counted",
@@ -231,7 +232,7 @@ async fn the_medium_of_a_local_network_conforms_when_its_cables_are_pulled_out()
     assert_conforms(&Suite::default().only(OUTAGES).run(&over).await, []);
 }
 
-/// What a local network alone cannot show. The other cases are those of the paths, which the tests of paths run.
+/// Cases that a local network alone cannot show. The tests of paths run the other cases.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_local_network_before_a_server_holds_waves_while_both_are_away() {
     assert_conforms(&Suite::default().only(HELD).run(&OverLanAndServer).await, []);

@@ -26,7 +26,7 @@ fn a_group_loses_a_member_and_gets_another_and_no_wave_is_handled_twice() {
     let (mut doomed, survivor) = (member(End::Left), member(End::Right));
     let mut boss = Process::start(&cable, End::Left, "boss");
     boss.says("emits");
-    // Each has a share. What they say is kept.
+    // Each has a share. Their lines are kept.
     let mut handled: Vec<Vec<u64>> = [&doomed, &survivor].map(|member| vec![next(member)]).into();
     doomed.kill();
     // Nothing tells the end of a process that is killed: it has gone when it was silent for long enough.
@@ -55,8 +55,8 @@ fn next(member: &Process) -> u64 {
     member.says("did").parse().unwrap()
 }
 
-/// In the role of the boss: emits all the time once both members are there, and says at which number it is when one of them has
-/// gone, and at the end, which is when it is told to.
+/// In the role of the boss: emits all the time once both members are there, and prints its number when one of
+/// them has gone, and at the end, when the test asks for it.
 pub(crate) async fn emit(aether: &Aether, view: &LanView) {
     let mut changes = view.changes().unwrap();
     while view.peers().len() < 2 {
@@ -82,7 +82,7 @@ pub(crate) async fn emit(aether: &Aether, view: &LanView) {
     aether.close().await.unwrap();
 }
 
-/// In the role of a member: says what it does.
+/// In the role of a member: prints what it does.
 pub(crate) async fn work(aether: &Aether) {
     let mut member = Vibrator::builder("member").create(aether).await.unwrap();
     member.resonate_in_group("work.*", "crew").await.unwrap();

@@ -7,13 +7,13 @@ use super::*;
 /// How soon one that is silent has gone.
 const GONE_AFTER: Duration = Duration::from_millis(1500);
 
-/// A process on a thread of its own, which blocks when it is told to, until it is told to go on.
+/// A process on a thread of its own, which blocks on an order, until the order to go on.
 struct Blocking {
     orders: mpsc::Sender<()>,
     go_on: mpsc::Sender<()>,
     /// Tells that it blocks now.
     blocks: mpsc::Receiver<()>,
-    /// What it tells when it goes on: how long each peer has been there.
+    /// Its report when it goes on: how long each peer has been there.
     peers: mpsc::Receiver<Vec<Duration>>,
 }
 
@@ -39,7 +39,7 @@ impl Blocking {
                     begin.send(()).unwrap();
                     // This is what a handler must not do. Ends with an error if the test is over.
                     let _ = may_go_on.recv();
-                    // What arrived meanwhile has its turn, and so has the heartbeat.
+                    // Everything that arrived meanwhile has its turn, and so has the heartbeat.
                     tokio::time::sleep(Duration::from_millis(100)).await;
                     // Fails if the test is over.
                     let _ = tell.send(view.peers().iter().map(|peer| peer.since).collect());
@@ -72,8 +72,8 @@ async fn a_process_that_hangs_has_gone_for_others_and_is_back_when_it_goes_on() 
     assert_eq!(view.peers().len(), 1);
     other.block();
     let began = std::time::Instant::now();
-    // It beats on a thread of its own, and yet does not know of this. The join would fail after 10 s if it did not end with the
-    // peer.
+    // It beats on a thread of its own, and yet does not know of this. The join would fail after 10 s if it did not end
+    // with the peer.
     let ear = vibrator("ear", &here).await;
     ear.resonate_on("other.*").await.unwrap();
     println!("a join waited {:?} for a process that hangs", began.elapsed());
@@ -127,14 +127,14 @@ async fn a_flush_that_a_process_does_not_answer_gives_up_after_two_seconds_whate
     let began = std::time::Instant::now();
     let flushed = here.flush().await;
     println!("a flush ended after {:?}: {flushed:?}", began.elapsed());
-    // The limit that was exceeded is that of no progress, and not the longer one of all flushes.
+    // The exceeded limit is the one without progress, and not the longer one of all flushes.
     match flushed {
         Err(FlushError::Unconfirmed { waves: 1, patience }) => assert_eq!(patience, Duration::from_secs(2)),
         other => panic!("{other:?}"),
     }
     drop(other);
     for aether in [here, well] {
-        // What the other one did not answer may still be open.
+        // Pings that the other one did not answer may still be open.
         let _ = aether.close().await;
     }
 }

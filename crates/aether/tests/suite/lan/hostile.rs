@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use crate::lan::besieged::{Besieged, PORT};
 use crate::lan::machine::{Process, say};
 
-/// Most packets come by UDP: one in so many is a message over TCP.
+/// Most packets come by UDP: one in this number is a message over TCP.
 const TCP_ONE_IN: u64 = 8;
 /// Messages of a connection.
 const MESSAGES: u64 = 4;
@@ -43,7 +43,7 @@ fn two_machines_go_on_while_a_third_party_sends_what_it_likes_to_their_ports() {
     besieged.go_on();
 }
 
-/// In the role of the attacker: sends so many packets.
+/// In the role of the attacker: sends `packets` packets.
 pub(crate) async fn attack(packets: u64) {
     let victim = SocketAddr::from((VICTIM, PORT));
     let mut held = Vec::new();

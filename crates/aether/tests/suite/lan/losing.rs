@@ -1,4 +1,4 @@
-//! Waves that are lost on the way: they are known to be lost, and no flush says otherwise.
+//! Waves that are lost on the way: they are known to be lost, and no flush claims otherwise.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ const BATCH: u64 = 2000;
 /// How often the connection is cut. Each time it is made again within a second or so, so that nobody has gone.
 const CUTS: u64 = 5;
 
-/// A connection that is made anew at once carries answers to later pings, which say nothing about what was on the old one.
+/// A connection that is made again at once carries answers to later pings, which mean nothing about what was on the old one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_connection_that_is_cut_under_load_and_made_again_at_once_turns_no_lost_wave_into_a_confirmed_one()
 {
@@ -97,7 +97,7 @@ async fn a_peer_that_leaves_when_it_has_received_everything_leaves_nothing_uncon
             let heard = timeout(LONG, ear.receive()).await.unwrap().unwrap();
             assert_eq!(heard.json::<u64>().unwrap(), number);
         }
-        // Its subscription is still there when it says farewell.
+        // Its subscription is still there when it sends farewell.
         there.close().await.unwrap();
         assert_eq!(here.flush().await.ok(), Some(()));
         assert_eq!((here.status().unconfirmed, here.status().in_flight), (0, 0));

@@ -1,7 +1,7 @@
 //! The processes of tests with several machines: this test program again, in a role, at an end of a cable.
 //!
 //! Needs the right to make namespaces (root), `ip` and `nft`; without them the tests fail, unless `AETHER_NO_NAMESPACES=1`
-//! says that this machine has no such right.
+//! declares that this machine has no such right.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -27,7 +27,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two attempts while nobody is found, and between two bursts of waves.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A process in a namespace, and the lines that it says.
+/// A process in a namespace, and the lines that it prints.
 pub(crate) struct Process {
     child: Child,
     lines: Receiver<String>,
@@ -71,7 +71,7 @@ impl Process {
                 Ok(line) => {
                     // Also one of a task of Zenoh, which ends nothing else.
                     if line.contains("panicked at") {
-                        // The line after it says why.
+                        // The line after it has the reason.
                         let why = self.lines.recv_timeout(PAUSE * 50).unwrap_or_default();
                         panic!("{line} {why}");
                     }
@@ -92,7 +92,7 @@ impl Process {
         self.says(start).split_whitespace().map(|number| number.parse().unwrap()).collect()
     }
 
-    /// The rests of all lines that begin so, until one that begins otherwise says the end, or the process has ended.
+    /// The rests of all lines that begin so, until one that begins otherwise marks the end, or the process has ended.
     pub(crate) fn all(&self, start: &str, end: &str) -> Vec<String> {
         let mut rests = Vec::new();
         loop {
@@ -215,7 +215,7 @@ impl Heard {
     }
 }
 
-/// Hears `tick.*`, and says so with the first wave; answers; and says what it has heard when it is asked for its account.
+/// Hears `tick.*`, and prints it with the first wave; answers; and prints what it has heard when it is asked.
 async fn listen(aether: &Aether) {
     let mut account = Vibrator::builder("account").create(aether).await.unwrap();
     account.resonate_on("account").await.unwrap();
@@ -288,7 +288,7 @@ async fn account(aether: &Aether, emitted: u64) {
     aether.close().await.unwrap();
 }
 
-/// Emits all the time, and says when the listener has answered, when it has gone, and when it is back.
+/// Emits all the time, and prints when the listener has answered, when it has gone, and when it is back.
 async fn tick(aether: &Aether) {
     let asker = aether.emitter("asker").unwrap();
     // The waves of `tick` come from an emitter that does nothing else, so that their numbers are theirs alone.
@@ -336,7 +336,7 @@ async fn send(aether: &Aether, count: u64) {
     account(aether, count).await;
 }
 
-/// Asks all the time until it is told to stop, and says how often, and how often it was not answered.
+/// Asks all the time until the order to stop, and prints how often, and how often it was not answered.
 async fn ask(aether: &Aether) {
     answered(aether).await;
     let asker = aether.emitter("asker").unwrap();

@@ -1,4 +1,4 @@
-//! Processes that come: each knows who is there before it says anything, or says that it does not.
+//! Processes that come: each knows who is there before it sends anything, or reports that it does not.
 
 use aether_core::medium::FlushError;
 use hkdf::Hkdf;
@@ -48,7 +48,7 @@ fn said(text: &str) -> Wave {
     Wave::builder("said.here").text(text).build().unwrap()
 }
 
-/// It is told of one of them, which knows the other one.
+/// It learns of one of them, which knows the other one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_wave_of_a_process_reaches_those_whom_its_peers_know() {
     let ports = [free_port(), free_port()];
@@ -97,7 +97,7 @@ async fn nodes_that_a_stranger_invents_take_nothing_from_those_that_are_there() 
     assert_eq!(view.surroundings().await.unwrap().same_secret, 2, "invented nodes are not counted");
 }
 
-/// As one does whose clock is an hour off: it shows itself, and refuses what it is told.
+/// As one does whose clock is an hour off: it shows itself, and refuses every message.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_a_process_that_is_there_may_have_missed_is_not_confirmed() {
     let ports = [free_port(), free_port()];

@@ -58,7 +58,8 @@ async fn peer(port: u16, others: &[u16], secret: &str) -> Aether {
     aether
 }
 
-/// Waits until a process knows so many others, and is known to them. Connecting waits for that, too, but no longer than 2 s.
+/// Waits until a process knows this number of others, and is known to them. Connecting waits for that, too, but no
+/// longer than 2 s.
 async fn met(aether: &Aether, view: &LanView, others: usize) {
     until(view, LONG, |view| view.peers().len() >= others).await;
     // A flush waits until all know what it hears.
@@ -93,7 +94,7 @@ async fn without_a_secret_it_does_not_start_unless_that_is_allowed() {
     insecure.close().await.unwrap();
 }
 
-/// It is connected, hears nothing, and is told nothing.
+/// It is connected, hears nothing, and learns nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_with_another_secret_is_neither_heard_nor_told_anything() {
     let ports = [free_port(), free_port(), free_port()];
@@ -125,8 +126,8 @@ async fn a_peer_with_another_secret_is_neither_heard_nor_told_anything() {
     assert_eq!(here.status().refused() + there.status().refused(), 0, "nothing reaches another realm");
 }
 
-/// Each of them knows all that were there before it as soon as it has connected, whatever Zenoh answers first. Those who are seen
-/// are waited for, for 2 s: one that has not connected sooner goes on without.
+/// Each of them knows all that were there before it as soon as it has connected, whatever Zenoh answers first. Those
+/// who are seen are waited for, for 2 s: one that has not connected sooner goes on without.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_connects_by_a_router_knows_those_who_are_there() {
     let port = free_port();

@@ -9,10 +9,10 @@ use crate::lan::machine::Process;
 
 /// How long the cable is out at least, in seconds. Until the other one has gone if it is not set.
 const OUTAGE_ENV: &str = "AETHER_LAN_OUTAGE";
-/// One packet in so many is lost, at both ends.
+/// One packet in this number is lost, at both ends.
 const LOSS: u32 = 10;
-/// A peer has gone within 5 s, and one that starts is answered within 3 s; here with time to spare for a machine that stops for a
-/// while. When a peer has gone shows exactly in paused time (`medium::lan::tests`).
+/// A peer has gone within 5 s, and one that starts is answered within 3 s; here with time to spare for a machine that
+/// stops for a while. When a peer has gone shows exactly in paused time (`medium::lan::tests`).
 const LEAVE_WITHIN: Duration = Duration::from_secs(20);
 const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 const WAVES: u64 = 2000;

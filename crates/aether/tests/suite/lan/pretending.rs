@@ -1,4 +1,4 @@
-//! A peer that is made by hand: it has the key, and says what no process would say.
+//! A peer that is made by hand: it has the key, and sends what no process would send.
 
 use aether::seal::{Role, Sealer};
 use zenoh::Session;
@@ -130,7 +130,8 @@ async fn impossible_numbers_of_a_peer_end_nothing() {
     pretender.introduce(u64::MAX).await;
     until(&view, LONG, |view| !view.peers().is_empty()).await;
     pretender.say(KNOWN, &most[..8]).await;
-    // Number, version, way and what was sent; number, clock, way and what is missing, with and without the bit of measurements.
+    // Number, version, way and what was sent; number, clock, way and what is missing, with and without the bit of
+    // measurements.
     pretender.say(PING, &most).await;
     pretender.say(PING, &[&most[..], &most[..4]].concat()).await;
     for first in [0xff, 0x7f] {
@@ -155,7 +156,7 @@ async fn impossible_numbers_of_a_peer_end_nothing() {
 mod long {
     use super::*;
 
-    /// As one whose table is full. Its heartbeat says that it is there.
+    /// As one whose table is full. Its heartbeat shows that it is there.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_join_that_a_peer_never_confirms_ends_and_names_the_peer() {
         let (port, keys) = (free_port(), SealKeys::generate().unwrap());

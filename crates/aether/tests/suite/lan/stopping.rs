@@ -11,8 +11,8 @@ use crate::lan::machine::{Process, say, told};
 
 /// Stopped of three.
 const STOPPED: usize = 2;
-/// What the third one waits for the next wave while they are stopped: half a second, or two until Zenoh gives up one connection;
-/// not so long for each of them.
+/// The third one waits this long for the next wave while they are stopped: half a second, or two until Zenoh gives up one
+/// connection; not so long for each of them.
 const HELD_UP: Duration = Duration::from_millis(2800);
 const WAVE: usize = 16 << 10;
 /// Waves every two milliseconds: 16 MB/s to each.
@@ -63,7 +63,7 @@ impl Process {
     }
 }
 
-/// In the role of the pacer: emits all the time once three are there, and says when all but one have gone.
+/// In the role of the pacer: emits all the time once three are there, and prints when all but one have gone.
 pub(crate) async fn pace(aether: &Aether, view: &LanView) {
     let mut changes = view.changes().unwrap();
     while view.peers().len() <= STOPPED {
@@ -93,8 +93,8 @@ pub(crate) async fn pace(aether: &Aether, view: &LanView) {
     say(format_args!("paced {emitted} {}", aether.status().unconfirmed));
 }
 
-/// In the role of a watcher: says, when it is told to, the longest time between two waves and how long it knows the pacer, in
-/// milliseconds, and how many waves it misses.
+/// In the role of a watcher: prints, when the test asks, the longest time between two waves and how long it knows the
+/// pacer, in milliseconds, and how many waves it misses.
 pub(crate) async fn watch(aether: &Aether, view: &LanView) {
     let mut ear = Vibrator::builder("ear").create(aether).await.unwrap();
     ear.resonate_on("tick.*").await.unwrap();

@@ -1,5 +1,5 @@
 //! A stranger with a session of Zenoh and without the secret: it sees tokens, hears what is sealed, and sends, repeats and
-//! shows what it likes. Whoever has the secret goes on, counts it by reason, and needs no more memory.
+//! shows what it likes. Processes with the secret go on, count it by reason, and need no more memory.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -16,9 +16,9 @@ use crate::lan::machine::say;
 const SHOWN: usize = 500;
 /// All that it shows. Measured with Zenoh 1.10: 12,500 pairs cost 32 MB, and each took longer than the one before.
 const SHOWN_IN_ALL: u64 = 2000;
-/// One packet in so many shows another token, and subscribes to another node.
+/// One packet in this number shows another token, and subscribes to another node.
 const SHOWS_ONE_IN: u64 = 16;
-/// What it records of what others say.
+/// The messages of others that it records.
 const RECORDED: usize = 100;
 /// Behind the lane, the magic and the version.
 const KEY_ID: std::ops::Range<usize> = 5..13;
@@ -60,7 +60,8 @@ async fn session() -> Session {
     zenoh::open(config).await.unwrap()
 }
 
-/// In the role of the stranger: sends so many packets. Says how many it recorded, and how many it sent to each of the two.
+/// In the role of the stranger: sends `packets` packets. Prints how many it recorded, and how many it sent to each of
+/// the two.
 pub(crate) async fn intrude(packets: u64) {
     let session = session().await;
     let mut nodes = Vec::new();
@@ -82,7 +83,7 @@ pub(crate) async fn intrude(packets: u64) {
             let (recorded, enough) = (Arc::clone(&recorded), Arc::clone(&enough));
             move |sample| {
                 let mut recorded = recorded.lock().unwrap();
-                // What follows may be what it sends itself.
+                // Later messages may be its own.
                 if recorded.len() < RECORDED {
                     recorded.push((sample.key_expr().to_string(), sample.payload().to_bytes().into_owned()));
                     enough.notify_one();

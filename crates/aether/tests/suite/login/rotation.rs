@@ -121,7 +121,7 @@ async fn certificates_replaced_each_second_under_load_refuse_no_connection_and_l
     takes_effect(&mut authority, &server).await;
 }
 
-/// What the test would not notice otherwise: that the server reads its certificates again.
+/// The test would not notice otherwise that the server reads its certificates again.
 async fn takes_effect(authority: &mut Authority, server: &NatsServer) {
     authority.replace();
     let url = server.url();

@@ -50,7 +50,8 @@ impl Attacker {
         let mut done = self.0.subscribe("done").await.unwrap();
         for message in messages {
             let mut bytes = message.repeat(times);
-            // The line of the client's own message becomes the payload of one to `x`, and its end that of another one.
+            // The line of the client's own message becomes the payload of one to `x`, and its end the payload of
+            // another one.
             bytes.extend_from_slice(b"PUB x 0\r\n");
             let line = 1 + bytes.len().to_string().len();
             self.0.publish(format!("x {line}\r\n"), Bytes::from(bytes)).await.unwrap();

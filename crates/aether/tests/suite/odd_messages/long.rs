@@ -1,4 +1,4 @@
-//! What the filter costs: `cargo nextest run --release -p aether-core --test suite odd_messages::long --no-capture`.
+//! The cost of the filter: `cargo nextest run --release -p aether-bus --test suite odd_messages::long --no-capture`.
 
 use std::time::Instant;
 

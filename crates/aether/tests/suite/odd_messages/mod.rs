@@ -1,5 +1,5 @@
-//! Messages that the client of NATS cannot parse, and takes for a broken connection: from anybody, on subjects that a process hears.
-//! One breaks a connection, and from then on a filter leaves them out.
+//! Messages that the client of NATS cannot parse, and takes for a broken connection: from anybody, on subjects that a
+//! process hears. One breaks a connection, and from then on a filter leaves them out.
 
 mod attacker;
 mod long;

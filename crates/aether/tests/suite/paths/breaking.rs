@@ -13,16 +13,17 @@ use tokio::time::timeout;
 use super::{LONG, heard, listener, process, until, until_in_use};
 use crate::proxy::Proxy;
 
-/// What a receiver of numbered waves has heard.
+/// The waves that a receiver of numbered waves has heard.
 #[derive(Default)]
 struct Heard {
     numbers: HashSet<u64>,
     repeated: u64,
 }
 
-/// While waves flow, one process loses its cable to the first server and gets it back, so that the other one changes its path by
-/// choice, twice. Each flush and each confirmed wave of that process means what it says, each wave arrives once, and the order
-/// of each path stays. Between two paths there is none: a message on the new one may overtake the last on the old one.
+/// While waves flow, one process loses its cable to the first server and gets it back, so that the other one changes
+/// its path by choice, twice. Each flush and each confirmed wave of that process keeps its promise, each wave arrives
+/// once, and the order of each path stays. Between two paths there is none: a message on the new one may overtake the
+/// last on the old one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_change_by_choice_keeps_the_order_of_each_path_and_the_word_of_each_flush() {
     let servers = [NatsServer::start().await.unwrap(), NatsServer::start().await.unwrap()];
@@ -217,7 +218,7 @@ async fn a_path_that_one_process_has_lost_is_used_by_nobody_until_it_is_back() {
     shop.emit_wave("orders.a", &1).await.unwrap();
     assert_eq!(heard(&mut ear).await, "1");
     cable.cut().await;
-    // The path of this process stands all the time. It hears from the other one that its path does not.
+    // The path of this process is connected all the time. It hears from the other one that its path does not.
     until_in_use(&here, 1).await;
     let paths = aether::paths::paths(&here);
     assert_eq!((paths[0].state, paths[0].cut_off), (PathState::Ready, 1));

@@ -2,7 +2,7 @@
 //! `docs/protocol/README.md` alone agrees.
 //!
 //! The frames are put together here without the code under test, and compared with the files. To regenerate them:
-//! `AETHER_WRITE_VECTORS=1 cargo test -p aether-core --test suite protocol the_files`.
+//! `AETHER_WRITE_VECTORS=1 cargo test -p aether-bus --test suite protocol the_files`.
 
 mod layout;
 mod readable;

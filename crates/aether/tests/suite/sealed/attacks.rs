@@ -1,4 +1,4 @@
-//! What an enemy without keys can see and do: nothing.
+//! An enemy without keys can see and do nothing.
 
 use std::time::{Duration, Instant, UNIX_EPOCH};
 

@@ -12,11 +12,11 @@ use tokio::task::JoinHandle;
 
 use crate::sealed::scene::{PATIENCE, Scene, connect, next, options, within};
 
-/// With so many frames an asker looks again.
+/// With this number of frames an asker looks again.
 const FRAMES_OF_A_LOOK: u64 = 12;
 
-/// Says of everything below `aether-ask` that nobody hears it, in the server's place, and counts how often for `shop.price`. The
-/// client of the tests cannot send a status, so it speaks the protocol itself.
+/// Claims of everything below `aether-ask` that nobody hears it, in the server's place, and counts how often for
+/// `shop.price`. The client of the tests cannot send a status, so it speaks the protocol itself.
 async fn say_nobody_hears(server: &NatsServer) -> (JoinHandle<()>, watch::Receiver<u64>) {
     let client = async_nats::connect(server.url()).await.unwrap();
     let mut heard = client.subscribe("aether-ask.>").await.unwrap();
@@ -118,8 +118,8 @@ async fn commands_that_nobody_hears_come_back_in_their_order() {
     }
 }
 
-/// A way to the server that keeps back each look at a channel, so that it never ends: the frames without waves behind the first
-/// question of the channel, each with the marker behind it.
+/// A way to the server that keeps back each look at a channel, so that it never ends: the frames without waves behind
+/// the first question of the channel, each with the marker behind it.
 async fn way_without_looks(server: &NatsServer, channel: &str) -> String {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let url = format!("nats://{}", listener.local_addr().unwrap());

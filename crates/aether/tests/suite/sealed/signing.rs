@@ -201,7 +201,7 @@ async fn a_signed_frame_that_is_repeated_moved_or_signed_anew_is_refused() {
     }
     group.only_the_next_wave_arrives().await;
     assert_eq!(group.there.status().refused_replayed, 10);
-    // A member can open it, seal it anew and sign it with its own key, which may not use the name.
+    // A member can open it, seal it again and sign it with its own key, which may not use the name.
     let member = Sealer::signing(group.keys.clone(), Some(group.rogue_key.clone()), None).unwrap();
     let frame = member.open_again(Role::Waves, "aether.shop.load", &real).unwrap().frame;
     let anew = member.seal(Role::Waves, "aether.shop.load", "", &frame).unwrap();
@@ -246,7 +246,7 @@ async fn a_member_with_26302_senders_cuts_nobody_else_off() {
     assert_eq!(group.ear.ledger().lost_upstream, 0);
 }
 
-/// What a member can do to a sender whose numbers it knows, with a list and without one.
+/// A member attacks a sender whose numbers it knows, with a list and without one.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_invents_no_loss_in_the_stream_of_another() {
     let mut group = Group::new().await;
@@ -279,7 +279,7 @@ async fn a_member_announces_accounts_and_reports_in_no_name_but_its_own() {
     let mut roster = group.here.roster().await.unwrap();
     let mut accounts = group.here.accounts().await.unwrap();
     let mut echoes = group.shop.echoes().await.unwrap();
-    // Accounts: one in its own name, one in that of the ear.
+    // Accounts: one in its own name, one in the name of the ear.
     let posing = options(group.keys.clone()).signing_key(group.rogue_key.clone());
     let posing = program(&group.server.url(), "ear", posing).await;
     within("the accounts", async {

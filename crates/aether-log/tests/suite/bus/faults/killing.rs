@@ -1,7 +1,7 @@
 //! A service that is killed with `kill -9` at random moments, at full rate.
 //!
-//! It emits with `Synced` from eight tasks, and handles its own waves. It prints a line after each receipt, and one after
-//! each acknowledgement. What it printed must be true after every restart.
+//! It emits with `Synced` from eight tasks, and handles its own waves. It prints a line after each receipt, and one
+//! after each acknowledgement. The printed lines must be true after every restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -120,7 +120,7 @@ fn run_and_kill(folder: &Path, round: u64, case: Case, said: &mut Said) {
                 said.stored.insert(name.to_owned(), position);
                 receipts = receipts.saturating_sub(1);
                 if receipts == 0 {
-                    // In the middle of what comes next. What it had printed by then is still read.
+                    // At a random moment soon after. The lines that it had printed by then are still read.
                     std::thread::sleep(Duration::from_micros(fastrand::u64(..5000)));
                     service.kill().unwrap();
                 }
@@ -162,7 +162,7 @@ async fn kill_in_a_loop(rounds: u64, case: Case) {
     }
     println!("{rounds} rounds: {} receipts, {} waves in the log", said.stored.len(), kept.len());
     assert!(said.stored.len() as u64 > rounds * TASKS);
-    // What was not acknowledged comes now, and nothing else.
+    // The waves that were not acknowledged come now, and nothing else.
     let consumer = billing(&log);
     let mut rest = BTreeSet::new();
     let mut handled = said.acknowledged.len();

@@ -24,7 +24,7 @@ fn run(program: &str, args: &[&str]) {
 }
 
 impl Disk {
-    /// `None`, and a line that says so, for a user who may not mount one.
+    /// `None`, and a printed line, for a user who may not mount one.
     fn new() -> Option<Self> {
         if !nix::unistd::Uid::effective().is_root() {
             eprintln!("this user may not mount a file system: the test needs root");
@@ -54,7 +54,7 @@ impl Disk {
         run("mount", &["-o", "loop", self.image().to_str().unwrap(), self.root().to_str().unwrap()]);
     }
 
-    /// What was not synced is gone. Files that are open stay as they are until they are closed.
+    /// Unsynced data is gone. Files that are open stay as they are until they are closed.
     fn cut_power(&self) {
         // FS_IOC_SHUTDOWN with FS_SHUTDOWN_FLAGS_NOLOGFLUSH, by a program that may make system calls.
         let cut = "import fcntl, os, struct, sys\n\

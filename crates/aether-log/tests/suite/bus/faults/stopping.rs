@@ -70,7 +70,7 @@ fn a_stopped_service_keeps_its_log_and_a_reader_meanwhile_sees_whole_waves_only(
     service.kill().unwrap();
     service.wait().unwrap();
     println!("{} receipts, {last} waves read", said.len());
-    // What was read while it was written is what is there.
+    // The waves read while they were written are the waves that are there.
     let log = Log::builder(folder.path()).open().unwrap();
     let mut reader = log.read_from(0);
     while let Some(item) = reader.next_item().unwrap() {
