@@ -21,30 +21,23 @@
 //! # Ok(()) }
 //! ```
 
-mod asking;
+mod ask;
 mod batch;
 mod builder;
-mod confirming;
+mod derived;
 mod emitter;
-mod following;
-mod guard;
-mod identified;
 mod pace;
-mod question;
 mod receiver;
-mod relaying;
-mod replay;
-mod tracer;
-mod tuned;
 mod tuner;
 
 pub use crate::emission::{EmissionRate, EmissionRateError};
+pub use ask::Question;
 pub use batch::{BatchReceipt, EmitAllError};
 pub use builder::{CreateError, VibratorBuilder};
-pub use emitter::{Emitter, EmitterAccount};
-pub use question::Question;
+pub use emitter::{
+    Emission, EmitSpan, EmitTracer, Emitter, EmitterAccount, TracerInstalled, set_emit_tracer,
+};
 pub use receiver::{Receiver, TryReceiveError};
-pub use tracer::{Emission, EmitSpan, EmitTracer, TracerInstalled, set_emit_tracer};
 pub use tuner::Tuner;
 
 use std::ops::Deref;

@@ -5,8 +5,7 @@ use std::time::Duration;
 
 use tokio::task::coop;
 
-use super::emitter::Emitter;
-use super::tracer::Emission;
+use super::emitter::{Emission, Emitter};
 use crate::clock::Moment;
 use crate::medium::{BatchSettled, EmitError, Waiting};
 use crate::router::{MOST_TOGETHER, Receipt, StoredRange};

@@ -1,25 +1,28 @@
 //! The sending half of a vibrator, which also stands alone.
+//!
+//! [`EmitTracer`] is the seam for what follows emissions in a distributed trace. A process has at most one, as it has one
+//! subscriber of `tracing`; `aether-service` installs one for OpenTelemetry. Emitters call it for each wave of a sampled
+//! trace. Without a tracer they pass on the trace context that they received.
 
-use std::sync::Arc;
+use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use crate::clock::Moment;
 use bytes::Bytes;
 use serde::Serialize;
 use tokio::task::coop;
 
-use super::guard::Guard;
 use super::pace::is_due_for_emitting;
-use super::tracer::{self, Emission, EmitSpan};
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
+use crate::clock::Moment;
 use crate::echo::{EchoReason, Echoes, EchoesError};
 use crate::emission::EmissionRate;
-use crate::medium::EmitError;
+use crate::medium::{ConfirmError, EmitError};
 use crate::router::{Carried, Receipt};
 use crate::source::{Sequencer, Source, SourceError, WaveId};
-use crate::wave::{Origin, Wave};
+use crate::wave::{Origin, TraceContext, Wave};
 
 /// Emits waves under one name: the sending half of a [`Vibrator`](crate::Vibrator), or made by [`Aether::emitter`] for a
 /// service that only sends. Cloning it is a few reference counts; all clones share one sequence of numbers.
@@ -30,7 +33,7 @@ pub struct Emitter {
     /// What everything that is emitted here inherits.
     origin: Option<Arc<Origin>>,
     /// What keeps waves back, if anything does: floors that are respected, a limit.
-    guard: Option<Arc<Guard>>,
+    guard: Option<Arc<EmitGuard>>,
 }
 
 /// The account of what an [`Emitter`] and all of its clones were given to emit, in waves:
@@ -83,17 +86,22 @@ impl Emitter {
         rate: Option<EmissionRate>,
     ) -> Self {
         let guard = (respects_floors || rate.is_some()).then(|| {
-            Arc::new(Guard { respects_floors, rate, stopped: AtomicU64::new(0), limited: AtomicU64::new(0) })
+            Arc::new(EmitGuard {
+                respects_floors,
+                rate,
+                stopped: AtomicU64::new(0),
+                limited: AtomicU64::new(0),
+            })
         });
         // A tracer is called for what has an origin, so that without one there is nothing to look up.
-        let origin = tracer::is_installed().then(Arc::default);
+        let origin = TRACER.get().is_some().then(Arc::default);
         Self { aether, sequencer, origin, guard }
     }
 
     /// How many waves were emitted so far, and how many were stopped because no receiver would have heard them.
     #[must_use]
     pub fn account(&self) -> EmitterAccount {
-        let counted = |count: fn(&Guard) -> &AtomicU64| {
+        let counted = |count: fn(&EmitGuard) -> &AtomicU64| {
             self.guard.as_ref().map_or(0, |guard| count(guard).load(Ordering::Relaxed))
         };
         EmitterAccount {
@@ -167,7 +175,7 @@ impl Emitter {
     {
         let wave = wave.try_into()?;
         if let Some(origin) = &self.origin
-            && tracer::tracer_for(origin.trace()).is_some()
+            && tracer_for(origin.trace()).is_some()
         {
             // In a box, so that the future of an emit is no larger.
             return Box::pin(self.emit_traced(wave)).await;
@@ -196,10 +204,7 @@ impl Emitter {
 
     /// Emits a wave in a span that ends when it was offered.
     async fn emit_traced(&self, wave: Wave) -> Result<Receipt, EmitError> {
-        let mut wave = match self.stamped(wave) {
-            Err(EmitError::RateLimited { wave }) => self.stamped_in_turn(wave).await?,
-            wave => wave?,
-        };
+        let mut wave = self.stamped_when_due(wave).await?;
         let mut span = self.begin_span(&mut wave, Emission::Emit);
         let settled = match self.carry_stamped(wave) {
             Ok((sequence, carried)) => {
@@ -224,7 +229,7 @@ impl Emitter {
     #[cold]
     fn begin_span_of(wave: &mut Wave, emission: Emission) -> Option<Box<dyn EmitSpan>> {
         let parent = wave.trace_context();
-        tracer::tracer_for(parent.as_ref())?.begin(wave, parent, emission)
+        tracer_for(parent.as_ref())?.begin(wave, parent, emission)
     }
 
     #[inline]
@@ -399,16 +404,24 @@ impl Emitter {
         }
     }
 
+    /// Stamps a wave, which waits for its turn if the emitter is limited.
+    pub(super) async fn stamped_when_due(&self, wave: Wave) -> Result<Wave, EmitError> {
+        match self.stamped(wave) {
+            Err(EmitError::RateLimited { wave }) => Box::pin(self.stamped_in_turn(wave)).await,
+            stamped => stamped,
+        }
+    }
+
     /// Waits until the limit lets a wave go, and numbers it.
     #[cold]
-    pub(super) async fn stamped_in_turn(&self, wave: Wave) -> Result<Wave, EmitError> {
+    async fn stamped_in_turn(&self, wave: Wave) -> Result<Wave, EmitError> {
         let Some(guard) = &self.guard else { return Err(EmitError::RateLimited { wave }) };
         let Some(rate) = &guard.rate else { return Err(EmitError::RateLimited { wave }) };
-        let turn = guard.turn();
+        let mut turn = EmitTurn(Some(guard));
         if !rate.turn(wave.amplitude()).await {
             return Err(EmitError::RateLimited { wave });
         }
-        turn.came();
+        turn.0 = None;
         Ok(self.numbered(wave, Moment::now()))
     }
 
@@ -456,5 +469,132 @@ async fn settled_later(sequence: u64, carried: Carried) -> Result<Receipt, EmitE
             Ok(Receipt::new(sequence, offered))
         }
         Carried::Waiting(waiting) => Ok(Receipt::of(sequence, waiting.finish().await?)),
+    }
+}
+
+/// Floors that are respected, or a limit. Emitters without either have none.
+#[derive(Debug)]
+pub(super) struct EmitGuard {
+    pub(super) respects_floors: bool,
+    pub(super) rate: Option<EmissionRate>,
+    /// Waves that no receiver would have heard.
+    pub(super) stopped: AtomicU64,
+    /// Waves whose turn did not come.
+    pub(super) limited: AtomicU64,
+}
+
+/// A wave that waits for its turn. Dropped before that came, it counts as refused by the limit.
+struct EmitTurn<'a>(Option<&'a EmitGuard>);
+
+impl Drop for EmitTurn<'_> {
+    fn drop(&mut self) {
+        if let Some(guard) = self.0 {
+            guard.limited.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+static TRACER: OnceLock<Box<dyn EmitTracer>> = OnceLock::new();
+
+/// How a wave is emitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Emission {
+    /// Alone. The span lasts until the wave was offered to its receivers or is in the outbox, so it shows back-pressure.
+    Emit,
+    /// As a question. The span lasts until there is an answer.
+    Ask,
+    /// Together with others. The span lasts as long as it takes to number the wave.
+    Create,
+}
+
+/// Follows the waves that this process emits.
+pub trait EmitTracer: Send + Sync + 'static {
+    /// Begins the span of an emission, and sets its context on the wave
+    /// ([`Wave::set_trace_context`]). `parent` is the context of the span that the emission is part of: that of
+    /// [`Emitter::within_trace`](crate::Emitter::within_trace), or what the wave had already. It is called for each wave
+    /// whose parent is sampled or missing, so it decides whether a new trace is sampled.
+    ///
+    /// It is called within `emit` and must not block.
+    fn begin(
+        &self,
+        wave: &mut Wave,
+        parent: Option<TraceContext>,
+        emission: Emission,
+    ) -> Option<Box<dyn EmitSpan>>;
+}
+
+/// A span of an emission, which ends when it is dropped.
+pub trait EmitSpan: Send + Sync {
+    /// The emission failed.
+    fn failed(&mut self, error: &dyn Error);
+}
+
+/// A tracer is installed already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a tracer of emissions is installed already: a process has one")]
+pub struct TracerInstalled;
+
+/// Installs the tracer of this process. It sees the waves of emitters that are made afterwards.
+///
+/// # Errors
+/// [`TracerInstalled`] if there is one.
+pub fn set_emit_tracer(tracer: Box<dyn EmitTracer>) -> Result<(), TracerInstalled> {
+    TRACER.set(tracer).map_err(|_| TracerInstalled)
+}
+
+/// The tracer, if it has to see this wave: not if its trace is known not to be sampled.
+pub(super) fn tracer_for(parent: Option<&TraceContext>) -> Option<&'static dyn EmitTracer> {
+    match parent {
+        Some(parent) if !parent.is_sampled() => None,
+        _ => TRACER.get().map(AsRef::as_ref),
+    }
+}
+
+impl Emitter {
+    /// Emits a wave, and waits until the broker has it. In process it is the same as [`Emitter::emit`].
+    ///
+    /// Ok means that the server has received the wave. It does not mean that a receiver has: ask where that counts. The
+    /// emitter waits for one round trip, behind the waves that were emitted before. Over NATS it gives up when the server
+    /// has confirmed nothing for 2 s, or for 0.5 s without a connection, and after 30 s in any case.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::{Aether, Kind, Wave};
+    ///
+    /// let aether = Aether::local();
+    /// let shop = aether.emitter("shop")?;
+    /// shop.emit_confirmed(Wave::builder("stock.commit").kind(Kind::Command).text("a lamp")).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`ConfirmError::Emit`] as [`Emitter::emit`]; [`ConfirmError::Shed`] if the outbox shed the wave;
+    /// [`ConfirmError::Unconfirmed`] if the server has not confirmed it in time. In the last case it may arrive
+    /// nevertheless, so emitting it again can deliver it twice.
+    ///
+    /// # Panics
+    /// As [`Emitter::emit`].
+    ///
+    /// # Cancel safety
+    /// Cancelled before the first poll, nothing was emitted. Cancelled later, the wave has been offered, and nobody waits
+    /// for the confirmation.
+    pub async fn emit_confirmed<W>(&self, wave: W) -> Result<Receipt, ConfirmError>
+    where
+        W: TryInto<Wave>,
+        EmitError: From<W::Error>,
+    {
+        let mut wave = self.stamped_when_due(wave.try_into().map_err(EmitError::from)?).await?;
+        let sequence = wave.sequence();
+        let mut span = self.begin_span(&mut wave, Emission::Emit);
+        let confirmed = self.aether().medium().carry_confirmed(wave).await;
+        if let (Err(error), Some(span)) = (&confirmed, &mut span) {
+            span.failed(error);
+        }
+        let settled = confirmed.map_err(|error| match error {
+            ConfirmError::Emit(error) => self.unnumbered(error).into(),
+            other => other,
+        })?;
+        Ok(Receipt::of(sequence, settled))
     }
 }
