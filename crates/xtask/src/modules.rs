@@ -1,4 +1,5 @@
-//! `cargo xtask modules`: checks each crate for import circles, and draws the module graph in ARCHITECTURE.md.
+//! `cargo xtask modules`: checks each crate for import circles and for type names that it has twice, and draws the module
+//! graph in ARCHITECTURE.md.
 //!
 //! An import is a `use` line or a path that begins with `crate`, `self` or `super`, outside of test code. A re-export
 //! is not an import: a file that uses the name imports the file that defines it. The crate root is left out, because it
@@ -21,19 +22,43 @@ const PAGE: &str = "ARCHITECTURE.md";
 const BEGIN: &str = "<!-- modules: begin -->";
 const END: &str = "<!-- modules: end -->";
 
+/// The crates that have type names twice, and how many at most. Lower a number when it has fallen.
+const NAMES_TWICE: [(&str, usize); 9] = [
+    ("aether-bus-cli", 3),
+    ("aether-bus-field", 4),
+    ("aether-bus-gateway", 20),
+    ("aether-bus-lan", 2),
+    ("aether-bus-log", 12),
+    ("aether-bus-nats", 2),
+    ("aether-bus-outbox", 3),
+    ("aether-bus-physics", 4),
+    ("aether-bus-service", 11),
+];
+
 /// A module by its path from the crate root: `medium::nats` is `["medium", "nats"]`.
 type Module = Vec<String>;
 
 /// The files of one crate and what they import from each other.
 struct Imports(BTreeMap<Module, BTreeSet<Module>>);
 
-/// Fails if files or top-level modules of a crate import each other in a circle, or if the graph is outdated.
+/// Fails if files or top-level modules of a crate import each other in a circle, if a crate has type names twice, or if the
+/// graph is outdated.
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let mut found = Vec::new();
     // `examples/greeter` has its only file in the templates of the command.
     let crates = workspace.crates()?.into_iter().map(|(name, folder)| (name, folder.join("src")));
     for (name, src) in crates.filter(|(_, src)| src.is_dir()) {
-        let imports = Imports::read(&src)?;
+        let files = read(&src)?;
+        let twice = names_twice(&files);
+        let allowed = NAMES_TWICE.iter().find(|(other, _)| *other == name).map_or(0, |(_, count)| *count);
+        if twice.len() > allowed {
+            found.push(format!(
+                "{name}: {} type names twice, at most {allowed} are allowed: {}",
+                twice.len(),
+                twice.join(", ")
+            ));
+        }
+        let imports = Imports::of(&files);
         for circle in imports.circles() {
             found.push(format!("{name}: files {circle}"));
         }
@@ -42,7 +67,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
         }
     }
     if !found.is_empty() {
-        bail!("import circles:\n  {}", found.join("\n  "));
+        bail!("import circles and type names:\n  {}", found.join("\n  "));
     }
     let (page, drawn) = redrawn(workspace)?;
     if fs::read_to_string(&page)? != drawn {
@@ -60,7 +85,8 @@ pub(crate) fn draw(workspace: &Workspace) -> Result<()> {
 
 /// The path of the page, and its text with the current graph.
 fn redrawn(workspace: &Workspace) -> Result<(PathBuf, String)> {
-    let graph = Imports::read(&workspace.root().join(DRAWN).join("src"))?.between_top_modules().mermaid();
+    let graph =
+        Imports::of(&read(&workspace.root().join(DRAWN).join("src"))?).between_top_modules().mermaid();
     let page = workspace.root().join(PAGE);
     let text = fs::read_to_string(&page)?;
     let (before, rest) = text.split_once(BEGIN).with_context(|| format!("{PAGE} has no {BEGIN}"))?;
@@ -70,13 +96,6 @@ fn redrawn(workspace: &Workspace) -> Result<(PathBuf, String)> {
 }
 
 impl Imports {
-    /// Reads all source files below `src`, without test files and the conformance suite, which uses everything.
-    fn read(src: &Path) -> Result<Self> {
-        let mut files = BTreeMap::new();
-        collect(src, &mut Vec::new(), &mut files)?;
-        Ok(Self::of(&files))
-    }
-
     fn of(files: &BTreeMap<Module, Uses>) -> Self {
         let mut imports = BTreeMap::new();
         for (module, uses) in files.iter().filter(|(module, _)| !module.is_empty()) {
@@ -146,6 +165,20 @@ impl Imports {
     }
 }
 
+/// Reads all source files below `src`, without test files and the conformance suite, which uses everything.
+fn read(src: &Path) -> Result<BTreeMap<Module, Uses>> {
+    let mut files = BTreeMap::new();
+    collect(src, &mut Vec::new(), &mut files)?;
+    Ok(files)
+}
+
+/// The names that several types of a crate have.
+fn names_twice(files: &BTreeMap<Module, Uses>) -> Vec<&str> {
+    let mut names: Vec<_> = files.values().flat_map(|uses| &uses.types).map(String::as_str).collect();
+    names.sort_unstable();
+    names.chunk_by(|one, other| one == other).filter(|same| same.len() > 1).map(|same| same[0]).collect()
+}
+
 /// The imports and re-exports of one file.
 #[derive(Default)]
 struct Uses {
@@ -153,6 +186,8 @@ struct Uses {
     paths: BTreeSet<Vec<String>>,
     /// Names that others can import from here: the name, and the path that it refers to.
     exported: BTreeMap<String, Vec<String>>,
+    /// The names of its types.
+    types: Vec<String>,
 }
 
 impl Uses {
@@ -193,6 +228,19 @@ impl<'ast> Visit<'ast> for Uses {
         if !is_test(&module.attrs) {
             visit::visit_item_mod(self, module);
         }
+    }
+
+    fn visit_item(&mut self, item: &'ast syn::Item) {
+        let named = match item {
+            syn::Item::Struct(item) => Some((&item.attrs, &item.ident)),
+            syn::Item::Enum(item) => Some((&item.attrs, &item.ident)),
+            syn::Item::Trait(item) => Some((&item.attrs, &item.ident)),
+            syn::Item::Type(item) => Some((&item.attrs, &item.ident)),
+            syn::Item::Union(item) => Some((&item.attrs, &item.ident)),
+            _ => None,
+        };
+        self.types.extend(named.filter(|(attrs, _)| !is_test(attrs)).map(|(_, name)| name.to_string()));
+        visit::visit_item(self, item);
     }
 
     fn visit_item_use(&mut self, item: &'ast syn::ItemUse) {
@@ -320,6 +368,16 @@ mod tests {
         ]);
         assert_eq!(imports.circles(), ["a::one -> b, b -> a::one"]);
         assert_eq!(imports.between_top_modules().circles(), ["a -> b, b -> a"]);
+    }
+
+    #[test]
+    fn a_type_name_that_two_files_have_is_found() {
+        let files = [
+            ("a", "struct One; enum Two {} trait Three { type One; }"),
+            ("b", "pub type Two = u8; #[cfg(test)] mod tests { struct Three; } fn One() {}"),
+        ];
+        let files = files.map(|(name, source)| (vec![name.to_owned()], Uses::of(source).unwrap()));
+        assert_eq!(names_twice(&files.into()), ["Two"]);
     }
 
     #[test]
