@@ -42,7 +42,6 @@
 //! ```
 
 use std::any::Any;
-use std::fmt;
 use std::sync::Arc;
 
 use crate::channel::Pattern;
@@ -112,18 +111,12 @@ impl Bus {
 }
 
 /// Keeps an [`Aether`](crate::Aether) alive. Held by handles that are useless without it.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Lifeline(#[expect(dead_code, reason = "only held")] Arc<dyn Any + Send + Sync>);
 
 impl Lifeline {
     pub(crate) fn to(what: Arc<dyn Any + Send + Sync>) -> Self {
         Self(what)
-    }
-}
-
-impl fmt::Debug for Lifeline {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Lifeline")
     }
 }
 

@@ -16,7 +16,7 @@ pub use crate::router::{
     Arrival, ArrivalFilter, BatchSettled, Carried, Crowded, Heard, Listener, Lost, MOST_TOGETHER, NotStored,
     Offered, Relabel, Router, Settled, Stored, StoredRange, Subscription, Waiting,
 };
-pub use crate::shares::{ShareSizes, Shares, UNPROVEN};
+pub use crate::shares::{ShareSizes, UNPROVEN};
 pub use crate::source::Sequencer;
 pub use crate::wave::{Received, ReplyError, ReplyPath};
 pub use connect::{

@@ -147,6 +147,7 @@ impl fmt::Debug for HandlerEntries {
 
 /// Keeps the handlers of a service in the account of their process. Once it is dropped, their last counts stay, and their
 /// circuit breakers are left out.
+#[derive(Debug)]
 #[must_use = "dropping it ends the entry"]
 pub struct HandlersEntry {
     entries: Weak<HandlerEntries>,
@@ -158,12 +159,6 @@ impl Drop for HandlersEntry {
         if let Some(entries) = self.entries.upgrade() {
             entries.drop_entry(self.number);
         }
-    }
-}
-
-impl fmt::Debug for HandlersEntry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandlersEntry").field("number", &self.number).finish_non_exhaustive()
     }
 }
 

@@ -225,29 +225,13 @@ impl ProgramAccount {
     }
 }
 
-/// Combines two ledgers count by count.
-fn combined(a: &Ledger, b: &Ledger, with: impl Fn(u64, u64) -> u64) -> Ledger {
-    Ledger {
-        offered: with(a.offered, b.offered),
-        delivered: with(a.delivered, b.delivered),
-        shed_full: with(a.shed_full, b.shed_full),
-        shed_below_floor: with(a.shed_below_floor, b.shed_below_floor),
-        shed_sojourn: with(a.shed_sojourn, b.shed_sojourn),
-        expired: with(a.expired, b.expired),
-        shed_closed: with(a.shed_closed, b.shed_closed),
-        shed_unsendable: with(a.shed_unsendable, b.shed_unsendable),
-        lost_upstream: with(a.lost_upstream, b.lost_upstream),
-        queued: with(a.queued, b.queued),
-    }
-}
-
 pub(super) fn sum_of(a: &Ledger, b: &Ledger) -> Ledger {
-    combined(a, b, u64::saturating_add)
+    a.combined(b, u64::saturating_add)
 }
 
 /// What was added since an earlier ledger of the same waves. Counts that fell give 0.
 pub(super) fn grown_since(now: &Ledger, before: &Ledger) -> Ledger {
-    combined(now, before, u64::saturating_sub)
+    now.combined(before, u64::saturating_sub)
 }
 
 /// All lost waves; [`Ledger::lost`] could wrap for sums that ended at the bound.

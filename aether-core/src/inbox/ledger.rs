@@ -96,6 +96,23 @@ impl Ledger {
         ]
     }
 
+    /// Combines two ledgers count by count.
+    #[inline]
+    pub(crate) fn combined(&self, other: &Self, with: impl Fn(u64, u64) -> u64) -> Self {
+        Self {
+            offered: with(self.offered, other.offered),
+            delivered: with(self.delivered, other.delivered),
+            shed_full: with(self.shed_full, other.shed_full),
+            shed_below_floor: with(self.shed_below_floor, other.shed_below_floor),
+            shed_sojourn: with(self.shed_sojourn, other.shed_sojourn),
+            expired: with(self.expired, other.expired),
+            shed_closed: with(self.shed_closed, other.shed_closed),
+            shed_unsendable: with(self.shed_unsendable, other.shed_unsendable),
+            lost_upstream: with(self.lost_upstream, other.lost_upstream),
+            queued: with(self.queued, other.queued),
+        }
+    }
+
     pub(super) fn count_loss(&mut self, reason: ShedReason) {
         *match reason {
             ShedReason::Full => &mut self.shed_full,
@@ -110,16 +127,7 @@ impl Ledger {
 
 impl AddAssign for Ledger {
     fn add_assign(&mut self, other: Self) {
-        self.offered += other.offered;
-        self.delivered += other.delivered;
-        self.shed_full += other.shed_full;
-        self.shed_below_floor += other.shed_below_floor;
-        self.shed_sojourn += other.shed_sojourn;
-        self.expired += other.expired;
-        self.shed_closed += other.shed_closed;
-        self.shed_unsendable += other.shed_unsendable;
-        self.lost_upstream += other.lost_upstream;
-        self.queued += other.queued;
+        *self = self.combined(&other, |a, b| a + b);
     }
 }
 

@@ -198,19 +198,8 @@ pub enum EmitError {
 impl EmitError {
     /// The wave that was not emitted, if there is one.
     #[must_use]
-    pub fn into_wave(self) -> Option<Wave> {
-        match self {
-            Self::Full { wave }
-            | Self::Closed { wave }
-            | Self::TooLarge { wave, .. }
-            | Self::TooFar { wave }
-            | Self::BelowFloor { wave, .. }
-            | Self::RateLimited { wave }
-            | Self::NotAllowed { wave, .. }
-            | Self::Reserved { wave } => Some(wave),
-            Self::NotStored(NotStored { wave, .. }) => Some(wave),
-            Self::Invalid(_) => None,
-        }
+    pub fn into_wave(mut self) -> Option<Wave> {
+        self.wave_mut().cloned()
     }
 
     /// Mutable access to the wave, if there is one: a library that moved it to another channel moves it back.

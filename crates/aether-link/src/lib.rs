@@ -16,7 +16,7 @@
 //!   after a subscription. Each connection has one table.
 //! - [`AskedPause`] asks senders to pause, and [`HoldTable`] obeys such requests.
 //! - [`Remembered`] is the bounded table that these use. Everything that a network can fill is bounded, and principals that
-//!   are proven share it ([`NodeId`]).
+//!   are proven share it ([`NodeId`], [`Shares`]).
 //!
 //! ```
 //! use std::sync::{Arc, OnceLock};
@@ -64,6 +64,7 @@ pub mod outlet;
 pub mod packing;
 pub mod patience;
 mod remembered;
+mod shares;
 mod transit;
 pub mod wire;
 
@@ -81,4 +82,5 @@ pub use outlet::{AHEAD, Outlet, PathOutlet, SharedOutbox, Turn};
 pub use packing::{Groups, fitting, is_of_one_channel};
 pub use patience::patiently;
 pub use remembered::Remembered;
+pub use shares::Shares;
 pub use transit::Transit;

@@ -9,8 +9,8 @@ use std::fmt;
 use std::hash::Hash;
 use std::time::Duration;
 
+use super::shares::Shares;
 use aether_core::clock::Instant;
-use aether_core::medium::Shares;
 
 /// The interval between checks for old entries.
 const ROUND: Duration = Duration::from_secs(60);

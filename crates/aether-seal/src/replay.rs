@@ -20,8 +20,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use super::refusals::Refusal;
-use aether_core::medium::{Shares, UNPROVEN};
+use aether_core::medium::UNPROVEN;
 use aether_core::wave::SignerId;
+use aether_link::Shares;
 
 /// How far the time of sealing may be from the time of arrival for frames that the window cannot judge. It bounds how old
 /// a replay to a new listener can be, and how far clocks may differ. Kerberos allows 5 minutes (RFC 4120); NTP keeps
