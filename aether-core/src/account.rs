@@ -9,16 +9,17 @@
 //!
 //! Nothing here decides anything: waves are neither sent nor stopped because of an account.
 
-mod error;
 mod handlers;
 mod process;
 mod record;
 mod table;
 mod teller;
 
-pub use error::{AccountCounts, AccountError, MAX_ACCOUNT_BYTES};
 pub use handlers::{HandlersAccount, HandlersEntry};
-pub use process::{KnownProcess, ProcessAccount, ProgramAccount, Rates, Standing};
+pub use process::{
+    AccountCounts, AccountError, KnownProcess, MAX_ACCOUNT_BYTES, ProcessAccount, ProgramAccount, Rates,
+    Standing,
+};
 pub(crate) use teller::{DEFAULT_INTERVAL, Teller, TellerParts};
 
 use std::fmt;

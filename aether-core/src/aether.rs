@@ -2,22 +2,22 @@
 //!
 //! A process makes one [`Aether`] and creates its vibrators from it. `aether/builder.rs` chooses the medium by its address.
 
-mod accounting;
 mod builder;
-mod connection;
 
 pub use builder::AetherBuilder;
-pub use connection::Connection;
 
+use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use crate::account::Teller;
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use crate::account::{Accounts, HandlersAccount, HandlersEntry, ProcessAccount, Teller};
 use crate::bus::{Bus, Lifeline};
 use crate::echo::{DeadLetters, EchoLedger, Reflector};
 use crate::emission::EmissionRate;
-use crate::extensions::ExtensionMap;
 use crate::inbox::Ledger;
 use crate::medium::{Details, FlushError, Guard, JoinError, Medium, MediumStatus, Promises};
 use crate::presence::{Presence, Roster};
@@ -274,5 +274,170 @@ impl Default for Aether {
 impl fmt::Debug for Aether {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Aether").field("medium", self.shared.bus.medium()).finish_non_exhaustive()
+    }
+}
+
+impl Aether {
+    /// Reads the accounts of all processes from now on: what every service received and lost, and why. Over a network each
+    /// process tells its own every five seconds by default
+    /// ([`AetherBuilder::account_every`](crate::AetherBuilder::account_every)); in process that of this process is read.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::{Aether, Vibrator};
+    ///
+    /// let aether = Aether::local();
+    /// let stock = Vibrator::create("stock", &aether).await?;
+    /// stock.resonate_on("orders.*").await?;
+    /// Vibrator::create("shop", &aether).await?.emit_bytes("orders.created", "17").await?;
+    /// let accounts = aether.accounts().await?;
+    /// for process in accounts.processes() {
+    ///     let ledger = process.account.ledger();
+    ///     println!("{}: {} offered, {} lost", process.account.process, ledger.offered, ledger.lost());
+    /// }
+    /// # assert_eq!(accounts.processes()[0].account.ledger().queued, 1);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// [`JoinError`] if the medium is closed.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing is read.
+    pub async fn accounts(&self) -> Result<Accounts, JoinError> {
+        Accounts::open(&self.shared.bus, &self.shared.teller, self.lifeline()).await
+    }
+
+    /// The account of this process now, as it is told to others.
+    #[must_use]
+    pub fn account(&self) -> ProcessAccount {
+        self.shared.teller.account()
+    }
+
+    /// Adds the handlers of a service to the account of this process, until the entry is dropped. For libraries that run
+    /// handlers; `aether-service` does it for each service. The report is called whenever an account is made, with an empty
+    /// one to fill in; it must not wait. Entries of one name are added up.
+    pub fn account_handlers(
+        &self,
+        service: &str,
+        report: impl Fn(&mut HandlersAccount) + Send + Sync + 'static,
+    ) -> HandlersEntry {
+        self.shared.teller.handlers().add(service, Arc::new(report))
+    }
+}
+
+/// Observes when the connection of an [`Aether`] breaks and when it is restored. It does not keep the medium open.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use aether_core::Aether;
+///
+/// let aether = Aether::local();
+/// let mut connection = aether.connection();
+/// aether.close().await?;
+/// assert!(connection.changed().await.is_none());
+/// # Ok(()) }
+/// ```
+pub struct Connection {
+    aether: Weak<Shared>,
+    /// `None` for a medium without a connection.
+    stands: Option<watch::Receiver<bool>>,
+}
+
+impl Connection {
+    /// Waits until the connection breaks or is restored, and returns the status of the medium. Changes in quick
+    /// succession may be reported as one: [`MediumStatus::connects`] shows whether the connection is a new one. Returns
+    /// `None` when the medium was closed or dropped, and immediately for a medium without a connection, such as the
+    /// in-process one.
+    ///
+    /// # Cancel safety
+    /// If cancelled before completion, no change is missed.
+    pub async fn changed(&mut self) -> Option<MediumStatus> {
+        let status = match self.stands.as_mut()?.changed().await {
+            Ok(()) => self.look(),
+            Err(_) => None,
+        };
+        if status.is_none() {
+            self.stands = None;
+        }
+        status
+    }
+
+    /// The account of all inboxes of the process: [`Aether::ledger`]. `None` if the `Aether` was dropped.
+    #[must_use]
+    pub fn ledger(&self) -> Option<Ledger> {
+        self.aether().map(|aether| aether.ledger())
+    }
+
+    /// A handle of the `Aether`, which keeps it alive. `None` if it was dropped.
+    #[must_use]
+    pub fn aether(&self) -> Option<Aether> {
+        Some(Aether { shared: self.aether.upgrade()? })
+    }
+
+    /// Returns `None` if the medium was closed or dropped.
+    fn look(&mut self) -> Option<MediumStatus> {
+        let stands = *self.stands.as_mut()?.borrow_and_update();
+        let status = self.aether()?.status();
+        // A closed medium reports `true` here although its status is not connected.
+        (status.connected || !stands).then_some(status)
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stands = self.stands.as_ref().map(|stands| *stands.borrow());
+        f.debug_struct("Connection").field("stands", &stands).finish_non_exhaustive()
+    }
+}
+
+impl Aether {
+    /// Observes the connection from now on.
+    #[must_use]
+    pub fn connection(&self) -> Connection {
+        Connection { aether: Arc::downgrade(&self.shared), stands: self.medium().connection() }
+    }
+}
+
+/// At most one value of each type. An empty map allocates nothing.
+#[derive(Default)]
+pub(crate) struct ExtensionMap {
+    values: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+}
+
+impl ExtensionMap {
+    /// The value of this type, created on first use.
+    pub(crate) fn get_or_insert_with<T: Any + Send + Sync>(&self, make: impl FnOnce() -> T) -> Arc<T> {
+        let mut values = self.values.lock();
+        let found = values.iter().find_map(|value| Arc::clone(value).downcast().ok());
+        found.unwrap_or_else(|| {
+            let value = Arc::new(make());
+            values.push(Arc::clone(&value) as _);
+            value
+        })
+    }
+}
+
+impl fmt::Debug for ExtensionMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExtensionMap").field("values", &self.values.lock().len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_type_has_one_value_which_is_dropped_with_the_map() {
+        let extensions = ExtensionMap::default();
+        let first = extensions.get_or_insert_with(|| Mutex::new(1_u32));
+        assert_eq!(*extensions.get_or_insert_with(|| "another type"), "another type");
+        *first.lock() = 2;
+        let again = extensions.get_or_insert_with(|| Mutex::new(3_u32));
+        assert_eq!(*again.lock(), 2);
+        drop(again);
+        drop(extensions);
+        assert_eq!(Arc::strong_count(&first), 1);
     }
 }

@@ -49,7 +49,6 @@ mod channel;
 pub mod clock;
 pub mod echo;
 mod emission;
-mod extensions;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -23,7 +23,7 @@ pub use connect::{
     ConnectError, ConnectRequest, LocalVibrator, LocalVibrators, Wire, WireError, addresses_in,
     without_secrets,
 };
-pub(crate) use connect::{Layers, MediumOptions, SEVERAL, Schemes};
+pub(crate) use connect::{Layer, MediumOptions, SEVERAL, Schemes};
 pub use errors::{AskError, ConfirmError, EmitError, FlushError, ForeignError, JoinError};
 pub use local::{Local, LocalOptions};
 pub use status::{Details, MediumStatus};

@@ -15,7 +15,6 @@
 mod advertised_floors;
 mod announcement;
 mod announcer;
-mod announcing;
 mod floor_index;
 mod local_receivers;
 mod roster;

@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::error::{AccountError, MAX_ACCOUNT_BYTES};
 use super::handlers::{HandlersAccount, OTHER};
-use super::process::ProcessAccount;
+use super::process::{AccountError, MAX_ACCOUNT_BYTES, ProcessAccount};
 use crate::amplitude::Floor;
 use crate::echo::{DeadLetterCounts, EchoLedger};
 use crate::inbox::Ledger;

@@ -6,10 +6,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::error::{AccountCounts, AccountError};
 use super::handlers::{HandlersAccount, OTHER};
 use super::process::{
-    KnownProcess, ProcessAccount, ProgramAccount, Rates, Standing, all_lost, grown_since, has_fallen, sum_of,
+    AccountCounts, AccountError, KnownProcess, ProcessAccount, ProgramAccount, Rates, Standing, all_lost,
+    grown_since, has_fallen, sum_of,
 };
 use crate::clock::Instant;
 use crate::inbox::Ledger;

@@ -4,18 +4,18 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Aether, Shared, accounting};
+use super::{Aether, ExtensionMap, Shared};
 use crate::account::{DEFAULT_INTERVAL, Teller, TellerParts};
 use crate::bus::Bus;
 use crate::echo::{EchoReason, NOBODY, Reflector, reflecting};
 use crate::emission::EmissionRate;
-use crate::extensions::ExtensionMap;
 use crate::medium::{
-    ConnectError, ConnectRequest, Guard, Layers, Local, LocalOptions, LocalVibrators, Medium, MediumOptions,
+    ConnectError, ConnectRequest, Guard, Layer, Local, LocalOptions, LocalVibrators, Medium, MediumOptions,
     SEVERAL, Schemes, addresses_in, without_secrets,
 };
 use crate::presence::Presence;
 use crate::router::{Router, Subscription, Unheard};
+use crate::source::Source;
 
 /// Options for connecting to a medium. Those of a medium that the address does not name are ignored. `Debug` does not show
 /// secrets.
@@ -25,7 +25,7 @@ pub struct AetherBuilder {
     url: String,
     options: MediumOptions,
     schemes: Schemes,
-    layers: Layers,
+    layers: Vec<Layer>,
     telling: Telling,
     emission: Option<EmissionRate>,
     guard: Option<Arc<dyn Guard>>,
@@ -51,7 +51,7 @@ impl fmt::Debug for AetherBuilder {
             .field("url", &without_secrets(url))
             .field("options", options)
             .field("schemes", schemes)
-            .field("layers", layers)
+            .field("layers", &layers.len())
             .field("telling", telling)
             .field("emission", emission)
             .field("guard", guard)
@@ -65,7 +65,7 @@ impl Default for AetherBuilder {
             url: "local:".to_owned(),
             options: MediumOptions::default(),
             schemes: Schemes::default(),
-            layers: Layers::default(),
+            layers: Vec::new(),
             telling: Telling::default(),
             emission: None,
             guard: None,
@@ -150,7 +150,7 @@ impl AetherBuilder {
         mut self,
         layer: impl Fn(Arc<dyn Medium>) -> Arc<dyn Medium> + Send + Sync + 'static,
     ) -> Self {
-        self.layers.push(layer);
+        self.layers.push(Arc::new(layer));
         self
     }
 
@@ -245,7 +245,7 @@ impl AetherBuilder {
         } else {
             request.connect_to(self.url).await?
         };
-        let mut medium = self.layers.around(medium);
+        let mut medium = self.layers.iter().fold(medium, |medium, layer| layer(medium));
         if let Some(guard) = &self.guard {
             let presence = Arc::downgrade(&parts.presence);
             let on_revoked = move |subscription: &Subscription| {
@@ -257,6 +257,15 @@ impl AetherBuilder {
         }
         Ok(parts.on(medium, self.telling, self.emission, self.guard))
     }
+}
+
+/// The process of a program: the given name, or that of the executable.
+fn program(given: Option<String>) -> Source {
+    let executable = || Some(std::env::current_exe().ok()?.file_stem()?.to_str()?.to_owned());
+    let named = given.and_then(|name| Source::new(&name).ok());
+    named
+        .or_else(|| Source::new(&executable()?).ok())
+        .unwrap_or_else(|| Source::new("unnamed").unwrap_or_else(|_| Source::none()))
 }
 
 /// All of an [`Aether`] but its medium.
@@ -297,7 +306,7 @@ impl Unconnected {
         }
         reflector.note_runtime();
         let teller = Arc::new(Teller::new(TellerParts {
-            program: accounting::program(telling.program),
+            program: program(telling.program),
             every: telling.every,
             router: Arc::clone(&router),
             presence: Arc::clone(&presence),

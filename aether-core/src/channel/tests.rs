@@ -125,3 +125,34 @@ proptest! {
         prop_assert!(!is_heard_by_both || first.overlaps(&second), "{a} {b} {channel}");
     }
 }
+
+#[test]
+fn a_kept_name_is_not_parsed_again_and_a_refused_one_is() {
+    thread_local! { static PARSED: std::cell::Cell<u32> = const { std::cell::Cell::new(0) }; }
+    let parse = |name: &str| {
+        PARSED.set(PARSED.get() + 1);
+        Channel::parse(name)
+    };
+    for _ in 0..3 {
+        assert_eq!(kept_channel("kept.name", |_| true, parse).unwrap().as_str(), "kept.name");
+    }
+    assert_eq!(PARSED.get(), 1);
+    for _ in 0..3 {
+        assert!(kept_channel("not a name", |_| true, parse).is_err());
+    }
+    assert_eq!(PARSED.get(), 4);
+}
+
+#[test]
+fn names_that_share_a_place_are_told_apart() {
+    let names: Vec<String> = (0..500).map(|number| format!("a.long.channel.{number:03}.of.many")).collect();
+    for _ in 0..2 {
+        for name in names.iter().map(String::as_str).chain(["a", "aa", "a.a", "_aether.a", "$a"]) {
+            assert_eq!(Channel::with_reserved(name).unwrap().as_str(), name);
+            assert_eq!(Channel::with_reserved(name).unwrap(), Channel::parse(name).unwrap());
+        }
+    }
+    // A kept channel that is reserved is still refused to users.
+    assert!(Channel::with_reserved("_aether.a").unwrap().is_reserved() && Channel::new("_aether.a").is_err());
+    assert!(!Channel::with_reserved("$a").unwrap().is_reserved() && Channel::new("$a").is_err());
+}

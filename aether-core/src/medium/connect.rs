@@ -1,9 +1,7 @@
 //! Connecting to a medium: connection requests, wire formats and errors.
 //!
 //! Used by [`AetherBuilder::connect`](crate::AetherBuilder::connect) and by the media. This module does not open connections.
-//!
-//! Used by [`AetherBuilder`](crate::AetherBuilder). All media are registered the same way, including those of other
-//! crates.
+//! All media are registered by their scheme in the same way, including those of other crates.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -112,7 +110,7 @@ impl fmt::Debug for ConnectRequest {
 }
 
 /// Options of media, at most one value of each type.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct MediumOptions(Vec<Arc<dyn Any + Send + Sync>>);
 
 impl MediumOptions {
@@ -123,12 +121,6 @@ impl MediumOptions {
 
     pub(crate) fn find<T: 'static>(&self) -> Option<&T> {
         self.0.iter().find_map(|options| options.downcast_ref())
-    }
-}
-
-impl fmt::Debug for MediumOptions {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MediumOptions").field("types", &self.0.len()).finish_non_exhaustive()
     }
 }
 
@@ -404,28 +396,5 @@ impl fmt::Debug for Schemes {
     }
 }
 
-type Layer = Arc<dyn Fn(Arc<dyn Medium>) -> Arc<dyn Medium> + Send + Sync>;
-
-/// Layers, the innermost first.
-#[derive(Clone, Default)]
-pub(crate) struct Layers(Vec<Layer>);
-
-impl Layers {
-    pub(crate) fn push(
-        &mut self,
-        layer: impl Fn(Arc<dyn Medium>) -> Arc<dyn Medium> + Send + Sync + 'static,
-    ) {
-        self.0.push(Arc::new(layer));
-    }
-
-    /// The medium with all layers around it.
-    pub(crate) fn around(&self, medium: Arc<dyn Medium>) -> Arc<dyn Medium> {
-        self.0.iter().fold(medium, |medium, layer| layer(medium))
-    }
-}
-
-impl fmt::Debug for Layers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Layers").field("layers", &self.0.len()).finish()
-    }
-}
+/// Puts a medium around another one.
+pub(crate) type Layer = Arc<dyn Fn(Arc<dyn Medium>) -> Arc<dyn Medium> + Send + Sync>;
