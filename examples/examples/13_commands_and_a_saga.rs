@@ -61,7 +61,7 @@ async fn stock(mut stock: Vibrator) -> Fallible {
                 reserved += 1;
                 "saga.order.reserved"
             }
-            // What was reserved is given back.
+            // The reserved article is given back.
             _ => {
                 reserved -= 1;
                 "saga.order.cancelled"

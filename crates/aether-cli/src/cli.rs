@@ -178,7 +178,7 @@ mod tests {
         let mut command = Cli::command();
         let help = command.render_help().to_string();
         let names: Vec<_> = help.split_whitespace().collect();
-        for command in command.get_subcommands() {
+        for command in command.get_subcommands().filter(|command| command.get_name() != "help") {
             assert!(names.contains(&command.get_name()), "{}: {help}", command.get_name());
         }
         assert!(help.lines().count() <= 26 && help.lines().all(|line| line.len() <= 80), "{help}");

@@ -39,7 +39,7 @@ pub(crate) struct LettersArgs {
     #[command(subcommand)]
     pub(super) command: LettersCommand,
 
-    /// The letters in the folder of this durable log, in place of those of running services
+    /// The letters in the folder of this durable log, not of running services
     #[arg(long, value_name = "FOLDER", global = true)]
     pub(super) log: Option<PathBuf>,
 }
