@@ -353,8 +353,8 @@ impl TryFrom<Result<Self, ChannelError>> for Pattern {
 
 impl TryFrom<Result<Channel, ChannelError>> for Pattern {
     type Error = ChannelError;
-    /// Takes what [`Channel::new`] returned. A name that is no channel for its wildcards alone may be a pattern, so
-    /// `resonate_on(Channel::new("orders.*"))` subscribes to `orders.*`.
+    /// Takes what [`Channel::new`] returned. A name that only its wildcards keep from being a channel may be a pattern,
+    /// so `resonate_on(Channel::new("orders.*"))` subscribes to `orders.*`.
     fn try_from(made: Result<Channel, ChannelError>) -> Result<Self, ChannelError> {
         match made {
             Ok(channel) => Ok(channel.into()),

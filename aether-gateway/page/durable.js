@@ -106,7 +106,7 @@ function card(app, log, at) {
       ["its consumers, with exact numbers", `aether log consumers ${quoted(log.folder)}`],
       ["the last waves", `aether log tail ${quoted(log.folder)} -n 20`],
       ["read everything and list the damage", `aether log verify ${quoted(log.folder)}`],
-      ...(log.held.dead_letters === 0 ? [] : [["what consumers have given up", `aether dead ls ${quoted(log.folder)}`]]),
+      ...(log.held.dead_letters === 0 ? [] : [["what consumers have given up", `aether letters ls --log ${quoted(log.folder)}`]]),
     ])}</details>` : nothing}</section>`;
 }
 
@@ -251,7 +251,7 @@ function detail(app, log, name, standing) {
     ${commands(app, [
       ["the last waves behind its position", `aether log tail ${pattern} -n 20`],
       ["everything behind its position again, as new waves for all who listen", `aether log replay ${pattern} --medium nats://127.0.0.1:4222`],
-      ...(standing.dead_letters === 0 ? [] : [["what it has given up, and then show, replay or drop", `aether dead ls ${folder}`]]),
+      ...(standing.dead_letters === 0 ? [] : [["what it has given up, and then show, replay or drop", `aether letters ls --log ${folder}`]]),
     ])}
     <p class="note">A consumer that is gone holds nothing back. ${answers ? "The program that has the log open drops it if nothing reads with it."
       : html`The program that has the log open does not answer here (<code>with_letters()</code>), so to forget it, stop that program, and remove <code>${log.folder}/consumers/${name}</code>.`}</p>`;

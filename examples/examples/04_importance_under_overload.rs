@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         } else {
             Wave::builder("plant.reading").amplitude(0.2)
         };
-        sensor.emit(wave.json(&number).build()?).await?;
+        sensor.emit(wave.json(number).build()?).await?;
         if number % OVERLOAD == 0
             && let Some(wave) = control_room.receive().await
         {

@@ -20,20 +20,20 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Half-lives are powers of two in milliseconds; the nearest is taken.
     let position =
-        Wave::builder("harbour.position").half_life(Duration::from_millis(64)).json(&"53.5 N").build()?;
+        Wave::builder("harbour.position").half_life(Duration::from_millis(64)).json("53.5 N").build()?;
     let Expiry::At(age) = position.signal().expires_at(floor) else { return Err("it does not decay".into()) };
     assert_eq!(age.as_millis(), 64);
-    let instruction = Wave::builder("harbour.instruction").kind(Kind::Command).json(&"berth 4").build()?;
+    let instruction = Wave::builder("harbour.instruction").kind(Kind::Command).json("berth 4").build()?;
     assert_eq!(instruction.signal().expires_at(floor), Expiry::Never);
 
     harbour.emit(position).await?;
     harbour.emit(instruction).await?;
     // Too weak from the start, so it is not queued.
-    harbour.emit(Wave::builder("harbour.gossip").amplitude(0.1).json(&"fog?").build()?).await?;
+    harbour.emit(Wave::builder("harbour.gossip").amplitude(0.1).json("fog?").build()?).await?;
 
     // The ship is busy for more than one half-life. The old position expires in its inbox, the instruction does not.
     tokio::time::sleep(Duration::from_millis(150)).await;
-    harbour.emit(Wave::builder("harbour.position").json(&"53.6 N").build()?).await?;
+    harbour.emit(Wave::builder("harbour.position").json("53.6 N").build()?).await?;
     aether.close().await?;
 
     let mut heard = Vec::new();

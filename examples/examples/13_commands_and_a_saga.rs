@@ -1,8 +1,9 @@
 //! Commands, queries, and a saga of plain waves on channels such as `saga.order.start`.
 //!
-//! A command changes something, and comes back if nobody takes it. A query is answered. Each step of the saga is a service that
-//! knows channels and no other service: the stock reserves, the payment pays, and if nobody pays, the stock gives back. The saga
-//! lives in memory: where a crash between two steps must not lose it, use the sagas of `aether-outbox` (example 12).
+//! A command changes something, and comes back if nobody takes it. A query is answered. Each step of the saga is a
+//! service that knows channels and no other service: the stock reserves, the payment pays, and if nobody pays, the stock
+//! gives back. The saga lives in memory: where a crash between two steps must not lose it, use the sagas of
+//! `aether-outbox` (example 12).
 //!
 //! `cargo run -p aether-examples --example 13_commands_and_a_saga` prints:
 //!
@@ -60,7 +61,7 @@ async fn stock(mut stock: Vibrator) -> Fallible {
                 reserved += 1;
                 "saga.order.reserved"
             }
-            // What was reserved is given back.
+            // The reserved article is given back.
             _ => {
                 reserved -= 1;
                 "saga.order.cancelled"

@@ -100,8 +100,8 @@ impl Scene {
             // the tasks that they wake.
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;
-            self.orders.emit(Wave::builder(CHANNEL).json(&number).build()?).await?;
-            self.plain.emit(Wave::builder("orders.plain").json(&number).build()?).await?;
+            self.orders.emit(Wave::builder(CHANNEL).json(number).build()?).await?;
+            self.plain.emit(Wave::builder("orders.plain").json(number).build()?).await?;
             heard.sent += 1;
             heard.stock += queued(&mut self.stock, CHANNEL).await;
             heard.plain += queued(&mut self.plain_stock, "orders.plain").await;

@@ -19,9 +19,11 @@ mod pages {
         coming_from_the_prototype: "docs/start/coming-from-the-prototype.md",
         testing: "docs/guide/testing.md",
         field: "docs/guide/field.md",
+        rules: "docs/guide/rules.md",
         sealing: "docs/guide/sealing.md",
         lan: "docs/guide/lan.md",
         paths: "docs/guide/paths.md",
+        hopping: "docs/guide/hopping.md",
         configuration: "docs/operate/configuration.md",
     }
 }

@@ -150,7 +150,7 @@ async fn every_form_of_a_wave_is_as_described() {
     let base = || Wave::builder("forms.a");
     let long = "x".repeat(20_000);
     let waves = [
-        base().json(&json!({ "n": [1, null] })),
+        base().json(json!({ "n": [1, null] })),
         base().text("sch\u{f6}n").kind(Kind::Broadcast).amplitude(0.9),
         base().bytes(vec![0, 255]).half_life(std::time::Duration::from_secs(8)).key("k"),
         base().text(long).cause(shop.id_of(&cause)).metadata("x", "y"),

@@ -117,7 +117,7 @@ async fn rendezvous(random: &mut fastrand::Rng) -> Result<f64, Failure> {
         let waves = 1_000;
         for number in 0..waves {
             pace.tick().await;
-            orders.emit(Wave::builder(CHANNEL).json(&number).build()?).await?;
+            orders.emit(Wave::builder(CHANNEL).json(number).build()?).await?;
         }
         let heard = seeker.ledger().offered;
         worst = worst.min(heard as f64 / f64::from(waves));

@@ -1,8 +1,9 @@
-//! `aether letters`: lists, shows, replays and drops the dead letters of running services.
+//! `aether letters`: lists, shows, replays and drops the dead letters of running services, or of a log.
 //!
 //! Only services that were built `.with_letters()` answer. A roster shows them; the id of a letter names its store.
 
 mod args;
+mod folder;
 mod print;
 
 pub(crate) use args::LettersArgs;
@@ -29,6 +30,9 @@ struct Asking {
 }
 
 pub(crate) async fn letters(args: LettersArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
+    if let Some(path) = args.log {
+        return folder::letters(path, args.command, shutdown).await;
+    }
     let aether = connected(&args.command.common().medium, "aether-letters", &shutdown).await?;
     if !aether.promises().crosses_processes {
         return Err(CommandError::Alone { missing: "keep a dead letter" });
@@ -135,8 +139,8 @@ impl Asking {
     }
 
     async fn show(&self, args: Show) -> Result<(), CommandError> {
-        let query = LetterQuery::Show { id: args.id.to_string() };
-        match self.about(args.id, &query).await? {
+        let id = args.id.of_service()?;
+        match self.about(id, &LetterQuery::Show { id: id.to_string() }).await? {
             LetterAnswer::Letter(letter) => {
                 let text = if args.json { print::json("", &letter) } else { print::whole(&letter) };
                 Ok(Output::stdout().line(text)?)
@@ -161,7 +165,8 @@ impl Asking {
     }
 
     async fn change(&self, change: Change, args: args::Chosens) -> Result<(), CommandError> {
-        let mut ids = args.ids;
+        let ids: Result<Vec<_>, _> = args.ids.iter().map(|id| id.of_service()).collect();
+        let mut ids = ids?;
         // Letters of services that answer are changed also where another one does not.
         let mut done = Ok(());
         if args.all {

@@ -18,7 +18,6 @@ use aether_service::{CancellationToken, ConfigArgs};
 
 use self::chosen::Chosen;
 use self::interrupt::until;
-pub(crate) use self::line::MOST_CHARACTERS;
 use self::line::line;
 use self::progress::Progress;
 use self::replay::ReplayArgs;

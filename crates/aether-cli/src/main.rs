@@ -45,7 +45,6 @@ mod bridge;
 mod cli;
 mod config;
 mod connect;
-mod dead;
 mod describe;
 mod doctor;
 mod emit;

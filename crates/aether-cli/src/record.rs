@@ -232,7 +232,7 @@ mod tests {
             .metadata("a", "1")
             .metadata("b", "2")
             .metadata("b", "3")
-            .json(&json!({ "sku": "lamp" }));
+            .json(json!({ "sku": "lamp" }));
         let (_, mut value) = record(wave);
         assert_eq!(value["age_ms"].take(), 0.0);
         assert_eq!(

@@ -61,7 +61,7 @@ async fn a_wave_arrives_as_it_was_sent(stage: &Stage) -> Checked {
             builder = match round % 5 {
                 0 => builder.bytes(vec![0, 255, 174, b'T', b'H', b'\n', b'\r']),
                 1 => builder.text("text ü \u{1F30A} \0"),
-                2 => builder.json(&serde_json::json!({ "round": round, "list": [1, null, "x"] })),
+                2 => builder.json(serde_json::json!({ "round": round, "list": [1, null, "x"] })),
                 3 => builder.bytes("\u{1}").content_type("application/cbor; version=\"1\""),
                 _ => builder,
             };

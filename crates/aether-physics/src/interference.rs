@@ -65,9 +65,9 @@ use held::HeldTime;
 use key::{ClaimKey, KeyState};
 use window::{Window, time_to};
 
-/// The amplitude of the claims of two waves together, from 0 to below 1, as if both were emitted at this moment: waves in phase
-/// reinforce each other, waves out of phase weaken each other. Keys, sources and ages are not read; [`Interference`] adds up with
-/// them.
+/// The amplitude of the claims of two waves together, from 0 to below 1, as if both were emitted at this moment: waves
+/// in phase reinforce each other, waves out of phase weaken each other. Keys, sources and ages are not read;
+/// [`Interference`] adds up with them.
 ///
 /// ```
 /// use aether_core::{Phase, Wave};

@@ -223,7 +223,7 @@ mod tests {
     use super::*;
 
     fn wave(channel: &str) -> Wave {
-        Wave::builder(channel).key("7").json(&[1, 2]).build().unwrap()
+        Wave::builder(channel).key("7").json([1, 2]).build().unwrap()
     }
 
     #[test]

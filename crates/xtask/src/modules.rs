@@ -16,7 +16,7 @@ use syn::visit::{self, Visit};
 
 use crate::workspace::Workspace;
 
-/// The crate whose top-level modules are drawn.
+/// The folder of the crate whose top-level modules are drawn.
 const DRAWN: &str = "aether-core";
 const PAGE: &str = "ARCHITECTURE.md";
 const BEGIN: &str = "<!-- modules: begin -->";

@@ -125,7 +125,7 @@ fn the_memory_of_removed_receivers_is_freed() {
         remove(&mut index, slot, &[text], now);
     }
     assert!(index.is_empty());
-    assert_eq!(index.root.children.capacity(), 0);
+    assert!(index.root.children.capacity() < 64, "{}", index.root.children.capacity());
 }
 
 const PATTERNS: [&str; 8] = ["a.*", "a.b", "b.>", ">", "a.c", "*.b", "_aether.>", "*.x.*"];

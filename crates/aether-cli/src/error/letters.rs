@@ -20,6 +20,10 @@ pub(crate) enum LettersError {
     Failed { failed: usize, letters: usize, done: &'static str },
     #[error("no answer about dead letter {id}")]
     Ask { id: LetterId, source: AskError },
+    #[error("{number} is the number of a letter in a log: name its folder with --log, or give the whole id")]
+    Number { number: u64 },
+    #[error("dead letter {id} is not in this log")]
+    Foreign { id: LetterId },
     #[error("the service answered something else than was asked: is it of another version?")]
     Answer,
 }

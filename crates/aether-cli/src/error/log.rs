@@ -1,4 +1,4 @@
-//! Errors of `aether log` and `aether dead`.
+//! Errors of `aether log` and of the letters of a log.
 
 use std::path::PathBuf;
 

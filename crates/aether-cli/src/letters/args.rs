@@ -1,16 +1,19 @@
 //! The arguments of `aether letters`.
 
-use std::time::Duration;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
 
-use aether_core::Pattern;
-use aether_core::echo::LetterId;
+use aether_core::echo::{LetterId, LetterIdError};
+use aether_core::{Pattern, Wave};
 use aether_service::MediumArgs;
 use aether_service::letters::{LetterFilter, LetterQuery};
 use clap::Subcommand;
 
+use crate::error::LettersError;
 use crate::values;
 
-/// List, show, replay and drop the dead letters of running services
+/// List, show, replay and drop dead letters: failed waves that were kept
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -19,17 +22,63 @@ Examples:
   aether letters show 1f9a3c5b7d2e4f60-17              one, with its payload
   aether letters replay 1f9a3c5b7d2e4f60-17            send it again
   aether letters drop --all --older 24h
+  aether letters ls --log orders.log                   of a log, without its service
+  aether letters replay --log orders.log 3             its consumers get it again
+  aether letters replay --log orders.log 3 --medium nats://127.0.0.1:4222
+                                                       live receivers as well
 
 A dead letter is a failed wave that was kept: in memory where it failed, or in
 the durable log of a service whose consumer gave it up. Only services that are
-built .with_letters() answer. A replayed letter is a new wave, as strong as the
-first, and leaves the store.
+built .with_letters() answer. A replayed letter is as strong as the first wave,
+and leaves the store. With --log, `ls` and `show` work at any time; `replay` and
+`drop` need the service stopped: one process at a time may write a log.
 
 Exit codes: 0 done, 1 failed or a service did not answer, 2 wrong usage,
 3 a letter is gone.")]
 pub(crate) struct LettersArgs {
     #[command(subcommand)]
     pub(super) command: LettersCommand,
+
+    /// The letters in the folder of this durable log, not of running services
+    #[arg(long, value_name = "FOLDER", global = true)]
+    pub(super) log: Option<PathBuf>,
+}
+
+/// A letter: its id, or its number in a log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Id {
+    store: Option<u64>,
+    number: u64,
+}
+
+impl FromStr for Id {
+    type Err = LetterIdError;
+
+    fn from_str(text: &str) -> Result<Self, LetterIdError> {
+        if let Ok(number) = text.parse() {
+            return Ok(Self { store: None, number });
+        }
+        let LetterId { store, number } = text.parse()?;
+        Ok(Self { store: Some(store), number })
+    }
+}
+
+impl Id {
+    /// The id of a letter of a running service.
+    pub(super) fn of_service(self) -> Result<LetterId, LettersError> {
+        let Self { store, number } = self;
+        store.map(|store| LetterId { store, number }).ok_or(LettersError::Number { number })
+    }
+
+    /// The number of a letter of this log.
+    pub(super) fn in_log(self, log: u64) -> Result<u64, LettersError> {
+        match self.store {
+            Some(store) if store != log => {
+                Err(LettersError::Foreign { id: LetterId { store, number: self.number } })
+            }
+            _ => Ok(self.number),
+        }
+    }
 }
 
 /// Options of all commands about letters.
@@ -105,7 +154,7 @@ pub(super) struct Ls {
 #[derive(Debug, clap::Args)]
 pub(super) struct Show {
     /// The id, as `ls` prints it
-    pub(super) id: LetterId,
+    pub(super) id: Id,
 
     #[command(flatten)]
     common: Common,
@@ -119,7 +168,7 @@ pub(super) struct Show {
 pub(super) struct Chosens {
     /// The ids, as `ls` prints them
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with_all = ["all", "channel", "older", "newer"])]
-    pub(super) ids: Vec<LetterId>,
+    pub(super) ids: Vec<Id>,
 
     /// All letters of all services that --channel, --older and --newer leave
     #[arg(long)]
@@ -129,7 +178,7 @@ pub(super) struct Chosens {
     pub(super) chosen: Chosen,
 
     #[command(flatten)]
-    common: Common,
+    pub(super) common: Common,
 
     /// One JSON object a line
     #[arg(long)]
@@ -161,6 +210,14 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
+    /// Whether a letter is meant that was kept at this time. A clock that was set back makes its age zero.
+    pub(super) fn means(&self, wave: &Wave, kept: SystemTime) -> bool {
+        let age = kept.elapsed().unwrap_or_default();
+        self.channel.as_ref().is_none_or(|pattern| pattern.matches(wave.channel()))
+            && self.older.is_none_or(|older| age >= older)
+            && self.newer.is_none_or(|newer| age <= newer)
+    }
+
     pub(super) fn filter(&self) -> LetterFilter {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         LetterFilter {

@@ -7,7 +7,7 @@ use aether_log::StoredWave;
 use crate::record::Line;
 
 /// The maximum number of payload characters in text output.
-pub(crate) const MOST_CHARACTERS: usize = 4096;
+const MOST_CHARACTERS: usize = 4096;
 
 /// The position and the wave.
 pub(super) fn line(stored: &StoredWave) -> impl Display {

@@ -191,7 +191,7 @@ fn wrong_arguments_are_refused_with_what_is_allowed() {
         (&["log", "replay", path, "--speed", "fast"], "greater than 0"),
         (&["log", "replay"], "FOLDER"),
         (&["log", "replay", path], "--medium"),
-        (&["dead", "show", path, "first"], "first"),
+        (&["letters", "show", "--log", path, "first"], "first"),
     ] {
         let said = run(args);
         assert_eq!((said.code, said.out.as_str()), (Some(2), ""), "{args:?}: {said:?}");
@@ -211,7 +211,7 @@ fn wrong_arguments_are_refused_with_what_is_allowed() {
             assert!(said.err.contains(reason), "{action}: {said:?}");
         }
         assert_eq!(run(&["log", "tail", "--follow", folder.to_str().unwrap()]).code, Some(1));
-        assert_eq!(run(&["dead", "ls", folder.to_str().unwrap()]).code, Some(1));
+        assert_eq!(run(&["letters", "ls", "--log", folder.to_str().unwrap()]).code, Some(1));
         assert!(!nowhere.exists(), "looking makes nothing");
     }
 }

@@ -15,7 +15,6 @@ mod config;
 mod container;
 #[cfg(unix)]
 mod dashboard;
-mod dead;
 #[cfg(unix)]
 mod describe;
 #[cfg(unix)]
@@ -28,6 +27,7 @@ mod keys;
 #[cfg(all(feature = "lan", unix))]
 mod lan;
 mod letters;
+mod letters_of_a_log;
 mod log;
 #[cfg(unix)]
 mod log_follow;

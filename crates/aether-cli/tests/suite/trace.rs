@@ -82,7 +82,7 @@ async fn a_request_is_printed_as_a_tree_by_ask_emit_and_trace() {
     let mut watcher = Vibrator::builder("watcher").observe().create(&watching).await.unwrap();
     watcher.resonate_on(">").await.unwrap();
     let mut listener = listener(&["front.done", "--ids", "--count", "1"], &medium);
-    let question = Wave::builder("front").kind(Kind::Query).json(&1).build().unwrap();
+    let question = Wave::builder("front").kind(Kind::Query).json(1).build().unwrap();
     shop.ask_within(question, crate::process::PATIENCE).await.unwrap();
     let heard = listener.line();
     // The server has sent all of the request to those that observe.

@@ -20,7 +20,7 @@ async fn failure<T: Send + 'static>(test: impl Future<Output = T> + Send + 'stat
 }
 
 async fn confirm(wave: Wave, Json(order): Json<u32>, emitter: Emitter) -> Result<(), EmitError> {
-    let confirmed = Wave::builder("orders.confirmed").key(wave.key().unwrap_or("-")).json(&order).build()?;
+    let confirmed = Wave::builder("orders.confirmed").key(wave.key().unwrap_or("-")).json(order).build()?;
     emitter.emit(confirmed).await.map(drop)
 }
 
@@ -56,7 +56,7 @@ async fn a_wait_in_vain_prints_what_came_instead() {
         bus.serve(Service::builder("stock").on("orders.created", confirm)).await;
         let mut probe = bus.probe("orders.*").await;
         let shop = bus.vibrator("shop").await;
-        let order = Wave::builder("orders.created").key("7").json(&17).build().unwrap();
+        let order = Wave::builder("orders.created").key("7").json(17).build().unwrap();
         shop.emit(order).await.unwrap();
         probe.wave(Matcher::on("orders.confirmed").key("8").json(&17)).await;
     })
@@ -85,7 +85,7 @@ async fn a_probe_that_sees_nothing_says_so_and_shows_the_dead_letters() {
         let shop = bus.vibrator("shop").await;
         let lost = Wave::builder("stock.reserve")
             .kind(Kind::Command)
-            .json(&json!({ "sku": "lamp" }))
+            .json(json!({ "sku": "lamp" }))
             .build()
             .unwrap();
         shop.emit(lost).await.unwrap();
@@ -205,7 +205,7 @@ async fn a_recording_is_the_same_text_in_every_run() {
         bus.serve(Service::builder("stock").on("orders.created", confirm)).await;
         let mut probe = bus.probe("*").await;
         let (shop, other) = (bus.vibrator("shop").await, bus.vibrator("shop").await);
-        shop.emit(Wave::builder("orders.created").key("7").amplitude(0.9).json(&17).build().unwrap())
+        shop.emit(Wave::builder("orders.created").key("7").amplitude(0.9).json(17).build().unwrap())
             .await
             .unwrap();
         tokio::time::sleep(1500 * Duration::from_millis(1)).await;

@@ -16,7 +16,7 @@ impl<S> FromWave<S> for OrderId {
 }
 
 fn order(key: &str) -> Wave {
-    Wave::builder("orders.created").key(key).json(&3).build().unwrap()
+    Wave::builder("orders.created").key(key).json(3).build().unwrap()
 }
 
 async fn price(
@@ -55,7 +55,7 @@ async fn a_wave_that_cannot_be_read_is_rejected_and_the_handler_is_not_called() 
 }
 
 async fn reserve(Json(units): Json<u32>, asker: Asker) -> Result<u32, AskerError> {
-    let question = Wave::builder("stock.reserve").kind(Kind::Query).json(&units).build();
+    let question = Wave::builder("stock.reserve").kind(Kind::Query).json(units).build();
     let answer = asker.ask(question.unwrap()).await?;
     Ok(answer.json().unwrap())
 }

@@ -204,7 +204,7 @@ async fn double(Json(number): Json<u32>) -> Json<u32> {
 }
 
 fn question() -> Wave {
-    Wave::builder("double").kind(Kind::Query).json(&21).build().unwrap()
+    Wave::builder("double").kind(Kind::Query).json(21).build().unwrap()
 }
 
 #[tokio::test(start_paused = true)]

@@ -36,7 +36,7 @@ async fn a_partition_cuts_a_process_off_while_its_connection_stands() {
     let shop = near.vibrator("shop").await;
 
     let cut = faults.add(Fault::partition());
-    let question = |number: u32| Wave::builder("double").kind(Kind::Query).json(&number).build().unwrap();
+    let question = |number: u32| Wave::builder("double").kind(Kind::Query).json(number).build().unwrap();
     let asked = shop.ask_within(question(1), Duration::from_millis(200)).await;
     assert!(matches!(asked, Err(AskError::TimedOut { .. })), "{asked:?}");
     assert!(near.aether().status().connected);

@@ -197,7 +197,7 @@ async fn receive_many_takes_at_least_one_and_at_most_so_many_the_strongest_first
 
     let other = aether.emitter("other").unwrap();
     for (count, amplitude) in (0..).zip([0.2, 0.9, 0.2, 0.9, 0.5]) {
-        let wave = Wave::builder("a").amplitude(amplitude).json(&count).build().unwrap();
+        let wave = Wave::builder("a").amplitude(amplitude).json(count).build().unwrap();
         other.emit(wave).await.unwrap();
     }
     assert_eq!(receiver.receive_many(&mut waves, 4).await, 4);
@@ -312,7 +312,7 @@ async fn receive_many_counts_waves_that_came_too_late_and_goes_on_with_the_other
     let mut receiver = Vibrator::builder("receiver").inbox(options).create(&aether).await.unwrap();
     receiver.resonate_on("a").await.unwrap();
     let other = aether.emitter("other").unwrap();
-    let lasting = |count: u32| Wave::builder("a").json(&count).never_decays().build().unwrap();
+    let lasting = |count: u32| Wave::builder("a").json(count).never_decays().build().unwrap();
     let brief = || Wave::builder("a").half_life(std::time::Duration::from_millis(1)).build().unwrap();
     other.emit_all([brief(), lasting(1), brief(), lasting(2)]).await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -30,7 +30,7 @@ async fn waves_in_flight_to_a_leaving_member_go_to_another_in_the_process() {
     let emitter = Vibrator::create("shop", &here).await.unwrap().emitter();
     let emitting = tokio::spawn(async move {
         for number in 0..COMMANDS {
-            let wave = Wave::builder("jobs.a").kind(Kind::Command).json(&number).build().unwrap();
+            let wave = Wave::builder("jobs.a").kind(Kind::Command).json(number).build().unwrap();
             emitter.emit(wave).await.unwrap();
         }
     });

@@ -300,7 +300,7 @@ async fn a_burst_of_commands_is_shared_by_a_group_and_events_are_batched() {
     let shop = Vibrator::create("shop", &sending).await.unwrap();
     for (kind, channel) in [(Kind::Command, "jobs.pack"), (Kind::Event, "packed")] {
         for n in 0..WAVES {
-            let wave = Wave::builder(channel).kind(kind).json(&n).build().unwrap();
+            let wave = Wave::builder(channel).kind(kind).json(n).build().unwrap();
             shop.try_emit(wave).unwrap();
         }
     }

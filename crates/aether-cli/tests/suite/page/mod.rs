@@ -166,7 +166,7 @@ async fn follower(url: &str) -> Aether {
     tokio::spawn(async move {
         while follower.receive().await.is_some() {
             tokio::time::sleep(Duration::from_millis(10)).await;
-            let wave = Wave::builder("guess.second").json(&1).trace_context(TRACE.parse().unwrap());
+            let wave = Wave::builder("guess.second").json(1).trace_context(TRACE.parse().unwrap());
             let wave = wave.build().unwrap();
             if follower.emit(wave).await.is_err() {
                 break;

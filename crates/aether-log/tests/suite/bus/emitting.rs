@@ -40,7 +40,7 @@ async fn a_stored_wave_is_read_back_with_everything_but_its_reply_path() {
     let shop = aether.emitter("shop").unwrap();
     let wave =
         Wave::builder("orders.created").kind(Kind::Command).amplitude(0.9).key("17").metadata("who", "me");
-    let receipt = shop.emit(wave.json(&serde_json::json!({ "sku": "lamp" })).build().unwrap()).await.unwrap();
+    let receipt = shop.emit(wave.json(serde_json::json!({ "sku": "lamp" })).build().unwrap()).await.unwrap();
     drop(aether);
     let aether_log::LogItem::Wave(stored) = log.read_from(0).next_item().unwrap().unwrap() else { panic!() };
     let back = &stored.wave;

@@ -37,7 +37,7 @@ async fn asker(aether: &Aether, resend: Resend) -> Asker {
 }
 
 fn question() -> Wave {
-    Wave::builder("question").amplitude(0.8).json(&()).build().unwrap()
+    Wave::builder("question").amplitude(0.8).json(()).build().unwrap()
 }
 
 fn no_budget() -> RetryBudget {

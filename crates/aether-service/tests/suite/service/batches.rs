@@ -61,7 +61,7 @@ async fn waves_that_collect_are_handled_together_the_strongest_first() {
     for number in 1..=5 {
         stage.emit("rows.new", &number).await;
     }
-    stage.user.emit(Wave::builder("rows.urgent").amplitude(1.0).json(&6)).await.unwrap();
+    stage.user.emit(Wave::builder("rows.urgent").amplitude(1.0).json(6)).await.unwrap();
     shelf.may_end.add_permits(3);
     assert_eq!(batches.recv().await.unwrap(), [6, 1, 2, 3]);
     assert_eq!(batches.recv().await.unwrap(), [4, 5]);

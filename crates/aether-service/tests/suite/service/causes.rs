@@ -13,13 +13,13 @@ async fn front(Json(order): Json<u32>, emitter: Emitter, asker: Asker) -> Result
     emitter.emit_wave("told.front", &order).await?;
     // The cause is kept in a spawned task.
     tokio::spawn(async move { emitter.emit_wave("told.task", &order).await }).await??;
-    let answer = asker.ask(Wave::builder("back").json(&order).build()?).await?;
+    let answer = asker.ask(Wave::builder("back").json(order).build()?).await?;
     Ok(Json(answer.json::<u32>()? + 1))
 }
 
 async fn back(Json(order): Json<u32>, emitter: Emitter) -> Result<Json<u32>, BoxError> {
     let chosen = WaveId { source: emitter.source().clone(), sequence: 77 };
-    emitter.emit(Wave::builder("told.back").json(&order).build()?).await?;
+    emitter.emit(Wave::builder("told.back").json(order).build()?).await?;
     emitter.emit(Wave::builder("told.chosen").cause(chosen).build()?).await?;
     Ok(Json(order * 2))
 }
@@ -35,7 +35,7 @@ async fn chain(connect: impl AsyncFn() -> Aether) {
         Stage::on(connect().await, Service::builder("back").group("back").on_query("back", back)).await;
     let front = Stage::on(connect().await, Service::builder("front").on_query("front", front)).await;
     let user = Vibrator::create("asker", &connect().await).await.unwrap();
-    let question = Wave::builder("front").json(&20).build().unwrap();
+    let question = Wave::builder("front").json(20).build().unwrap();
     let answer = user.ask_within(question, LONG).await.unwrap();
     assert_eq!(answer.json::<u32>().unwrap(), 41);
 
@@ -94,7 +94,7 @@ async fn failures_reach_the_asker_over_nats_in_every_format() {
             ("panic", "", FailureReason::HandlerFailed, "panicked: over the wire"),
         ] {
             // A panic that prints a backtrace may take longer than the patience of `ask`.
-            let question = Wave::builder(channel).json(&payload).build().unwrap();
+            let question = Wave::builder(channel).json(payload).build().unwrap();
             match user.ask_within(question, LONG).await {
                 Err(AskError::Failed { source, channel: at }) => {
                     assert_eq!((source.reason, at.as_str()), (reason, channel));

@@ -25,7 +25,7 @@ fn order(kind: Kind) -> WaveBuilder {
         .kind(kind)
         .key("order-17")
         .metadata("tenant", "blue")
-        .json(&17)
+        .json(17)
         .echo(request)
 }
 

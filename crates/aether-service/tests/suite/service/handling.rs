@@ -38,7 +38,7 @@ async fn a_handler_gets_its_arguments() {
         Json(json!([key, state, wave.channel().as_str(), emitter.source().name(), payload]))
     }
     let stage = Stage::of(Service::builder("service").state("state").on_query("a.b", all)).await;
-    let question = Wave::builder("a.b").key("17").json(&1).build().unwrap();
+    let question = Wave::builder("a.b").key("17").json(1).build().unwrap();
     let answer = stage.user.ask_within(question, crate::service::stage::LONG).await.unwrap();
     assert_eq!(answer.json::<Value>().unwrap(), json!(["17", "state", "a.b", "service", 1]));
     assert_eq!(answer.source().name(), "service");
@@ -230,7 +230,7 @@ async fn a_command_that_was_not_handled_comes_back_to_its_source() {
     }
     let stage = Stage::of(Service::builder("service").on("a.b", fails)).await;
     let mut echoes = stage.user.echoes().await.unwrap();
-    let command = Wave::builder("a.b").kind(aether_core::Kind::Command).json(&1).build().unwrap();
+    let command = Wave::builder("a.b").kind(aether_core::Kind::Command).json(1).build().unwrap();
     let receipt = stage.user.emit(command).await.unwrap();
     // A failed event has no echo, so the first echo belongs to the command.
     stage.emit("a.b", &2).await;

@@ -113,7 +113,7 @@ async fn letters_are_answered_for(shops: Aether, stocks: Aether) {
     // A server ends the subscription a little later. Nobody answers the questions that it delivers until then.
     let nobody = async {
         loop {
-            let question = Wave::builder(channel_of(store)).kind(Kind::Query).json(&1).build().unwrap();
+            let question = Wave::builder(channel_of(store)).kind(Kind::Query).json(1).build().unwrap();
             match shop.ask_within(question, Duration::from_millis(100)).await {
                 Err(AskError::NoResonator { .. }) => break,
                 Err(AskError::TimedOut { .. }) => {}
