@@ -92,12 +92,7 @@ impl Accounts {
             // These options are within bounds.
             let Ok(inbox) = Inbox::new(options(&overflowed)) else { return Err(JoinError::Closed) };
             let inbox = Arc::new(inbox);
-            let listener = Listener {
-                sequencer: Arc::clone(teller.sequencer()),
-                hears_own: false,
-                observes: false,
-                relabel: None,
-            };
+            let listener = Listener { hears_own: false, ..Listener::new(Arc::clone(teller.sequencer())) };
             subscription = Some(bus.join(Pattern::new(ACCOUNTS)?, Arc::clone(&inbox), listener).await?);
             let reading = read(inbox, Arc::clone(&table), Arc::clone(&changes));
             task = Some(tokio::spawn(reading).abort_handle());

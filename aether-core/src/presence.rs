@@ -295,12 +295,7 @@ impl Presence {
                 Arc::clone(self.notices.get_or_init(|| Arc::new(notices)))
             }
         };
-        let listener = Listener {
-            sequencer: Arc::clone(&self.sequencer),
-            hears_own: false,
-            observes: false,
-            relabel: None,
-        };
+        let listener = Listener { hears_own: false, ..Listener::new(Arc::clone(&self.sequencer)) };
         // Kept as long as the `Aether`.
         bus.join(Pattern::new(channel)?, notices, listener).await?.keep();
         *is_joined = true;

@@ -313,8 +313,8 @@ impl Router {
     /// Never waits: a full inbox sheds its weakest wave. Inboxes that also match the channel by an older pattern
     /// receive the waves by that one. Observers get questions without a reply path.
     pub fn arrive(&self, pattern: &Pattern, waves: Vec<Wave>) {
-        let waves = self.admitted(waves, Arrival { pattern, member: None });
-        self.arrive_for_audience(pattern, waves, Audience::All);
+        // What finds no room is offered at once when it is dropped.
+        drop(self.arrive_if_room(pattern, waves));
     }
 
     /// Like [`Router::arrive`], but hands back waves that have to wait for room in inboxes whose emitters wait.
@@ -345,10 +345,7 @@ impl Router {
 
     /// Offers waves of one channel, delivered by a network, to one member of a group.
     pub fn arrive_for(&self, member: &Subscription, waves: Vec<Wave>) {
-        let waves = self.admitted_for(member, waves);
-        if waves.first().is_some_and(|wave| member.pattern.matches(wave.channel())) {
-            member.inbox.offer_all(waves);
-        }
+        drop(self.arrive_for_if_room(member, waves));
     }
 
     /// Like [`Router::arrive_for`], but hands back waves that have to wait for room.

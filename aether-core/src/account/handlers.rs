@@ -5,7 +5,6 @@
 //! [`Aether::account_handlers`](crate::Aether::account_handlers), as `aether-service` does for each service.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -137,12 +136,6 @@ fn written(report: &Report) -> HandlersAccount {
     let mut account = HandlersAccount::default();
     report(&mut account);
     account
-}
-
-impl fmt::Debug for HandlerEntries {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HandlerEntries").field("live", &self.0.lock().live.len()).finish_non_exhaustive()
-    }
 }
 
 /// Keeps the handlers of a service in the account of their process. Once it is dropped, their last counts stay, and their

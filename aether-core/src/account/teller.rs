@@ -1,7 +1,6 @@
 //! The task that tells the account of this process. It starts with the connection to a medium that crosses processes, and
 //! ends with its `Aether`.
 
-use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -168,14 +167,5 @@ impl Teller {
     /// Ends the task.
     pub(crate) fn end(&self) {
         self.background.end();
-    }
-}
-
-impl fmt::Debug for Teller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Teller")
-            .field("process", &self.parts.program)
-            .field("every", &self.parts.every)
-            .finish_non_exhaustive()
     }
 }

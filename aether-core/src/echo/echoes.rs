@@ -71,7 +71,7 @@ impl Echoes {
             pattern_of(source.instance()).map_err(JoinError::from)?,
             None,
             Arc::clone(echoes.mailbox.arrived()),
-            Listener { sequencer: Arc::clone(sequencer), hears_own: true, observes: false, relabel: None },
+            Listener::new(Arc::clone(sequencer)),
         ));
         subscription.join().await?;
         Ok(echoes)
