@@ -60,7 +60,7 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 ///
 /// Over a network it reads the accounts that the processes tell, every five seconds by default. In process it reads that of
 /// its own process. At most 4096 processes are known, with 16 MiB of accounts; the rest is counted as
-/// [`NoRoom`](super::AccountError::NoRoom). A process that has gone keeps its last account for ten minutes, unless the room
+/// [`NoRoom`](AccountError::NoRoom). A process that has gone keeps its last account for ten minutes, unless the room
 /// is needed. Clones share one table, which is given back with the last of them.
 ///
 /// Without a list of signers accounts are not authenticated: a peer that may publish can make up processes, or speak in the

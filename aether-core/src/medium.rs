@@ -239,7 +239,7 @@ pub struct Promises {
     /// nothing when its receiver is slower but not stuck.
     pub back_pressure: bool,
     /// The medium knows immediately whether a channel has any receivers except observers. A question without a receiver
-    /// fails with [`AskError::NoResonator`](super::AskError::NoResonator), and `notify` returns [`Reach::NoListener`](super::Reach::NoListener).
+    /// fails with [`AskError::NoResonator`], and `notify` returns [`Reach::NoListener`].
     pub detects_unheard: bool,
     /// The maximum size of a wave on this medium in bytes: its payload in process, its frame over a network.
     pub max_payload: usize,

@@ -2,8 +2,9 @@
 //! subscription over a network, and ends with its `Aether`. It sleeps while idle: in process a timer runs only while a
 //! floor is up; over a network another one runs for the joint heartbeat of all vibrators.
 //!
-//! It announces the receivers of this process: each caller with news waits for its turn and then sends all pending news, so when many vibrators join at once most
-//! find theirs already sent. The messages are made during that turn, so no old announcement follows a newer one.
+//! It announces the receivers of this process: each caller with news waits for its turn and then sends all pending
+//! news, so when many vibrators join at once most find theirs already sent. The messages are made during that turn, so
+//! no old announcement follows a newer one.
 
 use std::collections::HashSet;
 use std::pin::pin;

@@ -242,11 +242,11 @@ impl Emitter {
     /// Emits a wave without ever waiting.
     ///
     /// # Errors
-    /// [`EmitError::Full`] hands the wave back, offered to nobody, if an inbox or the outbox has no room for a wave of its
-    /// strength and [`Emitter::emit`] would have waited; the others are as there. The last eighth of an inbox is kept for
-    /// waves of normal amplitude or more (see [`WhenFull::Wait`](crate::WhenFull)), so the weak are refused first. If one inbox hears the wave, that inbox sheds
-    /// nothing for it while its emitters are patient. If several do, one that other emitters fill in between sheds its
-    /// weakest wave and counts it.
+    /// [`EmitError::Full`] hands the wave back, offered to nobody, if an inbox or the outbox has no room for a wave of
+    /// its strength and [`Emitter::emit`] would have waited; the others are as there. The last eighth of an inbox is
+    /// kept for waves of normal amplitude or more (see [`WhenFull::Wait`](crate::WhenFull)), so the weak are refused
+    /// first. If one inbox hears the wave, that inbox sheds nothing for it while its emitters are patient. If several
+    /// do, one that other emitters fill in between sheds its weakest wave and counts it.
     pub fn try_emit<W>(&self, wave: W) -> Result<Receipt, EmitError>
     where
         W: TryInto<Wave>,

@@ -1,7 +1,7 @@
 //! Waves that are emitted again: resent, or replayed from a dead letter.
 //!
-//! Resending, which physics calls re-amplification, is only the arithmetic of how strong a repetition may be. The caller decides when to retry and how often: a
-//! service that runs a handler again, or a client that asks again.
+//! Resending, which physics calls re-amplification, is only the arithmetic of how strong a repetition may be. The
+//! caller decides when to retry and how often: a service that runs a handler again, or a client that asks again.
 //!
 //! **The energy bound.** Each repetition is half as strong as the attempt before it. All attempts together therefore
 //! carry less than twice the first, however many there are. In every inbox a repetition queues behind first attempts of
