@@ -10,13 +10,11 @@ mod local;
 mod status;
 
 pub use crate::aether::Connection;
-pub use crate::named::Named;
-pub use crate::proof::{NodeId, Proof, Rated};
+pub use crate::proof::{Named, NodeId, Proof, Rated, ShareSizes, UNPROVEN};
 pub use crate::router::{
     Arrival, ArrivalFilter, BatchSettled, Carried, Crowded, Heard, Listener, Lost, MOST_TOGETHER, NotStored,
     Offered, Relabel, Router, Settled, Stored, StoredRange, Subscription, Waiting,
 };
-pub use crate::shares::{ShareSizes, UNPROVEN};
 pub use crate::source::Sequencer;
 pub use crate::wave::{Received, ReplyError, ReplyPath};
 pub use connect::{

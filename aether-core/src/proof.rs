@@ -3,14 +3,18 @@
 //! Only the crate `aether-seal` makes a proof, when it has verified a signature. Media give it to the waves of the frame
 //! ([`Wave::prove`](crate::Wave::prove)), and the parts of the framework that read names from payloads ask the wave. This
 //! module knows neither keys nor bytes, so that waves can carry a proof in builds without cryptography.
+//!
+//! A bounded table that a network fills is shared by principals. Full, it takes from the principal that holds most of it: one
+//! that makes up entries without end evicts its own, and one that holds less than the largest loses nothing. Where nothing
+//! is proven everybody is one principal.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
-use crate::named::Named;
-use crate::shares::UNPROVEN;
+use crate::source::is_name;
 
 /// The public name of a key that signs, which is derived from it. Shown as 16 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -131,6 +135,110 @@ impl fmt::Debug for Proof {
     }
 }
 
+/// The names that a rule or a signer is for.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Named {
+    /// This name.
+    Exactly(String),
+    /// All names that begin with this.
+    BeginningWith(String),
+}
+
+impl Named {
+    /// `None` unless the text is a name, or the beginning of one and `*`.
+    pub fn parse(text: &str) -> Option<Self> {
+        match text.strip_suffix('*') {
+            Some(start) if !start.contains('*') && (start.is_empty() || is_name(start)) => {
+                Some(Self::BeginningWith(start.to_owned()))
+            }
+            None if is_name(text) && !text.contains('*') => Some(Self::Exactly(text.to_owned())),
+            _ => None,
+        }
+    }
+
+    /// Whether the name is one of these.
+    #[must_use]
+    pub fn names(&self, name: &str) -> bool {
+        match self {
+            Self::Exactly(exact) => exact == name,
+            Self::BeginningWith(start) => name.starts_with(start.as_str()),
+        }
+    }
+
+    /// Whether it names all that the other one names.
+    pub fn covers(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Exactly(a), Self::Exactly(b)) => a == b,
+            (Self::Exactly(_), Self::BeginningWith(_)) => false,
+            (Self::BeginningWith(a), Self::Exactly(b) | Self::BeginningWith(b)) => b.starts_with(a.as_str()),
+        }
+    }
+
+    /// Whether there is a name that both name.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.covers(other) || other.covers(self)
+    }
+}
+
+/// As it is parsed.
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(name) => f.write_str(name),
+            Self::BeginningWith(start) => write!(f, "{start}*"),
+        }
+    }
+}
+
+/// The principal of everything that nobody has proven.
+pub const UNPROVEN: u64 = 0;
+
+/// How much each principal holds: entries, or bytes. It only counts; tables keep their entries themselves.
+#[derive(Debug, Default)]
+pub struct ShareSizes {
+    sizes: HashMap<u64, usize>,
+    by_size: BTreeSet<(usize, u64)>,
+}
+
+impl ShareSizes {
+    /// How much a principal holds.
+    pub fn of(&self, principal: u64) -> usize {
+        self.sizes.get(&principal).copied().unwrap_or_default()
+    }
+
+    /// Adds what a principal holds more.
+    pub fn add(&mut self, principal: u64, more: usize) {
+        self.set(principal, self.of(principal) + more);
+    }
+
+    /// Subtracts what a principal no longer holds.
+    pub fn subtract(&mut self, principal: u64, less: usize) {
+        self.set(principal, self.of(principal).saturating_sub(less));
+    }
+
+    fn set(&mut self, principal: u64, size: usize) {
+        let before = match size {
+            0 => self.sizes.remove(&principal),
+            _ => self.sizes.insert(principal, size),
+        };
+        if let Some(before) = before {
+            self.by_size.remove(&(before, principal));
+        }
+        if size > 0 {
+            self.by_size.insert((size, principal));
+        }
+    }
+
+    /// The principal that makes room for something new of `principal`: the one with the largest share, and itself if no other
+    /// has more.
+    pub fn gives_way_to(&self, principal: u64) -> u64 {
+        match self.by_size.last() {
+            Some((largest, holder)) if *largest > self.of(principal) => *holder,
+            _ => principal,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,5 +268,21 @@ mod tests {
         assert_ne!(old.own(7), other.own(7));
         assert_ne!(old.own(7), old.own(8));
         assert_ne!(old.own(7), NodeId::from(7));
+    }
+
+    #[test]
+    fn the_largest_gives_way_and_itself_where_no_other_has_more() {
+        let mut sizes = ShareSizes::default();
+        assert_eq!(sizes.gives_way_to(1), 1, "nobody has anything");
+        sizes.add(1, 3);
+        sizes.add(2, 5);
+        assert_eq!([1, 2, 3].map(|who| sizes.gives_way_to(who)), [2, 2, 2]);
+        sizes.add(1, 2);
+        assert_eq!([1, 2].map(|who| sizes.gives_way_to(who)), [1, 2], "both have most");
+        sizes.subtract(2, 5);
+        sizes.subtract(1, 1);
+        assert_eq!((sizes.of(1), sizes.of(2), sizes.gives_way_to(2)), (4, 0, 1));
+        sizes.subtract(1, 9);
+        assert_eq!((sizes.of(1), sizes.gives_way_to(2)), (0, 2));
     }
 }

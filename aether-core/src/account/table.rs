@@ -13,7 +13,7 @@ use super::process::{
 };
 use crate::clock::Instant;
 use crate::inbox::Ledger;
-use crate::shares::{ShareSizes, UNPROVEN};
+use crate::proof::{ShareSizes, UNPROVEN};
 use crate::source::Source;
 
 /// Bounds of the table: as many processes as presence knows receivers, and as many bytes.

@@ -5,7 +5,7 @@
 //! remote source has a queue. One task sends a message per source and pauses between messages, so the first failure is
 //! reported at once and a storm of failures is merged. The task ends when the queues are empty.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -19,7 +19,7 @@ use super::{DeadLetters, Echo, EchoMailbox, EchoReason, FailedWave, channel_of, 
 use crate::background::{Background, Claim};
 use crate::inbox::{InboxOptions, ShedReason};
 use crate::medium::{Medium, Reach};
-use crate::shares::ShareSizes;
+use crate::proof::ShareSizes;
 use crate::source::{Sequencer, Source};
 use crate::wave::{ContentType, Wave};
 
@@ -124,20 +124,15 @@ struct Failed {
 
 /// Recent manual reports: the reporter and the wave.
 #[derive(Default)]
-struct ByHand {
-    order: VecDeque<(u64, u64, u64)>,
-    known: HashSet<(u64, u64, u64)>,
-}
+struct ByHand(VecDeque<(u64, u64, u64)>);
 
 impl ByHand {
     fn is_new(&mut self, failure: (u64, u64, u64)) -> bool {
-        let is_new = self.known.insert(failure);
+        let is_new = !self.0.contains(&failure);
         if is_new {
-            self.order.push_back(failure);
-            if self.order.len() > REMEMBERED
-                && let Some(oldest) = self.order.pop_front()
-            {
-                self.known.remove(&oldest);
+            self.0.push_back(failure);
+            if self.0.len() > REMEMBERED {
+                self.0.pop_front();
             }
         }
         is_new

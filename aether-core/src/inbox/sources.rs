@@ -437,8 +437,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::named::Named;
-    use crate::proof::{Proof, SignerId};
+    use crate::proof::{Named, Proof, SignerId};
     use crate::source::{Source, WaveId};
 
     fn sent(name: &str, proof: Option<&Proof>) -> Wave {

@@ -14,7 +14,7 @@ use std::time::Duration;
 use super::Announcement;
 use super::floor_index::{FloorIndex, Index, PATTERN_BYTES, Slot, TOKEN_BYTES};
 use crate::clock::Instant;
-use crate::shares::ShareSizes;
+use crate::proof::ShareSizes;
 use crate::wave::Wave;
 
 /// The maximum number of known receivers of other processes.

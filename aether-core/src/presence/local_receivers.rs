@@ -114,6 +114,11 @@ impl LocalReceiver {
 }
 
 impl LocalReceivers {
+    /// Those that rosters list.
+    pub(super) fn shown(&self) -> impl Iterator<Item = &LocalReceiver> {
+        self.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned())
+    }
+
     /// Re-arms the report of receivers whose floor may be up.
     pub(super) fn mark_unattended(&mut self) {
         for instance in self.raised.drain() {

@@ -49,8 +49,7 @@ impl Roster {
     pub fn vibrators(&self) -> Vec<Announcement> {
         let mut present = {
             let local = self.floors.local.lock();
-            let shown = local.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());
-            let shown = shown.filter(|_| !local.have_left);
+            let shown = local.shown().filter(|_| !local.have_left);
             shown.map(LocalReceiver::announcement).collect::<Vec<_>>()
         };
         let elsewhere = self.floors.advertised.lock().elsewhere(clock::now());
@@ -67,8 +66,7 @@ impl Roster {
     pub fn count(&self) -> usize {
         let here = {
             let local = self.floors.local.lock();
-            let shown = local.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());
-            if local.have_left { 0 } else { shown.count() }
+            if local.have_left { 0 } else { local.shown().count() }
         };
         here + self.floors.advertised.lock().elsewhere(clock::now()).len()
     }
@@ -112,8 +110,8 @@ impl Presence {
     /// The vibrators of this process that rosters list.
     pub(crate) fn local_vibrators(&self) -> Vec<LocalVibrator> {
         let local = self.local.lock();
-        let shown = local.receivers.values().filter(|receiver| receiver.is_listed && receiver.is_tuned());
-        shown
+        local
+            .shown()
             .map(|receiver| {
                 let Announcement { vibrator, heard, effective_floor, .. } = receiver.announcement();
                 let (made_at, ledger) = (receiver.made_at, receiver.inbox.ledger());

@@ -233,7 +233,7 @@ mod tests {
     use super::*;
     use crate::channel::Channel;
     use crate::clock::Moment;
-    use crate::named::Named;
+    use crate::proof::Named;
     use crate::source::{Sequencer, WaveId};
     use crate::wave::ContentType;
 

@@ -1,9 +1,8 @@
 use super::*;
 use crate::amplitude::Floor;
 use crate::channel::{Channel, Pattern};
-use crate::named::Named;
 use crate::presence::Heard;
-use crate::proof::{Proof, SignerId};
+use crate::proof::{Named, Proof, SignerId};
 use crate::source::{Sequencer, Source};
 use crate::wave::ContentType;
 
