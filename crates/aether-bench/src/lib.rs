@@ -37,7 +37,7 @@ mod work;
 
 /// The allocator of the benchmarks in `benches`: the system's, which users of a library have, or mimalloc with the
 /// feature of that name.
-pub const ALLOCATOR: &str = if cfg!(feature = "mimalloc") { "mimalloc" } else { "that of the system" };
+pub const ALLOCATOR: &str = if cfg!(feature = "mimalloc") { "mimalloc" } else { "the system's" };
 
 pub use child::{ChildError, ChildProgram};
 pub use contestant::{Address, Contestant, ContestantError, Profile};

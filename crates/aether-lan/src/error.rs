@@ -30,7 +30,7 @@ pub enum LanError {
     #[error(transparent)]
     Seal(#[from] SealError),
     /// The file with the secret is too long.
-    #[error("{} is no secret: it has more than 64 KiB", .path.display())]
+    #[error("{} is not a secret: it has more than 64 KiB", .path.display())]
     TooLong {
         /// The file.
         path: PathBuf,
@@ -48,7 +48,7 @@ pub enum LanError {
     },
     /// A part of the address is not known.
     #[error(
-        "{part:?} is no part of an address: use lan: or lan:?peer=HOST:PORT, with peer, router, listen, interface, multicast=off or insecure, joined by &"
+        "{part:?} is not a part of an address: use lan: or lan:?peer=HOST:PORT, with peer, router, listen, interface, multicast=off or insecure, joined by &"
     )]
     Address {
         /// The part.
@@ -86,7 +86,7 @@ pub enum LanError {
     },
     /// An endpoint in the address is not valid.
     #[error(
-        "{endpoint:?} is no endpoint: use HOST:PORT, tcp/HOST:PORT or, with certificates, quic/HOST:PORT"
+        "{endpoint:?} is not an endpoint: use HOST:PORT, tcp/HOST:PORT or, with certificates, quic/HOST:PORT"
     )]
     Endpoint {
         /// The endpoint as given.

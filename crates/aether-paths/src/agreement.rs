@@ -1,7 +1,7 @@
 //! Which paths reach everybody: processes tell each other by all paths which of them they can use.
 //!
-//! A path that stands here may not stand elsewhere. If one machine loses its cable, the network of the others goes on,
-//! and what they send by it does not reach that machine. So each process sends a beat by each path that stands, with
+//! A path that is connected here may be broken elsewhere. If one machine loses its cable, the network of the others goes on,
+//! and what they send by it does not reach that machine. So each process sends a beat by each connected path, with
 //! the paths that it can use itself: those that stand, and by which it hears everybody whom it hears at all. A path is
 //! agreed on while all can use it. A process that was silent on all paths has gone, and counts no more.
 
@@ -99,7 +99,7 @@ impl Agreement {
         among_many.clamp(BEAT, SLOWEST_BEAT)
     }
 
-    /// How often it does while a path stands again since a moment ago.
+    /// The same, shortly after a path has reconnected.
     pub(super) fn every_when_fresh(&self) -> Duration {
         self.every() / 40
     }
@@ -267,7 +267,7 @@ mod tests {
         for now in [secs(3.0), secs(6.9)] {
             agreement.note(beat(3, 1, [true, true]), start + now);
         }
-        assert_eq!(agreement.agreed(start + secs(6.9)), [false, true], "the second one says so");
+        assert_eq!(agreement.agreed(start + secs(6.9)), [false, true], "the second one reports it");
         agreement.forget_silent(start + secs(6.9));
         assert_eq!(agreement.agreed(start + secs(6.9)), [false, true]);
         agreement.note(beat(3, 0, [true, true]), start + secs(7.3));

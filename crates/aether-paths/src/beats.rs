@@ -45,7 +45,7 @@ pub(super) async fn begin(shared: &Arc<PathsShared>, router: Arc<Router>) -> Res
     joined
 }
 
-/// Sends a beat by each path that stands. Each send ends with the next beat at the latest.
+/// Sends a beat by each connected path. Each send ends with the next beat at the latest.
 pub(super) fn beat(shared: &Arc<PathsShared>, sequencer: &Sequencer, usable: &[bool]) {
     for (path, medium) in shared.media().filter(|(path, _)| shared.stands(*path)) {
         let Some(beat) = shared.agreement.beat(path, usable.to_vec()) else { continue };

@@ -1,7 +1,8 @@
 //! The choice among paths: a circuit breaker for each, and the first path that may be used.
 //!
-//! The breaker is open while a path is broken. A path that stands again is on trial (half open): nothing is sent by it while
-//! another path stands, because a connection that has broken once often breaks again. Then the breaker is closed.
+//! The breaker is open while a path is broken. A path that has reconnected is on trial (half open): nothing is sent by
+//! it while another path is connected, because a connection that has broken once often breaks again. Then the breaker is
+//! closed.
 
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use aether_core::clock::Instant;
 /// How long a path has to stand before it is used again. It doubles with each break, up to [`LONGEST_TRIAL`].
 const TRIAL: Duration = Duration::from_secs(1);
 const LONGEST_TRIAL: Duration = Duration::from_secs(60);
-/// How long a path that stands again waits for others. They try to connect every 0.75 s at the latest, and such an
+/// How long a path that has reconnected waits for others. They try to connect every 0.75 s at the latest, and such an
 /// attempt may take a second.
 const FRESH: Duration = Duration::from_secs(3);
 /// A path that stood for this long has a clean record.
@@ -31,7 +32,7 @@ impl Breaker {
         Self { stands, since: now, breaks: 0 }
     }
 
-    /// Notes whether the path stands now.
+    /// Notes whether the path is connected now.
     pub(super) fn note(&mut self, stands: bool, now: Instant) {
         if stands == self.stands {
             return;
@@ -52,7 +53,7 @@ impl Breaker {
         self.since
     }
 
-    /// When the trial of a path that stands ends; `None` if it does not stand.
+    /// When the trial of a connected path ends; `None` if it is broken.
     pub(super) fn trial_end(&self) -> Option<Instant> {
         let trial = match self.breaks {
             0 => Duration::ZERO,
@@ -65,7 +66,7 @@ impl Breaker {
         self.trial_end().is_some_and(|end| end > now)
     }
 
-    /// Until when a path that stands again counts as fresh: others may need a moment more.
+    /// Until when a path that has reconnected counts as fresh: others may need a moment more.
     pub(super) fn fresh_end(&self) -> Option<Instant> {
         (self.stands && self.breaks > 0).then(|| self.since + FRESH)
     }
@@ -81,7 +82,7 @@ impl Breaker {
 
 /// The path to use: the first one whose breaker is closed and that `is_agreed`. A path on trial, or one that others are
 /// cut off from, is better than none, and the current one is kept if nothing is better. After an outage of all, one
-/// that stands again is not left because others are not back yet.
+/// that has just reconnected is not left because others are not back yet.
 pub(super) fn choose(
     breakers: &[Breaker],
     current: usize,
@@ -153,7 +154,7 @@ mod tests {
         for path in &mut paths {
             path.note(false, start);
         }
-        assert_eq!(choose(&paths, 1, start, everybody), 1, "nothing stands");
+        assert_eq!(choose(&paths, 1, start, everybody), 1, "nothing is connected");
         paths[2].note(true, start);
         assert_eq!(choose(&paths, 1, start, everybody), 2);
         paths[1].note(true, start + secs(0.5));

@@ -1,6 +1,6 @@
 //! The subscriptions of this process, each on every path.
 //!
-//! Others may send by another path than this process, so a subscription is in force when it is so on every path that stands.
+//! Others may send by another path than this process, so a subscription is in force when it is so on every connected path.
 //! The other paths follow when they stand again.
 
 use std::collections::HashMap;

@@ -98,10 +98,10 @@ pub enum PathError {
 pub enum PathState {
     /// Waves go by it.
     InUse,
-    /// It stands. Waves go by another one.
+    /// It is connected. Waves go by another one.
     Ready,
-    /// It stands again after a break. It is used when it has stood for a while, from 1 s to 60 s by the number of breaks, or
-    /// when no other path stands.
+    /// It has reconnected after a break. It is used after a while, from 1 s to 60 s by the number of breaks, or
+    /// when no other path is connected.
     OnTrial,
     /// The connection is broken, or nobody else is there.
     Broken,
@@ -133,7 +133,7 @@ pub struct PathStatus {
     pub hops: u8,
     /// Whether it can be used.
     pub state: PathState,
-    /// Whether it has the turn. While no path stands, waves wait for the one that has it.
+    /// Whether it has the turn. While no path is connected, waves wait for the one that has it.
     pub is_current: bool,
     /// The number of other processes that are heard by another path, and that this path does not reach. While there is
     /// one, a path that reaches all of them is preferred.

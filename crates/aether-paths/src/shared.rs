@@ -1,4 +1,4 @@
-//! The state that all parts of the paths share: the media, which of them stands, and what waits for several of them.
+//! The state that all parts of the paths share: the media, which of them are connected, and what waits for several of them.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -41,19 +41,19 @@ pub(super) struct PathsShared {
     pub(super) switches: AtomicU64,
     /// The times that a path stood after none did.
     pub(super) connects: AtomicU64,
-    /// Changes with each path that connects, breaks or stands again, and when the current one changes.
+    /// Changes with each path that connects, breaks or reconnects, and when the current one changes.
     pub(super) moves: watch::Sender<u64>,
-    /// Whether any path stands.
+    /// Whether any path is connected.
     pub(super) stands: watch::Sender<bool>,
     pub(super) is_closed: AtomicBool,
     pub(super) ending: watch::Sender<bool>,
 }
 
 impl Path {
-    /// Whether it stands now.
+    /// Whether it is connected now.
     pub(super) fn reaches_others(&self) -> bool {
         let reached = self.medium.get().map(|medium| medium.reaches_others());
-        // A medium without a connection stands as long as it is there.
+        // A medium without a connection counts as connected.
         reached.is_some_and(|reached| reached.is_none_or(|reached| *reached.borrow()))
     }
 }

@@ -93,7 +93,7 @@ impl PathsShared {
         (next, usable)
     }
 
-    /// Uses another path. Waves that are on their way by one that stands arrive first, so that they keep their order.
+    /// Uses another path. Waves on their way by a connected path arrive first, so that they keep their order.
     async fn switch(&self, next: usize) {
         let (before, medium) = self.current();
         if next == before {
@@ -123,13 +123,13 @@ impl PathsShared {
                     from,
                     to,
                     unconfirmed,
-                    "a path broke: waves go by another one; so many were on their way by it in all, and may be lost"
+                    "a path broke: waves go by another one; those on their way by it may be lost"
                 );
             }
             (true, cut_off @ 1..) => {
                 tracing::warn!(from, to, cut_off, "a path does not reach everybody: waves go by another one");
             }
-            (true, 0) => tracing::info!(from, to, "a better path stands again: waves go by it"),
+            (true, 0) => tracing::info!(from, to, "a better path has reconnected: waves go by it"),
         }
     }
 
@@ -151,7 +151,7 @@ pub(super) async fn supervise(shared: Arc<PathsShared>) {
         moves.borrow_and_update();
         let now = clock::now();
         let (next, usable) = shared.look(&mut connections, now);
-        // A change is told at once, before this process hands over.
+        // The others learn of a change before this process hands over.
         if usable != told || now >= next_beat {
             beat(&shared, &sequencer, &usable);
             let is_fresh = shared.any_is_fresh(now);

@@ -9,7 +9,7 @@ use aether_core::wave::ChannelError;
 pub enum RulesError {
     /// The identity cannot be the name of a vibrator.
     #[error(
-        "rule {rule}: {identity:?} is no identity: use the name of a vibrator, NAME* for all that begin so, or * for all"
+        "rule {rule}: {identity:?} is not an identity: use the name of a vibrator, NAME* for all that begin so, or * for all"
     )]
     Identity {
         /// The number of the rule.
@@ -18,7 +18,7 @@ pub enum RulesError {
         identity: String,
     },
     /// A pattern is not valid.
-    #[error("rule {rule}, {field}: {pattern:?} is no pattern of channels")]
+    #[error("rule {rule}, {field}: {pattern:?} is not a pattern of channels")]
     Pattern {
         /// The number of the rule.
         rule: usize,
@@ -64,7 +64,7 @@ pub enum RulesError {
         denying: usize,
     },
     /// A prefix of a rewrite is not a channel.
-    #[error("rule {rule}, rewrite: {prefix:?} is no channel")]
+    #[error("rule {rule}, rewrite: {prefix:?} is not a channel")]
     Prefix {
         /// The number of the rule.
         rule: usize,

@@ -16,7 +16,7 @@ const MOST: usize = 200;
 #[non_exhaustive]
 pub enum SchemaError {
     /// The pattern is not valid.
-    #[error("schema {schema}: {pattern:?} is no pattern of channels")]
+    #[error("schema {schema}: {pattern:?} is not a pattern of channels")]
     Pattern {
         /// The number of the schema.
         schema: usize,

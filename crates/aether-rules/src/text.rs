@@ -12,7 +12,7 @@ const FORM: &str = "IDENTITY: emit PATTERN, PATTERN; listen PATTERN; deny emit P
 
 /// A text that is not a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is no rule at {at:?}: write {FORM}, with those parts that are needed")]
+#[error("{text:?} is not a rule at {at:?}: write {FORM}, with those parts that are needed")]
 pub struct RuleTextError {
     /// The text.
     pub text: String,

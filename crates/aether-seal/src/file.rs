@@ -19,7 +19,7 @@ const MAX_FILE: u64 = 64 << 10;
 /// The text of a key and its use.
 const LINE: usize = 80;
 const COMMENT: &str = "\
-# Keys of sealed waves, for `medium.keys`. Who has this file can read and send everything: keep it secret (mode 0600).
+# Keys of sealed waves, for `medium.keys`. With this file anybody can read and send everything: keep it secret (mode 0600).
 # One key seals, all open. `aether keys show FILE` prints their ids, `aether keys rotate FILE` adds and retires keys.
 ";
 
@@ -44,7 +44,7 @@ pub enum SealKeysError {
         mode: u32,
     },
     /// A line is neither a key nor a comment.
-    #[error("line {line} of {} is no key: use `seal KEY` or `open KEY`, as `aether keys new` writes them", .path.display())]
+    #[error("line {line} of {} is not a key: use `seal KEY` or `open KEY`, as `aether keys new` writes them", .path.display())]
     Malformed {
         /// The file.
         path: PathBuf,

@@ -14,7 +14,7 @@ pub(super) const MAX_SIGNERS: usize = 10_000;
 #[non_exhaustive]
 pub enum SignersError {
     /// A line has one word only.
-    #[error("line {line} is no signer: write NAME aether-signer-1:KEY, as `aether keys show` prints it")]
+    #[error("line {line} is not a signer: write NAME aether-signer-1:KEY, as `aether keys show` prints it")]
     Line {
         /// The number of the line, from 1.
         line: usize,
@@ -28,7 +28,7 @@ pub enum SignersError {
         source: PublicKeyError,
     },
     /// A name that no source can have.
-    #[error("{name:?} cannot be a name: use that of a vibrator or a program, its beginning and `*`, or `*`")]
+    #[error("{name:?} cannot be a name: use the name of a vibrator or a program, its beginning and `*`, or `*`")]
     Name {
         /// The name as given.
         name: String,
@@ -72,7 +72,7 @@ pub enum SigningError {
         mode: u32,
     },
     /// The file is not a list of signers.
-    #[error("{} is no list of signers", .path.display())]
+    #[error("{} is not a list of signers", .path.display())]
     Signers {
         /// The file.
         path: PathBuf,

@@ -16,7 +16,7 @@ use super::signing_key::SigningKey;
 /// The maximum size of a list: 10,000 names of usual length.
 const MAX_LIST: u64 = 2 << 20;
 const COMMENT: &str = "\
-# The key with which a program signs what it sends, for `medium.signing_key`. Who has this file can speak in its name: keep it
+# The key with which a program signs what it sends, for `medium.signing_key`. With this file anybody can speak in its name: keep it
 # secret (mode 0600). `aether keys show FILE` prints the public key, for the list of signers of the others.
 ";
 /// The text of a key and its use.

@@ -96,7 +96,7 @@ impl Sealing {
         status.refused_sealed += self.without_keys.load(Ordering::Relaxed);
     }
 
-    /// What was refused.
+    /// The counts of refusals.
     pub(crate) fn refusals(&self) -> Refusals {
         self.keys.as_ref().map(|followed| followed.sealer().refusals()).unwrap_or_default()
     }

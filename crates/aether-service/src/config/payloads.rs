@@ -140,7 +140,7 @@ mod tests {
             (format!("a: {}/missing.json", folder.path().display()), "cannot read"),
             (format!("a: {}", file("text.json", "{")), "text.json is not JSON"),
             (format!("a: {}", file("wrong.json", r#"{"type": 7}"#)), "does not compile at /type"),
-            (format!("a..b: {}", file("good.json", "true")), "is no pattern of channels"),
+            (format!("a..b: {}", file("good.json", "true")), "is not a pattern of channels"),
         ] {
             let error = read(line).unwrap_err().to_string();
             assert!(error.contains(problem), "{error}");
