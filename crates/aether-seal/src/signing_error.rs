@@ -28,7 +28,9 @@ pub enum SignersError {
         source: PublicKeyError,
     },
     /// A name that no source can have.
-    #[error("{name:?} cannot be a name: use the name of a vibrator or a program, its beginning and `*`, or `*`")]
+    #[error(
+        "{name:?} cannot be a name: use the name of a vibrator or a program, its beginning and `*`, or `*`"
+    )]
     Name {
         /// The name as given.
         name: String,
