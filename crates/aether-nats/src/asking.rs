@@ -271,13 +271,13 @@ mod tests {
     use crate::NatsOptions;
     use aether_core::InboxOptions;
     use aether_core::inbox::Inbox;
-    use aether_link::Outlet;
+    use aether_link::OutboxReader;
     use futures_util::stream;
     use tokio::sync::mpsc;
 
     fn made_of(answers: BoxStream<'static, Message>) -> AskingState {
         let outbox = Inbox::new(InboxOptions::default()).unwrap();
-        let link = Arc::new(Link::new(Outlet::new(Arc::new(outbox)), None));
+        let link = Arc::new(Link::new(OutboxReader::new(Arc::new(outbox)), None));
         let sealing = Sealing::new(&NatsOptions::default()).unwrap();
         AskingState::new("inbox".to_owned(), answers, link, Arc::new(sealing))
     }

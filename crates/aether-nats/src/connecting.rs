@@ -32,7 +32,7 @@ use super::subscriptions::Subscriptions;
 use super::tls::TlsFailure;
 use aether_core::medium::{ConnectRequest, without_secrets};
 use aether_core::{Channel, ConnectError};
-use aether_link::{Flow, Outlet, PathOutlet};
+use aether_link::{Flow, OutboxReader, PathOutbox};
 
 /// Where another path can take over, a server that has said nothing is asked this often whether it is there. The client gives
 /// it up when it has not answered three times.
@@ -65,10 +65,10 @@ impl Nats {
         request: ConnectRequest,
         options: NatsOptions,
     ) -> Result<Arc<Self>, ConnectError> {
-        let confirming = PathOutlet::of(&request).map(|path| path.confirming()).unwrap_or_default();
+        let confirming = PathOutbox::of(&request).map(|path| path.confirming()).unwrap_or_default();
         let sealing = Arc::new(Sealing::new(&options)?);
-        let outbox = Outlet::of(&request, confirming.watching(options.outbox.clone()))?;
-        let has_other_paths = PathOutlet::of(&request).is_some();
+        let outbox = OutboxReader::of(&request, confirming.watching(options.outbox.clone()))?;
+        let has_other_paths = PathOutbox::of(&request).is_some();
         let ConnectRequest { url, router, .. } = request;
         let prefix = Channel::new(&options.prefix).map_err(NatsError::Prefix)?.as_str().to_owned();
         for suffix in [Root::Questions, Root::Seen].map(Root::as_suffix) {

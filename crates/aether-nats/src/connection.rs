@@ -26,9 +26,9 @@ use aether_core::clock::micros_since_1970;
 use aether_core::inbox::Inbox;
 use aether_core::medium::Wire;
 use aether_link::Flow;
-use aether_link::Outlet;
+use aether_link::OutboxReader;
 use aether_link::wire::{EncodeError, Sender, encode, frame_bound, record_bound};
-use aether_link::{Entrance, frame_oversize};
+use aether_link::{Acceptance, frame_oversize};
 
 /// The number of messages that the client queues per subscription before it drops any. The client counts messages, not
 /// bytes. The draining tasks empty these queues at once and never wait for anything. The queue therefore only has to
@@ -44,7 +44,7 @@ pub(super) struct NatsShared {
     pub(super) link: Arc<Link>,
     pub(super) refusals: Arc<NatsRefusals>,
     pub(super) malformed: Arc<Malformed>,
-    pub(super) outbox: Outlet,
+    pub(super) outbox: OutboxReader,
     pub(super) prefix: String,
     pub(super) wire: Wire,
     pub(super) sealing: Arc<Sealing>,
@@ -96,7 +96,7 @@ impl NatsShared {
     }
 }
 
-impl Entrance for NatsShared {
+impl Acceptance for NatsShared {
     fn outbox(&self) -> &Arc<Inbox> {
         self.outbox.inbox()
     }

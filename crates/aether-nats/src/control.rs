@@ -16,7 +16,7 @@ use super::tokens::Tokens;
 use super::unheard_probes::unheard;
 use aether_core::medium::Reach;
 use aether_core::{Wave, clock};
-use aether_link::Entrance;
+use aether_link::Acceptance;
 
 /// Sends notices and receives the server's no-responders reports.
 pub(super) struct Control {

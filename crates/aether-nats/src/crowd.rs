@@ -21,7 +21,7 @@ use super::root::Root;
 use aether_core::Pattern;
 use aether_core::clock::{self, sleep_until};
 use aether_core::medium::Crowded;
-use aether_link::{AskedPause, FLOW, Pause};
+use aether_link::{FLOW, Pause, PauseRequest};
 
 /// The maximum size of all messages that wait in a process. These are messages that were in transit when the senders
 /// were asked to pause, or that a server held for a process that was not running for a while. Beyond this limit,
@@ -37,12 +37,12 @@ pub(super) struct Crowd {
     settling: Option<BoxFuture<'static, ()>>,
     /// Messages that arrived after the waiting waves.
     messages: VecDeque<Arrived>,
-    pause: AskedPause,
+    pause: PauseRequest,
 }
 
 impl Crowd {
     pub(super) fn new(shared: Arc<NatsShared>, pattern: Pattern) -> Self {
-        let pause = AskedPause::new(shared.flow.next_id(), pattern);
+        let pause = PauseRequest::new(shared.flow.next_id(), pattern);
         Self { shared, settling: None, messages: VecDeque::new(), pause }
     }
 

@@ -180,27 +180,27 @@ impl MessageFilter {
         };
         *door = Door::Open(opened.clone());
         if let Some((listener, expected)) = expected {
-            let entrance = Entrance {
+            let acceptor = Acceptor {
                 secret: Arc::clone(&self.secret),
                 tls: self.tls.clone(),
                 losses: self.losses.clone(),
                 has_come: Arc::clone(&self.has_come),
             };
-            tokio::spawn(entrance.keep(listener, expected));
+            tokio::spawn(acceptor.keep(listener, expected));
         }
         Ok(opened)
     }
 }
 
 /// Lets the expected client in. Ends with the filter; connections that it has let in go on.
-struct Entrance {
+struct Acceptor {
     secret: Arc<Secret>,
     tls: NatsTls,
     losses: Losses,
     has_come: Arc<AtomicBool>,
 }
 
-impl Entrance {
+impl Acceptor {
     async fn keep(self, listener: TcpListener, mut expected: mpsc::Receiver<Upstream>) {
         let mut next = None;
         loop {

@@ -1,7 +1,7 @@
 //! The sender's side of pauses: determines which waves stay in the outbox for now.
 //!
 //! Belongs to the sending task; `emit` is not involved. It reads the notices of receivers; the
-//! [`HoldTable`](aether_link::HoldTable) keeps what they ask for.
+//! [`PauseTable`](aether_link::PauseTable) keeps what they ask for.
 
 use async_nats::{Message, Subscriber};
 use futures_util::{FutureExt, StreamExt};
@@ -13,8 +13,8 @@ use super::root::Root;
 use super::sealing::SealingGuard;
 use aether_core::Wave;
 use aether_core::clock::sleep_until;
-use aether_link::Entrance;
-use aether_link::{self, FLOW, HoldTable, Noted};
+use aether_link::Acceptance;
+use aether_link::{self, FLOW, Noted, PauseTable};
 
 /// The maximum number of notices read between two batches.
 const NOTICES: usize = 64;
@@ -25,13 +25,13 @@ pub(super) struct Holds {
     /// The start of the subject of the notices: prefix, root and dot.
     before_channel: String,
     guard: SealingGuard,
-    table: HoldTable,
+    table: PauseTable,
 }
 
 impl Holds {
     pub(super) fn new(shared: &NatsShared) -> Self {
         let (before_channel, guard) = (shared.subject(Root::Questions, ""), shared.sealing.guard(false));
-        Self { notices: None, before_channel, guard, table: HoldTable::default() }
+        Self { notices: None, before_channel, guard, table: PauseTable::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {

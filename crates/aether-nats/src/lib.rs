@@ -84,7 +84,7 @@ use aether_core::medium::{
     Carried, ConnectRequest, Details, LocalVibrators, Medium, MediumStatus, Offered, Promises, Reach, Router,
     Settled, Subscription, Waiting,
 };
-use aether_link::{Confirming, Entrance};
+use aether_link::{Acceptance, Confirming};
 use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
 use connection::NatsShared;
 use control::Control;

@@ -29,7 +29,7 @@ use super::flight::{Flight, Goal, Marker, Waiting};
 use super::tokens::Tokens;
 use super::unheard_probes::unheard;
 use aether_core::Wave;
-use aether_link::{AHEAD, Outlet};
+use aether_link::{AHEAD, OutboxReader};
 
 /// The client's event queue holds 128 events and drops any beyond that, so a broken or restored connection could go
 /// unnoticed. Tasks that wait for either, or for a marker, therefore also poll the client itself at this interval.
@@ -49,7 +49,7 @@ pub(super) struct Ended;
 pub(super) type Renew = Arc<dyn Fn() + Send + Sync>;
 
 pub(super) struct Link {
-    outbox: Outlet,
+    outbox: OutboxReader,
     connected: watch::Sender<bool>,
     /// Whether the server is away, also when the connection has ended and nobody waits for it any more.
     away: watch::Sender<bool>,
@@ -90,7 +90,7 @@ struct Marks {
 
 impl Link {
     /// `on_connected` is called for each new connection.
-    pub(super) fn new(outbox: Outlet, on_connected: Option<Renew>) -> Self {
+    pub(super) fn new(outbox: OutboxReader, on_connected: Option<Renew>) -> Self {
         outbox.let_run_ahead(AHEAD);
         Self {
             outbox,
@@ -292,7 +292,7 @@ impl Link {
     }
 
     /// Takes a batch from the outbox and counts it. Called by the sending task.
-    pub(super) fn take(&self, batch: &mut Vec<Wave>, take: impl FnOnce(&Outlet, &mut Vec<Wave>)) {
+    pub(super) fn take(&self, batch: &mut Vec<Wave>, take: impl FnOnce(&OutboxReader, &mut Vec<Wave>)) {
         let before = batch.len();
         self.is_taking.store(true, Ordering::SeqCst);
         // Outside the lock: a callback for what is too late may read the accounts.

@@ -26,9 +26,9 @@ use super::joins::JoinNotice;
 use super::root::Root;
 use aether_core::medium::Wire;
 use aether_core::{Channel, Wave};
-use aether_link::Entrance;
+use aether_link::Acceptance;
 use aether_link::wire::{Position, encode_at, encode_bounded};
-use aether_link::{Groups, fitting, is_of_one_channel};
+use aether_link::{Batches, fitting, is_of_one_channel};
 use aether_link::{Numbers, StreamAnnouncement};
 
 /// The maximum number of waves and bytes in a batch, and the maximum number of batches in flight before one is
@@ -73,7 +73,7 @@ async fn send_all(shared: &Arc<NatsShared>) {
     let ending = Ending(shared);
     let mut batch = Vec::with_capacity(BATCH_WAVES);
     let mut batch_waves = BATCH_WAVES;
-    let mut groups = Groups::default();
+    let mut groups = Batches::default();
     let mut numbers = Numbers::new();
     let mut holds = Holds::new(shared);
     let mut connection = shared.link.connection(&shared.client);
@@ -151,7 +151,7 @@ impl Drop for Ending<'_> {
 async fn send_batch(
     shared: &NatsShared,
     batch: &mut Vec<Wave>,
-    groups: &mut Groups,
+    groups: &mut Batches,
     numbers: &mut Numbers,
 ) -> usize {
     match shared.wire {

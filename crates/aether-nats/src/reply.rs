@@ -9,7 +9,7 @@ use super::connection::NatsShared;
 use super::sealing::Role;
 use aether_core::wave::{ReplyError, ReplyPath};
 use aether_core::{Wave, clock};
-use aether_link::Entrance;
+use aether_link::Acceptance;
 
 /// Where answers may go: below `_INBOX`, and below `_R_`, which a server puts in place of an inbox in another account. The asker
 /// chooses the subject, and the server lets a program answer to any: so a client without the right to publish somewhere could

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::Nats;
 use super::link::{AWAY_PATIENCE, Ended};
 use aether_core::FlushError;
-use aether_link::patiently;
+use aether_link::within;
 
 /// Closing and flushing give up after this long without any progress while the connection is up, when the network may have lost a packet or two and the server may be busy. Two TCP
 /// retransmissions in a row take at least 0.6 s (RFC 6298, with the minimum of 0.2 s that Linux uses), and three take
@@ -31,7 +31,7 @@ impl Nats {
         let (shared, link) = (&*self.shared, &*self.shared.link);
         let lost_before = link.unconfirmed();
         let mut goal = link.goal();
-        let settled = patiently(link.progress(), || self.patience(), async {
+        let settled = within(link.progress(), || self.patience(), async {
             let mut progress = link.progress();
             while {
                 progress.borrow_and_update();

@@ -22,7 +22,7 @@ impl Deaf {
     async fn renewing(renew: Option<Renew>) -> Self {
         let server = NatsServer::start().await.unwrap();
         let client = async_nats::connect(server.url()).await.unwrap();
-        let outbox = Outlet::new(Arc::new(Inbox::new(InboxOptions::interactive()).unwrap()));
+        let outbox = OutboxReader::new(Arc::new(Inbox::new(InboxOptions::interactive()).unwrap()));
         let link = Arc::new(Link::new(outbox, renew));
         link.connected_to(&client, |_| {}).await.unwrap();
         Self { server, client, link }
@@ -112,7 +112,7 @@ fn a_callback_may_look_at_the_link_when_something_cannot_be_sent() {
         let link = slot.get().and_then(Weak::upgrade).unwrap();
         assert_eq!(link.unconfirmed(), 0);
     });
-    let outbox = Outlet::new(Arc::new(Inbox::new(options).unwrap()));
+    let outbox = OutboxReader::new(Arc::new(Inbox::new(options).unwrap()));
     let link = Arc::new(Link::new(outbox.clone(), None));
     place.set(Arc::downgrade(&link)).unwrap();
     outbox.offer_now(Wave::from_bytes("a", "x").unwrap());
