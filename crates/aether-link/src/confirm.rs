@@ -1,5 +1,5 @@
-//! Confirmation: the bounded wait until the broker has what was emitted, and the waves that the outbox sheds or the broker refuses
-//! while their emitters wait.
+//! Confirmation: the bounded wait until the broker has what was emitted, and the waves that the outbox sheds or the
+//! broker refuses while their emitters wait.
 
 use std::collections::HashMap;
 use std::pin::pin;

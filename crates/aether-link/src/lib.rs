@@ -4,8 +4,9 @@
 //! For authors of media. This crate opens no connection and starts no tasks. Its parts, in the order in which a wave passes
 //! through them:
 //!
-//! - [`OutboxReader`] is the outbox of a medium, as its sending task sees it; [`Confirming`] finds out what becomes of waves whose
-//!   emitters wait; [`Acceptance`] hands waves to the outbox; [`fitting`] decides which of them share a frame.
+//! - [`OutboxReader`] is the outbox of a medium, as its sending task sees it; [`Confirming`] finds out what becomes
+//!   of waves whose emitters wait; [`Acceptance`] hands waves to the outbox; [`fitting`] decides which of them share
+//!   a frame.
 //! - [`wire`] encodes and decodes frames.
 //! - [`Numbers`] numbers outgoing waves by channel and determines when to announce a quiet channel. The sending task
 //!   has one table.

@@ -1,4 +1,5 @@
-//! The outbox of a medium: the way in for emitters, which hands back what can never be sent, and the way out for the sending task.
+//! The outbox of a medium: the way in for emitters, which hands back what can never be sent, and the way out for the
+//! sending task.
 //!
 //! A medium that is the only one of its process has its outbox to itself. Where a process has several paths
 //! (the crate `aether-paths`), all of them share one outbox, and one path at a time takes waves from it. A wave that has not
@@ -87,8 +88,8 @@ pub trait Acceptance {
     }
 }
 
-/// [`Acceptance::oversize`] of a wave in a frame of its own. The exact size is computed only if `bound`, a cheap upper bound,
-/// exceeds the maximum.
+/// [`Acceptance::oversize`] of a wave in a frame of its own. The exact size is computed only if `bound`, a cheap
+/// upper bound, exceeds the maximum.
 pub fn frame_oversize(
     wave: &Wave,
     (bound, max_bytes): (usize, usize),
