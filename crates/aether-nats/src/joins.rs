@@ -161,6 +161,7 @@ pub(super) struct AskedAnnouncements {
     pub(super) joins: Vec<JoinNotice>,
 }
 
+/// The requests to the sending task to announce its positions.
 pub(super) struct AnnouncementRequests {
     /// `None` once the sending task has ended. It has then announced everything, or cannot announce any more.
     asked: Mutex<Option<AskedAnnouncements>>,

@@ -69,13 +69,15 @@ impl Inquiries {
     }
 }
 
+/// Waves that wait for a verification, or a barrier behind them.
 pub(super) enum UnverifiedEntry {
     /// Waves of one channel.
     Waves { waves: Vec<Wave>, _places: OwnedSemaphorePermit },
-    /// Told when everything before it is decided.
+    /// Completes when everything before it is decided.
     Barrier { passed: oneshot::Sender<()>, _place: OwnedSemaphorePermit },
 }
 
+/// The queue of waves whose no-responders reports are not verified yet.
 pub(super) struct Unverified {
     /// Bounded by the places.
     sender: mpsc::UnboundedSender<UnverifiedEntry>,

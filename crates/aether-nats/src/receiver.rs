@@ -102,6 +102,7 @@ impl ServerSubscription {
     }
 }
 
+/// Takes messages from the client and hands their waves to the router. Each connection has one.
 pub(super) struct NatsReceiver {
     router: Arc<Router>,
     shared: Arc<NatsShared>,

@@ -43,6 +43,7 @@ pub(super) const MAX_QUESTIONS: usize = 1 << 16;
 /// The table is not shrunk below this capacity, even when it is empty.
 const PLACES_KEPT: usize = 256;
 
+/// The pending questions of a connection.
 pub(super) struct Requests {
     shared: Arc<RequestsState>,
     /// The task that takes answers out of the client.
@@ -385,6 +386,7 @@ impl Answers {
     }
 }
 
+/// The reply path to an asker on the other side of the broker.
 pub(super) struct Reply {
     pub(super) shared: Arc<NatsShared>,
     pub(super) subject: async_nats::Subject,

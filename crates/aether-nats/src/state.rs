@@ -49,6 +49,7 @@ pub(super) struct Ended;
 /// Reads again what is read for each connection.
 pub(super) type Renew = Arc<dyn Fn() + Send + Sync>;
 
+/// Whether a connection is up, and what the broker has confirmed of it. Each connection has one.
 pub(super) struct ConnectionState {
     outbox: OutboxReader,
     connected: watch::Sender<bool>,

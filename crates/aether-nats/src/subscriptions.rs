@@ -23,6 +23,7 @@ use super::subjects::Root;
 use aether_core::medium::Subscription;
 use aether_core::{Channel, JoinError, Pattern, clock};
 
+/// The server subscriptions of this process.
 #[derive(Default)]
 pub(super) struct Subscriptions {
     /// Joins run one after the other, so that a second join for the same pattern waits for the first.

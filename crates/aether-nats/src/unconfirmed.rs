@@ -23,6 +23,7 @@ pub(super) struct Marker {
     pub(super) inquiry: u64,
 }
 
+/// The waves, markers, inquiries and probes that a connection has in flight.
 #[derive(Default)]
 pub(super) struct Unconfirmed {
     /// The number of waves taken from the outbox, without those that could not be sent after all. They were handed to the
