@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 use aether_core::medium::Crowded;
 use aether_core::{Pattern, Wave};
-use aether_link::{AskedPause, Pause};
+use aether_link::{Pause, PauseRequest};
 
 /// The maximum size of all waves that wait in a process: those that were on the way when the senders were asked to pause.
 pub(super) const WAITING_BYTES: usize = 64 << 20;
@@ -21,7 +21,7 @@ pub(super) struct Crowd {
     settling: Option<oneshot::Sender<()>>,
     /// The waves that arrived behind the waiting ones, in order.
     queue: VecDeque<Vec<Wave>>,
-    pub(super) pause: AskedPause,
+    pub(super) pause: PauseRequest,
 }
 
 /// The bytes of some waves.
@@ -31,7 +31,7 @@ pub(super) fn weight(waves: &[Wave]) -> usize {
 
 impl Crowd {
     pub(super) fn new(id: u64, pattern: Pattern) -> Self {
-        Self { settling: None, queue: VecDeque::new(), pause: AskedPause::new(id, pattern) }
+        Self { settling: None, queue: VecDeque::new(), pause: PauseRequest::new(id, pattern) }
     }
 
     /// Whether waves that arrive now have to stay behind others.

@@ -176,7 +176,7 @@ mod tests {
     use aether_core::medium::Listener;
     use aether_core::medium::Sequencer;
     use aether_core::{InboxOptions, WhenFull};
-    use aether_link::Outlet;
+    use aether_link::OutboxReader;
 
     fn inbox(options: InboxOptions) -> Arc<Inbox> {
         Arc::new(Inbox::new(options).unwrap())
@@ -185,7 +185,7 @@ mod tests {
     #[tokio::test]
     async fn waves_that_arrive_while_too_much_waits_stay_behind_those_that_wait() {
         let router = Arc::new(Router::new());
-        let outbox = Outlet::new(inbox(InboxOptions::default()));
+        let outbox = OutboxReader::new(inbox(InboxOptions::default()));
         let (shared, _exits) =
             LanShared::new(Peers::new(8, "here".to_owned()), outbox, Sealing::new(None).unwrap());
         let mut deliveries =

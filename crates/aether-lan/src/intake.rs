@@ -27,7 +27,7 @@ use aether_core::clock::micros_since_1970;
 use aether_core::clock::{self, Instant, sleep_until};
 use aether_core::medium::{Lost, Router};
 use aether_link::wire::{self, Frame, FrameError};
-use aether_link::{Gap, GapReport, Gaps, HeardFrame, Transit, flow};
+use aether_link::{Gap, GapReport, Gaps, HeardFrame, Transit, read_pauses};
 
 /// A wave for a member that has left is passed on this many times. Each time it was chosen by a process that did not know.
 const MAX_HOPS: u8 = 3;
@@ -161,7 +161,7 @@ impl Receiving {
                 }
             }
             Message::Pause { frame } => {
-                if let Some((_, pauses)) = flow::read(&frame) {
+                if let Some((_, pauses)) = read_pauses(&frame) {
                     let _ = shared.pauses.try_send((from, pauses));
                 }
             }
@@ -404,7 +404,7 @@ mod tests {
     use aether_core::inbox::Inbox;
     use aether_core::medium::Listener;
     use aether_core::medium::Sequencer;
-    use aether_link::Outlet;
+    use aether_link::OutboxReader;
 
     #[tokio::test]
     async fn a_wave_that_finds_no_room_on_its_way_to_another_member_is_counted() {
@@ -413,7 +413,7 @@ mod tests {
         let pattern = Pattern::new("orders.*").unwrap();
         let other = Hearer { id: 1, pattern: pattern.clone(), group: Some("shop".into()), observes: false };
         peers.receive(16, TableChange { version: 1, added: vec![other], ..TableChange::default() });
-        let (shared, _exits) = LanShared::new(peers, Outlet::new(inbox()), Sealing::new(None).unwrap());
+        let (shared, _exits) = LanShared::new(peers, OutboxReader::new(inbox()), Sealing::new(None).unwrap());
         let (router, joined) = (Arc::new(Router::new()), Arc::<Joined>::default());
         let sequencer = Arc::new(Sequencer::new(Source::framework()));
         let listener = Listener::new(sequencer);

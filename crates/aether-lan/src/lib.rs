@@ -72,10 +72,10 @@ use aether_core::medium::{
     Waiting,
 };
 use aether_core::{AskError, ConnectError, EmitError, FlushError, JoinError, Wave};
-use aether_link::Entrance;
+use aether_link::Acceptance;
 use aether_link::Transit;
 use aether_link::wire::{self, FrameError};
-use aether_link::{AHEAD, Outlet};
+use aether_link::{AHEAD, OutboxReader};
 use asking::{Asking, MAX_QUESTIONS};
 use counts::Counts;
 use intake::Intake;
@@ -126,7 +126,7 @@ struct Lan {
 /// If cancelled before completion, the network is left.
 pub async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, ConnectError> {
     let options: LanOptions = request.options();
-    let outbox = Outlet::of(&request, options.outbox.clone())?;
+    let outbox = OutboxReader::of(&request, options.outbox.clone())?;
     let ConnectRequest { url, router, .. } = request;
     let protocol = net::protocol_of(options.certificates.as_ref());
     let address = LanAddress::read_for_process(&url, protocol)?;

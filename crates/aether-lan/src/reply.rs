@@ -9,7 +9,7 @@ use super::message::Message;
 use super::shared::{LanShared, MAX_FRAME};
 use aether_core::Wave;
 use aether_core::wave::{ReplyError, ReplyPath};
-use aether_link::Entrance;
+use aether_link::Acceptance;
 
 pub(super) struct Reply {
     pub(super) shared: Arc<LanShared>,

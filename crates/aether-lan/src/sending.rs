@@ -23,10 +23,10 @@ use aether_core::clock::{self, Instant, sleep_until};
 use aether_core::medium::Router;
 use aether_core::{Channel, Wave};
 use aether_link::AHEAD;
-use aether_link::Entrance;
+use aether_link::Acceptance;
 use aether_link::wire::encode_bounded;
-use aether_link::{Groups, fitting, is_of_one_channel};
-use aether_link::{HoldTable, Noted, Pause};
+use aether_link::{Batches, fitting, is_of_one_channel};
+use aether_link::{Noted, Pause, PauseTable};
 use aether_link::{Numbers, StreamAnnouncement};
 
 /// The maximum number of waves and bytes in a batch: they bound the delay of a strong wave. On slow lines batches and
@@ -63,7 +63,7 @@ struct Sending {
     numbers: Vec<Numbers>,
     flights: HashMap<u64, Flight>,
     windows: HashMap<u64, Window>,
-    holds: HoldTable,
+    holds: PauseTable,
 }
 
 enum Next {
@@ -81,9 +81,9 @@ pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<N
     let mut comings = shared.comings.subscribe();
     let mut company = shared.company.subscribe();
     let numbers = (0..Lane::COUNT).map(|_| Numbers::new()).collect();
-    let (flights, windows, holds) = (HashMap::new(), HashMap::new(), HoldTable::default());
+    let (flights, windows, holds) = (HashMap::new(), HashMap::new(), PauseTable::default());
     let mut sending = Sending { shared: Arc::clone(&shared), router, net, numbers, flights, windows, holds };
-    let (mut batch, mut groups) = (Vec::with_capacity(BATCH_WAVES), Groups::default());
+    let (mut batch, mut groups) = (Vec::with_capacity(BATCH_WAVES), Batches::default());
     let mut is_open = true;
     loop {
         let round = sending.numbers.iter().filter_map(Numbers::next_round).min();
@@ -171,7 +171,7 @@ impl Sending {
     }
 
     /// Sends a batch, each lane and each channel in its order.
-    fn send_batch(&mut self, batch: &mut Vec<Wave>, groups: &mut Groups) {
+    fn send_batch(&mut self, batch: &mut Vec<Wave>, groups: &mut Batches) {
         let lane_of = LanShared::lane_of;
         if !batch.is_sorted_by_key(lane_of) {
             batch.sort_by_key(lane_of);
@@ -471,14 +471,14 @@ mod tests {
     use super::*;
     use aether_core::InboxOptions;
     use aether_core::inbox::Inbox;
-    use aether_link::Outlet;
+    use aether_link::OutboxReader;
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_process_that_flushes_and_sends_nothing_keeps_no_answered_pings() {
         let address = "lan:?insecure&multicast=off&listen=127.0.0.1:0";
         let address = LanAddress::read_for_process(address, Protocol::Tcp).unwrap();
         let net = Arc::new(Net::open(&address, Role::Process, None, Realms::none()).await.unwrap());
-        let outbox = Outlet::new(Arc::new(Inbox::new(InboxOptions::default()).unwrap()));
+        let outbox = OutboxReader::new(Arc::new(Inbox::new(InboxOptions::default()).unwrap()));
         let (shared, _exits) =
             LanShared::new(Peers::new(8, "here".to_owned()), outbox, Sealing::new(None).unwrap());
         let mut sending = Sending {
@@ -488,7 +488,7 @@ mod tests {
             numbers: Vec::new(),
             flights: HashMap::new(),
             windows: HashMap::new(),
-            holds: HoldTable::default(),
+            holds: PauseTable::default(),
         };
         for _ in 0..10 {
             let Barrier { first, .. } = sending.ping_all();

@@ -11,7 +11,7 @@ use super::Lan;
 use super::lane::Lane;
 use super::shared::Barrier;
 use aether_core::FlushError;
-use aether_link::patiently;
+use aether_link::within;
 
 /// Flushing gives up after this long without any progress: two retransmissions of TCP take at least 0.6 s (RFC 6298, with
 /// the minimum of 0.2 s that Linux uses), three 1.4 s.
@@ -28,7 +28,7 @@ impl Lan {
         let shared = &*self.shared;
         let (mark, version) = (shared.outbox.mark(), shared.peers.version());
         let (_, lost_before) = shared.peers.flight();
-        let settled = patiently(shared.progress.subscribe(), || PATIENCE, async {
+        let settled = within(shared.progress.subscribe(), || PATIENCE, async {
             shared.until(|| shared.outbox.has_passed(mark)).await;
             let (asked, barrier) = oneshot::channel();
             if shared.barriers.send(asked).is_err() {

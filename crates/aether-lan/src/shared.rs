@@ -16,9 +16,9 @@ use super::tally::Tallies;
 use aether_core::clock::micros_since_1970;
 use aether_core::inbox::Inbox;
 use aether_core::{Wave, clock};
-use aether_link::Outlet;
+use aether_link::OutboxReader;
 use aether_link::wire::{EncodeError, Position, Sender, encode_at, frame_bound, record_bound};
-use aether_link::{Entrance, frame_oversize};
+use aether_link::{Acceptance, frame_oversize};
 use aether_link::{Flow, Pause};
 
 /// The largest frame, as on a NATS server by default.
@@ -62,7 +62,7 @@ pub(super) struct Exits {
 
 pub(super) struct LanShared {
     pub(super) node: u64,
-    pub(super) outbox: Outlet,
+    pub(super) outbox: OutboxReader,
     pub(super) peers: Peers,
     pub(super) tallies: Tallies,
     pub(super) sealing: Sealing,
@@ -95,7 +95,7 @@ pub(super) struct LanShared {
 }
 
 impl LanShared {
-    pub(super) fn new(peers: Peers, outbox: Outlet, sealing: Sealing) -> (Arc<Self>, Exits) {
+    pub(super) fn new(peers: Peers, outbox: OutboxReader, sealing: Sealing) -> (Arc<Self>, Exits) {
         let ((speak, spoken), (control, controls)) = (mpsc::channel(MAX_SPOKEN), mpsc::channel(MAX_SPOKEN));
         let (barriers, asked_barriers) = mpsc::unbounded_channel();
         let (pauses, asked_pauses) = mpsc::channel(MAX_PAUSES);
@@ -314,7 +314,7 @@ impl LanShared {
     }
 }
 
-impl Entrance for LanShared {
+impl Acceptance for LanShared {
     fn outbox(&self) -> &Arc<Inbox> {
         self.outbox.inbox()
     }

@@ -4,7 +4,7 @@ use super::*;
 use aether_core::inbox::Inbox;
 use aether_core::medium::{Listener, Sequencer};
 use aether_core::{InboxOptions, Pattern, Source};
-use aether_link::Outlet;
+use aether_link::OutboxReader;
 use shared::Exits;
 use table::TableChange;
 
@@ -14,7 +14,7 @@ const PEER: u64 = 16;
 fn without_network() -> (Lan, Exits) {
     let inbox = Arc::new(Inbox::new(InboxOptions::default()).unwrap());
     let peers = Peers::new(8, "here".to_owned());
-    let (shared, exits) = LanShared::new(peers, Outlet::new(inbox), Sealing::new(None).unwrap());
+    let (shared, exits) = LanShared::new(peers, OutboxReader::new(inbox), Sealing::new(None).unwrap());
     let lan = Lan {
         shared,
         router: Arc::new(Router::new()),

@@ -5,16 +5,23 @@
 //! to this subscription, or should have been, and that no receiver here will get. Duplicates and late waves are not
 //! losses. Group members have no table, because waves missing at one member have gone to another.
 //!
+//! A stream that a receiver has never heard may have begun before it joined. Then nothing is lost before its first
+//! wave. The times of two processes cannot be compared exactly, but numbers of streams can: each new stream of a sender
+//! has a higher number than all before. So a receiver that has joined asks the senders for the number of their next
+//! stream. That one and all later ones began after the join ([`Beginnings`]).
+//!
 //! Frames are not signed, so any of them may be forged. Three rules bound the effect of forged frames:
 //!
 //! - The number of missing waves never exceeds what senders could have sent in the time since ([`MOST_A_SECOND`]).
 //! - Two streams per sender are tracked on each channel. A forged stream hides nothing of the real one.
 //! - Tables are bounded, and memory is released ([`Remembered`]).
 
+use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::beginnings::Beginnings;
+use parking_lot::Mutex;
+
 use super::remembered::Remembered;
 use crate::wire::Position;
 use aether_core::Channel;
@@ -25,7 +32,13 @@ use aether_core::medium::NodeId;
 /// name: 2.4 MB in total.
 const MAX_STREAMS: usize = 4096;
 
-/// How long a silent sender channel is tracked: far longer than its sender announces it.
+/// The maximum number of senders whose answers to joins are remembered. The one silent for longest is evicted first.
+const MAX_SENDERS: usize = 4096;
+
+/// The joins that are distinguished for a sender: the last ones between which it began streams.
+const MAX_JOINS: usize = 8;
+
+/// How long a silent sender, or its channel, is tracked: far longer than it announces a channel.
 const KEPT: Duration = Duration::from_secs(3600);
 
 /// The margin for deciding whether a stream began before a subscription, where its sender has not told ([`Beginnings`]). The
@@ -259,6 +272,59 @@ impl Gaps {
         };
         let gap = missed.filter(allowed).map(|since| Gap { waves: missing, since });
         GapReport { gap, forgets, is_implausible: missed.is_some() && gap.is_none() }
+    }
+}
+
+/// The answers of senders to joins. Each connection has one table, of at most 4096 senders and 1.5 MB.
+#[derive(Debug)]
+pub struct Beginnings(Mutex<Remembered<u64, VecDeque<Beginning>>>);
+
+/// Streams from this number on began after this time, on our clock.
+#[derive(Debug)]
+struct Beginning {
+    stream: u64,
+    since: Instant,
+}
+
+impl Beginning {
+    fn implies(&self, other: &Self) -> bool {
+        self.stream <= other.stream && self.since >= other.since
+    }
+}
+
+impl Default for Beginnings {
+    fn default() -> Self {
+        Self(Mutex::new(Remembered::new(MAX_SENDERS, KEPT)))
+    }
+}
+
+impl Beginnings {
+    /// Records the answer of a sender: it begins the stream of this number later than `since`, the time at which it was
+    /// asked.
+    pub fn note(&self, node: NodeId, stream: u64, since: Instant, now: Instant) {
+        let mut senders = self.0.lock();
+        let new = Beginning { stream, since };
+        let Some(known) = senders.hear(node.principal, &node.number, now) else {
+            senders.add(node.principal, node.number, VecDeque::from([new]), now);
+            return;
+        };
+        // Answers may overtake one another.
+        if known.iter().any(|known| known.implies(&new)) {
+            return;
+        }
+        known.retain(|known| !new.implies(known));
+        let place = known.partition_point(|known| known.stream < stream);
+        known.insert(place, new);
+        if known.len() > MAX_JOINS {
+            known.pop_front();
+        }
+    }
+
+    /// The latest time of which it is known that a stream began after it.
+    pub fn since(&self, node: NodeId, stream: u64, now: Instant) -> Option<Instant> {
+        let mut senders = self.0.lock();
+        let known = senders.hear(node.principal, &node.number, now)?;
+        known.iter().rev().find(|known| known.stream <= stream).map(|known| known.since)
     }
 }
 

@@ -4,8 +4,9 @@
 //! For authors of media. This crate opens no connection and starts no tasks. Its parts, in the order in which a wave passes
 //! through them:
 //!
-//! - [`Outlet`] is the outbox of a medium, as its sending task sees it; [`Confirming`] finds out what becomes of waves whose
-//!   emitters wait; [`Entrance`] hands waves to the outbox; [`packing`] decides which of them share a frame.
+//! - [`OutboxReader`] is the outbox of a medium, as its sending task sees it; [`Confirming`] finds out what becomes
+//!   of waves whose emitters wait; [`Acceptance`] hands waves to the outbox; [`fitting`] decides which of them share
+//!   a frame.
 //! - [`wire`] encodes and decodes frames.
 //! - [`Numbers`] numbers outgoing waves by channel and determines when to announce a quiet channel. The sending task
 //!   has one table.
@@ -14,7 +15,7 @@
 //! - [`Gaps`] detects waves that were lost on the way to a subscription. Each pattern has one table.
 //! - [`Beginnings`] remembers what senders have answered to joins, so that the table of a pattern knows which streams began
 //!   after a subscription. Each connection has one table.
-//! - [`AskedPause`] asks senders to pause, and [`HoldTable`] obeys such requests.
+//! - [`PauseRequest`] asks senders to pause, and [`PauseTable`] obeys such requests.
 //! - [`Remembered`] is the bounded table that these use. Everything that a network can fill is bounded, and principals that
 //!   are proven share it ([`NodeId`], [`Shares`]).
 //!
@@ -54,33 +55,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod beginnings;
-mod confirming;
-pub mod entrance;
-pub mod flow;
+mod batch;
+mod confirm;
 mod gaps;
 mod numbers;
-pub mod outlet;
-pub mod packing;
-pub mod patience;
+mod outbox;
+mod pause;
 mod remembered;
 mod shares;
 mod transit;
 pub mod wire;
 
 pub use aether_core::medium::NodeId;
-pub use beginnings::Beginnings;
-pub use confirming::Confirming;
-pub use entrance::{Entrance, frame_oversize};
+pub use batch::{Batches, fitting, is_of_one_channel};
+pub use confirm::{Confirming, within};
+pub use gaps::{Beginnings, Gap, GapReport, Gaps, HeardFrame};
+pub use numbers::{Numbers, SentStream, StreamAnnouncement};
+pub use outbox::{AHEAD, Acceptance, OutboxReader, PathOutbox, SharedOutbox, Turn, frame_oversize};
 #[cfg(fuzzing)]
 #[doc(hidden)]
-pub use flow::fuzz as fuzz_pauses;
-pub use flow::{AskedPause, FLOW, Flow, HoldTable, Noted, Pause, read as read_pauses};
-pub use gaps::{Gap, GapReport, Gaps, HeardFrame};
-pub use numbers::{Numbers, SentStream, StreamAnnouncement};
-pub use outlet::{AHEAD, Outlet, PathOutlet, SharedOutbox, Turn};
-pub use packing::{Groups, fitting, is_of_one_channel};
-pub use patience::patiently;
+pub use pause::fuzz_pauses;
+pub use pause::{FLOW, Flow, Noted, Pause, PauseRequest, PauseTable, read_pauses};
 pub use remembered::Remembered;
 pub use shares::Shares;
 pub use transit::Transit;

@@ -6,15 +6,13 @@
 
 mod decode;
 mod encode;
-mod payloads;
 mod reader;
 
-pub use decode::{Frame, decode, is_frame};
+pub use decode::{Frame, SHARED_FROM, decode, is_frame};
 pub use encode::encode_bounded;
 pub use encode::{
     EncodeError, MAX_POSITION, Sender, encode, encode_at, frame_bound, record_bound, record_growth,
 };
-pub use payloads::SHARED_FROM;
 
 use aether_core::wave::{
     BaggageError, ChannelError, MetadataError, PhaseError, SourceError, TraceContextError,

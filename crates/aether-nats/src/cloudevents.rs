@@ -1,21 +1,28 @@
-//! Messages that are not frames: CloudEvents 1.0, and plain messages from foreign publishers. Events are written in binary
-//! mode; `envelope` brings those of other programs into that form.
+//! Messages that are not frames: CloudEvents 1.0, and plain messages from foreign publishers.
 //!
-//! The attributes are sent as headers and the data as the payload. Wave fields without a CloudEvents attribute use
-//! extension attributes that begin with `aether`. Sources: CloudEvents 1.0.2, its NATS protocol binding, and its
-//! Partitioning and Correlation extensions; W3C Baggage; W3C Trace Context for
-//! `traceparent` and `tracestate`, which are read as metadata.
+//! Events are written in binary mode: the attributes are sent as headers and the data as the payload. Wave fields without a
+//! CloudEvents attribute use extension attributes that begin with `aether`. Sources: CloudEvents 1.0.2, its NATS protocol
+//! binding, and its Partitioning and Correlation extensions; W3C Baggage; W3C Trace Context for `traceparent` and
+//! `tracestate`, which are read as metadata.
+//!
+//! Events of other programs are brought into that form first. An event in structured mode, the only mode of the NATS
+//! binding 1.0.2, becomes one in binary mode, with the bytes of its data as they are. Names of headers are read in
+//! any case, and values of attributes as the HTTP binding writes them: percent-encoded, perhaps in quotes. Anything
+//! that is not an event stays as it is.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use aether_core::clock::{self, Instant};
+use async_nats::header::{HeaderName, HeaderValue};
 use async_nats::{HeaderMap, Message};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use serde_json::value::RawValue;
 
-use super::envelope::{self, BAGGAGE, CONTENT_TYPE, SOURCE_PREFIX};
 use super::foreign::{Foreign, ID, SOURCE};
+use aether_core::clock::{self, Instant};
 use aether_core::wave::{
     Baggage, ContentType, MAX_BAGGAGE_ENTRIES, MAX_HOPS, MAX_KEY_BYTES, Received, Signal, TRACEPARENT,
     TRACESTATE,
@@ -42,6 +49,18 @@ const REDUNDANT: [&str; 4] = ["ce-specversion", "ce-type", "ce-time", DATA_CONTE
 /// The bytes of a value of baggage that are escaped: all but the `baggage-octet` of W3C Baggage. The library escapes
 /// those that are not ASCII anyway.
 const ESCAPED: &AsciiSet = &CONTROLS.add(b' ').add(b'"').add(b',').add(b';').add(b'\\').add(b'%');
+
+const CONTENT_TYPE: &str = "Content-Type";
+
+/// The header of W3C Baggage, which has no prefix.
+const BAGGAGE: &str = "baggage";
+
+/// Aether sources are written as `/aether/name@instance`.
+const SOURCE_PREFIX: &str = "/aether/";
+
+const PREFIX: &str = "ce-";
+
+const STRUCTURED: &str = "application/cloudevents+json";
 
 /// The headers of a wave that is sent at `now`.
 pub(super) fn headers(wave: &Wave, now: Instant) -> HeaderMap {
@@ -125,7 +144,7 @@ fn for_each_header(wave: &Wave, now: Instant, mut f: impl FnMut(&str, &str)) {
         }
     }
     for (name, value) in wave.metadata().iter() {
-        // The wave has one context, that of the span that emitted it.
+        // The wave has one context, of the span that emitted it.
         if trace.is_none() || !matches!(name, TRACEPARENT | TRACESTATE) {
             f(name, value);
         }
@@ -161,7 +180,7 @@ pub(super) fn read(
     foreign: &mut Foreign,
     now: Instant,
 ) -> Wave {
-    let message = envelope::unfolded(message);
+    let message = unfolded(message);
     let none = HeaderMap::new();
     let headers = message.headers.as_ref().unwrap_or(&none);
     let text = |name: &str| first(headers, name);
@@ -237,119 +256,130 @@ fn first<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name).map(|value| value.as_str())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Attributes that every event has.
+const REQUIRED: [&str; 4] = ["specversion", "id", "source", "type"];
 
-    fn message(headers: HeaderMap, payload: Bytes) -> Message {
-        Message {
-            subject: "aether.a".into(),
-            reply: None,
-            length: payload.len(),
-            payload,
-            headers: Some(headers),
-            status: None,
-            description: None,
+/// The message as an event in binary mode, if another program has sent it as an event in another form.
+fn unfolded(mut message: Message) -> Message {
+    let none = HeaderMap::new();
+    let headers = message.headers.as_ref().unwrap_or(&none);
+    let is_ours = headers.get(ID).is_some()
+        && headers.get(SOURCE).is_some_and(|source| source.as_str().starts_with(SOURCE_PREFIX));
+    if is_ours {
+        return message;
+    }
+    let headers = usual(headers);
+    let media_type = headers.get(CONTENT_TYPE).map(|value| media_type(value.as_str()));
+    let is_binary = headers.iter().any(|(name, _)| AsRef::<str>::as_ref(name).starts_with(PREFIX));
+    // The binding knows no header, and its default format is JSON.
+    let may_be_structured = match media_type {
+        Some(media_type) => media_type == STRUCTURED,
+        None => !is_binary && names_a_version(&message.payload),
+    };
+    if may_be_structured && let Some((attributes, payload)) = structured(&message.payload) {
+        let mut headers = headers;
+        // Of the envelope, which is gone.
+        headers = without(&headers, CONTENT_TYPE);
+        for (name, value) in attributes {
+            headers.insert(name, value);
         }
+        message.length = message.length - message.payload.len() + payload.len();
+        (message.headers, message.payload) = (Some(headers), payload);
+    } else if !headers.is_empty() {
+        message.headers = Some(headers);
     }
-
-    fn read_back(headers: HeaderMap, payload: Bytes) -> Wave {
-        let channel = Channel::new("a").unwrap();
-        read(message(headers, payload), &channel, Kind::Event, &mut Foreign::new(), clock::now())
-    }
-
-    #[test]
-    fn every_amplitude_is_read_back_as_it_was() {
-        for loss in 0..=u16::MAX {
-            let amplitude = Amplitude::from_loss(loss);
-            let text = amplitude.as_f32().to_string();
-            let read: f32 = text.parse().unwrap();
-            assert_eq!(Amplitude::new(read), Ok(amplitude), "{text}");
-        }
-        let wave = Wave::builder("a").amplitude(Amplitude::from_loss(2049)).build().unwrap();
-        let back = read_back(headers(&wave, clock::now()), Bytes::new());
-        assert_eq!(back.amplitude(), wave.amplitude());
-    }
-
-    #[test]
-    fn a_position_is_read_back_and_nonsense_is_none() {
-        let at = Position { stream: u64::MAX, first: 17, age_micros: 0 };
-        let wave = Wave::from_bytes("a", "").unwrap();
-        let written = numbered(&wave, 0xAB, at, clock::now());
-        assert_eq!(position(&message(written.clone(), Bytes::new())), Some((0xAB, at)));
-        assert!(read_back(written, Bytes::new()).metadata().is_empty());
-        for nonsense in ["", "ab", "ab.1.2", "ab.1.2.3.4", "xy.1.2.3", "ab.1.2.-3", "ab.1..3"] {
-            let mut headers = HeaderMap::new();
-            headers.insert(POSITION, nonsense);
-            assert_eq!(position(&message(headers, Bytes::new())), None, "{nonsense}");
-        }
-    }
-
-    #[test]
-    fn a_small_payload_does_not_keep_the_block_it_was_read_into() {
-        let block = Bytes::from(vec![7; 64 << 10]);
-        let small = read_back(HeaderMap::new(), block.slice(..SHARED_FROM - 1));
-        assert!(!block.as_ptr_range().contains(&small.payload().as_ptr()));
-        let large = read_back(HeaderMap::new(), block.slice(..SHARED_FROM));
-        assert!(block.as_ptr_range().contains(&large.payload().as_ptr()));
-    }
-
-    #[test]
-    fn baggage_is_read_back_and_what_is_none_stays_a_header() {
-        let with = |headers: &[&str]| {
-            let mut map = HeaderMap::new();
-            headers.iter().for_each(|value| map.append(BAGGAGE, *value));
-            let wave = read_back(map, Bytes::new());
-            (wave.baggage().clone(), wave.metadata().value(BAGGAGE).map(str::to_owned))
-        };
-        let given = Baggage::of([("user", "Zoë, 50 % ;\\\"x\"=y"), ("empty", "")]).unwrap();
-        let written = write_baggage(&given);
-        assert_eq!(written, "empty=,user=Zo%C3%AB%2C%2050%20%25%20%3B%5C%22x%22=y");
-        assert_eq!(with(&[&written]), (given, None));
-        // Spaces and properties, as other writers send them.
-        let other = Baggage::of([("a", "1"), ("b", "2")]).unwrap();
-        assert_eq!(with(&[" a = 1;secret;ttl=3 , b=2"]), (other, None));
-        let many = (0..=MAX_BAGGAGE_ENTRIES).map(|n| format!("n{n}=v")).collect::<Vec<_>>().join(",");
-        let long = format!("a={}", "v".repeat(aether_core::wave::MAX_BAGGAGE_BYTES));
-        for bad in ["", "a", "a=1,a=2", "a b=1", "a=%FF", "a=%0A", &many, &long] {
-            assert_eq!(with(&[bad]), (Baggage::default(), Some(bad.to_owned())), "{bad}");
-        }
-        assert_eq!(with(&["a=1", "b=2"]), (Baggage::default(), Some("a=1".to_owned())));
-    }
-
-    #[test]
-    fn the_root_is_read_back_and_another_correlation_id_stays_a_header() {
-        let id = |text: &str| text.parse::<WaveId>().unwrap();
-        let builder = Wave::builder("a").cause(id("shop@7/2"));
-        let wave = builder.root(id("shop@7/1")).build().unwrap();
-        let headers_of = |wave: &Wave| headers(wave, aether_core::clock::now());
-        let read = read_back(headers_of(&wave), Bytes::new());
-        assert_eq!((read.cause(), read.root()), (Some(&id("shop@7/2")), id("shop@7/1")));
-        assert!(read.metadata().is_empty());
-        let direct = Wave::builder("a").cause(id("shop@7/1")).build().unwrap();
-        assert_eq!(headers_of(&direct).get(ROOT).unwrap().as_str(), "shop@7/1");
-        assert_eq!(read_back(headers_of(&direct), Bytes::new()).stored_root(), None);
-        let mut foreign = HeaderMap::new();
-        foreign.insert(ROOT, "order 17");
-        let read = read_back(foreign, Bytes::new());
-        assert_eq!((read.root(), read.metadata().value(ROOT)), (read.id(), Some("order 17")));
-    }
-
-    #[test]
-    fn the_content_type_may_come_as_an_attribute() {
-        let with = |entries: &[(&str, &str)]| {
-            let mut headers = HeaderMap::new();
-            entries.iter().for_each(|(name, value)| headers.append(*name, *value));
-            let wave = read_back(headers, Bytes::new());
-            (wave.content_type().clone(), wave.metadata().value(DATA_CONTENT_TYPE).map(str::to_owned))
-        };
-        let json = "application/json";
-        assert_eq!(with(&[(DATA_CONTENT_TYPE, json)]), (ContentType::Json, None));
-        let kept = Some(json.to_owned());
-        assert_eq!(
-            with(&[(CONTENT_TYPE, "text/plain"), (DATA_CONTENT_TYPE, json)]),
-            (ContentType::Text, kept)
-        );
-        assert_eq!(with(&[(DATA_CONTENT_TYPE, "")]), (ContentType::Bytes, Some(String::new())));
-    }
+    message
 }
+
+/// A type without its parameters, in lower case.
+fn media_type(content_type: &str) -> String {
+    content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+/// Whether a payload may be an event: most that are none are not read as JSON.
+fn names_a_version(payload: &[u8]) -> bool {
+    let payload = payload.trim_ascii_start();
+    payload.first() == Some(&b'{') && payload.windows(13).any(|part| part == b"\"specversion\"")
+}
+
+/// The headers with the usual names, and attributes as text.
+fn usual(headers: &HeaderMap) -> HeaderMap {
+    let mut all = HeaderMap::new();
+    for (name, values) in headers.iter() {
+        let given: &str = name.as_ref();
+        let is = |known: &&str| given.eq_ignore_ascii_case(known);
+        let lower = given.to_ascii_lowercase();
+        let known = [CONTENT_TYPE, BAGGAGE, TRACEPARENT, TRACESTATE].into_iter().find(is);
+        let is_attribute = lower.starts_with(PREFIX);
+        for value in values {
+            let decoded = is_attribute.then(|| attribute(value.as_str())).flatten();
+            match (is_attribute, known) {
+                (true, _) => all.append(lower.as_str(), decoded.unwrap_or_else(|| value.clone())),
+                (false, Some(known)) => all.append(known, value.clone()),
+                (false, None) => all.append(name.clone(), value.clone()),
+            }
+        }
+    }
+    all
+}
+
+/// The value of an attribute that is written for HTTP. `None` if it is not valid, or no text for one line.
+fn attribute(value: &str) -> Option<HeaderValue> {
+    let quoted = value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    let mut unquoted = String::with_capacity(value.len());
+    let mut characters = quoted.unwrap_or(value).chars();
+    while let Some(character) = characters.next() {
+        match (character, quoted) {
+            ('\\', Some(_)) => unquoted.push(characters.next()?),
+            ('"', Some(_)) => return None,
+            _ => unquoted.push(character),
+        }
+    }
+    percent_decode_str(&unquoted).decode_utf8().ok()?.parse().ok()
+}
+
+fn without(headers: &HeaderMap, name: &str) -> HeaderMap {
+    let mut all = HeaderMap::new();
+    for (other, values) in headers.iter().filter(|(other, _)| AsRef::<str>::as_ref(*other) != name) {
+        values.iter().for_each(|value| all.append(other.clone(), value.clone()));
+    }
+    all
+}
+
+/// The attributes as headers, and the data of an event that is one JSON object.
+fn structured(payload: &[u8]) -> Option<(Vec<(HeaderName, HeaderValue)>, Bytes)> {
+    let payload = aether_files::byte_order_mark::without(payload);
+    let event: BTreeMap<String, &RawValue> = serde_json::from_slice(payload).ok()?;
+    let text =
+        |name: &str| event.get(name).and_then(|value| serde_json::from_str::<String>(value.get()).ok());
+    let is_event = REQUIRED.iter().all(|name| text(name).is_some_and(|value| !value.is_empty()));
+    if !is_event
+        || text("specversion")? != "1.0"
+        || event.contains_key("data") && event.contains_key("data_base64")
+    {
+        return None;
+    }
+    let content_type = text("datacontenttype").unwrap_or_else(|| "application/json".to_owned());
+    let is_json = ["/json", "+json"].iter().any(|end| media_type(&content_type).ends_with(end));
+    let data = match (event.get("data"), text("data_base64")) {
+        (Some(data), _) if !is_json => match serde_json::from_str::<String>(data.get()) {
+            Ok(text) => text.into_bytes(),
+            Err(_) => data.get().as_bytes().to_vec(),
+        },
+        (Some(data), _) => data.get().as_bytes().to_vec(),
+        (None, Some(base64)) => STANDARD.decode(base64).ok()?,
+        (None, None) => Vec::new(),
+    };
+    let mut headers = vec![(CONTENT_TYPE.parse().ok()?, content_type.parse().ok()?)];
+    for (name, value) in &event {
+        if matches!(name.as_str(), "data" | "data_base64" | "datacontenttype") || value.get() == "null" {
+            continue;
+        }
+        let value = text(name).unwrap_or_else(|| value.get().to_owned());
+        headers.push(([PREFIX, name].concat().parse().ok()?, value.parse().ok()?));
+    }
+    Some((headers, data.into()))
+}
+
+#[cfg(test)]
+mod tests;

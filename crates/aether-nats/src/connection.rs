@@ -1,34 +1,34 @@
 //! State shared by all parts of the NATS medium: the client, the outbox, the subjects, and the message size limit.
 //!
-//! The sending task, the draining tasks, the reply paths and the medium use it. It starts no tasks and sends nothing
-//! itself.
+//! The sending task, the tasks of subscriptions, the reply paths and the medium use it. It starts no tasks. It sends
+//! only copies for observers: the asker publishes a copy of its question, and of the answer it received, without a
+//! reply subject. Each copy is published when the original has been handed on. Observers receive the original
+//! question of a foreign requester, and the responder publishes the copy of its answer.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
+use tokio::task::coop;
 
-use super::announcing::Announcing;
+use super::authentication::{Sealing, role_of};
 use super::client::NatsClient;
 use super::cloudevents;
-use super::doubts::Doubts;
-use super::joins::Joins;
-use super::link::Link;
+use super::joins::{AnnouncementRequests, Joins};
 use super::malformed::Malformed;
+use super::no_responders::Unverified;
 use super::refusals::NatsRefusals;
-use super::root::Root;
-use super::sealing::{Sealing, role_of};
-use aether_core::Wave;
-use aether_core::clock::Instant;
-use aether_core::clock::micros_since_1970;
+use super::state::ConnectionState;
+use super::subjects::Root;
+use aether_core::clock::{Instant, micros_since_1970};
 use aether_core::inbox::Inbox;
 use aether_core::medium::Wire;
-use aether_link::Flow;
-use aether_link::Outlet;
+use aether_core::{Channel, Wave, clock};
 use aether_link::wire::{EncodeError, Sender, encode, frame_bound, record_bound};
-use aether_link::{Entrance, frame_oversize};
+use aether_link::{Acceptance, Flow, OutboxReader, frame_oversize};
 
 /// The number of messages that the client queues per subscription before it drops any. The client counts messages, not
 /// bytes. The draining tasks empty these queues at once and never wait for anything. The queue therefore only has to
@@ -41,18 +41,18 @@ pub(super) type Leaving = futures_util::future::Shared<BoxFuture<'static, ()>>;
 /// State shared by the sending task, the reply paths and the medium.
 pub(super) struct NatsShared {
     pub(super) client: NatsClient,
-    pub(super) link: Arc<Link>,
+    pub(super) state: Arc<ConnectionState>,
     pub(super) refusals: Arc<NatsRefusals>,
     pub(super) malformed: Arc<Malformed>,
-    pub(super) outbox: Outlet,
+    pub(super) outbox: OutboxReader,
     pub(super) prefix: String,
     pub(super) wire: Wire,
     pub(super) sealing: Arc<Sealing>,
     /// `None` in a process without keys.
-    pub(super) doubts: Option<Doubts>,
+    pub(super) unverified: Option<Unverified>,
     pub(super) node: u64,
     pub(super) closed: AtomicBool,
-    pub(super) announcing: Announcing,
+    pub(super) announcements: AnnouncementRequests,
     pub(super) joins: Joins,
     pub(super) flow: Flow,
     /// Total bytes of the messages that wait behind a wave that does not fit into its inbox.
@@ -94,9 +94,34 @@ impl NatsShared {
             self.leaving.lock().retain(|leaving| leaving.peek().is_none());
         }
     }
+
+    /// Sends a copy of a wave to the observers of its channel. Never waits: if the client has no room, the copy is
+    /// skipped, and the participants do not depend on it.
+    pub(super) fn observe(&self, wave: &Wave) {
+        match self.wire {
+            Wire::Frames => {
+                if let Ok(frame) = self.frame(wave, clock::now()) {
+                    self.observe_frame(wave.channel(), frame);
+                }
+            }
+            Wire::CloudEvents => {
+                let subject = self.subject(Root::Seen, wave.channel().as_str());
+                let headers = cloudevents::headers(wave, clock::now());
+                at_once(self.client.publish_with_headers(subject, headers, wave.payload().clone()));
+            }
+        }
+    }
+
+    /// The same for a wave that was just sent as this frame.
+    pub(super) fn observe_frame(&self, channel: &Channel, frame: Bytes) {
+        let subject = self.subject(Root::Seen, channel.as_str());
+        if let Some(frame) = self.sealed(Root::Seen, channel.as_str(), &subject, frame) {
+            at_once(self.client.publish(subject, frame));
+        }
+    }
 }
 
-impl Entrance for NatsShared {
+impl Acceptance for NatsShared {
     fn outbox(&self) -> &Arc<Inbox> {
         self.outbox.inbox()
     }
@@ -117,5 +142,14 @@ impl Entrance for NatsShared {
                 (bytes > max_bytes).then_some((bytes, max_bytes))
             }
         }
+    }
+}
+
+fn at_once<E: std::fmt::Display>(publish: impl Future<Output = Result<(), E>>) {
+    // Handing over to the client takes one poll if there is room.
+    match coop::unconstrained(publish).now_or_never() {
+        Some(Ok(())) => {}
+        Some(Err(error)) => tracing::debug!(%error, "observers get no copy of a question or an answer"),
+        None => tracing::debug!("observers get no copy of a question or an answer: the client has no room"),
     }
 }

@@ -16,8 +16,7 @@ use serde::Serialize;
 use tokio::sync::{mpsc, watch};
 
 use super::connection::NatsShared;
-use super::reply::may_be_answered;
-use super::root::Root;
+use super::subjects::{Root, may_be_answered};
 use aether_core::medium::{LocalVibrator, LocalVibrators};
 
 /// The version reported for every vibrator. Vibrators have no version of their own, but NATS tools require one.
@@ -171,10 +170,10 @@ pub(super) async fn answer(
                 request = requests.next() => request,
             };
             let Some(request) = request else { return };
-            taking.link.took_message();
+            taking.state.took_message();
             match DiscoveryRequest::of(&request).map(|asked| waiting.try_send(asked)) {
                 Some(Err(mpsc::error::TrySendError::Closed(_))) => return,
-                Some(Err(mpsc::error::TrySendError::Full(_))) => taking.link.drop_message(),
+                Some(Err(mpsc::error::TrySendError::Full(_))) => taking.state.drop_message(),
                 Some(Ok(())) | None => {}
             }
         }

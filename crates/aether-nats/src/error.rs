@@ -43,7 +43,7 @@ pub enum NatsError {
     Tls {
         /// The address of the server, without secrets.
         url: String,
-        /// What failed.
+        /// The part of the handshake that failed.
         failure: TlsFailure,
         /// The error of the broker's client.
         source: Box<dyn std::error::Error + Send + Sync>,

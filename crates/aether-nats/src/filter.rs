@@ -1,11 +1,12 @@
-//! A filter between the client and a server, in this process: it leaves out the messages that the client cannot parse, which the
-//! client would take for a broken connection.
+//! A filter between the client and a server, in this process: it leaves out the messages that the client cannot
+//! parse, which the client would take for a broken connection.
 //!
-//! It is used from the moment that a connection broke without a visible reason ([`Reconnection`](super::reconnection::Reconnection)
-//! decides); until then it is a port of loopback on which nobody listens. The client then connects to that port, and the filter to the
-//! real server. The filter speaks TLS with the server where that is asked for, and the client's certificate is its own then. So other
-//! users of this machine must not get through it: it takes a connection only while it expects one, and only from a client that shows a
-//! secret in its login, which no file and no message has.
+//! It is used from the moment that a connection broke without a visible reason
+//! ([`Reconnection`](super::client::Reconnection) decides); until then it is a port of loopback on which nobody
+//! listens. The client then connects to that port, and the filter to the real server. The filter speaks TLS with the
+//! server where that is asked for, and the client's certificate is its own then. So other users of this machine must
+//! not get through it: it takes a connection only while it expects one, and only from a client that shows a secret in
+//! its login, which no file and no message has.
 
 mod forwarding;
 mod inspector;
@@ -180,27 +181,27 @@ impl MessageFilter {
         };
         *door = Door::Open(opened.clone());
         if let Some((listener, expected)) = expected {
-            let entrance = Entrance {
+            let acceptor = Acceptor {
                 secret: Arc::clone(&self.secret),
                 tls: self.tls.clone(),
                 losses: self.losses.clone(),
                 has_come: Arc::clone(&self.has_come),
             };
-            tokio::spawn(entrance.keep(listener, expected));
+            tokio::spawn(acceptor.keep(listener, expected));
         }
         Ok(opened)
     }
 }
 
 /// Lets the expected client in. Ends with the filter; connections that it has let in go on.
-struct Entrance {
+struct Acceptor {
     secret: Arc<Secret>,
     tls: NatsTls,
     losses: Losses,
     has_come: Arc<AtomicBool>,
 }
 
-impl Entrance {
+impl Acceptor {
     async fn keep(self, listener: TcpListener, mut expected: mpsc::Receiver<Upstream>) {
         let mut next = None;
         loop {
@@ -247,7 +248,7 @@ impl Entrance {
     }
 }
 
-/// What cannot be accepted may be possible later.
+/// A connection that cannot be accepted now may be accepted later.
 async fn pause_after(accepted: io::Result<()>) {
     if accepted.is_err() {
         sleep(PAUSE).await;

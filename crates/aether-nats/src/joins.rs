@@ -1,12 +1,16 @@
-//! What a join asks of all senders, and what they answer.
+//! Joins: the notices by which receivers ask all senders for their positions, and the answers.
 //!
-//! A receiver that has just joined does not know which waves were sent before. If the next ones are lost, it could not tell
-//! them apart from those. So each join outside of groups sends a notice. The sending task of every process then announces the
-//! positions of the matching channels, which come to the receiver among their waves, and answers with the number of its next
-//! stream ([`Beginnings`]). Nobody waits for that: a join takes no longer, and what it learns counts from the answer on.
+//! A receiver that has just joined does not know which waves were sent before. If the next ones are lost, it could
+//! not tell them apart from those. So each join outside of groups sends a notice. The sending task of every process
+//! then announces the positions of the matching channels, which come to the receiver among their waves, and answers
+//! with the number of its next stream ([`Beginnings`]). Nobody waits for that: a join takes no longer, and what it
+//! learns counts from the answer on.
 //!
-//! Notices may be forged. What they make a sender do is bounded ([`Allowance`]), and so is what answers are remembered. This
-//! module does no I/O; [`join_notices`](super::join_notices) does.
+//! Only the sending task may announce: an announcement from anywhere else could overtake the waves that it counts. Joins and
+//! flushes ask it to ([`AnnouncementRequests`]).
+//!
+//! Notices may be forged. The work that they cause a sender is bounded ([`Allowance`]), and so are the remembered
+//! answers. This module does no I/O; [`subscriptions`](super::subscriptions) sends and takes the messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,8 +18,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, oneshot};
 
-use super::arrived::{Arrived, known_node};
+use super::authentication::{Arrived, known_node};
 use aether_core::clock::{self, Instant};
 use aether_core::medium::Sequencer;
 use aether_core::wave::ContentType;
@@ -32,9 +37,12 @@ const MOST: u64 = 8192;
 const MOST_A_SECOND: u64 = 1024;
 const ANSWER: u64 = 4;
 
+/// The maximum number of joins that wait to be answered. A notice of more is not answered.
+const MAX_JOINS: usize = 1024;
+
 /// The connection's side of joins.
 pub(super) struct Joins {
-    /// What other senders have answered to the joins of this process.
+    /// The answers of other senders to the joins of this process.
     pub(super) beginnings: Arc<Beginnings>,
     /// The beginning of the times in our notices.
     started: Instant,
@@ -142,6 +150,71 @@ impl Joins {
             let node = known_node(answer.proof.as_ref(), sender.node);
             self.beginnings.note(node, position.stream, asked, now);
         }
+    }
+}
+
+/// Pending requests.
+#[derive(Default)]
+pub(super) struct AskedAnnouncements {
+    /// Dropped once the announcements have been handed to the client.
+    pub(super) flushes: Vec<oneshot::Sender<()>>,
+    pub(super) joins: Vec<JoinNotice>,
+}
+
+/// The requests to the sending task to announce its positions.
+pub(super) struct AnnouncementRequests {
+    /// `None` once the sending task has ended. It has then announced everything, or cannot announce any more.
+    asked: Mutex<Option<AskedAnnouncements>>,
+    news: Notify,
+}
+
+impl AnnouncementRequests {
+    pub(super) fn new() -> Self {
+        Self { asked: Mutex::new(Some(AskedAnnouncements::default())), news: Notify::new() }
+    }
+
+    /// Waits until everything sent so far has been announced, or can no longer be announced.
+    ///
+    /// Cancel safety: if the call is cancelled while it waits, the announcement is still made.
+    pub(super) async fn ask(&self) {
+        let done = {
+            let mut asked = self.asked.lock();
+            let Some(asked) = &mut *asked else { return };
+            let (announced, done) = oneshot::channel();
+            asked.flushes.push(announced);
+            done
+        };
+        self.news.notify_one();
+        // No value is ever sent. The sender is dropped to signal completion.
+        let _ = done.await;
+    }
+
+    /// Hands over the notice of a join, to be answered.
+    pub(super) fn joined(&self, join: JoinNotice) {
+        if let Some(asked) = &mut *self.asked.lock()
+            && asked.joins.len() < MAX_JOINS
+        {
+            asked.joins.push(join);
+            self.news.notify_one();
+        }
+    }
+
+    /// For the sending task: waits for requests to announce. The task drops the returned senders after announcing.
+    ///
+    /// Cancel safety: no request is lost if the call is cancelled while it waits.
+    pub(super) async fn asked(&self) -> AskedAnnouncements {
+        loop {
+            let asked = self.asked.lock().as_mut().map(std::mem::take).unwrap_or_default();
+            if !asked.flushes.is_empty() || !asked.joins.is_empty() {
+                return asked;
+            }
+            self.news.notified().await;
+        }
+    }
+
+    /// For the sending task: marks its end. Later calls to [`ask`](Self::ask) return at once.
+    pub(super) fn end(&self) {
+        *self.asked.lock() = None;
     }
 }
 

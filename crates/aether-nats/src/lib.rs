@@ -1,69 +1,53 @@
 //! The NATS medium: carries waves between processes over a NATS server.
 //!
-//! Subjects have three roots (`root::Root`). The server reports that a question or a command has no responders
+//! Subjects have three roots (`subjects::Root`). The server reports that a question or a command has no responders
 //! only if no subscription at all matches its subject, and an observer's subscription would count as well.
 //!
 //! Outbound waves go through a bounded outbox ordered by strength. One task packs them into numbered
-//! ([`Numbers`](aether_link::Numbers)) frames and hands them to the client (`outbox`). Inbound, one task per
-//! subscription drains the client straight into the router (`intake`), so that a slow handler can never make the
-//! client drop messages. It also detects missing messages ([`Gaps`](aether_link::Gaps)). `link` tracks what the
+//! ([`Numbers`](aether_link::Numbers)) frames and hands them to the client (`sender`). Inbound, one task per
+//! subscription drains the client straight into the router (`receiver`), so that a slow handler can never make the
+//! client drop messages. It also detects missing messages ([`Gaps`](aether_link::Gaps)). `state` tracks what the
 //! broker has confirmed.
 
-mod announcing;
-mod answers;
-mod arrived;
-mod asking;
+mod authentication;
 mod client;
 mod cloudevents;
-mod connecting;
+mod connect;
 mod connection;
-mod control;
-mod crowd;
 mod discovery;
-mod doubts;
-mod envelope;
 mod error;
-mod fence;
 mod filter;
-mod flight;
 mod foreign;
-mod holds;
-mod intake;
-mod join_notices;
 mod joins;
-mod link;
 mod login;
 mod malformed;
-mod observer_copies;
+mod no_responders;
 mod options;
-mod outbox;
+mod pause;
 #[cfg(feature = "rules")]
 mod permissions;
-mod reconnection;
+mod reach;
+mod receiver;
 mod refusals;
-mod reply;
-mod root;
-mod sealing;
-mod second_look;
-mod settling;
+mod requests;
+mod sender;
+mod state;
+mod subjects;
 mod subscriptions;
 mod tls;
-mod tokens;
-mod unheard_probes;
-mod unreadable;
-mod user_inbox;
+mod unconfirmed;
 
 pub use aether_core::medium::{Wire, WireError};
 pub use client::{NatsClient, NatsClientError};
-pub use connecting::check_address;
+pub use connect::check_address;
 pub use error::NatsError;
 pub use login::{NatsLogin, NatsLoginError};
+pub use malformed::check_nats_headers;
 pub use options::NatsOptions;
 #[cfg(feature = "rules")]
 pub use permissions::NatsPermissions;
 pub use refusals::NatsRefusals;
 pub use tls::TlsFailure;
-pub use unreadable::check_nats_headers;
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -84,29 +68,29 @@ use aether_core::medium::{
     Carried, ConnectRequest, Details, LocalVibrators, Medium, MediumStatus, Offered, Promises, Reach, Router,
     Settled, Subscription, Waiting,
 };
-use aether_link::{Confirming, Entrance};
-use asking::{Answer, Asking, MAX_QUESTIONS, Refused};
+use aether_link::{Acceptance, Confirming};
+use authentication::role_of;
 use connection::NatsShared;
-use control::Control;
-use intake::Intake;
-use root::Root;
-use sealing::role_of;
+use reach::Notices;
+use receiver::NatsReceiver;
+use requests::{Answer, CannotAsk, MAX_QUESTIONS, Requests};
+use subjects::Root;
 use subscriptions::{Subscriptions, roots};
 
-/// The handle of a NATS medium. After it is dropped, the outbox is still emptied and everything else ends. If the server is away, the
-/// sending task gives up as closing does, and the client with it.
+/// The handle of a NATS medium. After it is dropped, the outbox is still emptied and everything else ends. If the
+/// server is away, the sending task gives up as closing does, and the client with it.
 struct Nats {
     shared: Arc<NatsShared>,
     router: Arc<Router>,
-    intake: Arc<Intake>,
+    receiver: Arc<NatsReceiver>,
     joined: Subscriptions,
-    notices: Control,
-    asking: Asking,
+    notices: Notices,
+    requests: Requests,
     confirming: Arc<Confirming>,
     sender: Mutex<Option<JoinHandle<()>>>,
     /// Whether closing has finished. The lock is held while closing is in progress.
     closing: tokio::sync::Mutex<bool>,
-    /// Set to `true` to end the intake once everything that has arrived is delivered.
+    /// Set to `true` to end the receiver once everything that has arrived is delivered.
     ending: watch::Sender<bool>,
 }
 
@@ -161,9 +145,9 @@ impl Nats {
         });
         let mut refused = select_all(refused);
         let in_force = async {
-            joining.join(&self.intake, &subscription, &self.ending, &self.shared.leaving).await?;
+            joining.join(&self.receiver, &subscription, &self.ending, &self.shared.leaving).await?;
             // The server processes one client's messages in order: after this round trip, the subscription is active.
-            let returned = self.shared.link.round_trip_behind_errors(&self.shared.client).await;
+            let returned = self.shared.state.round_trip_behind_errors(&self.shared.client).await;
             returned.map_err(|_| JoinError::Closed)
         };
         let joined = tokio::select! {
@@ -193,9 +177,9 @@ impl Nats {
     async fn ask_and_wait(&self, question: Wave) -> Result<Wave, AskError> {
         let (shared, channel) = (&*self.shared, question.channel());
         shared.left().await;
-        let mut asker = self.asking.enter().map_err(|refused| match refused {
-            Refused::TooMany => AskError::TooMany { channel: channel.clone(), most: MAX_QUESTIONS },
-            Refused::Ended => AskError::Client(Box::new(asking::Ended)),
+        let mut asker = self.requests.enter().map_err(|refused| match refused {
+            CannotAsk::TooMany => AskError::TooMany { channel: channel.clone(), most: MAX_QUESTIONS },
+            CannotAsk::ClientEnded => AskError::Client(Box::new(requests::ClientEnded)),
         })?;
         let (subject, reply) = (shared.subject(Root::Questions, channel.as_str()), asker.reply_subject());
         let refused = shared.refusals.publishing(&subject);
@@ -227,17 +211,17 @@ impl Nats {
         }
         let answered = async {
             // The answer need not wait for it.
-            let mut second_look = pin!(OptionFuture::default());
+            let mut verification = pin!(OptionFuture::default());
             loop {
                 tokio::select! {
                     biased;
                     answer = asker.answer() => match answer {
-                        Ok(Answer::Notice) => second_look.set(Some(shared.is_unheard(channel)).into()),
+                        Ok(Answer::Notice) => verification.set(Some(shared.is_unheard(channel)).into()),
                         answer => return answer,
                     },
-                    Some(unheard) = &mut second_look => match unheard {
+                    Some(unheard) = &mut verification => match unheard {
                         Some(true) => return Ok(Answer::Nobody),
-                        _ => second_look.set(None.into()),
+                        _ => verification.set(None.into()),
                     },
                 }
             }
@@ -252,7 +236,7 @@ impl Nats {
         };
         match answer {
             Ok(Answer::Given(answer)) => {
-                let answer = self.intake.answer(answer, channel);
+                let answer = self.receiver.answer(answer, channel);
                 let mut answer = answer.map_err(|source| AskError::Malformed {
                     channel: channel.clone(),
                     source: source.into(),
@@ -352,21 +336,21 @@ impl Medium for Nats {
 
     fn status(&self) -> MediumStatus {
         let mut status = MediumStatus::default();
-        status.connected = !self.shared.is_closed() && self.shared.link.is_connected();
+        status.connected = !self.shared.is_closed() && self.shared.state.is_connected();
         status.connects = self.shared.client.statistics().connects.load(Ordering::Relaxed);
         status.outbox = self.shared.outbox.ledger();
-        status.unconfirmed = self.shared.link.unconfirmed();
-        status.in_flight = self.shared.link.in_flight();
-        status.dropped_by_client = self.shared.link.dropped_by_client();
-        status.untaken = self.shared.link.untaken(&self.shared.client);
+        status.unconfirmed = self.shared.state.unconfirmed();
+        status.in_flight = self.shared.state.in_flight();
+        status.dropped_by_client = self.shared.state.dropped_by_client();
+        status.untaken = self.shared.state.untaken(&self.shared.client);
         status.malformed = self.shared.malformed.count();
-        status.implausible = self.intake.implausible() + self.shared.link.refused();
-        status.lost_upstream = self.intake.lost_upstream();
-        status.forgotten_streams = self.intake.forgotten_streams();
-        status.stray_answers = self.asking.stray();
+        status.implausible = self.receiver.implausible() + self.shared.state.refused();
+        status.lost_upstream = self.receiver.lost_upstream();
+        status.forgotten_streams = self.receiver.forgotten_streams();
+        status.stray_answers = self.requests.stray();
         status.held = self.shared.flow.held.load(Ordering::Relaxed);
         status.pauses = self.shared.flow.pauses.load(Ordering::Relaxed);
-        status.refused_sealed = self.intake.refused_sealed();
+        status.refused_sealed = self.receiver.refused_sealed();
         status.refused_by_server = self.shared.refusals.total();
         if let Some(refusals) = self.shared.sealing.refusals() {
             refusals.add_to(&mut status);
@@ -381,17 +365,18 @@ impl Medium for Nats {
     }
 
     fn connection(&self) -> Option<watch::Receiver<bool>> {
-        Some(self.shared.link.changes())
+        Some(self.shared.state.changes())
     }
 }
 
 impl Drop for Nats {
     fn drop(&mut self) {
-        // Without close(), nothing waits for the outbox. The sending task empties it while the runtime runs and the server is there.
+        // Without close(), nothing waits for the outbox. The sending task empties it while the runtime runs and the
+        // server is there.
         self.shared.closed.store(true, Ordering::Release);
         self.shared.outbox.close();
         self.ending.send_replace(true);
-        self.shared.link.end();
+        self.shared.state.end();
     }
 }
 

@@ -69,7 +69,7 @@ pub enum NatsLoginError {
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What it should have.
+        /// The content that it should have.
         expected: &'static str,
     },
 }
@@ -97,7 +97,7 @@ impl NatsLogin {
         })
     }
 
-    /// The name of the user, if the login says it.
+    /// The name of the user, if the login has it.
     #[must_use]
     pub fn user(&self) -> Option<&str> {
         match self {

@@ -6,7 +6,7 @@ use async_nats::{ConnectOptions, ServerAddr};
 
 use super::login::NatsLogin;
 use super::tls::NatsTls;
-use crate::user_inbox::user_inbox;
+use crate::subjects::user_inbox;
 use aether_core::InboxOptions;
 use aether_core::medium::Wire;
 use aether_seal::{FileOr, KeySource, SealOptions, Signers, SigningKey};
@@ -83,9 +83,10 @@ impl NatsOptions {
         self
     }
 
-    /// Receives answers on subjects below `_INBOX.NAME`, so that a server that allows each user only its own keeps others from
-    /// reading and forging them (`NatsPermissions`, with the feature `rules`). Characters other than letters, digits, `-` and
-    /// `_` become `=` and two digits. Default: the user of the login, if it has a name; else `_INBOX` itself.
+    /// Receives answers on subjects below `_INBOX.NAME`, so that a server that allows each user only its own keeps
+    /// others from reading and forging them (`NatsPermissions`, with the feature `rules`). Characters other than
+    /// letters, digits, `-` and `_` become `=` and two digits. Default: the user of the login, if it has a name; else
+    /// `_INBOX` itself.
     pub fn inbox(mut self, name: impl Into<String>) -> Self {
         self.inbox = Some(name.into());
         self
@@ -124,20 +125,21 @@ impl NatsOptions {
     }
 
     /// Refuses everything that nobody on this list has signed, and each name that its signer may not use. Then
-    /// [`Wave::proven_source`](aether_core::Wave::proven_source) says who emitted. Default: everybody with the keys may speak in any
-    /// name. Needs [`keys`](Self::keys), and a [`signing_key`](Self::signing_key) that is on the list: a program hears itself
-    /// over the server as well. A file is read again for each new connection. Cost: some 40 us for each frame that arrives,
-    /// for each subscription that it matches.
+    /// [`Wave::proven_source`](aether_core::Wave::proven_source) says who emitted. Default: everybody with the keys
+    /// may speak in any name. Needs [`keys`](Self::keys), and a [`signing_key`](Self::signing_key) that is on the
+    /// list: a program hears itself over the server as well. A file is read again for each new connection. Cost: some
+    /// 40 us for each frame that arrives, for each subscription that it matches.
     pub fn signers(mut self, signers: impl Into<FileOr<Signers>>) -> Self {
         self.signers = Some(signers.into());
         self
     }
 
-    /// The [keys](Self::keys), the [key that signs](Self::signing_key) and the [list of signers](Self::signers), also for what
-    /// seals beside the bus, such as a durable log. `None` if nothing is sealed.
+    /// The [keys](Self::keys), the [key that signs](Self::signing_key) and the [list of signers](Self::signers), also
+    /// for what seals beside the bus, such as a durable log. `None` if nothing is sealed.
     ///
     /// # Errors
-    /// [`SigningError::NotSealed`](aether_seal::SigningError::NotSealed) if there is a key that signs or a list, and no keys.
+    /// [`SigningError::NotSealed`](aether_seal::SigningError::NotSealed) if there is a key that signs or a list, and
+    /// no keys.
     pub fn seal_options(&self) -> Result<Option<SealOptions>, aether_seal::SigningError> {
         let Self { keys, signing_key, signers, .. } = self;
         let Some(keys) = keys else {

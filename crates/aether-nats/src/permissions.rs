@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::user_inbox::user_inbox;
+use super::subjects::{Root, user_inbox};
 use aether_core::Pattern;
 use aether_rules::Action;
 use aether_rules::Rules;
@@ -10,20 +10,20 @@ use aether_rules::Rules;
 /// The permissions that a NATS server needs to refuse what the rules refuse to one identity. Formatted, it is the
 /// `permissions` of a user in the configuration of nats-server.
 ///
-/// The server knows subjects only: amplitudes, sizes, rates and depths stay with the rules, and what the framework itself sends
-/// is allowed to everybody. Each user hears answers below an inbox of its own, `_INBOX.NAME`, and publishes answers only to those
-/// that have asked it. A program that logs in with a user and a password uses the inbox of that user; others say so with
-/// [`NatsOptions::inbox`](crate::NatsOptions::inbox).
+/// The server knows subjects only: amplitudes, sizes, rates and depths stay with the rules, and what the framework
+/// itself sends is allowed to everybody. Each user hears answers below an inbox of its own, `_INBOX.NAME`, and
+/// publishes answers only to those that have asked it. A program that logs in with a user and a password uses the
+/// inbox of that user; others say so with [`NatsOptions::inbox`](crate::NatsOptions::inbox).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NatsPermissions {
     /// Where the user may publish.
     pub publish: Vec<String>,
-    /// Where it may not, whatever `publish` says.
+    /// Where it may not, whatever `publish` allows.
     pub deny_publish: Vec<String>,
     /// Where it may subscribe.
     pub subscribe: Vec<String>,
-    /// Where it may not, whatever `subscribe` says.
+    /// Where it may not, whatever `subscribe` allows.
     pub deny_subscribe: Vec<String>,
     /// How many answers it may publish to each question that it hears; 0 if it hears none.
     pub answers: u32,
@@ -48,7 +48,7 @@ impl Subjects<'_> {
         let below = |pattern: &dyn fmt::Display| format!("{}{root}.{pattern}", self.prefix);
         self.allowed.extend(granted.iter().map(|pattern| below(pattern)));
         self.denied.extend(denied.iter().map(|pattern| below(pattern)));
-        // Those of the framework travel below the root of questions, and everybody may send and hear them.
+        // Messages of the framework travel below the root of questions, and everybody may send and hear them.
         if root != ASK && granted.iter().any(|pattern| pattern.as_str().starts_with(['*', '>'])) {
             self.denied.push(below(&"_aether.>"));
         }
@@ -64,13 +64,13 @@ impl Subjects<'_> {
     }
 }
 
-const WAVES: &str = "";
-const ASK: &str = "-ask";
-const SEEN: &str = "-seen";
+const WAVES: &str = Root::Waves.as_suffix();
+const ASK: &str = Root::Questions.as_suffix();
+const SEEN: &str = Root::Seen.as_suffix();
 
 impl NatsPermissions {
-    /// Those of an identity, for subjects below a prefix (`aether` unless [`NatsOptions::prefix`](crate::NatsOptions::prefix)
-    /// says something else).
+    /// The permissions of an identity, for subjects below a prefix (`aether` unless
+    /// [`NatsOptions::prefix`](crate::NatsOptions::prefix) says something else).
     #[must_use]
     pub fn new(rules: &Rules, identity: &str, prefix: &str) -> Self {
         let (emit, deny_emit) = rules.patterns(identity, Action::Emit);

@@ -1,13 +1,21 @@
-//! What NATS servers refuse a connection for want of a permission.
+//! Refusals: the errors of NATS servers for want of a permission, and the barrier behind such errors.
 //!
-//! A server tells a client of a missing permission beside the message, which it drops: a marker behind a wave returns all
-//! the same, and a request gets no answer. The event callback of each connection notes it here, also that of a durable log
-//! in JetStream.
+//! A server tells a client of a missing permission beside the message, which it drops: a marker behind a wave returns
+//! all the same, and a request gets no answer. The event callback of each connection notes it here, also the one of a
+//! durable log in JetStream.
+//!
+//! The client hands errors of the server over by a task of its own, in their order, while a marker comes by another
+//! task. So a marker that returns does not tell whether the error before it was noted. An error of our own does
+//! ([`PermissionBarrier`]): a subscription whose subject no server takes is answered with `Invalid Subject`, in its
+//! turn, and has no other effect.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use async_nats::{Event, ServerError};
-use tokio::sync::watch;
+use async_nats::{Client, Event, ServerError};
+use tokio::sync::{Mutex, Notify, watch};
+use tokio::time::timeout;
 
 /// The number of refusals that are remembered. Each belongs to a request that waits at this moment.
 const REMEMBERED: usize = 64;
@@ -16,11 +24,16 @@ const REMEMBERED: usize = 64;
 /// subject in each slot.
 const WARNINGS: usize = 64;
 
-/// What a program tries and does without: the service discovery of NATS tools (`NatsOptions::discovery` turns it off), and
-/// the question whether a server has JetStream.
+/// The subjects that a program tries and does without: the service discovery of NATS tools (`NatsOptions::discovery`
+/// turns it off), and the question whether a server has JetStream.
 const DISPENSABLE: [&str; 2] = ["$SRV.", "$JS.API.INFO"];
 
-/// What a client wants to do with a subject.
+/// The bound of the wait. It passes only if the client has dropped the error, as it does when there are many at once,
+/// or if the server is of another kind, which is waited for once. Less than the patience of a flush and of connecting
+/// (2 s), which must not fail for that.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(1500);
+
+/// The action that a client wants with a subject.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
     Publish,
@@ -71,8 +84,8 @@ struct Refused {
     warned: Vec<Denied>,
 }
 
-/// What the servers of a connection refused for want of a permission. For what talks to the servers itself, such as a
-/// durable log.
+/// The refusals of the servers of a connection, for want of a permission. For code that talks to the servers itself,
+/// such as a durable log.
 #[derive(Debug)]
 pub struct NatsRefusals(watch::Sender<Refused>);
 
@@ -172,11 +185,81 @@ pub(super) fn fuzz(text: &str) {
     assert_eq!(read.subject, text);
 }
 
+/// One barrier at a time, for all who wait, because the client keeps few errors.
+#[derive(Debug, Default)]
+pub(super) struct PermissionBarrier {
+    /// The number of barriers that were begun. Those that are begun later than a call are behind it.
+    begun: AtomicU64,
+    barriers: Mutex<Barriers>,
+    returned: AtomicU64,
+    news: Notify,
+    /// No barrier has returned.
+    is_unknown: AtomicBool,
+}
+
+#[derive(Debug, Default)]
+struct Barriers {
+    /// The number of the last one that has ended.
+    ended: u64,
+    /// How many of them the client has taken. No error answers one that was given up before.
+    sent: u64,
+}
+
+impl PermissionBarrier {
+    /// Waits until all errors that the server has sent in answer to what the client was given so far have been noted, or may
+    /// not be known.
+    pub(super) async fn pass(&self, client: &Client) {
+        let needed = self.begun.load(Ordering::SeqCst) + 1;
+        let mut barriers = self.barriers.lock().await;
+        if barriers.ended >= needed || self.is_unknown.load(Ordering::Relaxed) {
+            return;
+        }
+        let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        // One that was given up may still return, and comes first. One that a new connection repeats returns twice.
+        self.returned.fetch_min(barriers.sent, Ordering::SeqCst);
+        // Text may follow `>` in no subject. The inbox is permitted to everybody who can connect.
+        let refused = client.subscribe(format!("{}.>.fence", client.new_inbox())).await;
+        if refused.is_ok() {
+            barriers.sent += 1;
+            let sent = barriers.sent;
+            let is_back = async {
+                loop {
+                    let news = self.news.notified();
+                    if self.returned.load(Ordering::SeqCst) >= sent {
+                        return;
+                    }
+                    news.await;
+                }
+            };
+            if timeout(ANSWERED_WITHIN, is_back).await.is_err() {
+                self.is_unknown.store(barriers.ended == 0, Ordering::Relaxed);
+                self.returned.fetch_max(sent, Ordering::SeqCst);
+            }
+        }
+        barriers.ended = number;
+    }
+
+    /// Called by the client's event task, after errors were noted.
+    pub(super) fn note(&self, event: &Event) {
+        if let Event::ServerError(ServerError::Other(error)) = event
+            && error.trim_matches('\'').eq_ignore_ascii_case("invalid subject")
+        {
+            self.returned.fetch_add(1, Ordering::SeqCst);
+            self.is_unknown.store(false, Ordering::Relaxed);
+            self.news.notify_waiters();
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use async_nats::ConnectOptions;
     use futures_util::FutureExt as _;
 
-    use super::*;
+    use aether_conformance::NatsServer;
 
     fn note(refusals: &NatsRefusals, error: &str) -> Option<String> {
         refusals.note(&Event::ServerError(ServerError::Other(error.to_owned())))
@@ -225,5 +308,29 @@ mod tests {
             (refused.total, refused.latest.len(), refused.warned.len()),
             (10_000, REMEMBERED, WARNINGS)
         );
+    }
+
+    /// On one thread, so that the client takes nothing while the test does not wait.
+    #[tokio::test]
+    async fn a_barrier_that_was_given_up_before_the_client_took_it_is_not_waited_for() {
+        let server = NatsServer::start().await.unwrap();
+        let barrier = Arc::<PermissionBarrier>::default();
+        let noting = Arc::clone(&barrier);
+        let options = ConnectOptions::new().client_capacity(1).event_callback(move |event| {
+            noting.note(&event);
+            std::future::ready(())
+        });
+        let client = options.connect(server.url()).await.unwrap();
+        while client.publish("a", "fills the client".into()).now_or_never().is_some() {}
+        assert!(barrier.pass(&client).now_or_never().is_none());
+        assert_eq!((barrier.begun.load(Ordering::SeqCst), barrier.barriers.lock().await.sent), (1, 0));
+        barrier.pass(&client).await;
+        assert!(!barrier.is_unknown.load(Ordering::Relaxed), "it returned");
+        assert_eq!(barrier.returned.load(Ordering::SeqCst), 1);
+        // One that the client took returns although nobody waits for it.
+        client.flush().await.unwrap();
+        assert!(barrier.pass(&client).now_or_never().is_none());
+        barrier.pass(&client).await;
+        assert_eq!(barrier.returned.load(Ordering::SeqCst), 3);
     }
 }

@@ -19,10 +19,10 @@ use aether_files::{byte_order_mark, private_file};
 const MAX_AUTHORITIES: u64 = 4 << 20;
 
 /// The certificates for TLS to NATS servers. The files are in PEM, and are read again for each connection: a connection
-/// that stands is not broken by new ones.
+/// that is up is not broken by new ones.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct NatsTls {
-    /// The authorities that are trusted instead of those of the system.
+    /// The authorities that are trusted instead of the authorities of the system.
     pub(super) authorities: Option<PathBuf>,
     /// The client's certificate with its chain, and the key.
     pub(super) client: Option<(PathBuf, PathBuf)>,

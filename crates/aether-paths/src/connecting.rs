@@ -11,7 +11,7 @@ use super::options::{MAX_PATHS, PathError, PathOptions};
 use super::shared::PathsShared;
 use aether_core::ConnectError;
 use aether_core::medium::{Medium, without_secrets};
-use aether_link::{PathOutlet, SharedOutbox};
+use aether_link::{PathOutbox, SharedOutbox};
 
 /// The pauses between two attempts to connect a path.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -19,20 +19,20 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 pub(super) type Connected = Result<Arc<dyn Medium>, ConnectError>;
 /// Connects the medium at an address, as a path.
-pub(super) type Connect = Arc<dyn Fn(String, PathOutlet) -> BoxFuture<'static, Connected> + Send + Sync>;
+pub(super) type Connect = Arc<dyn Fn(String, PathOutbox) -> BoxFuture<'static, Connected> + Send + Sync>;
 
 /// Everything that connects one path.
 pub(super) struct Attempt {
     pub(super) path: usize,
     url: String,
-    outlet: PathOutlet,
+    outbox: PathOutbox,
     connect: Connect,
 }
 
 impl Attempt {
     async fn connect(&self) -> Connected {
-        let medium = (self.connect)(self.url.clone(), self.outlet.clone()).await?;
-        match self.outlet.is_used() && medium.promises().crosses_processes {
+        let medium = (self.connect)(self.url.clone(), self.outbox.clone()).await?;
+        match self.outbox.is_used() && medium.promises().crosses_processes {
             true => Ok(medium),
             false => Err(PathError::Alone { url: without_secrets(&self.url) }.into()),
         }
@@ -83,7 +83,7 @@ pub(super) async fn connect_all(
     let attempts = paths.iter().enumerate().map(|(path, options)| Attempt {
         path,
         url: options.url.clone(),
-        outlet: PathOutlet::new(Arc::clone(outbox), path, options.hops_at(path)),
+        outbox: PathOutbox::new(Arc::clone(outbox), path, options.hops_at(path)),
         connect: Arc::clone(connect),
     });
     let attempts: Vec<_> = attempts.collect();

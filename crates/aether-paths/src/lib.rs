@@ -1,6 +1,6 @@
 //! Several paths as one medium: what cannot go by the first one goes by the next (diffraction, that is failover).
 //!
-//! All paths share one outbox ([`outlet`](aether_link::Outlet)), and one path at a time takes waves from it: the first
+//! All paths share one outbox ([`aether_link::OutboxReader`]), and one path at a time takes waves from it: the first
 //! one whose circuit breaker is closed (`choosing`), as far as others stand on it, too (`agreement`). A wave leaves by
 //! one path only, so nothing has to be recognised as a duplicate. Waves that were on their way when a path broke are
 //! lost there and counted as `unconfirmed`: to send it again would hand commands to two members of a group, which are

@@ -97,7 +97,7 @@ fn refuse_settings_of_nats(request: &aether_core::medium::ConnectRequest) -> Res
     }
     // Where NATS is another path, the settings are for that one.
     match options.set_for_nats() {
-        Some(setting) if aether_link::PathOutlet::of(request).is_none() => {
+        Some(setting) if aether_link::PathOutbox::of(request).is_none() => {
             Err(aether_lan::LanError::OnlyNats { setting }.into())
         }
         _ => Ok(()),

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use aether_core::medium::{EmitError, Router};
 use aether_core::{Channel, Pattern, Wave};
-use aether_link::Outlet;
+use aether_link::OutboxReader;
 use aether_link::wire::{self, MAX_POSITION, Position, Sender};
 use aether_link::{Gaps, Transit};
 use bytes::Bytes;
@@ -29,7 +29,7 @@ pub(crate) enum Past {
 /// State shared by the tasks and the owner.
 pub(crate) struct Shared {
     pub(crate) router: Arc<Router>,
-    pub(crate) outbox: Outlet,
+    pub(crate) outbox: OutboxReader,
     pub(crate) past: mpsc::Sender<Past>,
     /// Distinguishes this client from the others.
     pub(crate) node: u64,

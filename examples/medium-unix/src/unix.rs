@@ -12,7 +12,7 @@ use aether_core::medium::{
     Offered, Promises, Reach, Subscription,
 };
 use aether_core::{Channel, Wave};
-use aether_link::{Gaps, Outlet, Transit};
+use aether_link::{Gaps, OutboxReader, Transit};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
@@ -51,7 +51,7 @@ struct Unix {
 /// If cancelled before completion, it leaves no connection open.
 pub async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, ConnectError> {
     let path = request.url.split_once(':').map_or("", |(_, path)| path);
-    let outbox = Outlet::of(&request, request.options())?;
+    let outbox = OutboxReader::of(&request, request.options())?;
     outbox.let_run_ahead(AHEAD);
     let stream = UnixStream::connect(path).await.map_err(|error| ConnectError::Unreachable {
         url: request.url.clone(),

@@ -331,3 +331,32 @@ fn a_principal_with_senders_without_end_hides_no_loss_of_another() {
     assert_eq!(lost(&mut gaps, of(shop, 1, 1020)), Some(1000));
     assert_eq!(forgotten, 5001 - MAX_STREAMS, "all of them its own");
 }
+
+#[test]
+fn a_stream_began_after_the_last_join_that_was_answered_with_its_number_or_a_lower_one() {
+    let (table, start) = (Beginnings::default(), aether_core::clock::test_now());
+    let at = |second| start + second * SECOND;
+    assert_eq!(table.since(7.into(), 5, at(9)), None);
+    // The last two are late, and tell nothing new.
+    for (stream, second) in [(3, 1), (3, 2), (5, 4), (4, 3), (4, 2), (5, 4)] {
+        table.note(7.into(), stream, at(second), at(9));
+    }
+    let since = [2, 3, 4, 5, 6].map(|stream| table.since(7.into(), stream, at(9)));
+    assert_eq!(since, [None, Some(at(2)), Some(at(3)), Some(at(4)), Some(at(4))]);
+    assert_eq!(table.since(8.into(), 5, at(9)), None, "of another sender");
+}
+
+#[test]
+fn it_is_bounded_and_forgets_the_earliest_joins_and_the_most_silent_senders() {
+    let (table, start) = (Beginnings::default(), aether_core::clock::test_now());
+    let at = |second: u64| start + u32::try_from(second).unwrap() * SECOND;
+    for stream in 0..=MAX_JOINS as u64 {
+        table.note(7.into(), stream, at(stream), at(99));
+    }
+    let since = [0, 1, 2].map(|stream| table.since(7.into(), stream, at(99)));
+    assert_eq!(since, [None, Some(at(1)), Some(at(2))]);
+    for node in 8..8 + MAX_SENDERS as u64 {
+        table.note(node.into(), 0, start, at(99));
+    }
+    assert_eq!((table.since(7.into(), 1, at(99)), table.since(8.into(), 1, at(99))), (None, Some(start)));
+}

@@ -1,5 +1,5 @@
-//! Copies the bytes of a connection through the filter: those of the client unchanged, those of the server without the messages that
-//! the client cannot parse.
+//! Copies the bytes of a connection through the filter: from the client unchanged, from the server without
+//! the messages that the client cannot parse.
 
 use std::io;
 use std::sync::Arc;

@@ -1,11 +1,11 @@
-//! Finds the messages in what a NATS server sends, and says which of them the client can parse.
+//! Finds the messages in what a NATS server sends, and decides which of them the client can parse.
 //!
-//! It is given what has arrived, and looks at it in place: it copies nothing. Of a message it needs the line and the headers at
-//! once, of a payload only the length.
+//! It is given what has arrived, and looks at it in place: it copies nothing. Of a message it needs the line and the
+//! headers at once, of a payload only the length.
 
 use std::fmt;
 
-use crate::unreadable::{check_message, check_message_with_headers, check_nats_headers};
+use crate::malformed::{check_message, check_message_with_headers, check_nats_headers};
 
 /// The longest line. One with the addresses of a large cluster has some KiB.
 const MAX_LINE: usize = 1 << 20;
@@ -16,7 +16,7 @@ const MAX_HEADERS: usize = 64 << 20;
 /// A subject in the log is cut here.
 const SUBJECT_IN_LOG: usize = 256;
 
-/// What to do with the first bytes that are left.
+/// The action for the first bytes that are left.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// The client can have as many.
@@ -34,7 +34,7 @@ pub(super) struct LeftOut {
     pub(super) error: &'static str,
 }
 
-/// What arrives is not the protocol of NATS.
+/// The bytes are not the protocol of NATS.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotNats(&'static str);
 
@@ -55,8 +55,8 @@ pub(super) struct Inspector {
 }
 
 impl Inspector {
-    /// What to do with the beginning of what has arrived and was not passed or left out yet. `note` is called for each message that is
-    /// left out.
+    /// What to do with the beginning of what has arrived and was not passed or left out yet. `note` is called for
+    /// each message that is left out.
     pub(super) fn next(&mut self, arrived: &[u8], note: impl FnOnce(LeftOut)) -> Result<Step, NotNats> {
         if self.rest > 0 {
             let part = self.rest.min(arrived.len());
@@ -122,7 +122,7 @@ impl Inspector {
     }
 }
 
-/// The length that stands this many places from the end of a line.
+/// The length this many places from the end of a line.
 fn length(arguments: &[u8], from_end: usize) -> Result<usize, NotNats> {
     let mut arguments = arguments.rsplit(|byte| *byte == b' ').filter(|argument| !argument.is_empty());
     let length = arguments.nth(from_end).and_then(|length| std::str::from_utf8(length).ok());
@@ -139,7 +139,7 @@ fn subject(arguments: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    /// What passes of a stream that arrives in parts of this size, and the subjects of what is left out.
+    /// The bytes that pass of a stream that arrives in parts of this size, and the subjects of what is left out.
     fn filtered(stream: &[u8], part: usize) -> Result<(Vec<u8>, Vec<String>), NotNats> {
         let (mut inspector, mut passed, mut left_out) = (Inspector::default(), Vec::new(), Vec::new());
         let mut arrived: Vec<u8> = Vec::new();

@@ -1,4 +1,4 @@
-//! Who gets through the filter.
+//! The connections that get through the filter, and the ones that do not.
 
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ async fn log_in(filter: &MessageFilter, token: &str) -> TcpStream {
     stream
 }
 
-/// What a stranger reads until the filter ends the connection.
+/// The bytes that a stranger reads until the filter ends the connection.
 async fn reads(mut stream: TcpStream) -> String {
     let mut read = Vec::new();
     // A connection that is closed with bytes that nobody has read ends with an error.

@@ -1,4 +1,5 @@
-//! The filter's connection to the real server: up to the server's greeting in the clear, and over TLS where that is asked for.
+//! The filter's connection to the real server: up to the server's greeting in the clear, and over TLS where that is
+//! asked for.
 
 use std::io;
 
@@ -21,7 +22,7 @@ const MAX_HANDSHAKE: usize = 1 << 20;
 #[derive(Debug)]
 pub(super) struct Upstream {
     stream: TcpStream,
-    /// What came behind the greeting.
+    /// The bytes behind the greeting.
     pub(super) early: BytesMut,
     greeting: Map<String, Value>,
     host: String,
@@ -76,7 +77,7 @@ impl Upstream {
     }
 }
 
-/// Reads a line of a handshake, without its end. What came behind it stays in the buffer.
+/// Reads a line of a handshake, without its end. The bytes behind it stay in the buffer.
 pub(super) async fn line(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::Result<BytesMut> {
     loop {
         if let Some(end) = buffer.windows(2).position(|bytes| bytes == b"\r\n") {

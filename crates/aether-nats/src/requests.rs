@@ -1,10 +1,15 @@
-//! Pending questions, and the matching of answers to them.
+//! Questions and their answers: the table of pending questions, and the reply path of those who answer.
 //!
 //! Each connection has one inbox subject for answers and one subscription to it. Each question carries a reply subject
 //! in that inbox that ends with a number unique to the question. The asker waits in a table under that number, and
 //! removes its entry however the wait ends, so an unanswered question leaves nothing behind. The numbers are
 //! pseudo-random under a key private to this connection: a process that has seen some of them cannot answer other
 //! questions.
+//!
+//! A task takes the answers out of the client ([`Answers::poll_as_task`]), so that late and forged ones are counted
+//! and do not pile up. While a single question waits, its asker takes them itself ([`Answers::take_alone`]): its
+//! answer then wakes the asker and not the task first. Two such askers could not rely on each other, because a future
+//! that nobody polls takes nothing; so the second one hands the work back to the task.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -12,19 +17,25 @@ use std::future::poll_fn;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use async_nats::{Client, Message, StatusCode, SubscribeError};
+use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
-use tokio::sync::oneshot::{self, error::RecvError};
+use smallvec::SmallVec;
+use tokio::sync::oneshot;
+use tokio::sync::oneshot::error::RecvError;
 use tokio::task::JoinHandle;
 
-use super::answers::Answers;
-use super::arrived::Arrived;
-use super::link::Link;
-use super::sealing::Sealing;
+use super::authentication::{Arrived, Role, Sealing};
+use super::cloudevents;
+use super::connection::NatsShared;
+use super::state::ConnectionState;
+use aether_core::wave::{ReplyError, ReplyPath};
+use aether_core::{Wave, clock};
+use aether_link::Acceptance;
 
 /// The maximum number of questions per connection that wait for an answer at the same time.
 pub(super) const MAX_QUESTIONS: usize = 1 << 16;
@@ -32,15 +43,16 @@ pub(super) const MAX_QUESTIONS: usize = 1 << 16;
 /// The table is not shrunk below this capacity, even when it is empty.
 const PLACES_KEPT: usize = 256;
 
-pub(super) struct Asking {
-    shared: Arc<AskingState>,
+/// The pending questions of a connection.
+pub(super) struct Requests {
+    shared: Arc<RequestsState>,
     /// The task that takes answers out of the client.
     task: JoinHandle<()>,
 }
 
-struct AskingState {
+struct RequestsState {
     answers: Answers,
-    link: Arc<Link>,
+    state: Arc<ConnectionState>,
     sealing: Arc<Sealing>,
     /// The common prefix of all reply subjects.
     inbox: String,
@@ -60,17 +72,17 @@ struct WaitingAsker {
 
 /// Why a question cannot be asked now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Refused {
+pub(super) enum CannotAsk {
     /// [`MAX_QUESTIONS`] are already waiting.
     TooMany,
     /// The client has ended.
-    Ended,
+    ClientEnded,
 }
 
 /// The client ended before an answer arrived.
 #[derive(Debug, thiserror::Error)]
 #[error("the connection was closed")]
-pub(super) struct Ended;
+pub(super) struct ClientEnded;
 
 /// The reply to a question.
 #[allow(clippy::large_enum_variant, reason = "moved once, from the asker to its caller")]
@@ -78,28 +90,28 @@ pub(super) enum Answer {
     Given(Arrived),
     /// The server reported that no subscriber received the question.
     Nobody,
-    /// Somebody says so. In a process with keys it need not be the server, and an answer may still come.
+    /// Somebody reported so. In a process with keys it need not be the server, and an answer may still come.
     Notice,
 }
 
 /// A question waiting for its answer. Dropping it removes it from the table.
 pub(super) struct Asker<'a> {
-    shared: &'a AskingState,
+    shared: &'a RequestsState,
     number: u64,
     answer: oneshot::Receiver<Arrived>,
     notice: Option<oneshot::Receiver<()>>,
 }
 
-impl Asking {
+impl Requests {
     /// Subscribes to an inbox subject that only this connection uses.
     pub(super) async fn new(
         client: &Client,
-        link: Arc<Link>,
+        state: Arc<ConnectionState>,
         sealing: Arc<Sealing>,
     ) -> Result<Self, SubscribeError> {
         let inbox = client.new_inbox();
         let answers = client.subscribe(format!("{inbox}.*")).await?;
-        let shared = Arc::new(AskingState::new(inbox, answers.boxed(), link, sealing));
+        let shared = Arc::new(RequestsState::new(inbox, answers.boxed(), state, sealing));
         let task = tokio::spawn({
             let shared = Arc::clone(&shared);
             async move {
@@ -113,7 +125,7 @@ impl Asking {
 
     /// Enters a question into the table. The subscription is active before the question arrives, because the server
     /// processes one client's messages in order.
-    pub(super) fn enter(&self) -> Result<Asker<'_>, Refused> {
+    pub(super) fn enter(&self) -> Result<Asker<'_>, CannotAsk> {
         self.shared.enter()
     }
 
@@ -123,7 +135,7 @@ impl Asking {
     }
 }
 
-impl Drop for Asking {
+impl Drop for Requests {
     fn drop(&mut self) {
         self.task.abort();
         // The subscription holds a client handle, and the client ends only when its last handle is dropped.
@@ -131,16 +143,16 @@ impl Drop for Asking {
     }
 }
 
-impl AskingState {
+impl RequestsState {
     fn new(
         inbox: String,
         answers: BoxStream<'static, Message>,
-        link: Arc<Link>,
+        state: Arc<ConnectionState>,
         sealing: Arc<Sealing>,
     ) -> Self {
         Self {
             answers: Answers::new(answers),
-            link,
+            state,
             sealing,
             inbox,
             key: RandomState::new(),
@@ -150,11 +162,11 @@ impl AskingState {
         }
     }
 
-    fn enter(&self) -> Result<Asker<'_>, Refused> {
+    fn enter(&self) -> Result<Asker<'_>, CannotAsk> {
         let mut waiting = self.waiting.lock();
-        let waiting = waiting.as_mut().ok_or(Refused::Ended)?;
+        let waiting = waiting.as_mut().ok_or(CannotAsk::ClientEnded)?;
         if waiting.len() >= MAX_QUESTIONS {
-            return Err(Refused::TooMany);
+            return Err(CannotAsk::TooMany);
         }
         let (sender, answer) = oneshot::channel();
         let (notice_sender, notice) = self.sealing.is_on().then(oneshot::channel).unzip();
@@ -169,7 +181,7 @@ impl AskingState {
     }
 
     fn take(&self, answer: Message) {
-        self.link.took_message();
+        self.state.took_message();
         // What is not from somebody with the key ends no question.
         let Some(answer) = self.sealing.open_answer(answer) else { return };
         let number =
@@ -225,8 +237,8 @@ impl Asker<'_> {
     /// Waits for the answer. After [`Answer::Notice`] it can be called again, and returns that once only.
     ///
     /// Cancel safety: cancelled before completion, it can be called again.
-    pub(super) async fn answer(&mut self) -> Result<Answer, Ended> {
-        poll_fn(|cx| self.poll_answer(cx)).await.map_err(|_| Ended)
+    pub(super) async fn answer(&mut self) -> Result<Answer, ClientEnded> {
+        poll_fn(|cx| self.poll_answer(cx)).await.map_err(|_| ClientEnded)
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Answer, RecvError>> {
@@ -265,160 +277,162 @@ impl Drop for Asker<'_> {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::NatsOptions;
-    use aether_core::InboxOptions;
-    use aether_core::inbox::Inbox;
-    use aether_link::Outlet;
-    use futures_util::stream;
-    use tokio::sync::mpsc;
+/// The stream of answers, and who is woken when one arrives.
+pub(super) struct Answers(Mutex<AnswersState>);
 
-    fn made_of(answers: BoxStream<'static, Message>) -> AskingState {
-        let outbox = Inbox::new(InboxOptions::default()).unwrap();
-        let link = Arc::new(Link::new(Outlet::new(Arc::new(outbox)), None));
-        let sealing = Sealing::new(&NatsOptions::default()).unwrap();
-        AskingState::new("inbox".to_owned(), answers, link, Arc::new(sealing))
-    }
+struct AnswersState {
+    /// `None` once the client has ended.
+    stream: Option<BoxStream<'static, Message>>,
+    task: Waker,
+    /// The question whose asker takes the answers; `None` while the task does.
+    taker: Option<u64>,
+}
 
-    /// Without answers from the client; the tests hand them over.
-    fn asking_state() -> AskingState {
-        made_of(stream::pending().boxed())
-    }
+/// The answers taken under the lock. They are handed out outside of it, because that wakes the askers, and a waker may run
+/// anything.
+#[must_use]
+#[derive(Default)]
+struct Taken {
+    answers: SmallVec<[Message; 1]>,
+    /// The task, if the client has ended.
+    ended: Option<Waker>,
+}
 
-    fn message(subject: String, status: Option<StatusCode>) -> Message {
-        let (payload, subject) = (bytes::Bytes::new(), subject.into());
-        Message { subject, reply: None, payload, headers: None, status, description: None, length: 0 }
-    }
-
-    fn places(shared: &AskingState) -> (usize, usize) {
-        shared.waiting.lock().as_ref().map_or((0, 0), |waiting| (waiting.len(), waiting.capacity()))
-    }
-
-    #[test]
-    fn an_answer_reaches_its_asker_once_and_others_are_counted() {
-        let shared = asking_state();
-        let (mut first, mut second) = (shared.enter().unwrap(), shared.enter().unwrap());
-        assert!(first.answer().now_or_never().is_none());
-        shared.take(message(second.reply_subject(), Some(StatusCode::NO_RESPONDERS)));
-        shared.take(message(first.reply_subject(), None));
-        assert!(matches!(first.answer().now_or_never(), Some(Ok(Answer::Given(_)))));
-        assert!(matches!(second.answer().now_or_never(), Some(Ok(Answer::Nobody))));
-        let made_up = ["inbox.17", "inbox.zz", "inbox.", ""].map(str::to_owned);
-        for subject in [first.reply_subject()].into_iter().chain(made_up) {
-            shared.take(message(subject, None));
-        }
-        assert_eq!(shared.stray.load(Ordering::Relaxed), 5);
-    }
-
-    #[test]
-    fn questions_without_an_answer_leave_nothing_behind() {
-        let shared = asking_state();
-        let asked: Vec<_> = std::iter::repeat_with(|| shared.enter().unwrap()).take(MAX_QUESTIONS).collect();
-        assert_eq!(shared.enter().err(), Some(Refused::TooMany));
-        drop(asked);
-        let (waiting, kept) = places(&shared);
-        assert!(waiting == 0 && kept <= 2 * PLACES_KEPT, "{kept}");
-        assert!(shared.enter().is_ok());
-    }
-
-    #[test]
-    fn numbers_do_not_follow_one_another() {
-        let shared = asking_state();
-        let [first, second, third] = std::array::from_fn(|_| shared.enter().unwrap().number);
-        assert_ne!(second.wrapping_sub(first), third.wrapping_sub(second));
-        let other = asking_state();
-        assert_ne!(first, other.enter().unwrap().number);
-    }
-
-    #[test]
-    fn those_who_wait_are_told_that_the_client_has_ended() {
-        let shared = asking_state();
-        let mut asker = shared.enter().unwrap();
-        *shared.waiting.lock() = None;
-        assert!(matches!(asker.answer().now_or_never(), Some(Err(Ended))));
-        assert_eq!(shared.enter().err(), Some(Refused::Ended));
-    }
-
-    /// A state whose answers are sent here, and the poll of its task.
-    fn answered_by_hand() -> (mpsc::UnboundedSender<Message>, Arc<AskingState>) {
-        let (sender, mut receiver) = mpsc::unbounded_channel();
-        (sender, Arc::new(made_of(stream::poll_fn(move |cx| receiver.poll_recv(cx)).boxed())))
-    }
-
-    fn task_of(shared: &Arc<AskingState>) -> tokio_test::task::Spawn<impl Future<Output = ()> + use<>> {
-        let shared = Arc::clone(shared);
-        tokio_test::task::spawn(async move {
-            poll_fn(|cx| shared.answers.poll_as_task(cx, |answer| shared.take(answer))).await;
-            *shared.waiting.lock() = None;
-        })
-    }
-
-    #[test]
-    fn an_answer_to_the_only_question_wakes_its_asker_and_not_the_task() {
-        let (client, shared) = answered_by_hand();
-        let mut task = task_of(&shared);
-        assert!(task.poll().is_pending());
-        let mut asker = shared.enter().unwrap();
-        let subject = asker.reply_subject();
-        let mut waiting = tokio_test::task::spawn(asker.answer());
-        assert!(waiting.poll().is_pending());
-        client.send(message(subject, None)).unwrap();
-        assert!(waiting.is_woken() && !task.is_woken());
-        assert!(matches!(waiting.poll(), Poll::Ready(Ok(Answer::Given(_)))));
-        drop(waiting);
-        drop(asker);
-        // Nobody asks any more, so the task counts what comes late.
-        client.send(message("inbox.17".to_owned(), None)).unwrap();
-        assert!(task.is_woken() && task.poll().is_pending());
-        assert_eq!(shared.stray.load(Ordering::Relaxed), 1);
-    }
-
-    #[test]
-    fn an_asker_that_is_not_polled_keeps_no_answer_from_another_one() {
-        let (client, shared) = answered_by_hand();
-        let mut task = task_of(&shared);
-        assert!(task.poll().is_pending());
-        let (mut first, mut second) = (shared.enter().unwrap(), shared.enter().unwrap());
-        let subject = second.reply_subject();
-        let (mut idle, mut waiting) =
-            (tokio_test::task::spawn(first.answer()), tokio_test::task::spawn(second.answer()));
-        assert!(idle.poll().is_pending() && waiting.poll().is_pending());
-        client.send(message(subject, None)).unwrap();
-        assert!(task.is_woken() && task.poll().is_pending());
-        assert!(waiting.is_woken());
-        assert!(matches!(waiting.poll(), Poll::Ready(Ok(Answer::Given(_)))));
-    }
-
-    #[test]
-    fn an_asker_alone_hands_over_to_the_task_when_another_one_comes() {
-        let (client, shared) = answered_by_hand();
-        let mut task = task_of(&shared);
-        assert!(task.poll().is_pending());
-        let mut first = shared.enter().unwrap();
-        let mut idle = tokio_test::task::spawn(first.answer());
-        assert!(idle.poll().is_pending());
-        let mut second = shared.enter().unwrap();
-        let subject = second.reply_subject();
-        let mut waiting = tokio_test::task::spawn(second.answer());
-        assert!(waiting.poll().is_pending());
-        client.send(message(subject, None)).unwrap();
-        assert!(task.is_woken() && !idle.is_woken() && task.poll().is_pending());
-        assert!(matches!(waiting.poll(), Poll::Ready(Ok(Answer::Given(_)))));
-    }
-
-    #[test]
-    fn the_only_asker_is_told_that_the_client_has_ended() {
-        let (client, shared) = answered_by_hand();
-        let mut task = task_of(&shared);
-        assert!(task.poll().is_pending());
-        let mut asker = shared.enter().unwrap();
-        let mut waiting = tokio_test::task::spawn(asker.answer());
-        assert!(waiting.poll().is_pending());
-        drop(client);
-        assert!(waiting.is_woken() && waiting.poll().is_pending());
-        assert!(task.is_woken() && task.poll().is_ready());
-        assert!(matches!(waiting.poll(), Poll::Ready(Err(Ended))));
+impl Taken {
+    fn hand_out(self, take: impl Fn(Message)) {
+        self.answers.into_iter().for_each(take);
+        self.ended.into_iter().for_each(Waker::wake);
     }
 }
+
+impl AnswersState {
+    /// Takes all that have arrived. The next one wakes this waker.
+    fn take_all(&mut self, waker: &Waker) -> Taken {
+        let (mut cx, mut taken) = (Context::from_waker(waker), Taken::default());
+        while let Some(stream) = &mut self.stream {
+            match stream.poll_next_unpin(&mut cx) {
+                Poll::Ready(Some(answer)) => taken.answers.push(answer),
+                Poll::Ready(None) => {
+                    (self.stream, self.taker) = (None, None);
+                    taken.ended = Some(self.task.clone());
+                }
+                Poll::Pending => break,
+            }
+        }
+        taken
+    }
+
+    fn give_to_task(&mut self) -> Taken {
+        self.taker = None;
+        let task = self.task.clone();
+        self.take_all(&task)
+    }
+}
+
+impl Answers {
+    pub(super) fn new(stream: BoxStream<'static, Message>) -> Self {
+        Self(Mutex::new(AnswersState { stream: Some(stream), task: Waker::noop().clone(), taker: None }))
+    }
+
+    /// Takes answers unless an asker does. Ready when the client has ended.
+    fn poll_as_task(&self, cx: &mut Context<'_>, take: impl Fn(Message)) -> Poll<()> {
+        let mut state = self.0.lock();
+        state.task.clone_from(cx.waker());
+        let mut taken = if state.taker.is_none() { state.take_all(cx.waker()) } else { Taken::default() };
+        let has_ended = state.stream.is_none();
+        drop(state);
+        // This is the task.
+        taken.ended = None;
+        taken.hand_out(take);
+        if has_ended { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Takes answers for the asker of a question if no other question waits. Otherwise the task takes them.
+    ///
+    /// `is_alone` is called under the lock, so that of two askers that come at the same time one sees the other.
+    fn take_alone(
+        &self,
+        question: u64,
+        is_alone: impl FnOnce() -> bool,
+        cx: &mut Context<'_>,
+        take: impl Fn(Message),
+    ) {
+        let mut state = self.0.lock();
+        let taken = if is_alone() {
+            state.taker = Some(question);
+            state.take_all(cx.waker())
+        } else if state.taker.is_some() {
+            state.give_to_task()
+        } else {
+            Taken::default()
+        };
+        drop(state);
+        taken.hand_out(take);
+    }
+
+    /// Gives the work back to the task. Called when the asker of a question stops waiting.
+    fn give_back(&self, question: u64, take: impl Fn(Message)) {
+        let mut state = self.0.lock();
+        let taken = if state.taker == Some(question) { state.give_to_task() } else { Taken::default() };
+        drop(state);
+        taken.hand_out(take);
+    }
+
+    /// Drops the stream and what it holds.
+    pub(super) fn end(&self) {
+        // Dropped outside of the lock.
+        let stream = self.0.lock().stream.take();
+        drop(stream);
+    }
+}
+
+/// The reply path to an asker on the other side of the broker.
+pub(super) struct Reply {
+    pub(super) shared: Arc<NatsShared>,
+    pub(super) subject: async_nats::Subject,
+    /// Where the asker waits by its own, sealed words.
+    pub(super) asked_from: Option<async_nats::Subject>,
+    /// The asker does not publish a copy of the answer for observers.
+    pub(super) to_foreigner: bool,
+    /// The asker does not support frames, so it gets only the payload.
+    pub(super) plain: bool,
+}
+
+impl ReplyPath for Reply {
+    fn carry(&self, reply: Wave) -> BoxFuture<'_, Result<(), ReplyError>> {
+        Box::pin(async move {
+            if self.shared.is_closed() {
+                return Err(ReplyError::Closed);
+            }
+            if let Some((bytes, max_bytes)) = self.shared.oversize(&reply) {
+                return Err(ReplyError::TooLarge { bytes, max_bytes });
+            }
+            let (client, subject) = (&self.shared.client, self.subject.clone());
+            let sent = if self.plain {
+                let headers = cloudevents::headers(&reply, clock::now());
+                client.publish_with_headers(subject, headers, reply.payload().clone()).await
+            } else {
+                let Ok(frame) = self.shared.frame(&reply, clock::now()) else {
+                    let (bytes, max_bytes) = (reply.payload().len(), client.max_payload());
+                    return Err(ReplyError::TooLarge { bytes, max_bytes });
+                };
+                let address = self.asked_from.as_deref().unwrap_or(&subject);
+                // The log has the reason why it cannot be sealed.
+                let frame = self.shared.sealing.seal(Role::Answers, address, "", frame);
+                client.publish(subject, frame.ok_or(ReplyError::Closed)?).await
+            };
+            // The connection may have been re-established in the meantime, to a server with a lower limit.
+            sent.map_err(|_| match self.shared.oversize(&reply) {
+                Some((bytes, max_bytes)) => ReplyError::TooLarge { bytes, max_bytes },
+                None => ReplyError::Closed,
+            })?;
+            if self.to_foreigner {
+                self.shared.observe(&reply);
+            }
+            Ok(())
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -10,32 +10,28 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::Nats;
-use super::announcing::Announcing;
-use super::asking::Asking;
+use super::authentication::Sealing;
 use super::client::NatsClientError;
 use super::connection::{CLIENT_QUEUE, NatsShared};
-use super::control::Control;
-use super::doubts::Doubts;
 use super::error::NatsError;
-use super::intake::Intake;
-use super::join_notices;
-use super::joins::Joins;
-use super::link::{Link, Renew};
+use super::joins::{AnnouncementRequests, Joins};
+use super::no_responders::Unverified;
 use super::options::NatsOptions;
-use super::outbox;
+use super::reach::Notices;
+use super::receiver::NatsReceiver;
 use super::refusals::NatsRefusals;
-use super::root::Root;
-use super::sealing::Sealing;
-use super::second_look;
+use super::requests::Requests;
+use super::state::{ConnectionState, Renew};
+use super::subjects::Root;
 use super::subscriptions::Subscriptions;
 use super::tls::TlsFailure;
+use super::{Nats, reach, sender, subscriptions};
 use aether_core::medium::{ConnectRequest, without_secrets};
 use aether_core::{Channel, ConnectError};
-use aether_link::{Flow, Outlet, PathOutlet};
+use aether_link::{Flow, OutboxReader, PathOutbox};
 
-/// Where another path can take over, a server that has said nothing is asked this often whether it is there. The client gives
-/// it up when it has not answered three times.
+/// Where another path can take over, a server that has said nothing is asked this often whether it is there. The
+/// client gives it up when it has not answered three times.
 const ALIVE: Duration = Duration::from_secs(1);
 
 /// The bound of the wait for the first marker. A server that answers later may still be usable.
@@ -65,10 +61,10 @@ impl Nats {
         request: ConnectRequest,
         options: NatsOptions,
     ) -> Result<Arc<Self>, ConnectError> {
-        let confirming = PathOutlet::of(&request).map(|path| path.confirming()).unwrap_or_default();
+        let confirming = PathOutbox::of(&request).map(|path| path.confirming()).unwrap_or_default();
         let sealing = Arc::new(Sealing::new(&options)?);
-        let outbox = Outlet::of(&request, confirming.watching(options.outbox.clone()))?;
-        let has_other_paths = PathOutlet::of(&request).is_some();
+        let outbox = OutboxReader::of(&request, confirming.watching(options.outbox.clone()))?;
+        let has_other_paths = PathOutbox::of(&request).is_some();
         let ConnectRequest { url, router, .. } = request;
         let prefix = Channel::new(&options.prefix).map_err(NatsError::Prefix)?.as_str().to_owned();
         for suffix in [Root::Questions, Root::Seen].map(Root::as_suffix) {
@@ -81,7 +77,7 @@ impl Nats {
             let sealing = Arc::clone(&sealing);
             Arc::new(move || sealing.renew())
         });
-        let link = Arc::new(Link::new(outbox.clone(), renew));
+        let state = Arc::new(ConnectionState::new(outbox.clone(), renew));
         let refusals = Arc::<NatsRefusals>::default();
         let mut first_refusal = Box::pin(refusals.next());
         let configure = |options: ConnectOptions| {
@@ -92,20 +88,20 @@ impl Nats {
             if has_other_paths { options.ping_interval(ALIVE) } else { options }
         };
         let on_event = {
-            let (link, refusals, confirming) =
-                (Arc::clone(&link), Arc::clone(&refusals), Arc::clone(&confirming));
+            let (state, refusals, confirming) =
+                (Arc::clone(&state), Arc::clone(&refusals), Arc::clone(&confirming));
             let waves = [&prefix, "."].concat();
             move |event| {
                 let refused = refusals.note(&event);
                 if let Some(channel) = refused.as_deref().and_then(|subject| subject.strip_prefix(&waves)) {
                     confirming.not_permitted(channel);
                 }
-                let link = Arc::clone(&link);
+                let state = Arc::clone(&state);
                 async move {
                     if matches!(event, Event::Connected) {
-                        link.renew().await;
+                        state.renew().await;
                     }
-                    link.note(&event);
+                    state.note(&event);
                 }
             }
         };
@@ -116,55 +112,55 @@ impl Nats {
         })?;
         let malformed = client.malformed_messages();
         let unreachable = |error| unreachable(url.clone(), true, error);
-        let asking =
-            Asking::new(&client, Arc::clone(&link), Arc::clone(&sealing)).await.map_err(unreachable)?;
-        let (doubts, doubted) = sealing.is_on().then(Doubts::new).unzip();
+        let requests =
+            Requests::new(&client, Arc::clone(&state), Arc::clone(&sealing)).await.map_err(unreachable)?;
+        let (unverified, entries) = sealing.is_on().then(Unverified::new).unzip();
         let shared = Arc::new(NatsShared {
             client,
-            link,
+            state,
             refusals,
             malformed,
             outbox,
             prefix,
             wire: options.wire,
             sealing,
-            doubts,
+            unverified,
             node: fastrand::u64(1..),
             closed: AtomicBool::new(false),
-            announcing: Announcing::new(),
+            announcements: AnnouncementRequests::new(),
             joins: Joins::new(),
             flow: Flow::new(),
             waiting_bytes: AtomicUsize::new(0),
             leaving: Mutex::default(),
         });
-        let unheard_waves = second_look::unheard_waves(&shared, Arc::clone(&router));
-        let attempt = Attempt(Some(Arc::clone(&shared.link)));
-        shared.link.connected_to(&shared.client, unheard_waves).await.map_err(unreachable)?;
+        let unheard_waves = reach::unheard_waves(&shared, Arc::clone(&router));
+        let attempt = Attempt(Some(Arc::clone(&shared.state)));
+        shared.state.connected_to(&shared.client, unheard_waves).await.map_err(unreachable)?;
         // Without its own inbox no join and no flush of this connection would ever end.
         let refused = tokio::select! {
             biased;
             subject = &mut first_refusal => Some(subject),
             // It may have been refused since it was looked at above.
-            _ = timeout(ANSWERED_WITHIN, shared.link.round_trip_behind_errors(&shared.client)) => first_refusal.now_or_never(),
+            _ = timeout(ANSWERED_WITHIN, shared.state.round_trip_behind_errors(&shared.client)) => first_refusal.now_or_never(),
         };
         if let Some(subject) = refused {
             return Err(NatsError::NotPermitted { url: without_secrets(&url), subject }.into());
         }
         attempt.succeeded();
-        if let Some(doubted) = doubted {
-            tokio::spawn(second_look::decide(Arc::downgrade(&shared), Arc::clone(&router), doubted));
+        if let Some(entries) = entries {
+            tokio::spawn(reach::verify_waves(Arc::downgrade(&shared), Arc::clone(&router), entries));
         }
         let ending = watch::Sender::new(false);
-        join_notices::listen(&shared, ending.subscribe()).await.map_err(unreachable)?;
-        let notices = Control::new(shared.client.new_inbox());
-        let sender = tokio::spawn(outbox::send(Arc::clone(&shared), ending.subscribe()));
+        subscriptions::listen(&shared, ending.subscribe()).await.map_err(unreachable)?;
+        let notices = Notices::new(shared.client.new_inbox());
+        let sender = tokio::spawn(sender::send(Arc::clone(&shared), ending.subscribe()));
         Ok(Arc::new(Self {
-            intake: Arc::new(Intake::new(Arc::clone(&router), Arc::clone(&shared))),
+            receiver: Arc::new(NatsReceiver::new(Arc::clone(&router), Arc::clone(&shared))),
             shared,
             router,
             joined: Subscriptions::default(),
             notices,
-            asking,
+            requests,
             confirming,
             sender: Mutex::new(Some(sender)),
             closing: tokio::sync::Mutex::default(),
@@ -173,9 +169,9 @@ impl Nats {
     }
 }
 
-/// An attempt to connect. Dropped before it has succeeded, it ends the task that receives markers: its subscription would keep
-/// the client, and the client the connection.
-struct Attempt(Option<Arc<Link>>);
+/// An attempt to connect. Dropped before it has succeeded, it ends the task that receives markers: its subscription
+/// would keep the client, and the client the connection.
+struct Attempt(Option<Arc<ConnectionState>>);
 
 impl Attempt {
     fn succeeded(mut self) {
@@ -185,8 +181,8 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if let Some(link) = &self.0 {
-            link.end();
+        if let Some(state) = &self.0 {
+            state.end();
         }
     }
 }

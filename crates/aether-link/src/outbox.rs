@@ -1,28 +1,109 @@
-//! The outbox of a medium, as its sending task sees it.
+//! The outbox of a medium: the way in for emitters, which hands back what can never be sent, and the way out for the
+//! sending task.
 //!
 //! A medium that is the only one of its process has its outbox to itself. Where a process has several paths
 //! (the crate `aether-paths`), all of them share one outbox, and one path at a time takes waves from it. A wave that has not
 //! left when its path breaks therefore goes by the next one, and none leaves twice.
 
-use std::fmt;
+use std::collections::VecDeque;
 use std::ops::Deref;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::Poll;
+use std::{fmt, iter};
 
+use bytes::Bytes;
 use tokio::sync::watch;
 
-use crate::confirming::Confirming;
-use aether_core::clock::Instant;
+use crate::confirm::Confirming;
+use crate::wire::{EncodeError, MAX_POSITION, record_growth};
+use aether_core::clock::{self, Instant};
 use aether_core::inbox::{Inbox, InboxOptionsError};
-use aether_core::medium::ConnectRequest;
-use aether_core::{InboxOptions, Wave};
+use aether_core::medium::{Carried, ConnectRequest, MOST_TOGETHER, Offered, Waiting};
+use aether_core::{EmitError, InboxOptions, Wave};
 
 /// Emitters that wait for room start to wait when the outbox holds this many waves, while there is a connection. A longer
 /// queue would not send anything sooner. Its waves would only be older when they leave, and would no longer be in the
 /// processor's caches. Without a connection, and while no path has the turn, emitters can use the entire outbox.
 pub const AHEAD: usize = 2048;
+
+/// A medium with an outbox.
+pub trait Acceptance {
+    /// The outbox.
+    fn outbox(&self) -> &Arc<Inbox>;
+
+    /// Whether the medium was closed.
+    fn is_closed(&self) -> bool;
+
+    /// The size on the wire and the maximum size, if the wave is too large.
+    fn oversize(&self, wave: &Wave) -> Option<(usize, usize)>;
+
+    /// Returns the wave in an error if it can never be sent.
+    fn check(&self, wave: Wave) -> Result<Wave, EmitError> {
+        if self.is_closed() {
+            return Err(EmitError::Closed { wave });
+        }
+        match self.oversize(&wave) {
+            Some((bytes, max_bytes)) => Err(EmitError::TooLarge { wave, bytes, max_bytes }),
+            None => Ok(wave),
+        }
+    }
+
+    /// For [`Medium::carry`](aether_core::medium::Medium::carry).
+    ///
+    /// # Errors
+    /// The wave, if it can never be sent.
+    fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
+        Ok(Carried::by_outbox(self.check(wave)?, self.outbox()))
+    }
+
+    /// For [`Medium::room_for`](aether_core::medium::Medium::room_for).
+    fn room_for(&self, wave: &Wave) -> usize {
+        self.outbox().room_at_once(wave).clamp(1, MOST_TOGETHER)
+    }
+
+    /// For [`Medium::carry_all`](aether_core::medium::Medium::carry_all).
+    ///
+    /// # Errors
+    /// The first wave that can never be sent.
+    fn carry_all(&self, waves: &mut VecDeque<Wave>) -> Result<Option<Waiting>, EmitError> {
+        while let Some(first) = waves.pop_front() {
+            let first = self.check(first)?;
+            let others = waves.iter().take_while(|wave| self.oversize(wave).is_none()).count();
+            let fitting = iter::once(first).chain(waves.drain(..others));
+            if let Some(waiting) = Waiting::by_outbox(fitting, self.outbox()) {
+                return Ok(Some(waiting));
+            }
+        }
+        Ok(None)
+    }
+
+    /// For [`Medium::try_carry`](aether_core::medium::Medium::try_carry).
+    ///
+    /// # Errors
+    /// The wave, if the outbox is full or it can never be sent.
+    fn try_carry(&self, wave: Wave) -> Result<Offered, EmitError> {
+        Offered::by_outbox(self.check(wave)?, self.outbox()).map_err(|wave| EmitError::Full { wave })
+    }
+}
+
+/// [`Acceptance::oversize`] of a wave in a frame of its own. The exact size is computed only if `bound`, a cheap
+/// upper bound, exceeds the maximum.
+pub fn frame_oversize(
+    wave: &Wave,
+    (bound, max_bytes): (usize, usize),
+    encode: impl FnOnce(Instant) -> Result<Bytes, EncodeError>,
+) -> Option<(usize, usize)> {
+    if bound <= max_bytes {
+        return None;
+    }
+    // With the greatest age at sending, so that no wave is refused that was accepted here. One time for both, as the age has
+    // another length a moment later.
+    let now = clock::now();
+    let bytes = encode(now).map_or(bound, |frame| frame.len() + MAX_POSITION + record_growth(wave, now));
+    (bytes > max_bytes).then_some((bytes, max_bytes))
+}
 
 /// Which path takes waves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,14 +137,18 @@ impl SharedOutbox {
         }
     }
 
-    /// The outlet of a path. Waves that it takes are weakened by its hops.
-    fn outlet(&self, options: InboxOptions, (path, hops): (usize, u8)) -> Result<Outlet, InboxOptionsError> {
+    /// The reader of a path. Waves that it takes are weakened by its hops.
+    fn reader(
+        &self,
+        options: InboxOptions,
+        (path, hops): (usize, u8),
+    ) -> Result<OutboxReader, InboxOptionsError> {
         // Checked for each path, so that an error does not depend on which one is the first.
         let inbox = Arc::new(Inbox::new(self.confirming.watching(options))?);
         let inbox = Arc::clone(self.inbox.get_or_init(|| inbox));
         let sent = self.sent.get(path).map(Arc::clone).unwrap_or_default();
         let (turns, waited) = (self.turns.subscribe(), Arc::default());
-        Ok(Outlet { inbox, shared: Some(Place { path, hops, sent, turns, waited }) })
+        Ok(OutboxReader { inbox, shared: Some(Place { path, hops, sent, turns, waited }) })
     }
 
     /// The outbox, once a path has asked for it.
@@ -91,14 +176,14 @@ impl SharedOutbox {
 
 /// The way to an outbox for one of several paths.
 #[derive(Clone)]
-pub struct PathOutlet {
+pub struct PathOutbox {
     outbox: Arc<SharedOutbox>,
     path: usize,
     hops: u8,
     is_used: Arc<AtomicBool>,
 }
 
-impl PathOutlet {
+impl PathOutbox {
     /// The place of the medium that is being connected among several paths. `None` if it is the only one; otherwise
     /// others can take over, so that a connection that does not answer should be given up within seconds.
     #[must_use]
@@ -112,13 +197,13 @@ impl PathOutlet {
         Self { outbox, path, hops, is_used: Arc::default() }
     }
 
-    /// The outlet of the path.
+    /// The reader of the path.
     ///
     /// # Errors
     /// [`InboxOptionsError`] names the option that is out of range.
-    pub fn outlet(&self, options: InboxOptions) -> Result<Outlet, InboxOptionsError> {
+    pub fn reader(&self, options: InboxOptions) -> Result<OutboxReader, InboxOptionsError> {
         self.is_used.store(true, Ordering::Release);
-        self.outbox.outlet(options, (self.path, self.hops))
+        self.outbox.reader(options, (self.path, self.hops))
     }
 
     /// The waves whose emitters wait until they are confirmed.
@@ -135,9 +220,9 @@ impl PathOutlet {
 /// The outbox of a medium, for its sending task. It is the [`Inbox`] that emitters fill; where several media are the paths
 /// of one process, they share it, and a medium finds waves there only while it is its turn.
 ///
-/// A medium gets it from [`Outlet::of`].
+/// A medium gets it from [`OutboxReader::of`].
 #[derive(Clone)]
-pub struct Outlet {
+pub struct OutboxReader {
     inbox: Arc<Inbox>,
     shared: Option<Place>,
 }
@@ -153,7 +238,7 @@ struct Place {
     waited: Arc<AtomicBool>,
 }
 
-impl Outlet {
+impl OutboxReader {
     /// The outbox of the medium that is being connected, which tells the sources of lost commands and queries. Where
     /// the medium is one of several paths, all of them share the outbox of the first one that asks for it, so a medium
     /// asks before it waits for anything.
@@ -162,13 +247,13 @@ impl Outlet {
     /// [`InboxOptionsError`] names the option that is out of range, and the allowed range.
     pub fn of(request: &ConnectRequest, options: InboxOptions) -> Result<Self, InboxOptionsError> {
         let options = request.reflecting(options);
-        match PathOutlet::of(request) {
-            Some(path) => path.outlet(options),
+        match PathOutbox::of(request) {
+            Some(path) => path.reader(options),
             None => Ok(Self::new(Arc::new(Inbox::new(options)?))),
         }
     }
 
-    /// The outlet of an outbox that is not shared.
+    /// The reader of an outbox that is not shared.
     #[must_use]
     pub const fn new(inbox: Arc<Inbox>) -> Self {
         Self { inbox, shared: None }
@@ -199,7 +284,7 @@ impl Outlet {
         self.filled_after(0).await
     }
 
-    /// Like [`Outlet::filled`], for waves offered after the mark `seen`: see [`Inbox::filled_after`].
+    /// Like [`OutboxReader::filled`], for waves offered after the mark `seen`: see [`Inbox::filled_after`].
     ///
     /// # Cancel safety
     /// If cancelled before completion, nothing is taken.
@@ -331,7 +416,7 @@ impl Outlet {
     }
 }
 
-impl Deref for Outlet {
+impl Deref for OutboxReader {
     type Target = Inbox;
 
     fn deref(&self) -> &Inbox {
@@ -339,9 +424,9 @@ impl Deref for Outlet {
     }
 }
 
-impl fmt::Debug for Outlet {
+impl fmt::Debug for OutboxReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.shared.as_ref().map(|place| place.path);
-        f.debug_struct("Outlet").field("path", &path).field("inbox", &self.inbox).finish()
+        f.debug_struct("OutboxReader").field("path", &path).field("inbox", &self.inbox).finish()
     }
 }

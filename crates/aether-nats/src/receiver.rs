@@ -5,22 +5,20 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use aether_core::clock::{self, Instant};
 use async_nats::{Message, SubscribeError, Subscriber};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::task::{JoinHandle, coop};
 use tokio::time::{sleep, timeout};
 
-use super::arrived::{Arrived, known_node, prove};
+use super::authentication::{Arrived, SealingGuard, known_node, prove};
 use super::cloudevents;
 use super::connection::{CLIENT_QUEUE, Leaving, NatsShared};
-use super::crowd::Crowd;
 use super::foreign::Foreign;
-use super::reply::{Reply, may_be_answered};
-use super::root::Root;
-use super::sealing::SealingGuard;
-use aether_core::clock::micros_since_1970;
+use super::pause::PauseRequester;
+use super::requests::Reply;
+use super::subjects::{Root, may_be_answered};
+use aether_core::clock::{self, Instant, micros_since_1970};
 use aether_core::medium::{Crowded, Lost, Router, Subscription};
 use aether_core::wave::ChannelError;
 use aether_core::{Channel, Kind, Pattern, Wave};
@@ -46,7 +44,7 @@ pub(super) enum Target {
 }
 
 /// A server subscription and the task that drains it.
-pub(super) struct Drain {
+pub(super) struct SubscriptionTask {
     pub(super) task: JoinHandle<()>,
     leave: Arc<Leave>,
     /// Dropped when the client has been told to unsubscribe.
@@ -62,7 +60,7 @@ struct Leave {
     has_others: AtomicBool,
 }
 
-impl Drain {
+impl SubscriptionTask {
     /// Records that the server has the subscription, from now on at the latest.
     pub(super) fn is_in_force(&self) {
         self.in_force.get_or_init(clock::now);
@@ -79,7 +77,7 @@ impl Drain {
 }
 
 /// One server subscription.
-struct Tap {
+struct ServerSubscription {
     root: Root,
     target: Target,
     /// The start of its subjects: prefix, root and dot.
@@ -94,7 +92,7 @@ struct Tap {
     guard: SealingGuard,
 }
 
-impl Tap {
+impl ServerSubscription {
     /// Stops delivery, and returns whether messages that still arrive have to be processed.
     fn leave(&mut self) -> bool {
         if let Target::Member(member) = &self.target {
@@ -104,7 +102,8 @@ impl Tap {
     }
 }
 
-pub(super) struct Intake {
+/// Takes messages from the client and hands their waves to the router. Each connection has one.
+pub(super) struct NatsReceiver {
     router: Arc<Router>,
     shared: Arc<NatsShared>,
     transit: Transit,
@@ -117,13 +116,13 @@ pub(super) struct Intake {
 }
 
 /// The contents of a message.
-struct Brought {
+struct MessageContents {
     waves: Vec<Wave>,
     /// The waves lost before it.
     lost: Option<Lost>,
 }
 
-impl Intake {
+impl NatsReceiver {
     pub(super) fn new(router: Arc<Router>, shared: Arc<NatsShared>) -> Self {
         Self {
             router,
@@ -163,7 +162,7 @@ impl Intake {
         group: Option<&str>,
         target: Target,
         mut ending: watch::Receiver<bool>,
-    ) -> Result<Drain, SubscribeError> {
+    ) -> Result<SubscriptionTask, SubscribeError> {
         let (client, subject) = (&self.shared.client, self.shared.subject(root, pattern.as_str()));
         let mut subscriber = match group {
             Some(group) => client.queue_subscribe(subject, group.to_owned()).await?,
@@ -173,7 +172,7 @@ impl Intake {
         let gaps = (root == Root::Waves && group.is_none())
             .then(|| Gaps::with_beginnings(Arc::clone(&in_force), Arc::clone(&self.shared.joins.beginnings)));
         let before_channel = self.shared.subject(root, "");
-        let mut tap = Tap {
+        let mut source = ServerSubscription {
             root,
             target,
             before_channel,
@@ -183,8 +182,8 @@ impl Intake {
             foreign: Foreign::new(),
             guard: self.shared.sealing.guard(group.is_some()),
         };
-        let mut crowd = Crowd::new(Arc::clone(&self.shared), pattern.clone());
-        let intake = Arc::clone(self);
+        let mut requester = PauseRequester::new(Arc::clone(&self.shared), pattern.clone());
+        let receiver = Arc::clone(self);
         let leaving = Arc::<Leave>::default();
         let leave = Arc::clone(&leaving);
         let (told, is_told) = oneshot::channel();
@@ -195,8 +194,8 @@ impl Intake {
                 let message = tokio::select! {
                     biased;
                     () = leave.told.notified() => None,
-                    () = crowd.settled(), if crowd.is_waiting() => {
-                        intake.take_on(&mut subscriber, &mut tap, &mut crowd);
+                    () = requester.settled(), if requester.is_waiting() => {
+                        receiver.take_on(&mut subscriber, &mut source, &mut requester);
                         continue;
                     }
                     message = subscriber.next() => Some(message),
@@ -205,33 +204,33 @@ impl Intake {
                 match message {
                     Some(Some(message)) => {
                         taken += 1;
-                        if let Some(arrived) = intake.open(message, &mut tap) {
-                            if crowd.is_waiting() {
-                                crowd.keep(arrived);
+                        if let Some(arrived) = receiver.open(message, &mut source) {
+                            if requester.is_waiting() {
+                                requester.keep(arrived);
                             } else {
-                                crowd.wait_with(intake.take(arrived, &mut tap));
+                                requester.wait_with(receiver.take(arrived, &mut source));
                             }
                         }
-                        intake.take_waiting(&mut tap, &mut crowd);
+                        receiver.take_waiting(&mut source, &mut requester);
                         // Checked here as well: while messages keep arriving, the other branch is never polled.
                         if ending.has_changed().unwrap_or(true) {
                             break;
                         }
                     }
                     Some(None) => return,
-                    None if tap.leave() => {
+                    None if source.leave() => {
                         // While the connection is down, no messages are in transit.
                         let has_others = leave.has_others.load(Ordering::Relaxed);
-                        tap.is_last = !has_others || !intake.shared.link.is_connected();
-                        if !tap.is_last {
+                        source.is_last = !has_others || !receiver.shared.state.is_connected();
+                        if !source.is_last {
                             // From now on, only messages that were handed over reach it.
                             drop(told.take());
                         }
-                        intake.take_all(&mut tap, &mut crowd);
+                        receiver.take_all(&mut source, &mut requester);
                         // The client may have no room for the command. Closing does not wait for that.
                         let leaving = async {
-                            if !tap.is_last {
-                                intake.hand_over(&mut subscriber, &mut tap, taken).await;
+                            if !source.is_last {
+                                receiver.hand_over(&mut subscriber, &mut source, taken).await;
                             }
                             // Fails only when the client has ended, and the subscription with it.
                             let _ = subscriber.drain().await;
@@ -256,19 +255,19 @@ impl Intake {
             // Delivers what has already arrived, but nothing that arrives from now on, because otherwise this would not
             // end while others keep sending. Does not wait, because the client may have no room for the command.
             let _ = coop::unconstrained(subscriber.unsubscribe()).now_or_never();
-            intake.take_all(&mut tap, &mut crowd);
+            receiver.take_all(&mut source, &mut requester);
             for taken in 1..=CLIENT_QUEUE {
                 // Bypasses the task's budget, which may be used up: messages that have arrived must be seen.
                 let Some(Some(message)) = coop::unconstrained(subscriber.next()).now_or_never() else {
                     break;
                 };
-                intake.open_and_take(message, &mut tap);
+                receiver.open_and_take(message, &mut source);
                 if taken.is_multiple_of(BETWEEN_OTHERS) {
                     tokio::task::yield_now().await;
                 }
             }
         });
-        Ok(Drain { task, leave: leaving, is_told, in_force })
+        Ok(SubscriptionTask { task, leave: leaving, is_told, in_force })
     }
 
     /// Hands the messages that arrive for a departing group member over to the other members in this process. `taken`
@@ -278,10 +277,10 @@ impl Intake {
     /// When told to end a subscription, the client removes it before the server does, and drops the messages that
     /// arrive in between. The subscription therefore ends after a number of messages, which client and server count
     /// alike and which exceeds the number that can be in transit, or when nothing has arrived for a while.
-    async fn hand_over(&self, subscriber: &mut Subscriber, tap: &mut Tap, mut taken: u64) {
+    async fn hand_over(&self, subscriber: &mut Subscriber, source: &mut ServerSubscription, mut taken: u64) {
         let before = taken;
         let mut measured = pin!(sleep(LEAVING_QUIET));
-        while !tap.is_last {
+        while !source.is_last {
             let message = tokio::select! {
                 biased;
                 () = &mut measured => break,
@@ -289,84 +288,90 @@ impl Intake {
             };
             let Some(message) = message else { return };
             taken += 1;
-            self.open_and_take(message, tap);
+            self.open_and_take(message, source);
         }
         if taken == before {
             return;
         }
         // Fails only when the client has ended, and the subscription with it.
         let _ = subscriber.unsubscribe_after(taken + LEAVING_MESSAGES + 2 * (taken - before)).await;
-        while !tap.is_last {
+        while !source.is_last {
             match timeout(LEAVING_QUIET, subscriber.next()).await {
-                Ok(Some(message)) => self.open_and_take(message, tap),
+                Ok(Some(message)) => self.open_and_take(message, source),
                 Ok(None) | Err(_) => return,
             }
         }
     }
 
     /// Processes the messages that have waited for room, as far as there is room.
-    fn take_waiting(&self, tap: &mut Tap, crowd: &mut Crowd) {
-        while let Some(message) = crowd.next() {
-            let crowded = self.take(message, tap);
-            crowd.wait_with(crowded);
+    fn take_waiting(&self, source: &mut ServerSubscription, requester: &mut PauseRequester) {
+        while let Some(message) = requester.next() {
+            let crowded = self.take(message, source);
+            requester.wait_with(crowded);
         }
     }
 
     /// Does the same when room has become available, and queues messages that arrived in the meantime. Otherwise the
     /// client would not be polled while room keeps becoming available.
-    fn take_on(&self, subscriber: &mut Subscriber, tap: &mut Tap, crowd: &mut Crowd) {
-        self.take_waiting(tap, crowd);
+    fn take_on(
+        &self,
+        subscriber: &mut Subscriber,
+        source: &mut ServerSubscription,
+        requester: &mut PauseRequester,
+    ) {
+        self.take_waiting(source, requester);
         for _ in 0..BETWEEN_OTHERS {
-            if !crowd.is_waiting() {
+            if !requester.is_waiting() {
                 return;
             }
             // Bypasses the task's budget, which may be used up.
             let Some(Some(message)) = coop::unconstrained(subscriber.next()).now_or_never() else { return };
-            if let Some(arrived) = self.open(message, tap) {
-                crowd.keep(arrived);
+            if let Some(arrived) = self.open(message, source) {
+                requester.keep(arrived);
             }
         }
     }
 
     /// Processes the messages that have waited for room, whether or not there is room.
-    fn take_all(&self, tap: &mut Tap, crowd: &mut Crowd) {
-        crowd.give_up();
-        while let Some(message) = crowd.take() {
-            drop(self.take(message, tap));
+    fn take_all(&self, source: &mut ServerSubscription, requester: &mut PauseRequester) {
+        requester.give_up();
+        while let Some(message) = requester.take() {
+            drop(self.take(message, source));
         }
     }
 
     /// Opens a message that was just taken from the client. `None` if it is refused.
-    fn open(&self, message: Message, tap: &mut Tap) -> Option<Arrived> {
-        let arrived = self.shared.sealing.open(tap.root, &tap.before_channel, message, &mut tap.guard);
+    fn open(&self, message: Message, source: &mut ServerSubscription) -> Option<Arrived> {
+        let arrived =
+            self.shared.sealing.open(source.root, &source.before_channel, message, &mut source.guard);
         if arrived.is_none() {
-            self.shared.link.took_message();
+            self.shared.state.took_message();
         }
         arrived
     }
 
     /// Delivers the contents of a message whether or not there is room.
-    fn open_and_take(&self, message: Message, tap: &mut Tap) {
-        if let Some(arrived) = self.open(message, tap) {
-            drop(self.take(arrived, tap));
+    fn open_and_take(&self, message: Message, source: &mut ServerSubscription) {
+        if let Some(arrived) = self.open(message, source) {
+            drop(self.take(arrived, source));
         }
     }
 
     /// Delivers the contents of a message. Returns the waves that have to wait for room.
-    fn take(&self, arrived: Arrived, tap: &mut Tap) -> Crowded {
-        self.shared.link.took_message();
+    fn take(&self, arrived: Arrived, source: &mut ServerSubscription) -> Crowded {
+        self.shared.state.took_message();
         let subject = arrived.message.subject.clone();
-        if tap.root == Root::Questions
+        if source.root == Root::Questions
             && let Some(reply) = arrived.message.reply.as_deref().filter(|reply| !may_be_answered(reply))
         {
             let error = format_args!("the answer would go to {reply:?}, which is no inbox");
             self.shared.malformed.note(&subject, error);
             return Crowded::default();
         }
-        match self.read(arrived, tap) {
-            Ok(Brought { waves, lost }) => match (&tap.target, tap.root) {
+        match self.read(arrived, source) {
+            Ok(MessageContents { waves, lost }) => match (&source.target, source.root) {
                 (Target::Pattern(pattern), Root::Waves) => {
-                    if let (Some(lost), Some(channel)) = (lost, &tap.last_channel) {
+                    if let (Some(lost), Some(channel)) = (lost, &source.last_channel) {
                         self.lost_upstream.fetch_add(lost.waves, Ordering::Relaxed);
                         self.router.lost_upstream(pattern, channel, lost);
                     }
@@ -379,7 +384,7 @@ impl Intake {
                 }
                 (Target::Member(member), _) => self.router.arrive_for(member, waves),
                 (Target::Late(member), _) => {
-                    tap.is_last |= !self.router.arrive_late(member, waves, !tap.is_last)
+                    source.is_last |= !self.router.arrive_late(member, waves, !source.is_last)
                 }
             },
             Err(error) => {
@@ -398,32 +403,32 @@ impl Intake {
         Crowded::default()
     }
 
-    fn read(&self, arrived: Arrived, tap: &mut Tap) -> Result<Brought, FrameError> {
+    fn read(&self, arrived: Arrived, source: &mut ServerSubscription) -> Result<MessageContents, FrameError> {
         let Arrived { message, asked_from, proof } = arrived;
-        let name = message.subject.strip_prefix(&*tap.before_channel).ok_or(ChannelError::Empty)?;
-        let channel = match &tap.last_channel {
+        let name = message.subject.strip_prefix(&*source.before_channel).ok_or(ChannelError::Empty)?;
+        let channel = match &source.last_channel {
             Some(channel) if channel.as_str() == name => channel.clone(),
-            _ => tap.last_channel.insert(Channel::with_reserved(name)?).clone(),
+            _ => source.last_channel.insert(Channel::with_reserved(name)?).clone(),
         };
         let plain = !wire::is_frame(&message.payload);
         // For observer copies, the question has already been asked elsewhere. A message of a foreign publisher may say any
         // subject, that of an acknowledgement for example.
-        let is_question = tap.root != Root::Seen;
+        let is_question = source.root != Root::Seen;
         let mut reply = message.reply.clone().filter(|reply| is_question && may_be_answered(reply));
         if self.shared.sealing.is_on() && asked_from.is_none() {
-            // A sealed question says where its asker waits. Nobody has sealed what the message says.
+            // A sealed question names the place where its asker waits. Nobody has sealed the one of the message.
             reply = None;
         }
         let kind = if reply.is_some() { Kind::Query } else { Kind::Event };
         let arrived = Arrived { message, asked_from: None, proof };
-        let is_copy = tap.root == Root::Seen;
+        let is_copy = source.root == Root::Seen;
         let mut brought =
-            self.waves(arrived, is_copy, &channel, kind, tap.gaps.as_mut(), &mut tap.foreign)?;
+            self.waves(arrived, is_copy, &channel, kind, source.gaps.as_mut(), &mut source.foreign)?;
         if let Some(subject) = reply
             && brought.waves.len() == 1
             && let Some(question) = brought.waves.pop()
         {
-            let to_foreigner = tap.root == Root::Waves;
+            let to_foreigner = source.root == Root::Waves;
             let shared = Arc::clone(&self.shared);
             let path = Reply { shared, subject, asked_from, to_foreigner, plain };
             // Its only handle, so the wave is not copied.
@@ -446,12 +451,12 @@ impl Intake {
         kind: Kind,
         gaps: Option<&mut Gaps>,
         foreign: &mut Foreign,
-    ) -> Result<Brought, FrameError> {
+    ) -> Result<MessageContents, FrameError> {
         let Arrived { message, proof, .. } = arrived;
         let proof = proof.as_ref();
         let now = clock::now();
         let mut delay = Duration::ZERO;
-        // What was sealed is a frame: the headers of a message are not sealed.
+        // The sealed part is a frame: the headers of a message are not sealed.
         let (node, position, waves) = if self.shared.sealing.is_on() || wire::is_frame(&message.payload) {
             let received = micros_since_1970();
             let transit = |sender: Sender| {
@@ -477,6 +482,6 @@ impl Intake {
             }
             gap.map(|Gap { waves, since }| Lost { waves, since, is_own: node == self.shared.node })
         });
-        Ok(Brought { waves, lost })
+        Ok(MessageContents { waves, lost })
     }
 }

@@ -1,24 +1,32 @@
-//! Sealed messages over NATS, if the options have keys: what is sealed for which subject, and what is refused.
+//! Authentication of messages: sealing, signatures, and tokens of our own messages.
 //!
-//! Each message that the client takes from the server is opened here before anything else looks at it, so that messages of
-//! strangers fill no queue and wait for nothing. If the options have a list of signers, so is its signature verified here;
-//! the names of its waves are held against it when they are read. Not sealed are the markers of [`link`](super::link), which only this
-//! process can make, and the notices of the server.
+//! Each message that the client takes from the server is opened here before anything else looks at it, so that
+//! messages of strangers fill no queue and wait for nothing. If the options have keys, it has to be sealed for its
+//! subject. If they have a list of signers, its signature is verified here too; the names of its waves are held
+//! against it when they are read.
+//!
+//! Not sealed are the notices of the server, and the markers of [`state`](super::state). Anyone who subscribes to a
+//! reply subject, or may publish to it, could forge them. So the number of each marker and each reply subject is
+//! paired with a token that only this process can compute: the SipHash of the number, with keys drawn from the
+//! operating system ([`Tokens`]).
 
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use async_nats::{Message, StatusCode, Subject};
 use bytes::Bytes;
 
-use super::arrived::Arrived;
 use super::error::NatsError;
 use super::options::NatsOptions;
-use super::root::Root;
-use aether_core::medium::Wire;
+use super::subjects::Root;
+use aether_core::Wave;
+use aether_core::medium::{NodeId, Proof, Wire};
+use aether_link::wire::FrameError;
 pub(super) use aether_seal::Role;
 use aether_seal::{FollowedSealer, Refusal, Refusals, ReplayGuard, Sealer};
 
-/// The length of a reply subject: `_INBOX.`, a user, 22 letters and 16 digits with dots, rounded up for users with long names.
+/// The length of a reply subject: `_INBOX.`, a user, 22 letters and 16 digits with dots, rounded up for users with
+/// long names.
 const REPLY_BYTES: usize = 128;
 
 /// Seals and opens, or passes everything on if there are no keys.
@@ -32,7 +40,7 @@ struct Sealed {
     overhead: usize,
 }
 
-/// What one subscription has taken.
+/// The messages that one subscription has taken, so that it takes none twice.
 #[derive(Debug)]
 pub(super) struct SealingGuard(Option<ReplayGuard>);
 
@@ -138,7 +146,7 @@ impl Sealing {
         Some(Arrived { message, asked_from: None, proof: opened.proof })
     }
 
-    /// What was refused. `None` if nothing is sealed.
+    /// The refused messages. `None` if nothing is sealed.
     pub(super) fn refusals(&self) -> Option<Refusals> {
         self.0.as_ref().map(|sealed| sealed.sealer().refusals())
     }
@@ -146,4 +154,76 @@ impl Sealing {
 
 fn log(subject: &str, refusal: Refusal) {
     tracing::debug!(%subject, %refusal, "refused a message");
+}
+
+/// A message whose payload is no longer sealed.
+pub(super) struct Arrived {
+    pub(super) message: Message,
+    /// Where the asker of a sealed question waits, by its own words. The answer is sealed for this subject, whatever the
+    /// broker made of it. `None` if the message is not a question, or was not sealed.
+    pub(super) asked_from: Option<Subject>,
+    /// Its signer, if this process has a list of signers.
+    pub(super) proof: Option<Proof>,
+}
+
+impl Arrived {
+    /// A message that was not sealed, in a process that seals nothing.
+    pub(super) const fn plain(message: Message) -> Self {
+        Self { message, asked_from: None, proof: None }
+    }
+}
+
+/// A node, told apart by its signer if that is proven: so that nobody forges the stream, the times or the pauses of another.
+pub(super) fn known_node(proof: Option<&Proof>, node: u64) -> NodeId {
+    proof.map_or(node.into(), |proof| proof.own(node))
+}
+
+/// ObeyedPauses the sources of the waves of a frame against who signed it. The asker sends the copies for observers,
+/// also of the answer, whose source stays unproven.
+pub(super) fn prove(waves: &mut [Wave], proof: Option<&Proof>, is_copy: bool) -> Result<(), FrameError> {
+    let Some(proof) = proof else { return Ok(()) };
+    for wave in waves {
+        if is_copy {
+            wave.prove_if_own(proof);
+        } else if !wave.prove(proof) {
+            return Err(FrameError::Misnamed { name: wave.source().name().to_owned() });
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Tokens(RandomState);
+
+impl Tokens {
+    /// Writes a number and its token as one token of a subject.
+    pub(super) fn write(&self, number: u64) -> String {
+        format!("{number:x}-{:016x}", self.0.hash_one(number))
+    }
+
+    /// Returns the number if the token matches it.
+    pub(super) fn read(&self, text: &str) -> Option<u64> {
+        let (number, token) = text.split_once('-')?;
+        let number = u64::from_str_radix(number, 16).ok()?;
+        (u64::from_str_radix(token, 16).ok()? == self.0.hash_one(number)).then_some(number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_read_with_its_own_token_only() {
+        let (ours, theirs) = (Tokens::default(), Tokens::default());
+        for number in [0, 1, u64::MAX] {
+            assert_eq!(ours.read(&ours.write(number)), Some(number));
+            assert_eq!(ours.read(&theirs.write(number)), None);
+        }
+        let (one, two) = (ours.write(1), ours.write(2));
+        let mixed = format!("{}-{}", &one[..1], two.split_once('-').unwrap().1);
+        for other in ["", "1", "-", "1-", "1-0", "x-1", &mixed] {
+            assert_eq!(ours.read(other), None, "{other}");
+        }
+    }
 }

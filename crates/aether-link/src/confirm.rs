@@ -1,14 +1,22 @@
-//! Waves whose emitters wait until the broker has them: finds out which of them the outbox sheds or the broker refuses.
+//! Confirmation: the bounded wait until the broker has what was emitted, and the waves that the outbox sheds or the
+//! broker refuses while their emitters wait.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
 
 use aether_core::medium::{Carried, Medium, Settled};
 use aether_core::{Channel, ConfirmError, EmitError, FlushError, InboxOptions, ShedReason, Wave, WaveId};
+
+/// Flushing and closing give up after this long even with continuous progress. An outbox that is emptied this slowly is not
+/// empty before the person ending the process loses patience.
+const SETTLE_WITHIN: Duration = Duration::from_secs(30);
 
 /// The watched waves. There are as many as emitters that wait.
 #[derive(Debug, Default)]
@@ -122,4 +130,28 @@ impl Drop for Watched {
         watched.remove(&self.id);
         self.confirming.count.store(watched.len(), Ordering::Release);
     }
+}
+
+/// Waits for something. Gives up when there is no progress for the `patience` of that moment, and after
+/// `SETTLE_WITHIN` in any case. The error is the time limit that was exceeded.
+///
+/// Cancel safety: as `wait`.
+pub async fn within<T>(
+    mut progress: watch::Receiver<u64>,
+    patience: impl Fn() -> Duration,
+    wait: impl Future<Output = T>,
+) -> Result<T, Duration> {
+    let waiting = async {
+        let mut wait = pin!(wait);
+        loop {
+            progress.borrow_and_update();
+            let patience = patience();
+            tokio::select! {
+                biased;
+                done = &mut wait => return Ok(done),
+                moved = timeout(patience, progress.changed()) => if moved.is_err() { return Err(patience) },
+            }
+        }
+    };
+    timeout(SETTLE_WITHIN, waiting).await.unwrap_or(Err(SETTLE_WITHIN))
 }

@@ -4,12 +4,8 @@
 //! message, a *marker*, is sent now and then to a subject that only this connection subscribes to. When the marker
 //! returns, the server has processed everything before it. Each marker carries a token that only this process can
 //! compute ([`Tokens`]). Waves that were not confirmed when the connection broke are written off and counted. The
-//! server's no-responders replies to inquiries arrive in the same place as the markers ([`Inquiries`]).
-
-mod away;
-mod probing;
-
-pub(super) use away::AWAY_PATIENCE;
+//! server's no-responders replies to inquiries arrive in the same place as the markers
+//! ([`Inquiries`](super::no_responders::Inquiries)).
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,17 +19,22 @@ use futures_util::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
-use super::fence::Fence;
-use super::flight::{Flight, Goal, Marker, Waiting};
-use super::tokens::Tokens;
-use super::unheard_probes::unheard;
+use super::authentication::Tokens;
+use super::no_responders::unheard;
+use super::refusals::PermissionBarrier;
+use super::unconfirmed::{Goal, Marker, Unconfirmed, Waiting};
 use aether_core::Wave;
-use aether_link::{AHEAD, Outlet};
+use aether_link::{AHEAD, OutboxReader};
 
 /// The client's event queue holds 128 events and drops any beyond that, so a broken or restored connection could go
 /// unnoticed. Tasks that wait for either, or for a marker, therefore also poll the client itself at this interval.
 const LOST_EVENT_WATCH: Duration = Duration::from_secs(1);
+
+/// Closing and flushing give up after this long without any progress while the connection is down, and so does what
+/// was dropped.
+pub(super) const AWAY_PATIENCE: Duration = Duration::from_millis(500);
 
 /// A connection that a task has seen.
 pub(super) struct ConnectionNumber {
@@ -48,14 +49,15 @@ pub(super) struct Ended;
 /// Reads again what is read for each connection.
 pub(super) type Renew = Arc<dyn Fn() + Send + Sync>;
 
-pub(super) struct Link {
-    outbox: Outlet,
+/// Whether a connection is up, and what the broker has confirmed of it. Each connection has one.
+pub(super) struct ConnectionState {
+    outbox: OutboxReader,
     connected: watch::Sender<bool>,
     /// Whether the server is away, also when the connection has ended and nobody waits for it any more.
     away: watch::Sender<bool>,
     /// Changes with every confirmation, loss and reconnection.
     progress: watch::Sender<u64>,
-    flight: Mutex<Flight>,
+    pub(super) unconfirmed: Mutex<Unconfirmed>,
     /// Waves are being taken from the outbox, and are not counted yet.
     is_taking: AtomicBool,
     dropped_by_client: AtomicU64,
@@ -69,35 +71,35 @@ pub(super) struct Link {
     on_connected: Option<Renew>,
     /// The number of connections for which it was called.
     renewed: AtomicU64,
-    fence: Fence,
+    barrier: PermissionBarrier,
     /// Authenticates our own markers.
-    tokens: Tokens,
-    /// Those of inquiries and of probes are others: whoever hears an inquiry knows its token, and must not make a marker of
+    pub(super) tokens: Tokens,
+    /// Inquiries and probes have other tokens: whoever hears an inquiry knows its token, and must not make a marker of
     /// it.
-    inquiry_tokens: Tokens,
-    probe_tokens: Tokens,
-    marks: Mutex<Option<Marks>>,
+    pub(super) inquiry_tokens: Tokens,
+    pub(super) probe_tokens: Tokens,
+    pub(super) marks: Mutex<Option<Marks>>,
 }
 
 /// The subject of the markers, and the task that receives them.
-struct Marks {
+pub(super) struct Marks {
     /// Messages on subjects below it reach only this connection.
-    inbox: String,
+    pub(super) inbox: String,
     /// The subject of the markers.
-    subject: async_nats::Subject,
+    pub(super) subject: async_nats::Subject,
     task: JoinHandle<()>,
 }
 
-impl Link {
+impl ConnectionState {
     /// `on_connected` is called for each new connection.
-    pub(super) fn new(outbox: Outlet, on_connected: Option<Renew>) -> Self {
+    pub(super) fn new(outbox: OutboxReader, on_connected: Option<Renew>) -> Self {
         outbox.let_run_ahead(AHEAD);
         Self {
             outbox,
             connected: watch::Sender::new(true),
             away: watch::Sender::new(false),
             progress: watch::Sender::new(0),
-            flight: Mutex::default(),
+            unconfirmed: Mutex::default(),
             is_taking: AtomicBool::new(false),
             dropped_by_client: AtomicU64::new(0),
             unsendable: AtomicU64::new(0),
@@ -105,7 +107,7 @@ impl Link {
             refused: AtomicU64::new(0),
             on_connected,
             renewed: AtomicU64::new(0),
-            fence: Fence::default(),
+            barrier: PermissionBarrier::default(),
             tokens: Tokens::default(),
             inquiry_tokens: Tokens::default(),
             probe_tokens: Tokens::default(),
@@ -113,8 +115,8 @@ impl Link {
         }
     }
 
-    /// Starts listening for markers, and for the server's no-responders replies. `unheard_waves` is called with waves that nobody
-    /// hears.
+    /// Starts listening for markers, and for the server's no-responders replies. `unheard_waves` is called with waves
+    /// that nobody hears.
     pub(super) async fn connected_to(
         self: &Arc<Self>,
         client: &Client,
@@ -124,40 +126,31 @@ impl Link {
         let subject = async_nats::Subject::from(format!("{inbox}.marker"));
         // One subscription for both, so that they arrive in the order in which the server sent them.
         let mut words = client.subscribe(format!("{inbox}.*")).await?;
-        let (link, markers) = (Arc::clone(self), subject.clone());
+        let (state, markers) = (Arc::clone(self), subject.clone());
         let task = tokio::spawn(async move {
             while let Some(word) = words.next().await {
-                link.took_message();
+                state.took_message();
                 if word.subject == markers {
-                    let number = str::from_utf8(&word.payload).ok().and_then(|text| link.tokens.read(text));
-                    number.map_or_else(|| link.refuse(), |number| link.confirm(number));
+                    let number = str::from_utf8(&word.payload).ok().and_then(|text| state.tokens.read(text));
+                    number.map_or_else(|| state.refuse(), |number| state.confirm(number));
                     continue;
                 }
-                match (unheard(&word, &link.inquiry_tokens), unheard(&word, &link.probe_tokens)) {
+                match (unheard(&word, &state.inquiry_tokens), unheard(&word, &state.probe_tokens)) {
                     (Some(Some(number)), _) => {
-                        let waves = link.flight.lock().inquiries.take(number);
+                        let waves = state.unconfirmed.lock().inquiries.take(number);
                         if !waves.is_empty() {
                             unheard_waves(waves);
                         }
                     }
-                    (_, Some(Some(number))) => link.flight.lock().probe_is_unheard(number),
-                    (Some(None), _) => link.refuse(),
+                    (_, Some(Some(number))) => state.unconfirmed.lock().probe_is_unheard(number),
+                    (Some(None), _) => state.refuse(),
                     _ => {}
                 }
             }
         });
-        self.flight.lock().breaks = connects(client).saturating_sub(1);
+        self.unconfirmed.lock().breaks = connects(client).saturating_sub(1);
         *self.marks.lock() = Some(Marks { inbox, subject, task });
         Ok(())
-    }
-
-    /// Opens an inquiry about waves that are about to be sent, and returns its reply subject. Called by the sending
-    /// task. Returns `None` once the connection has ended.
-    pub(super) fn inquire(&self, waves: Vec<Wave>) -> Option<String> {
-        let marks = self.marks.lock();
-        let inbox = &marks.as_ref()?.inbox;
-        let number = self.flight.lock().inquiries.open(waves);
-        Some(format!("{inbox}.{}", self.inquiry_tokens.write(number)))
     }
 
     /// Reads for a new connection what is read for each: in another thread, because files can be slow and long.
@@ -173,15 +166,15 @@ impl Link {
     /// Called by the client's event task.
     pub(super) fn note(&self, event: &Event) {
         match event {
-            Event::Connected => self.stands(),
+            Event::Connected => self.note_connected(),
             Event::Disconnected | Event::Closed => {
                 self.connected.send_replace(false);
                 self.away.send_replace(true);
                 self.outbox.let_run_ahead(usize::MAX);
-                self.flight.lock().breaks += 1;
+                self.unconfirmed.lock().breaks += 1;
                 self.write_off();
             }
-            Event::ServerError(_) => self.fence.note(event),
+            Event::ServerError(_) => self.barrier.note(event),
             Event::SlowConsumer(_) => {
                 self.dropped_by_client.fetch_add(1, Ordering::Relaxed);
             }
@@ -190,33 +183,33 @@ impl Link {
     }
 
     /// Records that the connection is up.
-    fn stands(&self) {
+    fn note_connected(&self) {
         self.connected.send_replace(true);
         self.away.send_replace(false);
         self.outbox.let_run_ahead(AHEAD);
-        self.moved();
+        self.note_progress();
     }
 
     /// Signals a confirmation, a loss or a reconnection, or that receivers that requested a pause are making progress.
-    pub(super) fn moved(&self) {
+    pub(super) fn note_progress(&self) {
         self.progress.send_modify(|moves| *moves += 1);
     }
 
     fn confirm(&self, number: u64) {
-        let told = self.flight.lock().confirm(number);
+        let told = self.unconfirmed.lock().confirm(number);
         told.into_iter().for_each(Waiting::tell);
-        self.moved();
+        self.note_progress();
     }
 
     /// The connection broke: nothing that is in flight will be confirmed.
     fn write_off(&self) {
-        let written_off = self.flight.lock().write_off();
+        let written_off = self.unconfirmed.lock().write_off();
         drop(written_off);
-        self.moved();
+        self.note_progress();
     }
 
     /// Waits, and regularly checks with the client whether an event was lost that the wait may depend on.
-    async fn watching<T>(&self, client: &Client, wait: impl Future<Output = T>) -> T {
+    pub(super) async fn watching<T>(&self, client: &Client, wait: impl Future<Output = T>) -> T {
         let mut wait = pin!(wait);
         loop {
             match tokio::time::timeout(LOST_EVENT_WATCH, wait.as_mut()).await {
@@ -236,7 +229,7 @@ impl Link {
         }
         let broken = connects.saturating_sub(1);
         let is_unseen = {
-            let mut flight = self.flight.lock();
+            let mut flight = self.unconfirmed.lock();
             let is_unseen = flight.breaks < broken;
             flight.breaks = flight.breaks.max(broken);
             is_unseen
@@ -245,7 +238,7 @@ impl Link {
             self.write_off();
         }
         if !self.is_connected() && client.connection_state() == State::Connected {
-            self.stands();
+            self.note_connected();
         }
     }
 
@@ -260,18 +253,18 @@ impl Link {
 
     /// The number of waves in the client's hands or beyond that the broker has not confirmed.
     pub(super) fn in_flight(&self) -> u64 {
-        let flight = self.flight.lock();
+        let flight = self.unconfirmed.lock();
         flight.taken.saturating_sub(flight.settled)
     }
 
     /// Waits until the connection is up.
-    pub(super) async fn standing(&self, client: &Client) {
+    pub(super) async fn until_connected(&self, client: &Client) {
         let mut connected = self.connected.subscribe();
         // Would fail only if `self` had been dropped.
         let _ = self.watching(client, connected.wait_for(|connected| *connected)).await;
     }
 
-    /// The current connection, to be passed to [`Link::connected_after`].
+    /// The current connection, to be passed to [`ConnectionState::connected_after`].
     pub(super) fn connection(&self, client: &Client) -> ConnectionNumber {
         ConnectionNumber { state: self.connected.subscribe(), number: connects(client) }
     }
@@ -292,19 +285,19 @@ impl Link {
     }
 
     /// Takes a batch from the outbox and counts it. Called by the sending task.
-    pub(super) fn take(&self, batch: &mut Vec<Wave>, take: impl FnOnce(&Outlet, &mut Vec<Wave>)) {
+    pub(super) fn take(&self, batch: &mut Vec<Wave>, take: impl FnOnce(&OutboxReader, &mut Vec<Wave>)) {
         let before = batch.len();
         self.is_taking.store(true, Ordering::SeqCst);
         // Outside the lock: a callback for what is too late may read the accounts.
         take(&self.outbox, batch);
-        self.flight.lock().taken += (batch.len() - before) as u64;
+        self.unconfirmed.lock().taken += (batch.len() - before) as u64;
         self.is_taking.store(false, Ordering::SeqCst);
     }
 
     /// Reverts the hand-over of waves to the client, because they could not be written or are too large for it.
     pub(super) fn unsendable(&self, waves: &[Wave]) {
         {
-            let mut flight = self.flight.lock();
+            let mut flight = self.unconfirmed.lock();
             self.outbox.count_unsendable(waves.len() as u64);
             flight.taken -= waves.len() as u64;
             let taken = flight.taken;
@@ -326,15 +319,15 @@ impl Link {
     }
 
     /// The number of the sending task's markers in flight.
-    pub(super) fn marks_under_way(&self) -> usize {
-        self.flight.lock().markers.len()
+    fn marks_under_way(&self) -> usize {
+        self.unconfirmed.lock().markers.len()
     }
 
     /// Sends a marker behind everything taken from the outbox. Called by the single task that takes from it, when
     /// everything taken is in the client's hands.
     pub(super) async fn mark(&self, client: &Client) {
         let number = {
-            let mut flight = self.flight.lock();
+            let mut flight = self.unconfirmed.lock();
             if flight.ended {
                 return;
             }
@@ -356,7 +349,7 @@ impl Link {
         }
     }
 
-    /// Waits until fewer than `most` markers of the sending task are in flight: the others returned or were written
+    /// Waits until fewer than `most` markers of the sending task are in unconfirmed: the others returned or were written
     /// off.
     pub(super) async fn fewer_marks_than(&self, most: usize, client: &Client) {
         if self.marks_under_way() < most {
@@ -374,19 +367,19 @@ impl Link {
 
     /// Waits until the server has processed everything that this client was given before the call. Waits for as long as
     /// the connection is down.
-    pub(super) async fn round_trip(&self, client: &Client) -> Result<(), Ended> {
+    async fn round_trip(&self, client: &Client) -> Result<(), Ended> {
         while !self.marker_returns(client).await {
-            if self.flight.lock().ended {
+            if self.unconfirmed.lock().ended {
                 return Err(Ended);
             }
-            self.standing(client).await;
+            self.until_connected(client).await;
         }
         Ok(())
     }
 
     /// The same, and errors of the server that came before it have been noted.
     pub(super) async fn round_trip_behind_errors(&self, client: &Client) -> Result<(), Ended> {
-        let (returned, ()) = tokio::join!(self.round_trip(client), self.fence.pass(client));
+        let (returned, ()) = tokio::join!(self.round_trip(client), self.barrier.pass(client));
         returned
     }
 
@@ -394,7 +387,7 @@ impl Link {
     /// ended.
     pub(super) async fn marker_returns(&self, client: &Client) -> bool {
         let (number, back) = {
-            let mut flight = self.flight.lock();
+            let mut flight = self.unconfirmed.lock();
             if flight.ended {
                 return false;
             }
@@ -408,9 +401,21 @@ impl Link {
         self.watching(client, back).await.is_ok()
     }
 
+    /// Waits until the server stays away for as long as closing waits for it.
+    pub(super) async fn stays_away(&self) {
+        let mut away = self.away.subscribe();
+        loop {
+            // Both would fail only if `self` had been dropped.
+            let _ = away.wait_for(|away| *away).await;
+            if timeout(AWAY_PATIENCE, away.wait_for(|away| !*away)).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Whether sending is no longer possible.
     pub(super) fn has_ended(&self) -> bool {
-        self.flight.lock().ended
+        self.unconfirmed.lock().ended
     }
 
     /// The goal of settling everything taken so far.
@@ -422,7 +427,7 @@ impl Link {
     /// goal has left the outbox, is in the client's hands, and was confirmed or written off. Waves emitted in the
     /// meantime do not count, because otherwise a flush alongside a busy emitter would never finish.
     pub(super) fn unsettled(&self, goal: &mut Goal) -> Option<u64> {
-        let flight = self.flight.lock();
+        let flight = self.unconfirmed.lock();
         // In this order: what has left is counted, or about to be.
         let has_left = self.outbox.has_passed(goal.mark) && !self.is_taking.load(Ordering::SeqCst);
         let taken = match goal.taken {
@@ -437,7 +442,7 @@ impl Link {
 
     /// Waves that were in flight when a connection broke.
     pub(super) fn unconfirmed(&self) -> u64 {
-        self.flight.lock().written_off
+        self.unconfirmed.lock().written_off
     }
 
     /// Called for each message taken from the client.
@@ -473,7 +478,7 @@ impl Link {
     /// Stops the markers. Waiting tasks are notified, and the sending task continues without markers.
     pub(super) fn end(&self) {
         let written_off = {
-            let mut flight = self.flight.lock();
+            let mut flight = self.unconfirmed.lock();
             flight.ended = true;
             flight.write_off()
         };
@@ -482,7 +487,7 @@ impl Link {
             marks.task.abort();
         }
         self.connected.send_replace(true);
-        self.moved();
+        self.note_progress();
     }
 }
 

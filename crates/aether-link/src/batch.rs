@@ -33,13 +33,13 @@ pub fn is_of_one_channel(batch: &[Wave]) -> bool {
 
 /// A batch grouped by channel, in the order of each channel's first wave. Kept from batch to batch to reuse its memory.
 #[derive(Default)]
-pub struct Groups {
+pub struct Batches {
     places: HashMap<Channel, usize>,
     groups: Vec<Vec<Wave>>,
     used: usize,
 }
 
-impl Groups {
+impl Batches {
     /// Moves the waves of a batch into their groups.
     pub fn sort(&mut self, batch: &mut Vec<Wave>) {
         self.clear();

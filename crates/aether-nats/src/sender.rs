@@ -1,4 +1,4 @@
-//! The sending task: moves waves from the outbox to the client, many waves per message.
+//! The sending task: moves waves from the outbox to the client, many waves per message; and flushing, which waits for it.
 //!
 //! Batching happens naturally: while one batch is on its way to the broker, waves queue up and leave together in the
 //! next batch. There is no timer, and a single wave leaves immediately. Commands never share a message, because a
@@ -9,27 +9,30 @@
 //!
 //! The task numbers outgoing waves ([`Numbers`]). When nothing follows them, it announces the numbers: after a new
 //! connection, when a channel has gone quiet, for somebody who has joined, at a flush, and at the end.
+//!
+//! Flushing, confirming and closing wait, within bounds, until the broker has received everything that was accepted.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_nats::{PublishError, PublishErrorKind, Subject};
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
-use aether_core::clock::{self, Instant, sleep_until};
-
-use super::announcing::Asked;
-use super::cloudevents;
 use super::connection::NatsShared;
-use super::holds::Holds;
-use super::joins::JoinNotice;
-use super::root::Root;
+use super::joins::{AskedAnnouncements, JoinNotice};
+use super::pause::ObeyedPauses;
+use super::state::{AWAY_PATIENCE, Ended};
+use super::subjects::Root;
+use super::{Nats, cloudevents};
+use aether_core::clock::{self, Instant, sleep_until};
 use aether_core::medium::Wire;
-use aether_core::{Channel, Wave};
-use aether_link::Entrance;
+use aether_core::{Channel, FlushError, Wave};
 use aether_link::wire::{Position, encode_at, encode_bounded};
-use aether_link::{Groups, fitting, is_of_one_channel};
-use aether_link::{Numbers, StreamAnnouncement};
+use aether_link::{Acceptance, Batches, Numbers, StreamAnnouncement, fitting, is_of_one_channel, within};
 
 /// The maximum number of waves and bytes in a batch, and the maximum number of batches in flight before one is
 /// confirmed. Together they bound the delay of a strong wave.
@@ -46,12 +49,21 @@ const BATCH_MESSAGES: usize = 64;
 /// For the same waves, messages of 8 KiB cost it half the processor time of messages of 300 KiB.
 const FRAME_BYTES: usize = 8 << 10;
 
+/// Closing and flushing give up after this long without any progress while the connection is up, when the network may
+/// have lost a packet or two and the server may be busy. Two TCP retransmissions in a row take at least 0.6 s (RFC
+/// 6298, with the minimum of 0.2 s that Linux uses), and three take at least 1.4 s.
+const CONNECTED_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Closing waits this long for the tasks that deliver what has arrived. These tasks do not wait for anything; only slow
+/// inbox callbacks can delay them.
+const DELIVER_WITHIN: Duration = Duration::from_secs(10);
+
 /// The next action of the sending task.
 enum Next {
     Send,
     /// An announcement is computed when it can be sent, because it contains the age of the stream.
     Announce(fn(&mut Numbers, Instant) -> Vec<StreamAnnouncement>),
-    Answer(Asked),
+    Answer(AskedAnnouncements),
     End,
 }
 
@@ -60,7 +72,7 @@ pub(super) async fn send(shared: Arc<NatsShared>, mut ending: watch::Receiver<bo
     let given_up = async {
         // Fails if it was dropped.
         let _ = ending.wait_for(|ending| *ending).await;
-        shared.link.stays_away().await;
+        shared.state.stays_away().await;
     };
     tokio::select! {
         () = send_all(&shared) => {}
@@ -73,35 +85,35 @@ async fn send_all(shared: &Arc<NatsShared>) {
     let ending = Ending(shared);
     let mut batch = Vec::with_capacity(BATCH_WAVES);
     let mut batch_waves = BATCH_WAVES;
-    let mut groups = Groups::default();
+    let mut groups = Batches::default();
     let mut numbers = Numbers::new();
-    let mut holds = Holds::new(shared);
-    let mut connection = shared.link.connection(&shared.client);
+    let mut pauses = ObeyedPauses::new(shared);
+    let mut connection = shared.state.connection(&shared.client);
     loop {
         let next = tokio::select! {
             biased;
-            asked = shared.announcing.asked() => Next::Answer(asked),
-            () = shared.link.connected_after(&mut connection, &shared.client) => {
+            asked = shared.announcements.asked() => Next::Answer(asked),
+            () = shared.state.connected_after(&mut connection, &shared.client) => {
                 Next::Announce(Numbers::after_reconnecting)
             }
-            is_filled = shared.outbox.filled_after(holds.seen()) => if is_filled { Next::Send } else { Next::End },
-            () = holds.changed(shared) => Next::Send,
+            is_filled = shared.outbox.filled_after(pauses.seen()) => if is_filled { Next::Send } else { Next::End },
+            () = pauses.changed(shared) => Next::Send,
             () = sleep_until(numbers.next_round()) => Next::Announce(|_, _| Vec::new()),
         };
-        shared.link.standing(&shared.client).await;
+        shared.state.until_connected(&shared.client).await;
         match next {
             Next::Send => {
                 batch.clear();
-                holds.update(shared).await;
-                match holds.is_empty() {
-                    true => shared.link.take(&mut batch, |outbox, batch| {
+                pauses.update(shared).await;
+                match pauses.is_empty() {
+                    true => shared.state.take(&mut batch, |outbox, batch| {
                         outbox.take_many(batch_waves, BATCH_BYTES, batch);
                     }),
-                    false => holds.take_unheld(shared, (batch_waves, BATCH_BYTES), &mut batch),
+                    false => pauses.take_unheld(shared, (batch_waves, BATCH_BYTES), &mut batch),
                 }
-                if batch.is_empty() && !holds.is_empty() {
+                if batch.is_empty() && !pauses.is_empty() {
                     // A flush may have seen that a batch was being taken.
-                    shared.link.moved();
+                    shared.state.note_progress();
                     continue;
                 }
                 // This comes after taking, so that subscriptions left before one of these waves was emitted do not
@@ -109,15 +121,15 @@ async fn send_all(shared: &Arc<NatsShared>) {
                 shared.left().await;
                 let waves = batch.len();
                 let messages = send_batch(shared, &mut batch, &mut groups, &mut numbers).await;
-                shared.link.mark(&shared.client).await;
+                shared.state.mark(&shared.client).await;
                 let is_full = waves >= batch_waves;
                 let under_way =
                     if is_full { BATCHES_UNDER_WAY * BATCH_WAVES / batch_waves } else { BATCHES_UNDER_WAY };
-                shared.link.fewer_marks_than(under_way, &shared.client).await;
+                shared.state.fewer_marks_than(under_way, &shared.client).await;
                 batch_waves = (waves * BATCH_MESSAGES / messages.max(1)).clamp(BATCH_MESSAGES, BATCH_WAVES);
             }
             Next::Announce(which) => announce(shared, which(&mut numbers, clock::now())).await,
-            Next::Answer(Asked { flushes, joins }) => {
+            Next::Answer(AskedAnnouncements { flushes, joins }) => {
                 for join in &joins {
                     answer(shared, &numbers, join).await;
                 }
@@ -143,7 +155,7 @@ struct Ending<'a>(&'a NatsShared);
 
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
-        self.0.announcing.end();
+        self.0.announcements.end();
     }
 }
 
@@ -151,7 +163,7 @@ impl Drop for Ending<'_> {
 async fn send_batch(
     shared: &NatsShared,
     batch: &mut Vec<Wave>,
-    groups: &mut Groups,
+    groups: &mut Batches,
     numbers: &mut Numbers,
 ) -> usize {
     match shared.wire {
@@ -181,7 +193,7 @@ async fn send_batch(
                 if is_sent(&shared.client.publish_with_headers(subject, headers, payload).await) {
                     stream.sent(1, now);
                 } else {
-                    shared.link.unsendable(std::slice::from_ref(wave));
+                    shared.state.unsendable(std::slice::from_ref(wave));
                 }
             }
             batch.len()
@@ -190,7 +202,7 @@ async fn send_batch(
 }
 
 /// Whether the client accepted a message. It rejects messages that are too large for the server it is now connected to.
-/// Otherwise it rejects messages only when it has ended; the link then writes off what the client was given.
+/// Otherwise it rejects messages only when it has ended; the state then writes off what the client was given.
 fn is_sent(published: &Result<(), PublishError>) -> bool {
     !matches!(published, Err(error) if error.kind() == PublishErrorKind::MaxPayloadExceeded)
 }
@@ -238,7 +250,7 @@ async fn inquire(shared: &NatsShared, channel: &Channel, position: Position, abo
     let Some(frame) = announcement(shared, position) else { return };
     let subject = shared.subject(Root::Questions, channel.as_str());
     let Some(frame) = shared.sealed(Root::Questions, channel.as_str(), &subject, frame) else { return };
-    if let Some(reply) = shared.link.inquire(about) {
+    if let Some(reply) = shared.state.inquire(about) {
         let _ = shared.client.publish_with_reply(subject, reply, frame).await;
     }
 }
@@ -273,17 +285,98 @@ async fn send_frames(shared: &NatsShared, waves: &[Wave], numbers: &mut Numbers)
                 if sent {
                     stream.sent(these.len(), now);
                 } else {
-                    shared.link.unsendable(these);
+                    shared.state.unsendable(these);
                 }
             }
             // The waves are of one channel, far fewer than the number of sources allowed in a frame, and none is too
             // large. This should not happen. If it did, the loss would still be counted.
             Err(error) => {
                 tracing::error!(%error, "cannot encode the waves of a batch as a frame");
-                shared.link.unsendable(these);
+                shared.state.unsendable(these);
             }
         }
         (rest, messages) = (later, messages + 1);
     }
     messages
+}
+
+impl Nats {
+    /// How long to wait for progress.
+    fn patience(&self) -> Duration {
+        if self.shared.state.is_connected() { CONNECTED_PATIENCE } else { AWAY_PATIENCE }
+    }
+
+    /// Waits until everything in the outbox has left and was confirmed, or until the patience expires.
+    pub(super) async fn settle(&self) -> Result<(), FlushError> {
+        let (shared, state) = (&*self.shared, &*self.shared.state);
+        let lost_before = state.unconfirmed();
+        let mut goal = state.goal();
+        let settled = within(state.progress(), || self.patience(), async {
+            let mut progress = state.progress();
+            while {
+                progress.borrow_and_update();
+                state.unsettled(&mut goal).is_some()
+            } {
+                // Would fail only if the state had been dropped.
+                let _ = progress.changed().await;
+            }
+            // This lets receivers detect missed waves even if nothing follows.
+            shared.announcements.ask().await;
+            shared.left().await;
+            // Waves that were written off may still be in the client's hands, so a marker of our own is sent behind
+            // them.
+            state.round_trip_behind_errors(&shared.client).await?;
+            // Waves that nobody hears came back, also those that had to be looked at again.
+            if let Some(unverified) = &shared.unverified {
+                unverified.decided().await;
+            }
+            Ok(())
+        });
+        let settled = settled.await;
+        let waves = state.unsettled(&mut goal).unwrap_or(0) + state.unconfirmed() - lost_before;
+        match settled {
+            Ok(Err(Ended)) => Err(FlushError::Closed),
+            Ok(Ok(())) if waves == 0 => Ok(()),
+            Ok(Ok(())) => Err(FlushError::Unconfirmed { waves, patience: self.patience() }),
+            Err(patience) if waves == 0 => Err(FlushError::Unanswered { patience }),
+            Err(patience) => Err(FlushError::Unconfirmed { waves, patience }),
+        }
+    }
+
+    /// The same. Waves that could not be sent are an error as well.
+    pub(super) async fn settle_all(&self) -> Result<(), FlushError> {
+        self.settle().await?;
+        match self.shared.state.take_unsendable() {
+            0 => Ok(()),
+            waves => Err(FlushError::Unsendable { waves }),
+        }
+    }
+
+    pub(super) async fn end(&self) -> Result<(), FlushError> {
+        self.shared.closed.store(true, Ordering::Release);
+        // The sending task empties the outbox and ends.
+        self.shared.outbox.close();
+        // A repeated close waits for the first one, and takes over if that one was cancelled.
+        let mut is_over = self.closing.lock().await;
+        if *is_over {
+            return Ok(());
+        }
+        // Everything that the server sent before this marker returned is in the hands of the draining tasks.
+        let settled = self.settle_all().await;
+        if matches!(settled, Ok(()) | Err(FlushError::Unsendable { .. })) {
+            // Departing receivers have already begun to send their notices. If the server goes away now too, no
+            // recipient is left.
+            let _ = timeout(self.patience(), self.notices.announced()).await;
+        }
+        if let Some(sender) = self.sender.lock().take() {
+            sender.abort();
+        }
+        self.shared.outbox.abandon();
+        self.ending.send_replace(true);
+        // Tasks that take longer continue. The waves that they deliver are counted, because the inboxes are closed.
+        let _ = timeout(DELIVER_WITHIN, join_all(self.joined.take_tasks())).await;
+        self.shared.state.end();
+        *is_over = true;
+        settled
+    }
 }

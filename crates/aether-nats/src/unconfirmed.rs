@@ -1,11 +1,11 @@
-//! What a connection has handed to the client and the server has not confirmed. No I/O.
+//! The waves that a connection has handed to the client and the server has not confirmed. No I/O.
 
 use std::collections::{HashMap, VecDeque};
 
 use smallvec::SmallVec;
 use tokio::sync::oneshot;
 
-use super::unheard_probes::Inquiries;
+use super::no_responders::Inquiries;
 
 /// The starting point of a flush.
 #[derive(Debug)]
@@ -23,8 +23,9 @@ pub(super) struct Marker {
     pub(super) inquiry: u64,
 }
 
+/// The waves, markers, inquiries and probes that a connection has in flight.
 #[derive(Default)]
-pub(super) struct Flight {
+pub(super) struct Unconfirmed {
     /// The number of waves taken from the outbox, without those that could not be sent after all. They were handed to the
     /// client, or will be next. Other paths may have taken waves as well.
     pub(super) taken: u64,
@@ -46,9 +47,9 @@ pub(super) struct Flight {
     pub(super) ended: bool,
 }
 
-impl Flight {
-    /// Nothing that is in flight will be confirmed. Returns the senders to the waiting tasks, which drop outside of the lock: that wakes
-    /// the tasks, and a waker may run anything.
+impl Unconfirmed {
+    /// Nothing that is in flight will be confirmed. Returns the senders to the waiting tasks, which drop outside of
+    /// the lock: that wakes the tasks, and a waker may run anything.
     #[must_use]
     pub(super) fn write_off(&mut self) -> Vec<Waiting> {
         self.written_off += self.taken - self.settled;
@@ -88,7 +89,7 @@ impl Flight {
         Some((self.last_marker, is_unheard))
     }
 
-    /// The server, or somebody else, says that nobody hears a probe.
+    /// Notes that, by a report of the server or of somebody else, nobody hears a probe.
     pub(super) fn probe_is_unheard(&mut self, number: u64) {
         if let Some(probe) = self.probes.get_mut(&number) {
             probe.is_unheard = true;
