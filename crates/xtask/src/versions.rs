@@ -1,6 +1,6 @@
 //! `cargo xtask versions REV`: the command of another revision and ours on one NATS server, and its files read by ours.
 //!
-//! Both are built, the other one in a work tree of git below `target/versions`. What arrives is compared with what was sent.
+//! Both are built, the other one in a work tree of git below `target/versions`, where the second time is quick. What arrives is compared with what was sent.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -70,15 +70,16 @@ pub(crate) fn run(workspace: &Workspace, args: &VersionsArgs) -> Result<()> {
     let server = steps.run("tools", || nats_server::find_or_install(workspace))?.path;
     let versions = workspace.target().join("versions");
     let program = steps.run(&format!("build of {}", revision.trim()), || {
-        let commit = git(&["rev-parse", "--verify", &format!("{}^{{commit}}", revision.trim())])?;
+        let commit =
+            git(&["rev-parse", "--short=8", "--verify", &format!("{}^{{commit}}", revision.trim())])?;
         let tree = versions.join(commit.trim());
         if !tree.exists() {
             // Forced, because git still knows a tree that `cargo clean` removed.
             git(&["worktree", "add", "--force", "--detach", &tree.to_string_lossy(), commit.trim()])?;
         }
-        built(&Workspace::at(&tree)?, &tree.join("target"), args.lan)
+        built(&Workspace::at(&tree)?, &versions, "old", args.lan)
     })?;
-    let own = steps.run("build of this revision", || built(workspace, workspace.target(), args.lan))?;
+    let own = steps.run("build of this revision", || built(workspace, &versions, "new", args.lan))?;
     let folder = versions.join("run");
     if folder.exists() {
         fs::remove_dir_all(&folder)?;
@@ -108,13 +109,16 @@ pub(crate) fn run(workspace: &Workspace, args: &VersionsArgs) -> Result<()> {
     Ok(())
 }
 
-/// Builds the command.
-fn built(workspace: &Workspace, target: &Path, lan: bool) -> Result<PathBuf> {
+/// Builds the command, in a folder of both versions, so that what they depend on is compiled once. The program of the other
+/// one has the same name, so a copy is used.
+fn built(workspace: &Workspace, versions: &Path, name: &str, lan: bool) -> Result<PathBuf> {
     let package = workspace.package_of("aether").context("no package has the command aether")?;
     let mut build = workspace.cargo(["build", "--locked", "--bin", "aether", "--package", &package]);
-    build.arg("--target-dir").arg(target);
+    build.arg("--target-dir").arg(versions.join("target"));
     check(build.args(if lan { &["--features", "lan"][..] } else { &[] }))?;
-    Ok(target.join("debug/aether"))
+    let copy = versions.join(name);
+    fs::copy(versions.join("target/debug/aether"), &copy)?;
+    Ok(copy)
 }
 
 /// Each wave arrives, in order, with all that it had.

@@ -55,20 +55,29 @@ async fn read(version: &str, folder: &Path) {
     field.close().await.unwrap();
 }
 
+/// Sets the number of a store.
+fn number(path: &Path, version: u8) {
+    let database = redb::Database::open(path).unwrap();
+    let change = database.begin_write().unwrap();
+    let about: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("about");
+    change.open_table(about).unwrap().insert("version", [version].as_slice()).unwrap();
+    change.commit().unwrap();
+}
+
 #[tokio::test]
 async fn a_store_of_a_later_version_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(STORE);
-    Field::builder("home").store(&path).join(&Aether::local()).await.unwrap().close().await.unwrap();
-    let database = redb::Database::open(&path).unwrap();
-    let change = database.begin_write().unwrap();
-    let about: redb::TableDefinition<'_, &str, &[u8]> = redb::TableDefinition::new("about");
-    change.open_table(about).unwrap().insert("version", [3_u8].as_slice()).unwrap();
-    change.commit().unwrap();
-    drop(database);
-    let before = std::fs::read(&path).unwrap();
-    let error = Field::builder("home").store(&path).join(&Aether::local()).await.unwrap_err();
+    let join = || Field::builder("home").store(&path).join(&Aether::local());
+    let field = join().await.unwrap();
+    field.set("lamp", "on").unwrap();
+    field.close().await.unwrap();
+    number(&path, 3);
+    let error = join().await.unwrap_err();
     let cause = std::error::Error::source(&error).unwrap().downcast_ref::<StoreError>();
     assert!(matches!(cause, Some(StoreError::Version { version: 3, .. })), "{error:?}");
-    assert!(std::fs::read(&path).unwrap() == before);
+    assert!(matches!(check_store(&path), Err(StoreError::Version { version: 3, .. })));
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "not set aside");
+    number(&path, 2);
+    assert_eq!(join().await.unwrap().get::<String>("lamp").unwrap().as_deref(), Some("on"));
 }

@@ -5,8 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::source::Source;
-use aether_core::{Aether, Vibrator, WaveId};
+use aether_core::{Aether, Source, Vibrator, WaveId};
 use aether_files::corpus;
 use aether_outbox::{Backend, Relay, Run, Sagas, Step, Store, StoreBuilder};
 use tokio::sync::Semaphore;
