@@ -16,7 +16,7 @@ pub(crate) const SNAPSHOTS: &str = "snapshots";
 const MAGIC: &[u8; 7] = b"AETHSNP";
 const VERSION: u8 = 1;
 /// Magic, version, position (u64), length (u64), checksum of these and of the content (u32). Later versions keep this, so
-/// that another version is told from damage.
+/// that another version does not count as damage.
 const HEADER: usize = 8 + 8 + 8 + 4;
 /// The end of the names of the last snapshot, the one before it, and one that is being written.
 const LAST: &str = "snapshot";

@@ -1,6 +1,7 @@
 //! `cargo xtask versions REV`: the command of another revision and ours on one NATS server, and its files read by ours.
 //!
-//! Both are built, the other one in a work tree of git below `target/versions`, where the second time is quick. What arrives is compared with what was sent.
+//! Both are built, the other one in a work tree of git below `target/versions`, where the second time is quick. Everything
+//! that is sent and stored is compared with what arrives and is read.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -39,7 +40,7 @@ impl Version {
     fn command(&self, args: &[&str], url: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.args(args).current_dir(&self.folder).stdin(Stdio::null());
-        // What reads a log or a store needs no medium.
+        // Commands that read a log or a store have no medium.
         if !url.is_empty() {
             command.args(["--medium", url]);
         }

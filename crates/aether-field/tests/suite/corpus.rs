@@ -68,7 +68,8 @@ fn number(path: &Path, version: u8) {
 async fn a_store_of_a_later_version_is_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(STORE);
-    let join = || Field::builder("home").store(&path).join(&Aether::local());
+    let aether = Aether::local();
+    let join = || Field::builder("home").store(&path).join(&aether);
     let field = join().await.unwrap();
     field.set("lamp", "on").unwrap();
     field.close().await.unwrap();
