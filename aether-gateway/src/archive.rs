@@ -25,6 +25,10 @@ const HOURS: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("hours");
 /// By the start of their gateway in milliseconds since 1970, and their number in it.
 const INCIDENTS: TableDefinition<'_, (u64, u64), &[u8]> = TableDefinition::new("incidents");
 
+const ABOUT: TableDefinition<'_, &str, u64> = TableDefinition::new("about");
+/// The version of the layout that this program writes. Files without a number are of version 1.
+const VERSION: u64 = 1;
+
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3600;
 /// How long minutes are kept, and hours.
@@ -50,6 +54,14 @@ pub enum ArchiveError {
     Busy {
         /// The file.
         path: PathBuf,
+    },
+    /// A newer gateway wrote the file. It is left as it is.
+    #[error("{} has version {version} of the archive, and this program reads version {VERSION}: use a newer program", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version in the file.
+        version: u64,
     },
     /// The file cannot be opened, read or written.
     #[error("cannot use the archive {}", path.display())]
@@ -166,6 +178,8 @@ impl Archive {
         let database = self.open(Duration::ZERO)?;
         let write = database.begin_write().map_err(|error| self.failed(error))?;
         {
+            let mut about = write.open_table(ABOUT).map_err(|error| self.failed(error))?;
+            about.insert("version", VERSION).map_err(|error| self.failed(error))?;
             let mut minutes = write.open_table(MINUTES).map_err(|error| self.failed(error))?;
             let mut hours = write.open_table(HOURS).map_err(|error| self.failed(error))?;
             self.sum_up(&mut minutes, span.begin_unix_seconds, span)?;
@@ -201,13 +215,32 @@ impl Archive {
         let begin = Instant::now();
         loop {
             match redb_file::open_or_make(&Database::builder(), &self.path) {
-                Ok(database) => return Ok(database),
+                Ok(database) => {
+                    self.check_version(&database)?;
+                    return Ok(database);
+                }
                 Err(DatabaseError::DatabaseAlreadyOpen) if begin.elapsed() < patience => sleep(PAUSE),
                 Err(DatabaseError::DatabaseAlreadyOpen) => {
                     return Err(ArchiveError::Busy { path: self.path.clone() });
                 }
                 Err(error) => return Err(self.failed(error)),
             }
+        }
+    }
+
+    fn check_version(&self, database: &Database) -> Result<(), ArchiveError> {
+        let read = database.begin_read().map_err(|error| self.failed(error))?;
+        let about = match read.open_table(ABOUT) {
+            Ok(about) => about,
+            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
+            Err(error) => return Err(self.failed(error)),
+        };
+        let version = about.get("version").map_err(|error| self.failed(error))?;
+        match version.map(|version| version.value()) {
+            Some(version) if version > VERSION => {
+                Err(ArchiveError::Version { path: self.path.clone(), version })
+            }
+            _ => Ok(()),
         }
     }
 
@@ -301,6 +334,73 @@ mod tests {
             archive.since(at(time)).unwrap().spans.iter().map(ArchivedSpan::lost_waves).sum()
         };
         assert_eq!((lost_since(START + 40 * MINUTE), lost_since(START + HOUR)), (3, 0));
+    }
+
+    #[test]
+    fn an_archive_of_each_version_is_read_and_goes_on() {
+        const FILE: &str = "history.redb";
+        let incident = ArchivedIncident {
+            id: 3,
+            cause: "stopped".to_owned(),
+            severity: "critical".to_owned(),
+            text: "beta stopped".to_owned(),
+            begin_unix_ms: START * 1000,
+            seconds: 30.0,
+            is_open: false,
+        };
+        let write = |folder: &Path| {
+            let archive = Archive::new(folder.join(FILE));
+            archive.write(7, &minute(START, 3), &[incident.clone()]).unwrap();
+            archive.write(7, &minute(START + MINUTES_KEPT + 2 * HOUR, 1), &[]).unwrap();
+        };
+        for (version, folder) in aether_files::corpus::copies(env!("CARGO_MANIFEST_DIR"), write).unwrap() {
+            let archive = Archive::new(folder.path().join(FILE));
+            let mut expected = [minute(START, 3), minute(START + MINUTES_KEPT + 2 * HOUR, 1)];
+            let found = archive.since(at(0)).unwrap();
+            assert_eq!(found.spans, expected, "{version}");
+            assert_eq!(found.incidents, std::slice::from_ref(&incident), "{version}");
+            archive.write(8, &expected[1], &[]).unwrap();
+            expected[1].add(&expected[1].clone());
+            assert_eq!(archive.since(at(0)).unwrap().spans, expected, "{version}");
+        }
+    }
+
+    /// Sets the number of a file, or removes it.
+    fn number(path: &Path, version: Option<u64>) {
+        let database = Database::open(path).unwrap();
+        let write = database.begin_write().unwrap();
+        match version {
+            Some(version) => drop(write.open_table(ABOUT).unwrap().insert("version", version).unwrap()),
+            None => drop(write.delete_table(ABOUT).unwrap()),
+        }
+        write.commit().unwrap();
+    }
+
+    #[test]
+    fn an_archive_without_a_number_is_of_version_1_and_one_of_a_later_version_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("history.redb");
+        let archive = Archive::new(&path);
+        archive.write(7, &minute(START, 0), &[]).unwrap();
+        number(&path, None);
+        assert_eq!(archive.since(at(START)).unwrap().spans.len(), 1);
+        archive.write(7, &minute(START + MINUTE, 0), &[]).unwrap();
+        number(&path, Some(2));
+        let refused = [
+            archive.since(at(0)).map(drop),
+            archive.check(),
+            archive.write(7, &minute(START + 2 * MINUTE, 0), &[]),
+        ];
+        for refused in refused.map(Result::unwrap_err) {
+            assert!(matches!(refused, ArchiveError::Version { version: 2, .. }), "{refused:?}");
+            let text = refused.to_string();
+            assert!(
+                text.contains("has version 2 of the archive, and this program reads version 1"),
+                "{text}"
+            );
+        }
+        number(&path, Some(VERSION));
+        assert_eq!(archive.since(at(START)).unwrap().spans.len(), 2, "it was left as it was");
     }
 
     #[test]

@@ -4,6 +4,9 @@
 //! Called by whatever reads keys, passwords and configuration, and by stores on redb. It knows no format.
 
 pub mod byte_order_mark;
+#[cfg(feature = "corpus")]
+#[doc(hidden)]
+pub mod corpus;
 pub mod private_file;
 #[cfg(feature = "redb")]
 pub mod redb_file;

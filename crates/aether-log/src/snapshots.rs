@@ -8,13 +8,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::name::is_name;
-use crate::store::{Damage, make_folder, sync_folder};
+use crate::store::{Damage, OpenError, make_folder, sync_folder};
 
 /// The folder, below the folder of the log.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
 
-const MAGIC: &[u8; 8] = b"AETHSNP\x01";
-/// Magic, position (u64), length (u64), checksum of these and of the content (u32).
+const MAGIC: &[u8; 7] = b"AETHSNP";
+const VERSION: u8 = 1;
+/// Magic, version, position (u64), length (u64), checksum of these and of the content (u32). Later versions keep this, so
+/// that another version does not count as damage.
 const HEADER: usize = 8 + 8 + 8 + 4;
 /// The end of the names of the last snapshot, the one before it, and one that is being written.
 const LAST: &str = "snapshot";
@@ -69,6 +71,14 @@ pub enum SnapshotError {
         /// The file.
         path: PathBuf,
     },
+    /// Another version wrote the file. It is left as it is.
+    #[error("{} has version {version} of the format, and this program reads version {VERSION}: use a newer program", path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version in the file.
+        version: u8,
+    },
     /// The log has dropped waves behind the snapshot, so the state cannot be continued from it.
     #[error("the log begins at {first}, and the snapshot {name} needs what follows {position}: keep the log for longer, or take snapshots more often; to go on without those waves, take one at {} first", first - 1)]
     Gap {
@@ -98,11 +108,14 @@ fn stem(folder: &Path, name: &str) -> Result<PathBuf, SnapshotError> {
 pub(crate) fn write(folder: &Path, name: &str, position: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
     let stem = stem(folder, name)?;
     let [new, last, before] = [NEW, LAST, BEFORE].map(|end| stem.with_extension(end));
+    if let Found::Other { version, .. } = read_file(&last)? {
+        return Err(SnapshotError::Version { path: last, version });
+    }
     let snapshots = folder.join(SNAPSHOTS);
     make_folder(&snapshots).map_err(failed(&snapshots, "make the folder"))?;
     let written = (|| {
         let mut file = File::create(&new)?;
-        file.write_all(&header(position, bytes))?;
+        file.write_all(&header(VERSION, position, bytes))?;
         file.write_all(bytes)?;
         file.sync_all()
     })();
@@ -129,8 +142,8 @@ pub(crate) fn write(folder: &Path, name: &str, position: u64, bytes: &[u8]) -> R
     sync_folder(&snapshots).map_err(failed(&snapshots, "sync"))
 }
 
-fn header(position: u64, bytes: &[u8]) -> Vec<u8> {
-    let mut header = MAGIC.to_vec();
+fn header(version: u8, position: u64, bytes: &[u8]) -> Vec<u8> {
+    let mut header = [MAGIC.as_slice(), &[version]].concat();
     header.extend_from_slice(&position.to_le_bytes());
     header.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
     let mut checksum = crc32fast::Hasher::new();
@@ -147,6 +160,7 @@ pub(crate) fn read(folder: &Path, name: &str) -> Result<Option<Snapshot>, Snapsh
     match read_file(&last)? {
         Found::Whole(snapshot) => Ok(Some(snapshot)),
         Found::Nothing => Ok(None),
+        Found::Other { version, .. } => Err(SnapshotError::Version { path: last, version }),
         Found::Damaged => match read_file(&stem.with_extension(BEFORE))? {
             Found::Whole(snapshot) => {
                 tracing::error!(path = %last.display(), "the snapshot is damaged; the one before it is used");
@@ -159,6 +173,11 @@ pub(crate) fn read(folder: &Path, name: &str) -> Result<Option<Snapshot>, Snapsh
 
 enum Found {
     Whole(Snapshot),
+    /// Whole, of another version.
+    Other {
+        version: u8,
+        position: u64,
+    },
     Damaged,
     Nothing,
 }
@@ -170,8 +189,9 @@ fn read_file(path: &Path) -> Result<Found, SnapshotError> {
         Err(error) => return Err(failed(path, "read")(error)),
     };
     let Some((head, content)) = bytes.split_at_checked(HEADER) else { return Ok(Found::Damaged) };
-    let position = head[8..16].try_into().map_or(0, u64::from_le_bytes);
-    Ok(match header(position, content) == head {
+    let (version, position) = (head[7], head[8..16].try_into().map_or(0, u64::from_le_bytes));
+    Ok(match header(version, position, content) == head {
+        true if version != VERSION => Found::Other { version, position },
         true => Found::Whole(Snapshot { position, bytes: content.to_vec() }),
         false => Found::Damaged,
     })
@@ -185,27 +205,34 @@ pub(crate) fn last_position(folder: &Path) -> io::Result<u64> {
         return Ok(greatest);
     }
     for file in fs::read_dir(snapshots)? {
-        if let Ok(Found::Whole(snapshot)) = read_file(&file?.path()) {
-            greatest = greatest.max(snapshot.position);
+        if let Ok(Found::Whole(Snapshot { position, .. }) | Found::Other { position, .. }) =
+            read_file(&file?.path())
+        {
+            greatest = greatest.max(position);
         }
     }
     Ok(greatest)
 }
 
 /// The snapshots that are not what was written.
-pub(crate) fn damaged(folder: &Path) -> io::Result<Vec<Damage>> {
+pub(crate) fn damaged(folder: &Path) -> Result<Vec<Damage>, OpenError> {
+    let failed = |source| OpenError::io(folder, "read the snapshots of", source);
     let snapshots = folder.join(SNAPSHOTS);
     let mut damaged = Vec::new();
     if !snapshots.is_dir() {
         return Ok(damaged);
     }
-    for file in fs::read_dir(snapshots)? {
-        let path = file?.path();
+    for file in fs::read_dir(snapshots).map_err(failed)? {
+        let path = file.map_err(failed)?.path();
         // One that is being written is none yet.
         let is_snapshot = path.extension().is_some_and(|end| end == LAST || end == BEFORE);
-        if is_snapshot && matches!(read_file(&path), Ok(Found::Damaged)) {
-            let bytes = fs::metadata(&path).map_or(0, |about| about.len());
-            damaged.push(Damage { path, offset: 0, bytes, position: None });
+        match read_file(&path) {
+            Ok(Found::Damaged) if is_snapshot => {
+                let bytes = fs::metadata(&path).map_or(0, |about| about.len());
+                damaged.push(Damage { path, offset: 0, bytes, position: None });
+            }
+            Ok(Found::Other { version, .. }) => return Err(OpenError::Version { path, version }),
+            _ => {}
         }
     }
     damaged.sort_by(|one, other| one.path.cmp(&other.path));

@@ -36,7 +36,6 @@ pub(crate) fn beside(folder: &Path) -> Result<Vec<Damage>, OpenError> {
     for folder in beside.iter().filter(|folder| folder.is_dir()) {
         damaged.extend(verify_with(folder, |_| {})?.damaged);
     }
-    let of_snapshots = snapshots::damaged(folder);
-    damaged.extend(of_snapshots.map_err(|source| OpenError::io(folder, "read the snapshots of", source))?);
+    damaged.extend(snapshots::damaged(folder)?);
     Ok(damaged)
 }

@@ -1,5 +1,6 @@
 //! The codec and the sealer together: what is bound, what is refused, and what tampering does.
 
+mod corpus;
 mod known_answers;
 mod signing;
 

@@ -5,12 +5,13 @@ use anyhow::Result;
 use crate::faults::{self, FaultsArgs};
 use crate::steps::{Steps, check};
 use crate::tools::Tools;
+use crate::versions::{self, VersionsArgs};
 use crate::workspace::{FEATURES, Workspace};
 
 /// What is run, in the words of the closing line of `cargo xtask test`.
 pub(crate) const WHAT: &str = "each feature of the facade alone, each example with the features of its own package, \
                                a new service compiled outside of this workspace, attacks, outages and rotations in full, \
-                               200 kills of a log";
+                               200 kills of a log, the last release beside this version";
 
 /// Each of them once more than the tests of the workspace, which always have all of them on.
 const OF_THE_FACADE: [&str; 9] =
@@ -42,5 +43,6 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, tools: &Tools) -> Re
         check(tests.args(["--features", FEATURES, "--no-fail-fast"]).envs(IN_FULL))
     })?;
     print!("{}", steps.table());
-    faults::run(workspace, &FaultsArgs { rounds: 200 })
+    faults::run(workspace, &FaultsArgs { rounds: 200 })?;
+    versions::run(workspace, &VersionsArgs::default())
 }

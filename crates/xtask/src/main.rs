@@ -16,6 +16,7 @@ mod nats_server;
 mod node;
 mod promtool;
 mod release;
+mod running;
 mod sbom;
 mod steps;
 mod suite;
@@ -24,6 +25,7 @@ mod timings;
 mod tool;
 mod tools;
 mod valgrind;
+mod versions;
 mod workspace;
 
 use std::path::PathBuf;
@@ -99,6 +101,11 @@ enum Command {
         #[command(flatten)]
         options: faults::FaultsArgs,
     },
+    /// Run the command of another revision and this one against each other: waves, questions, a field, a log.
+    Versions {
+        #[command(flatten)]
+        args: versions::VersionsArgs,
+    },
     /// Run the fuzz targets, each for a bounded time.
     Fuzz {
         /// The duration of each target, in seconds.
@@ -137,6 +144,7 @@ fn run(command: Command) -> Result<()> {
         Command::Soak { args } => bench::soak(&workspace, &args),
         Command::Recordings { into, names } => bench::recordings(&workspace, into, &names),
         Command::Faults { options } => faults::run(&workspace, &options),
+        Command::Versions { args } => versions::run(&workspace, &args),
         Command::Fuzz { seconds, target } => fuzz::run(&workspace, seconds, target),
     }
 }

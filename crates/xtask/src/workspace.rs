@@ -20,14 +20,19 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// Runs `cargo metadata`.
+    /// The workspace of this program.
     pub(crate) fn load() -> Result<Self> {
         // cargo sets this variable at run time; the compiled-in path is for a binary started by hand.
         let here =
             std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+        Self::at(Path::new(&here))
+    }
+
+    /// Runs `cargo metadata` in a folder.
+    pub(crate) fn at(folder: &Path) -> Result<Self> {
         let output = Command::new(cargo_path())
             .args(["metadata", "--no-deps", "--format-version", "1"])
-            .current_dir(&here)
+            .current_dir(folder)
             .output()
             .context("cannot start cargo")?;
         if !output.status.success() {
@@ -85,6 +90,13 @@ impl Workspace {
     /// Whether `package` has a program.
     pub(crate) fn has_binary(&self, package: &str) -> bool {
         !targets(&self.metadata, package, "bin").is_empty()
+    }
+
+    /// The package with this program.
+    pub(crate) fn package_of(&self, program: &str) -> Option<String> {
+        let mut crates = self.crates().ok()?.into_iter();
+        let has = |package: &str| targets(&self.metadata, package, "bin").iter().any(|name| name == program);
+        crates.find(|(package, _)| has(package)).map(|(package, _)| package)
     }
 
     /// The names of the examples of `package`, in order.

@@ -4,6 +4,8 @@
 
 mod clients;
 mod converge;
+#[cfg(feature = "store")]
+mod corpus;
 mod cost;
 mod faults;
 #[cfg(unix)]

@@ -9,7 +9,7 @@ use crate::PhysicsEngine;
 use aether_core::clock::Instant;
 use aether_core::medium::Sequencer;
 use aether_core::wave::FAILURE;
-use aether_core::{HalfLife, Kind, Pattern, Phase, Source, Wave, WaveBuilder, WaveId};
+use aether_core::{Amplitude, HalfLife, Kind, Pattern, Phase, Source, Wave, WaveBuilder, WaveId};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -165,6 +165,53 @@ fn other_files_and_later_versions_are_refused() {
     assert!(matches!(damaged, RecordingError::Damaged { offset: 18, .. }), "{damaged:?}");
     let long = with(&[0xff, 0xff, 0xff, 0x7f]).unwrap().unwrap_err();
     assert!(matches!(long, RecordingError::Damaged { .. }), "{long:?}");
+}
+
+#[test]
+fn a_recording_of_each_version_is_read() {
+    const FILE: &str = "shop.recording";
+    let write = |folder: &std::path::Path| {
+        let start = aether_core::clock::test_now();
+        let source = Source::with_instance("shop", 7).unwrap();
+        let shop = Sequencer::new(source);
+        let mut writer = RecordingWriter::new(Vec::new(), start, SystemTime::UNIX_EPOCH + SECOND).unwrap();
+        writer.tuned("stock", &[Pattern::new("orders.*").unwrap()], start).unwrap();
+        for at in 1..=2 {
+            let now = start + at * SECOND;
+            let order = Wave::builder("orders.created").kind(Kind::Command).amplitude(0.9).key("17");
+            writer.wave(&stamped(order.half_life(SECOND).text("lamp"), &shop, now), now).unwrap();
+        }
+        writer.lost(3, SECOND, start + 3 * SECOND).unwrap();
+        writer.paused(SECOND, start + 4 * SECOND).unwrap();
+        writer.link(false, start + 5 * SECOND).unwrap();
+        let fault = Fault { kind: "stopped".into(), service: "beta".into() };
+        writer.fault(&fault, true, start + 6 * SECOND).unwrap();
+        std::fs::write(folder.join(FILE), writer.finish().unwrap()).unwrap();
+    };
+    for (version, folder) in aether_files::corpus::copies(env!("CARGO_MANIFEST_DIR"), write).unwrap() {
+        let file = std::fs::read(folder.path().join(FILE)).unwrap();
+        let reader = RecordingReader::new(&file[..]).unwrap();
+        assert_eq!(reader.started_at(), SystemTime::UNIX_EPOCH + SECOND, "{version}");
+        let entries: Vec<_> = reader.map(Result::unwrap).collect();
+        let times: Vec<_> = entries.iter().map(|(at, _)| at.as_secs()).collect();
+        assert_eq!(times, [0, 1, 2, 3, 4, 5, 6], "{version}");
+        for (sequence, wave) in (1..).zip(waves(&file)) {
+            assert_eq!((wave.source().to_string(), wave.sequence()), ("shop@7".to_owned(), sequence));
+            assert_eq!(
+                (wave.channel().as_str(), wave.kind(), wave.key()),
+                ("orders.created", Kind::Command, Some("17"))
+            );
+            let (loud, half_life) = (Amplitude::new(0.9).unwrap(), HalfLife::nearest(SECOND).unwrap());
+            assert_eq!((wave.amplitude(), wave.half_life()), (loud, half_life), "{version}");
+        }
+        let others: Vec<_> =
+            entries.iter().filter(|(_, entry)| !matches!(entry, RecordedEntry::Wave(_))).collect();
+        let expected = "[(0ns, Tuned { vibrator: \"stock\", patterns: [Pattern(\"orders.*\")] }), \
+                        (3s, Lost { waves: 3, within: 1s }), (4s, Paused { lasted: 1s }), \
+                        (5s, Link { connected: false }), \
+                        (6s, Fault { fault: Fault { kind: \"stopped\", service: \"beta\" }, begins: true })]";
+        assert_eq!(format!("{others:?}"), expected, "{version}");
+    }
 }
 
 #[test]

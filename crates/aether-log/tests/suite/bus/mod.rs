@@ -2,6 +2,7 @@
 
 mod beginning;
 mod consuming;
+mod corpus;
 mod dead;
 mod emitting;
 mod failing;

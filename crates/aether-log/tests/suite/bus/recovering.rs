@@ -1,7 +1,7 @@
 //! Snapshots of a state, and what came since.
 
 use aether_core::Durability;
-use aether_log::store::{ReadError, Retention, StoreOptions};
+use aether_log::store::{OpenError, ReadError, Retention, StoreOptions};
 use aether_log::{Log, LogItem, LogReader, SnapshotError};
 
 use crate::bus::stage::{connect, open, position, wave};
@@ -74,6 +74,30 @@ async fn a_damaged_snapshot_is_noticed_and_the_one_before_it_is_used() {
     assert!(matches!(&refused, SnapshotError::Damaged { path } if *path == file), "{refused}");
     log.snapshot("stock", 3, b"third").unwrap();
     assert_eq!(log.recover("stock").unwrap().0.unwrap().bytes, b"third");
+}
+
+#[tokio::test]
+async fn a_snapshot_of_another_version_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let aether = connect(&log).await;
+    aether.emitter("shop").unwrap().emit(wave(1, 0.5)).await.unwrap();
+    log.snapshot("stock", 1, b"first").unwrap();
+    log.snapshot("stock", 1, b"second").unwrap();
+    let file = folder.path().join("snapshots/stock.snapshot");
+    let mut later = std::fs::read(&file).unwrap();
+    later[7] = 2;
+    let checksum = crc32fast::hash(&[&later[..24], &later[28..]].concat()).to_le_bytes();
+    later[24..28].copy_from_slice(&checksum);
+    std::fs::write(&file, &later).unwrap();
+    for refused in [log.recover("stock").unwrap_err(), log.snapshot("stock", 1, b"third").unwrap_err()] {
+        assert!(matches!(refused, SnapshotError::Version { version: 2, .. }), "{refused}");
+        assert!(
+            refused.to_string().contains("has version 2 of the format, and this program reads version 1")
+        );
+    }
+    assert!(matches!(log.verify(), Err(OpenError::Version { version: 2, .. })));
+    assert_eq!(std::fs::read(&file).unwrap(), later);
 }
 
 #[tokio::test]

@@ -1,0 +1,212 @@
+//! `cargo xtask versions REV`: the command of another revision and ours on one NATS server, and its files read by ours.
+//!
+//! Both are built, the other one in a work tree of git below `target/versions`, where the second time is quick. Everything
+//! that is sent and stored is compared with what arrives and is read.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::nats_server;
+use crate::running::{Running, output};
+use crate::steps::{Steps, check};
+use crate::workspace::Workspace;
+
+/// The number of waves in each direction.
+const WAVES: usize = 1000;
+
+/// The options of the command.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct VersionsArgs {
+    /// The other revision; the last release by default.
+    revision: Option<String>,
+    /// Build both with the medium `lan:`, and let them meet there as well.
+    #[arg(long)]
+    lan: bool,
+}
+
+/// The command of a version.
+struct Version {
+    name: &'static str,
+    program: PathBuf,
+    /// Where it runs: a folder without configuration.
+    folder: PathBuf,
+}
+
+impl Version {
+    fn command(&self, args: &[&str], url: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(args).current_dir(&self.folder).stdin(Stdio::null());
+        // Commands that read a log or a store have no medium.
+        if !url.is_empty() {
+            command.args(["--medium", url]);
+        }
+        command.env("AETHER_LAN_SECRET", "a secret of these versions");
+        command
+    }
+
+    fn run(&self, args: &[&str], url: &str) -> Result<String> {
+        output(&mut self.command(args, url))
+    }
+
+    /// A process that has printed this.
+    fn start(&self, args: &[&str], url: &str, ready: &str) -> Result<Running> {
+        let mut running = Running::start(self.command(args, url).stdout(Stdio::null()))?;
+        running.wait_for(ready)?;
+        Ok(running)
+    }
+}
+
+pub(crate) fn run(workspace: &Workspace, args: &VersionsArgs) -> Result<()> {
+    let git = |args: &[&str]| output(Command::new("git").args(args).current_dir(workspace.root()));
+    let last = || git(&["describe", "--tags", "--abbrev=0", "--match", "v*"]).ok();
+    let Some(revision) = args.revision.clone().or_else(last) else {
+        println!("skipped: two versions side by side, as there is no release yet (cargo xtask versions REV)");
+        return Ok(());
+    };
+    let mut steps = Steps::default();
+    let server = steps.run("tools", || nats_server::find_or_install(workspace))?.path;
+    let versions = workspace.target().join("versions");
+    let program = steps.run(&format!("build of {}", revision.trim()), || {
+        let commit =
+            git(&["rev-parse", "--short=8", "--verify", &format!("{}^{{commit}}", revision.trim())])?;
+        let tree = versions.join(commit.trim());
+        if !tree.exists() {
+            // Forced, because git still knows a tree that `cargo clean` removed.
+            git(&["worktree", "add", "--force", "--detach", &tree.to_string_lossy(), commit.trim()])?;
+        }
+        built(&Workspace::at(&tree)?, &versions, "old", args.lan)
+    })?;
+    let own = steps.run("build of this revision", || built(workspace, &versions, "new", args.lan))?;
+    let folder = versions.join("run");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    let old = Version { name: "old", program, folder: folder.clone() };
+    let new = Version { name: "new", program: own, folder };
+
+    let mut server = Running::start(Command::new(server).args(["--addr", "127.0.0.1", "--port", "-1"]))?;
+    let line = server.wait_for("Listening for client connections on ")?;
+    let url = format!("nats://{}", line.rsplit(' ').next().unwrap_or_default());
+    for (from, to) in [(&old, &new), (&new, &old)] {
+        let names = format!("from {} to {}", from.name, to.name);
+        steps.run(&format!("{WAVES} waves {names}"), || waves(from, &url, to, &url))?;
+        if args.lan {
+            let port = || std::net::TcpListener::bind("127.0.0.1:0")?.local_addr().map(|at| at.port());
+            let lan = |port| format!("lan:?multicast=off&listen=127.0.0.1:{port}");
+            let (there, here) = (port()?, port()?);
+            let emitting = format!("{}&peer=127.0.0.1:{there}", lan(here));
+            steps.run(&format!("the same over lan {names}"), || waves(from, &emitting, to, &lan(there)))?;
+        }
+        steps.run(&format!("a question {names}"), || question(from, to, &url))?;
+    }
+    steps.run("a field of both, and its store of old", || field(&old, &new, &url))?;
+    steps.run("a log of old", || log(&old, &new, &url))?;
+    print!("{}", steps.table());
+    Ok(())
+}
+
+/// Builds the command, in a folder of both versions, so that what they depend on is compiled once. The program of the other
+/// one has the same name, so a copy is used.
+fn built(workspace: &Workspace, versions: &Path, name: &str, lan: bool) -> Result<PathBuf> {
+    let package = workspace.package_of("aether").context("no package has the command aether")?;
+    let mut build = workspace.cargo(["build", "--locked", "--bin", "aether", "--package", &package]);
+    build.arg("--target-dir").arg(versions.join("target"));
+    check(build.args(if lan { &["--features", "lan"][..] } else { &[] }))?;
+    let copy = versions.join(name);
+    fs::copy(versions.join("target/debug/aether"), &copy)?;
+    Ok(copy)
+}
+
+/// Each wave arrives, in order, with all that it had.
+fn waves(from: &Version, emitting: &str, to: &Version, listening: &str) -> Result<()> {
+    let (sent, heard) = (from.folder.join("sent.jsonl"), from.folder.join("heard.jsonl"));
+    let order = |number: usize| json!({ "number": number, "text": "gr\u{fc}n \u{1f321}" });
+    fs::write(&sent, (0..WAVES).map(|number| format!("{}\n", order(number))).collect::<String>())?;
+    let listen = format!("listen orders.> --group shop --json --count {WAVES}");
+    let listen: Vec<_> = listen.split(' ').collect();
+    let mut listener = Running::start(to.command(&listen, listening).stdout(File::create(&heard)?))?;
+    listener.wait_for("listening on ")?;
+    let emit = "emit orders.created - --kind command --key 17 --name shop --amplitude 0.9 --phase retract \
+                --metadata tenant=b\u{fc}ro";
+    let emit: Vec<_> = emit.split_whitespace().collect();
+    output(from.command(&emit, emitting).stdin(File::open(sent)?))?;
+    let ended = listener.end();
+    let heard = fs::read_to_string(heard)?;
+    ended.with_context(|| format!("{} of {WAVES} waves arrived", heard.lines().count()))?;
+    for (number, line) in heard.lines().enumerate() {
+        let wave: Value = serde_json::from_str(line)?;
+        let expected = json!({
+            "channel": "orders.created", "kind": "command", "source": "shop", "key": "17", "amplitude": 0.9,
+            "metadata": { "tenant": "b\u{fc}ro" }, "payload": order(number),
+        });
+        let phase = wave["phase"].as_f64().unwrap_or_default();
+        let is_whole = has(&wave, &expected) && (phase - std::f64::consts::PI).abs() < 1e-6;
+        ensure!(is_whole, "wave {number} arrived as {line}");
+    }
+    Ok(())
+}
+
+/// Whether all members of an object are also in another one. There may be more.
+fn has(found: &Value, expected: &Value) -> bool {
+    expected.as_object().is_some_and(|members| members.iter().all(|(name, value)| found[name] == *value))
+}
+
+/// A service of one version answers the other one.
+fn question(from: &Version, to: &Version, url: &str) -> Result<()> {
+    let service = to.start(&["beta", "--units", "9"], url, "the service started")?;
+    let reserve = r#"{"order":"17","sku":"lamp","quantity":2}"#;
+    let answer = from.run(&["ask", "inventory.reserve", reserve, "--timeout", "30s"], url)?;
+    let expected = json!({ "outcome": "reserved", "available": 7 });
+    ensure!(has(&serde_json::from_str(&answer)?, &expected), "the answer is {answer}");
+    service.interrupt()
+}
+
+/// A replica of the old version that commands of both write and read; then the new one opens its store.
+fn field(old: &Version, new: &Version, url: &str) -> Result<()> {
+    let keep = ["field", "keep", "home", "--store", "home.field"];
+    let keeper = old.start(&keep, url, "keeps 0 entries")?;
+    for by in [old, new] {
+        by.run(&["field", "set", "home", &format!("by/{}", by.name), &format!("{:?}", by.name)], url)?;
+    }
+    let read = || -> Result<()> {
+        for (by, name) in [(old, "old"), (new, "old"), (old, "new"), (new, "new")] {
+            let found = by.run(&["field", "get", "home", &format!("by/{name}")], url)?;
+            ensure!(found.trim() == format!("{name:?}"), "{} reads {found}", by.name);
+        }
+        Ok(())
+    };
+    read()?;
+    keeper.interrupt()?;
+    new.run(&["field", "verify", "home.field"], "")?;
+    let keeper = new.start(&keep, url, "keeps 2 entries")?;
+    read()?;
+    keeper.interrupt()
+}
+
+/// A log that the old version writes while a service of the new one answers it. Both read the same from it.
+fn log(old: &Version, new: &Version, url: &str) -> Result<()> {
+    let service = new.start(&["beta", "--units", "1000"], url, "the service started")?;
+    let (folder, channels) = ("durable.folder=logs", "durable.synced=[\"orders.>\"]");
+    let alpha = ["alpha", "--orders", "20", "--decline-rate", "0", "--set", folder, "--set", channels];
+    let orders = old.run(&alpha, url)?;
+    ensure!(orders.contains("20 created = 20 completed"), "{orders}");
+    service.interrupt()?;
+    let log = fs::read_dir(old.folder.join("logs"))?.next().context("the old version wrote no log")??.path();
+    let log = log.to_string_lossy();
+    new.run(&["log", "verify", &log], "")?;
+    let (before, after) = (old.run(&["log", "export", &log], "")?, new.run(&["log", "export", &log], "")?);
+    let count = after.lines().count();
+    ensure!(count >= 20 && before.lines().count() == count, "of {before} new reads {count} waves");
+    for (before, after) in before.lines().zip(after.lines()) {
+        let is_same = has(&serde_json::from_str(after)?, &serde_json::from_str(before)?);
+        ensure!(is_same, "old reads {before}\nand new {after}");
+    }
+    let tail = new.run(&["log", "tail", &log, "--last", "10000"], "")?.lines().count();
+    ensure!(tail == count, "{tail} waves of {count} are printed");
+    Ok(())
+}
