@@ -18,7 +18,6 @@ use crate::workspace::Workspace;
 /// The number of waves in each direction.
 const WAVES: usize = 1000;
 
-/// The options of the command.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct VersionsArgs {
     /// The other revision; the last release by default.
@@ -61,7 +60,9 @@ impl Version {
 }
 
 pub(crate) fn run(workspace: &Workspace, args: &VersionsArgs) -> Result<()> {
-    let git = |args: &[&str]| output(Command::new("git").args(args).current_dir(workspace.root()));
+    let git = |args: &[&str]| -> Result<String> {
+        Ok(output(Command::new("git").args(args).current_dir(workspace.root()))?.trim().to_owned())
+    };
     let last = || git(&["describe", "--tags", "--abbrev=0", "--match", "v*"]).ok();
     let Some(revision) = args.revision.clone().or_else(last) else {
         println!("skipped: two versions side by side, as there is no release yet (cargo xtask versions REV)");
@@ -70,21 +71,19 @@ pub(crate) fn run(workspace: &Workspace, args: &VersionsArgs) -> Result<()> {
     let mut steps = Steps::default();
     let server = steps.run("tools", || nats_server::find_or_install(workspace))?.path;
     let versions = workspace.target().join("versions");
-    let program = steps.run(&format!("build of {}", revision.trim()), || {
-        let commit =
-            git(&["rev-parse", "--short=8", "--verify", &format!("{}^{{commit}}", revision.trim())])?;
-        let tree = versions.join(commit.trim());
+    let program = steps.run(&format!("build of {revision}"), || {
+        let commit = git(&["rev-parse", "--short=8", "--verify", &format!("{revision}^{{commit}}")])?;
+        let tree = versions.join(&commit);
         if !tree.exists() {
             // Forced, because git still knows a tree that `cargo clean` removed.
-            git(&["worktree", "add", "--force", "--detach", &tree.to_string_lossy(), commit.trim()])?;
+            git(&["worktree", "add", "--force", "--detach", &tree.to_string_lossy(), &commit])?;
         }
         built(&Workspace::at(&tree)?, &versions, "old", args.lan)
     })?;
     let own = steps.run("build of this revision", || built(workspace, &versions, "new", args.lan))?;
     let folder = versions.join("run");
-    if folder.exists() {
-        fs::remove_dir_all(&folder)?;
-    }
+    // Absent the first time; the other errors are those of the next line and of its files.
+    let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     let old = Version { name: "old", program, folder: folder.clone() };
     let new = Version { name: "new", program: own, folder };
@@ -100,11 +99,10 @@ pub(crate) fn run(workspace: &Workspace, args: &VersionsArgs) -> Result<()> {
         let names = format!("from {} to {}", from.name, to.name);
         step(&format!("{WAVES} waves {names}"), &mut || waves(from, &url, to, &url));
         if args.lan {
-            let port = || std::net::TcpListener::bind("127.0.0.1:0")?.local_addr().map(|at| at.port());
-            let lan = |port| format!("lan:?multicast=off&listen=127.0.0.1:{port}");
-            let (there, here) = (port()?, port()?);
-            let emitting = format!("{}&peer=127.0.0.1:{there}", lan(here));
-            step(&format!("the same over lan {names}"), &mut || waves(from, &emitting, to, &lan(there)));
+            let free = || std::net::TcpListener::bind("127.0.0.1:0")?.local_addr();
+            let listening = format!("lan:?multicast=off&listen={}", free()?);
+            let emitting = listening.replace("listen=", &format!("listen={}&peer=", free()?));
+            step(&format!("the same over lan {names}"), &mut || waves(from, &emitting, to, &listening));
         }
         step(&format!("a question {names}"), &mut || question(from, to, &url));
         step(&format!("a field, {} reads what {} kept", to.name, from.name), &mut || field(from, to, &url));
@@ -140,10 +138,8 @@ fn waves(from: &Version, emitting: &str, to: &Version, listening: &str) -> Resul
     let emit = "emit orders.created - --kind command --key 17 --name shop --amplitude 0.9 --phase retract";
     let emit: Vec<_> = emit.split(' ').collect();
     output(from.command(&emit, emitting).stdin(File::open(sent)?))?;
-    let ended = listener.end();
-    let heard = fs::read_to_string(heard)?;
-    ended.with_context(|| format!("{} of {WAVES} waves arrived", heard.lines().count()))?;
-    for (number, line) in heard.lines().enumerate() {
+    listener.end().with_context(|| format!("not all of {WAVES} waves arrived"))?;
+    for (number, line) in fs::read_to_string(heard)?.lines().enumerate() {
         let wave: Value = serde_json::from_str(line)?;
         let expected = json!({
             "channel": "orders.created", "kind": "command", "source": "shop", "key": "17", "amplitude": 0.9,
@@ -166,8 +162,7 @@ fn question(from: &Version, to: &Version, url: &str) -> Result<()> {
     let service = to.start(&["beta", "--units", "9"], url, "the service started")?;
     let reserve = r#"{"order":"17","sku":"lamp","quantity":2}"#;
     let answer = from.run(&["ask", "inventory.reserve", reserve, "--timeout", "30s"], url)?;
-    let expected = json!({ "outcome": "reserved", "available": 7 });
-    ensure!(has(&serde_json::from_str(&answer)?, &expected), "the answer is {answer}");
+    ensure!(answer.contains("\"reserved\",\"available\":7"), "the answer is {answer}");
     service.interrupt()
 }
 
@@ -203,8 +198,7 @@ fn log(old: &Version, new: &Version, url: &str) -> Result<()> {
     let service = new.start(&["beta", "--units", "1000"], url, "the service started")?;
     let (folder, channels) = ("durable.folder=logs", "durable.synced=[\"orders.>\"]");
     let alpha = ["alpha", "--orders", "20", "--decline-rate", "0", "--set", folder, "--set", channels];
-    let orders = old.run(&alpha, url)?;
-    ensure!(orders.contains("20 created = 20 completed"), "{orders}");
+    ensure!(old.run(&alpha, url)?.contains("20 created = 20 completed"), "not all orders were completed");
     service.interrupt()?;
     let log = fs::read_dir(old.folder.join("logs"))?.next().context("the old version wrote no log")??.path();
     let log = log.to_string_lossy();
@@ -220,7 +214,7 @@ fn log(old: &Version, new: &Version, url: &str) -> Result<()> {
         let is_same = has(&read["wave"], &expected["wave"]) && read["position"] == expected["position"];
         ensure!(is_same, "old reads {before}\nand new {after}");
     }
-    let tail = new.run(&["log", "tail", &log, "--last", "10000"], "")?.lines().count();
-    ensure!(tail == count, "{tail} waves of {count} are printed");
+    let tail = new.run(&["log", "tail", &log, "--last", "10000"], "")?;
+    ensure!(tail.lines().count() == count, "of {count} waves only these are printed:\n{tail}");
     Ok(())
 }
