@@ -82,7 +82,7 @@ pub(crate) fn run(workspace: &Workspace, args: &VersionsArgs) -> Result<()> {
     })?;
     let own = steps.run("build of this revision", || built(workspace, &versions, "new", args.lan))?;
     let folder = versions.join("run");
-    // Absent the first time; the other errors are those of the next line and of its files.
+    // Absent the first time; other errors come again with the next line.
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
     let old = Version { name: "old", program, folder: folder.clone() };
