@@ -350,7 +350,7 @@ mod tests {
         };
         let write = |folder: &Path| {
             let archive = Archive::new(folder.join(FILE));
-            archive.write(7, &minute(START, 3), &[incident.clone()]).unwrap();
+            archive.write(7, &minute(START, 3), std::slice::from_ref(&incident)).unwrap();
             archive.write(7, &minute(START + MINUTES_KEPT + 2 * HOUR, 1), &[]).unwrap();
         };
         for (version, folder) in aether_files::corpus::copies(env!("CARGO_MANIFEST_DIR"), write).unwrap() {

@@ -251,8 +251,9 @@ impl Log {
     /// snapshot is damaged, it is the one before it.
     ///
     /// # Errors
-    /// [`SnapshotError`]: the name is not valid, both snapshots are damaged or cannot be read, another version wrote them, or the
-    /// log has dropped later waves by its retention. Waves removed by channel or by key leave no gap: the rules of the log want that.
+    /// [`SnapshotError`]: the name is not valid, both snapshots are damaged, another version wrote them, they cannot be
+    /// read, or the log has dropped later waves by its retention. Waves removed by channel or by key leave no gap: the rules
+    /// of the log want that.
     pub fn recover(&self, name: &str) -> Result<(Option<Snapshot>, LogReader), SnapshotError> {
         let snapshot = snapshots::read(self.shared.store.folder(), name)?;
         let position = snapshot.as_ref().map_or(0, |snapshot| snapshot.position);

@@ -14,15 +14,21 @@ pub(crate) struct Steps {
 impl Steps {
     /// Runs one step. A failure prints the table and is returned with the step's name.
     pub(crate) fn run<T>(&mut self, name: &str, step: impl FnOnce() -> Result<T>) -> Result<T> {
+        let result = self.attempt(name, step);
+        if result.is_err() {
+            print!("{}", self.table());
+        }
+        result.with_context(|| format!("step \"{name}\" failed; the steps after it were not run"))
+    }
+
+    /// Runs one step whose failure does not keep the others from being run.
+    pub(crate) fn attempt<T>(&mut self, name: &str, step: impl FnOnce() -> Result<T>) -> Result<T> {
         println!("==> {name}");
         let start = Instant::now();
         let result = step();
         let label = if result.is_ok() { name.to_owned() } else { format!("{name}: FAILED") };
         self.done.push((label, start.elapsed()));
-        if result.is_err() {
-            print!("{}", self.table());
-        }
-        result.with_context(|| format!("step \"{name}\" failed; the steps after it were not run"))
+        result
     }
 
     /// The steps with their durations and the sum, one per line.
