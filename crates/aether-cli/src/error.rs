@@ -192,6 +192,7 @@ impl CommandError {
             | Self::Rules(_)
             | Self::CountOfStdin
             | Self::Config(_)
+            | Self::Letters(LettersError::Number { .. })
             | Self::Start(StartError::Exposed { .. })
             | Self::Alpha(AlphaError::Config(_))
             | Self::Beta(BetaError::Config(_)) => true,

@@ -33,6 +33,7 @@ pub(crate) async fn letters(args: LettersArgs, shutdown: CancellationToken) -> R
     if let Some(path) = args.log {
         return folder::letters(path, args.command, shutdown).await;
     }
+    args.command.check_ids()?;
     let aether = connected(&args.command.common().medium, "aether-letters", &shutdown).await?;
     if !aether.promises().crosses_processes {
         return Err(CommandError::Alone { missing: "keep a dead letter" });

@@ -131,11 +131,11 @@ async fn a_hop_by_time_needs_no_key_and_no_setup() {
     let sending = aether::connect(&server.url()).await.unwrap();
     let receiving = aether::connect(&server.url()).await.unwrap();
     let mut stock = Vibrator::create("stock", &receiving).await.unwrap();
-    let timed = |lanes| Hop::timed(lanes, Duration::from_millis(500)).unwrap();
-    stock.resonate_hopping(CHANNEL, &timed(4)).await.unwrap();
+    let timed = |millis| Hop::timed(4, Duration::from_millis(millis)).unwrap();
+    stock.resonate_hopping(CHANNEL, &timed(500)).await.unwrap();
     let shop = Vibrator::create("shop", &sending).await.unwrap();
-    shop.emit_hopping_wave(CHANNEL, &timed(8), "other lanes").await.unwrap();
-    shop.emit_hopping_wave(CHANNEL, &timed(4), "a lamp").await.unwrap();
+    shop.emit_hopping_wave(CHANNEL, &timed(400), "another interval").await.unwrap();
+    shop.emit_hopping_wave(CHANNEL, &timed(500), "a lamp").await.unwrap();
     sending.flush().await.unwrap();
     assert_eq!(receive(&mut stock, 1).await[0].text().unwrap(), "\"a lamp\"");
     assert_eq!(stock.ledger().offered, 1);

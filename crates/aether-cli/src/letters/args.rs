@@ -129,6 +129,16 @@ impl Change {
 }
 
 impl LettersCommand {
+    /// Refuses numbers, which name a letter only with the folder of a log.
+    pub(super) fn check_ids(&self) -> Result<(), LettersError> {
+        let ids = match self {
+            Self::Ls(_) => &[],
+            Self::Show(args) => std::slice::from_ref(&args.id),
+            Self::Replay(args) | Self::Drop(args) => &args.ids[..],
+        };
+        ids.iter().try_for_each(|id| id.of_service().map(|_| ()))
+    }
+
     pub(super) const fn common(&self) -> &Common {
         match self {
             Self::Ls(args) => &args.common,
