@@ -217,8 +217,8 @@ impl Channel {
         (self.hash >> 32) as usize % shards
     }
 
-    /// Whether programs of Aether talk about themselves here, so that a view of a system leaves it out: reserved channels, and those
-    /// of descriptions, dead letters, the replicas of fields and checks.
+    /// Whether programs of Aether talk about themselves here, so that a view of a system leaves it out: reserved
+    /// channels, and those of descriptions, dead letters, the replicas of fields and checks.
     #[must_use]
     pub fn is_plumbing(&self) -> bool {
         let mut tokens = self.as_str().split('.');

@@ -25,8 +25,8 @@ pub fn follow_tokio() {
     FOLLOWS_TOKIO.store(true, Ordering::Relaxed);
 }
 
-/// [`now`] for tests of crates beside this one: from then on the clocks of the process follow tokio's, so that a moment that is
-/// made from an instant is exact.
+/// [`now`] for tests of crates beside this one: from then on the clocks of the process follow tokio's, so that a
+/// moment that is made from an instant is exact.
 #[doc(hidden)]
 #[must_use]
 pub fn test_now() -> Instant {
@@ -39,8 +39,8 @@ fn follows_tokio() -> bool {
     cfg!(test) || FOLLOWS_TOKIO.load(Ordering::Relaxed)
 }
 
-/// Keeps a paused clock where it is until it is dropped: what is awaited happens outside of the runtime, on a disk for example,
-/// and takes no virtual time.
+/// Keeps a paused clock where it is until it is dropped: what is awaited happens outside of the runtime, on a disk
+/// for example, and takes no virtual time.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct HeldTime {

@@ -1,5 +1,5 @@
-//! Reflection: a wave that failed is reported to its source: a command, a query, or another wave whose source asked. Ordinary
-//! terms: error return, dead letter.
+//! Reflection: a wave that failed is reported to its source: a command, a query, or another wave whose source asked.
+//! Ordinary terms: error return, dead letter.
 //!
 //! The router, the inboxes, the outbox and [`Emitter::reflect`](crate::Emitter::reflect) report failures to the
 //! `Reflector` of their [`Aether`](crate::Aether). The reflector notifies the source, whose

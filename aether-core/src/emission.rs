@@ -1,7 +1,7 @@
 //! The limit of what emitters emit: a token bucket that lets the strongest wave go first.
 //!
-//! An [`Emitter`](crate::Emitter) with a limit takes a token for each wave. Without one it waits in a queue by strength, which
-//! is bounded, and needs no task. Emitters without a limit know nothing of it.
+//! An [`Emitter`](crate::Emitter) with a limit takes a token for each wave. Without one it waits in a queue by
+//! strength, which is bounded, and needs no task. Emitters without a limit know nothing of it.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -96,8 +96,8 @@ impl EmissionRate {
     /// A limit of `waves` in each `period`.
     ///
     /// # Errors
-    /// [`EmissionRateError`] if there are no waves, the period is zero or more than a day, or there is more than one wave each
-    /// nanosecond.
+    /// [`EmissionRateError`] if there are no waves, the period is zero or more than a day, or there is more than one
+    /// wave each nanosecond.
     pub fn new(waves: u64, period: Duration) -> Result<Self, EmissionRateError> {
         let (cost, most) = checked(waves, period)?;
         let (credit, then) = (most, clock::now());

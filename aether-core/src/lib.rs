@@ -25,8 +25,8 @@
 //! ```
 //!
 //! # Modules
-//! This crate is the bus in process, and the seam to everything else: a service depends on the crate `aether`, which connects over
-//! networks as well. The names that a service needs are here. The modules have the rest:
+//! This crate is the bus in process, and the seam to everything else: a service depends on the crate `aether`, which
+//! connects over networks as well. The names that a service needs are here. The modules have the rest:
 //!
 //! - [`wave`]: limits, errors and the rarer parts of a wave.
 //! - [`vibrator`]: the errors and accounts of emitting and receiving.

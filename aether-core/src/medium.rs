@@ -103,7 +103,8 @@ pub enum Reach {
 /// 14. `carry_confirmed` returning Ok means that the broker has received the wave; on a medium without a broker, it
 ///     means what `carry` means. The wait is bounded. A wave that the outbox sheds is an error, never Ok.
 /// 15. `carry_all` does for each wave what `carry` does, in order. It stops at the first wave that is refused or has to
-///     wait: the waves before that one were carried, and those behind it are left, or wait with it in their order. Waves that
+///     wait: the waves before that one were carried, and those behind it are left, or wait with it in their order.
+/// Waves that
 ///     are stored together wait together; each of them is stored or refused.
 pub trait Medium: Debug + Send + Sync + 'static {
     /// The capabilities of this medium.
@@ -190,14 +191,14 @@ pub trait Medium: Debug + Send + Sync + 'static {
         self.connection()
     }
 
-    /// Whether waves of this channel are kept for receivers that come later, as a durable log does. Such a wave has a receiver,
-    /// and is not reflected because nobody hears it now.
+    /// Whether waves of this channel are kept for receivers that come later, as a durable log does. Such a wave has a
+    /// receiver, and is not reflected because nobody hears it now.
     fn keeps(&self, _channel: &Channel) -> bool {
         false
     }
 
-    /// Adds what this medium knows beyond its status, as values of types of its own; a medium around another one asks that one,
-    /// too. [`Aether::details`](crate::Aether::details) finds them by their type. The default adds nothing.
+    /// Adds what this medium knows beyond its status, as values of types of its own; a medium around another one asks
+    /// that one, too. [`Aether::details`](crate::Aether::details) finds them by their type. The default adds nothing.
     fn details(&self, _into: &mut Details) {}
 }
 
@@ -281,18 +282,18 @@ impl Promises {
 /// Called with each subscription that a guard ends.
 pub type OnRevoked = Box<dyn Fn(&Subscription) + Send + Sync>;
 
-/// Checks what a process emits and hears, and what arrives for it. [`AetherBuilder::guard`](crate::AetherBuilder::guard) puts
-/// it around all layers.
+/// Checks what a process emits and hears, and what arrives for it.
+/// [`AetherBuilder::guard`](crate::AetherBuilder::guard) puts it around all layers.
 pub trait Guard: ArrivalFilter + Any + Debug {
-    /// Whether an identity may listen to all channels of a pattern, for what is heard without a subscription of a medium, such
-    /// as a durable consumer. A refusal is counted.
+    /// Whether an identity may listen to all channels of a pattern, for what is heard without a subscription of a
+    /// medium, such as a durable consumer. A refusal is counted.
     ///
     /// # Errors
     /// The reason.
     fn may_listen(&self, identity: &str, pattern: &Pattern) -> Result<(), ForeignError>;
 
-    /// Checks a wave that was not delivered by a medium, such as one that a durable consumer has read, as if it had arrived now. A
-    /// refusal is counted, and the wave must not be delivered.
+    /// Checks a wave that was not delivered by a medium, such as one that a durable consumer has read, as if it had
+    /// arrived now. A refusal is counted, and the wave must not be delivered.
     ///
     /// # Errors
     /// The reason.

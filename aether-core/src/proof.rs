@@ -4,9 +4,9 @@
 //! ([`Wave::prove`](crate::Wave::prove)), and the parts of the framework that read names from payloads ask the wave. This
 //! module knows neither keys nor bytes, so that waves can carry a proof in builds without cryptography.
 //!
-//! A bounded table that a network fills is shared by principals. Full, it takes from the principal that holds most of it: one
-//! that makes up entries without end evicts its own, and one that holds less than the largest loses nothing. Where nothing
-//! is proven everybody is one principal.
+//! A bounded table that a network fills is shared by principals. Full, it takes from the principal that holds most of
+//! it: one that makes up entries without end evicts its own, and one that holds less than the largest loses nothing.
+//! Where nothing is proven everybody is one principal.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -36,8 +36,8 @@ impl fmt::Debug for SignerId {
 #[derive(Clone)]
 pub struct Proof(Arc<Permit>);
 
-/// A process by the number that it drew for itself, and the principal that has proven to be it. For tables of media whose keys
-/// are numbers in frames: a principal cannot use the numbers of another, nor take its room.
+/// A process by the number that it drew for itself, and the principal that has proven to be it. For tables of media
+/// whose keys are numbers in frames: a principal cannot use the numbers of another, nor take its room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeId {
     /// Who has signed, by [`Proof::own`]; 0 where nothing is proven.
@@ -110,8 +110,8 @@ impl Proof {
         is_permitted
     }
 
-    /// What has a rate of its own: a name that the list has, with whatever key, and otherwise the key. A key that is listed with
-    /// `sensor-*` may use any number of names.
+    /// What has a rate of its own: a name that the list has, with whatever key, and otherwise the key. A key that is
+    /// listed with `sensor-*` may use any number of names.
     pub fn rated<'a>(&self, name: &'a str) -> Rated<'a> {
         let is_listed = |named: &Named| matches!(named, Named::Exactly(listed) if listed == name);
         if self.0.names.iter().any(is_listed) { Rated::Name(name) } else { Rated::Signer(self.signer()) }
@@ -229,8 +229,8 @@ impl ShareSizes {
         }
     }
 
-    /// The principal that makes room for something new of `principal`: the one with the largest share, and itself if no other
-    /// has more.
+    /// The principal that makes room for something new of `principal`: the one with the largest share, and itself if
+    /// no other has more.
     pub fn gives_way_to(&self, principal: u64) -> u64 {
         match self.by_size.last() {
             Some((largest, holder)) if *largest > self.of(principal) => *holder,

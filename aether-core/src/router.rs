@@ -226,7 +226,8 @@ impl Router {
         }
     }
 
-    /// How many waves like this one should be carried together now, as [`Medium::room_for`](crate::medium::Medium) returns it.
+    /// How many waves like this one should be carried together now, as [`Medium::room_for`](crate::medium::Medium)
+    /// returns it.
     pub fn room_for(&self, wave: &Wave) -> usize {
         self.with_route(wave, |route, wave| route.room_for(wave)).clamp(1, MOST_TOGETHER)
     }

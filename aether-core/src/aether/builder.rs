@@ -79,8 +79,8 @@ impl AetherBuilder {
         Self::default()
     }
 
-    /// The address: `local:` (the default), or one of a [scheme](Self::scheme) that is registered. Several addresses with blanks
-    /// between them are for the connector of [`AetherBuilder::several`].
+    /// The address: `local:` (the default), or one of a [scheme](Self::scheme) that is registered. Several addresses
+    /// with blanks between them are for the connector of [`AetherBuilder::several`].
     pub fn url(mut self, url: impl Into<String>) -> Self {
         self.url = url.into();
         self
@@ -102,8 +102,8 @@ impl AetherBuilder {
         self.options.find().cloned().unwrap_or_default()
     }
 
-    /// Options of a medium, by their type: [`LocalOptions`](crate::LocalOptions) for `local:`, or the type of a medium of another
-    /// crate. Later options of the same type replace earlier ones.
+    /// Options of a medium, by their type: [`LocalOptions`](crate::LocalOptions) for `local:`, or the type of a
+    /// medium of another crate. Later options of the same type replace earlier ones.
     ///
     /// ```
     /// use aether_core::{AetherBuilder, LocalOptions};
@@ -191,8 +191,8 @@ impl AetherBuilder {
         self
     }
 
-    /// Checks what this process emits and hears, and what arrives over a network. The guard is outside of all layers. Default:
-    /// everything is allowed.
+    /// Checks what this process emits and hears, and what arrives over a network. The guard is outside of all layers.
+    /// Default: everything is allowed.
     pub fn guard(mut self, guard: impl Guard) -> Self {
         self.guard = Some(Arc::new(guard));
         self

@@ -26,8 +26,8 @@ use crate::wave::{ContentType, Wave};
 /// Bounds of the queues: the number of sources, and of separate echoes for each of them.
 const MAX_SOURCES: usize = 256;
 const KEPT_APART: usize = 16;
-/// The bound of the waves kept until their source is known to be present, in bytes. A principal has at most as much of it as is
-/// free, so one alone has half, and whoever comes next finds room.
+/// The bound of the waves kept until their source is known to be present, in bytes. A principal has at most as much
+/// of it as is free, so one alone has half, and whoever comes next finds room.
 const MAX_BYTES: usize = 16 << 20;
 /// The maximum size of what the echoes of one message carry of their waves, in bytes, and never more than a quarter of
 /// the largest message of the medium.
@@ -263,8 +263,8 @@ impl Reflector {
         }
     }
 
-    /// Queues a failure, if there is room for one more source, or its principal has fewer than another. `is_kept` keeps the wave
-    /// as a dead letter at once.
+    /// Queues a failure, if there is room for one more source, or its principal has fewer than another. `is_kept`
+    /// keeps the wave as a dead letter at once.
     fn pend(self: &Arc<Self>, wave: &Wave, reason: EchoReason, hint: &str, by: &str, is_kept: bool) -> bool {
         let mut gone = None;
         let start = {

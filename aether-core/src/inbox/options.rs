@@ -19,10 +19,10 @@ pub enum ServeOrder {
     /// Strongest first; first in, first out inside a level of a quarter octave. Waves of one source, channel and
     /// amplitude keep their order.
     ///
-    /// In the inbox of a vibrator that does not observe, sources take turns as soon as more than 32 waves of a level wait and
-    /// several sources have emitted them: a source that floods makes its own waves wait, not those of others. A full inbox then
-    /// sheds the oldest wave of the source that uses most of it. While waves of 1024 sources wait in a level, further ones share
-    /// their turns.
+    /// In the inbox of a vibrator that does not observe, sources take turns as soon as more than 32 waves of a level
+    /// wait and several sources have emitted them: a source that floods makes its own waves wait, not those of
+    /// others. A full inbox then sheds the oldest wave of the source that uses most of it. While waves of 1024
+    /// sources wait in a level, further ones share their turns.
     ///
     /// Strict priority: while stronger waves saturate the receiver, weaker ones are starved. To avoid that, use
     /// [`ServeOrder::Arrival`], limit the waiting time ([`InboxOptions::sojourn_cap`], a half-life), or receive the

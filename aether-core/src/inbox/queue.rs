@@ -4,7 +4,8 @@
 //! [`IN_ORDER`] and holds items of several sources: until it is empty again, it is a set of [`Sources`].
 //!
 //! Pure data: no lock, no clock, no counting of losses. Pushing and popping are O(1), except that
-//! [`Levels::pop_oldest`] checks the head of each occupied level, and the two conditional pops as many items as they have to.
+//! [`Levels::pop_oldest`] checks the head of each occupied level, and the two conditional pops as many items as they
+//! have to.
 //!
 //! Each level ever used has a ring buffer of its own, read and written sequentially. If emitter and receiver run on two
 //! processors, four waves share a cache line that moves from one to the other. In a slab with links between its slots,
@@ -275,8 +276,8 @@ impl<T: Queueable> Levels<T> {
         Self::shrunk_by_one(ring, &mut self.occupied, usize::from(level));
     }
 
-    /// The strongest, then next, item pushed after the mark `after` that `wanted` accepts. Checks only those items, up to the
-    /// one it takes, so a caller that remembers [`Levels::last_arrival`] never sees an item twice.
+    /// The strongest, then next, item pushed after the mark `after` that `wanted` accepts. Checks only those items,
+    /// up to the one it takes, so a caller that remembers [`Levels::last_arrival`] never sees an item twice.
     pub(super) fn pop_where(&mut self, after: u64, mut wanted: impl FnMut(&T) -> bool) -> Option<Popped<T>> {
         for level in self.occupied_levels() {
             if let Some(sources) = self.sources_mut(level) {

@@ -2,13 +2,15 @@
 //!
 //! Pure data, as [`Levels`](super::queue::Levels). Without it, one source that floods a level makes the waves of all others
 //! wait behind its own. Items of one source always keep their order. Sources are known by a hash with secret keys while they
-//! have items, and for as long after that as there is room. [`MOST`] sources have a queue of their own, so that invented ones
-//! fill no table; those that come when all queues hold items share one that their hash names, and its turns.
+//! have items, and for as long after that as there is room. [`MOST`] sources have a queue of their own, so that
+//! invented ones fill no table; those that come when all queues hold items share one that their hash names, and its
+//! turns.
 //!
-//! Turns are numbered, as in start-time fair queueing. A source that does not use its turns saves them, up to [`SAVED`], and
-//! comes first while it has some. Without that, a source had its part of the service only from moment to moment: it waited as
-//! long as at a server of its own that is slower by the number of sources, also when the source that floods was served while
-//! it had nothing waiting. So a few items that happen to come together waited for as many items of each other source.
+//! Turns are numbered, as in start-time fair queueing. A source that does not use its turns saves them, up to
+//! [`SAVED`], and comes first while it has some. Without that, a source had its part of the service only from moment
+//! to moment: it waited as long as at a server of its own that is slower by the number of sources, also when the
+//! source that floods was served while it had nothing waiting. So a few items that happen to come together waited for
+//! as many items of each other source.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -336,8 +338,8 @@ pub(super) trait Queueable {
     fn weight(&self) -> usize;
 }
 
-/// All that one signer sends is of one source, whatever names and instances it uses, so that nobody who signs becomes many. Where
-/// nothing is proven, a source is what the wave says.
+/// All that one signer sends is of one source, whatever names and instances it uses, so that nobody who signs becomes
+/// many. Where nothing is proven, a source is what the wave says.
 impl Queueable for Wave {
     fn is_of_source_of(&self, other: &Self) -> bool {
         // Nothing else is looked at in a queue of one source.
@@ -381,8 +383,8 @@ const BLOCK: usize = 32;
 
 /// Which of many queues uses most. A look at each of 1024 would take 2.3 us for each item that is shed.
 ///
-/// What each queue uses, and for each [`BLOCK`] of them a number that none of them exceeds: a queue that shrinks leaves it as it
-/// is, and the search for the longest corrects it.
+/// What each queue uses, and for each [`BLOCK`] of them a number that none of them exceeds: a queue that shrinks
+/// leaves it as it is, and the search for the longest corrects it.
 #[derive(Debug, Default)]
 struct Longest {
     used: Vec<usize>,

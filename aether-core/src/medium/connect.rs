@@ -1,7 +1,7 @@
 //! Connecting to a medium: connection requests, wire formats and errors.
 //!
-//! Used by [`AetherBuilder::connect`](crate::AetherBuilder::connect) and by the media. This module does not open connections.
-//! All media are registered by their scheme in the same way, including those of other crates.
+//! Used by [`AetherBuilder::connect`](crate::AetherBuilder::connect) and by the media. This module does not open
+//! connections. All media are registered by their scheme in the same way, including those of other crates.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -66,7 +66,8 @@ impl ConnectRequest {
         (self.reflecting)(options)
     }
 
-    /// Connects to the medium at another address, by the schemes of the same builder. For connectors that have several media.
+    /// Connects to the medium at another address, by the schemes of the same builder. For connectors that have
+    /// several media.
     ///
     /// # Errors
     /// [`ConnectError::Url`] or [`ConnectError::Scheme`] if no medium has this address, and any error of its connector.
@@ -206,8 +207,8 @@ pub enum ConnectError {
         /// The error of the broker's client.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The medium refuses its address or its options, or the server refuses this program. The text is that of the medium's own
-    /// error, which [`ConnectError::of_medium`] finds by its type.
+    /// The medium refuses its address or its options, or the server refuses this program. The text is that of the
+    /// medium's own error, which [`ConnectError::of_medium`] finds by its type.
     #[error(transparent)]
     Medium(#[from] ForeignError),
     /// What is to be around the medium cannot be used.
@@ -240,8 +241,8 @@ impl ConnectError {
         }
     }
 
-    /// Removes secrets, because errors are logged and the part of an address before an `@` is a password or a token. Media do so
-    /// in errors of their own.
+    /// Removes secrets, because errors are logged and the part of an address before an `@` is a password or a token.
+    /// Media do so in errors of their own.
     #[must_use]
     pub fn without_secrets(mut self) -> Self {
         if let Self::Url { url, .. }

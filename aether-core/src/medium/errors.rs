@@ -55,8 +55,8 @@ pub enum JoinError {
         /// The most bytes, each subscription with 128 more than its pattern and its group.
         most_bytes: usize,
     },
-    /// Some peers on a local network did not confirm the subscription; those without room for it do not. What they emit may not
-    /// arrive.
+    /// Some peers on a local network did not confirm the subscription; those without room for it do not. What they
+    /// emit may not arrive.
     #[error(
         "{} did not confirm the subscription within {within:?}: their tables of peers may be full",
         peers.join(", ")

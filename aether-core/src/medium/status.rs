@@ -68,8 +68,8 @@ pub struct MediumStatus {
     pub refused_unsigned: u64,
     /// Messages that were refused because they are signed with a key that is not on the list.
     pub refused_unknown_signer: u64,
-    /// Messages that were refused because their signature is wrong: somebody with the keys of sealed waves altered them, moved
-    /// them, or made them without the key that signs.
+    /// Messages that were refused because their signature is wrong: somebody with the keys of sealed waves altered
+    /// them, moved them, or made them without the key that signs.
     pub refused_forged: u64,
     /// Messages, and parts of notices of the framework, that were refused because they use a name that their signer may not
     /// use.

@@ -1,11 +1,13 @@
 //! The announced receivers of other processes. Pure data; the time is a parameter.
 //!
-//! Without keys announcements are not authenticated, so an entry belongs to its announcer. Another announcer that uses the same name
-//! gets an entry of its own, which can only add a receiver. Since the lowest floor counts, that never stops a wave that
-//! was not stopped before. A forger that copies the announcer's identity as well is detected by its message numbers,
-//! which repeat or fall when the real announcer sends next: then no wave is stopped for a while.
+//! Without keys announcements are not authenticated, so an entry belongs to its announcer. Another announcer that
+//! uses the same name gets an entry of its own, which can only add a receiver. Since the lowest floor counts, that
+//! never stops a wave that was not stopped before. A forger that copies the announcer's identity as well is detected
+//! by its message numbers, which repeat or fall when the real announcer sends next: then no wave is stopped for a
+//! while.
 //!
-//! In a full table the principal that has most receivers makes room for those of others. Its own further ones are left out.
+//! In a full table the principal that has most receivers makes room for those of others. Its own further ones are
+//! left out.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -28,8 +28,8 @@ pub struct Announcement {
     pub heard: Vec<Heard>,
     /// Its floor in effect: the configured one, or the one raised by overload.
     pub effective_floor: Floor,
-    /// A number for who has proven to announce it; 0 where nothing is proven, and for a vibrator of this process. For sharing out
-    /// what is bounded: names may be as many as a signer likes.
+    /// A number for who has proven to announce it; 0 where nothing is proven, and for a vibrator of this process. For
+    /// sharing out what is bounded: names may be as many as a signer likes.
     pub principal: u64,
     /// The floor raised by overload, which senders may respect; open while it is not overloaded.
     pub(super) floor: Floor,

@@ -258,8 +258,8 @@ impl FloorIndex {
         changed
     }
 
-    /// The floor below which no receiver hears a channel. Never waits: open while the index is being changed. Measured: 0.13 us
-    /// with one receiver, 0.95 us with 100.
+    /// The floor below which no receiver hears a channel. Never waits: open while the index is being changed.
+    /// Measured: 0.13 us with one receiver, 0.95 us with 100.
     pub(super) fn floor_of(&self, channel: &Channel, now: Instant) -> Floor {
         if self.is_incomplete.load(Ordering::Relaxed) {
             return Floor::OPEN;

@@ -1,11 +1,11 @@
 //! The route caches: one per thread and one shared.
 //!
 //! Both are bounded, so that made-up channels cannot grow them. Subscription changes do not search them for entries:
-//! each entry has the generation of the table that it reflects, and is checked against the changes since, or against the tree, if that
-//! is not the current one.
+//! each entry has the generation of the table that it reflects, and is checked against the changes since, or against
+//! the tree, if that is not the current one.
 //!
-//! A route stays valid through changes of patterns that do not match its channel. [`Changes`] finds that at a cost that depends
-//! on the number of changes and not on the number of patterns that match the channel.
+//! A route stays valid through changes of patterns that do not match its channel. [`Changes`] finds that at a cost
+//! that depends on the number of changes and not on the number of patterns that match the channel.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -165,8 +165,8 @@ impl Cache {
         slot.unwrap_or(slots[entry.channel.shard(2)]).store(Some(entry));
     }
 
-    /// Drops the outdated entries of one page, in turn, so that unused inboxes are freed. Entries that may still be valid stay: a route
-    /// of many patterns is expensive to make.
+    /// Drops the outdated entries of one page, in turn, so that unused inboxes are freed. Entries that may still be
+    /// valid stay: a route of many patterns is expensive to make.
     pub(super) fn sweep(&self, generation: u64) {
         let page = self.sweep.fetch_add(1, Ordering::Relaxed) % PAGES;
         for slot in self.pages[page].get().into_iter().flat_map(|page| page.iter()) {

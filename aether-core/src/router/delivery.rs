@@ -285,12 +285,12 @@ impl Waiting {
     }
 
     /// Waits for room in all inboxes at once, at most for the patience of each; then the weakest wave is shed. Inboxes
-    /// with room get the wave without waiting for the others. A wave that is being stored waits for that first. Of waves that
-    /// are stored together it says nothing but whether they were: see [`Waiting::finish_all`].
+    /// with room get the wave without waiting for the others. A wave that is being stored waits for that first. Of
+    /// waves that are stored together it says nothing but whether they were: see [`Waiting::finish_all`].
     ///
     /// # Errors
-    /// [`NotStored`] with the wave, if its channel is durable and it was not stored: the first one, of several. Waiting for
-    /// room cannot fail.
+    /// [`NotStored`] with the wave, if its channel is durable and it was not stored: the first one, of several.
+    /// Waiting for room cannot fail.
     ///
     /// # Cancel safety
     /// If cancelled before completion, the wave is offered at once to every inbox it was still waiting for.

@@ -24,8 +24,8 @@ pub(super) struct Route {
     is_observed: bool,
 }
 
-/// The ungrouped subscribers and observers of each matching pattern. Each inbox is in one of them: the others of its patterns are
-/// left out, and patterns of which nobody is left.
+/// The ungrouped subscribers and observers of each matching pattern. Each inbox is in one of them: the others of its
+/// patterns are left out, and patterns of which nobody is left.
 pub(super) type Parts = SmallVec<[Arc<Hearers>; 2]>;
 
 /// The place of the member whose turn it is.

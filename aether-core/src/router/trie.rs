@@ -44,8 +44,8 @@ pub(super) struct PatternEntry {
     pub(super) rivals: BTreeMap<u64, Rival>,
 }
 
-/// What has to be known of a subscription to choose one among those of its inbox. A copy: where many patterns match, the memory
-/// that is read is the cost.
+/// What has to be known of a subscription to choose one among those of its inbox. A copy: where many patterns match,
+/// the memory that is read is the cost.
 #[derive(Clone, Copy)]
 pub(super) struct Rival {
     pub(super) inbox: InboxKey,

@@ -54,9 +54,10 @@ impl Emitter {
     /// Emits waves in their order, each as [`Emitter::emit`] does, and returns how many were emitted. Waits for room where
     /// that is needed. A wave that is refused does not keep the next one from being emitted.
     ///
-    /// On durable channels up to 4096 waves are stored together, with one write and one sync, and reach their receivers after
-    /// that. [`BatchReceipt::stored`] names the first and the last position. In process, up to 64 waves of one channel are offered together: each receiver takes its lock once for them and is
-    /// woken once. A batch is as large as there is room for, and an iterator that is slow to make the next wave ends it.
+    /// On durable channels up to 4096 waves are stored together, with one write and one sync, and reach their
+    /// receivers after that. [`BatchReceipt::stored`] names the first and the last position. In process, up to 64
+    /// waves of one channel are offered together: each receiver takes its lock once for them and is woken once. A
+    /// batch is as large as there is room for, and an iterator that is slow to make the next wave ends it.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -78,9 +79,9 @@ impl Emitter {
     ///
     /// # Cancel safety
     /// Cancelled while a wave waits for room, every wave that was taken from the iterator has been offered; waves that
-    /// were refused by then are dropped. The rest is still in the iterator: pass `&mut iterator` to keep it. That is all
-    /// behind the wave that waits, unless other emitters took the room of up to 63 waves behind it. On durable channels, the
-    /// waves that were taken are stored; [`Emitter::account`] counts them.
+    /// were refused by then are dropped. The rest is still in the iterator: pass `&mut iterator` to keep it. That is
+    /// all behind the wave that waits, unless other emitters took the room of up to 63 waves behind it. On durable
+    /// channels, the waves that were taken are stored; [`Emitter::account`] counts them.
     pub async fn emit_all(
         &self,
         waves: impl IntoIterator<Item = Wave>,
@@ -201,8 +202,8 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Takes back the numbers of refused waves, the last ones that were carried. The waves behind them get the numbers before
-    /// theirs.
+    /// Takes back the numbers of refused waves, the last ones that were carried. The waves behind them get the
+    /// numbers before theirs.
     #[cold]
     fn refuse(&mut self, errors: impl IntoIterator<Item = EmitError, IntoIter: DoubleEndedIterator>) {
         let sequencer = self.emitter.sequencer();

@@ -1,4 +1,5 @@
-//! Emitters whose waves follow from others: with a cause, a root and baggage, an identity of their own, or from another medium.
+//! Emitters whose waves follow from others: with a cause, a root and baggage, an identity of their own, or from
+//! another medium.
 
 use super::Emitter;
 use super::emitter::settled;
@@ -169,8 +170,9 @@ impl Emitter {
 
 impl DeadLetters {
     /// Sends a letter's wave again as a new wave of this emitter: same channel, kind and content, the amplitude of its
-    /// first attempt, the old wave as its cause, and the number of attempts in its metadata ([`ATTEMPTS`](crate::wave::ATTEMPTS)). The letter
-    /// is removed once the medium has taken the wave. If the new wave fails too, its echo goes to this emitter.
+    /// first attempt, the old wave as its cause, and the number of attempts in its metadata
+    /// ([`ATTEMPTS`](crate::wave::ATTEMPTS)). The letter is removed once the medium has taken the wave. If the new
+    /// wave fails too, its echo goes to this emitter.
     ///
     /// # Errors
     /// [`ReplayError`] if there is no such letter, or if it could not be sent; then it stays.

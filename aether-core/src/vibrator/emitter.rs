@@ -144,9 +144,10 @@ impl Emitter {
         WaveId { source: self.source().clone(), sequence: receipt.sequence }
     }
 
-    /// Emits a wave, or builds one and emits it. Waits while a receiver's inbox or the outbox is full, at most as long as its options allow; after
-    /// that the weakest wave there is shed and counted. On NATS it also waits, no longer than that, while the connection
-    /// stands and 2048 waves that are no weaker are in the outbox: more would only be older when they leave.
+    /// Emits a wave, or builds one and emits it. Waits while a receiver's inbox or the outbox is full, at most as
+    /// long as its options allow; after that the weakest wave there is shed and counted. On NATS it also waits, no
+    /// longer than that, while the connection stands and 2048 waves that are no weaker are in the outbox: more would
+    /// only be older when they leave.
     ///
     /// Ok means in process that the wave was offered to every inbox that hears it, and on a network that it is in the
     /// bounded outbox or has left. [`Aether::flush`] waits until the broker has it.
@@ -298,8 +299,8 @@ impl Emitter {
 
     /// Tells the source of a wave that it was not handled. A handler calls it when it refuses a wave or fails at it.
     /// Commands and queries come back as an [`Echo`](crate::Echo) or become [dead letters](Aether::dead_letters), and so
-    /// do waves whose source [asked](crate::WaveBuilder::echo); other waves are left alone. Only the first report of a wave by this vibrator counts, unless a thousand reports
-    /// of other waves came in between.
+    /// do waves whose source [asked](crate::WaveBuilder::echo); other waves are left alone. Only the first report of
+    /// a wave by this vibrator counts, unless a thousand reports of other waves came in between.
     ///
     /// `hint` is for people. It is cut off after [`MAX_HINT_BYTES`](crate::wave::MAX_HINT_BYTES) bytes.
     ///

@@ -148,8 +148,8 @@ impl Tuner {
     /// if they allow it now.
     ///
     /// # Errors
-    /// [`JoinError`] if the pattern is not valid, the rules or the server do not allow it, the medium is closed, the receiver
-    /// was dropped, or it hears 16,384 patterns already.
+    /// [`JoinError`] if the pattern is not valid, the rules or the server do not allow it, the medium is closed, the
+    /// receiver was dropped, or it hears 16,384 patterns already.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the pattern is not heard.
@@ -175,8 +175,9 @@ impl Tuner {
     /// Commands travel alone, so a group shares even a burst of them: use [`Kind::Command`](crate::Kind) for work.
     ///
     /// # Errors
-    /// [`JoinError`] if the pattern or the name of the group is not valid, the rules or the server do not allow it, the medium is
-    /// closed, the receiver was dropped or hears 16,384 patterns already, or the vibrator is an observer. A group's name follows the rules of a channel.
+    /// [`JoinError`] if the pattern or the name of the group is not valid, the rules or the server do not allow it,
+    /// the medium is closed, the receiver was dropped or hears 16,384 patterns already, or the vibrator is an
+    /// observer. A group's name follows the rules of a channel.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the pattern is not heard.
@@ -333,7 +334,8 @@ impl Drop for PendingAnnouncement<'_> {
     }
 }
 
-/// The maximum number of subscriptions of a vibrator. All of them may match one channel, and the first emit to it looks at each.
+/// The maximum number of subscriptions of a vibrator. All of them may match one channel, and the first emit to it
+/// looks at each.
 const MAX_SUBSCRIPTIONS: usize = 16_384;
 
 /// The patterns that a vibrator is tuned to. Leaving one over a network looks at all of them once.

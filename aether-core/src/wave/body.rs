@@ -1,11 +1,13 @@
 //! The contents of a wave, shared by its handles. A body whose last handle is gone is filled again by a later wave.
 //!
-//! The pool: in a stream of waves one thread makes the bodies and another drops them. An allocator has to hand such memory from
-//! thread to thread; glibc's takes 350 instructions and a lock for that. Here each thread keeps a few bodies, and batches
-//! of them go from thread to thread by way of a shared stock. A kept body refers to nothing: it is cleared first.
+//! The pool: in a stream of waves one thread makes the bodies and another drops them. An allocator has to hand such
+//! memory from thread to thread; glibc's takes 350 instructions and a lock for that. Here each thread keeps a few
+//! bodies, and batches of them go from thread to thread by way of a shared stock. A kept body refers to nothing: it
+//! is cleared first.
 //!
 //! What is kept is bounded: 128 bodies a thread and 4096 in the stock, 0.8 MiB. The stock gives back to the allocator
-//! what nobody took from it for a while. Source of the design: J. Bonwick and J. Adams, "Magazines and Vmem", USENIX 2001.
+//! what nobody took from it for a while. Source of the design: J. Bonwick and J. Adams, "Magazines and Vmem", USENIX
+//! 2001.
 
 use std::cell::RefCell;
 use std::ops::Deref;

@@ -88,8 +88,8 @@ impl Wave {
     }
 }
 
-/// The metadata entry with the number of the attempt, by anybody: `2` for a wave that is sent again after one. Absent on the first
-/// attempt, and not changed where a handler or a source tries again by itself.
+/// The metadata entry with the number of the attempt, by anybody: `2` for a wave that is sent again after one. Absent
+/// on the first attempt, and not changed where a handler or a source tries again by itself.
 pub const ATTEMPTS: &str = "aether-attempts";
 
 impl Wave {
@@ -116,9 +116,10 @@ impl Wave {
         wave
     }
 
-    /// The same wave for one more attempt: its identity stays, so receivers that remember identities know what they have done
-    /// already. It is as old as if it was emitted now. `attempts` is their number so far, as a letter has it: [`Wave::attempts`] is
-    /// one more. `None` if the wave was never emitted, or its metadata have no room for the number.
+    /// The same wave for one more attempt: its identity stays, so receivers that remember identities know what they
+    /// have done already. It is as old as if it was emitted now. `attempts` is their number so far, as a letter has it:
+    /// [`Wave::attempts`] is one more. `None` if the wave was never emitted, or its metadata have no room for the
+    /// number.
     #[must_use]
     pub fn again(&self, attempts: u32) -> Option<Self> {
         let wave = self.attempted(attempts).identified(self.id(), None);

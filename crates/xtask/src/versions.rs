@@ -28,14 +28,14 @@ pub(crate) struct VersionsArgs {
 }
 
 /// The command of a version.
-struct Version {
+struct Program {
     name: &'static str,
     program: PathBuf,
     /// Where it runs: a folder without configuration.
     folder: PathBuf,
 }
 
-impl Version {
+impl Program {
     fn command(&self, args: &[&str], url: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.args(args).current_dir(&self.folder).stdin(Stdio::null());
@@ -85,8 +85,8 @@ pub(crate) fn run(workspace: &Workspace, args: &VersionsArgs) -> Result<()> {
     // Absent the first time; other errors come again with the next line.
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(&folder)?;
-    let old = Version { name: "old", program, folder: folder.clone() };
-    let new = Version { name: "new", program: own, folder };
+    let old = Program { name: "old", program, folder: folder.clone() };
+    let new = Program { name: "new", program: own, folder };
 
     let mut server = Running::start(Command::new(server).args(["--addr", "127.0.0.1", "--port", "-1"]))?;
     let line = server.wait_for("Listening for client connections on ")?;
@@ -127,7 +127,7 @@ fn built(workspace: &Workspace, versions: &Path, name: &str, lan: bool) -> Resul
 }
 
 /// Each wave arrives, in order, with all that it had.
-fn waves(from: &Version, emitting: &str, to: &Version, listening: &str) -> Result<()> {
+fn waves(from: &Program, emitting: &str, to: &Program, listening: &str) -> Result<()> {
     let (sent, heard) = (from.folder.join("sent.jsonl"), from.folder.join("heard.jsonl"));
     let order = |number: usize| json!({ "number": number, "text": "gr\u{fc}n \u{1f321}" });
     fs::write(&sent, (0..WAVES).map(|number| format!("{}\n", order(number))).collect::<String>())?;
@@ -158,7 +158,7 @@ fn has(found: &Value, expected: &Value) -> bool {
 }
 
 /// A service of one version answers the other one.
-fn question(from: &Version, to: &Version, url: &str) -> Result<()> {
+fn question(from: &Program, to: &Program, url: &str) -> Result<()> {
     let service = to.start(&["beta", "--units", "9"], url, "the service started")?;
     let reserve = r#"{"order":"17","sku":"lamp","quantity":2}"#;
     let answer = from.run(&["ask", "inventory.reserve", reserve, "--timeout", "30s"], url)?;
@@ -167,7 +167,7 @@ fn question(from: &Version, to: &Version, url: &str) -> Result<()> {
 }
 
 /// A replica of one version keeps what commands of both write; both read it.
-fn field(from: &Version, to: &Version, url: &str) -> Result<()> {
+fn field(from: &Program, to: &Program, url: &str) -> Result<()> {
     let home = format!("of-{}", from.name);
     let keeper = from.start(&["field", "keep", &home], url, "keeps 0 entries")?;
     for by in [from, to] {
@@ -181,7 +181,7 @@ fn field(from: &Version, to: &Version, url: &str) -> Result<()> {
 }
 
 /// The new version opens a store that the old one wrote.
-fn store(old: &Version, new: &Version, url: &str) -> Result<()> {
+fn store(old: &Program, new: &Program, url: &str) -> Result<()> {
     let keep = ["field", "keep", "home", "--store", "home.field"];
     let keeper = old.start(&keep, url, "keeps 0 entries")?;
     old.run(&["field", "set", "home", "lamp", "17"], url)?;
@@ -194,7 +194,7 @@ fn store(old: &Version, new: &Version, url: &str) -> Result<()> {
 }
 
 /// A log that the old version writes while a service of the new one answers it. Both read the same from it.
-fn log(old: &Version, new: &Version, url: &str) -> Result<()> {
+fn log(old: &Program, new: &Program, url: &str) -> Result<()> {
     let service = new.start(&["beta", "--units", "1000"], url, "the service started")?;
     let (folder, channels) = ("durable.folder=logs", "durable.synced=[\"orders.>\"]");
     let alpha = ["alpha", "--orders", "20", "--decline-rate", "0", "--set", folder, "--set", channels];
