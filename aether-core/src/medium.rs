@@ -63,8 +63,8 @@ pub enum Reach {
 ///    purpose. A wave that is handed back has no number and leaves no gap in the numbers of its source.
 /// 2. Waves of one source, channel and amplitude arrive at every receiver in the order of their `carry` calls. Three
 ///    exceptions: a wave that is still `Waiting` when the next one is carried may be overtaken by it, and so may a wave
-///    that a group member receives in place of a member that has left, and one that went by a
-///    path, of several media as one, that the next one does not take.
+///    that a group member receives in place of a member that has left, and one that went by a path, of several media
+///    as one, that the next one does not take.
 /// 3. A wave is offered exactly once to each inbox that hears its channel, however many of the inbox's patterns match.
 ///    It is offered to exactly one member of each group if the medium promises groups; otherwise `join` refuses members
 ///    with `NoGroups`. All members get their share, regardless of the channels used and of other members joining or
@@ -104,8 +104,7 @@ pub enum Reach {
 ///     means what `carry` means. The wait is bounded. A wave that the outbox sheds is an error, never Ok.
 /// 15. `carry_all` does for each wave what `carry` does, in order. It stops at the first wave that is refused or has to
 ///     wait: the waves before that one were carried, and those behind it are left, or wait with it in their order.
-/// Waves that
-///     are stored together wait together; each of them is stored or refused.
+///     Waves that are stored together wait together; each of them is stored or refused.
 pub trait Medium: Debug + Send + Sync + 'static {
     /// The capabilities of this medium.
     fn promises(&self) -> Promises;
