@@ -107,10 +107,12 @@ fn an_index_under_change_stops_nothing_and_blocks_no_emitter() {
 }
 
 #[test]
-fn a_changed_floor_counts_at_once() {
-    let (hearers, now) = (FloorIndex::new(), crate::clock::now());
+fn cached_floors_do_not_outlive_a_change() {
+    let (hearers, other, now) = (FloorIndex::new(), FloorIndex::new(), crate::clock::now());
     let a = channel("a");
     hearers.change(|index| hearer(index, &["a"], floor(0.5), now));
+    assert_eq!(hearers.floor_of(&a, now), floor(0.5));
+    assert!(other.floor_of(&a, now).is_open(), "an index does not use another one's results");
     assert_eq!(hearers.floor_of(&a, now), floor(0.5));
     hearers.change(|index| hearer(index, &["a"], Floor::OPEN, now));
     assert!(hearers.floor_of(&a, now).is_open());
