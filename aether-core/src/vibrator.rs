@@ -28,16 +28,16 @@ mod derived;
 mod emitter;
 mod pace;
 mod receiver;
+mod tracer;
 mod tuner;
 
 pub use crate::emission::{EmissionRate, EmissionRateError};
 pub use ask::Question;
 pub use batch::{BatchReceipt, EmitAllError};
 pub use builder::{CreateError, VibratorBuilder};
-pub use emitter::{
-    Emission, EmitSpan, EmitTracer, Emitter, EmitterAccount, TracerInstalled, set_emit_tracer,
-};
+pub use emitter::{Emitter, EmitterAccount};
 pub use receiver::{Receiver, TryReceiveError};
+pub use tracer::{Emission, EmitSpan, EmitTracer, TracerInstalled, set_emit_tracer};
 pub use tuner::Tuner;
 
 use std::ops::Deref;

@@ -134,11 +134,11 @@ fn a_kept_name_is_not_parsed_again_and_a_refused_one_is() {
         Channel::parse(name)
     };
     for _ in 0..3 {
-        assert_eq!(kept_channel("kept.name", |_| true, parse).unwrap().as_str(), "kept.name");
+        assert_eq!(recent::channel("kept.name", |_| true, parse).unwrap().as_str(), "kept.name");
     }
     assert_eq!(PARSED.get(), 1);
     for _ in 0..3 {
-        assert!(kept_channel("not a name", |_| true, parse).is_err());
+        assert!(recent::channel("not a name", |_| true, parse).is_err());
     }
     assert_eq!(PARSED.get(), 4);
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Emitter;
-use super::emitter::{Emission, EmitSpan};
+use super::tracer::{Emission, EmitSpan};
 use crate::channel::{Channel, ChannelError};
 use crate::medium::{AskError, EmitError};
 use crate::source::WaveId;

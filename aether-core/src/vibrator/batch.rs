@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::task::coop;
 
-use super::emitter::{Emission, Emitter};
+use super::emitter::Emitter;
+use super::tracer::Emission;
 use crate::clock::Moment;
 use crate::medium::{BatchSettled, EmitError, Waiting};
 use crate::router::{MOST_TOGETHER, Receipt, StoredRange};

@@ -1,12 +1,7 @@
-//! The sending half of a vibrator, which also stands alone.
-//!
-//! [`EmitTracer`] is the seam for what follows emissions in a distributed trace. A process has at most one, as it has one
-//! subscriber of `tracing`; `aether-service` installs one for OpenTelemetry. Emitters call it for each wave of a sampled
-//! trace. Without a tracer they pass on the trace context that they received.
+//! The sending half of a vibrator, which also works alone.
 
-use std::error::Error;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,6 +9,7 @@ use serde::Serialize;
 use tokio::task::coop;
 
 use super::pace::is_due_for_emitting;
+use super::tracer::{self, Emission, EmitSpan, tracer_for};
 use crate::aether::Aether;
 use crate::channel::{Channel, ChannelError};
 use crate::clock::Moment;
@@ -22,7 +18,7 @@ use crate::emission::EmissionRate;
 use crate::medium::{ConfirmError, EmitError};
 use crate::router::{Carried, Receipt};
 use crate::source::{Sequencer, Source, SourceError, WaveId};
-use crate::wave::{Origin, TraceContext, Wave};
+use crate::wave::{Origin, Wave};
 
 /// Emits waves under one name: the sending half of a [`Vibrator`](crate::Vibrator), or made by [`Aether::emitter`] for a
 /// service that only sends. Cloning it is a few reference counts; all clones share one sequence of numbers.
@@ -94,7 +90,7 @@ impl Emitter {
             })
         });
         // A tracer is called for what has an origin, so that without one there is nothing to look up.
-        let origin = TRACER.get().is_some().then(Arc::default);
+        let origin = tracer::is_installed().then(Arc::default);
         Self { aether, sequencer, origin, guard }
     }
 
@@ -492,63 +488,6 @@ impl Drop for EmitTurn<'_> {
         if let Some(guard) = self.0 {
             guard.limited.fetch_add(1, Ordering::Relaxed);
         }
-    }
-}
-
-static TRACER: OnceLock<Box<dyn EmitTracer>> = OnceLock::new();
-
-/// How a wave is emitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Emission {
-    /// Alone. The span lasts until the wave was offered to its receivers or is in the outbox, so it shows back-pressure.
-    Emit,
-    /// As a question. The span lasts until there is an answer.
-    Ask,
-    /// Together with others. The span lasts as long as it takes to number the wave.
-    Create,
-}
-
-/// Follows the waves that this process emits.
-pub trait EmitTracer: Send + Sync + 'static {
-    /// Begins the span of an emission, and sets its context on the wave
-    /// ([`Wave::set_trace_context`]). `parent` is the context of the span that the emission is part of: that of
-    /// [`Emitter::within_trace`](crate::Emitter::within_trace), or what the wave had already. It is called for each wave
-    /// whose parent is sampled or missing, so it decides whether a new trace is sampled.
-    ///
-    /// It is called within `emit` and must not block.
-    fn begin(
-        &self,
-        wave: &mut Wave,
-        parent: Option<TraceContext>,
-        emission: Emission,
-    ) -> Option<Box<dyn EmitSpan>>;
-}
-
-/// A span of an emission, which ends when it is dropped.
-pub trait EmitSpan: Send + Sync {
-    /// The emission failed.
-    fn failed(&mut self, error: &dyn Error);
-}
-
-/// A tracer is installed already.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a tracer of emissions is installed already: a process has one")]
-pub struct TracerInstalled;
-
-/// Installs the tracer of this process. It sees the waves of emitters that are made afterwards.
-///
-/// # Errors
-/// [`TracerInstalled`] if there is one.
-pub fn set_emit_tracer(tracer: Box<dyn EmitTracer>) -> Result<(), TracerInstalled> {
-    TRACER.set(tracer).map_err(|_| TracerInstalled)
-}
-
-/// The tracer, if it has to see this wave: not if its trace is known not to be sampled.
-pub(super) fn tracer_for(parent: Option<&TraceContext>) -> Option<&'static dyn EmitTracer> {
-    match parent {
-        Some(parent) if !parent.is_sampled() => None,
-        _ => TRACER.get().map(AsRef::as_ref),
     }
 }
 
