@@ -126,11 +126,7 @@ impl Asking {
         let done = self
             .meant(&args.chosen, |service, letter| {
                 letters += 1;
-                let line = match args.json {
-                    true => print::json(service, &letter),
-                    false => print::line(service, &letter),
-                };
-                Ok(output.line(line)?)
+                Ok(output.line(print::listed(args.json, service, &letter))?)
             })
             .await;
         if !args.json {

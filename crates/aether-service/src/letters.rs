@@ -46,6 +46,7 @@ use std::time::SystemTime;
 
 use aether_core::echo::{DeadLetter, LetterId};
 use aether_core::presence::Roster;
+use aether_core::wave::ChannelError;
 use aether_core::{Pattern, Wave};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -120,11 +121,13 @@ pub struct LetterFilter {
 }
 
 impl LetterFilter {
-    /// Whether a wave that was kept at a time is meant.
-    fn compiled(self) -> Result<impl Fn(&Wave, SystemTime) -> bool + Send + 'static, Rejection> {
+    /// Whether a wave that was kept at a time is meant. A clock that was set back makes its age zero.
+    ///
+    /// # Errors
+    /// [`ChannelError`] if `channel` is not a pattern.
+    pub fn matching(self) -> Result<impl Fn(&Wave, SystemTime) -> bool + Send + use<>, ChannelError> {
         let Self { channel, older_ms, newer_ms } = self;
-        let channel = channel.as_deref().map(Pattern::new).transpose();
-        let channel = channel.map_err(|error| Rejection::caused_by("the pattern is not valid", error))?;
+        let channel = channel.as_deref().map(Pattern::new).transpose()?;
         Ok(move |wave: &Wave, at| {
             let age = age_ms(at);
             channel.as_ref().is_none_or(|pattern| pattern.matches(wave.channel()))
@@ -340,6 +343,11 @@ impl LetterRecord {
 )]
 pub(crate) fn age_ms(at: SystemTime) -> u64 {
     at.elapsed().map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The filter of a question.
+fn read_filter(filter: LetterFilter) -> Result<impl Fn(&Wave, SystemTime) -> bool + Send + use<>, Rejection> {
+    filter.matching().map_err(|error| Rejection::caused_by("the pattern is not valid", error))
 }
 
 /// The id in a question.

@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
+use aether_core::Pattern;
 use aether_core::echo::{LetterId, LetterIdError};
-use aether_core::{Pattern, Wave};
 use aether_service::MediumArgs;
 use aether_service::letters::{LetterFilter, LetterQuery};
 use clap::Subcommand;
@@ -220,14 +220,6 @@ pub(super) struct Chosen {
 }
 
 impl Chosen {
-    /// Whether a letter is meant that was kept at this time. A clock that was set back makes its age zero.
-    pub(super) fn means(&self, wave: &Wave, kept: SystemTime) -> bool {
-        let age = kept.elapsed().unwrap_or_default();
-        self.channel.as_ref().is_none_or(|pattern| pattern.matches(wave.channel()))
-            && self.older.is_none_or(|older| age >= older)
-            && self.newer.is_none_or(|newer| age <= newer)
-    }
-
     pub(super) fn filter(&self) -> LetterFilter {
         let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         LetterFilter {

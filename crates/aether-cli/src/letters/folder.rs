@@ -1,9 +1,9 @@
 //! The letters in the folder of a durable log, without its service: `aether letters --log FOLDER`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use aether_core::echo::LetterId;
-use aether_core::{Aether, Emitter};
+use aether_core::{Aether, Emitter, WaveError};
 use aether_log::store::View;
 use aether_log::{DeadError, DeadView, DeadWave, Log};
 use aether_service::CancellationToken;
@@ -41,25 +41,23 @@ fn of_log(error: DeadError) -> CommandError {
 
 impl Folder {
     fn view(&self) -> Result<DeadView, CommandError> {
-        DeadView::open(&self.path).map_err(|error| LogError::from(error).into())
+        Ok(DeadView::open(&self.path).map_err(LogError::from)?)
     }
 
     /// The log, which no other process may have open.
     fn opened(&self) -> Result<Log, CommandError> {
-        let opened = |folder: &Path| -> Result<Log, LogError> {
-            // Opening would make a log where there is none.
-            View::open(folder)?;
-            Ok(Log::builder(folder).open()?)
-        };
-        Ok(opened(&self.path)?)
+        // Opening would make a log where there is none.
+        View::open(&self.path).map_err(LogError::from)?;
+        Ok(Log::builder(&self.path).open().map_err(LogError::from)?)
     }
 
     fn meant(&self, chosen: &Chosen) -> Result<Vec<DeadWave>, CommandError> {
+        let is_meant = chosen.filter().matching().map_err(WaveError::from)?;
         let view = self.view()?;
         let mut letters = Vec::new();
         for number in view.numbers() {
             let letter = view.show(number).map_err(of_log)?;
-            if chosen.means(&letter.stored.wave, letter.at) {
+            if is_meant(&letter.stored.wave, letter.at) {
                 letters.push(letter);
             }
         }
@@ -74,11 +72,7 @@ impl Folder {
         let (letters, mut output) = (self.meant(&args.chosen)?, Output::stdout());
         for letter in &letters {
             let record = record_of_log(self.id(letter.number), letter, false);
-            let line = match args.json {
-                true => print::json(&letter.consumer, &record),
-                false => print::line(&letter.consumer, &record),
-            };
-            output.line(line)?;
+            output.line(print::listed(args.json, &letter.consumer, &record))?;
         }
         if !args.json {
             stderr_line(format_args!("{} dead letters", letters.len()));
@@ -113,29 +107,27 @@ impl Folder {
     async fn replay_on(&self, log: &Log, aether: &Aether, args: &Chosens) -> Result<(), CommandError> {
         let emitter = aether.emitter("aether-replay").map_err(aether_core::CreateError::from)?;
         let live = aether.promises().crosses_processes.then_some(&emitter);
-        let replay = async |number: u64, output: &mut Output| -> Result<(), CommandError> {
-            let wave = sent_again(log, number, live).await?;
-            Ok(output.line(print::replayed(args.json, &self.id(number).to_string(), &wave))?)
+        let replay = async |number: u64, id: &str| {
+            Ok(print::replayed(args.json, id, &sent_again(log, number, live).await?))
         };
-        self.each(log, args, Change::Replay, replay).await
+        self.each(args, Change::Replay, replay).await
     }
 
     async fn drop(&self, args: &Chosens) -> Result<(), CommandError> {
         let log = self.opened()?;
-        let drop = async |number: u64, output: &mut Output| -> Result<(), CommandError> {
+        let drop = async |number: u64, id: &str| {
             log.dead().drop_letter(number).await.map_err(of_log)?;
-            Ok(output.line(print::dropped(args.json, &self.id(number).to_string()))?)
+            Ok(print::dropped(args.json, id))
         };
-        self.each(&log, args, Change::Drop, drop).await
+        self.each(args, Change::Drop, drop).await
     }
 
-    /// Changes the letters that are meant, in order. One that is gone ends nothing.
+    /// Changes the letters that are meant, in order, and prints what `done` returns. One that is gone ends nothing.
     async fn each(
         &self,
-        log: &Log,
         args: &Chosens,
         change: Change,
-        done: impl AsyncFn(u64, &mut Output) -> Result<(), CommandError>,
+        done: impl AsyncFn(u64, &str) -> Result<String, CommandError>,
     ) -> Result<(), CommandError> {
         let mut numbers = Vec::new();
         for id in &args.ids {
@@ -146,16 +138,14 @@ impl Folder {
         }
         let (letters, mut gone, mut output) = (numbers.len(), 0, Output::stdout());
         for number in numbers {
-            if matches!(log.dead().show(number), Err(DeadError::Unknown { .. })) {
-                gone += 1;
-                stderr_line(format_args!(
-                    "dead letter {} cannot be {}: it is gone",
-                    self.id(number),
-                    change.done()
-                ));
-                continue;
+            let id = self.id(number).to_string();
+            match done(number, &id).await {
+                Err(CommandError::Log(LogError::Dead(DeadError::Unknown { .. }))) => {
+                    gone += 1;
+                    stderr_line(format_args!("dead letter {id} cannot be {}: it is gone", change.done()));
+                }
+                line => output.line(line?)?,
             }
-            done(number, &mut output).await?;
         }
         if gone > 0 {
             return Err(LettersError::Gone { gone, letters }.into());

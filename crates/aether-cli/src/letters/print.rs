@@ -11,6 +11,11 @@ use serde_json::{Value, json};
 
 use crate::record::{Payload, printable};
 
+/// A letter in a list.
+pub(super) fn listed(as_json: bool, service: &str, letter: &LetterRecord) -> String {
+    if as_json { json(service, letter) } else { line(service, letter) }
+}
+
 /// A letter as one JSON object, with its payload as JSON, text or bytes.
 pub(super) fn json(service: &str, letter: &LetterRecord) -> String {
     // Texts and numbers can always be written.

@@ -66,7 +66,7 @@ impl Clerk {
     }
 
     fn page(&self, filter: LetterFilter, after: u64) -> Result<LetterAnswer, Rejection> {
-        let is_meant = filter.compiled()?;
+        let is_meant = super::read_filter(filter)?;
         let all = self.letters.list();
         let mut meant =
             all.iter().filter(|letter| letter.number > after && is_meant(&letter.wave, letter.at));

@@ -10,7 +10,9 @@ use aether_core::echo::LetterId;
 use aether_core::{Emitter, Wave};
 use aether_log::{DeadError, DeadWave, DurableLog, ForgetError, SentAgain};
 
-use super::{AttemptRecord, LetterAnswer, LetterFilter, LetterQuery, LetterRecord, PAGE, age_ms, read_id};
+use super::{
+    AttemptRecord, LetterAnswer, LetterFilter, LetterQuery, LetterRecord, PAGE, age_ms, read_filter, read_id,
+};
 use crate::{Json, Rejection, State, error_chain};
 
 /// The reason of letters of a log, in [`LetterRecord::reason`].
@@ -86,7 +88,7 @@ impl LogClerk {
     }
 
     async fn page(&self, filter: LetterFilter, mut after: u64) -> Result<LetterAnswer, Rejection> {
-        let (is_meant, mut letters) = (filter.compiled()?, Vec::new());
+        let (is_meant, mut letters) = (read_filter(filter)?, Vec::new());
         loop {
             let read = self.log.dead().after(after, PAGE).await.map_err(unread)?;
             let is_last = read.len() < PAGE;
