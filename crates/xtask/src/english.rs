@@ -14,6 +14,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 
 use self::prose::Passage;
+use crate::running::output;
 use crate::workspace::Workspace;
 
 /// The record, from the root of the workspace.
@@ -96,12 +97,8 @@ fn compare(found: &BTreeMap<String, Counts>, recorded: &BTreeMap<String, Counts>
 fn places(workspace: &Workspace) -> Result<Vec<Place>> {
     let mut git = Command::new("git");
     git.args(["ls-files", "--cached", "--others", "--exclude-standard", "--", "*.rs", "*.md"]);
-    let output = git.current_dir(workspace.root()).output().context("cannot start git")?;
-    if !output.status.success() {
-        bail!("git ls-files failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
     let mut places = Vec::new();
-    for path in String::from_utf8(output.stdout)?.lines() {
+    for path in output(git.current_dir(workspace.root()))?.lines() {
         // A file that is removed and not yet committed.
         let Ok(source) = fs::read_to_string(workspace.root().join(path)) else { continue };
         let prose = if path.ends_with(".md") { prose::of_markdown(&source) } else { prose::of_rust(&source) };

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::running::output;
 use crate::workspace::Workspace;
 
 /// A crate with its version.
@@ -37,12 +38,9 @@ pub(crate) fn write(workspace: &Workspace, package: &str, folder: &Path) -> Resu
         "--package",
         package,
     ]);
-    let output = tree.output().context("cannot start cargo")?;
-    if !output.status.success() {
-        bail!("cargo tree failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    }
+    let tree = output(&mut tree)?;
     let lock = fs::read_to_string(workspace.root().join("Cargo.lock"))?;
-    let bill = bill(&String::from_utf8(output.stdout)?, &checksums(&lock), workspace.has_binary(package))?;
+    let bill = bill(&tree, &checksums(&lock), workspace.has_binary(package))?;
     let path = folder.join(format!("{package}.cdx.json"));
     fs::write(&path, serde_json::to_string_pretty(&bill)? + "\n")?;
     Ok(path)
