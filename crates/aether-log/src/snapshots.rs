@@ -4,7 +4,7 @@
 //! temporary file, synced, and takes the name in one step, so there is a whole one at every moment.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::name::is_name;
@@ -108,7 +108,9 @@ fn stem(folder: &Path, name: &str) -> Result<PathBuf, SnapshotError> {
 pub(crate) fn write(folder: &Path, name: &str, position: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
     let stem = stem(folder, name)?;
     let [new, last, before] = [NEW, LAST, BEFORE].map(|end| stem.with_extension(end));
-    if let Found::Other { version, .. } = read_file(&last)? {
+    if !begins_as_written(&last)
+        && let Found::Other { version, .. } = read_file(&last)?
+    {
         return Err(SnapshotError::Version { path: last, version });
     }
     let snapshots = folder.join(SNAPSHOTS);
@@ -180,6 +182,14 @@ enum Found {
     },
     Damaged,
     Nothing,
+}
+
+/// Whether a file begins as this version writes it. A snapshot may be large, so the next one reads the whole last one only
+/// where it does not.
+fn begins_as_written(path: &Path) -> bool {
+    let mut head = [0; MAGIC.len() + 1];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head.starts_with(MAGIC) && head.ends_with(&[VERSION])
 }
 
 fn read_file(path: &Path) -> Result<Found, SnapshotError> {
