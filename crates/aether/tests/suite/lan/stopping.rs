@@ -36,8 +36,10 @@ fn two_of_three_peers_that_are_stopped_under_load_hold_up_the_third_for_a_moment
         watcher.stop();
     }
     pacer.says("only one is left");
-    println!("gone {:?} after they were stopped", started.elapsed());
-    assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
+    let stopped_for = started.elapsed();
+    println!("gone {stopped_for:?} after they were stopped");
+    // 3 s without a sign of life, and what a busy machine needs to look.
+    assert!(stopped_for < Duration::from_secs(10), "{stopped_for:?}");
     let third = &mut watchers[STOPPED];
     third.tell();
     let [longest, known_for, lost] = third.counts("watched")[..] else { panic!("no account") };
@@ -45,7 +47,7 @@ fn two_of_three_peers_that_are_stopped_under_load_hold_up_the_third_for_a_moment
     let [emitted, unconfirmed] = pacer.counts("paced")[..] else { panic!("no account") };
     println!("{emitted} emitted, {unconfirmed} of them unconfirmed; longest wait of the third {longest} ms");
     assert!(Duration::from_millis(longest) < HELD_UP, "{longest} ms");
-    assert!(Duration::from_millis(known_for) > started.elapsed() - Duration::from_secs(1), "it was lost");
+    assert!(Duration::from_millis(known_for) >= stopped_for, "it was lost");
     assert_eq!(lost, 0, "the third missed some");
     assert!(unconfirmed > 0, "what the others did not take is counted");
 }
