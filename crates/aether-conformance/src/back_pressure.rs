@@ -56,7 +56,7 @@ async fn a_plain_loop_loses_nothing_at_a_slower_receiver(stage: &Stage) -> Check
     };
     tokio::try_join!(emit, receive)?;
     same("the account", ledger!(Ledger::default(); offered: WAVES, delivered: WAVES), slow.ledger())?;
-    stage.within("the flush to return", end.flush()).await??;
+    stage.flush(&end).await?;
     same("waves that were shed before they left", 0, end.status().outbox.lost())
 }
 
@@ -127,7 +127,7 @@ async fn a_stuck_receiver_delays_its_emitters_once(stage: &Stage) -> Checked {
         Ok::<_, Failure>(())
     };
     stage.within("all waves to be taken", emit).await??;
-    stage.within("the flush to return", stage.here.flush()).await??;
+    stage.flush(&stage.here).await?;
     same("waves that were shed before they left", 0, stage.here.status().outbox.lost())?;
     holds("an account that adds up", stuck.ledger().adds_up(), stuck.ledger())
 }
@@ -179,6 +179,6 @@ async fn a_receiver_that_goes_while_emitters_wait_holds_nobody(stage: &Stage) ->
         Ok(())
     };
     stage.within("all waves to be taken", async { tokio::try_join!(emit, go) }).await??;
-    stage.within("the flush to return", stage.here.flush()).await??;
+    stage.flush(&stage.here).await?;
     same("waves that were shed before they left", 0, stage.here.status().outbox.lost())
 }

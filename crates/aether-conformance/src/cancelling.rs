@@ -113,7 +113,7 @@ async fn a_cancelled_join_leaves_nothing_behind(stage: &Stage) -> Checked {
         }
         for _ in 0..2 {
             emitter.emit(numbered("joined", count)?).await?;
-            stage.within("the flush to return", stage.here.flush()).await??;
+            stage.flush(&stage.here).await?;
         }
         stage.hear(&mut witness, &["joined"; 2]).await?;
         same("waves that reached a vibrator that did not join", 0, reached(&ear))?;

@@ -103,7 +103,7 @@ async fn after_a_flush_nothing_waits_to_be_sent(stage: &Stage) -> Checked {
         for wave in 0..200 {
             emitter.emit(numbered("flushed", wave)?).await?;
         }
-        stage.within("the flush to return", stage.here.flush()).await??;
+        stage.flush(&stage.here).await?;
         let status = stage.here.status();
         let left = if stage.crosses() { count * 200 } else { 0 };
         let outbox = ledger!(Ledger::default(); offered: left, delivered: left);

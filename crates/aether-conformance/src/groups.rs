@@ -205,8 +205,8 @@ async fn a_group_continues_without_a_member_that_leaves(stage: &Stage) -> Checke
     drop(leaves);
     detunes.detune("shift.*")?;
     // A medium processes a leave in order with everything else.
-    stage.within("the flush to return", stage.here.flush()).await??;
-    stage.within("the flush to return", stage.there.flush()).await??;
+    stage.flush(&stage.here).await?;
+    stage.flush(&stage.there).await?;
     for count in 0..200 {
         emitter.emit(numbered("shift.a", count)?).await?;
     }

@@ -36,7 +36,7 @@ async fn wildcards_match_their_tokens(stage: &Stage) -> Checked {
         for channel in all {
             emitter.emit(numbered(channel, 0)?).await?;
         }
-        stage.within("the flush to return", stage.here.flush()).await??;
+        stage.flush(&stage.here).await?;
     }
     for (mut ear, channels) in ears {
         let twice = [channels, channels].concat();
@@ -61,9 +61,9 @@ async fn leading_wildcards_do_not_match_reserved_channels(stage: &Stage) -> Chec
         if let Carried::Waiting(waiting) = stage.here.medium().carry(reserved)? {
             waiting.finish().await?;
         }
-        stage.within("the flush to return", stage.here.flush()).await??;
+        stage.flush(&stage.here).await?;
         emitter.emit(numbered("plain.conformance.test", count)?).await?;
-        stage.within("the flush to return", stage.here.flush()).await??;
+        stage.flush(&stage.here).await?;
     }
     stage.hear(&mut framework, &["_aether.conformance.test"; 2]).await?;
     for mut ear in ears {
@@ -82,7 +82,7 @@ async fn overlapping_patterns_of_a_vibrator_deliver_once(stage: &Stage) -> Check
     for count in 0..500 {
         emitter.emit(numbered("o.a.b", count)?).await?;
     }
-    stage.within("the flush to return", stage.here.flush()).await??;
+    stage.flush(&stage.here).await?;
     // One for each of the three patterns, in case the medium delivers each pattern's waves by a separate path.
     for channel in ["o.c.b", "o.a.c", "o.d"] {
         emitter.emit(numbered(channel, 500)?).await?;
@@ -115,9 +115,9 @@ async fn own_waves_are_heard_only_if_asked_for(stage: &Stage) -> Checked {
         emit(&deaf, count).await?;
         emit(&vain, count).await?;
         emit(&member, count).await?;
-        stage.within("the flush to return", stage.here.flush()).await??;
+        stage.flush(&stage.here).await?;
         emit(&other, count).await?;
-        stage.within("the flush to return", stage.there.flush()).await??;
+        stage.flush(&stage.there).await?;
     }
     let all = ["own.deaf", "own.vain", "own.member", "own.other"];
     let others = ["own.vain", "own.member", "own.other"];

@@ -71,7 +71,7 @@ async fn joining_twice_changes_nothing(stage: &Stage) -> Checked {
     // Once ungrouped and once as a member of a group.
     for _ in 0..2 {
         emitter.emit(numbered("twice.a", 0)?).await?;
-        stage.within("the flush to return", stage.here.flush()).await??;
+        stage.flush(&stage.here).await?;
     }
     stage.hear(&mut ear, &["twice.a"; 4]).await?;
     same("waves offered", 4, ear.ledger().offered)?;
@@ -99,7 +99,7 @@ async fn detuning_ends_delivery(stage: &Stage) -> Checked {
         stage.hear(&mut ear, &["off"; 2][..copies]).await?;
         ear.detune("off")?;
         emitter.emit(numbered("off", count)?).await?;
-        stage.within("the flush to return", stage.here.flush()).await??;
+        stage.flush(&stage.here).await?;
         emitter.emit(numbered("on", count)?).await?;
         stage.hear(&mut witness, &["off"; 2]).await?;
         stage.hear(&mut ear, &["on"]).await?;
@@ -130,7 +130,7 @@ async fn dropping_a_vibrator_ends_delivery(stage: &Stage) -> Checked {
         drop(ear);
         let before = stage.there.ledger();
         emitter.emit(numbered("gone.a", count)?).await?;
-        stage.within("the flush to return", stage.here.flush()).await??;
+        stage.flush(&stage.here).await?;
         emitter.emit(numbered("gone.b", count)?).await?;
         stage.hear(&mut witness, &["gone.a", "gone.a", "gone.b"]).await?;
         let after = stage.there.ledger();
@@ -189,7 +189,7 @@ async fn detuning_and_joining_again_repeats_nothing(stage: &Stage) -> Checked {
                 tokio::task::yield_now().await;
             }
             // Else the receivers work off, after each join, what a faster emitter has sent before it.
-            stage.within("the flush to return", end.flush()).await??;
+            stage.flush(&end).await?;
         }
     };
     let receive = async {
@@ -242,7 +242,7 @@ async fn an_overlapping_pattern_does_not_deliver_for_a_detuned_one(stage: &Stage
             for channel in all {
                 emitter.emit(numbered(channel, step as u64)?).await?;
             }
-            stage.within("the flush to return", stage.here.flush()).await??;
+            stage.flush(&stage.here).await?;
         }
         stage.hear(&mut witness, &[all, all].concat()).await?;
         stage.hear(&mut ear, &[heard, heard].concat()).await?;

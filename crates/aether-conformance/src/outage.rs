@@ -80,7 +80,7 @@ async fn subscriptions_are_restored_after_an_outage(stage: &Stage) -> Checked {
         }
         for _ in 0..2 {
             emitter.emit(numbered("back.a", round)?).await?;
-            stage.within("the flush to return", stage.here.flush()).await??;
+            stage.flush(&stage.here).await?;
         }
         stage.hear(&mut ear, &["back.a"; 2]).await?;
         stage.hear(&mut member, &["back.a"; 2]).await?;
@@ -105,7 +105,7 @@ async fn waves_emitted_while_away_arrive(stage: &Stage) -> Checked {
     for _ in 0..2 {
         emitter.emit(numbered("away", next)?).await?;
         same("the wave before", next, number(&stage.next(&mut ear, "the wave before").await?)?)?;
-        stage.within("the flush to return", stage.here.flush()).await??;
+        stage.flush(&stage.here).await?;
         stage.link()?.cut().await?;
         for count in next + 1..=next + 2000 {
             emitter.emit(numbered("away", count)?).await?;
@@ -123,7 +123,7 @@ async fn waves_emitted_while_away_arrive(stage: &Stage) -> Checked {
         }
         next += 2001;
     }
-    stage.within("the flush to return", stage.here.flush()).await??;
+    stage.flush(&stage.here).await?;
     let outbox = stage.here.status().outbox;
     same("waves taken", next, outbox.offered)?;
     same("waves that left", next, outbox.delivered)?;
@@ -140,7 +140,7 @@ async fn a_full_outbox_sheds_the_weakest_and_counts_them(stage: &Stage) -> Check
     let end = stage.connect(outbox).await?;
     let mut ear = listener("ear", &end, "shed").await?;
     let emitter = vibrator("emitter", &end).await?;
-    stage.within("the flush to return", end.flush()).await??;
+    stage.flush(&end).await?;
     let before = end.status().outbox;
     stage.link()?.cut().await?;
 
@@ -232,7 +232,7 @@ async fn closing_while_away_ends_and_counts_what_was_lost(stage: &Stage) -> Chec
     let emitter = vibrator("emitter", &stage.here).await?;
     emitter.emit(numbered("lost", 0)?).await?;
     stage.next(&mut ear, "the wave before").await?;
-    stage.within("the flush to return", stage.here.flush()).await??;
+    stage.flush(&stage.here).await?;
     stage.link()?.cut().await?;
     for count in 1..=50 {
         emitter.emit(numbered("lost", count)?).await?;

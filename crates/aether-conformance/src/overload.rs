@@ -147,7 +147,7 @@ async fn an_overload_of_weak_waves_sheds_no_strong_ones(stage: &Stage) -> Checke
         round += 1;
         if round.is_multiple_of(8) {
             // Keeps waves in flight from accumulating and arriving all at once.
-            stage.within("the flush to return", stage.here.flush()).await??;
+            stage.flush(&stage.here).await?;
             emitter.emit(Wave::builder("flood.marker").amplitude(1.0).build()?).await?;
             let marker = stage.within("the marker to arrive", ear.receive_from("flood.marker")).await??;
             holds("the marker", marker.is_some(), marker)?;

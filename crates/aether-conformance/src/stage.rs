@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::harness::{Foreign, Link, Site};
-use super::report::{Checked, Failure, holds};
-use aether_core::{Aether, AskError, Channel, Emitter, InboxOptions, JoinError, Vibrator, Wave};
+use super::report::{Checked, Failure, holds, same};
+use aether_core::{Aether, AskError, Channel, Emitter, FlushError, InboxOptions, JoinError, Vibrator, Wave};
 
 /// Two ends of one medium. They are the same if the medium does not cross processes.
 pub(super) struct Stage {
@@ -121,6 +121,27 @@ impl Stage {
         }
     }
 
+    /// Flushes an end, and again if that gives up: a flush that nothing answers for some seconds may do so, and on a busy
+    /// machine nothing does. No wave may be lost meanwhile.
+    #[track_caller]
+    pub(super) fn flush<'a>(&'a self, end: &'a Aether) -> impl Future<Output = Checked> + 'a {
+        let at = Location::caller();
+        async move {
+            let unconfirmed = end.status().unconfirmed;
+            loop {
+                match self.within("the flush to return", end.flush()).await? {
+                    Ok(()) => return same("waves that may be lost", unconfirmed, end.status().unconfirmed),
+                    Err(FlushError::Unconfirmed { .. } | FlushError::Unanswered { .. })
+                        if Instant::now() < self.deadline =>
+                    {
+                        tokio::task::yield_now().await;
+                    }
+                    Err(error) => return Err(Failure::at(at, "a flush without an error", error)),
+                }
+            }
+        }
+    }
+
     /// Receives until waves of exactly these channels have arrived, in any order; anything else is a failure.
     pub(super) async fn hear(&self, vibrator: &mut Vibrator, channels: &[&str]) -> Checked {
         let mut missing = BTreeMap::<&str, usize>::new();
@@ -152,7 +173,7 @@ impl Stage {
         vibrator: &mut Vibrator,
         channel: &str,
     ) -> Checked {
-        self.within("the flush to return", from.flush()).await??;
+        self.flush(from).await?;
         emitter.emit(numbered(channel, 0)?).await?;
         let marker = self.within("the marker to arrive", vibrator.receive_from(channel)).await??;
         marker.map(drop).ok_or_else(|| Failure::new("the marker", "the end of all waves"))
