@@ -6,7 +6,7 @@ use aether_core::clock::Instant;
 use tokio::sync::mpsc;
 
 use super::report::{Checked, Failure, holds, same};
-use super::stage::{Stage, listener, number, numbered, reached, vibrator};
+use super::stage::{Stage, listener, number, numbered, reached, until, vibrator};
 use aether_core::{
     Aether, Amplitude, ConfirmError, EmitError, FlushError, InboxOptions, Vibrator, Wave, WhenFull,
 };
@@ -30,11 +30,9 @@ struct Probe<'a> {
     channel: String,
 }
 
-/// Waits until all paths of an end stand: others may send by any of them. There is no event for that.
+/// Waits until all paths of an end stand: others may send by any of them.
 async fn paths_stand(end: &Aether) {
-    while paths(end).iter().any(|path| path.state == PathState::Broken) {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    until(|| paths(end).iter().all(|path| path.state != PathState::Broken)).await;
 }
 
 impl<'a> Probe<'a> {
@@ -269,13 +267,6 @@ async fn a_wave_emitted_while_away_is_not_confirmed_and_still_arrives(stage: &St
     Ok(())
 }
 
-/// Waits until this number of waves were received or are known to be lost. There is no event for a loss that is noticed.
-async fn known_up_to(vibrator: &Vibrator, waves: u64) {
-    while vibrator.ledger().offered < waves {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 /// Every accepted wave is delivered or known to be lost, even if the network fails halfway.
 async fn losses_on_the_way_are_counted(stage: &Stage) -> Checked {
     let mut ears =
@@ -313,7 +304,8 @@ async fn losses_on_the_way_are_counted(stage: &Stage) -> Checked {
             if !paths(&stage.there).is_empty() {
                 // The next wave may have gone by another path. By the one that lost waves, their number comes when it
                 // is back.
-                stage.within("the losses to be known", known_up_to(ear, emitted)).await?;
+                let known = until(|| ear.ledger().offered >= emitted);
+                stage.within("the losses to be known", known).await?;
             }
             let ledger = ear.ledger();
             same("waves that were received or are known to be lost", emitted, ledger.offered)?;

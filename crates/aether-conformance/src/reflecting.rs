@@ -1,10 +1,9 @@
 //! Line 12: notices of the framework, and what is built on them: echoes and dead letters.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use super::report::{Checked, Failure, holds, same};
-use super::stage::{Stage, listener, number, vibrator};
+use super::stage::{Stage, listener, number, until, vibrator};
 use aether_core::echo::{self, EchoesError};
 use aether_core::medium::{Reach, Sequencer};
 use aether_core::wave::{ATTEMPTS, ContentType, EchoRequest, MAX_HOPS};
@@ -274,12 +273,8 @@ async fn a_storm_of_failures_is_merged_and_counted(stage: &Stage) -> Checked {
         }
     };
     let shed = ear.ledger().shed_full;
-    // The last waves that were shed are reported after the receiver was woken. There is no event for that.
-    let noticed = async {
-        while stage.there.echo_ledger().reflected < shed {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
+    // The last waves that were shed are reported after the receiver was woken.
+    let noticed = until(|| stage.there.echo_ledger().reflected >= shed);
     stage.within("all failures to be noticed", noticed).await?;
     let came = settled(stage, &mut echoes, &ear.emitter(), &wave).await?;
     let reported: u64 = came.iter().map(|echo| echo.count).sum();

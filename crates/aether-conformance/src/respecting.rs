@@ -45,7 +45,7 @@ impl Overload {
             for count in 0..20 {
                 self.flood.emit(wave("jobs.flood", 0.5, count)?).await?;
             }
-            stage.within(what, stage.here.flush()).await??;
+            stage.flush(&stage.here).await?;
             if self.weak().await? == stops {
                 return Ok(());
             }

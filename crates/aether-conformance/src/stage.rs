@@ -121,21 +121,19 @@ impl Stage {
         }
     }
 
-    /// Flushes an end, and again if that gives up: a flush that nothing answers for some seconds may do so, and on a busy
-    /// machine nothing does. No wave may be lost meanwhile.
+    /// Flushes an end, and again if that gives up after its whole patience, in which a busy machine may answer nothing. No
+    /// wave may be lost meanwhile.
     #[track_caller]
     pub(super) fn flush<'a>(&'a self, end: &'a Aether) -> impl Future<Output = Checked> + 'a {
         let at = Location::caller();
         async move {
             let unconfirmed = end.status().unconfirmed;
             loop {
+                let began = Instant::now();
                 match self.within("the flush to return", end.flush()).await? {
                     Ok(()) => return same("waves that may be lost", unconfirmed, end.status().unconfirmed),
-                    Err(FlushError::Unconfirmed { .. } | FlushError::Unanswered { .. })
-                        if Instant::now() < self.deadline =>
-                    {
-                        tokio::task::yield_now().await;
-                    }
+                    Err(FlushError::Unconfirmed { patience, .. } | FlushError::Unanswered { patience })
+                        if !patience.is_zero() && began.elapsed() >= patience => {}
                     Err(error) => return Err(Failure::at(at, "a flush without an error", error)),
                 }
             }
@@ -212,6 +210,13 @@ pub(super) fn number(wave: &Wave) -> Checked<u64> {
 pub(super) fn reached(vibrator: &Vibrator) -> u64 {
     let ledger = vibrator.ledger();
     ledger.offered - ledger.shed_closed
+}
+
+/// Waits until a condition holds, where there is no event for it.
+pub(super) async fn until(holds: impl Fn() -> bool) {
+    while !holds() {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 /// Polls a future once: returns its output if it is ready, and otherwise the future. Other cases in the same task may

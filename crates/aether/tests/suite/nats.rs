@@ -153,7 +153,6 @@ impl Foreign for NatsSite {
 
 async fn report(wire: Wire) -> Report {
     let report = aether_conformance::run(&OverNats { wire, keys: None }).await;
-    println!("{report}");
     assert!(report.skipped().is_empty(), "\n{report}");
     report
 }
