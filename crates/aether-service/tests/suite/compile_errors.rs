@@ -103,7 +103,7 @@ fn each_mistake_has_one_error_that_names_it() {
     // All of them are modules of one library, so that the compiler runs once.
     let root = folder.path().join("mistakes.rs");
     let correct = folder.path().join("correct.rs");
-    // Of libraries that were built with other features, the wave of one is no argument for the other.
+    // Libraries of two builds have two types `Wave`: the compiler refuses the handler, and the loop tries the next pair.
     let handles =
         r#"async fn handler(_: Wave) {} fn main() { let _ = Service::builder("s").on("a", handler); }"#;
     std::fs::write(&correct, format!("{IMPORTS}{handles}\n")).unwrap();
