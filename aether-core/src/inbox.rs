@@ -9,8 +9,8 @@
 //! a stronger wave that arrives is received before them, and they are put back when room has to be made.
 
 mod admission;
-mod ledger;
-mod options;
+pub(crate) mod ledger;
+pub(crate) mod options;
 mod outbox;
 mod queue;
 mod receiving;
@@ -18,9 +18,10 @@ mod sources;
 mod waiting;
 
 pub use crate::router::InboxReport;
-pub use ledger::{Ledger, ShedReason};
+pub(crate) use ledger::{Ledger, ShedReason};
 pub(crate) use options::Callback;
-pub use options::{InboxControl, InboxOptions, InboxOptionsError, OnShed, ServeOrder, WhenFull};
+pub(crate) use options::{InboxOptions, ServeOrder, WhenFull};
+pub use options::{InboxOptionsError, OnShed};
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;

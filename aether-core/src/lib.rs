@@ -62,15 +62,30 @@ mod source;
 pub mod vibrator;
 pub mod wave;
 
-// What the author of a service writes down, at most 45 names. All else is in the modules.
+// What the author of a service writes down, at most 45 names. All else is in the modules, and nothing at both.
 pub use aether::{Aether, AetherBuilder};
 pub use amplitude::{Amplitude, Floor, HalfLife};
 pub use channel::{Channel, Pattern};
-pub use echo::{DeadLetters, Echo, EchoReason, Echoes};
-pub use inbox::{InboxControl, InboxOptions, Ledger, ServeOrder, ShedReason, WhenFull};
-pub use medium::{AskError, ConfirmError, ConnectError, EmitError, FlushError, JoinError, LocalOptions};
+pub use echo::dead_letters::DeadLetters;
+pub use echo::echoes::Echoes;
+pub use echo::report::{Echo, EchoReason};
+pub use inbox::ledger::{Ledger, ShedReason};
+pub use inbox::options::{InboxControl, InboxOptions, ServeOrder, WhenFull};
+pub use medium::connect::ConnectError;
+pub use medium::errors::{AskError, ConfirmError, EmitError, FlushError, JoinError};
+pub use medium::local::LocalOptions;
 pub use phase::Phase;
 pub use router::{Durability, Receipt};
 pub use source::{Source, WaveId};
-pub use vibrator::{CreateError, Emitter, Receiver, Tuner, Vibrator, VibratorBuilder};
-pub use wave::{Failure, FailureReason, Kind, Metadata, PayloadError, Wave, WaveBuilder, WaveError};
+pub use vibrator::builder::{CreateError, VibratorBuilder};
+pub use vibrator::emitter::Emitter;
+pub use vibrator::handle::Vibrator;
+pub use vibrator::receiver::Receiver;
+pub use vibrator::tuner::Tuner;
+pub use wave::body::Wave;
+pub use wave::builder::WaveBuilder;
+pub use wave::content::PayloadError;
+pub use wave::error::WaveError;
+pub use wave::kind::Kind;
+pub use wave::metadata::Metadata;
+pub use wave::reply::{Failure, FailureReason};

@@ -4,9 +4,9 @@
 //! queueing and counting. The local medium *is* the router. Services never use this trait directly. They use
 //! [`Aether`](crate::Aether) and [`Vibrator`](crate::Vibrator).
 
-mod connect;
-mod errors;
-mod local;
+pub(crate) mod connect;
+pub(crate) mod errors;
+pub(crate) mod local;
 mod status;
 
 pub use crate::aether::Connection;
@@ -16,14 +16,15 @@ pub use crate::router::{
     Offered, Relabel, Router, Settled, Stored, StoredRange, Subscription, Waiting,
 };
 pub use crate::source::Sequencer;
-pub use crate::wave::{Received, ReplyError, ReplyPath};
+pub(crate) use connect::ConnectError;
 pub use connect::{
-    ConnectError, ConnectRequest, LocalVibrator, LocalVibrators, Wire, WireError, addresses_in,
-    without_secrets,
+    ConnectRequest, LocalVibrator, LocalVibrators, Wire, WireError, addresses_in, without_secrets,
 };
 pub(crate) use connect::{Layer, MediumOptions, SEVERAL, Schemes};
-pub use errors::{AskError, ConfirmError, EmitError, FlushError, ForeignError, JoinError};
-pub use local::{Local, LocalOptions};
+pub use errors::ForeignError;
+pub(crate) use errors::{AskError, ConfirmError, EmitError, FlushError, JoinError};
+pub use local::Local;
+pub(crate) use local::LocalOptions;
 pub use status::{Details, MediumStatus};
 
 use std::any::Any;

@@ -19,15 +19,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod body;
-mod builder;
-mod content;
-mod error;
-mod kind;
-mod metadata;
+pub(crate) mod body;
+pub(crate) mod builder;
+pub(crate) mod content;
+pub(crate) mod error;
+pub(crate) mod kind;
+pub(crate) mod metadata;
 mod origin;
 mod received;
-mod reply;
+pub(crate) mod reply;
 mod retry;
 mod trace_context;
 
@@ -36,18 +36,24 @@ pub use crate::channel::{ChannelError, MAX_NAME_BYTES, MAX_TOKENS};
 pub use crate::phase::PhaseError;
 pub use crate::proof::SignerId;
 pub use crate::source::{MAX_SOURCE_BYTES, SourceError};
-pub use body::{Body, Extras, FailedAttempt, ReplyPath, Wave};
-pub use builder::WaveBuilder;
-pub use content::{ContentType, ContentTypeError, PayloadError};
-pub use error::{MAX_HINT_BYTES, MAX_KEY_BYTES, ReplyError, WaveError};
-pub use kind::{Kind, KindError};
+pub(crate) use body::Wave;
+pub use body::{Body, Extras, FailedAttempt, ReplyPath};
+pub(crate) use builder::WaveBuilder;
+pub(crate) use content::PayloadError;
+pub use content::{ContentType, ContentTypeError};
+pub(crate) use error::WaveError;
+pub use error::{MAX_HINT_BYTES, MAX_KEY_BYTES, ReplyError};
+pub(crate) use kind::Kind;
+pub use kind::KindError;
+pub(crate) use metadata::Metadata;
 pub use metadata::{
     Baggage, BaggageError, ECHO, EchoRequest, MAX_BAGGAGE_BYTES, MAX_BAGGAGE_ENTRIES, MAX_METADATA_BYTES,
-    MAX_METADATA_ENTRIES, Metadata, MetadataError, Request,
+    MAX_METADATA_ENTRIES, MetadataError, Request,
 };
 pub use origin::Origin;
 pub use received::{ProvenSource, Received};
-pub use reply::{FAILURE, Failure, FailureReason, FailureReasonError};
+pub use reply::{FAILURE, FailureReasonError};
+pub(crate) use reply::{Failure, FailureReason};
 pub use retry::ATTEMPTS;
 pub use trace_context::{MAX_TRACESTATE_BYTES, TRACEPARENT, TRACESTATE, TraceContext, TraceContextError};
 

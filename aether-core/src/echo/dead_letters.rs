@@ -170,7 +170,7 @@ impl DeadLetters {
         let kept = wave.as_first_sent();
         let level = kept.signal().level();
         let mut failed = wave.failed_attempts().to_vec();
-        let (hint, by) = (super::shortened(hint).into_owned(), by.to_owned());
+        let (hint, by) = (super::report::shortened(hint).into_owned(), by.to_owned());
         failed.push(FailedAttempt::now(wave.attempt(), hint.clone()));
         let (id, at) = (LetterId { store: self.id, number: 0 }, crate::clock::wall_time());
         let attempts = wave.all_attempts();

@@ -17,7 +17,7 @@ use crate::source::{Source, WaveId};
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use aether_core::medium::Received;
+/// use aether_core::wave::Received;
 /// use aether_core::{Channel, Source, WaveId};
 ///
 /// let id = WaveId { source: Source::with_instance("shop", 7)?, sequence: 1 };

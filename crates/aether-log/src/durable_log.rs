@@ -1,6 +1,6 @@
 //! A log, wherever it keeps its waves: for code that runs on both.
 
-use aether_core::medium::ConnectError;
+use aether_core::ConnectError;
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, AetherBuilder, Pattern};
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::SystemTime;
 
-use aether_core::medium::ConnectError;
+use aether_core::ConnectError;
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, AetherBuilder, Pattern};
 use parking_lot::Mutex;

@@ -7,9 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aether_core::medium::{
-    AskError, Carried, ConfirmError, Details, EmitError, FlushError, JoinError, Medium, MediumStatus,
-    NotStored, Offered, Promises, Reach, Settled, Subscription, Waiting,
+use aether_core::{
+    AskError, ConfirmError, EmitError, FlushError, JoinError,
+    medium::{
+        Carried, Details, Medium, MediumStatus, NotStored, Offered, Promises, Reach, Settled, Subscription,
+        Waiting,
+    },
 };
 use aether_core::{Channel, Durability, Wave};
 use aether_link::wire::{frame_bound, record_bound};

@@ -20,7 +20,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use aether_core::wave::WaveError;
+use aether_core::WaveError;
 use aether_core::{Amplitude, Channel, Kind, Pattern, Phase, Vibrator, Wave};
 use aether_service::error_chain;
 use proptest::collection::{SizeRange, vec};

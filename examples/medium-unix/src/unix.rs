@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use aether_core::medium::{
-    AskError, Carried, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, Medium, MediumStatus,
-    Offered, Promises, Reach, Subscription,
+use aether_core::{
+    AskError, ConnectError, EmitError, FlushError, JoinError,
+    medium::{Carried, ConnectRequest, Medium, MediumStatus, Offered, Promises, Reach, Subscription},
 };
 use aether_core::{Channel, Wave};
 use aether_link::{Gaps, OutboxReader, Transit};

@@ -1,7 +1,7 @@
 //! Floors and bounds that change while an inbox is in use.
 
-use super::super::InboxControl;
 use super::*;
+use crate::InboxControl;
 
 fn controlled(options: InboxOptions) -> (Arc<Inbox>, InboxControl) {
     let (inbox, control) = (Arc::new(Inbox::new(options).unwrap()), InboxControl::default());

@@ -270,7 +270,7 @@ fn milliseconds(time: Duration) -> String {
 mod tests {
     use super::*;
     use aether_core::Channel;
-    use aether_core::medium::Received;
+    use aether_core::wave::Received;
 
     fn id(text: &str) -> WaveId {
         text.parse().unwrap()

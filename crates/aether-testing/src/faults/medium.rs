@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aether_core::medium::{
-    AskError, Carried, Details, EmitError, FlushError, JoinError, Medium, MediumStatus, Offered, Promises,
-    Reach, Subscription,
+use aether_core::{
+    AskError, EmitError, FlushError, JoinError,
+    medium::{Carried, Details, Medium, MediumStatus, Offered, Promises, Reach, Subscription},
 };
 use aether_core::{Channel, Wave};
 use futures_util::future::{BoxFuture, Either, select};

@@ -4,11 +4,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aether_core::medium::{
-    AskError, Carried, ConnectError, ConnectRequest, EmitError, FlushError, JoinError, Local, Medium,
-    MediumStatus, Offered, Promises, Reach, Subscription,
-};
 use aether_core::{Aether, InboxOptions, LocalOptions, Vibrator, Wave};
+use aether_core::{
+    AskError, ConnectError, EmitError, FlushError, JoinError,
+    medium::{Carried, ConnectRequest, Local, Medium, MediumStatus, Offered, Promises, Reach, Subscription},
+};
 use futures::future::BoxFuture;
 
 /// Counts the carried waves and leaves the rest to the inner medium.

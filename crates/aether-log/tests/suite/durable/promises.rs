@@ -5,7 +5,7 @@ use std::num::{NonZeroU32, NonZeroUsize};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::medium::EmitError;
+use aether_core::EmitError;
 use aether_core::{Aether, Durability, Vibrator, Wave};
 use aether_log::{ConsumeError, Consumer, ConsumerOptions, DeadError, DurableLog, ResonateDurable, Start};
 use futures_util::FutureExt as _;

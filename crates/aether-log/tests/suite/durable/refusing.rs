@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aether_conformance::{NatsServer, ServerOptions};
-use aether_core::medium::EmitError;
+use aether_core::EmitError;
 use aether_core::{Aether, Durability, Vibrator, Wave};
 use aether_log::store::{AppendError, OpenError};
 use aether_log::{

@@ -1,6 +1,6 @@
 //! Processes that come: each knows who is there before it sends anything, or reports that it does not.
 
-use aether_core::medium::FlushError;
+use aether_core::FlushError;
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zenoh::Session;
