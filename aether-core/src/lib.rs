@@ -62,7 +62,7 @@ mod source;
 pub mod vibrator;
 pub mod wave;
 
-// What the author of a service writes down, at most 45 names. All else is in the modules.
+// The names that the author of a service writes, at most 45. All others are in the modules.
 pub use aether::{Aether, AetherBuilder};
 pub use amplitude::{Amplitude, Floor, HalfLife};
 pub use channel::{Channel, Pattern};
