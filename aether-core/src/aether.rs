@@ -84,13 +84,13 @@ impl Aether {
         self.shared.guard.as_ref()
     }
 
-    /// The sum of the accounts of all inboxes of this process, including dropped vibrators.
+    /// The sum of the accounts of all inboxes of this process, including inboxes of dropped vibrators.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         self.shared.bus.router().ledger()
     }
 
-    /// The accounts of the inboxes of this process by the names of their vibrators, including dropped vibrators.
+    /// The accounts of the inboxes of this process by the names of their vibrators, including dropped ones.
     #[must_use]
     pub fn inboxes(&self) -> Vec<InboxReport> {
         self.shared.bus.router().reports()

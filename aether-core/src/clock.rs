@@ -226,7 +226,7 @@ mod following {
     use super::{Instant, Moment, machine};
 
     /// Readings of the clocks of the machine taken together, from which each is converted to the others: one for the whole
-    /// process, so that differences are exact. All clocks continue from the time at which they were read.
+    /// process, so that differences are exact. The clocks continue from earlier readings.
     struct Anchor {
         instant: Instant,
         moment: Moment,

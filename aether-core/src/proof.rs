@@ -110,8 +110,8 @@ impl Proof {
         is_permitted
     }
 
-    /// The unit that has a rate of its own: the name, with whatever key, if it is listed exactly for this one, and
-    /// otherwise the key. A key that is listed with `sensor-*` may use any number of names.
+    /// The unit that has a rate of its own: the name, with whatever key, if it is listed exactly for this signer,
+    /// and otherwise the key. A key that is listed with `sensor-*` may use any number of names.
     pub fn rated<'a>(&self, name: &'a str) -> Rated<'a> {
         let is_listed = |named: &Named| matches!(named, Named::Exactly(listed) if listed == name);
         if self.0.names.iter().any(is_listed) { Rated::Name(name) } else { Rated::Signer(self.signer()) }

@@ -202,8 +202,8 @@ impl Table {
     }
 
     /// The ungrouped subscribers of each entry, with one subscription for each inbox: the one that relabels, or else
-    /// the oldest. An inbox whose subscriptions are all muted has none. Each subscription of an inbox with several is
-    /// looked at once.
+    /// the oldest. An inbox whose subscriptions here are all muted has none. Each subscription of an inbox with several
+    /// is looked at once.
     fn parts(places: &[&PatternEntry]) -> Parts {
         let rank_of = |(id, rival): (&u64, &Rival)| (!rival.relabels, *id);
         let mut first: HashMap<InboxKey, ((bool, u64), bool)> = HashMap::new();

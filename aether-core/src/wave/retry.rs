@@ -126,7 +126,7 @@ impl Wave {
         (self.sequence() != 0 && wave.attempts() > self.attempts()).then_some(wave)
     }
 
-    /// As strong as the first attempt, and one attempt more.
+    /// The same wave without hops or reply path, and with one attempt more in its metadata.
     fn attempted(&self, attempts: u32) -> Self {
         let mut wave = self.clone().unanswerable();
         let attempts = (self.attempts().max(attempts).saturating_add(1)).to_string();
