@@ -1,10 +1,10 @@
-//! Accounts: each process tells what became of its waves, so that one reader can show what every service lost and why.
-//! Ordinary term: a status report that every process publishes.
+//! Accounts: each process reports the outcomes of its waves, so that one reader can show the losses of every service
+//! and their reasons. Ordinary term: a status report that every process publishes.
 //!
 //! Over a network the `Teller` of each [`Aether`](crate::Aether) sends a [`ProcessAccount`] on the reserved channel
-//! `_aether.accounts` every few seconds, bounded in bytes, past the outbox and without waiting for anybody. An
-//! [`Accounts`] reads those of all processes into a bounded table; [`Aether::accounts`](crate::Aether::accounts) makes
-//! one. In process nothing is sent: the reader reads the account of its own process. The encoding is in `record`;
+//! `_aether.accounts` every few seconds. It is bounded in bytes, bypasses the outbox and waits for no other process. An
+//! [`Accounts`] reads the accounts of all processes into a bounded table; [`Aether::accounts`](crate::Aether::accounts)
+//! makes one. In process nothing is sent: the reader reads the account of its own process. The encoding is in `record`;
 //! `docs/protocol/README.md` describes it.
 //!
 //! Nothing here decides anything: waves are neither sent nor stopped because of an account.
@@ -58,10 +58,10 @@ const FORGET_EVERY: Duration = Duration::from_secs(60);
 
 /// The accounts of all processes on a medium; made by [`Aether::accounts`](crate::Aether::accounts).
 ///
-/// Over a network it reads the accounts that the processes tell, every five seconds by default. In process it reads that of
-/// its own process. At most 4096 processes are known, with 16 MiB of accounts; the rest is counted as
-/// [`NoRoom`](AccountError::NoRoom). A process that has gone keeps its last account for ten minutes, unless the room
-/// is needed. Clones share one table, which is given back with the last of them.
+/// Over a network it reads the accounts that the processes send, every five seconds by default. In process it reads the
+/// account of its own process. At most 4096 processes are known, with 16 MiB of accounts; further accounts are counted
+/// as [`NoRoom`](AccountError::NoRoom). The last account of a process that has gone is kept for ten minutes, unless the
+/// room is needed. Clones share one table, which is freed with the last of them.
 ///
 /// Without a list of signers accounts are not authenticated: a peer that may publish can make up processes, or speak in the
 /// name of one. An account that does not add up is rejected, and processes whose accounts contradict each other are marked.
@@ -120,7 +120,7 @@ impl Accounts {
         let _ = self.changes.changed().await;
     }
 
-    /// The known processes by program and instance, that of the reader included.
+    /// The known processes by program and instance, including the process of the reader.
     #[must_use]
     pub fn processes(&self) -> Vec<KnownProcess> {
         let own = self.reading.teller.process();

@@ -50,14 +50,14 @@ struct Shared {
     extensions: ExtensionMap,
 }
 
-/// How long closing waits until the sources of failed waves are told.
+/// How long closing waits until no failure waits to be reported.
 const ECHO_PATIENCE: Duration = Duration::from_millis(500);
 
-/// How long closing waits until other processes are told which vibrators leave.
+/// How long closing waits for an announcement under way, and then for the farewells of the vibrators and the process.
 const FAREWELL_PATIENCE: Duration = Duration::from_millis(250);
 
 impl Aether {
-    /// What the medium can do.
+    /// The capabilities of the medium.
     #[must_use]
     pub fn promises(&self) -> Promises {
         self.shared.bus.medium().promises()
@@ -69,8 +69,8 @@ impl Aether {
         MediumStatus { shed_at_source: self.shared.presence.stopped(), ..self.shared.bus.medium().status() }
     }
 
-    /// What the media of this process know beyond the status, by the type of it; media of other crates say which types they
-    /// have. Several media, or layers around them, may have values of one type.
+    /// The details of one type that the media of this process offer beyond the status. The crates of media document
+    /// their types. Several media, or layers around them, may have values of one type.
     #[must_use]
     pub fn details<T: Send + Sync + 'static>(&self) -> Vec<T> {
         let mut details = Details::default();
@@ -84,13 +84,13 @@ impl Aether {
         self.shared.guard.as_ref()
     }
 
-    /// The sum of the accounts of all inboxes of this process, those of dropped vibrators included.
+    /// The sum of the accounts of all inboxes of this process, including inboxes of dropped vibrators.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         self.shared.bus.router().ledger()
     }
 
-    /// The accounts of the inboxes of this process by the names of their vibrators, those of dropped vibrators included.
+    /// The accounts of the inboxes of this process by the names of their vibrators, including dropped ones.
     #[must_use]
     pub fn inboxes(&self) -> Vec<InboxReport> {
         self.shared.bus.router().reports()
@@ -123,8 +123,8 @@ impl Aether {
         self.shared.reflector.letters().clone()
     }
 
-    /// Follows which vibrators are there and what they hear, from now on. Those of this process are known at once, those
-    /// of others when they announce themselves. All are asked to do so now, and repeat it about every ten seconds.
+    /// Follows which vibrators are present and what they hear, from now on. Vibrators of this process are known at
+    /// once, others when they announce themselves. They are asked to do so now, and repeat it about every ten seconds.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -177,14 +177,14 @@ impl Aether {
     /// rest for farewells and echoes. With a broker that does not answer it takes 3 s, without a connection 2 s.
     ///
     /// # Errors
-    /// As [`Aether::flush`]; the medium is closed all the same. Closing again is no error.
+    /// As [`Aether::flush`]; the medium is closed all the same. Closing again is not an error.
     ///
     /// # Cancel safety
     /// Cancelled before completion, the medium is closed and may still be sending. Each receiver gets its queued waves and
     /// then `None`. Waves that arrive afterwards are counted as `closed`. Closing again waits for the rest.
     pub async fn close(&self) -> Result<(), FlushError> {
         let _receiving = Receiving(&self.shared);
-        // While the medium is open, the sources of failed waves are told. The rest becomes dead letters.
+        // Failures are reported to their sources while the medium is open. The rest becomes dead letters.
         let _ = tokio::time::timeout(ECHO_PATIENCE, self.shared.reflector.settled()).await;
         let _ = tokio::time::timeout(FAREWELL_PATIENCE, self.shared.presence.fall_silent()).await;
         // The farewell begins first, so the closing medium waits for it. The medium takes no other waves from now on.
@@ -279,8 +279,9 @@ impl fmt::Debug for Aether {
 
 impl Aether {
     /// Reads the accounts of all processes from now on: what every service received and lost, and why. Over a network each
-    /// process tells its own every five seconds by default
-    /// ([`AetherBuilder::account_every`](crate::AetherBuilder::account_every)); in process that of this process is read.
+    /// process sends its account every five seconds by default
+    /// ([`AetherBuilder::account_every`](crate::AetherBuilder::account_every)). In process it reads the account of this
+    /// process.
     ///
     /// ```
     /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -308,7 +309,7 @@ impl Aether {
         Accounts::open(&self.shared.bus, &self.shared.teller, self.lifeline()).await
     }
 
-    /// The account of this process now, as it is told to others.
+    /// The account of this process now, as other processes receive it.
     #[must_use]
     pub fn account(&self) -> ProcessAccount {
         self.shared.teller.account()

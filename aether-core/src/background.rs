@@ -1,7 +1,7 @@
 //! The life of a background task: one for each `Aether` and purpose.
 //!
 //! It is started when there is work, ends with its `Aether`, and is started again with the next work if the runtime that
-//! it ran in has ended. What the task does is its owner's business. Owners claim and release it under the lock that
+//! it ran in has ended. The work of the task belongs to its owner. Owners claim and release it under the lock that
 //! guards its work, so that no work is left lying between two tasks.
 
 use std::sync::OnceLock;
@@ -13,13 +13,13 @@ use tokio::sync::watch;
 /// Whether and where the task runs.
 #[derive(Debug, Default)]
 pub(crate) struct Background {
-    /// The runtime in which it is started. That of the caller if there is none.
+    /// The runtime in which it is started. Without one it is started in the caller's runtime.
     home: OnceLock<Handle>,
     is_running: AtomicBool,
     ended: watch::Sender<bool>,
 }
 
-/// What a call of [`Background::claim`] found.
+/// The result of [`Background::claim`].
 pub(crate) enum Claim {
     /// The task runs already.
     Running,

@@ -40,8 +40,8 @@ static NAME_HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
 
 /// The name a wave is sent to: dot-separated tokens such as `orders.payment.completed`.
 ///
-/// Cloning copies a name of up to 23 bytes and bumps a reference count for a longer one. Equality and hashing are those
-/// of the name.
+/// Cloning copies a name of up to 23 bytes and bumps a reference count for a longer one. Only the name
+/// counts for equality and hashing.
 pub struct Channel {
     /// The two lowest bits are [`FRAMEWORK`] and [`RESERVED`].
     hash: u64,
@@ -68,7 +68,7 @@ impl Clone for Channel {
     }
 }
 
-/// A filter over channels: a channel name in which `*` stands for one token and a final `>` for one or more.
+/// A filter over channels: a channel name in which `*` matches one token and a final `>` one or more.
 ///
 /// A bare `*` matches every channel, like `>`. Patterns that begin with a wildcard do not match the reserved channels
 /// below `_aether.`; subscribe to those by name: `_aether.>`.
@@ -169,7 +169,7 @@ impl Channel {
     /// framework's own messages.
     ///
     /// # Errors
-    /// [`ChannelError`] says which character or rule, where, and what is allowed.
+    /// [`ChannelError`] names the character or the rule, its place, and what is allowed.
     pub fn with_reserved(name: &str) -> Result<Self, ChannelError> {
         recent::channel(name, |_| true, Self::parse)
     }
@@ -218,8 +218,8 @@ impl Channel {
         (self.hash >> 32) as usize % shards
     }
 
-    /// Whether programs of Aether talk about themselves here, so that a view of a system leaves it out: reserved
-    /// channels, and those of descriptions, dead letters, the replicas of fields and checks.
+    /// Whether the channel carries messages of the framework and its programs, so that a view of a system leaves it
+    /// out: reserved channels, and the channels of descriptions, dead letters, the replicas of fields and checks.
     #[must_use]
     pub fn is_plumbing(&self) -> bool {
         let mut tokens = self.as_str().split('.');

@@ -7,7 +7,8 @@
 //! All three are the machine's until [`follow_tokio`] is called, which `aether-testing` does. From then on they follow
 //! tokio's clock in the whole process, so they stand still and jump with it when a test pauses it. In the unit tests of this
 //! crate they always do. It is a switch at run time and no feature, because a feature would change this crate for
-//! everything that is built with it: `cargo test` and `cargo build` would each compile it, and all above it, anew.
+//! everything that is built with it: `cargo test` and `cargo build` would each compile their own copy of it, and of all
+//! crates above it.
 
 use std::ops::Add;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -193,7 +194,7 @@ mod machine {
         converted(instant, anchor)
     }
 
-    /// What an instant is on the other clock of an anchor.
+    /// Converts an instant to the other clock of an anchor.
     pub(super) fn converted(instant: Instant, (read, moment): (Instant, Moment)) -> Moment {
         let distance = distance(read, instant);
         let moved = if instant >= read { moment.checked_add(distance) } else { moment.checked_sub(distance) };
@@ -225,7 +226,7 @@ mod following {
     use super::{Instant, Moment, machine};
 
     /// Readings of the clocks of the machine taken together, from which each is converted to the others: one for the whole
-    /// process, so that differences are exact. What was read before is continued.
+    /// process, so that differences are exact. The clocks continue from earlier readings.
     struct Anchor {
         instant: Instant,
         moment: Moment,

@@ -26,8 +26,8 @@ const LONGEST: Duration = Duration::from_secs(60 * 60 * 24);
 /// [`AetherBuilder::emission_rate`](crate::AetherBuilder::emission_rate). Ordinary term: a token bucket. Emitters that get
 /// clones of one limit share it.
 ///
-/// A bucket holds the tokens of one period, so a burst of that many waves passes at once. Then the waves wait, the strongest
-/// first and those of one amplitude in their order.
+/// A bucket holds the tokens of one period, so a burst of that many waves passes at once. Then the waves wait: the
+/// strongest first, and waves of one amplitude in order of arrival.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -54,7 +54,8 @@ pub struct EmissionRate {
 /// A limit that is not allowed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "{waves} waves in {period:?} is no limit: use at least one wave, a time above zero and at most a day, and at most a wave each nanosecond"
+    "{waves} waves in {period:?} cannot be a limit: use at least one wave, a time above zero and at most a day, \
+     and at most one wave each nanosecond"
 )]
 pub struct EmissionRateError {
     waves: u64,
@@ -62,11 +63,11 @@ pub struct EmissionRateError {
 }
 
 struct Bucket {
-    /// What a wave costs, in nanoseconds of time that has passed.
+    /// The cost of a wave, in nanoseconds.
     cost: u64,
-    /// What the bucket holds at most: one period.
+    /// The most credit: one period.
     most: u64,
-    /// What it held then.
+    /// The nanoseconds in the bucket at `then`.
     credit: u64,
     then: Instant,
     /// The emits that wait: the strongest first, then by arrival.
@@ -77,13 +78,13 @@ struct Bucket {
 /// The place of an emit in the queue.
 type Place = (Reverse<u32>, u64);
 
-/// What an emit that waits does next.
+/// The next step of an emit that waits.
 enum Next {
     /// It has its token.
     Go,
     /// It is first, and its token is there after this time.
     First(Duration),
-    /// Others are before it.
+    /// Others come first.
     Behind,
     /// A stronger one took its place in a full queue.
     Displaced,

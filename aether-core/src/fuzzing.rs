@@ -1,5 +1,5 @@
-//! What the fuzz targets in `fuzz` call, and nobody else: parsers of what others write that are not public. Built with
-//! `--cfg fuzzing` only, which cargo-fuzz sets.
+//! Calls private parsers of foreign input, for the fuzz targets in `fuzz` alone. Built only with `--cfg fuzzing`, which
+//! cargo-fuzz sets.
 
 /// A payload of each kind that the framework sends on its own channels: refused, or understood.
 pub fn notices(payload: &[u8]) {

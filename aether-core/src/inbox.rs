@@ -39,7 +39,7 @@ use options::LiveOptions;
 use queue::{Levels, Popped, Prefetch};
 use sources::Bound;
 
-/// What "recently" means for the effective floor: an eviction counts for one to two of these.
+/// The window in which evictions raise the effective floor: an eviction counts for one to two windows.
 const EVICTION_WINDOW: Duration = Duration::from_secs(1);
 
 /// How an offer treats a wave for which there is no room.

@@ -62,7 +62,7 @@ mod source;
 pub mod vibrator;
 pub mod wave;
 
-// What the author of a service writes down, at most 45 names. All else is in the modules, and nothing at both.
+// The names that the author of a service writes, at most 45. All others are in the modules, and no name is at both.
 pub use aether::{Aether, AetherBuilder};
 pub use amplitude::{Amplitude, Floor, HalfLife};
 pub use channel::{Channel, Pattern};

@@ -262,7 +262,7 @@ impl Promises {
         }
     }
 
-    /// What both of two media promise.
+    /// The promises that both media make. The smaller `max_payload` counts.
     #[must_use]
     pub fn both(self, other: Self) -> Self {
         Self {

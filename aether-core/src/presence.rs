@@ -6,11 +6,10 @@
 //! Emitters that respect floors query the index before they emit (`floor_index`, which defines when a wave may be
 //! stopped). A [`Roster`] lists the vibrators.
 //!
-//! Receivers of the same process are known at once; those of others through their announcements
+//! Receivers of the same process are known at once, receivers of other processes through their announcements
 //! (`advertised_floors`). A receiver announces itself when it is tuned or detuned, when its floor changes by a level
 //! (at most four times a second, and each second while it is up), after a roll call, about every ten seconds, and when
-//! it leaves. The encoding is in `announcement`, sending in `announcing`, and the task that sends and receives in
-//! `announcer`.
+//! it leaves. The encoding is in `announcement`, and the task that sends and receives in `announcer`.
 
 mod advertised_floors;
 mod announcement;

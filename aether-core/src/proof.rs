@@ -1,4 +1,4 @@
-//! Who signed a frame that has arrived, as far as a list of signers proves it.
+//! The signer of a frame that has arrived, as far as a list of signers proves it.
 //!
 //! Only the crate `aether-seal` makes a proof, when it has verified a signature. Media give it to the waves of the frame
 //! ([`Wave::prove`](crate::Wave::prove)), and the parts of the framework that read names from payloads ask the wave. This
@@ -40,7 +40,7 @@ pub struct Proof(Arc<Permit>);
 /// whose keys are numbers in frames: a principal cannot use the numbers of another, nor take its room.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NodeId {
-    /// Who has signed, by [`Proof::own`]; 0 where nothing is proven.
+    /// The principal that signed, from [`Proof::own`]; 0 where nothing is proven.
     pub principal: u64,
     /// The number of the process.
     pub number: u64,
@@ -110,8 +110,8 @@ impl Proof {
         is_permitted
     }
 
-    /// What has a rate of its own: a name that the list has, with whatever key, and otherwise the key. A key that is
-    /// listed with `sensor-*` may use any number of names.
+    /// The unit that has a rate of its own: the name, with whatever key, if it is listed exactly for this signer,
+    /// and otherwise the key. A key that is listed with `sensor-*` may use any number of names.
     pub fn rated<'a>(&self, name: &'a str) -> Rated<'a> {
         let is_listed = |named: &Named| matches!(named, Named::Exactly(listed) if listed == name);
         if self.0.names.iter().any(is_listed) { Rated::Name(name) } else { Rated::Signer(self.signer()) }
@@ -122,7 +122,8 @@ impl Proof {
         self.0.principal
     }
 
-    /// A number that a sender drew for itself, such as that of its process, as one that no other principal can use.
+    /// A number that a sender drew for itself, such as its process number, together with its principal: no other
+    /// principal can use the result.
     #[must_use]
     pub fn own(&self, number: u64) -> NodeId {
         NodeId { principal: self.principal(), number }

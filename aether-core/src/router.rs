@@ -69,7 +69,7 @@ pub struct Router {
     last_id: AtomicU64,
     accounts: InboxAccounts,
     on_unheard: OnceLock<OnUnheard>,
-    /// What waves from a network have to pass.
+    /// The filter of waves from a network.
     filter: OnceLock<Arc<dyn ArrivalFilter>>,
 }
 
@@ -151,7 +151,7 @@ impl Router {
     ///
     /// A network delivers a wave once for each pattern, and the inbox accepts the copy of its oldest pattern. When that
     /// pattern is unsubscribed, some copies have arrived and some are still in flight, so no moment is right for
-    /// another pattern to take over. The oldest subscription therefore stays in place and keeps standing in for the
+    /// another pattern to take over. The oldest subscription therefore stays in place and keeps delivering for the
     /// others.
     pub(crate) fn mute(&self, subscription: &Subscription, muted: bool) {
         let mut table = self.table.write();
@@ -286,8 +286,8 @@ impl Router {
         self.route(notice.channel()).notify(notice)
     }
 
-    /// Sets a callback for each wave without a receiver whose source is told, observers not counted. Only the first
-    /// callback is kept.
+    /// Sets a callback for waves without a receiver, observers not counted, whose failure is reported to their source.
+    /// Only the first callback is kept.
     pub(crate) fn on_unheard(&self, callback: impl Fn(&Wave, Unheard) + Send + Sync + 'static) {
         let _ = self.on_unheard.set(Box::new(callback));
     }
@@ -314,7 +314,7 @@ impl Router {
     /// Never waits: a full inbox sheds its weakest wave. Inboxes that also match the channel by an older pattern
     /// receive the waves by that one. Observers get questions without a reply path.
     pub fn arrive(&self, pattern: &Pattern, waves: Vec<Wave>) {
-        // What finds no room is offered at once when it is dropped.
+        // Dropping the waves that found no room offers them at once.
         drop(self.arrive_if_room(pattern, waves));
     }
 

@@ -44,7 +44,7 @@ impl Clone for Source {
 pub struct WaveId {
     /// The emitter of the wave.
     pub source: Source,
-    /// The wave's number among those of its source, from 1.
+    /// The number of the wave among the waves of its source, from 1.
     pub sequence: u64,
 }
 

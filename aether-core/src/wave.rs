@@ -152,14 +152,13 @@ impl Wave {
         self.body.kind
     }
 
-    /// The amplitude at the source, which is never rewritten in flight, except by rules that
-    /// say so.
+    /// The amplitude at the source, which is never rewritten in flight, except by rules that demand it.
     #[must_use]
     pub fn amplitude(&self) -> Amplitude {
         self.body.signal.amplitude
     }
 
-    /// The current amplitude: that of the source less decay and path loss. A number in [0, 1].
+    /// The current amplitude: the amplitude at the source less decay and path loss. A number in [0, 1].
     #[must_use]
     pub fn amplitude_now(&self) -> f32 {
         self.body.signal.amplitude_at(self.age())
@@ -256,7 +255,7 @@ impl Wave {
         self.body.extras.as_ref().map_or(&NONE, |extras| &extras.metadata)
     }
 
-    /// What its source wants to be told if it fails, if the source asked.
+    /// The request of its source for an echo if it fails.
     #[must_use]
     pub fn echo_request(&self) -> Option<EchoRequest> {
         self.body.extras.as_ref()?.metadata.echo_request()
@@ -339,7 +338,7 @@ impl Wave {
         self.wants_echo() && self.body.sequence != 0 && !self.body.channel.is_reserved()
     }
 
-    /// Whether the source of the wave is told if it fails. A response answers a wave and is never reflected.
+    /// Whether a failure of the wave is reported to its source. A response answers a wave and is never reflected.
     #[inline]
     pub(crate) fn wants_echo(&self) -> bool {
         let kind = self.body.kind;
@@ -391,7 +390,7 @@ impl Wave {
         self
     }
 
-    /// Whether an asker waits for an answer. [`Wave::expects_reply`] says whether this handle can be answered.
+    /// Whether an asker waits for an answer. See [`Wave::expects_reply`] for whether this handle can be answered.
     #[must_use]
     pub fn is_question(&self) -> bool {
         self.reply_path().is_some()

@@ -31,7 +31,7 @@ async fn reserve(
     let left = {
         let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
         let units = shelf.get_mut(&order.article).ok_or_else(|| Rejection::new("no such article"))?;
-        *units = units.checked_sub(order.units).ok_or_else(|| Rejection::new("not so many left"))?;
+        *units = units.checked_sub(order.units).ok_or_else(|| Rejection::new("not enough left"))?;
         *units
     };
     let told = emitter.emit_wave("stock.reserved", &order).await;

@@ -1,5 +1,4 @@
-//! What the handlers of services did, and the state of their circuit breakers: told as a part of the account of the
-//! process.
+//! The counts of the handlers of services and the state of their circuit breakers: a part of the account of a process.
 //!
 //! A library that runs handlers adds an entry with
 //! [`Aether::account_handlers`](crate::Aether::account_handlers), as `aether-service` does for each service.
@@ -14,8 +13,8 @@ const MAX_ENDED: usize = 64;
 /// The name that collects the accounts of the others.
 pub(super) const OTHER: &str = "_other";
 
-/// What became of the waves that the handlers of one service took: `received = succeeded + retried + failed + shed + left +
-/// in_flight`.
+/// The outcomes of the waves that the handlers of one service took: `received = succeeded + retried + failed + shed +
+/// left + in_flight`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct HandlersAccount {
@@ -37,7 +36,7 @@ pub struct HandlersAccount {
     pub in_flight: u64,
     /// The number of circuit breakers.
     pub breakers: u64,
-    /// The number of those that are open now. One whose time is over is half open: it is not counted.
+    /// The number of circuit breakers that are open now. One whose time is over is half open: it is not counted.
     pub breakers_open: u64,
     /// How often circuit breakers have opened.
     pub breaker_openings: u64,
@@ -57,7 +56,7 @@ impl HandlersAccount {
         self.combine(other, u64::saturating_add);
     }
 
-    /// What was added since an earlier account.
+    /// The growth since an earlier account. Counts that fell give 0.
     pub(super) fn since(mut self, before: &Self) -> Self {
         self.combine(before, u64::saturating_sub);
         self
@@ -105,7 +104,7 @@ impl HandlerEntries {
         HandlersEntry { entries: Arc::downgrade(self), number }
     }
 
-    /// The accounts by name, those of dropped entries included.
+    /// The accounts by name, including dropped entries.
     pub(super) fn read(&self) -> Vec<HandlersAccount> {
         let (mut by_name, live) = {
             let state = self.0.lock();

@@ -11,17 +11,17 @@ use crate::medium::MediumStatus;
 use crate::router::InboxReport;
 use crate::source::Source;
 
-/// The longest interval that is believed. A process that claims a longer one is silent earlier than it says.
+/// The longest interval that is believed. A process that claims a longer one is silent after 181 s without an account.
 const MAX_INTERVAL: Duration = Duration::from_secs(60);
 /// How many intervals a process may miss, and a second for the way.
 const MISSED: u32 = 3;
 const ON_THE_WAY: Duration = Duration::from_secs(1);
 
-/// What one process tells about itself: its inboxes with their ledgers and floors, its outbox, what failed, and its
+/// The account that one process sends: its inboxes with their ledgers and floors, its outbox, its failed waves, and its
 /// handlers. Ordinary term: a status report.
 ///
-/// Counts are those since the process connected; they never fall. One `Aether` counts as one process. Serialised, it has the
-/// form of `docs/protocol/README.md`.
+/// Counts begin when the process connects, and totals never fall. One `Aether` counts as one process. Serialised, it
+/// has the form of `docs/protocol/README.md`.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct ProcessAccount {
@@ -53,7 +53,7 @@ pub struct ProcessAccount {
 }
 
 impl ProcessAccount {
-    /// The sum of the accounts of all inboxes, those that were left out included.
+    /// The sum of the accounts of all inboxes, including the inboxes that were left out.
     #[must_use]
     pub fn ledger(&self) -> Ledger {
         self.inboxes.iter().fold(self.left_out.ledger, |sum, inbox| sum_of(&sum, &inbox.ledger))
@@ -132,7 +132,7 @@ impl Standing {
     }
 }
 
-/// What a process did a second, between two of its accounts that are at least a second apart. In waves a second.
+/// The rates of a process in waves a second, between two of its accounts that are at least a second apart.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 #[non_exhaustive]
 pub struct Rates {
@@ -158,16 +158,16 @@ pub struct KnownProcess {
     pub standing: Standing,
     /// The time since its latest account, by the clock of the reader.
     pub age: Duration,
-    /// The rates between its last accounts; `None` before the second one.
+    /// The rates between its last accounts; `None` before two accounts are a second apart.
     pub rates: Option<Rates>,
     /// The number of its accounts that were rejected, or contradict an earlier one.
     pub suspicious: u64,
-    /// What was wrong with the latest of those.
+    /// The reason for the latest of them.
     pub suspicion: Option<AccountError>,
 }
 
-/// The account of all processes of one program, those that have gone included. Its counts never fall: a process that
-/// restarts is another process, and what the earlier one counted stays.
+/// The account of all processes of one program, including processes that have gone. Its totals never fall: a process
+/// that restarts is another process, and the counts of the earlier one stay.
 ///
 /// `ledger.offered = ledger.delivered + all losses + ledger.queued + unsettled`.
 #[derive(Debug, Clone, PartialEq)]
@@ -189,7 +189,7 @@ pub struct ProgramAccount {
     pub outbox: Ledger,
     /// Waves that the broker had not confirmed when a connection broke.
     pub unconfirmed: u64,
-    /// The handlers. Circuit breakers are those of present processes, without their openings in processes before.
+    /// The handlers. `in_flight`, `breakers` and `breakers_open` count present processes only.
     pub handlers: HandlersAccount,
     /// The highest floor in effect of the present processes.
     pub effective_floor: Floor,
@@ -228,7 +228,7 @@ pub(super) fn sum_of(a: &Ledger, b: &Ledger) -> Ledger {
     a.combined(b, u64::saturating_add)
 }
 
-/// What was added since an earlier ledger of the same waves. Counts that fell give 0.
+/// The growth since an earlier ledger of the same waves. Counts that fell give 0.
 pub(super) fn grown_since(now: &Ledger, before: &Ledger) -> Ledger {
     now.combined(before, u64::saturating_sub)
 }
@@ -309,8 +309,8 @@ impl AccountError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct AccountCounts {
-    /// Accounts that were taken into the table, those that [contradict](AccountError::Contradicts) an earlier one
-    /// included.
+    /// Accounts that were taken into the table, including accounts that [contradict](AccountError::Contradicts) an
+    /// earlier one.
     pub taken: u64,
     suspicious: [u64; AccountError::ALL.len()],
 }

@@ -258,8 +258,8 @@ pub(super) fn write(account: &ProcessAccount) -> Vec<u8> {
     serde_json::to_vec(account).unwrap_or_default()
 }
 
-/// The same for a medium that takes at most so many bytes: of an account that is larger, the lists are halved until
-/// it fits. What remains without any list may be too large.
+/// Like [`write`], for a medium that takes at most `max_bytes`. The room for the lists of a larger account is halved
+/// until the account fits. An account that is too large without any list is returned all the same.
 pub(super) fn write_within(mut account: ProcessAccount, max_bytes: usize) -> Vec<u8> {
     let mut room = INBOX_BYTES.max(HANDLER_BYTES);
     loop {

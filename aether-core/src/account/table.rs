@@ -1,6 +1,6 @@
 //! The processes that a reader knows, and the sums over the processes of each program. Bounded in bytes, whatever arrives.
 //!
-//! Pure: the caller passes the time, which is that of the reader's clock. The clocks of the processes do not matter.
+//! Pure: the caller passes the time of the reader's clock. The clocks of the processes do not matter.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ const MAX_BYTES: usize = 16 << 20;
 const MAX_PROGRAMS: usize = 256;
 /// How long a process that has gone keeps its last account, unless the room is needed.
 const KEPT: Duration = Duration::from_secs(600);
-/// Rates are those over at least this time: two accounts at once say nothing.
+/// Rates are computed over at least this time: two accounts at once have no meaningful rate.
 const RATE_SPAN: Duration = Duration::from_secs(1);
 /// The shortest time between two walks through all processes.
 const WALK_EVERY: Duration = Duration::from_secs(1);
 
-/// What a process takes of the room, in bytes: the larger of its parts of the two bounds.
+/// The bytes that a process takes of the room: at least an equal part, since the number of processes is bounded, too.
 fn share(weight: usize) -> usize {
     weight.max(MAX_BYTES / MAX_PROCESSES)
 }
@@ -37,7 +37,7 @@ fn share(weight: usize) -> usize {
 pub(super) struct ProcessTable {
     processes: HashMap<Source, ReadProcess>,
     bytes: usize,
-    /// What each principal takes of the room.
+    /// The bytes that each principal takes of the room.
     shares: ShareSizes,
     programs: HashMap<String, Program>,
     /// How many lines each principal has caused.
@@ -60,7 +60,7 @@ struct ReadProcess {
     suspicious: u64,
     suspicion: Option<AccountError>,
     weight: usize,
-    /// Who has proven to tell this account.
+    /// The principal that signed the latest account; [`UNPROVEN`] without signatures.
     principal: u64,
     /// The line of its program.
     line: String,
@@ -76,14 +76,14 @@ struct Counts {
     handlers: HandlersAccount,
 }
 
-/// What all processes of a program have counted.
+/// The sums over all processes of a program.
 #[derive(Debug, Default)]
 struct Program {
     counts: Counts,
     suspicious: u64,
     /// The number of known processes.
     processes: usize,
-    /// Who caused the line.
+    /// The principal whose account added the line.
     principal: u64,
 }
 
@@ -281,8 +281,9 @@ impl ProcessTable {
         rest.processes += gone.processes;
     }
 
-    /// Makes room for more bytes, and for a process if it is a new one. Those that have gone give way, the longest silent
-    /// first. Who is there does only for a principal that has less than its own.
+    /// Makes room for more bytes, and for a process if it is a new one. Processes that have gone give way, the longest
+    /// silent first. If there are none, a process of the principal with the largest share does, if that share is larger
+    /// than the share of the principal that needs room.
     fn make_room(
         &mut self,
         (more, is_new): (usize, bool),

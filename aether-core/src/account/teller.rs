@@ -1,5 +1,5 @@
-//! The task that tells the account of this process. It starts with the connection to a medium that crosses processes, and
-//! ends with its `Aether`.
+//! The task that sends the account of this process. It starts with the connection to a medium that crosses processes,
+//! and ends with its `Aether`.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
@@ -22,21 +22,21 @@ use crate::router::{InboxReport, Router};
 use crate::source::{Sequencer, Source};
 use crate::wave::{ContentType, Wave};
 
-/// How often a process tells its account, unless its options say otherwise.
+/// How often a process sends its account, unless its options say otherwise.
 pub(crate) const DEFAULT_INTERVAL: Duration = Duration::from_secs(5);
 /// The range of the interval.
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(60);
 /// The amplitude of accounts: an observer of this channel whose inbox is full loses them first (2^-7).
 const STRENGTH: Amplitude = Amplitude::from_loss(7 * 2048);
-/// What the frame of an account takes beside it, at most.
+/// The most bytes that the frame of an account adds to it.
 const FRAME_BYTES: usize = 256;
 
-/// What a teller is made of.
+/// The parts of a teller.
 pub(crate) struct TellerParts {
     /// The name of the program.
     pub(crate) program: Source,
-    /// How often it tells; `None` for never.
+    /// The interval of the accounts; `None` for never.
     pub(crate) every: Option<Duration>,
     pub(crate) router: Arc<Router>,
     pub(crate) presence: Arc<Presence>,
@@ -44,7 +44,7 @@ pub(crate) struct TellerParts {
     pub(crate) medium: Weak<dyn Medium>,
 }
 
-/// Makes the account of this process, and tells it.
+/// Makes the account of this process, and sends it.
 pub(crate) struct Teller {
     parts: TellerParts,
     started: Instant,
@@ -105,7 +105,8 @@ impl Teller {
         account
     }
 
-    /// Starts the task, if accounts are told and there is a runtime. A medium over a network needs one to connect.
+    /// Starts the task, if accounts are to be sent and there is a runtime. A medium over a network needs one to
+    /// connect.
     pub(crate) fn start(self: &Arc<Self>) {
         if let Some(every) = self.parts.every
             && let Ok(runtime) = Handle::try_current()
@@ -121,20 +122,20 @@ impl Teller {
     }
 
     async fn run(&self, every: Duration) {
-        // A random part of the interval, so that processes started together do not tell together.
+        // A random part of the interval, so that processes started together do not send together.
         let mut turns = interval_at(Due::now() + every.mul_f64(fastrand::f64()), every);
         turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.has_left.load(Ordering::Relaxed) {
             turns.tick().await;
             let is_connected = self.parts.medium.upgrade().is_some_and(|medium| medium.status().connected);
-            // While the connection is down nothing is told: the next account has all counts.
+            // While the connection is down nothing is sent: the next account has all counts.
             if is_connected && !self.has_left.load(Ordering::Relaxed) {
                 let _ = timeout(every, self.tell()).await;
             }
         }
     }
 
-    /// Tells the account now.
+    /// Sends the account now.
     async fn tell(&self) {
         let (Some(medium), Ok(channel)) = (self.parts.medium.upgrade(), Channel::with_reserved(ACCOUNTS))
         else {
@@ -155,7 +156,7 @@ impl Teller {
         medium.notify(vec![notice.noticed_at(STRENGTH, &self.sequencer)]).await;
     }
 
-    /// Tells the last account. Nothing is told afterwards.
+    /// Sends the last account. Nothing is sent afterwards.
     pub(crate) async fn leave(&self) {
         let was_left = self.has_left.swap(true, Ordering::Relaxed);
         let crosses = self.parts.medium.upgrade().is_some_and(|medium| medium.promises().crosses_processes);

@@ -17,8 +17,8 @@ use crate::presence::Presence;
 use crate::router::{Router, Subscription, Unheard};
 use crate::source::Source;
 
-/// Options for connecting to a medium. Those of a medium that the address does not name are ignored. `Debug` does not show
-/// secrets.
+/// Options for connecting to a medium. Options of media that the address does not name are ignored. `Debug` does not
+/// show secrets.
 #[derive(Clone)]
 #[must_use = "nothing happens before connect()"]
 pub struct AetherBuilder {
@@ -161,8 +161,9 @@ impl AetherBuilder {
         self
     }
 
-    /// How often the process tells its [account](crate::account) over a network, from 100 ms to 60 s; the nearest end for
-    /// others, and `None` for never. In process nothing is told. Default: 5 s. Cost: a message of 0.5 to 32 KiB each.
+    /// Sets how often the process sends its [account](crate::account) over a network: 100 ms to 60 s. A value outside
+    /// of that becomes the nearest end; with `None` the process sends no accounts. In process nothing is sent. Default:
+    /// 5 s. Cost: a message of 0.5 to 32 KiB each.
     pub fn account_every(mut self, interval: Option<Duration>) -> Self {
         self.telling.every = interval;
         self
@@ -210,7 +211,7 @@ impl AetherBuilder {
     /// Connects.
     ///
     /// # Errors
-    /// [`ConnectError`] says what is wrong with the address or the options, or that the server cannot be reached.
+    /// [`ConnectError`] if the address or the options are wrong, or the server cannot be reached or refuses.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing stays connected.
@@ -259,7 +260,7 @@ impl AetherBuilder {
     }
 }
 
-/// The process of a program: the given name, or that of the executable.
+/// The process of a program, with the first valid name: the given one, the name of the executable, `unnamed`.
 fn program(given: Option<String>) -> Source {
     let executable = || Some(std::env::current_exe().ok()?.file_stem()?.to_str()?.to_owned());
     let named = given.and_then(|name| Source::new(&name).ok());

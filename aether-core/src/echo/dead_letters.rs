@@ -208,13 +208,13 @@ impl DeadLetters {
         self.id
     }
 
-    /// Whether a wave is also kept if its source was told of its failure. Questions are never kept. A source can ask
+    /// Sets whether a wave is also kept if its source received an echo. Questions are never kept. A source can ask
     /// for it wave by wave: [`EchoRequest::letter`](crate::wave::EchoRequest::letter). Default: no.
     pub fn keep_echoed(&self, keep: bool) {
         self.keeps_echoed.store(keep, Ordering::Relaxed);
     }
 
-    /// Whether a wave is kept although its source is told.
+    /// Whether a wave is also kept if its source receives an echo.
     pub(super) fn keeps_echoed(&self, wave: &Wave) -> bool {
         let is_wanted = || wave.echo_request().is_some_and(|request| request.wants_letter());
         !wave.is_question() && (self.keeps_echoed.load(Ordering::Relaxed) || is_wanted())

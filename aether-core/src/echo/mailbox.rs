@@ -2,7 +2,7 @@
 //!
 //! Filled directly by the reflector of the same process, and by the medium with echoes from other processes. Emptied by
 //! the source's [`Echoes`](super::Echoes). A peer that may publish can make up echoes. An echo of a wave that the
-//! source never emitted, or one that stands for more failures than the source has emitted waves, is refused and
+//! source never emitted, or one that reports more failures than the source has emitted waves, is refused and
 //! counted.
 //!
 //! The coalescing queue is used at the senders of echoes and at the source. Merging loses the identities of the merged

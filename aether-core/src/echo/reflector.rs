@@ -35,7 +35,7 @@ const MAX_CARRIED: usize = 256 << 10;
 /// The shortest time between two messages to a source. Failures in between are merged: at 100 messages a second,
 /// reporting a storm of failures costs less than the work that failed.
 const PAUSE: Duration = Duration::from_millis(10);
-/// The maximum number of echoes into which one is split if it stands for more failures than its source would believe.
+/// The maximum number of echoes into which one is split if it reports more failures than its source would believe.
 const MAX_PARTS: u64 = 64;
 /// How many manually reported failures are remembered, to reject duplicates.
 const REMEMBERED: usize = 1024;
@@ -50,7 +50,7 @@ pub struct EchoLedger {
     /// Failures whose source was notified: it is in this process, or the broker confirms that it subscribes.
     pub echoed: u64,
     /// Failures that became dead letters because the source does not listen for echoes. Letters that are kept although
-    /// the source was told are in [`DeadLetterCounts`](super::DeadLetterCounts) alone.
+    /// the source received an echo are in [`DeadLetterCounts`](super::DeadLetterCounts) alone.
     pub buried: u64,
     /// Failures of questions whose source does not listen for echoes: `ask` reports them to the asker.
     pub left_to_asker: u64,
@@ -95,8 +95,9 @@ struct ReflectorState {
     pending: HashMap<u64, Pending>,
     /// How many of these sources each principal has.
     sources: ShareSizes,
-    /// The total weight of the waves in `pending`, and that of each principal.
+    /// The total weight of the waves in `pending`.
     bytes: usize,
+    /// The weight of the waves of each principal.
     weights: ShareSizes,
     ledger: EchoLedger,
     handmade: ByHand,
@@ -108,17 +109,17 @@ struct Pending {
     asked: CoalescingQueue<Failed>,
     /// The highest number among those waves, a lower bound on the waves emitted by the source.
     latest: u64,
-    /// Who has proven to be the source.
+    /// The principal of the first wave.
     principal: u64,
 }
 
-/// What is queued with an echo.
+/// The entry that is queued with an echo.
 struct Failed {
     /// The wave, if there was room for it.
     wave: Option<Wave>,
     /// Whether the wave is a dead letter already.
     is_kept: bool,
-    /// How many of its failures are dead letters already, that of the wave included.
+    /// The number of its failures that are dead letters already, including the failure of the wave.
     letters: u64,
 }
 
@@ -322,10 +323,8 @@ impl Reflector {
         true
     }
 
-    /// The queue of one source as one wave on its channel. What the echoes carry of their waves takes at most `room`
-    /// bytes.
+    /// The queue of one source as one wave on its channel. The parts of the failed waves take at most `room` bytes.
     fn notice(&self, of: u64, pending: &Pending, room: usize) -> Option<Wave> {
-        // What the echoes carry of their waves, as far as there is room in one message.
         let mut room = room;
         let echoes = pending.emitted.iter().chain(pending.asked.iter()).map(|(echo, failed)| {
             let wave = failed.wave.as_ref().map(|wave| Box::new(FailedWave::of(wave)));
@@ -399,7 +398,7 @@ impl fmt::Debug for Reflector {
     }
 }
 
-/// Splits an echo so that no part stands for more failures than its source is known to have emitted waves, as far as
+/// Splits an echo so that no part reports more failures than its source is known to have emitted waves, as far as
 /// [`MAX_PARTS`] parts suffice.
 fn parts(echo: Echo, emitted: u64) -> impl Iterator<Item = Echo> + use<> {
     let most = emitted.max(echo.count.div_ceil(MAX_PARTS)).max(1);
@@ -437,7 +436,7 @@ impl Delivery {
                 reaches = tell => reaches,
                 () = reflector.background.ended() => Vec::new(),
             };
-            // What the medium does not report on was not sent.
+            // A message that the medium does not report on was not sent.
             let reaches = reaches.into_iter().chain(std::iter::repeat(Reach::Unsent));
             for ((_, pending), reach) in self.batch.drain(..).zip(reaches) {
                 reflector.settle(pending, reach);

@@ -76,9 +76,10 @@ pub struct Echo {
     pub root: WaveId,
     /// The baggage of that wave.
     pub baggage: Baggage,
-    /// The number of failures it stands for. Above 1 if echoes were merged under load.
+    /// The number of failures that it reports. Above 1 if echoes were merged under load.
     pub count: u64,
-    /// What it carries of that wave. `None` if there was no room for it under load, or the reporting program is older.
+    /// The part of that wave that it carries. `None` if there was no room for it under load, or the reporting program
+    /// is older.
     pub wave: Option<Box<FailedWave>>,
 }
 
@@ -86,7 +87,7 @@ pub struct Echo {
 pub(crate) const NOBODY: &str = "-";
 
 impl Echo {
-    /// The echo of one wave, with what it carries of it.
+    /// The echo of one wave, with the part of the wave that it carries.
     pub fn new(wave: &Wave, reason: EchoReason, hint: &str, by: &str) -> Self {
         Self { wave: Some(Box::new(FailedWave::of(wave))), ..Self::bare(wave, reason, hint, by) }
     }
@@ -239,7 +240,7 @@ pub(crate) fn read(payload: &[u8]) -> Option<Vec<Echo>> {
 /// The largest payload that comes back with an echo, in bytes.
 pub const MAX_ECHO_PAYLOAD: usize = 16 << 10;
 
-/// What an echo carries of the wave that failed.
+/// The part of a failed wave that an echo carries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FailedWave {

@@ -38,7 +38,7 @@ pub(super) struct Admission {
 struct QueuedEmitter {
     waker: Waker,
     source: Source,
-    /// That of its wave.
+    /// The weight of its wave.
     weight: usize,
 }
 

@@ -20,8 +20,8 @@ pub enum ServeOrder {
     /// amplitude keep their order.
     ///
     /// In the inbox of a vibrator that does not observe, sources take turns as soon as more than 32 waves of a level
-    /// wait and several sources have emitted them: a source that floods makes its own waves wait, not those of
-    /// others. A full inbox then sheds the oldest wave of the source that uses most of it. While waves of 1024
+    /// wait and several sources have emitted them: a source that floods delays its own waves, not the waves
+    /// of others. A full inbox then sheds the oldest wave of the source that uses most of it. While waves of 1024
     /// sources wait in a level, further ones share their turns.
     ///
     /// Strict priority: while stronger waves saturate the receiver, weaker ones are starved. To avoid that, use
@@ -140,8 +140,8 @@ impl InboxOptions {
         self
     }
 
-    /// Sets the maximum waiting time of a wave; an older wave is dropped when its turn comes. `None`, the default, is
-    /// no cap. Cost: one clock reading per wave.
+    /// Sets the maximum waiting time of a wave; an older wave is dropped when its turn comes. `None`, the default,
+    /// sets no cap. Cost: one clock reading per wave.
     #[must_use]
     pub fn sojourn_cap(mut self, cap: Option<Duration>) -> Self {
         self.sojourn_cap = cap;
@@ -156,9 +156,9 @@ impl InboxOptions {
         self
     }
 
-    /// Lets a control change the floor and the bounds of vibrators' inboxes that are made with these options. What it
-    /// was set to before replaces these options, also those that are set after this call. Default: none. Cost: nothing
-    /// for a wave.
+    /// Lets a control change the floor and the bounds of vibrators' inboxes that are made with these options. A floor
+    /// or bounds that the control was set to replace these options, also options that are set after this call. Default:
+    /// none. Cost: nothing for a wave.
     #[must_use]
     pub fn controlled_by(mut self, control: &InboxControl) -> Self {
         self.control = Some(control.clone());

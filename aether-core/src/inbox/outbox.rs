@@ -1,6 +1,6 @@
 //! An inbox as the outbox of a medium: the queue of waves waiting to be sent over a network.
 //!
-//! For media, including those of other crates. Emitters insert waves through
+//! For media, including media of other crates. Emitters insert waves through
 //! [`Carried::by_outbox`](crate::medium::Carried::by_outbox). One sending task waits with [`Inbox::filled`] and takes
 //! batches with [`Inbox::take_many`]. The ledger of the inbox is then the ledger in
 //! [`MediumStatus::outbox`](crate::medium::MediumStatus::outbox).

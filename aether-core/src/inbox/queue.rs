@@ -36,7 +36,7 @@ pub(super) struct Levels<T> {
     rings: Vec<VecDeque<Queued<T>>>,
     /// The sources of the level with the same index in `rings`, whose ring is empty then. Shorter than `rings`, or empty.
     sources: Vec<Option<Box<Sources<T>>>>,
-    /// Those of a level that is a ring again, for the next one whose sources take turns.
+    /// The sources of a level that is a ring again, kept for the next level whose sources take turns.
     spare: Option<Box<Sources<T>>>,
     /// Rings longer than this are pushed to with care, as their sources may have to take turns.
     in_order: usize,
@@ -77,7 +77,7 @@ impl<T: Queueable> Levels<T> {
         self.occupied
     }
 
-    /// Pushes an item. Its mark must be higher than that of any other.
+    /// Pushes an item. Its mark must be higher than any earlier mark.
     #[inline]
     pub(super) fn push(&mut self, level: u8, arrival: u64, item: T) {
         let level = level.min(LEVELS as u8 - 1);
@@ -383,7 +383,7 @@ pub(super) struct Prefetch {
     taken: Taken,
 }
 
-/// What left a prefetch since it was last settled.
+/// The counts of the waves that left a prefetch since it was last settled.
 #[derive(Default)]
 pub(super) struct Taken {
     pub(super) ledger: Ledger,

@@ -338,8 +338,8 @@ pub(super) trait Queueable {
     fn weight(&self) -> usize;
 }
 
-/// All that one signer sends is of one source, whatever names and instances it uses, so that nobody who signs becomes
-/// many. Where nothing is proven, a source is what the wave says.
+/// All waves of one principal are of one source, whatever names and instances they have, so that a signer gets the
+/// turns of one source. Where nothing is proven, the source is the one that the wave names.
 impl Queueable for Wave {
     fn is_of_source_of(&self, other: &Self) -> bool {
         // Nothing else is looked at in a queue of one source.
@@ -381,10 +381,10 @@ pub(super) fn release_burst<T>(items: &mut VecDeque<Queued<T>>, kept: usize) {
 /// The number of queues that have one bound together.
 const BLOCK: usize = 32;
 
-/// Which of many queues uses most. A look at each of 1024 would take 2.3 us for each item that is shed.
+/// Finds the queue that uses most. A look at each of 1024 would take 2.3 us for each item that is shed.
 ///
-/// What each queue uses, and for each [`BLOCK`] of them a number that none of them exceeds: a queue that shrinks
-/// leaves it as it is, and the search for the longest corrects it.
+/// It keeps the use of each queue, and for each [`BLOCK`] of queues a bound that none of them exceeds. A queue that
+/// shrinks leaves the bound as it is, and the search for the longest corrects it.
 #[derive(Debug, Default)]
 struct Longest {
     used: Vec<usize>,

@@ -1,7 +1,7 @@
 //! Connecting to a medium: connection requests, wire formats and errors.
 //!
 //! Used by [`AetherBuilder::connect`](crate::AetherBuilder::connect) and by the media. This module does not open
-//! connections. All media are registered by their scheme in the same way, including those of other crates.
+//! connections. All media are registered by their scheme in the same way, including media of other crates.
 
 use std::any::Any;
 use std::collections::HashMap;
@@ -60,7 +60,7 @@ impl ConnectRequest {
         self
     }
 
-    /// The options of the medium's outbox, completed so that the sources of lost commands and queries are told.
+    /// The options of the medium's outbox, completed so that lost commands and queries are reported to their sources.
     #[must_use]
     pub fn reflecting(&self, options: InboxOptions) -> InboxOptions {
         (self.reflecting)(options)
@@ -207,14 +207,14 @@ pub enum ConnectError {
         /// The error of the broker's client.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// The medium refuses its address or its options, or the server refuses this program. The text is that of the
-    /// medium's own error, which [`ConnectError::of_medium`] finds by its type.
+    /// The medium refuses its address or its options, or the server refuses this program. The text is the text
+    /// of the medium's own error, which [`ConnectError::of_medium`] finds by its type.
     #[error(transparent)]
     Medium(#[from] ForeignError),
-    /// What is to be around the medium cannot be used.
+    /// A layer around the medium cannot be used.
     #[error("the {layer} of this program cannot be used")]
     Layer {
-        /// What it is, such as a durable log.
+        /// The layer, such as a durable log.
         layer: &'static str,
         /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,

@@ -39,7 +39,8 @@ pub enum JoinError {
     /// The [guard](super::Guard) of this process refuses the pattern.
     #[error(transparent)]
     NotAllowed(Box<ForeignError>),
-    /// The vibrator has as many patterns already as it may have. What it hears in several groups counts once for each.
+    /// The vibrator has as many patterns already as it may have. A pattern that it hears in several groups counts once
+    /// for each.
     #[error("a vibrator hears at most {most} patterns: use wider patterns, or another vibrator")]
     TooManyPatterns {
         /// The most patterns.
@@ -55,8 +56,8 @@ pub enum JoinError {
         /// The most bytes, each subscription with 128 more than its pattern and its group.
         most_bytes: usize,
     },
-    /// Some peers on a local network did not confirm the subscription; those without room for it do not. What they
-    /// emit may not arrive.
+    /// Some peers on a local network did not confirm the subscription; peers without room for it do not.
+    /// Their waves may not arrive.
     #[error(
         "{} did not confirm the subscription within {within:?}: their tables of peers may be full",
         peers.join(", ")
@@ -366,7 +367,7 @@ pub enum FlushError {
     /// [`unsendable`](crate::ShedReason::Unsendable). Each is reported by one flush only, the first one to end
     /// afterwards.
     #[error(
-        "{waves} waves were not sent: the broker takes smaller ones only since the connection was made anew"
+        "{waves} waves were not sent: since the connection was restored, the broker takes only smaller ones"
     )]
     Unsendable {
         /// The number of waves.

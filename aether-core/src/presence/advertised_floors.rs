@@ -6,7 +6,7 @@
 //! by its message numbers, which repeat or fall when the real announcer sends next: then no wave is stopped for a
 //! while.
 //!
-//! In a full table the principal that has most receivers makes room for those of others. Its own further ones are
+//! In a full table the principal with the largest share makes room for receivers of others. Its own further ones are
 //! left out.
 
 use std::collections::HashMap;
@@ -40,7 +40,7 @@ pub(super) struct AdvertisedFloors {
     receivers: HashMap<Key, RemoteReceiver>,
     announcers: HashMap<AnnouncerId, Announcer>,
     bytes: usize,
-    /// What each principal takes of the room.
+    /// The bytes that each principal takes of the room.
     shares: ShareSizes,
     /// There were too many receivers to keep, or messages were dropped unread.
     is_overfull: bool,
@@ -101,7 +101,7 @@ fn weight(announced: &Announcement) -> usize {
     RECEIVER_BYTES + announced.vibrator.weight() + heard.sum::<usize>()
 }
 
-/// What a receiver takes of the room, in bytes: the larger of its parts of the two bounds.
+/// The bytes that a receiver takes of the room: at least an equal part, since the number of receivers is bounded, too.
 fn share(weight: usize) -> usize {
     weight.max(MAX_BYTES / MAX_RECEIVERS)
 }

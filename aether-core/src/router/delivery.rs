@@ -1,4 +1,4 @@
-//! What becomes of a wave that a medium carries: offered, stored, or waiting for room.
+//! The outcome of carrying a wave: offered, stored, or waiting for room.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -143,7 +143,7 @@ impl fmt::Display for Durability {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Stored {
-    /// Its position, greater than those of all waves that were stored before.
+    /// Its position, greater than the position of every wave that was stored before.
     pub position: NonZeroU64,
     /// The level that was reached.
     pub durability: Durability,
@@ -285,8 +285,8 @@ impl Waiting {
     }
 
     /// Waits for room in all inboxes at once, at most for the patience of each; then the weakest wave is shed. Inboxes
-    /// with room get the wave without waiting for the others. A wave that is being stored waits for that first. Of
-    /// waves that are stored together it says nothing but whether they were: see [`Waiting::finish_all`].
+    /// with room get the wave without waiting for the others. A wave that is being stored waits for that first. For
+    /// waves that are stored together it only reports whether they were stored: see [`Waiting::finish_all`].
     ///
     /// # Errors
     /// [`NotStored`] with the wave, if its channel is durable and it was not stored: the first one, of several.

@@ -187,8 +187,8 @@ impl Route {
         Ok(inboxes)
     }
 
-    /// How many waves like this one would be taken now by each of the subscribers. Those of a group take them in turn, so
-    /// there a wave goes alone.
+    /// The number of waves like this one that every subscriber has room for now; 1 where a group or an observer hears
+    /// them.
     pub(super) fn room_for(&self, wave: &Wave) -> usize {
         if !self.groups.is_empty() || self.is_observed {
             return 1;

@@ -133,7 +133,7 @@ impl Subscription {
         Heard { pattern: self.pattern.clone(), group: self.group.clone() }
     }
 
-    /// Whether it only stands in for younger subscriptions of its inbox.
+    /// Whether it only delivers waves that younger subscriptions of its inbox also match.
     pub(crate) fn is_muted(&self) -> bool {
         self.muted.load(Ordering::Relaxed)
     }
@@ -142,7 +142,7 @@ impl Subscription {
         self.muted.store(muted, Ordering::Relaxed);
     }
 
-    /// Marks it as ended. Returns whether it was not: the router and the medium are told of an end once.
+    /// Marks it as ended. Returns whether this call ended it, so that it is left once.
     pub fn end(&self) -> bool {
         !self.ended.swap(true, Ordering::AcqRel)
     }

@@ -201,9 +201,9 @@ impl Table {
         found.into_iter().map(with_turn).collect()
     }
 
-    /// The ungrouped subscribers of each entry, without those that another subscription of their inbox stands in for:
-    /// the one that relabels, or else the oldest, if one of them is not muted. Each subscription of an inbox with
-    /// several is looked at once.
+    /// The ungrouped subscribers of each entry, with one subscription for each inbox: the one that relabels, or else
+    /// the oldest. An inbox whose subscriptions here are all muted has none. Each subscription of an inbox with several
+    /// is looked at once.
     fn parts(places: &[&PatternEntry]) -> Parts {
         let rank_of = |(id, rival): (&u64, &Rival)| (!rival.relabels, *id);
         let mut first: HashMap<InboxKey, ((bool, u64), bool)> = HashMap::new();

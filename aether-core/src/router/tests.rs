@@ -190,7 +190,7 @@ fn a_route_holds_each_inbox_once_however_many_of_its_patterns_match() {
     let inboxes: Vec<_> = (0..8).map(|_| inbox()).collect();
     let mut joined = Vec::new();
     for (number, inbox) in inboxes.iter().enumerate() {
-        // Each begins with another pattern, so that another one stands in.
+        // Each inbox begins with another pattern, so that another one delivers.
         let (first, rest) = (&patterns[number..=number], patterns.iter());
         joined.extend(
             first.iter().chain(rest).map(|pattern| listen(&router, pattern, None, inbox)).collect::<Vec<_>>(),
@@ -202,7 +202,7 @@ fn a_route_holds_each_inbox_once_however_many_of_its_patterns_match() {
     };
     assert_eq!(carry(), 8);
     assert_eq!(offered(&inboxes), [1; 8]);
-    // The next one stands in for the rest.
+    // The next one delivers for the rest.
     for first in joined.iter().step_by(patterns.len() + 1) {
         router.unsubscribe(first);
     }

@@ -40,12 +40,12 @@ pub(super) struct PatternEntry {
     pub(super) hearers: Arc<Hearers>,
     /// The number of ungrouped subscriptions.
     pub(super) lone: usize,
-    /// Those of them whose inbox has further ones, by id.
+    /// The ungrouped subscriptions whose inbox has further ones, by id.
     pub(super) rivals: BTreeMap<u64, Rival>,
 }
 
-/// What has to be known of a subscription to choose one among those of its inbox. A copy: where many patterns match,
-/// the memory that is read is the cost.
+/// The properties by which one of several subscriptions of an inbox is chosen. A copy: where many patterns match, the
+/// memory that is read is the cost.
 #[derive(Clone, Copy)]
 pub(super) struct Rival {
     pub(super) inbox: InboxKey,

@@ -27,7 +27,7 @@ const WAVES_A_READING: usize = 8;
 pub struct BatchReceipt {
     /// How many waves were emitted.
     pub emitted: u64,
-    /// The places of those of durable channels in the log.
+    /// The places in the log of the waves on durable channels.
     pub stored: Option<StoredRange>,
 }
 
@@ -38,7 +38,7 @@ pub struct BatchReceipt {
 pub struct EmitAllError {
     /// How many waves were emitted.
     pub emitted: u64,
-    /// The places of those of durable channels in the log.
+    /// The places in the log of the waves on durable channels.
     pub stored: Option<StoredRange>,
     /// Why each of the others was not, with the wave. Never empty.
     pub refused: Vec<EmitError>,
@@ -72,8 +72,8 @@ impl Emitter {
     /// ```
     ///
     /// # Errors
-    /// [`EmitAllError`] hands back each wave that was not emitted, with its reason, and says how many were. On a closed
-    /// medium these are all waves from the first that was refused on, so the iterator has to be finite.
+    /// [`EmitAllError`] hands back each wave that was not emitted, with its reason, and counts the others. On a closed
+    /// medium it hands back all waves from the first refused one on, so the iterator has to be finite.
     ///
     /// # Panics
     /// As [`Emitter::emit`].

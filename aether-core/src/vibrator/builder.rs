@@ -126,7 +126,7 @@ impl<'a> VibratorBuilder<'a> {
         self
     }
 
-    /// Emits without a limit, also where the `Aether` has one: for traffic that bounds itself, such as that of a replica.
+    /// Emits without a limit, also where the `Aether` has one: for traffic that bounds itself, such as a replica's.
     pub fn unlimited(mut self) -> Self {
         self.rate = Rate::Unlimited;
         self

@@ -50,8 +50,8 @@ impl Emitter {
         self.with_origin(Origin::new(cause, root, self.baggage().clone()).with_trace(trace))
     }
 
-    /// A clone whose waves are part of a distributed trace, as children of this span. [`Emitter::following`] takes that of
-    /// the wave; a tracer of handlers replaces it by the span of the handling.
+    /// A clone whose waves are part of a distributed trace, as children of this span. [`Emitter::following`] takes the
+    /// span of the wave; a tracer of handlers replaces it by the span of the handling.
     #[must_use]
     pub fn within_trace(&self, context: TraceContext) -> Self {
         self.with_origin(self.origin().cloned().unwrap_or_default().with_trace(Some(context)))
@@ -64,7 +64,7 @@ impl Emitter {
     }
 
     /// A clone whose waves, and all waves that follow from them, carry one more entry of baggage: an author's own name and
-    /// value, such as a tenant. An entry of the same name is replaced. Whoever hears the waves can read it.
+    /// value, such as a tenant. An entry of the same name is replaced. All receivers of the waves can read it.
     ///
     /// # Errors
     /// [`BaggageError`] if the name or the value is not allowed, or there is no room: baggage has at most
@@ -140,8 +140,8 @@ impl Emitter {
     /// changes: it keeps its id, its source and its age, and arrives 5 % weaker.
     ///
     /// # Errors
-    /// [`EmitError::TooFar`] for a wave that was relayed ten times already. Its source is told if it is on the medium of
-    /// this emitter; a bridge whose sources are on its other side calls [`Emitter::reflect`] there. Else as
+    /// [`EmitError::TooFar`] for a wave that was relayed ten times already. The failure is reported to a source on the
+    /// medium of this emitter; a bridge whose sources are on its other side calls [`Emitter::reflect`] there. Else as
     /// [`Emitter::emit`].
     ///
     /// # Cancel safety

@@ -26,9 +26,9 @@ use crate::wave::{Origin, Wave};
 pub struct Emitter {
     aether: Aether,
     sequencer: Arc<Sequencer>,
-    /// What everything that is emitted here inherits.
+    /// The cause, request and trace that all waves emitted here inherit.
     origin: Option<Arc<Origin>>,
-    /// What keeps waves back, if anything does: floors that are respected, a limit.
+    /// The floors that are respected and the limit, if there are any.
     guard: Option<Arc<EmitGuard>>,
 }
 
@@ -142,7 +142,7 @@ impl Emitter {
 
     /// Emits a wave, or builds one and emits it. Waits while a receiver's inbox or the outbox is full, at most as
     /// long as its options allow; after that the weakest wave there is shed and counted. On NATS it also waits, no
-    /// longer than that, while the connection stands and 2048 waves that are no weaker are in the outbox: more would
+    /// longer than that, while the connection is up and 2048 waves that are no weaker are in the outbox: more would
     /// only be older when they leave.
     ///
     /// Ok means in process that the wave was offered to every inbox that hears it, and on a network that it is in the
@@ -174,7 +174,7 @@ impl Emitter {
         if let Some(origin) = &self.origin
             && tracer_for(origin.trace()).is_some()
         {
-            // In a box, so that the future of an emit is no larger.
+            // Boxed, so that it does not enlarge the future of every emit.
             return Box::pin(self.emit_traced(wave)).await;
         }
         let wave = if self.is_free(&wave) {

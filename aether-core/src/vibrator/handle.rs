@@ -17,7 +17,7 @@ use crate::inbox::Ledger;
 use crate::medium::JoinError;
 use crate::wave::Wave;
 
-/// A service on the bus: it emits waves and receives those of the channels it is tuned to. Ordinary term: a client
+/// A service on the bus: it emits waves, and receives the waves of the channels it is tuned to. Ordinary term: a client
 /// handle with one mailbox.
 ///
 /// All methods of [`Emitter`] can be called on it. Dropping it drops its [`Receiver`], which ends the subscriptions.

@@ -27,11 +27,11 @@ use crate::wave::Wave;
 #[derive(Debug)]
 pub struct Receiver {
     tuner: Tuner,
-    /// Those of the tuner, without the way to them.
+    /// The tuner's inbox and the sequencer of its emitter, kept here to save the indirection.
     inbox: Arc<Inbox>,
     sequencer: Arc<Sequencer>,
     pace: Pace,
-    /// That of the inbox, which others may hold for longer.
+    /// The callback of the inbox, which others may hold for longer.
     on_shed: Callback,
 }
 
@@ -62,7 +62,7 @@ impl Receiver {
     /// Waits for the next wave, the strongest first. `None` once the receiver [has ended](Self#when-it-ends).
     ///
     /// While stronger waves come as fast as they are received, weaker ones wait:
-    /// [`ServeOrder::Strength`](crate::ServeOrder) says what to do about that.
+    /// [`ServeOrder::Strength`](crate::ServeOrder) has the remedies.
     ///
     /// # Cancel safety
     /// Cancelled before completion, no wave was taken.
@@ -132,7 +132,7 @@ impl Receiver {
     }
 
     /// Puts a received wave back into the inbox, where it waits its turn by its strength, as it does after
-    /// [`Wave::resent`]. It is offered like any wave: counted anew, and shed where it is too weak.
+    /// [`Wave::resent`]. It is offered like any wave: counted again, and shed where it is too weak.
     pub fn put_back(&self, wave: Wave) {
         // An offer of this kind is never handed back.
         let _ = self.inbox.offer(wave, Offer::Now);

@@ -25,8 +25,8 @@ pub enum Emission {
 /// Follows the waves that this process emits.
 pub trait EmitTracer: Send + Sync + 'static {
     /// Begins the span of an emission, and sets its context on the wave
-    /// ([`Wave::set_trace_context`]). `parent` is the context of the span that the emission is part of: that of
-    /// [`Emitter::within_trace`](crate::Emitter::within_trace), or what the wave had already. It is called for each wave
+    /// ([`Wave::set_trace_context`]). `parent` is the context of the span that the emission is part of: from
+    /// [`Emitter::within_trace`](crate::Emitter::within_trace), or from the wave itself. It is called for each wave
     /// whose parent is sampled or missing, so it decides whether a new trace is sampled.
     ///
     /// It is called within `emit` and must not block.

@@ -1,4 +1,4 @@
-//! What a receiver hears: joining and leaving patterns, also beside a task that owns the receiver.
+//! The patterns that a receiver hears: joining and leaving them, also beside a task that owns the receiver.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -49,12 +49,13 @@ pub struct Tuner {
     shared: Arc<TunerShared>,
 }
 
-/// What a receiver and its tuners share.
+/// The state that a receiver and its tuners share.
 #[derive(Debug)]
 struct TunerShared {
     /// Names the inbox in rosters and accounts.
     source: Source,
-    /// That of the vibrator. Its own waves are not heard, answers carry its name, and it leads to the bus.
+    /// The emitter of the vibrator. Its own waves are heard only with `hears_own`, answers carry its name, and it leads
+    /// to the bus.
     emitter: Emitter,
     inbox: Arc<Inbox>,
     hears_own: bool,
@@ -124,8 +125,8 @@ impl Tuner {
         }
     }
 
-    /// The name and the instance number under which rosters list it: those of the vibrator, or those of a receiver
-    /// that was made [beside](crate::VibratorBuilder::create_beside) an emitter.
+    /// The name and the instance number under which rosters list the vibrator, or the receiver that was made
+    /// [beside](crate::VibratorBuilder::create_beside) an emitter.
     #[must_use]
     pub fn source(&self) -> &Source {
         &self.shared.source

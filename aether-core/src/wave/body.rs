@@ -46,13 +46,13 @@ pub trait ReplyPath: Send + Sync + 'static {
 /// The contents of a wave, for decoders: [`Wave::from_body`] makes the wave. All handles of the wave share them.
 #[derive(Clone)]
 pub struct Body {
-    /// Who emitted it.
+    /// Its emitter.
     pub source: Source,
     /// Its number among the waves of its source.
     pub sequence: u64,
     /// Where it was emitted.
     pub channel: Channel,
-    /// What it is for.
+    /// Its kind, such as an event.
     pub kind: Kind,
     /// Its amplitude and how fast that decays.
     pub signal: Signal,
@@ -77,7 +77,7 @@ pub struct Extras {
     pub key: Option<Box<str>>,
     /// The wave from which this one follows.
     pub cause: Option<WaveId>,
-    /// What it has in common with the other waves of its request, which one handler shares.
+    /// The root and the baggage of its request. The waves that one handler emits share them.
     pub request: Option<Arc<Request>>,
     /// The trace context, which differs from wave to wave.
     pub trace: Option<TraceContext>,
@@ -91,7 +91,7 @@ pub struct Extras {
     pub attempt: u8,
     /// The attempts that failed, if there were any.
     pub(crate) failed: Option<Arc<FailedAttempts>>,
-    /// Who signed the frame in which it arrived.
+    /// The proven signer of the frame in which it arrived.
     pub(crate) proof: Option<Proof>,
 }
 
@@ -184,7 +184,7 @@ impl Extras {
     }
 }
 
-/// What the empty handle points to, which exists only while a handle is dropped.
+/// The body of an empty handle, which exists only while a handle is dropped.
 static BLANK: Body = Body::blank();
 
 /// A handle of a body. Ordinary term: a reference count. This kind of `Arc` has no weak count, which saves two atomic
@@ -271,13 +271,13 @@ impl Drop for SharedBody {
 const BATCH: usize = 64;
 /// The number of bodies that a thread keeps.
 const KEPT_BY_THREAD: usize = 2 * BATCH;
-/// The number of bodies in the stock: those of an inbox of 1024 waves that eight threads fill and empty in turns, and
+/// The number of bodies in the stock: enough for an inbox of 1024 waves that eight threads fill and empty in turns, and
 /// more than an emitter that waits for room gets at once.
 const KEPT_IN_STOCK: usize = 4096;
-/// What stayed in the stock during this many visits is given back: 32,768 waves.
+/// Bodies that stayed in the stock during this many visits, which serve 32,768 waves, are freed.
 const VISITS: u32 = 512;
 
-/// What one thread keeps.
+/// The bodies that one thread keeps.
 pub(super) type Kept<T> = RefCell<Vec<UniqueArc<T>>>;
 
 /// The bodies that no thread keeps.

@@ -142,8 +142,8 @@ impl WaveBuilder {
         self
     }
 
-    /// Sets where the wave stands in a distributed trace, such as the trace of an HTTP request that it follows from. The
-    /// trace of the emitter replaces it, if there is one. Default: that of the emitter.
+    /// Makes the wave part of a distributed trace, such as the trace of an HTTP request that it follows from. The trace
+    /// of the emitter replaces it, if there is one. Default: the trace of the emitter.
     pub fn trace_context(mut self, context: TraceContext) -> Self {
         self.trace = Some(context);
         self
@@ -156,8 +156,9 @@ impl WaveBuilder {
         self
     }
 
-    /// Asks to be told if the wave fails, also if it is an event or a broadcast. Default: commands and queries are told
-    /// of without payload, other kinds not at all. It travels as the metadata entry [`ECHO`]; the first call counts.
+    /// Asks for an echo if the wave fails, also if it is an event or a broadcast. Default: an echo without payload for
+    /// commands and queries, and none for other kinds. It travels as the metadata entry [`ECHO`]; the first call
+    /// counts.
     pub fn echo(self, request: EchoRequest) -> Self {
         self.metadata(ECHO, request.written())
     }

@@ -76,7 +76,7 @@ impl Metadata {
         Ok(())
     }
 
-    /// The same entries with one of this name at the end, in place of those of this name.
+    /// The entries of other names, and then one of this name.
     pub(super) fn replaced(&self, name: &str, value: &str) -> Result<Self, MetadataError> {
         let mut metadata = Self::default();
         for (other, kept) in self.iter().filter(|(other, _)| *other != name) {
@@ -159,7 +159,7 @@ type Entry = (Box<str>, Box<str>);
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BaggageError {
-    /// A name that is no token.
+    /// A name that is not a token.
     #[error("baggage name {name:?} is not allowed: use ASCII letters, digits and !#$%&'*+-.^_`|~")]
     Name {
         /// The name as given.
@@ -312,7 +312,8 @@ impl EchoRequest {
         self
     }
 
-    /// Have the wave kept as a [dead letter](crate::Aether::dead_letters) where it failed, although its source is told.
+    /// Have the wave kept as a [dead letter](crate::Aether::dead_letters) where it failed, also if its source receives
+    /// the echo.
     pub const fn letter(mut self) -> Self {
         self.letter = true;
         self
@@ -346,7 +347,7 @@ impl EchoRequest {
     }
 }
 
-/// What all waves of a request have in common.
+/// The data that all waves of a request share.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Request {
     /// Left out if it is the cause or, without a cause, the wave itself.
@@ -356,7 +357,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// What these two parts make: `None` if both parts are empty.
+    /// A request of these two parts. `None` if both are empty.
     pub fn of(root: Option<WaveId>, baggage: Baggage) -> Option<Arc<Self>> {
         (root.is_some() || !baggage.is_empty()).then(|| Arc::new(Self { root, baggage }))
     }

@@ -1,5 +1,5 @@
-//! What a wave passes on to the waves that follow from it: its identity as their cause, the root of the request, and the
-//! baggage; and the trace that they are part of.
+//! The data that a wave passes on to the waves that follow from it: its identity as their cause, the root of the
+//! request, the baggage, and the trace that they are part of.
 //!
 //! Emitters keep an [`Origin`] and give it to what they emit; answers and replayed dead letters take theirs from the wave
 //! itself. The root of a request is its first wave. It is stored only where the cause is another wave, so neither the
@@ -15,8 +15,8 @@ use super::{Baggage, Body, MAX_HOPS, ReplyError, Request, TraceContext, Wave};
 use crate::clock::Moment;
 use crate::source::WaveId;
 
-/// What the waves that follow from something inherit: their cause, the root of the request, the baggage, and the trace
-/// context. Made from a [`Wave`] or an [`Echo`](crate::Echo); see [`Emitter::following`](crate::Emitter::following).
+/// The data that waves inherit: their cause, the root of the request, the baggage, and the trace context. Made from a
+/// [`Wave`] or an [`Echo`](crate::Echo); see [`Emitter::following`](crate::Emitter::following).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Origin {
     cause: Option<WaveId>,
@@ -88,8 +88,8 @@ impl Wave {
         baggage_of(self.request())
     }
 
-    /// Where the wave stands in a distributed trace: the span that emitted it, as in W3C Trace Context. A foreign publisher
-    /// gives it in the headers `traceparent` and `tracestate`, which are metadata here.
+    /// The place of the wave in a distributed trace: the span that emitted it, as in W3C Trace Context. A foreign
+    /// publisher gives it in the headers `traceparent` and `tracestate`, which are metadata here.
     #[must_use]
     pub fn trace_context(&self) -> Option<TraceContext> {
         let extras = self.body.extras.as_ref()?;
@@ -108,7 +108,7 @@ impl Wave {
         self.body.extras.as_ref()?.trace.as_ref()
     }
 
-    /// Sets where the wave stands in a distributed trace. For tracers and implementors of media; authors use
+    /// Sets the place of the wave in a distributed trace. For tracers and implementors of media; authors use
     /// [`WaveBuilder::trace_context`](crate::WaveBuilder::trace_context).
     pub fn set_trace_context(&mut self, context: TraceContext) {
         self.body.make_mut().extras.get_or_insert_default().trace = Some(context);

@@ -1,4 +1,4 @@
-//! A wave as a medium read it from a message that is no frame.
+//! A wave as a medium read it from a message that is not a frame.
 
 use std::time::Duration;
 
@@ -51,13 +51,13 @@ pub struct Received {
     pub payload: Bytes,
     /// The partition key, if it has one: 1 to [`MAX_KEY_BYTES`](crate::wave::MAX_KEY_BYTES) bytes.
     pub key: Option<String>,
-    /// What caused it.
+    /// Its cause.
     pub cause: Option<WaveId>,
     /// The root of its request. Default: the cause, or the wave itself.
     pub root: Option<WaveId>,
     /// Default: none.
     pub baggage: Baggage,
-    /// Where it stands in a distributed trace. Default: what the metadata say, if anything.
+    /// Its place in a distributed trace. Default: the trace context in the metadata, if there is one.
     pub trace: Option<TraceContext>,
     /// Default: none.
     pub metadata: Metadata,
@@ -134,7 +134,7 @@ impl Wave {
 /// The source of a wave, proven: the frame in which the wave arrived was signed with a key, and the list of signers of this
 /// process allows that key the name. [`Wave::proven_source`] is the only way to get one.
 ///
-/// What is proven is the name. The instance number is what the signer says.
+/// Only the name is proven. The signer may have made up the instance number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ProvenSource<'a> {
     source: &'a Source,
@@ -208,7 +208,7 @@ impl Wave {
         self.proof().is_none_or(|proof| proof.permits_or_counts(name))
     }
 
-    /// Who signed the frame in which the wave arrived.
+    /// The signer of the frame in which the wave arrived; `None` where nothing is proven.
     pub fn signer(&self) -> Option<SignerId> {
         self.proof().map(Proof::signer)
     }

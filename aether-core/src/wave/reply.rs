@@ -37,7 +37,7 @@ impl Wave {
     /// Like [`Wave::reply`], with a payload of bytes.
     ///
     /// # Errors
-    /// Those of [`Wave::reply`].
+    /// As [`Wave::reply`].
     ///
     /// # Cancel safety
     /// Like [`Wave::reply`].
@@ -49,7 +49,7 @@ impl Wave {
     /// overwritten.
     ///
     /// # Errors
-    /// Those of [`Wave::reply`].
+    /// As [`Wave::reply`].
     ///
     /// # Cancel safety
     /// Like [`Wave::reply`].
@@ -85,7 +85,7 @@ pub enum FailureReason {
     HandlerFailed,
     /// The question was not attempted: the responder is too busy or shutting down.
     Shed,
-    /// Nobody listens on the channel: what a bridge says for its other side. `ask` fails with
+    /// Nobody listens on the channel, as a bridge reports for its other side. `ask` fails with
     /// [`AskError::NoResonator`](crate::AskError::NoResonator).
     NoResonator,
 }

@@ -63,8 +63,8 @@ impl Wave {
         wave
     }
 
-    /// The next attempt: the same wave, half as strong. The amplitude of attempt n is exactly that of the first times
-    /// 2^-n.
+    /// The next attempt: the same wave, half as strong. The amplitude of attempt n is exactly the first
+    /// amplitude times 2^-n.
     ///
     /// `None` if that would be fainter than [`Amplitude::FAINTEST`], which happens after 31 attempts at the latest.
     #[must_use]
@@ -93,20 +93,20 @@ impl Wave {
 pub const ATTEMPTS: &str = "aether-attempts";
 
 impl Wave {
-    /// The number of attempts when it was sent, that one included: 1 unless it is a dead letter that was sent again.
+    /// The number of attempts when it was sent, including that one: 1 unless it is a dead letter that was sent again.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         self.metadata().value(ATTEMPTS).and_then(|text| text.parse().ok()).unwrap_or(1).max(1)
     }
 
-    /// The number of attempts, those of handlers and sources that tried again by themselves included.
+    /// The number of attempts, including attempts of handlers and sources that tried again by themselves.
     pub fn all_attempts(&self) -> u32 {
         self.attempts().saturating_add(self.attempt().into())
     }
 
     /// A new wave of the same request with the same content and amplitude, and this one as its cause. An operator decides
-    /// on a replay, one by one, so it is no weaker than the first attempt. There were so many attempts before. If the
-    /// metadata are full, they are not recorded.
+    /// on each replay, so it is as strong as the first attempt. `attempts` is the number of attempts before. If the
+    /// metadata are full, their number is not recorded.
     pub(crate) fn replayed(&self, attempts: u32) -> Self {
         let mut wave = self.attempted(attempts);
         let (cause, root) = (self.id(), self.root());
@@ -126,7 +126,7 @@ impl Wave {
         (self.sequence() != 0 && wave.attempts() > self.attempts()).then_some(wave)
     }
 
-    /// As strong as the first attempt, and one attempt more.
+    /// The same wave without hops or reply path, and with one attempt more in its metadata.
     fn attempted(&self, attempts: u32) -> Self {
         let mut wave = self.clone().unanswerable();
         let attempts = (self.attempts().max(attempts).saturating_add(1)).to_string();

@@ -1,4 +1,4 @@
-//! Trace context: where a wave stands in a distributed trace. Ordinary term: W3C Trace Context.
+//! Trace context: the place of a wave in a distributed trace. Ordinary term: W3C Trace Context.
 //!
 //! The tracer of a process sets it on what is emitted ([`EmitTracer`](crate::vibrator::EmitTracer)); without one, emitters
 //! pass on what they received. This file holds the value and its text form. It knows neither waves nor tracers.
@@ -16,7 +16,7 @@ pub const TRACEPARENT: &str = "traceparent";
 pub const TRACESTATE: &str = "tracestate";
 /// The maximum length of a `tracestate`, in bytes. W3C asks for at least this many to be passed on.
 pub const MAX_TRACESTATE_BYTES: usize = 512;
-/// The bit of the flags that says that the trace is recorded.
+/// The bit of the flags that marks the trace as recorded.
 const SAMPLED: u8 = 1;
 
 /// The ids of a trace and of the span in it that a wave follows from, as in W3C Trace Context. Cloning it bumps at most one
@@ -40,7 +40,7 @@ pub struct TraceContext {
     state: Option<Arc<str>>,
 }
 
-/// Text or ids that are no trace context.
+/// Text or ids that are not a trace context.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceContextError {
@@ -48,7 +48,9 @@ pub enum TraceContextError {
     #[error("the trace id and the span id of a trace context must not be zero")]
     Zero,
     /// A `traceparent` that is not in its form.
-    #[error("{text:?} is no traceparent: use 00, 32, 16 and 2 digits of lower-case hexadecimal, joined by -")]
+    #[error(
+        "{text:?} is not a traceparent: use 00, 32, 16 and 2 digits of lower-case hexadecimal, joined by -"
+    )]
     Form {
         /// The first bytes of the text, up to 64.
         text: String,
@@ -64,7 +66,7 @@ pub enum TraceContextError {
 }
 
 impl TraceContext {
-    /// A context without state. Of the flags, bit 0 says that the trace is sampled.
+    /// A context without state. Bit 0 of the flags marks the trace as sampled.
     ///
     /// # Errors
     /// [`TraceContextError::Zero`] if an id is zero.
@@ -110,7 +112,7 @@ impl TraceContext {
         self.span_id.get()
     }
 
-    /// The trace flags; bit 0 says that the trace is sampled.
+    /// The trace flags. Bit 0 marks the trace as sampled.
     #[must_use]
     pub const fn flags(&self) -> u8 {
         self.flags

@@ -112,7 +112,7 @@ pub fn compared(comparison: &Comparison) -> Table {
 #[must_use]
 pub fn what_two_queues_lack() -> &'static str {
     "Two channels and a biased `select!` are what a careful user builds, and for two strengths, one process and one \
-     receiver they do what is asked. What Aether adds: 64 levels instead of two; one bound for all of them, also in bytes; \
+     receiver they do what is asked. Aether adds: 64 levels instead of two; one bound for all of them, also in bytes; \
      an overloaded inbox drops the weakest that waits where a channel refuses the newest; a time limit for what waits; an \
      account of every loss with its reason; patterns, groups and many receivers; and the same over a network."
 }

@@ -49,7 +49,7 @@ async fn waves_emitted_together_arrive_in_order_but_for_those_that_are_refused(s
         let mut last = std::collections::HashMap::new();
         for count in 1..=WAVES {
             let wave = stage.next(ear, format!("wave {count} of {WAVES}")).await?;
-            same("its number, which is that of its place", number(&wave)?, wave.sequence())?;
+            same("its number, which is the number of its place", number(&wave)?, wave.sequence())?;
             let before = last.insert(wave.channel().clone(), wave.sequence());
             holds("the order of the channel", before < Some(wave.sequence()), before)?;
         }

@@ -31,7 +31,7 @@ pub fn open_or_make(builder: &Builder, path: &Path) -> Result<Database, Database
     if let Err(TryLockError::WouldBlock) = File::open(path).map_err(io)?.try_lock() {
         return Err(DatabaseError::DatabaseAlreadyOpen);
     }
-    tracing::warn!(path = %path.display(), "the file was never whole, as on a full disk; it is made anew");
+    tracing::warn!(path = %path.display(), "the file was never whole, as on a full disk; a new one replaces it");
     std::fs::remove_file(path).map_err(io)?;
     make(builder, path)
 }

@@ -60,7 +60,7 @@ impl<K: Hash + Eq, V, N: Default> Shares<K, V, N> {
         self.len
     }
 
-    /// What a principal has.
+    /// The share of a principal, if it has one.
     pub fn share(&self, principal: u64) -> Option<&Share<K, V, N>> {
         if principal == UNPROVEN { Some(&self.unproven) } else { self.others.get(&principal) }
     }

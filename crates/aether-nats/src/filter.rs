@@ -260,11 +260,11 @@ struct Login {
     client: TcpStream,
     /// Without the secret.
     connect: Bytes,
-    /// What came behind it.
+    /// The bytes that came behind it.
     early: BytesMut,
 }
 
-/// Greets whoever has connected, and reads the login. `None` without the secret.
+/// Greets a client that has connected, and reads its login. `None` without the secret.
 async fn login(mut client: TcpStream, greeting: Bytes, secret: &Secret) -> Option<Login> {
     let shown = async {
         client.set_nodelay(true)?;

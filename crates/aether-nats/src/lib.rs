@@ -115,7 +115,7 @@ pub async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, Connect
 
 /// A frame cannot be sealed, and is not sent as it is.
 #[derive(Debug, thiserror::Error)]
-#[error("the frame cannot be sealed: the log says why")]
+#[error("the frame cannot be sealed: the log has the reason")]
 struct Unsealable;
 
 impl Nats {

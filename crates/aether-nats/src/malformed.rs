@@ -65,7 +65,7 @@ pub fn check_nats_headers(headers: &[u8]) -> Result<(), &'static str> {
     let version = version.ok_or("its headers do not begin with NATS/1.0")?;
     let status = version.split_once(' ').map_or(version, |(status, _)| status.trim());
     if !status.is_empty() && StatusCode::from_str(status).is_err() {
-        return Err("its status is no number of three digits");
+        return Err("its status is not a number of three digits");
     }
     while let Some(line) = lines.next() {
         if line.is_empty() {

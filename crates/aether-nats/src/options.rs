@@ -125,7 +125,7 @@ impl NatsOptions {
     }
 
     /// Refuses everything that nobody on this list has signed, and each name that its signer may not use. Then
-    /// [`Wave::proven_source`](aether_core::Wave::proven_source) says who emitted. Default: everybody with the keys
+    /// [`Wave::proven_source`](aether_core::Wave::proven_source) names the emitter. Default: everybody with the keys
     /// may speak in any name. Needs [`keys`](Self::keys), and a [`signing_key`](Self::signing_key) that is on the
     /// list: a program hears itself over the server as well. A file is read again for each new connection. Cost: some
     /// 40 us for each frame that arrives, for each subscription that it matches.

@@ -70,7 +70,7 @@ const SEEN: &str = Root::Seen.as_suffix();
 
 impl NatsPermissions {
     /// The permissions of an identity, for subjects below a prefix (`aether` unless
-    /// [`NatsOptions::prefix`](crate::NatsOptions::prefix) says something else).
+    /// [`NatsOptions::prefix`](crate::NatsOptions::prefix) sets another one).
     #[must_use]
     pub fn new(rules: &Rules, identity: &str, prefix: &str) -> Self {
         let (emit, deny_emit) = rules.patterns(identity, Action::Emit);

@@ -364,7 +364,7 @@ impl NatsReceiver {
         if source.root == Root::Questions
             && let Some(reply) = arrived.message.reply.as_deref().filter(|reply| !may_be_answered(reply))
         {
-            let error = format_args!("the answer would go to {reply:?}, which is no inbox");
+            let error = format_args!("the answer would go to {reply:?}, which is not an inbox");
             self.shared.malformed.note(&subject, error);
             return Crowded::default();
         }
@@ -411,8 +411,8 @@ impl NatsReceiver {
             _ => source.last_channel.insert(Channel::with_reserved(name)?).clone(),
         };
         let plain = !wire::is_frame(&message.payload);
-        // For observer copies, the question has already been asked elsewhere. A message of a foreign publisher may say any
-        // subject, that of an acknowledgement for example.
+        // For observer copies, the question has already been asked elsewhere. A foreign publisher may name any
+        // subject for answers, such as the subject of an acknowledgement.
         let is_question = source.root != Root::Seen;
         let mut reply = message.reply.clone().filter(|reply| is_question && may_be_answered(reply));
         if self.shared.sealing.is_on() && asked_from.is_none() {

@@ -349,7 +349,7 @@ impl Answers {
 
     /// Takes answers for the asker of a question if no other question waits. Otherwise the task takes them.
     ///
-    /// `is_alone` is called under the lock, so that of two askers that come at the same time one sees the other.
+    /// `is_alone` is called under the lock, so when two askers come at the same time, one sees the other.
     fn take_alone(
         &self,
         question: u64,

@@ -109,7 +109,7 @@ pub enum TlsFailure {
     WrongHost,
     /// No trusted authority has signed the server's certificate.
     UnknownIssuer,
-    /// The server's certificate is itself that of an authority, as `openssl req -x509` makes them. It cannot be the
+    /// The server's certificate is a CA certificate, as `openssl req -x509` makes them. It cannot be the
     /// certificate of a server, also if it is trusted.
     SelfSigned,
     /// The server does not speak TLS.
@@ -186,7 +186,7 @@ fn of_rustls(error: &async_nats::ConnectError) -> Option<&RustlsError> {
     None
 }
 
-/// What happened, and what to do.
+/// The failure, and how to repair it.
 impl fmt::Display for TlsFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -198,7 +198,7 @@ impl fmt::Display for TlsFailure {
                  certificate itself if it is self-signed"
             }
             Self::SelfSigned => {
-                "the server's certificate is that of an authority, as `openssl req -x509` makes them: sign one for the \
+                "the server's certificate is a CA certificate, as `openssl req -x509` makes them: sign one for the \
                  server with it, or make one with -addext basicConstraints=critical,CA:FALSE"
             }
             Self::NoTls => "the server does not speak TLS: use nats:// without certificates, or turn its TLS on",

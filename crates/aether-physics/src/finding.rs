@@ -210,7 +210,7 @@ impl fmt::Display for Finding {
             ),
             Self::Fringe(fringe) => write!(
                 f,
-                "fringe {}: {:?} on {} stands at {:.2} by {} sources{}",
+                "fringe {}: {:?} on {} is at {:.2} by {} sources{}",
                 match fringe.kind {
                     FringeKind::Rise => "rises",
                     FringeKind::Changed => "changes",

@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(timeline.instant(Moment::default()), None);
         let first = timeline.advance(start);
         assert_eq!(timeline.advance(start + SECOND).since(first), SECOND);
-        assert_eq!(timeline.advance(start - 500 * SECOND).since(first), SECOND, "it stands still");
+        assert_eq!(timeline.advance(start - 500 * SECOND).since(first), SECOND, "it does not advance");
         assert_eq!(timeline.jumps_back(), 1);
         let later = timeline.advance(start - 499 * SECOND);
         assert_eq!(later.since(first), 2 * SECOND, "and continues");

@@ -147,7 +147,7 @@ fn a_principal_with_processes_without_end_takes_no_room_from_another() {
     for n in 2..50 {
         table.take(shop, account(&source("shop", n), 1, (1, 1, 0)), start);
     }
-    assert_eq!(table.counts.of(AccountError::NoRoom), left_out, "those of the other make room");
+    assert_eq!(table.counts.of(AccountError::NoRoom), left_out, "processes of the other principal make room");
     let known = |name: &str| table.processes.keys().filter(|source| source.name() == name).count();
     assert_eq!((known("shop"), known("evil")), (49, MAX_PROCESSES - 49));
     let (held, all) = (table.shares.of(shop) + table.shares.of(evil), table.processes.values());

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Takes at most so many waves that are not weak; their numbers.
+/// Takes at most `most` waves that are not weak. Returns their numbers.
 fn take(inbox: &Inbox, most: usize, seen: &mut u64) -> Vec<u64> {
     let mut taken = Vec::new();
     let is_weak = |wave: &Wave| wave.signal().level() >= numbered(0, 0.1).signal().level();

@@ -117,7 +117,7 @@ impl Model {
         self.ledger.count_loss(reason);
     }
 
-    /// What waves that are weaker than normal leave free: an eighth, at least one, but not everything.
+    /// The room that waves weaker than normal leave free: an eighth, at least one, but not everything.
     fn kept(total: usize, level: u8) -> usize {
         let is_weak = level > Wave::builder("a").build().unwrap().signal().level();
         if is_weak { (total / 8).max(1).min(total - 1) } else { 0 }

@@ -388,7 +388,7 @@ proptest! {
             prop_assert_eq!(levels.takes_turns(7), naive.takes_turns);
             prop_assert_eq!(levels.occupied() != 0, !naive.items.is_empty());
         }
-        // What searches in the order of arrival finds all of it.
+        // A search in the order of arrival finds all items.
         naive.items.sort_by_key(|sent| sent.number);
         let mut rest = std::iter::from_fn(|| levels.pop_oldest()).map(|popped| popped.item);
         prop_assert!(naive.items.iter().all(|sent| rest.next().as_ref() == Some(sent)));
@@ -427,7 +427,7 @@ fn a_source_that_emits_little_does_not_wait_for_one_that_floods() {
     let sources: Vec<_> = (0..40).map(|_| levels.pop_strongest().unwrap().item.source).collect();
     assert_eq!(sources.iter().position(|source| *source == 1), Some(1));
     for number in 1002..1100 {
-        // It uses two turns and saves two, those of the other.
+        // Source 1 uses two turns, and saves two while the other source uses two.
         levels.push(0, 2 * number, sent(1, 2 * number));
         levels.push(0, 2 * number + 1, sent(1, 2 * number + 1));
         let sources: Vec<_> = (0..4).map(|_| levels.pop_strongest().unwrap().item.source).collect();
@@ -508,7 +508,7 @@ fn shares(sources: u16, rounds: usize) -> Vec<usize> {
     }
     for turn in 0..usize::from(sources) * (rounds + SAVED as usize) {
         let source = levels.pop_strongest().unwrap().item.source;
-        // What was saved is used up.
+        // The saved turns are used up.
         if turn >= usize::from(sources) * SAVED as usize {
             taken[usize::from(source)] += 1;
         }

@@ -64,7 +64,7 @@ impl Verdict {
         let what = format!("the observer's account adds up with the sender's: {} = {whole}", sent.delivered);
         self.check(observed.adds_up && sent.delivered == whole, what);
         self.of_receiving("observer", &observed);
-        let what = format!("so does that of the observer that takes nothing: {}", observed.idle_offered);
+        let what = format!("the idle observer's account adds up, too: {}", observed.idle_offered);
         let is_whole = observed.idle_offered == sent.delivered && observed.idle_delivered == 0;
         self.check(observed.idle_adds_up && is_whole, what);
     }

@@ -56,7 +56,7 @@ fn values(text: &str) -> BTreeMap<String, f64> {
 async fn refuse(State(refused): State<Counter>, Json(units): Json<u32>) -> Result<Json<u32>, Rejection> {
     if units > 5 {
         refused.inc();
-        return Err(Rejection::new("not so many left"));
+        return Err(Rejection::new("not enough left"));
     }
     Ok(Json(units))
 }

@@ -158,7 +158,7 @@ fn what_is_no_event_stays_as_it_is() {
         assert_eq!(unfold(&[], plain).1, plain);
     }
     let event = EVENT.replace("DATA", "1");
-    assert_eq!(unfold(&[("Content-Type", "application/json")], &event).1, event, "it says so");
+    assert_eq!(unfold(&[("Content-Type", "application/json")], &event).1, event, "its type is plain JSON");
     assert_eq!(unfold(&[("X-Other", "a%20b")], "x").0["X-Other"], "a%20b");
 }
 

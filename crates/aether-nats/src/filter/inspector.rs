@@ -55,8 +55,8 @@ pub(super) struct Inspector {
 }
 
 impl Inspector {
-    /// What to do with the beginning of what has arrived and was not passed or left out yet. `note` is called for
-    /// each message that is left out.
+    /// The next step for the bytes that have arrived and were not passed or left out yet. `note` is called for each
+    /// message that is left out.
     pub(super) fn next(&mut self, arrived: &[u8], note: impl FnOnce(LeftOut)) -> Result<Step, NotNats> {
         if self.rest > 0 {
             let part = self.rest.min(arrived.len());
@@ -94,7 +94,7 @@ impl Inspector {
             return Ok(self.message(arrived, behind, total, arguments, checked, note));
         }
         if line.starts_with(b"-ERR") && (line.len() < 5 || std::str::from_utf8(line).is_err()) {
-            note(LeftOut { subject: String::new(), error: "an error of the server is no text" });
+            note(LeftOut { subject: String::new(), error: "an error of the server is not text" });
             return Ok(Step::LeaveOut(behind));
         }
         Ok(Step::Pass(behind))

@@ -39,7 +39,7 @@ impl Upstream {
     /// Connects to a server, by the first of its addresses that answers.
     ///
     /// # Errors
-    /// Those of the network, and what is no greeting of a NATS server.
+    /// An error of the network, or a greeting that is not a NATS server's.
     pub(super) async fn open(server: &ServerAddr, requires_tls: bool) -> io::Result<Self> {
         let addresses: Vec<_> = server.socket_addrs().await?.collect();
         let mut stream = TcpStream::connect(&*addresses).await?;
@@ -61,7 +61,7 @@ impl Upstream {
     /// Makes the handshake of TLS where that is asked for. The certificates are read now.
     ///
     /// # Errors
-    /// Those of the handshake and of the files.
+    /// An error of the handshake or of the files.
     pub(super) async fn secured(self, tls: &NatsTls) -> io::Result<(Secured, BytesMut)> {
         if !self.is_over_tls {
             return Ok((Secured::Plain(self.stream), self.early));
@@ -96,7 +96,7 @@ pub(super) async fn line(stream: &mut TcpStream, buffer: &mut BytesMut) -> io::R
 
 /// The fields of a line of a handshake.
 pub(super) fn fields(line: &[u8], begins: &[u8]) -> io::Result<Map<String, Value>> {
-    let fields = line.strip_prefix(begins).ok_or_else(|| io::Error::other("this is no NATS"))?;
+    let fields = line.strip_prefix(begins).ok_or_else(|| io::Error::other("the line is not NATS"))?;
     Ok(serde_json::from_slice(fields)?)
 }
 

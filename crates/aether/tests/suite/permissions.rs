@@ -211,7 +211,7 @@ async fn nobody_has_a_program_with_more_rights_emit_by_asking_it() {
         let _ = wave.reply(&17).await;
     }
     heard.sort_unstable();
-    assert_eq!(heard, ["a wave", "a wave", "a wave", "honest"], "what nobody can be answered is no question");
+    assert_eq!(heard, ["a wave", "a wave", "a wave", "honest"], "no question of the intruder arrives");
     assert_eq!(asking.await.unwrap().unwrap().text().unwrap(), "17");
     billing.emit_bytes("invoices.sent", "allowed").await.unwrap();
     assert_eq!(receive(&mut audit).await.text().unwrap(), "allowed");

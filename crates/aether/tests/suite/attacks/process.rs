@@ -73,7 +73,7 @@ async fn an_attacker_without_keys() {
         "markers" => attacker::forge_markers(&url, count).await,
         "notices" => attacker::say_nobody_hears(&url).await,
         "positions" => attacker::forge_positions(&url, count).await,
-        role => panic!("{role} is no role"),
+        role => panic!("{role} is not a role"),
     }
 }
 

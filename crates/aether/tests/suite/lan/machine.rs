@@ -177,7 +177,7 @@ async fn a_machine() {
         "member" => groups::work(&aether).await,
         "pacer" => stopping::pace(&aether, &view).await,
         "watcher" => stopping::watch(&aether, &view).await,
-        role => panic!("{role} is no role"),
+        role => panic!("{role} is not a role"),
     }
 }
 

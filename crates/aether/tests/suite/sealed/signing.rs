@@ -295,7 +295,7 @@ async fn a_member_announces_accounts_and_reports_in_no_name_but_its_own() {
     })
     .await;
     let of_the_ear = accounts.processes().into_iter().filter(|known| known.account.process.name() == "ear");
-    assert_eq!(of_the_ear.count(), 1, "that of the ear, and none of the rogue");
+    assert_eq!(of_the_ear.count(), 1, "only the account of the ear itself");
     // Announcements: of two vibrators of the rogue one is in its name.
     let posed = Vibrator::create("ear", &posing).await.unwrap();
     posed.resonate_on("shop.posed").await.unwrap();
