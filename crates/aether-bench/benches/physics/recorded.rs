@@ -18,33 +18,36 @@ const ENDED_WITHIN: Duration = Duration::from_secs(15);
 pub(crate) fn run(_: Range<u64>) -> Outcome {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("recordings");
     say!(
-        "| recording | waves | length | bytes a wave | faults | incidents | false | found after | ended after | single findings |"
+        "| recording | length, s | incidents/faults | false | found after, s | ended after, s | single findings |"
     );
-    say!("|---|---|---|---|---|---|---|---|---|---|");
+    say!("|---|---|---|---|---|---|---|");
     let (mut faults, mut found, mut unended, mut false_incidents) = (0, 0, 0, 0);
     let (mut healthy, mut slowest) = (Duration::ZERO, Duration::ZERO);
+    let (mut least, mut most) = (f64::INFINITY, 0.0f64);
+    let (mut fewest, mut waves) = (u64::MAX, 0);
     for path in Recorded::list(&folder)? {
         let recorded = Recorded::play(&path)?;
         let seconds = |times: Vec<Option<Duration>>| {
             let text = |time: &Option<Duration>| {
-                time.map_or("-".to_owned(), |time| format!("{:.1} s", time.as_secs_f64()))
+                time.map_or("-".to_owned(), |time| format!("{:.1}", time.as_secs_f64()))
             };
             times.iter().map(text).collect::<Vec<_>>().join(", ")
         };
         let ended = recorded.faults.iter().map(|fault| fault.ended_after).collect();
         say!(
-            "| {} | {} | {:.0} s | {:.1} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {:.0} | {}/{} | {} | {} | {} | {} |",
             recorded.name,
-            recorded.waves,
             recorded.length.as_secs_f64(),
-            recorded.bytes as f64 / recorded.waves.max(1) as f64,
-            recorded.faults.len(),
             recorded.incidents.len(),
+            recorded.faults.len(),
             recorded.false_incidents,
             seconds(recorded.faults.iter().map(|fault| fault.found_after).collect()),
             seconds(ended),
             recorded.findings
         );
+        let a_wave = recorded.bytes as f64 / recorded.waves.max(1) as f64;
+        (fewest, waves) = (fewest.min(recorded.waves), waves.max(recorded.waves));
+        (least, most) = (least.min(a_wave), most.max(a_wave));
         faults += recorded.faults.len();
         let times: Vec<Duration> = recorded.faults.iter().filter_map(|fault| fault.found_after).collect();
         found += times.len();
@@ -55,7 +58,7 @@ pub(crate) fn run(_: Range<u64>) -> Outcome {
             healthy += recorded.length;
         }
     }
-    say!("");
+    say!("\nA recording has {fewest} to {waves} waves, of {least:.1} to {most:.1} bytes each.\n");
     say!("| goal | measured | wanted | reached |");
     say!("|---|---|---|---|");
     let minutes = healthy.as_secs_f64() / 60.0;

@@ -73,9 +73,9 @@ fn tree_of_100(random: &mut fastrand::Rng) -> System {
 pub(super) fn run(seeds: Range<u64>) -> Outcome {
     say!("Seeds {seeds:?}. Means over the seeds, in brackets the worst.\n");
     say!(
-        "| system | waves/s | for | tier | edges found of true | precision | recall | unrelated | goal | report took |"
+        "| system | waves/s | tier | found/true edges | precision | recall | unrelated | report took, ms | goal |"
     );
-    say!("|---|---|---|---|---|---|---|---|---|---|");
+    say!("|---|---|---|---|---|---|---|---|---|");
     let mut sure = Vec::new();
     for case in &CASES {
         let (mut exact, mut timed) = (Vec::new(), Vec::new());
@@ -190,10 +190,10 @@ fn row(case: &Case, tier: &str, trials: &[Trial], reached: impl Fn(&Score) -> bo
         unrelated: mean(&|trial| trial.score.unrelated),
     };
     say!(
-        "| {} | {:.0} | {:.0} s | {tier} | {:.1} of {:.1} | {:.3} ({:.2}) | {:.3} ({:.2}) | {:.3} | {} | {:.0} ms |",
+        "| {}, {:.0} s | {:.0} | {tier} | {:.1}/{:.1} | {:.3} ({:.2}) | {:.3} ({:.2}) | {:.3} | {:.0} | {} |",
         case.name,
-        mean(&|trial| trial.rate),
         case.seconds,
+        mean(&|trial| trial.rate),
         score.found,
         mean(&|trial| trial.truth as f64),
         score.precision,
@@ -201,7 +201,7 @@ fn row(case: &Case, tier: &str, trials: &[Trial], reached: impl Fn(&Score) -> bo
         score.recall,
         least(&|trial| trial.score.recall),
         score.unrelated,
-        if reached(&score) { "reached" } else { "missed" },
         mean(&|trial| trial.milliseconds),
+        if reached(&score) { "reached" } else { "missed" },
     );
 }
