@@ -50,7 +50,7 @@ fn condensed(text: &str) -> String {
     kept.join("\n").trim_end().to_owned() + "\n"
 }
 
-/// A table without the goals that were reached, and none if all were. Rows that differ in their name only become one,
+/// A table with the missed goals alone, and none if all were reached. Rows that differ in their name only become one,
 /// columns with one value a line above the table, and a column of goals marks what is missed.
 fn short(table: &[&str]) -> Vec<String> {
     let cells = |row: &str| -> Vec<String> {
@@ -71,6 +71,10 @@ fn short(table: &[&str]) -> Vec<String> {
     }
     if merged.is_empty() {
         return Vec::new();
+    }
+    if is_of_goals {
+        head = vec!["missed goal".to_owned(), "measured".to_owned(), "wanted".to_owned()];
+        merged.iter_mut().for_each(|row| row.truncate(3));
     }
     // A goal is a mark in the name.
     if head.len() > 1 && head.last().is_some_and(|last| last == "goal") {

@@ -73,9 +73,9 @@ fn tree_of_100(random: &mut fastrand::Rng) -> System {
 pub(super) fn run(seeds: Range<u64>) -> Outcome {
     say!("Seeds {seeds:?}. Means over the seeds, in brackets the worst.\n");
     say!(
-        "| system | waves/s | tier | found/true edges | precision | recall | unrelated | report took, ms | goal |"
+        "| system, waves | tier | found/true edges | precision | recall | unrelated | report took, ms | goal |"
     );
-    say!("|---|---|---|---|---|---|---|---|---|");
+    say!("|---|---|---|---|---|---|---|---|");
     let mut sure = Vec::new();
     for case in &CASES {
         let (mut exact, mut timed) = (Vec::new(), Vec::new());
@@ -190,7 +190,7 @@ fn row(case: &Case, tier: &str, trials: &[Trial], reached: impl Fn(&Score) -> bo
         unrelated: mean(&|trial| trial.score.unrelated),
     };
     say!(
-        "| {}, {:.0} s | {:.0} | {tier} | {:.1}/{:.1} | {:.3} ({:.2}) | {:.3} ({:.2}) | {:.3} | {:.0} | {} |",
+        "| {}, {:.0} s, {:.0}/s | {tier} | {:.1}/{:.1} | {:.3} ({:.2}) | {:.3} ({:.2}) | {:.3} | {:.0} | {} |",
         case.name,
         case.seconds,
         mean(&|trial| trial.rate),
