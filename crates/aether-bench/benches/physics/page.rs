@@ -80,8 +80,8 @@ fn short(table: &[&str]) -> Vec<String> {
     if head.len() > 1 && head.last().is_some_and(|last| last == "goal") {
         head.pop();
         for row in &mut merged {
-            if row.pop().is_some_and(|goal| goal == "missed") {
-                row[0] += " (**missed**)";
+            if let Some(goal) = row.pop().filter(|goal| goal != "reached") {
+                row[0] += &format!(" (**{goal}**)");
             }
         }
     }
