@@ -195,7 +195,7 @@ fn day(seed: u64, options: Interfere) -> Result<Day, Box<dyn std::error::Error>>
 
 pub(super) fn run(seeds: Range<u64>) -> Outcome {
     say!(
-        "| options | waves | pages | fewer | faults found | false pages | delay p50 | p99 |\n|---|---|---|---|---|---|---|---|"
+        "| options | waves | pages | fewer, % | faults found | false pages | delay p50, s | p99, s |\n|---|---|---|---|---|---|---|---|"
     );
     let mut of_goal = Day::default();
     let default = || Interfere::by_key();
@@ -219,7 +219,7 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
         }
         let days = seeds.clone().count();
         say!(
-            "| {name} | {} | {} | {:.2} % | {} of {} | {} | {:.1} s | {:.1} s |",
+            "| {name} | {} | {} | {:.2} | {}/{} | {} | {:.1} | {:.1} |",
             sum.waves,
             sum.pages,
             100.0 * fewer(&sum),

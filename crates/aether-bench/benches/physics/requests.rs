@@ -85,7 +85,9 @@ impl Stage {
 pub(super) fn run(seeds: Range<u64>) -> Outcome {
     let runs = seeds.clone().count();
     let (mut found_all, mut wrong, mut wrong_pollers) = (true, 0, 0);
-    say!("| requests | runs | storms | reported | false | delay p50 | max |\n|---|---|---|---|---|---|---|");
+    say!(
+        "| requests, more attempts of each | runs | reported/storms | false | delay p50, s | max, s |\n|---|---|---|---|---|---|"
+    );
     for scenario in STORMS {
         let (mut reported, mut false_ones, mut delays) = (0, 0, Vec::new());
         for seed in seeds.clone() {
@@ -104,10 +106,10 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
         let storms = if scenario.storm_at.is_some() { runs } else { 0 };
         found_all &= reported == storms;
         let (p50, max) = (quantile(&mut delays, 0.5), quantile(&mut delays, 1.0));
-        let delays = if storms > 0 { format!("{p50:.0} s | {max:.0} s") } else { "|".to_owned() };
-        say!("| {} | {runs} | {storms} | {reported} | {false_ones} | {delays} |", scenario.name);
+        let delays = if storms > 0 { format!("{p50:.0} | {max:.0}") } else { "|".to_owned() };
+        say!("| {} | {runs} | {reported}/{storms} | {false_ones} | {delays} |", scenario.name);
     }
-    say!("\n| questions, for an hour | runs | pollers | findings |\n|---|---|---|---|");
+    say!("\n| questions, for an hour | runs | findings/pollers |\n|---|---|---|");
     let mut all_pollers = true;
     for scenario in POLLING {
         let (mut findings, mut least, mut most) = (0, usize::MAX, 0);
@@ -119,7 +121,7 @@ pub(super) fn run(seeds: Range<u64>) -> Outcome {
             wrong += found.storms.len();
         }
         all_pollers &= least == scenario.pollers && most == scenario.pollers;
-        say!("| {} | {runs} | {} | {findings} |", scenario.name, runs * scenario.pollers);
+        say!("| {} | {runs} | {findings}/{} |", scenario.name, runs * scenario.pollers);
     }
     let costs = costs()?;
     say!("\n| cost | retry storms | polling |\n|---|---|---|");

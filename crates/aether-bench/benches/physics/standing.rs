@@ -199,7 +199,7 @@ fn missing(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
 fn costs(seed: u64, goals: &mut Goals) -> Outcome {
     say!("\n| cost | p50 | max |\n|---|---|---|");
     let mut random = Rng::with_seed(seed);
-    let mut worst = 0.0f64;
+    let (mut least, mut worst, mut most) = (f64::INFINITY, 0.0f64, 0.0f64);
     let mut of_fold = |name: String, mut times: Vec<Vec<f64>>| -> Outcome {
         let mut micros = Vec::new();
         for times in &mut times {
@@ -215,8 +215,8 @@ fn costs(seed: u64, goals: &mut Goals) -> Outcome {
             std::hint::black_box(found);
         }
         let (p50, max) = (quantile(&mut micros, 0.5), quantile(&mut micros, 1.0));
-        worst = worst.max(p50);
-        say!("| one fold, {name} | {p50:.0} us | {max:.0} us |");
+        println!("| one fold, {name} | {p50:.0} us | {max:.0} us |");
+        (least, worst, most) = (least.min(p50), worst.max(p50), most.max(max));
         Ok(())
     };
     for stream in Periodic::ALL {
@@ -225,6 +225,7 @@ fn costs(seed: u64, goals: &mut Goals) -> Outcome {
     for (name, generate) in NULLS {
         of_fold(name.to_owned(), (0..50).map(|_| generate(BEATS, &mut random)).collect())?;
     }
+    say!("| one fold, of each kind of stream | {least:.0} to {worst:.0} us | {most:.0} us |");
     let mut nanos = Vec::new();
     let sources = (1..=1000).map(|n| Source::with_instance("stock", n)).collect::<Result<Vec<_>, _>>()?;
     for _ in 0..5 {

@@ -53,7 +53,7 @@ pub(super) fn run(seeds: Range<u64>) -> Result<Goals, Failed> {
             sum.found += score.found;
             sum.all += score.all;
         }
-        say!("| {name} | {} | {} | {} of {} |", sum.pages, sum.wrong, sum.found, sum.all);
+        say!("| {name} | {} | {} | {}/{} |", sum.pages, sum.wrong, sum.found, sum.all);
         if !retracts && interval == 10.0 {
             let (found, wrong) =
                 (sum.found as f64 / sum.all as f64, sum.wrong as f64 / sum.pages.max(1) as f64);
@@ -79,7 +79,7 @@ pub(super) fn run(seeds: Range<u64>) -> Result<Goals, Failed> {
         named += keys;
         partitions += PARTITIONS;
     }
-    say!("| 10 probes see each | {partitions} | {pages} | {named} of {} |", partitions * HIDDEN);
+    say!("| 10 probes see each | {partitions} | {pages} | {named}/{} |", partitions * HIDDEN);
     goals.push((
         "pages of a partition",
         format!("{:.2}", pages as f64 / partitions as f64),

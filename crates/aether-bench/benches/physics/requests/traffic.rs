@@ -37,17 +37,15 @@ pub(super) struct Polled {
 }
 
 pub(super) const STORMS: [Storm; 14] = [
-    storm("0.2 requests/s, 4 more attempts after 4 to 15 s", |random| retried(random, 0.2, 0.0, 4, LONG)),
-    storm("0.5 requests/s, 4 more attempts after 4 to 15 s", |random| retried(random, 0.5, 0.0, 4, LONG)),
-    storm("5 requests/s, 2 more attempts after 4 to 15 s", |random| retried(random, 5.0, 0.0, 2, LONG)),
-    storm("0.5 requests/s, 4 more attempts after 0.1 to 0.5 s", |random| retried(random, 0.5, 0.0, 4, SHORT)),
-    storm("50 requests/s, 2 more attempts after 0.1 to 0.5 s", |random| retried(random, 50.0, 0.0, 2, SHORT)),
-    storm("200 requests/s, 3 more attempts after 4 to 15 s", |random| retried(random, 200.0, 0.0, 3, LONG)),
-    storm("20 requests/s, 5 % are usually repeated, then 3 more attempts", |random| {
-        retried(random, 20.0, 0.05, 3, LONG)
-    }),
-    storm("5 requests/s, 3 attempts that are marked and have other contents", marked),
-    storm("5 requests/s, 3 more attempts, each answered by a failure", failing),
+    storm("0.2/s, 4 more after 4 to 15 s", |random| retried(random, 0.2, 0.0, 4, LONG)),
+    storm("0.5/s, 4 more after 4 to 15 s", |random| retried(random, 0.5, 0.0, 4, LONG)),
+    storm("5/s, 2 more after 4 to 15 s", |random| retried(random, 5.0, 0.0, 2, LONG)),
+    storm("0.5/s, 4 more after 0.1 to 0.5 s", |random| retried(random, 0.5, 0.0, 4, SHORT)),
+    storm("50/s, 2 more after 0.1 to 0.5 s", |random| retried(random, 50.0, 0.0, 2, SHORT)),
+    storm("200/s, 3 more after 4 to 15 s", |random| retried(random, 200.0, 0.0, 3, LONG)),
+    storm("20/s, 5 % are usually repeated, then 3 more", |random| retried(random, 20.0, 0.05, 3, LONG)),
+    storm("5/s, 3 attempts, marked, with other contents", marked),
+    storm("5/s, 3 more, each answered by a failure", failing),
     healthy("5 % are repeated all the time", |random| retried(random, 20.0, 0.05, 0, LONG)),
     healthy("200 customers, each order new, 10 times the load", |random| customers(random, true, 10.0)),
     healthy("200 customers with the same request, 10 times the load", |random| {

@@ -17,7 +17,7 @@ const CHANNELS: usize = 128;
 const WAVES: u64 = 200_000;
 
 pub(crate) fn run(_: Range<u64>) -> Outcome {
-    say!("\n| {WAVES} waves each | ns a wave | memory | of at most |\n|---|---|---|---|");
+    say!("\n| {WAVES} waves each | ns a wave | memory | memory bound |\n|---|---|---|---|");
     let source = |name: &str, instance| Source::with_instance(name, instance);
     let channels = (0..CHANNELS)
         .map(|number| {

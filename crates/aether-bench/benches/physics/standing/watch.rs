@@ -93,7 +93,7 @@ fn watch(system: &System) -> Result<Vec<(f64, Finding)>, Box<dyn std::error::Err
 /// Alarms and stops in systems of several streams.
 pub(super) fn systems(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
     say!(
-        "\n| system | for | waves | false alarms | stops | noticed | findings a stop | silence p50 | max | max, periods |\n|---|---|---|---|---|---|---|---|---|---|"
+        "\n| system, with each seed | waves | false alarms | noticed/stops | silence p50, s | max, s |\n|---|---|---|---|---|---|"
     );
     let runs = seeds.clone().count();
     for (name, length, is_timely, make) in SYSTEMS {
@@ -108,11 +108,9 @@ pub(super) fn systems(seeds: Range<u64>, goals: &mut Goals) -> Outcome {
         let (p50, max) = (quantile(&mut score.silences, 0.5), quantile(&mut score.silences, 1.0));
         let periods = quantile(&mut score.periods, 1.0);
         if stops > 0 {
-            say!(
-                "| {name} | {runs} x {length} | {waves} | {false_alarms} | {stops} | {noticed} | {a_stop:.2} | {p50:.2} s | {max:.2} s | {periods:.2} |"
-            );
+            say!("| {name}, {length} | {waves} | {false_alarms} | {noticed}/{stops} | {p50:.2} | {max:.2} |");
         } else {
-            say!("| {name} | {runs} x {length} | {waves} | {false_alarms} | | | | | | |");
+            say!("| {name}, {length} | {waves} | {false_alarms} | | | |");
         }
         let (wanted, most) = if name.starts_with("100") {
             ("<= 2 a run", 2.0)
