@@ -1,4 +1,4 @@
-//! What a source receives of a wave that failed, and its encoding on the reserved channel.
+//! The report that a source receives of a failed wave, and its encoding on the reserved channel.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -48,6 +48,24 @@ enum Rate {
     Unlimited,
 }
 
+impl Vibrator {
+    /// Makes a vibrator with default options. The name appears in logs, metrics and ids; it need not be unique.
+    ///
+    /// # Errors
+    /// [`CreateError::Name`] if the name is empty, longer than 128 bytes or has control characters.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing was made.
+    pub async fn create(name: &str, aether: &Aether) -> Result<Self, CreateError> {
+        Self::builder(name).create(aether).await
+    }
+
+    /// Makes a vibrator with options.
+    pub fn builder(name: &str) -> VibratorBuilder<'_> {
+        VibratorBuilder::new(name)
+    }
+}
+
 impl<'a> VibratorBuilder<'a> {
     pub(super) fn new(name: &'a str) -> Self {
         Self {

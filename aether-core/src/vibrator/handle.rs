@@ -6,11 +6,9 @@ use std::task::{Context, Poll};
 
 use futures_util::Stream;
 
-use super::builder::{CreateError, VibratorBuilder};
 use super::emitter::Emitter;
 use super::receiver::{Receiver, TryReceiveError};
 use super::tuner::Tuner;
-use crate::aether::Aether;
 use crate::amplitude::Floor;
 use crate::channel::{ChannelError, Pattern};
 use crate::inbox::Ledger;
@@ -28,22 +26,6 @@ pub struct Vibrator {
 }
 
 impl Vibrator {
-    /// Makes a vibrator with default options. The name appears in logs, metrics and ids; it need not be unique.
-    ///
-    /// # Errors
-    /// [`CreateError::Name`] if the name is empty, longer than 128 bytes or has control characters.
-    ///
-    /// # Cancel safety
-    /// Cancelled before completion, nothing was made.
-    pub async fn create(name: &str, aether: &Aether) -> Result<Self, CreateError> {
-        Self::builder(name).create(aether).await
-    }
-
-    /// Makes a vibrator with options.
-    pub fn builder(name: &str) -> VibratorBuilder<'_> {
-        VibratorBuilder::new(name)
-    }
-
     pub(super) fn new(emitter: Emitter, receiver: Receiver) -> Self {
         Self { emitter, receiver }
     }

@@ -17,8 +17,8 @@ Examples:
   AETHER_KEYS=aether.keys aether beta   a program that seals
   aether keys show aether.keys          the ids of its keys, no secrets
 
-  A rotation that loses nothing; hand the file to all programs and
-  restart them (or their connections) after each step:
+  A rotation that loses nothing; hand the file to all programs
+  after each step, which read it within a second of the next message:
   aether keys rotate aether.keys          adds a key that opens only
   aether keys rotate aether.keys --seal   seals with the newest key
   aether keys rotate aether.keys --drop   removes all other keys

@@ -8,7 +8,8 @@ use super::signers::Signers;
 use super::signing_error::SigningError;
 use super::signing_key::SigningKey;
 
-/// A value, or the file that has it. A file is read when the medium connects and again for each new connection.
+/// A value, or the file that has it. A file is read when the medium connects, for each new connection, and when it has
+/// changed: within a second of the next message that arrives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FileOr<T> {
