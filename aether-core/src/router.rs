@@ -349,8 +349,13 @@ impl Router {
         drop(self.arrive_for_if_room(member, waves));
     }
 
-    /// Like [`Router::arrive_for`], but hands back waves that have to wait for room.
+    /// Like [`Router::arrive_for`], but hands back waves that have to wait for room. A member that has left, which its
+    /// medium may not know yet, gets none of them: [`Router::arrive_late`].
     pub fn arrive_for_if_room(&self, member: &Subscription, waves: Vec<Wave>) -> Crowded {
+        if member.has_ended() {
+            self.arrive_late(member, waves, true);
+            return Crowded::default();
+        }
         let (waves, mut crowded) = (self.admitted_for(member, waves), Crowded::default());
         if waves.first().is_some_and(|wave| member.pattern.matches(wave.channel())) {
             crowded.offer(&member.inbox, waves);

@@ -174,6 +174,24 @@ fn the_members_of_a_group_take_turns_whether_they_have_room_or_not() {
     }
 }
 
+/// As after a cancelled join, whose medium has not been told yet.
+#[test]
+fn waves_for_a_member_that_has_left_go_to_another_one_or_are_counted() {
+    let router = Router::new();
+    let (left, other) = (inbox(), inbox());
+    let gone = listen(&router, "work", Some("group"), &left);
+    let stays = listen(&router, "work", Some("group"), &other);
+    assert!(gone.end());
+    router.unsubscribe(&gone);
+    let waves = || (0..2).map(|_| Wave::builder("work").build().unwrap()).collect();
+    drop(router.arrive_for_if_room(&gone, waves()));
+    assert_eq!((left.ledger().offered, other.ledger().offered), (0, 2));
+    router.unsubscribe(&stays);
+    drop(router.arrive_for_if_room(&gone, waves()));
+    let ledger = left.ledger();
+    assert_eq!((ledger.offered, ledger.shed_closed, other.ledger().offered), (2, 2, 2));
+}
+
 /// All patterns of this many tokens that match this channel by `a` or `*`.
 fn matching_patterns(tokens: u32) -> (String, Vec<String>) {
     let pattern = |number: u32| {
