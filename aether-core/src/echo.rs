@@ -3,9 +3,8 @@
 //!
 //! The router, the inboxes, the outbox and [`Emitter::reflect`](crate::Emitter::reflect) report failures to the
 //! `Reflector` of their [`Aether`](crate::Aether). The reflector notifies the source, whose
-//! [`Vibrator`](crate::Vibrator) receives its echoes from an [`Echoes`], or keeps the wave in the [`DeadLetters`]. This
-//! file defines echoes and their encoding on the reserved channel of their source. It neither queues nor sends.
-//! All parts are bounded.
+//! [`Vibrator`](crate::Vibrator) receives its echoes from an [`Echoes`], or keeps the wave in the [`DeadLetters`]. All
+//! parts are bounded.
 
 pub(crate) mod dead_letters;
 pub(crate) mod echoes;
@@ -20,6 +19,5 @@ pub use echoes::EchoesError;
 pub(crate) use mailbox::EchoMailbox;
 pub use reflector::EchoLedger;
 pub(crate) use reflector::{Reflector, reflecting};
-pub(crate) use report::{Echo, EchoReason};
+pub(crate) use report::{Echo, EchoReason, NOBODY, pattern_of, read};
 pub use report::{FailedWave, MAX_ECHO_PAYLOAD, channel_of, write};
-pub(crate) use report::{NOBODY, pattern_of, read};

@@ -108,7 +108,9 @@ impl Joined {
     pub(super) fn member(&self, id: u64) -> MemberFound {
         let tables = self.0.lock();
         if let Some(member) = tables.members.get(&id) {
-            return MemberFound::Here(Arc::clone(member));
+            let member = Arc::clone(member);
+            // One that has ended is late, although its leave may not have come here yet.
+            return if member.has_ended() { MemberFound::Late(member) } else { MemberFound::Here(member) };
         }
         match tables.late.iter().find(|member| member.id() == id) {
             Some(member) => MemberFound::Late(Arc::clone(member)),

@@ -7,14 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aether_core::{
-    AskError, ConfirmError, EmitError, FlushError, JoinError,
-    medium::{
-        Carried, Details, Medium, MediumStatus, NotStored, Offered, Promises, Reach, Settled, Subscription,
-        Waiting,
-    },
+use aether_core::medium::{
+    Carried, Details, Medium, MediumStatus, NotStored, Offered, Promises, Reach, Settled, Subscription,
+    Waiting,
 };
-use aether_core::{Channel, Durability, Wave};
+use aether_core::{AskError, Channel, ConfirmError, Durability, EmitError, FlushError, JoinError, Wave};
 use aether_link::wire::{frame_bound, record_bound};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;

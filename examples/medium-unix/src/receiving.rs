@@ -4,11 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use aether_core::medium::Lost;
+use aether_core::wave::{ReplyError, ReplyPath};
 use aether_core::{Pattern, Wave};
-use aether_core::{
-    medium::Lost,
-    wave::{ReplyError, ReplyPath},
-};
 use aether_link::HeardFrame;
 use aether_link::wire::{self, Frame};
 use futures_util::future::BoxFuture;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use aether_core::{Channel, Pattern, Wave};
-use aether_core::{EmitError, medium::Router};
+use aether_core::medium::Router;
+use aether_core::{Channel, EmitError, Pattern, Wave};
 use aether_link::OutboxReader;
 use aether_link::wire::{self, MAX_POSITION, Position, Sender};
 use aether_link::{Gaps, Transit};

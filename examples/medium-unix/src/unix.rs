@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use aether_core::{
-    AskError, ConnectError, EmitError, FlushError, JoinError,
-    medium::{Carried, ConnectRequest, Medium, MediumStatus, Offered, Promises, Reach, Subscription},
+use aether_core::medium::{
+    Carried, ConnectRequest, Medium, MediumStatus, Offered, Promises, Reach, Subscription,
 };
-use aether_core::{Channel, Wave};
+use aether_core::{AskError, Channel, ConnectError, EmitError, FlushError, JoinError, Wave};
 use aether_link::{Gaps, OutboxReader, Transit};
 use bytes::Bytes;
 use futures_util::future::BoxFuture;

@@ -4,11 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aether_core::{
-    AskError, EmitError, FlushError, JoinError,
-    medium::{Carried, Details, Medium, MediumStatus, Offered, Promises, Reach, Subscription},
-};
-use aether_core::{Channel, Wave};
+use aether_core::medium::{Carried, Details, Medium, MediumStatus, Offered, Promises, Reach, Subscription};
+use aether_core::{AskError, Channel, EmitError, FlushError, JoinError, Wave};
 use futures_util::future::{BoxFuture, Either, select};
 use tokio::time::{Instant, sleep_until, timeout};
 

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use aether_core::{Aether, InboxOptions, LocalOptions, Vibrator, Wave};
+use aether_core::medium::{
+    Carried, ConnectRequest, Local, Medium, MediumStatus, Offered, Promises, Reach, Subscription,
+};
 use aether_core::{
-    AskError, ConnectError, EmitError, FlushError, JoinError,
-    medium::{Carried, ConnectRequest, Local, Medium, MediumStatus, Offered, Promises, Reach, Subscription},
+    Aether, AskError, ConnectError, EmitError, FlushError, InboxOptions, JoinError, LocalOptions, Vibrator,
+    Wave,
 };
 use futures::future::BoxFuture;
 
