@@ -234,12 +234,26 @@ impl FieldAccess {
     }
 
     /// The rights in a field with a token, or with none.
-    pub(crate) fn rights(&self, field: &str, token: Option<&str>) -> Option<Rights> {
-        match self.access.is_open() {
-            true => Some(Rights::all()),
-            false => self.access.field_rights(field, token, self.certificate.as_ref()),
+    pub(crate) fn rights(&self, field: &str, token: Option<&str>) -> Result<Rights, NoRights> {
+        if self.access.is_open() {
+            return Ok(Rights::all());
+        }
+        let rights = self.access.field_rights(field, token, self.certificate.as_ref());
+        match rights.filter(|rights| !rights.is_empty()) {
+            Some(rights) => Ok(rights),
+            None if token.is_some_and(|token| self.access.knows(token)) => Err(NoRights::Nothing),
+            None => Err(NoRights::NotKnown),
         }
     }
+}
+
+/// Why a client has no right in a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NoRights {
+    /// The token is not known, or there is none and one is needed.
+    NotKnown,
+    /// The token is known, and gives no right there.
+    Nothing,
 }
 
 impl std::fmt::Debug for Holder {

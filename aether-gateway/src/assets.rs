@@ -106,8 +106,8 @@ pub(crate) fn pack() {
 }
 
 /// The page itself.
-pub(crate) fn index(headers: &HeaderMap) -> Response {
-    file("index.html", headers).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
+pub(crate) async fn index(headers: HeaderMap) -> Response {
+    file("index.html", &headers).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
 }
 
 /// A file by its path.

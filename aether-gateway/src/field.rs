@@ -1,4 +1,5 @@
-//! Fields over WebSocket: `GET /field/{name}/ws`, in protocol 0.4 of the sync engine and in the own protocol.
+//! Fields over WebSocket: `GET /field/{name}/ws`, in protocol 0.4 of the sync engine and in the own protocol. Over plain HTTP
+//! there are `/field/{name}/entries` and `/field/{name}/watch`.
 //!
 //! A gateway is a replica of each field that it serves, so any number of gateways serve one field.
 //! `docs/protocol/field-websocket.md` describes both protocols.
@@ -7,7 +8,10 @@ mod args;
 mod change;
 mod connection;
 mod counts;
+mod cross_origin;
 mod effect;
+mod entries;
+mod events;
 mod history;
 mod hub;
 mod joined;
@@ -15,6 +19,7 @@ mod json;
 mod limits;
 mod outbox;
 mod queue;
+mod selection;
 mod served;
 mod settings;
 mod shares;
@@ -22,6 +27,8 @@ mod slot;
 mod upgrade;
 mod v04;
 mod v1;
+mod visit;
+mod visits;
 mod writer;
 
 pub use args::FieldArgs;

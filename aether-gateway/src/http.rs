@@ -83,7 +83,6 @@ pub(crate) fn routes(
         .route_layer(middleware::from_fn_with_state(Arc::new(guard), reading));
     // The files of the pages are public, and probes have no token.
     Router::new()
-        .route("/", get(index))
         .route("/page/{*path}", get(asset))
         .route("/openapi.json", get(async || json(Ok::<_, Infallible>(OPENAPI.to_owned()))))
         .route("/livez", get(live))
@@ -123,10 +122,6 @@ async fn reading(State(guard): State<Arc<Guard>>, request: Request, next: Next) 
 }
 
 type PagesState = State<Arc<Pages>>;
-
-async fn index(headers: HeaderMap) -> Response {
-    assets::index(&headers)
-}
 
 async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
     match assets::file(&path, &headers) {

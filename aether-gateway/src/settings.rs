@@ -44,6 +44,8 @@ pub struct GatewaySettings {
     pub max_channels: Count<1, 1_000_000>,
     /// The fields that are served over WebSocket.
     pub fields: List<ServedField>,
+    /// The field that is served at `/`, too.
+    pub field_root: OrOff<String>,
     /// The file with the tokens, and what their holders may read, write, hear and emit.
     pub field_tokens: OrOff<PathBuf>,
     /// The origins whose pages may use the fields and the waves.
@@ -87,6 +89,7 @@ impl Default for GatewaySettings {
             durable: List::default(),
             max_channels: Count::new(500).unwrap_or(Count::LEAST),
             fields: List::default(),
+            field_root: OrOff::Off,
             field_tokens: OrOff::Off,
             field_origins: List::default(),
             field_limits: List::default(),
@@ -111,9 +114,9 @@ impl GatewaySettings {
         &self,
         aether: &Aether,
     ) -> Result<(FieldOptions, JoinedFields), ServeFieldsError> {
-        let tokens = self.field_tokens.clone().on();
-        field::join(&self.fields.0, tokens.as_deref(), &self.field_origins.0, &self.field_limits.0, aether)
-            .await
+        let (root, tokens) = (self.field_root.clone().on(), self.field_tokens.clone().on());
+        let fields = (&self.fields.0[..], root.as_deref());
+        field::join(fields, tokens.as_deref(), &self.field_origins.0, &self.field_limits.0, aether).await
     }
 
     /// The options of the gateway, which also shows the durable logs of the programs with the same configuration, and those

@@ -15,6 +15,10 @@ pub struct FieldArgs {
     #[arg(long = "field", value_name = "NAME[=FILE]")]
     pub fields: Vec<ServedField>,
 
+    /// Serve this field at / as well, where the published pages of the sync engine look for it
+    #[arg(long, value_name = "NAME")]
+    pub field_root: Option<String>,
+
     /// The rights to read, write, hear and emit: a JSON array of {"token" or "certificate", "field", "read", "write",
     /// "hear", "emit"}. The environment variable AETHER_FIELD_TOKEN is a token for everything in the fields,
     /// AETHER_WAVES_TOKEN one for all waves. Without any token and certificate, programs of this machine read and write
@@ -38,6 +42,7 @@ impl FieldArgs {
     pub fn layer(&self, loader: Loader) -> Loader {
         loader
             .given("service.gateway.fields", "--field", List(self.fields.clone()).as_argument())
+            .given("service.gateway.field_root", "--field-root", self.field_root.as_ref())
             .given(
                 "service.gateway.field_tokens",
                 "--field-tokens",

@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
+use aether_field::core::{Key, State};
 use aether_field::{Field, Update, UpdateKind};
 use axum::extract::ws::Utf8Bytes;
 use smol_str::SmolStr;
@@ -27,7 +28,11 @@ impl Change {
         let (slot, content) = match update.kind() {
             UpdateKind::Register { new, .. } => {
                 let content = Content::Register { value: new.clone(), version: Some(update.stamp()) };
-                (Slot::Register(name), content)
+                let slot = match update.owner() {
+                    Some(owner) => Slot::Owned(owner.into(), name),
+                    None => Slot::Register(name),
+                };
+                (slot, content)
             }
             UpdateKind::Counter { sum } => (Slot::Counter(name), Content::Counter { sum: *sum }),
             UpdateKind::Member { member, .. } => {
@@ -42,12 +47,14 @@ impl Change {
 
     /// The state of a slot at this moment.
     pub(super) fn now(field: &Field, slot: Slot) -> Arc<Self> {
+        let register = |key: Key| {
+            let entry = field.entry(&key);
+            let version = entry.as_ref().map(|entry| entry.stamp);
+            Content::Register { value: entry.and_then(|entry| State::value_of(&key, &entry)), version }
+        };
         let content = match &slot {
-            Slot::Register(name) => {
-                let entry = field.register(name);
-                let version = entry.as_ref().map(|entry| entry.stamp);
-                Content::Register { value: entry.and_then(|entry| entry.value), version }
-            }
+            Slot::Register(name) => register(Key::Register(name.clone())),
+            Slot::Owned(owner, name) => register(Key::Owned(owner.clone(), name.clone())),
             Slot::Counter(name) => Content::Counter { sum: field.count(name) },
             Slot::Member(name, member) => Content::Member { version: field.member(name, member) },
         };

@@ -20,8 +20,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite;
 use tokio_util::sync::CancellationToken;
 
-use super::counts::{Dropped, Refused};
-use super::effect::{Announcement, Close, Effect, Outcome, Write};
+use super::counts::{Counts, Dropped, Refused};
+use super::effect::{Announcement, Close, Effect, Outcome, OwnedWrite, Write};
 use super::hub::{Hub, Registered, wall};
 use super::outbox::Outbox;
 use super::shares::Holder;
@@ -66,6 +66,13 @@ impl Session {
         }
     }
 
+    fn check_rights(&mut self) -> Vec<Effect> {
+        match self {
+            Self::V04(session) => session.check_rights(),
+            Self::V1(session) => session.check_rights(),
+        }
+    }
+
     const fn is_admitted(&self) -> bool {
         match self {
             Self::V04(session) => session.is_admitted(),
@@ -105,7 +112,7 @@ pub(super) async fn serve(
     let limits = hub.limits.clone();
     let session = match dialect {
         Dialect::V04 => Session::V04(v04::Session::new(&hub.name, &id, access, limits)),
-        Dialect::V1 => Session::V1(v1::Session::new(&hub.name, &id, access, limits, hub.field_limits())),
+        Dialect::V1 => Session::V1(v1::Session::new(&hub.name, &id, access, limits, &hub.field_limits())),
     };
     let outbox = Arc::new(Outbox::new(&hub.limits, dialect == Dialect::V04));
     let (owed, pulse) = (Owed::default(), Pulse::new());
@@ -170,6 +177,8 @@ impl Reader<'_> {
         let deadline = Instant::now() + self.hub.limits.handshake_timeout;
         let effects = self.session.open(token);
         self.carry_out(effects).await;
+        // A client gives a sign of life in this time, if it is only a pong.
+        let mut checked = Instant::now();
         while !self.is_closing {
             let next = stream.next();
             let next = if self.session.is_admitted() {
@@ -183,6 +192,14 @@ impl Reader<'_> {
                 next
             };
             pulse.beat();
+            if checked.elapsed() > self.hub.limits.ping_interval {
+                checked = Instant::now();
+                let effects = self.session.check_rights();
+                self.carry_out(effects).await;
+                if self.is_closing {
+                    break;
+                }
+            }
             match next {
                 None | Some(Ok(Message::Close(_))) => return,
                 Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
@@ -220,6 +237,9 @@ impl Reader<'_> {
         for effect in effects {
             match effect {
                 Effect::Admit { writer, rights, token } => {
+                    if self.registered.is_none() {
+                        Counts::one(&self.hub.counts.admitted);
+                    }
                     self.holder = Holder::of(token.as_deref(), self.source);
                     self.rights = rights.clone();
                     self.outbox.admit(rights.read.clone());
@@ -232,6 +252,7 @@ impl Reader<'_> {
                 }
                 Effect::Wait(time) => tokio::time::sleep(time).await,
                 Effect::Write(write) => self.write(&write),
+                Effect::Submit(write) => self.submit(&write),
                 Effect::Announce(announcement) => self.announce(announcement.as_ref()),
                 Effect::Count(refused) => self.hub.counts.refuse_client(refused, self.source, &self.hub.name),
                 Effect::Close(close) => {
@@ -277,10 +298,29 @@ impl Reader<'_> {
             self.reply(reply);
         }
         if about.durable && !matches!(outcome, Outcome::Refused { .. }) {
-            self.outbox.owe(1, 0);
-            self.owed.ops.lock().push(about.op);
-            self.owed.wake.notify_one();
+            self.owe(about.op);
         }
+    }
+
+    fn submit(&mut self, write: &OwnedWrite) {
+        let outcome = self.hub.submit(write, self.holder);
+        let is_refused = matches!(outcome, Outcome::Refused { .. });
+        if matches!(outcome, Outcome::Refused { code: "field" | "version", .. }) {
+            self.hub.counts.refuse(Refused::Field);
+        }
+        if let Some(reply) = v1::submitted(write.op, &outcome) {
+            self.reply(reply);
+        }
+        if write.durable && !is_refused {
+            self.owe(write.op);
+        }
+    }
+
+    /// The write is to be confirmed once it is on the disk.
+    fn owe(&self, op: u64) {
+        self.outbox.owe(1, 0);
+        self.owed.ops.lock().push(op);
+        self.owed.wake.notify_one();
     }
 
     fn announce(&self, announcement: Option<&Announcement>) {
@@ -322,7 +362,7 @@ async fn confirm(hub: &Hub, outbox: &Outbox, owed: &Owed) {
 }
 
 /// Why a write is not on the disk, without the path of the file: clients may be strangers.
-fn not_durable(error: &FieldError) -> String {
+pub(super) fn not_durable(error: &FieldError) -> String {
     match error {
         FieldError::Store(store) => {
             let cause = std::error::Error::source(store).map(error_chain);

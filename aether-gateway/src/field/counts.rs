@@ -46,10 +46,12 @@ pub(super) enum Refused {
     Share,
     /// Presence over the bound.
     Presence,
+    /// Requests over plain HTTP beyond the rate.
+    Rate,
 }
 
 impl Refused {
-    pub(super) const ALL: [(Self, &'static str); 17] = [
+    pub(super) const ALL: [(Self, &'static str); 18] = [
         (Self::Origin, "origin"),
         (Self::Host, "host"),
         (Self::NoToken, "no_token"),
@@ -67,6 +69,7 @@ impl Refused {
         (Self::Field, "field"),
         (Self::Share, "share"),
         (Self::Presence, "presence"),
+        (Self::Rate, "rate"),
     ];
 
     /// The counter of clients that the gate refuses for this reason.

@@ -4,16 +4,17 @@
 use std::time::Duration;
 
 use aether_field::Names;
-use aether_field::core::{Operation, Seen, Stamp, WriterId};
+use aether_field::core::{Change, Operation, Seen, Stamp, WriterId};
 use bytes::Bytes;
 
 use super::counts::Refused;
+use super::selection::Selection;
 use crate::access::Rights;
 
 /// Something that the connection has to do.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Effect {
-    /// The client is admitted with these rights. A writer is notified of its writes that lose.
+    /// The client is admitted with these rights, or has others from now on. A writer is notified of its writes that lose.
     Admit { writer: Option<WriterId>, rights: Rights, token: Option<String> },
     /// Sends a message.
     Reply(String),
@@ -23,6 +24,8 @@ pub(super) enum Effect {
     Wait(Duration),
     /// Writes to the field.
     Write(Write),
+    /// Passes on an entry that its owner has signed.
+    Submit(OwnedWrite),
     /// Announces the client as a participant, or takes it back.
     Announce(Option<Announcement>),
     /// Counts something that was refused.
@@ -42,10 +45,15 @@ impl Close {
     pub(super) const GOING_AWAY: Self = Self { code: 1001, reason: "the gateway stops" };
     pub(super) const NOT_TEXT: Self = Self { code: 1003, reason: "messages are text" };
     pub(super) const AUTH_FAILED: Self = Self { code: 1008, reason: "auth failed" };
+    pub(super) const RIGHTS_CHANGED: Self =
+        Self { code: 1008, reason: "the rights of the token have changed" };
     pub(super) const NO_HELLO: Self = Self { code: 1008, reason: "no hello" };
     pub(super) const STALLED: Self = Self { code: 1008, reason: "the client does not read" };
     pub(super) const TOO_BIG: Self = Self { code: 1009, reason: "frame too big" };
     pub(super) const BUSY: Self = Self { code: 1013, reason: "server busy" };
+    pub(super) const NOT_ON_DISK: Self = Self { code: 1013, reason: "changes cannot be stored" };
+    pub(super) const NOT_KNOWN: Self = Self { code: 4401, reason: "the token is not known, or no longer" };
+    pub(super) const NO_RIGHT: Self = Self { code: 4403, reason: "the token gives no right in this field" };
 }
 
 /// The announcement of a client as a participant.
@@ -60,10 +68,21 @@ pub(super) struct Announcement {
 /// The subscription of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Subscription {
-    pub(super) names: Vec<Names>,
-    /// The epoch and the revision up to which it knows everything.
-    pub(super) cursor: Option<(String, u64)>,
-    pub(super) presence: bool,
+    pub(super) selection: Selection,
+    pub(super) since: Since,
+    /// `None` as before.
+    pub(super) presence: Option<bool>,
+}
+
+/// What a client has of its subscription already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Since {
+    /// Nothing.
+    Start,
+    /// Everything up to this epoch and revision.
+    Cursor(String, u64),
+    /// Everything that belonged to its subscription before.
+    Before,
 }
 
 /// One write.
@@ -83,6 +102,14 @@ pub(super) struct About {
     pub(super) stamp: Stamp,
     pub(super) seen: Seen,
     /// The client wants to know when it is on the disk.
+    pub(super) durable: bool,
+}
+
+/// An entry that its owner has signed.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct OwnedWrite {
+    pub(super) op: u64,
+    pub(super) change: Change,
     pub(super) durable: bool,
 }
 

@@ -1,12 +1,13 @@
 //! One field of a gateway: carries out the writes of clients, and passes changes on to all who want them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use aether_field::core::{ClientWrite, Entry, Limits, Operation, Stamp, Submitted, WriterId};
-use aether_field::{Field, FieldError, Names, Superseded, SupersededValues, Watch};
+use aether_field::core::{Applied, ClientWrite, Entry, Limits, Operation, Stamp, Submitted, WriterId};
+use aether_field::{Field, FieldError, Superseded, SupersededValues, Watch};
+use futures_util::FutureExt as _;
 use lru::LruCache;
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -15,13 +16,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::change::Change;
 use super::counts::{Counts, Dropped, FieldLine, Refused};
-use super::effect::{About, Close, Outcome, Subscription, Write};
+use super::effect::{About, Close, Outcome, OwnedWrite, Since, Subscription, Write};
 use super::history::History;
 use super::limits::SecurityLimits;
 use super::outbox::Outbox;
 use super::queue::Pushed;
+use super::selection::Selection;
 use super::shares::{Holder, Shares};
 use super::v1;
+use super::visits::Visits;
 use crate::access::{Access, Rights};
 use crate::admission::Admission;
 use crate::origin::Origins;
@@ -31,6 +34,9 @@ const REMEMBERED: NonZeroUsize = NonZeroUsize::new(10_000).expect("not zero");
 
 /// The number of whole snapshots, as protocol 0.4 needs them, that may be in memory at once.
 const WHOLE_SNAPSHOTS: usize = 4;
+
+/// The number of changes that are synced at once, at most.
+const SYNCED: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Hub {
@@ -43,6 +49,7 @@ pub(super) struct Hub {
     pub(super) origins: Arc<Origins>,
     pub(super) admission: Arc<Admission>,
     shares: Shares,
+    pub(super) visits: Visits,
     /// The whole snapshots that may be in memory at once.
     pub(super) snapshots: Arc<Semaphore>,
     pub(super) counts: Counts,
@@ -52,7 +59,15 @@ pub(super) struct Hub {
     /// The writers and the numbers of writes that have stood here, and were not superseded. One that comes again after
     /// somebody who had seen it replaced it is not reported as lost.
     stood: Mutex<LruCache<(WriterId, u32), ()>>,
-    sources: Mutex<Option<(Watch, Superseded)>>,
+    sources: Mutex<Option<Sources>>,
+}
+
+/// The events of the field.
+#[derive(Debug)]
+struct Sources {
+    open: Watch,
+    owned: Watch,
+    superseded: Superseded,
 }
 
 #[derive(Debug)]
@@ -90,7 +105,8 @@ impl Hub {
         access: Arc<Access>,
         origins: Arc<Origins>,
     ) -> Arc<Self> {
-        let sources = Mutex::new(Some((field.watch("*"), field.all_superseded())));
+        let (open, owned) = (field.watch("*"), field.watch_owners());
+        let sources = Mutex::new(Some(Sources { open, owned, superseded: field.all_superseded() }));
         let history = History::new(limits.max_oplog_size);
         Arc::new(Self {
             name,
@@ -99,6 +115,7 @@ impl Hub {
             origins,
             admission: Admission::new(limits.max_connections_total, limits.max_connections_per_source),
             shares: Shares::new(&field.limits()),
+            visits: Visits::new(&limits),
             snapshots: Arc::new(Semaphore::new(WHOLE_SNAPSHOTS)),
             field,
             limits,
@@ -112,23 +129,44 @@ impl Hub {
 
     /// Passes changes and losses on until the field or the gateway ends.
     pub(super) async fn run(&self, stop: CancellationToken) {
-        let Some((mut watch, mut superseded)) = self.sources.lock().take() else { return };
+        let Some(mut sources) = self.sources.lock().take() else { return };
         loop {
-            tokio::select! {
+            let update = tokio::select! {
                 () = stop.cancelled() => return,
-                update = watch.next() => match update {
-                    Some(update) => {
-                        if let Some(change) = Change::of(&self.field, &update) {
-                            self.push(&change);
-                        }
-                    }
-                    None => return,
-                },
-                Some(values) = superseded.next() => {
+                update = sources.open.next() => update,
+                update = sources.owned.next() => update,
+                Some(values) = sources.superseded.next() => {
                     self.tell(&values);
+                    continue;
+                }
+            };
+            let Some(update) = update else { return };
+            let mut updates = vec![update];
+            if self.limits.durable_echo {
+                // One sync for all that wait at this moment.
+                while updates.len() < SYNCED
+                    && let Some(Some(update)) = sources.open.next().now_or_never()
+                {
+                    updates.push(update);
+                }
+                let synced = tokio::select! {
+                    () = stop.cancelled() => return,
+                    synced = self.field.durable() => synced,
+                };
+                if let Err(error) = synced {
+                    tracing::error!(%error, field = self.name, "changes are not on the disk, so the clients are disconnected");
+                    self.close_all(Close::NOT_ON_DISK);
+                    continue;
                 }
             }
+            for change in updates.iter().filter_map(|update| Change::of(&self.field, update)) {
+                self.push(&change);
+            }
         }
+    }
+
+    fn close_all(&self, close: Close) {
+        self.inner.lock().clients.values().for_each(|client| client.outbox.close(close));
     }
 
     fn push(&self, change: &Arc<Change>) {
@@ -166,7 +204,6 @@ impl Hub {
         writer: Option<WriterId>,
         rights: Rights,
     ) -> Registered {
-        Counts::one(&self.counts.admitted);
         let mut inner = self.inner.lock();
         let number = inner.next;
         inner.next += 1;
@@ -174,26 +211,34 @@ impl Hub {
         Registered { hub: Arc::clone(self), number }
     }
 
-    /// Starts the subscription of a client, which has everything up to a revision if it is known.
+    /// Starts or changes the subscription of a client.
     pub(super) fn subscribe(&self, outbox: &Outbox, subscription: Subscription, answers: bool) {
-        let Subscription { names, cursor, presence } = subscription;
-        let epoch = self.epoch_of(&names);
+        let Subscription { selection, since, presence } = subscription;
+        let epoch = self.epoch_of(&selection);
         let inner = self.inner.lock();
-        let known = cursor.filter(|(known, _)| **known == *epoch).map(|(_, revision)| revision);
-        let missed = known.and_then(|revision| inner.history.since(revision));
-        let resumed = outbox.subscribe((names, Arc::clone(&epoch)), presence, missed);
+        let settled = inner.history.revision();
+        let with = (selection, Arc::clone(&epoch));
+        let has_until = match since {
+            Since::Before => outbox.change_subscription(with, presence, settled),
+            Since::Start => {
+                outbox.subscribe(with, presence, None::<std::iter::Empty<_>>);
+                None
+            }
+            Since::Cursor(known, revision) => {
+                let missed = (*known == *epoch).then(|| inner.history.since(revision)).flatten();
+                outbox.subscribe(with, presence, missed).then_some(revision)
+            }
+        };
         if answers {
-            let revision = if resumed { known.unwrap_or_default() } else { inner.history.revision() };
             // Before the changes, because replies go first. A full outbox is closed by its reader.
-            let _ = outbox.reply(v1::subscribed(resumed, &epoch, revision));
+            let _ = outbox.reply(v1::subscribed(has_until.is_some(), &epoch, has_until.unwrap_or(settled)));
         }
     }
 
-    /// The epoch of cursors for these names: a cursor for other names does not apply to them.
-    fn epoch_of(&self, names: &[Names]) -> Arc<str> {
-        let patterns: BTreeSet<_> = names.iter().map(Names::to_string).collect();
+    /// The epoch of cursors for a selection: a cursor for another one does not apply to it.
+    pub(super) fn epoch_of(&self, selection: &Selection) -> Arc<str> {
         let mut hasher = Sha256::new();
-        for pattern in patterns {
+        for pattern in selection.texts() {
             hasher.update((pattern.len() as u64).to_be_bytes());
             hasher.update(pattern);
         }
@@ -215,10 +260,7 @@ impl Hub {
     /// Carries out a write.
     pub(super) fn write(&self, write: &Write, holder: Holder) -> Outcome {
         if !self.shares.has_room(holder) {
-            self.counts.refuse(Refused::Share);
-            let message =
-                "this token, or this address, has added as many entries as one may; removals count, too";
-            return Outcome::Refused { code: "share", message: message.to_owned() };
+            return self.no_share();
         }
         let outcome = match &write.about {
             Some(about) => self.write_as(about, &write.operation, holder),
@@ -273,6 +315,40 @@ impl Hub {
                 Outcome::Lost { version: stamp, value, winner }
             }
         })
+    }
+
+    /// Passes on an entry that its owner has signed.
+    pub(super) fn submit(&self, write: &OwnedWrite, holder: Holder) -> Outcome {
+        if !self.shares.has_room(holder) {
+            return self.no_share();
+        }
+        let change = write.change.clone();
+        let (key, stamp) = (change.key.clone(), change.entry.stamp);
+        match self.field.submit(change) {
+            Ok(Applied::Changed { old }) => {
+                self.shares.charge(holder, old.is_none().into());
+                Counts::one(&self.counts.written);
+                Outcome::Applied { version: stamp }
+            }
+            Ok(Applied::Known | Applied::Gone) => {
+                let standing = self.field.entry(&key).map(|entry| entry.stamp);
+                match standing.filter(|standing| *standing > stamp) {
+                    Some(later) => {
+                        let message = format!("the owner has signed a later entry, {later}");
+                        Outcome::Refused { code: "version", message }
+                    }
+                    None => Outcome::Applied { version: stamp },
+                }
+            }
+            Err(error) => Outcome::Refused { code: "field", message: error.to_string() },
+        }
+    }
+
+    fn no_share(&self) -> Outcome {
+        self.counts.refuse(Refused::Share);
+        let message =
+            "this token, or this address, has added as many entries as one may; removals count, too";
+        Outcome::Refused { code: "share", message: message.to_owned() }
     }
 
     pub(super) fn line(&self) -> FieldLine {

@@ -41,6 +41,20 @@ pub enum ServeFieldsError {
     /// A limit cannot be set.
     #[error("a limit of the fields cannot be set")]
     Limit(#[from] LimitError),
+    /// The field at the root is not served.
+    #[error(
+        "the field {name:?} cannot be served at /, as it is not among the fields: add it (--field {name})"
+    )]
+    Root {
+        /// Its name.
+        name: String,
+    },
+    /// A field without a file cannot wait for the disk.
+    #[error("durable_echo needs a file for the field {name:?}: --field {name}=FILE")]
+    NoFile {
+        /// Its name.
+        name: String,
+    },
     /// Tokens were set, but no field.
     #[error(
         "there are tokens, but none is for waves and there is no field: set fields in [service.gateway] (--field NAME), or \
@@ -68,7 +82,7 @@ pub struct JoinedFields {
 
 /// Joins fields. Returns what the gateway needs, and the replicas, which are to be closed after it.
 pub(crate) async fn join(
-    fields: &[ServedField],
+    (fields, root): (&[ServedField], Option<&str>),
     tokens: Option<&Path>,
     origins: &[AllowedOrigin],
     limits: &[LimitSetting],
@@ -98,9 +112,20 @@ pub(crate) async fn join(
     for limit in limits {
         bounds.set(limit.as_str())?;
     }
+    if let Some(name) = root
+        && !fields.iter().any(|field| field.name == name)
+    {
+        return Err(ServeFieldsError::Root { name: name.to_owned() });
+    }
+    if let Some(field) = fields.iter().find(|field| bounds.durable_echo && field.store.is_none()) {
+        return Err(ServeFieldsError::NoFile { name: field.name.clone() });
+    }
     let mut options = FieldOptions::default().access(access).limits(bounds);
     for origin in origins {
         options = options.origin(origin.as_str());
+    }
+    if let Some(name) = root {
+        options = options.root(name);
     }
     let mut joined = JoinedFields::default();
     for ServedField { name, store } in fields {

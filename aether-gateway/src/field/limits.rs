@@ -39,6 +39,9 @@ pub struct SecurityLimits {
     pub max_silence: Duration,
     /// The time that a client may take to read 512 KiB, or what is left. One that takes less is given up. Default: 30 s.
     pub max_stall: Duration,
+    /// Whether a change is passed on only when it is on the disk of the gateway, so that a client that sees its own write
+    /// again knows that it is kept. Default: `false`.
+    pub durable_echo: bool,
 }
 
 impl Default for SecurityLimits {
@@ -59,6 +62,7 @@ impl Default for SecurityLimits {
             ping_interval: Duration::from_secs(20),
             max_silence: Duration::from_secs(60),
             max_stall: Duration::from_secs(30),
+            durable_echo: false,
         }
     }
 }
@@ -76,15 +80,15 @@ pub enum LimitError {
         /// The name.
         name: String,
     },
-    /// The value is not a positive number.
-    #[error("{value:?} is not a positive number")]
+    /// The value is not a positive number, or, for `durable_echo`, neither `true` nor `false`.
+    #[error("{value:?} is not a positive number, or, for durable_echo, true or false")]
     Value {
         /// The value.
         value: String,
     },
 }
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "max_frame_bytes",
     "max_message_bytes",
     "max_key_bytes",
@@ -100,6 +104,7 @@ const NAMES: [&str; 15] = [
     "ping_interval_s",
     "max_silence_s",
     "max_stall_s",
+    "durable_echo",
 ];
 
 impl SecurityLimits {
@@ -132,6 +137,7 @@ impl SecurityLimits {
             "ping_interval_s" => self.ping_interval = time()?,
             "max_silence_s" => self.max_silence = time()?,
             "max_stall_s" => self.max_stall = time()?,
+            "durable_echo" => self.durable_echo = value.parse().map_err(|_| bad())?,
             _ => return Err(LimitError::Name { name: name.to_owned() }),
         }
         Ok(())
@@ -146,7 +152,8 @@ mod tests {
     fn each_limit_can_be_set_by_its_name() {
         for name in NAMES {
             let mut limits = SecurityLimits::default();
-            limits.set(&format!("{name}=7")).unwrap();
+            let value = if name == "durable_echo" { "true" } else { "7" };
+            limits.set(&format!("{name}={value}")).unwrap();
             assert_ne!(limits, SecurityLimits::default(), "{name}");
         }
         let mut limits = SecurityLimits::default();
@@ -164,7 +171,13 @@ mod tests {
         let set = |text| SecurityLimits::default().set(text).unwrap_err();
         assert_eq!(set("max_frame_bytes"), LimitError::Form);
         assert!(set("max_frames=1").to_string().contains("max_frame_bytes"));
-        for text in ["max_frame_bytes=0", "max_frame_bytes=-1", "messages_per_second=NaN", "max_stall_s=x"] {
+        for text in [
+            "max_frame_bytes=0",
+            "max_frame_bytes=-1",
+            "messages_per_second=NaN",
+            "max_stall_s=x",
+            "durable_echo=7",
+        ] {
             assert!(matches!(set(text), LimitError::Value { .. }), "{text}");
         }
     }

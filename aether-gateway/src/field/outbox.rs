@@ -11,6 +11,7 @@ use super::change::Change;
 use super::effect::Close;
 use super::limits::SecurityLimits;
 use super::queue::{Pushed, Queue};
+use super::selection::{Part, Selection};
 use super::slot::Slot;
 
 /// The replies that may wait before no more of the client is read, in bytes.
@@ -38,8 +39,8 @@ struct Inner {
     owed: usize,
     /// The names that the client may read.
     readable: Vec<Names>,
-    names: Vec<Names>,
-    /// The epoch of cursors for these names.
+    selection: Selection,
+    /// The epoch of cursors for it.
     epoch: Arc<str>,
     queue: Queue,
     /// A snapshot is to be sent, from the beginning or from where it has got to.
@@ -53,13 +54,15 @@ struct Inner {
 /// A snapshot that is being read.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Reading {
-    /// The names that are still to be read.
-    pub(super) names: VecDeque<Names>,
+    /// The parts that are still to be read.
+    pub(super) parts: VecDeque<Part>,
     /// Where in the first of these.
     pub(super) from: Option<PageStart>,
+    /// All that is read, if it is not the whole subscription.
+    pub(super) only: Option<Selection>,
     /// The entries that were sent.
     pub(super) sent: u64,
-    /// The revision at its start; `None` before it.
+    /// The revision up to which the client has everything afterwards; `None` before the start.
     pub(super) revision: Option<u64>,
     /// Whether a part was sent.
     pub(super) has_begun: bool,
@@ -76,7 +79,7 @@ impl Outbox {
             owed: 0,
             readable: Vec::new(),
             epoch: "".into(),
-            names: Vec::new(),
+            selection: Selection::default(),
             queue: Queue::new(limits.max_queue_bytes),
             snapshot: None,
             is_reading: false,
@@ -123,29 +126,54 @@ impl Outbox {
     /// Starts a subscription with a snapshot, or with the slots that have changed.
     pub(super) fn subscribe<'a>(
         &self,
-        (names, epoch): (Vec<Names>, Arc<str>),
-        presence: bool,
+        (selection, epoch): (Selection, Arc<str>),
+        presence: Option<bool>,
         missed: Option<impl Iterator<Item = (u64, &'a Slot)>>,
     ) -> bool {
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
         inner.queue.clear();
-        (inner.names, inner.epoch) = (names, epoch);
-        inner.presence = presence;
+        (inner.selection, inner.epoch) = (selection, epoch);
+        inner.presence = presence.unwrap_or(inner.presence);
         (inner.snapshot, inner.is_reading) = (None, false);
         let mut resumed = missed.is_some();
         for (revision, slot) in missed.into_iter().flatten() {
-            let is_wanted = inner.names.iter().any(|names| names.has(slot.name()));
-            if is_wanted && inner.queue.push(slot, revision, None) == Pushed::Overflowed {
+            if inner.selection.has(slot) && inner.queue.push(slot, revision, None) == Pushed::Overflowed {
                 resumed = false;
                 break;
             }
         }
         if !resumed {
-            inner.snapshot = Some(Reading::of(&inner.names));
+            inner.snapshot = Some(Reading::of(&inner.selection));
         }
         self.wake.notify_one();
         resumed
+    }
+
+    /// Changes a subscription: the client gets a snapshot of what is new in it. Returns the revision up to which the client
+    /// has everything; `None` if a snapshot follows.
+    pub(super) fn change_subscription(
+        &self,
+        (selection, epoch): (Selection, Arc<str>),
+        presence: Option<bool>,
+        settled: u64,
+    ) -> Option<u64> {
+        let mut inner = self.inner.lock();
+        let inner = &mut *inner;
+        let added = selection.without(&inner.selection);
+        (inner.selection, inner.epoch) = (selection, epoch);
+        inner.presence = presence.unwrap_or(inner.presence);
+        let selection = &inner.selection;
+        inner.queue.retain(|slot| selection.has(slot));
+        if inner.snapshot.is_some() || inner.is_reading {
+            // What was sent of the one before is not the whole of anything.
+            inner.queue.clear();
+            (inner.snapshot, inner.is_reading) = (Some(Reading::of(selection)), false);
+        } else if !added.is_empty() {
+            inner.snapshot = Some(Reading { only: Some(added.clone()), ..Reading::of(&added) });
+        }
+        self.wake.notify_one();
+        inner.snapshot.is_none().then(|| inner.queue.complete(settled))
     }
 
     /// Queues a change. `None` if the client does not want it.
@@ -155,10 +183,12 @@ impl Outbox {
         }
         let mut inner = self.inner.lock();
         let inner = &mut *inner;
-        if !inner.names.iter().any(|names| names.has(change.slot.name())) {
+        if !inner.selection.has(&change.slot) {
             return None;
         }
-        if inner.snapshot.is_some() && !inner.is_reading {
+        if let Some(reading) = inner.snapshot.as_ref().filter(|_| !inner.is_reading)
+            && reading.has(&change.slot)
+        {
             // The snapshot will have it.
             return None;
         }
@@ -168,7 +198,7 @@ impl Outbox {
             Err(change) => inner.queue.push(&change.slot, revision, None),
         };
         if pushed == Pushed::Overflowed {
-            inner.snapshot = Some(Reading::of(&inner.names));
+            inner.snapshot = Some(Reading::of(&inner.selection));
             inner.is_reading = false;
         }
         self.wake.notify_one();
@@ -197,18 +227,20 @@ impl Outbox {
         let mut inner = self.inner.lock();
         let mut reading = inner.snapshot.take()?;
         inner.is_reading = true;
-        reading.revision.get_or_insert(settled);
+        // Changes of what is not read may wait since an earlier one.
+        let complete = inner.queue.complete(settled);
+        reading.revision.get_or_insert(complete);
         Some(reading)
     }
 
-    /// Goes on with a snapshot, or ends it if no names are left.
+    /// Goes on with a snapshot, or ends it if no part is left.
     pub(super) fn go_on(&self, reading: Reading) {
         let mut inner = self.inner.lock();
         if inner.snapshot.is_some() || !inner.is_reading {
             // It was started again meanwhile.
             return;
         }
-        if reading.names.is_empty() {
+        if reading.parts.is_empty() {
             inner.is_reading = false;
         } else {
             inner.snapshot = Some(reading);
@@ -273,7 +305,11 @@ impl Outbox {
 }
 
 impl Reading {
-    fn of(names: &[Names]) -> Self {
-        Self { names: names.iter().cloned().collect(), ..Self::default() }
+    fn of(selection: &Selection) -> Self {
+        Self { parts: selection.parts(), ..Self::default() }
+    }
+
+    fn has(&self, slot: &Slot) -> bool {
+        self.only.as_ref().is_none_or(|only| only.has(slot))
     }
 }

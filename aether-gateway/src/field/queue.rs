@@ -33,6 +33,11 @@ pub(super) struct Queue {
     max_bytes: usize,
 }
 
+/// The size of a change that waits, in bytes.
+fn cost(slot: &Slot, change: Option<&Arc<Change>>) -> usize {
+    slot.size() + change.map_or(0, |change| change.size())
+}
+
 impl Queue {
     pub(super) fn new(max_bytes: usize) -> Self {
         Self { order: VecDeque::new(), waiting: HashMap::new(), bytes: 0, max_bytes }
@@ -40,16 +45,14 @@ impl Queue {
 
     /// Queues a change of this revision; `None` is one that has to be read when it is sent.
     pub(super) fn push(&mut self, slot: &Slot, revision: u64, change: Option<Arc<Change>>) -> Pushed {
-        let cost =
-            |change: &Option<Arc<Change>>| slot.size() + change.as_ref().map_or(0, |change| change.size());
         let pushed = match self.waiting.get_mut(slot) {
             Some(waiting) => {
-                self.bytes = self.bytes + cost(&change) - cost(&waiting.change);
+                self.bytes = self.bytes + cost(slot, change.as_ref()) - cost(slot, waiting.change.as_ref());
                 waiting.change = change;
                 Pushed::Coalesced
             }
             None => {
-                self.bytes += cost(&change);
+                self.bytes += cost(slot, change.as_ref());
                 self.order.push_back(slot.clone());
                 self.waiting.insert(slot.clone(), Waiting { since: revision, change });
                 Pushed::Queued
@@ -66,7 +69,7 @@ impl Queue {
     pub(super) fn pop(&mut self) -> Option<(Slot, Option<Arc<Change>>)> {
         let slot = self.order.pop_front()?;
         let Waiting { change, .. } = self.waiting.remove(&slot)?;
-        self.bytes -= slot.size() + change.as_ref().map_or(0, |change| change.size());
+        self.bytes -= cost(&slot, change.as_ref());
         Some((slot, change))
     }
 
@@ -74,6 +77,14 @@ impl Queue {
     pub(super) fn complete(&self, pushed: u64) -> u64 {
         let oldest = self.order.front().and_then(|slot| self.waiting.get(slot));
         oldest.map_or(pushed, |waiting| waiting.since - 1)
+    }
+
+    /// Keeps the changes of these slots.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&Slot) -> bool) {
+        let Self { order, waiting, bytes, .. } = self;
+        order.retain(|slot| is_kept(slot));
+        waiting.retain(|slot, _| is_kept(slot));
+        *bytes = waiting.iter().map(|(slot, waiting)| cost(slot, waiting.change.as_ref())).sum();
     }
 
     pub(super) fn len(&self) -> usize {

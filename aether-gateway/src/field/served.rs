@@ -27,6 +27,7 @@ pub struct FieldOptions {
     limits: SecurityLimits,
     access: Access,
     origins: Vec<String>,
+    root: Option<String>,
 }
 
 impl FieldOptions {
@@ -34,6 +35,14 @@ impl FieldOptions {
     #[must_use]
     pub fn field(mut self, name: &str, field: Field) -> Self {
         self.fields.insert(name.to_owned(), field);
+        self
+    }
+
+    /// Serves a field at `/`, too, where the published pages of the sync engine look for it. Nothing is served there without
+    /// a field of this name.
+    #[must_use]
+    pub fn root(mut self, name: &str) -> Self {
+        self.root = Some(name.to_owned());
         self
     }
 
@@ -81,6 +90,7 @@ impl FieldOptions {
 #[derive(Debug)]
 pub(crate) struct Fields {
     hubs: Arc<BTreeMap<String, Arc<Hub>>>,
+    root: Option<String>,
     /// The same protect waves.
     pub(crate) access: Arc<Access>,
     pub(crate) origins: Arc<Origins>,
@@ -89,15 +99,16 @@ pub(crate) struct Fields {
 
 impl Fields {
     pub(crate) fn new(options: FieldOptions) -> Self {
-        let FieldOptions { fields, limits, access, origins } = options;
+        let FieldOptions { fields, limits, access, origins, root } = options;
         let (access, origins) = (Arc::new(access), Arc::new(Origins::new(origins)));
         let hub = |(name, field): (String, Field)| {
             let hub =
                 Hub::new(name.clone(), field, limits.clone(), Arc::clone(&access), Arc::clone(&origins));
             (name, hub)
         };
-        let hubs = Arc::new(fields.into_iter().map(hub).collect());
-        Self { hubs, access, origins, limits }
+        let hubs: Arc<BTreeMap<_, _>> = Arc::new(fields.into_iter().map(hub).collect());
+        let root = root.filter(|name| hubs.contains_key(name));
+        Self { hubs, root, access, origins, limits }
     }
 
     pub(crate) fn lines(&self) -> Vec<FieldLine> {
@@ -111,8 +122,8 @@ impl Fields {
         shutdown: CancellationToken,
     ) -> (Router, impl Future<Output = ()> + Send + use<>) {
         let (hubs, stop) = (Arc::clone(&self.hubs), shutdown.clone());
-        let hubs = Hubs { hubs, gate, connections: TaskTracker::new(), stop };
-        let connections = hubs.connections.clone();
+        let (connections, root, origins) = (TaskTracker::new(), self.root.clone(), Arc::clone(&self.origins));
+        let hubs = Hubs { hubs, root, origins, gate, connections: connections.clone(), stop };
         let running = TaskTracker::new();
         let all: Vec<_> = self.hubs.values().cloned().collect();
         let task = async move {

@@ -10,25 +10,32 @@ pub(super) enum Slot {
     Register(SmolStr),
     Counter(SmolStr),
     Member(SmolStr, Bytes),
+    /// The owner, and the name that it gave the value.
+    Owned(SmolStr, SmolStr),
 }
 
 impl Slot {
     pub(super) fn name(&self) -> &SmolStr {
         match self {
-            Self::Register(name) | Self::Counter(name) | Self::Member(name, _) => name,
+            Self::Register(name) | Self::Counter(name) | Self::Member(name, _) | Self::Owned(_, name) => name,
         }
     }
 
     /// About its size in memory, in bytes.
     pub(super) fn size(&self) -> usize {
-        64 + self.name().len() + if let Self::Member(_, member) = self { member.len() } else { 0 }
+        let more = match self {
+            Self::Register(_) | Self::Counter(_) => 0,
+            Self::Member(_, member) => member.len(),
+            Self::Owned(owner, _) => owner.len(),
+        };
+        64 + self.name().len() + more
     }
 }
 
 /// The state of a slot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Content {
-    /// A register and the version of its value. There is no value after a removal.
+    /// A register, or a value of an owner, and its version. There is no value after a removal.
     Register {
         value: Option<Bytes>,
         version: Option<Stamp>,

@@ -1,4 +1,4 @@
-//! The HTTP side: from a request for `/field/{name}/ws` to a WebSocket connection.
+//! The routes of the fields, and the way from a request for `/field/{name}/ws` to a WebSocket connection.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,20 +6,22 @@ use std::sync::Arc;
 use aether_metrics::{ClientAddress, Written};
 use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::{Extension, Path, RawQuery, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::ws::rejection::WebSocketUpgradeRejection;
+use axum::extract::{DefaultBodyLimit, Extension, Path, RawQuery, State};
+use axum::http::HeaderMap;
+use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::counts::Refused;
 use super::hub::Hub;
 use super::writer::Dialect;
-use super::{connection, v1};
+use super::{connection, cross_origin, entries, events, v1};
 use crate::access::FieldAccess;
-use crate::answer;
+use crate::assets;
 use crate::gate::{Caller, Gate};
+use crate::origin::Origins;
 
 /// The number of bytes that the WebSocket side writes at once. A larger buffer would only hide that a client does not
 /// read.
@@ -29,13 +31,44 @@ const WRITE_BUFFER: usize = 32 << 10;
 #[derive(Debug, Clone)]
 pub(super) struct Hubs {
     pub(super) hubs: Arc<BTreeMap<String, Arc<Hub>>>,
+    /// The field that is served at `/`, too.
+    pub(super) root: Option<String>,
+    pub(super) origins: Arc<Origins>,
     pub(super) gate: Arc<Gate>,
     pub(super) connections: TaskTracker,
     pub(super) stop: CancellationToken,
 }
 
 pub(super) fn routes(hubs: Hubs) -> Router {
-    Router::new().route("/field/{name}/ws", get(upgrade)).with_state(hubs)
+    let max_value = hubs.hubs.values().map(|hub| hub.limits.max_value_bytes).max().unwrap_or_default();
+    let entry = get(entries::read).put(entries::write).delete(entries::remove);
+    // White space goes, so the text may be longer than the value.
+    let entry = entry.layer(DefaultBodyLimit::max(2 * max_value));
+    let other_pages = middleware::from_fn_with_state(Arc::clone(&hubs.origins), cross_origin::headers);
+    let plain = Router::new()
+        .route("/field/{name}/entries", get(entries::list))
+        .route("/field/{name}/entries/{*key}", entry)
+        .route("/field/{name}/watch", get(events::watch))
+        .route_layer(other_pages);
+    let index = if hubs.root.is_some() { get(root) } else { get(assets::index) };
+    Router::new().route("/", index).route("/field/{name}/ws", get(upgrade)).merge(plain).with_state(hubs)
+}
+
+/// A request for `/`: a client of the field that is served there, or somebody who wants to see the pages.
+async fn root(
+    State(hubs): State<Hubs>,
+    query: RawQuery,
+    extensions: (Extension<ClientAddress>, Option<Extension<Written>>),
+    caller: Caller,
+    headers: HeaderMap,
+    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+) -> Response {
+    match (upgrade, hubs.root.clone()) {
+        (Ok(upgrade), Some(name)) => {
+            self::upgrade(State(hubs), Path(name), query, extensions, caller, headers, upgrade).await
+        }
+        _ => assets::index(headers).await,
+    }
 }
 
 async fn upgrade(
@@ -47,18 +80,10 @@ async fn upgrade(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let Some(hub) = hubs.hubs.get(&name).map(Arc::clone) else {
-        return answer::text(StatusCode::NOT_FOUND, &format!("this gateway has no field {name:?}"));
+    let hub = match hubs.hub(&name, &headers) {
+        Ok(hub) => hub,
+        Err(denied) => return denied.into_response(),
     };
-    if !hub.origins.allow(&headers) {
-        hub.counts.refuse(Refused::Origin);
-        let text = "pages of this origin may not use the field; --field-origin allows them";
-        return answer::text(StatusCode::FORBIDDEN, text);
-    }
-    if let Err(error) = hubs.gate.may_connect_to_field(&headers) {
-        hub.counts.refuse(Refused::of(&error));
-        return error.into_response();
-    }
     let token = query.as_deref().and_then(token);
     let access = FieldAccess::new(Arc::clone(&hub.access), caller.certificate());
     let permit = hub.admission.enter(client.source());

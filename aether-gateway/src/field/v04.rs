@@ -14,9 +14,10 @@ use serde_json::value::RawValue;
 use sha1::{Digest as _, Sha1};
 
 use super::counts::Refused;
-use super::effect::{Announcement, Close, Effect, Subscription, Write};
+use super::effect::{Announcement, Close, Effect, Since, Subscription, Write};
 use super::json;
 use super::limits::SecurityLimits;
+use super::selection::Selection;
 use super::slot::{Content, Slot};
 use crate::access::{FieldAccess, Rights};
 
@@ -28,11 +29,12 @@ pub(super) struct Session {
     access: FieldAccess,
     limits: SecurityLimits,
     rights: Option<Rights>,
+    token: Option<String>,
 }
 
 impl Session {
     pub(super) fn new(field: &str, id: &str, access: FieldAccess, limits: SecurityLimits) -> Self {
-        Self { field: field.to_owned(), id: id.to_owned(), access, limits, rights: None }
+        Self { field: field.to_owned(), id: id.to_owned(), access, limits, rights: None, token: None }
     }
 
     pub(super) const fn is_admitted(&self) -> bool {
@@ -42,9 +44,9 @@ impl Session {
     /// The connection is open. The token is the one of the URL.
     pub(super) fn open(&mut self, token: Option<&str>) -> Vec<Effect> {
         match (self.access.rights(&self.field, token), token) {
-            (Some(rights), _) if !rights.is_empty() => self.admit(rights, token),
-            (_, Some(token)) => self.authenticate(Some(token)),
-            (_, None) => Vec::new(),
+            (Ok(rights), _) => self.admit(rights, token),
+            (Err(_), Some(_)) => turned_away(),
+            (Err(_), None) => Vec::new(),
         }
     }
 
@@ -67,16 +69,27 @@ impl Session {
     }
 
     fn authenticate(&mut self, token: Option<&str>) -> Vec<Effect> {
-        match token.and_then(|token| self.access.rights(&self.field, Some(token))) {
-            Some(rights) => self.admit(rights, token),
-            None => vec![Effect::Count(Refused::Token), Effect::Close(Close::AUTH_FAILED)],
+        match token.map(|token| self.access.rights(&self.field, Some(token))) {
+            Some(Ok(rights)) => self.admit(rights, token),
+            Some(Err(_)) | None => turned_away(),
+        }
+    }
+
+    /// Looks up the rights of the token again: they may have changed, or the token may be gone.
+    pub(super) fn check_rights(&self) -> Vec<Effect> {
+        let Some(rights) = &self.rights else { return Vec::new() };
+        match self.access.rights(&self.field, self.token.as_deref()) {
+            Ok(present) if present == *rights => Vec::new(),
+            // It connects again, and gets what it may read now.
+            Ok(_) => vec![Effect::Close(Close::RIGHTS_CHANGED)],
+            Err(_) => turned_away(),
         }
     }
 
     fn admit(&mut self, rights: Rights, token: Option<&str>) -> Vec<Effect> {
-        let names = rights.readable(&[Names::of("*")]);
-        self.rights = Some(rights.clone());
-        let subscription = Subscription { names, cursor: None, presence: true };
+        let selection = Selection::readable(&[Names::of("*")], &[], &rights);
+        (self.rights, self.token) = (Some(rights.clone()), token.map(str::to_owned));
+        let subscription = Subscription { selection, since: Since::Start, presence: Some(true) };
         vec![
             Effect::Admit { writer: None, rights, token: token.map(str::to_owned) },
             Effect::Reply(hello(&self.id)),
@@ -134,6 +147,10 @@ impl Session {
         }
         Ok(key.into_owned())
     }
+}
+
+fn turned_away() -> Vec<Effect> {
+    vec![Effect::Count(Refused::Token), Effect::Close(Close::AUTH_FAILED)]
 }
 
 fn kind<'a>(fields: &HashMap<Cow<'a, str>, &'a RawValue>) -> Option<Cow<'a, str>> {

@@ -1,16 +1,18 @@
 //! The own protocol, `aether.field.v1`: writes with an identity, acknowledgements, refusals, cursors. No socket and no
 //! clock. `docs/protocol/field-websocket.md` has all messages.
 
+mod refusal;
 mod reply;
 mod request;
 mod session;
 #[cfg(test)]
 mod tests;
 mod version;
+mod writing;
 
 pub(super) use reply::{
-    changes, cursor, durable, entry, not_durable, outcome, page_entry, presence, snapshot, subscribed,
-    superseded,
+    changes, cursor, durable, entry, not_durable, outcome, page_entry, presence, snapshot, submitted,
+    subscribed, superseded,
 };
 pub(super) use session::Session;
 

@@ -1,11 +1,11 @@
 //! The writing half of a connection: sends what waits in the outbox, pings, and finds clients that do not read or are
 //! gone.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_field::PageEntry;
+use aether_field::{Field, PageEntry, PageStart};
 use aether_metrics::Written;
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
 use bytes::Bytes;
@@ -20,6 +20,7 @@ use super::counts::{Counts, Dropped};
 use super::effect::Close;
 use super::hub::Hub;
 use super::outbox::{Outbox, Reading};
+use super::selection::Part;
 use super::{v1, v04};
 
 /// The size of what is sent at once, in bytes.
@@ -56,6 +57,10 @@ impl Pulse {
     }
 }
 
+fn message(piece: Piece) -> Message {
+    Message::Text(piece.text)
+}
+
 type Sink = SplitSink<WebSocket, Message>;
 
 pub(super) fn close_message(close: Close) -> Message {
@@ -72,13 +77,13 @@ pub(super) async fn write(
     written: Option<&Written>,
 ) -> Option<Dropped> {
     let limits = &hub.limits;
-    let mut writer = Writer { hub, outbox, dialect, told: 0, snapshot: None };
+    let mut writer = Writer::new(hub, outbox, dialect);
     let mut ping = interval(limits.ping_interval);
     ping.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ping.reset();
     let (mut presence, mut shown) = (None, BTreeSet::new());
     loop {
-        let messages = writer.next().await;
+        let messages: Vec<_> = writer.next().await.into_iter().map(message).collect();
         let is_idle = messages.is_empty();
         if !is_idle && let Err(end) = send(sink, messages, (limits.max_stall, written)).await {
             return end;
@@ -116,7 +121,7 @@ pub(super) async fn write(
                     return Some(Dropped::Silent);
                 }
                 let mut messages = vec![Message::Ping(Bytes::new())];
-                messages.extend(writer.cursor());
+                messages.extend(writer.cursor().map(message));
                 if let Err(end) = send(sink, messages, (limits.max_stall, written)).await {
                     return end;
                 }
@@ -173,7 +178,41 @@ async fn send(
     }
 }
 
-struct Writer<'a> {
+/// A message to a client.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) text: Utf8Bytes,
+    /// The epoch and the revision up to which the client has everything after it.
+    pub(super) cursor: Option<(Arc<str>, u64)>,
+}
+
+impl Piece {
+    fn new(text: impl Into<Utf8Bytes>) -> Self {
+        Self { text: text.into(), cursor: None }
+    }
+}
+
+/// The next entries of these parts, about this many bytes of them.
+pub(super) fn page_of(
+    field: &Field,
+    parts: &mut VecDeque<Part>,
+    from: &mut Option<PageStart>,
+    bytes: usize,
+) -> Vec<PageEntry> {
+    let page = match parts.front() {
+        Some(Part::Names(names)) => field.page(names, from.take(), bytes),
+        Some(Part::Owners(owners)) => field.page_of_owners(owners, from.take(), bytes),
+        None => return Vec::new(),
+    };
+    *from = page.next;
+    if from.is_none() {
+        parts.pop_front();
+    }
+    page.entries
+}
+
+/// Takes what waits for one client, and writes it in its protocol.
+pub(super) struct Writer<'a> {
     hub: &'a Hub,
     outbox: &'a Outbox,
     dialect: Dialect,
@@ -183,30 +222,33 @@ struct Writer<'a> {
     snapshot: Option<OwnedSemaphorePermit>,
 }
 
-impl Writer<'_> {
+impl<'a> Writer<'a> {
+    pub(super) fn new(hub: &'a Hub, outbox: &'a Outbox, dialect: Dialect) -> Self {
+        Self { hub, outbox, dialect, told: 0, snapshot: None }
+    }
+
     /// The next messages; none if nothing waits.
-    async fn next(&mut self) -> Vec<Message> {
-        let mut messages: Vec<_> =
-            self.outbox.take_replies().into_iter().map(|reply| Message::Text(reply.into())).collect();
+    pub(super) async fn next(&mut self) -> Vec<Piece> {
+        let mut pieces: Vec<_> = self.outbox.take_replies().into_iter().map(Piece::new).collect();
         if self.dialect == Dialect::V04 && self.outbox.has_snapshot() {
-            if !messages.is_empty() {
-                return messages;
+            if !pieces.is_empty() {
+                return pieces;
             }
             // Closed never.
             self.snapshot = Arc::clone(&self.hub.snapshots).acquire_owned().await.ok();
         }
         let settled = self.hub.settled();
         if let Some(reading) = self.outbox.take_snapshot(settled) {
-            messages.push(match self.dialect {
+            pieces.push(match self.dialect {
                 Dialect::V04 => self.whole_snapshot(reading).await,
                 Dialect::V1 => self.part_of_snapshot(reading),
             });
         }
-        self.changes(settled, &mut messages);
-        messages
+        self.changes(settled, &mut pieces);
+        pieces
     }
 
-    fn changes(&mut self, settled: u64, messages: &mut Vec<Message>) {
+    fn changes(&mut self, settled: u64, pieces: &mut Vec<Piece>) {
         let (changes, complete) = self.outbox.take_changes(BATCH, settled);
         if changes.is_empty() {
             return;
@@ -218,7 +260,7 @@ impl Writer<'_> {
             Dialect::V04 => {
                 for change in changes {
                     match change.in_v04() {
-                        Some(text) => messages.push(Message::Text(text.clone())),
+                        Some(text) => pieces.push(Piece::new(text.clone())),
                         None => Counts::one(&self.hub.counts.unreadable),
                     }
                 }
@@ -232,36 +274,35 @@ impl Writer<'_> {
                     }
                 }
                 self.told = complete;
-                messages.push(Message::Text(v1::changes(&self.outbox.epoch(), complete, &entries).into()));
+                let epoch = self.outbox.epoch();
+                let text = v1::changes(&epoch, complete, &entries).into();
+                pieces.push(Piece { text, cursor: Some((epoch, complete)) });
             }
         }
     }
 
     /// The cursor, if it has moved on by changes that the client did not want.
-    fn cursor(&mut self) -> Option<Message> {
+    pub(super) fn cursor(&mut self) -> Option<Piece> {
         let settled = self.hub.settled();
         if self.dialect == Dialect::V04 || settled == self.told || !self.outbox.is_idle() {
             return None;
         }
         // Everything up to here was pushed before the outbox was seen to be empty.
         self.told = settled;
-        Some(Message::Text(v1::cursor(&self.outbox.epoch(), settled).into()))
+        let epoch = self.outbox.epoch();
+        let text = v1::cursor(&epoch, settled).into();
+        Some(Piece { text, cursor: Some((epoch, settled)) })
     }
 
-    async fn whole_snapshot(&mut self, mut reading: Reading) -> Message {
+    async fn whole_snapshot(&mut self, mut reading: Reading) -> Piece {
         let mut snapshot = v04::Snapshot::new();
-        while let Some(names) = reading.names.front() {
-            let page = self.hub.field.page(names, reading.from.take(), 4 * BATCH);
-            for entry in &page.entries {
-                if let PageEntry::Register { name, value, .. } = entry
+        while !reading.parts.is_empty() {
+            for entry in page_of(&self.hub.field, &mut reading.parts, &mut reading.from, 4 * BATCH) {
+                if let PageEntry::Register { name, value, .. } = &entry
                     && !snapshot.add(name, value)
                 {
                     Counts::one(&self.hub.counts.unreadable);
                 }
-            }
-            reading.from = page.next;
-            if reading.from.is_none() {
-                reading.names.pop_front();
             }
             // A large field takes seconds.
             tokio::task::yield_now().await;
@@ -271,36 +312,29 @@ impl Writer<'_> {
         if text.len() <= SMALL {
             self.snapshot = None;
         }
-        Message::Text(text.into())
+        Piece::new(text)
     }
 
-    fn part_of_snapshot(&mut self, mut reading: Reading) -> Message {
+    fn part_of_snapshot(&mut self, mut reading: Reading) -> Piece {
         let mut entries = Vec::new();
-        if let Some(names) = reading.names.front() {
-            let page = self.hub.field.page(names, reading.from.take(), BATCH);
-            for entry in &page.entries {
-                match v1::page_entry(entry) {
-                    Some(text) => entries.push(text),
-                    None => Counts::one(&self.hub.counts.unreadable),
-                }
-            }
-            reading.from = page.next;
-            if reading.from.is_none() {
-                reading.names.pop_front();
+        for entry in page_of(&self.hub.field, &mut reading.parts, &mut reading.from, BATCH) {
+            match v1::page_entry(&entry) {
+                Some(text) => entries.push(text),
+                None => Counts::one(&self.hub.counts.unreadable),
             }
         }
         reading.sent += entries.len() as u64;
         let revision = reading.revision.unwrap_or_default();
-        let is_done = reading.names.is_empty();
-        let epoch = self.outbox.epoch();
-        let cursor = is_done.then_some((&*epoch, revision));
+        let is_done = reading.parts.is_empty();
+        let cursor = is_done.then(|| (self.outbox.epoch(), revision));
         let at_most = self.hub.field.status().entries.max(reading.sent);
         let is_first = !std::mem::replace(&mut reading.has_begun, true);
-        let message = v1::snapshot(&entries, is_first, reading.sent, at_most, cursor);
+        let progress = (is_first, reading.sent, at_most);
+        let text = v1::snapshot(&entries, progress, cursor.as_ref(), reading.only.as_ref()).into();
         if is_done {
             self.told = revision;
         }
         self.outbox.go_on(reading);
-        Message::Text(message.into())
+        Piece { text, cursor }
     }
 }

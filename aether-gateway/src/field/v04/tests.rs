@@ -133,7 +133,7 @@ fn rights_hold_for_each_write_and_for_the_snapshot() {
     let mut session = open_session();
     let effects = session.admit(rights, None);
     let Some(Effect::Subscribe(subscription)) = effects.last() else { panic!("{effects:?}") };
-    assert_eq!(subscription.names, [Names::of("room/7/*")]);
+    assert_eq!(subscription.selection.patterns(), (vec!["room/7/*".to_owned()], Vec::new()));
     assert_eq!(writes(&mut session, r#"{"type":"set","key":"room/7/lamp","value":1}"#).len(), 1);
     let refused = session.receive(r#"{"type":"delete","key":"room/8/lamp"}"#);
     assert_eq!(refused, [Effect::Count(Refused::Right)]);

@@ -1,6 +1,7 @@
 //! The messages of the gateway.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aether_field::core::{Operation, Stamp};
@@ -15,11 +16,11 @@ use crate::access::Rights;
 use crate::field::effect::Outcome;
 use crate::field::json::{checked, quoted};
 use crate::field::limits::SecurityLimits;
+use crate::field::selection::Selection;
 use crate::field::slot::{Content, Slot};
 
 /// The first message. `time` is in microseconds since 1970.
 pub(super) fn hello(field: &str, id: &str, time: u64, rights: &Rights, limits: &SecurityLimits) -> String {
-    let texts = |names: &[Names]| names.iter().map(Names::to_string).collect::<Vec<_>>();
     json!({
         "type": "hello",
         "protocol": 1,
@@ -38,6 +39,20 @@ pub(super) fn hello(field: &str, id: &str, time: u64, rights: &Rights, limits: &
         },
     })
     .to_string()
+}
+
+/// The rights of the client have changed.
+pub(super) fn rights(rights: &Rights) -> String {
+    json!({ "type": "token", "read": texts(&rights.read), "write": texts(&rights.write) }).to_string()
+}
+
+fn texts(names: &[Names]) -> Vec<String> {
+    names.iter().map(Names::to_string).collect()
+}
+
+/// The answer to a ping. `time` is in microseconds since 1970.
+pub(super) fn pong(id: Option<u64>, time: u64) -> String {
+    json!({ "type": "pong", "id": id, "time": time as f64 / 1000.0 }).to_string()
 }
 
 /// A write is refused, or a message that has no number.
@@ -60,17 +75,29 @@ pub(in crate::field) fn outcome(
     outcome: &Outcome,
     may_read: bool,
 ) -> Vec<String> {
-    let ack = |version| format!(r#"{{"type":"ack","op":{op},"version":"{}"}}"#, version::write(version));
     match outcome {
-        Outcome::Applied { version } => vec![ack(*version)],
+        Outcome::Applied { version } => vec![ack(op, *version)],
         // Only writes without an identity have this outcome.
         Outcome::Unchanged => Vec::new(),
         Outcome::Lost { version, value, winner } => {
             let value = value.as_ref().filter(|_| may_read);
-            vec![ack(*version), superseded_by(operation, *version, value, *winner)]
+            vec![ack(op, *version), superseded_by(operation, *version, value, *winner)]
         }
         Outcome::Refused { code, message } => vec![refused(Some(op), code, message, None)],
     }
+}
+
+/// The outcome of an entry that its owner has signed.
+pub(in crate::field) fn submitted(op: u64, outcome: &Outcome) -> Option<String> {
+    match outcome {
+        Outcome::Applied { version } => Some(ack(op, *version)),
+        Outcome::Refused { code, message } => Some(refused(Some(op), code, message, None)),
+        Outcome::Unchanged | Outcome::Lost { .. } => None,
+    }
+}
+
+fn ack(op: u64, version: Stamp) -> String {
+    format!(r#"{{"type":"ack","op":{op},"version":"{}"}}"#, version::write(version))
 }
 
 /// A write that was acknowledged has lost against a later one.
@@ -137,15 +164,11 @@ pub(in crate::field) fn subscribed(resumed: bool, epoch: &str, revision: u64) ->
 pub(in crate::field) fn entry(slot: &Slot, content: &Content) -> Option<String> {
     match (slot, content) {
         (Slot::Register(name), Content::Register { value, version }) => {
-            let mut text = format!(r#"{{"key":{}"#, quoted(name));
-            if let Some(value) = value {
-                let _ = write!(text, r#","value":{}"#, checked(value)?);
-            }
-            if let Some(version) = version {
-                let _ = write!(text, r#","version":"{}""#, version::write(*version));
-            }
-            text.push('}');
-            Some(text)
+            end_of_register(format!(r#"{{"key":{}"#, quoted(name)), value.as_ref(), *version)
+        }
+        (Slot::Owned(owner, name), Content::Register { value, version }) => {
+            let text = format!(r#"{{"owner":{},"key":{}"#, quoted(owner), quoted(name));
+            end_of_register(text, value.as_ref(), *version)
         }
         (Slot::Counter(name), Content::Counter { sum }) => {
             Some(format!(r#"{{"counter":{},"sum":{sum}}}"#, quoted(name)))
@@ -160,6 +183,18 @@ pub(in crate::field) fn entry(slot: &Slot, content: &Content) -> Option<String> 
     }
 }
 
+/// The value and the version of a register.
+fn end_of_register(mut text: String, value: Option<&Bytes>, version: Option<Stamp>) -> Option<String> {
+    if let Some(value) = value {
+        let _ = write!(text, r#","value":{}"#, checked(value)?);
+    }
+    if let Some(version) = version {
+        let _ = write!(text, r#","version":"{}""#, version::write(version));
+    }
+    text.push('}');
+    Some(text)
+}
+
 /// The entry of a page of the field.
 pub(in crate::field) fn page_entry(entry: &PageEntry) -> Option<String> {
     let (slot, content) = match entry {
@@ -171,6 +206,10 @@ pub(in crate::field) fn page_entry(entry: &PageEntry) -> Option<String> {
         PageEntry::Member { name, member, stamp } => {
             (Slot::Member(name.into(), member.clone()), Content::Member { version: Some(*stamp) })
         }
+        PageEntry::Owned { owner, name, value, stamp } => (
+            Slot::Owned(owner.into(), name.into()),
+            Content::Register { value: Some(value.clone()), version: Some(*stamp) },
+        ),
         _ => return None,
     };
     self::entry(&slot, &content)
@@ -197,17 +236,20 @@ pub(in crate::field) fn cursor(epoch: &str, revision: u64) -> String {
 }
 
 /// A part of a snapshot: whether it is the first, how many entries were sent with it, and how many the whole has at
-/// most. The last part has the cursor.
+/// most. The last part has the cursor. `only` is what is read, if it is not the whole subscription.
 pub(in crate::field) fn snapshot(
     entries: &[String],
-    is_first: bool,
-    sent: u64,
-    at_most: u64,
-    cursor: Option<(&str, u64)>,
+    (is_first, sent, at_most): (bool, u64, u64),
+    cursor: Option<&(Arc<str>, u64)>,
+    only: Option<&Selection>,
 ) -> String {
     let done = cursor.is_some();
     let mut text =
         format!(r#"{{"type":"snapshot","first":{is_first},"sent":{sent},"at_most":{at_most},"done":{done}"#);
+    if let Some(only) = only {
+        let (patterns, owners) = only.patterns();
+        let _ = write!(text, r#","patterns":{},"owners":{}"#, json!(patterns), json!(owners));
+    }
     if let Some((epoch, revision)) = cursor {
         let _ = write!(text, r#","epoch":"{epoch}","revision":{revision}"#);
     }

@@ -15,14 +15,23 @@ pub(super) struct Request<'a> {
     pub(super) token: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub(super) client: Option<Cow<'a, str>>,
+    /// The number of a ping.
+    #[serde(default)]
+    pub(super) id: Option<u64>,
     #[serde(default)]
     pub(super) patterns: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) owners: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) add: Option<Vec<String>>,
+    #[serde(default)]
+    pub(super) remove: Option<Vec<String>>,
     #[serde(borrow, default)]
     pub(super) epoch: Option<Cow<'a, str>>,
     #[serde(default)]
     pub(super) revision: Option<u64>,
     #[serde(default)]
-    pub(super) presence: bool,
+    pub(super) presence: Option<bool>,
     #[serde(borrow, default)]
     pub(super) value: Option<&'a RawValue>,
 }
@@ -53,6 +62,25 @@ pub(super) struct WriteRequest<'a> {
     pub(super) down: u64,
     #[serde(default)]
     pub(super) member: Option<MemberText>,
+    #[serde(default)]
+    pub(super) durable: bool,
+}
+
+/// An entry that its owner has signed.
+#[derive(Debug, Deserialize)]
+pub(super) struct OwnedRequest<'a> {
+    pub(super) op: u64,
+    #[serde(borrow)]
+    pub(super) owner: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) key: Option<Cow<'a, str>>,
+    /// The stamp of the statement.
+    #[serde(borrow)]
+    pub(super) version: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) entry: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    pub(super) certificate: Option<Cow<'a, str>>,
     #[serde(default)]
     pub(super) durable: bool,
 }

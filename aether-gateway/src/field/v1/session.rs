@@ -1,19 +1,19 @@
 //! One connection: messages in, effects out.
 
-use std::time::Duration;
-
 use aether_field::Names;
-use aether_field::core::{Limits, Operation, Seen, Stamp, WriterId};
-use bytes::Bytes;
+use aether_field::core::{Limits, WriterId};
 use serde_json::value::RawValue;
 
-use super::request::{Identity, Request, WriteRequest};
+use super::refusal::Refusal;
+use super::request::{Identity, Request};
+use super::writing::Writing;
 use super::{reply, version};
-use crate::access::{FieldAccess, Rights};
+use crate::access::{FieldAccess, NoRights, Rights};
 use crate::field::counts::Refused;
-use crate::field::effect::{About, Announcement, Close, Effect, Subscription, Write};
+use crate::field::effect::{Announcement, Close, Effect, Since, Subscription};
 use crate::field::json;
 use crate::field::limits::SecurityLimits;
+use crate::field::selection::{Selection, owner_pattern};
 
 /// The maximum number of requests in one message.
 const MAX_BATCH: usize = 1024;
@@ -24,25 +24,6 @@ const MAX_CLIENT: usize = 128;
 /// The maximum size of the JSON of a participant in bytes, as in the field.
 const MAX_PRESENCE: usize = 4096;
 
-/// How far the time of a write may be ahead. The estimate that a client has of the gateway's clock is off by about half a
-/// round trip. The write waits until its time has come, so that its stamp is the same wherever it arrives.
-const MAX_AHEAD: Duration = Duration::from_secs(1);
-
-/// A request is refused.
-struct Refusal {
-    refused: Refused,
-    code: &'static str,
-    message: String,
-    /// The same write may be taken after this time.
-    retry_after: Option<Duration>,
-}
-
-impl Refusal {
-    fn new(refused: Refused, code: &'static str, message: impl Into<String>) -> Self {
-        Self { refused, code, message: message.into(), retry_after: None }
-    }
-}
-
 /// One connection.
 #[derive(Debug)]
 pub(in crate::field) struct Session {
@@ -50,14 +31,21 @@ pub(in crate::field) struct Session {
     id: String,
     access: FieldAccess,
     limits: SecurityLimits,
-    /// How old a write may be.
-    horizon: Duration,
-    /// How far clocks of replicas may differ.
-    max_drift: Duration,
+    writing: Writing,
     token: Option<String>,
-    admitted: Option<(Rights, WriterId)>,
+    admitted: Option<Admitted>,
     /// The number of requests in the last message.
     requests: usize,
+}
+
+/// What is known of a client after its hello.
+#[derive(Debug)]
+struct Admitted {
+    writer: WriterId,
+    rights: Rights,
+    /// The names and owners that it has asked for.
+    patterns: Vec<Names>,
+    owners: Vec<Names>,
 }
 
 impl Session {
@@ -66,11 +54,11 @@ impl Session {
         id: &str,
         access: FieldAccess,
         limits: SecurityLimits,
-        of_field: Limits,
+        of_field: &Limits,
     ) -> Self {
-        let Limits { horizon, max_drift, .. } = of_field;
+        let writing = Writing::new(limits.clone(), of_field);
         let (field, id) = (field.to_owned(), id.to_owned());
-        Self { field, id, access, limits, horizon, max_drift, token: None, admitted: None, requests: 1 }
+        Self { field, id, access, limits, writing, token: None, admitted: None, requests: 1 }
     }
 
     pub(in crate::field) const fn is_admitted(&self) -> bool {
@@ -117,8 +105,7 @@ impl Session {
             let message = format!("the message has {} bytes; {allowed} are allowed", text.len());
             return Err(Refusal::new(Refused::Message, "message-size", message));
         }
-        let not_json =
-            |error| Refusal::new(Refused::Json, "json", format!("the message is not JSON: {error}"));
+        let not_json = |error| Refusal::json(format!("the message is not JSON: {error}"));
         if !text.trim_start().starts_with('[') {
             return serde_json::from_str(text).map(|request| vec![request]).map_err(not_json);
         }
@@ -145,13 +132,13 @@ impl Session {
         let text = request.get();
         let op = serde_json::from_str::<Identity>(text).ok().and_then(|identity| identity.op);
         let result = serde_json::from_str::<Request<'_>>(text)
-            .map_err(|error| {
-                Refusal::new(Refused::Json, "json", format!("the request cannot be read: {error}"))
-            })
-            .and_then(|request| match &self.admitted {
+            .map_err(|error| Refusal::json(format!("the request cannot be read: {error}")))
+            .and_then(|request| match self.admitted.take() {
                 None => self.hello(&request, now, effects),
-                Some((rights, writer)) => {
-                    self.admitted_request(&request, text, rights, *writer, now, effects)
+                Some(mut admitted) => {
+                    let result = self.admitted_request(&request, text, &mut admitted, now, effects);
+                    self.admitted = Some(admitted);
+                    result
                 }
             });
         if let Err(refusal) = result {
@@ -167,63 +154,88 @@ impl Session {
         if client.is_empty() || client.len() > MAX_CLIENT {
             return Err(Refusal::new(Refused::Json, "client", "the hello has a client id"));
         }
-        let token = request.token.as_deref().or(self.token.as_deref());
-        let rights = self.access.rights(&self.field, token);
-        let token = token.map(str::to_owned);
-        self.token = None;
-        let Some(rights) = rights else {
-            effects.extend([Effect::Count(Refused::Token), Effect::Close(Close::AUTH_FAILED)]);
-            return Ok(());
+        if let Some(token) = &request.token {
+            self.token = Some(token.to_string());
+        }
+        let rights = match self.access.rights(&self.field, self.token.as_deref()) {
+            Ok(rights) => rights,
+            Err(no_rights) => {
+                effects.extend(turned_away(no_rights));
+                return Ok(());
+            }
         };
         let writer = version::writer(client);
-        effects.push(Effect::Admit { writer: Some(writer), rights: rights.clone(), token });
+        effects.push(self.admission(writer, &rights));
         effects.push(Effect::Reply(reply::hello(&self.field, &self.id, now, &rights, &self.limits)));
-        self.admitted = Some((rights, writer));
+        self.admitted = Some(Admitted { writer, rights, patterns: Vec::new(), owners: Vec::new() });
         Ok(())
     }
 
+    fn admission(&self, writer: WriterId, rights: &Rights) -> Effect {
+        Effect::Admit { writer: Some(writer), rights: rights.clone(), token: self.token.clone() }
+    }
+
+    /// Looks up the rights of the token again: they may have changed, or the token may be gone.
+    pub(in crate::field) fn check_rights(&mut self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        if let Some(mut admitted) = self.admitted.take() {
+            self.renew(&mut admitted, false, &mut effects);
+            self.admitted = Some(admitted);
+        }
+        effects
+    }
+
+    /// Takes the present rights of the token.
+    fn renew(&self, admitted: &mut Admitted, answers: bool, effects: &mut Vec<Effect>) {
+        let rights = match self.access.rights(&self.field, self.token.as_deref()) {
+            Ok(rights) => rights,
+            Err(no_rights) => return effects.extend(turned_away(no_rights)),
+        };
+        let is_same = rights == admitted.rights;
+        if !is_same || answers {
+            effects.push(self.admission(admitted.writer, &rights));
+            effects.push(Effect::Reply(reply::rights(&rights)));
+        }
+        if !is_same {
+            // It may concern names that the client may not read any more.
+            effects.push(Effect::Announce(None));
+            admitted.rights = rights;
+            if !admitted.patterns.is_empty() || !admitted.owners.is_empty() {
+                let selection = admitted.selection();
+                effects.push(Effect::Subscribe(Subscription {
+                    selection,
+                    since: Since::Before,
+                    presence: None,
+                }));
+            }
+        }
+    }
+
     fn admitted_request(
-        &self,
+        &mut self,
         request: &Request<'_>,
         text: &str,
-        rights: &Rights,
-        writer: WriterId,
+        admitted: &mut Admitted,
         now: u64,
         effects: &mut Vec<Effect>,
     ) -> Result<(), Refusal> {
         match &*request.kind {
-            "subscribe" => effects.push(Effect::Subscribe(self.subscription(request, rights)?)),
+            "subscribe" => effects.push(Effect::Subscribe(self.subscription(request, admitted)?)),
             "set" | "delete" | "count" | "insert" | "discard" => {
-                let (write, wait) = self.write(&request.kind, text, rights, writer, now)?;
+                let Admitted { rights, writer, .. } = admitted;
+                let (write, wait) = self.writing.write(&request.kind, text, rights, *writer, now)?;
                 if !wait.is_zero() {
                     effects.push(Effect::Wait(wait));
                 }
                 effects.push(Effect::Write(write));
             }
-            "presence" => {
-                let not_json =
-                    |_| Refusal::new(Refused::Json, "json", "the value is not JSON that all readers take");
-                let value = request.value.map(json::compact).transpose().map_err(not_json)?;
-                let bytes = value.as_ref().map_or(0, String::len);
-                if bytes > MAX_PRESENCE {
-                    let message = format!("the presence has {bytes} bytes; {MAX_PRESENCE} are allowed");
-                    return Err(Refusal::new(Refused::Presence, "value-size", message));
-                }
-                let about = match (&request.patterns, &value) {
-                    (_, None) => None,
-                    (None, Some(_)) => rights.of_participant(),
-                    (Some(patterns), Some(_)) => {
-                        self.check_patterns(patterns)?;
-                        let wanted: Vec<_> = patterns.iter().map(|pattern| Names::of(pattern)).collect();
-                        rights.of_participant().and_then(|_| rights.shared(&wanted))
-                    }
-                };
-                if value.is_some() && about.is_none() {
-                    let message = "the token does not allow to be a participant there";
-                    return Err(Refusal::new(Refused::Right, "right", message));
-                }
-                let announcement = about.zip(value).map(|(about, value)| Announcement { about, value });
-                effects.push(Effect::Announce(announcement));
+            "own" => effects.push(Effect::Submit(self.writing.owned(text, &admitted.rights)?)),
+            "presence" => effects.push(Effect::Announce(self.announcement(request, &admitted.rights)?)),
+            "ping" => effects.push(Effect::Reply(reply::pong(request.id, now))),
+            "token" => {
+                let missing = || Refusal::json("a token has `token`");
+                self.token = Some(request.token.as_ref().ok_or_else(missing)?.to_string());
+                self.renew(admitted, true, effects);
             }
             "hello" => return Err(Refusal::new(Refused::Json, "hello", "there was a hello before")),
             // A message of a later version.
@@ -232,143 +244,86 @@ impl Session {
         Ok(())
     }
 
-    fn check_patterns(&self, patterns: &[String]) -> Result<(), Refusal> {
-        let (patterns, allowed) = (patterns.len(), self.limits.max_patterns);
+    fn announcement(&self, request: &Request<'_>, rights: &Rights) -> Result<Option<Announcement>, Refusal> {
+        let not_json = |_| Refusal::json("the value is not JSON that all readers take");
+        let value = request.value.map(json::compact).transpose().map_err(not_json)?;
+        let Some(value) = value else { return Ok(None) };
+        if value.len() > MAX_PRESENCE {
+            let message = format!("the presence has {} bytes; {MAX_PRESENCE} are allowed", value.len());
+            return Err(Refusal::new(Refused::Presence, "value-size", message));
+        }
+        let about = match &request.patterns {
+            None => rights.of_participant(),
+            Some(patterns) => {
+                self.check_patterns(patterns.len())?;
+                let wanted: Vec<_> = patterns.iter().map(|pattern| Names::of(pattern)).collect();
+                rights.of_participant().and_then(|_| rights.shared(&wanted))
+            }
+        };
+        let about = about.ok_or_else(|| {
+            Refusal::new(Refused::Right, "right", "the token does not allow to be a participant there")
+        })?;
+        Ok(Some(Announcement { about, value }))
+    }
+
+    fn check_patterns(&self, patterns: usize) -> Result<(), Refusal> {
+        let allowed = self.limits.max_patterns;
         if patterns > allowed {
-            let message = format!("the request has {patterns} patterns; {allowed} are allowed");
+            let message = format!("there are {patterns} patterns; {allowed} are allowed");
             return Err(Refusal::new(Refused::Message, "patterns", message));
         }
         Ok(())
     }
 
-    fn subscription(&self, request: &Request<'_>, rights: &Rights) -> Result<Subscription, Refusal> {
-        let patterns = request.patterns.as_deref().unwrap_or_default();
-        self.check_patterns(patterns)?;
-        let wanted: Vec<_> = patterns.iter().map(|pattern| Names::of(pattern)).collect();
-        if let Some(no) =
-            wanted.iter().find(|wanted| !rights.read.iter().any(|read| wanted.and(read).is_some()))
-        {
-            return Err(Refusal::new(
-                Refused::Right,
-                "right",
-                format!("the token does not allow to read {no}"),
-            ));
-        }
-        let cursor = request.epoch.as_ref().map(|epoch| epoch.to_string()).zip(request.revision);
-        Ok(Subscription { names: rights.readable(&wanted), cursor, presence: request.presence })
-    }
-
-    fn write(
-        &self,
-        kind: &str,
-        text: &str,
-        rights: &Rights,
-        writer: WriterId,
-        now: u64,
-    ) -> Result<(Write, Duration), Refusal> {
-        let unread =
-            |error| Refusal::new(Refused::Json, "json", format!("the write cannot be read: {error}"));
-        let request: WriteRequest<'_> = serde_json::from_str(text).map_err(unread)?;
-        let key = self.key(&request.key)?;
-        if !rights.may_write(&key) {
-            return Err(Refusal::new(
-                Refused::Right,
-                "right",
-                format!("the token does not allow to write {key:?}"),
-            ));
-        }
-        let (micros, wait) = self.time(request.at, now)?;
-        // Of the writes of one millisecond the later one has the greater number.
-        let logical = (request.op & u64::from(u32::MAX)) as u32;
-        let seen = match &request.replaces {
-            None => Seen::Unsaid,
-            Some(None) => Seen::Nothing,
-            Some(Some(text)) => Seen::Version(version::read(text).ok_or_else(|| {
-                Refusal::new(
-                    Refused::Json,
-                    "version",
-                    "`replaces` is null or a version that the gateway has sent",
-                )
-            })?),
+    /// A new subscription, or, without `patterns` and `owners`, a change of the one before.
+    fn subscription(&self, request: &Request<'_>, admitted: &mut Admitted) -> Result<Subscription, Refusal> {
+        let names = |texts: &Option<Vec<String>>| -> Vec<_> {
+            texts.iter().flatten().map(|pattern| Names::of(pattern)).collect()
         };
-        let stamp = Stamp { micros, logical, writer };
-        let about = Some(About { op: request.op, stamp, seen, durable: request.durable });
-        let operation = match kind {
-            "set" => Operation::Set { value: self.value(request.value)?, key },
-            "delete" => Operation::Delete { key },
-            "count" => {
-                let missing = || Refusal::new(Refused::Json, "json", "a count has `up`, and may have `down`");
-                Operation::Count { up: request.up.ok_or_else(missing)?, down: request.down, key }
+        let is_change = request.patterns.is_none() && request.owners.is_none();
+        let (patterns, owners) = match is_change {
+            true => {
+                let removed = names(&request.remove);
+                let kept = admitted.patterns.iter().filter(|names| !removed.contains(names)).cloned();
+                let mut patterns: Vec<_> = kept.collect();
+                for added in names(&request.add) {
+                    if !patterns.contains(&added) {
+                        patterns.push(added);
+                    }
+                }
+                (patterns, admitted.owners.clone())
             }
-            "insert" => Operation::Insert { member: self.member(&request)?, key },
-            _ => Operation::Discard { member: self.member(&request)?, key },
+            false => (names(&request.patterns), names(&request.owners)),
         };
-        Ok((Write { operation, about }, wait))
+        self.check_patterns(patterns.len() + owners.len())?;
+        let of_owners: Vec<_> =
+            owners.iter().map(|owners| Names::of(&owner_pattern(&owners.to_string()))).collect();
+        let is_closed = |wanted: &&Names| !admitted.rights.read.iter().any(|read| wanted.and(read).is_some());
+        if let Some(no) = patterns.iter().chain(&of_owners).find(is_closed) {
+            let message = format!("the token does not allow to read {no}");
+            return Err(Refusal::new(Refused::Right, "right", message));
+        }
+        (admitted.patterns, admitted.owners) = (patterns, owners);
+        let since = match (&request.epoch, request.revision) {
+            _ if is_change => Since::Before,
+            (Some(epoch), Some(revision)) => Since::Cursor(epoch.to_string(), revision),
+            _ => Since::Start,
+        };
+        let presence = if is_change { request.presence } else { Some(request.presence.unwrap_or_default()) };
+        Ok(Subscription { selection: admitted.selection(), since, presence })
     }
+}
 
-    fn key(&self, key: &str) -> Result<String, Refusal> {
-        let allowed = self.limits.max_key_bytes;
-        match key.len() {
-            0 => Err(Refusal::new(Refused::Key, "key-size", "a key has at least one byte")),
-            bytes if bytes > allowed => {
-                let message = format!("the key has {bytes} bytes; {allowed} are allowed");
-                Err(Refusal::new(Refused::Key, "key-size", message))
-            }
-            _ => Ok(key.to_owned()),
-        }
+impl Admitted {
+    fn selection(&self) -> Selection {
+        Selection::readable(&self.patterns, &self.owners, &self.rights)
     }
+}
 
-    fn value(&self, value: Option<&RawValue>) -> Result<Bytes, Refusal> {
-        let missing = || Refusal::new(Refused::Json, "json", "a set has a value");
-        let value = json::compact(value.ok_or_else(missing)?).map_err(|json::NotJson| {
-            let message =
-                "the value has half of a surrogate pair, a number out of range, or more than 127 levels";
-            Refusal::new(Refused::Json, "json", message)
-        })?;
-        if value == "null" {
-            return Err(Refusal::new(Refused::Json, "null", "a field holds no null; delete the key instead"));
-        }
-        let (bytes, allowed) = (value.len(), self.limits.max_value_bytes);
-        if bytes > allowed {
-            let message = format!("the value has {bytes} bytes; {allowed} are allowed");
-            return Err(Refusal::new(Refused::Value, "value-size", message));
-        }
-        Ok(value.into())
-    }
-
-    fn member(&self, request: &WriteRequest<'_>) -> Result<Bytes, Refusal> {
-        let wrong = || Refusal::new(Refused::Json, "json", r#"`member` is a string, or {"base64": "..."}"#);
-        let member = request.member.as_ref().and_then(|member| member.to_bytes()).ok_or_else(wrong)?;
-        let (bytes, allowed) = (member.len(), self.limits.max_key_bytes);
-        if bytes > allowed {
-            let message = format!("the member has {bytes} bytes; {allowed} are allowed");
-            return Err(Refusal::new(Refused::Key, "key-size", message));
-        }
-        Ok(member)
-    }
-
-    /// The time of a write in microseconds since 1970, and how long it has to wait for it.
-    fn time(&self, at: f64, now: u64) -> Result<(u64, Duration), Refusal> {
-        let micros = (at * 1000.0).round();
-        if !(0.0..9.0e15).contains(&micros) {
-            return Err(Refusal::new(Refused::Time, "time", "`at` is in milliseconds since 1970"));
-        }
-        let micros = micros as u64;
-        let ahead = Duration::from_micros(micros.saturating_sub(now));
-        if ahead > MAX_AHEAD {
-            let message = format!(
-                "the write is {ahead:?} ahead of the clock of the gateway; {MAX_AHEAD:?} are allowed"
-            );
-            // A client that comes from a gateway with a faster clock need not give its writes up.
-            let retry_after = (ahead <= self.max_drift).then(|| ahead - MAX_AHEAD);
-            let refusal = Refusal::new(Refused::Time, "time-ahead", message);
-            return Err(Refusal { retry_after, ..refusal });
-        }
-        let age = Duration::from_micros(now.saturating_sub(micros));
-        if age > self.horizon {
-            let message = format!("the write is {age:?} old; {:?} are allowed", self.horizon);
-            return Err(Refusal::new(Refused::Time, "time-old", message));
-        }
-        Ok((micros, ahead))
+/// The end of a connection whose token gives no rights.
+fn turned_away(no_rights: NoRights) -> [Effect; 2] {
+    match no_rights {
+        NoRights::NotKnown => [Effect::Count(Refused::Token), Effect::Close(Close::NOT_KNOWN)],
+        NoRights::Nothing => [Effect::Count(Refused::Right), Effect::Close(Close::NO_RIGHT)],
     }
 }

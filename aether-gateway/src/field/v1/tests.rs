@@ -4,14 +4,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_field::Names;
-use aether_field::core::{Limits, Operation, Seen};
+use aether_field::core::{Key, Limits, Operation, Seen};
 use serde_json::{Value, json};
 
 use super::Session;
-use crate::access::{Access, FieldAccess};
+use crate::access::{Access, FieldAccess, Rights};
 use crate::field::counts::Refused;
-use crate::field::effect::{Close, Effect, Write};
+use crate::field::effect::{Close, Effect, Since, Subscription, Write};
 use crate::field::limits::SecurityLimits;
+use crate::field::selection::Selection;
 
 /// Microseconds since 1970.
 const NOW: u64 = 1_700_000_000_000_000;
@@ -26,7 +27,7 @@ fn limits() -> Limits {
 }
 
 fn session(access: Access) -> Session {
-    Session::new("home", "id", FieldAccess::new(Arc::new(access), None), SecurityLimits::default(), limits())
+    Session::new("home", "id", FieldAccess::new(Arc::new(access), None), SecurityLimits::default(), &limits())
 }
 
 fn admitted() -> Session {
@@ -54,6 +55,46 @@ fn refusal_of(effects: &[Effect]) -> (Refused, Value) {
     }
 }
 
+/// A file of tokens.
+struct Tokens(tempfile::TempDir);
+
+impl Tokens {
+    fn new(text: &str) -> Self {
+        let tokens = Self(tempfile::tempdir().unwrap());
+        tokens.write(text);
+        tokens
+    }
+
+    fn path(&self) -> std::path::PathBuf {
+        self.0.path().join("tokens.json")
+    }
+
+    fn write(&self, text: &str) {
+        std::fs::write(self.path(), text).unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            std::fs::set_permissions(self.path(), std::fs::Permissions::from_mode(0o600)).unwrap();
+        }
+    }
+
+    fn access(&self) -> Access {
+        Access::load(&self.path()).unwrap()
+    }
+}
+
+fn selection(names: &[&str], owners: &[&str]) -> Selection {
+    let of = |texts: &[&str]| texts.iter().map(|text| Names::of(text)).collect::<Vec<_>>();
+    Selection::readable(&of(names), &of(owners), &Rights::all())
+}
+
+fn subscription_of(effects: &[Effect]) -> &Subscription {
+    match effects {
+        [.., Effect::Subscribe(subscription)] => subscription,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn nothing_is_said_before_a_hello_with_the_right_token() {
     for first in [r#"{"type":"subscribe","patterns":["*"]}"#, r#"{"type":"hello"}"#, "no json", "[1,2]"] {
@@ -63,7 +104,7 @@ fn nothing_is_said_before_a_hello_with_the_right_token() {
     let guarded = || session(Access::default().token("s3cret").unwrap());
     for first in [r#"{"type":"hello","client":"tab"}"#, r#"{"type":"hello","client":"tab","token":"x"}"#] {
         let effects = guarded().receive(first, NOW);
-        assert_eq!(effects, [Effect::Count(Refused::Token), Effect::Close(Close::AUTH_FAILED)], "{first}");
+        assert_eq!(effects, [Effect::Count(Refused::Token), Effect::Close(Close::NOT_KNOWN)], "{first}");
     }
     let in_hello = guarded().receive(r#"{"type":"hello","client":"tab","token":"s3cret"}"#, NOW);
     assert!(matches!(in_hello[0], Effect::Admit { .. }));
@@ -195,26 +236,110 @@ fn counters_and_sets_take_sums_and_members() {
 
 #[test]
 fn a_subscription_beyond_the_rights_is_refused_and_a_wide_one_is_narrowed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("tokens.json");
-    let line = r#"[{"token":"t","read":["room/7/*"],"write":["room/7/lamp"]}]"#;
-    std::fs::write(&path, line).unwrap();
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    }
-    let mut session = session(Access::load(&path).unwrap());
+    let tokens = Tokens::new(r#"[{"token":"t","read":["room/7/*"],"write":["room/7/lamp"]}]"#);
+    let mut session = session(tokens.access());
     session.receive(r#"{"type":"hello","client":"tab","token":"t"}"#, NOW);
     let effects =
         send(&mut session, &json!({ "type": "subscribe", "patterns": ["*"], "epoch": "e", "revision": 4 }));
     let [Effect::Subscribe(subscription)] = &effects[..] else { panic!("{effects:?}") };
-    assert_eq!(subscription.names, [Names::of("room/7/*")]);
-    assert_eq!(subscription.cursor, Some(("e".to_owned(), 4)));
+    assert_eq!(subscription.selection, selection(&["room/7/*"], &[]));
+    assert_eq!(subscription.since, Since::Cursor("e".to_owned(), 4));
     let (refused, reply) =
         refusal_of(&send(&mut session, &json!({ "type": "subscribe", "patterns": ["room/8/*"] })));
     assert_eq!((refused, &reply["code"]), (Refused::Right, &json!("right")));
     let write = json!({ "type": "delete", "op": 1, "at": NOW_MS, "key": "room/7/door" });
     let (refused, reply) = refusal_of(&send(&mut session, &write));
     assert_eq!((refused, &reply["op"]), (Refused::Right, &json!(1)));
+}
+
+#[test]
+fn a_subscription_changes_by_what_is_added_and_removed() {
+    let mut session = admitted();
+    let subscribe = |session: &mut Session, request: Value| {
+        let effects = send(session, &request);
+        subscription_of(&effects).clone()
+    };
+    let first = subscribe(
+        &mut session,
+        json!({ "type": "subscribe", "patterns": ["a/*"], "owners": ["pi-*"], "presence": true }),
+    );
+    assert_eq!((first.since, first.presence), (Since::Start, Some(true)));
+    let second = subscribe(&mut session, json!({ "type": "subscribe", "add": ["b/*", "a/*"] }));
+    assert_eq!(second.selection, selection(&["a/*", "b/*"], &["pi-*"]));
+    assert_eq!((second.since, second.presence), (Since::Before, None));
+    let third = subscribe(&mut session, json!({ "type": "subscribe", "add": ["c"], "remove": ["a/*", "x"] }));
+    assert_eq!(third.selection, selection(&["b/*", "c"], &["pi-*"]));
+    let many: Vec<_> = (0..65).map(|number| format!("room/{number}")).collect();
+    let (_, reply) = refusal_of(&send(&mut session, &json!({ "type": "subscribe", "add": many })));
+    assert_eq!(reply["code"], "patterns");
+    let last = subscribe(&mut session, json!({ "type": "subscribe", "presence": false }));
+    assert_eq!((last.selection, last.presence), (third.selection, Some(false)), "nothing was lost");
+}
+
+#[test]
+fn a_ping_gets_the_time() {
+    let mut session = admitted();
+    let effects = send(&mut session, &json!({ "type": "ping", "id": 7 }));
+    let [Effect::Reply(pong)] = &effects[..] else { panic!("{effects:?}") };
+    let pong: Value = serde_json::from_str(pong).unwrap();
+    assert_eq!(pong, json!({ "type": "pong", "id": 7, "time": NOW_MS }));
+}
+
+#[test]
+fn a_token_is_renewed_within_a_session_and_a_wrong_one_ends_it() {
+    let tokens = Tokens::new(
+        r#"[{"token":"one","read":["a/*"],"write":["a/*"]},{"token":"two","read":["*"]},{"token":"w","hear":["x"]}]"#,
+    );
+    let mut session = session(tokens.access());
+    session.receive(r#"{"type":"hello","client":"tab","token":"one"}"#, NOW);
+    send(&mut session, &json!({ "type": "subscribe", "patterns": ["*"] }));
+    let same = send(&mut session, &json!({ "type": "token", "token": "one" }));
+    assert!(matches!(&same[..], [Effect::Admit { .. }, Effect::Reply(_)]), "nothing starts again: {same:?}");
+    let other = send(&mut session, &json!({ "type": "token", "token": "two" }));
+    let [Effect::Admit { .. }, Effect::Reply(reply), Effect::Announce(None), Effect::Subscribe(wider)] =
+        &other[..]
+    else {
+        panic!("{other:?}")
+    };
+    let reply: Value = serde_json::from_str(reply).unwrap();
+    assert_eq!(reply, json!({ "type": "token", "read": ["*"], "write": [] }));
+    assert_eq!((&wider.selection, &wider.since), (&selection(&["*"], &[]), &Since::Before));
+    let wrong = send(&mut session, &json!({ "type": "token", "token": "no" }));
+    assert_eq!(wrong, [Effect::Count(Refused::Token), Effect::Close(Close::NOT_KNOWN)]);
+    let of_waves = send(&mut session, &json!({ "type": "token", "token": "w" }));
+    assert_eq!(of_waves, [Effect::Count(Refused::Right), Effect::Close(Close::NO_RIGHT)]);
+}
+
+#[test]
+fn an_entry_of_an_owner_is_passed_on_by_those_who_may_write_for_it() {
+    let tokens = Tokens::new(r#"[{"token":"t","read":["*"],"write":["@pi-*","room/*"]}]"#);
+    let mut session = session(tokens.access());
+    session.receive(r#"{"type":"hello","client":"tab","token":"t"}"#, NOW);
+    let own = |more: Value| {
+        let mut request =
+            json!({ "type": "own", "op": 3, "owner": "pi-1", "version": "5.1@00000000000000ff" });
+        request.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        request
+    };
+    for (more, expected) in [
+        (json!({ "key": "t", "entry": "AQ==" }), Key::Owned("pi-1".into(), "t".into())),
+        (json!({ "entry": "Ag==" }), Key::Floor("pi-1".into())),
+        (json!({ "certificate": "AA==" }), Key::Binding("pi-1".into())),
+    ] {
+        let effects = send(&mut session, &own(more));
+        let [Effect::Submit(write)] = &effects[..] else { panic!("{effects:?}") };
+        assert_eq!((&write.change.key, write.op, write.change.entry.stamp.micros), (&expected, 3, 5));
+    }
+    for (more, code) in [
+        (json!({}), "json"),
+        (json!({ "key": "t" }), "json"),
+        (json!({ "key": "t", "entry": "?" }), "json"),
+        (json!({ "key": "t", "entry": "AQ==", "certificate": "AA==" }), "json"),
+        (json!({ "key": "t", "entry": "AQ==", "version": "x" }), "version"),
+        (json!({ "key": "", "entry": "AQ==" }), "key-size"),
+        (json!({ "key": "t", "entry": "AQ==", "owner": "tv" }), "right"),
+    ] {
+        let (_, reply) = refusal_of(&send(&mut session, &own(more)));
+        assert_eq!((&reply["code"], &reply["op"]), (&json!(code), &json!(3)));
+    }
 }

@@ -123,6 +123,16 @@ impl Ownership {
             .filter_map(|(name, entry)| Some((name, value_of(entry)?)))
     }
 
+    /// The values and removals of all owners from this one and this name on, in order.
+    #[cfg(feature = "replica")]
+    pub(super) fn values_from(&self, owner: &str, name: &str) -> impl Iterator<Item = (&Key, &Entry)> {
+        use std::ops::Bound;
+        let first = Key::Owned(owner.into(), name.into());
+        let owners = self.owners.range::<str, _>((Bound::Included(owner), Bound::Unbounded));
+        let all = owners.flat_map(move |(_, owner)| owner.entries.range(first.clone()..));
+        all.filter(|(key, _)| matches!(key, Key::Owned(..)))
+    }
+
     pub(super) fn take_voided(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.voided)
     }

@@ -93,6 +93,12 @@ impl State {
         self.owned.values(owner, start)
     }
 
+    /// The values and removals of all owners from this one and this name on, in order.
+    #[cfg(feature = "replica")]
+    pub(crate) fn owned_from(&self, owner: &str, name: &str) -> impl Iterator<Item = (&Key, &Entry)> {
+        self.owned.values_from(owner, name)
+    }
+
     /// The owners of which a key is known, with it and the serial of its certificate, which is 0 for a key of the
     /// allow-list.
     pub fn owners(&self) -> impl Iterator<Item = (&str, PublicKey, u64)> {

@@ -19,7 +19,7 @@ use super::presence::Presence;
 use super::shared::{FieldStatus, Shared};
 use super::superseded::{KEPT, Losers, Superseded};
 use super::syncing::{Exchanged, Syncer};
-use super::watch::{Names, Watch, WatchQueue};
+use super::watch::{Names, Watch, WatchQueue, Writers};
 use crate::core::{Digest, Key, Limits, RefusalReason, WriterId};
 
 /// How long a replica that is there may take to be heard: longer than the time between two beats.
@@ -192,11 +192,17 @@ impl Field {
     /// Watches the names that match a pattern from now on: a name, or the beginning of names and `*`.
     #[must_use]
     pub fn watch(&self, pattern: &str) -> Watch {
-        self.watch_of(None, pattern)
+        self.watch_by(Writers::All, pattern)
     }
 
-    pub(super) fn watch_of(&self, owner: Option<&str>, pattern: &str) -> Watch {
-        let queue = WatchQueue::new(owner, pattern);
+    /// Watches what all owners write, from now on.
+    #[must_use]
+    pub fn watch_owners(&self) -> Watch {
+        self.watch_by(Writers::Owners, "*")
+    }
+
+    pub(super) fn watch_by(&self, writers: Writers, pattern: &str) -> Watch {
+        let queue = WatchQueue::new(writers, pattern);
         self.shared.watch(&queue);
         Watch { queue }
     }

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::FieldError;
 use super::field::{Field, json_of, read};
-use super::watch::{Names, Watch};
+use super::watch::{Names, Watch, Writers};
 use crate::core::{Certificate, Identity, PublicKey, Refusal};
 
 /// The state that this replica's owner writes, and nobody else. Every write is signed with its key.
@@ -111,7 +111,7 @@ impl Owner {
     /// Watches the names that match a pattern from now on: a name, or the beginning of names and `*`.
     #[must_use]
     pub fn watch(&self, pattern: &str) -> Watch {
-        self.field.watch_of(Some(&self.name), pattern)
+        self.field.watch_by(Writers::Owner(self.name.as_str().into()), pattern)
     }
 
     /// The present key, by what this replica trusts, and the serial of its certificate, which is 0 for a key of the

@@ -39,11 +39,23 @@ pub enum PageEntry {
         /// When it was added last.
         stamp: Stamp,
     },
+    /// A value that only its owner writes.
+    Owned {
+        /// The owner.
+        owner: String,
+        /// The name that the owner gave it.
+        name: String,
+        /// Its JSON.
+        value: Bytes,
+        /// When it was written.
+        stamp: Stamp,
+    },
 }
 
 impl PageEntry {
     fn size(&self) -> usize {
         48 + match self {
+            Self::Owned { owner, name, value, .. } => owner.len() + name.len() + value.len(),
             Self::Register { name, value, .. } => name.len() + value.len(),
             Self::Counter { name, .. } => name.len(),
             Self::Member { name, member, .. } => name.len() + member.len(),
@@ -105,7 +117,7 @@ impl Field {
     /// The entry of a register, also of one that was removed; `None` if there never was one, or its mark was dropped.
     #[must_use]
     pub fn register(&self, name: &str) -> Option<Entry> {
-        self.shared().state().entry(&Key::Register(name.into())).cloned()
+        self.entry(&Key::Register(name.into()))
     }
 
     /// The stamp of the newest addition of a member; `None` if it is not in the set.
@@ -147,6 +159,40 @@ impl Field {
             page.entries.push(found);
         }
         page
+    }
+
+    /// Reads what the owners whose names match have written, in pages of about `bytes`, as [`Field::page`] does.
+    #[must_use]
+    pub fn page_of_owners(&self, owners: &Names, from: Option<PageStart>, bytes: usize) -> Page {
+        let state = self.shared().state();
+        let mut page = Page::default();
+        let first = match &from {
+            Some(PageStart(Key::Owned(owner, name))) => (owner.as_str(), name.as_str()),
+            _ => (owners.start(), ""),
+        };
+        let (mut size, mut looked_at) = (0, 0);
+        for (key, entry) in state.owned_from(first.0, first.1) {
+            let Some(owner) = key.owner().filter(|owner| owner.starts_with(owners.start())) else { break };
+            if size >= bytes || looked_at >= LOOKED_AT {
+                page.next = Some(PageStart(key.clone()));
+                break;
+            }
+            looked_at += 1;
+            let value = State::value_of(key, entry).filter(|_| owners.has(owner));
+            let Some(value) = value else { continue };
+            let (owner, name) = (owner.to_string(), key.name().to_owned());
+            let found = PageEntry::Owned { owner, name, value, stamp: entry.stamp };
+            size += found.size();
+            page.entries.push(found);
+        }
+        page
+    }
+
+    /// The entry of a key, as it travels: with the signature of its owner, if it has one. `None` if there is none, or the mark
+    /// of its removal was dropped.
+    #[must_use]
+    pub fn entry(&self, key: &Key) -> Option<Entry> {
+        self.shared().state().entry(key).cloned()
     }
 }
 

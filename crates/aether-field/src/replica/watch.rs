@@ -87,10 +87,10 @@ impl Update {
         self.stamp.writer
     }
 
-    fn slot(&self) -> (SmolStr, Option<Bytes>) {
+    fn slot(&self) -> Slot {
         let member =
             if let UpdateKind::Member { member, .. } = &self.kind { Some(member.clone()) } else { None };
-        (self.name.clone(), member)
+        (self.owner.clone(), self.name.clone(), member)
     }
 }
 
@@ -143,11 +143,24 @@ impl std::fmt::Display for Names {
     }
 }
 
+/// What changes: the owner, if there is one, the name, and the member of a set.
+type Slot = (Option<SmolStr>, SmolStr, Option<Bytes>);
+
+/// Who writes the watched names.
+#[derive(Debug)]
+pub(super) enum Writers {
+    /// Everybody may.
+    All,
+    /// This owner.
+    Owner(SmolStr),
+    /// Each name has an owner, whoever it is.
+    Owners,
+}
+
 /// Updates that wait for one watcher: at most one for each name or member.
 #[derive(Debug)]
 pub(super) struct WatchQueue {
-    /// Whose names; `None` for those that everybody may write.
-    owner: Option<SmolStr>,
+    writers: Writers,
     names: Names,
     waiting: Mutex<Waiting>,
     wake: Notify,
@@ -155,19 +168,24 @@ pub(super) struct WatchQueue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    order: VecDeque<(SmolStr, Option<Bytes>)>,
-    updates: BTreeMap<(SmolStr, Option<Bytes>), Update>,
+    order: VecDeque<Slot>,
+    updates: BTreeMap<Slot, Update>,
     is_closed: bool,
 }
 
 impl WatchQueue {
-    pub(super) fn new(owner: Option<&str>, pattern: &str) -> Arc<Self> {
-        let (owner, names) = (owner.map(SmolStr::from), Names::of(pattern));
-        Arc::new(Self { owner, names, waiting: Mutex::default(), wake: Notify::new() })
+    pub(super) fn new(writers: Writers, pattern: &str) -> Arc<Self> {
+        let names = Names::of(pattern);
+        Arc::new(Self { writers, names, waiting: Mutex::default(), wake: Notify::new() })
     }
 
     pub(super) fn wants(&self, key: &Key) -> bool {
-        self.names.has(key.name()) && self.owner.as_ref() == key.owner()
+        let is_by_them = match (&self.writers, key.owner()) {
+            (Writers::All, owner) => owner.is_none(),
+            (Writers::Owner(wanted), owner) => owner == Some(wanted),
+            (Writers::Owners, owner) => owner.is_some(),
+        };
+        is_by_them && self.names.has(key.name())
     }
 
     pub(super) fn put(&self, update: &Update) {

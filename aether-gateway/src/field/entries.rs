@@ -1,0 +1,193 @@
+//! The entries of a field over plain HTTP, for scripts and pages without a library: `GET /field/{name}/entries`, and `GET`,
+//! `PUT` and `DELETE` of `/field/{name}/entries/{key}`.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use aether_field::core::Operation;
+use aether_field::{FieldError, PageStart};
+use axum::body::Body;
+use axum::extract::Path;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use futures_util::stream;
+use serde_json::json;
+use serde_json::value::RawValue;
+
+use super::counts::{Counts, Refused};
+use super::effect::{Outcome, Write};
+use super::hub::Hub;
+use super::json;
+use super::selection::Part;
+use super::v1;
+use super::visit::{Denied, Visit};
+use super::writer::page_of;
+use crate::admission::Permit;
+use crate::answer;
+
+/// The size of what is read at once, in bytes.
+const PAGE: usize = 64 << 10;
+
+/// All entries, one JSON object in a line. The tag is the cursor of the gateway, so an unchanged field costs no body.
+pub(super) async fn list(visit: Visit) -> Result<Response, Denied> {
+    let selection = visit.selection()?;
+    let tag = format!("\"{}.{}\"", visit.hub.epoch_of(&selection), visit.hub.settled());
+    if is_known(&visit.headers, &tag) {
+        return Ok(tagged(StatusCode::NOT_MODIFIED.into_response(), &tag));
+    }
+    let permit = visit.enter()?;
+    let reading = Listing { hub: visit.hub, parts: selection.parts(), from: None, _permit: permit };
+    let body = Body::from_stream(stream::unfold(reading, |mut reading| async {
+        let page = reading.next()?;
+        // A page locks the field, and a large field has thousands of them.
+        tokio::task::yield_now().await;
+        Some((Ok::<_, Infallible>(page), reading))
+    }));
+    let mut response = Response::new(body);
+    let lines = HeaderValue::from_static("application/x-ndjson");
+    response.headers_mut().insert(header::CONTENT_TYPE, lines);
+    Ok(tagged(response, &tag))
+}
+
+/// A listing that is being sent. Nothing of it is in memory but the page that the client reads.
+struct Listing {
+    hub: Arc<Hub>,
+    parts: VecDeque<Part>,
+    from: Option<PageStart>,
+    _permit: Permit,
+}
+
+impl Listing {
+    fn next(&mut self) -> Option<Bytes> {
+        if self.parts.is_empty() {
+            return None;
+        }
+        let mut lines = String::new();
+        for entry in page_of(&self.hub.field, &mut self.parts, &mut self.from, PAGE) {
+            match v1::page_entry(&entry) {
+                Some(line) => {
+                    lines.push_str(&line);
+                    lines.push('\n');
+                }
+                None => Counts::one(&self.hub.counts.unreadable),
+            }
+        }
+        Some(lines.into())
+    }
+}
+
+/// The value of a register.
+pub(super) async fn read(visit: Visit, Path((_, key)): Path<(String, String)>) -> Result<Response, Denied> {
+    if !visit.rights.may_read(&key) {
+        return Err(visit.no_right("the token does not allow to read this key"));
+    }
+    let entry = visit.hub.field.register(&key);
+    let found = entry.as_ref().and_then(|entry| Some((json::checked(entry.value.as_ref()?)?, entry.stamp)));
+    let Some((value, stamp)) = found else { return Err(absent()) };
+    let tag = format!("\"{stamp}\"");
+    Ok(match is_known(&visit.headers, &tag) {
+        true => tagged(StatusCode::NOT_MODIFIED.into_response(), &tag),
+        false => tagged(answer::json_text(StatusCode::OK, value.to_owned()), &tag),
+    })
+}
+
+/// Sets a register to the JSON of the body, and waits for the disk of the gateway.
+pub(super) async fn write(
+    visit: Visit,
+    Path((_, key)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Response, Denied> {
+    let value = value_of(&visit.hub, &body)?;
+    change(&visit, &key, Operation::Set { key: key.clone(), value }).await
+}
+
+/// Removes a register, and waits for the disk of the gateway.
+pub(super) async fn remove(visit: Visit, Path((_, key)): Path<(String, String)>) -> Result<Response, Denied> {
+    change(&visit, &key, Operation::Delete { key: key.clone() }).await
+}
+
+async fn change(visit: &Visit, key: &str, operation: Operation) -> Result<Response, Denied> {
+    let hub = &visit.hub;
+    if !visit.rights.may_write(key) {
+        return Err(visit.no_right("the token does not allow to write this key"));
+    }
+    let allowed = hub.limits.max_key_bytes;
+    if key.is_empty() || key.len() > allowed {
+        hub.counts.refuse(Refused::Key);
+        let text = format!("the key has {} bytes; 1 to {allowed} are allowed", key.len());
+        return Err(Denied::new(StatusCode::BAD_REQUEST, "key-size", &text));
+    }
+    match hub.write(&Write { operation, about: None }, visit.holder) {
+        // A write that is made now, by the gateway, does not lose.
+        Outcome::Applied { .. } | Outcome::Lost { .. } => {}
+        Outcome::Unchanged => return Err(absent()),
+        Outcome::Refused { code, message } => {
+            if code == "field" {
+                hub.counts.refuse(Refused::Field);
+            }
+            return Err(Denied::new(StatusCode::INSUFFICIENT_STORAGE, code, &message));
+        }
+    }
+    let version = hub.field.register(key).map(|entry| entry.stamp.to_string());
+    let (is_durable, message) = match hub.field.durable().await {
+        Ok(()) => (true, None),
+        Err(FieldError::NoStore) => (false, Some("the gateway keeps this field in memory only".to_owned())),
+        Err(error) => (false, Some(super::connection::not_durable(&error))),
+    };
+    let mut report = json!({ "version": version, "durable": is_durable });
+    if let Some(message) = message {
+        report["message"] = message.into();
+    }
+    let mut response = answer::json(StatusCode::OK, &report);
+    if let Some(version) = version {
+        response = tagged(response, &format!("\"{version}\""));
+    }
+    Ok(response)
+}
+
+/// The compact form of a body.
+fn value_of(hub: &Hub, body: &[u8]) -> Result<Bytes, Denied> {
+    let value = serde_json::from_slice::<&RawValue>(body).ok().and_then(|value| json::compact(value).ok());
+    let Some(value) = value else {
+        hub.counts.refuse(Refused::Json);
+        let text = "the body is JSON in UTF-8, at most 127 levels deep, without halves of surrogate pairs";
+        return Err(Denied::new(StatusCode::BAD_REQUEST, "json", text));
+    };
+    if value == "null" {
+        hub.counts.refuse(Refused::Json);
+        return Err(Denied::new(
+            StatusCode::BAD_REQUEST,
+            "null",
+            "a field holds no null; delete the key instead",
+        ));
+    }
+    let (bytes, allowed) = (value.len(), hub.limits.max_value_bytes);
+    if bytes > allowed {
+        hub.counts.refuse(Refused::Value);
+        let text = format!("the value has {bytes} bytes; {allowed} are allowed");
+        return Err(Denied::new(StatusCode::PAYLOAD_TOO_LARGE, "value-size", &text));
+    }
+    Ok(value.into())
+}
+
+fn absent() -> Denied {
+    Denied::new(StatusCode::NOT_FOUND, "absent", "this key has no value")
+}
+
+fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    let tags = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
+    tags.flat_map(|tags| tags.split(',')).any(|known| known.trim().trim_start_matches("W/") == tag)
+}
+
+/// An answer that a cache may keep as long as it asks whether it still holds.
+fn tagged(mut response: Response, tag: &str) -> Response {
+    let headers = response.headers_mut();
+    if let Ok(tag) = HeaderValue::from_str(tag) {
+        headers.insert(header::ETAG, tag);
+    }
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.append(header::VARY, HeaderValue::from_static("authorization"));
+    response
+}

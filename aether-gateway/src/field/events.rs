@@ -1,0 +1,121 @@
+//! `GET /field/{name}/watch`: a subscription as server-sent events. The data of each event is a message of the own
+//! protocol, its id a cursor, so a browser that connects again goes on where it was.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use aether_metrics::Streaming;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, header};
+use axum::response::Response;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::counts::Dropped;
+use super::effect::{Since, Subscription};
+use super::outbox::Outbox;
+use super::selection::Selection;
+use super::upgrade::Hubs;
+use super::visit::{Denied, Visit};
+use super::writer::{Dialect, Piece, Writer};
+use crate::admission::Permit;
+
+pub(super) async fn watch(State(hubs): State<Hubs>, visit: Visit) -> Result<Response, Denied> {
+    let selection = visit.selection()?;
+    let since = last_event(&visit.headers);
+    let permit = visit.enter()?;
+    let streaming = Streaming::default();
+    // One chunk waits while one is written.
+    let (chunks, mut body) = mpsc::channel::<Bytes>(1);
+    let events = Events { visit, selection, since, chunks, stop: hubs.stop.clone(), _permit: permit };
+    let ending = streaming.clone();
+    hubs.connections.spawn(async move {
+        events.send().await;
+        // Also where the client does not read, so that nothing would end the answer.
+        ending.end();
+    });
+    let body = futures_util::stream::poll_fn(move |context| {
+        body.poll_recv(context).map(|chunk| chunk.map(Ok::<_, Infallible>))
+    });
+    let mut response = Response::new(Body::from_stream(body));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // A proxy such as nginx collects an answer before it passes it on, unless told otherwise.
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response.extensions_mut().insert(streaming);
+    Ok(response)
+}
+
+/// The cursor of the last event that the client got.
+fn last_event(headers: &HeaderMap) -> Since {
+    let id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
+    let cursor = id.and_then(|id| id.rsplit_once('.'));
+    let cursor = cursor.and_then(|(epoch, revision)| Some((epoch, revision.parse().ok()?)));
+    cursor.map_or(Since::Start, |(epoch, revision)| Since::Cursor(epoch.to_owned(), revision))
+}
+
+/// The events for one client.
+struct Events {
+    visit: Visit,
+    selection: Selection,
+    since: Since,
+    chunks: mpsc::Sender<Bytes>,
+    stop: CancellationToken,
+    _permit: Permit,
+}
+
+impl Events {
+    /// Sends until the client or the gateway ends, or the rights of the client change: it asks again then.
+    async fn send(self) {
+        let Self { visit, selection, since, chunks, stop, _permit } = self;
+        let hub = &visit.hub;
+        let outbox = Arc::new(Outbox::new(&hub.limits, false));
+        let _registered = hub.register(&outbox, None, visit.rights.clone());
+        hub.subscribe(&outbox, Subscription { selection, since, presence: None }, true);
+        let mut writer = Writer::new(hub, &outbox, Dialect::V1);
+        let mut beat = Instant::now() + hub.limits.ping_interval;
+        loop {
+            let mut chunk = Vec::new();
+            writer.next().await.iter().for_each(|piece| event(piece, &mut chunk));
+            if chunk.is_empty() {
+                tokio::select! {
+                    () = outbox.wake.notified() => continue,
+                    () = chunks.closed() => return,
+                    () = stop.cancelled() => return,
+                    () = sleep_until(beat) => {}
+                }
+                if !visit.still_may() {
+                    return;
+                }
+                beat = Instant::now() + hub.limits.ping_interval;
+                match writer.cursor() {
+                    Some(piece) => event(&piece, &mut chunk),
+                    None => chunk.extend_from_slice(b": still here\n\n"),
+                }
+            }
+            let sent = tokio::select! {
+                sent = timeout(hub.limits.max_stall, chunks.send(chunk.into())) => sent,
+                () = stop.cancelled() => return,
+            };
+            match sent {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                Err(_) => return hub.counts.give_up(Dropped::Stalled),
+            }
+        }
+    }
+}
+
+fn event(piece: &Piece, chunk: &mut Vec<u8>) {
+    if let Some((epoch, revision)) = &piece.cursor {
+        chunk.extend_from_slice(format!("id: {epoch}.{revision}\n").as_bytes());
+    }
+    // JSON has no line breaks.
+    chunk.extend_from_slice(b"data: ");
+    chunk.extend_from_slice(piece.text.as_bytes());
+    chunk.extend_from_slice(b"\n\n");
+}
