@@ -172,6 +172,12 @@ fn write_fields(to: &mut Families<'_>, status: &Status) -> fmt::Result {
     };
     let help = "Changes of other replicas of a field that were refused here: by the clock, for want of trust, or out of bounds";
     to.counter("field_refused_changes", help, None, reasons(|line| &line.refused_changes))?;
+    let events = status.fields.iter().flat_map(|line| {
+        let labels = |event| vec![("field", line.field.as_str()), ("event", event)];
+        line.events.iter().map(move |(event, number)| (labels(*event), *number))
+    });
+    let help = "Events of the gateway's replica of a field: changes received, entries that became void or were forgotten, messages that could not be read, participants refused, losses not reported, reconciliations finished and broken off, damaged records";
+    to.counter("field_replica_events", help, None, events)?;
     let help = "Connections, messages and writes of clients of a field that were refused";
     to.counter("field_refused", help, None, reasons(|line| &line.refused))?;
     let help = "Clients of a field that were given up";

@@ -124,6 +124,8 @@ pub(crate) struct FieldLine {
     pub(crate) unreadable_values: u64,
     /// Changes of other replicas that the replica of the gateway refused.
     pub(crate) refused_changes: BTreeMap<&'static str, u64>,
+    /// Events of the replica of the gateway.
+    pub(crate) events: BTreeMap<&'static str, u64>,
     pub(crate) refused: BTreeMap<&'static str, u64>,
     pub(crate) dropped_clients: BTreeMap<&'static str, u64>,
 }
@@ -177,6 +179,7 @@ impl Counts {
             resynced_clients: number(&self.resynced),
             unreadable_values: number(&self.unreadable),
             refused_changes: BTreeMap::new(),
+            events: BTreeMap::new(),
             refused: refused.into(),
             dropped_clients: dropped.into(),
         }

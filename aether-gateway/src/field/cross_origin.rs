@@ -35,3 +35,8 @@ pub(super) async fn headers(State(origins): State<Arc<Origins>>, request: Reques
     }
     response
 }
+
+/// The answer to a browser that asks for a page of another origin.
+pub(super) async fn refuse() -> StatusCode {
+    StatusCode::FORBIDDEN
+}

@@ -236,12 +236,9 @@ impl Hub {
     }
 
     /// The epoch of cursors for a selection: a cursor for another one does not apply to it.
-    pub(super) fn epoch_of(&self, selection: &Selection) -> Arc<str> {
+    fn epoch_of(&self, selection: &Selection) -> Arc<str> {
         let mut hasher = Sha256::new();
-        for pattern in selection.texts() {
-            hasher.update((pattern.len() as u64).to_be_bytes());
-            hasher.update(pattern);
-        }
+        selection.feed(&mut hasher);
         let hash = hasher.finalize();
         let hash = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         format!("{}-{hash}", self.epoch).into()
@@ -354,14 +351,30 @@ impl Hub {
     pub(super) fn line(&self) -> FieldLine {
         let inner = self.inner.lock();
         let status = self.field.status();
-        let owners = status.unknown_owners + status.foreign_keys + status.forged + status.unchecked;
-        let refused_changes = [
+        let by_reason = [
             ("clock", status.from_future),
-            ("trust", owners),
-            ("bounds", status.refused.saturating_sub(owners + status.from_future)),
+            ("unknown_owner", status.unknown_owners),
+            ("foreign_key", status.foreign_keys),
+            ("forged", status.forged),
+            ("unchecked", status.unchecked),
+        ];
+        let named: u64 = by_reason.iter().map(|(_, changes)| changes).sum();
+        let mut refused_changes: BTreeMap<_, _> = by_reason.into();
+        refused_changes.insert("bounds", status.refused.saturating_sub(named));
+        let events = [
+            ("received", status.received),
+            ("voided", status.voided),
+            ("forgotten", status.forgotten),
+            ("unreadable", status.unreadable),
+            ("participant_refused", status.participants_refused),
+            ("unreported", status.unreported),
+            ("reconciled", status.reconciliations),
+            ("broken_off", status.broken_off),
+            ("damaged", status.damaged),
         ];
         FieldLine {
-            refused_changes: refused_changes.into(),
+            refused_changes,
+            events: events.into(),
             entries: status.entries,
             replicas: self.field.peers().len() + 1,
             clients: inner.clients.len(),

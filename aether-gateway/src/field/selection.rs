@@ -3,6 +3,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use aether_field::Names;
+use sha2::{Digest as _, Sha256};
 
 use super::slot::Slot;
 use crate::access::Rights;
@@ -76,9 +77,13 @@ impl Selection {
         (texts(&self.names), texts(&self.owners))
     }
 
-    /// The texts of its patterns, those of owners as rights write them. Equal selections have equal texts.
-    pub(super) fn texts(&self) -> BTreeSet<String> {
+    /// Feeds its patterns to a hash: equal selections give equal hashes.
+    pub(super) fn feed(&self, hasher: &mut Sha256) {
         let owners = self.owners.iter().map(|owners| owner_pattern(&owners.to_string()));
-        self.names.iter().map(Names::to_string).chain(owners).collect()
+        let texts: BTreeSet<_> = self.names.iter().map(Names::to_string).chain(owners).collect();
+        for text in texts {
+            hasher.update((text.len() as u64).to_be_bytes());
+            hasher.update(text);
+        }
     }
 }

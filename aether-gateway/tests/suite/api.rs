@@ -69,11 +69,15 @@ async fn the_description_is_valid_and_every_route_of_it_is_there() {
     // The document against the routes: a path that is not there has the 404 that names the document.
     let paths = document["paths"].as_object().unwrap();
     for (path, item) in paths {
-        let path = path.replace("{path}", "app.js").replace("{channel}", "a.b").replace("{name}", "none");
+        let path = path
+            .replace("{path}", "app.js")
+            .replace("{channel}", "a.b")
+            .replace("{name}", "none")
+            .replace("{key}", "k");
         // An answer to `/waves` goes on, unless its filter is refused.
         let path =
             if path == "/waves" { "/waves?kind=none".to_owned() } else { path.replace("{id}", "1f-1") };
-        for method in ["get", "post", "delete"] {
+        for method in ["get", "post", "put", "delete"] {
             let head = format!("{} {path} HTTP/1.1", method.to_uppercase());
             let (code, body) = request(&running, &format!("{head}\r\nconnection: close"), "").await;
             assert!(!body.contains("/openapi.json describes every path"), "{path}: {body}");

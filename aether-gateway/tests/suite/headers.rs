@@ -86,6 +86,9 @@ async fn every_answer_has_the_headers_that_protect_a_browser() {
         ("GET /field/home/ws", "", 400, Policy::Nothing),
         ("GET /field/none/ws", UPGRADE, 404, Policy::Nothing),
         ("GET /field/home/ws", &from_elsewhere, 403, Policy::Nothing),
+        ("GET /field/home/entries", "", 200, Policy::Nothing),
+        ("GET /field/home/entries", "origin: https://evil.example\r\n", 403, Policy::Nothing),
+        ("GET /field/none/entries", "", 404, Policy::Nothing),
     ];
     for (head, more, code, policy) in kinds {
         let request = format!("{head} HTTP/1.1\r\nhost: {here}\r\ncontent-length: 0\r\n{more}\r\n");

@@ -36,6 +36,12 @@ impl Tab {
         Self::try_connect(address, path, &[]).await.expect("the upgrade succeeds")
     }
 
+    /// A connection that speaks the own protocol, before its hello.
+    pub(crate) async fn own(address: SocketAddr, field: &str) -> Self {
+        let own = [("sec-websocket-protocol", "aether.field.v1")];
+        Self::try_connect(address, &format!("/field/{field}/ws"), &own).await.expect("the upgrade succeeds")
+    }
+
     pub(crate) async fn try_connect(
         address: SocketAddr,
         path: &str,
@@ -146,9 +152,7 @@ impl Client {
     }
 
     pub(crate) async fn with_token(address: SocketAddr, field: &str, id: &str, token: Option<&str>) -> Self {
-        let headers = [("sec-websocket-protocol", "aether.field.v1")];
-        let path = format!("/field/{field}/ws");
-        let mut tab = Tab::try_connect(address, &path, &headers).await.expect("the upgrade succeeds");
+        let mut tab = Tab::own(address, field).await;
         tab.send(&json!({ "type": "hello", "client": id, "token": token })).await;
         let hello = tab.json().await;
         assert_eq!((&hello["type"], &hello["protocol"]), (&json!("hello"), &json!(1)));
@@ -203,12 +207,25 @@ impl Client {
         }
     }
 
-    fn take(&mut self, message: Value) {
+    pub(crate) fn take(&mut self, message: Value) {
         let op = message["op"].as_u64();
         match message["type"].as_str().expect("a type") {
             "snapshot" | "changes" => {
                 if message["first"] == true {
-                    self.unconfirmed = self.state.keys().cloned().collect();
+                    // A snapshot of what was added to a subscription says nothing about other names.
+                    let patterns = message["patterns"].as_array();
+                    let has = |pattern: &Value, key: &str| match pattern
+                        .as_str()
+                        .expect("a text")
+                        .split_once('*')
+                    {
+                        Some((start, _)) => key.starts_with(start),
+                        None => pattern == key,
+                    };
+                    let is_meant = |key: &&String| {
+                        patterns.is_none_or(|all| all.iter().any(|pattern| has(pattern, key)))
+                    };
+                    self.unconfirmed = self.state.keys().filter(is_meant).cloned().collect();
                 }
                 for entry in message["entries"].as_array().expect("entries") {
                     self.enter(entry);
@@ -234,7 +251,13 @@ impl Client {
     }
 
     fn enter(&mut self, entry: &Value) {
-        if let Some(key) = entry["key"].as_str() {
+        if let Some(owner) = entry["owner"].as_str() {
+            let name = format!("{owner} {}", entry["key"].as_str().expect("a name"));
+            match entry.get("value") {
+                Some(value) => drop(self.state.insert(name, value.clone())),
+                None => drop(self.state.remove(&name)),
+            }
+        } else if let Some(key) = entry["key"].as_str() {
             self.versions.insert(key.to_owned(), entry["version"].clone());
             self.unconfirmed.remove(key);
             match entry.get("value") {

@@ -15,7 +15,7 @@ use crate::field::client::{Client, Heard, POLICY, Tab, now};
 use crate::field::server::Server;
 use crate::support::StoppedTime;
 
-fn private(path: &Path, text: &str) {
+pub(crate) fn private(path: &Path, text: &str) {
     std::fs::write(path, text).expect("written");
     #[cfg(unix)]
     {
@@ -56,11 +56,9 @@ async fn case_10_without_the_right_token_the_connection_is_closed_before_anythin
     server.get("/livez").await;
     time.second_passes().await;
     assert_eq!(silent.hear().await, closed);
-    let own =
-        Tab::try_connect(server.address, "/field/home/ws", &[("sec-websocket-protocol", "aether.field.v1")]);
-    let mut own = std::pin::pin!(own).await.unwrap();
+    let mut own = Tab::own(server.address, "home").await;
     own.send(&json!({ "type": "hello", "client": "a", "token": "wrong" })).await;
-    assert_eq!(own.hear().await, closed);
+    assert!(matches!(own.hear().await, Heard::Closed(Some((4401, _)))));
 
     let mut by_url = Tab::connect(server.address, "/field/home/ws?auth_token=s3cret").await;
     assert_eq!(by_url.json().await["type"], "hello");
