@@ -1,5 +1,5 @@
-//! Fields over WebSocket: `GET /field/{name}/ws`, in protocol 0.4 of the sync engine and in the own protocol. Over plain HTTP
-//! there are `/field/{name}/entries` and `/field/{name}/watch`.
+//! Fields over WebSocket: `GET /field/{name}/ws`, in protocol 0.4 of the sync engine and in the own protocol. Over
+//! plain HTTP there are `/field/{name}/entries` and `/field/{name}/watch`.
 //!
 //! A gateway is a replica of each field that it serves, so any number of gateways serve one field.
 //! `docs/protocol/field-websocket.md` describes both protocols.
@@ -9,16 +9,19 @@ mod change;
 mod connection;
 mod counts;
 mod cross_origin;
+mod denied;
 mod effect;
 mod entries;
 mod events;
 mod history;
 mod hub;
+mod hubs;
 mod joined;
 mod json;
 mod limits;
 mod outbox;
 mod queue;
+mod routes;
 mod selection;
 mod served;
 mod settings;

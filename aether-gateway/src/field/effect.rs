@@ -74,7 +74,7 @@ pub(super) struct Subscription {
     pub(super) presence: Option<bool>,
 }
 
-/// What a client has of its subscription already.
+/// The part of a subscription that a client has already.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Since {
     /// Nothing.

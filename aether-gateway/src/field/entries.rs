@@ -18,12 +18,13 @@ use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use super::counts::{Counts, Refused};
+use super::denied::Denied;
 use super::effect::{Outcome, Write};
 use super::hub::Hub;
 use super::json;
 use super::selection::{Part, Selection};
 use super::v1;
-use super::visit::{Denied, Visit};
+use super::visit::Visit;
 use super::writer::page_of;
 use crate::admission::Permit;
 use crate::answer;

@@ -15,11 +15,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::counts::Dropped;
+use super::denied::Denied;
 use super::effect::{Since, Subscription};
+use super::hubs::Hubs;
 use super::outbox::Outbox;
 use super::selection::Selection;
-use super::upgrade::Hubs;
-use super::visit::{Denied, Visit};
+use super::visit::Visit;
 use super::writer::{Dialect, Piece, Writer};
 use crate::admission::Permit;
 

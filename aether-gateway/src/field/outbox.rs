@@ -166,7 +166,7 @@ impl Outbox {
         let selection = &inner.selection;
         inner.queue.retain(|slot| selection.has(slot));
         if inner.snapshot.is_some() || inner.is_reading {
-            // What was sent of the one before is not the whole of anything.
+            // The client has a part of the snapshot before, which is of no use without the rest.
             inner.queue.clear();
             (inner.snapshot, inner.is_reading) = (Some(Reading::of(selection)), false);
         } else if !added.is_empty() {

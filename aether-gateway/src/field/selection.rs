@@ -71,7 +71,7 @@ impl Selection {
         self.names.is_empty() && self.owners.is_empty()
     }
 
-    /// The patterns of its names, and those of its owners.
+    /// The patterns of its names, and the patterns of its owners.
     pub(super) fn patterns(&self) -> (Vec<String>, Vec<String>) {
         let texts = |all: &[Names]| all.iter().map(Names::to_string).collect();
         (texts(&self.names), texts(&self.owners))

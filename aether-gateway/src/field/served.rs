@@ -11,8 +11,9 @@ use tokio_util::task::TaskTracker;
 
 use super::counts::FieldLine;
 use super::hub::Hub;
+use super::hubs::Hubs;
 use super::limits::SecurityLimits;
-use super::upgrade::{self, Hubs};
+use super::routes;
 use crate::access::Access;
 use crate::gate::Gate;
 use crate::origin::Origins;
@@ -141,6 +142,6 @@ impl Fields {
             // What is left over is a client that does not read its last message.
             let _ = tokio::time::timeout(CLOSING_PATIENCE, ended).await;
         };
-        (upgrade::routes(hubs), task)
+        (routes::routes(hubs), task)
     }
 }

@@ -1,61 +1,27 @@
-//! The routes of the fields, and the way from a request for `/field/{name}/ws` to a WebSocket connection.
+//! The way from a request for `/field/{name}/ws` to a WebSocket connection.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aether_metrics::{ClientAddress, Written};
-use axum::Router;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{DefaultBodyLimit, Extension, Path, RawQuery, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::HeaderMap;
-use axum::middleware;
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
-use super::hub::Hub;
+use super::hubs::Hubs;
 use super::writer::Dialect;
-use super::{connection, cross_origin, entries, events, v1};
+use super::{connection, v1};
 use crate::access::FieldAccess;
 use crate::assets;
-use crate::gate::{Caller, Gate};
-use crate::origin::Origins;
+use crate::gate::Caller;
 
 /// The number of bytes that the WebSocket side writes at once. A larger buffer would only hide that a client does not
 /// read.
 const WRITE_BUFFER: usize = 32 << 10;
 
-/// The fields of a gateway, by name.
-#[derive(Debug, Clone)]
-pub(super) struct Hubs {
-    pub(super) hubs: Arc<BTreeMap<String, Arc<Hub>>>,
-    /// The field that is served at `/`, too.
-    pub(super) root: Option<String>,
-    pub(super) origins: Arc<Origins>,
-    pub(super) gate: Arc<Gate>,
-    pub(super) connections: TaskTracker,
-    pub(super) stop: CancellationToken,
-}
-
-pub(super) fn routes(hubs: Hubs) -> Router {
-    let max_value = hubs.hubs.values().map(|hub| hub.limits.max_value_bytes).max().unwrap_or_default();
-    let entry = get(entries::read).put(entries::write).delete(entries::remove).options(cross_origin::refuse);
-    // White space goes, so the text may be longer than the value.
-    let entry = entry.layer(DefaultBodyLimit::max(2 * max_value));
-    let other_pages = middleware::from_fn_with_state(Arc::clone(&hubs.origins), cross_origin::headers);
-    let plain = Router::new()
-        .route("/field/{name}/entries", get(entries::list).options(cross_origin::refuse))
-        .route("/field/{name}/entries/{*key}", entry)
-        .route("/field/{name}/watch", get(events::watch).options(cross_origin::refuse))
-        .route_layer(other_pages);
-    let index = if hubs.root.is_some() { get(root) } else { get(assets::index) };
-    Router::new().route("/", index).route("/field/{name}/ws", get(upgrade)).merge(plain).with_state(hubs)
-}
-
 /// A request for `/`: a client of the field that is served there, or somebody who wants to see the pages.
-async fn root(
+pub(super) async fn root(
     State(hubs): State<Hubs>,
     query: RawQuery,
     extensions: (Extension<ClientAddress>, Option<Extension<Written>>),
@@ -71,7 +37,8 @@ async fn root(
     }
 }
 
-async fn upgrade(
+/// A request for a WebSocket connection to a field.
+pub(super) async fn upgrade(
     State(hubs): State<Hubs>,
     Path(name): Path<String>,
     RawQuery(query): RawQuery,

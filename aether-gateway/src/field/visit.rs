@@ -8,13 +8,14 @@ use aether_field::Names;
 use axum::extract::{FromRequestParts, Path};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 
 use super::counts::Refused;
+use super::denied::Denied;
 use super::hub::Hub;
+use super::hubs::Hubs;
 use super::selection::Selection;
 use super::shares::Holder;
-use super::upgrade::Hubs;
 use crate::access::{FieldAccess, NoRights, Rights};
 use crate::admission::{Busy, Permit};
 use crate::answer;
@@ -31,28 +32,6 @@ pub(super) struct Visit {
     access: FieldAccess,
     token: Option<String>,
     source: IpAddr,
-}
-
-/// The answer to a client that does not get what it asked for.
-#[derive(Debug)]
-pub(super) struct Denied(Box<Response>);
-
-impl Denied {
-    pub(super) fn new(code: StatusCode, reason: &str, text: &str) -> Self {
-        answer::problem(code, reason, text).into()
-    }
-}
-
-impl From<Response> for Denied {
-    fn from(response: Response) -> Self {
-        Self(Box::new(response))
-    }
-}
-
-impl IntoResponse for Denied {
-    fn into_response(self) -> Response {
-        *self.0
-    }
 }
 
 impl FromRequestParts<Hubs> for Visit {
@@ -144,28 +123,6 @@ impl Visit {
 
 fn forbidden(text: &str) -> Denied {
     Denied::new(StatusCode::FORBIDDEN, "right", text)
-}
-
-impl Hubs {
-    /// The field of a name, for a page that may use it.
-    pub(super) fn hub(&self, field: &str, headers: &HeaderMap) -> Result<Arc<Hub>, Denied> {
-        let Some(hub) = self.hubs.get(field) else {
-            let text = format!("this gateway has no field {field:?}");
-            return Err(Denied::new(StatusCode::NOT_FOUND, "field", &text));
-        };
-        if !hub.origins.allow(headers) {
-            hub.counts.refuse(Refused::Origin);
-            let text = "pages of this origin may not use the field; --field-origin allows them";
-            return Err(Denied::new(StatusCode::FORBIDDEN, "origin", text));
-        }
-        match self.gate.may_connect_to_field(headers) {
-            Ok(()) => Ok(Arc::clone(hub)),
-            Err(error) => {
-                hub.counts.refuse(Refused::of(&error));
-                Err(error.into_response().into())
-            }
-        }
-    }
 }
 
 /// The parameters of a request.

@@ -94,7 +94,7 @@ async fn the_description_is_valid_and_every_route_of_it_is_there() {
         include_str!("../../src/letters.rs"),
         include_str!("../../src/consumers.rs"),
         include_str!("../../src/waves.rs"),
-        include_str!("../../src/field/upgrade.rs"),
+        include_str!("../../src/field/routes.rs"),
     ];
     let mut routes = 0;
     for route in sources.iter().flat_map(|source| source.split(".route(\"").skip(1)) {

@@ -30,7 +30,6 @@ pub(in crate::field) struct Session {
     field: String,
     id: String,
     access: FieldAccess,
-    limits: SecurityLimits,
     writing: Writing,
     token: Option<String>,
     admitted: Option<Admitted>,
@@ -56,9 +55,9 @@ impl Session {
         limits: SecurityLimits,
         of_field: &Limits,
     ) -> Self {
-        let writing = Writing::new(limits.clone(), of_field);
+        let writing = Writing::new(limits, of_field);
         let (field, id) = (field.to_owned(), id.to_owned());
-        Self { field, id, access, limits, writing, token: None, admitted: None, requests: 1 }
+        Self { field, id, access, writing, token: None, admitted: None, requests: 1 }
     }
 
     pub(in crate::field) const fn is_admitted(&self) -> bool {
@@ -100,7 +99,7 @@ impl Session {
     }
 
     fn requests<'a>(&self, text: &'a str) -> Result<Vec<&'a RawValue>, Refusal> {
-        let allowed = self.limits.max_message_bytes;
+        let allowed = self.writing.limits.max_message_bytes;
         if text.len() > allowed {
             let message = format!("the message has {} bytes; {allowed} are allowed", text.len());
             return Err(Refusal::new(Refused::Message, "message-size", message));
@@ -166,7 +165,7 @@ impl Session {
         };
         let writer = version::writer(client);
         effects.push(self.admission(writer, &rights));
-        effects.push(Effect::Reply(reply::hello(&self.field, &self.id, now, &rights, &self.limits)));
+        effects.push(Effect::Reply(reply::hello(&self.field, &self.id, now, &rights, &self.writing.limits)));
         self.admitted = Some(Admitted { writer, rights, patterns: Vec::new(), owners: Vec::new() });
         Ok(())
     }
@@ -267,7 +266,7 @@ impl Session {
     }
 
     fn check_patterns(&self, patterns: usize) -> Result<(), Refusal> {
-        let allowed = self.limits.max_patterns;
+        let allowed = self.writing.limits.max_patterns;
         if patterns > allowed {
             let message = format!("there are {patterns} patterns; {allowed} are allowed");
             return Err(Refusal::new(Refused::Message, "patterns", message));

@@ -24,7 +24,7 @@ const MAX_AHEAD: Duration = Duration::from_secs(1);
 /// The bounds of a write.
 #[derive(Debug)]
 pub(super) struct Writing {
-    limits: SecurityLimits,
+    pub(super) limits: SecurityLimits,
     /// How old a write may be.
     horizon: Duration,
     /// How far clocks of replicas may differ.

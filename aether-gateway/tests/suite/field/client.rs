@@ -212,7 +212,7 @@ impl Client {
         match message["type"].as_str().expect("a type") {
             "snapshot" | "changes" => {
                 if message["first"] == true {
-                    // A snapshot of what was added to a subscription says nothing about other names.
+                    // A snapshot of added names does not concern others.
                     let patterns = message["patterns"].as_array();
                     let has = |pattern: &Value, key: &str| match pattern
                         .as_str()

@@ -22,7 +22,7 @@ async fn with_owner() -> (Aether, Server, Field) {
     (aether, server, owner)
 }
 
-/// What the owner signed last for a name.
+/// The last entry that the owner signed for a name.
 fn signed(owner: &Field, name: &str) -> Entry {
     owner.entry(&Key::Owned("pi-1".into(), name.into())).expect("it was written")
 }
@@ -66,7 +66,7 @@ async fn what_an_owner_signs_goes_through_a_gateway_and_comes_to_those_who_ask_f
     owner.own().unwrap().remove("temperature").unwrap();
     client.write(&own(3, "temperature", &signed(&owner, "temperature"))).await;
     reader.until(|client| client.value("pi-1 temperature").is_none()).await;
-    // An older one does not bring it back, and its sender is told.
+    // An older one does not bring it back, and its sender learns it.
     client.tab.send(&own(4, "temperature", &first)).await;
     client.until(|client| client.refused.contains_key(&4)).await;
     assert_eq!(client.refused[&4]["code"], "version");

@@ -179,7 +179,7 @@ async fn rights_hold_over_http_too() {
     }
     assert_eq!(server.field.get::<u64>("b/1").unwrap(), Some(1));
 
-    // A page of an allowed origin is told so, another one is refused.
+    // A page of an allowed origin gets the headers, another one is refused.
     let shop = ("origin", "https://shop.example");
     let may = ask(&server, "GET", entries, &[one, shop], "").await;
     assert_eq!((may.code, may.header("access-control-allow-origin")), (200, "https://shop.example"));
@@ -339,7 +339,7 @@ async fn with_durable_echo_a_client_sees_its_write_when_it_is_on_the_disk() {
     for number in 0..50 {
         tab.send(&json!({ "type": "set", "key": format!("k{number}"), "value": number })).await;
         assert_eq!(tab.next("set").await["value"], number);
-        // What a crash would leave.
+        // A crash would leave this.
         let copy = folder.path().join("copy.field");
         std::fs::copy(&file, &copy).unwrap();
         let alone = Aether::local();

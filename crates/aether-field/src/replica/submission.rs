@@ -188,8 +188,8 @@ impl Field {
         page
     }
 
-    /// The entry of a key, as it travels: with the signature of its owner, if it has one. `None` if there is none, or the mark
-    /// of its removal was dropped.
+    /// The entry of a key, as it travels: with the signature of its owner, if it has one. `None` if there is none, or the
+    /// mark of its removal was dropped.
     #[must_use]
     pub fn entry(&self, key: &Key) -> Option<Entry> {
         self.shared().state().entry(key).cloned()

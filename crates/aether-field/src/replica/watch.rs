@@ -143,10 +143,10 @@ impl std::fmt::Display for Names {
     }
 }
 
-/// What changes: the owner, if there is one, the name, and the member of a set.
+/// The place of a change: the owner, if there is one, the name, and the member of a set.
 type Slot = (Option<SmolStr>, SmolStr, Option<Bytes>);
 
-/// Who writes the watched names.
+/// The writers of the watched names.
 #[derive(Debug)]
 pub(super) enum Writers {
     /// Everybody may.
