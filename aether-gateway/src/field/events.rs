@@ -83,6 +83,9 @@ impl Events {
             let mut chunk = Vec::new();
             writer.next().await.iter().for_each(|piece| event(piece, &mut chunk));
             if chunk.is_empty() {
+                if outbox.take_close().is_some() {
+                    return;
+                }
                 tokio::select! {
                     () = outbox.wake.notified() => continue,
                     () = chunks.closed() => return,

@@ -19,7 +19,7 @@ use super::shares::Holder;
 use crate::access::{FieldAccess, NoRights, Rights};
 use crate::admission::{Busy, Permit};
 use crate::answer;
-use crate::gate::{Caller, address, bearer};
+use crate::gate::{Caller, GateError, address, bearer};
 
 /// A client that was admitted to a field for one request.
 #[derive(Debug)]
@@ -57,10 +57,15 @@ impl Visit {
         let access = FieldAccess::new(Arc::clone(&hub.access), caller.certificate());
         let rights = match access.rights(field, token.as_deref()) {
             Ok(rights) => rights,
+            // It is answered after a pause, and logged.
+            Err(NoRights::NotKnown) if token.is_some() => {
+                hub.counts.refuse(Refused::Token);
+                return Err(GateError::Token.into_response().into());
+            }
             Err(NoRights::NotKnown) => {
-                hub.counts.refuse_client(Refused::Token, source, field);
-                let text = "this field needs a token that is known: send it as `authorization: Bearer TOKEN`";
-                let mut response = answer::problem(StatusCode::UNAUTHORIZED, "token", text);
+                hub.counts.refuse(Refused::NoToken);
+                let text = "this field needs a token: send it as `authorization: Bearer TOKEN`";
+                let mut response = answer::problem(StatusCode::UNAUTHORIZED, "no_token", text);
                 let scheme = header::HeaderValue::from_static("Bearer");
                 response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
                 return Err(response.into());
