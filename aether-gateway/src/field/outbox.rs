@@ -112,10 +112,10 @@ impl Outbox {
         self.inner.lock().readable = readable;
     }
 
-    /// Whether the client may read anything of these names.
-    pub(super) fn may_see(&self, mut about: impl Iterator<Item = Names>) -> bool {
+    /// The part of these names that the client may read.
+    pub(super) fn readable(&self, about: impl Iterator<Item = Names>) -> Vec<Names> {
         let inner = self.inner.lock();
-        about.any(|about| inner.readable.iter().any(|readable| readable.and(&about).is_some()))
+        about.flat_map(|about| inner.readable.iter().filter_map(move |names| names.and(&about))).collect()
     }
 
     /// The epoch of cursors of the subscription.

@@ -140,7 +140,8 @@ fn presence_message(
     if update.id() == own {
         return Vec::new();
     }
-    let value = update.json().filter(|_| outbox.may_see(update.about())).map(|json| &json[..]);
+    let about = outbox.readable(update.about());
+    let value = update.json().filter(|_| !about.is_empty()).map(|json| &json[..]);
     if value.is_some() {
         shown.insert(update.id().to_owned());
     } else if !shown.remove(update.id()) {
@@ -148,7 +149,7 @@ fn presence_message(
     }
     let text = match dialect {
         Dialect::V04 => v04::presence(update.id(), value),
-        Dialect::V1 => v1::presence(update.id(), value),
+        Dialect::V1 => v1::presence(update.id(), value, &about),
     };
     text.map(|text| Message::Text(text.into())).into_iter().collect()
 }

@@ -259,11 +259,14 @@ pub(in crate::field) fn snapshot(
     text
 }
 
-/// A participant has come, changed, or left.
-pub(in crate::field) fn presence(id: &str, value: Option<&[u8]>) -> Option<String> {
+/// A participant has come, changed, or left. It is about these names, of those that the client may read.
+pub(in crate::field) fn presence(id: &str, value: Option<&[u8]>, about: &[Names]) -> Option<String> {
     let id = quoted(id);
     Some(match value {
-        Some(value) => format!(r#"{{"type":"presence","id":{id},"value":{}}}"#, checked(value)?),
+        Some(value) => {
+            let (patterns, value) = (json!(texts(about)), checked(value)?);
+            format!(r#"{{"type":"presence","id":{id},"patterns":{patterns},"value":{value}}}"#)
+        }
         None => format!(r#"{{"type":"presence-leave","id":{id}}}"#),
     })
 }

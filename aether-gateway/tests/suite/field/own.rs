@@ -352,7 +352,8 @@ async fn presence_is_any_json_and_reaches_those_who_ask_for_it_but_not_oneself()
     }
     a.tab.send(&json!({ "type": "presence", "value": { "typing": ["k"] } })).await;
     b.until(|client| !client.others.is_empty()).await;
-    let expected = json!({ "type": "presence", "id": a.hello["id"], "value": { "typing": ["k"] } });
+    let value = json!({ "typing": ["k"] });
+    let expected = json!({ "type": "presence", "id": a.hello["id"], "patterns": ["*"], "value": value });
     assert_eq!(b.others, [expected]);
     b.tab.send(&json!({ "type": "presence", "value": 7 })).await;
     a.until(|client| !client.others.is_empty()).await;

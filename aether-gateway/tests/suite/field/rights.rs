@@ -189,7 +189,8 @@ async fn participants_are_seen_by_those_who_may_read_something_that_they_may() {
     let say = |value: &str| json!({ "type": "presence", "value": value });
     eight.tab.send(&say("of room 8")).await;
     reader.until(|client| client.others.len() == 1).await;
-    assert_eq!(reader.others[0]["value"], "of room 8");
+    let seen = &reader.others[0];
+    assert_eq!((&seen["value"], &seen["patterns"]), (&json!("of room 8"), &json!(["room/8/*"])));
     // One that may write nothing is nobody.
     reader.tab.send(&say("reads")).await;
     reader.until(|client| client.others.len() == 2).await;
@@ -201,7 +202,8 @@ async fn participants_are_seen_by_those_who_may_read_something_that_they_may() {
     eight.until(|client| client.others.len() == 1).await;
     all.tab.send(&say("for all")).await;
     seven.until(|client| !client.others.is_empty()).await;
-    assert_eq!(seven.others[0]["value"], "for all");
+    let seen = &seven.others[0];
+    assert_eq!((&seen["value"], &seen["patterns"]), (&json!("for all"), &json!(["room/7/*"])), "not of others");
     let mut foreign = say("foreign");
     foreign["patterns"] = json!(["room/8/*"]);
     seven.tab.send(&foreign).await;
