@@ -203,7 +203,11 @@ async fn participants_are_seen_by_those_who_may_read_something_that_they_may() {
     all.tab.send(&say("for all")).await;
     seven.until(|client| !client.others.is_empty()).await;
     let seen = &seven.others[0];
-    assert_eq!((&seen["value"], &seen["patterns"]), (&json!("for all"), &json!(["room/7/*"])), "not of others");
+    assert_eq!(
+        (&seen["value"], &seen["patterns"]),
+        (&json!("for all"), &json!(["room/7/*"])),
+        "not of others"
+    );
     let mut foreign = say("foreign");
     foreign["patterns"] = json!(["room/8/*"]);
     seven.tab.send(&foreign).await;
