@@ -152,8 +152,13 @@ async fn a_dead_letter_that_two_replay_at_once_is_sent_once() {
     assert!(matches!((&first, &second), (Ok(_), Err(DeadError::Unknown { .. }))), "{first:?} {second:?}");
     assert_eq!((log.extent().last, log.dead().len()), (1, 0));
     // A replay that is given up leaves the letter to others.
-    let number = log.dead().keep("shop", &wave(8, 0.9), &[]).await.unwrap();
-    assert!(log.dead().replay(number, &shop).now_or_never().is_none());
+    let number = loop {
+        let number = log.dead().keep("shop", &wave(8, 0.9), &[]).await.unwrap();
+        // On a busy machine the disk may be quicker than the test, and the letter is gone then.
+        if log.dead().replay(number, &shop).now_or_never().is_none() {
+            break number;
+        }
+    };
     log.dead().replay(number, &shop).await.unwrap();
     assert!(log.dead().is_empty());
 }
