@@ -48,6 +48,7 @@ mod bucket;
 mod consumers;
 mod durable;
 mod emitters;
+mod event_stream;
 mod field;
 mod gate;
 mod gateway;

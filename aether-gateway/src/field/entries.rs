@@ -15,14 +15,13 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde_json::json;
 use serde_json::value::RawValue;
-use sha2::{Digest as _, Sha256};
 
 use super::counts::{Counts, Refused};
 use super::denied::Denied;
 use super::effect::{Outcome, Write};
 use super::hub::Hub;
 use super::json;
-use super::selection::{Part, Selection};
+use super::selection::Part;
 use super::v1;
 use super::visit::Visit;
 use super::writer::page_of;
@@ -36,7 +35,7 @@ const PAGE: usize = 64 << 10;
 pub(super) async fn list(visit: Visit) -> Result<Response, Denied> {
     let selection = visit.selection()?;
     // Before the entries are read, which may be newer, so that nobody keeps an old one.
-    let tag = tag_of(&visit.hub, &selection);
+    let tag = format!("\"{}\"", selection.hash(&visit.hub.field.digest().to_bytes()));
     if is_known(&visit.headers, &tag) {
         return Ok(tagged(StatusCode::NOT_MODIFIED.into_response(), &tag));
     }
@@ -52,14 +51,6 @@ pub(super) async fn list(visit: Visit) -> Result<Response, Denied> {
     let lines = HeaderValue::from_static("application/x-ndjson");
     response.headers_mut().insert(header::CONTENT_TYPE, lines);
     Ok(tagged(response, &tag))
-}
-
-fn tag_of(hub: &Hub, selection: &Selection) -> String {
-    let mut hasher = Sha256::new().chain_update(hub.field.digest().to_bytes());
-    selection.feed(&mut hasher);
-    let hash = hasher.finalize();
-    let digits: String = hash[..12].iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("\"{digits}\"")
 }
 
 /// A listing that is being sent. Nothing of it is in memory but the page that the client reads.

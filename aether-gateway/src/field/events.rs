@@ -1,11 +1,8 @@
 //! `GET /field/{name}/watch`: a subscription as server-sent events. The data of each event is a message of the own
 //! protocol, its id a cursor, so a browser that connects again goes on where it was.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
-use aether_metrics::Streaming;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
@@ -23,31 +20,20 @@ use super::selection::Selection;
 use super::visit::Visit;
 use super::writer::{Dialect, Piece, Writer};
 use crate::admission::Permit;
+use crate::event_stream;
 
 pub(super) async fn watch(State(hubs): State<Hubs>, visit: Visit) -> Result<Response, Denied> {
     let selection = visit.selection()?;
     let since = last_event(&visit.headers);
     let permit = visit.enter()?;
-    let streaming = Streaming::default();
-    // One chunk waits while one is written.
-    let (chunks, mut body) = mpsc::channel::<Bytes>(1);
+    let (chunks, streaming, mut response) = event_stream::open();
     let events = Events { visit, selection, since, chunks, stop: hubs.stop.clone(), _permit: permit };
-    let ending = streaming.clone();
     hubs.connections.spawn(async move {
         events.send().await;
         // Also where the client does not read, so that nothing would end the answer.
-        ending.end();
+        streaming.end();
     });
-    let body = futures_util::stream::poll_fn(move |context| {
-        body.poll_recv(context).map(|chunk| chunk.map(Ok::<_, Infallible>))
-    });
-    let mut response = Response::new(Body::from_stream(body));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    // A proxy such as nginx collects an answer before it passes it on, unless told otherwise.
-    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-    response.extensions_mut().insert(streaming);
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 

@@ -10,7 +10,6 @@ use aether_field::{Field, FieldError, Superseded, SupersededValues, Watch};
 use futures_util::FutureExt as _;
 use lru::LruCache;
 use parking_lot::Mutex;
-use sha2::{Digest as _, Sha256};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -141,13 +140,13 @@ impl Hub {
                 }
             };
             let Some(update) = update else { return };
-            let mut updates = vec![update];
+            let mut more = Vec::new();
             if self.limits.durable_echo {
                 // One sync for all that wait at this moment.
-                while updates.len() < SYNCED
+                while more.len() < SYNCED
                     && let Some(Some(update)) = sources.open.next().now_or_never()
                 {
-                    updates.push(update);
+                    more.push(update);
                 }
                 let synced = tokio::select! {
                     () = stop.cancelled() => return,
@@ -159,8 +158,10 @@ impl Hub {
                     continue;
                 }
             }
-            for change in updates.iter().filter_map(|update| Change::of(&self.field, update)) {
-                self.push(&change);
+            for update in std::iter::once(&update).chain(&more) {
+                if let Some(change) = Change::of(&self.field, update) {
+                    self.push(&change);
+                }
             }
         }
     }
@@ -237,11 +238,7 @@ impl Hub {
 
     /// The epoch of cursors for a selection: a cursor for another one does not apply to it.
     fn epoch_of(&self, selection: &Selection) -> Arc<str> {
-        let mut hasher = Sha256::new();
-        selection.feed(&mut hasher);
-        let hash = hasher.finalize();
-        let hash = hash[..6].iter().map(|byte| format!("{byte:02x}")).collect::<String>();
-        format!("{}-{hash}", self.epoch).into()
+        format!("{}-{}", self.epoch, selection.hash(&[])).into()
     }
 
     /// The revision up to which changes were pushed to all clients.

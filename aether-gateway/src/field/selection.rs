@@ -30,16 +30,19 @@ pub(super) fn owner_pattern(owners: &str) -> String {
     format!("{OWNER}{owners}")
 }
 
+/// The patterns by which rights name these owners.
+pub(super) fn owner_patterns(owners: &[Names]) -> Vec<Names> {
+    owners.iter().map(|owners| Names::of(&owner_pattern(&owners.to_string()))).collect()
+}
+
 impl Selection {
     /// The part of the names and owners that may be read.
     pub(super) fn readable(names: &[Names], owners: &[Names], rights: &Rights) -> Self {
-        let owners: Vec<_> =
-            owners.iter().map(|owners| Names::of(&owner_pattern(&owners.to_string()))).collect();
         let without = |owners: Names| {
             let text = owners.to_string();
             Names::of(text.strip_prefix(OWNER).unwrap_or(&text))
         };
-        let owners = rights.readable(&owners).into_iter().map(without).collect();
+        let owners = rights.readable(&owner_patterns(owners)).into_iter().map(without).collect();
         Self { names: rights.readable(names), owners }
     }
 
@@ -77,13 +80,15 @@ impl Selection {
         (texts(&self.names), texts(&self.owners))
     }
 
-    /// Feeds its patterns to a hash: equal selections give equal hashes.
-    pub(super) fn feed(&self, hasher: &mut Sha256) {
-        let owners = self.owners.iter().map(|owners| owner_pattern(&owners.to_string()));
-        let texts: BTreeSet<_> = self.names.iter().map(Names::to_string).chain(owners).collect();
+    /// The beginning of the hash of some bytes and its patterns, in hexadecimal digits. Equal selections have equal ones.
+    pub(super) fn hash(&self, with: &[u8]) -> String {
+        let owners = owner_patterns(&self.owners);
+        let texts: BTreeSet<_> = self.names.iter().chain(&owners).map(Names::to_string).collect();
+        let mut hasher = Sha256::new().chain_update(with);
         for text in texts {
             hasher.update((text.len() as u64).to_be_bytes());
             hasher.update(text);
         }
+        hasher.finalize()[..12].iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

@@ -3,15 +3,13 @@
 //! `event: wave` has a wave as JSON, `event: missed` the number of waves that the client was not sent. A client that
 //! does not read for the time of `max_stall_s` is disconnected.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aether_metrics::{ClientAddress, Streaming};
-use axum::body::Body;
 use axum::extract::{Extension, RawQuery, State};
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
@@ -20,6 +18,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::shared::Shared;
 use crate::admission::Permit;
 use crate::answer;
+use crate::event_stream;
 use crate::gate::{Caller, GateError};
 use crate::taps::{FilterDraft, OpenTap, Taken};
 
@@ -63,19 +62,8 @@ pub(super) async fn stream(
     let wake = Arc::new(Notify::new());
     let max_bytes = shared.limits.max_queue_bytes;
     let tap = OpenTap::open(&shared.taps, filter, rights, per_second, max_bytes, Arc::clone(&wake));
-    let streaming = Streaming::default();
-    // One chunk waits while one is written.
-    let (chunks, mut body) = mpsc::channel::<Bytes>(1);
-    shared.connections.spawn(write(Arc::clone(&shared), tap, wake, chunks, streaming.clone(), permit));
-    let body = futures_util::stream::poll_fn(move |context| {
-        body.poll_recv(context).map(|chunk| chunk.map(Ok::<_, Infallible>))
-    });
-    let mut response = Response::new(Body::from_stream(body));
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/event-stream"));
-    // A proxy such as nginx collects an answer before it passes it on, unless told otherwise.
-    headers.insert("x-accel-buffering", header::HeaderValue::from_static("no"));
-    response.extensions_mut().insert(streaming);
+    let (chunks, streaming, response) = event_stream::open();
+    shared.connections.spawn(write(Arc::clone(&shared), tap, wake, chunks, streaming, permit));
     response
 }
 

@@ -13,7 +13,7 @@ use crate::field::counts::Refused;
 use crate::field::effect::{Announcement, Close, Effect, Since, Subscription};
 use crate::field::json;
 use crate::field::limits::SecurityLimits;
-use crate::field::selection::{Selection, owner_pattern};
+use crate::field::selection::{Selection, owner_patterns};
 
 /// The maximum number of requests in one message.
 const MAX_BATCH: usize = 1024;
@@ -295,8 +295,7 @@ impl Session {
             false => (names(&request.patterns), names(&request.owners)),
         };
         self.check_patterns(patterns.len() + owners.len())?;
-        let of_owners: Vec<_> =
-            owners.iter().map(|owners| Names::of(&owner_pattern(&owners.to_string()))).collect();
+        let of_owners = owner_patterns(&owners);
         let is_closed = |wanted: &&Names| !admitted.rights.read.iter().any(|read| wanted.and(read).is_some());
         if let Some(no) = patterns.iter().chain(&of_owners).find(is_closed) {
             let message = format!("the token does not allow to read {no}");
