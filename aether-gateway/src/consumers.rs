@@ -27,7 +27,7 @@ use crate::gate::{Caller, Gate, GateError};
 use crate::status::StatusSource;
 use crate::taps::{Taps, record};
 
-/// How long reading has, and then how long emitting or a program that is asked: a connection has 15 s.
+/// How long reading has, and then how long emitting or a program that is asked: an answer has 15 s.
 const PATIENCE: Duration = Duration::from_secs(6);
 /// The number of waves that are shown, and the maximum that is sent again by one request.
 const SHOWN: usize = 20;

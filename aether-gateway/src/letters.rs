@@ -30,7 +30,7 @@ use crate::durable::Durable;
 use crate::gate::{Caller, Gate, GateError};
 use crate::taps::Taps;
 
-/// How long one service has to answer, and all of them for one list: a connection has 15 s.
+/// How long one service has to answer, and all of them for one list: an answer has 15 s.
 const PATIENCE: Duration = Duration::from_secs(2);
 const PATIENCE_FOR_ALL: Duration = Duration::from_secs(10);
 const PATIENCE_FOR_STREAM: Duration = Duration::from_secs(6);

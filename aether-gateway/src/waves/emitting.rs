@@ -23,7 +23,7 @@ use crate::gate::Caller;
 use crate::taps::Taps;
 use crate::taps::record;
 
-/// The patience of a question that names none, and the longest, also of a wave that waits for room: a connection has 15 s in
+/// The patience of a question that names none, and the longest, also of a wave that waits for room: an answer has 15 s in
 /// all, after which it is closed without an answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(10);

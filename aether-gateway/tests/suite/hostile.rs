@@ -17,6 +17,8 @@ const MANY: usize = 400;
 const PATHS: [&str; 6] = ["/livez", "/readyz", "/healthz", "/metrics", "/", "/status"];
 /// If idle connections kept their slots until their time-out, each answer would take seconds.
 const ALL_ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+/// How long before its use a connection is opened.
+const AHEAD: Duration = Duration::from_secs(8);
 const ROUNDS: usize = 10;
 
 async fn cut(running: &Running, reason: &str) -> f64 {
@@ -84,6 +86,23 @@ async fn ask_from_elsewhere(gateway: SocketAddr, path: &str) -> String {
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await.unwrap();
     answer
+}
+
+/// As a browser does that is busy with its own start.
+#[tokio::test]
+async fn a_connection_that_was_opened_ahead_is_answered_seconds_later() {
+    let aether = Aether::local();
+    let running = support::run(&aether, GatewayOptions::default().physics(false)).await;
+    let mut stream = TcpStream::connect(running.address).await.unwrap();
+    tokio::time::sleep(AHEAD).await;
+    stream
+        .write_all(format!("GET /livez HTTP/1.1\r\nhost: {}\r\n\r\n", running.address).as_bytes())
+        .await
+        .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    running.stop().await;
 }
 
 #[cfg(target_os = "linux")] // where every address of 127.0.0.0/8 is the machine itself

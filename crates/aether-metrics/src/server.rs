@@ -2,11 +2,10 @@
 //!
 //! The [endpoint](crate::Endpoint) and the gateway run it, each with pages of its own. There is one request per
 //! connection. That costs a scrape little and makes every bound simple: a client has a time limit for its request and
-//! one for the whole connection, and the number of [slots](crate::slots) is fixed. A new connection is always accepted:
-//! when slots run out, a connection that was idle or slow for longer is closed. A request that has arrived is read
-//! before its connection can be closed. The body of a request has the time of its connection; how large it may be is
-//! for the application to say. An answer that goes on is marked as [`Streaming`], and is then bounded by the
-//! application, too.
+//! one for the answer, and the number of [slots](crate::slots) is fixed. A new connection is always accepted: when slots
+//! run out, a connection that was idle or slow for longer is closed. A request that has arrived is read before its
+//! connection can be closed. The body of a request has the time of the answer; how large it may be is for the application
+//! to say. An answer that goes on is marked as [`Streaming`], and is then bounded by the application, too.
 
 use std::io;
 use std::net::SocketAddr;
@@ -21,6 +20,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -34,10 +34,11 @@ use crate::written::{Counted, Written};
 
 /// The maximum number of connections, including those that have lost their slot and are still closing.
 const MAX_CONNECTIONS: usize = 384;
-/// The time limit for a client to send its request.
-const REQUEST_PATIENCE: Duration = Duration::from_secs(3);
-/// The time limit of a connection. A client that reads too slowly is disconnected.
-const CONNECTION_PATIENCE: Duration = Duration::from_secs(15);
+/// The time limit for a client to send its request. Browsers open connections ahead, and use them later; a busy one takes
+/// seconds. The slots bound how many wait.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(30);
+/// The time limit from the request to the end of its answer. A client that reads too slowly is disconnected.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 /// The time limit for open answers when the gateway ends.
 const CLOSING_PATIENCE: Duration = Duration::from_millis(250);
 /// The pause after the system refused a connection, for example for lack of file descriptors.
@@ -49,8 +50,9 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Answers until `shutdown` is cancelled. Then open answers have a quarter of a second.
 ///
-/// It expects hostile clients. A request has 3 s to arrive, a connection 15 s in all, and there is one request for each.
-/// Every connection is accepted; where [slots](Slots) run out, the client with the most connections loses its oldest one.
+/// It expects hostile clients. A request has 30 s to arrive, its body and its answer 15 s, and there is one request for
+/// each connection. Every connection is accepted; where [slots](Slots) run out, the client with the most connections loses
+/// its oldest one.
 /// An application that reads the bodies of requests has to bound their size.
 ///
 /// # Cancel safety
@@ -196,11 +198,13 @@ async fn answer_over<IO, S, B>(
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
     let streaming = OnceLock::<Streaming>::new();
+    let asked = Notify::new();
     let written = Written::default();
     let stream = Counted::new(stream, written.clone());
     let service = service_fn(|mut request: Request<Incoming>| {
         let client = peer.proxies.client(peer.address, request.headers());
         slot.answer(client.ip());
+        asked.notify_one();
         request.extensions_mut().insert(ClientAddress(client));
         request.extensions_mut().insert(written.clone());
         if let Some(certificate) = &certificate {
@@ -241,7 +245,7 @@ async fn answer_over<IO, S, B>(
             }
         },
         () = slot.lost() => tracing::debug!("a connection was closed to make room for a newer one"),
-        () = bounded(&streaming) => {
+        () = bounded(&asked, &streaming) => {
             if streaming.get().is_none() {
                 slot.timed_out();
                 tracing::debug!("a connection was too slow");
@@ -250,9 +254,10 @@ async fn answer_over<IO, S, B>(
     }
 }
 
-/// Waits until the time of a connection is over, or its answer has ended if that goes on.
-async fn bounded(streaming: &OnceLock<Streaming>) {
-    tokio::time::sleep(CONNECTION_PATIENCE).await;
+/// Waits until the time of an answer is over, or the answer has ended if it goes on.
+async fn bounded(asked: &Notify, streaming: &OnceLock<Streaming>) {
+    asked.notified().await;
+    tokio::time::sleep(ANSWER_PATIENCE).await;
     if let Some(streaming) = streaming.get() {
         streaming.ended().await;
     }

@@ -13,7 +13,7 @@ pub struct Streaming {
 }
 
 impl Streaming {
-    /// Closes the connection. Up to 15 s after its begin, the answer is only closed by the end of its body.
+    /// Closes the connection. Up to 15 s after the request, the answer is only closed by the end of its body.
     pub fn end(&self) {
         self.ended.cancel();
     }
