@@ -25,6 +25,12 @@ pub(crate) fn takes_gzip(headers: &HeaderMap) -> bool {
     })
 }
 
+/// The answer for a path that leads nowhere.
+pub(crate) fn not_found() -> Response {
+    let reason = "not found; the pages begin at /, and /openapi.json describes every path";
+    text(StatusCode::NOT_FOUND, reason)
+}
+
 /// A text packed with gzip, quickly rather than small.
 pub(crate) fn packed(text: &[u8]) -> Option<Bytes> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());

@@ -182,12 +182,10 @@ async fn serve(
     let (fields, joined) = settings.join_fields(aether).await?;
     let gateway = Gateway::start(aether, options.fields(fields)).await?;
     let _metrics = gateway.metrics().serve_configured(config).await?;
-    let address = gateway.address();
-    let scheme = if gateway.is_secure() { "https" } else { "http" };
     config.settings().medium.args().announce(
         PROGRAM,
         env!("CARGO_PKG_VERSION"),
-        format_args!("observes every wave, {scheme}://{address}/"),
+        format_args!("observes every wave, {}", gateway.url()),
     );
     writeln!(io::stdout(), "{}", gateway.announcement()).map_err(GatewayError::Output)?;
     gateway.run(shutdown).await;

@@ -105,6 +105,7 @@ pub struct Gateway {
     archive: Option<Archive>,
     trace_url: Option<TraceUrl>,
     fields: Arc<Fields>,
+    demos: bool,
     source: Arc<StatusSource>,
     gate: Arc<Gate>,
     emitter: Emitter,
@@ -172,7 +173,7 @@ impl Gateway {
         let gate = Gate::new(access, origins, reach, options.emits).insecure(options.insecure);
         let gate = Arc::new(gate);
         let (on_wave, tls, archive) = (options.on_wave, options.tls, options.archive);
-        let trace_url = options.trace_url;
+        let (trace_url, demos) = (options.trace_url, options.demos);
         Ok(Self {
             listener,
             address,
@@ -185,6 +186,7 @@ impl Gateway {
             archive,
             trace_url,
             fields,
+            demos,
             source,
             gate,
             emitter,
@@ -203,9 +205,10 @@ impl Gateway {
         self.moved_from
     }
 
-    /// Whether it serves over TLS.
-    pub(crate) fn is_secure(&self) -> bool {
-        self.tls.is_some()
+    /// The URL of the page.
+    #[must_use]
+    pub fn url(&self) -> String {
+        url(self.tls.is_some(), self.address)
     }
 
     /// One line with the URL of the page, and with the default address if that was taken.
@@ -256,6 +259,7 @@ impl Gateway {
         let shared = shared.trace_url(self.trace_url);
         let others = waves::routes(Arc::clone(&shared)).merge(letters::routes(letters));
         let others = others.merge(consumers::routes(consumers)).merge(field_routes);
+        let others = if self.demos { others.merge(assets::demos()) } else { others };
         let routes = http::routes(
             source.aether(),
             Arc::clone(&source),
@@ -320,9 +324,13 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn announcement(is_secure: bool, address: SocketAddr, moved_from: Option<SocketAddr>) -> String {
-    let scheme = if is_secure { "https" } else { "http" };
     let moved = moved_from.map(|taken| format!(" ({taken} is taken)")).unwrap_or_default();
-    format!("gateway: {scheme}://{address}/{moved}")
+    format!("gateway: {}{moved}", url(is_secure, address))
+}
+
+fn url(is_secure: bool, address: SocketAddr) -> String {
+    let scheme = if is_secure { "https" } else { "http" };
+    format!("{scheme}://{address}/")
 }
 
 /// The number of waves that the observer takes at once.

@@ -83,7 +83,6 @@ pub(crate) fn routes(
         .route_layer(middleware::from_fn_with_state(Arc::new(guard), reading));
     // The files of the pages are public, and probes have no token.
     Router::new()
-        .route("/page/{*path}", get(asset))
         .route("/openapi.json", get(async || json(Ok::<_, Infallible>(OPENAPI.to_owned()))))
         .route("/livez", get(live))
         .route("/readyz", get(ready))
@@ -91,7 +90,8 @@ pub(crate) fn routes(
         .merge(guarded)
         .with_state(state)
         .merge(others)
-        .fallback(not_found)
+        .merge(assets::routes())
+        .fallback(async || answer::not_found())
         .method_not_allowed_fallback(method_not_allowed)
         .layer(middleware::from_fn(with_host))
         .layer(middleware::from_fn_with_state(Arc::new(protection), headers::protect))
@@ -122,13 +122,6 @@ async fn reading(State(guard): State<Arc<Guard>>, request: Request, next: Next) 
 }
 
 type PagesState = State<Arc<Pages>>;
-
-async fn asset(Path(path): Path<String>, headers: HeaderMap) -> Response {
-    match assets::file(&path, &headers) {
-        Some(response) => response,
-        None => not_found().await,
-    }
-}
 
 async fn overview(pages: PagesState, reader: Reader) -> Response {
     view(pages, reader, View::Overview).await
@@ -396,13 +389,6 @@ async fn ready(State(pages): PagesState, headers: HeaderMap) -> Response {
         true => answer::json_text(code, health.to_json()),
         false => answer::text(code, &health.to_string()),
     }
-}
-
-async fn not_found() -> Response {
-    answer::text(
-        StatusCode::NOT_FOUND,
-        "not found; the pages begin at /, and /openapi.json describes every path",
-    )
 }
 
 async fn method_not_allowed() -> Response {

@@ -25,6 +25,7 @@ pub struct GatewayOptions {
     pub(crate) insecure: bool,
     pub(crate) on_wave: Option<OnWave>,
     pub(crate) fields: FieldOptions,
+    pub(crate) demos: bool,
     pub(crate) tls: Option<Tls>,
     pub(crate) trusted_proxies: TrustedProxies,
     pub(crate) archive: Option<Archive>,
@@ -104,6 +105,13 @@ impl GatewayOptions {
         self
     }
 
+    /// Serves the demos at `/demos/`. They share the field `demo`. Default: false.
+    #[must_use]
+    pub fn demos(mut self, serves: bool) -> Self {
+        self.demos = serves;
+        self
+    }
+
     /// Serves everything over TLS. Default: without.
     #[must_use]
     pub fn tls(mut self, tls: Option<Tls>) -> Self {
@@ -177,6 +185,7 @@ impl Default for GatewayOptions {
             insecure: false,
             on_wave: None,
             fields: FieldOptions::default(),
+            demos: false,
             tls: None,
             trusted_proxies: TrustedProxies::default(),
             archive: None,
@@ -191,6 +200,7 @@ impl fmt::Debug for GatewayOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GatewayOptions")
             .field("listen", &self.listen)
+            .field("demos", &self.demos)
             .field("max_channels", &self.max_channels)
             .field("inbox", &self.inbox)
             .field("physics", &self.physics)

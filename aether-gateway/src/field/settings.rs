@@ -16,6 +16,14 @@ pub struct ServedField {
     pub store: Option<PathBuf>,
 }
 
+impl ServedField {
+    /// A field that is kept in this file.
+    #[must_use]
+    pub fn kept_in(name: &str, file: PathBuf) -> Self {
+        Self { name: name.to_owned(), store: Some(file) }
+    }
+}
+
 /// A text that names no field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("use NAME, or NAME=FILE to keep the field in a file, such as home=home.field")]

@@ -13,6 +13,7 @@ use crate::ask::AskArgs;
 use crate::bench::BenchArgs;
 use crate::bridge::BridgeArgs;
 use crate::config::ShowArgs;
+use crate::demo::DemoArgs;
 use crate::describe::DescribeArgs;
 use crate::doctor::DoctorArgs;
 use crate::emit::EmitArgs;
@@ -67,7 +68,7 @@ Observe:       gateway  physics  record  report
 Connect:       bridge",
     if_lan!("  lan"),
     "
-Try out:       alpha  beta",
+Try out:       demo  alpha  beta",
     if_bench!("  bench"),
     "
 
@@ -79,6 +80,7 @@ AETHER_MEDIUM=nats://127.0.0.1:4222 connects processes. Exit codes: 0 done,
 #[derive(Debug, Subcommand)]
 enum Command {
     Up(UpArgs),
+    Demo(DemoArgs),
     Emit(EmitArgs),
     Listen(ListenArgs),
     Ask(AskArgs),
@@ -129,6 +131,7 @@ impl Cli {
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), CommandError> {
         match self.command {
             Command::Up(args) => crate::up::up(args, shutdown).await,
+            Command::Demo(args) => crate::demo::demo(args, shutdown).await,
             Command::Emit(args) => crate::emit::emit(args, shutdown).await,
             Command::Listen(args) => crate::listen::listen(args, shutdown).await,
             Command::Map(args) => crate::map::map(args, shutdown).await,

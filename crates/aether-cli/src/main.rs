@@ -45,6 +45,7 @@ mod bridge;
 mod cli;
 mod config;
 mod connect;
+mod demo;
 mod describe;
 mod doctor;
 mod emit;

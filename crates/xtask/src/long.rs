@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use crate::clients;
 use crate::faults::{self, FaultsArgs};
 use crate::steps::{Steps, check};
 use crate::tools::Tools;
@@ -11,6 +12,7 @@ use crate::workspace::{FEATURES, Workspace};
 /// What is run, in the words of the closing line of `cargo xtask test`.
 pub(crate) const WHAT: &str = "each feature of the facade alone, each example with the features of its own package, \
                                a new service compiled outside of this workspace, attacks, outages and rotations in full, \
+                               the browser client in four bundlers, \
                                200 kills of a log, the last release beside this version";
 
 /// Each of them once more than the tests of the workspace, which always have all of them on.
@@ -42,6 +44,7 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, tools: &Tools) -> Re
             tools.cargo(workspace, ["nextest", "run", "--workspace", "--locked", "--profile", "long"]);
         check(tests.args(["--features", FEATURES, "--no-fail-fast"]).envs(IN_FULL))
     })?;
+    clients::run_long(workspace, steps)?;
     print!("{}", steps.table());
     faults::run(workspace, &FaultsArgs { rounds: 200 })?;
     versions::run(workspace, &VersionsArgs::default())

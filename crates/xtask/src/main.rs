@@ -5,6 +5,7 @@ mod apt;
 mod bench;
 mod book;
 mod browser;
+mod clients;
 mod english;
 mod examples;
 mod faults;
@@ -45,13 +46,15 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Run everything that CI runs: tools, format check, import circles, English, documents, packages, clippy, docs,
-    /// tests, doc tests, examples.
+    /// tests, doc tests, the browser client, examples.
     Test {
         #[command(flatten)]
         args: suite::TestArgs,
     },
     /// Install the tools, and print their paths.
     Tools,
+    /// Build the browser client and put it where the gateway serves it; `test` fails if it is not there.
+    Client,
     /// Draw the module graph in ARCHITECTURE.md; `test` fails on import circles.
     Modules,
     /// Count sentences in forbidden patterns and wide comments; `test` fails on more than are recorded.
@@ -135,6 +138,7 @@ fn run(command: Command) -> Result<()> {
             println!("{}", tools::Tools::find_or_install(&workspace)?);
             Ok(())
         }
+        Command::Client => clients::update(&workspace),
         Command::Modules => modules::draw(&workspace),
         Command::English { args } => english::run(&workspace, &args),
         Command::Book => book::run(&workspace),

@@ -64,30 +64,34 @@ fn program() -> Result<String> {
     Ok(node.display().to_string())
 }
 
-/// Installs the packages, unless the packages of the same lock file are there.
+/// Installs the packages of the tests of the pages, unless the packages of the same lock file are there.
 fn install(tests: &Path, folder: &Path) -> Result<()> {
     fs::create_dir_all(folder)?;
-    let mut is_same = true;
     for file in FILES {
         let (wanted, there) = (fs::read(tests.join(file))?, folder.join(file));
         if fs::read(&there).ok().as_ref() != Some(&wanted) {
-            is_same = false;
             fs::write(there, wanted)?;
         }
     }
-    // npm writes this file last, and `npm ls` fails if the installed packages differ from the lock file.
+    install_in(folder)
+}
+
+/// Installs the packages of the lock file in this folder, unless they are there.
+pub(crate) fn install_in(folder: &Path) -> Result<()> {
+    // npm writes the second one last, and `npm ls` fails if the installed packages differ from the lock file.
     let is_there = || {
-        folder.join("node_modules/.package-lock.json").is_file()
-            && succeeds(Command::new("npm").args(["ls", "--silent"]).current_dir(folder))
+        let [wanted, installed] = ["package-lock.json", "node_modules/.package-lock.json"]
+            .map(|file| fs::metadata(folder.join(file)).and_then(|file| file.modified()).ok());
+        installed >= wanted && succeeds(Command::new("npm").args(["ls", "--silent"]).current_dir(folder))
     };
-    if is_same && is_there() {
+    if is_there() {
         return Ok(());
     }
-    println!("installing the packages of the tests of the pages below {}", folder.display());
+    println!("installing the packages of {}", folder.display());
     let args = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
     check(Command::new("npm").args(args).current_dir(folder))?;
     if !is_there() {
-        bail!("npm has not installed the packages of {}", tests.join(FILES[1]).display());
+        bail!("npm has not installed the packages of {}", folder.display());
     }
     Ok(())
 }

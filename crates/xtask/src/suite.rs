@@ -12,7 +12,7 @@ use crate::steps::{Steps, check, succeeds};
 use crate::timings::Timings;
 use crate::tools::Tools;
 use crate::workspace::{FEATURES, Workspace};
-use crate::{apt, book, english, examples, modules, release};
+use crate::{apt, book, clients, english, examples, modules, release};
 
 /// Features that only benchmarks need: they are checked and not built.
 const FEATURES_OF_BENCHMARKS: &str = "aether-bus-bench/lan,aether-bus-bench/peers";
@@ -95,6 +95,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     // Most tests wait, for a server or for an outage to end, so that twice as many as there are processors keep them busy.
     let at_once = 2 * std::thread::available_parallelism().map_or(1, usize::from);
     steps.run("tests", || check(nextest(&["--no-fail-fast", "--test-threads"]).arg(at_once.to_string())))?;
+    clients::run(workspace, &mut steps, &tools)?;
     steps.run("doc tests", || {
         let args = ["test", "--workspace", "--doc", "--locked", "--features", FEATURES];
         check(&mut tools.cargo(workspace, args))

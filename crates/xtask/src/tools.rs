@@ -63,6 +63,11 @@ impl Tools {
         (self.mdbook != node::NONE).then_some(&self.mdbook)
     }
 
+    /// Whether there is what the tests of the pages need.
+    pub(crate) fn has_pages(&self) -> bool {
+        self.browser != node::NONE && self.node.program != node::NONE
+    }
+
     /// The tests that are left out without a tool, and whether that tool is switched off.
     pub(crate) fn skipped(&self) -> [(&'static str, bool); 4] {
         let no_browser = self.browser == node::NONE;
@@ -70,7 +75,7 @@ impl Tools {
             ("comparisons with the sync engine", self.sync_engine == node::NONE),
             ("the book", self.mdbook().is_none()),
             ("tests in a browser", no_browser),
-            ("tests of the pages", no_browser || self.node.program == node::NONE),
+            ("tests of the pages and of the browser client", !self.has_pages()),
         ]
     }
 }

@@ -16,6 +16,7 @@ mod container;
 #[cfg(unix)]
 mod dashboard;
 #[cfg(unix)]
+mod demo;
 mod describe;
 #[cfg(unix)]
 mod doctor;

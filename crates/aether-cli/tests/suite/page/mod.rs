@@ -20,6 +20,24 @@ const CHROMIUM: &str = "AETHER_CHROMIUM";
 const MODULES: &str = "AETHER_NODE_MODULES";
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// A command that runs the tests of a file in this folder beside the tests, unless a tool for that is switched off.
+pub(crate) fn tests_in_a_browser(folder: &str, file: &str) -> Option<Command> {
+    let (node, chromium, modules) = (path(NODE)?, path(CHROMIUM)?, path(MODULES)?);
+    let mut command = Command::new(node);
+    // Each test has a bound of its own, so the file needs none.
+    command.arg("--test-reporter=spec");
+    if let Ok(name) = std::env::var("AETHER_PAGE_TEST") {
+        command.arg(format!("--test-name-pattern={name}"));
+    }
+    command.arg(file).stdin(Stdio::null()).kill_on_drop(true);
+    command.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite").join(folder));
+    command.env("AETHER_PROGRAM", env!("CARGO_BIN_EXE_aether")).env(CHROMIUM, chromium).env(MODULES, modules);
+    for name in ["AETHER_MEDIUM", "AETHER_PREFIX", "AETHER_LOG", "AETHER_WAVES_TOKEN", "NODE_OPTIONS"] {
+        command.env_remove(name);
+    }
+    Some(command)
+}
+
 fn path(name: &str) -> Option<String> {
     let path = std::env::var(name).unwrap_or_else(|_| {
         panic!("set {name} to the path that `cargo xtask tools` prints, or to `none` to skip this")
@@ -178,9 +196,7 @@ async fn follower(url: &str) -> Aether {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_pages_work_in_a_real_browser() {
-    let (Some(node), Some(chromium)) = (path(NODE), path(CHROMIUM)) else { return };
-    let Some(modules) = path(MODULES) else { return };
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/suite/page");
+    let Some(mut command) = tests_in_a_browser("page", "pages.test.mjs") else { return };
     let streams = tempfile::tempdir().unwrap();
     let server = NatsServer::start_with(ServerOptions::default().jetstream(streams.path())).await.unwrap();
     let _depot = stored_in_jetstream(&server.url()).await;
@@ -190,19 +206,8 @@ async fn the_pages_work_in_a_real_browser() {
     let (_owner, owning, own_running, own_shutdown) = owner(&own.path().join("bills"), &server.url()).await;
     let logs = tempfile::tempdir().unwrap();
     let _open = stored(logs.path()).await;
-    let mut command = Command::new(node);
-    // Each test has a bound of its own, so the file needs none.
-    command.arg("--test-reporter=spec").current_dir(&folder);
-    if let Ok(name) = std::env::var("AETHER_PAGE_TEST") {
-        command.arg(format!("--test-name-pattern={name}"));
-    }
-    command.arg("pages.test.mjs").stdin(Stdio::null()).kill_on_drop(true);
-    command.env("AETHER_PROGRAM", env!("CARGO_BIN_EXE_aether")).env(CHROMIUM, chromium);
-    command.env("AETHER_LETTERS_MEDIUM", server.url()).env(MODULES, modules);
+    command.env("AETHER_LETTERS_MEDIUM", server.url());
     command.env("AETHER_LOGS", logs.path()).env("AETHER_OWN_LOG", own.path().join("bills"));
-    for name in ["AETHER_MEDIUM", "AETHER_PREFIX", "AETHER_LOG", "AETHER_WAVES_TOKEN", "NODE_OPTIONS"] {
-        command.env_remove(name);
-    }
     let status = command.status().await.unwrap();
     assert!(status.success(), "{status}");
     for (shutdown, running, aether) in [(shutdown, running, aether), (own_shutdown, own_running, owning)] {
