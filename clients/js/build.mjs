@@ -1,0 +1,106 @@
+// Builds dist/: ESM, CJS, one file for `<script>`, source maps and types; and fails if a bundle is over its budget.
+//
+// CJS is made of the ESM files, one by one. So both share their chunks, and `require` of `.` and `./react` runs one client.
+import { build, transform } from "esbuild";
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
+
+const root = dirname(fileURLToPath(import.meta.url));
+const dist = join(root, "dist");
+const source = (path) => join(root, "src", path);
+
+/** The file in dist/, and the source of each entry. */
+const entries = Object.fromEntries(
+  [
+    ["index", source("index.ts")],
+    ["react", source("react/index.ts")],
+    ["react-suspense", source("react/suspense.ts")],
+    ["compat", source("compat.ts")],
+  ].filter(([, path]) => existsSync(path)),
+);
+
+/** Budgets in bytes, minified and compressed by gzip at level 9. */
+const KIB = 1024;
+const budgets = { client: 14 * KIB, react: 2 * KIB };
+
+const common = { bundle: true, target: "es2020", sourcemap: true, legalComments: "none", logLevel: "warning", absWorkingDir: root };
+
+await rm(dist, { recursive: true, force: true });
+await mkdir(dist);
+
+await build({
+  ...common,
+  entryPoints: entries,
+  outdir: dist,
+  format: "esm",
+  splitting: true,
+  chunkNames: "chunk-[hash]",
+  external: ["react"],
+});
+for (const name of (await readdir(dist)).filter((name) => name.endsWith(".js"))) await commonJs(name);
+await build({ ...common, entryPoints: [source("index.ts")], outfile: join(dist, "aether-client.min.js"), format: "iife", globalName: "AetherClient", minify: true });
+await types();
+for (const name of ["react", "react-suspense"].filter((name) => name in entries)) await isOfClient(name);
+
+const sizes = [await size("client", [source("index.ts")], [])];
+if ("react" in entries) sizes.push(await size("react", [entries.react], [{ name: "outside-of-react", setup: outsideOfReact }]));
+let over = false;
+for (const { name, bytes, minified } of sizes) {
+  const budget = budgets[name];
+  over ||= bytes > budget;
+  console.log(`${name}: ${bytes} bytes of at most ${budget}, minified and gzipped (${minified} minified)${bytes > budget ? ": TOO LARGE" : ""}`);
+}
+if (over) process.exit(1);
+
+/** Writes the CJS twin of an ESM file of dist/. */
+async function commonJs(name) {
+  const esm = await readFile(join(dist, name), "utf8");
+  const twin = name.replace(/\.js$/, ".cjs");
+  const { code, map } = await transform(esm.replace(/\n\/\/# sourceMappingURL=.*\n?$/, "\n"), {
+    format: "cjs",
+    platform: "node",
+    target: "es2020",
+    sourcemap: "external",
+    sourcefile: name,
+  });
+  const own = code.replace(/require\("(\.\/[^"]+)\.js"\)/g, 'require("$1.cjs")');
+  await writeFile(join(dist, twin), `${own}//# sourceMappingURL=${twin}.map\n`);
+  await writeFile(join(dist, `${twin}.map`), map);
+}
+
+/** Writes `.d.ts` for ESM, and the same as `.d.cts` for CJS. */
+async function types() {
+  const tsc = join(dirname(createRequire(import.meta.url).resolve("typescript/package.json")), "bin", "tsc");
+  execFileSync(process.execPath, [tsc, "--emitDeclarationOnly", "--outDir", join(dist, "types")], { cwd: root, stdio: "inherit" });
+  const files = await readdir(join(dist, "types"), { recursive: true });
+  for (const name of files.filter((name) => name.endsWith(".d.ts"))) {
+    const esm = await readFile(join(dist, "types", name), "utf8");
+    const cjs = esm.replace(/((?:from|import)\s*\(?\s*["']\.{1,2}\/[^"']*)\.js(["'])/g, "$1.cjs$2");
+    await writeFile(join(dist, "types", name.replace(/\.d\.ts$/, ".d.cts")), cjs);
+  }
+}
+
+/** React looks for this directive at the beginning of a file, in front of all code. */
+async function isOfClient(name) {
+  for (const file of [`${name}.js`, `${name}.cjs`]) {
+    const text = await readFile(join(dist, file), "utf8");
+    if (!/^(?:"use strict";\s*)?"use client";/.test(text)) throw new Error(`${file} does not begin with "use client"`);
+  }
+}
+
+async function size(name, entryPoints, plugins) {
+  const { outputFiles } = await build({ ...common, entryPoints, plugins, format: "esm", minify: true, sourcemap: false, write: false, external: ["react"], outdir: dist });
+  const contents = outputFiles[0].contents;
+  return { name, bytes: gzipSync(contents, { level: 9 }).length, minified: contents.length };
+}
+
+/** The client itself is not part of the size of the React entry. */
+function outsideOfReact(build) {
+  build.onResolve({ filter: /^\.\.\// }, ({ path }) => ({ path, external: true }));
+}
+
