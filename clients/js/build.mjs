@@ -3,15 +3,18 @@
 // CJS is made of the ESM files, one by one. So both share their chunks, and `require` of `.` and `./react` runs one client.
 import { build, transform } from "esbuild";
 import { execFileSync } from "node:child_process";
-import { existsSync } from "node:fs";
-import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { existsSync, rmSync } from "node:fs";
+import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
 
 const root = dirname(fileURLToPath(import.meta.url));
-const dist = join(root, "dist");
+// Put in its place at the end, so a failed build leaves the last one, and those who use it never see half of one.
+const target = join(root, "dist");
+const dist = join(root, `.dist-${process.pid}`);
+process.on("exit", () => rmSync(dist, { recursive: true, force: true }));
 const source = (path) => join(root, "src", path);
 
 /** The file in dist/, and the source of each entry. */
@@ -30,7 +33,6 @@ const budgets = { client: 14 * KIB, react: 2 * KIB };
 
 const common = { bundle: true, target: "es2020", sourcemap: true, legalComments: "none", logLevel: "warning", absWorkingDir: root };
 
-await rm(dist, { recursive: true, force: true });
 await mkdir(dist);
 
 await build({
@@ -44,7 +46,8 @@ await build({
 });
 for (const name of (await readdir(dist)).filter((name) => name.endsWith(".js"))) await commonJs(name);
 await build({ ...common, entryPoints: [source("index.ts")], outfile: join(dist, "aether-client.min.js"), format: "iife", globalName: "AetherClient", minify: true });
-await types();
+// `--js` is for the hurried: no types.
+if (!process.argv.includes("--js")) await types();
 for (const name of ["react", "react-suspense"].filter((name) => name in entries)) await isOfClient(name);
 
 const sizes = [await size("client", [source("index.ts")], [])];
@@ -56,6 +59,8 @@ for (const { name, bytes, minified } of sizes) {
   console.log(`${name}: ${bytes} bytes of at most ${budget}, minified and gzipped (${minified} minified)${bytes > budget ? ": TOO LARGE" : ""}`);
 }
 if (over) process.exit(1);
+await rm(target, { recursive: true, force: true });
+await rename(dist, target);
 
 /** Writes the CJS twin of an ESM file of dist/. */
 async function commonJs(name) {
