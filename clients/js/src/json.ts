@@ -1,0 +1,117 @@
+/** JSON: what of JavaScript is JSON, how many bytes it has, and when two values are equal. */
+
+/** The bytes of a text in UTF-8. Halves of surrogate pairs count 3. */
+export function utf8Length(text: string): number {
+  let bytes = text.length;
+  for (let at = 0; at < text.length; at++) {
+    const unit = text.charCodeAt(at);
+    if (unit < 0x80) continue;
+    // A pair has two units and four bytes.
+    bytes += unit < 0x800 || isPair(text, at, unit) || isSecond(text, at, unit) ? 1 : 2;
+  }
+  return bytes;
+}
+
+function isPair(text: string, at: number, unit: number): boolean {
+  return unit >= 0xd800 && unit < 0xdc00 && isLow(text.charCodeAt(at + 1));
+}
+
+function isSecond(text: string, at: number, unit: number): boolean {
+  const before = text.charCodeAt(at - 1);
+  return isLow(unit) && before >= 0xd800 && before < 0xdc00;
+}
+
+function isLow(unit: number): boolean {
+  return unit >= 0xdc00 && unit < 0xe000;
+}
+
+/** Whether a text has half of a surrogate pair. */
+export function hasLoneSurrogate(text: string): boolean {
+  for (let at = 0; at < text.length; at++) {
+    const unit = text.charCodeAt(at);
+    if (unit < 0xd800 || unit >= 0xe000) continue;
+    if (!isPair(text, at, unit)) return true;
+    at++;
+  }
+  return false;
+}
+
+/** The gateway takes 127 levels. */
+const MAX_DEPTH = 127;
+
+/**
+ * The compact JSON of a value.
+ * @throws TypeError if the value is not JSON, with the path to what is not.
+ */
+export function encode(value: unknown): string {
+  check(value, "value", 0, new Set());
+  return JSON.stringify(value);
+}
+
+function check(value: unknown, path: string, depth: number, above: Set<object>): void {
+  const wrong = (what: string): TypeError => new TypeError(`${path} is not JSON: ${what}`);
+  switch (typeof value) {
+    case "boolean":
+      return;
+    case "string":
+      if (hasLoneSurrogate(value)) throw wrong("half of a surrogate pair");
+      return;
+    case "number":
+      if (!Number.isFinite(value)) throw wrong(String(value));
+      return;
+    case "object":
+      break;
+    default:
+      throw wrong(typeof value);
+  }
+  if (value === null) return;
+  if (depth >= MAX_DEPTH) throw wrong(`more than ${MAX_DEPTH} levels`);
+  if (above.has(value)) throw wrong("a cycle");
+  above.add(value);
+  if (Array.isArray(value)) {
+    for (let at = 0; at < value.length; at++) check(value[at], `${path}[${at}]`, depth + 1, above);
+  } else {
+    const prototype: unknown = Object.getPrototypeOf(value);
+    // An object of another realm has another Object.prototype, whose prototype is null as well.
+    if (prototype !== null && Object.getPrototypeOf(prototype) !== null) throw wrong(nameOf(value));
+    if (typeof (value as { toJSON?: unknown }).toJSON === "function") throw wrong("an object with toJSON");
+    for (const [name, inner] of Object.entries(value)) {
+      const place = `${path}[${JSON.stringify(name)}]`;
+      if (hasLoneSurrogate(name)) throw new TypeError(`${place} is not JSON: half of a surrogate pair in a name`);
+      check(inner, place, depth + 1, above);
+    }
+  }
+  above.delete(value);
+}
+
+function nameOf(value: object): string {
+  const name: unknown = value.constructor?.name;
+  return typeof name === "string" && name ? `a ${name}` : "an object with a prototype";
+}
+
+/** Whether two values of JSON are equal, whatever the order of names. */
+export function equal(one: unknown, other: unknown): boolean {
+  if (one === other) return true;
+  if (typeof one !== "object" || typeof other !== "object" || one === null || other === null) return false;
+  if (Array.isArray(one)) {
+    return Array.isArray(other) && one.length === other.length && one.every((value, at) => equal(value, other[at]));
+  }
+  if (Array.isArray(other)) return false;
+  const names = Object.keys(one);
+  return (
+    names.length === Object.keys(other).length &&
+    names.every((name) => {
+      const has = Object.prototype.hasOwnProperty.call(other, name);
+      return has && equal((one as Record<string, unknown>)[name], (other as Record<string, unknown>)[name]);
+    })
+  );
+}
+
+/** Freezes a value of JSON with all in it. */
+export function freeze<T>(value: T): T {
+  if (typeof value === "object" && value !== null && !Object.isFrozen(value)) {
+    Object.freeze(value);
+    for (const inner of Object.values(value)) freeze(inner);
+  }
+  return value;
+}
