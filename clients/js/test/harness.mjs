@@ -292,7 +292,7 @@ export class Proxy {
     for (const socket of [from, to]) socket.on("error", end).on("close", end).setNoDelay();
     from.pipe(to);
     to.pipe(from);
-    if (this.#held) this.hold();
+    if (this.#held) this.hold(this.#held);
   }
 
   /** Ends all connections without a goodbye. */
@@ -309,11 +309,11 @@ export class Proxy {
     this.cut();
   }
 
-  /** Lets nothing through in either direction; the connections stay open. */
-  hold() {
-    this.#held = true;
+  /** Lets nothing through in either direction, or nothing `"back"` to the clients; the connections stay open. */
+  hold(direction = "both") {
+    this.#held = direction;
     for (const { from, to } of this.#connections) {
-      from.unpipe();
+      if (direction === "both") from.unpipe();
       to.unpipe();
     }
   }

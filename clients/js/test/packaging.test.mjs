@@ -1,0 +1,149 @@
+// The package as it is published: its types in all resolutions, ESM and CJS in one process, `<script>`, esbuild.
+import { checkPackage, createPackageFromTarballData } from "@arethetypeswrong/core";
+import { build } from "esbuild";
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { existsSync } from "node:fs";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { after, test } from "node:test";
+import { publint } from "publint";
+import { formatMessage } from "publint/utils";
+import { Browser, root, servePages, stopAll } from "./harness.mjs";
+import { project, tarball } from "./packaging/tarball.mjs";
+
+after(stopAll);
+
+const require = createRequire(import.meta.url);
+const tsc = join(dirname(require.resolve("typescript/package.json")), "bin", "tsc");
+const types = ["react", "@types/react", "csstype"];
+const run = (args, cwd) => {
+  try {
+    return execFileSync(process.execPath, args, { cwd, encoding: "utf8", stdio: "pipe" });
+  } catch (error) {
+    throw new Error(`${args.join(" ")}:\n${error.stdout}${error.stderr}`);
+  }
+};
+
+test("the tarball has what `exports` names, and nothing of the sources and tests", async () => {
+  const { files } = await tarball();
+  const { exports } = JSON.parse(await readFile(join(root, "package.json"), "utf8"));
+  const named = [];
+  const collect = (value) => (typeof value === "string" ? named.push(value.slice(2)) : Object.values(value).forEach(collect));
+  collect(exports);
+  assert.ok(named.length > 16, "the test looks at nothing");
+  assert.deepEqual(named.filter((path) => !files.includes(path)), []);
+  assert.deepEqual(files.filter((path) => !/^(?:dist\/.*|package\.json|README\.md|LICENSE)$/.test(path)), []);
+});
+
+test("publint has nothing to say", async () => {
+  const { messages, pkg } = await publint({ pkgDir: root, strict: true, pack: { tarball: await buffer((await tarball()).path) } });
+  assert.deepEqual(messages.map((message) => formatMessage(message, pkg, { color: false })), []);
+});
+
+test("the types are right for import and require", async () => {
+  const { problems, entrypoints } = await checkPackage(createPackageFromTarballData(new Uint8Array(await readFile((await tarball()).path))));
+  assert.deepEqual(Object.keys(entrypoints).sort(), [".", "./compat", "./package.json", "./react", "./react/suspense"]);
+  // Resolution as in Node 10 knows no `exports`; the package is for Node 20 and later.
+  assert.deepEqual(problems.filter((problem) => problem.resolutionKind !== "node10"), []);
+});
+
+for (const [name, module, resolution] of [
+  ["node16", "node16", "node16"],
+  ["nodenext", "nodenext", "nodenext"],
+  ["bundler", "esnext", "bundler"],
+]) {
+  test(`the types compile with tsc --strict, resolution ${name}`, async () => {
+    const at = await project(
+      { "package.json": '{"type":"module"}', "tsconfig.json": tsconfig(module, resolution) },
+      { modules: types, copy: join(root, "test", "packaging", "types") },
+    );
+    run([tsc, "-p", "."], at);
+  });
+}
+
+test("a wrong type is an error: the tests of the types can fail", async () => {
+  const wrong = 'import { bus } from "@aether-bus/client"; const n: number = bus("ws://x").status; void n;';
+  const at = await project({ "package.json": '{"type":"module"}', "tsconfig.json": tsconfig("nodenext", "nodenext"), "wrong.ts": wrong }, { modules: types });
+  assert.throws(() => run([tsc, "-p", "."], at), /TS2322/);
+});
+
+test("node --test with import and require, and both in one process", async () => {
+  const names = `["aetherClient", ...["connect", "bus"]]`;
+  const body = (get) => `
+    test("entries", async () => {
+      ${get}
+      for (const name of ${names}.slice(1)) assert.equal(typeof client[name], "function", name);
+      assert.ok(Object.keys(react).some((name) => /^use/.test(name)));
+      assert.ok(Object.keys(suspense).length > 0);
+      assert.equal(typeof compat.Aether, "function");
+    });`;
+  const imports = ["", "/react", "/react/suspense", "/compat"].map((path) => `@aether-bus/client${path}`);
+  const at = await project(
+    {
+      "package.json": "{}",
+      "esm.test.mjs": `import { test } from "node:test"; import assert from "node:assert";
+        ${body(`const [client, react, suspense, compat] = await Promise.all(${JSON.stringify(imports)}.map((name) => import(name)));`)}`,
+      "cjs.test.cjs": `const { test } = require("node:test"); const assert = require("node:assert");
+        ${body(`const [client, react, suspense, compat] = ${JSON.stringify(imports)}.map((name) => require(name));`)}`,
+      "both.test.cjs": `const { test } = require("node:test"); const assert = require("node:assert");
+        const { connect } = require("@aether-bus/client");
+        test("import and require share a client", async () => {
+          const esm = await import("@aether-bus/client");
+          assert.notEqual(esm.connect, connect, "two copies of the code");
+          class None { constructor() { queueMicrotask(() => this.onclose?.({ code: 1006, reason: "" })); } close() {} send() {} addEventListener() {} }
+          const options = { WebSocket: None, persist: "memory" };
+          const one = connect("ws://127.0.0.1:9/field/home/ws", options);
+          const two = esm.connect("ws://127.0.0.1:9/field/home/ws", options);
+          one.set("k", 1);
+          assert.equal(two.get("k"), 1);
+          await Promise.all([one.close(), two.close()]);
+        });`,
+    },
+    { modules: ["react"] },
+  );
+  const output = run(["--test", "--test-reporter=tap", "esm.test.mjs", "cjs.test.cjs", "both.test.cjs"], at);
+  assert.match(output, /# pass 3/);
+});
+
+test("the file for <script> has everything in AetherClient", async () => {
+  const pages = await servePages({ "/script.html": '<!doctype html><script src="/aether-client.min.js"></script>' });
+  const browser = await Browser.start();
+  const tab = await (await browser.profile()).tab(`${pages.url}/script.html`);
+  const esm = await import(join(root, "dist", "index.js"));
+  assert.deepEqual((await tab.run(() => Object.keys(AetherClient))).sort(), Object.keys(esm).sort());
+  assert.deepEqual(tab.errors, []);
+  await browser.close();
+});
+
+test("esbuild leaves out what a page does not use", async () => {
+  const at = await project({ "package.json": "{}", "none.js": 'import "@aether-bus/client";', "all.js": 'import { bus } from "@aether-bus/client"; globalThis.b = bus;' });
+  const size = async (name) => {
+    const { outputFiles } = await build({ entryPoints: [join(at, name)], bundle: true, minify: true, format: "esm", write: false, logLevel: "silent" });
+    return outputFiles[0].contents.length;
+  };
+  assert.ok((await size("none.js")) < 200, "sideEffects is false");
+  assert.ok((await size("all.js")) > 1000);
+});
+
+test("each source map names files of the package's sources, with their text", async () => {
+  for (const name of ["index.js.map", "index.cjs.map", "aether-client.min.js.map"]) {
+    const map = JSON.parse(await readFile(join(root, "dist", name), "utf8"));
+    assert.ok(map.sources.length > 0 && map.sources.every((source) => existsSync(join(root, "dist", source))), `${name}: ${map.sources}`);
+    assert.equal(map.sourcesContent.length, map.sources.length);
+  }
+});
+
+function tsconfig(module, moduleResolution) {
+  return JSON.stringify({
+    compilerOptions: { module, moduleResolution, target: "es2020", lib: ["es2020", "dom"], jsx: "react-jsx", types: [], strict: true, exactOptionalPropertyTypes: true, noUncheckedIndexedAccess: true, skipLibCheck: false, noEmit: true },
+    include: ["**/*"],
+    exclude: ["node_modules"],
+  });
+}
+
+async function buffer(path) {
+  const { buffer, byteOffset, byteLength } = await readFile(path);
+  return buffer.slice(byteOffset, byteOffset + byteLength);
+}
