@@ -19,8 +19,10 @@ const require = createRequire(import.meta.url);
 const tsc = join(dirname(require.resolve("typescript/package.json")), "bin", "tsc");
 const types = ["react", "@types/react", "csstype"];
 const run = (args, cwd) => {
+  // A test runner within one would report to the outer one, and print nothing.
+  const { NODE_TEST_CONTEXT: _, ...env } = process.env;
   try {
-    return execFileSync(process.execPath, args, { cwd, encoding: "utf8", stdio: "pipe" });
+    return execFileSync(process.execPath, args, { cwd, env, encoding: "utf8", stdio: "pipe" });
   } catch (error) {
     throw new Error(`${args.join(" ")}:\n${error.stdout}${error.stderr}`);
   }
@@ -38,7 +40,7 @@ test("the tarball has what `exports` names, and nothing of the sources and tests
 });
 
 test("publint has nothing to say", async () => {
-  const { messages, pkg } = await publint({ pkgDir: root, strict: true, pack: { tarball: await buffer((await tarball()).path) } });
+  const { messages, pkg } = await publint({ strict: true, pack: { tarball: await buffer((await tarball()).path) } });
   assert.deepEqual(messages.map((message) => formatMessage(message, pkg, { color: false })), []);
 });
 
@@ -70,11 +72,10 @@ test("a wrong type is an error: the tests of the types can fail", async () => {
 });
 
 test("node --test with import and require, and both in one process", async () => {
-  const names = `["aetherClient", ...["connect", "bus"]]`;
   const body = (get) => `
     test("entries", async () => {
       ${get}
-      for (const name of ${names}.slice(1)) assert.equal(typeof client[name], "function", name);
+      for (const name of ["connect", "bus"]) assert.equal(typeof client[name], "function", name);
       assert.ok(Object.keys(react).some((name) => /^use/.test(name)));
       assert.ok(Object.keys(suspense).length > 0);
       assert.equal(typeof compat.Aether, "function");

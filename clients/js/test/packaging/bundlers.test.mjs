@@ -1,6 +1,4 @@
 // The packed tarball in Vite, webpack and Next, and its types in old versions of TypeScript. `npm ci` here comes first.
-//
-// Next builds for about a minute, so it only runs with AETHER_JS_LONG=1.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdir, readFile, readdir } from "node:fs/promises";
@@ -84,7 +82,7 @@ for (const [name, resolution] of [
   });
 }
 
-test("Next, app router", { skip: process.env.AETHER_JS_LONG ? false : "set AETHER_JS_LONG=1", timeout: 300_000 }, async () => {
+test("Next, app router", { timeout: 300_000 }, async () => {
   const gateway = await Gateway.start();
   const at = await project(
     {
