@@ -7,6 +7,7 @@ import { Connection } from "./connection.js";
 import type { ConnectionState, Protocol } from "./connection.js";
 import { environment } from "./environment.js";
 import type { FieldProblem, Off, Status } from "./types.js";
+import { Watchers } from "./watchers.js";
 
 const QUEUE = 1024;
 const PATIENCE_MS = 5_000;
@@ -30,8 +31,8 @@ class Guest implements Bus {
   readonly #connection: Connection;
   readonly #requests: Requests;
   readonly #subscriptions: Subscriptions;
-  readonly #onError: ((problem: FieldProblem) => void) | undefined;
-  readonly #statusCallbacks = new Set<(status: Status) => void>();
+  readonly #problems = new Watchers<FieldProblem>();
+  readonly #statuses = new Watchers<Status>();
   #ids = 0;
   #emitted = 0;
   #status: Status = "connecting";
@@ -59,7 +60,7 @@ class Guest implements Bus {
       problem: (problem) => this.#problem(problem),
     };
     const nextId = (): number => ++this.#ids;
-    this.#onError = onError;
+    if (onError) this.#problems.add(onError);
     this.#connection = new Connection(url, token, protocol, of);
     this.#requests = new Requests(whole(queue, "queue"), of, nextId, () => this.#connection.wake());
     this.#subscriptions = new Subscriptions(nextId, (request) => {
@@ -111,9 +112,7 @@ class Guest implements Bus {
   }
 
   onStatus(callback: (status: Status) => void): Off {
-    const own = (status: Status): void => callback(status);
-    this.#statusCallbacks.add(own);
-    return () => void this.#statusCallbacks.delete(own);
+    return this.#statuses.add(callback);
   }
 
   retry(): void {
@@ -124,7 +123,6 @@ class Guest implements Bus {
     this.#connection.close();
     this.#requests.fail("closed", "the bus is closed");
     this.#subscriptions.close();
-    this.#statusCallbacks.clear();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -211,7 +209,7 @@ class Guest implements Bus {
     const status = state === "open" ? "online" : state;
     if (status === this.#status) return;
     this.#status = status;
-    for (const callback of [...this.#statusCallbacks]) this.#isolated(() => callback(status));
+    this.#statuses.call(status);
   }
 
   #problem(problem: FieldProblem): void {
@@ -222,17 +220,6 @@ class Guest implements Bus {
       this.#requests.fail(reason, text);
       this.#subscriptions.denied(reason, text);
     }
-    if (this.#onError) this.#isolated(() => this.#onError?.(problem));
-  }
-
-  /** An error of a callback of the program is the program's, and stops nothing here. */
-  #isolated(call: () => void): void {
-    try {
-      call();
-    } catch (error) {
-      queueMicrotask(() => {
-        throw error;
-      });
-    }
+    this.#problems.call(problem);
   }
 }

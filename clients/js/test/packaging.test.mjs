@@ -46,7 +46,7 @@ test("publint has nothing to say", async () => {
 
 test("the types are right for import and require", async () => {
   const { problems, entrypoints } = await checkPackage(createPackageFromTarballData(new Uint8Array(await readFile((await tarball()).path))));
-  assert.deepEqual(Object.keys(entrypoints).sort(), [".", "./compat", "./package.json", "./react", "./react/suspense"]);
+  assert.deepEqual(Object.keys(entrypoints).sort(), [".", "./compat", "./compat/react", "./package.json", "./react", "./react/suspense"]);
   // Resolution as in Node 10 knows no `exports`; the package is for Node 20 and later.
   assert.deepEqual(problems.filter((problem) => problem.resolutionKind !== "node10"), []);
 });
