@@ -4,7 +4,7 @@
 import { build, transform } from "esbuild";
 import { execFileSync } from "node:child_process";
 import { existsSync, rmSync } from "node:fs";
-import { mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { appendFile, mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -24,6 +24,7 @@ const entries = Object.fromEntries(
     ["react", source("react/index.ts")],
     ["react-suspense", source("react/suspense.ts")],
     ["compat", source("compat.ts")],
+    ["compat-react", source("compat/react.ts")],
   ].filter(([, path]) => existsSync(path)),
 );
 
@@ -54,9 +55,14 @@ await build({
 });
 for (const name of (await readdir(dist)).filter((name) => name.endsWith(".js"))) await commonJs(name);
 await build({ ...common, entryPoints: [source("index.ts")], outfile: join(dist, "aether-client.min.js"), format: "iife", globalName: "AetherClient", minify: true });
+if ("compat" in entries) {
+  await build({ ...common, entryPoints: [source("compat/script.ts")], outfile: join(dist, "aether-compat.min.js"), format: "iife", minify: true });
+  // `require` of the sync engine 0.4 returns the class itself.
+  await appendFile(join(dist, "compat.cjs"), "module.exports = Object.assign(module.exports.Aether, { Aether: module.exports.Aether, default: module.exports.Aether });\n");
+}
 // `--js` is for the hurried: no types.
 if (!process.argv.includes("--js")) await types();
-for (const name of ["react", "react-suspense"].filter((name) => name in entries)) await isOfClient(name);
+for (const name of ["react", "react-suspense", "compat-react"].filter((name) => name in entries)) await isOfClient(name);
 
 const sizes = [await size("client", [source("index.ts")], [])];
 if ("react" in entries) sizes.push(await size("react", [entries.react], [{ name: "outside-of-react", setup: outsideOfReact }]));
