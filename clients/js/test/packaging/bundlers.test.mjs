@@ -1,4 +1,5 @@
-// The packed tarball in Vite, webpack and Next, and its types in old versions of TypeScript. `npm ci` here comes first.
+// The packed tarball in Vite, webpack and Next, in Deno, Bun and Node with its own WebSocket, and its types in old versions of
+// TypeScript. `npm ci` here comes first.
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { mkdir, readFile, readdir } from "node:fs/promises";
@@ -7,7 +8,7 @@ import { dirname, join } from "node:path";
 import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { Browser, Gateway, Process, freePort, servePages, stopAll } from "../harness.mjs";
+import { Browser, Gateway, Process, freePort, servePages, stopAll, within } from "../harness.mjs";
 import { project } from "./tarball.mjs";
 
 after(stopAll);
@@ -82,6 +83,32 @@ for (const [name, resolution] of [
   });
 }
 
+for (const [name, command] of [
+  ["Deno", [join(modules, ".bin", "deno"), "run", "--allow-net", "--node-modules-dir=manual"]],
+  ["Bun", [join(modules, ".bin", "bun"), "run"]],
+  ["Node with its own WebSocket", [process.execPath, ...(globalThis.WebSocket ? [] : ["--experimental-websocket"])]],
+]) {
+  test(name, async () => {
+    const gateway = await Gateway.start();
+    const script = `
+      import { bus, connect } from "@aether-bus/client";
+      const shop = bus(${JSON.stringify(gateway.bus)});
+      const heard = shop.listen("smoke.*");
+      await shop.emit("smoke.here", { n: 1 });
+      const field = connect(${JSON.stringify(gateway.field())}, { persist: "memory" });
+      await field.ready();
+      await field.set("smoke", true);
+      console.log(JSON.stringify([(await heard.next()).value.payload, field.get("smoke"), shop.status, field.status]));
+      await Promise.all([shop.close(), field.close()]);`;
+    const at = await project({ "package.json": '{"type":"module"}', "smoke.mjs": script });
+    const [program, ...args] = command;
+    // It ends by itself, so nothing is left after close.
+    const running = new Process(program, [...args, "smoke.mjs"], { cwd: at });
+    assert.equal(await within(20_000, running.exited, `the end of ${name}`), 0, running.output);
+    assert.match(running.output, /^\[\{"n":1\},true,"online","online"\]$/m);
+  });
+}
+
 test("Next, app router", { timeout: 300_000 }, async () => {
   const gateway = await Gateway.start();
   const at = await project(
@@ -93,7 +120,7 @@ test("Next, app router", { timeout: 300_000 }, async () => {
       "app/page.js": `import { FieldProvider } from "@aether-bus/client/react";
         import { Count } from "./count.js";
         export const dynamic = "force-dynamic";
-        export default function Page() { return <FieldProvider field=${JSON.stringify(gateway.field())}><Count /></FieldProvider>; }`,
+        export default function Page() { return <FieldProvider url=${JSON.stringify(gateway.field())}><Count /></FieldProvider>; }`,
       "app/count.js": `"use client";
         import { useValue } from "@aether-bus/client/react";
         export function Count() { const [count, set] = useValue("count", 0); return <button onClick={() => set((old) => old + 1)}>{String(count)}</button>; }`,

@@ -12,14 +12,14 @@ function Lamp(): JSX.Element {
   const title: string = maybe;
   void useEntries("room/*");
   return (
-    <button onClick={() => set((old) => ({ on: !old.on }))}>
+    <button onClick={() => set((old) => ({ on: !old?.on }))}>
       {String(on)} {title} {useStatus()}
     </button>
   );
 }
 
 export const App = (): JSX.Element => (
-  <FieldProvider field="ws://127.0.0.1:8080/field/home/ws">
+  <FieldProvider url="ws://127.0.0.1:8080/field/home/ws">
     <Lamp />
   </FieldProvider>
 );
