@@ -130,7 +130,10 @@ export interface Options {
 }
 
 export interface Field<S extends Schema = Record<string, any>> {
+  /** The name of the database and of what tabs share. */
   readonly name: string;
+  /** The id of this client as a participant; `undefined` while there is no connection. */
+  readonly id: string | undefined;
   readonly status: Status;
   /** Whether writes outlive the page. */
   readonly persisted: boolean;
