@@ -24,8 +24,8 @@ export interface Protocol {
   readonly arrays: boolean;
   /** The socket is open. The protocol greets with `send`, and calls `greeted` when the gateway has greeted, too. */
   opened(token: string | undefined): void;
-  /** A message has come. */
-  message(message: Record<string, unknown>): void;
+  /** A message has come. `text` is it as it came, for numbers that JavaScript does not hold. */
+  message(message: Record<string, unknown>, text: string): void;
   /** The socket is gone. What was sent and not answered may have arrived or not. */
   lost(): void;
   /** At most `most` requests that wait, as JSON. Called when the rate allows to send; `wake` announces that some wait. */
@@ -233,7 +233,7 @@ export class Connection {
       return;
     }
     try {
-      this.#protocol.message(message as Record<string, unknown>);
+      this.#protocol.message(message as Record<string, unknown>, data as string);
     } catch (cause) {
       this.#protocol.problem({ code: "protocol", message: `a message made no sense: ${String(cause)}`, cause });
     }
@@ -404,7 +404,7 @@ export class Connection {
   }
 }
 
-function addressOf(url: string): string {
+export function addressOf(url: string): string {
   const base = typeof location === "undefined" ? undefined : location.href;
   const address = new URL(url, base);
   address.protocol = address.protocol.replace(/^http/, "ws");

@@ -3,3 +3,5 @@ export type * from "./types.js";
 export { bus } from "./bus.js";
 export { AskError, BusError } from "./bus-errors.js";
 export type * from "./bus-types.js";
+export { connect } from "./field.js";
+export { Refused, TimeoutError } from "./writes.js";
