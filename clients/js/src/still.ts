@@ -8,6 +8,45 @@ export interface Readable extends Pick<Field, "get" | "entries" | "status" | "pe
   readonly presence: { others(room?: string): ReadonlyMap<string, Json> };
 }
 
+/**
+ * The field over what the server has rendered, which shows through where the field has nothing, until `ready` is settled.
+ * What this page has changed or deletes before does not come back.
+ */
+export function over(field: Field, server: Readable, ready: Promise<void>): Readable {
+  let done = false;
+  const changed = new Set<string>();
+  const off = field.on("*", ({ key }) => changed.add(key));
+  void ready.then(() => {
+    done = true;
+    off();
+  });
+  return {
+    get(key) {
+      const value = field.get(key);
+      return value !== undefined || done || changed.has(key) ? value : server.get(key);
+    },
+    entries(pattern) {
+      const entries = field.entries(pattern);
+      return done ? entries : [...new Map([...server.entries(pattern).filter(([key]) => !changed.has(key)), ...entries])];
+    },
+    counter(name) {
+      const { value } = field.counter(name);
+      return value || done ? { value } : server.counter(name);
+    },
+    members(name) {
+      const members = field.members(name);
+      return members.values().length || done ? members : server.members(name);
+    },
+    presence: field.presence,
+    get status() {
+      return field.status;
+    },
+    get pending() {
+      return field.pending;
+    },
+  };
+}
+
 interface Entry {
   readonly key?: string;
   readonly value?: unknown;

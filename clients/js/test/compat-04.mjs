@@ -26,9 +26,19 @@ export class Server04 {
   data = {};
   received = [];
   sockets = new Set();
+  waiting = new Set();
   attempts = [];
   /** Whether browsers' rule holds: a connection fails if the server takes none of the subprotocols. */
   strict = false;
+
+  /** Looks after each message that has come. */
+  until(look) {
+    return new Promise((resolve) => {
+      const check = () => look(this) && (this.waiting.delete(check), resolve());
+      this.waiting.add(check);
+      check();
+    });
+  }
 
   /** The class `WebSocket` of a page that reaches this server. */
   get WebSocket() {
@@ -59,6 +69,7 @@ export class Server04 {
         server.received.push(message);
         if (message.type === "set") server.data[message.key] = message.value;
         if (message.type === "delete") delete server.data[message.key];
+        for (const look of [...server.waiting]) look();
         if (message.type === "set" || message.type === "delete") for (const socket of server.sockets) queueMicrotask(() => socket.say(message));
       }
       drop(code) {

@@ -6,7 +6,7 @@ import { root } from "./harness.mjs";
 export const VERSIONS = ["18", "19"];
 
 export async function bundle(file, version, { platform = "browser", fake = true, contents, minify = false } = {}) {
-  const suffix = version === "18" ? "-18" : "";
+  const suffix = version === "19" ? "" : `-${version}`;
   const input = contents ? { stdin: { contents, resolveDir: join(root, "test"), loader: "js" } } : { entryPoints: [join(root, "test", file)] };
   const { outputFiles } = await build({
     ...input,

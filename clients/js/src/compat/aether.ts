@@ -44,6 +44,8 @@ export class Aether {
   readonly #field: Field | undefined;
   readonly #cache: Cache;
   readonly #state = new Map<string, AetherValue>();
+  /** Values that are being set. */
+  readonly #given = new Map<string, AetherValue>();
   readonly #watchers = new Map<string, Set<KeyWatcher>>();
   readonly #anyWatchers = new Set<AnyWatcher>();
   readonly #statusWatchers = new Set<StatusWatcher>();
@@ -72,8 +74,8 @@ export class Aether {
     this.#ready = cached ? Promise.resolve() : loaded;
     if (!field) return;
     this.#offs.push(
-      field.on("*", ({ key, value }) => this.#apply(key, value as AetherValue | undefined)),
-      field.onSuperseded(({ key, lost, value }) => call(this.#supersedeWatchers, key, lost as AetherValue | undefined, value as AetherValue | undefined)),
+      field.on("*", ({ key, value }) => this.#take(key, value)),
+      field.onSuperseded(({ key, lost, value }) => call(this.#supersedeWatchers, key, copyOf(lost) as AetherValue | undefined, copyOf(value) as AetherValue | undefined)),
       field.presence.on((others) => this.#meet(others)),
       field.onStatus((status) => {
         const was = this.#connected;
@@ -109,9 +111,12 @@ export class Aether {
     if (json === undefined) return undefined;
     // A number that JSON does not have becomes `null` in it, which is not what was meant.
     if (json === null) return value === null ? this.delete(name) : undefined;
+    // `get` returns what the page has given, as in 0.4; the field has a copy of its own.
+    const given = value as unknown as AetherValue;
+    this.#given.set(name, given);
     this.#write(() => this.#field?.set(name, json));
-    // What the page has given, as 0.4 returns it; the field has its own copy.
-    this.#apply(name, value as unknown as AetherValue);
+    this.#given.delete(name);
+    this.#apply(name, given);
     return undefined;
   }
 
@@ -204,6 +209,12 @@ export class Aether {
     }
   }
 
+  /** A value of the field. Pages of 0.4 change objects that they got, so they get copies. */
+  #take(key: string, value: unknown): void {
+    const given = this.#given.get(key);
+    this.#apply(key, given === undefined ? (copyOf(value) as AetherValue | undefined) : given);
+  }
+
   #apply(key: string, value: AetherValue | undefined): void {
     const old = this.#state.get(key);
     if (same(old, value)) return;
@@ -218,7 +229,7 @@ export class Aether {
   #adopt(field: Field): void {
     const entries = new Map(field.entries());
     for (const key of this.keys()) if (!entries.has(key)) this.#apply(key, undefined);
-    for (const [key, value] of entries) this.#apply(key, value as AetherValue);
+    for (const [key, value] of entries) this.#take(key, value);
     this.#cache.save();
   }
 

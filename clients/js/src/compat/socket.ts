@@ -68,7 +68,8 @@ export function socketClass(Base: SocketClass, token: string | undefined): new (
 class Translation {
   readonly #send: (text: string) => void;
   readonly #receive: (message: Message) => void;
-  readonly #epoch = crypto.randomUUID();
+  /** Of this connection only: nothing can be resumed. */
+  readonly #epoch = `0.4/${Date.now()}/${Math.random()}`;
   #revision = 0;
   /** What the server has; `undefined` before its snapshot. */
   #data: Map<string, { readonly value: unknown; readonly version: string }> | undefined;

@@ -1,8 +1,9 @@
 // The provider of a field, and how components find it.
 import { connect, createElement, useContext, useMemo, type FunctionComponentElement, type ProviderProps, type ReactNode } from "./imports.js";
-import { still, type Readable } from "../still.js";
+import { over, still, type Readable } from "../still.js";
 import type { Field, Options } from "../types.js";
 import { useLease } from "./lease.js";
+import { loadingOf } from "./loading.js";
 import { FieldContext } from "./shared.js";
 
 /** What the components below one provider share. */
@@ -10,6 +11,8 @@ export interface Scope {
   readonly field: Field;
   /** What the server has rendered. */
   readonly server: Readable;
+  /** What is shown: the field, over what the server has rendered until data are there. */
+  readonly shown: Readable;
   /** The same as text; `undefined` if the server had no data. */
   readonly initial: string | undefined;
 }
@@ -33,7 +36,7 @@ export function FieldProvider({ field, url, options, initial, children }: FieldP
   const scope = useMemo(() => {
     const server = still(initial);
     // On the server nothing connects, and what was given is all there is.
-    return { field: used ?? (server as Field), server, initial };
+    return { field: used ?? (server as Field), server, initial, shown: used && initial ? over(used, server, loadingOf(used).ready) : (used ?? server) };
   }, [used, initial]);
   return createElement(FieldContext.Provider, { value: scope }, children);
 }

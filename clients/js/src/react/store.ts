@@ -2,6 +2,7 @@
 import { useEffect, useMemo, useRef, useSyncExternalStore } from "./imports.js";
 import type { Readable } from "../still.js";
 import type { Field, Off } from "../types.js";
+import { loadingOf } from "./loading.js";
 import { useScope } from "./scope.js";
 
 /** What `useSyncExternalStore` takes. */
@@ -12,10 +13,17 @@ export type Source<T> = readonly [on: (changed: () => void) => Off, now: () => T
  * of pairs in a list. A change of `on` or `read` counts only with one of the names in `of`.
  */
 export function useSource<T>(on: (field: Field, changed: () => void) => Off, read: (field: Readable) => T, depth: number, ...of: readonly unknown[]): Source<T> {
-  const { field, server } = useScope();
+  const { field, server, shown } = useScope();
   return useMemo(
-    () => [(changed) => on(field, coalesced(changed)), stable(() => read(field), depth), stable(() => read(server), depth)],
-    [field, server, ...of],
+    () => [
+      (changed) => {
+        void loadingOf(field).ready.then(changed);
+        return on(field, coalesced(changed));
+      },
+      stable(() => read(shown), depth),
+      stable(() => read(server), depth),
+    ],
+    [shown, server, ...of],
   );
 }
 

@@ -2,7 +2,7 @@
 import { useCallback, useMemo, useSyncExternalStore } from "./imports.js";
 import type { Field, Status, Write } from "../types.js";
 import { loadingOf } from "./loading.js";
-import { useField } from "./scope.js";
+import { useScope } from "./scope.js";
 import { useLatest, useRead, type Source } from "./store.js";
 
 /** A component that reads one of these renders again when it changes. */
@@ -20,7 +20,7 @@ export function useValue<T>(key: string): readonly [T | undefined, SetValue<T>, 
 /** The same, with a value for while the key is absent. `set` gives it to functions as the old one. */
 export function useValue<T>(key: string, absent: T): readonly [T, SetValue<T>, ValueInfo];
 export function useValue<T>(key: string, absent?: T): readonly [T | undefined, SetValue<T>, ValueInfo] {
-  const field = useField();
+  const { field, shown } = useScope();
   const found = useRead((field, changed) => field.on(key, changed), (field) => field.get(key) as T | undefined, 0, key);
   const [info, ...source] = useMemo(() => infoOf(field, key), [field, key]);
   const seen = useSyncExternalStore(...source);
@@ -28,12 +28,12 @@ export function useValue<T>(key: string, absent?: T): readonly [T | undefined, S
   const latest = useLatest(() => absent);
   const set = useCallback<SetValue<T>>(
     (next) => {
-      if (typeof next === "function") next = (next as (old: T | undefined) => T | undefined)((field.get(key) as T | undefined) ?? latest());
+      if (typeof next === "function") next = (next as (old: T | undefined) => T | undefined)((shown.get(key) as T | undefined) ?? latest());
       const write = next === undefined ? field.delete(key) : field.set(key, next);
       track(field, key, write);
       return write;
     },
-    [field, key, latest],
+    [shown, key, latest],
   );
   return [found ?? absent, set, useMemo(info, [info, seen])];
 }
