@@ -72,13 +72,15 @@ export class Core {
   #setReady: () => void = () => {};
   #failReady: (error: Error) => void = () => {};
 
-  constructor(url: string | readonly string[], options: Options, changed: (changes: Changes) => void, of?: Environment) {
+  /** `isWatched`: whether somebody wants to hear of a key. */
+  constructor(url: string | readonly string[], options: Options, changed: (changes: Changes) => void, isWatched: (key: string) => boolean, of?: Environment) {
     this.#urls = (typeof url === "string" ? [url] : url).map(addressOf);
     this.#options = options;
     this.#patterns = options.patterns ?? ["*"];
     this.#durable = options.durable ?? true;
     this.#of = of ?? environment(options.WebSocket);
     this.#changed = changed;
+    this.view.isWatched = isWatched;
     this.name = `aether-field:${options.name ?? defaultName(this.#urls[0] ?? "", options.user, this.#patterns)}`;
     this.ready = new Promise((resolve, reject) => {
       this.#setReady = resolve;
@@ -167,12 +169,12 @@ export class Core {
     this.#keep();
     const { persistent } = this.#storage;
     this.#part++;
-    this.#session?.close();
+    // It may still be loading.
+    this.#end();
     this.#become("closed");
     await this.#keeping;
     await this.#saver.flush();
     this.#tabs?.stop();
-    this.#session = undefined;
     this.#offLeader?.();
     this.#storage.close();
     const error = new Refused("closed", "the client was closed");
@@ -204,7 +206,10 @@ export class Core {
       const { meta, outbox } = loaded;
       this.#skew = meta.skew;
       const setup = { url: this.#urls, token: this.#options.token, patterns: this.#patterns, durable: this.#durable, client: meta.client, skew: meta.skew };
-      const session = new Session(setup, this.view, this.#saver, { emit: (event) => this.#emit(event), problem: (problem) => this.problem(problem) }, this.#of);
+      const emit = (event: FieldEvent): void => {
+        if (part === this.#part) this.#emit(event);
+      };
+      const session = new Session(setup, this.view, this.#saver, { emit, problem: (problem) => this.problem(problem) }, this.#of);
       this.#session = session;
       session.add(outbox, true);
       if (this.#watchesPresence) session.watchPresence();
@@ -227,9 +232,16 @@ export class Core {
     this.#offLeader?.();
     this.#offLeader = undefined;
     this.#early = undefined;
+    this.#end();
+  }
+
+  /** Ends the connection of this tab. */
+  #end(): void {
     const session = this.#session;
     this.#session = undefined;
     session?.close();
+    this.view.abandon();
+    this.participant = undefined;
   }
 
   /** Reads what the storage has that this tab does not know. Undefined if it failed. */
@@ -267,8 +279,8 @@ export class Core {
     if (!this.#storage.persistent) return;
     this.#tabs?.stop();
     this.#tabs = undefined;
-    this.#session?.close();
-    this.#session = undefined;
+    this.#part++;
+    this.#end();
     this.#storage.close();
     this.#storage = new MemoryStorage();
     this.#saver = this.#newSaver();
@@ -333,9 +345,18 @@ export class Core {
       this.#handles.get(write.id)?.keep(this.#storage.persistent);
     }
     this.flush();
-    this.#tabs?.post({ type: "kept", writes });
-    if (this.#session) this.#session.add(writes);
-    else if (this.#tabs) this.#expectLeader();
+    if (this.#session) {
+      this.#take(writes);
+    } else if (this.#tabs) {
+      this.#tabs.post({ type: "kept", writes });
+      this.#expectLeader();
+    }
+  }
+
+  /** The leader takes writes of any tab, and tells all of them, so that everything about a write comes in one order. */
+  #take(writes: readonly Kept[]): void {
+    this.#emit({ type: "kept", writes });
+    this.#session?.add(writes);
   }
 
   #expectLeader(): void {
@@ -359,15 +380,7 @@ export class Core {
       case "retry":
         return this.#session?.connection.retry();
       case "kept":
-        if (this.#session) {
-          this.#note(message.writes);
-          this.#session.add(message.writes);
-          this.#tabs?.post({ type: "here" });
-        } else if (this.#early) {
-          this.#early.push(message);
-        } else {
-          this.#note(message.writes);
-        }
+        if (this.#session) this.#take(message.writes);
         return;
       default:
         if (this.#session) return;
@@ -390,7 +403,6 @@ export class Core {
   }
 
   #replay(message: TabMessage): void {
-    if (message.type === "kept") this.#note(message.writes);
     if (message.type !== "events") return;
     for (const event of message.events) this.#apply(event);
     this.view.sequence = message.sequence;
@@ -469,9 +481,13 @@ export class Core {
         return;
       case "replaced": {
         const handle = this.#handle(event.op);
-        const later = this.#handle(event.by);
         this.#forget(view.replaced(event.op, event.by)?.write);
-        return handle?.replace(later);
+        // One of another tab needs a handle here, too.
+        const later = view.own(event.by)?.write.id;
+        if (!handle || later === undefined) return;
+        const by = this.#handles.get(later) ?? new Handle();
+        this.#handles.set(later, by);
+        return handle.replace(by);
       }
       case "acked":
         view.acked(event.op, event.version, event.sum);

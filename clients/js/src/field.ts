@@ -31,7 +31,8 @@ export class FieldClient implements Field {
   #batch: Write[] | undefined;
 
   constructor(url: string | readonly string[], options: Options = {}, of?: Environment) {
-    const core = new Core(url, options, (changes) => this.#changed(changes), of);
+    const isWatched = (key: string): boolean => this.#keys.has(key) || [...this.#patterns.keys()].some((pattern) => matches(pattern, key));
+    const core = new Core(url, options, (changes) => this.#changed(changes), isWatched, of);
     this.#core = core;
     this.presence = {
       set(value, room) {

@@ -5,8 +5,9 @@ import { newMeta, number, uncount, type Commit, type Loaded, type Meta, type Sto
 const VERSION = 1;
 const STORES = ["meta", "entries", "outbox", "counts"] as const;
 const META = "meta";
-/** The entries that are read at once; more would hold up the page. */
-const PART = 1_000;
+/** The records that are read at once; more would hold up the page. Parts of snapshots have numbers as keys, entries have texts. */
+const PARTS = 2;
+const ENTRIES = 1_000;
 
 export class IndexedDbStorage implements Storage {
   readonly persistent = true;
@@ -32,15 +33,19 @@ export class IndexedDbStorage implements Storage {
   }
 
   async entries(part: (entries: readonly Entry[]) => void): Promise<void> {
-    let after: IDBKeyRange | null = null;
-    for (;;) {
+    await this.#each<readonly Entry[]>(IDBKeyRange.upperBound("", true), PARTS, (parts) => parts.forEach(part));
+    await this.#each(IDBKeyRange.lowerBound(""), ENTRIES, part);
+  }
+
+  async #each<T>(range: IDBKeyRange, count: number, call: (records: T[]) => void): Promise<void> {
+    for (let rest = range; ; ) {
       const transaction = await this.#begin(["entries"], "readonly");
       const store = transaction.objectStore("entries");
-      const [keys, entries] = await Promise.all([done(store.getAllKeys(after, PART)), done<Entry[]>(store.getAll(after, PART))]);
-      part(entries);
+      const [keys, records] = await Promise.all([done(store.getAllKeys(rest, count)), done<T[]>(store.getAll(rest, count))]);
+      call(records);
       const last = keys[keys.length - 1];
-      if (keys.length < PART || last === undefined) return;
-      after = IDBKeyRange.lowerBound(last, true);
+      if (keys.length < count || last === undefined) return;
+      rest = range.upper === undefined ? IDBKeyRange.lowerBound(last, true) : IDBKeyRange.bound(last, range.upper, true, true);
     }
   }
 
@@ -63,14 +68,12 @@ export class IndexedDbStorage implements Storage {
     return kept;
   }
 
-  async commit({ clear, entries = [], meta, remove = [], put = [], uncount: less = [] }: Commit): Promise<void> {
+  async commit({ clear, entries = [], part, meta, remove = [], put = [], uncount: less = [] }: Commit): Promise<void> {
     const transaction = await this.#begin(STORES, "readwrite");
     const store = transaction.objectStore("entries");
     if (clear) store.clear();
-    for (const [slot, entry] of entries) {
-      if (entry) store.put(entry, slot);
-      else store.delete(slot);
-    }
+    if (part) store.put(part.entries, part.number);
+    for (const [slot, entry] of entries) store.put(entry, slot);
     const outbox = transaction.objectStore("outbox");
     for (const op of remove) outbox.delete(op);
     for (const write of put) outbox.put(write, write.op);
@@ -92,9 +95,7 @@ export class IndexedDbStorage implements Storage {
   }
 
   async destroy(): Promise<void> {
-    const database = await this.#open();
     this.close();
-    database.close();
     await done(indexedDB.deleteDatabase(this.#name));
   }
 

@@ -1,5 +1,5 @@
 /** Keeps a storage up to date: one step at a time, of everything that has changed meanwhile. */
-import { slotOfEntry, type Entry, type Kept } from "./records.js";
+import type { Entry, Kept } from "./records.js";
 import type { Commit, Meta, Storage } from "./storage.js";
 import type { View } from "./view.js";
 
@@ -13,6 +13,8 @@ export class Saver {
   #dirty = new Set<string>();
   /** The entries that are still to be saved after a snapshot. */
   #rest: Iterator<Entry> | undefined;
+  /** The number of the next part. */
+  #parts = 0;
   #clear = false;
   #cursorMoved = false;
   #meta: Partial<Meta> = {};
@@ -103,14 +105,16 @@ export class Saver {
   }
 
   #step(): Commit | undefined {
-    const entries: (readonly [string, Entry | undefined])[] = [];
-    while (this.#rest && entries.length < STEP) {
+    const part: Entry[] = [];
+    while (this.#rest && part.length < STEP) {
       const next = this.#rest.next();
       if (next.done) this.#rest = undefined;
-      else entries.push([slotOfEntry(next.value), next.value]);
+      else part.push(next.value);
     }
+    const entries: (readonly [string, Entry])[] = [];
     for (const slot of this.#dirty) {
-      if (entries.length >= STEP) break;
+      // Only what comes after the whole snapshot is newer than all of it.
+      if (this.#rest || entries.length >= STEP) break;
       this.#dirty.delete(slot);
       entries.push([slot, this.#view.entry(slot)]);
     }
@@ -120,8 +124,9 @@ export class Saver {
     if (!isComplete) meta.cursor = undefined;
     else if (this.#cursorMoved) Object.assign(meta, { cursor: this.#view.cursor, sequence: this.#view.sequence });
     if (isComplete) this.#cursorMoved = false;
-    const step = { clear: this.#clear, entries, meta, remove: this.#remove, put: [...this.#put.values()], uncount: this.#uncount };
-    const isEmpty = !step.clear && !entries.length && !step.remove.length && !step.put.length && !step.uncount.length;
+    if (this.#clear) this.#parts = 0;
+    const step = { clear: this.#clear, entries, ...(part.length && { part: { number: this.#parts++, entries: part } }), meta, remove: this.#remove, put: [...this.#put.values()], uncount: this.#uncount };
+    const isEmpty = !step.clear && !part.length && !entries.length && !step.remove.length && !step.put.length && !step.uncount.length;
     this.#clear = false;
     this.#meta = {};
     this.#remove = [];

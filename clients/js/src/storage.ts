@@ -19,8 +19,10 @@ export interface Meta {
 export interface Commit {
   /** Forgets all entries first. */
   readonly clear?: boolean;
-  /** Entries by slot; undefined removes one. */
-  readonly entries?: readonly (readonly [slot: string, entry: Entry | undefined])[];
+  /** Entries by slot, in place of those of the same slot. An entry may say that something is not there any more. */
+  readonly entries?: readonly (readonly [slot: string, entry: Entry])[];
+  /** A part of a snapshot, by its number. Entries by slot are newer than those of parts. */
+  readonly part?: { readonly number: number; readonly entries: readonly Entry[] };
   readonly meta?: Partial<Meta>;
   /** Numbers of writes that are no longer needed. */
   readonly remove?: readonly number[];
@@ -40,7 +42,7 @@ export interface Storage {
   readonly persistent: boolean;
   /** Reads all but the entries. Gives the client an id if it has none. */
   load(): Promise<Loaded>;
-  /** Reads the entries, in parts. */
+  /** Reads the entries: the parts of the snapshot, then those by slot. */
   entries(part: (entries: readonly Entry[]) => void): Promise<void>;
   /** Gives writes their numbers, times and sums, and keeps them, in one step. */
   keep(drafts: readonly Draft[]): Promise<Kept[]>;

@@ -8,8 +8,7 @@ export type TabMessage =
   /** From the leader. */
   | { readonly type: "events"; readonly events: readonly FieldEvent[]; readonly sequence: number }
   | { readonly type: "joined"; readonly tab: string; readonly events: readonly FieldEvent[] }
-  | { readonly type: "here" }
-  /** To the leader; all others note the writes, too. */
+  /** To the leader. */
   | { readonly type: "kept"; readonly writes: readonly Kept[] }
   | { readonly type: "join"; readonly tab: string }
   | { readonly type: "announce"; readonly value: Json; readonly room?: string }

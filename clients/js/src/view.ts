@@ -75,6 +75,8 @@ export class View {
   readonly #lists = new Map<string, readonly Member[]>();
   /** The names whose confirmed entries change after an ack: those that are subscribed. */
   covers: (name: string) => boolean = () => true;
+  /** The keys whose changes by a snapshot are reported. */
+  isWatched: (key: string) => boolean = () => true;
 
   get pending(): number {
     return this.#owns.size;
@@ -134,20 +136,14 @@ export class View {
     return this.#state.sets.get(name)?.has(slot) ?? false;
   }
 
-  /** The confirmed entry of a slot, for the storage. */
-  entry(slot: string): Entry | undefined {
+  /** The confirmed entry of a slot, for the storage; one that is not there any more says so. */
+  entry(slot: string): Entry {
     const name = slot.slice(1);
-    if (slot.startsWith("r")) {
-      const register = this.#state.registers.get(name);
-      return register && register.value !== undefined ? { key: name, ...register } as Entry : undefined;
-    }
-    if (slot.startsWith("c")) {
-      const sum = this.#state.sums.get(name);
-      return sum === undefined ? undefined : { counter: name, sum };
-    }
-    const [set] = JSON.parse(name) as [string];
+    if (slot.startsWith("r")) return { key: name, ...this.#state.registers.get(name) } as Entry;
+    if (slot.startsWith("c")) return { counter: name, sum: this.#state.sums.get(name) ?? 0 };
+    const [set, member] = JSON.parse(name) as [string, WireMember];
     const found = this.#state.sets.get(set)?.get(slot);
-    return found && ({ set, present: true, ...found } as Entry);
+    return { set, member, present: found !== undefined, ...found } as Entry;
   }
 
   /** All confirmed entries whose names match. */
@@ -363,7 +359,7 @@ export class View {
     for (const slot of this.#slots.keys()) if (slot.startsWith("r")) touched.add(slot.slice(1));
     for (const key of touched) this.#show(key, old);
     const noteIfNew = (key: string): void => {
-      if (!this.#before.has(key)) this.#before.set(key, { old: old.get(key), by: "remote" });
+      if (!this.#before.has(key) && this.isWatched(key)) this.#before.set(key, { old: old.get(key), by: "remote" });
     };
     differs.forEach(noteIfNew);
     for (const key of old.keys()) if (!values.has(key)) noteIfNew(key);

@@ -45,6 +45,10 @@ export class NamedWatchers<T> {
     return this.#names.size;
   }
 
+  has(name: string): boolean {
+    return this.#names.has(name);
+  }
+
   add(name: string, call: (value: T) => void): Off {
     const watchers = this.#names.get(name) ?? new Watchers<T>();
     const off = watchers.add(call);
