@@ -7,8 +7,7 @@ const BUFFER = 1024;
 const MOST = 4;
 
 interface Waiting {
-  resolve(result: IteratorResult<Heard>): void;
-  reject(error: unknown): void;
+  resolve(result: IteratorResult<Heard> | Promise<IteratorResult<Heard>>): void;
 }
 
 const END: IteratorReturnResult<undefined> = { done: true, value: undefined };
@@ -50,22 +49,15 @@ export class Queue implements Listening<unknown> {
     if (waiting) return waiting.resolve({ done: false, value: heard });
     this.#items.push(heard);
     if (this.#items.length <= this.most) return;
-    const lost = this.#items.shift();
-    const next = this.#items[0];
     this.note(1);
-    if (!lost) return;
+    const [lost, next] = this.#items.splice(0, 2);
+    if (!lost || !next) return;
     // Counted on the oldest one that is left, so the number stands where they are missing.
-    const missed = lost.missed + 1;
-    if (next) this.#items[0] = { ...next, missed: next.missed + missed, gap: next.gap || lost.gap };
-    else this.#carry(missed, lost.gap);
+    this.#items.unshift({ ...next, missed: lost.missed + 1 + next.missed, gap: lost.gap || next.gap });
   }
 
   /** Waves were lost, or the connection was, before the next one. */
   lost(missed: number, gap: boolean): void {
-    this.#carry(missed, gap);
-  }
-
-  #carry(missed: number, gap: boolean): void {
     this.#missed += missed;
     this.#gap ||= gap;
   }
@@ -74,13 +66,10 @@ export class Queue implements Listening<unknown> {
   end(error?: { error: unknown }): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#error = error;
     this.leave();
     this.#failed(error ? error.error : new BusError("closed", "the subscription has ended"));
-    const [first, ...rest] = this.#waiting.splice(0);
-    if (!error) first?.resolve(END);
-    else if (first) first.reject(error.error);
-    else this.#error = error;
-    for (const waiting of rest) waiting.resolve(END);
+    for (const { resolve } of this.#waiting.splice(0)) resolve(this.next());
   }
 
   /** Ends it, and drops what is left. */
@@ -96,13 +85,13 @@ export class Queue implements Listening<unknown> {
     this.#error = undefined;
     if (error) return Promise.reject(error.error);
     if (this.#ended) return Promise.resolve(END);
-    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+    return new Promise((resolve) => this.#waiting.push({ resolve }));
   }
 
-  return(): Promise<IteratorResult<Heard>> {
+  async return(): Promise<IteratorResult<Heard>> {
     this.#error = undefined;
     this.abort();
-    return Promise.resolve(END);
+    return END;
   }
 
   [Symbol.asyncIterator](): this {
@@ -146,7 +135,7 @@ export class Subscriptions {
       this.#all.delete(key);
       this.send({ op: "unsubscribe", id: subscription.id });
     };
-    const queue = new Queue(buffer, (missed) => (this.missed += missed), leave);
+    const queue = new Queue(buffer || 1, (missed) => (this.missed += missed), leave);
     if (signal?.aborted) {
       abort();
       return queue;

@@ -32,6 +32,8 @@ interface Request extends Outgoing {
   sent: boolean;
   /** The gateway has said that it has this one, and no room yet. */
   waiting: boolean;
+  /** It may be the one that the gateway could not read. */
+  suspect: boolean;
   resolve(answer: Message): void;
   reject(error: unknown): void;
 }
@@ -67,6 +69,7 @@ export class Requests {
         until: this.of.monotonic() + patience,
         sent: false,
         waiting: false,
+        suspect: false,
         resolve(answer) {
           settled();
           resolve(answer);
@@ -138,12 +141,14 @@ export class Requests {
     return true;
   }
 
-  /**
-   * The waves that are with the gateway and have no answer. It answers in the order in which it reads; those that have none
-   * when it has answered a later message could not be read.
-   */
-  unanswered(): number[] {
-    return [...this.#running.values()].filter(({ op, waiting }) => op === "emit" && !waiting).map(({ id }) => id);
+  /** The gateway could not read one of its messages, and cannot say which. */
+  suspect(): void {
+    for (const request of this.#running.values()) request.suspect = request.op === "emit" && !request.waiting;
+  }
+
+  /** It has answered a later message since. It answers in the order in which it reads, so this concerns suspects without an answer. */
+  unread(reason: string, text: string): void {
+    for (const [id, { suspect, waiting }] of this.#running) if (suspect && !waiting) this.answer({ op: "error", id, reason, text });
   }
 
   /** The connection broke: nobody knows what became of what was sent. The queue stays. */

@@ -64,7 +64,7 @@ export interface ListenOptions {
   source?: string | undefined;
   /** At most so many a second; the others count as missed. */
   perSecond?: number | undefined;
-  /** How many waves wait for the program; beyond it the oldest are lost, and count as missed. Default: 1024. */
+  /** How many waves wait for the program; at least one; beyond it the oldest are lost, and count as missed. Default: 1024. */
   buffer?: number | undefined;
   /** Ends the subscription: the iterator throws the reason of the signal. */
   signal?: AbortSignal | undefined;

@@ -44,8 +44,8 @@ class Guest implements Bus {
   #refusal = { reason: "denied", text: "the gateway refused the connection" };
   /** Whether it will not, whatever token this client has. */
   #isDenied = false;
-  /** Requests of which one could not be read, by the number of the ping that finds out which. */
-  readonly #unread = new Map<number, () => void>();
+  /** Why a message could not be read, while it is being found out which. */
+  #unread: { reason: string; text: string } | undefined;
 
   constructor(url: string | readonly string[], { token, queue = QUEUE, WebSocket, onError }: BusOptions) {
     const of = environment(WebSocket);
@@ -103,7 +103,7 @@ class Guest implements Bus {
   }
 
   listen<P = unknown>(pattern: string, options: ListenOptions = {}): Listening<P> {
-    if (options.buffer !== undefined) whole(options.buffer, "buffer");
+    whole(options.buffer, "buffer");
     const queue = this.#subscriptions.open(filterOf(pattern, options), options);
     if (this.#status === "closed") queue.end();
     else if (this.#isDenied) this.#subscriptions.denied(this.#refusal.reason, this.#refusal.text);
@@ -138,7 +138,8 @@ class Guest implements Bus {
         return this.#waves(message);
       case "done":
         if (id === this.#tokenId) return this.#admitted();
-        if (typeof id === "number" && id >= PINGS) return this.#pong(id);
+        if (id === PINGS && this.#unread) return this.#requests.unread(this.#unread.reason, this.#unread.text);
+        if (typeof id === "number" && id > PINGS) return this.#connection.pong(id - PINGS);
         break;
       case "error":
         if (id === this.#tokenId) return this.#refuse(String(message.reason), String(message.text));
@@ -172,34 +173,22 @@ class Guest implements Bus {
   }
 
   #waves({ id, missed, waves }: Message): void {
-    if (!Array.isArray(waves)) return this.#problem({ code: "protocol", message: "there are no waves in a message of waves" });
-    const read = waves.map(waveOf);
+    const read = (Array.isArray(waves) ? waves : [undefined]).map(waveOf);
     const known = read.filter((wave) => wave !== undefined);
-    if (known.length < read.length) this.#problem({ code: "protocol", message: "a wave makes no sense" });
-    this.#subscriptions.waves(id, (typeof missed === "number" ? missed : 0) + read.length - known.length, known);
+    const senseless = read.length - known.length;
+    if (senseless) this.#problem({ code: "protocol", message: "a wave makes no sense" });
+    this.#subscriptions.waves(id, (typeof missed === "number" ? missed : 0) + senseless, known);
   }
 
-  /** The gateway could not read one of the messages, and cannot say which. */
   #unreadable(reason: string, text: string): void {
     this.#problem({ code: "protocol", message: `the gateway could not read a message: ${text}` });
-    const suspects = this.#requests.unanswered();
-    if (!suspects.length) return;
-    const id = 2 * PINGS + ++this.#ids;
-    this.#unread.set(id, () => {
-      const still = new Set(this.#requests.unanswered());
-      for (const suspect of suspects) if (still.has(suspect)) this.#requests.answer({ op: "error", id: suspect, reason, text });
-    });
-    this.#connection.send({ op: "unsubscribe", id });
-  }
-
-  #pong(id: number): void {
-    this.#unread.get(id)?.();
-    if (!this.#unread.delete(id)) this.#connection.pong(id - PINGS);
+    this.#unread = { reason, text };
+    this.#requests.suspect();
+    this.#connection.send({ op: "unsubscribe", id: PINGS });
   }
 
   #lost(): void {
     this.#tokenId = -1;
-    this.#unread.clear();
     this.#subscriptions.lost();
     this.#requests.lost();
   }

@@ -30,7 +30,7 @@ async function fake(answer, hello = { op: "hello", needs_token: false, max_messa
 
 const done = ({ op, id }) => (op === "subscribe" || op === "unsubscribe" || op === "token" ? [{ op: "done", id }] : []);
 const emitted = (id, more) => ({ op: "emitted", id, wave: "g@1/1", receivers: null, waited: false, ...more });
-const wave = { id: "a@1/1", channel: "a", json: 1 };
+const wave = { id: "a@1/1", channel: "a", kind: "event", amplitude: 0.5, source: "a", instance: "1", emitted_unix_ms: 1, age_ms: 0, hops: 0, root: "a@1/1", content_type: "application/json", bytes: 1, json: 1 };
 
 test("messages that make no sense are reported and skipped", async () => {
   const nonsense = [
@@ -38,11 +38,11 @@ test("messages that make no sense are reported and skipped", async () => {
     '{"op":"emitted"}', '{"op":"emitted","id":null}', '{"op":"answer","id":99}', '{"op":"error"}', '{"op":"done","id":1e300}',
     '{"op":"new-in-a-later-version","id":1}', '{"op":"view","view":"map","data":{}}', '{"op":"__proto__","id":"__proto__"}',
   ];
-  const broken = [null, 7, {}, { id: 7, channel: "a" }, { id: "a@1/1" }, { id: "a@1/2", channel: "a", base64: "%%%" }];
+  const broken = [null, 7, {}, { id: 7, channel: "a" }, { id: "a@1/1" }, { ...wave, base64: "%%%" }, { ...wave, kind: 7 }, { ...wave, age_ms: undefined }];
   const { shop, problems } = await fake((request) => {
     if (request.op === "subscribe") {
       const { id } = request;
-      return [...nonsense, ...done(request), { op: "waves", id, missed: "many", waves: broken }, { op: "waves", id, missed: 2, waves: [...broken, wave] }];
+      return [...nonsense, ...done(request), { op: "waves", id, missed: "many", waves: broken }, { op: "waves", id, missed: 2, waves: [...broken, { ...wave, key: 7, metadata: [7, ["a"], ["b", 1]] }] }];
     }
     if (request.op === "emit") return [emitted(request.id, { receivers: "few", waited: 1, wave: 7 })];
     return done(request);
@@ -51,7 +51,7 @@ test("messages that make no sense are reported and skipped", async () => {
   await heard.ready;
   const { value } = await within(5_000, heard.next());
   assert.deepEqual([value.payload, value.missed, value.gap], [1, 2 + 2 * broken.length, false]);
-  assert.deepEqual([value.kind, value.metadata.toString, value.key], ["", undefined, undefined]);
+  assert.deepEqual([value.kind, value.metadata.b, value.metadata.toString, value.key], ["event", "1", undefined, undefined]);
   assert.deepEqual(await shop.emit("a", 1), { id: "7", receivers: null, waited: false });
   assert.ok(problems.length >= 6 && problems.every(({ code }) => code === "protocol"), JSON.stringify(problems));
   assert.equal(shop.status, "online");

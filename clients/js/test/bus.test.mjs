@@ -438,14 +438,14 @@ describe("programs in Rust on NATS", { skip: NATS ? false : "set NATS_SERVER_BIN
     const aborted = failed(shop.ask("inventory.reserve", { order: "3", sku: "lamp", quantity: 1 }, { signal: AbortSignal.timeout(100) }));
     assert.equal((await aborted).name, "TimeoutError");
 
-    // Sixteen at once would keep the gateway from reading this client, so the others wait in the client, and a wave after them.
+    // The one that was given up is with the gateway for another while. Sixteen at once would keep the gateway from reading this client, so the others wait in the client, and a wave after them.
     const before = shop.counts.refused;
     const all = Array.from({ length: 20 }, (_, order) => failed(shop.ask("inventory.reserve", { order: `${order + 4}`, sku: "lamp", quantity: 1 }, { patience: 1000 })));
     const listening = shop.listen("x.alive");
     await within(500, listening.ready, "an answer of the gateway meanwhile");
     const emitted = shop.emit("x.alive", 1);
     const reasons = (await Promise.all(all)).map(({ reason }) => reason);
-    assert.deepEqual([reasons.filter((reason) => reason === "ask").length >= 15, shop.counts.refused - before], [true, 20]);
+    assert.deepEqual([reasons.filter((reason) => reason === "ask").length >= 14, shop.counts.refused - before], [true, 20]);
     assert.ok((await within(5_000, emitted)).id);
     assert.equal(shop.status, "online");
   });
