@@ -80,7 +80,10 @@ if (over) process.exit(1);
 async function commonJs(name) {
   const esm = await readFile(join(dist, name), "utf8");
   const twin = name.replace(/\.js$/, ".cjs");
-  const { code, map } = await transform(esm.replace(/\n\/\/# sourceMappingURL=.*\n?$/, "\n"), {
+  // With its source map in it, so that the new one leads to the sources, too.
+  const ownMap = (await readFile(join(dist, `${name}.map`))).toString("base64");
+  const whole = esm.replace(/\/\/# sourceMappingURL=.*\n?$/, `//# sourceMappingURL=data:application/json;base64,${ownMap}\n`);
+  const { code, map } = await transform(whole, {
     format: "cjs",
     platform: "node",
     target: "es2020",
