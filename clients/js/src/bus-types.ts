@@ -133,9 +133,10 @@ export interface Emitted {
  *   client never sends it again by itself.
  * - `queue`: too many waves wait to be sent.
  * - `patience`: no answer came in time.
+ * - `protocol`: the answer makes no sense.
  * - `closed`: by `close`.
  */
-export type BusReason = "unknown" | "queue" | "patience" | "closed" | (string & {});
+export type BusReason = "unknown" | "queue" | "patience" | "protocol" | "closed" | (string & {});
 
 /** Numbers since the bus was made. */
 export interface BusCounts {

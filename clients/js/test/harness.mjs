@@ -16,6 +16,12 @@ export const AETHER = process.env.AETHER_BIN ?? "aether";
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 const cleanups = [];
+/** Those that run. A test runner that is stopped, or whose output nobody reads, does not come to `stopAll`. */
+const children = new Set();
+process.on("exit", () => {
+  for (const child of children) child.kill("SIGKILL");
+});
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.once(signal, () => process.exit(1));
 
 /** Runs at the end of the tests, in reverse order. */
 export function onStop(cleanup) {
@@ -98,6 +104,7 @@ export class Process {
     const clean = Object.entries(process.env).filter(([name]) => !name.startsWith("AETHER_"));
     const child = spawn(command, args, { env: { ...Object.fromEntries(clean), ...env }, cwd, stdio: ["pipe", "pipe", "pipe"] });
     this.#child = child;
+    children.add(child);
     child.stdin.on("error", () => {});
     if (input !== undefined) child.stdin.end(input);
     for (const stream of [child.stdout, child.stderr]) {
@@ -113,6 +120,7 @@ export class Process {
       child.once("close", (code, signal) => resolve(code ?? signal));
     });
     this.exited.then((end) => {
+      children.delete(child);
       for (const { reject } of this.#waiting) reject(new Error(`${this.command} ended (${end}):\n${this.output}`));
     });
     onStop(() => this.kill());
