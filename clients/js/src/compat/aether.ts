@@ -114,16 +114,14 @@ export class Aether {
     // `get` returns what the page has given, as in 0.4; the field has a copy of its own.
     const given = value as unknown as AetherValue;
     this.#given.set(name, given);
-    this.#write(() => this.#field?.set(name, json));
+    this.#write(name, given, (field) => field.set(name, json));
     this.#given.delete(name);
-    this.#apply(name, given);
     return undefined;
   }
 
   delete(key: string): void {
     const name = String(key);
-    this.#write(() => this.#field?.delete(name));
-    this.#apply(name, undefined);
+    this.#write(name, undefined, (field) => field.delete(name));
   }
 
   get<T = AetherValue>(key: string): T | undefined {
@@ -200,19 +198,23 @@ export class Aether {
     this.#cache.clear();
   }
 
-  /** Nothing throws here, also not for a name that a field cannot have, or after the end. */
-  #write(write: () => void): void {
+  /** Nothing throws here. Without a field, or after its end, the write is seen by this client only. */
+  #write(key: string, value: AetherValue | undefined, write: (field: Field) => unknown): void {
+    const field = this.#field;
+    if (!field || field.status === "closed") return this.#apply(key, value);
     try {
-      write();
+      write(field);
     } catch (error) {
       console.error("aether:", error);
     }
+    // What is too long, for example, is refused and undone at once.
+    return this.#take(key, field.get(key));
   }
 
   /** A value of the field. Pages of 0.4 change objects that they got, so they get copies. */
   #take(key: string, value: unknown): void {
     const given = this.#given.get(key);
-    this.#apply(key, given === undefined ? (copyOf(value) as AetherValue | undefined) : given);
+    this.#apply(key, given !== undefined && same(given, value) ? given : (copyOf(value) as AetherValue | undefined));
   }
 
   #apply(key: string, value: AetherValue | undefined): void {
