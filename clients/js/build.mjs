@@ -4,7 +4,7 @@
 import { build, transform } from "esbuild";
 import { execFileSync } from "node:child_process";
 import { existsSync, rmSync } from "node:fs";
-import { appendFile, mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
+import { appendFile, cp, mkdir, readFile, readdir, rename, rm, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -60,8 +60,9 @@ if ("compat" in entries) {
   // `require` of the sync engine 0.4 returns the class itself.
   await appendFile(join(dist, "compat.cjs"), "module.exports = Object.assign(module.exports.Aether, { Aether: module.exports.Aether, default: module.exports.Aether });\n");
 }
-// `--js` is for the hurried: no types.
+// `--js` is for the hurried: the types stay as they were.
 if (!process.argv.includes("--js")) await types();
+else if (existsSync(join(target, "types"))) await cp(join(target, "types"), join(dist, "types"), { recursive: true });
 for (const name of ["react", "react-suspense", "compat-react"].filter((name) => name in entries)) await isOfClient(name);
 
 const sizes = [await size("client", [source("index.ts")], [])];
