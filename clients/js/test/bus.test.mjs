@@ -288,6 +288,58 @@ describe("limits", () => {
     await shop.emit("u.a", "after");
     assert.equal((await next(heard)).payload, "after");
   });
+
+  test("a connection that breaks 20 times: every wave that was confirmed is heard once, every other one at most once", async () => {
+    const proxy = await Proxy.start(gateway.port);
+    const watcher = guest(gateway.bus);
+    const shop = guest(`ws://127.0.0.1:${proxy.port}/ws`);
+    const heard = watcher.listen("n.a");
+    await heard.ready;
+    const outcomes = Array.from({ length: 600 }, (_, number) => shop.emit("n.a", number).then(() => "emitted", (error) => error.reason));
+    const counts = new Array(600).fill(0);
+    let cuts = 0;
+    const listening = (async () => {
+      for await (const { payload, missed, gap } of heard) {
+        assert.deepEqual([missed, gap], [0, false]);
+        if (payload === "end") break;
+        counts[payload] += 1;
+        if (cuts < 20 && payload % 25 === 0) (cuts += 1), proxy.cut();
+      }
+    })();
+    const reasons = await within(40_000, Promise.all(outcomes));
+    await shop.emit("n.a", "end");
+    await within(10_000, listening);
+    assert.ok(cuts > 10, `${cuts}`);
+    reasons.forEach((reason, number) => {
+      if (reason === "emitted") assert.equal(counts[number], 1, `${number}`);
+      else assert.ok(reason === "unknown" && counts[number] <= 1, `${number}: ${reason}, heard ${counts[number]} times`);
+    });
+    assert.ok(reasons.includes("unknown"), "no wave was under way when the connection broke");
+  });
+
+  test("what is under way can be given up; it is not taken back", async () => {
+    const proxy = await Proxy.start(gateway.port);
+    const shop = guest(`ws://127.0.0.1:${proxy.port}/ws`);
+    const watcher = guest(gateway.bus);
+    const heard = watcher.listen("w.a");
+    await Promise.all([heard.ready, status(shop, "online")]);
+    proxy.hold("back");
+    const aborting = new AbortController();
+    const emitted = failed(shop.emit("w.a", 1, { signal: aborting.signal }));
+    const asked = failed(shop.ask("w.q", 1, { signal: aborting.signal }));
+    assert.equal((await next(heard)).payload, 1);
+    aborting.abort(new Error("enough"));
+    assert.deepEqual([(await emitted).message, (await asked).message], ["enough", "enough"]);
+    proxy.restore();
+    assert.ok((await within(5_000, shop.emit("w.a", 2))).id, "a late answer to what was given up disturbs nothing");
+  });
+
+  test("several gateways: the next one is tried when one is gone", async () => {
+    const other = await Gateway.start({ fields: {} });
+    const gone = await freePort();
+    const shop = guest([`ws://127.0.0.1:${gone}/ws`, other.bus]);
+    assert.ok((await within(10_000, shop.emit("v.a", 1))).id);
+  });
 });
 
 describe("tokens", () => {
