@@ -129,13 +129,14 @@ describe("waves", () => {
     assert.deepEqual([(await next(strong)).payload, (await next(strong)).payload], [2, 4]);
     const [first, second] = [await next(slow), await next(slow)];
     assert.deepEqual([first.payload, second.payload], [1, 2]);
-    // The gateway counts what it leaves out with the waves that it sends together, or with the next one.
+    // The gateway counts what it leaves out with the waves that it sends next, some that came after them included.
     let third;
     next(slow).then((wave) => (third = wave));
     let number = 4;
     while (!third) await shop.emit("f.a", ++number);
-    assert.equal(first.missed + second.missed + third.missed, third.payload - 3);
-    assert.ok(third.missed > 0 && shop.counts.missed >= third.missed);
+    const missed = first.missed + second.missed + third.missed;
+    assert.ok(third.missed > 0 && missed >= third.payload - 3 && missed <= number - 3, `${missed} of ${number}`);
+    assert.ok(shop.counts.missed >= missed);
     let heard = false;
     nobody.next().then(({ done }) => (heard = !done));
     await nobody.return();
