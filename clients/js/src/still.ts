@@ -9,17 +9,19 @@ export interface Readable extends Pick<Field, "get" | "entries" | "status" | "pe
 }
 
 /**
- * The field over what the server has rendered, which shows through where the field has nothing, until `ready` is settled.
- * What this page has changed or deletes before does not come back.
+ * The field over what the server has rendered, which shows through where the field has nothing, until it has data. What this
+ * page has changed or deleted before does not come back. Without a field it is what the server has rendered.
  */
-export function over(field: Field, server: Readable, ready: Promise<void>): Readable {
+export function over(field: Field | undefined, server: Readable, initial: string | undefined): Readable {
+  if (!field || initial === undefined) return field ?? server;
   let done = false;
   const changed = new Set<string>();
   const off = field.on("*", ({ key }) => changed.add(key));
-  void ready.then(() => {
+  const finish = (): void => {
     done = true;
     off();
-  });
+  };
+  field.ready().then(finish, finish);
   return {
     get(key) {
       const value = field.get(key);

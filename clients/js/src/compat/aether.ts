@@ -65,7 +65,10 @@ export class Aether {
     const cached = this.#cache.load();
     for (const [key, value] of cached ?? []) this.#state.set(key, value as AetherValue);
 
-    this.#field = open(url, options);
+    this.#field = open(url, options, () => {
+      if (!autoReconnect) void this.#field?.close();
+      else if (maxReconnectDelayMs < FIELD_DELAY_MS) this.#retry = setTimeout(() => this.#field?.retry(), maxReconnectDelayMs);
+    });
     const field = this.#field;
     const loaded = new Promise<void>((resolve) => {
       // It is rejected when the client is closed; `ready` of 0.4 then waits for ever.
@@ -80,9 +83,8 @@ export class Aether {
       field.onStatus((status) => {
         const was = this.#connected;
         this.#connected = status === "online";
-        clearTimeout(this.#retry);
+        // Also where another tab has the connection.
         if (was && !this.#connected && !autoReconnect) void field.close();
-        else if (status === "offline" && maxReconnectDelayMs < FIELD_DELAY_MS) this.#retry = setTimeout(() => field.retry(), maxReconnectDelayMs);
         if (was !== this.#connected) call(this.#statusWatchers, this.#connected);
       }),
     );
@@ -184,9 +186,9 @@ export class Aether {
   /** Ends the client, and writes the cache. */
   close(): void {
     for (const off of this.#offs.splice(0)) off();
-    clearTimeout(this.#retry);
     this.#cache.flush();
     void this.#field?.close();
+    clearTimeout(this.#retry);
     if (this.#connected) {
       this.#connected = false;
       call(this.#statusWatchers, false);
@@ -247,11 +249,11 @@ export class Aether {
 }
 
 /** `undefined` where nothing can connect: such a client has its cache and what the page writes. */
-function open(url: string, { persist = true, cacheKey, authToken, WebSocket: given }: AetherOptions): Field | undefined {
+function open(url: string, { persist = true, cacheKey, authToken, WebSocket: given }: AetherOptions, ended: () => void): Field | undefined {
   const Base = given === undefined ? globalThis.WebSocket : given;
   if (!Base) return undefined;
   const token = typeof authToken === "string" && authToken ? authToken : undefined;
-  const options: Options = { WebSocket: socketClass(Base as Parameters<typeof socketClass>[0], token) };
+  const options: Options = { WebSocket: socketClass(Base as Parameters<typeof socketClass>[0], token, ended) };
   if (token) options.token = token;
   if (!persist) options.persist = "memory";
   if (cacheKey) options.name = cacheKey;

@@ -14,8 +14,9 @@ export function withToken(url: string, token: string | undefined): string {
 /**
  * A class over `Base`. A server that takes the subprotocol is spoken to as it is. One that refuses it, or opens without it, is a
  * server of protocol 0.4, and {@link Translation} stands in between. Once a server has taken the subprotocol, no other is tried.
+ * `ended` is called after each connection that was lost, or did not come about.
  */
-export function socketClass(Base: SocketClass, token: string | undefined): new (url: string, protocol?: string) => Socket {
+export function socketClass(Base: SocketClass, token: string | undefined, ended: () => void): new (url: string, protocol?: string) => Socket {
   let modern = false;
   return class implements Socket {
     onopen: Socket["onopen"] = null;
@@ -40,16 +41,22 @@ export function socketClass(Base: SocketClass, token: string | undefined): new (
       };
       socket.onmessage = (event) => (this.#translation ? this.#translation.fromServer(event.data) : this.onmessage?.(event));
       socket.onclose = (event) => {
-        if (open || this.#closed || !otherwise) return this.onclose?.(event);
+        if (open || this.#closed || !otherwise) return this.#end(event);
         // A page is not told why a connection did not open. A server of 0.4 does not take the subprotocol.
         try {
           this.#socket = this.#connect(otherwise(), undefined);
         } catch {
-          this.onclose?.(event);
+          this.#end(event);
         }
+        return undefined;
       };
       socket.onerror = () => {};
       return socket;
+    }
+
+    #end(event: { readonly code: number; readonly reason: string }): void {
+      this.onclose?.(event);
+      if (!this.#closed) ended();
     }
 
     send(text: string): void {

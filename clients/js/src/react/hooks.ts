@@ -49,11 +49,7 @@ export type SetMembers = Pick<Members, "add" | "delete">;
 export function useMembers(name: string): readonly [readonly Member[], SetMembers] {
   const field = useField();
   const values = useRead((field, changed) => field.members(name).on(changed), (field) => field.members(name).values(), 2, name);
-  const change = useMemo<SetMembers>(
-    () => ({ add: (member) => field.members(name).add(member), delete: (member) => field.members(name).delete(member) }),
-    [field, name],
-  );
-  return [values, change];
+  return [values, useMemo(() => field.members(name), [field, name])];
 }
 
 /** The other participants and their values, by id. `room` is a pattern of names; default: all that may be read. */

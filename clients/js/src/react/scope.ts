@@ -3,7 +3,6 @@ import { connect, createElement, useContext, useMemo, type FunctionComponentElem
 import { over, still, type Readable } from "../still.js";
 import type { Field, Options } from "../types.js";
 import { useLease } from "./lease.js";
-import { loadingOf } from "./loading.js";
 import { FieldContext } from "./shared.js";
 
 /** What the components below one provider share. */
@@ -36,7 +35,7 @@ export function FieldProvider({ field, url, options, initial, children }: FieldP
   const scope = useMemo(() => {
     const server = still(initial);
     // On the server nothing connects, and what was given is all there is.
-    return { field: used ?? (server as Field), server, initial, shown: used && initial ? over(used, server, loadingOf(used).ready) : (used ?? server) };
+    return { field: used ?? (server as Field), server, initial, shown: over(used, server, initial) };
   }, [used, initial]);
   return createElement(FieldContext.Provider, { value: scope }, children);
 }
@@ -44,7 +43,7 @@ export function FieldProvider({ field, url, options, initial, children }: FieldP
 /** @throws Error outside of a provider. */
 export function useScope(): Scope {
   const scope = useContext(FieldContext);
-  if (!scope) throw new Error("no <FieldProvider> around it");
+  if (!scope) throw new Error("no <FieldProvider>");
   return scope;
 }
 
