@@ -185,7 +185,21 @@ test("a page: tabs share a connection, and what is written offline outlives it",
   assert.equal(proxy.open, 1, "connections");
   await one.run(() => window.aether.set("tabs", { from: "one" }));
   await two.until(() => window.aether.get("tabs")?.from === "one");
+  for (const tab of [one, two]) {
+    await tab.run(() => {
+      window.seen = [];
+      aether.onPresence((id, x, y) => seen.push([id, x, y]));
+      aether.onPresenceLeave((id) => seen.push([id]));
+    });
+  }
+  await one.run(() => window.aether.sendPresence(1, 2));
+  const [id, ...position] = await two.until(() => window.seen[0]);
+  assert.deepEqual(position, [1, 2]);
+  await two.run(() => window.aether.sendPresence(3, 4));
+  const [sibling] = await one.until(() => window.seen[0]);
+  assert.notEqual(id, sibling);
   await two.close();
+  assert.deepEqual(await one.until(() => window.seen[1]), [sibling]);
 
   proxy.refuse();
   await one.until(() => !window.aether.connected);

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { after, before, describe, test } from "node:test";
 import WebSocket from "ws";
-import { connect } from "../dist/index.js";
+import { bus, connect } from "../dist/index.js";
 import { bundle, runInNode, VERSIONS } from "./react-build.mjs";
 import { Browser, Gateway, Proxy, servePages, stopAll } from "./harness.mjs";
 
@@ -95,6 +95,54 @@ for (const version of VERSIONS) {
       for (const end = Date.now() + 5_000; proxy.open === open && Date.now() < end; ) await new Promise((resolve) => setTimeout(resolve, 50));
       assert.equal(proxy.open, open - 1);
       await profile.close();
+    });
+
+    test("waves of the bus, and Suspense", async () => {
+      const contents = `
+        import * as client from "../src/react/index.ts";
+        import { useValue } from "../src/react/suspense.ts";
+        import { createElement as h, StrictMode, Suspense } from "react";
+        import { createRoot } from "react-dom/client";
+        const query = new URLSearchParams(location.search);
+        window.fallbacks = 0;
+        function Last() {
+          const { waves, missed, error } = client.useWaves("shop.>", { limit: 2 });
+          return h("pre", { id: "waves" }, JSON.stringify([waves.map(({ payload }) => payload), missed, String(error ?? "")]));
+        }
+        function Text() { return h("p", { id: "suspended" }, useValue("suspended", "absent")[0]); }
+        function Waits() { window.fallbacks += 1; return h("p", { id: "waits" }); }
+        createRoot(document.getElementById("root")).render(
+          h(StrictMode, null,
+            h(client.BusProvider, { url: query.get("bus") }, h(Last)),
+            h(Suspense, { fallback: h(Waits) }, h(client.FieldProvider, { url: query.get("url"), options: { persist: "memory" } }, h(Text)))));
+      `;
+      const code = await bundle(undefined, version, { fake: false, contents });
+      const page = await servePages({ "/waves.html": `<!doctype html><title>waves</title><div id="root"></div><script src="/waves.js"></script>`, "/waves.js": code });
+      const emitter = bus(gateway.bus, { WebSocket });
+      const opened = proxy.opened;
+      proxy.hold(); // nothing comes, so there are no data
+      const tab = await (await browser.profile()).tab(`${page.url}/waves.html?bus=${encodeURIComponent(gateway.bus)}&url=${encodeURIComponent(url)}`);
+      await tab.until(() => document.querySelector("#waits"));
+      proxy.restore();
+      await says(tab, "#suspended", "absent");
+      await tab.until(() => !document.querySelector("#waits"));
+      const fallbacks = await tab.run(() => window.fallbacks);
+      proxy.refuse();
+      proxy.restore();
+      const field = connect(gateway.field(), { WebSocket, persist: "memory" });
+      await field.set("suspended", version);
+      await says(tab, "#suspended", version);
+      assert.equal(await tab.run(() => window.fallbacks), fallbacks);
+      assert.equal(proxy.opened - opened, 2, "connections: one, and one after it was cut");
+      await field.delete("suspended");
+      await field.close();
+
+      // Until the page hears; the number says which it was.
+      for (let n = 0; n < 4 || !(await tab.run(() => document.querySelector("#waves").textContent.includes("n"))); n += 1) await emitter.emit("shop.sold", { n });
+      await emitter.emit("shop.sold", { n: "last" });
+      await tab.until(() => /^\[\[\{"n":\d+\},\{"n":"last"\}\],0,""\]$/.test(document.querySelector("#waves").textContent));
+      await emitter.close();
+      assert.deepEqual(tab.errors, []);
     });
 
     test("the server renders, the page hydrates and goes on", async () => {

@@ -3,6 +3,7 @@ import { connect } from "../index.js";
 import type { Field, Json, Off, Options } from "../types.js";
 import { Cache } from "./cache.js";
 import { sha1Head } from "./sha1.js";
+import { Siblings } from "./siblings.js";
 import { socketClass } from "./socket.js";
 
 export type AetherValue = string | number | boolean | null | { [name: string]: AetherValue } | AetherValue[];
@@ -43,6 +44,7 @@ export class Aether {
   readonly url: string;
   readonly #field: Field | undefined;
   readonly #cache: Cache;
+  readonly #siblings: Siblings;
   readonly #state = new Map<string, AetherValue>();
   /** Values that are being set. */
   readonly #given = new Map<string, AetherValue>();
@@ -65,6 +67,11 @@ export class Aether {
     const cached = this.#cache.load();
     for (const [key, value] of cached ?? []) this.#state.set(key, value as AetherValue);
 
+    this.#siblings = new Siblings(
+      url,
+      (id, x, y) => call(this.#presenceWatchers, id, x, y, colorOf(id)),
+      (id) => call(this.#leaveWatchers, id),
+    );
     this.#field = open(url, options, () => {
       if (!autoReconnect) void this.#field?.close();
       else if (maxReconnectDelayMs < FIELD_DELAY_MS) this.#retry = setTimeout(() => this.#field?.retry(), maxReconnectDelayMs);
@@ -175,7 +182,9 @@ export class Aether {
 
   /** Tells others a position in whole numbers. Dropped without a connection. */
   sendPresence(x: number, y: number): void {
-    if (this.#connected) this.#field?.presence.set({ x: x | 0, y: y | 0 });
+    if (!this.#connected) return;
+    this.#field?.presence.set({ x: x | 0, y: y | 0 });
+    this.#siblings.announce(x | 0, y | 0);
   }
 
   /** There is something to show: from the cache, or from the gateway. Without both it waits. */
@@ -186,6 +195,7 @@ export class Aether {
   /** Ends the client, and writes the cache. */
   close(): void {
     for (const off of this.#offs.splice(0)) off();
+    this.#siblings.close();
     this.#cache.flush();
     void this.#field?.close();
     clearTimeout(this.#retry);
