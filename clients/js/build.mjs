@@ -75,8 +75,10 @@ for (const { name, bytes, minified } of sizes) {
   const bound = budget < Infinity ? ` of at most ${budget}` : "";
   console.log(`${name}: ${bytes} bytes${bound}, minified and gzipped (${minified} minified)${bytes > budget ? ": TOO LARGE" : ""}`);
 }
-await rm(target, { recursive: true, force: true });
+const old = `${dist}-old`;
+if (existsSync(target)) await rename(target, old);
 await rename(dist, target);
+await rm(old, { recursive: true, force: true });
 if (over) process.exit(1);
 
 /** Writes the CJS twin of an ESM file of dist/. */
