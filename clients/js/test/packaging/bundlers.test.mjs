@@ -83,6 +83,14 @@ for (const [name, resolution] of [
   });
 }
 
+test("the types compile for a program of Node, without those of pages", async () => {
+  const compilerOptions = { module: "nodenext", moduleResolution: "nodenext", target: "es2022", lib: ["es2022"], types: ["node"], strict: true, skipLibCheck: false, noEmit: true };
+  const config = JSON.stringify({ compilerOptions, include: ["*.ts"] });
+  const at = await project({ "package.json": '{"type":"module"}', "tsconfig.json": config }, { copy: join(here, "types"), modules: ["@types/node", "undici-types"], from: modules });
+  const { stdout } = await run(process.execPath, [join(modules, "typescript-5", "bin", "tsc"), "-p", at]).catch((error) => error);
+  assert.equal(stdout, "");
+});
+
 for (const [name, command] of [
   ["Deno", [join(modules, ".bin", "deno"), "run", "--allow-net", "--node-modules-dir=manual"]],
   ["Bun", [join(modules, ".bin", "bun"), "run"]],
