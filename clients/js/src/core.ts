@@ -7,7 +7,7 @@ import { slotOf, type Draft, type Entry, type Kept, type WireMember, type WriteK
 import { Saver } from "./saver.js";
 import { isBelow, Session } from "./session.js";
 import { MemoryStorage, newClient, type Loaded, type Storage } from "./storage.js";
-import { Tabs, type TabMessage } from "./tabs.js";
+import { Tabs, type TabMessage, type TabsOwner, type TabsPort } from "./tabs.js";
 import type { FieldProblem, Json, Off, Options, Refusal, Status, Superseded } from "./types.js";
 import { View, type Changes } from "./view.js";
 import { report, Watchers } from "./watchers.js";
@@ -17,6 +17,12 @@ import { Handle, Refused } from "./writes.js";
 const KEEP = 1_000;
 /** A leader that says nothing for so long is frozen. */
 const LEADER_MS = 3_000;
+
+/** What a simulation puts in the place of the browser. */
+export interface Surroundings {
+  readonly of: Environment;
+  readonly tabs: (name: string, owner: TabsOwner) => TabsPort | undefined;
+}
 
 export interface WriteContent {
   readonly member?: WireMember;
@@ -50,7 +56,7 @@ export class Core {
   #drafts = 0;
   #storage: Storage;
   #saver: Saver;
-  #tabs: Tabs | undefined;
+  #tabs: TabsPort | undefined;
   #session: Session | undefined;
   /** The last storage step of own writes; the first one is loading. */
   #keeping: Promise<void>;
@@ -73,12 +79,12 @@ export class Core {
   #failReady: (error: Error) => void = () => {};
 
   /** `isWatched`: whether somebody wants to hear of a key. */
-  constructor(url: string | readonly string[], options: Options, changed: (changes: Changes) => void, isWatched: (key: string) => boolean, of?: Environment) {
+  constructor(url: string | readonly string[], options: Options, changed: (changes: Changes) => void, isWatched: (key: string) => boolean, surroundings?: Surroundings) {
     this.#urls = (typeof url === "string" ? [url] : url).map(addressOf);
     this.#options = options;
     this.#patterns = options.patterns ?? ["*"];
     this.#durable = options.durable ?? true;
-    this.#of = of ?? environment(options.WebSocket);
+    this.#of = surroundings?.of ?? environment(options.WebSocket);
     this.#changed = changed;
     this.view.isWatched = isWatched;
     this.name = `aether-field:${options.name ?? defaultName(this.#urls[0] ?? "", options.user, this.#patterns)}`;
@@ -91,12 +97,12 @@ export class Core {
     this.#storage = this.#choose(options.persist);
     this.#saver = this.#newSaver();
     this.#keeping = Promise.resolve();
-    if (this.#storage.persistent && options.tabs !== false && Tabs.areThere()) {
-      this.#tabs = new Tabs(this.name, { lead: () => this.#lead(), follow: () => this.#follow(), rest: () => this.#rest(), message: (message) => this.#hear(message) });
-      this.#tabs.start();
-    } else {
-      this.#lead();
+    if (this.#storage.persistent && options.tabs !== false) {
+      const owner = { lead: () => this.#lead(), follow: () => this.#follow(), rest: () => this.#rest(), message: (message: TabMessage) => this.#hear(message) };
+      this.#tabs = (surroundings?.tabs ?? Tabs.open)(this.name, owner);
     }
+    if (this.#tabs) this.#tabs.start();
+    else this.#lead();
   }
 
   get persisted(): boolean {

@@ -1,6 +1,5 @@
 /** The public field. */
-import { Core } from "./core.js";
-import type { Environment } from "./environment.js";
+import { Core, type Surroundings } from "./core.js";
 import { encode, freeze, hasLoneSurrogate, utf8Length } from "./json.js";
 import { matches, wireMember, type WireMember } from "./records.js";
 import type { Change, Counter, Field, Member, Members, Off, Options, Presence, Refusal, Schema, Status, Superseded, Write } from "./types.js";
@@ -30,9 +29,9 @@ export class FieldClient implements Field {
   /** The writes of the present batch. */
   #batch: Write[] | undefined;
 
-  constructor(url: string | readonly string[], options: Options = {}, of?: Environment) {
+  constructor(url: string | readonly string[], options: Options = {}, surroundings?: Surroundings) {
     const isWatched = (key: string): boolean => this.#keys.has(key) || [...this.#patterns.keys()].some((pattern) => matches(pattern, key));
-    const core = new Core(url, options, (changes) => this.#changed(changes), isWatched, of);
+    const core = new Core(url, options, (changes) => this.#changed(changes), isWatched, surroundings);
     this.#core = core;
     this.presence = {
       set(value, room) {

@@ -25,7 +25,16 @@ export interface TabsOwner {
   message(message: TabMessage): void;
 }
 
-export class Tabs {
+/** How a tab talks to the others of its client. */
+export interface TabsPort {
+  start(): void;
+  post(message: TabMessage): void;
+  /** Takes the lead from a tab that says nothing. */
+  steal(): void;
+  stop(): void;
+}
+
+export class Tabs implements TabsPort {
   readonly #name: string;
   readonly #owner: TabsOwner;
   readonly #channel: BroadcastChannel;
@@ -34,8 +43,10 @@ export class Tabs {
   #release: (() => void) | undefined;
   #isAway = false;
 
-  static areThere(): boolean {
-    return typeof navigator === "object" && "locks" in navigator && typeof BroadcastChannel === "function" && typeof document === "object";
+  /** Undefined where tabs cannot find each other. */
+  static open(name: string, owner: TabsOwner): TabsPort | undefined {
+    const areThere = typeof navigator === "object" && "locks" in navigator && typeof BroadcastChannel === "function" && typeof document === "object";
+    return areThere ? new Tabs(name, owner) : undefined;
   }
 
   constructor(name: string, owner: TabsOwner) {
@@ -62,7 +73,6 @@ export class Tabs {
     if (!this.#isAway) this.#channel.postMessage(message);
   }
 
-  /** Takes the lock from a leader that says nothing. */
   steal(): void {
     this.#waiting?.abort();
     void this.#ask({ steal: true });
