@@ -70,6 +70,10 @@ export class Core {
   #isCalling = false;
   /** Messages of the leader while this tab reads the storage. */
   #early: TabMessage[] | undefined;
+  /** The greatest number of a write that this tab has taken as the leader. */
+  #lastOp = 0;
+  /** Writes of other tabs while this one begins to lead. */
+  #untaken: Kept[] | undefined;
   #offLeader: Off | undefined;
   /** Counts the parts that this tab has played; what belongs to an earlier one is dropped. */
   #part = 0;
@@ -202,6 +206,7 @@ export class Core {
     this.#offLeader?.();
     this.#offLeader = undefined;
     this.#early = undefined;
+    this.#untaken = [];
     this.#chain(async () => {
       let loaded = await this.#load(part);
       if (!loaded && part === this.#part) {
@@ -218,6 +223,10 @@ export class Core {
       const session = new Session(setup, this.view, this.#saver, { emit, problem: (problem) => this.problem(problem) }, this.#of);
       this.#session = session;
       session.add(outbox, true);
+      this.#lastOp = meta.op;
+      const untaken = this.#untaken ?? [];
+      this.#untaken = undefined;
+      if (untaken.length) this.#take(untaken);
       if (this.#watchesPresence) session.watchPresence();
       if (this.#presence) session.announce(this.#presence.value, this.#presence.room);
       session.start();
@@ -228,6 +237,7 @@ export class Core {
 
   #follow(): void {
     this.#part++;
+    this.#untaken = undefined;
     this.#early = [];
     this.#tabs?.post({ type: "join", tab: this.#tab });
     this.#expectLeader();
@@ -235,6 +245,7 @@ export class Core {
 
   #rest(): void {
     this.#part++;
+    this.#untaken = undefined;
     this.#offLeader?.();
     this.#offLeader = undefined;
     this.#early = undefined;
@@ -360,9 +371,24 @@ export class Core {
   }
 
   /** The leader takes writes of any tab, and tells all of them, so that everything about a write comes in one order. */
-  #take(writes: readonly Kept[]): void {
+  #take(writes: readonly Kept[], mayHaveBeenSent = false): void {
+    if (!writes.length) return;
     this.#emit({ type: "kept", writes });
-    this.#session?.add(writes);
+    this.#session?.add(writes, mayHaveBeenSent);
+    const [first, last] = [writes[0]?.op ?? 0, writes[writes.length - 1]?.op ?? 0];
+    const isGap = first > this.#lastOp + 1;
+    this.#lastOp = Math.max(this.#lastOp, last);
+    if (isGap && !mayHaveBeenSent) this.#reread();
+  }
+
+  /** Takes writes of tabs that crashed before they could hand them over. */
+  #reread(): void {
+    const part = this.#part;
+    this.#chain(async () => {
+      await this.#saver.flush();
+      const { outbox } = await this.#storage.load();
+      if (part === this.#part) this.#take(outbox.filter(({ op }) => !this.view.own(op)), true);
+    });
   }
 
   #expectLeader(): void {
@@ -377,7 +403,9 @@ export class Core {
   #hear(message: TabMessage): void {
     switch (message.type) {
       case "join":
-        if (this.#session) void this.#welcome(message.tab);
+        if (!this.#session) return;
+        this.#reread();
+        void this.#welcome(message.tab);
         return;
       case "announce":
         return this.#session?.announce(message.value, message.room);
@@ -387,6 +415,7 @@ export class Core {
         return this.#session?.connection.retry();
       case "kept":
         if (this.#session) this.#take(message.writes);
+        else this.#untaken?.push(...message.writes);
         return;
       default:
         if (this.#session) return;
@@ -496,7 +525,7 @@ export class Core {
         return handle.replace(by);
       }
       case "acked":
-        view.acked(event.op, event.version, event.sum);
+        view.acked(event.op, event.version, event.sum, event.isNew);
         return this.#handle(event.op)?.ack();
       case "done": {
         const handle = this.#handle(event.op);

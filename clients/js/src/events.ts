@@ -17,7 +17,7 @@ export type FieldEvent =
   | { readonly type: "kept"; readonly writes: readonly Kept[] }
   | { readonly type: "replaced"; readonly op: number; readonly by: number }
   | { readonly type: "sent"; readonly ops: readonly number[] }
-  | { readonly type: "acked"; readonly op: number; readonly version: string; readonly sum?: number | bigint }
+  | { readonly type: "acked"; readonly op: number; readonly version: string; readonly isNew: boolean; readonly sum?: number | bigint }
   | { readonly type: "done"; readonly op: number; readonly how: "durable" | "memory" }
   | { readonly type: "refused"; readonly op: number; readonly code: string; readonly message: string }
   | { readonly type: "superseded"; readonly superseded: Superseded }

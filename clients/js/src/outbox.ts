@@ -119,8 +119,9 @@ export class Outbox {
     return this.#items.delete(op);
   }
 
-  get(op: number): Kept | undefined {
-    return this.#items.get(op)?.write;
+  /** Whether it was sent before this connection. */
+  isOld(op: number): boolean {
+    return this.#items.get(op)?.mayCount ?? false;
   }
 
   /** The gateway will take it later: `again` sends it. */

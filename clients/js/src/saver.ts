@@ -76,7 +76,7 @@ export class Saver {
   }
 
   #run(): void {
-    this.#running ??= this.#loop().finally(() => (this.#running = undefined));
+    this.#running ??= this.#loop();
   }
 
   async #loop(): Promise<void> {
@@ -89,6 +89,8 @@ export class Saver {
         await this.#withoutCache(step, cause);
       }
     }
+    // Right here: what comes from now on starts another loop.
+    this.#running = undefined;
   }
 
   /** The cache goes first, so that the outbox has room. */

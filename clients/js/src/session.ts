@@ -44,6 +44,8 @@ export class Session implements Protocol {
   #isSynced = false;
   #greeted = false;
   readonly #held = new Set<Off>();
+  /** Writes that were confirmed before the first snapshot was complete. */
+  readonly #early = new Map<number, "durable" | "memory">();
   readonly #reported = new Set<string>();
   #maxMessage = 65_536;
 
@@ -126,6 +128,7 @@ export class Session implements Protocol {
     this.#greeted = this.#isSynced = false;
     for (const off of this.#held) off();
     this.#held.clear();
+    this.#early.clear();
     this.#presence.stop();
     this.#owner.emit({ type: "lost" });
   }
@@ -212,6 +215,9 @@ export class Session implements Protocol {
 
   #synced(): void {
     this.#isSynced = true;
+    const early = [...this.#early];
+    this.#early.clear();
+    for (const [op, how] of early) this.#done(op, how);
     this.#owner.emit({ type: "status", status: "online" });
   }
 
@@ -245,13 +251,18 @@ export class Session implements Protocol {
     if (!acked) return;
     const own = this.#view.own(op);
     const sum = own && acked.isNew && acked.write.kind === "count" ? this.#view.withCount(own) : undefined;
-    this.#owner.emit({ type: "acked", op, version, ...(sum !== undefined && { sum }) });
+    this.#owner.emit({ type: "acked", op, version, isNew: acked.isNew, ...(sum !== undefined && { sum }) });
     if (own && this.#view.covers(acked.write.name)) this.#saver.entries([own.slot]);
     if (!this.#setup.durable) this.#done(op, "memory");
     this.connection.wake();
   }
 
   #done(op: number, how: "durable" | "memory"): void {
+    if (!this.#isSynced && this.#outbox.isOld(op)) {
+      // Only the snapshot tells what stands; until then the own value stays on top.
+      this.#early.set(op, how);
+      return;
+    }
     if (!this.#outbox.done(op)) return;
     this.#owner.emit({ type: "done", op, how });
     this.#saver.remove(op);

@@ -208,16 +208,19 @@ export class View {
     return own;
   }
 
-  /** The gateway has a write. `sum` is the confirmed sum of a counter now, if it is known. */
-  acked(op: number, version: string, sum: number | bigint | undefined): string | undefined {
+  /**
+   * The gateway has a write. `sum` is the confirmed sum of a counter now, if it is known. `isNew`: the gateway has it from
+   * now on; one that was sent again may have been undone by others since, so that only entries tell.
+   */
+  acked(op: number, version: string, sum: number | bigint | undefined, isNew: boolean): string | undefined {
     const own = this.#ops.get(op);
     if (!own) return undefined;
     const { slot, write } = own;
     const { name, kind, member } = write;
     this.#note(own);
-    own.version = version;
+    if (isNew || member === undefined) own.version = version;
     own.amount = 0n;
-    if (this.covers(name)) {
+    if (isNew && this.covers(name)) {
       if (kind === "count") {
         if (sum !== undefined) this.#state.sums.set(name, sum);
       } else {
