@@ -235,6 +235,12 @@ export class Core {
     });
   }
 
+  #joinAgain(): void {
+    if (this.#session || this.#untaken || !this.#tabs) return;
+    this.view.sequence = -1;
+    this.#follow();
+  }
+
   #follow(): void {
     this.#part++;
     this.#untaken = undefined;
@@ -505,6 +511,8 @@ export class Core {
       case "entries":
         return view.apply(event.entries, event.cursor);
       case "part":
+        // A follower that came in the middle reads all of it from the storage, once it is there.
+        if (event.done && !event.first && !view.isBuilding && !this.#session) queueMicrotask(() => this.#joinAgain());
         return view.part(event.entries, event.first, event.done, event.patterns, event.cursor);
       case "lost":
         this.participant = undefined;

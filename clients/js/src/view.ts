@@ -261,9 +261,15 @@ export class View {
     if (cursor) this.cursor = cursor;
   }
 
+  /** Whether the first part of a snapshot has come, and the last one has not. */
+  get isBuilding(): boolean {
+    return this.#building !== undefined;
+  }
+
   /** A part of a snapshot. The view changes with the last one. */
   part(entries: readonly Entry[], first: boolean, done: boolean, patterns: readonly string[] | undefined, cursor: Cursor | undefined): void {
-    if (first || !this.#building) this.#building = { state: new State(), patterns, values: new Map(), differs: [], touched: new Set() };
+    if (first) this.#building = { state: new State(), patterns, values: new Map(), differs: [], touched: new Set() };
+    if (!this.#building) return;
     const { state, values, differs } = this.#building;
     for (const entry of entries) {
       this.#put(state, entry, false);
