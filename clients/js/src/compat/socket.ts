@@ -55,8 +55,10 @@ export function socketClass(Base: SocketClass, token: string | undefined, ended:
     }
 
     #end(event: { readonly code: number; readonly reason: string }): void {
+      // The client closes its side when it hears of it.
+      const closed = this.#closed;
       this.onclose?.(event);
-      if (!this.#closed) ended();
+      if (!closed) ended();
     }
 
     send(text: string): void {
