@@ -9,6 +9,7 @@ import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { gzipSync } from "node:zlib";
+import { options, supported } from "./options.mjs";
 
 const root = dirname(fileURLToPath(import.meta.url));
 // Put in its place at the end, so a failed build leaves the last one, and those who use it never see half of one.
@@ -32,20 +33,10 @@ const entries = Object.fromEntries(
 const KIB = 1024;
 const budgets = { client: 14 * KIB, react: 2 * KIB };
 
-// Of what is newer than ES2020, private names and class fields are kept: all browsers since 2021 have them, and what esbuild
-// makes of them otherwise is a fourth larger, and slow.
-const supported = {
-  "class-private-accessor": true,
-  "class-private-field": true,
-  "class-private-method": true,
-  "class-field": true,
-};
-const common = { bundle: true, target: "es2020", supported, sourcemap: true, legalComments: "none", logLevel: "warning", absWorkingDir: root };
-
 await mkdir(dist);
 
 await build({
-  ...common,
+  ...options,
   entryPoints: entries,
   outdir: dist,
   format: "esm",
@@ -54,9 +45,9 @@ await build({
   external: ["react"],
 });
 for (const name of (await readdir(dist)).filter((name) => name.endsWith(".js"))) await commonJs(name);
-await build({ ...common, entryPoints: [source("index.ts")], outfile: join(dist, "aether-client.min.js"), format: "iife", globalName: "AetherClient", minify: true });
+await build({ ...options, entryPoints: [source("index.ts")], outfile: join(dist, "aether-client.min.js"), format: "iife", globalName: "AetherClient", minify: true });
 if ("compat" in entries) {
-  await build({ ...common, entryPoints: [source("compat/script.ts")], outfile: join(dist, "aether-compat.min.js"), format: "iife", minify: true });
+  await build({ ...options, entryPoints: [source("compat/script.ts")], outfile: join(dist, "aether-compat.min.js"), format: "iife", minify: true });
   // `require` of the sync engine 0.4 returns the class itself.
   await appendFile(join(dist, "compat.cjs"), "module.exports = Object.assign(module.exports.Aether, { Aether: module.exports.Aether, default: module.exports.Aether });\n");
 }
@@ -124,7 +115,7 @@ async function isOfClient(name) {
 /** `entry` is a list of files, or code. */
 async function size(name, entry, plugins) {
   const input = Array.isArray(entry) ? { entryPoints: entry } : { stdin: { contents: entry, resolveDir: root } };
-  const { outputFiles } = await build({ ...common, ...input, plugins, format: "esm", minify: true, sourcemap: false, write: false, external: ["react"], outdir: dist });
+  const { outputFiles } = await build({ ...options, ...input, plugins, format: "esm", minify: true, sourcemap: false, write: false, external: ["react"], outdir: dist });
   const contents = outputFiles[0].contents;
   return { name, bytes: gzipSync(contents, { level: 9 }).length, minified: contents.length };
 }

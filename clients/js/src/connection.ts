@@ -222,18 +222,11 @@ export class Connection {
 
   #receive(data: unknown): void {
     this.#heard = this.#of.monotonic();
-    let message: unknown;
     try {
-      message = typeof data === "string" ? JSON.parse(data) : undefined;
-    } catch {
-      // Reported below.
-    }
-    if (typeof message !== "object" || message === null) {
-      this.#protocol.problem({ code: "protocol", message: "the gateway sent something that is not a JSON object" });
-      return;
-    }
-    try {
-      this.#protocol.message(message as Record<string, unknown>, data as string);
+      const text = data as string;
+      const message: unknown = JSON.parse(text);
+      if (typeof message !== "object" || message === null) throw new TypeError("it is not an object");
+      this.#protocol.message(message as Record<string, unknown>, text);
     } catch (cause) {
       this.#protocol.problem({ code: "protocol", message: `a message made no sense: ${String(cause)}`, cause });
     }

@@ -9,7 +9,7 @@ import { isBelow, Session } from "./session.js";
 import { MemoryStorage, newClient, type Loaded, type Storage } from "./storage.js";
 import { Tabs, type TabMessage, type TabsOwner, type TabsPort } from "./tabs.js";
 import type { FieldProblem, Json, Off, Options, Refusal, Status, Superseded } from "./types.js";
-import { View, type Changes } from "./view.js";
+import { View, type Changes, type Own } from "./view.js";
 import { report, Watchers } from "./watchers.js";
 import { Handle, Refused } from "./writes.js";
 
@@ -62,7 +62,7 @@ export class Core {
   #keeping: Promise<void>;
   #unkept: Draft[] = [];
   readonly #handles = new Map<string, Handle>();
-  #presence: { readonly value: Json; readonly room: string | undefined } | undefined;
+  #presence: TabMessage | undefined;
   #watchesPresence = false;
   #skew = 0;
   #pending = 0;
@@ -155,23 +155,26 @@ export class Core {
   // Presence.
 
   announce(value: Json, room: string | undefined): void {
-    this.#presence = { value, room };
-    if (this.#session) this.#session.announce(value, room);
-    else this.#tabs?.post({ type: "announce", value, ...(room !== undefined && { room }) });
+    this.#presence = { type: "announce", value, room };
+    this.#tell(this.#presence);
   }
 
   watchPresence(): void {
     if (this.#watchesPresence) return;
     this.#watchesPresence = true;
-    if (this.#session) this.#session.watchPresence();
-    else this.#tabs?.post({ type: "watch-presence" });
+    this.#tell({ type: "watch-presence" });
+  }
+
+  /** Tells the leader, which may be this tab. */
+  #tell(message: TabMessage): void {
+    if (this.#session) this.#hear(message);
+    else this.#tabs?.post(message);
   }
 
   // The end.
 
   retry(): void {
-    if (this.#session) this.#session.connection.retry();
-    else this.#tabs?.post({ type: "retry" });
+    this.#tell({ type: "retry" });
   }
 
   async close(): Promise<void> {
@@ -228,7 +231,7 @@ export class Core {
       this.#untaken = undefined;
       if (untaken.length) this.#take(untaken);
       if (this.#watchesPresence) session.watchPresence();
-      if (this.#presence) session.announce(this.#presence.value, this.#presence.room);
+      if (this.#presence) this.#tell(this.#presence);
       session.start();
       // Followers that wait for the one before.
       this.#tabs?.post({ type: "joined", tab: "", events: this.#greeting() });
@@ -270,9 +273,14 @@ export class Core {
   /** Reads what the storage has that this tab does not know. Undefined if it failed. */
   async #load(part: number): Promise<Loaded | undefined> {
     try {
+      const known = this.#numbered();
       const loaded = await this.#storage.load();
       if (part !== this.#part) return undefined;
       const { meta, outbox } = loaded;
+      if (this.#storage.persistent) {
+        const kept = new Set(outbox.map(({ op }) => op));
+        for (const own of known) if (!kept.has(own.op)) this.#ended(own);
+      }
       if (this.#storage.persistent && (!this.isReady || meta.sequence !== this.view.sequence)) {
         let first = true;
         let last: readonly Entry[] = [];
@@ -294,6 +302,18 @@ export class Core {
       if (part === this.#part) this.#detach(cause);
       return undefined;
     }
+  }
+
+  #numbered(): (Own & { readonly op: number })[] {
+    return [...this.view.owns()].filter((own): own is Own & { op: number } => own.op !== undefined);
+  }
+
+  /** A write is not in the storage any more: it came to its end while this page was frozen, and heard nothing. */
+  #ended(own: Own): void {
+    const handle = this.#handles.get(own.write.id);
+    this.#forget(own.write);
+    this.view.drop(own, "remote");
+    handle?.refuse(new Refused("unknown", "nobody heard how the write ended"));
   }
 
   /** Goes on in memory, as a client of its own: the storage cannot be used. */
@@ -363,15 +383,14 @@ export class Core {
   }
 
   #hand(writes: readonly Kept[]): void {
-    for (const write of writes) {
-      this.view.add(write, undefined, "me");
-      this.#handles.get(write.id)?.keep(this.#storage.persistent);
-    }
+    // The leader may have found some of them in the storage, and be through with them.
+    const there = writes.filter(({ id, op }) => this.view.number(id, op));
+    if (this.#storage.persistent) for (const { id } of there) this.#handles.get(id)?.keep();
     this.flush();
     if (this.#session) {
-      this.#take(writes);
-    } else if (this.#tabs) {
-      this.#tabs.post({ type: "kept", writes });
+      this.#take(there);
+    } else if (this.#tabs && there.length) {
+      this.#tabs.post({ type: "kept", writes: there });
       this.#expectLeader();
     }
   }
@@ -391,9 +410,11 @@ export class Core {
   #reread(): void {
     const part = this.#part;
     this.#chain(async () => {
+      // One that comes to its end meanwhile is not taken again.
+      const known = new Set(this.#numbered().map(({ op }) => op));
       await this.#saver.flush();
       const { outbox } = await this.#storage.load();
-      if (part === this.#part) this.#take(outbox.filter(({ op }) => !this.view.own(op)), true);
+      if (part === this.#part) this.#take(outbox.filter(({ op }) => !known.has(op) && !this.view.own(op)), true);
     });
   }
 
@@ -435,7 +456,7 @@ export class Core {
     if (message.type === "joined") {
       if (message.tab !== this.#tab && message.tab !== "") return;
       if (message.tab === "" && !this.#early) return this.#follow();
-      void this.#join(message.events);
+      this.#join(message.events);
     } else if (this.#early) {
       this.#early.push(message);
     } else {
@@ -450,13 +471,14 @@ export class Core {
     this.flush();
   }
 
-  async #join(events: readonly FieldEvent[]): Promise<void> {
+  #join(events: readonly FieldEvent[]): void {
     const part = this.#part;
     this.#chain(async () => {
-      if (part !== this.#part) return;
+      // A leader may have welcomed all and this one: a second reading would bring back what was done since the first.
+      if (part !== this.#part || !this.#early) return;
       const loaded = await this.#load(part);
       if (!loaded || part !== this.#part) return;
-      const early = this.#early ?? [];
+      const early = this.#early;
       this.#early = undefined;
       for (const event of events) this.#apply(event);
       this.flush();

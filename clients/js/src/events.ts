@@ -3,21 +3,21 @@ import type { Cursor, Entry, Kept } from "./records.js";
 import type { Json, Status, Superseded } from "./types.js";
 
 export type FieldEvent =
-  | { readonly type: "entries"; readonly entries: readonly Entry[]; readonly cursor?: Cursor }
+  | { readonly type: "entries"; readonly entries: readonly Entry[]; readonly cursor: Cursor | undefined }
   | {
       readonly type: "part";
       readonly entries: readonly Entry[];
       readonly first: boolean;
       readonly done: boolean;
-      readonly patterns?: readonly string[];
-      readonly cursor?: Cursor;
+      readonly patterns: readonly string[] | undefined;
+      readonly cursor: Cursor | undefined;
     }
   /** The connection is gone, and the rest of a snapshot with it. */
   | { readonly type: "lost" }
   | { readonly type: "kept"; readonly writes: readonly Kept[] }
   | { readonly type: "replaced"; readonly op: number; readonly by: number }
   | { readonly type: "sent"; readonly ops: readonly number[] }
-  | { readonly type: "acked"; readonly op: number; readonly version: string; readonly isNew: boolean; readonly sum?: number | bigint }
+  | { readonly type: "acked"; readonly op: number; readonly version: string; readonly isNew: boolean; readonly sum: number | bigint | undefined }
   | { readonly type: "done"; readonly op: number; readonly how: "durable" | "memory" }
   | { readonly type: "refused"; readonly op: number; readonly code: string; readonly message: string }
   | { readonly type: "superseded"; readonly superseded: Superseded }

@@ -23,14 +23,14 @@ export class FieldClient implements Field {
   readonly #core: Core;
   readonly #keys = new NamedWatchers<Change>();
   /** Of patterns that end with `*`. */
-  readonly #patterns = new Map<string, Watchers<Change>>();
+  readonly #patterns = new NamedWatchers<Change>();
   readonly #counters = new NamedWatchers<number | bigint>();
   readonly #sets = new NamedWatchers<readonly Member[]>();
   /** The writes of the present batch. */
   #batch: Write[] | undefined;
 
   constructor(url: string | readonly string[], options: Options = {}, surroundings?: Surroundings) {
-    const isWatched = (key: string): boolean => this.#keys.has(key) || [...this.#patterns.keys()].some((pattern) => matches(pattern, key));
+    const isWatched = (key: string): boolean => this.#keys.has(key) || [...this.#patterns.names()].some((pattern) => matches(pattern, key));
     const core = new Core(url, options, (changes) => this.#changed(changes), isWatched, surroundings);
     this.#core = core;
     this.presence = {
@@ -165,7 +165,7 @@ export class FieldClient implements Field {
 
   on(pattern: string, callback: (change: Change) => void, { signal, now = false }: { signal?: AbortSignal; now?: boolean } = {}): Off {
     if (signal?.aborted) return () => {};
-    const remove = this.#watch(pattern, callback);
+    const remove = (pattern.endsWith("*") ? this.#patterns : this.#keys).add(pattern, callback);
     const off = (): void => {
       remove();
       signal?.removeEventListener("abort", off);
@@ -251,23 +251,12 @@ export class FieldClient implements Field {
     return bytes === 0 && what === "the name" ? "a name has at least one byte" : undefined;
   }
 
-  #watch(pattern: string, callback: (change: Change) => void): Off {
-    if (!pattern.endsWith("*")) return this.#keys.add(pattern, callback);
-    const watchers = this.#patterns.get(pattern) ?? new Watchers<Change>();
-    const off = watchers.add(callback);
-    this.#patterns.set(pattern, watchers);
-    return () => {
-      off();
-      if (!watchers.size && this.#patterns.get(pattern) === watchers) this.#patterns.delete(pattern);
-    };
-  }
-
   #changed({ registers, counters, sets }: Changes): void {
     if (this.#keys.size || this.#patterns.size) {
       for (const change of registers) {
         shown(change.value);
         this.#keys.call(change.key, () => change);
-        for (const [pattern, watchers] of this.#patterns) if (matches(pattern, change.key)) watchers.call(change);
+        for (const pattern of this.#patterns.names()) if (matches(pattern, change.key)) this.#patterns.call(pattern, () => change);
       }
     }
     const { view } = this.#core;

@@ -115,16 +115,11 @@ export class IndexedDbStorage implements Storage {
         for (const name of STORES) if (!opening.result.objectStoreNames.contains(name)) opening.result.createObjectStore(name);
       };
       opening.onerror = () => reject(opening.error);
-      opening.onblocked = () => reject(new Error("another page holds an older version of the database"));
       opening.onsuccess = () => {
         const database = opening.result;
-        database.onversionchange = () => {
+        database.onversionchange = database.onclose = ({ type }) => {
           this.close();
-          this.#closed("another page deletes or changes the database");
-        };
-        database.onclose = () => {
-          this.close();
-          this.#closed("the browser closed the database");
+          this.#closed(`the database was closed: ${type}`);
         };
         resolve(database);
       };

@@ -3,37 +3,17 @@
 /** The bytes of a text in UTF-8. Halves of surrogate pairs count 3. */
 export function utf8Length(text: string): number {
   let bytes = text.length;
-  for (let at = 0; at < text.length; at++) {
-    const unit = text.charCodeAt(at);
-    if (unit < 0x80) continue;
-    // A pair has two units and four bytes.
-    bytes += unit < 0x800 || isPair(text, at, unit) || isSecond(text, at, unit) ? 1 : 2;
+  for (const character of text) {
+    const code = character.codePointAt(0) ?? 0;
+    // Two units of UTF-16 are four bytes.
+    if (code > 0x7f) bytes += code > 0x7ff ? 2 : 1;
   }
   return bytes;
 }
 
-function isPair(text: string, at: number, unit: number): boolean {
-  return unit >= 0xd800 && unit < 0xdc00 && isLow(text.charCodeAt(at + 1));
-}
-
-function isSecond(text: string, at: number, unit: number): boolean {
-  const before = text.charCodeAt(at - 1);
-  return isLow(unit) && before >= 0xd800 && before < 0xdc00;
-}
-
-function isLow(unit: number): boolean {
-  return unit >= 0xdc00 && unit < 0xe000;
-}
-
 /** Whether a text has half of a surrogate pair. */
 export function hasLoneSurrogate(text: string): boolean {
-  for (let at = 0; at < text.length; at++) {
-    const unit = text.charCodeAt(at);
-    if (unit < 0xd800 || unit >= 0xe000) continue;
-    if (!isPair(text, at, unit)) return true;
-    at++;
-  }
-  return false;
+  return /[\ud800-\udfff]/u.test(text);
 }
 
 /** The gateway takes 127 levels. */
@@ -73,7 +53,7 @@ function check(value: unknown, path: string, depth: number, above: Set<object>):
   } else {
     const prototype: unknown = Object.getPrototypeOf(value);
     // An object of another realm has another Object.prototype, whose prototype is null as well.
-    if (prototype !== null && Object.getPrototypeOf(prototype) !== null) throw wrong(nameOf(value));
+    if (prototype !== null && Object.getPrototypeOf(prototype) !== null) throw wrong(`a ${value.constructor?.name}`);
     if (typeof (value as { toJSON?: unknown }).toJSON === "function") throw wrong("an object with toJSON");
     for (const [name, inner] of Object.entries(value)) {
       const place = `${path}[${JSON.stringify(name)}]`;
@@ -84,27 +64,13 @@ function check(value: unknown, path: string, depth: number, above: Set<object>):
   above.delete(value);
 }
 
-function nameOf(value: object): string {
-  const name: unknown = value.constructor?.name;
-  return typeof name === "string" && name ? `a ${name}` : "an object with a prototype";
-}
-
 /** Whether two values of JSON are equal, whatever the order of names. */
 export function equal(one: unknown, other: unknown): boolean {
   if (one === other) return true;
-  if (typeof one !== "object" || typeof other !== "object" || one === null || other === null) return false;
-  if (Array.isArray(one)) {
-    return Array.isArray(other) && one.length === other.length && one.every((value, at) => equal(value, other[at]));
-  }
-  if (Array.isArray(other)) return false;
+  if (typeof one !== "object" || typeof other !== "object" || !one || !other || Array.isArray(one) !== Array.isArray(other)) return false;
   const names = Object.keys(one);
-  return (
-    names.length === Object.keys(other).length &&
-    names.every((name) => {
-      const has = Object.prototype.hasOwnProperty.call(other, name);
-      return has && equal((one as Record<string, unknown>)[name], (other as Record<string, unknown>)[name]);
-    })
-  );
+  // A list has its indices as names.
+  return names.length === Object.keys(other).length && names.every((name) => Object.prototype.hasOwnProperty.call(other, name) && equal(one[name as never], other[name as never]));
 }
 
 /** Freezes a value of JSON with all in it. */

@@ -43,10 +43,6 @@ export class Outbox {
     private readonly durable: boolean,
   ) {}
 
-  get size(): number {
-    return this.#items.size;
-  }
-
   /** `mayHaveBeenSent`: it comes from the storage. */
   add(write: Kept, mayHaveBeenSent = false): void {
     if (this.#items.has(write.op)) return;
@@ -171,7 +167,8 @@ export class Outbox {
   /** The connection is new: everything without an answer, and what may not be on a disk, is sent again. */
   restart(): void {
     this.#unanswered = 0;
-    for (const item of [...this.#items.values()]) {
+    // The latest first: of several that were acknowledged, it takes the place of the others.
+    for (const item of [...this.#items.values()].sort((a, b) => b.write.op - a.write.op)) {
       if (item.state === "waiting") continue;
       const slot = this.#slots.get(item.slot) ?? { current: undefined, next: undefined };
       this.#slots.set(item.slot, slot);

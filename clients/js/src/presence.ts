@@ -22,7 +22,7 @@ export class PresenceSender {
 
   set(value: Json, room?: string): void {
     const had = this.#message !== undefined;
-    this.#message = value === null ? undefined : { type: "presence", value, ...(room !== undefined && { patterns: [room] }) };
+    this.#message = value === null ? undefined : { type: "presence", value, patterns: room === undefined ? undefined : [room] };
     if (!this.#isConnected) return;
     if (this.#message) {
       const wait = this.#sentAt + PACE_MS - this.#of.monotonic();

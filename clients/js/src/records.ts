@@ -61,23 +61,24 @@ export function slotOfEntry(entry: Entry): string {
 
 /** Reads entries of a message. Entries of owners and of kinds that are not known yet are left out. @throws TypeError */
 export function readEntries(list: unknown, sums?: readonly unknown[]): Entry[] {
-  if (!Array.isArray(list)) throw new TypeError("`entries` is not a list");
+  const wrong = (): TypeError => new TypeError("an entry makes no sense");
+  if (!Array.isArray(list)) throw wrong();
   const entries: Entry[] = [];
   for (let at = 0; at < list.length; at++) {
     const item = list[at] as Record<string, unknown> | null;
-    if (typeof item !== "object" || item === null) throw new TypeError("an entry is not an object");
+    if (typeof item !== "object" || item === null) throw wrong();
     const { key, counter, set, owner, member, present, version } = item;
     if (owner !== undefined) continue;
-    if (version !== undefined && typeof version !== "string") throw new TypeError("a version is not a text");
+    if (version !== undefined && typeof version !== "string") throw wrong();
     if (typeof key === "string") {
       entries.push(item as Entry);
     } else if (typeof counter === "string") {
       const sum = (sums?.[at] as { sum?: unknown } | undefined)?.sum ?? item.sum;
       if (typeof sum === "string") entries.push({ counter, sum: exact(BigInt(sum)) });
       else if (typeof sum === "number") entries.push({ counter, sum });
-      else throw new TypeError("a sum is not a number");
+      else throw wrong();
     } else if (typeof set === "string") {
-      if (!isMember(member) || typeof present !== "boolean") throw new TypeError("a member makes no sense");
+      if (!isMember(member) || typeof present !== "boolean") throw wrong();
       entries.push(item as Entry);
     }
   }

@@ -2,6 +2,7 @@
 import { Connection, type ConnectionState, type Protocol } from "./connection.js";
 import type { Environment } from "./environment.js";
 import type { FieldEvent } from "./events.js";
+import { utf8Length } from "./json.js";
 import { Outbox } from "./outbox.js";
 import { PresenceSender } from "./presence.js";
 import { counterSlot, exactSums, matches, readEntries, slotOfEntry, type Cursor, type Entry, type Kept } from "./records.js";
@@ -103,8 +104,7 @@ export class Session implements Protocol {
 
   opened(token: string | undefined): void {
     this.#helloAt = this.#of.monotonic();
-    const { client } = this.#setup;
-    this.connection.send(token === undefined ? { type: "hello", client } : { type: "hello", client, token });
+    this.connection.send({ type: "hello", client: this.#setup.client, token });
   }
 
   ping(id: number): object {
@@ -114,7 +114,7 @@ export class Session implements Protocol {
   next(most: number): string[] {
     const sent: number[] = [];
     let requests = this.#outbox.next(most, (op) => sent.push(op));
-    const tooLong = requests.findIndex((text) => text.length * 3 > this.#maxMessage && new TextEncoder().encode(text).length > this.#maxMessage);
+    const tooLong = requests.findIndex((text) => text.length * 3 > this.#maxMessage && utf8Length(text) > this.#maxMessage);
     if (tooLong >= 0) {
       const op = sent[tooLong];
       requests = requests.filter((_, at) => at !== tooLong);
@@ -226,21 +226,14 @@ export class Session implements Protocol {
     const done = message.done === true;
     const patterns = message.patterns === undefined ? undefined : texts(message.patterns);
     const cursor = done ? cursorOf(message) : undefined;
-    this.#owner.emit({
-      type: "part",
-      entries,
-      first: message.first === true,
-      done,
-      ...(patterns && { patterns }),
-      ...(cursor && { cursor }),
-    });
+    this.#owner.emit({ type: "part", entries, first: message.first === true, done, patterns, cursor });
     if (!done) return;
     this.#outbox.countedAll();
     this.#saver.all();
     this.#synced();
   }
 
-  #changes(entries: readonly Entry[], cursor: Cursor): void {
+  #changes(entries: readonly Entry[], cursor?: Cursor): void {
     for (const entry of entries) if ("counter" in entry) this.#outbox.counted(counterSlot(entry.counter));
     this.#owner.emit({ type: "entries", entries, cursor });
     this.#saver.entries(entries.map(slotOfEntry));
@@ -251,7 +244,7 @@ export class Session implements Protocol {
     if (!acked) return;
     const own = this.#view.own(op);
     const sum = own && acked.isNew && acked.write.kind === "count" ? this.#view.withCount(own) : undefined;
-    this.#owner.emit({ type: "acked", op, version, isNew: acked.isNew, ...(sum !== undefined && { sum }) });
+    this.#owner.emit({ type: "acked", op, version, isNew: acked.isNew, sum });
     if (own && this.#view.covers(acked.write.name)) this.#saver.entries([own.slot]);
     if (!this.#setup.durable) this.#done(op, "memory");
     this.connection.wake();
@@ -305,30 +298,18 @@ export class Session implements Protocol {
   }
 
   #superseded(message: Record<string, unknown>): void {
-    const version = text_(message.version);
-    const by = typeof message.by === "string" ? message.by : undefined;
-    const { key, set, value, lost } = message;
+    const { key, set, member, lost, value } = message;
+    const name = text_(key ?? set);
     // It comes again when the write is sent again.
-    const id = `${String(key ?? set)} ${version}`;
+    const id = `${name} ${text_(message.version)}`;
     if (this.#reported.has(id)) return;
     const [oldest] = this.#reported;
     if (oldest !== undefined && this.#reported.size >= MAX_REPORTED) this.#reported.delete(oldest);
     this.#reported.add(id);
-    if (typeof key === "string") {
-      if (by !== undefined && this.#view.covers(key)) {
-        const entry = { key, version: by, ...(value !== undefined && { value }) };
-        this.#owner.emit({ type: "entries", entries: [entry] });
-        this.#saver.entries([slotOfEntry(entry)]);
-      }
-      this.#owner.emit({ type: "superseded", superseded: { key, lost, value } });
-    } else if (typeof set === "string") {
-      const [entry] = readEntries([{ set, member: message.member, present: true, ...(by !== undefined && { version: by }) }]);
-      if (entry && this.#view.covers(set)) {
-        this.#owner.emit({ type: "entries", entries: [entry] });
-        this.#saver.entries([slotOfEntry(entry)]);
-      }
-      this.#owner.emit({ type: "superseded", superseded: { key: set, lost: undefined, value: message.member } });
-    }
+    const version = message.by;
+    const entries = readEntries([key === undefined ? { set, member, present: true, version } : { key, value, version }]);
+    if (version !== undefined && this.#view.covers(name)) this.#changes(entries);
+    this.#owner.emit({ type: "superseded", superseded: key === undefined ? { key: name, lost: undefined, value: member } : { key: name, lost, value } });
   }
 }
 

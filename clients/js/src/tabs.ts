@@ -11,7 +11,7 @@ export type TabMessage =
   /** To the leader. */
   | { readonly type: "kept"; readonly writes: readonly Kept[] }
   | { readonly type: "join"; readonly tab: string }
-  | { readonly type: "announce"; readonly value: Json; readonly room?: string }
+  | { readonly type: "announce"; readonly value: Json; readonly room: string | undefined }
   | { readonly type: "watch-presence" }
   | { readonly type: "retry" };
 

@@ -161,13 +161,12 @@ export class View {
   // Own writes.
 
   /** Puts an own write on top. `value` is the one of a `set`. */
-  add(write: Draft | Kept, value: unknown, by: By): Own {
-    const known = this.#owns.get(write.id);
-    if (known) {
-      if ("op" in write) this.number(known, write);
-      return known;
-    }
+  add(write: Draft | Kept, value: unknown, by: By): void {
     const op = "op" in write ? write.op : undefined;
+    if (this.#owns.has(write.id)) {
+      if (op !== undefined) this.number(write.id, op);
+      return;
+    }
     const own: Own = { slot: slotOf(write), write, op, value, amount: write.amount ?? 0n, version: undefined };
     this.#note(own);
     this.#owns.set(write.id, own);
@@ -180,20 +179,23 @@ export class View {
       this.#setOwns.set(write.name, ofSet.add(own));
     }
     this.#refresh(own, by);
-    return own;
   }
 
-  /** The write has its number. */
-  number(own: Own, kept: Kept): void {
-    if (own.op !== undefined) return;
-    own.op = kept.op;
-    this.#ops.set(kept.op, own);
-    const owns = this.#slots.get(own.slot) ?? [];
-    if (owns.length < 2) return;
-    this.#note(own);
-    owns.splice(owns.indexOf(own), 1);
-    this.#place(owns, own);
-    this.#refresh(own, "tab");
+  /** Gives a write its number. Returns whether it is still here. */
+  number(id: string, op: number): boolean {
+    const own = this.#owns.get(id);
+    if (own && own.op === undefined) {
+      own.op = op;
+      this.#ops.set(op, own);
+      const owns = this.#slots.get(own.slot) ?? [];
+      if (owns.length > 1) {
+        this.#note(own);
+        owns.splice(owns.indexOf(own), 1);
+        this.#place(owns, own);
+        this.#refresh(own, "tab");
+      }
+    }
+    return own !== undefined;
   }
 
   /** A later write takes the place of one that was not sent. */
@@ -212,11 +214,10 @@ export class View {
    * The gateway has a write. `sum` is the confirmed sum of a counter now, if it is known. `isNew`: the gateway has it from
    * now on; one that was sent again may have been undone by others since, so that only entries tell.
    */
-  acked(op: number, version: string, sum: number | bigint | undefined, isNew: boolean): string | undefined {
+  acked(op: number, version: string, sum: number | bigint | undefined, isNew: boolean): void {
     const own = this.#ops.get(op);
-    if (!own) return undefined;
-    const { slot, write } = own;
-    const { name, kind, member } = write;
+    if (!own) return;
+    const { name, kind, member } = own.write;
     this.#note(own);
     if (isNew || member === undefined) own.version = version;
     own.amount = 0n;
@@ -230,7 +231,6 @@ export class View {
       }
     }
     this.#refresh(own, "remote");
-    return slot;
   }
 
   /** The sum that the confirmed state would have with an own count that no entry has reported yet. */

@@ -45,6 +45,10 @@ export class NamedWatchers<T> {
     return this.#names.size;
   }
 
+  names(): Iterable<string> {
+    return this.#names.keys();
+  }
+
   has(name: string): boolean {
     return this.#names.has(name);
   }

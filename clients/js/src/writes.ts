@@ -21,15 +21,15 @@ type Stage = "kept" | "acked" | "durable" | "done";
 
 interface Waiting {
   readonly promise: Promise<unknown>;
-  readonly resolve: (value?: unknown) => void;
-  readonly reject: (error: Error) => void;
+  /** Settles it as the stage was. */
+  readonly settle: () => void;
 }
 
 export class Handle implements Write {
   #state: WriteState = "local";
-  /** How it ended. */
-  #end: "durable" | "memory" | Error | undefined;
-  readonly #passed = new Set<Stage>();
+  #end: "durable" | "memory" | undefined;
+  /** The stages that it has passed, and those that it will not: with the reason. */
+  readonly #settled = new Map<Stage, Error | undefined>();
   readonly #waiting = new Map<Stage, Waiting>();
   /** Writes that this one took the place of: they end as it does. */
   readonly #followers: Handle[] = [];
@@ -57,11 +57,11 @@ export class Handle implements Write {
     return (this.#wait("done") as Promise<"durable" | "memory">).then(fulfilled, rejected);
   }
 
-  /** It is in the storage; `stays`: which outlives the page. */
-  keep(stays: boolean): void {
-    if (this.#state !== "local" || !stays) return;
+  /** It is in a storage that outlives the page. */
+  keep(): void {
+    if (this.#state !== "local") return;
     this.#state = "kept";
-    this.#pass("kept");
+    this.#settle("kept");
   }
 
   send(): void {
@@ -69,67 +69,70 @@ export class Handle implements Write {
   }
 
   ack(): void {
-    if (this.#end !== undefined) return;
-    if (this.#state !== "replaced") this.#state = "acked";
+    if (this.#hasEnded) return;
+    this.#become("acked");
     // At the gateway, it outlives the page as well.
-    this.#pass("kept");
-    this.#pass("acked");
+    this.#settle("kept");
+    this.#settle("acked");
     for (const follower of this.#followers) follower.ack();
   }
 
   finish(how: "durable" | "memory"): void {
-    if (this.#end !== undefined) return;
+    if (this.#hasEnded) return;
     this.ack();
     this.#end = how;
-    if (how === "durable") {
-      if (this.#state !== "replaced") this.#state = "durable";
-      this.#pass("durable");
-    } else {
-      this.#fail("durable", new Refused("not-durable", "the gateway has the write in memory only"));
-    }
-    this.#pass("done");
+    if (how === "durable") this.#become(how);
+    this.#settle("durable", how === "durable" ? undefined : new Refused("not-durable", "the gateway has it in memory only"));
+    this.#settle("done");
     for (const follower of this.#followers) follower.finish(how);
   }
 
   refuse(error: Error): void {
-    if (this.#end !== undefined) return;
-    this.#end = error;
-    if (this.#state !== "replaced") this.#state = "refused";
-    for (const stage of ["kept", "acked", "durable", "done"] as const) this.#fail(stage, error);
+    if (this.#hasEnded) return;
+    this.#become("refused");
+    for (const stage of ["kept", "acked", "durable", "done"] as const) this.#settle(stage, error);
     for (const follower of this.#followers) follower.refuse(error);
   }
 
   /** A later write takes its place. */
-  replace(by: Handle | undefined): void {
-    if (this.#end !== undefined) return;
+  replace(by: Handle): void {
+    if (this.#hasEnded) return;
     this.#state = "replaced";
-    if (by) by.#followers.push(this);
+    by.#followers.push(this);
+  }
+
+  get #hasEnded(): boolean {
+    return this.#settled.has("done");
+  }
+
+  #become(state: WriteState): void {
+    if (this.#state !== "replaced") this.#state = state;
   }
 
   #wait(stage: Stage): Promise<unknown> {
     let waiting = this.#waiting.get(stage);
     if (!waiting) {
-      let resolve: Waiting["resolve"] = () => {};
-      let reject: Waiting["reject"] = resolve;
-      const promise = new Promise<unknown>((yes, no) => ([resolve, reject] = [yes, no]));
+      let settle = (): void => {};
+      const promise = new Promise<unknown>((resolve, reject) => {
+        settle = () => {
+          const error = this.#settled.get(stage);
+          if (error) reject(error);
+          else resolve(this.#end);
+        };
+      });
       // A write that nobody awaits causes no unhandled rejection.
       promise.catch(() => {});
-      waiting = { promise, resolve, reject };
+      waiting = { promise, settle };
       this.#waiting.set(stage, waiting);
-      if (this.#passed.has(stage)) resolve(this.#end);
-      else if (this.#end instanceof Error) reject(this.#end);
-      else if (this.#end === "memory" && stage === "durable") reject(new Refused("not-durable", "the gateway has the write in memory only"));
+      if (this.#settled.has(stage)) settle();
     }
     return waiting.promise;
   }
 
-  #pass(stage: Stage): void {
-    this.#passed.add(stage);
-    this.#waiting.get(stage)?.resolve(this.#end);
-  }
-
-  #fail(stage: Stage, error: Error): void {
-    if (!this.#passed.has(stage)) this.#waiting.get(stage)?.reject(error);
+  #settle(stage: Stage, error?: Error): void {
+    if (this.#settled.has(stage)) return;
+    this.#settled.set(stage, error);
+    this.#waiting.get(stage)?.settle();
   }
 }
 

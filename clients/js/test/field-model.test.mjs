@@ -1,5 +1,5 @@
 // Random histories of two profiles with two tabs each, by seed: connections that break, gateways that crash, tabs that
-// crash. AETHER_HISTORIES says how many, AETHER_SEED which one first.
+// crash, pages that go and come back. AETHER_HISTORIES says how many, AETHER_SEED which one first.
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Profile, World } from "./model/world.mjs";
@@ -48,7 +48,7 @@ async function history(seed) {
     } else if (chance < 0.96) {
       tab.crash();
       profile.open();
-    }
+    } else if (chance < 0.98) tab.leave(world.random() * 500);
     await world.run(world.random() < 0.5 ? world.random() * 5 : world.random() * 200);
   }
   // Everything heals, and a page is opened: it finds what a tab kept that crashed before it could tell the others.

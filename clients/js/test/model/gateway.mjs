@@ -257,7 +257,9 @@ export class ModelGateway {
     this.#owed.push({ connection, op });
     if (this.#owed.length > 1) return;
     const starts = this.#starts;
-    this.world.after(2 + this.world.random() * 20, () => {
+    // A slow disk leaves several writes of a name acknowledged and not kept.
+    const slow = this.world.random() < 0.2 ? 400 : 20;
+    this.world.after(2 + this.world.random() * slow, () => {
       if (!this.isUp || starts !== this.#starts) return;
       this.#disk = this.state.clone();
       for (const { connection, op } of this.#owed.splice(0)) {

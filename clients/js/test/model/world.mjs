@@ -152,7 +152,7 @@ export class Profile {
   }
 
   grant() {
-    this.queue = this.queue.filter((port) => !port.tab.isDead && !port.isStopped);
+    this.queue = this.queue.filter((port) => !port.tab.isDead && !port.tab.isAway && !port.isStopped);
     if (this.holder || !this.queue.length) return;
     this.holder = this.queue.shift();
     this.holder.owner.lead();
@@ -220,7 +220,8 @@ class ModelStorage {
 
 class ModelTab {
   isDead = false;
-  isFrozen = false;
+  /** In the cache of pages one can go back to: it neither hears nor speaks. */
+  isAway = false;
   sockets = new Set();
   problems = [];
 
@@ -255,6 +256,7 @@ class ModelTab {
         world.after(world.random(), () => profile.grant());
       },
       post: (message) => {
+        if (this.isAway) return;
         // One broker passes everything on, in order.
         const copy = structuredClone(message);
         for (const other of profile.tabs) if (other !== this) other.hear(copy);
@@ -284,7 +286,22 @@ class ModelTab {
     const at = Math.max(this.profile.channelAt ?? 0, this.world.now + this.world.random());
     this.profile.channelAt = at;
     this.world.after(at - this.world.now, () => {
-      if (!this.isDead && !this.port.isStopped) this.port.owner.message(message);
+      if (!this.isDead && !this.isAway && !this.port.isStopped) this.port.owner.message(message);
+    });
+  }
+
+  /** The page goes, and comes back. */
+  leave(ms) {
+    if (this.isAway) return;
+    const { profile, port, world } = this;
+    this.isAway = true;
+    profile.queue = profile.queue.filter((waiting) => waiting !== port);
+    port.owner.rest();
+    if (profile.holder === port) profile.holder = undefined;
+    world.after(0, () => profile.grant());
+    world.after(ms, () => {
+      this.isAway = false;
+      if (!this.isDead) port.start();
     });
   }
 
