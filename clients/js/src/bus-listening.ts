@@ -142,7 +142,7 @@ export class Subscriptions {
     }
     if (!subscription) {
       if (this.#all.size >= MOST) {
-        queue.end({ error: new BusError("subscriptions", `at most ${MOST} different subscriptions are allowed`) });
+        queue.end({ error: new BusError("subscriptions", `${MOST} different subscriptions are allowed`) });
         return queue;
       }
       subscription = { id: this.nextId(), key, filter, readers: new Set(), active: false, begun: false };

@@ -89,7 +89,7 @@ export class Requests {
       const late = (): void => giveUp(failure(op, "patience", `no answer within ${patience} ms`));
       if (signal?.aborted) return abort();
       if (this.#queue.length >= this.most) {
-        return request.reject(failure(op, "queue", `${this.most} waves already wait to be sent`));
+        return request.reject(failure(op, "queue", `${this.most} waves wait already`));
       }
       signal?.addEventListener("abort", abort);
       if (patience) {
@@ -115,7 +115,7 @@ export class Requests {
       const text = `{"op":"${op}","id":${id}${left || ""},"wave":${wave}}`;
       const bytes = utf8Length(text);
       if (bytes > this.maxBytes) {
-        request.reject(failure(op, "message_size", `the message has ${bytes} bytes: at most ${this.maxBytes} are allowed`));
+        request.reject(failure(op, "message_size", `the message has ${bytes} bytes; ${this.maxBytes} are allowed`));
         continue;
       }
       request.sent = true;
@@ -156,7 +156,7 @@ export class Requests {
     const running = [...this.#running.values()];
     this.#running.clear();
     for (const request of running) {
-      request.reject(failure(request.op, "unknown", "the connection broke before the gateway answered: it may have arrived"));
+      request.reject(failure(request.op, "unknown", "the connection broke: it may have arrived"));
     }
   }
 

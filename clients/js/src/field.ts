@@ -1,7 +1,7 @@
 /** The public field. */
-import { Core, type Surroundings } from "./core.js";
+import { Core, type Surroundings, type WriteContent } from "./core.js";
 import { encode, freeze, hasLoneSurrogate, utf8Length } from "./json.js";
-import { matches, wireMember, type WireMember } from "./records.js";
+import { matches, wireMember, type WireMember, type WriteKind } from "./records.js";
 import type { Change, Counter, Field, Member, Members, Off, Options, Presence, Refusal, Schema, Status, Superseded, Write } from "./types.js";
 import type { Changes } from "./view.js";
 import { NamedWatchers, Watchers } from "./watchers.js";
@@ -94,22 +94,14 @@ export class FieldClient implements Field {
   set(key: string, value: unknown): Write {
     checkName(key, "the key");
     const json = encode(value);
-    const problem = this.#problemOf(key);
-    if (problem) return this.#refuse(key, value, "key-size", problem);
-    if (value === null) return this.#refuse(key, value, "null", "a field holds no null; delete the key instead");
-    const { value: most } = this.#core.limits;
-    // A unit of UTF-16 has at most three bytes.
-    const bytes = json.length * 3 > most ? utf8Length(json) : 0;
-    if (bytes > most) return this.#refuse(key, value, "value-size", `the value has ${bytes} bytes; ${most} are allowed`);
     // The caller may change its object later.
     const own: unknown = typeof value === "object" ? JSON.parse(json) : value;
-    return this.#note(this.#core.write("set", key, { json, value: own }));
+    return this.#write("set", key, value, { json, value: own });
   }
 
   delete(key: string): Write {
     checkName(key, "the key");
-    const problem = this.#problemOf(key);
-    return problem ? this.#refuse(key, undefined, "key-size", problem) : this.#note(this.#core.write("delete", key));
+    return this.#write("delete", key, undefined, {});
   }
 
   update(key: string, next: (old: any) => unknown): Write {
@@ -131,16 +123,13 @@ export class FieldClient implements Field {
   counter(name: string): Counter {
     checkName(name, "the name");
     const { view } = this.#core;
-    const client = this;
     return {
       get value() {
         return view.sum(name);
       },
-      add(amount) {
+      add: (amount) => {
         if (!Number.isSafeInteger(amount)) throw new TypeError(`${String(amount)} is not a whole number`);
-        const problem = client.#problemOf(name);
-        if (problem) return client.#refuse(name, amount, "key-size", problem);
-        return client.#note(client.#core.write("count", name, { amount: BigInt(amount) }));
+        return this.#write("count", name, amount, { amount: BigInt(amount) });
       },
       on: (callback) => this.#counters.add(name, callback),
     };
@@ -149,16 +138,11 @@ export class FieldClient implements Field {
   members(name: string): Members {
     checkName(name, "the name");
     const { view } = this.#core;
-    const write = (kind: "insert" | "discard", given: Member): Write => {
-      const member = checkMember(given);
-      const problem = this.#problemOf(name) ?? this.#problemOf(member, "the member");
-      return problem ? this.#refuse(name, given, "key-size", problem) : this.#note(this.#core.write(kind, name, { member }));
-    };
     return {
       has: (member) => view.hasMember(name, checkMember(member)),
       values: () => view.members(name),
-      add: (member) => write("insert", member),
-      delete: (member) => write("discard", member),
+      add: (member) => this.#write("insert", name, member, { member: checkMember(member) }),
+      delete: (member) => this.#write("discard", name, member, { member: checkMember(member) }),
       on: (callback) => this.#sets.add(name, callback),
     };
   }
@@ -211,7 +195,7 @@ export class FieldClient implements Field {
         resolve();
       });
     });
-    return bounded(done, ms, () => `${this.pending} writes are still pending after ${ms} ms: ${this.status}`).finally(() => off());
+    return bounded(done, ms, () => `${this.pending} writes are pending after ${ms} ms: ${this.status}`).finally(() => off());
   }
 
   retry(): void {
@@ -240,15 +224,25 @@ export class FieldClient implements Field {
     return write;
   }
 
-  #refuse(name: string, value: unknown, code: string, message: string): Write {
-    return this.#note(this.#core.refuse(name, value, code, message));
+  /** Makes a write, or refuses it. `given` is what the caller gave. */
+  #write(kind: WriteKind, name: string, given: unknown, content: WriteContent): Write {
+    const problem = this.#problemOf(name, content);
+    return this.#note(problem ? this.#core.refuse(name, given, ...problem) : this.#core.write(kind, name, content));
   }
 
-  #problemOf(name: WireMember, what = "the name"): string | undefined {
-    const most = this.#core.limits.key;
-    const bytes = typeof name === "string" ? utf8Length(name) : (name.base64.length / 4) * 3;
-    if (bytes > most) return `${what} has ${bytes} bytes; ${most} are allowed`;
-    return bytes === 0 && what === "the name" ? "a name has at least one byte" : undefined;
+  /** Why the gateway would refuse it. */
+  #problemOf(name: string, { json = "", member = "" }: WriteContent): readonly [code: string, message: string] | undefined {
+    const { key, value } = this.#core.limits;
+    if (!name) return ["key-size", "a name has at least one byte"];
+    if (json === "null") return ["null", "a field holds no null; delete the key instead"];
+    const sizes = [
+      ["key-size", "the name", utf8Length(name), key],
+      ["key-size", "the member", typeof member === "object" ? member.base64.length * 0.75 : utf8Length(member), key],
+      // A unit of UTF-16 has at most three bytes.
+      ["value-size", "the value", json.length * 3 > value ? utf8Length(json) : 0, value],
+    ] as const;
+    for (const [code, what, bytes, most] of sizes) if (bytes > most) return [code, `${what} has ${bytes} bytes; ${most} are allowed`];
+    return undefined;
   }
 
   #changed({ registers, counters, sets }: Changes): void {

@@ -57,7 +57,7 @@ function check(value: unknown, path: string, depth: number, above: Set<object>):
     if (typeof (value as { toJSON?: unknown }).toJSON === "function") throw wrong("an object with toJSON");
     for (const [name, inner] of Object.entries(value)) {
       const place = `${path}[${JSON.stringify(name)}]`;
-      if (hasLoneSurrogate(name)) throw new TypeError(`${place} is not JSON: half of a surrogate pair in a name`);
+      if (hasLoneSurrogate(name)) throw wrong(`half of a surrogate pair in ${JSON.stringify(name)}`);
       check(inner, place, depth + 1, above);
     }
   }
