@@ -1,0 +1,673 @@
+/** One client: its view, its storage, and its part among the tabs. The public field is a face of it. */
+import { addressOf } from "./connection.js";
+import { environment, type Environment } from "./environment.js";
+import type { FieldEvent, Limits } from "./events.js";
+import { IndexedDbStorage } from "./indexeddb.js";
+import { slotOf, type Draft, type Entry, type Kept, type WireMember, type WriteKind } from "./records.js";
+import { Saver } from "./saver.js";
+import { isBelow, Session } from "./session.js";
+import { MemoryStorage, newClient, type Loaded, type Storage } from "./storage.js";
+import { Tabs, type TabMessage, type TabsOwner, type TabsPort } from "./tabs.js";
+import type { FieldProblem, Json, Off, Options, Refusal, Status, Superseded } from "./types.js";
+import { View, type Changes, type Own } from "./view.js";
+import { report, Watchers } from "./watchers.js";
+import { Handle, Refused } from "./writes.js";
+
+/** The writes that are kept in one step; more would hold up the page. */
+const KEEP = 1_000;
+/** A leader that says nothing for so long is frozen. */
+const LEADER_MS = 3_000;
+
+/** What a simulation puts in the place of the browser. */
+export interface Surroundings {
+  readonly of: Environment;
+  readonly tabs: (name: string, owner: TabsOwner) => TabsPort | undefined;
+}
+
+export interface WriteContent {
+  readonly member?: WireMember;
+  readonly json?: string;
+  readonly value?: unknown;
+  readonly amount?: bigint;
+}
+
+export class Core {
+  readonly name: string;
+  readonly view = new View();
+  readonly statusWatchers = new Watchers<Status>();
+  readonly pendingWatchers = new Watchers<number>();
+  readonly refusedWatchers = new Watchers<Refusal>();
+  readonly supersededWatchers = new Watchers<Superseded>();
+  readonly presenceWatchers = new Watchers<ReadonlyMap<string, Json>>();
+  status: Status = "connecting";
+  participant: string | undefined;
+  others: ReadonlyMap<string, Json> = new Map();
+  limits: Limits = { key: 256, value: 32_768 };
+  /** Resolves when data are there; rejects when the client ends before. */
+  readonly ready: Promise<void>;
+  isReady = false;
+  readonly #urls: readonly string[];
+  readonly #options: Options;
+  readonly #patterns: readonly string[];
+  readonly #durable: boolean;
+  readonly #of: Environment;
+  readonly #changed: (changes: Changes) => void;
+  readonly #tab = newClient();
+  #drafts = 0;
+  #storage: Storage;
+  #saver: Saver;
+  #tabs: TabsPort | undefined;
+  #session: Session | undefined;
+  /** The last storage step of own writes; the first one is loading. */
+  #keeping: Promise<void>;
+  #unkept: Draft[] = [];
+  readonly #handles = new Map<string, Handle>();
+  #presence: TabMessage | undefined;
+  #watchesPresence = false;
+  #skew = 0;
+  #pending = 0;
+  #depth = 0;
+  #isCalling = false;
+  /** Messages of the leader while this tab reads the storage. */
+  #early: TabMessage[] | undefined;
+  /** The greatest number of a write that this tab has taken as the leader. */
+  #lastOp = 0;
+  /** Writes of other tabs while this one begins to lead. */
+  #untaken: Kept[] | undefined;
+  #offLeader: Off | undefined;
+  /** Counts the parts that this tab has played; what belongs to an earlier one is dropped. */
+  #part = 0;
+  #outgoing: FieldEvent[] = [];
+  #hasStorageProblem = false;
+  #setReady: () => void = () => {};
+  #failReady: (error: Error) => void = () => {};
+
+  /** `isWatched`: whether somebody wants to hear of a key. */
+  constructor(url: string | readonly string[], options: Options, changed: (changes: Changes) => void, isWatched: (key: string) => boolean, surroundings?: Surroundings) {
+    this.#urls = (typeof url === "string" ? [url] : url).map(addressOf);
+    this.#options = options;
+    this.#patterns = options.patterns ?? ["*"];
+    this.#durable = options.durable ?? true;
+    this.#of = surroundings?.of ?? environment(options.WebSocket);
+    this.#changed = changed;
+    this.view.isWatched = isWatched;
+    this.name = `aether-field:${options.name ?? defaultName(this.#urls[0] ?? "", options.user, this.#patterns)}`;
+    this.ready = new Promise((resolve, reject) => {
+      this.#setReady = resolve;
+      this.#failReady = reject;
+    });
+    this.ready.catch(() => {});
+    this.#setCovers(["*"]);
+    this.#storage = this.#choose(options.persist);
+    this.#saver = this.#newSaver();
+    this.#keeping = Promise.resolve();
+    if (this.#storage.persistent && options.tabs !== false) {
+      const owner = { lead: () => this.#lead(), follow: () => this.#follow(), rest: () => this.#rest(), message: (message: TabMessage) => this.#hear(message) };
+      this.#tabs = (surroundings?.tabs ?? Tabs.open)(this.name, owner);
+    }
+    if (this.#tabs) this.#tabs.start();
+    else this.#lead();
+  }
+
+  get persisted(): boolean {
+    return this.#storage.persistent;
+  }
+
+  // Own writes.
+
+  write(kind: WriteKind, name: string, content: WriteContent = {}): Handle {
+    const handle = new Handle();
+    const { value, ...rest } = content;
+    const slot = slotOf({ kind, name, ...rest } as Draft);
+    const draft: Draft = { id: `${this.#tab}.${++this.#drafts}`, kind, name, ...rest, replaces: this.view.seen(slot, name), at: this.now() };
+    this.#handles.set(draft.id, handle);
+    this.view.add(draft, value, "me");
+    if (!this.#unkept.length) queueMicrotask(() => this.#keep());
+    this.#unkept.push(draft);
+    this.flush();
+    return handle;
+  }
+
+  /** Refuses a write that was not made. */
+  refuse(name: string, value: unknown, code: string, message: string): Handle {
+    const write = new Handle();
+    write.refuse(new Refused(code, message));
+    queueMicrotask(() => this.refusedWatchers.call({ write, key: name, value, code, message }));
+    return write;
+  }
+
+  /** Holds back all callbacks until the writes are made. */
+  batch(writes: () => void): void {
+    this.#depth++;
+    try {
+      writes();
+    } finally {
+      this.#depth--;
+      this.flush();
+    }
+  }
+
+  /** The clock of the gateway, in milliseconds since 1970. */
+  now(): number {
+    return this.#session ? this.#session.connection.clock.now() : this.#of.wall() + this.#skew;
+  }
+
+  // Presence.
+
+  announce(value: Json, room: string | undefined): void {
+    this.#presence = { type: "announce", value, room };
+    this.#tell(this.#presence);
+  }
+
+  watchPresence(): void {
+    if (this.#watchesPresence) return;
+    this.#watchesPresence = true;
+    this.#tell({ type: "watch-presence" });
+  }
+
+  /** Tells the leader, which may be this tab. */
+  #tell(message: TabMessage): void {
+    if (this.#session) this.#hear(message);
+    else this.#tabs?.post(message);
+  }
+
+  // The end.
+
+  retry(): void {
+    this.#tell({ type: "retry" });
+  }
+
+  async close(): Promise<void> {
+    if (this.status === "closed") return;
+    this.#keep();
+    const { persistent } = this.#storage;
+    this.#part++;
+    // It may still be loading.
+    this.#end();
+    this.#become("closed");
+    await this.#keeping;
+    await this.#saver.flush();
+    this.#tabs?.stop();
+    this.#offLeader?.();
+    this.#storage.close();
+    const error = new Refused("closed", "the client was closed");
+    this.#failReady(error);
+    // Those in the storage are sent by the next client.
+    if (!persistent) for (const handle of this.#handles.values()) handle.refuse(error);
+    this.#handles.clear();
+  }
+
+  async forget(): Promise<void> {
+    await this.close();
+    await this.#storage.destroy();
+  }
+
+  // Parts: leader, follower, neither.
+
+  #lead(): void {
+    const part = ++this.#part;
+    this.#offLeader?.();
+    this.#offLeader = undefined;
+    this.#early = undefined;
+    this.#untaken = [];
+    this.#chain(async () => {
+      let loaded = await this.#load(part);
+      if (!loaded && part === this.#part) {
+        // The storage failed, and the one in memory took its place.
+        loaded = await this.#storage.load();
+      }
+      if (!loaded || part !== this.#part || this.status === "closed") return;
+      const { meta, outbox } = loaded;
+      this.#skew = meta.skew;
+      const setup = { url: this.#urls, token: this.#options.token, patterns: this.#patterns, durable: this.#durable, client: meta.client, skew: meta.skew };
+      const emit = (event: FieldEvent): void => {
+        if (part === this.#part) this.#emit(event);
+      };
+      const session = new Session(setup, this.view, this.#saver, { emit, problem: (problem) => this.problem(problem) }, this.#of);
+      this.#session = session;
+      session.add(outbox, true);
+      this.#lastOp = meta.op;
+      const untaken = this.#untaken ?? [];
+      this.#untaken = undefined;
+      if (untaken.length) this.#take(untaken);
+      if (this.#watchesPresence) session.watchPresence();
+      if (this.#presence) this.#tell(this.#presence);
+      session.start();
+      // Followers that wait for the one before.
+      this.#tabs?.post({ type: "joined", tab: "", events: this.#greeting() });
+    });
+  }
+
+  #joinAgain(): void {
+    if (this.#session || this.#untaken || !this.#tabs) return;
+    this.view.sequence = -1;
+    this.#follow();
+  }
+
+  #follow(): void {
+    this.#part++;
+    this.#untaken = undefined;
+    this.#early = [];
+    this.#tabs?.post({ type: "join", tab: this.#tab });
+    this.#expectLeader();
+  }
+
+  #rest(): void {
+    this.#part++;
+    this.#untaken = undefined;
+    this.#offLeader?.();
+    this.#offLeader = undefined;
+    this.#early = undefined;
+    this.#end();
+  }
+
+  /** Ends the connection of this tab. */
+  #end(): void {
+    const session = this.#session;
+    this.#session = undefined;
+    session?.close();
+    this.view.abandon();
+    this.participant = undefined;
+  }
+
+  /** Reads what the storage has that this tab does not know. Undefined if it failed. */
+  async #load(part: number): Promise<Loaded | undefined> {
+    try {
+      const known = this.#numbered();
+      const loaded = await this.#storage.load();
+      if (part !== this.#part) return undefined;
+      const { meta, outbox } = loaded;
+      if (this.#storage.persistent) {
+        const kept = new Set(outbox.map(({ op }) => op));
+        for (const own of known) if (!kept.has(own.op)) this.#ended(own);
+      }
+      if (this.#storage.persistent && (!this.isReady || meta.sequence !== this.view.sequence)) {
+        let first = true;
+        let last: readonly Entry[] = [];
+        await this.#storage.entries((entries) => {
+          if (part !== this.#part) return;
+          this.view.part(last, first, false, undefined, undefined);
+          first = false;
+          last = entries;
+        });
+        if (part !== this.#part) return undefined;
+        this.view.part(last, first, true, undefined, meta.cursor);
+        this.view.sequence = meta.sequence;
+        if (meta.cursor || this.view.values.size) this.#becomeReady();
+      }
+      for (const write of outbox) this.view.add(write, parse(write), "tab");
+      this.flush();
+      return loaded;
+    } catch (cause) {
+      if (part === this.#part) this.#detach(cause);
+      return undefined;
+    }
+  }
+
+  #numbered(): (Own & { readonly op: number })[] {
+    return [...this.view.owns()].filter((own): own is Own & { op: number } => own.op !== undefined);
+  }
+
+  /** A write is not in the storage any more: it came to its end while this page was frozen, and heard nothing. */
+  #ended(own: Own): void {
+    const handle = this.#handles.get(own.write.id);
+    this.#forget(own.write);
+    this.view.drop(own, "remote");
+    handle?.refuse(new Refused("unknown", "nobody heard how the write ended"));
+  }
+
+  /** Goes on in memory, as a client of its own: the storage cannot be used. */
+  #detach(cause: unknown): void {
+    this.#storageProblem(cause);
+    if (!this.#storage.persistent) return;
+    this.#tabs?.stop();
+    this.#tabs = undefined;
+    this.#part++;
+    this.#end();
+    this.#storage.close();
+    this.#storage = new MemoryStorage();
+    this.#saver = this.#newSaver();
+    // What was not kept is kept again, under the new id.
+    this.#unkept = [...this.view.owns()].filter(({ op }) => op === undefined).map(({ write }) => write);
+    if (this.status !== "closed") this.#lead();
+    this.#keep();
+  }
+
+  #storageProblem(cause: unknown): void {
+    if (this.#hasStorageProblem) return;
+    this.#hasStorageProblem = true;
+    this.problem({ code: "storage", message: `the storage failed; writes are kept in memory only: ${String(cause)}`, cause });
+  }
+
+  #choose(persist: Options["persist"]): Storage {
+    if (typeof persist === "object") return persist;
+    try {
+      if (persist !== "memory" && typeof indexedDB !== "undefined" && indexedDB) {
+        const storage = new IndexedDbStorage(this.name);
+        storage.onClosed((reason) => {
+          if (this.status !== "closed" && storage === this.#storage) this.#detach(new Error(reason));
+        });
+        return storage;
+      }
+      if (persist === "indexeddb") this.#storageProblem(new Error("there is no IndexedDB here"));
+    } catch (cause) {
+      // A sandboxed frame may not even look at it.
+      this.#storageProblem(cause);
+    }
+    return new MemoryStorage();
+  }
+
+  #newSaver(): Saver {
+    return new Saver(this.#storage, this.view, (cause) => this.#storageProblem(cause));
+  }
+
+  #chain(step: () => Promise<void>): void {
+    this.#keeping = this.#keeping.then(step).catch(report);
+  }
+
+  /** Keeps the drafts of this tick, and hands them on. */
+  #keep(): void {
+    const drafts = this.#unkept;
+    if (!drafts.length) return;
+    this.#unkept = [];
+    for (let at = 0; at < drafts.length; at += KEEP) {
+      const some = drafts.slice(at, at + KEEP);
+      this.#chain(async () => {
+        try {
+          this.#hand(await this.#storage.keep(some));
+        } catch (cause) {
+          this.#detach(cause);
+        }
+      });
+    }
+  }
+
+  #hand(writes: readonly Kept[]): void {
+    // The leader may have found some of them in the storage, and be through with them.
+    const there = writes.filter(({ id, op }) => this.view.number(id, op));
+    if (this.#storage.persistent) for (const { id } of there) this.#handles.get(id)?.keep();
+    this.flush();
+    if (this.#session) {
+      this.#take(there);
+    } else if (this.#tabs && there.length) {
+      this.#tabs.post({ type: "kept", writes: there });
+      this.#expectLeader();
+    }
+  }
+
+  /** The leader takes writes of any tab, and tells all of them, so that everything about a write comes in one order. */
+  #take(writes: readonly Kept[], mayHaveBeenSent = false): void {
+    if (!writes.length) return;
+    this.#emit({ type: "kept", writes });
+    this.#session?.add(writes, mayHaveBeenSent);
+    const [first, last] = [writes[0]?.op ?? 0, writes[writes.length - 1]?.op ?? 0];
+    const isGap = first > this.#lastOp + 1;
+    this.#lastOp = Math.max(this.#lastOp, last);
+    if (isGap && !mayHaveBeenSent) this.#reread();
+  }
+
+  /** Takes writes of tabs that crashed before they could hand them over. */
+  #reread(): void {
+    const part = this.#part;
+    this.#chain(async () => {
+      // One that comes to its end meanwhile is not taken again.
+      const known = new Set(this.#numbered().map(({ op }) => op));
+      await this.#saver.flush();
+      const { outbox } = await this.#storage.load();
+      if (part === this.#part) this.#take(outbox.filter(({ op }) => !known.has(op) && !this.view.own(op)), true);
+    });
+  }
+
+  #expectLeader(): void {
+    this.#offLeader ??= this.#of.after(LEADER_MS, () => {
+      this.#offLeader = undefined;
+      this.#tabs?.steal();
+    });
+  }
+
+  // Messages of other tabs.
+
+  #hear(message: TabMessage): void {
+    switch (message.type) {
+      case "join":
+        if (!this.#session) return;
+        this.#reread();
+        void this.#welcome(message.tab);
+        return;
+      case "announce":
+        return this.#session?.announce(message.value, message.room);
+      case "watch-presence":
+        return this.#session?.watchPresence();
+      case "retry":
+        return this.#session?.connection.retry();
+      case "kept":
+        if (this.#session) this.#take(message.writes);
+        else this.#untaken?.push(...message.writes);
+        return;
+      default:
+        if (this.#session) return;
+        this.#offLeader?.();
+        this.#offLeader = undefined;
+        this.#follower(message);
+    }
+  }
+
+  #follower(message: TabMessage): void {
+    if (message.type === "joined") {
+      if (message.tab !== this.#tab && message.tab !== "") return;
+      if (message.tab === "" && !this.#early) return this.#follow();
+      this.#join(message.events);
+    } else if (this.#early) {
+      this.#early.push(message);
+    } else {
+      this.#replay(message);
+    }
+  }
+
+  #replay(message: TabMessage): void {
+    if (message.type !== "events") return;
+    for (const event of message.events) this.#apply(event);
+    this.view.sequence = message.sequence;
+    this.flush();
+  }
+
+  #join(events: readonly FieldEvent[]): void {
+    const part = this.#part;
+    this.#chain(async () => {
+      // A leader may have welcomed all and this one: a second reading would bring back what was done since the first.
+      if (part !== this.#part || !this.#early) return;
+      const loaded = await this.#load(part);
+      if (!loaded || part !== this.#part) return;
+      const early = this.#early;
+      this.#early = undefined;
+      for (const event of events) this.#apply(event);
+      this.flush();
+      for (const message of early) this.#replay(message);
+      if (this.#watchesPresence) this.#tabs?.post({ type: "watch-presence" });
+    });
+  }
+
+  async #welcome(tab: string): Promise<void> {
+    await this.#saver.flush();
+    if (this.#session) this.#tabs?.post({ type: "joined", tab, events: this.#greeting() });
+  }
+
+  /** What a new follower cannot read from the storage. */
+  #greeting(): FieldEvent[] {
+    const events: FieldEvent[] = [{ type: "clock", skew: this.#skew }];
+    if (this.participant !== undefined) events.push({ type: "greeted", id: this.participant, read: this.#read, limits: this.limits });
+    events.push({ type: "presence" });
+    for (const [id, value] of this.others) events.push({ type: "presence", id, value });
+    events.push({ type: "status", status: this.status });
+    return events;
+  }
+
+  #note(writes: readonly Kept[]): void {
+    for (const write of writes) this.view.add(write, parse(write), "tab");
+    this.flush();
+  }
+
+  // Events of the connection, its own or the leader's.
+
+  #emit(event: FieldEvent): void {
+    this.#apply(event);
+    if (event.type === "entries" || event.type === "part" || event.type === "acked") this.view.sequence++;
+    if (this.#tabs) {
+      if (!this.#outgoing.length) queueMicrotask(() => this.#post());
+      this.#outgoing.push(event);
+    }
+    this.flush();
+  }
+
+  #post(): void {
+    const events = this.#outgoing;
+    this.#outgoing = [];
+    this.#tabs?.post({ type: "events", events, sequence: this.view.sequence });
+  }
+
+  #read: readonly string[] = ["*"];
+
+  #apply(event: FieldEvent): void {
+    const { view } = this;
+    switch (event.type) {
+      case "entries":
+        return view.apply(event.entries, event.cursor);
+      case "part":
+        // A follower that came in the middle reads all of it from the storage, once it is there.
+        if (event.done && !event.first && !view.isBuilding && !this.#session) queueMicrotask(() => this.#joinAgain());
+        return view.part(event.entries, event.first, event.done, event.patterns, event.cursor);
+      case "lost":
+        this.participant = undefined;
+        return view.abandon();
+      case "kept":
+        return this.#note(event.writes);
+      case "sent":
+        for (const op of event.ops) this.#handle(op)?.send();
+        return;
+      case "replaced": {
+        const handle = this.#handle(event.op);
+        this.#forget(view.replaced(event.op, event.by)?.write);
+        // One of another tab needs a handle here, too.
+        const later = view.own(event.by)?.write.id;
+        if (!handle || later === undefined) return;
+        const by = this.#handles.get(later) ?? new Handle();
+        this.#handles.set(later, by);
+        return handle.replace(by);
+      }
+      case "acked":
+        view.acked(event.op, event.version, event.sum, event.isNew);
+        return this.#handle(event.op)?.ack();
+      case "done": {
+        const handle = this.#handle(event.op);
+        this.#forget(view.done(event.op, "remote")?.write);
+        return handle?.finish(event.how);
+      }
+      case "refused":
+        return this.#refused(event.op, event.code, event.message);
+      case "superseded":
+        return this.supersededWatchers.call(event.superseded);
+      case "status":
+        if (event.status !== "closed") this.#become(event.status);
+        return;
+      case "clock":
+        this.#skew = event.skew;
+        return;
+      case "greeted":
+        this.participant = event.id;
+        this.limits = event.limits;
+        return this.#setCovers(event.read);
+      case "presence":
+        return this.#participant(event.id, event.value);
+    }
+  }
+
+  #refused(op: number, code: string, message: string): void {
+    const own = this.view.own(op);
+    if (!own) return;
+    const handle = this.#handles.get(own.write.id);
+    this.#forget(own.write);
+    this.view.drop(own, "rollback");
+    this.flush();
+    handle?.refuse(new Refused(code, message));
+    // The tab that made it reports it; of one that is gone, the leader.
+    if (handle || this.#session) {
+      const write = handle ?? new Handle();
+      if (!handle) write.refuse(new Refused(code, message));
+      this.refusedWatchers.call({ write, key: own.write.name, value: own.value, code, message });
+    }
+  }
+
+  #participant(id: string | undefined, value: Json | undefined): void {
+    if (id === undefined && !this.others.size) return;
+    const others = new Map(id === undefined ? [] : this.others);
+    if (id !== undefined && value !== undefined) others.set(id, value);
+    else if (id !== undefined) others.delete(id);
+    this.others = others;
+    this.presenceWatchers.call(others);
+  }
+
+  #setCovers(read: readonly string[]): void {
+    this.#read = read;
+    this.view.covers = (name) => isBelow(this.#patterns, name) && isBelow(read, name);
+  }
+
+  #handle(op: number): Handle | undefined {
+    const own = this.view.own(op);
+    return own && this.#handles.get(own.write.id);
+  }
+
+  #forget(write: Draft | undefined): void {
+    if (write) this.#handles.delete(write.id);
+  }
+
+  #becomeReady(): void {
+    this.isReady = true;
+    this.#setReady();
+  }
+
+  #become(status: Status): void {
+    if (status === this.status || this.status === "closed") return;
+    this.status = status;
+    if (status === "online") {
+      this.flush();
+      this.#becomeReady();
+    }
+    this.statusWatchers.call(status);
+  }
+
+  problem(problem: FieldProblem): void {
+    try {
+      this.#options.onError?.(problem);
+    } catch (error) {
+      report(error);
+    }
+  }
+
+  /** Reports what has changed. A callback that writes is answered after all callbacks of the change before. */
+  flush(): void {
+    if (this.#depth || this.#isCalling) return;
+    this.#isCalling = true;
+    try {
+      for (let changes = this.view.changes(); changes; changes = this.view.changes()) this.#changed(changes);
+      const { pending } = this.view;
+      if (pending !== this.#pending) {
+        this.#pending = pending;
+        this.pendingWatchers.call(pending);
+      }
+    } finally {
+      this.#isCalling = false;
+    }
+  }
+}
+
+function defaultName(url: string, user: string | undefined, patterns: readonly string[]): string {
+  const { host, pathname } = new URL(url);
+  const parts = [`${host}${pathname.replace(/\/ws$/, "")}`];
+  if (user !== undefined) parts.push(`user=${user}`);
+  if (patterns.join() !== "*") parts.push(`patterns=${[...patterns].sort().join()}`);
+  return parts.join(" ");
+}
+
+function parse({ json }: Draft): unknown {
+  return json === undefined ? undefined : JSON.parse(json);
+}
