@@ -1,5 +1,6 @@
 // What the demos have in common: the connection, who else is here, messages, and small helpers for elements.
 
+import "./pages.js";
 import { newId, short } from "./list.js";
 
 const DEMOS = { topology: "the map", kanban: "the board", markdown: "the text" };
@@ -20,7 +21,7 @@ export function connect(demo, describe) {
   }
   const problem = ({ code, message }) => code === "storage" && notice("warn", "This browser keeps no data here: changes are lost when the page is closed.", message);
   const field = client.connect("/field/demo/ws", { patterns: [`${demo}/*`], onError: problem });
-  const here = client.connect("/field/demo/ws", { patterns: [`${demo}/*`], persist: "memory", tabs: false });
+  const here = client.connect("/field/demo/ws", { patterns: ["no data"], persist: "memory", tabs: false });
   const own = ownDevice();
   const showState = () => state(field, here);
   field.onStatus(showState);
@@ -37,7 +38,6 @@ export function connect(demo, describe) {
     here.presence.set({ ...extra, demo, id: own.id, name: own.name, tone: own.tone });
   };
   announce();
-  keepPages();
   addEventListener("pagehide", () => here.presence.set(null));
   addEventListener("pageshow", ({ persisted }) => persisted && announce());
   return { field, own, announce, rename: (changes) => rename(own, changes, announce), ...people(here, own) };
@@ -222,8 +222,11 @@ export function drag(handle, { begin, move, end }) {
     const finish = (event) => {
       stop.abort();
       if (!moved) return;
-      // A click that only ends the drag.
-      addEventListener("click", (click) => click.stopPropagation(), { capture: true, once: true, signal: AbortSignal.timeout(50) });
+      // The click that only ends the drag.
+      const next = new AbortController();
+      const once = { capture: true, once: true, signal: next.signal };
+      addEventListener("click", (click) => click.detail && click.stopPropagation(), once);
+      for (const type of ["pointerdown", "keydown"]) addEventListener(type, () => next.abort(), once);
       end(event);
     };
     addEventListener("pointermove", (event) => {
@@ -311,16 +314,6 @@ export function drawer(draw) {
     if (document.hidden) queueMicrotask(now);
     else requestAnimationFrame(now);
   };
-}
-
-/** Has the browser keep the pages, for the time when there is no gateway. */
-function keepPages() {
-  if (!("serviceWorker" in navigator)) return;
-  const address = new URL("sw.js", import.meta.url).href;
-  const policy = globalThis.trustedTypes?.createPolicy("aether-demos", { createScriptURL: (given) => (given === address ? given : "") });
-  navigator.serviceWorker.register(policy ? policy.createScriptURL(address) : address).catch(() => {
-    // A private window has none; then the pages need the gateway.
-  });
 }
 
 function said(value) {

@@ -2,7 +2,7 @@
 
 const CACHE = "aether-demos";
 const FILES = [
-  "./", "index.html", "topology.html", "kanban.html", "markdown.html", "style.css", "icon.svg", "common.js", "list.js", "order.js",
+  "./", "index.html", "topology.html", "kanban.html", "markdown.html", "style.css", "icon.svg", "common.js", "pages.js", "list.js", "order.js",
   "topology.js", "topology-model.js", "kanban.js", "kanban-model.js", "markdown.js", "markdown-model.js", "markdown-parse.js",
   "/client/aether-client.min.js",
 ];
