@@ -32,7 +32,7 @@ function makeColumn({ id }) {
   if (id === STRAY) {
     const head = element("div", { class: "column-head" }, element("h2", {}, "Without a column"), element("span", { class: "count" }));
     const section = element("section", { class: "column stray", "aria-label": "Without a column" }, head, element("p", { class: "note" }, "The column of these cards was deleted meanwhile. Move them to another one."), list);
-    return Object.assign(section, { list });
+    return Object.assign(section, { parts: { list } });
   }
   const title = editable("Title of the column", (text) => board.renameColumn(id, text));
   const grip = gripOf("column", (event) => moveColumn(event, id), () => askColumn(id));
@@ -63,7 +63,7 @@ function makeColumn({ id }) {
       if (event && target) board.moveColumn(id, target.before);
     },
   });
-  return Object.assign(section, { list, title, grip, remove, input });
+  return Object.assign(section, { parts: { list, title, grip, remove, input } });
 }
 
 function showColumn(section, { id, title, cards }) {
@@ -71,12 +71,12 @@ function showColumn(section, { id, title, cards }) {
   write(section.querySelector(".count"), String(cards.length));
   if (id !== STRAY) {
     section.setAttribute("aria-label", title);
-    section.title.show(title);
-    section.grip.setAttribute("aria-label", `Move the column ${title}`);
-    section.remove.setAttribute("aria-label", `Delete the column ${title}`);
-    section.input.setAttribute("aria-label", `New card in ${title}`);
+    section.parts.title.show(title);
+    section.parts.grip.setAttribute("aria-label", `Move the column ${title}`);
+    section.parts.remove.setAttribute("aria-label", `Delete the column ${title}`);
+    section.parts.input.setAttribute("aria-label", `New card in ${title}`);
   }
-  reconcile(section.list, cards, makeCard, showCard);
+  reconcile(section.parts.list, cards, makeCard, showCard);
 }
 
 function makeCard({ id }) {
@@ -101,17 +101,17 @@ function makeCard({ id }) {
       if (event && target) place(id, target.column, target.before);
     },
   });
-  return Object.assign(item, { title, grip, priority, remove });
+  return Object.assign(item, { parts: { title, grip, priority, remove } });
 }
 
 function showCard(item, { id, title, priority }) {
   item.dataset.id = id;
   for (const name of PRIORITIES) item.classList.toggle(name, name === priority);
-  item.title.show(title);
-  item.grip.setAttribute("aria-label", `Move the card ${title}`);
-  item.remove.setAttribute("aria-label", `Delete the card ${title}`);
-  item.priority.setAttribute("aria-label", `Priority of ${title}`);
-  if (item.priority.value !== priority) item.priority.value = priority;
+  item.parts.title.show(title);
+  item.parts.grip.setAttribute("aria-label", `Move the card ${title}`);
+  item.parts.remove.setAttribute("aria-label", `Delete the card ${title}`);
+  item.parts.priority.setAttribute("aria-label", `Priority of ${title}`);
+  if (item.parts.priority.value !== priority) item.parts.priority.value = priority;
 }
 
 /** A handle: arrows move, Enter or a click asks. */
@@ -148,12 +148,12 @@ function columnMark(over, { clientX, clientY }) {
 }
 
 function cardMark(over, item, { clientY }) {
-  const cards = [...over.list.children].filter((card) => card !== item);
+  const cards = [...over.parts.list.children].filter((card) => card !== item);
   const next = cards.find((card) => {
     const box = card.getBoundingClientRect();
     return clientY < box.top + box.height / 2;
   });
-  return { element: next ?? over.list, name: next ? "drop-before" : "drop-end", section: over, column: over.dataset.id, before: next?.dataset.id };
+  return { element: next ?? over.parts.list, name: next ? "drop-before" : "drop-end", section: over, column: over.dataset.id, before: next?.dataset.id };
 }
 
 // What the user does. Models and messages name things by their ids, as others may have changed everything meanwhile.
@@ -247,7 +247,7 @@ function deleteCard(id) {
   const found = find(id);
   if (!found) return;
   const item = byId("board").querySelector(`.item[data-id="${CSS.escape(id)}"]`);
-  const input = item.closest(".column").input;
+  const input = item.closest(".column").parts.input;
   focusAfter(item, input);
   board.deleteCard(id);
   say(`Deleted “${found.card.title}”.`);

@@ -40,7 +40,11 @@ function makeLine({ id }) {
   area.addEventListener("input", (event) => {
     if (!event.isComposing) save(id, area);
   });
-  area.addEventListener("compositionend", () => save(id, area));
+  area.addEventListener("compositionstart", () => (line.parts.isComposing = true));
+  area.addEventListener("compositionend", () => {
+    line.parts.isComposing = false;
+    save(id, area);
+  });
   area.addEventListener("paste", (event) => paste(event, id, area));
   area.addEventListener("keydown", (event) => keys(event, id, area));
   area.addEventListener("focus", () => here(id, area));
@@ -62,16 +66,16 @@ function makeLine({ id }) {
       if (event && before !== undefined) text.move(id, before?.dataset.id);
     },
   });
-  return Object.assign(line, { grip, area, ghost, remove });
+  return Object.assign(line, { parts: { grip, area, ghost, remove, isComposing: false } });
 }
 
 function showLine(line, { id, text: now }, at) {
   line.dataset.id = id;
-  const { area } = line;
+  const { area, isComposing } = line.parts;
   area.setAttribute("aria-label", `Line ${at + 1}`);
-  line.grip.setAttribute("aria-label", `Move line ${at + 1}`);
-  line.remove.setAttribute("aria-label", `Delete line ${at + 1}`);
-  if (area.value === now || line.isComposing) return;
+  line.parts.grip.setAttribute("aria-label", `Move line ${at + 1}`);
+  line.parts.remove.setAttribute("aria-label", `Delete line ${at + 1}`);
+  if (area.value === now || isComposing) return;
   const { value, selectionStart, selectionEnd } = area;
   area.value = now;
   // The cursor stays at the letter where it was, if somebody else changed the line.
@@ -155,7 +159,7 @@ function erase(id) {
 }
 
 function focus({ id, at }) {
-  const area = rows.get(id)?.area;
+  const area = rows.get(id)?.parts.area;
   area?.focus();
   area?.setSelectionRange(at, at);
 }
@@ -203,8 +207,8 @@ function drawCursors() {
       from = to;
       return [before, element("span", { class: `caret tone-${tone}` }, element("span", { class: `flag${to > 40 ? " left" : ""}` }, name))];
     });
-    row.ghost.replaceChildren(...(people.length ? parts : []));
-    row.area.setAttribute("aria-description", people.length ? `Here: ${people.map(({ name }) => name).join(", ")}` : "");
+    row.parts.ghost.replaceChildren(...(people.length ? parts : []));
+    row.parts.area.setAttribute("aria-description", people.length ? `Here: ${people.map(({ name }) => name).join(", ")}` : "");
   }
 }
 

@@ -180,20 +180,20 @@ function makeRow({ id }) {
     forget(id);
   });
   const what = element("span", { class: "what" }, element("span"), " ", element("small"));
-  return Object.assign(element("li", { class: "row" }, element("span", { class: "dot", "aria-hidden": "true" }), what, link, remove), { what, link, remove });
+  return Object.assign(element("li", { class: "row" }, element("span", { class: "dot", "aria-hidden": "true" }), what, link, remove), { parts: { what, link, remove } });
 }
 
 function showRow(row, device) {
   const isGateway = device.id === GATEWAY;
   row.className = `row tone-${isGateway ? 0 : device.tone} ${isGateway || device.isHere ? "" : "away"}`;
-  write(row.what.firstElementChild, device.name);
-  write(row.what.lastElementChild, about(device));
+  write(row.parts.what.firstElementChild, device.name);
+  write(row.parts.what.lastElementChild, about(device));
   const isFrom = from === device.id;
-  row.link.setAttribute("aria-pressed", String(isFrom));
-  write(row.link, from === undefined || isFrom ? "Link" : "Link to this");
-  row.link.setAttribute("aria-label", from === undefined || isFrom ? `Link ${device.name}` : `Link ${nameOf(from)} to this: ${device.name}`);
-  row.remove.hidden = isGateway || device.isHere;
-  row.remove.setAttribute("aria-label", `Take ${device.name} off the map`);
+  row.parts.link.setAttribute("aria-pressed", String(isFrom));
+  write(row.parts.link, from === undefined || isFrom ? "Link" : "Link to this");
+  row.parts.link.setAttribute("aria-label", from === undefined || isFrom ? `Link ${device.name}` : `Link ${nameOf(from)} to this: ${device.name}`);
+  row.parts.remove.hidden = isGateway || device.isHere;
+  row.parts.remove.setAttribute("aria-label", `Take ${device.name} off the map`);
 }
 
 // What the user does.
