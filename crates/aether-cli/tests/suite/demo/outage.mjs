@@ -1,0 +1,134 @@
+// The program is killed: nothing is lost, also if a page is loaded again meanwhile. Writes that failed are shown.
+
+import assert from "node:assert/strict";
+import { test } from "../page/stage.mjs";
+import { addCard, agree, board, demos, kept, line, lines, map, names, offline, online, open, reconnect, retitle, until } from "./ground.mjs";
+
+test("board: killed in the middle of 20 edits, a reload while it is gone, and everything is there again", async (house) => {
+  const program = await demos(house);
+  const one = await open(program, "kanban");
+  await kept(one.page);
+  const titles = Array.from({ length: 20 }, (_, at) => `card ${at}`);
+  let killed;
+  for (const [at, title] of titles.entries()) {
+    await addCard(one.page, title);
+    if (at === 7) killed = program.kill();
+  }
+  await killed;
+  await offline(one.page);
+  await one.page.locator("#banner", { hasText: /\d+ changes wait in this browser/ }).waitFor();
+  await agree([one.page], board, ([todo]) => todo.slice(3).join() === titles.join());
+
+  await one.page.reload();
+  await offline(one.page);
+  await agree([one.page], board, ([todo]) => todo.slice(3).join() === titles.join());
+  await addCard(one.page, "after the reload");
+  await agree([one.page], board, ([todo]) => todo.at(-1) === "after the reload");
+  // Every demo opens.
+  for (const name of ["Map", "Text"]) {
+    await one.page.getByRole("link", { name, exact: true }).click();
+    await one.page.getByRole("heading", { name, level: 1 }).waitFor();
+    await offline(one.page);
+  }
+  await one.page.goto(program.url);
+  await one.page.getByRole("heading", { name: "Demos" }).waitFor();
+  await one.page.getByRole("link", { name: "Board" }).first().click();
+  await offline(one.page);
+
+  const again = await demos(house, program);
+  assert.equal(again.port, program.port);
+  await reconnect(one.page);
+  const two = await open(again, "kanban");
+  await agree([one.page, two.page], board, ([todo]) => todo.slice(3).join() === [...titles, "after the reload"].join());
+  // And once more from the disk alone.
+  await again.kill();
+  const third = await demos(house, again);
+  const three = await open(third, "kanban");
+  await agree([three.page], board, ([todo]) => todo.slice(3).join() === [...titles, "after the reload"].join());
+  assert.deepEqual([...one.errors, ...two.errors, ...three.errors], []);
+  await Promise.all([one.close(), two.close(), three.close()]);
+});
+
+test("text and map: what was changed without the gateway is there after a reload, and at others when it is back", async (house) => {
+  const program = await demos(house);
+  const one = await open(program, "markdown");
+  const tab = await one.more("topology");
+  await tab.getByRole("textbox", { name: "Name of this tab" }).fill("Attic");
+  await tab.keyboard.press("Enter");
+  await kept(one.page);
+  await agree([tab], names, (seen) => seen.join() === "Attic,Gateway");
+  const first = await agree([one.page], lines, (seen) => seen.length === 6);
+  await program.kill();
+  await Promise.all([one.page, tab].map(offline));
+  await line(one.page, 3).click();
+  for (const word of ["## Alone", "but not lost", "[a](javascript:b) [c](https://d.example/)"]) {
+    await one.page.keyboard.type(word);
+    await one.page.keyboard.press("Enter");
+  }
+  await one.page.keyboard.press("Alt+ArrowUp");
+  const expected = [...first.slice(0, 2), "## Alone", "but not lost", "", "[a](javascript:b) [c](https://d.example/)", ...first.slice(3)];
+  await agree([one.page], lines, (seen) => JSON.stringify(seen) === JSON.stringify(expected));
+  await tab.locator(".device.own").press("ArrowRight");
+  await tab.getByRole("button", { name: "Link Attic" }).click();
+  await tab.getByRole("button", { name: "Link Attic to this: Gateway" }).click();
+  const { devices } = await agree([tab], map, ({ links }) => links.length === 1);
+  await Promise.all([one.page.reload(), tab.reload()]);
+  await Promise.all([one.page, tab].map(offline));
+  await agree([one.page], lines, (seen) => JSON.stringify(seen) === JSON.stringify(expected));
+  await one.page.getByRole("heading", { name: "Alone" }).waitFor();
+  await agree([tab], map, (seen) => seen.links.length === 1 && JSON.stringify(seen.devices) === JSON.stringify(devices));
+
+  const again = await demos(house, program);
+  await reconnect(one.page, tab);
+  const two = await open(again, "markdown");
+  await agree([one.page, two.page], lines, (seen) => JSON.stringify(seen) === JSON.stringify(expected));
+  const more = await two.more("topology");
+  await agree([tab], map, (seen) => seen.links.join() === (seen.links[0].startsWith("Attic") ? "Attic – Gateway" : "Gateway – Attic") && seen.devices.length === 4);
+  await agree([more], names, (seen) => seen.includes("Attic"));
+  assert.deepEqual([...one.errors, ...two.errors], []);
+  await Promise.all([one.close(), two.close()]);
+});
+
+test("a write that was refused, and one that lost against another one, are shown", async (house) => {
+  const program = await demos(house);
+  const [one, two] = [await open(program, "kanban"), await open(program, "kanban")];
+  await retitle(one.page, "card", "Open the board", "x".repeat(40_000));
+  await one.page.locator("#notices .bad", { hasText: "Not saved: the title of the card “Open the board”. the value has 40002 bytes; 32768 are allowed." }).waitFor();
+  await agree([one.page, two.page], board, (seen) => seen[2].join() === "Done,Open the board");
+  await one.page.getByRole("button", { name: "Dismiss" }).click();
+  await until(() => one.page.locator("#notices li").count(), (count) => count === 0);
+
+  await program.kill();
+  await Promise.all([one.page, two.page].map(offline));
+  await retitle(one.page, "card", "Open the board", "of one");
+  await retitle(two.page, "card", "Open the board", "of two");
+  await demos(house, program);
+  await reconnect(one.page, two.page);
+  await agree([one.page, two.page], board, (seen) => seen[2].join() === "Done,of two");
+  await one.page.locator("#notices .warn", { hasText: "Somebody else changed the title of the card “of two” at the same time. Yours was “of one”; now it is “of two”." }).waitFor();
+  assert.equal(await two.page.locator("#notices li").count(), 0);
+  assert.deepEqual([...one.errors, ...two.errors], []);
+  await Promise.all([one.close(), two.close()]);
+});
+
+test("files of the gateway come before those that were kept, and take their place", async (house) => {
+  const program = await demos(house);
+  const one = await open(program, "kanban");
+  await kept(one.page);
+  const old = () => one.page.evaluate(async () => {
+    const cache = await caches.open("aether-demos");
+    for (const name of ["kanban.js", "markdown.js"]) {
+      const headers = { "content-type": "text/javascript" };
+      await cache.put(new URL(name, location.href), new Response("document.title = 'old'", { headers }));
+    }
+  });
+  const isOld = (name) => one.page.evaluate(async (file) => (await (await (await caches.open("aether-demos")).match(new URL(file, location.href))).text()).includes("'old'"), name);
+  await old();
+  await one.page.reload();
+  await online(one.page);
+  assert.equal(await one.page.title(), "Board – Aether demos");
+  // Also of a page that was not opened.
+  for (const name of ["kanban.js", "markdown.js"]) await until(() => isOld(name), (answer) => !answer);
+  assert.deepEqual(one.errors, []);
+  await one.close();
+});
