@@ -7,7 +7,7 @@ import WebSocket from "ws";
 import { bus } from "../dist/index.js";
 import { Browser, Gateway, Process, Proxy, aether, folder, freePort, onStop, root, servePages, stopAll, until, within } from "./harness.mjs";
 
-const NATS = process.env.NATS_SERVER_BIN;
+const NATS = process.env.AETHER_NATS_SERVER;
 
 /** A bus to this gateway, which is closed at the end. */
 function guest(url, options = {}) {
@@ -443,7 +443,7 @@ describe("the end", () => {
   });
 });
 
-describe("programs in Rust on NATS", { skip: NATS ? false : "set NATS_SERVER_BIN" }, () => {
+describe("programs in Rust on NATS", { skip: NATS ? false : "set AETHER_NATS_SERVER" }, () => {
   let medium, own;
   before(async () => {
     const port = await freePort();
@@ -455,7 +455,7 @@ describe("programs in Rust on NATS", { skip: NATS ? false : "set NATS_SERVER_BIN
 
   test("they hear what a guest emits, and it hears what they emit", async () => {
     const shop = guest(own.bus);
-    const listening = new Process("/usr/bin/env", [process.env.AETHER_BIN ?? "aether", "listen", "--json", "-n", "1", "x.from-js", "--medium", medium]);
+    const listening = new Process("/usr/bin/env", [process.env.AETHER_PROGRAM ?? "aether", "listen", "--json", "-n", "1", "x.from-js", "--medium", medium]);
     const heard = shop.listen("x.from-rust");
     await heard.ready;
     // It has no sign that it listens; waves are emitted until one is heard.
@@ -477,7 +477,7 @@ describe("programs in Rust on NATS", { skip: NATS ? false : "set NATS_SERVER_BIN
   });
 
   test("a service answers a question, and a stopped one does not", async () => {
-    const service = new Process(process.env.AETHER_BIN ?? "aether", ["beta", "--medium", medium]);
+    const service = new Process(process.env.AETHER_PROGRAM ?? "aether", ["beta", "--medium", medium]);
     const shop = guest(own.bus);
     const levels = shop.listen("inventory.>");
     // Its heartbeat says that it is there.

@@ -12,7 +12,7 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 /** The command line of the bus, with `aether gateway`. */
-export const AETHER = process.env.AETHER_BIN ?? "aether";
+export const AETHER = process.env.AETHER_PROGRAM ?? "aether";
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 const cleanups = [];
@@ -377,7 +377,7 @@ export async function servePages(pages = {}) {
 /** Chromium. `profile()` is one user of one browser: its pages share their storage, and no other profile's. */
 export class Browser {
   static async start() {
-    const executablePath = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";
+    const executablePath = process.env.AETHER_CHROMIUM ?? "/usr/bin/chromium";
     const args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
     const browser = await chromium.launch({ executablePath, args });
     onStop(() => browser.close());

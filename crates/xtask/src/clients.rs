@@ -62,7 +62,9 @@ pub(crate) fn run_long(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
 /// Builds the client and puts it where the gateway has it: `cargo xtask client`.
 pub(crate) fn update(workspace: &Workspace) -> Result<()> {
     build(workspace)?;
-    fs::write(workspace.root().join(SERVED), read(workspace, BUILT)?)?;
+    let served = workspace.root().join(SERVED);
+    fs::create_dir_all(served.parent().unwrap_or(workspace.root()))?;
+    fs::write(served, read(workspace, BUILT)?)?;
     println!("{SERVED} is what the sources of {CLIENT} give");
     Ok(())
 }

@@ -1,5 +1,5 @@
-// Two tabs of the example beside the real order system: `npm test`, with the command `aether` in the PATH or in AETHER_BIN,
-// and Chromium in CHROMIUM_BIN.
+// Two tabs of the example beside the real order system: `npm test`, with the command `aether` in the PATH or in AETHER_PROGRAM,
+// and Chromium in AETHER_CHROMIUM.
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -11,8 +11,8 @@ import { after, before, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { build, preview } from "vite";
 
-const AETHER = process.env.AETHER_BIN ?? "aether";
-const CHROMIUM = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";
+const AETHER = process.env.AETHER_PROGRAM ?? "aether";
+const CHROMIUM = process.env.AETHER_CHROMIUM ?? "/usr/bin/chromium";
 const MS = 120_000;
 
 // Of another folder if AETHER_NODE_MODULES names one.
