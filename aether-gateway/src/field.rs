@@ -21,6 +21,7 @@ mod json;
 mod limits;
 mod outbox;
 mod queue;
+mod refusal;
 mod routes;
 mod selection;
 mod served;

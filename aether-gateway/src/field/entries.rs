@@ -14,13 +14,13 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use super::counts::{Counts, Refused};
 use super::denied::Denied;
 use super::effect::{Outcome, Write};
 use super::hub::Hub;
 use super::json;
+use super::refusal::{Refusal, check_key, value_of};
 use super::selection::Part;
 use super::v1;
 use super::visit::Visit;
@@ -101,7 +101,10 @@ pub(super) async fn write(
     Path((_, key)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, Denied> {
-    let value = value_of(&visit.hub, &body)?;
+    let hub = &visit.hub;
+    let value = serde_json::from_slice(&body).map_err(|_| Refusal::json("the body is JSON in UTF-8"));
+    let value =
+        value.and_then(|value| value_of(value, &hub.limits)).map_err(|refusal| refused(hub, refusal))?;
     change(&visit, &key, Operation::Set { key: key.clone(), value }).await
 }
 
@@ -115,12 +118,7 @@ async fn change(visit: &Visit, key: &str, operation: Operation) -> Result<Respon
     if !visit.rights.may_write(key) {
         return Err(visit.no_right("the token does not allow to write this key"));
     }
-    let allowed = hub.limits.max_key_bytes;
-    if key.is_empty() || key.len() > allowed {
-        hub.counts.refuse(Refused::Key);
-        let text = format!("the key has {} bytes; 1 to {allowed} are allowed", key.len());
-        return Err(Denied::new(StatusCode::BAD_REQUEST, "key-size", &text));
-    }
+    check_key(key, &hub.limits).map_err(|refusal| refused(hub, refusal))?;
     match hub.write(&Write { operation, about: None }, visit.holder) {
         // A write that is made now, by the gateway, does not lose.
         Outcome::Applied { .. } | Outcome::Lost { .. } => {}
@@ -149,29 +147,14 @@ async fn change(visit: &Visit, key: &str, operation: Operation) -> Result<Respon
     Ok(response)
 }
 
-/// The compact form of a body.
-fn value_of(hub: &Hub, body: &[u8]) -> Result<Bytes, Denied> {
-    let value = serde_json::from_slice::<&RawValue>(body).ok().and_then(|value| json::compact(value).ok());
-    let Some(value) = value else {
-        hub.counts.refuse(Refused::Json);
-        let text = "the body is JSON in UTF-8, at most 127 levels deep, without halves of surrogate pairs";
-        return Err(Denied::new(StatusCode::BAD_REQUEST, "json", text));
+/// The answer to a write that is refused, which is counted.
+fn refused(hub: &Hub, Refusal { refused, code, message, .. }: Refusal) -> Denied {
+    hub.counts.refuse(refused);
+    let status = match refused {
+        Refused::Value => StatusCode::PAYLOAD_TOO_LARGE,
+        _ => StatusCode::BAD_REQUEST,
     };
-    if value == "null" {
-        hub.counts.refuse(Refused::Json);
-        return Err(Denied::new(
-            StatusCode::BAD_REQUEST,
-            "null",
-            "a field holds no null; delete the key instead",
-        ));
-    }
-    let (bytes, allowed) = (value.len(), hub.limits.max_value_bytes);
-    if bytes > allowed {
-        hub.counts.refuse(Refused::Value);
-        let text = format!("the value has {bytes} bytes; {allowed} are allowed");
-        return Err(Denied::new(StatusCode::PAYLOAD_TOO_LARGE, "value-size", &text));
-    }
-    Ok(value.into())
+    Denied::new(status, code, &message)
 }
 
 fn absent() -> Denied {

@@ -1,7 +1,6 @@
 //! The own protocol, `aether.field.v1`: writes with an identity, acknowledgements, refusals, cursors. No socket and no
 //! clock. `docs/protocol/field-websocket.md` has all messages.
 
-mod refusal;
 mod reply;
 mod request;
 mod session;

@@ -4,7 +4,6 @@ use aether_field::Names;
 use aether_field::core::{Limits, WriterId};
 use serde_json::value::RawValue;
 
-use super::refusal::Refusal;
 use super::request::{Identity, Request};
 use super::writing::Writing;
 use super::{reply, version};
@@ -13,6 +12,7 @@ use crate::field::counts::Refused;
 use crate::field::effect::{Announcement, Close, Effect, Since, Subscription};
 use crate::field::json;
 use crate::field::limits::SecurityLimits;
+use crate::field::refusal::Refusal;
 use crate::field::selection::{Selection, owner_patterns};
 
 /// The maximum number of requests in one message.

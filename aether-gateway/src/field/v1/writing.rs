@@ -7,14 +7,13 @@ use base64::Engine as _;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::refusal::Refusal;
 use super::request::{OwnedRequest, WriteRequest};
 use super::version;
 use crate::access::Rights;
 use crate::field::counts::Refused;
 use crate::field::effect::{About, OwnedWrite, Write};
-use crate::field::json;
 use crate::field::limits::SecurityLimits;
+use crate::field::refusal::{Refusal, check_key, value_of};
 use crate::field::selection::owner_pattern;
 
 /// How far the time of a write may be ahead. The estimate that a client has of the gateway's clock is off by about half a
@@ -121,33 +120,11 @@ impl Writing {
     }
 
     fn key(&self, key: &str) -> Result<String, Refusal> {
-        let allowed = self.limits.max_key_bytes;
-        match key.len() {
-            0 => Err(Refusal::new(Refused::Key, "key-size", "a key has at least one byte")),
-            bytes if bytes > allowed => {
-                let message = format!("the key has {bytes} bytes; {allowed} are allowed");
-                Err(Refusal::new(Refused::Key, "key-size", message))
-            }
-            _ => Ok(key.to_owned()),
-        }
+        check_key(key, &self.limits).map(|()| key.to_owned())
     }
 
     fn value(&self, value: Option<&RawValue>) -> Result<Bytes, Refusal> {
-        let missing = || Refusal::json("a set has a value");
-        let value = json::compact(value.ok_or_else(missing)?).map_err(|json::NotJson| {
-            let message =
-                "the value has half of a surrogate pair, a number out of range, or more than 127 levels";
-            Refusal::json(message)
-        })?;
-        if value == "null" {
-            return Err(Refusal::new(Refused::Json, "null", "a field holds no null; delete the key instead"));
-        }
-        let (bytes, allowed) = (value.len(), self.limits.max_value_bytes);
-        if bytes > allowed {
-            let message = format!("the value has {bytes} bytes; {allowed} are allowed");
-            return Err(Refusal::new(Refused::Value, "value-size", message));
-        }
-        Ok(value.into())
+        value_of(value.ok_or_else(|| Refusal::json("a set has a value"))?, &self.limits)
     }
 
     fn member(&self, request: &WriteRequest<'_>) -> Result<Bytes, Refusal> {
