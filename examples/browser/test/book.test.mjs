@@ -6,9 +6,10 @@ import { after, before, test } from "node:test";
 import { build } from "vite";
 import { root, serve, shows, startBrowser, startSystem, stopAll, temporary } from "./system.mjs";
 
-const CLIENT = join(root, "node_modules/@aether-bus/client/dist/aether-client.min.js");
 const MAIN = `import { createRoot } from "react-dom/client"; import App from "./app"; createRoot(document.getElementById("root")!).render(<App />);`;
-const HTML = `<!doctype html><link rel="icon" href="data:," /><div id="root"></div><script type="module" src="./main.tsx"></script>`;
+// Browsers ask for an icon, and it is missing.
+const ICON = `<link rel="icon" href="data:," />`;
+const HTML = `<!doctype html>${ICON}<div id="root"></div><script type="module" src="./main.tsx"></script>`;
 
 // Within this folder, so that imports find `node_modules`.
 const sources = join(root, "book-page");
@@ -20,8 +21,6 @@ before(async () => {
   host = new URL(await startSystem()).host;
   browser = await startBrowser();
   text = (await readFile(join(root, "../../docs/start/browser.md"), "utf8")).replaceAll("localhost:8080", host);
-  // The gateway serves this file of the package.
-  await browser.context.route(`http://${host}/client/aether-client.min.js`, (route) => route.fulfill({ path: CLIENT, contentType: "text/javascript" }));
 });
 
 after(async () => {
@@ -33,7 +32,7 @@ const block = (kind) => new RegExp(`^\`\`\`${kind}\\n(.*?)^\`\`\`$`, "ms").exec(
 
 test("the smallest page: both tabs have the number, and orders", async () => {
   const folder = await temporary();
-  await writeFile(join(folder, "index.html"), block("html").replace("<ul>", `<link rel="icon" href="data:," /><ul>`));
+  await writeFile(join(folder, "index.html"), block("html").replace("<title>", `${ICON}<title>`));
   const url = await serve(folder);
   const tabs = [await browser.open(url), await browser.open(url)];
   for (const tab of tabs) await tab.click("button");
