@@ -1,6 +1,6 @@
 //! Shared state of a service and a WebSocket client, through a gateway that is killed and started again.
 //!
-//! The client needs nothing but a WebSocket: `examples/field-page/index.html` is the same as a page. It gives each write a
+//! The client needs nothing but a WebSocket (a page has `@aether-bus/client` for that). It gives each write a
 //! number and the time at which it was made, keeps it until the gateway has it on its disk, and sends it again after a
 //! break; sent twice, it counts once. `docs/protocol/field-websocket.md` has all messages.
 //!

@@ -1,6 +1,5 @@
 //! The field over WebSocket, seen from outside: real processes, and a client that knows neither server.
 
-mod browser;
 mod client;
 mod own;
 mod presence;
