@@ -132,7 +132,8 @@ function keys(event, id, area) {
     return;
   }
   event.preventDefault();
-  draw();
+  // The next key is for the line that has the cursor then.
+  draw.now();
 }
 
 function paste(event, id, area) {
@@ -141,7 +142,7 @@ function paste(event, id, area) {
   event.preventDefault();
   const last = text.paste(id, area.selectionStart, area.selectionEnd, texts);
   wanted = { id: last, at: texts.at(-1).length };
-  draw();
+  draw.now();
 }
 
 function shift(id, by) {
@@ -255,7 +256,7 @@ function parts(all) {
 
 byId("add").addEventListener("click", () => {
   wanted = { id: text.insert(shown.at(-1)?.id, [""]), at: 0 };
-  draw();
+  draw.now();
 });
 
 byId("reset").addEventListener("click", async () => {
