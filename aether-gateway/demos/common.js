@@ -27,9 +27,9 @@ export function connect(demo, describe) {
   field.onStatus(showState);
   field.onPending(showState);
   showState();
-  field.onRefused(({ key, value, message }) => notice("bad", `Not saved: ${describe(key)}.`, `${message}.${typeof value === "string" ? ` It was “${short(value)}”.` : ""}`));
+  field.onRefused(({ key, value, message }) => notice("bad", `Not saved: ${describe(key)}.`, `${sentence(message)}${typeof value === "string" ? ` It was “${short(value)}”.` : ""}`));
   field.onSuperseded(({ key, lost, value }) => {
-    const [mine, theirs] = [said(lost), said(value)];
+    const [mine, theirs] = /\/(title|text|name|priority)$/.test(key) ? [said(lost), said(value)] : [];
     notice("warn", `Somebody else changed ${describe(key)} at the same time.`, mine && theirs ? `Yours was ${mine}; now it is ${theirs}.` : mine ? `Yours was ${mine}.` : "Theirs counts.");
   });
   let extra = {};
@@ -132,6 +132,8 @@ function state(field, here) {
 /** Tells the user something that stays until it is dismissed. */
 export function notice(tone, title, more = "") {
   const list = byId("notices");
+  // Several keys may be about one thing.
+  for (const item of list.children) if (item.firstElementChild.textContent === `${title} ${more}`) item.remove();
   const close = element("button", { type: "button", class: "small" }, "Dismiss");
   const item = element("li", { class: `banner ${tone}` }, element("span", {}, element("strong", {}, title), ` ${more}`), close);
   close.addEventListener("click", () => {
@@ -327,7 +329,10 @@ export function drawer(draw) {
   return Object.assign(later, { now });
 }
 
+function sentence(text) {
+  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}.`;
+}
+
 function said(value) {
-  if (typeof value === "string") return `“${short(value)}”`;
-  return typeof value === "number" || typeof value === "boolean" ? String(value) : undefined;
+  return typeof value === "string" ? `“${short(value)}”` : undefined;
 }

@@ -1,7 +1,7 @@
 // The page of the text: lines to write in, the cursors of others, and the preview.
 
 import { ask, byId, connect, drag, drawer, element, follow, reconcile, say } from "./common.js";
-import { Text } from "./markdown-model.js";
+import { Text, moved } from "./markdown-model.js";
 import { blocks } from "./markdown-parse.js";
 
 const { field, announce, others, onOthers } = connect("markdown", (key) => text.describe(key));
@@ -49,7 +49,8 @@ function makeLine({ id }) {
   area.addEventListener("keydown", (event) => keys(event, id, area));
   area.addEventListener("focus", () => here(id, area));
   area.addEventListener("blur", () => announce({}));
-  area.addEventListener("selectionchange", () => document.activeElement === area && here(id, area));
+  // Not every browser has `selectionchange` for a textarea.
+  for (const type of ["selectionchange", "keyup", "pointerup"]) area.addEventListener(type, () => document.activeElement === area && here(id, area));
   remove.addEventListener("click", () => erase(id));
   grip.addEventListener("keydown", ({ key }) => {
     if (key === "ArrowUp" || key === "ArrowDown") shift(id, key === "ArrowUp" ? -1 : 1);
@@ -81,16 +82,6 @@ function showLine(line, { id, text: now }, at) {
   // The cursor stays at the letter where it was, if somebody else changed the line.
   if (document.activeElement === area) area.setSelectionRange(moved(selectionStart, value, now), moved(selectionEnd, value, now));
   fit(area);
-}
-
-/** Where a place in `before` is in `now`. */
-export function moved(at, before, now) {
-  let same = 0;
-  while (same < Math.min(before.length, now.length) && before[same] === now[same]) same += 1;
-  if (at <= same) return at;
-  let end = 0;
-  while (end < Math.min(before.length, now.length) - same && before.at(-1 - end) === now.at(-1 - end)) end += 1;
-  return at >= before.length - end ? at + now.length - before.length : Math.min(at, now.length - end);
 }
 
 /** Browsers without `field-sizing` need the height of a long line. */

@@ -161,10 +161,12 @@ for (const [look, options] of [
       await check(page, `${name}-${look}`);
     }
     await page.goto(`${served.url}kanban.html`);
-    await page.getByRole("button", { name: "Move the card Open the board" }).click();
-    await page.getByRole("dialog").waitFor();
-    await check(page, `choice-${look}`);
-    await page.keyboard.press("Escape");
+    if (look === "light") {
+      await page.getByRole("button", { name: "Move the card Open the board" }).click();
+      await page.getByRole("dialog").waitFor();
+      await check(page, "choice");
+      await page.keyboard.press("Escape");
+    }
     await served.kill();
     await offline(page);
     await page.getByRole("button", { name: "Delete the column Doing" }).click();

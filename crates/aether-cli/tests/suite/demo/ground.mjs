@@ -21,12 +21,9 @@ export async function demos(house, { port = 0, file = join(folder, `${(files += 
   return Object.assign(program, { url, port: Number(taken), file });
 }
 
-const errors = [];
-
 /** A browser of its own with a demo that is connected. `more()` opens another tab of this browser. */
 export async function open(program, name, options = {}) {
   const { page, errors: own, close } = await openPage(`${program.url}${name}.html`, { expected: GONE, ...options });
-  errors.push(own);
   await online(page);
   const more = async (other = name) => {
     const tab = await page.context().newPage();

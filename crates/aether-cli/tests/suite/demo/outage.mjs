@@ -93,7 +93,7 @@ test("a write that was refused, and one that lost against another one, are shown
   const program = await demos(house);
   const [one, two] = [await open(program, "kanban"), await open(program, "kanban")];
   await retitle(one.page, "card", "Open the board", "x".repeat(40_000));
-  await one.page.locator("#notices .bad", { hasText: "Not saved: the title of the card “Open the board”. the value has 40002 bytes; 32768 are allowed." }).waitFor();
+  await one.page.locator("#notices .bad", { hasText: "Not saved: the title of the card “Open the board”. The value has 40002 bytes; 32768 are allowed." }).waitFor();
   await agree([one.page, two.page], board, (seen) => seen[2].join() === "Done,Open the board");
   await one.page.getByRole("button", { name: "Dismiss" }).click();
   await until(() => one.page.locator("#notices li").count(), (count) => count === 0);
