@@ -66,10 +66,15 @@ export async function until(read, isRight) {
   }
 }
 
-/** Waits until all pages show the same, which is right. */
+/** Waits until all pages show the same, which is right. An error says what they tell their users. */
 export async function agree(pages, read, isRight = () => true) {
-  const all = await until(() => Promise.all(pages.map(read)), (seen) => seen.every((one) => JSON.stringify(one) === JSON.stringify(seen[0]) && isRight(one)));
-  return all[0];
+  try {
+    const all = await until(() => Promise.all(pages.map(read)), (seen) => seen.every((one) => JSON.stringify(one) === JSON.stringify(seen[0]) && isRight(one)));
+    return all[0];
+  } catch (error) {
+    const told = await Promise.all(pages.map((page) => page.evaluate(() => ["state", "banner", "notices", "said"].map((id) => document.getElementById(id)?.textContent.trim()))));
+    throw new Error(`${error.message}; ${JSON.stringify(told)}`, { cause: error });
+  }
 }
 
 /** The columns of a board with the titles of their cards. */
