@@ -27,9 +27,9 @@ export function connect(demo, describe) {
   field.onStatus(showState);
   field.onPending(showState);
   showState();
-  field.onRefused(({ key, value, message }) => notice("bad", `Not saved: ${describe(key)}.`, `${message}.${typeof value === "string" ? ` It was “${short(value)}”.` : ""}`));
+  field.onRefused(({ key, value, message }) => notice("bad", `Not saved: ${describe(key)}.`, `${sentence(message)}${typeof value === "string" ? ` It was “${short(value)}”.` : ""}`));
   field.onSuperseded(({ key, lost, value }) => {
-    const [mine, theirs] = [said(lost), said(value)];
+    const [mine, theirs] = /\/(title|text|name|priority)$/.test(key) ? [said(lost), said(value)] : [];
     notice("warn", `Somebody else changed ${describe(key)} at the same time.`, mine && theirs ? `Yours was ${mine}; now it is ${theirs}.` : mine ? `Yours was ${mine}.` : "Theirs counts.");
   });
   let extra = {};
@@ -132,6 +132,8 @@ function state(field, here) {
 /** Tells the user something that stays until it is dismissed. */
 export function notice(tone, title, more = "") {
   const list = byId("notices");
+  // Several keys may be about one thing.
+  for (const item of list.children) if (item.firstElementChild.textContent === `${title} ${more}`) item.remove();
   const close = element("button", { type: "button", class: "small" }, "Dismiss");
   const item = element("li", { class: `banner ${tone}` }, element("span", {}, element("strong", {}, title), ` ${more}`), close);
   close.addEventListener("click", () => {
@@ -191,9 +193,11 @@ export function editable(label, save) {
     };
     input.addEventListener("keydown", (event) => {
       if (event.isComposing) return;
-      if (event.key === "Enter") end(true, true);
-      else if (event.key === "Escape") end(false, true);
       event.stopPropagation();
+      if (event.key !== "Enter" && event.key !== "Escape") return;
+      // The key does not press the button, which gets the focus.
+      event.preventDefault();
+      end(event.key === "Enter", true);
     });
     input.addEventListener("blur", () => !placing && end(true, false));
     box.replaceChildren(input);
@@ -274,49 +278,61 @@ export function write(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }
 
-const known = new WeakMap();
 /** Elements are being put in order: what loses the focus gets it back. */
-let placing = false;
+let placing = 0;
+
+/** Draws, and what had the focus has it afterwards, wherever it is then. */
+export function keepFocus(draw) {
+  const focused = document.activeElement;
+  placing += 1;
+  try {
+    draw();
+    if (focused !== document.activeElement && focused?.isConnected && focused !== document.body) focused.focus({ preventScroll: true });
+  } finally {
+    placing -= 1;
+  }
+}
+
+const known = new WeakMap();
 
 /** Makes the children of `parent` those of `items`, by id: it makes, updates, moves and removes elements, and keeps the focus. */
 export function reconcile(parent, items, make, update) {
   const before = known.get(parent) ?? new Map();
   const now = new Map(items.map((item) => [item.id, before.get(item.id) ?? make(item)]));
   known.set(parent, now);
-  for (const [id, child] of before) if (!now.has(id)) child.remove();
-  const focused = document.activeElement;
-  placing = true;
-  try {
+  keepFocus(() => {
+    // It may be somewhere else by now.
+    for (const [id, child] of before) if (!now.has(id) && child.parentNode === parent) child.remove();
     items.forEach((item, at) => {
       const child = now.get(item.id);
       if (parent.children[at] !== child) parent.insertBefore(child, parent.children[at] ?? null);
       update?.(child, item, at);
     });
-    if (focused !== document.activeElement && focused?.isConnected && parent.contains(focused)) focused.focus({ preventScroll: true });
-  } finally {
-    placing = false;
-  }
+  });
   return now;
 }
 
-/** Draws with the next frame, however many changes come before it. */
+/** Draws with the next frame, however many changes come before it; `now()` draws at once. */
 export function drawer(draw) {
   let waits = false;
-  return () => {
+  const now = () => {
+    waits = false;
+    draw();
+  };
+  const later = () => {
     if (waits) return;
     waits = true;
-    const now = () => {
-      if (!waits) return;
-      waits = false;
-      draw();
-    };
     // A page that is not shown has no frames.
-    if (document.hidden) queueMicrotask(now);
-    else requestAnimationFrame(now);
+    const next = document.hidden ? queueMicrotask : requestAnimationFrame;
+    next(() => waits && now());
   };
+  return Object.assign(later, { now });
+}
+
+function sentence(text) {
+  return `${text.slice(0, 1).toUpperCase()}${text.slice(1)}.`;
 }
 
 function said(value) {
-  if (typeof value === "string") return `“${short(value)}”`;
-  return typeof value === "number" || typeof value === "boolean" ? String(value) : undefined;
+  return typeof value === "string" ? `“${short(value)}”` : undefined;
 }

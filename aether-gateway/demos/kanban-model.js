@@ -97,7 +97,7 @@ export class Board {
     const what = list === this.#columns ? "column" : "card";
     const title = list.item(id)?.title;
     const name = title === undefined ? `a ${what} that is not there any more` : `the ${what} “${short(title)}”`;
-    return `${{ title: "the title", priority: "the priority", column: "the column", order: "the place" }[part] ?? part} of ${name}`;
+    return `${{ title: "the title", priority: "the priority", column: "the place", order: "the place" }[part] ?? part} of ${name}`;
   }
 
   #in(column) {

@@ -1,6 +1,6 @@
 // The page of the board: it draws what the model has, and tells it what the user does.
 
-import { ask, byId, connect, drag, drawer, editable, element, follow, reconcile, say, write } from "./common.js";
+import { ask, byId, connect, drag, drawer, editable, element, follow, keepFocus, reconcile, say, write } from "./common.js";
 import { Board, PRIORITIES } from "./kanban-model.js";
 
 const STRAY = "stray";
@@ -10,14 +10,19 @@ const { field } = connect("kanban", (key) => board.describe(key));
 const board = new Board(field);
 /** What was drawn last. */
 let shown = { columns: [], stray: [] };
+/** The elements of the cards, which they take along to other columns. */
+const cards = new Map();
 
 const draw = drawer(() => {
   shown = board.view();
   const { columns, stray } = shown;
   // A column of their own, which nobody can delete: these cards are not to be overlooked.
   const all = stray.length ? [{ id: STRAY, title: "Without a column", cards: stray }, ...columns] : columns;
-  // A board that is not read yet has no columns that could be wrong.
-  if (field.status !== "connecting" || isReady) reconcile(byId("board"), all, makeColumn, showColumn);
+  // Before the board is read, its first columns may have been deleted long ago.
+  if (field.status === "connecting" && !isReady) return;
+  keepFocus(() => reconcile(byId("board"), all, makeColumn, showColumn));
+  const present = new Set(all.flatMap((column) => column.cards.map(({ id }) => id)));
+  for (const id of cards.keys()) if (!present.has(id)) cards.delete(id);
 });
 let isReady = false;
 field.ready().then(() => {
@@ -66,9 +71,9 @@ function makeColumn({ id }) {
   return Object.assign(section, { parts: { list, title, grip, remove, input } });
 }
 
-function showColumn(section, { id, title, cards }) {
+function showColumn(section, { id, title, cards: own }) {
   section.dataset.id = id;
-  write(section.querySelector(".count"), String(cards.length));
+  write(section.querySelector(".count"), String(own.length));
   if (id !== STRAY) {
     section.setAttribute("aria-label", title);
     section.parts.title.show(title);
@@ -76,7 +81,7 @@ function showColumn(section, { id, title, cards }) {
     section.parts.remove.setAttribute("aria-label", `Delete the column ${title}`);
     section.parts.input.setAttribute("aria-label", `New card in ${title}`);
   }
-  reconcile(section.parts.list, cards, makeCard, showCard);
+  reconcile(section.parts.list, own, (card) => cards.get(card.id) ?? makeCard(card), showCard);
 }
 
 function makeCard({ id }) {
@@ -101,6 +106,7 @@ function makeCard({ id }) {
       if (event && target) place(id, target.column, target.before);
     },
   });
+  cards.set(id, item);
   return Object.assign(item, { parts: { title, grip, priority, remove } });
 }
 
@@ -148,8 +154,7 @@ function columnMark(over, { clientX, clientY }) {
 }
 
 function cardMark(over, item, { clientY }) {
-  const cards = [...over.parts.list.children].filter((card) => card !== item);
-  const next = cards.find((card) => {
+  const next = [...over.parts.list.children].filter((card) => card !== item).find((card) => {
     const box = card.getBoundingClientRect();
     return clientY < box.top + box.height / 2;
   });
@@ -206,8 +211,8 @@ function askCard(id) {
   if (found.column.id !== STRAY) columns.value = found.column.id;
   const places = element("select");
   const fill = () => {
-    const cards = (shown.columns.find((column) => column.id === columns.value)?.cards ?? []).filter((card) => card.id !== id);
-    places.replaceChildren(...cards.map((card, at) => element("option", { value: card.id }, `${at + 1}, before ${card.title}`)), element("option", { value: "" }, `${cards.length + 1}, at the end`));
+    const others = (shown.columns.find((column) => column.id === columns.value)?.cards ?? []).filter((card) => card.id !== id);
+    places.replaceChildren(...others.map((card, at) => element("option", { value: card.id }, `${at + 1}, before ${card.title}`)), element("option", { value: "" }, `${others.length + 1}, at the end`));
     places.value = "";
   };
   columns.addEventListener("change", fill);
@@ -256,8 +261,8 @@ function deleteCard(id) {
 async function deleteColumn(id) {
   const column = shown.columns.find((one) => one.id === id);
   const many = column.cards.length;
-  const cards = many === 1 ? "its card" : `its ${many} cards`;
-  if (many && !(await ask(`Delete “${column.title}”?`, `The column and ${cards} are deleted for everybody.`, `Delete the column and ${cards}`))) return;
+  const what = many === 1 ? "its card" : `its ${many} cards`;
+  if (many && !(await ask(`Delete “${column.title}”?`, `The column and ${what} are deleted for everybody.`, `Delete the column and ${what}`))) return;
   focusAfter(byId("board").querySelector(`.column[data-id="${CSS.escape(id)}"]`), byId("column-title"));
   board.deleteColumn(id);
   say(`Deleted the column “${column.title}”.`);

@@ -99,3 +99,13 @@ export class Text {
     return part === "order" ? `the place of ${line}` : line;
   }
 }
+
+/** Where a place in `before` is in `now`. */
+export function moved(at, before, now) {
+  let same = 0;
+  while (same < Math.min(before.length, now.length) && before[same] === now[same]) same += 1;
+  if (at <= same) return at;
+  let end = 0;
+  while (end < Math.min(before.length, now.length) - same && before.at(-1 - end) === now.at(-1 - end)) end += 1;
+  return at >= before.length - end ? at + now.length - before.length : Math.min(at, now.length - end);
+}

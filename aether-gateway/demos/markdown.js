@@ -1,7 +1,7 @@
 // The page of the text: lines to write in, the cursors of others, and the preview.
 
 import { ask, byId, connect, drag, drawer, element, follow, reconcile, say } from "./common.js";
-import { Text } from "./markdown-model.js";
+import { Text, moved } from "./markdown-model.js";
 import { blocks } from "./markdown-parse.js";
 
 const { field, announce, others, onOthers } = connect("markdown", (key) => text.describe(key));
@@ -49,7 +49,8 @@ function makeLine({ id }) {
   area.addEventListener("keydown", (event) => keys(event, id, area));
   area.addEventListener("focus", () => here(id, area));
   area.addEventListener("blur", () => announce({}));
-  area.addEventListener("selectionchange", () => document.activeElement === area && here(id, area));
+  // Not every browser has `selectionchange` for a textarea.
+  for (const type of ["selectionchange", "keyup", "pointerup"]) area.addEventListener(type, () => document.activeElement === area && here(id, area));
   remove.addEventListener("click", () => erase(id));
   grip.addEventListener("keydown", ({ key }) => {
     if (key === "ArrowUp" || key === "ArrowDown") shift(id, key === "ArrowUp" ? -1 : 1);
@@ -81,16 +82,6 @@ function showLine(line, { id, text: now }, at) {
   // The cursor stays at the letter where it was, if somebody else changed the line.
   if (document.activeElement === area) area.setSelectionRange(moved(selectionStart, value, now), moved(selectionEnd, value, now));
   fit(area);
-}
-
-/** Where a place in `before` is in `now`. */
-export function moved(at, before, now) {
-  let same = 0;
-  while (same < Math.min(before.length, now.length) && before[same] === now[same]) same += 1;
-  if (at <= same) return at;
-  let end = 0;
-  while (end < Math.min(before.length, now.length) - same && before.at(-1 - end) === now.at(-1 - end)) end += 1;
-  return at >= before.length - end ? at + now.length - before.length : Math.min(at, now.length - end);
 }
 
 /** Browsers without `field-sizing` need the height of a long line. */
@@ -132,7 +123,8 @@ function keys(event, id, area) {
     return;
   }
   event.preventDefault();
-  draw();
+  // The next key is for the line that has the cursor then.
+  draw.now();
 }
 
 function paste(event, id, area) {
@@ -141,7 +133,7 @@ function paste(event, id, area) {
   event.preventDefault();
   const last = text.paste(id, area.selectionStart, area.selectionEnd, texts);
   wanted = { id: last, at: texts.at(-1).length };
-  draw();
+  draw.now();
 }
 
 function shift(id, by) {
@@ -255,7 +247,7 @@ function parts(all) {
 
 byId("add").addEventListener("click", () => {
   wanted = { id: text.insert(shown.at(-1)?.id, [""]), at: 0 };
-  draw();
+  draw.now();
 });
 
 byId("reset").addEventListener("click", async () => {

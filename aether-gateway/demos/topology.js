@@ -95,6 +95,7 @@ function makeNode({ id }) {
     element("rect", { x: -width / 2, y: -height / 2, width, height, rx: 9 }),
     element("circle", { class: "bullet", cx: -width / 2 + 14, cy: -7, r: 5 }),
     element("text", { x: -width / 2 + 25, y: -2.5 }),
+    " ",
     element("text", { class: "sub", x: -width / 2 + 25, y: 13 }));
   node.addEventListener("keydown", (event) => {
     const step = STEPS[event.key];

@@ -154,27 +154,27 @@ for (const [look, options] of [
     await addCard(page, "a title that does not end ".repeat(6) + "orwhosewordsarelongerthanthecolumnthatholdsthem".repeat(2));
     const other = await more("markdown");
     await other.getByRole("textbox", { name: "Line 2", exact: true }).click();
-    for (const name of ["kanban", "markdown", "topology", "index"]) {
+    for (const name of ["kanban", "markdown", "topology"]) {
       if (name !== "kanban") await page.goto(`${served.url}${name}.html`);
       if (name === "markdown") await page.locator(".flag").waitFor();
       if (name === "topology") await page.locator("#devices .row").nth(2).waitFor();
       await check(page, `${name}-${look}`);
     }
     await page.goto(`${served.url}kanban.html`);
-    await page.locator(".item").first().waitFor();
-    await page.getByRole("button", { name: "Reset the board" }).click();
-    await check(page, `dialog-${look}`);
-    await page.keyboard.press("Escape");
-    await page.getByRole("button", { name: "Move the card Open the board" }).click();
-    await page.getByRole("dialog").waitFor();
-    await check(page, `choice-${look}`);
-    await page.keyboard.press("Escape");
+    if (look === "light") {
+      await page.getByRole("button", { name: "Move the card Open the board" }).click();
+      await page.getByRole("dialog").waitFor();
+      await check(page, "choice");
+      await page.keyboard.press("Escape");
+    }
     await served.kill();
     await offline(page);
     await page.getByRole("button", { name: "Delete the column Doing" }).click();
     await page.getByRole("button", { name: "Delete the column and its card" }).click();
     await page.locator("#banner", { hasText: "changes wait" }).waitFor();
     await check(page, `offline-${look}`);
+    await page.goto(served.url);
+    await check(page, `index-${look}`);
     assert.deepEqual(errors, []);
     await close();
   });

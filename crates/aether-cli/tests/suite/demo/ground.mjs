@@ -21,12 +21,9 @@ export async function demos(house, { port = 0, file = join(folder, `${(files += 
   return Object.assign(program, { url, port: Number(taken), file });
 }
 
-const errors = [];
-
 /** A browser of its own with a demo that is connected. `more()` opens another tab of this browser. */
 export async function open(program, name, options = {}) {
   const { page, errors: own, close } = await openPage(`${program.url}${name}.html`, { expected: GONE, ...options });
-  errors.push(own);
   await online(page);
   const more = async (other = name) => {
     const tab = await page.context().newPage();
@@ -60,7 +57,7 @@ export async function reconnect(...pages) {
 
 /** Waits until the value is as it should be; an error says what it is. */
 export async function until(read, isRight) {
-  const end = Date.now() + PATIENCE;
+  const end = Date.now() + (Number(process.env.DEV_PATIENCE) || PATIENCE);
   for (;;) {
     const value = await read();
     if (isRight(value)) return value;
@@ -69,10 +66,15 @@ export async function until(read, isRight) {
   }
 }
 
-/** Waits until all pages show the same, which is right. */
+/** Waits until all pages show the same, which is right. An error says what they tell their users. */
 export async function agree(pages, read, isRight = () => true) {
-  const all = await until(() => Promise.all(pages.map(read)), (seen) => seen.every((one) => JSON.stringify(one) === JSON.stringify(seen[0]) && isRight(one)));
-  return all[0];
+  try {
+    const all = await until(() => Promise.all(pages.map(read)), (seen) => seen.every((one) => JSON.stringify(one) === JSON.stringify(seen[0]) && isRight(one)));
+    return all[0];
+  } catch (error) {
+    const told = await Promise.all(pages.map((page) => page.evaluate(() => ["state", "banner", "notices", "said"].map((id) => document.getElementById(id)?.textContent.trim()))));
+    throw new Error(`${error.message}; ${JSON.stringify(told)}`, { cause: error });
+  }
 }
 
 /** The columns of a board with the titles of their cards. */

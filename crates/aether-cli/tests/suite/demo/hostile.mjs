@@ -42,7 +42,7 @@ test(`${STRINGS.length} hostile texts in lines, cards, columns, names and cursor
     // Whatever is there is hovered and clicked.
     for (const link of await page.locator("#preview a").all()) await link.hover();
     assert.deepEqual(await found(page), []);
-    assert.equal(await page.locator("#preview .dropped").count(), 13);
+    assert.equal(await page.locator("#preview .dropped").count(), 12);
   }
 
   // By a program of its own, which writes what it likes.
