@@ -59,6 +59,10 @@ export function slotOfEntry(entry: Entry): string {
   return "counter" in entry ? counterSlot(entry.counter) : memberSlot(entry.set, entry.member);
 }
 
+export function nameOf(entry: Entry): string {
+  return "key" in entry ? entry.key : "counter" in entry ? entry.counter : entry.set;
+}
+
 /** Reads entries of a message. Entries of owners and of kinds that are not known yet are left out. @throws TypeError */
 export function readEntries(list: unknown, sums?: readonly unknown[]): Entry[] {
   const wrong = (): TypeError => new TypeError("an entry makes no sense");
@@ -134,6 +138,16 @@ export function request(write: Kept, durable: boolean): string {
 /** Whether a name is one, or begins like the pattern, which ends with `*` then. */
 export function matches(pattern: string, name: string): boolean {
   return pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
+}
+
+/** Whether there are names that match both patterns. */
+export function overlap(one: string, other: string): boolean {
+  return matches(one, other.replace(/\*$/, "")) || matches(other, one.replace(/\*$/, ""));
+}
+
+/** Whether a name matches one of the patterns. */
+export function isBelow(patterns: readonly string[], name: string): boolean {
+  return patterns.some((pattern) => matches(pattern, name));
 }
 
 /**

@@ -102,7 +102,12 @@ export interface Members {
 export interface Presence {
   /** Announces this client with a value, or takes it back with `null`. `room` is a pattern; default: all that may be read. */
   set(value: Json, room?: string): void;
+  /**
+   * The others and their values, by id: those that concern names of the room, such as those that were announced in it, or
+   * for everything. The same object until one of them comes, changes or leaves. Empty before the first answer of the gateway.
+   */
   others(room?: string): ReadonlyMap<string, Json>;
+  /** Calls back when one of them comes, changes or leaves. */
   on(callback: (others: ReadonlyMap<string, Json>) => void, room?: string): Off;
 }
 

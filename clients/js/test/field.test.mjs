@@ -1,6 +1,7 @@
 // Fields in Node against the real gateway: the acceptance cases that need no browser.
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { writeFile } from "node:fs/promises";
 import { after, test } from "node:test";
 import WebSocket from "ws";
 import { client, durableGateway, shows, status, tokens } from "./field-helpers.mjs";
@@ -378,6 +379,78 @@ test("presence: others come, change and leave; the own is not among them", async
   const gone = until((nudge) => b.presence.on(nudge), () => b.presence.others().size === 0);
   a.presence.set(null);
   await gone;
+});
+
+test("presence: those of a room, and who may not read it sees none of it", async () => {
+  const args = await tokens([
+    { token: "all", field: "home", read: ["*"], write: ["*"] },
+    { token: "eight", field: "home", read: ["room/8/*"], write: [] },
+  ]);
+  const gateway = await Gateway.start({ args });
+  const [a, b, everywhere, reader] = ["all", "all", "all", "all"].map((token) => client(gateway.field(), { token }));
+  const eight = client(gateway.field(), { token: "eight" });
+  const sees = (field, room, wanted) => {
+    const now = () => JSON.stringify([...field.presence.others(room).values()].map(({ at }) => at).sort());
+    return until((nudge) => field.presence.on(nudge, room), () => now() === JSON.stringify(wanted), { what: `${wanted} in ${room}, not ${now()}` });
+  };
+  const calls = [];
+  reader.presence.on((others) => calls.push([...others.values()].map(({ at }) => at).sort().join()), "room/7/*");
+  a.presence.set({ at: "a" }, "room/7/*");
+  b.presence.set({ at: "b" }, "room/8/lamp");
+  everywhere.presence.set({ at: "everywhere" });
+  await sees(reader, undefined, ["a", "b", "everywhere"]);
+  await sees(reader, "room/7/*", ["a", "everywhere"]);
+  await sees(reader, "room/7/lamp", ["a", "everywhere"]);
+  await sees(reader, "room/8/*", ["b", "everywhere"]);
+  await sees(reader, "room/8/door", ["everywhere"]);
+  await sees(reader, "room/*", ["a", "b", "everywhere"]);
+  await sees(eight, undefined, ["b", "everywhere"]);
+  await sees(eight, "room/7/*", []);
+  const seven = reader.presence.others("room/7/*");
+  b.presence.set({ at: "b2" }, "room/8/lamp");
+  await sees(reader, "room/8/*", ["b2", "everywhere"]);
+  assert.equal(reader.presence.others("room/7/*"), seven, "the same object until the room changes");
+  a.presence.set({ at: "a" }, "room/8/*");
+  await sees(reader, "room/7/*", ["everywhere"]);
+  await sees(eight, undefined, ["a", "b2", "everywhere"]);
+  everywhere.presence.set(null);
+  await sees(reader, "room/7/*", []);
+  assert.deepEqual(calls.slice(-2), ["everywhere", ""]);
+  for (let at = 1; at < calls.length; at++) assert.notEqual(calls[at], calls[at - 1], "called when the room changes");
+});
+
+test("rights that change: what may be read now comes, what may not be read any more goes", async () => {
+  const rights = (room) => [{ token: "guest", field: "home", read: [`room/${room}/*`], write: [] }, { token: "owner", field: "home", read: ["*"], write: ["*"] }];
+  const args = await tokens(rights(7));
+  const gateway = await durableGateway({ args, limits: { ping_interval_s: 1 } });
+  const owner = client(gateway.field(), { token: "owner" });
+  await owner.batch(() => [7, 8].forEach((room) => owner.set(`room/${room}/lamp`, room)));
+  const guest = client(gateway.field(), { token: "guest" });
+  const statuses = [];
+  await guest.ready();
+  guest.onStatus((status) => statuses.push(status));
+  assert.deepEqual({ ...guest.snapshot() }, { "room/7/lamp": 7 });
+  await writeFile(args[1], JSON.stringify(rights(8)));
+  const changed = () => guest.has("room/8/lamp") && !guest.has("room/7/lamp");
+  await until((nudge) => guest.on("*", nudge), changed, { what: "the names of the new rights" });
+  await owner.set("room/8/lamp", "on");
+  await shows(guest, "room/8/lamp", "on");
+  assert.deepEqual(statuses, [], "the connection stayed");
+});
+
+test("a token that is not known any more: a new one is asked for, and the user sees no denial", async () => {
+  const list = (token) => [{ token, field: "home", read: ["*"], write: ["*"] }];
+  const args = await tokens(list("first"));
+  const gateway = await durableGateway({ args, limits: { ping_interval_s: 1 } });
+  const asked = [];
+  const field = client(gateway.field(), { token: () => (asked.push(field?.status), asked.length === 1 ? "first" : "second") });
+  await field.ready();
+  const statuses = [];
+  field.onStatus((status) => statuses.push(status));
+  await writeFile(args[1], JSON.stringify(list("second")));
+  await until((nudge) => field.onStatus(nudge), () => statuses.at(-1) === "online", { what: "the second token" });
+  assert.deepEqual([statuses, asked.length], [["connecting", "online"], 2]);
+  assert.equal(await field.set("k", 1), "durable");
 });
 
 test("a gateway that does not answer is given up, and another URL of the list is tried", { timeout: 20_000 }, async () => {
