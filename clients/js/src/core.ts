@@ -102,12 +102,12 @@ export class Core {
     this.ready.catch(() => {});
     this.#setCovers(["*"]);
     this.#storage = this.#choose(options.persist);
-    this.#saver = this.#newSaver();
     this.#keeping = Promise.resolve();
     if (this.#storage.persistent && options.tabs !== false) {
       const owner = { lead: () => this.#lead(), follow: () => this.#follow(), rest: () => this.#rest(), message: (message: TabMessage) => this.#hear(message) };
       this.#tabs = (surroundings?.tabs ?? Tabs.open)(this.name, owner);
     }
+    this.#saver = this.#newSaver();
     if (this.#tabs) this.#tabs.start();
     else this.#lead();
   }
@@ -294,7 +294,7 @@ export class Core {
         const kept = new Set(outbox.map(({ op }) => op));
         for (const own of known) if (!kept.has(own.op)) this.#ended(own);
       }
-      if (this.#storage.persistent && (!this.isReady || meta.sequence !== this.view.sequence)) {
+      if (this.#saver.caches && (!this.isReady || meta.sequence !== this.view.sequence)) {
         let first = true;
         let last: readonly Entry[] = [];
         await this.#storage.entries((entries) => {
@@ -371,7 +371,9 @@ export class Core {
   }
 
   #newSaver(): Saver {
-    return new Saver(this.#storage, this.view, (cause) => this.#storageProblem(cause));
+    // Tabs that do not know of each other would mix entries of different moments. Writes do not mix.
+    const caches = this.#storage.persistent && (this.#tabs !== undefined || typeof this.#options.persist === "object");
+    return new Saver(this.#storage, this.view, caches, (cause) => this.#storageProblem(cause));
   }
 
   #chain(step: () => Promise<void>): void {
@@ -416,7 +418,7 @@ export class Core {
     const [first, last] = [writes[0]?.op ?? 0, writes[writes.length - 1]?.op ?? 0];
     const isGap = first > this.#lastOp + 1;
     this.#lastOp = Math.max(this.#lastOp, last);
-    if (isGap && !mayHaveBeenSent) this.#reread();
+    if (isGap && !mayHaveBeenSent && this.#tabs) this.#reread();
   }
 
   /** Takes writes of tabs that crashed before they could hand them over. */

@@ -22,14 +22,18 @@ export class Saver {
   #put = new Map<number, Kept>();
   #uncount: { name: string; amount: bigint }[] = [];
   #running: Promise<void> | undefined;
-  /** Whether entries are kept. They are not any more if there is no room for them. */
   #caches: boolean;
 
-  constructor(storage: Storage, view: View, failed: (cause: unknown) => void) {
+  constructor(storage: Storage, view: View, caches: boolean, failed: (cause: unknown) => void) {
     this.#storage = storage;
     this.#view = view;
     this.#failed = failed;
-    this.#caches = storage.persistent;
+    this.#caches = caches;
+  }
+
+  /** Whether entries are kept. They are not any more if there is no room for them. */
+  get caches(): boolean {
+    return this.#caches;
   }
 
   /** Entries have changed, and with them the cursor. */

@@ -127,7 +127,10 @@ export interface Options {
   user?: string;
   /** Whether writes wait for the disk of the gateway. Default: `true`. */
   durable?: boolean;
-  /** Whether tabs share one connection. Default: `true` where Web Locks and IndexedDB are there. */
+  /**
+   * Whether the tabs of a browser share one connection. Default: `true` where Web Locks and IndexedDB are there: on pages of
+   * `https:` and `localhost`. Otherwise only writes outlive the page, and what was read does not.
+   */
   tabs?: boolean;
   /** For Node before 22: a class like the WebSocket of browsers. */
   WebSocket?: unknown;
