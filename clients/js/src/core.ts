@@ -349,7 +349,7 @@ export class Core {
   #storageProblem(cause: unknown): void {
     if (this.#hasStorageProblem) return;
     this.#hasStorageProblem = true;
-    this.problem({ code: "storage", message: `the storage failed; writes are kept in memory only: ${String(cause)}`, cause });
+    this.problem({ code: "storage", message: `the storage failed: ${String(cause)}`, cause });
   }
 
   #choose(persist: Options["persist"]): Storage {
@@ -389,11 +389,22 @@ export class Core {
       const some = drafts.slice(at, at + KEEP);
       this.#chain(async () => {
         try {
-          this.#hand(await this.#storage.keep(some));
+          this.#hand(await this.#store(some));
         } catch (cause) {
           this.#detach(cause);
         }
       });
+    }
+  }
+
+  async #store(drafts: readonly Draft[]): Promise<Kept[]> {
+    try {
+      return await this.#storage.keep(drafts);
+    } catch (cause) {
+      if (!(await this.#saver.makeRoom())) throw cause;
+      const kept = await this.#storage.keep(drafts);
+      this.#storageProblem(cause);
+      return kept;
     }
   }
 

@@ -1,6 +1,8 @@
 /** Entries of the gateway and own writes, as they are sent, stored and handed to other tabs. */
 import { fromBase64, toBase64 } from "./base64.js";
-import type { Member } from "./types.js";
+
+/** The member of a set: text, or bytes that are not UTF-8. */
+export type Member = string | Uint8Array;
 
 /** A member as JSON: text, or bytes that are not UTF-8. */
 export type WireMember = string | { readonly base64: string };

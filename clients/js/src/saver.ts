@@ -97,11 +97,25 @@ export class Saver {
     this.#running = undefined;
   }
 
-  /** The cache goes first, so that the outbox has room. */
-  async #withoutCache(step: Commit, cause: unknown): Promise<void> {
-    this.#caches = false;
+  /** Gives up the cache, so that the outbox has room. Returns whether there was one. */
+  async makeRoom(): Promise<boolean> {
+    if (!this.#caches) return false;
+    this.#forget();
+    this.#clear = true;
+    this.#meta.cursor = undefined;
+    this.#run();
+    await this.flush();
+    return true;
+  }
+
+  #forget(): void {
+    this.#caches = this.#cursorMoved = false;
     this.#dirty.clear();
     this.#rest = undefined;
+  }
+
+  async #withoutCache(step: Commit, cause: unknown): Promise<void> {
+    this.#forget();
     try {
       await this.#storage.commit({ ...step, clear: true, entries: [], meta: { ...step.meta, cursor: undefined } });
     } catch {

@@ -337,7 +337,7 @@ function text_(value: unknown): string {
 }
 
 function texts(value: unknown): string[] {
-  if (!Array.isArray(value)) throw new TypeError("a list of texts is missing");
+  if (!Array.isArray(value)) throw new TypeError("a list is missing");
   return value.map(text_);
 }
 

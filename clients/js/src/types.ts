@@ -1,4 +1,5 @@
 import "./disposable.js";
+import type { Member } from "./records.js";
 
 /** A value of JSON. A field holds no `null` at the top: a key without a value is absent. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [name: string]: Json };
@@ -9,8 +10,7 @@ export type Schema = Record<string, unknown>;
 /** Ends a subscription. It may be called any number of times. */
 export type Off = () => void;
 
-/** The member of a set: text, or bytes that are not UTF-8. */
-export type Member = string | Uint8Array;
+export type { Member } from "./records.js";
 
 /**
  * - `connecting`: not connected yet, or again.
@@ -77,8 +77,11 @@ export interface Superseded {
 
 /** A problem that no call can report. The client goes on. */
 export interface FieldProblem {
-  /** `storage`: writes are kept in memory only. `token`: the token function failed. `protocol`: a message made no sense. */
-  readonly code: "storage" | "token" | "denied" | "protocol" | "callback";
+  /**
+   * `storage`: there is no room for what was read, which does not outlive the page any more; or, if `persisted` is false now,
+   * writes do not either. `token`: the token function failed. `protocol`: a message made no sense.
+   */
+  readonly code: "storage" | "token" | "denied" | "protocol";
   readonly message: string;
   readonly cause?: unknown;
 }
