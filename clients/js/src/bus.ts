@@ -41,7 +41,7 @@ class Guest implements Bus {
   #token: string | undefined;
   #tokenId = -1;
   /** Why the gateway did not admit this client last. */
-  #refusal = { reason: "denied", text: "the gateway refused the connection" };
+  #refusal = { reason: "denied", text: "refused" };
   /** Whether it will not, whatever token this client has. */
   #isDenied = false;
   /** Why a message could not be read, while it is being found out which. */
@@ -156,7 +156,7 @@ class Guest implements Bus {
       this.#tokenId = ++this.#ids;
       this.#connection.send({ op: "token", id: this.#tokenId, token: this.#token });
     } else if (this.#needsToken) {
-      this.#refuse("no_token", "the gateway wants a token");
+      this.#refuse("no_token", "a token is needed");
     } else {
       this.#admitted();
     }

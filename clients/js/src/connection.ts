@@ -256,7 +256,8 @@ export class Connection {
     this.#lastToken = undefined;
     const again = typeof this.#token === "function" && !this.#triedNewToken;
     this.#triedNewToken = true;
-    this.#become("denied");
+    // While a new token is tried, it is not known yet.
+    this.#become(again ? "connecting" : "denied");
     if (again) {
       this.#retryIn(0);
       return;

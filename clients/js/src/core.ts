@@ -1,11 +1,12 @@
 /** One client: its view, its storage, and its part among the tabs. The public field is a face of it. */
 import { addressOf } from "./connection.js";
 import { environment, type Environment } from "./environment.js";
-import type { FieldEvent, Limits } from "./events.js";
+import type { FieldEvent, Limits, Participant } from "./events.js";
 import { IndexedDbStorage } from "./indexeddb.js";
-import { slotOf, type Draft, type Entry, type Kept, type WireMember, type WriteKind } from "./records.js";
+import { equal } from "./json.js";
+import { isBelow, overlap, slotOf, type Draft, type Entry, type Kept, type WireMember, type WriteKind } from "./records.js";
 import { Saver } from "./saver.js";
-import { isBelow, Session } from "./session.js";
+import { Session } from "./session.js";
 import { MemoryStorage, newClient, type Loaded, type Storage } from "./storage.js";
 import { Tabs, type TabMessage, type TabsOwner, type TabsPort } from "./tabs.js";
 import type { FieldProblem, Json, Off, Options, Refusal, Status, Superseded } from "./types.js";
@@ -38,10 +39,9 @@ export class Core {
   readonly pendingWatchers = new Watchers<number>();
   readonly refusedWatchers = new Watchers<Refusal>();
   readonly supersededWatchers = new Watchers<Superseded>();
-  readonly presenceWatchers = new Watchers<ReadonlyMap<string, Json>>();
+  readonly presenceWatchers = new Watchers<void>();
   status: Status = "connecting";
   participant: string | undefined;
-  others: ReadonlyMap<string, Json> = new Map();
   limits: Limits = { key: 256, value: 32_768 };
   /** Resolves when data are there; rejects when the client ends before. */
   readonly ready: Promise<void>;
@@ -64,6 +64,9 @@ export class Core {
   readonly #handles = new Map<string, Handle>();
   #presence: TabMessage | undefined;
   #watchesPresence = false;
+  readonly #participants = new Map<string, Participant>();
+  /** What `others` has returned last. */
+  readonly #rooms = new Map<string, ReadonlyMap<string, Json>>();
   #skew = 0;
   #pending = 0;
   #depth = 0;
@@ -99,12 +102,12 @@ export class Core {
     this.ready.catch(() => {});
     this.#setCovers(["*"]);
     this.#storage = this.#choose(options.persist);
-    this.#saver = this.#newSaver();
     this.#keeping = Promise.resolve();
     if (this.#storage.persistent && options.tabs !== false) {
       const owner = { lead: () => this.#lead(), follow: () => this.#follow(), rest: () => this.#rest(), message: (message: TabMessage) => this.#hear(message) };
       this.#tabs = (surroundings?.tabs ?? Tabs.open)(this.name, owner);
     }
+    this.#saver = this.#newSaver();
     if (this.#tabs) this.#tabs.start();
     else this.#lead();
   }
@@ -163,6 +166,16 @@ export class Core {
     if (this.#watchesPresence) return;
     this.#watchesPresence = true;
     this.#tell({ type: "watch-presence" });
+  }
+
+  /** The participants that concern names of a room: the same map until one comes, changes or leaves. */
+  others(room = "*"): ReadonlyMap<string, Json> {
+    const now = new Map<string, Json>();
+    for (const [id, { value = null, patterns }] of this.#participants) if (patterns.some((pattern) => overlap(pattern, room))) now.set(id, value);
+    const last = this.#rooms.get(room);
+    if (last && last.size === now.size && [...now].every(([id, value]) => last.get(id) === value)) return last;
+    this.#rooms.set(room, now);
+    return now;
   }
 
   /** Tells the leader, which may be this tab. */
@@ -281,7 +294,7 @@ export class Core {
         const kept = new Set(outbox.map(({ op }) => op));
         for (const own of known) if (!kept.has(own.op)) this.#ended(own);
       }
-      if (this.#storage.persistent && (!this.isReady || meta.sequence !== this.view.sequence)) {
+      if (this.#saver.caches && (!this.isReady || meta.sequence !== this.view.sequence)) {
         let first = true;
         let last: readonly Entry[] = [];
         await this.#storage.entries((entries) => {
@@ -336,7 +349,7 @@ export class Core {
   #storageProblem(cause: unknown): void {
     if (this.#hasStorageProblem) return;
     this.#hasStorageProblem = true;
-    this.problem({ code: "storage", message: `the storage failed; writes are kept in memory only: ${String(cause)}`, cause });
+    this.problem({ code: "storage", message: `the storage failed: ${String(cause)}`, cause });
   }
 
   #choose(persist: Options["persist"]): Storage {
@@ -358,7 +371,9 @@ export class Core {
   }
 
   #newSaver(): Saver {
-    return new Saver(this.#storage, this.view, (cause) => this.#storageProblem(cause));
+    // Tabs that do not know of each other would mix entries of different moments. Writes do not mix.
+    const caches = this.#storage.persistent && (this.#tabs !== undefined || typeof this.#options.persist === "object");
+    return new Saver(this.#storage, this.view, caches, (cause) => this.#storageProblem(cause));
   }
 
   #chain(step: () => Promise<void>): void {
@@ -374,11 +389,22 @@ export class Core {
       const some = drafts.slice(at, at + KEEP);
       this.#chain(async () => {
         try {
-          this.#hand(await this.#storage.keep(some));
+          this.#hand(await this.#store(some));
         } catch (cause) {
           this.#detach(cause);
         }
       });
+    }
+  }
+
+  async #store(drafts: readonly Draft[]): Promise<Kept[]> {
+    try {
+      return await this.#storage.keep(drafts);
+    } catch (cause) {
+      if (!(await this.#saver.makeRoom())) throw cause;
+      const kept = await this.#storage.keep(drafts);
+      this.#storageProblem(cause);
+      return kept;
     }
   }
 
@@ -403,7 +429,7 @@ export class Core {
     const [first, last] = [writes[0]?.op ?? 0, writes[writes.length - 1]?.op ?? 0];
     const isGap = first > this.#lastOp + 1;
     this.#lastOp = Math.max(this.#lastOp, last);
-    if (isGap && !mayHaveBeenSent) this.#reread();
+    if (isGap && !mayHaveBeenSent && this.#tabs) this.#reread();
   }
 
   /** Takes writes of tabs that crashed before they could hand them over. */
@@ -496,8 +522,8 @@ export class Core {
   #greeting(): FieldEvent[] {
     const events: FieldEvent[] = [{ type: "clock", skew: this.#skew }];
     if (this.participant !== undefined) events.push({ type: "greeted", id: this.participant, read: this.#read, limits: this.limits });
-    events.push({ type: "presence" });
-    for (const [id, value] of this.others) events.push({ type: "presence", id, value });
+    events.push({ type: "alone" });
+    for (const [id, participant] of this.#participants) events.push({ type: "presence", id, ...participant });
     events.push({ type: "status", status: this.status });
     return events;
   }
@@ -576,8 +602,11 @@ export class Core {
         this.participant = event.id;
         this.limits = event.limits;
         return this.#setCovers(event.read);
+      case "alone":
+        this.#participants.clear();
+        return this.presenceWatchers.call();
       case "presence":
-        return this.#participant(event.id, event.value);
+        return this.#meet(event.id, { value: event.value, patterns: event.patterns });
     }
   }
 
@@ -597,13 +626,12 @@ export class Core {
     }
   }
 
-  #participant(id: string | undefined, value: Json | undefined): void {
-    if (id === undefined && !this.others.size) return;
-    const others = new Map(id === undefined ? [] : this.others);
-    if (id !== undefined && value !== undefined) others.set(id, value);
-    else if (id !== undefined) others.delete(id);
-    this.others = others;
-    this.presenceWatchers.call(others);
+  #meet(id: string, participant: Participant): void {
+    // It announces itself again and again.
+    if (equal(this.#participants.get(id), participant)) return;
+    if ((participant.value ?? null) === null) this.#participants.delete(id);
+    else this.#participants.set(id, participant);
+    this.presenceWatchers.call();
   }
 
   #setCovers(read: readonly string[]): void {

@@ -26,8 +26,16 @@ export type FieldEvent =
   | { readonly type: "clock"; readonly skew: number }
   /** The gateway has greeted; `id` is the one of this client as a participant. */
   | { readonly type: "greeted"; readonly id: string; readonly read: readonly string[]; readonly limits: Limits }
-  /** A participant; without `value`, it has left. Without `id`, all have. */
-  | { readonly type: "presence"; readonly id?: string; readonly value?: Json };
+  /** Nobody is known to be there. */
+  | { readonly type: "alone" }
+  /** A participant; without a value, it has left. */
+  | ({ readonly type: "presence"; readonly id: string } & Participant);
+
+export interface Participant {
+  readonly value: Json | undefined;
+  /** The names that it concerns. */
+  readonly patterns: readonly string[];
+}
 
 /** The bounds of names and values. */
 export interface Limits {

@@ -2,7 +2,7 @@
 import { Core, type Surroundings, type WriteContent } from "./core.js";
 import { encode, freeze, hasLoneSurrogate, utf8Length } from "./json.js";
 import { matches, wireMember, type WireMember, type WriteKind } from "./records.js";
-import type { Change, Counter, Field, Member, Members, Off, Options, Presence, Refusal, Schema, Status, Superseded, Write } from "./types.js";
+import type { Change, Counter, Field, Json, Member, Members, Off, Options, Presence, Refusal, Schema, Status, Superseded, Write } from "./types.js";
 import type { Changes } from "./view.js";
 import { NamedWatchers, Watchers } from "./watchers.js";
 import { Batch, TimeoutError } from "./writes.js";
@@ -38,13 +38,19 @@ export class FieldClient implements Field {
         encode(value);
         core.announce(value, room);
       },
-      others() {
+      others(room) {
         core.watchPresence();
-        return core.others;
+        return core.others(room);
       },
-      on(callback) {
+      on(callback, room) {
         core.watchPresence();
-        return core.presenceWatchers.add(callback);
+        const watchers = new Watchers<ReadonlyMap<string, Json>>();
+        watchers.add(callback);
+        let last = core.others(room);
+        return core.presenceWatchers.add(() => {
+          const now = core.others(room);
+          if (now !== last) watchers.call((last = now));
+        });
       },
     };
   }

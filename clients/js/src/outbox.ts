@@ -177,7 +177,7 @@ export class Outbox {
       item.mayCount = true;
       if (!wasAcked) continue;
       const later = slot.current ?? slot.next;
-      if (later && later !== item) {
+      if (later) {
         this.#items.delete(item.write.op);
         this.#replace(item, later);
       } else {

@@ -1,6 +1,8 @@
 /** Entries of the gateway and own writes, as they are sent, stored and handed to other tabs. */
 import { fromBase64, toBase64 } from "./base64.js";
-import type { Member } from "./types.js";
+
+/** The member of a set: text, or bytes that are not UTF-8. */
+export type Member = string | Uint8Array;
 
 /** A member as JSON: text, or bytes that are not UTF-8. */
 export type WireMember = string | { readonly base64: string };
@@ -57,6 +59,10 @@ export function slotOf(write: Draft): string {
 export function slotOfEntry(entry: Entry): string {
   if ("key" in entry) return registerSlot(entry.key);
   return "counter" in entry ? counterSlot(entry.counter) : memberSlot(entry.set, entry.member);
+}
+
+export function nameOf(entry: Entry): string {
+  return "key" in entry ? entry.key : "counter" in entry ? entry.counter : entry.set;
 }
 
 /** Reads entries of a message. Entries of owners and of kinds that are not known yet are left out. @throws TypeError */
@@ -134,6 +140,16 @@ export function request(write: Kept, durable: boolean): string {
 /** Whether a name is one, or begins like the pattern, which ends with `*` then. */
 export function matches(pattern: string, name: string): boolean {
   return pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
+}
+
+/** Whether there are names that match both patterns. */
+export function overlap(one: string, other: string): boolean {
+  return matches(one, other.replace(/\*$/, "")) || matches(other, one.replace(/\*$/, ""));
+}
+
+/** Whether a name matches one of the patterns. */
+export function isBelow(patterns: readonly string[], name: string): boolean {
+  return patterns.some((pattern) => matches(pattern, name));
 }
 
 /**

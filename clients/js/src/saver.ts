@@ -22,14 +22,18 @@ export class Saver {
   #put = new Map<number, Kept>();
   #uncount: { name: string; amount: bigint }[] = [];
   #running: Promise<void> | undefined;
-  /** Whether entries are kept. They are not any more if there is no room for them. */
   #caches: boolean;
 
-  constructor(storage: Storage, view: View, failed: (cause: unknown) => void) {
+  constructor(storage: Storage, view: View, caches: boolean, failed: (cause: unknown) => void) {
     this.#storage = storage;
     this.#view = view;
     this.#failed = failed;
-    this.#caches = storage.persistent;
+    this.#caches = caches;
+  }
+
+  /** Whether entries are kept. They are not any more if there is no room for them. */
+  get caches(): boolean {
+    return this.#caches;
   }
 
   /** Entries have changed, and with them the cursor. */
@@ -93,11 +97,25 @@ export class Saver {
     this.#running = undefined;
   }
 
-  /** The cache goes first, so that the outbox has room. */
-  async #withoutCache(step: Commit, cause: unknown): Promise<void> {
-    this.#caches = false;
+  /** Gives up the cache, so that the outbox has room. Returns whether there was one. */
+  async makeRoom(): Promise<boolean> {
+    if (!this.#caches) return false;
+    this.#forget();
+    this.#clear = true;
+    this.#meta.cursor = undefined;
+    this.#run();
+    await this.flush();
+    return true;
+  }
+
+  #forget(): void {
+    this.#caches = this.#cursorMoved = false;
     this.#dirty.clear();
     this.#rest = undefined;
+  }
+
+  async #withoutCache(step: Commit, cause: unknown): Promise<void> {
+    this.#forget();
     try {
       await this.#storage.commit({ ...step, clear: true, entries: [], meta: { ...step.meta, cursor: undefined } });
     } catch {

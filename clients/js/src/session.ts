@@ -5,7 +5,7 @@ import type { FieldEvent } from "./events.js";
 import { utf8Length } from "./json.js";
 import { Outbox } from "./outbox.js";
 import { PresenceSender } from "./presence.js";
-import { counterSlot, exactSums, matches, readEntries, slotOfEntry, type Cursor, type Entry, type Kept } from "./records.js";
+import { counterSlot, exactSums, readEntries, slotOfEntry, type Cursor, type Entry, type Kept } from "./records.js";
 import type { Saver } from "./saver.js";
 import type { FieldProblem, Json, Off, Options } from "./types.js";
 import type { View } from "./view.js";
@@ -43,7 +43,8 @@ export class Session implements Protocol {
   #helloAt = 0;
   /** Whether there is a subscription whose first snapshot is complete. */
   #isSynced = false;
-  #greeted = false;
+  /** What the gateway has greeted with, on this connection. */
+  #greeted: Extract<FieldEvent, { type: "greeted" }> | undefined;
   readonly #held = new Set<Off>();
   /** Writes that were confirmed before the first snapshot was complete. */
   readonly #early = new Map<number, "durable" | "memory">();
@@ -125,7 +126,8 @@ export class Session implements Protocol {
   }
 
   lost(): void {
-    this.#greeted = this.#isSynced = false;
+    this.#greeted = undefined;
+    this.#isSynced = false;
     for (const off of this.#held) off();
     this.#held.clear();
     this.#early.clear();
@@ -150,6 +152,8 @@ export class Session implements Protocol {
       case "pong":
         this.connection.pong(whole(message.id), finite(message.time));
         return this.#clock();
+      case "token":
+        return this.#rights(texts(message.read));
       case "subscribed":
         if (message.resumed === true) this.#synced();
         return undefined;
@@ -171,9 +175,9 @@ export class Session implements Protocol {
         return this.#superseded(message);
       case "presence":
       case "presence-leave": {
-        const id = text_(message.id);
         const value = message.type === "presence" ? (message.value as Json | undefined) : undefined;
-        return this.#owner.emit(value === undefined || value === null ? { type: "presence", id } : { type: "presence", id, value });
+        const patterns = message.patterns === undefined ? ["*"] : texts(message.patterns);
+        return this.#owner.emit({ type: "presence", id: text_(message.id), value, patterns });
       }
       default:
         // Of a later version.
@@ -192,13 +196,23 @@ export class Session implements Protocol {
     this.#maxMessage = rate.maxMessageBytes;
     const key = positive(limits.max_key_bytes, 256);
     const value = positive(limits.max_value_bytes, 32_768);
-    this.#greeted = true;
-    this.#owner.emit({ type: "greeted", id: text_(message.id), read, limits: { key, value } });
-    this.#owner.emit({ type: "presence" });
+    this.#greeted = { type: "greeted", id: text_(message.id), read, limits: { key, value } };
+    this.#owner.emit(this.#greeted);
+    this.#owner.emit({ type: "alone" });
     this.#subscribe();
     this.#outbox.restart();
     this.connection.greeted(rate, finite(message.time), this.#helloAt);
     this.#clock();
+    this.#presence.start();
+  }
+
+  /** The token has other rights now. A snapshot of everything also drops what may not be read any more. */
+  #rights(read: readonly string[]): void {
+    if (!this.#greeted) return;
+    this.#owner.emit((this.#greeted = { ...this.#greeted, read }));
+    this.#view.cursor = undefined;
+    this.#subscribe();
+    // The gateway has forgotten this participant.
     this.#presence.start();
   }
 
@@ -313,11 +327,6 @@ export class Session implements Protocol {
   }
 }
 
-/** Whether a name is below one of the patterns. */
-export function isBelow(patterns: readonly string[], name: string): boolean {
-  return patterns.some((pattern) => matches(pattern, name));
-}
-
 function cursorOf({ epoch, revision }: Record<string, unknown>): Cursor {
   return { epoch: text_(epoch), revision: whole(revision) };
 }
@@ -328,7 +337,7 @@ function text_(value: unknown): string {
 }
 
 function texts(value: unknown): string[] {
-  if (!Array.isArray(value)) throw new TypeError("a list of texts is missing");
+  if (!Array.isArray(value)) throw new TypeError("a list is missing");
   return value.map(text_);
 }
 

@@ -1,4 +1,5 @@
 import "./disposable.js";
+import type { Member } from "./records.js";
 
 /** A value of JSON. A field holds no `null` at the top: a key without a value is absent. */
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [name: string]: Json };
@@ -9,8 +10,7 @@ export type Schema = Record<string, unknown>;
 /** Ends a subscription. It may be called any number of times. */
 export type Off = () => void;
 
-/** The member of a set: text, or bytes that are not UTF-8. */
-export type Member = string | Uint8Array;
+export type { Member } from "./records.js";
 
 /**
  * - `connecting`: not connected yet, or again.
@@ -77,8 +77,11 @@ export interface Superseded {
 
 /** A problem that no call can report. The client goes on. */
 export interface FieldProblem {
-  /** `storage`: writes are kept in memory only. `token`: the token function failed. `protocol`: a message made no sense. */
-  readonly code: "storage" | "token" | "denied" | "protocol" | "callback";
+  /**
+   * `storage`: there is no room for what was read, which does not outlive the page any more; or, if `persisted` is false now,
+   * writes do not either. `token`: the token function failed. `protocol`: a message made no sense.
+   */
+  readonly code: "storage" | "token" | "denied" | "protocol";
   readonly message: string;
   readonly cause?: unknown;
 }
@@ -102,7 +105,12 @@ export interface Members {
 export interface Presence {
   /** Announces this client with a value, or takes it back with `null`. `room` is a pattern; default: all that may be read. */
   set(value: Json, room?: string): void;
+  /**
+   * The others and their values, by id: those that concern names of the room, such as those that were announced in it, or
+   * for everything. The same object until one of them comes, changes or leaves. Empty before the first answer of the gateway.
+   */
   others(room?: string): ReadonlyMap<string, Json>;
+  /** Calls back when one of them comes, changes or leaves. */
   on(callback: (others: ReadonlyMap<string, Json>) => void, room?: string): Off;
 }
 
@@ -122,7 +130,10 @@ export interface Options {
   user?: string;
   /** Whether writes wait for the disk of the gateway. Default: `true`. */
   durable?: boolean;
-  /** Whether tabs share one connection. Default: `true` where Web Locks and IndexedDB are there. */
+  /**
+   * Whether the tabs of a browser share one connection. Default: `true` where Web Locks and IndexedDB are there: on pages of
+   * `https:` and `localhost`. Otherwise only writes outlive the page, and what was read does not.
+   */
   tabs?: boolean;
   /** For Node before 22: a class like the WebSocket of browsers. */
   WebSocket?: unknown;

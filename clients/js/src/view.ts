@@ -3,7 +3,7 @@
  * each change is reported once, and a value stays the same object as long as it is equal.
  */
 import { equal } from "./json.js";
-import { counterSlot, exact, isLater, matches, memberSlot, readMember, registerSlot, slotOf, type Cursor, type Draft, type Entry, type Kept, type WireMember } from "./records.js";
+import { counterSlot, exact, isBelow, isLater, matches, nameOf, memberSlot, readMember, registerSlot, slotOf, type Cursor, type Draft, type Entry, type Kept, type WireMember } from "./records.js";
 import type { By, Change, Member } from "./types.js";
 
 /** An own write that is not confirmed yet. */
@@ -39,8 +39,9 @@ class State {
 /** A snapshot that is being received. */
 interface Building {
   readonly state: State;
-  /** What it is of; undefined: everything. */
-  readonly patterns: readonly string[] | undefined;
+  /** What it is of. */
+  readonly patterns: readonly string[];
+  readonly isWhole: boolean;
   readonly values: Map<string, unknown>;
   readonly differs: string[];
   /** Keys that changed in another way than by a part. */
@@ -268,7 +269,7 @@ export class View {
 
   /** A part of a snapshot. The view changes with the last one. */
   part(entries: readonly Entry[], first: boolean, done: boolean, patterns: readonly string[] | undefined, cursor: Cursor | undefined): void {
-    if (first) this.#building = { state: new State(), patterns, values: new Map(), differs: [], touched: new Set() };
+    if (first) this.#building = { state: new State(), patterns: patterns ?? ["*"], isWhole: !patterns, values: new Map(), differs: [], touched: new Set() };
     if (!this.#building) return;
     const { state, values, differs } = this.#building;
     for (const entry of entries) {
@@ -327,7 +328,7 @@ export class View {
 
   /** Puts an entry in the snapshot that is being received, whose part with it may have been older. */
   #putAside(entry: Entry): void {
-    if (!this.#building) return;
+    if (!this.#building || !isBelow(this.#building.patterns, nameOf(entry))) return;
     this.#put(this.#building.state, entry, true);
     if ("key" in entry) this.#building.touched.add(entry.key);
   }
@@ -353,12 +354,12 @@ export class View {
     }
   }
 
-  #swap({ state, patterns, values, differs, touched }: Building, cursor: Cursor | undefined): void {
+  #swap({ state, patterns, isWhole, values, differs, touched }: Building, cursor: Cursor | undefined): void {
     this.#building = undefined;
     this.cursor = cursor;
     for (const name of [...this.#state.sums.keys(), ...state.sums.keys()]) this.#noteSum(name);
     for (const name of [...this.#state.sets.keys(), ...state.sets.keys()]) this.#noteSet(name);
-    if (patterns) {
+    if (!isWhole) {
       this.#merge(state, patterns);
       return;
     }
@@ -384,7 +385,7 @@ export class View {
   }
 
   #merge(state: State, patterns: readonly string[]): void {
-    const isOf = (name: string): boolean => patterns.some((pattern) => matches(pattern, name));
+    const isOf = (name: string): boolean => isBelow(patterns, name);
     const { registers, sums, sets } = this.#state;
     for (const key of [...registers.keys()].filter(isOf)) {
       if (!state.registers.has(key)) registers.delete(key);

@@ -2,9 +2,10 @@
 // crash, pages that go and come back. AETHER_HISTORIES says how many, AETHER_SEED which one first.
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { LONG } from "./harness.mjs";
 import { Profile, World } from "./model/world.mjs";
 
-const HISTORIES = Number(process.env.AETHER_HISTORIES ?? 1_000);
+const HISTORIES = Number(process.env.AETHER_HISTORIES ?? (LONG ? 10_000 : 500));
 const FIRST = Number(process.env.AETHER_SEED ?? 1);
 const KEYS = ["a", "b", "c"];
 const MEMBERS = ["x", "y"];

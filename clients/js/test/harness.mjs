@@ -12,6 +12,8 @@ import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 
 /** The command line of the bus, with `aether gateway`. */
+/** Tests in full length: AETHER_LONG=1. Otherwise those that take minutes are bounded. */
+export const LONG = process.env.AETHER_LONG === "1";
 export const AETHER = process.env.AETHER_PROGRAM ?? "aether";
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
@@ -54,7 +56,7 @@ export async function within(ms, promise, what = "the test") {
  * Resolves when `look` returns something truthy, with that. It looks again after each call of `nudge`, the function that
  * `subscribe` gets; so it needs no time.
  */
-export function until(subscribe, look, { ms = 10_000, what = "the condition" } = {}) {
+export function until(subscribe, look, { ms = 60_000, what = "the condition" } = {}) {
   let off;
   const done = new Promise((resolve, reject) => {
     const nudge = () => {
@@ -146,7 +148,7 @@ export class Process {
   }
 
   /** The match of the first line, also an earlier one, that the pattern is in. */
-  line(pattern, ms = 10_000) {
+  line(pattern, ms = 60_000) {
     for (const line of this.#lines) {
       const found = pattern.exec(line);
       if (found) return Promise.resolve(found);
@@ -173,7 +175,7 @@ export class Process {
     // A stopped process takes no other signal than SIGKILL.
     if (signal !== "SIGKILL") this.signal("SIGCONT");
     this.signal(signal);
-    await within(10_000, this.exited, `the end of ${this.command}`);
+    await within(60_000, this.exited, `the end of ${this.command}`);
   }
 }
 
@@ -255,7 +257,7 @@ export class Gateway {
 }
 
 /** Runs a command of the bus to its end. Returns its exit code and both outputs. */
-export async function aether(args, { ms = 20_000, ...options } = {}) {
+export async function aether(args, { ms = 60_000, ...options } = {}) {
   const running = new Process(AETHER, args, { cwd: tmpdir(), ...options });
   const code = await within(ms, running.exited, running.command);
   return { code, output: running.output };
@@ -439,7 +441,7 @@ export class Tab {
   }
 
   /** Resolves when the function returns something truthy in the page; it is called with each frame. */
-  until(code, argument, ms = 10_000) {
+  until(code, argument, ms = 60_000) {
     return this.page.waitForFunction(code, argument, { timeout: ms }).then((handle) => handle.jsonValue());
   }
 
@@ -457,7 +459,7 @@ export class Tab {
     const crashed = new Promise((resolve) => this.page.once("crash", resolve));
     // The answer never comes: the one who would give it is gone.
     this.cdp.send("Page.crash").catch(() => {});
-    await within(10_000, crashed, "the crash of the tab");
+    await within(60_000, crashed, "the crash of the tab");
   }
 
   close() {

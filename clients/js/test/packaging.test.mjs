@@ -10,7 +10,7 @@ import { dirname, join } from "node:path";
 import { after, test } from "node:test";
 import { publint } from "publint";
 import { formatMessage } from "publint/utils";
-import { Browser, root, servePages, stopAll } from "./harness.mjs";
+import { Browser, Gateway, root, servePages, stopAll } from "./harness.mjs";
 import { project, tarball } from "./packaging/tarball.mjs";
 
 after(stopAll);
@@ -95,27 +95,34 @@ test("node --test with import and require", async () => {
   assert.match(output, /# pass 2/);
 });
 
-// A program gets both copies when one of its dependencies is CJS and another is ESM.
-test("import and require in one process share a client", { todo: "connect keeps no registry of clients yet" }, async () => {
-  const at = await project({
-    "package.json": "{}",
-    "both.test.cjs": `const { test } = require("node:test"); const assert = require("node:assert");
+// A program gets both copies when one of its dependencies is CJS and another is ESM. In a page they are like two tabs, and in
+// Node like two programs: each has a connection of its own, and a close of one is none of the other.
+test("import and require in one process are two clients that do not disturb each other", async () => {
+  const gateway = await Gateway.start();
+  const at = await project(
+    {
+      "package.json": "{}",
+      "both.test.cjs": `const { test } = require("node:test"); const assert = require("node:assert");
+      const { WebSocket } = require("ws");
       const { connect } = require("@aether-bus/client");
-      test("import and require share a client", async () => {
+      test("import and require", async () => {
         const esm = await import("@aether-bus/client");
         assert.notEqual(esm.connect, connect, "two copies of the code");
-        class None { constructor() { queueMicrotask(() => this.onclose?.({ code: 1006, reason: "" })); } close() {} send() {} }
-        const options = { WebSocket: None, persist: "memory", name: "shared" };
-        const one = connect("ws://127.0.0.1:9/field/home/ws", options);
-        const two = esm.connect("ws://127.0.0.1:9/field/home/ws", options);
+        const [one, two] = [connect, esm.connect].map((connect) => connect(${JSON.stringify(gateway.field())}, { WebSocket }));
+        const shows = (field, key, value) => new Promise((resolve) => field.on(key, (change) => change.value === value && resolve(), { now: true }));
         try {
-          one.set("k", 1);
-          assert.equal(two.get("k"), 1);
+          await one.set("k", 1);
+          await shows(two, "k", 1);
+          await one.close();
+          await two.set("k", 2);
+          assert.equal(two.get("k"), 2);
         } finally {
-          await Promise.all([one.close(), two.close()]);
+          await two.close();
         }
       });`,
-  });
+    },
+    { modules: ["ws"] },
+  );
   assert.match(run(["--test", "--test-reporter=tap", "both.test.cjs"], at), /# pass 1/);
 });
 

@@ -60,7 +60,7 @@ for (const version of VERSIONS) {
     for (const name of Object.keys(names).filter((name) => name !== "typing")) {
       test(name, async (t) => {
         const given = { html: server.render({ url: "ws://never", initial: INITIAL }), initial: INITIAL };
-        const said = await within(20_000, tab.run(([name, given]) => window.bundled.cases[name](given), [name, given]), name);
+        const said = await within(60_000, tab.run(([name, given]) => window.bundled.cases[name](given), [name, given]), name);
         if (typeof said === "string") t.diagnostic(said);
         assert.deepEqual(tab.errors.splice(0), []);
       });

@@ -1,17 +1,6 @@
 // Keeps the clients of providers outside of components, so that StrictMode and Activity open one connection.
 import { useEffect, useState } from "./imports.js";
-import { shared } from "./shared.js";
-
-interface Client {
-  close(): Promise<void>;
-}
-
-/** A client that is open while a provider uses it. */
-export interface Lease {
-  readonly client: Client;
-  users: number;
-  timer?: ReturnType<typeof setTimeout>;
-}
+import { shared, type Client, type Lease } from "./shared.js";
 
 /** How long a client stays open after its last provider was unmounted: it often comes back at once. */
 const LINGER_MS = 1_000;

@@ -1,17 +1,6 @@
 // Knows whether the data of a field are there, and which keys have writes under way.
-import type { Field, Write } from "../types.js";
-import { shared } from "./shared.js";
-
-/** What all components of one field share. */
-export interface Loading {
-  /** Whether data are there, or cannot come any more. It stays so. */
-  done: boolean;
-  readonly ready: Promise<void>;
-  /** The unconfirmed writes that hooks have made, and their keys. */
-  readonly writes: Map<Write, string>;
-  /** Called when `writes` has changed. */
-  readonly listeners: Set<() => void>;
-}
+import type { Field } from "../types.js";
+import { shared, type Loading } from "./shared.js";
 
 export function loadingOf(field: Field): Loading {
   const known = shared.loading.get(field);

@@ -1,20 +1,9 @@
 // The provider of a field, and how components find it.
 import { connect, createElement, useContext, useMemo, type FunctionComponentElement, type ProviderProps, type ReactNode } from "./imports.js";
-import { over, still, type Readable } from "../still.js";
+import { over, still } from "../still.js";
 import type { Field, Options } from "../types.js";
 import { useLease } from "./lease.js";
-import { FieldContext } from "./shared.js";
-
-/** What the components below one provider share. */
-export interface Scope {
-  readonly field: Field;
-  /** What the server has rendered. */
-  readonly server: Readable;
-  /** What is shown: the field, over what the server has rendered until data are there. */
-  readonly shown: Readable;
-  /** The same as text; `undefined` if the server had no data. */
-  readonly initial: string | undefined;
-}
+import { FieldContext, type Scope } from "./shared.js";
 
 /** Either a `field` that the caller opens and closes, or the `url` and `options` of one that this provider does. */
 export type FieldProviderProps = {
