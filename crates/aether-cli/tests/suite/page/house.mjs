@@ -20,13 +20,17 @@ export function needed(name) {
 export const packages = createRequire(join(needed("AETHER_NODE_MODULES"), "of-the-tests.cjs"));
 const { chromium } = packages("playwright-core");
 
+/** A free port. The system gives none of these to others, so it stays free while a killed program is started again. */
 export async function freePort() {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address();
-  server.close();
-  await once(server, "close");
-  return port;
+  for (;;) {
+    const port = 10_000 + Math.floor(20_000 * Math.random());
+    const server = createServer();
+    const isFree = await new Promise((done) => server.once("error", () => done(false)).listen(port, "127.0.0.1", () => done(true)));
+    if (!isFree) continue;
+    server.close();
+    await once(server, "close");
+    return port;
+  }
 }
 
 /** A process that is killed at the end of a test. */
