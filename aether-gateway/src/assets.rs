@@ -26,9 +26,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
                       base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
                       trusted-types lit-html aether-demos";
 
-/// The folder of the client, and its file for `<script>`.
-const CLIENT: &str = "client/";
-const SCRIPT_OF_CLIENT: &str = "client/aether-client.min.js";
+/// The client, in one file for `<script>`.
+const CLIENT: &str = "client/aether-client.min.js";
 /// The folder of the demos.
 const DEMOS: &str = "demos/";
 
@@ -153,18 +152,18 @@ pub(crate) fn demos() -> Router {
 /// The routes of the files of the pages and of the client.
 pub(crate) fn routes() -> Router {
     let page = async |Path(path): Path<String>, headers: HeaderMap| served("page/", &path, &headers);
-    let client = async |Path(path): Path<String>, headers: HeaderMap| served(CLIENT, &path, &headers);
+    let client = async |headers: HeaderMap| served("", CLIENT, &headers);
     let router = Router::new().route("/page/{*path}", get(page));
-    router.route("/client/", get(client_file)).route("/client/{*path}", get(client))
+    router.route("/client/", get(about_client)).route(&format!("/{CLIENT}"), get(client))
 }
 
 /// Where the client is, of which version, and the hash with which a page loads exactly this file.
-async fn client_file() -> Response {
-    let Some(packed) = packed(SCRIPT_OF_CLIENT) else { return answer::not_found() };
+async fn about_client() -> Response {
+    let Some(packed) = packed(CLIENT) else { return answer::not_found() };
     let hash = BASE64_STANDARD.encode(Sha384::digest(packed.file.body));
     let description = serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "script": format!("/{SCRIPT_OF_CLIENT}"),
+        "script": format!("/{CLIENT}"),
         "integrity": format!("sha384-{hash}"),
     });
     for_all_pages(answer::json(StatusCode::OK, &description))
@@ -197,7 +196,7 @@ fn file(path: &str, headers: &HeaderMap) -> Option<Response> {
     all.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     all.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     all.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
-    Some(if path.starts_with(CLIENT) { for_all_pages(response) } else { response })
+    Some(if path == CLIENT { for_all_pages(response) } else { response })
 }
 
 /// Pages of all origins may load what everybody may read.

@@ -41,6 +41,9 @@ pub(crate) const GUARDED: [&str; 20] = [
     "/api/dead",
     "/waves?kind=none",
 ];
+/// The routes without names, numbers and waves.
+const OPEN: [&str; 7] =
+    ["/livez", "/readyz", "/healthz", "/", "/openapi.json", "/client/", "/client/aether-client.min.js"];
 
 async fn code(running: &Running, path: &str, token: Option<&str>) -> u16 {
     let token = token.map(|token| format!("\r\nauthorization: Bearer {token}")).unwrap_or_default();
@@ -70,7 +73,7 @@ async fn with_a_token_names_and_numbers_need_it_and_probes_do_not() {
         assert_eq!(code(&running, path, Some("guess")).await, 401, "{path}");
         assert_ne!(code(&running, path, Some("s3cret")).await, 401, "{path}");
     }
-    for path in ["/livez", "/readyz", "/healthz", "/", "/page/app.js", "/openapi.json"] {
+    for path in OPEN.into_iter().chain(["/page/app.js"]) {
         assert_eq!(code(&running, path, None).await, 200, "{path}");
     }
     // Every path that is described is in one of the lists, or is a field, which has rights of its own.
@@ -78,8 +81,7 @@ async fn with_a_token_names_and_numbers_need_it_and_probes_do_not() {
     for (path, item) in document["paths"].as_object().unwrap() {
         let example = path.replace("{id}", "a@1%2F1");
         let listed = GUARDED.iter().any(|known| known.split('?').next() == Some(&example));
-        let is_open =
-            ["/livez", "/readyz", "/healthz", "/", "/page/{path}", "/openapi.json"].contains(&path.as_str());
+        let is_open = path == "/page/{path}" || OPEN.contains(&path.as_str());
         let has_own = path.starts_with("/field/")
             || path == "/ws"
             || path.starts_with("/api/dead/")

@@ -3,6 +3,9 @@
 use aether_core::Aether;
 use aether_field::Field;
 use aether_gateway::{FieldOptions, GatewayOptions};
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use sha2::{Digest as _, Sha384};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -110,5 +113,27 @@ async fn every_answer_has_the_headers_that_protect_a_browser() {
         assert_eq!(reply.code, code, "{path}");
         assert_protected(&reply, path);
     }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn pages_of_all_origins_load_the_client_by_its_hash() {
+    let running = support::run(&Aether::local(), GatewayOptions::default()).await;
+    let here = running.address;
+    let get = async |path: &str| {
+        raw(here, &format!("GET {path} HTTP/1.1\r\nhost: {here}\r\norigin: https://shop.example\r\n\r\n"))
+            .await
+    };
+    let about = get("/client/").await;
+    let described: serde_json::Value = serde_json::from_slice(&about.body).unwrap();
+    let script = get(described["script"].as_str().unwrap()).await;
+    for reply in [&about, &script] {
+        assert_eq!(reply.code, 200);
+        assert_eq!(reply.headers["access-control-allow-origin"], "*");
+        assert_eq!(reply.headers["cross-origin-resource-policy"], "cross-origin");
+    }
+    let hash = BASE64_STANDARD.encode(Sha384::digest(&script.body));
+    assert_eq!(described["integrity"], format!("sha384-{hash}"));
+    assert_eq!(described["version"], env!("CARGO_PKG_VERSION"));
     running.stop().await;
 }
