@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use axum::Router;
 use axum::extract::Path;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -28,8 +28,6 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
 
 /// The client, in one file for `<script>`.
 const CLIENT: &str = "client/aether-client.min.js";
-/// The folder of the demos.
-const DEMOS: &str = "demos/";
 
 macro_rules! files {
     ($($path:literal $content_type:expr;)*) => {
@@ -141,20 +139,12 @@ pub(crate) async fn index(headers: HeaderMap) -> Response {
     file("page/index.html", &headers).unwrap_or_else(|| StatusCode::NOT_FOUND.into_response())
 }
 
-/// The routes of the demos.
-pub(crate) fn demos() -> Router {
-    let file = async |Path(path): Path<String>, headers: HeaderMap| served(DEMOS, &path, &headers);
-    let index = async |headers: HeaderMap| served(DEMOS, "index.html", &headers);
-    let folder = async || Redirect::permanent("/demos/");
-    Router::new().route("/demos", get(folder)).route("/demos/", get(index)).route("/demos/{*path}", get(file))
-}
-
 /// The routes of the files of the pages and of the client.
 pub(crate) fn routes() -> Router {
     let page = async |Path(path): Path<String>, headers: HeaderMap| served("page/", &path, &headers);
     let client = async |headers: HeaderMap| served("", CLIENT, &headers);
     let router = Router::new().route("/page/{*path}", get(page));
-    router.route("/client/", get(about_client)).route(&format!("/{CLIENT}"), get(client))
+    router.route("/client/", get(about_client)).route("/client/aether-client.min.js", get(client))
 }
 
 /// Where the client is, of which version, and the hash with which a page loads exactly this file.
@@ -169,7 +159,8 @@ async fn about_client() -> Response {
     for_all_pages(answer::json(StatusCode::OK, &description))
 }
 
-fn served(folder: &str, path: &str, headers: &HeaderMap) -> Response {
+/// A file below a folder.
+pub(crate) fn served(folder: &str, path: &str, headers: &HeaderMap) -> Response {
     file(&format!("{folder}{path}"), headers).unwrap_or_else(answer::not_found)
 }
 

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::archive::{Archive, ArchiveError};
 use crate::assets;
 use crate::consumers::{self, Consumers};
+use crate::demos;
 use crate::durable::Durable;
 use crate::field::Fields;
 use crate::gate::{Gate, Reach};
@@ -259,7 +260,7 @@ impl Gateway {
         let shared = shared.trace_url(self.trace_url);
         let others = waves::routes(Arc::clone(&shared)).merge(letters::routes(letters));
         let others = others.merge(consumers::routes(consumers)).merge(field_routes);
-        let others = if self.demos { others.merge(assets::demos()) } else { others };
+        let others = if self.demos { others.merge(demos::routes()) } else { others };
         let routes = http::routes(
             source.aether(),
             Arc::clone(&source),

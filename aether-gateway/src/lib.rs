@@ -46,6 +46,7 @@ mod attention;
 mod audit;
 mod bucket;
 mod consumers;
+mod demos;
 mod durable;
 mod emitters;
 mod event_stream;

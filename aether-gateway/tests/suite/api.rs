@@ -91,6 +91,7 @@ async fn the_description_is_valid_and_every_route_of_it_is_there() {
     // The routes against the document: each that the program was built with.
     let sources = [
         include_str!("../../src/http.rs"),
+        include_str!("../../src/assets.rs"),
         include_str!("../../src/letters.rs"),
         include_str!("../../src/consumers.rs"),
         include_str!("../../src/waves.rs"),

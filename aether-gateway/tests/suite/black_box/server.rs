@@ -15,7 +15,6 @@ pub(crate) struct GatewayCommand {
     args: Vec<String>,
     store: Option<PathBuf>,
     token: String,
-    listen: Option<String>,
     /// The size of a file at which the disk is full, in KiB.
     disk: Option<u32>,
 }
@@ -42,17 +41,6 @@ impl GatewayCommand {
         self
     }
 
-    pub(crate) fn origin(mut self, origin: &str) -> Self {
-        self.args.extend(["--field-origin".to_owned(), origin.to_owned()]);
-        self
-    }
-
-    /// The address to listen on; a free port by default.
-    pub(crate) fn listen(mut self, address: &str) -> Self {
-        self.listen = Some(address.to_owned());
-        self
-    }
-
     /// No file of the gateway can be larger: what it writes beyond that fails, as on a full disk.
     pub(crate) fn disk(mut self, kib: u32) -> Self {
         self.disk = Some(kib);
@@ -71,7 +59,7 @@ impl GatewayCommand {
                 command
             }
         };
-        command.args(["--no-physics", "--listen", self.listen.as_deref().unwrap_or("127.0.0.1:0")]);
+        command.args(["--no-physics", "--listen", "127.0.0.1:0"]);
         command.args(["--field", &field]).args(self.args).env("AETHER_FIELD_TOKEN", self.token);
         Server::start(command, |line| {
             let address = line.strip_prefix("gateway: http://")?.split('/').next()?;
