@@ -1,5 +1,5 @@
-// The order system, a browser and served folders for the tests. The command `aether` is in the PATH or AETHER_BIN, Chromium in
-// CHROMIUM_BIN, and playwright-core in this folder or in AETHER_NODE_MODULES. Nothing here waits for a time.
+// The order system, a browser and served folders for the tests. The command `aether` is in the PATH or AETHER_PROGRAM, Chromium in
+// AETHER_CHROMIUM, and playwright-core in this folder or in AETHER_NODE_MODULES. Nothing here waits for a time.
 import { spawn } from "node:child_process";
 import { mkdtemp, rm } from "node:fs/promises";
 import { createRequire } from "node:module";
@@ -9,8 +9,8 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { preview } from "vite";
 
-const AETHER = process.env.AETHER_BIN ?? "aether";
-const CHROMIUM = process.env.CHROMIUM_BIN ?? "/usr/bin/chromium";
+const AETHER = process.env.AETHER_PROGRAM ?? "aether";
+const CHROMIUM = process.env.AETHER_CHROMIUM ?? "/usr/bin/chromium";
 const modules = process.env.AETHER_NODE_MODULES;
 const { chromium } = createRequire(modules ? join(modules, "x.js") : import.meta.url)("playwright-core");
 
