@@ -9,7 +9,7 @@ export function Header() {
     <header>
       <h1>Orders</h1>
       <button id="likes" onClick={() => like(1)}>
-        Likes: {String(likes)}
+        Likes: {likes}
       </button>
       <span id="status" role="status">
         {status}
