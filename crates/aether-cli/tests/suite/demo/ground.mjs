@@ -57,7 +57,7 @@ export async function reconnect(...pages) {
 
 /** Waits until the value is as it should be; an error says what it is. */
 export async function until(read, isRight) {
-  const end = Date.now() + (Number(process.env.DEV_PATIENCE) || PATIENCE);
+  const end = Date.now() + PATIENCE;
   for (;;) {
     const value = await read();
     if (isRight(value)) return value;
