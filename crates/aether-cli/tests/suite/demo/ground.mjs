@@ -46,6 +46,14 @@ export const kept = (page) => page.evaluate(async () => {
   await navigator.serviceWorker.ready;
 });
 
+/** The writes of a page are in the storage of the browser. Before that, it asks whether it may be left. */
+export const stored = (page) => page.locator("html:not([data-unkept])").waitFor();
+
+export async function reload(page) {
+  await stored(page);
+  await page.reload();
+}
+
 /** Connects at once, which would happen within seconds. */
 export async function reconnect(...pages) {
   for (const page of pages) {
