@@ -20,7 +20,7 @@ export function connect(demo, describe) {
     throw new Error("/client/aether-client.min.js did not load");
   }
   const problem = ({ code, message }) => code === "storage" && notice("warn", "This browser keeps no data here: changes are lost when the page is closed.", message);
-  const field = client.connect("/field/demo/ws", { patterns: [`${demo}/*`], onError: problem });
+  const field = watched(client.connect("/field/demo/ws", { patterns: [`${demo}/*`], onError: problem }));
   const here = client.connect("/field/demo/ws", { patterns: ["no data"], persist: "memory", tabs: false });
   const own = ownDevice();
   const showState = () => state(field, here);
@@ -41,6 +41,32 @@ export function connect(demo, describe) {
   addEventListener("pagehide", () => here.presence.set(null));
   addEventListener("pageshow", ({ persisted }) => persisted && announce());
   return { field, own, announce, rename: (changes) => rename(own, changes, announce), ...people(here, own) };
+}
+
+/**
+ * A field whose page asks before it is left while writes are not in the storage of this browser yet, which takes milliseconds. Where
+ * a browser has no storage, that is until the gateway has them.
+ */
+function watched(field) {
+  let unkept = 0;
+  const count = (by) => {
+    unkept += by;
+    document.documentElement.toggleAttribute("data-unkept", unkept > 0);
+  };
+  const write = (made) => {
+    const done = () => count(-1);
+    count(1);
+    made.kept.then(done, done);
+    return made;
+  };
+  addEventListener("beforeunload", (event) => unkept && event.preventDefault());
+  return new Proxy(field, {
+    get(target, name) {
+      const found = target[name];
+      if (typeof found !== "function") return found;
+      return ["set", "delete", "batch"].includes(name) ? (...given) => write(found.apply(target, given)) : found.bind(target);
+    },
+  });
 }
 
 /** The others: `others()` gives `[{id, name, tone, demo, value}]`, none while there is no connection. */

@@ -36,11 +36,12 @@ function makeColumn({ id }) {
   const list = element("ol", { class: "card-list" });
   if (id === STRAY) {
     const head = element("div", { class: "column-head" }, element("h2", {}, "Without a column"), element("span", { class: "count" }));
-    const section = element("section", { class: "column stray", "aria-label": "Without a column" }, head, element("p", { class: "note" }, "The column of these cards was deleted meanwhile. Move them to another one."), list);
+    const note = element("p", { class: "note" }, "The column of these cards was deleted meanwhile. Move them to another one.");
+    const section = element("section", { class: "column stray", "aria-label": "Without a column" }, head, note, list);
     return Object.assign(section, { parts: { list } });
   }
   const title = editable("Title of the column", (text) => board.renameColumn(id, text));
-  const grip = gripOf("column", (event) => moveColumn(event, id), () => askColumn(id));
+  const grip = gripOf((by) => moveColumn(by, id), () => askColumn(id));
   const remove = element("button", { type: "button", class: "icon" }, "×");
   remove.addEventListener("click", () => deleteColumn(id));
   const head = element("div", { class: "column-head" }, grip, element("h2", {}, title), element("span", { class: "count" }), remove);
@@ -86,7 +87,7 @@ function showColumn(section, { id, title, cards: own }) {
 
 function makeCard({ id }) {
   const title = editable("Title of the card", (text) => board.renameCard(id, text));
-  const grip = gripOf("card", (event) => moveCard(event, id), () => askCard(id));
+  const grip = gripOf((by) => moveCard(by, id), () => askCard(id));
   const priority = element("select", {}, ...PRIORITIES.map((name) => element("option", { value: name }, { low: "Low", medium: "Medium", high: "High" }[name])));
   priority.addEventListener("change", () => board.setPriority(id, priority.value));
   const remove = element("button", { type: "button", class: "icon" }, "×");
@@ -121,7 +122,7 @@ function showCard(item, { id, title, priority }) {
 }
 
 /** A handle: arrows move, Enter or a click asks. */
-function gripOf(what, move, open) {
+function gripOf(move, open) {
   const grip = element("button", { type: "button", class: "icon grip", "aria-describedby": "keys" });
   grip.addEventListener("keydown", (event) => {
     if (!ARROWS[event.key] || event.altKey || event.ctrlKey || event.metaKey) return;
@@ -229,7 +230,8 @@ function askColumn(id) {
 
 function choose(title, fields, done) {
   const labels = fields.map(([name, select]) => element("label", {}, name, select));
-  const form = element("form", {}, element("h2", { id: "choose-title" }, title), element("div", { class: "fields" }, ...labels), element("div", { class: "actions" }, element("button", { type: "submit" }, "Move"), element("button", { type: "button" }, "Cancel")));
+  const actions = element("div", { class: "actions" }, element("button", { type: "submit" }, "Move"), element("button", { type: "button" }, "Cancel"));
+  const form = element("form", {}, element("h2", { id: "choose-title" }, title), element("div", { class: "fields" }, ...labels), actions);
   const dialog = element("dialog", { "aria-labelledby": "choose-title" }, form);
   form.addEventListener("submit", (event) => {
     event.preventDefault();

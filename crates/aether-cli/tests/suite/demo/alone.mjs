@@ -5,7 +5,7 @@ import { picture } from "../page/pictures.mjs";
 import { AXE, serious, test } from "../page/stage.mjs";
 import { House } from "../page/house.mjs";
 import { after } from "node:test";
-import { addCard, agree, board, demos, lines, map, offline, open, retitle, until } from "./ground.mjs";
+import { addCard, agree, board, demos, lines, map, offline, open, retitle, stored, until } from "./ground.mjs";
 
 const house = new House();
 after(() => house.close());
@@ -152,6 +152,7 @@ for (const [look, options] of [
     await retitle(page, "card", "Open the board", "x".repeat(40_000));
     await page.locator("#notices .bad").waitFor();
     await addCard(page, "a title that does not end ".repeat(6) + "orwhosewordsarelongerthanthecolumnthatholdsthem".repeat(2));
+    await stored(page);
     const other = await more("markdown");
     await other.getByRole("textbox", { name: "Line 2", exact: true }).click();
     for (const name of ["kanban", "markdown", "topology"]) {
@@ -173,6 +174,7 @@ for (const [look, options] of [
     await page.getByRole("button", { name: "Delete the column and its card" }).click();
     await page.locator("#banner", { hasText: "changes wait" }).waitFor();
     await check(page, `offline-${look}`);
+    await stored(page);
     await page.goto(served.url);
     await check(page, `index-${look}`);
     assert.deepEqual(errors, []);

@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after } from "node:test";
-import { PATIENCE, openPage } from "../page/house.mjs";
+import { PATIENCE, freePort, openPage } from "../page/house.mjs";
 import { AWAY } from "../page/stage.mjs";
 
 /** Errors of a page without its gateway. */
@@ -15,10 +15,11 @@ after(() => rmSync(folder, { recursive: true, force: true }));
 let files = 0;
 
 /** A program with the demos. `port` and `file` are those of one that was killed. */
-export async function demos(house, { port = 0, file = join(folder, `${(files += 1)}.field`) } = {}) {
-  const program = house.aether("demo", "--listen", `127.0.0.1:${port}`, "--file", file);
-  const [, url, taken] = await program.says(/^demos: (http:\/\/[^/]*:(\d+)\/demos\/)/);
-  return Object.assign(program, { url, port: Number(taken), file });
+export async function demos(house, { port, file = join(folder, `${(files += 1)}.field`) } = {}) {
+  const taken = port ?? (await freePort());
+  const program = house.aether("demo", "--listen", `127.0.0.1:${taken}`, "--file", file);
+  const [, url] = await program.says(/^demos: (http:\/\/\S+\/demos\/)/);
+  return Object.assign(program, { url, port: taken, file });
 }
 
 /** A browser of its own with a demo that is connected. `more()` opens another tab of this browser. */
@@ -45,6 +46,14 @@ export const kept = (page) => page.evaluate(async () => {
   await navigator.serviceWorker.ready;
 });
 
+/** The writes of a page are in the storage of the browser. Before that, it asks whether it may be left. */
+export const stored = (page) => page.locator("html:not([data-unkept])").waitFor();
+
+export async function reload(page) {
+  await stored(page);
+  await page.reload();
+}
+
 /** Connects at once, which would happen within seconds. */
 export async function reconnect(...pages) {
   for (const page of pages) {
@@ -57,7 +66,7 @@ export async function reconnect(...pages) {
 
 /** Waits until the value is as it should be; an error says what it is. */
 export async function until(read, isRight) {
-  const end = Date.now() + (Number(process.env.DEV_PATIENCE) || PATIENCE);
+  const end = Date.now() + PATIENCE;
   for (;;) {
     const value = await read();
     if (isRight(value)) return value;

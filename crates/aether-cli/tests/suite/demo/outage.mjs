@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "../page/stage.mjs";
-import { addCard, agree, board, demos, kept, line, lines, map, names, offline, online, open, reconnect, retitle, until } from "./ground.mjs";
+import { addCard, agree, board, demos, kept, line, lines, map, names, offline, online, open, reconnect, reload, retitle, stored, until } from "./ground.mjs";
 
 test("board: killed in the middle of 20 edits, a reload while it is gone, and everything is there again", async (house) => {
   const program = await demos(house);
@@ -19,11 +19,12 @@ test("board: killed in the middle of 20 edits, a reload while it is gone, and ev
   await one.page.locator("#banner", { hasText: /\d+ changes wait in this browser/ }).waitFor();
   await agree([one.page], board, ([todo]) => todo.slice(3).join() === titles.join());
 
-  await one.page.reload();
+  await reload(one.page);
   await offline(one.page);
   await agree([one.page], board, ([todo]) => todo.slice(3).join() === titles.join());
   await addCard(one.page, "after the reload");
   await agree([one.page], board, ([todo]) => todo.at(-1) === "after the reload");
+  await stored(one.page);
   // Every demo opens.
   for (const name of ["Map", "Text"]) {
     await one.page.getByRole("link", { name, exact: true }).click();
@@ -36,7 +37,6 @@ test("board: killed in the middle of 20 edits, a reload while it is gone, and ev
   await offline(one.page);
 
   const again = await demos(house, program);
-  assert.equal(again.port, program.port);
   await reconnect(one.page);
   const two = await open(again, "kanban");
   await agree([one.page, two.page], board, ([todo]) => todo.slice(3).join() === [...titles, "after the reload"].join());
@@ -72,7 +72,7 @@ test("text and map: what was changed without the gateway is there after a reload
   await tab.getByRole("button", { name: "Link Attic" }).click();
   await tab.getByRole("button", { name: "Link Attic to this: Gateway" }).click();
   const { devices } = await agree([tab], map, ({ links }) => links.length === 1);
-  await Promise.all([one.page.reload(), tab.reload()]);
+  await Promise.all([reload(one.page), reload(tab)]);
   await Promise.all([one.page, tab].map(offline));
   await agree([one.page], lines, (seen) => JSON.stringify(seen) === JSON.stringify(expected));
   await one.page.getByRole("heading", { name: "Alone" }).waitFor();
@@ -111,6 +111,41 @@ test("a write that was refused, and one that lost against another one, are shown
   await Promise.all([one.close(), two.close()]);
 });
 
+test("a page asks before it is left while its writes are not in the storage of the browser", async (house) => {
+  const program = await demos(house);
+  const one = await open(program, "kanban");
+  await kept(one.page);
+  await program.kill();
+  await offline(one.page);
+  let asked = 0;
+  one.page.on("dialog", (dialog) => {
+    asked += 1;
+    void dialog.dismiss();
+  });
+  // A storage that takes its time: a transaction that lasts until the page says so.
+  await one.page.evaluate(async () => {
+    const [{ name }] = await indexedDB.databases();
+    const opening = indexedDB.open(name);
+    await new Promise((done) => (opening.onsuccess = done));
+    const store = opening.result.transaction("outbox", "readwrite").objectStore("outbox");
+    const hold = () => {
+      if (!globalThis.released) store.count().onsuccess = hold;
+    };
+    hold();
+  });
+  await addCard(one.page, "in the last moment");
+  await agree([one.page], board, ([todo]) => todo.at(-1) === "in the last moment");
+  await one.page.evaluate(() => void setTimeout(() => location.reload()));
+  await until(() => asked, (times) => times === 1);
+  await one.page.evaluate(() => (globalThis.released = true));
+  await reload(one.page);
+  await offline(one.page);
+  await agree([one.page], board, ([todo]) => todo.at(-1) === "in the last moment");
+  assert.equal(asked, 1);
+  assert.deepEqual(one.errors, []);
+  await one.close();
+});
+
 test("files of the gateway come before those that were kept, and take their place", async (house) => {
   const program = await demos(house);
   const one = await open(program, "kanban");
@@ -124,7 +159,7 @@ test("files of the gateway come before those that were kept, and take their plac
   });
   const isOld = (name) => one.page.evaluate(async (file) => (await (await (await caches.open("aether-demos")).match(new URL(file, location.href))).text()).includes("'old'"), name);
   await old();
-  await one.page.reload();
+  await reload(one.page);
   await online(one.page);
   assert.equal(await one.page.title(), "Board – Aether demos");
   // Also of a page that was not opened.

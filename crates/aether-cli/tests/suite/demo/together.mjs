@@ -2,7 +2,7 @@
 
 import assert from "node:assert/strict";
 import { test } from "../page/stage.mjs";
-import { addCard, agree, board, card, column, demos, device, line, lines, map, names, offline, online, open, reconnect, retitle, until } from "./ground.mjs";
+import { addCard, agree, board, card, column, demos, device, line, lines, map, names, offline, online, open, reconnect, reload, retitle, until } from "./ground.mjs";
 
 /** Drags with the mouse from the middle of an element to a place at another one, in shares of it. */
 async function drag(page, from, to, [across, down]) {
@@ -91,7 +91,7 @@ test("board: moves of two people at once keep both cards; a deleted column stays
   await one.page.getByRole("button", { name: "Reset the board" }).click();
   await one.page.getByRole("dialog").getByRole("button", { name: "Cancel" }).click();
   const before = await board(one.page);
-  await one.page.reload();
+  await reload(one.page);
   await online(one.page);
   assert.deepEqual(await agree(all, board, (now) => now.length === 2), before);
   const three = await open(again, "kanban");
@@ -185,7 +185,7 @@ test("map: tabs see each other with names, colours, places and links, and who ha
   await agree(all, map, ({ links }) => links.length === 2);
 
   // It goes, and comes back as the one that it was.
-  await two.page.reload();
+  await reload(two.page);
   await online(two.page);
   await agree(all, map, ({ devices, links }) => devices.length === 4 && links.length === 2);
   await until(() => one.page.locator(".device.away").count(), (count) => count === 0);
