@@ -232,6 +232,8 @@ export class Core {
       if (!loaded || part !== this.#part || this.status === "closed") return;
       const { meta, outbox } = loaded;
       this.#skew = meta.skew;
+      // What the storage does not have has to come again, to be there after a reload.
+      if (!meta.cursor) this.view.cursor = undefined;
       const setup = { url: this.#urls, token: this.#options.token, patterns: this.#patterns, durable: this.#durable, client: meta.client, skew: meta.skew };
       const emit = (event: FieldEvent): void => {
         if (part === this.#part) this.#emit(event);
@@ -247,7 +249,7 @@ export class Core {
       if (this.#presence) this.#tell(this.#presence);
       session.start();
       // Followers that wait for the one before.
-      this.#tabs?.post({ type: "joined", tab: "", events: this.#greeting() });
+      this.#greet("");
     });
   }
 
@@ -294,19 +296,22 @@ export class Core {
         const kept = new Set(outbox.map(({ op }) => op));
         for (const own of known) if (!kept.has(own.op)) this.#ended(own);
       }
-      if (this.#saver.caches && (!this.isReady || meta.sequence !== this.view.sequence)) {
-        let first = true;
-        let last: readonly Entry[] = [];
-        await this.#storage.entries((entries) => {
-          if (part !== this.#part) return;
-          this.view.part(last, first, false, undefined, undefined);
-          first = false;
-          last = entries;
-        });
-        if (part !== this.#part) return undefined;
-        this.view.part(last, first, true, undefined, meta.cursor);
+      if (this.#mayCache && (!this.isReady || meta.sequence !== this.view.sequence)) {
+        // Without a cursor it is not whole, and better than nothing only.
+        if (!this.isReady || meta.cursor) {
+          let first = true;
+          let last: readonly Entry[] = [];
+          await this.#storage.entries((entries) => {
+            if (part !== this.#part) return;
+            this.view.part(last, first, false, undefined, undefined);
+            first = false;
+            last = entries;
+          });
+          if (part !== this.#part) return undefined;
+          this.view.part(last, first, true, undefined, meta.cursor);
+          if (meta.cursor || this.view.values.size) this.#becomeReady();
+        }
         this.view.sequence = meta.sequence;
-        if (meta.cursor || this.view.values.size) this.#becomeReady();
       }
       for (const write of outbox) this.view.add(write, parse(write), "tab");
       this.flush();
@@ -370,10 +375,13 @@ export class Core {
     return new MemoryStorage();
   }
 
+  /** Tabs that do not know of each other would mix entries of different moments. Writes do not mix. */
+  get #mayCache(): boolean {
+    return this.#storage.persistent && (this.#tabs !== undefined || typeof this.#options.persist === "object");
+  }
+
   #newSaver(): Saver {
-    // Tabs that do not know of each other would mix entries of different moments. Writes do not mix.
-    const caches = this.#storage.persistent && (this.#tabs !== undefined || typeof this.#options.persist === "object");
-    return new Saver(this.#storage, this.view, caches, (cause) => this.#storageProblem(cause));
+    return new Saver(this.#storage, this.view, this.#mayCache, (cause) => this.#storageProblem(cause));
   }
 
   #chain(step: () => Promise<void>): void {
@@ -480,9 +488,14 @@ export class Core {
 
   #follower(message: TabMessage): void {
     if (message.type === "joined") {
-      if (message.tab !== this.#tab && message.tab !== "") return;
-      if (message.tab === "" && !this.#early) return this.#follow();
-      this.#join(message.events);
+      const { tab, events, sequence } = message;
+      if (tab !== this.#tab && tab !== "") return;
+      if (tab === "") {
+        if (!this.#early) return this.#follow();
+        // What the leader before has told, and the new one does not know.
+        this.#early = this.#early.filter((early) => early.type === "events" && early.sequence <= sequence);
+      }
+      this.#join(events, sequence);
     } else if (this.#early) {
       this.#early.push(message);
     } else {
@@ -490,14 +503,20 @@ export class Core {
     }
   }
 
-  #replay(message: TabMessage): void {
+  #replay(message: TabMessage, isEarly = false): void {
     if (message.type !== "events") return;
-    for (const event of message.events) this.#apply(event);
-    this.view.sequence = message.sequence;
+    // What was read has it already: older sums would come back.
+    const isKnown = isEarly && message.sequence <= this.view.sequence;
+    for (const event of message.events) {
+      if (!isKnown) this.#apply(event);
+      else if (event.type === "acked") this.#apply({ ...event, isNew: false });
+      else if (event.type !== "entries" && event.type !== "part") this.#apply(event);
+    }
+    if (!isKnown) this.view.sequence = message.sequence;
     this.flush();
   }
 
-  #join(events: readonly FieldEvent[]): void {
+  #join(events: readonly FieldEvent[], sequence: number): void {
     const part = this.#part;
     this.#chain(async () => {
       // A leader may have welcomed all and this one: a second reading would bring back what was done since the first.
@@ -506,26 +525,31 @@ export class Core {
       if (!loaded || part !== this.#part) return;
       const early = this.#early;
       this.#early = undefined;
-      for (const event of events) this.#apply(event);
+      for (const event of events) {
+        this.#apply(event);
+        if (event.type === "part") this.view.sequence = sequence;
+      }
       this.flush();
-      for (const message of early) this.#replay(message);
+      for (const message of early) this.#replay(message, true);
       if (this.#watchesPresence) this.#tabs?.post({ type: "watch-presence" });
     });
   }
 
   async #welcome(tab: string): Promise<void> {
     await this.#saver.flush();
-    if (this.#session) this.#tabs?.post({ type: "joined", tab, events: this.#greeting() });
+    if (this.#session) this.#greet(tab);
   }
 
-  /** What a new follower cannot read from the storage. */
-  #greeting(): FieldEvent[] {
+  /** Tells a new follower what it cannot read from the storage. */
+  #greet(tab: string): void {
     const events: FieldEvent[] = [{ type: "clock", skew: this.#skew }];
+    const { view } = this;
+    if (!this.#saver.caches) events.push({ type: "part", entries: [...view.confirmed()], first: true, done: true, patterns: undefined, cursor: view.cursor });
     if (this.participant !== undefined) events.push({ type: "greeted", id: this.participant, read: this.#read, limits: this.limits });
     events.push({ type: "alone" });
     for (const [id, participant] of this.#participants) events.push({ type: "presence", id, ...participant });
     events.push({ type: "status", status: this.status });
-    return events;
+    this.#tabs?.post({ type: "joined", tab, events, sequence: view.sequence });
   }
 
   #note(writes: readonly Kept[]): void {
