@@ -273,6 +273,7 @@ export class Core {
     this.#offLeader?.();
     this.#offLeader = undefined;
     this.#early = undefined;
+    this.#saver.leave();
     this.#end();
   }
 
@@ -409,7 +410,8 @@ export class Core {
     try {
       return await this.#storage.keep(drafts);
     } catch (cause) {
-      if (!(await this.#saver.makeRoom())) throw cause;
+      // Only the tab that keeps the cache may give it up.
+      if (!this.#session || !(await this.#saver.makeRoom())) throw cause;
       const kept = await this.#storage.keep(drafts);
       this.#storageProblem(cause);
       return kept;
