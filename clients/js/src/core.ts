@@ -19,7 +19,7 @@ const KEEP = 1_000;
 /** A leader that says nothing for so long is frozen. */
 const LEADER_MS = 3_000;
 
-/** What a simulation puts in the place of the browser. */
+/** The parts of a browser that a simulation replaces. */
 export interface Surroundings {
   readonly of: Environment;
   readonly tabs: (name: string, owner: TabsOwner) => TabsPort | undefined;
@@ -65,7 +65,7 @@ export class Core {
   #presence: TabMessage | undefined;
   #watchesPresence = false;
   readonly #participants = new Map<string, Participant>();
-  /** What `others` has returned last. */
+  /** The last result of `others`, by room. */
   readonly #rooms = new Map<string, ReadonlyMap<string, Json>>();
   #skew = 0;
   #pending = 0;
@@ -232,7 +232,7 @@ export class Core {
       if (!loaded || part !== this.#part || this.status === "closed") return;
       const { meta, outbox } = loaded;
       this.#skew = meta.skew;
-      // What the storage does not have has to come again, to be there after a reload.
+      // A storage without a cursor lacks entries: the gateway sends all of them again, for the next reload.
       if (!meta.cursor) this.view.cursor = undefined;
       const setup = { url: this.#urls, token: this.#options.token, patterns: this.#patterns, durable: this.#durable, client: meta.client, skew: meta.skew };
       const emit = (event: FieldEvent): void => {
@@ -298,7 +298,7 @@ export class Core {
         for (const own of known) if (!kept.has(own.op)) this.#ended(own);
       }
       if (this.#mayCache && (!this.isReady || meta.sequence !== this.view.sequence)) {
-        // Without a cursor it is not whole, and better than nothing only.
+        // Without a cursor the storage lacks entries: it serves only a client that has nothing else.
         if (!this.isReady || meta.cursor) {
           let first = true;
           let last: readonly Entry[] = [];
@@ -327,7 +327,7 @@ export class Core {
     return [...this.view.owns()].filter((own): own is Own & { op: number } => own.op !== undefined);
   }
 
-  /** A write is not in the storage any more: it came to its end while this page was frozen, and heard nothing. */
+  /** Drops a write that the storage does not have any more: it was answered while this page was frozen and heard nothing. */
   #ended(own: Own): void {
     const handle = this.#handles.get(own.write.id);
     this.#forget(own.write);
@@ -376,7 +376,7 @@ export class Core {
     return new MemoryStorage();
   }
 
-  /** Tabs that do not know of each other would mix entries of different moments. Writes do not mix. */
+  /** Whether entries may be saved. Tabs that cannot talk to each other would save entries of different revisions. */
   get #mayCache(): boolean {
     return this.#storage.persistent && (this.#tabs !== undefined || typeof this.#options.persist === "object");
   }
@@ -419,7 +419,7 @@ export class Core {
   }
 
   #hand(writes: readonly Kept[]): void {
-    // The leader may have found some of them in the storage, and be through with them.
+    // The leader may have found some of them in the storage, and finished them.
     const there = writes.filter(({ id, op }) => this.view.number(id, op));
     if (this.#storage.persistent) for (const { id } of there) this.#handles.get(id)?.keep();
     this.flush();
@@ -446,7 +446,7 @@ export class Core {
   #reread(): void {
     const part = this.#part;
     this.#chain(async () => {
-      // One that comes to its end meanwhile is not taken again.
+      // Writes that are answered while this reads are not taken again.
       const known = new Set(this.#numbered().map(({ op }) => op));
       await this.#saver.flush();
       const { outbox } = await this.#storage.load();
@@ -494,7 +494,7 @@ export class Core {
       if (tab !== this.#tab && tab !== "") return;
       if (tab === "") {
         if (!this.#early) return this.#follow();
-        // What the leader before has told, and the new one does not know.
+        // Drops changes that the old leader reported and the new one does not have.
         this.#early = this.#early.filter((early) => early.type === "events" && early.sequence <= sequence);
       }
       this.#join(events, sequence);
@@ -507,7 +507,7 @@ export class Core {
 
   #replay(message: TabMessage, isEarly = false): void {
     if (message.type !== "events") return;
-    // What was read has it already: older sums would come back.
+    // The storage had this change already; an older sum would come back.
     const isKnown = isEarly && message.sequence <= this.view.sequence;
     for (const event of message.events) {
       if (!isKnown) this.#apply(event);
@@ -521,7 +521,7 @@ export class Core {
   #join(events: readonly FieldEvent[], sequence: number): void {
     const part = this.#part;
     this.#chain(async () => {
-      // A leader may have welcomed all and this one: a second reading would bring back what was done since the first.
+      // A new leader may greet all tabs, and then this one. A second load would bring back writes that are done since the first.
       if (part !== this.#part || !this.#early) return;
       const loaded = await this.#load(part);
       if (!loaded || part !== this.#part) return;
@@ -653,7 +653,7 @@ export class Core {
   }
 
   #meet(id: string, participant: Participant): void {
-    // It announces itself again and again.
+    // Participants repeat their announcement.
     if (equal(this.#participants.get(id), participant)) return;
     if ((participant.value ?? null) === null) this.#participants.delete(id);
     else this.#participants.set(id, participant);

@@ -97,7 +97,7 @@ export class Saver {
     this.#running = undefined;
   }
 
-  /** Gives up the cache, so that the outbox has room. Returns whether there was one. */
+  /** Deletes the cache, so that the outbox has room. Returns whether there was one. */
   async makeRoom(): Promise<boolean> {
     if (!this.#caches) return false;
     this.leave();
@@ -109,7 +109,7 @@ export class Saver {
     return true;
   }
 
-  /** Another tab keeps the cache from now on. */
+  /** Stops saving entries: another tab saves them from now on. */
   leave(): void {
     this.#clear = this.#cursorMoved = false;
     this.#dirty.clear();
