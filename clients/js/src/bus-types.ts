@@ -1,7 +1,7 @@
 /** The public types of the bus. */
 import type { FieldProblem, Off, Status } from "./types.js";
 
-/** What a wave is: something that happened, an order, a question, an answer, or a message to everybody. */
+/** The kind of a wave: something that happened, an order, a question, an answer, or a message to everybody. */
 export type Kind = "event" | "command" | "query" | "response" | "broadcast";
 
 /** A wave of the bus, with its payload: JSON, a text, bytes, or `undefined` if it is empty. */
@@ -84,7 +84,7 @@ export interface Listening<P = unknown> extends AsyncIterableIterator<Heard<P>> 
   [Symbol.asyncDispose](): Promise<void>;
 }
 
-/** What a wave has beside its channel and payload. */
+/** The properties of a wave beside its channel and payload. */
 export interface WaveOptions {
   /** How important it is: above 0, at most 1. Default: 0.5. */
   amplitude?: number | undefined;

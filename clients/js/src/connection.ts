@@ -256,7 +256,7 @@ export class Connection {
     this.#lastToken = undefined;
     const again = typeof this.#token === "function" && !this.#triedNewToken;
     this.#triedNewToken = true;
-    // While a new token is tried, it is not known yet.
+    // The new token decides whether the client is denied.
     this.#become(again ? "connecting" : "denied");
     if (again) {
       this.#retryIn(0);

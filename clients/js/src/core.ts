@@ -19,7 +19,7 @@ const KEEP = 1_000;
 /** A leader that says nothing for so long is frozen. */
 const LEADER_MS = 3_000;
 
-/** What a simulation puts in the place of the browser. */
+/** The parts of a browser that a simulation replaces. */
 export interface Surroundings {
   readonly of: Environment;
   readonly tabs: (name: string, owner: TabsOwner) => TabsPort | undefined;
@@ -65,7 +65,7 @@ export class Core {
   #presence: TabMessage | undefined;
   #watchesPresence = false;
   readonly #participants = new Map<string, Participant>();
-  /** What `others` has returned last. */
+  /** The last result of `others`, by room. */
   readonly #rooms = new Map<string, ReadonlyMap<string, Json>>();
   #skew = 0;
   #pending = 0;
@@ -232,6 +232,8 @@ export class Core {
       if (!loaded || part !== this.#part || this.status === "closed") return;
       const { meta, outbox } = loaded;
       this.#skew = meta.skew;
+      // A storage without a cursor lacks entries: the gateway sends all of them again, for the next reload.
+      if (!meta.cursor) this.view.cursor = undefined;
       const setup = { url: this.#urls, token: this.#options.token, patterns: this.#patterns, durable: this.#durable, client: meta.client, skew: meta.skew };
       const emit = (event: FieldEvent): void => {
         if (part === this.#part) this.#emit(event);
@@ -247,7 +249,7 @@ export class Core {
       if (this.#presence) this.#tell(this.#presence);
       session.start();
       // Followers that wait for the one before.
-      this.#tabs?.post({ type: "joined", tab: "", events: this.#greeting() });
+      this.#greet("");
     });
   }
 
@@ -271,6 +273,7 @@ export class Core {
     this.#offLeader?.();
     this.#offLeader = undefined;
     this.#early = undefined;
+    this.#saver.leave();
     this.#end();
   }
 
@@ -294,19 +297,22 @@ export class Core {
         const kept = new Set(outbox.map(({ op }) => op));
         for (const own of known) if (!kept.has(own.op)) this.#ended(own);
       }
-      if (this.#saver.caches && (!this.isReady || meta.sequence !== this.view.sequence)) {
-        let first = true;
-        let last: readonly Entry[] = [];
-        await this.#storage.entries((entries) => {
-          if (part !== this.#part) return;
-          this.view.part(last, first, false, undefined, undefined);
-          first = false;
-          last = entries;
-        });
-        if (part !== this.#part) return undefined;
-        this.view.part(last, first, true, undefined, meta.cursor);
+      if (this.#mayCache && (!this.isReady || meta.sequence !== this.view.sequence)) {
+        // Without a cursor the storage lacks entries: it serves only a client that has nothing else.
+        if (!this.isReady || meta.cursor) {
+          let first = true;
+          let last: readonly Entry[] = [];
+          await this.#storage.entries((entries) => {
+            if (part !== this.#part) return;
+            this.view.part(last, first, false, undefined, undefined);
+            first = false;
+            last = entries;
+          });
+          if (part !== this.#part) return undefined;
+          this.view.part(last, first, true, undefined, meta.cursor);
+          if (meta.cursor || this.view.values.size) this.#becomeReady();
+        }
         this.view.sequence = meta.sequence;
-        if (meta.cursor || this.view.values.size) this.#becomeReady();
       }
       for (const write of outbox) this.view.add(write, parse(write), "tab");
       this.flush();
@@ -321,7 +327,7 @@ export class Core {
     return [...this.view.owns()].filter((own): own is Own & { op: number } => own.op !== undefined);
   }
 
-  /** A write is not in the storage any more: it came to its end while this page was frozen, and heard nothing. */
+  /** Drops a write that the storage does not have any more: it was answered while this page was frozen and heard nothing. */
   #ended(own: Own): void {
     const handle = this.#handles.get(own.write.id);
     this.#forget(own.write);
@@ -370,10 +376,13 @@ export class Core {
     return new MemoryStorage();
   }
 
+  /** Whether entries may be saved. Tabs that cannot talk to each other would save entries of different revisions. */
+  get #mayCache(): boolean {
+    return this.#storage.persistent && (this.#tabs !== undefined || typeof this.#options.persist === "object");
+  }
+
   #newSaver(): Saver {
-    // Tabs that do not know of each other would mix entries of different moments. Writes do not mix.
-    const caches = this.#storage.persistent && (this.#tabs !== undefined || typeof this.#options.persist === "object");
-    return new Saver(this.#storage, this.view, caches, (cause) => this.#storageProblem(cause));
+    return new Saver(this.#storage, this.view, this.#mayCache, (cause) => this.#storageProblem(cause));
   }
 
   #chain(step: () => Promise<void>): void {
@@ -401,7 +410,8 @@ export class Core {
     try {
       return await this.#storage.keep(drafts);
     } catch (cause) {
-      if (!(await this.#saver.makeRoom())) throw cause;
+      // Only the tab that keeps the cache may give it up.
+      if (!this.#session || !(await this.#saver.makeRoom())) throw cause;
       const kept = await this.#storage.keep(drafts);
       this.#storageProblem(cause);
       return kept;
@@ -409,7 +419,7 @@ export class Core {
   }
 
   #hand(writes: readonly Kept[]): void {
-    // The leader may have found some of them in the storage, and be through with them.
+    // The leader may have found some of them in the storage, and finished them.
     const there = writes.filter(({ id, op }) => this.view.number(id, op));
     if (this.#storage.persistent) for (const { id } of there) this.#handles.get(id)?.keep();
     this.flush();
@@ -436,7 +446,7 @@ export class Core {
   #reread(): void {
     const part = this.#part;
     this.#chain(async () => {
-      // One that comes to its end meanwhile is not taken again.
+      // Writes that are answered while this reads are not taken again.
       const known = new Set(this.#numbered().map(({ op }) => op));
       await this.#saver.flush();
       const { outbox } = await this.#storage.load();
@@ -480,9 +490,14 @@ export class Core {
 
   #follower(message: TabMessage): void {
     if (message.type === "joined") {
-      if (message.tab !== this.#tab && message.tab !== "") return;
-      if (message.tab === "" && !this.#early) return this.#follow();
-      this.#join(message.events);
+      const { tab, events, sequence } = message;
+      if (tab !== this.#tab && tab !== "") return;
+      if (tab === "") {
+        if (!this.#early) return this.#follow();
+        // Drops changes that the old leader reported and the new one does not have.
+        this.#early = this.#early.filter((early) => early.type === "events" && early.sequence <= sequence);
+      }
+      this.#join(events, sequence);
     } else if (this.#early) {
       this.#early.push(message);
     } else {
@@ -490,42 +505,53 @@ export class Core {
     }
   }
 
-  #replay(message: TabMessage): void {
+  #replay(message: TabMessage, isEarly = false): void {
     if (message.type !== "events") return;
-    for (const event of message.events) this.#apply(event);
-    this.view.sequence = message.sequence;
+    // The storage had this change already; an older sum would come back.
+    const isKnown = isEarly && message.sequence <= this.view.sequence;
+    for (const event of message.events) {
+      if (!isKnown) this.#apply(event);
+      else if (event.type === "acked") this.#apply({ ...event, isNew: false });
+      else if (event.type !== "entries" && event.type !== "part") this.#apply(event);
+    }
+    if (!isKnown) this.view.sequence = message.sequence;
     this.flush();
   }
 
-  #join(events: readonly FieldEvent[]): void {
+  #join(events: readonly FieldEvent[], sequence: number): void {
     const part = this.#part;
     this.#chain(async () => {
-      // A leader may have welcomed all and this one: a second reading would bring back what was done since the first.
+      // A new leader may greet all tabs, and then this one. A second load would bring back writes that are done since the first.
       if (part !== this.#part || !this.#early) return;
       const loaded = await this.#load(part);
       if (!loaded || part !== this.#part) return;
       const early = this.#early;
       this.#early = undefined;
-      for (const event of events) this.#apply(event);
+      for (const event of events) {
+        this.#apply(event);
+        if (event.type === "part") this.view.sequence = sequence;
+      }
       this.flush();
-      for (const message of early) this.#replay(message);
+      for (const message of early) this.#replay(message, true);
       if (this.#watchesPresence) this.#tabs?.post({ type: "watch-presence" });
     });
   }
 
   async #welcome(tab: string): Promise<void> {
     await this.#saver.flush();
-    if (this.#session) this.#tabs?.post({ type: "joined", tab, events: this.#greeting() });
+    if (this.#session) this.#greet(tab);
   }
 
-  /** What a new follower cannot read from the storage. */
-  #greeting(): FieldEvent[] {
+  /** Tells a new follower what it cannot read from the storage. */
+  #greet(tab: string): void {
     const events: FieldEvent[] = [{ type: "clock", skew: this.#skew }];
+    const { view } = this;
+    if (!this.#saver.caches) events.push({ type: "part", entries: [...view.confirmed()], first: true, done: true, patterns: undefined, cursor: view.cursor });
     if (this.participant !== undefined) events.push({ type: "greeted", id: this.participant, read: this.#read, limits: this.limits });
     events.push({ type: "alone" });
     for (const [id, participant] of this.#participants) events.push({ type: "presence", id, ...participant });
     events.push({ type: "status", status: this.status });
-    return events;
+    this.#tabs?.post({ type: "joined", tab, events, sequence: view.sequence });
   }
 
   #note(writes: readonly Kept[]): void {
@@ -627,7 +653,7 @@ export class Core {
   }
 
   #meet(id: string, participant: Participant): void {
-    // It announces itself again and again.
+    // Participants repeat their announcement.
     if (equal(this.#participants.get(id), participant)) return;
     if ((participant.value ?? null) === null) this.#participants.delete(id);
     else this.#participants.set(id, participant);

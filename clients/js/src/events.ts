@@ -26,7 +26,7 @@ export type FieldEvent =
   | { readonly type: "clock"; readonly skew: number }
   /** The gateway has greeted; `id` is the one of this client as a participant. */
   | { readonly type: "greeted"; readonly id: string; readonly read: readonly string[]; readonly limits: Limits }
-  /** Nobody is known to be there. */
+  /** No participants are known any more. */
   | { readonly type: "alone" }
   /** A participant; without a value, it has left. */
   | ({ readonly type: "presence"; readonly id: string } & Participant);

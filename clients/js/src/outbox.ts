@@ -167,7 +167,7 @@ export class Outbox {
   /** The connection is new: everything without an answer, and what may not be on a disk, is sent again. */
   restart(): void {
     this.#unanswered = 0;
-    // The latest first: of several that were acknowledged, it takes the place of the others.
+    // Latest first: the latest acknowledged write of a slot replaces the earlier ones.
     for (const item of [...this.#items.values()].sort((a, b) => b.write.op - a.write.op)) {
       if (item.state === "waiting") continue;
       const slot = this.#slots.get(item.slot) ?? { current: undefined, next: undefined };

@@ -97,10 +97,11 @@ export class Saver {
     this.#running = undefined;
   }
 
-  /** Gives up the cache, so that the outbox has room. Returns whether there was one. */
+  /** Deletes the cache, so that the outbox has room. Returns whether there was one. */
   async makeRoom(): Promise<boolean> {
     if (!this.#caches) return false;
-    this.#forget();
+    this.leave();
+    this.#caches = false;
     this.#clear = true;
     this.#meta.cursor = undefined;
     this.#run();
@@ -108,14 +109,16 @@ export class Saver {
     return true;
   }
 
-  #forget(): void {
-    this.#caches = this.#cursorMoved = false;
+  /** Stops saving entries: another tab saves them from now on. */
+  leave(): void {
+    this.#clear = this.#cursorMoved = false;
     this.#dirty.clear();
     this.#rest = undefined;
   }
 
   async #withoutCache(step: Commit, cause: unknown): Promise<void> {
-    this.#forget();
+    this.leave();
+    this.#caches = false;
     try {
       await this.#storage.commit({ ...step, clear: true, entries: [], meta: { ...step.meta, cursor: undefined } });
     } catch {

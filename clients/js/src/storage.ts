@@ -1,4 +1,4 @@
-/** What a client keeps: its id, its unconfirmed writes and the confirmed entries; and the storage in memory. */
+/** The storage of a client: its id, its unconfirmed writes and the confirmed entries; and the storage in memory. */
 import type { Cursor, Draft, Entry, Kept } from "./records.js";
 
 export interface Meta {
@@ -54,7 +54,7 @@ export interface Storage {
   onClosed?(callback: (reason: string) => void): void;
 }
 
-/** What a counter of the client has added up to. */
+/** The sums of all counts of the client, for one counter. */
 export interface Sums {
   up: bigint;
   down: bigint;

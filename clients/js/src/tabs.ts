@@ -7,7 +7,8 @@ import type { Json } from "./types.js";
 export type TabMessage =
   /** From the leader. */
   | { readonly type: "events"; readonly events: readonly FieldEvent[]; readonly sequence: number }
-  | { readonly type: "joined"; readonly tab: string; readonly events: readonly FieldEvent[] }
+  /** To a tab that asked, or to all (`""`), as a new leader. */
+  | { readonly type: "joined"; readonly tab: string; readonly events: readonly FieldEvent[]; readonly sequence: number }
   /** To the leader. */
   | { readonly type: "kept"; readonly writes: readonly Kept[] }
   | { readonly type: "join"; readonly tab: string }

@@ -1,5 +1,5 @@
 /**
- * What a tab shows: the confirmed state with the own unconfirmed writes on top. It compares before and after, so
+ * The view of a tab: the confirmed state with the own unconfirmed writes on top. It compares before and after, so
  * each change is reported once, and a value stays the same object as long as it is equal.
  */
 import { equal } from "./json.js";
@@ -39,7 +39,7 @@ class State {
 /** A snapshot that is being received. */
 interface Building {
   readonly state: State;
-  /** What it is of. */
+  /** The names that it covers. */
   readonly patterns: readonly string[];
   readonly isWhole: boolean;
   readonly values: Map<string, unknown>;

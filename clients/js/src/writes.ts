@@ -21,7 +21,7 @@ type Stage = "kept" | "acked" | "durable" | "done";
 
 interface Waiting {
   readonly promise: Promise<unknown>;
-  /** Settles it as the stage was. */
+  /** Resolves or rejects it with the outcome of the stage. */
   readonly settle: () => void;
 }
 

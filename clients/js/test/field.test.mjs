@@ -206,7 +206,11 @@ test("J2: own text never falls back while another one writes the same key, and e
       if (run % 3) await new Promise(setImmediate);
     }
     await last;
-    await shows(b, key, (value) => value === a.get(key));
+    const watch = (nudge) => {
+      const offs = [a.on(key, nudge), b.on(key, nudge)];
+      return () => offs.forEach((off) => off());
+    };
+    await until(watch, () => a.get(key) === b.get(key), { what: `the same ${key} in both` });
     off();
     const own = shown.filter((value) => value !== "theirs");
     assert.deepEqual(own, [...new Set(own)], "no older own text comes back");

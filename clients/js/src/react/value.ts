@@ -38,7 +38,7 @@ export function useValue<T>(key: string, absent?: T): readonly [T | undefined, S
   return [found ?? absent, set, useMemo(info, [info, seen])];
 }
 
-/** Makes the object, and its source. What a component does not read is not watched for it. */
+/** Makes the object, and its source. A component is woken only for the properties that it reads. */
 function infoOf(field: Field, key: string): readonly [make: () => ValueInfo, ...Source<string>] {
   let readsPending = false;
   let readsStatus = false;

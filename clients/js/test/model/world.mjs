@@ -138,6 +138,8 @@ export class Profile {
   kept = [];
   holder;
   queue = [];
+  /** Whether entries find no room any more. */
+  isFull = false;
 
   constructor(world, name) {
     this.world = world;
@@ -198,9 +200,10 @@ class ModelStorage {
     });
   }
 
-  commit({ clear, entries = [], part, meta, remove = [], put = [], uncount: less = [] }) {
+  async commit({ clear, entries = [], part, meta, remove = [], put = [], uncount: less = [] }) {
+    const { profile } = this;
+    if (profile.isFull && (entries.length || part)) throw new Error("no room for entries");
     return this.#step(() => {
-      const { profile } = this;
       if (clear) profile.entries.clear();
       for (const entry of part?.entries ?? []) profile.entries.set(slotOfEntry(entry), entry);
       for (const [slot, entry] of entries) profile.entries.set(slot, entry);
