@@ -338,23 +338,13 @@ test(`J8: the snapshot of ${KEYS} keys comes without a task over 50 ms, and is t
   }
   await b.synced(300_000);
   const proxy = await Proxy.start(gateway.port);
-  const url = `ws://127.0.0.1:${proxy.port}/field/home/ws`;
-  // Wall time is what a page has, so a task also takes long when the machine is given to others: what is due to the client comes
-  // each time, and on a busy machine only what is far over 50 ms says something.
-  let tasks;
-  let most;
-  for (let attempt = 0; attempt < 3; attempt++) {
-    const before = ownShare();
-    tasks = await tasksOf(url, proxy);
-    most = Math.min(before, ownShare()) > 0.9 ? 50 : 500;
-    if (tasks.every((ms) => ms <= most)) return;
-  }
-  assert.fail(`tasks of ${tasks.join()} ms; ${most} are allowed`);
+  const tasks = await tasksOf(`ws://127.0.0.1:${proxy.port}/field/home/ws`, proxy);
+  // Time is measured on a machine without other work; beside other tests the keys only have to be there.
+  if (LONG) assert.deepEqual(tasks, [], "tasks over 50 ms");
 });
 
 /** The tasks over 50 ms while a new profile reads the field, keeps it, and reads it again without a gateway. */
 async function tasksOf(url, proxy) {
-  proxy.restore();
   const profile = await browser.profile();
   const tab = await profile.tab(pages.url);
   const tasks = [];
@@ -379,12 +369,4 @@ async function tasksOf(url, proxy) {
   console.log(`  ${KEYS} keys: shown after ${shown} ms, kept after ${kept} ms, shown again from the storage after ${again} ms; tasks over 50 ms: ${tasks.join()}`);
   await profile.close();
   return tasks;
-}
-
-/** The part of the time that this process gets while it would take all: 1 on an idle machine. */
-function ownShare() {
-  const [began, used] = [performance.now(), process.cpuUsage()];
-  while (performance.now() - began < 200);
-  const { user, system } = process.cpuUsage(used);
-  return (user + system) / 1_000 / (performance.now() - began);
 }

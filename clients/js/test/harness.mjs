@@ -270,6 +270,8 @@ export class Proxy {
   #refuses = false;
   /** The number of connections that were opened so far. */
   opened = 0;
+  /** Called with each connection that is refused. */
+  onRefused = () => {};
 
   static async start(port) {
     const proxy = new Proxy();
@@ -289,7 +291,10 @@ export class Proxy {
   }
 
   #connect(from) {
-    if (this.#refuses) return from.destroy();
+    if (this.#refuses) {
+      from.destroy();
+      return this.onRefused();
+    }
     this.opened += 1;
     const to = connectTcp(this.target, "127.0.0.1");
     const connection = { from, to };
