@@ -91,13 +91,15 @@ pub(crate) struct WholeProcess {
 impl AccountsPart {
     pub(crate) fn of(accounts: &Accounts) -> Self {
         let counts = accounts.counts();
+        // Before the processes, so that each program has its processes, also if an account comes in between.
+        let programs = Self::programs(accounts);
         let mut processes = accounts.processes();
         let known = processes.len();
         processes.sort_by(|a, b| urgency(b).total_cmp(&urgency(a)).then_with(|| lost(b).cmp(&lost(a))));
         processes.truncate(MOST_PROCESSES);
         let suspicious = counts.by_reason().into_iter().filter(|(_, accounts)| *accounts > 0);
         Self {
-            programs: Self::programs(accounts),
+            programs,
             known,
             processes: processes.iter().map(ProcessLine::from).collect(),
             taken: counts.taken,
