@@ -148,15 +148,18 @@ pub(crate) fn routes() -> Router {
 }
 
 /// Where the client is, of which version, and the hash with which a page loads exactly this file.
-async fn about_client() -> Response {
-    let Some(packed) = packed(CLIENT) else { return answer::not_found() };
-    let hash = BASE64_STANDARD.encode(Sha384::digest(packed.file.body));
-    let description = serde_json::json!({
+static ABOUT_CLIENT: LazyLock<serde_json::Value> = LazyLock::new(|| {
+    let body = FILES.iter().find(|file| file.path == CLIENT).map(|file| file.body);
+    let hash = BASE64_STANDARD.encode(Sha384::digest(body.unwrap_or_default()));
+    serde_json::json!({
         "version": env!("CARGO_PKG_VERSION"),
         "script": format!("/{CLIENT}"),
         "integrity": format!("sha384-{hash}"),
-    });
-    for_all_pages(answer::json(StatusCode::OK, &description))
+    })
+});
+
+async fn about_client() -> Response {
+    for_all_pages(answer::json(StatusCode::OK, &*ABOUT_CLIENT))
 }
 
 /// A file below a folder.
@@ -164,13 +167,9 @@ pub(crate) fn served(folder: &str, path: &str, headers: &HeaderMap) -> Response 
     file(&format!("{folder}{path}"), headers).unwrap_or_else(answer::not_found)
 }
 
-fn packed(path: &str) -> Option<&'static Packed> {
-    PACKED.iter().find(|packed| packed.file.path == path)
-}
-
 /// A file by its path.
 fn file(path: &str, headers: &HeaderMap) -> Option<Response> {
-    let packed = packed(path)?;
+    let packed = PACKED.iter().find(|packed| packed.file.path == path)?;
     let is_known = headers.get_all(header::IF_NONE_MATCH).iter().any(|tag| *tag == packed.tag);
     let mut response = match (is_known, answer::takes_gzip(headers)) {
         (true, _) => StatusCode::NOT_MODIFIED.into_response(),

@@ -80,16 +80,16 @@ export async function folder() {
   return path;
 }
 
-/** A port on 127.0.0.1 that is free now. */
-export function freePort() {
-  return new Promise((resolve, reject) => {
+/** A free port on 127.0.0.1. The system gives none of these to others, so it stays free while a program is started again. */
+export async function freePort() {
+  for (;;) {
+    const port = 10_000 + Math.floor(20_000 * Math.random());
     const server = createTcpServer();
-    server.once("error", reject);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => resolve(port));
-    });
-  });
+    const isFree = await new Promise((done) => server.once("error", () => done(false)).listen(port, "127.0.0.1", () => done(true)));
+    if (!isFree) continue;
+    await new Promise((closed) => server.close(closed));
+    return port;
+  }
 }
 
 /** A process whose output is read line by line. It is killed at the end. */
@@ -200,6 +200,7 @@ export class Gateway {
   /** Starts it (again), on the port and with the files that it had. */
   async start() {
     const { fields, args = [], env, medium, limits = {}, origin } = this.options;
+    this.port ||= await freePort();
     const all = ["gateway", "--listen", `127.0.0.1:${this.port}`];
     for (const [name, file] of Object.entries(fields)) all.push("--field", file === true ? name : `${name}=${file}`);
     for (const [name, value] of Object.entries(limits)) all.push("--field-limit", `${name}=${value}`);

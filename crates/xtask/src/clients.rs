@@ -45,6 +45,11 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, tools: &Tools) -> Re
     })?;
     steps.run("browser client: tests", || with_programs(&client, "test"))?;
     steps.run("browser example", || {
+        // npm has copied the client into it, perhaps an earlier one.
+        let copy = example.join("node_modules/@aether-bus");
+        if copy.exists() {
+            fs::remove_dir_all(copy)?;
+        }
         node::install_in(&example)?;
         check(&mut npm(&example, &["run", "build"]))?;
         with_programs(&example, "test")
