@@ -9,10 +9,7 @@ const ANIMALS = ["heron", "otter", "lynx", "finch", "badger", "hare", "newt", "o
 const MOST_NOTICES = 4;
 const MOST_PEOPLE = 50;
 
-/**
- * Connects a page to the field `demo`. `describe` says what a key is about. Two clients share the work: the one of the field keeps
- * its data in the browser, and all tabs share its connection; the other one is this tab alone, so that tabs see each other.
- */
+/** Connects a page to the field `demo`. `describe` says what a key is about. */
 export function connect(demo, describe) {
   const client = globalThis.AetherClient;
   if (!client) {
@@ -21,9 +18,8 @@ export function connect(demo, describe) {
   }
   const problem = ({ code, message }) => code === "storage" && notice("warn", "This browser keeps no data here: changes are lost when the page is closed.", message);
   const field = watched(client.connect("/field/demo/ws", { patterns: [`${demo}/*`], onError: problem }));
-  const here = client.connect("/field/demo/ws", { patterns: ["no data"], persist: "memory", tabs: false });
   const own = ownDevice();
-  const showState = () => state(field, here);
+  const showState = () => state(field);
   field.onStatus(showState);
   field.onPending(showState);
   showState();
@@ -35,12 +31,10 @@ export function connect(demo, describe) {
   let extra = {};
   const announce = (more = extra) => {
     extra = more;
-    here.presence.set({ ...extra, demo, id: own.id, name: own.name, tone: own.tone });
+    field.presence.set({ ...extra, demo, id: own.id, name: own.name, tone: own.tone });
   };
   announce();
-  addEventListener("pagehide", () => here.presence.set(null));
-  addEventListener("pageshow", ({ persisted }) => persisted && announce());
-  return { field, own, announce, rename: (changes) => rename(own, changes, announce), ...people(here, own) };
+  return { field, own, announce, rename: (changes) => rename(own, changes, announce), ...people(field, own) };
 }
 
 /**
@@ -70,11 +64,11 @@ function watched(field) {
 }
 
 /** The others: `others()` gives `[{id, name, tone, demo, value}]`, none while there is no connection. */
-function people(here, own) {
+function people(field, own) {
   const others = () => {
-    if (here.status !== "online") return [];
+    if (field.status !== "online") return [];
     const known = new Map();
-    for (const value of here.presence.others().values()) {
+    for (const value of field.presence.others().values()) {
       if (typeof value !== "object" || value === null || !/^[\w-]{1,64}$/.test(value.id) || !Object.hasOwn(DEMOS, value.demo)) continue;
       const name = typeof value.name === "string" && value.name.trim() ? value.name.slice(0, 40) : "unnamed";
       if (value.id !== own.id && known.size < MOST_PEOPLE) known.set(value.id, { id: value.id, name, tone: TONES[value.tone] ? value.tone : 0, demo: value.demo, value });
@@ -82,8 +76,8 @@ function people(here, own) {
     return [...known.values()].sort((a, b) => (a.id < b.id ? -1 : 1));
   };
   const onOthers = (callback) => {
-    here.presence.on(callback);
-    here.onStatus(callback);
+    field.presence.on(callback);
+    field.onStatus(callback);
   };
   const draw = () => {
     const list = [{ ...own, name: `${own.name} (this tab)` }, ...others()];
@@ -133,7 +127,7 @@ function rename(own, changes, announce) {
 }
 
 /** The state of the connection, and what waits for it. */
-function state(field, here) {
+function state(field) {
   const { status, pending } = field;
   const texts = { online: "Connected", connecting: "Connecting", offline: "Offline", denied: "No access", closed: "Closed" };
   byId("state").className = `state ${{ online: "good", offline: "bad", denied: "bad" }[status] ?? ""}`;
@@ -148,7 +142,7 @@ function state(field, here) {
     else if (banner.firstElementChild) write(banner.firstElementChild, text);
     else {
       const retry = element("button", { type: "button", class: "small" }, "Try now");
-      retry.addEventListener("click", () => [field, here].forEach((one) => one.retry()));
+      retry.addEventListener("click", () => field.retry());
       banner.replaceChildren(element("span", {}, text), retry);
     }
     banner.className = `banner ${status === "online" ? "" : "bad"}`;

@@ -4,9 +4,9 @@ const CACHE = "aether-demos";
 const FILES = [
   "./", "index.html", "topology.html", "kanban.html", "markdown.html", "style.css", "icon.svg", "common.js", "pages.js", "list.js", "order.js",
   "topology.js", "topology-model.js", "kanban.js", "kanban-model.js", "markdown.js", "markdown-model.js", "markdown-parse.js",
-  "/client/aether-client.min.js",
+  "/client/aether-client.min.js", "/page/colours.css",
 ];
-/** A gateway that is stuck holds no page up for longer. */
+/** A gateway that is stuck holds no page up for longer. What is only kept may take its time: nobody waits for it. */
 const PATIENCE_MS = 4_000;
 
 self.addEventListener("install", (event) => {
@@ -30,7 +30,7 @@ self.addEventListener("fetch", (event) => {
 async function answer(request) {
   const cache = await caches.open(CACHE);
   try {
-    return await load(cache, request.url);
+    return await load(cache, request.url, AbortSignal.timeout(PATIENCE_MS));
   } catch (error) {
     const kept = await cache.match(request.url, { ignoreSearch: true });
     if (kept) return kept;
@@ -38,8 +38,8 @@ async function answer(request) {
   }
 }
 
-async function load(cache, address) {
-  const response = await fetch(address, { cache: "no-cache", signal: AbortSignal.timeout(PATIENCE_MS) });
+async function load(cache, address, signal) {
+  const response = await fetch(address, { cache: "no-cache", signal });
   if (!response.ok) throw new Error(`${address}: ${response.status}`);
   const { pathname } = new URL(address, location.href);
   await cache.put(new URL(pathname, location.href), response.clone());

@@ -5,6 +5,7 @@ import { badge, bar, empty, html, nothing, repeat } from "./widgets.js";
 import { asCommand, bytes, clock, count, isWhole, millis, plural } from "./format.js";
 import { exact, written } from "./json.js";
 import { firstWave } from "./first_wave.js";
+import { matches } from "./channels.js";
 import * as chain from "./chain.js";
 
 const SUBSCRIPTION = 1;
@@ -49,7 +50,7 @@ export function back(app) {
 
 export function narrowed(app) {
   forget();
-  if (app.page === "waves") subscribe(app, forget);
+  if (app.page === "waves") subscribe(app);
 }
 
 export function key(app, event) {
@@ -71,6 +72,8 @@ export function received(app, { id, waves, missed: more }) {
   if (id !== SUBSCRIPTION) return;
   missed += more;
   for (const wave of waves) {
+    // Until the gateway has answered, waves of the filter before arrive.
+    if (!fits(app, wave)) continue;
     arrived += 1;
     wave.at = arrived;
     kept.push(wave);
@@ -83,6 +86,11 @@ export function received(app, { id, waves, missed: more }) {
   }, PAUSE);
 }
 
+function fits(app, { channel, kind, source, amplitude }) {
+  const { kinds, source: wanted, min_amplitude } = filter;
+  return matches(app.filter, channel) && (!kinds.size || kinds.has(kind)) && (!wanted || source === wanted) && amplitude >= min_amplitude;
+}
+
 function forget() {
   kept = [];
   known.clear();
@@ -90,13 +98,12 @@ function forget() {
   paused = null;
 }
 
-/** Subscribes anew. Waves of the filter before arrive until the gateway has answered, so `done` can forget them. */
-async function subscribe(app, done = () => {}) {
+/** Subscribes anew. */
+async function subscribe(app) {
   const { kinds, source, min_amplitude } = filter;
   try {
     await app.link.subscribe(SUBSCRIPTION, { pattern: app.filter || null, kinds: [...kinds], source: source || null, min_amplitude, per_second: PER_SECOND });
     refused = "";
-    done();
   } catch (error) {
     if (app.link.state === "live") refused = error.message;
   }
@@ -157,12 +164,12 @@ function filters(app) {
   const change = (name) => (event) => {
     filter[name] = name === "min_amplitude" ? Number(event.target.value) : event.target.value.trim();
     forget();
-    subscribe(app, forget);
+    subscribe(app);
   };
   const toggle = (kind) => () => {
     if (!filter.kinds.delete(kind)) filter.kinds.add(kind);
     forget();
-    subscribe(app, forget);
+    subscribe(app);
   };
   return html`<form class="filters" role="search" @submit=${(event) => event.preventDefault()}>
     <label>Channel <input data-find name="pattern" placeholder="orders.>" spellcheck="false" autocapitalize="off" .value=${app.filter} @change=${narrow} title="For all pages (key /)"></label>

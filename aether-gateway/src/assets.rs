@@ -54,6 +54,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 static FILES: &[File] = &files! {
     "page/index.html" HTML;
+    "page/colours.css" STYLE;
     "page/style.css" STYLE;
     "page/icon.svg" IMAGE;
     "page/app.js" SCRIPT;

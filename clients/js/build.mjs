@@ -31,7 +31,7 @@ const entries = Object.fromEntries(
 
 /** Budgets in bytes, minified and compressed by gzip at level 9. */
 const KIB = 1024;
-const budgets = { client: 20.5 * KIB, react: 2 * KIB };
+const budgets = { client: 21.5 * KIB, react: 2_060 };
 
 await mkdir(dist);
 

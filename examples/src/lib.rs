@@ -19,6 +19,7 @@ mod pages {
         coming_from_the_prototype: "docs/start/coming-from-the-prototype.md",
         testing: "docs/guide/testing.md",
         field: "docs/guide/field.md",
+        folders: "docs/guide/folders.md",
         rules: "docs/guide/rules.md",
         sealing: "docs/guide/sealing.md",
         lan: "docs/guide/lan.md",

@@ -3,6 +3,7 @@
 //! Three parts run side by side and end together: the reader, the [writer](super::writer), and the one that waits for the
 //! disk.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::counts::{Counts, Dropped, Refused};
 use super::effect::{Announcement, Close, Effect, Outcome, OwnedWrite, Write};
 use super::hub::{Hub, Registered, wall};
+use super::limits::REQUESTS_PER_MESSAGE;
 use super::outbox::Outbox;
 use super::shares::Holder;
 use super::writer::{self, Dialect, Pulse};
@@ -31,6 +33,8 @@ use crate::access::{FieldAccess, Rights};
 use crate::admission::{Busy, Permit};
 use crate::bucket::TokenBucket;
 
+/// The participants that one connection can be.
+const MAX_PARTICIPANTS: usize = 32;
 /// How long the last message may take, and the answer to it.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -127,6 +131,7 @@ pub(super) async fn serve(
         rights: Rights::default(),
         source: client.0,
         holder: Holder::Source(client.0),
+        participants: BTreeSet::new(),
         registered: None,
     };
     let mut stream = stream;
@@ -147,8 +152,8 @@ pub(super) async fn serve(
         hub.counts.give_up(dropped);
         tracing::debug!(?dropped, client = id, "a client of the field was given up");
     }
+    leave(&hub, std::mem::take(&mut reader.participants));
     drop(reader);
-    hub.field.presence().leave(&id);
     if outbox.take_close().is_some() && dropped.is_none() {
         // Closing a socket with unread bytes would destroy the last message on its way.
         let unread = async { while let Some(Ok(_)) = stream.next().await {} };
@@ -162,6 +167,8 @@ struct Reader<'a> {
     outbox: &'a Arc<Outbox>,
     owed: &'a Owed,
     id: &'a str,
+    /// The participants that the client is.
+    participants: BTreeSet<String>,
     session: Session,
     bucket: TokenBucket,
     is_closing: bool,
@@ -227,9 +234,9 @@ impl Reader<'_> {
             tokio::time::sleep(wait).await;
         }
         let effects = self.session.receive(text);
-        // An array is as many messages as it has requests. They are owed before the next one is read.
+        // They are owed before the next one is read.
         let requests = if let Session::V1(session) = &self.session { session.requests_received() } else { 1 };
-        self.bucket.charge((requests as u64).saturating_sub(1));
+        self.bucket.charge((requests as u64).div_ceil(REQUESTS_PER_MESSAGE).saturating_sub(1));
         self.carry_out(effects).await;
     }
 
@@ -242,7 +249,7 @@ impl Reader<'_> {
                     }
                     self.holder = Holder::of(token.as_deref(), self.source);
                     self.rights = rights.clone();
-                    self.outbox.admit(rights.read.clone());
+                    self.outbox.admit(writer, rights.read.clone());
                     self.registered = Some(self.hub.register(self.outbox, writer, rights));
                 }
                 Effect::Reply(reply) => self.reply(reply),
@@ -253,7 +260,8 @@ impl Reader<'_> {
                 Effect::Wait(time) => tokio::time::sleep(time).await,
                 Effect::Write(write) => self.write(&write),
                 Effect::Submit(write) => self.submit(&write),
-                Effect::Announce(announcement) => self.announce(announcement.as_ref()),
+                Effect::Announce(name, announcement) => self.announce(name, announcement.as_ref()),
+                Effect::Leave => leave(self.hub, std::mem::take(&mut self.participants)),
                 Effect::Count(refused) => self.hub.counts.refuse_client(refused, self.source, &self.hub.name),
                 Effect::Close(close) => {
                     self.outbox.close(close);
@@ -323,18 +331,37 @@ impl Reader<'_> {
         self.owed.wake.notify_one();
     }
 
-    fn announce(&self, announcement: Option<&Announcement>) {
-        let presence = self.hub.field.presence();
+    fn announce(&mut self, name: Option<String>, announcement: Option<&Announcement>) {
+        let id = name.map_or_else(|| self.id.to_owned(), |name| format!("{}/{name}", self.id));
         let Some(Announcement { about, value }) = announcement else {
-            presence.leave(self.id);
+            self.participants.remove(&id);
+            self.hub.field.presence().leave(&id);
             return;
         };
-        let announced = serde_json::from_str::<&serde_json::value::RawValue>(value)
-            .map_or(Ok(()), |value| presence.announce_about(self.id, about, value));
-        if let Err(error) = announced {
-            self.hub.counts.refuse(Refused::Presence);
-            tracing::debug!(%error, "the presence of a client was refused");
+        let announced = if self.participants.len() < MAX_PARTICIPANTS || self.participants.contains(&id) {
+            serde_json::from_str::<&serde_json::value::RawValue>(value)
+                .map_or(Ok(()), |value| self.hub.field.presence().announce_about(&id, about, value))
+                .map_err(|error| error.to_string())
+        } else {
+            Err(format!("one connection can be {MAX_PARTICIPANTS} participants"))
+        };
+        match announced {
+            Ok(()) => {
+                self.participants.insert(id);
+            }
+            Err(message) => {
+                self.hub.counts.refuse(Refused::Presence);
+                if matches!(self.session, Session::V1(_)) {
+                    self.reply(v1::refused(None, "presence", &message, None));
+                }
+            }
         }
+    }
+}
+
+fn leave(hub: &Hub, participants: BTreeSet<String>) {
+    for id in participants {
+        hub.field.presence().leave(&id);
     }
 }
 

@@ -26,8 +26,10 @@ pub(super) enum Effect {
     Write(Write),
     /// Passes on an entry that its owner has signed.
     Submit(OwnedWrite),
-    /// Announces the client as a participant, or takes it back.
-    Announce(Option<Announcement>),
+    /// Announces the client as a participant, or takes it back. A client that is several gives each a name.
+    Announce(Option<String>, Option<Announcement>),
+    /// Takes back all participants that the client is.
+    Leave,
     /// Counts something that was refused.
     Count(Refused),
     /// Closes the connection after everything before.

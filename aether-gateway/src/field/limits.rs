@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The requests of an array that count as one message: a message costs more than a request in it.
+pub(super) const REQUESTS_PER_MESSAGE: u64 = 25;
+
 /// The bounds of the WebSocket side of a gateway, for each field. The names and the defaults of the first nine are the
 /// same as in the sync engine whose protocol is spoken.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,7 +23,7 @@ pub struct SecurityLimits {
     pub max_connections_total: usize,
     /// The maximum number of connections from one IPv4 address, or from one IPv6 network of 64 bits. Default: 32.
     pub max_connections_per_source: usize,
-    /// The rate at which the messages of one connection are taken; each request of an array counts. Default: 100.
+    /// The rate at which the messages of one connection are taken; 25 requests of an array count as one. Default: 100.
     pub messages_per_second: f64,
     /// How many messages one connection may send at once. Default: 200.
     pub messages_burst: u32,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use aether_field::core::WriterId;
 use aether_field::{Names, PageStart};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -37,6 +38,8 @@ struct Inner {
     replies: VecDeque<String>,
     reply_bytes: usize,
     owed: usize,
+    /// The writer that the client is.
+    writer: Option<WriterId>,
     /// The names that the client may read.
     readable: Vec<Names>,
     selection: Selection,
@@ -77,6 +80,7 @@ impl Outbox {
             replies: VecDeque::new(),
             reply_bytes: 0,
             owed: 0,
+            writer: None,
             readable: Vec::new(),
             epoch: "".into(),
             selection: Selection::default(),
@@ -107,9 +111,14 @@ impl Outbox {
         self.wake.notify_one();
     }
 
-    /// The client is admitted, and may read these names.
-    pub(super) fn admit(&self, readable: Vec<Names>) {
-        self.inner.lock().readable = readable;
+    /// The client is admitted as this writer, and may read these names.
+    pub(super) fn admit(&self, writer: Option<WriterId>, readable: Vec<Names>) {
+        let mut inner = self.inner.lock();
+        (inner.writer, inner.readable) = (writer, readable);
+    }
+
+    pub(super) fn writer(&self) -> Option<WriterId> {
+        self.inner.lock().writer
     }
 
     /// The part of these names that the client may read.

@@ -115,7 +115,7 @@ impl Session {
                 };
                 let Some(about) = rights.of_participant() else { return Err(Refused::Right) };
                 let value = format!(r#"{{"x":{x},"y":{y}}}"#);
-                Ok(Some(Effect::Announce(Some(Announcement { about, value }))))
+                Ok(Some(Effect::Announce(None, Some(Announcement { about, value }))))
             }
             Some("set") => {
                 let key = self.key(&fields, rights)?;

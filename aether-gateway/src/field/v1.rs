@@ -10,8 +10,8 @@ mod version;
 mod writing;
 
 pub(super) use reply::{
-    changes, cursor, durable, entry, not_durable, outcome, page_entry, presence, snapshot, submitted,
-    subscribed, superseded,
+    changes, counter, cursor, durable, entry, not_durable, outcome, page_entry, presence, refused, snapshot,
+    submitted, subscribed, superseded,
 };
 pub(super) use session::Session;
 

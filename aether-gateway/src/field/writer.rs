@@ -21,6 +21,7 @@ use super::effect::Close;
 use super::hub::Hub;
 use super::outbox::{Outbox, Reading};
 use super::selection::Part;
+use super::slot::Slot;
 use super::{v1, v04};
 
 /// The size of what is sent at once, in bytes.
@@ -137,7 +138,7 @@ fn presence_message(
     shown: &mut BTreeSet<String>,
     update: &aether_field::PresenceUpdate,
 ) -> Vec<Message> {
-    if update.id() == own {
+    if update.id().strip_prefix(own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
         return Vec::new();
     }
     let about = outbox.readable(update.about());
@@ -269,8 +270,10 @@ impl<'a> Writer<'a> {
             Dialect::V1 => {
                 let mut entries = Vec::with_capacity(changes.len());
                 for change in changes {
-                    match change.in_v1() {
-                        Some(text) => entries.push(text.clone()),
+                    let own =
+                        if let Slot::Counter(name) = &change.slot { self.own_counter(name) } else { None };
+                    match own.map(Utf8Bytes::from).or_else(|| change.in_v1().cloned()) {
+                        Some(text) => entries.push(text),
                         None => Counts::one(&self.hub.counts.unreadable),
                     }
                 }
@@ -280,6 +283,12 @@ impl<'a> Writer<'a> {
                 pieces.push(Piece { text, cursor: Some((epoch, complete)) });
             }
         }
+    }
+
+    /// The entry of a counter with what the client itself has added; `None` if it has added nothing.
+    fn own_counter(&self, name: &str) -> Option<String> {
+        let (sum, own) = self.hub.field.count_of(name, self.outbox.writer()?)?;
+        Some(v1::counter(name, sum, Some(own)))
     }
 
     /// The cursor, if it has moved on by changes that the client did not want.
@@ -319,7 +328,9 @@ impl<'a> Writer<'a> {
     fn part_of_snapshot(&mut self, mut reading: Reading) -> Piece {
         let mut entries = Vec::new();
         for entry in page_of(&self.hub.field, &mut reading.parts, &mut reading.from, BATCH) {
-            match v1::page_entry(&entry) {
+            let own =
+                if let PageEntry::Counter { name, .. } = &entry { self.own_counter(name) } else { None };
+            match own.or_else(|| v1::page_entry(&entry)) {
                 Some(text) => entries.push(text),
                 None => Counts::one(&self.hub.counts.unreadable),
             }

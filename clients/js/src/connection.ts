@@ -41,9 +41,11 @@ export interface Rate {
   readonly messagesPerSecond: number;
   readonly messagesBurst: number;
   readonly maxMessageBytes: number;
+  /** The requests of an array that count as one message. */
+  readonly requestsPerMessage: number;
 }
 
-const DEFAULT_RATE: Rate = { messagesPerSecond: 100, messagesBurst: 200, maxMessageBytes: 65_536 };
+const DEFAULT_RATE: Rate = { messagesPerSecond: 100, messagesBurst: 200, maxMessageBytes: 65_536, requestsPerMessage: 1 };
 const MAX_BATCH = 500;
 /** Requests that wait for the rate are sent about this often, several at once. */
 const PACE_MS = 100;
@@ -336,9 +338,8 @@ export class Connection {
     this.#refill();
     const most = this.#protocol.arrays ? MAX_BATCH : 1;
     while (this.#allowed >= 1) {
-      const allowed = Math.min(most, Math.floor(this.#allowed));
+      const allowed = Math.min(most, Math.floor(this.#allowed) * this.#rate.requestsPerMessage);
       const requests = this.#protocol.next(allowed);
-      this.#allowed -= requests.length;
       this.#sendAll(requests);
       if (requests.length < allowed) return;
     }
@@ -350,6 +351,7 @@ export class Connection {
     let bytes = 1;
     const flush = (): void => {
       const [first] = batch;
+      this.#allowed -= Math.ceil(batch.length / this.#rate.requestsPerMessage);
       if (first !== undefined) this.#write(batch.length === 1 ? first : `[${batch.join()}]`);
       batch = [];
       bytes = 1;

@@ -1,15 +1,15 @@
 /** One client: its view, its storage, and its part among the tabs. The public field is a face of it. */
 import { addressOf } from "./connection.js";
 import { environment, type Environment } from "./environment.js";
-import type { FieldEvent, Limits, Participant } from "./events.js";
+import type { FieldEvent, Limits } from "./events.js";
 import { IndexedDbStorage } from "./indexeddb.js";
-import { equal } from "./json.js";
-import { isBelow, overlap, slotOf, type Draft, type Entry, type Kept, type WireMember, type WriteKind } from "./records.js";
+import { isBelow, slotOf, type Cursor, type Draft, type Entry, type Kept, type WireMember, type WriteKind } from "./records.js";
+import { Participants } from "./participants.js";
 import { Saver } from "./saver.js";
 import { Session } from "./session.js";
 import { MemoryStorage, newClient, type Loaded, type Storage } from "./storage.js";
 import { Tabs, type TabMessage, type TabsOwner, type TabsPort } from "./tabs.js";
-import type { FieldProblem, Json, Off, Options, Refusal, Status, Superseded } from "./types.js";
+import type { FieldProblem, Off, Options, Refusal, Status, Superseded } from "./types.js";
 import { View, type Changes, type Own } from "./view.js";
 import { report, Watchers } from "./watchers.js";
 import { Handle, Refused } from "./writes.js";
@@ -39,9 +39,8 @@ export class Core {
   readonly pendingWatchers = new Watchers<number>();
   readonly refusedWatchers = new Watchers<Refusal>();
   readonly supersededWatchers = new Watchers<Superseded>();
-  readonly presenceWatchers = new Watchers<void>();
+  readonly participants: Participants;
   status: Status = "connecting";
-  participant: string | undefined;
   limits: Limits = { key: 256, value: 32_768 };
   /** Resolves when data are there; rejects when the client ends before. */
   readonly ready: Promise<void>;
@@ -61,12 +60,11 @@ export class Core {
   /** The last storage step of own writes; the first one is loading. */
   #keeping: Promise<void>;
   #unkept: Draft[] = [];
+  #willKeep = false;
   readonly #handles = new Map<string, Handle>();
-  #presence: TabMessage | undefined;
+  /** Writes that are not in the storage any more: they were answered while this page was frozen and heard nothing. */
+  #unheard: Own[] = [];
   #watchesPresence = false;
-  readonly #participants = new Map<string, Participant>();
-  /** The last result of `others`, by room. */
-  readonly #rooms = new Map<string, ReadonlyMap<string, Json>>();
   #skew = 0;
   #pending = 0;
   #depth = 0;
@@ -107,6 +105,7 @@ export class Core {
       const owner = { lead: () => this.#lead(), follow: () => this.#follow(), rest: () => this.#rest(), message: (message: TabMessage) => this.#hear(message) };
       this.#tabs = (surroundings?.tabs ?? Tabs.open)(this.name, owner);
     }
+    this.participants = new Participants(this.#tab, { tabs: () => this.#tabs, announce: (announcement) => this.#session?.announce(announcement) });
     this.#saver = this.#newSaver();
     if (this.#tabs) this.#tabs.start();
     else this.#lead();
@@ -157,25 +156,10 @@ export class Core {
 
   // Presence.
 
-  announce(value: Json, room: string | undefined): void {
-    this.#presence = { type: "announce", value, room };
-    this.#tell(this.#presence);
-  }
-
   watchPresence(): void {
     if (this.#watchesPresence) return;
     this.#watchesPresence = true;
     this.#tell({ type: "watch-presence" });
-  }
-
-  /** The participants that concern names of a room: the same map until one comes, changes or leaves. */
-  others(room = "*"): ReadonlyMap<string, Json> {
-    const now = new Map<string, Json>();
-    for (const [id, { value = null, patterns }] of this.#participants) if (patterns.some((pattern) => overlap(pattern, room))) now.set(id, value);
-    const last = this.#rooms.get(room);
-    if (last && last.size === now.size && [...now].every(([id, value]) => last.get(id) === value)) return last;
-    this.#rooms.set(room, now);
-    return now;
   }
 
   /** Tells the leader, which may be this tab. */
@@ -192,13 +176,15 @@ export class Core {
 
   async close(): Promise<void> {
     if (this.status === "closed") return;
-    this.#keep();
     const { persistent } = this.#storage;
     this.#part++;
     // It may still be loading.
     this.#end();
     this.#become("closed");
-    await this.#keeping;
+    do {
+      this.#keep();
+      await this.#keeping;
+    } while (this.#unkept.length);
     await this.#saver.flush();
     this.#tabs?.stop();
     this.#offLeader?.();
@@ -223,6 +209,7 @@ export class Core {
     this.#offLeader = undefined;
     this.#early = undefined;
     this.#untaken = [];
+    this.participants.appear();
     this.#chain(async () => {
       let loaded = await this.#load(part);
       if (!loaded && part === this.#part) {
@@ -232,8 +219,9 @@ export class Core {
       if (!loaded || part !== this.#part || this.status === "closed") return;
       const { meta, outbox } = loaded;
       this.#skew = meta.skew;
-      // A storage without a cursor lacks entries: the gateway sends all of them again, for the next reload.
-      if (!meta.cursor) this.view.cursor = undefined;
+      this.#saver.begin(meta.cursor !== undefined);
+      // The gateway sends again what the storage lacks, for the next reload.
+      this.view.cursor = meta.cursor;
       const setup = { url: this.#urls, token: this.#options.token, patterns: this.#patterns, durable: this.#durable, client: meta.client, skew: meta.skew };
       const emit = (event: FieldEvent): void => {
         if (part === this.#part) this.#emit(event);
@@ -246,7 +234,7 @@ export class Core {
       this.#untaken = undefined;
       if (untaken.length) this.#take(untaken);
       if (this.#watchesPresence) session.watchPresence();
-      if (this.#presence) this.#tell(this.#presence);
+      this.participants.announceAll();
       session.start();
       // Followers that wait for the one before.
       this.#greet("");
@@ -255,7 +243,7 @@ export class Core {
 
   #joinAgain(): void {
     if (this.#session || this.#untaken || !this.#tabs) return;
-    this.view.sequence = -1;
+    this.view.cursor = undefined;
     this.#follow();
   }
 
@@ -264,6 +252,7 @@ export class Core {
     this.#untaken = undefined;
     this.#early = [];
     this.#tabs?.post({ type: "join", tab: this.#tab });
+    this.participants.appear();
     this.#expectLeader();
   }
 
@@ -274,6 +263,7 @@ export class Core {
     this.#offLeader = undefined;
     this.#early = undefined;
     this.#saver.leave();
+    this.participants.leave();
     this.#end();
   }
 
@@ -283,7 +273,7 @@ export class Core {
     this.#session = undefined;
     session?.close();
     this.view.abandon();
-    this.participant = undefined;
+    this.participants.connection = undefined;
   }
 
   /** Reads what the storage has that this tab does not know. Undefined if it failed. */
@@ -293,28 +283,35 @@ export class Core {
       const loaded = await this.#storage.load();
       if (part !== this.#part) return undefined;
       const { meta, outbox } = loaded;
-      if (this.#storage.persistent) {
-        const kept = new Set(outbox.map(({ op }) => op));
-        for (const own of known) if (!kept.has(own.op)) this.#ended(own);
-      }
-      if (this.#mayCache && (!this.isReady || meta.sequence !== this.view.sequence)) {
-        // Without a cursor the storage lacks entries: it serves only a client that has nothing else.
-        if (!this.isReady || meta.cursor) {
+      if (this.#mayCache) {
+        // Without a cursor the storage lacks entries: it serves only a client that has nothing else. And a leader that ended may have
+        // said more than it stored.
+        if (!this.isReady || (meta.cursor && !isAtLeast(this.view.cursor, meta.cursor))) {
           let first = true;
           let last: readonly Entry[] = [];
-          await this.#storage.entries((entries) => {
+          const version = await this.#storage.entries((entries) => {
             if (part !== this.#part) return;
             this.view.part(last, first, false, undefined, undefined);
             first = false;
             last = entries;
           });
           if (part !== this.#part) return undefined;
-          this.view.part(last, first, true, undefined, meta.cursor);
-          if (meta.cursor || this.view.values.size) this.#becomeReady();
+          Object.assign(meta, version);
+          if (this.isReady && !meta.cursor) {
+            this.view.abandon();
+          } else {
+            this.view.part(last, first, true, undefined, meta.cursor);
+            if (meta.cursor || this.view.values.size) this.#becomeReady();
+          }
         }
-        this.view.sequence = meta.sequence;
+        this.view.sequence = meta.cursor ? meta.sequence : -1;
       }
-      for (const write of outbox) this.view.add(write, parse(write), "tab");
+      if (this.#storage.persistent) {
+        const kept = new Set(outbox.map(({ op }) => op));
+        this.#unheard = known.filter(({ op }) => !kept.has(op));
+        if (this.#mayCache && meta.cursor) this.#endUnheard();
+      }
+      for (const write of outbox) this.view.stored(write, parse(write));
       this.flush();
       return loaded;
     } catch (cause) {
@@ -327,12 +324,15 @@ export class Core {
     return [...this.view.owns()].filter((own): own is Own & { op: number } => own.op !== undefined);
   }
 
-  /** Drops a write that the storage does not have any more: it was answered while this page was frozen and heard nothing. */
-  #ended(own: Own): void {
-    const handle = this.#handles.get(own.write.id);
-    this.#forget(own.write);
-    this.view.drop(own, "remote");
-    handle?.refuse(new Refused("unknown", "nobody heard how the write ended"));
+  /** Drops the writes that ended unheard; the confirmed state has what became of them. */
+  #endUnheard(): void {
+    for (const own of this.#unheard) {
+      const handle = this.#handles.get(own.write.id);
+      this.#forget(own.write);
+      this.view.drop(own, "remote");
+      handle?.refuse(new Refused("unknown", "nobody heard how the write ended"));
+    }
+    this.#unheard = [];
   }
 
   /** Goes on in memory, as a client of its own: the storage cannot be used. */
@@ -389,21 +389,20 @@ export class Core {
     this.#keeping = this.#keeping.then(step).catch(report);
   }
 
-  /** Keeps the drafts of this tick, and hands them on. */
+  /** Keeps drafts, and hands them on. Those that come before this step begins are in it. */
   #keep(): void {
-    const drafts = this.#unkept;
-    if (!drafts.length) return;
-    this.#unkept = [];
-    for (let at = 0; at < drafts.length; at += KEEP) {
-      const some = drafts.slice(at, at + KEEP);
-      this.#chain(async () => {
-        try {
-          this.#hand(await this.#store(some));
-        } catch (cause) {
-          this.#detach(cause);
-        }
-      });
-    }
+    if (this.#willKeep || !this.#unkept.length) return;
+    this.#willKeep = true;
+    this.#chain(async () => {
+      this.#willKeep = false;
+      const drafts = this.#unkept.splice(0, KEEP);
+      this.#keep();
+      try {
+        if (drafts.length) this.#hand(await this.#store(drafts));
+      } catch (cause) {
+        this.#detach(cause);
+      }
+    });
   }
 
   async #store(drafts: readonly Draft[]): Promise<Kept[]> {
@@ -420,7 +419,7 @@ export class Core {
 
   #hand(writes: readonly Kept[]): void {
     // The leader may have found some of them in the storage, and finished them.
-    const there = writes.filter(({ id, op }) => this.view.number(id, op));
+    const there = writes.filter((write) => this.view.number(write));
     if (this.#storage.persistent) for (const { id } of there) this.#handles.get(id)?.keep();
     this.flush();
     if (this.#session) {
@@ -466,12 +465,13 @@ export class Core {
   #hear(message: TabMessage): void {
     switch (message.type) {
       case "join":
+        this.participants.appear();
         if (!this.#session) return;
         this.#reread();
         void this.#welcome(message.tab);
         return;
       case "announce":
-        return this.#session?.announce(message.value, message.room);
+        return this.participants.hear(message);
       case "watch-presence":
         return this.#session?.watchPresence();
       case "retry":
@@ -490,14 +490,15 @@ export class Core {
 
   #follower(message: TabMessage): void {
     if (message.type === "joined") {
-      const { tab, events, sequence } = message;
+      const { tab, events, sequence, isComplete } = message;
       if (tab !== this.#tab && tab !== "") return;
       if (tab === "") {
+        this.participants.appear();
         if (!this.#early) return this.#follow();
         // Drops changes that the old leader reported and the new one does not have.
         this.#early = this.#early.filter((early) => early.type === "events" && early.sequence <= sequence);
       }
-      this.#join(events, sequence);
+      this.#join(events, sequence, isComplete);
     } else if (this.#early) {
       this.#early.push(message);
     } else {
@@ -518,13 +519,15 @@ export class Core {
     this.flush();
   }
 
-  #join(events: readonly FieldEvent[], sequence: number): void {
+  #join(events: readonly FieldEvent[], sequence: number, isComplete: boolean): void {
     const part = this.#part;
     this.#chain(async () => {
       // A new leader may greet all tabs, and then this one. A second load would bring back writes that are done since the first.
       if (part !== this.#part || !this.#early) return;
       const loaded = await this.#load(part);
       if (!loaded || part !== this.#part) return;
+      // The storage was whole when the leader greeted, and is not any more.
+      if (isComplete && !loaded.meta.cursor && !events.some(({ type }) => type === "part")) return this.#follow();
       const early = this.#early;
       this.#early = undefined;
       for (const event of events) {
@@ -546,12 +549,14 @@ export class Core {
   #greet(tab: string): void {
     const events: FieldEvent[] = [{ type: "clock", skew: this.#skew }];
     const { view } = this;
-    if (!this.#saver.caches) events.push({ type: "part", entries: [...view.confirmed()], first: true, done: true, patterns: undefined, cursor: view.cursor });
-    if (this.participant !== undefined) events.push({ type: "greeted", id: this.participant, read: this.#read, limits: this.limits });
+    const isComplete = view.cursor !== undefined;
+    if (isComplete && !this.#saver.isWhole) events.push({ type: "part", entries: [...view.confirmed()], first: true, done: true, patterns: undefined, cursor: view.cursor });
+    const { connection } = this.participants;
+    if (connection !== undefined) events.push({ type: "greeted", id: connection, read: this.#read, limits: this.limits });
     events.push({ type: "alone" });
-    for (const [id, participant] of this.#participants) events.push({ type: "presence", id, ...participant });
+    for (const [id, participant] of this.participants.others()) events.push({ type: "presence", id, ...participant });
     events.push({ type: "status", status: this.status });
-    this.#tabs?.post({ type: "joined", tab, events, sequence: view.sequence });
+    this.#tabs?.post({ type: "joined", tab, events, sequence: view.sequence, isComplete });
   }
 
   #note(writes: readonly Kept[]): void {
@@ -587,9 +592,12 @@ export class Core {
       case "part":
         // A follower that came in the middle reads all of it from the storage, once it is there.
         if (event.done && !event.first && !view.isBuilding && !this.#session) queueMicrotask(() => this.#joinAgain());
-        return view.part(event.entries, event.first, event.done, event.patterns, event.cursor);
+        view.part(event.entries, event.first, event.done, event.patterns, event.cursor);
+        if (!event.cursor || view.isBuilding) return;
+        this.#endUnheard();
+        return this.#becomeReady();
       case "lost":
-        this.participant = undefined;
+        this.participants.connection = undefined;
         return view.abandon();
       case "kept":
         return this.#note(event.writes);
@@ -607,7 +615,7 @@ export class Core {
         return handle.replace(by);
       }
       case "acked":
-        view.acked(event.op, event.version, event.sum, event.isNew);
+        view.acked(event.op, event.version, event.counted, event.isNew);
         return this.#handle(event.op)?.ack();
       case "done": {
         const handle = this.#handle(event.op);
@@ -625,14 +633,13 @@ export class Core {
         this.#skew = event.skew;
         return;
       case "greeted":
-        this.participant = event.id;
+        this.participants.connection = event.id;
         this.limits = event.limits;
         return this.#setCovers(event.read);
       case "alone":
-        this.#participants.clear();
-        return this.presenceWatchers.call();
+        return this.participants.alone();
       case "presence":
-        return this.#meet(event.id, { value: event.value, patterns: event.patterns });
+        return this.participants.meet(event.id, event);
     }
   }
 
@@ -650,14 +657,6 @@ export class Core {
       if (!handle) write.refuse(new Refused(code, message));
       this.refusedWatchers.call({ write, key: own.write.name, value: own.value, code, message });
     }
-  }
-
-  #meet(id: string, participant: Participant): void {
-    // Participants repeat their announcement.
-    if (equal(this.#participants.get(id), participant)) return;
-    if ((participant.value ?? null) === null) this.#participants.delete(id);
-    else this.#participants.set(id, participant);
-    this.presenceWatchers.call();
   }
 
   #setCovers(read: readonly string[]): void {
@@ -712,6 +711,11 @@ export class Core {
       this.#isCalling = false;
     }
   }
+}
+
+/** Whether who has this cursor has everything up to the other one. */
+function isAtLeast(one: Cursor | undefined, other: Cursor): boolean {
+  return one?.epoch === other.epoch && one.revision >= other.revision;
 }
 
 function defaultName(url: string, user: string | undefined, patterns: readonly string[]): string {

@@ -1,5 +1,5 @@
 /** What the tab with the connection tells itself and the other tabs; each makes the same view of it. */
-import type { Cursor, Entry, Kept } from "./records.js";
+import type { Cursor, Entry, Kept, Sums } from "./records.js";
 import type { Json, Status, Superseded } from "./types.js";
 
 export type FieldEvent =
@@ -17,7 +17,7 @@ export type FieldEvent =
   | { readonly type: "kept"; readonly writes: readonly Kept[] }
   | { readonly type: "replaced"; readonly op: number; readonly by: number }
   | { readonly type: "sent"; readonly ops: readonly number[] }
-  | { readonly type: "acked"; readonly op: number; readonly version: string; readonly isNew: boolean; readonly sum: number | bigint | undefined }
+  | { readonly type: "acked"; readonly op: number; readonly version: string; readonly isNew: boolean; readonly counted: Sums | undefined }
   | { readonly type: "done"; readonly op: number; readonly how: "durable" | "memory" }
   | { readonly type: "refused"; readonly op: number; readonly code: string; readonly message: string }
   | { readonly type: "superseded"; readonly superseded: Superseded }

@@ -36,19 +36,19 @@ export class FieldClient implements Field {
     this.presence = {
       set(value, room) {
         encode(value);
-        core.announce(value, room);
+        core.participants.announce(value, room);
       },
       others(room) {
         core.watchPresence();
-        return core.others(room);
+        return core.participants.of(room);
       },
       on(callback, room) {
         core.watchPresence();
         const watchers = new Watchers<ReadonlyMap<string, Json>>();
         watchers.add(callback);
-        let last = core.others(room);
-        return core.presenceWatchers.add(() => {
-          const now = core.others(room);
+        let last = core.participants.of(room);
+        return core.participants.watchers.add(() => {
+          const now = core.participants.of(room);
           if (now !== last) watchers.call((last = now));
         });
       },
@@ -60,7 +60,7 @@ export class FieldClient implements Field {
   }
 
   get id(): string | undefined {
-    return this.#core.participant;
+    return this.#core.participants.id;
   }
 
   get status(): Status {

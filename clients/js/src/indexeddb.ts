@@ -1,6 +1,6 @@
 /** The storage in IndexedDB, which all tabs of a browser profile share. */
-import type { Draft, Entry, Kept } from "./records.js";
-import { newMeta, number, uncount, type Commit, type Loaded, type Meta, type Storage, type Sums } from "./storage.js";
+import type { Draft, Entry, Kept, Sums } from "./records.js";
+import { newMeta, number, uncount, type Commit, type Loaded, type Meta, type Storage, type Version } from "./storage.js";
 
 const VERSION = 1;
 const STORES = ["meta", "entries", "outbox", "counts"] as const;
@@ -32,21 +32,14 @@ export class IndexedDbStorage implements Storage {
     return { meta, outbox };
   }
 
-  async entries(part: (entries: readonly Entry[]) => void): Promise<void> {
-    await this.#each<readonly Entry[]>(IDBKeyRange.upperBound("", true), PARTS, (parts) => parts.forEach(part));
-    await this.#each(IDBKeyRange.lowerBound(""), ENTRIES, part);
-  }
-
-  async #each<T>(range: IDBKeyRange, count: number, call: (records: T[]) => void): Promise<void> {
-    for (let rest = range; ; ) {
-      const transaction = await this.#begin(["entries"], "readonly");
-      const store = transaction.objectStore("entries");
-      const [keys, records] = await Promise.all([done(store.getAllKeys(rest, count)), done<T[]>(store.getAll(rest, count))]);
-      call(records);
-      const last = keys[keys.length - 1];
-      if (keys.length < count || last === undefined) return;
-      rest = range.upper === undefined ? IDBKeyRange.lowerBound(last, true) : IDBKeyRange.bound(last, range.upper, true, true);
-    }
+  async entries(part: (entries: readonly Entry[]) => void): Promise<Version> {
+    // One transaction: another tab may clear the entries at any time.
+    const transaction = await this.#begin(["meta", "entries"], "readonly");
+    const { cursor, sequence } = await this.#meta(transaction);
+    const store = transaction.objectStore("entries");
+    await each<readonly Entry[]>(store, IDBKeyRange.upperBound("", true), PARTS, (parts) => parts.forEach(part));
+    await each(store, IDBKeyRange.lowerBound(""), ENTRIES, part);
+    return { cursor, sequence };
   }
 
   async keep(drafts: readonly Draft[]): Promise<Kept[]> {
@@ -80,8 +73,7 @@ export class IndexedDbStorage implements Storage {
     for (const { name, amount } of less) {
       const known = await done<Sums | undefined>(transaction.objectStore("counts").get(name));
       if (!known) continue;
-      uncount(new Map([[name, known]]), name, amount);
-      transaction.objectStore("counts").put(known, name);
+      transaction.objectStore("counts").put(uncount(known, amount), name);
     }
     if (meta && Object.keys(meta).length) transaction.objectStore("meta").put({ ...(await this.#meta(transaction)), ...meta }, META);
     await ended(transaction);
@@ -124,6 +116,17 @@ export class IndexedDbStorage implements Storage {
         resolve(database);
       };
     }));
+  }
+}
+
+/** Reads the records of a range, some at once. */
+async function each<T>(store: IDBObjectStore, range: IDBKeyRange, count: number, call: (records: T[]) => void): Promise<void> {
+  for (let rest = range; ; ) {
+    const [keys, records] = await Promise.all([done(store.getAllKeys(rest, count)), done<T[]>(store.getAll(rest, count))]);
+    call(records);
+    const last = keys[keys.length - 1];
+    if (keys.length < count || last === undefined) return;
+    rest = range.upper === undefined ? IDBKeyRange.lowerBound(last, true) : IDBKeyRange.bound(last, range.upper, true, true);
   }
 }
 

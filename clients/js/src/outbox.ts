@@ -9,8 +9,8 @@ interface Item {
   readonly slot: string;
   state: "waiting" | "sent" | "acked";
   bytes: number;
-  /** Whether the confirmed sum may have it already: it was sent before, or an entry came since it was sent. */
-  mayCount: boolean;
+  /** Whether the confirmed state may have it already: it was sent before, or a snapshot came since it was sent. */
+  mayBeKnown: boolean;
   /** Whether its time was corrected. */
   restamped: boolean;
 }
@@ -46,7 +46,7 @@ export class Outbox {
   /** `mayHaveBeenSent`: it comes from the storage. */
   add(write: Kept, mayHaveBeenSent = false): void {
     if (this.#items.has(write.op)) return;
-    const item: Item = { write, slot: slotOf(write), state: "waiting", bytes: 0, mayCount: mayHaveBeenSent, restamped: false };
+    const item: Item = { write, slot: slotOf(write), state: "waiting", bytes: 0, mayBeKnown: mayHaveBeenSent, restamped: false };
     const slot = this.#slots.get(item.slot) ?? { current: undefined, next: undefined };
     this.#slots.set(item.slot, slot);
     const later = [slot.next, slot.current].find((other) => other && other.write.op > write.op);
@@ -83,25 +83,19 @@ export class Outbox {
     return requests;
   }
 
-  /** A confirmed sum of this slot has come. */
-  counted(slot: string): void {
-    const current = this.#slots.get(slot)?.current;
-    if (current) current.mayCount = true;
-  }
-
   /** A snapshot has come: it may have everything that was sent. */
-  countedAll(): void {
-    for (const { current } of this.#slots.values()) if (current) current.mayCount = true;
+  snapshot(): void {
+    for (const { current } of this.#slots.values()) if (current) current.mayBeKnown = true;
   }
 
-  /** The gateway has a write. Returns it, and whether its amount is certainly not in the confirmed sum. */
+  /** The gateway has a write. Returns it, and whether it is certainly not in the confirmed state. */
   acked(op: number, version: string): { readonly write: Kept; readonly isNew: boolean } | undefined {
     const item = this.#items.get(op);
     if (!item || item.state !== "sent") return undefined;
     this.#answered(item);
     item.state = "acked";
     this.#release(item, (next) => ({ ...next, replaces: version }));
-    return { write: item.write, isNew: !item.mayCount };
+    return { write: item.write, isNew: !item.mayBeKnown };
   }
 
   /** It is confirmed. Returns false if it is not known. */
@@ -117,7 +111,7 @@ export class Outbox {
 
   /** Whether it was sent before this connection. */
   isOld(op: number): boolean {
-    return this.#items.get(op)?.mayCount ?? false;
+    return this.#items.get(op)?.mayBeKnown ?? false;
   }
 
   /** The gateway will take it later: `again` sends it. */
@@ -130,7 +124,7 @@ export class Outbox {
   again(op: number): void {
     const item = this.#items.get(op);
     if (!item || item.state !== "sent") return;
-    item.mayCount = true;
+    item.mayBeKnown = true;
     item.state = "waiting";
     this.#ready.push(item);
   }
@@ -174,7 +168,7 @@ export class Outbox {
       this.#slots.set(item.slot, slot);
       const wasAcked = item.state === "acked";
       item.state = "waiting";
-      item.mayCount = true;
+      item.mayBeKnown = true;
       if (!wasAcked) continue;
       const later = slot.current ?? slot.next;
       if (later) {

@@ -10,8 +10,14 @@ export type WireMember = string | { readonly base64: string };
 /** The confirmed state of a register, a counter or a member of a set. Registers, counters and sets have names of their own. */
 export type Entry =
   | { readonly key: string; readonly value?: unknown; readonly version?: string }
-  | { readonly counter: string; readonly sum: number | bigint }
+  | { readonly counter: string; readonly sum: number | bigint; readonly own?: Sums }
   | { readonly set: string; readonly member: WireMember; readonly present: boolean; readonly version?: string };
+
+/** What the client has added to a counter and taken from it. */
+export interface Sums {
+  readonly up: bigint;
+  readonly down: bigint;
+}
 
 /** Up to where the confirmed state is complete. */
 export interface Cursor {
@@ -68,6 +74,10 @@ export function nameOf(entry: Entry): string {
 /** Reads entries of a message. Entries of owners and of kinds that are not known yet are left out. @throws TypeError */
 export function readEntries(list: unknown, sums?: readonly unknown[]): Entry[] {
   const wrong = (): TypeError => new TypeError("an entry makes no sense");
+  const integer = (sum: unknown): bigint => {
+    if (typeof sum !== "string" && !Number.isInteger(sum)) throw wrong();
+    return BigInt(sum as string | number);
+  };
   if (!Array.isArray(list)) throw wrong();
   const entries: Entry[] = [];
   for (let at = 0; at < list.length; at++) {
@@ -79,10 +89,9 @@ export function readEntries(list: unknown, sums?: readonly unknown[]): Entry[] {
     if (typeof key === "string") {
       entries.push(item as Entry);
     } else if (typeof counter === "string") {
-      const sum = (sums?.[at] as { sum?: unknown } | undefined)?.sum ?? item.sum;
-      if (typeof sum === "string") entries.push({ counter, sum: exact(BigInt(sum)) });
-      else if (typeof sum === "number") entries.push({ counter, sum });
-      else throw wrong();
+      const { sum, own } = (sums?.[at] ?? item) as Record<string, unknown>;
+      const { up, down } = (own ?? {}) as Record<string, unknown>;
+      entries.push({ counter, sum: exact(integer(sum)), ...(own !== undefined && { own: { up: integer(up), down: integer(down) } }) });
     } else if (typeof set === "string") {
       if (!isMember(member) || typeof present !== "boolean") throw wrong();
       entries.push(item as Entry);
@@ -95,16 +104,24 @@ export function readEntries(list: unknown, sums?: readonly unknown[]): Entry[] {
 export function exactSums(message: Record<string, unknown>, text: string): readonly unknown[] | undefined {
   const { entries } = message;
   const isLarge = (entry: unknown): boolean => {
-    const { counter, sum } = (entry ?? {}) as { counter?: unknown; sum?: unknown };
-    return counter !== undefined && typeof sum === "number" && !Number.isSafeInteger(sum);
+    const { counter, sum, own } = (entry ?? {}) as { counter?: unknown; sum?: unknown; own?: object };
+    return counter !== undefined && [sum, ...Object.values(own ?? {})].some((sum) => !Number.isSafeInteger(sum));
   };
   if (!Array.isArray(entries) || !entries.some(isLarge)) return undefined;
   // Within a text of JSON the quotation marks would be escaped, so only numbers are met.
-  return (JSON.parse(text.replace(/"sum":(-?\d+)/g, '"sum":"$1"')) as { entries: unknown[] }).entries;
+  return (JSON.parse(text.replace(/"(sum|up|down)":(-?\d+)/g, '"$1":"$2"')) as { entries: unknown[] }).entries;
 }
 
 function isMember(member: unknown): member is WireMember {
   return typeof member === "string" || (typeof member === "object" && member !== null && typeof (member as { base64?: unknown }).base64 === "string");
+}
+
+/** What sums come to. */
+export const net = ({ up, down }: Sums): bigint => up - down;
+
+/** Neither sum ever falls, so the greater ones have everything. */
+export function join(one: Sums, other: Sums): Sums {
+  return { up: one.up > other.up ? one.up : other.up, down: one.down > other.down ? one.down : other.down };
 }
 
 /** A `number` where that is exact. */

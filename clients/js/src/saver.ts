@@ -22,18 +22,26 @@ export class Saver {
   #put = new Map<number, Kept>();
   #uncount: { name: string; amount: bigint }[] = [];
   #running: Promise<void> | undefined;
-  #caches: boolean;
+  /** Whether entries are kept. They are not any more if there is no room for them. */
+  #caches = false;
+  #isWhole = false;
 
-  constructor(storage: Storage, view: View, caches: boolean, failed: (cause: unknown) => void) {
+  /** `mayCache`: whether entries may be kept. */
+  constructor(storage: Storage, view: View, private readonly mayCache: boolean, failed: (cause: unknown) => void) {
     this.#storage = storage;
     this.#view = view;
     this.#failed = failed;
-    this.#caches = caches;
   }
 
-  /** Whether entries are kept. They are not any more if there is no room for them. */
-  get caches(): boolean {
-    return this.#caches;
+  /** Saves entries from now on; `isWhole` says whether the storage has all of them, and their cursor. */
+  begin(isWhole: boolean): void {
+    this.#caches = this.mayCache;
+    this.#isWhole = this.mayCache && isWhole;
+  }
+
+  /** Whether the storage has all entries, and their cursor. */
+  get isWhole(): boolean {
+    return this.#isWhole;
   }
 
   /** Entries have changed, and with them the cursor. */
@@ -87,8 +95,11 @@ export class Saver {
     // All of this tick is one step.
     await undefined;
     for (let step = this.#step(); step; step = this.#step()) {
+      const { meta = {} } = step;
+      if ("cursor" in meta && !meta.cursor) this.#isWhole = false;
       try {
         await this.#storage.commit(step);
+        if (meta.cursor) this.#isWhole = true;
       } catch (cause) {
         await this.#withoutCache(step, cause);
       }
@@ -118,9 +129,10 @@ export class Saver {
 
   async #withoutCache(step: Commit, cause: unknown): Promise<void> {
     this.leave();
-    this.#caches = false;
+    this.#caches = this.#isWhole = false;
+    const { entries, part, ...rest } = step;
     try {
-      await this.#storage.commit({ ...step, clear: true, entries: [], meta: { ...step.meta, cursor: undefined } });
+      await this.#storage.commit({ ...rest, clear: true, meta: { ...step.meta, cursor: undefined } });
     } catch {
       // The first reason is the one that tells.
     }

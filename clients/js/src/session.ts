@@ -5,9 +5,10 @@ import type { FieldEvent } from "./events.js";
 import { utf8Length } from "./json.js";
 import { Outbox } from "./outbox.js";
 import { PresenceSender } from "./presence.js";
-import { counterSlot, exactSums, readEntries, slotOfEntry, type Cursor, type Entry, type Kept } from "./records.js";
+import { exactSums, readEntries, slotOfEntry, type Cursor, type Entry, type Kept } from "./records.js";
 import type { Saver } from "./saver.js";
 import type { FieldProblem, Json, Off, Options } from "./types.js";
+import type { Announcement } from "./tabs.js";
 import type { View } from "./view.js";
 
 export interface SessionOwner {
@@ -79,7 +80,6 @@ export class Session implements Protocol {
   }
 
   close(): void {
-    this.#presence.set(null);
     this.#presence.stop();
     this.connection.close();
   }
@@ -90,8 +90,8 @@ export class Session implements Protocol {
     this.connection.wake();
   }
 
-  announce(value: Json, room: string | undefined): void {
-    this.#presence.set(value, room);
+  announce({ as, value, room }: Announcement): void {
+    this.#presence.set(as, value, room);
   }
 
   /** Somebody looks at participants. */
@@ -192,6 +192,7 @@ export class Session implements Protocol {
       messagesPerSecond: positive(limits.messages_per_second, 100),
       messagesBurst: positive(limits.messages_burst, 200),
       maxMessageBytes: positive(limits.max_message_bytes, 65_536),
+      requestsPerMessage: positive(limits.requests_per_message, 1),
     };
     this.#maxMessage = rate.maxMessageBytes;
     const key = positive(limits.max_key_bytes, 256);
@@ -242,13 +243,12 @@ export class Session implements Protocol {
     const cursor = done ? cursorOf(message) : undefined;
     this.#owner.emit({ type: "part", entries, first: message.first === true, done, patterns, cursor });
     if (!done) return;
-    this.#outbox.countedAll();
+    this.#outbox.snapshot();
     this.#saver.all();
     this.#synced();
   }
 
   #changes(entries: readonly Entry[], cursor?: Cursor): void {
-    for (const entry of entries) if ("counter" in entry) this.#outbox.counted(counterSlot(entry.counter));
     this.#owner.emit({ type: "entries", entries, cursor });
     this.#saver.entries(entries.map(slotOfEntry));
   }
@@ -256,9 +256,9 @@ export class Session implements Protocol {
   #ack(op: number, version: string): void {
     const acked = this.#outbox.acked(op, version);
     if (!acked) return;
+    const { kind, up = 0n, down = 0n } = acked.write;
     const own = this.#view.own(op);
-    const sum = own && acked.isNew && acked.write.kind === "count" ? this.#view.withCount(own) : undefined;
-    this.#owner.emit({ type: "acked", op, version, isNew: acked.isNew, sum });
+    this.#owner.emit({ type: "acked", op, version, isNew: acked.isNew, counted: kind === "count" ? { up, down } : undefined });
     if (own && this.#view.covers(acked.write.name)) this.#saver.entries([own.slot]);
     if (!this.#setup.durable) this.#done(op, "memory");
     this.connection.wake();

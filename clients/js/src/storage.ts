@@ -1,5 +1,5 @@
 /** The storage of a client: its id, its unconfirmed writes and the confirmed entries; and the storage in memory. */
-import type { Cursor, Draft, Entry, Kept } from "./records.js";
+import type { Cursor, Draft, Entry, Kept, Sums } from "./records.js";
 
 export interface Meta {
   /** The id of the client, which nobody else may know. */
@@ -14,6 +14,9 @@ export interface Meta {
   /** Counts the changes of entries that other tabs were told of, up to those that are in the storage. */
   sequence: number;
 }
+
+/** Which state the entries of a storage are. */
+export type Version = Readonly<Pick<Meta, "cursor" | "sequence">>;
 
 /** One step; all of it is kept, or nothing. */
 export interface Commit {
@@ -42,8 +45,8 @@ export interface Storage {
   readonly persistent: boolean;
   /** Reads all but the entries. Gives the client an id if it has none. */
   load(): Promise<Loaded>;
-  /** Reads the entries: the parts of the snapshot, then those by slot. */
-  entries(part: (entries: readonly Entry[]) => void): Promise<void>;
+  /** Reads the entries, all as they are at one moment: the parts of the snapshot, then those by slot. */
+  entries(part: (entries: readonly Entry[]) => void): Promise<Version>;
   /** Gives writes their numbers, times and sums, and keeps them, in one step. */
   keep(drafts: readonly Draft[]): Promise<Kept[]>;
   commit(step: Commit): Promise<void>;
@@ -52,12 +55,6 @@ export interface Storage {
   destroy(): Promise<void>;
   /** Calls back if the storage was closed from outside. */
   onClosed?(callback: (reason: string) => void): void;
-}
-
-/** The sums of all counts of the client, for one counter. */
-export interface Sums {
-  up: bigint;
-  down: bigint;
 }
 
 /** Gives drafts their numbers. `sums` reads and changes the sums of the client. */
@@ -76,12 +73,9 @@ export function number(drafts: readonly Draft[], meta: Meta, sums: Map<string, S
   });
 }
 
-/** Takes an amount back from the sums. */
-export function uncount(sums: Map<string, Sums>, name: string, amount: bigint): void {
-  const old = sums.get(name);
-  if (!old) return;
-  if (amount > 0n) old.up -= amount;
-  else old.down += amount;
+/** The sums without an amount. */
+export function uncount({ up, down }: Sums, amount: bigint): Sums {
+  return amount > 0n ? { up: up - amount, down } : { up, down: down + amount };
 }
 
 export function newMeta(): Meta {
@@ -105,8 +99,8 @@ export class MemoryStorage implements Storage {
     return Promise.resolve({ meta: { ...this.#meta }, outbox: [] });
   }
 
-  entries(): Promise<void> {
-    return Promise.resolve();
+  entries(): Promise<Version> {
+    return Promise.resolve(this.#meta);
   }
 
   keep(drafts: readonly Draft[]): Promise<Kept[]> {
@@ -114,7 +108,10 @@ export class MemoryStorage implements Storage {
   }
 
   commit(step: Commit): Promise<void> {
-    for (const { name, amount } of step.uncount ?? []) uncount(this.#sums, name, amount);
+    for (const { name, amount } of step.uncount ?? []) {
+      const known = this.#sums.get(name);
+      if (known) this.#sums.set(name, uncount(known, amount));
+    }
     if (step.meta?.at !== undefined) this.#meta.at = step.meta.at;
     return Promise.resolve();
   }

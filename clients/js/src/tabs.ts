@@ -3,16 +3,27 @@ import type { FieldEvent } from "./events.js";
 import type { Kept } from "./records.js";
 import type { Json } from "./types.js";
 
+/** A participant that a tab is; without a value, that it was. */
+export interface Announcement {
+  readonly type: "announce";
+  readonly tab: string;
+  /** Names it among the participants of the client. */
+  readonly as: string;
+  readonly value: Json;
+  readonly room: string | undefined;
+}
+
 /** What tabs tell each other. `sequence` counts the changes of the confirmed state. */
 export type TabMessage =
   /** From the leader. */
   | { readonly type: "events"; readonly events: readonly FieldEvent[]; readonly sequence: number }
-  /** To a tab that asked, or to all (`""`), as a new leader. */
-  | { readonly type: "joined"; readonly tab: string; readonly events: readonly FieldEvent[]; readonly sequence: number }
+  /** To a tab that asked, or to all (`""`), as a new leader. `isComplete`: the leader has all entries, not those of a storage that lacks some. */
+  | { readonly type: "joined"; readonly tab: string; readonly events: readonly FieldEvent[]; readonly sequence: number; readonly isComplete: boolean }
   /** To the leader. */
   | { readonly type: "kept"; readonly writes: readonly Kept[] }
   | { readonly type: "join"; readonly tab: string }
-  | { readonly type: "announce"; readonly value: Json; readonly room: string | undefined }
+  /** To all. */
+  | Announcement
   | { readonly type: "watch-presence" }
   | { readonly type: "retry" };
 
@@ -32,6 +43,10 @@ export interface TabsPort {
   post(message: TabMessage): void;
   /** Takes the lead from a tab that says nothing. */
   steal(): void;
+  /** Resolves once others can watch this tab, by this name: before that they would see it go. */
+  appear(tab: string): Promise<void>;
+  /** Calls back once a tab has gone, unless this one goes first. */
+  watch(tab: string, gone: () => void): void;
   stop(): void;
 }
 
@@ -41,6 +56,9 @@ export class Tabs implements TabsPort {
   readonly #channel: BroadcastChannel;
   readonly #events = new AbortController();
   #waiting: AbortController | undefined;
+  /** Aborted when the page goes: one that holds a lock could not come back. */
+  #here = new AbortController();
+  #seen: Promise<void> | undefined;
   #release: (() => void) | undefined;
   #isAway = false;
 
@@ -85,6 +103,26 @@ export class Tabs implements TabsPort {
     this.#channel.close();
   }
 
+  appear(tab: string): Promise<void> {
+    const { signal } = this.#here;
+    return (this.#seen ??= new Promise((seen) => {
+      this.#named(tab, () => {
+        seen();
+        return new Promise((resolve) => signal.addEventListener("abort", resolve));
+      });
+    }));
+  }
+
+  watch(tab: string, gone: () => void): void {
+    this.#named(tab, gone);
+  }
+
+  /** A tab that is there holds the lock of its name. */
+  #named(tab: string, held: () => unknown): void {
+    const { signal } = this.#here;
+    navigator.locks.request(`${this.#name} ${tab}`, { signal }, async () => void (await held())).catch(() => {});
+  }
+
   async #ask(options: LockOptions): Promise<void> {
     try {
       await navigator.locks.request(this.#name, options, (lock) => (lock && !this.#isAway ? this.#hold() : this.#wait()));
@@ -115,6 +153,8 @@ export class Tabs implements TabsPort {
   #leave(): void {
     if (this.#isAway) return;
     this.#isAway = true;
+    this.#here.abort();
+    this.#seen = undefined;
     this.#waiting?.abort();
     const release = this.#release;
     this.#release = undefined;
@@ -125,6 +165,7 @@ export class Tabs implements TabsPort {
   #return(): void {
     if (!this.#isAway) return;
     this.#isAway = false;
+    this.#here = new AbortController();
     this.start();
   }
 }

@@ -5,7 +5,7 @@ import type { Member } from "./records.js";
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [name: string]: Json };
 
 /** The keys of a field and their values. */
-export type Schema = Record<string, unknown>;
+export type Schema = object;
 
 /** Ends a subscription. It may be called any number of times. */
 export type Off = () => void;
@@ -103,7 +103,10 @@ export interface Members {
 }
 
 export interface Presence {
-  /** Announces this client with a value, or takes it back with `null`. `room` is a pattern; default: all that may be read. */
+  /**
+   * Announces this tab with a value, or takes that back with `null`. `room` is a pattern of names; default: all that may be read.
+   * A tab may be in several rooms, with a value in each.
+   */
   set(value: Json, room?: string): void;
   /**
    * The others and their values, by id: those that concern names of the room, such as those that were announced in it, or
@@ -119,31 +122,31 @@ export type { Storage as Store } from "./storage.js";
 
 export interface Options {
   /** The token, or a function that gets one. The function is asked again after the gateway refused the last token. */
-  token?: string | (() => string | Promise<string>);
+  token?: string | (() => string | Promise<string>) | undefined;
   /** Names that are read: a name, or the beginning of names and `*`. Default: `["*"]`. */
-  patterns?: readonly string[];
+  patterns?: readonly string[] | undefined;
   /** Default: `"indexeddb"` where it is there, else `"memory"`. */
-  persist?: "indexeddb" | "memory" | import("./storage.js").Storage;
+  persist?: "indexeddb" | "memory" | import("./storage.js").Storage | undefined;
   /** The name of the database. Default: from the URL and `user`. */
-  name?: string;
+  name?: string | undefined;
   /** Who uses the page. The writes of one user are never seen or sent by another one. */
-  user?: string;
+  user?: string | undefined;
   /** Whether writes wait for the disk of the gateway. Default: `true`. */
-  durable?: boolean;
+  durable?: boolean | undefined;
   /**
    * Whether the tabs of a browser share one connection. Default: `true` where Web Locks and IndexedDB are there: on pages of
    * `https:` and `localhost`. Otherwise only writes outlive the page, and what was read does not.
    */
-  tabs?: boolean;
+  tabs?: boolean | undefined;
   /** For Node before 22: a class like the WebSocket of browsers. */
   WebSocket?: unknown;
-  onError?: (problem: FieldProblem) => void;
+  onError?: ((problem: FieldProblem) => void) | undefined;
 }
 
 export interface Field<S extends Schema = Record<string, any>> {
   /** The name of the database and of what tabs share. */
   readonly name: string;
-  /** The id of this client as a participant; `undefined` while there is no connection. */
+  /** The id of this tab as a participant, outside of rooms; `undefined` while there is no connection. */
   readonly id: string | undefined;
   readonly status: Status;
   /** Whether writes outlive the page. */

@@ -3,18 +3,18 @@
  * each change is reported once, and a value stays the same object as long as it is equal.
  */
 import { equal } from "./json.js";
-import { counterSlot, exact, isBelow, isLater, matches, nameOf, memberSlot, readMember, registerSlot, slotOf, type Cursor, type Draft, type Entry, type Kept, type WireMember } from "./records.js";
+import { counterSlot, exact, isBelow, isLater, join, matches, nameOf, memberSlot, net, readMember, registerSlot, slotOf, type Cursor, type Draft, type Entry, type Kept, type Sums, type WireMember } from "./records.js";
 import type { By, Change, Member } from "./types.js";
 
 /** An own write that is not confirmed yet. */
 export interface Own {
   readonly slot: string;
-  readonly write: Draft | Kept;
+  write: Draft | Kept;
   /** Undefined until it is kept. */
   op: number | undefined;
   readonly value: unknown;
-  /** What of a `count` the confirmed sum does not have yet. */
-  amount: bigint;
+  /** What a `count` adds and takes, until the gateway has it. */
+  amounts: Sums;
   /** The version that the gateway gave it. */
   version: string | undefined;
 }
@@ -29,10 +29,18 @@ interface SetMember {
   readonly version: string | undefined;
 }
 
+/** A counter: what others have made of it, and what the gateway has of this client. */
+interface Counter {
+  readonly others: bigint;
+  readonly own: Sums;
+}
+
+const NOTHING: Sums = { up: 0n, down: 0n };
+
 /** Everything confirmed. */
 class State {
   readonly registers = new Map<string, Register>();
-  readonly sums = new Map<string, number | bigint>();
+  readonly counters = new Map<string, Counter>();
   readonly sets = new Map<string, Map<string, SetMember>>();
 }
 
@@ -107,10 +115,20 @@ export class View {
   }
 
   sum(name: string): number | bigint {
-    let sum = this.#state.sums.get(name) ?? 0;
-    const owns = this.#slots.get(counterSlot(name));
-    if (owns) sum = exact(owns.reduce((all, own) => all + own.amount, BigInt(sum)));
-    return sum;
+    const { others, own } = this.#counter(name);
+    const [kept, drafts] = [{ ...NOTHING }, { ...NOTHING }];
+    let all = NOTHING;
+    for (const { amounts, write } of this.#slots.get(counterSlot(name)) ?? []) {
+      const isKept = "up" in write;
+      if (isKept) all = { up: write.up ?? 0n, down: write.down ?? 0n };
+      const some = isKept ? kept : drafts;
+      some.up += amounts.up;
+      some.down += amounts.down;
+    }
+    // The gateway may have some of it. A refused one is in the sums of those after it.
+    const least = (one: bigint, other: bigint): bigint => (one < other ? one : other);
+    const told = join(own, { up: least(all.up, own.up + kept.up), down: least(all.down, own.down + kept.down) });
+    return exact(others + net(told) + net(drafts));
   }
 
   members(name: string): readonly Member[] {
@@ -141,7 +159,7 @@ export class View {
   entry(slot: string): Entry {
     const name = slot.slice(1);
     if (slot.startsWith("r")) return { key: name, ...this.#state.registers.get(name) } as Entry;
-    if (slot.startsWith("c")) return { counter: name, sum: this.#state.sums.get(name) ?? 0 };
+    if (slot.startsWith("c")) return counterEntry(name, this.#counter(name));
     const [set, member] = JSON.parse(name) as [string, WireMember];
     const found = this.#state.sets.get(set)?.get(slot);
     return { set, member, present: found !== undefined, ...found } as Entry;
@@ -149,11 +167,11 @@ export class View {
 
   /** All confirmed entries whose names match. */
   *confirmed(pattern = "*"): Generator<Entry> {
-    const { registers, sums, sets } = this.#state;
+    const { registers, counters, sets } = this.#state;
     for (const [key, register] of registers) {
       if (register.value !== undefined && matches(pattern, key)) yield { key, ...register } as Entry;
     }
-    for (const [counter, sum] of sums) if (matches(pattern, counter)) yield { counter, sum };
+    for (const [name, counter] of counters) if (matches(pattern, name)) yield counterEntry(name, counter);
     for (const [set, members] of sets) {
       if (matches(pattern, set)) for (const found of members.values()) yield { set, present: true, ...found } as Entry;
     }
@@ -165,10 +183,10 @@ export class View {
   add(write: Draft | Kept, value: unknown, by: By): void {
     const op = "op" in write ? write.op : undefined;
     if (this.#owns.has(write.id)) {
-      if (op !== undefined) this.number(write.id, op);
+      if ("op" in write) this.number(write);
       return;
     }
-    const own: Own = { slot: slotOf(write), write, op, value, amount: write.amount ?? 0n, version: undefined };
+    const own: Own = { slot: slotOf(write), write, op, value, amounts: amountsOf(write), version: undefined };
     this.#note(own);
     this.#owns.set(write.id, own);
     if (op !== undefined) this.#ops.set(op, own);
@@ -182,10 +200,22 @@ export class View {
     this.#refresh(own, by);
   }
 
+  /** A write of the storage. A count there has the amounts of those that it replaced. */
+  stored(write: Kept, value: unknown): void {
+    this.add(write, value, "tab");
+    const own = this.#ops.get(write.op);
+    if (!own || own.version !== undefined || write.amount === undefined) return;
+    this.#note(own);
+    own.write = write;
+    own.amounts = amountsOf(write);
+  }
+
   /** Gives a write its number. Returns whether it is still here. */
-  number(id: string, op: number): boolean {
+  number(write: Kept): boolean {
+    const { id, op } = write;
     const own = this.#owns.get(id);
     if (own && own.op === undefined) {
+      own.write = write;
       own.op = op;
       this.#ops.set(op, own);
       const owns = this.#slots.get(own.slot) ?? [];
@@ -205,27 +235,28 @@ export class View {
     const later = this.#ops.get(by);
     if (!own) return undefined;
     this.#note(own);
-    if (later) later.amount += own.amount;
+    if (later) later.amounts = { up: later.amounts.up + own.amounts.up, down: later.amounts.down + own.amounts.down };
     this.#remove(own);
     this.#refresh(own, "me");
     return own;
   }
 
   /**
-   * The gateway has a write. `sum` is the confirmed sum of a counter now, if it is known. `isNew`: the gateway has it from
-   * now on; one that was sent again may have been undone by others since, so that only entries tell.
+   * The gateway has a write. `counted`: everything that the gateway has of this client in a counter. `isNew`: the gateway has
+   * it from now on; one that was sent again may have been undone by others since, so that only entries tell.
    */
-  acked(op: number, version: string, sum: number | bigint | undefined, isNew: boolean): void {
+  acked(op: number, version: string, counted: Sums | undefined, isNew: boolean): void {
     const own = this.#ops.get(op);
     if (!own) return;
     const { name, kind, member } = own.write;
     this.#note(own);
     if (isNew || member === undefined) own.version = version;
-    own.amount = 0n;
-    if (isNew && this.covers(name)) {
-      if (kind === "count") {
-        if (sum !== undefined) this.#state.sums.set(name, sum);
-      } else {
+    own.amounts = NOTHING;
+    if (this.covers(name)) {
+      if (counted) {
+        this.#count(this.#state, name, counted);
+        if (this.#isAside(name)) this.#count(this.#building?.state, name, counted);
+      } else if (isNew) {
         const entry = (member === undefined ? { key: name, value: own.value, version } : { set: name, member, present: kind === "insert", version }) as Entry;
         this.#put(this.#state, entry, true);
         this.#putAside(entry);
@@ -234,9 +265,14 @@ export class View {
     this.#refresh(own, "remote");
   }
 
-  /** The sum that the confirmed state would have with an own count that no entry has reported yet. */
-  withCount(own: Own): number | bigint {
-    return exact(BigInt(this.#state.sums.get(own.write.name) ?? 0) + own.amount);
+  #counter(name: string): Counter {
+    return this.#state.counters.get(name) ?? { others: 0n, own: NOTHING };
+  }
+
+  /** The gateway has this much of the client in a counter; an entry on its way may be older. */
+  #count(state: State | undefined, name: string, own: Sums, others?: bigint): void {
+    const before = state?.counters.get(name);
+    state?.counters.set(name, { others: others ?? before?.others ?? 0n, own: join(own, before?.own ?? own) });
   }
 
   /** A write is at its end: it was confirmed, or refused. */
@@ -259,7 +295,8 @@ export class View {
   /** Changes of the gateway. */
   apply(entries: readonly Entry[], cursor?: Cursor): void {
     for (const entry of entries) this.#take(entry);
-    if (cursor) this.cursor = cursor;
+    // Who lacks a snapshot is not complete with what comes after it.
+    if (cursor && cursor.epoch === this.cursor?.epoch) this.cursor = cursor;
   }
 
   /** Whether the first part of a snapshot has come, and the last one has not. */
@@ -328,9 +365,13 @@ export class View {
 
   /** Puts an entry in the snapshot that is being received, whose part with it may have been older. */
   #putAside(entry: Entry): void {
-    if (!this.#building || !isBelow(this.#building.patterns, nameOf(entry))) return;
+    if (!this.#building || !this.#isAside(nameOf(entry))) return;
     this.#put(this.#building.state, entry, true);
     if ("key" in entry) this.#building.touched.add(entry.key);
+  }
+
+  #isAside(name: string): boolean {
+    return this.#building !== undefined && isBelow(this.#building.patterns, name);
   }
 
   /** Puts an entry in a state. `marks`: keeps removals, so that older changes that are still on their way do not undo them. */
@@ -342,7 +383,8 @@ export class View {
       if (value === undefined && !(marks && version !== undefined)) state.registers.delete(key);
       else state.registers.set(key, { value, version });
     } else if ("counter" in entry) {
-      state.sums.set(entry.counter, entry.sum);
+      const { counter, sum, own = NOTHING } = entry;
+      this.#count(state, counter, own, BigInt(sum) - net(own));
     } else {
       const { set, member, present, version } = entry;
       const members = state.sets.get(set) ?? new Map<string, SetMember>();
@@ -357,7 +399,7 @@ export class View {
   #swap({ state, patterns, isWhole, values, differs, touched }: Building, cursor: Cursor | undefined): void {
     this.#building = undefined;
     this.cursor = cursor;
-    for (const name of [...this.#state.sums.keys(), ...state.sums.keys()]) this.#noteSum(name);
+    for (const name of [...this.#state.counters.keys(), ...state.counters.keys()]) this.#noteSum(name);
     for (const name of [...this.#state.sets.keys(), ...state.sets.keys()]) this.#noteSet(name);
     if (!isWhole) {
       this.#merge(state, patterns);
@@ -386,7 +428,7 @@ export class View {
 
   #merge(state: State, patterns: readonly string[]): void {
     const isOf = (name: string): boolean => isBelow(patterns, name);
-    const { registers, sums, sets } = this.#state;
+    const { registers, counters, sets } = this.#state;
     for (const key of [...registers.keys()].filter(isOf)) {
       if (!state.registers.has(key)) registers.delete(key);
       this.#refreshKey(key, "remote");
@@ -395,8 +437,8 @@ export class View {
       registers.set(key, register);
       this.#refreshKey(key, "remote");
     }
-    for (const name of [...sums.keys()].filter(isOf)) sums.delete(name);
-    for (const [name, sum] of state.sums) sums.set(name, sum);
+    for (const name of [...counters.keys()].filter(isOf)) counters.delete(name);
+    for (const [name, counter] of state.counters) counters.set(name, counter);
     for (const name of [...sets.keys()].filter(isOf)) sets.delete(name);
     for (const [name, members] of state.sets) sets.set(name, members);
   }
@@ -459,6 +501,14 @@ export class View {
     if (now === undefined) this.values.delete(key);
     else this.values.set(key, now);
   }
+}
+
+function counterEntry(counter: string, { others, own }: Counter): Entry {
+  return { counter, sum: exact(others + net(own)), own };
+}
+
+function amountsOf({ amount = 0n }: Draft): Sums {
+  return amount < 0n ? { up: 0n, down: -amount } : { up: amount, down: 0n };
 }
 
 function last<T>(list: readonly T[] | undefined): T | undefined {

@@ -149,6 +149,69 @@ test("J4: a leader that is closed hands over; its unsent writes go out from the 
   assert.equal(await other.run(() => field.get("k")), "from the closed tab");
 });
 
+test("presence: each tab is a participant over the one socket, also after a crash of the tab with it", async () => {
+  const gateway = await durableGateway();
+  const far = client(gateway.field());
+  await far.ready();
+  far.presence.set("far");
+  const profile = await browser.profile();
+  const tabs = [];
+  for (const name of ["one", "two", "three"]) {
+    const tab = await open(profile, gateway.field());
+    await ready(tab);
+    await tab.run((name) => {
+      field.presence.others();
+      field.presence.set(name);
+      field.presence.set(`${name} at 7`, "room/7/*");
+    }, name);
+    tabs.push(tab);
+  }
+  const seen = (names) => names.flatMap((name) => [name, `${name} at 7`]).sort().join();
+  const farSees = (names) => until((nudge) => far.presence.on(nudge), () => [...far.presence.others().values()].sort().join() === seen(names), { what: `${names} from far` });
+  const sees = (tab, names) => tab.until((wanted) => [...field.presence.others().values()].sort().join() === wanted, [...names.flatMap((name) => [name, `${name} at 7`]), "far"].sort().join(), 60_000);
+  const [one, two, three] = tabs;
+  await farSees(["one", "two", "three"]);
+  await sees(one, ["two", "three"]);
+  await sees(two, ["one", "three"]);
+  assert.equal(await one.run(() => [...field.presence.others("room/7/lamp").values()].length), 5, "those of the room, and those of everything");
+  await two.run(() => field.presence.set(null, "room/7/*"));
+  await two.run(() => field.presence.set("two again", "room/7/*"));
+  await three.until(() => [...field.presence.others().values()].includes("two again"), undefined, 60_000);
+  await two.run(() => field.presence.set("two at 7", "room/7/*"));
+  await one.crash();
+  await farSees(["two", "three"]);
+  await sees(two, ["three"]);
+  await sees(three, ["two"]);
+  await three.close();
+  await farSees(["two"]);
+  await sees(two, []);
+});
+
+test("presence: a tab whose locks take long is not taken for one that has gone", async () => {
+  const gateway = await durableGateway();
+  const far = client(gateway.field());
+  await far.ready();
+  far.presence.others();
+  const profile = await browser.profile();
+  const leader = await open(profile, gateway.field());
+  await ready(leader);
+  const tab = await open(profile, gateway.field());
+  await ready(tab);
+  await tab.run(() => {
+    const request = navigator.locks.request.bind(navigator.locks);
+    navigator.locks.request = async (...of) => {
+      await new Promise((next) => setTimeout(next, 500));
+      return request(...of);
+    };
+    field.presence.set("slow");
+  });
+  const farSees = (...names) => until((nudge) => far.presence.on(nudge), () => [...far.presence.others().values()].join() === names.join(), { what: `${names} from far` });
+  await farSees("slow");
+  await leader.until(() => [...field.presence.others().values()].join() === "slow");
+  await tab.close();
+  await farSees();
+});
+
 test("J1: two profiles see each other's writes, counters and members", async () => {
   const gateway = await durableGateway();
   const [one, two] = await Promise.all([browser.profile(), browser.profile()]);

@@ -28,6 +28,7 @@ class Bounded {
 
   async entries(part) {
     part([...this.saved.values()]);
+    return this.meta;
   }
 
   async keep(drafts) {
@@ -91,4 +92,26 @@ test("a storage without any room: the client goes on in memory, and says so once
   assert.equal(field.persisted, false);
   assert.deepEqual(problems.map(({ code }) => code), ["storage"]);
   await shows(b, "k", 1);
+});
+
+test("writes of many ticks are kept in few steps, and close waits for all of them", async () => {
+  const store = new Bounded(5_000);
+  let steps = 0;
+  const keep = store.keep.bind(store);
+  store.keep = async (drafts) => {
+    steps++;
+    // A disk takes longer than a tick.
+    await new Promise((resolve) => setTimeout(resolve, 5));
+    const kept = await keep(drafts);
+    for (const write of kept) store.outbox.set(write.op, write);
+    return kept;
+  };
+  const field = client("ws://127.0.0.1:9/field/home/ws", { persist: store });
+  for (let at = 0; at < 2_500; at++) {
+    field.set(`new/${at}`, at);
+    if (at % 10 === 0) await undefined;
+  }
+  await field.close();
+  assert.equal(store.outbox.size, 2_500);
+  assert.ok(steps < 10, `${steps} steps`);
 });

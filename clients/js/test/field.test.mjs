@@ -368,6 +368,22 @@ test("without data ready waits, and rejects with a reason; synced does, too", as
   assert.equal(a.status, "closed");
 });
 
+test("a sum never dips: counts of before the connection, behind a gateway that has others", async () => {
+  const gateway = await durableGateway();
+  const other = client(gateway.field());
+  await other.counter("n").add(10);
+  for (let round = 0; round < 20; round++) {
+    const field = client(gateway.field());
+    const sums = [];
+    field.counter("n").on((sum) => sums.push(sum));
+    field.counter("n").add(1);
+    await field.synced();
+    assert.equal(field.counter("n").value, 11 + round, "the sum is there once everything is confirmed");
+    assert.deepEqual(sums, sums.toSorted((a, b) => a - b));
+    await field.close();
+  }
+});
+
 test("presence: others come, change and leave; the own is not among them", async () => {
   const gateway = await Gateway.start();
   const a = client(gateway.field());
@@ -412,6 +428,7 @@ test("presence: those of a room, and who may not read it sees none of it", async
   b.presence.set({ at: "b2" }, "room/8/lamp");
   await sees(reader, "room/8/*", ["b2", "everywhere"]);
   assert.equal(reader.presence.others("room/7/*"), seven, "the same object until the room changes");
+  a.presence.set(null, "room/7/*");
   a.presence.set({ at: "a" }, "room/8/*");
   await sees(reader, "room/7/*", ["everywhere"]);
   await sees(eight, undefined, ["a", "b2", "everywhere"]);

@@ -145,6 +145,8 @@ pub(crate) enum CommandError {
     #[error(transparent)]
     Field(#[from] aether_field::FieldError),
     #[error(transparent)]
+    Mirror(#[from] aether_mirror::MirrorError),
+    #[error(transparent)]
     Identity(#[from] aether_field::IdentityError),
     #[error("the identity cannot be made")]
     Random(#[from] aether_field::core::RandomError),

@@ -2,6 +2,7 @@
 
 mod identity;
 mod ledger;
+mod mirror;
 mod store;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use bytes::Bytes;
 use serde_json::value::RawValue;
 
 use self::identity::{IdentityAction, OwnerArgs};
+use self::mirror::MirrorArgs;
 use crate::connect::connected;
 use crate::error::{CommandError, LedgerError};
 use crate::output::{Output, stderr_line};
@@ -33,6 +35,7 @@ Examples:
   aether field watch home 'lamp/*'
   aether field export home > home.jsonl
   aether field import home ledger.jsonl.snapshot.json ledger.jsonl
+  aether field mirror shared --field home       a folder that is the same on all machines
   aether field verify home.field
   aether field restamp home.field               after a clock was ahead
 
@@ -51,6 +54,7 @@ pub(crate) struct FieldArgs {
 enum Command {
     #[command(flatten)]
     Join(Action),
+    Mirror(MirrorArgs),
     /// Make or show the identity of an owner
     #[command(subcommand)]
     Identity(IdentityAction),
@@ -198,6 +202,7 @@ impl Action {
 pub(crate) async fn field(args: FieldArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
     let action = match args.command {
         Command::Join(action) => action,
+        Command::Mirror(args) => return mirror::mirror(args, &shutdown).await,
         Command::Identity(action) => return action.run(),
         Command::Verify { store } => return store::verify(&store),
         Command::Restamp { store, write } => return store::restamp(&store, write),

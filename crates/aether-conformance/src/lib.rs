@@ -71,13 +71,14 @@ pub use ports::free_port;
 pub use report::{CaseReport, Failure, Outcome, Report};
 pub use server::{NatsCluster, NatsServer, ServerError, ServerOptions};
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _};
 use tokio::time::Instant;
 
 use case::Case;
-use stage::Stage;
+use stage::{Patience, Stage};
 
 /// In the order of the contract.
 const CASES: [&[Case]; 17] = [
@@ -111,7 +112,7 @@ pub async fn run(harness: &dyn Harness) -> Report {
 /// The number of cases that run at the same time.
 const AT_ONCE: usize = 4;
 
-/// The cases to run, and their time limit.
+/// The cases to run, and their patience.
 #[derive(Debug, Clone)]
 #[must_use = "no case runs before run()"]
 pub struct Suite {
@@ -126,11 +127,10 @@ impl Default for Suite {
 }
 
 impl Suite {
-    /// The default time limit of a case. The slowest takes a few seconds on an idle machine; a busy one may be far
-    /// slower, and only a case that fails waits for so long.
+    /// How long a case waits by default while nothing that it expects happens. Only a case that fails waits for so long.
     pub const LIMIT: Duration = Duration::from_secs(120);
 
-    /// Sets how long a case may wait for what it expects. Default: [`Suite::LIMIT`].
+    /// Sets how long a case may wait for the next thing that it expects. Default: [`Suite::LIMIT`].
     pub fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
@@ -170,25 +170,25 @@ impl Suite {
     }
 
     async fn run_case(&self, case: &Case, harness: &dyn Harness) -> Outcome {
-        let deadline = Instant::now() + self.limit;
+        let patience = Arc::new(Patience::new(self.limit));
         let run = async {
             let site = harness.site().await?;
             if !case.needs.possible_at(&*site) {
                 return Ok(Outcome::Skipped);
             }
-            let stage = Stage::new(site, deadline).await?;
+            let stage = Stage::new(site, Arc::clone(&patience)).await?;
             if !case.needs.met_by(&stage) {
                 return Ok(Outcome::Skipped);
             }
             (case.run)(&stage).await?;
             Ok(Outcome::Passed)
         };
-        // Waits of a stage have the same deadline and name what they wait for; this catches any other wait.
-        match tokio::time::timeout_at(deadline + self.limit / 4, run).await {
-            Ok(Ok(outcome)) => outcome,
-            Ok(Err(failure)) => Outcome::Failed(failure),
-            Err(_) => Outcome::Failed(Failure::new(
-                format_args!("the case to end within {:?}", self.limit),
+        tokio::select! {
+            biased;
+            ended = run => ended.unwrap_or_else(Outcome::Failed),
+            // The waits of a stage end before, and name what they wait for. This catches any other wait.
+            () = patience.is_over() => Outcome::Failed(Failure::new(
+                format_args!("something to move within {:?}", self.limit),
                 "a call that did not return",
             )),
         }

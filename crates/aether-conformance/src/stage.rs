@@ -1,17 +1,50 @@
-//! The stage of a case: two connected ends of one site, a deadline, and the steps shared by most cases.
+//! The stage of a case: two connected ends of one site, its patience, and the steps shared by most cases.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::future::Future;
 use std::panic::Location;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::Instant;
+use parking_lot::Mutex;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::harness::{Foreign, Link, Site};
 use super::report::{Checked, Failure, holds, same};
 use aether_core::{Aether, AskError, Channel, Emitter, FlushError, InboxOptions, JoinError, Vibrator, Wave};
+
+/// How long a case waits while nothing moves. A case with many waves takes as long as the machine is slow.
+pub(super) struct Patience {
+    limit: Duration,
+    moved: Mutex<Instant>,
+}
+
+impl Patience {
+    pub(super) fn new(limit: Duration) -> Self {
+        Self { limit, moved: Mutex::new(Instant::now()) }
+    }
+
+    /// Waits for something.
+    async fn bound<F: Future>(&self, future: F) -> Result<F::Output, Elapsed> {
+        let output = timeout(self.limit, future).await?;
+        *self.moved.lock() = Instant::now();
+        Ok(output)
+    }
+
+    /// Returns when nothing has moved for somewhat longer than a wait of the stage takes.
+    pub(super) async fn is_over(&self) {
+        loop {
+            let over = *self.moved.lock() + self.limit + self.limit / 4;
+            if Instant::now() >= over {
+                return;
+            }
+            sleep_until(over).await;
+        }
+    }
+}
 
 /// Two ends of one medium. They are the same if the medium does not cross processes.
 pub(super) struct Stage {
@@ -20,14 +53,14 @@ pub(super) struct Stage {
     pub(super) here: Aether,
     /// The other.
     pub(super) there: Aether,
-    deadline: Instant,
+    patience: Arc<Patience>,
 }
 
 impl Stage {
-    pub(super) async fn new(site: Box<dyn Site>, deadline: Instant) -> Checked<Self> {
+    pub(super) async fn new(site: Box<dyn Site>, patience: Arc<Patience>) -> Checked<Self> {
         let here = site.connect(InboxOptions::default()).await?;
         let there = site.connect(InboxOptions::default()).await?;
-        Ok(Self { site, here, there, deadline })
+        Ok(Self { site, here, there, patience })
     }
 
     /// Whether the two ends differ.
@@ -85,7 +118,7 @@ impl Stage {
         self.site.foreign().ok_or_else(|| Failure::new("a foreign client", "none"))
     }
 
-    /// Waits for something until the case's deadline.
+    /// Waits for something within the patience of the case.
     #[track_caller]
     pub(super) fn within<F: Future>(
         &self,
@@ -93,10 +126,10 @@ impl Stage {
         future: F,
     ) -> impl Future<Output = Checked<F::Output>> {
         let at = Location::caller();
-        let deadline = self.deadline;
+        let patience = Arc::clone(&self.patience);
         async move {
             let missing = |_| Failure::at(at, what, "nothing before the case's time was up");
-            tokio::time::timeout_at(deadline, future).await.map_err(missing)
+            patience.bound(future).await.map_err(missing)
         }
     }
 
@@ -108,9 +141,9 @@ impl Stage {
         what: impl Display + 'a,
     ) -> impl Future<Output = Checked<Wave>> {
         let at = Location::caller();
-        let deadline = self.deadline;
+        let patience = Arc::clone(&self.patience);
         async move {
-            match tokio::time::timeout_at(deadline, vibrator.receive()).await {
+            match patience.bound(vibrator.receive()).await {
                 Ok(Some(wave)) => Ok(wave),
                 Ok(None) => Err(Failure::at(at, what, "the end of all waves")),
                 Err(_) => {

@@ -58,6 +58,6 @@ pub use reconcile::{Initiator, Message, ProtocolError, Responder, Step};
 pub use seal::Presence;
 pub use section::Section;
 pub use stamp::{FromFuture, HybridClock, Stamp, WriterId};
-pub use state::{Applied, State};
+pub use state::{Applied, Count, State};
 pub use submission::{ClientWrite, Operation, Seen, Submitted};
 pub use trust::Trust;

@@ -31,7 +31,7 @@
 //! - [`bridge`]: relays waves between two media. [`paths`]: several media as one, with failover.
 //! - `nats` (feature, default): the NATS medium. `lan`: the medium between machines of one network, without a server.
 //! - `seal`: encryption and signatures. `rules`: who may emit and hear what; with `schema`, JSON schemas of payloads.
-//! - `field`: shared state. `log`: durable channels.
+//! - `field`: shared state; `mirror`: folders that are the same on every machine. `log`: durable channels.
 //! - `physics`: detectors that find patterns in the traffic. `hopping`: channels whose subject changes from slot to slot.
 
 mod connecting;
@@ -46,6 +46,8 @@ pub use aether_hopping as hopping;
 pub use aether_lan as lan;
 #[cfg(feature = "log")]
 pub use aether_log as log;
+#[cfg(feature = "mirror")]
+pub use aether_mirror as mirror;
 #[cfg(feature = "nats")]
 pub use aether_nats as nats;
 pub use aether_paths as paths;

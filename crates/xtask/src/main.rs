@@ -16,6 +16,8 @@ mod modules;
 mod nats_server;
 mod node;
 mod promtool;
+mod python;
+mod python_package;
 mod release;
 mod running;
 mod sbom;
@@ -46,7 +48,7 @@ struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Run everything that CI runs: tools, format check, import circles, English, documents, packages, clippy, docs,
-    /// tests, doc tests, the browser client, examples.
+    /// tests, doc tests, the clients for browsers and Python, examples.
     Test {
         #[command(flatten)]
         args: suite::TestArgs,
@@ -55,6 +57,8 @@ enum Command {
     Tools,
     /// Build the browser client and put it where the gateway serves it; `test` fails if it is not there.
     Client,
+    /// Build the Python package, and check and test it in a fresh environment.
+    Python,
     /// Draw the module graph in ARCHITECTURE.md; `test` fails on import circles.
     Modules,
     /// Count sentences in forbidden patterns and wide comments; `test` fails on more than are recorded.
@@ -139,6 +143,12 @@ fn run(command: Command) -> Result<()> {
             Ok(())
         }
         Command::Client => clients::update(&workspace),
+        Command::Python => {
+            let mut steps = steps::Steps::default();
+            python_package::run(&workspace, &mut steps, &tools::Tools::find_or_install(&workspace)?)?;
+            print!("{}", steps.table());
+            Ok(())
+        }
         Command::Modules => modules::draw(&workspace),
         Command::English { args } => english::run(&workspace, &args),
         Command::Book => book::run(&workspace),

@@ -12,7 +12,7 @@ use crate::steps::{Steps, check, succeeds};
 use crate::timings::Timings;
 use crate::tools::Tools;
 use crate::workspace::{FEATURES, Workspace};
-use crate::{apt, book, clients, english, examples, modules, release};
+use crate::{apt, book, clients, english, examples, modules, python_package, release};
 
 /// Features that only benchmarks need: they are checked and not built.
 const FEATURES_OF_BENCHMARKS: &str = "aether-bus-bench/lan,aether-bus-bench/peers";
@@ -96,6 +96,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     let at_once = 2 * std::thread::available_parallelism().map_or(1, usize::from);
     steps.run("tests", || check(nextest(&["--no-fail-fast", "--test-threads"]).arg(at_once.to_string())))?;
     clients::run(workspace, &mut steps, &tools)?;
+    python_package::run(workspace, &mut steps, &tools)?;
     steps.run("doc tests", || {
         let args = ["test", "--workspace", "--doc", "--locked", "--features", FEATURES];
         check(&mut tools.cargo(workspace, args))

@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::node::Node;
 use crate::workspace::Workspace;
-use crate::{browser, mdbook, nats_server, node, promtool, sync_engine, tool};
+use crate::{browser, mdbook, nats_server, node, promtool, python, sync_engine, tool};
 
 /// The version that is installed where there is none.
 const NEXTEST: &str = "0.9.143";
@@ -21,6 +21,7 @@ pub(crate) struct Tools {
     browser: String,
     node: Node,
     mdbook: String,
+    python: String,
     /// A `PATH` on which cargo finds nextest.
     path: OsString,
 }
@@ -35,6 +36,7 @@ impl Tools {
             browser: browser::find_or_install()?,
             node: node::find_or_install(workspace)?,
             mdbook: mdbook::find_or_install(workspace)?,
+            python: python::find()?,
             path: tool::path_with_subcommand(workspace, "nextest", NEXTEST)?,
         })
     }
@@ -63,19 +65,25 @@ impl Tools {
         (self.mdbook != node::NONE).then_some(&self.mdbook)
     }
 
+    /// The Python that tests the package, unless it is switched off.
+    pub(crate) fn python(&self) -> Option<&str> {
+        (self.python != python::NONE).then_some(&self.python)
+    }
+
     /// Whether there is what the tests of the pages need.
     pub(crate) fn has_pages(&self) -> bool {
         self.browser != node::NONE && self.node.program != node::NONE
     }
 
     /// The tests that are left out without a tool, and whether that tool is switched off.
-    pub(crate) fn skipped(&self) -> [(&'static str, bool); 4] {
+    pub(crate) fn skipped(&self) -> [(&'static str, bool); 5] {
         let no_browser = self.browser == node::NONE;
         [
             ("comparisons with the sync engine", self.sync_engine == node::NONE),
             ("the book", self.mdbook().is_none()),
             ("tests in a browser", no_browser),
             ("tests of the pages and of the browser client", !self.has_pages()),
+            ("tests of the Python package", self.python().is_none()),
         ]
     }
 }
@@ -89,6 +97,7 @@ impl fmt::Display for Tools {
         writeln!(f, "browser: {}", self.browser)?;
         writeln!(f, "node: {}", self.node.program)?;
         writeln!(f, "mdbook: {}", self.mdbook)?;
+        writeln!(f, "python: {}", self.python)?;
         write!(f, "packages of node ({}): {}", node::MODULES_ENV, self.node.modules)
     }
 }

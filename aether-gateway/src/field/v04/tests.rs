@@ -121,7 +121,7 @@ fn coordinates_are_whole_numbers() {
     let mut announced = |text: &str| session.receive(text);
     let effect = |json: &str| {
         let announcement = Announcement { about: vec![Names::of("*")], value: json.to_owned() };
-        vec![Effect::Announce(Some(announcement))]
+        vec![Effect::Announce(None, Some(announcement))]
     };
     assert_eq!(announced(r#"{"type":"presence","x":1.9,"y":"-3"}"#), effect(r#"{"x":1,"y":-3}"#));
     assert_eq!(announced(r#"{"type":"presence","y":true}"#), effect(r#"{"x":0,"y":1}"#));

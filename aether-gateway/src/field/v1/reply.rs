@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_field::core::{Operation, Stamp};
+use aether_field::core::{Count, Operation, Stamp};
 use aether_field::{Names, PageEntry, SupersededValues};
 use axum::extract::ws::Utf8Bytes;
 use base64::Engine as _;
@@ -15,7 +15,7 @@ use super::version;
 use crate::access::Rights;
 use crate::field::effect::Outcome;
 use crate::field::json::{checked, quoted};
-use crate::field::limits::SecurityLimits;
+use crate::field::limits::{REQUESTS_PER_MESSAGE, SecurityLimits};
 use crate::field::selection::Selection;
 use crate::field::slot::{Content, Slot};
 
@@ -36,6 +36,7 @@ pub(super) fn hello(field: &str, id: &str, time: u64, rights: &Rights, limits: &
             "max_patterns": limits.max_patterns,
             "messages_per_second": limits.messages_per_second,
             "messages_burst": limits.messages_burst,
+            "requests_per_message": REQUESTS_PER_MESSAGE,
         },
     })
     .to_string()
@@ -56,7 +57,12 @@ pub(super) fn pong(id: Option<u64>, time: u64) -> String {
 }
 
 /// A write is refused, or a message that has no number.
-pub(super) fn refused(op: Option<u64>, code: &str, message: &str, retry_after: Option<Duration>) -> String {
+pub(in crate::field) fn refused(
+    op: Option<u64>,
+    code: &str,
+    message: &str,
+    retry_after: Option<Duration>,
+) -> String {
     let mut reply = json!({ "type": "refused", "code": code, "message": message });
     if let Some(op) = op {
         reply["op"] = op.into();
@@ -170,9 +176,7 @@ pub(in crate::field) fn entry(slot: &Slot, content: &Content) -> Option<String> 
             let text = format!(r#"{{"owner":{},"key":{}"#, quoted(owner), quoted(name));
             end_of_register(text, value.as_ref(), *version)
         }
-        (Slot::Counter(name), Content::Counter { sum }) => {
-            Some(format!(r#"{{"counter":{},"sum":{sum}}}"#, quoted(name)))
-        }
+        (Slot::Counter(name), Content::Counter { sum }) => Some(counter(name, *sum, None)),
         (Slot::Member(name, bytes), Content::Member { version }) => {
             let (name, member, present) = (quoted(name), member(bytes), version.is_some());
             let version = version.map(|version| format!(r#","version":"{}""#, version::write(version)));
@@ -181,6 +185,13 @@ pub(in crate::field) fn entry(slot: &Slot, content: &Content) -> Option<String> 
         }
         _ => None,
     }
+}
+
+/// The entry of a counter, and how much of its sum the client itself has added.
+pub(in crate::field) fn counter(name: &str, sum: i128, own: Option<Count>) -> String {
+    let own =
+        own.map_or_else(String::new, |Count { up, down }| format!(r#","own":{{"up":{up},"down":{down}}}"#));
+    format!(r#"{{"counter":{},"sum":{sum}{own}}}"#, quoted(name))
 }
 
 /// The value and the version of a register.

@@ -32,6 +32,9 @@ pub(super) struct Request<'a> {
     pub(super) revision: Option<u64>,
     #[serde(default)]
     pub(super) presence: Option<bool>,
+    /// Which of several participants of the client.
+    #[serde(borrow, default, rename = "as")]
+    pub(super) participant: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     pub(super) value: Option<&'a RawValue>,
 }

@@ -23,6 +23,8 @@ const MAX_CLIENT: usize = 128;
 
 /// The maximum size of the JSON of a participant in bytes, as in the field.
 const MAX_PRESENCE: usize = 4096;
+/// The maximum size of the name of one of several participants, in bytes.
+const MAX_AS: usize = 64;
 
 /// One connection.
 #[derive(Debug)]
@@ -197,7 +199,7 @@ impl Session {
         }
         if !is_same {
             // It may concern names that the client may not read any more.
-            effects.push(Effect::Announce(None));
+            effects.push(Effect::Leave);
             admitted.rights = rights;
             if !admitted.patterns.is_empty() || !admitted.owners.is_empty() {
                 let selection = admitted.selection();
@@ -229,7 +231,11 @@ impl Session {
                 effects.push(Effect::Write(write));
             }
             "own" => effects.push(Effect::Submit(self.writing.owned(text, &admitted.rights)?)),
-            "presence" => effects.push(Effect::Announce(self.announcement(request, &admitted.rights)?)),
+            "presence" => {
+                let announcement = self.announcement(request, &admitted.rights)?;
+                let name = request.participant.as_ref().map(ToString::to_string);
+                effects.push(Effect::Announce(name, announcement));
+            }
             "ping" => effects.push(Effect::Reply(reply::pong(request.id, now))),
             "token" => {
                 let missing = || Refusal::json("a token has `token`");
@@ -247,6 +253,10 @@ impl Session {
         let not_json = |_| Refusal::json("the value is not JSON that all readers take");
         let value = request.value.map(json::compact).transpose().map_err(not_json)?;
         let Some(value) = value else { return Ok(None) };
+        if let Some(bytes) = request.participant.as_ref().map(|name| name.len()).filter(|len| *len > MAX_AS) {
+            let message = format!("`as` has {bytes} bytes; {MAX_AS} are allowed");
+            return Err(Refusal::new(Refused::Presence, "key-size", message));
+        }
         if value.len() > MAX_PRESENCE {
             let message = format!("the presence has {} bytes; {MAX_PRESENCE} are allowed", value.len());
             return Err(Refusal::new(Refused::Presence, "value-size", message));

@@ -296,8 +296,7 @@ fn a_token_is_renewed_within_a_session_and_a_wrong_one_ends_it() {
     let same = send(&mut session, &json!({ "type": "token", "token": "one" }));
     assert!(matches!(&same[..], [Effect::Admit { .. }, Effect::Reply(_)]), "nothing starts again: {same:?}");
     let other = send(&mut session, &json!({ "type": "token", "token": "two" }));
-    let [Effect::Admit { .. }, Effect::Reply(reply), Effect::Announce(None), Effect::Subscribe(wider)] =
-        &other[..]
+    let [Effect::Admit { .. }, Effect::Reply(reply), Effect::Leave, Effect::Subscribe(wider)] = &other[..]
     else {
         panic!("{other:?}")
     };

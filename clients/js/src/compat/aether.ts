@@ -3,7 +3,6 @@ import { connect } from "../index.js";
 import type { Field, Json, Off, Options } from "../types.js";
 import { Cache } from "./cache.js";
 import { sha1Head } from "./sha1.js";
-import { Siblings } from "./siblings.js";
 import { socketClass } from "./socket.js";
 
 export type AetherValue = string | number | boolean | null | { [name: string]: AetherValue } | AetherValue[];
@@ -44,7 +43,6 @@ export class Aether {
   readonly url: string;
   readonly #field: Field | undefined;
   readonly #cache: Cache;
-  readonly #siblings: Siblings;
   readonly #state = new Map<string, AetherValue>();
   /** Values that are being set. */
   readonly #given = new Map<string, AetherValue>();
@@ -67,11 +65,6 @@ export class Aether {
     const cached = this.#cache.load();
     for (const [key, value] of cached ?? []) this.#state.set(key, value as AetherValue);
 
-    this.#siblings = new Siblings(
-      url,
-      (id, x, y) => call(this.#presenceWatchers, id, x, y, colorOf(id)),
-      (id) => call(this.#leaveWatchers, id),
-    );
     this.#field = open(url, options, () => {
       if (!autoReconnect) void this.#field?.close();
       else if (maxReconnectDelayMs < FIELD_DELAY_MS) this.#retry = setTimeout(() => this.#field?.retry(), maxReconnectDelayMs);
@@ -184,7 +177,6 @@ export class Aether {
   sendPresence(x: number, y: number): void {
     if (!this.#connected) return;
     this.#field?.presence.set({ x: x | 0, y: y | 0 });
-    this.#siblings.announce(x | 0, y | 0);
   }
 
   /** There is something to show: from the cache, or from the gateway. Without both it waits. */
@@ -195,7 +187,6 @@ export class Aether {
   /** Ends the client, and writes the cache. */
   close(): void {
     for (const off of this.#offs.splice(0)) off();
-    this.#siblings.close();
     this.#cache.flush();
     void this.#field?.close();
     clearTimeout(this.#retry);

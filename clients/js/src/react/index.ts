@@ -15,4 +15,4 @@ export {
   type Entries,
   type SetMembers,
 } from "./hooks.js";
-export { BusProvider, useWaves, type BusProviderProps, type Waves, type WavesOptions } from "./waves.js";
+export { BusProvider, useBus, useWaves, type BusProviderProps, type Waves, type WavesOptions } from "./waves.js";

@@ -16,7 +16,7 @@ export function useLease<C extends Client, O>(
   url: string | readonly string[] | undefined,
   options: O | undefined,
 ): C | undefined {
-  const [, renderAgain] = useState(0);
+  const [, renderAgain] = useState<object>();
   const key = JSON.stringify([kind, url, options]);
   let lease = shared.leases.get(key);
   if (!lease && url && !onServer) {
@@ -26,7 +26,7 @@ export function useLease<C extends Client, O>(
   useEffect(() => {
     if (!lease) return undefined;
     // It has closed while the provider was hidden: the next render opens another one.
-    if (shared.leases.get(key) !== lease) return renderAgain((count) => count + 1);
+    if (shared.leases.get(key) !== lease) return renderAgain({});
     lease.users++;
     clearTimeout(lease.timer);
     return () => {

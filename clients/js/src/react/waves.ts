@@ -16,6 +16,11 @@ export function BusProvider({ bus, url, options, children }: BusProviderProps): 
   return createElement(BusContext.Provider, { value: bus ?? own }, children);
 }
 
+/** The bus of the provider; `undefined` without one, and on the server. */
+export function useBus(): Bus | undefined {
+  return useContext(BusContext);
+}
+
 export interface WavesOptions extends Omit<ListenOptions, "signal"> {
   /** How many waves are kept; the oldest go first. Default: 100. */
   limit?: number | undefined;
@@ -34,7 +39,7 @@ const NONE: Waves<never> = { waves: [], missed: 0 };
 
 /** The last waves of a pattern, such as `orders.>`, since the component was mounted. None on the server. */
 export function useWaves<P = unknown>(pattern: string, { limit = 100, ...filter }: WavesOptions = {}): Waves<P> {
-  const bus = useContext(BusContext);
+  const bus = useBus();
   const of = JSON.stringify([pattern, filter]);
   const [[heardOf, heard], hear] = useState<readonly [string, Waves<P>]>([of, NONE]);
   useEffect(() => {

@@ -36,13 +36,17 @@ class State {
     return tags.sort((a, b) => later(a.stamp, b.stamp)).pop()?.stamp;
   }
 
-  entry(slot) {
+  /** `client`: whose part of a counter is told. */
+  entry(slot, client) {
     const [kind, name, member] = slot;
     if (kind === "register") {
       const { stamp, value } = this.registers.get(name) ?? {};
       return { key: name, ...(value !== undefined && { value }), ...(stamp && { version: text(stamp) }) };
     }
-    if (kind === "counter") return { counter: name, sum: this.sum(name) };
+    if (kind === "counter") {
+      const own = this.counters.get(name)?.get(client);
+      return { counter: name, sum: this.sum(name), ...(own && { own }) };
+    }
     const stamp = this.newest(name, member);
     return { set: name, member, present: stamp !== undefined, ...(stamp && { version: text(stamp) }) };
   }
@@ -142,7 +146,7 @@ export class ModelGateway {
       snapshot.revision ??= this.#history.length;
       snapshot.rest ??= this.state.slots();
       const slots = snapshot.rest.splice(0, 3);
-      const entries = slots.map((slot) => this.state.entry(slot)).filter((entry) => entry.value !== undefined || entry.sum !== undefined || entry.present);
+      const entries = slots.map((slot) => this.state.entry(slot, connection.client)).filter((entry) => entry.value !== undefined || entry.sum !== undefined || entry.present);
       const done = !snapshot.rest.length;
       const cursor = done ? { epoch: this.#epoch, revision: snapshot.revision } : {};
       connection.socket.deliver(JSON.stringify({ type: "snapshot", first: snapshot.first, sent: 0, at_most: 0, done, ...cursor, entries }));
@@ -246,7 +250,10 @@ export class ModelGateway {
     const revision = this.#history.length;
     this.world.after(this.world.random() * 3, () => {
       if (!this.#connections.has(connection) || connection.snapshot || !connection.queue.size) return;
-      const entries = [...connection.queue.values()].map(({ slot, entry }) => entry ?? this.state.entry(slot));
+      const entries = [...connection.queue.values()].map(({ slot, entry }) => {
+        const now = this.state.entry(slot, connection.client);
+        return now.own ? now : (entry ?? now);
+      });
       connection.queue.clear();
       connection.socket.deliver(JSON.stringify({ type: "changes", epoch: this.#epoch, revision: Math.max(revision, this.#history.length), entries }));
     });

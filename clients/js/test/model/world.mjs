@@ -188,7 +188,10 @@ class ModelStorage {
   }
 
   async entries(part) {
-    part(await this.#step(() => [...this.profile.entries.values()]));
+    const { meta, entries } = this.profile;
+    const read = await this.#step(() => [[...entries.values()], { cursor: meta.cursor, sequence: meta.sequence }]);
+    part(read[0]);
+    return read[1];
   }
 
   keep(drafts) {
@@ -209,7 +212,7 @@ class ModelStorage {
       for (const [slot, entry] of entries) profile.entries.set(slot, entry);
       for (const op of remove) profile.outbox.delete(op);
       for (const write of put) profile.outbox.set(write.op, write);
-      for (const { name, amount } of less) uncount(profile.sums, name, amount);
+      for (const { name, amount } of less) profile.sums.set(name, uncount(profile.sums.get(name), amount));
       Object.assign(profile.meta, meta);
     });
   }
@@ -264,6 +267,8 @@ class ModelTab {
         const copy = structuredClone(message);
         for (const other of profile.tabs) if (other !== this) other.hear(copy);
       },
+      appear: async () => {},
+      watch: () => {},
       steal: () => {
         const { holder } = profile;
         profile.queue = profile.queue.filter((waiting) => waiting !== port);

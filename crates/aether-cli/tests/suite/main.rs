@@ -32,6 +32,8 @@ mod letters_of_a_log;
 mod log;
 #[cfg(unix)]
 mod log_follow;
+#[cfg(target_os = "linux")]
+mod mirror;
 mod nats;
 mod new;
 #[cfg(unix)]

@@ -6,7 +6,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use smol_str::SmolStr;
 use zeroize::Zeroizing;
 
-use super::public_key::PublicKey;
+use super::public_key::{MESSAGE, PublicKey};
 
 /// The name of an owner and its secret ed25519 key. The key is cleared from memory when the last clone is dropped, and
 /// `Debug` does not show it.
@@ -55,6 +55,12 @@ impl Identity {
     #[cfg(feature = "replica")]
     pub(crate) fn secret(&self) -> Zeroizing<[u8; 32]> {
         Zeroizing::new(self.key.to_bytes())
+    }
+
+    /// Signs a message of a program. In a field the signature counts for nothing.
+    #[must_use]
+    pub fn sign_message(&self, message: &[u8]) -> [u8; 64] {
+        self.sign(&[MESSAGE, message].concat())
     }
 
     pub(super) fn sign(&self, statement: &[u8]) -> [u8; 64] {

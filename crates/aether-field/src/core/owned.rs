@@ -80,6 +80,23 @@ impl Ownership {
         Self { field: field.to_owned(), trust, clock, owners, ids, digest, certified, voided }
     }
 
+    /// Trusts one more owner. `false` if another key of it is known.
+    pub(super) fn trust(&mut self, name: &str, key: PublicKey, limits: &Limits) -> Result<bool, Refusal> {
+        if self.trust.pins.get(name) == Some(&key) {
+            return Ok(true);
+        }
+        match self.owners.get(name).and_then(|owner| owner.key) {
+            Some(known) => return Ok(known == key),
+            None if self.owners.len() >= limits.max_owners => {
+                return Err(Refusal::TooManyOwners { allowed: limits.max_owners });
+            }
+            None => {}
+        }
+        self.trust.pins.insert(name.into(), key);
+        self.owners.entry(name.into()).or_default().key = Some(key);
+        Ok(true)
+    }
+
     pub(super) fn field(&self) -> &str {
         &self.field
     }

@@ -52,6 +52,15 @@ impl State {
         self
     }
 
+    /// Trusts one more owner from now on, by its first key. Returns whether it does: an owner of which another key is known
+    /// keeps that one.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyOwners`] if it knows as many as it may.
+    pub fn trust(&mut self, owner: &str, key: PublicKey) -> Result<bool, Refusal> {
+        self.owned.trust(owner, key, &self.limits)
+    }
+
     /// Takes in the stored entries of owners, checking each signature again. Returns those that are refused: damaged, or
     /// of owners that are no longer trusted.
     pub fn load_owned(&mut self, mut changes: Vec<Change>) -> Vec<(Change, Refusal)> {

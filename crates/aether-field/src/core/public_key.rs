@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use ed25519_dalek::{Signature, VerifyingKey};
 
+/// The beginning of each message that is signed. Nothing that is signed in a field begins like this.
+pub(super) const MESSAGE: &[u8] = b"\0\0\0\x16aether field 1 message";
+
 /// An ed25519 public key that may sign. Its text is 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey(VerifyingKey);
@@ -42,6 +45,12 @@ impl PublicKey {
         let mut hint = [0; 8];
         hint.copy_from_slice(&self.as_bytes()[..8]);
         hint
+    }
+
+    /// Whether this is the key that [signed](super::Identity::sign_message) a message.
+    #[must_use]
+    pub fn has_signed(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        self.verifies(&[MESSAGE, message].concat(), signature)
     }
 
     /// Strict: one message has one valid signature, so nobody can make another change of the same meaning.

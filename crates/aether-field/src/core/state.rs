@@ -177,6 +177,12 @@ impl State {
         counts.map(|count| i128::from(count.up) - i128::from(count.down)).sum()
     }
 
+    /// The sums of one writer of a counter; `None` if it has added nothing.
+    #[must_use]
+    pub fn count_of(&self, name: &str, writer: WriterId) -> Option<Count> {
+        Count::of(self.entry(&Key::Count(name.into(), writer))?)
+    }
+
     /// The members of a set, in order.
     pub fn members(&self, name: &str) -> impl Iterator<Item = &Bytes> {
         let all = self.range(Key::members_from(name, Bytes::new()));
@@ -457,9 +463,11 @@ impl Change {
 
 /// The sums that one writer has added to a counter, and subtracted from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Count {
-    up: u64,
-    down: u64,
+pub struct Count {
+    /// All that it has added.
+    pub up: u64,
+    /// All that it has subtracted.
+    pub down: u64,
 }
 
 impl Count {

@@ -20,7 +20,7 @@ use super::shared::{FieldStatus, Shared};
 use super::superseded::{KEPT, Losers, Superseded};
 use super::syncing::{Exchanged, Syncer};
 use super::watch::{Names, Watch, WatchQueue, Writers};
-use crate::core::{Digest, Key, Limits, RefusalReason, WriterId};
+use crate::core::{Count, Digest, Key, Limits, RefusalReason, WriterId};
 
 /// How long a replica that is there may take to be heard: longer than the time between two beats.
 const HEARD: Duration = Duration::from_millis(1500);
@@ -158,6 +158,14 @@ impl Field {
     #[must_use]
     pub fn count(&self, counter: &str) -> i128 {
         self.shared.state().count(counter)
+    }
+
+    /// The sum of a counter and the sums of one of its writers, of the same moment; `None` if it has added nothing.
+    #[must_use]
+    pub fn count_of(&self, counter: &str, writer: WriterId) -> Option<(i128, Count)> {
+        let state = self.shared.state();
+        let count = state.count_of(counter, writer)?;
+        Some((state.count(counter), count))
     }
 
     /// Adds a member to a set. A concurrent removal by another replica does not undo this.

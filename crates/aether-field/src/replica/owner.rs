@@ -146,6 +146,18 @@ impl Field {
         self.shared.state().owners().map(|(name, ..)| name.to_owned()).collect()
     }
 
+    /// Trusts one more owner from now on, by its first key, and fetches what it has written. Returns whether it does: an
+    /// owner of which another key is known keeps that one. The store does not remember it: name the owner in the
+    /// [`Trust`](crate::Trust) of the next start.
+    ///
+    /// # Errors
+    /// [`FieldError::Refused`] if as many owners are known as [`Limits::max_owners`](crate::core::Limits::max_owners).
+    pub fn trust(&self, owner: &str, key: PublicKey) -> Result<bool, FieldError> {
+        let is_trusted = self.shared.state().trust(owner, key)?;
+        self.shared.sync_now.notify_one();
+        Ok(is_trusted)
+    }
+
     /// Makes a certificate known to all replicas that trust the root that signed it.
     ///
     /// # Errors

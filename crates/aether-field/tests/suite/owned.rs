@@ -402,3 +402,56 @@ fn a_key_is_its_64_digits_and_no_weak_point() {
     let shown = format!("{:?}", Identity::from_secret("pi-2", &[0xab; 32]));
     assert!(shown.contains("pi-2") && !shown.contains("abab"), "{shown}");
 }
+
+#[test]
+fn an_owner_that_is_trusted_later_is_fetched_and_keeps_its_first_key() {
+    let (pi, thief) = (identity("pi"), identity("pi"));
+    let mut a = owner(1, &pi);
+    let mut b = state(2, Trust::none());
+    set(&mut a, &pi, "temperature", "21", NOW);
+    reconcile(&mut b, &mut a, NOW);
+    assert_eq!(shown(&b, "pi", "temperature"), None);
+    assert_eq!(b.trust("pi", pi.public_key()), Ok(true));
+    assert_eq!(b.trust("pi", pi.public_key()), Ok(true));
+    assert_eq!(b.trust("pi", thief.public_key()), Ok(false));
+    reconcile(&mut b, &mut a, NOW);
+    assert_eq!(shown(&b, "pi", "temperature").as_deref(), Some("21"));
+    assert_eq!(a.digest(), b.digest());
+    // The first key stays the one by which the owner is known, also when it has signed another one.
+    let next = identity("pi");
+    for (change, _) in a.rotate(&pi, &next, NOW + 1).unwrap() {
+        assert!(b.apply(change, NOW + 1).is_ok());
+    }
+    assert_eq!(b.trust("pi", pi.public_key()), Ok(true));
+    assert_eq!(b.trust("pi", next.public_key()), Ok(true));
+    assert_eq!(b.trust("pi", thief.public_key()), Ok(false));
+}
+
+#[test]
+fn owners_that_are_trusted_later_have_a_bound() {
+    let mut limits = Limits::default();
+    limits.max_owners = 2;
+    let mut state = State::new(WriterId(1), limits).with_trust(FIELD, Trust::none());
+    for name in ["one", "two"] {
+        assert_eq!(state.trust(name, identity(name).public_key()), Ok(true));
+    }
+    let refused = state.trust("three", identity("three").public_key());
+    assert_eq!(refused, Err(Refusal::TooManyOwners { allowed: 2 }));
+    assert_eq!(state.owners().count(), 2);
+}
+
+#[test]
+fn a_message_is_signed_by_one_key_and_is_no_statement_of_a_field() {
+    let (pi, other) = (identity("pi"), identity("other"));
+    let signature = pi.sign_message(b"hello");
+    assert!(pi.public_key().has_signed(b"hello", &signature));
+    assert!(!pi.public_key().has_signed(b"hallo", &signature));
+    assert!(!other.public_key().has_signed(b"hello", &signature));
+    // The statement of an owner, as bytes of a message, has another signature.
+    let mut a = owner(1, &pi);
+    let change = set(&mut a, &pi, "k", "v", NOW);
+    let seal = change.entry.value.unwrap();
+    let sealed: [u8; 64] = seal[9..73].try_into().unwrap();
+    assert!(!pi.public_key().has_signed(&seal, &sealed));
+    assert!(!pi.public_key().has_signed(b"v", &sealed));
+}

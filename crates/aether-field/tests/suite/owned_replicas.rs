@@ -423,3 +423,23 @@ async fn owned_state_is_there_after_a_restart_and_a_flipped_byte_of_it_is_not() 
     assert_eq!(field.of("pi-2").get::<String>("door").unwrap().as_deref(), Some("closed"));
     assert_eq!(field.of("pi-2").get_json("temp"), None);
 }
+
+#[tokio::test]
+async fn an_owner_that_is_trusted_while_the_field_is_open_is_read_and_proven() {
+    let aether = Aether::local();
+    let pi = identity("pi");
+    let owner = replica("pi").identity(pi.clone()).join(&aether).await.unwrap();
+    owner.own().unwrap().set("temperature", "21").unwrap();
+    let reader = replica("reader").join(&aether).await.unwrap();
+    let mut events = reader.peer_events();
+    assert_eq!(reader.of("pi").get::<String>("temperature").unwrap(), None);
+    assert!(reader.trust("pi", pi.public_key()).unwrap());
+    assert!(!reader.trust("pi", identity("pi").public_key()).unwrap());
+    shows(&reader, "pi", "temperature", Some("21")).await;
+    within("the proof", async {
+        while reader.peers().iter().all(|peer| peer.owner.as_deref() != Some("pi")) {
+            events.next().await.unwrap();
+        }
+    })
+    .await;
+}

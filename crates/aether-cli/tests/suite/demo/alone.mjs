@@ -5,7 +5,7 @@ import { picture } from "../page/pictures.mjs";
 import { AXE, serious, test } from "../page/stage.mjs";
 import { House } from "../page/house.mjs";
 import { after } from "node:test";
-import { addCard, agree, board, demos, lines, map, offline, open, retitle, stored, until } from "./ground.mjs";
+import { addCard, agree, board, demos, kept, lines, map, offline, open, retitle, stored, until } from "./ground.mjs";
 
 const house = new House();
 after(() => house.close());
@@ -168,6 +168,7 @@ for (const [look, options] of [
       await check(page, "choice");
       await page.keyboard.press("Escape");
     }
+    await kept(page);
     await served.kill();
     await offline(page);
     await page.getByRole("button", { name: "Delete the column Doing" }).click();

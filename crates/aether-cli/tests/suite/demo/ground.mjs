@@ -41,10 +41,11 @@ export async function open(program, name, options = {}) {
 export const online = (page) => page.locator("#state.good", { hasText: "Connected" }).waitFor();
 export const offline = (page) => page.locator("#banner.bad", { hasText: "Offline" }).waitFor();
 
-/** The pages are kept in the browser. */
-export const kept = (page) => page.evaluate(async () => {
-  await navigator.serviceWorker.ready;
-});
+/** Waits until the pages are kept in the browser, which is tried once for each load of a page. */
+export const kept = (page) => until(() => page.evaluate(async () => {
+  const { active } = (await navigator.serviceWorker.getRegistration()) ?? {};
+  return active?.state;
+}), (state) => state === "activated");
 
 /** The writes of a page are in the storage of the browser. Before that, it asks whether it may be left. */
 export const stored = (page) => page.locator("html:not([data-unkept])").waitFor();

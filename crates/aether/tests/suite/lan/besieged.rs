@@ -1,15 +1,15 @@
 //! Two machines that ask and answer while somebody else in their network sends what it likes.
 
-use std::time::Duration;
-
 use aether_conformance::{Cable, End};
 
-use crate::lan::machine::Process;
+use crate::lan::machine::{GOES_ON, Process, say};
 
 pub(crate) const PORT: u16 = 7447;
 /// How many packets, in place of [`PACKETS`].
 const PACKETS_ENV: &str = "AETHER_LAN_PACKETS";
 const PACKETS: u64 = 20_000;
+/// The packets after which an attacker tells that it goes on.
+const PORTION: u64 = 500;
 /// The cost that the attack may have: buffers of the open connections, of 64 KiB each, and the memory of Zenoh.
 const MAX_GROWTH_KIB: u64 = 64 << 10;
 
@@ -43,11 +43,6 @@ impl Besieged {
         Process::start_with(&self.cable, End::Left, role, "", self.packets)
     }
 
-    /// How long the attack may take.
-    pub(crate) fn patience(&self) -> Duration {
-        Duration::from_secs(60) + Duration::from_millis(self.packets)
-    }
-
     /// Fails if a question was not answered, or the memory grew.
     pub(crate) fn go_on(&mut self) {
         self.asker.tell();
@@ -56,5 +51,12 @@ impl Besieged {
         let (before, after) = (self.before, self.listener.most_memory());
         println!("asked {}; memory {before} KiB before, {after} KiB at most", asked[0]);
         assert!(after < before + MAX_GROWTH_KIB, "{before} KiB before, {after} KiB at most");
+    }
+}
+
+/// In the role of an attacker, for each packet: tells now and then that it goes on.
+pub(crate) fn goes_on(packet: u64) {
+    if packet.is_multiple_of(PORTION) {
+        say(GOES_ON);
     }
 }

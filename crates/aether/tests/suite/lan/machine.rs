@@ -20,7 +20,9 @@ const URL: &str = "AETHER_TEST_LAN_URL";
 /// How many of what the role does.
 const COUNT: &str = "AETHER_TEST_LAN_COUNT";
 const SECRET: &str = "two machines and a cable";
-/// Longer than anything here takes that is not asked to take longer.
+/// The line of a process that needs more than [`LONG`], and still works.
+pub(crate) const GOES_ON: &str = "it goes on";
+/// Longer than anything here takes.
 const LONG: Duration = Duration::from_secs(40);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -59,13 +61,9 @@ impl Process {
         Self { child, lines }
     }
 
-    /// Waits for a line that begins so, and returns the rest.
+    /// Waits for a line that begins so, and returns the rest. It is patient as long as the process [goes on](GOES_ON).
     pub(crate) fn says(&self, start: &str) -> String {
-        self.says_within(start, LONG)
-    }
-
-    pub(crate) fn says_within(&self, start: &str, within: Duration) -> String {
-        let deadline = Instant::now() + within;
+        let mut deadline = Instant::now() + LONG;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => {
@@ -75,13 +73,14 @@ impl Process {
                         let why = self.lines.recv_timeout(PAUSE * 50).unwrap_or_default();
                         panic!("{line} {why}");
                     }
-                    if let Some(rest) =
-                        line.split_once("SAID ").and_then(|(_, said)| said.strip_prefix(start))
-                    {
+                    let Some((_, said)) = line.split_once("SAID ") else { continue };
+                    if said == GOES_ON {
+                        deadline = Instant::now() + LONG;
+                    } else if let Some(rest) = said.strip_prefix(start) {
                         return rest.trim().to_owned();
                     }
                 }
-                Err(RecvTimeoutError::Timeout) => panic!("nothing said {start:?} for {within:?}"),
+                Err(RecvTimeoutError::Timeout) => panic!("nothing said {start:?} for {LONG:?}"),
                 Err(RecvTimeoutError::Disconnected) => panic!("it ended before it said {start:?}"),
             }
         }

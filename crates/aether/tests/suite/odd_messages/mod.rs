@@ -61,7 +61,9 @@ impl Scene {
             self.sender.emit_wave("odd.even", &self.emitted).await.unwrap();
         }
         for number in self.emitted - waves + 1..=self.emitted {
-            let wave = tokio::time::timeout(LONG, self.ear.receive()).await.expect("a wave").unwrap();
+            let wave = tokio::time::timeout(LONG, self.ear.receive()).await;
+            let status = || format!("no wave {number} of {}: {:?}", self.emitted, self.hearing.status());
+            let wave = wave.unwrap_or_else(|_| panic!("{}", status())).unwrap();
             assert_eq!(wave.json::<u64>().unwrap(), number);
         }
     }
