@@ -41,7 +41,8 @@ class Running {
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream.setEncoding("utf8").on("data", (text) => (this.said = (this.said + text).slice(-20_000)));
     }
-    this.ended = once(this.child, "exit");
+    // Not "exit", after which some of what it said may still be on its way.
+    this.ended = once(this.child, "close");
   }
 
   /** Waits for a line that matches. */
