@@ -223,7 +223,9 @@ fn bound_handlers(handlers: &mut Vec<HandlersAccount>, max_bytes: usize) {
 }
 
 fn record(account: &ProcessAccount) -> AccountRecord<'_> {
-    let left_out = (account.left_out_names > 0).then(|| LeftOutRecord {
+    // What was read may have sums and no names.
+    let has_left_out = account.left_out_names > 0 || account.left_out != InboxReport::none(OTHER);
+    let left_out = has_left_out.then(|| LeftOutRecord {
         names: Count(account.left_out_names),
         open: Count(account.left_out.open as u64),
         floor: account.left_out.effective_floor.as_f32(),

@@ -20,7 +20,7 @@ impl Inbox {
     /// ```
     /// use aether_core::{InboxOptions, Wave, inbox::Inbox};
     ///
-    /// let outbox = Inbox::new(InboxOptions::overload().max_waves(1))?;
+    /// let outbox = Inbox::new(InboxOptions::default().max_waves(1))?;
     /// outbox.offer_now(Wave::builder("weak").amplitude(0.2).build()?);
     /// outbox.offer_now(Wave::builder("strong").amplitude(0.9).build()?);
     /// assert_eq!(outbox.take_now().map(|wave| wave.channel().to_string()), Some("strong".to_owned()));

@@ -16,7 +16,7 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::support::{self, Running};
 
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// The code of the answer and its body.
 pub(crate) async fn request(running: &Running, head: &str, body: &str) -> (u16, String) {
@@ -199,7 +199,8 @@ async fn a_wave_is_posted_as_json_and_as_an_event_and_a_question_is_answered() {
     let stop = CancellationToken::new();
     let doubler = Service::builder("doubler").on_query("double", async |Typed(n): Typed<u32>| Typed(2 * n));
     let serving = tokio::spawn(doubler.build(&aether).await.unwrap().run_until(stop.clone()));
-    let (code, body) = request(&running, "POST /waves/double?kind=query HTTP/1.1", "21").await;
+    let (code, body) =
+        request(&running, "POST /waves/double?kind=query&patience_ms=10000 HTTP/1.1", "21").await;
     assert_eq!((code, &serde_json::from_str::<Value>(&body).unwrap()["json"]), (200, &42.into()));
     for (head, body, expected) in [
         ("POST /waves/nobody?kind=query HTTP/1.1", "1", 404),

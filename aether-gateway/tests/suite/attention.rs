@@ -24,6 +24,17 @@ async fn silent_processes_open_circuits_dead_letters_refusals_and_unheard_channe
     let tell = async |account: Value| {
         client.publish("aether-ask._aether.accounts", account.to_string().into()).await.unwrap();
         client.flush().await.unwrap();
+        let name = account["process"].as_str().unwrap().split('@').next().unwrap();
+        let is_it = |of: &Value| {
+            of["process"].as_str().unwrap().starts_with(name)
+                && of["account"]["uptime_ms"] == account["uptime_ms"]
+        };
+        // It is heard before any time passes. Nothing is expected of one that has ended.
+        let mut is_heard = account["last"] == true;
+        while !is_heard {
+            let heard: Value = serde_json::from_str(&running.get("/api/accounts").await.body).unwrap();
+            is_heard = heard.as_array().unwrap().iter().any(is_it);
+        }
     };
     let quiet = overview(&running, |view| view["second"].as_u64() > Some(2)).await;
     assert_eq!(concerns(&quiet), [], "healthy");

@@ -15,8 +15,8 @@ use crate::support::{self, Metrics, Running};
 /// More connections than slots.
 const MANY: usize = 400;
 const PATHS: [&str; 6] = ["/livez", "/readyz", "/healthz", "/metrics", "/", "/status"];
-/// If idle connections kept their slots until their time-out, each answer would take seconds.
-const ALL_ANSWERED_WITHIN: Duration = Duration::from_secs(60);
+/// If idle connections kept their slots until their time-out, each answer would take half a minute.
+const ALL_ANSWERED_WITHIN: Duration = Duration::from_secs(180);
 /// How long before its use a connection is opened.
 const AHEAD: Duration = Duration::from_secs(8);
 const ROUNDS: usize = 10;

@@ -10,6 +10,15 @@ use futures_util::StreamExt;
 use crate::metrics::adds_up;
 use crate::support::{self, Metrics};
 
+/// A bound for what takes milliseconds on an idle machine. Nothing waits for it to pass.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Asks for the number of lamps.
+async fn ask(shop: &Vibrator) -> Result<Wave, AskError> {
+    let question = Wave::builder("stock.count").kind(Kind::Query).json("lamp").build().unwrap();
+    shop.ask_within(question, PATIENCE).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn waves_of_other_processes_are_observed_and_the_outbox_is_accounted_for() {
     let server = NatsServer::start().await.unwrap();
@@ -45,11 +54,11 @@ async fn questions_and_answers_are_observed_and_a_gateway_does_not_count_as_a_re
     for aether in [Aether::local(), aether::connect(&server.url()).await.unwrap()] {
         let mut running = support::run(&aether, GatewayOptions::default()).await;
         let shop = Vibrator::create("shop", &aether).await.unwrap();
-        let nobody = shop.ask_wave("stock.count", &"lamp").await;
+        let nobody = ask(&shop).await;
         assert!(matches!(nobody, Err(AskError::NoResonator { .. })), "{nobody:?}");
         let mut stock = Vibrator::create("stock", &aether).await.unwrap();
         stock.resonate_on("stock.count").await.unwrap();
-        let (answer, ()) = tokio::join!(shop.ask_wave("stock.count", &"lamp"), async {
+        let (answer, ()) = tokio::join!(ask(&shop), async {
             stock.receive().await.unwrap().reply(&17).await.unwrap();
         });
         assert_eq!(answer.unwrap().json::<u8>().unwrap(), 17);
@@ -130,13 +139,13 @@ async fn what_was_refused_is_shown_by_its_reason() {
     let mut heard = stranger.subscribe(">").await.unwrap();
     let mut stock = Vibrator::create("stock", &aether).await.unwrap();
     stock.resonate_on("stock.count").await.unwrap();
-    let mut ask = async || {
-        let (answer, ()) = tokio::join!(shop.ask_wave("stock.count", &"lamp"), async {
+    let mut answered = async || {
+        let (answer, ()) = tokio::join!(ask(&shop), async {
             stock.receive().await.unwrap().reply(&17).await.unwrap();
         });
         answer.unwrap();
     };
-    ask().await;
+    answered().await;
     let reply = loop {
         let message = heard.next().await.unwrap();
         if message.subject.contains("stock.count")
@@ -171,12 +180,12 @@ async fn what_was_refused_is_shown_by_its_reason() {
     let refused = async {
         echoes.receive().await.unwrap();
         // Its answer comes behind the one that nobody waits for.
-        ask().await;
+        answered().await;
         while roster.left_out() == 0 {
             roster.changed().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), refused).await.expect("all of it is refused");
+    tokio::time::timeout(PATIENCE, refused).await.expect("all of it is refused");
     let metrics = Metrics::read(&running.get("/metrics").await.body);
     let counts = ["refused_echoes", "medium_stray_answers", "left_out_announcements"];
     for name in counts {

@@ -72,7 +72,7 @@ async fn status_and_accounts_of_other_processes_are_as_described() {
 async fn incidents_and_findings_are_as_described() {
     let mut server = NatsServer::start().await.unwrap();
     let aether = aether::connect(&server.url()).await.unwrap();
-    let running = support::run_stopped(&aether, GatewayOptions::default()).await;
+    let mut running = support::run_stopped(&aether, GatewayOptions::default()).await;
     let described = Described::by(&running).await;
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     // A finding: one channel causes the other.
@@ -80,6 +80,8 @@ async fn incidents_and_findings_are_as_described() {
         let created = shop.emit(Wave::from_bytes("orders.created", "").unwrap()).await.unwrap();
         shop.emit(Wave::builder("orders.paid").cause(shop.id_of(&created)).build().unwrap()).await.unwrap();
     }
+    // They are there before any time passes.
+    running.observes(100).await;
     let insight = running.insight.clone().unwrap();
     while insight.findings().is_empty() {
         running.looked().await;

@@ -20,7 +20,7 @@ const ORDERS: u64 = 200;
 const UNITS: u32 = 10_000;
 const SEED: u64 = 3;
 /// Far longer than the orders take.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(180);
 
 /// A service as a process. It is killed when this is dropped.
 struct Service {

@@ -1,7 +1,7 @@
 //! Orders through both sample services in one process: everything is accounted for on both sides.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use aether_core::{Aether, Kind, Vibrator, Wave};
 use aether_service::CancellationToken;
@@ -68,8 +68,9 @@ fn sum(heard: &HashMap<String, Vec<Wave>>, channel: &str, name: &str) -> u64 {
     heard.get(channel).into_iter().flatten().map(|wave| field(wave, name)).sum()
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn every_order_has_one_end_and_the_stock_and_the_money_agree() {
+    aether_testing::follow_tokio();
     let aether = Aether::local();
     let witness = Witness::listen(&aether).await;
     let stock = Stock::open(&aether, BetaOptions::default().units(60)).await;
@@ -103,8 +104,9 @@ async fn every_order_has_one_end_and_the_stock_and_the_money_agree() {
     assert_eq!(kept, sum(&heard, "orders.completed", "amount_cents"));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn each_wave_of_an_order_names_the_one_that_led_to_it() {
+    aether_testing::follow_tokio();
     let aether = Aether::local();
     let witness = Witness::listen(&aether).await;
     let stock = Stock::open(&aether, BetaOptions::default()).await;
@@ -232,8 +234,9 @@ async fn orders_without_an_answer_stay_counted() {
     assert!((10..12).contains(&took.as_secs()), "once forwards, once backwards: {took:?}");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn shutdown_ends_it_within_a_second_and_leaves_nothing_uncounted() {
+    aether_testing::follow_tokio();
     let aether = Aether::local();
     let mut listener = Vibrator::create("listener", &aether).await.unwrap();
     listener.resonate_on("orders.completed").await.unwrap();
@@ -246,7 +249,7 @@ async fn shutdown_ends_it_within_a_second_and_leaves_nothing_uncounted() {
     }
     // Without the inventory the orders in flight cannot end.
     let stock = stock.close().await;
-    let asked = Instant::now();
+    let asked = tokio::time::Instant::now();
     shutdown.cancel();
     let summary = alpha.await.unwrap().unwrap();
     assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());

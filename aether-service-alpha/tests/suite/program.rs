@@ -68,7 +68,7 @@ fn a_second_signal_ends_the_program_at_once_with_code_130() {
     use nix::unistd::Pid;
 
     let mut program = std::process::Command::new(env!("CARGO_BIN_EXE_aether-service-alpha"))
-        .args(["--medium", "local:", "--rate", "1000"])
+        .args(["--medium", "local:", "--rate", "1000", "--set", "service.alpha.grace=60s"])
         .env_remove("AETHER_LOG")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -30,7 +30,7 @@ impl Shop {
 
     async fn ask(&self, channel: &str, payload: Value) -> Answer {
         let question = Wave::builder(channel).kind(Kind::Command).json(&payload).build().unwrap();
-        self.customer.ask_within(question, Duration::from_secs(20)).await.unwrap().json().unwrap()
+        self.customer.ask_within(question, Duration::from_secs(120)).await.unwrap().json().unwrap()
     }
 
     async fn reserve(&self, order: &str, quantity: u32) -> Answer {

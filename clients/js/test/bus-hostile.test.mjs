@@ -117,14 +117,14 @@ test("a question that the gateway forgets ends all the same", async () => {
 
 test("an answer that makes no sense is an AskError", async () => {
   const { shop } = await fake((request) => (request.op === "ask" ? [{ op: "answer", id: request.id, wave: 7 }] : done(request)));
-  const error = await within(60_000, shop.ask("a", 1).catch((error) => error));
+  const error = await within(60_000, shop.ask("a", 1, { patience: 60_000 }).catch((error) => error));
   assert.deepEqual([error.name, error.reason], ["AskError", "protocol"]);
 });
 
 test("nothing is sent before the hello", async () => {
   const { shop, seen, server } = await fake(done, null);
   const connected = new Promise((resolve) => server.once("connection", resolve));
-  const asked = shop.ask("a", 1).catch((error) => error);
+  const asked = shop.ask("a", 1, { patience: 60_000 }).catch((error) => error);
   const socket = await within(60_000, connected);
   // Whatever the client had sent would be here before the answer to this.
   const pong = new Promise((resolve) => socket.once("pong", resolve));

@@ -15,6 +15,8 @@ import { chromium } from "playwright-core";
 /** Tests in full length: AETHER_LONG=1. Otherwise those that take minutes are bounded. */
 export const LONG = process.env.AETHER_LONG === "1";
 export const AETHER = process.env.AETHER_PROGRAM ?? "aether";
+/** A bound for steps of a browser that never fail, on a slow machine as well. */
+const MS = 120_000;
 export const root = dirname(dirname(fileURLToPath(import.meta.url)));
 
 const cleanups = [];
@@ -80,16 +82,33 @@ export async function folder() {
   return path;
 }
 
-/** A free port on 127.0.0.1. The system gives none of these to others, so it stays free while a program is started again. */
+/**
+ * A free port on 127.0.0.1. The system gives none of these to others, so it stays free while a program is started again. Other test
+ * files do not take it either: this process holds the same port of 127.0.0.2 until it ends.
+ */
 export async function freePort() {
   for (;;) {
     const port = 10_000 + Math.floor(20_000 * Math.random());
-    const server = createTcpServer();
-    const isFree = await new Promise((done) => server.once("error", () => done(false)).listen(port, "127.0.0.1", () => done(true)));
-    if (!isFree) continue;
+    const held = await listening(port, "127.0.0.2");
+    if (!held) continue;
+    const server = await listening(port, "127.0.0.1");
+    if (!server) {
+      held.close();
+      continue;
+    }
+    held.unref();
     await new Promise((closed) => server.close(closed));
     return port;
   }
+}
+
+/** A server that listens there, if there is this address; `undefined` if another one does. */
+function listening(port, host) {
+  const server = createTcpServer();
+  return new Promise((done) => {
+    server.once("error", ({ code }) => done(code === "EADDRINUSE" ? undefined : server));
+    server.listen(port, host, () => done(server));
+  });
 }
 
 /** A process whose output is read line by line. It is killed at the end. */
@@ -337,6 +356,9 @@ export class Proxy {
   restore() {
     this.#held = this.#refuses = false;
     for (const { from, to } of this.#connections) {
+      // A pipe that is still there would be a second one, which sends everything twice.
+      from.unpipe();
+      to.unpipe();
       from.pipe(to);
       to.pipe(from);
     }
@@ -387,7 +409,7 @@ export class Browser {
   static async start() {
     const executablePath = process.env.AETHER_CHROMIUM ?? "/usr/bin/chromium";
     const args = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"];
-    const browser = await chromium.launch({ executablePath, args });
+    const browser = await chromium.launch({ executablePath, args, timeout: MS });
     onStop(() => browser.close());
     return new Browser(browser);
   }
@@ -398,6 +420,7 @@ export class Browser {
 
   async profile(options = {}) {
     const context = await this.browser.newContext(options);
+    context.setDefaultTimeout(MS);
     onStop(() => context.close().catch(() => {}));
     return new Profile(context);
   }
@@ -410,6 +433,18 @@ export class Browser {
 export class Profile {
   constructor(context) {
     this.context = context;
+  }
+
+  /** For tests that count connections: a tab that is only slow keeps the lead, from the next page on. */
+  keepsLeaders() {
+    return this.context.addInitScript(() => {
+      // Blank pages have none.
+      if (typeof LockManager === "undefined") return;
+      const { request } = LockManager.prototype;
+      LockManager.prototype.request = function (name, options, ...callback) {
+        return request.call(this, name, options.steal ? {} : options, ...callback);
+      };
+    });
   }
 
   /** A tab at this address, when the page has loaded. Errors of the page are in `tab.errors`. */

@@ -22,7 +22,7 @@ const run = (args, cwd) => {
   // A test runner within one would report to the outer one, and print nothing.
   const { NODE_TEST_CONTEXT: _, ...env } = process.env;
   try {
-    return execFileSync(process.execPath, args, { cwd, env, encoding: "utf8", stdio: "pipe", timeout: 60_000 });
+    return execFileSync(process.execPath, args, { cwd, env, encoding: "utf8", stdio: "pipe", timeout: 240_000 });
   } catch (error) {
     throw new Error(`${args.join(" ")}:\n${error.stdout}${error.stderr}`);
   }

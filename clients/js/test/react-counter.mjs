@@ -1,10 +1,12 @@
 // A page with a counter, a list and a text, over the real client. The server renders it, too.
-import { createElement as h, StrictMode, useEffect } from "react";
+import { createElement as h, StrictMode, useEffect, useLayoutEffect } from "react";
 
 const shown = (globalThis.commits ??= {});
+// In one step with what is shown; other effects come some time after it. The server has no such step.
+const useStep = typeof window === "undefined" ? useEffect : useLayoutEffect;
 
 function useCommits(name) {
-  useEffect(() => {
+  useStep(() => {
     shown[name] = (shown[name] ?? 0) + 1;
   });
 }

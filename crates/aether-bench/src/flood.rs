@@ -17,6 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::clock;
 use crate::contestant::{AetherReceiver, AetherSender, ContestantError, Hear, Offer, Profile};
 use crate::losses::{Counts, Losses};
+use crate::median::median;
 use crate::pacer::{Pacer, Stop};
 use crate::payload::{DEFAULT_BYTES, Load, Message};
 use crate::report::Latencies;
@@ -134,11 +135,13 @@ impl Flood {
     /// Cancelled before completion, nothing keeps running.
     pub async fn start(aether: &Aether, times: f64) -> Result<Self, FloodError> {
         let measured = tokio::task::spawn_blocking(|| {
-            let start = Instant::now();
-            for _ in 0..MEASURED {
+            let slept = (0..MEASURED).map(|_| {
+                let start = Instant::now();
                 std::thread::sleep(SERVICE);
-            }
-            f64::from(MEASURED) / start.elapsed().as_secs_f64()
+                start.elapsed().as_secs_f64()
+            });
+            // A single sleep that other load makes long does not count.
+            1.0 / median(slept)
         });
         let capacity = measured.await?;
         let arrivals = Poisson::new(times * capacity, crate::Overload::STRONG, fastrand::u64(..))?;

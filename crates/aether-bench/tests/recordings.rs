@@ -1,4 +1,6 @@
 //! The incidents found in the recordings of real traffic are the faults that were made, and no others.
+//!
+//! The clocks follow tokio's, which makes the moments of the recorded waves exact.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use aether::physics::{RecordedEntry, RecordingReader, RecordingWriter};
 use aether_bench::Recorded;
+use aether_core::clock;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/recordings");
 
@@ -41,6 +44,7 @@ fn check(recorded: &Recorded) {
 
 #[test]
 fn in_healthy_recordings_there_is_no_incident_and_in_others_one_for_each_fault_which_names_it() {
+    clock::follow_tokio();
     let recordings = recordings();
     let healthy = recordings.iter().filter(|recorded| recorded.faults.is_empty()).count();
     assert!(healthy >= 6 && recordings.len() - healthy >= 8, "{healthy} of {}", recordings.len());
@@ -66,6 +70,7 @@ fn with_losses(path: &Path, one_in: u32, seed: u64) -> Recorded {
 
 #[test]
 fn one_lost_wave_in_twenty_makes_no_incident_and_hides_none() {
+    clock::follow_tokio();
     for (seed, path) in (1..).zip(Recorded::list(&folder()).unwrap()) {
         check(&with_losses(&path, 20, seed));
     }
@@ -73,6 +78,7 @@ fn one_lost_wave_in_twenty_makes_no_incident_and_hides_none() {
 
 #[test]
 fn the_sentence_about_a_stopped_service_says_who_who_waits_and_what_to_do() {
+    clock::follow_tokio();
     let recorded = Recorded::play(&Path::new(FOLDER).join("beta-killed.rec")).unwrap();
     let [(_, incident)] = &recorded.incidents[..] else { panic!("{:?}", recorded.incidents) };
     let text = incident.to_string();
@@ -82,6 +88,7 @@ fn the_sentence_about_a_stopped_service_says_who_who_waits_and_what_to_do() {
 
 #[test]
 fn a_replay_is_the_same_each_time() {
+    clock::follow_tokio();
     let path = Path::new(FOLDER).join("beta-frozen.rec");
     let play = || {
         let Recorded { incidents, findings, waves, length, .. } = Recorded::play(&path).unwrap();

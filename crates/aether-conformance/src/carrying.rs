@@ -298,7 +298,7 @@ impl Narrow {
         receiver.resonate_on("narrow").await?;
         let emitter = vibrator("emitter", &end).await?.emitter();
         if crosses {
-            stage.link()?.cut().await?;
+            stage.cut_off(&end).await?;
         }
         Ok(Self { emitter, receiver, end, crosses })
     }

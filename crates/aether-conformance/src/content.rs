@@ -22,6 +22,9 @@ super::case::cases! {
     10 Nothing a_relayed_wave_keeps_its_identity_and_its_age,
 }
 
+/// Longer than a case may take.
+const HOURS: Duration = Duration::from_secs(7200);
+
 /// Checks everything that must be equal at both ends, except the age.
 fn same_wave(id: &WaveId, sent: &Wave, seen: &Wave) -> Checked {
     same("the id", id, &seen.id())?;
@@ -161,7 +164,8 @@ async fn root_and_baggage_follow_a_request(stage: &Stage) -> Checked {
         same("the root of the question", first.id(), question.root())?;
         question.reply(&1).await.map_err(Failure::from)
     };
-    let (answer, answered) = tokio::join!(asker.ask(numbered("content.request.c", 4)?), answers);
+    let question = numbered("content.request.c", 4)?;
+    let (answer, answered) = tokio::join!(asker.ask_within(question, HOURS), answers);
     answered?;
     let answer = answer?;
     same("the root of the answer", first.id(), answer.root())?;
@@ -187,7 +191,8 @@ async fn a_trace_context_arrives_and_is_passed_on(stage: &Stage) -> Checked {
         same("the trace context of the question", Some(&given), question.trace_context().as_ref())?;
         question.reply(&1).await.map_err(Failure::from)
     };
-    let (answer, answered) = tokio::join!(asker.ask(numbered("content.trace.c", 3)?), answers);
+    let question = numbered("content.trace.c", 3)?;
+    let (answer, answered) = tokio::join!(asker.ask_within(question, HOURS), answers);
     answered?;
     same("the trace context of the answer", Some(&given), answer?.trace_context().as_ref())
 }

@@ -1,7 +1,5 @@
 //! Line 11: messages from clients of the broker that do not know Aether.
 
-use std::time::Duration;
-
 use aether_core::clock::Instant;
 use bytes::Bytes;
 
@@ -9,7 +7,7 @@ use super::harness::ForeignMessage;
 use super::report::{Checked, Failure, holds, same};
 use super::stage::{Stage, listener, number, numbered, vibrator};
 use aether_core::wave::{ContentType, MAX_METADATA_BYTES, MAX_METADATA_ENTRIES, MAX_TOKENS};
-use aether_core::{Amplitude, HalfLife, Kind, Phase};
+use aether_core::{Amplitude, HalfLife, Kind, Phase, Wave};
 use aether_link::wire::{Sender, encode, is_frame};
 
 super::case::cases! {
@@ -45,7 +43,7 @@ async fn a_foreign_message_arrives_as_a_wave_with_default_values(stage: &Stage) 
         same("the cause", None, wave.cause())?;
         holds("no metadata", wave.metadata().is_empty(), wave.metadata())?;
         holds("a wave that expects no answer", !wave.expects_reply(), &wave)?;
-        holds("an age of less than the time-out", wave.age() < Duration::from_secs(30), wave.age())?;
+        holds("an age of less than the time-out", wave.age() < crate::Suite::LIMIT, wave.age())?;
         holds("an instance, as every source has", wave.source().instance() != 0, wave.source())?;
         holds("an identity of its own", !ids.contains(&wave.id()), wave.id())?;
         ids.push(wave.id());
@@ -122,7 +120,8 @@ async fn a_foreign_requester_gets_a_plain_answer(stage: &Stage) -> Checked {
     }
     // An asker that knows Aether still gets a complete answer.
     let asker = vibrator("asker", &stage.here).await?;
-    let ask = async { Ok::<_, Failure>(asker.ask_wave("ask.foreign", &3).await?) };
+    let question = Wave::builder("ask.foreign").kind(Kind::Query).json(3).build()?;
+    let ask = async { Ok::<_, Failure>(asker.ask_within(question, crate::Suite::LIMIT).await?) };
     let reply = async { Ok(stage.next(&mut oracle, "the question").await?.reply(&9).await?) };
     let (answer, ()) = stage.within("the answer", async { tokio::try_join!(ask, reply) }).await??;
     same("the answer", 9, answer.json()?)?;

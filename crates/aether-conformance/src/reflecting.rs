@@ -450,7 +450,7 @@ async fn waves_shed_by_the_outbox_while_away_are_reflected_at_once(stage: &Stage
     let here = stage.connect(outbox).await?;
     let emitter = vibrator("emitter", &here).await?;
     let mut echoes = emitter.echoes().await?;
-    stage.link()?.cut().await?;
+    stage.cut_off(&here).await?;
     let mut sent = Vec::new();
     for count in 0..3 * ROOM {
         sent.push(emitter.emit(command("away", count)?).await?.sequence);

@@ -14,7 +14,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::harness::{Foreign, Link, Site};
 use super::report::{Checked, Failure, holds, same};
-use aether_core::{Aether, AskError, Channel, Emitter, FlushError, InboxOptions, JoinError, Vibrator, Wave};
+use aether_core::{
+    Aether, AskError, Channel, Emitter, FlushError, InboxOptions, JoinError, Vibrator, Wave, WhenFull,
+};
 
 /// How long a case waits while nothing moves. A case with many waves takes as long as the machine is slow.
 pub(super) struct Patience {
@@ -58,8 +60,11 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn new(site: Box<dyn Site>, patience: Arc<Patience>) -> Checked<Self> {
-        let here = site.connect(InboxOptions::default()).await?;
-        let there = site.connect(InboxOptions::default()).await?;
+        // By default an emitter gives up after 100 ms, which a broker on a busy machine may not answer.
+        let outbox =
+            InboxOptions::default().when_full(WhenFull::Wait { patience: Duration::from_secs(3600) });
+        let here = site.connect(outbox.clone()).await?;
+        let there = site.connect(outbox).await?;
         Ok(Self { site, here, there, patience })
     }
 
@@ -106,6 +111,12 @@ impl Stage {
     /// The link, for cases that need one.
     pub(super) fn link(&self) -> Checked<&dyn Link> {
         self.site.link().ok_or_else(|| Failure::new("a link", "none"))
+    }
+
+    /// Cuts the link, and waits until an end has noticed: until then it may hand waves to the broken connection.
+    pub(super) async fn cut_off(&self, end: &Aether) -> Checked {
+        self.link()?.cut().await?;
+        self.within("the end to notice the cut", until(|| !end.status().connected)).await
     }
 
     /// Whether there is a link, and waves wait while it is cut.

@@ -91,10 +91,12 @@ fn next_number(shared: &LanShared) -> u64 {
 }
 
 fn pong(said: Instant, clock_micros: u64) -> LanPong {
+    // In this order a thread that is held up in between lengthens the round trip, by whose half the result may be off.
+    let own_micros = micros_since_1970();
     let round_trip = clock::now().saturating_duration_since(said);
     // The answer was written half a round trip ago.
     let half = i64::try_from(round_trip.as_micros() / 2).unwrap_or(i64::MAX);
-    let ahead = clock_micros.cast_signed().wrapping_sub(micros_since_1970().cast_signed());
+    let ahead = clock_micros.cast_signed().wrapping_sub(own_micros.cast_signed());
     LanPong { round_trip, clock_ahead_micros: ahead.saturating_add(half) }
 }
 

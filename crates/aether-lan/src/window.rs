@@ -142,7 +142,8 @@ mod tests {
     fn a_slow_line_gets_a_small_window_and_a_fast_one_a_large_one() {
         let mut window = Window::new();
         let idle = Duration::from_micros(400);
-        window.answered(clock::test_now(), 0, clock::test_now() + idle, false);
+        let start = clock::test_now();
+        window.answered(start, 0, start + idle, false);
         let took = on_a_line(&mut window, idle, 1.25e6, 20);
         assert!(took <= Duration::from_millis(7), "{took:?}");
         assert!((MIN_WINDOW..=8 << 10).contains(&window.bytes()), "{window:?}");

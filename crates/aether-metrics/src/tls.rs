@@ -34,8 +34,9 @@ struct Files {
     clients: Option<PathBuf>,
 }
 
-/// When a file was written and how long it is; `None` if that cannot be found out.
-type Stamp = Option<(SystemTime, u64)>;
+/// When a file was written, how long it is, and its number where files have one, which tells two files of one moment
+/// apart that replaced each other; `None` if that cannot be found out.
+type Stamp = Option<(SystemTime, u64, u64)>;
 
 /// The clock of a file system moves in steps of up to 10 ms, so a file that was written so recently may change again
 /// without another time.
@@ -155,14 +156,14 @@ impl Tls {
 /// Whether a file may change without another stamp.
 fn is_unsettled(stamp: &Stamp) -> bool {
     // A time in the future proves nothing.
-    stamp.is_some_and(|(written, _)| written.elapsed().is_ok_and(|age| age < UNSETTLED_FOR))
+    stamp.is_some_and(|(written, ..)| written.elapsed().is_ok_and(|age| age < UNSETTLED_FOR))
 }
 
 impl Files {
     fn stamps(&self) -> [Stamp; 3] {
         let stamp = |path: &Path| {
             let about = std::fs::metadata(path).ok()?;
-            Some((about.modified().ok()?, about.len()))
+            Some((about.modified().ok()?, about.len(), number_of(&about)))
         };
         [stamp(&self.certificate), stamp(&self.key), self.clients.as_deref().and_then(stamp)]
     }
@@ -195,6 +196,16 @@ impl Files {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(TlsAcceptor::from(Arc::new(config)))
     }
+}
+
+#[cfg(unix)]
+fn number_of(about: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(about)
+}
+
+#[cfg(not(unix))]
+const fn number_of(_: &std::fs::Metadata) -> u64 {
+    0
 }
 
 fn open(path: &Path) -> Result<File, TlsError> {

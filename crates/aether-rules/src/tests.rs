@@ -122,8 +122,9 @@ async fn an_emitter_a_question_and_a_subscription_are_refused_with_the_wave_and_
     billing.emit_bytes("orders.created", "1").await.unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_rate_allows_a_seconds_worth_at_once() {
+    aether_core::clock::follow_tokio();
     let rules = Rules::new([Rule::new("a").emit(["x"]).max_rate(3)]).unwrap();
     let aether = aether_core::AetherBuilder::new().guard(Border::new(rules)).connect().await.unwrap();
     let emitter = aether.emitter("a").unwrap();
@@ -142,8 +143,9 @@ fn wave_of(name: &str, channel: &str) -> Wave {
     wave
 }
 
-#[test]
-fn a_wave_that_finds_no_room_is_given_back_to_every_rate() {
+#[tokio::test(start_paused = true)]
+async fn a_wave_that_finds_no_room_is_given_back_to_every_rate() {
+    aether_core::clock::follow_tokio();
     let rules = [Rule::new("a").emit(["x"]).max_rate(5), Rule::new("*").emit([">"]).max_rate(3)];
     let border = Border::new(Rules::new(rules).unwrap());
     let mut wave = wave_of("a", "x");
@@ -162,8 +164,9 @@ fn a_wave_that_finds_no_room_is_given_back_to_every_rate() {
     assert!(border.let_out(&mut wave).is_err());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn each_name_has_a_rate_of_its_own() {
+    aether_core::clock::follow_tokio();
     let rules = Rules::new([Rule::new("sensor-*").emit([">"]).max_rate(3)]).unwrap();
     let aether = aether_core::AetherBuilder::new().guard(Border::new(rules)).connect().await.unwrap();
     for name in ["sensor-1", "sensor-2"] {

@@ -22,6 +22,9 @@ const ECHO: Duration = Duration::from_millis(100);
 /// How long a line about a signal may take. Where nobody reads the log, the signal counts nevertheless.
 const SAYING: Duration = Duration::from_millis(100);
 
+/// The same for the last line, which is not written if the process ends before.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Returns a token that the first Ctrl-C, SIGTERM or SIGHUP cancels. A second signal ends the process at once with code
 /// 130. A repetition of the same signal within 0.1 s is ignored.
 ///
@@ -54,7 +57,7 @@ pub fn on_signal() -> io::Result<CancellationToken> {
 
 async fn hear(mut signals: Signals, shutdown: &CancellationToken) {
     let signal = signals.next().await;
-    say(move || tracing::info!(signal, "shutting down; signal again to quit at once"));
+    say(SAYING, move || tracing::info!(signal, "shutting down; signal again to quit at once"));
     service_manager::stopping();
     shutdown.cancel();
     let (first, since) = (signal, Instant::now());
@@ -62,15 +65,15 @@ async fn hear(mut signals: Signals, shutdown: &CancellationToken) {
     while is_echo(signal, first, since.elapsed()) {
         signal = signals.next().await;
     }
-    say(move || {
+    say(LAST_WORDS, move || {
         tracing::warn!(signal, "quitting at once");
-        logging::flush(SAYING);
+        logging::flush(LAST_WORDS);
     });
     std::process::exit(INTERRUPTED);
 }
 
 /// Logs a line, in a thread that may be blocked by a subscriber of the author.
-fn say(line: impl FnOnce() + Send + 'static) {
+fn say(patience: Duration, line: impl FnOnce() + Send + 'static) {
     let (said, done) = mpsc::channel();
     let saying = std::thread::Builder::new().spawn(move || {
         line();
@@ -78,7 +81,7 @@ fn say(line: impl FnOnce() + Send + 'static) {
         let _ = said.send(());
     });
     if saying.is_ok() {
-        let _ = done.recv_timeout(SAYING);
+        let _ = done.recv_timeout(patience);
     }
 }
 

@@ -27,6 +27,9 @@ fn a_later_version_may_add_names_and_an_earlier_one_may_lack_some() {
     let least = r#"{"process":"a@1","version":"0","uptime_ms":0,"every_ms":1}"#;
     let account = read(least.as_bytes()).unwrap();
     assert_eq!((account.ledger(), account.inboxes.len(), account.is_last), (Ledger::default(), 0, false));
+    let unnamed = read(DOCUMENTED.replace("\"names\":2", "\"names\":0").as_bytes()).unwrap();
+    assert_eq!((unnamed.left_out_names, unnamed.left_out.ledger.offered), (0, 4));
+    assert_eq!(read(&write(&unnamed)), Ok(unnamed), "its sums are written as well");
 }
 
 #[test]

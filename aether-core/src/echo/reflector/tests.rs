@@ -374,7 +374,7 @@ fn failures_are_reported_in_the_runtime_of_the_medium() {
     let home = runtime();
     home.block_on(async { reflector.note_runtime() });
     runtime().block_on(async { fails(&reflector, &emitted(&source(), Kind::Command, 0)) });
-    home.block_on(async { tokio::time::timeout(Duration::from_secs(30), reflector.settled()).await })
+    home.block_on(async { tokio::time::timeout(Duration::from_secs(180), reflector.settled()).await })
         .unwrap();
     assert_eq!((reflector.ledger().echoed, network.calls.load(Ordering::Relaxed)), (1, 1));
 }

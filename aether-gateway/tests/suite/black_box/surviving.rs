@@ -1,10 +1,11 @@
 //! C1 12: a gateway process that is killed at any moment, and what it had acknowledged.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{Barrier, mpsc};
 use tokio::task::JoinSet;
 
 use crate::black_box::client::Client;
@@ -18,8 +19,14 @@ const CLIENTS: usize = 8;
 const WINDOW: u64 = 32;
 
 /// Writes until the connection ends, and reports what is durable.
-async fn write(url: String, prefix: String, acknowledged: mpsc::UnboundedSender<(String, u64)>) {
+async fn write(
+    url: String,
+    prefix: String,
+    connected: Arc<Barrier>,
+    acknowledged: mpsc::UnboundedSender<(String, u64)>,
+) {
     let mut own = Own::connect(&url, &prefix).await;
+    connected.wait().await;
     for n in 1..=WINDOW {
         assert_eq!(own.set(&format!("{prefix}/{n}"), json!(n), true).await, n);
     }
@@ -46,8 +53,11 @@ async fn c1_12_acknowledged_writes_survive_kill_9_of_the_gateway() {
         let server = Server::gateway().store(&store).start().await;
         let (sender, mut receiver) = mpsc::unbounded_channel();
         let mut clients = JoinSet::new();
+        // No client connects to a gateway that is killed already.
+        let connected = Arc::new(Barrier::new(CLIENTS));
         for client in 0..CLIENTS {
-            clients.spawn(write(server.url(), format!("{kill}-{client}"), sender.clone()));
+            let prefix = format!("{kill}-{client}");
+            clients.spawn(write(server.url(), prefix, Arc::clone(&connected), sender.clone()));
         }
         drop(sender);
         // At a random moment: writes of all clients are on their way then.

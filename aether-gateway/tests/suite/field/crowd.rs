@@ -54,6 +54,9 @@ async fn one_in_ten_does_not_read(clients: usize) {
     limits.max_connections_total = clients;
     limits.max_connections_per_source = clients;
     limits.max_queue_bytes = 64 << 10;
+    // The silent ones are there until the end, however long it takes to get there.
+    limits.max_stall = 100 * PATIENCE;
+    limits.max_silence = 300 * PATIENCE;
     let aether = Aether::local();
     let server = Server::start(&aether, FieldOptions::default().limits(limits)).await;
     let mut stuck = Vec::new();

@@ -1,14 +1,12 @@
 //! Several gateways on one field.
 
-use std::time::Duration;
-
 use aether_conformance::NatsServer;
 use aether_core::{Aether, Vibrator};
 use aether_field::{Field, Presence};
 use aether_gateway::FieldOptions;
 use serde_json::json;
 
-use crate::field::client::{Client, Tab, now};
+use crate::field::client::{Client, PATIENCE, Tab, now};
 use crate::field::server::Server;
 use crate::support::StoppedTime;
 
@@ -18,10 +16,7 @@ async fn two_gateways() -> (NatsServer, Server, Server) {
     let one = Server::start(&connect().await, FieldOptions::default()).await;
     let other = Server::start(&connect().await, FieldOptions::default()).await;
     one.field.set("ready", &true).expect("written");
-    tokio::time::timeout(Duration::from_secs(30), one.field.agreed(1))
-        .await
-        .expect("in time")
-        .expect("agreed");
+    tokio::time::timeout(PATIENCE, one.field.agreed(1)).await.expect("in time").expect("agreed");
     (nats, one, other)
 }
 
@@ -47,7 +42,7 @@ async fn case_15_two_gateways_show_the_same_winner_in_1000_rounds() {
         let all = usize::try_from((batch + 1) * ROUNDS).unwrap();
         tokio::join!(a.until(|client| client.acks.len() == all), b.until(|client| client.acks.len() == all));
         let agreed = async { tokio::try_join!(one.field.agreed(1), other.field.agreed(1)) };
-        tokio::time::timeout(Duration::from_secs(30), agreed).await.expect("in time").unwrap();
+        tokio::time::timeout(PATIENCE, agreed).await.expect("in time").unwrap();
         // Earlier changes are sent to the clients before.
         one.field.set("end", &batch).unwrap();
         let end = json!(batch);
@@ -101,7 +96,7 @@ async fn case_16_a_client_moves_between_gateways_without_losing_or_repeating_a_w
     for op in acked + 1..next {
         client.write(&write(op)).await;
     }
-    tokio::time::timeout(Duration::from_secs(30), other.field.agreed(1)).await.expect("in time").unwrap();
+    tokio::time::timeout(PATIENCE, other.field.agreed(1)).await.expect("in time").unwrap();
     for server in [&one, &other] {
         let (sets, members) =
             ((1..next).filter(|op| op % 3 == 0).count(), (1..next).filter(|op| op % 3 == 2).count());

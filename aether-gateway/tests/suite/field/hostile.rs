@@ -4,12 +4,15 @@ use std::time::{Duration, Instant};
 
 use aether_core::Aether;
 use aether_gateway::{FieldOptions, SecurityLimits};
+use futures_util::StreamExt as _;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio_tungstenite::tungstenite::Message;
 
 use crate::field::client::{BUSY, Client, PATIENCE, Tab, now};
 use crate::field::server::Server;
+use crate::support::StoppedTime;
 
 const UPGRADE: &str = "GET /field/home/ws HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
@@ -81,9 +84,9 @@ async fn case_10_a_source_beyond_its_places_is_busy_and_places_come_back() {
 
 #[tokio::test]
 async fn a_client_that_sends_its_frame_byte_by_byte_holds_nobody_up_and_is_given_up() {
+    let time = StoppedTime::new();
     let mut limits = SecurityLimits::default();
     limits.ping_interval = Duration::from_millis(100);
-    // Long enough for the good client on a machine that does something else for a moment.
     limits.max_silence = Duration::from_secs(2);
     let aether = Aether::local();
     let server = Server::start(&aether, FieldOptions::default().limits(limits)).await;
@@ -111,16 +114,20 @@ async fn a_client_that_sends_its_frame_byte_by_byte_holds_nobody_up_and_is_given
     let (mut good, _) = Tab::opened(server.address, "home").await;
     good.send(&json!({ "type": "set", "key": "k", "value": 1 })).await;
     assert_eq!(good.json().await["key"], "k");
-    let listening = tokio::spawn(async move { while good.socket_alive().await {} });
+    // It hears nothing but the pings, which it answers, and stays.
+    while !dripping.is_finished() {
+        time.tenth_passes().await;
+        let heard = good.socket.next().await;
+        assert!(matches!(heard, Some(Ok(Message::Ping(_)))), "{heard:?}");
+    }
     assert!(dripping.await.unwrap(), "the gateway ends the connection before the frame is complete");
-    listening.abort();
+    drop(time);
     server.stop().await;
 }
 
 impl Tab {
     /// Reads, so that pings are answered.
     async fn socket_alive(&mut self) -> bool {
-        use futures_util::StreamExt as _;
         matches!(self.socket.next().await, Some(Ok(_)))
     }
 }
@@ -129,6 +136,9 @@ impl Tab {
 async fn case_11_a_client_that_does_not_read_slows_nobody_and_costs_bounded_memory() {
     let mut limits = SecurityLimits::default();
     limits.max_queue_bytes = 256 << 10;
+    // Those that do not read stay until the end, however long it takes to get there.
+    limits.max_stall = 100 * PATIENCE;
+    limits.max_silence = 300 * PATIENCE;
     let aether = Aether::local();
     let server = Server::start(&aether, FieldOptions::default().limits(limits)).await;
     server.field.set("before", &1).unwrap();
@@ -152,8 +162,9 @@ async fn case_11_a_client_that_does_not_read_slows_nobody_and_costs_bounded_memo
     assert!(line["queued_changes"].as_u64().unwrap() <= 2 * 100, "{line}");
     assert!(line["resynced_clients"].as_u64().unwrap() >= 1, "{line}");
     // The acceptance case demands 50 ms for 99 % of them, which the benchmark measures. Here other tests run beside it:
-    // the slowest ones include moments in which the machine does something else, the typical one does not.
-    assert!(typical < Duration::from_millis(500), "{typical:?}");
+    // the slowest ones include moments in which the machine does something else, the typical one does not. A server that
+    // waits for one that does not read would wait for ever.
+    assert!(typical < Duration::from_secs(5), "{typical:?}");
 
     // One that reads again has the newest state in the end.
     let newest = json!(["newest"]);
@@ -192,13 +203,16 @@ async fn case_11_a_client_that_never_reads_is_given_up() {
         }
     };
     tokio::time::timeout(PATIENCE, given_up).await.expect("it is given up");
-    assert_eq!(server.line().await["clients"], 0);
+    // It is counted a moment before it is gone.
+    let gone = async { while server.line().await["clients"] != 0 {} };
+    tokio::time::timeout(PATIENCE, gone).await.expect("its place is given back");
     server.stop().await;
 }
 
 /// Clients of protocol 0.4 get the whole field in one message.
-#[tokio::test(flavor = "multi_thread")]
+#[tokio::test]
 async fn of_those_that_do_not_read_their_snapshot_few_are_in_memory_and_each_is_given_up_without_progress() {
+    let time = StoppedTime::new();
     let mut limits = SecurityLimits::default();
     limits.max_stall = Duration::from_millis(500);
     let aether = Aether::local();
@@ -211,11 +225,20 @@ async fn of_those_that_do_not_read_their_snapshot_few_are_in_memory_and_each_is_
     for _ in 0..10 {
         stuck.push(Tab::connect(server.address, "/field/home/ws").await);
     }
-    // One that reads comes after all of them, and gets it.
-    let (_, data) = Tab::opened(server.address, "home").await;
-    assert_eq!(data.as_object().unwrap().len(), 520);
-    assert!(server.line().await["dropped_clients"]["stalled"].as_u64().unwrap() >= 7);
+    // One that reads comes after all of them, and gets it when there is room for it in memory. No time passes while it
+    // reads.
+    let mut good = Tab::connect(server.address, "/field/home/ws").await;
+    assert_eq!(good.json().await["type"], "hello");
+    let mut tenths = 0;
+    while server.line().await["dropped_clients"]["stalled"].as_u64().unwrap() < 7 {
+        assert!(tenths < 200, "they are not given up");
+        time.tenth_passes().await;
+        tenths += 1;
+    }
+    let snapshot = good.next("snapshot").await;
+    assert_eq!(snapshot["data"].as_object().unwrap().len(), 520);
     drop(stuck);
+    drop(time);
     server.stop().await;
 }
 

@@ -225,8 +225,11 @@ async fn case_7_an_idle_viewer_stays_and_a_dead_one_is_found() {
 #[tokio::test]
 async fn a_gateway_that_stops_frees_its_port_in_the_same_process() {
     let aether = Aether::local();
-    let server = Server::start(&aether, FieldOptions::default()).await;
-    let address = server.address;
+    // The system gives this port to nobody else meanwhile.
+    let address = ([127, 0, 0, 1], aether_conformance::free_port().unwrap()).into();
+    let field = aether_field::Field::builder("home").replica("gateway").join(&aether).await.unwrap();
+    let (options, gateway) = (FieldOptions::default(), GatewayOptions::default());
+    let server = Server::serving_at(&aether, options, gateway, field, address).await;
     let (mut tab, _) = Tab::opened(address, "home").await;
     server.stop().await;
     assert!(matches!(tab.hear().await, Heard::Closed(_)));

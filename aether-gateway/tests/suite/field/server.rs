@@ -33,8 +33,17 @@ impl Server {
         gateway: GatewayOptions,
         field: Field,
     ) -> Self {
-        let any_port = ([127, 0, 0, 1], 0).into();
-        let options = gateway.listen(any_port).physics(false).fields(options.field("home", field.clone()));
+        Self::serving_at(aether, options, gateway, field, ([127, 0, 0, 1], 0).into()).await
+    }
+
+    pub(crate) async fn serving_at(
+        aether: &Aether,
+        options: FieldOptions,
+        gateway: GatewayOptions,
+        field: Field,
+        address: SocketAddr,
+    ) -> Self {
+        let options = gateway.listen(address).physics(false).fields(options.field("home", field.clone()));
         let gateway = Gateway::start(aether, options).await.expect("the gateway starts");
         let (address, stop) = (gateway.address(), CancellationToken::new());
         let running = tokio::spawn(gateway.run(stop.clone()));

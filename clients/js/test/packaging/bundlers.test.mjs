@@ -112,12 +112,12 @@ for (const [name, command] of [
     const [program, ...args] = command;
     // It ends by itself, so nothing is left after close.
     const running = new Process(program, [...args, "smoke.mjs"], { cwd: at });
-    assert.equal(await within(20_000, running.exited, `the end of ${name}`), 0, running.output);
+    assert.equal(await within(120_000, running.exited, `the end of ${name}`), 0, running.output);
     assert.match(running.output, /^\[\{"n":1\},true,"online","online"\]$/m);
   });
 }
 
-test("Next, app router", { timeout: 300_000 }, async () => {
+test("Next, app router", { timeout: 1_200_000 }, async () => {
   const gateway = await Gateway.start();
   const at = await project(
     {

@@ -183,20 +183,21 @@ async fn a_replica_whose_clock_was_ahead_is_found_and_its_file_is_the_way_out() 
     limits.max_drift = Duration::from_secs(2 * 3600);
     let field =
         Field::builder("home").replica("pi").limits(limits).store(&store).join(&aether).await.unwrap();
-    let (healthy, report) = doctor(&["--medium", &url, "--roll-call", "3s"]);
+    let (healthy, report) = doctor(&["--medium", &url, "--roll-call", "8s"]);
     assert_eq!((healthy, findings(&report, "fields")[0].0), (Some(0), "ok"), "{report:#}");
     let stamp = Stamp { micros: micros_since_1970() + 3_600_000_000, logical: 0, writer: WriterId(7) };
     let entry = Entry { stamp, replaces: None, value: Some("1".into()) };
     let _ = field.submit(Change { key: Key::Register("lamp".into()), entry }).unwrap();
-    let (code, report) = doctor(&["--medium", &url, "--roll-call", "3s"]);
+    let (code, report) = doctor(&["--medium", &url, "--roll-call", "8s"]);
     let (status, text, remedy) = findings(&report, "fields")[0];
     assert!((code, status) == (Some(1), "fail") && text.contains("the replica \"pi\""), "{report:#}");
     assert!(remedy.contains("aether field restamp"), "{report:#}");
     field.close().await.unwrap();
 
     let restamp = |args: &[&str]| run(&[&["field", "restamp", store.to_str().unwrap()], args].concat());
+    // Some of the hour has passed, and more of it on a busy machine.
     let found = restamp(&[]);
-    assert!(found.code == Some(1) && found.out.starts_with("1 entries are up to 59m"), "{found:?}");
+    assert!(found.code == Some(1) && found.out.starts_with("1 entries are up to 5"), "{found:?}");
     let written = restamp(&["--write"]);
     assert!(written.code == Some(0) && written.out.ends_with("and have stamps of now\n"), "{written:?}");
     let again = restamp(&[]);

@@ -5,7 +5,7 @@ use std::path::Path;
 use aether_conformance::NatsServer;
 use nix::sys::signal::Signal;
 
-use crate::process::{Running, run};
+use crate::process::{PATIENCE, Running, run};
 
 #[tokio::test]
 async fn a_replica_that_stays_keeps_what_commands_write() {
@@ -14,9 +14,9 @@ async fn a_replica_that_stays_keeps_what_commands_write() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("home.field");
     let store = store.to_str().unwrap();
-    let field = |args: &[&str]| run(&[&["field"], args, &["--medium", &url]].concat());
+    let field = |args: &[&str]| run(&[&["field"], args, &["--medium", &url, "--timeout", "2m"]].concat());
 
-    let nobody = field(&["get", "home", "lamp", "--timeout", "200ms"]);
+    let nobody = run(&["field", "get", "home", "lamp", "--timeout", "200ms", "--medium", &url]);
     assert_eq!(nobody.code, Some(1), "{nobody:?}");
     assert!(nobody.err.contains("no other replica of the field answered within 200ms"), "{nobody:?}");
 
@@ -101,7 +101,7 @@ async fn an_owner_certified_by_the_root_writes_and_nobody_else_does() {
     let url = server.url();
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let field = |args: &[&str]| run(&[&["field"], args, &["--medium", &url]].concat());
+    let field = |args: &[&str]| run(&[&["field"], args, &["--medium", &url, "--timeout", "2m"]].concat());
     let made = |name: &str, path: &str| {
         let made = run(&["field", "identity", "new", name, path]);
         assert_eq!(made.code, Some(0), "{made:?}");
@@ -155,6 +155,10 @@ async fn the_commands_of_the_page_on_shared_state_print_what_it_says() {
     let (mut script, mut expected) = (String::new(), String::new());
     for line in block.lines() {
         match line.strip_prefix("$ ") {
+            // What waits for another replica waits longer than by default, for a busy machine.
+            Some(command) if [" set ", " get "].iter().any(|action| command.contains(action)) => {
+                script += &format!("{command} --timeout 2m\n");
+            }
             Some(command) => script += &format!("{command}\n"),
             None => expected += &format!("{line}\n"),
         }
@@ -170,8 +174,7 @@ async fn the_commands_of_the_page_on_shared_state_print_what_it_says() {
     let mut command = tokio::process::Command::new("sh");
     command.args(["-c", &script]).current_dir(folder.path()).kill_on_drop(true);
     command.env("PATH", path.unwrap()).env("AETHER_MEDIUM", server.url());
-    let output =
-        tokio::time::timeout(std::time::Duration::from_secs(60), command.output()).await.unwrap().unwrap();
+    let output = tokio::time::timeout(PATIENCE, command.output()).await.unwrap().unwrap();
     assert_eq!(
         String::from_utf8(output.stdout).unwrap(),
         expected,

@@ -87,9 +87,9 @@ fn keys_that_sign_are_made_and_shown_as_lines_of_a_list() {
     assert!(unsealed.code == Some(2) && unsealed.err.contains("aether keys new"), "{unsealed:?}");
 }
 
-/// The processes of these tests tell several times a second what they refused, so the doctor does not have to listen
-/// for long.
-const SEALING_DOCTOR: [&str; 4] = ["doctor", "--json", "--roll-call", "2s"];
+/// The processes of these tests tell several times a second what they refused; the rest of the time is for a busy
+/// machine.
+const SEALING_DOCTOR: [&str; 4] = ["doctor", "--json", "--roll-call", "8s"];
 
 /// The findings about sealing.
 fn sealing(said: &Said) -> Vec<Value> {

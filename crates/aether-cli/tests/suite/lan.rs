@@ -49,7 +49,7 @@ fn peers_are_listed_with_what_is_known_of_them_and_followed() {
     let ports = [free_port(), free_port(), free_port()];
     let _listener = listener(&address(ports[0], &[]));
     let medium = address(ports[1], &ports[..1]);
-    let said = run(&["lan", "peers", "--json", "--medium", &medium], SECRET);
+    let said = run(&["lan", "peers", "--json", "--for", "2m", "--medium", &medium], SECRET);
     let peer = json(&said.out);
     assert_eq!((said.code, &peer["name"], &peer["protocol"]), (Some(0), &"aether-listen".into(), &2.into()));
     let number = |key: &str| peer[key].as_u64().unwrap_or_else(|| panic!("{key}: {peer}"));
@@ -57,7 +57,7 @@ fn peers_are_listed_with_what_is_known_of_them_and_followed() {
     assert!(peer["round_trip_micros"].as_u64().unwrap() > 0 && peer["clock_ahead_micros"].is_i64(), "{peer}");
     let (id, machine) = (peer["id"].as_str().unwrap(), peer["machine"].as_str().unwrap());
     assert!(id.len() == 16 && !machine.is_empty(), "{peer}");
-    let said = run(&["lan", "peers", "--medium", &medium], SECRET);
+    let said = run(&["lan", "peers", "--for", "2m", "--medium", &medium], SECRET);
     let lines: Vec<_> = said.out.lines().collect();
     assert!(said.code == Some(0) && lines.len() == 2 && lines[0].starts_with("NAME "), "{said:?}");
     assert!([id, machine, "aether-listen", " ms "].iter().all(|part| lines[1].contains(part)), "{said:?}");
@@ -86,10 +86,9 @@ fn pings_are_measured_and_lost_ones_are_counted() {
     let ports = [free_port(), free_port()];
     let listener = listener(&address(ports[0], &[]));
     let medium = address(ports[1], &ports[..1]);
-    let said = run(
-        &["lan", "ping", "aether-listen", "-n", "20", "--interval", "5ms", "--json", "--medium", &medium],
-        SECRET,
-    );
+    let patient = ["--for", "2m", "--timeout", "2m", "--medium", &medium];
+    let args = ["lan", "ping", "aether-listen", "-n", "20", "--interval", "5ms", "--json"];
+    let said = run(&[&args[..], &patient].concat(), SECRET);
     let series = json(&said.out);
     assert_eq!(
         (said.code, &series["answered"], &series["lost"]),
@@ -102,13 +101,14 @@ fn pings_are_measured_and_lost_ones_are_counted() {
     // It is the same clock; a millisecond for one that is being adjusted.
     assert!(number("clock_ahead_micros").abs() <= number("clock_within_micros") + 1000, "{series}");
 
-    let said = run(&["lan", "ping", "nobody", "--for", "100ms", "--medium", &medium], SECRET);
+    let said = run(&["lan", "ping", "nobody", "--for", "5s", "--medium", &medium], SECRET);
     assert_eq!(said.code, Some(1), "{said:?}");
     assert!(said.err.contains("no peer is called \"nobody\", out of 1"), "{said:?}");
 
-    let args = ["lan", "ping", "-n", "4", "--interval", "400ms", "--timeout", "200ms", "--medium", &medium];
-    let mut ping = Running::of(command(&args, SECRET));
+    let args = ["lan", "ping", "-n", "4", "--interval", "2s", "--timeout", "200ms", "--for", "2m"];
+    let mut ping = Running::of(command(&[&args[..], &["--medium", &medium]].concat(), SECRET));
     ping.tells("pinging 1 peers");
+    // Before the last of them, which is six seconds later.
     listener.signal(Signal::SIGSTOP);
     let line = ping.line();
     listener.signal(Signal::SIGCONT);
@@ -188,7 +188,8 @@ fn a_router_connects_two_that_do_not_know_each_other() {
     assert_eq!(router.line(), format!("listening on tcp/{place}"));
     let _listener = listener(&by_router);
     assert!(router.line().starts_with("came  process "));
-    let said = run(&["lan", "ping", "aether-listen", "-n", "3", "--medium", &by_router], SECRET);
+    let patient = ["--for", "2m", "--timeout", "2m", "--medium", &by_router];
+    let said = run(&[&["lan", "ping", "aether-listen", "-n", "3"][..], &patient].concat(), SECRET);
     assert!(said.code == Some(0) && said.out.contains(": 3 answered, 0 lost; round trip min "), "{said:?}");
     let came = router.line();
     let (_, process) = came.split_once("came  ").unwrap();

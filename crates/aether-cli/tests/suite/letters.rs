@@ -73,7 +73,7 @@ async fn letters_are_listed_shown_replayed_and_dropped_by_ids_that_stay() {
     let (server, medium) = server().await;
     let till = Till::open(&server.url()).await;
     till.fail(&server.url(), &["orders.pay", "orders.ship", "orders.pay"]).await;
-    let letters = |args: &[&str]| run(&with(&[&["letters"], args].concat(), &medium));
+    let letters = |args: &[&str]| run(&with(&[&["letters"], args, &["--timeout", "2m"]].concat(), &medium));
     // It ends when the one service there is has announced itself, not after a time.
     let of_till = |args: &[&str]| letters(&[args, &["--expect", "1", "--roll-call", "1m"]].concat());
 

@@ -220,7 +220,7 @@ async fn a_listener_whose_lines_nobody_reads_ends_when_it_is_told_to() {
 #[cfg(unix)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_group_shares_the_waves_and_a_signal_ends_a_listener() {
-    let (_server, medium) = server().await;
+    let (server, medium) = server().await;
     let mut members = [(); 2].map(|()| listener(&["jobs", "--group", "workers"], &medium));
     let (printed, lines) = mpsc::channel();
     for (number, member) in members.iter_mut().enumerate() {
@@ -228,9 +228,13 @@ async fn a_group_shares_the_waves_and_a_signal_ends_a_listener() {
         std::thread::spawn(move || of_member.into_iter().try_for_each(|_| printed.send(number)));
     }
     drop(printed);
-    // Slowly: events that are emitted at once travel in one message, which goes to one member.
-    let emitted = run(&with(&["emit", "jobs", "1", "--count", "40", "--rate", "200"], &medium));
-    assert_eq!(emitted.code, Some(0), "{}", emitted.err);
+    // One by one: events that are emitted at once travel in one message, which goes to one member.
+    let aether = aether::connect(&server.url()).await.unwrap();
+    let shop = aether.emitter("shop").unwrap();
+    for _ in 0..40 {
+        shop.emit_wave("jobs", &1).await.unwrap();
+        aether.flush().await.unwrap();
+    }
     let by: Vec<usize> = (0..40).map(|_| lines.recv_timeout(PATIENCE).unwrap()).collect();
     assert!(by.contains(&0) && by.contains(&1), "the server shares by chance, but not so: {by:?}");
     for member in members {
@@ -253,7 +257,7 @@ async fn an_answer_is_printed_and_no_answer_is_code_1_whoever_listens() {
     let mut stock = Vibrator::create("stock", &aether).await.unwrap();
     stock.resonate_on("stock.count").await.unwrap();
     let asked = {
-        let args = with(&["ask", "stock.count", "\"lamp\""], &medium).join("\n");
+        let args = with(&["ask", "stock.count", "\"lamp\"", "--timeout", "2m"], &medium).join("\n");
         tokio::task::spawn_blocking(move || run(&args.split('\n').collect::<Vec<_>>()))
     };
     let question = stock.receive().await.unwrap();
@@ -299,7 +303,8 @@ async fn the_gateway_alone_is_ready_and_ends_with_a_signal() {
     gateway.signal(nix::sys::signal::Signal::SIGTERM);
     let (said, took) = gateway.end();
     assert_eq!(said.code, Some(0), "{}", said.err);
-    assert!(took < std::time::Duration::from_secs(2), "{took:?}");
+    // A second; the rest is for a busy machine. Nothing else ends it.
+    assert!(took < PATIENCE, "{took:?}");
 }
 
 /// Two processes and a server that is killed in the middle of a stream: each wave that the one sent is printed by the

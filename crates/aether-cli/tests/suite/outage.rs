@@ -2,13 +2,12 @@
 //! say, and the account at the end.
 
 use std::io::Write as _;
-use std::time::Duration;
 
 use aether_conformance::{NatsServer, ServerOptions};
 use nix::sys::signal::Signal;
 
 use crate::nats::{listener, server, with};
-use crate::process::{Running, Said, run, sum, term};
+use crate::process::{PATIENCE, Running, Said, run, sum, term};
 
 /// A server that has gone, and its address.
 async fn gone() -> (NatsServer, [String; 2]) {
@@ -71,7 +70,7 @@ async fn a_program_that_waits_for_a_server_ends_at_once_when_it_is_told_to() {
         program.signal(Signal::SIGINT);
         let (said, took) = program.end();
         assert_eq!(said.code, Some(code), "{args:?}: {}", said.err);
-        assert!(took < Duration::from_secs(10), "{args:?}: {took:?}");
+        assert!(took < PATIENCE, "{args:?}: {took:?}");
     }
 }
 
@@ -200,7 +199,9 @@ async fn emit_waits_for_a_server_that_does_not_answer_and_loses_nothing() {
 #[tokio::test(flavor = "multi_thread")]
 async fn emit_waits_at_its_end_until_the_server_has_confirmed_everything() {
     let mut stopped = Stopped::emitting(10, &[]).await;
-    stopped.emitting.tells("waiting for the server, which has not confirmed 9 waves");
+    let told = stopped.emitting.tells("waiting for the server, which has not confirmed ");
+    // The first one may have been heard before its sender could have it confirmed.
+    assert!(["9 waves", "10 waves"].iter().any(|waves| told.ends_with(waves)), "{told}");
     stopped.go_on();
     let (said, _) = stopped.end();
     assert_eq!(said.code, Some(0), "{}", said.err);

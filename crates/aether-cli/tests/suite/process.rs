@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 /// For what takes milliseconds on an idle machine and may take seconds on a busy one. Nothing waits for it to pass.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// The command, with an environment of which nothing but the arguments counts.
 pub(crate) fn aether(args: &[&str]) -> Command {

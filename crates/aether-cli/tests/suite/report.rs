@@ -45,7 +45,9 @@ async fn what_a_gateway_has_seen_is_reported_after_its_end() {
     }
     let report: Value = serde_json::from_str(&run(&["report", archive, "--json"]).out).unwrap();
     assert_eq!((&report["waves"], &report["lost_waves"]), (&3.into(), &0.into()));
-    assert_eq!(report["spans"].as_array().unwrap().len(), 1);
+    // A span is a minute. A gateway that takes longer on a busy machine has more of them.
+    let spans = report["spans"].as_array().unwrap().iter().map(|span| span["waves"].as_u64().unwrap());
+    assert_eq!(spans.sum::<u64>(), 3, "{report}");
     assert_eq!(run(&["report", archive, "--since", "yesterday"]).code, Some(2));
 }
 

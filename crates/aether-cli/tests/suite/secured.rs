@@ -146,8 +146,10 @@ fn works(secured: &Secured, by: By, folder: &Path) {
 
     let mut beta = Running::start(&all(&["beta"], &medium));
     beta.tells("beta ");
-    runs(&["ask", "inventory.restock", "{\"sku\":\"lamp\",\"quantity\":5}"]);
-    assert!(runs(&["describe", "beta"]).out.contains("inventory"));
+    runs(&["ask", "inventory.restock", "{\"sku\":\"lamp\",\"quantity\":5}", "--timeout", "2m"]);
+    // It ends when the service has described itself, not after a time.
+    let described = runs(&["describe", "beta", "--roll-call", "2m", "--expect", "1"]);
+    assert!(described.out.contains("inventory"));
     assert!(runs(&["top", "--once", "--for", "1ms"]).out.contains("PROCESS"));
     runs(&["map", "--for", "1ms"]);
     let letters = run(&all(&["letters", "ls", "--roll-call", "1ms"], &medium));
@@ -156,8 +158,8 @@ fn works(secured: &Secured, by: By, folder: &Path) {
 
     let mut keep = Running::start(&all(&["field", "keep", "home"], &medium));
     keep.tells("keeps ");
-    runs(&["field", "set", "home", "lamp", "true"]);
-    assert_eq!(runs(&["field", "get", "home", "lamp"]).out.trim(), "true");
+    runs(&["field", "set", "home", "lamp", "true", "--timeout", "2m"]);
+    assert_eq!(runs(&["field", "get", "home", "lamp", "--timeout", "2m"]).out.trim(), "true");
 
     let consumers = secured.args(by, "", folder);
     let args = ["log", "consumers", &plain];

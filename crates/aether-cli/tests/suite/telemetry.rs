@@ -3,19 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::collector::{Collector, Seen, SeenHistogram};
 use crate::nats::{server, with};
-use crate::process::{Running, Said, run};
+use crate::process::{PATIENCE, Running, Said, run};
 
 /// The kinds of spans in OTLP.
 const INTERNAL: i32 = 1;
 const CLIENT: i32 = 3;
 const PRODUCER: i32 = 4;
 const CONSUMER: i32 = 5;
+
+/// Nobody asks twice because the machine is busy.
+const PATIENT: [&str; 4] = ["--set", "service.alpha.patience=1m", "--set", "service.alpha.deadline=2m"];
+
+/// The server gives each order to one of two processes by chance: with so many each of them gets some.
+const ORDERS: usize = 40;
 
 fn started(args: &[&str], medium: &[String; 2], more: &[&str]) -> Running {
     let mut running = Running::start(&with(&[args, more].concat(), medium));
@@ -39,10 +44,11 @@ async fn an_order_through_three_processes_is_one_trace_with_the_right_parents() 
     let export = ["--set", &otlp];
     let beta = started(&["beta", "--units", "1000"], &medium, &export);
     // It creates one order, and then charges the cards of others.
-    let payer =
-        started(&["alpha", "--rate", "0.001", "--seed", "2", "--decline-rate", "0"], &medium, &export);
-    let shop = ["alpha", "--orders", "20", "--rate", "200", "--decline-rate", "0"];
-    let orders = run(&with(&[&shop[..], &export].concat(), &medium));
+    let payer = ["alpha", "--rate", "0.001", "--seed", "2", "--decline-rate", "0"];
+    let payer = started(&[&payer[..], &PATIENT].concat(), &medium, &export);
+    let number = ORDERS.to_string();
+    let shop = ["alpha", "--orders", &number, "--rate", "200", "--decline-rate", "0"];
+    let orders = run(&with(&[&shop[..], &PATIENT, &export].concat(), &medium));
     assert_eq!(orders.code, Some(0), "{orders:?}");
     assert!(!orders.err.contains("telemetry was lost"), "{}", orders.err);
     for running in [payer, beta] {
@@ -56,7 +62,7 @@ async fn an_order_through_three_processes_is_one_trace_with_the_right_parents() 
     }
     let is_order = |spans: &&Vec<&Seen>| spans.iter().any(|span| span.name == "order");
     let orders: Vec<_> = traces.values().filter(is_order).collect();
-    assert_eq!(orders.len(), 21, "one trace an order");
+    assert_eq!(orders.len(), ORDERS + 1, "one trace an order");
     orders.iter().for_each(|spans| check_order(spans));
     let processes =
         |spans: &&&Vec<&Seen>| spans.iter().map(|span| &span.instance).collect::<BTreeSet<_>>().len();
@@ -73,7 +79,12 @@ async fn an_order_through_three_processes_is_one_trace_with_the_right_parents() 
     }
     // Each order asks the stock twice, from another process.
     for name in ["aether.wave.wait", "aether.wave.handling", "aether.wave.transit"] {
-        check_histograms(&received.histograms, ["aether-service-beta", "beta"], name, 42);
+        check_histograms(
+            &received.histograms,
+            ["aether-service-beta", "beta"],
+            name,
+            2 * (ORDERS as u64 + 1),
+        );
     }
     check_histograms(&received.histograms, ["aether-service-alpha", "payments"], "aether.wave.handling", 1);
 }
@@ -105,13 +116,14 @@ async fn the_pause_before_a_retry_is_a_span_between_the_two_attempts() {
     let (_server, medium) = server().await;
     let collector = Collector::start();
     let otlp = format!("telemetry.otlp={}", collector.address());
+    // The time-out is long for a busy machine, on which the handling of the first order must not take as long.
     let settings =
-        ["emit.rate=1/1h", "emit.patience=1m", "handlers.time_out=20ms", "handlers.retries=2", &otlp];
+        ["emit.rate=1/1h", "emit.patience=1m", "handlers.time_out=2s", "handlers.retries=2", &otlp];
     let settings: Vec<_> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
     let beta =
         started(&["beta", "--units", "1000", "--heartbeat", "0", "--restock-every", "0"], &medium, &settings);
     let shop = ["alpha", "--orders", "2", "--rate", "5", "--decline-rate", "0", "--set", &otlp];
-    let orders = run(&with(&shop, &medium));
+    let orders = run(&with(&[&shop[..], &PATIENT].concat(), &medium));
     assert!(orders.out.contains("2 created = 2 completed"), "{orders:?}");
     ended(beta);
 
@@ -175,8 +187,8 @@ fn check_order(spans: &[&Seen]) {
         }
         assert_eq!(wait.attributes["messaging.operation.type"], "receive");
         assert!(wait.nanos.0 <= wait.nanos.1 && wait.nanos.1 <= process.nanos.1, "{wait:?} {process:?}");
-        // All on one machine, so one clock.
-        assert!(asked.nanos.0 <= process.nanos.0 && process.nanos.1 <= asked.nanos.1 + 100_000_000);
+        // All on one machine, so one clock. The handling may end after its answer was received.
+        assert!(asked.nanos.0 <= process.nanos.0 && process.nanos.0 <= asked.nanos.1);
         let [emitted] = of(emitted)[..] else { panic!("{emitted}: {spans:#?}") };
         assert_eq!((&emitted.parent, &emitted.instance), (&process.id, &process.instance));
     }
@@ -228,7 +240,7 @@ async fn without_a_collector_the_service_goes_on_and_says_what_was_lost() {
         assert!(offered > 200 && full > 0, "{lost}");
         let fates = number("exported +") + full + number("not taken by") + number("queued");
         assert_eq!(offered, fates, "{lost}");
-        assert!(took < Duration::from_secs(30), "{took:?}");
+        assert!(took < PATIENCE, "{took:?}");
     }
     ended(beta);
 }

@@ -126,8 +126,13 @@ impl Drop for Shown {
 
 /// A sample service that tells its account five times a second.
 fn service(args: &[&str], medium: &[String; 2]) -> Running {
+    telling(args, "200ms", medium)
+}
+
+/// A sample service that tells its account this often. It counts as silent after three times that and a second.
+fn telling(args: &[&str], every: &str, medium: &[String; 2]) -> Running {
     let mut command = aether(&with(args, medium));
-    command.env("AETHER__ACCOUNT__EVERY", "200ms");
+    command.env("AETHER__ACCOUNT__EVERY", every);
     Running::of(command)
 }
 
@@ -199,14 +204,14 @@ async fn a_signal_ends_top_and_restores_the_terminal() {
 #[tokio::test(flavor = "multi_thread")]
 async fn top_prints_a_plain_table_for_scripts() {
     let (_server, medium) = server().await;
-    let beta = service(&["beta"], &medium);
+    let beta = telling(&["beta"], "2s", &medium);
     // Its first account takes as long as its start.
     let mut top = Shown::start(&with(&["top", "--no-physics"], &medium));
     top.shows(&["aether-service-beta"]);
     top.press("q");
     top.ends_restored();
     // Without a terminal it is plain in any case.
-    let both = [&["top", "--once", "--for", "2s"][..], &["top", "--for", "2s"]];
+    let both = [&["top", "--once", "--for", "8s"][..], &["top", "--for", "8s"]];
     for said in run_all(both.map(|args| with(args, &medium)).each_ref().map(Vec::as_slice)) {
         assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
         let lines: Vec<Vec<_>> = said.out.lines().map(|line| line.split_whitespace().collect()).collect();

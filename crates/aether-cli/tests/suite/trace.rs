@@ -4,7 +4,7 @@ use aether_core::{Emitter, Kind, Vibrator, Wave};
 use serde_json::Value;
 
 use crate::nats::{listener, server, with};
-use crate::process::{Running, run, run_all};
+use crate::process::{PATIENCE, Running, run, run_all};
 
 /// A service that answers questions on `front`: it asks `back`, which may refuse, and emits an event.
 async fn services(url: &str) -> [tokio::task::JoinHandle<()>; 2] {
@@ -31,7 +31,7 @@ async fn services(url: &str) -> [tokio::task::JoinHandle<()>; 2] {
         while let Some(question) = front.receive().await {
             let emitter: Emitter = front.following(&question);
             let asked = Wave::builder("back").kind(Kind::Query).bytes(question.payload().clone());
-            let answer = emitter.ask(asked.build().unwrap()).await;
+            let answer = emitter.ask_within(asked.build().unwrap(), PATIENCE).await;
             emitter.emit_wave("front.done", &answer.is_ok()).await.unwrap();
             if question.expects_reply() {
                 question.reply(&answer.is_ok()).await.unwrap();
@@ -46,8 +46,8 @@ async fn a_request_is_printed_as_a_tree_by_ask_emit_and_trace() {
     let (server, medium) = server().await;
     let _services = services(&server.url()).await;
     let [asked, emitted] = run_all([
-        &with(&["ask", "front", "3", "--trace", "2s", "--timeout", "30s"], &medium),
-        &with(&["emit", "front", "0", "--trace", "2s"], &medium),
+        &with(&["ask", "front", "3", "--trace", "8s", "--timeout", "2m"], &medium),
+        &with(&["emit", "front", "0", "--trace", "8s"], &medium),
     ]);
     assert_eq!((asked.code, asked.out.as_str()), (Some(0), "true\n"), "{asked:?}");
     let lines: Vec<&str> = asked.err.lines().collect();
@@ -83,11 +83,11 @@ async fn a_request_is_printed_as_a_tree_by_ask_emit_and_trace() {
     watcher.resonate_on(">").await.unwrap();
     let mut listener = listener(&["front.done", "--ids", "--count", "1"], &medium);
     let question = Wave::builder("front").kind(Kind::Query).json(1).build().unwrap();
-    shop.ask_within(question, crate::process::PATIENCE).await.unwrap();
+    shop.ask_within(question, PATIENCE).await.unwrap();
     let heard = listener.line();
     // The server has sent all of the request to those that observe.
     for _ in 0..5 {
-        let seen = tokio::time::timeout(crate::process::PATIENCE, watcher.receive()).await;
+        let seen = tokio::time::timeout(PATIENCE, watcher.receive()).await;
         seen.expect("five waves pass").unwrap();
     }
     tracing.signal(nix::sys::signal::Signal::SIGINT);

@@ -2,11 +2,10 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::process::{Running, Said, run, sum, term};
+use crate::process::{PATIENCE, Running, Said, run, sum, term};
 
 const ANY_PORT: [&str; 2] = ["--listen", "127.0.0.1:0"];
 
@@ -89,7 +88,7 @@ fn a_signal_ends_it_within_a_second_or_so_with_code_0_and_sums_that_add_up() {
         let (said, took) = up.end();
         assert_eq!(said.code, Some(0), "{signal}: {}", said.err);
         // A second; the rest is for a busy machine. Nothing else ends it.
-        assert!(took < Duration::from_secs(20), "{signal}: {took:?} {}", said.err);
+        assert!(took < PATIENCE, "{signal}: {took:?} {}", said.err);
         assert!(check_sums(&said.out) > 20, "{}", said.out);
     }
 }
@@ -198,7 +197,7 @@ fn an_overload_is_shown_line_by_line_and_its_sums_add_up_when_a_signal_ends_it()
     let (said, took) = up.end();
     assert_eq!(said.code, Some(0), "{}", said.err);
     // A second; the rest is for a busy machine. Without a signal it has no end.
-    assert!(took < Duration::from_secs(20), "{took:?} {}", said.err);
+    assert!(took < PATIENCE, "{took:?} {}", said.err);
     let [strong, weak] = check_overload(&said.out);
     assert_eq!((term(&strong, "on the way"), term(&weak, "on the way")), (0, 0), "{}", said.out);
     assert_eq!(term(&strong, "full"), 0, "the weak ones go first: {}", said.out);

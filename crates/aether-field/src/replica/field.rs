@@ -297,12 +297,12 @@ impl Field {
             }
             progress.mark_unchanged();
             let peers = self.shared.peers.lock().writers();
-            let mut refusal = None;
+            let (mut refusal, mut is_unanswered) = (None, false);
             for peer in peers {
                 if agreed.len() < replicas && !agreed.contains(&peer) {
                     match self.has_all(peer).await {
                         Ok(true) => drop(agreed.insert(peer)),
-                        Ok(false) => {}
+                        Ok(false) => is_unanswered = true,
                         Err(error) => refusal = Some(error),
                     }
                 }
@@ -319,7 +319,8 @@ impl Field {
             tokio::select! {
                 // A peer came, or another reconciliation has ended.
                 changed = progress.changed(), if !has_waited => changed.map_err(|_| FieldError::Closed)?,
-                () = tokio::time::sleep(HEARD), if has_waited => {}
+                // One that did not answer in time is asked again: nothing else may happen if both have the same state.
+                () = tokio::time::sleep(HEARD), if has_waited || is_unanswered => {}
                 () = self.running.stop.cancelled() => return Err(FieldError::Closed),
             }
         }

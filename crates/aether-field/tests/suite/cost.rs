@@ -21,7 +21,7 @@ async fn one_changed_key_of_two_thousand_costs_less_than_a_kibibyte_to_each_peer
         equal(&peer.field, writer).await;
     }
     let mut costs = Vec::new();
-    for round in 0..5 {
+    for round in 0..50 {
         let before: Vec<_> = all.iter().map(Counted::bytes).collect();
         writer.set("key/1000", &round.to_string()).unwrap();
         within("agreement", writer.agreed(2)).await.unwrap();
@@ -32,7 +32,7 @@ async fn one_changed_key_of_two_thousand_costs_less_than_a_kibibyte_to_each_peer
         costs.push(after.zip(before).map(|(after, before)| after - before).collect::<Vec<_>>());
     }
     println!("bytes of each round, of the writer and of two peers: {costs:?}");
-    // Heartbeats of the bus and beats of the field fall into some rounds, and not into all of them.
+    // On a busy machine a question overtakes the change in some rounds, and not in all of them.
     let cheapest = costs.iter().map(|round| round[1..].iter().max().copied().unwrap_or(0)).min();
     assert!(cheapest < Some(1024), "{costs:?}");
 }

@@ -155,7 +155,8 @@ async fn fifty_replicas_converge_whenever_they_and_the_broker_start() {
         field.set("all", &at).unwrap();
     }
     let typical = median(took);
-    assert!(typical < Duration::from_millis(10), "nobody waits for the broker (C3 9): {typical:?}");
+    // A wait would take as long as a question, half a second at least.
+    assert!(typical < Duration::from_millis(100), "nobody waits for the broker (C3 9): {typical:?}");
     server.restart().await.unwrap();
     converged(&fields).await;
     let registers = 2 * REPLICAS + 1;

@@ -11,10 +11,10 @@ use nix::unistd::Pid;
 use tokio::time::timeout;
 
 /// The longest time that anything here may take.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
-/// How long a peer may be silent in this test.
-const SILENCE: Duration = Duration::from_secs(2);
+/// How long a peer may be silent in this test: longer than a busy machine keeps a process waiting.
+const SILENCE: Duration = Duration::from_secs(10);
 
 const CHILD: &str = "AETHER_FIELD_FROZEN_CHILD";
 
@@ -93,23 +93,29 @@ async fn c3_8_a_frozen_peer_leaves_once_and_joins_once() {
         begin.elapsed()
     };
     let typical = median((0..9).map(write).collect());
-    assert!(typical < Duration::from_millis(10), "{typical:?}");
+    // A wait would take as long as a question, half a second at least.
+    assert!(typical < Duration::from_millis(100), "{typical:?}");
     let left = next(&mut events).await;
     assert!(matches!(left, PeerEvent::Left(_)) && is_pi(&left), "{left:?}");
     assert_eq!(field.peers(), []);
     field.set("n", &3).unwrap();
 
-    // The beats of this replica, about one a second, are the clock: a machine that is stopped stops it as well.
+    // The beats of both replicas, about one a second, are the clock: a machine that does not run one of them stops it.
     let mut beats = Vibrator::create("clock", &aether).await.unwrap();
     beats.resonate_on("field.home.beats").await.unwrap();
     kill(process, Signal::SIGCONT).unwrap();
-    let (mut passed, mut caught_up) = (0, std::pin::pin!(repeated(&field, 3)));
+    let (mut of_hall, mut of_pi, mut caught_up) = (0, 0, std::pin::pin!(repeated(&field, 3)));
     loop {
         tokio::select! {
             () = &mut caught_up => break,
-            beat = beats.receive() => passed += usize::from(beat.unwrap().source().name() == "hall"),
+            beat = beats.receive() => match beat.unwrap().source().name() {
+                "hall" => of_hall += 1,
+                "pi" => of_pi += 1,
+                _ => {}
+            },
         }
     }
+    let passed = of_hall.min(of_pi);
     assert!(passed <= 5, "it has the present state after {passed} beats");
     let joined = next(&mut events).await;
     assert!(matches!(joined, PeerEvent::Joined(_)) && is_pi(&joined), "{joined:?}");

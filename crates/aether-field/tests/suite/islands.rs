@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::replica::{all_equal, join, median, shows, within};
+use crate::replica::{all_equal, join, knows, median, shows, within};
 use aether_conformance::{NatsServer, ServerOptions, free_port};
-use aether_field::{Field, PeerEvent, PeerEvents};
+use aether_field::Field;
 use tokio::io::{AsyncBufReadExt as _, BufReader, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -29,10 +29,6 @@ async fn first(url: &str) {
     }
     println!("ready .");
     std::future::pending().await
-}
-
-async fn until(events: &mut PeerEvents, is_meant: impl Fn(&PeerEvent) -> bool) {
-    within("the peer", async { while !is_meant(&events.next().await.unwrap()) {} }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -66,7 +62,15 @@ async fn c3_14_fifty_nodes_go_on_and_take_more_when_the_first_one_is_killed() {
     for node in &nodes {
         shows_number(node, &format!("before/{}", BEFORE - 1), BEFORE - 1).await;
     }
+    // On a busy machine it may leave and come again before it is killed, so its presence counts and not the events.
     let mut events = nodes[0].peer_events();
+    let has_first = || nodes[0].peers().iter().any(|peer| peer.replica == "first");
+    within("the first node", async {
+        while !has_first() {
+            events.next().await.unwrap();
+        }
+    })
+    .await;
     let mut took = Vec::new();
     for (at, node) in nodes.iter().enumerate() {
         // Killed in the middle of it.
@@ -78,9 +82,15 @@ async fn c3_14_fifty_nodes_go_on_and_take_more_when_the_first_one_is_killed() {
         took.push(begin.elapsed());
     }
     let typical = median(took.split_off(nodes.len() / 2));
-    assert!(typical < Duration::from_millis(10), "nobody waits for a dead peer (C3 9): {typical:?}");
+    // A wait would take as long as a question, half a second at least.
+    assert!(typical < Duration::from_millis(100), "nobody waits for a dead peer (C3 9): {typical:?}");
     child.wait().await.unwrap();
-    until(&mut events, |event| matches!(event, PeerEvent::Left(peer) if peer.replica == "first")).await;
+    within("the departure", async {
+        while has_first() {
+            events.next().await.unwrap();
+        }
+    })
+    .await;
     all_equal(&nodes).await;
     assert_eq!(nodes[0].list("*").len(), BEFORE as usize + nodes.len());
     // A node that comes later gets everything all the same, and all of them hear of it.
@@ -91,18 +101,6 @@ async fn c3_14_fifty_nodes_go_on_and_take_more_when_the_first_one_is_killed() {
     for node in &nodes {
         shows(node, "after", Some("late")).await;
     }
-}
-
-/// Waits until a replica has heard of these others: only then can it hear that they are gone.
-async fn knows(field: &Field, others: &[Field]) {
-    let mut events = field.peer_events();
-    let is_known = |other: &Field| field.peers().iter().any(|peer| peer.writer == other.writer());
-    within("all peers", async {
-        while !others.iter().all(is_known) {
-            events.next().await.unwrap();
-        }
-    })
-    .await;
 }
 
 async fn shows_number(field: &Field, name: &str, number: u64) {
@@ -175,16 +173,14 @@ async fn islands_go_on_alone_and_converge_when_they_are_joined_again() {
     // A value may have come from a replica before the beats of the others have.
     knows(&of_east[0], of_west).await;
     knows(&of_west[0], of_east).await;
-    let mut events = (of_east[0].peer_events(), of_west[0].peer_events());
     bridge.is_open.send_replace(false);
     // Cut off in both directions: each island has taken note of all three that are gone.
-    for (events, gone) in [(&mut events.0, of_west), (&mut events.1, of_east)] {
-        let mut left: Vec<_> = gone.iter().map(Field::writer).collect();
+    for (field, gone) in [(&of_east[0], of_west), (&of_west[0], of_east)] {
+        let mut events = field.peer_events();
+        let is_there = |other: &Field| field.peers().iter().any(|peer| peer.writer == other.writer());
         within("departures", async {
-            while !left.is_empty() {
-                if let PeerEvent::Left(peer) = events.next().await.unwrap() {
-                    left.retain(|writer| *writer != peer.writer);
-                }
+            while gone.iter().any(is_there) {
+                events.next().await.unwrap();
             }
         })
         .await;

@@ -9,7 +9,7 @@ use aether_field::{
     ClockTrouble, Field, FieldError, Identity, Restamped, Trust, replica_clocks, restamp_store,
 };
 
-use crate::replica::{join, within};
+use crate::replica::{PATIENCE, join, knows, within};
 
 /// A register with a stamp that is so much ahead of the clock.
 fn ahead(name: &str, by: Duration) -> Change {
@@ -21,16 +21,18 @@ fn ahead(name: &str, by: Duration) -> Change {
     }
 }
 
+/// Nobody leaves for it because the machine is busy.
 async fn with_limits(aether: &Aether, replica: &str, change: impl FnOnce(&mut Limits)) -> Field {
     let mut limits = Limits::default();
     change(&mut limits);
-    Field::builder("home").replica(replica).limits(limits).join(aether).await.unwrap()
+    let builder = Field::builder("home").replica(replica).limits(limits).silence(PATIENCE);
+    builder.join(aether).await.unwrap()
 }
 
 #[tokio::test]
 async fn an_entry_that_the_clock_of_the_other_refuses_is_not_agreed_and_both_sides_say_so() {
     let aether = Aether::local();
-    let fast = join(&aether, "fast").await;
+    let fast = with_limits(&aether, "fast", |_| {}).await;
     let slow = with_limits(&aether, "slow", |limits| limits.max_drift = Duration::from_secs(1)).await;
     let _ = fast.submit(ahead("k", Duration::from_secs(300))).unwrap();
     let error = within("the refusal", fast.agreed(1)).await.unwrap_err();
@@ -47,7 +49,8 @@ async fn an_entry_that_the_clock_of_the_other_refuses_is_not_agreed_and_both_sid
     assert!(slow.status().from_future > 0 && slow.get_json("k").is_none());
 
     // Another one takes it.
-    let _other = join(&aether, "other").await;
+    let other = join(&aether, "other").await;
+    knows(&fast, std::slice::from_ref(&other)).await;
     within("the other", fast.agreed(1)).await.unwrap();
     assert!(matches!(within("both", fast.agreed(2)).await, Err(FieldError::NotTaken { .. })));
 }
@@ -57,7 +60,7 @@ async fn an_entry_of_an_owner_whom_the_other_does_not_trust_is_not_agreed() {
     let aether = Aether::local();
     let identity = Identity::generate("pi").unwrap();
     let key = identity.public_key();
-    let owner = Field::builder("home").replica("owner").identity(identity);
+    let owner = Field::builder("home").replica("owner").identity(identity).silence(PATIENCE);
     let owner = owner.join(&aether).await.unwrap();
     let _stranger = join(&aether, "stranger").await;
     within("nothing is written yet", owner.agreed(1)).await.unwrap();
@@ -71,6 +74,7 @@ async fn an_entry_of_an_owner_whom_the_other_does_not_trust_is_not_agreed() {
     }
     let trust = Trust::allow_list([("pi", key)]);
     let friend = Field::builder("home").replica("friend").trust(trust).join(&aether).await.unwrap();
+    knows(&owner, std::slice::from_ref(&friend)).await;
     within("the friend", owner.agreed(1)).await.unwrap();
     assert_eq!(friend.of("pi").get::<u32>("temp").unwrap(), Some(21));
 
@@ -115,7 +119,10 @@ async fn a_replica_whose_clock_was_ahead_says_that_the_others_refuse_what_it_wri
     assert!(matches!(error, FieldError::NotTaken { reason: RefusalReason::Clock, .. }), "{error:?}");
 
     // Somebody who asks all replicas sees it, too.
+    // Both report within these seconds of paused time, however busy the machine is.
+    tokio::time::pause();
     let clocks = replica_clocks(&aether, Duration::from_secs(3)).await.unwrap();
+    tokio::time::resume();
     let was_ahead = clocks.iter().find(|clock| clock.replica == "was ahead").unwrap();
     assert!(was_ahead.ahead > Duration::from_secs(3000) && was_ahead.clock.by() < Duration::from_secs(60));
     assert!(clocks.iter().any(|clock| clock.replica == "other" && clock.ahead.is_zero()), "{clocks:?}");
@@ -143,7 +150,7 @@ async fn a_replica_whose_clock_was_ahead_says_that_the_others_refuse_what_it_wri
 #[tokio::test]
 async fn a_clock_that_is_off_is_noticed_with_the_first_beat() {
     let aether = Aether::local();
-    let hall = join(&aether, "hall").await;
+    let hall = with_limits(&aether, "hall", |_| {}).await;
     let mut events = hall.peer_events();
     let stranger = Vibrator::create("stranger", &aether).await.unwrap();
     let now = micros_since_1970();

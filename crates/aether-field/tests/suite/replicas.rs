@@ -2,6 +2,7 @@
 
 use crate::replica::{join, shows, within};
 use aether_conformance::NatsServer;
+use aether_core::clock::micros_since_1970;
 use aether_core::{Aether, Vibrator, Wave};
 use aether_field::{AFTER, Field, UpdateKind};
 
@@ -64,6 +65,11 @@ async fn of_two_concurrent_writes_exactly_the_loser_hears() {
         let name = format!("race/{round}");
         // Neither has seen the other's: nothing is sent before this task waits.
         a.set(&name, "a").unwrap();
+        // Of two writes in one microsecond any may win.
+        let written = micros_since_1970();
+        while micros_since_1970() <= written {
+            std::hint::spin_loop();
+        }
         b.set(&name, "b").unwrap();
     }
     within("agreement", a.agreed(1)).await.unwrap();

@@ -78,7 +78,8 @@ async fn one_endpoint_has_the_ledgers_the_handlers_and_an_authors_own_metrics() 
 
     let shop = Vibrator::create("shop", &aether).await.unwrap();
     for units in [1, 2, 7] {
-        let asked = shop.ask_wave("stock.reserve", &units).await;
+        let question = Wave::builder("stock.reserve").kind(Kind::Query).json(units).build().unwrap();
+        let asked = shop.ask_within(question, Duration::from_secs(60)).await;
         assert_eq!(matches!(asked, Err(AskError::Failed { .. })), units == 7, "{asked:?}");
     }
     shop.emit(Wave::builder("nobody.hears").kind(Kind::Command)).await.unwrap();

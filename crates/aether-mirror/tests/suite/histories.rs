@@ -54,7 +54,7 @@ impl Process {
         let Some((runtime, field, mirror)) = self.running.take() else { return };
         let killed = tokio::task::spawn_blocking(move || {
             // A system call that has begun ends, as it does when a process is killed.
-            runtime.shutdown_timeout(Duration::from_secs(30));
+            runtime.shutdown_timeout(Duration::from_secs(120));
             drop((field, mirror));
         });
         within("the kill", killed).await.unwrap();

@@ -234,7 +234,8 @@ async fn c2_9_wrong_bytes_never_become_a_file() {
     match event {
         MirrorEvent::Refused { reason, .. } => {
             assert_eq!(reason, RefusedReason::Content);
-            assert!(b.tree().is_empty());
+            // It is tried again after a second, which may be over.
+            assert!(b.tree().values().all(|there| *there == bytes));
         }
         _ => assert!(b.tree()["large"] == bytes),
     }

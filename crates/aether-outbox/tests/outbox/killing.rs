@@ -130,7 +130,7 @@ async fn kill_in_a_loop<B: Backend>(rounds: u64, case: Case, open: impl Fn(&Path
     let aether = connect(&log).await;
     let waited = store.ledger().waiting;
     let relay = Relay::spawn(&store, &aether).unwrap();
-    let account = relay.close(Duration::from_secs(60)).await;
+    let account = relay.close(Duration::from_secs(180)).await;
     let made = account.ledger.committed;
     assert_eq!((account.ledger.relayed, account.ledger.waiting, account.last_error), (made, 0, None));
     assert!(made >= said.made && said.made > 0, "{made} of {said:?}");

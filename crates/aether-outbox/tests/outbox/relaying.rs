@@ -35,7 +35,7 @@ async fn waves_are_relayed_in_order_and_billed_once<B: Backend>(folder: &std::pa
     assert!(!bill(&store, again.wave()).await, "it was billed before");
     again.ack().await.unwrap();
     assert_eq!(billed(&store), (11, 66));
-    let account = relay.close(Duration::from_secs(10)).await;
+    let account = relay.close(Duration::from_secs(180)).await;
     assert_eq!((account.ledger.relayed, account.ledger.waiting, account.last_error), (11, 0, None));
     assert!(Relay::spawn(&store, &aether).is_ok(), "the place is free again");
 }
@@ -67,7 +67,7 @@ async fn a_wave_that_is_relayed_again_after_a_crash_is_in_the_log_once() {
         aether.emitter("relay").unwrap().emit_identified(wave.identified(id.clone(), None)).await.unwrap();
     make_order(&store);
     let relay = Relay::spawn(&store, &aether).unwrap();
-    let account = relay.close(Duration::from_secs(10)).await;
+    let account = relay.close(Duration::from_secs(180)).await;
     assert_eq!((account.ledger.relayed, account.ledger.waiting), (2, 0));
     assert_eq!(
         (first.stored.unwrap().position.get(), logged(&log)),
@@ -115,7 +115,7 @@ async fn a_wave_that_the_bus_never_takes_is_kept_and_the_others_go_on() {
         aether_core::AetherBuilder::new().url("local:").options(LocalOptions::default().max_payload(1000));
     let small = small.connect().await.unwrap();
     let relay = Relay::spawn(&store, &small).unwrap();
-    let account = relay.close(Duration::from_secs(10)).await;
+    let account = relay.close(Duration::from_secs(180)).await;
     let ledger = account.ledger;
     assert_eq!((ledger.committed, ledger.relayed, ledger.refused, ledger.adds_up()), (3, 2, 1, true));
     let refused = store.refused().unwrap();
@@ -125,7 +125,7 @@ async fn a_wave_that_the_bus_never_takes_is_kept_and_the_others_go_on() {
     // A bus that takes it.
     assert!(store.retry_refused(2).unwrap() && !store.retry_refused(2).unwrap());
     let relay = Relay::spawn(&store, &Aether::local()).unwrap();
-    let account = relay.close(Duration::from_secs(10)).await;
+    let account = relay.close(Duration::from_secs(180)).await;
     assert_eq!((account.ledger.relayed, account.ledger.refused), (3, 0));
     assert!(!store.drop_refused(2).unwrap());
 }
@@ -148,5 +148,5 @@ async fn a_closed_bus_takes_nothing_and_the_account_says_what_waits() {
     let (store, aether) = (open(folder.path()), Aether::local());
     assert_eq!(store.ledger().waiting, 1);
     let relay = Relay::spawn(&store, &aether).unwrap();
-    assert_eq!(relay.close(Duration::from_secs(10)).await.ledger.relayed, 1);
+    assert_eq!(relay.close(Duration::from_secs(180)).await.ledger.relayed, 1);
 }

@@ -23,6 +23,8 @@ struct Order {
 struct World {
     calls: Arc<Mutex<Vec<String>>>,
     faults: Arc<Mutex<Vec<(&'static str, &'static str)>>>,
+    /// A step that hangs does so for longer than a test takes.
+    is_patient: bool,
 }
 
 impl World {
@@ -32,9 +34,10 @@ impl World {
 
     fn step(&self, name: &'static str, undo: &'static str) -> Step<Order> {
         let attempts = NonZeroU32::new(2).unwrap();
+        let within = if self.is_patient { Duration::from_secs(3600) } else { Duration::from_millis(300) };
         Step::new(name, self.action(name))
             .undo(self.action(undo))
-            .within(Duration::from_millis(300))
+            .within(within)
             .attempts(attempts, attempts)
             .pauses(Duration::from_millis(1), Duration::from_millis(1))
     }
@@ -168,7 +171,7 @@ async fn a_saga_that_cannot_be_undone_is_a_dead_letter_with_its_state_until_it_i
     start(store, &sagas, 7);
     within(sagas.wait_for(|ledger| ledger.stuck == 1)).await;
     // The runner writes the letter before it closes.
-    let ledger = runner.close(Duration::from_secs(10)).await;
+    let ledger = runner.close(Duration::from_secs(180)).await;
     assert!(ledger.adds_up() && ledger.stuck == 1, "{ledger}");
     let stuck = sagas.stuck().unwrap();
     assert_eq!((stuck[0].id.as_str(), stuck[0].step.as_str(), stuck[0].state.number), ("order-7", "pay", 7));
@@ -194,7 +197,7 @@ async fn a_saga_that_cannot_be_undone_is_a_dead_letter_with_its_state_until_it_i
 #[tokio::test]
 async fn an_interrupted_step_is_made_again_by_the_next_runner() {
     let folder = tempfile::tempdir().unwrap();
-    let world = World::default();
+    let world = World { is_patient: true, ..World::default() };
     let reopened = |folder: &Path| (open(folder), open_log(folder));
     {
         let (store, log) = reopened(folder.path());

@@ -83,7 +83,7 @@ pub(crate) fn logged(log: &Log) -> Vec<u64> {
 }
 
 pub(crate) async fn within<T>(done: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(60), done).await.expect("within a minute")
+    tokio::time::timeout(Duration::from_secs(180), done).await.expect("within three minutes")
 }
 
 /// The bills of a service: how many orders, and the sum of their numbers.

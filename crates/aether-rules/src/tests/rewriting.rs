@@ -1,5 +1,7 @@
 //! The changes of a wave that passes a border: its channel and its amplitude.
 
+use std::time::Duration;
+
 use crate::set::Passage;
 use crate::{Border, Refusal, Rule, Rules, RulesError};
 use aether_bridge::Bridge;
@@ -40,7 +42,8 @@ async fn what_is_emitted_below_a_prefix_leaves_below_another_one_and_is_judged_t
     let (_, mut answering) = answering.split();
     let asking = tokio::spawn({
         let sensor = sensor.clone();
-        async move { sensor.ask(Wave::from_bytes("rooms.asked", "?").unwrap()).await }
+        let question = Wave::from_bytes("rooms.asked", "?").unwrap();
+        async move { sensor.ask_within(question, Duration::from_secs(60)).await }
     });
     let question = answering.receive().await.unwrap();
     assert_eq!(question.channel().as_str(), "plant7.asked");

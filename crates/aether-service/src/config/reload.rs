@@ -81,9 +81,15 @@ impl Configuration {
                     "the changed configuration is refused; the settings before stay in force"
                 );
                 service_manager::status(&format!("the changed configuration is refused: {error}"));
-                shared.reloads.send_modify(|reloads| {
-                    reloads.refused += 1;
-                    reloads.mistakes = Some(Arc::new(error));
+                let text = error.to_string();
+                shared.reloads.send_if_modified(|reloads| {
+                    // A version is read twice if the system reports its change late.
+                    let is_new = reloads.mistakes.as_ref().is_none_or(|known| known.to_string() != text);
+                    if is_new {
+                        reloads.refused += 1;
+                        reloads.mistakes = Some(Arc::new(error));
+                    }
+                    is_new
                 });
             }
         }

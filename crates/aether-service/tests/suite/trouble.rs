@@ -10,23 +10,27 @@ use nix::sys::signal::{Signal, kill};
 const LONG: Duration = Duration::from_secs(120);
 
 /// A program that is killed when it is dropped, so that a failed assertion leaves none behind.
-struct Troubled(Child);
+struct Troubled {
+    child: Child,
+    /// Empty, and its own, so that no other program writes into it.
+    _config: tempfile::TempDir,
+}
 
 impl Drop for Troubled {
     fn drop(&mut self) {
         // It may have ended by itself.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
 impl Troubled {
     fn stderr(&mut self) -> ChildStderr {
-        self.0.stderr.take().unwrap()
+        self.child.stderr.take().unwrap()
     }
 
     fn code(&mut self) -> Option<i32> {
-        self.0.wait().unwrap().code()
+        self.child.wait().unwrap().code()
     }
 
     fn stop(&self) {
@@ -34,12 +38,12 @@ impl Troubled {
     }
 
     fn signal(&self, signal: Signal) {
-        kill(nix::unistd::Pid::from_raw(self.0.id().cast_signed()), signal).unwrap();
+        kill(nix::unistd::Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
 
     /// Waits for its lines on stdout.
     fn says(&mut self, lines: usize) {
-        let stdout = BufReader::new(self.0.stdout.take().unwrap());
+        let stdout = BufReader::new(self.child.stdout.take().unwrap());
         assert_eq!(stdout.lines().take(lines).map_while(Result::ok).count(), lines);
     }
 }
@@ -52,9 +56,11 @@ fn start(trouble: &str) -> Troubled {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("AETHER_")) {
         command.env_remove(name);
     }
-    command.args([trouble, "--set", "memory.watch=20ms", "--config"]).arg(std::env::temp_dir());
+    let config = tempfile::tempdir().unwrap();
+    command.args([trouble, "--set", "memory.watch=20ms", "--config"]).arg(config.path());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    Troubled(command.spawn().expect("cargo build --examples made it"))
+    let child = command.spawn().expect("cargo build --examples made it");
+    Troubled { child, _config: config }
 }
 
 #[test]

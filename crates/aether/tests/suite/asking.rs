@@ -6,7 +6,7 @@ use aether_conformance::NatsServer;
 use aether_core::{AskError, Emitter, Kind, Vibrator, Wave};
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 fn question(text: &str) -> Wave {
     Wave::builder("time").kind(Kind::Query).text(text).build().unwrap()

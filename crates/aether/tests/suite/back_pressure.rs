@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::proxy::Proxy;
+use crate::settling::{flushed, patient};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// For receivers whose waves nobody takes.
@@ -19,6 +20,10 @@ const NOTICES: &str = "aether-ask._aether.flow";
 
 async fn within<T>(what: &str, wait: impl Future<Output = T>) -> T {
     timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what} takes too long"))
+}
+
+async fn connect(server: &NatsServer) -> Aether {
+    aether::builder().url(server.url()).options(patient()).connect().await.unwrap()
 }
 
 async fn receiver(aether: &Aether, pattern: &str, waves: usize, patience: Duration) -> Vibrator {
@@ -52,8 +57,8 @@ impl Scene {
     /// Creates a scene and a receiver that has room for everything.
     async fn new() -> (Self, Vibrator) {
         let server = NatsServer::start().await.unwrap();
-        let here = aether::connect(&server.url()).await.unwrap();
-        let there = aether::connect(&server.url()).await.unwrap();
+        let here = connect(&server).await;
+        let there = connect(&server).await;
         let shop = Vibrator::create("shop", &here).await.unwrap();
         let mut ear = Vibrator::create("ear", &there).await.unwrap();
         ear.resonate_on(">").await.unwrap();
@@ -71,24 +76,33 @@ impl Scene {
             self.forger.publish(NOTICES, notice).await.unwrap();
         }
         self.forger.flush().await.unwrap();
-        within("a flush", self.here.flush()).await.unwrap();
+        within("a flush", flushed(&self.here)).await;
     }
 
-    /// Requests a pause and renews it until the future completes.
-    async fn paused<T>(&self, pattern: &str, during: impl Future<Output = T>) -> T {
-        self.publish([pause(1, pattern, 0, 1000)]).await;
-        let renew = async {
+    /// Requests a pause at a level and renews it until the future completes.
+    async fn while_paused<T>(&self, level: u8, during: impl Future<Output = T>) -> T {
+        let notice = pause(1, "held.*", level, 1000);
+        self.publish([notice.clone()]).await;
+        let forger = self.forger.clone();
+        let renewing = tokio::spawn(async move {
             loop {
-                self.forger.publish(NOTICES, pause(1, pattern, 0, 1000)).await.unwrap();
-                self.forger.flush().await.unwrap();
+                forger.publish(NOTICES, notice.clone()).await.unwrap();
+                forger.flush().await.unwrap();
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-        };
-        tokio::select! {
-            biased;
-            done = within("the work during the pause", during) => done,
-            () = renew => unreachable!("the renewal never ends"),
-        }
+        });
+        let done = within("the work during the pause", during).await;
+        renewing.abort();
+        done
+    }
+
+    /// The same. `None` if the pause has ended meanwhile, because a busy machine was late to renew it.
+    async fn paused<T>(&self, level: u8, during: impl Future<Output = T>) -> Option<T> {
+        let before = self.here.status().pauses;
+        let done = self.while_paused(level, during).await;
+        // A pause that has ended begins anew with this, which is counted.
+        self.publish([pause(1, "held.*", level, 1000)]).await;
+        (self.here.status().pauses == before + 1).then_some(done)
     }
 }
 
@@ -96,7 +110,7 @@ impl Scene {
 async fn a_receiver_that_is_slower_pauses_its_senders_and_has_them_resume() {
     const WAVES: u64 = 50_000;
     let server = NatsServer::start().await.unwrap();
-    let here = aether::connect(&server.url()).await.unwrap();
+    let here = connect(&server).await;
     let there = aether::connect(&server.url()).await.unwrap();
     assert!(here.promises().back_pressure);
     let mut slow = receiver(&there, "burst", 256, FOR_EVER).await;
@@ -113,7 +127,7 @@ async fn a_receiver_that_is_slower_pauses_its_senders_and_has_them_resume() {
     let _emitter = emitting.await.unwrap();
     let ledger = slow.ledger();
     assert_eq!((ledger.offered, ledger.delivered), (WAVES, WAVES), "{ledger:?}");
-    within("a flush", here.flush()).await.unwrap();
+    within("a flush", flushed(&here)).await;
     let status = here.status();
     assert!(status.pauses > 0 && status.held == 0 && status.outbox.lost() == 0, "{status:?}");
 }
@@ -121,20 +135,26 @@ async fn a_receiver_that_is_slower_pauses_its_senders_and_has_them_resume() {
 #[tokio::test(flavor = "multi_thread")]
 async fn waves_of_other_channels_pass_those_that_are_held_and_a_pause_that_is_not_renewed_ends() {
     let (scene, mut ear) = Scene::new().await;
-    let free = scene.paused("held.*", async {
-        for count in 0..3000 {
-            scene.shop.emit_bytes("held.a", format!("{count}")).await.unwrap();
+    let free = loop {
+        let first = scene.paused(0, async {
+            for count in 0..3000 {
+                scene.shop.emit_bytes("held.a", format!("{count}")).await.unwrap();
+            }
+            scene.shop.emit_bytes("free", "x").await.unwrap();
+            next(&mut ear).await
+        });
+        if let Some(first) = first.await {
+            break first;
         }
-        scene.shop.emit_bytes("free", "x").await.unwrap();
-        next(&mut ear).await
-    });
-    let free = free.await;
+        for _ in 0..3000 {
+            next(&mut ear).await;
+        }
+    };
     assert_eq!(free.channel().as_str(), "free");
-    assert_eq!(scene.here.status().pauses, 1);
     for count in 0..3000 {
         assert_eq!(next(&mut ear).await.text().unwrap(), format!("{count}"), "in order");
     }
-    within("a flush", scene.here.flush()).await.unwrap();
+    within("a flush", flushed(&scene.here)).await;
     assert_eq!(scene.here.status().held, 0);
 }
 
@@ -144,13 +164,19 @@ async fn a_flush_waits_while_pauses_are_renewed_and_a_close_does_not() {
     scene.shop.emit_bytes("held.a", "before").await.unwrap();
     next(&mut ear).await;
     // Longer than a flush waits while nothing moves.
-    let flushed = scene.paused("held.*", async {
-        scene.shop.emit_bytes("held.a", "x").await.unwrap();
-        timeout(Duration::from_secs(3), scene.here.flush()).await
-    });
-    assert!(flushed.await.is_err(), "nothing has been sent, and the flush is still waiting");
-    within("a flush after the pause", scene.here.flush()).await.unwrap();
-    let closed = scene.paused("held.*", async {
+    let waiting = loop {
+        let waiting = scene.paused(0, async {
+            scene.shop.emit_bytes("held.a", "x").await.unwrap();
+            timeout(Duration::from_secs(3), scene.here.flush()).await
+        });
+        if let Some(waiting) = waiting.await {
+            break waiting;
+        }
+        next(&mut ear).await;
+    };
+    assert!(waiting.is_err(), "nothing has been sent, and the flush is still waiting");
+    within("a flush after the pause", flushed(&scene.here)).await;
+    let closed = scene.while_paused(0, async {
         scene.shop.emit_bytes("held.a", "y").await.unwrap();
         scene.here.close().await
     });
@@ -165,11 +191,19 @@ async fn strong_waves_pass_a_pause_for_weaker_ones() {
     let (scene, mut ear) = Scene::new().await;
     let strong = Wave::builder("held.a").amplitude(1.0).text("strong").build().unwrap();
     let weak = Wave::builder("held.a").amplitude(0.1).text("weak").build().unwrap();
-    // Half of the full strength is four levels weaker.
-    scene.publish([pause(1, "held.*", 4, 1000)]).await;
-    scene.shop.emit(weak).await.unwrap();
-    scene.shop.emit(strong).await.unwrap();
-    assert_eq!(next(&mut ear).await.text().unwrap(), "strong");
+    let first = loop {
+        // Half of the full strength is four levels weaker.
+        let first = scene.paused(4, async {
+            scene.shop.emit(weak.clone()).await.unwrap();
+            scene.shop.emit(strong.clone()).await.unwrap();
+            next(&mut ear).await
+        });
+        if let Some(first) = first.await {
+            break first;
+        }
+        next(&mut ear).await;
+    };
+    assert_eq!(first.text().unwrap(), "strong");
     assert_eq!(next(&mut ear).await.text().unwrap(), "weak");
 }
 
@@ -193,7 +227,7 @@ async fn a_receiver_that_is_cut_off_while_it_pauses_holds_nobody() {
     const WAVES: u64 = 20_000;
     let server = NatsServer::start().await.unwrap();
     let proxy = Proxy::new(server.port()).await.unwrap();
-    let here = aether::connect(&server.url()).await.unwrap();
+    let here = connect(&server).await;
     let there = aether::connect(&proxy.url()).await.unwrap();
     let mut stuck = receiver(&there, "burst", 16, FOR_EVER).await;
     let emitter = Vibrator::create("emitter", &here).await.unwrap();
@@ -207,7 +241,7 @@ async fn a_receiver_that_is_cut_off_while_it_pauses_holds_nobody() {
         proxy.cut().await;
     };
     within("emitting", async { tokio::join!(emit, cut) }).await;
-    within("a flush", here.flush()).await.unwrap();
+    within("a flush", flushed(&here)).await;
     assert_eq!(here.status().outbox.lost(), 0);
 }
 

@@ -11,6 +11,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::settling::flushed;
+
 /// A bound for what takes milliseconds on an idle machine. No test waits for it to elapse.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -81,7 +83,7 @@ async fn waves_are_in_flight_until_the_server_confirms_them() {
     for number in 0..100 {
         vibrator.emit_wave("orders.created", &number).await.unwrap();
     }
-    aether.flush().await.unwrap();
+    flushed(&aether).await;
     let status = aether.status();
     assert_eq!((status.outbox.delivered, status.in_flight, status.unconfirmed), (100, 0, 0));
     aether.close().await.unwrap();
@@ -205,7 +207,7 @@ async fn without_errors(server: &NatsServer) -> String {
 async fn a_server_that_reports_no_errors_is_used_like_any_other() {
     let server = NatsServer::start().await.unwrap();
     let aether = aether::connect(&without_errors(&server).await).await.unwrap();
-    aether.flush().await.unwrap();
+    flushed(&aether).await;
     let mut hears = Vibrator::create("hears", &aether).await.unwrap();
     hears.resonate_on("orders.*").await.unwrap();
     let wave = Wave::from_bytes("orders.created", "x").unwrap();

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::proxy::Proxy;
+use crate::settling::flushed;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -54,7 +55,7 @@ impl Scene {
         for _ in 0..waves {
             self.shop.emit_bytes("shop.load", "x").await.unwrap();
         }
-        self.here.flush().await.unwrap();
+        flushed(&self.here).await;
     }
 
     /// The next message seen by the forger on a subject with this prefix.
@@ -187,7 +188,7 @@ async fn a_forged_marker_and_a_forged_server_status_are_refused() {
     for _ in 0..10 {
         scene.shop.emit(command()).await.unwrap();
     }
-    scene.here.flush().await.unwrap();
+    flushed(&scene.here).await;
     assert_eq!(scene.here.status().implausible, made_up.len() as u64 + 19 + 1);
     for _ in 0..11 {
         next(&mut scene.ear).await;

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::proxy::Proxy;
+use crate::settling::flushed;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -130,12 +131,12 @@ impl Away {
         for number in 0..waves {
             self.emitter.emit(numbered(channel, number)).await.unwrap();
         }
-        self.here.flush().await.unwrap();
+        flushed(&self.here).await;
     }
 
     async fn misses(&self, channel: &str, waves: u64) {
         // Everything sent before has arrived: the server answers behind it.
-        self.there.flush().await.unwrap();
+        flushed(&self.there).await;
         self.proxy.cut().await;
         self.emit(channel, waves).await;
         self.proxy.mend();
@@ -145,8 +146,8 @@ impl Away {
     /// Waits until the sender has answered the joins so far, and the receiver has the answers. A server processes the
     /// messages of one client in order, and so each flush ends behind everything that was sent before it.
     async fn answered(&self) {
-        for flushed in [&self.there, &self.here, &self.here, &self.there, &self.there] {
-            flushed.flush().await.unwrap();
+        for end in [&self.there, &self.here, &self.here, &self.there, &self.there] {
+            flushed(end).await;
         }
     }
 
@@ -164,9 +165,14 @@ async fn a_loss_at_the_very_end_is_detected_by_an_announcement() {
     let site = Away::new().await;
     let mut ear = ear("ear", &site.there, "gaps.*").await;
     site.emit("gaps.events", 10).await;
+    let began = Instant::now();
     site.misses("gaps.events", 100).await;
     site.mark(&mut [&mut ear]).await;
-    assert_eq!(ear.ledger().lost_upstream, 0, "the loss is not detected yet");
+    let lost = ear.ledger().lost_upstream;
+    // After a second the sender announces the quiet channel.
+    if began.elapsed() < Duration::from_secs(1) {
+        assert_eq!(lost, 0, "the loss is not detected yet");
+    }
     // On reconnecting, the sender announces its position.
     site.senders.cut().await;
     site.senders.mend();
@@ -197,8 +203,9 @@ async fn a_channel_that_has_gone_quiet_is_announced() {
         let position = frame.position.unwrap();
         assert_eq!((position.stream, position.first), (0, sent));
         sent += frame.waves.len() as u64;
-        if frame.waves.is_empty() {
-            break assert!(sent == 3 && position.age_micros >= 1_000_000, "{position:?} after {sent}");
+        // On a busy machine a second may pass between two of the waves.
+        if frame.waves.is_empty() && sent == 3 {
+            break assert!(position.age_micros >= 1_000_000, "{position:?}");
         }
     }
 }
@@ -387,7 +394,7 @@ async fn an_overloaded_receiver_that_also_loses_waves_accounts_for_each() {
     site.misses("gaps.events", 500).await;
     site.emit("gaps.events", 1000).await;
     // Stronger than what is queued, so that it is not shed.
-    let strong = Wave::builder("gaps.mark").amplitude(0.9).text("strong").build().unwrap();
+    let strong = Wave::builder("gaps.mark").amplitude(0.9).never_decays().text("strong").build().unwrap();
     site.emitter.emit(strong).await.unwrap();
     hear(&mut ear, "strong").await;
     let ledger = ear.ledger();
@@ -408,8 +415,14 @@ async fn at_rest_the_client_holds_no_message() {
     assert_eq!(answered.unwrap().json::<u64>().unwrap(), 18);
     let nobody = site.emitter.ask_within(numbered("nobody", 0), PATIENCE).await;
     assert!(matches!(nobody, Err(AskError::NoResonator { .. })), "{nobody:?}");
-    site.there.flush().await.unwrap();
-    assert_eq!((site.here.status().untaken, site.there.status().untaken), (0, 0));
+    flushed(&site.there).await;
+    // A message may have come just now.
+    let at_rest = async {
+        while (site.here.status().untaken, site.there.status().untaken) != (0, 0) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, at_rest).await.expect("all messages are taken");
 }
 
 #[tokio::test]

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use aether_core::{
     Aether, EchoReason, EmitError, Floor, InboxOptions, JoinError, Kind, LocalOptions, Receiver, Vibrator,
-    Wave, vibrator::TryReceiveError,
+    Wave, WhenFull, vibrator::TryReceiveError,
 };
 use futures::{FutureExt, Stream};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 async fn tuned(aether: &Aether, pattern: &str) -> Receiver {
     let (_, receiver) =
@@ -210,7 +210,7 @@ async fn receive_many_takes_at_least_one_and_at_most_so_many_the_strongest_first
 #[tokio::test]
 async fn emit_all_waits_for_room_and_loses_nothing() {
     let aether = Aether::local();
-    let options = InboxOptions::interactive().max_waves(4);
+    let options = InboxOptions::interactive().max_waves(4).when_full(WhenFull::Wait { patience: PATIENCE });
     let listener = Vibrator::builder("listener").inbox(options).create(&aether).await.unwrap();
     listener.resonate_on("a").await.unwrap();
     let (_, mut receiver) = listener.split();
@@ -263,7 +263,8 @@ async fn emit_all_reaches_each_of_several_receivers_in_order_while_some_make_it_
     let aether = Aether::local();
     let mut receivers = Vec::new();
     for capacity in [2, 1000, 7] {
-        let options = InboxOptions::interactive().max_waves(capacity);
+        let when_full = WhenFull::Wait { patience: PATIENCE };
+        let options = InboxOptions::interactive().max_waves(capacity).when_full(when_full);
         let listener = Vibrator::builder("listener").inbox(options).create(&aether).await.unwrap();
         listener.resonate_on("a").await.unwrap();
         receivers.push(listener.split().1);

@@ -8,14 +8,16 @@ use aether_core::{Kind, Vibrator, Wave};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::settling::{flushed, patient};
+
+const PATIENCE: Duration = Duration::from_secs(120);
 const COMMANDS: u64 = 60_000;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn waves_in_flight_to_a_leaving_member_go_to_another_in_the_process() {
     let server = NatsServer::start().await.unwrap();
-    let (here, there) =
-        (aether::connect(&server.url()).await.unwrap(), aether::connect(&server.url()).await.unwrap());
+    let here = aether::builder().url(server.url()).options(patient()).connect().await.unwrap();
+    let there = aether::connect(&server.url()).await.unwrap();
     let (heard, mut all_heard) = mpsc::unbounded_channel();
     let mut stays = Vibrator::create("stays", &there).await.unwrap();
     stays.resonate_in_group("jobs.*", "workers").await.unwrap();
@@ -50,9 +52,9 @@ async fn waves_in_flight_to_a_leaving_member_go_to_another_in_the_process() {
         }
     }
     emitting.await.unwrap();
-    here.flush().await.unwrap();
+    flushed(&here).await;
     // Returns once the server has processed the leaves.
-    there.flush().await.unwrap();
+    flushed(&there).await;
     while leaves.ledger().queued > 0 {
         let wave = leaves.receive().await.unwrap();
         heard.send(wave.json::<u64>().unwrap()).unwrap();

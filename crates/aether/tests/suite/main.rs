@@ -41,6 +41,7 @@ mod rules;
 mod schemes;
 #[cfg(feature = "seal")]
 mod sealed;
+mod settling;
 mod sharing;
 mod stuck_server;
 mod tracing_emissions;

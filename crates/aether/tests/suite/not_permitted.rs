@@ -9,6 +9,8 @@ use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, AskError, ConfirmError, ConnectError, JoinError, Kind, Vibrator, Wave};
 use tokio::time::timeout;
 
+use crate::settling::flushed;
+
 /// A bound for what takes milliseconds on an idle machine. No test waits for it to elapse.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -47,7 +49,7 @@ async fn a_wave_that_the_server_refuses_is_not_confirmed_and_is_counted() {
     assert!(counted >= 1 && here.status().refused() == counted, "{:?}", here.status());
     // A plain emit does not wait for the server. Its fate is counted.
     shop.emit(wave()).await.unwrap();
-    here.flush().await.unwrap();
+    flushed(&here).await;
     // Other channels are not affected.
     timeout(LONG, shop.emit_confirmed(Wave::builder("open").text("y"))).await.unwrap().unwrap();
     assert!(here.status().refused_by_server > counted, "{:?}", here.status());

@@ -132,7 +132,7 @@ async fn each_process_answers_roll_calls_at_most_once_a_second() {
     let mut heard = stranger.0.subscribe(ANNOUNCEMENTS).await.unwrap();
     let mut messages = 0;
     let mut answered = Vec::new();
-    for _round in 0..3 {
+    for _round in 0..4 {
         for _ in 0..200 {
             stranger.0.publish(CALLS, "[]".into()).await.unwrap();
         }
@@ -143,9 +143,9 @@ async fn each_process_answers_roll_calls_at_most_once_a_second() {
         let text = String::from_utf8_lossy(&answer.payload);
         assert_eq!(text.matches("ear@").count(), 3, "all of the process in one message: {text}");
     }
-    assert_eq!(messages, 3);
-    // One of the three may have been a heartbeat.
-    assert!(answered[2].duration_since(answered[0]) > Duration::from_millis(900), "{answered:?}");
+    assert_eq!(messages, 4);
+    // One of the four may have been a heartbeat, and the first may have been read late.
+    assert!(answered[3].duration_since(answered[0]) > Duration::from_millis(900), "{answered:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -105,7 +105,7 @@ async fn a_wave_for_a_full_group_goes_to_the_first_member_with_room() {
         let mut emit = Box::pin(shop.emit(command("jobs.a")));
         assert!(emit.as_mut().now_or_never().is_none(), "both members are full");
         members[first].receive().await.unwrap();
-        tokio::time::timeout(Duration::from_secs(20), emit).await.expect("a member has room").unwrap();
+        tokio::time::timeout(PATIENCE, emit).await.expect("a member has room").unwrap();
         let offered: Vec<_> = members.iter().map(|member| member.ledger().offered).collect();
         assert_eq!((offered[first], offered[1 - first]), (2, 1));
     }

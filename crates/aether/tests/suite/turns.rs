@@ -10,6 +10,8 @@ use futures::StreamExt;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::settling::flushed;
+
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Half of them do not fit into the inbox.
 const FLOOD: u64 = 130_000;
@@ -66,7 +68,7 @@ async fn a_flood_of_questions_delays_and_evicts_no_question_of_others() {
     }
     let arrived = async {
         while ear.ledger().offered < FLOOD + HONEST as u64 {
-            there.flush().await.unwrap();
+            flushed(&there).await;
             tokio::task::yield_now().await;
         }
     };

@@ -7,6 +7,8 @@ use aether_conformance::NatsServer;
 use aether_core::{Aether, EmitError, InboxOptions, Vibrator, Wave};
 use futures::FutureExt;
 
+use crate::settling::flushed;
+
 /// A limit for steps that take milliseconds on an idle machine. No test waits for it to expire.
 const LONG: Duration = Duration::from_secs(60);
 
@@ -89,7 +91,7 @@ async fn an_outbox_full_of_weak_waves_takes_a_strong_one_at_once_while_the_serve
         while !aether.status().connected {
             connection.changed().await.unwrap();
         }
-        aether.flush().await.unwrap();
+        flushed(&aether).await;
     };
     tokio::time::timeout(LONG, back).await.unwrap();
     let outbox = aether.status().outbox;

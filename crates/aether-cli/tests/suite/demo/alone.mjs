@@ -62,14 +62,14 @@ test("board: by keys alone", async (own) => {
   await tabTo(page, /^Delete the card keys!$/);
   await page.keyboard.press("Enter");
   await agree([page], board, ([, , done]) => done.length === 2);
-  assert.equal(await active(page), "Move the card Open the board");
+  await until(() => active(page), (name) => name === "Move the card Open the board");
   await tabTo(page, /^Move the column Done$/, "Shift+Tab");
   await page.keyboard.press("ArrowLeft");
   await agree([page], board, (seen) => seen.map(([title]) => title).join() === "To do,Done,Doing");
   await tabTo(page, /^Delete the column Done$/);
   await page.keyboard.press("Enter");
   await page.getByRole("dialog").waitFor();
-  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Cancel");
+  await until(() => page.evaluate(() => document.activeElement.textContent), (text) => text === "Cancel");
   await page.keyboard.press("Escape");
   await page.keyboard.press("Enter");
   await page.getByRole("dialog").waitFor();

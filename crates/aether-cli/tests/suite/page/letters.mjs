@@ -97,6 +97,8 @@ test("a durable consumer is looked at, its waves are sent again, and it is dropp
       await dialog.getByRole("button", { name: "Send them again" }).click();
       await page.getByText(/\d+ waves? sent again/).waitFor();
     }
+    // What it said may still be on its way when it has ended.
+    await listening.ended;
     assert.match(listening.said, new RegExp(channel));
     await detail.getByRole("button", { name: "Drop the consumer" }).click();
     await dialog.getByText(/\d+ waves? that wait/).waitFor();

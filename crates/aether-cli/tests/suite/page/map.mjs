@@ -15,8 +15,11 @@ test("the map plays back the past", async (house) => {
   await goTo(page, "map");
   await SHOWN.map(page);
   const of = (channel) => page.locator(".node.channel", { hasText: channel }).locator(".sub");
-  // A bucket of the past with waves, and then a present without.
-  const has = async () => (await (await fetch(`${gateway.url}/api/history`)).json()).waves.some((waves) => waves > 0);
+  // A bucket of the past that is full of orders, and then a present without.
+  const has = async () => {
+    const { channels } = await (await fetch(`${gateway.url}/api/history?channels=true`)).json();
+    return channels.some(({ channel, waves }) => channel === "orders.created" && waves.some((rate) => rate >= 1));
+  };
   while (!(await has())) await page.waitForTimeout(200);
   await alpha.kill();
   await of("orders.created").filter({ hasText: /^(0|<0.01)\/s$/ }).waitFor();

@@ -18,7 +18,7 @@ const NODE: &str = "AETHER_NODE";
 const CHROMIUM: &str = "AETHER_CHROMIUM";
 /// The folder with the packages of `package.json`; `cargo xtask tools` installs them.
 const MODULES: &str = "AETHER_NODE_MODULES";
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A command that runs the tests of a file in this folder beside the tests, unless a tool for that is switched off.
 pub(crate) fn tests_in_a_browser(folder: &str, file: &str) -> Option<Command> {

@@ -24,6 +24,8 @@ test("a wave that is emitted from the page arrives, and a question is answered o
     await page.locator("#emit-result.fine").waitFor();
     await page.locator("table.waves tbody tr").nth(wave - 1).waitFor();
   }
+  // What it said may still be on its way when it has ended.
+  await listening.ended;
   assert.match(listening.said, /page\.hello.*the <page>/s);
   await page.locator("table.waves tbody tr").first().getByRole("button").click();
   const inspector = page.getByLabel("One wave");

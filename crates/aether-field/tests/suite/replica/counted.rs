@@ -1,4 +1,5 @@
-//! A replica whose connection to a NATS server is counted, in bytes of both directions.
+//! A replica whose connection to a NATS server is counted, in bytes of both directions. What is sent all the time does not
+//! count: a slow machine has more of it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,11 +42,28 @@ impl Counted {
 }
 
 async fn copy(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, bytes: Arc<AtomicU64>) {
-    let mut buffer = vec![0; 65_536];
+    let (mut buffer, mut rest) = (vec![0; 65_536], Vec::new());
     while let Ok(read @ 1..) = from.read(&mut buffer).await {
-        bytes.fetch_add(read as u64, Ordering::Relaxed);
+        rest.extend_from_slice(&buffer[..read]);
+        while let Some((size, is_counted)) = first(&rest) {
+            bytes.fetch_add(if is_counted { size as u64 } else { 0 }, Ordering::Relaxed);
+            rest.drain(..size);
+        }
         if to.write_all(&buffer[..read]).await.is_err() {
             return;
         }
     }
+}
+
+/// The size of the first message of a connection to NATS, and whether it counts. `None` while it is not whole.
+fn first(bytes: &[u8]) -> Option<(usize, bool)> {
+    let line = bytes.windows(2).position(|two| two == b"\r\n")? + 2;
+    let mut words = std::str::from_utf8(&bytes[..line]).unwrap().split_whitespace();
+    if !matches!(words.next(), Some("PUB" | "HPUB" | "MSG" | "HMSG")) {
+        return Some((line, true));
+    }
+    let subject = words.next().unwrap();
+    let size = line + words.last().unwrap().parse::<usize>().unwrap() + 2;
+    let is_regular = subject.ends_with(".field.home.beats") || subject.contains("._aether.");
+    (bytes.len() >= size).then_some((size, !is_regular))
 }

@@ -11,7 +11,7 @@ use aether_field::Field;
 use tokio::time::timeout;
 
 /// The longest time that anything here may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
     timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("{what} takes longer than {PATIENCE:?}"))
@@ -25,6 +25,18 @@ pub(crate) fn median(mut times: Vec<Duration>) -> Duration {
 
 pub(crate) async fn join(aether: &Aether, replica: &str) -> Field {
     Field::builder("home").replica(replica).join(aether).await.unwrap()
+}
+
+/// Waits until a replica has heard of these others: only then can it hear that they are gone.
+pub(crate) async fn knows(field: &Field, others: &[Field]) {
+    let mut events = field.peer_events();
+    let is_known = |other: &Field| field.peers().iter().any(|peer| peer.writer == other.writer());
+    within("all peers", async {
+        while !others.iter().all(is_known) {
+            events.next().await.unwrap();
+        }
+    })
+    .await;
 }
 
 /// A replica that is kept in a file.

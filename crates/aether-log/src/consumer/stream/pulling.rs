@@ -95,7 +95,7 @@ async fn pull_until_closed(
     touching.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let now = Instant::now();
     let mut asked = Asked { waves: 0, heard: now, unanswered: None, not_before: now };
-    let mut is_closed = false;
+    let (mut is_closed, mut has_left) = (false, false);
     loop {
         // A server that has the request confirms it each second, so this is looked at within a second.
         if unreadable.may_be_there(client) {
@@ -117,13 +117,14 @@ async fn pull_until_closed(
         }
         let silent = asked.heard + SILENT_FOR;
         tokio::select! {
-            message = messages.next() => {
-                let Some(message) = message else { return Err(refused("deliver from", Arc::new(Ended))) };
-                take(shared, &mut reader, message, &mut messages, &mut asked).await?;
-            }
+            message = messages.next(), if !has_left => match message {
+                Some(message) => take(shared, &mut reader, message, &mut messages, &mut asked).await?,
+                None if is_closed => has_left = true,
+                None => return Err(refused("deliver from", Arc::new(Ended))),
+            },
             () = window.room.notified(), if asked.waves == 0 => {}
             () = sleep_until(asked.not_before), if asked.waves == 0 && asked.not_before > Instant::now() => {}
-            () = sleep_until(silent), if asked.waves > 0 => asked.ended(Some(silent - SILENT_FOR)),
+            () = sleep_until(silent), if asked.waves > 0 && !is_closed => asked.ended(Some(silent - SILENT_FOR)),
             _ = touching.tick() => {
                 for reply in window.untouched(shared.ack_wait / 4) {
                     answer(shared, reply, Bytes::from_static(b"+WPI")).await;
@@ -131,14 +132,21 @@ async fn pull_until_closed(
             }
             () = &mut not_permitted => return Err(JetStreamError::NotPermitted { subject: next }),
             // The handle that closes it sends nothing else.
-            _ = closed.changed(), if !is_closed => is_closed = true,
+            _ = closed.changed(), if !is_closed => {
+                is_closed = true;
+                // The server would deliver what it gets back to the request that it still has from here.
+                if messages.drain().await.is_err() {
+                    // Without a connection there is nobody to give anything back to.
+                    return Ok(());
+                }
+            }
             () = window.changed.notified(), if is_closed => {}
         }
-        if asked.unanswered.is_some_and(|since| since.elapsed() > shared.connection.patience) {
+        if !is_closed && asked.unanswered.is_some_and(|since| since.elapsed() > shared.connection.patience) {
             let (name, after) = (shared.name.clone(), shared.connection.patience);
             return Err(JetStreamError::NoAnswer { name, after });
         }
-        if is_closed {
+        if has_left {
             // Others get at once what this process will not handle.
             for reply in window.drain() {
                 answer(shared, reply, Bytes::from_static(b"-NAK")).await;

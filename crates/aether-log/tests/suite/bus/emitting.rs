@@ -84,18 +84,19 @@ async fn an_emit_that_is_cancelled_while_it_waits_is_stored_and_reaches_live_rec
     let mut live = Vibrator::create("live", &aether).await.unwrap();
     live.resonate_on("orders.>").await.unwrap();
     let shop = aether.emitter("shop").unwrap();
-    let mut cancelled = 0;
-    for number in 0..200 {
-        cancelled += usize::from(shop.emit(wave(number, 0.5)).now_or_never().is_none());
+    let (mut emitted, mut cancelled) = (0, 0);
+    // On a busy machine the disk may be quicker than the test, so as many are tried as it takes.
+    while cancelled <= 100 {
+        cancelled += usize::from(shop.emit(wave(emitted, 0.5)).now_or_never().is_none());
+        emitted += 1;
     }
-    assert!(cancelled > 100, "only {cancelled} had to wait");
     aether.flush().await.unwrap();
-    assert_eq!(texts(&log).len(), 200);
+    assert_eq!(texts(&log).len() as u64, emitted);
     let mut heard = Vec::new();
-    for _ in 0..200 {
+    for _ in 0..emitted {
         heard.push(live.receive().await.unwrap().text().unwrap().parse::<u64>().unwrap());
     }
-    assert_eq!(heard, (0..200).collect::<Vec<_>>());
+    assert_eq!(heard, (0..emitted).collect::<Vec<_>>());
     aether.close().await.unwrap();
     assert!(matches!(shop.emit(wave(0, 0.5)).await, Err(EmitError::Closed { .. })));
 }

@@ -12,7 +12,7 @@ use crate::bus::stage::{connect, texts, wave};
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
     let start = Instant::now();
     while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(60), "{what}");
+        assert!(start.elapsed() < Duration::from_secs(180), "{what}");
         std::thread::park_timeout(Duration::from_millis(5));
     }
 }

@@ -29,8 +29,8 @@ pub(crate) fn billing(log: &Log) -> Consumer {
 }
 
 pub(crate) async fn receive(consumer: &Consumer) -> Delivery {
-    let within = tokio::time::timeout(Duration::from_secs(60), consumer.receive());
-    within.await.expect("a wave within a minute").unwrap()
+    let within = tokio::time::timeout(Duration::from_secs(180), consumer.receive());
+    within.await.expect("a wave within three minutes").unwrap()
 }
 
 pub(crate) fn text(delivery: &Delivery) -> String {

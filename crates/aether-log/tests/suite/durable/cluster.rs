@@ -94,7 +94,7 @@ async fn leader_fails(rounds: &[End], load_ends: bool) {
         let leader = settled(&context).await.cluster.unwrap().leader.unwrap();
         // In the middle of the load, in each round.
         let is_loaded = counted.wait_for(|handled| handled.len() >= 300 * (round + 1));
-        drop(tokio::time::timeout(Duration::from_secs(60), is_loaded).await.unwrap().unwrap());
+        drop(tokio::time::timeout(Duration::from_secs(180), is_loaded).await.unwrap().unwrap());
         let before = stored.lock().len();
         let server = cluster.server(&leader).unwrap();
         match end {
@@ -151,7 +151,7 @@ async fn leader_fails(rounds: &[End], load_ends: bool) {
     }
     // And everything is handled, also what a failing leader had delivered.
     let all = counted.wait_for(|handled| handled.len() as u64 == end);
-    let all = tokio::time::timeout(Duration::from_secs(60), all).await;
+    let all = tokio::time::timeout(Duration::from_secs(180), all).await;
     assert!(all.is_ok_and(|all| all.is_ok()), "{} of {end} waves were handled", counted.borrow().len());
     assert!(!handling.is_finished());
     handling.abort();

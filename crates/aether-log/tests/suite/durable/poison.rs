@@ -88,7 +88,7 @@ async fn a_wave_that_ends_its_process_becomes_a_dead_letter_and_no_other_wave_do
         let url = server.url();
         move || run(&url)
     });
-    tokio::time::timeout(Duration::from_secs(60), letters.next()).await.expect("a letter").unwrap();
+    tokio::time::timeout(Duration::from_secs(180), letters.next()).await.expect("a letter").unwrap();
     shop.emit(order("last", 0.1)).await.unwrap();
     assert!(waiting.await.unwrap().success(), "the budget is spent");
     let numbers = log.dead().numbers().await.unwrap();

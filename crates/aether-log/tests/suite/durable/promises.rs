@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 
-use crate::durable::stage::{Place, connect, order, position, quick, receive, text};
+use crate::durable::stage::{Place, connect, none_until, order, position, quick, receive, text};
 
 /// Emits a wave for each text, one after the other.
 async fn emit(aether: &Aether, texts: impl IntoIterator<Item = u64>) {
@@ -83,20 +83,21 @@ pub(crate) async fn d3_a_cancelled_emit_is_stored_and_carried_or_neither(place: 
     let mut live = Vibrator::create("live", &aether).await.unwrap();
     live.resonate_on("orders.>").await.unwrap();
     let shop = aether.emitter("shop").unwrap();
-    let mut cancelled = 0;
-    for number in 0..200 {
-        cancelled += u64::from(shop.emit(order(number.to_string(), 0.5)).now_or_never().is_none());
+    let (mut emitted, mut cancelled) = (0, 0);
+    // On a busy machine the log may be quicker than the test, so some more may have to be tried.
+    while emitted < 200 || cancelled == 0 {
+        cancelled += u64::from(shop.emit(order(emitted.to_string(), 0.5)).now_or_never().is_none());
+        emitted += 1;
     }
-    assert!(cancelled > 0, "none had to wait");
     aether.flush().await.unwrap();
     let (consumer, mut stored, mut heard) = (billing(&log), BTreeSet::new(), BTreeSet::new());
-    for _ in 0..200 {
+    for _ in 0..emitted {
         let delivery = receive(&consumer).await;
         stored.insert(text(&delivery));
         delivery.ack().await.unwrap();
         heard.insert(live.receive().await.unwrap().text().unwrap().to_owned());
     }
-    assert_eq!(stored.len(), 200, "each was stored, and once");
+    assert_eq!(stored.len(), emitted, "each was stored, and once");
     assert_eq!(stored, heard);
 }
 
@@ -122,6 +123,7 @@ pub(crate) async fn d5_a_consumer_gets_each_wave_of_its_pattern_and_no_other(pla
             Wave::builder("notes.taken").kind(aether_core::Kind::Event).key("lamp").text(number.to_string());
         shop.emit(note.build().unwrap())
     };
+    let begin = tokio::time::Instant::now();
     for number in 0..50 {
         note(number).await.unwrap();
         emit(&aether, [number]).await;
@@ -138,7 +140,7 @@ pub(crate) async fn d5_a_consumer_gets_each_wave_of_its_pattern_and_no_other(pla
             (wave.channel().as_str(), wave.key(), delivery.attempt()),
             ("notes.taken", Some("lamp"), 1)
         );
-        assert!(wave.age() < Duration::from_secs(30), "{:?}", wave.age());
+        assert!(wave.age() < begin.elapsed() + Duration::from_secs(5), "{:?}", wave.age());
         delivery.ack().await.unwrap();
     }
 }
@@ -302,13 +304,7 @@ pub(crate) async fn d11_a_wave_that_is_given_up_is_a_letter_that_survives_until_
         }
         // Giving up happens while the next wave is waited for.
         assert_eq!(log.dead().given_up()["billing"], 0);
-        while log.dead().given_up()["billing"] == 0 {
-            let waiting = consumer.receive();
-            assert!(
-                tokio::time::timeout(Duration::from_millis(50), waiting).await.is_err(),
-                "nothing is left"
-            );
-        }
+        none_until(&consumer, async || log.dead().given_up()["billing"] > 0).await;
         assert_eq!(log.dead().given_up(), [("billing".to_owned(), 1)].into());
     }
     let log = place.open().await;
@@ -344,10 +340,15 @@ pub(crate) async fn d11_a_wave_that_is_given_up_is_a_letter_that_survives_until_
         "the consumer starts to count again"
     );
     delivery.nack("still no ink");
-    while dead.numbers().await.unwrap().is_empty() {
-        let waiting = tokio::time::timeout(Duration::from_millis(50), consumer.receive()).await;
-        if let Ok(delivery) = waiting {
-            delivery.unwrap().nack("still no ink");
+    let mut is_letter = std::pin::pin!(async {
+        while dead.numbers().await.unwrap().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    loop {
+        tokio::select! {
+            delivery = consumer.receive() => delivery.unwrap().nack("still no ink"),
+            () = &mut is_letter => break,
         }
     }
     let letter = dead.show(dead.numbers().await.unwrap()[0]).await.unwrap();
@@ -368,7 +369,7 @@ pub(crate) async fn d12_the_account_adds_up_and_each_number_is_right(place: &Pla
     }
     // Giving up happens while the next wave is waited for, and what is cut off there happens with a later one.
     while in_flight.len() < 2 || consumer.account().await.unwrap().dead == 0 {
-        match tokio::time::timeout(Duration::from_millis(20), consumer.receive()).await {
+        match tokio::time::timeout(Duration::from_secs(2), consumer.receive()).await {
             Ok(delivery) if in_flight.len() < 2 => in_flight.push(delivery.unwrap()),
             Ok(delivery) => {
                 delivery.unwrap().ack().await.unwrap();
@@ -467,7 +468,7 @@ pub(crate) async fn d15_handle_acknowledges_what_returns_ok_and_retries_the_rest
     tokio::select! {
         ended = handling => panic!("{ended:?}"),
         _ = &mut all => {}
-        () = tokio::time::sleep(Duration::from_secs(30)) => panic!("not all were handled"),
+        () = tokio::time::sleep(Duration::from_secs(180)) => panic!("not all were handled"),
     }
     assert_eq!(failed, 60);
     drop((consumer, aether, log));

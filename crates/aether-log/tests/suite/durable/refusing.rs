@@ -12,7 +12,7 @@ use aether_log::{
 use async_nats::jetstream::consumer::pull;
 use async_nats::jetstream::stream::{self, DiscardPolicy};
 
-use crate::durable::stage::{options, order, position, quick, receive, text};
+use crate::durable::stage::{ACK_WAIT, options, order, position, quick, receive, text};
 
 async fn server(settings: &[(&str, &str)], streams: &tempfile::TempDir) -> NatsServer {
     let options = ServerOptions::default().jetstream(streams.path());
@@ -237,7 +237,7 @@ async fn a_wave_whose_acknowledgement_was_lost_is_recognised_when_it_comes_again
     tokio::select! {
         ended = handling => panic!("{ended:?}"),
         () = redelivered => {}
-        () = tokio::time::sleep(Duration::from_secs(30)) => panic!("nothing was delivered again"),
+        () = tokio::time::sleep(Duration::from_secs(180)) => panic!("nothing was delivered again"),
     }
     assert_eq!(handled, ["0", "1", "2"], "each was delivered three times and handled once");
 }
@@ -253,7 +253,7 @@ async fn a_consumer_with_other_settings_is_named_and_not_changed() {
         durable_name: Some("billing".to_owned()),
         filter_subject: "aether-log.shop.orders.>".to_owned(),
         max_deliver: 3,
-        ack_wait: Duration::from_secs(2),
+        ack_wait: ACK_WAIT,
         ..pull::Config::default()
     };
     stream.create_consumer(config).await.unwrap();
@@ -293,7 +293,8 @@ async fn a_consumer_that_is_deleted_is_reported_and_begins_anew_when_it_is_used_
 async fn what_becomes_of_a_stream_is_seen_and_one_that_is_made_again_is_used() {
     let streams = tempfile::tempdir().unwrap();
     let server = server(&[], &streams).await;
-    let patience = Duration::from_millis(200);
+    // It is waited for once, and all that succeeds takes less.
+    let patience = Duration::from_secs(10);
     let limited = || options().patience(patience).max_waves(100);
     let log = open_with(&server.url(), limited()).await.unwrap();
     let aether = connect(&log).await;
@@ -361,7 +362,7 @@ async fn a_second_copy_of_a_wave_is_not_stored() {
 async fn an_emit_and_a_consumer_go_on_when_the_server_is_back() {
     let streams = tempfile::tempdir().unwrap();
     let mut server = server(&[], &streams).await;
-    let log = open_with(&server.url(), options().patience(Duration::from_secs(30))).await.unwrap();
+    let log = open_with(&server.url(), options().patience(Duration::from_secs(120))).await.unwrap();
     let aether = connect(&log).await;
     let shop = aether.emitter("shop").unwrap();
     let consumer = log.consumer("billing", "orders.>", quick()).unwrap();
@@ -380,7 +381,7 @@ async fn an_emit_and_a_consumer_go_on_when_the_server_is_back() {
 async fn a_server_that_stays_away_hands_the_wave_back_and_the_log_is_not_ready() {
     let streams = tempfile::tempdir().unwrap();
     let mut server = server(&[], &streams).await;
-    let log = open_with(&server.url(), options().patience(Duration::from_secs(1))).await.unwrap();
+    let log = open_with(&server.url(), options().patience(Duration::from_secs(10))).await.unwrap();
     log.ready().await.unwrap();
     let aether = connect(&log).await;
     let shop = aether.emitter("shop").unwrap();
@@ -433,7 +434,7 @@ async fn a_log_waits_for_a_server_that_is_not_up_yet() {
     let at_once = open_with(&url, options()).await;
     assert!(matches!(at_once, Err(JetStreamError::Unreachable { .. })), "{at_once:?}");
     let log = JetStreamLog::builder(&url, "shop").channels("orders.>", Durability::Stored).unwrap();
-    let opening = tokio::spawn(log.options(options()).wait(Duration::from_secs(60)).open());
+    let opening = tokio::spawn(log.options(options()).wait(Duration::from_secs(180)).open());
     server.restart().await.unwrap();
     let log = opening.await.unwrap().unwrap();
     // For callers that connect by themselves.

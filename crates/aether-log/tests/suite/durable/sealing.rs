@@ -7,9 +7,9 @@ use aether::nats::NatsOptions;
 use aether::seal::{KeySource, SealKeys, Signers, SigningKey};
 use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Durability};
-use aether_log::{DurableLog, JetStreamError, JetStreamLog};
+use aether_log::{DurableLog, JetStreamError, JetStreamLog, JetStreamOptions};
 
-use crate::durable::stage::{connect, options, order, position, quick, receive, text};
+use crate::durable::stage::{connect, none_until, options, order, position, quick, receive, text};
 
 async fn server() -> (NatsServer, tempfile::TempDir) {
     let streams = tempfile::tempdir().unwrap();
@@ -18,13 +18,14 @@ async fn server() -> (NatsServer, tempfile::TempDir) {
 }
 
 async fn open(url: &str, keys: Option<&SealKeys>) -> JetStreamLog {
-    open_with(url, keys.map_or_else(NatsOptions::default, |keys| NatsOptions::default().keys(keys.clone())))
-        .await
+    open_with(url, with_keys(keys), options()).await
 }
 
-async fn open_with(url: &str, nats: NatsOptions) -> JetStreamLog {
-    // A wave that this process cannot open comes again after this time.
-    let options = options().ack_wait(Duration::from_millis(500));
+fn with_keys(keys: Option<&SealKeys>) -> NatsOptions {
+    keys.map_or_else(NatsOptions::default, |keys| NatsOptions::default().keys(keys.clone()))
+}
+
+async fn open_with(url: &str, nats: NatsOptions, options: JetStreamOptions) -> JetStreamLog {
     let log = JetStreamLog::builder(url, "shop").options(options).nats(nats);
     log.channels("orders.>", Durability::Stored).unwrap().open().await.unwrap()
 }
@@ -72,10 +73,8 @@ async fn the_server_keeps_waves_letters_and_failures_that_it_cannot_read() {
     }
     let letters = log.dead();
     // Giving up happens while the next wave is waited for. It is counted once the wave is acknowledged.
-    while DurableLog::from(log.clone()).dead().given_up()["billing"] == 0 {
-        let waiting = tokio::time::timeout(Duration::from_millis(50), consumer.receive()).await;
-        assert!(waiting.is_err(), "nothing is left: {waiting:?}");
-    }
+    let durable = DurableLog::from(log.clone());
+    none_until(&consumer, async || durable.dead().given_up()["billing"] > 0).await;
     let account = consumer.account().await.unwrap();
     assert_eq!((account.acknowledged, account.dead), (2, 1), "{account:?}");
     let numbers = letters.numbers().await.unwrap();
@@ -100,9 +99,13 @@ async fn a_wave_whose_key_is_missing_waits_for_it() {
     let older = newer.clone();
     newer.add().unwrap();
     newer.seal_with_newest();
-    let (sending, receiving) =
-        (open(&server.url(), Some(&newer)).await, open(&server.url(), Some(&older)).await);
-    let none = open(&server.url(), None).await;
+    // A wave that a process cannot open comes again after this time.
+    let open = async |keys| {
+        let options = options().ack_wait(Duration::from_millis(500));
+        open_with(&server.url(), with_keys(keys), options).await
+    };
+    let (sending, receiving) = (open(Some(&newer)).await, open(Some(&older)).await);
+    let none = open(None).await;
     let (_sender, emitter) = emitter_of(&sending).await;
     let (behind, _) = emitter_of(&receiving).await;
     let (open_bus, _) = emitter_of(&none).await;
@@ -111,13 +114,8 @@ async fn a_wave_whose_key_is_missing_waits_for_it() {
     for (log, aether) in [(&receiving, &behind), (&none, &open_bus)] {
         let consumer = log.consumer("billing", "orders.>", quick()).unwrap();
         // Until it has come a second time, because nobody has taken it.
-        for _ in 0..600 {
-            let nothing = tokio::time::timeout(Duration::from_millis(100), consumer.receive()).await;
-            assert!(nothing.is_err(), "{nothing:?}");
-            if aether.status().refused() >= 2 {
-                break;
-            }
-        }
+        let is_refused = none_until(&consumer, async || aether.status().refused() >= 2);
+        tokio::time::timeout(Duration::from_secs(180), is_refused).await.expect("it comes a second time");
         let status = aether.status();
         assert!(status.refused_unknown_key >= 2 || status.refused_sealed >= 2, "{status:?}");
     }
@@ -171,11 +169,11 @@ async fn a_stored_wave_is_proven_and_one_in_the_name_of_another_passed_over() {
     let listed = Signers::new().allow("shop", shop.public_key()).unwrap();
     let listed = listed.allow("rogue", rogue.public_key()).unwrap();
     let with = |key: &SigningKey| NatsOptions::default().keys(keys.clone()).signing_key(key.clone());
-    let log = open_with(&server.url(), with(&shop).signers(listed)).await;
+    let log = open_with(&server.url(), with(&shop).signers(listed), options()).await;
     let (aether, emitter) = emitter_of(&log).await;
     // All three store as `shop`; one of them may not, and one is not on the list.
-    let (_rogue, false_shop) = emitter_of(&open_with(&server.url(), with(&rogue)).await).await;
-    let (_late, unknown_shop) = emitter_of(&open_with(&server.url(), with(&late)).await).await;
+    let (_rogue, false_shop) = emitter_of(&open_with(&server.url(), with(&rogue), options()).await).await;
+    let (_late, unknown_shop) = emitter_of(&open_with(&server.url(), with(&late), options()).await).await;
     false_shop.emit(order("forged", 0.5)).await.unwrap();
     unknown_shop.emit(order("of an unknown signer", 0.5)).await.unwrap();
     emitter.emit(order("genuine", 0.5)).await.unwrap();

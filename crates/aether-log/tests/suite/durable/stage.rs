@@ -13,8 +13,11 @@ pub(crate) enum Place {
     JetStream { server: Box<NatsServer>, _streams: TempDir },
 }
 
+/// Longer than a busy machine keeps a process waiting: the server delivers no wave again that is held.
+pub(crate) const ACK_WAIT: Duration = Duration::from_secs(20);
+
 pub(crate) fn options() -> JetStreamOptions {
-    JetStreamOptions::default().ack_wait(Duration::from_secs(2)).patience(Duration::from_secs(10))
+    JetStreamOptions::default().ack_wait(ACK_WAIT).patience(Duration::from_secs(60))
 }
 
 impl Place {
@@ -61,8 +64,22 @@ pub(crate) fn position(receipt: &Receipt) -> u64 {
 }
 
 pub(crate) async fn receive(consumer: &Consumer) -> Delivery {
-    let within = tokio::time::timeout(Duration::from_secs(30), consumer.receive());
-    within.await.expect("a wave within half a minute").unwrap()
+    let within = tokio::time::timeout(Duration::from_secs(180), consumer.receive());
+    within.await.expect("a wave within three minutes").unwrap()
+}
+
+/// Waits for a wave until something is so. None may come. Giving up happens meanwhile, and is not cut off, however long it
+/// takes.
+pub(crate) async fn none_until(consumer: &Consumer, is_so: impl AsyncFn() -> bool) {
+    let waiting = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        delivery = consumer.receive() => panic!("nothing is left: {delivery:?}"),
+        () = waiting => {}
+    }
 }
 
 pub(crate) fn text(delivery: &Delivery) -> String {

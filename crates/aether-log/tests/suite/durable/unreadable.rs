@@ -44,7 +44,7 @@ async fn a_consumer_comes_past_messages_whose_headers_the_client_cannot_read() {
     }
     assert!(heard.contains("before") && heard.contains("behind"), "{heard:?}");
     // The last of them may be looked at when the waves are there already.
-    let within = tokio::time::timeout(std::time::Duration::from_secs(60), async {
+    let within = tokio::time::timeout(std::time::Duration::from_secs(180), async {
         while consumer.account().await.unwrap().expired < 300 {}
     });
     within.await.expect("each of them is passed over and counted");

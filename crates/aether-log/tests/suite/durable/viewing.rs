@@ -11,7 +11,7 @@ use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::{self, stream};
 use futures_util::StreamExt as _;
 
-use crate::durable::stage::{options, order, quick, receive};
+use crate::durable::stage::{none_until, options, order, quick, receive};
 
 async fn server(settings: &[(&str, &str)], streams: &tempfile::TempDir) -> NatsServer {
     let options = ServerOptions::default().jetstream(streams.path());
@@ -89,10 +89,7 @@ async fn logs_and_their_consumers_are_listed_with_what_waits_and_nothing_of_othe
     let once = quick().max_attempts(NonZeroU32::MIN).pauses(Duration::ZERO, Duration::ZERO);
     let cash = till.consumer("cash", "orders.>", once).unwrap();
     receive(&cash).await.nack("no money");
-    while till.dead().numbers().await.unwrap().is_empty() {
-        let waiting = tokio::time::timeout(Duration::from_millis(50), cash.receive()).await;
-        assert!(waiting.is_err(), "nothing is left: {waiting:?}");
-    }
+    none_until(&cash, async || !till.dead().numbers().await.unwrap().is_empty()).await;
 
     let all = standing(&url, StreamEffort::default()).await.unwrap();
     let names: Vec<_> = all.logs.keys().map(String::as_str).collect();
@@ -137,6 +134,44 @@ async fn a_wave_that_failed_counts_as_redelivered_from_its_second_attempt_until_
     }
     receive(&cash).await.ack().await.unwrap();
     assert_eq!(counts().await, (0, 0, Some(0)));
+}
+
+/// The server would deliver a wave that is given back to the request of the consumer that gives it back. Nobody would have
+/// that wave until its time was over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn others_get_at_once_what_a_consumer_that_ends_did_not_handle() {
+    const WAVES: u64 = 1_000;
+    let streams = tempfile::tempdir().unwrap();
+    let server = server(&[], &streams).await;
+    let url = server.url();
+    for round in 0..2 {
+        let name = format!("shop-{round}");
+        let open = async || {
+            // Longer than the test waits.
+            let log =
+                JetStreamLog::builder(&url, &name).options(options().ack_wait(Duration::from_secs(600)));
+            log.channels("orders.>", Durability::Stored).unwrap().open().await.unwrap()
+        };
+        let log = open().await;
+        let aether = log.connect(aether::builder().url("local:")).await.unwrap();
+        for number in 0..WAVES {
+            aether.emitter("shop").unwrap().emit(order(number.to_string(), 0.5)).await.unwrap();
+        }
+        let ending = log.consumer("billing", "orders.>", quick()).unwrap();
+        receive(&ending).await.ack().await.unwrap();
+        let in_flight = async || {
+            let all = standing(&url, StreamEffort::default()).await.unwrap();
+            all.logs[&name].as_ref().unwrap().consumers[0].in_flight
+        };
+        while in_flight().await < WAVES - 1 {
+            tokio::task::yield_now().await;
+        }
+        drop(ending);
+        let other = open().await.consumer("billing", "orders.>", quick()).unwrap();
+        for _ in 1..WAVES {
+            receive(&other).await.ack().await.unwrap();
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -202,9 +237,16 @@ async fn what_waits_is_read_letters_are_stored_again_or_dropped_and_a_consumer_i
     receive(&cash).await.nack("no change");
     // Giving up happens while the next one is waited for.
     let mut held = vec![receive(&cash).await];
-    while shop.dead().numbers().await.unwrap().len() < 2 {
-        let next = tokio::time::timeout(Duration::from_millis(50), cash.receive()).await;
-        held.extend(next.map(Result::unwrap));
+    let mut are_letters = std::pin::pin!(async {
+        while shop.dead().numbers().await.unwrap().len() < 2 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    loop {
+        tokio::select! {
+            next = cash.receive() => held.push(next.unwrap()),
+            () = &mut are_letters => break,
+        }
     }
     let view = JetStreamView::open(&url, NatsOptions::default()).await.unwrap();
     let waiting = view.waves("shop", &Pattern::new("orders.>").unwrap(), 3, 2).await.unwrap();

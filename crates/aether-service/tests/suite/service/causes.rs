@@ -4,8 +4,8 @@ use std::collections::HashMap;
 
 use aether::nats::{NatsOptions, Wire};
 use aether_conformance::NatsServer;
-use aether_core::{Aether, AskError, Emitter, FailureReason, Vibrator, Wave, WaveId};
-use aether_service::{Asker, Json, Service};
+use aether_core::{Aether, AskError, Emitter, FailureReason, Kind, Vibrator, Wave, WaveId};
+use aether_service::{Asker, AskerOptions, Json, Service};
 
 use crate::service::stage::{LONG, Stage};
 
@@ -33,7 +33,10 @@ async fn chain(connect: impl AsyncFn() -> Aether) {
     observer.resonate_on("*").await.unwrap();
     let back =
         Stage::on(connect().await, Service::builder("back").group("back").on_query("back", back)).await;
-    let front = Stage::on(connect().await, Service::builder("front").on_query("front", front)).await;
+    // A question that is repeated has another cause.
+    let asking = AskerOptions::default().patience(LONG).deadline(LONG);
+    let front =
+        Stage::on(connect().await, Service::builder("front").asking(asking).on_query("front", front)).await;
     let user = Vibrator::create("asker", &connect().await).await.unwrap();
     let question = Wave::builder("front").json(20).build().unwrap();
     let answer = user.ask_within(question, LONG).await.unwrap();
@@ -88,7 +91,8 @@ async fn failures_reach_the_asker_over_nats_in_every_format() {
             .on_query("panic", async || -> Json<u32> { panic!("over the wire") });
         let stage = Stage::on(connect().await, builder).await;
         let user = Vibrator::create("asker", &connect().await).await.unwrap();
-        assert_eq!(user.ask_wave("double", &4).await.unwrap().json::<u32>().unwrap(), 8);
+        let question = Wave::builder("double").kind(Kind::Query).json(4).build().unwrap();
+        assert_eq!(user.ask_within(question, LONG).await.unwrap().json::<u32>().unwrap(), 8);
         for (channel, payload, reason, hint) in [
             ("double", "four", FailureReason::Rejected, "the payload cannot be read"),
             ("panic", "", FailureReason::HandlerFailed, "panicked: over the wire"),
@@ -116,7 +120,8 @@ async fn a_foreign_requester_over_nats_gets_the_failure_as_a_header() {
     let refuses =
         async || -> Result<(), aether_service::Rejection> { Err(aether_service::Rejection::new("closed")) };
     let stage = Stage::on(aether, Service::builder("service").on_query("shop", refuses)).await;
-    let client = async_nats::connect(server.url()).await.unwrap();
+    let options = async_nats::ConnectOptions::new().connection_timeout(LONG).request_timeout(Some(LONG));
+    let client = options.connect(server.url()).await.unwrap();
     let answer = client.request("aether.shop", "{}".into()).await.unwrap();
     assert_eq!(answer.headers.unwrap().get(aether_core::wave::FAILURE).unwrap().as_str(), "rejected");
     assert_eq!(answer.payload, "closed");

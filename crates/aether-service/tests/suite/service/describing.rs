@@ -1,6 +1,7 @@
 //! Descriptions: what a service tells about itself, as AsyncAPI, and what a directory of services takes from strangers.
 
 use std::sync::{Arc, LazyLock};
+use std::time::Duration;
 
 use aether_conformance::NatsServer;
 use aether_core::{Aether, Wave};
@@ -208,11 +209,21 @@ async fn a_directory_unites_the_services_of_a_medium_and_refuses_strangers_nonse
     let watching = connect().await;
     let directory = Directory::open(&watching, watching.emitter("watching").unwrap()).await.unwrap();
     announced(&watching, 6).await;
-    let listing = directory.read().await;
+    // A service that a busy machine delays for longer than the patience of the directory is silent, and is asked again.
+    let complete = async {
+        loop {
+            let listing = directory.read().await;
+            if listing.services.len() >= 3 && listing.refused.invalid + listing.refused.too_large >= 3 {
+                break listing;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let listing = tokio::time::timeout(LONG, complete).await.expect("all of them answer");
     let services: Vec<_> =
         listing.services.iter().map(|service| service.description.service.as_str()).collect();
     assert_eq!(services, ["shop", "shop", "stock"]);
-    assert_eq!((listing.refused.invalid, listing.refused.too_large, listing.refused.silent), (2, 1, 0));
+    assert_eq!((listing.refused.invalid, listing.refused.too_large, listing.refused.left_out), (2, 1, 0));
     // One machine, one clock: what differs is the way.
     for service in &listing.services {
         assert!(service.clock_offset_micros.unsigned_abs() <= service.round_trip_micros, "{service:?}");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use aether::physics::{Fringe, FringeKind, Interfere};
 use aether_conformance::NatsServer;
 use aether_core::{Aether, Emitter, Kind, Phase, Vibrator, Wave, WaveId};
-use aether_service::{Resend, RetryBudget, Service, ServiceError, State};
+use aether_service::{Resend, RetryBudget, Service, ServiceBuilder, ServiceError, State};
 use tokio::sync::mpsc;
 
 use crate::service::stage::{LONG, Stage, listener};
@@ -24,10 +24,14 @@ async fn page(State((name, pages)): State<(&'static str, Pages)>, fringe: Fringe
     pages.send((name, fringe)).unwrap();
 }
 
-async fn instance(aether: &Aether, name: &'static str, group: Option<&str>, pages: &Pages) -> Stage {
+fn pager(name: &'static str, group: Option<&str>, pages: &Pages) -> ServiceBuilder<(&'static str, Pages)> {
     let builder = Service::builder("pager").state((name, pages.clone()));
     let builder = group.into_iter().fold(builder, |builder, group| builder.group(group));
-    Stage::on(aether.clone(), builder.on_fringe("probes.*", options(), page)).await
+    builder.on_fringe("probes.*", options(), page)
+}
+
+async fn instance(aether: &Aether, name: &'static str, group: Option<&str>, pages: &Pages) -> Stage {
+    Stage::on(aether.clone(), pager(name, group, pages)).await
 }
 
 async fn claim(probe: &Emitter, key: &str, phase: Phase) -> WaveId {
@@ -193,10 +197,11 @@ async fn instances_in_two_processes_report_once_over_nats() {
     let (here, there, elsewhere) = (connect().await, connect().await, connect().await);
     let mut reports = listener(&elsewhere, "fringes.>").await;
     let (sender, mut pages) = mpsc::unbounded_channel();
-    let both = [
-        instance(&here, "here", Some("pagers"), &sender).await,
-        instance(&there, "there", Some("pagers"), &sender).await,
-    ];
+    // A report that a busy machine delays for longer would be repeated by the other instance.
+    let instance = async |aether: Aether, name| {
+        Stage::on(aether, pager(name, Some("pagers"), &sender).fringe_patience(10 * LONG)).await
+    };
+    let both = [instance(here, "here").await, instance(there, "there").await];
     let probes = ["oslo", "rome"].map(|name| elsewhere.emitter(name).unwrap());
     for probe in &probes {
         claim(probe, "db", Phase::ASSERT).await;

@@ -238,6 +238,9 @@ async fn a_command_that_was_not_handled_comes_back_to_its_source() {
     assert_eq!(echo.of, stage.user.id_of(&receipt));
     assert_eq!(echo.reason, aether_core::EchoReason::HandlerFailed);
     assert_eq!(echo.hint, "the shelf is empty: no stock");
+    while stage.counters.report().failed < 2 {
+        tokio::task::yield_now().await;
+    }
     let report = stage.close().await;
     assert_eq!(report.failed, 2);
     assert!(echoes.receive().now_or_never().is_none(), "an event came back");

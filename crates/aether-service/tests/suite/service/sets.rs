@@ -309,7 +309,8 @@ async fn a_set_may_be_a_group_of_several_instances() {
     let (first, second) = (instance().await, instance().await);
     let user = Vibrator::create("asker", &aether).await.unwrap();
     for _ in 0..10 {
-        user.ask_wave("work", &()).await.unwrap();
+        let question = Wave::builder("work").kind(Kind::Query).build().unwrap();
+        user.ask_within(question, LONG).await.unwrap();
     }
     assert_eq!((first.close().await.succeeded, second.close().await.succeeded), (5, 5));
 }

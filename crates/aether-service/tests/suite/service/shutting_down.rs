@@ -17,7 +17,9 @@ fn told(asked: Result<aether_core::Wave, AskError>) -> (FailureReason, String) {
 #[tokio::test]
 async fn what_is_being_handled_may_finish_and_nothing_more_is_heard() {
     let (gate, mut begun) = Gate::new();
-    let stage = Stage::of(Service::builder("service").state(gate.clone()).on_query("work", gated)).await;
+    // A busy machine may take longer than the default.
+    let builder = Service::builder("service").grace(LONG).state(gate.clone()).on_query("work", gated);
+    let stage = Stage::of(builder).await;
     let asking = stage.ask("work", &1);
     let ending = async {
         begun.recv().await.unwrap();
@@ -74,8 +76,8 @@ async fn what_does_not_finish_in_time_is_ended_told_and_counted() {
 #[tokio::test]
 async fn a_backlog_of_any_length_is_counted() {
     let (gate, mut begun) = Gate::new();
-    let builder = Service::builder("service").concurrency(1).state(gate.clone()).on("work", gated);
-    let stage = Stage::of(builder).await;
+    let builder = Service::builder("service").grace(LONG).concurrency(1);
+    let stage = Stage::of(builder.state(gate.clone()).on("work", gated)).await;
     for number in 0..5000 {
         stage.emit("work", &number).await;
     }

@@ -60,6 +60,8 @@ fn plain(random: &mut Rng, text: &str) -> Bytes {
 pub(crate) async fn flood(url: &str, count: u64) {
     let (client, mut heard) = listen(url, ">").await;
     told().await;
+    // What the victims have said is in the client's hands now.
+    processed(&client).await;
     let mut real: Vec<Message> = Vec::new();
     while let Some(Some(message)) = heard.next().now_or_never() {
         let kind = |subject: &str| subject.split('.').take(3).map(str::to_owned).collect::<Vec<_>>();

@@ -9,6 +9,7 @@ use futures::FutureExt as _;
 use crate::attacks::attacker::BATCH;
 use crate::attacks::process::Attacker;
 use crate::attacks::victims::{PATIENCE, Victims, resident_bytes, within};
+use crate::settling::flushed;
 
 /// The number of hostile messages; set `AETHER_HOSTILE_FRAMES=10000000` for the long run.
 fn messages() -> u64 {
@@ -29,8 +30,8 @@ async fn speak(victims: &Victims, ear: &mut Vibrator) {
             async { within("the question", ear.receive()).await.unwrap().reply_bytes("1").await.unwrap() };
         tokio::join!(async { asked.await.unwrap() }, answering);
     }
-    victims.here.flush().await.unwrap();
-    victims.there.flush().await.unwrap();
+    flushed(&victims.here).await;
+    flushed(&victims.there).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,8 +64,8 @@ async fn a_flood_of_hostile_messages_on_all_subjects_delivers_nothing_and_fills_
         }
         attacker.tell().await;
     }
-    victims.here.flush().await.unwrap();
-    victims.there.flush().await.unwrap();
+    flushed(&victims.here).await;
+    flushed(&victims.there).await;
     let (here, there) = (victims.here.status(), victims.there.status());
     let (before, after) = (resident.unwrap_or_default(), resident_bytes());
     println!(

@@ -9,13 +9,19 @@ mod victims;
 
 use std::time::{Duration, Instant};
 
-use aether_core::{AskError, Kind, Vibrator, Wave};
+use aether_core::{AskError, ConfirmError, Kind, Vibrator, Wave};
 use futures::FutureExt as _;
 use tokio::task::JoinHandle;
 
 use process::Attacker;
 use victims::{PATIENCE, Victims, resident_bytes, scale, within};
 
+use crate::settling::flushed;
+
+/// An answer that takes longer is late, which shows in the figures.
+const SOON: Duration = Duration::from_secs(2);
+/// A question of others counts as unanswered after this. On a busy machine an answer may be late.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(30);
 /// Waves of one measurement of the speed of sending.
 const EMITTED: u32 = 20_000;
 
@@ -34,7 +40,7 @@ async fn sent_a_second(victims: &Victims) -> u64 {
         let wave = Wave::builder(format!("shop.n{}", number % 100)).text("x");
         victims.shop.emit(wave).await.unwrap();
     }
-    victims.here.flush().await.unwrap();
+    flushed(&victims.here).await;
     let sent = victims.here.status().outbox.delivered - before;
     (sent as f64 / begun.elapsed().as_secs_f64()) as u64
 }
@@ -68,7 +74,7 @@ async fn made_up_receivers_stop_no_wave_and_use_bounded_memory() {
             during += sent_a_second(&victims).await;
             measured += 1;
         }
-        victims.here.flush().await.unwrap();
+        flushed(&victims.here).await;
         let grown = resident_bytes().saturating_sub(memory) >> 20;
         let believed = roster.vibrators().iter().filter(|known| known.vibrator.name() == "fake").count();
         println!(
@@ -101,7 +107,7 @@ async fn a_flood_of_repeated_questions_leaves_the_questions_of_others_answered()
         let mut done = Box::pin(attacker.says("done"));
         while waited.len() < 200 || done.as_mut().now_or_never().is_none() {
             let begun = Instant::now();
-            match victims.shop.ask_within(question("?"), Duration::from_secs(2)).await {
+            match victims.shop.ask_within(question("?"), ANSWERED_WITHIN).await {
                 Ok(_) => waited.push(begun.elapsed()),
                 Err(AskError::TimedOut { .. }) => unanswered += 1,
                 Err(error) => panic!("{error}"),
@@ -109,8 +115,9 @@ async fn a_flood_of_repeated_questions_leaves_the_questions_of_others_answered()
         }
         waited.sort();
         let p99 = waited[waited.len() * 99 / 100];
+        let late = unanswered + waited.iter().filter(|waited| **waited > SOON).count();
         println!(
-            "{}: {flood} repeated questions of amplitude 1.0: of {} others {unanswered} were not answered within 2 s, p99 {p99:?}",
+            "{}: {flood} repeated questions of amplitude 1.0: of {} others {late} were not answered within 2 s, p99 {p99:?}",
             victims.mode(),
             waited.len() + unanswered,
         );
@@ -134,10 +141,14 @@ async fn made_up_markers_confirm_nothing_and_are_counted() {
         attacker.tell().await;
         let mut done = Box::pin(attacker.says("done"));
         while done.as_mut().now_or_never().is_none() {
-            victims.shop.emit_confirmed(command()).await.unwrap();
+            match victims.shop.emit_confirmed(command()).await {
+                // On a busy machine the server may be late. The flush below waits for it.
+                Ok(_) | Err(ConfirmError::Unconfirmed { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
         }
         // Behind all of the attacker's messages.
-        victims.here.flush().await.unwrap();
+        flushed(&victims.here).await;
         let status = victims.here.status();
         println!("{}: {markers} made-up markers: {} counted", victims.mode(), status.implausible);
         assert_eq!((status.implausible, status.unconfirmed), (markers, 0), "{status:?}");
@@ -162,7 +173,7 @@ async fn notices_in_the_place_of_the_server_end_no_question_of_processes_with_ke
             }
             victims.shop.emit(command()).await.unwrap();
         }
-        victims.here.flush().await.unwrap();
+        flushed(&victims.here).await;
         let status = victims.here.status();
         println!(
             "{}: notices that nobody listens: {ended} of {questions} questions ended, {} commands came back, {} found out, the \
@@ -190,7 +201,7 @@ async fn made_up_positions_invent_bounded_losses_and_none_with_keys() {
         for _ in 0..100 {
             victims.shop.emit_bytes("shop.load", "x").await.unwrap();
         }
-        victims.here.flush().await.unwrap();
+        flushed(&victims.here).await;
         for _ in 0..101 {
             within("each real wave", ear.receive()).await.unwrap();
         }

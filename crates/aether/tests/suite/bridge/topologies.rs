@@ -52,7 +52,7 @@ async fn two_bridges_of_a_group_relay_each_wave_once_and_one_goes_on_alone() {
     }
     assert_eq!(next(&mut at_hub).await.text().unwrap(), WAVES.to_string());
     let account = second.close().await;
-    there.flush().await.unwrap();
+    flushed(&there).await;
     assert_eq!(relayed + account.there.relayed, WAVES as u64 + 1);
     assert_eq!(account.back.unwrap().relayed, 0, "what comes back through the other one is not relayed back");
     hub.emitter("office").unwrap().emit(end("jobs.end")).await.unwrap();

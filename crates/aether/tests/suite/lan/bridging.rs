@@ -35,7 +35,7 @@ async fn waves_and_questions_cross_from_a_local_network_to_a_hub_and_back() {
     );
 
     at_edge.detune("sensors.>").unwrap();
-    edge.flush().await.unwrap();
+    flushed(&edge).await;
     let question = Wave::builder("sensors.attic").text("?").build().unwrap();
     let (answer, ()) = tokio::join!(thermometer.ask_within(question, LONG), async {
         next(&mut at_hub).await.reply(&"no change").await.unwrap();
@@ -85,7 +85,7 @@ async fn a_bridge_whose_uplink_is_cut_leaves_its_edge_alone_and_relays_the_stron
     for _ in 0..WEAK + STRONG {
         next(&mut at_edge).await;
     }
-    edge.flush().await.unwrap();
+    flushed(&edge).await;
     assert!(at_hub.try_receive().is_err());
     // The edge has flushed, so all are in the inbox of the bridge or beyond.
     while there.status().outbox.queued < (WEAK + STRONG) as u64 {

@@ -11,13 +11,13 @@ use futures::future::{BoxFuture, join_all};
 use tokio::sync::Mutex;
 use tokio::time::timeout;
 
-use super::{address, free_port};
+use super::{STAYS, address, free_port};
 use crate::proxy::Proxy;
 
 /// Until a silent peer has gone, or one is back. Far longer than that takes.
-const WITHIN: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(120);
 /// How soon a silent peer has gone where cables are pulled out.
-const GONE_AFTER: Duration = Duration::from_millis(1500);
+const GONE_AFTER: Duration = Duration::from_secs(6);
 
 /// Peers that connect to all earlier ones.
 struct OverLan {
@@ -89,10 +89,8 @@ impl Site for LanSite {
         Box::pin(async move {
             let peers = &mut *self.peers.lock().await;
             let (port, view) = (free_port(), LanView::default());
-            let mut options = LanOptions::default().outbox(outbox.clone()).view(&view);
-            if self.has_cables {
-                options = options.gone_after(GONE_AFTER);
-            }
+            let gone_after = if self.has_cables { GONE_AFTER } else { STAYS };
+            let options = LanOptions::default().outbox(outbox.clone()).view(&view).gone_after(gone_after);
             let options = match &self.keys {
                 Some(keys) => options.keys(keys.clone()),
                 None => options.insecure(true),

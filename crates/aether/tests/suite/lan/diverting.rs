@@ -9,11 +9,11 @@ use super::*;
 use crate::proxy::Proxy;
 
 /// How soon a peer whose cable is cut has gone.
-const GONE_AFTER: Duration = Duration::from_millis(1500);
+const GONE_AFTER: Duration = Duration::from_secs(6);
 
 async fn process(lan: String, server: &NatsServer) -> Aether {
     let builder = aether::builder().path(lan).path(server.url()).account_every(None);
-    builder.options(LanOptions::default().secret(SECRET).gone_after(GONE_AFTER)).connect().await.unwrap()
+    builder.options(patient().secret(SECRET).gone_after(GONE_AFTER)).connect().await.unwrap()
 }
 
 /// Waits until waves go by a path. There is no event for that: an application has no use for one.

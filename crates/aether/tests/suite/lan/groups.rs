@@ -8,6 +8,7 @@ use aether_conformance::{Cable, End};
 use aether_core::{Aether, Vibrator};
 
 use crate::lan::machine::{Process, say, told};
+use crate::settling::flushed;
 
 /// Of the newcomer, at least.
 const SHARE: usize = 50;
@@ -77,7 +78,7 @@ pub(crate) async fn emit(aether: &Aether, view: &LanView) {
         }
     }
     end.await.unwrap();
-    aether.flush().await.unwrap();
+    flushed(aether).await;
     say(format_args!("emitted {number}"));
     aether.close().await.unwrap();
 }

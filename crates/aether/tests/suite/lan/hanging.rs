@@ -69,9 +69,9 @@ async fn a_process_that_hangs_has_gone_for_others_and_is_back_when_it_goes_on() 
     let options = LanOptions::default().secret(SECRET).gone_after(GONE_AFTER).view(&view);
     let here = aether::builder().url(address(ports[0], &[])).options(options).connect().await.unwrap();
     let other = tokio::task::spawn_blocking(move || Blocking::start(ports[1], &ports[..1])).await.unwrap();
-    assert_eq!(view.peers().len(), 1);
-    other.block();
+    until(&view, LONG, |view| view.peers().len() == 1).await;
     let began = std::time::Instant::now();
+    other.block();
     // It beats on a thread of its own, and yet does not know of this. The join would fail after 10 s if it did not end
     // with the peer.
     let ear = vibrator("ear", &here).await;
@@ -82,7 +82,7 @@ async fn a_process_that_hangs_has_gone_for_others_and_is_back_when_it_goes_on() 
     until(&view, LONG, |view| !view.peers().is_empty()).await;
     let emitter = here.emitter("emitter").unwrap();
     emitter.emit_bytes("said.this", "it is back").await.unwrap();
-    here.flush().await.unwrap();
+    flushed(&here).await;
     drop(other);
     here.close().await.unwrap();
 }
@@ -116,7 +116,7 @@ async fn a_process_that_was_blocked_forgets_none_of_those_that_spoke_meanwhile()
 async fn a_flush_that_a_process_does_not_answer_gives_up_after_two_seconds_whatever_others_do() {
     let ports = [free_port(), free_port(), free_port()];
     // Its own account would be something that moves.
-    let options = LanOptions::default().secret(SECRET);
+    let options = patient().secret(SECRET);
     let builder = aether::builder().url(address(ports[0], &[])).options(options).account_every(None);
     let here = builder.connect().await.unwrap();
     let well = peer(ports[1], &ports[..1], SECRET).await;

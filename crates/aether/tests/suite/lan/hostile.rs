@@ -23,21 +23,26 @@ const HALF_OPEN: u64 = 400;
 const VICTIM: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
 /// Where Zenoh looks for others.
 const SCOUTING: (Ipv4Addr, u16) = (Ipv4Addr::new(224, 0, 0, 224), 7446);
-/// A new peer gets in within this time while the half-open connections are there.
+/// A new peer gets in within this time while the half-open connections are there, on a machine that does little else.
 const IN_WITHIN: Duration = Duration::from_secs(8);
 
 #[test]
 fn two_machines_go_on_while_a_third_party_sends_what_it_likes_to_their_ports() {
     let Some(mut besieged) = Besieged::start() else { return };
+    let only = format!("lan:?multicast=off&peer={VICTIM}:{PORT}");
+    let newcomer = || {
+        let begun = Instant::now();
+        let newcomer = Process::start_with(&besieged.cable, End::Left, "newcomer", &only, 0);
+        newcomer.says("answered");
+        (begun.elapsed(), newcomer)
+    };
+    let (usual, _before) = newcomer();
     let started = Instant::now();
     let attacker = besieged.attack("attacker");
     attacker.says("half-open");
-    let begun = Instant::now();
-    let only = format!("lan:?multicast=off&peer={VICTIM}:{PORT}");
-    let newcomer = Process::start_with(&besieged.cable, End::Left, "newcomer", &only, 0);
-    newcomer.says("answered");
-    println!("a new peer was answered after {:?}", begun.elapsed());
-    assert!(begun.elapsed() < IN_WITHIN, "{:?}", begun.elapsed());
+    let (took, _during) = newcomer();
+    println!("a new peer was answered after {took:?}, and before the attack after {usual:?}");
+    assert!(took < IN_WITHIN + 4 * usual, "{took:?}, and before the attack {usual:?}");
     attacker.says("attacked");
     println!("{} packets in {:?}", besieged.packets, started.elapsed());
     besieged.go_on();

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::lan::{LONG, SECRET, free_port, peer, vibrator};
+use crate::settling::flushed;
 
 const DELAY: Duration = Duration::from_millis(50);
 /// What is under way at most in each direction, in pieces of up to 64 KiB.
@@ -75,7 +76,7 @@ async fn over_a_way_of_50_ms_nothing_is_lost_repeated_or_out_of_order() {
             let wave = Wave::builder(channel).text("a wave of some length").build().unwrap();
             emitters[(number & 1) as usize].emit(wave).await.unwrap();
         }
-        here.flush().await.unwrap();
+        flushed(&here).await;
         here
     });
     hear(&mut ear).await;

@@ -23,7 +23,7 @@ const SECRET: &str = "two machines and a cable";
 /// The line of a process that needs more than [`LONG`], and still works.
 pub(crate) const GOES_ON: &str = "it goes on";
 /// Longer than anything here takes.
-const LONG: Duration = Duration::from_secs(40);
+const LONG: Duration = Duration::from_secs(180);
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Between two attempts while nobody is found, and between two bursts of waves.
@@ -273,7 +273,7 @@ async fn answered(aether: &Aether) {
 /// Has the listener say its account.
 async fn accounted(aether: &Aether) {
     let question = Wave::builder("account").text("?").build().unwrap();
-    aether.emitter("accountant").unwrap().ask_within(question, PATIENCE).await.unwrap();
+    aether.emitter("accountant").unwrap().ask_within(question, LONG).await.unwrap();
 }
 
 /// Has the waves accounted for.
@@ -348,7 +348,7 @@ async fn ask(aether: &Aether) {
             () = tokio::time::sleep(PAUSE) => {}
         }
         asked += 1;
-        failed += u64::from(asker.ask_within(question(), Duration::from_secs(2)).await.is_err());
+        failed += u64::from(asker.ask_within(question(), LONG / 2).await.is_err());
     }
     say(format_args!("asked {asked} {failed}"));
     accounted(aether).await;

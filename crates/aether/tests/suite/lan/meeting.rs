@@ -40,7 +40,7 @@ async fn session(port: u16, others: &[u16]) -> Session {
 
 async fn connect(port: u16, others: &[u16]) -> (Aether, LanView) {
     let view = LanView::default();
-    let options = LanOptions::default().keys(keys()).view(&view);
+    let options = patient().keys(keys()).view(&view);
     (aether::builder().url(address(port, others)).options(options).connect().await.unwrap(), view)
 }
 
@@ -61,11 +61,16 @@ async fn the_first_wave_of_a_process_reaches_those_whom_its_peers_know() {
     }
     for round in 0..10 {
         let text = round.to_string();
+        let began = tokio::time::Instant::now();
         let (newcomer, view) = connect(free_port(), &ports[..1]).await;
+        // Connecting waits for them, but no longer than 2 s.
+        if began.elapsed() >= Duration::from_secs(2) {
+            until(&view, LONG, |view| view.peers().len() >= 2).await;
+        }
         let emitter = vibrator("newcomer", &newcomer).await;
         emitter.emit(said(&text)).await.unwrap();
         assert_eq!(view.peers().len(), 2, "round {round}");
-        newcomer.flush().await.unwrap();
+        flushed(&newcomer).await;
         for ear in &mut ears {
             let heard = timeout(LONG, ear.receive()).await.unwrap().unwrap();
             assert_eq!(heard.text().unwrap(), text);
@@ -88,10 +93,15 @@ async fn nodes_that_a_stranger_invents_take_nothing_from_those_that_are_there() 
     }
     let mut ear = vibrator("ear", &here).await;
     ear.resonate_on("said.*").await.unwrap();
+    let began = tokio::time::Instant::now();
     let (newcomer, view) = connect(free_port(), &ports).await;
+    if began.elapsed() >= Duration::from_secs(2) {
+        until(&view, LONG, |view| view.peers().len() == 1).await;
+        until(&seen, LONG, |seen| seen.peers().len() == 1).await;
+    }
     assert_eq!((view.peers().len(), seen.peers().len()), (1, 1));
     vibrator("newcomer", &newcomer).await.emit(said("at once")).await.unwrap();
-    newcomer.flush().await.unwrap();
+    flushed(&newcomer).await;
     let heard = timeout(LONG, ear.receive()).await.unwrap().unwrap();
     assert_eq!(heard.text().unwrap(), "at once");
     assert_eq!(view.surroundings().await.unwrap().same_secret, 2, "invented nodes are not counted");

@@ -5,7 +5,7 @@ use super::*;
 /// Hears its own number only.
 async fn with_keys(number: usize, port: u16, others: &[u16], keys: &SealKeys) -> (Aether, Vibrator) {
     let view = LanView::default();
-    let options = LanOptions::default().keys(keys.clone()).view(&view);
+    let options = patient().keys(keys.clone()).view(&view);
     let aether = aether::builder().url(address(port, others)).options(options).connect().await.unwrap();
     met(&aether, &view, others.len()).await;
     let ear = vibrator("ear", &aether).await;
@@ -20,7 +20,7 @@ async fn talk(ends: &mut [(Aether, Vibrator); 2]) {
         emitter.emit_wave(format!("to.{to}"), &from).await.unwrap();
         let heard = timeout(LONG, ends[to].1.receive()).await.expect("the other is heard");
         assert_eq!(heard.unwrap().json::<usize>().unwrap(), from);
-        ends[from].0.flush().await.unwrap();
+        flushed(&ends[from].0).await;
     }
 }
 

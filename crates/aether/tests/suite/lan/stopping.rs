@@ -90,7 +90,7 @@ pub(crate) async fn pace(aether: &Aether, view: &LanView) {
     (&mut stop).await.unwrap();
     // On a busy machine one that is not stopped may answer nothing for the 2 s of a flush.
     let flushing = async { while aether.flush().await.is_err() {} };
-    tokio::time::timeout(Duration::from_secs(30), flushing).await.expect("the third has all");
+    tokio::time::timeout(Duration::from_secs(120), flushing).await.expect("the third has all");
     say(format_args!("paced {emitted} {}", aether.status().unconfirmed));
 }
 

@@ -8,12 +8,14 @@ use std::time::Duration;
 use aether::nats::NatsOptions;
 use aether::nats::{NatsError, TlsFailure};
 use aether_conformance::{NatsServer, ServerOptions};
-use aether_core::{Aether, ConnectError, InboxOptions, Vibrator};
+use aether_core::{Aether, ConnectError, InboxOptions, Vibrator, WhenFull};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use super::authority::Authority;
 use super::{LONG, carries, connect};
+
+use crate::settling::flushed;
 
 /// A number from the environment: `AETHER_ROTATIONS=60 AETHER_ROTATION_RATE=50000` for the long run, in release.
 fn number(name: &str, default: u64) -> u64 {
@@ -37,7 +39,8 @@ fn reload(server: &NatsServer) {
 
 fn options(authority: &Authority) -> NatsOptions {
     let bundle = authority.path("client-bundle.pem");
-    authority.trusted().certificate(&bundle, &bundle)
+    let patient = InboxOptions::default().when_full(WhenFull::Wait { patience: LONG });
+    authority.trusted().certificate(&bundle, &bundle).outbox(patient)
 }
 
 /// Emits waves at a rate, in hundredths of a second, until told to stop.
@@ -107,7 +110,7 @@ async fn certificates_replaced_each_second_under_load_refuse_no_connection_and_l
     emitting.await.unwrap();
     connecting.await.unwrap();
     let connections = *connections.borrow();
-    here.flush().await.unwrap();
+    flushed(&here).await;
     let emitted = emitted.load(Ordering::Relaxed);
     let mut waves = received.subscribe();
     let all = timeout(LONG, waves.wait_for(|waves| *waves == emitted)).await.is_ok();

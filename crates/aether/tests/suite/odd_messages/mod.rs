@@ -14,6 +14,7 @@ use nkeys::KeyPair as Nkey;
 use tempfile::TempDir;
 
 use crate::login::authority::{Authority, secret};
+use crate::settling::flushed;
 use attacker::{Attacker, HEADERS, forms};
 
 /// A bound for what takes milliseconds on an idle machine. No test waits for it to elapse.
@@ -49,7 +50,7 @@ impl Scene {
                 connection.changed().await.unwrap();
             }
             // Its subscriptions are in force again.
-            self.hearing.flush().await.unwrap();
+            flushed(&self.hearing).await;
         };
         tokio::time::timeout(LONG, back).await.expect("the connection is back");
     }

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::{LONG, heard, listener, process, until, until_in_use};
 use crate::proxy::Proxy;
+use crate::settling::flushed;
 
 /// The waves that a receiver of numbered waves has heard.
 #[derive(Default)]
@@ -61,7 +62,7 @@ async fn a_change_by_choice_keeps_the_order_of_each_path_and_the_word_of_each_fl
                     shop.emit_wave("orders.created", &number).await.unwrap();
                     number += 1;
                 }
-                here.flush().await.unwrap();
+                flushed(&here).await;
                 flushes += 1;
                 // The server has them: they arrive without anything else happening.
                 let arrived = async {
@@ -145,7 +146,7 @@ async fn a_path_killed_under_load_loses_nothing_beyond_the_counted_and_repeats_n
     }
     is_over.store(true, Ordering::Relaxed);
     let shop = timeout(LONG, emitting).await.unwrap().unwrap();
-    here.flush().await.unwrap();
+    flushed(&here).await;
     let status = here.status();
     assert_eq!(status.outbox.offered, emitted.load(Ordering::Relaxed));
     assert_eq!(
@@ -182,7 +183,7 @@ async fn a_server_that_is_stopped_is_passed_by_and_a_detour_arrives_weaker() {
     shop.emit(Wave::from_bytes("orders.a", "direct").unwrap()).await.unwrap();
     let direct = timeout(LONG, ear.receive()).await.unwrap().unwrap();
     assert_eq!(direct.hops(), 0);
-    here.flush().await.unwrap();
+    flushed(&here).await;
     servers[0].stop().await.unwrap();
     // Some of these are handed to the client before anybody can know, and are lost.
     for number in 0..10_000 {
@@ -206,7 +207,7 @@ async fn a_server_that_is_stopped_is_passed_by_and_a_detour_arrives_weaker() {
     until(&there, |paths| paths.iter().all(|path| path.state != PathState::Broken)).await;
     shop.emit(Wave::from_bytes("orders.a", "\"direct again\"").unwrap()).await.unwrap();
     assert_eq!(heard(&mut ear).await, "\"direct again\"", "nothing arrives late");
-    here.flush().await.unwrap();
+    flushed(&here).await;
     assert!(ear.try_receive().is_err(), "nothing arrives twice");
     here.close().await.unwrap();
     there.close().await.unwrap();
@@ -265,7 +266,7 @@ async fn without_any_path_waves_wait_and_then_go_by_the_first_that_is_back() {
     for number in 0..100 {
         assert_eq!(heard(&mut ear).await, number.to_string());
     }
-    here.flush().await.unwrap();
+    flushed(&here).await;
     assert_eq!(aether::paths::paths(&here)[1].sent, 100);
     here.close().await.unwrap();
 }

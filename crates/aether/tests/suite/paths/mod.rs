@@ -7,6 +7,7 @@ mod connecting;
 use std::time::Duration;
 
 use crate::proxy::Proxy;
+use crate::settling::patient;
 use aether::nats::NatsOptions;
 use aether::paths::{PathState, PathStatus, WithPaths as _};
 use aether_conformance::{self, Harness, Link, NatsServer, Site, SiteError};
@@ -16,7 +17,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 /// Far longer than anything here takes.
-const LONG: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(120);
 
 /// Two servers for each site, which are two paths.
 struct OverPaths;
@@ -102,7 +103,7 @@ async fn two_paths_conform_as_one_medium() {
 /// A process with these paths.
 async fn process(paths: &[&str]) -> Aether {
     let builder = paths.iter().fold(aether::builder(), |builder, path| builder.path(*path));
-    builder.account_every(None).connect().await.unwrap()
+    builder.options(patient()).account_every(None).connect().await.unwrap()
 }
 
 async fn listener(aether: &Aether, pattern: &str) -> Vibrator {

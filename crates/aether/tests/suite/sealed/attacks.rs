@@ -8,6 +8,7 @@ use aether_link::wire::{Position, Sender, encode_at};
 use bytes::Bytes;
 
 use crate::sealed::scene::{Enemy, PATIENCE, Scene, connect, next, options, within};
+use crate::settling::flushed;
 
 const SECRET: &str = "a secret that nobody may read";
 
@@ -41,7 +42,7 @@ async fn everything_on_the_wire_is_sealed() {
     for _ in 0..100 {
         shop.emit_bytes("secret.load", SECRET).await.unwrap();
     }
-    here.flush().await.unwrap();
+    flushed(&here).await;
     for _ in 0..100 {
         assert_eq!(next(&mut stock).await.text().unwrap(), SECRET);
     }
@@ -54,7 +55,7 @@ async fn everything_on_the_wire_is_sealed() {
         shop.emit(command).await.unwrap();
     }
     within("the echo", echoes.receive()).await.unwrap();
-    let ask = shop.ask(Wave::builder("secret.price").text(SECRET).build().unwrap());
+    let ask = shop.ask_within(Wave::builder("secret.price").text(SECRET).build().unwrap(), PATIENCE);
     let answer = async { next(&mut stock).await.reply_bytes(SECRET).await.unwrap() };
     let (asked, ()) = tokio::join!(ask, answer);
     assert_eq!(asked.unwrap().text().unwrap(), SECRET);

@@ -9,6 +9,7 @@ use aether_core::Vibrator;
 
 use crate::proxy::Proxy;
 use crate::sealed::scene::{Enemy, Scene, connect, next, options, within};
+use crate::settling::flushed;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn processes_with_other_keys_or_none_do_not_hear_each_other_and_say_why() {
@@ -21,11 +22,11 @@ async fn processes_with_other_keys_or_none_do_not_hear_each_other_and_say_why() 
     for aether in [&stranger, &open] {
         let emitter = aether.emitter("other").unwrap();
         emitter.emit_bytes("shop.load", "x").await.unwrap();
-        aether.flush().await.unwrap();
+        flushed(aether).await;
     }
     assert_eq!(next(&mut open_ear).await.source().name(), "other");
     scene.only_the_next_wave_arrives().await;
-    scene.here.flush().await.unwrap();
+    flushed(&scene.here).await;
     let id = others.ids().next().unwrap().0;
     let missing = aether::seal::missing_keys(&scene.there);
     assert!(missing.len() == 1 && missing[0].0 == id, "{missing:?}");

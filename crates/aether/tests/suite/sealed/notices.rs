@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::sealed::scene::{PATIENCE, Scene, connect, next, options, within};
+use crate::settling::flushed;
 
 /// With this number of frames an asker looks again.
 const FRAMES_OF_A_LOOK: u64 = 12;
@@ -55,7 +56,7 @@ async fn a_forged_notice_that_nobody_listens_ends_no_question() {
         // The answer comes after the notice, which made the asker look again, and after the markers of that look.
         let looked = notices.wait_for(|count| *count == number * (1 + FRAMES_OF_A_LOOK));
         within("the look", looked).await.unwrap();
-        scene.here.flush().await.unwrap();
+        flushed(&scene.here).await;
         assert!(!asked.is_finished(), "question {number}");
         question.reply_bytes("1").await.unwrap();
         let answer = within("the answer", asked).await.unwrap();
@@ -78,9 +79,9 @@ async fn a_forged_notice_brings_no_command_back() {
         next(&mut scene.ear).await;
     }
     // Most notices come after the marker behind the inquiry, which is then closed. The others are looked at again.
-    scene.here.flush().await.unwrap();
+    flushed(&scene.here).await;
     scene.only_the_next_wave_arrives().await;
-    scene.here.flush().await.unwrap();
+    flushed(&scene.here).await;
     assert_eq!(scene.here.echo_ledger().reflected, 0, "{:?}", scene.here.echo_ledger());
     enemy.abort();
 }
@@ -171,6 +172,8 @@ async fn a_look_that_never_ends_is_given_up_and_its_command_is_counted() {
     // It waits for its turn.
     let echo = within("the echo", echoes.receive()).await.unwrap();
     assert_eq!(echo.channel.as_str(), "nobody.load");
+    // The echo can arrive before the broker's confirmation that it has a receiver.
+    within("the failures to settle", here.echoes_settled()).await;
     let ledger = here.echo_ledger();
     assert_eq!((ledger.reflected, ledger.echoed, ledger.unconfirmed), (2, 1, 1), "{ledger:?}");
 }

@@ -12,6 +12,7 @@ use aether_link::wire::{Position, Sender, decode, encode_at};
 
 use crate::proxy::Proxy;
 use crate::sealed::scene::{Enemy, PATIENCE, connect, next, options, within};
+use crate::settling::flushed;
 
 /// A group of three: `shop`, `ear`, and `rogue`, who has its own key and the keys of sealed waves as the others have.
 struct Group {
@@ -125,7 +126,7 @@ async fn whoever_is_on_the_list_is_heard_and_proven_in_waves_questions_and_answe
         .into_iter()
         .filter(|message| message.subject.as_str() == "aether.shop.load");
     assert!(frames.count() < 100, "many waves share a signature");
-    let ask = group.shop.ask(Wave::builder("shop.price").text("?").build().unwrap());
+    let ask = group.shop.ask_within(Wave::builder("shop.price").text("?").build().unwrap(), PATIENCE);
     let ear = &mut group.ear;
     let answer = async {
         let question = next(ear).await;
@@ -157,7 +158,7 @@ async fn a_member_of_the_group_that_uses_the_name_of_another_is_refused_and_coun
     let mut group = Group::new().await;
     let emit = async |aether: &Aether, name: &str| {
         aether.emitter(name).unwrap().emit_bytes("shop.load", "forged").await.unwrap();
-        aether.flush().await.unwrap();
+        flushed(aether).await;
     };
     emit(&group.rogue, "shop").await;
     group.only_the_next_wave_arrives().await;
@@ -392,7 +393,7 @@ async fn a_list_takes_effect_with_the_next_connection_and_a_key_is_rotated_witho
     write_list(&[&old]);
     reconnect(&there_proxy, &there).await;
     shop.emit_bytes("shop.load", "no longer").await.unwrap();
-    here.flush().await.unwrap();
+    flushed(&here).await;
     within("the refusal", async {
         while there.status().refused_unknown_signer == 0 {
             tokio::task::yield_now().await;
@@ -432,7 +433,7 @@ async fn a_signer_that_is_taken_off_the_list_is_soon_not_believed_any_more() {
     within("the change of the list", async {
         while there.status().refused_unknown_signer == 0 {
             rogue.emit_bytes("shop.load", "rogue").await.unwrap();
-            elsewhere.flush().await.unwrap();
+            flushed(&elsewhere).await;
             shop.emit_bytes("shop.load", "shop").await.unwrap();
             while next(&mut ear).await.text().unwrap() != "shop" {}
         }
