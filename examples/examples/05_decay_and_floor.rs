@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use aether_core::{Aether, Amplitude, Floor, Kind, Vibrator, Wave, wave::Expiry};
 
-#[tokio::main(flavor = "current_thread")]
+// A real program runs in real time. This one must not depend on how busy its machine is.
+#[tokio::main(flavor = "current_thread", start_paused = true)]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    aether_core::clock::follow_tokio();
     let aether = Aether::local();
     let floor = Floor::at(Amplitude::new(0.25)?);
     let mut ship = Vibrator::builder("ship").floor(floor).create(&aether).await?;

@@ -110,8 +110,9 @@ async fn main() -> Fallible<()> {
     let ledger = sagas.wait_for(|ledger| ledger.started == 3 && ledger.running == 0).await;
     assert!(ledger.adds_up() && ledger.undone == 1);
     println!("{ledger}");
-    runner.close(Duration::from_secs(5)).await;
-    println!("{}", relay.close(Duration::from_secs(5)).await);
+    // Both end as soon as nothing is left to do; a slow disk may take a while.
+    runner.close(Duration::from_secs(60)).await;
+    println!("{}", relay.close(Duration::from_secs(60)).await);
 
     let mut sold = Projection::open(&store, &log, "sold", "orders.sold", |change, stored| {
         let (sold, article) = (change.table("sold"), stored.wave.text()?);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import sys
@@ -13,9 +14,12 @@ from typing import Any
 
 import aether
 
+# Not all that an expression is about is an event, or is done when its event comes.
+AGAIN = 0.5
 
-def until(db: aether.Field, condition: str, seconds: float = 30.0) -> bool:
-    """Wait until an expression is true, and look again after each event of the field."""
+
+def until(db: aether.Field, condition: str, seconds: float = 120.0) -> bool:
+    """Wait until an expression is true, and look again after each event of the field, and now and then."""
     events: queue.Queue[object] = queue.Queue()
     watches: list[aether.Watch[Any]] = [db.watch("*"), db.peer_events(), *_of_parts(db)]
 
@@ -25,15 +29,24 @@ def until(db: aether.Field, condition: str, seconds: float = 30.0) -> bool:
 
     for watch in watches:
         threading.Thread(target=pass_on, args=[watch], daemon=True).start()
-    timer = threading.Timer(seconds, events.put, [None])
-    timer.start()
+    is_over = threading.Event()
+
+    def tick() -> None:
+        # A wait with a time-out may look at the time of day, which is wrong in some tests.
+        while not is_over.is_set():
+            time.sleep(AGAIN)
+            events.put(None)
+
+    threading.Thread(target=tick, daemon=True).start()
+    end = time.monotonic() + seconds
     try:
         while not eval(condition, names):
-            if events.get() is None:
+            if time.monotonic() > end:
                 raise TimeoutError(f"{condition} is not true after {seconds} s: {db!r} {db.status()}")
+            events.get()
         return True
     finally:
-        timer.cancel()
+        is_over.set()
         for watch in watches:
             watch.close()
 
@@ -48,11 +61,14 @@ def _of_parts(db: aether.Field) -> list[aether.Watch[Any]]:
     ]
 
 
-def until_event(events: aether.Watch[Any], condition: str, seconds: float = 30.0) -> None:
-    """Wait until an expression is true, and look again after each event."""
+def until_event(events: aether.Watch[Any], condition: str, seconds: float = 120.0) -> None:
+    """Wait until an expression is true, and look again after each event, and now and then."""
     end = time.monotonic() + seconds
     while not eval(condition, names):
-        events.next(max(end - time.monotonic(), 0))
+        if time.monotonic() > end:
+            raise TimeoutError(f"{condition} is not true after {seconds} s")
+        with contextlib.suppress(TimeoutError):
+            events.next(AGAIN)
 
 
 names: dict[str, Any] = {"aether": aether, "until": until, "until_event": until_event, "Path": Path}

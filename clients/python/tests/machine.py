@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 # How long a step may take that takes a moment: generous, because the machine may be busy.
-SECONDS = 30.0
+SECONDS = 120.0
 SECRET = "correct horse battery staple"
 # Rules of a machine whose network has no multicast.
 NO_MULTICAST = """
@@ -93,6 +95,12 @@ class Machine:
         """Wait until an expression is true."""
         assert self.value(f"until(db, {condition!r}, {seconds})")
 
+    def trip(self) -> float:
+        """How long the way to the program and back takes, in seconds: more where a machine is busy."""
+        began = time.monotonic()
+        self.value("0")
+        return time.monotonic() - began
+
     def kill(self) -> None:
         """Kill it, so that it can do nothing more."""
         self.program.kill()
@@ -125,8 +133,8 @@ class Network:
     """Namespaces on one bridge: machines of one room."""
 
     def __init__(self, machines: int, name: str = "") -> None:
-        # Two test runs on one machine must not meet.
-        self.name = f"apy{os.getpid() % 100_000}{name}"
+        # Two test runs on one machine must not meet, nor one and what is left of another that was killed.
+        self.name = f"apy{os.getpid()}-{secrets.token_hex(4)}{name}"
         self.machines = machines
 
     def __enter__(self) -> Network:

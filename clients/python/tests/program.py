@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import random
 import re
 import signal
+import socket
 import subprocess
 import threading
 from typing import TYPE_CHECKING
@@ -15,8 +18,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-# How long a line may take.
-SECONDS = 60.0
+# How long a line, or an end, may take.
+SECONDS = 180.0
 
 
 class Program:
@@ -58,13 +61,13 @@ class Program:
     def interrupt(self) -> str:
         """Press Ctrl-C, and return what it printed last."""
         self.program.send_signal(signal.SIGINT)
-        return self.program.communicate(timeout=60)[0]
+        return self.program.communicate(timeout=SECONDS)[0]
 
     def end_of_input(self) -> int:
         """End its input, and return its exit code."""
         assert self.program.stdin is not None
         self.program.stdin.close()
-        return self.program.wait(60)
+        return self.program.wait(SECONDS)
 
     def end(self) -> None:
         """End it."""
@@ -73,6 +76,19 @@ class Program:
         for stream in (self.program.stdin, self.program.stdout):
             if stream is not None:
                 stream.close()
+
+
+def free_port(stack: contextlib.ExitStack) -> int:
+    """Find a port of 127.0.0.1 that stays free while a server is away: the system gives it to nobody.
+
+    Until the end of the test the same port of 127.0.0.2 is held, so that other tests take another one.
+    """
+    while True:
+        port = random.randrange(10_000, 30_000)
+        with contextlib.suppress(OSError):
+            stack.enter_context(socket.create_server(("127.0.0.2", port)))
+            socket.create_server(("127.0.0.1", port)).close()
+            return port
 
 
 def tool(variable: str) -> str:

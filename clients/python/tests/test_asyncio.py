@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def run(work: Coroutine[object, object, None]) -> None:
     """Run a test in a loop with all checks of asyncio."""
-    asyncio.run(asyncio.wait_for(work, 60), debug=True)
+    asyncio.run(asyncio.wait_for(work, 240), debug=True)
 
 
 def test_changes_are_awaited() -> None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def run(work: Coroutine[object, object, None]) -> None:
     """Run a test in a loop with all checks of asyncio."""
-    asyncio.run(asyncio.wait_for(work, 60), debug=True)
+    asyncio.run(asyncio.wait_for(work, 240), debug=True)
 
 
 def test_waves_have_values_and_strength() -> None:
@@ -74,13 +74,15 @@ def test_strong_waves_come_first_and_a_cancelled_wait_takes_none() -> None:
 
 def test_a_service_answers_and_what_follows_names_its_cause() -> None:
     async def work() -> None:
-        service = aether.Service("pricer", group="pricer", retries=3, time_out=0.3)
+        service = aether.Service("pricer", group="pricer", retries=3, time_out=60)
+        # Of a service of its own: no other handler may be too slow, however busy the machine is.
+        hasty = aether.Service("hasty", time_out=0.3)
         attempts = {"flaky": 0}
 
         @service.on_query("prices.of")
         async def price(wave: aether.Wave) -> int:
             await wave.emit("prices.asked", wave.value)
-            answer = await wave.ask("taxes.of", wave.value)
+            answer = await wave.ask("taxes.of", wave.value, timeout=120)
             return 3900 + int(answer.value)
 
         @service.on_query("taxes.of")
@@ -98,7 +100,7 @@ def test_a_service_answers_and_what_follows_names_its_cause() -> None:
                 raise RuntimeError("on purpose")
             await wave.emit("prices.done", attempts["flaky"])
 
-        @service.on("prices.slow")
+        @hasty.on("prices.slow")
         async def slow(wave: aether.Wave) -> None:
             try:
                 await asyncio.sleep(60)
@@ -106,13 +108,13 @@ def test_a_service_answers_and_what_follows_names_its_cause() -> None:
                 await wave.emit("prices.cancelled")
                 raise
 
-        async with aether.connect("local:") as bus, bus.serve(service) as serving:
+        async with aether.connect("local:") as bus, bus.serve(service) as serving, bus.serve(hasty):
             witness = await bus.vibrator("witness", resonates=["prices.asked", "prices.done"])
             cancelled = await bus.vibrator("slow", resonates=["prices.cancelled"])
             shop = await bus.vibrator("shop", resonates=["prices.order"])
             await witness.emit("prices.order", "lamp")
             order = await anext(shop)
-            answer = await order.ask("prices.of", order.value)
+            answer = await order.ask("prices.of", order.value, timeout=120)
             assert answer.value == 3904
             asked = await anext(witness)
             assert asked.value == "lamp"
@@ -121,7 +123,7 @@ def test_a_service_answers_and_what_follows_names_its_cause() -> None:
             assert asked.cause not in (None, order.id)
             assert asked.trace_id == order.trace_id
             with pytest.raises(aether.NotAnsweredError, match="no such article"):
-                await shop.ask("prices.refused", timeout=30)
+                await shop.ask("prices.refused", timeout=120)
             with pytest.raises(aether.NotAnsweredError):
                 await shop.ask("prices.nobody", timeout=0.2)
             await shop.emit("prices.flaky")

@@ -92,14 +92,14 @@ import asyncio
 async def shop():
     async with aether.connect(secret={SECRET!r}) as bus:
         v = await bus.vibrator('shop', resonates=['orders.priced'])
-        price = (await v.ask('prices.of', 'lamp', timeout=30)).value
-        try: await v.ask('prices.of', 'moon', timeout=30)
+        price = (await v.ask('prices.of', 'lamp', timeout=120)).value
+        try: await v.ask('prices.of', 'moon', timeout=120)
         except aether.NotAnsweredError as error: refusal = str(error)
         await v.emit('orders.created', {{'article': 'bulb'}}, amplitude=0.9)
         return [price, refusal, (await anext(v)).value]
 """
     )
-    price, refusal, priced = machine.value("asyncio.run(asyncio.wait_for(shop(), 60))")
+    price, refusal, priced = machine.value("asyncio.run(asyncio.wait_for(shop(), 240))")
     assert price == 3900
     assert "there is no article 'moon'" in refusal
     assert priced == {"article": "bulb", "price": 250}
@@ -120,7 +120,7 @@ def test_ten_lines_on_two_machines(network: Room, stack: ExitStack) -> None:
         machine.do("import builtins; calls = []; print = lambda *line: calls.append(line)")
         machine.do(found[1])
         if at == 1:
-            machine.do("db['lamp/1'] = 'on'; db.agreed(1, timeout=30)")
+            machine.do("db['lamp/1'] = 'on'; db.agreed(1, timeout=120)")
             machine.until("db.get('living_room/temperature') == 24.5")
             machine.until("calls[-1][:3] == ('lamp/1', None, 'on')")
 

@@ -25,12 +25,18 @@ if TYPE_CHECKING:
 def node(machine: Machine, name: str, folder: Path, options: str = "", start: str = "") -> None:
     """Start a node as `node` on the port 8000 of its machine."""
     machine.do("import os, threading; from aether.dsn import *")
+    patient(machine)
     machine.do(f"os.makedirs({str(folder)!r}, exist_ok=True); os.chdir({str(folder)!r})")
     machine.do(
         f"node = DSNodeServer.start(DSNodeConfig(node_id={name!r}, port=8000, aes_key={SECRET!r}, "
         f"{options or 'bootstrap_nodes=[]'}), {start})"
     )
     machine.do("db = node.node._session.db")
+
+
+def patient(machine: Machine, seconds: float = SECONDS) -> None:
+    """Let nodes wait longer for others than they do elsewhere, because the machine may be busy."""
+    machine.do(f"import aether.dsn; aether.dsn.PATIENCE = {seconds}")
 
 
 def run(stack: ExitStack, network: Network, at: int, folder: Path, code: str, *arguments: str) -> Program:
@@ -58,7 +64,7 @@ node.node.update_data("temperature", "72.5")
 SENSOR = """
 import itertools, sys, time
 from aether.dsn import DSNodeServer, DSNodeConfig
-location, readings = "kitchen", itertools.count(20)
+location, readings = "kitchen", itertools.cycle(range(20, 30))
 def read_temperature_sensor(): return next(readings)
 
 sensor_node = DSNodeServer.start(DSNodeConfig(
@@ -104,10 +110,10 @@ def test_p3_the_sensors_and_the_monitor_of_dsn_run(network: Room, stack: ExitSta
     monitor.line(r"^sensor_kitchen: 2\d F$")
     assert "KeyboardInterrupt" in sensor.interrupt()
     # Another sensor of the same name, which has another key, is not taken for the first one.
-    forger = run(stack, room, 1, tmp_path / "c", SENSOR.replace("count(20)", "count(90)"))
+    forger = run(stack, room, 1, tmp_path / "c", SENSOR.replace("range(20, 30)", "range(90, 100)"))
     monitor.line(r"IdentityError: another one claims the name 'sensor_kitchen'")
     forger.interrupt()
-    run(stack, room, 1, tmp_path / "b", SENSOR.replace("count(20)", "count(50)"))
+    run(stack, room, 1, tmp_path / "b", SENSOR.replace("range(20, 30)", "range(50, 60)"))
     monitor.line(r"^sensor_kitchen: 5\d F$")
 
 
@@ -239,7 +245,7 @@ def test_c3_15_a_message_to_a_node_arrives_once_and_is_signed(
         "async def ask(channel, payload):\n"
         f"    async with aether.connect('lan:', secret={SECRET!r}) as bus:\n"
         "        v = await bus.vibrator('c')\n"
-        "        return (await v.ask(channel, aether.Bytes(payload), timeout=20)).payload.decode()\n"
+        "        return (await v.ask(channel, aether.Bytes(payload), timeout=120)).payload.decode()\n"
         f"channel, message = {channel!r}, bytes.fromhex({message!r})"
     )
     assert b.value("len(got)") == 3
@@ -299,8 +305,15 @@ def test_c3_9_an_update_waits_for_nobody(network: Room, start: Start, tmp_path: 
     node(b, "b", tmp_path / "b")
     a.until("node.peers() == ['a', 'b']")
     b.freeze()
-    a.do("import time; began = time.perf_counter()\nfor i in range(100): node.update_data('n', str(i))")
-    assert a.value("time.perf_counter() - began") < 1.0
+    a.do(
+        """
+import time
+times = []
+for i in range(100):
+    began = time.perf_counter(); node.update_data('n', str(i)); times.append(time.perf_counter() - began)
+"""
+    )
+    assert a.value("sorted(times)[50]") < 0.01
     b.thaw()
     b.until("node.read_data('a', 'n') == '99'")
 
@@ -317,6 +330,7 @@ def test_c2_13_a_node_is_joined_by_its_address(network: Room, start: Start, tmp_
     b.until("node.peers() == ['b', 'a']")
     c = start(room, 1)
     c.do("from aether.dsn import *")
+    patient(c)
     c.do(
         f"config = DSNodeConfig('c', {str(tmp_path / 'c')!r}, 8001, '127.0.0.1', {SECRET!r}, "
         "[Endpoint('10.77.0.1', 8000)]); node = DSNodeServer.start(config)"
@@ -325,6 +339,7 @@ def test_c2_13_a_node_is_joined_by_its_address(network: Room, start: Start, tmp_
     assert len(c.value("node.peers()")) > 1
     c.do("db = node.node._session.db")
     c.until("node.peers() == ['c', 'a', 'b']")
+    patient(c, 1)
     with pytest.raises(RemoteError, match="no other node with this secret is found at"):
         c.do("node.node.bootstrap(Endpoint('10.77.0.9', 8000))")
 
@@ -352,14 +367,14 @@ def test_p3_the_console_of_aether_sdk_runs(network: Room, stack: ExitStack, tmp_
     two.write("changes = ae._mirror.events(); print('watching')")
     two.line("watching")
     one.write("ae.send({'clave': 'valor'}, 'archivo.json'); ae.sync(); ae.sync('archivo.json')")
-    two.write("print('it', changes.next(30).kind)")
+    two.write("print('it', changes.next(120).kind)")
     two.line("it written")
     file = tmp_path / "b" / "pc2" / "archivo.json"
     assert json.loads(file.read_text()) == {"clave": "valor"}
     assert file.read_text() == '{\n    "clave": "valor"\n}'
     two.write("seen = ae._db.watch('source'); print('watches')")
     two.line("watches")
-    two.write("print('has', ae['source'] if 'source' in ae else seen.next(30).new)")
+    two.write("print('has', ae['source'] if 'source' in ae else seen.next(120).new)")
     one.write("ae['source'] = 'data'")
     two.line("has data")
     for console in (one, two):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -132,15 +133,19 @@ def test_c3_10_one_change_of_2000_keys_costs_less_than_a_kibibyte(
     a.open("identity=pi_a")
     b.open(f"trust={{'pi-a': {key!r}}}")
     a.do("for i in range(2000): db.own[f'k/{i}'] = 'x' * 100")
-    b.until("len(db.node('pi-a')) == 2000", 60)
-    a.do("db.agreed(1, timeout=30)")
+    b.until("len(db.node('pi-a')) == 2000", 240)
+    a.do("db.agreed(1, timeout=120)")
+    # What is sent anyway, such as beats, is the more the longer a change takes on a busy machine.
+    began, before = time.monotonic(), room.sent_bytes(0)
+    time.sleep(5)
+    idle = (room.sent_bytes(0) - before) / (time.monotonic() - began)
     costs = []
     for i in range(9):
-        before = room.sent_bytes(0)
+        began, before = time.monotonic(), room.sent_bytes(0)
         a.do(f"db.own['k/7'] = {i}")
         b.until(f"db.node('pi-a')['k/7'] == {i}")
-        costs.append(room.sent_bytes(0) - before)
-    # Beats and acknowledgements of the network fall into some of them.
+        costs.append(room.sent_bytes(0) - before - idle * (time.monotonic() - began))
+    # More beats than usual fall into some of them.
     assert sorted(costs)[4] < 1024, costs
 
 
@@ -164,7 +169,7 @@ threads = [threading.Thread(target=work, args=[f't/{n}']) for n in range(8)]
 """
     )
     for machine in (a, b):
-        machine.until("db.get('sum') == 8000 and int(db.counter('visits')) == 8000", 60)
+        machine.until("db.get('sum') == 8000 and int(db.counter('visits')) == 8000", 240)
         machine.until("all(db.get(f't/{n}') == 999 for n in range(8))")
         machine.until("dict(db.node('pi-a')) == {f't/{n}': 999 for n in range(8)}")
 
@@ -174,7 +179,7 @@ def test_c3_12_an_owner_that_restarts_keeps_its_state(start: Start, tmp_path: Pa
     a = start()
     identity(a, "pi-a", tmp_path / "a.identity")
     a.open(store)
-    a.do("db.own['n'] = 7; db.durable(30)")
+    a.do("db.own['n'] = 7; db.durable(120)")
     a.kill()
     again = start()
     again.open(store)
@@ -227,13 +232,13 @@ watch = db.watch(node='pi-a')
 """
     )
     a.do("db['temperature'] = 'of everybody'; db.own['other'] = 1; db.own['temperature'] = 21.5")
-    assert b.value("calls.get(timeout=30)") == ["temperature", None, 21.5, "a"]
-    assert b.value("{watch.next(30).owner, watch.next(30).owner} == {'pi-a'}")
+    assert b.value("calls.get(timeout=120)") == ["temperature", None, 21.5, "a"]
+    assert b.value("{watch.next(120).owner, watch.next(120).owner} == {'pi-a'}")
     a.do("db.close()")
     b.do(
         """
-event = events.next(30)
-while event.event != 'left': event = events.next(30)
+event = events.next(120)
+while event.event != 'left': event = events.next(120)
 """
     )
     assert b.value("event.peer.owner, event.peer.name") == ["pi-a", "a"]

@@ -31,14 +31,16 @@ seen = queue.Queue()
 db.on_change('k')(lambda key, old, new, by: seen.put((new, time.time(), by)))
 """
     )
-    times = []
+    times, trips = [], []
     for i in range(21):
+        trips.append(b.trip())
         a.do(f"import time; sent = time.time(); db['k'] = {i}")
-        new, at, by = b.value("seen.get(timeout=30)")
+        new, at, by = b.value("seen.get(timeout=120)")
         assert (new, by) == (i, "a")
         # The clocks of namespaces are one clock.
         times.append(at - a.value("sent"))
-    assert sorted(times)[10] < 0.1
+    # A change is heard after a few changes of threads. On a busy machine a single one takes long.
+    assert sorted(times)[10] < 0.1 + 5 * sorted(trips)[10]
     assert a.value("db['k']") == b.value("db['k']") == 20
 
 
@@ -63,7 +65,7 @@ def test_c2_3_a_burst_arrives_whole_at_ten_percent_loss(network: Room, start: St
         room.rules(at, LOSS)
     b.do("order = []; db.on_change('last')(lambda key, old, new, by: order.append(new))")
     a.do("for i in range(3000): db[f'burst/{i}'] = i; db['last'] = i")
-    b.until("len(db.keys('burst/*')) == 3000 and db.get('last') == 2999", 120)
+    b.until("len(db.keys('burst/*')) == 3000 and db.get('last') == 2999", 240)
     assert b.value("[db[f'burst/{i}'] for i in range(3000)] == list(range(3000))")
     assert b.value("order == sorted(order)")
 
@@ -115,10 +117,10 @@ def test_c2_6_a_clock_that_was_an_hour_ahead_does_no_harm(
     fast, b = start(room, 0, **clock_of(tmp_path)), start(room, 1)
     fast.open(store)
     b.open("replica='b'")
-    fast.do("db['k'] = 'fast'; db.durable(30)")
+    fast.do("db['k'] = 'fast'; db.durable(120)")
     # Nobody hears a machine whose clock is that wrong, and it can be seen why.
+    fast.until("'clocks that differ' in (db.trouble or '')")
     assert fast.value("db.peers()") == []
-    assert "clocks that differ" in fast.value("db.trouble")
     fast.kill()
     b.do("db['k'] = 'right'")
     # The clock is right again, and the write of the future is still there.
@@ -126,11 +128,11 @@ def test_c2_6_a_clock_that_was_an_hour_ahead_does_no_harm(
     a.open(store)
     a.until("len(db.peers()) == 1")
     with pytest.raises(RemoteError, match="clock") as refused:
-        a.do("db.agreed(1, timeout=30)")
+        a.do("db.agreed(1, timeout=120)")
     assert "NotAgreedError" in refused.value.kinds
-    assert "aether field restamp" in a.value("db.trouble")
+    a.until("'aether field restamp' in (db.trouble or '')")
+    b.until("db.status()['from_future'] >= 1")
     assert b.value("db['k']") == "right"
-    assert b.value("db.status()['from_future']") >= 1
     # A replica without that write goes on at once.
     a.do("db.close()")
     a.open("replica='a'")
@@ -147,9 +149,9 @@ def test_c2_6_a_clock_that_is_ten_seconds_ahead_is_reported(
     fast.open("replica='fast'")
     b.open()
     b.until("len(db.peers()) == 1")
-    assert "s ahead of the one here" in b.value("db.trouble")
+    b.until("'s ahead of the one here' in (db.trouble or '')")
     fast.until("len(db.peers()) == 1")
-    assert "s behind the one here" in fast.value("repr(db)")
+    fast.until("'s behind the one here' in repr(db)")
     # A write that follows another one wins nevertheless.
     fast.do("db['k'] = 1")
     b.until("db.get('k') == 1")
@@ -185,7 +187,7 @@ def test_c2_7_a_deleted_key_stays_deleted(network: Room, start: Start, tmp_path:
     b.open(f"store={str(tmp_path / 'b.field')!r}")
     a.do("db['k'] = 1")
     b.until("db.get('k') == 1")
-    b.do("db.durable(30); db.close()")
+    b.do("db.durable(120); db.close()")
     a.do("del db['k']; db['other'] = 2")
     b.open(f"store={str(tmp_path / 'b.field')!r}")
     b.until("db.get('other') == 2 and 'k' not in db")
@@ -202,9 +204,9 @@ def test_c2_8_a_wrong_secret_reads_and_writes_nothing(network: Room, start: Star
     stranger.do("db['stranger'] = 'stranger-value'")
     a.do("db['visible-key'] = 'visible-value'")
     b.until("db.get('visible-key') == 'visible-value'")
-    a.do("db.agreed(1, timeout=30)")
+    a.do("db.agreed(1, timeout=120)")
+    stranger.until("'another one' in (db.trouble or '')")
     assert stranger.value("db.peers() == [] and list(db) == ['stranger']")
-    assert "another one" in stranger.value("db.trouble")
     assert a.value("list(db)") == ["visible-key"]
     wire.terminate()
     seen = wire.communicate()[0]
@@ -281,15 +283,15 @@ watch = db.watch('k')
 db['k'] = 1
 """
     )
-    assert a.value("calls.get(timeout=30)") == ["thread", "k", None, 1, "a", "aether-one"]
+    assert a.value("calls.get(timeout=120)") == ["thread", "k", None, 1, "a", "aether-one"]
     a.do("del db['k']")
-    assert a.value("calls.get(timeout=30)") == ["thread", "k", 1, None, "a", "aether-one"]
+    assert a.value("calls.get(timeout=120)") == ["thread", "k", 1, None, "a", "aether-one"]
     a.do("db['room/7'] = {'on': True}")
-    assert a.value("calls.get(timeout=30)") == ["loop", "room/7", None, {"on": True}, "a", "loop"]
+    assert a.value("calls.get(timeout=120)") == ["loop", "room/7", None, {"on": True}, "a", "loop"]
     # On the thread of the caller, what was not taken is one change.
-    assert a.value("watch.next(30)[:4]") == ["k", None, None, "a"]
+    assert a.value("watch.next(120)[:4]") == ["k", None, None, "a"]
     a.do("db.off(one); db['k'] = 2; db['room/8'] = 1")
-    assert a.value("calls.get(timeout=30)[1]") == "room/8"
+    assert a.value("calls.get(timeout=120)[1]") == "room/8"
     a.do("loop.call_soon_threadsafe(loop.stop)")
 
 
@@ -356,7 +358,7 @@ def test_c2_15_own_data_is_there_before_any_peer_is_seen(network: Room, start: S
     store = f"store={str(tmp_path / 'a.field')!r}"
     a = start(room, 0)
     a.open(store)
-    a.do("db['k'] = [1, 2]; db.counter('visits').add(5); db.tags('seen').add('pi-1'); db.durable(30)")
+    a.do("db['k'] = [1, 2]; db.counter('visits').add(5); db.tags('seen').add('pi-1'); db.durable(120)")
     a.kill()
     again = start(room, 0)
     again.open(store)

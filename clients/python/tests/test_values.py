@@ -172,14 +172,14 @@ def test_counters_and_sets(db: aether.Field) -> None:
     visits, seen = db.counter("visits"), db.tags("seen")
     sums, members = visits.watch(), seen.watch()
     visits.add()
-    assert sums.next(30) == 1
+    assert sums.next(120) == 1
     visits.add(-3)
-    assert int(visits) == visits.value == sums.next(30) == -2
+    assert int(visits) == visits.value == sums.next(120) == -2
     for wrong in [2**63, 1.5, "1"]:
         with pytest.raises((OverflowError, TypeError)):
             visits.add(wrong)  # type: ignore[arg-type]
     seen.add("pi-1")
-    assert members.next(30) == ("pi-1", True)
+    assert members.next(120) == ("pi-1", True)
     seen.add(aether.Bytes(b"\xff"))
     assert set(seen) == {"pi-1", b"\xff"}
     assert "pi-1" in seen
@@ -199,7 +199,7 @@ def test_counters_and_sets(db: aether.Field) -> None:
 def test_presence(db: aether.Field) -> None:
     watch = db.presence.watch()
     db.presence["ada"] = {"x": 3}
-    assert watch.next(30) == ("ada", True, {"x": 3})
+    assert watch.next(120) == ("ada", True, {"x": 3})
     db.presence["bob"] = None
     assert dict(db.presence) == {"ada": {"x": 3}, "bob": None}
     del db.presence["ada"]
@@ -218,7 +218,7 @@ def test_a_writer_that_loses_is_told(db: aether.Field) -> None:
             other["race"] = f"other {i}"
             db["race"] = f"db {i}"
         loser = losses if db["race"].startswith("db") else own
-        loss = loser.next(30)
+        loss = loser.next(120)
     assert loss.key == "race"
     assert loss.lost != loss.value
 

@@ -26,8 +26,8 @@ use crate::{receiving, sending};
 
 /// How many waves may queue in the outbox before emitters wait for room.
 const AHEAD: usize = 2048;
-/// How long a flush waits for the hub.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a flush waits for the hub, also on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// The number of messages that may bypass the outbox before senders have to wait.
 const PAST: usize = 256;
 

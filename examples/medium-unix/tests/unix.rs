@@ -68,6 +68,8 @@ impl UnixSite {
         static LAST: AtomicU64 = AtomicU64::new(0);
         let number = LAST.fetch_add(1, Ordering::Relaxed);
         let path = std::env::temp_dir().join(format!("aether-{}-{number}", std::process::id()));
+        // An earlier process with this id may have been killed.
+        let _ = std::fs::remove_file(&path);
         Ok(Self { _hub: Hub::bind_with(&path, behind)?, path })
     }
 

@@ -173,7 +173,9 @@ class DSNode:
 
     def peers(self) -> list[str]:
         """Return the names of the nodes that are there and have proven their key, this one first."""
-        owners = {peer.owner for peer in self._session.db.peers() if peer.owner is not None}
+        peers = self._session.db.peers()
+        # One is trusted a moment before it is known here, and only then it can be sent to.
+        owners = {peer.owner for peer in peers if peer.owner is not None and peer.owner in self._keys}
         return [self.config.node_id, *sorted(owners - {self.config.node_id})]
 
     def send_to_node(self, node_id: str, data: bytes) -> str:

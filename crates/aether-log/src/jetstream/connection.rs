@@ -18,7 +18,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::error::JetStreamError;
 use super::sealing::Sealing;
@@ -71,6 +71,16 @@ pub(crate) struct Connection {
     refused: Mutex<Option<(JetStreamError, Instant)>>,
     url: String,
     refusals: Arc<NatsRefusals>,
+}
+
+impl Drop for Connection {
+    /// A client whose last handle goes forgets what it has not written yet: acknowledgements, and waves that go back.
+    fn drop(&mut self) {
+        let (client, patience) = (self.client.clone(), self.patience);
+        self.runtime.spawn(async move {
+            let _ = timeout(patience, client.flush()).await;
+        });
+    }
 }
 
 /// Pauses between attempts, until a patience ends.

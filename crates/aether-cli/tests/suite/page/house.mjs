@@ -1,6 +1,7 @@
 // Real processes for the tests of the pages: a NATS server, gateways and sample services, and a browser.
 
 import { spawn } from "node:child_process";
+import { createSocket } from "node:dgram";
 import { once } from "node:events";
 import { createRequire } from "node:module";
 import { createServer } from "node:net";
@@ -20,16 +21,31 @@ export function needed(name) {
 export const packages = createRequire(join(needed("AETHER_NODE_MODULES"), "of-the-tests.cjs"));
 const { chromium } = packages("playwright-core");
 
-/** A free port. The system gives none of these to others, so it stays free while a killed program is started again. */
+const reserved = [];
+
+/**
+ * A free port, which stays free while a killed program is started again: the system gives none of these to others. The port of the
+ * same number of ::1 is taken, by which other tests know, of this run and those in Rust.
+ */
 export async function freePort() {
   for (;;) {
-    const port = 10_000 + Math.floor(20_000 * Math.random());
-    const server = createServer();
-    const isFree = await new Promise((done) => server.once("error", () => done(false)).listen(port, "127.0.0.1", () => done(true)));
+    const port = 10_000 + Math.floor(22_000 * Math.random());
+    const [server, own] = [createServer(), createSocket("udp6")];
+    const isFree = await new Promise((done) => {
+      server.once("error", () => done(false)).listen(port, "127.0.0.1", () => done(true));
+    });
     if (!isFree) continue;
     server.close();
     await once(server, "close");
-    return port;
+    const isTaken = await new Promise((done) => {
+      // Without IPv6 nobody can be asked.
+      own.once("error", ({ code }) => done(code === "EADDRINUSE")).bind(port, "::1", () => done(false));
+    });
+    if (!isTaken) {
+      reserved.push(own.unref());
+      return port;
+    }
+    own.close();
   }
 }
 
