@@ -96,7 +96,7 @@ impl Scene {
         let mut pace = tokio::time::interval(SLOT / WAVES);
         for number in 0..slots * WAVES {
             pace.tick().await;
-            // All tasks share one thread. Those of this moment run before more is sent: first the timers, then the tasks
+            // All tasks share one thread. This moment's tasks run before more is sent: first the timers, then the tasks
             // that they wake.
             tokio::task::yield_now().await;
             tokio::task::yield_now().await;

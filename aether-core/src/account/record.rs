@@ -223,7 +223,7 @@ fn bound_handlers(handlers: &mut Vec<HandlersAccount>, max_bytes: usize) {
 }
 
 fn record(account: &ProcessAccount) -> AccountRecord<'_> {
-    // What was read may have sums and no names.
+    // An account that was read may have sums and no names.
     let has_left_out = account.left_out_names > 0 || account.left_out != InboxReport::none(OTHER);
     let left_out = has_left_out.then(|| LeftOutRecord {
         names: Count(account.left_out_names),

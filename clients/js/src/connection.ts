@@ -392,11 +392,13 @@ export class Connection {
     this.#pinged.set(id, now);
     this.send(this.#protocol.ping(id));
     if (!this.#answersPings || this.#offPong) return;
-    this.#offPong = this.#of.after(PONG_MS, () => {
+    const look = (): void => {
       this.#offPong = undefined;
       // Any message is a sign of life, also while the pong waits behind others.
       if (this.#heard < now) this.#end(1006, "no sign of life");
-    });
+    };
+    // A page that was held up reads what has come meanwhile before it looks.
+    this.#offPong = this.#of.after(PONG_MS, () => (this.#offPong = this.#of.after(0, look)));
   }
 }
 

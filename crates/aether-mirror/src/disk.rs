@@ -289,7 +289,7 @@ mod tests {
         }
         let Found::File(read) = look("file") else { panic!("it is a file") };
         assert!(read.content.is_of(b"hello") && read.data.as_deref() == Some(b"hello"));
-        // Times of files are those of a clock that is some milliseconds behind.
+        // The clock of the file system is some milliseconds behind.
         let is_new = begin.elapsed() + Duration::from_millis(100) < STEP;
         assert!(!read.is_settled || !is_new, "it was written just now");
         fs::write(root.join("file"), "hello hello").unwrap();

@@ -54,7 +54,7 @@ fn a_wave_that_cannot_wait_sheds_down_to_the_smaller_bound() {
     assert_eq!(inbox.ledger().queued, 2);
 }
 
-/// The waves decay, from 0.5 to the floor of 0.4 in less than three seconds, so the clock stands still.
+/// The waves decay, from 0.5 to the floor of 0.4 in less than three seconds, so the clock is paused.
 #[tokio::test(start_paused = true)]
 async fn a_floor_counts_at_once_and_for_inboxes_that_are_made_later() {
     let (inbox, control) = controlled(patient(10));

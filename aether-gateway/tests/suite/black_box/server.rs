@@ -60,7 +60,7 @@ impl GatewayCommand {
             }
         };
         command.args(["--no-physics", "--listen", "127.0.0.1:0"]);
-        // More than any client needs to authenticate on a busy machine; what a test says comes later and counts.
+        // More than any client needs to authenticate on a busy machine. The value of a test comes later and counts.
         command.args(["--field-limit", "handshake_timeout_s=60"]);
         command.args(["--field", &field]).args(self.args).env("AETHER_FIELD_TOKEN", self.token);
         Server::start(command, |line| {

@@ -155,7 +155,7 @@ async fn the_commands_of_the_page_on_shared_state_print_what_it_says() {
     let (mut script, mut expected) = (String::new(), String::new());
     for line in block.lines() {
         match line.strip_prefix("$ ") {
-            // What waits for another replica waits longer than by default, for a busy machine.
+            // A busy machine may need longer than the default to hear another replica.
             Some(command) if [" set ", " get "].iter().any(|action| command.contains(action)) => {
                 script += &format!("{command} --timeout 2m\n");
             }

@@ -19,7 +19,7 @@ const CONSUMER: i32 = 5;
 /// Nobody asks twice because the machine is busy.
 const PATIENT: [&str; 4] = ["--set", "service.alpha.patience=1m", "--set", "service.alpha.deadline=2m"];
 
-/// The server gives each order to one of two processes by chance: with so many each of them gets some.
+/// The server gives each order to one of two processes by chance. Of 40 each of them gets some.
 const ORDERS: usize = 40;
 
 fn started(args: &[&str], medium: &[String; 2], more: &[&str]) -> Running {

@@ -10,7 +10,7 @@ use aether_mirror::{Mirror, MirrorEvent, MirrorEvents, MirrorOptions};
 
 use crate::machine::{Machine, equal, texts, until, within};
 
-/// Waits until a file has this text. What a busy machine writes slowly comes as two versions.
+/// Waits until a file has this text. A busy machine may write it so slowly that two versions come.
 async fn comes(events: &mut MirrorEvents, machine: &Machine, path: &str, text: &str) {
     let is_written =
         |event: &MirrorEvent| matches!(event, MirrorEvent::Written { path: of, .. } if of == path);

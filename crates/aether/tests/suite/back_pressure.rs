@@ -100,7 +100,7 @@ impl Scene {
     async fn paused<T>(&self, level: u8, during: impl Future<Output = T>) -> Option<T> {
         let before = self.here.status().pauses;
         let done = self.while_paused(level, during).await;
-        // A pause that has ended begins anew with this, which is counted.
+        // If the pause has ended, this begins another one, which is counted.
         self.publish([pause(1, "held.*", level, 1000)]).await;
         (self.here.status().pauses == before + 1).then_some(done)
     }

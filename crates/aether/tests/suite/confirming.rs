@@ -42,7 +42,7 @@ async fn a_command_that_a_stuck_server_does_not_take_is_an_error() {
     let Err(ConfirmError::Unconfirmed { id, .. }) = emitted else { panic!("{emitted:?}") };
     assert_eq!((id.source, id.sequence), (shop.source().clone(), 3));
     server.resume().unwrap();
-    // What it did not take may need longer than a confirmed emit waits.
+    // The waves that it did not take may need longer than a confirmed emit waits.
     flushed(&aether).await;
     timeout(PATIENCE, shop.emit_confirmed(command())).await.expect("in time").unwrap();
     assert_eq!(aether.status().outbox.delivered, 4);

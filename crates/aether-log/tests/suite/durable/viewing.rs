@@ -136,8 +136,8 @@ async fn a_wave_that_failed_counts_as_redelivered_from_its_second_attempt_until_
     assert_eq!(counts().await, (0, 0, Some(0)));
 }
 
-/// The server would deliver a wave that is given back to the request of the consumer that gives it back, and a client forgets
-/// what it has not written when it ends. Nobody would have such a wave until its time was over.
+/// The server would deliver a wave that is given back to the request of the consumer that gives it back, and a client
+/// forgets what it has not written when it ends. Nobody would have such a wave until its time was over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn others_get_at_once_what_a_consumer_that_ends_did_not_handle() {
     const WAVES: u64 = 1_000;

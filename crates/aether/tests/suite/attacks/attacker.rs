@@ -60,7 +60,7 @@ fn plain(random: &mut Rng, text: &str) -> Bytes {
 pub(crate) async fn flood(url: &str, count: u64) {
     let (client, mut heard) = listen(url, ">").await;
     told().await;
-    // What the victims have said is in the client's hands now.
+    // All messages of the victims so far are in the client's hands now.
     processed(&client).await;
     let mut real: Vec<Message> = Vec::new();
     while let Some(Some(message)) = heard.next().now_or_never() {
