@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
+import time
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,11 +80,15 @@ def test_c2_14_rust_a_tab_and_python_change_one_lamp(stack: ExitStack, medium: s
     assert members.next(120) == ("tab", True)
 
 
-def channels(gateway: str) -> dict[str, dict[str, object]]:
-    """Return the channels that the gateway has seen."""
-    with urllib.request.urlopen(f"{gateway}/api/status") as answer:
-        status = json.load(answer)
-    return {channel["channel"]: channel for channel in status["observed"]["channels"]}
+def last_source(gateway: str, channel: str) -> object:
+    """Wait until the gateway has heard a channel, and return who emitted on it last."""
+    while True:
+        with urllib.request.urlopen(f"{gateway}/api/status") as answer:
+            heard = json.load(answer)["observed"]["channels"]
+        for known in heard:
+            if known["channel"] == channel:
+                return known["last_source"]
+        time.sleep(0.1)
 
 
 def test_a_service_in_python_is_like_one_in_rust(medium: str, gateway: str) -> None:
@@ -108,9 +113,7 @@ def test_a_service_in_python_is_like_one_in_rust(medium: str, gateway: str) -> N
             assert "pricer" in described
             assert "prices.of" in described
             # It may hear the wave later than the witness.
-            while "prices.asked" not in (seen := await asyncio.to_thread(channels, gateway)):
-                await asyncio.sleep(0.1)
-            assert seen["prices.asked"]["last_source"] == "pricer"
+            assert await asyncio.to_thread(last_source, gateway, "prices.asked") == "pricer"
             await witness.emit("prices.asked", "confirmed", confirmed=True)
         assert serving.report()["succeeded"] >= 1
 
