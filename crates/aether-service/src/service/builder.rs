@@ -199,12 +199,6 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         self.with_own(|own| own.on_fringe(pattern, options, handler))
     }
 
-    /// [`Handlers::fringe_patience`].
-    #[doc(hidden)]
-    pub fn fringe_patience(self, patience: Duration) -> Self {
-        self.with_own(|own| own.fringe_patience(patience))
-    }
-
     /// Adds handlers with limits, layers and an inbox of their own. While they are slow, or their circuit breaker is
     /// open, the other handlers go on. Two sets must not share channels. `.state(..)` and `.group(..)` of this builder
     /// do not apply to them; its limits are their defaults, and its layers go around them as well.

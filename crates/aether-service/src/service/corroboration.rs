@@ -55,8 +55,6 @@ pub(super) struct Corroboration {
     pub(super) reports: Channel,
     /// Its subscription shows the others that an instance is ready. Nothing is emitted on it.
     readiness: Channel,
-    /// In place of [`PATIENCE`] and [`FOUNDING`].
-    pub(super) patience: Option<Duration>,
 }
 
 /// Finds the fringes of one pattern and reports them.
@@ -86,8 +84,6 @@ struct SharedFringes {
     /// Until then, all instances count as ready.
     founded_until: Instant,
     ready_at: Instant,
-    /// In place of [`PATIENCE`] and [`FOUNDING`].
-    patience: Option<Duration>,
     held: VecDeque<Held>,
     /// The last report about a key.
     reported: LruCache<(Channel, Arc<str>), Change>,
@@ -127,7 +123,7 @@ impl Corroboration {
         let scope = group.as_deref().map_or_else(|| format!("{:x}", fastrand::u64(..)), str::to_owned);
         let reports = Channel::new(format!("fringes.{scope}.{place}"))?;
         let readiness = Channel::new(format!("{reports}._ready"))?;
-        Ok(Self { claims, options, group, reports, readiness, patience: None })
+        Ok(Self { claims, options, group, reports, readiness })
     }
 
     /// Subscribes, under the name of the service. `tuner` belongs to the handlers, which hear the reports.
@@ -137,7 +133,7 @@ impl Corroboration {
         tuner: Tuner,
         aether: &Aether,
     ) -> Result<Corroborator, ServiceError> {
-        let Self { claims, options, group, reports, readiness, patience } = self;
+        let Self { claims, options, group, reports, readiness } = self;
         let window = options.half_life();
         let fringes = Vibrator::create(name, aether).await?.interfere(&claims, options).await;
         let fringes =
@@ -146,8 +142,7 @@ impl Corroboration {
         let emitter = aether.emitter(name).map_err(CreateError::Name)?;
         let group = match group {
             Some(group) => {
-                let shared = SharedFringes::join(group, readiness, &reports, window, tuner, aether).await?;
-                Some(SharedFringes { patience, ..shared })
+                Some(SharedFringes::join(group, readiness, &reports, window, tuner, aether).await?)
             }
             None => None,
         };
@@ -262,7 +257,6 @@ impl SharedFringes {
             settled_at: now + roll_call,
             founded_until: now,
             ready_at: now.checked_add(window * WINDOWS).unwrap_or(now + KEPT),
-            patience: None,
             held: VecDeque::new(),
             reported: LruCache::new(REMEMBERED),
         })
@@ -312,7 +306,7 @@ impl SharedFringes {
             true => (FOUNDING, self.founded_until.checked_sub(self.roll_call).unwrap_or(now)),
             false => (PATIENCE, self.settled_at),
         };
-        let patience = self.patience.unwrap_or(step) * u32::try_from(before).unwrap_or(u32::MAX);
+        let patience = step * u32::try_from(before).unwrap_or(u32::MAX);
         let mut due = Vec::new();
         let is_over = self.held.len().saturating_sub(MOST_HELD);
         for (place, held) in std::mem::take(&mut self.held).into_iter().enumerate() {

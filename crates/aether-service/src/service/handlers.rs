@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
 
 use aether::physics::Interfere;
 use aether_core::wave::ChannelError;
@@ -189,16 +188,6 @@ impl<S: Send + Sync + 'static> Handlers<S> {
                 self
             }
         }
-    }
-
-    /// How long an instance waits for the report of each one before it, for the fringes so far. For tests on machines
-    /// that may stop for longer than instances usually wait.
-    #[doc(hidden)]
-    pub fn fringe_patience(mut self, patience: Duration) -> Self {
-        for corroboration in &mut self.set.fringes {
-            corroboration.patience = Some(patience);
-        }
-        self
     }
 
     fn route(
