@@ -130,11 +130,17 @@ async fn given_up(consumer: &Consumer, letters: impl AsyncFn() -> usize) -> Vec<
     let mut held = Vec::new();
     let kept = async {
         while letters().await == 0 {
-            let next = tokio::time::timeout(Duration::from_millis(50), consumer.receive()).await;
-            held.extend(next.map(Result::unwrap));
+            tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, kept).await.expect("the letter");
+    let mut kept = std::pin::pin!(tokio::time::timeout(PATIENCE, kept));
+    loop {
+        // Giving up is not cut off, however long it takes.
+        tokio::select! {
+            next = consumer.receive() => held.push(next.unwrap()),
+            in_time = &mut kept => break in_time.expect("the letter"),
+        }
+    }
     held
 }
 
