@@ -40,6 +40,13 @@ fn follows_tokio() -> bool {
     cfg!(test) || FOLLOWS_TOKIO.load(Ordering::Relaxed)
 }
 
+/// Sets the time of day of this thread: it was `time` at the instant `at`, and moves with tokio's clock from there. For a
+/// simulator, whose processes share a thread and have clocks of their own.
+#[doc(hidden)]
+pub fn set_wall_time(at: Instant, time: SystemTime) {
+    following::set_wall_time(at, time);
+}
+
 /// Keeps a paused clock where it is until it is dropped: what is awaited happens outside of the runtime, on a disk
 /// for example, and takes no virtual time.
 #[doc(hidden)]
@@ -220,6 +227,7 @@ mod machine {
 /// tokio's clock, which tests can pause. Outside of a runtime it is the machine's. Its functions are cold, so that they do
 /// not lie between what a program executes.
 mod following {
+    use std::cell::Cell;
     use std::sync::OnceLock;
     use std::time::SystemTime;
 
@@ -260,16 +268,29 @@ mod following {
         machine::converted(instant, (anchor.instant, anchor.moment))
     }
 
-    /// The time of day at the anchor, and what tokio's clock has advanced since.
+    thread_local! {
+        /// A time of day in place of the machine's, and when it was.
+        static SET: Cell<Option<(Instant, SystemTime)>> = const { Cell::new(None) };
+    }
+
+    pub(super) fn set_wall_time(at: Instant, time: SystemTime) {
+        SET.set(Some((at, time)));
+    }
+
+    /// The time of day that was set or that was at the anchor, and what tokio's clock has advanced since.
     #[cold]
     #[inline(never)]
     pub(super) fn wall_time() -> SystemTime {
-        let (anchor, now) = (anchor(), now());
-        let moved = match now.checked_duration_since(anchor.instant) {
-            Some(since) => anchor.time.checked_add(since),
-            None => anchor.time.checked_sub(anchor.instant.saturating_duration_since(now)),
+        let now = now();
+        let (instant, time) = SET.get().unwrap_or_else(|| {
+            let anchor = anchor();
+            (anchor.instant, anchor.time)
+        });
+        let moved = match now.checked_duration_since(instant) {
+            Some(since) => time.checked_add(since),
+            None => time.checked_sub(instant.saturating_duration_since(now)),
         };
-        moved.unwrap_or(anchor.time)
+        moved.unwrap_or(time)
     }
 }
 
@@ -291,6 +312,21 @@ mod tests {
             assert_eq!(wall_time().duration_since(time).unwrap(), passed);
         }
         assert_eq!(started.saturating_duration_since(Moment::now()), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_thread_may_have_a_time_of_day_of_its_own() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let hour = Duration::from_secs(3600);
+        let read = std::thread::spawn(move || {
+            runtime.unwrap().block_on(async {
+                set_wall_time(now(), SystemTime::UNIX_EPOCH + hour);
+                tokio::time::advance(hour).await;
+                micros_since_1970()
+            })
+        });
+        assert_eq!(read.join().unwrap(), 2 * 3_600_000_000);
+        assert!(wall_time() > SystemTime::UNIX_EPOCH + 3 * hour, "another thread has the machine's");
     }
 
     #[test]

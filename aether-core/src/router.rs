@@ -307,7 +307,7 @@ impl Router {
     }
 
     fn admitted_for(&self, member: &Subscription, waves: Vec<Wave>) -> Vec<Wave> {
-        self.admitted(waves, Arrival { pattern: &member.pattern, member: Some(member.id) })
+        self.admitted(waves, Arrival { pattern: &member.pattern, member: Some(member.id), group: member.group() })
     }
 
     /// Offers waves of one channel, delivered by a network for a pattern, to the ungrouped subscribers of that pattern.
@@ -321,7 +321,7 @@ impl Router {
     /// Like [`Router::arrive`], but hands back waves that have to wait for room in inboxes whose emitters wait.
     pub fn arrive_if_room(&self, pattern: &Pattern, waves: Vec<Wave>) -> Crowded {
         let (waves, mut crowded) =
-            (self.admitted(waves, Arrival { pattern, member: None }), Crowded::default());
+            (self.admitted(waves, Arrival { pattern, member: None, group: None }), Crowded::default());
         if let Some(first) = waves.first() {
             self.route(first.channel()).arrive(pattern, waves, Audience::All, Some(&mut crowded));
         }
@@ -330,7 +330,7 @@ impl Router {
 
     /// Like [`Router::arrive`], for questions whose observers get separate copies; see [`Router::arrive_seen`].
     pub fn arrive_asked(&self, pattern: &Pattern, questions: Vec<Wave>) {
-        let questions = self.admitted(questions, Arrival { pattern, member: None });
+        let questions = self.admitted(questions, Arrival { pattern, member: None, group: None });
         self.arrive_for_audience(pattern, questions, Audience::Answerers);
     }
 
@@ -407,6 +407,8 @@ pub struct Arrival<'a> {
     pub pattern: &'a Pattern,
     /// The id of the subscription that gets them alone, as a member of a group.
     pub member: Option<u64>,
+    /// The group of that member.
+    pub group: Option<&'a str>,
 }
 
 /// Decides which waves from a network may pass.

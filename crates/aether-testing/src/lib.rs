@@ -53,6 +53,7 @@ mod probe;
 mod recording;
 mod running;
 mod seed;
+pub mod sim;
 mod situation;
 #[cfg(feature = "proptest")]
 pub mod strategies;

@@ -8,11 +8,16 @@ pub const SEED_VARIABLE: &str = "AETHER_TEST_SEED";
 /// # Panics
 /// If the variable is set and is not a number.
 pub(crate) fn drawn() -> u64 {
-    match std::env::var(SEED_VARIABLE) {
-        Ok(text) => parsed(&text)
-            .unwrap_or_else(|| panic!("{SEED_VARIABLE}={text:?} is not a number from 0 to 2^64 - 1")),
-        Err(_) => fastrand::u64(..),
-    }
+    given(SEED_VARIABLE).unwrap_or_else(|| fastrand::u64(..))
+}
+
+/// The number in an environment variable, if it is set.
+///
+/// # Panics
+/// If it is not a number.
+pub(crate) fn given(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    Some(parsed(&text).unwrap_or_else(|| panic!("{variable}={text:?} is not a number from 0 to 2^64 - 1")))
 }
 
 fn parsed(text: &str) -> Option<u64> {

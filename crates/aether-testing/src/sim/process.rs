@@ -1,0 +1,208 @@
+//! One process of a simulation: a runtime of its own, whose clock is paused, and what runs in it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aether_core::{Aether, ConnectError, clock};
+use aether_lan::LanOptions;
+use aether_service::{CancellationToken, ServiceCounters, ServiceReport, error_chain};
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tower::BoxError;
+
+use super::network::{Network, Port};
+use super::trace::Trace;
+use super::watch::{Arrived, Watch};
+use crate::seed::mixed;
+use crate::verdict::Account;
+
+/// The time of day when a simulation begins: 2026-01-01, 00:00 UTC.
+const BEGINS: Duration = Duration::from_secs(1_767_225_600);
+
+/// What a process does.
+pub(super) type Main = Arc<dyn Fn(Life) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
+
+/// What one life of a process has.
+#[derive(Clone)]
+pub(super) struct Life {
+    pub(super) aether: Aether,
+    pub(super) shutdown: CancellationToken,
+    pub(super) services: Arc<Mutex<Vec<(String, ServiceCounters)>>>,
+}
+
+/// What all processes of a simulation share.
+#[derive(Clone)]
+pub(super) struct World {
+    pub(super) seed: u64,
+    pub(super) network: Arc<Network>,
+    pub(super) arrived: Arc<Mutex<Arrived>>,
+    pub(super) trace: Trace,
+}
+
+/// How far the clock of a process is off.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct WallClock {
+    /// At the start of the simulation, in nanoseconds.
+    pub(super) ahead: i128,
+    /// Nanoseconds more for each second.
+    pub(super) drift: i64,
+}
+
+impl WallClock {
+    fn at(self, now: Duration) -> SystemTime {
+        let drifted = now.as_nanos() as i128 * i128::from(self.drift) / 1_000_000_000;
+        let nanos = (BEGINS + now).as_nanos() as i128 + self.ahead + drifted;
+        SystemTime::UNIX_EPOCH + Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
+    }
+}
+
+/// How a process ended.
+type Ended = Result<Account, String>;
+
+pub(super) struct Running {
+    runtime: Runtime,
+    epoch: (Instant, Duration),
+    pub(super) shutdown: CancellationToken,
+    life: Arc<Mutex<Option<Life>>>,
+    main: Option<JoinHandle<Ended>>,
+    /// The time until which it was run.
+    until: Duration,
+    random: u64,
+}
+
+pub(super) struct Process {
+    pub(super) name: String,
+    pub(super) place: usize,
+    main: Main,
+    lives: u64,
+    pub(super) clock: WallClock,
+    pub(super) running: Option<Running>,
+    pub(super) is_frozen: bool,
+}
+
+impl Process {
+    pub(super) fn new(name: &str, place: usize, main: Main) -> Self {
+        let (name, clock) = (name.to_owned(), WallClock::default());
+        Self { name, place, main, lives: 0, clock, running: None, is_frozen: false }
+    }
+
+    /// Starts it. It does nothing before it is run.
+    pub(super) fn start(&mut self, world: &World, now: Duration) -> Result<(), std::io::Error> {
+        let runtime = Builder::new_current_thread().enable_time().start_paused(true).build()?;
+        self.lives += 1;
+        let random = mixed([world.seed, 3, self.place as u64, self.lives]);
+        let (shutdown, life) = (CancellationToken::new(), Arc::<Mutex<Option<Life>>>::default());
+        let inside = runtime.enter();
+        let epoch = (Instant::now(), now);
+        let watch = Watch {
+            process: self.place,
+            name: self.name.clone(),
+            life: mixed([self.place as u64, self.lives]),
+            epoch,
+            arrived: Arc::clone(&world.arrived),
+            trace: world.trace.clone(),
+        };
+        let port = Port::new(Arc::clone(&world.network), self.place, now);
+        let main = runtime.spawn(live(
+            Arc::clone(&self.main),
+            (self.name.clone(), port, watch),
+            shutdown.clone(),
+            Arc::clone(&life),
+        ));
+        drop(inside);
+        self.running = Some(Running { runtime, epoch, shutdown, life, main: Some(main), until: now, random });
+        self.is_frozen = false;
+        Ok(())
+    }
+
+    /// Runs it until a time, if it is neither dead nor frozen. A process that was frozen finds that the time has passed.
+    pub(super) fn run_until(&mut self, now: Duration, until: Duration) {
+        let clock = self.clock;
+        let Some(running) = self.running.as_mut().filter(|_| !self.is_frozen) else { return };
+        running.with(clock, now, |runtime, epoch, since| {
+            runtime.block_on(async {
+                if now > since {
+                    tokio::time::advance(now - since).await;
+                }
+                tokio::time::sleep_until(epoch.0 + (until - epoch.1)).await;
+            });
+        });
+        running.until = until;
+    }
+
+    /// Calls something in its runtime.
+    pub(super) fn enter<T>(&mut self, now: Duration, call: impl FnOnce(&Runtime, Option<Life>) -> T) -> Option<T> {
+        let clock = self.clock;
+        let running = self.running.as_mut()?;
+        let life = running.life.lock().clone();
+        Some(running.with(clock, now, |runtime, _, _| {
+            let _inside = runtime.enter();
+            call(runtime, life)
+        }))
+    }
+
+    /// How its main function ended, once it has.
+    pub(super) fn ended(&mut self) -> Option<Ended> {
+        let running = self.running.as_mut()?;
+        let main = running.main.take_if(|main| main.is_finished())?;
+        Some(match running.runtime.block_on(main) {
+            Ok(ended) => ended,
+            Err(error) => Err(match error.try_into_panic() {
+                Ok(panic) => format!("panicked: {}", message_of(&*panic)),
+                Err(error) => error.to_string(),
+            }),
+        })
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.running.as_ref().is_none_or(|running| running.main.is_none())
+    }
+}
+
+impl Running {
+    /// Calls something with the clock and the random numbers of this process.
+    fn with<T>(&mut self, clock: WallClock, now: Duration, call: impl FnOnce(&Runtime, (Instant, Duration), Duration) -> T) -> T {
+        let (instant, time) = self.epoch;
+        clock::set_wall_time((instant + (now - time)).into_std(), clock.at(now));
+        fastrand::seed(self.random);
+        let called = call(&self.runtime, self.epoch, self.until);
+        self.random = fastrand::get_seed();
+        called
+    }
+}
+
+/// The text of a panic.
+pub(super) fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
+}
+
+async fn connect(name: &str, port: Port, watch: Watch) -> Result<Aether, ConnectError> {
+    let lan = LanOptions::default().insecure(true).name(name).network(Arc::new(port));
+    let builder = aether::builder().scheme("lan", aether_lan::connect).url("lan:").options(lan);
+    builder.program(name).guard(watch).connect().await
+}
+
+/// The life of a process from its start to its end.
+async fn live(
+    main: Main,
+    (name, port, watch): (String, Port, Watch),
+    shutdown: CancellationToken,
+    place: Arc<Mutex<Option<Life>>>,
+) -> Ended {
+    let connected = connect(&name, port, watch).await;
+    let aether = connected.map_err(|error| format!("cannot connect: {}", error_chain(&error)))?;
+    let life = Life { aether: aether.clone(), shutdown, services: Arc::default() };
+    *place.lock() = Some(life.clone());
+    let services = Arc::clone(&life.services);
+    let ended = main(life).await;
+    let closed = aether.close().await;
+    ended.map_err(|error| format!("failed: {}", error_chain(&*error)))?;
+    closed.map_err(|error| format!("could not close its medium: {}", error_chain(&error)))?;
+    let reports: Vec<(String, ServiceReport)> =
+        services.lock().iter().map(|(name, counters)| (name.clone(), counters.report())).collect();
+    Ok(Account::of(&aether, reports, None))
+}

@@ -1,0 +1,197 @@
+//! Random faults of a simulation: how many and which, drawn from the seed before they happen, so that some can be left out.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::network::Link;
+use super::Sim;
+use crate::wave_line::seconds;
+
+/// The least and the most time that a fault lasts. Short and long ones are equally likely on a logarithmic scale.
+const LASTS: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(30));
+/// How far a clock jumps at most, in seconds.
+const JUMPS: i64 = 3600;
+
+/// Which faults are drawn, and how many. The weights decide how often each is drawn in relation to the others.
+#[derive(Debug, Clone)]
+#[must_use = "nothing happens before Sim::random_faults"]
+pub struct RandomFaults {
+    count: usize,
+    among: Option<Vec<String>>,
+    weights: [u32; 6],
+}
+
+/// A fault with its time and its end.
+#[derive(Debug, Clone)]
+pub(super) struct Planned {
+    at: Duration,
+    until: Duration,
+    fault: Fault,
+}
+
+#[derive(Debug, Clone)]
+enum Fault {
+    Kill(String),
+    Freeze(String),
+    Cut(Vec<String>, Vec<String>),
+    CutOneWay(Vec<String>, Vec<String>),
+    Slow(String, String, Link),
+    Clock(String, i64),
+}
+
+impl RandomFaults {
+    /// A number of faults of all kinds, equally often, except jumps of clocks.
+    pub fn new(count: usize) -> Self {
+        Self { count, among: None, weights: [1, 1, 1, 1, 1, 0] }
+    }
+
+    /// Faults hit these processes only. A cut separates one of them from all others. Default: all processes.
+    pub fn among<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        self.among = Some(names.into_iter().map(str::to_owned).collect());
+        self
+    }
+
+    /// Processes are killed and start again.
+    pub fn kills(self, weight: u32) -> Self {
+        self.weigh(0, weight)
+    }
+
+    /// Processes freeze and go on.
+    pub fn freezes(self, weight: u32) -> Self {
+        self.weigh(1, weight)
+    }
+
+    /// The network is parted in two, or two processes are parted.
+    pub fn cuts(self, weight: u32) -> Self {
+        self.weigh(2, weight)
+    }
+
+    /// The same in one direction.
+    pub fn one_way_cuts(self, weight: u32) -> Self {
+        self.weigh(3, weight)
+    }
+
+    /// The link of two processes gets slow, narrow and loses packets.
+    pub fn slow_links(self, weight: u32) -> Self {
+        self.weigh(4, weight)
+    }
+
+    /// Clocks jump by up to an hour and back.
+    pub fn clock_jumps(self, weight: u32) -> Self {
+        self.weigh(5, weight)
+    }
+
+    fn weigh(mut self, kind: usize, weight: u32) -> Self {
+        self.weights[kind] = weight;
+        self
+    }
+
+    /// The faults of a seed in a time. None if there is no process that they may hit.
+    pub(super) fn drawn(&self, seed: u64, (now, within): (Duration, Duration), names: Vec<String>) -> Vec<Planned> {
+        let hit = self.among.clone().unwrap_or_else(|| names.clone());
+        let total: u32 = self.weights.iter().sum();
+        if hit.is_empty() || total == 0 {
+            return Vec::new();
+        }
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut planned: Vec<Planned> = (0..self.count).map(|_| {
+            let at = now + within.mul_f64(random.f64() * 0.8);
+            let (least, most) = (LASTS.0.as_secs_f64(), LASTS.1.as_secs_f64());
+            let lasts = Duration::from_secs_f64(least * (most / least).powf(random.f64()));
+            let until = (at + lasts).min(now + within);
+            let fault = self.fault(&mut random, total, &hit, &names);
+            Planned { at, until, fault }
+        }).collect();
+        planned.sort_by_key(|planned| planned.at);
+        planned
+    }
+
+    fn fault(&self, random: &mut fastrand::Rng, total: u32, hit: &[String], names: &[String]) -> Fault {
+        let mut drawn = random.u32(..total);
+        let one = hit[random.usize(..hit.len())].clone();
+        let kind = self.weights.iter().position(|weight| {
+            let is_it = drawn < *weight;
+            drawn = drawn.saturating_sub(*weight);
+            is_it
+        });
+        let others: Vec<String> = names.iter().filter(|name| **name != one).cloned().collect();
+        match kind {
+            Some(0) => Fault::Kill(one),
+            Some(1) => Fault::Freeze(one),
+            Some(kind @ (2 | 3)) => {
+                let some: Vec<String> = match random.u8(..3) {
+                    // From everybody, from one other, or with some others from the rest.
+                    0 => others.clone(),
+                    1 if !others.is_empty() => vec![others[random.usize(..others.len())].clone()],
+                    _ => others.iter().filter(|_| random.bool()).cloned().collect(),
+                };
+                match (kind, random.bool()) {
+                    (2, _) => Fault::Cut(vec![one], some),
+                    (_, true) => Fault::CutOneWay(vec![one], some),
+                    (_, false) => Fault::CutOneWay(some, vec![one]),
+                }
+            }
+            Some(4) if !others.is_empty() => {
+                let other = others[random.usize(..others.len())].clone();
+                let link = Link {
+                    latency: Duration::from_millis(random.u64(5..200)),
+                    jitter: Duration::from_millis(random.u64(0..200)),
+                    loss: random.f64() * 0.3,
+                    bandwidth: random.bool().then(|| random.u64(10_000..10_000_000)),
+                };
+                Fault::Slow(one, other, link)
+            }
+            _ => Fault::Clock(one, random.i64(-JUMPS..=JUMPS)),
+        }
+    }
+}
+
+impl Planned {
+    pub(super) fn schedule(&self, sim: &mut Sim) {
+        let (begin, end) = (self.fault.clone(), self.fault.clone());
+        sim.at(self.at, move |sim| begin.begin(sim));
+        sim.at(self.until, move |sim| end.end(sim));
+    }
+}
+
+fn names(names: &[String]) -> Vec<&str> {
+    names.iter().map(|name| &**name).collect()
+}
+
+impl Fault {
+    fn begin(&self, sim: &mut Sim) {
+        match self {
+            Self::Kill(name) => sim.kill(name),
+            Self::Freeze(name) => sim.freeze(name),
+            Self::Cut(some, others) => sim.cut(&names(some), &names(others)),
+            Self::CutOneWay(from, to) => sim.cut_one_way(&names(from), &names(to)),
+            Self::Slow(one, other, link) => sim.link(&[one], &[other], *link),
+            Self::Clock(name, seconds) => sim.set_forward(name, *seconds),
+        }
+    }
+
+    fn end(&self, sim: &mut Sim) {
+        match self {
+            Self::Kill(name) => sim.restart(name),
+            Self::Freeze(name) => sim.wake(name),
+            Self::Cut(some, others) => sim.join(&names(some), &names(others)),
+            Self::CutOneWay(from, to) => sim.join_one_way(&names(from), &names(to)),
+            Self::Slow(one, other, _) => sim.unlink(one, other),
+            Self::Clock(name, seconds) => sim.set_forward(name, -seconds),
+        }
+    }
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} to {}: ", seconds(self.at), seconds(self.until))?;
+        match &self.fault {
+            Fault::Kill(name) => write!(f, "{name} is killed, then starts again"),
+            Fault::Freeze(name) => write!(f, "{name} is frozen"),
+            Fault::Cut(some, others) => write!(f, "{some:?} and {others:?} are cut"),
+            Fault::CutOneWay(from, to) => write!(f, "what {from:?} sends to {to:?} is cut"),
+            Fault::Slow(one, other, link) => write!(f, "{one} and {other} have {link:?}"),
+            Fault::Clock(name, by) => write!(f, "the clock of {name} is set forward by {by} s"),
+        }
+    }
+}
