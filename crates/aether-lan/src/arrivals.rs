@@ -1,12 +1,15 @@
-//! Messages that have arrived and were not looked at yet: from the threads of Zenoh to the task that receives.
+//! Messages that have arrived and were not looked at yet: from the network to the task that receives.
 //!
-//! Bounded by bytes. A thread that brings more waits, so that TCP slows the sender down. A message of this process to itself
+//! Bounded by bytes. A thread of Zenoh that brings more waits, so that TCP slows the sender down; another network waits for
+//! room first. A message of this process to itself
 //! does not wait, because the same task that would make room for it may be sending.
 
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+#[cfg(feature = "zenoh")]
+use parking_lot::Condvar;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::lane::Lane;
@@ -50,23 +53,59 @@ impl Waiting {
 #[derive(Default)]
 pub(super) struct Arrivals {
     waiting: Mutex<Waiting>,
+    emptied: Notify,
+    #[cfg(feature = "zenoh")]
     has_room: Condvar,
     filled: Notify,
 }
 
 impl Arrivals {
     /// Called by a thread of Zenoh. Waits for room.
-    pub(super) fn bring(&self, bytes: Bytes) {
+    #[cfg(feature = "zenoh")]
+    pub(super) fn bring_in_place(&self, bytes: Bytes) {
         let mut waiting = self.waiting.lock();
         while waiting.bytes > MAX_BYTES && !waiting.is_ended {
             self.has_room.wait(&mut waiting);
         }
+        self.push(waiting, bytes);
+    }
+
+    /// Waits for room; not at all once nothing is taken any more.
+    pub(super) async fn room(&self) {
+        loop {
+            let emptied = self.emptied.notified();
+            {
+                let waiting = self.waiting.lock();
+                if waiting.bytes <= MAX_BYTES || waiting.is_ended {
+                    return;
+                }
+            }
+            emptied.await;
+        }
+    }
+
+    /// Called by another network, which has waited for room. Several of its tasks may have found the same room, so only twice as
+    /// much is too much, and lost.
+    pub(super) fn bring(&self, bytes: Bytes) {
+        let waiting = self.waiting.lock();
+        if waiting.bytes <= 2 * MAX_BYTES {
+            self.push(waiting, bytes);
+        }
+    }
+
+    fn push(&self, mut waiting: MutexGuard<'_, Waiting>, bytes: Bytes) {
         if !waiting.is_ended {
             waiting.bytes += bytes.len() + OVERHEAD;
             waiting.push(Arrival::Sealed(bytes));
             drop(waiting);
             self.filled.notify_one();
         }
+    }
+
+    fn note_room(&self) {
+        self.emptied.notify_waiters();
+        #[cfg(feature = "zenoh")]
+        self.has_room.notify_all();
     }
 
     /// A message of this process to itself. Returns false if there is no room, or nothing is taken any more.
@@ -105,7 +144,7 @@ impl Arrivals {
         let mut waiting = self.waiting.lock();
         (waiting.bytes, waiting.own_bytes) = (0, 0);
         waiting.taken_since = waiting.since.take();
-        self.has_room.notify_all();
+        self.note_room();
         std::mem::take(&mut waiting.messages)
     }
 
@@ -114,7 +153,7 @@ impl Arrivals {
         let mut waiting = self.waiting.lock();
         waiting.is_ended = true;
         waiting.messages.clear();
-        self.has_room.notify_all();
+        self.note_room();
     }
 }
 

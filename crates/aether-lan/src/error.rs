@@ -100,12 +100,12 @@ pub enum LanError {
         /// The error of Zenoh.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// Zenoh refuses the configuration, or cannot listen or connect.
+    /// The network below the medium refuses the configuration, or cannot be entered.
     #[error("the network cannot be used: {step}")]
-    Zenoh {
+    Network {
         /// The step that failed.
         step: &'static str,
-        /// The error of Zenoh.
+        /// The error of the network.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

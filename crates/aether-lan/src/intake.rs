@@ -60,7 +60,7 @@ struct Receiving {
 /// Receives until the medium ends, and then delivers what has arrived.
 pub(super) async fn receive(intake: Intake) {
     let guards = intake.shared.sealing.guards();
-    let mut ending = intake.shared.ending.subscribe();
+    let ending = intake.shared.ending.clone();
     let arrivals = Arc::clone(&intake.shared.arrivals);
     let (shared, router) = (Arc::clone(&intake.shared), Arc::clone(&intake.router));
     let deliveries = Deliveries::new(shared, router, Arc::clone(&intake.joined), Arc::clone(&intake.counts));
@@ -78,7 +78,7 @@ pub(super) async fn receive(intake: Intake) {
                 receiving.deliveries.renew();
                 continue;
             }
-            _ = ending.wait_for(|ending| *ending) => break,
+            () = ending.cancelled() => break,
         };
         for (count, arrival) in arrived.into_iter().enumerate() {
             receiving.take(arrival);

@@ -1,11 +1,9 @@
-//! Lanes: which of Zenoh's priorities a wave of some strength takes.
+//! Lanes: how urgent a wave of some strength is below the medium.
 //!
-//! Zenoh sends what waits by priority, and keeps the order only within one. So the waves of a lane stay in order, and
+//! A network sends what waits in more urgent lanes first, and keeps the order only within one. So the waves of a lane stay in order, and
 //! everything that relies on an order (numbers, replay windows) is kept for each lane.
 
-use zenoh::qos::Priority;
-
-/// A lane, 1 to 7: the number of a priority of Zenoh, 1 the most urgent.
+/// A lane, 1 to 7, 1 the most urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Lane(u8);
 
@@ -49,18 +47,6 @@ impl Lane {
     /// The place among the lanes that waves take; `None` for [`Lane::CONTROL`].
     pub(super) const fn place(self) -> Option<usize> {
         (self.0 as usize).checked_sub(2)
-    }
-
-    pub(super) const fn priority(self) -> Priority {
-        match self.0 {
-            1 => Priority::RealTime,
-            2 => Priority::InteractiveHigh,
-            3 => Priority::InteractiveLow,
-            4 => Priority::DataHigh,
-            5 => Priority::Data,
-            6 => Priority::DataLow,
-            _ => Priority::Background,
-        }
     }
 }
 

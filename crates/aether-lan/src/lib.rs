@@ -14,28 +14,28 @@ mod counts;
 mod crowd;
 mod deliveries;
 mod error;
-mod hello;
 mod intake;
 mod joined;
 mod lane;
 mod message;
 mod net;
-mod node;
+mod network;
 mod options;
 mod peer;
 mod peers;
 mod presence;
-mod realms;
 mod reply;
 mod route;
-mod router;
 mod runtime;
 mod sealing;
 mod secret;
 mod sending;
 mod settling;
 mod shared;
+#[cfg(feature = "zenoh")]
+mod sockets;
 mod strangers;
+mod surroundings;
 mod table;
 mod tally;
 mod view;
@@ -46,15 +46,16 @@ mod window;
 mod tests;
 
 pub use error::LanError;
-pub use hello::LanHello;
-pub use node::{LanChange, LanNode};
+pub use network::{LanNetwork, LanProcess, LanSession};
 pub use options::LanOptions;
 pub use peer::LanPeer;
 pub use presence::{LanPingError, LanPong};
-pub use router::{LanRouter, LanRouterAccount};
-pub use view::{LanEndpoints, LanSurroundings, LanView};
+#[cfg(feature = "zenoh")]
+pub use sockets::{LanChange, LanHello, LanNode, LanRouter, LanRouterAccount};
+pub use surroundings::LanSurroundings;
+pub use view::{LanEndpoints, LanView};
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -67,6 +68,8 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use address::{LanAddress, Protocol};
+#[cfg(not(feature = "zenoh"))]
+use aether_core::medium::without_secrets;
 use aether_core::medium::{
     Carried, ConnectRequest, Details, Medium, MediumStatus, Offered, Promises, Reach, Router, Subscription,
     Waiting,
@@ -76,15 +79,16 @@ use aether_link::Acceptance;
 use aether_link::Transit;
 use aether_link::wire::{self, FrameError};
 use aether_link::{AHEAD, OutboxReader};
+use aether_seal::SealKeys;
 use asking::{Asking, MAX_QUESTIONS};
 use counts::Counts;
 use intake::Intake;
 use joined::Joined;
 use lane::{LANE_BITS, Lane};
+use net::Below;
 use peer::ON;
 use peers::{GONE_AFTER, Peers};
 use presence::Presence;
-use realms::Realms;
 use runtime::Driver;
 use sealing::Sealing;
 use secret::Secret;
@@ -98,7 +102,7 @@ const MEET_WITHIN: Duration = Duration::from_secs(2);
 /// How long a join waits for peers. One that does not receive has gone by then.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
 
-/// The receiving task, and the end of the medium's thread.
+/// The receiving task, and the end of the tasks that talk to the network.
 type Tasks = (JoinHandle<()>, oneshot::Receiver<()>);
 
 /// The handle of the medium. After it is dropped, the outbox is still emptied and everything else ends.
@@ -128,8 +132,11 @@ pub async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, Connect
     let options: LanOptions = request.options();
     let outbox = OutboxReader::of(&request, options.outbox.clone())?;
     let ConnectRequest { url, router, .. } = request;
-    let protocol = net::protocol_of(options.certificates.as_ref());
-    let address = LanAddress::read_for_process(&url, protocol)?;
+    let protocol = protocol_of(&options);
+    let mut address = LanAddress::read_for_process(&url, protocol)?;
+    if options.network.is_some() {
+        address = LanAddress { insecure: address.insecure, ..LanAddress::default() };
+    }
     let is_insecure = options.insecure || address.insecure;
     let secret = options.secret.clone().or_else(|| Secret::of_environment(|name| std::env::var_os(name)));
     let keys = match secret {
@@ -141,7 +148,10 @@ pub async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, Connect
         None if is_insecure => None,
         None => return Err(LanError::NoSecret.into()),
     };
-    let realms = Realms::of(keys.as_ref());
+    let below = match &options.network {
+        Some(network) => Below::Other(Arc::clone(network)),
+        None => zenoh_below(&options, &address, keys.as_ref(), &url)?,
+    };
     outbox.let_run_ahead(AHEAD);
     let (questions, asked) = mpsc::channel(1);
     let node = fastrand::u64(LANE_BITS + 1..) & !LANE_BITS;
@@ -156,12 +166,9 @@ pub async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, Connect
         router: Arc::clone(&router),
         presence: Arc::clone(&presence),
         exits,
-        address: address.clone(),
-        certificates: options.certificates.clone(),
-        realms: realms.clone(),
         questions: asked,
     }
-    .start();
+    .start(below);
     let (joined, asking) = (Arc::<Joined>::default(), Arc::<Asking>::default());
     let (counts, transit) = (Arc::<Counts>::default(), Arc::<Transit>::default());
     let receiving = tokio::spawn(intake::receive(Intake {
@@ -184,23 +191,61 @@ pub async fn connect(request: ConnectRequest) -> Result<Arc<dyn Medium>, Connect
         counts,
         transit,
         presence: Arc::clone(&presence),
-        by_quic: protocol == Protocol::Quic,
+        by_quic: options.network.is_none() && protocol == Protocol::Quic,
         tasks,
         closing,
     });
-    let no_thread = || LanError::Derivation { reason: "its thread has ended".to_owned() };
-    let nodes = opened.await.map_err(|_| no_thread())??;
+    // They end early only if they cannot be started; the log has the reason.
+    let no_tasks = |error: oneshot::error::RecvError| LanError::Network {
+        step: "its threads have ended",
+        source: error.into(),
+    };
+    let nodes = opened.await.map_err(no_tasks)??;
     lan.meet(&nodes, expected_peers).await;
     if let Some(view) = &options.view {
         let (shared, counts) = (Arc::clone(&lan.shared), Arc::clone(&lan.counts));
-        view.fill(Filled { shared, presence, counts, realms, address, questions });
+        view.fill(Filled { shared, presence, counts, address, questions });
     }
     Ok(lan)
 }
 
+/// How a process with these options connects by Zenoh.
+#[cfg(feature = "zenoh")]
+fn protocol_of(options: &LanOptions) -> Protocol {
+    sockets::protocol_of(options.certificates.as_ref())
+}
+
+/// Without Zenoh nothing has certificates.
+#[cfg(not(feature = "zenoh"))]
+const fn protocol_of(_options: &LanOptions) -> Protocol {
+    Protocol::Tcp
+}
+
+/// The network of a process whose options name none.
+#[cfg(feature = "zenoh")]
+fn zenoh_below(
+    options: &LanOptions,
+    address: &LanAddress,
+    keys: Option<&SealKeys>,
+    _url: &str,
+) -> Result<Below, ConnectError> {
+    let (address, certificates, keys) = (address.clone(), options.certificates.clone(), keys.cloned());
+    Ok(Below::Zenoh(sockets::Entrance { address, certificates, keys }))
+}
+
+#[cfg(not(feature = "zenoh"))]
+fn zenoh_below(
+    _options: &LanOptions,
+    _address: &LanAddress,
+    _keys: Option<&SealKeys>,
+    url: &str,
+) -> Result<Below, ConnectError> {
+    Err(ConnectError::Feature { url: without_secrets(url), feature: "zenoh" })
+}
+
 impl Lan {
     /// Waits a moment for those who are there, so that the first waves reach them.
-    async fn meet(&self, nodes: &HashSet<u64>, expected_peers: usize) {
+    async fn meet(&self, nodes: &[u64], expected_peers: usize) {
         let peers = &self.shared.peers;
         let others: Vec<u64> = nodes.iter().copied().filter(|node| *node != self.shared.node).collect();
         let is_met = || {
@@ -339,7 +384,7 @@ impl Medium for Lan {
             let mut reaches = Vec::with_capacity(notices.len());
             for notice in notices {
                 // While a medium is being closed, its vibrators still send their farewell notices.
-                let has_ended = *self.shared.ending.borrow();
+                let has_ended = self.shared.ending.is_cancelled();
                 let frame = self.shared.frame(Lane::CONTROL, &notice);
                 reaches.push(match frame {
                     Ok(frame) if !has_ended && self.shared.oversize(&notice).is_none() => {
@@ -410,7 +455,7 @@ impl Drop for Lan {
         for node in self.shared.peers.acquainted() {
             self.shared.say_now(node, Lane::CONTROL, self.shared.bye(node));
         }
-        self.shared.ending.send_replace(true);
+        self.shared.ending.cancel();
     }
 }
 

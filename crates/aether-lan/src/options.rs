@@ -1,10 +1,13 @@
 //! Options of the medium of a local network.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::net::Certificates;
+use super::network::LanNetwork;
 use super::secret::Secret;
+#[cfg(feature = "zenoh")]
+use super::sockets::Certificates;
 use super::view::LanView;
 use aether_core::InboxOptions;
 use aether_seal::KeySource;
@@ -27,7 +30,9 @@ pub struct LanOptions {
     pub(super) secret: Option<Secret>,
     pub(super) insecure: bool,
     pub(super) name: Option<String>,
+    #[cfg(feature = "zenoh")]
     pub(super) certificates: Option<Certificates>,
+    pub(super) network: Option<Arc<dyn LanNetwork>>,
     pub(super) view: Option<LanView>,
     pub(super) gone_after: Option<Duration>,
 }
@@ -71,6 +76,7 @@ impl LanOptions {
     /// (RFC 9000, with TLS 1.3), and nothing is connected without. Both sides of a connection must show a certificate,
     /// and the one of the side that listens must have its name or address. Default: none; the secret protects what is sent
     /// over TCP as well.
+    #[cfg(feature = "zenoh")]
     pub fn certificates(
         mut self,
         authorities: impl Into<PathBuf>,
@@ -79,6 +85,12 @@ impl LanOptions {
     ) -> Self {
         let (authorities, certificate, key) = (authorities.into(), certificate.into(), key.into());
         self.certificates = Some(Certificates { authorities, certificate, key });
+        self
+    }
+
+    /// The network below the medium, in place of Zenoh. Of the address only `insecure` counts then, and certificates do not.
+    pub fn network(mut self, network: Arc<dyn LanNetwork>) -> Self {
+        self.network = Some(network);
         self
     }
 

@@ -4,7 +4,7 @@
 //! whole table if they lack one; they say which version they know. A join waits for that. Everything that a network can
 //! fill is bounded.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,7 +51,8 @@ struct State {
     own_bytes: usize,
     /// The last way to a peer.
     ways: u32,
-    peers: HashMap<u64, Peer>,
+    /// By node, so that all are told of a change in the same order in each run.
+    peers: BTreeMap<u64, Peer>,
     bytes: usize,
     routes: HashMap<Channel, Arc<Route>>,
     left_out: u64,
@@ -307,10 +308,14 @@ impl Peers {
         self.state.lock().peers.len()
     }
 
-    /// Whether this process, and each of these peers that is still there, has answered this ping or a later one.
-    pub(super) fn all_answered(&self, first: u64, pinged: &[u64]) -> bool {
+    /// Whether this process, and each of these peers that is still there, has answered this ping or a later one. A peer that
+    /// went and came back has another way, on which the ping will not be answered; what was on the old one is lost, and counted.
+    pub(super) fn all_answered(&self, first: u64, pinged: &[(u64, u32)]) -> bool {
         let state = self.state.lock();
-        let owes = |node: &u64| state.peers.get(node).is_some_and(|peer| peer.answered.0 < first);
+        let owes = |(node, way): &(u64, u32)| {
+            let peer = state.peers.get(node).filter(|peer| peer.on_the_way.number() == *way);
+            peer.is_some_and(|peer| peer.answered.0 < first)
+        };
         state.own_answered.is_some_and(|(number, _)| number >= first) && !pinged.iter().any(owes)
     }
 

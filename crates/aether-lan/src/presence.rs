@@ -169,7 +169,6 @@ impl Presence {
             asked.insert(number, AskedPing { node, said: clock::now(), asker });
         }
         let _asked = Asked { presence: self, number };
-        let mut ending = shared.ending.subscribe();
         let answered = async {
             let ping = Message::Ping { number, version: shared.peers.version(), sent: Sent::default() };
             if !shared.say(node, Lane::CONTROL, ping).await {
@@ -178,7 +177,7 @@ impl Presence {
             tokio::select! {
                 biased;
                 answer = answer => answer.map_err(|_| LanPingError::NotConnected),
-                _ = ending.wait_for(|ending| *ending) => Err(LanPingError::NotConnected),
+                () = shared.ending.cancelled() => Err(LanPingError::NotConnected),
             }
         };
         let pong = timeout(within, answered).await.unwrap_or(Err(LanPingError::Lost { within }))?;
@@ -206,7 +205,6 @@ impl Presence {
 
     /// Beats until the medium ends.
     pub(super) async fn beat(self: Arc<Self>, shared: Arc<LanShared>) {
-        let mut ending = shared.ending.subscribe();
         let mut beats = tokio::time::interval(shared.peers.beat());
         beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -215,7 +213,7 @@ impl Presence {
             let silent = shared.peers.first_silent().filter(|_| shared.arrivals.looked_at_until() >= now);
             let is_beat = tokio::select! {
                 biased;
-                _ = ending.wait_for(|ending| *ending) => return,
+                () = shared.ending.cancelled() => return,
                 _ = beats.tick() => true,
                 // Not with the next beat: nobody waits up to a second more for a peer that has gone.
                 () = sleep_until(silent) => false,

@@ -5,17 +5,17 @@
 //! lost. It keeps no more on the way to a peer than its [`Window`], so that a strong wave finds short queues. A peer that
 //! confirms nothing for a while holds up nobody any more.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 
 use super::lane::Lane;
 use super::message::Message;
 use super::net::Net;
-use super::route::{choose, key_of};
+use super::route::{Member, choose, key_of};
 use super::shared::{Barrier, LanShared, Requests};
 use super::way::STUCK;
 use super::window::{MAX_WINDOW, Window};
@@ -77,9 +77,7 @@ enum Next {
 
 /// Sends until the medium has ended and the outbox is empty.
 pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<Net>, mut requests: Requests) {
-    let mut ending = shared.ending.subscribe();
     let mut comings = shared.comings.subscribe();
-    let mut company = shared.company.subscribe();
     let numbers = (0..Lane::COUNT).map(|_| Numbers::new()).collect();
     let (flights, windows, holds) = (HashMap::new(), HashMap::new(), PauseTable::default());
     let mut sending = Sending { shared: Arc::clone(&shared), router, net, numbers, flights, windows, holds };
@@ -88,38 +86,38 @@ pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<N
     loop {
         let round = sending.numbers.iter().filter_map(Numbers::next_round).min();
         // Waves that nobody would get wait for another path.
-        let may_send = *company.borrow_and_update() || !shared.outbox.is_shared() || shared.is_closed();
+        let may_send = *shared.company.borrow() || !shared.outbox.is_shared() || shared.is_closed();
         let next = tokio::select! {
             biased;
             Some((node, pauses)) = requests.pauses.recv() => Next::Pauses(node, pauses),
             Some(barrier) = requests.barriers.recv() => Next::Barrier(barrier),
             _ = comings.changed() => Next::Returned,
-            _ = company.changed() => Next::Rest,
+            () = shared.company_changed.notified() => Next::Rest,
             is_filled = shared.outbox.filled_after(sending.holds.seen()), if is_open && may_send => {
                 is_open = is_filled;
                 if is_filled { Next::Send } else { Next::Rest }
             }
             () = sleep_until(sending.holds.next_end()) => Next::Send,
             () = sleep_until(round) => Next::Rest,
-            _ = ending.wait_for(|ending| *ending), if !is_open || !may_send => Next::Ended,
+            () = shared.ending.cancelled(), if !is_open || !may_send => Next::Ended,
         };
         match next {
             Next::Send => {
                 batch.clear();
                 sending.take(&mut batch);
-                sending.send_batch(&mut batch, &mut groups);
+                sending.send_batch(&mut batch, &mut groups).await;
                 shared.moved();
                 sending.room().await;
             }
             Next::Barrier(barrier) => {
                 let announced = sending.announce_where(Numbers::unannounced);
-                sending.announce(announced);
-                let _ = barrier.send(sending.ping_all());
+                sending.announce(announced).await;
+                let _ = barrier.send(sending.ping_all().await);
             }
             Next::Pauses(node, pauses) => sending.obey(node, pauses),
             Next::Returned => {
                 let announced = sending.announce_where(Numbers::after_reconnecting);
-                sending.announce(announced);
+                sending.announce(announced).await;
             }
             Next::Rest => {}
             Next::Ended => break,
@@ -128,12 +126,12 @@ pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<N
         let now = clock::now();
         if round.is_some_and(|round| round <= now) {
             let announced = sending.announce_where(Numbers::due);
-            sending.announce(announced);
-            sending.ping_quiet();
+            sending.announce(announced).await;
+            sending.ping_quiet().await;
         }
     }
     let announced = sending.announce_where(Numbers::unannounced);
-    sending.announce(announced);
+    sending.announce(announced).await;
     // Waves that nobody would have got, if there was nobody.
     shared.outbox.abandon();
 }
@@ -171,7 +169,7 @@ impl Sending {
     }
 
     /// Sends a batch, each lane and each channel in its order.
-    fn send_batch(&mut self, batch: &mut Vec<Wave>, groups: &mut Batches) {
+    async fn send_batch(&mut self, batch: &mut Vec<Wave>, groups: &mut Batches) {
         let lane_of = LanShared::lane_of;
         if !batch.is_sorted_by_key(lane_of) {
             batch.sort_by_key(lane_of);
@@ -179,21 +177,21 @@ impl Sending {
         while let Some(lane) = batch.first().map(lane_of) {
             let end = batch.partition_point(|wave| lane_of(wave) <= lane);
             if end == batch.len() && is_of_one_channel(batch) {
-                self.send_run(lane, batch);
+                self.send_run(lane, batch).await;
                 batch.clear();
                 return;
             }
             let mut waves: Vec<Wave> = batch.drain(..end).collect();
             groups.sort(&mut waves);
             for waves in groups.in_order() {
-                self.send_run(lane, waves);
+                self.send_run(lane, waves).await;
             }
             groups.clear();
         }
     }
 
     /// Sends waves of one lane and channel, in order.
-    fn send_run(&mut self, lane: Lane, waves: &[Wave]) {
+    async fn send_run(&mut self, lane: Lane, waves: &[Wave]) {
         let Some(first) = waves.first() else { return };
         let channel = first.channel();
         let route = self.shared.peers.route(channel);
@@ -209,7 +207,7 @@ impl Sending {
         let now = clock::now();
         let (_, forgotten) = self.numbers[lane.index()].stream(channel, now);
         if let Some((channel, position)) = forgotten {
-            self.announce([(lane, channel, position)]);
+            self.announce([(lane, channel, position)]).await;
         }
         // Also without receivers: a peer that is away for a while learns from the numbers what it has missed.
         let mut rest = waves;
@@ -225,7 +223,7 @@ impl Sending {
                         for node in &route.lone {
                             let place = self.shared.peers.sent(*node, lane, these.len() as u64);
                             let message = Message::Waves { place, frame: frame.clone() };
-                            self.put_waves(*node, lane, message, these.len(), rest.is_empty());
+                            self.put_waves(*node, lane, message, these.len(), rest.is_empty()).await;
                         }
                     }
                     None => continue,
@@ -234,7 +232,7 @@ impl Sending {
             self.numbers[lane.index()].stream(channel, now).0.sent(these.len(), now);
         }
         for (_, members) in &route.groups {
-            let mut shares = HashMap::<(u64, u64), Vec<Wave>>::new();
+            let mut shares = BTreeMap::<Member, Vec<Wave>>::new();
             for wave in waves {
                 if let Some(member) = choose(members, key_of(wave)) {
                     shares.entry(member).or_default().push(wave.clone());
@@ -249,7 +247,7 @@ impl Sending {
                     if let Some(frame) = self.encode(lane, None, these, bound) {
                         let place = self.shared.peers.sent(node, lane, these.len() as u64);
                         let message = Message::Share { place, member, hops: 0, frame };
-                        self.put_waves(node, lane, message, these.len(), rest.is_empty());
+                        self.put_waves(node, lane, message, these.len(), rest.is_empty()).await;
                     }
                 }
             }
@@ -305,14 +303,24 @@ impl Sending {
     }
 
     /// Waves that do not reach this process itself are lost; what does not reach others shows in what they answer.
-    fn put_waves(&mut self, to: u64, lane: Lane, message: Message, waves: usize, is_last: bool) {
-        if !self.put(to, lane, message, is_last) {
+    async fn put_waves(&mut self, to: u64, lane: Lane, message: Message, waves: usize, is_last: bool) {
+        if !self.put(to, lane, message, is_last).await {
             self.shared.peers.lost(waves as u64);
         }
     }
 
-    /// Returns false if this process has no room for what it sends to itself.
-    fn put(&mut self, to: u64, lane: Lane, message: Message, is_last: bool) -> bool {
+    /// Sends a message, and a ping behind it once there is enough in front of that. Returns false if this process has no room
+    /// for what it sends to itself.
+    async fn put(&mut self, to: u64, lane: Lane, message: Message, is_last: bool) -> bool {
+        let is_taken = self.put_alone(to, lane, message, is_last).await;
+        let bytes = self.flights.get(&to).map_or(0, |flight| flight.bytes);
+        if bytes >= self.window(to).map_or(MAX_WINDOW / 8, |window| window.ping_bytes()) {
+            self.ping(to).await;
+        }
+        is_taken
+    }
+
+    async fn put_alone(&mut self, to: u64, lane: Lane, message: Message, is_last: bool) -> bool {
         let shared = &self.shared;
         let flight = self.flights.entry(to).or_default();
         let mut is_taken = true;
@@ -325,45 +333,43 @@ impl Sending {
             flight.bytes += if is_ping { 0 } else { bytes.len() };
             match shared.holds_up_others(to) {
                 true => self.net.offer(to, lane, bytes),
-                false => self.net.put(to, lane, bytes, is_last),
+                false => self.net.put(to, lane, bytes, is_last).await,
             };
-        }
-        let bytes = flight.bytes;
-        if bytes >= self.window(to).map_or(MAX_WINDOW / 8, |window| window.ping_bytes()) {
-            self.ping(to);
         }
         is_taken
     }
 
-    /// Sends a ping behind everything that was sent to a node.
-    fn ping(&mut self, to: u64) -> u64 {
+    /// Sends a ping behind everything that was sent to a node. Returns its number, and its way.
+    async fn ping(&mut self, to: u64) -> (u64, u32) {
         let number = self.shared.last_ping.fetch_add(1, Ordering::Relaxed) + 1;
         let flight = self.flights.entry(to).or_default();
         let bytes = std::mem::take(&mut flight.bytes);
         flight.pinged_bytes += bytes;
         flight.pings.push_back(SentPing { number, sent: clock::now(), bytes, was_full: false });
         let sent = self.shared.peers.pinged(to, number);
-        self.put(to, Lane::LAST, Message::Ping { number, version: self.shared.peers.version(), sent }, true);
-        number
+        let ping = Message::Ping { number, version: self.shared.peers.version(), sent };
+        self.put_alone(to, Lane::LAST, ping, true).await;
+        (number, sent.way)
     }
 
     /// Pings the peers that have not confirmed everything, also when nothing follows. A ping may have been lost with
     /// what was in front of it.
-    fn ping_quiet(&mut self) {
+    async fn ping_quiet(&mut self) {
         self.note_answers();
         for node in self.shared.peers.unconfirmed() {
-            self.ping(node);
+            self.ping(node).await;
         }
     }
 
     /// Pings all peers and this process.
-    fn ping_all(&mut self) -> Barrier {
+    async fn ping_all(&mut self) -> Barrier {
         // Tasks that flush a medium over which nothing is sent ping, too.
         self.note_answers();
-        let nodes = self.shared.peers.nodes();
-        let first = self.ping(self.shared.node);
-        for node in &nodes {
-            self.ping(*node);
+        let (first, _) = self.ping(self.shared.node).await;
+        let mut nodes = Vec::new();
+        for node in self.shared.peers.nodes() {
+            let (_, way) = self.ping(node).await;
+            nodes.push((node, way));
         }
         Barrier { first, nodes }
     }
@@ -391,11 +397,11 @@ impl Sending {
 
     /// Waits until not too much is on the way. Where there is another path, waves do not leave for peers that are all stuck.
     async fn room(&mut self) {
-        let mut progress: watch::Receiver<u64> = self.shared.progress.subscribe();
-        let mut ending = self.shared.ending.subscribe();
+        // Not of `self`, which notes what is answered meanwhile.
+        let shared = Arc::clone(&self.shared);
         let (mut were_stuck, own) = (false, self.shared.node);
         loop {
-            progress.borrow_and_update();
+            let moved = shared.progress.notified();
             let mut stuck = 0;
             let (mut until, now) = (None, clock::now());
             self.note_answers();
@@ -424,8 +430,8 @@ impl Sending {
             }
             tokio::select! {
                 biased;
-                _ = ending.wait_for(|ending| *ending) => return,
-                _ = progress.changed() => {}
+                () = shared.ending.cancelled() => return,
+                () = moved => {}
                 () = sleep_until(until) => {}
             }
         }
@@ -446,7 +452,7 @@ impl Sending {
     }
 
     /// Announces the positions of streams to receivers.
-    fn announce(
+    async fn announce(
         &mut self,
         announced: impl IntoIterator<Item = (Lane, Channel, aether_link::wire::Position)>,
     ) {
@@ -454,7 +460,7 @@ impl Sending {
             if let Some(frame) = self.shared.announcement(lane, &channel, position) {
                 for node in &self.shared.peers.route(&channel).lone {
                     let place = self.shared.peers.sent(*node, lane, 0);
-                    self.put(*node, lane, Message::Waves { place, frame: frame.clone() }, true);
+                    self.put(*node, lane, Message::Waves { place, frame: frame.clone() }, true).await;
                 }
             }
         }
@@ -463,38 +469,55 @@ impl Sending {
 
 #[cfg(test)]
 mod tests {
-    use super::super::address::{LanAddress, Protocol};
-    use super::super::net::Role;
+    use super::super::network::LanSession;
     use super::super::peers::Peers;
-    use super::super::realms::Realms;
     use super::super::sealing::Sealing;
     use super::*;
     use aether_core::InboxOptions;
     use aether_core::inbox::Inbox;
     use aether_link::OutboxReader;
+    use futures_util::FutureExt as _;
+    use futures_util::future::{BoxFuture, ready};
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    /// A network on which nobody else is.
+    struct Alone;
+
+    impl LanSession for Alone {
+        fn nodes(&self) -> Vec<u64> {
+            Vec::new()
+        }
+
+        fn put(&self, _to: u64, _lane: u8, _bytes: Vec<u8>) -> BoxFuture<'_, bool> {
+            ready(true).boxed()
+        }
+
+        fn offer(&self, _to: u64, _lane: u8, _bytes: Vec<u8>) -> bool {
+            true
+        }
+
+        fn close(&self) -> BoxFuture<'_, ()> {
+            ready(()).boxed()
+        }
+    }
+
+    #[tokio::test]
     async fn a_process_that_flushes_and_sends_nothing_keeps_no_answered_pings() {
-        let address = "lan:?insecure&multicast=off&listen=127.0.0.1:0";
-        let address = LanAddress::read_for_process(address, Protocol::Tcp).unwrap();
-        let net = Arc::new(Net::open(&address, Role::Process, None, Realms::none()).await.unwrap());
         let outbox = OutboxReader::new(Arc::new(Inbox::new(InboxOptions::default()).unwrap()));
         let (shared, _exits) =
             LanShared::new(Peers::new(8, "here".to_owned()), outbox, Sealing::new(None).unwrap());
         let mut sending = Sending {
             shared: Arc::clone(&shared),
             router: Arc::new(Router::new()),
-            net: Arc::clone(&net),
+            net: Arc::new(Net::Other(Box::new(Alone))),
             numbers: Vec::new(),
             flights: HashMap::new(),
             windows: HashMap::new(),
             holds: PauseTable::default(),
         };
         for _ in 0..10 {
-            let Barrier { first, .. } = sending.ping_all();
+            let Barrier { first, .. } = sending.ping_all().await;
             shared.peers.answered_own(first);
         }
         assert_eq!(sending.flights[&shared.node].pings.len(), 1, "only the last one was not looked at yet");
-        net.close().await;
     }
 }

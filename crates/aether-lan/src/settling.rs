@@ -28,7 +28,7 @@ impl Lan {
         let shared = &*self.shared;
         let (mark, version) = (shared.outbox.mark(), shared.peers.version());
         let (_, lost_before) = shared.peers.flight();
-        let settled = within(shared.progress.subscribe(), || PATIENCE, async {
+        let settled = within(|| shared.progress.notified(), || PATIENCE, async {
             shared.until(|| shared.outbox.has_passed(mark)).await;
             let (asked, barrier) = oneshot::channel();
             if shared.barriers.send(asked).is_err() {
@@ -83,6 +83,7 @@ impl Lan {
         let heard = nodes.into_iter().map(|node| async move {
             let was_there = shared.peers.version_of(node).is_some();
             tokio::select! {
+                biased;
                 // In the lane of the farewell, behind it. Its measurement is of no interest.
                 _ = self.presence.ping_anybody(shared, node, FAREWELL_WITHIN) => {}
                 _ = shared.until(|| was_there && shared.peers.version_of(node).is_none()) => {}
@@ -104,7 +105,7 @@ impl Lan {
         let settled = self.settle_all().await;
         shared.outbox.abandon();
         self.part().await;
-        shared.ending.send_replace(true);
+        shared.ending.cancel();
         let tasks = self.tasks.lock().take();
         if let Some((receiving, ended)) = tasks {
             // A task that takes longer goes on.

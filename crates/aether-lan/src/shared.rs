@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::arrivals::Arrivals;
 use super::lane::{LANE_BITS, Lane};
@@ -43,8 +44,8 @@ pub(super) struct Spoken {
 pub(super) struct Barrier {
     /// The number of the first one: who answers this or a later one has everything.
     pub(super) first: u64,
-    /// Those that were pinged.
-    pub(super) nodes: Vec<u64>,
+    /// Those that were pinged, each with the way of the ping: one that comes back later has another way.
+    pub(super) nodes: Vec<(u64, u32)>,
 }
 
 /// The requests to the sending task, besides waves.
@@ -76,22 +77,23 @@ pub(super) struct LanShared {
     pub(super) barriers: mpsc::UnboundedSender<oneshot::Sender<Barrier>>,
     /// Pauses, to the sending task. The receiving task has authenticated them.
     pub(super) pauses: mpsc::Sender<(u64, Vec<Pause>)>,
-    /// Moves with everything that somebody may wait for, and only if it has changed: a task that waits for it gives up when
-    /// nothing moves any more.
-    pub(super) progress: watch::Sender<u64>,
+    /// Wakes all waiting tasks, in their order, with everything that somebody may wait for, and only if it has changed: a
+    /// task that waits for it gives up when nothing moves any more.
+    pub(super) progress: Notify,
     /// Moves with all that a tool may show, measurements included.
     pub(super) seen: watch::Sender<u64>,
     /// The number of times that a peer came, or came back.
     pub(super) comings: watch::Sender<u64>,
-    /// Whether any peer is there.
+    /// Whether any peer is there. For others; the sending task has `company_changed`.
     pub(super) company: watch::Sender<bool>,
+    pub(super) company_changed: Notify,
     pub(super) closed: AtomicBool,
     /// The farewells are sent: nobody learns of this process any more.
     pub(super) has_parted: AtomicBool,
     pub(super) last_ping: AtomicU64,
     /// Waves that could not be sent and that no flush has reported yet.
     pub(super) unsendable: AtomicU64,
-    pub(super) ending: watch::Sender<bool>,
+    pub(super) ending: CancellationToken,
 }
 
 impl LanShared {
@@ -111,22 +113,23 @@ impl LanShared {
             control,
             barriers,
             pauses,
-            progress: watch::Sender::new(0),
+            progress: Notify::new(),
             seen: watch::Sender::new(0),
             comings: watch::Sender::new(0),
             company: watch::Sender::new(false),
+            company_changed: Notify::new(),
             closed: AtomicBool::new(false),
             has_parted: AtomicBool::new(false),
             last_ping: AtomicU64::new(0),
             unsendable: AtomicU64::new(0),
-            ending: watch::Sender::new(false),
+            ending: CancellationToken::new(),
         });
         let requests = Requests { barriers: asked_barriers, pauses: asked_pauses };
         (shared, Exits { spoken, controls, requests })
     }
 
     pub(super) fn moved(&self) {
-        self.progress.send_modify(|moves| *moves = moves.wrapping_add(1));
+        self.progress.notify_waiters();
         self.measured();
     }
 
@@ -138,10 +141,13 @@ impl LanShared {
     /// To be called when a peer has come or gone.
     pub(super) fn note_company(&self) {
         // Looked at while nobody else can change it, or an older answer could overtake a newer one.
-        self.company.send_if_modified(|known| {
+        let is_changed = self.company.send_if_modified(|known| {
             let has_company = !self.peers.is_alone();
             std::mem::replace(known, has_company) != has_company
         });
+        if is_changed {
+            self.company_changed.notify_one();
+        }
     }
 
     /// A node has answered a ping, and misses a number of waves on a way. Returns whether that is news.
@@ -295,17 +301,16 @@ impl LanShared {
 
     /// Waits until something holds, looking again with all progress. Returns false if the medium has ended first.
     pub(super) async fn until(&self, holds: impl Fn() -> bool) -> bool {
-        let mut progress = self.progress.subscribe();
-        let mut ending = self.ending.subscribe();
         loop {
-            progress.borrow_and_update();
+            // It is woken from here on, also by what moves while this looks.
+            let moved = self.progress.notified();
             if holds() {
                 return true;
             }
             let has_ended = tokio::select! {
                 biased;
-                _ = progress.changed() => false,
-                _ = ending.wait_for(|ending| *ending) => true,
+                () = moved => false,
+                () = self.ending.cancelled() => true,
             };
             if has_ended {
                 return holds();

@@ -1,6 +1,5 @@
 //! The network as a tool sees it: the peers, how far they are, and what is around.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
@@ -10,13 +9,15 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::address::LanAddress;
 use super::counts::Counts;
+#[cfg(feature = "zenoh")]
 use super::error::LanError;
-use super::hello::LanHello;
 use super::peer::LanPeer;
 use super::presence::{LanPingError, LanPong, Presence};
-use super::realms::Realms;
-use super::runtime::{Question, Surroundings};
+use super::runtime::Question;
 use super::shared::LanShared;
+#[cfg(feature = "zenoh")]
+use super::sockets::LanHello;
+use super::surroundings::LanSurroundings;
 
 /// The name of this machine.
 pub(super) fn machine() -> String {
@@ -31,7 +32,6 @@ pub(super) struct Filled {
     pub(super) shared: Arc<LanShared>,
     pub(super) presence: Arc<Presence>,
     pub(super) counts: Arc<Counts>,
-    pub(super) realms: Realms,
     pub(super) address: LanAddress,
     pub(super) questions: mpsc::Sender<Question>,
 }
@@ -39,25 +39,6 @@ pub(super) struct Filled {
 /// A look at the network, for tools: give it to [`LanOptions::view`](super::LanOptions::view) before connecting.
 #[derive(Clone, Default)]
 pub struct LanView(Arc<OnceLock<Filled>>);
-
-/// The surroundings of this process, as Zenoh sees them. Of more than 8192 processes, and of more than 256 secrets, the
-/// rest is not seen.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub struct LanSurroundings {
-    /// The number of processes that Zenoh is connected to directly, whatever their secret.
-    pub peers: usize,
-    /// The number of routers.
-    pub routers: usize,
-    /// The number of processes with this secret, or with one of the keys, this one included.
-    pub same_secret: usize,
-    /// The number of processes with another secret.
-    pub other_secret: usize,
-    /// The number of processes without a secret, if this one has one.
-    pub no_secret: usize,
-    /// The number of messages with this secret that are of another version of the protocol.
-    pub other_version: u64,
-}
 
 /// Where a process listens, and how it looks for others, by its address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,27 +79,11 @@ impl LanView {
     /// # Cancel safety
     /// If cancelled before completion, nothing has changed.
     pub async fn surroundings(&self) -> Option<LanSurroundings> {
-        let Filled { realms: own, questions, counts, .. } = self.0.get()?;
+        let Filled { questions, counts, .. } = self.0.get()?;
         let (asker, answer) = oneshot::channel();
         questions.send(Question::Surroundings(asker)).await.ok()?;
-        let Surroundings { peers, routers, realms } = answer.await.ok()?;
         let other_version = counts.other_version.load(Ordering::Relaxed);
-        let mut seen = LanSurroundings { peers, routers, other_version, ..LanSurroundings::default() };
-        let is_own = |realm: &String| own.has(realm);
-        let ours: HashSet<u64> =
-            realms.iter().filter(|(realm, _)| is_own(realm)).flat_map(|(_, nodes)| nodes).copied().collect();
-        seen.same_secret = ours.len();
-        // One that also has a key of ours, and others, is counted once.
-        let mut others: HashSet<u64> = HashSet::new();
-        for (realm, nodes) in realms.iter().filter(|(realm, _)| !is_own(realm)) {
-            let strangers = nodes.difference(&ours);
-            match Realms::is_open(realm) {
-                true => seen.no_secret += strangers.count(),
-                false => others.extend(strangers),
-            }
-        }
-        seen.other_secret = others.len();
-        Some(seen)
+        Some(LanSurroundings { other_version, ..answer.await.ok()? })
     }
 
     /// The settings in the address of this process. `None` before the medium has connected.
@@ -154,10 +119,11 @@ impl LanView {
     /// then this process does not answer. `None` before the medium has connected and after it has ended.
     ///
     /// # Errors
-    /// [`LanError::Zenoh`] if it cannot be asked.
+    /// [`LanError::Network`] if it cannot be asked.
     ///
     /// # Cancel safety
     /// If cancelled before completion, asking goes on for the rest of the time, and the next question waits for it.
+    #[cfg(feature = "zenoh")]
     pub async fn hellos(
         &self,
         interfaces: &[String],

@@ -41,6 +41,10 @@ impl Way {
         Self { sent, unpinged: 0, pinged: VecDeque::new(), last: 0, answered: None, missing: 0 }
     }
 
+    pub(super) const fn number(&self) -> u32 {
+        self.sent.way
+    }
+
     /// Waves are sent in a lane. Returns their place.
     pub(super) fn sent(&mut self, lane: Lane, waves: u64) -> Place {
         let Some(sent) = lane.place().and_then(|place| self.sent.waves.get_mut(place)) else {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use aether_core::medium::{Carried, Medium, Settled};
@@ -133,23 +133,23 @@ impl Drop for Watched {
 }
 
 /// Waits for something. Gives up when there is no progress for the `patience` of that moment, and after
-/// `SETTLE_WITHIN` in any case. The error is the time limit that was exceeded.
+/// `SETTLE_WITHIN` in any case. The error is the time limit that was exceeded. `moved` returns a wait for all progress after it
+/// was called.
 ///
 /// Cancel safety: as `wait`.
-pub async fn within<T>(
-    mut progress: watch::Receiver<u64>,
+pub async fn within<T, M: Future>(
+    moved: impl Fn() -> M,
     patience: impl Fn() -> Duration,
     wait: impl Future<Output = T>,
 ) -> Result<T, Duration> {
     let waiting = async {
         let mut wait = pin!(wait);
         loop {
-            progress.borrow_and_update();
-            let patience = patience();
+            let (moved, patience) = (moved(), patience());
             tokio::select! {
                 biased;
                 done = &mut wait => return Ok(done),
-                moved = timeout(patience, progress.changed()) => if moved.is_err() { return Err(patience) },
+                moved = timeout(patience, moved) => if moved.is_err() { return Err(patience) },
             }
         }
     };

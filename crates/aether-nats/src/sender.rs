@@ -311,7 +311,11 @@ impl Nats {
         let (shared, state) = (&*self.shared, &*self.shared.state);
         let lost_before = state.unconfirmed();
         let mut goal = state.goal();
-        let settled = within(state.progress(), || self.patience(), async {
+        let moved = || {
+            let mut progress = state.progress();
+            async move { progress.changed().await }
+        };
+        let settled = within(moved, || self.patience(), async {
             let mut progress = state.progress();
             while {
                 progress.borrow_and_update();

@@ -110,7 +110,7 @@ mod checking {
             Some(LanError::OnlyNats { .. }) => {
                 "remove the setting; `aether config show --changed` shows where it comes from"
             }
-            Some(LanError::Zenoh { .. }) => {
+            Some(LanError::Network { .. }) => {
                 "another program may use the port of listen=, or the address or the interface is not one of this machine: \
                  correct medium.url"
             }

@@ -28,7 +28,7 @@ impl LanCommandError {
     pub(crate) fn is_wrong_usage(&self) -> bool {
         match self {
             Self::OtherMedium { .. } => true,
-            Self::Router(error) => !matches!(error, LanError::Zenoh { .. }),
+            Self::Router(error) => !matches!(error, LanError::Network { .. }),
             _ => false,
         }
     }

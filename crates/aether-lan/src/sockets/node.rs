@@ -6,7 +6,7 @@
 pub enum LanNode {
     /// A process.
     Process {
-        /// Its number, drawn when it joined: [`LanPeer::node`](super::LanPeer::node).
+        /// Its number, drawn when it joined: [`LanPeer::node`](crate::LanPeer::node).
         node: u64,
         /// The id of the key of its secret, or `open`. Processes hear each other if these are equal.
         realm: String,

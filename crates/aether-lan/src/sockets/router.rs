@@ -12,12 +12,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-use super::address::LanAddress;
-use super::error::LanError;
-use super::net::{self, Certificates, Net, Role};
 use super::node::{LanChange, LanNode};
 use super::realms::Realms;
-use super::runtime;
+use super::session::{Certificates, Role, ZenohNet, protocol_of};
+use super::threads;
+use crate::address::LanAddress;
+use crate::error::LanError;
 
 /// Where a router listens unless its address has another place, with TCP or QUIC.
 const LISTEN: &str = "[::]:7447";
@@ -124,7 +124,7 @@ impl LanRouter {
     }
 
     async fn open_as(address: &str, certificates: Option<&Certificates>) -> Result<Self, LanError> {
-        let protocol = net::protocol_of(certificates);
+        let protocol = protocol_of(certificates);
         let mut address = LanAddress::read(address, protocol)?;
         if address.listen.is_empty() {
             address.listen.push(format!("{}/{LISTEN}", protocol.name()));
@@ -151,9 +151,10 @@ impl LanRouter {
         let (questions, mut asked) = mpsc::channel::<oneshot::Sender<_>>(1);
         let ((opened, is_open), (ends, ended)) =
             (oneshot::channel::<Result<(), LanError>>(), oneshot::channel::<()>());
-        runtime::on_its_own(async move {
+        threads::on_its_own(async move {
             let opening = async {
-                let net = Net::open(&address, Role::Router, certificates.as_ref(), Realms::none()).await?;
+                let net =
+                    ZenohNet::open(address, Role::Router, certificates.as_ref(), Realms::none()).await?;
                 let declared = net.declare_router(on_change).await?;
                 Ok::<_, LanError>((net, declared))
             };
@@ -164,14 +165,14 @@ impl LanRouter {
             };
             if opened.send(Ok(())).is_ok() {
                 while let Some(asker) = asked.recv().await {
-                    let _ = asker.send(net.surroundings().await);
+                    let _ = asker.send(net.connections().await);
                 }
             }
             drop(declared);
             net.close().await;
             drop((net, ends));
         })?;
-        is_open.await.map_err(|_| runtime::no_thread(std::io::ErrorKind::Interrupted.into()))??;
+        is_open.await.map_err(|_| threads::no_thread(std::io::ErrorKind::Interrupted.into()))??;
         Ok(Self { listen, seen, changes, questions, ended })
     }
 

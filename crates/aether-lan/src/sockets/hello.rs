@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 use zenoh::config::WhatAmI;
 use zenoh::scouting::Hello;
 
-use super::address::LanAddress;
-use super::error::LanError;
-use super::net;
+use super::session;
+use crate::address::LanAddress;
+use crate::error::LanError;
 
 /// The answers that are kept for each interface. Anybody can answer as often as they like.
 const MAX_HELLOS: usize = 256;
@@ -68,7 +68,7 @@ pub(super) async fn ask(
     for interface in interfaces.iter().take(MAX_INTERFACES) {
         let address = LanAddress { interface: Some(interface.clone()), ..address.clone() };
         let (kept, interface) = (Arc::clone(&hellos), interface.clone());
-        let scout = net::scout(&address, move |hello| {
+        let scout = session::scout(&address, move |hello| {
             let hello = LanHello::new(&interface, &hello);
             let mut kept = kept.lock();
             let key = (interface.clone(), hello.id.clone());
