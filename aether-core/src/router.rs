@@ -307,7 +307,10 @@ impl Router {
     }
 
     fn admitted_for(&self, member: &Subscription, waves: Vec<Wave>) -> Vec<Wave> {
-        self.admitted(waves, Arrival { pattern: &member.pattern, member: Some(member.id), group: member.group() })
+        self.admitted(
+            waves,
+            Arrival { pattern: &member.pattern, member: Some(member.id), group: member.group() },
+        )
     }
 
     /// Offers waves of one channel, delivered by a network for a pattern, to the ungrouped subscribers of that pattern.

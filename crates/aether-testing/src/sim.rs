@@ -14,13 +14,12 @@
 //! }
 //!
 //! let mut sim = Sim::with_seed(7);
-//! sim.serve("stock", || Service::builder("stock").on("orders.check", confirm));
+//! sim.serve("stock", || Service::builder("stock").on_query("orders.check", confirm));
 //! sim.idle("shop");
 //!
 //! let answer = sim.run("shop", async |aether| {
 //!     let shop = aether.emitter("shop").unwrap();
-//!     let question = aether_core::Wave::query("orders.check").json(&17).unwrap().build().unwrap();
-//!     shop.ask(question, Duration::from_secs(1)).await.unwrap().json::<u32>().unwrap()
+//!     shop.ask_wave("orders.check", &17).await.unwrap().json::<u32>().unwrap()
 //! });
 //! assert_eq!(answer, 18);
 //!
@@ -61,17 +60,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::{Aether, Wave};
-use aether_service::{Answer, CancellationToken, Handling, ServiceBuilder, error_chain};
-use parking_lot::Mutex;
+use aether_service::{Answer, CancellationToken, Handling, ServiceBuilder};
 use tower::{BoxError, Layer};
 
-use crate::seed::{SEED_VARIABLE, drawn, mixed};
+use crate::seed::{drawn, mixed};
 use crate::verdict::Account;
 use network::Network;
 use process::{Life, Main, Process, World};
 use random::Planned;
 use trace::{Event, Trace};
-use watch::Arrived;
 
 /// The shortest and the longest step.
 const STEPS: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(10));
@@ -126,12 +123,8 @@ impl Sim {
     fn without_faults(seed: u64, left_out: BTreeSet<usize>) -> Self {
         crate::follow_tokio();
         let trace = Trace::default();
-        let world = World {
-            seed,
-            network: Network::new(seed, trace.clone()),
-            arrived: Arc::default(),
-            trace,
-        };
+        let world =
+            World { seed, network: Network::new(seed, trace.clone()), arrived: Arc::default(), trace };
         Self {
             world,
             now: Duration::ZERO,
@@ -179,10 +172,13 @@ impl Sim {
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        self.start(name, Arc::new(move |life: Life| {
-            let running = run(life.aether, life.shutdown);
-            Box::pin(async move { running.await.map_err(Into::into) })
-        }));
+        self.start(
+            name,
+            Arc::new(move |life: Life| {
+                let running = run(life.aether, life.shutdown);
+                Box::pin(async move { running.await.map_err(Into::into) })
+            }),
+        );
     }
 
     /// Starts a process that runs a service.
@@ -201,16 +197,19 @@ impl Sim {
         <L::Service as tower::Service<Wave>>::Error: Into<BoxError>,
         <L::Service as tower::Service<Wave>>::Future: Send + 'static,
     {
-        self.start(name, Arc::new(move |life: Life| {
-            let builder = service();
-            Box::pin(async move {
-                let service = builder.build(&life.aether).await?;
-                let name = service.emitter().source().name().to_owned();
-                life.services.lock().push((name, service.counters()));
-                service.run_until(life.shutdown).await?;
-                Ok(())
-            })
-        }));
+        self.start(
+            name,
+            Arc::new(move |life: Life| {
+                let builder = service();
+                Box::pin(async move {
+                    let service = builder.build(&life.aether).await?;
+                    let name = service.emitter().source().name().to_owned();
+                    life.services.lock().push((name, service.counters()));
+                    service.run_until(life.shutdown).await?;
+                    Ok(())
+                })
+            }),
+        );
     }
 
     /// Starts a process that does nothing by itself, for [`run`](Self::run).
@@ -365,7 +364,9 @@ impl Sim {
     fn pairs(&self, some: &[&str], others: &[&str]) -> Vec<(usize, usize)> {
         let others: Vec<usize> = others.iter().map(|name| self.place(name)).collect();
         let some = some.iter().map(|name| self.place(name));
-        some.flat_map(|one| others.iter().map(move |other| (one, *other))).filter(|(one, other)| one != other).collect()
+        some.flat_map(|one| others.iter().map(move |other| (one, *other)))
+            .filter(|(one, other)| one != other)
+            .collect()
     }
 
     /// Sets the links between two sets of processes, in both directions.
@@ -494,7 +495,8 @@ impl Sim {
         let place = self.place(name);
         self.eventually(CONNECTS_WITHIN, &format!("{name} is connected"), |sim| sim.aether(name).is_some());
         let now = self.now;
-        let started = self.processes[place].enter(now, |runtime, life| life.map(|life| runtime.spawn(task(life.aether))));
+        let started = self.processes[place]
+            .enter(now, |runtime, life| life.map(|life| runtime.spawn(task(life.aether))));
         let Some(mut running) = started.flatten() else { self.fail(&[format!("{name} is not running")]) };
         let end = self.now + RUNS_WITHIN;
         while !running.is_finished() {
@@ -536,8 +538,9 @@ impl Sim {
         while !self.processes.iter().all(Process::has_ended) {
             if self.now >= end {
                 let left = self.processes.iter().filter(|process| !process.has_ended());
-                let problems: Vec<_> =
-                    left.map(|process| format!("{} has not stopped within {STOPS_WITHIN:?}", process.name)).collect();
+                let problems: Vec<_> = left
+                    .map(|process| format!("{} has not stopped within {STOPS_WITHIN:?}", process.name))
+                    .collect();
                 self.fail(&problems);
             }
             self.step(end);

@@ -10,8 +10,8 @@ use std::thread;
 
 use parking_lot::Mutex;
 
-use super::process::message_of;
 use super::Sim;
+use super::process::message_of;
 use crate::seed::{SEED_VARIABLE, given};
 
 /// The runs at most that look for faults that a failure does not need.

@@ -178,11 +178,9 @@ impl LanSession for Session {
             Put::Taken => Box::pin(std::future::ready(true)),
             Put::Ended => Box::pin(std::future::ready(false)),
             Put::Full => Box::pin(async move {
-                let put = self.until(|state| {
-                    match state.put(self.node, to, lane, &mut bytes, self.now()) {
-                        Put::Full => None,
-                        put => Some(matches!(put, Put::Taken)),
-                    }
+                let put = self.until(|state| match state.put(self.node, to, lane, &mut bytes, self.now()) {
+                    Put::Full => None,
+                    put => Some(matches!(put, Put::Taken)),
                 });
                 match timeout(STUCK, put).await {
                     Ok(is_taken) => is_taken,

@@ -134,7 +134,11 @@ impl Process {
     }
 
     /// Calls something in its runtime.
-    pub(super) fn enter<T>(&mut self, now: Duration, call: impl FnOnce(&Runtime, Option<Life>) -> T) -> Option<T> {
+    pub(super) fn enter<T>(
+        &mut self,
+        now: Duration,
+        call: impl FnOnce(&Runtime, Option<Life>) -> T,
+    ) -> Option<T> {
         let clock = self.clock;
         let running = self.running.as_mut()?;
         let life = running.life.lock().clone();
@@ -164,7 +168,12 @@ impl Process {
 
 impl Running {
     /// Calls something with the clock and the random numbers of this process.
-    fn with<T>(&mut self, clock: WallClock, now: Duration, call: impl FnOnce(&Runtime, (Instant, Duration), Duration) -> T) -> T {
+    fn with<T>(
+        &mut self,
+        clock: WallClock,
+        now: Duration,
+        call: impl FnOnce(&Runtime, (Instant, Duration), Duration) -> T,
+    ) -> T {
         let (instant, time) = self.epoch;
         clock::set_wall_time((instant + (now - time)).into_std(), clock.at(now));
         fastrand::seed(self.random);

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::network::Link;
 use super::Sim;
+use super::network::Link;
 use crate::wave_line::seconds;
 
 /// The least and the most time that a fault lasts. Short and long ones are equally likely on a logarithmic scale.
@@ -87,21 +87,28 @@ impl RandomFaults {
     }
 
     /// The faults of a seed in a time. None if there is no process that they may hit.
-    pub(super) fn drawn(&self, seed: u64, (now, within): (Duration, Duration), names: Vec<String>) -> Vec<Planned> {
+    pub(super) fn drawn(
+        &self,
+        seed: u64,
+        (now, within): (Duration, Duration),
+        names: Vec<String>,
+    ) -> Vec<Planned> {
         let hit = self.among.clone().unwrap_or_else(|| names.clone());
         let total: u32 = self.weights.iter().sum();
         if hit.is_empty() || total == 0 {
             return Vec::new();
         }
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut planned: Vec<Planned> = (0..self.count).map(|_| {
-            let at = now + within.mul_f64(random.f64() * 0.8);
-            let (least, most) = (LASTS.0.as_secs_f64(), LASTS.1.as_secs_f64());
-            let lasts = Duration::from_secs_f64(least * (most / least).powf(random.f64()));
-            let until = (at + lasts).min(now + within);
-            let fault = self.fault(&mut random, total, &hit, &names);
-            Planned { at, until, fault }
-        }).collect();
+        let mut planned: Vec<Planned> = (0..self.count)
+            .map(|_| {
+                let at = now + within.mul_f64(random.f64() * 0.8);
+                let (least, most) = (LASTS.0.as_secs_f64(), LASTS.1.as_secs_f64());
+                let lasts = Duration::from_secs_f64(least * (most / least).powf(random.f64()));
+                let until = (at + lasts).min(now + within);
+                let fault = self.fault(&mut random, total, &hit, &names);
+                Planned { at, until, fault }
+            })
+            .collect();
         planned.sort_by_key(|planned| planned.at);
         planned
     }

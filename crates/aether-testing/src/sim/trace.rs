@@ -18,19 +18,38 @@ const KEPT: usize = 60;
 #[derive(Debug, Clone)]
 pub(super) enum Event {
     /// A process started, was killed, and so on.
-    Process { process: usize, what: &'static str },
+    Process {
+        process: usize,
+        what: &'static str,
+    },
     /// The simulation did something to the network or to a clock.
-    Did { what: String },
-    Connected { between: [usize; 2] },
-    Broken { between: [Option<usize>; 2] },
+    Did {
+        what: String,
+    },
+    Connected {
+        between: [usize; 2],
+    },
+    Broken {
+        between: [Option<usize>; 2],
+    },
     /// A message of the medium arrived at a process.
-    Arrived { from: usize, to: usize },
+    Arrived {
+        from: usize,
+        to: usize,
+    },
     /// A message for somebody who was not connected.
-    Unsent { from: usize },
+    Unsent {
+        from: usize,
+    },
     /// Messages that were on their way when their connection ended.
-    Lost { messages: usize },
+    Lost {
+        messages: usize,
+    },
     /// A wave passed from the network to the inboxes of a process.
-    Wave { to: usize, wave: Wave },
+    Wave {
+        to: usize,
+        wave: Wave,
+    },
 }
 
 impl Event {
@@ -39,9 +58,7 @@ impl Event {
             Self::Process { process, what } => mixed([1, *process as u64, number_of(what)]),
             Self::Did { what } => mixed([2, number_of(what)]),
             Self::Connected { between } => mixed([3, between[0] as u64, between[1] as u64]),
-            Self::Broken { between } => {
-                mixed([4, number(between[0]), number(between[1])])
-            }
+            Self::Broken { between } => mixed([4, number(between[0]), number(between[1])]),
             Self::Arrived { from, to } => mixed([5, *from as u64, *to as u64]),
             Self::Unsent { from } => mixed([6, *from as u64]),
             Self::Lost { messages } => mixed([7, *messages as u64]),
@@ -58,7 +75,9 @@ impl Event {
         Some(match self {
             Self::Process { process, what } => format!("{} {what}", name(*process)),
             Self::Did { what } => what.clone(),
-            Self::Connected { between } => format!("{} and {} are connected", name(between[0]), name(between[1])),
+            Self::Connected { between } => {
+                format!("{} and {} are connected", name(between[0]), name(between[1]))
+            }
             Self::Broken { between: [one, other] } => {
                 let name = |process: &Option<usize>| process.map_or("?", name);
                 format!("the connection of {} and {} is broken", name(one), name(other))
@@ -68,7 +87,8 @@ impl Event {
             Self::Lost { messages } => format!("{messages} messages on their way are lost"),
             Self::Wave { to, wave } => {
                 let cause = wave.cause().map(wave_line::short_id);
-                let described = wave_line::described(wave, &wave_line::short_id(&wave.id()), cause.as_deref());
+                let described =
+                    wave_line::described(wave, &wave_line::short_id(&wave.id()), cause.as_deref());
                 format!("{} <- {}", name(*to), described.trim_end())
             }
         })

@@ -95,9 +95,11 @@ impl Way {
                 return;
             }
             let ready = self.waiting.iter().take_while(|waiting| waiting.since <= start);
-            let urgent = ready.enumerate().min_by_key(|(_, waiting)| waiting.lane).map_or(0, |(place, _)| place);
+            let urgent =
+                ready.enumerate().min_by_key(|(_, waiting)| waiting.lane).map_or(0, |(place, _)| place);
             let Some(next) = self.waiting.remove(urgent) else { return };
-            let nanos = link.bandwidth.map_or(0, |rate| next.bytes.len() as u64 * 1_000_000_000 / rate.max(1));
+            let nanos =
+                link.bandwidth.map_or(0, |rate| next.bytes.len() as u64 * 1_000_000_000 / rate.max(1));
             self.free_at = start + Duration::from_nanos(nanos);
             let arrives = self.free_at + self.takes(link);
             self.last_arrival = self.last_arrival.max(arrives);
@@ -188,7 +190,10 @@ mod tests {
         way.put(4, vec![0; WINDOW].into(), Duration::ZERO);
         assert!(!way.has_room_for(1));
         way.send(&Link::default(), MS);
-        assert!(way.arrived(6 * MS).is_some() && way.is_empty() && !way.has_room_for(1), "nobody has read it");
+        assert!(
+            way.arrived(6 * MS).is_some() && way.is_empty() && !way.has_room_for(1),
+            "nobody has read it"
+        );
         way.unread = 0;
         assert!(way.has_room_for(1));
         way.put(4, vec![0; 10].into(), 6 * MS);

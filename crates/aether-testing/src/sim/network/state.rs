@@ -188,7 +188,7 @@ impl State {
         let Some(sender) = self.stations.get(&from).map(|station| station.process) else { return Put::Ended };
         let receiver = self.stations.get(&to).map(|station| station.process);
         let Some(receiver) = receiver.filter(|_| self.is_up(from, to)) else {
-            self.trace.note(self.now, Event::Unsent { from: sender, });
+            self.trace.note(self.now, Event::Unsent { from: sender });
             return Put::Taken;
         };
         let seed = mixed([self.seed, 2, sender as u64, receiver as u64]);
@@ -276,7 +276,9 @@ impl State {
     fn settle(&mut self) {
         self.is_unsettled = !self.cuts.is_empty() || !self.frozen.is_empty();
         for key in self.connections.keys().copied().collect::<Vec<_>>() {
-            let (Some(one), Some(other)) = (self.stations.get(&key.0), self.stations.get(&key.1)) else { continue };
+            let (Some(one), Some(other)) = (self.stations.get(&key.0), self.stations.get(&key.1)) else {
+                continue;
+            };
             let (one, other) = (one.process, other.process);
             let is_silent = self.cuts.contains_key(&(one, other))
                 || self.cuts.contains_key(&(other, one))
@@ -302,7 +304,9 @@ impl State {
 
     fn move_on(&mut self, key: (u64, u64)) {
         let (from, to) = key;
-        let (Some(sender), Some(receiver)) = (self.stations.get(&from), self.stations.get(&to)) else { return };
+        let (Some(sender), Some(receiver)) = (self.stations.get(&from), self.stations.get(&to)) else {
+            return;
+        };
         let direction = (sender.process, receiver.process);
         let Some(way) = self.ways.get_mut(&key) else { return };
         way.send(self.links.get(&direction).unwrap_or(&self.link), self.now);
