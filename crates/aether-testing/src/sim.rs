@@ -49,7 +49,7 @@ mod watch;
 #[cfg(test)]
 mod tests;
 
-pub use explore::explore;
+pub use explore::{SimFailure, explore, try_explore};
 pub use network::Link;
 pub use random::RandomFaults;
 

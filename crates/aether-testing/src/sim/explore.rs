@@ -38,12 +38,26 @@ struct Failure {
 
 type Scenario = dyn Fn(&mut Sim) + Send + Sync;
 
+/// A scenario that fails with a seed. Its text has all that is known, and the command that runs it again.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the simulation fails with seed {seed}{without}: {message}\n{described}again: {command}")]
+#[non_exhaustive]
+pub struct SimFailure {
+    /// The seed.
+    pub seed: u64,
+    /// What failed.
+    pub message: String,
+    without: String,
+    described: String,
+    command: String,
+}
+
 /// Runs a scenario once for each seed, on as many threads as there are processors, and [finishes](Sim::finish) each run. The
 /// first failure ends it: random faults are left out as long as it still fails, and the message names the rest, the last
 /// events, and the command that runs this seed again.
 ///
-/// With a seed in the environment variable `AETHER_TEST_SEED` only that one runs. With a number in
-/// `AETHER_TEST_SEEDS` as many run, from the first one on, in place of those that are given.
+/// With a seed in the environment variable `AETHER_TEST_SEED` only that one runs. With a number in `AETHER_TEST_SEEDS` as
+/// many run, from the first one on, in place of those that are given.
 ///
 /// ```
 /// use std::time::Duration;
@@ -61,24 +75,42 @@ type Scenario = dyn Fn(&mut Sim) + Send + Sync;
 /// If a run fails.
 #[track_caller]
 pub fn explore(seeds: Range<u64>, scenario: impl Fn(&mut Sim) + Send + Sync + 'static) {
+    if let Err(failure) = try_explore(seeds, scenario) {
+        panic!("{failure}");
+    }
+}
+
+/// [`explore`] for programs that look at the failure themselves.
+///
+/// # Errors
+/// [`SimFailure`] if a run fails.
+pub fn try_explore(
+    seeds: Range<u64>,
+    scenario: impl Fn(&mut Sim) + Send + Sync + 'static,
+) -> Result<(), SimFailure> {
     let scenario: Arc<Scenario> = Arc::new(scenario);
     let seeds = match (given(SEED_VARIABLE), given(SEEDS_VARIABLE)) {
         (Some(seed), _) => seed..seed.saturating_add(1),
         (None, Some(count)) => seeds.start..seeds.start.saturating_add(count),
         (None, None) => seeds,
     };
-    let Some((seed, failure)) = first_failure(seeds, &scenario) else { return };
-    let (failure, left_out) = shortened(seed, failure, &scenario);
-    let test = thread::current().name().unwrap_or_default().to_owned();
-    let package = std::env::var("CARGO_PKG_NAME").map(|name| format!(" -p {name}")).unwrap_or_default();
-    let shortened = match left_out {
+    let Some((seed, failure)) = first_failure(seeds, &scenario) else { return Ok(()) };
+    let (Failure { message, described, faults }, left_out) = shortened(seed, failure, &scenario);
+    let without = match left_out {
         0 => String::new(),
-        count => format!(", and also without {count} of its {} random faults", failure.faults),
+        _ => format!(", also without {left_out} of its {faults} random faults"),
     };
-    panic!(
-        "the simulation fails with seed {seed}{shortened}: {}\n{}again: {SEED_VARIABLE}={seed} cargo test{package} {test}",
-        failure.message, failure.described
-    );
+    Err(SimFailure { seed, message, without, described, command: command(seed) })
+}
+
+/// The command that runs this program with a seed: a test by its name, which is that of its thread, or a program of cargo.
+fn command(seed: u64) -> String {
+    let package = std::env::var("CARGO_PKG_NAME").map(|name| format!(" -p {name}")).unwrap_or_default();
+    let thread = thread::current();
+    match thread.name() {
+        None | Some("main") => format!("{SEED_VARIABLE}={seed} and the same command"),
+        Some(test) => format!("{SEED_VARIABLE}={seed} cargo test{package} {test}"),
+    }
 }
 
 /// The environment variable with the number of seeds.

@@ -176,20 +176,17 @@ fn a_system_survives_random_faults() {
 
 #[test]
 fn a_failure_is_found_and_its_faults_are_few() {
-    let failed = thread::spawn(|| {
-        explore(0..100, |sim| {
-            sim.serve("stock", stock);
-            sim.idle("shop");
-            sim.random_faults(20 * SECOND, &RandomFaults::new(6));
-            sim.always(|sim| match sim.aether("stock") {
-                None if sim.now() > 5 * SECOND => Err("stock is dead".to_owned()),
-                _ => Ok(()),
-            });
-            sim.run_for(20 * SECOND);
+    let failed = try_explore(0..100, |sim| {
+        sim.serve("stock", stock);
+        sim.idle("shop");
+        sim.random_faults(20 * SECOND, &RandomFaults::new(6));
+        sim.always(|sim| match sim.aether("stock") {
+            None if sim.now() > 5 * SECOND => Err("stock is dead".to_owned()),
+            _ => Ok(()),
         });
+        sim.run_for(20 * SECOND);
     });
-    let panic = failed.join().unwrap_err();
-    let message = process::message_of(&*panic);
+    let message = failed.unwrap_err().to_string();
     assert!(message.contains("  - stock is dead"), "{message}");
     assert!(message.contains("without 5 of its 6 random faults"), "{message}");
     assert_eq!(message.matches("stock is killed, then starts again").count(), 1, "{message}");
@@ -244,29 +241,4 @@ fn a_restarted_process_has_nothing_of_its_last_life() {
     sim.run_for(SECOND);
     sim.finish();
     assert_eq!(*SEEN.lock().unwrap(), [0, 1]);
-}
-
-#[test]
-fn zz_speed() {
-    let mut sim = Sim::with_seed(1);
-    ["a", "b", "c"].into_iter().for_each(|name| sim.idle(name));
-    let start = std::time::Instant::now();
-    sim.run_for(100 * SECOND);
-    eprintln!("idle 100 s: {:?}", start.elapsed());
-    let mut sim = Sim::with_seed(1);
-    for name in ["a", "b", "c"] {
-        sim.process(name, move |aether, shutdown| async move {
-            let mut me = Vibrator::create(name, &aether).await?;
-            me.resonate_on("orders.*").await?;
-            let mut ticks = tokio::time::interval(Duration::from_millis(10));
-            while shutdown.run_until_cancelled(ticks.tick()).await.is_some() {
-                me.emit_wave("orders.created", &7).await?;
-                while let Ok(_) = me.try_receive() {}
-            }
-            Ok::<_, BoxError>(())
-        });
-    }
-    let start = std::time::Instant::now();
-    sim.run_for(100 * SECOND);
-    eprintln!("300 waves/s, 100 s: {:?}", start.elapsed());
 }
