@@ -175,11 +175,12 @@ async fn read(inbox: Arc<Inbox>, table: Arc<Mutex<ProcessTable>>, changes: Arc<w
     turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let message = tokio::select! {
-            message = std::future::poll_fn(|cx| inbox.poll_receive(cx)) => message,
+            biased;
             _ = turns.tick() => {
                 table.lock().forget(clock::now());
                 continue;
             }
+            message = std::future::poll_fn(|cx| inbox.poll_receive(cx)) => message,
         };
         let Some(message) = message else { return };
         // Outside of the lock.

@@ -156,8 +156,9 @@ impl EmissionRate {
                     Next::Behind => waits.woken.notified().await,
                     Next::First(time) => {
                         tokio::select! {
-                            () = sleep(time) => {}
+                            biased;
                             () = waits.woken.notified() => {}
+                            () = sleep(time) => {}
                         }
                     }
                 }

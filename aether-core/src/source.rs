@@ -17,7 +17,7 @@ const FRAMEWORK: &str = "_aether";
 
 /// The emitter of a wave: the vibrator's name and an instance number drawn at random when it was made. Formatted as
 /// `name@instance`. Cloning copies a name of up to 23 bytes and bumps a reference count for a longer one.
-#[derive(PartialEq, Eq, Hash)]
+#[derive(PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Source {
     instance: u64,
     /// Short names are stored inline: a shared count would bounce between processors with every wave.

@@ -2,7 +2,7 @@
 //!
 //! Pure: the caller passes the time of the reader's clock. The clocks of the processes do not matter.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,11 +35,11 @@ fn share(weight: usize) -> usize {
 
 #[derive(Debug, Default)]
 pub(super) struct ProcessTable {
-    processes: HashMap<Source, ReadProcess>,
+    processes: BTreeMap<Source, ReadProcess>,
     bytes: usize,
     /// The bytes that each principal takes of the room.
     shares: ShareSizes,
-    programs: HashMap<String, Program>,
+    programs: BTreeMap<String, Program>,
     /// How many lines each principal has caused.
     lines: ShareSizes,
     counts: AccountCounts,
@@ -352,7 +352,7 @@ impl ProcessTable {
 
     /// The sums by program.
     pub(super) fn programs(&self, now: Instant) -> Vec<ProgramAccount> {
-        let mut lines: HashMap<String, ProgramAccount> = HashMap::new();
+        let mut lines: BTreeMap<String, ProgramAccount> = BTreeMap::new();
         for (name, program) in &self.programs {
             let line = lines.entry(name.clone()).or_insert_with(|| ProgramAccount::new(name));
             let Counts { ledger, outbox, unconfirmed, handlers, .. } = &program.counts;
@@ -376,7 +376,6 @@ impl ProcessTable {
             let settled = line.ledger.delivered.saturating_add(all_lost(&line.ledger));
             line.unsettled = line.ledger.offered.saturating_sub(settled).saturating_sub(line.ledger.queued);
         }
-        lines.sort_unstable_by(|a, b| a.program.cmp(&b.program));
         lines
     }
 }

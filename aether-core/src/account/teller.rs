@@ -114,6 +114,7 @@ impl Teller {
             let teller = Arc::clone(self);
             runtime.spawn(async move {
                 tokio::select! {
+                    biased;
                     () = teller.background.ended() => {}
                     () = teller.run(every) => {}
                 }

@@ -5,7 +5,7 @@
 //! remote source has a queue. One task sends a message per source and pauses between messages, so the first failure is
 //! reported at once and a storm of failures is merged. The task ends when the queues are empty.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -92,7 +92,7 @@ pub(crate) struct Reflector {
 
 #[derive(Default)]
 struct ReflectorState {
-    pending: HashMap<u64, Pending>,
+    pending: BTreeMap<u64, Pending>,
     /// How many of these sources each principal has.
     sources: ShareSizes,
     /// The total weight of the waves in `pending`.
@@ -183,8 +183,11 @@ impl Reflector {
 
     /// Closes the mailboxes; queued echoes can still be received.
     pub(crate) fn close(&self) {
-        for mailbox in self.mailboxes.write().drain() {
-            mailbox.1.close();
+        let mut mailboxes: Vec<_> = self.mailboxes.write().drain().collect();
+        // In the same order in each run, because closing wakes listeners.
+        mailboxes.sort_unstable_by_key(|(instance, _)| *instance);
+        for (_, mailbox) in mailboxes {
+            mailbox.close();
         }
     }
 
@@ -433,8 +436,9 @@ impl Delivery {
                 }
             };
             let reaches = tokio::select! {
-                reaches = tell => reaches,
+                biased;
                 () = reflector.background.ended() => Vec::new(),
+                reaches = tell => reaches,
             };
             // A message that the medium does not report on was not sent.
             let reaches = reaches.into_iter().chain(std::iter::repeat(Reach::Unsent));
@@ -451,7 +455,7 @@ impl Delivery {
             self.reflector.background.release();
             self.is_over = true;
         }
-        self.batch.extend(state.pending.drain());
+        self.batch.extend(std::mem::take(&mut state.pending));
         state.sources = ShareSizes::default();
         !self.is_over
     }

@@ -4,7 +4,7 @@
 //! connections. All media are registered by their scheme in the same way, including media of other crates.
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -336,11 +336,11 @@ pub(crate) const SEVERAL: &str = "several addresses";
 
 /// The connectors, keyed by the lower-case scheme of their addresses.
 #[derive(Clone)]
-pub(crate) struct Schemes(HashMap<String, Connector>);
+pub(crate) struct Schemes(BTreeMap<String, Connector>);
 
 impl Default for Schemes {
     fn default() -> Self {
-        let mut schemes = Self(HashMap::new());
+        let mut schemes = Self(BTreeMap::new());
         schemes.register("local", |request| {
             let options = request.options::<LocalOptions>();
             let local: Arc<dyn Medium> = Arc::new(Local::new(request.router, &options));

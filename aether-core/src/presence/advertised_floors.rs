@@ -9,7 +9,7 @@
 //! In a full table the principal with the largest share makes room for receivers of others. Its own further ones are
 //! left out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ type Key = (AnnouncerId, u64);
 
 #[derive(Debug, Default)]
 pub(super) struct AdvertisedFloors {
-    receivers: HashMap<Key, RemoteReceiver>,
+    receivers: BTreeMap<Key, RemoteReceiver>,
     announcers: HashMap<AnnouncerId, Announcer>,
     bytes: usize,
     /// The bytes that each principal takes of the room.
@@ -229,8 +229,7 @@ impl AdvertisedFloors {
         for key in absent.map(|(key, _)| *key).collect::<Vec<_>>() {
             self.remove(key, hearers, now);
         }
-        if self.receivers.len() < self.receivers.capacity() / 4 {
-            self.receivers.shrink_to_fit();
+        if self.announcers.len() < self.announcers.capacity() / 4 {
             self.announcers.shrink_to_fit();
         }
         self.judge(hearers, now);

@@ -6,7 +6,7 @@
 //! news, so when many vibrators join at once most find theirs already sent. The messages are made during that turn, so
 //! no old announcement follows a newer one.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::pin::pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -81,15 +81,17 @@ impl Presence {
                 self.announce(None).await;
             }
             let turn = tokio::select! {
+                biased;
                 () = &mut ended => return,
-                _ = turns.tick(), if is_raised => Step::Look,
-                () = self.work.notified() => Step::Look,
                 () = &mut heartbeat, if crosses => Step::Beat,
                 () = &mut answer, if is_called => Step::Answer,
+                _ = turns.tick(), if is_raised => Step::Look,
                 message = self.message() => match message {
                     Some(message) => Step::TakeIn(message),
                     None => return,
                 },
+                // Messages do not starve it, because each turn begins with a look.
+                () = self.work.notified() => Step::Look,
             };
             match turn {
                 Step::Look => {}
@@ -213,7 +215,7 @@ impl Presence {
 struct PendingNews<'a> {
     floors: &'a Arc<Presence>,
     announcements: Vec<Announcement>,
-    of: HashSet<u64>,
+    of: BTreeSet<u64>,
     farewells: Vec<Announcement>,
 }
 
@@ -223,7 +225,7 @@ impl<'a> PendingNews<'a> {
         if local.have_left {
             // `leave` sends the farewells.
             drop(local);
-            return Self { floors, announcements: Vec::new(), of: HashSet::new(), farewells: Vec::new() };
+            return Self { floors, announcements: Vec::new(), of: BTreeSet::new(), farewells: Vec::new() };
         }
         let (of, farewells) = (std::mem::take(&mut local.news), std::mem::take(&mut local.farewells));
         let receivers = of.iter().filter_map(|instance| local.receivers.get(instance));
@@ -246,7 +248,7 @@ impl Drop for PendingNews<'_> {
         }
         let mut local = self.floors.local.lock();
         local.farewells.append(&mut self.farewells);
-        for instance in self.of.drain() {
+        for instance in std::mem::take(&mut self.of) {
             if local.receivers.contains_key(&instance) {
                 local.news.insert(instance);
             }
@@ -298,8 +300,9 @@ impl Presence {
             && !notices.is_empty()
         {
             tokio::select! {
-                _ = network.notify(notices) => {}
+                biased;
                 () = self.background.ended() => {}
+                _ = network.notify(notices) => {}
             }
         }
     }

@@ -10,6 +10,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ pub(super) const HOLD: Duration = Duration::from_secs(2);
 const DECAY_STEPS_PER_SECOND: u32 = STEPS_PER_OCTAVE;
 /// How long a computed floor is reused; floors decay by less than half a level in that time.
 const REUSED_FOR: Duration = Duration::from_millis(100);
-/// The number of channels that a thread remembers; a channel's place follows from its hash.
+/// The number of channels that a thread remembers.
 const RECENT: usize = 8;
 /// The maximum number of nodes and receivers visited for one channel. Beyond it the floor counts as open, and nothing
 /// is stopped.
@@ -291,14 +292,13 @@ impl FloorIndex {
             return Floor::OPEN;
         }
         let generation = self.generation.load(Ordering::Acquire);
-        let place = channel.shard(RECENT);
         let is_known = |known: &&RecentFloor| {
             (known.index, known.generation) == (self.id, generation)
                 && known.channel == *channel
                 && now.saturating_duration_since(known.at) < REUSED_FOR
         };
         let known =
-            KNOWN.with_borrow(|recent| recent[place].as_ref().filter(is_known).map(|known| known.floor));
+            KNOWN.with_borrow(|recent| recent.iter().flatten().find(is_known).map(|known| known.floor));
         if let Some(floor) = known {
             return floor;
         }
@@ -310,9 +310,16 @@ impl FloorIndex {
         }
         drop(index);
         let known = RecentFloor { index: self.id, generation, channel: channel.clone(), floor, at: now };
-        KNOWN.with_borrow_mut(|recent| recent[place] = Some(known));
+        KNOWN.with_borrow_mut(|recent| recent[place_of(channel)] = Some(known));
         floor
     }
+}
+
+/// The place of a channel. The hash in the channel differs between processes, and a channel that displaces another one
+/// decides for how long the other's floor is reused: it would be another wave that is stopped.
+fn place_of(channel: &Channel) -> usize {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(channel.as_str());
+    (hash >> 32) as usize % RECENT
 }
 
 #[cfg(test)]

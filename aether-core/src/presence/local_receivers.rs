@@ -4,7 +4,7 @@
 //! respects floors, it is only an entry in a table. Over a network it is recorded as news, sent by
 //! [`Presence::announce`](super::Presence::announce).
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,13 +18,13 @@ use crate::source::Source;
 
 #[derive(Default)]
 pub(super) struct LocalReceivers {
-    pub(super) receivers: HashMap<u64, LocalReceiver>,
+    pub(super) receivers: BTreeMap<u64, LocalReceiver>,
     /// Receivers with changes to announce.
-    pub(super) news: HashSet<u64>,
+    pub(super) news: BTreeSet<u64>,
     /// Farewells of closed receivers, to be sent.
     pub(super) farewells: Vec<Announcement>,
     /// Receivers whose floor may be up.
-    pub(super) raised: HashSet<u64>,
+    pub(super) raised: BTreeSet<u64>,
     /// They have announced that they leave, because the medium is about to be closed.
     pub(super) have_left: bool,
     /// Whether receivers are added to the index.
@@ -121,7 +121,7 @@ impl LocalReceivers {
 
     /// Re-arms the report of receivers whose floor may be up.
     pub(super) fn mark_unattended(&mut self) {
-        for instance in self.raised.drain() {
+        for instance in std::mem::take(&mut self.raised) {
             if let Some(receiver) = self.receivers.get(&instance) {
                 receiver.is_raised.store(false, Ordering::Relaxed);
             }

@@ -46,7 +46,7 @@ pub(super) struct InboxAccounts(Mutex<AccountsState>);
 
 #[derive(Default)]
 struct AccountsState {
-    open: HashMap<u64, (String, Arc<Inbox>)>,
+    open: BTreeMap<u64, (String, Arc<Inbox>)>,
     /// Closed inboxes that may still get offers: from an emitter that waited, from one that has just looked up a route,
     /// or from a network with waves in flight. Bounded by the references held elsewhere.
     leaving: Vec<(String, Arc<Inbox>)>,

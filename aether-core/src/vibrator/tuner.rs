@@ -357,6 +357,13 @@ pub(super) struct Detuned {
     pub(super) gone: Vec<Arc<Subscription>>,
 }
 
+/// The subscriptions by age. They are left one after the other, and a network sees in which order.
+fn in_order(subscriptions: impl Iterator<Item = Arc<Subscription>>) -> Vec<Arc<Subscription>> {
+    let mut all: Vec<_> = subscriptions.collect();
+    all.sort_unstable_by_key(|subscription| subscription.id());
+    all
+}
+
 fn is_alone(subscription: &Subscription) -> bool {
     subscription.group().is_none()
 }
@@ -409,7 +416,7 @@ impl Tuned {
             if left.is_muted() {
                 self.keep(left);
             } else if crosses && is_alone(&left) {
-                let needless: Vec<_> = self.muted_for(&left).cloned().collect();
+                let needless = in_order(self.muted_for(&left).cloned());
                 needless.iter().for_each(|needless| self.forget(needless));
                 detuned.gone.extend(needless);
                 if self.has_younger(&left) {
@@ -459,8 +466,8 @@ impl Tuned {
     }
 
     /// All subscriptions.
-    pub(super) fn into_all(self) -> impl Iterator<Item = Arc<Subscription>> {
-        self.by_pattern.into_values().flatten()
+    pub(super) fn into_all(self) -> Vec<Arc<Subscription>> {
+        in_order(self.by_pattern.into_values().flatten())
     }
 }
 

@@ -170,8 +170,9 @@ async fn end_with(tuner: Tuner, receivers: Weak<HopReceivers>, task: impl Future
         std::future::pending::<()>().await;
     };
     tokio::select! {
-        () = task => {}
+        biased;
         () = tuner.closed() => {}
+        () = task => {}
     }
     if let Some(receivers) = receivers.upgrade() {
         let instance = tuner.source().instance();
@@ -213,6 +214,14 @@ impl ReceiverTask {
             let now = self.clock.at(clock::now());
             let until = self.clock.instant(self.next_deadline(now)).saturating_duration_since(clock::now());
             tokio::select! {
+                biased;
+                changed = steps.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.clock_stepped();
+                }
+                () = tokio::time::sleep(until) => {}
                 message = next(self.control.as_ref()) => match message {
                     Some(message) => {
                         let now = self.clock.at(clock::now());
@@ -225,13 +234,6 @@ impl ReceiverTask {
                     }
                     None => return,
                 },
-                () = tokio::time::sleep(until) => {}
-                changed = steps.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    self.clock_stepped();
-                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The sending end of a hopping channel: the current lane and, on adaptive channels, a task that sends beacons.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -167,7 +167,7 @@ fn moved_back(mut error: EmitError, channel: &Channel) -> EmitError {
 /// The hopping channels that the emitters of one `Aether` send on, in its extensions.
 #[derive(Default)]
 struct HopSenders {
-    by_emitter: Mutex<HashMap<u64, EmitterSenders>>,
+    by_emitter: Mutex<BTreeMap<u64, EmitterSenders>>,
 }
 
 /// The senders of one emitter and its clones.
@@ -175,6 +175,13 @@ struct EmitterSenders {
     /// Gone with the last clone.
     emitter: Weak<Sequencer>,
     open: LruCache<(u64, Channel), Arc<HopSender>>,
+}
+
+impl Drop for EmitterSenders {
+    /// Closes one after the other: each ends a task, and the cache itself drops them in the order of a hash table.
+    fn drop(&mut self) {
+        while self.open.pop_lru().is_some() {}
+    }
 }
 
 impl HopSenders {
@@ -202,7 +209,7 @@ impl HopSenders {
     fn forget_gone(&self) {
         let gone: Vec<_> = {
             let mut by_emitter = self.by_emitter.lock();
-            by_emitter.extract_if(|_, senders| senders.emitter.strong_count() == 0).collect()
+            by_emitter.extract_if(.., |_, senders| senders.emitter.strong_count() == 0).collect()
         };
         // Outside of the lock, because each one ends a task.
         drop(gone);
@@ -386,19 +393,20 @@ async fn send_beacons(
         let middle = schedule.middle(if last_beacon < slot { slot } else { slot + 1 });
         let deadline = clock.instant(schedule.next_change(now).min(middle.max(now + 1)));
         tokio::select! {
+            biased;
+            changed = steps.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                last_beacon = last_beacon.min(schedule.slot_at(clock.at(clock::now())));
+            }
+            () = tokio::time::sleep(deadline.saturating_duration_since(clock::now())) => {}
             message = control.receive() => {
                 let (Some(message), Some(sender)) = (message, sender.upgrade()) else { return };
                 if let Some(message) = control.read(&message, clock.at(clock::now())) {
                     sender.take(&message);
                 }
                 sender.refused.store(control.refused, Ordering::Relaxed);
-            }
-            () = tokio::time::sleep(deadline.saturating_duration_since(clock::now())) => {}
-            changed = steps.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                last_beacon = last_beacon.min(schedule.slot_at(clock.at(clock::now())));
             }
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! The receiver's task passes the lanes it needs. The new ones are joined, and the ones no longer needed are left.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use aether_core::bus::{Bus, SubscriptionGuard};
@@ -36,7 +36,7 @@ pub(crate) struct OpenSlots {
 
 #[derive(Debug, Default)]
 struct OpenState {
-    guards: HashMap<SlotLane, SubscriptionGuard>,
+    guards: BTreeMap<SlotLane, SubscriptionGuard>,
     is_over: bool,
 }
 
@@ -63,7 +63,7 @@ impl SlotSubscriptions {
         let mut gone = Vec::new();
         let new: Vec<_> = {
             let mut open = self.open.state.lock();
-            gone.extend(open.guards.extract_if(|place, _| !wanted.contains(place)));
+            gone.extend(open.guards.extract_if(.., |place, _| !wanted.contains(place)));
             wanted.iter().filter(|place| !open.guards.contains_key(place)).cloned().collect()
         };
         drop(gone);

@@ -123,6 +123,7 @@ impl Engine {
         let mut updates = self.folder.field.watch(&format!("{}*", self.folder.options.prefix));
         let mut peers = self.folder.field.peer_events();
         tokio::select! {
+            biased;
             () = stop.cancelled() => return Ok(()),
             // Nobody may be there, or refuse something: then the files that are here are sent all the same.
             _ = timeout(HEARD, self.folder.field.agreed(1)) => {}
@@ -133,29 +134,32 @@ impl Engine {
             self.work(&mut updates, stop).await?;
             self.answer();
             tokio::select! {
+                biased;
                 () = stop.cancelled() => return Ok(()),
-                update = updates.next() => match update {
-                    Some(update) => self.dirty.extend(self.folder.path_of(update.name())),
-                    None => return Err(MirrorError::Closed),
-                },
-                () = self.watches.changed() => self.take_changes().await?,
-                () = at(self.quiet.next()) => self.dirty.extend(self.quiet.take(Instant::now())),
-                Some(ended) = self.fetches.join_next() => self.take_fetched(ended),
-                // `work` saves them.
-                () = at(self.save_again) => {}
-                () = at(self.waiting.next()) => self.dirty.extend(self.waiting.take(Instant::now())),
-                event = peers.next() => if let Some(PeerEvent::Joined(_)) = event {
-                    self.dirty.extend(self.waiting.hurry());
-                },
+                () = sleep_until(tidy) => {
+                    tidy = Instant::now() + TIDY;
+                    self.tidy();
+                }
                 Some(look) = self.looks.recv() => {
                     self.lookers.push(look);
                     self.take_changes().await?;
                     self.look_at_everything().await?;
                 }
-                () = sleep_until(tidy) => {
-                    tidy = Instant::now() + TIDY;
-                    self.tidy();
-                }
+                // Without an event the field is closed, which the updates report.
+                Some(event) = peers.next() => if let PeerEvent::Joined(_) = event {
+                    self.dirty.extend(self.waiting.hurry());
+                },
+                // `work` saves them.
+                () = at(self.save_again) => {}
+                () = at(self.waiting.next()) => self.dirty.extend(self.waiting.take(Instant::now())),
+                () = at(self.quiet.next()) => self.dirty.extend(self.quiet.take(Instant::now())),
+                Some(ended) = self.fetches.join_next() => self.take_fetched(ended),
+                () = self.watches.changed() => self.take_changes().await?,
+                // Nothing starves them, because `work` takes all that are there.
+                update = updates.next() => match update {
+                    Some(update) => self.dirty.extend(self.folder.path_of(update.name())),
+                    None => return Err(MirrorError::Closed),
+                },
             }
         }
     }

@@ -113,6 +113,7 @@ impl Mirror {
             async move {
                 let mut engine = pin!(engine.run(stop.clone()));
                 tokio::select! {
+                    biased;
                     ended = &mut engine => ended,
                     // A medium that is closed ends it.
                     () = exchange.serve(receiver) => {

@@ -110,8 +110,9 @@ impl Relay {
         let ledger = &mut self.ledger;
         let drained = async { drop(ledger.wait_for(|ledger| ledger.waiting == 0).await) };
         tokio::select! {
-            _ = tokio::time::timeout(patience, drained) => {}
+            biased;
             _ = &mut *task => {}
+            _ = tokio::time::timeout(patience, drained) => {}
         }
         self.stop.send_replace(true);
         if !self.task.is_finished()
@@ -183,9 +184,10 @@ impl<B: Backend> Running<B> {
             };
             if waves.is_empty() {
                 tokio::select! {
+                    biased;
+                    stopped = self.is_stopped() => return Err(stopped),
                     // The store lives as long as this task.
                     _ = ledger.wait_for(|ledger| ledger.waiting > 0) => {}
-                    stopped = self.is_stopped() => return Err(stopped),
                 }
                 continue;
             }
@@ -194,7 +196,12 @@ impl<B: Backend> Running<B> {
                     settling.settle(number, Fate::Refused("the row cannot be read as a wave".to_owned()));
                     continue;
                 };
+                // A bus that takes each wave at once would let the wait below never see the end.
+                if *self.stopped.borrow() {
+                    return Err(Stopped);
+                }
                 let emitted = tokio::select! {
+                    biased;
                     emitted = self.emitter.emit_identified(wave) => emitted,
                     stopped = self.is_stopped() => return Err(stopped),
                 };
@@ -235,8 +242,9 @@ impl<B: Backend> Running<B> {
         let paused = *pause;
         *pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         tokio::select! {
-            () = tokio::time::sleep(paused) => Ok(()),
+            biased;
             stopped = self.is_stopped() => Err(stopped),
+            () = tokio::time::sleep(paused) => Ok(()),
         }
     }
 

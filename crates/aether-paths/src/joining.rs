@@ -3,7 +3,7 @@
 //! Others may send by another path than this process, so a subscription is in force when it is so on every connected path.
 //! The other paths follow when they stand again.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -84,7 +84,7 @@ impl JoinedPaths {
 
 /// All subscriptions of this process, by their ids.
 #[derive(Debug, Default)]
-pub(super) struct Subscriptions(Mutex<HashMap<u64, Arc<JoinedPaths>>>);
+pub(super) struct Subscriptions(Mutex<BTreeMap<u64, Arc<JoinedPaths>>>);
 
 impl Subscriptions {
     /// A subscription that is joined again, because that failed or was cancelled, goes on where it was.
@@ -109,7 +109,7 @@ impl Subscriptions {
 
     /// Ends all joins that are not done, which would keep their media.
     pub(super) fn end(&self) {
-        for (_, joined) in self.0.lock().drain() {
+        for joined in std::mem::take(&mut *self.0.lock()).into_values() {
             joined.has_left.send_replace(true);
         }
     }

@@ -129,9 +129,10 @@ impl PathsShared {
                 return Ok(());
             }
             tokio::select! {
-                _ = progress.changed() => {}
-                _ = moves.changed() => {}
+                biased;
                 _ = ending.wait_for(|ending| *ending) => return Err(JoinError::Closed),
+                _ = moves.changed() => {}
+                _ = progress.changed() => {}
             }
         }
     }
@@ -175,6 +176,7 @@ impl PathsShared {
             moves.borrow_and_update();
             let (path, medium) = self.current();
             let flushed = tokio::select! {
+                biased;
                 flushed = medium.flush() => flushed,
                 // The waves that have not left yet leave by the next path.
                 () = self.lost(path) => continue,

@@ -137,6 +137,7 @@ impl PhysicsObserver {
             self.leave();
             let wait = sleep(until.saturating_duration_since(clock::now()));
             tokio::select! {
+                biased;
                 () = wait => {}
                 // Skips waves in flight; ends when the medium is closed.
                 () = self.pass_over() => return Ok(None),

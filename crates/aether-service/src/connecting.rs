@@ -53,6 +53,7 @@ pub(crate) async fn patiently(builder: &AetherBuilder, patience: Duration) -> Re
             builder.clone().connect().await
         };
         let connected = tokio::select! {
+            biased;
             connected = attempt => connected,
             () = &mut is_over => return Err(error),
         };
@@ -94,6 +95,7 @@ pub(crate) fn log_changes(aether: &Aether) {
     tokio::spawn(async move {
         loop {
             let status = tokio::select! {
+                biased;
                 changed = connection.changed() => changed,
                 () = settled(missed.as_ref()) => {
                     let lost = connection.ledger().map_or(0, |ledger| ledger.lost_upstream);

@@ -169,7 +169,7 @@ fn patterns_are_bounded_in_bytes_and_freed_when_their_receivers_leave() {
         (stage.advertised.bytes(), stage.advertised.receivers.len(), stage.advertised.announcers.len()),
         (0, 0, 0)
     );
-    assert!(stage.advertised.receivers.capacity() < 64);
+    assert!(stage.advertised.announcers.capacity() < 64);
     assert!(stage.hearers.change(|index| index.is_empty()));
 }
 

@@ -164,16 +164,18 @@ impl FieldBuilder {
             async move {
                 let leaving = emitter.clone();
                 tokio::select! {
+                    biased;
                     () = stop.cancelled() => {}
-                    () = listening::listen(Arc::clone(&shared), receiver) => {}
+                    () = syncer.run() => {}
+                    // A medium that is closed ends the other tasks as well.
+                    _ = presence::repeat(&shared.presence, &shared.channels.presence, &leaving) => {}
                     result = publishing::publish(Arc::clone(&shared), emitter) => {
                         if let Err(error) = result {
                             tracing::debug!(%error, "the field stops sending");
                         }
                     }
-                    // A medium that is closed ends the other tasks as well.
-                    _ = presence::repeat(&shared.presence, &shared.channels.presence, &leaving) => {}
-                    () = syncer.run() => {}
+                    // Last, because a flood of waves uses up the budget of the task, and the others would never have any.
+                    () = listening::listen(Arc::clone(&shared), receiver) => {}
                 }
                 presence::leave(&shared.presence, &shared.channels.presence, &leaving).await;
                 publishing::leave(&shared, &leaving).await;

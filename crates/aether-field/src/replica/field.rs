@@ -317,11 +317,12 @@ impl Field {
                 None => {}
             }
             tokio::select! {
+                biased;
+                () = self.running.stop.cancelled() => return Err(FieldError::Closed),
                 // A peer came, or another reconciliation has ended.
                 changed = progress.changed(), if !has_waited => changed.map_err(|_| FieldError::Closed)?,
                 // One that did not answer in time is asked again: nothing else may happen if both have the same state.
                 () = tokio::time::sleep(HEARD), if has_waited || is_unanswered => {}
-                () = self.running.stop.cancelled() => return Err(FieldError::Closed),
             }
         }
         Ok(())

@@ -31,16 +31,7 @@ pub(super) async fn publish(shared: Arc<Shared>, emitter: Emitter) -> Result<(),
     let mut collection = tokio::time::interval(COLLECTION);
     loop {
         tokio::select! {
-            () = shared.to_send.notified() => {
-                send(&shared, &emitter).await?;
-                next_beat = next_beat.min(Instant::now() + AFTER_CHANGES);
-            }
-            _ = collection.tick() => {
-                shared.collect();
-                shared.maintain();
-            }
-            () = shared.maintain_now.notified() => shared.maintain(),
-            () = shared.beat_now.notified() => next_beat = Instant::now(),
+            biased;
             () = sleep_until(next_beat) => {
                 beat(&shared, &emitter, asks, false).await;
                 // Replicas that joined together do not stay in step.
@@ -49,6 +40,17 @@ pub(super) async fn publish(shared: Arc<Shared>, emitter: Emitter) -> Result<(),
                 let mut peers = shared.peers.lock();
                 peers.forget_silent(Instant::now());
             }
+            _ = collection.tick() => {
+                shared.collect();
+                shared.maintain();
+            }
+            () = shared.maintain_now.notified() => shared.maintain(),
+            () = shared.to_send.notified() => {
+                send(&shared, &emitter).await?;
+                next_beat = next_beat.min(Instant::now() + AFTER_CHANGES);
+            }
+            // Changes do not starve it, because each brings a beat.
+            () = shared.beat_now.notified() => next_beat = Instant::now(),
         }
     }
 }

@@ -141,6 +141,7 @@ impl ConsumerShared {
                         }
                     };
                     tokio::select! {
+                        biased;
                         () = changed => {}
                         () = is_due => {}
                         // The log lives as long as this consumer.

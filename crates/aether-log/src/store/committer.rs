@@ -304,7 +304,11 @@ impl Committer {
         if failure.is_none() {
             self.publish(&group.records);
             if let Some(seen) = &mut self.seen {
-                for (id, position) in group.ids.into_iter().filter(|(_, position)| *position < refused_from) {
+                let stored = group.ids.into_iter().filter(|(_, position)| *position < refused_from);
+                let mut stored: Vec<_> = stored.collect();
+                // The oldest is forgotten first.
+                stored.sort_unstable_by_key(|(_, position)| *position);
+                for (id, position) in stored {
                     seen.put(id, position);
                 }
             }

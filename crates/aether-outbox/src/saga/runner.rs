@@ -110,13 +110,15 @@ where
             running.spawn(run_one(Arc::clone(&shared), id));
         }
         tokio::select! {
+            biased;
             _ = stopped.wait_for(Option::is_some) => break,
-            Some(id) = queued.recv() => waiting.push_back(id),
+            // Does not starve the queue: a saga that has ended starts again only if the queue has named it.
             Some(Ok(id)) = running.join_next() => {
                 if active.remove(&id) == Some(true) {
                     waiting.push_back(id);
                 }
             }
+            Some(id) = queued.recv() => waiting.push_back(id),
         }
     }
     let patience = stopped.borrow().unwrap_or_default();

@@ -4,7 +4,7 @@
 //! A service that only reacts is silent when it has nothing to say, so its waves prove nothing. Its process tells its
 //! account every few seconds in any case, and a last one when it leaves.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -30,7 +30,7 @@ const MAX_INPUTS: usize = 8;
 /// The processes of the last reading.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
-    known: HashMap<Source, Told>,
+    known: BTreeMap<Source, Told>,
     read: Option<Moment>,
     /// Accounts of before may have come unseen: silences begin here.
     watched: Moment,

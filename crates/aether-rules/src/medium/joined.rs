@@ -1,6 +1,6 @@
 //! The subscriptions that have passed a border, and their end when other rules do not allow them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -16,7 +16,7 @@ pub(super) struct Joined {
     router: Arc<Router>,
     on_revoked: OnRevoked,
     /// By their ids. As many as the vibrators of this process have.
-    subscriptions: Mutex<HashMap<u64, Weak<Subscription>>>,
+    subscriptions: Mutex<BTreeMap<u64, Weak<Subscription>>>,
 }
 
 impl Joined {

@@ -6,7 +6,7 @@
 //! until it is closed. In addition it waits for a short silence, because tools replace several files, or remove a file
 //! before they write it again.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -37,9 +37,9 @@ const REPORTS_CLOSING: bool = cfg!(any(target_os = "linux", target_os = "android
 struct Noticed {
     changed: bool,
     /// Files that are written and not closed yet.
-    writing: HashSet<PathBuf>,
+    writing: BTreeSet<PathBuf>,
     /// Folders of schemas that came, went or were replaced: what was watched is no longer what has their name.
-    replaced: HashSet<PathBuf>,
+    replaced: BTreeSet<PathBuf>,
     /// Why nothing more is noticed.
     failed: Option<String>,
 }
@@ -55,20 +55,20 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Wanted {
     /// The names of the files.
-    names: HashSet<OsString>,
+    names: BTreeSet<OsString>,
     /// The folder of the configuration.
     of_configuration: Option<PathBuf>,
     /// The folders of schemas.
-    of_schemas: HashSet<PathBuf>,
+    of_schemas: BTreeSet<PathBuf>,
     /// The folders around them that are none of these. Nothing else matters in them.
-    around: HashSet<PathBuf>,
+    around: BTreeSet<PathBuf>,
 }
 
 impl Configuration {
     /// Reads the files again whenever they change, until `shutdown` is cancelled. It stops when the last handle of this
     /// configuration is dropped, too.
     pub(super) fn watch(&self, shutdown: CancellationToken) {
-        let mut folders: HashSet<_> = self.shared.sources.folder.iter().cloned().collect();
+        let mut folders: BTreeSet<_> = self.shared.sources.folder.iter().cloned().collect();
         let schemas = self.schema_files();
         folders.extend(folders_of(&schemas));
         if folders.is_empty() || self.shared.is_followed.swap(true, Ordering::Relaxed) {
@@ -94,6 +94,7 @@ impl Configuration {
         tokio::spawn(async move {
             loop {
                 tokio::select! {
+                    biased;
                     () = shutdown.cancelled() => return,
                     () = dropped.cancelled() => return,
                     () = is_complete(&shared) => {}
@@ -163,6 +164,8 @@ async fn is_complete(shared: &Shared) {
             continue;
         };
         tokio::select! {
+            biased;
+            // Events do not starve the end: the loop above ends the wait after `LONGEST`.
             () = shared.woken.notified() => {}
             () = sleep_until(end) => {
                 let mut noticed = shared.noticed.lock();
@@ -178,7 +181,7 @@ async fn is_complete(shared: &Shared) {
 /// The folders that are watched.
 struct Watched {
     watcher: RecommendedWatcher,
-    folders: HashSet<PathBuf>,
+    folders: BTreeSet<PathBuf>,
     shared: Arc<Shared>,
 }
 
@@ -218,10 +221,10 @@ impl Watched {
         of_schemas.extend(own_folder.filter(|folder| folder.is_symlink()).cloned());
         // One folder may have several names.
         let canonical = |folder: &PathBuf| folder.canonicalize().unwrap_or_else(|_| folder.clone());
-        let own: HashSet<_> =
+        let own: BTreeSet<_> =
             of_schemas.iter().chain(&configuration.shared.sources.folder).map(canonical).collect();
-        let around: HashSet<_> = of_schemas.iter().filter_map(|folder| folder_of(folder)).collect();
-        let around: HashSet<_> =
+        let around: BTreeSet<_> = of_schemas.iter().filter_map(|folder| folder_of(folder)).collect();
+        let around: BTreeSet<_> =
             around.into_iter().filter(|folder| !own.contains(&canonical(folder))).collect();
         {
             let mut wanted = self.shared.wanted.lock();
@@ -282,7 +285,7 @@ impl Configuration {
 }
 
 /// The folders of files.
-fn folders_of(files: &[PathBuf]) -> HashSet<PathBuf> {
+fn folders_of(files: &[PathBuf]) -> BTreeSet<PathBuf> {
     files.iter().filter_map(|file| folder_of(file)).collect()
 }
 

@@ -149,8 +149,9 @@ impl Again {
             let _pause = self.failed.span.pause(emitter.source().name(), &self.failed.wave, number);
             let pause = retry.as_ref().map_or(Duration::ZERO, |resend| resend.pause_before(number));
             tokio::select! {
-                () = sleep(pause) => {}
+                biased;
                 () = closing.cancelled() => {}
+                () = sleep(pause) => {}
             }
             self
         })

@@ -70,8 +70,9 @@ impl<S> RateLimited<S> {
             let wait = self.wait.get_or_insert_with(|| {
                 Box::pin(async move {
                     tokio::select! {
-                        () = sleep_until(end) => {}
+                        biased;
                         Ok(()) = rate.changed() => {}
+                        () = sleep_until(end) => {}
                     }
                 })
             });

@@ -167,8 +167,9 @@ impl Line {
                 Next::Send(wave) => self.send(wave).await,
                 Next::End => return,
                 Next::Wait(until) => tokio::select! {
-                    () = self.work.notified() => {}
+                    biased;
                     () = changed => {}
+                    () = self.work.notified() => {}
                     () = pending_until(until) => {}
                 },
             }

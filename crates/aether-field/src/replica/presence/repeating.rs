@@ -37,13 +37,14 @@ pub(in crate::replica) async fn repeat(
             (expiry, repeated + if participants.asked { SOONEST } else { REPETITION })
         };
         tokio::select! {
-            () = state.changed.notified() => send(state, channel, emitter).await?,
+            biased;
             () = sleep_until(repetition) => {
                 repeated = Instant::now();
                 state.participants.lock().repeat();
                 send(state, channel, emitter).await?;
             }
             () = sleep_until(expiry.unwrap_or(repetition)), if expiry.is_some() => {}
+            () = state.changed.notified() => send(state, channel, emitter).await?,
         }
     }
 }

@@ -117,20 +117,7 @@ async fn pull_until_closed(
         }
         let silent = asked.heard + SILENT_FOR;
         tokio::select! {
-            message = messages.next(), if !has_left => match message {
-                Some(message) => take(shared, &mut reader, message, &mut messages, &mut asked).await?,
-                None if is_closed => has_left = true,
-                None => return Err(refused("deliver from", Arc::new(Ended))),
-            },
-            () = window.room.notified(), if asked.waves == 0 => {}
-            () = sleep_until(asked.not_before), if asked.waves == 0 && asked.not_before > Instant::now() => {}
-            () = sleep_until(silent), if asked.waves > 0 && !is_closed => asked.ended(Some(silent - SILENT_FOR)),
-            _ = touching.tick() => {
-                for reply in window.untouched(shared.ack_wait / 4) {
-                    answer(shared, reply, Bytes::from_static(b"+WPI")).await;
-                }
-            }
-            () = &mut not_permitted => return Err(JetStreamError::NotPermitted { subject: next }),
+            biased;
             // The handle that closes it sends nothing else.
             _ = closed.changed(), if !is_closed => {
                 is_closed = true;
@@ -140,7 +127,22 @@ async fn pull_until_closed(
                     return Ok(());
                 }
             }
+            () = &mut not_permitted => return Err(JetStreamError::NotPermitted { subject: next }),
+            _ = touching.tick() => {
+                for reply in window.untouched(shared.ack_wait / 4) {
+                    answer(shared, reply, Bytes::from_static(b"+WPI")).await;
+                }
+            }
+            () = window.room.notified(), if asked.waves == 0 => {}
+            () = sleep_until(asked.not_before), if asked.waves == 0 && asked.not_before > Instant::now() => {}
             () = window.changed.notified(), if is_closed => {}
+            message = messages.next(), if !has_left => match message {
+                Some(message) => take(shared, &mut reader, message, &mut messages, &mut asked).await?,
+                None if is_closed => has_left = true,
+                None => return Err(refused("deliver from", Arc::new(Ended))),
+            },
+            // Last: a server is not silent whose messages lie here.
+            () = sleep_until(silent), if asked.waves > 0 && !is_closed => asked.ended(Some(silent - SILENT_FOR)),
         }
         if !is_closed && asked.unanswered.is_some_and(|since| since.elapsed() > shared.connection.patience) {
             let (name, after) = (shared.name.clone(), shared.connection.patience);

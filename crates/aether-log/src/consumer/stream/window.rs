@@ -2,7 +2,7 @@
 //!
 //! The server knows which waves are acknowledged; nothing here survives the process.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -45,7 +45,7 @@ pub(super) struct Held {
 struct State {
     /// By level and position: the first is the strongest, and of those the oldest.
     ready: BTreeMap<(u8, u64), Held>,
-    in_flight: HashMap<u64, (Subject, Instant)>,
+    in_flight: BTreeMap<u64, (Subject, Instant)>,
     /// The contents of the ready ones, in bytes.
     bytes: usize,
     acknowledged: LruCache<u128, ()>,
@@ -74,7 +74,7 @@ impl StreamWindow {
     pub(super) fn new(window: NonZeroUsize) -> Self {
         let state = State {
             ready: BTreeMap::new(),
-            in_flight: HashMap::new(),
+            in_flight: BTreeMap::new(),
             bytes: 0,
             acknowledged: LruCache::unbounded(),
             failing: LruCache::new(FAILING),
