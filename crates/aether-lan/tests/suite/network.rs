@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::clock::follow_tokio;
+use aether_core::clock::{follow_tokio, since, test_now};
 use aether_core::{Aether, FlushError, Vibrator, Wave};
 use aether_lan::{LanError, LanNetwork, LanOptions, LanProcess, LanSession};
 use futures_util::FutureExt as _;
@@ -34,7 +34,9 @@ async fn processes_see_each_other_and_hear_what_is_emitted() {
     follow_tokio();
     let memory = Memory::default();
     let (one, view) = memory.connect_with_view("one").await;
+    let began = test_now();
     let (two, three) = (memory.connect("two").await, memory.connect("three").await);
+    assert_eq!(since(began), Duration::ZERO, "they wait for nobody");
     let names: Vec<_> = view.peers().into_iter().map(|peer| peer.name).collect();
     assert_eq!(names, ["three", "two"]);
     let around = view.surroundings().await.unwrap();
