@@ -84,8 +84,8 @@ impl Arrivals {
         }
     }
 
-    /// Called by another network, which has waited for room. Several of its tasks may have found the same room, so only twice as
-    /// much is too much, and lost.
+    /// Called by another network, which has waited for room. Several of its tasks may have found the same room, so only
+    /// twice as much is too much, and lost.
     pub(super) fn bring(&self, bytes: Bytes) {
         let waiting = self.waiting.lock();
         if waiting.bytes <= 2 * MAX_BYTES {

@@ -140,7 +140,9 @@ impl Deliveries {
 
     pub(super) fn renew(&mut self) {
         let now = clock::now();
-        let pauses: Vec<_> = self.crowds.values_mut().filter_map(|crowd| crowd.pause.renewed(now)).collect();
+        let mut pauses: Vec<_> =
+            self.crowds.values_mut().filter_map(|crowd| crowd.pause.renewed(now)).collect();
+        pauses.sort_by_key(|pause| pause.id);
         pauses.iter().for_each(|pause| self.shared.send_pause(pause));
     }
 
@@ -155,9 +157,10 @@ impl Deliveries {
     /// Delivers everything that waits, whether there is room or not.
     pub(super) fn finish(&mut self) {
         self.settling = FuturesUnordered::new();
-        let targets: Vec<Target> = self.crowds.keys().cloned().collect();
-        for target in targets {
-            while let Some((waves, _)) = self.crowds.get_mut(&target).and_then(Crowd::next) {
+        let mut crowds: Vec<_> = std::mem::take(&mut self.crowds).into_iter().collect();
+        crowds.sort_by_key(|(_, crowd)| crowd.pause.id());
+        for (target, mut crowd) in crowds {
+            while let Some((waves, _)) = crowd.next() {
                 drop(self.offer(&target, None, waves));
             }
         }

@@ -87,12 +87,15 @@ impl Joined {
             return Arc::clone(heard);
         }
         let matching = tables.patterns.iter().filter(|(pattern, _)| pattern.matches(channel));
-        let heard: Arc<[HeardPattern]> = matching
+        let mut heard: Vec<_> = matching
             .map(|(pattern, (_, in_force))| HeardPattern {
                 pattern: pattern.clone(),
                 in_force: Arc::clone(in_force),
             })
             .collect();
+        // Inboxes get a wave in the same order in each run.
+        heard.sort_by(|one, other| one.pattern.as_str().cmp(other.pattern.as_str()));
+        let heard: Arc<[HeardPattern]> = heard.into();
         if tables.channels.len() >= MAX_CHANNELS {
             tables.channels.clear();
         }

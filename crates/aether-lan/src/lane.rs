@@ -1,7 +1,7 @@
 //! Lanes: how urgent a wave of some strength is below the medium.
 //!
-//! A network sends what waits in more urgent lanes first, and keeps the order only within one. So the waves of a lane stay in order, and
-//! everything that relies on an order (numbers, replay windows) is kept for each lane.
+//! A network sends more urgent lanes first, and keeps the order only within one. So the waves of a lane stay in order,
+//! and everything that relies on an order (numbers, replay windows) is kept for each lane.
 
 /// A lane, 1 to 7, 1 the most urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

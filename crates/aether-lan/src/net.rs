@@ -8,7 +8,7 @@ use super::error::LanError;
 use super::lane::Lane;
 use super::network::{LanNetwork, LanProcess, LanSession};
 #[cfg(feature = "zenoh")]
-use super::sockets::{Entrance, LanHello, ZenohNet};
+use super::sockets::{Entrance, LanHello, ZenohNet, hellos};
 use super::surroundings::LanSurroundings;
 
 /// The way into a network.
@@ -86,7 +86,7 @@ impl Net {
         within: Duration,
     ) -> Result<Vec<LanHello>, LanError> {
         match self {
-            Self::Zenoh(net) => net.hellos(interfaces, within).await,
+            Self::Zenoh(net) => hellos(net, interfaces, within).await,
             Self::Other(_) => Ok(Vec::new()),
         }
     }

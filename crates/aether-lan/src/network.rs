@@ -1,7 +1,7 @@
 //! The seam below the medium: a network that sees nodes and moves bytes between them.
 //!
-//! The medium has Zenoh there unless [`LanOptions::network`](super::LanOptions::network) names another one, such as a simulated
-//! network. A network authenticates nobody and decides nothing.
+//! The medium has Zenoh there unless [`LanOptions::network`](super::LanOptions::network) names another one, such as a
+//! simulated network. A network authenticates nobody and decides nothing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,8 +15,8 @@ use super::shared::LanShared;
 
 /// A network below the medium. Processes on it see each other by their nodes, and send each other bytes.
 ///
-/// Everybody on it is in one network, whatever the secret; a secret still seals what is sent. Everything runs as tasks of the
-/// runtime that connects.
+/// Everybody on it is in one network, whatever the secret; a secret still seals all messages. Everything runs as tasks of
+/// the runtime that connects.
 pub trait LanNetwork: fmt::Debug + Send + Sync + 'static {
     /// Enters it as a process. The session calls [`LanProcess::bring`] and [`LanProcess::show`] from then on.
     ///
@@ -30,14 +30,14 @@ pub trait LanSession: Send + Sync + 'static {
     /// The nodes of others that are seen now.
     fn nodes(&self) -> Vec<u64>;
 
-    /// Sends bytes to a node, in order within a lane; a lane with a lower number is more urgent and may overtake. Waits while
-    /// there is no room, for seconds at most. Returns false if the session has ended.
+    /// Sends bytes to a node, in order within a lane; a lane with a lower number is more urgent and may overtake. Waits
+    /// while there is no room, for seconds at most. Returns false if the session has ended.
     fn put(&self, to: u64, lane: u8, bytes: Vec<u8>) -> BoxFuture<'_, bool>;
 
-    /// The same without waiting: what finds no room is lost, and false is returned.
+    /// The same without waiting. Returns false, and the bytes are lost, if there is no room.
     fn offer(&self, to: u64, lane: u8, bytes: Vec<u8>) -> bool;
 
-    /// Leaves. What was put before is still sent.
+    /// Leaves. All bytes that were put before are still sent.
     fn close(&self) -> BoxFuture<'_, ()>;
 }
 
@@ -67,8 +67,8 @@ impl LanProcess {
         self.shared.arrivals.room().await;
     }
 
-    /// Hands over what came for it. Never waits. Without [room](Self::room), some may still be taken; the rest is lost, which
-    /// the process counts when later waves arrive.
+    /// Hands over what came for it. Never waits. Without [room](Self::room), some may still be taken; the rest is lost,
+    /// which the process counts when later waves arrive.
     pub fn bring(&self, bytes: Bytes) {
         self.shared.arrivals.bring(bytes);
     }
@@ -79,7 +79,8 @@ impl LanProcess {
         self.shared.arrivals.bring_in_place(bytes);
     }
 
-    /// Another node has come, or gone. A hint only: a node that is not shown is a peer all the same once it introduces itself.
+    /// Another node has come, or gone. A hint only: a node that is not shown is a peer all the same once it introduces
+    /// itself.
     pub fn show(&self, node: u64, is_there: bool) {
         if node != self.node() {
             self.presence.note_token(&self.shared, node, is_there);

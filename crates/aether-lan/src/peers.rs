@@ -51,7 +51,7 @@ struct State {
     own_bytes: usize,
     /// The last way to a peer.
     ways: u32,
-    /// By node, so that all are told of a change in the same order in each run.
+    /// By node, so that all hear of a change in the same order in each run.
     peers: BTreeMap<u64, Peer>,
     bytes: usize,
     routes: HashMap<Channel, Arc<Route>>,
@@ -308,8 +308,9 @@ impl Peers {
         self.state.lock().peers.len()
     }
 
-    /// Whether this process, and each of these peers that is still there, has answered this ping or a later one. A peer that
-    /// went and came back has another way, on which the ping will not be answered; what was on the old one is lost, and counted.
+    /// Whether this process, and each of these peers that is still there, has answered this ping or a later one. A peer
+    /// that went and came back has another way, on which the ping will not be answered. The waves on the old one are lost,
+    /// and counted.
     pub(super) fn all_answered(&self, first: u64, pinged: &[(u64, u32)]) -> bool {
         let state = self.state.lock();
         let owes = |(node, way): &(u64, u32)| {

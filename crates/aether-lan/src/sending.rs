@@ -309,8 +309,8 @@ impl Sending {
         }
     }
 
-    /// Sends a message, and a ping behind it once there is enough in front of that. Returns false if this process has no room
-    /// for what it sends to itself.
+    /// Sends a message, and a ping behind it once there is enough in front of that. Returns false if this process has no
+    /// room for what it sends to itself.
     async fn put(&mut self, to: u64, lane: Lane, message: Message, is_last: bool) -> bool {
         let is_taken = self.put_alone(to, lane, message, is_last).await;
         let bytes = self.flights.get(&to).map_or(0, |flight| flight.bytes);

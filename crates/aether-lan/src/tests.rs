@@ -66,6 +66,31 @@ async fn a_join_that_a_peer_never_confirms_ends_and_names_the_peer() {
     joined.unwrap();
 }
 
+/// It went and came back before the flush looked: its way is another one, on which the ping will never be answered.
+#[tokio::test(start_paused = true)]
+async fn a_flush_waits_for_no_answer_of_a_peer_that_went_and_came_back() {
+    aether_core::clock::follow_tokio();
+    let (lan, mut exits) = without_network();
+    come(&lan, "one that comes back");
+    let shared = &lan.shared;
+    shared.peers.knows(PEER, 1);
+    let began = aether_core::clock::test_now();
+    let (flushed, ()) = tokio::join!(lan.settle(), async {
+        let asked = exits.requests.barriers.recv().await.unwrap();
+        let sent = shared.peers.pinged(PEER, 2);
+        asked.send(shared::Barrier { first: 1, nodes: vec![(PEER, sent.way)] }).unwrap();
+        shared.peers.answered_own(1);
+        shared.moved();
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        shared.peers.part(PEER, (0, 0));
+        come(&lan, "one that comes back");
+        shared.peers.knows(PEER, 1);
+        shared.moved();
+    });
+    flushed.unwrap();
+    assert!(aether_core::clock::since(began) < Duration::from_millis(20));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_peer_has_gone_when_it_was_silent_for_long_enough_and_not_before() {
     aether_core::clock::follow_tokio();

@@ -118,7 +118,11 @@ impl Confirming {
             return;
         }
         let mut watched = self.watched.lock();
-        for (_, emitter) in watched.extract_if(|_, emitter| emitter.channel.as_str() == channel) {
+        let mut refused: Vec<_> =
+            watched.extract_if(|_, emitter| emitter.channel.as_str() == channel).collect();
+        // The emitters are woken in the same order in each run.
+        refused.sort_by_key(|(id, _)| (id.source.instance(), id.sequence));
+        for (_, emitter) in refused {
             let _ = emitter.told.send(Lost::NotPermitted(emitter.channel));
         }
     }
@@ -133,8 +137,8 @@ impl Drop for Watched {
 }
 
 /// Waits for something. Gives up when there is no progress for the `patience` of that moment, and after
-/// `SETTLE_WITHIN` in any case. The error is the time limit that was exceeded. `moved` returns a wait for all progress after it
-/// was called.
+/// `SETTLE_WITHIN` in any case. The error is the time limit that was exceeded. `moved` returns a wait for all progress
+/// after it was called.
 ///
 /// Cancel safety: as `wait`.
 pub async fn within<T, M: Future>(

@@ -133,6 +133,12 @@ impl PauseRequest {
         Self { id, pattern, asked: None }
     }
 
+    /// Its number among the requests of the receiver.
+    #[must_use]
+    pub const fn id(&self) -> u64 {
+        self.id
+    }
+
     /// Asks senders to pause from this level on, unless they are asked for as much already.
     pub fn ask(&mut self, level: u8) -> Option<Pause> {
         let is_more = self.asked.is_none_or(|(asked, _)| level < asked);
@@ -272,7 +278,9 @@ impl PauseTable {
             return;
         }
         let held = self.holds.iter().filter(|((node, _), _)| node.principal == holder);
-        if let Some(key) = held.min_by_key(|(_, hold)| hold.until).map(|(key, _)| *key) {
+        if let Some(key) =
+            held.min_by_key(|((node, id), hold)| (hold.until, node.number, *id)).map(|(key, _)| *key)
+        {
             self.remove(key);
         }
     }

@@ -1,6 +1,6 @@
 //! A bounded table whose room principals share: each principal's entries, in the order in which they were last used.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::Hash;
 use std::num::NonZeroUsize;
 
@@ -11,7 +11,7 @@ use lru::LruCache;
 pub struct Shares<K, V, N> {
     /// Apart, so that nothing is looked up where nothing is proven.
     unproven: Share<K, V, N>,
-    others: HashMap<u64, Share<K, V, N>>,
+    others: BTreeMap<u64, Share<K, V, N>>,
     sizes: ShareSizes,
     len: usize,
 }
@@ -43,7 +43,7 @@ impl<K: Hash + Eq, V, N> Share<K, V, N> {
 
 impl<K: Hash + Eq, V, N: Default> Default for Shares<K, V, N> {
     fn default() -> Self {
-        Self { unproven: Share::default(), others: HashMap::new(), sizes: ShareSizes::default(), len: 0 }
+        Self { unproven: Share::default(), others: BTreeMap::new(), sizes: ShareSizes::default(), len: 0 }
     }
 }
 

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use zenoh::config::WhatAmI;
 use zenoh::scouting::Hello;
 
-use super::session;
+use super::session::{self, ZenohNet};
 use crate::address::LanAddress;
 use crate::error::LanError;
 
@@ -57,8 +57,23 @@ impl LanHello {
     }
 }
 
+/// The answers by multicast on these interfaces within a time, as a process sees them.
+pub(crate) async fn hellos(
+    net: &ZenohNet,
+    interfaces: &[String],
+    within: Duration,
+) -> Result<Vec<LanHello>, LanError> {
+    let mut asked = ask(&net.address, interfaces, within).await?;
+    let (own, connected) = (net.id(), net.connected().await);
+    for hello in &mut asked {
+        hello.is_own = hello.id == own;
+        hello.is_connected = connected.contains(&hello.id);
+    }
+    Ok(asked)
+}
+
 /// Asks on each of these interfaces at once, and collects answers for a time.
-pub(super) async fn ask(
+async fn ask(
     address: &LanAddress,
     interfaces: &[String],
     within: Duration,

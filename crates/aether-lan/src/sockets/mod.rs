@@ -12,5 +12,6 @@ pub use hello::LanHello;
 pub use node::{LanChange, LanNode};
 pub use router::{LanRouter, LanRouterAccount};
 
+pub(crate) use hello::hellos;
 pub(crate) use session::{Certificates, Entrance, ZenohNet, protocol_of};
 pub(crate) use threads::run_apart;

@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -21,7 +20,6 @@ use zenoh::sample::SampleKind;
 use zenoh::scouting::{Hello, Scout};
 use zenoh::{Config, Session};
 
-use super::hello::{self, LanHello};
 use super::node::{LanChange, LanNode};
 use super::priority::priority_of;
 use super::realms::Realms;
@@ -63,7 +61,7 @@ pub(crate) const fn protocol_of(certificates: Option<&Certificates>) -> Protocol
     if certificates.is_some() { Protocol::Quic } else { Protocol::Tcp }
 }
 
-/// What a process needs to enter the network.
+/// The needs of a process that enters the network.
 pub(crate) struct Entrance {
     pub(crate) address: LanAddress,
     pub(crate) certificates: Option<Certificates>,
@@ -86,7 +84,7 @@ impl Entrance {
 /// The session.
 pub(crate) struct ZenohNet {
     session: Session,
-    address: LanAddress,
+    pub(super) address: LanAddress,
     /// Of each key. The first one belongs to the key that seals. Empty in a router.
     realms: Realms,
     seen: Arc<Seen>,
@@ -330,21 +328,6 @@ impl ZenohNet {
         seen
     }
 
-    /// The answers by multicast on these interfaces within a time.
-    pub(crate) async fn hellos(
-        &self,
-        interfaces: &[String],
-        within: Duration,
-    ) -> Result<Vec<LanHello>, LanError> {
-        let mut asked = hello::ask(&self.address, interfaces, within).await?;
-        let (own, connected) = (self.id(), self.connected().await);
-        for hello in &mut asked {
-            hello.is_own = hello.id == own;
-            hello.is_connected = connected.contains(&hello.id);
-        }
-        Ok(asked)
-    }
-
     /// Shows a token of a router, and calls back with each process of any realm and each other router that comes or goes.
     pub(super) async fn declare_router(
         &self,
@@ -382,12 +365,12 @@ impl ZenohNet {
     }
 
     /// The number of this session in the network of Zenoh.
-    fn id(&self) -> String {
+    pub(super) fn id(&self) -> String {
         self.session.zid().to_string()
     }
 
     /// The numbers of the processes and routers that Zenoh is connected to.
-    async fn connected(&self) -> HashSet<String> {
+    pub(super) async fn connected(&self) -> HashSet<String> {
         let info = self.session.info();
         let ids = info.peers_zid().await.chain(info.routers_zid().await);
         ids.map(|id| id.to_string()).collect()
