@@ -1,4 +1,5 @@
-//! A kit for authors of services on Aether: a bus for tests, probes, paused time, and faults by seed.
+//! A kit for authors of services on Aether: a bus for tests, probes, paused time, faults by seed, and [simulations](sim)
+//! of several processes.
 //!
 //! Tests use it as a dev-dependency. The services under test are the real ones, and so is the bus; only the clock and
 //! the medium can be changed.
@@ -31,8 +32,9 @@
 //! From the first use of a [`TestBus`], of [`Faults`] or of a [`Call`] on, all clocks of Aether in the process follow
 //! tokio's ([`follow_tokio`]). In a test with `start_paused = true` ages, decay, floors, breakers, retries, sojourn caps,
 //! heartbeats and detectors therefore follow virtual time: an hour passes at once as soon as all tasks wait. Let time pass
-//! with `tokio::time::sleep`. `tokio::time::advance` jumps over the timers in between and runs them late. Tests over a
-//! network need real time, because tokio advances a paused clock while a message is on its way.
+//! with `tokio::time::sleep`. `tokio::time::advance` jumps over the timers in between and runs them late. Tests over a real
+//! network need real time, because tokio advances a paused clock while a message is on its way. [`sim`] has a network in
+//! virtual time.
 //!
 //! A thread without a tokio runtime reads the clock of the machine: emit from tasks and from `spawn_blocking`.
 //!

@@ -21,6 +21,7 @@ mod python_package;
 mod release;
 mod running;
 mod sbom;
+mod sim;
 mod steps;
 mod suite;
 mod sync_engine;
@@ -108,6 +109,12 @@ enum Command {
         #[command(flatten)]
         options: faults::FaultsArgs,
     },
+    /// Run the suites on the simulator with many seeds, in a release build. A failure prints the command that runs its seed
+    /// again.
+    Sim {
+        #[command(flatten)]
+        args: sim::SimArgs,
+    },
     /// Run the command of another revision and this one against each other: waves, questions, a field, a log.
     Versions {
         #[command(flatten)]
@@ -158,6 +165,7 @@ fn run(command: Command) -> Result<()> {
         Command::Soak { args } => bench::soak(&workspace, &args),
         Command::Recordings { into, names } => bench::recordings(&workspace, into, &names),
         Command::Faults { options } => faults::run(&workspace, &options),
+        Command::Sim { args } => sim::run(&workspace, &args),
         Command::Versions { args } => versions::run(&workspace, &args),
         Command::Fuzz { seconds, target } => fuzz::run(&workspace, seconds, target),
     }
