@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::MutexGuard;
 use tokio::time::MissedTickBehavior;
 
 use super::announcement::{self, ANNOUNCEMENTS, Announcement};
@@ -22,6 +21,7 @@ use crate::amplitude::Floor;
 use crate::background::Claim;
 use crate::channel::Channel;
 use crate::clock::{self, Instant};
+use crate::sync::MutexGuard;
 use crate::wave::{ContentType, Wave};
 
 /// The shortest time between two advertisements of a receiver.

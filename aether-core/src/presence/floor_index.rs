@@ -10,14 +10,13 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use parking_lot::RwLock;
 
 use crate::amplitude::{Floor, STEPS_PER_OCTAVE};
 use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
+use crate::sync::{AtomicBool, AtomicU64, RwLock, thread_local};
 
 /// How long an advertised floor holds: twice the interval at which it is repeated.
 pub(super) const HOLD: Duration = Duration::from_secs(2);
@@ -256,7 +255,7 @@ pub(super) struct FloorIndex {
 
 impl FloorIndex {
     pub(super) fn new() -> Self {
-        static LAST_ID: AtomicU64 = AtomicU64::new(0);
+        static LAST_ID: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         Self {
             index: RwLock::default(),
             id: LAST_ID.fetch_add(1, Ordering::Relaxed),
@@ -298,7 +297,7 @@ impl FloorIndex {
                 && now.saturating_duration_since(known.at) < REUSED_FOR
         };
         let known =
-            KNOWN.with_borrow(|recent| recent[place].as_ref().filter(is_known).map(|known| known.floor));
+            KNOWN.with(|recent| recent.borrow()[place].as_ref().filter(is_known).map(|known| known.floor));
         if let Some(floor) = known {
             return floor;
         }
@@ -310,7 +309,7 @@ impl FloorIndex {
         }
         drop(index);
         let known = RecentFloor { index: self.id, generation, channel: channel.clone(), floor, at: now };
-        KNOWN.with_borrow_mut(|recent| recent[place] = Some(known));
+        KNOWN.with(|recent| recent.borrow_mut()[place] = Some(known));
         floor
     }
 }
