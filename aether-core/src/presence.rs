@@ -139,7 +139,8 @@ impl Presence {
         if self.crosses_processes() && !self.first_roll.get().is_some_and(is_settled) {
             return None;
         }
-        if self.missed.load(Ordering::Relaxed) > 0 {
+        // A sender that sees a loss counted sees that the index is incomplete, too.
+        if self.missed.load(Ordering::Acquire) > 0 {
             return None;
         }
         let floor = self.hearers.floor_of(wave.channel(), now);

@@ -175,7 +175,7 @@ impl Presence {
         }
     }
 
-    async fn take_in(&self, message: &Wave) {
+    pub(super) async fn take_in(&self, message: &Wave) {
         let now = clock::now();
         let Some(announcements) = announcement::read(message.payload()) else {
             tracing::debug!(source = %message.source(), "unreadable announcements");
@@ -197,7 +197,7 @@ impl Presence {
             }
             let changes = advertised.take_in(message, of_others, &self.hearers, now);
             // Decremented afterwards, so that senders see the loss at every moment.
-            self.missed.fetch_sub(missed, Ordering::Relaxed);
+            self.missed.fetch_sub(missed, Ordering::Release);
             changes
         };
         if changes {

@@ -270,7 +270,8 @@ impl FloorIndex {
     }
 
     pub(super) fn set_incomplete(&self, is_incomplete: bool) {
-        self.is_incomplete.store(is_incomplete, Ordering::Relaxed);
+        // A sender that finds the index complete sees the changes that made it so.
+        self.is_incomplete.store(is_incomplete, Ordering::Release);
     }
 
     /// Changes the index.
@@ -286,7 +287,7 @@ impl FloorIndex {
 
     /// The floor below which no receiver hears a channel. Never waits: open while the index is being changed.
     pub(super) fn floor_of(&self, channel: &Channel, now: Instant) -> Floor {
-        if self.is_incomplete.load(Ordering::Relaxed) {
+        if self.is_incomplete.load(Ordering::Acquire) {
             return Floor::OPEN;
         }
         let generation = self.generation.load(Ordering::Acquire);
