@@ -23,16 +23,16 @@ pub(crate) use options::Callback;
 pub(crate) use options::{InboxOptions, ServeOrder, WhenFull};
 pub use options::{InboxOptionsError, OnShed};
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Duration;
 
-use crate::clock::Moment;
 use crossbeam_utils::CachePadded;
-use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use crate::amplitude::{Floor, amplitude_of_level};
+use crate::clock::Moment;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard};
 use crate::wave::Wave;
 use admission::{Admission, QueuePosition, is_weak};
 use options::LiveOptions;

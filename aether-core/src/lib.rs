@@ -59,6 +59,7 @@ pub mod presence;
 mod proof;
 mod router;
 mod source;
+mod sync;
 pub mod vibrator;
 pub mod wave;
 

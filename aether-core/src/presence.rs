@@ -19,11 +19,10 @@ mod local_receivers;
 mod roster;
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::amplitude::Floor;
@@ -35,6 +34,7 @@ use crate::inbox::{Inbox, InboxOptions, ShedReason, WhenFull};
 use crate::medium::{JoinError, Medium};
 use crate::router::Listener;
 use crate::source::{Sequencer, Source};
+use crate::sync::{AtomicBool, AtomicU64, Mutex};
 use crate::wave::Wave;
 use advertised_floors::AdvertisedFloors;
 use announcement::{ANNOUNCEMENTS, CALLS};
@@ -139,7 +139,8 @@ impl Presence {
         if self.crosses_processes() && !self.first_roll.get().is_some_and(is_settled) {
             return None;
         }
-        if self.missed.load(Ordering::Relaxed) > 0 {
+        // A sender that sees a loss counted sees that the index is incomplete, too.
+        if self.missed.load(Ordering::Acquire) > 0 {
             return None;
         }
         let floor = self.hearers.floor_of(wave.channel(), now);

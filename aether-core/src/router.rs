@@ -20,13 +20,12 @@ pub use delivery::{
 pub use subscription::{Heard, Listener, Lost, Relabel, Subscription};
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
-
-use parking_lot::{RwLock, RwLockWriteGuard};
 
 use crate::channel::{Channel, Pattern};
 use crate::inbox::{Inbox, Ledger, ShedReason};
+use crate::sync::{AtomicU64, RwLock, RwLockWriteGuard};
 use crate::wave::Wave;
 use accounts::InboxAccounts;
 use cache::{Cache, CacheEntry, Routed, with_recent};
@@ -83,7 +82,7 @@ impl Router {
     /// A router without subscriptions.
     #[must_use]
     pub fn new() -> Self {
-        static LAST_ID: AtomicU64 = AtomicU64::new(0);
+        static LAST_ID: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         Self {
             id: LAST_ID.fetch_add(1, Ordering::Relaxed),
             generation: AtomicU64::new(0),

@@ -5,9 +5,11 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use smol_str::SmolStr;
+
+use crate::sync::AtomicU64;
 
 /// The maximum length of a source's name, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 128;
@@ -268,6 +270,25 @@ mod tests {
         sequencer.take_back(3);
         assert_eq!([sequencer.next(), sequencer.next()], [3, 4]);
         sequencer.take_back(0);
+    }
+
+    #[cfg(aether_loom)]
+    mod loom {
+        use super::*;
+        use crate::sync::in_each_order;
+        use std::sync::Arc;
+
+        #[test]
+        fn a_number_is_given_twice_only_if_it_was_taken_back() {
+            in_each_order(3, || {
+                let sequencer = Arc::new(Sequencer::new(Source::new("alpha").unwrap()));
+                let refused = Arc::clone(&sequencer);
+                let refused = ::loom::thread::spawn(move || refused.take_back(refused.next()));
+                let kept = [sequencer.next(), sequencer.next()];
+                refused.join().unwrap();
+                assert!(kept[0] < kept[1] && kept[1] < sequencer.next(), "{kept:?}");
+            });
+        }
     }
 
     #[test]

@@ -3,13 +3,12 @@
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
-use parking_lot::MutexGuard;
-
 use super::ledger::{Ledger, ShedReason};
 use super::queue::{Levels, PREFETCH, Popped, Prefetch};
 use super::waiting::wake;
 use super::{Inbox, InboxState, ServeOrder, Shed};
 use crate::clock::Moment;
+use crate::sync::MutexGuard;
 use crate::wave::Wave;
 
 impl Inbox {

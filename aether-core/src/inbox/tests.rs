@@ -2,6 +2,8 @@
 
 mod control;
 mod holding;
+#[cfg(aether_loom)]
+mod loom;
 mod model;
 mod queue;
 mod race;

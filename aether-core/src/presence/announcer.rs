@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use parking_lot::MutexGuard;
 use tokio::time::MissedTickBehavior;
 
 use super::announcement::{self, ANNOUNCEMENTS, Announcement};
@@ -22,6 +21,7 @@ use crate::amplitude::Floor;
 use crate::background::Claim;
 use crate::channel::Channel;
 use crate::clock::{self, Instant};
+use crate::sync::MutexGuard;
 use crate::wave::{ContentType, Wave};
 
 /// The shortest time between two advertisements of a receiver.
@@ -177,7 +177,7 @@ impl Presence {
         }
     }
 
-    async fn take_in(&self, message: &Wave) {
+    pub(super) async fn take_in(&self, message: &Wave) {
         let now = clock::now();
         let Some(announcements) = announcement::read(message.payload()) else {
             tracing::debug!(source = %message.source(), "unreadable announcements");
@@ -199,7 +199,7 @@ impl Presence {
             }
             let changes = advertised.take_in(message, of_others, &self.hearers, now);
             // Decremented afterwards, so that senders see the loss at every moment.
-            self.missed.fetch_sub(missed, Ordering::Relaxed);
+            self.missed.fetch_sub(missed, Ordering::Release);
             changes
         };
         if changes {

@@ -11,14 +11,13 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
-
-use parking_lot::RwLock;
 
 use crate::amplitude::{Floor, STEPS_PER_OCTAVE};
 use crate::channel::{Channel, Pattern};
 use crate::clock::Instant;
+use crate::sync::{AtomicBool, AtomicU64, RwLock, thread_local};
 
 /// How long an advertised floor holds: twice the interval at which it is repeated.
 pub(super) const HOLD: Duration = Duration::from_secs(2);
@@ -257,7 +256,7 @@ pub(super) struct FloorIndex {
 
 impl FloorIndex {
     pub(super) fn new() -> Self {
-        static LAST_ID: AtomicU64 = AtomicU64::new(0);
+        static LAST_ID: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
         Self {
             index: RwLock::default(),
             id: LAST_ID.fetch_add(1, Ordering::Relaxed),
@@ -272,7 +271,8 @@ impl FloorIndex {
     }
 
     pub(super) fn set_incomplete(&self, is_incomplete: bool) {
-        self.is_incomplete.store(is_incomplete, Ordering::Relaxed);
+        // A sender that finds the index complete sees the changes that made it so.
+        self.is_incomplete.store(is_incomplete, Ordering::Release);
     }
 
     /// Changes the index.
@@ -288,7 +288,7 @@ impl FloorIndex {
 
     /// The floor below which no receiver hears a channel. Never waits: open while the index is being changed.
     pub(super) fn floor_of(&self, channel: &Channel, now: Instant) -> Floor {
-        if self.is_incomplete.load(Ordering::Relaxed) {
+        if self.is_incomplete.load(Ordering::Acquire) {
             return Floor::OPEN;
         }
         let generation = self.generation.load(Ordering::Acquire);
@@ -298,7 +298,7 @@ impl FloorIndex {
                 && now.saturating_duration_since(known.at) < REUSED_FOR
         };
         let known =
-            KNOWN.with_borrow(|recent| recent.iter().flatten().find(is_known).map(|known| known.floor));
+            KNOWN.with(|recent| recent.borrow().iter().flatten().find(is_known).map(|known| known.floor));
         if let Some(floor) = known {
             return floor;
         }
@@ -310,7 +310,7 @@ impl FloorIndex {
         }
         drop(index);
         let known = RecentFloor { index: self.id, generation, channel: channel.clone(), floor, at: now };
-        KNOWN.with_borrow_mut(|recent| recent[place_of(channel)] = Some(known));
+        KNOWN.with(|recent| recent.borrow_mut()[place_of(channel)] = Some(known));
         floor
     }
 }

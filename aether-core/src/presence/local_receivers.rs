@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use super::announcement::{Announcement, MAX_PATTERNS};
 use super::floor_index::{FloorIndex, Index, Slot};
@@ -15,6 +15,7 @@ use crate::clock::{self, Instant};
 use crate::inbox::Inbox;
 use crate::router::Heard;
 use crate::source::Source;
+use crate::sync::AtomicBool;
 
 #[derive(Default)]
 pub(super) struct LocalReceivers {

@@ -1,5 +1,8 @@
 //! Advertisements in process with a paused clock: when they are made, and what they stop.
 
+#[cfg(aether_loom)]
+mod loom;
+
 use super::*;
 use crate::Aether;
 use crate::channel::Channel;

@@ -9,18 +9,17 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
-
-use arc_swap::ArcSwapOption;
 
 use super::route::Route;
 use crate::channel::{Channel, Pattern};
+use crate::sync::{ArcSwapOption, AtomicU64, thread_local};
 use crate::wave::Wave;
 
-/// The capacity is 32,768 routes, about 8 MiB.
-const PAGES: usize = 256;
-const SLOTS_PER_PAGE: usize = 128;
+/// The capacity is 32,768 routes, about 8 MiB. The threads of loom have small stacks.
+const PAGES: usize = if cfg!(aether_loom) { 2 } else { 256 };
+const SLOTS_PER_PAGE: usize = if cfg!(aether_loom) { 2 } else { 128 };
 
 /// The number of routes that a thread remembers; a channel's slot follows from its hash.
 const RECENT_ROUTES: usize = 8;
@@ -132,7 +131,7 @@ impl Cache {
     fn slots(&self, channel: &Channel) -> [&ArcSwapOption<CacheEntry>; 2] {
         let place = channel.shard(PAGES * SLOTS_PER_PAGE * SLOTS_PER_PAGE);
         let page = self.pages[place % PAGES]
-            .get_or_init(|| Box::new([const { ArcSwapOption::const_empty() }; SLOTS_PER_PAGE]));
+            .get_or_init(|| Box::new(std::array::from_fn(|_| ArcSwapOption::empty())));
         let (first, second) = (place / PAGES % SLOTS_PER_PAGE, place / PAGES / SLOTS_PER_PAGE);
         [&page[first], &page[if second == first { (first + 1) % SLOTS_PER_PAGE } else { second }]]
     }

@@ -1,3 +1,6 @@
+#[cfg(aether_loom)]
+mod loom;
+
 use std::time::Duration;
 
 use proptest::prelude::*;

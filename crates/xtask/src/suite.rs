@@ -95,6 +95,7 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     // Most tests wait, for a server or for an outage to end, so that twice as many as there are processors keep them busy.
     let at_once = 2 * std::thread::available_parallelism().map_or(1, usize::from);
     steps.run("tests", || check(nextest(&["--no-fail-fast", "--test-threads"]).arg(at_once.to_string())))?;
+    steps.run("memory orderings", || orderings(workspace))?;
     clients::run(workspace, &mut steps, &tools)?;
     python_package::run(workspace, &mut steps, &tools)?;
     steps.run("doc tests", || {
@@ -119,6 +120,14 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
 
 fn are_namespaces_excused() -> bool {
     std::env::var(NO_NAMESPACES).is_ok_and(|excuse| excuse == "1")
+}
+
+/// Runs the tests of aether-core in each order that the memory model allows. For cargo the flag changes every crate, so
+/// what is built has a folder of its own.
+fn orderings(workspace: &Workspace) -> Result<()> {
+    let mut test = workspace.cargo(["test", "-p", "aether-bus-core", "--lib", "--locked", "--target-dir"]);
+    test.arg(workspace.target().join("loom")).arg("loom::").env("RUSTFLAGS", "--cfg aether_loom");
+    check(&mut test)
 }
 
 /// Installs the command that loses packets between network namespaces, which only root may do. Their tests need root, too.
