@@ -32,7 +32,8 @@ async fn sending_end(stage: &Stage) -> Checked<Aether> {
 }
 
 async fn a_plain_loop_loses_nothing_at_a_slower_receiver(stage: &Stage) -> Checked {
-    const WAVES: u64 = 60_000;
+    // Several times what an outbox, a network and the inbox hold.
+    const WAVES: u64 = 30_000;
     let mut slow = receiver("slow", stage, 1024, PATIENCE).await?;
     slow.resonate_on("burst.*").await?;
     let end = sending_end(stage).await?;
