@@ -34,7 +34,7 @@
 //! it twice. At the end ([`Sim::finish`]): that every process stops, and that its accounts add up. [`Sim::always`] adds
 //! checks.
 //!
-//! # What makes two runs the same
+//! # The same run for the same seed
 //! The processes take time from tokio or from `aether_core::clock`, and random numbers from `fastrand`. A process must not
 //! depend on the order of a `HashMap`, on `tokio::select!` without `biased`, on threads, files or sockets.
 //! [`Sim::digest`] tells two runs apart.
@@ -67,7 +67,7 @@ use crate::seed::{drawn, mixed};
 use crate::verdict::Account;
 use network::Network;
 use process::{Life, Main, Process, World};
-use random::Planned;
+use random::{Planned, SimFault};
 use trace::{Event, Trace};
 
 /// The shortest and the longest step.
@@ -431,9 +431,33 @@ impl Sim {
         for planned in faults.drawn(seed, (self.now, within), names) {
             let number = self.planned.len();
             if !self.left_out.contains(&number) {
-                planned.schedule(self);
+                let (begin, end) = (planned.fault.clone(), planned.fault.clone());
+                self.at(planned.at, move |sim| sim.begin(&begin));
+                self.at(planned.until, move |sim| sim.end(&end));
             }
             self.planned.push(planned);
+        }
+    }
+
+    fn begin(&mut self, fault: &SimFault) {
+        match fault {
+            SimFault::Kill(name) => self.kill(name),
+            SimFault::Freeze(name) => self.freeze(name),
+            SimFault::Cut(some, others) => self.cut(&borrowed(some), &borrowed(others)),
+            SimFault::CutOneWay(from, to) => self.cut_one_way(&borrowed(from), &borrowed(to)),
+            SimFault::Slow(one, other, link) => self.link(&[one], &[other], *link),
+            SimFault::Clock(name, seconds) => self.set_forward(name, *seconds),
+        }
+    }
+
+    fn end(&mut self, fault: &SimFault) {
+        match fault {
+            SimFault::Kill(name) => self.restart(name),
+            SimFault::Freeze(name) => self.wake(name),
+            SimFault::Cut(some, others) => self.join(&borrowed(some), &borrowed(others)),
+            SimFault::CutOneWay(from, to) => self.join_one_way(&borrowed(from), &borrowed(to)),
+            SimFault::Slow(one, other, _) => self.unlink(one, other),
+            SimFault::Clock(name, seconds) => self.set_forward(name, -seconds),
         }
     }
 
@@ -609,6 +633,10 @@ impl Sim {
         let faults = if text.is_empty() { String::new() } else { format!("random faults:\n{text}") };
         format!("{faults}last events:\n{}", self.world.trace.last(&names))
     }
+}
+
+fn borrowed(names: &[String]) -> Vec<&str> {
+    names.iter().map(|name| &**name).collect()
 }
 
 /// Time passes in whole milliseconds, as timers of tokio do.

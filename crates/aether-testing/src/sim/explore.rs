@@ -45,7 +45,7 @@ type Scenario = dyn Fn(&mut Sim) + Send + Sync;
 pub struct SimFailure {
     /// The seed.
     pub seed: u64,
-    /// What failed.
+    /// The check that failed, or the panic.
     pub message: String,
     without: String,
     described: String,
@@ -103,7 +103,7 @@ pub fn try_explore(
     Err(SimFailure { seed, message, without, described, command: command(seed) })
 }
 
-/// The command that runs this program with a seed: a test by its name, which is that of its thread, or a program of cargo.
+/// The command that runs this program with a seed: a test by its name, which its thread has, or a program.
 fn command(seed: u64) -> String {
     let package = std::env::var("CARGO_PKG_NAME").map(|name| format!(" -p {name}")).unwrap_or_default();
     let thread = thread::current();

@@ -22,10 +22,10 @@ use crate::verdict::Account;
 /// The time of day when a simulation begins: 2026-01-01, 00:00 UTC.
 const BEGINS: Duration = Duration::from_secs(1_767_225_600);
 
-/// What a process does.
+/// The code of a process.
 pub(super) type Main = Arc<dyn Fn(Life) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
 
-/// What one life of a process has.
+/// The possessions of one life of a process.
 #[derive(Clone)]
 pub(super) struct Life {
     pub(super) aether: Aether,
@@ -33,7 +33,7 @@ pub(super) struct Life {
     pub(super) services: Arc<Mutex<Vec<(String, ServiceCounters)>>>,
 }
 
-/// What all processes of a simulation share.
+/// The common parts of all processes of a simulation.
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) seed: u64,
@@ -59,15 +59,12 @@ impl WallClock {
     }
 }
 
-/// How a process ended.
-type Ended = Result<Account, String>;
-
-pub(super) struct Running {
+pub(super) struct RunningProcess {
     runtime: Runtime,
     epoch: (Instant, Duration),
     pub(super) shutdown: CancellationToken,
     life: Arc<Mutex<Option<Life>>>,
-    main: Option<JoinHandle<Ended>>,
+    main: Option<JoinHandle<Result<Account, String>>>,
     /// The time until which it was run.
     until: Duration,
     random: u64,
@@ -79,7 +76,7 @@ pub(super) struct Process {
     main: Main,
     lives: u64,
     pub(super) clock: WallClock,
-    pub(super) running: Option<Running>,
+    pub(super) running: Option<RunningProcess>,
     pub(super) is_frozen: bool,
 }
 
@@ -113,7 +110,8 @@ impl Process {
             Arc::clone(&life),
         ));
         drop(inside);
-        self.running = Some(Running { runtime, epoch, shutdown, life, main: Some(main), until: now, random });
+        self.running =
+            Some(RunningProcess { runtime, epoch, shutdown, life, main: Some(main), until: now, random });
         self.is_frozen = false;
         Ok(())
     }
@@ -149,7 +147,7 @@ impl Process {
     }
 
     /// How its main function ended, once it has.
-    pub(super) fn ended(&mut self) -> Option<Ended> {
+    pub(super) fn ended(&mut self) -> Option<Result<Account, String>> {
         let running = self.running.as_mut()?;
         let main = running.main.take_if(|main| main.is_finished())?;
         Some(match running.runtime.block_on(main) {
@@ -166,7 +164,7 @@ impl Process {
     }
 }
 
-impl Running {
+impl RunningProcess {
     /// Calls something with the clock and the random numbers of this process.
     fn with<T>(
         &mut self,
@@ -201,7 +199,7 @@ async fn live(
     (name, port, watch): (String, Port, Watch),
     shutdown: CancellationToken,
     place: Arc<Mutex<Option<Life>>>,
-) -> Ended {
+) -> Result<Account, String> {
     let connected = connect(&name, port, watch).await;
     let aether = connected.map_err(|error| format!("cannot connect: {}", error_chain(&error)))?;
     let life = Life { aether: aether.clone(), shutdown, services: Arc::default() };

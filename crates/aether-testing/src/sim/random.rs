@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::Sim;
 use super::network::Link;
 use crate::wave_line::seconds;
 
@@ -24,13 +23,13 @@ pub struct RandomFaults {
 /// A fault with its time and its end.
 #[derive(Debug, Clone)]
 pub(super) struct Planned {
-    at: Duration,
-    until: Duration,
-    fault: Fault,
+    pub(super) at: Duration,
+    pub(super) until: Duration,
+    pub(super) fault: SimFault,
 }
 
 #[derive(Debug, Clone)]
-enum Fault {
+pub(super) enum SimFault {
     Kill(String),
     Freeze(String),
     Cut(Vec<String>, Vec<String>),
@@ -113,7 +112,7 @@ impl RandomFaults {
         planned
     }
 
-    fn fault(&self, random: &mut fastrand::Rng, total: u32, hit: &[String], names: &[String]) -> Fault {
+    fn fault(&self, random: &mut fastrand::Rng, total: u32, hit: &[String], names: &[String]) -> SimFault {
         let mut drawn = random.u32(..total);
         let one = hit[random.usize(..hit.len())].clone();
         let kind = self.weights.iter().position(|weight| {
@@ -123,8 +122,8 @@ impl RandomFaults {
         });
         let others: Vec<String> = names.iter().filter(|name| **name != one).cloned().collect();
         match kind {
-            Some(0) => Fault::Kill(one),
-            Some(1) => Fault::Freeze(one),
+            Some(0) => SimFault::Kill(one),
+            Some(1) => SimFault::Freeze(one),
             Some(kind @ (2 | 3)) => {
                 let some: Vec<String> = match random.u8(..3) {
                     // From everybody, from one other, or with some others from the rest.
@@ -133,9 +132,9 @@ impl RandomFaults {
                     _ => others.iter().filter(|_| random.bool()).cloned().collect(),
                 };
                 match (kind, random.bool()) {
-                    (2, _) => Fault::Cut(vec![one], some),
-                    (_, true) => Fault::CutOneWay(vec![one], some),
-                    (_, false) => Fault::CutOneWay(some, vec![one]),
+                    (2, _) => SimFault::Cut(vec![one], some),
+                    (_, true) => SimFault::CutOneWay(vec![one], some),
+                    (_, false) => SimFault::CutOneWay(some, vec![one]),
                 }
             }
             Some(4) if !others.is_empty() => {
@@ -146,45 +145,9 @@ impl RandomFaults {
                     loss: random.f64() * 0.3,
                     bandwidth: random.bool().then(|| random.u64(10_000..10_000_000)),
                 };
-                Fault::Slow(one, other, link)
+                SimFault::Slow(one, other, link)
             }
-            _ => Fault::Clock(one, random.i64(-JUMPS..=JUMPS)),
-        }
-    }
-}
-
-impl Planned {
-    pub(super) fn schedule(&self, sim: &mut Sim) {
-        let (begin, end) = (self.fault.clone(), self.fault.clone());
-        sim.at(self.at, move |sim| begin.begin(sim));
-        sim.at(self.until, move |sim| end.end(sim));
-    }
-}
-
-fn names(names: &[String]) -> Vec<&str> {
-    names.iter().map(|name| &**name).collect()
-}
-
-impl Fault {
-    fn begin(&self, sim: &mut Sim) {
-        match self {
-            Self::Kill(name) => sim.kill(name),
-            Self::Freeze(name) => sim.freeze(name),
-            Self::Cut(some, others) => sim.cut(&names(some), &names(others)),
-            Self::CutOneWay(from, to) => sim.cut_one_way(&names(from), &names(to)),
-            Self::Slow(one, other, link) => sim.link(&[one], &[other], *link),
-            Self::Clock(name, seconds) => sim.set_forward(name, *seconds),
-        }
-    }
-
-    fn end(&self, sim: &mut Sim) {
-        match self {
-            Self::Kill(name) => sim.restart(name),
-            Self::Freeze(name) => sim.wake(name),
-            Self::Cut(some, others) => sim.join(&names(some), &names(others)),
-            Self::CutOneWay(from, to) => sim.join_one_way(&names(from), &names(to)),
-            Self::Slow(one, other, _) => sim.unlink(one, other),
-            Self::Clock(name, seconds) => sim.set_forward(name, -seconds),
+            _ => SimFault::Clock(one, random.i64(-JUMPS..=JUMPS)),
         }
     }
 }
@@ -193,12 +156,12 @@ impl fmt::Display for Planned {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} to {}: ", seconds(self.at), seconds(self.until))?;
         match &self.fault {
-            Fault::Kill(name) => write!(f, "{name} is killed, then starts again"),
-            Fault::Freeze(name) => write!(f, "{name} is frozen"),
-            Fault::Cut(some, others) => write!(f, "{some:?} and {others:?} are cut"),
-            Fault::CutOneWay(from, to) => write!(f, "what {from:?} sends to {to:?} is cut"),
-            Fault::Slow(one, other, link) => write!(f, "{one} and {other} have {link:?}"),
-            Fault::Clock(name, by) => write!(f, "the clock of {name} is set forward by {by} s"),
+            SimFault::Kill(name) => write!(f, "{name} is killed, then starts again"),
+            SimFault::Freeze(name) => write!(f, "{name} is frozen"),
+            SimFault::Cut(some, others) => write!(f, "{some:?} and {others:?} are cut"),
+            SimFault::CutOneWay(from, to) => write!(f, "what {from:?} sends to {to:?} is cut"),
+            SimFault::Slow(one, other, link) => write!(f, "{one} and {other} have {link:?}"),
+            SimFault::Clock(name, by) => write!(f, "the clock of {name} is set forward by {by} s"),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What happened in a simulation: a number that tells two runs apart, and the last events as text.
+//! The events of a simulation: a number that tells two runs apart, and the last events as text.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;

@@ -22,23 +22,23 @@ struct Hearer {
 
 /// The waves whose order is kept: of one source and channel, of the same strength, for one hearer.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Stream {
+struct StreamKey {
     hearer: Hearer,
     source: Source,
     channel: Channel,
     amplitude: u32,
 }
 
-/// What arrived so far in all processes.
+/// The waves that arrived so far in all processes.
 #[derive(Debug, Default)]
 pub(super) struct Arrived {
-    last: HashMap<Stream, u64>,
+    last: HashMap<StreamKey, u64>,
     by_groups: HashSet<(String, WaveId)>,
     problems: Vec<String>,
 }
 
 impl Arrived {
-    /// What was wrong since this was asked last.
+    /// The problems since this was asked last.
     pub(super) fn problems(&mut self) -> Vec<String> {
         std::mem::take(&mut self.problems)
     }
@@ -47,7 +47,7 @@ impl Arrived {
         let id = wave.id();
         let hearer = Hearer { life, pattern: arrival.pattern.clone(), member: arrival.member };
         let (source, channel) = (wave.source().clone(), wave.channel().clone());
-        let stream = Stream { hearer, source, channel, amplitude: wave.amplitude().as_f32().to_bits() };
+        let stream = StreamKey { hearer, source, channel, amplitude: wave.amplitude().as_f32().to_bits() };
         let last = self.last.insert(stream, id.sequence).unwrap_or(0);
         if id.sequence <= last {
             let (wave, channel) = (wave_line::short_id(&id), wave.channel());

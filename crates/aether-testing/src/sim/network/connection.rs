@@ -18,7 +18,7 @@ const LOST_AT_MOST: u32 = 4;
 pub struct Link {
     /// The time that each message takes at least.
     pub latency: Duration,
-    /// What a message takes longer at most, drawn for each. Messages do not overtake each other.
+    /// The time that a message takes longer at most, drawn for each. Messages do not overtake each other.
     pub jitter: Duration,
     /// The share of packets that get lost, 0 to 1. They are sent again, as TCP does: what is behind them waits.
     pub loss: f64,
@@ -86,7 +86,7 @@ impl Way {
         self.waiting.len() + self.flying.len()
     }
 
-    /// What waits is sent until a time, the most urgent lane first.
+    /// Sends the waiting messages until a time, the most urgent lane first.
     pub(super) fn send(&mut self, link: &Link, now: Duration) {
         while let Some(first) = self.waiting.front() {
             // They wait in the order of their times.

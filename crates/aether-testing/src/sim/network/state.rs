@@ -17,14 +17,14 @@ const LEASE: Duration = Duration::from_secs(3);
 /// The least and the most time until a broken connection is tried again.
 const TRIED_AGAIN_AFTER: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 
-/// What became of a message that was put.
+/// The fate of a message that was put.
 pub(super) enum Put {
     Taken,
     Full,
     Ended,
 }
 
-/// What has come for a process.
+/// The next for a process to read.
 pub(super) enum Incoming {
     Message(Bytes),
     Shown(u64, bool),
