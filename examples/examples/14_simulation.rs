@@ -7,13 +7,13 @@
 //! `cargo run -p aether-examples --example 14_simulation` prints something like:
 //!
 //! ```text
-//! hasty: the simulation fails with seed 2, also without 5 of its 6 random faults: stock has taken what was not sold: {1}
+//! hasty: the simulation fails with seed 1, also without 5 of its 6 random faults: stock has taken what was not sold: {18}
 //! random faults:
-//!   1.168 s to 4.795 s: stock is frozen
+//!   8.608 s to 15.572 s: stock and shop have a latency of 147ms and up to 113ms more, 26 % of packets lost, 5474888 bytes/s
 //! ...
-//! again: AETHER_TEST_SEED=2 and the same command
+//! again: AETHER_TEST_SEED=1 and the same command
 //!
-//! careful: 100 seeds without a failure
+//! careful: 50 seeds without a failure
 //! ```
 
 use std::collections::BTreeSet;
@@ -130,8 +130,8 @@ fn scenario(sim: &mut Sim, is_careful: bool) {
 fn main() {
     let failure = try_explore(0..1000, |sim| scenario(sim, false)).expect_err("the hasty shop has a fault");
     println!("hasty: {failure}\n");
-    match try_explore(0..100, |sim| scenario(sim, true)) {
-        Ok(()) => println!("careful: 100 seeds without a failure"),
+    match try_explore(0..50, |sim| scenario(sim, true)) {
+        Ok(()) => println!("careful: 50 seeds without a failure"),
         Err(failure) => panic!("careful: {failure}"),
     }
 }

@@ -379,7 +379,7 @@ impl Sim {
             self.world.network.link(one, other, Some(link));
             self.world.network.link(other, one, Some(link));
         }
-        self.did(format!("{some:?} and {others:?} have {link:?}"));
+        self.did(format!("{some:?} and {others:?} have {link}"));
     }
 
     fn unlink(&mut self, one: &str, other: &str) {
@@ -392,7 +392,7 @@ impl Sim {
     /// Sets the link between any two processes that have none of their own.
     pub fn link_all(&mut self, link: Link) {
         self.world.network.link_all(link);
-        self.did(format!("all have {link:?}"));
+        self.did(format!("all have {link}"));
     }
 
     /// Sets the time of day of a process forward by seconds, or back if they are negative.

@@ -160,7 +160,7 @@ impl fmt::Display for Planned {
             SimFault::Freeze(name) => write!(f, "{name} is frozen"),
             SimFault::Cut(some, others) => write!(f, "{some:?} and {others:?} are cut"),
             SimFault::CutOneWay(from, to) => write!(f, "what {from:?} sends to {to:?} is cut"),
-            SimFault::Slow(one, other, link) => write!(f, "{one} and {other} have {link:?}"),
+            SimFault::Slow(one, other, link) => write!(f, "{one} and {other} have {link}"),
             SimFault::Clock(name, by) => write!(f, "the clock of {name} is set forward by {by} s"),
         }
     }

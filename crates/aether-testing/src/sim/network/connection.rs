@@ -1,6 +1,7 @@
 //! A connection between two processes: what is on its way in one direction, and how long it takes.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +31,23 @@ impl Default for Link {
     /// 5 ms, without jitter and loss.
     fn default() -> Self {
         Self { latency: Duration::from_millis(5), jitter: Duration::ZERO, loss: 0.0, bandwidth: None }
+    }
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { latency, jitter, loss, bandwidth } = self;
+        write!(f, "a latency of {latency:?}")?;
+        if !jitter.is_zero() {
+            write!(f, " and up to {jitter:?} more")?;
+        }
+        if *loss > 0.0 {
+            write!(f, ", {:.0} % of packets lost", loss * 100.0)?;
+        }
+        match bandwidth {
+            Some(bytes) => write!(f, ", {bytes} bytes/s"),
+            None => Ok(()),
+        }
     }
 }
 
