@@ -12,17 +12,21 @@ use futures_util::stream::{FuturesUnordered, StreamExt};
 use super::counts::Counts;
 use super::crowd::{Crowd, WAITING_BYTES};
 use super::joined::{Joined, MemberFound};
+use super::lane::Lane;
 use super::shared::LanShared;
 use aether_core::clock::{self, Instant};
 use aether_core::medium::{Crowded, Router, Subscription};
 use aether_core::{Pattern, Wave};
 
-/// Whose waves wait: a pattern's or a member's.
+/// The receivers of waves: those of a pattern, or a member.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Target {
     Pattern(Pattern),
     Member(u64),
 }
+
+/// Waves that wait behind each other: of one lane, so that strong ones do not wait behind weak ones.
+pub(super) type Line = (Target, Lane);
 
 /// The deliveries of the receiving task, and the ones that wait.
 pub(super) struct Deliveries {
@@ -30,8 +34,8 @@ pub(super) struct Deliveries {
     router: Arc<Router>,
     joined: Arc<Joined>,
     counts: Arc<Counts>,
-    crowds: HashMap<Target, Crowd>,
-    settling: FuturesUnordered<BoxFuture<'static, Target>>,
+    crowds: HashMap<Line, Crowd>,
+    settling: FuturesUnordered<BoxFuture<'static, Line>>,
     waiting_bytes: usize,
 }
 
@@ -54,7 +58,7 @@ impl Deliveries {
     /// Waits until the waiting waves of a target are settled; pending while none wait.
     ///
     /// Cancel safety: if cancelled before completion, nothing is taken.
-    pub(super) async fn settled(&mut self) -> Target {
+    pub(super) async fn settled(&mut self) -> Line {
         match self.settling.next().await {
             Some(target) => target,
             None => std::future::pending().await,
@@ -62,16 +66,16 @@ impl Deliveries {
     }
 
     /// Delivers waves of one channel, behind those that wait.
-    pub(super) fn deliver(&mut self, target: Target, member: Option<&Subscription>, waves: Vec<Wave>) {
-        if let Some(crowd) = self.crowds.get_mut(&target).filter(|crowd| crowd.keeps_order()) {
+    pub(super) fn deliver(&mut self, line: Line, member: Option<&Subscription>, waves: Vec<Wave>) {
+        if let Some(crowd) = self.crowds.get_mut(&line).filter(|crowd| crowd.keeps_order()) {
             self.waiting_bytes += crowd.keep(waves);
             if self.waiting_bytes > WAITING_BYTES {
                 crowd.give_up();
             }
             return;
         }
-        let crowded = self.offer(&target, member, waves);
-        self.wait_with(target, crowded);
+        let crowded = self.offer(&line.0, member, waves);
+        self.wait_with(line, crowded);
     }
 
     fn offer(&self, target: &Target, member: Option<&Subscription>, waves: Vec<Wave>) -> Crowded {
@@ -92,13 +96,13 @@ impl Deliveries {
         }
     }
 
-    fn wait_with(&mut self, target: Target, crowded: Crowded) {
+    fn wait_with(&mut self, line: Line, crowded: Crowded) {
         if crowded.level().is_none() {
             return;
         }
         let shared = &self.shared;
-        let crowd = self.crowds.entry(target.clone()).or_insert_with(|| {
-            let pattern = match &target {
+        let crowd = self.crowds.entry(line.clone()).or_insert_with(|| {
+            let pattern = match &line.0 {
                 Target::Pattern(pattern) => pattern.clone(),
                 Target::Member(id) => match self.joined.member(*id) {
                     MemberFound::Here(member) | MemberFound::Late(member) => member.pattern().clone(),
@@ -111,16 +115,16 @@ impl Deliveries {
         if let Some(pause) = pause {
             shared.send_pause(&pause);
         }
-        self.settling.push(settled.map(move |()| target).boxed());
+        self.settling.push(settled.map(move |()| line).boxed());
     }
 
     /// The waiting waves of a target are settled: delivers what came behind them, as far as there is room.
-    pub(super) fn go_on(&mut self, target: &Target) {
-        if let Some(crowd) = self.crowds.get_mut(target) {
+    pub(super) fn go_on(&mut self, line: &Line) {
+        if let Some(crowd) = self.crowds.get_mut(line) {
             crowd.settled();
         }
         loop {
-            let Some(crowd) = self.crowds.get_mut(target) else { return };
+            let Some(crowd) = self.crowds.get_mut(line) else { return };
             let Some((waves, bytes)) = crowd.next() else {
                 if let Some(pause) = crowd.pause.end() {
                     self.shared.send_pause(&pause);
@@ -128,9 +132,9 @@ impl Deliveries {
                 break;
             };
             self.waiting_bytes -= bytes;
-            let crowded = self.offer(target, None, waves);
+            let crowded = self.offer(&line.0, None, waves);
             if crowded.level().is_some() {
-                self.wait_with(target.clone(), crowded);
+                self.wait_with(line.clone(), crowded);
                 self.renew();
                 return;
             }
@@ -148,8 +152,8 @@ impl Deliveries {
 
     /// Delivers what waits where there is room now, and renews the pauses. Called while messages keep arriving.
     pub(super) fn look_after_crowds(&mut self) {
-        while let Some(Some(target)) = self.settling.next().now_or_never() {
-            self.go_on(&target);
+        while let Some(Some(line)) = self.settling.next().now_or_never() {
+            self.go_on(&line);
         }
         self.renew();
     }
@@ -158,8 +162,8 @@ impl Deliveries {
     pub(super) fn finish(&mut self) {
         self.settling = FuturesUnordered::new();
         let mut crowds: Vec<_> = std::mem::take(&mut self.crowds).into_iter().collect();
-        crowds.sort_by_key(|(_, crowd)| crowd.pause.id());
-        for (target, mut crowd) in crowds {
+        crowds.sort_by_key(|((_, lane), crowd)| (*lane, crowd.pause.id()));
+        for ((target, _), mut crowd) in crowds {
             while let Some((waves, _)) = crowd.next() {
                 drop(self.offer(&target, None, waves));
             }
@@ -203,12 +207,38 @@ mod tests {
         let most = WAITING_BYTES >> 20;
         for number in 0..most + 5 {
             let wave = Wave::builder(format!("load.{number}")).bytes(payload.clone()).build().unwrap();
-            deliveries.deliver(Target::Pattern(pattern.clone()), None, vec![wave]);
+            deliveries.deliver((Target::Pattern(pattern.clone()), Lane::LAST), None, vec![wave]);
         }
-        let target = deliveries.settled().await;
-        deliveries.go_on(&target);
+        let line = deliveries.settled().await;
+        deliveries.go_on(&line);
         deliveries.finish();
         let last = full.take_now().unwrap();
         assert_eq!(last.channel().as_str(), format!("load.{}", most + 4), "the newest is the last to arrive");
+    }
+
+    #[tokio::test]
+    async fn a_strong_wave_does_not_wait_behind_weak_ones_that_wait() {
+        let router = Arc::new(Router::new());
+        let outbox = OutboxReader::new(inbox(InboxOptions::default()));
+        let (shared, _exits) =
+            LanShared::new(Peers::new(8, "here".to_owned()), outbox, Sealing::new(None).unwrap());
+        let mut deliveries =
+            Deliveries::new(shared, Arc::clone(&router), Arc::default(), Arc::<Counts>::default());
+        let patience = Duration::from_secs(3600);
+        let full = inbox(InboxOptions::default().max_waves(1).when_full(WhenFull::Wait { patience }));
+        let listener = Listener::new(Arc::new(Sequencer::new(Source::framework())));
+        let pattern = Pattern::new("load.*").unwrap();
+        let _heard = router.subscribe(pattern.clone(), None, Arc::clone(&full), listener);
+        for (number, amplitude) in [0.1, 0.1, 0.1, 1.0].into_iter().enumerate() {
+            let wave = Wave::builder(format!("load.{number}")).amplitude(amplitude).build().unwrap();
+            let line = (Target::Pattern(pattern.clone()), LanShared::lane_of(&wave));
+            deliveries.deliver(line, None, vec![wave]);
+        }
+        let mut arrived = Vec::new();
+        while arrived.len() < 4 {
+            deliveries.look_after_crowds();
+            arrived.extend(full.take_now().map(|wave| wave.channel().as_str().to_owned()));
+        }
+        assert_eq!(arrived, ["load.0", "load.3", "load.1", "load.2"]);
     }
 }

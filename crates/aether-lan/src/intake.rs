@@ -69,8 +69,8 @@ pub(super) async fn receive(intake: Intake) {
         let renewal = receiving.deliveries.renewal();
         let arrived = tokio::select! {
             biased;
-            target = receiving.deliveries.settled() => {
-                receiving.deliveries.go_on(&target);
+            line = receiving.deliveries.settled() => {
+                receiving.deliveries.go_on(&line);
                 continue;
             }
             arrived = arrivals.take() => arrived,
@@ -274,7 +274,8 @@ impl Receiving {
         for heard in heard.iter() {
             self.note_gap(&heard.pattern, &heard.in_force, &frame, delay);
             if !frame.waves.is_empty() {
-                self.deliveries.deliver(Target::Pattern(heard.pattern.clone()), None, frame.waves.clone());
+                let line = (Target::Pattern(heard.pattern.clone()), lane);
+                self.deliveries.deliver(line, None, frame.waves.clone());
             }
         }
     }
@@ -317,7 +318,7 @@ impl Receiving {
         let Some(first) = frame.waves.first() else { return };
         match self.intake.joined.member(id) {
             MemberFound::Here(member) => {
-                self.deliveries.deliver(Target::Member(id), Some(&member), frame.waves);
+                self.deliveries.deliver((Target::Member(id), lane), Some(&member), frame.waves);
             }
             MemberFound::Late(member) => {
                 let shared = &self.intake.shared;

@@ -1,0 +1,12 @@
+//! Whole systems on the simulator: several processes, traffic as it is outside of tests, faults by seed.
+//!
+//! Each suite has a scenario in which nothing is lost, and one in which faults happen and each loss has to be counted.
+
+#![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
+
+mod asking;
+mod echoes;
+mod orders;
+mod pressure;
+mod repeated;
+mod traffic;
