@@ -65,6 +65,8 @@ struct Count {
 #[derive(Debug, Default)]
 struct Counts {
     emitted: u64,
+    /// The sources that emit no more.
+    finished: usize,
     received: BTreeMap<&'static str, Count>,
     /// How long strong waves took.
     strong: Vec<Duration>,
@@ -144,6 +146,7 @@ fn system(sim: &mut Sim, receivers: &'static [Receiving], waves: u64, most: u64)
             async move {
                 sleep(OPENS_AFTER).await;
                 emit(&aether, &board, waves, most).await?;
+                board.lock().finished += 1;
                 shutdown.cancelled().await;
                 Ok::<_, BoxError>(())
             }
@@ -182,13 +185,12 @@ fn sent(sim: &mut Sim) -> Ledger {
 
 /// All that was emitted is sent, offered to each receiver and to one member of the group, and received or shed.
 fn without_faults(sim: &mut Sim) {
-    const WAVES: u64 = 250;
-    let board = system(sim, &RECEIVERS, WAVES, 150);
+    let board = system(sim, &RECEIVERS, 250, 150);
     vary_links(sim);
     let emitted = Arc::clone(&board);
     sim.eventually(120 * SECOND, "all waves are emitted and have left their inboxes", move |sim| {
         let all = sent(sim);
-        emitted.lock().emitted >= WAVES
+        emitted.lock().finished == SOURCES.len()
             && all.queued == 0
             && RECEIVERS.iter().all(|of| ledger(sim, of.name).queued == 0)
     });
@@ -217,6 +219,8 @@ fn with_faults(sim: &mut Sim) {
     sim.random_faults(FAULTS_WITHIN, &RandomFaults::new(4).kills(0));
     sim.run_for(FAULTS_WITHIN);
     sim.heal();
+    let finished = Arc::clone(&board);
+    sim.eventually(60 * SECOND, "all waves are emitted", move |_| finished.lock().finished == SOURCES.len());
     sim.run_for(CALMS_WITHIN);
     for name in SOURCES {
         sim.run(name, async |aether| aether.flush().await.unwrap());
@@ -232,12 +236,8 @@ fn with_faults(sim: &mut Sim) {
     assert!(crew.offered <= all.delivered, "{crew:?}");
 }
 
-const OVERLOADED: [Receiving; 1] = [Receiving {
-    name: "busy",
-    takes: Duration::from_millis(4),
-    group: None,
-    inbox: || patient().max_waves(64),
-}];
+const OVERLOADED: [Receiving; 1] =
+    [Receiving { name: "busy", takes: Duration::from_millis(4), group: None, inbox: patient }];
 
 /// Twice as much as a receiver can take, most of it weak: strong waves are as fast as on an idle system, by order of
 /// magnitude, and all that is shed is weaker.
@@ -274,8 +274,16 @@ fn under_overload(sim: &mut Sim) {
     sim.run(SOURCES[0], emitted(20, 0));
     sim.run_for(SECOND);
     let mut idle = std::mem::take(&mut board.lock().strong);
+    let (began, before) = (sim.now(), ledger(sim, "busy").delivered);
     sim.run(SOURCES[0], emitted(60, 9));
-    sim.run_for(5 * SECOND);
+    sim.eventually(10 * SECOND, "all waves have left", |sim| {
+        sent(sim).queued + ledger(sim, "busy").queued == 0
+            && sim.aether("busy").unwrap().status().in_flight == 0
+    });
+    // The receiver was busy all the time: a pause ends a round trip after there is room.
+    let (took, handled) = (sim.now() - began, ledger(sim, "busy").delivered - before);
+    assert!(took <= 5 * handled as u32 * Duration::from_millis(1), "{handled} waves in {took:?}");
+    sim.run_for(SECOND);
     let mut busy = std::mem::take(&mut board.lock().strong);
     assert_eq!((idle.len(), busy.len()), (20, 60), "no strong wave is shed");
     idle.sort();
