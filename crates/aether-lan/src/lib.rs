@@ -55,13 +55,13 @@ pub use sockets::{LanChange, LanHello, LanNode, LanRouter, LanRouterAccount};
 pub use surroundings::LanSurroundings;
 pub use view::{LanEndpoints, LanView};
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, join_all};
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -101,6 +101,9 @@ const MEET_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long a join waits for peers. One that does not receive has gone by then.
 const JOIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long a notice may take to its only receiver. After that it counts as unconfirmed.
+const REACHED_WITHIN: Duration = Duration::from_secs(2);
 
 /// The receiving task, and the end of the tasks that talk to the network.
 type Tasks = (JoinHandle<()>, oneshot::Receiver<()>);
@@ -302,9 +305,9 @@ impl Lan {
         let mut asker = self.asking.enter().ok_or_else(too_many)?;
         let lane = LanShared::lane_of(&question);
         let frame = shared.frame(lane, &question).map_err(|error| AskError::Client(Box::new(error)))?;
-        let is_heard = shared.say_to_addressees(asker.number, &question, lane, &frame).await;
+        let nodes = shared.say_to_addressees(asker.number, &question, lane, &frame).await;
         shared.observe(&question);
-        if !is_heard {
+        if nodes.is_empty() {
             return Err(AskError::NoResonator { channel: channel.clone() });
         }
         // The sender is in the table until the answer comes.
@@ -317,6 +320,19 @@ impl Lan {
         answer.answers(&question);
         shared.observe(&answer);
         Ok(answer)
+    }
+
+    /// The nodes that have received a notice which nobody else hears, such as an echo: they answer a ping behind it. Nobody
+    /// is asked about a notice for many, which its sender repeats.
+    async fn reached(&self, notices: impl Iterator<Item = &Vec<u64>>) -> BTreeSet<u64> {
+        let alone = |nodes: &Vec<u64>| nodes.first().copied().filter(|_| nodes.len() == 1);
+        let nodes: BTreeSet<u64> = notices.filter_map(alone).collect();
+        let pinged = nodes.into_iter().map(|node| async move {
+            let is_reached = node == self.shared.node
+                || self.presence.ping(&self.shared, node, REACHED_WITHIN).await.is_ok();
+            is_reached.then_some(node)
+        });
+        join_all(pinged).await.into_iter().flatten().collect()
     }
 
     fn read_answer(&self, bytes: &bytes::Bytes) -> Result<Wave, FrameError> {
@@ -381,20 +397,27 @@ impl Medium for Lan {
 
     fn notify(&self, notices: Vec<Wave>) -> BoxFuture<'_, Vec<Reach>> {
         Box::pin(async move {
-            let mut reaches = Vec::with_capacity(notices.len());
+            let mut nodes = Vec::with_capacity(notices.len());
             for notice in notices {
                 // While a medium is being closed, its vibrators still send their farewell notices.
-                let has_ended = self.shared.ending.is_cancelled();
                 let frame = self.shared.frame(Lane::CONTROL, &notice);
-                reaches.push(match frame {
-                    Ok(frame) if !has_ended && self.shared.oversize(&notice).is_none() => {
-                        let said = self.shared.say_to_addressees(0, &notice, Lane::CONTROL, &frame);
-                        if said.await { Reach::Delivered } else { Reach::NoListener }
+                nodes.push(match frame {
+                    Ok(frame)
+                        if !self.shared.ending.is_cancelled() && self.shared.oversize(&notice).is_none() =>
+                    {
+                        Some(self.shared.say_to_addressees(0, &notice, Lane::CONTROL, &frame).await)
                     }
-                    _ => Reach::Unsent,
+                    _ => None,
                 });
             }
-            reaches
+            let reached = self.reached(nodes.iter().flatten()).await;
+            let reach = |nodes: Option<Vec<u64>>| match nodes.as_deref() {
+                None => Reach::Unsent,
+                Some([]) => Reach::NoListener,
+                Some([node]) if !reached.contains(node) => Reach::Unknown,
+                Some(_) => Reach::Delivered,
+            };
+            nodes.into_iter().map(reach).collect()
         })
     }
 

@@ -267,22 +267,22 @@ impl LanShared {
         Lane::of_level(wave.signal().level())
     }
 
-    /// Sends a question (or with number 0 a notice) to those who can answer. Returns whether there is anybody.
+    /// Sends a question (or with number 0 a notice) to those who can answer. Returns their nodes.
     pub(super) async fn say_to_addressees(
         &self,
         number: u64,
         wave: &Wave,
         lane: Lane,
         frame: &Bytes,
-    ) -> bool {
-        let addressees = self.peers.route(wave.channel()).addressees(wave);
-        let is_heard = !addressees.is_empty();
-        for (node, to) in addressees {
+    ) -> Vec<u64> {
+        let mut nodes = Vec::new();
+        for (node, to) in self.peers.route(wave.channel()).addressees(wave) {
             let to: Addressees = to;
             let question = Message::Question { asker: self.node, number, hops: 0, to, frame: frame.clone() };
             self.say(node, lane, question).await;
+            nodes.push(node);
         }
-        is_heard
+        nodes
     }
 
     /// Sends a copy of a question or an answer to the observers of its channel. Never waits.

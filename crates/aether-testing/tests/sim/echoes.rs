@@ -226,6 +226,14 @@ fn commands_that_are_lost_are_counted() {
     explore(0..4, with_faults);
 }
 
+/// An echo to a process that was cut off counted as delivered.
+#[test]
+fn an_echo_that_does_not_arrive_is_unconfirmed() {
+    let mut sim = Sim::with_seed(62);
+    with_faults(&mut sim);
+    sim.finish();
+}
+
 #[test]
 fn no_command_is_handled_twice_when_services_die() {
     explore(0..4, with_crashes);
