@@ -501,6 +501,9 @@ impl Sim {
     #[track_caller]
     pub fn aether(&mut self, name: &str) -> Option<Aether> {
         let place = self.place(name);
+        if self.processes[place].has_ended() {
+            return None;
+        }
         let now = self.now;
         self.processes[place].enter(now, |_, life| life.map(|life| life.aether)).flatten()
     }
@@ -596,7 +599,11 @@ impl Sim {
             process.run_until(self.now, until);
             match process.ended() {
                 None => {}
-                Some(Ok(account)) => {
+                Some(Ok((account, unclosed))) => {
+                    // It may end while others cannot be reached.
+                    let is_calm = self.is_finished || !self.is_disturbed;
+                    let unclosed = unclosed.filter(|_| is_calm);
+                    problems.extend(unclosed.map(|problem| format!("{} {problem}", process.name)));
                     let (name, place) = (process.name.clone(), process.place);
                     self.world.trace.note(until, Event::Process { process: place, what: "has ended" });
                     self.accounts.push((name, account));

@@ -51,6 +51,9 @@ pub(super) struct WallClock {
     pub(super) drift: i64,
 }
 
+/// The end of a process: its account, and why it could not close its medium, if so.
+type Ended = Result<(Account, Option<String>), String>;
+
 impl WallClock {
     fn at(self, now: Duration) -> SystemTime {
         let drifted = now.as_nanos() as i128 * i128::from(self.drift) / 1_000_000_000;
@@ -64,7 +67,7 @@ pub(super) struct RunningProcess {
     epoch: (Instant, Duration),
     pub(super) shutdown: CancellationToken,
     life: Arc<Mutex<Option<Life>>>,
-    main: Option<JoinHandle<Result<Account, String>>>,
+    main: Option<JoinHandle<Ended>>,
     /// The time until which it was run.
     until: Duration,
     random: u64,
@@ -147,7 +150,7 @@ impl Process {
     }
 
     /// How its main function ended, once it has.
-    pub(super) fn ended(&mut self) -> Option<Result<Account, String>> {
+    pub(super) fn ended(&mut self) -> Option<Ended> {
         let running = self.running.as_mut()?;
         let main = running.main.take_if(|main| main.is_finished())?;
         Some(match running.runtime.block_on(main) {
@@ -199,7 +202,7 @@ async fn live(
     (name, port, watch): (String, Port, Watch),
     shutdown: CancellationToken,
     place: Arc<Mutex<Option<Life>>>,
-) -> Result<Account, String> {
+) -> Ended {
     let connected = connect(&name, port, watch).await;
     let aether = connected.map_err(|error| format!("cannot connect: {}", error_chain(&error)))?;
     let life = Life { aether: aether.clone(), shutdown, services: Arc::default() };
@@ -208,8 +211,8 @@ async fn live(
     let ended = main(life).await;
     let closed = aether.close().await;
     ended.map_err(|error| format!("failed: {}", error_chain(&*error)))?;
-    closed.map_err(|error| format!("could not close its medium: {}", error_chain(&error)))?;
+    let unclosed = closed.err().map(|error| format!("could not close its medium: {}", error_chain(&error)));
     let reports: Vec<(String, ServiceReport)> =
         services.lock().iter().map(|(name, counters)| (name.clone(), counters.report())).collect();
-    Ok(Account::of(&aether, reports, None))
+    Ok((Account::of(&aether, reports, None), unclosed))
 }
