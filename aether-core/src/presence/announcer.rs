@@ -214,9 +214,9 @@ impl Presence {
 /// The news being sent. If dropped before completion, they become news again.
 struct PendingNews<'a> {
     floors: &'a Arc<Presence>,
+    /// Those of the receivers `of`, and farewells.
     announcements: Vec<Announcement>,
     of: BTreeSet<u64>,
-    farewells: Vec<Announcement>,
 }
 
 impl<'a> PendingNews<'a> {
@@ -225,34 +225,34 @@ impl<'a> PendingNews<'a> {
         if local.have_left {
             // `leave` sends the farewells.
             drop(local);
-            return Self { floors, announcements: Vec::new(), of: BTreeSet::new(), farewells: Vec::new() };
+            return Self { floors, announcements: Vec::new(), of: BTreeSet::new() };
         }
         let (of, farewells) = (std::mem::take(&mut local.news), std::mem::take(&mut local.farewells));
         let receivers = of.iter().filter_map(|instance| local.receivers.get(instance));
-        let mut announcements: Vec<_> = receivers.map(LocalReceiver::short_announcement).collect();
-        announcements.extend(farewells.iter().cloned());
+        let announcements = receivers.map(LocalReceiver::short_announcement).chain(farewells).collect();
         drop(local);
-        Self { floors, announcements, of, farewells }
+        Self { floors, announcements, of }
     }
 
     fn finish(mut self) {
         self.of.clear();
-        self.farewells.clear();
+        self.announcements.clear();
     }
 }
 
 impl Drop for PendingNews<'_> {
     fn drop(&mut self) {
-        if self.of.is_empty() && self.farewells.is_empty() {
+        if self.announcements.is_empty() {
             return;
         }
         let mut local = self.floors.local.lock();
-        local.farewells.append(&mut self.farewells);
-        for instance in std::mem::take(&mut self.of) {
-            if local.receivers.contains_key(&instance) {
-                local.news.insert(instance);
-            }
-        }
+        let LocalReceivers { receivers, news, farewells, .. } = &mut *local;
+        news.extend(self.of.iter().filter(|instance| receivers.contains_key(*instance)));
+        // Of a receiver that was closed meanwhile, what it heard no longer before.
+        let is_gone = |announced: &Announcement| {
+            announced.heard.is_empty() && !receivers.contains_key(&announced.vibrator.instance())
+        };
+        farewells.extend(self.announcements.drain(..).filter(is_gone));
         self.floors.attend(local);
     }
 }
@@ -281,10 +281,12 @@ impl Presence {
         let farewells: Vec<_> = {
             let mut local = self.local.lock();
             local.have_left = true;
-            local.news.clear();
-            let gone = std::mem::take(&mut local.farewells);
-            let tuned = local.receivers.values().filter(|receiver| receiver.is_tuned());
-            tuned.map(LocalReceiver::farewell).chain(gone).collect()
+            let (news, gone) = (std::mem::take(&mut local.news), std::mem::take(&mut local.farewells));
+            let known = local.receivers.iter().filter(|(instance, receiver)| {
+                // Others may know what it heard until now.
+                receiver.is_tuned() || news.contains(*instance)
+            });
+            known.map(|(_, receiver)| receiver.farewell()).chain(gone).collect()
         };
         self.send_announcements(&farewells).await;
     }

@@ -151,14 +151,15 @@ impl LocalReceivers {
         now: Instant,
     ) -> Option<Announcement> {
         let receiver = self.receivers.remove(&instance)?;
-        self.news.remove(&instance);
+        // It may hear nothing any more, which the others do not know yet.
+        let has_news = self.news.remove(&instance);
         if let Some(slot) = receiver.slot {
             hearers.change(|index| {
                 receiver.heard.values().for_each(|heard| index.forget(slot, &heard.pattern));
                 index.remove(slot, now);
             });
         }
-        receiver.is_tuned().then(|| receiver.farewell())
+        (receiver.is_tuned() || has_news).then(|| receiver.farewell())
     }
 
     /// Adds a subscription by its id. Returns whether others have to be notified.

@@ -256,3 +256,24 @@ fn after_its_runtime_ended_the_next_overload_starts_another_task() {
         assert!(local.receivers.values().all(|receiver| !receiver.is_raised.load(Ordering::Relaxed)));
     }
 }
+
+#[test]
+fn a_receiver_whose_last_change_is_not_announced_yet_announces_that_it_leaves() {
+    let (hearers, now) = (FloorIndex::new(), clock::now());
+    let heard = || Heard { pattern: crate::Pattern::new("jobs").unwrap(), group: None };
+    let mut local = LocalReceivers::default();
+    for (instance, has_news) in [(1, true), (2, false)] {
+        let (source, inbox) = (
+            Source::with_instance("narrow", instance).unwrap(),
+            Arc::new(Inbox::new(InboxOptions::default()).unwrap()),
+        );
+        local.open(LocalReceiver::new(&source, &inbox, Arc::default(), true), &hearers, now);
+        assert!(local.tune(instance, instance, heard(), &hearers));
+        assert!(local.detune(instance, instance, &hearers));
+        if has_news {
+            local.news.insert(instance);
+        }
+        let farewell = local.close(instance, &hearers, now);
+        assert_eq!(farewell.map(|farewell| farewell.heard), has_news.then(Vec::new));
+    }
+}
