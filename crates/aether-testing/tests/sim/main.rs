@@ -4,9 +4,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a failure here is a failure of the test")]
 
+mod accounts;
 mod asking;
 mod echoes;
+mod field;
+mod floors;
 mod orders;
+mod participants;
 mod pressure;
 mod repeated;
+mod roster;
 mod traffic;
+mod trouble;

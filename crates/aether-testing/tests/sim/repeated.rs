@@ -4,13 +4,23 @@ use std::thread;
 
 use aether_testing::sim::Sim;
 
-use crate::{asking, echoes, orders, pressure};
+use crate::{accounts, asking, echoes, field, floors, orders, participants, pressure, roster};
 
 #[test]
 fn a_seed_gives_the_same_run_each_time() {
     let seeds = std::env::var("AETHER_TEST_SEEDS").map_or(1, |seeds| seeds.parse().unwrap());
-    let scenarios: Vec<fn(&mut Sim)> =
-        [&orders::SCENARIOS[..], &asking::SCENARIOS, &echoes::SCENARIOS, &pressure::SCENARIOS].concat();
+    let scenarios: Vec<fn(&mut Sim)> = [
+        &orders::SCENARIOS[..],
+        &asking::SCENARIOS,
+        &echoes::SCENARIOS,
+        &pressure::SCENARIOS,
+        &field::SCENARIOS,
+        &participants::SCENARIOS,
+        &roster::SCENARIOS,
+        &floors::SCENARIOS,
+        &accounts::SCENARIOS,
+    ]
+    .concat();
     for (number, scenario) in scenarios.into_iter().enumerate() {
         for seed in 0..seeds {
             let run = move || {
