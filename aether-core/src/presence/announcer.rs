@@ -214,7 +214,7 @@ impl Presence {
 /// The news being sent. If dropped before completion, they become news again.
 struct PendingNews<'a> {
     floors: &'a Arc<Presence>,
-    /// Those of the receivers `of`, and farewells.
+    /// The announcements of the receivers `of`, and farewells.
     announcements: Vec<Announcement>,
     of: BTreeSet<u64>,
 }

@@ -18,7 +18,7 @@ use aether_core::clock::{self, Instant};
 use aether_core::medium::{Crowded, Router, Subscription};
 use aether_core::{Pattern, Wave};
 
-/// The receivers of waves: those of a pattern, or a member.
+/// The receivers of waves: all of a pattern, or one member of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Target {
     Pattern(Pattern),

@@ -51,9 +51,6 @@ pub(super) struct WallClock {
     pub(super) drift: i64,
 }
 
-/// The end of a process: its account, and why it could not close its medium, if so.
-type Ended = Result<(Account, Option<String>), String>;
-
 impl WallClock {
     fn at(self, now: Duration) -> SystemTime {
         let drifted = now.as_nanos() as i128 * i128::from(self.drift) / 1_000_000_000;
@@ -62,12 +59,15 @@ impl WallClock {
     }
 }
 
+/// The end of a process: its account, and why it could not close its medium, if so.
+type ProcessEnd = Result<(Account, Option<String>), String>;
+
 pub(super) struct RunningProcess {
     runtime: Runtime,
     epoch: (Instant, Duration),
     pub(super) shutdown: CancellationToken,
     life: Arc<Mutex<Option<Life>>>,
-    main: Option<JoinHandle<Ended>>,
+    main: Option<JoinHandle<ProcessEnd>>,
     /// The time until which it was run.
     until: Duration,
     random: u64,
@@ -150,7 +150,7 @@ impl Process {
     }
 
     /// How its main function ended, once it has.
-    pub(super) fn ended(&mut self) -> Option<Ended> {
+    pub(super) fn ended(&mut self) -> Option<ProcessEnd> {
         let running = self.running.as_mut()?;
         let main = running.main.take_if(|main| main.is_finished())?;
         Some(match running.runtime.block_on(main) {
@@ -202,7 +202,7 @@ async fn live(
     (name, port, watch): (String, Port, Watch),
     shutdown: CancellationToken,
     place: Arc<Mutex<Option<Life>>>,
-) -> Ended {
+) -> ProcessEnd {
     let connected = connect(&name, port, watch).await;
     let aether = connected.map_err(|error| format!("cannot connect: {}", error_chain(&error)))?;
     let life = Life { aether: aether.clone(), shutdown, services: Arc::default() };

@@ -39,7 +39,7 @@ struct Model {
 
 type Shared = Disk<Model>;
 
-/// What a reader sees. What is wrong on its own is a problem.
+/// The view of a reader. A view that is wrong on its own is a problem.
 struct Reader {
     name: &'static str,
     accounts: Accounts,
@@ -125,7 +125,7 @@ async fn member(
     Ok(())
 }
 
-/// What a process sees that is wrong. Right is that it sees those who are there as present, with what they have counted,
+/// The faults in the view of a process. It has to see the processes that are there as present, with what they have counted,
 /// and unless `only_lacks` no others.
 fn wrong(sim: &mut Sim, shared: &Shared, only_lacks: bool) -> Option<String> {
     let there: BTreeSet<&'static str> =

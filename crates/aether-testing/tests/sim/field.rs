@@ -39,7 +39,7 @@ struct Agreed {
     holders: Vec<WriterId>,
 }
 
-/// What the processes did, and what they saw.
+/// The deeds of the processes, and the values that they saw.
 #[derive(Default)]
 struct Model {
     fields: BTreeMap<&'static str, Field>,
@@ -49,7 +49,7 @@ struct Model {
     rests: BTreeSet<&'static str>,
     /// For each write of a shared register, the write that it replaced.
     replaced: Vec<Option<usize>>,
-    /// What each life has added to each counter, and subtracted from it.
+    /// The sum that each life has added to each counter, and the one that it has subtracted.
     counted: Writes,
     /// Names that are set once, with their writers.
     set: BTreeMap<String, WriterId>,
@@ -286,7 +286,7 @@ fn is_same(fields: &BTreeMap<&'static str, Field>) -> bool {
     fields.len() == NAMES.len() && digests.all(|digest| Some(digest) == first)
 }
 
-/// What everybody must have in the end.
+/// The content that everybody must have in the end.
 fn check(fields: &BTreeMap<&'static str, Field>, model: &Model, faults: Faults) -> Vec<String> {
     let mut problems = Vec::new();
     let alive: BTreeSet<WriterId> = fields.values().map(Field::writer).collect();

@@ -24,7 +24,7 @@ const FAULTS_FOR: Duration = Duration::from_secs(40);
 /// How long a flood lasts. Nothing is stopped in the first two seconds of a sender, and one whose connection was broken
 /// knows a receiver again with its next announcement, every second while its floor is up.
 const FLOOD_FOR: Duration = Duration::from_secs(8);
-/// How long a floor counts that is repeated no longer: 2 s, and then it halves each second, from the greatest strength to the
+/// How long a floor counts that nobody repeats: 2 s. Then it halves each second, from the greatest strength down to the
 /// weak waves.
 const HELD_FOR: Duration = Duration::from_millis(2000 + 3400);
 /// A floor that falls is announced within 250 ms.

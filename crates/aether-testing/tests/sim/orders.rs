@@ -29,7 +29,7 @@ struct Order {
     amount: u64,
 }
 
-/// What a process has taken, by order.
+/// The orders that a process has taken, by number.
 #[derive(Debug, Default)]
 struct Taken(BTreeMap<u64, (u64, Order)>);
 
@@ -60,13 +60,13 @@ impl Taken {
 
 #[derive(Debug, Default)]
 struct Books {
-    /// What the shop has given to its outbox.
+    /// The orders that the shop has given to its outbox.
     ordered: Taken,
-    /// What it had ordered when a flush ended well.
+    /// The number of orders when a flush ended well.
     flushed: u64,
-    /// What the stocks have reserved.
+    /// The orders that the stocks have reserved.
     reserved: Taken,
-    /// What the ledger has heard.
+    /// The orders that the ledger has heard.
     heard: Taken,
     confirmed: Taken,
     /// The last number of each source, channel and strength.

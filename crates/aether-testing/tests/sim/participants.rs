@@ -37,7 +37,7 @@ struct Model {
     /// The writers of the present lives. A process that is asked to end leaves.
     writers: BTreeMap<&'static str, WriterId>,
     ends: BTreeSet<&'static str>,
-    /// What each process sees: people with their JSON, and replicas.
+    /// The view of each process: people with their JSON, and replicas.
     seen: BTreeMap<&'static str, View>,
 }
 

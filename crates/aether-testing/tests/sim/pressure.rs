@@ -55,7 +55,7 @@ const RECEIVERS: [Receiving; 6] = [
     Receiving { name: "fast", takes: Duration::ZERO, group: Some("crew"), inbox: patient },
 ];
 
-/// What one process counts by itself.
+/// The counts of one process.
 #[derive(Debug, Default, Clone, Copy, PartialEq)]
 struct Count {
     received: u64,
@@ -176,7 +176,7 @@ fn ledger(sim: &mut Sim, name: &str) -> Ledger {
         .unwrap_or_default()
 }
 
-/// What the outboxes of the sources have sent, shed, and still have.
+/// The waves that the outboxes of the sources have sent, shed, and still have.
 fn sent(sim: &mut Sim) -> Ledger {
     let outboxes =
         SOURCES.map(|name| sim.aether(name).map(|aether| aether.status().outbox).unwrap_or_default());

@@ -81,7 +81,7 @@ async fn change(aether: &Aether, vibrators: &mut Vec<(Vibrator, BTreeSet<String>
     Ok(())
 }
 
-/// Those of them that hear anything.
+/// The vibrators that hear anything.
 fn listed(vibrators: &[(Vibrator, BTreeSet<String>)]) -> Vibrators {
     let tuned = vibrators.iter().filter(|(_, heard)| !heard.is_empty());
     tuned.map(|(vibrator, heard)| (vibrator.emitter().source().to_string(), heard.clone())).collect()
@@ -130,7 +130,7 @@ async fn member(
     }
 }
 
-/// What a process does not list as it should; with `only_lacks` what it lists in excess is right.
+/// The faults in the list of a process; with `only_lacks` it may list too many.
 fn wrong(sim: &mut Sim, shared: &Shared, only_lacks: bool) -> Option<String> {
     let there: BTreeSet<&'static str> =
         NAMES.iter().filter(|name| sim.aether(name).is_some()).copied().collect();

@@ -12,7 +12,7 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 /// A strong wave, one of normal strength, and a weak one.
 pub(crate) const STRENGTHS: [f32; 3] = [1.0, 0.5, 0.2];
 
-/// What outlives the processes of a simulation: their disk.
+/// State that outlives the processes of a simulation: their disk.
 pub(crate) type Disk<T> = Arc<Mutex<T>>;
 
 /// The length of a burst, by a Pareto distribution: half of them are shorter than 2, and some as long as is allowed.
