@@ -461,7 +461,7 @@ impl Sim {
         }
     }
 
-    /// Checks something after each step. An error fails the test.
+    /// Checks something after each step, until [`finish`](Self::finish) stops the processes. An error fails the test.
     pub fn always(&mut self, check: impl FnMut(&mut Self) -> Result<(), String> + 'static) {
         self.checks.push(Box::new(check));
     }
@@ -556,6 +556,7 @@ impl Sim {
             }
             self.run_for(CALMS_WITHIN);
         }
+        self.checks.clear();
         for process in &self.processes {
             if let Some(running) = &process.running {
                 running.shutdown.cancel();
