@@ -148,7 +148,7 @@ async fn a_flood_of_names_does_not_grow_any_detector() {
     let flapper = Vibrator::create("flapper", &aether).await.unwrap();
     const CLAIMS: u64 = 128;
     let mut waves = Vec::new();
-    for number in 0..50 * CLAIMS {
+    for number in 0..15 * CLAIMS {
         let phases = [Phase::ASSERT, Phase::RETRACT, Phase::ASSERT];
         for phase in phases {
             let wave =
@@ -168,7 +168,7 @@ async fn a_flood_of_names_does_not_grow_any_detector() {
             for wave in &waves[(3 * from * CLAIMS) as usize..(3 * to * CLAIMS) as usize] {
                 detector.observe(wave, Instant::now());
             }
-            assert!(detector.claims_evicted() >= 9 * CLAIMS);
+            assert!(detector.claims_evicted() >= 4 * CLAIMS);
         },
     );
 }
