@@ -6,22 +6,10 @@ use aether_testing::sim::Sim;
 
 use crate::{accounts, asking, echoes, field, floors, orders, participants, pressure, roster};
 
-#[test]
-fn a_seed_gives_the_same_run_each_time() {
+/// Runs each scenario twice with one seed, or with each of the seeds that `AETHER_TEST_SEEDS` counts.
+fn run_twice(scenarios: &[fn(&mut Sim)]) {
     let seeds = std::env::var("AETHER_TEST_SEEDS").map_or(1, |seeds| seeds.parse().unwrap());
-    let scenarios: Vec<fn(&mut Sim)> = [
-        &orders::SCENARIOS[..],
-        &asking::SCENARIOS,
-        &echoes::SCENARIOS,
-        &pressure::SCENARIOS,
-        &field::SCENARIOS,
-        &participants::SCENARIOS,
-        &roster::SCENARIOS,
-        &floors::SCENARIOS,
-        &accounts::SCENARIOS,
-    ]
-    .concat();
-    for (number, scenario) in scenarios.into_iter().enumerate() {
+    for (number, scenario) in scenarios.iter().copied().enumerate() {
         for seed in 0..seeds {
             let run = move || {
                 let mut sim = Sim::with_seed(seed);
@@ -33,4 +21,49 @@ fn a_seed_gives_the_same_run_each_time() {
             assert_eq!(digests[0], digests[1], "scenario {number}, seed {seed}");
         }
     }
+}
+
+#[test]
+fn orders_run_the_same_way_again() {
+    run_twice(&orders::SCENARIOS);
+}
+
+#[test]
+fn asking_run_the_same_way_again() {
+    run_twice(&asking::SCENARIOS);
+}
+
+#[test]
+fn echoes_run_the_same_way_again() {
+    run_twice(&echoes::SCENARIOS);
+}
+
+#[test]
+fn pressure_run_the_same_way_again() {
+    run_twice(&pressure::SCENARIOS);
+}
+
+#[test]
+fn field_run_the_same_way_again() {
+    run_twice(&field::SCENARIOS);
+}
+
+#[test]
+fn participants_run_the_same_way_again() {
+    run_twice(&participants::SCENARIOS);
+}
+
+#[test]
+fn roster_run_the_same_way_again() {
+    run_twice(&roster::SCENARIOS);
+}
+
+#[test]
+fn floors_run_the_same_way_again() {
+    run_twice(&floors::SCENARIOS);
+}
+
+#[test]
+fn accounts_run_the_same_way_again() {
+    run_twice(&accounts::SCENARIOS);
 }
