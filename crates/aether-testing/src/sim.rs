@@ -16,6 +16,7 @@
 //! let mut sim = Sim::with_seed(7);
 //! sim.serve("stock", || Service::builder("stock").on_query("orders.check", confirm));
 //! sim.idle("shop");
+//! sim.run_for(Duration::from_secs(1)); // they find each other
 //!
 //! let answer = sim.run("shop", async |aether| {
 //!     let shop = aether.emitter("shop").unwrap();
