@@ -143,15 +143,20 @@ fn change(sim: &mut Sim, random: &mut fastrand::Rng, shared: &Shared, number: u6
 
 pub(crate) const SCENARIOS: [fn(&mut Sim); 1] = [|sim| scenario(sim, Faults::Some)];
 
-fn scenario(sim: &mut Sim, faults: Faults) {
+fn begin(sim: &mut Sim) -> Shared {
     let shared = Shared::default();
     for name in NAMES {
         let shared = Arc::clone(&shared);
         sim.process(name, move |aether, shutdown| member(name, (aether, shutdown), Arc::clone(&shared)));
     }
     trouble::skew_clocks(sim, NAMES);
-    let mut random = trouble::random(sim, 3);
     sim.run_for(2 * SECOND);
+    shared
+}
+
+fn scenario(sim: &mut Sim, faults: Faults) {
+    let shared = begin(sim);
+    let mut random = trouble::random(sim, 3);
     if faults == Faults::Some {
         trouble::cause(sim, NAMES, &[], MOVE_FOR);
     }
@@ -174,6 +179,34 @@ fn scenario(sim: &mut Sim, faults: Faults) {
     sim.run_for(RIGHT_WITHIN);
     // Longer than anybody is there without a sign of life.
     trouble::stays(sim, 11 * SECOND, |sim| wrong(sim, &shared));
+}
+
+/// Somebody moves between two processes that do not reach each other: the first one goes on announcing what it knows.
+fn unseen_move(sim: &mut Sim) {
+    let shared = begin(sim);
+    let mut random = trouble::random(sim, 3);
+    let from = random.usize(..NAMES.len());
+    let [from, to] = [NAMES[from], NAMES[(from + random.usize(1..NAMES.len())) % NAMES.len()]];
+    shared.lock().people.insert("person".to_owned(), (from, 1));
+    sim.run_for(Duration::from_millis(random.u64(1000..4000)));
+    sim.cut(&[from], &[to]);
+    sim.run_for(Duration::from_millis(random.u64(0..5000)));
+    shared.lock().people.insert("person".to_owned(), (to, 2));
+    sim.run_for(SIGN_EVERY + SEEN_WITHIN);
+    trouble::stays(sim, 12 * SECOND, |_| {
+        let model = shared.lock();
+        let sees = |name: &str| model.seen[name].people.get("person").copied();
+        let wrong = NAMES.iter().find(|name| **name != from && sees(name) != Some(2));
+        wrong.map(|name| format!("{name} sees the person at {from}, not at {to}: {:?}", sees(name)))
+    });
+    sim.join(&[from], &[to]);
+    sim.run_for(RIGHT_WITHIN);
+    trouble::stays(sim, SECOND, |sim| wrong(sim, &shared));
+}
+
+#[test]
+fn nobody_goes_back_to_where_they_were() {
+    explore(0..5, unseen_move);
 }
 
 #[test]

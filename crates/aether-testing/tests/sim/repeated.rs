@@ -49,6 +49,11 @@ fn field_run_the_same_way_again() {
 }
 
 #[test]
+fn a_long_absence_runs_the_same_way_again() {
+    run_twice(&[field::long_absence]);
+}
+
+#[test]
 fn participants_run_the_same_way_again() {
     run_twice(&participants::SCENARIOS);
 }
