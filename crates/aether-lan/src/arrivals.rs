@@ -1,8 +1,8 @@
 //! Messages that have arrived and were not looked at yet: from the network to the task that receives.
 //!
 //! Bounded by bytes. A thread of Zenoh that brings more waits, so that TCP slows the sender down; another network waits for
-//! room first. A message of this process to itself
-//! does not wait, because the same task that would make room for it may be sending.
+//! room first. A message of this process to itself does not wait, because the same task that would make room for it may
+//! be sending.
 
 use std::collections::VecDeque;
 

@@ -189,20 +189,25 @@ mod tests {
         Arc::new(Inbox::new(options).unwrap())
     }
 
-    #[tokio::test]
-    async fn waves_that_arrive_while_too_much_waits_stay_behind_those_that_wait() {
+    /// Deliveries to an inbox that has room for one wave, and hears a pattern.
+    fn with_a_full_inbox() -> (Deliveries, Arc<Inbox>, Pattern) {
         let router = Arc::new(Router::new());
         let outbox = OutboxReader::new(inbox(InboxOptions::default()));
         let (shared, _exits) =
             LanShared::new(Peers::new(8, "here".to_owned()), outbox, Sealing::new(None).unwrap());
-        let mut deliveries =
+        let deliveries =
             Deliveries::new(shared, Arc::clone(&router), Arc::default(), Arc::<Counts>::default());
         let patience = Duration::from_secs(3600);
         let full = inbox(InboxOptions::default().max_waves(1).when_full(WhenFull::Wait { patience }));
-        let sequencer = Arc::new(Sequencer::new(Source::framework()));
-        let listener = Listener::new(sequencer);
+        let listener = Listener::new(Arc::new(Sequencer::new(Source::framework())));
         let pattern = Pattern::new("load.*").unwrap();
-        let _heard = router.subscribe(pattern.clone(), None, Arc::clone(&full), listener);
+        router.subscribe(pattern.clone(), None, Arc::clone(&full), listener);
+        (deliveries, full, pattern)
+    }
+
+    #[tokio::test]
+    async fn waves_that_arrive_while_too_much_waits_stay_behind_those_that_wait() {
+        let (mut deliveries, full, pattern) = with_a_full_inbox();
         let payload = bytes::Bytes::from(vec![0; 1 << 20]);
         let most = WAITING_BYTES >> 20;
         for number in 0..most + 5 {
@@ -218,17 +223,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_strong_wave_does_not_wait_behind_weak_ones_that_wait() {
-        let router = Arc::new(Router::new());
-        let outbox = OutboxReader::new(inbox(InboxOptions::default()));
-        let (shared, _exits) =
-            LanShared::new(Peers::new(8, "here".to_owned()), outbox, Sealing::new(None).unwrap());
-        let mut deliveries =
-            Deliveries::new(shared, Arc::clone(&router), Arc::default(), Arc::<Counts>::default());
-        let patience = Duration::from_secs(3600);
-        let full = inbox(InboxOptions::default().max_waves(1).when_full(WhenFull::Wait { patience }));
-        let listener = Listener::new(Arc::new(Sequencer::new(Source::framework())));
-        let pattern = Pattern::new("load.*").unwrap();
-        let _heard = router.subscribe(pattern.clone(), None, Arc::clone(&full), listener);
+        let (mut deliveries, full, pattern) = with_a_full_inbox();
         for (number, amplitude) in [0.1, 0.1, 0.1, 1.0].into_iter().enumerate() {
             let wave = Wave::builder(format!("load.{number}")).amplitude(amplitude).build().unwrap();
             let line = (Target::Pattern(pattern.clone()), LanShared::lane_of(&wave));

@@ -40,6 +40,7 @@
 //! depend on the order of a `HashMap`, on `tokio::select!` without `biased`, on threads, files or sockets.
 //! [`Sim::digest`] tells two runs apart.
 
+mod epoch;
 mod explore;
 mod network;
 mod process;

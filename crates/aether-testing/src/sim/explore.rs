@@ -116,7 +116,7 @@ fn command(seed: u64) -> String {
 /// The environment variable with the number of seeds.
 const SEEDS_VARIABLE: &str = "AETHER_TEST_SEEDS";
 
-/// The failure of the smallest seed that fails, among those that ran before one failed.
+/// The failure of the smallest seed that fails: seeds begin in their order, and each that has begun is waited for.
 fn first_failure(seeds: Range<u64>, scenario: &Arc<Scenario>) -> Option<(u64, Failure)> {
     let next = AtomicU64::new(seeds.start);
     let found = Mutex::new(None::<(u64, Failure)>);

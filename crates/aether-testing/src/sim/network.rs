@@ -14,8 +14,9 @@ use aether_lan::{LanError, LanNetwork, LanProcess, LanSession};
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
+use super::epoch::Epoch;
 use super::trace::Trace;
 pub use connection::Link;
 use state::{Incoming, Put, State};
@@ -85,14 +86,12 @@ impl Network {
 pub(super) struct Port {
     network: Arc<Network>,
     process: usize,
-    /// The clock of the process's runtime at a time of the simulation.
-    epoch: (Instant, Duration),
+    epoch: Epoch,
 }
 
 impl Port {
-    /// To be called in the runtime of the process.
-    pub(super) fn new(network: Arc<Network>, process: usize, now: Duration) -> Self {
-        Self { network, process, epoch: (Instant::now(), now) }
+    pub(super) const fn new(network: Arc<Network>, process: usize, epoch: Epoch) -> Self {
+        Self { network, process, epoch }
     }
 }
 
@@ -137,19 +136,14 @@ async fn read(network: Arc<Network>, lan: LanProcess, changed: Arc<Notify>) {
 struct Session {
     network: Arc<Network>,
     node: u64,
-    epoch: (Instant, Duration),
+    epoch: Epoch,
     /// Something has come for the process, or there is room for what it sends.
     changed: Arc<Notify>,
 }
 
 impl Session {
-    fn now(&self) -> Duration {
-        let (instant, time) = self.epoch;
-        time + instant.elapsed()
-    }
-
     fn try_put(&self, to: u64, lane: u8, bytes: &mut Vec<u8>) -> Put {
-        self.network.state.lock().put(self.node, to, lane, bytes, self.now())
+        self.network.state.lock().put(self.node, to, lane, bytes, self.epoch.now())
     }
 
     /// Waits until `is_done`, looking again with each change.
@@ -178,10 +172,11 @@ impl LanSession for Session {
             Put::Taken => Box::pin(std::future::ready(true)),
             Put::Ended => Box::pin(std::future::ready(false)),
             Put::Full => Box::pin(async move {
-                let put = self.until(|state| match state.put(self.node, to, lane, &mut bytes, self.now()) {
-                    Put::Full => None,
-                    put => Some(matches!(put, Put::Taken)),
-                });
+                let put =
+                    self.until(|state| match state.put(self.node, to, lane, &mut bytes, self.epoch.now()) {
+                        Put::Full => None,
+                        put => Some(matches!(put, Put::Taken)),
+                    });
                 match timeout(STUCK, put).await {
                     Ok(is_taken) => is_taken,
                     Err(_) => {

@@ -10,9 +10,9 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
 use tower::BoxError;
 
+use super::epoch::Epoch;
 use super::network::{Network, Port};
 use super::trace::Trace;
 use super::watch::{Arrived, Watch};
@@ -64,7 +64,7 @@ type ProcessEnd = Result<(Account, Option<String>), String>;
 
 pub(super) struct RunningProcess {
     runtime: Runtime,
-    epoch: (Instant, Duration),
+    epoch: Epoch,
     pub(super) shutdown: CancellationToken,
     life: Arc<Mutex<Option<Life>>>,
     main: Option<JoinHandle<ProcessEnd>>,
@@ -96,7 +96,7 @@ impl Process {
         let random = mixed([world.seed, 3, self.place as u64, self.lives]);
         let (shutdown, life) = (CancellationToken::new(), Arc::<Mutex<Option<Life>>>::default());
         let inside = runtime.enter();
-        let epoch = (Instant::now(), now);
+        let epoch = Epoch::at(now);
         let watch = Watch {
             process: self.place,
             name: self.name.clone(),
@@ -105,7 +105,7 @@ impl Process {
             arrived: Arc::clone(&world.arrived),
             trace: world.trace.clone(),
         };
-        let port = Port::new(Arc::clone(&world.network), self.place, now);
+        let port = Port::new(Arc::clone(&world.network), self.place, epoch);
         let main = runtime.spawn(live(
             Arc::clone(&self.main),
             (self.name.clone(), port, watch),
@@ -128,7 +128,7 @@ impl Process {
                 if now > since {
                     tokio::time::advance(now - since).await;
                 }
-                tokio::time::sleep_until(epoch.0 + (until - epoch.1)).await;
+                tokio::time::sleep_until(epoch.instant_of(until)).await;
             });
         });
         running.until = until;
@@ -173,10 +173,9 @@ impl RunningProcess {
         &mut self,
         clock: WallClock,
         now: Duration,
-        call: impl FnOnce(&Runtime, (Instant, Duration), Duration) -> T,
+        call: impl FnOnce(&Runtime, Epoch, Duration) -> T,
     ) -> T {
-        let (instant, time) = self.epoch;
-        clock::set_wall_time((instant + (now - time)).into_std(), clock.at(now));
+        clock::set_wall_time(self.epoch.instant_of(now).into_std(), clock.at(now));
         fastrand::seed(self.random);
         let called = call(&self.runtime, self.epoch, self.until);
         self.random = fastrand::get_seed();

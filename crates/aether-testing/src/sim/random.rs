@@ -44,7 +44,7 @@ impl RandomFaults {
         Self { count, among: None, weights: [1, 1, 1, 1, 1, 0] }
     }
 
-    /// Faults hit these processes only. A cut separates one of them from all others. Default: all processes.
+    /// Faults hit these processes only. A cut separates one of them from others. Default: all processes.
     pub fn among<'a>(mut self, names: impl IntoIterator<Item = &'a str>) -> Self {
         self.among = Some(names.into_iter().map(str::to_owned).collect());
         self
@@ -60,7 +60,7 @@ impl RandomFaults {
         self.weigh(1, weight)
     }
 
-    /// The network is parted in two, or two processes are parted.
+    /// A process is cut off from all others, from one, or from some.
     pub fn cuts(self, weight: u32) -> Self {
         self.weigh(2, weight)
     }
@@ -126,7 +126,7 @@ impl RandomFaults {
             Some(1) => SimFault::Freeze(one),
             Some(kind @ (2 | 3)) => {
                 let some: Vec<String> = match random.u8(..3) {
-                    // From everybody, from one other, or with some others from the rest.
+                    // From everybody, from one other, or from some others.
                     0 => others.clone(),
                     1 if !others.is_empty() => vec![others[random.usize(..others.len())].clone()],
                     _ => others.iter().filter(|_| random.bool()).cloned().collect(),
@@ -137,8 +137,12 @@ impl RandomFaults {
                     (_, false) => SimFault::CutOneWay(some, vec![one]),
                 }
             }
-            Some(4) if !others.is_empty() => {
-                let other = others[random.usize(..others.len())].clone();
+            Some(4) => {
+                // A process that is alone has no link.
+                let other = match others.len() {
+                    0 => one.clone(),
+                    count => others[random.usize(..count)].clone(),
+                };
                 let link = Link {
                     latency: Duration::from_millis(random.u64(5..200)),
                     jitter: Duration::from_millis(random.u64(0..200)),

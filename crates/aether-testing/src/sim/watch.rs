@@ -2,13 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use aether_core::medium::{Arrival, ArrivalFilter, ForeignError, Guard, Medium, OnRevoked, Router};
 use aether_core::{Channel, Pattern, Source, Wave, WaveId};
 use parking_lot::Mutex;
-use tokio::time::Instant;
 
+use super::epoch::Epoch;
 use super::trace::{Event, Trace};
 use crate::wave_line;
 
@@ -68,8 +67,7 @@ pub(super) struct Watch {
     pub(super) process: usize,
     pub(super) name: String,
     pub(super) life: u64,
-    /// The clock of the process's runtime at a time of the simulation.
-    pub(super) epoch: (Instant, Duration),
+    pub(super) epoch: Epoch,
     pub(super) arrived: Arc<Mutex<Arrived>>,
     pub(super) trace: Trace,
 }
@@ -82,8 +80,7 @@ impl std::fmt::Debug for Watch {
 
 impl ArrivalFilter for Watch {
     fn filter(&self, waves: &mut Vec<Wave>, arrival: Arrival<'_>) {
-        let (instant, time) = self.epoch;
-        let now = time + instant.elapsed();
+        let now = self.epoch.now();
         let mut arrived = self.arrived.lock();
         for wave in waves.iter() {
             self.trace.note(now, Event::Wave { to: self.process, wave: wave.clone() });
