@@ -24,7 +24,7 @@ pub(super) enum Fault {
     StreamStopped { at: Duration },
     /// The observer is cut off.
     CutOff { at: Duration },
-    /// The fault is in the traffic.
+    /// The fault is in the traffic, all of which is as usual.
     Traffic { at: Duration },
 }
 
@@ -62,7 +62,7 @@ impl Fault {
             Cause::AllSilent | Cause::Disconnected => {
                 Self::CutOff { at: last_of(found, entries, |_| true).0 + AFTER_LAST }
             }
-            _ => Self::Traffic { at: found.since() },
+            _ => Self::Traffic { at: found.at },
         }
     }
 

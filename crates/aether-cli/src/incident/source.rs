@@ -218,9 +218,8 @@ impl Test<'_> {
             }
             Fault::Hangs { .. } => text.push_str("    // The fault is the `hangs_from` below.\n"),
             Fault::Slow { .. } => text.push_str("    // The fault is the `late_from` below.\n"),
-            Fault::StreamStopped { .. } | Fault::Traffic { .. } => {
-                text.push_str("    // The fault is in the traffic below.\n");
-            }
+            Fault::StreamStopped { .. } => text.push_str("    // The fault is an `until` below.\n"),
+            Fault::Traffic { .. } => text.push_str("    // The fault is in the traffic below.\n"),
         }
         text
     }

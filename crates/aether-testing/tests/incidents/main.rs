@@ -4,6 +4,8 @@
 #![allow(clippy::unreadable_literal, reason = "they are as they were written")]
 
 #[rustfmt::skip]
+mod all_silent;
+#[rustfmt::skip]
 mod alpha_killed;
 #[rustfmt::skip]
 mod beside_beta_killed;
@@ -23,3 +25,9 @@ mod beta_slowed;
 mod broker_killed;
 #[rustfmt::skip]
 mod broker_killed_again;
+#[rustfmt::skip]
+mod not_answering;
+#[rustfmt::skip]
+mod retry_storm;
+#[rustfmt::skip]
+mod stream_stopped;
