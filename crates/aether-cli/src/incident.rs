@@ -75,7 +75,8 @@ impl IncidentError {
     }
 }
 
-type Entries = [(Duration, RecordedEntry)];
+/// An entry and its time.
+type Entry = (Duration, RecordedEntry);
 
 /// An incident when it began, by the time of the recording.
 #[derive(Debug, Clone)]
@@ -220,7 +221,7 @@ fn incidents_of(reader: RecordingReader<impl Read>) -> Result<Vec<Found>, Incide
 fn entries_until(
     reader: RecordingReader<impl Read>,
     found: Duration,
-) -> Result<(Vec<(Duration, RecordedEntry)>, HashSet<u64>), IncidentError> {
+) -> Result<(Vec<Entry>, HashSet<u64>), IncidentError> {
     let (mut entries, mut later) = (VecDeque::new(), HashSet::new());
     for entry in reader {
         let (at, entry) = entry?;
@@ -242,7 +243,7 @@ fn entries_until(
 /// Makes the entries those of an observer that hears nobody from a time on: a simulated network has no broker that it could
 /// lose. Returns the incident that this observer finds.
 fn cut_off(
-    entries: &mut Vec<(Duration, RecordedEntry)>,
+    entries: &mut Vec<Entry>,
     since: Duration,
     quiet_since: Duration,
 ) -> Result<Option<Found>, IncidentError> {
@@ -256,10 +257,10 @@ fn cut_off(
 /// The shortest part of the recording in which the detectors find the incident: a minute before it, or more, if possible
 /// without another incident.
 fn shortest<'a>(
-    entries: &'a Entries,
+    entries: &'a [Entry],
     found: &Found,
     quiet_since: Duration,
-) -> Result<&'a Entries, IncidentError> {
+) -> Result<&'a [Entry], IncidentError> {
     let before = |time| found.since().saturating_sub(time);
     let longer =
         std::iter::successors(Some(BEFORE), |time| Some(*time * 2)).take_while(|time| *time <= LONGEST);
@@ -275,7 +276,7 @@ fn shortest<'a>(
 }
 
 /// The entries as a recording.
-fn rewritten(entries: &Entries) -> Result<Vec<u8>, IncidentError> {
+fn rewritten(entries: &[Entry]) -> Result<Vec<u8>, IncidentError> {
     let failed = |source| IncidentError::Recording(RecordingError::Io { offset: 0, source });
     let begins = Instant::now();
     let mut writer = RecordingWriter::new(Vec::new(), begins, SystemTime::UNIX_EPOCH).map_err(failed)?;

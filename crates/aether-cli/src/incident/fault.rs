@@ -6,7 +6,7 @@ use std::time::Duration;
 use aether::physics::{Cause, RecordedEntry};
 use aether_core::{Channel, Kind};
 
-use super::{Entries, Found};
+use super::{Entry, Found};
 
 /// A process ends so long after its last wave, so that the wave still leaves it.
 const AFTER_LAST: Duration = Duration::from_millis(20);
@@ -36,7 +36,7 @@ pub(super) enum Ended {
 
 impl Fault {
     /// The fault behind an incident. `later` are the instances that emitted after it was found.
-    pub(super) fn of(found: &Found, entries: &Entries, later: &HashSet<u64>) -> Self {
+    pub(super) fn of(found: &Found, entries: &[Entry], later: &HashSet<u64>) -> Self {
         let service = found.incident.services.first().cloned().unwrap_or_default();
         match &found.incident.cause {
             Cause::Stopped => {
@@ -48,10 +48,9 @@ impl Fault {
                 Self::Stopped(stopped.collect())
             }
             Cause::NotAnswering { channel } => {
-                let answers = entries
-                    .iter()
-                    .filter(|(at, entry)| *at < found.since() && answer(entry, &service, channel));
-                let last = answers.last().map_or(Duration::ZERO, |(at, _)| *at);
+                let is_answer =
+                    |(at, entry): &&Entry| *at < found.since() && answer(entry, &service, channel);
+                let last = entries.iter().rfind(is_answer).map_or(Duration::ZERO, |(at, _)| *at);
                 let earlier = BEFORE_FIRST.min(found.since().saturating_sub(last) / 2);
                 Self::Hangs { at: found.since().saturating_sub(earlier), service, channel: channel.clone() }
             }
@@ -80,7 +79,7 @@ impl Fault {
 }
 
 /// The last wave of a service before the incident was found, and its instance.
-fn last_of(found: &Found, entries: &Entries, is_it: impl Fn(&str) -> bool) -> (Duration, u64) {
+fn last_of(found: &Found, entries: &[Entry], is_it: impl Fn(&str) -> bool) -> (Duration, u64) {
     let of_service =
         entries.iter().rev().filter(|(at, _)| *at <= found.at).find_map(|(at, entry)| match entry {
             RecordedEntry::Wave(wave) if wave.source().instance() != 0 && is_it(wave.source().name()) => {
@@ -100,7 +99,7 @@ fn answer(entry: &RecordedEntry, service: &str, on: &Channel) -> bool {
 /// before any other question.
 fn slow_since(
     found: &Found,
-    entries: &Entries,
+    entries: &[Entry],
     service: &str,
     channel: &Channel,
     takes: Duration,

@@ -213,8 +213,7 @@ fn find_attempts(seen: &mut [Seen<'_>]) -> HashMap<StreamKey, (usize, Vec<Durati
     let mut answered: HashSet<Id> = HashSet::new();
     let mut asked: HashMap<(usize, u64), Asked> = HashMap::new();
     let mut intervals: HashMap<StreamKey, (usize, Vec<Duration>)> = HashMap::new();
-    for place in 0..seen.len() {
-        let wave = &seen[place];
+    for (place, wave) in (0..).zip(seen) {
         if wave.wave.kind() == Kind::Response && !wave.failed {
             answered.extend(wave.wave.cause().map(id));
         }
@@ -233,7 +232,7 @@ fn find_attempts(seen: &mut [Seen<'_>]) -> HashMap<StreamKey, (usize, Vec<Durati
                 *most = (*most).max(before.attempts);
                 gaps.push(at.saturating_sub(before.at));
                 (before.last, before.at) = (wave.id(), at);
-                seen[place].attempt_of = Some(before.first);
+                wave.attempt_of = Some(before.first);
             }
             None => {
                 asked.insert(key, Asked { first: place, last: wave.id(), at, attempts: 1 });

@@ -263,36 +263,35 @@ impl StandIn {
     ///
     /// # Errors
     /// The name or a channel is not valid.
-    pub fn run(
-        self,
-        aether: Aether,
-        shutdown: CancellationToken,
-    ) -> impl Future<Output = Result<(), BoxError>> + Send {
-        async move {
-            let mut vibrator = Vibrator::create(&self.service, &aether).await?;
-            let mut heard: Vec<&str> = Vec::new();
-            for act in &self.acts {
-                Channel::new(act.channel)?;
-                if let When::After(Trigger::Heard(channel)) = act.when
-                    && !heard.contains(&channel)
-                {
-                    heard.push(channel);
-                    vibrator.resonate_in_group(channel, &self.service).await?;
-                }
+    ///
+    /// # Cancel safety
+    /// If cancelled before completion, it hears nothing any more. What it does by itself goes on until `shutdown` is
+    /// cancelled.
+    pub async fn run(self, aether: Aether, shutdown: CancellationToken) -> Result<(), BoxError> {
+        let mut vibrator = Vibrator::create(&self.service, &aether).await?;
+        let mut heard: Vec<&str> = Vec::new();
+        for act in &self.acts {
+            Channel::new(act.channel)?;
+            if let When::After(Trigger::Heard(channel)) = act.when
+                && !heard.contains(&channel)
+            {
+                heard.push(channel);
+                vibrator.resonate_in_group(channel, &self.service).await?;
             }
-            let emitter = vibrator.emitter();
-            let causes = self.acts.iter().map(|_| AtomicU32::new(0)).collect();
-            let actor = Arc::new(Actor { emitter, acts: self.acts, causes, shutdown: shutdown.clone() });
-            for place in 0..actor.acts.len() {
-                actor.spawn(Arc::clone(&actor).do_by_itself(place));
-            }
-            while let Some(Some(wave)) = shutdown.run_until_cancelled(vibrator.receive()).await {
-                let channel = wave.channel().clone();
-                let is_it = |trigger: &Trigger| matches!(trigger, Trigger::Heard(known) if *known == channel.as_str());
-                actor.react(is_it, &wave.id(), Some(&wave));
-            }
-            Ok(())
         }
+        let emitter = vibrator.emitter();
+        let causes = self.acts.iter().map(|_| AtomicU32::new(0)).collect();
+        let actor = Arc::new(Actor { emitter, acts: self.acts, causes, shutdown: shutdown.clone() });
+        for place in 0..actor.acts.len() {
+            actor.spawn(Arc::clone(&actor).do_by_itself(place));
+        }
+        while let Some(Some(wave)) = shutdown.run_until_cancelled(vibrator.receive()).await {
+            let channel = wave.channel().clone();
+            let is_it =
+                |trigger: &Trigger| matches!(trigger, Trigger::Heard(known) if *known == channel.as_str());
+            actor.react(is_it, &wave.id(), Some(&wave));
+        }
+        Ok(())
     }
 }
 

@@ -1,8 +1,6 @@
 //! Tests that `aether physics --as-test` made of the recordings of `aether-bench`, as it wrote them: a test of the command
 //! compares them.
 
-#![allow(clippy::unreadable_literal, reason = "they are as they were written")]
-
 #[rustfmt::skip]
 mod all_silent;
 #[rustfmt::skip]
