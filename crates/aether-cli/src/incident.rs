@@ -4,6 +4,7 @@
 //! part of the recording that shows it, and the fault that its cause stands for.
 
 mod fault;
+mod rust;
 mod source;
 mod traffic;
 

@@ -8,7 +8,8 @@ use aether::physics::{Cause, Incident};
 use aether_core::{Channel, Kind};
 
 use super::fault::{Ended, Fault};
-use super::traffic::{Act, Chosen, Process, Traffic, Trigger, When};
+use super::rust::{WIDTH, comment, duration, grouped, identifier, list, millis, nanos};
+use super::traffic::{Act, Chosen, OBSERVER, Process, Traffic, Trigger, When};
 use super::{Found, sorted};
 use crate::record::printable;
 
@@ -18,8 +19,6 @@ const LEAD: Duration = Duration::from_secs(2);
 const FINDS: Duration = Duration::from_secs(1);
 /// The test ends so long after the incident was found.
 const AFTER: Duration = Duration::from_secs(5);
-/// The length of a line.
-const WIDTH: usize = 100;
 
 /// What the test has to say.
 pub(super) struct Test<'a> {
@@ -90,6 +89,16 @@ impl Test<'_> {
         at.saturating_sub(self.start) + LEAD
     }
 
+    /// The name of the function that makes the stand-in of a process: another one for each.
+    fn function_of(&self, process: &Process) -> String {
+        let name = identifier(&process.name);
+        let before = self.traffic.processes.iter().take_while(|other| other.name != process.name);
+        match before.filter(|other| identifier(&other.name) == name).count() {
+            0 => name,
+            others => format!("{name}_as_{}", others + 1),
+        }
+    }
+
     fn function(&self) -> String {
         let incident = &self.found.incident;
         let mut text = String::from("#[test]\n");
@@ -115,7 +124,7 @@ impl Test<'_> {
         );
         for process in &self.traffic.processes {
             let Process { name, .. } = process;
-            let function = identifier(name);
+            let function = self.function_of(process);
             let one = format!(
                 "    sim.process({name:?}, |aether, shutdown| {function}().run(aether, shutdown));\n"
             );
@@ -214,7 +223,7 @@ impl Test<'_> {
                     list(self.traffic.processes.iter().map(|process| format!("{:?}", process.name)), 8);
                 let at = millis(self.time(*at));
                 let _ = writeln!(text, "    let others = {names};");
-                let _ = writeln!(text, "    sim.at({at}, move |sim| sim.cut(&[\"observer\"], &others));");
+                let _ = writeln!(text, "    sim.at({at}, move |sim| sim.cut(&[{OBSERVER:?}], &others));");
             }
             Fault::Hangs { .. } => text.push_str("    // The fault is the `hangs_from` below.\n"),
             Fault::Slow { .. } => text.push_str("    // The fault is the `late_from` below.\n"),
@@ -225,7 +234,7 @@ impl Test<'_> {
     }
 
     fn stand_in(&self, process: &Process) -> String {
-        let mut text = format!("\nfn {}() -> StandIn {{\n", identifier(&process.name));
+        let mut text = format!("\nfn {}() -> StandIn {{\n", self.function_of(process));
         let _ = write!(text, "    StandIn::new({:?})", process.service);
         for act in &process.acts {
             let calls = self.calls(process, act);
@@ -389,93 +398,3 @@ fn observe(sim: &mut Sim) -> Arc<Mutex<Vec<Incident>>> {
     found
 }
 "#;
-
-/// A name in Rust.
-fn identifier(name: &str) -> String {
-    let snake: String =
-        name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect();
-    let is_taken = matches!(&*snake, "observe" | "sorted" | "as_recorded") || syntax(&snake);
-    if is_taken || !snake.starts_with(|c: char| c.is_ascii_alphabetic()) {
-        format!("the_{snake}")
-    } else {
-        snake
-    }
-}
-
-/// Whether it is a word of Rust's syntax.
-fn syntax(word: &str) -> bool {
-    const WORDS: &str = " as async await break const continue crate dyn else enum extern false fn for gen if impl in let loop \
-                         match mod move mut pub ref return self static struct super trait true try type unsafe use where \
-                         while abstract become box do final macro override priv typeof unsized virtual yield ";
-    WORDS.contains(&format!(" {word} "))
-}
-
-/// Writes a comment in lines.
-fn comment(text: &mut String, begin: &str, words: &str) {
-    let mut line = begin.to_owned();
-    for word in words.split(' ') {
-        if line.len() + word.len() >= WIDTH && line.len() > begin.len() {
-            text.push_str(&line);
-            text.push('\n');
-            line = begin.to_owned();
-        }
-        line.push(' ');
-        line.push_str(word);
-    }
-    text.push_str(&line);
-    text.push('\n');
-}
-
-/// A list in brackets, in lines with this indentation if it is long.
-fn list(items: impl Iterator<Item = String>, indent: usize) -> String {
-    let items: Vec<String> = items.collect();
-    let one = format!("[{}]", items.join(", "));
-    if one.len() + indent <= WIDTH - 12 {
-        return one;
-    }
-    let (mut text, space) = ("[".to_owned(), " ".repeat(indent));
-    let mut line = String::new();
-    for item in items {
-        if line.is_empty() || line.len() + item.len() + 2 > WIDTH {
-            text.push_str(line.trim_end());
-            line = format!("\n{space}    ");
-        }
-        line.push_str(&item);
-        line.push_str(", ");
-    }
-    text.push_str(line.trim_end());
-    text.push('\n');
-    text.push_str(&space);
-    text.push(']');
-    text
-}
-
-/// A number with its thousands apart.
-fn grouped(number: u128) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) && digits.len() > 4 {
-            text.push('_');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-fn millis(time: Duration) -> String {
-    format!("Duration::from_millis({})", grouped(time.as_millis()))
-}
-
-fn duration(time: Duration) -> String {
-    let micros = time.as_micros();
-    if micros.is_multiple_of(1000) {
-        millis(time)
-    } else {
-        format!("Duration::from_micros({})", grouped(micros))
-    }
-}
-
-fn nanos(time: Duration) -> String {
-    format!("Duration::from_nanos({})", grouped(time.as_nanos()))
-}

@@ -7,6 +7,8 @@ use std::time::Duration;
 use aether::physics::RecordedEntry;
 use aether_core::{Amplitude, Channel, Kind, Wave};
 
+/// The process of the detectors.
+pub(super) const OBSERVER: &str = "observer";
 /// The maximum number of streams, each of one process on one channel. The rarest are left out.
 const MAX_STREAMS: usize = 64;
 /// The maximum number of times, or of causes, that are listed. Beyond it, the mean stands for them.
@@ -176,8 +178,10 @@ fn processes_of(waves: &[(Duration, &Wave)]) -> Vec<Process> {
             process.lives.push(life);
             continue;
         }
-        let others = processes.iter().filter(|process| process.service == service).count();
-        let name = if others == 0 { service.to_owned() } else { format!("{service} {}", others + 1) };
+        let is_taken = |name: &str| name == OBSERVER || processes.iter().any(|process| process.name == name);
+        let names = (2..).map(|number| format!("{service} {number}"));
+        let name = std::iter::once(service.to_owned()).chain(names).find(|name| !is_taken(name));
+        let name = name.unwrap_or_default();
         processes.push(Process { name, service: service.to_owned(), lives: vec![life], acts: Vec::new() });
     }
     processes

@@ -56,18 +56,19 @@ fn each_fault_of_a_recording_becomes_the_test_that_aether_testing_runs() {
 struct Made {
     writer: RecordingWriter<Vec<u8>>,
     start: Instant,
-    services: [Sequencer; 2],
+    services: [Sequencer; 3],
 }
 
 const SHOP: usize = 0;
 const STOCK: usize = 1;
+const SECOND_STOCK: usize = 2;
 
 impl Made {
     fn new() -> Self {
         let start = Instant::now();
         let writer = RecordingWriter::new(Vec::new(), start, SystemTime::UNIX_EPOCH).unwrap();
         let service = |name, instance| Sequencer::new(Source::with_instance(name, instance).unwrap());
-        Self { writer, start, services: [service("shop", 1), service("stock", 2)] }
+        Self { writer, start, services: [service("shop", 1), service("stock", 2), service("stock", 3)] }
     }
 
     fn emit(&mut self, service: usize, millis: u64, wave: WaveBuilder) -> WaveId {
@@ -84,6 +85,17 @@ impl Made {
         if is_answered {
             self.emit(STOCK, millis + 3, Wave::builder("stock.take").kind(Kind::Response).cause(question));
         }
+    }
+
+    /// The same of one instance of the stock.
+    fn ask_one(&mut self, millis: u64, order: u64, stock: usize) {
+        let question = self.emit(SHOP, millis, Wave::builder("stock.take").kind(Kind::Query).json(order));
+        self.emit(
+            stock,
+            millis + 30,
+            Wave::builder("stock.take").kind(Kind::Response).cause(question.clone()),
+        );
+        self.emit(stock, millis + 30, Wave::builder("stock.taken").cause(question));
     }
 
     fn save(self, path: &Path) {
@@ -134,14 +146,31 @@ fn all_silent(made: &mut Made) {
     made.emit(STOCK, 60_000, Wave::builder("stock.level").key("lamp"));
 }
 
+/// Two instances of the stock share the questions. Both stop at 40 s.
+fn instances_stopped(made: &mut Made) {
+    for tick in 0..240 {
+        let at = tick * 250;
+        if at >= 40_000 {
+            made.ask(at, tick, false);
+            continue;
+        }
+        made.ask_one(at, tick, if tick.is_multiple_of(2) { STOCK } else { SECOND_STOCK });
+        if tick.is_multiple_of(4) {
+            made.emit(STOCK, at + 100, Wave::builder("stock.level"));
+            made.emit(SECOND_STOCK, at + 101, Wave::builder("stock.level"));
+        }
+    }
+}
+
 #[test]
 fn the_other_causes_become_tests_too() {
     let folder = tempfile::tempdir().unwrap();
-    let scenarios: [(&str, fn(&mut Made)); 4] = [
+    let scenarios: [(&str, fn(&mut Made)); 5] = [
         ("not_answering", not_answering),
         ("stream_stopped", stream_stopped),
         ("retry_storm", retry_storm),
         ("all_silent", all_silent),
+        ("instances_stopped", instances_stopped),
     ];
     for (name, play) in scenarios {
         let recording = folder.path().join(format!("{name}.rec"));

@@ -24,6 +24,8 @@ mod broker_killed;
 #[rustfmt::skip]
 mod broker_killed_again;
 #[rustfmt::skip]
+mod instances_stopped;
+#[rustfmt::skip]
 mod not_answering;
 #[rustfmt::skip]
 mod retry_storm;
