@@ -52,6 +52,8 @@ fn each_fault_of_a_recording_becomes_the_test_that_aether_testing_runs() {
     }
 }
 
+type Scenario = fn(&mut Made);
+
 /// A recording of waves at made-up times.
 struct Made {
     writer: RecordingWriter<Vec<u8>>,
@@ -165,7 +167,7 @@ fn instances_stopped(made: &mut Made) {
 #[test]
 fn the_other_causes_become_tests_too() {
     let folder = tempfile::tempdir().unwrap();
-    let scenarios: [(&str, fn(&mut Made)); 5] = [
+    let scenarios: [(&str, Scenario); 5] = [
         ("not_answering", not_answering),
         ("stream_stopped", stream_stopped),
         ("retry_storm", retry_storm),
