@@ -4,6 +4,9 @@ import { concerns, matches } from "./channels.js";
 import { badge, channelLink, html, nothing } from "./widgets.js";
 import { count, plural, span } from "./format.js";
 
+const AS_TEST = `aether record today.rec --medium nats://SERVER:4222
+aether physics --replay today.rec --as-test tests/incident.rs`;
+
 let sort = "";
 
 export function draw(app) {
@@ -38,7 +41,9 @@ function one(app, incident) {
       ${names(incident.waiting, "waiting for answers", (name) => name)}</dl>
     ${incident.findings.length > 0
       ? html`<details><summary>${plural(incident.findings.length, "finding")}</summary><ul>${incident.findings.map((text) => html`<li>${text}</li>`)}</ul></details>`
-      : nothing}</li>`;
+      : nothing}
+    <details><summary>as a test</summary><p>The gateway keeps no waves of an incident. Record the bus; when it happens again, the second command writes a Rust test of it.</p>
+      <pre><code>${AS_TEST}</code></pre></details></li>`;
 }
 
 function names(list, title, show) {

@@ -35,6 +35,7 @@ pub(crate) use ledger::LedgerError;
 pub(crate) use letters::LettersError;
 pub(crate) use log::LogError;
 
+use crate::incident::IncidentError;
 use crate::new::NewError;
 use crate::stdin::StdinError;
 
@@ -69,6 +70,8 @@ pub(crate) enum CommandError {
     Open { path: PathBuf, source: io::Error },
     #[error(transparent)]
     Recording(#[from] RecordingError),
+    #[error(transparent)]
+    Incident(#[from] IncidentError),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
     #[error("{back} of {waves} waves came back: {hint} ({reason})")]
@@ -199,6 +202,7 @@ impl CommandError {
             | Self::Alpha(AlphaError::Config(_))
             | Self::Beta(BetaError::Config(_)) => true,
             Self::Gateway(error) => error.is_wrong_usage(),
+            Self::Incident(error) => error.is_wrong_usage(),
             Self::Connect(error)
             | Self::Alpha(AlphaError::Connect(error))
             | Self::Beta(BetaError::Connect(error)) => {

@@ -52,6 +52,7 @@ mod emit;
 mod error;
 mod field;
 mod frame;
+mod incident;
 mod keys;
 #[cfg(feature = "lan")]
 mod lan;

@@ -9,6 +9,7 @@ use aether_service::{CancellationToken, MediumArgs};
 use tokio::time::MissedTickBehavior;
 
 use crate::error::CommandError;
+use crate::incident::TestArgs;
 use crate::output::{Output, stderr_line};
 use crate::record::printable;
 use crate::values;
@@ -24,6 +25,8 @@ Examples:
   aether physics                       what an operator should know
   aether physics --details             also related channels, heartbeats, polling and more
   aether physics --replay today.rec    a recording of `aether record`, in seconds
+  aether physics --replay today.rec --incident 2 --as-test tests/incident_2.rs
+                                       a test in which its second incident happens again
 
 Prints a line when an incident begins and when it ends, until Ctrl-C. It knows the
 habits of a service after 12 to 64 waves and 20 seconds.")]
@@ -45,11 +48,17 @@ pub(crate) struct PhysicsArgs {
     replay: Option<PathBuf>,
 
     #[command(flatten)]
+    test: TestArgs,
+
+    #[command(flatten)]
     medium: MediumArgs,
 }
 
 pub(crate) async fn physics(args: PhysicsArgs, shutdown: CancellationToken) -> Result<(), CommandError> {
     if let Some(file) = &args.replay {
+        if args.test.write(file)? {
+            return Ok(());
+        }
         return crate::replay::replay(file, args.details);
     }
     let mut watch = Watch::open(&args.medium, "aether-physics", &args.pattern, &shutdown).await?;

@@ -26,7 +26,12 @@ pub(crate) fn replay(file: &Path, details: bool) -> Result<(), CommandError> {
             }
             Played::Incident(incident) => {
                 incidents += u64::from(incident.until.is_none());
-                output.line(format_args!("{at:.3} s {}: {}", incident.severity, shown(&incident)))?;
+                let number = incident.id;
+                output.line(format_args!(
+                    "{at:.3} s incident {number}, {}: {}",
+                    incident.severity,
+                    shown(&incident)
+                ))?;
             }
             Played::Fault { fault, begins } => {
                 let verb = if begins { "begins" } else { "ends" };

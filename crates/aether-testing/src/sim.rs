@@ -45,6 +45,7 @@ mod explore;
 mod network;
 mod process;
 mod random;
+mod stand_in;
 mod trace;
 mod watch;
 
@@ -54,6 +55,7 @@ mod tests;
 pub use explore::{SimFailure, explore, try_explore};
 pub use network::Link;
 pub use random::RandomFaults;
+pub use stand_in::{Act, StandIn};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -23,6 +23,7 @@ mod doctor;
 mod field;
 #[cfg(unix)]
 mod findings;
+mod incident;
 #[cfg(unix)]
 mod keys;
 #[cfg(all(feature = "lan", unix))]

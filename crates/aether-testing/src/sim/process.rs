@@ -20,7 +20,7 @@ use crate::seed::mixed;
 use crate::verdict::Account;
 
 /// The time of day when a simulation begins: 2026-01-01, 00:00 UTC.
-const BEGINS: Duration = Duration::from_secs(1_767_225_600);
+pub(super) const BEGINS: Duration = Duration::from_secs(1_767_225_600);
 
 /// The code of a process.
 pub(super) type Main = Arc<dyn Fn(Life) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;

@@ -81,6 +81,9 @@ test("a service that ends is one incident", async (house) => {
   await incident.filter({ hasText: "beta stopped" }).waitFor();
   assert.equal(await incident.count(), 1);
   await picture(page, "incident");
+  await goTo(page, "incidents");
+  await incident.getByText("as a test").click();
+  await incident.locator("code", { hasText: "aether physics --replay today.rec --as-test " }).waitFor();
   assert.deepEqual(errors, []);
   await close();
 });

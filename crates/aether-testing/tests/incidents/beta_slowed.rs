@@ -1,0 +1,163 @@
+//! Incident 1 of beta-slowed.rec as a test.
+//!
+//! warning: beta is slow: inventory.reserve is answered after 127 ms instead of 246 µs; check its
+//! load
+//!
+//! Made by `aether physics --replay FILE --incident N --as-test FILE`. Each process is a stand-in
+//! that emits, asks and answers as in the recording, which has no payloads: they are numbers. Times
+//! count from the beginning of the simulation, and the recording begins after 2 s.
+//!
+//! It needs these dependencies: `aether` (the package aether-bus) with the feature `physics`,
+//! `aether-testing` (aether-bus-testing), and `tokio` with the feature `macros`.
+
+use std::error::Error;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use aether::physics::{Cause, Incident, PhysicsEngine, PhysicsObserver};
+use aether_testing::sim::{Act, Sim, StandIn};
+
+#[test]
+fn beta_slow_is_found() {
+    let mut sim = Sim::with_seed(1);
+    // To test a real service, put it in place of its stand-in: sim.serve("alpha", || service()),
+    // where service() makes its ServiceBuilder.
+    sim.process("alpha", |aether, shutdown| alpha().run(aether, shutdown));
+    sim.process("beta", |aether, shutdown| beta().run(aether, shutdown));
+    sim.process("payments", |aether, shutdown| payments().run(aether, shutdown));
+    let found = observe(&mut sim);
+
+    // The fault is the `late_from` below.
+    sim.run_for(Duration::from_millis(41_383));
+
+    let found = found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let is_it = |incident: &&Incident| {
+        incident.cause.as_str() == "slow" && incident.services == ["beta"]
+    };
+    let incident = found.iter().find(is_it).unwrap_or_else(|| panic!("not among {found:#?}"));
+    assert_eq!(
+        as_recorded(incident.clone()).to_string(),
+        "beta is slow: inventory.reserve is answered after 127 ms instead of 246 µs; check its load"
+    );
+    assert!(incident.streams.is_empty(), "{:?}", incident.streams);
+    assert!(incident.followers.is_empty(), "{:?}", incident.followers);
+    assert!(incident.waiting.is_empty(), "{:?}", incident.waiting);
+    sim.finish();
+}
+
+fn alpha() -> StandIn {
+    StandIn::new("alpha")
+        .act(
+            Act::event("orders.created")
+                .every(Duration::from_micros(166_662))
+                .jitter(0.04)
+                .from(Duration::from_millis(2050)),
+        )
+        .act(Act::command("inventory.reserve").after("orders.created"))
+        .act(Act::command("payments.charge").amplitude(0.6).after_answer("inventory.reserve"))
+        .act(
+            Act::command("inventory.commit")
+                .amplitude(0.8)
+                .after_answer("payments.charge")
+                .except(&[
+                    14, 24, 25, 31, 33, 69, 88, 103, 105, 111, 122, 127, 134, 144, 154, 160,
+                ]),
+        )
+        .act(Act::event("orders.completed").amplitude(0.8).after_answer("inventory.commit"))
+        .act(
+            Act::command("inventory.release")
+                .amplitude(0.9)
+                .after_answer("payments.charge")
+                .only(&[
+                    14, 24, 25, 31, 33, 69, 88, 103, 105, 111, 122, 127, 134, 144, 154, 160, 178,
+                    179,
+                ]),
+        )
+        .act(Act::event("orders.compensated").amplitude(0.9).after_answer("inventory.release"))
+}
+
+fn beta() -> StandIn {
+    StandIn::new("beta")
+        .act(Act::event("inventory.reserved").on("inventory.reserve"))
+        .act(
+            Act::answer("inventory.reserve")
+                .late_from(Duration::from_millis(32_050), Duration::from_micros(126_905)),
+        )
+        .act(Act::answer("inventory.commit"))
+        .act(
+            Act::event("inventory.level")
+                .every(Duration::from_micros(1_000_706))
+                .from(Duration::from_millis(3001)),
+        )
+        .act(Act::event("inventory.released").on("inventory.release"))
+        .act(Act::answer("inventory.release"))
+        .act(
+            Act::event("inventory.restocked")
+                .at_millis(&[
+                    5001, 5001, 5001, 5001, 8001, 8001, 8001, 8001, 8001, 11_002, 11_002, 11_002,
+                    11_002, 11_002, 14_001, 14_001, 14_001, 14_001, 14_001, 17_001, 17_001,
+                    17_001, 17_001, 17_001, 20_001, 20_001, 20_001, 20_001, 20_001, 23_001,
+                    23_001, 23_001, 23_001, 23_001, 26_001, 26_001, 26_001, 26_001, 26_001,
+                    29_001, 29_001, 29_001, 29_001, 29_001, 32_001, 32_001, 32_001, 32_001,
+                    35_015, 35_015, 35_015, 35_015, 35_015,
+                ]),
+        )
+}
+
+fn payments() -> StandIn {
+    StandIn::new("payments")
+        .act(
+            Act::event("payments.charged")
+                .amplitude(0.6)
+                .on("payments.charge")
+                .except(&[
+                    14, 24, 25, 31, 33, 69, 88, 103, 105, 111, 122, 127, 134, 144, 154, 160,
+                ]),
+        )
+        .act(Act::answer("payments.charge"))
+        .act(
+            Act::event("payments.declined")
+                .amplitude(0.7)
+                .on("payments.charge")
+                .only(&[
+                    14, 24, 25, 31, 33, 69, 88, 103, 105, 111, 122, 127, 134, 144, 154, 160, 178,
+                    179,
+                ]),
+        )
+}
+
+/// The incident with the times of the recording, so that the sentence is the same.
+fn as_recorded(mut incident: Incident) -> Incident {
+    incident.lasted = Duration::from_nanos(0);
+    if let Cause::Slow { takes, before, .. } = &mut incident.cause {
+        (*takes, *before) = (Duration::from_nanos(126_905_054), Duration::from_nanos(246_016));
+    }
+    incident
+}
+
+/// Runs the detectors in a process of their own, and returns the incidents that they find, when they begin.
+fn observe(sim: &mut Sim) -> Arc<Mutex<Vec<Incident>>> {
+    let found = Arc::<Mutex<Vec<Incident>>>::default();
+    let into = Arc::clone(&found);
+    sim.process("observer", move |aether, shutdown| {
+        let found = Arc::clone(&into);
+        async move {
+            let engine = PhysicsEngine::default();
+            let mut observer = PhysicsObserver::open("observer", ">", engine, &aether).await?;
+            loop {
+                tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return Ok::<_, Box<dyn Error + Send + Sync>>(()),
+                    advanced = observer.advance(256) => if advanced?.is_none() { return Ok(()) },
+                }
+                while observer.found().is_some() {}
+                while let Some(incident) = observer.incident() {
+                    if incident.until.is_none() {
+                        found.lock().unwrap_or_else(PoisonError::into_inner).push(incident);
+                    }
+                }
+            }
+        }
+    });
+    found
+}
