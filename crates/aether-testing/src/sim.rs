@@ -35,6 +35,18 @@
 //! it twice. At the end ([`Sim::finish`]): that every process stops, and that its accounts add up. [`Sim::always`] adds
 //! checks.
 //!
+//! The sums of all processes have to agree at the end, too:
+//!
+//! - A process that hears a pattern alone, and not in a group, has got each wave since the first one of a source, channel
+//!   and strength, or counts it as [`lost_upstream`](aether_core::medium::MediumStatus::lost_upstream). Left out are waves
+//!   that their outbox shed or still has, those of a process that was killed, those that a process could not confirm when it
+//!   ended, and processes whose inboxes are full.
+//! - A process counts no more waves as `lost_upstream` than were sent and did not arrive.
+//! - The waves that were sent to others have arrived, or are counted as `unconfirmed` or `in_flight` by their senders. These
+//!   counts are upper bounds: where they are 0, as many have arrived as were sent. A process that is killed counts what it
+//!   had counted by then.
+//! - The outbox of a process has counted each wave that it was given, and has none left when the process has ended.
+//!
 //! # The same run for the same seed
 //! The processes take time from tokio or from `aether_core::clock`, and random numbers from `fastrand`. A process must not
 //! depend on the order of a `HashMap`, on `tokio::select!` without `biased`, on threads, files or sockets.
@@ -43,8 +55,10 @@
 mod epoch;
 mod explore;
 mod network;
+mod offering;
 mod process;
 mod random;
+mod sums;
 mod trace;
 mod watch;
 
@@ -70,6 +84,7 @@ use crate::verdict::Account;
 use network::Network;
 use process::{Life, Main, Process, World};
 use random::{Planned, SimFault};
+use sums::{ConnectionId, Counted};
 use trace::{Event, Trace};
 
 /// The shortest and the longest step.
@@ -80,6 +95,8 @@ const STOPS_WITHIN: Duration = Duration::from_secs(180);
 const RUNS_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the network has at the end, after faults, until the processes stop.
 const CALMS_WITHIN: Duration = Duration::from_secs(15);
+/// A wave has arrived after this time, or is still with its sender, if nothing disturbs the network.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
 
 type Script = Box<dyn FnOnce(&mut Sim)>;
 type Check = Box<dyn FnMut(&mut Sim) -> Result<(), String>>;
@@ -125,8 +142,8 @@ impl Sim {
     fn without_faults(seed: u64, left_out: BTreeSet<usize>) -> Self {
         crate::follow_tokio();
         let trace = Trace::default();
-        let world =
-            World { seed, network: Network::new(seed, trace.clone()), arrived: Arc::default(), trace };
+        let network = Network::new(seed, trace.clone());
+        let world = World { seed, network, arrived: Arc::default(), sums: Arc::default(), trace };
         Self {
             world,
             now: Duration::ZERO,
@@ -260,6 +277,9 @@ impl Sim {
     #[track_caller]
     pub fn kill(&mut self, name: &str) {
         let place = self.place(name);
+        if let Some((connection, counted)) = self.counted(place) {
+            self.world.sums.lock().is_killed(connection, counted);
+        }
         // Before its parts are dropped, of which none may send anything any more.
         self.world.network.kill(place);
         if self.processes[place].running.take().is_some() {
@@ -541,17 +561,29 @@ impl Sim {
         }
     }
 
+    /// What the connection of a process has counted, if it has connected and not ended.
+    fn counted(&mut self, place: usize) -> Option<(ConnectionId, Counted)> {
+        if self.processes[place].has_ended() {
+            return None;
+        }
+        let now = self.now;
+        let counted = |life: Life| (life.connection, Counted::of(&life.aether));
+        self.processes[place].enter(now, |_, life| life.map(counted)).flatten()
+    }
+
     /// Ends all cuts, wakes frozen processes, stops all that run, and checks them. Returns the accounts of those that
     /// were stopped, in the order in which they were added.
     ///
     /// # Panics
-    /// If a process does not stop, fails, or has accounts that do not add up.
+    /// If a process does not stop, fails, or has accounts that do not add up, or the accounts of several do not agree.
     #[track_caller]
     pub fn finish(&mut self) -> Vec<(String, Account)> {
         if std::mem::replace(&mut self.is_finished, true) {
             return std::mem::take(&mut self.accounts);
         }
+        let mut until = self.now.saturating_sub(HEARD_WITHIN);
         if self.is_disturbed {
+            until = self.now;
             self.heal();
             for name in self.processes.iter().map(|process| process.name.clone()).collect::<Vec<_>>() {
                 self.wake(&name);
@@ -559,6 +591,11 @@ impl Sim {
             self.run_for(CALMS_WITHIN);
         }
         self.checks.clear();
+        let counted = (0..self.processes.len()).filter_map(|place| self.counted(place)).collect();
+        let problems = self.world.sums.lock().problems(until, &counted);
+        if !problems.is_empty() {
+            self.fail(&problems);
+        }
         for process in &self.processes {
             if let Some(running) = &process.running {
                 running.shutdown.cancel();
@@ -575,7 +612,7 @@ impl Sim {
             }
             self.step(end);
         }
-        let mut problems = Vec::new();
+        let mut problems = self.world.sums.lock().problems_at_end();
         for (name, account) in &self.accounts {
             let of_account = account.problems().into_iter().chain(account.in_flight());
             problems.extend(of_account.map(|problem| format!("{name}: {problem}")));

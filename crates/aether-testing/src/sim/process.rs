@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aether_core::{Aether, ConnectError, clock};
+use aether_core::{Aether, ConnectError, InboxOptions, clock};
 use aether_lan::LanOptions;
 use aether_service::{CancellationToken, ServiceCounters, ServiceReport, error_chain};
 use futures_util::future::BoxFuture;
@@ -14,6 +14,8 @@ use tower::BoxError;
 
 use super::epoch::Epoch;
 use super::network::{Network, Port};
+use super::offering::Offering;
+use super::sums::{ConnectionId, Counted, Sums};
 use super::trace::Trace;
 use super::watch::{Arrived, Watch};
 use crate::seed::mixed;
@@ -31,6 +33,7 @@ pub(super) struct Life {
     pub(super) aether: Aether,
     pub(super) shutdown: CancellationToken,
     pub(super) services: Arc<Mutex<Vec<(String, ServiceCounters)>>>,
+    pub(super) connection: ConnectionId,
 }
 
 /// The common parts of all processes of a simulation.
@@ -39,6 +42,7 @@ pub(super) struct World {
     pub(super) seed: u64,
     pub(super) network: Arc<Network>,
     pub(super) arrived: Arc<Mutex<Arrived>>,
+    pub(super) sums: Arc<Mutex<Sums>>,
     pub(super) trace: Trace,
 }
 
@@ -100,11 +104,13 @@ impl Process {
         let watch = Watch {
             process: self.place,
             name: self.name.clone(),
-            life: mixed([self.place as u64, self.lives]),
+            connection: mixed([self.place as u64, self.lives]),
             epoch,
             arrived: Arc::clone(&world.arrived),
+            sums: Arc::clone(&world.sums),
             trace: world.trace.clone(),
         };
+        world.sums.lock().opens(watch.connection, &self.name);
         let port = Port::new(Arc::clone(&world.network), self.place, epoch);
         let main = runtime.spawn(live(
             Arc::clone(&self.main),
@@ -190,8 +196,13 @@ pub(super) fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 async fn connect(name: &str, port: Port, watch: Watch) -> Result<Aether, ConnectError> {
-    let lan = LanOptions::default().insecure(true).name(name).network(Arc::new(port));
+    let (connection, epoch, sums) = (watch.connection, watch.epoch, Arc::clone(&watch.sums));
+    let of_outbox = Arc::clone(&sums);
+    let outbox = InboxOptions::default().on_shed(move |wave, _| of_outbox.lock().sheds(connection, wave));
+    let lan = LanOptions::default().insecure(true).name(name).network(Arc::new(port)).outbox(outbox);
     let builder = aether::builder().scheme("lan", aether_lan::connect).url("lan:").options(lan);
+    let builder =
+        builder.layer(move |inner| Arc::new(Offering { inner, connection, epoch, sums: Arc::clone(&sums) }));
     builder.program(name).guard(watch).connect().await
 }
 
@@ -202,13 +213,15 @@ async fn live(
     shutdown: CancellationToken,
     place: Arc<Mutex<Option<Life>>>,
 ) -> ProcessEnd {
+    let (connection, sums) = (watch.connection, Arc::clone(&watch.sums));
     let connected = connect(&name, port, watch).await;
     let aether = connected.map_err(|error| format!("cannot connect: {}", error_chain(&error)))?;
-    let life = Life { aether: aether.clone(), shutdown, services: Arc::default() };
+    let life = Life { aether: aether.clone(), shutdown, services: Arc::default(), connection };
     *place.lock() = Some(life.clone());
     let services = Arc::clone(&life.services);
     let ended = main(life).await;
     let closed = aether.close().await;
+    sums.lock().is_closed(connection, Counted::of(&aether));
     ended.map_err(|error| format!("failed: {}", error_chain(&*error)))?;
     let unclosed = closed.err().map(|error| format!("could not close its medium: {}", error_chain(&error)));
     let reports: Vec<(String, ServiceReport)> =

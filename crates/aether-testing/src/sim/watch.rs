@@ -8,13 +8,14 @@ use aether_core::{Channel, Pattern, Source, Wave, WaveId};
 use parking_lot::Mutex;
 
 use super::epoch::Epoch;
+use super::sums::{ConnectionId, Sums};
 use super::trace::{Event, Trace};
 use crate::wave_line;
 
 /// Those who hear a wave in one process: by a pattern, or as a member of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Hearer {
-    life: u64,
+    connection: ConnectionId,
     pattern: Pattern,
     member: Option<u64>,
 }
@@ -42,9 +43,9 @@ impl Arrived {
         std::mem::take(&mut self.problems)
     }
 
-    fn check(&mut self, process: &str, life: u64, wave: &Wave, arrival: Arrival<'_>) {
+    fn check(&mut self, process: &str, connection: ConnectionId, wave: &Wave, arrival: Arrival<'_>) {
         let id = wave.id();
-        let hearer = Hearer { life, pattern: arrival.pattern.clone(), member: arrival.member };
+        let hearer = Hearer { connection, pattern: arrival.pattern.clone(), member: arrival.member };
         let (source, channel) = (wave.source().clone(), wave.channel().clone());
         let stream = StreamKey { hearer, source, channel, amplitude: wave.amplitude().as_f32().to_bits() };
         let last = self.last.insert(stream, id.sequence).unwrap_or(0);
@@ -62,13 +63,14 @@ impl Arrived {
     }
 }
 
-/// Sees all that one life of a process hears over the network. It allows everything.
+/// Sees all that one connection of a process hears over the network. It allows everything.
 pub(super) struct Watch {
     pub(super) process: usize,
     pub(super) name: String,
-    pub(super) life: u64,
+    pub(super) connection: ConnectionId,
     pub(super) epoch: Epoch,
     pub(super) arrived: Arc<Mutex<Arrived>>,
+    pub(super) sums: Arc<Mutex<Sums>>,
     pub(super) trace: Trace,
 }
 
@@ -84,7 +86,11 @@ impl ArrivalFilter for Watch {
         let mut arrived = self.arrived.lock();
         for wave in waves.iter() {
             self.trace.note(now, Event::Wave { to: self.process, wave: wave.clone() });
-            arrived.check(&self.name, self.life, wave, arrival);
+            arrived.check(&self.name, self.connection, wave, arrival);
+        }
+        if arrival.member.is_none() {
+            let mut sums = self.sums.lock();
+            waves.iter().for_each(|wave| sums.arrives(self.connection, arrival.pattern, wave));
         }
     }
 }
