@@ -11,4 +11,7 @@ pub struct LanInside {
     pub arrived: u64,
     /// The waiting queues of waves for full inboxes.
     pub crowds: usize,
+    /// The entries of tables about others, by their names. The bounded memories of senders, in which those who have gone
+    /// stay for an hour, are not among them.
+    pub tables: Vec<(&'static str, usize)>,
 }

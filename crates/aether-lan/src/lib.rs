@@ -466,7 +466,12 @@ impl Medium for Lan {
             into.add(refusals);
         }
         let (shared, crowds) = (&self.shared, self.counts.crowds.load(Ordering::Relaxed));
-        into.add(LanInside { sent: shared.peers.all_sent(), arrived: shared.tallies.all_arrived(), crowds });
+        let mut tables = shared.peers.tables();
+        tables.extend(self.presence.tables());
+        tables.extend([("questions", self.asking.len()), ("crowds", crowds)]);
+        tables.push(("flights and pauses", shared.flights.load(Ordering::Relaxed)));
+        let (sent, arrived) = (shared.peers.all_sent(), shared.tallies.all_arrived());
+        into.add(LanInside { sent, arrived, crowds, tables });
     }
 
     fn reaches_others(&self) -> Option<watch::Receiver<bool>> {

@@ -272,6 +272,18 @@ impl Peers {
         place
     }
 
+    /// The entries of the tables about others.
+    pub(super) fn tables(&self) -> Vec<(&'static str, usize)> {
+        let state = self.state.lock();
+        let routes = state.routes.values().filter(|route| route.leaves(self.node));
+        vec![
+            ("peers", state.peers.len()),
+            ("bytes of peers", state.bytes),
+            ("strangers", state.strangers.len()),
+            ("routes", routes.count()),
+        ]
+    }
+
     /// The waves that were sent to peers so far, once for each.
     pub(super) fn all_sent(&self) -> u64 {
         self.state.lock().sent

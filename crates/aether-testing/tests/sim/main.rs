@@ -14,5 +14,6 @@ mod participants;
 mod pressure;
 mod repeated;
 mod roster;
+mod tables;
 mod traffic;
 mod trouble;

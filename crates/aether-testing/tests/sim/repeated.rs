@@ -4,7 +4,7 @@ use std::thread;
 
 use aether_testing::sim::Sim;
 
-use crate::{accounts, asking, echoes, field, floors, orders, participants, pressure, roster};
+use crate::{accounts, asking, echoes, field, floors, orders, participants, pressure, roster, tables};
 
 /// Runs each scenario twice with one seed, or with each of the seeds that `AETHER_TEST_SEEDS` counts.
 fn run_twice(scenarios: &[fn(&mut Sim)]) {
@@ -71,4 +71,9 @@ fn floors_run_the_same_way_again() {
 #[test]
 fn accounts_run_the_same_way_again() {
     run_twice(&accounts::SCENARIOS);
+}
+
+#[test]
+fn tables_run_the_same_way_again() {
+    run_twice(&tables::SCENARIOS);
 }
