@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::epoch::Epoch;
 use super::trace::Trace;
+use crate::seed::mixed;
 pub use connection::Link;
 use state::{Incoming, Put, State};
 
@@ -79,6 +80,40 @@ impl Network {
     /// A process is gone, with all that it has put and not sent.
     pub(super) fn kill(&self, process: usize) {
         self.state.lock().kill(process);
+    }
+}
+
+/// All networks of a simulation, by their names. The first one is there from the beginning.
+#[derive(Clone)]
+pub(super) struct Networks(Arc<Mutex<Vec<(String, Arc<Network>)>>>);
+
+impl Networks {
+    pub(super) fn new(name: &str, seed: u64, trace: Trace) -> Self {
+        Self(Arc::new(Mutex::new(vec![(name.to_owned(), Network::new(seed, trace))])))
+    }
+
+    /// Adds a network, unless it is there.
+    pub(super) fn add(&self, name: &str, seed: u64, trace: Trace) {
+        let mut all = self.0.lock();
+        if all.iter().all(|(other, _)| other != name) {
+            let seed = mixed([seed, 5, all.len() as u64]);
+            all.push((name.to_owned(), Network::new(seed, trace)));
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn find(&self, name: &str) -> Arc<Network> {
+        let all = self.0.lock();
+        let found = all.iter().find(|(other, _)| other == name);
+        found.map_or_else(
+            || panic!("there is no network {name:?}: name it with Sim::on"),
+            |(_, network)| Arc::clone(network),
+        )
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<Network>> {
+        self.0.lock().iter().map(|(_, network)| Arc::clone(network)).collect()
     }
 }
 

@@ -4,6 +4,7 @@
 //! what arrives ([`Watch`](super::watch::Watch)). It compares that with what the processes count.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::{Aether, Channel, Pattern, Source, Wave};
@@ -15,18 +16,24 @@ const NAMED: usize = 5;
 /// The number of a connection, different in each life of a process.
 pub(super) type ConnectionId = u64;
 
-/// The waves of one source and channel, of one strength.
+/// The waves of one source and channel, of one strength, on the same networks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Stream {
+    networks: Arc<[String]>,
     source: Source,
     channel: Channel,
     amplitude: u32,
 }
 
 impl Stream {
-    fn of(wave: &Wave) -> Self {
+    fn of(wave: &Wave, networks: &Arc<[String]>) -> Self {
         let (source, channel) = (wave.source().clone(), wave.channel().clone());
-        Self { source, channel, amplitude: wave.amplitude().as_f32().to_bits() }
+        Self {
+            networks: Arc::clone(networks),
+            source,
+            channel,
+            amplitude: wave.amplitude().as_f32().to_bits(),
+        }
     }
 }
 
@@ -63,6 +70,7 @@ struct Hearers {
 #[derive(Debug)]
 struct Connection {
     process: String,
+    networks: Arc<[String]>,
     taken: u64,
     waited: u64,
     /// What it had counted when it ended.
@@ -122,9 +130,9 @@ fn place_of(offers: &[Offer], sequence: u64) -> Result<usize, usize> {
 }
 
 impl Sums {
-    pub(super) fn opens(&mut self, connection: ConnectionId, process: &str) {
-        let process = process.to_owned();
-        self.connections.insert(connection, Connection { process, taken: 0, waited: 0, end: None });
+    pub(super) fn opens(&mut self, connection: ConnectionId, process: &str, networks: &[String]) {
+        let (process, networks) = (process.to_owned(), networks.into());
+        self.connections.insert(connection, Connection { process, networks, taken: 0, waited: 0, end: None });
     }
 
     pub(super) fn is_killed(&mut self, connection: ConnectionId, counted: Counted) {
@@ -139,15 +147,20 @@ impl Sums {
         }
     }
 
+    fn stream(&self, connection: ConnectionId, wave: &Wave) -> Option<Stream> {
+        Some(Stream::of(wave, &self.connections.get(&connection)?.networks))
+    }
+
     fn offer(&mut self, connection: ConnectionId, wave: &Wave) -> Option<(&mut Connection, &mut Offer)> {
-        let offers = self.streams.get_mut(&Stream::of(wave))?;
+        let offers = self.streams.get_mut(&self.stream(connection, wave)?)?;
         let place = place_of(offers, wave.sequence()).ok()?;
         Some((self.connections.get_mut(&connection)?, &mut offers[place]))
     }
 
     /// A wave is given to a connection.
     pub(super) fn offers(&mut self, connection: ConnectionId, wave: &Wave, at: Duration) {
-        let offers = self.streams.entry(Stream::of(wave)).or_default();
+        let Some(stream) = self.stream(connection, wave) else { return };
+        let offers = self.streams.entry(stream).or_default();
         let new = Offer { sequence: wave.sequence(), at, by: connection, times: 1, fate: Fate::Waits };
         match place_of(offers, wave.sequence()) {
             Ok(place) if offers[place].times > 0 => offers[place].times += 1,
@@ -206,7 +219,7 @@ impl Sums {
 
     /// A wave has arrived for all who hear a pattern. Questions and copies of them were not offered.
     pub(super) fn arrives(&mut self, connection: ConnectionId, pattern: &Pattern, wave: &Wave) {
-        let stream = Stream::of(wave);
+        let Some(stream) = self.stream(connection, wave) else { return };
         let is_offered = |offers: &Vec<Offer>| place_of(offers, wave.sequence()).is_ok();
         if wave.is_question() || !self.streams.get(&stream).is_some_and(is_offered) {
             return;
@@ -230,7 +243,8 @@ impl Sums {
             for ((_, pattern), hearers) in self.hearers.iter().filter(|((of, _), _)| of == id) {
                 let mut arrived_here = hearers.arrived_before;
                 for (stream, offers) in &self.streams {
-                    if !pattern.matches(&stream.channel) {
+                    let shares_one = stream.networks.iter().any(|one| connection.networks.contains(one));
+                    if !shares_one || !pattern.matches(&stream.channel) {
                         continue;
                     }
                     let arrived = hearers.arrived.get(stream).map_or(&[][..], Vec::as_slice);
@@ -339,8 +353,8 @@ mod tests {
     fn with_arrived(arrived: &[u64]) -> (Sums, Source) {
         let (mut sums, source) = (Sums::default(), Source::new("shop").unwrap());
         let pattern = Pattern::new("orders.*").unwrap();
-        sums.opens(SENDER, "shop");
-        sums.opens(HEARER, "stock");
+        sums.opens(SENDER, "shop", &["lan".to_owned()]);
+        sums.opens(HEARER, "stock", &["lan".to_owned()]);
         sums.joins(HEARER, &pattern, 7);
         for sequence in 1..=5 {
             let wave = wave(&source, sequence);

@@ -20,20 +20,25 @@ struct Hearer {
     member: Option<u64>,
 }
 
-/// The waves whose order is kept: of one source and channel, of the same strength, for one hearer.
+/// The waves whose order is kept: of one source and channel, of the same strength, for one hearer. Those of another path, or
+/// over another bridge, have other hops.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct StreamKey {
     hearer: Hearer,
     source: Source,
     channel: Channel,
     amplitude: u32,
+    hops: u8,
 }
 
 /// The waves that arrived so far in all processes.
 #[derive(Debug, Default)]
 pub(super) struct Arrived {
     last: HashMap<StreamKey, u64>,
-    by_groups: HashSet<(String, WaveId)>,
+    /// With the networks, of which each has its own groups.
+    by_groups: HashSet<(String, String, WaveId)>,
+    /// The waves that came to processes with several paths.
+    by_paths: HashSet<(Hearer, WaveId)>,
     problems: Vec<String>,
 }
 
@@ -43,11 +48,22 @@ impl Arrived {
         std::mem::take(&mut self.problems)
     }
 
-    fn check(&mut self, process: &str, connection: ConnectionId, wave: &Wave, arrival: Arrival<'_>) {
+    fn check(&mut self, watch: &Watch, wave: &Wave, arrival: Arrival<'_>) {
+        let (process, connection) = (&watch.name, watch.connection);
         let id = wave.id();
         let hearer = Hearer { connection, pattern: arrival.pattern.clone(), member: arrival.member };
         let (source, channel) = (wave.source().clone(), wave.channel().clone());
-        let stream = StreamKey { hearer, source, channel, amplitude: wave.amplitude().as_f32().to_bits() };
+        let amplitude = wave.amplitude().as_f32().to_bits();
+        // What is about one path goes by each of them.
+        let is_by_paths = watch.networks.contains(' ');
+        if is_by_paths && !self.by_paths.insert((hearer.clone(), id.clone())) {
+            let (id, channel) = (wave_line::short_id(&id), wave.channel());
+            self.problems.push(format!("{id} on {channel} came by two paths to {process}"));
+        }
+        if is_by_paths && channel.is_reserved() {
+            return;
+        }
+        let stream = StreamKey { hearer, source, channel, amplitude, hops: wave.hops() };
         let last = self.last.insert(stream, id.sequence).unwrap_or(0);
         if id.sequence <= last {
             let (wave, channel) = (wave_line::short_id(&id), wave.channel());
@@ -55,7 +71,7 @@ impl Arrived {
             self.problems.push(format!("{wave} on {channel} {what} at {process}: {last} was there before"));
         }
         if let Some(group) = arrival.group
-            && !self.by_groups.insert((group.to_owned(), id.clone()))
+            && !self.by_groups.insert((watch.networks.clone(), group.to_owned(), id.clone()))
         {
             let (id, channel) = (wave_line::short_id(&id), wave.channel());
             self.problems.push(format!("the group {group} got {id} on {channel} twice, now at {process}"));
@@ -67,6 +83,7 @@ impl Arrived {
 pub(super) struct Watch {
     pub(super) process: usize,
     pub(super) name: String,
+    pub(super) networks: String,
     pub(super) connection: ConnectionId,
     pub(super) epoch: Epoch,
     pub(super) arrived: Arc<Mutex<Arrived>>,
@@ -86,7 +103,7 @@ impl ArrivalFilter for Watch {
         let mut arrived = self.arrived.lock();
         for wave in waves.iter() {
             self.trace.note(now, Event::Wave { to: self.process, wave: wave.clone() });
-            arrived.check(&self.name, self.connection, wave, arrival);
+            arrived.check(self, wave, arrival);
         }
         if arrival.member.is_none() {
             let mut sums = self.sums.lock();

@@ -6,11 +6,13 @@
 
 mod accounts;
 mod asking;
+mod bridges;
 mod echoes;
 mod field;
 mod floors;
 mod orders;
 mod participants;
+mod paths;
 mod pressure;
 mod repeated;
 mod roster;
