@@ -611,7 +611,7 @@ impl Sim {
         }
     }
 
-    /// What each connection of a process has counted, if it has not ended.
+    /// The counts of each connection of a process that has not ended.
     fn counted(&mut self, place: usize) -> Vec<(ConnectionId, Counted)> {
         if self.processes[place].has_ended() {
             return Vec::new();

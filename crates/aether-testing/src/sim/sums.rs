@@ -73,7 +73,7 @@ struct Connection {
     networks: Arc<[String]>,
     taken: u64,
     waited: u64,
-    /// What it had counted when it ended.
+    /// Its counts when it ended.
     end: Option<End>,
 }
 
@@ -83,7 +83,7 @@ enum End {
     Closed(Counted),
 }
 
-/// What a connection has counted itself.
+/// The counts of a connection.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Counted {
     sent: u64,
@@ -232,8 +232,8 @@ impl Sums {
         }
     }
 
-    /// What was offered until a time, and neither arrived where it is heard nor is counted; and what is counted and was
-    /// not lost. `counted` has the connections that are open and connected.
+    /// The waves that were offered until a time, and neither arrived where they are heard nor are counted, and those that
+    /// are counted and were not lost. `counted` has the connections that are open and connected.
     pub(super) fn problems(&self, until: Duration, counted: &BTreeMap<ConnectionId, Counted>) -> Vec<String> {
         let mut problems = Vec::new();
         for (id, counted_here) in counted {
@@ -251,7 +251,7 @@ impl Sums {
                     let not_shed = offers.iter().filter(|offer| offer.fate != Fate::Shed);
                     may_be_lost += not_shed.map(|offer| offer.times).sum::<u64>();
                     arrived_here += arrived.len() as u64;
-                    // What was sent before the first one that arrived was sent before somebody heard it, or not.
+                    // Whether those before the first one were sent to it is not known.
                     let Some(first) = arrived.first() else { continue };
                     let sure = offers.iter().filter(|offer| {
                         offer.sequence > *first && offer.at <= until && offer.fate == Fate::Taken
@@ -306,7 +306,7 @@ impl Sums {
         problems
     }
 
-    /// What does not add up once all connections have ended.
+    /// The sums that do not agree once all connections have ended.
     pub(super) fn problems_at_end(&self) -> Vec<String> {
         let mut problems = Vec::new();
         let (mut sent, mut arrived, mut lost) = (0, 0, 0);

@@ -54,7 +54,7 @@ impl Arrived {
         let hearer = Hearer { connection, pattern: arrival.pattern.clone(), member: arrival.member };
         let (source, channel) = (wave.source().clone(), wave.channel().clone());
         let amplitude = wave.amplitude().as_f32().to_bits();
-        // What is about one path goes by each of them.
+        // Notices about paths go by each of them.
         let is_by_paths = watch.networks.contains(' ');
         if is_by_paths && !self.by_paths.insert((hearer.clone(), id.clone())) {
             let (id, channel) = (wave_line::short_id(&id), wave.channel());

@@ -122,7 +122,7 @@ fn busy(name: &str, lives: usize) -> usize {
     }
 }
 
-/// What is left when nobody else is there: what is on the way to itself.
+/// The entries that are left when nobody else is there: those of the way to itself.
 fn resting(name: &str) -> usize {
     match name {
         "flights and pauses" => 1,
