@@ -39,8 +39,8 @@
 //!
 //! - A process that hears a pattern alone, and not in a group, has got each wave since the first one of a source, channel
 //!   and strength, or counts it as [`lost_upstream`](aether_core::medium::MediumStatus::lost_upstream). Left out are waves
-//!   that their outbox shed or still has, those of a process that was killed, those that a process could not confirm when it
-//!   ended, and processes whose inboxes are full.
+//!   that their outbox shed or still has, those of a process that was killed or that ended although something had disturbed
+//!   the network, as nothing follows that shows what is missing, and processes whose inboxes are full.
 //! - A process counts no more waves as `lost_upstream` than were sent and did not arrive.
 //! - The waves that were sent to others have arrived, or are counted as `unconfirmed` or `in_flight` by their senders. These
 //!   counts are upper bounds: where they are 0, as many have arrived as were sent. A process that is killed counts what it
@@ -645,7 +645,7 @@ impl Sim {
         }
         self.checks.clear();
         let counted = (0..self.processes.len()).flat_map(|place| self.counted(place)).collect();
-        let problems = self.world.sums.lock().problems(until, &counted);
+        let problems = self.world.sums.lock().problems((until, self.is_disturbed), &counted);
         if !problems.is_empty() {
             self.fail(&problems);
         }

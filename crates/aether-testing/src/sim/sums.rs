@@ -234,7 +234,11 @@ impl Sums {
 
     /// The waves that were offered until a time, and neither arrived where they are heard nor are counted, and those that
     /// are counted and were not lost. `counted` has the connections that are open and connected.
-    pub(super) fn problems(&self, until: Duration, counted: &BTreeMap<ConnectionId, Counted>) -> Vec<String> {
+    pub(super) fn problems(
+        &self,
+        (until, is_disturbed): (Duration, bool),
+        counted: &BTreeMap<ConnectionId, Counted>,
+    ) -> Vec<String> {
         let mut problems = Vec::new();
         for (id, counted_here) in counted {
             let Some(connection) = self.connections.get(id) else { continue };
@@ -281,7 +285,8 @@ impl Sums {
                 let excused = match self.connections.get(&by).and_then(|connection| connection.end) {
                     // Nobody knows what it had sent.
                     Some(End::Killed(_)) => continue,
-                    // Those who were not connected then do not hear of it.
+                    // Those who were not connected then hear nothing more of it.
+                    Some(End::Closed(_)) if is_disturbed => continue,
                     Some(End::Closed(counted)) => counted.unconfirmed + counted.in_flight,
                     None => match counted.get(&by) {
                         Some(counted) => counted.queued + counted.in_flight,
@@ -368,7 +373,7 @@ mod tests {
     fn problems(sums: &Sums, (queued, lost_upstream): (u64, u64)) -> Vec<String> {
         let of_sender = Counted { queued, ..Counted::default() };
         let of_hearer = Counted { lost_upstream, ..Counted::default() };
-        sums.problems(NOW, &BTreeMap::from([(SENDER, of_sender), (HEARER, of_hearer)]))
+        sums.problems((NOW, true), &BTreeMap::from([(SENDER, of_sender), (HEARER, of_hearer)]))
     }
 
     #[test]
