@@ -230,6 +230,14 @@ impl Aether {
         self.shared.reflector.settled().await;
     }
 
+    /// The entries of the tables about vibrators in other processes, for simulations.
+    #[cfg(feature = "test-util")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn tables(&self) -> Vec<(&'static str, usize)> {
+        self.shared.presence.tables()
+    }
+
     pub(crate) fn reflector(&self) -> &Arc<Reflector> {
         &self.shared.reflector
     }

@@ -124,6 +124,20 @@ impl Presence {
         self.background.end();
     }
 
+    /// The entries of the tables about vibrators in other processes.
+    #[cfg(feature = "test-util")]
+    pub(crate) fn tables(&self) -> Vec<(&'static str, usize)> {
+        let (local, advertised) = (self.local.lock(), self.advertised.lock());
+        let [receivers, announcers] = advertised.sizes();
+        let indexed = self.hearers.change(|index| index.len()).saturating_sub(local.receivers.len());
+        vec![
+            ("receivers", receivers),
+            ("bytes of receivers", advertised.bytes()),
+            ("announcers", announcers),
+            ("indexed receivers", indexed),
+        ]
+    }
+
     pub(crate) fn stopped(&self) -> u64 {
         self.stopped.load(Ordering::Relaxed)
     }

@@ -52,6 +52,8 @@ pub(crate) struct Teller {
     sequencer: Arc<Sequencer>,
     background: Background,
     has_left: AtomicBool,
+    /// Held while an account is sent, so that none is behind the last one.
+    telling: tokio::sync::Mutex<()>,
     /// Whether its account was too large once.
     has_warned: AtomicBool,
 }
@@ -66,6 +68,7 @@ impl Teller {
             sequencer: Arc::new(Sequencer::new(Source::framework())),
             background: Background::default(),
             has_left: AtomicBool::new(false),
+            telling: tokio::sync::Mutex::default(),
             has_warned: AtomicBool::new(false),
         }
     }
@@ -129,6 +132,7 @@ impl Teller {
         while !self.has_left.load(Ordering::Relaxed) {
             turns.tick().await;
             let is_connected = self.parts.medium.upgrade().is_some_and(|medium| medium.status().connected);
+            let _telling = self.telling.lock().await;
             // While the connection is down nothing is sent: the next account has all counts.
             if is_connected && !self.has_left.load(Ordering::Relaxed) {
                 let _ = timeout(every, self.tell()).await;
@@ -160,6 +164,9 @@ impl Teller {
     /// Sends the last account. Nothing is sent afterwards.
     pub(crate) async fn leave(&self) {
         let was_left = self.has_left.swap(true, Ordering::Relaxed);
+        // An account on its way may wait for the connection, and is given up.
+        self.end();
+        let _telling = self.telling.lock().await;
         let crosses = self.parts.medium.upgrade().is_some_and(|medium| medium.promises().crosses_processes);
         if crosses && self.parts.every.is_some() && !was_left {
             self.tell().await;
@@ -171,3 +178,6 @@ impl Teller {
         self.background.end();
     }
 }
+
+#[cfg(test)]
+mod tests;

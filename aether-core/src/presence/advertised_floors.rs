@@ -248,6 +248,12 @@ impl AdvertisedFloors {
         hearers.set_incomplete(self.is_overfull || self.contradicted.is_some_and(lately));
     }
 
+    /// How many receivers and announcers are kept.
+    #[cfg(feature = "test-util")]
+    pub(super) fn sizes(&self) -> [usize; 2] {
+        [self.receivers.len(), self.announcers.len()]
+    }
+
     /// Listed receivers that have announced themselves recently.
     pub(super) fn elsewhere(&self, now: Instant) -> Vec<Arc<Announcement>> {
         let is_here = |receiver: &&RemoteReceiver| receiver.announced.is_listed && !receiver.is_absent(now);

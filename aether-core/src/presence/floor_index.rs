@@ -127,6 +127,12 @@ fn decayed(floor: Floor, age: Duration) -> Floor {
 }
 
 impl Index {
+    /// The number of receivers.
+    #[cfg(feature = "test-util")]
+    pub(super) fn len(&self) -> usize {
+        self.hearers.len() - self.free_slots.len()
+    }
+
     /// Adds a receiver without patterns and with an open floor.
     pub(super) fn add(&mut self, now: Instant) -> Slot {
         let hearer = Hearer { floor: Floor::OPEN, since: now };

@@ -127,16 +127,19 @@ impl BridgeBuilder {
         let (near, far) = (emitter_here.clone(), emitter_there.clone());
         let way_there = Arc::new(Way::new(Arc::clone(&options), heard_here.tuner(), near, far, roster_here));
         let mut back = None;
-        let (is_ending, ending) = watch::channel(false);
+        let (ending_there, is_ending_there) = watch::channel(false);
+        let mut endings = vec![ending_there];
         let mut tasks = JoinSet::new();
         if let Some(heard) = heard_there {
             let roster = roster(there, Side::There).await?;
             let way = Arc::new(Way::new(options, heard.tuner(), emitter_there, emitter_here, roster));
-            tasks.spawn(Arc::clone(&way).run(heard, self.patterns.clone(), ending.clone()));
+            let (ending, is_ending) = watch::channel(false);
+            endings.push(ending);
+            tasks.spawn(Arc::clone(&way).run(heard, self.patterns.clone(), is_ending));
             back = Some(way);
         }
-        tasks.spawn(Arc::clone(&way_there).run(heard_here, self.patterns, ending));
-        Ok(Bridge { there: way_there, back, tasks, is_ending })
+        tasks.spawn(Arc::clone(&way_there).run(heard_here, self.patterns, is_ending_there));
+        Ok(Bridge { there: way_there, back, tasks, endings })
     }
 
     fn check(&self) -> Result<(), BridgeError> {

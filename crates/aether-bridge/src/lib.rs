@@ -65,7 +65,8 @@ pub struct Bridge {
     back: Option<Arc<Way>>,
     /// The tasks of both ways, which end with the bridge.
     tasks: JoinSet<()>,
-    is_ending: watch::Sender<bool>,
+    /// One for each way, so that the ways end in this order.
+    endings: Vec<watch::Sender<bool>>,
 }
 
 impl Bridge {
@@ -87,7 +88,9 @@ impl Bridge {
     /// # Cancel safety
     /// Cancelled before completion, the bridge ends at once, as if it were dropped.
     pub async fn close(mut self) -> BridgeAccount {
-        self.is_ending.send_replace(true);
+        for ending in &self.endings {
+            ending.send_replace(true);
+        }
         let ended = async { while self.tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(CLOSE_PATIENCE, ended).await.is_err() {
             self.tasks.shutdown().await;

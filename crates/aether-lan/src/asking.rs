@@ -46,6 +46,11 @@ impl Asking {
         }
     }
 
+    /// The questions that wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
     /// Answers that nobody waited for.
     pub(super) fn stray(&self) -> u64 {
         self.stray.load(Ordering::Relaxed)

@@ -1,6 +1,6 @@
 //! The counters of the receiving task.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 /// The counters.
 #[derive(Debug, Default)]
@@ -14,4 +14,6 @@ pub(super) struct Counts {
     pub(super) homeless: AtomicU64,
     /// Messages of another version of the protocol, which count as malformed, too.
     pub(super) other_version: AtomicU64,
+    /// The queues of waves that wait for full inboxes.
+    pub(super) crowds: AtomicUsize,
 }

@@ -116,6 +116,7 @@ impl Deliveries {
             shared.send_pause(&pause);
         }
         self.settling.push(settled.map(move |()| line).boxed());
+        self.counts.crowds.store(self.crowds.len(), Ordering::Relaxed);
     }
 
     /// The waiting waves of a target are settled: delivers what came behind them, as far as there is room.
@@ -140,6 +141,7 @@ impl Deliveries {
             }
         }
         self.crowds.retain(|_, crowd| !crowd.is_idle());
+        self.counts.crowds.store(self.crowds.len(), Ordering::Relaxed);
     }
 
     pub(super) fn renew(&mut self) {

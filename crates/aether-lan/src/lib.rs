@@ -14,6 +14,7 @@ mod counts;
 mod crowd;
 mod deliveries;
 mod error;
+mod inside;
 mod intake;
 mod joined;
 mod lane;
@@ -46,6 +47,8 @@ mod window;
 mod tests;
 
 pub use error::LanError;
+#[doc(hidden)]
+pub use inside::LanInside;
 pub use network::{LanNetwork, LanProcess, LanSession};
 pub use options::LanOptions;
 pub use peer::LanPeer;
@@ -462,6 +465,13 @@ impl Medium for Lan {
         if let Some(refusals) = self.shared.sealing.refusals() {
             into.add(refusals);
         }
+        let (shared, crowds) = (&self.shared, self.counts.crowds.load(Ordering::Relaxed));
+        let mut tables = shared.peers.tables();
+        tables.extend(self.presence.tables());
+        tables.extend([("questions", self.asking.len()), ("crowds", crowds)]);
+        tables.push(("flights and pauses", shared.flights.load(Ordering::Relaxed)));
+        let (sent, arrived) = (shared.peers.all_sent(), shared.tallies.all_arrived());
+        into.add(LanInside { sent, arrived, crowds, tables });
     }
 
     fn reaches_others(&self) -> Option<watch::Receiver<bool>> {

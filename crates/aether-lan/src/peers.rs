@@ -58,6 +58,8 @@ struct State {
     left_out: u64,
     /// The waves that peers have not received: those on their way to one that broke, left or fell silent.
     unconfirmed: u64,
+    /// The waves that were sent to peers, once for each.
+    sent: u64,
     /// The last ping of this process to itself that it answered.
     own_answered: Option<(u64, Instant)>,
     /// Nodes that are there and have not introduced themselves. Some may know this process by now.
@@ -261,11 +263,30 @@ impl Peers {
             return Place::default();
         }
         let mut state = self.state.lock();
-        if let Some(peer) = state.peers.get_mut(&node) {
-            return peer.on_the_way.sent(lane, waves);
-        }
-        state.unconfirmed += waves;
-        Place::default()
+        let Some(peer) = state.peers.get_mut(&node) else {
+            state.unconfirmed += waves;
+            return Place::default();
+        };
+        let place = peer.on_the_way.sent(lane, waves);
+        state.sent += if place.way > 0 { waves } else { 0 };
+        place
+    }
+
+    /// The entries of the tables about others.
+    pub(super) fn tables(&self) -> Vec<(&'static str, usize)> {
+        let state = self.state.lock();
+        let routes = state.routes.values().filter(|route| route.leaves(self.node));
+        vec![
+            ("peers", state.peers.len()),
+            ("bytes of peers", state.bytes),
+            ("strangers", state.strangers.len()),
+            ("routes", routes.count()),
+        ]
+    }
+
+    /// The waves that were sent to peers so far, once for each.
+    pub(super) fn all_sent(&self) -> u64 {
+        self.state.lock().sent
     }
 
     /// A ping is sent to a peer. Returns what was sent before it.

@@ -125,6 +125,11 @@ impl Presence {
         }
     }
 
+    /// The entries of the tables of pings.
+    pub(super) fn tables(&self) -> [(&'static str, usize); 2] {
+        [("pings", self.pings.lock().len()), ("pings of tools", self.asked.lock().len())]
+    }
+
     /// The result of a ping that measures, if its answer is expected here and not by a tool.
     pub(super) fn measured(&self, node: u64, number: u64, clock_micros: u64) -> Option<LanPong> {
         if self.asked.lock().get(&number).is_some_and(|ping| ping.node == node) {

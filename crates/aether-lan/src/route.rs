@@ -30,6 +30,12 @@ pub(super) struct Route {
 }
 
 impl Route {
+    /// Whether it leads to others than this node.
+    pub(super) fn leaves(&self, node: u64) -> bool {
+        let members = self.groups.iter().flat_map(|(_, members)| members.iter().map(|(of, _)| of));
+        self.lone.iter().chain(members).any(|other| *other != node)
+    }
+
     /// The route of a channel through the tables of all processes.
     pub(super) fn new<'a>(channel: &Channel, tables: impl Iterator<Item = (u64, &'a [Hearer])>) -> Self {
         let mut route = Self::default();

@@ -122,6 +122,8 @@ pub(super) async fn send(shared: Arc<LanShared>, router: Arc<Router>, net: Arc<N
             Next::Rest => {}
             Next::Ended => break,
         }
+        let kept = sending.flights.len() + usize::from(!sending.holds.is_empty());
+        shared.flights.store(kept, Ordering::Relaxed);
         // Checked in any case, because channels go quiet while others are busy.
         let now = clock::now();
         if round.is_some_and(|round| round <= now) {

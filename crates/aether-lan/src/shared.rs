@@ -1,7 +1,7 @@
 //! State shared by all parts of the medium: the outbox, the peers, and the ways out.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -91,6 +91,9 @@ pub(super) struct LanShared {
     /// The farewells are sent: nobody learns of this process any more.
     pub(super) has_parted: AtomicBool,
     pub(super) last_ping: AtomicU64,
+    /// The processes to which something is on the way, this one included, and one more while any of them has asked for a
+    /// pause.
+    pub(super) flights: AtomicUsize,
     /// Waves that could not be sent and that no flush has reported yet.
     pub(super) unsendable: AtomicU64,
     pub(super) ending: CancellationToken,
@@ -121,6 +124,7 @@ impl LanShared {
             closed: AtomicBool::new(false),
             has_parted: AtomicBool::new(false),
             last_ping: AtomicU64::new(0),
+            flights: AtomicUsize::new(0),
             unsendable: AtomicU64::new(0),
             ending: CancellationToken::new(),
         });

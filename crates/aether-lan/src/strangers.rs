@@ -74,6 +74,11 @@ impl Strangers {
         }
     }
 
+    /// How many are kept, including those who were named.
+    pub(super) fn len(&self) -> usize {
+        self.shown.len() + self.named.len()
+    }
+
     /// Whether anybody is expected.
     pub(super) fn is_empty(&self) -> bool {
         self.shown.is_empty() && self.named.is_empty()

@@ -32,19 +32,26 @@ impl Tally {
 }
 
 /// The tallies of all peers, by their numbers.
-pub(super) struct Tallies(Mutex<LruCache<u64, Tally>>);
+pub(super) struct Tallies(Mutex<AllTallies>);
+
+struct AllTallies {
+    by_node: LruCache<u64, Tally>,
+    /// The waves that have arrived on any way.
+    arrived: u64,
+}
 
 impl Default for Tallies {
     fn default() -> Self {
-        Self(Mutex::new(LruCache::new(MAX_TALLIES)))
+        Self(Mutex::new(AllTallies { by_node: LruCache::new(MAX_TALLIES), arrived: 0 }))
     }
 }
 
 impl Tallies {
-    /// Changes the tally of a peer on a way, if it is the newest one.
-    fn with(&self, node: u64, way: u32, change: impl FnOnce(&mut Tally)) {
+    /// Changes the tally of a peer on a way, if it is the newest one. A number of waves have arrived.
+    fn with(&self, node: u64, way: u32, waves: u64, change: impl FnOnce(&mut Tally)) {
         let mut tallies = self.0.lock();
-        let tally = tallies.get_or_insert_mut(node, Tally::default);
+        tallies.arrived = tallies.arrived.saturating_add(waves);
+        let tally = tallies.by_node.get_or_insert_mut(node, Tally::default);
         if way > tally.way {
             *tally = Tally { way, ..Tally::default() };
         }
@@ -57,7 +64,7 @@ impl Tallies {
     /// Waves of a peer have arrived.
     pub(super) fn arrived(&self, node: u64, lane: Lane, place: Place, waves: u64) {
         let Some(lane) = lane.place().filter(|_| place.way > 0) else { return };
-        self.with(node, place.way, |tally| {
+        self.with(node, place.way, waves, |tally| {
             tally.reach(lane, place.before);
             if let Some(reached) = tally.reached.get_mut(lane) {
                 *reached = place.before.saturating_add(waves).max(*reached);
@@ -68,7 +75,7 @@ impl Tallies {
     /// A ping of a peer has arrived behind what it had sent. Returns how many waves are missing on its way.
     pub(super) fn pinged(&self, node: u64, sent: &Sent) -> u64 {
         let mut missing = 0;
-        self.with(node, sent.way, |tally| {
+        self.with(node, sent.way, 0, |tally| {
             sent.waves.iter().enumerate().for_each(|(lane, before)| tally.reach(lane, *before));
             missing = tally.missing;
         });
@@ -77,9 +84,14 @@ impl Tallies {
 
     /// The newest way of a peer, and how many of its waves were received.
     pub(super) fn received(&self, node: u64) -> (u32, u64) {
-        let tally = self.0.lock().peek(&node).copied().unwrap_or_default();
+        let tally = self.0.lock().by_node.peek(&node).copied().unwrap_or_default();
         let reached = tally.reached.iter().fold(0_u64, |sum, reached| sum.saturating_add(*reached));
         (tally.way, reached.saturating_sub(tally.missing))
+    }
+
+    /// The waves that have arrived so far.
+    pub(super) fn all_arrived(&self) -> u64 {
+        self.0.lock().arrived
     }
 }
 
@@ -133,6 +145,6 @@ mod tests {
         for node in 0..3 * MAX_PEERS as u64 {
             tallies.arrived(8 * node, Lane::LAST, place(0), 1);
         }
-        assert_eq!(tallies.0.lock().len(), 2 * MAX_PEERS);
+        assert_eq!(tallies.0.lock().by_node.len(), 2 * MAX_PEERS);
     }
 }

@@ -35,6 +35,18 @@
 //! it twice. At the end ([`Sim::finish`]): that every process stops, and that its accounts add up. [`Sim::always`] adds
 //! checks.
 //!
+//! The sums of all processes have to agree at the end, too:
+//!
+//! - A process that hears a pattern alone, and not in a group, has got each wave since the first one of a source, channel
+//!   and strength, or counts it as [`lost_upstream`](aether_core::medium::MediumStatus::lost_upstream). Left out are waves
+//!   that their outbox shed or still has, those of a process that was killed or that ended although something had disturbed
+//!   the network, as nothing follows that shows what is missing, and processes whose inboxes are full.
+//! - A process counts no more waves as `lost_upstream` than were sent and did not arrive.
+//! - The waves that were sent to others have arrived, or are counted as `unconfirmed` or `in_flight` by their senders. These
+//!   counts are upper bounds: where they are 0, as many have arrived as were sent. A process that is killed counts what it
+//!   had counted by then.
+//! - The outbox of a process has counted each wave that it was given, and has none left when the process has ended.
+//!
 //! # The same run for the same seed
 //! The processes take time from tokio or from `aether_core::clock`, and random numbers from `fastrand`. A process must not
 //! depend on the order of a `HashMap`, on `tokio::select!` without `biased`, on threads, files or sockets.
@@ -43,9 +55,11 @@
 mod epoch;
 mod explore;
 mod network;
+mod offering;
 mod process;
 mod random;
 mod stand_in;
+mod sums;
 mod trace;
 mod watch;
 
@@ -54,6 +68,7 @@ mod tests;
 
 pub use explore::{SimFailure, explore, try_explore};
 pub use network::Link;
+pub use process::connect;
 pub use random::RandomFaults;
 pub use stand_in::{Act, StandIn};
 
@@ -69,9 +84,10 @@ use tower::{BoxError, Layer};
 
 use crate::seed::{drawn, mixed};
 use crate::verdict::Account;
-use network::Network;
+use network::{Network, Networks};
 use process::{Life, Main, Process, World};
 use random::{Planned, SimFault};
+use sums::{ConnectionId, Counted};
 use trace::{Event, Trace};
 
 /// The shortest and the longest step.
@@ -82,6 +98,11 @@ const STOPS_WITHIN: Duration = Duration::from_secs(180);
 const RUNS_WITHIN: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the network has at the end, after faults, until the processes stop.
 const CALMS_WITHIN: Duration = Duration::from_secs(15);
+/// A wave has arrived after this time, or is still with its sender, if nothing disturbs the network.
+const HEARD_WITHIN: Duration = Duration::from_secs(5);
+
+/// The network of processes that are on none of their own.
+const NETWORK: &str = "lan";
 
 type Script = Box<dyn FnOnce(&mut Sim)>;
 type Check = Box<dyn FnMut(&mut Sim) -> Result<(), String>>;
@@ -91,6 +112,8 @@ type Check = Box<dyn FnMut(&mut Sim) -> Result<(), String>>;
 /// Methods panic where a test has to fail, with the seed and the last events.
 pub struct Sim {
     world: World,
+    /// The networks of the next processes.
+    on: Vec<String>,
     now: Duration,
     processes: Vec<Process>,
     /// In the order of their times, and of their numbers at one time.
@@ -127,10 +150,11 @@ impl Sim {
     fn without_faults(seed: u64, left_out: BTreeSet<usize>) -> Self {
         crate::follow_tokio();
         let trace = Trace::default();
-        let world =
-            World { seed, network: Network::new(seed, trace.clone()), arrived: Arc::default(), trace };
+        let networks = Networks::new(NETWORK, seed, trace.clone());
+        let world = World { seed, networks, arrived: Arc::default(), sums: Arc::default(), trace };
         Self {
             world,
+            on: vec![NETWORK.to_owned()],
             now: Duration::ZERO,
             processes: Vec::new(),
             script: BTreeMap::new(),
@@ -160,6 +184,20 @@ impl Sim {
     #[must_use]
     pub fn digest(&self) -> u64 {
         self.world.trace.digest()
+    }
+
+    /// The networks of the processes that are added from now on: several are [paths](aether::paths) of one medium. All
+    /// processes are on one network of the simulation if this is not called. Links and cuts hold for all networks that are
+    /// there by then.
+    pub fn on(&mut self, networks: &[&str]) {
+        for name in networks {
+            self.world.networks.add(name, self.world.seed, self.world.trace.clone());
+        }
+        self.on = networks.iter().map(|name| (*name).to_owned()).collect();
+    }
+
+    fn each_network(&self, change: impl Fn(&Network)) {
+        self.world.networks.all().iter().for_each(|network| change(network));
     }
 
     /// Starts a process: it connects, and `run` is what it does from then on. When [`restart`](Self::restart) starts it
@@ -234,7 +272,7 @@ impl Sim {
             self.processes.iter().all(|process| process.name != name),
             "there is a process {name:?} already: give each a name of its own"
         );
-        self.processes.push(Process::new(name, self.processes.len(), main));
+        self.processes.push(Process::new(name, self.processes.len(), self.on.clone(), main));
         self.restart(name);
     }
 
@@ -262,8 +300,11 @@ impl Sim {
     #[track_caller]
     pub fn kill(&mut self, name: &str) {
         let place = self.place(name);
+        for (connection, counted) in self.counted(place) {
+            self.world.sums.lock().is_killed(connection, counted);
+        }
         // Before its parts are dropped, of which none may send anything any more.
-        self.world.network.kill(place);
+        self.each_network(|network| network.kill(place));
         if self.processes[place].running.take().is_some() {
             self.processes[place].is_frozen = false;
             self.is_disturbed = true;
@@ -299,7 +340,7 @@ impl Sim {
             return;
         }
         self.processes[place].is_frozen = true;
-        self.world.network.freeze(place, true);
+        self.each_network(|network| network.freeze(place, true));
         self.is_disturbed = true;
         self.note(place, "is frozen");
     }
@@ -312,7 +353,7 @@ impl Sim {
     pub fn wake(&mut self, name: &str) {
         let place = self.place(name);
         if std::mem::replace(&mut self.processes[place].is_frozen, false) {
-            self.world.network.freeze(place, false);
+            self.each_network(|network| network.freeze(place, false));
             self.note(place, "goes on");
         }
     }
@@ -335,10 +376,39 @@ impl Sim {
     #[track_caller]
     pub fn cut_one_way(&mut self, from: &[&str], to: &[&str]) {
         for (from, to) in self.pairs(from, to) {
-            self.world.network.cut(from, to);
+            self.each_network(|network| network.cut(from, to));
         }
         self.is_disturbed = true;
         self.did(format!("{from:?} is cut from {to:?}"));
+    }
+
+    /// Cuts two sets of processes on one network, as [`cut`](Self::cut) does on all.
+    ///
+    /// # Panics
+    /// If there is no such network, or no process of one of these names.
+    #[track_caller]
+    pub fn cut_on(&mut self, network: &str, some: &[&str], others: &[&str]) {
+        let found = self.world.networks.find(network);
+        for (one, other) in self.pairs(some, others) {
+            found.cut(one, other);
+            found.cut(other, one);
+        }
+        self.is_disturbed = true;
+        self.did(format!("{some:?} and {others:?} are cut on {network}"));
+    }
+
+    /// Ends a [`cut_on`](Self::cut_on).
+    ///
+    /// # Panics
+    /// If there is no such network, or no process of one of these names.
+    #[track_caller]
+    pub fn join_on(&mut self, network: &str, some: &[&str], others: &[&str]) {
+        let found = self.world.networks.find(network);
+        for (one, other) in self.pairs(some, others) {
+            found.join(one, other);
+            found.join(other, one);
+        }
+        self.did(format!("{some:?} and {others:?} are cut on {network} no longer"));
     }
 
     /// Ends a [`cut`](Self::cut) between these processes, in both directions.
@@ -353,14 +423,14 @@ impl Sim {
 
     fn join_one_way(&mut self, from: &[&str], to: &[&str]) {
         for (from, to) in self.pairs(from, to) {
-            self.world.network.join(from, to);
+            self.each_network(|network| network.join(from, to));
         }
         self.did(format!("{from:?} is cut from {to:?} no longer"));
     }
 
     /// Ends all cuts.
     pub fn heal(&mut self) {
-        self.world.network.heal();
+        self.each_network(Network::heal);
         self.did("all cuts end".to_owned());
     }
 
@@ -380,22 +450,22 @@ impl Sim {
     #[track_caller]
     pub fn link(&mut self, some: &[&str], others: &[&str], link: Link) {
         for (one, other) in self.pairs(some, others) {
-            self.world.network.link(one, other, Some(link));
-            self.world.network.link(other, one, Some(link));
+            self.each_network(|network| network.link(one, other, Some(link)));
+            self.each_network(|network| network.link(other, one, Some(link)));
         }
         self.did(format!("{some:?} and {others:?} have {link}"));
     }
 
     fn unlink(&mut self, one: &str, other: &str) {
         for (from, to) in self.pairs(&[one], &[other]).into_iter().chain(self.pairs(&[other], &[one])) {
-            self.world.network.link(from, to, None);
+            self.each_network(|network| network.link(from, to, None));
         }
         self.did(format!("{one} and {other} have the link of all"));
     }
 
     /// Sets the link between any two processes that have none of their own.
     pub fn link_all(&mut self, link: Link) {
-        self.world.network.link_all(link);
+        self.each_network(|network| network.link_all(link));
         self.did(format!("all have {link}"));
     }
 
@@ -543,17 +613,32 @@ impl Sim {
         }
     }
 
+    /// The counts of each connection of a process that has not ended.
+    fn counted(&mut self, place: usize) -> Vec<(ConnectionId, Counted)> {
+        if self.processes[place].has_ended() {
+            return Vec::new();
+        }
+        let counted = |life: Option<Life>| {
+            let connections = life.map(|life| life.connections.lock().clone()).unwrap_or_default();
+            connections.iter().map(|(connection, aether)| (*connection, Counted::of(aether))).collect()
+        };
+        let now = self.now;
+        self.processes[place].enter(now, |_, life| counted(life)).unwrap_or_default()
+    }
+
     /// Ends all cuts, wakes frozen processes, stops all that run, and checks them. Returns the accounts of those that
-    /// were stopped, in the order in which they were added.
+    /// were stopped, in the order in which they were added: one for each connection.
     ///
     /// # Panics
-    /// If a process does not stop, fails, or has accounts that do not add up.
+    /// If a process does not stop, fails, or has accounts that do not add up, or the accounts of several do not agree.
     #[track_caller]
     pub fn finish(&mut self) -> Vec<(String, Account)> {
         if std::mem::replace(&mut self.is_finished, true) {
             return std::mem::take(&mut self.accounts);
         }
+        let mut until = self.now.saturating_sub(HEARD_WITHIN);
         if self.is_disturbed {
+            until = self.now;
             self.heal();
             for name in self.processes.iter().map(|process| process.name.clone()).collect::<Vec<_>>() {
                 self.wake(&name);
@@ -561,6 +646,11 @@ impl Sim {
             self.run_for(CALMS_WITHIN);
         }
         self.checks.clear();
+        let counted = (0..self.processes.len()).flat_map(|place| self.counted(place)).collect();
+        let problems = self.world.sums.lock().problems((until, self.is_disturbed), &counted);
+        if !problems.is_empty() {
+            self.fail(&problems);
+        }
         for process in &self.processes {
             if let Some(running) = &process.running {
                 running.shutdown.cancel();
@@ -577,7 +667,7 @@ impl Sim {
             }
             self.step(end);
         }
-        let mut problems = Vec::new();
+        let mut problems = self.world.sums.lock().problems_at_end();
         for (name, account) in &self.accounts {
             let of_account = account.problems().into_iter().chain(account.in_flight());
             problems.extend(of_account.map(|problem| format!("{name}: {problem}")));
@@ -595,23 +685,24 @@ impl Sim {
             entry.remove()(self);
         }
         let (least, most) = STEPS;
-        let step = whole_millis(self.world.network.shortest()).clamp(least, most);
+        let shortest = self.world.networks.all().iter().map(|network| network.shortest()).min();
+        let step = whole_millis(shortest.unwrap_or_default()).clamp(least, most);
         let next = self.script.first_key_value().map_or(end, |((at, _), _)| *at);
         let until = (self.now + step).min(end).min(next).max(self.now + least);
-        self.world.network.advance(self.now);
+        self.each_network(|network| network.advance(self.now));
         let mut problems = Vec::new();
         for process in &mut self.processes {
             process.run_until(self.now, until);
             match process.ended() {
                 None => {}
-                Some(Ok((account, unclosed))) => {
+                Some(Ok((accounts, unclosed))) => {
                     // It may end while others cannot be reached.
                     let is_calm = self.is_finished || !self.is_disturbed;
                     let unclosed = unclosed.filter(|_| is_calm);
                     problems.extend(unclosed.map(|problem| format!("{} {problem}", process.name)));
                     let (name, place) = (process.name.clone(), process.place);
                     self.world.trace.note(until, Event::Process { process: place, what: "has ended" });
-                    self.accounts.push((name, account));
+                    self.accounts.extend(accounts.into_iter().map(|account| (name.clone(), account)));
                 }
                 Some(Err(problem)) => problems.push(format!("{} {problem}", process.name)),
             }
@@ -670,7 +761,7 @@ impl Drop for Sim {
             eprintln!("the simulation had the seed {}\n{}", self.world.seed, self.described());
         }
         for place in 0..self.processes.len() {
-            self.world.network.kill(place);
+            self.each_network(|network| network.kill(place));
         }
     }
 }

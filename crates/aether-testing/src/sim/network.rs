@@ -18,6 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::epoch::Epoch;
 use super::trace::Trace;
+use crate::seed::mixed;
 pub use connection::Link;
 use state::{Incoming, Put, State};
 
@@ -28,14 +29,15 @@ const STUCK: Duration = Duration::from_secs(2);
 /// How long a process that leaves waits for what it has put.
 const LEAVES_WITHIN: Duration = Duration::from_secs(2);
 
-/// The network that all processes of a simulation are on.
+/// A network of a simulation.
 pub(super) struct Network {
+    name: String,
     state: Mutex<State>,
 }
 
 impl Network {
-    pub(super) fn new(seed: u64, trace: Trace) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State::new(seed, trace)) })
+    fn new(name: &str, seed: u64, trace: Trace) -> Arc<Self> {
+        Arc::new(Self { name: name.to_owned(), state: Mutex::new(State::new(seed, trace)) })
     }
 
     /// Moves messages until a time, and hands over what has arrived by then.
@@ -79,6 +81,36 @@ impl Network {
     /// A process is gone, with all that it has put and not sent.
     pub(super) fn kill(&self, process: usize) {
         self.state.lock().kill(process);
+    }
+}
+
+/// All networks of a simulation. The first one is there from the beginning.
+#[derive(Clone)]
+pub(super) struct Networks(Arc<Mutex<Vec<Arc<Network>>>>);
+
+impl Networks {
+    pub(super) fn new(name: &str, seed: u64, trace: Trace) -> Self {
+        Self(Arc::new(Mutex::new(vec![Network::new(name, seed, trace)])))
+    }
+
+    /// Adds a network, unless it is there.
+    pub(super) fn add(&self, name: &str, seed: u64, trace: Trace) {
+        let mut all = self.0.lock();
+        if all.iter().all(|network| network.name != name) {
+            let seed = mixed([seed, 5, all.len() as u64]);
+            all.push(Network::new(name, seed, trace));
+        }
+    }
+
+    #[track_caller]
+    pub(super) fn find(&self, name: &str) -> Arc<Network> {
+        let found = self.all().into_iter().find(|network| network.name == name);
+        found.unwrap_or_else(|| panic!("there is no network {name:?}: name it with Sim::on"))
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> Vec<Arc<Network>> {
+        self.0.lock().clone()
     }
 }
 

@@ -1,9 +1,11 @@
 //! One process of a simulation: a runtime of its own, whose clock is paused, and what runs in it.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use aether_core::{Aether, ConnectError, clock};
+use aether_core::medium::ConnectRequest;
+use aether_core::{Aether, ConnectError, InboxOptions, clock};
 use aether_lan::LanOptions;
 use aether_service::{CancellationToken, ServiceCounters, ServiceReport, error_chain};
 use futures_util::future::BoxFuture;
@@ -13,7 +15,9 @@ use tokio::task::JoinHandle;
 use tower::BoxError;
 
 use super::epoch::Epoch;
-use super::network::{Network, Port};
+use super::network::{Networks, Port};
+use super::offering::Offering;
+use super::sums::{ConnectionId, Counted, Sums};
 use super::trace::Trace;
 use super::watch::{Arrived, Watch};
 use crate::seed::mixed;
@@ -21,6 +25,9 @@ use crate::verdict::Account;
 
 /// The time of day when a simulation begins: 2026-01-01, 00:00 UTC.
 pub(super) const BEGINS: Duration = Duration::from_secs(1_767_225_600);
+
+/// The scheme of the addresses of networks.
+const SCHEME: &str = "lan:";
 
 /// The code of a process.
 pub(super) type Main = Arc<dyn Fn(Life) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
@@ -31,14 +38,16 @@ pub(super) struct Life {
     pub(super) aether: Aether,
     pub(super) shutdown: CancellationToken,
     pub(super) services: Arc<Mutex<Vec<(String, ServiceCounters)>>>,
+    pub(super) connections: Connections,
 }
 
 /// The common parts of all processes of a simulation.
 #[derive(Clone)]
 pub(super) struct World {
     pub(super) seed: u64,
-    pub(super) network: Arc<Network>,
+    pub(super) networks: Networks,
     pub(super) arrived: Arc<Mutex<Arrived>>,
+    pub(super) sums: Arc<Mutex<Sums>>,
     pub(super) trace: Trace,
 }
 
@@ -59,12 +68,32 @@ impl WallClock {
     }
 }
 
-/// The end of a process: its account, and why it could not close its medium, if so.
-type ProcessEnd = Result<(Account, Option<String>), String>;
+/// The end of a process: the account of each of its connections, and why it could not close one, if so.
+type ProcessEnd = Result<(Vec<Account>, Option<String>), String>;
+
+thread_local! {
+    /// The life of a process that runs now.
+    static RUNNING: RefCell<Option<Entrance>> = const { RefCell::new(None) };
+}
+
+/// The way of one life of a process to its networks.
+#[derive(Clone)]
+pub(super) struct Entrance {
+    world: World,
+    process: usize,
+    name: String,
+    life: u64,
+    epoch: Epoch,
+    connections: Connections,
+}
+
+/// The connections of a life, in the order in which they were made.
+pub(super) type Connections = Arc<Mutex<Vec<(ConnectionId, Aether)>>>;
 
 pub(super) struct RunningProcess {
     runtime: Runtime,
     epoch: Epoch,
+    entrance: Entrance,
     pub(super) shutdown: CancellationToken,
     life: Arc<Mutex<Option<Life>>>,
     main: Option<JoinHandle<ProcessEnd>>,
@@ -77,6 +106,8 @@ pub(super) struct Process {
     pub(super) name: String,
     pub(super) place: usize,
     main: Main,
+    /// Those of its first connection.
+    networks: Vec<String>,
     lives: u64,
     pub(super) clock: WallClock,
     pub(super) running: Option<RunningProcess>,
@@ -84,9 +115,9 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(name: &str, place: usize, main: Main) -> Self {
+    pub(super) fn new(name: &str, place: usize, networks: Vec<String>, main: Main) -> Self {
         let (name, clock) = (name.to_owned(), WallClock::default());
-        Self { name, place, main, lives: 0, clock, running: None, is_frozen: false }
+        Self { name, place, main, networks, lives: 0, clock, running: None, is_frozen: false }
     }
 
     /// Starts it. It does nothing before it is run.
@@ -97,24 +128,24 @@ impl Process {
         let (shutdown, life) = (CancellationToken::new(), Arc::<Mutex<Option<Life>>>::default());
         let inside = runtime.enter();
         let epoch = Epoch::at(now);
-        let watch = Watch {
+        let entrance = Entrance {
+            world: world.clone(),
             process: self.place,
             name: self.name.clone(),
-            life: mixed([self.place as u64, self.lives]),
+            life: self.lives,
             epoch,
-            arrived: Arc::clone(&world.arrived),
-            trace: world.trace.clone(),
+            connections: Connections::default(),
         };
-        let port = Port::new(Arc::clone(&world.network), self.place, epoch);
         let main = runtime.spawn(live(
             Arc::clone(&self.main),
-            (self.name.clone(), port, watch),
+            (entrance.clone(), self.networks.clone()),
             shutdown.clone(),
             Arc::clone(&life),
         ));
         drop(inside);
+        let main = Some(main);
         self.running =
-            Some(RunningProcess { runtime, epoch, shutdown, life, main: Some(main), until: now, random });
+            Some(RunningProcess { runtime, epoch, entrance, shutdown, life, main, until: now, random });
         self.is_frozen = false;
         Ok(())
     }
@@ -177,8 +208,10 @@ impl RunningProcess {
     ) -> T {
         clock::set_wall_time(self.epoch.instant_of(now).into_std(), clock.at(now));
         fastrand::seed(self.random);
+        RUNNING.set(Some(self.entrance.clone()));
         let called = call(&self.runtime, self.epoch, self.until);
         self.random = fastrand::get_seed();
+        RUNNING.take();
         called
     }
 }
@@ -189,29 +222,87 @@ pub(super) fn message_of(panic: &(dyn std::any::Any + Send)) -> &str {
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("without a message")
 }
 
-async fn connect(name: &str, port: Port, watch: Watch) -> Result<Aether, ConnectError> {
-    let lan = LanOptions::default().insecure(true).name(name).network(Arc::new(port));
-    let builder = aether::builder().scheme("lan", aether_lan::connect).url("lan:").options(lan);
-    builder.program(name).guard(watch).connect().await
+/// Connects the process in which it is called to a network once more, as a bridge is on several. The network is one that
+/// [`Sim::on`](super::Sim::on) has named.
+///
+/// # Errors
+/// As [`AetherBuilder::connect`](aether_core::AetherBuilder::connect).
+///
+/// # Panics
+/// Outside of a simulated process, and if there is no such network.
+pub async fn connect(network: &str) -> Result<Aether, ConnectError> {
+    let Some(entrance) = RUNNING.with_borrow(Clone::clone) else {
+        panic!("a simulated process connects to a simulated network, and none runs here")
+    };
+    entrance.connect(&[network.to_owned()]).await
+}
+
+impl Entrance {
+    /// Connects to a network, or to several as paths of one medium.
+    async fn connect(&self, networks: &[String]) -> Result<Aether, ConnectError> {
+        let mut identity = vec![self.process as u64, self.life];
+        let number = self.connections.lock().len() as u64;
+        identity.extend((number > 0).then_some(number));
+        let connection = mixed(identity);
+        let World { sums, arrived, trace, .. } = &self.world;
+        sums.lock().opens(connection, &self.name, networks);
+        let watch = Watch {
+            process: self.process,
+            name: self.name.clone(),
+            networks: networks.join(" "),
+            connection,
+            epoch: self.epoch,
+            arrived: Arc::clone(arrived),
+            sums: Arc::clone(sums),
+            trace: trace.clone(),
+        };
+        let of_outbox = Arc::clone(sums);
+        let outbox = InboxOptions::default().on_shed(move |wave, _| of_outbox.lock().sheds(connection, wave));
+        let lan = LanOptions::default().insecure(true).name(&self.name).outbox(outbox);
+        let entrance = self.clone();
+        let lan_of = move |mut request: ConnectRequest| {
+            let network = entrance.world.networks.find(request.url.trim_start_matches(SCHEME));
+            let port = Port::new(network, entrance.process, entrance.epoch);
+            SCHEME.clone_into(&mut request.url);
+            aether_lan::connect(request.with_options(lan.clone().network(Arc::new(port))))
+        };
+        let (epoch, sums) = (self.epoch, Arc::clone(sums));
+        let url: Vec<String> = networks.iter().map(|network| format!("{SCHEME}{network}")).collect();
+        let builder = aether::builder().scheme("lan", lan_of).url(url.join(" "));
+        let builder = builder
+            .layer(move |inner| Arc::new(Offering { inner, connection, epoch, sums: Arc::clone(&sums) }));
+        let aether = builder.program(&self.name).guard(watch).connect().await?;
+        self.connections.lock().push((connection, aether.clone()));
+        Ok(aether)
+    }
 }
 
 /// The life of a process from its start to its end.
 async fn live(
     main: Main,
-    (name, port, watch): (String, Port, Watch),
+    (entrance, networks): (Entrance, Vec<String>),
     shutdown: CancellationToken,
     place: Arc<Mutex<Option<Life>>>,
 ) -> ProcessEnd {
-    let connected = connect(&name, port, watch).await;
+    let connected = entrance.connect(&networks).await;
     let aether = connected.map_err(|error| format!("cannot connect: {}", error_chain(&error)))?;
-    let life = Life { aether: aether.clone(), shutdown, services: Arc::default() };
+    let connections = Arc::clone(&entrance.connections);
+    let life = Life { aether, shutdown, services: Arc::default(), connections };
     *place.lock() = Some(life.clone());
     let services = Arc::clone(&life.services);
     let ended = main(life).await;
-    let closed = aether.close().await;
+    let connections = entrance.connections.lock().clone();
+    let (mut accounts, mut unclosed) = (Vec::new(), None);
+    for (connection, aether) in connections {
+        if let Err(error) = aether.close().await {
+            unclosed.get_or_insert(format!("could not close its medium: {}", error_chain(&error)));
+        }
+        entrance.world.sums.lock().is_closed(connection, Counted::of(&aether));
+        let services = std::mem::take(&mut *services.lock());
+        let reports = services.iter().map(|(name, counters)| (name.clone(), counters.report()));
+        let reports: Vec<(String, ServiceReport)> = reports.collect();
+        accounts.push(Account::of(&aether, reports, None));
+    }
     ended.map_err(|error| format!("failed: {}", error_chain(&*error)))?;
-    let unclosed = closed.err().map(|error| format!("could not close its medium: {}", error_chain(&error)));
-    let reports: Vec<(String, ServiceReport)> =
-        services.lock().iter().map(|(name, counters)| (name.clone(), counters.report())).collect();
-    Ok((Account::of(&aether, reports, None), unclosed))
+    Ok((accounts, unclosed))
 }

@@ -8,31 +8,37 @@ use aether_core::{Channel, Pattern, Source, Wave, WaveId};
 use parking_lot::Mutex;
 
 use super::epoch::Epoch;
+use super::sums::{ConnectionId, Sums};
 use super::trace::{Event, Trace};
 use crate::wave_line;
 
 /// Those who hear a wave in one process: by a pattern, or as a member of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Hearer {
-    life: u64,
+    connection: ConnectionId,
     pattern: Pattern,
     member: Option<u64>,
 }
 
-/// The waves whose order is kept: of one source and channel, of the same strength, for one hearer.
+/// The waves whose order is kept: of one source and channel, of the same strength, for one hearer. Those of another path, or
+/// over another bridge, have other hops.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct StreamKey {
     hearer: Hearer,
     source: Source,
     channel: Channel,
     amplitude: u32,
+    hops: u8,
 }
 
 /// The waves that arrived so far in all processes.
 #[derive(Debug, Default)]
 pub(super) struct Arrived {
     last: HashMap<StreamKey, u64>,
-    by_groups: HashSet<(String, WaveId)>,
+    /// With the networks, of which each has its own groups.
+    by_groups: HashSet<(String, String, WaveId)>,
+    /// The waves that came to processes with several paths.
+    by_paths: HashSet<(Hearer, WaveId)>,
     problems: Vec<String>,
 }
 
@@ -42,11 +48,22 @@ impl Arrived {
         std::mem::take(&mut self.problems)
     }
 
-    fn check(&mut self, process: &str, life: u64, wave: &Wave, arrival: Arrival<'_>) {
+    fn check(&mut self, watch: &Watch, wave: &Wave, arrival: Arrival<'_>) {
+        let (process, connection) = (&watch.name, watch.connection);
         let id = wave.id();
-        let hearer = Hearer { life, pattern: arrival.pattern.clone(), member: arrival.member };
+        let hearer = Hearer { connection, pattern: arrival.pattern.clone(), member: arrival.member };
         let (source, channel) = (wave.source().clone(), wave.channel().clone());
-        let stream = StreamKey { hearer, source, channel, amplitude: wave.amplitude().as_f32().to_bits() };
+        let amplitude = wave.amplitude().as_f32().to_bits();
+        // Notices about paths go by each of them.
+        let is_by_paths = watch.networks.contains(' ');
+        if is_by_paths && !self.by_paths.insert((hearer.clone(), id.clone())) {
+            let (id, channel) = (wave_line::short_id(&id), wave.channel());
+            self.problems.push(format!("{id} on {channel} came by two paths to {process}"));
+        }
+        if is_by_paths && channel.is_reserved() {
+            return;
+        }
+        let stream = StreamKey { hearer, source, channel, amplitude, hops: wave.hops() };
         let last = self.last.insert(stream, id.sequence).unwrap_or(0);
         if id.sequence <= last {
             let (wave, channel) = (wave_line::short_id(&id), wave.channel());
@@ -54,7 +71,7 @@ impl Arrived {
             self.problems.push(format!("{wave} on {channel} {what} at {process}: {last} was there before"));
         }
         if let Some(group) = arrival.group
-            && !self.by_groups.insert((group.to_owned(), id.clone()))
+            && !self.by_groups.insert((watch.networks.clone(), group.to_owned(), id.clone()))
         {
             let (id, channel) = (wave_line::short_id(&id), wave.channel());
             self.problems.push(format!("the group {group} got {id} on {channel} twice, now at {process}"));
@@ -62,13 +79,15 @@ impl Arrived {
     }
 }
 
-/// Sees all that one life of a process hears over the network. It allows everything.
+/// Sees all that one connection of a process hears over the network. It allows everything.
 pub(super) struct Watch {
     pub(super) process: usize,
     pub(super) name: String,
-    pub(super) life: u64,
+    pub(super) networks: String,
+    pub(super) connection: ConnectionId,
     pub(super) epoch: Epoch,
     pub(super) arrived: Arc<Mutex<Arrived>>,
+    pub(super) sums: Arc<Mutex<Sums>>,
     pub(super) trace: Trace,
 }
 
@@ -84,7 +103,11 @@ impl ArrivalFilter for Watch {
         let mut arrived = self.arrived.lock();
         for wave in waves.iter() {
             self.trace.note(now, Event::Wave { to: self.process, wave: wave.clone() });
-            arrived.check(&self.name, self.life, wave, arrival);
+            arrived.check(self, wave, arrival);
+        }
+        if arrival.member.is_none() {
+            let mut sums = self.sums.lock();
+            waves.iter().for_each(|wave| sums.arrives(self.connection, arrival.pattern, wave));
         }
     }
 }

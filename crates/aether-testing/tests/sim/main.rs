@@ -6,13 +6,16 @@
 
 mod accounts;
 mod asking;
+mod bridges;
 mod echoes;
 mod field;
 mod floors;
 mod orders;
 mod participants;
+mod paths;
 mod pressure;
 mod repeated;
 mod roster;
+mod tables;
 mod traffic;
 mod trouble;

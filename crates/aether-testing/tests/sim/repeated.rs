@@ -4,7 +4,9 @@ use std::thread;
 
 use aether_testing::sim::Sim;
 
-use crate::{accounts, asking, echoes, field, floors, orders, participants, pressure, roster};
+use crate::{
+    accounts, asking, bridges, echoes, field, floors, orders, participants, paths, pressure, roster, tables,
+};
 
 /// Runs each scenario twice with one seed, or with each of the seeds that `AETHER_TEST_SEEDS` counts.
 fn run_twice(scenarios: &[fn(&mut Sim)]) {
@@ -71,4 +73,19 @@ fn floors_run_the_same_way_again() {
 #[test]
 fn accounts_run_the_same_way_again() {
     run_twice(&accounts::SCENARIOS);
+}
+
+#[test]
+fn tables_run_the_same_way_again() {
+    run_twice(&tables::SCENARIOS);
+}
+
+#[test]
+fn bridges_run_the_same_way_again() {
+    run_twice(&bridges::SCENARIOS);
+}
+
+#[test]
+fn paths_run_the_same_way_again() {
+    run_twice(&paths::SCENARIOS);
 }
