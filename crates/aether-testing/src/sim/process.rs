@@ -1,9 +1,11 @@
 //! One process of a simulation: a runtime of its own, whose clock is paused, and what runs in it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aether_core::{Aether, ConnectError, clock};
+use aether_files::disk;
 use aether_lan::LanOptions;
 use aether_service::{CancellationToken, ServiceCounters, ServiceReport, error_chain};
 use futures_util::future::BoxFuture;
@@ -12,6 +14,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tower::BoxError;
 
+use super::disk::{LifeDisk, Platter};
 use super::epoch::Epoch;
 use super::network::{Network, Port};
 use super::trace::Trace;
@@ -40,6 +43,16 @@ pub(super) struct World {
     pub(super) network: Arc<Network>,
     pub(super) arrived: Arc<Mutex<Arrived>>,
     pub(super) trace: Trace,
+    /// The disks by the names of their processes.
+    pub(super) disks: Arc<Mutex<BTreeMap<String, Arc<Mutex<Platter>>>>>,
+}
+
+impl World {
+    pub(super) fn disk(&self, name: &str) -> Arc<Mutex<Platter>> {
+        let mut disks = self.disks.lock();
+        let made = || Arc::new(Mutex::new(Platter::new(self.seed, name)));
+        Arc::clone(disks.entry(name.to_owned()).or_insert_with(made))
+    }
 }
 
 /// How far the clock of a process is off.
@@ -71,6 +84,7 @@ pub(super) struct RunningProcess {
     /// The time until which it was run.
     until: Duration,
     random: u64,
+    disk: Arc<LifeDisk>,
 }
 
 pub(super) struct Process {
@@ -106,6 +120,7 @@ impl Process {
             trace: world.trace.clone(),
         };
         let port = Port::new(Arc::clone(&world.network), self.place, epoch);
+        let disk = LifeDisk::new(world.disk(&self.name), self.place, epoch, world.trace.clone());
         let main = runtime.spawn(live(
             Arc::clone(&self.main),
             (self.name.clone(), port, watch),
@@ -113,8 +128,8 @@ impl Process {
             Arc::clone(&life),
         ));
         drop(inside);
-        self.running =
-            Some(RunningProcess { runtime, epoch, shutdown, life, main: Some(main), until: now, random });
+        let (main, until, disk) = (Some(main), now, Arc::new(disk));
+        self.running = Some(RunningProcess { runtime, epoch, shutdown, life, main, until, random, disk });
         self.is_frozen = false;
         Ok(())
     }
@@ -132,6 +147,18 @@ impl Process {
             });
         });
         running.until = until;
+    }
+
+    /// Drops what is left of it. Of one that is killed, nothing is written any more. Returns whether there was something.
+    pub(super) fn end(&mut self, is_killed: bool) -> bool {
+        let Some(running) = self.running.take() else { return false };
+        if is_killed {
+            running.disk.go();
+        }
+        disk::simulate(Some(Arc::clone(&running.disk) as _));
+        drop(running);
+        disk::simulate(None);
+        true
     }
 
     /// Calls something in its runtime.
@@ -177,7 +204,9 @@ impl RunningProcess {
     ) -> T {
         clock::set_wall_time(self.epoch.instant_of(now).into_std(), clock.at(now));
         fastrand::seed(self.random);
+        disk::simulate(Some(Arc::clone(&self.disk) as _));
         let called = call(&self.runtime, self.epoch, self.until);
+        disk::simulate(None);
         self.random = fastrand::get_seed();
         called
     }

@@ -17,6 +17,7 @@ use futures_util::future::join_all;
 use tokio::time::sleep;
 use tower::BoxError;
 
+use crate::reopening::reopened;
 use crate::traffic::{Disk, SECOND, burst, pause};
 
 const FAULTS_WITHIN: Duration = Duration::from_secs(30);
@@ -132,6 +133,7 @@ async fn handle(consumer: Consumer, store: Store, shop: Emitter, books: Shelf) {
 
 /// One opening of log and store. It ends when the log takes nothing more.
 async fn work(aether: &Aether, folder: &Path, books: &Shelf) -> Result<(), BoxError> {
+    close(books);
     let (log, store) = open(folder)?;
     let options = ConsumerOptions::default()
         .acknowledgements(Durability::Synced)
@@ -164,40 +166,22 @@ async fn run(
     folder: PathBuf,
     books: Shelf,
 ) -> Result<(), BoxError> {
-    let close = || {
-        let mut books = books.lock();
-        let held = (books.log.take(), books.consumer.take());
-        drop(books);
-        drop(held);
-    };
-    // Of the last life.
-    close();
-    // A disk that is full may refuse to open.
-    while let Some(ended) = shutdown.run_until_cancelled(work(&aether, &folder, &books)).await {
-        close();
-        if let Err(error) = ended {
-            explain(&books, &*error);
-        }
-        if shutdown.run_until_cancelled(sleep(SECOND)).await.is_none() {
-            break;
-        }
-    }
-    close();
-    Ok(())
+    let ended = reopened(&shutdown, || {
+        let (aether, folder, books) = (aether.clone(), folder.clone(), Arc::clone(&books));
+        async move { work(&aether, &folder, &books).await }
+    });
+    let ended = ended.await;
+    close(&books);
+    ended
 }
 
-/// Only a disk that fails explains an error.
-fn explain(books: &Shelf, error: &(dyn std::error::Error + 'static)) {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    let is_of_disk = text.contains("no storage space") || text.contains("does not sync");
-    if !is_of_disk {
-        books.lock().problems.push(text);
-    }
+/// Drops the log of the last opening.
+fn close(books: &Shelf) {
+    let held = {
+        let mut books = books.lock();
+        (books.log.take(), books.consumer.take())
+    };
+    drop(held);
 }
 
 async fn take(Json(order): Json<u64>) -> Json<u64> {

@@ -6,13 +6,17 @@
 
 mod accounts;
 mod asking;
+mod durable;
 mod echoes;
 mod field;
 mod floors;
 mod orders;
+mod outbox;
 mod participants;
 mod pressure;
+mod reopening;
 mod repeated;
 mod roster;
+mod stored_field;
 mod traffic;
 mod trouble;

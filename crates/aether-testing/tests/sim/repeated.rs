@@ -4,7 +4,10 @@ use std::thread;
 
 use aether_testing::sim::Sim;
 
-use crate::{accounts, asking, echoes, field, floors, orders, participants, pressure, roster};
+use crate::{
+    accounts, asking, durable, echoes, field, floors, orders, outbox, participants, pressure, roster,
+    stored_field,
+};
 
 /// Runs each scenario twice with one seed, or with each of the seeds that `AETHER_TEST_SEEDS` counts.
 fn run_twice(scenarios: &[fn(&mut Sim)]) {
@@ -71,4 +74,19 @@ fn floors_run_the_same_way_again() {
 #[test]
 fn accounts_run_the_same_way_again() {
     run_twice(&accounts::SCENARIOS);
+}
+
+#[test]
+fn durable_run_the_same_way_again() {
+    run_twice(&durable::SCENARIOS);
+}
+
+#[test]
+fn outbox_run_the_same_way_again() {
+    run_twice(&outbox::SCENARIOS);
+}
+
+#[test]
+fn stored_field_run_the_same_way_again() {
+    run_twice(&stored_field::SCENARIOS);
 }
