@@ -247,7 +247,8 @@ impl Store {
 /// In tests with paused time the clock waits for the disk.
 fn held(done: Done) -> Done {
     // A simulated disk takes virtual time.
-    match Some(()).filter(|()| !is_simulated()).and_then(|()| hold_time()) {
+    let held = if is_simulated() { None } else { hold_time() };
+    match held {
         None => done,
         Some(held) => Box::new(move |result| {
             done(result);

@@ -35,6 +35,8 @@ struct Books {
     acknowledged: BTreeSet<u64>,
     /// For each position, how often it was delivered, and the last attempt.
     delivered: BTreeMap<u64, (u32, u32)>,
+    /// The positions that are being handled.
+    handling: BTreeSet<u64>,
     /// Orders that the handler has committed.
     committed: BTreeSet<u64>,
     /// An attempt may be forgotten.
@@ -94,13 +96,16 @@ async fn handle(consumer: Consumer, store: Store, shop: Emitter, books: Shelf) {
             let (times, last) = books.delivered.entry(position).or_default();
             *times += 1;
             let attempt = delivery.attempt();
-            // A failure that was not noted in time is not known after a kill.
-            if attempt > *last + 1 || (attempt < *last && !books.loses_power) {
+            // A failure that was not noted in time is not known after a kill. An attempt that ended with the process is.
+            let least = *last + u32::from(!books.handling.insert(position));
+            if attempt > *last + 1 || (attempt < least && !books.loses_power) {
                 books.problems.push(format!("{position}: attempt {attempt} follows attempt {last}"));
             }
             *last = attempt;
         }
+        let ends = || books.lock().handling.remove(&position);
         if is_poison(order) || fastrand::u8(..10) == 0 {
+            ends();
             delivery.nack("it does not fit");
             continue;
         }
@@ -114,6 +119,7 @@ async fn handle(consumer: Consumer, store: Store, shop: Emitter, books: Shelf) {
             Ok::<_, StoreError>(())
         });
         if let Err(error) = written.await {
+            ends();
             delivery.nack(&error.to_string());
             sleep(SECOND / 2).await;
             continue;
@@ -121,9 +127,11 @@ async fn handle(consumer: Consumer, store: Store, shop: Emitter, books: Shelf) {
         books.lock().committed.insert(order);
         let question = Wave::new("stock.take", order).unwrap();
         if let Err(error) = shop.ask_within(question, 2 * SECOND).await {
+            ends();
             delivery.nack(&error.to_string());
             continue;
         }
+        ends();
         match delivery.ack().await {
             Ok(()) => drop(books.lock().acknowledged.insert(position)),
             Err(_) => return,
