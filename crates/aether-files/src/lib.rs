@@ -7,6 +7,9 @@ pub mod byte_order_mark;
 #[cfg(feature = "corpus")]
 #[doc(hidden)]
 pub mod corpus;
+#[cfg(feature = "disk")]
+#[doc(hidden)]
+pub mod disk;
 pub mod private_file;
 #[cfg(feature = "redb")]
 pub mod redb_file;

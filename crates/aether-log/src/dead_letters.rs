@@ -132,7 +132,7 @@ impl DeadLetters {
 async fn blocking<T: Send + 'static>(
     read: impl FnOnce() -> Result<T, DeadError> + Send + 'static,
 ) -> Result<T, DeadError> {
-    tokio::task::spawn_blocking(read).await.unwrap_or_else(|error| {
+    aether_files::disk::spawn_blocking(read).await.unwrap_or_else(|error| {
         let source = io::Error::other(error);
         Err(ReadError::Io { path: FOLDER.into(), doing: "read", source }.into())
     })

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use aether_core::clock::micros_since_1970;
 use aether_core::{Durability, EmitError, Emitter, Wave};
+use aether_files::disk::Disk;
 
 use crate::store::{AppendError, System, verify};
 use crate::{Log, LogItem, StoredWave};
@@ -19,28 +20,32 @@ struct Faulty {
     fails_to_sync: AtomicBool,
     /// The bytes that may still be written.
     room: AtomicU64,
-    /// The time; 0 for the present.
-    micros: AtomicU64,
     syncs: AtomicU64,
 }
 
 impl Faulty {
     fn new() -> Arc<Self> {
-        let (fails_to_sync, room, micros) =
-            (AtomicBool::new(false), AtomicU64::new(u64::MAX), AtomicU64::new(0));
-        Arc::new(Self { fails_to_sync, room, micros, syncs: AtomicU64::new(0) })
+        let (fails_to_sync, room) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
+        Arc::new(Self { fails_to_sync, room, syncs: AtomicU64::new(0) })
     }
 }
 
-impl System for Faulty {
-    fn micros(&self) -> u64 {
-        match self.micros.load(Ordering::Relaxed) {
-            0 => micros_since_1970(),
-            micros => micros,
-        }
-    }
+/// The clock of the test that sets it; 0 is the clock of the machine.
+static MICROS: AtomicU64 = AtomicU64::new(0);
 
-    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<usize> {
+fn set_micros() -> u64 {
+    match MICROS.load(Ordering::Relaxed) {
+        0 => micros_since_1970(),
+        micros => micros,
+    }
+}
+
+fn system(disk: &Arc<Faulty>) -> System {
+    System { disk: Arc::clone(disk) as _, micros: micros_since_1970 }
+}
+
+impl Disk for Faulty {
+    fn write(&self, mut file: &File, bytes: &[u8]) -> io::Result<usize> {
         let room = self.room.load(Ordering::Relaxed);
         let taken = bytes.len().min(usize::try_from(room).unwrap_or(usize::MAX));
         if taken == 0 {
@@ -53,7 +58,7 @@ impl System for Faulty {
         Ok(written)
     }
 
-    fn sync(&self, file: &File) -> io::Result<()> {
+    fn sync_data(&self, file: &File) -> io::Result<()> {
         self.syncs.fetch_add(1, Ordering::Relaxed);
         match self.fails_to_sync.load(Ordering::Relaxed) {
             true => Err(io::Error::other("the disk does not answer")),
@@ -62,9 +67,9 @@ impl System for Faulty {
     }
 }
 
-fn open(folder: &Path, system: &Arc<Faulty>) -> Log {
+fn open(folder: &Path, disk: &Arc<Faulty>) -> Log {
     let log = Log::builder(folder).channels("orders.>", Durability::Synced).unwrap();
-    log.channels("notes.>", Durability::Stored).unwrap().on(Arc::clone(system) as _).open().unwrap()
+    log.channels("notes.>", Durability::Stored).unwrap().on(system(disk)).open().unwrap()
 }
 
 /// The only segment.
@@ -93,15 +98,15 @@ fn kept(log: &Log) -> Vec<StoredWave> {
 #[tokio::test(flavor = "multi_thread")]
 async fn after_a_failed_sync_nothing_is_accepted_until_the_log_is_opened_again_and_nothing_acknowledged_is_lost()
  {
-    let (folder, system) = (tempfile::tempdir().unwrap(), Faulty::new());
+    let (folder, disk) = (tempfile::tempdir().unwrap(), Faulty::new());
     {
-        let log = open(folder.path(), &system);
+        let log = open(folder.path(), &disk);
         let shop = shop(&log).await;
         for number in 1..=5 {
             shop.emit(wave("orders.created", number)).await.unwrap();
         }
         log.ready().unwrap();
-        system.fails_to_sync.store(true, Ordering::Relaxed);
+        disk.fails_to_sync.store(true, Ordering::Relaxed);
         let refused = shop.emit(wave("orders.created", 6)).await.unwrap_err();
         let EmitError::NotStored(error) = &refused else { panic!("{refused:?}") };
         assert!(!error.is_transient, "a second sync would prove nothing");
@@ -110,7 +115,7 @@ async fn after_a_failed_sync_nothing_is_accepted_until_the_log_is_opened_again_a
         assert!(matches!(log.ready(), Err(AppendError::Failed { .. })), "readiness gives the reason");
         assert_eq!(kept(&log).len(), 5, "nobody acts on a wave that may not be there");
         // The disk works again, and still nobody knows what it has.
-        system.fails_to_sync.store(false, Ordering::Relaxed);
+        disk.fails_to_sync.store(false, Ordering::Relaxed);
         for channel in ["orders.created", "notes.taken"] {
             assert!(shop.emit(wave(channel, 7)).await.is_err());
         }
@@ -119,7 +124,7 @@ async fn after_a_failed_sync_nothing_is_accepted_until_the_log_is_opened_again_a
     // The system may report that it has the sixth, and not have it: the file is rewritten.
     let number = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(segment(folder.path())).unwrap());
     let before = number();
-    let log = open(folder.path(), &system);
+    let log = open(folder.path(), &disk);
     assert_ne!(number(), before);
     log.ready().unwrap();
     let shop = shop(&log).await;
@@ -129,18 +134,18 @@ async fn after_a_failed_sync_nothing_is_accepted_until_the_log_is_opened_again_a
     assert_eq!(texts, ["1", "2", "3", "4", "5", "6", "8"]);
     drop((shop, log));
     let before = number();
-    drop(open(folder.path(), &system));
+    drop(open(folder.path(), &disk));
     assert_eq!(number(), before, "once is enough");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sync_that_fails_at_the_end_of_a_segment_fails_the_log() {
-    let (folder, system) = (tempfile::tempdir().unwrap(), Faulty::new());
+    let (folder, disk) = (tempfile::tempdir().unwrap(), Faulty::new());
     let options = crate::store::StoreOptions::default().segment_bytes(4096).unwrap();
     let log = Log::builder(folder.path()).channels(">", Durability::Stored).unwrap().options(options);
-    let log = log.on(Arc::clone(&system) as _).open().unwrap();
+    let log = log.on(system(&disk)).open().unwrap();
     let shop = shop(&log).await;
-    system.fails_to_sync.store(true, Ordering::Relaxed);
+    disk.fails_to_sync.store(true, Ordering::Relaxed);
     let mut stored = 0;
     let refused = loop {
         match shop.emit(wave("notes.taken", stored)).await {
@@ -155,30 +160,30 @@ async fn a_sync_that_fails_at_the_end_of_a_segment_fails_the_log() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_waves_of_a_batch_share_a_few_syncs() {
-    let (folder, system) = (tempfile::tempdir().unwrap(), Faulty::new());
-    let log = open(folder.path(), &system);
+    let (folder, disk) = (tempfile::tempdir().unwrap(), Faulty::new());
+    let log = open(folder.path(), &disk);
     let shop = shop(&log).await;
-    let before = system.syncs.load(Ordering::Relaxed);
+    let before = disk.syncs.load(Ordering::Relaxed);
     // Made before, because a batch ends when making its waves takes some milliseconds.
     let waves: Vec<_> = (0..1000).map(|number| wave("orders.created", number)).collect();
     let receipt = shop.emit_all(waves).await.unwrap();
     assert_eq!(receipt.stored.unwrap().waves, 1000);
     // One, unless the machine does something else for so long that a batch ends before.
-    let syncs = system.syncs.load(Ordering::Relaxed) - before;
+    let syncs = disk.syncs.load(Ordering::Relaxed) - before;
     assert!((1..=20).contains(&syncs), "{syncs}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_group_that_does_not_fit_the_whole_records_stay_and_the_others_are_handed_back() {
-    let (folder, system) = (tempfile::tempdir().unwrap(), Faulty::new());
-    let log = open(folder.path(), &system);
+    let (folder, disk) = (tempfile::tempdir().unwrap(), Faulty::new());
+    let log = open(folder.path(), &disk);
     let shop = shop(&log).await;
     shop.emit(wave("orders.created", 0)).await.unwrap();
     let size = log.extent().bytes;
     shop.emit(wave("orders.created", 1)).await.unwrap();
     let size = log.extent().bytes - size;
     // Room for three and a half of ten.
-    system.room.store(size * 7 / 2, Ordering::Relaxed);
+    disk.room.store(size * 7 / 2, Ordering::Relaxed);
     let error = shop.emit_all((2..12).map(|number| wave("orders.created", number))).await.unwrap_err();
     let stored = error.stored.unwrap();
     assert_eq!((error.emitted, stored.first.get(), stored.last.get()), (3, 3, 5), "{error:?}");
@@ -189,7 +194,7 @@ async fn of_a_group_that_does_not_fit_the_whole_records_stay_and_the_others_are_
     let still = shop.emit(wave("orders.created", 5)).await.unwrap_err();
     assert!(still.is_transient());
     // The log finds out by itself that there is room, because somebody asks.
-    system.room.store(u64::MAX, Ordering::Relaxed);
+    disk.room.store(u64::MAX, Ordering::Relaxed);
     let ready = async {
         while log.ready().is_err() {
             tokio::task::yield_now().await;
@@ -209,14 +214,14 @@ async fn of_a_group_that_does_not_fit_the_whole_records_stay_and_the_others_are_
 #[tokio::test(flavor = "multi_thread")]
 async fn times_stand_still_while_the_clock_is_behind_and_nothing_is_dropped_or_out_of_order() {
     const HOUR: u64 = 3_600_000_000;
-    let (folder, system) = (tempfile::tempdir().unwrap(), Faulty::new());
+    let folder = tempfile::tempdir().unwrap();
     let start = micros_since_1970();
     let max_age = Some(std::time::Duration::from_secs(2 * 3600));
     let rules = crate::store::Retention { max_age, ..Default::default() };
     let options = crate::store::StoreOptions::default().segment_bytes(4096).unwrap().retention(rules);
     let builder = Log::builder(folder.path()).channels(">", Durability::Stored).unwrap().options(options);
-    let builder = builder.on(Arc::clone(&system) as _);
-    let set = |micros: u64| system.micros.store(micros, Ordering::Relaxed);
+    let builder = builder.on(System { micros: set_micros, ..System::current() });
+    let set = |micros: u64| MICROS.store(micros, Ordering::Relaxed);
     set(start);
     {
         let log = builder.clone().open().unwrap();

@@ -243,7 +243,7 @@ impl Log {
             return Err(SnapshotError::Ahead { name: name.to_owned(), position, last });
         }
         let _one_at_a_time = self.shared.snapshots.lock();
-        snapshots::write(self.shared.store.folder(), name, position, bytes)
+        snapshots::write(&**self.shared.store.disk(), self.shared.store.folder(), name, position, bytes)
     }
 
     /// The last snapshot of a name, if there is one, and a reader of everything behind it: at first what is in the log, then

@@ -12,7 +12,7 @@ use crate::consumer::{ConsumerOptions, ConsumerShared};
 use crate::dead::DeadStore;
 use crate::maintenance::{Maintenance, Rules};
 use crate::snapshots;
-use crate::store::{Machine, OpenError, Store, StoreOptions, System};
+use crate::store::{OpenError, Store, StoreOptions, System};
 
 /// The folder of the consumers, below the folder of the log.
 pub(crate) const CONSUMERS: &str = "consumers";
@@ -27,7 +27,8 @@ pub struct LogBuilder {
     channels: Vec<(Pattern, Durability)>,
     rules: Rules,
     clean_up_every: Duration,
-    system: Arc<dyn System>,
+    #[cfg(test)]
+    system: Option<System>,
 }
 
 /// The parts of a log that was opened.
@@ -49,7 +50,8 @@ impl LogBuilder {
             channels: Vec::new(),
             rules: Rules::default(),
             clean_up_every: Duration::from_secs(3600),
-            system: Arc::new(Machine),
+            #[cfg(test)]
+            system: None,
         }
     }
 
@@ -108,8 +110,8 @@ impl LogBuilder {
 
     /// A machine that fails, for tests.
     #[cfg(test)]
-    pub(crate) fn on(mut self, system: Arc<dyn System>) -> Self {
-        self.system = system;
+    pub(crate) fn on(mut self, system: System) -> Self {
+        self.system = Some(system);
         self
     }
 
@@ -122,7 +124,10 @@ impl LogBuilder {
         }
         let dead = DeadStore::open(&self.folder)?;
         let noted = noted_position(&self.folder)?.max(dead.last_position() + 1);
-        let store = Arc::new(Store::open_on(self.system, &self.folder, self.options, noted)?);
+        let system = System::current();
+        #[cfg(test)]
+        let system = self.system.unwrap_or(system);
+        let store = Arc::new(Store::open_on(system, &self.folder, self.options, noted)?);
         dead.belongs_to(&store);
         if let Some(torn) = store.torn() {
             let (path, bytes) = (torn.path.display(), torn.bytes);

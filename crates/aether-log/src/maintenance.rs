@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_core::Pattern;
 use aether_core::clock::micros_since_1970;
-use parking_lot::{Condvar, Mutex};
+use aether_files::disk::{Bell, Worker};
 
 use crate::matching::Matching;
 use crate::store::{Item, ReadError, Record, Rewritten, Store};
@@ -35,29 +35,24 @@ impl Rules {
 #[derive(Debug)]
 pub(crate) struct Maintenance {
     stop: Arc<Stop>,
-    thread: Option<JoinHandle<()>>,
+    worker: Worker,
 }
 
 #[derive(Debug, Default)]
 struct Stop {
-    is_stopped: Mutex<bool>,
-    wake: Condvar,
+    is_stopped: AtomicBool,
+    bell: Bell,
 }
 
 impl Stop {
     fn is_stopped(&self) -> bool {
-        *self.is_stopped.lock()
+        self.is_stopped.load(Ordering::Acquire)
     }
 
     /// Waits for the end, at most as long as this. Returns whether it has come.
-    fn within(&self, longest: Duration) -> bool {
-        let mut is_stopped = self.is_stopped.lock();
-        while !*is_stopped {
-            if self.wake.wait_for(&mut is_stopped, longest).timed_out() {
-                break;
-            }
-        }
-        *is_stopped
+    async fn within(&self, longest: Duration) -> bool {
+        // Nobody else rings.
+        self.is_stopped() || self.bell.wait(Some(longest)).await
     }
 }
 
@@ -67,28 +62,25 @@ impl Maintenance {
         if rules.is_empty() {
             return Ok(None);
         }
-        let (store, stop) = (Arc::clone(store), Arc::new(Stop::default()));
+        let (disk, store, stop) = (store.disk(), Arc::clone(store), Arc::new(Stop::default()));
         let until = Arc::clone(&stop);
-        let work = move || {
-            while !until.within(every) {
+        let work = async move {
+            while !until.within(every).await {
                 if let Err(error) = apply(&store, &rules, &until) {
                     tracing::warn!(%error, "the log was not cleaned up; it is tried again later");
                 }
             }
         };
-        let thread = std::thread::Builder::new().name("aether-log-rules".to_owned()).spawn(work)?;
-        Ok(Some(Self { stop, thread: Some(thread) }))
+        let worker = Worker::start("aether-log-rules", disk, work)?;
+        Ok(Some(Self { stop, worker }))
     }
 }
 
 impl Drop for Maintenance {
     fn drop(&mut self) {
-        *self.stop.is_stopped.lock() = true;
-        self.stop.wake.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed.
-            let _ = thread.join();
-        }
+        self.stop.is_stopped.store(true, Ordering::Release);
+        self.stop.bell.ring();
+        self.worker.finish();
     }
 }
 

@@ -7,8 +7,10 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
+use aether_files::disk::{Disk, Writing, create};
+
 use crate::name::is_name;
-use crate::store::{Damage, OpenError, make_folder, sync_folder};
+use crate::store::{Damage, OpenError, make_folder};
 
 /// The folder, below the folder of the log.
 pub(crate) const SNAPSHOTS: &str = "snapshots";
@@ -105,7 +107,13 @@ fn stem(folder: &Path, name: &str) -> Result<PathBuf, SnapshotError> {
 }
 
 /// Replaces the snapshot of a name.
-pub(crate) fn write(folder: &Path, name: &str, position: u64, bytes: &[u8]) -> Result<(), SnapshotError> {
+pub(crate) fn write(
+    disk: &dyn Disk,
+    folder: &Path,
+    name: &str,
+    position: u64,
+    bytes: &[u8],
+) -> Result<(), SnapshotError> {
     let stem = stem(folder, name)?;
     let [new, last, before] = [NEW, LAST, BEFORE].map(|end| stem.with_extension(end));
     if !begins_as_written(&last)
@@ -114,12 +122,13 @@ pub(crate) fn write(folder: &Path, name: &str, position: u64, bytes: &[u8]) -> R
         return Err(SnapshotError::Version { path: last, version });
     }
     let snapshots = folder.join(SNAPSHOTS);
-    make_folder(&snapshots).map_err(failed(&snapshots, "make the folder"))?;
+    make_folder(disk, &snapshots).map_err(failed(&snapshots, "make the folder"))?;
     let written = (|| {
-        let mut file = File::create(&new)?;
-        file.write_all(&header(VERSION, position, bytes))?;
-        file.write_all(bytes)?;
-        file.sync_all()
+        let file = create(&new)?;
+        let mut writing = Writing { disk, file: &file };
+        writing.write_all(&header(VERSION, position, bytes))?;
+        writing.write_all(bytes)?;
+        disk.sync_all(&file)
     })();
     if let Err(error) = written {
         // It would only take room.
@@ -141,7 +150,7 @@ pub(crate) fn write(folder: &Path, name: &str, position: u64, bytes: &[u8]) -> R
         _ => {}
     }
     fs::rename(&new, &last).map_err(failed(&last, "replace"))?;
-    sync_folder(&snapshots).map_err(failed(&snapshots, "sync"))
+    disk.sync_folder(&snapshots).map_err(failed(&snapshots, "sync"))
 }
 
 fn header(version: u8, position: u64, bytes: &[u8]) -> Vec<u8> {

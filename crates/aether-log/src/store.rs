@@ -36,17 +36,17 @@ pub use crate::store::verify::{Verified, verify, verify_with};
 pub(crate) use crate::store::view::Span;
 pub use crate::store::view::View;
 
-pub(crate) use crate::store::folder::{make_folder, sync_folder};
+pub(crate) use crate::store::folder::make_folder;
 pub(crate) use crate::store::segments::Place;
-pub(crate) use crate::store::system::{Machine, System};
+pub(crate) use crate::store::system::System;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use aether_core::Durability;
 use aether_core::clock::hold_time;
 use aether_core::clock::micros_since_1970;
+use aether_files::disk::{Disk, Worker, is_simulated};
 use tokio::sync::watch;
 
 use self::committer::Committer;
@@ -64,7 +64,7 @@ pub struct Store {
     /// The torn end that opening found.
     torn: Option<TornTail>,
     damaged: Vec<Damage>,
-    thread: Option<JoinHandle<()>>,
+    worker: Worker,
     _lock: Lock,
 }
 
@@ -79,28 +79,27 @@ impl Store {
     /// [`OpenError`]: another process has the log open, the folder holds files of something else, or it cannot be read or
     /// written.
     pub fn open(folder: &Path, options: StoreOptions, at_least: u64) -> Result<Self, OpenError> {
-        Self::open_on(Arc::new(Machine), folder, options, at_least)
+        Self::open_on(System::current(), folder, options, at_least)
     }
 
     pub(crate) fn open_on(
-        system: Arc<dyn System>,
+        System { disk, micros }: System,
         folder: &Path,
         options: StoreOptions,
         at_least: u64,
     ) -> Result<Self, OpenError> {
-        let lock = Lock::acquire(folder)?;
-        leftovers::settle(folder)?;
-        let (segments, mut opened) = Segments::open(folder, true)?;
+        let lock = Lock::acquire(&*disk, folder)?;
+        leftovers::settle(&*disk, folder)?;
+        let (segments, mut opened) = Segments::open(Arc::clone(&disk), folder, true)?;
         recalling::recall(&segments, options.remembered_ids, &mut opened)?;
         let segments = Arc::new(segments);
         let queue = Arc::new(Queue::new(options.max_queued_bytes));
         let (committer, last) =
-            Committer::new(system, Arc::clone(&segments), Arc::clone(&queue), &options, &opened, at_least)?;
-        let thread = std::thread::Builder::new().name("aether-log".to_owned()).spawn(|| committer.run());
-        let thread =
-            Some(thread.map_err(|source| OpenError::io(folder, "start the writing thread of", source))?);
+            Committer::new(micros, Arc::clone(&segments), Arc::clone(&queue), &options, &opened, at_least)?;
+        let worker = Worker::start("aether-log", &disk, committer.run());
+        let worker = worker.map_err(|source| OpenError::io(folder, "start the writing thread of", source))?;
         let (torn, damaged) = (opened.torn, opened.damaged);
-        let store = Self { segments, queue, last, options, torn, damaged, thread, _lock: lock };
+        let store = Self { segments, queue, last, options, torn, damaged, worker, _lock: lock };
         store.retain();
         Ok(store)
     }
@@ -157,9 +156,20 @@ impl Store {
             self.queue.seal(Box::new(move || {
                 let _ = done.send(());
             }));
+            self.hurry();
             // An error means that the log is being closed.
             let _ = is_done.recv();
         }
+    }
+
+    /// Lets a simulation write what waits, before the caller blocks until it is written.
+    pub(crate) fn hurry(&self) {
+        self.queue.hurry();
+        self.worker.hurry();
+    }
+
+    pub(crate) fn disk(&self) -> &Arc<dyn Disk> {
+        &self.segments.disk
     }
 
     /// The position of the last record, followed as it changes; 0 before the first.
@@ -236,7 +246,9 @@ impl Store {
 
 /// In tests with paused time the clock waits for the disk.
 fn held(done: Done) -> Done {
-    match hold_time() {
+    // A simulated disk takes virtual time.
+    let held = if is_simulated() { None } else { hold_time() };
+    match held {
         None => done,
         Some(held) => Box::new(move |result| {
             done(result);
@@ -248,9 +260,6 @@ fn held(done: Done) -> Done {
 impl Drop for Store {
     fn drop(&mut self) {
         self.queue.close();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed.
-            let _ = thread.join();
-        }
+        self.worker.finish();
     }
 }

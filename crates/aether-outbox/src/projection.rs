@@ -212,7 +212,7 @@ impl<B: Backend> Projection<B> {
             reader,
             damaged: 0,
         };
-        let done = tokio::task::spawn_blocking(move || batch.run()).await;
+        let done = aether_files::disk::spawn_blocking(move || batch.run()).await;
         let done = done.map_err(|_| StoreError::ShutDown)?;
         (self.place, self.saved, self.reader) = (done.place, done.saved, done.reader);
         self.damaged += done.damaged;

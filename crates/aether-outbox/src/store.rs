@@ -204,7 +204,7 @@ impl<B: Backend> Store<B> {
         E: From<StoreError> + Send + 'static,
     {
         let store = self.clone();
-        let written = tokio::task::spawn_blocking(move || {
+        let written = aether_files::disk::spawn_blocking(move || {
             let transaction = store.begin()?;
             let done = change(&transaction)?;
             transaction.commit()?;

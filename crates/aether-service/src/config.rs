@@ -303,7 +303,7 @@ impl Configuration {
         }
         let Some(log) = settings.durable.log(client_name) else { return Ok(None) };
         let opened =
-            tokio::task::spawn_blocking(|| log.open()).await.map_err(|error| refused(error.into()))?;
+            aether_files::disk::spawn_blocking(|| log.open()).await.map_err(|error| refused(error.into()))?;
         Ok(Some(opened.map_err(|error| refused(error.into()))?.into()))
     }
 

@@ -49,9 +49,11 @@
 //!
 //! # The same run for the same seed
 //! The processes take time from tokio or from `aether_core::clock`, and random numbers from `fastrand`. A process must not
-//! depend on the order of a `HashMap`, on `tokio::select!` without `biased`, on threads, files or sockets.
+//! depend on the order of a `HashMap`, on `tokio::select!` without `biased`, on threads or sockets, or on files outside of
+//! [`Sim::disk`].
 //! [`Sim::digest`] tells two runs apart.
 
+mod disk;
 mod epoch;
 mod explore;
 mod network;
@@ -75,6 +77,7 @@ pub use stand_in::{Act, StandIn};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,8 +153,14 @@ impl Sim {
     fn without_faults(seed: u64, left_out: BTreeSet<usize>) -> Self {
         crate::follow_tokio();
         let trace = Trace::default();
-        let networks = Networks::new(NETWORK, seed, trace.clone());
-        let world = World { seed, networks, arrived: Arc::default(), sums: Arc::default(), trace };
+        let world = World {
+            seed,
+            networks: Networks::new(NETWORK, seed, trace.clone()),
+            arrived: Arc::default(),
+            sums: Arc::default(),
+            trace,
+            disks: Arc::default(),
+        };
         Self {
             world,
             on: vec![NETWORK.to_owned()],
@@ -293,7 +302,8 @@ impl Sim {
         self.world.trace.note(self.now, Event::Did { what });
     }
 
-    /// Ends a process at once, as `kill -9` does. Its connections are closed. One that is not running stays as it is.
+    /// Ends a process at once, as `kill -9` does. Its connections are closed, and on its disk is what it has written. One
+    /// that is not running stays as it is.
     ///
     /// # Panics
     /// If there is no process of this name.
@@ -305,11 +315,85 @@ impl Sim {
         }
         // Before its parts are dropped, of which none may send anything any more.
         self.each_network(|network| network.kill(place));
-        if self.processes[place].running.take().is_some() {
+        if self.processes[place].end(true) {
             self.processes[place].is_frozen = false;
             self.is_disturbed = true;
             self.note(place, "is killed");
         }
+    }
+
+    /// The folder of a process, on a disk that survives it: real files, removed with the simulation. Logs, outboxes and
+    /// fields may be kept there. Nothing of a process may hold them when it starts again.
+    ///
+    /// ```
+    /// # use aether_testing::sim::Sim;
+    /// let mut sim = Sim::with_seed(7);
+    /// let folder = sim.disk("shop");
+    /// sim.idle("shop");
+    /// std::fs::write(folder.join("orders"), "17").unwrap(); // not synced
+    /// sim.kill("shop");
+    /// assert!(folder.join("orders").exists());
+    /// ```
+    ///
+    /// # Panics
+    /// If no folder can be made.
+    #[track_caller]
+    pub fn disk(&mut self, name: &str) -> PathBuf {
+        match self.world.disk(name).lock().folder() {
+            Ok(folder) => folder,
+            Err(error) => panic!("a folder cannot be made: {error}"),
+        }
+    }
+
+    /// Ends a process at once, and takes from its disk what was not synced: of contents a part by the seed stays, of names
+    /// in a folder as well.
+    ///
+    /// # Panics
+    /// If there is no process of this name, or its files cannot be read or written.
+    #[track_caller]
+    pub fn cut_power(&mut self, name: &str) {
+        let place = self.place(name);
+        self.kill(name);
+        if let Err(error) = self.world.disk(name).lock().lose_power() {
+            panic!("the disk of {name} cannot be set back: {error}");
+        }
+        self.note(place, "has lost its power");
+    }
+
+    /// Fills the disk of a process: some more bytes are taken, then writes that need room fail.
+    ///
+    /// # Panics
+    /// If there is no process of this name.
+    #[track_caller]
+    pub fn fill_disk(&mut self, name: &str) {
+        self.place(name);
+        self.world.disk(name).lock().fill();
+        self.is_disturbed = true;
+        self.did(format!("the disk of {name} is full"));
+    }
+
+    /// Makes room on a disk that is full.
+    ///
+    /// # Panics
+    /// If there is no process of this name.
+    #[track_caller]
+    pub fn free_disk(&mut self, name: &str) {
+        self.place(name);
+        self.world.disk(name).lock().free();
+        self.did(format!("the disk of {name} has room"));
+    }
+
+    /// Lets the syncs of a process fail, or succeed again. What a failed sync has not written is not written by a later one
+    /// either, unless it is written to the file again.
+    ///
+    /// # Panics
+    /// If there is no process of this name.
+    #[track_caller]
+    pub fn fail_syncs(&mut self, name: &str, fails: bool) {
+        self.place(name);
+        self.world.disk(name).lock().fail_syncs(fails);
+        self.is_disturbed = true;
+        self.did(format!("the disk of {name} {}", if fails { "does not sync" } else { "syncs again" }));
     }
 
     /// Starts a process again that was killed or has ended. One that is running stays as it is.
@@ -322,7 +406,7 @@ impl Sim {
         if !self.processes[place].has_ended() {
             return;
         }
-        self.processes[place].running = None;
+        self.processes[place].end(false);
         if let Err(error) = self.processes[place].start(&self.world, self.now) {
             panic!("a runtime cannot be made: {error}");
         }
@@ -500,9 +584,10 @@ impl Sim {
 
     /// Draws faults from the seed, which happen and end within a time from now on.
     pub fn random_faults(&mut self, within: Duration, faults: &RandomFaults) {
-        let names = self.processes.iter().map(|process| process.name.clone()).collect();
+        let names: Vec<String> = self.processes.iter().map(|process| process.name.clone()).collect();
+        let disks = names.iter().filter(|name| self.world.disk(name).lock().is_used()).cloned().collect();
         let seed = mixed([self.world.seed, 4, self.planned.len() as u64]);
-        for planned in faults.drawn(seed, (self.now, within), names) {
+        for planned in faults.drawn(seed, (self.now, within), names, disks) {
             let number = self.planned.len();
             if !self.left_out.contains(&number) {
                 let (begin, end) = (planned.fault.clone(), planned.fault.clone());
@@ -516,6 +601,8 @@ impl Sim {
     fn begin(&mut self, fault: &SimFault) {
         match fault {
             SimFault::Kill(name) => self.kill(name),
+            SimFault::PowerCut(name) => self.cut_power(name),
+            SimFault::FullDisk(name) => self.fill_disk(name),
             SimFault::Freeze(name) => self.freeze(name),
             SimFault::Cut(some, others) => self.cut(&borrowed(some), &borrowed(others)),
             SimFault::CutOneWay(from, to) => self.cut_one_way(&borrowed(from), &borrowed(to)),
@@ -526,7 +613,8 @@ impl Sim {
 
     fn end(&mut self, fault: &SimFault) {
         match fault {
-            SimFault::Kill(name) => self.restart(name),
+            SimFault::Kill(name) | SimFault::PowerCut(name) => self.restart(name),
+            SimFault::FullDisk(name) => self.free_disk(name),
             SimFault::Freeze(name) => self.wake(name),
             SimFault::Cut(some, others) => self.join(&borrowed(some), &borrowed(others)),
             SimFault::CutOneWay(from, to) => self.join_one_way(&borrowed(from), &borrowed(to)),
@@ -762,6 +850,7 @@ impl Drop for Sim {
         }
         for place in 0..self.processes.len() {
             self.each_network(|network| network.kill(place));
+            self.processes[place].end(true);
         }
     }
 }

@@ -59,7 +59,9 @@ pub(crate) fn run(workspace: &Workspace, args: &TestArgs) -> Result<()> {
     steps.run("modules", || modules::check(workspace))?;
     steps.run("English", || english::run(workspace, &EnglishArgs::default()))?;
     steps.run("links of the documents", || book::check(workspace))?;
-    steps.run("packages", || release::package(workspace, &["--no-verify", "--allow-dirty", "--exclude-lockfile"]))?;
+    steps.run("packages", || {
+        release::package(workspace, &["--no-verify", "--allow-dirty", "--exclude-lockfile"])
+    })?;
     steps.run("clippy", || {
         let mut clippy = workspace.cargo(["clippy", "--workspace", "--all-targets", "--locked"]);
         clippy.args(["--features", &checked]).args(timings.flag());

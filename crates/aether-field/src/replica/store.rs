@@ -15,11 +15,11 @@ pub use salvage::Salvage;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
-use aether_files::redb_file::open_or_make;
-use parking_lot::{Condvar, Mutex};
+use aether_files::disk::{self, Bell, Disk, Worker, pause};
+use aether_files::redb_file::{open as open_file, open_or_make};
+use parking_lot::Mutex;
 use redb::Database;
 use tokio::sync::watch;
 
@@ -58,9 +58,10 @@ struct Queue {
 
 #[derive(Debug)]
 struct Inner {
+    disk: Arc<dyn Disk>,
     path: PathBuf,
     queue: Mutex<Queue>,
-    wake: Condvar,
+    bell: Bell,
     /// The ticket up to which everything is synced.
     synced: watch::Sender<Result<u64, Arc<StoreError>>>,
 }
@@ -68,7 +69,7 @@ struct Inner {
 #[derive(Debug)]
 pub(super) struct Store {
     inner: Arc<Inner>,
-    thread: Option<JoinHandle<()>>,
+    worker: Worker,
     /// Records that could not be read or are missing, at least 1 if the file was damaged.
     pub(super) damaged: usize,
     pub(super) salvage: Option<Salvage>,
@@ -117,17 +118,16 @@ impl Store {
             );
         }
         let inner = Arc::new(Inner {
+            disk: disk::current(),
             path: path.to_owned(),
             queue: Mutex::default(),
-            wake: Condvar::new(),
+            bell: Bell::default(),
             synced: watch::Sender::new(Ok(0)),
         });
-        let thread = std::thread::Builder::new().name("field-store".to_owned()).spawn({
-            let inner = Arc::clone(&inner);
-            move || inner.run(database)
-        });
-        let thread = Some(thread.map_err(StoreError::Thread)?);
-        Ok((state, Self { inner, thread, damaged, salvage }))
+        let running = Arc::clone(&inner);
+        let worker = Worker::start("field-store", &inner.disk, async move { running.run(database).await });
+        let worker = worker.map_err(StoreError::Thread)?;
+        Ok((state, Self { inner, worker, damaged, salvage }))
     }
 
     /// Queues an entry, or that it is dropped. Called under the lock of the state.
@@ -139,7 +139,7 @@ impl Store {
         // It would end the pause after a failure.
         if !queue.is_failing {
             drop(queue);
-            self.inner.wake.notify_one();
+            self.inner.bell.ring();
         }
     }
 
@@ -155,7 +155,7 @@ impl Store {
         };
         if has_failed {
             if hurries {
-                self.inner.wake.notify_one();
+                self.inner.bell.ring();
             }
             // The sender lives as long as the store.
             let _ = synced.changed().await;
@@ -176,11 +176,8 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.inner.queue.lock().is_closed = true;
-        self.inner.wake.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was printed.
-            let _ = thread.join();
-        }
+        self.inner.bell.ring();
+        self.worker.finish();
     }
 }
 
@@ -188,9 +185,10 @@ impl Inner {
     /// Writes everything that has come since the last time, in one transaction, until the store is dropped. If that fails,
     /// everything waits for the next attempt. redb refuses everything after an error of the disk until the file is opened
     /// again.
-    fn run(&self, database: Database) {
+    async fn run(&self, database: Database) {
         let mut open = Some(database);
-        while let Some(Batch { entries, about, ticket }) = self.next() {
+        while let Some(Batch { entries, about, ticket }) = self.next().await {
+            pause(&*self.disk).await;
             let database = match open.take() {
                 Some(database) => Ok(database),
                 None => reopen(&self.path),
@@ -199,6 +197,7 @@ impl Inner {
                 write(&database, &entries, about).map_err(|source| failure(&self.path, source))?;
                 Ok(database)
             });
+            pause(&*self.disk).await;
             let had_failed = self.synced.borrow().is_err();
             match written {
                 Ok(database) => {
@@ -225,18 +224,30 @@ impl Inner {
     }
 
     /// Waits for something to write; after a failure for the end of the pause.
-    fn next(&self) -> Option<Batch> {
+    async fn next(&self) -> Option<Batch> {
+        if self.is_pausing() {
+            self.bell.wait(Some(PAUSE)).await;
+        }
+        while self.is_idle() {
+            self.bell.wait(None).await;
+        }
         let mut queue = self.queue.lock();
-        if queue.is_failing && !queue.is_closed && !queue.hurries {
-            let _ = self.wake.wait_for(&mut queue, PAUSE);
-        }
-        while queue.entries.is_empty() && !queue.is_closed {
-            self.wake.wait(&mut queue);
-        }
         queue.hurries = false;
         let entries = std::mem::take(&mut queue.entries);
         let (about, ticket) = (queue.about, queue.ticket);
         (!entries.is_empty()).then_some(Batch { entries, about, ticket })
+    }
+
+    fn is_pausing(&self) -> bool {
+        let queue = self.queue.lock();
+        // What was put before the failure does not end the pause.
+        self.bell.forget();
+        queue.is_failing && !queue.is_closed && !queue.hurries
+    }
+
+    fn is_idle(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.entries.is_empty() && !queue.is_closed
     }
 
     /// Queues entries that were not written again, unless a newer entry of the key waits.
@@ -252,5 +263,5 @@ impl Inner {
 /// Opens the file once more. It is not made: then it would lack what was in it.
 fn reopen(path: &Path) -> Result<Database, StoreError> {
     let foreign = || StoreError::Foreign { path: path.to_owned() };
-    options().open(path).map_err(|error| not_open(path, error).unwrap_or_else(foreign))
+    open_file(&options(), path).map_err(|error| not_open(path, error).unwrap_or_else(foreign))
 }

@@ -4,11 +4,12 @@
 //! position and the number of the attempt are written there, which the system keeps when the process ends. After a
 //! restart, an attempt that is neither settled nor failed by the journal has ended with the process.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
+use aether_files::disk::{self, Disk};
 use parking_lot::Mutex;
 
 use crate::store::OpenError;
@@ -25,6 +26,7 @@ pub(super) const ENDED: &str = "the process ended during the attempt";
 
 #[derive(Debug)]
 pub(super) struct Attempts {
+    disk: Arc<dyn Disk>,
     file: File,
     free: Mutex<Vec<u32>>,
 }
@@ -72,34 +74,24 @@ impl Attempts {
     pub(super) fn begin(folder: &Path, slots: usize) -> Result<Self, OpenError> {
         let path = folder.join(FILE);
         let slots = u32::try_from(slots).unwrap_or(u32::MAX);
-        let written =
-            OpenOptions::new().write(true).create(true).truncate(true).open(&path).and_then(|file| {
-                // Room for a note is there before the disk is full. A file for more slots grows with those that are used.
-                write_at(&file, &vec![0; SLOT * slots.min(ROOM) as usize], 0)?;
-                Ok(file)
-            });
+        let disk = disk::current();
+        let written = disk::create(&path).and_then(|file| {
+            // Room for a note is there before the disk is full. A file for more slots grows with those that are used.
+            disk.write_at(&file, &vec![0; SLOT * slots.min(ROOM) as usize], 0)?;
+            Ok(file)
+        });
         let file = written.map_err(|source| OpenError::io(&path, "write", source))?;
         // The first delivery takes the first slot.
-        Ok(Self { file, free: Mutex::new((0..slots).rev().collect()) })
+        Ok(Self { disk, file, free: Mutex::new((0..slots).rev().collect()) })
     }
 
     /// Notes that an attempt begins. `None` if all slots are taken, which the number of deliveries in flight does not allow.
     pub(super) fn note(self: &Arc<Self>, position: u64, attempt: u32) -> io::Result<Option<Begun>> {
         let Some(slot) = self.free.lock().pop() else { return Ok(None) };
         let begun = Begun { attempts: Arc::clone(self), slot };
-        write_at(&self.file, &slot_bytes(position, attempt), u64::from(slot) * SLOT as u64)?;
+        self.disk.write_at(&self.file, &slot_bytes(position, attempt), u64::from(slot) * SLOT as u64)?;
         Ok(Some(begun))
     }
-}
-
-#[cfg(unix)]
-fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
-}
-
-#[cfg(windows)]
-fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    std::os::windows::fs::FileExt::seek_write(file, bytes, offset).map(drop)
 }
 
 #[cfg(test)]

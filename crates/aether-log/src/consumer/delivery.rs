@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use aether_core::Wave;
 use aether_core::clock::micros_since_1970;
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::consumer::attempts::Begun;
@@ -16,7 +15,6 @@ use crate::consumer::options::ConsumerOptions;
 use crate::consumer::stream::StreamClaim;
 use crate::consumer::window::{Fate, Window};
 use crate::dead::Attempt;
-use crate::store::AppendError;
 use crate::stored_wave::StoredWave;
 
 /// A wave that was delivered. Dropped without [`Delivery::ack`], it is delivered again, and this counts as a failed attempt.
@@ -85,10 +83,7 @@ impl Delivery {
         match self.ending.take() {
             None => Ok(()),
             Some(Ending::Journal { claim, journal, window, .. }) => {
-                let (answer, done) = oneshot::channel();
-                let answering = move |result| drop(answer.send(result));
-                journal.settle(claim, position, Fate::Acknowledged, &window, answering);
-                let written = done.await.unwrap_or(Err(AppendError::Closed));
+                let written = journal.settled(claim, position, Fate::Acknowledged, &window).await;
                 written.map_err(|error| AckError { position, source: error.into() })
             }
             #[cfg(feature = "jetstream")]

@@ -12,6 +12,7 @@ use std::sync::mpsc;
 use aether_core::{Durability, Pattern};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
 
 use crate::consumer::claim::Claim;
 use crate::consumer::error::ConsumeError;
@@ -117,6 +118,7 @@ impl Journal {
         });
         self.store.append_all(notes.collect(), Durability::Synced)?;
         drop(done);
+        self.store.hurry();
         for result in written {
             self.last.store(result?, Ordering::Release);
         }
@@ -151,8 +153,21 @@ impl Journal {
         }
     }
 
-    /// Notes how a wave ended, and settles it once that is written. `answer` learns of both.
-    pub(super) fn settle(
+    /// Notes how a wave ended, settles it once that is written, and waits for that. Cancelled after the first poll, it is
+    /// noted all the same.
+    pub(super) async fn settled(
+        &self,
+        claim: Claim,
+        position: u64,
+        fate: Fate,
+        window: &Window,
+    ) -> Result<(), AppendError> {
+        let (answer, done) = oneshot::channel();
+        self.settle(claim, position, fate, window, move |result| drop(answer.send(result)));
+        done.await.unwrap_or(Err(AppendError::Closed))
+    }
+
+    fn settle(
         &self,
         claim: Claim,
         position: u64,
@@ -206,6 +221,7 @@ impl Journal {
             self.store.append(entry(FAILED, failure), Durability::Stored, answering)?;
         }
         drop(done);
+        self.store.hurry();
         written.iter().try_for_each(|result| result.map(drop))
     }
 

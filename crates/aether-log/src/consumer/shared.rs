@@ -167,7 +167,7 @@ impl ConsumerShared {
             return Ok(false);
         }
         let window = Arc::clone(&self.window);
-        let scanned = tokio::task::spawn_blocking(move || scanner.scan(&window, room)).await;
+        let scanned = aether_files::disk::spawn_blocking(move || scanner.scan(&window, room)).await;
         scanned.map_err(|_| ConsumeError::ShutDown)??;
         Ok(is_due(&self.window))
     }
@@ -180,7 +180,7 @@ impl ConsumerShared {
             Some(record) => Some(record),
             None => {
                 let mut reader = Arc::clone(&self.reader).lock_owned().await;
-                let read = tokio::task::spawn_blocking(move || reader.read_at(position, place)).await;
+                let read = aether_files::disk::spawn_blocking(move || reader.read_at(position, place)).await;
                 read.map_err(|_| ConsumeError::ShutDown)??
             }
         };
@@ -190,7 +190,7 @@ impl ConsumerShared {
                 consumer = self.name,
                 "a wave is not in the log any more or cannot be read"
             );
-            self.journal.settle(claim, position, Fate::Expired, &self.window, |_| {});
+            self.journal.settled(claim, position, Fate::Expired, &self.window).await?;
             return Ok(None);
         };
         if failures.count >= self.options.max_attempts.get() {
@@ -198,7 +198,7 @@ impl ConsumerShared {
             if !self.dead.has(&self.name, &stored) {
                 self.dead.give_up(&self.name, &stored, failures.count, &failures.listed).await?;
             }
-            self.journal.settle(claim, position, Fate::Dead, &self.window, |_| {});
+            self.journal.settled(claim, position, Fate::Dead, &self.window).await?;
             return Ok(None);
         }
         let attempt = failures.count + 1;

@@ -12,17 +12,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aether_core::Durability;
+use aether_files::disk::{Writing, pause};
 use lru::LruCache;
 use tokio::sync::watch;
 
 use super::error::{AppendError, OpenError};
-use super::folder::sync_folder;
 use super::leftovers::note_unsynced;
 use super::options::StoreOptions;
 use super::queue::{Done, Job, Queue, Work};
 use super::segment::{FILE_HEADER, file_header};
 use super::segments::{Opened, Segment, Segments, file_name};
-use super::system::System;
 
 /// How far the clock may be behind the last record before that is reported.
 const TOLERATED_LAG: Duration = Duration::from_secs(1);
@@ -44,7 +43,7 @@ struct Group {
 
 /// The state of the writing thread.
 pub(super) struct Committer {
-    system: Arc<dyn System>,
+    micros_now: fn() -> u64,
     segments: Arc<Segments>,
     queue: Arc<Queue>,
     last: watch::Sender<u64>,
@@ -68,7 +67,7 @@ pub(super) struct Committer {
 
 impl Committer {
     pub(super) fn new(
-        system: Arc<dyn System>,
+        micros_now: fn() -> u64,
         segments: Arc<Segments>,
         queue: Arc<Queue>,
         options: &StoreOptions,
@@ -79,13 +78,13 @@ impl Committer {
         let active = opened.active.and_then(|first| Some((first, segments.locate(first)?.path)));
         let (first, path, file) = match active {
             Some((first, path)) => {
-                let file = OpenOptions::new().write(true).open(&path);
+                let file = OpenOptions::new().read(true).write(true).open(&path);
                 let file = file.map_err(|source| OpenError::io(&path, "write", source))?;
                 (first, path, file)
             }
             None => {
                 let path = segments.folder().join(file_name(next, segments.salt));
-                let file = make_segment(&segments, next, &path, system.micros());
+                let file = make_segment(&segments, next, &path, micros_now());
                 (next, path.clone(), file.map_err(|source| OpenError::io(&path, "make", source))?)
             }
         };
@@ -101,7 +100,7 @@ impl Committer {
         let micros = opened.last_micros;
         Ok((
             Self {
-                system,
+                micros_now,
                 segments,
                 queue,
                 last,
@@ -123,16 +122,16 @@ impl Committer {
     }
 
     /// Writes until the log is closed.
-    pub(super) fn run(mut self) {
-        while let Some(work) = self.queue.take(self.options.commit_window, self.ages_after()) {
+    pub(super) async fn run(mut self) {
+        while let Some(work) = self.queue.take(self.options.commit_window, self.ages_after()).await {
             let Work { jobs, is_probed, seals } = work;
             if is_probed {
-                self.probe();
+                self.probe().await;
             }
-            self.write(jobs);
-            self.retain_by_age();
+            self.write(jobs).await;
+            self.retain_by_age().await;
             if !seals.is_empty() && self.holds_records() {
-                self.seal();
+                self.seal().await;
             }
             seals.into_iter().for_each(|done| done());
         }
@@ -150,27 +149,27 @@ impl Committer {
             return None;
         }
         let oldest = self.segments.oldest_micros()?;
-        let age = Duration::from_micros(self.system.micros().saturating_sub(oldest));
+        let age = Duration::from_micros((self.micros_now)().saturating_sub(oldest));
         Some(most.saturating_sub(age).clamp(AGES_AFTER.0, AGES_AFTER.1))
     }
 
     /// Drops the segments that are too old. The one that is being written is finished when its first record is, because it
     /// may never be full.
-    fn retain_by_age(&mut self) {
+    async fn retain_by_age(&mut self) {
         let Some(most) = self.options.retention.max_age else { return };
-        let now = self.system.micros();
+        let now = (self.micros_now)();
         let is_old = |micros| Duration::from_micros(now.saturating_sub(micros)) > most;
         if self.holds_records() && self.segments.began(self.first).is_some_and(is_old) {
-            self.seal();
+            self.seal().await;
         } else if self.segments.oldest_full_micros().is_some_and(is_old) {
             self.retain();
         }
     }
 
     /// Begins a new segment. If that fails, the old one goes on.
-    fn seal(&mut self) {
+    async fn seal(&mut self) {
         if self.queue.failure().is_none()
-            && let Err(error) = self.next_segment()
+            && let Err(error) = self.next_segment().await
         {
             tracing::warn!(%error, "a new segment was not begun");
             let refusal = self.unwritten(error);
@@ -183,18 +182,18 @@ impl Committer {
     /// well.
     fn retain(&self) {
         if let Some(_maintenance) = self.segments.maintenance.try_lock() {
-            self.segments.retain(&self.options.retention, self.system.micros());
+            self.segments.retain(&self.options.retention, (self.micros_now)());
         }
     }
 
     /// Finds out whether the disk can be written again: by the segment that it lacks, or by zeros behind the last record,
     /// which are no record for anybody.
-    fn probe(&mut self) {
+    async fn probe(&mut self) {
         if !self.is_refused || self.queue.failure().is_some() {
             return;
         }
         if self.lacks_segment {
-            if self.next_segment().is_ok() {
+            if self.next_segment().await.is_ok() {
                 self.note(None);
             }
         } else {
@@ -214,7 +213,7 @@ impl Committer {
 
     /// The time of the next record. A clock that went back does not take the log with it.
     fn now(&mut self) -> u64 {
-        let now = self.system.micros();
+        let now = (self.micros_now)();
         let behind = Duration::from_micros(self.micros.saturating_sub(now));
         if behind < TOLERATED_LAG {
             self.is_lag_told = false;
@@ -226,7 +225,7 @@ impl Committer {
         self.micros
     }
 
-    fn write(&mut self, jobs: Vec<Job>) {
+    async fn write(&mut self, jobs: Vec<Job>) {
         let mut group = Group::default();
         for Job { entry, level, done } in jobs {
             if let Some(failure) = self.queue.failure() {
@@ -239,8 +238,8 @@ impl Committer {
             }
             let size = self.end + (group.bytes.len() + entry.size()) as u64;
             if size > self.segment_bytes && (self.end > FILE_HEADER as u64 || !group.bytes.is_empty()) {
-                self.finish(std::mem::take(&mut group));
-                if let Err(source) = self.next_segment() {
+                self.finish(std::mem::take(&mut group)).await;
+                if let Err(source) = self.next_segment().await {
                     let refusal = self.unwritten(source);
                     self.note(Some(&refusal));
                     self.lacks_segment = true;
@@ -258,7 +257,7 @@ impl Committer {
             }
             group.waiting.push((position, level, done));
         }
-        self.finish(group);
+        self.finish(group).await;
     }
 
     /// The position of an earlier record of this identity.
@@ -271,7 +270,7 @@ impl Committer {
     ///
     /// If the disk takes only a part of it, the records that are whole stay and count as stored: another process may have
     /// read them.
-    fn finish(&mut self, mut group: Group) {
+    async fn finish(&mut self, mut group: Group) {
         if group.waiting.is_empty() {
             return;
         }
@@ -297,10 +296,12 @@ impl Committer {
             group.waiting.into_iter().partition(|(position, ..)| *position < refused_from);
         // Readers of this process get a record when it has its level: nobody acts on a wave that a power cut may take.
         let is_synced = taken.iter().any(|(_, level, _)| *level >= Durability::Synced);
-        let failure = match is_synced.then(|| self.system.sync(&self.file)) {
-            Some(Err(source)) => Some(self.fail(source)),
-            _ => None,
-        };
+        let mut failure = None;
+        if is_synced {
+            pause(&*self.segments.disk).await;
+            failure = self.segments.disk.sync_data(&self.file).err().map(|source| self.fail(source));
+        }
+        pause(&*self.segments.disk).await;
         if failure.is_none() {
             self.publish(&group.records);
             if let Some(seen) = &mut self.seen {
@@ -338,7 +339,7 @@ impl Committer {
     fn write_bytes(&mut self, bytes: &[u8]) -> (u64, Option<io::Error>) {
         let mut written = 0;
         while written < bytes.len() {
-            match self.system.write(&mut self.file, &bytes[written..]) {
+            match self.segments.disk.write(&self.file, &bytes[written..]) {
                 Ok(0) => return (written as u64, Some(io::ErrorKind::WriteZero.into())),
                 Ok(more) => written += more,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -351,7 +352,8 @@ impl Committer {
     /// Cuts off what was written behind this place, so that the next record follows the last whole one. False if that is not
     /// possible; then the log has failed.
     fn cut(&mut self, end: u64) -> bool {
-        let cut = self.file.set_len(end).and_then(|()| self.file.seek(SeekFrom::Start(end)));
+        let cut =
+            self.segments.disk.set_len(&self.file, end).and_then(|()| self.file.seek(SeekFrom::Start(end)));
         if let Err(source) = cut {
             self.queue.fail(AppendError::Failed { path: self.path.clone(), source: Arc::new(source) });
             return false;
@@ -372,13 +374,14 @@ impl Committer {
     }
 
     /// Begins a new segment. The full one is synced first, so that only the last one can be torn.
-    fn next_segment(&mut self) -> io::Result<()> {
-        if let Err(source) = self.system.sync(&self.file) {
+    async fn next_segment(&mut self) -> io::Result<()> {
+        if let Err(source) = self.segments.disk.sync_data(&self.file) {
             let kind = source.kind();
             return Err(io::Error::new(kind, self.fail(source)));
         }
         let path = self.segments.folder().join(file_name(self.next, self.segments.salt));
-        self.file = make_segment(&self.segments, self.next, &path, self.system.micros())?;
+        pause(&*self.segments.disk).await;
+        self.file = make_segment(&self.segments, self.next, &path, (self.micros_now)())?;
         (self.first, self.path, self.end) = (self.next, path, FILE_HEADER as u64);
         self.lacks_segment = false;
         self.retain();
@@ -387,9 +390,11 @@ impl Committer {
 }
 
 fn make_segment(segments: &Segments, first: u64, path: &Path, micros: u64) -> io::Result<File> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    let made = file.write_all(&file_header(first, segments.salt)).and_then(|()| file.sync_all());
-    if let Err(error) = made.and_then(|()| sync_folder(segments.folder())) {
+    let file = File::create_new(path)?;
+    let disk = &*segments.disk;
+    let made = Writing { disk, file: &file }.write_all(&file_header(first, segments.salt));
+    let made = made.and_then(|()| disk.sync_all(&file));
+    if let Err(error) = made.and_then(|()| disk.sync_folder(segments.folder())) {
         let _ = std::fs::remove_file(path);
         return Err(error);
     }

@@ -1,17 +1,13 @@
 //! Folders that last: a new name is on the disk once the folder that has it is synced.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::path::Path;
 
-/// Makes changes of names in a folder last.
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    // Other systems have no such operation.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
-}
+use aether_files::disk::Disk;
 
 /// Makes a folder, and those above it, so that a power cut does not take it away with what is synced in it.
-pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
+pub(crate) fn make_folder(disk: &dyn Disk, folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
@@ -20,11 +16,11 @@ pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
         Some(above) => above,
         None => return fs::create_dir(folder),
     };
-    make_folder(above)?;
+    make_folder(disk, above)?;
     match fs::create_dir(folder) {
         // Made by another process meanwhile.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && folder.is_dir() => {}
         made => made?,
     }
-    sync_folder(above)
+    disk.sync_folder(above)
 }

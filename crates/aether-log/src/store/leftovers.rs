@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+use aether_files::disk::{self, Disk, Writing};
+
 use super::error::OpenError;
-use super::folder::sync_folder;
 use super::segments::last_file;
 
 /// The end of the names of segments that are being rewritten.
@@ -24,7 +25,7 @@ pub(super) fn note_unsynced(folder: &Path) {
 }
 
 /// Removes segments whose rewriting did not end, and rewrites the last segment if it could not be synced.
-pub(super) fn settle(folder: &Path) -> Result<(), OpenError> {
+pub(super) fn settle(disk: &dyn Disk, folder: &Path) -> Result<(), OpenError> {
     let failed = |source| OpenError::io(folder, "list", source);
     for file in fs::read_dir(folder).map_err(failed)? {
         let path = file.map_err(failed)?.path();
@@ -37,24 +38,25 @@ pub(super) fn settle(folder: &Path) -> Result<(), OpenError> {
         return Ok(());
     }
     if let Some(last) = last_file(folder)? {
-        copy(&last).map_err(|source| OpenError::io(&last, "rewrite the unsynced part of", source))?;
+        copy(disk, &last).map_err(|source| OpenError::io(&last, "rewrite the unsynced part of", source))?;
     }
     fs::remove_file(&note).map_err(|source| OpenError::io(&note, "remove", source))
 }
 
 /// Puts a synced copy in the place of a file.
-fn copy(path: &Path) -> io::Result<()> {
+fn copy(on: &dyn Disk, path: &Path) -> io::Result<()> {
     let new = path.with_extension(REWRITING);
     // Not by the system's own copying, which may share what was never written.
-    let (mut from, mut to) = (File::open(path)?, File::create(&new)?);
+    let (mut from, to) = (File::open(path)?, disk::create(&new)?);
+    let mut writing = Writing { disk: on, file: &to };
     let mut chunk = vec![0; CHUNK];
     loop {
         match from.read(&mut chunk)? {
             0 => break,
-            read => to.write_all(&chunk[..read])?,
+            read => writing.write_all(&chunk[..read])?,
         }
     }
-    to.sync_all()?;
+    on.sync_all(&to)?;
     fs::rename(&new, path)?;
-    sync_folder(path.parent().unwrap_or(Path::new(".")))
+    on.sync_folder(path.parent().unwrap_or(Path::new(".")))
 }

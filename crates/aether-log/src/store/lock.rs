@@ -4,6 +4,8 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::Path;
 
+use aether_files::disk::Disk;
+
 use super::error::OpenError;
 use super::folder::make_folder;
 
@@ -18,11 +20,11 @@ pub(super) struct Lock {
 }
 
 impl Lock {
-    pub(super) fn acquire(folder: &Path) -> Result<Self, OpenError> {
+    pub(super) fn acquire(disk: &dyn Disk, folder: &Path) -> Result<Self, OpenError> {
         if folder.exists() && !folder.is_dir() {
             return Err(OpenError::NotAFolder { path: folder.to_owned() });
         }
-        make_folder(folder).map_err(|source| OpenError::io(folder, "make the folder", source))?;
+        make_folder(disk, folder).map_err(|source| OpenError::io(folder, "make the folder", source))?;
         let path = folder.join("lock");
         let mut options = OpenOptions::new();
         let mut file = options

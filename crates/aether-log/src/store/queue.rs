@@ -4,7 +4,8 @@ use std::fmt;
 use std::time::Duration;
 
 use aether_core::Durability;
-use parking_lot::{Condvar, Mutex};
+use aether_files::disk::Bell;
+use parking_lot::Mutex;
 
 use super::error::AppendError;
 use super::record::Entry;
@@ -39,7 +40,7 @@ pub(super) struct Work {
 /// The records and requests that wait for the writing thread.
 pub(super) struct Queue {
     state: Mutex<QueueState>,
-    wake: Condvar,
+    bell: Bell,
     max_bytes: usize,
 }
 
@@ -62,7 +63,7 @@ impl QueueState {
 
 impl Queue {
     pub(super) fn new(max_bytes: usize) -> Self {
-        Self { state: Mutex::default(), wake: Condvar::new(), max_bytes }
+        Self { state: Mutex::default(), bell: Bell::default(), max_bytes }
     }
 
     /// Takes all of these records or none, so that they are written together.
@@ -83,8 +84,9 @@ impl Queue {
         let was_idle = state.is_idle();
         state.bytes += weight;
         state.work.jobs.extend(jobs);
+        drop(state);
         if was_idle {
-            self.wake.notify_one();
+            self.bell.ring();
         }
         Ok(())
     }
@@ -95,34 +97,47 @@ impl Queue {
         // Dropped, it tells the one who waits as well.
         if !state.is_closed {
             state.work.seals.push(done);
-            self.wake.notify_one();
+            drop(state);
+            self.bell.ring();
         }
     }
 
     /// Waits for work, at most as long as this. Then the records of `window` more are taken together. `None` once the queue
     /// is closed and empty.
-    pub(super) fn take(&self, window: Duration, longest: Option<Duration>) -> Option<Work> {
+    pub(super) async fn take(&self, window: Duration, longest: Option<Duration>) -> Option<Work> {
+        while self.is_waiting() && self.bell.wait(longest).await {}
+        if !window.is_zero() && self.gathers() {
+            // Woken early by the end of the log, or by a request, it writes earlier than it might.
+            self.bell.wait(Some(window)).await;
+        }
         let mut state = self.state.lock();
-        while state.is_idle() && !state.is_closed {
-            match longest {
-                None => self.wake.wait(&mut state),
-                Some(longest) if self.wake.wait_for(&mut state, longest).timed_out() => break,
-                Some(_) => {}
-            }
-        }
-        if !window.is_zero() && !state.work.jobs.is_empty() && !state.is_closed {
-            // Woken early by the end of the log, or by chance, it writes earlier than it might.
-            self.wake.wait_for(&mut state, window);
-        }
         state.bytes = 0;
         let is_over = state.is_closed && state.is_idle();
         let work = std::mem::take(&mut state.work);
         (!is_over).then_some(work)
     }
 
+    fn is_waiting(&self) -> bool {
+        let state = self.state.lock();
+        state.is_idle() && !state.is_closed
+    }
+
+    /// Whether there are records that others may join.
+    fn gathers(&self) -> bool {
+        let state = self.state.lock();
+        // Under the lock: the ring of the end comes after it.
+        self.bell.forget();
+        !state.work.jobs.is_empty() && !state.is_closed
+    }
+
+    /// Ends a wait for more records.
+    pub(super) fn hurry(&self) {
+        self.bell.ring();
+    }
+
     pub(super) fn close(&self) {
         self.state.lock().is_closed = true;
-        self.wake.notify_one();
+        self.bell.ring();
     }
 
     pub(super) fn failure(&self) -> Option<AppendError> {
@@ -138,7 +153,7 @@ impl Queue {
         }
         if state.refusal.is_some() && !state.is_closed {
             state.work.is_probed = true;
-            self.wake.notify_one();
+            self.bell.ring();
         }
         state.refusal.clone()
     }

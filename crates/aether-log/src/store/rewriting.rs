@@ -1,10 +1,11 @@
 //! Rewriting full segments without the records that are no longer wanted.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufWriter, Write};
 
+use aether_files::disk::{Writing, create};
+
 use super::error::ReadError;
-use super::folder::sync_folder;
 use super::leftovers::REWRITING;
 use super::record::Record;
 use super::segment::{FILE_HEADER, Found, SegmentReader, file_header};
@@ -90,7 +91,9 @@ fn rewrite_one(
     }
     let mut reader = SegmentReader::open(path, segments.salt, FILE_HEADER as u64).map_err(unread)?;
     let about = fs::metadata(path).map_err(unread)?;
-    let mut file = BufWriter::new(File::create(&new_path).map_err(failed)?);
+    let new = create(&new_path).map_err(failed)?;
+    let disk = &*segments.disk;
+    let mut file = BufWriter::new(Writing { disk, file: &new });
     let written = (|| {
         file.write_all(&file_header(first, segments.salt)).map_err(failed)?;
         let (mut kept, mut removed) = (0, 0);
@@ -108,9 +111,9 @@ fn rewrite_one(
         }
         file.flush().map_err(failed)?;
         // The age of a segment is read from its file after a restart.
-        let dated = about.modified().and_then(|at| file.get_ref().set_modified(at));
-        dated.and_then(|()| file.get_ref().sync_all()).map_err(failed)?;
-        Ok(Some((kept, removed, file.get_ref().metadata().map_err(failed)?)))
+        let dated = about.modified().and_then(|at| new.set_modified(at));
+        dated.and_then(|()| disk.sync_all(&new)).map_err(failed)?;
+        Ok(Some((kept, removed, new.metadata().map_err(failed)?)))
     })();
     let (kept, removed, about) = match written {
         Ok(Some((kept, removed, about))) if removed > 0 => (kept, removed, about),
@@ -121,6 +124,6 @@ fn rewrite_one(
         }
     };
     let replaced = segments.replace(first, &new_path, &about);
-    replaced.and_then(|()| sync_folder(segments.folder())).map_err(failed)?;
+    replaced.and_then(|()| disk.sync_folder(segments.folder())).map_err(failed)?;
     Ok(Some((kept, removed)))
 }

@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use aether_files::disk::Disk;
 use parking_lot::Mutex;
 
 use super::damage::{Damage, TornTail};
@@ -112,6 +114,7 @@ pub(super) struct Opened {
 
 #[derive(Debug)]
 pub(super) struct Segments {
+    pub(super) disk: Arc<dyn Disk>,
     folder: PathBuf,
     pub(super) salt: u32,
     /// Another process may be writing it, and drop segments at any moment.
@@ -143,13 +146,17 @@ fn parse_name(path: &Path) -> Option<(u64, u32)> {
 }
 
 impl Segments {
-    pub(super) fn open(folder: &Path, for_writing: bool) -> Result<(Self, Opened), OpenError> {
+    pub(super) fn open(
+        disk: Arc<dyn Disk>,
+        folder: &Path,
+        for_writing: bool,
+    ) -> Result<(Self, Opened), OpenError> {
         let files = list_files(folder)?;
         // A new log draws its number; 0 is a log without files that somebody looks at.
         let salt = files.first().map_or_else(|| fastrand::u32(1..), |(_, salt, _)| *salt);
         let (list, maintenance) = (Mutex::default(), Mutex::default());
         let (folder, is_view) = (folder.to_owned(), !for_writing);
-        let segments = Self { folder, salt, is_view, list, maintenance };
+        let segments = Self { disk, folder, salt, is_view, list, maintenance };
         let mut opened = Opened { next: 1, ..Opened::default() };
         let last = files.last().map(|(first, ..)| *first);
         for (first, its_salt, path) in files {
@@ -270,9 +277,9 @@ impl Segments {
                 Found::Torn { offset, bytes } => {
                     opened.torn = Some(TornTail { path: path.clone(), offset, bytes });
                     if for_writing {
-                        let file = File::options().write(true).open(&path).map_err(failed)?;
-                        file.set_len(offset)
-                            .and_then(|()| file.sync_all())
+                        let file = File::options().read(true).write(true).open(&path).map_err(failed)?;
+                        let cut = self.disk.set_len(&file, offset);
+                        cut.and_then(|()| self.disk.sync_all(&file))
                             .map_err(|source| OpenError::io(&path, "cut off the torn end of", source))?;
                     }
                     segment.end = offset;

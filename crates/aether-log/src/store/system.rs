@@ -1,31 +1,21 @@
-//! The writing thread's view of the machine: a clock, writing and syncing. Tests replace it by one that fails.
+//! The writing thread's view of the machine: a disk and a clock. Tests replace both.
 
-use std::fmt;
-use std::fs::File;
-use std::io::{self, Write};
+use std::sync::Arc;
 
 use aether_core::clock::micros_since_1970;
+use aether_files::disk::{self, Disk};
 
-/// The machine, as the writing thread sees it. The default methods call the operating system.
-pub(crate) trait System: fmt::Debug + Send + Sync + 'static {
+/// The machine, as a store sees it.
+#[derive(Debug, Clone)]
+pub(crate) struct System {
+    pub(crate) disk: Arc<dyn Disk>,
     /// The time in microseconds since 1970.
-    fn micros(&self) -> u64 {
-        micros_since_1970()
-    }
-
-    /// Writes the beginning of these bytes, and returns how many.
-    fn write(&self, file: &mut File, bytes: &[u8]) -> io::Result<usize> {
-        file.write(bytes)
-    }
-
-    /// Returns when the disk has confirmed what was written.
-    fn sync(&self, file: &File) -> io::Result<()> {
-        file.sync_data()
-    }
+    pub(crate) micros: fn() -> u64,
 }
 
-/// The machine as it is.
-#[derive(Debug)]
-pub(crate) struct Machine;
-
-impl System for Machine {}
+impl System {
+    /// That of this thread.
+    pub(crate) fn current() -> Self {
+        Self { disk: disk::current(), micros: micros_since_1970 }
+    }
+}

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use aether_files::disk;
+
 use super::damage::{Damage, TornTail};
 use super::error::{OpenError, ReadError};
 use super::segment::{FILE_HEADER, FileHeader, Found, SegmentReader, read_file_header};
@@ -37,7 +39,7 @@ pub fn verify(folder: &Path) -> Result<Verified, OpenError> {
 /// # Errors
 /// As [`verify`].
 pub fn verify_with(folder: &Path, progress: impl FnMut(u64)) -> Result<Verified, OpenError> {
-    let (segments, opened) = Segments::open(folder, false)?;
+    let (segments, opened) = Segments::open(disk::current(), folder, false)?;
     let verified = verify_segments(&segments, progress)?;
     Ok(Verified { torn: verified.torn.or(opened.torn), ..verified })
 }

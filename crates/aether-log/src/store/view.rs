@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aether_files::disk;
+
 use super::cursor::Cursor;
 use super::error::OpenError;
 use super::segment::{Found, SegmentReader};
@@ -38,7 +40,7 @@ impl View {
             let source = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(OpenError::io(folder, "read", source));
         }
-        let (segments, _) = Segments::open(folder, false)?;
+        let (segments, _) = Segments::open(disk::current(), folder, false)?;
         if segments.extent().segments == 0 {
             return Err(OpenError::Nothing { path: folder.to_owned() });
         }

@@ -40,7 +40,7 @@ pub(super) async fn next_waves<B: Backend>(
     most: usize,
 ) -> (Settling, Result<Vec<Numbered>, StoreError>) {
     let store = store.clone();
-    let written = tokio::task::spawn_blocking(move || match settle(&store, &settling, most) {
+    let written = aether_files::disk::spawn_blocking(move || match settle(&store, &settling, most) {
         Ok(waves) => (Settling::default(), Ok(waves)),
         Err(error) => (settling, Err(error)),
     });

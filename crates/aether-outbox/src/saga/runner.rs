@@ -93,7 +93,7 @@ where
     // What is in the queue from before is in the store as well.
     while queued.try_recv().is_ok() {}
     let listed = Arc::clone(&shared);
-    let listed = tokio::task::spawn_blocking(move || unfinished(&listed)).await;
+    let listed = aether_files::disk::spawn_blocking(move || unfinished(&listed)).await;
     let mut waiting = listed.map_err(|_| crate::error::StoreError::ShutDown)??;
     // The sagas at work, and whether they are to be looked at again.
     let mut active: HashMap<String, bool> = HashMap::new();

@@ -1,11 +1,13 @@
 //! One process of a simulation: a runtime of its own, whose clock is paused, and what runs in it.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aether_core::medium::ConnectRequest;
 use aether_core::{Aether, ConnectError, InboxOptions, clock};
+use aether_files::disk;
 use aether_lan::LanOptions;
 use aether_service::{CancellationToken, ServiceCounters, ServiceReport, error_chain};
 use futures_util::future::BoxFuture;
@@ -14,6 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::JoinHandle;
 use tower::BoxError;
 
+use super::disk::{LifeDisk, Platter};
 use super::epoch::Epoch;
 use super::network::{Networks, Port};
 use super::offering::Offering;
@@ -49,6 +52,16 @@ pub(super) struct World {
     pub(super) arrived: Arc<Mutex<Arrived>>,
     pub(super) sums: Arc<Mutex<Sums>>,
     pub(super) trace: Trace,
+    /// The disks by the names of their processes.
+    pub(super) disks: Arc<Mutex<BTreeMap<String, Arc<Mutex<Platter>>>>>,
+}
+
+impl World {
+    pub(super) fn disk(&self, name: &str) -> Arc<Mutex<Platter>> {
+        let mut disks = self.disks.lock();
+        let made = || Arc::new(Mutex::new(Platter::new(self.seed, name)));
+        Arc::clone(disks.entry(name.to_owned()).or_insert_with(made))
+    }
 }
 
 /// How far the clock of a process is off.
@@ -100,6 +113,7 @@ pub(super) struct RunningProcess {
     /// The time until which it was run.
     until: Duration,
     random: u64,
+    disk: Arc<LifeDisk>,
 }
 
 pub(super) struct Process {
@@ -136,6 +150,7 @@ impl Process {
             epoch,
             connections: Connections::default(),
         };
+        let disk = LifeDisk::new(world.disk(&self.name), self.place, epoch, world.trace.clone());
         let main = runtime.spawn(live(
             Arc::clone(&self.main),
             (entrance.clone(), self.networks.clone()),
@@ -143,9 +158,9 @@ impl Process {
             Arc::clone(&life),
         ));
         drop(inside);
-        let main = Some(main);
+        let (main, until, disk) = (Some(main), now, Arc::new(disk));
         self.running =
-            Some(RunningProcess { runtime, epoch, entrance, shutdown, life, main, until: now, random });
+            Some(RunningProcess { runtime, epoch, entrance, shutdown, life, main, until, random, disk });
         self.is_frozen = false;
         Ok(())
     }
@@ -163,6 +178,18 @@ impl Process {
             });
         });
         running.until = until;
+    }
+
+    /// Drops what is left of it. Of one that is killed, nothing is written any more. Returns whether there was something.
+    pub(super) fn end(&mut self, is_killed: bool) -> bool {
+        let Some(running) = self.running.take() else { return false };
+        if is_killed {
+            running.disk.go();
+        }
+        disk::simulate(Some(Arc::clone(&running.disk) as _));
+        drop(running);
+        disk::simulate(None);
+        true
     }
 
     /// Calls something in its runtime.
@@ -209,7 +236,9 @@ impl RunningProcess {
         clock::set_wall_time(self.epoch.instant_of(now).into_std(), clock.at(now));
         fastrand::seed(self.random);
         RUNNING.set(Some(self.entrance.clone()));
+        disk::simulate(Some(Arc::clone(&self.disk) as _));
         let called = call(&self.runtime, self.epoch, self.until);
+        disk::simulate(None);
         self.random = fastrand::get_seed();
         RUNNING.take();
         called

@@ -1,9 +1,14 @@
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use aether_core::Vibrator;
 use aether_core::clock::micros_since_1970;
+use aether_files::disk::{Writing, create, current};
 use aether_service::{Json, Service};
 
 use super::*;
@@ -241,4 +246,128 @@ fn a_restarted_process_has_nothing_of_its_last_life() {
     sim.run_for(SECOND);
     sim.finish();
     assert_eq!(*SEEN.lock().unwrap(), [0, 1]);
+}
+
+/// Writes a file, syncs it and its folder, and then writes more.
+fn written(folder: &Path) -> std::io::Result<()> {
+    let (disk, file) = (current(), create(&folder.join("orders"))?);
+    let mut writing = Writing { disk: &*disk, file: &file };
+    writing.write_all(&[1; 1000])?;
+    disk.sync_data(&file)?;
+    disk.sync_folder(folder)?;
+    writing.write_all(&[2; 3000])
+}
+
+fn on_a_disk(seed: u64) -> (Sim, PathBuf) {
+    let mut sim = Sim::with_seed(seed);
+    let folder = sim.disk("shop");
+    sim.idle("shop");
+    (sim, folder)
+}
+
+#[test]
+fn a_kill_leaves_what_was_written_and_a_power_cut_what_was_synced_and_a_part_of_the_rest() {
+    let mut lengths = BTreeSet::new();
+    for seed in 0..60 {
+        let (mut sim, folder) = on_a_disk(seed);
+        let there = folder.clone();
+        sim.run("shop", async move |_| written(&there).unwrap());
+        sim.kill("shop");
+        assert_eq!(fs::read(folder.join("orders")).unwrap().len(), 4000);
+        sim.cut_power("shop");
+        let left = fs::read(folder.join("orders")).unwrap();
+        assert!(left.len() >= 1000 && left[..1000] == [1; 1000], "seed {seed}");
+        assert!(left[1000..].iter().all(|byte| [0, 2].contains(byte)), "seed {seed}");
+        lengths.insert(left.len());
+        sim.cut_power("shop");
+        assert_eq!(fs::read(folder.join("orders")).unwrap(), left, "what is left has survived");
+    }
+    assert!(lengths.len() > 5 && lengths.contains(&1000) && lengths.contains(&4000), "{lengths:?}");
+}
+
+#[test]
+fn a_power_cut_takes_names_back_as_long_as_their_folder_is_not_synced() {
+    let mut found = BTreeSet::new();
+    for seed in 0..60 {
+        let (mut sim, folder) = on_a_disk(seed);
+        let there = folder.clone();
+        sim.run("shop", async move |_| {
+            written(&there).unwrap();
+            fs::rename(there.join("orders"), there.join("old orders")).unwrap();
+            fs::create_dir(there.join("more")).unwrap();
+            written(&there.join("more")).unwrap();
+        });
+        sim.cut_power("shop");
+        let names = fs::read_dir(&folder).unwrap().map(|file| file.unwrap().file_name());
+        let names: BTreeSet<String> = names.map(|name| name.to_str().unwrap().to_owned()).collect();
+        let renamed = ["orders", "old orders"].map(|name| names.contains(name));
+        assert!(renamed[0] != renamed[1], "seed {seed}: {names:?}");
+        found.insert(names);
+    }
+    assert_eq!(found.len(), 4, "{found:?}");
+}
+
+#[test]
+fn after_its_end_a_process_writes_nothing() {
+    /// Writes when it is dropped, as a store may.
+    struct Late(PathBuf, std::sync::Arc<dyn aether_files::disk::Disk>, fs::File);
+
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let written = Writing { disk: &*self.1, file: &self.2 }.write_all(b"late");
+            fs::write(self.0.join("result"), format!("{}", written.is_ok())).unwrap();
+        }
+    }
+
+    for is_killed in [true, false] {
+        let mut sim = Sim::with_seed(1);
+        let folder = sim.disk("shop");
+        let there = folder.clone();
+        sim.process("shop", move |_, shutdown| {
+            let late = Late(there.clone(), current(), create(&there.join("orders")).unwrap());
+            async move {
+                shutdown.cancelled().await;
+                drop(late);
+                Ok::<_, BoxError>(())
+            }
+        });
+        sim.run_for(SECOND);
+        if is_killed {
+            sim.kill("shop");
+        } else {
+            sim.finish();
+        }
+        assert_eq!(fs::read(folder.join("result")).unwrap(), (!is_killed).to_string().as_bytes());
+        assert_eq!(fs::read(folder.join("orders")).unwrap().is_empty(), is_killed);
+    }
+}
+
+#[test]
+fn a_full_disk_takes_nothing_more_and_what_was_not_synced_once_is_never_synced() {
+    for seed in 0..20 {
+        let (mut sim, folder) = on_a_disk(seed);
+        sim.fill_disk("shop");
+        let there = folder.join("full");
+        fs::create_dir(&there).unwrap();
+        let refused = sim
+            .run("shop", async move |_| (0..4).find_map(|_| written(&there).err()).map(|error| error.kind()));
+        assert_eq!(refused, Some(std::io::ErrorKind::StorageFull));
+        sim.free_disk("shop");
+        sim.fail_syncs("shop", true);
+        let there = folder.clone();
+        sim.run("shop", async move |_| written(&there).unwrap_err());
+        sim.fail_syncs("shop", false);
+        let there = folder.clone();
+        sim.run("shop", async move |_| {
+            let (disk, file) = (current(), fs::File::open(there.join("orders")).unwrap());
+            disk.sync_data(&file).unwrap();
+            disk.sync_folder(&there).unwrap();
+        });
+        sim.cut_power("shop");
+        let left = fs::read(folder.join("orders")).unwrap();
+        assert!(!left.starts_with(&[1; 1000]), "seed {seed}: the system believes that it was written");
+        sim.restart("shop");
+        sim.run("shop", async move |_| written(&folder).unwrap());
+        sim.finish();
+    }
 }

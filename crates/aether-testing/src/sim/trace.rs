@@ -45,6 +45,13 @@ pub(super) enum Event {
     Lost {
         messages: usize,
     },
+    /// A store has written or synced.
+    Disk {
+        process: usize,
+        what: &'static str,
+        /// The bytes, or names in a folder.
+        bytes: u64,
+    },
     /// A wave passed from the network to the inboxes of a process.
     Wave {
         to: usize,
@@ -62,6 +69,7 @@ impl Event {
             Self::Arrived { from, to } => mixed([5, *from as u64, *to as u64]),
             Self::Unsent { from } => mixed([6, *from as u64]),
             Self::Lost { messages } => mixed([7, *messages as u64]),
+            Self::Disk { process, what, bytes } => mixed([9, *process as u64, number_of(what), *bytes]),
             Self::Wave { to, wave } => {
                 let source = wave.source();
                 let (name, channel) = (number_of(source.name()), number_of(wave.channel().as_str()));
@@ -83,7 +91,7 @@ impl Event {
                 format!("the connection of {} and {} is broken", name(one), name(other))
             }
             // There are many of them, and the waves in them are shown.
-            Self::Arrived { .. } | Self::Unsent { .. } => return None,
+            Self::Arrived { .. } | Self::Unsent { .. } | Self::Disk { .. } => return None,
             Self::Lost { messages } => format!("{messages} messages on their way are lost"),
             Self::Wave { to, wave } => {
                 let cause = wave.cause().map(wave_line::short_id);
@@ -105,6 +113,12 @@ struct Events {
     last: VecDeque<(Duration, Event)>,
 }
 
+impl std::fmt::Debug for Trace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Trace").finish_non_exhaustive()
+    }
+}
+
 /// All that happens in one simulation. Clones are the same trace.
 #[derive(Clone, Default)]
 pub(super) struct Trace(Arc<Mutex<Events>>);
@@ -114,7 +128,7 @@ impl Trace {
         let mut events = self.0.lock();
         let nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
         events.digest = mixed([events.digest, nanos, event.digest()]);
-        if matches!(event, Event::Arrived { .. } | Event::Unsent { .. }) {
+        if matches!(event, Event::Arrived { .. } | Event::Unsent { .. } | Event::Disk { .. }) {
             return;
         }
         if events.last.len() == KEPT {

@@ -5,7 +5,8 @@ use std::thread;
 use aether_testing::sim::Sim;
 
 use crate::{
-    accounts, asking, bridges, echoes, field, floors, orders, participants, paths, pressure, roster, tables,
+    accounts, asking, bridges, durable, echoes, field, floors, orders, outbox, participants, paths, pressure,
+    roster, stored_field, tables,
 };
 
 /// Runs each scenario twice with one seed, or with each of the seeds that `AETHER_TEST_SEEDS` counts.
@@ -88,4 +89,19 @@ fn bridges_run_the_same_way_again() {
 #[test]
 fn paths_run_the_same_way_again() {
     run_twice(&paths::SCENARIOS);
+}
+
+#[test]
+fn durable_run_the_same_way_again() {
+    run_twice(&durable::SCENARIOS);
+}
+
+#[test]
+fn outbox_run_the_same_way_again() {
+    run_twice(&outbox::SCENARIOS);
+}
+
+#[test]
+fn stored_field_run_the_same_way_again() {
+    run_twice(&stored_field::SCENARIOS);
 }

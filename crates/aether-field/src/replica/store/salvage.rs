@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use aether_files::redb_file::{create, open, sync_folder_of};
 use redb::Database;
 
 use super::error::StoreError;
@@ -56,12 +57,12 @@ pub(super) fn salvage(path: &Path) -> Result<(Database, Salvage), StoreError> {
     let _ = std::fs::remove_file(&new);
     let last = entries.values().flatten().map(|entry| entry.stamp).max().unwrap_or_default();
     {
-        let database = options().create(&new).map_err(|error| failure(&new, error.into()))?;
+        let database = create(&options(), &new).map_err(|error| failure(&new, error.into()))?;
         write(&database, &entries, Some((Stamp::default(), last))).map_err(|error| failure(&new, error))?;
     }
     std::fs::hard_link(path, &set_aside).map_err(failed)?;
-    std::fs::rename(&new, path).map_err(failed)?;
-    let database = options().open(path).map_err(|error| failure(path, error.into()))?;
+    std::fs::rename(&new, path).and_then(|()| sync_folder_of(path)).map_err(failed)?;
+    let database = open(&options(), path).map_err(|error| failure(path, error.into()))?;
     Ok((database, Salvage { set_aside, entries: entries.len(), damaged, missing }))
 }
 
