@@ -465,13 +465,12 @@ impl Medium for Lan {
         if let Some(refusals) = self.shared.sealing.refusals() {
             into.add(refusals);
         }
-        let (shared, crowds) = (&self.shared, self.counts.crowds.load(Ordering::Relaxed));
-        let mut tables = shared.peers.tables();
-        tables.extend(self.presence.tables());
-        tables.extend([("questions", self.asking.len()), ("crowds", crowds)]);
-        tables.push(("flights and pauses", shared.flights.load(Ordering::Relaxed)));
-        let (sent, arrived) = (shared.peers.all_sent(), shared.tallies.all_arrived());
-        into.add(LanInside { sent, arrived, crowds, tables });
+        into.add(LanInside {
+            shared: Arc::clone(&self.shared),
+            presence: Arc::clone(&self.presence),
+            asking: Arc::clone(&self.asking),
+            counts: Arc::clone(&self.counts),
+        });
     }
 
     fn reaches_others(&self) -> Option<watch::Receiver<bool>> {

@@ -97,7 +97,7 @@ impl Networks {
     pub(super) fn add(&self, name: &str, seed: u64, trace: Trace) {
         let mut all = self.0.lock();
         if all.iter().all(|network| network.name != name) {
-            let seed = mixed([seed, 5, all.len() as u64]);
+            let seed = mixed([seed, 6, all.len() as u64]);
             all.push(Network::new(name, seed, trace));
         }
     }

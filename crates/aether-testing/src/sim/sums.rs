@@ -103,14 +103,14 @@ impl Counted {
     pub(super) fn of(aether: &Aether) -> Self {
         let (status, inside) = (aether.status(), aether.details::<LanInside>());
         Self {
-            sent: inside.iter().map(|inside| inside.sent).sum(),
-            arrived: inside.iter().map(|inside| inside.arrived).sum(),
+            sent: inside.iter().map(LanInside::sent).sum(),
+            arrived: inside.iter().map(LanInside::arrived).sum(),
             offered: status.outbox.offered,
             queued: status.outbox.queued,
             in_flight: status.in_flight,
             unconfirmed: status.unconfirmed,
             lost_upstream: status.lost_upstream,
-            is_crowded: inside.iter().any(|inside| inside.crowds > 0),
+            is_crowded: inside.iter().any(|inside| inside.crowds() > 0),
             has_forgotten: status.forgotten_streams + status.implausible > 0,
         }
     }

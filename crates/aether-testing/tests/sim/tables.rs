@@ -72,7 +72,7 @@ async fn keep(aether: Aether, shutdown: CancellationToken, shared: Shared) -> Re
     while shutdown.run_until_cancelled(sleep(SAMPLE_EVERY)).await.is_some() {
         work(&mut vibrator, "visitors").await?;
         let inside = aether.details::<LanInside>();
-        let tables = aether.tables().into_iter().chain(inside.into_iter().flat_map(|inside| inside.tables));
+        let tables = aether.tables().into_iter().chain(inside.iter().flat_map(LanInside::tables));
         let mut tables: BTreeMap<_, _> = tables.collect();
         tables.insert("listed", roster.vibrators().len() - 1);
         tables.insert("accounts", accounts.processes().len() - 1);
