@@ -271,4 +271,22 @@ mod tests {
         open_or_make(&Database::builder(), &path).unwrap_err();
         assert_eq!(std::fs::read(&path).unwrap(), b"a text");
     }
+
+    #[cfg(unix)]
+    #[test]
+    fn after_a_sync_that_failed_a_synced_copy_takes_the_place_of_a_file() {
+        use std::os::unix::fs::MetadataExt as _;
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("store.redb");
+        drop(open_or_make(&Database::builder(), &path).unwrap());
+        let number = || std::fs::metadata(&path).unwrap().ino();
+        let before = number();
+        drop(open_or_make(&Database::builder(), &path).unwrap());
+        assert_eq!(number(), before);
+        File::create(named(&path, UNSYNCED)).unwrap();
+        drop(open(&Database::builder(), &path).unwrap());
+        assert_ne!(number(), before);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+    }
 }
