@@ -1,9 +1,10 @@
 //! `aether physics --replay FILE --as-test OUT`: writes a Rust test in which an incident of a recording happens again.
 //!
 //! [`Traffic`] is what the processes did, [`source`] the text of the test. Here is what is chosen for it: the incident, the
-//! part of the recording that shows it, and the fault that its cause stands for.
+//! part of the recording that shows it, and the fault that has its cause.
 
 mod fault;
+mod found;
 mod rust;
 mod source;
 mod traffic;
@@ -21,6 +22,7 @@ use aether::physics::{
 
 use crate::output::stderr_line;
 use fault::Fault;
+use found::{Entry, Found};
 use traffic::Traffic;
 
 /// The detectors know most rhythms after a minute.
@@ -29,7 +31,7 @@ const BEFORE: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(960);
 /// The maximum number of entries before an incident. The oldest are left out.
 const MAX_ENTRIES: usize = 500_000;
-/// What waited for the end of another incident has come by then.
+/// By then everything has come that waited for the end of another incident.
 const SETTLES: Duration = Duration::from_secs(1);
 /// An observer that is cut off finds within this time that all services are silent.
 const CUT_OFF: Duration = Duration::from_secs(60);
@@ -74,48 +76,6 @@ impl IncidentError {
     pub(crate) const fn is_wrong_usage(&self) -> bool {
         matches!(self, Self::NoIncidents | Self::NoSuchIncident { .. } | Self::Exists { .. })
     }
-}
-
-/// An entry and its time.
-type Entry = (Duration, RecordedEntry);
-
-/// An incident when it began, by the time of the recording.
-#[derive(Debug, Clone)]
-struct Found {
-    /// When it was found, and when it had ended.
-    at: Duration,
-    ended: Option<Duration>,
-    incident: Incident,
-}
-
-impl Found {
-    /// When the fault began.
-    fn since(&self) -> Duration {
-        self.at.saturating_sub(self.incident.lasted)
-    }
-
-    /// Whether the other one is the same, apart from its times and numbers. Where all services are silent, it names those that
-    /// were due first.
-    fn is_same(&self, other: &Incident) -> bool {
-        let (one, other) = (&self.incident, other);
-        let mut cause = other.cause.clone();
-        if let (Cause::Slow { takes, before, .. }, Cause::Slow { takes: now, before: then, .. }) =
-            (&one.cause, &mut cause)
-        {
-            (*now, *then) = (*takes, *before);
-        }
-        one.cause == cause
-            && (one.services == other.services || one.cause == Cause::AllSilent)
-            && sorted(&one.streams) == sorted(&other.streams)
-            && sorted(&one.followers) == sorted(&other.followers)
-            && sorted(&one.waiting) == sorted(&other.waiting)
-    }
-}
-
-fn sorted(names: &[impl ToString]) -> Vec<String> {
-    let mut names: Vec<String> = names.iter().map(ToString::to_string).collect();
-    names.sort_unstable();
-    names
 }
 
 impl TestArgs {
@@ -241,7 +201,7 @@ fn entries_until(
     Ok((entries.into(), later))
 }
 
-/// Makes the entries those of an observer that hears nobody from a time on: a simulated network has no broker that it could
+/// Makes the entries as of an observer that hears nobody from a time on: a simulated network has no broker that it could
 /// lose. Returns the incident that this observer finds.
 fn cut_off(
     entries: &mut Vec<Entry>,

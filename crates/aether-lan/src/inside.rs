@@ -8,7 +8,7 @@ use crate::counts::Counts;
 use crate::presence::Presence;
 use crate::shared::LanShared;
 
-/// What [`Aether::details`](aether_core::Aether::details) has of a medium of a local network, for simulations.
+/// [`Aether::details`](aether_core::Aether::details) of a medium of a local network has one, for simulations.
 #[doc(hidden)]
 pub struct LanInside {
     pub(super) shared: Arc<LanShared>,

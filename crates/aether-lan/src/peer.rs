@@ -19,6 +19,8 @@ pub(super) struct Peer {
     pub(super) name: String,
     pub(super) since: Instant,
     pub(super) heard: Instant,
+    /// Whether it shows itself by a token.
+    pub(super) has_token: bool,
     /// The version of its table that is known here.
     pub(super) version: u64,
     pub(super) hearers: Vec<Hearer>,
@@ -41,6 +43,7 @@ impl Peer {
             name: String::new(),
             since: now,
             heard: now,
+            has_token: false,
             version: 0,
             hearers: Vec::new(),
             groups: 0,

@@ -197,11 +197,12 @@ impl Peers {
         state.bytes = state.bytes - before + bytes;
         state.routes.clear();
         state.ways += u32::from(is_new);
-        state.strangers.remove(node);
+        let has_token = state.strangers.remove(node);
         let State { strangers, peers: known, .. } = &mut *state;
         strangers.name(peers.into_iter().filter(|other| *other != self.node && !known.contains_key(other)));
         let way = state.ways;
         let peer = state.peers.entry(node).or_insert_with(|| Peer::new(way, now));
+        peer.has_token |= has_token;
         if !name.is_empty() {
             peer.name = name;
         }
@@ -373,16 +374,21 @@ impl Peers {
     /// A node shows itself. Returns whether it has not introduced itself yet.
     pub(super) fn note_shown(&self, node: u64) -> bool {
         let mut state = self.state.lock();
-        let is_stranger = !state.peers.contains_key(&node);
-        if is_stranger {
-            state.strangers.show(node);
+        if let Some(peer) = state.peers.get_mut(&node) {
+            peer.has_token = true;
+            return false;
         }
-        is_stranger
+        state.strangers.show(node);
+        true
     }
 
-    /// A node is not seen any more.
-    pub(super) fn forget_stranger(&self, node: u64) {
-        self.state.lock().strangers.remove(node);
+    /// A node is not seen any more. If it is a peer, it stays one until it is silent for too long.
+    pub(super) fn note_unseen(&self, node: u64) {
+        let mut state = self.state.lock();
+        state.strangers.remove(node);
+        if let Some(peer) = state.peers.get_mut(&node) {
+            peer.has_token = false;
+        }
     }
 
     /// Nodes that have not introduced themselves and now learn of this process.
@@ -421,7 +427,7 @@ impl Peers {
     }
 
     /// Forgets the peers that were silent for too long, and returns them. Only what was said before `until` has been
-    /// listened to.
+    /// listened to. One that still shows itself learns of this process again: it may have forgotten it as well.
     pub(super) fn forget_silent(&self, until: Instant) -> Vec<(u64, String)> {
         let mut state = self.state.lock();
         let is_gone = |peer: &Peer| until.saturating_duration_since(peer.heard) >= self.gone_after;
@@ -432,8 +438,13 @@ impl Peers {
             .map(|(node, peer)| (*node, peer.name.clone()))
             .collect();
         for (node, _) in &gone {
-            state.unconfirmed += state.peers.get(node).map_or(0, |peer| peer.on_the_way.waves());
+            let peer = state.peers.get(node).map(|peer| (peer.on_the_way.waves(), peer.has_token));
+            let (lost, has_token) = peer.unwrap_or_default();
+            state.unconfirmed += lost;
             state.forget(*node);
+            if has_token {
+                state.strangers.show(*node);
+            }
         }
         gone
     }
@@ -509,6 +520,23 @@ mod tests {
         assert!(peers.part(16, (0, 0)) && !peers.part(16, (0, 0)));
         assert!(peers.route(&channel).lone.is_empty());
         assert_eq!(peers.state.lock().bytes, 0);
+    }
+
+    #[test]
+    fn a_peer_that_was_silent_and_shows_itself_learns_of_this_process_again() {
+        let (peers, later) = (Peers::new(8, "here".to_owned()), clock::test_now() + Duration::from_secs(10));
+        for node in [16, 24, 32] {
+            assert!(peers.note_shown(node));
+            peers.receive(node, whole(1, Vec::new()));
+        }
+        assert!(peers.strangers_due(8).is_empty() && !peers.note_shown(24));
+        // The connection broke, and came back before the silence was too long. The one of the last did not.
+        [24, 32].into_iter().for_each(|node| peers.note_unseen(node));
+        assert!(!peers.note_shown(24));
+        assert_eq!(peers.forget_silent(later).len(), 3);
+        assert_eq!(peers.strangers_due(8), [16, 24]);
+        [16, 24].into_iter().for_each(|node| peers.note_unseen(node));
+        assert!(peers.has_met_all());
     }
 
     #[test]

@@ -109,7 +109,7 @@ impl Presence {
     pub(super) fn note_token(&self, shared: &LanShared, node: u64, is_there: bool) {
         if !is_there {
             // Whether a peer is still there shows with the next beats.
-            shared.peers.forget_stranger(node);
+            shared.peers.note_unseen(node);
             shared.moved();
         } else if shared.peers.note_shown(node) && self.may_introduce() {
             shared.introduce_to(node);

@@ -14,10 +14,12 @@ const AGAIN: usize = 16;
 /// Waves are not confirmed for this long after connecting because of nodes that do not answer.
 const MISSED_FOR: Duration = Duration::from_secs(60);
 
-/// A node that shows itself.
+/// A node that shows itself, or was told of this process.
 #[derive(Debug, Clone, Copy)]
 struct Stranger {
     node: u64,
+    /// Whether it shows itself by a token.
+    has_token: bool,
     /// Whether it was told of this process.
     told: bool,
 }
@@ -35,26 +37,30 @@ pub(super) struct Strangers {
 }
 
 impl Strangers {
-    /// A node shows itself. The oldest one makes room.
+    /// A node shows itself by a token.
     pub(super) fn show(&mut self, node: u64) {
-        if self.shown.iter().any(|stranger| stranger.node == node) {
-            return;
+        match self.shown.iter_mut().find(|stranger| stranger.node == node) {
+            Some(stranger) => stranger.has_token = true,
+            None => self.add(Stranger { node, has_token: true, told: false }),
         }
+    }
+
+    /// A node was told of this process.
+    pub(super) fn told(&mut self, node: u64) {
+        let place = self.shown.iter().position(|stranger| stranger.node == node);
+        let known = place.and_then(|place| self.shown.remove(place));
+        let has_token = known.is_some_and(|stranger| stranger.has_token);
+        self.add(Stranger { node, has_token, told: true });
+    }
+
+    /// The oldest one makes room.
+    fn add(&mut self, stranger: Stranger) {
         if self.shown.len() >= MAX_PEERS
             && let Some(oldest) = self.shown.pop_front()
         {
             self.remove(oldest.node);
         }
-        self.shown.push_back(Stranger { node, told: false });
-    }
-
-    /// A node was told of this process.
-    pub(super) fn told(&mut self, node: u64) {
-        self.show(node);
-        if let Some(place) = self.shown.iter().position(|stranger| stranger.node == node) {
-            self.shown.remove(place);
-            self.shown.push_back(Stranger { node, told: true });
-        }
+        self.shown.push_back(stranger);
     }
 
     /// A peer names others, which are expected while this process connects.
@@ -65,13 +71,15 @@ impl Strangers {
         }
     }
 
-    /// A node has introduced itself, left, or is not seen any more.
-    pub(super) fn remove(&mut self, node: u64) {
+    /// A node has introduced itself, left, or is not seen any more. Returns whether it has shown itself by a token.
+    pub(super) fn remove(&mut self, node: u64) -> bool {
+        let has_token = self.shown.iter().any(|stranger| stranger.node == node && stranger.has_token);
         self.shown.retain(|stranger| stranger.node != node);
         self.named.remove(&node);
         if let Some((missed, _)) = &mut self.missed {
             missed.remove(&node);
         }
+        has_token
     }
 
     /// How many are kept, including those who were named.

@@ -39,7 +39,7 @@
 //!
 //! - A process that hears a pattern alone, and not in a group, has got each wave since the first one of a source, channel
 //!   and strength, or counts it as [`lost_upstream`](aether_core::medium::MediumStatus::lost_upstream). Left out are waves
-//!   that their outbox shed or still has, those of a process that was killed or that ended although something had disturbed
+//!   that their outbox shed or still has, waves of a process that was killed or that ended although something had disturbed
 //!   the network, as nothing follows that shows what is missing, and processes whose inboxes are full.
 //! - A process counts no more waves as `lost_upstream` than were sent and did not arrive.
 //! - The waves that were sent to others have arrived, or are counted as `unconfirmed` or `in_flight` by their senders. These
@@ -383,7 +383,7 @@ impl Sim {
         self.did(format!("the disk of {name} has room"));
     }
 
-    /// Lets the syncs of a process fail, or succeed again. What a failed sync has not written is not written by a later one
+    /// Lets the syncs of a process fail, or succeed again. A later one does not write what a failed one has not written
     /// either, unless it is written to the file again.
     ///
     /// # Panics

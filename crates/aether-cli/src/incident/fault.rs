@@ -1,4 +1,4 @@
-//! The fault that an incident stands for, and when it began.
+//! The fault that explains an incident, and when it began.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use aether::physics::{Cause, RecordedEntry};
 use aether_core::{Channel, Kind};
 
-use super::{Entry, Found};
+use super::found::{Entry, Found};
 
 /// A process ends so long after its last wave, so that the wave still leaves it.
 const AFTER_LAST: Duration = Duration::from_millis(20);
@@ -95,8 +95,8 @@ fn answer(entry: &RecordedEntry, service: &str, on: &Channel) -> bool {
         if wave.kind() == Kind::Response && wave.channel() == on && wave.source().name() == service)
 }
 
-/// The question from which on answers were late: after it there are more late ones, and before it more others, than after and
-/// before any other question.
+/// The question from which on answers were late: after it there are more late ones, and before it more others, than
+/// after and before any other question.
 fn slow_since(
     found: &Found,
     entries: &[Entry],

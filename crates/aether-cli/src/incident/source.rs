@@ -8,9 +8,9 @@ use aether::physics::{Cause, Incident};
 use aether_core::{Channel, Kind};
 
 use super::fault::{Ended, Fault};
+use super::found::{Found, sorted};
 use super::rust::{WIDTH, comment, duration, grouped, identifier, list, millis, nanos};
-use super::traffic::{Act, Chosen, OBSERVER, Process, Traffic, Trigger, When};
-use super::{Found, sorted};
+use super::traffic::{Act, OBSERVER, Process, Traffic, Trigger, When, Which};
 use crate::record::printable;
 
 /// The simulation begins so long before the recording: until then, the processes find each other.
@@ -20,7 +20,7 @@ const FINDS: Duration = Duration::from_secs(1);
 /// The test ends so long after the incident was found.
 const AFTER: Duration = Duration::from_secs(5);
 
-/// What the test has to say.
+/// Everything that the text of a test needs.
 pub(super) struct Test<'a> {
     pub(super) recording: &'a Path,
     pub(super) number: u64,
@@ -299,10 +299,10 @@ impl Test<'_> {
                 let numbers =
                     |numbers: &[u32]| list(numbers.iter().map(|number| grouped(u128::from(*number))), 16);
                 match chosen {
-                    Chosen::All => {}
-                    Chosen::Only(causes) => calls.push(format!(".only(&{})", numbers(causes))),
-                    Chosen::Except(causes) => calls.push(format!(".except(&{})", numbers(causes))),
-                    Chosen::Share(share) => calls.push(format!(".share({share:.3})")),
+                    Which::All => {}
+                    Which::Only(causes) => calls.push(format!(".only(&{})", numbers(causes))),
+                    Which::Except(causes) => calls.push(format!(".except(&{})", numbers(causes))),
+                    Which::Share(share) => calls.push(format!(".share({share:.3})")),
                 }
                 if !act.delay.is_zero() {
                     calls.push(format!(".later({})", duration(act.delay)));
@@ -314,7 +314,7 @@ impl Test<'_> {
         calls
     }
 
-    /// What the fault changes in an act.
+    /// The change of an act by the fault.
     fn fault_of(&self, process: &Process, act: &Act, trigger: &Trigger) -> Option<String> {
         let heard = |on: &Channel| matches!(trigger, Trigger::Heard(channel) if channel == on);
         match &self.fault {

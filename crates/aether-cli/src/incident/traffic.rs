@@ -11,7 +11,7 @@ use aether_core::{Amplitude, Channel, Kind, Wave};
 pub(super) const OBSERVER: &str = "observer";
 /// The maximum number of streams, each of one process on one channel. The rarest are left out.
 const MAX_STREAMS: usize = 64;
-/// The maximum number of times, or of causes, that are listed. Beyond it, the mean stands for them.
+/// The maximum number of times, or of causes, that are listed. Beyond it, their mean is written.
 const MAX_LISTED: usize = 500;
 /// The maximum number of waves of one stream that one wave causes.
 const MAX_EFFECTS: usize = 8;
@@ -21,11 +21,11 @@ const MAX_RUNS: usize = 4;
 const FEWEST_BEATS: usize = 8;
 /// Gaps of a regular stream differ from their median by at most this share, apart from a tenth of them.
 const EVEN: f64 = 0.25;
-/// Shorter delays are those of the network.
+/// Shorter delays come from the network.
 const LEAST_DELAY: Duration = Duration::from_millis(2);
 /// A question is asked again after this time at the earliest: sooner, the answer may be on its way in the simulation.
 const LEAST_INTERVAL: Duration = Duration::from_millis(50);
-/// What a cause shortly before the fault did not cause says nothing.
+/// Nothing follows from an effect that a cause shortly before the fault did not have.
 const BEFORE_FAULT: Duration = Duration::from_millis(500);
 
 /// All processes, in the order of their first waves.
@@ -61,7 +61,7 @@ pub(super) struct Act {
 pub(super) enum When {
     Every { period: Duration, jitter: f64, from: Duration, until: Duration },
     At(Vec<Duration>),
-    After(Trigger, Chosen),
+    After(Trigger, Which),
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -71,19 +71,19 @@ pub(super) enum Trigger {
     Answer(Channel),
 }
 
-pub(super) enum Chosen {
+pub(super) enum Which {
     All,
     Only(Vec<u32>),
     Except(Vec<u32>),
     Share(f64),
 }
 
-type Id = (u64, u64);
+type Identity = (u64, u64);
 /// A stream of a process, and whether it holds failed answers.
 type StreamKey = (usize, Kind, Channel, bool);
 
 /// A wave that was seen.
-struct Seen<'a> {
+struct SeenWave<'a> {
     at: Duration,
     process: usize,
     wave: &'a Wave,
@@ -93,8 +93,8 @@ struct Seen<'a> {
     trigger: Option<(Trigger, usize)>,
 }
 
-impl Seen<'_> {
-    fn id(&self) -> Id {
+impl SeenWave<'_> {
+    fn id(&self) -> Identity {
         id(&self.wave.id())
     }
 
@@ -107,7 +107,7 @@ impl Seen<'_> {
     }
 }
 
-fn id(id: &aether_core::WaveId) -> Id {
+fn id(id: &aether_core::WaveId) -> Identity {
     (id.source.instance(), id.sequence)
 }
 
@@ -126,9 +126,9 @@ impl Traffic {
             .zip(&processes)
             .flat_map(|(place, process)| process.lives.iter().map(move |(instance, ..)| (*instance, place)))
             .collect();
-        let mut seen: Vec<Seen<'_>> = waves
+        let mut seen: Vec<SeenWave<'_>> = waves
             .iter()
-            .map(|(at, wave)| Seen {
+            .map(|(at, wave)| SeenWave {
                 at: *at,
                 process: places[&wave.source().instance()],
                 wave,
@@ -188,9 +188,9 @@ fn processes_of(waves: &[(Duration, &Wave)]) -> Vec<Process> {
 }
 
 /// Keeps the waves of the most frequent streams, and returns the number of the others.
-fn keep_most_frequent(seen: &mut Vec<Seen<'_>>) -> usize {
+fn keep_most_frequent(seen: &mut Vec<SeenWave<'_>>) -> usize {
     let mut counts: HashMap<(usize, Channel, Kind), usize> = HashMap::new();
-    let key = |seen: &Seen<'_>| (seen.process, seen.wave.channel().clone(), seen.wave.kind());
+    let key = |seen: &SeenWave<'_>| (seen.process, seen.wave.channel().clone(), seen.wave.kind());
     for wave in &*seen {
         *counts.entry(key(wave)).or_default() += 1;
     }
@@ -207,15 +207,15 @@ fn keep_most_frequent(seen: &mut Vec<Seen<'_>>) -> usize {
 
 /// Finds the questions that are asked again without an answer. Returns for each stream the most attempts of one question,
 /// and the intervals between them.
-fn find_attempts(seen: &mut [Seen<'_>]) -> HashMap<StreamKey, (usize, Vec<Duration>)> {
-    struct Asked {
+fn find_attempts(seen: &mut [SeenWave<'_>]) -> HashMap<StreamKey, (usize, Vec<Duration>)> {
+    struct AskedQuestion {
         first: usize,
-        last: Id,
+        last: Identity,
         at: Duration,
         attempts: usize,
     }
-    let mut answered: HashSet<Id> = HashSet::new();
-    let mut asked: HashMap<(usize, u64), Asked> = HashMap::new();
+    let mut answered: HashSet<Identity> = HashSet::new();
+    let mut asked: HashMap<(usize, u64), AskedQuestion> = HashMap::new();
     let mut intervals: HashMap<StreamKey, (usize, Vec<Duration>)> = HashMap::new();
     for (place, wave) in (0..).zip(seen) {
         if wave.wave.kind() == Kind::Response && !wave.failed {
@@ -239,7 +239,7 @@ fn find_attempts(seen: &mut [Seen<'_>]) -> HashMap<StreamKey, (usize, Vec<Durati
                 wave.attempt_of = Some(before.first);
             }
             None => {
-                asked.insert(key, Asked { first: place, last: wave.id(), at, attempts: 1 });
+                asked.insert(key, AskedQuestion { first: place, last: wave.id(), at, attempts: 1 });
             }
         }
     }
@@ -249,11 +249,11 @@ fn find_attempts(seen: &mut [Seen<'_>]) -> HashMap<StreamKey, (usize, Vec<Durati
 /// Finds for each wave after which other it comes. Returns for each process and trigger the waves that fulfil it, in
 /// their order.
 fn find_triggers(
-    seen: &mut [Seen<'_>],
+    seen: &mut [SeenWave<'_>],
     processes: &[Process],
 ) -> HashMap<(usize, Trigger), Vec<(Duration, usize)>> {
-    let by_id: HashMap<Id, usize> = (0..).zip(&*seen).map(|(place, wave)| (wave.id(), place)).collect();
-    let cause_of = |wave: &Seen<'_>| wave.wave.cause().and_then(|cause| by_id.get(&id(cause)).copied());
+    let by_id: HashMap<Identity, usize> = (0..).zip(&*seen).map(|(place, wave)| (wave.id(), place)).collect();
+    let cause_of = |wave: &SeenWave<'_>| wave.wave.cause().and_then(|cause| by_id.get(&id(cause)).copied());
     let triggers: Vec<Option<(Trigger, usize)>> = seen
         .iter()
         .map(|wave| {
@@ -284,7 +284,7 @@ fn find_triggers(
         let service = &processes[process].service;
         // Of several instances, each gets a part of the waves.
         let is_shared = processes.iter().filter(|process| process.service == *service).count() > 1;
-        let fulfils = |(place, wave): &(usize, &Seen<'_>)| {
+        let fulfils = |(place, wave): &(usize, &SeenWave<'_>)| {
             let is_response = wave.wave.kind() == Kind::Response;
             match &trigger {
                 Trigger::Own(channel) => {
@@ -318,7 +318,7 @@ type ActKey = (StreamKey, Option<Trigger>, usize);
 
 /// The waves of each act, with the numbers of their causes.
 fn grouped(
-    seen: &[Seen<'_>],
+    seen: &[SeenWave<'_>],
     causes: &HashMap<(usize, Trigger), Vec<(Duration, usize)>>,
 ) -> HashMap<ActKey, Vec<(usize, u32)>> {
     let numbers: HashMap<(usize, &Trigger), HashMap<usize, u32>> = causes
@@ -361,7 +361,7 @@ fn ordered(acts: HashMap<ActKey, Vec<(usize, u32)>>) -> Vec<(ActKey, Vec<(usize,
 
 /// The waves of an act.
 struct Stream<'a> {
-    seen: &'a [Seen<'a>],
+    seen: &'a [SeenWave<'a>],
     /// Their places, and the numbers of their causes.
     places: &'a [(usize, u32)],
     fault: Duration,
@@ -398,13 +398,13 @@ impl Stream<'_> {
         let mut present: Vec<u32> = present.into_iter().collect();
         present.sort_unstable();
         let chosen = if missing.is_empty() {
-            Chosen::All
+            Which::All
         } else if present.len().min(missing.len()) > MAX_LISTED {
-            Chosen::Share(present.len() as f64 / causes.len() as f64)
+            Which::Share(present.len() as f64 / causes.len() as f64)
         } else if present.len() <= missing.len() {
-            Chosen::Only(present)
+            Which::Only(present)
         } else {
-            Chosen::Except(missing)
+            Which::Except(missing)
         };
         let delays = |is_later: bool| -> Vec<Duration> {
             let of_time = self.places.iter().filter(|(_, number)| {

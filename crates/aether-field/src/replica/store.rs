@@ -240,7 +240,7 @@ impl Inner {
 
     fn is_pausing(&self) -> bool {
         let queue = self.queue.lock();
-        // What was put before the failure does not end the pause.
+        // Entries from before the failure do not end the pause.
         self.bell.forget();
         queue.is_failing && !queue.is_closed && !queue.hurries
     }

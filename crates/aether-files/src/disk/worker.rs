@@ -1,4 +1,4 @@
-//! Work beside a program: on threads, and in a simulation in tasks, whose order is that of the seed.
+//! Work beside a program: on threads, and in a simulation in tasks, whose order follows from the seed.
 
 use std::cell::Cell;
 use std::fmt;

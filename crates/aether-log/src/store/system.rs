@@ -14,7 +14,7 @@ pub(crate) struct System {
 }
 
 impl System {
-    /// That of this thread.
+    /// The disk of this thread, and the clock.
     pub(crate) fn current() -> Self {
         Self { disk: disk::current(), micros: micros_since_1970 }
     }

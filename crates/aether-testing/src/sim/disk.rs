@@ -138,7 +138,7 @@ impl Platter {
         }
         synced.bytes = match synced.believed.take() {
             None => content,
-            // What was not written again since is not written now either.
+            // A sector that was not written again since is not written now either.
             Some(believed) => {
                 let is_written = |sector: usize| part(&content, sector) != part(&believed, sector);
                 let left = left(&synced.bytes, &content, content.len(), is_written);

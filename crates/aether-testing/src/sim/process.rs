@@ -120,7 +120,7 @@ pub(super) struct Process {
     pub(super) name: String,
     pub(super) place: usize,
     main: Main,
-    /// Those of its first connection.
+    /// The ones of its first connection.
     networks: Vec<String>,
     lives: u64,
     pub(super) clock: WallClock,

@@ -131,7 +131,7 @@ impl RandomFaults {
     }
 }
 
-/// A fault of a process of the first list. Those of the second have links to it, those of the third disks.
+/// A fault of a process of the first list. The second list has links to it, the third disks.
 fn fault(random: &mut fastrand::Rng, weights: &[u32], [hit, names, disks]: [&[String]; 3]) -> SimFault {
     let mut drawn = random.u32(..weights.iter().sum::<u32>());
     let one = hit[random.usize(..hit.len())].clone();

@@ -177,7 +177,7 @@ impl Act {
         Self { when: When::At(times), ..self }
     }
 
-    /// Does it after each wave of others on a channel that is no answer.
+    /// Does it after each wave of others on a channel, apart from answers.
     pub fn on(self, channel: &'static str) -> Self {
         Self { when: When::After(Trigger::Heard(channel)), ..self }
     }
@@ -265,7 +265,7 @@ impl StandIn {
     /// The name or a channel is not valid.
     ///
     /// # Cancel safety
-    /// If cancelled before completion, it hears nothing any more. What it does by itself goes on until `shutdown` is
+    /// If cancelled before completion, it hears nothing any more. Acts that follow no wave go on until `shutdown` is
     /// cancelled.
     pub async fn run(self, aether: Aether, shutdown: CancellationToken) -> Result<(), BoxError> {
         let mut vibrator = Vibrator::create(&self.service, &aether).await?;

@@ -18,14 +18,14 @@ pub(super) type ConnectionId = u64;
 
 /// The waves of one source and channel, of one strength, on the same networks.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Stream {
+struct OfferedStream {
     networks: Arc<[String]>,
     source: Source,
     channel: Channel,
     amplitude: u32,
 }
 
-impl Stream {
+impl OfferedStream {
     fn of(wave: &Wave, networks: &Arc<[String]>) -> Self {
         let (source, channel) = (wave.source().clone(), wave.channel().clone());
         Self {
@@ -38,7 +38,7 @@ impl Stream {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum OfferFate {
     /// It waits for room, or did so once.
     Waits,
     /// The outbox has taken it.
@@ -54,7 +54,7 @@ struct Offer {
     by: ConnectionId,
     /// Bridges may offer a wave several times.
     times: u64,
-    fate: Fate,
+    fate: OfferFate,
 }
 
 /// All who hear a pattern by one connection, alone.
@@ -62,13 +62,13 @@ struct Offer {
 struct Hearers {
     subscriptions: BTreeSet<u64>,
     /// The waves that have arrived since somebody has heard the pattern, in order.
-    arrived: HashMap<Stream, Vec<u64>>,
+    arrived: HashMap<OfferedStream, Vec<u64>>,
     /// All that arrived before, when others heard it.
     arrived_before: u64,
 }
 
 #[derive(Debug)]
-struct Connection {
+struct ConnectionSums {
     process: String,
     networks: Arc<[String]>,
     taken: u64,
@@ -119,8 +119,8 @@ impl Counted {
 /// The sums of all connections so far.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
-    connections: BTreeMap<ConnectionId, Connection>,
-    streams: HashMap<Stream, Vec<Offer>>,
+    connections: BTreeMap<ConnectionId, ConnectionSums>,
+    streams: HashMap<OfferedStream, Vec<Offer>>,
     hearers: HashMap<(ConnectionId, Pattern), Hearers>,
 }
 
@@ -132,7 +132,8 @@ fn place_of(offers: &[Offer], sequence: u64) -> Result<usize, usize> {
 impl Sums {
     pub(super) fn opens(&mut self, connection: ConnectionId, process: &str, networks: &[String]) {
         let (process, networks) = (process.to_owned(), networks.into());
-        self.connections.insert(connection, Connection { process, networks, taken: 0, waited: 0, end: None });
+        self.connections
+            .insert(connection, ConnectionSums { process, networks, taken: 0, waited: 0, end: None });
     }
 
     pub(super) fn is_killed(&mut self, connection: ConnectionId, counted: Counted) {
@@ -147,11 +148,11 @@ impl Sums {
         }
     }
 
-    fn stream(&self, connection: ConnectionId, wave: &Wave) -> Option<Stream> {
-        Some(Stream::of(wave, &self.connections.get(&connection)?.networks))
+    fn stream(&self, connection: ConnectionId, wave: &Wave) -> Option<OfferedStream> {
+        Some(OfferedStream::of(wave, &self.connections.get(&connection)?.networks))
     }
 
-    fn offer(&mut self, connection: ConnectionId, wave: &Wave) -> Option<(&mut Connection, &mut Offer)> {
+    fn offer(&mut self, connection: ConnectionId, wave: &Wave) -> Option<(&mut ConnectionSums, &mut Offer)> {
         let offers = self.streams.get_mut(&self.stream(connection, wave)?)?;
         let place = place_of(offers, wave.sequence()).ok()?;
         Some((self.connections.get_mut(&connection)?, &mut offers[place]))
@@ -161,7 +162,7 @@ impl Sums {
     pub(super) fn offers(&mut self, connection: ConnectionId, wave: &Wave, at: Duration) {
         let Some(stream) = self.stream(connection, wave) else { return };
         let offers = self.streams.entry(stream).or_default();
-        let new = Offer { sequence: wave.sequence(), at, by: connection, times: 1, fate: Fate::Waits };
+        let new = Offer { sequence: wave.sequence(), at, by: connection, times: 1, fate: OfferFate::Waits };
         match place_of(offers, wave.sequence()) {
             Ok(place) if offers[place].times > 0 => offers[place].times += 1,
             // A number that was handed back with its wave.
@@ -178,8 +179,8 @@ impl Sums {
         if let Some((connection, offer)) = self.offer(connection, wave) {
             (connection.taken, connection.waited) = (connection.taken + 1, connection.waited - 1);
             // One that was offered twice may have been refused once.
-            if offer.fate == Fate::Waits && offer.times == 1 {
-                offer.fate = Fate::Taken;
+            if offer.fate == OfferFate::Waits && offer.times == 1 {
+                offer.fate = OfferFate::Taken;
             }
         }
     }
@@ -190,7 +191,7 @@ impl Sums {
             connection.waited -= 1;
             offer.times -= 1;
             if offer.times == 0 {
-                offer.fate = Fate::Shed;
+                offer.fate = OfferFate::Shed;
             }
         }
     }
@@ -200,7 +201,7 @@ impl Sums {
         if let Some((_, offer)) = self.offer(connection, wave)
             && offer.times == 1
         {
-            offer.fate = Fate::Shed;
+            offer.fate = OfferFate::Shed;
         }
     }
 
@@ -252,16 +253,16 @@ impl Sums {
                         continue;
                     }
                     let arrived = hearers.arrived.get(stream).map_or(&[][..], Vec::as_slice);
-                    let not_shed = offers.iter().filter(|offer| offer.fate != Fate::Shed);
+                    let not_shed = offers.iter().filter(|offer| offer.fate != OfferFate::Shed);
                     may_be_lost += not_shed.map(|offer| offer.times).sum::<u64>();
                     arrived_here += arrived.len() as u64;
                     // Whether those before the first one were sent to it is not known.
                     let Some(first) = arrived.first() else { continue };
                     let sure = offers.iter().filter(|offer| {
-                        offer.sequence > *first && offer.at <= until && offer.fate == Fate::Taken
+                        offer.sequence > *first && offer.at <= until && offer.fate == OfferFate::Taken
                     });
                     for offer in sure.filter(|offer| arrived.binary_search(&offer.sequence).is_err()) {
-                        let Stream { source, channel, .. } = stream;
+                        let OfferedStream { source, channel, .. } = stream;
                         let text = format!("{}/{} on {channel} for {pattern}", source.name(), offer.sequence);
                         missing.entry(offer.by).or_default().push(text);
                     }
@@ -320,7 +321,7 @@ impl Sums {
             sent += counted.sent;
             arrived += counted.arrived;
             lost += counted.unconfirmed + counted.in_flight;
-            let Connection { process, taken, waited, .. } = connection;
+            let ConnectionSums { process, taken, waited, .. } = connection;
             if !(*taken..=taken + waited).contains(&counted.offered) {
                 let offered = counted.offered;
                 problems.push(format!(

@@ -20,7 +20,7 @@ struct Hearer {
     member: Option<u64>,
 }
 
-/// The waves whose order is kept: of one source and channel, of the same strength, for one hearer. Those of another path, or
+/// The waves whose order is kept: of one source and channel, of the same strength, for one hearer. Waves of another path, or
 /// over another bridge, have other hops.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct StreamKey {

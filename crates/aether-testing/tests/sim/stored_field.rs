@@ -42,7 +42,7 @@ struct Model {
 
 type Shared = Disk<Model>;
 
-/// What a replica lacks of the writes that were durable.
+/// The durable writes that a replica lacks.
 fn lacks(field: &Field, model: &Model, durable: &Writes) -> Option<String> {
     let lost =
         durable.set.iter().find(|name| field.get_json(name).is_none() && !model.removed.contains(*name));

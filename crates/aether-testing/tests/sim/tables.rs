@@ -24,7 +24,8 @@ const SAMPLE_EVERY: Duration = Duration::from_millis(500);
 /// as five lives, and a life has at most four vibrators.
 const LIVES: usize = 6;
 const VIBRATORS: usize = 4;
-/// A peer that was killed has gone after 3.5 s, a vibrator after 40 s, and is forgotten with the next look, every ten seconds.
+/// A peer that was killed has gone after 3.5 s, a vibrator after 40 s, and the next look, every ten
+/// seconds, forgets it.
 const FORGOTTEN_WITHIN: Duration = Duration::from_secs(55);
 /// A process that has gone keeps its account for ten minutes.
 const ACCOUNTS_FORGOTTEN_WITHIN: Duration = Duration::from_secs(605);
@@ -126,7 +127,7 @@ fn busy(name: &str, lives: usize) -> usize {
     }
 }
 
-/// The entries that are left when nobody else is there: those of the way to itself.
+/// The entries that are left when nobody else is there, for the way to itself.
 fn resting(name: &str) -> usize {
     match name {
         "flights and pauses" => 1,
