@@ -158,7 +158,8 @@ fn nothing_is_heard_twice_and_losses_are_counted_when_either_path_fails() {
     explore(0..4, |sim| scenario(sim, Faults::Some));
 }
 
-/// Of two processes each took the other for gone, just after they were connected again, and neither told the other of itself.
+/// Of two processes each took the other for gone, just after they were connected again, and neither told the other of
+/// itself.
 #[test]
 fn all_use_the_first_path_again_after_a_silence() {
     explore(25..26, |sim| scenario(sim, Faults::Some));
