@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use aether::physics::{
-    Cause, Fault as Note, Incident, PhysicsEngine, Played, RecordedEntry, RecordingError, RecordingPlayer,
+    Cause, Fault as Note, PhysicsEngine, Played, RecordedEntry, RecordingError, RecordingPlayer,
     RecordingReader, RecordingWriter,
 };
 
