@@ -30,12 +30,14 @@ pub struct Transaction<'a, B: Backend> {
     emitted: Cell<u64>,
     origin: RefCell<Option<Origin>>,
     after: RefCell<Vec<After>>,
+    /// Run also if the commit has failed.
+    at_end: RefCell<Vec<After>>,
 }
 
 impl<'a, B: Backend> Transaction<'a, B> {
     pub(crate) fn new(shared: &'a Shared<B>, held: Held<'a, B>) -> Self {
-        let (origin, after) = (RefCell::new(None), RefCell::default());
-        Self { shared, held, last: Cell::new(None), emitted: Cell::new(0), origin, after }
+        let (origin, after, at_end) = (RefCell::new(None), RefCell::default(), RefCell::default());
+        Self { shared, held, last: Cell::new(None), emitted: Cell::new(0), origin, after, at_end }
     }
 
     /// One of the service's own tables. It exists as soon as it has a row.
@@ -112,20 +114,27 @@ impl<'a, B: Backend> Transaction<'a, B> {
     /// [`StoreError`] if it was not written, for example because the disk is full. Then nothing has changed, and no wave is
     /// relayed. Only where the disk fails at the last moment the change may be found after all.
     pub fn commit(self) -> Result<(), StoreError> {
-        let Self { held, emitted, after, .. } = self;
+        let Self { held, emitted, after, at_end, .. } = self;
         let emitted = emitted.get();
-        let gate = held.finish(|ledger| {
+        let finished = held.finish(|ledger| {
             ledger.committed += emitted;
             ledger.waiting += emitted;
-        })?;
-        after.into_inner().into_iter().for_each(|after| after());
-        drop(gate);
-        Ok(())
+        });
+        if finished.is_ok() {
+            after.into_inner().into_iter().for_each(|after| after());
+        }
+        at_end.into_inner().into_iter().for_each(|at_end| at_end());
+        finished.map(drop)
     }
 
     /// Runs something short after the commit, before the next transaction, and never without the commit.
     pub(crate) fn after_commit(&self, after: impl FnOnce() + Send + 'static) {
         self.after.borrow_mut().push(Box::new(after));
+    }
+
+    /// The same, also after a commit that failed: its change may be found after all.
+    pub(crate) fn at_end(&self, at_end: impl FnOnce() + Send + 'static) {
+        self.at_end.borrow_mut().push(Box::new(at_end));
     }
 
     pub(crate) const fn rows(&self) -> &B::Rows<'a> {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::course::Course;
 use super::error::SagaError;
@@ -67,6 +67,9 @@ impl Drop for SagaRunner {
         self.task.abort();
     }
 }
+
+/// The first and the longest pause of a saga after an error of the store.
+const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// The place of the only runner.
 struct Place<S, B: Backend> {
@@ -155,15 +158,21 @@ where
     S: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
     B: Backend,
 {
-    let course = Course::new(Arc::clone(&shared), id.clone());
-    let ended = AssertUnwindSafe(course.run()).catch_unwind().await;
     let saga = &shared.name;
-    match ended {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(saga, id, %error, "a saga makes no progress until the next start"),
-        Err(_) => {
-            tracing::error!(saga, id, "a saga has panicked, and makes no progress until the next start")
+    let mut pause = PAUSES.0;
+    loop {
+        let course = Course::new(Arc::clone(&shared), id.clone());
+        match AssertUnwindSafe(course.run()).catch_unwind().await {
+            Ok(Ok(())) => break,
+            // The disk may be full, or have failed at one moment.
+            Ok(Err(error)) => tracing::error!(saga, id, %error, ?pause, "a saga goes on after a pause"),
+            Err(_) => {
+                tracing::error!(saga, id, "a saga has panicked, and makes no progress until the next start");
+                break;
+            }
         }
+        sleep(pause).await;
+        pause = (2 * pause).min(PAUSES.1);
     }
     id
 }

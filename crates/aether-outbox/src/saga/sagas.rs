@@ -166,7 +166,7 @@ where
         })?;
         let (queue, id) = (shared.queue.clone(), id.to_owned());
         // Without a runner the next one finds it in the store.
-        change.after_commit(move || drop(queue.send(id)));
+        change.at_end(move || drop(queue.send(id)));
         Ok(true)
     }
 
@@ -220,7 +220,7 @@ where
                 ledger.running += 1;
             })?;
             let queue = shared.queue.clone();
-            change.after_commit(move || drop(queue.send(id)));
+            change.at_end(move || drop(queue.send(id)));
             Ok(record.letter)
         });
         let Some(letter) = retried.await? else { return Ok(()) };

@@ -339,3 +339,9 @@ fn each_committed_wave_arrives_once_and_each_saga_ends_through_crashes() {
 fn outboxes_and_sagas_survive_disks_that_are_full_or_do_not_sync() {
     explore(0..4, with_bad_disks);
 }
+
+/// The start of a saga could not be synced, and was there all the same.
+#[test]
+fn a_saga_whose_start_has_failed_and_is_found_after_all_runs() {
+    explore(7..8, with_bad_disks);
+}
