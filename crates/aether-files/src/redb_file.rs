@@ -211,7 +211,13 @@ fn settle(path: &Path) -> Result<(), DatabaseError> {
     if !note.exists() {
         return Ok(());
     }
-    let mut from = File::open(path).map_err(refused)?;
+    let mut from = match File::open(path) {
+        // Somebody has removed the file, and the note is about nothing.
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return std::fs::remove_file(&note).map_err(refused);
+        }
+        opened => opened.map_err(refused)?,
+    };
     if let Err(TryLockError::WouldBlock) = from.try_lock() {
         return Err(DatabaseError::DatabaseAlreadyOpen);
     }
@@ -288,5 +294,10 @@ mod tests {
         drop(open(&Database::builder(), &path).unwrap());
         assert_ne!(number(), before);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1, "nothing is left beside it");
+        // A note is about nothing once the file was removed.
+        std::fs::remove_file(&path).unwrap();
+        File::create(named(&path, UNSYNCED)).unwrap();
+        drop(open_or_make(&Database::builder(), &path).unwrap());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }
