@@ -13,6 +13,7 @@ mod journal;
 mod ledger;
 mod options;
 mod positions;
+mod ready;
 mod shared;
 mod standing;
 #[cfg(feature = "jetstream")]
@@ -108,8 +109,7 @@ impl Consumer {
     /// Handles waves one after the other, without end: a wave whose handler returns Ok is acknowledged, another one is
     /// delivered again. Run it on several clones to handle several at once.
     ///
-    /// In JetStream the server confirms every 256th acknowledgement. After a crash of the process or the server, another
-    /// process may get up to 255 handled waves once more. Handlers that need each one confirmed call [`Delivery::ack`].
+    /// It acknowledges as [`Delivery::ack_soon`]. Handlers that need each acknowledgement confirmed call [`Delivery::ack`].
     ///
     /// If an acknowledgement cannot be written now, for example because the disk is full, the wave is delivered again
     /// after a pause, and this goes on.
@@ -124,13 +124,13 @@ impl Consumer {
         mut handler: impl AsyncFnMut(&Delivery) -> Result<(), E>,
     ) -> Result<std::convert::Infallible, ConsumeError> {
         let mut pause = PAUSES.0;
-        for number in 1_u64.. {
+        loop {
             let delivery = self.receive().await?;
             if let Err(error) = handler(&delivery).await {
                 delivery.nack(&error.to_string());
                 continue;
             }
-            match delivery.ack_one_of_many(number).await {
+            match delivery.ack_soon().await {
                 Ok(()) => pause = PAUSES.0,
                 Err(error) if error.source.is_transient() => {
                     tracing::warn!(consumer = self.name(), %error, reason = %error.source, "the consumer pauses");
@@ -140,7 +140,6 @@ impl Consumer {
                 Err(error) => return Err(error.into()),
             }
         }
-        unreachable!("nobody counts to 2^64")
     }
 
     /// Its account: `stored = acknowledged + in_flight + waiting + dead + expired`. In JetStream it is the account that

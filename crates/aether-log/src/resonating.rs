@@ -4,7 +4,7 @@ use aether_core::medium::ForeignError;
 use aether_core::wave::ChannelError;
 use aether_core::{Aether, Pattern};
 
-use crate::consumer::{ConsumeError, Consumer};
+use crate::consumer::{ConsumeError, Consumer, ConsumerOptions};
 use crate::durable_log::DurableLog;
 
 /// Why there is no consumer.
@@ -38,11 +38,33 @@ pub trait ResonateDurable {
     fn resonate_durable<P>(&self, pattern: P, consumer: &str) -> Result<Consumer, ResonateError>
     where
         P: TryInto<Pattern>,
+        ChannelError: From<P::Error>,
+    {
+        self.resonate_durable_with(pattern, consumer, |options| options)
+    }
+
+    /// The same with options that are made of these.
+    ///
+    /// # Errors
+    /// As [`resonate_durable`](Self::resonate_durable).
+    fn resonate_durable_with<P>(
+        &self,
+        pattern: P,
+        consumer: &str,
+        change: impl FnOnce(ConsumerOptions) -> ConsumerOptions,
+    ) -> Result<Consumer, ResonateError>
+    where
+        P: TryInto<Pattern>,
         ChannelError: From<P::Error>;
 }
 
 impl ResonateDurable for Aether {
-    fn resonate_durable<P>(&self, pattern: P, consumer: &str) -> Result<Consumer, ResonateError>
+    fn resonate_durable_with<P>(
+        &self,
+        pattern: P,
+        consumer: &str,
+        change: impl FnOnce(ConsumerOptions) -> ConsumerOptions,
+    ) -> Result<Consumer, ResonateError>
     where
         P: TryInto<Pattern>,
         ChannelError: From<P::Error>,
@@ -54,6 +76,6 @@ impl ResonateDurable for Aether {
                 .may_listen(consumer, &pattern)
                 .map_err(|refusal| ResonateError::NotAllowed(Box::new(refusal)))?;
         }
-        Ok(log.consumer::<Pattern>(consumer, pattern, log.consumer_options())?)
+        Ok(log.consumer::<Pattern>(consumer, pattern, change(log.consumer_options()))?)
     }
 }

@@ -66,8 +66,8 @@ pub use process::{close, run, run_with};
 pub use resend::{PausesError, Resend, RetryBudget};
 pub use schemars;
 pub use service::{
-    Breaker, Handlers, Handling, Limits, LimitsError, Service, ServiceBuilder, ServiceCounters, ServiceError,
-    ServiceReport,
+    Breaker, Durable, Handlers, Handling, Limits, LimitsError, Service, ServiceBuilder, ServiceCounters,
+    ServiceError, ServiceReport,
 };
 pub use timings::{BANDS, BUCKETS, Histogram, Timings};
 pub use tokio_util::sync::CancellationToken;

@@ -45,6 +45,8 @@ mod builder;
 mod cancelled;
 mod circuit;
 mod corroboration;
+mod durable;
+mod durable_loop;
 mod echo_loop;
 mod error;
 mod failure;
@@ -64,6 +66,7 @@ mod span;
 mod stack;
 
 pub use builder::ServiceBuilder;
+pub use durable::Durable;
 pub use error::ServiceError;
 pub use handlers::Handlers;
 pub use limits::{Breaker, Limits, LimitsError};
@@ -88,6 +91,7 @@ use accounting::Accounted;
 use batch_loop::BatchLoop;
 use circuit::Circuit;
 use corroboration::Corroborator;
+use durable_loop::DurableLoop;
 use echo_loop::EchoLoop;
 use limits::LimitsInForce;
 use serve_loop::{Ending, ServeLoop};
@@ -127,6 +131,7 @@ enum SetLoop {
     /// Each wave has a call of its handler.
     Each(ServeLoop),
     Batches(BatchLoop),
+    Durable(DurableLoop),
 }
 
 impl SetLoop {
@@ -134,6 +139,7 @@ impl SetLoop {
         match self {
             Self::Each(set) => set.run(ending).await,
             Self::Batches(set) => set.run(ending).await,
+            Self::Durable(set) => set.run(ending).await,
         }
     }
 
@@ -142,6 +148,7 @@ impl SetLoop {
         let (circuit, heard) = match self {
             Self::Each(set) => (&set.circuit, &set.heard),
             Self::Batches(set) => (&set.circuit, &set.heard),
+            Self::Durable(set) => (&set.circuit, &set.heard),
         };
         let heard: Vec<_> = heard.iter().map(Pattern::as_str).collect();
         Some((circuit.clone()?, heard.join(", ")))
@@ -151,6 +158,7 @@ impl SetLoop {
         match self {
             Self::Each(set) => &set.limits,
             Self::Batches(set) => &set.limits,
+            Self::Durable(set) => &set.limits,
         }
     }
 }

@@ -38,6 +38,16 @@ pub(super) struct Begun {
     slot: u32,
 }
 
+impl Begun {
+    /// The attempt has not taken place. If that cannot be noted, it counts when the process ends.
+    pub(super) fn forget(self) {
+        let at = u64::from(self.slot) * SLOT as u64;
+        if let Err(error) = self.attempts.disk.write_at(&self.attempts.file, &[0; SLOT], at) {
+            tracing::warn!(%error, "that an attempt has not taken place cannot be noted");
+        }
+    }
+}
+
 impl Drop for Begun {
     fn drop(&mut self) {
         self.attempts.free.lock().push(self.slot);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::consumer::window::{Fate, Pending, Window};
 use crate::dead::Attempt;
 
@@ -15,7 +17,7 @@ pub(super) struct Claim {
 
 impl Claim {
     pub(super) fn new(window: Arc<Window>, pending: Pending) -> Self {
-        let position = pending.position;
+        let position = pending.order.position;
         Self { window, pending: Some(pending), position }
     }
 
@@ -28,9 +30,9 @@ impl Claim {
         self.window.settle(self.position, fate);
     }
 
-    pub(super) fn fail(mut self, attempt: Attempt, until: impl FnOnce(u32) -> tokio::time::Instant) {
+    pub(super) fn fail(mut self, attempt: Attempt, is_final: bool, until: impl FnOnce(u32) -> Instant) {
         if let Some(pending) = self.pending.take() {
-            self.window.delay(pending, attempt, until);
+            self.window.delay(pending, attempt, is_final, until);
         }
     }
 }

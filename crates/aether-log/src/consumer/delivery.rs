@@ -34,7 +34,7 @@ pub(super) enum Ending {
         journal: Arc<Journal>,
         window: Arc<Window>,
         options: ConsumerOptions,
-        _begun: Option<Begun>,
+        begun: Option<Begun>,
     },
     #[cfg(feature = "jetstream")]
     Stream(StreamClaim),
@@ -70,6 +70,18 @@ impl Delivery {
         self.attempt
     }
 
+    /// Whether the wave becomes a dead letter if this attempt fails.
+    #[must_use]
+    pub fn is_last_attempt(&self) -> bool {
+        let options = match &self.ending {
+            None => return false,
+            Some(Ending::Journal { options, .. }) => options,
+            #[cfg(feature = "jetstream")]
+            Some(Ending::Stream(claim)) => claim.options(),
+        };
+        self.attempt >= options.max_attempts.get()
+    }
+
     /// Acknowledges the wave: it is not delivered again, also after a restart. In a folder the acknowledgement is stored, or
     /// synced, by [`ConsumerOptions::acknowledgements`]. In JetStream the server has confirmed it.
     ///
@@ -94,21 +106,20 @@ impl Delivery {
         }
     }
 
-    /// Acknowledges the wave as one of many: `number` counts them. JetStream confirms them in groups.
-    pub(super) async fn ack_one_of_many(
-        #[cfg_attr(
-            not(feature = "jetstream"),
-            expect(unused_mut, reason = "only JetStream takes the ending")
-        )]
-        mut self,
-        #[cfg_attr(not(feature = "jetstream"), expect(unused_variables, reason = "only JetStream counts"))]
-        number: u64,
-    ) -> Result<(), AckError> {
+    /// As [`ack`](Self::ack), and in JetStream without waiting for the server, which confirms one acknowledgement in 256.
+    /// After a crash of the process or the server, another process may get up to 255 acknowledged waves once more.
+    ///
+    /// # Errors
+    /// As [`ack`](Self::ack).
+    ///
+    /// # Cancel safety
+    /// As [`ack`](Self::ack).
+    pub async fn ack_soon(mut self) -> Result<(), AckError> {
         #[cfg(feature = "jetstream")]
         if let Some(Ending::Stream(claim)) = self.ending.take_if(|ending| matches!(ending, Ending::Stream(_)))
         {
             let position = self.position();
-            let acknowledged = claim.acknowledge_soon(number).await;
+            let acknowledged = claim.acknowledge_soon().await;
             return acknowledged.map_err(|error| AckError { position, source: error.into() });
         }
         self.ack().await
@@ -116,19 +127,42 @@ impl Delivery {
 
     /// Reports a failure. The wave is delivered again after a pause, or becomes a dead letter.
     pub fn nack(mut self, error: &str) {
-        self.fail(error);
+        self.fail(error, false);
     }
 
-    fn fail(&mut self, error: &str) {
+    /// Reports a failure that no further attempt would mend, such as a payload that cannot be read. The wave becomes a
+    /// dead letter now, whatever [`ConsumerOptions::max_attempts`] allows. If the process ends before that, the wave is
+    /// delivered once more.
+    pub fn give_up(mut self, error: &str) {
+        self.fail(error, true);
+    }
+
+    /// Gives the wave back as if it had not been delivered: it is delivered again at once, here or elsewhere, and no
+    /// attempt is counted. For a process that ends.
+    pub fn release(mut self) {
+        match self.ending.take() {
+            None => {}
+            Some(Ending::Journal { claim, begun, .. }) => {
+                if let Some(begun) = begun {
+                    begun.forget();
+                }
+                drop(claim);
+            }
+            #[cfg(feature = "jetstream")]
+            Some(Ending::Stream(claim)) => claim.release(),
+        }
+    }
+
+    fn fail(&mut self, error: &str, is_final: bool) {
         let Some(ending) = self.ending.take() else { return };
         let attempt = Attempt { micros: micros_since_1970(), error: shortened(error) };
         match ending {
             Ending::Journal { claim, journal, options, .. } => {
                 journal.note_failure(self.stored.position, &attempt);
-                claim.fail(attempt, |failures| Instant::now() + options.pause_after(failures));
+                claim.fail(attempt, is_final, |failures| Instant::now() + options.pause_after(failures));
             }
             #[cfg(feature = "jetstream")]
-            Ending::Stream(claim) => claim.fail(attempt),
+            Ending::Stream(claim) => claim.fail(&self.stored, attempt, is_final),
         }
     }
 }
@@ -140,6 +174,6 @@ fn shortened(error: &str) -> String {
 
 impl Drop for Delivery {
     fn drop(&mut self) {
-        self.fail("the delivery was dropped without an acknowledgement");
+        self.fail("the delivery was dropped without an acknowledgement", false);
     }
 }

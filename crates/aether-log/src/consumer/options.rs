@@ -28,6 +28,8 @@ pub struct ConsumerOptions {
     pub(super) first_pause: Duration,
     pub(super) longest_pause: Duration,
     pub(super) acknowledgements: Durability,
+    pub(super) ageing: Duration,
+    pub(super) by_key: bool,
 }
 
 impl Default for ConsumerOptions {
@@ -40,6 +42,8 @@ impl Default for ConsumerOptions {
             first_pause: Duration::from_millis(100),
             longest_pause: Duration::from_secs(30),
             acknowledgements: Durability::Stored,
+            ageing: Duration::from_secs(10),
+            by_key: false,
         }
     }
 }
@@ -62,7 +66,7 @@ impl ConsumerOptions {
 
     /// How many deliveries may be unacknowledged at once, by all consumers of the name together. Default: 1024.
     ///
-    /// A wave that failed is overtaken while it pauses, unless this and the [window](Self::window) are both 1.
+    /// A wave that failed is overtaken while it pauses, except [by key](Self::by_key) by others of its key.
     #[must_use]
     pub fn max_in_flight(mut self, deliveries: NonZeroUsize) -> Self {
         self.max_in_flight = deliveries;
@@ -92,6 +96,28 @@ impl ConsumerOptions {
     #[must_use]
     pub fn acknowledgements(mut self, level: Durability) -> Self {
         self.acknowledgements = level.max(Durability::Stored);
+        self
+    }
+
+    /// How long a wave is overtaken by stronger ones: this time for each level that it is weaker, where four levels are
+    /// half the amplitude. Default: 10 s. So a wave of amplitude 0.5 is overtaken by those of amplitude 1.0 that are
+    /// stored within 40 s after it, and then is as urgent as they are. Zero is the order of the log.
+    #[must_use]
+    pub fn ageing(mut self, time_a_level: Duration) -> Self {
+        self.ageing = time_a_level;
+        self
+    }
+
+    /// Delivers the waves of each [key](aether_core::Wave::key) one after the other, in the order of the log: the next one
+    /// when the one before is acknowledged or given up, also while it pauses after a failure. Different keys, and waves
+    /// without a key, are delivered at once as before. A key is as urgent as the strongest of its waves in the window.
+    /// Default: no.
+    ///
+    /// In JetStream one process at a time then serves the consumer, so that the order holds across processes; another one
+    /// takes over when it ends. The server keeps this setting, so all processes must have it.
+    #[must_use]
+    pub fn by_key(mut self) -> Self {
+        self.by_key = true;
         self
     }
 

@@ -46,6 +46,8 @@ pub(crate) struct ConsumerShared {
 struct Scanner {
     cursor: Cursor,
     matching: Matching,
+    /// Whether the keys of waves are read.
+    by_key: bool,
 }
 
 impl ConsumerShared {
@@ -80,7 +82,7 @@ impl ConsumerShared {
         // Only now: the journal has what was in it.
         let attempts = Attempts::begin(folder, options.max_in_flight.get())?;
         let cursor = store.cursor(read.recovered.floor + 1);
-        let scanner = Scanner { cursor, matching: Matching::new(&pattern) };
+        let scanner = Scanner { cursor, matching: Matching::new(&pattern), by_key: options.by_key };
         let reader = store.cursor(0);
         dead.begin(name);
         Ok(Self {
@@ -90,7 +92,7 @@ impl ConsumerShared {
             dead,
             journal: Arc::new(journal),
             attempts: Arc::new(attempts),
-            window: Arc::new(Window::new(read.recovered)),
+            window: Arc::new(Window::new(read.recovered, options.ageing)),
             scanner: Arc::new(AsyncMutex::new(scanner)),
             reader: Arc::new(AsyncMutex::new(reader)),
             store,
@@ -175,7 +177,7 @@ impl ConsumerShared {
     /// Delivers a wave, or settles one that is not to be delivered.
     async fn deliver(&self, claim: Claim, failures: Failures) -> Result<Option<Delivery>, ConsumeError> {
         let Some(pending) = claim.pending() else { return Ok(None) };
-        let (position, place) = (pending.position, pending.place);
+        let (position, place) = (pending.order.position, pending.place);
         let record = match pending.record.clone() {
             Some(record) => Some(record),
             None => {
@@ -193,7 +195,7 @@ impl ConsumerShared {
             self.journal.settled(claim, position, Fate::Expired, &self.window).await?;
             return Ok(None);
         };
-        if failures.count >= self.options.max_attempts.get() {
+        if failures.is_final || failures.count >= self.options.max_attempts.get() {
             // After a crash in between the letter is there already.
             if !self.dead.has(&self.name, &stored) {
                 self.dead.give_up(&self.name, &stored, failures.count, &failures.listed).await?;
@@ -204,7 +206,7 @@ impl ConsumerShared {
         let attempt = failures.count + 1;
         let begun = self.attempts.note(position, attempt).map_err(ConsumeError::Attempt)?;
         let (journal, window) = (Arc::clone(&self.journal), Arc::clone(&self.window));
-        let ending = Ending::Journal { claim, journal, window, options: self.options, _begun: begun };
+        let ending = Ending::Journal { claim, journal, window, options: self.options, begun };
         Ok(Some(Delivery::new(stored, attempt, ending)))
     }
 }
@@ -220,7 +222,8 @@ impl Scanner {
                 }
                 Some((Item::Record(record), place)) => {
                     if self.is_wanted(&record) {
-                        window.add(record, place);
+                        let key = self.by_key.then(|| key(&record)).flatten();
+                        window.add(record, place, key);
                         added += 1;
                     }
                 }
@@ -237,4 +240,9 @@ impl Scanner {
     fn is_wanted(&mut self, record: &Record) -> bool {
         record.kind == WAVE && self.matching.matches(&record.name)
     }
+}
+
+/// The key of the wave of a record.
+fn key(record: &Record) -> Option<Arc<str>> {
+    read(record)?.ok()?.wave.key().map(Arc::from)
 }

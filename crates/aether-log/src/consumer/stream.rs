@@ -11,6 +11,7 @@ mod window;
 pub(crate) use claim::StreamClaim;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use aether_core::Pattern;
@@ -25,6 +26,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::consumer::attempts::ENDED;
 use crate::consumer::delivery::{Delivery, Ending};
@@ -62,9 +64,20 @@ impl StreamConsumer {
             return Err(ConsumeError::Name { name: name.to_owned() });
         }
         letters.begin(name);
-        let window = StreamWindow::new(options.window);
+        let window = StreamWindow::new(options.window, options.ageing);
         let name = name.to_owned();
-        let shared = StreamShared { name, pattern, options, ack_wait, connection, subjects, letters, window };
+        let unconfirmed = AtomicU64::new(0);
+        let shared = StreamShared {
+            name,
+            pattern,
+            options,
+            ack_wait,
+            connection,
+            subjects,
+            letters,
+            window,
+            unconfirmed,
+        };
         let (pulling, closed) = (AsyncMutex::default(), watch::Sender::new(false));
         Ok(Self { shared: Arc::new(shared), pulling, closed, account: Mutex::default() })
     }
@@ -182,14 +195,15 @@ impl StreamConsumer {
             let changed = self.shared.window.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            match self.shared.window.take(self.shared.options.max_in_flight.get())? {
-                Some(held) => {
+            match self.shared.window.take(self.shared.options.max_in_flight.get(), Instant::now())? {
+                Ok(held) => {
                     let taken = Taken::new(Arc::clone(&self.shared), held);
                     if let Some(delivery) = self.deliver(taken).await? {
                         return Ok(delivery);
                     }
                 }
-                None => changed.await,
+                Err(Some(due)) => drop(timeout_at(due, changed).await),
+                Err(None) => changed.await,
             }
         }
     }
@@ -213,7 +227,7 @@ impl StreamConsumer {
         let Noted { count, listed, underway } =
             self.shared.letters.failures(&self.shared.name, (position, id)).await?;
         let is_known = underway == Underway::None && u64::from(count) + 1 == delivered;
-        Ok((Failures { count, listed }, (!is_known).then_some(underway)))
+        Ok((Failures { count, listed, is_final: false }, (!is_known).then_some(underway)))
     }
 
     /// Delivers a wave, or gives it up.
@@ -225,11 +239,15 @@ impl StreamConsumer {
         let Some(held) = taken.held() else { return Ok(None) };
         let (name, letters) = (&self.shared.name, &self.shared.letters);
         let (position, id) = (held.stored.position, held.id);
-        let (mut failures, unexplained) = self.noted((position, id), held.delivered).await?;
+        let (mut failures, unexplained) = match held.failed.clone() {
+            // It failed here and has not left. The server learns of its next attempt, which it did not deliver.
+            Some(failed) => (failed, Some(Underway::None)),
+            None => self.noted((position, id), held.delivered).await?,
+        };
         if unexplained == Some(Underway::Alone) {
             failures.push(Attempt::now(ENDED));
         }
-        if failures.count >= self.shared.options.max_attempts.get() {
+        if failures.is_final || failures.count >= self.shared.options.max_attempts.get() {
             letters.bury(name, &held.stored, failures.count, &failures.listed).await?;
             let (attempts, listed) = (failures.count, failures.listed.clone());
             if let Some((stored, claim)) = taken.deliver(failures, true) {

@@ -1,6 +1,8 @@
 //! The unsettled waves of a consumer: a window of the log, served by strength.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -9,6 +11,7 @@ use tokio::time::Instant;
 use crate::consumer::attempts::ENDED;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::positions::Positions;
+use crate::consumer::ready::{Order, Ready};
 use crate::dead::{Attempt, MAX_FAILED};
 use crate::store::{Place, Record};
 
@@ -30,8 +33,7 @@ pub(super) enum Fate {
 /// A wave that is not settled.
 #[derive(Debug, Clone)]
 pub(super) struct Pending {
-    pub(super) position: u64,
-    pub(super) level: u8,
+    pub(super) order: Order,
     pub(super) place: Place,
     pub(super) record: Option<Record>,
 }
@@ -41,6 +43,8 @@ pub(super) struct Pending {
 pub(super) struct Failures {
     pub(super) count: u32,
     pub(super) listed: Vec<Attempt>,
+    /// The handler knows that no other attempt will succeed. It is asked once more after a restart.
+    pub(super) is_final: bool,
 }
 
 impl Failures {
@@ -99,10 +103,9 @@ impl Recovered {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    /// By level and position: the first is the strongest, and of those the oldest.
-    ready: BTreeMap<(u8, u64), Pending>,
+    ready: Ready<Pending>,
     /// By the instant of their next attempt.
     delayed: BTreeMap<(Instant, u64), Pending>,
     in_flight: u64,
@@ -137,7 +140,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(recovered: Recovered) -> Self {
+    pub(super) fn new(recovered: Recovered, ageing: Duration) -> Self {
         let Recovered { floor, settled, failures, acknowledged, dead, expired } = recovered;
         let stored = acknowledged + dead + expired;
         let scanned = floor + 1;
@@ -145,16 +148,21 @@ impl Window {
         let suspects = failures.iter().filter(|(_, failures)| has_ended(failures));
         let suspects = suspects.map(|(position, _)| *position).collect();
         let state = State {
+            ready: Ready::new(ageing),
+            delayed: BTreeMap::new(),
+            in_flight: 0,
+            outstanding: BTreeSet::new(),
+            held: 0,
             floor,
             settled,
-            suspects,
             failures,
+            suspects,
+            is_alone: false,
             scanned,
             stored,
             acknowledged,
             dead,
             expired,
-            ..State::default()
         };
         Self { state: Mutex::new(state), changed: Notify::new() }
     }
@@ -169,9 +177,9 @@ impl Window {
     }
 
     /// Adds a wave of the log that matches.
-    pub(super) fn add(&self, record: Record, place: Place) {
+    pub(super) fn add(&self, record: Record, place: Place, key: Option<Arc<str>>) {
         let mut state = self.state.lock();
-        let (position, level) = (record.position, record.level);
+        let (position, level, micros) = (record.position, record.level, record.micros);
         if position < state.scanned || state.settled.contains(position) {
             return;
         }
@@ -186,7 +194,7 @@ impl Window {
             name: bytes::Bytes::copy_from_slice(&record.name),
             ..record
         });
-        state.ready.insert((level, position), Pending { position, level, place, record });
+        state.ready(Pending { order: Order { position, level, micros, key }, place, record });
     }
 
     /// Everything before this position was looked at.
@@ -205,24 +213,24 @@ impl Window {
         let mut state = self.state.lock();
         while let Some(due) = state.delayed.first_entry().filter(|due| due.key().0 <= now) {
             let pending = due.remove();
-            state.ready.insert((pending.level, pending.position), pending);
+            state.ready(pending);
         }
         if state.in_flight >= max_in_flight as u64 || state.is_alone {
             return Err(None);
         }
-        let Some(next) = state.ready.first_key_value().map(|(_, pending)| pending.position) else {
+        let Some(next) = state.ready.next() else {
             return Err(state.delayed.first_key_value().map(|((due, _), _)| *due));
         };
         let is_suspect = state.suspects.contains(&next);
         if is_suspect && state.in_flight > 0 {
             return Err(None);
         }
-        let Some((_, pending)) = state.ready.pop_first() else { return Err(None) };
+        let Some(pending) = state.ready.take() else { return Err(None) };
         state.is_alone = is_suspect;
         state.in_flight += 1;
         let size = pending.record.as_ref().map_or(0, |record| record.name.len() + record.body.len());
         state.held -= size;
-        let failures = state.failures.get(&pending.position).cloned().unwrap_or_default();
+        let failures = state.failures.get(&next).cloned().unwrap_or_default();
         Ok((pending, failures))
     }
 
@@ -233,20 +241,28 @@ impl Window {
         state.is_alone = false;
         let size = pending.record.as_ref().map_or(0, |record| record.name.len() + record.body.len());
         state.held += size;
-        state.ready.insert((pending.level, pending.position), pending);
+        state.ready(pending);
         drop(state);
         self.changed.notify_waiters();
     }
 
-    /// A delivery that failed: it is ready again at an instant.
-    pub(super) fn delay(&self, pending: Pending, attempt: Attempt, until: impl FnOnce(u32) -> Instant) {
+    /// A delivery that failed: it is ready again at an instant, or at once if this failure is final.
+    pub(super) fn delay(
+        &self,
+        pending: Pending,
+        attempt: Attempt,
+        is_final: bool,
+        until: impl FnOnce(u32) -> Instant,
+    ) {
         let mut state = self.state.lock();
         state.in_flight -= 1;
         state.is_alone = false;
-        let failures = state.failures.entry(pending.position).or_default();
+        let position = pending.order.position;
+        let failures = state.failures.entry(position).or_default();
         failures.push(attempt);
-        let until = until(failures.count);
-        state.delayed.insert((until, pending.position), Pending { record: None, ..pending });
+        failures.is_final |= is_final;
+        let until = if failures.is_final { Instant::now() } else { until(failures.count) };
+        state.delayed.insert((until, position), Pending { record: None, ..pending });
         drop(state);
         self.changed.notify_waiters();
     }
@@ -256,6 +272,7 @@ impl Window {
         let mut state = self.state.lock();
         state.in_flight -= 1;
         state.is_alone = false;
+        state.ready.ended(position);
         state.outstanding.remove(&position);
         state.failures.remove(&position);
         state.suspects.remove(&position);
@@ -290,6 +307,11 @@ impl Window {
 }
 
 impl State {
+    fn ready(&mut self, pending: Pending) {
+        let order = pending.order.clone();
+        self.ready.insert(&order, pending);
+    }
+
     fn raise_floor(&mut self) {
         let floor = self.outstanding.first().map_or(self.scanned, |first| *first).saturating_sub(1);
         if floor > self.floor {
@@ -304,7 +326,7 @@ mod tests {
     use super::*;
 
     fn window(settled: Positions) -> Window {
-        Window::new(Recovered { settled, ..Recovered::default() })
+        Window::new(Recovered { settled, ..Recovered::default() }, Duration::ZERO)
     }
 
     #[test]

@@ -15,7 +15,9 @@ use tower::{BoxError, Layer};
 use super::about::{About, describing};
 use super::accounting::account;
 use super::batch_loop::BatchLoop;
-use super::circuit::Circuit;
+use super::circuit::{Admitting, Circuit};
+use super::durable::Durable;
+use super::durable_loop::DurableLoop;
 use super::echo_loop::{EchoLoop, RunEcho};
 use super::error::ServiceError;
 use super::handlers::{HandlerSet, Handlers, Heard, check};
@@ -172,6 +174,48 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         H: BatchHandler<Args, S, Output: IntoOutcome>,
     {
         let set = self.own.batches(pattern, most, handler);
+        self.sets.push(set);
+        self
+    }
+
+    /// Handles the waves of a pattern from the durable log of the process, also those that were stored while no instance
+    /// ran. The handler is one like any other: with the extractors, the concurrency, the rate, the time-out, the circuit
+    /// breaker and the layers of the service, in its report, its metrics and its traces.
+    ///
+    /// A wave whose handler returns Ok is acknowledged. After an error, a panic or a time-out it is handled again, after a
+    /// pause; when the consumer has [no attempt left](aether_log::ConsumerOptions::max_attempts) it becomes a dead letter
+    /// with all attempts. A wave that is [rejected](crate::Rejection), for example because its payload cannot be read, becomes
+    /// one at once. At a shutdown, a wave that is not handled within the grace period goes back to the log, and no attempt is
+    /// counted. Handlers must be idempotent: after a crash a wave may be handled once more.
+    ///
+    /// The log is the one that the [`Aether`] was connected with, in a folder or in JetStream.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_core::{AetherBuilder, Durability};
+    /// use aether_log::Log;
+    /// use aether_service::{Durable, Json, Service};
+    ///
+    /// async fn bill(Json(order): Json<u64>) -> Result<(), std::io::Error> {
+    ///     println!("the bill for order {order}");
+    ///     Ok(())
+    /// }
+    /// # let folder = tempfile::tempdir()?; let folder = folder.path();
+    /// let log = Log::builder(folder).channels("orders.>", Durability::Stored)?.open()?;
+    /// let aether = log.connect(AetherBuilder::new().url("local:")).await?;
+    /// let service =
+    ///     Service::builder("billing").on_durable("orders.>", Durable::consumer("billing"), bill).build(&aether).await?;
+    /// # drop(service);
+    /// # Ok(()) }
+    /// ```
+    pub fn on_durable<P, H, Args>(mut self, pattern: P, durable: Durable, handler: H) -> Self
+    where
+        P: AsRef<str>,
+        S: Clone,
+        Args: FromWave<S>,
+        H: Handler<Args, Output: IntoOutcome, Future: Send> + Send + Sync + 'static,
+    {
+        let set = self.own.durable(pattern, durable, handler);
         self.sets.push(set);
         self
     }
@@ -393,7 +437,7 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         check(&sets)?;
         let time_out = limits.in_force(&limits)?.time_out;
         let in_force: Vec<_> =
-            sets.iter().map(|set| set.limits.in_force(&limits)).collect::<Result<_, _>>()?;
+            sets.iter().map(|set| set.limits_in_force(&limits)).collect::<Result<_, _>>()?;
         for (set, limits) in sets.iter().zip(&in_force) {
             if let Some(((pattern, _), _)) = &set.batches
                 && (is_layered || limits.need_a_stack())
@@ -424,10 +468,17 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             let circuit = limits.breaker.map(Circuit::new);
             let means = Means::new(emitter.clone(), asker.clone());
             let needs_a_stack = is_layered || !set.layers.is_empty() || limits.need_a_stack();
-            join(&receiver, &heard).await?;
-            hears.extend(heard.iter().map(|(pattern, group)| match group {
-                Some(group) => format!("{pattern} (group {group})"),
-                None => pattern.to_string(),
+            let consumer = match &set.durable {
+                Some(durable) => Some((&*durable.consumer, durable.open(aether, &heard[0].0).await?)),
+                None => {
+                    join(&receiver, &heard).await?;
+                    None
+                }
+            };
+            hears.extend(heard.iter().map(|(pattern, group)| match (group, &consumer) {
+                (Some(group), _) => format!("{pattern} (group {group})"),
+                (None, Some((name, _))) => format!("{pattern} (consumer {name})"),
+                (None, None) => pattern.to_string(),
             }));
             let patterns = heard.into_iter().map(|(pattern, _)| pattern).collect();
             let (emitter, account) = (emitter.clone(), LoopAccount::new(counters.clone()));
@@ -443,6 +494,12 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             } else {
                 SetHandling::Lanes(Lanes::new(set.routes, means))
             };
+            if let Some((_, consumer)) = consumer {
+                let heard = patterns;
+                let set = DurableLoop { emitter, consumer, heard, handling, circuit, limits, account };
+                loops.push(SetLoop::Durable(set));
+                continue;
+            }
             for corroboration in set.fringes {
                 corroborators.push(corroboration.start(&name, receiver.tuner(), aether).await?);
             }
@@ -451,8 +508,8 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
                 receiver,
                 heard: patterns,
                 handling,
+                admitting: Admitting::new(circuit.clone().filter(|_| !limits.shed_when_busy)),
                 circuit,
-                waiting_admission: None,
                 limits,
                 account,
             }));

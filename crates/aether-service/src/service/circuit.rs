@@ -11,9 +11,10 @@
 //! ```
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use aether_core::Wave;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
@@ -61,6 +62,34 @@ pub(super) enum Admission {
 pub(super) struct Trial {
     circuit: Circuit,
     changes: u64,
+}
+
+/// The wait of a loop for the admission of its next wave.
+pub(super) struct Admitting {
+    circuit: Option<Circuit>,
+    waiting: Option<BoxFuture<'static, Admission>>,
+}
+
+impl Admitting {
+    pub(super) const fn new(circuit: Option<Circuit>) -> Self {
+        Self { circuit, waiting: None }
+    }
+
+    /// Ready if a wave is admitted, or there is no circuit breaker.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Admission>> {
+        let Some(circuit) = &self.circuit else { return Poll::Ready(None) };
+        if self.waiting.is_none() {
+            if let Some(admission) = circuit.try_admission() {
+                return Poll::Ready(Some(admission));
+            }
+            let circuit = circuit.clone();
+            self.waiting = Some(async move { circuit.admission().await }.boxed());
+        }
+        let Some(waiting) = &mut self.waiting else { return Poll::Pending };
+        let admission = ready!(waiting.poll_unpin(context));
+        self.waiting = None;
+        Poll::Ready(Some(admission))
+    }
 }
 
 impl Circuit {

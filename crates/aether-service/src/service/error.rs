@@ -3,6 +3,7 @@
 use aether::physics::InterfereError;
 use aether_core::echo::EchoesError;
 use aether_core::{CreateError, JoinError, Pattern, wave::ChannelError};
+use aether_log::ResonateError;
 use tower::BoxError;
 
 use super::limits::LimitsError;
@@ -84,6 +85,20 @@ pub enum ServiceError {
         first: Pattern,
         /// The other one.
         second: Pattern,
+    },
+    /// A durable handler has no consumer.
+    #[error("the durable handler cannot have the consumer {consumer}")]
+    Consumer {
+        /// The name of the consumer.
+        consumer: String,
+        /// Why.
+        source: ResonateError,
+    },
+    /// Two durable handlers would share the waves of one consumer.
+    #[error("two durable handlers have the consumer {consumer}: give each one a name of its own")]
+    SharedConsumer {
+        /// The name of the consumer.
+        consumer: String,
     },
     /// The pattern of waves that the service emits is not valid.
     #[error("the service cannot emit on {given:?}")]

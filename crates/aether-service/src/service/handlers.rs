@@ -3,6 +3,7 @@
 //! A [`ServiceBuilder`](super::ServiceBuilder) has one set of its own, and takes further ones with limits of their own.
 //! Nothing here touches the bus.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -15,9 +16,10 @@ use tower::{BoxError, Layer, ServiceBuilder};
 
 use super::batch_loop::Batches;
 use super::corroboration::Corroboration;
+use super::durable::Durable;
 use super::error::ServiceError;
 use super::lane::{Run, erased};
-use super::limits::Limits;
+use super::limits::{Limits, LimitsError, LimitsInForce};
 use super::stack::{Handling, Route, Wrap};
 use crate::handler::{Answer, BatchHandler, Delivery, FromWave, Handler, IntoAnswer, IntoOutcome, Payload};
 
@@ -72,6 +74,8 @@ pub(super) struct HandlerSet {
     pub(super) routes: Vec<Route>,
     /// A handler of batches is alone in its set.
     pub(super) batches: Option<(Heard, Batches)>,
+    /// A durable handler is alone in its set.
+    pub(super) durable: Option<Durable>,
     pub(super) fringes: Vec<Corroboration>,
     pub(super) limits: Limits,
     /// The first is outermost.
@@ -257,6 +261,23 @@ impl<S: Send + Sync + 'static> Handlers<S> {
         set
     }
 
+    /// A set with one durable handler, which has the state of this one.
+    pub(super) fn durable<P, H, Args>(&mut self, pattern: P, durable: Durable, handler: H) -> HandlerSet
+    where
+        P: AsRef<str>,
+        S: Clone,
+        Args: FromWave<S>,
+        H: Handler<Args, Output: IntoOutcome, Future: Send> + Send + Sync + 'static,
+    {
+        let state = self.state.clone();
+        let mut set = Handlers { state, group: None, group_is_used: true, set: HandlerSet::default() }
+            .on(pattern, handler)
+            .limits(durable.limits.clone())
+            .set;
+        set.durable = Some(durable);
+        set
+    }
+
     pub(super) fn state_value(&self) -> &S {
         &self.state
     }
@@ -280,6 +301,16 @@ impl HandlerSet {
     pub(super) fn heard(&self) -> Vec<Heard> {
         let routes = self.routes.iter().map(|route| (route.pattern.clone(), route.group.clone()));
         routes.chain(self.batches.iter().map(|(heard, _)| heard.clone())).collect()
+    }
+
+    /// The limits in a service with the limits `service`.
+    pub(super) fn limits_in_force(&self, service: &Limits) -> Result<LimitsInForce, LimitsError> {
+        let limits = self.limits.in_force(service)?;
+        Ok(match self.durable {
+            // The log keeps what waits, and has retries of its own.
+            Some(_) => LimitsInForce { shed_when_busy: false, retry: None, ..limits },
+            None => limits,
+        })
     }
 
     fn note(&mut self, mistake: ServiceError) {
@@ -311,7 +342,15 @@ where
 /// Refuses handlers that conflict, in a set and between sets.
 pub(super) fn check(sets: &[HandlerSet]) -> Result<(), ServiceError> {
     let mut elsewhere: Vec<Heard> = Vec::new();
+    let mut consumers = BTreeSet::new();
     for set in sets {
+        // A consumer hears what others hear as well.
+        if let Some(durable) = &set.durable {
+            if !consumers.insert(&durable.consumer) {
+                return Err(ServiceError::SharedConsumer { consumer: durable.consumer.clone() });
+            }
+            continue;
+        }
         let heard = set.heard();
         if heard.is_empty() {
             return Err(ServiceError::NoHandlers);

@@ -19,7 +19,7 @@ use tower::timeout::error::Elapsed;
 
 use super::attempt::{Again, Attempt, HandlerContext};
 use super::cancelled::Cancelled;
-use super::circuit::{Admission, Circuit, Watching};
+use super::circuit::{Admission, Admitting, Circuit, Watching};
 use super::error::ServiceError;
 use super::failure::{Cause, CircuitOpen};
 use super::failure_log::FailureLog;
@@ -31,7 +31,7 @@ use super::report::{LoopAccount, Outcome};
 use super::stack::{Stack, call, caught, poll_ready};
 
 /// How long cancelled handlers may take to end. A handler that blocks its thread does not end even then.
-const LETTING_GO: Duration = Duration::from_millis(100);
+pub(super) const LETTING_GO: Duration = Duration::from_millis(100);
 
 /// One set of handlers with its inbox.
 pub(super) struct ServeLoop {
@@ -41,8 +41,8 @@ pub(super) struct ServeLoop {
     pub(super) heard: Vec<Pattern>,
     pub(super) handling: SetHandling,
     pub(super) circuit: Option<Circuit>,
-    /// The wait for an open circuit to admit a wave.
-    pub(super) waiting_admission: Option<BoxFuture<'static, Admission>>,
+    /// Without the circuit breaker if the service sheds when busy: it asks when it has received a wave.
+    pub(super) admitting: Admitting,
     pub(super) limits: LimitsInForce,
     pub(super) account: LoopAccount,
 }
@@ -127,7 +127,7 @@ impl ServeLoop {
                 self.receiver.put_back(wave);
             }
             ready!(self.poll_room(serving, context))?;
-            let admission = ready!(self.poll_admission(context));
+            let admission = ready!(self.admitting.poll(context));
             match ready!(self.receiver.poll_next_unpin(context)) {
                 Some(wave) => self.handle(wave, admission, serving),
                 None => return Poll::Ready(Ok(())),
@@ -146,24 +146,6 @@ impl ServeLoop {
             SetHandling::Lanes(_) => Poll::Pending,
             SetHandling::Stack(stack) => poll_ready(stack, context).map_err(ServiceError::Layer),
         }
-    }
-
-    /// Ready if the circuit breaker admits a wave, or there is none. A service that sheds asks when it has received a wave.
-    fn poll_admission(&mut self, context: &mut Context<'_>) -> Poll<Option<Admission>> {
-        let Some(circuit) = self.circuit.as_ref().filter(|_| !self.limits.shed_when_busy) else {
-            return Poll::Ready(None);
-        };
-        if self.waiting_admission.is_none() {
-            if let Some(admission) = circuit.try_admission() {
-                return Poll::Ready(Some(admission));
-            }
-            let circuit = circuit.clone();
-            self.waiting_admission = Some(async move { circuit.admission().await }.boxed());
-        }
-        let Some(waiting) = &mut self.waiting_admission else { return Poll::Pending };
-        let admission = ready!(waiting.poll_unpin(context));
-        self.waiting_admission = None;
-        Poll::Ready(Some(admission))
     }
 
     /// Handles a wave, or starts a task that does.
@@ -255,7 +237,7 @@ impl ServeLoop {
 }
 
 /// A handler in a task, with what goes around it where there is no stack.
-async fn limited(
+pub(super) async fn limited(
     handling: BoxFuture<'static, Handled>,
     time_out: Option<Duration>,
     watching: Option<Watching>,

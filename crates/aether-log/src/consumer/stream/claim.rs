@@ -1,12 +1,16 @@
 //! A wave that one consumer in JetStream has taken.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use async_nats::Subject;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::shared::StreamShared;
 use super::window::Held;
+use crate::consumer::options::ConsumerOptions;
 use crate::consumer::window::Failures;
 use crate::dead::{Attempt, Noted, Underway};
 use crate::jetstream::JetStreamError;
@@ -64,6 +68,10 @@ pub(super) fn id(stored: &StoredWave) -> u128 {
 }
 
 impl StreamClaim {
+    pub(crate) fn options(&self) -> &ConsumerOptions {
+        &self.shared.options
+    }
+
     /// Acknowledges, and waits until the server has noted it.
     pub(crate) async fn acknowledge(self) -> Result<(), JetStreamError> {
         self.acknowledge_then(|| {}).await
@@ -111,7 +119,8 @@ impl StreamClaim {
 
     /// Acknowledges without waiting for the server, except for one acknowledgement in a fixed number. A wave whose
     /// acknowledgement is lost is recognised when it comes again.
-    pub(crate) async fn acknowledge_soon(self, number: u64) -> Result<(), JetStreamError> {
+    pub(crate) async fn acknowledge_soon(self) -> Result<(), JetStreamError> {
+        let number = self.shared.unconfirmed.fetch_add(1, Ordering::Relaxed) + 1;
         if number.is_multiple_of(CONFIRMED_EVERY) {
             return self.acknowledge().await;
         }
@@ -123,21 +132,49 @@ impl StreamClaim {
         Ok(())
     }
 
-    /// Reports a failure: the server delivers the wave again after a pause.
-    pub(crate) fn fail(mut self, attempt: Attempt) {
-        let Some(reply) = self.shared.window.settle(self.position, None) else { return };
+    /// Reports a failure: the wave is delivered again after a pause, or becomes a dead letter. By key it stays here, so that
+    /// nothing of its key overtakes it; otherwise the server keeps it.
+    pub(crate) fn fail(mut self, stored: &StoredWave, attempt: Attempt, is_final: bool) {
         self.failures.push(attempt);
+        self.failures.is_final = is_final;
         let Self { shared, position, id, failures, .. } = self;
+        let pause = if is_final { Duration::ZERO } else { shared.options.pause_after(failures.count) };
+        let reply = match shared.options.by_key {
+            true if shared.window.delay(stored, failures.clone(), Instant::now() + pause) => None,
+            _ => match shared.window.settle(position, None) {
+                Some(reply) => Some(reply),
+                None => return,
+            },
+        };
         shared.window.note_failures(position, failures.clone());
-        let pause = shared.options.pause_after(failures.count);
         shared.connection.runtime.clone().spawn(async move {
-            let noted = Noted { count: failures.count, listed: failures.listed, underway: Underway::None };
-            if let Err(error) = shared.letters.note_failures(&shared.name, (position, id), &noted).await {
-                tracing::warn!(position, consumer = shared.name, %error, "a failed attempt was not noted");
+            note(&shared, (position, id), failures).await;
+            if let Some(reply) = reply {
+                let nak = format!("-NAK {{\"delay\": {}}}", pause.as_nanos());
+                answer(&shared, reply, nak.into()).await;
             }
-            let nak = format!("-NAK {{\"delay\": {}}}", pause.as_nanos());
-            answer(&shared, reply, nak.into()).await;
         });
+    }
+
+    /// Gives the wave back: the server delivers it again at once.
+    pub(crate) fn release(self) {
+        let Self { shared, position, id, failures, is_noted } = self;
+        let Some(reply) = shared.window.settle(position, None) else { return };
+        shared.connection.runtime.clone().spawn(async move {
+            // The attempt that the server knows of has not taken place.
+            if is_noted {
+                note(&shared, (position, id), failures).await;
+            }
+            answer(&shared, reply, Bytes::from_static(b"-NAK")).await;
+        });
+    }
+}
+
+/// Notes the failures of a wave, with no attempt under way.
+async fn note(shared: &StreamShared, (position, id): (u64, u128), failures: Failures) {
+    let noted = Noted { count: failures.count, listed: failures.listed, underway: Underway::None };
+    if let Err(error) = shared.letters.note_failures(&shared.name, (position, id), &noted).await {
+        tracing::warn!(position, consumer = shared.name, %error, "a failed attempt was not noted");
     }
 }
 

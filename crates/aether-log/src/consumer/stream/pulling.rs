@@ -17,6 +17,7 @@ use super::complaints::{Complaint, Complaints};
 use super::shared::StreamShared;
 use super::unreadable::Unreadable;
 use super::window::Held;
+use crate::consumer::ready::Order;
 use crate::jetstream::{JetStreamError, Unopened};
 use crate::stored_wave::read_frame;
 
@@ -327,6 +328,17 @@ impl<'a> Reader<'a> {
         }
         let Some(reply) = delivery.reply.clone() else { return Meaning::Unreadable };
         let (level, id) = (stored.wave.signal().level(), id(&stored));
-        Meaning::Wave(Box::new(Held { stored, level, id, reply, delivered, bytes, touched: now }))
+        let key = stored.wave.key().filter(|_| self.shared.options.by_key).map(Arc::from);
+        let order = Order { position, level, micros, key };
+        Meaning::Wave(Box::new(Held {
+            stored,
+            order,
+            id,
+            failed: None,
+            reply,
+            delivered,
+            bytes,
+            touched: now,
+        }))
     }
 }

@@ -1,6 +1,7 @@
 //! The state that all parts of a consumer in JetStream share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use aether_core::Pattern;
@@ -21,4 +22,6 @@ pub(crate) struct StreamShared {
     pub(super) subjects: Subjects,
     pub(super) letters: Arc<StreamLetters>,
     pub(super) window: StreamWindow,
+    /// Acknowledgements that nobody has waited for.
+    pub(super) unconfirmed: AtomicU64,
 }

@@ -1,0 +1,281 @@
+//! The waves of a window that may be delivered now, in the order in which they are.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What decides when a wave is delivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Order {
+    pub(super) position: u64,
+    /// Its strength, 0 the strongest.
+    pub(super) level: u8,
+    /// When it was stored, in microseconds since 1970.
+    pub(super) micros: u64,
+    /// Its key, if waves of one key are delivered one after the other.
+    pub(super) key: Option<Arc<str>>,
+}
+
+/// Waves by rank. The rank of a wave is the time at which it was stored, and a time for each level that it is weaker: so
+/// the strongest come first, and a weak one is overtaken for a bounded time.
+///
+/// Of each key only the first wave is here, or is away: in flight, or paused after a failure. The others wait behind it,
+/// in the order of the log. It has the rank of the strongest of them, so that a strong wave does not wait for a weak one.
+#[derive(Debug)]
+pub(super) struct Ready<T> {
+    /// The time for each level.
+    ageing: u64,
+    /// By rank and position.
+    waves: BTreeMap<(u64, u64), T>,
+    lines: HashMap<Arc<str>, Line<T>>,
+    /// The keys of the first waves of lines, by their positions.
+    firsts: HashMap<u64, Arc<str>>,
+    /// How many wait in lines.
+    behind: usize,
+}
+
+/// The waves of a key.
+#[derive(Debug)]
+struct Line<T> {
+    first: u64,
+    /// The rank of the first wave while it is ready, and its own.
+    ready_at: Option<u64>,
+    own: u64,
+    /// By position, with their ranks.
+    behind: BTreeMap<u64, (u64, T)>,
+    ranks: BTreeSet<(u64, u64)>,
+}
+
+impl<T> Line<T> {
+    /// The rank of the strongest.
+    fn rank(&self) -> u64 {
+        self.ranks.first().map_or(self.own, |(rank, _)| self.own.min(*rank))
+    }
+}
+
+impl<T> Ready<T> {
+    pub(super) fn new(ageing: Duration) -> Self {
+        Self {
+            ageing: u64::try_from(ageing.as_micros()).unwrap_or(u64::MAX),
+            waves: BTreeMap::new(),
+            lines: HashMap::new(),
+            firsts: HashMap::new(),
+            behind: 0,
+        }
+    }
+
+    fn rank(&self, order: &Order) -> u64 {
+        order.micros.saturating_add(self.ageing.saturating_mul(u64::from(order.level)))
+    }
+
+    /// Adds a wave, or one that was away and is ready again. Returns the one in whose place it is: the same, added before.
+    pub(super) fn insert(&mut self, order: &Order, wave: T) -> Option<T> {
+        let (rank, position) = (self.rank(order), order.position);
+        let Some(key) = &order.key else { return self.waves.insert((rank, position), wave) };
+        let Some(line) = self.lines.get_mut(key) else {
+            let line = Line {
+                first: position,
+                ready_at: Some(rank),
+                own: rank,
+                behind: BTreeMap::new(),
+                ranks: BTreeSet::new(),
+            };
+            self.lines.insert(Arc::clone(key), line);
+            self.firsts.insert(position, Arc::clone(key));
+            return self.waves.insert((rank, position), wave);
+        };
+        if position == line.first {
+            let before = line.ready_at.and_then(|rank| self.waves.remove(&(rank, position)));
+            let rank = line.rank();
+            line.ready_at = Some(rank);
+            self.waves.insert((rank, position), wave);
+            return before;
+        }
+        let replaced = line.behind.insert(position, (rank, wave));
+        line.ranks.insert((rank, position));
+        self.behind += usize::from(replaced.is_none());
+        match line.ready_at {
+            // An earlier one of the key, delivered again late.
+            Some(ready_at) if position < line.first => {
+                if let Some(first) = self.waves.remove(&(ready_at, line.first)) {
+                    line.behind.insert(line.first, (line.own, first));
+                    line.ranks.insert((line.own, line.first));
+                    self.behind += 1;
+                }
+                self.firsts.remove(&line.first);
+                self.lead(key);
+            }
+            Some(ready_at) if rank < ready_at => {
+                if let Some(first) = self.waves.remove(&(ready_at, line.first)) {
+                    line.ready_at = Some(rank);
+                    self.waves.insert((rank, line.first), first);
+                }
+            }
+            _ => {}
+        }
+        replaced.map(|(_, wave)| wave)
+    }
+
+    /// The position of the next wave.
+    pub(super) fn next(&self) -> Option<u64> {
+        self.waves.first_key_value().map(|((_, position), _)| *position)
+    }
+
+    /// Takes the next wave. Others of its key wait until it has [ended](Self::ended).
+    pub(super) fn take(&mut self) -> Option<T> {
+        let ((_, position), wave) = self.waves.pop_first()?;
+        if let Some(line) = self.firsts.get(&position).and_then(|key| self.lines.get_mut(key)) {
+            line.ready_at = None;
+        }
+        Some(wave)
+    }
+
+    /// A wave that was taken is not delivered again. The next one of its key is ready.
+    pub(super) fn ended(&mut self, position: u64) {
+        if let Some(key) = self.firsts.remove(&position) {
+            self.lead(&key);
+        }
+    }
+
+    /// Makes the first one behind the first one of a key.
+    fn lead(&mut self, key: &Arc<str>) {
+        let Some(line) = self.lines.get_mut(key) else { return };
+        let Some((position, (own, wave))) = line.behind.pop_first() else {
+            self.lines.remove(key);
+            return;
+        };
+        self.behind -= 1;
+        line.ranks.remove(&(own, position));
+        (line.first, line.own) = (position, own);
+        let rank = line.rank();
+        line.ready_at = Some(rank);
+        self.firsts.insert(position, Arc::clone(key));
+        self.waves.insert((rank, position), wave);
+    }
+
+    /// How many wait, those behind others of their key included.
+    pub(super) fn len(&self) -> usize {
+        self.waves.len() + self.behind
+    }
+
+    /// All that wait.
+    #[cfg(feature = "jetstream")]
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        let behind = self.lines.values_mut().flat_map(|line| line.behind.values_mut());
+        self.waves.values_mut().chain(behind.map(|(_, wave)| wave))
+    }
+
+    /// Takes out all that wait.
+    #[cfg(feature = "jetstream")]
+    pub(super) fn drain(&mut self) -> Vec<T> {
+        self.behind = 0;
+        let lines = std::mem::take(&mut self.lines).into_values();
+        self.firsts.clear();
+        let behind = lines.flat_map(|line| line.behind.into_values().map(|(_, wave)| wave));
+        std::mem::take(&mut self.waves).into_values().chain(behind).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    fn order(position: u64, level: u8, seconds: u64, key: &str) -> Order {
+        let key = (!key.is_empty()).then(|| key.into());
+        Order { position, level, micros: seconds * SECOND, key }
+    }
+
+    fn ready(waves: impl IntoIterator<Item = Order>) -> Ready<u64> {
+        let mut ready = Ready::new(Duration::from_secs(10));
+        for order in waves {
+            assert_eq!(ready.insert(&order, order.position), None);
+        }
+        ready
+    }
+
+    /// Takes and ends all.
+    fn all(mut ready: Ready<u64>) -> Vec<u64> {
+        let mut taken = Vec::new();
+        while let Some(position) = ready.take() {
+            taken.push(position);
+            ready.ended(position);
+        }
+        assert!(ready.len() == 0 && ready.lines.is_empty() && ready.firsts.is_empty());
+        taken
+    }
+
+    #[test]
+    fn the_strongest_come_first_and_a_weak_one_is_overtaken_for_ten_seconds_a_level() {
+        let weak = [order(1, 8, 100, "")];
+        let strong = (2..100).map(|number| order(number, 0, 98 + number, ""));
+        let taken = all(ready(weak.into_iter().chain(strong)));
+        let place = taken.iter().position(|position| *position == 1);
+        assert_eq!(place, Some(80), "those of the next 80 s");
+        let same = [3, 1, 2].map(|position| order(position, 4, 7, ""));
+        assert_eq!(all(ready(same)), [1, 2, 3], "and of these the oldest");
+    }
+
+    #[test]
+    fn waves_of_a_key_come_one_after_the_other_in_the_order_of_the_log() {
+        let mut ready = ready([order(1, 9, 1, "a"), order(2, 0, 1, "a"), order(3, 5, 1, "b")]);
+        assert_eq!(ready.take(), Some(1), "as urgent as the one behind it");
+        assert_eq!((ready.take(), ready.take()), (Some(3), None));
+        ready.insert(&order(1, 9, 1, "a"), 1);
+        assert_eq!((ready.take(), ready.take()), (Some(1), None), "it was away, and is first again");
+        ready.ended(1);
+        assert_eq!((ready.take(), ready.len()), (Some(2), 0));
+        ready.insert(&order(4, 5, 1, "b"), 4);
+        assert_eq!((ready.take(), ready.len()), (None, 1));
+        ready.ended(3);
+        assert_eq!(ready.take(), Some(4));
+    }
+
+    #[test]
+    fn an_earlier_one_of_a_key_that_comes_late_goes_first_unless_one_is_away() {
+        let mut ready = ready([order(5, 1, 1, "a"), order(7, 1, 1, "a"), order(3, 1, 1, "a")]);
+        assert_eq!(ready.take(), Some(3));
+        ready.insert(&order(1, 1, 1, "a"), 1);
+        assert_eq!(ready.take(), None);
+        ready.ended(3);
+        assert_eq!(all(ready), [1, 5, 7]);
+    }
+
+    #[test]
+    fn any_order_of_arrival_and_of_ends_keeps_the_order_of_each_key() {
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (mut ready, mut away, mut last) = (Ready::new(Duration::from_secs(1)), Vec::new(), [0; 5]);
+            let (mut next, mut ended) = (1, 0);
+            let of = |position: u64| {
+                let key = position * 7 % 5;
+                order(position, (position * 31 % 64) as u8, position / 8, &key.to_string())
+            };
+            while ended < 300 {
+                match random.u8(..3) {
+                    0 if next <= 300 => {
+                        ready.insert(&of(next), next);
+                        next += 1;
+                    }
+                    1 => away.extend(ready.take()),
+                    _ if !away.is_empty() => {
+                        let position = away.swap_remove(random.usize(..away.len()));
+                        if random.u8(..4) == 0 {
+                            ready.insert(&of(position), position);
+                            continue;
+                        }
+                        ready.ended(position);
+                        let key = (position * 7 % 5) as usize;
+                        assert!(last[key] < position, "seed {seed}");
+                        (last[key], ended) = (position, ended + 1);
+                    }
+                    _ => {}
+                }
+                let keys: BTreeSet<_> = away.iter().map(|position| position * 7 % 5).collect();
+                assert_eq!(keys.len(), away.len(), "seed {seed}: two of a key at once");
+            }
+            assert_eq!(ready.len(), 0);
+        }
+    }
+}
