@@ -5,6 +5,7 @@ mod batches;
 mod causes;
 mod circuit;
 mod describing;
+mod durable;
 mod echoes;
 mod following;
 mod fringes;
