@@ -121,8 +121,11 @@ impl ConsumerOptions {
         self
     }
 
-    /// The pause after this many failures.
+    /// The pause after this many failures. A wave that has no attempt left does not wait to become a letter.
     pub(super) fn pause_after(&self, failures: u32) -> Duration {
+        if failures >= self.max_attempts.get() {
+            return Duration::ZERO;
+        }
         let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
         self.first_pause.saturating_mul(doubled).min(self.longest_pause)
     }
