@@ -33,7 +33,7 @@ pub(super) enum Ending {
         claim: Claim,
         journal: Arc<Journal>,
         window: Arc<Window>,
-        options: ConsumerOptions,
+        options: Arc<ConsumerOptions>,
         begun: Option<Begun>,
     },
     #[cfg(feature = "jetstream")]
@@ -75,7 +75,7 @@ impl Delivery {
     pub fn is_last_attempt(&self) -> bool {
         let options = match &self.ending {
             None => return false,
-            Some(Ending::Journal { options, .. }) => options,
+            Some(Ending::Journal { options, .. }) => &**options,
             #[cfg(feature = "jetstream")]
             Some(Ending::Stream(claim)) => claim.options(),
         };
@@ -162,7 +162,7 @@ impl Delivery {
                 claim.fail(attempt, is_final, |failures| Instant::now() + options.pause_after(failures));
             }
             #[cfg(feature = "jetstream")]
-            Ending::Stream(claim) => claim.fail(&self.stored, attempt, is_final),
+            Ending::Stream(claim) => claim.fail(attempt, is_final),
         }
     }
 }

@@ -30,6 +30,12 @@ pub enum ConsumeError {
         /// The pattern that was given.
         given: Pattern,
     },
+    /// The servers of JetStream do not keep the order of a key across processes and crashes.
+    #[cfg(feature = "jetstream")]
+    #[error(
+        "a consumer in JetStream cannot be by key: use a log in a folder, or a consumer for each part of the channels with max_in_flight and window 1"
+    )]
+    ByKey,
     /// Its journal cannot be opened.
     #[error("the journal of the consumer cannot be opened")]
     Open(#[from] OpenError),

@@ -113,8 +113,8 @@ impl ConsumerOptions {
     /// without a key, are delivered at once as before. A key is as urgent as the strongest of its waves in the window.
     /// Default: no.
     ///
-    /// In JetStream one process at a time then serves the consumer, so that the order holds across processes; another one
-    /// takes over when it ends. The server keeps this setting, so all processes must have it.
+    /// For a log in a folder. A consumer in JetStream is [refused](crate::ConsumeError::ByKey): its server delivers a wave
+    /// of a process that has ended after newer ones.
     #[must_use]
     pub fn by_key(mut self) -> Self {
         self.by_key = true;

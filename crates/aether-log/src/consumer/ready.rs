@@ -158,21 +158,16 @@ impl<T> Ready<T> {
         self.waves.len() + self.behind
     }
 
-    /// All that wait.
+    /// All that wait, without those behind others of their key.
     #[cfg(feature = "jetstream")]
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        let behind = self.lines.values_mut().flat_map(|line| line.behind.values_mut());
-        self.waves.values_mut().chain(behind.map(|(_, wave)| wave))
+        self.waves.values_mut()
     }
 
-    /// Takes out all that wait.
+    /// Takes out all that wait, without those behind others of their key.
     #[cfg(feature = "jetstream")]
-    pub(super) fn drain(&mut self) -> Vec<T> {
-        self.behind = 0;
-        let lines = std::mem::take(&mut self.lines).into_values();
-        self.firsts.clear();
-        let behind = lines.flat_map(|line| line.behind.into_values().map(|(_, wave)| wave));
-        std::mem::take(&mut self.waves).into_values().chain(behind).collect()
+    pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
+        std::mem::take(&mut self.waves).into_values()
     }
 }
 

@@ -30,7 +30,7 @@ const LOOKED_AT: usize = 65_536;
 pub(crate) struct ConsumerShared {
     name: String,
     pattern: Pattern,
-    options: ConsumerOptions,
+    options: Arc<ConsumerOptions>,
     store: Arc<Store>,
     dead: Arc<DeadStore>,
     journal: Arc<Journal>,
@@ -88,7 +88,7 @@ impl ConsumerShared {
         Ok(Self {
             name: name.to_owned(),
             pattern,
-            options,
+            options: Arc::new(options),
             dead,
             journal: Arc::new(journal),
             attempts: Arc::new(attempts),
@@ -206,7 +206,7 @@ impl ConsumerShared {
         let attempt = failures.count + 1;
         let begun = self.attempts.note(position, attempt).map_err(ConsumeError::Attempt)?;
         let (journal, window) = (Arc::clone(&self.journal), Arc::clone(&self.window));
-        let ending = Ending::Journal { claim, journal, window, options: self.options, begun };
+        let ending = Ending::Journal { claim, journal, window, options: Arc::clone(&self.options), begun };
         Ok(Some(Delivery::new(stored, attempt, ending)))
     }
 }

@@ -26,7 +26,6 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
 
 use crate::consumer::attempts::ENDED;
 use crate::consumer::delivery::{Delivery, Ending};
@@ -62,6 +61,9 @@ impl StreamConsumer {
     ) -> Result<Self, ConsumeError> {
         if !is_name(name) {
             return Err(ConsumeError::Name { name: name.to_owned() });
+        }
+        if options.by_key {
+            return Err(ConsumeError::ByKey);
         }
         letters.begin(name);
         let window = StreamWindow::new(options.window, options.ageing);
@@ -195,15 +197,14 @@ impl StreamConsumer {
             let changed = self.shared.window.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            match self.shared.window.take(self.shared.options.max_in_flight.get(), Instant::now())? {
-                Ok(held) => {
+            match self.shared.window.take(self.shared.options.max_in_flight.get())? {
+                Some(held) => {
                     let taken = Taken::new(Arc::clone(&self.shared), held);
                     if let Some(delivery) = self.deliver(taken).await? {
                         return Ok(delivery);
                     }
                 }
-                Err(Some(due)) => drop(timeout_at(due, changed).await),
-                Err(None) => changed.await,
+                None => changed.await,
             }
         }
     }
@@ -239,11 +240,7 @@ impl StreamConsumer {
         let Some(held) = taken.held() else { return Ok(None) };
         let (name, letters) = (&self.shared.name, &self.shared.letters);
         let (position, id) = (held.stored.position, held.id);
-        let (mut failures, unexplained) = match held.failed.clone() {
-            // It failed here and has not left. The server learns of its next attempt, which it did not deliver.
-            Some(failed) => (failed, Some(Underway::None)),
-            None => self.noted((position, id), held.delivered).await?,
-        };
+        let (mut failures, unexplained) = self.noted((position, id), held.delivered).await?;
         if unexplained == Some(Underway::Alone) {
             failures.push(Attempt::now(ENDED));
         }

@@ -70,7 +70,8 @@ impl Durable {
                 if by_key { options.by_key() } else { options }
             })
         });
-        let refused = |source| ServiceError::Consumer { consumer: self.consumer.clone(), source };
+        let refused =
+            |source| ServiceError::Consumer { consumer: self.consumer.clone(), source: Box::new(source) };
         let consumer = match opened.await {
             Ok(opened) => opened.map_err(refused)?,
             Err(error) => match error.try_into_panic() {

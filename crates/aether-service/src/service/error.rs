@@ -92,7 +92,7 @@ pub enum ServiceError {
         /// The name of the consumer.
         consumer: String,
         /// Why.
-        source: ResonateError,
+        source: Box<ResonateError>,
     },
     /// Two durable handlers would share the waves of one consumer.
     #[error("two durable handlers have the consumer {consumer}: give each one a name of its own")]

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use async_nats::Subject;
 use bytes::Bytes;
-use tokio::time::Instant;
 
 use super::shared::StreamShared;
 use super::window::Held;
@@ -132,27 +131,18 @@ impl StreamClaim {
         Ok(())
     }
 
-    /// Reports a failure: the wave is delivered again after a pause, or becomes a dead letter. By key it stays here, so that
-    /// nothing of its key overtakes it; otherwise the server keeps it.
-    pub(crate) fn fail(mut self, stored: &StoredWave, attempt: Attempt, is_final: bool) {
+    /// Reports a failure: the server delivers the wave again after a pause, or at once if it is final.
+    pub(crate) fn fail(mut self, attempt: Attempt, is_final: bool) {
+        let Some(reply) = self.shared.window.settle(self.position, None) else { return };
         self.failures.push(attempt);
         self.failures.is_final = is_final;
         let Self { shared, position, id, failures, .. } = self;
-        let pause = if is_final { Duration::ZERO } else { shared.options.pause_after(failures.count) };
-        let reply = match shared.options.by_key {
-            true if shared.window.delay(stored, failures.clone(), Instant::now() + pause) => None,
-            _ => match shared.window.settle(position, None) {
-                Some(reply) => Some(reply),
-                None => return,
-            },
-        };
         shared.window.note_failures(position, failures.clone());
+        let pause = if is_final { Duration::ZERO } else { shared.options.pause_after(failures.count) };
         shared.connection.runtime.clone().spawn(async move {
             note(&shared, (position, id), failures).await;
-            if let Some(reply) = reply {
-                let nak = format!("-NAK {{\"delay\": {}}}", pause.as_nanos());
-                answer(&shared, reply, nak.into()).await;
-            }
+            let nak = format!("-NAK {{\"delay\": {}}}", pause.as_nanos());
+            answer(&shared, reply, nak.into()).await;
         });
     }
 

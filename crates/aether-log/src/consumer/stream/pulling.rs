@@ -330,15 +330,6 @@ impl<'a> Reader<'a> {
         let (level, id) = (stored.wave.signal().level(), id(&stored));
         let key = stored.wave.key().filter(|_| self.shared.options.by_key).map(Arc::from);
         let order = Order { position, level, micros, key };
-        Meaning::Wave(Box::new(Held {
-            stored,
-            order,
-            id,
-            failed: None,
-            reply,
-            delivered,
-            bytes,
-            touched: now,
-        }))
+        Meaning::Wave(Box::new(Held { stored, order, id, reply, delivered, bytes, touched: now }))
     }
 }

@@ -33,8 +33,6 @@ pub(super) struct Held {
     pub(super) stored: StoredWave,
     pub(super) order: Order,
     pub(super) id: u128,
-    /// Its failures, if it failed here and was not given back.
-    pub(super) failed: Option<Failures>,
     /// Where it is acknowledged.
     pub(super) reply: Subject,
     /// How often the server has delivered it.
@@ -44,23 +42,10 @@ pub(super) struct Held {
     pub(super) touched: Instant,
 }
 
-/// A wave that was taken.
-#[derive(Debug)]
-struct InFlight {
-    reply: Subject,
-    touched: Instant,
-    order: Order,
-    id: u128,
-    delivered: u64,
-    bytes: usize,
-}
-
 #[derive(Debug)]
 struct State {
     ready: Ready<Held>,
-    /// Waves that failed and are kept here, by the instant of their next attempt.
-    delayed: BTreeMap<(Instant, u64), Held>,
-    in_flight: BTreeMap<u64, InFlight>,
+    in_flight: BTreeMap<u64, (Subject, Instant)>,
     /// The contents of the ready ones, in bytes.
     bytes: usize,
     acknowledged: LruCache<u128, ()>,
@@ -70,8 +55,6 @@ struct State {
     ended: Option<JetStreamError>,
     /// The pulling task waits for room.
     wants_room: bool,
-    /// What is not in flight was given back.
-    is_draining: bool,
     /// The wave that is delivered with nothing else in flight, or waits for that.
     alone: Option<u64>,
 }
@@ -91,7 +74,6 @@ impl StreamWindow {
     pub(super) fn new(window: NonZeroUsize, ageing: Duration) -> Self {
         let state = State {
             ready: Ready::new(ageing),
-            delayed: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             bytes: 0,
             acknowledged: LruCache::unbounded(),
@@ -99,7 +81,6 @@ impl StreamWindow {
             expired: 0,
             ended: None,
             wants_room: false,
-            is_draining: false,
             alone: None,
         };
         let max_held = window.get().min(MAX_HELD);
@@ -123,11 +104,7 @@ impl StreamWindow {
             if state.acknowledged.get(&held.id).is_some() {
                 known.push(held.reply);
             } else if let Some(in_flight) = state.in_flight.get_mut(&position) {
-                (in_flight.reply, in_flight.touched) = (held.reply, held.touched);
-            } else if let Some(delayed) =
-                state.delayed.values_mut().find(|delayed| delayed.order.position == position)
-            {
-                (delayed.reply, delayed.touched) = (held.reply, held.touched);
+                *in_flight = (held.reply, held.touched);
             } else {
                 state.ready(held);
             }
@@ -137,35 +114,18 @@ impl StreamWindow {
         known
     }
 
-    /// The next wave to deliver, or when there is one.
-    pub(super) fn take(
-        &self,
-        max_in_flight: usize,
-        now: Instant,
-    ) -> Result<Result<Held, Option<Instant>>, JetStreamError> {
+    /// The next wave to deliver.
+    pub(super) fn take(&self, max_in_flight: usize) -> Result<Option<Held>, JetStreamError> {
         let mut state = self.state.lock();
-        while let Some(due) = state.delayed.first_entry().filter(|due| due.key().0 <= now) {
-            let held = due.remove();
-            state.ready(held);
-        }
         if state.in_flight.len() >= max_in_flight || state.alone.is_some() {
-            return Ok(Err(None));
+            return Ok(None);
         }
         let Some(held) = state.ready.take() else {
-            let due = state.delayed.first_key_value().map(|((due, _), _)| *due);
-            return state.ended.take().map_or(Ok(Err(due)), Err);
+            return state.ended.take().map_or(Ok(None), Err);
         };
         state.bytes -= held.bytes;
-        let in_flight = InFlight {
-            reply: held.reply.clone(),
-            touched: held.touched,
-            order: held.order.clone(),
-            id: held.id,
-            delivered: held.delivered,
-            bytes: held.bytes,
-        };
-        state.in_flight.insert(held.order.position, in_flight);
-        Ok(Ok(held))
+        state.in_flight.insert(held.order.position, (held.reply.clone(), held.touched));
+        Ok(Some(held))
     }
 
     /// Waits until a wave that was taken is the only one in flight, and keeps it so until it has ended. False if another one
@@ -193,7 +153,7 @@ impl StreamWindow {
         let mut state = self.state.lock();
         let position = held.order.position;
         state.alone.take_if(|alone| *alone == position);
-        if let Some(InFlight { reply, touched, .. }) = state.in_flight.remove(&position) {
+        if let Some((reply, touched)) = state.in_flight.remove(&position) {
             (held.reply, held.touched) = (reply, touched);
         }
         state.ready(held);
@@ -203,15 +163,14 @@ impl StreamWindow {
 
     /// Where a wave in flight is acknowledged.
     pub(super) fn reply(&self, position: u64) -> Option<Subject> {
-        self.state.lock().in_flight.get(&position).map(|in_flight| in_flight.reply.clone())
+        self.state.lock().in_flight.get(&position).map(|(reply, _)| reply.clone())
     }
 
     /// A delivery that has ended; with its id, if it was acknowledged. Returns where it is answered.
     pub(super) fn settle(&self, position: u64, acknowledged: Option<u128>) -> Option<Subject> {
         let mut state = self.state.lock();
-        let InFlight { reply, .. } = state.in_flight.remove(&position)?;
+        let (reply, _) = state.in_flight.remove(&position)?;
         state.alone.take_if(|alone| *alone == position);
-        state.ready.ended(position);
         if let Some(id) = acknowledged {
             state.acknowledged.put(id, ());
             if state.acknowledged.len() > ACKNOWLEDGED.get() {
@@ -230,32 +189,6 @@ impl StreamWindow {
         Some(reply)
     }
 
-    /// A delivery that failed and stays here: it is ready again at an instant. False if it is not in flight, or this process
-    /// takes nothing any more.
-    pub(super) fn delay(&self, stored: &StoredWave, failures: Failures, until: Instant) -> bool {
-        let mut state = self.state.lock();
-        if state.is_draining {
-            return false;
-        }
-        let Some(in_flight) = state.in_flight.remove(&stored.position) else { return false };
-        state.alone.take_if(|alone| *alone == stored.position);
-        let InFlight { reply, touched, order, id, delivered, bytes } = in_flight;
-        let held = Held {
-            stored: stored.clone(),
-            order,
-            id,
-            failed: Some(failures),
-            reply,
-            delivered,
-            bytes,
-            touched,
-        };
-        state.delayed.insert((until, stored.position), held);
-        drop(state);
-        self.changed.notify_waiters();
-        true
-    }
-
     pub(super) fn failures(&self, position: u64) -> Option<Failures> {
         self.state.lock().failing.get(&position).cloned()
     }
@@ -267,11 +200,9 @@ impl StreamWindow {
     /// Where to tell the server that waves are still held, of those that it has heard nothing of for a while.
     pub(super) fn untouched(&self, since: Duration) -> Vec<Subject> {
         let mut state = self.state.lock();
-        let (now, State { ready, delayed, in_flight, .. }) = (Instant::now(), &mut *state);
-        let waiting = ready.iter_mut().chain(delayed.values_mut());
-        let waiting = waiting.map(|held| (&held.reply, &mut held.touched));
-        let in_flight = in_flight.values_mut().map(|taken| (&taken.reply, &mut taken.touched));
-        let all = waiting.chain(in_flight);
+        let (now, State { ready, in_flight, .. }) = (Instant::now(), &mut *state);
+        let ready = ready.iter_mut().map(|held| (&held.reply, &mut held.touched));
+        let all = ready.chain(in_flight.values_mut().map(|(reply, touched)| (&*reply, touched)));
         let late = all.filter(|(_, touched)| now.duration_since(**touched) >= since);
         late.map(|(reply, touched)| {
             *touched = now;
@@ -280,15 +211,11 @@ impl StreamWindow {
         .collect()
     }
 
-    /// Takes out everything that is not in flight. Nothing is kept here from now on.
+    /// Takes out everything that was not delivered.
     pub(super) fn drain(&self) -> Vec<Subject> {
         let mut state = self.state.lock();
-        (state.bytes, state.is_draining) = (0, true);
-        let mut drained = state.ready.drain();
-        drained.extend(std::mem::take(&mut state.delayed).into_values());
-        // Those of one key in their order.
-        drained.sort_unstable_by_key(|held| held.order.position);
-        drained.into_iter().map(|held| held.reply).collect()
+        state.bytes = 0;
+        state.ready.drain().map(|held| held.reply).collect()
     }
 
     pub(super) fn in_flight(&self) -> u64 {
@@ -321,7 +248,7 @@ impl State {
     }
 
     fn room(&self, max_held: usize) -> Option<(usize, usize)> {
-        let held = self.ready.len() + self.delayed.len() + self.in_flight.len();
+        let held = self.ready.len() + self.in_flight.len();
         // Asked for in portions, so that not every acknowledgement causes a request.
         let has_room = held <= max_held - max_held.div_ceil(4) && self.bytes <= MAX_BYTES / 2;
         has_room.then(|| (max_held - held, MAX_BYTES - self.bytes))

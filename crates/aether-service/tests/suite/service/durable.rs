@@ -88,7 +88,6 @@ promises! {
     a_wave_that_fails_comes_again_and_at_last_is_a_letter_with_all_attempts
     a_wave_that_cannot_be_read_is_a_letter_at_once
     what_does_not_finish_in_time_goes_back_and_counts_no_attempt
-    waves_of_a_key_are_handled_in_order_and_a_retry_holds_its_key_only
     an_open_circuit_leaves_the_waves_in_the_log
 }
 
@@ -231,7 +230,8 @@ async fn what_does_not_finish_in_time_goes_back_and_counts_no_attempt(place: Pla
     delivery.ack().await.unwrap();
 }
 
-async fn waves_of_a_key_are_handled_in_order_and_a_retry_holds_its_key_only(place: Place) {
+#[tokio::test(flavor = "multi_thread")]
+async fn waves_of_a_key_are_handled_in_order_and_a_retry_holds_its_key_only() {
     type Seen = Arc<Mutex<(BTreeMap<u32, Vec<u32>>, BTreeSet<u32>, u32)>>;
     async fn handle(State(seen): State<Seen>, Json(job): Json<u32>) -> Result<(), std::io::Error> {
         let is_first = {
@@ -249,6 +249,7 @@ async fn waves_of_a_key_are_handled_in_order_and_a_retry_holds_its_key_only(plac
         handled.entry(job % 10).or_default().push(job);
         Ok(())
     }
+    let place = Place::folder();
     let (log, aether) = place.connect().await;
     let seen = Seen::default();
     let builder = Service::builder("worker").state(Arc::clone(&seen));
@@ -300,10 +301,16 @@ async fn a_service_without_the_consumers_that_it_names_is_refused() {
     assert!(aether_service::error_chain(&named).contains("use 1 to 64 letters"), "{named}");
     let pattern = Service::builder("worker").on_durable("jobs..", worker(), nothing);
     assert!(matches!(pattern.build(&aether).await.unwrap_err(), ServiceError::Pattern { .. }));
+    let place = Place::jetstream().await;
+    let (_log, aether) = place.connect().await;
+    let keyed = Service::builder("worker").on_durable("jobs.>", worker().by_key(8), nothing);
+    let keyed = keyed.build(&aether).await.unwrap_err();
+    assert!(aether_service::error_chain(&keyed).contains("cannot be by key"), "{keyed}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_test_with_paused_time_waits_for_no_pause() {
+    aether_core::clock::follow_tokio();
     let place = Place::folder();
     let (log, aether) = place.connect().await;
     async fn fails() -> Result<(), std::io::Error> {
