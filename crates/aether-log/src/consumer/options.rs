@@ -100,8 +100,8 @@ impl ConsumerOptions {
     }
 
     /// How long a wave is overtaken by stronger ones: this time for each level that it is weaker, where four levels are
-    /// half the amplitude. Default: 10 s. So a wave of amplitude 0.5 is overtaken by those of amplitude 1.0 that are
-    /// stored within 40 s after it, and then is as urgent as they are. Zero is the order of the log.
+    /// half the amplitude. Default: 10 s. So a wave of amplitude 0.5 is overtaken by waves of amplitude 1.0 for 40 s after
+    /// it was stored, and then is as urgent as they are. Zero is the order of the log.
     #[must_use]
     pub fn ageing(mut self, time_a_level: Duration) -> Self {
         self.ageing = time_a_level;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// What decides when a wave is delivered.
+/// The facts about a wave that decide when it is delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Order {
     pub(super) position: u64,
@@ -207,7 +207,7 @@ mod tests {
         let strong = (2..100).map(|number| order(number, 0, 98 + number, ""));
         let taken = all(ready(weak.into_iter().chain(strong)));
         let place = taken.iter().position(|position| *position == 1);
-        assert_eq!(place, Some(80), "those of the next 80 s");
+        assert_eq!(place, Some(80), "the strong ones of the next 80 s");
         let same = [3, 1, 2].map(|position| order(position, 4, 7, ""));
         assert_eq!(all(ready(same)), [1, 2, 3], "and of these the oldest");
     }

@@ -184,9 +184,9 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     ///
     /// A wave whose handler returns Ok is acknowledged. After an error, a panic or a time-out it is handled again, after a
     /// pause; when the consumer has [no attempt left](aether_log::ConsumerOptions::max_attempts) it becomes a dead letter
-    /// with all attempts. A wave that is [rejected](crate::Rejection), for example because its payload cannot be read, becomes
-    /// one at once. At a shutdown, a wave that is not handled within the grace period goes back to the log, and no attempt is
-    /// counted. Handlers must be idempotent: after a crash a wave may be handled once more.
+    /// with all attempts. A wave that is [rejected](crate::Rejection), for example because its payload cannot be read,
+    /// becomes one at once. At a shutdown, a wave that is not handled within the grace period goes back to the log, and no
+    /// attempt is counted. Handlers must be idempotent: after a crash a wave may be handled once more.
     ///
     /// The log is the one that the [`Aether`] was connected with, in a folder or in JetStream.
     ///

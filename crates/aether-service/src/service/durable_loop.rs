@@ -1,5 +1,5 @@
 //! The loop that serves a durable handler: takes waves from a consumer of the log, when there is room, and starts the
-//! handler. What the handler returns decides what becomes of the wave in the log.
+//! handler, whose result decides the fate of the wave in the log.
 //!
 //! [`Service::run_until`](super::Service::run_until) runs one for each durable handler.
 
@@ -53,7 +53,7 @@ pub(super) struct DurableLoop {
 }
 
 /// The state of a loop while it runs.
-struct Serving {
+struct DurablyServing {
     context: Arc<HandlerContext>,
     shutdown: Cancelled,
     /// Handlers that were pending. Each returns its delivery if it succeeded.
@@ -98,7 +98,7 @@ impl DurableLoop {
         let mut counting = JoinSet::new();
         let counted = Arc::clone(&context);
         counting.spawn(async move { counted.failures.log_counts(counted.emitter.source().name()).await });
-        let mut serving = Serving {
+        let mut serving = DurablyServing {
             context: Arc::clone(&context),
             shutdown: Cancelled::new(ending.shutdown.clone()),
             tasks: JoinSet::new(),
@@ -130,7 +130,7 @@ impl DurableLoop {
 
     fn poll_serve(
         &mut self,
-        serving: &mut Serving,
+        serving: &mut DurablyServing,
         context: &mut Context<'_>,
     ) -> Poll<Result<(), ServiceError>> {
         for _ in 0..IN_A_ROW {
@@ -167,7 +167,11 @@ impl DurableLoop {
     }
 
     /// Ready if one more wave may be handled. A task that ends wakes the loop.
-    fn poll_room(&mut self, serving: &Serving, context: &mut Context<'_>) -> Poll<Result<(), ServiceError>> {
+    fn poll_room(
+        &mut self,
+        serving: &DurablyServing,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), ServiceError>> {
         match &mut self.handling {
             SetHandling::Lanes(_) if serving.tasks.len() < self.limits.concurrency => Poll::Ready(Ok(())),
             SetHandling::Lanes(_) => Poll::Pending,
@@ -176,7 +180,7 @@ impl DurableLoop {
     }
 
     /// Handles a wave, or starts a task that does.
-    fn handle(&mut self, delivery: Delivery, admission: Option<Admission>, serving: &mut Serving) {
+    fn handle(&mut self, delivery: Delivery, admission: Option<Admission>, serving: &mut DurablyServing) {
         self.account.open();
         let (context, wave) = (Arc::clone(&serving.context), delivery.wave().clone());
         let (span, waited) = (context.span(&wave), self.account.waited(&wave));
@@ -230,7 +234,7 @@ pub(super) fn ack(delivery: Delivery) -> BoxFuture<'static, Result<(), AckError>
     delivery.ack_soon().boxed()
 }
 
-impl Serving {
+impl DurablyServing {
     /// Waits until all handlers have ended, and all acknowledgements are written.
     async fn settle(&mut self) {
         loop {

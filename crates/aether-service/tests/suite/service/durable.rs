@@ -100,7 +100,7 @@ fn worker() -> Durable {
 async fn emit(aether: &Aether, jobs: impl IntoIterator<Item = u32>) {
     let emitter = aether.emitter("shop").unwrap();
     for job in jobs {
-        let wave = Wave::builder("jobs.run").key(&(job % 10).to_string()).json(&job);
+        let wave = Wave::builder("jobs.run").key(&(job % 10).to_string()).json(job);
         emitter.emit(wave.build().unwrap()).await.unwrap();
     }
 }
