@@ -17,7 +17,7 @@ use super::record::{Ended, Limits, MAX_INTERRUPTED, Next, Phase, Record};
 use super::shared::Shared;
 use super::step::{Change, Run, Step, StepError};
 use crate::backend::{Backend, Rows as _};
-use crate::error::{StoreError, panic_message};
+use crate::error::{StoreError, chain, panic_message};
 use crate::memory::Memory;
 use crate::transaction::Transaction;
 
@@ -162,9 +162,7 @@ where
             let (shared, id, written) = (Arc::clone(&self.shared), self.id.clone(), Arc::clone(outcome));
             let write = move |change: &Transaction<'_, B>| written.write(&shared, change, &id);
             match self.shared.store.write(write).await {
-                Err(Unwritten::Store(SagaError::Store(
-                    error @ (StoreError::File { .. } | StoreError::Full { .. }),
-                ))) => {
+                Err(Unwritten::Store(SagaError::Store(error))) if error.is_transient() => {
                     if pause == FIRST_PAUSE {
                         let (saga, id) = (&self.shared.name, &self.id);
                         tracing::warn!(saga, id, %error, "a saga cannot be written, and tries again");
@@ -232,12 +230,10 @@ where
         for of_step in self.changes.lock().iter() {
             match catch_unwind(AssertUnwindSafe(|| of_step(change))) {
                 Ok(Ok(())) => {}
-                Ok(Err(
-                    error @ (StoreError::File { .. } | StoreError::Full { .. } | StoreError::ShutDown),
-                )) => {
+                Ok(Err(error)) if error.is_transient() || matches!(error, StoreError::ShutDown) => {
                     return Err(error.into());
                 }
-                Ok(Err(error)) => return Err(Unwritten::Step(error.to_string())),
+                Ok(Err(error)) => return Err(Unwritten::Step(chain(&error))),
                 Err(panic) => {
                     let message = panic_message(panic.as_ref());
                     return Err(Unwritten::Step(format!("a change of the step panicked: {message}")));
