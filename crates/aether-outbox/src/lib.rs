@@ -36,7 +36,10 @@ pub use ledger::OutboxLedger;
 pub use once::OnceKey;
 pub use projection::{Projection, ProjectionError};
 pub use relay::{Relay, RelayAccount, RelayError};
-pub use saga::{Run, SagaBuilder, SagaError, SagaLedger, SagaRunner, Sagas, Step, StepError, StuckSaga};
+pub use saga::{
+    Run, SagaBuilder, SagaError, SagaLedger, SagaRunner, Sagas, Standing, StandingSaga, Step, StepError,
+    StuckSaga,
+};
 pub use store::{RefusedWave, Store, StoreBuilder};
 pub use table::Table;
 pub use transaction::Transaction;
