@@ -13,7 +13,7 @@
 //! a lamp: a copy, nothing is done
 //! a broken cup: reserved
 //! a fire alarm: reserved
-//! sagas: 3 started = 2 completed + 1 undone + 0 running + 0 stuck
+//! sagas: 3 started = 2 completed + 1 undone + 0 running + 0 stuck + 0 undefined
 //! outbox: 5 waves committed = 5 relayed + 0 waiting + 0 refused + 0 dropped
 //! stock: {"a broken cup": 10, "a fire alarm": 9, "a lamp": 9}
 //! sold: {"a fire alarm": 1, "a lamp": 1}

@@ -8,6 +8,8 @@ pub(crate) const WAVES: &str = "aether.waves";
 pub(crate) const REFUSED: &str = "aether.refused";
 /// The areas of waves that were handled once.
 pub(crate) const ONCE: &str = "aether.once";
+/// And of the keys of jobs that were done once.
+pub(crate) const KEYS: &str = "aether.once.keys";
 /// Where projections have come to, by name.
 pub(crate) const PROJECTIONS: &str = "aether.projections";
 

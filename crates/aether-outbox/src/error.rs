@@ -156,6 +156,60 @@ pub enum StoreError {
     /// The runtime is being shut down.
     #[error("the runtime is being shut down")]
     ShutDown,
+    /// An error of the service's own code, made by [`StoreError::other`], or of its own statements.
+    #[error(transparent)]
+    Other(Box<dyn Error + Send + Sync>),
+}
+
+impl StoreError {
+    /// An error of the service's own code, so that a closure of [`Store::write`](crate::Store::write) or
+    /// [`Run::change`](crate::Run::change) can return it. [`StoreError::Other`] hands it back.
+    pub fn other(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::Other(error.into())
+    }
+
+    /// Whether the same transaction may succeed later: the disk is full, or has failed at one moment, or too many waves wait.
+    /// Also for errors of the service's own statements on the file.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::File { .. } | Self::Full { .. } => true,
+            Self::Other(error) => is_of_the_file(error.as_ref()),
+            _ => false,
+        }
+    }
+}
+
+fn is_of_the_file(error: &(dyn Error + Send + Sync + 'static)) -> bool {
+    #[cfg(feature = "sqlite")]
+    if let Some(error) = error.downcast_ref::<rusqlite::Error>() {
+        use rusqlite::ErrorCode::{CannotOpen, DatabaseBusy, DatabaseLocked, DiskFull, SystemIoFailure};
+        let code = error.sqlite_error_code();
+        return matches!(code, Some(CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | SystemIoFailure));
+    }
+    matches!(error.downcast_ref(), Some(redb::Error::Io(_) | redb::Error::PreviousIo))
+}
+
+/// Of the statements of [`Transaction::sql`](crate::Transaction::sql).
+#[cfg(feature = "sqlite")]
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::other(error)
+    }
+}
+
+/// Of the tables of [`Transaction::redb`](crate::Transaction::redb).
+impl From<redb::TableError> for StoreError {
+    fn from(error: redb::TableError) -> Self {
+        Self::other(redb::Error::from(error))
+    }
+}
+
+/// Of the tables of [`Transaction::redb`](crate::Transaction::redb).
+impl From<redb::StorageError> for StoreError {
+    fn from(error: redb::StorageError) -> Self {
+        Self::other(redb::Error::from(error))
+    }
 }
 
 impl From<Infallible> for StoreError {

@@ -18,6 +18,7 @@ mod held;
 mod ledger;
 mod lock;
 mod memory;
+mod once;
 mod projection;
 mod relay;
 mod saga;
@@ -32,9 +33,13 @@ pub use backend::{Backend, Redb, RedbRows, Row, Rows};
 pub use backend::{Sqlite, SqliteRows};
 pub use error::{OpenError, StoreError};
 pub use ledger::OutboxLedger;
+pub use once::OnceKey;
 pub use projection::{Projection, ProjectionError};
 pub use relay::{Relay, RelayAccount, RelayError};
-pub use saga::{Run, SagaBuilder, SagaError, SagaLedger, SagaRunner, Sagas, Step, StepError, StuckSaga};
+pub use saga::{
+    Run, SagaBuilder, SagaError, SagaLedger, SagaRunner, Sagas, Standing, StandingSaga, Step, StepError,
+    StuckSaga,
+};
 pub use store::{RefusedWave, Store, StoreBuilder};
 pub use table::Table;
 pub use transaction::Transaction;

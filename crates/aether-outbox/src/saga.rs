@@ -6,6 +6,9 @@
 //! be made more than once: its effects outside of the store have to be repeatable, and its effects by [`Run::change`]
 //! and [`Run::emit`] happen once.
 //!
+//! A definition of steps has a [version](SagaBuilder::version), which a saga keeps until it ends. A saga that this program has
+//! no definition for stands still, and the others go on.
+//!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! use std::time::Duration;
@@ -39,10 +42,12 @@
 mod course;
 mod error;
 mod ledger;
+mod operating;
 mod record;
 mod runner;
 mod sagas;
 mod shared;
+mod standing;
 mod step;
 
 pub use error::SagaError;
@@ -50,4 +55,5 @@ pub use ledger::SagaLedger;
 pub use record::StuckSaga;
 pub use runner::SagaRunner;
 pub use sagas::{SagaBuilder, Sagas};
+pub use standing::{Standing, StandingSaga};
 pub use step::{Run, Step, StepError};

@@ -32,8 +32,8 @@ pub struct StoreBuilder {
 }
 
 impl StoreBuilder {
-    /// How many waves [`Transaction::once`] remembers, and how long. Default: 262,144 waves, and 7 days; a wave is forgotten
-    /// when either is exceeded. Cost: about 150 bytes of the file for each wave.
+    /// How many waves [`Transaction::once`] remembers, and how many keys, and how long. Default: 262,144 of each, and 7 days; a
+    /// wave is forgotten when either is exceeded. Cost: about 150 bytes of the file for each wave.
     ///
     /// A copy of a wave that comes after it was forgotten is handled **again**. So remember more waves than can be on the
     /// way at once, and longer than the longest pause between two deliveries: with consumers of a log that is

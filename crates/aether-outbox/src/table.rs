@@ -12,6 +12,13 @@ use crate::error::StoreError;
 /// The maximum length of the name of a table and of a key, in bytes.
 const MAX_NAME: usize = 512;
 
+pub(crate) fn check_name(name: &str, what: &'static str) -> Result<(), StoreError> {
+    if (1..=MAX_NAME).contains(&name.len()) {
+        return Ok(());
+    }
+    Err(StoreError::Name { name: name.to_owned(), what, most: MAX_NAME })
+}
+
 /// A table of a transaction. Values are kept as JSON, so that fields can be added with a default.
 pub struct Table<'t, V, R: Rows> {
     rows: &'t R,
@@ -43,12 +50,8 @@ impl<'t, V, R: Rows> Table<'t, V, R> {
     }
 
     fn check(&self, key: &str) -> Result<(), StoreError> {
-        let allowed = |name: &str| (1..=MAX_NAME).contains(&name.len());
-        match (allowed(&self.name), allowed(key)) {
-            (true, true) => Ok(()),
-            (false, _) => Err(StoreError::Name { name: self.name.clone(), what: "table", most: MAX_NAME }),
-            (_, false) => Err(StoreError::Name { name: key.to_owned(), what: "key", most: MAX_NAME }),
-        }
+        check_name(&self.name, "table")?;
+        check_name(key, "key")
     }
 
     fn unfit(&self, key: &str, source: serde_json::Error) -> StoreError {

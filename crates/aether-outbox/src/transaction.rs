@@ -5,13 +5,14 @@ use std::cell::{Cell, RefCell};
 use aether_core::wave::Origin;
 use aether_core::{Wave, WaveId};
 
-use crate::area::{ABOUT, ONCE, WAVES, key};
+use crate::area::{ABOUT, WAVES, key};
 #[cfg(feature = "sqlite")]
 use crate::backend::Sqlite;
 use crate::backend::{Backend, Redb, Rows};
 use crate::error::StoreError;
 use crate::held::{Held, LAST, count};
-use crate::memory::{Horizon, Memory};
+use crate::memory::Memory;
+use crate::once::OnceKey;
 use crate::shared::Shared;
 use crate::stored_wave;
 use crate::table::Table;
@@ -46,28 +47,22 @@ impl<'a, B: Backend> Transaction<'a, B> {
         Table::new(&self.held.rows, name)
     }
 
-    /// Whether this wave is handled for the first time: true once for each identity, within what the store
-    /// [remembers](crate::StoreBuilder::remember). It is remembered when the transaction commits, together with what was
-    /// done for it, so the effect happens exactly once although the wave may be delivered more often.
+    /// Whether a job is done for the first time: true once for each identity of a wave and for each key, within what the
+    /// store [remembers](crate::StoreBuilder::remember). It is remembered when the transaction commits, together with what
+    /// was done, so the effect happens exactly once although it may be asked for more often. [`OnceKey`] has when to give
+    /// which.
     ///
     /// # Errors
-    /// [`StoreError`] if the wave has no identity, or the file cannot be read or written.
-    pub fn once(&self, id: &WaveId) -> Result<bool, StoreError> {
-        if id.sequence == 0 {
-            return Err(StoreError::NoIdentity);
-        }
-        let name = id.source.name().as_bytes();
-        let id = [&key(id.source.instance())[..], &key(id.sequence), name].concat();
-        self.note(ONCE, &id, &[], self.shared.limits.once)
-    }
-
-    /// Notes an id, and returns whether it is new.
-    fn note(&self, area: &str, id: &[u8], value: &[u8], horizon: Horizon) -> Result<bool, StoreError> {
-        let memory = Memory::new(&self.held.rows, area, horizon);
-        if memory.recall(id)?.is_some() {
+    /// [`StoreError`] if the wave has no identity, the key is empty or longer than 512 bytes, or the file cannot be read or
+    /// written.
+    pub fn once<'k>(&self, job: impl Into<OnceKey<'k>>) -> Result<bool, StoreError> {
+        let job = job.into();
+        let memory = Memory::new(&self.held.rows, job.area(), self.shared.limits.once);
+        let id = job.bytes()?;
+        if memory.recall(&id)?.is_some() {
             return Ok(false);
         }
-        memory.note(id, value)?;
+        memory.note(&id, &[])?;
         Ok(true)
     }
 

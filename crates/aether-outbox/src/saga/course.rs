@@ -10,6 +10,7 @@ use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::error::SagaError;
@@ -17,7 +18,7 @@ use super::record::{Ended, Limits, MAX_INTERRUPTED, Next, Phase, Record};
 use super::shared::Shared;
 use super::step::{Change, Run, Step, StepError};
 use crate::backend::{Backend, Rows as _};
-use crate::error::{StoreError, panic_message};
+use crate::error::{StoreError, chain, panic_message};
 use crate::memory::Memory;
 use crate::transaction::Transaction;
 
@@ -28,6 +29,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) struct Course<S, B: Backend> {
     shared: Arc<Shared<S, B>>,
     id: String,
+    nudge: Arc<Notify>,
 }
 
 /// The result of a step: the state, and the changes that belong to it.
@@ -56,24 +58,40 @@ impl From<StoreError> for Unwritten {
     }
 }
 
+/// The step of a saga, which is among these.
+fn step<'s, S, B: Backend>(steps: &'s [Step<S, B>], record: &Record<S>) -> (usize, &'s Step<S, B>) {
+    let index = steps.iter().position(|step| step.name == record.step).unwrap_or_default();
+    (index, &steps[index])
+}
+
 impl<S, B> Course<S, B>
 where
     S: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
     B: Backend,
 {
-    pub(super) fn new(shared: Arc<Shared<S, B>>, id: String) -> Self {
-        Self { shared, id }
+    pub(super) fn new(shared: Arc<Shared<S, B>>, id: String, nudge: Arc<Notify>) -> Self {
+        Self { shared, id, nudge }
     }
 
-    /// Runs to the end.
+    pub(super) fn saga(&self) -> &str {
+        &self.shared.name
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Runs to the end, or until an operator ends a pause: then the runner runs it again as it is in the store.
     pub(super) async fn run(&self) -> Result<(), SagaError> {
         let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
         let record = self.shared.store.write(move |change| shared.get(change.rows(), &id)).await?;
         let Some(mut record) = record else { return Ok(()) };
+        // Without its steps it stands still.
+        let Ok(steps) = self.shared.steps(&record) else { return Ok(()) };
         if record.interrupted > MAX_INTERRUPTED && record.phase != Phase::Stuck {
             let times = record.interrupted;
             let made = Err(StepError::Failed(format!("the process ended {times} times during the step")));
-            match self.settle(record, made).await? {
+            match self.settle(steps, record, made).await? {
                 Some(Next::Step(next)) => record = next,
                 Some(Next::Ended(_)) | None => return Ok(()),
             }
@@ -82,28 +100,33 @@ where
             if record.phase == Phase::Stuck {
                 return self.bury(record).await;
             }
-            let made = self.make(&record).await;
+            let made = self.make(steps, &record).await;
             let failed = made.is_err();
-            match self.settle(record, made).await? {
+            match self.settle(steps, record, made).await? {
                 Some(Next::Step(next)) => record = next,
                 Some(Next::Ended(_)) | None => return Ok(()),
             }
             if failed && record.attempt > 1 && record.phase != Phase::Stuck {
-                sleep(self.step(&record).1.pause_after(record.attempt - 1)).await;
+                let pause = step(steps, &record).1.pause_after(record.attempt - 1);
+                let pause = record.time_left().map_or(pause, |left| pause.min(left));
+                if timeout(pause, self.nudge.notified()).await.is_ok() {
+                    return Ok(());
+                }
             }
         }
     }
 
-    /// Its step. Each step of a saga that has not ended is known: that was checked when the sagas were opened.
-    fn step(&self, record: &Record<S>) -> (usize, &Step<S, B>) {
-        let steps = &self.shared.steps;
-        let index = steps.iter().position(|step| step.name == record.step).unwrap_or_default();
-        (index, &steps[index])
-    }
-
     /// Makes or undoes the step.
-    async fn make(&self, record: &Record<S>) -> Made<S, B> {
-        let (_, step) = self.step(record);
+    async fn make(&self, steps: &[Step<S, B>], record: &Record<S>) -> Made<S, B> {
+        if record.is_late() {
+            let late = "the time of the saga is over".to_owned();
+            return Err(if record.may_have_begun() {
+                StepError::Failed(late)
+            } else {
+                StepError::Refused(late)
+            });
+        }
+        let (_, step) = step(steps, record);
         let action = match record.phase {
             Phase::Forward => &step.action,
             Phase::Back | Phase::Stuck => match &step.undo {
@@ -115,20 +138,28 @@ where
         let run = Run { state, id, attempt, changes: Vec::new() };
         // The call is within the future, because it may panic as well.
         let made = AssertUnwindSafe(async { action(run).await }).catch_unwind();
-        match timeout(step.within, made).await {
+        let within = record.time_left().map_or(step.within, |left| left.min(step.within));
+        match timeout(within, made).await {
             Ok(Ok(made)) => made.map(|run| (run.state, run.changes)),
             Ok(Err(panic)) => {
                 Err(StepError::Failed(format!("the step panicked: {}", panic_message(panic.as_ref()))))
             }
-            Err(_) => Err(StepError::Failed(format!("no end within {:?}", step.within))),
+            Err(_) => Err(StepError::Failed(format!("no end within {within:?}"))),
         }
     }
 
     /// Writes the outcome of a step, for as long as it takes. `None` if another runner has the saga.
-    async fn settle(&self, record: Record<S>, made: Made<S, B>) -> Result<Option<Next<S>>, SagaError> {
-        let (index, step) = self.step(&record);
-        let names: Vec<&str> = self.shared.steps.iter().map(|step| step.name.as_str()).collect();
-        let limits = Limits { attempts: step.attempts.get(), undo_attempts: step.undo_attempts.get() };
+    async fn settle(
+        &self,
+        steps: &[Step<S, B>],
+        record: Record<S>,
+        made: Made<S, B>,
+    ) -> Result<Option<Next<S>>, SagaError> {
+        let (index, step) = step(steps, &record);
+        let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+        // Of a saga that is late there is no other attempt.
+        let attempts = if record.is_late() { 0 } else { step.attempts.get() };
+        let limits = Limits { attempts, undo_attempts: step.undo_attempts.get() };
         if let Err(StepError::Failed(error) | StepError::Refused(error)) = &made {
             let (saga, id, step, phase) = (&self.shared.name, &self.id, &record.step, record.phase);
             tracing::debug!(saga, id, step, ?phase, attempt = record.attempt, error, "a step was not made");
@@ -162,9 +193,7 @@ where
             let (shared, id, written) = (Arc::clone(&self.shared), self.id.clone(), Arc::clone(outcome));
             let write = move |change: &Transaction<'_, B>| written.write(&shared, change, &id);
             match self.shared.store.write(write).await {
-                Err(Unwritten::Store(SagaError::Store(
-                    error @ (StoreError::File { .. } | StoreError::Full { .. }),
-                ))) => {
+                Err(Unwritten::Store(SagaError::Store(error))) if error.is_transient() => {
                     if pause == FIRST_PAUSE {
                         let (saga, id) = (&self.shared.name, &self.id);
                         tracing::warn!(saga, id, %error, "a saga cannot be written, and tries again");
@@ -232,12 +261,10 @@ where
         for of_step in self.changes.lock().iter() {
             match catch_unwind(AssertUnwindSafe(|| of_step(change))) {
                 Ok(Ok(())) => {}
-                Ok(Err(
-                    error @ (StoreError::File { .. } | StoreError::Full { .. } | StoreError::ShutDown),
-                )) => {
+                Ok(Err(error)) if error.is_transient() || matches!(error, StoreError::ShutDown) => {
                     return Err(error.into());
                 }
-                Ok(Err(error)) => return Err(Unwritten::Step(error.to_string())),
+                Ok(Err(error)) => return Err(Unwritten::Step(chain(&error))),
                 Err(panic) => {
                     let message = panic_message(panic.as_ref());
                     return Err(Unwritten::Step(format!("a change of the step panicked: {message}")));

@@ -25,8 +25,8 @@ pub enum SagaError {
         /// The name of both steps.
         step: String,
     },
-    /// There are no steps.
-    #[error("the sagas {saga} have no steps: add at least one")]
+    /// A version has no steps.
+    #[error("the sagas {saga} have no steps, or a version of them has none: add at least one")]
     NoSteps {
         /// The name of the sagas.
         saga: String,
@@ -37,17 +37,15 @@ pub enum SagaError {
         /// The id.
         id: String,
     },
-    /// A saga that has not ended is at a step that this program does not have.
-    #[error(
-        "the saga {id} of {saga} is at the step {step}, which this program does not have: keep the step until such sagas have ended"
-    )]
-    UnknownStep {
+    /// This program has no definition for the saga.
+    #[error("the saga {id} of {saga} stands still: {reason}")]
+    Undefined {
         /// The name of the sagas.
         saga: String,
         /// The id of the saga.
         id: String,
-        /// The step.
-        step: String,
+        /// What is missing.
+        reason: String,
     },
     /// A saga cannot be read: its state has another type.
     #[error("the saga {id} of {saga} cannot be read: its state has another type than this program's")]
@@ -65,9 +63,9 @@ pub enum SagaError {
         /// The name of the sagas.
         saga: String,
     },
-    /// The saga is not stuck.
-    #[error("the saga {id} of {saga} is not stuck: it is running, or has ended")]
-    NotStuck {
+    /// The saga does not stand still.
+    #[error("the saga {id} of {saga} does not stand still: it is at work, or has ended")]
+    NotStandingStill {
         /// The name of the sagas.
         saga: String,
         /// The id of the saga.

@@ -1,5 +1,7 @@
 //! A saga as it is stored.
 
+use std::time::Duration;
+
 use aether_core::clock::micros_since_1970;
 use serde::{Deserialize, Serialize};
 
@@ -37,6 +39,15 @@ pub(super) struct Record<S> {
     pub(super) phase: Phase,
     pub(super) step: String,
     pub(super) attempt: u32,
+    /// The version of its definition.
+    #[serde(default = "first_version")]
+    pub(super) version: u32,
+    /// When it came to this step, in microseconds since 1970. 0 in records of earlier programs.
+    #[serde(default)]
+    pub(super) since: u64,
+    /// When it is undone, if it has not ended by then.
+    #[serde(default)]
+    pub(super) deadline: Option<u64>,
     /// How often the process has ended while the saga was at this step.
     #[serde(default)]
     pub(super) interrupted: u32,
@@ -46,6 +57,11 @@ pub(super) struct Record<S> {
     pub(super) letter: Option<u64>,
     /// Grows with each write. Decisions made from an older one are not written.
     pub(super) revision: u64,
+}
+
+/// The version of definitions without one.
+pub(super) const fn first_version() -> u32 {
+    1
 }
 
 /// A saga that could not be undone. It stays as it is until [`Sagas::retry`](super::Sagas::retry).
@@ -86,18 +102,50 @@ pub(super) struct Limits {
 }
 
 impl<S> Record<S> {
-    pub(super) fn new(state: S, step: &str) -> Self {
-        let (phase, step) = (Phase::Forward, step.to_owned());
+    /// A saga before its first step.
+    pub(super) fn new(state: S, step: &str, version: u32, within: Option<Duration>) -> Self {
+        let (phase, step, since) = (Phase::Forward, step.to_owned(), micros_since_1970());
+        let end =
+            |within: Duration| since.saturating_add(u64::try_from(within.as_micros()).unwrap_or(u64::MAX));
         Self {
             state,
             phase,
             step,
             attempt: 1,
+            version,
+            since,
+            deadline: within.map(end),
             interrupted: 0,
             failures: Vec::new(),
             letter: None,
             revision: 0,
         }
+    }
+
+    /// The time that is left before the saga is undone. `None` without a limit, and once it is undone.
+    pub(super) fn time_left(&self) -> Option<Duration> {
+        let deadline = self.deadline.filter(|_| self.phase == Phase::Forward)?;
+        Some(Duration::from_micros(deadline.saturating_sub(micros_since_1970())))
+    }
+
+    pub(super) fn is_late(&self) -> bool {
+        self.time_left().is_some_and(|left| left.is_zero())
+    }
+
+    /// Whether an attempt at the step may have begun.
+    pub(super) const fn may_have_begun(&self) -> bool {
+        self.attempt > 1 || self.interrupted > 0
+    }
+
+    /// The saga as it is undone from its step on, for this reason.
+    pub(super) fn given_up(mut self, reason: &str) -> Self {
+        self.note(reason);
+        Self { revision: self.revision + 1, ..self.at(Phase::Back) }
+    }
+
+    /// Before the first attempt at its step.
+    fn at(self, phase: Phase) -> Self {
+        Self { phase, attempt: 1, interrupted: 0, since: micros_since_1970(), ..self }
     }
 
     /// The action after an attempt at its step, which is the one of this index.
@@ -119,11 +167,11 @@ impl<S> Record<S> {
                     return Next::Step(Self { attempt: self.attempt + 1, ..self });
                 }
                 if self.phase != Phase::Forward {
-                    return Next::Step(Self { phase: Phase::Stuck, ..self });
+                    return Next::Step(Self { phase: Phase::Stuck, since: micros_since_1970(), ..self });
                 }
                 if !is_refused {
                     // It may have been made.
-                    return Next::Step(Self { phase: Phase::Back, attempt: 1, interrupted: 0, ..self });
+                    return Next::Step(self.at(Phase::Back));
                 }
                 self.phase = Phase::Back;
             }
@@ -133,9 +181,7 @@ impl<S> Record<S> {
             Phase::Back | Phase::Stuck => index.checked_sub(1),
         };
         match (next, self.phase) {
-            (Some(next), _) => {
-                Next::Step(Self { step: steps[next].to_owned(), attempt: 1, interrupted: 0, ..self })
-            }
+            (Some(next), phase) => Next::Step(Self { step: steps[next].to_owned(), ..self.at(phase) }),
             (None, Phase::Forward) => Next::Ended(Ended::Completed),
             (None, _) => Next::Ended(Ended::Undone),
         }
@@ -158,7 +204,7 @@ mod tests {
     const LIMITS: Limits = Limits { attempts: 2, undo_attempts: 2 };
 
     fn at(step: usize, phase: Phase, attempt: u32) -> Record<u32> {
-        Record { phase, attempt, ..Record::new(0, STEPS[step]) }
+        Record { phase, attempt, ..Record::new(0, STEPS[step], 1, None) }
     }
 
     fn next(step: usize, phase: Phase, attempt: u32, made: Result<u32, StepError>) -> (String, u32) {
@@ -184,6 +230,17 @@ mod tests {
         assert_eq!(next(0, Phase::Back, 1, Ok(7)).0, "Undone");
         assert_eq!(next(1, Phase::Back, 1, failed()).0, "Back pay 2");
         assert_eq!(next(1, Phase::Back, 2, refused()).0, "Stuck pay 2");
+    }
+
+    #[test]
+    fn time_is_left_until_the_deadline_and_an_undone_saga_has_none() {
+        let record = |within| Record::new(0, "pay", 1, within);
+        assert_eq!((record(None).time_left(), record(None).is_late()), (None, false));
+        let hour = record(Some(Duration::from_secs(3600)));
+        assert!(hour.time_left().is_some_and(|left| left > Duration::from_secs(3000)) && !hour.is_late());
+        assert!(!record(Some(Duration::MAX)).is_late() && record(Some(Duration::ZERO)).is_late());
+        let undone = record(Some(Duration::ZERO)).given_up("too late");
+        assert_eq!((undone.time_left(), undone.is_late(), undone.revision), (None, false, 1));
     }
 
     #[test]

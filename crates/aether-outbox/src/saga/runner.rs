@@ -1,6 +1,6 @@
 //! Running the sagas of one name.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use super::course::Course;
 use super::error::SagaError;
 use super::ledger::SagaLedger;
 use super::record::{Phase, Record};
-use super::shared::Shared;
+use super::shared::{Found, Shared};
 use crate::backend::Backend;
 
 /// Runs sagas until it is closed. Dropped, it stops at once; interrupted steps are made again by the next runner.
@@ -79,6 +79,7 @@ struct Place<S, B: Backend> {
 
 impl<S, B: Backend> Drop for Place<S, B> {
     fn drop(&mut self) {
+        self.shared.active.lock().clear();
         *self.shared.queued.lock() = self.queued.take();
     }
 }
@@ -98,26 +99,26 @@ where
     let listed = Arc::clone(&shared);
     let listed = aether_files::disk::spawn_blocking(move || unfinished(&listed)).await;
     let mut waiting = listed.map_err(|_| crate::error::StoreError::ShutDown)??;
-    // The sagas at work, and whether they are to be looked at again.
-    let mut active: HashMap<String, bool> = HashMap::new();
     let mut running = JoinSet::new();
     loop {
         while running.len() < shared.concurrency
             && let Some(id) = waiting.pop_front()
         {
-            if let Some(again) = active.get_mut(&id) {
-                *again = true;
+            let mut active = shared.active.lock();
+            if let Some(active) = active.get_mut(&id) {
+                active.again = true;
                 continue;
             }
-            active.insert(id.clone(), false);
-            running.spawn(run_one(Arc::clone(&shared), id));
+            let one = active.entry(id.clone()).or_default();
+            let course = Course::new(Arc::clone(&shared), id, Arc::clone(&one.nudge));
+            running.spawn(run_one(course));
         }
         tokio::select! {
             biased;
             _ = stopped.wait_for(Option::is_some) => break,
             // Does not starve the queue: a saga that has ended starts again only if the queue has named it.
             Some(Ok(id)) = running.join_next() => {
-                if active.remove(&id) == Some(true) {
+                if shared.active.lock().remove(&id).is_some_and(|active| active.again) {
                     waiting.push_back(id);
                 }
             }
@@ -140,7 +141,8 @@ where
 {
     let mut waiting = VecDeque::new();
     let change = shared.store.begin()?;
-    shared.each(&change, |id, record| {
+    shared.each(&change, |id, found| {
+        let Found::Defined(record) = found else { return Ok(()) };
         // A letter may be missing.
         if record.phase != Phase::Stuck || record.letter.is_none() {
             let interrupted = record.interrupted.saturating_add(1);
@@ -153,15 +155,14 @@ where
     Ok(waiting)
 }
 
-async fn run_one<S, B>(shared: Arc<Shared<S, B>>, id: String) -> String
+async fn run_one<S, B>(course: Course<S, B>) -> String
 where
     S: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
     B: Backend,
 {
-    let saga = &shared.name;
+    let (saga, id) = (course.saga(), course.id());
     let mut pause = PAUSES.0;
     loop {
-        let course = Course::new(Arc::clone(&shared), id.clone());
         match AssertUnwindSafe(course.run()).catch_unwind().await {
             Ok(Ok(())) => break,
             // The disk may be full, or have failed at one moment.
@@ -174,5 +175,5 @@ where
         sleep(pause).await;
         pause = (2 * pause).min(PAUSES.1);
     }
-    id
+    id.to_owned()
 }

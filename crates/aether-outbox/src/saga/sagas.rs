@@ -1,11 +1,12 @@
-//! The sagas of one name: opening, starting, and what an operator does.
+//! The sagas of one name: opening and starting.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_log::{DeadError, Log};
+use aether_log::Log;
 use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::error::SagaError;
 use super::ledger::SagaLedger;
-use super::record::{Phase, Record, StuckSaga};
+use super::record::{Record, first_version};
 use super::runner::SagaRunner;
 use super::shared::Shared;
 use super::step::Step;
@@ -28,7 +29,10 @@ use crate::transaction::Transaction;
 #[must_use = "nothing is opened before open()"]
 pub struct SagaBuilder<S, B: Backend = Redb> {
     name: String,
-    steps: Vec<Step<S, B>>,
+    definitions: BTreeMap<u32, Vec<Step<S, B>>>,
+    /// Of the steps that are added.
+    version: u32,
+    within: Option<Duration>,
     concurrency: NonZeroUsize,
     remembered: Horizon,
 }
@@ -39,9 +43,34 @@ pub struct Sagas<S, B: Backend = Redb> {
 }
 
 impl<S, B: Backend> SagaBuilder<S, B> {
-    /// Adds a step behind the others.
+    /// Adds a step behind the others of the version.
     pub fn step(mut self, step: Step<S, B>) -> Self {
-        self.steps.push(step);
+        self.definitions.entry(self.version).or_default().push(step);
+        self
+    }
+
+    /// The version of the steps that are added from here on. Default: 1. A saga keeps the version that was the greatest one
+    /// when it started. So a program that changes the steps has the new ones under a new version, and keeps the old ones
+    /// until [`Sagas::standing_still`] and the account show that those sagas have ended. All versions have one type of state.
+    ///
+    /// ```
+    /// # use aether_outbox::{Run, Sagas, Step};
+    /// # let step = |name| Step::new(name, |run: Run<String>| async move { Ok(run) });
+    /// let orders = Sagas::<String>::builder("orders").step(step("pay")).step(step("ship"));
+    /// let orders = orders.version(2).step(step("pay")).step(step("pack")).step(step("ship"));
+    /// ```
+    pub fn version(mut self, version: u32) -> Self {
+        self.version = version;
+        self.definitions.entry(version).or_default();
+        self
+    }
+
+    /// How long a saga may take from its start on, also over restarts, by the clock of the day. Then it is undone as after a
+    /// failure: an attempt that is under way is ended, and its step is undone with those before it. A step that has not begun
+    /// is not undone; after a restart nobody knows that, so it is. A saga that waits for its turn is undone at its turn.
+    /// Undoing has no limit, nor has a saga that was started before there was one. Default: no limit.
+    pub fn within(mut self, time: Duration) -> Self {
+        self.within = Some(time);
         self
     }
 
@@ -68,30 +97,51 @@ where
     /// Opens the sagas, which are kept in a store. Those that cannot be undone go to the dead letters of the log.
     /// Blocks while it reads all sagas that have not ended.
     ///
+    /// A saga for which there is no definition, because its version or its step is not among these or its state has another
+    /// type, stands still: it is counted as `undefined`, listed by [`Sagas::standing_still`], and the others go on.
+    ///
     /// # Errors
-    /// [`SagaError`]: a name is not valid or used twice, or a saga that has not ended cannot be read or is at a step that is
-    /// not among these.
+    /// [`SagaError`]: a name is not valid or used twice, a version has no steps, or the store cannot be read.
     pub fn open(self, store: &Store<B>, log: &Log) -> Result<Sagas<S, B>, SagaError> {
-        let Self { name, steps, concurrency, remembered } = self;
-        let named = [(&name, "saga")].into_iter().chain(steps.iter().map(|step| (&step.name, "step")));
-        for (name, what) in named {
-            if !is_name(name) {
-                return Err(SagaError::Name { name: name.clone(), what });
-            }
+        let Self { name, definitions, version: _, within, concurrency, remembered } = self;
+        if !is_name(&name) {
+            return Err(SagaError::Name { name, what: "saga" });
         }
-        if steps.is_empty() {
+        if definitions.is_empty() {
             return Err(SagaError::NoSteps { saga: name });
         }
-        for (index, step) in steps.iter().enumerate() {
-            if steps[..index].iter().any(|other| other.name == step.name) {
-                return Err(SagaError::SameStep { saga: name, step: step.name.clone() });
+        for steps in definitions.values() {
+            if steps.is_empty() {
+                return Err(SagaError::NoSteps { saga: name });
+            }
+            for (index, step) in steps.iter().enumerate() {
+                if !is_name(&step.name) {
+                    return Err(SagaError::Name { name: step.name.clone(), what: "step" });
+                }
+                if steps[..index].iter().any(|other| other.name == step.name) {
+                    return Err(SagaError::SameStep { saga: name, step: step.name.clone() });
+                }
             }
         }
         let (queue, queued) = mpsc::unbounded_channel();
         let (store, log, area) = (store.clone(), log.clone(), area::saga(&name));
         let concurrency = concurrency.get();
         let (ledger, queued) = (watch::Sender::default(), Mutex::new(Some(queued)));
-        let shared = Shared { name, area, steps, store, log, concurrency, remembered, ledger, queue, queued };
+        let active = Mutex::default();
+        let shared = Shared {
+            name,
+            area,
+            definitions,
+            within,
+            store,
+            log,
+            concurrency,
+            remembered,
+            ledger,
+            queue,
+            queued,
+            active,
+        };
         let ledger = shared.count()?;
         shared.ledger.send_replace(ledger);
         Ok(Sagas { shared: Arc::new(shared) })
@@ -117,10 +167,11 @@ impl<S, B: Backend> Sagas<S, B> {
     pub fn builder(name: &str) -> SagaBuilder<S, B> {
         let remembered = Horizon { ids: 65_536, age: Duration::from_secs(7 * 24 * 60 * 60) };
         let concurrency = NonZeroUsize::new(16).unwrap_or(NonZeroUsize::MIN);
-        SagaBuilder { name: name.to_owned(), steps: Vec::new(), concurrency, remembered }
+        let (definitions, version) = (BTreeMap::new(), first_version());
+        SagaBuilder { name: name.to_owned(), definitions, version, within: None, concurrency, remembered }
     }
 
-    /// The account: `started = completed + undone + running + stuck`.
+    /// The account: `started = completed + undone + running + stuck + undefined`.
     #[must_use]
     pub fn ledger(&self) -> SagaLedger {
         *self.shared.ledger.borrow()
@@ -158,8 +209,13 @@ where
         if has_ended || rows.get(&shared.area, id.as_bytes())?.is_some() {
             return Ok(false);
         }
-        let first = shared.steps.first().map_or("", |step| step.name.as_str());
-        shared.put(change, id, &Record::new(state.clone(), first))?;
+        let newest = shared.definitions.last_key_value();
+        let Some((version, first)) = newest.and_then(|(version, steps)| Some((version, steps.first()?)))
+        else {
+            return Err(SagaError::NoSteps { saga: shared.name.clone() });
+        };
+        let record = Record::new(state.clone(), &first.name, *version, shared.within);
+        shared.put(change, id, &record)?;
         shared.change_ledger(change, |ledger| {
             ledger.started += 1;
             ledger.running += 1;
@@ -179,55 +235,5 @@ where
     /// Outside of a tokio runtime.
     pub fn spawn(&self) -> Result<SagaRunner, SagaError> {
         SagaRunner::spawn(&self.shared)
-    }
-
-    /// The sagas that could not be undone. Blocks while it reads all sagas that have not ended.
-    ///
-    /// # Errors
-    /// [`SagaError`] if the store cannot be read.
-    pub fn stuck(&self) -> Result<Vec<StuckSaga<S>>, SagaError> {
-        let mut stuck = Vec::new();
-        self.shared.each(&self.shared.store.begin()?, |id, record| {
-            if record.phase == Phase::Stuck {
-                let Record { state, step, letter, failures, .. } = record;
-                let errors = failures.into_iter().map(|failed| format!("{}: {}", failed.step, failed.error));
-                stuck.push(StuckSaga { id, state, step, errors: errors.collect(), letter });
-            }
-            Ok(())
-        })?;
-        Ok(stuck)
-    }
-
-    /// Undoes a saga that is stuck, from the step on that could not be undone, and drops its dead letter.
-    ///
-    /// # Errors
-    /// [`SagaError::NotStuck`]; [`SagaError::Dead`] if the letter was not dropped, although the saga goes on.
-    ///
-    /// # Cancel safety
-    /// Cancelled before completion, the saga may go on, and its letter may stay.
-    pub async fn retry(&self, id: &str) -> Result<(), SagaError> {
-        let (shared, id) = (Arc::clone(&self.shared), id.to_owned());
-        let retried = self.shared.store.write(move |change| {
-            let record = shared.get(change.rows(), &id)?;
-            let Some(record) = record.filter(|record| record.phase == Phase::Stuck) else {
-                return Err(SagaError::NotStuck { saga: shared.name.clone(), id });
-            };
-            let revision = record.revision + 1;
-            let again = Record { phase: Phase::Back, attempt: 1, letter: None, revision, ..record.clone() };
-            shared.put(change, &id, &again)?;
-            shared.change_ledger(change, |ledger| {
-                ledger.stuck -= 1;
-                ledger.running += 1;
-            })?;
-            let queue = shared.queue.clone();
-            change.at_end(move || drop(queue.send(id)));
-            Ok(record.letter)
-        });
-        let Some(letter) = retried.await? else { return Ok(()) };
-        match self.shared.log.dead().drop_letter(letter).await {
-            // An operator has dropped it before.
-            Ok(()) | Err(DeadError::Unknown { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
     }
 }

@@ -1,10 +1,14 @@
 //! The state that the handles, the runner and the courses of sagas share: the steps, the store, and the account.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
 use aether_log::Log;
 use parking_lot::Mutex;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, watch};
+use serde::de::{DeserializeOwned, IgnoredAny};
+use tokio::sync::{Notify, mpsc, watch};
 
 use super::error::SagaError;
 use super::ledger::SagaLedger;
@@ -20,7 +24,9 @@ use crate::transaction::Transaction;
 pub(super) struct Shared<S, B: Backend> {
     pub(super) name: String,
     pub(super) area: String,
-    pub(super) steps: Vec<Step<S, B>>,
+    /// The steps of each version.
+    pub(super) definitions: BTreeMap<u32, Vec<Step<S, B>>>,
+    pub(super) within: Option<Duration>,
     pub(super) store: Store<B>,
     pub(super) log: Log,
     pub(super) concurrency: usize,
@@ -29,6 +35,23 @@ pub(super) struct Shared<S, B: Backend> {
     pub(super) queue: mpsc::UnboundedSender<String>,
     /// Taken by the runner.
     pub(super) queued: Mutex<Option<mpsc::UnboundedReceiver<String>>>,
+    pub(super) active: Mutex<HashMap<String, Active>>,
+}
+
+/// A saga that the runner has at work.
+#[derive(Default)]
+pub(super) struct Active {
+    /// It is to be looked at again.
+    pub(super) again: bool,
+    /// Ends the pause before another attempt.
+    pub(super) nudge: Arc<Notify>,
+}
+
+/// A saga as it is found in the store.
+pub(super) enum Found<S> {
+    Defined(Record<S>),
+    /// Without its state, and the reason. `None` if nothing of it can be read.
+    Undefined(Option<Record<IgnoredAny>>, String),
 }
 
 impl<S, B> Shared<S, B>
@@ -52,6 +75,41 @@ where
     ) -> Result<(), SagaError> {
         let row = serde_json::to_vec(record).map_err(|source| self.unfit(id, source))?;
         Ok(change.rows().put(&self.area, id.as_bytes(), &row)?)
+    }
+
+    /// The steps of a saga; the reason if this program does not have its version, or its step.
+    pub(super) fn steps<T>(&self, record: &Record<T>) -> Result<&[Step<S, B>], String> {
+        let (version, step) = (record.version, &record.step);
+        let Some(steps) = self.definitions.get(&version) else {
+            return Err(format!("this program has no version {version} of its definition"));
+        };
+        if steps.iter().any(|known| known.name == *step) {
+            return Ok(steps);
+        }
+        Err(format!("version {version} of its definition has no step {step} in this program"))
+    }
+
+    fn find(&self, row: &[u8]) -> Found<S> {
+        let head: Option<Record<IgnoredAny>> = serde_json::from_slice(row).ok();
+        if let Some(Err(reason)) = head.as_ref().map(|head| self.steps(head)) {
+            return Found::Undefined(head, reason);
+        }
+        match serde_json::from_slice(row) {
+            Ok(record) => Found::Defined(record),
+            Err(error) => {
+                Found::Undefined(head, format!("its state has another type than this program's: {error}"))
+            }
+        }
+    }
+
+    /// Lets the runner look at a saga, also if it pauses.
+    pub(super) fn poke(&self, id: String) {
+        let nudge = self.active.lock().get(&id).map(|active| Arc::clone(&active.nudge));
+        // Without a runner the next one finds it in the store.
+        let _ = self.queue.send(id);
+        if let Some(nudge) = nudge {
+            nudge.notify_one();
+        }
     }
 
     fn unfit(&self, id: &str, source: serde_json::Error) -> SagaError {
@@ -85,7 +143,7 @@ where
     pub(super) fn each(
         &self,
         change: &Transaction<'_, B>,
-        mut call: impl FnMut(String, Record<S>) -> Result<(), SagaError>,
+        mut call: impl FnMut(String, Found<S>) -> Result<(), SagaError>,
     ) -> Result<(), SagaError> {
         let mut from = Vec::new();
         loop {
@@ -95,26 +153,43 @@ where
             from = [last, &[0][..]].concat();
             for (id, row) in page {
                 let id = String::from_utf8_lossy(&id).into_owned();
-                let record = self.read(&id, &row)?;
-                call(id, record)?;
+                call(id, self.find(&row))?;
             }
         }
     }
 
-    /// Counts the sagas, and makes sure that each is at a step of this program.
+    /// Counts the sagas, and reports those for which this program has no definition.
     pub(super) fn count(&self) -> Result<SagaLedger, SagaError> {
         let change = self.store.begin()?;
         let row = change.rows().get(ABOUT, &self.ledger_key())?;
-        let mut ledger: SagaLedger =
-            row.and_then(|row| serde_json::from_slice(&row).ok()).unwrap_or_default();
-        (ledger.running, ledger.stuck) = (0, 0);
-        self.each(&change, |id, record| {
-            *(if record.phase == Phase::Stuck { &mut ledger.stuck } else { &mut ledger.running }) += 1;
-            if self.steps.iter().any(|step| step.name == record.step) {
-                return Ok(());
+        let stored: SagaLedger = row.and_then(|row| serde_json::from_slice(&row).ok()).unwrap_or_default();
+        let mut ledger = SagaLedger { running: 0, stuck: 0, undefined: 0, ..stored };
+        let mut first = None;
+        self.each(&change, |id, found| {
+            match found {
+                Found::Defined(record) if record.phase == Phase::Stuck => ledger.stuck += 1,
+                Found::Defined(_) => ledger.running += 1,
+                Found::Undefined(_, reason) => {
+                    ledger.undefined += 1;
+                    first.get_or_insert((id, reason));
+                }
             }
-            Err(SagaError::UnknownStep { saga: self.name.clone(), id, step: record.step })
+            Ok(())
         })?;
+        if let Some((id, reason)) = first {
+            let (saga, sagas) = (&self.name, ledger.undefined);
+            tracing::warn!(
+                saga,
+                sagas,
+                id,
+                reason,
+                "sagas stand still, because this program has no definition for them"
+            );
+        }
+        if ledger != stored {
+            self.change_ledger(&change, |stored| *stored = ledger)?;
+            change.commit()?;
+        }
         Ok(ledger)
     }
 }

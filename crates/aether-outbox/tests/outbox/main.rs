@@ -7,6 +7,7 @@ mod failing;
 mod killing;
 mod projecting;
 mod relaying;
+mod replaying;
 mod sagas;
 mod stage;
 mod transactions;

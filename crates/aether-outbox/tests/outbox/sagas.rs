@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use aether_log::Log;
-use aether_outbox::{Redb, Run, SagaError, Sagas, Step, StepError, Store};
+use aether_outbox::{Redb, Run, SagaBuilder, SagaError, Sagas, Standing, Step, StepError, Store};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -180,7 +180,7 @@ async fn a_saga_that_cannot_be_undone_is_a_dead_letter_with_its_state_until_it_i
     let about: serde_json::Value = letter.stored.wave.json().unwrap();
     assert_eq!((about["id"].as_str(), about["state"]["number"].as_u64()), (Some("order-7"), Some(7)));
     assert_eq!((letter.consumer.as_str(), letter.failed.len()), ("saga-orders", 4));
-    assert!(matches!(sagas.retry("order-8").await, Err(SagaError::NotStuck { .. })));
+    assert!(matches!(sagas.retry("order-8").await, Err(SagaError::NotStandingStill { .. })));
 
     // The refund works again, also after a restart.
     world.faults.lock().clear();
@@ -216,22 +216,191 @@ async fn an_interrupted_step_is_made_again_by_the_next_runner() {
     world.faults.lock().clear();
     world.calls();
     let (store, log) = reopened(folder.path());
-    // A program that has lost the step.
-    let lost =
-        Sagas::builder("orders").step(world.step("reserve", "release")).open(&store, &log).unwrap_err();
-    assert!(
-        matches!(&lost, SagaError::UnknownStep { id, step, .. } if id == "order-1" && step == "pay"),
-        "{lost}"
-    );
-    let other = Sagas::<u64>::builder("orders")
-        .step(Step::new("pay", |run| async move { Ok(run) }))
-        .open(&store, &log);
-    assert!(matches!(other, Err(SagaError::State { .. })), "{other:?}");
     let sagas = sagas(&world, &store, &log);
     assert_eq!(sagas.ledger().running, 1);
     let runner = sagas.spawn().unwrap();
     within(sagas.wait_for(|ledger| ledger.completed == 1)).await;
     assert_eq!(world.calls(), ["pay 1", "ship 1"]);
+    runner.close(Duration::from_secs(1)).await;
+}
+
+/// One saga that was interrupted at its step `pay`.
+async fn interrupted(folder: &Path, world: &World) {
+    let (store, log) = (open(folder), open_log(folder));
+    let sagas = sagas(world, &store, &log);
+    world.faults.lock().push(("pay", "hang"));
+    let runner = sagas.spawn().unwrap();
+    start(&store, &sagas, 1);
+    called(world, "pay 1").await;
+    runner.close(Duration::ZERO).await;
+    world.faults.lock().clear();
+    world.calls();
+}
+
+async fn called(world: &World, call: &str) {
+    within(async {
+        while !world.calls.lock().iter().any(|called| called == call) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_saga_without_a_definition_stands_still_and_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World { is_patient: true, ..World::default() };
+    interrupted(folder.path(), &world).await;
+    let (store, log) = (open(folder.path()), open_log(folder.path()));
+
+    // A program that has lost the step.
+    let lost = Sagas::builder("orders").step(world.step("reserve", "release")).open(&store, &log).unwrap();
+    let runner = lost.spawn().unwrap();
+    assert!(start(&store, &lost, 2) && !start(&store, &lost, 1));
+    let ledger = within(lost.wait_for(|ledger| ledger.completed == 1)).await;
+    assert!(ledger.adds_up() && (ledger.undefined, ledger.running) == (1, 0), "{ledger}");
+    let standing = lost.standing_still().unwrap();
+    let [one] = &standing[..] else { panic!("{standing:?}") };
+    assert_eq!((one.id.as_str(), one.saga.as_str(), one.version), ("order-1", "orders", 1));
+    assert_eq!((one.step.as_str(), one.is_undone, one.attempts), ("pay", false, 0));
+    let reason = "version 1 of its definition has no step pay in this program";
+    assert_eq!(one.why, Standing::Undefined(reason.to_owned()));
+    assert!(one.since.is_some());
+    for refused in [lost.retry("order-1").await, lost.give_up("order-1").await.map(drop)] {
+        assert!(matches!(refused, Err(SagaError::Undefined { .. })), "{refused:?}");
+    }
+    runner.close(Duration::from_secs(1)).await;
+    assert_eq!(world.calls(), ["reserve 1"]);
+
+    // And one whose state has another type.
+    let other = Sagas::<u64>::builder("orders").step(Step::new("pay", |run| async move { Ok(run) }));
+    let other = other.open(&store, &log).unwrap();
+    let standing = other.standing_still().unwrap();
+    assert!(
+        matches!(&standing[0].why, Standing::Undefined(reason) if reason.contains("another type")),
+        "{standing:?}"
+    );
+    assert_eq!((other.ledger().undefined, standing[0].step.as_str()), (1, "pay"));
+
+    let sagas = sagas(&world, &store, &log);
+    assert_eq!((sagas.ledger().running, sagas.ledger().undefined), (1, 0));
+    let runner = sagas.spawn().unwrap();
+    let ledger = within(sagas.wait_for(|ledger| ledger.completed == 2)).await;
+    assert!(ledger.adds_up() && sagas.standing_still().unwrap().is_empty(), "{ledger}");
+    assert_eq!(world.calls(), ["pay 1", "ship 1"]);
+    runner.close(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_saga_ends_by_the_version_that_it_was_started_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let world = World { is_patient: true, ..World::default() };
+    interrupted(folder.path(), &world).await;
+    let (store, log) = (open(folder.path()), open_log(folder.path()));
+    let second = |builder: SagaBuilder<Order>| builder.version(2).step(world.step("pack", "unpack"));
+
+    let newest = second(Sagas::builder("orders")).open(&store, &log).unwrap();
+    let standing = newest.standing_still().unwrap();
+    let reason = "this program has no version 1 of its definition".to_owned();
+    assert_eq!((standing.len(), &standing[0].why), (1, &Standing::Undefined(reason)));
+    assert_eq!(newest.ledger().undefined, 1);
+
+    let first = Sagas::builder("orders").step(world.step("reserve", "release"));
+    let both = second(first.step(world.step("pay", "refund")).step(world.step("ship", "return")));
+    let both = both.open(&store, &log).unwrap();
+    start(&store, &both, 2);
+    let runner = both.spawn().unwrap();
+    within(both.wait_for(|ledger| ledger.completed == 2)).await;
+    let mut calls = world.calls();
+    calls.sort();
+    assert_eq!(calls, ["pack 1", "pay 1", "ship 1"]);
+    runner.close(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn a_saga_that_takes_too_long_is_undone_also_after_a_restart() {
+    let limited = |world: &World, time| {
+        let builder = Sagas::builder("orders").within(time).step(world.step("reserve", "release"));
+        builder.step(world.step("pay", "refund")).step(world.step("ship", "return"))
+    };
+    // In the middle of a step, which may take an hour.
+    let Stage { store, log, world, .. } =
+        &Stage { world: World { is_patient: true, ..World::default() }, ..stage() };
+    let sagas = limited(world, Duration::from_millis(500)).open(store, log).unwrap();
+    world.faults.lock().push(("pay", "hang"));
+    let runner = sagas.spawn().unwrap();
+    start(store, &sagas, 1);
+    let ledger = within(sagas.wait_for(|ledger| ledger.undone == 1)).await;
+    assert!(ledger.adds_up(), "{ledger}");
+    assert_eq!(world.calls(), ["reserve 1", "pay 1", "refund 1", "release 1"]);
+    runner.close(Duration::from_secs(1)).await;
+
+    // While no process ran. The next one has no limit for new ones.
+    let folder = tempfile::tempdir().unwrap();
+    {
+        let (store, log) = (open(folder.path()), open_log(folder.path()));
+        start(&store, &limited(world, Duration::ZERO).open(&store, &log).unwrap(), 1);
+    }
+    let (store, log) = (open(folder.path()), open_log(folder.path()));
+    let reopened = self::sagas(world, &store, &log);
+    let runner = reopened.spawn().unwrap();
+    within(reopened.wait_for(|ledger| ledger.undone == 1)).await;
+    assert_eq!(world.calls(), ["release 1"], "nobody knows whether it had begun");
+    runner.close(Duration::from_secs(1)).await;
+
+    // Started and too late at once: nothing has begun.
+    let late = limited(world, Duration::ZERO).open(&store, &log).unwrap();
+    let runner = late.spawn().unwrap();
+    start(&store, &late, 2);
+    // The runner is at work now.
+    within(late.wait_for(|ledger| ledger.undone == 2)).await;
+    world.calls();
+    start(&store, &late, 3);
+    within(late.wait_for(|ledger| ledger.undone == 3)).await;
+    assert!(world.calls().is_empty());
+    runner.close(Duration::from_secs(1)).await;
+}
+
+#[tokio::test]
+async fn an_operator_sees_what_stands_still_and_lets_it_go_on_or_gives_it_up() {
+    let Stage { store, log, world, .. } = &stage();
+    let hour = Duration::from_secs(3600);
+    let patient = |step: Step<Order>| step.pauses(hour, hour);
+    let sagas = Sagas::builder("orders").step(world.step("reserve", "release"));
+    let sagas = sagas.step(patient(world.step("pay", "refund"))).open(store, log).unwrap();
+    world.faults.lock().push(("pay", "fail"));
+    start(store, &sagas, 1);
+    assert_eq!(sagas.standing_still().unwrap()[0].why, Standing::Waiting);
+    let runner = sagas.spawn().unwrap();
+    let retrying = async || {
+        within(async {
+            loop {
+                let standing = sagas.standing_still().unwrap();
+                if standing.first().is_some_and(|one| one.why == Standing::Retrying) {
+                    return standing;
+                }
+                tokio::task::yield_now().await;
+            }
+        })
+        .await
+    };
+    let standing = retrying().await;
+    assert_eq!((standing.len(), standing[0].step.as_str(), standing[0].attempts), (1, "pay", 1));
+    assert_eq!(standing[0].last_error.as_deref(), Some("pay: broken"));
+    world.faults.lock().clear();
+    sagas.retry("order-1").await.unwrap();
+    within(sagas.wait_for(|ledger| ledger.completed == 1)).await;
+    assert_eq!(world.calls(), ["reserve 1", "pay 1", "pay 2"]);
+    assert!(matches!(sagas.retry("order-1").await, Err(SagaError::NotStandingStill { .. })));
+    assert!(!sagas.give_up("order-1").await.unwrap());
+
+    world.faults.lock().push(("pay", "fail"));
+    start(store, &sagas, 2);
+    retrying().await;
+    assert!(sagas.give_up("order-2").await.unwrap());
+    let ledger = within(sagas.wait_for(|ledger| ledger.undone == 1)).await;
+    assert!(ledger.adds_up() && sagas.standing_still().unwrap().is_empty());
+    assert_eq!(world.calls(), ["reserve 1", "pay 1", "refund 1", "release 1"]);
     runner.close(Duration::from_secs(1)).await;
 }
 
@@ -243,6 +412,8 @@ fn names_that_are_not_allowed_and_steps_of_one_name_are_refused() {
     assert!(matches!(same, SagaError::SameStep { .. }), "{same}");
     let none = Sagas::<u64>::builder("orders").open(store, log).unwrap_err();
     assert!(matches!(none, SagaError::NoSteps { .. }), "{none}");
+    let empty = Sagas::builder("orders").step(step()).version(2).open(store, log).unwrap_err();
+    assert!(matches!(empty, SagaError::NoSteps { .. }), "{empty}");
     let name = Sagas::builder("a.b").step(step()).open(store, log).unwrap_err();
     assert!(matches!(name, SagaError::Name { what: "saga", .. }), "{name}");
     let sagas = Sagas::builder("orders").step(step()).open(store, log).unwrap();

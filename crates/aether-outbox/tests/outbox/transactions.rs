@@ -81,6 +81,52 @@ fn statements_of_the_service_are_part_of_the_transaction() {
     assert_eq!((articles.as_str(), store.ledger().committed), ("a desk", 1));
 }
 
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_closure_returns_an_error_of_its_own_or_of_its_statements() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = crate::stage::open_sqlite(folder.path());
+    let broken = store.write(|change| {
+        change.emit(order(1))?;
+        change.sql().execute("INSERT INTO missing VALUES (1)", [])?;
+        Ok::<_, StoreError>(())
+    });
+    let broken = broken.await.unwrap_err();
+    assert!(broken.to_string().contains("no such table: missing") && !broken.is_transient(), "{broken}");
+    let StoreError::Other(inner) = broken else { panic!("{broken:?}") };
+    assert!(inner.is::<rusqlite::Error>());
+    let own = store.write(|change| {
+        change.emit(order(1))?;
+        "no number".parse::<u64>().map_err(StoreError::other)
+    });
+    assert_eq!(own.await.unwrap_err().to_string(), "invalid digit found in string");
+    assert_eq!(store.ledger().committed, 0);
+}
+
+#[tokio::test]
+async fn a_closure_returns_an_error_of_a_table_of_redb() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let written = |units: &'static str| {
+        store.write(move |change| {
+            change
+                .redb()
+                .open_table(redb::TableDefinition::<&str, &str>::new("stock"))?
+                .insert("lamp", units)?;
+            Ok::<_, StoreError>(())
+        })
+    };
+    written("7").await.unwrap();
+    let unfit = store.write(|change| {
+        change.redb().open_table(redb::TableDefinition::<&str, u64>::new("stock"))?;
+        Ok::<_, StoreError>(())
+    });
+    let unfit = unfit.await.unwrap_err();
+    assert!(matches!(&unfit, StoreError::Other(error) if error.is::<redb::Error>()), "{unfit}");
+    let full = redb::Error::Io(std::io::ErrorKind::StorageFull.into());
+    assert!(StoreError::other(full).is_transient() && !unfit.is_transient());
+}
+
 #[test]
 fn typed_tables_of_redb_are_part_of_the_transaction() {
     const STOCK: redb::TableDefinition<'_, &str, u64> = redb::TableDefinition::new("stock");
@@ -117,6 +163,54 @@ fn ids_beyond_the_horizon_are_forgotten_the_oldest_first() {
     // Each new one forgets two that are too old.
     assert!((100..110).all(|number| change.once(&id(number)).unwrap()));
     assert!(change.once(&id(20)).unwrap());
+}
+
+fn a_key_is_done_once_apart_from_identities_and_within_the_same_bounds<B: Backend>(
+    open: impl Fn(u64) -> Store<B>,
+) {
+    let store = open(10);
+    let change = store.begin().unwrap();
+    assert!(change.once("payment of order 17").unwrap() && change.once(&id(1)).unwrap());
+    drop(change);
+    let change = store.begin().unwrap();
+    assert!(change.once("payment of order 17").unwrap(), "what was not committed was not done");
+    // The bytes of an identity, written as a text.
+    let like_an_id = format!("{}{}till", "\0\0\0\0\0\0\0\u{7}", "\0\0\0\0\0\0\0\u{1}");
+    assert!(change.once(&like_an_id).unwrap() && change.once(&id(1)).unwrap());
+    change.commit().unwrap();
+    drop(store);
+
+    let store = open(10);
+    let change = store.begin().unwrap();
+    assert!(!change.once("payment of order 17").unwrap() && !change.once(&like_an_id).unwrap());
+    assert!((2..=20).all(|number| change.once(&id(number)).unwrap()));
+    assert!(!change.once("payment of order 17").unwrap(), "identities do not push keys out");
+    assert!((1..=10).all(|number| change.once(&format!("job {number}")).unwrap()));
+    assert!(change.once("payment of order 17").unwrap(), "ten keys are remembered");
+    assert!(change.once(&"k".repeat(512)).unwrap());
+    for refused in ["", &"k".repeat(513)] {
+        let refused = change.once(refused).unwrap_err();
+        assert!(matches!(refused, StoreError::Name { what: "key", most: 512, .. }), "{refused}");
+    }
+}
+
+#[test]
+fn in_redb_a_key_is_done_once_apart_from_identities_and_within_the_same_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = |ids| Store::builder("shop").remember(ids, Duration::from_secs(3600));
+    a_key_is_done_once_apart_from_identities_and_within_the_same_bounds(|ids| {
+        store(ids).open(folder.path().join("s")).unwrap()
+    });
+}
+
+#[cfg(feature = "sqlite")]
+#[test]
+fn in_sqlite_a_key_is_done_once_apart_from_identities_and_within_the_same_bounds() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = |ids| Store::builder("shop").remember(ids, Duration::from_secs(3600));
+    a_key_is_done_once_apart_from_identities_and_within_the_same_bounds(|ids| {
+        store(ids).open_sqlite(folder.path().join("s")).unwrap()
+    });
 }
 
 #[test]
