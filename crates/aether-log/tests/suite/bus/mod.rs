@@ -3,6 +3,7 @@
 mod beginning;
 mod consuming;
 mod corpus;
+mod corpus_in_use;
 mod dead;
 mod emitting;
 mod failing;
