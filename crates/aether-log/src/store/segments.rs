@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::damage::{Damage, TornTail};
 use super::error::OpenError;
+use super::holds::Holds;
 use super::options::Retention;
 use super::record::HEADER;
 use super::segment::{FILE_HEADER, FileHeader, Found, SegmentReader, read_file_header};
@@ -120,6 +121,8 @@ pub(super) struct Segments {
     /// Another process may be writing it, and drop segments at any moment.
     is_view: bool,
     list: Mutex<BTreeMap<u64, Segment>>,
+    /// The readers that retention waits for.
+    pub(super) holds: Holds,
     /// Held while segments are dropped or rewritten.
     pub(super) maintenance: Mutex<()>,
 }
@@ -156,7 +159,8 @@ impl Segments {
         let salt = files.first().map_or_else(|| fastrand::u32(1..), |(_, salt, _)| *salt);
         let (list, maintenance) = (Mutex::default(), Mutex::default());
         let (folder, is_view) = (folder.to_owned(), !for_writing);
-        let segments = Self { disk, folder, salt, is_view, list, maintenance };
+        let holds = Holds::default();
+        let segments = Self { disk, folder, salt, is_view, list, holds, maintenance };
         let mut opened = Opened { next: 1, ..Opened::default() };
         let last = files.last().map(|(first, ..)| *first);
         for (first, its_salt, path) in files {
@@ -391,10 +395,11 @@ impl Segments {
         }
     }
 
-    /// Drops segments, the oldest first. The caller holds `maintenance`.
+    /// Drops segments, the oldest first, as far as no reader holds them. The caller holds `maintenance`.
     pub(super) fn retain(&self, rules: &Retention, now: u64) -> usize {
         let mut dropped = 0;
-        while let Some((first, path)) = self.too_old(rules, now) {
+        let settled = self.holds.settled();
+        while let Some((first, path)) = self.too_old(rules, now, settled) {
             // Removed from the list first: a cursor that has the file open reads on to its end.
             self.list.lock().remove(&first);
             remove(&path);
@@ -418,10 +423,10 @@ impl Segments {
         }
     }
 
-    fn too_old(&self, rules: &Retention, now: u64) -> Option<(u64, PathBuf)> {
+    fn too_old(&self, rules: &Retention, now: u64, settled: u64) -> Option<(u64, PathBuf)> {
         let list = self.list.lock();
         let (first, oldest) = list.first_key_value()?;
-        let (next, _) = list.range(first + 1..).next()?;
+        let (next, _) = list.range(first + 1..).next().filter(|(next, _)| **next - 1 <= settled)?;
         let bytes: u64 = list.values().map(|segment| segment.end).sum();
         let behind = list.last_key_value().map_or(0, |(_, last)| (last.last + 1).saturating_sub(*next));
         let age = Duration::from_micros(now.saturating_sub(oldest.micros));
@@ -429,6 +434,18 @@ impl Segments {
             || rules.max_bytes.is_some_and(|most| bytes > most)
             || rules.max_records.is_some_and(|most| behind >= most);
         is_dropped.then(|| (*first, oldest.path.clone()))
+    }
+
+    /// Whether the rules would drop the oldest segment if a new one began at this position, and a reader holds it: its name,
+    /// and how many positions it holds.
+    pub(super) fn held_back(&self, rules: &Retention, next: u64) -> Option<(String, u64)> {
+        let (name, settled) = self.holds.last()?;
+        let list = self.list.lock();
+        let behind_oldest = list.keys().nth(1).copied().unwrap_or(next);
+        let bytes: u64 = list.values().map(|segment| segment.end).sum();
+        let is_full = rules.max_bytes.is_some_and(|most| bytes > most)
+            || rules.max_records.is_some_and(|most| next - behind_oldest >= most);
+        (is_full && behind_oldest - 1 > settled).then(|| (name, (next - 1).saturating_sub(settled)))
     }
 
     /// Looks at the folder again, for a log that another process writes.

@@ -8,6 +8,7 @@ mod dead;
 mod emitting;
 mod failing;
 mod faults;
+mod keeping_for;
 mod recovering;
 mod replaying;
 mod retaining;
