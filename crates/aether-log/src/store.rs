@@ -8,6 +8,7 @@
 //! before and after that record stays readable.
 
 mod committer;
+mod copying;
 mod cursor;
 mod damage;
 mod error;
@@ -37,6 +38,7 @@ pub use crate::store::verify::{Verified, verify, verify_with};
 pub(crate) use crate::store::view::Span;
 pub use crate::store::view::View;
 
+pub(crate) use crate::store::copying::{SegmentFile, skip_positions};
 pub(crate) use crate::store::folder::make_folder;
 pub(crate) use crate::store::holds::{Holds, Settled};
 pub(crate) use crate::store::segments::Place;

@@ -428,7 +428,7 @@ impl Segments {
         let (first, oldest) = list.first_key_value()?;
         let (next, _) = list.range(first + 1..).next().filter(|(next, _)| **next - 1 <= settled)?;
         let bytes: u64 = list.values().map(|segment| segment.end).sum();
-        let behind = list.last_key_value().map_or(0, |(_, last)| (last.last + 1).saturating_sub(*next));
+        let behind = positions(list.range(next..), u64::MAX);
         let age = Duration::from_micros(now.saturating_sub(oldest.micros));
         let is_dropped = rules.max_age.is_some_and(|most| age > most)
             || rules.max_bytes.is_some_and(|most| bytes > most)
@@ -444,7 +444,7 @@ impl Segments {
         let behind_oldest = list.keys().nth(1).copied().unwrap_or(next);
         let bytes: u64 = list.values().map(|segment| segment.end).sum();
         let is_full = rules.max_bytes.is_some_and(|most| bytes > most)
-            || rules.max_records.is_some_and(|most| next - behind_oldest >= most);
+            || rules.max_records.is_some_and(|most| positions(list.range(behind_oldest..), next) >= most);
         (is_full && behind_oldest - 1 > settled).then(|| (name, (next - 1).saturating_sub(settled)))
     }
 
@@ -481,6 +481,17 @@ fn file_number(about: &fs::Metadata) -> u64 {
         .map_or(0, |since| since.as_nanos() as u64);
 }
 
+/// How many positions these segments hold, if this one follows them: no more than they have room for records, because
+/// positions are left out behind damage and when a backup is restored.
+fn positions<'s>(segments: impl Iterator<Item = (&'s u64, &'s Segment)>, next: u64) -> u64 {
+    let held = segments.map(|(first, segment)| {
+        let last = segment.last.min(next - 1);
+        let room = segment.end.saturating_sub(FILE_HEADER as u64) / HEADER as u64;
+        (last + 1).saturating_sub(*first).min(room)
+    });
+    held.sum()
+}
+
 fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "a segment that is not kept was not removed");
@@ -493,7 +504,7 @@ pub(super) fn last_file(folder: &Path) -> Result<Option<PathBuf>, OpenError> {
 }
 
 /// The segments of a folder, in order.
-fn list_files(folder: &Path) -> Result<Vec<(u64, u32, PathBuf)>, OpenError> {
+pub(super) fn list_files(folder: &Path) -> Result<Vec<(u64, u32, PathBuf)>, OpenError> {
     let failed = |source| OpenError::io(folder, "list", source);
     let mut files = Vec::new();
     for file in fs::read_dir(folder).map_err(failed)? {

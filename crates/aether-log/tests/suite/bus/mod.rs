@@ -1,5 +1,6 @@
 //! A bus with a log: receipts, consumers, dead letters, failures, and processes that are killed.
 
+mod backing_up;
 mod beginning;
 mod consuming;
 mod corpus;
