@@ -12,6 +12,7 @@
 
 #![warn(clippy::disallowed_methods)]
 
+mod backup;
 mod channels;
 mod consumer;
 mod dead;
@@ -46,6 +47,7 @@ mod storing;
 mod storing_batch;
 mod verify;
 
+pub use backup::{Backup, BackupError, RestoreError, restore};
 pub use consumer::{
     AckError, ConsumeError, Consumer, ConsumerLedger, ConsumerOptions, ConsumerStanding, Delivery, Lag,
     NotAcknowledged, Start,

@@ -187,6 +187,7 @@ impl Log {
         let (store, dead) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.dead));
         let folder = self.shared.store.folder().join(CONSUMERS).join(name);
         let shared = Arc::new(ConsumerShared::open(&folder, name, pattern, options, store, dead)?);
+        self.shared.store.holds().follow(name, shared.settled());
         consumers.insert(name.to_owned(), Arc::downgrade(&shared));
         Ok(Consumer::new(shared))
     }
@@ -207,7 +208,10 @@ impl Log {
         }
         consumers.remove(name);
         match std::fs::remove_dir_all(self.shared.store.folder().join(CONSUMERS).join(name)) {
-            Ok(()) => Ok(true),
+            Ok(()) => {
+                self.shared.store.holds().forget(name);
+                Ok(true)
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
             Err(source) => Err(ForgetError::Files { name: name.to_owned(), source }),
         }

@@ -11,8 +11,9 @@ use crate::channels::Channels;
 use crate::consumer::{ConsumerOptions, ConsumerShared};
 use crate::dead::DeadStore;
 use crate::maintenance::{Maintenance, Rules};
+use crate::name::is_name;
 use crate::snapshots;
-use crate::store::{OpenError, Store, StoreOptions, System};
+use crate::store::{Holds, OpenError, Store, StoreOptions, System};
 
 /// The folder of the consumers, below the folder of the log.
 pub(crate) const CONSUMERS: &str = "consumers";
@@ -27,6 +28,7 @@ pub struct LogBuilder {
     channels: Vec<(Pattern, Durability)>,
     rules: Rules,
     clean_up_every: Duration,
+    keep_for: Vec<String>,
     #[cfg(test)]
     system: Option<System>,
 }
@@ -50,6 +52,7 @@ impl LogBuilder {
             channels: Vec::new(),
             rules: Rules::default(),
             clean_up_every: Duration::from_secs(3600),
+            keep_for: Vec::new(),
             #[cfg(test)]
             system: None,
         }
@@ -108,6 +111,17 @@ impl LogBuilder {
         self
     }
 
+    /// Keeps what these consumers have not settled, whatever the retention and the rules of the channels want. A consumer that
+    /// does not exist yet holds everything. Default: none. Cost: where the log is larger than [`Retention`] allows and one of
+    /// them holds the oldest segment, a wave that needs a new segment is refused with
+    /// [`AppendError::Held`](crate::store::AppendError), so the log takes at most one segment more.
+    ///
+    /// [`Retention`]: crate::store::Retention
+    pub fn keep_for<N: Into<String>>(mut self, names: impl IntoIterator<Item = N>) -> Self {
+        self.keep_for.extend(names.into_iter().map(Into::into));
+        self
+    }
+
     /// A machine that fails, for tests.
     #[cfg(test)]
     pub(crate) fn on(mut self, system: System) -> Self {
@@ -122,12 +136,21 @@ impl LogBuilder {
         {
             return Err(OpenError::Replicated { pattern: pattern.clone(), level: *level });
         }
+        if let Some(name) = self.keep_for.iter().find(|name| !is_name(name)) {
+            return Err(OpenError::KeepFor { name: name.clone() });
+        }
         let dead = DeadStore::open(&self.folder)?;
         let noted = noted_position(&self.folder)?.max(dead.last_position() + 1);
         let system = System::current();
         #[cfg(test)]
         let system = self.system.unwrap_or(system);
-        let store = Arc::new(Store::open_on(system, &self.folder, self.options, noted)?);
+        let consumers = self.folder.join(CONSUMERS);
+        let settled = self.keep_for.into_iter().map(|name| {
+            let settled = ConsumerShared::settled_in(&consumers.join(&name))?;
+            Ok((name, settled))
+        });
+        let holds = Holds::new(settled.collect::<Result<Vec<_>, OpenError>>()?);
+        let store = Arc::new(Store::open_on(system, &self.folder, self.options, noted, holds)?);
         dead.belongs_to(&store);
         if let Some(torn) = store.torn() {
             let (path, bytes) = (torn.path.display(), torn.bytes);

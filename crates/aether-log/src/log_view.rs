@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::SystemTime;
 
+use crate::backup::{Backup, BackupError, back_up};
 use crate::consumer::{Backlog, ConsumerStanding, Looking, time};
 use crate::dead::{DeadView, FOLDER as DEAD};
 use crate::log_builder::CONSUMERS;
@@ -146,6 +147,19 @@ impl LogView {
         }
         let dead = self.dead_letters(&folder)?;
         Ok(LogStanding { extent, oldest, newest, consumers, more_consumers, dead })
+    }
+
+    /// Makes a backup in a new folder, which appears when it is complete: the waves, the consumers, the dead letters and the
+    /// snapshots. Another process may be writing the log meanwhile. The backup has everything that the log had when it
+    /// began. [`restore`](crate::restore) makes a log of it again. Blocks.
+    ///
+    /// Full segments are linked where the file system of the destination allows that, so they share their room and their
+    /// damage with the log until the backup is copied elsewhere.
+    ///
+    /// # Errors
+    /// [`BackupError`]: the destination exists, or a file cannot be read or written. Nothing is left then.
+    pub fn backup(&self, to: &Path) -> Result<Backup, BackupError> {
+        back_up(&self.view.folder(), to)
     }
 
     /// Counts the waves that wait in segments that were not counted yet, the newest first, so that a consumer that is far

@@ -114,8 +114,13 @@ pub(crate) fn expire(
     is_stopped: impl Fn() -> bool,
 ) -> Result<Rewritten, ReadError> {
     let mut matching = Matching::new(pattern);
-    let keep =
-        |record: &Record| record.kind != WAVE || record.micros >= before || !matching.matches(&record.name);
+    let held_after = store.holds().settled();
+    let keep = |record: &Record| {
+        record.kind != WAVE
+            || record.micros >= before
+            || record.position > held_after
+            || !matching.matches(&record.name)
+    };
     store.rewrite_until(keep, is_stopped)
 }
 
@@ -143,8 +148,10 @@ pub(crate) fn compact(
             return Ok(Rewritten::default());
         }
     }
+    let held_after = store.holds().settled();
     let keep = |record: &Record| {
-        !matching.matches(&record.name)
+        record.position > held_after
+            || !matching.matches(&record.name)
             || key(record).and_then(|key| last.get(&key)).is_none_or(|last| record.position >= *last)
     };
     store.rewrite_until(keep, is_stopped)

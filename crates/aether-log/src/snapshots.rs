@@ -216,6 +216,11 @@ fn read_file(path: &Path) -> Result<Found, SnapshotError> {
     })
 }
 
+/// Whether a file in the folder of the snapshots is one, and not one that is being written.
+pub(crate) fn is_kept(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == LAST || end == BEFORE)
+}
+
 /// The greatest position of which there is a snapshot: a new wave may not get it, also if the log has lost its end.
 pub(crate) fn last_position(folder: &Path) -> io::Result<u64> {
     let snapshots = folder.join(SNAPSHOTS);
@@ -244,7 +249,7 @@ pub(crate) fn damaged(folder: &Path) -> Result<Vec<Damage>, OpenError> {
     for file in fs::read_dir(snapshots).map_err(failed)? {
         let path = file.map_err(failed)?.path();
         // One that is being written is none yet.
-        let is_snapshot = path.extension().is_some_and(|end| end == LAST || end == BEFORE);
+        let is_snapshot = is_kept(&path);
         match read_file(&path) {
             Ok(Found::Damaged) if is_snapshot => {
                 let bytes = fs::metadata(&path).map_or(0, |about| about.len());

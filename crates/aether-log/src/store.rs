@@ -8,10 +8,12 @@
 //! before and after that record stays readable.
 
 mod committer;
+mod copying;
 mod cursor;
 mod damage;
 mod error;
 mod folder;
+mod holds;
 mod leftovers;
 mod lock;
 mod options;
@@ -36,7 +38,9 @@ pub use crate::store::verify::{Verified, verify, verify_with};
 pub(crate) use crate::store::view::Span;
 pub use crate::store::view::View;
 
+pub(crate) use crate::store::copying::{SegmentFile, skip_positions};
 pub(crate) use crate::store::folder::make_folder;
+pub(crate) use crate::store::holds::{Holds, Settled};
 pub(crate) use crate::store::segments::Place;
 pub(crate) use crate::store::system::System;
 
@@ -79,7 +83,7 @@ impl Store {
     /// [`OpenError`]: another process has the log open, the folder holds files of something else, or it cannot be read or
     /// written.
     pub fn open(folder: &Path, options: StoreOptions, at_least: u64) -> Result<Self, OpenError> {
-        Self::open_on(System::current(), folder, options, at_least)
+        Self::open_on(System::current(), folder, options, at_least, Holds::default())
     }
 
     pub(crate) fn open_on(
@@ -87,10 +91,12 @@ impl Store {
         folder: &Path,
         options: StoreOptions,
         at_least: u64,
+        holds: Holds,
     ) -> Result<Self, OpenError> {
         let lock = Lock::acquire(&*disk, folder)?;
         leftovers::settle(&*disk, folder)?;
-        let (segments, mut opened) = Segments::open(Arc::clone(&disk), folder, true)?;
+        let (mut segments, mut opened) = Segments::open(Arc::clone(&disk), folder, true)?;
+        segments.holds = holds;
         recalling::recall(&segments, options.remembered_ids, &mut opened)?;
         let segments = Arc::new(segments);
         let queue = Arc::new(Queue::new(options.max_queued_bytes));
@@ -166,6 +172,11 @@ impl Store {
     pub(crate) fn hurry(&self) {
         self.queue.hurry();
         self.worker.hurry();
+    }
+
+    /// The readers that retention waits for.
+    pub(crate) fn holds(&self) -> &Holds {
+        &self.segments.holds
     }
 
     pub(crate) fn disk(&self) -> &Arc<dyn Disk> {

@@ -68,8 +68,8 @@ pub use address::{CollectorAddress, ListenAddress};
 pub use args::{ConfigArgs, Loader};
 pub use border::{BorderSettings, RuleList};
 pub use durable::{
-    AcknowledgedLevel, AgeOf, CleanUpInterval, CommitWindow, DurablePattern, DurableSettings, SegmentSize,
-    SharedLog, SharedLogError,
+    AcknowledgedLevel, AgeOf, CleanUpInterval, CommitWindow, ConsumerName, DurablePattern, DurableSettings,
+    SegmentSize, SharedLog, SharedLogError,
 };
 pub use given_medium::GivenMedium;
 pub use list::List;

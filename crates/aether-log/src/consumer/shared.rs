@@ -20,7 +20,7 @@ use crate::consumer::window::{Failures, Fate, Window};
 use crate::dead::{Attempt, DeadStore};
 use crate::matching::Matching;
 use crate::name::is_name;
-use crate::store::{Cursor, Item, OpenError, ReadError, Record, Store};
+use crate::store::{Cursor, Item, OpenError, ReadError, Record, Settled, Store};
 use crate::stored_wave::{WAVE, read};
 
 /// The greatest number of records that are looked at without a break.
@@ -103,6 +103,22 @@ impl ConsumerShared {
     pub(crate) fn last_noted(folder: &Path) -> Result<u64, OpenError> {
         let begun = Attempts::last(folder)?.into_iter().map(|(position, _)| position);
         Ok(begun.fold(Journal::last_noted(folder)?, u64::max))
+    }
+
+    /// Up to which position the consumer in this folder has settled everything, as far as it has noted that; 0 if it has not
+    /// begun.
+    pub(crate) fn settled_in(folder: &Path) -> Result<u64, OpenError> {
+        if !folder.is_dir() {
+            return Ok(0);
+        }
+        let read = Journal::look(folder)?.recovered;
+        Ok(read.settled.first_absent_from(read.floor + 1) - 1)
+    }
+
+    /// The same of this one, for as long as it is open. It does not keep the log open.
+    pub(crate) fn settled(&self) -> Settled {
+        let window = Arc::downgrade(&self.window);
+        Box::new(move || Some(window.upgrade()?.floor()))
     }
 
     pub(crate) fn check_pattern(&self, given: &Pattern) -> Result<(), ConsumeError> {

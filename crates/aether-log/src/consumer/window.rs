@@ -299,6 +299,11 @@ impl Window {
         }
     }
 
+    /// Everything up to this position is settled.
+    pub(super) fn floor(&self) -> u64 {
+        self.state.lock().floor
+    }
+
     /// What is needed to go on after a restart: the floor, the ranges of settled positions behind it, and the counts.
     pub(super) fn snapshot(&self) -> (u64, Vec<(u64, u64)>, [u64; 3]) {
         let state = self.state.lock();

@@ -28,6 +28,8 @@ const TOLERATED_LAG: Duration = Duration::from_secs(1);
 /// The shortest and the longest time until the age of segments is looked at again. Waiting for the oldest one is exact; the
 /// bounds are for clocks that are set.
 const AGES_AFTER: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(3600));
+/// The shortest time until then while a reader holds the oldest segment.
+const HELD_AGES_AFTER: Duration = Duration::from_secs(1);
 /// What is written to find out whether there is room again, in bytes.
 const PROBE: usize = 4096;
 
@@ -150,7 +152,9 @@ impl Committer {
         }
         let oldest = self.segments.oldest_micros()?;
         let age = Duration::from_micros((self.micros_now)().saturating_sub(oldest));
-        Some(most.saturating_sub(age).clamp(AGES_AFTER.0, AGES_AFTER.1))
+        let is_held = age > most && self.segments.holds.settled() < u64::MAX;
+        let shortest = if is_held { HELD_AGES_AFTER } else { AGES_AFTER.0 };
+        Some(most.saturating_sub(age).clamp(shortest, AGES_AFTER.1))
     }
 
     /// Drops the segments that are too old. The one that is being written is finished when its first record is, because it
@@ -168,14 +172,32 @@ impl Committer {
 
     /// Begins a new segment. If that fails, the old one goes on.
     async fn seal(&mut self) {
-        if self.queue.failure().is_none()
-            && let Err(error) = self.next_segment().await
-        {
+        // A log that is full for a reader that holds it gets no room for more.
+        if self.queue.failure().is_some() || self.held().is_some() {
+            return;
+        }
+        if let Err(error) = self.next_segment().await {
             tracing::warn!(%error, "a new segment was not begun");
             let refusal = self.unwritten(error);
             self.note(Some(&refusal));
             self.lacks_segment = true;
         }
+    }
+
+    /// Begins a new segment for a record, unless the log is full and a reader holds what would be dropped.
+    async fn next_segment_if_free(&mut self) -> Result<(), AppendError> {
+        match self.held() {
+            Some(refusal) => Err(refusal),
+            None => self.next_segment().await.map_err(|source| self.unwritten(source)),
+        }
+    }
+
+    /// Why no segment may be begun, if a reader holds too much.
+    fn held(&self) -> Option<AppendError> {
+        let held_back = || self.segments.held_back(&self.options.retention, self.next);
+        // It may have settled more since.
+        held_back().inspect(|_| self.retain())?;
+        held_back().map(|(consumer, waves)| AppendError::Held { consumer, waves })
     }
 
     /// Drops the records beyond the retention limits. A caller that rewrites segments at this moment makes room as
@@ -193,7 +215,7 @@ impl Committer {
             return;
         }
         if self.lacks_segment {
-            if self.next_segment().await.is_ok() {
+            if self.next_segment_if_free().await.is_ok() {
                 self.note(None);
             }
         } else {
@@ -239,8 +261,7 @@ impl Committer {
             let size = self.end + (group.bytes.len() + entry.size()) as u64;
             if size > self.segment_bytes && (self.end > FILE_HEADER as u64 || !group.bytes.is_empty()) {
                 self.finish(std::mem::take(&mut group)).await;
-                if let Err(source) = self.next_segment().await {
-                    let refusal = self.unwritten(source);
+                if let Err(refusal) = self.next_segment_if_free().await {
                     self.note(Some(&refusal));
                     self.lacks_segment = true;
                     done(Err(self.queue.failure().unwrap_or(refusal)));

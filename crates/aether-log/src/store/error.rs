@@ -44,6 +44,14 @@ pub enum OpenError {
         /// The version in the file.
         version: u8,
     },
+    /// The log is to be kept for a name that no consumer can have.
+    #[error(
+        "{name:?} cannot name a consumer that a log is kept for: use 1 to 64 letters, digits, '-' and '_'"
+    )]
+    KeepFor {
+        /// The name.
+        name: String,
+    },
     /// A folder is on one machine.
     #[error(
         "{pattern} is to be {level}, and a folder is on one machine: use `synced`, or a log in JetStream"
@@ -122,6 +130,17 @@ pub enum AppendError {
         /// The error of the operating system.
         source: Arc<io::Error>,
     },
+    /// The log is as large as it may be, and a consumer that it keeps waves for has not settled the oldest ones. It takes waves
+    /// again when that consumer has.
+    #[error(
+        "the log is full, and the consumer {consumer} has not settled {waves} of its positions: start or repair the consumer, or give the log more room"
+    )]
+    Held {
+        /// The consumer that is farthest behind.
+        consumer: String,
+        /// The number of positions behind the ones that it has settled.
+        waves: u64,
+    },
     /// The log is being closed.
     #[error("the log is closed")]
     Closed,
@@ -131,7 +150,7 @@ impl AppendError {
     /// Whether the same record may be stored later, without opening the log again.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
-        matches!(self, Self::Behind { .. } | Self::Write { .. })
+        matches!(self, Self::Behind { .. } | Self::Write { .. } | Self::Held { .. })
     }
 }
 

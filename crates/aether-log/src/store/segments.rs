@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use super::damage::{Damage, TornTail};
 use super::error::OpenError;
+use super::holds::Holds;
 use super::options::Retention;
 use super::record::HEADER;
 use super::segment::{FILE_HEADER, FileHeader, Found, SegmentReader, read_file_header};
@@ -120,6 +121,8 @@ pub(super) struct Segments {
     /// Another process may be writing it, and drop segments at any moment.
     is_view: bool,
     list: Mutex<BTreeMap<u64, Segment>>,
+    /// The readers that retention waits for.
+    pub(super) holds: Holds,
     /// Held while segments are dropped or rewritten.
     pub(super) maintenance: Mutex<()>,
 }
@@ -156,7 +159,8 @@ impl Segments {
         let salt = files.first().map_or_else(|| fastrand::u32(1..), |(_, salt, _)| *salt);
         let (list, maintenance) = (Mutex::default(), Mutex::default());
         let (folder, is_view) = (folder.to_owned(), !for_writing);
-        let segments = Self { disk, folder, salt, is_view, list, maintenance };
+        let holds = Holds::default();
+        let segments = Self { disk, folder, salt, is_view, list, holds, maintenance };
         let mut opened = Opened { next: 1, ..Opened::default() };
         let last = files.last().map(|(first, ..)| *first);
         for (first, its_salt, path) in files {
@@ -391,10 +395,11 @@ impl Segments {
         }
     }
 
-    /// Drops segments, the oldest first. The caller holds `maintenance`.
+    /// Drops segments, the oldest first, as far as no reader holds them. The caller holds `maintenance`.
     pub(super) fn retain(&self, rules: &Retention, now: u64) -> usize {
         let mut dropped = 0;
-        while let Some((first, path)) = self.too_old(rules, now) {
+        let settled = self.holds.settled();
+        while let Some((first, path)) = self.too_old(rules, now, settled) {
             // Removed from the list first: a cursor that has the file open reads on to its end.
             self.list.lock().remove(&first);
             remove(&path);
@@ -418,17 +423,29 @@ impl Segments {
         }
     }
 
-    fn too_old(&self, rules: &Retention, now: u64) -> Option<(u64, PathBuf)> {
+    fn too_old(&self, rules: &Retention, now: u64, settled: u64) -> Option<(u64, PathBuf)> {
         let list = self.list.lock();
         let (first, oldest) = list.first_key_value()?;
-        let (next, _) = list.range(first + 1..).next()?;
+        let (next, _) = list.range(first + 1..).next().filter(|(next, _)| **next - 1 <= settled)?;
         let bytes: u64 = list.values().map(|segment| segment.end).sum();
-        let behind = list.last_key_value().map_or(0, |(_, last)| (last.last + 1).saturating_sub(*next));
+        let behind = positions(list.range(next..), u64::MAX);
         let age = Duration::from_micros(now.saturating_sub(oldest.micros));
         let is_dropped = rules.max_age.is_some_and(|most| age > most)
             || rules.max_bytes.is_some_and(|most| bytes > most)
             || rules.max_records.is_some_and(|most| behind >= most);
         is_dropped.then(|| (*first, oldest.path.clone()))
+    }
+
+    /// Whether the rules would drop the oldest segment if a new one began at this position, and a reader holds it: its name,
+    /// and how many positions it holds.
+    pub(super) fn held_back(&self, rules: &Retention, next: u64) -> Option<(String, u64)> {
+        let (name, settled) = self.holds.last()?;
+        let list = self.list.lock();
+        let behind_oldest = list.keys().nth(1).copied().unwrap_or(next);
+        let bytes: u64 = list.values().map(|segment| segment.end).sum();
+        let is_full = rules.max_bytes.is_some_and(|most| bytes > most)
+            || rules.max_records.is_some_and(|most| positions(list.range(behind_oldest..), next) >= most);
+        (is_full && behind_oldest - 1 > settled).then(|| (name, (next - 1).saturating_sub(settled)))
     }
 
     /// Looks at the folder again, for a log that another process writes.
@@ -464,6 +481,17 @@ fn file_number(about: &fs::Metadata) -> u64 {
         .map_or(0, |since| since.as_nanos() as u64);
 }
 
+/// How many positions these segments hold, if this one follows them: no more than they have room for records, because
+/// positions are left out behind damage and when a backup is restored.
+fn positions<'s>(segments: impl Iterator<Item = (&'s u64, &'s Segment)>, next: u64) -> u64 {
+    let held = segments.map(|(first, segment)| {
+        let last = segment.last.min(next - 1);
+        let room = segment.end.saturating_sub(FILE_HEADER as u64) / HEADER as u64;
+        (last + 1).saturating_sub(*first).min(room)
+    });
+    held.sum()
+}
+
 fn remove(path: &Path) {
     if let Err(error) = fs::remove_file(path) {
         tracing::warn!(path = %path.display(), %error, "a segment that is not kept was not removed");
@@ -476,7 +504,7 @@ pub(super) fn last_file(folder: &Path) -> Result<Option<PathBuf>, OpenError> {
 }
 
 /// The segments of a folder, in order.
-fn list_files(folder: &Path) -> Result<Vec<(u64, u32, PathBuf)>, OpenError> {
+pub(super) fn list_files(folder: &Path) -> Result<Vec<(u64, u32, PathBuf)>, OpenError> {
     let failed = |source| OpenError::io(folder, "list", source);
     let mut files = Vec::new();
     for file in fs::read_dir(folder).map_err(failed)? {

@@ -42,6 +42,8 @@ pub struct DurableSettings {
     pub max_bytes: OrOff<Size>,
     /// The number of waves beyond which the oldest are dropped.
     pub max_waves: OrOff<Count<1, { u64::MAX >> 1 }>>,
+    /// The consumers that the waves are kept for until they have settled them.
+    pub keep_for: List<ConsumerName>,
     /// The age at which waves of some channels are dropped.
     pub max_ages: List<AgeOf>,
     /// The channels of which only the last wave of each key is kept.
@@ -65,11 +67,7 @@ impl TryFrom<String> for SharedLog {
     fn try_from(text: String) -> Result<Self, QuantityError> {
         const ALLOWED: &str =
             "jetstream:NAME, such as jetstream:orders: a name has 1 to 64 letters, digits, '-' and '_'";
-        let is_name = |name: &&str| {
-            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-            (1..=64).contains(&name.len()) && name.bytes().all(is_plain)
-        };
-        match text.strip_prefix("jetstream:").filter(is_name) {
+        match text.strip_prefix("jetstream:").filter(|name| is_name(name)) {
             Some(stream) => Ok(Self { stream: stream.to_owned() }),
             None => Err(QuantityError::new(text, ALLOWED)),
         }
@@ -79,6 +77,30 @@ impl TryFrom<String> for SharedLog {
 impl From<SharedLog> for String {
     fn from(log: SharedLog) -> Self {
         format!("jetstream:{}", log.stream)
+    }
+}
+
+/// Whether a text can name a stream or a consumer.
+fn is_name(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    (1..=64).contains(&name.len()) && name.bytes().all(is_plain)
+}
+
+/// The name of a consumer of a log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerName(pub String);
+
+impl FromStr for ConsumerName {
+    type Err = QuantityError;
+    fn from_str(text: &str) -> Result<Self, QuantityError> {
+        const ALLOWED: &str = "the name of a consumer: 1 to 64 letters, digits, '-' and '_'";
+        if is_name(text) { Ok(Self(text.to_owned())) } else { Err(QuantityError::new(text, ALLOWED)) }
+    }
+}
+
+impl fmt::Display for ConsumerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 
@@ -234,6 +256,7 @@ impl Default for DurableSettings {
             max_age: OrOff::Off,
             max_bytes: OrOff::Off,
             max_waves: OrOff::Off,
+            keep_for: List::default(),
             max_ages: List::default(),
             compact: List::default(),
             clean_up_every: CleanUpInterval(Duration::from_secs(3600)),
@@ -254,6 +277,7 @@ impl DurableSettings {
         let OrOff::On(SharedLog { stream }) = &self.log else { return Ok(None) };
         let folder_alone = [
             ("folder", self.folder != OrOff::Off),
+            ("keep_for", !self.keep_for.0.is_empty()),
             ("max_ages", !self.max_ages.0.is_empty()),
             ("compact", !self.compact.0.is_empty()),
         ];
@@ -290,7 +314,8 @@ impl DurableSettings {
         }
         let mut log = aether_log::Log::builder(folder.join(program))
             .consumers(self.consumers())
-            .clean_up_every(self.clean_up_every.0);
+            .clean_up_every(self.clean_up_every.0)
+            .keep_for(self.keep_for.0.iter().map(|ConsumerName(name)| name.clone()));
         // The types allow nothing that the options refuse.
         if let Ok(options) = self.store() {
             log = log.options(options);
@@ -358,7 +383,7 @@ mod tests {
     fn all_settings_reach_the_log() {
         let text = "folder = '/var/lib/aether'\nstored = ['notes.>']\nsynced = 'orders.>, *.paid'\ncommit_window = '2ms'\n\
              segment_bytes = '1 MiB'\nmax_queued_bytes = '3 MiB'\nmax_age = '7d'\nmax_bytes = '1 GiB'\nmax_waves = 5\n\
-             max_ages = ['notes.>=1h']\ncompact = ['state.*']\nclean_up_every = '5m'\nacknowledgements = 'synced'\n";
+             keep_for = 'billing, audit'\nmax_ages = ['notes.>=1h']\ncompact = ['state.*']\nclean_up_every = '5m'\nacknowledgements = 'synced'\n";
         let settings = read(text).unwrap();
         let options = format!("{:?}", settings.store().unwrap());
         for part in [
@@ -373,7 +398,17 @@ mod tests {
         }
         assert_eq!(settings.consumers(), ConsumerOptions::default().acknowledgements(Durability::Synced));
         let log = format!("{:?}", settings.log("shop").unwrap());
-        for part in ["/var/lib/aether/shop", "notes.>", "orders.>", "*.paid", "3600s", "state.*", "300s"] {
+        for part in [
+            "/var/lib/aether/shop",
+            "notes.>",
+            "orders.>",
+            "*.paid",
+            "billing",
+            "audit",
+            "3600s",
+            "state.*",
+            "300s",
+        ] {
             assert!(log.contains(part), "{part}: {log}");
         }
         assert_eq!(read(&toml::to_string(&settings).unwrap()), Ok(settings));
@@ -386,6 +421,7 @@ mod tests {
             ("log = 'orders'", "jetstream:NAME, such as jetstream:orders"),
             ("log = 'jetstream:or.ders'", "1 to 64 letters"),
             ("stored = ['a b']", "a pattern of channels"),
+            ("keep_for = ['bill/ing']", "the name of a consumer"),
             ("max_ages = ['notes.>']", "PATTERN=TIME, such as notes.>=7d"),
             ("max_ages = ['notes.>=soon']", "PATTERN=TIME"),
             ("commit_window = '2s'", "a time from 0 to 1s"),

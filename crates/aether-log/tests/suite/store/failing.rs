@@ -10,10 +10,10 @@ use aether_log::store::{AppendError, OpenError, StoreOptions};
 use crate::store::stage::{append, entry, open, positions, read, small};
 
 /// A file system of its own, if this user may mount one. Unmounted at the end.
-struct Mounted(tempfile::TempDir);
+pub(crate) struct Mounted(pub(crate) tempfile::TempDir);
 
 impl Mounted {
-    fn new(kilobytes: usize) -> Option<Self> {
+    pub(crate) fn new(kilobytes: usize) -> Option<Self> {
         let folder = tempfile::tempdir().unwrap();
         let size = format!("size={kilobytes}k");
         let none: Option<&str> = None;

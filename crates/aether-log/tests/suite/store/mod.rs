@@ -1,6 +1,6 @@
 //! The store behind the log: what it keeps, what it finds after damage and crashes, and how it fails.
 
 mod damage;
-mod failing;
+pub(crate) mod failing;
 mod keeping;
 pub(crate) mod stage;

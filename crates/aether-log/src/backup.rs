@@ -1,0 +1,317 @@
+//! Backups of a log, made while another process writes it, and restored into a new folder.
+//!
+//! A backup has everything that was in the log when it began. The order of copying makes that so:
+//!
+//! 1. The segments of the log. What retention drops from now on stays in the backup.
+//! 2. The consumers. What they have settled of waves that were dropped before, they have noted by now.
+//! 3. The dead letters. A letter is there before its consumer notes that it gave up the wave.
+//! 4. The snapshots, which need no wave that was dropped before the first step.
+//! 5. What the log got since. A letter is replayed into the log before it is dropped, so it is in one of them, and no
+//!    snapshot is ahead of the log.
+//!
+//! A full segment never changes, so it is linked where the file system can do that. The last one is copied up to the end of
+//! its last whole record.
+
+mod error;
+mod manifest;
+mod restoring;
+
+pub use error::{BackupError, RestoreError};
+pub use restoring::restore;
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use aether_files::disk::{self, Disk, Writing};
+
+use self::manifest::{Entry, Manifest};
+use crate::dead::FOLDER as DEAD;
+use crate::log_builder::CONSUMERS;
+use crate::name::is_name;
+use crate::snapshots;
+use crate::store::{OpenError, SegmentFile, make_folder};
+
+/// How much is copied at once, in bytes.
+const CHUNK: usize = 1 << 20;
+/// How often the segments of a store are listed again because its writer has dropped one of them meanwhile.
+const LISTS: usize = 1000;
+/// The file with the attempts that a consumer has begun.
+const ATTEMPTS: &str = "attempts";
+
+/// The size of a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct Backup {
+    /// The number of its files.
+    pub files: usize,
+    /// The size of all of them.
+    pub bytes: u64,
+}
+
+/// A folder that gets its name when it is complete. Dropped before that, it is removed.
+#[derive(Debug)]
+struct Unfinished {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    to: PathBuf,
+}
+
+impl Unfinished {
+    fn new(to: &Path) -> io::Result<Self> {
+        let mut name = to.file_name().map_or_else(OsString::new, OsString::from);
+        name.push(format!(".{:08x}.unfinished", fastrand::u32(..)));
+        let (disk, path) = (disk::current(), to.with_file_name(name));
+        if let Some(above) = to.parent().filter(|above| !above.as_os_str().is_empty()) {
+            make_folder(&*disk, above)?;
+        }
+        fs::create_dir(&path)?;
+        Ok(Self { disk, path, to: to.to_owned() })
+    }
+
+    /// Copies a part of a file, or all of it, and returns what was copied.
+    fn copy(&self, mut from: impl Read, modified: SystemTime, path: &Path) -> io::Result<Entry> {
+        let to = self.path.join(path);
+        make_folder(&*self.disk, to.parent().unwrap_or(&self.path))?;
+        let file = disk::create(&to)?;
+        let mut writing = Writing { disk: &*self.disk, file: &file };
+        let (mut checksum, mut length) = (crc32fast::Hasher::new(), 0);
+        let mut chunk = vec![0; CHUNK];
+        loop {
+            match from.read(&mut chunk)? {
+                0 => break,
+                read => {
+                    writing.write_all(&chunk[..read])?;
+                    checksum.update(&chunk[..read]);
+                    length += read as u64;
+                }
+            }
+        }
+        // The age of a segment is read from its file.
+        file.set_modified(modified)?;
+        self.disk.sync_all(&file)?;
+        Ok(Entry { length, checksum: checksum.finalize() })
+    }
+
+    /// Gives the folder its name. All folders in it were named.
+    fn finish(self, folders: &BTreeSet<PathBuf>) -> io::Result<()> {
+        for folder in folders {
+            self.disk.sync_folder(&self.path.join(folder))?;
+        }
+        self.disk.sync_folder(&self.path)?;
+        fs::rename(&self.path, &self.to)?;
+        let above = self.to.parent().filter(|above| !above.as_os_str().is_empty());
+        self.disk.sync_folder(above.unwrap_or(Path::new(".")))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Not there any more if it has its name.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// A backup that is being made.
+#[derive(Debug)]
+struct Making<'a> {
+    log: &'a Path,
+    folder: Unfinished,
+    manifest: Manifest,
+    /// Full segments that are there already.
+    full: BTreeSet<PathBuf>,
+}
+
+/// Makes a backup of the log in this folder. Blocks.
+pub(crate) fn back_up(log: &Path, to: &Path) -> Result<Backup, BackupError> {
+    if to.symlink_metadata().is_ok() {
+        return Err(BackupError::Exists { path: to.to_owned() });
+    }
+    let folder = Unfinished::new(to).map_err(BackupError::io(to, "make"))?;
+    let mut making = Making { log, folder, manifest: Manifest::default(), full: BTreeSet::new() };
+    making.segments(Path::new(""))?;
+    making.consumers()?;
+    if log.join(DEAD).is_dir() {
+        making.segments(Path::new(DEAD))?;
+    }
+    making.snapshots()?;
+    making.segments(Path::new(""))?;
+    making.databases()?;
+    making.finish(to)
+}
+
+impl Making<'_> {
+    /// Copies what a store has now. Called again, it copies what the store got since.
+    fn segments(&mut self, below: &Path) -> Result<(), BackupError> {
+        for _ in 1..LISTS {
+            match self.segments_once(below) {
+                // Its writer has dropped one of them.
+                Err(error) if error.is_missing() => {}
+                done => return done,
+            }
+        }
+        self.segments_once(below)
+    }
+
+    fn segments_once(&mut self, below: &Path) -> Result<(), BackupError> {
+        for segment in SegmentFile::all(&self.log.join(below))? {
+            let path = below.join(segment.path.file_name().unwrap_or_default());
+            if self.full.contains(&path) {
+                continue;
+            }
+            let failed = BackupError::io(&segment.path, "read");
+            if !segment.is_last {
+                self.link(&path)?;
+                self.full.insert(path);
+                continue;
+            }
+            match segment.whole_bytes().map_err(failed)? {
+                0 => {}
+                bytes => self.copy(&path, bytes)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Links a file that never changes, or copies it.
+    fn link(&mut self, path: &Path) -> Result<(), BackupError> {
+        let (from, to) = (self.log.join(path), self.folder.path.join(path));
+        let failed = BackupError::io(&to, "link");
+        make_folder(&*self.folder.disk, to.parent().unwrap_or(&to)).map_err(BackupError::io(&to, "make"))?;
+        // What was copied while it was the last one.
+        match fs::remove_file(&to) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        match fs::hard_link(&from, &to) {
+            Ok(()) => {
+                let entry = File::open(&to).and_then(Entry::of).map_err(failed)?;
+                self.manifest.insert(path, entry);
+                Ok(())
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(failed(error)),
+            // On another file system, or one without links.
+            Err(_) => self.copy(path, u64::MAX),
+        }
+    }
+
+    /// Copies the beginning of a file.
+    fn copy(&mut self, path: &Path, bytes: u64) -> Result<(), BackupError> {
+        let from = self.log.join(path);
+        let file = File::open(&from).map_err(BackupError::io(&from, "read"))?;
+        self.copy_of(path, &file, bytes)
+    }
+
+    fn copy_of(&mut self, path: &Path, file: &File, bytes: u64) -> Result<(), BackupError> {
+        let modified = file.metadata().and_then(|about| about.modified());
+        let copied = modified.and_then(|modified| self.folder.copy(file.take(bytes), modified, path));
+        let entry = copied.map_err(BackupError::io(&self.log.join(path), "copy"))?;
+        self.manifest.insert(path, entry);
+        Ok(())
+    }
+
+    fn consumers(&mut self) -> Result<(), BackupError> {
+        for name in names(&self.log.join(CONSUMERS))? {
+            if !name.to_str().is_some_and(is_name) {
+                continue;
+            }
+            let below = Path::new(CONSUMERS).join(name);
+            // First: an attempt that ends meanwhile is in the journal then.
+            match self.copy(&below.join(ATTEMPTS), u64::MAX) {
+                Err(error) if error.is_missing() => {}
+                done => done?,
+            }
+            match self.segments(&below) {
+                // It was forgotten.
+                Err(error) if error.is_missing() => self.manifest.remove(&below),
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    fn snapshots(&mut self) -> Result<(), BackupError> {
+        let below = Path::new(snapshots::SNAPSHOTS);
+        for name in names(&self.log.join(below))? {
+            let path = below.join(name);
+            if !snapshots::is_kept(&path) {
+                continue;
+            }
+            match self.link(&path) {
+                // The one before the last has no name while a new one is written.
+                Err(error) if error.is_missing() => {}
+                done => done?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Databases beside the log, which can be copied only while nothing has them open.
+    fn databases(&mut self) -> Result<(), BackupError> {
+        for name in names(self.log)? {
+            let path = PathBuf::from(name);
+            if path.extension().is_none_or(|end| end != "redb") {
+                continue;
+            }
+            let from = self.log.join(&path);
+            let file = File::open(&from).map_err(BackupError::io(&from, "read"))?;
+            match file.try_lock_shared() {
+                Ok(()) => self.copy_of(&path, &file, u64::MAX)?,
+                Err(TryLockError::WouldBlock) => return Err(BackupError::Database { path: from }),
+                Err(TryLockError::Error(source)) => return Err(BackupError::io(&from, "lock")(source)),
+            }
+        }
+        Ok(())
+    }
+
+    fn finish(self, to: &Path) -> Result<Backup, BackupError> {
+        let failed = BackupError::io(to, "finish");
+        let Self { folder, manifest, .. } = self;
+        let text = manifest.text();
+        let written = folder.copy(text.as_bytes(), SystemTime::now(), Path::new(manifest::FILE));
+        written.and_then(|_| folder.finish(&manifest.folders())).map_err(failed)?;
+        Ok(manifest.size())
+    }
+}
+
+/// The names in a folder; none if it is not there.
+fn names(folder: &Path) -> Result<Vec<OsString>, BackupError> {
+    let listed = match fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.map_err(BackupError::io(folder, "list"))?,
+    };
+    let names = listed.map(|file| Ok(file?.file_name())).collect::<io::Result<Vec<_>>>();
+    let mut names = names.map_err(BackupError::io(folder, "list"))?;
+    names.sort();
+    Ok(names)
+}
+
+impl Entry {
+    /// Reads a whole file.
+    fn of(mut file: File) -> io::Result<Self> {
+        let (mut checksum, mut length) = (crc32fast::Hasher::new(), 0);
+        let mut chunk = vec![0; CHUNK];
+        file.rewind()?;
+        loop {
+            match file.read(&mut chunk)? {
+                0 => return Ok(Self { length, checksum: checksum.finalize() }),
+                read => {
+                    checksum.update(&chunk[..read]);
+                    length += read as u64;
+                }
+            }
+        }
+    }
+}
+
+impl BackupError {
+    /// Whether a file was not there, which may be the work of the writer of the log.
+    fn is_missing(&self) -> bool {
+        let (Self::Io { source, .. } | Self::Log(OpenError::Io { source, .. })) = self else { return false };
+        source.kind() == ErrorKind::NotFound
+    }
+}
