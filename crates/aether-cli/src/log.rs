@@ -12,8 +12,8 @@ mod streams;
 
 use std::path::{Path, PathBuf};
 
-use aether_log::StoredWave;
 use aether_log::store::{OpenError, Verified, View};
+use aether_log::{Backup, LogView, StoredWave};
 use aether_service::{CancellationToken, ConfigArgs};
 
 use self::chosen::Chosen;
@@ -38,8 +38,10 @@ Examples:
   aether log replay orders.log --speed 1 --medium nats://127.0.0.1:4222
   aether log verify orders.log                  reads everything; lists damage,
                                                 also of consumers and dead letters
+  aether log backup orders.log orders.backup    a copy, while a service writes it
+  aether log restore orders.backup orders.log   a new folder, checked
 
-All of them also work while a service writes the log.
+All but restore also work while a service writes the log.
 Exit code 1: the log is damaged, or cannot be read.")]
 pub(crate) struct LogArgs {
     #[command(subcommand)]
@@ -77,6 +79,21 @@ enum LogAction {
     /// Read everything and list the damage
     Verify {
         /// The folder of the log
+        folder: PathBuf,
+    },
+    /// Copy a log into a new folder, with its consumers, dead letters and snapshots. On one file system full segments are
+    /// linked, so copy the backup elsewhere
+    Backup {
+        /// The folder of the log
+        folder: PathBuf,
+        /// The folder to make
+        destination: PathBuf,
+    },
+    /// Make a log of a backup, in a new folder. It goes on at positions that the log of the backup has never given
+    Restore {
+        /// The folder of the backup
+        backup: PathBuf,
+        /// The folder to make
         folder: PathBuf,
     },
 }
@@ -133,7 +150,28 @@ pub(crate) async fn log(args: LogArgs, shutdown: CancellationToken) -> Result<()
             let reading = tokio::task::spawn_blocking(move || verify(&folder));
             until(async { print_verified(&reading.await?.map_err(LogError::from)?) }, &shutdown).await
         }
+        // Not interrupted: half of a folder would stay.
+        LogAction::Backup { folder, destination } => {
+            let copying = tokio::task::spawn_blocking(move || {
+                let backup = LogView::open(&folder)?.backup(&destination)?;
+                Ok::<_, LogError>((backup, destination))
+            });
+            let (backup, folder) = copying.await??;
+            print_backup(backup, &folder)
+        }
+        LogAction::Restore { backup, folder } => {
+            let copying = tokio::task::spawn_blocking(move || {
+                aether_log::restore(&backup, &folder).map(|backup| (backup, folder))
+            });
+            let (backup, folder) = copying.await?.map_err(LogError::from)?;
+            print_backup(backup, &folder)
+        }
     }
+}
+
+fn print_backup(Backup { files, bytes, .. }: Backup, folder: &Path) -> Result<(), CommandError> {
+    let folder = folder.display();
+    Ok(Output::stdout().line(format_args!("{files} files with {bytes} bytes in {folder}"))?)
 }
 
 fn verify(folder: &Path) -> Result<Verified, OpenError> {

@@ -74,7 +74,7 @@ impl Unfinished {
     }
 
     /// Copies a part of a file, or all of it, and returns what was copied.
-    fn copy(&self, mut from: impl Read, modified: SystemTime, path: &Path) -> io::Result<Entry> {
+    fn copy(&self, mut from: impl Read, modified: Option<SystemTime>, path: &Path) -> io::Result<Entry> {
         let to = self.path.join(path);
         make_folder(&*self.disk, to.parent().unwrap_or(&self.path))?;
         let file = disk::create(&to)?;
@@ -92,7 +92,7 @@ impl Unfinished {
             }
         }
         // The age of a segment is read from its file.
-        file.set_modified(modified)?;
+        modified.map_or(Ok(()), |at| file.set_modified(at))?;
         self.disk.sync_all(&file)?;
         Ok(Entry { length, checksum: checksum.finalize() })
     }
@@ -182,7 +182,7 @@ impl Making<'_> {
         let (from, to) = (self.log.join(path), self.folder.path.join(path));
         let failed = BackupError::io(&to, "link");
         make_folder(&*self.folder.disk, to.parent().unwrap_or(&to)).map_err(BackupError::io(&to, "make"))?;
-        // What was copied while it was the last one.
+        // It was copied before if it was the last one then.
         match fs::remove_file(&to) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
@@ -208,7 +208,7 @@ impl Making<'_> {
 
     fn copy_of(&mut self, path: &Path, file: &File, bytes: u64) -> Result<(), BackupError> {
         let modified = file.metadata().and_then(|about| about.modified());
-        let copied = modified.and_then(|modified| self.folder.copy(file.take(bytes), modified, path));
+        let copied = modified.and_then(|modified| self.folder.copy(file.take(bytes), Some(modified), path));
         let entry = copied.map_err(BackupError::io(&self.log.join(path), "copy"))?;
         self.manifest.insert(path, entry);
         Ok(())
@@ -272,7 +272,7 @@ impl Making<'_> {
         let failed = BackupError::io(to, "finish");
         let Self { folder, manifest, .. } = self;
         let text = manifest.text();
-        let written = folder.copy(text.as_bytes(), SystemTime::now(), Path::new(manifest::FILE));
+        let written = folder.copy(text.as_bytes(), None, Path::new(manifest::FILE));
         written.and_then(|_| folder.finish(&manifest.folders())).map_err(failed)?;
         Ok(manifest.size())
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use aether_log::store::{OpenError, ReadError};
-use aether_log::{DeadError, JetStreamError, ReplayError};
+use aether_log::{BackupError, DeadError, JetStreamError, ReplayError, RestoreError};
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LogError {
@@ -17,6 +17,10 @@ pub(crate) enum LogError {
     Dead(#[from] DeadError),
     #[error(transparent)]
     Replay(#[from] ReplayError),
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     #[error("{} cannot be watched for changes", folder.display())]
     Watch { folder: PathBuf, source: notify::Error },
     #[error("{} is not watched any more", folder.display())]

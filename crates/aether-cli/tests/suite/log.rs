@@ -147,6 +147,25 @@ async fn the_consumers_of_logs_in_jetstream_are_printed_by_the_address_of_the_se
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_log_is_backed_up_while_it_is_written_and_restored_into_a_new_folder() {
+    let folders = tempfile::tempdir().unwrap();
+    let [log, backup, restored] = ["log", "backup", "restored"].map(|name| folders.path().join(name));
+    let _writing = various(&log).await;
+    let [log, backup, restored] = [&log, &backup, &restored].map(|path| path.to_str().unwrap());
+    let said = run(&["log", "backup", log, backup]);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+    assert!(said.out.contains(" files with ") && said.out.ends_with("backup\n"), "{said:?}");
+    let said = run(&["log", "restore", backup, restored]);
+    assert_eq!((said.code, said.err.as_str()), (Some(0), ""), "{said:?}");
+    assert_eq!(positions(&run(&["log", "export", restored])), [1, 2, 3, 4, 5, 6]);
+    for again in [["log", "backup", log, backup], ["log", "restore", backup, restored]] {
+        let said = run(&again);
+        assert_eq!((said.code, said.out.as_str()), (Some(1), ""), "{said:?}");
+        assert!(said.err.contains("exists"), "{said:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn damage_is_placed_and_everything_else_is_printed() {
     let folder = tempfile::tempdir().unwrap();
     drop(various(folder.path()).await);

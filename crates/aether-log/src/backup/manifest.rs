@@ -14,7 +14,7 @@ const NAME: &str = "aether-log-backup ";
 const VERSION: u32 = 1;
 const END: &str = "all ";
 
-/// What a file holds.
+/// The size and the checksum of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Entry {
     pub(super) length: u64,

@@ -42,7 +42,7 @@ pub fn restore(backup: &Path, folder: &Path) -> Result<Backup, RestoreError> {
         };
         let modified = file.metadata().and_then(|about| about.modified());
         // A linked segment may have grown since, if no other one could be begun behind it.
-        let copied = modified.and_then(|at| unfinished.copy(file.take(entry.length), at, path));
+        let copied = modified.and_then(|at| unfinished.copy(file.take(entry.length), Some(at), path));
         if copied.map_err(RestoreError::io(&from, "copy"))? != entry {
             return Err(RestoreError::Damaged { path: from });
         }

@@ -97,7 +97,7 @@ async fn a_backup_of_a_busy_log_has_all_that_it_had_and_its_consumers_go_on() {
             } else {
                 delivery.ack().await.unwrap()
             }
-            if handled % 50 == 0 {
+            if handled.is_multiple_of(50) {
                 log.snapshot("stock", position, b"stock").unwrap();
                 if let Some(letter) = log.dead().numbers().first() {
                     // Refused while the log is full.

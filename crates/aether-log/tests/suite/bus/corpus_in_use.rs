@@ -16,7 +16,7 @@ use crate::bus::stage::{connect, receive, text};
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/bus/in_use");
 /// The number of waves; each tenth is a state.
 const WAVES: u64 = 120;
-/// What the consumers have done of what is left.
+/// The number of waves that each consumer has done.
 const DONE: u64 = 20;
 
 fn log(folder: &Path) -> LogBuilder {
