@@ -14,6 +14,7 @@ mod pages {
         service: "docs/start/service.md",
         overload: "docs/start/overload.md",
         durable: "docs/start/durable.md",
+        jobs: "docs/start/jobs.md",
         shared_state: "docs/start/shared-state.md",
         coming_from: "docs/start/coming-from.md",
         coming_from_the_prototype: "docs/start/coming-from-the-prototype.md",

@@ -208,14 +208,15 @@ async fn handle(log: &JetStreamLog, context: &Context, name: &str, waves: usize,
 /// Waves a second through a durable handler, which takes some time for each.
 async fn serve(aether: &Aether, durable: Durable, waves: usize, takes: Duration) -> f64 {
     let handled = Arc::new(watch::Sender::new(0_usize));
-    let handler = async move |State(handled): State<Arc<watch::Sender<usize>>>, wave: Wave| {
+    type Handled = (Arc<watch::Sender<usize>>, Duration);
+    let handler = async |State((handled, takes)): State<Handled>, wave: Wave| {
         if !takes.is_zero() {
             tokio::time::sleep(takes).await;
         }
         assert_eq!(wave.payload().len(), BYTES);
         handled.send_modify(|handled| *handled += 1);
     };
-    let service = Service::builder("worker").state(Arc::clone(&handled));
+    let service = Service::builder("worker").state((Arc::clone(&handled), takes));
     let service = service.on_durable("backlog.>", durable, handler).build(aether).await.unwrap();
     let (shutdown, mut all, start) = (CancellationToken::new(), handled.subscribe(), Instant::now());
     let running = tokio::spawn(service.run_until(shutdown.clone()));

@@ -2,20 +2,22 @@
 //!
 //! A backup has everything that was in the log when it began. The order of copying makes that so:
 //!
-//! 1. The segments of the log. What retention drops from now on stays in the backup.
-//! 2. The consumers. What they have settled of waves that were dropped before, they have noted by now.
+//! 1. The segments of the log. A wave that retention drops from now on stays in the backup.
+//! 2. The consumers. Of the waves that were dropped before, they have noted by now which ones they have settled.
 //! 3. The dead letters. A letter is there before its consumer notes that it gave up the wave.
 //! 4. The snapshots, which need no wave that was dropped before the first step.
-//! 5. What the log got since. A letter is replayed into the log before it is dropped, so it is in one of them, and no
-//!    snapshot is ahead of the log.
+//! 5. The waves that the log got since. A letter is replayed into the log before it is dropped, so it is in one of them,
+//!    and no snapshot is ahead of the log.
 //!
-//! A full segment never changes, so it is linked where the file system can do that. The last one is copied up to the end of
-//! its last whole record.
+//! A full segment never changes, so it is linked where the file system can do that. The last one is copied up to the end
+//! of its last whole record.
 
 mod error;
 mod manifest;
 mod restoring;
+mod size;
 
+pub use self::size::Backup;
 pub use error::{BackupError, RestoreError};
 pub use restoring::restore;
 
@@ -29,7 +31,7 @@ use std::time::SystemTime;
 
 use aether_files::disk::{self, Disk, Writing};
 
-use self::manifest::{Entry, Manifest};
+use self::manifest::{FileEntry, Manifest};
 use crate::dead::FOLDER as DEAD;
 use crate::log_builder::CONSUMERS;
 use crate::name::is_name;
@@ -42,16 +44,6 @@ const CHUNK: usize = 1 << 20;
 const LISTS: usize = 1000;
 /// The file with the attempts that a consumer has begun.
 const ATTEMPTS: &str = "attempts";
-
-/// The size of a backup.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub struct Backup {
-    /// The number of its files.
-    pub files: usize,
-    /// The size of all of them.
-    pub bytes: u64,
-}
 
 /// A folder that gets its name when it is complete. Dropped before that, it is removed.
 #[derive(Debug)]
@@ -74,7 +66,7 @@ impl Unfinished {
     }
 
     /// Copies a part of a file, or all of it, and returns what was copied.
-    fn copy(&self, mut from: impl Read, modified: Option<SystemTime>, path: &Path) -> io::Result<Entry> {
+    fn copy(&self, mut from: impl Read, modified: Option<SystemTime>, path: &Path) -> io::Result<FileEntry> {
         let to = self.path.join(path);
         make_folder(&*self.disk, to.parent().unwrap_or(&self.path))?;
         let file = disk::create(&to)?;
@@ -94,7 +86,7 @@ impl Unfinished {
         // The age of a segment is read from its file.
         modified.map_or(Ok(()), |at| file.set_modified(at))?;
         self.disk.sync_all(&file)?;
-        Ok(Entry { length, checksum: checksum.finalize() })
+        Ok(FileEntry { length, checksum: checksum.finalize() })
     }
 
     /// Gives the folder its name. All folders in it were named.
@@ -189,7 +181,7 @@ impl Making<'_> {
         }
         match fs::hard_link(&from, &to) {
             Ok(()) => {
-                let entry = File::open(&to).and_then(Entry::of).map_err(failed)?;
+                let entry = File::open(&to).and_then(FileEntry::of).map_err(failed)?;
                 self.manifest.insert(path, entry);
                 Ok(())
             }
@@ -290,7 +282,7 @@ fn names(folder: &Path) -> Result<Vec<OsString>, BackupError> {
     Ok(names)
 }
 
-impl Entry {
+impl FileEntry {
     /// Reads a whole file.
     fn of(mut file: File) -> io::Result<Self> {
         let (mut checksum, mut length) = (crc32fast::Hasher::new(), 0);

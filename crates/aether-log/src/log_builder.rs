@@ -89,15 +89,16 @@ impl LogBuilder {
         self
     }
 
-    /// Removes the waves of these channels when they are older than this, whatever the retention of the whole log is. A wave
-    /// is removed within this time and two intervals of [`LogBuilder::clean_up_every`]. Cost: as there.
+    /// Removes the waves of these channels when they are older than this, whatever the retention of the whole log is.
+    /// A wave is removed within this time and two intervals of [`LogBuilder::clean_up_every`]. Cost: as there.
     pub fn max_age(mut self, pattern: Pattern, max_age: Duration) -> Self {
         self.rules.max_ages.push((pattern, max_age));
         self
     }
 
-    /// Keeps of these channels only the last wave of each [key](aether_core::Wave::key), for channels that carry state. The
-    /// segment that is being written keeps all. Cost: as [`LogBuilder::clean_up_every`], and memory for each key.
+    /// Keeps of these channels only the last wave of each [key](aether_core::Wave::key), for channels that carry
+    /// state. The segment that is being written keeps all. Cost: as [`LogBuilder::clean_up_every`], and memory for
+    /// each key.
     pub fn compact(mut self, pattern: Pattern) -> Self {
         self.rules.compacted.push(pattern);
         self
@@ -111,9 +112,9 @@ impl LogBuilder {
         self
     }
 
-    /// Keeps what these consumers have not settled, whatever the retention and the rules of the channels want. A consumer that
-    /// does not exist yet holds everything. Default: none. Cost: where the log is larger than [`Retention`] allows and one of
-    /// them holds the oldest segment, a wave that needs a new segment is refused with
+    /// Keeps what these consumers have not settled, whatever the retention and the rules of the channels want. A
+    /// consumer that does not exist yet holds everything. Default: none. Cost: where the log is larger than
+    /// [`Retention`] allows and one of them holds the oldest segment, a wave that needs a new segment is refused with
     /// [`AppendError::Held`](crate::store::AppendError), so the log takes at most one segment more.
     ///
     /// [`Retention`]: crate::store::Retention

@@ -168,8 +168,8 @@ impl StoreError {
         Self::Other(error.into())
     }
 
-    /// Whether the same transaction may succeed later: the disk is full, or has failed at one moment, or too many waves wait.
-    /// Also for errors of the service's own statements on the file.
+    /// Whether the same transaction may succeed later: the disk is full, or has failed at one moment, or too many
+    /// waves wait. Also for errors of the service's own statements on the file.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {

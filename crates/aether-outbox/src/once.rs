@@ -9,11 +9,11 @@ use crate::table::check_name;
 /// The name of a job that is done [once](crate::Transaction::once).
 ///
 /// - **The identity of a wave**: a second delivery of this wave does nothing. A dead letter that is replayed keeps the
-///   identity, so a job that was done is not done again by it, and a job that had failed is done. Only a letter whose wave had
-///   to be signed by somebody else, or could not carry the number of its attempts, gets another identity.
+///   identity, so a job that was done is not done again by it, and a job that had failed is done. Only a letter whose
+///   wave had to be signed by somebody else, or could not carry the number of its attempts, gets another identity.
 /// - **A key**: the same job a second time does nothing, whichever wave asks for it: a user who presses a button twice, a
-///   source that emits a wave again, a replay under another identity. The key names the job, as in `"payment of order 17"`; a
-///   job that may be done again tomorrow has the day in its key.
+///   source that emits a wave again, a replay under another identity. The key names the job, as in
+///   `"payment of order 17"`; a job that may be done again tomorrow has the day in its key.
 ///
 /// Keys and identities are remembered apart, each within the bounds of
 /// [`remember`](crate::StoreBuilder::remember), so a key is never taken for an identity.

@@ -6,8 +6,8 @@
 //! be made more than once: its effects outside of the store have to be repeatable, and its effects by [`Run::change`]
 //! and [`Run::emit`] happen once.
 //!
-//! A definition of steps has a [version](SagaBuilder::version), which a saga keeps until it ends. A saga that this program has
-//! no definition for stands still, and the others go on.
+//! A definition of steps has a [version](SagaBuilder::version), which a saga keeps until it ends. A saga that this
+//! program has no definition for does not go on, and the others do.
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -32,20 +32,20 @@ pub struct StoreBuilder {
 }
 
 impl StoreBuilder {
-    /// How many waves [`Transaction::once`] remembers, and how many keys, and how long. Default: 262,144 of each, and 7 days; a
-    /// wave is forgotten when either is exceeded. Cost: about 150 bytes of the file for each wave.
+    /// How many waves [`Transaction::once`] remembers, and how many keys, and how long. Default: 262,144 of each, and
+    /// 7 days; a wave is forgotten when either is exceeded. Cost: about 150 bytes of the file for each wave.
     ///
-    /// A copy of a wave that comes after it was forgotten is handled **again**. So remember more waves than can be on the
-    /// way at once, and longer than the longest pause between two deliveries: with consumers of a log that is
-    /// [`max_in_flight`](aether_log::ConsumerOptions::max_in_flight) waves, and the time that the service may stand still.
-    /// The age is measured by the clock of the day; a clock that is set forward forgets sooner.
+    /// A copy of a wave that comes after it was forgotten is handled **again**. So remember more waves than can be on
+    /// the way at once, and longer than the longest pause between two deliveries: with consumers of a log that is
+    /// [`max_in_flight`](aether_log::ConsumerOptions::max_in_flight) waves, and the time that the service may stand
+    /// still. The age is measured by the clock of the day; a clock that is set forward forgets sooner.
     pub fn remember(mut self, waves: u64, age: Duration) -> Self {
         self.limits.once = Horizon { ids: waves.max(1), age };
         self
     }
 
-    /// How many waves may wait to be relayed. Beyond that [`Transaction::emit`] is refused, so that a bus that is away does
-    /// not fill the disk. Default: 1,000,000.
+    /// How many waves may wait to be relayed. Beyond that [`Transaction::emit`] is refused, so that a bus that is away
+    /// does not fill the disk. Default: 1,000,000.
     pub fn max_waiting(mut self, waves: u64) -> Self {
         self.limits.max_waiting = waves;
         self
@@ -263,8 +263,8 @@ impl<B: Backend> Store<B> {
         read.collect()
     }
 
-    /// Gives a refused wave to the relay again, under its identity, in front of what waits. Returns whether there is such a
-    /// wave. Blocks.
+    /// Gives a refused wave to the relay again, under its identity, in front of what waits. Returns whether there is
+    /// such a wave. Blocks.
     ///
     /// # Errors
     /// [`StoreError`] if the file cannot be written.

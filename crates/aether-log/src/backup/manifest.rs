@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::{Component, Path, PathBuf};
 
-use super::Backup;
 use super::error::RestoreError;
+use super::size::Backup;
 
 /// The file, in the folder of a backup.
 pub(super) const FILE: &str = "manifest";
@@ -16,17 +16,17 @@ const END: &str = "all ";
 
 /// The size and the checksum of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Entry {
+pub(super) struct FileEntry {
     pub(super) length: u64,
     pub(super) checksum: u32,
 }
 
 /// The files of a backup, by their paths below its folder.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Manifest(BTreeMap<PathBuf, Entry>);
+pub(super) struct Manifest(BTreeMap<PathBuf, FileEntry>);
 
 impl Manifest {
-    pub(super) fn insert(&mut self, path: &Path, entry: Entry) {
+    pub(super) fn insert(&mut self, path: &Path, entry: FileEntry) {
         self.0.insert(path.to_owned(), entry);
     }
 
@@ -35,7 +35,7 @@ impl Manifest {
         self.0.retain(|path, _| !path.starts_with(folder));
     }
 
-    pub(super) fn files(&self) -> impl Iterator<Item = (&Path, Entry)> {
+    pub(super) fn files(&self) -> impl Iterator<Item = (&Path, FileEntry)> {
         self.0.iter().map(|(path, entry)| (path.as_path(), *entry))
     }
 
@@ -51,7 +51,7 @@ impl Manifest {
 
     pub(super) fn text(&self) -> String {
         let mut text = format!("{NAME}{VERSION}\n");
-        for (path, Entry { length, checksum }) in &self.0 {
+        for (path, FileEntry { length, checksum }) in &self.0 {
             let parts: Vec<_> = path.iter().map(|part| part.to_string_lossy()).collect();
             // Writing to memory does not fail.
             let _ = writeln!(text, "{checksum:08x} {length} {}", parts.join("/"));
@@ -80,14 +80,14 @@ impl Manifest {
     }
 }
 
-fn entry(line: &str) -> Option<(PathBuf, Entry)> {
+fn entry(line: &str) -> Option<(PathBuf, FileEntry)> {
     let mut parts = line.splitn(3, ' ');
     let checksum = u32::from_str_radix(parts.next()?, 16).ok()?;
     let length = parts.next()?.parse().ok()?;
     let path = PathBuf::from(parts.next()?);
     // Nothing outside of the folder.
     let is_below = path.components().all(|part| matches!(part, Component::Normal(_)));
-    (is_below && path.file_name().is_some()).then_some((path, Entry { length, checksum }))
+    (is_below && path.file_name().is_some()).then_some((path, FileEntry { length, checksum }))
 }
 
 #[cfg(test)]
@@ -97,8 +97,8 @@ mod tests {
     #[test]
     fn a_list_is_read_back_and_each_changed_byte_is_found() {
         let mut manifest = Manifest::default();
-        manifest.insert(Path::new("a.log"), Entry { length: 24, checksum: 7 });
-        manifest.insert(&Path::new("consumers").join("b c"), Entry { length: 0, checksum: u32::MAX });
+        manifest.insert(Path::new("a.log"), FileEntry { length: 24, checksum: 7 });
+        manifest.insert(&Path::new("consumers").join("b c"), FileEntry { length: 0, checksum: u32::MAX });
         let (path, text) = (Path::new(FILE), manifest.text());
         assert_eq!(Manifest::read(path, &text).unwrap(), manifest);
         assert_eq!(manifest.folders(), [PathBuf::from("consumers")].into());

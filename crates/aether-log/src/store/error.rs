@@ -121,8 +121,8 @@ pub enum AppendError {
         /// The error of the operating system.
         source: Arc<io::Error>,
     },
-    /// The operating system could not sync, or not take back half of a record. Nobody knows what of the last records is on
-    /// the disk, so the log takes nothing more until it is opened again, which checks it.
+    /// The operating system could not sync, or not take back half of a record. Nobody knows what of the last records
+    /// is on the disk, so the log takes nothing more until it is opened again, which checks it.
     #[error("{} could not be synced or repaired: check the disk, then start again", path.display())]
     Failed {
         /// The segment.
@@ -130,8 +130,8 @@ pub enum AppendError {
         /// The error of the operating system.
         source: Arc<io::Error>,
     },
-    /// The log is as large as it may be, and a consumer that it keeps waves for has not settled the oldest ones. It takes waves
-    /// again when that consumer has.
+    /// The log is as large as it may be, and a consumer that it keeps waves for has not settled the oldest ones. It
+    /// takes waves again when that consumer has.
     #[error(
         "the log is full, and the consumer {consumer} has not settled {waves} of its positions: start or repair the consumer, or give the log more room"
     )]

@@ -86,7 +86,7 @@ where
         let (shared, id) = (Arc::clone(&self.shared), self.id.clone());
         let record = self.shared.store.write(move |change| shared.get(change.rows(), &id)).await?;
         let Some(mut record) = record else { return Ok(()) };
-        // Without its steps it stands still.
+        // Without its steps it does not go on.
         let Ok(steps) = self.shared.steps(&record) else { return Ok(()) };
         if record.interrupted > MAX_INTERRUPTED && record.phase != Phase::Stuck {
             let times = record.interrupted;

@@ -38,7 +38,7 @@ pub enum SagaError {
         id: String,
     },
     /// This program has no definition for the saga.
-    #[error("the saga {id} of {saga} stands still: {reason}")]
+    #[error("the saga {id} of {saga} does not go on: {reason}")]
     Undefined {
         /// The name of the sagas.
         saga: String,

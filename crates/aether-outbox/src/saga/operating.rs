@@ -37,8 +37,8 @@ where
         Ok(stuck)
     }
 
-    /// The sagas that make no progress now: those that try a step again, wait for their turn, could not be undone, or have no
-    /// definition in this program. Blocks while it reads all sagas that have not ended.
+    /// The sagas that make no progress now: those that try a step again, wait for their turn, could not be undone, or
+    /// have no definition in this program. Blocks while it reads all sagas that have not ended.
     ///
     /// # Errors
     /// [`SagaError`] if the store cannot be read.
@@ -66,8 +66,8 @@ where
         Ok(standing)
     }
 
-    /// Lets a saga that stands still go on at once. One that is stuck is undone from the step on that could not be undone, and
-    /// its dead letter is dropped. One that pauses makes its next attempt.
+    /// Lets a saga that makes no progress go on at once. One that is stuck is undone from the step on that could not
+    /// be undone, and its dead letter is dropped. One that pauses makes its next attempt.
     ///
     /// # Errors
     /// [`SagaError::NotStandingStill`]; [`SagaError::Undefined`] without a definition; [`SagaError::Dead`] if the letter was
@@ -107,8 +107,8 @@ where
         }
     }
 
-    /// Gives a saga up: it is undone from its step on, as after a failure. An attempt that is under way is not interrupted, and
-    /// is undone as well. Returns whether there is such a saga that is not undone already.
+    /// Gives a saga up: it is undone from its step on, as after a failure. An attempt that is under way is not
+    /// interrupted, and is undone as well. Returns whether there is such a saga that is not undone already.
     ///
     /// # Errors
     /// [`SagaError::Undefined`] without a definition, because nobody knows how it is undone.

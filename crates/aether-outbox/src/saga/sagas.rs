@@ -49,9 +49,10 @@ impl<S, B: Backend> SagaBuilder<S, B> {
         self
     }
 
-    /// The version of the steps that are added from here on. Default: 1. A saga keeps the version that was the greatest one
-    /// when it started. So a program that changes the steps has the new ones under a new version, and keeps the old ones
-    /// until [`Sagas::standing_still`] and the account show that those sagas have ended. All versions have one type of state.
+    /// The version of the steps that are added from here on. Default: 1. A saga keeps the version that was the
+    /// greatest one when it started. So a program that changes the steps has the new ones under a new version, and
+    /// keeps the old ones until [`Sagas::standing_still`] and the account show that those sagas have ended. All
+    /// versions have one type of state.
     ///
     /// ```
     /// # use aether_outbox::{Run, Sagas, Step};
@@ -65,10 +66,11 @@ impl<S, B: Backend> SagaBuilder<S, B> {
         self
     }
 
-    /// How long a saga may take from its start on, also over restarts, by the clock of the day. Then it is undone as after a
-    /// failure: an attempt that is under way is ended, and its step is undone with those before it. A step that has not begun
-    /// is not undone; after a restart nobody knows that, so it is. A saga that waits for its turn is undone at its turn.
-    /// Undoing has no limit, nor has a saga that was started before there was one. Default: no limit.
+    /// How long a saga may take from its start on, also over restarts, by the clock of the day. Then it is undone as
+    /// after a failure: an attempt that is under way is ended, and its step is undone with those before it. A step
+    /// that has not begun is not undone; after a restart nobody knows that, so it is. A saga that waits for its turn
+    /// is undone at its turn. Undoing has no limit, nor has a saga that was started before there was one. Default: no
+    /// limit.
     pub fn within(mut self, time: Duration) -> Self {
         self.within = Some(time);
         self
@@ -97,8 +99,9 @@ where
     /// Opens the sagas, which are kept in a store. Those that cannot be undone go to the dead letters of the log.
     /// Blocks while it reads all sagas that have not ended.
     ///
-    /// A saga for which there is no definition, because its version or its step is not among these or its state has another
-    /// type, stands still: it is counted as `undefined`, listed by [`Sagas::standing_still`], and the others go on.
+    /// A saga for which there is no definition, because its version or its step is not among these or its state has
+    /// another type, does not go on: it is counted as `undefined`, listed by [`Sagas::standing_still`], and the others
+    /// go on.
     ///
     /// # Errors
     /// [`SagaError`]: a name is not valid or used twice, a version has no steps, or the store cannot be read.
@@ -193,8 +196,8 @@ where
     S: Serialize + DeserializeOwned + Clone + Send + Sync + 'static,
     B: Backend,
 {
-    /// Starts a saga when the transaction commits, which has to be one of the store of these sagas. Returns whether it is a
-    /// new one: an id that is running, or ended and is remembered, is not started again.
+    /// Starts a saga when the transaction commits, which has to be one of the store of these sagas. Returns whether it
+    /// is a new one: an id that is running, or ended and is remembered, is not started again.
     ///
     /// # Errors
     /// [`SagaError`] if the id is empty or longer than 255 bytes, or the saga cannot be written.
