@@ -125,6 +125,11 @@ fn woken(folder: &Path, name: &str, url: &str, wake: &Sender<()>) -> Running {
     running
 }
 
+/// Whether the folders are equal by now.
+fn now_equal(roots: &[&Path; 2]) -> bool {
+    tree(roots[0]) == tree(roots[1])
+}
+
 /// P10: a reader in a loop, random operations, and SIGKILL at any moment.
 #[tokio::test]
 async fn p10_no_kill_makes_half_a_file_or_folders_that_differ() {
@@ -181,7 +186,11 @@ async fn p10_no_kill_makes_half_a_file_or_folders_that_differ() {
         if trees[0] == trees[1] && trees.iter().all(has_both) {
             break;
         }
-        woke.recv_timeout(PATIENCE).expect("the folders become equal");
+        if woke.recv_timeout(PATIENCE).is_err() {
+            let held = trees.map(|tree| tree.into_iter().map(|(name, bytes)| (name, bytes.len())));
+            let held = held.map(Iterator::collect::<Vec<_>>);
+            panic!("the folders do not become equal: {held:?}, and now {:?}", now_equal(&roots));
+        }
     }
     for process in running {
         process.signal(Signal::SIGINT);
