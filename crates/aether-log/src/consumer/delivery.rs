@@ -114,7 +114,13 @@ impl Delivery {
     ///
     /// # Cancel safety
     /// As [`ack`](Self::ack).
-    pub async fn ack_soon(mut self) -> Result<(), AckError> {
+    pub async fn ack_soon(
+        #[cfg_attr(
+            not(feature = "jetstream"),
+            expect(unused_mut, reason = "only JetStream takes the ending")
+        )]
+        mut self,
+    ) -> Result<(), AckError> {
         #[cfg(feature = "jetstream")]
         if let Some(Ending::Stream(claim)) = self.ending.take_if(|ending| matches!(ending, Ending::Stream(_)))
         {
