@@ -230,7 +230,7 @@ impl DurableLoop {
 }
 
 /// Acknowledges.
-pub(super) fn ack(delivery: Delivery) -> BoxFuture<'static, Result<(), AckError>> {
+fn ack(delivery: Delivery) -> BoxFuture<'static, Result<(), AckError>> {
     delivery.ack_soon().boxed()
 }
 
@@ -323,7 +323,7 @@ impl Job {
 }
 
 /// Reports a failure to the consumer, and returns how it counts.
-pub(super) fn conclude(
+fn conclude(
     context: &HandlerContext,
     consumer: &Consumer,
     delivery: Delivery,

@@ -64,7 +64,7 @@ pub struct ServiceReport {
     pub received: u64,
     /// Handled, and answered if an answer was expected.
     pub succeeded: u64,
-    /// Failed and put back into the inbox at half strength. They are received again.
+    /// Failed and received again: put back into the inbox at half strength, or, from a durable log, after a pause.
     pub retried: u64,
     /// Not acceptable to the handler, for example because the payload cannot be read.
     pub rejected: u64,
