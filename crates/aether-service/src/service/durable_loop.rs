@@ -323,12 +323,7 @@ impl Job {
 }
 
 /// Reports a failure to the consumer, and returns how it counts.
-fn conclude(
-    context: &HandlerContext,
-    consumer: &Consumer,
-    delivery: Delivery,
-    cause: &Cause,
-) -> Outcome {
+fn conclude(context: &HandlerContext, consumer: &Consumer, delivery: Delivery, cause: &Cause) -> Outcome {
     let (hint, wave): (_, Wave) = (cause.to_string(), delivery.wave().clone());
     let outcome = match cause.outcome {
         Outcome::Rejected | Outcome::Abandoned => cause.outcome,
