@@ -24,7 +24,7 @@ pub use restoring::restore;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -32,6 +32,7 @@ use std::time::SystemTime;
 use aether_files::disk::{self, Disk, Writing};
 
 use self::manifest::{FileEntry, Manifest};
+use crate::consumer::ATTEMPTS;
 use crate::dead::FOLDER as DEAD;
 use crate::log_builder::CONSUMERS;
 use crate::name::is_name;
@@ -42,8 +43,6 @@ use crate::store::{OpenError, SegmentFile, make_folder};
 const CHUNK: usize = 1 << 20;
 /// How often the segments of a store are listed again because its writer has dropped one of them meanwhile.
 const LISTS: usize = 1000;
-/// The file with the attempts that a consumer has begun.
-const ATTEMPTS: &str = "attempts";
 
 /// A folder that gets its name when it is complete. Dropped before that, it is removed.
 #[derive(Debug)]
@@ -66,27 +65,15 @@ impl Unfinished {
     }
 
     /// Copies a part of a file, or all of it, and returns what was copied.
-    fn copy(&self, mut from: impl Read, modified: Option<SystemTime>, path: &Path) -> io::Result<FileEntry> {
+    fn copy(&self, from: impl Read, modified: Option<SystemTime>, path: &Path) -> io::Result<FileEntry> {
         let to = self.path.join(path);
         make_folder(&*self.disk, to.parent().unwrap_or(&self.path))?;
         let file = disk::create(&to)?;
-        let mut writing = Writing { disk: &*self.disk, file: &file };
-        let (mut checksum, mut length) = (crc32fast::Hasher::new(), 0);
-        let mut chunk = vec![0; CHUNK];
-        loop {
-            match from.read(&mut chunk)? {
-                0 => break,
-                read => {
-                    writing.write_all(&chunk[..read])?;
-                    checksum.update(&chunk[..read]);
-                    length += read as u64;
-                }
-            }
-        }
+        let copied = FileEntry::of(from, Writing { disk: &*self.disk, file: &file })?;
         // The age of a segment is read from its file.
         modified.map_or(Ok(()), |at| file.set_modified(at))?;
         self.disk.sync_all(&file)?;
-        Ok(FileEntry { length, checksum: checksum.finalize() })
+        Ok(copied)
     }
 
     /// Gives the folder its name. All folders in it were named.
@@ -181,7 +168,8 @@ impl Making<'_> {
         }
         match fs::hard_link(&from, &to) {
             Ok(()) => {
-                let entry = File::open(&to).and_then(FileEntry::of).map_err(failed)?;
+                let entry =
+                    File::open(&to).and_then(|file| FileEntry::of(file, io::sink())).map_err(failed)?;
                 self.manifest.insert(path, entry);
                 Ok(())
             }
@@ -283,15 +271,15 @@ fn names(folder: &Path) -> Result<Vec<OsString>, BackupError> {
 }
 
 impl FileEntry {
-    /// Reads a whole file.
-    fn of(mut file: File) -> io::Result<Self> {
+    /// Copies everything from here on.
+    fn of(mut from: impl Read, mut to: impl Write) -> io::Result<Self> {
         let (mut checksum, mut length) = (crc32fast::Hasher::new(), 0);
         let mut chunk = vec![0; CHUNK];
-        file.rewind()?;
         loop {
-            match file.read(&mut chunk)? {
+            match from.read(&mut chunk)? {
                 0 => return Ok(Self { length, checksum: checksum.finalize() }),
                 read => {
+                    to.write_all(&chunk[..read])?;
                     checksum.update(&chunk[..read]);
                     length += read as u64;
                 }

@@ -20,6 +20,7 @@ mod standing;
 mod stream;
 mod window;
 
+pub(crate) use crate::consumer::attempts::FILE as ATTEMPTS;
 pub(crate) use crate::consumer::backlog::Backlog;
 pub use crate::consumer::delivery::Delivery;
 pub use crate::consumer::error::{AckError, ConsumeError, NotAcknowledged};

@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::store::OpenError;
 
 /// The file, in the folder of the consumer.
-const FILE: &str = "attempts";
+pub(crate) const FILE: &str = "attempts";
 /// Position (u64), number of the attempt (u32), checksum (u32).
 const SLOT: usize = 16;
 /// The number of slots that are written at the beginning: 64 KiB.

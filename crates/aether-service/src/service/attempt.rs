@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aether_core::{Emitter, Wave, wave::ReplyError};
+use aether_core::{Emitter, Pattern, Wave, wave::ReplyError};
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tower::BoxError;
@@ -28,6 +29,21 @@ pub(super) struct HandlerContext {
 }
 
 impl HandlerContext {
+    /// The context of a set that hears these patterns, and the task that logs the counts of its failures, which ends when
+    /// the set of tasks is dropped.
+    pub(super) fn begin(
+        emitter: &Emitter,
+        heard: &[Pattern],
+        retry: Option<Resend>,
+        closing: CancellationToken,
+    ) -> (Arc<Self>, JoinSet<()>) {
+        let (failures, over) = (FailureLog::new(heard), CancellationToken::new());
+        let context = Arc::new(Self { emitter: emitter.clone(), failures, retry, closing, over });
+        let (mut counting, counted) = (JoinSet::new(), Arc::clone(&context));
+        counting.spawn(async move { counted.failures.log_counts(counted.emitter.source().name()).await });
+        (context, counting)
+    }
+
     /// The span around the handling of a wave.
     pub(super) fn span(&self, wave: &Wave) -> HandlingSpan {
         HandlingSpan::begin(self.emitter.source().name(), wave)

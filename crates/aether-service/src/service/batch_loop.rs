@@ -14,7 +14,6 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 use tower::timeout::error::Elapsed;
 
@@ -22,7 +21,6 @@ use super::attempt::{Again, Attempt, HandlerContext};
 use super::circuit::{Admission, Circuit};
 use super::error::ServiceError;
 use super::failure::{Cause, EndedInTheMiddle};
-use super::failure_log::FailureLog;
 use super::limits::LimitsInForce;
 use super::panics::caught_in;
 use super::pauses::{Pauses, unless_panicked};
@@ -122,17 +120,12 @@ impl BatchLoop {
     pub(super) async fn run(mut self, ending: Ending) -> Result<(), ServiceError> {
         // Also where this panics or is cancelled.
         let _ends_the_others = ending.shutdown.clone().drop_guard();
-        let context = Arc::new(HandlerContext {
-            emitter: self.emitter.clone(),
-            failures: FailureLog::new(&self.heard),
-            retry: self.limits.retry.clone(),
-            closing: ending.closing.clone(),
-            over: CancellationToken::new(),
-        });
-        // Ends with this.
-        let mut counting = JoinSet::new();
-        let counted = Arc::clone(&context);
-        counting.spawn(async move { counted.failures.log_counts(counted.emitter.source().name()).await });
+        let (context, _counting) = HandlerContext::begin(
+            &self.emitter,
+            &self.heard,
+            self.limits.retry.clone(),
+            ending.closing.clone(),
+        );
         // Failed waves until they are reported.
         let (mut failing, mut pauses) = (JoinSet::new(), Pauses::default());
         let mut waves = Vec::with_capacity(self.batches.most.min(1024));

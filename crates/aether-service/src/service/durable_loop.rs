@@ -15,7 +15,6 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
-use tokio_util::sync::CancellationToken;
 use tower::BoxError;
 
 use super::attempt::HandlerContext;
@@ -23,7 +22,6 @@ use super::cancelled::Cancelled;
 use super::circuit::{Admission, Admitting, Circuit};
 use super::error::ServiceError;
 use super::failure::Cause;
-use super::failure_log::FailureLog;
 use super::lane::Started;
 use super::limits::LimitsInForce;
 use super::pauses::unless_panicked;
@@ -87,17 +85,7 @@ impl DurableLoop {
     pub(super) async fn run(mut self, ending: Ending) -> Result<(), ServiceError> {
         // Also where this panics or is cancelled.
         let _ends_the_others = ending.shutdown.clone().drop_guard();
-        let context = Arc::new(HandlerContext {
-            emitter: self.emitter.clone(),
-            failures: FailureLog::new(&self.heard),
-            retry: None,
-            closing: ending.closing,
-            over: CancellationToken::new(),
-        });
-        // Ends with this.
-        let mut counting = JoinSet::new();
-        let counted = Arc::clone(&context);
-        counting.spawn(async move { counted.failures.log_counts(counted.emitter.source().name()).await });
+        let (context, _counting) = HandlerContext::begin(&self.emitter, &self.heard, None, ending.closing);
         let mut serving = DurablyServing {
             context: Arc::clone(&context),
             shutdown: Cancelled::new(ending.shutdown.clone()),

@@ -22,7 +22,6 @@ use super::cancelled::Cancelled;
 use super::circuit::{Admission, Admitting, Circuit, Watching};
 use super::error::ServiceError;
 use super::failure::{Cause, CircuitOpen};
-use super::failure_log::FailureLog;
 use super::lane::{Handled, Started};
 use super::lanes::Lanes;
 use super::limits::LimitsInForce;
@@ -79,17 +78,8 @@ impl ServeLoop {
     pub(super) async fn run(mut self, ending: Ending) -> Result<(), ServiceError> {
         // Also where this panics or is cancelled.
         let _ends_the_others = ending.shutdown.clone().drop_guard();
-        let context = Arc::new(HandlerContext {
-            emitter: self.emitter.clone(),
-            failures: FailureLog::new(&self.heard),
-            retry: self.limits.retry.clone(),
-            closing: ending.closing,
-            over: CancellationToken::new(),
-        });
-        // Ends with this.
-        let mut counting = JoinSet::new();
-        let counted = Arc::clone(&context);
-        counting.spawn(async move { counted.failures.log_counts(counted.emitter.source().name()).await });
+        let (context, _counting) =
+            HandlerContext::begin(&self.emitter, &self.heard, self.limits.retry.clone(), ending.closing);
         let shutdown = Cancelled::new(ending.shutdown.clone());
         let (tasks, pauses) = (JoinSet::new(), Pauses::default());
         let mut serving = Serving { context: Arc::clone(&context), tasks, pauses, shutdown };
