@@ -46,6 +46,7 @@ mod cancelled;
 mod circuit;
 mod corroboration;
 mod durable;
+mod durable_batch_loop;
 mod durable_loop;
 mod echo_loop;
 mod error;
@@ -91,6 +92,7 @@ use accounting::Accounted;
 use batch_loop::BatchLoop;
 use circuit::Circuit;
 use corroboration::Corroborator;
+use durable_batch_loop::DurableBatchLoop;
 use durable_loop::DurableLoop;
 use echo_loop::EchoLoop;
 use limits::LimitsInForce;
@@ -132,6 +134,7 @@ enum SetLoop {
     Each(ServeLoop),
     Batches(BatchLoop),
     Durable(DurableLoop),
+    DurableBatches(DurableBatchLoop),
 }
 
 impl SetLoop {
@@ -140,6 +143,7 @@ impl SetLoop {
             Self::Each(set) => set.run(ending).await,
             Self::Batches(set) => set.run(ending).await,
             Self::Durable(set) => set.run(ending).await,
+            Self::DurableBatches(set) => set.run(ending).await,
         }
     }
 
@@ -149,6 +153,7 @@ impl SetLoop {
             Self::Each(set) => (&set.circuit, &set.heard),
             Self::Batches(set) => (&set.circuit, &set.heard),
             Self::Durable(set) => (&set.circuit, &set.heard),
+            Self::DurableBatches(set) => (&set.circuit, &set.heard),
         };
         let heard: Vec<_> = heard.iter().map(Pattern::as_str).collect();
         Some((circuit.clone()?, heard.join(", ")))
@@ -159,6 +164,7 @@ impl SetLoop {
             Self::Each(set) => &set.limits,
             Self::Batches(set) => &set.limits,
             Self::Durable(set) => &set.limits,
+            Self::DurableBatches(set) => &set.limits,
         }
     }
 }

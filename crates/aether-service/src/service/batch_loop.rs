@@ -20,7 +20,7 @@ use tower::timeout::error::Elapsed;
 use super::attempt::{Again, Attempt, HandlerContext};
 use super::circuit::{Admission, Circuit};
 use super::error::ServiceError;
-use super::failure::{Cause, EndedInTheMiddle};
+use super::failure::EndedInTheMiddle;
 use super::limits::LimitsInForce;
 use super::panics::caught_in;
 use super::pauses::{Pauses, unless_panicked};
@@ -80,6 +80,57 @@ impl Batches {
     {
         Self { most, collect: Box::new(Collector { handler, state, items: Vec::new() }) }
     }
+
+    /// Adds the item of a wave to the next batch.
+    ///
+    /// # Errors
+    /// A rejection, or the panic of an extractor. The circuit has learnt of it.
+    pub(super) fn add(
+        &mut self,
+        wave: Wave,
+        means: &Arc<Means>,
+        circuit: Option<&Circuit>,
+    ) -> Result<(), BoxError> {
+        let delivery = Delivery::with(wave, Arc::clone(means));
+        let error: BoxError = match caught_in(|| self.collect.add(&delivery)) {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(rejection)) => rejection.into(),
+            Err(panicked) => panicked.into(),
+        };
+        let handled = Err(error);
+        if let Some(circuit) = circuit {
+            circuit.watch().ended(&handled);
+        }
+        handled.map(drop)
+    }
+
+    /// Calls the handler with what was added, within its time-out and the grace period of the service.
+    pub(super) async fn call(
+        &mut self,
+        time_out: Option<Duration>,
+        ending: &Ending,
+        context: &HandlerContext,
+    ) -> Result<Answer, BoxError> {
+        let handling = caught(async { self.collect.call().await });
+        let timed = async {
+            match time_out {
+                Some(time_out) => {
+                    timeout(time_out, handling).await.unwrap_or_else(|_| Err(Box::new(Elapsed::new())))
+                }
+                None => handling.await,
+            }
+        };
+        let grace_is_over = async {
+            ending.shutdown.cancelled().await;
+            sleep(ending.grace).await;
+            context.over.cancel();
+        };
+        tokio::select! {
+            biased;
+            handled = timed => handled.map(|()| Answer::NONE),
+            () = grace_is_over => Err(Box::new(EndedInTheMiddle)),
+        }
+    }
 }
 
 /// A handler of batches with its inbox.
@@ -97,9 +148,15 @@ pub(super) struct BatchLoop {
 
 /// The failure of a batch, and so of each of its waves.
 #[derive(Debug, Clone)]
-struct BatchFailed {
+pub(super) struct BatchFailed {
     waves: usize,
     cause: Arc<dyn Error + Send + Sync>,
+}
+
+impl BatchFailed {
+    pub(super) fn of(waves: usize, cause: BoxError) -> Self {
+        Self { waves, cause: cause.into() }
+    }
 }
 
 impl fmt::Display for BatchFailed {
@@ -191,24 +248,16 @@ impl BatchLoop {
             self.account.open();
             let waited = self.account.waited(&wave);
             let attempt = Attempt::new(context, wave.clone(), self.account.hand_over(waited));
-            let delivery = Delivery::with(wave, Arc::clone(&self.means));
-            match caught_in(|| self.batches.collect.add(&delivery)) {
-                Ok(Ok(())) => attempts.push(attempt),
-                Ok(Err(rejection)) => attempt.fail(Cause::of(rejection.into())).await,
-                Err(panicked) => {
-                    let handled = Err(panicked.into());
-                    if let Some(circuit) = &self.circuit {
-                        circuit.watch().ended(&handled);
-                    }
-                    failing.spawn(attempt.conclude(handled));
-                }
+            match self.batches.add(wave, &self.means, self.circuit.as_ref()) {
+                Ok(()) => attempts.push(attempt),
+                Err(error) => drop(failing.spawn(attempt.conclude(Err(error)))),
             }
         }
         if attempts.is_empty() {
             return;
         }
         let watching = self.circuit.as_ref().map(Circuit::watch);
-        let handled = self.call(ending, context).await;
+        let handled = self.batches.call(self.limits.time_out, ending, context).await;
         if let Some(watching) = watching {
             watching.ended(&handled);
         }
@@ -219,35 +268,11 @@ impl BatchLoop {
                 attempt.open.settle(Outcome::Succeeded);
             }),
             Err(error) => {
-                let failed = BatchFailed { waves: attempts.len(), cause: error.into() };
+                let failed = BatchFailed::of(attempts.len(), error);
                 for attempt in attempts {
                     failing.spawn(attempt.conclude(Err(Box::new(failed.clone()))));
                 }
             }
-        }
-    }
-
-    /// Calls the handler, within its time-out and the grace period of the service.
-    async fn call(&mut self, ending: &Ending, context: &HandlerContext) -> Result<Answer, BoxError> {
-        let collect = &mut self.batches.collect;
-        let handling = caught(async { collect.call().await });
-        let timed = async {
-            match self.limits.time_out {
-                Some(time_out) => {
-                    timeout(time_out, handling).await.unwrap_or_else(|_| Err(Box::new(Elapsed::new())))
-                }
-                None => handling.await,
-            }
-        };
-        let grace_is_over = async {
-            ending.shutdown.cancelled().await;
-            sleep(ending.grace).await;
-            context.over.cancel();
-        };
-        tokio::select! {
-            biased;
-            handled = timed => handled.map(|()| Answer::NONE),
-            () = grace_is_over => Err(Box::new(EndedInTheMiddle)),
         }
     }
 

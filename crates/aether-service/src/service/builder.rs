@@ -17,6 +17,7 @@ use super::accounting::account;
 use super::batch_loop::BatchLoop;
 use super::circuit::{Admitting, Circuit};
 use super::durable::Durable;
+use super::durable_batch_loop::DurableBatchLoop;
 use super::durable_loop::DurableLoop;
 use super::echo_loop::{EchoLoop, RunEcho};
 use super::error::ServiceError;
@@ -216,6 +217,43 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         H: Handler<Args, Output: IntoOutcome, Future: Send> + Send + Sync + 'static,
     {
         let set = self.own.durable(pattern, durable, handler);
+        self.sets.push(set);
+        self
+    }
+
+    /// Handles the waves of a pattern from the durable log in batches of at most `most` waves: what waits in the log, so that
+    /// one write of the handler does for all of it. The handler is one as of [`ServiceBuilder::on_batch`]; the fate of its
+    /// waves is the one of [`ServiceBuilder::on_durable`].
+    ///
+    /// One batch is handled at a time, and acknowledged before the next one. After an error all waves of the batch have
+    /// failed; each comes again alone, so that one that always fails takes no others with it.
+    ///
+    /// ```
+    /// use aether_service::{Durable, Json, Service, State};
+    ///
+    /// async fn store(State(table): State<&'static str>, rows: Vec<Json<u64>>) -> Result<(), std::io::Error> {
+    ///     println!("{} rows into {table}", rows.len()); // one write for all of them
+    ///     Ok(())
+    /// }
+    /// let archive = Durable::consumer("archive");
+    /// let service = Service::builder("archive").state("orders").on_durable_batch("orders.>", archive, 256, store);
+    /// ```
+    pub fn on_durable_batch<P, H, Args>(
+        mut self,
+        pattern: P,
+        durable: Durable,
+        most: usize,
+        handler: H,
+    ) -> Self
+    where
+        P: AsRef<str>,
+        S: Clone,
+        Args: 'static,
+        H: BatchHandler<Args, S, Output: IntoOutcome>,
+    {
+        let mut set = self.own.batches(pattern, most, handler);
+        set.limits = durable.limits.clone();
+        set.durable = Some(durable);
         self.sets.push(set);
         self
     }
@@ -484,8 +522,28 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
             let (emitter, account) = (emitter.clone(), LoopAccount::new(counters.clone()));
             if let Some((_, batches)) = set.batches {
                 let heard = patterns;
-                let set = BatchLoop { emitter, receiver, heard, batches, means, circuit, limits, account };
-                loops.push(SetLoop::Batches(set));
+                loops.push(match consumer {
+                    Some((_, consumer)) => SetLoop::DurableBatches(DurableBatchLoop {
+                        emitter,
+                        consumer,
+                        heard,
+                        batches,
+                        means,
+                        circuit,
+                        limits,
+                        account,
+                    }),
+                    None => SetLoop::Batches(BatchLoop {
+                        emitter,
+                        receiver,
+                        heard,
+                        batches,
+                        means,
+                        circuit,
+                        limits,
+                        account,
+                    }),
+                });
                 continue;
             }
             let handling = if needs_a_stack {

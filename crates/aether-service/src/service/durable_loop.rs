@@ -65,18 +65,18 @@ struct DurablyServing {
 
 /// The pauses while the log cannot be read or written.
 #[derive(Default)]
-struct Trouble {
+pub(super) struct Trouble {
     last: Duration,
     over: Option<BoxFuture<'static, ()>>,
 }
 
 /// A wave being handled.
-struct Job {
-    context: Arc<HandlerContext>,
-    consumer: Consumer,
-    delivery: Delivery,
-    open: InFlight,
-    span: HandlingSpan,
+pub(super) struct Job {
+    pub(super) context: Arc<HandlerContext>,
+    pub(super) consumer: Consumer,
+    pub(super) delivery: Delivery,
+    pub(super) open: InFlight,
+    pub(super) span: HandlingSpan,
 }
 
 impl DurableLoop {
@@ -244,7 +244,7 @@ impl DurablyServing {
 
 impl Trouble {
     /// Pauses, for longer each time.
-    fn begin(&mut self, consumer: &Consumer, error: &(dyn std::error::Error + 'static)) {
+    pub(super) fn begin(&mut self, consumer: &Consumer, error: &(dyn std::error::Error + 'static)) {
         if self.over.is_some() {
             return;
         }
@@ -254,11 +254,11 @@ impl Trouble {
         self.over = Some(sleep_until(Instant::now() + self.last).boxed());
     }
 
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.last = Duration::ZERO;
     }
 
-    fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_over(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Some(over) = &mut self.over {
             ready!(over.poll_unpin(context));
             self.over = None;
@@ -285,8 +285,8 @@ impl Job {
         })
     }
 
-    /// Reports a handler that has failed at once.
-    fn settle(self, handled: Result<Answer, BoxError>) -> Option<Delivery> {
+    /// Reports a handler that has ended. Returns the delivery if it is to be acknowledged.
+    pub(super) fn settle(self, handled: Result<Answer, BoxError>) -> Option<Delivery> {
         let span = self.span.clone();
         span.in_scope(|| self.concluded(handled.map_err(Cause::of)))
     }

@@ -89,6 +89,8 @@ promises! {
     a_wave_that_cannot_be_read_is_a_letter_at_once
     what_does_not_finish_in_time_goes_back_and_counts_no_attempt
     an_open_circuit_leaves_the_waves_in_the_log
+    a_wave_that_fails_its_batch_comes_again_alone
+    a_batch_that_does_not_finish_in_time_goes_back
 }
 
 fn worker() -> Durable {
@@ -283,6 +285,67 @@ async fn an_open_circuit_leaves_the_waves_in_the_log(place: Place) {
     let report = stage.close().await;
     assert_eq!((report.received, report.retried, report.failed), (22, 2, 0), "{report}");
     assert!(letters(&log).await.is_empty());
+}
+
+async fn a_wave_that_fails_its_batch_comes_again_alone(place: Place) {
+    type Calls = Arc<Mutex<Vec<Vec<u32>>>>;
+    async fn store(State(calls): State<Calls>, rows: Vec<Json<u32>>) -> Result<(), std::io::Error> {
+        let rows: Vec<_> = rows.into_iter().map(|Json(row)| row).collect();
+        let is_bad = rows.contains(&13);
+        calls.lock().push(rows);
+        if is_bad { Err(std::io::Error::other("not 13")) } else { Ok(()) }
+    }
+    let (log, aether) = place.connect().await;
+    aether.emitter("shop").unwrap().emit_wave("jobs.run", &"no number").await.unwrap();
+    emit(&aether, 0..100).await;
+    let calls = Calls::default();
+    let builder = Service::builder("archive").state(Arc::clone(&calls));
+    let stage = Stage::on(aether.clone(), builder.on_durable_batch("jobs.>", worker(), 16, store)).await;
+    until(async || letters(&log).await.len() == 2 && stage.counters.report().succeeded == 99).await;
+    emit(&aether, 100..200).await;
+    until(async || stage.counters.report().succeeded == 199).await;
+    let report = stage.close().await;
+    assert_eq!((report.rejected, report.failed), (1, 1), "{report}");
+    let letters = letters(&log).await;
+    let bad = letters.iter().find(|(attempts, _)| *attempts == 3).unwrap();
+    assert!(bad.1[0].contains("the batch of") && bad.1[2].contains("not 13"), "{letters:?}");
+    let calls = calls.lock();
+    assert!(calls.iter().all(|rows| rows.len() <= 16));
+    assert!(calls.iter().any(|rows| rows.len() > 1), "what waits is one batch");
+    let (with_bad, others): (Vec<_>, Vec<_>) = calls.iter().partition(|rows| rows.contains(&13));
+    assert!(with_bad.len() == 3 && with_bad[1..].iter().all(|rows| **rows == [13]), "{with_bad:?}");
+    let mut done: Vec<_> = others.into_iter().flatten().copied().collect();
+    done.sort_unstable();
+    assert_eq!(done, (0..200).filter(|row| *row != 13).collect::<Vec<_>>(), "each row is stored once");
+}
+
+async fn a_batch_that_does_not_finish_in_time_goes_back(place: Place) {
+    async fn stuck(State(begun): State<Done>, rows: Vec<Json<u32>>) {
+        begun.send(u32::try_from(rows.len()).unwrap()).unwrap();
+        std::future::pending().await
+    }
+    // More often than the consumer tries a wave.
+    for start in 0..4 {
+        let (log, aether) = place.connect().await;
+        let (sender, mut begun) = mpsc::unbounded_channel();
+        let builder = Service::builder("archive").grace(Duration::from_millis(20)).state(sender);
+        if start == 0 {
+            emit(&aether, [1, 2]).await;
+        }
+        let stage = Stage::on(aether.clone(), builder.on_durable_batch("jobs.>", worker(), 16, stuck)).await;
+        let rows = tokio::time::timeout(LONG, begun.recv()).await.unwrap().unwrap();
+        let report = stage.close().await;
+        assert_eq!((report.received, report.abandoned), (u64::from(rows), u64::from(rows)), "{report}");
+        assert!(letters(&log).await.is_empty());
+        aether.close().await.unwrap();
+    }
+    let (log, _aether) = place.connect().await;
+    let consumer = log.consumer("worker", "jobs.>", ConsumerOptions::default()).unwrap();
+    for _ in 0..2 {
+        let delivery = tokio::time::timeout(LONG, consumer.receive()).await.unwrap().unwrap();
+        assert_eq!(delivery.attempt(), 1);
+        delivery.ack().await.unwrap();
+    }
 }
 
 #[tokio::test]
