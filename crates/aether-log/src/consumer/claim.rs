@@ -25,6 +25,10 @@ impl Claim {
         self.pending.as_ref()
     }
 
+    pub(super) const fn position(&self) -> u64 {
+        self.position
+    }
+
     pub(super) fn settle(mut self, fate: Fate) {
         self.pending = None;
         self.window.settle(self.position, fate);

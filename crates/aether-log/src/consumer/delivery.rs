@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aether_core::Wave;
 use aether_core::clock::micros_since_1970;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use crate::consumer::attempts::Begun;
@@ -95,7 +96,7 @@ impl Delivery {
         match self.ending.take() {
             None => Ok(()),
             Some(Ending::Journal { claim, journal, window, .. }) => {
-                let written = journal.settled(claim, position, Fate::Acknowledged, &window).await;
+                let written = journal.settled(vec![claim], Fate::Acknowledged, &window).await;
                 written.map_err(|error| AckError { position, source: error.into() })
             }
             #[cfg(feature = "jetstream")]
@@ -129,6 +130,39 @@ impl Delivery {
             return acknowledged.map_err(|error| AckError { position, source: error.into() });
         }
         self.ack().await
+    }
+
+    /// Acknowledges waves as [`ack_soon`](Self::ack_soon) does, in a folder with one write for all of them.
+    ///
+    /// # Errors
+    /// [`AckError`] if one was not written. Those that were not are delivered again.
+    ///
+    /// # Cancel safety
+    /// As [`ack`](Self::ack).
+    pub async fn ack_all(deliveries: impl IntoIterator<Item = Self>) -> Result<(), AckError> {
+        let mut journals: Vec<(u64, Arc<Journal>, Arc<Window>, Vec<Claim>)> = Vec::new();
+        let mut others = Vec::new();
+        for mut delivery in deliveries {
+            let position = delivery.position();
+            match delivery.ending.take() {
+                Some(Ending::Journal { claim, journal, window, .. }) => {
+                    match journals.iter_mut().find(|(_, known, ..)| Arc::ptr_eq(known, &journal)) {
+                        Some((.., claims)) => claims.push(claim),
+                        None => journals.push((position, journal, window, vec![claim])),
+                    }
+                }
+                ending => {
+                    delivery.ending = ending;
+                    others.push(delivery.ack_soon());
+                }
+            }
+        }
+        let journals = journals.into_iter().map(|(position, journal, window, claims)| async move {
+            let written = journal.settled(claims, Fate::Acknowledged, &window).await;
+            written.map_err(|error| AckError { position, source: error.into() })
+        });
+        let (written, acknowledged) = tokio::join!(join_all(journals), join_all(others));
+        written.into_iter().chain(acknowledged).collect()
     }
 
     /// Reports a failure. The wave is delivered again after a pause, or becomes a dead letter.

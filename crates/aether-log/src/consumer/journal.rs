@@ -11,6 +11,7 @@ use std::sync::mpsc;
 
 use aether_core::{Durability, Pattern};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -67,6 +68,25 @@ pub(super) struct Read {
     records: u64,
     /// The position of the last snapshot.
     snapshot: u64,
+}
+
+/// Notes that are written together.
+struct Together {
+    left: usize,
+    /// The first one.
+    failure: Option<AppendError>,
+    answer: Option<oneshot::Sender<Result<(), AppendError>>>,
+}
+
+impl Together {
+    /// One has ended. The last one answers.
+    fn end(&mut self, result: Result<(), AppendError>) {
+        self.left -= 1;
+        self.failure = self.failure.take().or(result.err());
+        if let Some(answer) = self.answer.take_if(|_| self.left == 0) {
+            let _ = answer.send(self.failure.take().map_or(Ok(()), Err));
+        }
+    }
 }
 
 impl Journal {
@@ -153,54 +173,40 @@ impl Journal {
         }
     }
 
-    /// Notes how a wave ended, settles it once that is written, and waits for that. Cancelled after the first poll, it is
-    /// noted all the same.
+    /// Notes how these waves ended, with one write, settles each once that is written, and waits for all. Cancelled after the
+    /// first poll, they are noted all the same.
     pub(super) async fn settled(
         &self,
-        claim: Claim,
-        position: u64,
+        claims: Vec<Claim>,
         fate: Fate,
         window: &Window,
     ) -> Result<(), AppendError> {
-        let (answer, done) = oneshot::channel();
-        self.settle(claim, position, fate, window, move |result| drop(answer.send(result)));
-        done.await.unwrap_or(Err(AppendError::Closed))
-    }
-
-    fn settle(
-        &self,
-        claim: Claim,
-        position: u64,
-        fate: Fate,
-        window: &Window,
-        answer: impl FnOnce(Result<(), AppendError>) + Send + 'static,
-    ) {
         let kind = match fate {
             Fate::Acknowledged => ACKNOWLEDGED,
             Fate::Dead => DEAD,
             Fate::Expired => EXPIRED,
         };
-        // Of the two only one answers.
-        let answer = Arc::new(parking_lot::Mutex::new(Some((claim, answer))));
-        let written = Arc::clone(&answer);
-        let done = Box::new(move |result: Result<u64, AppendError>| {
-            let Some((claim, answer)) = written.lock().take() else { return };
-            // Without a record of it the wave is delivered again.
-            if result.is_ok() {
-                claim.settle(fate);
-            }
-            answer(result.map(drop));
-        });
-        if let Err(error) = self.store.append(entry(kind, &position), self.level, done)
-            && let Some((_, answer)) = answer.lock().take()
-        {
-            answer(Err(error));
-        }
-        if self.since_snapshot.fetch_add(1, Ordering::Relaxed) + 1 >= SNAPSHOT_EVERY {
+        let (noted, (answer, done)) = (claims.len() as u64, oneshot::channel());
+        let together =
+            Arc::new(Mutex::new(Together { left: claims.len(), failure: None, answer: Some(answer) }));
+        let entry_of = |claim: Claim| {
+            let (entry, together) = (entry(kind, &claim.position()), Arc::clone(&together));
+            let written = Box::new(move |result: Result<u64, AppendError>| {
+                // Without a record of it the wave is delivered again.
+                if result.is_ok() {
+                    claim.settle(fate);
+                }
+                together.lock().end(result.map(drop));
+            });
+            (entry, written as _)
+        };
+        self.store.append_all(claims.into_iter().map(entry_of).collect(), self.level)?;
+        if self.since_snapshot.fetch_add(noted, Ordering::Relaxed) + noted >= SNAPSHOT_EVERY {
             self.since_snapshot.store(0, Ordering::Relaxed);
             let (floor, settled, counts) = window.snapshot();
             self.write_snapshot(floor, settled, counts);
         }
+        done.await.unwrap_or(Err(AppendError::Closed))
     }
 
     /// Notes a failed attempt. Nobody waits for it: if it is lost, the wave has one attempt more.

@@ -26,6 +26,9 @@ use crate::stored_wave::{WAVE, read};
 /// The greatest number of records that are looked at without a break.
 const LOOKED_AT: usize = 65_536;
 
+/// While waves are ready, the log is looked at again when this share of the window is free.
+const SHARE_LOOKED_AT: usize = 8;
+
 #[derive(Debug)]
 pub(crate) struct ConsumerShared {
     name: String,
@@ -136,12 +139,14 @@ impl ConsumerShared {
 
     pub(super) async fn receive(&self) -> Result<Delivery, ConsumeError> {
         let mut last = self.store.last_position();
+        // Looking ahead for each wave that has ended would cost more than handling it.
+        let mut least = (self.options.window.get() / SHARE_LOOKED_AT).max(1);
         loop {
             let changed = self.window.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let newest = *last.borrow_and_update();
-            let is_behind = self.scan(newest).await?;
+            let is_behind = self.scan(newest, least).await?;
             match self.window.take(self.options.max_in_flight.get(), Instant::now()) {
                 Ok((pending, failures)) => {
                     let claim = Claim::new(Arc::clone(&self.window), pending);
@@ -151,6 +156,7 @@ impl ConsumerShared {
                 }
                 // More of the log is to be looked at.
                 Err(_) if is_behind => {}
+                Err(_) if least > 1 => least = 1,
                 Err(due) => {
                     let is_due = async {
                         match due {
@@ -170,18 +176,19 @@ impl ConsumerShared {
         }
     }
 
-    /// Looks ahead as far as there is room. Returns whether there is room and more to look at.
-    async fn scan(&self, newest: u64) -> Result<bool, ConsumeError> {
+    /// Looks ahead as far as there is room, if there is room for this many. Returns whether there still is, and more to look
+    /// at.
+    async fn scan(&self, newest: u64, least: usize) -> Result<bool, ConsumeError> {
         let is_due = |window: &Window| {
             let (next, room) = window.next_scan(self.options.window.get());
-            next <= newest && room > 0
+            next <= newest && room >= least
         };
         if !is_due(&self.window) {
             return Ok(false);
         }
         let mut scanner = Arc::clone(&self.scanner).lock_owned().await;
         let (_, room) = self.window.next_scan(self.options.window.get());
-        if room == 0 || !is_due(&self.window) {
+        if !is_due(&self.window) {
             return Ok(false);
         }
         let window = Arc::clone(&self.window);
@@ -208,7 +215,7 @@ impl ConsumerShared {
                 consumer = self.name,
                 "a wave is not in the log any more or cannot be read"
             );
-            self.journal.settled(claim, position, Fate::Expired, &self.window).await?;
+            self.journal.settled(vec![claim], Fate::Expired, &self.window).await?;
             return Ok(None);
         };
         if failures.is_final || failures.count >= self.options.max_attempts.get() {
@@ -216,7 +223,7 @@ impl ConsumerShared {
             if !self.dead.has(&self.name, &stored) {
                 self.dead.give_up(&self.name, &stored, failures.count, &failures.listed).await?;
             }
-            self.journal.settled(claim, position, Fate::Dead, &self.window).await?;
+            self.journal.settled(vec![claim], Fate::Dead, &self.window).await?;
             return Ok(None);
         }
         let attempt = failures.count + 1;

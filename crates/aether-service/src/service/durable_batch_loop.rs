@@ -9,7 +9,6 @@ use std::sync::Arc;
 use aether_core::{Emitter, Pattern};
 use aether_log::{ConsumeError, Consumer, Delivery};
 use futures_util::FutureExt;
-use futures_util::future::join_all;
 
 use super::attempt::HandlerContext;
 use super::batch_loop::{BatchFailed, Batches};
@@ -138,11 +137,9 @@ impl DurableBatchLoop {
             let handled = failed.clone().map_or(Ok(Answer::NONE), |failed| Err(failed.into()));
             job.settle(handled)
         });
-        for acknowledged in join_all(settled.map(Delivery::ack_soon)).await {
-            match acknowledged {
-                Ok(()) => trouble.end(),
-                Err(error) => trouble.begin(&self.consumer, &error),
-            }
+        match Delivery::ack_all(settled).await {
+            Ok(()) => trouble.end(),
+            Err(error) => trouble.begin(&self.consumer, &error),
         }
     }
 }

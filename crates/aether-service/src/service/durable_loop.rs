@@ -56,6 +56,8 @@ struct DurablyServing {
     shutdown: Cancelled,
     /// Handlers that were pending. Each returns its delivery if it succeeded.
     tasks: JoinSet<Option<Delivery>>,
+    /// Handled, and to be acknowledged at the end of the turn.
+    done: Vec<Delivery>,
     /// Acknowledgements that are being written.
     acks: FuturesUnordered<BoxFuture<'static, Result<(), AckError>>>,
     receiving: Option<BoxFuture<'static, Result<Delivery, ConsumeError>>>,
@@ -90,6 +92,7 @@ impl DurableLoop {
             context: Arc::clone(&context),
             shutdown: Cancelled::new(ending.shutdown.clone()),
             tasks: JoinSet::new(),
+            done: Vec::new(),
             acks: FuturesUnordered::new(),
             receiving: None,
             admitting: Admitting::new(self.circuit.clone()),
@@ -98,6 +101,7 @@ impl DurableLoop {
         let served = poll_fn(|waking| {
             serving.shutdown.register(waking);
             let polled = self.poll_serve(&mut serving, waking);
+            serving.poll_acks(&self.consumer, waking);
             self.account.flush();
             polled
         });
@@ -126,13 +130,7 @@ impl DurableLoop {
                 return Poll::Ready(Ok(()));
             }
             while let Poll::Ready(Some(ended)) = serving.tasks.poll_join_next(context) {
-                serving.acks.extend(unless_panicked(ended).flatten().map(ack));
-            }
-            while let Poll::Ready(Some(acknowledged)) = serving.acks.poll_next_unpin(context) {
-                match acknowledged {
-                    Ok(()) => serving.trouble.end(),
-                    Err(error) => serving.trouble.begin(&self.consumer, &error),
-                }
+                serving.done.extend(unless_panicked(ended).flatten());
             }
             ready!(serving.trouble.poll_over(context));
             ready!(self.poll_room(serving, context))?;
@@ -204,7 +202,7 @@ impl DurableLoop {
                     span.ended(Outcome::Succeeded.as_str(), None);
                     self.account.time(&wave, waited);
                     self.account.succeeded();
-                    serving.acks.push(ack(delivery));
+                    serving.done.push(delivery);
                 } else {
                     job(span, delivery, &self.account).settle(handled);
                 }
@@ -217,15 +215,32 @@ impl DurableLoop {
     }
 }
 
-/// Acknowledges.
-fn ack(delivery: Delivery) -> BoxFuture<'static, Result<(), AckError>> {
-    delivery.ack_soon().boxed()
-}
-
 impl DurablyServing {
+    /// Acknowledges what was handled, together, and looks at the acknowledgements before.
+    fn poll_acks(&mut self, consumer: &Consumer, context: &mut Context<'_>) {
+        self.acknowledge();
+        while let Poll::Ready(Some(acknowledged)) = self.acks.poll_next_unpin(context) {
+            match acknowledged {
+                Ok(()) => self.trouble.end(),
+                Err(error) => {
+                    self.trouble.begin(consumer, &error);
+                    // The loop waits for what it was waiting for, and pauses from the next turn on.
+                    context.waker().wake_by_ref();
+                }
+            }
+        }
+    }
+
+    fn acknowledge(&mut self) {
+        if !self.done.is_empty() {
+            self.acks.push(Delivery::ack_all(std::mem::take(&mut self.done)).boxed());
+        }
+    }
+
     /// Waits until all handlers have ended, and all acknowledgements are written.
     async fn settle(&mut self) {
         loop {
+            self.acknowledge();
             tokio::select! {
                 biased;
                 Some(acknowledged) = self.acks.next() => {
@@ -234,7 +249,7 @@ impl DurablyServing {
                     }
                 }
                 Some(ended) = self.tasks.join_next() => {
-                    self.acks.extend(unless_panicked(ended).flatten().map(ack));
+                    self.done.extend(unless_panicked(ended).flatten());
                 }
                 else => return,
             }
