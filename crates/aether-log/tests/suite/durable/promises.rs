@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use aether_core::EmitError;
 use aether_core::{Aether, Durability, Vibrator, Wave};
-use aether_log::{ConsumeError, Consumer, ConsumerOptions, DeadError, DurableLog, ResonateDurable, Start};
+use aether_log::{
+    ConsumeError, Consumer, ConsumerOptions, DeadError, Delivery, DurableLog, ResonateDurable, Start,
+};
 use futures_util::FutureExt as _;
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
@@ -158,12 +160,18 @@ pub(crate) async fn d6_an_acknowledged_wave_does_not_come_again_and_others_do_al
             open.push(receive(&consumer).await);
         }
         let positions: Vec<_> = open.iter().map(|delivery| delivery.position()).collect();
+        let mut together = Vec::new();
         for (number, delivery) in open.into_iter().enumerate() {
             // Each third is handled; the others are dropped.
-            if number % 3 == 0 {
-                delivery.ack().await.unwrap();
+            match number % 6 {
+                0 => delivery.ack().await.unwrap(),
+                3 => together.push(delivery),
+                _ => drop(delivery),
             }
         }
+        assert_eq!(together.len(), 8);
+        Delivery::ack_all(together).await.unwrap();
+        Delivery::ack_all([]).await.unwrap();
         positions
     };
     let log = place.open().await;
