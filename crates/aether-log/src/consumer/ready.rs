@@ -121,6 +121,11 @@ impl<T> Ready<T> {
         self.waves.first_key_value().map(|((_, position), _)| *position)
     }
 
+    /// The next waves, in order.
+    pub(super) fn next_mut(&mut self, most: usize) -> impl Iterator<Item = &mut T> {
+        self.waves.values_mut().take(most)
+    }
+
     /// Takes the next wave. Others of its key wait until it has [ended](Self::ended).
     pub(super) fn take(&mut self) -> Option<T> {
         let ((_, position), wave) = self.waves.pop_first()?;

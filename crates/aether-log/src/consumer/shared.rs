@@ -1,5 +1,6 @@
 //! The state that all consumers of one name share: it looks ahead in the log, and hands out its waves.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -25,6 +26,9 @@ use crate::stored_wave::{WAVE, read};
 
 /// The greatest number of records that are looked at without a break.
 const LOOKED_AT: usize = 65_536;
+
+/// How many waves whose contents are not held are read together, and about how many bytes.
+const READ_TOGETHER: (usize, usize) = (256, 1 << 20);
 
 /// While waves are ready, the log is looked at again when this share of the window is free.
 const SHARE_LOOKED_AT: usize = 8;
@@ -205,8 +209,21 @@ impl ConsumerShared {
             Some(record) => Some(record),
             None => {
                 let mut reader = Arc::clone(&self.reader).lock_owned().await;
-                let read = aether_files::disk::spawn_blocking(move || reader.read_at(position, place)).await;
-                read.map_err(|_| ConsumeError::ShutDown)??
+                let window = Arc::clone(&self.window);
+                let read = aether_files::disk::spawn_blocking(move || {
+                    let record = reader.read_at(position, place)?;
+                    // Those that follow as well, as a thread is there.
+                    let (mut room, mut next) = (READ_TOGETHER.1, HashMap::new());
+                    for (position, place) in window.missing(READ_TOGETHER.0) {
+                        let Ok(Some(record)) = reader.read_at(position, place) else { break };
+                        let Some(left) = room.checked_sub(record.size()) else { break };
+                        room = left;
+                        next.insert(position, record.copied());
+                    }
+                    window.hold(next);
+                    Ok::<_, ReadError>(record)
+                });
+                read.await.map_err(|_| ConsumeError::ShutDown)??
             }
         };
         let Some(Ok(stored)) = record.as_ref().and_then(read) else {

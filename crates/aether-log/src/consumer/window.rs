@@ -185,15 +185,9 @@ impl Window {
         }
         state.stored += 1;
         state.outstanding.insert(position);
-        let size = record.name.len() + record.body.len();
-        let is_held = state.held + size <= MAX_HELD;
-        state.held += if is_held { size } else { 0 };
-        // Copied: a slice would keep the whole chunk of the file alive.
-        let record = is_held.then(|| Record {
-            body: bytes::Bytes::copy_from_slice(&record.body),
-            name: bytes::Bytes::copy_from_slice(&record.name),
-            ..record
-        });
+        let is_held = state.held + record.size() <= MAX_HELD;
+        state.held += if is_held { record.size() } else { 0 };
+        let record = is_held.then(|| record.copied());
         state.ready(Pending { order: Order { position, level, micros, key }, place, record });
     }
 
@@ -228,10 +222,25 @@ impl Window {
         let Some(pending) = state.ready.take() else { return Err(None) };
         state.is_alone = is_suspect;
         state.in_flight += 1;
-        let size = pending.record.as_ref().map_or(0, |record| record.name.len() + record.body.len());
-        state.held -= size;
+        state.held -= pending.record.as_ref().map_or(0, Record::size);
         let failures = state.failures.get(&next).cloned().unwrap_or_default();
         Ok((pending, failures))
+    }
+
+    /// Those of the next waves whose contents are not held.
+    pub(super) fn missing(&self, most: usize) -> Vec<(u64, Place)> {
+        let mut state = self.state.lock();
+        let next = state.ready.next_mut(most).filter(|pending| pending.record.is_none());
+        next.map(|pending| (pending.order.position, pending.place)).collect()
+    }
+
+    /// Holds the contents of waves that are [missing](Self::missing), as far as they still are among the next ones.
+    pub(super) fn hold(&self, mut records: HashMap<u64, Record>) {
+        let State { ready, held, .. } = &mut *self.state.lock();
+        for pending in ready.next_mut(2 * records.len()).filter(|pending| pending.record.is_none()) {
+            pending.record = records.remove(&pending.order.position);
+            *held += pending.record.as_ref().map_or(0, Record::size);
+        }
     }
 
     /// A delivery that was not begun or not acknowledged: it is ready again.
@@ -239,8 +248,7 @@ impl Window {
         let mut state = self.state.lock();
         state.in_flight -= 1;
         state.is_alone = false;
-        let size = pending.record.as_ref().map_or(0, |record| record.name.len() + record.body.len());
-        state.held += size;
+        state.held += pending.record.as_ref().map_or(0, Record::size);
         state.ready(pending);
         drop(state);
         self.changed.notify_waiters();
