@@ -143,6 +143,25 @@ impl Consumer {
         }
     }
 
+    /// Ends this handle. The last one of a name in a process gives the waves that it holds back to the server, and
+    /// [by key](ConsumerOptions::by_key) its turn, and waits until that is done; it waits for the end of the deliveries in
+    /// flight as well. Dropped instead, it does so behind the scenes, and a process that ends meanwhile leaves the next one to
+    /// wait for [`ack_wait`](crate::JetStreamOptions::ack_wait). In a folder nothing is to be given back.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, this goes on behind the scenes.
+    pub async fn close(self) {
+        match self.source {
+            Source::Folder(_) => {}
+            #[cfg(feature = "jetstream")]
+            Source::Stream(consumer) => {
+                if let Some(consumer) = Arc::into_inner(consumer) {
+                    consumer.close().await;
+                }
+            }
+        }
+    }
+
     /// Its account: `stored = acknowledged + in_flight + waiting + dead + expired`. In JetStream it is the account that
     /// [`Consumer::account`] returned last.
     #[must_use]

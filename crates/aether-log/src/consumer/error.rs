@@ -30,12 +30,15 @@ pub enum ConsumeError {
         /// The pattern that was given.
         given: Pattern,
     },
-    /// The servers of JetStream do not keep the order of a key across processes and crashes.
+    /// The server cannot pin one client of a consumer, which the order of each key needs.
     #[cfg(feature = "jetstream")]
     #[error(
-        "a consumer in JetStream cannot be by key: use a log in a folder, or a consumer for each part of the channels with max_in_flight and window 1"
+        "a consumer by key needs NATS 2.11 or newer, and the server has {version}: update it, or leave out by_key"
     )]
-    ByKey,
+    ByKey {
+        /// The version of the server.
+        version: String,
+    },
     /// Its journal cannot be opened.
     #[error("the journal of the consumer cannot be opened")]
     Open(#[from] OpenError),

@@ -163,16 +163,20 @@ impl<T> Ready<T> {
         self.waves.len() + self.behind
     }
 
-    /// All that wait, without those behind others of their key.
+    /// All that wait.
     #[cfg(feature = "jetstream")]
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.waves.values_mut()
+        let behind = self.lines.values_mut().flat_map(|line| line.behind.values_mut());
+        self.waves.values_mut().chain(behind.map(|(_, wave)| wave))
     }
 
-    /// Takes out all that wait, without those behind others of their key.
+    /// Takes out all that wait. No key is held any more.
     #[cfg(feature = "jetstream")]
     pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
-        std::mem::take(&mut self.waves).into_values()
+        self.firsts.clear();
+        self.behind = 0;
+        let behind = std::mem::take(&mut self.lines).into_values().flat_map(|line| line.behind.into_values());
+        std::mem::take(&mut self.waves).into_values().chain(behind.map(|(_, wave)| wave))
     }
 }
 

@@ -3,7 +3,10 @@
 mod account;
 mod claim;
 mod complaints;
+mod holding;
+mod pin;
 mod pulling;
+mod reader;
 mod shared;
 mod unreadable;
 mod window;
@@ -18,14 +21,15 @@ use aether_core::Pattern;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::pull::Config as PullConfig;
 use async_nats::jetstream::consumer::{
-    AckPolicy, Config, DeliverPolicy, FromConsumer as _, Info, IntoConsumerConfig as _, PullConsumer,
-    ReplayPolicy,
+    AckPolicy, Config, DeliverPolicy, FromConsumer as _, Info, IntoConsumerConfig as _, PriorityPolicy,
+    PullConsumer, ReplayPolicy,
 };
 use async_nats::jetstream::stream::Info as StreamInfo;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
 
 use crate::consumer::attempts::ENDED;
 use crate::consumer::delivery::{Delivery, Ending};
@@ -37,8 +41,9 @@ use crate::dead::{Attempt, Noted, StreamLetters, Underway};
 use crate::jetstream::{Connection, JetStreamError, Subjects, check_consumer};
 use crate::name::is_name;
 use claim::Taken;
+use pin::GROUP;
 use shared::StreamShared;
-use window::StreamWindow;
+use window::{Held, StreamWindow, max_held};
 
 /// A consumer of a name, shared by all its handles in this process.
 #[derive(Debug)]
@@ -62,11 +67,8 @@ impl StreamConsumer {
         if !is_name(name) {
             return Err(ConsumeError::Name { name: name.to_owned() });
         }
-        if options.by_key {
-            return Err(ConsumeError::ByKey);
-        }
         letters.begin(name);
-        let window = StreamWindow::new(options.window, options.ageing);
+        let window = StreamWindow::new(&options);
         let name = name.to_owned();
         let unconfirmed = AtomicU64::new(0);
         let shared = StreamShared {
@@ -127,6 +129,12 @@ impl StreamConsumer {
             Start::New => DeliverPolicy::ByStartSequence { start_sequence: last + 1 },
             Start::Position(position) => DeliverPolicy::ByStartSequence { start_sequence: position.max(1) },
         };
+        let (priority_policy, priority_groups, priority_timeout, max_ack_pending) = if options.by_key {
+            // All that is not acknowledged fits into one process.
+            (PriorityPolicy::PinnedClient, vec![GROUP.to_owned()], *ack_wait, max_held(options))
+        } else {
+            (PriorityPolicy::None, Vec::new(), Duration::ZERO, options.window.get())
+        };
         let config = PullConfig {
             durable_name: Some(name.clone()),
             name: Some(name.clone()),
@@ -137,15 +145,21 @@ impl StreamConsumer {
             max_deliver: -1,
             filter_subject: subjects.filter(pattern),
             replay_policy: ReplayPolicy::Instant,
-            max_ack_pending: i64::try_from(options.window.get()).unwrap_or(i64::MAX),
+            max_ack_pending: i64::try_from(max_ack_pending).unwrap_or(i64::MAX),
+            priority_policy,
+            priority_groups,
+            priority_timeout,
             ..PullConfig::default()
         };
         config.into_consumer_config()
     }
 
     async fn ensure(&self) -> Result<PullConsumer, ConsumeError> {
-        let StreamShared { name, pattern, connection, subjects, .. } = &*self.shared;
+        let StreamShared { name, pattern, options, connection, subjects, .. } = &*self.shared;
         let stream = subjects.stream();
+        if options.by_key && !connection.client.is_server_compatible(2, 11, 0) {
+            return Err(ConsumeError::ByKey { version: connection.client.server_info().version });
+        }
         let info = async || connection.api::<Info>(name, format!("CONSUMER.INFO.{stream}.{name}"), &()).await;
         let (info, wanted) = match info().await {
             Err(failure) if failure.is(ErrorCode::CONSUMER_NOT_FOUND) => {
@@ -198,36 +212,46 @@ impl StreamConsumer {
             tokio::pin!(changed);
             changed.as_mut().enable();
             match self.shared.window.take(self.shared.options.max_in_flight.get())? {
-                Some(held) => {
+                Ok(held) => {
                     let taken = Taken::new(Arc::clone(&self.shared), held);
                     if let Some(delivery) = self.deliver(taken).await? {
                         return Ok(delivery);
                     }
                 }
-                None => changed.await,
+                Err(Some(due)) => drop(timeout_at(due, changed).await),
+                Err(None) => changed.await,
             }
+        }
+    }
+
+    /// Waits until everything is given back.
+    pub(super) async fn close(self) {
+        self.closed.send_replace(true);
+        if let Some(task) = self.pulling.lock().await.take() {
+            // It does not panic, and its runtime may end.
+            drop(task.await);
         }
     }
 
     /// How often a wave has failed, and whether an attempt has begun since. The server counts its deliveries, of which some
     /// were no attempts: `None` if each of them is known.
-    async fn noted(
-        &self,
-        (position, id): (u64, u128),
-        delivered: u64,
-    ) -> Result<(Failures, Option<Underway>), JetStreamError> {
+    async fn noted(&self, held: &Held) -> Result<(Failures, Option<Underway>), JetStreamError> {
+        let (position, id, delivered) = (held.stored.position, held.id, held.delivered);
         if delivered < 2 {
             return Ok((Failures::default(), None));
         }
+        // By key no failure makes the server deliver again.
+        let by_key = self.shared.options.by_key;
         // Known here, unless another process had it since.
-        if let Some(known) = self.shared.window.failures(position)
+        if !by_key
+            && let Some(known) = self.shared.window.failures(position)
             && u64::from(known.count) + 1 == delivered
         {
             return Ok((known, None));
         }
         let Noted { count, listed, underway } =
             self.shared.letters.failures(&self.shared.name, (position, id)).await?;
-        let is_known = underway == Underway::None && u64::from(count) + 1 == delivered;
+        let is_known = !by_key && underway == Underway::None && u64::from(count) + 1 == delivered;
         Ok((Failures { count, listed, is_final: false }, (!is_known).then_some(underway)))
     }
 
@@ -240,7 +264,10 @@ impl StreamConsumer {
         let Some(held) = taken.held() else { return Ok(None) };
         let (name, letters) = (&self.shared.name, &self.shared.letters);
         let (position, id) = (held.stored.position, held.id);
-        let (mut failures, unexplained) = self.noted((position, id), held.delivered).await?;
+        let ((mut failures, unexplained), was_noted) = match held.known.clone() {
+            Some((failures, was_noted)) => ((failures, None), was_noted),
+            None => (self.noted(held).await?, false),
+        };
         if unexplained == Some(Underway::Alone) {
             failures.push(Attempt::now(ENDED));
         }
@@ -261,7 +288,12 @@ impl StreamConsumer {
             let noted = Noted { count: failures.count, listed: failures.listed.clone(), underway };
             letters.note_failures(name, (position, id), &noted).await?;
         }
-        let (attempt, is_noted) = (failures.count + 1, failures.count > 0 || unexplained.is_some());
+        // Meanwhile another process may have got it.
+        if !self.shared.window.may_begin() {
+            return Ok(None);
+        }
+        let is_noted = was_noted || failures.count > 0 || unexplained.is_some();
+        let attempt = failures.count + 1;
         let delivery = taken.deliver(failures, is_noted);
         Ok(delivery.map(|(stored, claim)| Delivery::new(stored, attempt, Ending::Stream(claim))))
     }

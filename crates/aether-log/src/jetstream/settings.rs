@@ -147,6 +147,9 @@ pub(crate) fn check_consumer(wanted: &ConsumerConfig, found: &ConsumerConfig) ->
     let is_explicit = |config: &ConsumerConfig| config.ack_policy == AckPolicy::Explicit;
     same("consumer", name, "ack_policy = explicit", is_explicit(found), is_explicit(wanted))?;
     same! {
+        "priority_policy" priority_policy,
+        "priority_groups" priority_groups,
+        "priority_timeout" priority_timeout,
         "deliver_subject" deliver_subject,
         "ack_wait" ack_wait,
         "max_deliver" max_deliver,

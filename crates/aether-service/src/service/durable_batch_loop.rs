@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use super::attempt::HandlerContext;
 use super::batch_loop::{BatchFailed, Batches};
 use super::circuit::{Admission, Circuit};
-use super::durable_loop::{Job, Trouble};
+use super::durable_loop::{Job, Trouble, give_back};
 use super::error::ServiceError;
 use super::limits::LimitsInForce;
 use super::report::LoopAccount;
@@ -69,6 +69,7 @@ impl DurableBatchLoop {
         ending.shutdown.cancel();
         context.closing.cancel();
         context.failures.log_rest(context.emitter.source().name());
+        give_back(self.consumer).await;
         Ok(())
     }
 

@@ -35,6 +35,9 @@ use crate::handler::Answer;
 /// The first and the longest pause while the log cannot be read, or acknowledgements cannot be written.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 
+/// How long a service that ends waits for the server to take back the waves that were not handled.
+const GIVING_BACK: Duration = Duration::from_secs(1);
+
 /// After this many waves in a row the loop lets other tasks run.
 const IN_A_ROW: u32 = 128;
 
@@ -117,6 +120,7 @@ impl DurableLoop {
             }
         }
         context.failures.log_rest(context.emitter.source().name());
+        give_back(self.consumer).await;
         served
     }
 
@@ -213,6 +217,11 @@ impl DurableLoop {
             }
         }
     }
+}
+
+/// Gives back what the consumer holds. Without an answer of the server it goes on behind the scenes.
+pub(super) async fn give_back(consumer: Consumer) {
+    let _ = timeout(GIVING_BACK, consumer.close()).await;
 }
 
 impl DurablyServing {

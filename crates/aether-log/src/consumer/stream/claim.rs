@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use async_nats::Subject;
 use bytes::Bytes;
+use tokio::time::Instant;
 
 use super::shared::StreamShared;
 use super::window::Held;
@@ -27,6 +28,8 @@ pub(crate) struct StreamClaim {
     failures: Failures,
     /// Whether the server knows of failures, or of this attempt.
     is_noted: bool,
+    /// By key: the wave, which waits here for its next attempt.
+    kept: Option<Box<Held>>,
 }
 
 /// A wave that is about to be delivered. Dropped, it is ready again.
@@ -49,14 +52,15 @@ impl Taken {
     pub(super) fn deliver(mut self, failures: Failures, is_noted: bool) -> Option<(StoredWave, StreamClaim)> {
         let held = self.held.take()?;
         let (shared, position, id) = (Arc::clone(&self.shared), held.stored.position, held.id);
-        Some((held.stored, StreamClaim { shared, position, id, failures, is_noted }))
+        let kept = shared.options.by_key.then(|| Box::new(held.clone()));
+        Some((held.stored, StreamClaim { shared, position, id, failures, is_noted, kept }))
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
         if let Some(held) = self.held.take() {
-            self.shared.window.put_back(held);
+            put_back(&self.shared, held, None);
         }
     }
 }
@@ -109,6 +113,9 @@ impl StreamClaim {
         let confirmed = shared.connection.acknowledge(&shared.name, &reply).await;
         // Not confirmed, it is delivered again when the server has waited long enough.
         shared.window.settle(position, confirmed.is_ok().then_some(id));
+        if shared.options.by_key && confirmed.is_err() {
+            shared.window.doubt();
+        }
         confirmed?;
         if is_noted {
             forget(&shared, position, id).await;
@@ -117,10 +124,10 @@ impl StreamClaim {
     }
 
     /// Acknowledges without waiting for the server, except for one acknowledgement in a fixed number. A wave whose
-    /// acknowledgement is lost is recognised when it comes again.
+    /// acknowledgement is lost is recognised when it comes again. By key each is confirmed before the next wave of the key.
     pub(crate) async fn acknowledge_soon(self) -> Result<(), JetStreamError> {
         let number = self.shared.unconfirmed.fetch_add(1, Ordering::Relaxed) + 1;
-        if number.is_multiple_of(CONFIRMED_EVERY) {
+        if self.shared.options.by_key || number.is_multiple_of(CONFIRMED_EVERY) {
             return self.acknowledge().await;
         }
         let Some(reply) = self.shared.window.settle(self.position, Some(self.id)) else { return Ok(()) };
@@ -131,14 +138,24 @@ impl StreamClaim {
         Ok(())
     }
 
-    /// Reports a failure: the server delivers the wave again after a pause, or at once if it is final.
+    /// Reports a failure: the server delivers the wave again after a pause, or at once if it is final. By key it pauses
+    /// here, and its key is held.
     pub(crate) fn fail(mut self, attempt: Attempt, is_final: bool) {
-        let Some(reply) = self.shared.window.settle(self.position, None) else { return };
         self.failures.push(attempt);
         self.failures.is_final = is_final;
-        let Self { shared, position, id, failures, .. } = self;
-        shared.window.note_failures(position, failures.clone());
+        let Self { shared, position, id, failures, kept, .. } = self;
         let pause = if is_final { Duration::ZERO } else { shared.options.pause_after(failures.count) };
+        if let Some(mut held) = kept {
+            let due = Instant::now() + pause;
+            held.known = Some((failures.clone(), true));
+            shared.connection.runtime.clone().spawn(async move {
+                note(&shared, (position, id), failures).await;
+                put_back(&shared, *held, Some(due));
+            });
+            return;
+        }
+        let Some(reply) = shared.window.settle(position, None) else { return };
+        shared.window.note_failures(position, failures.clone());
         shared.connection.runtime.clone().spawn(async move {
             note(&shared, (position, id), failures).await;
             let nak = format!("-NAK {{\"delay\": {}}}", pause.as_nanos());
@@ -146,18 +163,36 @@ impl StreamClaim {
         });
     }
 
-    /// Gives the wave back: the server delivers it again at once.
+    /// Gives the wave back: the server delivers it again at once. By key it stays here, if others of its key may be here.
     pub(crate) fn release(self) {
-        let Self { shared, position, id, failures, is_noted } = self;
-        let Some(reply) = shared.window.settle(position, None) else { return };
+        let Self { shared, position, id, failures, is_noted, kept } = self;
+        let reply = match kept {
+            Some(_) => None,
+            None => match shared.window.settle(position, None) {
+                Some(reply) => Some(reply),
+                None => return,
+            },
+        };
         shared.connection.runtime.clone().spawn(async move {
             // The attempt that the server knows of has not taken place.
             if is_noted {
-                note(&shared, (position, id), failures).await;
+                note(&shared, (position, id), failures.clone()).await;
             }
-            answer(&shared, reply, Bytes::from_static(b"-NAK")).await;
+            if let Some(reply) = reply {
+                answer(&shared, reply, Bytes::from_static(b"-NAK")).await;
+            } else if let Some(mut held) = kept {
+                held.known = Some((failures, is_noted));
+                put_back(&shared, *held, None);
+            }
         });
     }
+}
+
+/// Puts a wave back into the window, or gives it back to the server if it cannot stay.
+fn put_back(shared: &Arc<StreamShared>, held: Held, due: Option<Instant>) {
+    let Some(reply) = shared.window.put_back(held, due) else { return };
+    let of_task = Arc::clone(shared);
+    shared.connection.runtime.spawn(async move { give_back(&of_task, [reply]).await });
 }
 
 /// Notes the failures of a wave, with no attempt under way.
@@ -172,6 +207,13 @@ async fn note(shared: &StreamShared, (position, id): (u64, u128), failures: Fail
 pub(super) async fn answer(shared: &StreamShared, reply: Subject, content: Bytes) {
     if let Err(error) = shared.connection.client.publish(reply, content).await {
         tracing::warn!(consumer = shared.name, %error, "an answer to the server was not sent");
+    }
+}
+
+/// Gives waves back: the server delivers them again at once.
+pub(super) async fn give_back(shared: &StreamShared, replies: impl IntoIterator<Item = Subject>) {
+    for reply in replies {
+        answer(shared, reply, Bytes::from_static(b"-NAK")).await;
     }
 }
 

@@ -3,29 +3,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::Message;
+use async_nats::Subscriber;
 use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::jetstream::consumer::pull::BatchConfig;
-use async_nats::{StatusCode, Subscriber};
 use bytes::Bytes;
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
-use super::claim::{answer, id};
-use super::complaints::{Complaint, Complaints};
+use super::claim::{answer, give_back};
+use super::holding::Holding;
+use super::reader::{Meaning, Reader};
 use super::shared::StreamShared;
 use super::unreadable::Unreadable;
-use super::window::Held;
-use crate::consumer::ready::Order;
-use crate::jetstream::{JetStreamError, Unopened};
-use crate::stored_wave::read_frame;
+use crate::jetstream::JetStreamError;
 
-/// How long the server keeps a request that it cannot fulfil yet.
-const EXPIRES: Duration = Duration::from_secs(30);
 /// How often the server confirms that it still has the request. A request without a confirmation for some of these
 /// intervals is sent again: the server has changed.
-const HEARTBEAT: Duration = Duration::from_secs(1);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
 const SILENT_FOR: Duration = Duration::from_millis(2500);
 /// The pause before a request is sent again that was refused.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -46,20 +40,6 @@ struct Asked {
     not_before: Instant,
 }
 
-/// The meaning of a message of the server.
-enum Meaning {
-    Wave(Box<Held>),
-    Unreadable,
-    /// Its key is not here.
-    Locked,
-    Heartbeat,
-    /// The request has ended.
-    Ended,
-    /// Nobody serves the consumer now.
-    Refused,
-    Deleted,
-}
-
 /// Pulls until the consumer is closed and nothing is in flight any more.
 pub(super) async fn pull(
     shared: Arc<StreamShared>,
@@ -71,6 +51,11 @@ pub(super) async fn pull(
         Err(error) => error,
     };
     tracing::error!(consumer = shared.name, error = %ended, "nothing is pulled any more");
+    if shared.options.by_key {
+        // What is here is not kept alive any more.
+        shared.window.close();
+        give_back(&shared, shared.window.drain(|_| false)).await;
+    }
     shared.window.end(ended);
 }
 
@@ -92,29 +77,35 @@ async fn pull_until_closed(
     let not_permitted = shared.connection.refused(&next);
     tokio::pin!(not_permitted);
     let (mut reader, mut unreadable) = (Reader::new(shared), Unreadable::new(client));
+    let mut holding = Holding::new(shared);
     let mut touching = interval(shared.ack_wait / 4);
     touching.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let now = Instant::now();
     let mut asked = Asked { waves: 0, heard: now, unanswered: None, not_before: now };
     let (mut is_closed, mut has_left) = (false, false);
     loop {
+        let changed = window.changed.notified();
+        tokio::pin!(changed);
+        changed.as_mut().enable();
         // A server that has the request confirms it each second, so this is looked at within a second.
         if unreadable.may_be_there(client) {
             unreadable.pass_over(shared, consumer).await;
         }
+        holding.ask_before_anything_begins();
         if asked.waves == 0
             && !is_closed
             && asked.not_before <= Instant::now()
-            && let Some((waves, max_bytes)) = window.room()
+            && let Some((waves, max_bytes)) = holding.room()
         {
             // A wave that is larger than the room could never be asked for.
             let max_bytes = max_bytes.max(client.max_payload());
-            let (expires, idle_heartbeat) = (Some(EXPIRES), HEARTBEAT);
-            let request =
-                BatchConfig { batch: waves, expires, max_bytes, idle_heartbeat, ..BatchConfig::default() };
-            let sent = consumer.request_batch(request, inbox.clone()).await;
+            let request = holding.request(waves, max_bytes)?;
+            let sent = client.publish_with_reply(next.clone(), inbox.clone(), request).await;
             sent.map_err(|error| refused("pull from", Arc::new(error)))?;
             (asked.waves, asked.heard) = (waves, Instant::now());
+            if holding.gathers_one_by_one(waves) {
+                asked.not_before = asked.heard + HEARTBEAT;
+            }
         }
         let silent = asked.heard + SILENT_FOR;
         tokio::select! {
@@ -133,12 +124,20 @@ async fn pull_until_closed(
                 for reply in window.untouched(shared.ack_wait / 4) {
                     answer(shared, reply, Bytes::from_static(b"+WPI")).await;
                 }
+                holding.ask();
             }
+            (begun, info) = holding.answered() => {
+                // Not answered, it is asked again later.
+                if let Ok(info) = info && !holding.learn(begun, info.into()).await {
+                    asked.ended(None);
+                }
+            }
+            () = window.unclear.notified() => holding.doubt().await,
             () = window.room.notified(), if asked.waves == 0 => {}
             () = sleep_until(asked.not_before), if asked.waves == 0 && asked.not_before > Instant::now() => {}
-            () = window.changed.notified(), if is_closed => {}
+            () = changed, if is_closed || holding.waits() => {}
             message = messages.next(), if !has_left => match message {
-                Some(message) => take(shared, &mut reader, message, &mut messages, &mut asked).await?,
+                Some(message) => take(&mut holding, &mut reader, message, &mut messages, &mut asked).await?,
                 None if is_closed => has_left = true,
                 None => return Err(refused("deliver from", Arc::new(Ended))),
             },
@@ -150,11 +149,12 @@ async fn pull_until_closed(
             return Err(JetStreamError::NoAnswer { name, after });
         }
         if has_left {
+            // Before what waits is taken out: a wave in flight may go back to the others.
+            let is_last = window.in_flight() == 0;
             // Others get at once what this process will not handle.
-            for reply in window.drain() {
-                answer(shared, reply, Bytes::from_static(b"-NAK")).await;
-            }
-            if window.in_flight() == 0 {
+            give_back(shared, window.drain(|_| false)).await;
+            if is_last {
+                holding.leave().await;
                 return Ok(());
             }
         }
@@ -183,18 +183,28 @@ impl Asked {
 
 /// Takes a message, and those that have arrived behind it, into the window.
 async fn take(
-    shared: &StreamShared,
+    holding: &mut Holding<'_>,
     reader: &mut Reader<'_>,
     first: async_nats::Message,
     messages: &mut Subscriber,
     asked: &mut Asked,
 ) -> Result<(), JetStreamError> {
+    let shared = holding.shared;
     let (mut next, mut waves) = (Some(first), Vec::new());
     let (mut is_deleted, mut is_refused) = (false, false);
     let mut passed_over = 0;
     while let Some(message) = next {
         let reply = message.reply.clone();
-        match reader.read(message) {
+        let meaning = reader.read(message);
+        if let Some(arrived) = reader.arrived()
+            && !holding.came(&arrived, &mut waves).await
+        {
+            passed_over += 1;
+            give_back(shared, reply).await;
+            next = messages.next().now_or_never().flatten();
+            continue;
+        }
+        match meaning {
             Meaning::Wave(held) => waves.push(*held),
             Meaning::Unreadable => {
                 passed_over += 1;
@@ -211,8 +221,13 @@ async fn take(
                     answer(shared, reply, format!("-NAK {{\"delay\":{delay}}}").into()).await;
                 }
             }
-            Meaning::Heartbeat => {}
+            Meaning::Heartbeat => holding.ask_while_gathering(),
             Meaning::Ended => asked.ended(None),
+            Meaning::NotPinned => {
+                give_back(shared, std::mem::take(&mut waves).into_iter().map(|held| held.reply)).await;
+                holding.lose().await;
+                asked.ended(None);
+            }
             Meaning::Refused => is_refused = true,
             Meaning::Deleted => is_deleted = true,
         }
@@ -229,107 +244,9 @@ async fn take(
     for reply in shared.window.add(waves) {
         answer(shared, reply, Bytes::from_static(b"+ACK")).await;
     }
+    holding.begin();
     match is_deleted {
         true => Err(JetStreamError::Deleted { consumer: shared.name.clone() }),
         false => Ok(()),
-    }
-}
-
-/// Reads deliveries.
-struct Reader<'a> {
-    shared: &'a StreamShared,
-    /// Reused, because the context in it is large.
-    message: Option<Message>,
-    complaints: Complaints,
-}
-
-impl<'a> Reader<'a> {
-    fn new(shared: &'a StreamShared) -> Self {
-        Self { shared, message: None, complaints: Complaints::default() }
-    }
-
-    fn read(&mut self, message: async_nats::Message) -> Meaning {
-        match message.status {
-            None | Some(StatusCode::OK) => self.read_wave(message),
-            Some(StatusCode::IDLE_HEARTBEAT) => Meaning::Heartbeat,
-            Some(StatusCode::NO_RESPONDERS) => Meaning::Refused,
-            Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => Meaning::Ended,
-            Some(_) => match message.description.as_deref() {
-                Some(text) if text.eq_ignore_ascii_case("consumer deleted") => Meaning::Deleted,
-                Some(text) if text.to_ascii_lowercase().contains("maxbytes") => Meaning::Ended,
-                // The leader has changed, the server shuts down, or too many requests wait.
-                _ => Meaning::Refused,
-            },
-        }
-    }
-
-    fn read_wave(&mut self, message: async_nats::Message) -> Meaning {
-        let bytes = message.payload.len();
-        let delivery = match &mut self.message {
-            Some(delivery) => {
-                delivery.message = message;
-                delivery
-            }
-            none => none.insert(Message { message, context: self.shared.connection.context.clone() }),
-        };
-        let Ok(info) = delivery.info() else { return Meaning::Unreadable };
-        let position = info.stream_sequence;
-        let delivered = u64::try_from(info.delivered).unwrap_or(1);
-        let micros = u64::try_from(info.published.unix_timestamp_nanos() / 1000).unwrap_or(0);
-        let (consumer, now) = (&self.shared.name, Instant::now());
-        let mut due = |complaint| self.complaints.due(complaint, now);
-        let opened = match self.shared.connection.sealing.open(&delivery.subject, &delivery.payload) {
-            Ok(opened) => opened,
-            Err(error @ Unopened::Locked) => {
-                if let Some(left_out) = due(Complaint::Locked) {
-                    tracing::warn!(position, consumer, %error, left_out, "a wave waits for its key and is delivered again");
-                }
-                return Meaning::Locked;
-            }
-            Err(error) => {
-                if let Some(left_out) = due(Complaint::Refused) {
-                    tracing::warn!(position, consumer, %error, left_out, "a message of the stream is refused and passed over");
-                }
-                return Meaning::Unreadable;
-            }
-        };
-        let name = self.shared.subjects.name(&delivery.subject).map(str::as_bytes);
-        let mut stored = match read_frame(position, micros, Some(name.unwrap_or_default()), &opened.frame) {
-            Ok(stored) => stored,
-            Err(error) => {
-                if let Some(left_out) = due(Complaint::NoWave) {
-                    tracing::warn!(position, consumer, %error, left_out, "a message of the stream cannot be read as a wave and is passed over");
-                }
-                return Meaning::Unreadable;
-            }
-        };
-        if opened.proof.is_some_and(|proof| !stored.wave.prove(&proof)) {
-            if let Some(left_out) = due(Complaint::Name) {
-                let name = stored.wave.source().name();
-                tracing::warn!(
-                    position,
-                    consumer,
-                    name,
-                    left_out,
-                    "its signer may not use the name: a wave is passed over"
-                );
-            }
-            return Meaning::Unreadable;
-        }
-        // A copy, so that the schema of one wave delays no other consumer.
-        let border = self.shared.connection.border.lock().clone();
-        if let Some(border) = border
-            && let Err(refusal) = border.admit_stored(&mut stored.wave)
-        {
-            if let Some(left_out) = due(Complaint::Rules) {
-                tracing::warn!(position, consumer, %refusal, left_out, "the rules refuse a wave of the stream: it is passed over");
-            }
-            return Meaning::Unreadable;
-        }
-        let Some(reply) = delivery.reply.clone() else { return Meaning::Unreadable };
-        let (level, id) = (stored.wave.signal().level(), id(&stored));
-        let key = stored.wave.key().filter(|_| self.shared.options.by_key).map(Arc::from);
-        let order = Order { position, level, micros, key };
-        Meaning::Wave(Box::new(Held { stored, order, id, reply, delivered, bytes, touched: now }))
     }
 }

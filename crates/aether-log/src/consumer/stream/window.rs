@@ -1,6 +1,7 @@
 //! The waves that a process holds of a consumer in JetStream: a window, served by strength.
 //!
-//! The server knows which waves are acknowledged; nothing here survives the process.
+//! The server knows which waves are acknowledged; nothing here survives the process. By key, a wave that failed pauses
+//! here, where it holds its key.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -12,13 +13,15 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use super::pin::Numbers;
+use crate::consumer::options::ConsumerOptions;
 use crate::consumer::ready::{Order, Ready};
 use crate::consumer::window::Failures;
 use crate::jetstream::JetStreamError;
 use crate::stored_wave::StoredWave;
 
 /// The greatest number of waves that a process holds. Each is kept alive at the server by a message from time to time.
-pub(super) const MAX_HELD: usize = 8192;
+const MAX_HELD: usize = 8192;
 /// The contents of waiting waves, in bytes, at which no more are asked for.
 const MAX_BYTES: usize = 32 << 20;
 /// The number of acknowledged waves that are recognised when they are delivered again, because the acknowledgement was
@@ -27,8 +30,13 @@ const ACKNOWLEDGED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 /// The number of failing waves whose errors are remembered here. The others are asked for.
 const FAILING: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
 
+/// How many waves a process holds.
+pub(super) fn max_held(options: &ConsumerOptions) -> usize {
+    options.window.get().min(MAX_HELD)
+}
+
 /// A wave that waits.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Held {
     pub(super) stored: StoredWave,
     pub(super) order: Order,
@@ -37,14 +45,36 @@ pub(super) struct Held {
     pub(super) reply: Subject,
     /// How often the server has delivered it.
     pub(super) delivered: u64,
+    /// The number of this delivery.
+    pub(super) delivery: u64,
     pub(super) bytes: usize,
     /// When the server last heard of it.
     pub(super) touched: Instant,
+    /// Its failures, and whether the server knows of some, if an attempt has ended here.
+    pub(super) known: Option<(Failures, bool)>,
+}
+
+impl Held {
+    pub(super) const fn numbers(&self) -> Numbers {
+        Numbers { position: self.order.position, delivery: self.delivery, times: self.delivered }
+    }
+}
+
+/// Whether a wave may begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begins {
+    Always,
+    /// By key, for as long as no other process can have got the waves that are here.
+    Until(Instant),
+    Never,
 }
 
 #[derive(Debug)]
 struct State {
     ready: Ready<Held>,
+    begins: Begins,
+    /// By key: waves that failed, by the instant of their next attempt.
+    paused: BTreeMap<(Instant, u64), Held>,
     in_flight: BTreeMap<u64, (Subject, Instant)>,
     /// The contents of the ready ones, in bytes.
     bytes: usize,
@@ -68,12 +98,16 @@ pub(super) struct StreamWindow {
     pub(super) changed: Notify,
     /// There is room again.
     pub(super) room: Notify,
+    /// It is not clear any more which waves the server counts as acknowledged.
+    pub(super) unclear: Notify,
 }
 
 impl StreamWindow {
-    pub(super) fn new(window: NonZeroUsize, ageing: Duration) -> Self {
+    pub(super) fn new(options: &ConsumerOptions) -> Self {
         let state = State {
-            ready: Ready::new(ageing),
+            ready: Ready::new(options.ageing),
+            begins: if options.by_key { Begins::Never } else { Begins::Always },
+            paused: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             bytes: 0,
             acknowledged: LruCache::unbounded(),
@@ -83,8 +117,8 @@ impl StreamWindow {
             wants_room: false,
             alone: None,
         };
-        let max_held = window.get().min(MAX_HELD);
-        Self { state: Mutex::new(state), max_held, changed: Notify::new(), room: Notify::new() }
+        let (max_held, [changed, room, unclear]) = (max_held(options), [(); 3].map(|()| Notify::new()));
+        Self { state: Mutex::new(state), max_held, changed, room, unclear }
     }
 
     /// How many waves, and of how many bytes, may be asked for. `None`: `room` is notified when there is room.
@@ -105,6 +139,10 @@ impl StreamWindow {
                 known.push(held.reply);
             } else if let Some(in_flight) = state.in_flight.get_mut(&position) {
                 *in_flight = (held.reply, held.touched);
+            } else if let Some(paused) =
+                state.paused.values_mut().find(|paused| paused.order.position == position)
+            {
+                (paused.reply, paused.touched) = (held.reply, held.touched);
             } else {
                 state.ready(held);
             }
@@ -114,18 +152,51 @@ impl StreamWindow {
         known
     }
 
-    /// The next wave to deliver.
-    pub(super) fn take(&self, max_in_flight: usize) -> Result<Option<Held>, JetStreamError> {
-        let mut state = self.state.lock();
+    /// The next wave to deliver, or when there is one.
+    pub(super) fn take(&self, max_in_flight: usize) -> Result<Result<Held, Option<Instant>>, JetStreamError> {
+        let (mut state, now) = (self.state.lock(), Instant::now());
         if state.in_flight.len() >= max_in_flight || state.alone.is_some() {
-            return Ok(None);
+            return Ok(Err(None));
         }
-        let Some(held) = state.ready.take() else {
-            return state.ended.take().map_or(Ok(None), Err);
+        while let Some(due) = state.paused.first_entry().filter(|due| due.key().0 <= now) {
+            let held = due.remove();
+            state.bytes -= held.bytes;
+            state.ready(held);
+        }
+        let Some(held) = state.may_begin(now).then(|| state.ready.take()).flatten() else {
+            let due = state.paused.first_key_value().map(|((due, _), _)| *due);
+            return state.ended.take().map_or(Ok(Err(due)), Err);
         };
         state.bytes -= held.bytes;
         state.in_flight.insert(held.order.position, (held.reply.clone(), held.touched));
-        Ok(Some(held))
+        Ok(Ok(held))
+    }
+
+    /// Whether a wave that was taken may still begin.
+    pub(super) fn may_begin(&self) -> bool {
+        self.state.lock().may_begin(Instant::now())
+    }
+
+    /// By key: waves may begin until this instant.
+    pub(super) fn begin_until(&self, until: Instant) {
+        let mut state = self.state.lock();
+        let may_begin = state.may_begin(Instant::now());
+        state.begins = Begins::Until(until);
+        drop(state);
+        if !may_begin {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// By key: an acknowledgement was not confirmed. Nothing begins before it is clear what the server knows.
+    pub(super) fn doubt(&self) {
+        self.state.lock().begins = Begins::Never;
+        self.unclear.notify_one();
+    }
+
+    /// By key: nothing begins any more.
+    pub(super) fn close(&self) {
+        self.state.lock().begins = Begins::Never;
     }
 
     /// Waits until a wave that was taken is the only one in flight, and keeps it so until it has ended. False if another one
@@ -148,17 +219,26 @@ impl StreamWindow {
         }
     }
 
-    /// A delivery that was not begun.
-    pub(super) fn put_back(&self, mut held: Held) {
+    /// A delivery that was not begun, or whose next attempt is due at an instant. Returns where to give it back if it cannot
+    /// stay.
+    pub(super) fn put_back(&self, mut held: Held, due: Option<Instant>) -> Option<Subject> {
         let mut state = self.state.lock();
         let position = held.order.position;
         state.alone.take_if(|alone| *alone == position);
-        if let Some((reply, touched)) = state.in_flight.remove(&position) {
-            (held.reply, held.touched) = (reply, touched);
+        (held.reply, held.touched) = state.in_flight.remove(&position)?;
+        let mut back = None;
+        match due {
+            // Another process may have got it since.
+            _ if state.begins == Begins::Never => back = Some(held.reply),
+            None => state.ready(held),
+            Some(due) => {
+                state.bytes += held.bytes;
+                state.paused.insert((due, position), held);
+            }
         }
-        state.ready(held);
         drop(state);
         self.changed.notify_waiters();
+        back
     }
 
     /// Where a wave in flight is acknowledged.
@@ -177,6 +257,7 @@ impl StreamWindow {
                 state.acknowledged.pop_lru();
             }
             state.failing.pop(&position);
+            state.ready.ended(position);
         }
         let has_room = state.wants_room && state.room(self.max_held).is_some();
         state.wants_room &= !has_room;
@@ -200,8 +281,9 @@ impl StreamWindow {
     /// Where to tell the server that waves are still held, of those that it has heard nothing of for a while.
     pub(super) fn untouched(&self, since: Duration) -> Vec<Subject> {
         let mut state = self.state.lock();
-        let (now, State { ready, in_flight, .. }) = (Instant::now(), &mut *state);
-        let ready = ready.iter_mut().map(|held| (&held.reply, &mut held.touched));
+        let (now, State { ready, paused, in_flight, .. }) = (Instant::now(), &mut *state);
+        let waiting = ready.iter_mut().chain(paused.values_mut());
+        let ready = waiting.map(|held| (&held.reply, &mut held.touched));
         let all = ready.chain(in_flight.values_mut().map(|(reply, touched)| (&*reply, touched)));
         let late = all.filter(|(_, touched)| now.duration_since(**touched) >= since);
         late.map(|(reply, touched)| {
@@ -211,11 +293,21 @@ impl StreamWindow {
         .collect()
     }
 
-    /// Takes out everything that was not delivered.
-    pub(super) fn drain(&self) -> Vec<Subject> {
+    /// Takes out everything that was not delivered, except waves that stay.
+    pub(super) fn drain(&self, mut stays: impl FnMut(&Held) -> bool) -> Vec<Subject> {
         let mut state = self.state.lock();
+        let paused = std::mem::take(&mut state.paused).into_values();
+        let all: Vec<Held> = state.ready.drain().chain(paused).collect();
         state.bytes = 0;
-        state.ready.drain().map(|held| held.reply).collect()
+        let mut back = Vec::new();
+        for held in all {
+            if stays(&held) {
+                state.ready(held);
+            } else {
+                back.push(held.reply);
+            }
+        }
+        back
     }
 
     pub(super) fn in_flight(&self) -> u64 {
@@ -247,8 +339,22 @@ impl State {
         }
     }
 
+    fn may_begin(&self, now: Instant) -> bool {
+        match self.begins {
+            Begins::Always => true,
+            Begins::Until(until) => now < until,
+            Begins::Never => false,
+        }
+    }
+
     fn room(&self, max_held: usize) -> Option<(usize, usize)> {
-        let held = self.ready.len() + self.in_flight.len();
+        let held = self.ready.len() + self.paused.len() + self.in_flight.len();
+        if self.begins == Begins::Never {
+            // What is in flight elsewhere has room in any case. It may come one by one.
+            let is_crowded = self.bytes > MAX_BYTES / 2;
+            let waves = if is_crowded { 1 } else { max_held.saturating_sub(held).max(1) };
+            return Some((waves, MAX_BYTES.saturating_sub(self.bytes)));
+        }
         // Asked for in portions, so that not every acknowledgement causes a request.
         let has_room = held <= max_held - max_held.div_ceil(4) && self.bytes <= MAX_BYTES / 2;
         has_room.then(|| (max_held - held, MAX_BYTES - self.bytes))

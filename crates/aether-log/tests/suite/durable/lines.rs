@@ -37,4 +37,6 @@ lines! {
     d13_a_name_belongs_to_one_pattern,
     d14_a_cancelled_receive_takes_no_wave,
     d15_handle_acknowledges_what_returns_ok_and_retries_the_rest,
+    d16_each_key_is_in_order_and_a_failed_wave_holds_its_key_only,
+    d17_a_wave_that_goes_back_or_is_given_up_lets_its_key_go_on,
 }

@@ -2,6 +2,8 @@
 
 mod bordering;
 mod cluster;
+mod keyed;
+mod keyed_processes;
 mod killing;
 mod lines;
 mod poison;

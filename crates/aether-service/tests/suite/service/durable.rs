@@ -91,6 +91,8 @@ promises! {
     an_open_circuit_leaves_the_waves_in_the_log
     a_wave_that_fails_its_batch_comes_again_alone
     a_batch_that_does_not_finish_in_time_goes_back
+    waves_of_a_key_are_handled_in_order_and_a_retry_holds_its_key_only
+    a_service_that_ends_gives_its_keys_to_the_next_one
 }
 
 fn worker() -> Durable {
@@ -232,8 +234,7 @@ async fn what_does_not_finish_in_time_goes_back_and_counts_no_attempt(place: Pla
     delivery.ack().await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn waves_of_a_key_are_handled_in_order_and_a_retry_holds_its_key_only() {
+async fn waves_of_a_key_are_handled_in_order_and_a_retry_holds_its_key_only(place: Place) {
     type Seen = Arc<Mutex<(BTreeMap<u32, Vec<u32>>, BTreeSet<u32>, u32)>>;
     async fn handle(State(seen): State<Seen>, Json(job): Json<u32>) -> Result<(), std::io::Error> {
         let is_first = {
@@ -251,7 +252,6 @@ async fn waves_of_a_key_are_handled_in_order_and_a_retry_holds_its_key_only() {
         handled.entry(job % 10).or_default().push(job);
         Ok(())
     }
-    let place = Place::folder();
     let (log, aether) = place.connect().await;
     let seen = Seen::default();
     let builder = Service::builder("worker").state(Arc::clone(&seen));
@@ -265,6 +265,39 @@ async fn waves_of_a_key_are_handled_in_order_and_a_retry_holds_its_key_only() {
         assert_eq!(*jobs, (0..30).map(|number| 10 * number + key).collect::<Vec<_>>());
     }
     assert!(letters(&log).await.is_empty());
+}
+
+async fn a_service_that_ends_gives_its_keys_to_the_next_one(place: Place) {
+    let begun = tokio::time::Instant::now();
+    for start in 0..2 {
+        let (_log, aether) = place.connect().await;
+        let (gate, mut handling) = Gate::new();
+        let builder = Service::builder("worker").grace(Duration::from_millis(20)).state(gate);
+        let builder = builder.on_durable("jobs.>", worker().by_key(10), gated);
+        let stage = Stage::on(aether.clone(), builder).await;
+        if start == 0 {
+            emit(&aether, 0..60).await;
+        }
+        for _ in 0..10 {
+            tokio::time::timeout(LONG, handling.recv()).await.unwrap().unwrap();
+        }
+        assert_eq!(stage.close().await.abandoned, 10, "one of each key");
+        aether.close().await.unwrap();
+    }
+    let (_log, aether) = place.connect().await;
+    let (sender, mut jobs) = mpsc::unbounded_channel();
+    let builder = Service::builder("worker").state(sender);
+    let stage = Stage::on(aether, builder.on_durable("jobs.>", worker().by_key(10), done)).await;
+    let mut last = BTreeMap::new();
+    for _ in 0..60 {
+        let job = tokio::time::timeout(LONG, jobs.recv()).await.unwrap().unwrap();
+        let next = last.get(&(job % 10)).map_or(job % 10, |before| before + 10);
+        assert_eq!(job, next, "in the order of its key");
+        last.insert(job % 10, job);
+    }
+    assert_eq!(stage.close().await.succeeded, 60);
+    // In JetStream the server would wait for 20 s for what is not given back.
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
 async fn an_open_circuit_leaves_the_waves_in_the_log(place: Place) {
@@ -364,11 +397,6 @@ async fn a_service_without_the_consumers_that_it_names_is_refused() {
     assert!(aether_service::error_chain(&named).contains("use 1 to 64 letters"), "{named}");
     let pattern = Service::builder("worker").on_durable("jobs..", worker(), nothing);
     assert!(matches!(pattern.build(&aether).await.unwrap_err(), ServiceError::Pattern { .. }));
-    let place = Place::jetstream().await;
-    let (_log, aether) = place.connect().await;
-    let keyed = Service::builder("worker").on_durable("jobs.>", worker().by_key(8), nothing);
-    let keyed = keyed.build(&aether).await.unwrap_err();
-    assert!(aether_service::error_chain(&keyed).contains("cannot be by key"), "{keyed}");
 }
 
 #[tokio::test(start_paused = true)]
