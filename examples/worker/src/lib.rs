@@ -1,0 +1,107 @@
+//! A job queue behind an HTTP address. Who places an order gets an answer as soon as order and jobs are kept; a worker makes
+//! the invoices, for each customer one after the other, and reminds of those that are not paid. Every night there is a
+//! report.
+
+use std::path::Path;
+use std::time::Duration;
+
+use aether::Wave;
+use aether::log::ConsumerOptions;
+use aether_outbox::{OpenError, Sqlite, Store, StoreError};
+use aether_service::{Durable, Json, Limits, Service, ServiceBuilder, State};
+use axum::Router;
+use axum::extract::{Path as Of, State as Shared};
+use axum::http::StatusCode;
+use axum::routing::{get, post};
+use rusqlite::OptionalExtension as _;
+use serde::{Deserialize, Serialize};
+
+const TABLES: &str = "
+    CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, customer TEXT NOT NULL, cents INTEGER NOT NULL,
+        invoice INTEGER UNIQUE, paid INTEGER NOT NULL DEFAULT 0, reminded INTEGER NOT NULL DEFAULT 0);
+    CREATE TABLE IF NOT EXISTS reports (day TEXT PRIMARY KEY, invoices INTEGER NOT NULL, cents INTEGER NOT NULL)";
+const ORDER: &str = "INSERT INTO orders (id, customer, cents) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+const INVOICE: &str = "UPDATE orders SET invoice = (SELECT coalesce(max(invoice), 0) + 1 FROM orders) WHERE id = ?1 AND invoice IS NULL";
+
+/// The orders, the waves that are to be emitted, and the jobs that are done.
+pub type Orders = Store<Sqlite>;
+
+/// An order of a customer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// Its name, given by who places it.
+    pub id: String,
+    /// Who pays for it.
+    pub customer: String,
+    /// Its price.
+    pub cents: u32,
+}
+
+/// Opens the database, or makes it.
+pub fn open(path: &Path) -> Result<Orders, OpenError> {
+    let orders = Store::builder("orders").open_sqlite(path)?;
+    let change = orders.begin()?;
+    change.sql().execute_batch(TABLES).map_err(StoreError::from)?;
+    change.commit()?;
+    Ok(orders)
+}
+
+/// `POST /orders` and `GET /orders/ID`.
+pub fn http(orders: Orders) -> Router {
+    Router::new().route("/orders", post(accept)).route("/orders/{id}", get(show)).with_state(orders)
+}
+
+/// Keeps an order and its jobs, or none of them. A second one of the same id changes nothing.
+pub async fn place(orders: &Orders, order: Order) -> Result<(), StoreError> {
+    let placed = orders.write(move |change| {
+        if change.sql().execute(ORDER, (&order.id, &order.customer, order.cents))? == 1 {
+            change.emit(Wave::builder("jobs.invoice").key(&order.customer).json(&order))?;
+        }
+        Ok(())
+    });
+    placed.await
+}
+
+async fn accept(Shared(orders): Shared<Orders>, axum::Json(order): axum::Json<Order>) -> StatusCode {
+    place(&orders, order).await.map_or(StatusCode::SERVICE_UNAVAILABLE, |()| StatusCode::ACCEPTED)
+}
+
+/// The number of the invoice, or `null` as long as there is none.
+async fn show(
+    Shared(orders): Shared<Orders>,
+    Of(id): Of<String>,
+) -> Result<axum::Json<Option<u32>>, StatusCode> {
+    let found = orders.write(move |change| {
+        let invoice = "SELECT invoice FROM orders WHERE id = ?1";
+        Ok::<_, StoreError>(change.sql().query_row(invoice, [id], |row| row.get(0)).optional()?)
+    });
+    let found = found.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
+    found.map(axum::Json).ok_or(StatusCode::NOT_FOUND)
+}
+
+/// The worker: an invoice for each order. Customers are served at once, the orders of each in turn.
+pub fn worker(orders: Orders) -> ServiceBuilder<Orders> {
+    let pauses = ConsumerOptions::default().pauses(Duration::from_secs(1), Duration::from_secs(300));
+    let durable = |name| {
+        Durable::consumer(name).options(pauses).limits(Limits::new().time_out(Duration::from_secs(30)))
+    };
+    Service::builder("worker").state(orders).on_durable(
+        "jobs.invoice",
+        durable("invoices").by_key(16),
+        invoice,
+    )
+}
+
+async fn invoice(
+    State(orders): State<Orders>,
+    wave: Wave,
+    Json(order): Json<Order>,
+) -> Result<(), StoreError> {
+    let written = orders.write(move |change| {
+        if change.once(&wave.id())? {
+            change.sql().execute(INVOICE, [&order.id])?;
+        }
+        Ok(())
+    });
+    written.await
+}
