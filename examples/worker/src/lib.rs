@@ -1,6 +1,5 @@
-//! A job queue behind an HTTP address. Who places an order gets an answer as soon as order and jobs are kept; a worker makes
-//! the invoices, for each customer one after the other, and reminds of those that are not paid. Every night there is a
-//! report.
+//! A job queue behind an HTTP address. Customers get an answer as soon as an order and its jobs are kept. A worker makes the
+//! invoices, for each customer one after the other.
 
 use std::path::Path;
 use std::time::Duration;
@@ -31,7 +30,7 @@ pub type Orders = Store<Sqlite>;
 pub struct Order {
     /// Its name, given by who places it.
     pub id: String,
-    /// Who pays for it.
+    /// The one to pay for it.
     pub customer: String,
     /// Its price.
     pub cents: u32,

@@ -1,7 +1,7 @@
 //! The loop that serves a durable handler of batches: takes what waits in the log, and calls the handler once for all of it.
 //!
-//! [`Service::run_until`](super::Service::run_until) runs one for each of these handlers. One batch is handled at a time, and
-//! acknowledged before the next one.
+//! [`Service::run_until`](super::Service::run_until) runs one for each of these handlers. One batch is handled at a time,
+//! and acknowledged before the next one.
 
 use std::future::poll_fn;
 use std::sync::Arc;
