@@ -3,6 +3,7 @@
 mod bordering;
 mod cluster;
 mod killing;
+mod later;
 mod lines;
 mod poison;
 mod promises;
