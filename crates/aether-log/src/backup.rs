@@ -161,12 +161,12 @@ impl Making<'_> {
         let (from, to) = (self.log.join(path), self.folder.path.join(path));
         let failed = BackupError::io(&to, "link");
         make_folder(&*self.folder.disk, to.parent().unwrap_or(&to)).map_err(BackupError::io(&to, "make"))?;
-        // It was copied before if it was the last one then.
-        match fs::remove_file(&to) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        match fs::hard_link(&from, &to) {
+        // It was copied before if it was the last one then. The copy stays if the log has dropped the segment since.
+        let linked = to.with_extension("linked");
+        let done = fs::hard_link(&from, &linked).and_then(|()| fs::rename(&linked, &to));
+        // Nothing is renamed in the place of the same file.
+        let _ = fs::remove_file(&linked);
+        match done {
             Ok(()) => {
                 let entry =
                     File::open(&to).and_then(|file| FileEntry::of(file, io::sink())).map_err(failed)?;
@@ -293,5 +293,31 @@ impl BackupError {
     fn is_missing(&self) -> bool {
         let (Self::Io { source, .. } | Self::Log(OpenError::Io { source, .. })) = self else { return false };
         source.kind() == ErrorKind::NotFound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_that_was_copied_and_is_dropped_before_it_is_linked_stays_in_the_backup() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, to, path) = (folder.path().join("log"), folder.path().join("backup"), Path::new("a"));
+        fs::create_dir(&log).unwrap();
+        fs::write(log.join(path), "waves").unwrap();
+        let unfinished = Unfinished::new(&to).unwrap();
+        let mut making =
+            Making { log: &log, folder: unfinished, manifest: Manifest::default(), full: BTreeSet::new() };
+        making.copy(path, 5).unwrap();
+        fs::write(log.join(path), "waves, and more").unwrap();
+        for _ in 0..2 {
+            making.link(path).unwrap();
+        }
+        fs::remove_file(log.join(path)).unwrap();
+        assert!(making.link(path).unwrap_err().is_missing());
+        making.finish(&to).unwrap();
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 2);
+        restore(&to, &folder.path().join("restored")).unwrap();
     }
 }
