@@ -6,7 +6,8 @@
 //! 2. The consumers. Of the waves that were dropped before, they have noted by now which ones they have settled.
 //! 3. The dead letters. A letter is there before its consumer notes that it gave up the wave.
 //! 4. The snapshots, which need no wave that was dropped before the first step.
-//! 5. The waves that the log got since. A letter is replayed into the log before it is dropped, so it is in one of them,
+//! 5. The waves for later. One that is noted there as delivered is in the log by then.
+//! 6. The waves that the log got since. A letter is replayed into the log before it is dropped, so it is in one of them,
 //!    and no snapshot is ahead of the log.
 //!
 //! A full segment never changes, so it is linked where the file system can do that. The last one is copied up to the end
@@ -38,6 +39,7 @@ use crate::log_builder::CONSUMERS;
 use crate::name::is_name;
 use crate::snapshots;
 use crate::store::{OpenError, SegmentFile, make_folder};
+use crate::timers::FOLDER as TIMERS;
 
 /// How much is copied at once, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -118,6 +120,7 @@ pub(crate) fn back_up(log: &Path, to: &Path) -> Result<Backup, BackupError> {
         making.segments(Path::new(DEAD))?;
     }
     making.snapshots()?;
+    making.timers()?;
     making.segments(Path::new(""))?;
     making.databases()?;
     making.finish(to)
@@ -228,6 +231,25 @@ impl Making<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The waves for later. What still waits in their first segments is written again before these are dropped, and what is
+    /// noted behind them may be dropped next: the segments of two lists do not belong together.
+    fn timers(&mut self) -> Result<(), BackupError> {
+        let below = Path::new(TIMERS);
+        if !self.log.join(below).is_dir() {
+            return Ok(());
+        }
+        for _ in 1..LISTS {
+            match self.segments_once(below) {
+                Err(error) if error.is_missing() => {
+                    self.manifest.remove(below);
+                    self.full.retain(|path| !path.starts_with(below));
+                }
+                done => return done,
+            }
+        }
+        self.segments_once(below)
     }
 
     /// Databases beside the log, which can be copied only while nothing has them open.

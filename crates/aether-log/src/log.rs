@@ -323,7 +323,7 @@ impl Log {
     /// # Errors
     /// Why waves cannot be stored now, or not any more.
     pub fn ready(&self) -> Result<(), AppendError> {
-        self.shared.store.trouble().map_or(Ok(()), Err)
+        self.shared.store.trouble().or_else(|| self.shared.timers.failure()).map_or(Ok(()), Err)
     }
 
     /// Drops what the retention does not keep, in whole segments. Returns how many. It also runs by itself when a segment is
@@ -351,7 +351,7 @@ impl Log {
         maintenance::compact(&self.shared.store, pattern, || false)
     }
 
-    /// Reads everything and lists the damage, including consumers, dead letters and snapshots. Blocks.
+    /// Reads everything and lists the damage, including consumers, dead letters, waves for later and snapshots. Blocks.
     ///
     /// # Errors
     /// [`OpenError`] if a file cannot be read.

@@ -1,19 +1,19 @@
 //! The timers of a log in a folder: waves that are stored for later, and appended to the log when they are due.
 //!
-//! They are in a file beside the segments, which is made with the first timer. A task sleeps until the next one is due;
-//! writing and appending block, and are done beside the runtime. A wave that is due is appended under its identity and then
-//! removed, so after a crash in between the log takes the second one for a copy.
+//! They are in a folder beside the segments, which is made with the first timer. A task sleeps until the next one is due;
+//! writing and appending block, and are done beside the runtime. A wave that is due is appended under its identity, and then
+//! that is noted, so after a crash in between the log takes the second one for a copy.
 
 mod change;
 mod file;
+mod index;
+mod row;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use aether_core::Durability;
 use aether_core::clock::micros_since_1970;
 use aether_files::disk;
 use parking_lot::Mutex;
@@ -22,12 +22,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 pub(crate) use self::change::{Change, Changed, Timer};
-pub(crate) use self::file::Keyed;
-use self::file::{Due, TimerFile, unwritten};
+use self::file::{Due, TimerFile, append, unusable};
+pub(crate) use self::index::Keyed;
 use crate::store::{AppendError, Store};
 
-/// The name of the file in the folder of the log.
-const FILE: &str = "timers.redb";
+/// The folder, below the folder of the log.
+pub(crate) const FOLDER: &str = "timers";
 /// The longest sleep. A clock that is set is noticed after it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// The pause after the first failure of a series, which doubles up to the longest.
@@ -61,13 +61,15 @@ pub(crate) struct Timers(Arc<SharedTimers>);
 
 #[derive(Debug)]
 struct SharedTimers {
-    path: PathBuf,
+    folder: PathBuf,
     queue: Mutex<ChangeQueue>,
     wake: Notify,
     /// `None` once it is closed. Locked while something is written.
     state: Mutex<Option<OpenTimers>>,
     task: Mutex<Option<JoinHandle<()>>>,
     ledger: Mutex<TimerLedger>,
+    /// Why nothing is written any more.
+    failure: OnceLock<AppendError>,
 }
 
 #[derive(Debug, Default)]
@@ -77,25 +79,33 @@ struct ChangeQueue {
     is_closed: bool,
 }
 
+/// The outcome of one round of work.
+struct Round {
+    changes: Vec<Result<bool, AppendError>>,
+    /// Why not all was done.
+    failure: Option<AppendError>,
+}
+
 #[derive(Debug)]
 struct OpenTimers {
-    store: Arc<Store>,
+    log: Arc<Store>,
     file: Option<TimerFile>,
     /// The pause after the next failure, while there is a series of them.
     pause: Option<Duration>,
 }
 
 impl Timers {
-    pub(crate) fn new(store: &Arc<Store>) -> Self {
-        let path = store.folder().join(FILE);
-        let state = OpenTimers { store: Arc::clone(store), file: None, pause: None };
+    pub(crate) fn new(log: &Arc<Store>) -> Self {
+        let folder = log.folder().join(FOLDER);
+        let state = OpenTimers { log: Arc::clone(log), file: None, pause: None };
         let timers = Self(Arc::new(SharedTimers {
-            path,
+            folder,
             queue: Mutex::default(),
             wake: Notify::new(),
             state: Mutex::new(Some(state)),
             task: Mutex::default(),
             ledger: Mutex::default(),
+            failure: OnceLock::new(),
         }));
         timers.resume();
         timers
@@ -103,7 +113,7 @@ impl Timers {
 
     /// Goes on with the timers of earlier runs, if there are any. Outside of a runtime it does nothing.
     pub(crate) fn resume(&self) {
-        if self.0.path.exists() {
+        if self.0.folder.exists() {
             self.start();
         }
     }
@@ -145,19 +155,21 @@ impl Timers {
         let listed = disk::spawn_blocking(move || {
             let mut state = inner.state.lock();
             let state = state.as_mut().ok_or(AppendError::Closed)?;
-            if state.file.is_none() && !inner.path.exists() {
+            if state.file.is_none() && !inner.folder.exists() {
                 return Ok(Vec::new());
             }
-            let file = state.open(&inner.path)?;
-            let keyed = file.keyed().map_err(|error| unwritten(&inner.path, error))?;
-            state.file = Some(file);
-            Ok(keyed)
+            Ok(state.open(&inner.folder)?.keyed())
         });
         listed.await.unwrap_or(Err(AppendError::Closed))
     }
 
     pub(crate) fn ledger(&self) -> TimerLedger {
         *self.0.ledger.lock()
+    }
+
+    /// Why nothing is written any more, if that is so.
+    pub(crate) fn failure(&self) -> Option<AppendError> {
+        self.0.failure.get().cloned()
     }
 }
 
@@ -178,15 +190,7 @@ impl Drop for Timers {
 async fn run(inner: Arc<SharedTimers>) {
     loop {
         let working = Arc::clone(&inner);
-        let rest = match disk::spawn_blocking(move || working.work()).await {
-            Ok(Some(rest)) => rest,
-            // redb may panic at a damaged page. The file is opened again.
-            Err(error) if error.is_panic() => {
-                tracing::error!(path = %inner.path.display(), "the timers cannot be read; it is tried again");
-                LONGEST_SLEEP
-            }
-            Ok(None) | Err(_) => return,
-        };
+        let Ok(Some(rest)) = disk::spawn_blocking(move || working.work()).await else { return };
         if rest.is_zero() {
             continue;
         }
@@ -208,7 +212,11 @@ impl SharedTimers {
             queue.bytes = 0;
             std::mem::take(&mut queue.changes)
         };
-        let (results, rest) = open.work(&self.path, &changes, &self.ledger);
+        let (results, rest) = open.work(&self.folder, &changes, &self.ledger);
+        if let Some(failure) = open.file.as_ref().and_then(TimerFile::failure) {
+            // Set before.
+            let _ = self.failure.set(failure);
+        }
         // Callers may drop the log, which waits for the lock.
         drop(state);
         for (changed, result) in changes.into_iter().zip(results) {
@@ -219,94 +227,64 @@ impl SharedTimers {
 }
 
 impl OpenTimers {
-    /// Takes the file, or opens it. Given back, it stays open.
-    fn open(&mut self, path: &Path) -> Result<TimerFile, AppendError> {
-        match self.file.take() {
-            Some(file) => Ok(file),
-            None => TimerFile::open(path).map_err(|error| unwritten(path, error)),
-        }
+    /// Opens the file, unless it is open.
+    fn open(&mut self, folder: &Path) -> Result<&mut TimerFile, AppendError> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => TimerFile::open(folder).map_err(|error| unusable(folder, error))?,
+        };
+        Ok(self.file.insert(file))
     }
 
     fn work(
         &mut self,
-        path: &Path,
+        folder: &Path,
         changes: &VecDeque<Changed>,
         ledger: &Mutex<TimerLedger>,
     ) -> (Vec<Result<bool, AppendError>>, Duration) {
-        let refused = |error: AppendError| changes.iter().map(|_| Err(error.clone())).collect();
-        let file = match self.open(path) {
-            Ok(file) => file,
-            Err(error) => {
-                let rest = self.failed(&error);
-                return (refused(error), rest);
-            }
-        };
-        let fired = file.due(micros_since_1970(), BATCH).map_err(|error| unwritten(path, error));
-        let fired = fired.and_then(|due| self.append(due));
-        let (fired, failure) = match fired {
-            Ok(fired) => (fired, None),
-            Err(error) => (Vec::new(), Some(error)),
-        };
-        let written = file.write(changes.iter().map(|changed| &changed.change), &fired, micros_since_1970());
-        match (written, failure) {
-            (Ok(written), failure) => {
-                self.file = Some(file);
-                let mut ledger = ledger.lock();
-                ledger.fired += fired.len() as u64;
-                for (changed, was_there) in changes.iter().zip(&written.results) {
-                    ledger.stored += u64::from(!matches!(changed.change, Change::Cancel { .. }));
-                    ledger.cancelled += u64::from(*was_there);
-                }
-                ledger.waiting = written.waiting;
-                drop(ledger);
-                let rest = match &failure {
-                    Some(error) => self.failed(error),
-                    None => {
-                        if self.pause.take().is_some() {
-                            tracing::info!(path = %path.display(), "waves for later are delivered again");
-                        }
-                        let now = micros_since_1970();
-                        let next = written.next.map(|next| Duration::from_micros(next.saturating_sub(now)));
-                        next.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
-                    }
-                };
-                (written.results.into_iter().map(Ok).collect(), rest)
-            }
-            (Err(error), _) => {
-                let error = unwritten(path, error);
-                // redb refuses everything after an error of the disk, until the file is opened again.
-                drop(file);
-                let rest = self.failed(&error);
-                (refused(error), rest)
-            }
+        let round = self.fire_and_change(folder, changes, ledger).unwrap_or_else(|error| Round {
+            changes: changes.iter().map(|_| Err(error.clone())).collect(),
+            failure: Some(error),
+        });
+        if let Some(error) = round.failure {
+            return (round.changes, self.failed(&error));
         }
+        if self.pause.take().is_some() {
+            tracing::info!(folder = %folder.display(), "waves for later are delivered again");
+        }
+        let next = self.file.as_ref().and_then(|file| file.index().next());
+        let next = next.map(|next| Duration::from_micros(next.saturating_sub(micros_since_1970())));
+        (round.changes, next.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP))
     }
 
-    /// Appends waves to the log, and waits until they are synced: what is removed here is safe there.
-    fn append(&self, due: Vec<Due>) -> Result<Vec<Due>, AppendError> {
-        if due.is_empty() {
-            return Ok(due);
+    /// Appends what is due to the log, and makes the changes. An error is one of each change.
+    fn fire_and_change(
+        &mut self,
+        folder: &Path,
+        changes: &VecDeque<Changed>,
+        ledger: &Mutex<TimerLedger>,
+    ) -> Result<Round, AppendError> {
+        let log = Arc::clone(&self.log);
+        let file = self.open(folder)?;
+        // What is fired could not be noted.
+        file.failure().map_or(Ok(()), Err)?;
+        let due = file.due(micros_since_1970(), BATCH).map_err(|error| file.unread(error));
+        let (fired, unfired) =
+            due.and_then(|due| fire(&log, due)).unwrap_or_else(|error| (Vec::new(), Some(error)));
+        let written =
+            file.write(&fired, changes.iter().map(|changed| &changed.change), micros_since_1970())?;
+        let mut ledger = ledger.lock();
+        ledger.fired += written.fired;
+        for (changed, result) in changes.iter().zip(&written.changes) {
+            let Ok(was_there) = result else { continue };
+            ledger.stored += u64::from(!matches!(changed.change, Change::Cancel { .. }));
+            ledger.cancelled += u64::from(*was_there);
         }
-        let (done, stored) = mpsc::channel();
-        let record = |(at, due): (usize, &Due)| {
-            let done = done.clone();
-            let done = move |result: Result<u64, AppendError>| drop(done.send((at, result)));
-            (due.entry.clone(), Box::new(done) as Box<dyn FnOnce(_) + Send>)
-        };
-        self.store.append_all(due.iter().enumerate().map(record).collect(), Durability::Synced)?;
-        drop(done);
-        self.store.hurry();
-        let (mut is_stored, mut failure) = (vec![false; due.len()], None);
-        for (at, result) in stored {
-            match result {
-                Ok(_) => is_stored[at] = true,
-                Err(error) => failure = Some(error),
-            }
-        }
-        let mut stored = is_stored.into_iter();
-        let fired: Vec<_> = due.into_iter().filter(|_| stored.next().unwrap_or(false)).collect();
-        // The others are tried again.
-        if fired.is_empty() { Err(failure.unwrap_or(AppendError::Closed)) } else { Ok(fired) }
+        ledger.waiting = file.index().len() as u64;
+        drop(ledger);
+        let refused = written.changes.iter().find_map(|result| result.as_ref().err().cloned());
+        let failure = unfired.or(written.unnoted).or(refused);
+        Ok(Round { changes: written.changes, failure: failure.or_else(|| file.clear().err()) })
     }
 
     /// Notes a failure, reports the first of a series, and returns the pause.
@@ -318,4 +296,13 @@ impl OpenTimers {
         self.pause = Some((pause * 2).min(LONGEST_PAUSE));
         pause
     }
+}
+
+/// Appends waves to the log, and waits until they are synced. Returns those that are, and why others are not: they are tried
+/// again.
+fn fire(log: &Store, due: Vec<Due>) -> Result<(Vec<Due>, Option<AppendError>), AppendError> {
+    let results = append(log, due.iter().map(|due| due.entry.clone()).collect())?;
+    let failure = results.iter().find_map(|result| result.as_ref().err().cloned());
+    let fired = due.into_iter().zip(results).filter(|(_, result)| result.is_ok()).map(|(due, _)| due);
+    Ok((fired.collect(), failure))
 }

@@ -83,8 +83,13 @@ pub struct Record {
 }
 
 impl Record {
+    /// The size in a segment.
+    pub(crate) fn size(&self) -> usize {
+        HEADER + self.name.len() + self.body.len()
+    }
+
     /// The same record as an entry.
-    pub(super) fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         let Self { kind, level, id, .. } = *self;
         let name = String::from_utf8_lossy(&self.name).into_owned();
         Entry { kind, level, id, name, body: self.body.clone() }

@@ -1,218 +1,241 @@
-//! The file of the timers: waves by the time at which they are due, and schedules by their keys.
+//! The file of the timers: a store beside the log, as that of the dead letters, and an index of it in memory.
+//!
+//! Only what a reader of the store finds is in the index, also when it was written a moment ago: the store shows nothing
+//! that it refused. After a sync that failed it takes nothing more until the log is opened again. Then a wave may be found
+//! whose emitter got an error, as in the log itself; its identity belongs to a bus that has ended, so no other wave has it.
+//! A process that dies leaves the same: a wave without a receipt, which comes, or does not.
 
-use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
-use aether_files::redb_file::open_or_make;
-use redb::{
-    Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, ReadableTableMetadata as _, Table,
-    TableDefinition,
-};
-use serde::{Deserialize, Serialize};
+use aether_core::Durability;
 
-use super::change::{Change, Timer};
+use super::change::Change;
+use super::index::{Keyed, TimerIndex};
+use super::row::{Row, TimerId, fired};
 use crate::schedule::{Rule, Schedule};
-use crate::store::{AppendError, Entry};
+use crate::store::{AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions};
 use crate::stored_wave::{WAVE, fired_entry};
 
-/// By the time in microseconds since 1970, and an identity.
-const DUE: TableDefinition<'_, (u64, u128), &[u8]> = TableDefinition::new("due");
-const KEYED: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("keyed");
-
-/// The memory for pages of the file, in bytes. redb's default is 1 GiB.
-const CACHE: usize = 16 << 20;
+const SEGMENT_BYTES: u64 = 1 << 20;
+/// How many bytes of the file may be of no use, beside as many as are.
+const MAX_USELESS: u64 = 4 << 20;
+/// How much of the file is cleared at once, in bytes.
+const CLEARED: u64 = 1 << 20;
 /// How many bytes of waves are taken together.
-const BATCH_BYTES: usize = 4 << 20;
-
-#[derive(Serialize, Deserialize)]
-struct Row<'a> {
-    level: u8,
-    channel: &'a str,
-    /// The key of its schedule.
-    key: Option<&'a str>,
-    body: &'a [u8],
-}
-
-/// A schedule that is kept under a key.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Keyed {
-    /// The next time, in microseconds since 1970.
-    pub(crate) due: u64,
-    id: u128,
-    pub(crate) rule: Rule,
-    pub(crate) channel: String,
-}
+const BATCH_BYTES: u64 = 4 << 20;
 
 /// A wave that is due.
 #[derive(Debug)]
 pub(super) struct Due {
-    place: (u64, u128),
-    key: Option<String>,
+    id: TimerId,
+    stored: Entry,
+    schedule: Option<(String, Rule)>,
+    body: bytes::Bytes,
+    /// The record for the log.
     pub(super) entry: Entry,
+}
+
+impl Due {
+    /// `None` if this version cannot read it.
+    fn read(id: TimerId, record: &Record) -> Option<Self> {
+        let Row { due, schedule, body } = postcard::from_bytes(&record.body).ok()?;
+        let schedule = schedule.map(|(key, rule)| (key.to_owned(), rule));
+        let stored = Entry { kind: WAVE, body: record.body.slice_ref(body), ..record.entry() };
+        // A schedule may deliver its wave more than once, each under an identity of its own.
+        let entry = match &schedule {
+            Some(_) => fired_entry(&stored, due)?,
+            None => stored.clone(),
+        };
+        Some(Self { id, schedule, body: stored.body.clone(), stored, entry })
+    }
+
+    /// The record that it is in the log, or of its next time.
+    fn entry_after(&self, now: u64) -> Entry {
+        let (id, key) = (self.stored.id, self.schedule.as_ref().map(|(key, _)| &**key));
+        let next = self.schedule.as_ref().and_then(|(key, rule)| {
+            let next = Schedule(rule.clone()).next(self.id.due, now)?;
+            Some(Row { due: next, schedule: Some((key, rule.clone())), body: &self.body })
+        });
+        next.map_or_else(|| fired(self.id.due, id, key), |row| row.entry(&self.stored))
+    }
 }
 
 /// The result of a write.
 pub(super) struct Written {
+    /// How many of the waves that are in the log were noted.
+    pub(super) fired: u64,
     /// Whether there was a schedule of the key, for each change.
-    pub(super) results: Vec<bool>,
-    pub(super) waiting: u64,
-    /// The next time, in microseconds since 1970.
-    pub(super) next: Option<u64>,
+    pub(super) changes: Vec<Result<bool, AppendError>>,
+    /// Why one of them was not noted. It is delivered again, and the log takes it for a copy.
+    pub(super) unnoted: Option<AppendError>,
 }
 
 #[derive(Debug)]
-pub(super) struct TimerFile(Database);
-
-/// An error of the file, as the log reports its own.
-pub(super) fn unwritten(path: &Path, error: impl Into<redb::Error>) -> AppendError {
-    let source = match error.into() {
-        redb::Error::Io(error) => error,
-        error => io::Error::other(error),
-    };
-    AppendError::Write { path: path.to_owned(), source: Arc::new(source) }
-}
-
-/// A row that this version cannot read, or did not write.
-fn unreadable(what: &'static str) -> redb::Error {
-    redb::Error::Corrupted(format!("{what} of the timers cannot be read"))
-}
-
-type DueTable<'a> = Table<'a, (u64, u128), &'static [u8]>;
-
-fn keep(table: &mut DueTable<'_>, timer: &Timer, key: Option<&str>) -> Result<(), redb::Error> {
-    let Entry { level, id, name, body, .. } = &timer.entry;
-    let row = Row { level: *level, channel: name, key, body };
-    let row = postcard::to_allocvec(&row).map_err(|_| unreadable("a wave"))?;
-    table.insert((timer.due, *id), &*row)?;
-    Ok(())
-}
-
-fn read(bytes: &[u8]) -> Result<Keyed, redb::Error> {
-    postcard::from_bytes(bytes).map_err(|_| unreadable("a schedule"))
-}
-
-fn written(keyed: &Keyed) -> Result<Vec<u8>, redb::Error> {
-    postcard::to_allocvec(keyed).map_err(|_| unreadable("a schedule"))
+pub(super) struct TimerFile {
+    store: Store,
+    index: TimerIndex,
+    /// Behind what is in the index.
+    noted: Cursor,
+    /// Reads single waves.
+    waves: Cursor,
+    /// Behind what was cleared.
+    cleared: Cursor,
 }
 
 impl TimerFile {
-    pub(super) fn open(path: &Path) -> Result<Self, DatabaseError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE);
-        open_or_make(&builder, path).map(Self)
+    /// Opens the file, or makes it. Reads all of it.
+    pub(super) fn open(folder: &Path) -> Result<Self, OpenError> {
+        let options = StoreOptions::default().remembered_ids(0);
+        let options = options.segment_bytes(SEGMENT_BYTES).unwrap_or(options);
+        let store = Store::open(folder, options, 0)?;
+        let (noted, waves, cleared) = (store.cursor(0), store.cursor(0).scattered(), store.cursor(0));
+        let mut file = Self { store, index: TimerIndex::default(), noted, waves, cleared };
+        file.note_new()?;
+        Ok(file)
     }
 
-    /// The first waves that are due now.
-    pub(super) fn due(&self, now: u64, most: usize) -> Result<Vec<Due>, redb::Error> {
-        let reading = self.0.begin_read()?;
-        let table = match reading.open_table(DUE) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            table => table?,
-        };
-        let (mut all, mut bytes) = (Vec::new(), 0);
-        for row in table.range(..=(now, u128::MAX))?.take(most) {
-            let (place, row) = row?;
-            let place = place.value();
-            let Row { level, channel, key, body } =
-                postcard::from_bytes(row.value()).map_err(|_| unreadable("a wave"))?;
-            let entry = Entry {
-                kind: WAVE,
-                level,
-                id: place.1,
-                name: channel.to_owned(),
-                body: body.to_vec().into(),
-            };
-            // A schedule may deliver its wave more than once, each under an identity of its own.
-            let entry = match key {
-                Some(_) => fired_entry(&entry, place.0).ok_or_else(|| unreadable("a wave"))?,
-                None => entry,
-            };
-            bytes += entry.body.len();
-            all.push(Due { place, key: key.map(str::to_owned), entry });
-            if bytes > BATCH_BYTES {
-                break;
+    pub(super) const fn index(&self) -> &TimerIndex {
+        &self.index
+    }
+
+    pub(super) fn keyed(&self) -> Vec<(String, Keyed)> {
+        self.index.keyed().iter().map(|(key, keyed)| (key.clone(), keyed.clone())).collect()
+    }
+
+    /// Why nothing can be written any more.
+    pub(super) fn failure(&self) -> Option<AppendError> {
+        self.store.failure()
+    }
+
+    /// Notes what was written. Returns the positions of the records that ended or replaced a schedule.
+    fn note_new(&mut self) -> Result<Vec<u64>, ReadError> {
+        let mut ended = Vec::new();
+        while let Some((item, place)) = self.noted.next_placed()? {
+            match item {
+                Item::Record(record) => match self.index.note(&record, place.offset()) {
+                    Some(true) => ended.push(record.position),
+                    Some(false) => {}
+                    None => tracing::error!(
+                        position = record.position,
+                        "a wave for later cannot be read: use a newer program"
+                    ),
+                },
+                Item::Damaged(damage) => tracing::error!(%damage, "a wave for later is damaged"),
             }
         }
+        Ok(ended)
+    }
+
+    /// The first waves that are due now, the earliest first.
+    pub(super) fn due(&mut self, now: u64, most: usize) -> Result<Vec<Due>, ReadError> {
+        // What could not be read when it was written.
+        self.note_new()?;
+        let mut all = Vec::new();
+        for (id, kept) in self.index.due(now, most, BATCH_BYTES) {
+            let record = self.waves.read_near(kept.position, u64::from(kept.offset))?;
+            match record.and_then(|record| Due::read(id, &record)) {
+                Some(due) => all.push(due),
+                None => {
+                    tracing::error!(
+                        position = kept.position,
+                        "a wave for later is damaged, and does not come"
+                    );
+                    self.index.remove(id);
+                }
+            }
+        }
+        all.sort_by_key(|due| due.id);
         Ok(all)
     }
 
-    /// Removes what is in the log, or puts it at its next time, and makes the changes.
+    /// Notes which waves are in the log, and makes the changes.
     pub(super) fn write<'a>(
-        &self,
-        changes: impl Iterator<Item = &'a Change>,
+        &mut self,
         fired: &[Due],
+        changes: impl Iterator<Item = &'a Change>,
         now: u64,
-    ) -> Result<Written, redb::Error> {
-        let writing = self.0.begin_write()?;
-        let mut results = Vec::new();
-        let (waiting, next);
-        {
-            let (mut due, mut keyed) = (writing.open_table(DUE)?, writing.open_table(KEYED)?);
-            for Due { place, key, .. } in fired {
-                let row = due.remove(*place)?.map(|row| row.value().to_vec());
-                let (Some(key), Some(row)) = (key, row) else { continue };
-                let schedule = keyed.get(&**key)?.map(|found| read(found.value())).transpose()?;
-                let Some(schedule) = schedule.filter(|found| (found.due, found.id) == *place) else {
-                    continue;
-                };
-                match Schedule(schedule.rule.clone()).next(place.0, now) {
-                    Some(next) => {
-                        due.insert((next, place.1), &*row)?;
-                        keyed.insert(&**key, &*written(&Keyed { due: next, ..schedule })?)?;
-                    }
-                    None => drop(keyed.remove(&**key)?),
-                }
+    ) -> Result<Written, AppendError> {
+        let entries = fired.iter().map(|due| due.entry_after(now)).chain(changes.map(Change::entry));
+        let mut written = append(&self.store, entries.collect())?.into_iter();
+        let ended = self.note_new().unwrap_or_else(|error| {
+            tracing::warn!(%error, "waves for later were written and cannot be read");
+            Vec::new()
+        });
+        let (mut noted, mut unnoted) = (0, None);
+        for result in written.by_ref().take(fired.len()) {
+            match result {
+                Ok(_) => noted += 1,
+                Err(error) => unnoted = Some(error),
             }
-            for change in changes {
-                let was_there = match change {
-                    Change::Keep(timer) => {
-                        keep(&mut due, timer, None)?;
-                        false
-                    }
-                    Change::Put { key, schedule, timer } => {
-                        let (id, channel) = (timer.entry.id, timer.entry.name.clone());
-                        let row = Keyed { due: timer.due, id, rule: schedule.0.clone(), channel };
-                        let before = keyed.insert(&**key, &*written(&row)?)?.map(|found| read(found.value()));
-                        let before = before.transpose()?;
-                        if let Some(before) = &before {
-                            due.remove((before.due, before.id))?;
-                        }
-                        keep(&mut due, timer, Some(key))?;
-                        before.is_some()
-                    }
-                    Change::Cancel { key } => {
-                        let before = keyed.remove(&**key)?.map(|found| read(found.value())).transpose()?;
-                        if let Some(before) = &before {
-                            due.remove((before.due, before.id))?;
-                        }
-                        before.is_some()
-                    }
-                };
-                results.push(was_there);
-            }
-            waiting = due.len()?;
-            next = due.first()?.map(|(place, _)| place.value().0);
         }
-        if results.is_empty() && fired.is_empty() {
-            writing.abort()?;
-        } else {
-            writing.commit()?;
-        }
-        Ok(Written { results, waiting, next })
+        let changes = written.map(|result| Ok(ended.binary_search(&result?).is_ok())).collect();
+        Ok(Written { fired: noted, changes, unnoted })
     }
 
-    /// The schedules, by their keys.
-    pub(super) fn keyed(&self) -> Result<Vec<(String, Keyed)>, redb::Error> {
-        let reading = self.0.begin_read()?;
-        let table = match reading.open_table(KEYED) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            table => table?,
-        };
-        let rows = table.iter()?.map(|row| {
-            let (key, row) = row?;
-            Ok((key.value().to_owned(), read(row.value())?))
-        });
-        rows.collect()
+    /// Clears the beginning of the file, if most of the file is of no use: what still waits there is written again.
+    pub(super) fn clear(&mut self) -> Result<(), AppendError> {
+        while self.store.extent().bytes > 2 * self.index.bytes() + MAX_USELESS {
+            let begin = self.cleared.position();
+            match self.clear_some() {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    self.cleared.seek(begin);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
     }
+
+    /// Returns how much was cleared, in bytes.
+    fn clear_some(&mut self) -> Result<u64, AppendError> {
+        let (mut kept, mut bytes) = (Vec::new(), 0);
+        while bytes < CLEARED
+            && let Some(item) = self.cleared.next_item().map_err(|error| self.unread(error))?
+        {
+            let Item::Record(record) = item else { continue };
+            bytes += record.size() as u64;
+            if self.index.keeps(&record) {
+                kept.push(record.entry());
+            }
+        }
+        append(&self.store, kept)?.into_iter().try_for_each(|written| written.map(drop))?;
+        self.note_new().map_err(|error| self.unread(error))?;
+        self.store.drop_before(self.cleared.position());
+        Ok(bytes)
+    }
+
+    /// An error of reading, as the log reports others.
+    pub(super) fn unread(&self, error: ReadError) -> AppendError {
+        unusable(self.store.folder(), error)
+    }
+}
+
+/// An error of the file that is none of writing.
+pub(super) fn unusable(folder: &Path, error: impl std::error::Error + Send + Sync + 'static) -> AppendError {
+    AppendError::Write { path: folder.to_owned(), source: Arc::new(std::io::Error::other(error)) }
+}
+
+/// Appends records, and waits until they are synced. Returns their positions.
+pub(super) fn append(
+    store: &Store,
+    entries: Vec<Entry>,
+) -> Result<Vec<Result<u64, AppendError>>, AppendError> {
+    let mut results: Vec<_> = entries.iter().map(|_| Err(AppendError::Closed)).collect();
+    if entries.is_empty() {
+        return Ok(results);
+    }
+    let (done, written) = mpsc::channel();
+    let record = |(at, entry)| {
+        let done = done.clone();
+        let done = move |result: Result<u64, AppendError>| drop(done.send((at, result)));
+        (entry, Box::new(done) as Box<dyn FnOnce(_) + Send>)
+    };
+    store.append_all(entries.into_iter().enumerate().map(record).collect(), Durability::Synced)?;
+    drop(done);
+    store.hurry();
+    written.into_iter().for_each(|(at, result)| results[at] = result);
+    Ok(results)
 }

@@ -62,3 +62,32 @@ async fn times_that_were_missed_are_made_up_for_by_one_wave() {
     next.ack().await.unwrap();
     assert_eq!(texts(&log), ["hourly", "hourly"]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_file_of_timers_is_cleared_and_what_still_waits_in_it_stays() {
+    let _ = test_now();
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let aether = connect(&log).await;
+    let shop = aether.emitter("shop").unwrap();
+    let later = |text: &str, after| Wave::builder("orders.created").text(text).after(after).build().unwrap();
+    shop.emit(later("far", HOUR)).await.unwrap();
+    let daily = Wave::builder("orders.created").text("daily").build().unwrap();
+    log.schedules().put("daily", Schedule::every(24 * HOUR), daily).await.unwrap();
+    let body = "x".repeat(32 << 10);
+    for round in 1..=20 {
+        let waves = (0..32).map(|_| later(&body, Duration::from_secs(1)));
+        shop.emit_all(waves).await.unwrap();
+        log.last_position().wait_for(|last| *last == round * 32).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let files = std::fs::read_dir(folder.path().join("timers")).unwrap();
+    let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    assert!(bytes < 8 << 20, "of 20 MiB {bytes} are left");
+    drop((shop, aether, log));
+
+    let log = open(folder.path());
+    assert_eq!(log.schedules().list().await.unwrap().len(), 1);
+    log.last_position().wait_for(|last| *last == 642).await.unwrap();
+    assert_eq!(texts(&log)[640..], ["far", "daily"]);
+}
