@@ -49,10 +49,9 @@ impl TimerIndex {
                 }
                 let bytes = u32::try_from(record.size()).ok()?;
                 let kept = Kept { position: record.position, offset: u32::try_from(offset).ok()?, bytes };
-                let id = TimerId::new(due, record.id);
-                self.remove(id);
-                self.due.insert(id, kept);
+                let replaced = self.due.insert(TimerId::new(due, record.id), kept);
                 self.bytes += u64::from(bytes);
+                self.bytes -= replaced.map_or(0, |kept| u64::from(kept.bytes));
                 Some(before.is_some())
             }
             FIRED => {
