@@ -233,8 +233,8 @@ impl Making<'_> {
         Ok(())
     }
 
-    /// The waves for later. What still waits in their first segments is written again before these are dropped, and what is
-    /// noted behind them may be dropped next: the segments of two lists do not belong together.
+    /// The waves for later. Waves that still wait in the first segments are written again before these are dropped, and the
+    /// notes behind them may be dropped next: the segments of two lists do not belong together.
     fn timers(&mut self) -> Result<(), BackupError> {
         let below = Path::new(TIMERS);
         if !self.log.join(below).is_dir() {

@@ -9,9 +9,9 @@ use crate::snapshots;
 use crate::store::{Damage, OpenError, Verified, verify_with};
 use crate::timers;
 
-/// Reads a whole log, the journals of its consumers, its dead letters, its waves for later and its snapshots, and changes nothing. Another
-/// process may be writing them. The numbers count waves; the damage is of all files. `progress` gets the number of
-/// bytes of the waves read so far.
+/// Reads a whole log, the journals of its consumers, its dead letters, its waves for later and its snapshots, and changes
+/// nothing. Another process may be writing them. The numbers count the waves of the log; the damage is of all files.
+/// `progress` gets the number of bytes of these waves read so far.
 ///
 /// # Errors
 /// [`OpenError`] if there is no log, or it cannot be read.

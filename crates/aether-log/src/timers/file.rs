@@ -1,4 +1,4 @@
-//! The file of the timers: a store beside the log, as that of the dead letters, and an index of it in memory.
+//! The file of the timers: a store beside the log, as the dead letters have one, and an index of it in memory.
 //!
 //! Only what a reader of the store finds is in the index, also when it was written a moment ago: the store shows nothing
 //! that it refused. After a sync that failed it takes nothing more until the log is opened again. Then a wave may be found
@@ -129,7 +129,7 @@ impl TimerFile {
 
     /// The first waves that are due now, the earliest first.
     pub(super) fn due(&mut self, now: u64, most: usize) -> Result<Vec<Due>, ReadError> {
-        // What could not be read when it was written.
+        // Records may be left that could not be read when they were written.
         self.note_new()?;
         let mut all = Vec::new();
         for (id, kept) in self.index.due(now, most, BATCH_BYTES) {

@@ -18,7 +18,7 @@ pub(crate) struct Keyed {
 
 /// The place of a wave in the file.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Kept {
+pub(super) struct TimerPlace {
     pub(super) position: u64,
     /// In its segment, which has less than 4 GiB.
     pub(super) offset: u32,
@@ -27,7 +27,7 @@ pub(super) struct Kept {
 
 #[derive(Debug, Default)]
 pub(super) struct TimerIndex {
-    due: BTreeMap<TimerId, Kept>,
+    due: BTreeMap<TimerId, TimerPlace>,
     keyed: BTreeMap<String, Keyed>,
     /// The sizes of all that is kept.
     bytes: u64,
@@ -48,7 +48,8 @@ impl TimerIndex {
                     self.remove(TimerId::new(before.due, before.id));
                 }
                 let bytes = u32::try_from(record.size()).ok()?;
-                let kept = Kept { position: record.position, offset: u32::try_from(offset).ok()?, bytes };
+                let kept =
+                    TimerPlace { position: record.position, offset: u32::try_from(offset).ok()?, bytes };
                 let replaced = self.due.insert(TimerId::new(due, record.id), kept);
                 self.bytes += u64::from(bytes);
                 self.bytes -= replaced.map_or(0, |kept| u64::from(kept.bytes));
@@ -90,7 +91,7 @@ impl TimerIndex {
     }
 
     /// The first waves that are due now, in the order of the file.
-    pub(super) fn due(&self, now: u64, most: usize, most_bytes: u64) -> Vec<(TimerId, Kept)> {
+    pub(super) fn due(&self, now: u64, most: usize, most_bytes: u64) -> Vec<(TimerId, TimerPlace)> {
         let mut bytes = 0;
         let due = self.due.range(..=TimerId::last_of(now)).take(most);
         let due = due.take_while(|(_, kept)| {

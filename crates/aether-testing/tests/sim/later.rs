@@ -126,7 +126,7 @@ fn settle(sim: &mut Sim, books: &Shelf) {
     sim.run_for(5 * SECOND);
     books.lock().is_over = true;
     let (done, mut next, mut missing) = (Arc::clone(books), 0, None);
-    // What was emitted while the clock was ahead is due when it has come there again.
+    // Waves that were emitted while the clock was ahead are due when it has come there again.
     sim.eventually(7200 * SECOND, "all orders that are stored have come", move |_| {
         let books = done.lock();
         let Some(log) = &books.log else { return false };

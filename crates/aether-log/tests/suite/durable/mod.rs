@@ -3,6 +3,7 @@
 mod bordering;
 mod cluster;
 mod killing;
+mod killing_later;
 mod later;
 mod lines;
 mod poison;
