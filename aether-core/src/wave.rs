@@ -22,6 +22,7 @@
 pub(crate) mod body;
 pub(crate) mod builder;
 pub(crate) mod content;
+mod due;
 pub(crate) mod error;
 pub(crate) mod kind;
 pub(crate) mod metadata;
@@ -41,6 +42,7 @@ pub use body::{Body, Extras, FailedAttempt, ReplyPath};
 pub(crate) use builder::WaveBuilder;
 pub(crate) use content::PayloadError;
 pub use content::{ContentType, ContentTypeError};
+pub use due::DUE;
 pub(crate) use error::WaveError;
 pub use error::{MAX_HINT_BYTES, MAX_KEY_BYTES, ReplyError};
 pub(crate) use kind::Kind;

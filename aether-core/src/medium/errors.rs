@@ -184,6 +184,15 @@ pub enum EmitError {
     /// The channel is durable, and the wave was not stored.
     #[error(transparent)]
     NotStored(#[from] NotStored),
+    /// The wave is for later, and no log keeps its channel.
+    #[error(
+        "the wave is for later, and no log keeps {}: connect by a durable log, and make this one of its channels",
+        wave.channel()
+    )]
+    NotKept {
+        /// The wave that was not emitted.
+        wave: Wave,
+    },
     /// The emitter has emitted as many waves as its limit allows, and the wave's turn did not come in time. Only for
     /// emitters with a [rate](crate::VibratorBuilder::rate).
     #[error("the wave was not emitted: its emitter has reached the rate that it is limited to")]
@@ -212,6 +221,7 @@ impl EmitError {
             | Self::TooFar { wave }
             | Self::BelowFloor { wave, .. }
             | Self::RateLimited { wave }
+            | Self::NotKept { wave }
             | Self::NotAllowed { wave, .. }
             | Self::Reserved { wave } => Some(wave),
             Self::NotStored(NotStored { wave, .. }) => Some(wave),

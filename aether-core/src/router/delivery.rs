@@ -143,7 +143,8 @@ impl fmt::Display for Durability {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Stored {
-    /// Its position, greater than the position of every wave that was stored before.
+    /// Its position, greater than the position of every wave that was stored before. Of a wave for later it
+    /// is not greater than the position that the wave will have.
     pub position: NonZeroU64,
     /// The level that was reached.
     pub durability: Durability,

@@ -130,7 +130,7 @@ impl Emitter {
         if wave.sequence() == 0 {
             return Err(EmitError::Invalid(WaveError::NoIdentity).into());
         }
-        let sequence = wave.sequence();
+        let (sequence, wave) = (wave.sequence(), self.if_kept(wave)?);
         Ok(Receipt::of(sequence, self.aether().medium().carry_confirmed(wave).await?))
     }
 }

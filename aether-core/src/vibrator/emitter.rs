@@ -356,6 +356,9 @@ impl Emitter {
         if wave.channel().is_reserved() {
             return Err(EmitError::Reserved { wave });
         }
+        if wave.due().is_some() {
+            wave = self.if_kept(wave)?;
+        }
         if self.guard.is_some() {
             wave = self.guarded(wave)?;
         }
@@ -365,7 +368,16 @@ impl Emitter {
     /// Whether a wave is emitted whatever its strength and the time.
     #[inline]
     fn is_free(&self, wave: &Wave) -> bool {
-        self.guard.is_none() && !wave.channel().is_reserved()
+        self.guard.is_none() && !wave.channel().is_reserved() && wave.due().is_none()
+    }
+
+    /// Hands back a wave for later that no log keeps.
+    #[cold]
+    pub(super) fn if_kept(&self, wave: Wave) -> Result<Wave, EmitError> {
+        match wave.due_later() {
+            Some(_) if !self.aether.medium().keeps(wave.channel()) => Err(EmitError::NotKept { wave }),
+            _ => Ok(wave),
+        }
     }
 
     /// Gives a wave its number, its time, and what it inherits.

@@ -1,6 +1,6 @@
 //! Builder for waves.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::{Channel, ChannelError};
-use crate::clock::Moment;
+use crate::clock::{Moment, wall_time};
 use crate::phase::Phase;
 use crate::source::{Source, WaveId};
 
@@ -154,6 +154,27 @@ impl WaveBuilder {
         let result = self.metadata.push(name, value);
         self.note(result);
         self
+    }
+
+    /// Makes the wave one for later: it is delivered at this time of day, by the clock of the log. A time that has
+    /// passed is now. The last call of this and of [`after`](Self::after) counts.
+    ///
+    /// Only a durable log keeps waves for later, so the channel has to be a durable one, or
+    /// [`EmitError::NotKept`](crate::EmitError::NotKept) hands the wave back. When the time has come, the wave is stored
+    /// in the log as others are, and its consumers get it; receivers that listen live do not. A question is asked at
+    /// once.
+    pub fn at(mut self, due: SystemTime) -> Self {
+        let metadata = self.metadata.due_at(due);
+        if let Some(metadata) = self.note(metadata) {
+            self.metadata = metadata;
+        }
+        self
+    }
+
+    /// Makes the wave one for later: it is delivered after this time. Otherwise as [`at`](Self::at).
+    pub fn after(self, time: Duration) -> Self {
+        let now = wall_time();
+        self.at(now.checked_add(time).unwrap_or(now))
     }
 
     /// Asks for an echo if the wave fails, also if it is an event or a broadcast. Default: an echo without payload for

@@ -6,7 +6,8 @@
 //! 2. The consumers. Of the waves that were dropped before, they have noted by now which ones they have settled.
 //! 3. The dead letters. A letter is there before its consumer notes that it gave up the wave.
 //! 4. The snapshots, which need no wave that was dropped before the first step.
-//! 5. The waves that the log got since. A letter is replayed into the log before it is dropped, so it is in one of them,
+//! 5. The waves for later. One that is noted there as delivered is in the log by then.
+//! 6. The waves that the log got since. A letter is replayed into the log before it is dropped, so it is in one of them,
 //!    and no snapshot is ahead of the log.
 //!
 //! A full segment never changes, so it is linked where the file system can do that. The last one is copied up to the end
@@ -38,6 +39,7 @@ use crate::log_builder::CONSUMERS;
 use crate::name::is_name;
 use crate::snapshots;
 use crate::store::{OpenError, SegmentFile, make_folder};
+use crate::timers::FOLDER as TIMERS;
 
 /// How much is copied at once, in bytes.
 const CHUNK: usize = 1 << 20;
@@ -118,6 +120,7 @@ pub(crate) fn back_up(log: &Path, to: &Path) -> Result<Backup, BackupError> {
         making.segments(Path::new(DEAD))?;
     }
     making.snapshots()?;
+    making.timers()?;
     making.segments(Path::new(""))?;
     making.databases()?;
     making.finish(to)
@@ -161,12 +164,12 @@ impl Making<'_> {
         let (from, to) = (self.log.join(path), self.folder.path.join(path));
         let failed = BackupError::io(&to, "link");
         make_folder(&*self.folder.disk, to.parent().unwrap_or(&to)).map_err(BackupError::io(&to, "make"))?;
-        // It was copied before if it was the last one then.
-        match fs::remove_file(&to) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
-        }
-        match fs::hard_link(&from, &to) {
+        // It was copied before if it was the last one then. The copy stays if the log has dropped the segment since.
+        let linked = to.with_extension("linked");
+        let done = fs::hard_link(&from, &linked).and_then(|()| fs::rename(&linked, &to));
+        // Nothing is renamed in the place of the same file.
+        let _ = fs::remove_file(&linked);
+        match done {
             Ok(()) => {
                 let entry =
                     File::open(&to).and_then(|file| FileEntry::of(file, io::sink())).map_err(failed)?;
@@ -228,6 +231,25 @@ impl Making<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The waves for later. Waves that still wait in the first segments are written again before these are dropped, and the
+    /// notes behind them may be dropped next: the segments of two lists do not belong together.
+    fn timers(&mut self) -> Result<(), BackupError> {
+        let below = Path::new(TIMERS);
+        if !self.log.join(below).is_dir() {
+            return Ok(());
+        }
+        for _ in 1..LISTS {
+            match self.segments_once(below) {
+                Err(error) if error.is_missing() => {
+                    self.manifest.remove(below);
+                    self.full.retain(|path| !path.starts_with(below));
+                }
+                done => return done,
+            }
+        }
+        self.segments_once(below)
     }
 
     /// Databases beside the log, which can be copied only while nothing has them open.
@@ -293,5 +315,31 @@ impl BackupError {
     fn is_missing(&self) -> bool {
         let (Self::Io { source, .. } | Self::Log(OpenError::Io { source, .. })) = self else { return false };
         source.kind() == ErrorKind::NotFound
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_that_was_copied_and_is_dropped_before_it_is_linked_stays_in_the_backup() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, to, path) = (folder.path().join("log"), folder.path().join("backup"), Path::new("a"));
+        fs::create_dir(&log).unwrap();
+        fs::write(log.join(path), "waves").unwrap();
+        let unfinished = Unfinished::new(&to).unwrap();
+        let mut making =
+            Making { log: &log, folder: unfinished, manifest: Manifest::default(), full: BTreeSet::new() };
+        making.copy(path, 5).unwrap();
+        fs::write(log.join(path), "waves, and more").unwrap();
+        for _ in 0..2 {
+            making.link(path).unwrap();
+        }
+        fs::remove_file(log.join(path)).unwrap();
+        assert!(making.link(path).unwrap_err().is_missing());
+        making.finish(&to).unwrap();
+        assert_eq!(fs::read_dir(&to).unwrap().count(), 2);
+        restore(&to, &folder.path().join("restored")).unwrap();
     }
 }

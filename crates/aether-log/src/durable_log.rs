@@ -11,6 +11,7 @@ use crate::jetstream::JetStreamError;
 #[cfg(feature = "jetstream")]
 use crate::jetstream_log::JetStreamLog;
 use crate::log::Log;
+use crate::schedules::Schedules;
 use crate::store::AppendError;
 
 /// A log in a folder, or in JetStream. Cloning it bumps a reference count.
@@ -155,6 +156,16 @@ impl DurableLog {
             Self::Folder(log) => log.consumer_options(),
             #[cfg(feature = "jetstream")]
             Self::JetStream(_) => ConsumerOptions::default(),
+        }
+    }
+
+    /// The waves that are delivered later, or regularly, by their keys.
+    #[must_use]
+    pub fn schedules(&self) -> Schedules {
+        match self {
+            Self::Folder(log) => log.schedules(),
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(log) => log.schedules(),
         }
     }
 

@@ -16,12 +16,13 @@ use crate::channels::Channels;
 use crate::consumer::{ConsumeError, Consumer, ConsumerOptions, StreamConsumer};
 use crate::dead::StreamLetters;
 use crate::jetstream::{
-    Connection, JetStreamError, JetStreamOptions, LogWarning, Publisher, Subjects, check_stream,
-    ensure_stream, side_stream, stream,
+    Connection, JetStreamError, JetStreamOptions, LogWarning, Publisher, StreamSchedules, Subjects,
+    check_stream, ensure_stream, side_stream, stream,
 };
 use crate::keeper::Keeper;
 use crate::medium::DurableMedium;
 use crate::name::is_name;
+use crate::schedules::Schedules;
 
 /// The options of a log in JetStream. Made by [`JetStreamLog::builder`].
 #[derive(Debug, Clone)]
@@ -119,7 +120,8 @@ impl JetStreamLogBuilder {
         for warning in &warnings {
             tracing::warn!(stream = self.name, "{warning}");
         }
-        let publisher = Publisher::new(Arc::clone(&connection), subjects.clone(), reached);
+        let schedules = StreamSchedules::new(Arc::clone(&connection), subjects.clone(), replicas);
+        let publisher = Publisher::new(Arc::clone(&connection), subjects.clone(), schedules, reached);
         let letters = StreamLetters::new(Arc::clone(&connection), subjects.clone());
         // A stream has one level, so only whether a channel is durable is to be looked up.
         let is_durable = |(pattern, level): (Pattern, Durability)| (pattern, level.min(Durability::Stored));
@@ -304,6 +306,14 @@ impl JetStreamLog {
     #[must_use]
     pub fn name(&self) -> &str {
         self.shared.subjects.stream()
+    }
+
+    /// The waves that are delivered later, or regularly, by their keys. The server does that, up to a quarter of a
+    /// second late. They are in the stream `NAME-schedules`, which is made with the first one; the stream of the log gets it
+    /// as a source then, and no other of its settings is changed.
+    #[must_use]
+    pub fn schedules(&self) -> Schedules {
+        Schedules::of_stream(self.shared.publisher.schedules().clone(), Arc::clone(&self.shared.channels))
     }
 
     /// The failed waves that consumers have given up.

@@ -2,18 +2,21 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use aether_core::Durability;
 use aether_core::medium::{Details, MediumStatus, Stored};
 
 #[cfg(feature = "jetstream")]
 use crate::jetstream::{JetStreamError, Publisher};
+use crate::schedule::micros;
 use crate::store::{AppendError, Entry, Store};
+use crate::timers::{Change, Changed, Timer, Timers};
 
 /// Keeps waves.
 #[derive(Debug, Clone)]
 pub(crate) enum Keeper {
-    Folder(Arc<Store>),
+    Folder(Arc<Store>, Arc<Timers>),
     #[cfg(feature = "jetstream")]
     JetStream(Arc<Publisher>),
 }
@@ -66,7 +69,7 @@ impl Keeper {
     /// because requests that are under way at once may be stored in any order.
     pub(crate) const fn max_batch(&self) -> usize {
         match self {
-            Self::Folder(_) => 4096,
+            Self::Folder(..) => 4096,
             #[cfg(feature = "jetstream")]
             Self::JetStream(_) => 1,
         }
@@ -76,17 +79,16 @@ impl Keeper {
     #[cfg_attr(not(feature = "jetstream"), allow(unused_variables, reason = "a folder refuses nothing"))]
     pub(crate) fn add_to(&self, status: &mut MediumStatus) {
         match self {
-            Self::Folder(_) => {}
+            Self::Folder(..) => {}
             #[cfg(feature = "jetstream")]
             Self::JetStream(publisher) => publisher.add_to(status),
         }
     }
 
-    /// Adds what it knows beyond the status: what a stream refused.
-    #[cfg_attr(not(feature = "jetstream"), allow(unused_variables, reason = "a folder refuses nothing"))]
+    /// Adds what it knows beyond the status: what waits for later, or what a stream refused.
     pub(crate) fn details(&self, into: &mut Details) {
         match self {
-            Self::Folder(_) => {}
+            Self::Folder(_, timers) => into.add(timers.ledger()),
             #[cfg(feature = "jetstream")]
             Self::JetStream(publisher) => into.add(publisher.sealing().refusals()),
         }
@@ -96,7 +98,7 @@ impl Keeper {
     /// share one write and one sync.
     pub(crate) fn keep(&self, waves: Vec<(Entry, Done)>, level: Durability) -> Result<(), AppendError> {
         match self {
-            Self::Folder(store) => {
+            Self::Folder(store, _) => {
                 let positioned = |(entry, done)| (entry, positioned(done, level));
                 store.append_all(waves.into_iter().map(positioned).collect(), level)
             }
@@ -105,6 +107,31 @@ impl Keeper {
                 for (entry, done) in waves {
                     publisher.store(entry, move |result| done(result.map_err(Into::into)));
                 }
+                Ok(())
+            }
+        }
+    }
+
+    /// Begins to keep a wave until it is due.
+    pub(crate) fn keep_for_later(
+        &self,
+        entry: Entry,
+        due: SystemTime,
+        level: Durability,
+        done: Done,
+    ) -> Result<(), AppendError> {
+        match self {
+            Self::Folder(store, timers) => {
+                let last = store.last_position();
+                let done = Box::new(move |result: Result<bool, AppendError>| {
+                    let before = NonZeroU64::new(*last.borrow()).unwrap_or(NonZeroU64::MIN);
+                    done(result.map(|_| Stored::new(before, level)).map_err(Into::into));
+                });
+                timers.change(Changed { change: Change::Keep(Timer { due: micros(due), entry }), done })
+            }
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(publisher) => {
+                publisher.store_for_later(entry, due, move |result| done(result.map_err(Into::into)));
                 Ok(())
             }
         }

@@ -21,8 +21,10 @@ use crate::maintenance::{self, Maintenance};
 use crate::medium::DurableMedium;
 use crate::name::is_name;
 use crate::reading::LogReader;
+use crate::schedules::Schedules;
 use crate::snapshots::{self, Snapshot, SnapshotError};
 use crate::store::{AppendError, Extent, OpenError, ReadError, Rewritten, Store, Verified};
+use crate::timers::Timers;
 use crate::verify;
 
 /// Why a consumer was not forgotten.
@@ -56,6 +58,7 @@ impl LogBuilder {
         let (dead, channels) = (Arc::new(dead), Arc::new(channels));
         let shared = Shared {
             _maintenance: maintenance,
+            timers: Arc::new(Timers::new(&store)),
             store,
             dead,
             channels,
@@ -99,6 +102,7 @@ pub struct Log {
 struct Shared {
     /// First, so that it ends before the store is closed.
     _maintenance: Option<Maintenance>,
+    timers: Arc<Timers>,
     store: Arc<Store>,
     dead: Arc<DeadStore>,
     channels: Arc<Channels>,
@@ -142,8 +146,11 @@ impl Log {
     /// [`Log::attach`] is the second half.
     pub fn layer(&self, builder: AetherBuilder) -> AetherBuilder {
         let (store, channels) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.channels));
+        let timers = Arc::clone(&self.shared.timers);
+        // The log may have been opened outside of a runtime.
+        timers.resume();
         builder.layer(move |inner| {
-            let keeper = Keeper::Folder(Arc::clone(&store));
+            let keeper = Keeper::Folder(Arc::clone(&store), Arc::clone(&timers));
             Arc::new(DurableMedium::new(inner, keeper, Arc::clone(&channels))) as Arc<_>
         })
     }
@@ -293,6 +300,13 @@ impl Log {
         self.shared.store.last_position()
     }
 
+    /// The waves that are delivered later, or regularly, by their keys. A log that was opened outside of a tokio runtime
+    /// delivers them from [`Log::connect`] or the first change on.
+    #[must_use]
+    pub fn schedules(&self) -> Schedules {
+        Schedules::of_folder(Arc::clone(&self.shared.timers), Arc::clone(&self.shared.channels))
+    }
+
     /// The failed waves that consumers have given up.
     #[must_use]
     pub fn dead(&self) -> &DeadStore {
@@ -309,7 +323,7 @@ impl Log {
     /// # Errors
     /// Why waves cannot be stored now, or not any more.
     pub fn ready(&self) -> Result<(), AppendError> {
-        self.shared.store.trouble().map_or(Ok(()), Err)
+        self.shared.store.trouble().or_else(|| self.shared.timers.failure()).map_or(Ok(()), Err)
     }
 
     /// Drops what the retention does not keep, in whole segments. Returns how many. It also runs by itself when a segment is
@@ -337,7 +351,7 @@ impl Log {
         maintenance::compact(&self.shared.store, pattern, || false)
     }
 
-    /// Reads everything and lists the damage, including consumers, dead letters and snapshots. Blocks.
+    /// Reads everything and lists the damage, including consumers, dead letters, waves for later and snapshots. Blocks.
     ///
     /// # Errors
     /// [`OpenError`] if a file cannot be read.

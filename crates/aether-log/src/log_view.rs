@@ -149,9 +149,9 @@ impl LogView {
         Ok(LogStanding { extent, oldest, newest, consumers, more_consumers, dead })
     }
 
-    /// Makes a backup in a new folder, which appears when it is complete: the waves, the consumers, the dead letters and the
-    /// snapshots. Another process may be writing the log meanwhile. The backup has everything that the log had when it
-    /// began. [`restore`](crate::restore) makes a log of it again. Blocks.
+    /// Makes a backup in a new folder, which appears when it is complete: the waves, the consumers, the dead letters, the
+    /// waves for later and the snapshots. Another process may be writing the log meanwhile. The backup has everything that
+    /// the log had when it began. [`restore`](crate::restore) makes a log of it again. Blocks.
     ///
     /// Full segments are linked where the file system of the destination allows that, so they share their room and their
     /// damage with the log until the backup is copied elsewhere.

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aether_core::medium::{
     Carried, Details, Medium, MediumStatus, NotStored, Offered, Promises, Reach, Settled, Subscription,
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::channels::Channels;
 use crate::keeper::Keeper;
+use crate::later::{KeptForLater, settled};
 use crate::stored_wave::entry;
 use crate::storing::{Storing, not_carried};
 use crate::storing_batch::StoringBatch;
@@ -72,6 +73,42 @@ impl DurableMedium {
         Ok(Storing::begin(&self.keeper, wave, level, &self.inner, &self.storing)?)
     }
 
+    /// Gives a wave to the log that is not due yet.
+    fn store_for_later(
+        &self,
+        wave: Wave,
+        due: SystemTime,
+        level: Durability,
+    ) -> Result<KeptForLater, EmitError> {
+        let wave = self.check(wave)?;
+        Ok(KeptForLater::begin(&self.keeper, wave, due, level, &self.storing)?)
+    }
+
+    /// Gives the first waves to the log that are not due yet and of this level, as [`Self::store_all`].
+    fn store_all_for_later(
+        &self,
+        waves: &mut VecDeque<Wave>,
+        level: Durability,
+    ) -> Result<Option<Waiting>, EmitError> {
+        let mut begun = Vec::new();
+        while let Some(wave) = waves.pop_front() {
+            let due = wave.due_later().filter(|_| self.channels.durability(wave.channel()) == level);
+            let Some(due) = due.filter(|_| begun.len() < self.keeper.max_batch()) else {
+                waves.push_front(wave);
+                break;
+            };
+            match self.store_for_later(wave, due, level) {
+                Ok(kept) => begun.push(kept),
+                Err(error) if begun.is_empty() => return Err(error),
+                Err(error) => {
+                    error.into_wave().into_iter().for_each(|wave| waves.push_front(wave));
+                    break;
+                }
+            }
+        }
+        Ok((!begun.is_empty()).then(|| Waiting::for_batch(settled(begun))))
+    }
+
     /// Gives the first waves to the log that are of this level. The first one that is refused stays, or is returned if there
     /// are none before it.
     fn store_all(&self, waves: &mut VecDeque<Wave>, level: Durability) -> Result<Option<Waiting>, EmitError> {
@@ -81,6 +118,7 @@ impl DurableMedium {
             if batch.len() == most
                 || bytes > MAX_BATCH_BYTES
                 || self.channels.durability(wave.channel()) != level
+                || wave.due_later().is_some()
             {
                 waves.push_front(wave);
                 break;
@@ -131,7 +169,10 @@ impl Medium for DurableMedium {
     fn carry(&self, wave: Wave) -> Result<Carried, EmitError> {
         match self.channels.durability(wave.channel()) {
             Durability::None => self.inner.carry(wave),
-            level => Ok(Carried::Waiting(Waiting::for_storage(self.store(wave, level)?.carried()))),
+            level => Ok(Carried::Waiting(match wave.due_later() {
+                None => Waiting::for_storage(self.store(wave, level)?.carried()),
+                Some(due) => Waiting::for_storage(self.store_for_later(wave, due, level)?.stored()),
+            })),
         }
     }
 
@@ -162,7 +203,14 @@ impl Medium for DurableMedium {
             if !matches!(carried, Ok(None)) {
                 return carried;
             }
-            if let Some(level) = waves.front().map(|wave| self.channels.durability(wave.channel())) {
+            if let Some(wave) = waves.front() {
+                let level = self.channels.durability(wave.channel());
+                // One that was due a moment ago may be due now.
+                if wave.due_later().is_some()
+                    && let Some(waiting) = self.store_all_for_later(waves, level)?
+                {
+                    return Ok(Some(waiting));
+                }
                 return self.store_all(waves, level);
             }
         }
@@ -195,6 +243,10 @@ impl Medium for DurableMedium {
         match self.channels.durability(wave.channel()) {
             Durability::None => self.inner.carry_confirmed(wave),
             level => Box::pin(async move {
+                if let Some(due) = wave.due_later() {
+                    let kept = self.store_for_later(wave, due, level)?;
+                    return Ok(kept.stored().await.map_err(EmitError::from)?);
+                }
                 let mut storing = self.store(wave, level)?;
                 let (wave, stored) = storing.stored().await.map_err(EmitError::from)?;
                 // The log has it, and that is what is confirmed.

@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use aether_core::clock::micros_since_1970;
-use aether_core::{Channel, Wave};
+use aether_core::wave::DUE;
+use aether_core::{Channel, Wave, WaveId};
 use aether_link::wire::{EncodeError, FrameError, Sender, decode, encode};
 use bytes::Bytes;
 
@@ -11,6 +12,8 @@ use crate::store::{Entry, Record};
 
 /// The kind of the records that hold waves.
 pub(crate) const WAVE: u8 = 1;
+/// The metadata entry with the key of the schedule that a wave comes from.
+pub const SCHEDULE: &str = "aether-schedule";
 /// Larger frames are copied before they are read, because a large payload would keep the whole chunk of the file alive.
 const SHARED: usize = 4096;
 
@@ -43,6 +46,25 @@ pub(crate) fn entry(wave: &Wave) -> Result<Entry, EncodeError> {
     let body = frame(wave, None, now)?;
     let (level, id) = (wave.signal().level(), identity(wave));
     Ok(Entry { kind: WAVE, level, id, name: wave.channel().as_str().to_owned(), body })
+}
+
+/// The record of a wave of a schedule that was due at this time, in microseconds since 1970. Its identity follows from the
+/// schedule and the time.
+pub(crate) fn fired_entry(stored: &Entry, due: u64) -> Option<Entry> {
+    let wave = read_frame(0, micros_since_1970(), Some(stored.name.as_bytes()), &stored.body).ok()?.wave;
+    entry(&fired(wave, due, due)?).ok()
+}
+
+/// Whether a server has delivered the wave of a schedule: it copies the stored one each time. The position tells one from
+/// the next.
+fn is_of_server(wave: &Wave) -> bool {
+    !wave.is_bare() && wave.metadata().value(SCHEDULE).is_some() && wave.due().is_none()
+}
+
+/// The wave of a schedule, as it is delivered. The source belongs to the schedule alone, so any number does.
+fn fired(wave: Wave, sequence: u64, due: u64) -> Option<Wave> {
+    let id = WaveId { source: wave.source().clone(), sequence };
+    wave.identified(id, None).with_entry(DUE, &due.to_string()).ok()
 }
 
 /// The frame names the channel only if one is given: a record or a subject has it beside the frame.
@@ -104,6 +126,10 @@ impl Decoder {
         let mut waves = decode(&frame, channel.as_ref(), now, |_| kept)?.waves;
         let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(micros));
         let wave = waves.pop().ok_or(FrameError::Empty { what: "waves" })?;
+        let wave = match is_of_server(&wave) {
+            true => fired(wave.clone(), position, micros).unwrap_or(wave),
+            false => wave,
+        };
         Ok(StoredWave { position, at: at.unwrap_or(SystemTime::UNIX_EPOCH), wave })
     }
 

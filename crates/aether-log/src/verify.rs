@@ -7,10 +7,11 @@ use crate::dead;
 use crate::log_builder::CONSUMERS;
 use crate::snapshots;
 use crate::store::{Damage, OpenError, Verified, verify_with};
+use crate::timers;
 
-/// Reads a whole log, the journals of its consumers, its dead letters and its snapshots, and changes nothing. Another
-/// process may be writing them. The numbers count waves; the damage is of all files. `progress` gets the number of
-/// bytes of the waves read so far.
+/// Reads a whole log, the journals of its consumers, its dead letters, its waves for later and its snapshots, and changes
+/// nothing. Another process may be writing them. The numbers count the waves of the log; the damage is of all files.
+/// `progress` gets the number of bytes of these waves read so far.
 ///
 /// # Errors
 /// [`OpenError`] if there is no log, or it cannot be read.
@@ -23,7 +24,7 @@ pub fn verify(folder: &Path, progress: impl FnMut(u64)) -> Result<Verified, Open
 /// The damage of what is kept beside the waves.
 pub(crate) fn beside(folder: &Path) -> Result<Vec<Damage>, OpenError> {
     let mut damaged = Vec::new();
-    let mut beside = vec![folder.join(dead::FOLDER)];
+    let mut beside = vec![folder.join(dead::FOLDER), folder.join(timers::FOLDER)];
     let consumers = folder.join(CONSUMERS);
     if consumers.is_dir() {
         let failed = |source| OpenError::io(&consumers, "list", source);

@@ -11,7 +11,7 @@ use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{Context, Error as ServerError, ErrorCode};
-use async_nats::{ConnectOptions, Event, Message, Request, ServerAddr};
+use async_nats::{ConnectOptions, Event, HeaderMap, Message, Request, ServerAddr};
 use bytes::Bytes;
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -297,11 +297,23 @@ impl Connection {
         body: Bytes,
     ) -> Result<u64, JetStreamError> {
         let body = self.sealing.seal(subject, body)?;
+        self.publish_sealed(stream, subject, id, HeaderMap::new(), body).await
+    }
+
+    /// Publishes to a stream as it is, with headers. Otherwise as [`Self::publish`].
+    pub(crate) async fn publish_sealed(
+        &self,
+        stream: &str,
+        subject: &str,
+        id: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<u64, JetStreamError> {
         let mut attempts = Attempts::new(self.patience);
         loop {
             let refused = self.refusals.publishing(subject);
-            let message =
-                PublishMessage::build().message_id(id).expected_stream(stream).payload(body.clone());
+            let message = PublishMessage::build().headers(headers.clone()).message_id(id);
+            let message = message.expected_stream(stream).payload(body.clone());
             let publishing = async { self.context.send_publish(subject.to_owned(), message).await?.await };
             let error = tokio::select! {
                 biased;

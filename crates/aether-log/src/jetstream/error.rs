@@ -130,6 +130,14 @@ pub enum JetStreamError {
         /// The time waited.
         after: Duration,
     },
+    /// The server delivers nothing later.
+    #[error("waves for later need nats-server {needs} or newer, and this one is {version}")]
+    TooOld {
+        /// The version of the server.
+        version: String,
+        /// The version that has it.
+        needs: &'static str,
+    },
     /// The server refused for another reason.
     #[error("the server refused to {doing} {name}")]
     Refused {

@@ -2,12 +2,14 @@
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use aether_core::Durability;
 use aether_core::medium::{MediumStatus, Stored};
 
 use super::connection::Connection;
 use super::error::JetStreamError;
+use super::schedules::StreamSchedules;
 use super::sealing::Sealing;
 use super::subjects::Subjects;
 use crate::store::Entry;
@@ -17,13 +19,40 @@ use crate::store::Entry;
 pub(crate) struct Publisher {
     connection: Arc<Connection>,
     subjects: Subjects,
+    schedules: StreamSchedules,
     /// The level that an acknowledgement of the server means.
     reached: Durability,
 }
 
 impl Publisher {
-    pub(crate) const fn new(connection: Arc<Connection>, subjects: Subjects, reached: Durability) -> Self {
-        Self { connection, subjects, reached }
+    pub(crate) const fn new(
+        connection: Arc<Connection>,
+        subjects: Subjects,
+        schedules: StreamSchedules,
+        reached: Durability,
+    ) -> Self {
+        Self { connection, subjects, schedules, reached }
+    }
+
+    pub(crate) const fn schedules(&self) -> &StreamSchedules {
+        &self.schedules
+    }
+
+    /// Stores a wave that is due later, as [`Self::store`].
+    pub(crate) fn store_for_later(
+        &self,
+        wave: Entry,
+        due: SystemTime,
+        done: impl FnOnce(Result<Stored, JetStreamError>) + Send + 'static,
+    ) {
+        let (connection, schedules, reached) =
+            (Arc::clone(&self.connection), self.schedules.clone(), self.reached);
+        self.connection.runtime.spawn(async move {
+            let kept = schedules.keep(due, wave).await;
+            connection.note(&kept);
+            // The other stream has numbers of its own.
+            done(kept.map(|()| Stored::new(NonZeroU64::MIN, reached)));
+        });
     }
 
     pub(crate) fn sealing(&self) -> &Sealing {

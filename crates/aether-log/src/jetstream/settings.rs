@@ -64,6 +64,26 @@ pub(crate) fn side_stream(subjects: &Subjects, replicas: usize) -> Config {
     }
 }
 
+/// The stream of the waves for later. It drops a message once the stream of the waves has taken it over.
+pub(crate) fn schedule_stream(subjects: &Subjects, replicas: usize) -> serde_json::Value {
+    serde_json::json!({
+        "name": subjects.schedule_stream(),
+        "description": "waves of Aether that are delivered later",
+        "subjects": subjects.schedules(),
+        "retention": "workqueue",
+        "discard": "old",
+        "storage": "file",
+        "num_replicas": replicas,
+        "max_bytes": -1,
+        "max_msgs": -1,
+        "max_msgs_per_subject": -1,
+        "max_consumers": -1,
+        "duplicate_window": 120_000_000_000_u64,
+        // Version 2.12 of the server has it; no stream that refuses waves when it is full may.
+        "allow_msg_schedules": true,
+    })
+}
+
 /// Makes the stream, or checks the one that exists.
 pub(crate) async fn ensure_stream(connection: &Connection, wanted: &Config) -> Result<Info, JetStreamError> {
     let name = &wanted.name;

@@ -23,6 +23,31 @@ impl Subjects {
         format!("{}-dead", self.stream)
     }
 
+    /// The stream of what is delivered later. The stream of the waves takes from it what is due.
+    pub(crate) fn schedule_stream(&self) -> String {
+        format!("{}-schedules", self.stream)
+    }
+
+    /// All that is stored for later, and what is due.
+    pub(crate) fn schedules(&self) -> Vec<String> {
+        vec![format!("aether-log-schedule.{}.>", self.stream), self.due(">")]
+    }
+
+    /// A wave of this identity that was emitted for later.
+    pub(crate) fn once(&self, id: u128) -> String {
+        format!("aether-log-schedule.{}.once.{id:x}", self.stream)
+    }
+
+    /// The schedule of a key, or `*`.
+    pub(crate) fn keyed(&self, key: &str) -> String {
+        format!("aether-log-schedule.{}.key.{key}", self.stream)
+    }
+
+    /// Where the server puts waves of a channel that are due.
+    pub(crate) fn due(&self, channel: &str) -> String {
+        ["aether-log-due.", &self.stream, ".", channel].concat()
+    }
+
     pub(crate) fn waves(&self) -> String {
         format!("aether-log.{}.>", self.stream)
     }

@@ -26,6 +26,7 @@ pub struct Cursor {
     wanted: u64,
     /// Whether it is an error that the log has dropped what is wanted.
     is_gapless: bool,
+    is_scattered: bool,
     open: Option<Open>,
 }
 
@@ -38,12 +39,17 @@ struct Open {
 
 impl Cursor {
     pub(super) fn new(segments: Arc<Segments>, position: u64) -> Self {
-        Self { segments, wanted: position, is_gapless: false, open: None }
+        Self { segments, wanted: position, is_gapless: false, is_scattered: false, open: None }
     }
 
     /// Fails where the log has dropped what would be next, instead of going on behind it.
     pub(crate) fn gapless(self) -> Self {
         Self { is_gapless: true, ..self }
+    }
+
+    /// Reads little at once, for [`Cursor::read_near`].
+    pub(crate) fn scattered(self) -> Self {
+        Self { is_scattered: true, ..self }
     }
 
     /// The smallest position that the next record can have.
@@ -133,6 +139,7 @@ impl Cursor {
             }
             match SegmentReader::open(&located.path, self.segments.salt, located.offset) {
                 Ok(reader) => {
+                    let reader = if self.is_scattered { reader.scattered() } else { reader };
                     let about =
                         reader.about().map_err(|source| ReadError::io(&located.path, "read", source))?;
                     if self.segments.is_replaced(located.segment, &about) {
@@ -150,6 +157,12 @@ impl Cursor {
                 Err(source) => return Err(ReadError::io(&located.path, "open", source)),
             }
         }
+    }
+
+    /// The record of a position whose offset in its segment is known. `None` if it was dropped or is damaged.
+    pub(crate) fn read_near(&mut self, position: u64, offset: u64) -> Result<Option<Record>, ReadError> {
+        let Some(located) = self.segments.locate(position) else { return Ok(None) };
+        self.read_at(position, Place { segment: located.segment, offset })
     }
 
     /// The record of a position whose place is known. Looks for it where the place does not hold it any more. `None` if it

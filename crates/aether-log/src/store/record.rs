@@ -83,20 +83,18 @@ pub struct Record {
 }
 
 impl Record {
-    /// The size of its name and its body.
-    pub(crate) fn size(&self) -> usize {
-        self.name.len() + self.body.len()
-    }
-
     /// The same with contents of its own: as a slice, they keep a whole chunk of the file alive.
     pub(crate) fn copied(&self) -> Self {
         Self { name: Bytes::copy_from_slice(&self.name), body: Bytes::copy_from_slice(&self.body), ..*self }
     }
-}
 
-impl Record {
+    /// The size in a segment.
+    pub(crate) fn size(&self) -> usize {
+        HEADER + self.name.len() + self.body.len()
+    }
+
     /// The same record as an entry.
-    pub(super) fn entry(&self) -> Entry {
+    pub(crate) fn entry(&self) -> Entry {
         let Self { kind, level, id, .. } = *self;
         let name = String::from_utf8_lossy(&self.name).into_owned();
         Entry { kind, level, id, name, body: self.body.clone() }

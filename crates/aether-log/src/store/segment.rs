@@ -93,7 +93,12 @@ impl SegmentReader {
 
     /// A reader for [`SegmentReader::next_head`], from the first record on.
     pub(super) fn of_heads(path: &Path, salt: u32) -> io::Result<Self> {
-        Ok(Self { chunk_bytes: HEADS_CHUNK, ..Self::open(path, salt, FILE_HEADER as u64)? })
+        Ok(Self::open(path, salt, FILE_HEADER as u64)?.scattered())
+    }
+
+    /// Reads little at once, for records that are far from each other.
+    pub(super) fn scattered(self) -> Self {
+        Self { chunk_bytes: HEADS_CHUNK, ..self }
     }
 
     /// The header of the next record before `end`; `None` at the end. Damage is passed over.

@@ -42,6 +42,13 @@ pub(crate) struct Place {
     pub(super) offset: u64,
 }
 
+impl Place {
+    /// In its segment.
+    pub(crate) const fn offset(self) -> u64 {
+        self.offset
+    }
+}
+
 /// A segment.
 #[derive(Debug, Clone)]
 pub(super) struct Segment {

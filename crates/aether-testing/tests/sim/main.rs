@@ -11,6 +11,7 @@ mod durable;
 mod echoes;
 mod field;
 mod floors;
+mod later;
 mod orders;
 mod outbox;
 mod participants;

@@ -5,8 +5,8 @@ use std::thread;
 use aether_testing::sim::Sim;
 
 use crate::{
-    accounts, asking, bridges, durable, echoes, field, floors, orders, outbox, participants, paths, pressure,
-    roster, stored_field, tables,
+    accounts, asking, bridges, durable, echoes, field, floors, later, orders, outbox, participants, paths,
+    pressure, roster, stored_field, tables,
 };
 
 /// Runs each scenario twice with one seed, or with each of the seeds that `AETHER_TEST_SEEDS` counts.
@@ -104,4 +104,9 @@ fn outbox_run_the_same_way_again() {
 #[test]
 fn stored_field_run_the_same_way_again() {
     run_twice(&stored_field::SCENARIOS);
+}
+
+#[test]
+fn later_runs_the_same_way_again() {
+    run_twice(&later::SCENARIOS);
 }

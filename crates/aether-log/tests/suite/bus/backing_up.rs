@@ -1,15 +1,17 @@
 //! Backups of a log that is in use, and logs that were restored from them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use aether_core::{Durability, Wave};
 use aether_log::store::{Retention, StoreOptions};
 use aether_log::{
-    BackupError, Consumer, ConsumerOptions, Log, LogBuilder, LogView, RestoreError, restore, verify,
+    BackupError, Consumer, ConsumerOptions, Log, LogBuilder, LogView, RestoreError, Schedule, restore, verify,
 };
 
 use crate::bus::stage::{connect, open, position, receive, text, texts, wave};
@@ -233,18 +235,107 @@ async fn a_full_disk_leaves_no_half_of_a_backup() {
     assert_eq!(fs::read_dir(disk.0.path()).unwrap().count(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_has_each_wave_for_later_that_was_neither_delivered_nor_cancelled() {
+    let folders = tempfile::tempdir().unwrap();
+    let path = folders.path().join("log");
+    let log = open(&path);
+    let aether = connect(&log).await;
+    let shop = aether.emitter("shop").unwrap();
+    let is_done = AtomicBool::new(false);
+    let stored = Mutex::new(Vec::new());
+    let keys = Mutex::new(BTreeMap::new());
+    let emits = async {
+        for batch in 0.. {
+            if is_done.load(Ordering::Acquire) {
+                return;
+            }
+            let numbers = batch * 32..(batch + 1) * 32;
+            // Large, so that the file of the timers is cleared meanwhile.
+            let later = |number: &u64| {
+                let text = format!("{number} {}", "x".repeat(16 << 10));
+                let after = Duration::from_millis(fastrand::u64(1..400));
+                Wave::builder("orders.created").text(text).after(after).build().unwrap()
+            };
+            shop.emit_all(numbers.clone().map(|number| later(&number))).await.unwrap();
+            stored.lock().unwrap().extend(numbers);
+            let key = format!("key-{}", batch % 10);
+            let schedules = log.schedules();
+            if batch % 3 == 0 {
+                keys.lock().unwrap().remove(&key);
+                schedules.cancel(&key).await.unwrap();
+            } else {
+                let hour = Schedule::after(Duration::from_secs(3600));
+                schedules.put(&key, hour, wave(batch, 0.5)).await.unwrap();
+                keys.lock().unwrap().insert(key, batch);
+            }
+        }
+    };
+    let backups = async {
+        let mut backups = Vec::new();
+        for number in 0..8 {
+            tokio::time::timeout(Duration::from_secs(60), async {
+                // More than the file of the timers keeps.
+                while stored.lock().unwrap().len() < 500 * (number + 1) {
+                    tokio::task::yield_now().await;
+                }
+            })
+            .await
+            .unwrap();
+            let (known, before) = (stored.lock().unwrap().clone(), keys.lock().unwrap().clone());
+            let (path, to) = (path.clone(), folders.path().join(format!("backup-{number}")));
+            let made = to.clone();
+            tokio::task::spawn_blocking(move || back_up(&path, &made)).await.unwrap();
+            let after = keys.lock().unwrap().clone();
+            let kept: Vec<_> =
+                before.into_iter().filter(|(key, batch)| after.get(key) == Some(batch)).collect();
+            backups.push((known, kept, to));
+        }
+        is_done.store(true, Ordering::Release);
+        backups
+    };
+    let ((), backups) = tokio::join!(emits, backups);
+    assert!(fs::read_dir(path.join("timers")).unwrap().count() < 12, "its file was cleared");
+
+    for (known, kept, backup) in backups {
+        let restored = backup.with_extension("restored");
+        restore(&backup, &restored).unwrap();
+        assert!(verify(&restored, |_| {}).unwrap().damaged.is_empty());
+        let log = open(&restored);
+        let listed = log.schedules().list().await.unwrap();
+        for (key, _) in kept {
+            assert!(listed.iter().any(|scheduled| scheduled.key == key), "{key} in {listed:?}");
+        }
+        let mut last = log.last_position();
+        loop {
+            last.borrow_and_update();
+            let mut times = BTreeMap::<u64, u32>::new();
+            for text in texts(&log) {
+                let number = text.split(' ').next().unwrap().parse().unwrap();
+                *times.entry(number).or_default() += 1;
+            }
+            assert!(times.values().all(|times| *times == 1), "{times:?}");
+            if known.iter().all(|number| times.contains_key(number)) {
+                break;
+            }
+            let grown = tokio::time::timeout(Duration::from_secs(60), last.changed());
+            grown.await.expect("all of them come").unwrap();
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_database_beside_the_log_is_copied_while_nothing_has_it_open() {
     let folders = tempfile::tempdir().unwrap();
     let [path, backup, restored] = ["log", "backup", "restored"].map(|name| folders.path().join(name));
     drop(little(&path).await);
-    fs::write(path.join("timers.redb"), "timers").unwrap();
-    let held = fs::File::open(path.join("timers.redb")).unwrap();
+    fs::write(path.join("stock.redb"), "stock").unwrap();
+    let held = fs::File::open(path.join("stock.redb")).unwrap();
     held.try_lock().unwrap();
     let refused = LogView::open(&path).unwrap().backup(&backup).unwrap_err();
     assert!(matches!(refused, BackupError::Database { .. }) && !backup.exists());
     drop(held);
     back_up(&path, &backup);
     restore(&backup, &restored).unwrap();
-    assert_eq!(fs::read_to_string(restored.join("timers.redb")).unwrap(), "timers");
+    assert_eq!(fs::read_to_string(restored.join("stock.redb")).unwrap(), "stock");
 }

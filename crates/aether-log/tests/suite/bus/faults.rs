@@ -5,6 +5,7 @@ mod killing;
 mod long;
 mod poison;
 mod stopping;
+mod timers;
 
 /// How many rounds: few in the test command, as many as `cargo xtask faults` asks for there.
 pub(crate) fn rounds(few: u64) -> u64 {

@@ -13,5 +13,6 @@ mod keeping_for;
 mod recovering;
 mod replaying;
 mod retaining;
+mod scheduling;
 mod stage;
 mod standing;

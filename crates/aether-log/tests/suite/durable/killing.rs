@@ -17,13 +17,13 @@ use crate::durable::stage::{options, order, position, quick, receive, text};
 const TASKS: u64 = 8;
 const ROUNDS: u64 = 5;
 
-fn say(line: std::fmt::Arguments<'_>) {
+pub(crate) fn say(line: std::fmt::Arguments<'_>) {
     let mut out = std::io::stdout().lock();
     writeln!(out, "\n{line}").unwrap();
     out.flush().unwrap();
 }
 
-async fn open(url: &str) -> JetStreamLog {
+pub(crate) async fn open(url: &str) -> JetStreamLog {
     let log = JetStreamLog::builder(url, "shop").options(options().ack_wait(Duration::from_secs(1)));
     log.channels("orders.>", Durability::Stored).unwrap().open().await.unwrap()
 }

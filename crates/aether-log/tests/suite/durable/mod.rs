@@ -5,6 +5,8 @@ mod cluster;
 mod keyed;
 mod keyed_processes;
 mod killing;
+mod killing_later;
+mod later;
 mod lines;
 mod poison;
 mod promises;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use aether::nats::NatsOptions;
 use aether::seal::{KeySource, SealKeys, Signers, SigningKey};
 use aether_conformance::{NatsServer, ServerOptions};
-use aether_core::{Aether, Durability};
-use aether_log::{DurableLog, JetStreamError, JetStreamLog, JetStreamOptions};
+use aether_core::{Aether, Durability, Wave};
+use aether_log::{DurableLog, JetStreamError, JetStreamLog, JetStreamOptions, Schedule};
 
 use crate::durable::stage::{connect, none_until, options, order, position, quick, receive, text};
 
@@ -203,4 +203,30 @@ async fn a_file_that_has_no_keys_is_an_error_before_anything_is_stored() {
     let log = JetStreamLog::builder(server.url(), "shop").options(options()).nats(nats);
     let refused = log.channels("orders.>", Durability::Stored).unwrap().open().await.unwrap_err();
     assert!(matches!(refused, JetStreamError::Keys(_)), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wave_for_later_is_sealed_for_the_place_where_it_arrives() {
+    let (server, _streams) = server().await;
+    let keys = SealKeys::generate().unwrap();
+    let log = open(&server.url(), Some(&keys)).await;
+    let (_aether, shop) = emitter_of(&log).await;
+    let wave = |text: &str| Wave::builder("orders.created").text(text);
+    shop.emit(wave("a lamp").after(Duration::from_millis(300))).await.unwrap();
+    shop.emit(wave("a chair").after(Duration::from_secs(3600))).await.unwrap();
+    let every = Schedule::every(Duration::from_secs(1));
+    log.schedules().put("tick", every, wave("a tick").build().unwrap()).await.unwrap();
+    for stream in ["shop", "shop-schedules"] {
+        let kept = kept(&server.url(), stream).await;
+        assert!(!has(&kept, "a lamp") && !has(&kept, "a chair") && !has(&kept, "a tick"));
+    }
+    let consumer = log.consumer("billing", "orders.>", quick()).unwrap();
+    let mut heard = Vec::new();
+    while heard.len() < 4 {
+        let delivery = receive(&consumer).await;
+        heard.push(text(&delivery));
+        delivery.ack().await.unwrap();
+    }
+    heard.sort_unstable();
+    assert_eq!(heard, ["a lamp", "a tick", "a tick", "a tick"]);
 }
