@@ -83,6 +83,8 @@ struct Shop {
     file: PathBuf,
     aether: Aether,
     emitted: u64,
+    /// How many had ended before the last ones were emitted.
+    ended_before: usize,
 }
 
 impl Shop {
@@ -92,7 +94,7 @@ impl Shop {
         let file = streams.path().join("keyed");
         File::create(&file).unwrap();
         let aether = connect(&member(&server.url(), ACK_WAIT).await).await;
-        Self { server, _streams: streams, file, aether, emitted: 0 }
+        Self { server, _streams: streams, file, aether, emitted: 0, ended_before: 0 }
     }
 
     fn start(&self) -> Child {
@@ -111,6 +113,7 @@ impl Shop {
 
     /// Emits waves, as many of each key.
     async fn emit(&mut self, of_each_key: u64) {
+        self.ended_before = self.count(is_end);
         let shop = self.aether.emitter("shop").unwrap();
         for number in self.emitted..self.emitted + of_each_key {
             for key in 0..KEYS {
@@ -142,19 +145,24 @@ impl Shop {
         panic!("{:#?}", self.lines());
     }
 
-    /// Waits until a number of waves has ended since.
+    /// Waits until a number of waves has ended since the last ones were emitted.
     fn handled(&self, more: usize) {
-        let before = self.count(is_end);
-        self.until(|lines| lines.iter().filter(|line| is_end(line)).count() >= before + more);
+        let all = self.ended_before + more;
+        self.until(|lines| lines.iter().filter(|line| is_end(line)).count() >= all);
+    }
+
+    /// Waits until the last wave of each key has ended.
+    fn handled_all(&self) {
+        let last = self.emitted - 1;
+        let is_all = |lines: &[String]| {
+            (0..KEYS).all(|key| lines.iter().any(|line| line.ends_with(&format!(" end {key} {last}"))))
+        };
+        self.until(is_all);
     }
 
     /// Waits until all waves have ended, and checks the order of each key.
     fn check(&self) {
-        let is_all = |lines: &[String]| {
-            let last = format!(" {}", self.emitted - 1);
-            (0..KEYS).all(|key| lines.iter().any(|line| line.ends_with(&format!(" end {key}{last}"))))
-        };
-        self.until(is_all);
+        self.handled_all();
         let lines = self.lines();
         let (mut done, mut running) = (BTreeMap::<&str, u64>::new(), BTreeMap::<&str, (&str, u64)>::new());
         for (at, line) in lines.iter().enumerate() {
@@ -239,7 +247,8 @@ async fn each_key_is_in_order_when_a_process_is_stopped_for_longer_than_the_serv
         // A handler that was begun by then is beside the promise.
         shop.note_dead(worker);
         // The other one goes on.
-        shop.handled(50);
+        shop.emit(10).await;
+        shop.handled_all();
         kill(id, Signal::SIGCONT).unwrap();
     }
     shop.check();

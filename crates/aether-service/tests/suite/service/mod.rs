@@ -6,6 +6,7 @@ mod causes;
 mod circuit;
 mod describing;
 mod durable;
+mod durable_killing;
 mod echoes;
 mod following;
 mod fringes;
