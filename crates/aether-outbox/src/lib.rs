@@ -28,7 +28,7 @@ mod stored_wave;
 mod table;
 mod transaction;
 
-pub use backend::{Backend, Redb, RedbRows, Row, Rows};
+pub use backend::{Backend, BackendFault, Redb, RedbRows, Row, Rows, check_backend};
 #[cfg(feature = "sqlite")]
 pub use backend::{Sqlite, SqliteRows};
 pub use error::{OpenError, StoreError};
