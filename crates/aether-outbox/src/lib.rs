@@ -10,6 +10,7 @@
 //!
 //! # Features
 //! - `sqlite`: stores in SQLite files, beside the redb files that are the default.
+//! - `postgres`: `once` and the outbox in transactions of a service's own Postgres: `PostgresStore`.
 
 mod area;
 mod backend;
@@ -19,6 +20,8 @@ mod ledger;
 mod lock;
 mod memory;
 mod once;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod projection;
 mod relay;
 mod saga;
@@ -34,6 +37,8 @@ pub use backend::{Sqlite, SqliteRows};
 pub use error::{OpenError, StoreError};
 pub use ledger::OutboxLedger;
 pub use once::OnceKey;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 pub use projection::{Projection, ProjectionError};
 pub use relay::{Relay, RelayAccount, RelayError};
 pub use saga::{

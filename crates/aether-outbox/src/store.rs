@@ -26,9 +26,9 @@ const SOURCE: &[u8] = b"source";
 #[derive(Debug, Clone)]
 #[must_use = "nothing is opened before open()"]
 pub struct StoreBuilder {
-    name: String,
-    limits: Limits,
-    is_restored: bool,
+    pub(crate) name: String,
+    pub(crate) limits: Limits,
+    pub(crate) is_restored: bool,
 }
 
 impl StoreBuilder {

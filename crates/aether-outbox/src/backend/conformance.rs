@@ -25,8 +25,9 @@ fn holds(does: bool, required: &'static str) -> Result<(), BackendFault> {
     if does { Ok(()) } else { Err(BackendFault::Broken { required }) }
 }
 
-/// Tests what [`Backend`] requires, as far as one process can see it, on a backend that has no rows yet. `open` opens the same
-/// rows each time; the backend before is dropped then. Call it in a test of the crate that implements the backend.
+/// Tests what [`Backend`] requires, as far as one process can see it, on a backend that has no rows yet. `open` opens
+/// the same rows each time; the backend before is dropped then. Call it in a test of the crate that implements the
+/// backend.
 ///
 /// # Errors
 /// [`BackendFault`]: the first requirement that does not hold.

@@ -5,22 +5,22 @@ use std::path::Path;
 
 use crate::error::StoreError;
 
-/// A database that a store is kept in. Implemented by [`Redb`](crate::Redb) and, with the feature `sqlite`, by `Sqlite`. To
-/// use another embedded database, implement it and open the store with
+/// A database that a store is kept in. Implemented by [`Redb`](crate::Redb) and, with the feature `sqlite`, by
+/// `Sqlite`. To use another embedded database, implement it and open the store with
 /// [`StoreBuilder::open_with`](crate::StoreBuilder::open_with).
 ///
-/// 1. **Isolation**: a transaction sees its own changes, and all changes that were committed before it began. The store begins
-///    one transaction at a time. While the backend lives, nothing else changes its rows: a second process gets an error when
-///    it opens the backend.
+/// 1. **Isolation**: a transaction sees its own changes, and all changes that were committed before it began. The store
+///    begins one transaction at a time. While the backend lives, nothing else changes its rows: a second process gets
+///    an error when it opens the backend.
 /// 2. **Atomicity**: a transaction that is dropped has changed nothing, also after a panic.
 /// 3. **Durability**: what was committed survives a killed process and a power failure.
-/// 4. **Order**: areas are independent. The rows of an area are ordered by the bytes of their keys. Keys and values are any
-///    bytes: also an empty key, and a value of some megabytes.
-/// 5. **Errors**: a transaction with a failed operation is dropped. [`begin`](Backend::begin) works again as soon as the cause
-///    is gone.
-/// 6. **Threads**: every call may block. A transaction stays on the thread that began it, the next one may begin on another.
-///    [`Store::write`](crate::Store::write) calls on a thread that may block, and ends what it has begun also where its caller
-///    is cancelled. All other functions call on the thread of their caller.
+/// 4. **Order**: areas are independent. The rows of an area are ordered by the bytes of their keys. Keys and values are
+///    any bytes: also an empty key, and a value of some megabytes.
+/// 5. **Errors**: a transaction with a failed operation is dropped. [`begin`](Backend::begin) works again as soon as
+///    the cause is gone.
+/// 6. **Threads**: every call may block. A transaction stays on the thread that began it, the next one may begin on
+///    another. [`Store::write`](crate::Store::write) calls on a thread that may block, and ends what it has begun also
+///    where its caller is cancelled. All other functions call on the thread of their caller.
 ///
 /// [`check_backend`](crate::check_backend) tests 1, 2, 4 and 6, as far as one process can see them.
 pub trait Backend: Debug + Send + Sync + Sized + 'static {
@@ -30,7 +30,8 @@ pub trait Backend: Debug + Send + Sync + Sized + 'static {
     /// Opens a transaction.
     ///
     /// # Errors
-    /// [`StoreError`] if the database cannot be read or written: [`StoreError::File`] where a later attempt may succeed.
+    /// [`StoreError`] if the database cannot be read or written: [`StoreError::File`] where a later attempt may
+    /// succeed.
     fn begin(&self) -> Result<Self::Rows<'_>, StoreError>;
 
     /// The file, or another name of the place, for errors.
@@ -81,7 +82,7 @@ pub trait Rows {
     /// Keeps all changes, synced to the disk.
     ///
     /// # Errors
-    /// [`StoreError`]; then nothing has changed. Only where the disk fails at the last moment the changes may be found after
-    /// all.
+    /// [`StoreError`]; then nothing has changed. Only where the disk fails at the last moment the changes may be found
+    /// after all.
     fn commit(self) -> Result<(), StoreError>;
 }

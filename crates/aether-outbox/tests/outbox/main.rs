@@ -6,6 +6,10 @@ mod backends;
 mod corpus;
 mod failing;
 mod killing;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_server;
 mod projecting;
 mod relaying;
 mod replaying;
