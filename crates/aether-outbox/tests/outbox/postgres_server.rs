@@ -1,9 +1,11 @@
-//! A Postgres server of a test: in a temporary folder, on a socket in it, killed on drop.
+//! A Postgres server of a test: in a temporary folder, on a socket in it, stopped on drop.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use tempfile::TempDir;
 
@@ -60,8 +62,9 @@ impl PostgresServer {
 
 impl Drop for PostgresServer {
     fn drop(&mut self) {
-        // Its own processes end by themselves.
-        let _ = self.server.kill();
+        // An end at once, with its own processes and its shared memory, which a kill would leave.
+        let server = Pid::from_raw(self.server.id().try_into().unwrap());
+        nix::sys::signal::kill(server, Signal::SIGQUIT).unwrap();
         let _ = self.server.wait();
     }
 }
