@@ -187,7 +187,33 @@ fn is_of_the_file(error: &(dyn Error + Send + Sync + 'static)) -> bool {
         let code = error.sqlite_error_code();
         return matches!(code, Some(CannotOpen | DatabaseBusy | DatabaseLocked | DiskFull | SystemIoFailure));
     }
+    #[cfg(feature = "postgres")]
+    if let Some(error) = error.downcast_ref::<sqlx::Error>() {
+        return is_of_the_server(error);
+    }
     matches!(error.downcast_ref(), Some(redb::Error::Io(_) | redb::Error::PreviousIo))
+}
+
+/// The connection is gone, the server is full, starts or stops, or has ended one of two transactions that were in each
+/// other's way.
+#[cfg(feature = "postgres")]
+fn is_of_the_server(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default();
+            ["08", "40", "53", "57P"].iter().any(|class| code.starts_with(class))
+        }
+        _ => false,
+    }
+}
+
+/// Of the statements of `PostgresStore`, and of a service's own.
+#[cfg(feature = "postgres")]
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::other(error)
+    }
 }
 
 /// Of the statements of [`Transaction::sql`](crate::Transaction::sql).

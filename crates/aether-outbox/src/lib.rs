@@ -10,6 +10,7 @@
 //!
 //! # Features
 //! - `sqlite`: stores in SQLite files, beside the redb files that are the default.
+//! - `postgres`: `once` and the outbox in transactions of a service's own Postgres: `PostgresStore`.
 
 mod area;
 mod backend;
@@ -19,6 +20,8 @@ mod ledger;
 mod lock;
 mod memory;
 mod once;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod projection;
 mod relay;
 mod saga;
@@ -28,12 +31,14 @@ mod stored_wave;
 mod table;
 mod transaction;
 
-pub use backend::{Backend, Redb, RedbRows, Row, Rows};
+pub use backend::{Backend, BackendFault, Redb, RedbRows, Row, Rows, check_backend};
 #[cfg(feature = "sqlite")]
 pub use backend::{Sqlite, SqliteRows};
 pub use error::{OpenError, StoreError};
 pub use ledger::OutboxLedger;
 pub use once::OnceKey;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresStore;
 pub use projection::{Projection, ProjectionError};
 pub use relay::{Relay, RelayAccount, RelayError};
 pub use saga::{

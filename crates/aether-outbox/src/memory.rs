@@ -52,7 +52,7 @@ impl<'a, R: Rows> Memory<'a, R> {
         self.rows.put(&order, &key(next), &[&key(now), id].concat())?;
         self.rows.put(&order, LAST, &noted)?;
         let oldest_time = now.saturating_sub(u64::try_from(self.horizon.age.as_micros()).unwrap_or(u64::MAX));
-        for (place, row) in self.rows.from(&order, &key(0), 2)? {
+        for (place, row) in self.rows.scan(&order, &key(0), 2)? {
             let is_beyond = number(&place).is_some_and(|place| place + self.horizon.ids <= next);
             if !is_beyond && number(&row).is_none_or(|time| time >= oldest_time) {
                 break;

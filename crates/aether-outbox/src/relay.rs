@@ -1,16 +1,18 @@
 //! The relay: emits committed waves, in the order of their commits, until the bus has confirmed them.
 
+mod emitting;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod settling;
 
+use std::convert::Infallible;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use aether_core::Aether;
 use aether_core::wave::SourceError;
-use aether_core::{Aether, ConfirmError, EmitError, Emitter};
-use aether_link::wire::EncodeError;
-use aether_log::store::AppendError;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -20,11 +22,8 @@ use crate::error::chain;
 use crate::ledger::OutboxLedger;
 use crate::shared::Shared;
 use crate::store::Store;
-use settling::{Fate, Settling, next_waves};
-
-/// The pause after the first failure of a series, which doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(50);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+use emitting::{Emitting, Ending, Halt};
+use settling::{Settling, next_waves};
 
 /// Why no relay was started.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +50,7 @@ pub enum RelayError {
 #[must_use = "the relay stops when it is dropped"]
 pub struct Relay {
     task: JoinHandle<()>,
-    stop: watch::Sender<bool>,
+    ending: watch::Sender<Ending>,
     ledger: watch::Receiver<OutboxLedger>,
     last_error: Arc<Mutex<Option<String>>>,
 }
@@ -90,15 +89,16 @@ impl Relay {
             return Err(RelayError::Taken);
         }
         let place = Place(Arc::clone(store.shared()));
-        let (stop, stopped) = watch::channel(false);
+        let (ending, ends) = watch::channel(Ending::Open);
         let last_error = Arc::default();
         let ledger = store.shared().guarded.ledger.subscribe();
-        let running = Running { store: store.clone(), emitter, last_error: Arc::clone(&last_error), stopped };
+        let emitting = Emitting::new(emitter, ends, Arc::clone(&last_error));
+        let running = Running { store: store.clone(), emitting };
         let task = tokio::spawn(async move {
             running.run().await;
             drop(place);
         });
-        Ok(Self { task, stop, ledger, last_error })
+        Ok(Self { task, ending, ledger, last_error })
     }
 
     /// Waits until nothing waits any more, at most for so long, then stops, and returns the account.
@@ -106,18 +106,15 @@ impl Relay {
     /// # Cancel safety
     /// Cancelled before completion, the relay stops, and what waits stays in the store.
     pub async fn close(mut self, patience: Duration) -> RelayAccount {
-        let task = &mut self.task;
-        let ledger = &mut self.ledger;
-        let drained = async { drop(ledger.wait_for(|ledger| ledger.waiting == 0).await) };
-        tokio::select! {
-            biased;
-            _ = &mut *task => {}
-            _ = tokio::time::timeout(patience, drained) => {}
-        }
-        self.stop.send_replace(true);
-        if !self.task.is_finished()
-            && let Err(error) = (&mut self.task).await
-        {
+        self.ending.send_replace(Ending::Drained);
+        let ended = match tokio::time::timeout(patience, &mut self.task).await {
+            Ok(ended) => ended,
+            Err(_) => {
+                self.ending.send_replace(Ending::Now);
+                (&mut self.task).await
+            }
+        };
+        if let Err(error) = ended {
             tracing::error!(%error, "the relay has ended early");
         }
         let account = self.account();
@@ -151,136 +148,41 @@ impl<B: Backend> Drop for Place<B> {
 
 struct Running<B: Backend> {
     store: Store<B>,
-    emitter: Emitter,
-    last_error: Arc<Mutex<Option<String>>>,
-    stopped: watch::Receiver<bool>,
+    emitting: Emitting,
 }
-
-/// Ends the relay.
-struct Stopped;
 
 impl<B: Backend> Running<B> {
     async fn run(mut self) {
         let mut settling = Settling::default();
-        let Err(Stopped) = self.relay(&mut settling).await;
+        while let Err(Halt::Failed(error)) = self.relay(&mut settling).await {
+            if self.emitting.fail(error, self.store.ledger().waiting).await.is_err() {
+                break;
+            }
+        }
         // Waves that the bus has confirmed must not be emitted again.
         if let Err(error) = next_waves(&self.store, settling, 0).await.1 {
             tracing::warn!(%error, "waves that were relayed stay in the outbox, and are relayed again");
         }
     }
 
-    async fn relay(&mut self, settling: &mut Settling) -> Result<std::convert::Infallible, Stopped> {
+    async fn relay(&mut self, settling: &mut Settling) -> Result<Infallible, Halt> {
         let mut ledger = self.store.shared().guarded.ledger.subscribe();
-        let mut pause = FIRST_PAUSE;
         loop {
             let (left, waves) = next_waves(&self.store, std::mem::take(settling), settling::BATCH).await;
             *settling = left;
-            let waves = match waves {
-                Ok(waves) => waves,
-                Err(error) => {
-                    self.fail(chain(&error), &mut pause).await?;
-                    continue;
-                }
-            };
+            let waves = waves.map_err(|error| Halt::Failed(chain(&error)))?;
             if waves.is_empty() {
                 tokio::select! {
                     biased;
-                    stopped = self.is_stopped() => return Err(stopped),
                     // The store lives as long as this task.
                     _ = ledger.wait_for(|ledger| ledger.waiting > 0) => {}
+                    () = self.emitting.ends(Ending::Drained) => return Err(Halt::Stopped),
                 }
-                continue;
             }
             for (number, wave) in waves {
-                let Some(wave) = wave else {
-                    settling.settle(number, Fate::Refused("the row cannot be read as a wave".to_owned()));
-                    continue;
-                };
-                // A bus that takes each wave at once would let the wait below never see the end.
-                if *self.stopped.borrow() {
-                    return Err(Stopped);
-                }
-                let emitted = tokio::select! {
-                    biased;
-                    emitted = self.emitter.emit_identified(wave) => emitted,
-                    stopped = self.is_stopped() => return Err(stopped),
-                };
-                match emitted.map_err(classified) {
-                    Ok(_) => settling.settle(number, Fate::Relayed),
-                    Err(Failed::Closed(error)) => {
-                        *self.last_error.lock() = Some(error);
-                        return Err(Stopped);
-                    }
-                    Err(Failed::Wave(reason)) => {
-                        tracing::error!(
-                            number,
-                            reason,
-                            "the bus will never take a wave of the outbox: it is kept"
-                        );
-                        settling.settle(number, Fate::Refused(reason));
-                    }
-                    // This wave first, so that the order stays.
-                    Err(Failed::Bus(error)) => {
-                        self.fail(error, &mut pause).await?;
-                        break;
-                    }
-                }
-                if self.last_error.lock().take().is_some() {
-                    tracing::info!("the relay goes on");
-                    pause = FIRST_PAUSE;
-                }
+                // After a failure the same wave is the next one, so that the order stays.
+                settling.settle(number, self.emitting.emit(number, wave).await?);
             }
         }
-    }
-
-    /// Notes a failure, reports the first of a series, and pauses.
-    async fn fail(&mut self, error: String, pause: &mut Duration) -> Result<(), Stopped> {
-        if self.last_error.lock().replace(error.clone()).is_none() {
-            let waiting = self.store.ledger().waiting;
-            tracing::warn!(error, waiting, "the relay waits, and tries again");
-        }
-        let paused = *pause;
-        *pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
-        tokio::select! {
-            biased;
-            stopped = self.is_stopped() => Err(stopped),
-            () = tokio::time::sleep(paused) => Ok(()),
-        }
-    }
-
-    async fn is_stopped(&self) -> Stopped {
-        // A relay that was dropped stops as well.
-        let _ = self.stopped.clone().wait_for(|stopped| *stopped).await;
-        Stopped
-    }
-}
-
-/// Why a wave was not relayed.
-enum Failed {
-    /// The bus is closed for good.
-    Closed(String),
-    /// The bus will never take this wave.
-    Wave(String),
-    /// The bus may take it later.
-    Bus(String),
-}
-
-fn classified(error: ConfirmError) -> Failed {
-    match &error {
-        ConfirmError::Emit(EmitError::Closed { .. }) => Failed::Closed(chain(&error)),
-        ConfirmError::Emit(
-            EmitError::TooLarge { .. }
-            | EmitError::TooFar { .. }
-            | EmitError::Reserved { .. }
-            | EmitError::Invalid(_),
-        ) => Failed::Wave(chain(&error)),
-        // A log that has failed takes the wave after it was opened again, so only what is wrong with the wave counts.
-        ConfirmError::Emit(EmitError::NotStored(refused))
-            if matches!(refused.source.downcast_ref(), Some(AppendError::TooLarge { .. }))
-                || refused.source.is::<EncodeError>() =>
-        {
-            Failed::Wave(chain(&error))
-        }
-        _ => Failed::Bus(chain(&error)),
     }
 }

@@ -26,9 +26,9 @@ const SOURCE: &[u8] = b"source";
 #[derive(Debug, Clone)]
 #[must_use = "nothing is opened before open()"]
 pub struct StoreBuilder {
-    name: String,
-    limits: Limits,
-    is_restored: bool,
+    pub(crate) name: String,
+    pub(crate) limits: Limits,
+    pub(crate) is_restored: bool,
 }
 
 impl StoreBuilder {
@@ -65,7 +65,7 @@ impl StoreBuilder {
     /// [`OpenError`]: another process has it open, a newer program wrote it, it belongs to a service of another name, or it
     /// cannot be read or written.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Store<Redb>, OpenError> {
-        self.with(Redb::open(path.as_ref())?)
+        self.open_with(Redb::open(path.as_ref())?)
     }
 
     /// Opens a store in a SQLite file, or makes one. It may be the file of the service's own tables: the store adds the
@@ -75,10 +75,14 @@ impl StoreBuilder {
     /// As [`StoreBuilder::open`].
     #[cfg(feature = "sqlite")]
     pub fn open_sqlite(self, path: impl AsRef<Path>) -> Result<Store<Sqlite>, OpenError> {
-        self.with(Sqlite::open(path.as_ref())?)
+        self.open_with(Sqlite::open(path.as_ref())?)
     }
 
-    fn with<B: Backend>(self, backend: B) -> Result<Store<B>, OpenError> {
+    /// Opens a store in a database of another kind, or makes one. Blocks.
+    ///
+    /// # Errors
+    /// [`OpenError`]: a newer program wrote it, it belongs to a service of another name, or it cannot be read or written.
+    pub fn open_with<B: Backend>(self, backend: B) -> Result<Store<B>, OpenError> {
         let rows = backend.begin()?;
         let (source, ledger) = self.read_about(&rows, backend.path())?;
         rows.commit()?;
@@ -254,7 +258,7 @@ impl<B: Backend> Store<B> {
     /// [`StoreError`] if the file cannot be read.
     pub fn refused(&self) -> Result<Vec<RefusedWave>, StoreError> {
         let held = self.shared.guarded.hold()?;
-        let read = held.rows.from(REFUSED, &[], usize::MAX)?.into_iter().map(|(key, row)| {
+        let read = held.rows.scan(REFUSED, &[], usize::MAX)?.into_iter().map(|(key, row)| {
             let (reason, wave) = refused_parts(&row).ok_or_else(|| self.damaged(REFUSED, &key))?;
             let reason = String::from_utf8_lossy(reason).into_owned();
             let number = area::number(&key).unwrap_or_default();

@@ -86,7 +86,7 @@ impl<V: DeserializeOwned, R: Rows> Table<'_, V, R> {
     /// # Errors
     /// [`StoreError`] if the file cannot be read, or a value has another type.
     pub fn from(&self, key: &str, most: usize) -> Result<Vec<(String, V)>, StoreError> {
-        let rows = self.rows.from(&self.area, key.as_bytes(), most)?;
+        let rows = self.rows.scan(&self.area, key.as_bytes(), most)?;
         let read = rows.into_iter().map(|(key, value)| {
             let key = String::from_utf8_lossy(&key).into_owned();
             let value = self.read(&key, &value)?;

@@ -15,6 +15,7 @@ mod mdbook;
 mod modules;
 mod nats_server;
 mod node;
+mod postgres;
 mod promtool;
 mod python;
 mod python_package;

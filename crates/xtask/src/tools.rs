@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use crate::node::Node;
 use crate::workspace::Workspace;
-use crate::{browser, mdbook, nats_server, node, promtool, python, sync_engine, tool};
+use crate::{browser, mdbook, nats_server, node, postgres, promtool, python, sync_engine, tool};
 
 /// The version that is installed where there is none.
 const NEXTEST: &str = "0.9.143";
@@ -19,6 +19,7 @@ pub(crate) struct Tools {
     promtool: promtool::Promtool,
     sync_engine: String,
     browser: String,
+    postgres: String,
     node: Node,
     mdbook: String,
     python: String,
@@ -34,6 +35,7 @@ impl Tools {
             promtool: promtool::find_or_install(workspace)?,
             sync_engine: sync_engine::find_or_install(workspace),
             browser: browser::find_or_install()?,
+            postgres: postgres::find_or_install()?,
             node: node::find_or_install(workspace)?,
             mdbook: mdbook::find_or_install(workspace)?,
             python: python::find()?,
@@ -57,7 +59,7 @@ impl Tools {
         command.env("PATH", &self.path).env(nats_server::ENV, &self.nats_server.path);
         command.env(promtool::ENV, &self.promtool.path).env(sync_engine::ENV, &self.sync_engine);
         command.env(browser::ENV, &self.browser).env(node::ENV, &self.node.program);
-        command.env(node::MODULES_ENV, &self.node.modules);
+        command.env(node::MODULES_ENV, &self.node.modules).env(postgres::ENV, &self.postgres);
     }
 
     /// The program that builds the book, unless it is switched off.
@@ -76,7 +78,7 @@ impl Tools {
     }
 
     /// The tests that are left out without a tool, and whether that tool is switched off.
-    pub(crate) fn skipped(&self) -> [(&'static str, bool); 5] {
+    pub(crate) fn skipped(&self) -> [(&'static str, bool); 6] {
         let no_browser = self.browser == node::NONE;
         [
             ("comparisons with the sync engine", self.sync_engine == node::NONE),
@@ -84,6 +86,7 @@ impl Tools {
             ("tests in a browser", no_browser),
             ("tests of the pages and of the browser client", !self.has_pages()),
             ("tests of the Python package", self.python().is_none()),
+            ("tests of the outbox in Postgres", self.postgres == node::NONE),
         ]
     }
 }
@@ -95,6 +98,7 @@ impl fmt::Display for Tools {
         writeln!(f, "promtool: {}", self.promtool)?;
         writeln!(f, "sync engine: {}", self.sync_engine)?;
         writeln!(f, "browser: {}", self.browser)?;
+        writeln!(f, "postgres: {}", self.postgres)?;
         writeln!(f, "node: {}", self.node.program)?;
         writeln!(f, "mdbook: {}", self.mdbook)?;
         writeln!(f, "python: {}", self.python)?;

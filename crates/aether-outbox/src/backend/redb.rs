@@ -10,7 +10,7 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
-use super::rows::{Backend, Row, Rows, Sealed};
+use super::rows::{Backend, Row, Rows};
 use crate::error::{OpenError, StoreError};
 use crate::lock::Lock;
 
@@ -72,8 +72,6 @@ impl Redb {
     }
 }
 
-impl Sealed for Redb {}
-
 impl Backend for Redb {
     type Rows<'a> = RedbRows<'a>;
 
@@ -118,7 +116,7 @@ impl Rows for RedbRows<'_> {
         self.within(area, |table| Ok(table.remove(key)?.is_some()))
     }
 
-    fn from(&self, area: &str, key: &[u8], most: usize) -> Result<Vec<Row>, StoreError> {
+    fn scan(&self, area: &str, key: &[u8], most: usize) -> Result<Vec<Row>, StoreError> {
         self.within(area, |table| {
             let rows = table.range::<&[u8]>(key..)?.take(most);
             rows.map(|row| row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))).collect()
@@ -136,5 +134,16 @@ impl Rows for RedbRows<'_> {
     fn commit(self) -> Result<(), StoreError> {
         let Self { backend, transaction } = self;
         transaction.commit().map_err(|error| backend.failed(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Redb;
+
+    #[test]
+    fn it_keeps_what_is_required_of_a_backend() {
+        let folder = tempfile::tempdir().unwrap();
+        crate::check_backend(|| Redb::open(&folder.path().join("shop.redb"))).unwrap();
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ToSql, params};
 
-use super::rows::{Backend, Row, Rows, Sealed};
+use super::rows::{Backend, Row, Rows};
 use crate::error::{OpenError, StoreError};
 use crate::lock::Lock;
 
@@ -51,8 +51,6 @@ impl Sqlite {
         StoreError::File { path: self.path.clone(), source: Box::new(error) }
     }
 }
-
-impl Sealed for Sqlite {}
 
 impl Backend for Sqlite {
     type Rows<'a> = SqliteRows<'a>;
@@ -101,7 +99,7 @@ impl Rows for SqliteRows<'_> {
         Ok(self.change(sql, params![area, key])? > 0)
     }
 
-    fn from(&self, area: &str, key: &[u8], most: usize) -> Result<Vec<Row>, StoreError> {
+    fn scan(&self, area: &str, key: &[u8], most: usize) -> Result<Vec<Row>, StoreError> {
         let sql = "SELECT key, value FROM aether_rows WHERE area = ?1 AND key >= ?2 ORDER BY key LIMIT ?3";
         let most = i64::try_from(most).unwrap_or(i64::MAX);
         let rows = self.connection.prepare_cached(sql).and_then(|mut rows| {
@@ -135,5 +133,16 @@ impl Drop for SqliteRows<'_> {
         {
             tracing::error!(path = %self.backend.path.display(), %error, "a transaction was not rolled back");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sqlite;
+
+    #[test]
+    fn it_keeps_what_is_required_of_a_backend() {
+        let folder = tempfile::tempdir().unwrap();
+        crate::check_backend(|| Sqlite::open(&folder.path().join("shop.sqlite"))).unwrap();
     }
 }

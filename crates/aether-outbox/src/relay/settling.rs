@@ -68,7 +68,7 @@ fn settle<B: Backend>(
         }
         rows.remove(WAVES, &place)?;
     }
-    let waves = rows.from(WAVES, &key(0), most)?.into_iter();
+    let waves = rows.scan(WAVES, &key(0), most)?.into_iter();
     let waves = waves.map(|(place, row)| (number(&place).unwrap_or_default(), stored_wave::read(row)));
     let waves = waves.collect();
     if relayed + refused > 0 {

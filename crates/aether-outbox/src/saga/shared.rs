@@ -147,7 +147,7 @@ where
     ) -> Result<(), SagaError> {
         let mut from = Vec::new();
         loop {
-            let page = change.rows().from(&self.area, &from, 256)?;
+            let page = change.rows().scan(&self.area, &from, 256)?;
             let Some((last, _)) = page.last() else { return Ok(()) };
             // The smallest key behind the last one.
             from = [last, &[0][..]].concat();

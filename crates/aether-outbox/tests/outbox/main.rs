@@ -2,9 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails panics")]
 
+mod backends;
 mod corpus;
 mod failing;
 mod killing;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+mod postgres_server;
 mod projecting;
 mod relaying;
 mod replaying;
