@@ -144,9 +144,9 @@ impl Consumer {
     }
 
     /// Ends this handle. The last one of a name in a process gives the waves that it holds back to the server, and
-    /// [by key](ConsumerOptions::by_key) its turn, and waits until that is done; it waits for the end of the deliveries in
-    /// flight as well. Dropped instead, it does so behind the scenes, and a process that ends meanwhile leaves the next one to
-    /// wait for [`ack_wait`](crate::JetStreamOptions::ack_wait). In a folder nothing is to be given back.
+    /// [by key](ConsumerOptions::by_key) its turn. It waits until that is done and the deliveries in flight have ended.
+    /// Dropped instead, it does so behind the scenes, and if the process ends meanwhile, the next one waits for
+    /// [`ack_wait`](crate::JetStreamOptions::ack_wait). In a folder nothing is to be given back.
     ///
     /// # Cancel safety
     /// Cancelled before completion, this goes on behind the scenes.

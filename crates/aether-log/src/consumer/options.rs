@@ -114,14 +114,14 @@ impl ConsumerOptions {
     /// without a key, are delivered at once as before. A key is as urgent as the strongest of its waves in the window.
     /// Default: no.
     ///
-    /// In JetStream also across the processes of the consumer: one of them handles at a time, and the others take over when
-    /// it ends ([`Consumer::close`](crate::Consumer::close)), or has been silent for
-    /// [`ack_wait`](crate::JetStreamOptions::ack_wait). The new one begins when everything that was in flight at the old one
-    /// has come back or is acknowledged. A handler that still runs in a process that was silent for so long may overlap with
-    /// the next attempt elsewhere. Waves behind a held key fill the [window](Self::window), here at most 8192 waves; while it
-    /// is full, other keys wait as well. A wave that is sealed with a key that a process does not have holds nothing. The
-    /// servers must be NATS 2.11 or newer, and a consumer that was made otherwise is
-    /// [refused](crate::JetStreamError::OtherSettings) as it is.
+    /// In JetStream also across the processes of the consumer: one of them handles at a time, and another one takes over
+    /// when it ends ([`Consumer::close`](crate::Consumer::close)), or has been silent for
+    /// [`ack_wait`](crate::JetStreamOptions::ack_wait). The new one begins when everything that was in flight at the old
+    /// one has come back or is acknowledged. A handler that still runs in a process that was silent for this long may
+    /// overlap with the next attempt elsewhere. Waves behind a held key fill the [window](Self::window), here at most 8192
+    /// waves; while it is full, other keys wait as well. A wave that is sealed with a key that a process does not have
+    /// holds nothing. The servers must be NATS 2.11 or newer, and a consumer that was made without this is
+    /// [refused](crate::JetStreamError::OtherSettings).
     #[must_use]
     pub fn by_key(mut self) -> Self {
         self.by_key = true;

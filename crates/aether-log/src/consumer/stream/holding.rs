@@ -17,7 +17,6 @@ use tokio::time::Instant;
 
 use super::claim::give_back;
 use super::pin::{GROUP, Moment, Pin};
-use super::pulling::HEARTBEAT;
 use super::reader::Arrived;
 use super::shared::StreamShared;
 use super::window::Held;
@@ -26,14 +25,19 @@ use crate::jetstream::JetStreamError;
 /// How long the server keeps a request that it cannot fulfil yet.
 const EXPIRES: Duration = Duration::from_secs(30);
 
-type Answer = (Instant, Result<Info, JetStreamError>);
+/// How often the server confirms that it still has the request. A request without a confirmation for some of these
+/// intervals is sent again: the server has changed.
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// When the server was asked, and what it knows.
+type Known = (Instant, Result<Info, JetStreamError>);
 
 /// The state of the pulling task that is about the waves.
 pub(super) struct Holding<'a> {
     pub(super) shared: &'a StreamShared,
     pin: Pin,
     /// A question to the server.
-    asking: Option<BoxFuture<'a, Answer>>,
+    asking: Option<BoxFuture<'a, Known>>,
     /// Until when a wave may begin.
     until: Instant,
     /// The pin is to be kept, although there is no room.
@@ -58,7 +62,7 @@ impl<'a> Holding<'a> {
     /// How many waves, and of how many bytes, to ask for now.
     pub(super) fn room(&mut self) -> Option<(usize, usize)> {
         if self.shared.options.by_key && self.pin.id().is_none() {
-            // The one with which the server says that this is the pinned client.
+            // It comes with the pin, if this is the pinned client.
             return Some((1, 0));
         }
         let keeps_pin = std::mem::take(&mut self.keeps_pin);
@@ -115,7 +119,7 @@ impl<'a> Holding<'a> {
     }
 
     /// Waits for the answer.
-    pub(super) async fn answered(&mut self) -> Answer {
+    pub(super) async fn answered(&mut self) -> Known {
         let Some(asking) = &mut self.asking else { return std::future::pending().await };
         let answer = asking.await;
         self.asking = None;

@@ -24,7 +24,7 @@ pub(super) struct Numbers {
     pub(super) times: u64,
 }
 
-/// What the server knows of a consumer at one moment.
+/// The state of a consumer at the server, at one moment.
 #[derive(Debug, Clone)]
 pub(super) struct Moment {
     /// The client that is pinned.

@@ -11,15 +11,13 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::claim::{answer, give_back};
-use super::holding::Holding;
+use super::holding::{HEARTBEAT, Holding};
 use super::reader::{Meaning, Reader};
 use super::shared::StreamShared;
 use super::unreadable::Unreadable;
 use crate::jetstream::JetStreamError;
 
-/// How often the server confirms that it still has the request. A request without a confirmation for some of these
-/// intervals is sent again: the server has changed.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(1);
+/// A request without a confirmation for this time is sent again.
 const SILENT_FOR: Duration = Duration::from_millis(2500);
 /// The pause before a request is sent again that was refused.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -88,7 +88,7 @@ impl<'a> Reader<'a> {
             (u64::try_from(info.delivered).unwrap_or(1), info.consumer_sequence);
         if self.shared.options.by_key {
             let numbers = Numbers { position, delivery: delivery_number, times: delivered };
-            // A publisher may have written such a header before that of the server.
+            // A publisher may have written such a header; the server appends its own.
             let pin = delivery.headers.as_ref().and_then(|headers| headers.get_last(NATS_PIN_ID));
             self.arrived = pin.map(|pin| Arrived { pin: pin.as_str().to_owned(), numbers });
         }
