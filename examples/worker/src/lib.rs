@@ -1,26 +1,32 @@
 //! A job queue behind an HTTP address. Customers get an answer as soon as an order and its jobs are kept. A worker makes the
-//! invoices, for each customer one after the other.
+//! invoices, for each customer one after the other, reminds of those that are not paid, and adds up each day at night.
 
 use std::path::Path;
 use std::time::Duration;
 
 use aether::Wave;
-use aether::log::ConsumerOptions;
+use aether::log::{ConsumerOptions, DurableLog, Schedule};
 use aether_outbox::{OpenError, Sqlite, Store, StoreError};
 use aether_service::{Durable, Json, Limits, Service, ServiceBuilder, State};
 use axum::Router;
 use axum::extract::{Path as Of, State as Shared};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use rusqlite::OptionalExtension as _;
+use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
 
+/// When an order is to be paid.
+const TO_PAY: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 const TABLES: &str = "
     CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, customer TEXT NOT NULL, cents INTEGER NOT NULL,
-        invoice INTEGER UNIQUE, paid INTEGER NOT NULL DEFAULT 0, reminded INTEGER NOT NULL DEFAULT 0);
-    CREATE TABLE IF NOT EXISTS reports (day TEXT PRIMARY KEY, invoices INTEGER NOT NULL, cents INTEGER NOT NULL)";
+        invoice INTEGER UNIQUE, paid INTEGER NOT NULL DEFAULT 0, reminders INTEGER NOT NULL DEFAULT 0);
+    CREATE TABLE IF NOT EXISTS reports (invoices INTEGER NOT NULL, cents INTEGER NOT NULL)";
 const ORDER: &str = "INSERT INTO orders (id, customer, cents) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
 const INVOICE: &str = "UPDATE orders SET invoice = (SELECT coalesce(max(invoice), 0) + 1 FROM orders) WHERE id = ?1 AND invoice IS NULL";
+
+const REMIND: &str = "UPDATE orders SET reminders = reminders + 1 WHERE id = ?1 AND paid = 0";
+const REPORT: &str =
+    "INSERT INTO reports SELECT count(*), coalesce(sum(cents), 0) FROM orders WHERE invoice IS NOT NULL";
 
 /// The orders, the waves that are to be emitted, and the jobs that are done.
 pub type Orders = Store<Sqlite>;
@@ -55,6 +61,7 @@ pub async fn place(orders: &Orders, order: Order) -> Result<(), StoreError> {
     let placed = orders.write(move |change| {
         if change.sql().execute(ORDER, (&order.id, &order.customer, order.cents))? == 1 {
             change.emit(Wave::builder("jobs.invoice").key(&order.customer).json(&order))?;
+            change.emit(Wave::builder("jobs.remind").key(&order.customer).after(TO_PAY).json(&order))?;
         }
         Ok(())
     });
@@ -84,11 +91,17 @@ pub fn worker(orders: Orders) -> ServiceBuilder<Orders> {
     let durable = |name| {
         Durable::consumer(name).options(pauses).limits(Limits::new().time_out(Duration::from_secs(30)))
     };
-    Service::builder("worker").state(orders).on_durable(
-        "jobs.invoice",
-        durable("invoices").by_key(16),
-        invoice,
-    )
+    Service::builder("worker")
+        .state(orders)
+        .on_durable("jobs.invoice", durable("invoices").by_key(16), invoice)
+        .on_durable("jobs.remind", durable("reminders"), remind)
+        .on_durable("jobs.report", durable("reports"), report)
+}
+
+/// Lets a report be made each night. Every process may do so, as the key is the same.
+pub async fn every_night(log: &DurableLog) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let report = Wave::builder("jobs.report").build()?;
+    Ok(log.schedules().put("nightly", Schedule::cron("0 3 * * *", "Europe/Berlin")?, report).await?)
 }
 
 async fn invoice(
@@ -96,9 +109,30 @@ async fn invoice(
     wave: Wave,
     Json(order): Json<Order>,
 ) -> Result<(), StoreError> {
+    once(&orders, wave, move |sql| sql.execute(INVOICE, [&order.id])).await
+}
+
+async fn remind(
+    State(orders): State<Orders>,
+    wave: Wave,
+    Json(order): Json<Order>,
+) -> Result<(), StoreError> {
+    once(&orders, wave, move |sql| sql.execute(REMIND, [&order.id])).await
+}
+
+async fn report(State(orders): State<Orders>, wave: Wave) -> Result<(), StoreError> {
+    once(&orders, wave, |sql| sql.execute(REPORT, [])).await
+}
+
+/// Makes the change of a job, unless it was made before.
+async fn once(
+    orders: &Orders,
+    wave: Wave,
+    change_in: impl FnOnce(&Connection) -> rusqlite::Result<usize> + Send + 'static,
+) -> Result<(), StoreError> {
     let written = orders.write(move |change| {
         if change.once(&wave.id())? {
-            change.sql().execute(INVOICE, [&order.id])?;
+            change_in(change.sql())?;
         }
         Ok(())
     });

@@ -10,9 +10,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use aether::log::DurableLog;
 use aether_outbox::Relay;
 use aether_service::{CancellationToken, ConfigArgs, close_with_account, run};
-use aether_worker::{http, open, worker};
+use aether_worker::{every_night, http, open, worker};
 use clap::Parser;
 use tokio::net::TcpListener;
 
@@ -46,6 +47,7 @@ async fn serve(
     let Some(aether) = config.connect_until(&shutdown, "worker").await? else { return Ok(()) };
     let orders = open(&args.store)?;
     let relay = Relay::spawn(&orders, &aether)?;
+    every_night(&DurableLog::of(&aether).ok_or("set durable.folder or durable.log")?).await?;
     let service = worker(orders.clone()).configured(&config).build(&aether).await?;
     let listener = TcpListener::bind(args.http).await?;
     println!("orders: http://{}/orders", listener.local_addr()?);

@@ -9,7 +9,7 @@ use aether::Durability;
 use aether::log::Log;
 use aether_outbox::Relay;
 use aether_testing::{NatsServer, ServerOptions, TestBus};
-use aether_worker::{Order, Orders, open, place, worker};
+use aether_worker::{Order, Orders, every_night, open, place, worker};
 
 fn order(number: u32) -> Order {
     Order { id: format!("order-{number}"), customer: format!("customer-{}", number % 3), cents: 100 * number }
@@ -20,7 +20,7 @@ fn number(orders: &Orders, sql: &str) -> u32 {
 }
 
 #[tokio::test(start_paused = true)]
-async fn orders_become_invoices() {
+async fn orders_become_invoices_reminders_and_reports() {
     let folder = tempfile::tempdir().unwrap();
     let log = Log::builder(folder.path().join("jobs")).channels("jobs.>", Durability::Stored).unwrap();
     let log = log.open().unwrap();
@@ -28,15 +28,24 @@ async fn orders_become_invoices() {
     log.attach(bus.aether());
     let orders = open(&folder.path().join("orders.sqlite")).unwrap();
     let relay = Relay::spawn(&orders, bus.aether()).unwrap();
+    every_night(&log.clone().into()).await.unwrap();
     let worker = bus.serve(worker(orders.clone())).await;
 
     for number in [1, 2, 3, 2] {
         place(&orders, order(number)).await.unwrap();
     }
-    // In a while that is long for the worker and short for the test.
-    tokio::time::sleep(Duration::from_secs(10)).await;
+    // Long for the worker and short for the test.
+    let days = |days: u64| tokio::time::sleep(Duration::from_secs(days * 24 * 60 * 60));
+    days(13).await;
     assert_eq!(number(&orders, "SELECT count(invoice) FROM orders"), 3);
-    assert_eq!(worker.stop().await.succeeded, 3);
+    assert_eq!(number(&orders, "SELECT sum(reminders) FROM orders"), 0);
+    let change = orders.begin().unwrap();
+    change.sql().execute("UPDATE orders SET paid = 1 WHERE id = 'order-3'", []).unwrap();
+    change.commit().unwrap();
+    days(2).await;
+    assert_eq!(number(&orders, "SELECT sum(reminders) FROM orders"), 2);
+    assert_eq!(number(&orders, "SELECT count(*) FROM reports WHERE invoices = 3 AND cents = 600"), 15);
+    assert_eq!(worker.stop().await.succeeded, 3 + 3 + 15);
     relay.close(Duration::from_secs(1)).await;
     bus.finish().await;
 }

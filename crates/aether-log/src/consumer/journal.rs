@@ -173,8 +173,8 @@ impl Journal {
         }
     }
 
-    /// Notes how these waves ended, with one write, settles each once that is written, and waits for all. Cancelled after the
-    /// first poll, they are noted all the same.
+    /// Notes how these waves ended, with one write, settles each once that is written, and waits for all. Cancelled after
+    /// the first poll, they are noted all the same.
     pub(super) async fn settled(
         &self,
         claims: Vec<Claim>,

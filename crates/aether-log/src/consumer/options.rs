@@ -57,8 +57,8 @@ impl ConsumerOptions {
     }
 
     /// How many waves it looks ahead, so that a strong one overtakes weaker ones before it. Default: 65,536. Cost: about
-    /// 150 bytes for each wave that waits, and up to 8 MiB of their contents. Behind a full window, the log is looked at again
-    /// when an eighth of it is free.
+    /// 150 bytes for each wave that waits, and up to 8 MiB of their contents. Behind a full window, the log is looked at
+    /// again when an eighth of it is free.
     #[must_use]
     pub fn window(mut self, waves: NonZeroUsize) -> Self {
         self.window = waves;

@@ -227,7 +227,7 @@ impl Window {
         Ok((pending, failures))
     }
 
-    /// Those of the next waves whose contents are not held.
+    /// The next waves whose contents are not held.
     pub(super) fn missing(&self, most: usize) -> Vec<(u64, Place)> {
         let mut state = self.state.lock();
         let next = state.ready.next_mut(most).filter(|pending| pending.record.is_none());

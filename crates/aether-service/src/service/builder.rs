@@ -221,9 +221,9 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
         self
     }
 
-    /// Handles the waves of a pattern from the durable log in batches of at most `most` waves: what waits in the log, so that
-    /// one write of the handler does for all of it. The handler is one as of [`ServiceBuilder::on_batch`]; the fate of its
-    /// waves is the one of [`ServiceBuilder::on_durable`].
+    /// Handles the waves of a pattern from the durable log in batches of at most `most` waves: what waits in the log, so
+    /// that one write of the handler does for all of it. The handler is one as of [`ServiceBuilder::on_batch`]; the fate of
+    /// its waves is the one of [`ServiceBuilder::on_durable`].
     ///
     /// One batch is handled at a time, and acknowledged before the next one. After an error all waves of the batch have
     /// failed; each comes again alone, so that one that always fails takes no others with it.
