@@ -24,7 +24,7 @@ pub use restoring::restore;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -122,7 +122,6 @@ pub(crate) fn back_up(log: &Path, to: &Path) -> Result<Backup, BackupError> {
     making.snapshots()?;
     making.timers()?;
     making.segments(Path::new(""))?;
-    making.databases()?;
     making.finish(to)
 }
 
@@ -186,14 +185,9 @@ impl Making<'_> {
     fn copy(&mut self, path: &Path, bytes: u64) -> Result<(), BackupError> {
         let from = self.log.join(path);
         let file = File::open(&from).map_err(BackupError::io(&from, "read"))?;
-        self.copy_of(path, &file, bytes)
-    }
-
-    fn copy_of(&mut self, path: &Path, file: &File, bytes: u64) -> Result<(), BackupError> {
         let modified = file.metadata().and_then(|about| about.modified());
         let copied = modified.and_then(|modified| self.folder.copy(file.take(bytes), Some(modified), path));
-        let entry = copied.map_err(BackupError::io(&self.log.join(path), "copy"))?;
-        self.manifest.insert(path, entry);
+        self.manifest.insert(path, copied.map_err(BackupError::io(&from, "copy"))?);
         Ok(())
     }
 
@@ -250,24 +244,6 @@ impl Making<'_> {
             }
         }
         self.segments_once(below)
-    }
-
-    /// Databases beside the log, which can be copied only while nothing has them open.
-    fn databases(&mut self) -> Result<(), BackupError> {
-        for name in names(self.log)? {
-            let path = PathBuf::from(name);
-            if path.extension().is_none_or(|end| end != "redb") {
-                continue;
-            }
-            let from = self.log.join(&path);
-            let file = File::open(&from).map_err(BackupError::io(&from, "read"))?;
-            match file.try_lock_shared() {
-                Ok(()) => self.copy_of(&path, &file, u64::MAX)?,
-                Err(TryLockError::WouldBlock) => return Err(BackupError::Database { path: from }),
-                Err(TryLockError::Error(source)) => return Err(BackupError::io(&from, "lock")(source)),
-            }
-        }
-        Ok(())
     }
 
     fn finish(self, to: &Path) -> Result<Backup, BackupError> {

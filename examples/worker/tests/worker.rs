@@ -1,5 +1,7 @@
 //! The worker as it runs: in virtual time, and as a program that is killed.
 
+#![allow(clippy::unwrap_used, reason = "a test that fails ends")]
+
 use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};

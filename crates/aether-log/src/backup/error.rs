@@ -18,12 +18,6 @@ pub enum BackupError {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] OpenError),
-    /// A database in the folder of the log is open, so it cannot be copied as a whole.
-    #[error("{} is open in another process and cannot be copied: stop that process for the backup", path.display())]
-    Database {
-        /// The file.
-        path: PathBuf,
-    },
     /// The operating system refused.
     #[error("cannot {doing} {}", path.display())]
     Io {

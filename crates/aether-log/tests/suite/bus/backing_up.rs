@@ -323,19 +323,3 @@ async fn a_backup_has_each_wave_for_later_that_was_neither_delivered_nor_cancell
         }
     }
 }
-
-#[tokio::test]
-async fn a_database_beside_the_log_is_copied_while_nothing_has_it_open() {
-    let folders = tempfile::tempdir().unwrap();
-    let [path, backup, restored] = ["log", "backup", "restored"].map(|name| folders.path().join(name));
-    drop(little(&path).await);
-    fs::write(path.join("stock.redb"), "stock").unwrap();
-    let held = fs::File::open(path.join("stock.redb")).unwrap();
-    held.try_lock().unwrap();
-    let refused = LogView::open(&path).unwrap().backup(&backup).unwrap_err();
-    assert!(matches!(refused, BackupError::Database { .. }) && !backup.exists());
-    drop(held);
-    back_up(&path, &backup);
-    restore(&backup, &restored).unwrap();
-    assert_eq!(fs::read_to_string(restored.join("stock.redb")).unwrap(), "stock");
-}
