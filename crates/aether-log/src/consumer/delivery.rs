@@ -42,7 +42,7 @@ pub(super) enum Ending {
 }
 
 /// Waves that are acknowledged in one journal, and the position of the first.
-type Together = (u64, Arc<Journal>, Arc<Window>, Vec<Claim>);
+type OfJournal = (u64, Arc<Journal>, Arc<Window>, Vec<Claim>);
 
 impl Delivery {
     pub(super) const fn new(stored: StoredWave, attempt: u32, ending: Ending) -> Self {
@@ -143,7 +143,7 @@ impl Delivery {
     /// # Cancel safety
     /// As [`ack`](Self::ack).
     pub async fn ack_all(deliveries: impl IntoIterator<Item = Self>) -> Result<(), AckError> {
-        let mut journals: Vec<Together> = Vec::new();
+        let mut journals: Vec<OfJournal> = Vec::new();
         let mut others = Vec::new();
         for mut delivery in deliveries {
             let position = delivery.position();

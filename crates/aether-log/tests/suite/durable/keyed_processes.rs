@@ -13,11 +13,11 @@ use std::time::Duration;
 use aether_conformance::NatsServer;
 use aether_core::{Aether, Wave};
 use aether_log::ConsumerOptions;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use tempfile::TempDir;
-use tokio::sync::watch;
+use tokio::sync::{Barrier, watch};
 
 use crate::durable::keyed::{member, server};
 use crate::durable::stage::{connect, text};
@@ -36,14 +36,24 @@ async fn handles_by_key_until_it_is_ended() {
     let file = Arc::new(file);
     note(&file, "ready");
     let (end, ended) = watch::channel(false);
+    // Before it is stopped, no handler is between taking a wave and noting it.
+    let (stop, stopped) = watch::channel(());
+    let barrier = Arc::new(Barrier::new(KEYS as usize + 1));
     let handlers: Vec<_> = (0..KEYS)
         .map(|_| {
             let (consumer, mut ended, file) = (consumer.clone(), ended.clone(), Arc::clone(&file));
+            let (mut stopped, barrier) = (stopped.clone(), Arc::clone(&barrier));
             tokio::spawn(async move {
                 loop {
                     let delivery = tokio::select! {
-                        delivery = consumer.receive() => delivery.unwrap(),
+                        biased;
+                        _ = stopped.changed() => {
+                            barrier.wait().await;
+                            barrier.wait().await;
+                            continue;
+                        }
                         _ = ended.changed() => return,
+                        delivery = consumer.receive() => delivery.unwrap(),
                     };
                     let name = text(&delivery);
                     note(&file, &format!("begin {name}"));
@@ -62,8 +72,13 @@ async fn handles_by_key_until_it_is_ended() {
             })
         })
         .collect();
-    // Until the other end is closed.
-    tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]).unwrap()).await.unwrap();
+    // For each byte it stops itself, until the other end is closed.
+    while tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]).unwrap()).await.unwrap() > 0 {
+        stop.send_replace(());
+        barrier.wait().await;
+        raise(Signal::SIGSTOP).unwrap();
+        barrier.wait().await;
+    }
     end.send_replace(true);
     for handler in handlers {
         handler.await.unwrap();
@@ -180,12 +195,9 @@ impl Shop {
                 }
                 [process, "end" | "fail", key, number] => {
                     let number = number.parse().unwrap();
-                    // In a process that was stopped in the middle it ends late.
-                    if running.get(key) == Some(&(process, number)) {
-                        running.remove(key);
-                        if words[1] == "end" {
-                            done.insert(key, number);
-                        }
+                    assert_eq!(running.remove(key), Some((process, number)), "{}", around());
+                    if words[1] == "end" {
+                        done.insert(key, number);
                     }
                 }
                 _ => {}
@@ -242,10 +254,8 @@ async fn each_key_is_in_order_when_a_process_is_stopped_for_longer_than_the_serv
         shop.handled(fastrand::usize(20..120));
         let worker = shop.handles(&mut workers);
         let id = Pid::from_raw(worker.id().cast_signed());
-        kill(id, Signal::SIGSTOP).unwrap();
+        worker.stdin.as_mut().unwrap().write_all(b"s").unwrap();
         waitpid(id, Some(WaitPidFlag::WUNTRACED)).unwrap();
-        // A handler that was begun by then is beside the promise.
-        shop.note_dead(worker);
         // The other one goes on.
         shop.emit(10).await;
         shop.handled_all();
