@@ -4,4 +4,5 @@
 
 mod bus;
 mod durable;
+mod killed;
 mod store;

@@ -4,7 +4,7 @@
 //! acknowledgement. The printed lines must be true in every later process.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -13,15 +13,10 @@ use aether_core::Durability;
 use aether_log::JetStreamLog;
 
 use crate::durable::stage::{options, order, position, quick, receive, text};
+use crate::killed::say;
 
 const TASKS: u64 = 8;
 const ROUNDS: u64 = 5;
-
-pub(crate) fn say(line: std::fmt::Arguments<'_>) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "\n{line}").unwrap();
-    out.flush().unwrap();
-}
 
 pub(crate) async fn open(url: &str) -> JetStreamLog {
     let log = JetStreamLog::builder(url, "shop").options(options().ack_wait(Duration::from_secs(1)));

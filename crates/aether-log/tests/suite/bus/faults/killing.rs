@@ -4,7 +4,7 @@
 //! after each acknowledgement. The printed lines must be true after every restart.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -14,6 +14,7 @@ use aether_log::store::StoreOptions;
 use aether_log::{Log, LogItem};
 
 use crate::bus::stage::{billing, connect, position, receive, text};
+use crate::killed::say;
 
 const TASKS: u64 = 8;
 
@@ -40,12 +41,6 @@ fn open_of(folder: &Path, case: Case) -> Log {
 /// The name is the first word of the text.
 fn name_of(text: &str) -> String {
     text.split(' ').next().unwrap_or_default().to_owned()
-}
-
-fn say(line: std::fmt::Arguments<'_>) {
-    let mut out = std::io::stdout().lock();
-    writeln!(out, "\n{line}").unwrap();
-    out.flush().unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
