@@ -154,10 +154,7 @@ impl PostgresStore {
         W: TryInto<Wave>,
         StoreError: From<W::Error>,
     {
-        let wave: Wave = wave.try_into()?;
-        if wave.channel().is_reserved() {
-            return Err(StoreError::Reserved { channel: wave.channel().to_string() });
-        }
+        let wave = stored_wave::own(wave)?;
         let sql = "UPDATE aether_store SET number = number + 1 WHERE store = $1 AND name = 'committed' RETURNING number, \
                    (SELECT number FROM aether_store WHERE store = $1 AND name = 'instance'), \
                    (SELECT sum(number)::bigint FROM aether_store \

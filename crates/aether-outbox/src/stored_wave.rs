@@ -7,6 +7,21 @@ use aether_core::clock::micros_since_1970;
 use aether_link::wire::{EncodeError, Sender, decode, encode};
 use bytes::Bytes;
 
+use crate::error::StoreError;
+
+/// A wave of the service, which may be on any channel but the reserved ones.
+pub(crate) fn own<W>(wave: W) -> Result<Wave, StoreError>
+where
+    W: TryInto<Wave>,
+    StoreError: From<W::Error>,
+{
+    let wave: Wave = wave.try_into()?;
+    match wave.channel().is_reserved() {
+        true => Err(StoreError::Reserved { channel: wave.channel().to_string() }),
+        false => Ok(wave),
+    }
+}
+
 /// The time, then the wave in a frame with its channel.
 pub(crate) fn write(wave: &Wave) -> Result<Vec<u8>, EncodeError> {
     let sender = Sender { node: 0, sent_micros: 0 };

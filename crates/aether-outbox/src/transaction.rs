@@ -83,10 +83,7 @@ impl<'a, B: Backend> Transaction<'a, B> {
         W: TryInto<Wave>,
         StoreError: From<W::Error>,
     {
-        let wave: Wave = wave.try_into()?;
-        if wave.channel().is_reserved() {
-            return Err(StoreError::Reserved { channel: wave.channel().to_string() });
-        }
+        let wave = stored_wave::own(wave)?;
         let waiting = self.held.ledger().waiting + self.emitted.get();
         let most = self.shared.limits.max_waiting;
         if waiting >= most {
