@@ -31,6 +31,7 @@ mod received;
 pub(crate) mod reply;
 mod retry;
 mod trace_context;
+mod unique;
 
 pub use crate::amplitude::{AmplitudeError, Expiry, HalfLifeError, LEVELS, STEPS_PER_OCTAVE, Signal};
 pub use crate::channel::{ChannelError, MAX_NAME_BYTES, MAX_TOKENS};
@@ -58,6 +59,7 @@ pub use reply::{FAILURE, FailureReasonError};
 pub(crate) use reply::{Failure, FailureReason};
 pub use retry::ATTEMPTS;
 pub use trace_context::{MAX_TRACESTATE_BYTES, TRACEPARENT, TRACESTATE, TraceContext, TraceContextError};
+pub use unique::UNIQUE;
 
 use std::fmt;
 use std::sync::Arc;

@@ -184,9 +184,9 @@ pub enum EmitError {
     /// The channel is durable, and the wave was not stored.
     #[error(transparent)]
     NotStored(#[from] NotStored),
-    /// The wave is for later, and no log keeps its channel.
+    /// The wave is for later or unique, and no log keeps its channel.
     #[error(
-        "the wave is for later, and no log keeps {}: connect by a durable log, and make this one of its channels",
+        "the wave is for later or unique, and no log keeps {}: connect by a durable log, and make this one of its channels",
         wave.channel()
     )]
     NotKept {

@@ -148,13 +148,22 @@ pub struct Stored {
     pub position: NonZeroU64,
     /// The level that was reached.
     pub durability: Durability,
+    /// Whether the log had the wave before, or one of the same [unique](crate::WaveBuilder::unique) name. In JetStream a
+    /// wave that was stored again after a lost answer may count as the first one.
+    pub is_copy: bool,
 }
 
 impl Stored {
     /// A wave that was stored. For implementors of media.
     #[must_use]
     pub const fn new(position: NonZeroU64, durability: Durability) -> Self {
-        Self { position, durability }
+        Self { position, durability, is_copy: false }
+    }
+
+    /// A wave that was there before. For implementors of media.
+    #[must_use]
+    pub const fn copy(self, is_copy: bool) -> Self {
+        Self { is_copy, ..self }
     }
 }
 
@@ -170,16 +179,16 @@ pub struct StoredRange {
     pub durability: Durability,
     /// The number of waves.
     pub waves: u64,
+    /// How many of them the log had before: [`Stored::is_copy`].
+    pub copies: u64,
 }
 
 impl StoredRange {
     /// A range that has this wave as well.
     #[must_use]
-    pub fn with(before: Option<Self>, Stored { position, durability }: Stored) -> Self {
-        match before {
-            None => Self { first: position, last: position, durability, waves: 1 },
-            Some(range) => range.and(Self { first: position, last: position, durability, waves: 1 }),
-        }
+    pub fn with(before: Option<Self>, Stored { position, durability, is_copy }: Stored) -> Self {
+        let one = Self { first: position, last: position, durability, waves: 1, copies: u64::from(is_copy) };
+        before.map_or(one, |range| range.and(one))
     }
 
     /// Both ranges.
@@ -190,6 +199,7 @@ impl StoredRange {
             last: self.last.max(other.last),
             durability: self.durability.min(other.durability),
             waves: self.waves + other.waves,
+            copies: self.copies + other.copies,
         }
     }
 }

@@ -356,9 +356,7 @@ impl Emitter {
         if wave.channel().is_reserved() {
             return Err(EmitError::Reserved { wave });
         }
-        if wave.due().is_some() {
-            wave = self.if_kept(wave)?;
-        }
+        wave = self.if_kept(wave)?;
         if self.guard.is_some() {
             wave = self.guarded(wave)?;
         }
@@ -368,16 +366,14 @@ impl Emitter {
     /// Whether a wave is emitted whatever its strength and the time.
     #[inline]
     fn is_free(&self, wave: &Wave) -> bool {
-        self.guard.is_none() && !wave.channel().is_reserved() && wave.due().is_none()
+        self.guard.is_none() && !wave.channel().is_reserved() && !wave.needs_log()
     }
 
-    /// Hands back a wave for later that no log keeps.
-    #[cold]
+    /// Hands back a wave that needs a log, if none keeps its channel.
+    #[inline]
     pub(super) fn if_kept(&self, wave: Wave) -> Result<Wave, EmitError> {
-        match wave.due_later() {
-            Some(_) if !self.aether.medium().keeps(wave.channel()) => Err(EmitError::NotKept { wave }),
-            _ => Ok(wave),
-        }
+        let is_kept = !wave.needs_log() || self.aether.medium().keeps(wave.channel());
+        if is_kept { Ok(wave) } else { Err(EmitError::NotKept { wave }) }
     }
 
     /// Gives a wave its number, its time, and what it inherits.

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::{
-    Baggage, Body, ContentType, ECHO, EchoRequest, Extras, Kind, MAX_KEY_BYTES, Metadata, Origin, Request,
-    TraceContext, Wave, WaveError,
+    Baggage, Body, ContentType, DUE, ECHO, EchoRequest, Extras, Kind, MAX_KEY_BYTES, Metadata, Origin,
+    Request, TraceContext, UNIQUE, Wave, WaveError,
 };
 use crate::amplitude::{Amplitude, HalfLife, Signal};
 use crate::channel::{Channel, ChannelError};
@@ -177,6 +177,22 @@ impl WaveBuilder {
         self.at(now.checked_add(time).unwrap_or(now))
     }
 
+    /// Makes the wave the only one of this name on its channel: a durable log that has stored one stores no second one, and
+    /// nobody hears it. The [receipt](crate::Receipt) then has the position of the first one, and
+    /// [`is_copy`](crate::medium::Stored::is_copy).
+    ///
+    /// A log in a folder remembers its last waves (`StoreOptions::remembered_ids`, 65,536 by default), one in JetStream
+    /// for a time (`JetStreamOptions::duplicate_window`, two minutes by default). Whether the first wave was handled does not
+    /// matter. On a channel that no log keeps, [`EmitError::NotKept`](crate::EmitError::NotKept) hands the wave back. A wave
+    /// for later cannot be unique; a schedule has a key.
+    pub fn unique(mut self, name: &str) -> Self {
+        let metadata = self.metadata.replaced(UNIQUE, name);
+        if let Some(metadata) = self.note(metadata) {
+            self.metadata = metadata;
+        }
+        self
+    }
+
     /// Asks for an echo if the wave fails, also if it is an event or a broadcast. Default: an echo without payload for
     /// commands and queries, and none for other kinds. It travels as the metadata entry [`ECHO`]; the first call
     /// counts.
@@ -220,6 +236,9 @@ impl WaveBuilder {
     /// The first error of any earlier call.
     pub fn build(self) -> Result<Wave, WaveError> {
         let Self { key, cause, root, baggage, trace, metadata, .. } = self;
+        if metadata.value(UNIQUE).is_some() && metadata.value(DUE).is_some() {
+            return Err(WaveError::UniqueLater);
+        }
         let root = root.filter(|root| cause.as_ref() != Some(root));
         let request = Request::of(root, baggage);
         let extras = Extras { key, cause, request, trace, metadata, ..Extras::default() };

@@ -46,6 +46,11 @@ pub enum WaveError {
     /// A wave that has to have an identity has none.
     #[error("the wave has no identity: give it one with Wave::identified")]
     NoIdentity,
+    /// A wave for later is unique by the key of its schedule.
+    #[error(
+        "a wave for later cannot be unique: put it as a schedule with a key, which replaces the one before"
+    )]
+    UniqueLater,
 }
 
 /// Why an answer could not be sent.

@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use crate::dead::given_up::GivenUp;
 use crate::dead::kept::{BOUNDS, Bounds, Kept, LETTER, Letters, REMOVED};
 use crate::dead::letter::{read, written};
-use crate::store::{AppendError, Entry, OpenError, Store, StoreOptions};
+use crate::store::{AppendError, Appended, Entry, OpenError, Store, StoreOptions};
 use crate::stored_wave::{StoredWave, entry, identity};
 
 /// The folder, below the folder of the log.
@@ -321,7 +321,8 @@ impl Drop for Replaying<'_> {
 /// Appends a record, synced.
 async fn append(store: &Store, entry: Entry) -> Result<u64, AppendError> {
     let (answer, done) = oneshot::channel();
-    let answering = Box::new(move |result| drop(answer.send(result)));
+    let answering =
+        Box::new(move |result: Result<Appended, _>| drop(answer.send(result.map(|letter| letter.position))));
     store.append(entry, Durability::Synced, answering)?;
     done.await.unwrap_or(Err(AppendError::Closed))
 }

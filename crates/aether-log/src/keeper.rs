@@ -10,7 +10,7 @@ use aether_core::medium::{Details, MediumStatus, Stored};
 #[cfg(feature = "jetstream")]
 use crate::jetstream::{JetStreamError, Publisher};
 use crate::schedule::micros;
-use crate::store::{AppendError, Entry, Store};
+use crate::store::{AppendError, Appended, Entry, Store};
 use crate::timers::{Change, Changed, Timer, Timers};
 
 /// Keeps waves.
@@ -58,10 +58,15 @@ impl KeepError {
 /// Is called with the outcome, or dropped when the program ends before that.
 pub(crate) type Done = Box<dyn FnOnce(Result<Stored, KeepError>) + Send>;
 
-/// The function that the store calls with the position of a record.
-fn positioned(done: Done, level: Durability) -> Box<dyn FnOnce(Result<u64, AppendError>) + Send> {
-    let stored = move |position| Stored::new(NonZeroU64::new(position).unwrap_or(NonZeroU64::MIN), level);
+/// The function that the store calls with the place of a record.
+fn positioned(done: Done, level: Durability) -> Box<dyn FnOnce(Result<Appended, AppendError>) + Send> {
+    let stored = move |Appended { position, is_copy }| stored(position, level).copy(is_copy);
     Box::new(move |result| done(result.map(stored).map_err(Into::into)))
+}
+
+/// A wave that was stored at a position.
+pub(crate) fn stored(position: u64, level: Durability) -> Stored {
+    Stored::new(NonZeroU64::new(position).unwrap_or(NonZeroU64::MIN), level)
 }
 
 impl Keeper {

@@ -20,7 +20,7 @@ use crate::channels::Channels;
 use crate::keeper::Keeper;
 use crate::later::{KeptForLater, settled};
 use crate::stored_wave::entry;
-use crate::storing::{Storing, not_carried};
+use crate::storing::{Storing, is_heard, not_carried};
 use crate::storing_batch::StoringBatch;
 
 /// The largest number of bytes of waves that are stored together. One wave more may be in it.
@@ -249,6 +249,9 @@ impl Medium for DurableMedium {
                 }
                 let mut storing = self.store(wave, level)?;
                 let (wave, stored) = storing.stored().await.map_err(EmitError::from)?;
+                if !is_heard(&wave, stored) {
+                    return Ok(Settled { offered: Offered::to(0), stored: Some(stored) });
+                }
                 // The log has it, and that is what is confirmed.
                 let offered = match self.inner.carry_confirmed(wave).await {
                     Ok(settled) => settled.offered,

@@ -31,6 +31,7 @@ pub use crate::store::cursor::{Cursor, Item};
 pub use crate::store::damage::{Damage, TornTail};
 pub use crate::store::error::{AppendError, OpenError, ReadError};
 pub use crate::store::options::{OptionsError, Retention, StoreOptions};
+pub use crate::store::queue::Appended;
 pub use crate::store::record::{Entry, Record};
 pub use crate::store::rewriting::Rewritten;
 pub use crate::store::segments::Extent;
@@ -129,7 +130,7 @@ impl Store {
         &self.damaged
     }
 
-    /// Queues a record. `done` is called by the writing thread with its position, once `level` is reached, or with the
+    /// Queues a record. `done` is called by the writing thread with its place, once `level` is reached, or with the
     /// reason why it was not.
     ///
     /// # Errors

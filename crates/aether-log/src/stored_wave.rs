@@ -7,6 +7,7 @@ use aether_core::wave::DUE;
 use aether_core::{Channel, Wave, WaveId};
 use aether_link::wire::{EncodeError, FrameError, Sender, decode, encode};
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 
 use crate::store::{Entry, Record};
 
@@ -40,11 +41,19 @@ pub(crate) fn identity(wave: &Wave) -> u128 {
     }
 }
 
+/// The identity by which the log finds a second one: of a unique wave, its channel and name.
+fn stored_identity(wave: &Wave) -> u128 {
+    let Some(name) = wave.unique().filter(|_| wave.attempts() == 1) else { return identity(wave) };
+    let named = Sha256::new().chain_update(wave.channel().as_str()).chain_update([0]).chain_update(name);
+    let digest: [u8; 32] = named.finalize().into();
+    digest.first_chunk().map_or(0, |bytes| u128::from_le_bytes(*bytes))
+}
+
 /// The record of a wave.
 pub(crate) fn entry(wave: &Wave) -> Result<Entry, EncodeError> {
     let now = tokio::time::Instant::now().into_std();
     let body = frame(wave, None, now)?;
-    let (level, id) = (wave.signal().level(), identity(wave));
+    let (level, id) = (wave.signal().level(), stored_identity(wave));
     Ok(Entry { kind: WAVE, level, id, name: wave.channel().as_str().to_owned(), body })
 }
 

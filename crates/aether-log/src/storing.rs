@@ -51,9 +51,10 @@ impl Storing {
         let (answer, result) = oneshot::channel();
         let (late, carrier, counted) = (wave.clone(), Arc::clone(inner), Counted::new(storing));
         let done = Box::new(move |result: Result<Stored, KeepError>| {
-            if let Err(Ok(_)) = answer.send(result) {
+            match answer.send(result) {
                 // The emit was cancelled, and the wave is stored.
-                drop(carrier.carry(late));
+                Err(Ok(stored)) if is_heard(&late, stored) => drop(carrier.carry(late)),
+                _ => {}
             }
             drop(counted);
         });
@@ -78,6 +79,9 @@ impl Storing {
     /// Stores the wave and then carries it.
     pub(crate) async fn carried(mut self) -> Result<Settled, NotStored> {
         let (wave, stored) = self.stored().await?;
+        if !is_heard(&wave, stored) {
+            return Ok(Settled { offered: Offered::to(0), stored: Some(stored) });
+        }
         let offered = match self.inner.carry(wave) {
             Ok(Carried::Done(offered)) => offered,
             Ok(Carried::Waiting(waiting)) => waiting.finish().await?.offered,
@@ -85,6 +89,12 @@ impl Storing {
         };
         Ok(Settled { offered, stored: Some(stored) })
     }
+}
+
+/// Whether the medium carries a wave that the log has: not if it is another one than the unique wave that was there. The same
+/// wave may have been stored without being carried.
+pub(crate) fn is_heard(wave: &Wave, stored: Stored) -> bool {
+    !stored.is_copy || wave.unique().is_none()
 }
 
 /// The log has the wave, so the emit has not failed. Its consumers get the wave.
@@ -103,8 +113,9 @@ impl Drop for Storing {
         let Some(wave) = self.wave.take() else { return };
         // The writing thread either finds the channel closed and carries the wave, or has answered already.
         self.result.close();
-        if let Ok(Ok(_)) = self.result.try_recv() {
-            drop(self.inner.carry(wave));
+        match self.result.try_recv() {
+            Ok(Ok(stored)) if is_heard(&wave, stored) => drop(self.inner.carry(wave)),
+            _ => {}
         }
     }
 }

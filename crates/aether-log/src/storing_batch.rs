@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::keeper::{Done, KeepError, Keeper};
 use crate::store::{AppendError, Entry};
-use crate::storing::Counted;
+use crate::storing::{Counted, is_heard};
 
 type Results = Vec<Result<Stored, KeepError>>;
 
@@ -54,13 +54,15 @@ impl Ending {
                 self.results.drain(..).map(|result| result.unwrap_or(Err(AppendError::Closed.into())));
             if let Err(results) = to.send(results.collect()) {
                 // The emit was cancelled, and these waves are stored.
-                carry_now(
-                    &*inner,
-                    waves.into_iter().zip(results).filter(|(_, result)| result.is_ok()).map(|(wave, _)| wave),
-                );
+                carry_now(&*inner, heard(waves.into_iter().zip(results)));
             }
         }
     }
+}
+
+/// The waves that were stored and are to be carried.
+fn heard(waves: impl Iterator<Item = (Wave, Result<Stored, KeepError>)>) -> impl Iterator<Item = Wave> {
+    waves.filter_map(|(wave, result)| result.is_ok_and(|stored| is_heard(&wave, stored)).then_some(wave))
 }
 
 fn carry_now(inner: &dyn Medium, waves: impl Iterator<Item = Wave>) {
@@ -103,7 +105,9 @@ impl StoringBatch {
             match results.next().unwrap_or(Err(AppendError::Closed.into())) {
                 Ok(stored) => {
                     settled.stored = Some(StoredRange::with(settled.stored, stored));
-                    self.stored.push_back(wave);
+                    if is_heard(&wave, stored) {
+                        self.stored.push_back(wave);
+                    }
                 }
                 Err(error) => {
                     settled.refused.push(NotStored::new(wave, error.is_transient(), error.into_reason()))
@@ -131,8 +135,7 @@ impl Drop for StoringBatch {
         // The writing thread either finds the channel closed and carries the waves, or has answered already.
         self.result.close();
         if let Ok(results) = self.result.try_recv() {
-            let stored = self.waves.drain(..).zip(results).filter(|(_, result)| result.is_ok());
-            carry_now(&*self.inner, stored.map(|(wave, _)| wave));
+            carry_now(&*self.inner, heard(self.waves.drain(..).zip(results)));
         }
     }
 }

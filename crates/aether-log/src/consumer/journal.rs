@@ -21,7 +21,9 @@ use crate::consumer::options::{ConsumerOptions, Start};
 use crate::consumer::positions::Positions;
 use crate::consumer::window::{Fate, Recovered, Window};
 use crate::dead::Attempt;
-use crate::store::{AppendError, Cursor, Damage, Entry, Item, OpenError, Store, StoreOptions, View};
+use crate::store::{
+    AppendError, Appended, Cursor, Damage, Entry, Item, OpenError, Store, StoreOptions, View,
+};
 
 const SNAPSHOT: u8 = 32;
 const ACKNOWLEDGED: u8 = 33;
@@ -133,14 +135,14 @@ impl Journal {
         let (done, written) = mpsc::channel();
         let notes = (0..2).map(|_| {
             let done = done.clone();
-            let answering = move |result: Result<u64, AppendError>| drop(done.send(result));
+            let answering = move |result: Result<Appended, _>| drop(done.send(result));
             (entry(SNAPSHOT, &snapshot), Box::new(answering) as _)
         });
         self.store.append_all(notes.collect(), Durability::Synced)?;
         drop(done);
         self.store.hurry();
         for result in written {
-            self.last.store(result?, Ordering::Release);
+            self.last.store(result?.position, Ordering::Release);
         }
         Ok(())
     }
@@ -191,7 +193,7 @@ impl Journal {
             Arc::new(Mutex::new(Together { left: claims.len(), failure: None, answer: Some(answer) }));
         let entry_of = |claim: Claim| {
             let (entry, together) = (entry(kind, &claim.position()), Arc::clone(&together));
-            let written = Box::new(move |result: Result<u64, AppendError>| {
+            let written = Box::new(move |result: Result<Appended, AppendError>| {
                 // Without a record of it the wave is delivered again.
                 if result.is_ok() {
                     claim.settle(fate);
@@ -223,7 +225,7 @@ impl Journal {
         let (done, written) = mpsc::channel();
         for failure in failures {
             let done = done.clone();
-            let answering = Box::new(move |result: Result<u64, AppendError>| drop(done.send(result)));
+            let answering = Box::new(move |result: Result<Appended, AppendError>| drop(done.send(result)));
             self.store.append(entry(FAILED, failure), Durability::Stored, answering)?;
         }
         drop(done);
@@ -237,8 +239,8 @@ impl Journal {
         let snapshot = Snapshot { pattern, floor, settled, counts };
         let (before_last, last) = (Arc::clone(&self.before_last), Arc::clone(&self.last));
         // Records that were written before the snapshot and settled after it was taken are behind the one before.
-        let done = Box::new(move |result: Result<u64, AppendError>| match result {
-            Ok(position) => before_last.store(last.swap(position, Ordering::AcqRel), Ordering::Release),
+        let done = Box::new(move |result: Result<Appended, AppendError>| match result {
+            Ok(noted) => before_last.store(last.swap(noted.position, Ordering::AcqRel), Ordering::Release),
             Err(error) => tracing::warn!(%error, "the state of a consumer was not written"),
         });
         if let Err(error) = self.store.append(entry(SNAPSHOT, &snapshot), Durability::Stored, done) {

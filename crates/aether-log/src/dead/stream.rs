@@ -151,9 +151,9 @@ impl StreamLetters {
         })?;
         let subject = self.subjects.wave(wave.channel().as_str());
         let id = format!("{}:letter:{number}", self.subjects.side_stream());
-        let position = self.connection.publish(stream, &subject, &id, body).await?;
+        let stored = self.connection.publish(stream, &subject, &id, body).await?;
         self.drop_letter(number).await?;
-        Ok(position)
+        Ok(stored.position)
     }
 
     /// A letter.
@@ -219,7 +219,8 @@ impl StreamLetters {
         let subject = self.subjects.letter(consumer, stored.position, identity(&stored.wave));
         let body = written(consumer, stored, Some(stored.wave.channel()), attempts, failed);
         let id = format!("{subject}:{attempts}");
-        self.connection.publish(&self.subjects.side_stream(), &subject, &id, body).await
+        let buried = self.connection.publish(&self.subjects.side_stream(), &subject, &id, body).await;
+        buried.map(|letter| letter.position)
     }
 
     /// Counts a wave that was buried.

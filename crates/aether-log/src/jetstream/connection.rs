@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::error::JetStreamError;
 use super::sealing::Sealing;
+use crate::store::Appended;
 
 /// The wait for one answer, after which the request is sent again. An election takes longer, and a published wave is
 /// recognised when it comes twice.
@@ -287,15 +288,15 @@ impl Connection {
         }
     }
 
-    /// Publishes to a stream, sealed if the log has keys, and waits until it has the message. Returns its position.
-    /// Messages of one id are stored once.
+    /// Publishes to a stream, sealed if the log has keys, and waits until it has the message. Messages of one id are
+    /// stored once. After a lost answer, one that was stored by this call may be counted as new.
     pub(crate) async fn publish(
         &self,
         stream: &str,
         subject: &str,
         id: &str,
         body: Bytes,
-    ) -> Result<u64, JetStreamError> {
+    ) -> Result<Appended, JetStreamError> {
         let body = self.sealing.seal(subject, body)?;
         self.publish_sealed(stream, subject, id, HeaderMap::new(), body).await
     }
@@ -308,7 +309,8 @@ impl Connection {
         id: &str,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<u64, JetStreamError> {
+    ) -> Result<Appended, JetStreamError> {
+        let mut is_first = true;
         let mut attempts = Attempts::new(self.patience);
         loop {
             let refused = self.refusals.publishing(subject);
@@ -318,7 +320,10 @@ impl Connection {
             let error = tokio::select! {
                 biased;
                 published = publishing => match published {
-                    Ok(stored) => return Ok(stored.sequence),
+                    Ok(stored) => {
+                        let is_copy = stored.duplicate && is_first;
+                        return Ok(Appended { position: stored.sequence, is_copy });
+                    }
                     Err(error) => error,
                 },
                 () = refused => return Err(JetStreamError::NotPermitted { subject: subject.to_owned() }),
@@ -349,6 +354,7 @@ impl Connection {
                 // No leader, no connection, or no answer: the wave may have been stored, and its id keeps it single.
                 _ => {}
             }
+            is_first = false;
             if !attempts.next().await {
                 return Err(self.no_answer(stream));
             }

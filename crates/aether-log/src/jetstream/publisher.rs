@@ -12,7 +12,8 @@ use super::error::JetStreamError;
 use super::schedules::StreamSchedules;
 use super::sealing::Sealing;
 use super::subjects::Subjects;
-use crate::store::Entry;
+use crate::keeper::stored;
+use crate::store::{Appended, Entry};
 
 /// Stores waves, each by a request of its own, many at once.
 #[derive(Debug)]
@@ -74,10 +75,9 @@ impl Publisher {
         let (connection, reached) = (Arc::clone(&self.connection), self.reached);
         let stream = self.subjects.stream().to_owned();
         self.connection.runtime.spawn(async move {
-            let stored =
-                |position| Stored::new(NonZeroU64::new(position).unwrap_or(NonZeroU64::MIN), reached);
             let published = connection.publish(&stream, &subject, &id, wave.body).await;
             connection.note(&published);
+            let stored = |Appended { position, is_copy }| stored(position, reached).copy(is_copy);
             done(published.map(stored));
         });
     }

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::error::{AppendError, OpenError};
 use super::leftovers::note_unsynced;
 use super::options::StoreOptions;
-use super::queue::{Done, Job, Queue, Work};
+use super::queue::{Appended, Done, Job, Queue, Work};
 use super::segment::{FILE_HEADER, file_header};
 use super::segments::{Opened, Segment, Segments, file_name};
 
@@ -40,7 +40,7 @@ struct Group {
     /// Position and place of each record.
     records: Vec<(u64, u64)>,
     ids: HashMap<u128, u64>,
-    waiting: Vec<(u64, Durability, Done)>,
+    waiting: Vec<(Appended, Durability, Done)>,
 }
 
 /// The state of the writing thread.
@@ -255,7 +255,7 @@ impl Committer {
                 continue;
             }
             if let Some(position) = self.position_of(entry.id, &group) {
-                group.waiting.push((position, level, done));
+                group.waiting.push((Appended { position, is_copy: true }, level, done));
                 continue;
             }
             let size = self.end + (group.bytes.len() + entry.size()) as u64;
@@ -276,7 +276,7 @@ impl Committer {
             if entry.id != 0 {
                 group.ids.insert(entry.id, position);
             }
-            group.waiting.push((position, level, done));
+            group.waiting.push((Appended { position, is_copy: false }, level, done));
         }
         self.finish(group).await;
     }
@@ -314,7 +314,7 @@ impl Committer {
         group.records.truncate(whole);
         self.end = end;
         let (taken, refused): (Vec<_>, Vec<_>) =
-            group.waiting.into_iter().partition(|(position, ..)| *position < refused_from);
+            group.waiting.into_iter().partition(|(appended, ..)| appended.position < refused_from);
         // Readers of this process get a record when it has its level: nobody acts on a wave that a power cut may take.
         let is_synced = taken.iter().any(|(_, level, _)| *level >= Durability::Synced);
         let mut failure = None;
@@ -338,10 +338,10 @@ impl Committer {
         if let Some(refusal) = refusal {
             refused.into_iter().for_each(|(_, _, done)| done(Err(refusal.clone())));
         }
-        for (position, level, done) in taken {
+        for (appended, level, done) in taken {
             done(match &failure {
                 Some(failure) if level >= Durability::Synced => Err(failure.clone()),
-                _ => Ok(position),
+                _ => Ok(appended),
             });
         }
     }

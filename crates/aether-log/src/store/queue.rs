@@ -10,8 +10,18 @@ use parking_lot::Mutex;
 use super::error::AppendError;
 use super::record::Entry;
 
-/// Receives the position of a record that has reached its level, or why it has not.
-pub(super) type Done = Box<dyn FnOnce(Result<u64, AppendError>) + Send>;
+/// A record that has reached its level.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Appended {
+    /// Its position, or the one of the record of the same identity that was there.
+    pub position: u64,
+    /// Whether one was there.
+    pub is_copy: bool,
+}
+
+/// Receives a record that has reached its level, or why it has not.
+pub(super) type Done = Box<dyn FnOnce(Result<Appended, AppendError>) + Send>;
 
 /// A record that is to be written.
 pub(super) struct Job {

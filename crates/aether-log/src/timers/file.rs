@@ -14,7 +14,9 @@ use super::change::Change;
 use super::index::{Keyed, TimerIndex};
 use super::row::{Row, TimerId, fired};
 use crate::schedule::{Rule, Schedule};
-use crate::store::{AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions};
+use crate::store::{
+    AppendError, Appended, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions,
+};
 use crate::stored_wave::{WAVE, fired_entry};
 
 const SEGMENT_BYTES: u64 = 1 << 20;
@@ -230,7 +232,9 @@ pub(super) fn append(
     let (done, written) = mpsc::channel();
     let record = |(at, entry)| {
         let done = done.clone();
-        let done = move |result: Result<u64, AppendError>| drop(done.send((at, result)));
+        let done = move |result: Result<Appended, AppendError>| {
+            drop(done.send((at, result.map(|row| row.position))));
+        };
         (entry, Box::new(done) as Box<dyn FnOnce(_) + Send>)
     };
     store.append_all(entries.into_iter().enumerate().map(record).collect(), Durability::Synced)?;

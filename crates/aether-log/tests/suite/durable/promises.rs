@@ -19,6 +19,7 @@ pub(crate) use crate::durable::keyed::{
     d17_a_wave_that_goes_back_or_is_given_up_lets_its_key_go_on,
 };
 use crate::durable::stage::{Place, connect, none_until, order, position, quick, receive, text};
+pub(crate) use crate::durable::unique::d18_a_unique_wave_is_stored_and_heard_once;
 
 /// Emits a wave for each text, one after the other.
 async fn emit(aether: &Aether, texts: impl IntoIterator<Item = u64>) {

@@ -150,7 +150,7 @@ fn records_are_refused_while_too_many_bytes_wait() {
     assert!((20..100).contains(&taken), "{taken}");
     go_on.send(()).unwrap();
     for number in 0..taken {
-        assert_eq!(results.recv().unwrap().unwrap(), number + 2);
+        assert_eq!(results.recv().unwrap().unwrap().position, number + 2);
     }
     assert_eq!(append(&store, entry(1000)).unwrap(), taken + 2);
 }

@@ -22,7 +22,7 @@ pub(crate) fn entry(number: u64) -> Entry {
 pub(crate) fn append(store: &Store, entry: Entry) -> Result<u64, AppendError> {
     let (done, position) = mpsc::channel();
     store.append(entry, Durability::Synced, Box::new(move |result| done.send(result).unwrap()))?;
-    position.recv().unwrap()
+    position.recv().unwrap().map(|appended| appended.position)
 }
 
 pub(crate) fn read(mut cursor: Cursor) -> (Vec<Record>, Vec<Damage>) {
