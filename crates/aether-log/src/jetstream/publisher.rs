@@ -10,8 +10,8 @@ use aether_core::medium::{MediumStatus, Stored};
 use super::connection::Connection;
 use super::error::JetStreamError;
 use super::schedules::StreamSchedules;
-use super::sealing::Sealing;
 use super::subjects::Subjects;
+use crate::sealing::Sealing;
 use crate::store::Entry;
 
 /// Stores waves, each by a request of its own, many at once.

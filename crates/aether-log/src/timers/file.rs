@@ -9,12 +9,15 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 
 use aether_core::Durability;
+use aether_link::wire::is_sealed;
 
 use super::change::Change;
 use super::index::{Keyed, TimerIndex};
-use super::row::{Row, TimerId, fired};
+use super::row::{Row, TIMER, TimerId, fired};
 use crate::schedule::{Rule, Schedule};
-use crate::store::{AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions};
+use crate::store::{
+    AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions, View,
+};
 use crate::stored_wave::{WAVE, fired_entry};
 
 const SEGMENT_BYTES: u64 = 1 << 20;
@@ -44,7 +47,7 @@ impl Due {
         let stored = Entry { kind: WAVE, body: record.body.slice_ref(body), ..record.entry() };
         // A schedule may deliver its wave more than once, each under an identity of its own.
         let entry = match &schedule {
-            Some(_) => fired_entry(&stored, due)?,
+            Some(_) => fired_entry(&stored, due),
             None => stored.clone(),
         };
         Some(Self { id, schedule, body: stored.body.clone(), stored, entry })
@@ -59,6 +62,26 @@ impl Due {
         });
         next.map_or_else(|| fired(self.id.due, id, key), |row| row.entry(&self.stored))
     }
+}
+
+/// Whether the first wave that is kept for later in a folder is sealed; `None` if there is none. Blocks.
+pub(crate) fn first_is_sealed(folder: &Path) -> Result<Option<bool>, OpenError> {
+    if !folder.is_dir() {
+        return Ok(None);
+    }
+    let mut cursor = match View::open(folder) {
+        Err(OpenError::Nothing { .. }) => return Ok(None),
+        view => view?.cursor(0),
+    };
+    while let Some(item) = cursor.next_item()? {
+        if let Item::Record(record) = item
+            && record.kind == TIMER
+            && let Ok(Row { body, .. }) = postcard::from_bytes(&record.body)
+        {
+            return Ok(Some(is_sealed(body)));
+        }
+    }
+    Ok(None)
 }
 
 /// The result of a write.
