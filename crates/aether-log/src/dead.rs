@@ -12,6 +12,7 @@ mod stream;
 mod view;
 
 pub use error::DeadError;
+pub(crate) use letter::is_sealed_letter;
 pub use letter::{Attempt, DeadWave, MAX_FAILED};
 #[cfg(feature = "jetstream")]
 pub use stream::StreamLetters;
@@ -32,7 +33,7 @@ use crate::dead::given_up::GivenUp;
 use crate::dead::kept::{BOUNDS, Bounds, Kept, LETTER, Letters, REMOVED};
 use crate::dead::letter::{read, sealed_letter, written};
 use crate::sealing::Sealing;
-use crate::store::{AppendError, Entry, Item, OpenError, ReadError, Store, StoreOptions};
+use crate::store::{AppendError, Entry, OpenError, Store, StoreOptions};
 use crate::stored_wave::{StoredWave, entry, identity, sealed};
 
 /// The folder, below the folder of the log.
@@ -101,15 +102,6 @@ impl DeadStore {
     /// Names the log, once it is open as well.
     pub(crate) fn belongs_to(&self, log: &Arc<Store>) {
         let _ = self.log.set(Arc::clone(log));
-    }
-
-    /// Whether the first letter is sealed; `None` if there is none. Blocks.
-    pub(crate) fn first_is_sealed(&self) -> Result<Option<bool>, ReadError> {
-        let Some(number) = self.numbers().first().copied() else { return Ok(None) };
-        Ok(match self.store.cursor(number).next_item()? {
-            Some(Item::Record(record)) => letter::is_sealed_letter(&record),
-            _ => None,
-        })
     }
 
     /// How many letters there are.

@@ -51,6 +51,7 @@ mod storing;
 mod storing_batch;
 mod timers;
 mod verify;
+mod whole;
 
 pub use backup::{Backup, BackupError, RestoreError, restore};
 pub use consumer::{
@@ -83,3 +84,4 @@ pub use snapshots::{Snapshot, SnapshotError};
 pub use stored_wave::{SCHEDULE, StoredWave};
 pub use timers::TimerLedger;
 pub use verify::verify;
+pub use whole::is_sealed;

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use aether_core::wave::ChannelError;
 use aether_core::{Durability, Pattern};
-use aether_link::wire::is_sealed;
 #[cfg(feature = "seal")]
 use aether_seal::KeySource;
 
@@ -17,9 +16,8 @@ use crate::maintenance::{Maintenance, Rules};
 use crate::name::is_name;
 use crate::sealing::Sealing;
 use crate::snapshots;
-use crate::store::{Cursor, Holds, Item, OpenError, ReadError, Store, StoreOptions, System};
-use crate::stored_wave::WAVE;
-use crate::timers;
+use crate::store::{Holds, OpenError, Store, StoreOptions, System};
+use crate::whole;
 
 /// The folder of the consumers, below the folder of the log.
 pub(crate) const CONSUMERS: &str = "consumers";
@@ -187,7 +185,7 @@ impl LogBuilder {
         });
         let holds = Holds::new(settled.collect::<Result<Vec<_>, OpenError>>()?);
         let store = Arc::new(Store::open_on(system, &self.folder, self.options, noted, holds)?);
-        check_sealing(&store, &dead, &sealing)?;
+        whole::check(&store, &sealing)?;
         dead.belongs_to(&store);
         if let Some(torn) = store.torn() {
             let (path, bytes) = (torn.path.display(), torn.bytes);
@@ -208,34 +206,6 @@ impl LogBuilder {
             maintenance,
         })
     }
-}
-
-/// Fails if the log is sealed and there are no keys, or the other way round. The first of its waves, letters and waves for
-/// later are looked at: one of them may have been put there by somebody else.
-fn check_sealing(store: &Store, dead: &DeadStore, sealing: &Sealing) -> Result<(), OpenError> {
-    let path = store.folder();
-    let first = [
-        first_is_sealed(store.cursor(0))?,
-        dead.first_is_sealed()?,
-        timers::first_is_sealed(&path.join(timers::FOLDER))?,
-    ];
-    match first.into_iter().flatten().find(|is_sealed| *is_sealed != sealing.has_keys()) {
-        Some(true) => Err(OpenError::Sealed { path: path.to_owned() }),
-        Some(false) => Err(OpenError::Plain { path: path.to_owned() }),
-        None => Ok(()),
-    }
-}
-
-/// Whether the first wave of a log is sealed; `None` if there is none.
-fn first_is_sealed(mut cursor: Cursor) -> Result<Option<bool>, ReadError> {
-    while let Some(item) = cursor.next_item()? {
-        if let Item::Record(record) = item
-            && record.kind == WAVE
-        {
-            return Ok(Some(is_sealed(&record.body)));
-        }
-    }
-    Ok(None)
 }
 
 /// The smallest position that a new record may get. After a power cut consumers and snapshots may know positions that

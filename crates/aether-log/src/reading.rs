@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use aether_core::Pattern;
+use aether_core::{Channel, Pattern};
 #[cfg(feature = "seal")]
 use aether_seal::{KeyId, KeySource, sealed_key};
 
@@ -28,6 +28,8 @@ pub enum LogItem {
     Unopened {
         /// Its position.
         position: u64,
+        /// Its channel, which is not sealed.
+        channel: Option<Channel>,
         /// The id of the key with which it claims to be sealed. Nothing proves it.
         #[cfg(feature = "seal")]
         key: Option<KeyId>,
@@ -109,6 +111,7 @@ impl LogReader {
                 Some(Err(Unread::Unopened(reason))) => {
                     return Ok(Some(LogItem::Unopened {
                         position: record.position,
+                        channel: str::from_utf8(&record.name).ok().and_then(|name| Channel::new(name).ok()),
                         #[cfg(feature = "seal")]
                         key: sealed_key(&record.body),
                         reason,

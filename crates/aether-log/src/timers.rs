@@ -22,9 +22,9 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 pub(crate) use self::change::{Change, Changed, Timer};
-pub(crate) use self::file::first_is_sealed;
 use self::file::{Due, TimerFile, append, unusable};
 pub(crate) use self::index::Keyed;
+pub(crate) use self::row::is_sealed_row;
 use crate::sealing::Sealing;
 use crate::store::{AppendError, Store};
 

@@ -90,8 +90,8 @@ pub(super) fn sealed_letter(channel: &str, body: Bytes, sealing: &Sealing) -> Re
     Ok(sealed.into())
 }
 
-/// Whether a letter is sealed; `None` if this version cannot read it.
-pub(super) fn is_sealed_letter(record: &Record) -> Option<bool> {
+/// Whether a letter is sealed; `None` if the record is none. The record of a removal is a number alone.
+pub(crate) fn is_sealed_letter(record: &Record) -> Option<bool> {
     postcard::take_from_bytes::<About>(&record.body).ok().map(|(_, rest)| is_sealed(rest))
 }
 

@@ -9,15 +9,12 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 
 use aether_core::Durability;
-use aether_link::wire::is_sealed;
 
 use super::change::Change;
 use super::index::{Keyed, TimerIndex};
-use super::row::{Row, TIMER, TimerId, fired};
+use super::row::{Row, TimerId, fired};
 use crate::schedule::{Rule, Schedule};
-use crate::store::{
-    AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions, View,
-};
+use crate::store::{AppendError, Cursor, Entry, Item, OpenError, ReadError, Record, Store, StoreOptions};
 use crate::stored_wave::{WAVE, fired_entry};
 
 const SEGMENT_BYTES: u64 = 1 << 20;
@@ -62,26 +59,6 @@ impl Due {
         });
         next.map_or_else(|| fired(self.id.due, id, key), |row| row.entry(&self.stored))
     }
-}
-
-/// Whether the first wave that is kept for later in a folder is sealed; `None` if there is none. Blocks.
-pub(crate) fn first_is_sealed(folder: &Path) -> Result<Option<bool>, OpenError> {
-    if !folder.is_dir() {
-        return Ok(None);
-    }
-    let mut cursor = match View::open(folder) {
-        Err(OpenError::Nothing { .. }) => return Ok(None),
-        view => view?.cursor(0),
-    };
-    while let Some(item) = cursor.next_item()? {
-        if let Item::Record(record) = item
-            && record.kind == TIMER
-            && let Ok(Row { body, .. }) = postcard::from_bytes(&record.body)
-        {
-            return Ok(Some(is_sealed(body)));
-        }
-    }
-    Ok(None)
 }
 
 /// The result of a write.

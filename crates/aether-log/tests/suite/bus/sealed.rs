@@ -356,7 +356,7 @@ async fn readers_beside_the_log_open_it_with_the_keys_and_go_on_without() {
     let reader = || LogReader::new(view.cursor(0));
     let item = reader().next_item().unwrap().unwrap();
     assert!(
-        matches!(item, LogItem::Unopened { position: 1, key: Some(key), reason: Unopened::Locked } if key == id),
+        matches!(item, LogItem::Unopened { position: 1, key: Some(key), reason: Unopened::Locked, .. } if key == id),
         "{item:?}"
     );
     let mut replay = Replay::new(reader());
