@@ -202,16 +202,16 @@ fn read_folder(
     while !is_over()
         && let Some(item) = reader.next_item()?
     {
-        match item {
-            LogItem::Wave(wave) => {
-                if pattern.matches(wave.wave.channel()) && !waiting.take(*wave) {
-                    break;
-                }
-            }
+        let wave = match item {
+            LogItem::Wave(wave) if pattern.matches(wave.wave.channel()) => *wave,
             LogItem::Unopened { channel: Some(channel), reason, .. } if pattern.matches(&channel) => {
                 unopened = Some(reason);
+                continue;
             }
-            _ => {}
+            _ => continue,
+        };
+        if !waiting.take(wave) {
+            break;
         }
     }
     match unopened {
