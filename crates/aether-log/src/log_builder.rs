@@ -134,7 +134,7 @@ impl LogBuilder {
 
     /// Seals what is in the folder with one of these keys, and opens it with all of them: waves, also for later, dead
     /// letters, the errors of failed attempts, and snapshots. Names of channels, consumers, schedules and snapshots, sizes,
-    /// times, strengths and identities are not sealed, so retention, backups and [`verify`](crate::verify) need no keys.
+    /// times, strengths and identities are not sealed, so retention, backups and [`verify`](fn@crate::verify) need no keys.
     /// Default: nothing is sealed.
     ///
     /// A log is sealed as a whole: one that was begun without keys is refused with them, and the other way round. A record
