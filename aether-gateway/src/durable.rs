@@ -12,6 +12,7 @@ mod stores;
 mod streams;
 mod waiting;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -41,6 +42,8 @@ const NO_SERVERS: &str = "this gateway is on no NATS server";
 #[derive(Debug)]
 pub(crate) struct Durable {
     folders: Vec<LogFolder>,
+    /// The file with the keys of sealed ones.
+    keys: Option<PathBuf>,
     asked: Notify,
     last: watch::Sender<Arc<Reading>>,
     streams: Option<Streams>,
@@ -49,10 +52,10 @@ pub(crate) struct Durable {
 }
 
 impl Durable {
-    pub(crate) fn new(folders: Vec<LogFolder>, servers: Option<LogServers>) -> Self {
+    pub(crate) fn new(folders: Vec<LogFolder>, keys: Option<PathBuf>, servers: Option<LogServers>) -> Self {
         let last = watch::Sender::new(Arc::new(Reading::of_none(EVERY)));
         let readers = Arc::new(Semaphore::new(waiting::READERS));
-        Self { folders, asked: Notify::new(), last, streams: servers.map(Streams::new), readers }
+        Self { folders, keys, asked: Notify::new(), last, streams: servers.map(Streams::new), readers }
     }
 
     /// The last reading. Has JetStream read for the next caller.

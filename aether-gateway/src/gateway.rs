@@ -165,7 +165,7 @@ impl Gateway {
         let accounts = aether.accounts().await?;
         let emitter = aether.emitter(NAME).map_err(CreateError::from)?;
         let directory = Directory::open(aether, emitter.clone()).await?;
-        let durable = Arc::new(Durable::new(options.durable, options.jetstream));
+        let durable = Arc::new(Durable::new(options.durable, options.durable_keys, options.jetstream));
         let heard = Heard { log, observed, insight, roster, accounts, directory, durable };
         let source = StatusSource::new(aether.clone(), heard, Arc::clone(&fields));
         let source = Arc::new(source);

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
 use aether::nats::NatsOptions;
 use aether_core::{InboxOptions, ServeOrder, Wave, WhenFull};
@@ -31,6 +32,7 @@ pub struct GatewayOptions {
     pub(crate) archive: Option<Archive>,
     pub(crate) trace_url: Option<TraceUrl>,
     pub(crate) durable: Vec<LogFolder>,
+    pub(crate) durable_keys: Option<PathBuf>,
     pub(crate) jetstream: Option<LogServers>,
 }
 
@@ -152,6 +154,13 @@ impl GatewayOptions {
         self
     }
 
+    /// Opens what waits in sealed ones of these logs with the keys in this file. Default: none; only the counts are shown.
+    #[must_use]
+    pub fn durable_keys(mut self, keys: Option<PathBuf>) -> Self {
+        self.durable_keys = keys;
+        self
+    }
+
     /// Shows the durable logs that these NATS servers keep in JetStream, several addresses separated by commas.
     /// Default: none. Cost: a connection of its own and some requests to the server when somebody asks for the logs or
     /// the metrics, at most once a second.
@@ -191,6 +200,7 @@ impl Default for GatewayOptions {
             archive: None,
             trace_url: None,
             durable: Vec::new(),
+            durable_keys: None,
             jetstream: None,
         }
     }

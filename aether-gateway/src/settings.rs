@@ -143,6 +143,7 @@ impl GatewaySettings {
             .archive(self.archive.clone().on().map(Archive::new))
             .trace_url(self.trace_url.clone().on())
             .durable(LogFolder::all(&self.durable.0, &settings.durable))
+            .durable_keys(settings.medium.keys.clone().on())
             .tls(tls);
         let medium = &settings.medium;
         let options = match medium.args().nats_address() {

@@ -6,7 +6,7 @@ use std::thread;
 
 use aether_core::Pattern;
 use aether_log::store::{OpenError, ReadError, View};
-use aether_log::{JetStreamError, LogItem, LogReader, StoredWave};
+use aether_log::{JetStreamError, LogItem, LogReader, StoredWave, Unopened};
 use aether_service::letters::{store_of_log, store_of_stream};
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -37,6 +37,8 @@ pub(crate) enum UnknownLog {
     Folder(#[from] OpenError),
     #[error("the folder cannot be read")]
     Waves(#[from] ReadError),
+    #[error("the waves cannot be opened: give the gateway the keys of the log")]
+    Unopened(#[source] Unopened),
     #[error("the server cannot be read")]
     Server(#[from] JetStreamError),
     #[error("the thread that read the log has ended without an answer; ask again")]
@@ -107,7 +109,10 @@ impl Durable {
         let waiting = FirstWaves::new(most, turn);
         match log {
             LogName::Stream(name) => self.in_stream(name, &pattern, from, waiting).await,
-            LogName::Folder(folder) => in_folder(folder.into(), pattern, from, waiting).await,
+            LogName::Folder(folder) => {
+                let folder = (PathBuf::from(folder), self.keys.clone());
+                in_folder(folder, pattern, from, waiting).await
+            }
         }
     }
 
@@ -160,7 +165,7 @@ impl Durable {
 
 /// Reads in a thread of its own, for which the end of the program does not wait: a disk may not answer.
 async fn in_folder(
-    folder: PathBuf,
+    folder: (PathBuf, Option<PathBuf>),
     pattern: Pattern,
     from: u64,
     mut waiting: FirstWaves,
@@ -178,24 +183,39 @@ async fn in_folder(
     read.await.map_err(|_| UnknownLog::Thread)?
 }
 
-/// Looks at every wave, so that it can end at each: a log may have very many that the consumer does not want.
+/// Looks at every wave, so that it can end at each: a log may have very many that the consumer does not want. Fails if all
+/// that are wanted are sealed and none can be opened.
 fn read_folder(
-    folder: &Path,
+    (folder, keys): &(PathBuf, Option<PathBuf>),
     pattern: &Pattern,
     from: u64,
     waiting: &mut FirstWaves,
     is_over: impl Fn() -> bool,
 ) -> Result<(), UnknownLog> {
     let mut reader = LogReader::new(View::open(folder)?.cursor(from));
+    if let Some(keys) = keys
+        && aether_log::is_sealed(folder)? == Some(true)
+    {
+        reader = reader.keys(keys)?;
+    }
+    let mut unopened = None;
     while !is_over()
         && let Some(item) = reader.next_item()?
     {
-        if let LogItem::Wave(wave) = item
-            && pattern.matches(wave.wave.channel())
-            && !waiting.take(*wave)
-        {
+        let wave = match item {
+            LogItem::Wave(wave) if pattern.matches(wave.wave.channel()) => *wave,
+            LogItem::Unopened { channel: Some(channel), reason, .. } if pattern.matches(&channel) => {
+                unopened = Some(reason);
+                continue;
+            }
+            _ => continue,
+        };
+        if !waiting.take(wave) {
             break;
         }
     }
-    Ok(())
+    match unopened {
+        Some(reason) if waiting.waves.is_empty() => Err(UnknownLog::Unopened(reason)),
+        _ => Ok(()),
+    }
 }

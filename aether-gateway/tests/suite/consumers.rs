@@ -85,3 +85,27 @@ async fn large_waves_are_shown_until_their_bytes_are_too_many_and_the_answer_say
     assert_eq!((&body["waves"], &body["more"]), (&(21 + 16).into(), &true.into()), "{body}");
     running.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_waves_of_a_sealed_log_are_shown_by_a_gateway_that_has_its_keys() {
+    let root = tempfile::tempdir().unwrap();
+    let (folder, file) = (root.path().join("shop"), root.path().join("own.keys"));
+    let keys = aether::seal::SealKeys::generate().unwrap();
+    keys.save_new(&file).unwrap();
+    let log =
+        Log::builder(&folder).channels("orders.>", Durability::Stored).unwrap().keys(keys).open().unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
+    let _billing = log.consumer("billing", "orders.>", ConsumerOptions::default()).unwrap();
+    emit(&aether.emitter("shop").unwrap(), 2, 10).await;
+    for (keys, shown) in [(Some(file), true), (None, false)] {
+        let fields = FieldOptions::default().access(Access::default().waves_token("waves").unwrap());
+        let options = GatewayOptions::default().physics(false).fields(fields).durable_keys(keys);
+        let running = support::run(&Aether::local(), options.durable(vec![LogFolder::new(&folder)])).await;
+        let (code, body) = asked(&running, "GET", CONSUMER, &folder, "waves").await;
+        match shown {
+            true => assert_eq!((code, body["waves"].as_array().map(Vec::len)), (200, Some(2)), "{body}"),
+            false => assert!(code >= 400 && body.to_string().contains("keys of the log"), "{code} {body}"),
+        }
+        running.stop().await;
+    }
+}

@@ -5,7 +5,9 @@ mod chosen;
 mod consumers;
 mod follow;
 mod interrupt;
+mod keys;
 mod line;
+mod opened;
 mod progress;
 mod replay;
 mod streams;
@@ -14,10 +16,11 @@ use std::path::{Path, PathBuf};
 
 use aether_log::store::{OpenError, Verified, View};
 use aether_log::{Backup, LogView, StoredWave};
-use aether_service::{CancellationToken, ConfigArgs};
+use aether_service::{CancellationToken, ConfigArgs, MediumArgs};
 
 use self::chosen::Chosen;
 use self::interrupt::until;
+pub(crate) use self::keys::keys_of;
 use self::line::line;
 use self::progress::Progress;
 use self::replay::ReplayArgs;
@@ -71,15 +74,24 @@ enum LogAction {
         /// Print later waves as well, until Ctrl-C. On a network file system only waves of this machine are noticed
         #[arg(short, long)]
         follow: bool,
+        #[command(flatten)]
+        medium: Box<MediumArgs>,
     },
     /// Print waves as JSON, one object per line, each with its position
-    Export(Chosen),
+    Export {
+        #[command(flatten)]
+        chosen: Chosen,
+        #[command(flatten)]
+        medium: Box<MediumArgs>,
+    },
     /// Emit waves again, as new ones
     Replay(Box<ReplayArgs>),
-    /// Read everything and list the damage
+    /// Read everything and list the damage. With the keys of a sealed log, open each wave and each dead letter
     Verify {
         /// The folder of the log
         folder: PathBuf,
+        #[command(flatten)]
+        medium: Box<MediumArgs>,
     },
     /// Copy a log into a new folder, with its consumers, dead letters and snapshots. On one file system full segments are
     /// linked, so copy the backup elsewhere
@@ -124,16 +136,16 @@ pub(crate) async fn log(args: LogArgs, shutdown: CancellationToken) -> Result<()
                 until(async { reading.await? }, &shutdown).await
             }
         },
-        LogAction::Tail { chosen, follow: true } => {
+        LogAction::Tail { chosen, follow: true, medium } => {
             let print = |output: &mut Output, stored| Ok(output.line(line(&stored))?);
-            follow::follow(&chosen, Some(10), &shutdown, print).await
+            follow::follow(&chosen, &medium, Some(10), &shutdown, print).await
         }
-        LogAction::Tail { chosen, .. } => {
+        LogAction::Tail { chosen, medium, .. } => {
             let mut output = Output::stdout();
             let print = async |stored| Ok(output.line(line(&stored))?);
-            until(chosen.each(Some(10), Progress::hidden(), None, print), &shutdown).await
+            until(chosen.each(&medium, Some(10), Progress::hidden(), None, print), &shutdown).await
         }
-        LogAction::Export(chosen) => {
+        LogAction::Export { chosen, medium } => {
             let mut output = Output::stdout();
             let print = async |stored: StoredWave| {
                 let (position, wave) = (stored.position, Record::of(&stored.wave));
@@ -143,12 +155,18 @@ pub(crate) async fn log(args: LogArgs, shutdown: CancellationToken) -> Result<()
                 line.push(b'\n');
                 Ok(output.bytes(&line)?)
             };
-            until(chosen.each(None, Progress::beside_output(), None, print), &shutdown).await
+            until(chosen.each(&medium, None, Progress::beside_output(), None, print), &shutdown).await
         }
         LogAction::Replay(args) => until(replay::replay(&args, &shutdown), &shutdown).await,
-        LogAction::Verify { folder } => {
-            let reading = tokio::task::spawn_blocking(move || verify(&folder));
-            until(async { print_verified(&reading.await?.map_err(LogError::from)?) }, &shutdown).await
+        LogAction::Verify { folder, medium } => {
+            let of_files = folder.clone();
+            let reading = tokio::task::spawn_blocking(move || verify(&of_files));
+            let verified = async {
+                let whole = print_verified(&reading.await?.map_err(LogError::from)?);
+                let opened = opened::open_all(&folder, &medium).await;
+                whole.and(opened)
+            };
+            until(verified, &shutdown).await
         }
         // Not interrupted: half of a folder would stay.
         LogAction::Backup { folder, destination } => {

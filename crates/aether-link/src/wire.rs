@@ -8,7 +8,7 @@ mod decode;
 mod encode;
 mod reader;
 
-pub use decode::{Frame, SHARED_FROM, decode, is_frame};
+pub use decode::{Frame, SHARED_FROM, decode, is_frame, is_sealed};
 pub use encode::encode_bounded;
 pub use encode::{
     EncodeError, MAX_POSITION, Sender, encode, encode_at, frame_bound, record_bound, record_growth,

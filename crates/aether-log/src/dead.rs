@@ -12,6 +12,7 @@ mod stream;
 mod view;
 
 pub use error::DeadError;
+pub(crate) use letter::is_sealed_letter;
 pub use letter::{Attempt, DeadWave, MAX_FAILED};
 #[cfg(feature = "jetstream")]
 pub use stream::StreamLetters;
@@ -30,9 +31,10 @@ use tokio::time::Instant;
 
 use crate::dead::given_up::GivenUp;
 use crate::dead::kept::{BOUNDS, Bounds, Kept, LETTER, Letters, REMOVED};
-use crate::dead::letter::{read, written};
+use crate::dead::letter::{read, sealed_letter, written};
+use crate::sealing::Sealing;
 use crate::store::{AppendError, Appended, Entry, OpenError, Store, StoreOptions};
-use crate::stored_wave::{StoredWave, entry, identity};
+use crate::stored_wave::{StoredWave, entry, identity, sealed};
 
 /// The folder, below the folder of the log.
 pub(crate) const FOLDER: &str = "dead";
@@ -70,6 +72,7 @@ const SEGMENT_BYTES: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct DeadStore {
     store: Store,
+    sealing: Arc<Sealing>,
     letters: Mutex<Letters>,
     bounds: Bounds,
     given_up: GivenUp,
@@ -79,7 +82,7 @@ pub struct DeadStore {
 
 impl DeadStore {
     /// Opens the dead letters of the log in this folder.
-    pub(crate) fn open(log: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn open(log: &Path, sealing: Arc<Sealing>) -> Result<Self, OpenError> {
         let options = StoreOptions::default().remembered_ids(0);
         let options = options.segment_bytes(SEGMENT_BYTES).unwrap_or(options);
         let store = Store::open(&log.join(FOLDER), options, 0)?;
@@ -88,7 +91,12 @@ impl DeadStore {
         // A letter that stays may keep many that are gone.
         store.rewrite(|record| record.kind != LETTER || letters.kept.contains_key(&record.position))?;
         let (letters, given_up) = (Mutex::new(letters), GivenUp::default());
-        Ok(Self { store, letters, bounds: BOUNDS, given_up, log: OnceLock::new() })
+        Ok(Self { store, sealing, letters, bounds: BOUNDS, given_up, log: OnceLock::new() })
+    }
+
+    /// The keys of the log.
+    pub(crate) fn sealing(&self) -> &Arc<Sealing> {
+        &self.sealing
     }
 
     /// Names the log, once it is open as well.
@@ -141,7 +149,7 @@ impl DeadStore {
     pub fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
         // Not locked while it reads: consumers that give up a wave need the lock.
         self.letters.lock().find(number)?;
-        read(number, self.store.cursor(number))
+        read(number, self.store.cursor(number), &self.sealing)
     }
 
     /// Keeps a wave that is given up, synced.
@@ -153,6 +161,7 @@ impl DeadStore {
         failed: &[Attempt],
     ) -> Result<u64, AppendError> {
         let body = written(consumer, stored, None, attempts, failed);
+        let body = sealed_letter(stored.wave.channel().as_str(), body, &self.sealing)?;
         let (consumer, position, id) = (consumer.to_owned(), stored.position, identity(&stored.wave));
         let level = stored.wave.signal().level();
         let name = stored.wave.channel().as_str().to_owned();
@@ -288,7 +297,8 @@ impl DeadStore {
         let log = self.log.get().ok_or(DeadError::OfNoLog { number })?;
         let again = wave.again(attempts).unwrap_or_else(|| wave.clone());
         // A wave that came out of a log fits into a frame.
-        let mut entry = entry(&again).map_err(|_| DeadError::Unknown { number })?;
+        let entry = entry(&again).map_err(|_| DeadError::Unknown { number })?;
+        let mut entry = sealed(entry, &self.sealing).map_err(AppendError::from)?;
         if again.attempts() == wave.attempts() {
             // It cannot be told from its first copy.
             entry.id = 0;
@@ -334,7 +344,7 @@ mod tests {
     #[tokio::test]
     async fn beyond_the_bounds_the_oldest_letters_go_and_are_counted() {
         let folder = tempfile::tempdir().unwrap();
-        let mut letters = DeadStore::open(folder.path()).unwrap();
+        let mut letters = DeadStore::open(folder.path(), Arc::default()).unwrap();
         letters.bounds = Bounds { letters: 3, bytes: 3000 };
         let wave = |bytes| Wave::builder("a").bytes(vec![7; bytes]).build().unwrap();
         let mut numbers = Vec::new();
@@ -352,7 +362,7 @@ mod tests {
         assert!(large < last);
         drop(sent);
         drop(letters);
-        let again = DeadStore::open(folder.path()).unwrap();
+        let again = DeadStore::open(folder.path(), Arc::default()).unwrap();
         assert_eq!((again.numbers(), again.overflowed()), (vec![last], 0));
         drop(again);
     }

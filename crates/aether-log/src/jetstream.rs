@@ -7,7 +7,6 @@ mod error;
 mod options;
 mod publisher;
 mod schedules;
-mod sealing;
 mod settings;
 mod subjects;
 
@@ -16,6 +15,5 @@ pub use error::JetStreamError;
 pub use options::{JetStreamOptions, LogWarning};
 pub(crate) use publisher::Publisher;
 pub(crate) use schedules::StreamSchedules;
-pub(crate) use sealing::Unopened;
 pub(crate) use settings::{check_consumer, check_stream, ensure_stream, side_stream, stream};
 pub(crate) use subjects::Subjects;

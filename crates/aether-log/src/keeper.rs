@@ -10,13 +10,15 @@ use aether_core::medium::{Details, MediumStatus, Stored};
 #[cfg(feature = "jetstream")]
 use crate::jetstream::{JetStreamError, Publisher};
 use crate::schedule::micros;
+use crate::sealing::{NotSealed, Sealing};
 use crate::store::{AppendError, Appended, Entry, Store};
+use crate::stored_wave::sealed;
 use crate::timers::{Change, Changed, Timer, Timers};
 
 /// Keeps waves.
 #[derive(Debug, Clone)]
 pub(crate) enum Keeper {
-    Folder(Arc<Store>, Arc<Timers>),
+    Folder(Arc<Store>, Arc<Timers>, Arc<Sealing>),
     #[cfg(feature = "jetstream")]
     JetStream(Arc<Publisher>),
 }
@@ -81,10 +83,9 @@ impl Keeper {
     }
 
     /// Adds the messages that are sealed with keys that this process lacks, or forged, and what the server refused.
-    #[cfg_attr(not(feature = "jetstream"), allow(unused_variables, reason = "a folder refuses nothing"))]
     pub(crate) fn add_to(&self, status: &mut MediumStatus) {
         match self {
-            Self::Folder(..) => {}
+            Self::Folder(.., sealing) => sealing.add_to(status),
             #[cfg(feature = "jetstream")]
             Self::JetStream(publisher) => publisher.add_to(status),
         }
@@ -93,9 +94,12 @@ impl Keeper {
     /// Adds what it knows beyond the status: what waits for later, or what a stream refused.
     pub(crate) fn details(&self, into: &mut Details) {
         match self {
-            Self::Folder(_, timers) => into.add(timers.ledger()),
+            Self::Folder(_, timers, sealing) => {
+                into.add(timers.ledger());
+                sealing.details(into);
+            }
             #[cfg(feature = "jetstream")]
-            Self::JetStream(publisher) => into.add(publisher.sealing().refusals()),
+            Self::JetStream(publisher) => publisher.sealing().details(into),
         }
     }
 
@@ -103,9 +107,9 @@ impl Keeper {
     /// share one write and one sync.
     pub(crate) fn keep(&self, waves: Vec<(Entry, Done)>, level: Durability) -> Result<(), AppendError> {
         match self {
-            Self::Folder(store, _) => {
-                let positioned = |(entry, done)| (entry, positioned(done, level));
-                store.append_all(waves.into_iter().map(positioned).collect(), level)
+            Self::Folder(store, _, sealing) => {
+                let record = |(entry, done)| Ok((sealed(entry, sealing)?, positioned(done, level)));
+                store.append_all(waves.into_iter().map(record).collect::<Result<_, NotSealed>>()?, level)
             }
             #[cfg(feature = "jetstream")]
             Self::JetStream(publisher) => {
@@ -126,7 +130,7 @@ impl Keeper {
         done: Done,
     ) -> Result<(), AppendError> {
         match self {
-            Self::Folder(store, timers) => {
+            Self::Folder(store, timers, _) => {
                 let last = store.last_position();
                 let done = Box::new(move |result: Result<bool, AppendError>| {
                     let before = NonZeroU64::new(*last.borrow()).unwrap_or(NonZeroU64::MIN);

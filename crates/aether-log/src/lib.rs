@@ -43,6 +43,7 @@ mod replay;
 mod resonating;
 mod schedule;
 mod schedules;
+mod sealing;
 mod snapshots;
 pub mod store;
 mod stored_wave;
@@ -50,6 +51,7 @@ mod storing;
 mod storing_batch;
 mod timers;
 mod verify;
+mod whole;
 
 pub use backup::{Backup, BackupError, RestoreError, restore};
 pub use consumer::{
@@ -77,7 +79,9 @@ pub use replay::{Replay, ReplayError, Replayed};
 pub use resonating::{ResonateDurable, ResonateError};
 pub use schedule::{CronError, Schedule, Scheduled};
 pub use schedules::{ScheduleError, Schedules};
+pub use sealing::Unopened;
 pub use snapshots::{Snapshot, SnapshotError};
 pub use stored_wave::{SCHEDULE, StoredWave};
 pub use timers::TimerLedger;
 pub use verify::verify;
+pub use whole::is_sealed;

@@ -22,6 +22,7 @@ use crate::medium::DurableMedium;
 use crate::name::is_name;
 use crate::reading::LogReader;
 use crate::schedules::Schedules;
+use crate::sealing::Sealing;
 use crate::snapshots::{self, Snapshot, SnapshotError};
 use crate::store::{AppendError, Extent, OpenError, ReadError, Rewritten, Store, Verified};
 use crate::timers::Timers;
@@ -54,11 +55,12 @@ impl LogBuilder {
     /// [`OpenError`]: another process has the log open, the folder holds files of something else, it cannot be read or
     /// written, or a channel is to be replicated.
     pub fn open(self) -> Result<Log, OpenError> {
-        let Opened { store, dead, channels, consumers, maintenance } = self.open_parts()?;
+        let Opened { store, sealing, dead, channels, consumers, maintenance } = self.open_parts()?;
         let (dead, channels) = (Arc::new(dead), Arc::new(channels));
         let shared = Shared {
             _maintenance: maintenance,
-            timers: Arc::new(Timers::new(&store)),
+            timers: Arc::new(Timers::new(&store, Arc::clone(&sealing))),
+            sealing,
             store,
             dead,
             channels,
@@ -103,6 +105,7 @@ struct Shared {
     /// First, so that it ends before the store is closed.
     _maintenance: Option<Maintenance>,
     timers: Arc<Timers>,
+    sealing: Arc<Sealing>,
     store: Arc<Store>,
     dead: Arc<DeadStore>,
     channels: Arc<Channels>,
@@ -146,11 +149,11 @@ impl Log {
     /// [`Log::attach`] is the second half.
     pub fn layer(&self, builder: AetherBuilder) -> AetherBuilder {
         let (store, channels) = (Arc::clone(&self.shared.store), Arc::clone(&self.shared.channels));
-        let timers = Arc::clone(&self.shared.timers);
+        let (timers, sealing) = (Arc::clone(&self.shared.timers), Arc::clone(&self.shared.sealing));
         // The log may have been opened outside of a runtime.
         timers.resume();
         builder.layer(move |inner| {
-            let keeper = Keeper::Folder(Arc::clone(&store), Arc::clone(&timers));
+            let keeper = Keeper::Folder(Arc::clone(&store), Arc::clone(&timers), Arc::clone(&sealing));
             Arc::new(DurableMedium::new(inner, keeper, Arc::clone(&channels))) as Arc<_>
         })
     }
@@ -254,7 +257,8 @@ impl Log {
             return Err(SnapshotError::Ahead { name: name.to_owned(), position, last });
         }
         let _one_at_a_time = self.shared.snapshots.lock();
-        snapshots::write(&**self.shared.store.disk(), self.shared.store.folder(), name, position, bytes)
+        let Shared { store, sealing, .. } = &*self.shared;
+        snapshots::write((&**store.disk(), sealing), store.folder(), name, position, bytes)
     }
 
     /// The last snapshot of a name, if there is one, and a reader of everything behind it: at first what is in the log, then
@@ -266,20 +270,21 @@ impl Log {
     /// read, or the log has dropped later waves by its retention. Waves removed by channel or by key leave no gap: the rules
     /// of the log want that.
     pub fn recover(&self, name: &str) -> Result<(Option<Snapshot>, LogReader), SnapshotError> {
-        let snapshot = snapshots::read(self.shared.store.folder(), name)?;
+        let snapshot = snapshots::read(self.folder(), name, &self.shared.sealing)?;
         let position = snapshot.as_ref().map_or(0, |snapshot| snapshot.position);
         let first = self.extent().first;
         if first > position + 1 {
             return Err(SnapshotError::Gap { name: name.to_owned(), position, first });
         }
         // What is dropped from now on before it was read is an error of the reader.
-        Ok((snapshot, LogReader::new(self.shared.store.cursor(position + 1).gapless())))
+        let since = self.shared.store.cursor(position + 1).gapless();
+        Ok((snapshot, LogReader::opening(since, Arc::clone(&self.shared.sealing))))
     }
 
     /// Reads the log in order, from a position on.
     #[must_use]
     pub fn read_from(&self, position: u64) -> LogReader {
-        LogReader::new(self.shared.store.cursor(position))
+        LogReader::opening(self.shared.store.cursor(position), Arc::clone(&self.shared.sealing))
     }
 
     /// The extent of the log.
@@ -348,7 +353,7 @@ impl Log {
     /// # Errors
     /// [`ReadError`]; nothing else is changed.
     pub fn compact(&self, pattern: &Pattern) -> Result<Rewritten, ReadError> {
-        maintenance::compact(&self.shared.store, pattern, || false)
+        maintenance::compact(&self.shared.store, &self.shared.sealing, pattern, || false)
     }
 
     /// Reads everything and lists the damage, including consumers, dead letters, waves for later and snapshots. Blocks.

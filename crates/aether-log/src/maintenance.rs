@@ -13,8 +13,9 @@ use aether_core::clock::micros_since_1970;
 use aether_files::disk::{Bell, Worker};
 
 use crate::matching::Matching;
+use crate::sealing::Sealing;
 use crate::store::{Item, ReadError, Record, Rewritten, Store};
-use crate::stored_wave::{WAVE, read};
+use crate::stored_wave::{WAVE, key};
 
 /// What is removed, by channel.
 #[derive(Debug, Clone, Default)]
@@ -58,15 +59,20 @@ impl Stop {
 
 impl Maintenance {
     /// Starts the thread; `None` if there is nothing to do.
-    pub(crate) fn start(store: &Arc<Store>, rules: Rules, every: Duration) -> std::io::Result<Option<Self>> {
+    pub(crate) fn start(
+        store: &Arc<Store>,
+        sealing: &Arc<Sealing>,
+        rules: Rules,
+        every: Duration,
+    ) -> std::io::Result<Option<Self>> {
         if rules.is_empty() {
             return Ok(None);
         }
         let (disk, store, stop) = (store.disk(), Arc::clone(store), Arc::new(Stop::default()));
-        let until = Arc::clone(&stop);
+        let (until, sealing) = (Arc::clone(&stop), Arc::clone(sealing));
         let work = async move {
             while !until.within(every).await {
-                if let Err(error) = apply(&store, &rules, &until) {
+                if let Err(error) = apply(&store, &sealing, &rules, &until) {
                     tracing::warn!(%error, "the log was not cleaned up; it is tried again later");
                 }
             }
@@ -84,7 +90,7 @@ impl Drop for Maintenance {
     }
 }
 
-fn apply(store: &Store, rules: &Rules, stop: &Stop) -> Result<(), ReadError> {
+fn apply(store: &Store, sealing: &Sealing, rules: &Rules, stop: &Stop) -> Result<(), ReadError> {
     let now = micros_since_1970();
     for (pattern, max_age) in &rules.max_ages {
         let before = now.saturating_sub(u64::try_from(max_age.as_micros()).unwrap_or(u64::MAX));
@@ -94,7 +100,7 @@ fn apply(store: &Store, rules: &Rules, stop: &Stop) -> Result<(), ReadError> {
         report(pattern, done);
     }
     for pattern in &rules.compacted {
-        report(pattern, compact(store, pattern, || stop.is_stopped())?);
+        report(pattern, compact(store, sealing, pattern, || stop.is_stopped())?);
     }
     Ok(())
 }
@@ -127,15 +133,14 @@ pub(crate) fn expire(
 /// Keeps of these channels only the last wave of each key.
 pub(crate) fn compact(
     store: &Store,
+    sealing: &Sealing,
     pattern: &Pattern,
     is_stopped: impl Fn() -> bool,
 ) -> Result<Rewritten, ReadError> {
     let mut matching = Matching::new(pattern);
-    let mut last: HashMap<(Vec<u8>, String), u64> = HashMap::new();
-    let key = |record: &Record| {
-        let wave = read(record)?.ok()?.wave;
-        Some((record.name.to_vec(), wave.key()?.to_owned()))
-    };
+    let mut last: HashMap<(Vec<u8>, Arc<str>), u64> = HashMap::new();
+    // One that cannot be opened has none, and stays.
+    let key = |record: &Record| Some((record.name.to_vec(), key(record, sealing)?));
     let mut cursor = store.cursor(0);
     while let Some(item) = cursor.next_item()? {
         if let Item::Record(record) = item

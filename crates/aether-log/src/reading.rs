@@ -1,11 +1,18 @@
 //! Reading the waves of a log in order, without a consumer: replay, export, inspection.
 
-use aether_core::Pattern;
+use std::sync::Arc;
+
+use aether_core::{Channel, Pattern};
+#[cfg(feature = "seal")]
+use aether_seal::{KeyId, KeySource, sealed_key};
 
 use crate::filter::WaveFilter;
 use crate::matching::Matching;
+use crate::sealing::{Sealing, Unopened};
+#[cfg(feature = "seal")]
+use crate::store::OpenError;
 use crate::store::{Cursor, Damage, Item, ReadError};
-use crate::stored_wave::{Decoder, StoredWave};
+use crate::stored_wave::{Decoder, StoredWave, Unread};
 
 /// What is next in a log.
 #[derive(Debug)]
@@ -17,12 +24,25 @@ pub enum LogItem {
     Damaged(Damage),
     /// A record whose checksums are right and that this program cannot read as a wave, by its position.
     Unknown(u64),
+    /// A wave that cannot be opened, or one that is not sealed in a log with keys.
+    Unopened {
+        /// Its position.
+        position: u64,
+        /// Its channel, which is not sealed.
+        channel: Option<Channel>,
+        /// The id of the key with which it claims to be sealed. Nothing proves it.
+        #[cfg(feature = "seal")]
+        key: Option<KeyId>,
+        /// Why.
+        reason: Unopened,
+    },
 }
 
 /// Reads waves in the order in which they were stored. Reading blocks on the disk.
 #[derive(Debug)]
 pub struct LogReader {
     cursor: Cursor,
+    sealing: Arc<Sealing>,
     decoder: Decoder,
     matching: Option<Matching>,
     filter: Option<WaveFilter>,
@@ -32,7 +52,22 @@ impl LogReader {
     /// Reads from a cursor on.
     #[must_use]
     pub fn new(cursor: Cursor) -> Self {
-        Self { cursor, decoder: Decoder::default(), matching: None, filter: None }
+        Self::opening(cursor, Arc::default())
+    }
+
+    /// The same of a log that may be sealed.
+    pub(crate) fn opening(cursor: Cursor, sealing: Arc<Sealing>) -> Self {
+        Self { cursor, sealing, decoder: Decoder::default(), matching: None, filter: None }
+    }
+
+    /// Opens sealed waves with these keys. Default: a sealed wave is [`LogItem::Unopened`].
+    ///
+    /// # Errors
+    /// [`OpenError::Keys`] if the keys cannot be used.
+    #[cfg(feature = "seal")]
+    pub fn keys(mut self, keys: impl Into<KeySource>) -> Result<Self, OpenError> {
+        self.sealing = Arc::new(Sealing::of_folder(self.cursor.folder(), keys.into())?);
+        Ok(self)
     }
 
     /// Passes over waves of other channels, without decoding them.
@@ -70,9 +105,18 @@ impl LogReader {
             if self.matching.as_mut().is_some_and(|matching| !matching.matches(&record.name)) {
                 continue;
             }
-            match self.decoder.read(&record) {
+            match self.decoder.read(&record, &self.sealing) {
                 Some(Ok(wave)) if self.filter.as_ref().is_some_and(|filter| !filter.takes(&wave)) => {}
                 Some(Ok(wave)) => return Ok(Some(LogItem::Wave(Box::new(wave)))),
+                Some(Err(Unread::Unopened(reason))) => {
+                    return Ok(Some(LogItem::Unopened {
+                        position: record.position,
+                        channel: str::from_utf8(&record.name).ok().and_then(|name| Channel::new(name).ok()),
+                        #[cfg(feature = "seal")]
+                        key: sealed_key(&record.body),
+                        reason,
+                    }));
+                }
                 _ => return Ok(Some(LogItem::Unknown(record.position))),
             }
         }

@@ -3,13 +3,18 @@
 //! The emitter decides where they go: to a live bus, to the bus of a service under test, or nowhere if the caller only looks
 //! at them.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use aether_core::{EmitError, Emitter};
 
 use crate::reading::{LogItem, LogReader};
+use crate::sealing::Unopened;
 use crate::store::{Damage, ReadError};
 use crate::stored_wave::StoredWave;
+
+/// The maximum number of reasons for waves that were not opened.
+const MOST_REASONS: usize = 16;
 
 /// Why a replay ended early.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +47,8 @@ pub struct Replayed {
     pub waves: u64,
     /// Places of the log that could not be read.
     pub damaged: Vec<Damage>,
+    /// Waves that were not opened, by the reason.
+    pub unopened: BTreeMap<String, u64>,
 }
 
 /// The waves of a reader again, in their order, each as a new one: with a new id and the present time.
@@ -71,13 +78,15 @@ pub struct Replay {
     /// The next wave, whose time has not come yet.
     pending: Option<Box<StoredWave>>,
     damaged: Vec<Damage>,
+    unopened: BTreeMap<String, u64>,
 }
 
 impl Replay {
     /// The waves of a reader, as fast as they are taken.
     #[must_use]
     pub fn new(reader: LogReader) -> Self {
-        Self { reader, speed: None, before: None, pending: None, damaged: Vec::new() }
+        let (damaged, unopened) = (Vec::new(), BTreeMap::new());
+        Self { reader, speed: None, before: None, pending: None, damaged, unopened }
     }
 
     /// Keeps the pauses that were between the waves: 1 as they were, 2 for half of them.
@@ -104,6 +113,12 @@ impl Replay {
         &self.damaged
     }
 
+    /// The numbers of waves so far that were not opened, by the reason.
+    #[must_use]
+    pub const fn unopened(&self) -> &BTreeMap<String, u64> {
+        &self.unopened
+    }
+
     /// The next wave, at its time; `None` at the end. Blocks while it reads the disk.
     ///
     /// # Errors
@@ -120,6 +135,23 @@ impl Replay {
                 None => return Ok(None),
                 Some(LogItem::Damaged(damage)) => self.damaged.push(damage),
                 Some(LogItem::Unknown(_)) => {}
+                Some(LogItem::Unopened {
+                    #[cfg(feature = "seal")]
+                    key,
+                    reason,
+                    ..
+                }) => {
+                    #[cfg(not(feature = "seal"))]
+                    let key = None::<&str>;
+                    let reason = match key {
+                        Some(key) if reason == Unopened::Locked => format!("sealed with key {key}"),
+                        _ => reason.to_string(),
+                    };
+                    // Anybody who writes the folder can make up keys.
+                    let is_known = self.unopened.len() < MOST_REASONS || self.unopened.contains_key(&reason);
+                    let reason = if is_known { reason } else { "sealed with further keys".to_owned() };
+                    *self.unopened.entry(reason).or_default() += 1;
+                }
                 Some(LogItem::Wave(stored)) => {
                     let pause = self.before.and_then(|before| stored.at.duration_since(before).ok());
                     self.before = Some(stored.at);
@@ -150,6 +182,6 @@ impl Replay {
             emitted.map_err(|source| ReplayError::Emit { position, source })?;
             waves += 1;
         }
-        Ok(Replayed { waves, damaged: self.damaged })
+        Ok(Replayed { waves, damaged: self.damaged, unopened: self.unopened })
     }
 }

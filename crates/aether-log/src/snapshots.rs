@@ -3,13 +3,16 @@
 //! There is a file for each name, in the folder `snapshots` of a log, and its predecessor. A new one is written to a
 //! temporary file, synced, and takes the name in one step, so there is a whole one at every moment.
 
+use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use aether_files::disk::{Disk, Writing, create};
+use bytes::Bytes;
 
 use crate::name::is_name;
+use crate::sealing::Sealing;
 use crate::store::{Damage, OpenError, make_folder};
 
 /// The folder, below the folder of the log.
@@ -73,6 +76,14 @@ pub enum SnapshotError {
         /// The file.
         path: PathBuf,
     },
+    /// The state was not sealed, or cannot be opened. It is left as it is.
+    #[error("the state in {} was not sealed or opened", path.display())]
+    Sealing {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: Box<dyn Error + Send + Sync>,
+    },
     /// Another version wrote the file. It is left as it is.
     #[error("{} has version {version} of the format, and this program reads version {VERSION}: use a newer program", path.display())]
     Version {
@@ -106,9 +117,18 @@ fn stem(folder: &Path, name: &str) -> Result<PathBuf, SnapshotError> {
     Ok(folder.join(SNAPSHOTS).join(name))
 }
 
+/// The place for which a state is sealed.
+fn address(name: &str, position: u64) -> String {
+    format!("snapshot {name} {position}")
+}
+
+fn not_sealed(path: PathBuf, reason: impl Into<Box<dyn Error + Send + Sync>>) -> SnapshotError {
+    SnapshotError::Sealing { path, source: reason.into() }
+}
+
 /// Replaces the snapshot of a name.
 pub(crate) fn write(
-    disk: &dyn Disk,
+    (disk, sealing): (&dyn Disk, &Sealing),
     folder: &Path,
     name: &str,
     position: u64,
@@ -116,6 +136,8 @@ pub(crate) fn write(
 ) -> Result<(), SnapshotError> {
     let stem = stem(folder, name)?;
     let [new, last, before] = [NEW, LAST, BEFORE].map(|end| stem.with_extension(end));
+    let bytes = sealing.seal(&address(name, position), Bytes::copy_from_slice(bytes));
+    let bytes = &*bytes.map_err(|error| not_sealed(last.clone(), error))?;
     if !begins_as_written(&last)
         && let Found::Other { version, .. } = read_file(&last)?
     {
@@ -165,20 +187,28 @@ fn header(version: u8, position: u64, bytes: &[u8]) -> Vec<u8> {
 }
 
 /// The snapshot of a name, or the one before it if the last one is damaged.
-pub(crate) fn read(folder: &Path, name: &str) -> Result<Option<Snapshot>, SnapshotError> {
+pub(crate) fn read(folder: &Path, name: &str, sealing: &Sealing) -> Result<Option<Snapshot>, SnapshotError> {
     let stem = stem(folder, name)?;
     let last = stem.with_extension(LAST);
+    let opened = |path: &Path, Snapshot { position, bytes }| {
+        let opened = sealing.open(&address(name, position), &bytes.into());
+        let opened = opened.map_err(|error| not_sealed(path.to_owned(), error))?;
+        Ok(Some(Snapshot { position, bytes: opened.frame.into() }))
+    };
     match read_file(&last)? {
-        Found::Whole(snapshot) => Ok(Some(snapshot)),
+        Found::Whole(snapshot) => opened(&last, snapshot),
         Found::Nothing => Ok(None),
         Found::Other { version, .. } => Err(SnapshotError::Version { path: last, version }),
-        Found::Damaged => match read_file(&stem.with_extension(BEFORE))? {
-            Found::Whole(snapshot) => {
-                tracing::error!(path = %last.display(), "the snapshot is damaged; the one before it is used");
-                Ok(Some(snapshot))
+        Found::Damaged => {
+            let before = stem.with_extension(BEFORE);
+            match read_file(&before)? {
+                Found::Whole(snapshot) => {
+                    tracing::error!(path = %last.display(), "the snapshot is damaged; the one before it is used");
+                    opened(&before, snapshot)
+                }
+                _ => Err(SnapshotError::Damaged { path: last }),
             }
-            _ => Err(SnapshotError::Damaged { path: last }),
-        },
+        }
     }
 }
 

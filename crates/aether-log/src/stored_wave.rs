@@ -1,5 +1,6 @@
 //! A wave as a record, and back.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use aether_core::clock::micros_since_1970;
@@ -9,6 +10,7 @@ use aether_link::wire::{EncodeError, FrameError, Sender, decode, encode};
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
+use crate::sealing::{NotSealed, Sealing, Unopened};
 use crate::store::{Entry, Record};
 
 /// The kind of the records that hold waves.
@@ -57,11 +59,32 @@ pub(crate) fn entry(wave: &Wave) -> Result<Entry, EncodeError> {
     Ok(Entry { kind: WAVE, level, id, name: wave.channel().as_str().to_owned(), body })
 }
 
-/// The record of a wave of a schedule that was due at this time, in microseconds since 1970. Its identity follows from the
-/// schedule and the time.
-pub(crate) fn fired_entry(stored: &Entry, due: u64) -> Option<Entry> {
-    let wave = read_frame(0, micros_since_1970(), Some(stored.name.as_bytes()), &stored.body).ok()?.wave;
-    entry(&fired(wave, due, due)?).ok()
+/// The place of a wave in a folder, for which it is sealed.
+fn address(name: &[u8]) -> String {
+    format!("wave {}", String::from_utf8_lossy(name))
+}
+
+/// The record of a wave as it is stored in a folder.
+pub(crate) fn sealed(entry: Entry, sealing: &Sealing) -> Result<Entry, NotSealed> {
+    let body = sealing.seal(&address(entry.name.as_bytes()), entry.body)?;
+    Ok(Entry { body, ..entry })
+}
+
+/// The record of a wave of a schedule that was due at this time, in microseconds since 1970. The content stays as it is,
+/// sealed or not. The identity alone tells one time from the next, and [`delivered`] gives it to the wave.
+pub(crate) fn fired_entry(stored: &Entry, due: u64) -> Entry {
+    Entry { id: stored.id & !u128::from(u64::MAX) | u128::from(due), ..stored.clone() }
+}
+
+/// A wave as the record of this identity delivers it.
+fn delivered(wave: Wave, id: u128) -> Wave {
+    let own = identity(&wave);
+    let is_fired = own != id && own >> 64 == id >> 64;
+    match is_fired && !wave.is_bare() && wave.metadata().value(SCHEDULE).is_some() {
+        // The lower half of the identity is the time.
+        true => fired(wave.clone(), id as u64, id as u64).unwrap_or(wave),
+        false => wave,
+    }
 }
 
 /// Whether a server has delivered the wave of a schedule: it copies the stored one each time. The position tells one from
@@ -86,19 +109,44 @@ pub(crate) fn frame(
     encode(Sender { node: 0, sent_micros: 0 }, channel, std::slice::from_ref(wave), now)
 }
 
-/// The wave of a record; `None` if the record is none of a wave.
-pub(crate) fn read(record: &Record) -> Option<Result<StoredWave, FrameError>> {
-    Decoder::default().read(record)
+/// Why a record has no wave that can be delivered.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unread {
+    /// It was not opened.
+    #[error(transparent)]
+    Unopened(#[from] Unopened),
+    /// Its content cannot be read as a wave.
+    #[error(transparent)]
+    Frame(#[from] FrameError),
 }
 
-/// Without a name, the frame has it.
+/// The wave of a record; `None` if the record is none of a wave.
+pub(crate) fn read(record: &Record, sealing: &Sealing) -> Option<Result<StoredWave, Unread>> {
+    Decoder::default().read(record, sealing)
+}
+
+/// The key of the wave of a record; `None` also if it cannot be read.
+pub(crate) fn key(record: &Record, sealing: &Sealing) -> Option<Arc<str>> {
+    let frame =
+        (record.kind == WAVE).then(|| sealing.peek(&address(&record.name), &record.body)).flatten()?;
+    let stored = read_frame(record.position, record.micros, Some(&record.name), &frame).ok()?;
+    stored.wave.key().map(Arc::from)
+}
+
+/// The wave of a frame, which a server may deliver for a schedule. Without a name, the frame has it.
 pub(crate) fn read_frame(
     position: u64,
     micros: u64,
     name: Option<&[u8]>,
     frame: &Bytes,
 ) -> Result<StoredWave, FrameError> {
-    Decoder::default().read_frame(position, micros, name, frame)
+    let mut stored = Decoder::default().read_frame(position, micros, name, frame)?;
+    if is_of_server(&stored.wave)
+        && let Some(fired) = fired(stored.wave.clone(), position, micros)
+    {
+        stored.wave = fired;
+    }
+    Ok(stored)
 }
 
 /// How many waves are decoded with one reading of the clocks.
@@ -116,9 +164,14 @@ pub(crate) struct Decoder {
 
 impl Decoder {
     /// The wave of a record; `None` if the record is none of a wave.
-    pub(crate) fn read(&mut self, record: &Record) -> Option<Result<StoredWave, FrameError>> {
-        (record.kind == WAVE)
-            .then(|| self.read_frame(record.position, record.micros, Some(&record.name), &record.body))
+    pub(crate) fn read(&mut self, record: &Record, sealing: &Sealing) -> Option<Result<StoredWave, Unread>> {
+        (record.kind == WAVE).then(|| {
+            let opened = sealing.open(&address(&record.name), &record.body)?;
+            let mut stored =
+                self.read_frame(record.position, record.micros, Some(&record.name), &opened.frame)?;
+            stored.wave = delivered(stored.wave, record.id);
+            Ok(stored)
+        })
     }
 
     fn read_frame(
@@ -135,10 +188,6 @@ impl Decoder {
         let mut waves = decode(&frame, channel.as_ref(), now, |_| kept)?.waves;
         let at = SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(micros));
         let wave = waves.pop().ok_or(FrameError::Empty { what: "waves" })?;
-        let wave = match is_of_server(&wave) {
-            true => fired(wave.clone(), position, micros).unwrap_or(wave),
-            false => wave,
-        };
         Ok(StoredWave { position, at: at.unwrap_or(SystemTime::UNIX_EPOCH), wave })
     }
 

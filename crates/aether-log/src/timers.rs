@@ -24,6 +24,8 @@ use tokio::task::JoinHandle;
 pub(crate) use self::change::{Change, Changed, Timer};
 use self::file::{Due, TimerFile, append, unusable};
 pub(crate) use self::index::Keyed;
+pub(crate) use self::row::is_sealed_row;
+use crate::sealing::Sealing;
 use crate::store::{AppendError, Store};
 
 /// The folder, below the folder of the log.
@@ -62,6 +64,7 @@ pub(crate) struct Timers(Arc<SharedTimers>);
 #[derive(Debug)]
 struct SharedTimers {
     folder: PathBuf,
+    sealing: Arc<Sealing>,
     queue: Mutex<ChangeQueue>,
     wake: Notify,
     /// `None` once it is closed. Locked while something is written.
@@ -95,11 +98,12 @@ struct OpenTimers {
 }
 
 impl Timers {
-    pub(crate) fn new(log: &Arc<Store>) -> Self {
+    pub(crate) fn new(log: &Arc<Store>, sealing: Arc<Sealing>) -> Self {
         let folder = log.folder().join(FOLDER);
         let state = OpenTimers { log: Arc::clone(log), file: None, pause: None };
         let timers = Self(Arc::new(SharedTimers {
             folder,
+            sealing,
             queue: Mutex::default(),
             wake: Notify::new(),
             state: Mutex::new(Some(state)),
@@ -127,8 +131,9 @@ impl Timers {
         }
     }
 
-    /// Begins to write a change.
+    /// Begins to write a change. A wave is sealed for its place in the log, so it is opened by its consumers alone.
     pub(crate) fn change(&self, changed: Changed) -> Result<(), AppendError> {
+        let changed = changed.sealed(&self.0.sealing)?;
         let weight = changed.weight();
         if weight > MAX_BYTES {
             return Err(AppendError::TooLarge { bytes: weight, limit: MAX_BYTES });

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use aether_core::Pattern;
 use aether_core::wave::ChannelError;
-use aether_log::{Log, LogItem, LogReader, StoredWave};
+use aether_log::{Log, LogItem, LogReader, StoredWave, Unopened};
 
 use crate::area::is_name;
 use crate::backend::{Backend, Redb};
@@ -259,9 +259,12 @@ impl<B: Backend> Batch<B> {
 
     /// Returns how many waves were applied; `None` if the projection is at another position by now.
     fn read_and_apply(&mut self) -> Result<Option<u64>, ProjectionError> {
-        let (waves, position) = self.read()?;
+        let (waves, position, locked) = self.read()?;
         match self.apply(&waves, position) {
-            Ok(is_applied) => Ok(is_applied.then_some(waves.len() as u64)),
+            Ok(is_applied) => match locked {
+                Some(position) => Err(ProjectionError::Locked { name: self.name.clone(), position }),
+                None => Ok(is_applied.then_some(waves.len() as u64)),
+            },
             Err((failed, error)) => {
                 // The waves before the one that failed are kept.
                 if let Some(before) = failed.checked_sub(1) {
@@ -272,19 +275,22 @@ impl<B: Backend> Batch<B> {
         }
     }
 
-    /// The next waves, and the position up to which they are all.
-    fn read(&mut self) -> Result<(Vec<StoredWave>, u64), ProjectionError> {
+    /// The next waves, the position up to which they are all, and the one of a wave behind them whose key is missing.
+    fn read(&mut self) -> Result<(Vec<StoredWave>, u64, Option<u64>), ProjectionError> {
         // The present contents of the log are read below, so everything up to here is looked at.
         let end = self.log.extent().last;
         let (mut waves, mut bytes) = (Vec::new(), 0);
         let mut position = self.place.position;
         while waves.len() < BATCH && bytes < BATCH_BYTES {
             match self.reader.next_item()? {
-                None => return Ok((waves, position.max(end))),
+                None => return Ok((waves, position.max(end), None)),
                 Some(LogItem::Wave(stored)) => {
                     position = stored.position;
                     bytes += stored.wave.weight();
                     waves.push(*stored);
+                }
+                Some(LogItem::Unopened { position: locked, reason: Unopened::Locked, .. }) => {
+                    return Ok((waves, position, Some(locked)));
                 }
                 Some(LogItem::Damaged(damage)) => {
                     tracing::error!(%damage, projection = self.name, "a part of the log is damaged and not applied");
@@ -300,7 +306,7 @@ impl<B: Backend> Batch<B> {
                 }
             }
         }
-        Ok((waves, position))
+        Ok((waves, position, None))
     }
 
     /// Applies waves in one transaction, unless the projection is at another position by now: a call that was cancelled

@@ -18,7 +18,7 @@ use super::key::{KeyId, SealKey};
 use super::role::Role;
 use super::signing_key::{SIGNATURE_BYTES, SigningKey};
 use aether_core::wave::SignerId;
-use aether_link::wire::{MAGIC, SEALED_VERSION, SIGNED_VERSION};
+use aether_link::wire::{MAGIC, SEALED_VERSION, SIGNED_VERSION, is_sealed};
 
 /// Magic, version and key id.
 const HEADER: usize = MAGIC.len() + 1 + 8;
@@ -94,17 +94,6 @@ pub const fn overhead(reply_bytes: usize) -> usize {
 /// How many bytes a signature adds to a sealed frame.
 pub const SIGNATURE_OVERHEAD: usize = SIGNED;
 
-fn version(message: &[u8]) -> Option<u8> {
-    let version = message.strip_prefix(&MAGIC)?.first()?;
-    [SEALED_VERSION, SIGNED_VERSION].contains(version).then_some(*version)
-}
-
-/// Whether a message claims to be a sealed frame, signed or not.
-#[must_use]
-pub fn is_sealed(message: &[u8]) -> bool {
-    version(message).is_some()
-}
-
 /// The id of the key with which a message claims to be sealed. Nothing proves it.
 #[must_use]
 pub fn sealed_key(message: &[u8]) -> Option<KeyId> {
@@ -155,7 +144,7 @@ pub(super) fn seal(
 
 /// Opens a message that is sealed with this key, if it is authentic. Whether it is a replay is not checked, nor a signature.
 pub(super) fn open(key: &SealKey, role: Role, address: &str, message: &[u8]) -> Option<Unsealed> {
-    let is_signed = version(message)? == SIGNED_VERSION;
+    let is_signed = is_sealed(message).then(|| message[MAGIC.len()] == SIGNED_VERSION)?;
     let signed_bytes = if is_signed { SIGNED } else { 0 };
     let encrypted = message.len().checked_sub(ENCRYPTED_AT + TAG_BYTES);
     let encrypted = encrypted.filter(|bytes| *bytes >= INNER + signed_bytes)?;

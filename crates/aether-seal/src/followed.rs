@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::file_or::FileOr;
 use super::seal_options::SealOptions;
@@ -74,7 +75,8 @@ impl FollowedSealer {
         self.read();
     }
 
-    /// To be called for each message that arrives, in a task of tokio: has the files read again if they have changed.
+    /// To be called for each message that arrives: has the files read again if they have changed. Outside of tokio it blocks
+    /// while it reads them.
     pub fn follow(self: &Arc<Self>) {
         let look_at = self.look_at.load(Ordering::Relaxed);
         if look_at == u64::MAX {
@@ -87,7 +89,10 @@ impl FollowedSealer {
         };
         if now >= look_at && is_ours() {
             let this = Arc::clone(self);
-            tokio::task::spawn_blocking(move || this.look());
+            match Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn_blocking(move || this.look())),
+                Err(_) => this.look(),
+            }
         }
     }
 

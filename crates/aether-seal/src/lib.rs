@@ -56,7 +56,8 @@ mod signing_key;
 
 pub use aether_core::medium::Proof;
 pub use aether_core::wave::SignerId;
-pub use codec::{SIGNATURE_OVERHEAD, is_sealed, overhead, sealed_key};
+pub use aether_link::wire::is_sealed;
+pub use codec::{SIGNATURE_OVERHEAD, overhead, sealed_key};
 pub use error::SealError;
 pub use file::SealKeysError;
 pub use file::read_private;

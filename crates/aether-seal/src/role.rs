@@ -14,7 +14,8 @@ pub enum Role {
     Copies,
     /// Notices of the framework: announcements, floors, pauses, echoes, accounts.
     Control,
-    /// Waves, dead letters and failures in a stream that a server keeps.
+    /// Waves, dead letters and failures in a stream that a server keeps. In a folder also snapshots; no address there is a
+    /// subject, because it has a space.
     Stored,
 }
 

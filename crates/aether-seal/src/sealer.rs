@@ -17,6 +17,7 @@ use super::signers::{KnownSigner, KnownSigners, Signers};
 use super::signing_key::SigningKey;
 use aether_core::clock::micros_since_1970;
 use aether_core::medium::Proof;
+use aether_link::wire::is_sealed;
 
 /// Seals and opens frames with a set of keys. For implementors of media; shared by all tasks of a connection.
 #[derive(Debug)]
@@ -195,13 +196,19 @@ impl Sealer {
     /// # Errors
     /// [`Refusal`], which is counted.
     pub fn open_again(&self, role: Role, address: &str, message: &[u8]) -> Result<Opened, Refusal> {
+        self.counted(address, self.peek(role, address, message))
+    }
+
+    /// As [`open_again`](Self::open_again), and counts nothing: for messages that are opened once more later.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn peek(&self, role: Role, address: &str, message: &[u8]) -> Result<Opened, Refusal> {
         let secrets = self.secrets.load();
-        let opened = secrets.authentic(role, address, message).and_then(|unsealed| {
-            let signed = secrets.signature(&unsealed)?;
-            let verified = |signed| verified(signed, &unsealed.statement(role, address, message));
-            Ok(Opened::new(&unsealed, signed.map(verified).transpose()?))
-        });
-        self.counted(address, opened)
+        let unsealed = secrets.authentic(role, address, message)?;
+        let signed = secrets.signature(&unsealed)?;
+        let verified = |signed| verified(signed, &unsealed.statement(role, address, message));
+        Ok(Opened::new(&unsealed, signed.map(verified).transpose()?))
     }
 
     fn counted<T>(&self, address: &str, opened: Result<T, Refusal>) -> Result<T, Refusal> {
@@ -223,7 +230,7 @@ impl Sealer {
 
 impl Secrets {
     fn authentic(&self, role: Role, address: &str, message: &[u8]) -> Result<Unsealed, Refusal> {
-        if !codec::is_sealed(message) {
+        if !is_sealed(message) {
             return Err(Refusal::Plain);
         }
         let key = codec::sealed_key(message).ok_or(Refusal::Tampered)?;

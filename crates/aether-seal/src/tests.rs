@@ -155,6 +155,7 @@ fn a_set_has_one_sealing_key_at_most_sixteen_and_hides_them() {
 #[cfg(unix)]
 mod files {
     use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    use std::sync::Arc;
 
     use super::*;
 
@@ -186,6 +187,24 @@ mod files {
         let (here, there) = (Sealer::new(keys).unwrap(), Sealer::new(read).unwrap());
         let sealed = here.seal(Role::Waves, ADDRESS, "", b"x").unwrap();
         assert!(there.open_again(Role::Waves, ADDRESS, &sealed).is_ok());
+    }
+
+    #[test]
+    fn a_thread_outside_of_tokio_reads_a_changed_file_itself_and_a_look_ahead_counts_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys");
+        let mut keys = SealKeys::generate().unwrap();
+        keys.save_new(&path).unwrap();
+        let followed = Arc::new(FollowedSealer::new(SealOptions::new(&path)).unwrap());
+        keys.add().unwrap();
+        keys.seal_with_newest();
+        let sealed = Sealer::new(keys.clone()).unwrap().seal(Role::Stored, ADDRESS, "", b"x").unwrap();
+        let sealer = followed.sealer();
+        assert!(matches!(sealer.peek(Role::Stored, ADDRESS, &sealed), Err(Refusal::UnknownKey { .. })));
+        assert_eq!(sealer.refusals().unknown_key, 0);
+        keys.replace(&path).unwrap();
+        followed.follow();
+        assert_eq!(&sealer.peek(Role::Stored, ADDRESS, &sealed).unwrap().frame[..], b"x");
     }
 
     #[test]

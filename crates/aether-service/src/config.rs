@@ -301,7 +301,9 @@ impl Configuration {
         if settings.durable.log != OrOff::Off {
             return Err(refused(SharedLogError::Feature.into()));
         }
-        let Some(log) = settings.durable.log(client_name) else { return Ok(None) };
+        let keys = settings.medium.args().keys;
+        let log = settings.durable.log(client_name, keys.as_deref());
+        let Some(log) = log.map_err(|error| refused(error.into()))? else { return Ok(None) };
         let opened =
             aether_files::disk::spawn_blocking(|| log.open()).await.map_err(|error| refused(error.into()))?;
         Ok(Some(opened.map_err(|error| refused(error.into()))?.into()))

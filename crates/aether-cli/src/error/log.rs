@@ -25,6 +25,10 @@ pub(crate) enum LogError {
     Watch { folder: PathBuf, source: notify::Error },
     #[error("{} is not watched any more", folder.display())]
     Unwatched { folder: PathBuf },
+    #[error(
+        "{waves} waves of the log were not opened; the others were. Give the keys of the log: --keys, AETHER_KEYS or [medium] keys"
+    )]
+    Unopened { waves: u64 },
     #[error("{places} places of the log are damaged; what is before and behind them is whole")]
     Damaged { places: usize },
 }

@@ -5,20 +5,22 @@ use std::path::PathBuf;
 use aether_core::echo::LetterId;
 use aether_core::{Aether, Emitter, WaveError};
 use aether_log::store::View;
-use aether_log::{DeadError, DeadView, DeadWave, Log};
-use aether_service::CancellationToken;
+use aether_log::{DeadError, DeadView, DeadWave, Log, LogBuilder};
 use aether_service::letters::{record_of_log, store_of_log};
+use aether_service::{CancellationToken, error_chain};
 
 use super::args::{Change, Chosen, Chosens, LettersCommand, Ls, Show};
 use super::print;
 use crate::connect::connected;
 use crate::error::{CommandError, LettersError, LogError};
+use crate::log::keys_of;
 use crate::output::{Output, stderr_line};
 
-/// The folder, and the store in the ids of its letters: as in the answers of its service.
+/// The folder, the store in the ids of its letters, as in the answers of its service, and its keys if it is sealed.
 struct Folder {
     path: PathBuf,
     store: u64,
+    keys: Option<PathBuf>,
 }
 
 pub(super) async fn letters(
@@ -26,7 +28,9 @@ pub(super) async fn letters(
     command: LettersCommand,
     shutdown: CancellationToken,
 ) -> Result<(), CommandError> {
-    let folder = Folder { store: store_of_log(&path).unwrap_or_default(), path };
+    let store = store_of_log(&path).unwrap_or_default();
+    let keys = keys_of(&path, &command.common().medium).map_err(LogError::from)?;
+    let folder = Folder { path, store, keys };
     match command {
         LettersCommand::Ls(args) => folder.ls(&args),
         LettersCommand::Show(args) => folder.show(&args),
@@ -41,14 +45,20 @@ fn of_log(error: DeadError) -> CommandError {
 
 impl Folder {
     fn view(&self) -> Result<DeadView, CommandError> {
-        Ok(DeadView::open(&self.path).map_err(LogError::from)?)
+        let view = DeadView::open(&self.path).map_err(LogError::from)?;
+        Ok(match &self.keys {
+            Some(keys) => view.keys(keys).map_err(LogError::from)?,
+            None => view,
+        })
     }
 
     /// The log, which no other process may have open.
     fn opened(&self) -> Result<Log, CommandError> {
         // Opening would make a log where there is none.
         View::open(&self.path).map_err(LogError::from)?;
-        Ok(Log::builder(&self.path).open().map_err(LogError::from)?)
+        let log = Log::builder(&self.path);
+        let log = self.keys.iter().fold(log, LogBuilder::keys);
+        Ok(log.open().map_err(LogError::from)?)
     }
 
     fn meant(&self, chosen: &Chosen) -> Result<Vec<DeadWave>, CommandError> {
@@ -56,7 +66,14 @@ impl Folder {
         let view = self.view()?;
         let mut letters = Vec::new();
         for number in view.numbers() {
-            let letter = view.show(number).map_err(of_log)?;
+            let letter = match view.show(number) {
+                // The others are there all the same.
+                Err(error @ DeadError::Unopened { .. }) => {
+                    stderr_line(error_chain(&error));
+                    continue;
+                }
+                letter => letter.map_err(of_log)?,
+            };
             if is_meant(&letter.stored.wave, letter.at) {
                 letters.push(letter);
             }

@@ -1,12 +1,14 @@
 //! Which waves of a log a command takes, by its arguments.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use aether_core::{Floor, Kind, Pattern};
-use aether_log::store::View;
+use aether_log::store::{OpenError, View};
 use aether_log::{LogReader, Replay, StoredWave, WaveFilter};
+use aether_service::MediumArgs;
 
+use super::keys::keys_of;
 use super::progress::Progress;
 use crate::error::{CommandError, LogError};
 use crate::output::stderr_line;
@@ -68,15 +70,26 @@ impl Chosen {
         self.since.into_iter().fold(filter, WaveFilter::since)
     }
 
-    fn reader(&self, view: &View) -> LogReader {
-        LogReader::new(view.cursor(self.from)).filtered(self.filter())
+    fn reader(&self, view: &View, keys: Option<&Path>) -> Result<LogReader, OpenError> {
+        let reader = LogReader::new(view.cursor(self.from)).filtered(self.filter());
+        match keys {
+            Some(keys) => reader.keys(keys),
+            None => Ok(reader),
+        }
     }
 
     /// The last N of the waves, with `default` for N, or all. Two passes, so that any number takes no memory.
-    pub(super) async fn waves(&self, view: &View, default: Option<u64>) -> Result<Replay, CommandError> {
-        let mut waves = Replay::new(self.reader(view));
+    pub(super) async fn waves(
+        &self,
+        view: &View,
+        medium: &MediumArgs,
+        default: Option<u64>,
+    ) -> Result<Replay, CommandError> {
+        let keys = keys_of(&self.folder, medium).map_err(LogError::from)?;
+        let reader = || self.reader(view, keys.as_deref()).map_err(LogError::from);
+        let mut waves = Replay::new(reader()?);
         let Some(last) = self.last.or(default) else { return Ok(waves) };
-        let mut counted = Replay::new(self.reader(view));
+        let mut counted = Replay::new(reader()?);
         let mut count = 0_u64;
         while counted.next_wave().await.map_err(LogError::from)?.is_some() {
             count += 1;
@@ -87,16 +100,17 @@ impl Chosen {
         Ok(waves)
     }
 
-    /// Calls `each` with the waves in their order. Fails at the end if anything was damaged.
+    /// Calls `each` with the waves in their order. Fails at the end if anything was damaged or not opened.
     pub(super) async fn each(
         &self,
+        medium: &MediumArgs,
         default: Option<u64>,
         progress: Progress,
         speed: Option<f64>,
         mut each: impl AsyncFnMut(StoredWave) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
         let view = View::open(&self.folder).map_err(LogError::from)?;
-        let mut waves = self.waves(&view, default).await?;
+        let mut waves = self.waves(&view, medium, default).await?;
         if let Some(speed) = speed {
             waves = waves.speed(speed).map_err(LogError::from)?;
         }
@@ -111,11 +125,21 @@ impl Chosen {
     }
 }
 
-/// Fails if anything was damaged, and names the place.
+/// Fails if anything was damaged or not opened, and names the place or the reason.
 pub(super) fn check(waves: &Replay) -> Result<(), CommandError> {
     waves.damaged().iter().for_each(stderr_line);
-    match waves.damaged().len() {
-        0 => Ok(()),
-        places => Err(LogError::Damaged { places }.into()),
+    let unopened = print_unopened(waves);
+    match (waves.damaged().len(), unopened) {
+        (0, 0) => Ok(()),
+        (0, waves) => Err(LogError::Unopened { waves }.into()),
+        (places, _) => Err(LogError::Damaged { places }.into()),
     }
+}
+
+/// Names the reasons for waves that were not opened. Returns their number.
+pub(super) fn print_unopened(waves: &Replay) -> u64 {
+    for (reason, waves) in waves.unopened() {
+        stderr_line(format_args!("{waves} waves were not opened: {reason}"));
+    }
+    waves.unopened().values().sum()
 }

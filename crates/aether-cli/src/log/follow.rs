@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use aether_log::store::View;
-use aether_service::CancellationToken;
+use aether_service::{CancellationToken, MediumArgs};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::watch;
 
-use super::chosen::{Chosen, check};
+use super::chosen::{Chosen, check, print_unopened};
 use crate::error::{CommandError, LogError};
 use crate::output::{Output, stderr_line};
 
@@ -36,6 +36,7 @@ impl Changes {
 /// Prints waves until the command is interrupted.
 pub(super) async fn follow(
     chosen: &Chosen,
+    medium: &MediumArgs,
     default: Option<u64>,
     shutdown: &CancellationToken,
     mut print: impl FnMut(&mut Output, aether_log::StoredWave) -> Result<(), CommandError>,
@@ -45,8 +46,8 @@ pub(super) async fn follow(
     let mut changes = Changes::of(&chosen.folder)?;
     let view = View::open(&chosen.folder).map_err(LogError::from)?;
     let mut output = Output::stdout();
-    let mut waves = chosen.waves(&view, default).await?;
-    let mut damaged = 0;
+    let mut waves = chosen.waves(&view, medium, default).await?;
+    let (mut damaged, mut unopened) = (0, 0);
     stderr_line(format_args!("following {}", chosen.folder.display()));
     loop {
         while let Some(stored) = waves.next_wave().await.map_err(LogError::from)? {
@@ -56,11 +57,14 @@ pub(super) async fn follow(
             stderr_line(damage);
         }
         damaged = waves.damaged().len();
+        if waves.unopened().values().sum::<u64>() > unopened {
+            unopened = print_unopened(&waves);
+        }
         tokio::select! {
             changed = changes.changed.changed() => {
                 changed.map_err(|_| LogError::Unwatched { folder: chosen.folder.clone() })?;
             }
-            () = shutdown.cancelled() => return if damaged == 0 { Ok(()) } else { check(&waves) },
+            () = shutdown.cancelled() => return check(&waves),
         }
         view.refresh().map_err(LogError::from)?;
         let (first, next) = (view.extent().first, waves.position());

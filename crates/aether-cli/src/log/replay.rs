@@ -40,7 +40,7 @@ pub(super) async fn replay(args: &ReplayArgs, shutdown: &CancellationToken) -> R
     if args.print {
         let mut output = Output::stdout();
         let print = async |stored: StoredWave| Ok(output.line(line(&stored))?);
-        return args.chosen.each(None, Progress::beside_output(), args.speed, print).await;
+        return args.chosen.each(&args.medium, None, Progress::beside_output(), args.speed, print).await;
     }
     let aether = connected(&args.medium, "aether-replay", shutdown).await?;
     if !aether.promises().crosses_processes {
@@ -53,7 +53,7 @@ pub(super) async fn replay(args: &ReplayArgs, shutdown: &CancellationToken) -> R
         emitted += 1;
         Ok(())
     };
-    let replayed = args.chosen.each(None, Progress::shown(), args.speed, emit);
+    let replayed = args.chosen.each(&args.medium, None, Progress::shown(), args.speed, emit);
     let done = until(replayed, shutdown).await;
     aether_service::close(&aether).await;
     stderr_line(format_args!("{emitted} waves were emitted"));

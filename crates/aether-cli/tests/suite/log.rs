@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use aether::seal::SealKeys;
 use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Durability, Emitter, Kind, Vibrator, Wave};
-use aether_log::store::StoreOptions;
+use aether_log::store::{Entry, Store, StoreOptions};
 use aether_log::{ConsumerOptions, JetStreamLog, Log};
 use serde_json::Value;
 
@@ -260,4 +261,66 @@ async fn a_replay_goes_to_a_live_bus_or_to_the_terminal() {
     let printed = run(&["log", "replay", path, "--print", "--speed", "1000", "--source", "till"]);
     assert_eq!((printed.code, printed.out.lines().count()), (Some(0), 1), "{printed:?}");
     assert!(printed.out.contains("of the till"), "{printed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sealed_log_is_read_with_its_keys_and_without_them_the_commands_name_the_key_and_go_on() {
+    let root = tempfile::tempdir().unwrap();
+    let (folder, file) = (root.path().join("log"), root.path().join("own.keys"));
+    let keys = SealKeys::generate().unwrap();
+    keys.save_new(&file).unwrap();
+    let id = keys.ids().next().unwrap().0.to_string();
+    let log = Log::builder(&folder).channels(">", Durability::Stored).unwrap().keys(keys).open().unwrap();
+    let aether = log.connect(aether::builder().url("local:")).await.unwrap();
+    let emit = async |text: &str| {
+        let wave = Wave::builder("orders.created").text(text).build().unwrap();
+        aether.emitter("shop").unwrap().emit(wave).await.unwrap();
+    };
+    emit("a lamp").await;
+    let lost = Wave::builder("orders.lost").text("a chair").build().unwrap();
+    let letter = log.dead().keep("saga", &lost, &[]).await.unwrap().to_string();
+    let (path, file) = (folder.to_str().unwrap(), file.to_str().unwrap());
+
+    for command in ["tail", "export"] {
+        let without = run(&["log", command, path]);
+        assert_eq!((without.code, without.out.as_str()), (Some(1), ""), "{without:?}");
+        assert!(
+            without.err.contains(&format!("1 waves were not opened: sealed with key {id}")),
+            "{without:?}"
+        );
+        let with = run(&["log", command, path, "--keys", file]);
+        assert_eq!((with.code, with.err.as_str()), (Some(0), ""), "{with:?}");
+        assert!(with.out.contains("a lamp"), "{with:?}");
+    }
+    let replayed = run(&["log", "replay", path, "--print", "--keys", file]);
+    assert!(replayed.code == Some(0) && replayed.out.contains("a lamp"), "{replayed:?}");
+    let verified = run(&["log", "verify", path]);
+    assert!(verified.code == Some(0) && !verified.err.contains("opened"), "{verified:?}");
+    let verified = run(&["log", "verify", path, "--keys", file]);
+    assert!(verified.code == Some(0) && verified.err.contains("1 waves were opened"), "{verified:?}");
+    let listed = run(&["letters", "ls", "--log", path]);
+    assert!(listed.code == Some(0) && listed.err.contains("dead letter 1 cannot be opened"), "{listed:?}");
+    let shown = run(&["letters", "show", "--log", path, &letter, "--keys", file]);
+    assert!(shown.code == Some(0) && shown.out.contains("a chair"), "{shown:?}");
+    drop((aether, log));
+    // The numbers are not sealed, and removal is a change of the log, which is sealed as a whole.
+    let dropped = run(&["letters", "drop", "--log", path, &letter]);
+    assert!(dropped.code == Some(1) && dropped.err.contains("open it with its keys"), "{dropped:?}");
+    let dropped = run(&["letters", "drop", "--log", path, &letter, "--keys", file]);
+    assert_eq!(dropped.code, Some(0), "{dropped:?}");
+
+    // Somebody without keys puts a wave there. The keys of the bus are of no use for a log that is not sealed.
+    let store = Store::open(&folder, StoreOptions::default(), 0).unwrap();
+    let (done, stored) = std::sync::mpsc::channel();
+    let forged = Entry { kind: 1, level: 0, id: 0, name: "orders.created".into(), body: "forged".into() };
+    store.append(forged, Durability::Stored, Box::new(move |result| done.send(result).unwrap())).unwrap();
+    stored.recv().unwrap().unwrap();
+    drop(store);
+    let verified = run(&["log", "verify", path, "--keys", file]);
+    assert_eq!(verified.code, Some(1), "{verified:?}");
+    assert!(verified.err.contains("1 waves were not opened: the message is not sealed"), "{verified:?}");
+    let plain = root.path().join("plain");
+    various(&plain).await;
+    let tail = run(&["log", "tail", plain.to_str().unwrap(), "--keys", file]);
+    assert!(tail.code == Some(0) && tail.out.contains("of the till"), "{tail:?}");
 }

@@ -49,6 +49,13 @@ pub fn is_frame(bytes: &[u8]) -> bool {
     bytes.starts_with(&MAGIC)
 }
 
+/// Whether bytes claim to be a sealed frame, signed or not. Nothing proves it.
+#[must_use]
+pub fn is_sealed(bytes: &[u8]) -> bool {
+    let version = bytes.strip_prefix(&MAGIC).and_then(<[u8]>::first);
+    version.is_some_and(|version| [SEALED_VERSION, SIGNED_VERSION].contains(version))
+}
+
 /// Decodes a frame. `address` is the channel named by the medium's own address, if any. `transit` estimates how long
 /// the frame was in flight. That is added to the age of each wave, which keeps growing from `now`. `transit` is called
 /// once the header is read, so also for a frame that is rejected later.
@@ -71,7 +78,7 @@ pub fn decode(
         return Err(FrameError::Magic { found: magic.to_vec() });
     }
     let version = input.u8("version")?;
-    if [SEALED_VERSION, SIGNED_VERSION].contains(&version) {
+    if is_sealed(bytes) {
         return Err(FrameError::Sealed);
     }
     if version != VERSION {

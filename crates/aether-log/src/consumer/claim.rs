@@ -34,6 +34,20 @@ impl Claim {
         self.window.settle(self.position, fate);
     }
 
+    /// The wave waits for its key.
+    pub(super) fn hold_back(mut self, until: Instant) {
+        if let Some(pending) = self.pending.take() {
+            self.window.hold_back(pending, until);
+        }
+    }
+
+    /// The wave is ready again, now that its key is known.
+    pub(super) fn give_back_with_key(mut self, key: Option<Arc<str>>) {
+        if let Some(pending) = &mut self.pending {
+            pending.order.key = key;
+        }
+    }
+
     pub(super) fn fail(mut self, attempt: Attempt, is_final: bool, until: impl FnOnce(u32) -> Instant) {
         if let Some(pending) = self.pending.take() {
             self.window.delay(pending, attempt, is_final, until);

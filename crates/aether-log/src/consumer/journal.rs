@@ -15,12 +15,14 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use crate::consumer::attempts::ENDED;
 use crate::consumer::claim::Claim;
 use crate::consumer::error::ConsumeError;
 use crate::consumer::options::{ConsumerOptions, Start};
 use crate::consumer::positions::Positions;
 use crate::consumer::window::{Fate, Recovered, Window};
 use crate::dead::Attempt;
+use crate::sealing::Sealing;
 use crate::store::{
     AppendError, Appended, Cursor, Damage, Entry, Item, OpenError, Store, StoreOptions, View,
 };
@@ -48,6 +50,7 @@ struct Snapshot {
 #[derive(Debug)]
 pub(super) struct Journal {
     store: Store,
+    sealing: Arc<Sealing>,
     pattern: Pattern,
     /// The level that an acknowledgement reaches before it counts.
     level: Durability,
@@ -98,11 +101,12 @@ impl Journal {
         pattern: Pattern,
         consumer: &ConsumerOptions,
         last_position: u64,
+        sealing: Arc<Sealing>,
     ) -> Result<(Self, Read), ConsumeError> {
         let options = StoreOptions::default().remembered_ids(0);
         let options = options.segment_bytes(1 << 20).unwrap_or(options);
         let store = Store::open(folder, options, 0)?;
-        let mut read = read(store.cursor(0), |damage| {
+        let mut read = read(store.cursor(0), &sealing, |damage| {
             tracing::error!(%damage, "the journal of a consumer is damaged: what it has noted there is delivered again");
         })?;
         let (before_last, last) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(read.snapshot)));
@@ -120,7 +124,8 @@ impl Journal {
             };
         }
         let level = consumer.acknowledgements;
-        let journal = Self { store, pattern, level, since_snapshot: AtomicU64::new(0), before_last, last };
+        let since_snapshot = AtomicU64::new(0);
+        let journal = Self { store, sealing, pattern, level, since_snapshot, before_last, last };
         if is_lost {
             journal.begin(read.recovered.floor)?;
         }
@@ -171,7 +176,8 @@ impl Journal {
         match View::open(folder) {
             // The process ended while it made the journal.
             Err(OpenError::Nothing { .. }) => Ok(Read::default()),
-            view => read(view?.cursor(0), |_| {}),
+            // The texts of failures are left out.
+            view => read(view?.cursor(0), &Sealing::default(), |_| {}),
         }
     }
 
@@ -213,8 +219,8 @@ impl Journal {
 
     /// Notes a failed attempt. Nobody waits for it: if it is lost, the wave has one attempt more.
     pub(super) fn note_failure(&self, position: u64, attempt: &Attempt) {
-        let noted =
-            self.store.append(entry(FAILED, &(position, attempt)), Durability::Stored, Box::new(drop));
+        let noted = self.failure(position, attempt);
+        let noted = noted.and_then(|entry| self.store.append(entry, Durability::Stored, Box::new(drop)));
         if let Err(error) = noted {
             tracing::warn!(position, %error, "a failed attempt was not noted");
         }
@@ -223,14 +229,27 @@ impl Journal {
     /// Notes failed attempts, and waits until that is written. Blocks.
     pub(super) fn note_failures(&self, failures: &[(u64, Attempt)]) -> Result<(), AppendError> {
         let (done, written) = mpsc::channel();
-        for failure in failures {
+        for (position, attempt) in failures {
             let done = done.clone();
             let answering = Box::new(move |result: Result<Appended, AppendError>| drop(done.send(result)));
-            self.store.append(entry(FAILED, failure), Durability::Stored, answering)?;
+            self.store.append(self.failure(*position, attempt)?, Durability::Stored, answering)?;
         }
         drop(done);
         self.store.hurry();
         written.iter().try_for_each(|result| result.map(drop))
+    }
+
+    /// The record of a failed attempt. In a sealed log the text is sealed behind it. The text of an attempt that ended with
+    /// its process is not: it tells nothing else, and the window looks for it.
+    fn failure(&self, position: u64, attempt: &Attempt) -> Result<Entry, AppendError> {
+        if !self.sealing.has_keys() || attempt.error == ENDED {
+            return Ok(entry(FAILED, &(position, attempt)));
+        }
+        let error = Bytes::copy_from_slice(attempt.error.as_bytes());
+        let error = self.sealing.seal(&address(position), error)?;
+        let attempt = Attempt { micros: attempt.micros, error: String::new() };
+        let noted = entry(FAILED, &(position, attempt));
+        Ok(Entry { body: [noted.body, error].concat().into(), ..noted })
     }
 
     /// Writes the state.
@@ -256,8 +275,30 @@ fn entry(kind: u8, content: &impl Serialize) -> Entry {
     Entry { kind, level: 0, id: 0, name: String::new(), body }
 }
 
+/// The place for which the text of a failure is sealed.
+fn address(position: u64) -> String {
+    format!("failure {position}")
+}
+
+/// A failed attempt. A text that cannot be opened is replaced by the reason.
+fn read_failure(body: &Bytes, sealing: &Sealing) -> Option<(u64, Attempt)> {
+    let ((position, mut attempt), rest) = postcard::take_from_bytes::<(u64, Attempt)>(body).ok()?;
+    if attempt.error != ENDED && (sealing.has_keys() || !rest.is_empty()) {
+        let opened = sealing.open(&address(position), &body.slice_ref(rest));
+        attempt.error = match opened {
+            Ok(opened) => String::from_utf8_lossy(&opened.frame).into_owned(),
+            Err(error) => error.to_string(),
+        };
+    }
+    Some((position, attempt))
+}
+
 /// Reads a journal. A damaged record costs a redelivery.
-fn read(mut cursor: Cursor, mut on_damage: impl FnMut(&Damage)) -> Result<Read, OpenError> {
+fn read(
+    mut cursor: Cursor,
+    sealing: &Sealing,
+    mut on_damage: impl FnMut(&Damage),
+) -> Result<Read, OpenError> {
     let (mut last, mut snapshot, mut settled, mut failures) = (None, 0, Vec::new(), Vec::new());
     let (mut acknowledged_micros, mut damaged, mut records) = (0, 0, 0);
     while let Some(item) = cursor.next_item()? {
@@ -283,7 +324,7 @@ fn read(mut cursor: Cursor, mut on_damage: impl FnMut(&Damage)) -> Result<Read, 
             }
             DEAD => settled.extend(position().map(|position| (position, Fate::Dead))),
             EXPIRED => settled.extend(position().map(|position| (position, Fate::Expired))),
-            FAILED => failures.extend(postcard::from_bytes::<(u64, Attempt)>(&record.body).ok()),
+            FAILED => failures.extend(read_failure(&record.body, sealing)),
             _ => {}
         }
     }

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aether_core::Pattern;
 use aether_core::clock::micros_since_1970;
 use aether_core::wave::ChannelError;
+use parking_lot::Mutex;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::{Instant, sleep_until};
 
@@ -19,16 +21,21 @@ use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::ConsumerOptions;
 use crate::consumer::window::{Failures, Fate, Window};
 use crate::dead::{Attempt, DeadStore};
+use crate::log_lines::LogLines;
 use crate::matching::Matching;
 use crate::name::is_name;
+use crate::sealing::{Sealing, Unopened};
 use crate::store::{Cursor, Item, OpenError, ReadError, Record, Settled, Store};
-use crate::stored_wave::{WAVE, read};
+use crate::stored_wave::{Unread, WAVE, key, read};
 
 /// The greatest number of records that are looked at without a break.
 const LOOKED_AT: usize = 65_536;
 
 /// How many waves whose contents are not held are read together, and about how many bytes.
 const READ_TOGETHER: (usize, usize) = (256, 1 << 20);
+
+/// When a wave whose key is missing is looked at again.
+const LOCKED_AGAIN: Duration = Duration::from_secs(5);
 
 /// While waves are ready, the log is looked at again when this share of the window is free.
 const SHARE_LOOKED_AT: usize = 8;
@@ -46,6 +53,8 @@ pub(crate) struct ConsumerShared {
     scanner: Arc<AsyncMutex<Scanner>>,
     /// Reads waves whose contents are not held.
     reader: Arc<AsyncMutex<Cursor>>,
+    /// Those about waves that wait for a key.
+    locked: Mutex<LogLines>,
 }
 
 /// Looks ahead.
@@ -53,8 +62,8 @@ pub(crate) struct ConsumerShared {
 struct Scanner {
     cursor: Cursor,
     matching: Matching,
-    /// Whether the keys of waves are read.
-    by_key: bool,
+    /// Whether the keys of waves are read, and the keys to open them.
+    by_key: Option<Arc<Sealing>>,
 }
 
 impl ConsumerShared {
@@ -69,7 +78,10 @@ impl ConsumerShared {
         if !is_name(name) {
             return Err(ConsumeError::Name { name: name.to_owned() });
         }
-        let (journal, mut read) = Journal::open(folder, pattern.clone(), &options, store.extent().last)?;
+        let (journal, mut read) = {
+            let (sealing, last) = (Arc::clone(dead.sealing()), store.extent().last);
+            Journal::open(folder, pattern.clone(), &options, last, sealing)?
+        };
         let stored: Option<Result<Pattern, ChannelError>> = read.pattern.as_deref().map(Pattern::new);
         if let Some(stored) = stored.transpose()?.filter(|stored| *stored != pattern) {
             return Err(ConsumeError::OtherPattern { name: name.to_owned(), stored, given: pattern });
@@ -89,7 +101,8 @@ impl ConsumerShared {
         // Only now: the journal has what was in it.
         let attempts = Attempts::begin(folder, options.max_in_flight.get())?;
         let cursor = store.cursor(read.recovered.floor + 1);
-        let scanner = Scanner { cursor, matching: Matching::new(&pattern), by_key: options.by_key };
+        let by_key = options.by_key.then(|| Arc::clone(dead.sealing()));
+        let scanner = Scanner { cursor, matching: Matching::new(&pattern), by_key };
         let reader = store.cursor(0);
         dead.begin(name);
         Ok(Self {
@@ -102,6 +115,7 @@ impl ConsumerShared {
             window: Arc::new(Window::new(read.recovered, options.ageing)),
             scanner: Arc::new(AsyncMutex::new(scanner)),
             reader: Arc::new(AsyncMutex::new(reader)),
+            locked: Mutex::default(),
             store,
         })
     }
@@ -226,15 +240,34 @@ impl ConsumerShared {
                 read.await.map_err(|_| ConsumeError::ShutDown)??
             }
         };
-        let Some(Ok(stored)) = record.as_ref().and_then(read) else {
-            tracing::warn!(
-                position,
-                consumer = self.name,
-                "a wave is not in the log any more or cannot be read"
-            );
-            self.journal.settled(vec![claim], Fate::Expired, &self.window).await?;
-            return Ok(None);
+        let stored = match record.as_ref().and_then(|record| read(record, self.dead.sealing())) {
+            Some(Ok(stored)) => stored,
+            Some(Err(Unread::Unopened(error @ Unopened::Locked))) => {
+                if let Some(left_out) = self.locked.lock().due(LOCKED_AGAIN, Instant::now()) {
+                    tracing::warn!(position, consumer = self.name, %error, left_out, "a wave waits for its key and is delivered again");
+                }
+                claim.hold_back(Instant::now() + LOCKED_AGAIN);
+                // All waves of a window may wait for a key.
+                tokio::task::coop::consume_budget().await;
+                return Ok(None);
+            }
+            unreadable => {
+                let reason = unreadable.and_then(Result::err).map(|error| error.to_string());
+                tracing::warn!(
+                    position,
+                    consumer = self.name,
+                    reason,
+                    "a wave is not in the log any more or cannot be read"
+                );
+                self.journal.settled(vec![claim], Fate::Expired, &self.window).await?;
+                return Ok(None);
+            }
         };
+        // The key to open it was missing when it was looked at. It waits for earlier waves of its own key that are away.
+        if self.options.by_key && pending.order.key.is_none() && stored.wave.key().is_some() {
+            claim.give_back_with_key(stored.wave.key().map(Arc::from));
+            return Ok(None);
+        }
         if failures.is_final || failures.count >= self.options.max_attempts.get() {
             // After a crash in between the letter is there already.
             if !self.dead.has(&self.name, &stored) {
@@ -262,7 +295,7 @@ impl Scanner {
                 }
                 Some((Item::Record(record), place)) => {
                     if self.is_wanted(&record) {
-                        let key = self.by_key.then(|| key(&record)).flatten();
+                        let key = self.by_key.as_ref().and_then(|sealing| key(&record, sealing));
                         window.add(record, place, key);
                         added += 1;
                     }
@@ -280,9 +313,4 @@ impl Scanner {
     fn is_wanted(&mut self, record: &Record) -> bool {
         record.kind == WAVE && self.matching.matches(&record.name)
     }
-}
-
-/// The key of the wave of a record.
-fn key(record: &Record) -> Option<Arc<str>> {
-    read(record)?.ok()?.wave.key().map(Arc::from)
 }

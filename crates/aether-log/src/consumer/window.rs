@@ -254,6 +254,16 @@ impl Window {
         self.changed.notify_waiters();
     }
 
+    /// A delivery that was not begun, because its key is missing: it is ready again at an instant.
+    pub(super) fn hold_back(&self, pending: Pending, until: Instant) {
+        let mut state = self.state.lock();
+        state.in_flight -= 1;
+        state.is_alone = false;
+        state.delayed.insert((until, pending.order.position), Pending { record: None, ..pending });
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
     /// A delivery that failed: it is ready again at an instant, or at once if this failure is final.
     pub(super) fn delay(
         &self,

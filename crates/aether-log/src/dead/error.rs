@@ -2,6 +2,7 @@
 
 #[cfg(feature = "jetstream")]
 use crate::jetstream::JetStreamError;
+use crate::sealing::Unopened;
 use crate::store::{AppendError, ReadError};
 
 /// Why a dead letter was not changed.
@@ -19,6 +20,14 @@ pub enum DeadError {
     OfNoLog {
         /// The number.
         number: u64,
+    },
+    /// The letter cannot be opened, or is not sealed in a log with keys.
+    #[error("dead letter {number} cannot be opened")]
+    Unopened {
+        /// The number.
+        number: u64,
+        /// Why.
+        source: Unopened,
     },
     /// The letter cannot be read.
     #[error("the dead letters cannot be read")]

@@ -3,10 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use aether_core::Channel;
+use aether_link::wire::is_sealed;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::error::DeadError;
+use crate::sealing::{NotSealed, Sealing, Unopened};
 use crate::store::{Cursor, Item, Record};
 use crate::stored_wave::{StoredWave, frame, identity, read_frame};
 
@@ -71,17 +73,48 @@ pub(super) fn written(
     body.into()
 }
 
+/// The place for which a letter is sealed.
+fn address(name: &[u8]) -> String {
+    format!("letter {}", String::from_utf8_lossy(name))
+}
+
+/// The content of a letter as it is stored in a folder. Before a sealed one is what a reader without keys needs.
+pub(super) fn sealed_letter(channel: &str, body: Bytes, sealing: &Sealing) -> Result<Bytes, NotSealed> {
+    if !sealing.has_keys() {
+        return Ok(body);
+    }
+    let about =
+        postcard::take_from_bytes::<About>(&body).map(|(about, _)| About { failed: Vec::new(), ..about });
+    let mut sealed = about.and_then(|about| postcard::to_allocvec(&about)).unwrap_or_default();
+    sealed.extend_from_slice(&sealing.seal(&address(channel.as_bytes()), body)?);
+    Ok(sealed.into())
+}
+
+/// Whether a letter is sealed; `None` if the record is none. The record of a removal is a number alone.
+pub(crate) fn is_sealed_letter(record: &Record) -> Option<bool> {
+    postcard::take_from_bytes::<About>(&record.body).ok().map(|(_, rest)| is_sealed(rest))
+}
+
+/// The content of a letter in a folder, opened if it is sealed. `None` if this version cannot read it.
+fn opened(record: &Record, sealing: &Sealing) -> Result<Option<Bytes>, Unopened> {
+    let Ok((_, rest)) = postcard::take_from_bytes::<About>(&record.body) else { return Ok(None) };
+    let rest = record.body.slice_ref(rest);
+    let opened = sealing.open(&address(&record.name), &rest)?;
+    // A frame is behind what it is about; a seal is around both.
+    Ok(Some(if is_sealed(&rest) { opened.frame } else { record.body.clone() }))
+}
+
 pub(super) fn about(record: &Record) -> Option<About> {
     postcard::take_from_bytes::<About>(&record.body).ok().map(|(about, _)| about)
 }
 
 /// The identity of the wave of a letter that was written before letters had it beside the wave.
 pub(super) fn decoded_identity(record: &Record) -> u128 {
-    letter(record).map_or(0, |letter| identity(&letter.stored.wave))
+    letter(record, &record.body).map_or(0, |letter| identity(&letter.stored.wave))
 }
 
-fn letter(record: &Record) -> Option<DeadWave> {
-    read_letter(record.position, record.micros, Some(&record.name), &record.body)
+fn letter(record: &Record, body: &Bytes) -> Option<DeadWave> {
+    read_letter(record.position, record.micros, Some(&record.name), body)
 }
 
 pub(super) fn read_letter(number: u64, micros: u64, name: Option<&[u8]>, body: &Bytes) -> Option<DeadWave> {
@@ -95,10 +128,13 @@ pub(super) fn read_letter(number: u64, micros: u64, name: Option<&[u8]>, body: &
 }
 
 /// Reads the letter at which a cursor is.
-pub(super) fn read(number: u64, mut at: Cursor) -> Result<DeadWave, DeadError> {
+pub(super) fn read(number: u64, mut at: Cursor, sealing: &Sealing) -> Result<DeadWave, DeadError> {
     let unknown = || DeadError::Unknown { number };
     match at.next_item()? {
-        Some(Item::Record(record)) if record.position == number => letter(&record).ok_or_else(unknown),
+        Some(Item::Record(record)) if record.position == number => {
+            let body = opened(&record, sealing).map_err(|source| DeadError::Unopened { number, source })?;
+            body.and_then(|body| letter(&record, &body)).ok_or_else(unknown)
+        }
         _ => Err(unknown()),
     }
 }

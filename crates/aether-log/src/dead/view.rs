@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+#[cfg(feature = "seal")]
+use aether_seal::KeySource;
+
 use super::FOLDER;
 use super::error::DeadError;
 use super::kept::Letters;
 use super::letter::{DeadWave, read};
+use crate::sealing::Sealing;
 use crate::store::{Cursor, OpenError, View};
 
 /// The dead letters of a log that another process may have open, for reading only, as they were when it was opened or last
@@ -14,6 +18,7 @@ use crate::store::{Cursor, OpenError, View};
 #[derive(Debug)]
 pub struct DeadView {
     view: View,
+    sealing: Sealing,
     letters: Letters,
     /// Behind what was read.
     cursor: Cursor,
@@ -28,7 +33,17 @@ impl DeadView {
         let view = View::open(&log.join(FOLDER))?;
         let (mut letters, mut cursor) = (Letters::default(), view.cursor(0));
         letters.read_on(&mut cursor)?;
-        Ok(Self { view, letters, cursor })
+        Ok(Self { view, sealing: Sealing::default(), letters, cursor })
+    }
+
+    /// Opens sealed letters with these keys. Default: a sealed letter is [`DeadError::Unopened`].
+    ///
+    /// # Errors
+    /// [`OpenError::Keys`] if the keys cannot be used.
+    #[cfg(feature = "seal")]
+    pub fn keys(mut self, keys: impl Into<KeySource>) -> Result<Self, OpenError> {
+        self.sealing = Sealing::of_folder(&self.view.folder(), keys.into())?;
+        Ok(self)
     }
 
     /// Reads what was written since.
@@ -62,6 +77,6 @@ impl DeadView {
     /// [`DeadError`] if there is no such letter, or it cannot be read.
     pub fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
         self.letters.find(number)?;
-        read(number, self.view.cursor(number))
+        read(number, self.view.cursor(number), &self.sealing)
     }
 }

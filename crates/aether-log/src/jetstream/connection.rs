@@ -21,7 +21,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::error::JetStreamError;
-use super::sealing::Sealing;
+use crate::sealing::Sealing;
 use crate::store::Appended;
 
 /// The wait for one answer, after which the request is sent again. An election takes longer, and a published wave is
@@ -151,7 +151,8 @@ impl Connection {
         let shown = without_secrets(url);
         let refusals = Arc::<NatsRefusals>::default();
         let noting = Arc::clone(&refusals);
-        let sealing = Arc::new(Sealing::new(&nats)?);
+        let options = nats.seal_options().map_err(|error| JetStreamError::Keys(Arc::new(error)))?;
+        let sealing = Arc::new(Sealing::new(options)?);
         let renewed = Arc::clone(&sealing);
         let on_event = move |event| {
             noting.note(&event);

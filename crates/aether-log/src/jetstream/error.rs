@@ -4,6 +4,8 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::sealing::NotSealed;
+
 /// Why something failed at a NATS server. Nothing that was acknowledged before is lost.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -148,6 +150,12 @@ pub enum JetStreamError {
         /// The error of the server.
         source: Arc<dyn Error + Send + Sync>,
     },
+}
+
+impl From<NotSealed> for JetStreamError {
+    fn from(NotSealed(reason): NotSealed) -> Self {
+        Self::Keys(reason)
+    }
 }
 
 impl JetStreamError {

@@ -10,9 +10,9 @@ use aether_core::medium::{MediumStatus, Stored};
 use super::connection::Connection;
 use super::error::JetStreamError;
 use super::schedules::StreamSchedules;
-use super::sealing::Sealing;
 use super::subjects::Subjects;
 use crate::keeper::stored;
+use crate::sealing::Sealing;
 use crate::store::{Appended, Entry};
 
 /// Stores waves, each by a request of its own, many at once.

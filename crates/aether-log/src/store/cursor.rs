@@ -1,5 +1,7 @@
 //! Reading a log in order.
 
+#[cfg(feature = "seal")]
+use std::path::Path;
 use std::sync::Arc;
 
 use super::damage::Damage;
@@ -56,6 +58,12 @@ impl Cursor {
     #[must_use]
     pub const fn position(&self) -> u64 {
         self.wanted
+    }
+
+    /// The folder of the log.
+    #[cfg(feature = "seal")]
+    pub(crate) fn folder(&self) -> &Path {
+        self.segments.folder()
     }
 
     /// Continues at the first record whose position is not smaller.

@@ -1,5 +1,6 @@
 //! Why a log cannot be opened, written or read.
 
+use std::error::Error;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,6 +52,26 @@ pub enum OpenError {
     KeepFor {
         /// The name.
         name: String,
+    },
+    /// The keys of the log cannot be used.
+    #[error("the keys of the log {} cannot be used", path.display())]
+    Keys {
+        /// The folder.
+        path: PathBuf,
+        /// Why.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// The log is not sealed, and is opened with keys.
+    #[error("the log {} is not sealed: give a sealed log a folder of its own, or open this one without keys", path.display())]
+    Plain {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The log is sealed, and is opened without keys.
+    #[error("the log {} is sealed: open it with its keys", path.display())]
+    Sealed {
+        /// The folder.
+        path: PathBuf,
     },
     /// A folder is on one machine.
     #[error(
@@ -141,6 +162,9 @@ pub enum AppendError {
         /// The number of positions behind the ones that it has settled.
         waves: u64,
     },
+    /// The operating system gave no random numbers to seal with.
+    #[error("cannot seal what is stored")]
+    Keys(#[source] Arc<dyn Error + Send + Sync>),
     /// The log is being closed.
     #[error("the log is closed")]
     Closed,

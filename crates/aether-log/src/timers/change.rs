@@ -3,7 +3,9 @@
 use std::fmt;
 
 use crate::schedule::Schedule;
+use crate::sealing::{NotSealed, Sealing};
 use crate::store::{AppendError, Entry};
+use crate::stored_wave::sealed;
 
 /// A wave for later.
 #[derive(Debug, Clone)]
@@ -37,6 +39,16 @@ pub(crate) struct Changed {
 }
 
 impl Changed {
+    pub(super) fn sealed(self, sealing: &Sealing) -> Result<Self, NotSealed> {
+        let of = |Timer { due, entry }| Ok(Timer { due, entry: sealed(entry, sealing)? });
+        let change = match self.change {
+            Change::Keep(timer) => Change::Keep(of(timer)?),
+            Change::Put { key, schedule, timer } => Change::Put { key, schedule, timer: of(timer)? },
+            cancel @ Change::Cancel { .. } => cancel,
+        };
+        Ok(Self { change, ..self })
+    }
+
     /// The memory that it takes, in bytes.
     pub(super) fn weight(&self) -> usize {
         let contents = match &self.change {

@@ -46,7 +46,7 @@ impl Due {
         let stored = Entry { kind: WAVE, body: record.body.slice_ref(body), ..record.entry() };
         // A schedule may deliver its wave more than once, each under an identity of its own.
         let entry = match &schedule {
-            Some(_) => fired_entry(&stored, due)?,
+            Some(_) => fired_entry(&stored, due),
             None => stored.clone(),
         };
         Some(Self { id, schedule, body: stored.body.clone(), stored, entry })

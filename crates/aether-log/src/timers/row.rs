@@ -1,10 +1,11 @@
 //! The records of the file of timers.
 
+use aether_link::wire::is_sealed;
 use serde::{Deserialize, Serialize};
 
 use super::change::{Change, Timer};
 use crate::schedule::Rule;
-use crate::store::Entry;
+use crate::store::{Entry, Record};
 
 /// The kinds of records: a wave for later, which replaces the one of the same time and identity, and the schedule of the
 /// same key; a wave that is in the log; and the key of a schedule that was cancelled.
@@ -46,6 +47,12 @@ impl Row<'_> {
     pub(super) fn entry(&self, wave: &Entry) -> Entry {
         Entry { kind: TIMER, body: written(self), ..wave.clone() }
     }
+}
+
+/// Whether a wave for later is sealed; `None` if the record is none.
+pub(crate) fn is_sealed_row(record: &Record) -> Option<bool> {
+    let row = (record.kind == TIMER).then(|| postcard::from_bytes::<Row<'_>>(&record.body).ok()).flatten();
+    row.map(|row| is_sealed(row.body))
 }
 
 /// The record of a wave that is in the log and does not come again. The name is the key of its schedule.

@@ -56,6 +56,16 @@ pub enum ProjectionError {
         /// The last one.
         to: u64,
     },
+    /// A wave is sealed with a key that this process does not have. The waves before it are applied.
+    #[error(
+        "the projection {name} waits at position {position} for the key of a sealed wave: add it to the file of keys"
+    )]
+    Locked {
+        /// The name of the projection.
+        name: String,
+        /// The position of the wave.
+        position: u64,
+    },
     /// The projection refused a wave. Nothing of this wave is kept.
     #[error("the projection {name} refused the wave at position {position}: repair it, and go on")]
     Refused {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use aether_core::{Aether, Durability};
 use aether_log::{Log, StoredWave};
 use aether_outbox::{Projection, ProjectionError, Redb, Store, Transaction};
+use aether_seal::SealKeys;
 
 use crate::stage::{connect, number, open, open_log, order, within};
 
@@ -128,4 +129,32 @@ async fn another_log_another_pattern_and_a_bad_name_are_refused() {
     Projection::forget(&store, "sums", |change| change.table::<(u64, u64)>("sums").clear()).unwrap();
     let mut projection = Projection::open(&store, &other, "sums", "orders.>", add).unwrap();
     assert_eq!((projection.catch_up().await.unwrap(), sums(&store)), (5, (5, 15)));
+}
+
+#[tokio::test]
+async fn a_projection_of_a_sealed_log_stops_at_a_wave_whose_key_is_missing_and_goes_on_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = |keys: &SealKeys| {
+        let log = Log::builder(folder.path().join("log")).channels("orders.>", Durability::Stored).unwrap();
+        log.keys(keys.clone()).open().unwrap()
+    };
+    let older = SealKeys::generate().unwrap();
+    let mut newer = older.clone();
+    newer.add().unwrap();
+    newer.seal_with_newest();
+    for (keys, numbers) in [(&older, 1..=2), (&newer, 3..=4)] {
+        emit(&connect(&log(keys)).await, numbers).await;
+    }
+    let store = open(folder.path());
+    for _ in 0..2 {
+        let log = log(&older);
+        let mut projection = Projection::open(&store, &log, "sums", "orders.>", add).unwrap();
+        let stopped = projection.catch_up().await.unwrap_err();
+        assert!(matches!(stopped, ProjectionError::Locked { position: 3, .. }), "{stopped:?}");
+        assert_eq!((sums(&store), projection.position()), ((2, 3), 2));
+    }
+    let log = log(&newer);
+    let mut projection = Projection::open(&store, &log, "sums", "orders.>", add).unwrap();
+    assert_eq!(projection.catch_up().await.unwrap(), 2);
+    assert_eq!((sums(&store), projection.position()), ((4, 10), 4));
 }

@@ -1,7 +1,7 @@
 //! The settings of durable channels: the section `[durable]`.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub struct DurableSettings {
     pub folder: OrOff<PathBuf>,
     /// The log that all programs share, in place of folders.
     pub log: OrOff<SharedLog>,
+    /// Whether the log in the folder is sealed with the keys of `medium.keys`, if there are some.
+    pub sealed: bool,
     /// The channels whose waves survive the end of the process.
     pub stored: List<DurablePattern>,
     /// The channels whose waves survive a power cut.
@@ -117,6 +119,11 @@ pub enum SharedLogError {
     /// No path of the medium is a NATS server.
     #[error("durable.log needs a NATS server: set medium.url to nats:// or tls://")]
     NoServer,
+    /// The program cannot seal a folder.
+    #[error(
+        "medium.keys seal the log in durable.folder, which needs the feature nats or lan of aether-service: build with one, or set durable.sealed = false"
+    )]
+    Keys,
     /// The program cannot use JetStream.
     #[error(
         "durable.log needs the feature jetstream of aether-service, which this program was built without"
@@ -248,6 +255,7 @@ impl Default for DurableSettings {
         Self {
             folder: OrOff::Off,
             log: OrOff::Off,
+            sealed: true,
             stored: List::default(),
             synced: List::default(),
             commit_window: CommitWindow(Duration::ZERO),
@@ -304,13 +312,15 @@ impl DurableSettings {
         stored.chain(synced).map(|(DurablePattern(pattern), level)| (pattern.clone(), level))
     }
 
-    /// The log of a program in a folder; `None` if it has no folder or no channels. The caller may add channels before
-    /// it opens the log.
-    #[must_use]
-    pub fn log(&self, program: &str) -> Option<LogBuilder> {
-        let OrOff::On(folder) = &self.folder else { return None };
+    /// The log of a program in a folder, sealed with these keys if it is to be; `None` if it has no folder or no channels.
+    /// The caller may add channels before it opens the log.
+    ///
+    /// # Errors
+    /// [`SharedLogError::Keys`] if this program cannot seal it.
+    pub fn log(&self, program: &str, keys: Option<&Path>) -> Result<Option<LogBuilder>, SharedLogError> {
+        let OrOff::On(folder) = &self.folder else { return Ok(None) };
         if self.stored.0.is_empty() && self.synced.0.is_empty() {
-            return None;
+            return Ok(None);
         }
         let mut log = aether_log::Log::builder(folder.join(program))
             .consumers(self.consumers())
@@ -329,7 +339,13 @@ impl DurableSettings {
         for DurablePattern(pattern) in &self.compact.0 {
             log = log.compact(pattern.clone());
         }
-        Some(log)
+        match keys.filter(|_| self.sealed) {
+            None => Ok(Some(log)),
+            #[cfg(any(feature = "nats", feature = "lan"))]
+            Some(keys) => Ok(Some(log.keys(keys))),
+            #[cfg(not(any(feature = "nats", feature = "lan")))]
+            Some(_) => Err(SharedLogError::Keys),
+        }
     }
 
     /// Retention limits of a log.
@@ -373,10 +389,13 @@ mod tests {
         let settings = DurableSettings::default();
         assert_eq!(settings.store(), Ok(StoreOptions::default()));
         assert_eq!(settings.consumers(), ConsumerOptions::default());
-        assert!(settings.log("shop").is_none());
+        assert!(settings.log("shop", None).unwrap().is_none());
         let only_a_folder =
             DurableSettings { folder: OrOff::On("logs".into()), ..DurableSettings::default() };
-        assert!(only_a_folder.log("shop").is_none(), "a program without durable channels needs no log");
+        assert!(
+            only_a_folder.log("shop", None).unwrap().is_none(),
+            "a program without durable channels needs no log"
+        );
     }
 
     #[test]
@@ -397,7 +416,7 @@ mod tests {
             assert!(options.contains(part), "{part}: {options}");
         }
         assert_eq!(settings.consumers(), ConsumerOptions::default().acknowledgements(Durability::Synced));
-        let log = format!("{:?}", settings.log("shop").unwrap());
+        let log = format!("{:?}", settings.log("shop", Some(Path::new("own.keys"))).unwrap().unwrap());
         for part in [
             "/var/lib/aether/shop",
             "notes.>",
@@ -408,10 +427,14 @@ mod tests {
             "3600s",
             "state.*",
             "300s",
+            "own.keys",
         ] {
             assert!(log.contains(part), "{part}: {log}");
         }
-        assert_eq!(read(&toml::to_string(&settings).unwrap()), Ok(settings));
+        assert_eq!(read(&toml::to_string(&settings).unwrap()), Ok(settings.clone()));
+        let plain = DurableSettings { sealed: false, ..settings };
+        let log = format!("{:?}", plain.log("shop", Some(Path::new("own.keys"))).unwrap().unwrap());
+        assert!(!log.contains("own.keys"), "{log}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::pin::Numbers;
 use super::shared::StreamShared;
 use super::window::Held;
 use crate::consumer::ready::Order;
-use crate::jetstream::Unopened;
+use crate::sealing::Unopened;
 use crate::stored_wave::read_frame;
 
 /// The meaning of a message of the server.

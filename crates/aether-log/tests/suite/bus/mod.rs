@@ -14,5 +14,6 @@ mod recovering;
 mod replaying;
 mod retaining;
 mod scheduling;
+mod sealed;
 mod stage;
 mod standing;

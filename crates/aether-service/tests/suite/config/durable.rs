@@ -48,6 +48,38 @@ async fn a_service_that_names_durable_channels_in_its_configuration_has_its_log(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_program_with_keys_seals_its_log_unless_it_is_not_to() {
+    let keys = tempfile::tempdir().unwrap();
+    let file = keys.path().join("own.keys");
+    aether::seal::SealKeys::generate().unwrap().save_new(&file).unwrap();
+    let with_keys = format!("[medium]\nkeys = {:?}\n", file.to_str().unwrap());
+    let (sealed, logs) = folder(&with_keys);
+    let open =
+        async |folder: &Folder| folder.load().unwrap().connect_until(&CancellationToken::new(), "shop").await;
+    let emit = async |folder: &Folder| {
+        let aether = open(folder).await.unwrap().unwrap();
+        let wave = Wave::builder("orders.created").text("a lamp").build().unwrap();
+        aether.emitter("shop").unwrap().emit(wave).await.unwrap();
+    };
+    emit(&sealed).await;
+    assert_eq!(aether_log::is_sealed(&logs.path().join("shop")).unwrap(), Some(true));
+    // A log that was begun without keys is not opened with them, and its waves stay.
+    let folder_of = |logs: &tempfile::TempDir, more: &str| {
+        let text =
+            format!("[durable]\nfolder = {:?}\nsynced = ['orders.>']\n{more}", logs.path().to_str().unwrap());
+        Folder::with(&[("default.toml", &text)])
+    };
+    let plain = tempfile::tempdir().unwrap();
+    emit(&folder_of(&plain, "")).await;
+    let refused = open(&folder_of(&plain, &with_keys)).await.unwrap_err();
+    let why = aether_service::error_chain(&refused);
+    assert!(why.contains("is not sealed: give a sealed log a folder of its own"), "{why}");
+    emit(&folder_of(&plain, &format!("sealed = false\n{with_keys}"))).await;
+    let refused = open(&folder_of(&logs, &format!("sealed = false\n{with_keys}"))).await.unwrap_err();
+    assert!(aether_service::error_chain(&refused).contains("is sealed: open it with its keys"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_whose_log_cannot_write_is_not_ready_until_it_can() {
     let (folder, logs) = folder("segment_bytes = '4 KiB'\n");
     let config = folder.load().unwrap();

@@ -9,6 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use aether::seal::SealKeys;
 use aether_core::{Durability, Wave};
 use aether_log::store::StoreOptions;
 use aether_log::{Log, LogItem};
@@ -26,15 +27,17 @@ struct Case {
     segment_bytes: u64,
     /// How many receipts there are before a kill, beside one for each task, at most.
     receipts: u64,
+    is_sealed: bool,
 }
 
-const SMALL: Case = Case { bytes: 0, segment_bytes: 64 << 20, receipts: 300 };
+const SMALL: Case = Case { bytes: 0, segment_bytes: 64 << 20, receipts: 300, is_sealed: false };
 /// Waves of 1 MiB with their names, of which a segment takes two.
-const LARGE: Case = Case { bytes: (1 << 20) - 100, segment_bytes: 2 << 20, receipts: 5 };
+const LARGE: Case = Case { bytes: (1 << 20) - 100, segment_bytes: 2 << 20, receipts: 5, is_sealed: false };
 
 fn open_of(folder: &Path, case: Case) -> Log {
     let options = StoreOptions::default().segment_bytes(case.segment_bytes).unwrap();
     let log = Log::builder(folder).options(options);
+    let log = if case.is_sealed { log.keys(SealKeys::from_secret([7; 32])) } else { log };
     log.channels("orders.>", Durability::Synced).unwrap().open().unwrap()
 }
 
@@ -52,7 +55,8 @@ async fn emits_and_handles_until_it_is_killed() {
     let told = |name, usual| std::env::var(name).map_or(usual, |number| number.parse::<u64>().unwrap());
     let segment_bytes = told("AETHER_LOG_SEGMENT_BYTES", SMALL.segment_bytes);
     let bytes = usize::try_from(told("AETHER_LOG_BYTES", 0)).unwrap();
-    let case = Case { bytes, segment_bytes, ..SMALL };
+    let is_sealed = told("AETHER_LOG_SEALED", 0) == 1;
+    let case = Case { bytes, segment_bytes, is_sealed, ..SMALL };
     let log = open_of(folder.as_ref(), case);
     let rest = if bytes == 0 { String::new() } else { format!(" {}", "x".repeat(bytes)) };
     let aether = connect(&log).await;
@@ -98,6 +102,7 @@ fn run_and_kill(folder: &Path, round: u64, case: Case, said: &mut Said) {
         .env("AETHER_LOG_ROUND", round.to_string())
         .env("AETHER_LOG_BYTES", case.bytes.to_string())
         .env("AETHER_LOG_SEGMENT_BYTES", case.segment_bytes.to_string())
+        .env("AETHER_LOG_SEALED", u8::from(case.is_sealed).to_string())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -187,4 +192,9 @@ async fn nothing_that_was_acknowledged_is_lost_or_comes_twice_after_kill_9() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_lost_or_comes_twice_after_kill_9_also_where_waves_are_large_and_segments_small() {
     kill_in_a_loop(super::rounds(4), LARGE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_lost_or_comes_twice_after_kill_9_in_a_sealed_log() {
+    kill_in_a_loop(super::rounds(4), Case { is_sealed: true, ..SMALL }).await;
 }

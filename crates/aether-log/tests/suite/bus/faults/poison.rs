@@ -4,13 +4,22 @@ use std::num::NonZeroU32;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
 
-use aether_core::Wave;
-use aether_log::{Consumer, ConsumerOptions, Log};
+use aether::seal::SealKeys;
+use aether_core::{Durability, Wave};
+use aether_log::{Consumer, ConsumerOptions, Log, is_sealed};
 
 use crate::bus::stage::{connect, open, receive, text, wave};
 
 const ATTEMPTS: u32 = 3;
 const OTHERS: u64 = 40;
+
+fn open_of(folder: &Path, is_sealed: bool) -> Log {
+    if !is_sealed {
+        return open(folder);
+    }
+    let log = Log::builder(folder).channels("orders.>", Durability::Synced).unwrap();
+    log.keys(SealKeys::from_secret([7; 32])).open().unwrap()
+}
 
 fn billing(log: &Log) -> Consumer {
     let options = ConsumerOptions::default().max_attempts(NonZeroU32::new(ATTEMPTS).unwrap());
@@ -21,7 +30,8 @@ fn billing(log: &Log) -> Consumer {
 #[ignore = "the process that a wave ends"]
 async fn handles_until_all_is_settled() {
     let folder = std::env::var_os("AETHER_LOG_FOLDER").unwrap();
-    let log = open(folder.as_ref());
+    let is_sealed = is_sealed(folder.as_ref()).unwrap() == Some(true);
+    let log = open_of(folder.as_ref(), is_sealed);
     let consumer = billing(&log);
     let workers = (0..4)
         .map(|_| {
@@ -57,9 +67,18 @@ fn run(folder: &Path) -> ExitStatus {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wave_that_ends_its_process_becomes_a_dead_letter_after_its_budget_and_no_other_wave_does() {
+    poisoned(false).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_sealed_log_a_wave_that_ends_its_process_is_known_as_well() {
+    poisoned(true).await;
+}
+
+async fn poisoned(is_sealed: bool) {
     let folder = tempfile::tempdir().unwrap();
     {
-        let log = open(folder.path());
+        let log = open_of(folder.path(), is_sealed);
         let aether = connect(&log).await;
         let shop = aether.emitter("shop").unwrap();
         for number in 0..OTHERS {
@@ -74,7 +93,7 @@ async fn a_wave_that_ends_its_process_becomes_a_dead_letter_after_its_budget_and
         assert!(!run(folder.path()).success(), "attempt {attempt} ends the process");
     }
     assert!(run(folder.path()).success(), "the budget is spent");
-    let log = open(folder.path());
+    let log = open_of(folder.path(), is_sealed);
     let numbers = log.dead().numbers();
     assert_eq!(numbers.len(), 1, "{numbers:?}");
     let letter = log.dead().show(numbers[0]).unwrap();
