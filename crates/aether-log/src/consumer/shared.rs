@@ -1,6 +1,7 @@
 //! The state that all consumers of one name share: it looks ahead in the log, and hands out its waves.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -13,16 +14,17 @@ use tokio::time::{Instant, sleep_until};
 use crate::consumer::attempts::{Attempts, ENDED};
 use crate::consumer::claim::Claim;
 use crate::consumer::delivery::{Delivery, Ending};
-use crate::consumer::error::ConsumeError;
+use crate::consumer::error::{ConsumeError, WeightError};
 use crate::consumer::journal::Journal;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::ConsumerOptions;
+use crate::consumer::tenant::Tenant;
 use crate::consumer::window::{Failures, Fate, Window};
 use crate::dead::{Attempt, DeadStore};
 use crate::matching::Matching;
 use crate::name::is_name;
 use crate::store::{Cursor, Item, OpenError, ReadError, Record, Settled, Store};
-use crate::stored_wave::{WAVE, read};
+use crate::stored_wave::{StoredWave, WAVE, read};
 
 /// The greatest number of records that are looked at without a break.
 const LOOKED_AT: usize = 65_536;
@@ -53,8 +55,8 @@ pub(crate) struct ConsumerShared {
 struct Scanner {
     cursor: Cursor,
     matching: Matching,
-    /// Whether the keys of waves are read.
     by_key: bool,
+    fair_by: Option<Tenant>,
 }
 
 impl ConsumerShared {
@@ -89,7 +91,8 @@ impl ConsumerShared {
         // Only now: the journal has what was in it.
         let attempts = Attempts::begin(folder, options.max_in_flight.get())?;
         let cursor = store.cursor(read.recovered.floor + 1);
-        let scanner = Scanner { cursor, matching: Matching::new(&pattern), by_key: options.by_key };
+        let (matching, by_key, fair_by) = (Matching::new(&pattern), options.by_key, options.fair_by);
+        let scanner = Scanner { cursor, matching, by_key, fair_by };
         let reader = store.cursor(0);
         dead.begin(name);
         Ok(Self {
@@ -99,7 +102,7 @@ impl ConsumerShared {
             dead,
             journal: Arc::new(journal),
             attempts: Arc::new(attempts),
-            window: Arc::new(Window::new(read.recovered, options.ageing)),
+            window: Arc::new(Window::new(read.recovered, &options)),
             scanner: Arc::new(AsyncMutex::new(scanner)),
             reader: Arc::new(AsyncMutex::new(reader)),
             store,
@@ -135,6 +138,10 @@ impl ConsumerShared {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn set_weight(&self, tenant: &str, weight: NonZeroU32) -> Result<(), WeightError> {
+        self.window.set_weight(tenant, weight)
     }
 
     pub(super) fn ledger(&self) -> ConsumerLedger {
@@ -262,8 +269,8 @@ impl Scanner {
                 }
                 Some((Item::Record(record), place)) => {
                     if self.is_wanted(&record) {
-                        let key = self.by_key.then(|| key(&record)).flatten();
-                        window.add(record, place, key);
+                        let (key, tenant) = self.key_and_tenant(&record);
+                        window.add(record, place, key, tenant);
                         added += 1;
                     }
                 }
@@ -280,9 +287,13 @@ impl Scanner {
     fn is_wanted(&mut self, record: &Record) -> bool {
         record.kind == WAVE && self.matching.matches(&record.name)
     }
-}
 
-/// The key of the wave of a record.
-fn key(record: &Record) -> Option<Arc<str>> {
-    read(record)?.ok()?.wave.key().map(Arc::from)
+    fn key_and_tenant(&self, record: &Record) -> (Option<Arc<str>>, Option<Arc<str>>) {
+        if !self.by_key && self.fair_by.is_none() {
+            return (None, None);
+        }
+        let Some(Ok(StoredWave { wave, .. })) = read(record) else { return (None, None) };
+        let key = wave.key().filter(|_| self.by_key).map(Arc::from);
+        (key, self.fair_by.and_then(|tenant| tenant.of(&wave)))
+    }
 }
