@@ -120,10 +120,11 @@ impl<T> Ready<T> {
                 self.firsts.remove(&line.first);
                 self.lead(key);
             }
-            Some(ready_at) if rank < ready_at => {
-                if self.waves.rerank(first_of, (ready_at, line.first), (rank, line.first)) {
-                    line.ready_at = Some(rank);
-                }
+            Some(ready_at)
+                if rank < ready_at
+                    && self.waves.rerank(first_of, (ready_at, line.first), (rank, line.first)) =>
+            {
+                line.ready_at = Some(rank);
             }
             _ => {}
         }

@@ -40,6 +40,7 @@ lines! {
         d15_handle_acknowledges_what_returns_ok_and_retries_the_rest,
         d16_each_key_is_in_order_and_a_failed_wave_holds_its_key_only,
         d17_a_wave_that_goes_back_or_is_given_up_lets_its_key_go_on,
+        d18_each_tenant_gets_its_part_whatever_the_others_emit,
     }
     later {
         l1_a_wave_for_later_comes_when_it_is_due_and_only_to_consumers,
