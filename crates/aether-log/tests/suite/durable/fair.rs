@@ -14,7 +14,7 @@ pub(crate) async fn d18_each_tenant_gets_its_part_whatever_the_others_emit(place
     // The flood is the strongest, and the last: what is pulled from a server first gets no more for it.
     for (tenant, waves, amplitude) in [("small", 30, 0.2), ("large", 90, 0.1), ("flood", 300, 1.0)] {
         for _ in 0..waves {
-            let wave = Wave::builder(&format!("orders.{tenant}.created")).amplitude(amplitude);
+            let wave = Wave::builder(format!("orders.{tenant}.created")).amplitude(amplitude);
             shop.emit(wave.text("a lamp").build().unwrap()).await.unwrap();
         }
     }
