@@ -13,17 +13,20 @@ mod journal;
 mod ledger;
 mod options;
 mod positions;
+mod queue;
 mod ready;
 mod shared;
+mod shares;
 mod standing;
 #[cfg(feature = "jetstream")]
 mod stream;
+mod tenant;
 mod window;
 
 pub(crate) use crate::consumer::attempts::FILE as ATTEMPTS;
 pub(crate) use crate::consumer::backlog::Backlog;
 pub use crate::consumer::delivery::Delivery;
-pub use crate::consumer::error::{AckError, ConsumeError, NotAcknowledged};
+pub use crate::consumer::error::{AckError, ConsumeError, NotAcknowledged, WeightError};
 pub use crate::consumer::ledger::ConsumerLedger;
 pub use crate::consumer::options::{ConsumerOptions, Start};
 pub(crate) use crate::consumer::shared::ConsumerShared;
@@ -31,7 +34,9 @@ pub use crate::consumer::standing::{ConsumerStanding, Lag};
 pub(crate) use crate::consumer::standing::{Looking, time};
 #[cfg(feature = "jetstream")]
 pub(crate) use crate::consumer::stream::StreamConsumer;
+pub use crate::consumer::tenant::Tenant;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +91,20 @@ impl Consumer {
             Source::Folder(_) => Ok(()),
             #[cfg(feature = "jetstream")]
             Source::Stream(consumer) => consumer.ready().await,
+        }
+    }
+
+    /// Changes the weight of a tenant for a consumer that is [fair](ConsumerOptions::fair_by), from its next delivery but one
+    /// on: of the deliveries it gets this part of the weights of all tenants of which waves wait. Default: 1. It holds for all
+    /// handles of the name in this process, and is not stored.
+    ///
+    /// # Errors
+    /// [`WeightError`]: the consumer is not fair, or 65,536 tenants have other weights than 1.
+    pub fn set_weight(&self, tenant: &str, weight: NonZeroU32) -> Result<(), WeightError> {
+        match &self.source {
+            Source::Folder(shared) => shared.set_weight(tenant, weight),
+            #[cfg(feature = "jetstream")]
+            Source::Stream(consumer) => consumer.set_weight(tenant, weight),
         }
     }
 

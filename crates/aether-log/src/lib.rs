@@ -56,7 +56,7 @@ mod whole;
 pub use backup::{Backup, BackupError, RestoreError, restore};
 pub use consumer::{
     AckError, ConsumeError, Consumer, ConsumerLedger, ConsumerOptions, ConsumerStanding, Delivery, Lag,
-    NotAcknowledged, Start,
+    NotAcknowledged, Start, Tenant, WeightError,
 };
 #[cfg(feature = "jetstream")]
 pub use dead::StreamLetters;

@@ -15,7 +15,7 @@ use aether_files::disk::{Bell, Worker};
 use crate::matching::Matching;
 use crate::sealing::Sealing;
 use crate::store::{Item, ReadError, Record, Rewritten, Store};
-use crate::stored_wave::{WAVE, key};
+use crate::stored_wave::{WAVE, peek};
 
 /// What is removed, by channel.
 #[derive(Debug, Clone, Default)]
@@ -140,7 +140,7 @@ pub(crate) fn compact(
     let mut matching = Matching::new(pattern);
     let mut last: HashMap<(Vec<u8>, Arc<str>), u64> = HashMap::new();
     // One that cannot be opened has none, and stays.
-    let key = |record: &Record| Some((record.name.to_vec(), key(record, sealing)?));
+    let key = |record: &Record| Some((record.name.to_vec(), Arc::<str>::from(peek(record, sealing)?.key()?)));
     let mut cursor = store.cursor(0);
     while let Some(item) = cursor.next_item()? {
         if let Item::Record(record) = item

@@ -1,6 +1,5 @@
 //! A wave as a record, and back.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use aether_core::clock::micros_since_1970;
@@ -125,12 +124,11 @@ pub(crate) fn read(record: &Record, sealing: &Sealing) -> Option<Result<StoredWa
     Decoder::default().read(record, sealing)
 }
 
-/// The key of the wave of a record; `None` also if it cannot be read.
-pub(crate) fn key(record: &Record, sealing: &Sealing) -> Option<Arc<str>> {
+/// The wave of a record, without counting what cannot be opened; `None` also if it cannot be read.
+pub(crate) fn peek(record: &Record, sealing: &Sealing) -> Option<Wave> {
     let frame =
         (record.kind == WAVE).then(|| sealing.peek(&address(&record.name), &record.body)).flatten()?;
-    let stored = read_frame(record.position, record.micros, Some(&record.name), &frame).ok()?;
-    stored.wave.key().map(Arc::from)
+    Some(read_frame(record.position, record.micros, Some(&record.name), &frame).ok()?.wave)
 }
 
 /// The wave of a frame, which a server may deliver for a schedule. Without a name, the frame has it.

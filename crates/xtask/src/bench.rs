@@ -15,7 +15,7 @@ use crate::workspace::Workspace;
 
 /// The benchmarks. Each is a file of that name in `crates/aether-bench/benches`, except `overload`, which is the file
 /// `peers`. `field` is three files: see [`field`]. `page` runs in Node: see [`page`].
-pub(crate) const NAMES: [&str; 19] = [
+pub(crate) const NAMES: [&str; 20] = [
     "inprocess",
     "handlers",
     "instructions",
@@ -30,6 +30,7 @@ pub(crate) const NAMES: [&str; 19] = [
     "field",
     "stores",
     "log",
+    "queue",
     "jetstream",
     "lan",
     "operations",

@@ -60,6 +60,18 @@ pub enum ConsumeError {
     ShutDown,
 }
 
+/// Why the weight of a tenant was not changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WeightError {
+    /// The consumer does not divide its deliveries among tenants.
+    #[error("the consumer has no tenants: open it with fair_by")]
+    NotFair,
+    /// The table of weights is full.
+    #[error("65,536 tenants have a weight other than 1: give some of them the weight 1")]
+    TooMany,
+}
+
 /// Why an acknowledgement was not written. The wave is delivered again.
 #[derive(Debug, thiserror::Error)]
 #[error("the acknowledgement of the wave at position {position} was not written, so it is delivered again")]

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use aether_core::Durability;
 
+use crate::consumer::tenant::Tenant;
+
 /// Where a consumer begins that is used for the first time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
@@ -30,6 +32,7 @@ pub struct ConsumerOptions {
     pub(super) acknowledgements: Durability,
     pub(super) ageing: Duration,
     pub(super) by_key: bool,
+    pub(super) fair_by: Option<Tenant>,
 }
 
 impl Default for ConsumerOptions {
@@ -44,6 +47,7 @@ impl Default for ConsumerOptions {
             acknowledgements: Durability::Stored,
             ageing: Duration::from_secs(10),
             by_key: false,
+            fair_by: None,
         }
     }
 }
@@ -125,6 +129,19 @@ impl ConsumerOptions {
     #[must_use]
     pub fn by_key(mut self) -> Self {
         self.by_key = true;
+        self
+    }
+
+    /// Divides the deliveries among the tenants of which waves wait: in the ratio of their
+    /// [weights](crate::Consumer::set_weight), whatever each of them emits and however strong. A tenant that had nothing
+    /// waiting gets no more for that later. Of a tenant, the strongest wave comes first, as before. Default: no.
+    ///
+    /// [By key](Self::by_key) as well, a wave that waits for others of its key counts when it is delivered, and for its own
+    /// tenant. The tenants are the ones of the [window](Self::window): a wave behind more waves than that is not seen yet. In
+    /// JetStream each process has a window of its own, of at most 8192 waves.
+    #[must_use]
+    pub fn fair_by(mut self, tenant: Tenant) -> Self {
+        self.fair_by = Some(tenant);
         self
     }
 

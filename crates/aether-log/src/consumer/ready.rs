@@ -1,8 +1,12 @@
 //! The waves of a window that may be delivered now, in the order in which they are.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
+
+use crate::consumer::error::WeightError;
+use crate::consumer::options::ConsumerOptions;
+use crate::consumer::queue::Queue;
 
 /// The facts about a wave that decide when it is delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +18,8 @@ pub(super) struct Order {
     pub(super) micros: u64,
     /// Its key, if waves of one key are delivered one after the other.
     pub(super) key: Option<Arc<str>>,
+    /// Its tenant, if the deliveries are divided among tenants and it has one.
+    pub(super) tenant: Option<Arc<str>>,
 }
 
 /// Waves by rank. The rank of a wave is the time at which it was stored, and a time for each level that it is weaker: so
@@ -21,12 +27,14 @@ pub(super) struct Order {
 ///
 /// Of each key only the first wave is here, or is away: in flight, or paused after a failure. The others wait behind it,
 /// in the order of the log. It has the rank of the strongest of them, so that a strong wave does not wait for a weak one.
+///
+/// Fair between tenants, the tenant of a wave is decided by the wave alone: one that waits behind others of its key counts for
+/// its own tenant when it is delivered.
 #[derive(Debug)]
 pub(super) struct Ready<T> {
     /// The time for each level.
     ageing: u64,
-    /// By rank and position.
-    waves: BTreeMap<(u64, u64), T>,
+    waves: Queue<T>,
     lines: HashMap<Arc<str>, Line<T>>,
     /// The keys of the first waves of lines, by their positions.
     firsts: HashMap<u64, Arc<str>>,
@@ -38,11 +46,12 @@ pub(super) struct Ready<T> {
 #[derive(Debug)]
 struct Line<T> {
     first: u64,
-    /// The rank of the first wave while it is ready, and its own.
+    /// The rank of the first wave while it is ready, its own, and its tenant.
     ready_at: Option<u64>,
     own: u64,
-    /// By position, with their ranks.
-    behind: BTreeMap<u64, (u64, T)>,
+    tenant: Option<Arc<str>>,
+    /// By position, with their ranks and tenants.
+    behind: BTreeMap<u64, (u64, Option<Arc<str>>, T)>,
     ranks: BTreeSet<(u64, u64)>,
 }
 
@@ -54,14 +63,18 @@ impl<T> Line<T> {
 }
 
 impl<T> Ready<T> {
-    pub(super) fn new(ageing: Duration) -> Self {
+    pub(super) fn new(options: &ConsumerOptions) -> Self {
         Self {
-            ageing: u64::try_from(ageing.as_micros()).unwrap_or(u64::MAX),
-            waves: BTreeMap::new(),
+            ageing: u64::try_from(options.ageing.as_micros()).unwrap_or(u64::MAX),
+            waves: Queue::new(options.fair_by.is_some()),
             lines: HashMap::new(),
             firsts: HashMap::new(),
             behind: 0,
         }
+    }
+
+    pub(super) fn set_weight(&mut self, tenant: &str, weight: NonZeroU32) -> Result<(), WeightError> {
+        self.waves.set_weight(tenant, weight)
     }
 
     fn rank(&self, order: &Order) -> u64 {
@@ -70,65 +83,67 @@ impl<T> Ready<T> {
 
     /// Adds a wave, or one that was away and is ready again. Returns the one in whose place it is: the same, added before.
     pub(super) fn insert(&mut self, order: &Order, wave: T) -> Option<T> {
-        let (rank, position) = (self.rank(order), order.position);
-        let Some(key) = &order.key else { return self.waves.insert((rank, position), wave) };
+        let (rank, position, tenant) = (self.rank(order), order.position, order.tenant.as_ref());
+        let Some(key) = &order.key else { return self.waves.insert(tenant, (rank, position), wave) };
         let Some(line) = self.lines.get_mut(key) else {
             let line = Line {
                 first: position,
                 ready_at: Some(rank),
                 own: rank,
+                tenant: tenant.cloned(),
                 behind: BTreeMap::new(),
                 ranks: BTreeSet::new(),
             };
             self.lines.insert(Arc::clone(key), line);
             self.firsts.insert(position, Arc::clone(key));
-            return self.waves.insert((rank, position), wave);
+            return self.waves.insert(tenant, (rank, position), wave);
         };
+        let first_of = line.tenant.as_ref();
         if position == line.first {
-            let before = line.ready_at.and_then(|rank| self.waves.remove(&(rank, position)));
+            let before = line.ready_at.and_then(|rank| self.waves.remove(first_of, (rank, position)));
             let rank = line.rank();
             line.ready_at = Some(rank);
-            self.waves.insert((rank, position), wave);
+            self.waves.insert(tenant, (rank, position), wave);
             return before;
         }
-        let replaced = line.behind.insert(position, (rank, wave));
+        let replaced = line.behind.insert(position, (rank, tenant.cloned(), wave));
         line.ranks.insert((rank, position));
         self.behind += usize::from(replaced.is_none());
         match line.ready_at {
             // An earlier one of the key, delivered again late.
             Some(ready_at) if position < line.first => {
-                if let Some(first) = self.waves.remove(&(ready_at, line.first)) {
-                    line.behind.insert(line.first, (line.own, first));
+                if let Some(first) = self.waves.remove(first_of, (ready_at, line.first)) {
+                    line.behind.insert(line.first, (line.own, line.tenant.take(), first));
                     line.ranks.insert((line.own, line.first));
                     self.behind += 1;
                 }
                 self.firsts.remove(&line.first);
                 self.lead(key);
             }
-            Some(ready_at) if rank < ready_at => {
-                if let Some(first) = self.waves.remove(&(ready_at, line.first)) {
-                    line.ready_at = Some(rank);
-                    self.waves.insert((rank, line.first), first);
-                }
+            Some(ready_at)
+                if rank < ready_at
+                    && self.waves.rerank(first_of, (ready_at, line.first), (rank, line.first)) =>
+            {
+                line.ready_at = Some(rank);
             }
             _ => {}
         }
-        replaced.map(|(_, wave)| wave)
+        replaced.map(|(.., wave)| wave)
     }
 
     /// The position of the next wave.
     pub(super) fn next(&self) -> Option<u64> {
-        self.waves.first_key_value().map(|((_, position), _)| *position)
+        self.waves.next().map(|(_, position)| position)
     }
 
-    /// The next waves, in order.
+    /// The next waves, about in order.
     pub(super) fn next_mut(&mut self, most: usize) -> impl Iterator<Item = &mut T> {
-        self.waves.values_mut().take(most)
+        self.waves.next_mut(most)
     }
 
     /// Takes the next wave. Others of its key wait until it has [ended](Self::ended).
     pub(super) fn take(&mut self) -> Option<T> {
-        let ((_, position), wave) = self.waves.pop_first()?;
+        let ((_, position), wave) = self.waves.take()?;
         if let Some(line) = self.firsts.get(&position).and_then(|key| self.lines.get_mut(key)) {
             line.ready_at = None;
         }
@@ -145,17 +160,17 @@ impl<T> Ready<T> {
     /// Makes the first one behind the first one of a key.
     fn lead(&mut self, key: &Arc<str>) {
         let Some(line) = self.lines.get_mut(key) else { return };
-        let Some((position, (own, wave))) = line.behind.pop_first() else {
+        let Some((position, (own, tenant, wave))) = line.behind.pop_first() else {
             self.lines.remove(key);
             return;
         };
         self.behind -= 1;
         line.ranks.remove(&(own, position));
-        (line.first, line.own) = (position, own);
+        (line.first, line.own, line.tenant) = (position, own, tenant);
         let rank = line.rank();
         line.ready_at = Some(rank);
         self.firsts.insert(position, Arc::clone(key));
-        self.waves.insert((rank, position), wave);
+        self.waves.insert(line.tenant.as_ref(), (rank, position), wave);
     }
 
     /// How many wait, those behind others of their key included.
@@ -167,7 +182,7 @@ impl<T> Ready<T> {
     #[cfg(feature = "jetstream")]
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         let behind = self.lines.values_mut().flat_map(|line| line.behind.values_mut());
-        self.waves.values_mut().chain(behind.map(|(_, wave)| wave))
+        self.waves.next_mut(usize::MAX).chain(behind.map(|(.., wave)| wave))
     }
 
     /// Takes out all that wait. No key is held any more.
@@ -176,23 +191,30 @@ impl<T> Ready<T> {
         self.firsts.clear();
         self.behind = 0;
         let behind = std::mem::take(&mut self.lines).into_values().flat_map(|line| line.behind.into_values());
-        std::mem::take(&mut self.waves).into_values().chain(behind.map(|(_, wave)| wave))
+        self.waves.drain().chain(behind.map(|(.., wave)| wave))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::consumer::tenant::Tenant;
 
     const SECOND: u64 = 1_000_000;
 
     fn order(position: u64, level: u8, seconds: u64, key: &str) -> Order {
         let key = (!key.is_empty()).then(|| key.into());
-        Order { position, level, micros: seconds * SECOND, key }
+        Order { position, level, micros: seconds * SECOND, key, tenant: None }
+    }
+
+    fn options(seconds: u64) -> ConsumerOptions {
+        ConsumerOptions::default().ageing(Duration::from_secs(seconds))
     }
 
     fn ready(waves: impl IntoIterator<Item = Order>) -> Ready<u64> {
-        let mut ready = Ready::new(Duration::from_secs(10));
+        let mut ready = Ready::new(&options(10));
         for order in waves {
             assert_eq!(ready.insert(&order, order.position), None);
         }
@@ -247,14 +269,42 @@ mod tests {
     }
 
     #[test]
+    fn by_key_each_wave_counts_for_its_own_tenant_when_its_turn_comes() {
+        let of = |tenant: &str, order: Order| Order { tenant: Some(tenant.into()), ..order };
+        let mut ready = Ready::new(&options(10).fair_by(Tenant::Source));
+        let waves = [
+            of("flood", order(1, 0, 1, "a")),
+            of("flood", order(2, 0, 1, "b")),
+            of("flood", order(3, 0, 1, "c")),
+            of("small", order(4, 9, 1, "a")),
+            of("small", order(5, 9, 1, "d")),
+            of("small", order(6, 9, 1, "e")),
+        ];
+        for wave in &waves {
+            assert_eq!(ready.insert(wave, wave.position), None);
+        }
+        // A stronger one behind it does not cost the first one of a key its turn.
+        ready.insert(&of("flood", order(7, 0, 0, "d")), 7);
+        let mut taken = Vec::new();
+        while let Some(position) = ready.take() {
+            taken.push(position);
+            ready.ended(position);
+        }
+        assert_eq!(taken, [1, 5, 7, 4, 2, 6, 3]);
+        assert!(ready.len() == 0 && ready.lines.is_empty() && ready.firsts.is_empty());
+    }
+
+    #[test]
     fn any_order_of_arrival_and_of_ends_keeps_the_order_of_each_key() {
-        for seed in 0..200 {
+        for seed in 0..400 {
             let mut random = fastrand::Rng::with_seed(seed);
-            let (mut ready, mut away, mut last) = (Ready::new(Duration::from_secs(1)), Vec::new(), [0; 5]);
+            let options = if seed % 2 == 0 { options(1) } else { options(1).fair_by(Tenant::Source) };
+            let (mut ready, mut away, mut last) = (Ready::new(&options), Vec::new(), [0; 5]);
             let (mut next, mut ended) = (1, 0);
             let of = |position: u64| {
                 let key = position * 7 % 5;
-                order(position, (position * 31 % 64) as u8, position / 8, &key.to_string())
+                let order = order(position, (position * 31 % 64) as u8, position / 8, &key.to_string());
+                Order { tenant: Some((position % 3).to_string().into()), ..order }
             };
             while ended < 300 {
                 match random.u8(..3) {

@@ -1,6 +1,7 @@
 //! The state that all consumers of one name share: it looks ahead in the log, and hands out its waves.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +16,11 @@ use tokio::time::{Instant, sleep_until};
 use crate::consumer::attempts::{Attempts, ENDED};
 use crate::consumer::claim::Claim;
 use crate::consumer::delivery::{Delivery, Ending};
-use crate::consumer::error::ConsumeError;
+use crate::consumer::error::{ConsumeError, WeightError};
 use crate::consumer::journal::Journal;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::ConsumerOptions;
+use crate::consumer::tenant::Tenant;
 use crate::consumer::window::{Failures, Fate, Window};
 use crate::dead::{Attempt, DeadStore};
 use crate::log_lines::LogLines;
@@ -26,7 +28,7 @@ use crate::matching::Matching;
 use crate::name::is_name;
 use crate::sealing::{Sealing, Unopened};
 use crate::store::{Cursor, Item, OpenError, ReadError, Record, Settled, Store};
-use crate::stored_wave::{Unread, WAVE, key, read};
+use crate::stored_wave::{Unread, WAVE, peek, read};
 
 /// The greatest number of records that are looked at without a break.
 const LOOKED_AT: usize = 65_536;
@@ -62,8 +64,10 @@ pub(crate) struct ConsumerShared {
 struct Scanner {
     cursor: Cursor,
     matching: Matching,
-    /// Whether the keys of waves are read, and the keys to open them.
-    by_key: Option<Arc<Sealing>>,
+    by_key: bool,
+    fair_by: Option<Tenant>,
+    /// Opens the waves whose keys or tenants are read.
+    sealing: Arc<Sealing>,
 }
 
 impl ConsumerShared {
@@ -101,8 +105,8 @@ impl ConsumerShared {
         // Only now: the journal has what was in it.
         let attempts = Attempts::begin(folder, options.max_in_flight.get())?;
         let cursor = store.cursor(read.recovered.floor + 1);
-        let by_key = options.by_key.then(|| Arc::clone(dead.sealing()));
-        let scanner = Scanner { cursor, matching: Matching::new(&pattern), by_key };
+        let (matching, by_key, fair_by) = (Matching::new(&pattern), options.by_key, options.fair_by);
+        let scanner = Scanner { cursor, matching, by_key, fair_by, sealing: Arc::clone(dead.sealing()) };
         let reader = store.cursor(0);
         dead.begin(name);
         Ok(Self {
@@ -112,7 +116,7 @@ impl ConsumerShared {
             dead,
             journal: Arc::new(journal),
             attempts: Arc::new(attempts),
-            window: Arc::new(Window::new(read.recovered, options.ageing)),
+            window: Arc::new(Window::new(read.recovered, &options)),
             scanner: Arc::new(AsyncMutex::new(scanner)),
             reader: Arc::new(AsyncMutex::new(reader)),
             locked: Mutex::default(),
@@ -149,6 +153,10 @@ impl ConsumerShared {
 
     pub(super) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(super) fn set_weight(&self, tenant: &str, weight: NonZeroU32) -> Result<(), WeightError> {
+        self.window.set_weight(tenant, weight)
     }
 
     pub(super) fn ledger(&self) -> ConsumerLedger {
@@ -295,8 +303,8 @@ impl Scanner {
                 }
                 Some((Item::Record(record), place)) => {
                     if self.is_wanted(&record) {
-                        let key = self.by_key.as_ref().and_then(|sealing| key(&record, sealing));
-                        window.add(record, place, key);
+                        let (key, tenant) = self.key_and_tenant(&record);
+                        window.add(record, place, key, tenant);
                         added += 1;
                     }
                 }
@@ -312,5 +320,14 @@ impl Scanner {
 
     fn is_wanted(&mut self, record: &Record) -> bool {
         record.kind == WAVE && self.matching.matches(&record.name)
+    }
+
+    fn key_and_tenant(&self, record: &Record) -> (Option<Arc<str>>, Option<Arc<str>>) {
+        if !self.by_key && self.fair_by.is_none() {
+            return (None, None);
+        }
+        let Some(wave) = peek(record, &self.sealing) else { return (None, None) };
+        let key = wave.key().filter(|_| self.by_key).map(Arc::from);
+        (key, self.fair_by.and_then(|tenant| tenant.of(&wave)))
     }
 }

@@ -13,6 +13,7 @@ mod window;
 
 pub(crate) use claim::StreamClaim;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -33,7 +34,7 @@ use tokio::time::timeout_at;
 
 use crate::consumer::attempts::ENDED;
 use crate::consumer::delivery::{Delivery, Ending};
-use crate::consumer::error::ConsumeError;
+use crate::consumer::error::{ConsumeError, WeightError};
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::{ConsumerOptions, Start};
 use crate::consumer::window::Failures;
@@ -96,6 +97,10 @@ impl StreamConsumer {
 
     pub(super) fn name(&self) -> &str {
         &self.shared.name
+    }
+
+    pub(super) fn set_weight(&self, tenant: &str, weight: NonZeroU32) -> Result<(), WeightError> {
+        self.shared.window.set_weight(tenant, weight)
     }
 
     pub(super) fn ledger(&self) -> ConsumerLedger {

@@ -1,15 +1,17 @@
 //! The unsettled waves of a consumer: a window of the log, served by strength.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::consumer::attempts::ENDED;
+use crate::consumer::error::WeightError;
 use crate::consumer::ledger::ConsumerLedger;
+use crate::consumer::options::ConsumerOptions;
 use crate::consumer::positions::Positions;
 use crate::consumer::ready::{Order, Ready};
 use crate::dead::{Attempt, MAX_FAILED};
@@ -140,7 +142,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    pub(super) fn new(recovered: Recovered, ageing: Duration) -> Self {
+    pub(super) fn new(recovered: Recovered, options: &ConsumerOptions) -> Self {
         let Recovered { floor, settled, failures, acknowledged, dead, expired } = recovered;
         let stored = acknowledged + dead + expired;
         let scanned = floor + 1;
@@ -148,7 +150,7 @@ impl Window {
         let suspects = failures.iter().filter(|(_, failures)| has_ended(failures));
         let suspects = suspects.map(|(position, _)| *position).collect();
         let state = State {
-            ready: Ready::new(ageing),
+            ready: Ready::new(options),
             delayed: BTreeMap::new(),
             in_flight: 0,
             outstanding: BTreeSet::new(),
@@ -167,6 +169,10 @@ impl Window {
         Self { state: Mutex::new(state), changed: Notify::new() }
     }
 
+    pub(super) fn set_weight(&self, tenant: &str, weight: NonZeroU32) -> Result<(), WeightError> {
+        self.state.lock().ready.set_weight(tenant, weight)
+    }
+
     /// The next position to look at, and the room for waves from there on.
     pub(super) fn next_scan(&self, window: usize) -> (u64, usize) {
         let state = self.state.lock();
@@ -177,7 +183,7 @@ impl Window {
     }
 
     /// Adds a wave of the log that matches.
-    pub(super) fn add(&self, record: Record, place: Place, key: Option<Arc<str>>) {
+    pub(super) fn add(&self, record: Record, place: Place, key: Option<Arc<str>>, tenant: Option<Arc<str>>) {
         let mut state = self.state.lock();
         let (position, level, micros) = (record.position, record.level, record.micros);
         if position < state.scanned || state.settled.contains(position) {
@@ -188,7 +194,7 @@ impl Window {
         let is_held = state.held + record.size() <= MAX_HELD;
         state.held += if is_held { record.size() } else { 0 };
         let record = is_held.then(|| record.copied());
-        state.ready(Pending { order: Order { position, level, micros, key }, place, record });
+        state.ready(Pending { order: Order { position, level, micros, key, tenant }, place, record });
     }
 
     /// Everything before this position was looked at.
@@ -349,7 +355,7 @@ mod tests {
     use super::*;
 
     fn window(settled: Positions) -> Window {
-        Window::new(Recovered { settled, ..Recovered::default() }, Duration::ZERO)
+        Window::new(Recovered { settled, ..Recovered::default() }, &ConsumerOptions::default())
     }
 
     #[test]

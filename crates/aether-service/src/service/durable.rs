@@ -1,7 +1,9 @@
 //! Durable handlers: which consumer of the log of the process feeds them, and how.
 
+use std::num::NonZeroU32;
+
 use aether_core::{Aether, Pattern};
-use aether_log::{ConsumeError, Consumer, ConsumerOptions, ResonateDurable};
+use aether_log::{ConsumeError, Consumer, ConsumerOptions, ResonateDurable, Tenant};
 
 use super::error::ServiceError;
 use super::limits::Limits;
@@ -28,13 +30,22 @@ pub struct Durable {
     options: Option<ConsumerOptions>,
     pub(super) limits: Limits,
     by_key: bool,
+    fair_by: Option<Tenant>,
+    weights: Vec<(String, NonZeroU32)>,
 }
 
 impl Durable {
     /// The consumer of this name: 1 to 64 letters, digits, '-' and '_'. All instances with a consumer of one name share
     /// its waves and its position, which survives restarts.
     pub fn consumer(name: &str) -> Self {
-        Self { consumer: name.to_owned(), options: None, limits: Limits::new(), by_key: false }
+        Self {
+            consumer: name.to_owned(),
+            options: None,
+            limits: Limits::new(),
+            by_key: false,
+            fair_by: None,
+            weights: Vec::new(),
+        }
     }
 
     /// The options of the consumer, among them how often a wave is tried and how long it pauses in between. Default: the
@@ -59,15 +70,29 @@ impl Durable {
         self
     }
 
+    /// Divides the deliveries among the tenants of which waves wait: [`ConsumerOptions::fair_by`].
+    pub fn fair_by(mut self, tenant: Tenant) -> Self {
+        self.fair_by = Some(tenant);
+        self
+    }
+
+    /// The weight of a tenant, for a handler that is [fair](Self::fair_by). Default: 1. [`Consumer::set_weight`] of the consumer
+    /// of this name changes it while the service runs.
+    pub fn weight(mut self, tenant: &str, weight: NonZeroU32) -> Self {
+        self.weights.push((tenant.to_owned(), weight));
+        self
+    }
+
     /// Opens the consumer.
     pub(super) async fn open(&self, aether: &Aether, pattern: &Pattern) -> Result<Consumer, ServiceError> {
         let (name, bus, heard) = (self.consumer.clone(), aether.clone(), pattern.clone());
-        let (given, by_key) = (self.options, self.by_key);
+        let (given, by_key, fair_by) = (self.options, self.by_key, self.fair_by);
         // It opens files.
         let opened = aether_files::disk::spawn_blocking(move || {
             bus.resonate_durable_with(heard, &name, |of_log| {
                 let options = given.unwrap_or(of_log);
-                if by_key { options.by_key() } else { options }
+                let options = if by_key { options.by_key() } else { options };
+                fair_by.map_or(options, |tenant| options.fair_by(tenant))
             })
         });
         let refused =
@@ -79,6 +104,10 @@ impl Durable {
                 Err(_) => return Err(refused(ConsumeError::ShutDown.into())),
             },
         };
+        for (tenant, weight) in &self.weights {
+            let set = consumer.set_weight(tenant, *weight);
+            set.map_err(|source| ServiceError::Weight { consumer: self.consumer.clone(), source })?;
+        }
         consumer.ready().await.map_err(|source| refused(source.into()))?;
         Ok(consumer)
     }

@@ -3,7 +3,7 @@
 use aether::physics::InterfereError;
 use aether_core::echo::EchoesError;
 use aether_core::{CreateError, JoinError, Pattern, wave::ChannelError};
-use aether_log::ResonateError;
+use aether_log::{ResonateError, WeightError};
 use tower::BoxError;
 
 use super::limits::LimitsError;
@@ -93,6 +93,14 @@ pub enum ServiceError {
         consumer: String,
         /// Why.
         source: Box<ResonateError>,
+    },
+    /// A tenant of a durable handler has no weight.
+    #[error("the weights of the tenants of the consumer {consumer} cannot be set")]
+    Weight {
+        /// The name of the consumer.
+        consumer: String,
+        /// Why.
+        source: WeightError,
     },
     /// Two durable handlers would share the waves of one consumer.
     #[error("two durable handlers have the consumer {consumer}: give each one a name of its own")]

@@ -146,7 +146,8 @@ impl<'a> Reader<'a> {
         let Some(reply) = delivery.reply.clone() else { return Meaning::Unreadable };
         let (level, id) = (stored.wave.signal().level(), id(&stored));
         let key = stored.wave.key().filter(|_| self.shared.options.by_key).map(Arc::from);
-        let order = Order { position, level, micros, key };
+        let tenant = self.shared.options.fair_by.and_then(|tenant| tenant.of(&stored.wave));
+        let order = Order { position, level, micros, key, tenant };
         Meaning::Wave(Box::new(Held {
             stored,
             order,

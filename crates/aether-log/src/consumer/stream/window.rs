@@ -4,7 +4,7 @@
 //! here, where it holds its key.
 
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::time::Duration;
 
 use async_nats::Subject;
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::pin::Numbers;
+use crate::consumer::error::WeightError;
 use crate::consumer::options::ConsumerOptions;
 use crate::consumer::ready::{Order, Ready};
 use crate::consumer::window::Failures;
@@ -105,7 +106,7 @@ pub(super) struct StreamWindow {
 impl StreamWindow {
     pub(super) fn new(options: &ConsumerOptions) -> Self {
         let state = State {
-            ready: Ready::new(options.ageing),
+            ready: Ready::new(options),
             begins: if options.by_key { Begins::Never } else { Begins::Always },
             paused: BTreeMap::new(),
             in_flight: BTreeMap::new(),
@@ -119,6 +120,10 @@ impl StreamWindow {
         };
         let (max_held, [changed, room, unclear]) = (max_held(options), [(); 3].map(|()| Notify::new()));
         Self { state: Mutex::new(state), max_held, changed, room, unclear }
+    }
+
+    pub(super) fn set_weight(&self, tenant: &str, weight: NonZeroU32) -> Result<(), WeightError> {
+        self.state.lock().ready.set_weight(tenant, weight)
     }
 
     /// How many waves, and of how many bytes, may be asked for. `None`: `room` is notified when there is room.

@@ -2,6 +2,7 @@
 
 mod bordering;
 mod cluster;
+mod fair;
 mod keyed;
 mod keyed_processes;
 mod killing;

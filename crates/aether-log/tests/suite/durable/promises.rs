@@ -14,6 +14,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 
+pub(crate) use crate::durable::fair::d19_each_tenant_gets_its_part_whatever_the_others_emit;
 pub(crate) use crate::durable::keyed::{
     d16_each_key_is_in_order_and_a_failed_wave_holds_its_key_only,
     d17_a_wave_that_goes_back_or_is_given_up_lets_its_key_go_on,

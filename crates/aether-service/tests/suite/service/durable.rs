@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, AetherBuilder, Durability, Wave};
-use aether_log::{ConsumerOptions, DurableLog, JetStreamLog, JetStreamOptions, Log};
+use aether_log::{ConsumerOptions, DurableLog, JetStreamLog, JetStreamOptions, Log, Tenant, WeightError};
 use aether_service::{Breaker, Durable, Json, Limits, Service, ServiceError, State};
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -93,6 +93,7 @@ promises! {
     a_batch_that_does_not_finish_in_time_goes_back
     waves_of_a_key_are_handled_in_order_and_a_retry_holds_its_key_only
     a_service_that_ends_gives_its_keys_to_the_next_one
+    each_tenant_is_served_by_its_weight
 }
 
 fn worker() -> Durable {
@@ -300,6 +301,26 @@ async fn a_service_that_ends_gives_its_keys_to_the_next_one(place: Place) {
     assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }
 
+async fn each_tenant_is_served_by_its_weight(place: Place) {
+    let (_log, aether) = place.connect().await;
+    for (source, from, jobs, amplitude) in [("small", 0, 60, 0.1), ("flood", 100, 300, 1.0)] {
+        let emitter = aether.emitter(source).unwrap();
+        for job in from..from + jobs {
+            let wave = Wave::builder("jobs.run").amplitude(amplitude).json(job);
+            emitter.emit(wave.build().unwrap()).await.unwrap();
+        }
+    }
+    let (sender, mut jobs) = mpsc::unbounded_channel();
+    let fair = worker().fair_by(Tenant::Source).weight("small", NonZeroU32::new(2).unwrap());
+    let fair = fair.limits(Limits::new().concurrency(1));
+    let builder = Service::builder("worker").state(sender).on_durable("jobs.>", fair, done);
+    let stage = Stage::on(aether, builder).await;
+    let first = take(&mut jobs, 92).await;
+    assert_eq!(first.iter().filter(|job| **job < 100).count(), 60, "two of three: {first:?}");
+    take(&mut jobs, 268).await;
+    assert_eq!(stage.close().await.succeeded, 360);
+}
+
 async fn an_open_circuit_leaves_the_waves_in_the_log(place: Place) {
     async fn fails(State(is_broken): State<Arc<Mutex<bool>>>) -> Result<(), std::io::Error> {
         if *is_broken.lock() { Err(std::io::Error::other("broken")) } else { Ok(()) }
@@ -397,6 +418,10 @@ async fn a_service_without_the_consumers_that_it_names_is_refused() {
     assert!(aether_service::error_chain(&named).contains("use 1 to 64 letters"), "{named}");
     let pattern = Service::builder("worker").on_durable("jobs..", worker(), nothing);
     assert!(matches!(pattern.build(&aether).await.unwrap_err(), ServiceError::Pattern { .. }));
+    let weighted = worker().weight("acme", NonZeroU32::MIN);
+    let weighted = Service::builder("worker").on_durable("jobs.>", weighted, nothing);
+    let weighted = weighted.build(&aether).await.unwrap_err();
+    assert!(matches!(weighted, ServiceError::Weight { source: WeightError::NotFair, .. }), "{weighted:?}");
 }
 
 #[tokio::test(start_paused = true)]
