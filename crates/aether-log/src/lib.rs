@@ -53,8 +53,8 @@ mod verify;
 
 pub use backup::{Backup, BackupError, RestoreError, restore};
 pub use consumer::{
-    AckError, ConsumeError, Consumer, ConsumerLedger, ConsumerOptions, ConsumerStanding, Delivery, Lag,
-    NotAcknowledged, Start,
+    AckError, ConsumeError, Consumer, ConsumerLedger, ConsumerOptions, ConsumerStanding, Delivery, JobState,
+    Lag, NotAcknowledged, QueueStanding, QueuedJob, Start,
 };
 #[cfg(feature = "jetstream")]
 pub use dead::StreamLetters;

@@ -135,6 +135,21 @@ impl<T> Ready<T> {
         Some(wave)
     }
 
+    /// Takes this wave, wherever it waits. It looks at all that wait: for what people do.
+    pub(super) fn take_at(&mut self, position: u64) -> Option<T> {
+        if let Some(at) = self.waves.keys().find(|(_, waits)| *waits == position).copied() {
+            if let Some(line) = self.firsts.get(&position).and_then(|key| self.lines.get_mut(key)) {
+                line.ready_at = None;
+            }
+            return self.waves.remove(&at);
+        }
+        let line = self.lines.values_mut().find(|line| line.behind.contains_key(&position))?;
+        let (rank, wave) = line.behind.remove(&position)?;
+        line.ranks.remove(&(rank, position));
+        self.behind -= 1;
+        Some(wave)
+    }
+
     /// A wave that was taken is not delivered again. The next one of its key is ready.
     pub(super) fn ended(&mut self, position: u64) {
         if let Some(key) = self.firsts.remove(&position) {
@@ -164,7 +179,6 @@ impl<T> Ready<T> {
     }
 
     /// All that wait.
-    #[cfg(feature = "jetstream")]
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         let behind = self.lines.values_mut().flat_map(|line| line.behind.values_mut());
         self.waves.values_mut().chain(behind.map(|(_, wave)| wave))
@@ -244,6 +258,26 @@ mod tests {
         assert_eq!(ready.take(), None);
         ready.ended(3);
         assert_eq!(all(ready), [1, 5, 7]);
+    }
+
+    #[test]
+    fn a_wave_is_taken_out_of_the_middle_and_its_key_goes_on_when_it_has_ended() {
+        let mut ready =
+            ready([order(1, 9, 1, "a"), order(2, 0, 1, "a"), order(3, 5, 1, "a"), order(4, 0, 9, "")]);
+        assert_eq!(
+            (ready.take_at(2), ready.take_at(4), ready.take_at(2), ready.len()),
+            (Some(2), Some(4), None, 2)
+        );
+        ready.ended(2);
+        ready.ended(4);
+        assert_eq!(
+            (ready.take_at(1), ready.take()),
+            (Some(1), None),
+            "the first one is away, and holds its key"
+        );
+        ready.ended(1);
+        ready.insert(&order(2, 0, 1, "a"), 2);
+        assert_eq!(all(ready), [2, 3], "put back, it is in its place again");
     }
 
     #[test]

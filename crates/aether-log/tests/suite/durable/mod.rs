@@ -13,5 +13,6 @@ mod promises;
 mod refusing;
 mod sealing;
 mod stage;
+mod steering;
 mod unreadable;
 mod viewing;
