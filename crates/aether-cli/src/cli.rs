@@ -19,6 +19,7 @@ use crate::doctor::DoctorArgs;
 use crate::emit::EmitArgs;
 use crate::error::CommandError;
 use crate::field::FieldArgs;
+use crate::jobs::JobsArgs;
 use crate::keys::KeysArgs;
 #[cfg(feature = "lan")]
 use crate::lan::LanArgs;
@@ -59,6 +60,7 @@ const HELP: &str = concat!(
   map          Which channels are related, and their latency
   trace        The tree of the waves that one wave led to
   letters      Dead letters: list, show, replay, drop
+  jobs         Queues of durable logs: list, pause, retry, cancel
   log          Durable logs: read, check, replay
   field        Shared state: read, write, watch
   doctor       What is wrong, and what to do
@@ -85,6 +87,7 @@ enum Command {
     Listen(ListenArgs),
     Ask(AskArgs),
     Letters(LettersArgs),
+    Jobs(JobsArgs),
     Log(LogArgs),
     Bridge(BridgeArgs),
     Trace(TraceArgs),
@@ -139,6 +142,7 @@ impl Cli {
             Command::Top(args) => crate::top::top(args, shutdown).await,
             Command::Field(args) => crate::field::field(args, shutdown).await,
             Command::Letters(args) => crate::letters::letters(args, shutdown).await,
+            Command::Jobs(args) => crate::jobs::jobs(args, shutdown).await,
             Command::Log(args) => crate::log::log(args, shutdown).await,
             Command::Record(args) => crate::recorder::record(args, shutdown).await,
             Command::Report(args) => args.run(),

@@ -216,9 +216,9 @@ impl CommandError {
         }
     }
 
-    /// Whether all that failed is that dead letters do not exist any more.
+    /// Whether all that failed is that dead letters, or jobs, do not exist any more.
     pub(crate) fn is_gone(&self) -> bool {
-        matches!(self, Self::Letters(LettersError::Gone { .. }))
+        matches!(self, Self::Letters(LettersError::Gone { .. } | LettersError::Unchanged { .. }))
     }
 
     /// Whether the reader of stdout has closed it, as `head` does.

@@ -6,15 +6,16 @@ mod args;
 mod folder;
 mod print;
 
-pub(crate) use args::LettersArgs;
+pub(crate) use args::{LettersArgs, RollCall};
+pub(crate) use print::{age, safe};
 
 use std::time::Duration;
 
 use aether_core::echo::LetterId;
 use aether_core::presence::Roster;
 use aether_core::{Aether, AskError, Emitter, Kind, Wave};
-use aether_service::CancellationToken;
 use aether_service::letters::{LetterAnswer, LetterQuery, LetterRecord, channel_of, stores};
+use aether_service::{CancellationToken, MediumArgs};
 
 use crate::connect::connected;
 use crate::error::{CommandError, LettersError};
@@ -22,8 +23,8 @@ use crate::output::{Output, stderr_line};
 use crate::roll_call;
 use args::{Change, Chosen, LettersCommand, Ls, Show};
 
-/// A connected emitter.
-struct Asking {
+/// A connected emitter, which asks services on the channels of their letters.
+pub(crate) struct Asking {
     aether: Aether,
     emitter: Emitter,
     timeout: Duration,
@@ -34,13 +35,9 @@ pub(crate) async fn letters(args: LettersArgs, shutdown: CancellationToken) -> R
         return folder::letters(path, args.command, shutdown).await;
     }
     args.command.check_ids()?;
-    let aether = connected(&args.command.common().medium, "aether-letters", &shutdown).await?;
-    if !aether.promises().crosses_processes {
-        return Err(CommandError::Alone { missing: "keep a dead letter" });
-    }
-    let emitter = aether.emitter("aether-letters").map_err(aether_core::CreateError::from)?;
-    let timeout = args.command.common().timeout;
-    let asking = Asking { aether: aether.clone(), emitter, timeout };
+    let common = args.command.common();
+    let asking = Asking::connect(&common.medium, common.timeout, "keep a dead letter", &shutdown).await?;
+    let aether = asking.aether.clone();
     let working = async {
         match args.command {
             LettersCommand::Ls(args) => asking.ls(args).await,
@@ -58,25 +55,47 @@ pub(crate) async fn letters(args: LettersArgs, shutdown: CancellationToken) -> R
 }
 
 impl Asking {
+    pub(crate) async fn connect(
+        medium: &MediumArgs,
+        timeout: Duration,
+        missing: &'static str,
+        shutdown: &CancellationToken,
+    ) -> Result<Self, CommandError> {
+        let aether = connected(medium, "aether-letters", shutdown).await?;
+        if !aether.promises().crosses_processes {
+            return Err(CommandError::Alone { missing });
+        }
+        let emitter = aether.emitter("aether-letters").map_err(aether_core::CreateError::from)?;
+        Ok(Self { aether, emitter, timeout })
+    }
+
+    pub(crate) async fn close(self) {
+        aether_service::close(&self.aether).await;
+    }
+
     /// The stores that answer, with the names of their services.
-    async fn stores(&self, chosen: &Chosen) -> Result<Vec<(u64, String)>, CommandError> {
+    pub(crate) async fn stores(&self, roll: &RollCall) -> Result<Vec<(u64, String)>, CommandError> {
         let mut roster = self.aether.roster().await?;
         let present = async |roster: &Roster| stores(roster).len();
         let again = async || std::future::pending().await;
-        roll_call::wait(chosen.roll_call, &mut roster, chosen.expect, present, again).await;
+        roll_call::wait(roll.roll_call, &mut roster, roll.expect, present, again).await;
         if roster.left_out() > 0 {
             stderr_line("more vibrators are present than are listed: some services may be missing");
         }
         let stores = stores(&roster);
         if stores.is_empty() {
-            let wait = humantime::format_duration(chosen.roll_call).to_string();
+            let wait = humantime::format_duration(roll.roll_call).to_string();
             return Err(LettersError::NoService { wait }.into());
         }
         Ok(stores)
     }
 
     /// Asks a service. `None` is an answer that cannot be read.
-    async fn ask(&self, store: u64, query: &LetterQuery) -> Result<Option<LetterAnswer>, AskError> {
+    pub(crate) async fn ask(
+        &self,
+        store: u64,
+        query: &LetterQuery,
+    ) -> Result<Option<LetterAnswer>, AskError> {
         let question = Wave::builder(channel_of(store)).kind(Kind::Query).json(query).build()?;
         let answer = self.emitter.ask_within(question, self.timeout).await?;
         Ok(answer.json().ok())
@@ -88,7 +107,7 @@ impl Asking {
         chosen: &Chosen,
         mut each: impl FnMut(&str, LetterRecord) -> Result<(), CommandError>,
     ) -> Result<(), CommandError> {
-        let stores = self.stores(chosen).await?;
+        let stores = self.stores(&chosen.roll).await?;
         let mut silent = 0;
         for (store, name) in &stores {
             let mut after = 0;

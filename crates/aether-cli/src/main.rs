@@ -53,6 +53,7 @@ mod error;
 mod field;
 mod frame;
 mod incident;
+mod jobs;
 mod keys;
 #[cfg(feature = "lan")]
 mod lan;

@@ -12,6 +12,7 @@ mod error;
 mod journal;
 mod ledger;
 mod options;
+mod pace;
 mod positions;
 mod queue;
 mod ready;
@@ -21,6 +22,7 @@ mod standing;
 #[cfg(feature = "jetstream")]
 mod stream;
 mod tenant;
+mod turns;
 mod window;
 
 pub(crate) use crate::consumer::attempts::FILE as ATTEMPTS;
@@ -29,6 +31,7 @@ pub use crate::consumer::delivery::Delivery;
 pub use crate::consumer::error::{AckError, ConsumeError, NotAcknowledged, WeightError};
 pub use crate::consumer::ledger::ConsumerLedger;
 pub use crate::consumer::options::{ConsumerOptions, Start};
+pub use crate::consumer::queue::{JobState, QueueStanding, QueuedJob};
 pub(crate) use crate::consumer::shared::ConsumerShared;
 pub use crate::consumer::standing::{ConsumerStanding, Lag};
 pub(crate) use crate::consumer::standing::{Looking, time};
@@ -159,6 +162,84 @@ impl Consumer {
                 }
                 Err(error) => return Err(error.into()),
             }
+        }
+    }
+
+    /// Takes no more waves with any handle of this name in this process, until [`resume`](Self::resume). Deliveries in flight
+    /// go on. In JetStream the waves that the process holds ahead stay with it. It does not survive the process.
+    pub fn pause(&self) {
+        self.set_paused(true);
+    }
+
+    /// Goes on after [`pause`](Self::pause).
+    pub fn resume(&self) {
+        self.set_paused(false);
+    }
+
+    fn set_paused(&self, is_paused: bool) {
+        match &self.source {
+            Source::Folder(shared) => shared.pause(is_paused),
+            #[cfg(feature = "jetstream")]
+            Source::Stream(consumer) => consumer.pause(is_paused),
+        }
+    }
+
+    /// What waits, runs and pauses, as this process sees it. In JetStream it makes a request.
+    ///
+    /// # Errors
+    /// [`ConsumeError`] if the server does not answer.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing has changed.
+    pub async fn queue(&self) -> Result<QueueStanding, ConsumeError> {
+        match &self.source {
+            Source::Folder(shared) => Ok(shared.queue()),
+            #[cfg(feature = "jetstream")]
+            Source::Stream(consumer) => consumer.queue().await,
+        }
+    }
+
+    /// At most `most` waves that are in flight in this process or pause after a failure, behind this position.
+    ///
+    /// # Errors
+    /// [`ConsumeError`] if the log cannot be read.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, nothing has changed.
+    pub async fn jobs(&self, after: u64, most: usize) -> Result<Vec<QueuedJob>, ConsumeError> {
+        match &self.source {
+            Source::Folder(shared) => shared.jobs(after, most).await,
+            #[cfg(feature = "jetstream")]
+            Source::Stream(consumer) => Ok(consumer.jobs(after, most)),
+        }
+    }
+
+    /// Makes the wave at this position due now if it pauses after a failure, or all such waves. Returns how many did. In
+    /// JetStream those that failed in this process.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, some may be due and others not.
+    pub async fn retry(&self, position: Option<u64>) -> u64 {
+        match &self.source {
+            Source::Folder(shared) => shared.retry(position),
+            #[cfg(feature = "jetstream")]
+            Source::Stream(consumer) => consumer.retry(position).await,
+        }
+    }
+
+    /// Gives up the wave at this position, which is not handled any more and becomes a dead letter. False if it neither waits
+    /// within the window nor pauses here: it may be in flight.
+    ///
+    /// # Errors
+    /// [`ConsumeError`] if the letter cannot be written. The wave stays then.
+    ///
+    /// # Cancel safety
+    /// Cancelled before completion, the wave stays or is a letter.
+    pub async fn cancel(&self, position: u64) -> Result<bool, ConsumeError> {
+        match &self.source {
+            Source::Folder(shared) => shared.cancel(position).await,
+            #[cfg(feature = "jetstream")]
+            Source::Stream(consumer) => consumer.cancel(position).await,
         }
     }
 

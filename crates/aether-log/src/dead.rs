@@ -12,6 +12,7 @@ mod stream;
 mod view;
 
 pub use error::DeadError;
+pub(crate) use letter::CANCELLED;
 pub(crate) use letter::is_sealed_letter;
 pub use letter::{Attempt, DeadWave, MAX_FAILED};
 #[cfg(feature = "jetstream")]
@@ -114,6 +115,11 @@ impl DeadStore {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// How many letters a consumer has.
+    pub(crate) fn of_consumer(&self, consumer: &str) -> u64 {
+        self.letters.lock().kept.values().filter(|kept| kept.consumer == consumer).count() as u64
     }
 
     /// The numbers of all letters, the oldest first.

@@ -150,6 +150,18 @@ impl DurableLog {
         }
     }
 
+    /// The consumers that are open in this process, in the order of their names.
+    #[must_use]
+    pub fn consumers(&self) -> Vec<Consumer> {
+        let mut consumers = match self {
+            Self::Folder(log) => log.consumers(),
+            #[cfg(feature = "jetstream")]
+            Self::JetStream(log) => log.consumers(),
+        };
+        consumers.sort_unstable_by(|one, other| one.name().cmp(other.name()));
+        consumers
+    }
+
     /// The options of consumers that are made without.
     pub(crate) fn consumer_options(&self) -> ConsumerOptions {
         match self {

@@ -302,6 +302,12 @@ impl JetStreamLog {
         Ok(Consumer::of_stream(consumer))
     }
 
+    /// The consumers that are open in this process.
+    pub(crate) fn consumers(&self) -> Vec<Consumer> {
+        let consumers = self.shared.consumers.lock();
+        consumers.values().filter_map(Weak::upgrade).map(Consumer::of_stream).collect()
+    }
+
     /// The name of the log and of its stream.
     #[must_use]
     pub fn name(&self) -> &str {

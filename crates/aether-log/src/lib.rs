@@ -55,8 +55,8 @@ mod whole;
 
 pub use backup::{Backup, BackupError, RestoreError, restore};
 pub use consumer::{
-    AckError, ConsumeError, Consumer, ConsumerLedger, ConsumerOptions, ConsumerStanding, Delivery, Lag,
-    NotAcknowledged, Start, Tenant, WeightError,
+    AckError, ConsumeError, Consumer, ConsumerLedger, ConsumerOptions, ConsumerStanding, Delivery, JobState,
+    Lag, NotAcknowledged, QueueStanding, QueuedJob, Start, Tenant, WeightError,
 };
 #[cfg(feature = "jetstream")]
 pub use dead::StreamLetters;

@@ -202,6 +202,12 @@ impl Log {
         Ok(Consumer::new(shared))
     }
 
+    /// The consumers that are open in this process.
+    pub(crate) fn consumers(&self) -> Vec<Consumer> {
+        let consumers = self.shared.consumers.lock();
+        consumers.values().filter_map(Weak::upgrade).map(Consumer::new).collect()
+    }
+
     /// Forgets a consumer for good: its position and its failures. A program that uses the name again starts over. Its
     /// dead letters stay. Returns whether there was one. Blocks while it removes files.
     ///

@@ -53,6 +53,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::Rejection;
+use crate::age::age_ms;
+use crate::jobs::{JobAnswer, JobQuery};
 
 /// The pattern of all channels on which services answer questions about their letters.
 pub const CHANNELS: &str = "aether.letters.*";
@@ -171,6 +173,8 @@ pub enum LetterQuery {
         /// Its name.
         consumer: String,
     },
+    /// A question about the queues of the process. The store of its letters in memory answers.
+    Jobs(JobQuery),
 }
 
 /// The answer to a [`LetterQuery`].
@@ -204,6 +208,8 @@ pub enum LetterAnswer {
         /// The name of the consumer.
         consumer: String,
     },
+    /// To `jobs`.
+    Jobs(JobAnswer),
     /// The letter, or the consumer, does not exist any more.
     Gone {
         /// The id of the letter, or the name of the consumer.
@@ -334,15 +340,6 @@ impl LetterRecord {
             ..self
         }
     }
-}
-
-/// The time since then. A clock that was set back makes it zero.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the age is shown to people, and a paused clock only makes it zero"
-)]
-pub(crate) fn age_ms(at: SystemTime) -> u64 {
-    at.elapsed().map_or(0, |age| u64::try_from(age.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The filter of a question.

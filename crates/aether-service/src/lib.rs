@@ -32,6 +32,7 @@
 #![warn(clippy::disallowed_methods)]
 
 mod account;
+mod age;
 mod asker;
 pub mod cgroup;
 pub mod config;
@@ -40,6 +41,7 @@ pub mod description;
 mod error_chain;
 mod handler;
 pub mod health;
+pub mod jobs;
 pub mod letters;
 pub mod logging;
 mod login;

@@ -24,6 +24,14 @@ pub(crate) enum LettersError {
     Number { number: u64 },
     #[error("dead letter {id} is not in this log")]
     Foreign { id: LetterId },
+    #[error(
+        "no running service has {name}: see `aether jobs ls`. It answers if it is built .with_letters() on a durable log"
+    )]
+    NoQueue { name: String },
+    #[error("{name} is in several logs: choose one with --log, of {logs}")]
+    Several { name: String, logs: String },
+    #[error("nothing was changed: {why}")]
+    Unchanged { why: &'static str },
     #[error("the service answered something else than was asked: is it of another version?")]
     Answer,
 }

@@ -210,6 +210,13 @@ pub(super) struct Chosen {
     #[arg(long, value_name = "TIME", value_parser = values::time)]
     newer: Option<Duration>,
 
+    #[command(flatten)]
+    pub(super) roll: RollCall,
+}
+
+/// How long services are waited for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct RollCall {
     /// How long to wait until all services have announced themselves
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = values::time)]
     pub(super) roll_call: Duration,

@@ -107,12 +107,12 @@ fn payload(letter: &LetterRecord) -> Option<Wave> {
     .ok()
 }
 
-fn safe(text: &str) -> String {
+pub(crate) fn safe(text: &str) -> String {
     printable(text, usize::MAX)
 }
 
 /// With two units at most: `2m 3s`.
-fn age(millis: u64) -> String {
+pub(crate) fn age(millis: u64) -> String {
     let age = match millis {
         0..1000 => Duration::from_millis(millis),
         1000..3_600_000 => Duration::from_secs(millis / 1000),

@@ -25,6 +25,7 @@ mod field;
 mod findings;
 mod incident;
 #[cfg(unix)]
+mod jobs;
 mod keys;
 #[cfg(all(feature = "lan", unix))]
 mod lan;

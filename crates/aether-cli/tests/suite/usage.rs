@@ -16,6 +16,7 @@ fn each_command_teaches_by_example() {
         "listen",
         "ask",
         "letters",
+        "jobs",
         "bridge",
         "map",
         "physics",

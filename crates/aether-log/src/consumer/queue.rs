@@ -1,100 +1,106 @@
-//! Waves that may be delivered now: in the order of their ranks, or divided among tenants.
+//! A consumer as a queue of jobs: what waits, runs and pauses in this process.
 
-use std::collections::BTreeMap;
-use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
-use crate::consumer::error::WeightError;
-use crate::consumer::shares::{Rank, Shares};
+use aether_core::{Pattern, Wave};
 
-/// Waves without a tenant are of the one without a name.
-fn name(tenant: Option<&Arc<str>>) -> &str {
-    tenant.map_or("", |tenant| tenant)
+use crate::consumer::options::ConsumerOptions;
+
+/// The queue of a consumer, as this process sees it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct QueueStanding {
+    /// The pattern of its waves.
+    pub pattern: Pattern,
+    /// Whether waves of one key are handled one after the other.
+    pub by_key: bool,
+    /// Whether it was [paused](crate::Consumer::pause).
+    pub is_paused: bool,
+    /// Waves that wait for their turn. In JetStream those in flight in other processes are among them.
+    pub waiting: u64,
+    /// Positions of a log in a folder that were not looked at yet: each may be a wave that waits.
+    pub unseen: u64,
+    /// When the oldest one that waits was stored, of those that this process has looked at.
+    pub oldest_waiting: Option<SystemTime>,
+    /// Waves that pause after a failure. In JetStream of this process.
+    pub retrying: u64,
+    /// The time until the next one of these is due.
+    pub next_due: Option<Duration>,
+    /// Waves that are being handled in this process.
+    pub in_flight: u64,
+    /// For how long the first one of these has been handled.
+    pub longest: Option<Duration>,
+    /// Its dead letters.
+    pub letters: u64,
+    /// Waves that were acknowledged or given up in this process since it opened the consumer.
+    pub done: u64,
+    /// How many a second, in the last ten seconds.
+    pub per_second: f64,
 }
 
+/// A wave of a consumer that is being handled, or pauses after a failure.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct QueuedJob {
+    /// Its position in the log.
+    pub position: u64,
+    /// The wave; `None` if the log has it no more.
+    pub wave: Option<Wave>,
+    /// The number of this attempt, or of the next one.
+    pub attempt: u32,
+    /// Whether it is being handled.
+    pub state: JobState,
+    /// Why the last attempt failed.
+    pub error: Option<String>,
+}
+
+/// The state of a [`QueuedJob`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum JobState {
+    /// It has been handled for this time.
+    InFlight(Duration),
+    /// It is due after this time.
+    Retrying(Duration),
+}
+
+/// The numbers of a window.
 #[derive(Debug)]
-pub(super) enum Queue<T> {
-    Ranked(BTreeMap<Rank, T>),
-    Shared(Shares<T>),
+pub(super) struct Counted {
+    pub(super) is_paused: bool,
+    pub(super) ready: u64,
+    pub(super) retrying: u64,
+    pub(super) in_flight: u64,
+    pub(super) oldest_waiting: Option<SystemTime>,
+    pub(super) next_due: Option<Duration>,
+    pub(super) longest: Option<Duration>,
+    pub(super) done: u64,
+    pub(super) per_second: f64,
 }
 
-impl<T> Queue<T> {
-    pub(super) fn new(is_fair: bool) -> Self {
-        if is_fair { Self::Shared(Shares::new()) } else { Self::Ranked(BTreeMap::new()) }
-    }
-
-    pub(super) fn set_weight(&mut self, tenant: &str, weight: NonZeroU32) -> Result<(), WeightError> {
-        match self {
-            Self::Ranked(_) => Err(WeightError::NotFair),
-            Self::Shared(shares) => shares.set_weight(tenant, weight),
+impl Counted {
+    /// The standing of a consumer with these waves waiting, and these not looked at.
+    pub(super) fn standing(
+        self,
+        pattern: &Pattern,
+        options: &ConsumerOptions,
+        (waiting, unseen): (u64, u64),
+        letters: u64,
+    ) -> QueueStanding {
+        QueueStanding {
+            pattern: pattern.clone(),
+            by_key: options.by_key,
+            is_paused: self.is_paused,
+            waiting,
+            unseen,
+            oldest_waiting: self.oldest_waiting,
+            retrying: self.retrying,
+            next_due: self.next_due,
+            in_flight: self.in_flight,
+            longest: self.longest,
+            letters,
+            done: self.done,
+            per_second: self.per_second,
         }
-    }
-
-    /// Adds a wave of a tenant. Returns the one in whose place it is.
-    pub(super) fn insert(&mut self, tenant: Option<&Arc<str>>, rank: Rank, wave: T) -> Option<T> {
-        match self {
-            Self::Ranked(waves) => waves.insert(rank, wave),
-            Self::Shared(shares) => shares.insert(&tenant.cloned().unwrap_or_default(), rank, wave),
-        }
-    }
-
-    pub(super) fn remove(&mut self, tenant: Option<&Arc<str>>, rank: Rank) -> Option<T> {
-        match self {
-            Self::Ranked(waves) => waves.remove(&rank),
-            Self::Shared(shares) => shares.remove(name(tenant), rank),
-        }
-    }
-
-    /// Changes the rank of a wave. False if it is not here.
-    pub(super) fn rerank(&mut self, tenant: Option<&Arc<str>>, from: Rank, to: Rank) -> bool {
-        let waves = match self {
-            Self::Ranked(waves) => Some(waves),
-            Self::Shared(shares) => shares.of_mut(name(tenant)),
-        };
-        let moved = waves.and_then(|waves| waves.remove(&from).map(|wave| waves.insert(to, wave)));
-        moved.is_some()
-    }
-
-    /// The rank of the next wave.
-    pub(super) fn next(&self) -> Option<Rank> {
-        match self {
-            Self::Ranked(waves) => waves.first_key_value().map(|(rank, _)| *rank),
-            Self::Shared(shares) => shares.next(),
-        }
-    }
-
-    /// Takes the next wave.
-    pub(super) fn take(&mut self) -> Option<(Rank, T)> {
-        match self {
-            Self::Ranked(waves) => waves.pop_first(),
-            Self::Shared(shares) => shares.take(),
-        }
-    }
-
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Ranked(waves) => waves.len(),
-            Self::Shared(shares) => shares.len(),
-        }
-    }
-
-    /// The next waves, about in order.
-    pub(super) fn next_mut(&mut self, most: usize) -> impl Iterator<Item = &mut T> {
-        let (ranked, shared) = match self {
-            Self::Ranked(waves) => (Some(waves), None),
-            Self::Shared(shares) => (None, Some(shares)),
-        };
-        let ranked = ranked.into_iter().flat_map(BTreeMap::values_mut);
-        ranked.chain(shared.into_iter().flat_map(move |shares| shares.next_mut(most))).take(most)
-    }
-
-    /// Takes out all.
-    #[cfg(feature = "jetstream")]
-    pub(super) fn drain(&mut self) -> impl Iterator<Item = T> + use<T> {
-        let (ranked, shared) = match self {
-            Self::Ranked(waves) => (Some(std::mem::take(waves).into_values()), None),
-            Self::Shared(shares) => (None, Some(shares.drain())),
-        };
-        ranked.into_iter().flatten().chain(shared.into_iter().flatten())
     }
 }

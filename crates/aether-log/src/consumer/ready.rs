@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::consumer::error::WeightError;
 use crate::consumer::options::ConsumerOptions;
-use crate::consumer::queue::Queue;
+use crate::consumer::turns::Turns;
 
 /// The facts about a wave that decide when it is delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,7 @@ pub(super) struct Order {
 pub(super) struct Ready<T> {
     /// The time for each level.
     ageing: u64,
-    waves: Queue<T>,
+    waves: Turns<T>,
     lines: HashMap<Arc<str>, Line<T>>,
     /// The keys of the first waves of lines, by their positions.
     firsts: HashMap<u64, Arc<str>>,
@@ -66,7 +66,7 @@ impl<T> Ready<T> {
     pub(super) fn new(options: &ConsumerOptions) -> Self {
         Self {
             ageing: u64::try_from(options.ageing.as_micros()).unwrap_or(u64::MAX),
-            waves: Queue::new(options.fair_by.is_some()),
+            waves: Turns::new(options.fair_by.is_some()),
             lines: HashMap::new(),
             firsts: HashMap::new(),
             behind: 0,
@@ -150,6 +150,21 @@ impl<T> Ready<T> {
         Some(wave)
     }
 
+    /// Takes this wave, wherever it waits. It looks at all that wait: for what people do.
+    pub(super) fn take_at(&mut self, position: u64) -> Option<T> {
+        if let Some(wave) = self.waves.remove_at(position) {
+            if let Some(line) = self.firsts.get(&position).and_then(|key| self.lines.get_mut(key)) {
+                line.ready_at = None;
+            }
+            return Some(wave);
+        }
+        let line = self.lines.values_mut().find(|line| line.behind.contains_key(&position))?;
+        let (rank, _, wave) = line.behind.remove(&position)?;
+        line.ranks.remove(&(rank, position));
+        self.behind -= 1;
+        Some(wave)
+    }
+
     /// A wave that was taken is not delivered again. The next one of its key is ready.
     pub(super) fn ended(&mut self, position: u64) {
         if let Some(key) = self.firsts.remove(&position) {
@@ -179,7 +194,6 @@ impl<T> Ready<T> {
     }
 
     /// All that wait.
-    #[cfg(feature = "jetstream")]
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
         let behind = self.lines.values_mut().flat_map(|line| line.behind.values_mut());
         self.waves.next_mut(usize::MAX).chain(behind.map(|(.., wave)| wave))
@@ -292,6 +306,26 @@ mod tests {
         }
         assert_eq!(taken, [1, 5, 7, 4, 2, 6, 3]);
         assert!(ready.len() == 0 && ready.lines.is_empty() && ready.firsts.is_empty());
+    }
+
+    #[test]
+    fn a_wave_is_taken_out_of_the_middle_and_its_key_goes_on_when_it_has_ended() {
+        let mut ready =
+            ready([order(1, 9, 1, "a"), order(2, 0, 1, "a"), order(3, 5, 1, "a"), order(4, 0, 9, "")]);
+        assert_eq!(
+            (ready.take_at(2), ready.take_at(4), ready.take_at(2), ready.len()),
+            (Some(2), Some(4), None, 2)
+        );
+        ready.ended(2);
+        ready.ended(4);
+        assert_eq!(
+            (ready.take_at(1), ready.take()),
+            (Some(1), None),
+            "the first one is away, and holds its key"
+        );
+        ready.ended(1);
+        ready.insert(&order(2, 0, 1, "a"), 2);
+        assert_eq!(all(ready), [2, 3], "put back, it is in its place again");
     }
 
     #[test]

@@ -20,9 +20,10 @@ use crate::consumer::error::{ConsumeError, WeightError};
 use crate::consumer::journal::Journal;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::ConsumerOptions;
+use crate::consumer::queue::{QueueStanding, QueuedJob};
 use crate::consumer::tenant::Tenant;
 use crate::consumer::window::{Failures, Fate, Window};
-use crate::dead::{Attempt, DeadStore};
+use crate::dead::{Attempt, CANCELLED, DeadStore};
 use crate::log_lines::LogLines;
 use crate::matching::Matching;
 use crate::name::is_name;
@@ -161,6 +162,49 @@ impl ConsumerShared {
 
     pub(super) fn ledger(&self) -> ConsumerLedger {
         self.window.ledger()
+    }
+
+    pub(super) fn pause(&self, is_paused: bool) {
+        self.window.pause(is_paused);
+    }
+
+    pub(super) fn retry(&self, position: Option<u64>) -> u64 {
+        self.window.retry(position)
+    }
+
+    pub(super) fn queue(&self) -> QueueStanding {
+        let (scanned, _) = self.window.next_scan(0);
+        let unseen = (self.store.extent().last + 1).saturating_sub(scanned);
+        let letters = self.dead.of_consumer(&self.name);
+        let counted = self.window.counted();
+        let waiting = counted.ready;
+        counted.standing(&self.pattern, &self.options, (waiting, unseen), letters)
+    }
+
+    /// The waves in flight and those that pause, with their contents.
+    pub(super) async fn jobs(&self, after: u64, most: usize) -> Result<Vec<QueuedJob>, ConsumeError> {
+        let found = self.window.found(after, most);
+        let mut reader = Arc::clone(&self.reader).lock_owned().await;
+        let sealing = Arc::clone(self.dead.sealing());
+        let reading = aether_files::disk::spawn_blocking(move || {
+            let jobs = found.into_iter().map(|found| {
+                let record = reader.read_at(found.position, found.place)?;
+                let wave = record.as_ref().and_then(|record| peek(record, &sealing));
+                let (position, attempt, state, error) =
+                    (found.position, found.attempt, found.state, found.error);
+                Ok(QueuedJob { position, wave, attempt, state, error })
+            });
+            jobs.collect::<Result<_, ReadError>>()
+        });
+        Ok(reading.await.map_err(|_| ConsumeError::ShutDown)??)
+    }
+
+    /// Gives up a wave that waits or pauses. False if it does not.
+    pub(super) async fn cancel(&self, position: u64) -> Result<bool, ConsumeError> {
+        let Some((pending, mut failures)) = self.window.take_at(position) else { return Ok(false) };
+        failures.end(Attempt::now(CANCELLED));
+        self.deliver(Claim::new(Arc::clone(&self.window), pending), failures).await?;
+        Ok(true)
     }
 
     pub(super) async fn receive(&self) -> Result<Delivery, ConsumeError> {

@@ -107,6 +107,16 @@ impl<T> Shares<T> {
         Some(wave)
     }
 
+    /// Takes out the wave of this position. It looks at all.
+    pub(super) fn remove_at(&mut self, position: u64) -> Option<T> {
+        let found = self.turns.values().find_map(|Waiting { tenant, waves }| {
+            let rank = waves.keys().copied().find(|(_, at)| *at == position)?;
+            Some((Arc::clone(tenant), rank))
+        });
+        let (tenant, rank) = found?;
+        self.remove(&tenant, rank)
+    }
+
     /// The rank of the next wave.
     pub(super) fn next(&self) -> Option<Rank> {
         self.turns.first_key_value()?.1.waves.first_key_value().map(|(rank, _)| *rank)
@@ -173,9 +183,10 @@ mod tests {
         insert(&mut shares, "b", 100..105);
         assert_eq!(taken(&mut shares, 6), "ababab");
         assert_eq!(shares.next(), Some((3, 3)));
+        assert_eq!((shares.remove_at(50).as_deref(), shares.remove_at(50)), (Some("a"), None));
         shares.set_weight("a", weight(3)).unwrap();
         assert_eq!(taken(&mut shares, 8), "abaaabaa");
-        assert_eq!((taken(&mut shares, 200).len(), shares.len()), (91, 0));
+        assert_eq!((taken(&mut shares, 200).len(), shares.len()), (90, 0));
         assert!(shares.turns.is_empty() && shares.tenants.is_empty(), "nothing is kept of them");
     }
 

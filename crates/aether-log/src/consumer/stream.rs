@@ -37,11 +37,12 @@ use crate::consumer::delivery::{Delivery, Ending};
 use crate::consumer::error::{ConsumeError, WeightError};
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::{ConsumerOptions, Start};
+use crate::consumer::queue::{QueueStanding, QueuedJob};
 use crate::consumer::window::Failures;
-use crate::dead::{Attempt, Noted, StreamLetters, Underway};
+use crate::dead::{Attempt, CANCELLED, Noted, StreamLetters, Underway};
 use crate::jetstream::{Connection, JetStreamError, Subjects, check_consumer};
 use crate::name::is_name;
-use claim::Taken;
+use claim::{Taken, forget, give_back, id};
 use pin::GROUP;
 use shared::StreamShared;
 use window::{Held, StreamWindow, max_held};
@@ -229,6 +230,56 @@ impl StreamConsumer {
         }
     }
 
+    pub(super) fn pause(&self, is_paused: bool) {
+        self.shared.window.pause(is_paused);
+    }
+
+    /// Makes waves due that pause here or at the server.
+    pub(super) async fn retry(&self, position: Option<u64>) -> u64 {
+        let here = self.shared.window.retry(position);
+        let at_server = self.shared.window.take_paused(position);
+        let waves = here + at_server.len() as u64;
+        give_back(&self.shared, at_server.into_iter().map(|flight| flight.reply)).await;
+        waves
+    }
+
+    pub(super) async fn queue(&self) -> Result<QueueStanding, ConsumeError> {
+        let (waiting, letters) = self.shared.waiting().await?;
+        let counted = self.shared.window.counted();
+        let waiting = waiting.saturating_sub(counted.in_flight + counted.retrying);
+        Ok(counted.standing(&self.shared.pattern, &self.shared.options, (waiting, 0), letters))
+    }
+
+    pub(super) fn jobs(&self, after: u64, most: usize) -> Vec<QueuedJob> {
+        self.shared.window.jobs(after, most)
+    }
+
+    /// Gives up a wave that waits or pauses in this process. False if it does not.
+    pub(super) async fn cancel(&self, position: u64) -> Result<bool, ConsumeError> {
+        let reason = Attempt::now(CANCELLED);
+        if let Some(held) = self.shared.window.take_at(position) {
+            let taken = Taken::new(Arc::clone(&self.shared), held);
+            let Some(held) = taken.held() else { return Ok(false) };
+            let mut failures = match held.known.clone() {
+                Some((failures, _)) => failures,
+                None => self.noted(held).await?.0,
+            };
+            failures.end(reason);
+            self.give_up(taken, failures).await?;
+            return Ok(true);
+        }
+        let Some(paused) = self.shared.window.take_paused(Some(position)).pop() else { return Ok(false) };
+        let StreamShared { name, letters, connection, window, .. } = &*self.shared;
+        let mut failures = window.failures(position).unwrap_or_default();
+        failures.end(reason);
+        letters.bury(name, &paused.stored, failures.count, &failures.listed).await?;
+        connection.acknowledge(name, &paused.reply).await?;
+        window.ended(position);
+        letters.count_given_up(name, &paused.stored, failures.count, &failures.listed);
+        forget(&self.shared, position, id(&paused.stored)).await;
+        Ok(true)
+    }
+
     /// Waits until everything is given back.
     pub(super) async fn close(self) {
         self.closed.send_replace(true);
@@ -260,6 +311,17 @@ impl StreamConsumer {
         Ok((Failures { count, listed, is_final: false }, (!is_known).then_some(underway)))
     }
 
+    /// Makes a wave a dead letter.
+    async fn give_up(&self, taken: Taken, failures: Failures) -> Result<(), JetStreamError> {
+        let Some(held) = taken.held() else { return Ok(()) };
+        let (attempts, listed) = (failures.count, failures.listed.clone());
+        self.shared.letters.bury(&self.shared.name, &held.stored, attempts, &listed).await?;
+        if let Some((stored, claim)) = taken.deliver(failures, true) {
+            claim.give_up(stored, attempts, listed).await?;
+        }
+        Ok(())
+    }
+
     /// Delivers a wave, or gives it up.
     ///
     /// A wave that comes again for no known reason may have ended its process. Its next attempt is noted at the server
@@ -277,11 +339,7 @@ impl StreamConsumer {
             failures.push(Attempt::now(ENDED));
         }
         if failures.is_final || failures.count >= self.shared.options.max_attempts.get() {
-            letters.bury(name, &held.stored, failures.count, &failures.listed).await?;
-            let (attempts, listed) = (failures.count, failures.listed.clone());
-            if let Some((stored, claim)) = taken.deliver(failures, true) {
-                claim.give_up(stored, attempts, listed).await?;
-            }
+            self.give_up(taken, failures).await?;
             return Ok(None);
         }
         if let Some(before) = unexplained {

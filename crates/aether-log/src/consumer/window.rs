@@ -12,8 +12,11 @@ use crate::consumer::attempts::ENDED;
 use crate::consumer::error::WeightError;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::ConsumerOptions;
+use crate::consumer::pace::Pace;
 use crate::consumer::positions::Positions;
+use crate::consumer::queue::{Counted, JobState};
 use crate::consumer::ready::{Order, Ready};
+use crate::consumer::standing::time;
 use crate::dead::{Attempt, MAX_FAILED};
 use crate::store::{Place, Record};
 
@@ -52,6 +55,16 @@ pub(super) struct Failures {
 impl Failures {
     pub(super) fn push(&mut self, attempt: Attempt) {
         self.count = self.count.saturating_add(1);
+        self.list(attempt);
+    }
+
+    /// No other attempt is made, for this reason.
+    pub(super) fn end(&mut self, reason: Attempt) {
+        self.is_final = true;
+        self.list(reason);
+    }
+
+    fn list(&mut self, attempt: Attempt) {
         if self.listed.len() == MAX_FAILED {
             // The first ones show how it began, the last ones how it is.
             self.listed.remove(MAX_FAILED / 2);
@@ -105,12 +118,29 @@ impl Recovered {
     }
 }
 
+/// A wave that was taken.
+#[derive(Debug, Clone, Copy)]
+struct InFlight {
+    since: Instant,
+    place: Place,
+}
+
+/// A wave in flight or in a pause, to be read.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) position: u64,
+    pub(super) place: Place,
+    pub(super) attempt: u32,
+    pub(super) state: JobState,
+    pub(super) error: Option<String>,
+}
+
 #[derive(Debug)]
 struct State {
     ready: Ready<Pending>,
     /// By the instant of their next attempt.
     delayed: BTreeMap<(Instant, u64), Pending>,
-    in_flight: u64,
+    in_flight: BTreeMap<u64, InFlight>,
     /// The positions of all of these.
     outstanding: BTreeSet<u64>,
     /// The bytes of the records that are held.
@@ -123,8 +153,11 @@ struct State {
     /// Waves that were in flight when a process ended. Each is delivered with nothing else in flight, so that another end is
     /// put down to the right one.
     suspects: BTreeSet<u64>,
-    /// Whether one of them is in flight.
-    is_alone: bool,
+    /// The one of them that is in flight.
+    alone: Option<u64>,
+    /// Nothing is taken.
+    is_paused: bool,
+    pace: Pace,
     /// The next position to look at.
     scanned: u64,
     stored: u64,
@@ -152,14 +185,16 @@ impl Window {
         let state = State {
             ready: Ready::new(options),
             delayed: BTreeMap::new(),
-            in_flight: 0,
+            in_flight: BTreeMap::new(),
             outstanding: BTreeSet::new(),
             held: 0,
             floor,
             settled,
             failures,
             suspects,
-            is_alone: false,
+            alone: None,
+            is_paused: false,
+            pace: Pace::new(Instant::now()),
             scanned,
             stored,
             acknowledged,
@@ -215,19 +250,19 @@ impl Window {
             let pending = due.remove();
             state.ready(pending);
         }
-        if state.in_flight >= max_in_flight as u64 || state.is_alone {
+        if state.in_flight.len() >= max_in_flight || state.alone.is_some() || state.is_paused {
             return Err(None);
         }
         let Some(next) = state.ready.next() else {
             return Err(state.delayed.first_key_value().map(|((due, _), _)| *due));
         };
         let is_suspect = state.suspects.contains(&next);
-        if is_suspect && state.in_flight > 0 {
+        if is_suspect && !state.in_flight.is_empty() {
             return Err(None);
         }
         let Some(pending) = state.ready.take() else { return Err(None) };
-        state.is_alone = is_suspect;
-        state.in_flight += 1;
+        state.alone = is_suspect.then_some(next);
+        state.in_flight.insert(next, InFlight { since: now, place: pending.place });
         state.held -= pending.record.as_ref().map_or(0, Record::size);
         let failures = state.failures.get(&next).cloned().unwrap_or_default();
         Ok((pending, failures))
@@ -252,8 +287,7 @@ impl Window {
     /// A delivery that was not begun or not acknowledged: it is ready again.
     pub(super) fn put_back(&self, pending: Pending) {
         let mut state = self.state.lock();
-        state.in_flight -= 1;
-        state.is_alone = false;
+        state.end_flight(pending.order.position);
         state.held += pending.record.as_ref().map_or(0, Record::size);
         state.ready(pending);
         drop(state);
@@ -263,8 +297,7 @@ impl Window {
     /// A delivery that was not begun, because its key is missing: it is ready again at an instant.
     pub(super) fn hold_back(&self, pending: Pending, until: Instant) {
         let mut state = self.state.lock();
-        state.in_flight -= 1;
-        state.is_alone = false;
+        state.end_flight(pending.order.position);
         state.delayed.insert((until, pending.order.position), Pending { record: None, ..pending });
         drop(state);
         self.changed.notify_waiters();
@@ -279,9 +312,8 @@ impl Window {
         until: impl FnOnce(u32) -> Instant,
     ) {
         let mut state = self.state.lock();
-        state.in_flight -= 1;
-        state.is_alone = false;
         let position = pending.order.position;
+        state.end_flight(position);
         let failures = state.failures.entry(position).or_default();
         failures.push(attempt);
         failures.is_final |= is_final;
@@ -294,8 +326,7 @@ impl Window {
     /// A delivery that has ended.
     pub(super) fn settle(&self, position: u64, fate: Fate) {
         let mut state = self.state.lock();
-        state.in_flight -= 1;
-        state.is_alone = false;
+        state.end_flight(position);
         state.ready.ended(position);
         state.outstanding.remove(&position);
         state.failures.remove(&position);
@@ -306,6 +337,9 @@ impl Window {
             Fate::Dead => &mut state.dead,
             Fate::Expired => &mut state.expired,
         } += 1;
+        if fate != Fate::Expired {
+            state.pace.note(Instant::now());
+        }
         state.raise_floor();
         drop(state);
         self.changed.notify_waiters();
@@ -316,11 +350,87 @@ impl Window {
         ConsumerLedger {
             stored: state.stored,
             acknowledged: state.acknowledged,
-            in_flight: state.in_flight,
+            in_flight: state.in_flight.len() as u64,
             waiting: (state.ready.len() + state.delayed.len()) as u64,
             dead: state.dead,
             expired: state.expired,
         }
+    }
+
+    /// Takes this wave if it waits or pauses, to end it. It looks at all of them.
+    pub(super) fn take_at(&self, position: u64) -> Option<(Pending, Failures)> {
+        let mut state = self.state.lock();
+        let pending = match state.ready.take_at(position) {
+            Some(pending) => {
+                state.held -= pending.record.as_ref().map_or(0, Record::size);
+                pending
+            }
+            None => state.take_delayed(position)?,
+        };
+        state.in_flight.insert(position, InFlight { since: Instant::now(), place: pending.place });
+        let failures = state.failures.get(&position).cloned().unwrap_or_default();
+        Some((pending, failures))
+    }
+
+    /// Makes this wave due, or all that pause after a failure. Returns how many.
+    pub(super) fn retry(&self, position: Option<u64>) -> u64 {
+        let mut state = self.state.lock();
+        let due: Vec<Pending> = match position {
+            Some(position) => state.take_delayed(position).into_iter().collect(),
+            None => std::mem::take(&mut state.delayed).into_values().collect(),
+        };
+        let waves = due.len() as u64;
+        due.into_iter().for_each(|pending| state.ready(pending));
+        drop(state);
+        self.changed.notify_waiters();
+        waves
+    }
+
+    /// Takes nothing until it goes on.
+    pub(super) fn pause(&self, is_paused: bool) {
+        self.state.lock().is_paused = is_paused;
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn counted(&self) -> Counted {
+        let (mut state, now) = (self.state.lock(), Instant::now());
+        let State { ready, delayed, in_flight, pace, is_paused, .. } = &mut *state;
+        let oldest = ready.iter_mut().map(|pending| pending.order.micros);
+        let oldest = oldest.chain(delayed.values().map(|pending| pending.order.micros)).min();
+        let due = delayed.first_key_value().map(|((due, _), _)| due.saturating_duration_since(now));
+        Counted {
+            is_paused: *is_paused,
+            ready: ready.len() as u64,
+            retrying: delayed.len() as u64,
+            in_flight: in_flight.len() as u64,
+            oldest_waiting: oldest.and_then(time),
+            next_due: due,
+            longest: in_flight.values().map(|flight| now.saturating_duration_since(flight.since)).max(),
+            done: pace.done(),
+            per_second: pace.per_second(now),
+        }
+    }
+
+    /// The waves in flight and those that pause, by position, from behind this one on.
+    pub(super) fn found(&self, after: u64, most: usize) -> Vec<Found> {
+        let (state, now) = (self.state.lock(), Instant::now());
+        let running = state.in_flight.range(after.saturating_add(1)..).map(|(position, flight)| {
+            (*position, flight.place, JobState::InFlight(now.saturating_duration_since(flight.since)))
+        });
+        let retrying = state.delayed.iter().filter(|((_, position), _)| *position > after);
+        let retrying = retrying.map(|((due, position), pending)| {
+            (*position, pending.place, JobState::Retrying(due.saturating_duration_since(now)))
+        });
+        let mut all: Vec<_> = running.chain(retrying).collect();
+        all.sort_unstable_by_key(|(position, ..)| *position);
+        all.truncate(most);
+        let found = all.into_iter().map(|(position, place, job)| {
+            let failures = state.failures.get(&position);
+            let error = failures.and_then(|failures| failures.listed.last()).map(|last| last.error.clone());
+            let attempt = failures.map_or(0, |failures| failures.count) + 1;
+            Found { position, place, attempt, state: job, error }
+        });
+        found.collect()
     }
 
     /// Everything up to this position is settled.
@@ -339,6 +449,16 @@ impl State {
     fn ready(&mut self, pending: Pending) {
         let order = pending.order.clone();
         self.ready.insert(&order, pending);
+    }
+
+    fn end_flight(&mut self, position: u64) {
+        self.in_flight.remove(&position);
+        self.alone.take_if(|alone| *alone == position);
+    }
+
+    fn take_delayed(&mut self, position: u64) -> Option<Pending> {
+        let at = self.delayed.keys().find(|(_, delayed)| *delayed == position).copied()?;
+        self.delayed.remove(&at)
     }
 
     fn raise_floor(&mut self) {

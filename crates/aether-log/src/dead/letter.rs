@@ -50,6 +50,17 @@ pub struct DeadWave {
     pub failed: Vec<Attempt>,
 }
 
+/// The last error of a wave that was cancelled.
+pub(crate) const CANCELLED: &str = "cancelled";
+
+impl DeadWave {
+    /// Whether it was [cancelled](crate::Consumer::cancel), and not given up after failures.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        self.failed.last().is_some_and(|last| last.error == CANCELLED)
+    }
+}
+
 /// The maximum number of failed attempts that a letter lists.
 pub const MAX_FAILED: usize = 16;
 

@@ -2,8 +2,10 @@
 
 use aether_core::echo::{DeadLetter, LetterId, ReplayError};
 use aether_core::{DeadLetters, Emitter, Wave};
+use aether_log::DurableLog;
 
 use super::{LetterAnswer, LetterFilter, LetterQuery, LetterRecord, PAGE, read_id};
+use crate::jobs::{JobQuery, answer_jobs, no_jobs};
 use crate::{Json, Rejection, State, error_chain};
 
 /// The letters of a process, and who sends them again.
@@ -12,6 +14,8 @@ pub(crate) struct Clerk {
     pub(crate) letters: DeadLetters,
     /// Not the emitter of the service, which does not hear its own waves.
     pub(crate) emitter: Emitter,
+    /// Whose queues it answers for as well.
+    pub(crate) log: Option<DurableLog>,
 }
 
 /// The handler.
@@ -46,6 +50,15 @@ pub(crate) async fn answer(
         LetterQuery::Forget { consumer } => {
             let hint = "letters in memory have no consumers".to_owned();
             LetterAnswer::Gone { id: consumer, hint }
+        }
+        LetterQuery::Jobs(query) => {
+            if !matches!(query, JobQuery::Ls { .. } | JobQuery::Show { .. } | JobQuery::Schedules { .. }) {
+                tracing::info!(%asker, ?query, "steering a queue");
+            }
+            LetterAnswer::Jobs(match &clerk.log {
+                Some(log) => answer_jobs(log, query).await?,
+                None => no_jobs(&query),
+            })
         }
     }))
 }

@@ -11,12 +11,17 @@ use aether_core::{Emitter, Wave};
 use aether_log::{DeadError, DeadWave, DurableLog, ForgetError, SentAgain};
 
 use super::{
-    AttemptRecord, LetterAnswer, LetterFilter, LetterQuery, LetterRecord, PAGE, age_ms, read_filter, read_id,
+    AttemptRecord, LetterAnswer, LetterFilter, LetterQuery, LetterRecord, PAGE, read_filter, read_id,
 };
+use crate::age::age_ms;
+use crate::jobs::no_jobs;
 use crate::{Json, Rejection, State, error_chain};
 
 /// The reason of letters of a log, in [`LetterRecord::reason`].
 const GIVEN_UP: &str = "given_up";
+
+/// The same of a wave that was cancelled.
+const CANCELLED: &str = "cancelled";
 
 /// The store of the dead letters of a durable log in this folder: the same for all programs of a machine that see the
 /// folder, whatever its path is for them. `None` where the system cannot distinguish one folder from another.
@@ -78,6 +83,8 @@ pub(crate) async fn answer_of_log(
             tracing::info!(%asker, consumer, "forgetting a consumer of the durable log");
             clerk.forget(consumer).await?
         }
+        // Each process that has the log open answers for its own.
+        LetterQuery::Jobs(query) => LetterAnswer::Jobs(no_jobs(&query)),
     }))
 }
 
@@ -169,7 +176,7 @@ fn unread(error: DeadError) -> Rejection {
 pub fn record_of_log(id: LetterId, letter: &DeadWave, is_whole: bool) -> LetterRecord {
     let wave = &letter.stored.wave;
     let record = LetterRecord {
-        reason: GIVEN_UP.to_owned(),
+        reason: if letter.is_cancelled() { CANCELLED } else { GIVEN_UP }.to_owned(),
         hint: letter.failed.last().map(|attempt| attempt.error.clone()).unwrap_or_default(),
         by: letter.consumer.clone(),
         attempts: letter.attempts,

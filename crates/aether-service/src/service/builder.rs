@@ -328,6 +328,9 @@ impl<S: Send + Sync + 'static, L> ServiceBuilder<S, L> {
     /// [`DeadLetters::keep_echoed`](aether_core::DeadLetters::keep_echoed) keeps more letters. With a
     /// [durable log](aether_log::Log) in a folder, the waves that its consumers have given up are among them. Default: no.
     ///
+    /// With a durable log it also answers questions about the [queues](crate::jobs) of this process, which `aether jobs`
+    /// asks: it lists, pauses, resumes, retries and cancels.
+    ///
     /// Over NATS, nothing is authenticated: every client that may publish can read, replay and drop the letters.
     pub fn with_letters(mut self) -> Self {
         self.with_letters = true;

@@ -15,11 +15,11 @@ use crate::letters::{Clerk, LogClerk, answer, answer_of_log, channel_of, store_o
 
 /// The set that answers questions about dead letters.
 pub(super) fn letters(name: &str, aether: &Aether) -> Result<HandlerSet, ServiceError> {
-    let letters = aether.dead_letters();
+    let (letters, log) = (aether.dead_letters(), DurableLog::of(aether));
     let channel = channel_of(letters.store());
     let emitter = aether.emitter(name).map_err(CreateError::from)?;
     let limits = Limits::independent().concurrency(4).time_out(Duration::from_secs(10));
-    let handlers = Handlers::new().group("aether.letters").state(Clerk { letters, emitter });
+    let handlers = Handlers::new().group("aether.letters").state(Clerk { letters, emitter, log });
     Ok(handlers.on_query(channel, answer).limits(limits).inbox(inbox()).into_set())
 }
 

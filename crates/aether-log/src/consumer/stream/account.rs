@@ -49,6 +49,14 @@ impl StreamShared {
         info.map_err(|failure| failure.while_doing("describe the consumer", &self.name))
     }
 
+    /// The waves that the server does not count as acknowledged, and the dead letters.
+    pub(super) async fn waiting(&self) -> Result<(u64, u64), JetStreamError> {
+        let (info, subjects) = (self.info().await?, &self.subjects);
+        let letters =
+            matching(&self.connection, &subjects.side_stream(), &subjects.letters(&self.name), 1).await?;
+        Ok((info.num_pending + info.num_ack_pending as u64, letters))
+    }
+
     /// What is stored is counted in the stream, what waits and what is dead likewise; the rest is acknowledged.
     pub(super) async fn account(&self) -> Result<ConsumerLedger, JetStreamError> {
         let (connection, subjects) = (&self.connection, &self.subjects);

@@ -130,8 +130,8 @@ impl StreamClaim {
         if self.shared.options.by_key || number.is_multiple_of(CONFIRMED_EVERY) {
             return self.acknowledge().await;
         }
-        let Some(reply) = self.shared.window.settle(self.position, Some(self.id)) else { return Ok(()) };
-        answer(&self.shared, reply, Bytes::from_static(b"+ACK")).await;
+        let Some(flight) = self.shared.window.settle(self.position, Some(self.id)) else { return Ok(()) };
+        answer(&self.shared, flight.reply, Bytes::from_static(b"+ACK")).await;
         if self.is_noted {
             forget(&self.shared, self.position, self.id).await;
         }
@@ -148,18 +148,22 @@ impl StreamClaim {
         if let Some(mut held) = kept {
             let due = Instant::now() + pause;
             held.known = Some((failures.clone(), true));
+            shared.window.note_failures(position, failures.clone());
             shared.connection.runtime.clone().spawn(async move {
                 note(&shared, (position, id), failures).await;
                 put_back(&shared, *held, Some(due));
             });
             return;
         }
-        let Some(reply) = shared.window.settle(position, None) else { return };
+        let Some(flight) = shared.window.settle(position, None) else { return };
         shared.window.note_failures(position, failures.clone());
         shared.connection.runtime.clone().spawn(async move {
             note(&shared, (position, id), failures).await;
             let nak = format!("-NAK {{\"delay\": {}}}", pause.as_nanos());
-            answer(&shared, reply, nak.into()).await;
+            answer(&shared, flight.reply.clone(), nak.into()).await;
+            if !pause.is_zero() {
+                shared.window.pauses(Instant::now() + pause, flight);
+            }
         });
     }
 
@@ -169,7 +173,7 @@ impl StreamClaim {
         let reply = match kept {
             Some(_) => None,
             None => match shared.window.settle(position, None) {
-                Some(reply) => Some(reply),
+                Some(flight) => Some(flight.reply),
                 None => return,
             },
         };
@@ -218,7 +222,7 @@ pub(super) async fn give_back(shared: &StreamShared, replies: impl IntoIterator<
 }
 
 /// Removes what was noted of a wave.
-async fn forget(shared: &StreamShared, position: u64, id: u128) {
+pub(super) async fn forget(shared: &StreamShared, position: u64, id: u128) {
     if let Err(error) = shared.letters.forget_failures(&shared.name, (position, id)).await {
         tracing::warn!(position, consumer = shared.name, %error, "the failures of a wave were not removed");
     }

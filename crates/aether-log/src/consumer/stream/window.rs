@@ -16,6 +16,8 @@ use tokio::time::Instant;
 use super::pin::Numbers;
 use crate::consumer::error::WeightError;
 use crate::consumer::options::ConsumerOptions;
+use crate::consumer::pace::Pace;
+use crate::consumer::queue::{Counted, JobState, QueuedJob};
 use crate::consumer::ready::{Order, Ready};
 use crate::consumer::window::Failures;
 use crate::jetstream::JetStreamError;
@@ -30,6 +32,9 @@ const MAX_BYTES: usize = 32 << 20;
 const ACKNOWLEDGED: NonZeroUsize = NonZeroUsize::new(65_536).unwrap();
 /// The number of failing waves whose errors are remembered here. The others are asked for.
 const FAILING: NonZeroUsize = NonZeroUsize::new(4096).unwrap();
+/// The number of failed waves that pause at the server and are known here, and the bytes of their contents. The others
+/// come when they are due.
+const PAUSED: (usize, usize) = (4096, 8 << 20);
 
 /// How many waves a process holds.
 pub(super) fn max_held(options: &ConsumerOptions) -> usize {
@@ -61,6 +66,16 @@ impl Held {
     }
 }
 
+/// A wave that was taken.
+#[derive(Debug, Clone)]
+pub(super) struct InFlight {
+    pub(super) stored: StoredWave,
+    pub(super) reply: Subject,
+    touched: Instant,
+    since: Instant,
+    bytes: usize,
+}
+
 /// Whether a wave may begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begins {
@@ -76,7 +91,13 @@ struct State {
     begins: Begins,
     /// By key: waves that failed, by the instant of their next attempt.
     paused: BTreeMap<(Instant, u64), Held>,
-    in_flight: BTreeMap<u64, (Subject, Instant)>,
+    in_flight: BTreeMap<u64, InFlight>,
+    /// Waves that failed and pause at the server, by the instant of their next attempt.
+    later: BTreeMap<(Instant, u64), InFlight>,
+    /// The contents of these, in bytes.
+    later_bytes: usize,
+    is_paused: bool,
+    pace: Pace,
     /// The contents of the ready ones, in bytes.
     bytes: usize,
     acknowledged: LruCache<u128, ()>,
@@ -110,6 +131,10 @@ impl StreamWindow {
             begins: if options.by_key { Begins::Never } else { Begins::Always },
             paused: BTreeMap::new(),
             in_flight: BTreeMap::new(),
+            later: BTreeMap::new(),
+            later_bytes: 0,
+            is_paused: false,
+            pace: Pace::new(Instant::now()),
             bytes: 0,
             acknowledged: LruCache::unbounded(),
             failing: LruCache::new(FAILING),
@@ -143,7 +168,7 @@ impl StreamWindow {
             if state.acknowledged.get(&held.id).is_some() {
                 known.push(held.reply);
             } else if let Some(in_flight) = state.in_flight.get_mut(&position) {
-                *in_flight = (held.reply, held.touched);
+                (in_flight.reply, in_flight.touched) = (held.reply, held.touched);
             } else if let Some(paused) =
                 state.paused.values_mut().find(|paused| paused.order.position == position)
             {
@@ -160,7 +185,7 @@ impl StreamWindow {
     /// The next wave to deliver, or when there is one.
     pub(super) fn take(&self, max_in_flight: usize) -> Result<Result<Held, Option<Instant>>, JetStreamError> {
         let (mut state, now) = (self.state.lock(), Instant::now());
-        if state.in_flight.len() >= max_in_flight || state.alone.is_some() {
+        if state.in_flight.len() >= max_in_flight || state.alone.is_some() || state.is_paused {
             return Ok(Err(None));
         }
         while let Some(due) = state.paused.first_entry().filter(|due| due.key().0 <= now) {
@@ -172,8 +197,7 @@ impl StreamWindow {
             let due = state.paused.first_key_value().map(|((due, _), _)| *due);
             return state.ended.take().map_or(Ok(Err(due)), Err);
         };
-        state.bytes -= held.bytes;
-        state.in_flight.insert(held.order.position, (held.reply.clone(), held.touched));
+        state.begin_flight(&held, now);
         Ok(Ok(held))
     }
 
@@ -230,7 +254,7 @@ impl StreamWindow {
         let mut state = self.state.lock();
         let position = held.order.position;
         state.alone.take_if(|alone| *alone == position);
-        (held.reply, held.touched) = state.in_flight.remove(&position)?;
+        InFlight { reply: held.reply, touched: held.touched, .. } = state.in_flight.remove(&position)?;
         let mut back = None;
         match due {
             // Another process may have got it since.
@@ -248,13 +272,13 @@ impl StreamWindow {
 
     /// Where a wave in flight is acknowledged.
     pub(super) fn reply(&self, position: u64) -> Option<Subject> {
-        self.state.lock().in_flight.get(&position).map(|(reply, _)| reply.clone())
+        self.state.lock().in_flight.get(&position).map(|flight| flight.reply.clone())
     }
 
-    /// A delivery that has ended; with its id, if it was acknowledged. Returns where it is answered.
-    pub(super) fn settle(&self, position: u64, acknowledged: Option<u128>) -> Option<Subject> {
+    /// A delivery that has ended; with its id, if it was acknowledged. Returns it, with where it is answered.
+    pub(super) fn settle(&self, position: u64, acknowledged: Option<u128>) -> Option<InFlight> {
         let mut state = self.state.lock();
-        let (reply, _) = state.in_flight.remove(&position)?;
+        let flight = state.in_flight.remove(&position)?;
         state.alone.take_if(|alone| *alone == position);
         if let Some(id) = acknowledged {
             state.acknowledged.put(id, ());
@@ -263,6 +287,7 @@ impl StreamWindow {
             }
             state.failing.pop(&position);
             state.ready.ended(position);
+            state.pace.note(Instant::now());
         }
         let has_room = state.wants_room && state.room(self.max_held).is_some();
         state.wants_room &= !has_room;
@@ -272,7 +297,124 @@ impl StreamWindow {
         }
         // One may wait because too many were in flight.
         self.changed.notify_waiters();
-        Some(reply)
+        Some(flight)
+    }
+
+    /// A wave that failed pauses at the server.
+    pub(super) fn pauses(&self, due: Instant, flight: InFlight) {
+        let mut state = self.state.lock();
+        state.forget_due(Instant::now());
+        if state.later.len() < PAUSED.0 && state.later_bytes + flight.bytes <= PAUSED.1 {
+            state.later_bytes += flight.bytes;
+            state.later.insert((due, flight.stored.position), flight);
+        }
+    }
+
+    /// Takes out this wave, or all, of those that pause at the server.
+    pub(super) fn take_paused(&self, position: Option<u64>) -> Vec<InFlight> {
+        let mut state = self.state.lock();
+        state.forget_due(Instant::now());
+        let is_meant = |other: u64| position.is_none_or(|position| position == other);
+        let meant: Vec<_> = state.later.keys().filter(|(_, other)| is_meant(*other)).copied().collect();
+        let taken: Vec<_> = meant.iter().filter_map(|at| state.later.remove(at)).collect();
+        state.later_bytes -= taken.iter().map(|flight| flight.bytes).sum::<usize>();
+        taken
+    }
+
+    /// A wave that paused at the server has ended.
+    pub(super) fn ended(&self, position: u64) {
+        let mut state = self.state.lock();
+        state.failing.pop(&position);
+        state.pace.note(Instant::now());
+    }
+
+    /// By key: makes this wave due, or all that pause here. Returns how many.
+    pub(super) fn retry(&self, position: Option<u64>) -> u64 {
+        let mut state = self.state.lock();
+        let is_meant = |other: u64| position.is_none_or(|position| position == other);
+        let meant: Vec<_> = state.paused.keys().filter(|(_, other)| is_meant(*other)).copied().collect();
+        for at in &meant {
+            if let Some(held) = state.paused.remove(at) {
+                state.bytes -= held.bytes;
+                state.ready(held);
+            }
+        }
+        drop(state);
+        self.changed.notify_waiters();
+        meant.len() as u64
+    }
+
+    /// Takes this wave if it waits or pauses here, to end it. It looks at all of them.
+    pub(super) fn take_at(&self, position: u64) -> Option<Held> {
+        let (mut state, now) = (self.state.lock(), Instant::now());
+        if !state.may_begin(now) {
+            return None;
+        }
+        let held = match state.ready.take_at(position) {
+            Some(held) => held,
+            None => {
+                let at = state.paused.keys().find(|(_, paused)| *paused == position).copied()?;
+                state.paused.remove(&at)?
+            }
+        };
+        state.begin_flight(&held, now);
+        Some(held)
+    }
+
+    /// Takes nothing until it goes on.
+    pub(super) fn pause(&self, is_paused: bool) {
+        self.state.lock().is_paused = is_paused;
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn counted(&self) -> Counted {
+        let (mut state, now) = (self.state.lock(), Instant::now());
+        state.forget_due(now);
+        let State { ready, paused, later, in_flight, pace, is_paused, .. } = &mut *state;
+        let next =
+            [paused.keys().next(), later.keys().next()].into_iter().flatten().map(|(due, _)| *due).min();
+        let held =
+            ready.iter_mut().map(|held| held.stored.at).chain(paused.values().map(|held| held.stored.at));
+        let oldest = held.chain(later.values().map(|flight| flight.stored.at)).min();
+        Counted {
+            is_paused: *is_paused,
+            ready: ready.len() as u64,
+            retrying: (paused.len() + later.len()) as u64,
+            in_flight: in_flight.len() as u64,
+            oldest_waiting: oldest,
+            next_due: next.map(|due| due.saturating_duration_since(now)),
+            longest: in_flight.values().map(|flight| now.saturating_duration_since(flight.since)).max(),
+            done: pace.done(),
+            per_second: pace.per_second(now),
+        }
+    }
+
+    /// The waves in flight and those that pause, by position, from behind this one on.
+    pub(super) fn jobs(&self, after: u64, most: usize) -> Vec<QueuedJob> {
+        let (mut state, now) = (self.state.lock(), Instant::now());
+        state.forget_due(now);
+        let flights = state
+            .in_flight
+            .values()
+            .map(|flight| (&flight.stored, JobState::InFlight(now.saturating_duration_since(flight.since))));
+        let due = |due: &Instant| JobState::Retrying(due.saturating_duration_since(now));
+        let later = state.later.iter().map(|((at, _), flight)| (&flight.stored, due(at)));
+        let paused = state.paused.iter().map(|((at, _), held)| (&held.stored, due(at)));
+        let all = flights.chain(later).chain(paused).filter(|(stored, _)| stored.position > after);
+        let mut all: Vec<_> = all.collect();
+        all.sort_unstable_by_key(|(stored, _)| stored.position);
+        all.truncate(most);
+        let jobs = all.into_iter().map(|(stored, job)| {
+            let failures = state.failing.peek(&stored.position);
+            QueuedJob {
+                position: stored.position,
+                wave: Some(stored.wave.clone()),
+                attempt: failures.map_or(0, |failures| failures.count) + 1,
+                state: job,
+                error: failures.and_then(|failures| failures.listed.last()).map(|last| last.error.clone()),
+            }
+        });
+        jobs.collect()
     }
 
     pub(super) fn failures(&self, position: u64) -> Option<Failures> {
@@ -289,7 +431,8 @@ impl StreamWindow {
         let (now, State { ready, paused, in_flight, .. }) = (Instant::now(), &mut *state);
         let waiting = ready.iter_mut().chain(paused.values_mut());
         let ready = waiting.map(|held| (&held.reply, &mut held.touched));
-        let all = ready.chain(in_flight.values_mut().map(|(reply, touched)| (&*reply, touched)));
+        let flights = in_flight.values_mut().map(|flight| (&flight.reply, &mut flight.touched));
+        let all = ready.chain(flights);
         let late = all.filter(|(_, touched)| now.duration_since(**touched) >= since);
         late.map(|(reply, touched)| {
             *touched = now;
@@ -341,6 +484,20 @@ impl State {
         let order = held.order.clone();
         if let Some(before) = self.ready.insert(&order, held) {
             self.bytes -= before.bytes;
+        }
+    }
+
+    fn begin_flight(&mut self, held: &Held, since: Instant) {
+        self.bytes -= held.bytes;
+        let (stored, reply) = (held.stored.clone(), held.reply.clone());
+        let flight = InFlight { stored, reply, touched: held.touched, since, bytes: held.bytes };
+        self.in_flight.insert(held.order.position, flight);
+    }
+
+    /// The server delivers again what is due.
+    fn forget_due(&mut self, now: Instant) {
+        while let Some(due) = self.later.first_entry().filter(|due| due.key().0 <= now) {
+            self.later_bytes -= due.remove().bytes;
         }
     }
 

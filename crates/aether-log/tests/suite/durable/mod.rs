@@ -14,6 +14,7 @@ mod promises;
 mod refusing;
 mod sealing;
 mod stage;
+mod steering;
 mod unique;
 mod unreadable;
 mod viewing;

@@ -12,6 +12,7 @@ mod following;
 mod fringes;
 mod handling;
 mod in_place;
+mod job_queries;
 mod letter_queries;
 mod letters;
 mod limits;
