@@ -12,15 +12,14 @@ use aether_core::medium::{
     Waiting,
 };
 use aether_core::{AskError, Channel, ConfirmError, Durability, EmitError, FlushError, JoinError, Wave};
-use aether_link::wire::{frame_bound, record_bound};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::channels::Channels;
 use crate::keeper::Keeper;
 use crate::later::{KeptForLater, settled};
-use crate::stored_wave::entry;
-use crate::storing::{Storing, not_carried};
+use crate::stored_wave::{MAX_PAYLOAD, entry};
+use crate::storing::{Storing, is_carried, not_carried};
 use crate::storing_batch::StoringBatch;
 
 /// The largest number of bytes of waves that are stored together. One wave more may be in it.
@@ -50,19 +49,14 @@ impl DurableMedium {
         Self { inner, keeper, channels, storing, is_closed: AtomicBool::new(false) }
     }
 
-    /// Refuses waves that cannot be stored and carried.
+    /// Refuses waves that cannot be stored.
     fn check(&self, wave: Wave) -> Result<Wave, EmitError> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(EmitError::Closed { wave });
         }
-        // What is stored has to fit through the medium as well.
-        let promises = self.inner.promises();
-        let bytes = match promises.crosses_processes {
-            true => frame_bound(Some(wave.channel())) + record_bound(&wave),
-            false => wave.payload().len(),
-        };
-        if bytes > promises.max_payload {
-            return Err(EmitError::TooLarge { wave, bytes, max_bytes: promises.max_payload });
+        let bytes = wave.payload().len();
+        if bytes > MAX_PAYLOAD {
+            return Err(EmitError::TooLarge { wave, bytes, max_bytes: MAX_PAYLOAD });
         }
         Ok(wave)
     }
@@ -250,6 +244,9 @@ impl Medium for DurableMedium {
                 let mut storing = self.store(wave, level)?;
                 let (wave, stored) = storing.stored().await.map_err(EmitError::from)?;
                 // The log has it, and that is what is confirmed.
+                if !is_carried(&*self.inner, &wave) {
+                    return Ok(Settled { offered: Offered::to(0), stored: Some(stored) });
+                }
                 let offered = match self.inner.carry_confirmed(wave).await {
                     Ok(settled) => settled.offered,
                     Err(error) => not_carried(stored, &error),

@@ -31,6 +31,7 @@ pub use crate::store::cursor::{Cursor, Item};
 pub use crate::store::damage::{Damage, TornTail};
 pub use crate::store::error::{AppendError, OpenError, ReadError};
 pub use crate::store::options::{OptionsError, Retention, StoreOptions};
+pub(crate) use crate::store::record::MAX_BODY;
 pub use crate::store::record::{Entry, Record};
 pub use crate::store::rewriting::Rewritten;
 pub use crate::store::segments::Extent;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aether_core::medium::{Carried, Medium, NotStored, Offered, Settled, Stored};
 use aether_core::{Durability, Wave};
+use aether_link::wire::{frame_bound, record_bound};
 use tokio::sync::{oneshot, watch};
 
 use crate::keeper::{KeepError, Keeper};
@@ -53,7 +54,7 @@ impl Storing {
         let done = Box::new(move |result: Result<Stored, KeepError>| {
             if let Err(Ok(_)) = answer.send(result) {
                 // The emit was cancelled, and the wave is stored.
-                drop(carrier.carry(late));
+                carry_now(&*carrier, late);
             }
             drop(counted);
         });
@@ -78,12 +79,32 @@ impl Storing {
     /// Stores the wave and then carries it.
     pub(crate) async fn carried(mut self) -> Result<Settled, NotStored> {
         let (wave, stored) = self.stored().await?;
+        if !is_carried(&*self.inner, &wave) {
+            return Ok(Settled { offered: Offered::to(0), stored: Some(stored) });
+        }
         let offered = match self.inner.carry(wave) {
             Ok(Carried::Done(offered)) => offered,
             Ok(Carried::Waiting(waiting)) => waiting.finish().await?.offered,
             Err(error) => not_carried(stored, &error),
         };
         Ok(Settled { offered, stored: Some(stored) })
+    }
+}
+
+/// Whether a medium takes waves of this size. A log takes larger ones, which nobody hears live.
+pub(crate) fn is_carried(medium: &dyn Medium, wave: &Wave) -> bool {
+    let promises = medium.promises();
+    let bytes = match promises.crosses_processes {
+        true => frame_bound(Some(wave.channel())) + record_bound(wave),
+        false => wave.payload().len(),
+    };
+    bytes <= promises.max_payload
+}
+
+/// Carries a wave that is stored, without waiting for room.
+pub(crate) fn carry_now(medium: &dyn Medium, wave: Wave) {
+    if is_carried(medium, &wave) {
+        drop(medium.carry(wave));
     }
 }
 
@@ -104,7 +125,7 @@ impl Drop for Storing {
         // The writing thread either finds the channel closed and carries the wave, or has answered already.
         self.result.close();
         if let Ok(Ok(_)) = self.result.try_recv() {
-            drop(self.inner.carry(wave));
+            carry_now(&*self.inner, wave);
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::keeper::{Done, KeepError, Keeper};
 use crate::store::{AppendError, Entry};
-use crate::storing::Counted;
+use crate::storing::{Counted, carry_now, is_carried};
 
 type Results = Vec<Result<Stored, KeepError>>;
 
@@ -54,17 +54,11 @@ impl Ending {
                 self.results.drain(..).map(|result| result.unwrap_or(Err(AppendError::Closed.into())));
             if let Err(results) = to.send(results.collect()) {
                 // The emit was cancelled, and these waves are stored.
-                carry_now(
-                    &*inner,
-                    waves.into_iter().zip(results).filter(|(_, result)| result.is_ok()).map(|(wave, _)| wave),
-                );
+                let stored = waves.into_iter().zip(results).filter(|(_, result)| result.is_ok());
+                stored.for_each(|(wave, _)| carry_now(&*inner, wave));
             }
         }
     }
-}
-
-fn carry_now(inner: &dyn Medium, waves: impl Iterator<Item = Wave>) {
-    waves.for_each(|wave| drop(inner.carry(wave)));
 }
 
 impl StoringBatch {
@@ -103,7 +97,9 @@ impl StoringBatch {
             match results.next().unwrap_or(Err(AppendError::Closed.into())) {
                 Ok(stored) => {
                     settled.stored = Some(StoredRange::with(settled.stored, stored));
-                    self.stored.push_back(wave);
+                    if is_carried(&*self.inner, &wave) {
+                        self.stored.push_back(wave);
+                    }
                 }
                 Err(error) => {
                     settled.refused.push(NotStored::new(wave, error.is_transient(), error.into_reason()))
@@ -124,7 +120,7 @@ impl StoringBatch {
 
 impl Drop for StoringBatch {
     fn drop(&mut self) {
-        carry_now(&*self.inner, self.stored.drain(..));
+        self.stored.drain(..).for_each(|wave| carry_now(&*self.inner, wave));
         if self.waves.is_empty() {
             return;
         }
@@ -132,7 +128,7 @@ impl Drop for StoringBatch {
         self.result.close();
         if let Ok(results) = self.result.try_recv() {
             let stored = self.waves.drain(..).zip(results).filter(|(_, result)| result.is_ok());
-            carry_now(&*self.inner, stored.map(|(wave, _)| wave));
+            stored.for_each(|(wave, _)| carry_now(&*self.inner, wave));
         }
     }
 }
