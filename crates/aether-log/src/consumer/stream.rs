@@ -4,6 +4,7 @@ mod account;
 mod claim;
 mod complaints;
 mod holding;
+mod opening;
 mod pin;
 mod pulling;
 mod reader;
@@ -38,7 +39,7 @@ use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::{ConsumerOptions, Start};
 use crate::consumer::window::Failures;
 use crate::dead::{Attempt, Noted, StreamLetters, Underway};
-use crate::jetstream::{Connection, JetStreamError, Subjects, check_consumer};
+use crate::jetstream::{Connection, JetStreamError, Parts, Subjects, check_consumer};
 use crate::name::is_name;
 use claim::Taken;
 use pin::GROUP;
@@ -71,6 +72,7 @@ impl StreamConsumer {
         let window = StreamWindow::new(&options);
         let name = name.to_owned();
         let unconfirmed = AtomicU64::new(0);
+        let parts = Parts::new(Arc::clone(&connection), subjects.clone());
         let shared = StreamShared {
             name,
             pattern,
@@ -80,6 +82,8 @@ impl StreamConsumer {
             subjects,
             letters,
             window,
+            parts,
+            complaints: Mutex::default(),
             unconfirmed,
         };
         let (pulling, closed) = (AsyncMutex::default(), watch::Sender::new(false));
@@ -236,7 +240,7 @@ impl StreamConsumer {
     /// How often a wave has failed, and whether an attempt has begun since. The server counts its deliveries, of which some
     /// were no attempts: `None` if each of them is known.
     async fn noted(&self, held: &Held) -> Result<(Failures, Option<Underway>), JetStreamError> {
-        let (position, id, delivered) = (held.stored.position, held.id, held.delivered);
+        let (position, id, delivered) = (held.order.position, held.id, held.delivered);
         if delivered < 2 {
             return Ok((Failures::default(), None));
         }
@@ -263,7 +267,7 @@ impl StreamConsumer {
     async fn deliver(&self, taken: Taken) -> Result<Option<Delivery>, ConsumeError> {
         let Some(held) = taken.held() else { return Ok(None) };
         let (name, letters) = (&self.shared.name, &self.shared.letters);
-        let (position, id) = (held.stored.position, held.id);
+        let (position, id) = (held.order.position, held.id);
         let ((mut failures, unexplained), was_noted) = match held.known.clone() {
             Some((failures, was_noted)) => ((failures, None), was_noted),
             None => (self.noted(held).await?, false),
@@ -272,9 +276,10 @@ impl StreamConsumer {
             failures.push(Attempt::now(ENDED));
         }
         if failures.is_final || failures.count >= self.shared.options.max_attempts.get() {
-            letters.bury(name, &held.stored, failures.count, &failures.listed).await?;
+            let Some((taken, stored)) = self.shared.whole(taken).await? else { return Ok(None) };
+            letters.bury(name, &stored, failures.count, &failures.listed).await?;
             let (attempts, listed) = (failures.count, failures.listed.clone());
-            if let Some((stored, claim)) = taken.deliver(failures, true) {
+            if let Some(claim) = taken.claim(failures, true) {
                 claim.give_up(stored, attempts, listed).await?;
             }
             return Ok(None);
@@ -288,14 +293,16 @@ impl StreamConsumer {
             let noted = Noted { count: failures.count, listed: failures.listed.clone(), underway };
             letters.note_failures(name, (position, id), &noted).await?;
         }
+        // After it was noted that the attempt begins: a large wave may end the process.
+        let Some((taken, stored)) = self.shared.whole(taken).await? else { return Ok(None) };
         // Meanwhile another process may have got it.
         if !self.shared.window.may_begin() {
             return Ok(None);
         }
         let is_noted = was_noted || failures.count > 0 || unexplained.is_some();
         let attempt = failures.count + 1;
-        let delivery = taken.deliver(failures, is_noted);
-        Ok(delivery.map(|(stored, claim)| Delivery::new(stored, attempt, Ending::Stream(claim))))
+        let claim = taken.claim(failures, is_noted);
+        Ok(claim.map(|claim| Delivery::new(stored, attempt, Ending::Stream(claim))))
     }
 }
 

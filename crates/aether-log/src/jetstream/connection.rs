@@ -9,6 +9,7 @@ use async_nats::client::{RequestError, RequestErrorKind};
 use async_nats::connection::State;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{Context, Error as ServerError, ErrorCode};
 use async_nats::{ConnectOptions, Event, HeaderMap, Message, Request, ServerAddr};
@@ -297,7 +298,8 @@ impl Connection {
         body: Bytes,
     ) -> Result<u64, JetStreamError> {
         let body = self.sealing.seal(subject, body)?;
-        self.publish_sealed(stream, subject, id, HeaderMap::new(), body).await
+        let stored = self.publish_sealed(stream, subject, id, HeaderMap::new(), body).await;
+        stored.map(|stored| stored.sequence)
     }
 
     /// Publishes to a stream as it is, with headers. Otherwise as [`Self::publish`].
@@ -308,7 +310,7 @@ impl Connection {
         id: &str,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<u64, JetStreamError> {
+    ) -> Result<PublishAck, JetStreamError> {
         let mut attempts = Attempts::new(self.patience);
         loop {
             let refused = self.refusals.publishing(subject);
@@ -318,7 +320,7 @@ impl Connection {
             let error = tokio::select! {
                 biased;
                 published = publishing => match published {
-                    Ok(stored) => return Ok(stored.sequence),
+                    Ok(stored) => return Ok(stored),
                     Err(error) => error,
                 },
                 () = refused => return Err(JetStreamError::NotPermitted { subject: subject.to_owned() }),

@@ -10,9 +10,9 @@ use serde_json::json;
 
 use super::{JetStreamView, listing};
 use crate::dead::StreamLetters;
-use crate::jetstream::{JetStreamError, Subjects};
+use crate::jetstream::{InParts, Incomplete, JetStreamError, Parts, Subjects};
 use crate::name::is_name;
-use crate::stored_wave::{StoredWave, read_frame};
+use crate::stored_wave::{MAX_PAYLOAD, StoredWave, read_frame};
 
 #[derive(Deserialize)]
 struct Got {
@@ -32,8 +32,9 @@ impl JetStreamView {
         Ok(StreamLetters::new(self.connection.clone(), subjects(log)?))
     }
 
-    /// At most `most` waves of a pattern from a position on. Needs the right to publish to `$JS.API.STREAM.MSG.GET` of
-    /// the log. One request for each. A message that cannot be read as a wave is passed over.
+    /// At most `most` waves of a pattern from a position on, and none after 64 MiB of them. Needs the right to publish to
+    /// `$JS.API.STREAM.MSG.GET` of the log, and of the stream of its parts. One request for each, and for each part of a large
+    /// one. A message that cannot be read as a wave is passed over.
     ///
     /// # Errors
     /// [`JetStreamError`]: there is no such log, or the server does not answer or refuses.
@@ -48,8 +49,8 @@ impl JetStreamView {
         most: usize,
     ) -> Result<Vec<StoredWave>, JetStreamError> {
         let (subjects, mut waves, mut next) = (self.log(log).await?, Vec::new(), from.max(1));
-        let filter = subjects.filter(pattern);
-        while waves.len() < most {
+        let (filter, mut bytes) = (subjects.filter(pattern), 0);
+        while waves.len() < most && bytes < MAX_PAYLOAD {
             let content = json!({ "next_by_subj": filter, "seq": next });
             let got = self.connection.api::<Got>(log, format!("STREAM.MSG.GET.{log}"), &content).await;
             let message = match got {
@@ -59,16 +60,33 @@ impl JetStreamView {
             };
             next = message.sequence + 1;
             let Ok(message) = StreamMessage::try_from(message) else { continue };
-            waves.extend(self.wave(&subjects, &message));
+            let wave = self.wave(&subjects, &message).await?;
+            bytes += wave.as_ref().map_or(0, |stored| stored.wave.payload().len());
+            waves.extend(wave);
         }
         Ok(waves)
     }
 
-    fn wave(&self, subjects: &Subjects, message: &StreamMessage) -> Option<StoredWave> {
-        let channel = subjects.name(&message.subject)?;
-        let opened = self.connection.sealing.open(&message.subject, &message.payload).ok()?;
-        let micros = u64::try_from(message.time.unix_timestamp_nanos() / 1000).ok()?;
-        read_frame(message.sequence, micros, Some(channel.as_bytes()), &opened.frame).ok()
+    async fn wave(
+        &self,
+        subjects: &Subjects,
+        message: &StreamMessage,
+    ) -> Result<Option<StoredWave>, JetStreamError> {
+        let Some(channel) = subjects.name(&message.subject) else { return Ok(None) };
+        let open = |body| self.connection.sealing.open(&message.subject, body).ok();
+        let Some(mut opened) = open(&message.payload) else { return Ok(None) };
+        if let Some(named) = InParts::read(&opened.frame) {
+            let parts = Parts::new(self.connection.clone(), subjects.clone());
+            let body = match parts.collect(channel, &named).await {
+                Ok(body) => body,
+                Err(Incomplete::Server(error)) => return Err(error),
+                Err(_) => return Ok(None),
+            };
+            let Some(whole) = open(&body) else { return Ok(None) };
+            opened = whole;
+        }
+        let micros = u64::try_from(message.time.unix_timestamp_nanos() / 1000).unwrap_or(0);
+        Ok(read_frame(message.sequence, micros, Some(channel.as_bytes()), &opened.frame).ok())
     }
 
     /// Forgets a consumer for good: its position and its waves in flight. A program that uses the name again starts

@@ -17,7 +17,7 @@ use super::pin::Numbers;
 use crate::consumer::options::ConsumerOptions;
 use crate::consumer::ready::{Order, Ready};
 use crate::consumer::window::Failures;
-use crate::jetstream::JetStreamError;
+use crate::jetstream::{InParts, JetStreamError};
 use crate::stored_wave::StoredWave;
 
 /// The greatest number of waves that a process holds. Each is kept alive at the server by a message from time to time.
@@ -35,10 +35,18 @@ pub(super) fn max_held(options: &ConsumerOptions) -> usize {
     options.window.get().min(MAX_HELD)
 }
 
+/// What is here of a wave.
+#[derive(Debug, Clone)]
+pub(super) enum Content {
+    Whole(StoredWave),
+    /// It is larger than a message may be, and is collected when it is delivered.
+    InParts(Box<InParts>, Subject),
+}
+
 /// A wave that waits.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
-    pub(super) stored: StoredWave,
+    pub(super) content: Content,
     pub(super) order: Order,
     pub(super) id: u128,
     /// Where it is acknowledged.
@@ -134,7 +142,7 @@ impl StreamWindow {
         let mut state = self.state.lock();
         let mut known = Vec::new();
         for held in delivered {
-            let position = held.stored.position;
+            let position = held.order.position;
             if state.acknowledged.get(&held.id).is_some() {
                 known.push(held.reply);
             } else if let Some(in_flight) = state.in_flight.get_mut(&position) {
@@ -266,6 +274,14 @@ impl StreamWindow {
             self.room.notify_one();
         }
         // One may wait because too many were in flight.
+        self.changed.notify_waiters();
+        Some(reply)
+    }
+
+    /// A wave in flight is not delivered, and others of its key need not wait for it. Returns where it is answered.
+    pub(super) fn pass_over(&self, position: u64) -> Option<Subject> {
+        let reply = self.settle(position, None)?;
+        self.state.lock().ready.ended(position);
         self.changed.notify_waiters();
         Some(reply)
     }
