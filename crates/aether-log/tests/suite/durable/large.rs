@@ -5,12 +5,14 @@ use std::time::Duration;
 use aether::nats::NatsOptions;
 use aether::seal::SealKeys;
 use aether_conformance::{NatsServer, ServerOptions};
-use aether_core::{Durability, EmitError, Emitter, Kind, Wave};
+use aether_core::{Durability, EmitError, Emitter, Kind, Source, Wave, WaveId};
 use aether_log::{Consumer, Delivery, DurableLog, JetStreamLog, JetStreamView};
 use async_nats::jetstream::Context;
 use tempfile::TempDir;
 
+use crate::durable::killing;
 use crate::durable::stage::{connect, none_until, options, order, position, quick, receive};
+use crate::killed::{run_and_kill, say};
 
 const MIB: usize = 1 << 20;
 
@@ -163,8 +165,7 @@ async fn an_attempt_of_the_same_wave_is_stored_once_and_leaves_no_parts() {
     let (server, _streams) = server(64 << 10).await;
     let (log, context) = (open(&server).await, context(&server).await);
     let shop = shop(&log).await;
-    let wave =
-        large(1, MIB).identified(aether_core::WaveId { source: shop.source().clone(), sequence: 7 }, None);
+    let wave = large(1, MIB).identified(WaveId { source: shop.source().clone(), sequence: 7 }, None);
     // An outbox does so after a crash.
     let first = shop.emit_identified(wave.clone()).await.unwrap();
     let kept = messages(&context, "shop-parts").await;
@@ -209,6 +210,48 @@ async fn a_large_dead_letter_is_listed_replayed_and_dropped_with_its_parts() {
             assert_eq!(log.dead().numbers().await.unwrap(), [0; 0]);
             assert_eq!(messages(&context, "shop-dead").await, 0, "nothing is left of round {round}");
         }
+    }
+}
+
+/// The wave of a number, in the name of the process that is killed.
+fn numbered(number: u64) -> Wave {
+    let source = Source::with_instance("shop", 7).unwrap();
+    large(u8::try_from(number).unwrap(), MIB).identified(WaveId { source, sequence: number }, None)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "the process that another test kills"]
+async fn emits_large_waves_until_it_is_killed() {
+    let log = killing::open(&std::env::var("AETHER_LOG_SERVER").unwrap()).await;
+    let shop = shop(&log).await;
+    for number in 1.. {
+        shop.emit_identified(numbered(number)).await.unwrap();
+        say(format_args!("stored {number} ."));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_wave_comes_once_and_whole_after_its_emitter_was_killed_and_tried_again() {
+    for round in 0..4 {
+        let (server, _streams) = server(64 << 10).await;
+        let emits = "durable::large::emits_large_waves_until_it_is_killed";
+        let stored = run_and_kill(emits, ("AETHER_LOG_SERVER", server.url().as_ref()), round, 8);
+        let log = killing::open(&server.url()).await;
+        // An outbox begins again with what has no receipt; some had one that was not read.
+        let again = stored.len() as u64;
+        for number in again..again + 3 {
+            shop(&log).await.emit_identified(numbered(number)).await.unwrap();
+        }
+        let consumer = billing(&log).await;
+        let mut numbers = Vec::new();
+        while numbers.last() != Some(&(again + 2)) {
+            let delivery = receive(&consumer).await;
+            numbers.push(delivery.wave().sequence());
+            let seed = u8::try_from(delivery.wave().sequence()).unwrap();
+            is(&delivery, seed, MIB);
+            delivery.ack().await.unwrap();
+        }
+        assert!(numbers.iter().copied().eq(1..again + 3), "round {round}: {numbers:?}");
     }
 }
 
