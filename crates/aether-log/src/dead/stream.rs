@@ -18,7 +18,7 @@ use super::letter::{Attempt, DeadWave, read_letter, written};
 use super::{SentAgain, send_again};
 use crate::jetstream::{Connection, Failure, InParts, Incomplete, JetStreamError, Parts, Subjects};
 use crate::store::Entry;
-use crate::stored_wave::{MAX_PAYLOAD, StoredWave, entry, identity};
+use crate::stored_wave::{StoredWave, entry, identity};
 
 /// The dead letters of a log in JetStream. Each method asks the server.
 #[derive(Debug)]
@@ -131,8 +131,8 @@ impl StreamLetters {
         Ok(numbers)
     }
 
-    /// At most `most` letters with higher numbers than this, the oldest first, and none after 64 MiB of them. One request for
-    /// each, and for each part of a large one.
+    /// At most `most` letters with higher numbers than this, the oldest first. One request for each, and for each part of a
+    /// large one.
     ///
     /// # Errors
     /// [`DeadError::Server`].
@@ -141,14 +141,12 @@ impl StreamLetters {
     /// Cancelled before completion, nothing has changed.
     pub async fn after(&self, number: u64, most: usize) -> Result<Vec<DeadWave>, DeadError> {
         let (mut letters, subject) = (Vec::new(), self.subjects.letters("*"));
-        let (mut next, mut bytes) = (number.saturating_add(1), 0);
-        while letters.len() < most && bytes < MAX_PAYLOAD {
+        let mut next = number.saturating_add(1);
+        while letters.len() < most {
             let message = self.get(json!({ "next_by_subj": subject, "seq": next })).await?;
             let Some(message) = message else { break };
             next = message.sequence + 1;
-            let letter = self.read(&message).await?;
-            bytes += letter.as_ref().map_or(0, |letter| letter.stored.wave.payload().len());
-            letters.extend(letter);
+            letters.extend(self.read(&message).await?);
         }
         Ok(letters)
     }

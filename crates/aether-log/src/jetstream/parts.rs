@@ -2,7 +2,8 @@
 //! is delivered before everything is stored.
 //!
 //! The parts of waves are in a stream of their own, which the first of them makes, and which drops them by the age of the
-//! stream of the waves. The parts of a dead letter are beside it, below its subject. What is sealed is sealed before it is cut.
+//! stream of the waves. The parts of a dead letter are beside it, below its subject. A sealed wave is sealed before it is
+//! cut.
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use super::{JetStreamView, listing};
 use crate::dead::StreamLetters;
 use crate::jetstream::{InParts, Incomplete, JetStreamError, Parts, Subjects};
 use crate::name::is_name;
-use crate::stored_wave::{MAX_PAYLOAD, StoredWave, read_frame};
+use crate::stored_wave::{StoredWave, read_frame};
 
 #[derive(Deserialize)]
 struct Got {
@@ -32,9 +32,9 @@ impl JetStreamView {
         Ok(StreamLetters::new(self.connection.clone(), subjects(log)?))
     }
 
-    /// At most `most` waves of a pattern from a position on, and none after 64 MiB of them. Needs the right to publish to
-    /// `$JS.API.STREAM.MSG.GET` of the log, and of the stream of its parts. One request for each, and for each part of a large
-    /// one. A message that cannot be read as a wave is passed over.
+    /// At most `most` waves of a pattern from a position on. Needs the right to publish to
+    /// `$JS.API.STREAM.MSG.GET` of the log, and of the stream of its parts. One request for each, and for each part of a
+    /// large one. A message that cannot be read as a wave is passed over.
     ///
     /// # Errors
     /// [`JetStreamError`]: there is no such log, or the server does not answer or refuses.
@@ -49,8 +49,8 @@ impl JetStreamView {
         most: usize,
     ) -> Result<Vec<StoredWave>, JetStreamError> {
         let (subjects, mut waves, mut next) = (self.log(log).await?, Vec::new(), from.max(1));
-        let (filter, mut bytes) = (subjects.filter(pattern), 0);
-        while waves.len() < most && bytes < MAX_PAYLOAD {
+        let filter = subjects.filter(pattern);
+        while waves.len() < most {
             let content = json!({ "next_by_subj": filter, "seq": next });
             let got = self.connection.api::<Got>(log, format!("STREAM.MSG.GET.{log}"), &content).await;
             let message = match got {
@@ -60,9 +60,7 @@ impl JetStreamView {
             };
             next = message.sequence + 1;
             let Ok(message) = StreamMessage::try_from(message) else { continue };
-            let wave = self.wave(&subjects, &message).await?;
-            bytes += wave.as_ref().map_or(0, |stored| stored.wave.payload().len());
-            waves.extend(wave);
+            waves.extend(self.wave(&subjects, &message).await?);
         }
         Ok(waves)
     }
