@@ -12,14 +12,13 @@ use aether_core::medium::{
     Waiting,
 };
 use aether_core::{AskError, Channel, ConfirmError, Durability, EmitError, FlushError, JoinError, Wave};
-use aether_link::wire::{frame_bound, record_bound};
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::channels::Channels;
 use crate::keeper::Keeper;
 use crate::later::{KeptForLater, settled};
-use crate::stored_wave::entry;
+use crate::stored_wave::{MAX_PAYLOAD, entry};
 use crate::storing::{Storing, is_heard, not_carried};
 use crate::storing_batch::StoringBatch;
 
@@ -50,19 +49,14 @@ impl DurableMedium {
         Self { inner, keeper, channels, storing, is_closed: AtomicBool::new(false) }
     }
 
-    /// Refuses waves that cannot be stored and carried.
+    /// Refuses waves that cannot be stored.
     fn check(&self, wave: Wave) -> Result<Wave, EmitError> {
         if self.is_closed.load(Ordering::Acquire) {
             return Err(EmitError::Closed { wave });
         }
-        // What is stored has to fit through the medium as well.
-        let promises = self.inner.promises();
-        let bytes = match promises.crosses_processes {
-            true => frame_bound(Some(wave.channel())) + record_bound(&wave),
-            false => wave.payload().len(),
-        };
-        if bytes > promises.max_payload {
-            return Err(EmitError::TooLarge { wave, bytes, max_bytes: promises.max_payload });
+        let bytes = wave.payload().len();
+        if bytes > MAX_PAYLOAD {
+            return Err(EmitError::TooLarge { wave, bytes, max_bytes: MAX_PAYLOAD });
         }
         Ok(wave)
     }
@@ -249,10 +243,10 @@ impl Medium for DurableMedium {
                 }
                 let mut storing = self.store(wave, level)?;
                 let (wave, stored) = storing.stored().await.map_err(EmitError::from)?;
-                if !is_heard(&wave, stored) {
+                // The log has it, and that is what is confirmed.
+                if !is_heard(&*self.inner, &wave, stored) {
                     return Ok(Settled { offered: Offered::to(0), stored: Some(stored) });
                 }
-                // The log has it, and that is what is confirmed.
                 let offered = match self.inner.carry_confirmed(wave).await {
                     Ok(settled) => settled.offered,
                     Err(error) => not_carried(stored, &error),

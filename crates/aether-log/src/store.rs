@@ -32,6 +32,7 @@ pub use crate::store::damage::{Damage, TornTail};
 pub use crate::store::error::{AppendError, OpenError, ReadError};
 pub use crate::store::options::{OptionsError, Retention, StoreOptions};
 pub use crate::store::queue::Appended;
+pub(crate) use crate::store::record::MAX_BODY;
 pub use crate::store::record::{Entry, Record};
 pub use crate::store::rewriting::Rewritten;
 pub use crate::store::segments::Extent;

@@ -10,12 +10,15 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 use crate::sealing::{NotSealed, Sealing, Unopened};
-use crate::store::{Entry, Record};
+use crate::store::{Entry, MAX_BODY, Record};
 
 /// The kind of the records that hold waves.
 pub(crate) const WAVE: u8 = 1;
 /// The metadata entry with the key of the schedule that a wave comes from.
 pub const SCHEDULE: &str = "aether-schedule";
+/// The largest payload of a wave that is stored: a record has room for it, for what else belongs to the wave, and for the
+/// failures in its dead letter.
+pub(crate) const MAX_PAYLOAD: usize = MAX_BODY - (128 << 10);
 /// Larger frames are copied before they are read, because a large payload would keep the whole chunk of the file alive.
 const SHARED: usize = 4096;
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use aether_core::medium::{Carried, Medium, NotStored, Offered, Settled, Stored};
 use aether_core::{Durability, Wave};
+use aether_link::wire::{frame_bound, record_bound};
 use tokio::sync::{oneshot, watch};
 
 use crate::keeper::{KeepError, Keeper};
@@ -53,7 +54,7 @@ impl Storing {
         let done = Box::new(move |result: Result<Stored, KeepError>| {
             match answer.send(result) {
                 // The emit was cancelled, and the wave is stored.
-                Err(Ok(stored)) if is_heard(&late, stored) => drop(carrier.carry(late)),
+                Err(Ok(stored)) => carry_now(&*carrier, late, stored),
                 _ => {}
             }
             drop(counted);
@@ -79,7 +80,7 @@ impl Storing {
     /// Stores the wave and then carries it.
     pub(crate) async fn carried(mut self) -> Result<Settled, NotStored> {
         let (wave, stored) = self.stored().await?;
-        if !is_heard(&wave, stored) {
+        if !is_heard(&*self.inner, &wave, stored) {
             return Ok(Settled { offered: Offered::to(0), stored: Some(stored) });
         }
         let offered = match self.inner.carry(wave) {
@@ -91,10 +92,22 @@ impl Storing {
     }
 }
 
-/// Whether the medium carries a wave that the log has: not if it is another one than the unique wave that was there. The same
-/// wave may have been stored without being carried.
-pub(crate) fn is_heard(wave: &Wave, stored: Stored) -> bool {
-    !stored.is_copy || wave.unique().is_none()
+/// Whether a medium is to carry a wave that the log has. Not if it is larger than the medium takes, or another one than the
+/// unique wave that was there; the same wave may have been stored without being carried.
+pub(crate) fn is_heard(medium: &dyn Medium, wave: &Wave, stored: Stored) -> bool {
+    let promises = medium.promises();
+    let bytes = match promises.crosses_processes {
+        true => frame_bound(Some(wave.channel())) + record_bound(wave),
+        false => wave.payload().len(),
+    };
+    bytes <= promises.max_payload && !(stored.is_copy && wave.unique().is_some())
+}
+
+/// Carries a wave that is stored, without waiting for room.
+pub(crate) fn carry_now(medium: &dyn Medium, wave: Wave, stored: Stored) {
+    if is_heard(medium, &wave, stored) {
+        drop(medium.carry(wave));
+    }
 }
 
 /// The log has the wave, so the emit has not failed. Its consumers get the wave.
@@ -113,9 +126,8 @@ impl Drop for Storing {
         let Some(wave) = self.wave.take() else { return };
         // The writing thread either finds the channel closed and carries the wave, or has answered already.
         self.result.close();
-        match self.result.try_recv() {
-            Ok(Ok(stored)) if is_heard(&wave, stored) => drop(self.inner.carry(wave)),
-            _ => {}
+        if let Ok(Ok(stored)) = self.result.try_recv() {
+            carry_now(&*self.inner, wave, stored);
         }
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::keeper::{Done, KeepError, Keeper};
 use crate::store::{AppendError, Entry};
-use crate::storing::{Counted, is_heard};
+use crate::storing::{Counted, carry_now, is_heard};
 
 type Results = Vec<Result<Stored, KeepError>>;
 
@@ -54,19 +54,19 @@ impl Ending {
                 self.results.drain(..).map(|result| result.unwrap_or(Err(AppendError::Closed.into())));
             if let Err(results) = to.send(results.collect()) {
                 // The emit was cancelled, and these waves are stored.
-                carry_now(&*inner, heard(waves.into_iter().zip(results)));
+                carry_stored(&*inner, waves.into_iter().zip(results));
             }
         }
     }
 }
 
-/// The waves that were stored and are to be carried.
-fn heard(waves: impl Iterator<Item = (Wave, Result<Stored, KeepError>)>) -> impl Iterator<Item = Wave> {
-    waves.filter_map(|(wave, result)| result.is_ok_and(|stored| is_heard(&wave, stored)).then_some(wave))
-}
-
-fn carry_now(inner: &dyn Medium, waves: impl Iterator<Item = Wave>) {
-    waves.for_each(|wave| drop(inner.carry(wave)));
+/// Carries those that were stored, without waiting for room.
+fn carry_stored(inner: &dyn Medium, waves: impl Iterator<Item = (Wave, Result<Stored, KeepError>)>) {
+    for (wave, result) in waves {
+        if let Ok(stored) = result {
+            carry_now(inner, wave, stored);
+        }
+    }
 }
 
 impl StoringBatch {
@@ -105,7 +105,7 @@ impl StoringBatch {
             match results.next().unwrap_or(Err(AppendError::Closed.into())) {
                 Ok(stored) => {
                     settled.stored = Some(StoredRange::with(settled.stored, stored));
-                    if is_heard(&wave, stored) {
+                    if is_heard(&*self.inner, &wave, stored) {
                         self.stored.push_back(wave);
                     }
                 }
@@ -128,14 +128,14 @@ impl StoringBatch {
 
 impl Drop for StoringBatch {
     fn drop(&mut self) {
-        carry_now(&*self.inner, self.stored.drain(..));
+        self.stored.drain(..).for_each(|wave| drop(self.inner.carry(wave)));
         if self.waves.is_empty() {
             return;
         }
         // The writing thread either finds the channel closed and carries the waves, or has answered already.
         self.result.close();
         if let Ok(results) = self.result.try_recv() {
-            carry_now(&*self.inner, heard(self.waves.drain(..).zip(results)));
+            carry_stored(&*self.inner, self.waves.drain(..).zip(results));
         }
     }
 }

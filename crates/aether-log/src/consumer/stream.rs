@@ -4,6 +4,7 @@ mod account;
 mod claim;
 mod complaints;
 mod holding;
+mod opening;
 mod pin;
 mod pulling;
 mod reader;
@@ -40,9 +41,10 @@ use crate::consumer::options::{ConsumerOptions, Start};
 use crate::consumer::queue::{QueueStanding, QueuedJob};
 use crate::consumer::window::Failures;
 use crate::dead::{Attempt, CANCELLED, Noted, StreamLetters, Underway};
-use crate::jetstream::{Connection, JetStreamError, Subjects, check_consumer};
+use crate::jetstream::{Connection, JetStreamError, Parts, Subjects, check_consumer};
 use crate::name::is_name;
-use claim::{Taken, forget, give_back, id};
+use crate::stored_wave::identity;
+use claim::{Taken, forget, give_back};
 use pin::GROUP;
 use shared::StreamShared;
 use window::{Held, StreamWindow, max_held};
@@ -73,6 +75,7 @@ impl StreamConsumer {
         let window = StreamWindow::new(&options);
         let name = name.to_owned();
         let unconfirmed = AtomicU64::new(0);
+        let parts = Parts::new(Arc::clone(&connection), subjects.clone());
         let shared = StreamShared {
             name,
             pattern,
@@ -82,6 +85,8 @@ impl StreamConsumer {
             subjects,
             letters,
             window,
+            parts,
+            complaints: Mutex::default(),
             unconfirmed,
         };
         let (pulling, closed) = (AsyncMutex::default(), watch::Sender::new(false));
@@ -270,13 +275,16 @@ impl StreamConsumer {
         }
         let Some(paused) = self.shared.window.take_paused(Some(position)).pop() else { return Ok(false) };
         let StreamShared { name, letters, connection, window, .. } = &*self.shared;
+        let whole = self.shared.uncut(&paused.stored, paused.cut.as_deref()).await?;
+        // The server delivers it again when it is due.
+        let Ok(stored) = whole else { return Ok(false) };
         let mut failures = window.failures(position).unwrap_or_default();
         failures.end(reason);
-        letters.bury(name, &paused.stored, failures.count, &failures.listed).await?;
+        letters.bury(name, &stored, failures.count, &failures.listed).await?;
         connection.acknowledge(name, &paused.reply).await?;
         window.ended(position);
-        letters.count_given_up(name, &paused.stored, failures.count, &failures.listed);
-        forget(&self.shared, position, id(&paused.stored)).await;
+        letters.count_given_up(name, &stored, failures.count, &failures.listed);
+        forget(&self.shared, position, identity(&stored.wave)).await;
         Ok(true)
     }
 
@@ -292,7 +300,7 @@ impl StreamConsumer {
     /// How often a wave has failed, and whether an attempt has begun since. The server counts its deliveries, of which some
     /// were no attempts: `None` if each of them is known.
     async fn noted(&self, held: &Held) -> Result<(Failures, Option<Underway>), JetStreamError> {
-        let (position, id, delivered) = (held.stored.position, held.id, held.delivered);
+        let (position, id, delivered) = (held.order.position, held.id, held.delivered);
         if delivered < 2 {
             return Ok((Failures::default(), None));
         }
@@ -313,10 +321,10 @@ impl StreamConsumer {
 
     /// Makes a wave a dead letter.
     async fn give_up(&self, taken: Taken, failures: Failures) -> Result<(), JetStreamError> {
-        let Some(held) = taken.held() else { return Ok(()) };
+        let Some((taken, stored)) = self.shared.whole(taken).await? else { return Ok(()) };
         let (attempts, listed) = (failures.count, failures.listed.clone());
-        self.shared.letters.bury(&self.shared.name, &held.stored, attempts, &listed).await?;
-        if let Some((stored, claim)) = taken.deliver(failures, true) {
+        self.shared.letters.bury(&self.shared.name, &stored, attempts, &listed).await?;
+        if let Some(claim) = taken.claim(failures, true) {
             claim.give_up(stored, attempts, listed).await?;
         }
         Ok(())
@@ -330,7 +338,7 @@ impl StreamConsumer {
     async fn deliver(&self, taken: Taken) -> Result<Option<Delivery>, ConsumeError> {
         let Some(held) = taken.held() else { return Ok(None) };
         let (name, letters) = (&self.shared.name, &self.shared.letters);
-        let (position, id) = (held.stored.position, held.id);
+        let (position, id) = (held.order.position, held.id);
         let ((mut failures, unexplained), was_noted) = match held.known.clone() {
             Some((failures, was_noted)) => ((failures, None), was_noted),
             None => (self.noted(held).await?, false),
@@ -351,14 +359,16 @@ impl StreamConsumer {
             let noted = Noted { count: failures.count, listed: failures.listed.clone(), underway };
             letters.note_failures(name, (position, id), &noted).await?;
         }
+        // After it was noted that the attempt begins: a large wave may end the process.
+        let Some((taken, stored)) = self.shared.whole(taken).await? else { return Ok(None) };
         // Meanwhile another process may have got it.
         if !self.shared.window.may_begin() {
             return Ok(None);
         }
         let is_noted = was_noted || failures.count > 0 || unexplained.is_some();
         let attempt = failures.count + 1;
-        let delivery = taken.deliver(failures, is_noted);
-        Ok(delivery.map(|(stored, claim)| Delivery::new(stored, attempt, Ending::Stream(claim))))
+        let claim = taken.claim(failures, is_noted);
+        Ok(claim.map(|claim| Delivery::new(stored, attempt, Ending::Stream(claim))))
     }
 }
 

@@ -7,21 +7,25 @@ use aether_core::Emitter;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::error::DeadError;
 use super::given_up::GivenUp;
+use super::kept::LETTER;
 use super::letter::{Attempt, DeadWave, read_letter, written};
 use super::{SentAgain, send_again};
-use crate::jetstream::{Connection, Failure, JetStreamError, Subjects};
-use crate::stored_wave::{StoredWave, frame, identity};
+use crate::jetstream::{Connection, Failure, InParts, Incomplete, JetStreamError, Parts, Subjects};
+use crate::store::Entry;
+use crate::stored_wave::{StoredWave, entry, identity};
 
 /// The dead letters of a log in JetStream. Each method asks the server.
 #[derive(Debug)]
 pub struct StreamLetters {
     connection: Arc<Connection>,
     subjects: Subjects,
+    parts: Parts,
     given_up: GivenUp,
 }
 
@@ -68,30 +72,46 @@ fn micros(message: &StreamMessage) -> u64 {
 
 impl StreamLetters {
     pub(crate) fn new(connection: Arc<Connection>, subjects: Subjects) -> Self {
-        Self { connection, subjects, given_up: GivenUp::default() }
+        let parts = Parts::new(Arc::clone(&connection), subjects.clone());
+        Self { connection, subjects, parts, given_up: GivenUp::default() }
     }
 
     async fn get(&self, which: serde_json::Value) -> Result<Option<StreamMessage>, JetStreamError> {
         let name = self.subjects.side_stream();
         let got = self.connection.api::<Got>(&name, format!("STREAM.MSG.GET.{name}"), &which).await;
         match got {
-            Ok(got) => {
-                StreamMessage::try_from(got.message).ok().map(|message| self.open(message)).transpose()
-            }
+            Ok(got) => Ok(StreamMessage::try_from(got.message).ok()),
             Err(failure) if failure.is(ErrorCode::NO_MESSAGE_FOUND) => Ok(None),
             Err(failure) => Err(failure.while_doing("read a message of", &name)),
         }
     }
 
-    fn open(&self, mut message: StreamMessage) -> Result<StreamMessage, JetStreamError> {
-        let opened = self.connection.sealing.open(&message.subject, &message.payload);
-        let opened = opened.map_err(|unopened| JetStreamError::Refused {
+    /// Opens what was stored on a subject.
+    fn open(&self, subject: &str, body: &Bytes) -> Result<Bytes, JetStreamError> {
+        let opened = self.connection.sealing.open(subject, body);
+        opened.map(|opened| opened.frame).map_err(|unopened| JetStreamError::Refused {
             doing: "open a message of",
             name: self.subjects.side_stream(),
             source: Arc::new(unopened),
-        })?;
-        message.payload = opened.frame;
-        Ok(message)
+        })
+    }
+
+    /// Reads the letter of a message, which may be in parts. `None` if it cannot be read.
+    async fn read(&self, message: &StreamMessage) -> Result<Option<DeadWave>, JetStreamError> {
+        let subject = &*message.subject;
+        let mut body = self.open(subject, &message.payload)?;
+        if let Some(named) = InParts::read(&body) {
+            let collected = match self.parts.collect_letter(subject, &named).await {
+                Ok(collected) => collected,
+                Err(Incomplete::Server(error)) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(number = message.sequence, %error, "a dead letter cannot be read");
+                    return Ok(None);
+                }
+            };
+            body = self.open(subject, &collected)?;
+        }
+        Ok(read_letter(message.sequence, micros(message), None, &body))
     }
 
     /// The numbers of all letters, the oldest first. One request for each.
@@ -111,7 +131,8 @@ impl StreamLetters {
         Ok(numbers)
     }
 
-    /// At most `most` letters with higher numbers than this, the oldest first. One request for each.
+    /// At most `most` letters with higher numbers than this, the oldest first. One request for each, and for each part of a
+    /// large one.
     ///
     /// # Errors
     /// [`DeadError::Server`].
@@ -125,7 +146,7 @@ impl StreamLetters {
             let message = self.get(json!({ "next_by_subj": subject, "seq": next })).await?;
             let Some(message) = message else { break };
             next = message.sequence + 1;
-            letters.extend(read_letter(message.sequence, micros(&message), None, &message.payload));
+            letters.extend(self.read(&message).await?);
         }
         Ok(letters)
     }
@@ -142,16 +163,13 @@ impl StreamLetters {
     pub async fn store_again(&self, number: u64) -> Result<u64, DeadError> {
         let DeadWave { stored, attempts, .. } = self.show(number).await?;
         let wave = stored.wave.again(attempts).unwrap_or(stored.wave);
-        let stream = self.subjects.stream();
-        let now = tokio::time::Instant::now().into_std();
-        let body = frame(&wave, None, now).map_err(|source| JetStreamError::Refused {
+        let wave = entry(&wave).map_err(|source| JetStreamError::Refused {
             doing: "write the wave of a letter of",
-            name: stream.to_owned(),
+            name: self.subjects.stream().to_owned(),
             source: Arc::new(source),
         })?;
-        let subject = self.subjects.wave(wave.channel().as_str());
         let id = format!("{}:letter:{number}", self.subjects.side_stream());
-        let stored = self.connection.publish(stream, &subject, &id, body).await?;
+        let stored = self.parts.store(wave, &id).await?;
         self.drop_letter(number).await?;
         Ok(stored.position)
     }
@@ -164,10 +182,14 @@ impl StreamLetters {
     /// # Cancel safety
     /// Cancelled before completion, nothing has changed.
     pub async fn show(&self, number: u64) -> Result<DeadWave, DeadError> {
+        let message = self.letter(number).await?;
+        self.read(&message).await?.ok_or(DeadError::Unknown { number })
+    }
+
+    /// The message of a letter.
+    async fn letter(&self, number: u64) -> Result<StreamMessage, DeadError> {
         let message = self.get(json!({ "seq": number })).await?;
-        let letter = message.filter(|message| message.subject.starts_with("aether-log-dead."));
-        let letter = letter
-            .and_then(|message| read_letter(message.sequence, micros(&message), None, &message.payload));
+        let letter = message.filter(|message| Subjects::is_letter(&message.subject));
         letter.ok_or(DeadError::Unknown { number })
     }
 
@@ -179,11 +201,14 @@ impl StreamLetters {
     /// # Cancel safety
     /// Cancelled before completion, the letter is dropped or stays.
     pub async fn drop_letter(&self, number: u64) -> Result<(), DeadError> {
-        self.show(number).await?;
+        let letter = self.letter(number).await?;
+        let opened = self.open(&letter.subject, &letter.payload);
+        let is_in_parts = opened.is_ok_and(|body| InParts::read(&body).is_some());
         let name = self.subjects.side_stream();
         let content = json!({ "seq": number, "no_erase": true });
         let dropped = self.connection.api::<Done>(&name, format!("STREAM.MSG.DELETE.{name}"), &content).await;
         match dropped {
+            Ok(_) if is_in_parts => Ok(self.parts.drop_letter(&letter.subject).await?),
             Ok(_) => Ok(()),
             Err(failure) if failure.is(ErrorCode::NO_MESSAGE_FOUND) => Err(DeadError::Unknown { number }),
             Err(failure) => Err(failure.while_doing("drop a letter of", &name).into()),
@@ -218,9 +243,11 @@ impl StreamLetters {
     ) -> Result<u64, JetStreamError> {
         let subject = self.subjects.letter(consumer, stored.position, identity(&stored.wave));
         let body = written(consumer, stored, Some(stored.wave.channel()), attempts, failed);
-        let id = format!("{subject}:{attempts}");
-        let buried = self.connection.publish(&self.subjects.side_stream(), &subject, &id, body).await;
-        buried.map(|letter| letter.position)
+        let message_id = format!("{subject}:{attempts}");
+        let (id, level) = (identity(&stored.wave), stored.wave.signal().level());
+        let name = stored.wave.channel().as_str().to_owned();
+        let letter = Entry { kind: LETTER, level, id, name, body };
+        self.parts.store_letter(&subject, letter, &message_id).await
     }
 
     /// Counts a wave that was buried.
@@ -264,7 +291,9 @@ impl StreamLetters {
     ) -> Result<Noted, JetStreamError> {
         let subject = self.subjects.failures(consumer, position, id);
         let message = self.get(json!({ "last_by_subj": subject })).await?;
-        Ok(message.and_then(|message| Noted::read(&message.payload)).unwrap_or_default())
+        let Some(message) = message else { return Ok(Noted::default()) };
+        let noted = self.open(&message.subject, &message.payload)?;
+        Ok(Noted::read(&noted).unwrap_or_default())
     }
 
     /// Forgets the failures of a wave that is settled.

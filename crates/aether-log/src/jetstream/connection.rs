@@ -9,6 +9,7 @@ use async_nats::client::{RequestError, RequestErrorKind};
 use async_nats::connection::State;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::response::Response;
 use async_nats::jetstream::{Context, Error as ServerError, ErrorCode};
 use async_nats::{ConnectOptions, Event, HeaderMap, Message, Request, ServerAddr};
@@ -132,6 +133,22 @@ fn is_full(error: &ServerError) -> bool {
         ErrorCode::STREAM_STORE_FAILED,
     ]
     .contains(&error.error_code())
+}
+
+/// A message that a stream has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Published {
+    pub(super) position: u64,
+    /// Whether the stream had one of its id.
+    pub(super) is_duplicate: bool,
+    /// Whether the first try was answered. A later one counts as a duplicate of it.
+    is_first: bool,
+}
+
+impl Published {
+    pub(super) const fn appended(self) -> Appended {
+        Appended { position: self.position, is_copy: self.is_duplicate && self.is_first }
+    }
 }
 
 impl Connection {
@@ -299,18 +316,18 @@ impl Connection {
         body: Bytes,
     ) -> Result<Appended, JetStreamError> {
         let body = self.sealing.seal(subject, body)?;
-        self.publish_sealed(stream, subject, id, HeaderMap::new(), body).await
+        self.publish_sealed(stream, subject, id, HeaderMap::new(), body).await.map(Published::appended)
     }
 
     /// Publishes to a stream as it is, with headers. Otherwise as [`Self::publish`].
-    pub(crate) async fn publish_sealed(
+    pub(super) async fn publish_sealed(
         &self,
         stream: &str,
         subject: &str,
         id: &str,
         headers: HeaderMap,
         body: Bytes,
-    ) -> Result<Appended, JetStreamError> {
+    ) -> Result<Published, JetStreamError> {
         let mut is_first = true;
         let mut attempts = Attempts::new(self.patience);
         loop {
@@ -321,9 +338,8 @@ impl Connection {
             let error = tokio::select! {
                 biased;
                 published = publishing => match published {
-                    Ok(stored) => {
-                        let is_copy = stored.duplicate && is_first;
-                        return Ok(Appended { position: stored.sequence, is_copy });
+                    Ok(PublishAck { sequence, duplicate, .. }) => {
+                        return Ok(Published { position: sequence, is_duplicate: duplicate, is_first });
                     }
                     Err(error) => error,
                 },

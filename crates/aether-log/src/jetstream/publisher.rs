@@ -9,6 +9,7 @@ use aether_core::medium::{MediumStatus, Stored};
 
 use super::connection::Connection;
 use super::error::JetStreamError;
+use super::parts::Parts;
 use super::schedules::StreamSchedules;
 use super::subjects::Subjects;
 use crate::keeper::stored;
@@ -19,20 +20,21 @@ use crate::store::{Appended, Entry};
 #[derive(Debug)]
 pub(crate) struct Publisher {
     connection: Arc<Connection>,
-    subjects: Subjects,
+    parts: Parts,
     schedules: StreamSchedules,
     /// The level that an acknowledgement of the server means.
     reached: Durability,
 }
 
 impl Publisher {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         connection: Arc<Connection>,
         subjects: Subjects,
         schedules: StreamSchedules,
         reached: Durability,
     ) -> Self {
-        Self { connection, subjects, schedules, reached }
+        let parts = Parts::new(Arc::clone(&connection), subjects);
+        Self { connection, parts, schedules, reached }
     }
 
     pub(crate) const fn schedules(&self) -> &StreamSchedules {
@@ -71,11 +73,10 @@ impl Publisher {
         wave: Entry,
         done: impl FnOnce(Result<Stored, JetStreamError>) + Send + 'static,
     ) {
-        let (subject, id) = (self.subjects.wave(&wave.name), format!("{:x}", wave.id));
-        let (connection, reached) = (Arc::clone(&self.connection), self.reached);
-        let stream = self.subjects.stream().to_owned();
+        let (connection, parts, reached) = (Arc::clone(&self.connection), self.parts.clone(), self.reached);
         self.connection.runtime.spawn(async move {
-            let published = connection.publish(&stream, &subject, &id, wave.body).await;
+            let id = format!("{:x}", wave.id);
+            let published = parts.store(wave, &id).await;
             connection.note(&published);
             let stored = |Appended { position, is_copy }| stored(position, reached).copy(is_copy);
             done(published.map(stored));

@@ -45,6 +45,25 @@ pub(crate) fn stream(subjects: &Subjects, replicas: usize, options: &JetStreamOp
     }
 }
 
+/// The stream of the parts of waves, with the settings of the stream of the waves.
+pub(crate) fn parts_stream(subjects: &Subjects, waves: Config) -> Config {
+    Config {
+        name: subjects.parts_stream(),
+        description: Some("parts of large waves of Aether".to_owned()),
+        subjects: vec![format!("{}.>", subjects.parts())],
+        // Parts are older than their wave, and it may be delivered as long as it is there.
+        max_age: match waves.max_age {
+            Duration::ZERO => Duration::ZERO,
+            age => age + Duration::from_secs(3600),
+        },
+        max_messages: -1,
+        max_message_size: -1,
+        max_consumers: -1,
+        sources: None,
+        ..waves
+    }
+}
+
 /// The stream of dead letters, and of the failures of waves that are delivered again: the last message of each subject.
 pub(crate) fn side_stream(subjects: &Subjects, replicas: usize) -> Config {
     Config {

@@ -28,6 +28,16 @@ impl Subjects {
         format!("{}-schedules", self.stream)
     }
 
+    /// The stream of the parts of waves that are larger than a message may be.
+    pub(crate) fn parts_stream(&self) -> String {
+        format!("{}-parts", self.stream)
+    }
+
+    /// The parts of waves are below it.
+    pub(crate) fn parts(&self) -> String {
+        format!("aether-log-part.{}", self.stream)
+    }
+
     /// All that is stored for later, and what is due.
     pub(crate) fn schedules(&self) -> Vec<String> {
         vec![format!("aether-log-schedule.{}.>", self.stream), self.due(">")]
@@ -75,6 +85,11 @@ impl Subjects {
     /// well.
     pub(crate) fn letter(&self, consumer: &str, position: u64, id: u128) -> String {
         format!("aether-log-dead.{}.{consumer}.{position}-{id:x}", self.stream)
+    }
+
+    /// Whether a subject of the stream of the dead letters is the one of a letter, and not of a part of one.
+    pub(crate) fn is_letter(subject: &str) -> bool {
+        subject.starts_with("aether-log-dead.") && subject.split('.').count() == 4
     }
 
     /// The failures of a wave so far.

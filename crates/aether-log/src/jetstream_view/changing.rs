@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::{JetStreamView, listing};
 use crate::dead::StreamLetters;
-use crate::jetstream::{JetStreamError, Subjects};
+use crate::jetstream::{InParts, Incomplete, JetStreamError, Parts, Subjects};
 use crate::name::is_name;
 use crate::stored_wave::{StoredWave, read_frame};
 
@@ -32,8 +32,9 @@ impl JetStreamView {
         Ok(StreamLetters::new(self.connection.clone(), subjects(log)?))
     }
 
-    /// At most `most` waves of a pattern from a position on. Needs the right to publish to `$JS.API.STREAM.MSG.GET` of
-    /// the log. One request for each. A message that cannot be read as a wave is passed over.
+    /// At most `most` waves of a pattern from a position on. Needs the right to publish to
+    /// `$JS.API.STREAM.MSG.GET` of the log, and of the stream of its parts. One request for each, and for each part of a
+    /// large one. A message that cannot be read as a wave is passed over.
     ///
     /// # Errors
     /// [`JetStreamError`]: there is no such log, or the server does not answer or refuses.
@@ -59,16 +60,31 @@ impl JetStreamView {
             };
             next = message.sequence + 1;
             let Ok(message) = StreamMessage::try_from(message) else { continue };
-            waves.extend(self.wave(&subjects, &message));
+            waves.extend(self.wave(&subjects, &message).await?);
         }
         Ok(waves)
     }
 
-    fn wave(&self, subjects: &Subjects, message: &StreamMessage) -> Option<StoredWave> {
-        let channel = subjects.name(&message.subject)?;
-        let opened = self.connection.sealing.open(&message.subject, &message.payload).ok()?;
-        let micros = u64::try_from(message.time.unix_timestamp_nanos() / 1000).ok()?;
-        read_frame(message.sequence, micros, Some(channel.as_bytes()), &opened.frame).ok()
+    async fn wave(
+        &self,
+        subjects: &Subjects,
+        message: &StreamMessage,
+    ) -> Result<Option<StoredWave>, JetStreamError> {
+        let Some(channel) = subjects.name(&message.subject) else { return Ok(None) };
+        let open = |body| self.connection.sealing.open(&message.subject, body).ok();
+        let Some(mut opened) = open(&message.payload) else { return Ok(None) };
+        if let Some(named) = InParts::read(&opened.frame) {
+            let parts = Parts::new(self.connection.clone(), subjects.clone());
+            let body = match parts.collect(channel, &named).await {
+                Ok(body) => body,
+                Err(Incomplete::Server(error)) => return Err(error),
+                Err(_) => return Ok(None),
+            };
+            let Some(whole) = open(&body) else { return Ok(None) };
+            opened = whole;
+        }
+        let micros = u64::try_from(message.time.unix_timestamp_nanos() / 1000).unwrap_or(0);
+        Ok(read_frame(message.sequence, micros, Some(channel.as_bytes()), &opened.frame).ok())
     }
 
     /// Forgets a consumer for good: its position and its waves in flight. A program that uses the name again starts

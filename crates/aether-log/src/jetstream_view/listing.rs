@@ -138,7 +138,7 @@ async fn beside(connection: &Connection, subjects: &Subjects) -> Result<Option<B
         let mut tokens = subject.split('.');
         let (root, _, consumer) = (tokens.next(), tokens.next(), tokens.next());
         let numbers: &mut BTreeMap<_, _> = match root {
-            Some("aether-log-dead") => &mut beside.dead,
+            Some("aether-log-dead") if Subjects::is_letter(&subject) => &mut beside.dead,
             Some("aether-log-failed") => &mut beside.failed,
             _ => continue,
         };

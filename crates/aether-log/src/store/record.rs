@@ -11,7 +11,7 @@ pub(super) const MARK: [u8; 4] = [0x9a, 0xe7, 0x4c, 0xd1];
 /// name and body, checksum of the header.
 pub(super) const HEADER: usize = 4 + 1 + 1 + 2 + 4 + 8 + 8 + 16 + 4 + 4;
 /// The largest name and body of a record, in bytes: more than any medium carries by default.
-pub(super) const MAX_BODY: usize = 64 << 20;
+pub(crate) const MAX_BODY: usize = 64 << 20;
 
 /// What is appended.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use crate::consumer::options::ConsumerOptions;
 use crate::consumer::window::Failures;
 use crate::dead::{Attempt, Noted, Underway};
 use crate::jetstream::JetStreamError;
-use crate::stored_wave::{StoredWave, identity};
+use crate::stored_wave::StoredWave;
 
 /// After how many acknowledgements that nobody waits for one is confirmed, so that their number is bounded.
 const CONFIRMED_EVERY: u64 = 256;
@@ -48,12 +48,20 @@ impl Taken {
         self.held.as_ref()
     }
 
-    /// The wave, and the claim on it.
-    pub(super) fn deliver(mut self, failures: Failures, is_noted: bool) -> Option<(StoredWave, StreamClaim)> {
+    /// The claim on the wave.
+    pub(super) fn claim(mut self, failures: Failures, is_noted: bool) -> Option<StreamClaim> {
         let held = self.held.take()?;
-        let (shared, position, id) = (Arc::clone(&self.shared), held.stored.position, held.id);
-        let kept = shared.options.by_key.then(|| Box::new(held.clone()));
-        Some((held.stored, StreamClaim { shared, position, id, failures, is_noted, kept }))
+        let (shared, position, id) = (Arc::clone(&self.shared), held.order.position, held.id);
+        let kept = shared.options.by_key.then(|| Box::new(held));
+        Some(StreamClaim { shared, position, id, failures, is_noted, kept })
+    }
+
+    /// Passes over the wave, and answers so.
+    pub(super) async fn pass_over(mut self, content: Bytes) {
+        let Some(held) = self.held.take() else { return };
+        if let Some(reply) = self.shared.window.pass_over(held.order.position) {
+            answer(&self.shared, reply, content).await;
+        }
     }
 }
 
@@ -63,11 +71,6 @@ impl Drop for Taken {
             put_back(&self.shared, held, None);
         }
     }
-}
-
-/// The identity by which a wave is recognised.
-pub(super) fn id(stored: &StoredWave) -> u128 {
-    identity(&stored.wave)
 }
 
 impl StreamClaim {

@@ -24,11 +24,13 @@ pub(super) enum Complaint {
     Name,
     /// The rules refuse it.
     Rules,
+    /// Its parts are not all there.
+    Incomplete,
 }
 
 /// The last complaint of each kind.
 #[derive(Debug, Default)]
-pub(super) struct Complaints([LogLines; 5]);
+pub(super) struct Complaints([LogLines; 6]);
 
 impl Complaints {
     /// `Some` if a line may be logged now, with the number of those that were left out before it.

@@ -26,6 +26,12 @@ const LOCKED_AGAIN: Duration = Duration::from_secs(5);
 /// How many waves go into the window at once.
 const AT_ONCE: usize = 256;
 
+/// The answer about a wave whose key is not here: it comes again, no later than a wave of a silent process.
+pub(super) fn again_when_unlocked(shared: &StreamShared) -> Bytes {
+    let delay = LOCKED_AGAIN.min(shared.ack_wait).as_nanos();
+    format!("-NAK {{\"delay\":{delay}}}").into()
+}
+
 /// A request that the server has.
 #[derive(Debug)]
 struct Asked {
@@ -214,9 +220,7 @@ async fn take(
             Meaning::Locked => {
                 passed_over += 1;
                 if let Some(reply) = reply {
-                    // No later than a wave of a silent process.
-                    let delay = LOCKED_AGAIN.min(shared.ack_wait).as_nanos();
-                    answer(shared, reply, format!("-NAK {{\"delay\":{delay}}}").into()).await;
+                    answer(shared, reply, again_when_unlocked(shared)).await;
                 }
             }
             Meaning::Heartbeat => holding.ask_while_gathering(),

@@ -7,14 +7,13 @@ use async_nats::header::NATS_PIN_ID;
 use async_nats::jetstream::Message;
 use tokio::time::Instant;
 
-use super::claim::id;
-use super::complaints::{Complaint, Complaints};
+use super::opening::PassedOver;
 use super::pin::Numbers;
 use super::shared::StreamShared;
-use super::window::Held;
+use super::window::{Cut, Held};
 use crate::consumer::ready::Order;
-use crate::sealing::Unopened;
-use crate::stored_wave::read_frame;
+use crate::jetstream::InParts;
+use crate::stored_wave::identity;
 
 /// The meaning of a message of the server.
 pub(super) enum Meaning {
@@ -37,7 +36,6 @@ pub(super) struct Reader<'a> {
     shared: &'a StreamShared,
     /// Reused, because the context in it is large.
     message: Option<Message>,
-    complaints: Complaints,
     arrived: Option<Arrived>,
 }
 
@@ -49,7 +47,7 @@ pub(super) struct Arrived {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(shared: &'a StreamShared) -> Self {
-        Self { shared, message: None, complaints: Complaints::default(), arrived: None }
+        Self { shared, message: None, arrived: None }
     }
 
     /// By key: the delivery that was read last, if it was one.
@@ -93,70 +91,36 @@ impl<'a> Reader<'a> {
             self.arrived = pin.map(|pin| Arrived { pin: pin.as_str().to_owned(), numbers });
         }
         let micros = u64::try_from(info.published.unix_timestamp_nanos() / 1000).unwrap_or(0);
-        let (consumer, now) = (&self.shared.name, Instant::now());
-        let mut due = |complaint| self.complaints.due(complaint, now);
-        let opened = match self.shared.connection.sealing.open(&delivery.subject, &delivery.payload) {
+        let opened = match self.shared.open(position, &delivery.subject, &delivery.payload) {
             Ok(opened) => opened,
-            Err(error @ Unopened::Locked) => {
-                if let Some(left_out) = due(Complaint::Locked) {
-                    tracing::warn!(position, consumer, %error, left_out, "a wave waits for its key and is delivered again");
-                }
-                return Meaning::Locked;
-            }
-            Err(error) => {
-                if let Some(left_out) = due(Complaint::Refused) {
-                    tracing::warn!(position, consumer, %error, left_out, "a message of the stream is refused and passed over");
-                }
-                return Meaning::Unreadable;
-            }
+            Err(PassedOver::Locked) => return Meaning::Locked,
+            Err(PassedOver::Unreadable) => return Meaning::Unreadable,
         };
-        let name = self.shared.subjects.name(&delivery.subject).map(str::as_bytes);
-        let mut stored = match read_frame(position, micros, Some(name.unwrap_or_default()), &opened.frame) {
-            Ok(stored) => stored,
-            Err(error) => {
-                if let Some(left_out) = due(Complaint::NoWave) {
-                    tracing::warn!(position, consumer, %error, left_out, "a message of the stream cannot be read as a wave and is passed over");
-                }
-                return Meaning::Unreadable;
+        let by_key = self.shared.options.by_key;
+        let subject = &delivery.subject;
+        let (read, cut) = match InParts::read(&opened.frame) {
+            Some(parts) => {
+                let head = self.shared.framed(position, micros, subject, &parts.head);
+                (head, Some(Arc::new(Cut { parts, subject: subject.clone() })))
             }
+            None => (self.shared.read(position, micros, subject, opened), None),
         };
-        if opened.proof.is_some_and(|proof| !stored.wave.prove(&proof)) {
-            if let Some(left_out) = due(Complaint::Name) {
-                let name = stored.wave.source().name();
-                tracing::warn!(
-                    position,
-                    consumer,
-                    name,
-                    left_out,
-                    "its signer may not use the name: a wave is passed over"
-                );
-            }
-            return Meaning::Unreadable;
-        }
-        // A copy, so that the schema of one wave delays no other consumer.
-        let border = self.shared.connection.border.lock().clone();
-        if let Some(border) = border
-            && let Err(refusal) = border.admit_stored(&mut stored.wave)
-        {
-            if let Some(left_out) = due(Complaint::Rules) {
-                tracing::warn!(position, consumer, %refusal, left_out, "the rules refuse a wave of the stream: it is passed over");
-            }
-            return Meaning::Unreadable;
-        }
-        let Some(reply) = delivery.reply.clone() else { return Meaning::Unreadable };
-        let (level, id) = (stored.wave.signal().level(), id(&stored));
-        let key = stored.wave.key().filter(|_| self.shared.options.by_key).map(Arc::from);
-        let tenant = self.shared.options.fair_by.and_then(|tenant| tenant.of(&stored.wave));
+        let (Ok(stored), Some(reply)) = (read, delivery.reply.clone()) else { return Meaning::Unreadable };
+        let wave = &stored.wave;
+        let (level, id) = (wave.signal().level(), identity(wave));
+        let key = wave.key().filter(|_| by_key).map(Arc::from);
+        let tenant = self.shared.options.fair_by.and_then(|tenant| tenant.of(wave));
         let order = Order { position, level, micros, key, tenant };
         Meaning::Wave(Box::new(Held {
             stored,
+            cut,
             order,
             id,
             reply,
             delivered,
             delivery: delivery_number,
             bytes,
-            touched: now,
+            touched: Instant::now(),
             known: None,
         }))
     }

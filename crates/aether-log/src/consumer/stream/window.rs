@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroUsize};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Subject;
@@ -20,7 +21,7 @@ use crate::consumer::pace::Pace;
 use crate::consumer::queue::{Counted, JobState, QueuedJob};
 use crate::consumer::ready::{Order, Ready};
 use crate::consumer::window::Failures;
-use crate::jetstream::JetStreamError;
+use crate::jetstream::{InParts, JetStreamError};
 use crate::stored_wave::StoredWave;
 
 /// The greatest number of waves that a process holds. Each is kept alive at the server by a message from time to time.
@@ -41,10 +42,20 @@ pub(super) fn max_held(options: &ConsumerOptions) -> usize {
     options.window.get().min(MAX_HELD)
 }
 
+/// Where the parts of a wave are that is larger than a message may be. It is collected when it is delivered.
+#[derive(Debug)]
+pub(super) struct Cut {
+    pub(super) parts: InParts,
+    /// The subject of the wave.
+    pub(super) subject: Subject,
+}
+
 /// A wave that waits.
 #[derive(Debug, Clone)]
 pub(super) struct Held {
+    /// Without its payload, if it is cut.
     pub(super) stored: StoredWave,
+    pub(super) cut: Option<Arc<Cut>>,
     pub(super) order: Order,
     pub(super) id: u128,
     /// Where it is acknowledged.
@@ -70,6 +81,7 @@ impl Held {
 #[derive(Debug, Clone)]
 pub(super) struct InFlight {
     pub(super) stored: StoredWave,
+    pub(super) cut: Option<Arc<Cut>>,
     pub(super) reply: Subject,
     touched: Instant,
     since: Instant,
@@ -164,7 +176,7 @@ impl StreamWindow {
         let mut state = self.state.lock();
         let mut known = Vec::new();
         for held in delivered {
-            let position = held.stored.position;
+            let position = held.order.position;
             if state.acknowledged.get(&held.id).is_some() {
                 known.push(held.reply);
             } else if let Some(in_flight) = state.in_flight.get_mut(&position) {
@@ -417,6 +429,14 @@ impl StreamWindow {
         jobs.collect()
     }
 
+    /// A wave in flight is not delivered, and others of its key need not wait for it. Returns where it is answered.
+    pub(super) fn pass_over(&self, position: u64) -> Option<Subject> {
+        let InFlight { reply, .. } = self.settle(position, None)?;
+        self.state.lock().ready.ended(position);
+        self.changed.notify_waiters();
+        Some(reply)
+    }
+
     pub(super) fn failures(&self, position: u64) -> Option<Failures> {
         self.state.lock().failing.get(&position).cloned()
     }
@@ -489,8 +509,8 @@ impl State {
 
     fn begin_flight(&mut self, held: &Held, since: Instant) {
         self.bytes -= held.bytes;
-        let (stored, reply) = (held.stored.clone(), held.reply.clone());
-        let flight = InFlight { stored, reply, touched: held.touched, since, bytes: held.bytes };
+        let (stored, cut, reply) = (held.stored.clone(), held.cut.clone(), held.reply.clone());
+        let flight = InFlight { stored, cut, reply, touched: held.touched, since, bytes: held.bytes };
         self.in_flight.insert(held.order.position, flight);
     }
 

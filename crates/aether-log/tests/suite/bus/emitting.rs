@@ -148,7 +148,7 @@ async fn a_wave_of_a_batch_that_is_too_large_is_handed_back_and_the_others_are_s
     let log = open(folder.path());
     let aether = connect(&log).await;
     let shop = aether.emitter("shop").unwrap();
-    let large = aether.promises().max_payload + 1;
+    let large = 65 << 20;
     let waves = (0..10).map(|number| match number {
         3 => Wave::from_bytes("orders.created", vec![0; large]).unwrap(),
         _ => wave(number, 0.5),

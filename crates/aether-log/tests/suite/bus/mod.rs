@@ -10,6 +10,7 @@ mod emitting;
 mod failing;
 mod faults;
 mod keeping_for;
+mod large;
 mod recovering;
 mod replaying;
 mod retaining;

@@ -7,6 +7,7 @@ mod keyed;
 mod keyed_processes;
 mod killing;
 mod killing_later;
+mod large;
 mod later;
 mod lines;
 mod poison;

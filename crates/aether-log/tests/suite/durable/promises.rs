@@ -113,10 +113,10 @@ pub(crate) async fn d4_what_the_log_does_not_take_is_handed_back(place: &Place) 
     let log = place.open().await;
     let aether = connect(&log).await;
     let shop = aether.emitter("shop").unwrap();
-    let large = || Wave::builder("orders.created").bytes(vec![7; 2 << 20]).build().unwrap();
+    let large = || Wave::builder("orders.created").bytes(vec![7; 65 << 20]).build().unwrap();
     let refused = shop.emit(large()).await.unwrap_err();
     assert!(matches!(refused, EmitError::TooLarge { .. }), "{refused:?}");
-    assert_eq!(refused.into_wave().unwrap().payload().len(), 2 << 20);
+    assert_eq!(refused.into_wave().unwrap().payload().len(), 65 << 20);
     let receipt = shop.emit(order("small", 0.5)).await.unwrap();
     let first = receive(&billing(&log)).await;
     assert_eq!((text(&first), first.position()), ("small".to_owned(), position(&receipt)));
