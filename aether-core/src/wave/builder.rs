@@ -182,8 +182,8 @@ impl WaveBuilder {
     /// [`is_copy`](crate::medium::Stored::is_copy).
     ///
     /// A log in a folder remembers its last waves (`StoreOptions::remembered_ids`, 65,536 by default), one in JetStream
-    /// for a time (`JetStreamOptions::duplicate_window`, two minutes by default). Whether the first wave was handled does not
-    /// matter. On a channel that no log keeps, [`EmitError::NotKept`](crate::EmitError::NotKept) hands the wave back. A wave
+    /// for a time (`JetStreamOptions::duplicate_window`, two minutes by default). Whether the first wave was handled does
+    /// not matter. On a channel that no log keeps, [`EmitError::NotKept`](crate::EmitError::NotKept) hands the wave back. A wave
     /// for later cannot be unique; a schedule has a key.
     pub fn unique(mut self, name: &str) -> Self {
         let metadata = self.metadata.replaced(UNIQUE, name);

@@ -2,9 +2,9 @@
 //!
 //! `cargo xtask bench queue`
 //!
-//! One handler is busy for a millisecond with each wave. It is offered from half of what it can do to four times that: due times
-//! are drawn in advance, and a wave waits from then until its handling begins. Three consumers get the same waves: by strength
-//! with ageing, in the order of the log (no ageing), and by strength alone (ageing of a day).
+//! One handler is busy for a millisecond with each wave. It is offered from half of what it can do to four times that: due
+//! times are drawn in advance, and a wave waits from then until its handling begins. Three consumers get the same waves: by
+//! strength with ageing, in the order of the log (no ageing), and by strength alone (ageing of a day).
 //!
 //! Waits are the ones of waves that are done when the time of a load is over.
 

@@ -18,17 +18,17 @@ use aether_service::letters::{LetterAnswer, LetterQuery};
 use crate::error::{CommandError, LettersError};
 use crate::letters::Asking;
 use crate::output::{Output, stderr_line};
-use args::{Common, JobsCommand};
+use args::{JobOptions, JobsCommand};
 
 /// A queue, and the process that has it.
-struct Found {
+struct FoundQueue {
     store: u64,
     service: String,
     queue: QueueRecord,
 }
 
 /// The services that are asked.
-struct Asked {
+struct AskedServices {
     asking: Asking,
     stores: Vec<(u64, String)>,
     /// Those that did not answer.
@@ -45,7 +45,7 @@ pub(crate) async fn jobs(args: JobsArgs, shutdown: CancellationToken) -> Result<
         () = shutdown.cancelled() => Err(interrupted()),
     };
     let mut asked = match stores {
-        Ok(stores) => Asked { asking, stores, silent: 0 },
+        Ok(stores) => AskedServices { asking, stores, silent: 0 },
         Err(error) => {
             asking.close().await;
             return Err(error);
@@ -64,7 +64,7 @@ pub(crate) async fn jobs(args: JobsArgs, shutdown: CancellationToken) -> Result<
     Ok(())
 }
 
-impl Asked {
+impl AskedServices {
     async fn run(&mut self, command: &JobsCommand) -> Result<(), CommandError> {
         match command {
             JobsCommand::Ls(args) => {
@@ -119,7 +119,7 @@ impl Asked {
         }
     }
 
-    async fn queues(&mut self, common: &Common) -> Result<Vec<Found>, CommandError> {
+    async fn queues(&mut self, common: &JobOptions) -> Result<Vec<FoundQueue>, CommandError> {
         let mut found = Vec::new();
         for (store, service) in self.stores.clone() {
             let mut after = String::new();
@@ -132,7 +132,7 @@ impl Asked {
                 };
                 let last = queues.last().map(|queue| queue.consumer.clone());
                 let meant = queues.into_iter().filter(|queue| common.means(&queue.log));
-                found.extend(meant.map(|queue| Found { store, service: service.clone(), queue }));
+                found.extend(meant.map(|queue| FoundQueue { store, service: service.clone(), queue }));
                 match last.filter(|last| more && *last > after) {
                     Some(last) => after = last,
                     None => break,
@@ -143,19 +143,19 @@ impl Asked {
     }
 
     /// The processes with this consumer, which is in one log.
-    async fn of(&mut self, consumer: &str, common: &Common) -> Result<Vec<Found>, CommandError> {
+    async fn of(&mut self, consumer: &str, common: &JobOptions) -> Result<Vec<FoundQueue>, CommandError> {
         let mut found = self.queues(common).await?;
         found.retain(|found| found.queue.consumer == consumer);
         one_log(consumer, found.iter().map(|found| &*found.queue.log))?;
         Ok(found)
     }
 
-    async fn show(&mut self, consumer: &str, as_json: bool, common: &Common) -> Result<(), CommandError> {
+    async fn show(&mut self, consumer: &str, as_json: bool, common: &JobOptions) -> Result<(), CommandError> {
         let found = self.of(consumer, common).await?;
         if !as_json {
             print::queues(false, &found)?;
         }
-        for Found { store, service, .. } in &found {
+        for FoundQueue { store, service, .. } in &found {
             let mut after = 0;
             loop {
                 let query = JobQuery::Show { consumer: consumer.to_owned(), after };
@@ -175,9 +175,9 @@ impl Asked {
     }
 
     /// Asks all these processes for a change. Returns how much was changed.
-    async fn change_in(&mut self, found: &[Found], query: &JobQuery) -> Result<u64, CommandError> {
+    async fn change_in(&mut self, found: &[FoundQueue], query: &JobQuery) -> Result<u64, CommandError> {
         let mut changed = 0;
-        for Found { store, service, .. } in found {
+        for FoundQueue { store, service, .. } in found {
             match self.ask(*store, service, query.clone()).await? {
                 Some(JobAnswer::Changed { number }) => changed += number,
                 Some(_) => return Err(LettersError::Answer.into()),
@@ -190,7 +190,7 @@ impl Asked {
     async fn change(
         &mut self,
         consumer: &str,
-        common: &Common,
+        common: &JobOptions,
         done: &str,
         query: impl Fn(String) -> JobQuery,
     ) -> Result<(), CommandError> {
@@ -203,7 +203,7 @@ impl Asked {
     async fn change_each<T: Copy>(
         &mut self,
         consumer: &str,
-        common: &Common,
+        common: &JobOptions,
         positions: &[T],
         done: &str,
         query: impl Fn(String, T) -> JobQuery,
@@ -223,7 +223,7 @@ impl Asked {
     /// The schedules by log and key, each with a process that answers for it.
     async fn schedules(
         &mut self,
-        common: &Common,
+        common: &JobOptions,
     ) -> Result<BTreeMap<(String, String), (u64, ScheduleRecord)>, CommandError> {
         let mut all = BTreeMap::new();
         for (store, service) in self.stores.clone() {
@@ -248,7 +248,7 @@ impl Asked {
         Ok(all)
     }
 
-    async fn unschedule(&mut self, key: &str, common: &Common) -> Result<(), CommandError> {
+    async fn unschedule(&mut self, key: &str, common: &JobOptions) -> Result<(), CommandError> {
         let mut schedules = self.schedules(common).await?;
         schedules.retain(|(_, other), _| other == key);
         one_log(key, schedules.keys().map(|(log, _)| &**log))?;

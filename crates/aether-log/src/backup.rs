@@ -8,7 +8,8 @@
 //! 4. The snapshots, which need no wave that was dropped before the first step.
 //! 5. The waves for later. One that is noted there as delivered is in the log by then.
 //! 6. The waves that the log got since. A letter is replayed into the log before it is dropped, so it is in one of them,
-//!    and no snapshot is ahead of the log.
+//!    and no snapshot is ahead of the log. Where retention has dropped some of these meanwhile, their consumers have noted
+//!    more than step 2 copied, so it begins again.
 //!
 //! A full segment never changes, so it is linked where the file system can do that. The last one is copied up to the end
 //! of its last whole record.
@@ -45,6 +46,8 @@ use crate::timers::FOLDER as TIMERS;
 const CHUNK: usize = 1 << 20;
 /// How often the segments of a store are listed again because its writer has dropped one of them meanwhile.
 const LISTS: usize = 1000;
+/// How often a backup begins again because retention was faster. Then waves that came after its beginning are missing.
+const ROUNDS: usize = 20;
 
 /// A folder that gets its name when it is complete. Dropped before that, it is removed.
 #[derive(Debug)]
@@ -114,20 +117,39 @@ pub(crate) fn back_up(log: &Path, to: &Path) -> Result<Backup, BackupError> {
     }
     let folder = Unfinished::new(to).map_err(BackupError::io(to, "make"))?;
     let mut making = Making { log, folder, manifest: Manifest::default(), full: BTreeSet::new() };
-    making.segments(Path::new(""))?;
-    making.consumers()?;
-    if log.join(DEAD).is_dir() {
-        making.segments(Path::new(DEAD))?;
+    for _ in 0..ROUNDS {
+        let first = making.segments(Path::new(""))?;
+        making.beside()?;
+        let then = making.segments(Path::new(""))?;
+        if first.last().is_none_or(|last| then.contains(last)) {
+            break;
+        }
     }
-    making.snapshots()?;
-    making.timers()?;
-    making.segments(Path::new(""))?;
     making.finish(to)
 }
 
 impl Making<'_> {
-    /// Copies what a store has now. Called again, it copies what the store got since.
-    fn segments(&mut self, below: &Path) -> Result<(), BackupError> {
+    /// Copies everything that is beside the waves, in the place of an earlier copy.
+    fn beside(&mut self) -> Result<(), BackupError> {
+        for below in [CONSUMERS, DEAD, snapshots::SNAPSHOTS, TIMERS] {
+            self.forget(Path::new(below));
+        }
+        self.consumers()?;
+        if self.log.join(DEAD).is_dir() {
+            self.segments(Path::new(DEAD))?;
+        }
+        self.snapshots()?;
+        self.timers()
+    }
+
+    /// Copies below a folder count no more.
+    fn forget(&mut self, below: &Path) {
+        self.manifest.remove(below);
+        self.full.retain(|path| !path.starts_with(below));
+    }
+
+    /// Copies what a store has now, and returns its segments. Called again, it copies what the store got since.
+    fn segments(&mut self, below: &Path) -> Result<Vec<PathBuf>, BackupError> {
         for _ in 1..LISTS {
             match self.segments_once(below) {
                 // Its writer has dropped one of them.
@@ -138,9 +160,11 @@ impl Making<'_> {
         self.segments_once(below)
     }
 
-    fn segments_once(&mut self, below: &Path) -> Result<(), BackupError> {
+    fn segments_once(&mut self, below: &Path) -> Result<Vec<PathBuf>, BackupError> {
+        let mut all = Vec::new();
         for segment in SegmentFile::all(&self.log.join(below))? {
             let path = below.join(segment.path.file_name().unwrap_or_default());
+            all.push(path.clone());
             if self.full.contains(&path) {
                 continue;
             }
@@ -155,7 +179,7 @@ impl Making<'_> {
                 bytes => self.copy(&path, bytes)?,
             }
         }
-        Ok(())
+        Ok(all)
     }
 
     /// Links a file that never changes, or copies it.
@@ -204,8 +228,8 @@ impl Making<'_> {
             }
             match self.segments(&below) {
                 // It was forgotten.
-                Err(error) if error.is_missing() => self.manifest.remove(&below),
-                done => done?,
+                Err(error) if error.is_missing() => self.forget(&below),
+                done => drop(done?),
             }
         }
         Ok(())
@@ -236,14 +260,11 @@ impl Making<'_> {
         }
         for _ in 1..LISTS {
             match self.segments_once(below) {
-                Err(error) if error.is_missing() => {
-                    self.manifest.remove(below);
-                    self.full.retain(|path| !path.starts_with(below));
-                }
-                done => return done,
+                Err(error) if error.is_missing() => self.forget(below),
+                done => return done.map(drop),
             }
         }
-        self.segments_once(below)
+        self.segments_once(below).map(drop)
     }
 
     fn finish(self, to: &Path) -> Result<Backup, BackupError> {

@@ -97,9 +97,9 @@ impl Consumer {
         }
     }
 
-    /// Changes the weight of a tenant for a consumer that is [fair](ConsumerOptions::fair_by), from its next delivery but one
-    /// on: of the deliveries it gets this part of the weights of all tenants of which waves wait. Default: 1. It holds for all
-    /// handles of the name in this process, and is not stored.
+    /// Changes the weight of a tenant for a consumer that is [fair](ConsumerOptions::fair_by), from its next delivery but
+    /// one on: of the deliveries it gets this part of the weights of all tenants of which waves wait. Default: 1. It holds
+    /// for all handles of the name in this process, and is not stored.
     ///
     /// # Errors
     /// [`WeightError`]: the consumer is not fair, or 65,536 tenants have other weights than 1.
@@ -165,8 +165,8 @@ impl Consumer {
         }
     }
 
-    /// Takes no more waves with any handle of this name in this process, until [`resume`](Self::resume). Deliveries in flight
-    /// go on. In JetStream the waves that the process holds ahead stay with it. It does not survive the process.
+    /// Takes no more waves with any handle of this name in this process, until [`resume`](Self::resume). Deliveries in
+    /// flight go on. In JetStream the waves that the process holds ahead stay with it. It does not survive the process.
     pub fn pause(&self) {
         self.set_paused(true);
     }
@@ -184,7 +184,7 @@ impl Consumer {
         }
     }
 
-    /// What waits, runs and pauses, as this process sees it. In JetStream it makes a request.
+    /// The waves that wait, run and pause, as this process sees them. In JetStream it makes a request.
     ///
     /// # Errors
     /// [`ConsumeError`] if the server does not answer.
@@ -227,8 +227,8 @@ impl Consumer {
         }
     }
 
-    /// Gives up the wave at this position, which is not handled any more and becomes a dead letter. False if it neither waits
-    /// within the window nor pauses here: it may be in flight.
+    /// Gives up the wave at this position, which is not handled any more and becomes a dead letter. False if it neither
+    /// waits within the window nor pauses here: it may be in flight.
     ///
     /// # Errors
     /// [`ConsumeError`] if the letter cannot be written. The wave stays then.

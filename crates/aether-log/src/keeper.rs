@@ -62,13 +62,8 @@ pub(crate) type Done = Box<dyn FnOnce(Result<Stored, KeepError>) + Send>;
 
 /// The function that the store calls with the place of a record.
 fn positioned(done: Done, level: Durability) -> Box<dyn FnOnce(Result<Appended, AppendError>) + Send> {
-    let stored = move |Appended { position, is_copy }| stored(position, level).copy(is_copy);
+    let stored = move |appended: Appended| appended.stored(level);
     Box::new(move |result| done(result.map(stored).map_err(Into::into)))
-}
-
-/// A wave that was stored at a position.
-pub(crate) fn stored(position: u64, level: Durability) -> Stored {
-    Stored::new(NonZeroU64::new(position).unwrap_or(NonZeroU64::MIN), level)
 }
 
 impl Keeper {

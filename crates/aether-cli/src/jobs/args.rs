@@ -54,7 +54,7 @@ pub(super) enum JobsCommand {
 
 /// Options of all commands about jobs.
 #[derive(Debug, clap::Args)]
-pub(super) struct Common {
+pub(super) struct JobOptions {
     /// Only queues and schedules of this log: its folder, or its name in JetStream
     #[arg(long, value_name = "LOG")]
     log: Option<String>,
@@ -70,14 +70,14 @@ pub(super) struct Common {
     pub(super) medium: MediumArgs,
 }
 
-impl Common {
+impl JobOptions {
     pub(super) fn means(&self, log: &str) -> bool {
         self.log.as_ref().is_none_or(|meant| meant == log)
     }
 }
 
 impl JobsCommand {
-    pub(super) const fn common(&self) -> &Common {
+    pub(super) const fn common(&self) -> &JobOptions {
         match self {
             Self::Ls(args) | Self::Schedules(args) => &args.common,
             Self::Show(args) => &args.common,
@@ -96,7 +96,7 @@ pub(super) struct Listed {
     pub(super) json: bool,
 
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: JobOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -109,7 +109,7 @@ pub(super) struct Shown {
     pub(super) json: bool,
 
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: JobOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -118,7 +118,7 @@ pub(super) struct Named {
     pub(super) consumer: String,
 
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: JobOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -135,7 +135,7 @@ pub(super) struct Retry {
     pub(super) all: bool,
 
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: JobOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -148,7 +148,7 @@ pub(super) struct Cancel {
     pub(super) ids: Vec<u64>,
 
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: JobOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -157,5 +157,5 @@ pub(super) struct Unschedule {
     pub(super) key: String,
 
     #[command(flatten)]
-    pub(super) common: Common,
+    pub(super) common: JobOptions,
 }

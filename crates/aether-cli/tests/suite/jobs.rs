@@ -35,7 +35,7 @@ async fn steered(log: aether_log::DurableLog, url: &str, name: &str) {
         }
     };
     tokio::time::timeout(PATIENCE, failed).await.unwrap();
-    // The store of the process, and that of the log.
+    // The store of the process, and the one of the log.
     let medium = ["--medium", url, "--expect", "2", "--roll-call", "30s"];
     let aether_jobs = |args: &[&str]| {
         let args = [&["jobs"], args, &medium].concat();

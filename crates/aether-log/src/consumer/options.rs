@@ -137,8 +137,8 @@ impl ConsumerOptions {
     /// waiting gets no more for that later. Of a tenant, the strongest wave comes first, as before. Default: no.
     ///
     /// [By key](Self::by_key) as well, a wave that waits for others of its key counts when it is delivered, and for its own
-    /// tenant. The tenants are the ones of the [window](Self::window): a wave behind more waves than that is not seen yet. In
-    /// JetStream each process has a window of its own, of at most 8192 waves.
+    /// tenant. The tenants are the ones of the [window](Self::window): a wave behind more waves than that is not seen yet.
+    /// In JetStream each process has a window of its own, of at most 8192 waves.
     #[must_use]
     pub fn fair_by(mut self, tenant: Tenant) -> Self {
         self.fair_by = Some(tenant);

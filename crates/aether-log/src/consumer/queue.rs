@@ -66,7 +66,7 @@ pub enum JobState {
 
 /// The numbers of a window.
 #[derive(Debug)]
-pub(super) struct Counted {
+pub(super) struct Tally {
     pub(super) is_paused: bool,
     pub(super) ready: u64,
     pub(super) retrying: u64,
@@ -78,7 +78,7 @@ pub(super) struct Counted {
     pub(super) per_second: f64,
 }
 
-impl Counted {
+impl Tally {
     /// The standing of a consumer with these waves waiting, and these not looked at.
     pub(super) fn standing(
         self,

@@ -28,8 +28,8 @@ pub(super) struct Order {
 /// Of each key only the first wave is here, or is away: in flight, or paused after a failure. The others wait behind it,
 /// in the order of the log. It has the rank of the strongest of them, so that a strong wave does not wait for a weak one.
 ///
-/// Fair between tenants, the tenant of a wave is decided by the wave alone: one that waits behind others of its key counts for
-/// its own tenant when it is delivered.
+/// Fair between tenants, the tenant of a wave is decided by the wave alone: one that waits behind others of its key counts
+/// for its own tenant when it is delivered.
 #[derive(Debug)]
 pub(super) struct Ready<T> {
     /// The time for each level.

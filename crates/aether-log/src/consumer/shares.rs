@@ -15,11 +15,11 @@ const DELIVERY: u128 = 1 << 64;
 const MAX_WEIGHTS: usize = 65_536;
 
 /// Self-clocked fair queueing: a tenant's turn comes one delivery, divided by its weight, after its last one; or after the
-/// last delivery of all, if nothing of the tenant waited then. So nothing is kept of a tenant of which nothing waits: its last
-/// turn is never later than the last delivery of all.
+/// last delivery of all, if nothing of the tenant waited then. So nothing is kept of a tenant of which nothing waits: its
+/// last turn is never later than the last delivery of all.
 #[derive(Debug)]
 pub(super) struct Shares<T> {
-    /// By turn; those of one turn in the order in which they have come to it.
+    /// By turn. Waves of one turn are in the order in which they have come to it.
     turns: BTreeMap<Turn, Waiting<T>>,
     /// The turns of tenants.
     tenants: HashMap<Arc<str>, Turn>,

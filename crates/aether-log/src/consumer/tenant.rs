@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aether_core::Wave;
 
-/// By what the tenants of a consumer are told apart, for [`ConsumerOptions::fair_by`](crate::ConsumerOptions::fair_by).
+/// The property of waves that names their tenants, for [`ConsumerOptions::fair_by`](crate::ConsumerOptions::fair_by).
 /// Waves without it belong to one tenant, whose name is empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]

@@ -14,10 +14,10 @@ use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::ConsumerOptions;
 use crate::consumer::pace::Pace;
 use crate::consumer::positions::Positions;
-use crate::consumer::queue::{Counted, JobState};
+use crate::consumer::queue::{JobState, Tally};
 use crate::consumer::ready::{Order, Ready};
-use crate::consumer::standing::time;
 use crate::dead::{Attempt, MAX_FAILED};
+use crate::schedule::time;
 use crate::store::{Place, Record};
 
 /// The contents of waiting waves that are kept in memory, in bytes. Others are read again.
@@ -120,14 +120,14 @@ impl Recovered {
 
 /// A wave that was taken.
 #[derive(Debug, Clone, Copy)]
-struct InFlight {
+struct Flight {
     since: Instant,
     place: Place,
 }
 
 /// A wave in flight or in a pause, to be read.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct Listed {
     pub(super) position: u64,
     pub(super) place: Place,
     pub(super) attempt: u32,
@@ -140,7 +140,7 @@ struct State {
     ready: Ready<Pending>,
     /// By the instant of their next attempt.
     delayed: BTreeMap<(Instant, u64), Pending>,
-    in_flight: BTreeMap<u64, InFlight>,
+    in_flight: BTreeMap<u64, Flight>,
     /// The positions of all of these.
     outstanding: BTreeSet<u64>,
     /// The bytes of the records that are held.
@@ -262,7 +262,7 @@ impl Window {
         }
         let Some(pending) = state.ready.take() else { return Err(None) };
         state.alone = is_suspect.then_some(next);
-        state.in_flight.insert(next, InFlight { since: now, place: pending.place });
+        state.in_flight.insert(next, Flight { since: now, place: pending.place });
         state.held -= pending.record.as_ref().map_or(0, Record::size);
         let failures = state.failures.get(&next).cloned().unwrap_or_default();
         Ok((pending, failures))
@@ -367,7 +367,7 @@ impl Window {
             }
             None => state.take_delayed(position)?,
         };
-        state.in_flight.insert(position, InFlight { since: Instant::now(), place: pending.place });
+        state.in_flight.insert(position, Flight { since: Instant::now(), place: pending.place });
         let failures = state.failures.get(&position).cloned().unwrap_or_default();
         Some((pending, failures))
     }
@@ -392,18 +392,18 @@ impl Window {
         self.changed.notify_waiters();
     }
 
-    pub(super) fn counted(&self) -> Counted {
+    pub(super) fn counted(&self) -> Tally {
         let (mut state, now) = (self.state.lock(), Instant::now());
         let State { ready, delayed, in_flight, pace, is_paused, .. } = &mut *state;
         let oldest = ready.iter_mut().map(|pending| pending.order.micros);
         let oldest = oldest.chain(delayed.values().map(|pending| pending.order.micros)).min();
         let due = delayed.first_key_value().map(|((due, _), _)| due.saturating_duration_since(now));
-        Counted {
+        Tally {
             is_paused: *is_paused,
             ready: ready.len() as u64,
             retrying: delayed.len() as u64,
             in_flight: in_flight.len() as u64,
-            oldest_waiting: oldest.and_then(time),
+            oldest_waiting: oldest.map(time),
             next_due: due,
             longest: in_flight.values().map(|flight| now.saturating_duration_since(flight.since)).max(),
             done: pace.done(),
@@ -412,7 +412,7 @@ impl Window {
     }
 
     /// The waves in flight and those that pause, by position, from behind this one on.
-    pub(super) fn found(&self, after: u64, most: usize) -> Vec<Found> {
+    pub(super) fn found(&self, after: u64, most: usize) -> Vec<Listed> {
         let (state, now) = (self.state.lock(), Instant::now());
         let running = state.in_flight.range(after.saturating_add(1)..).map(|(position, flight)| {
             (*position, flight.place, JobState::InFlight(now.saturating_duration_since(flight.since)))
@@ -428,7 +428,7 @@ impl Window {
             let failures = state.failures.get(&position);
             let error = failures.and_then(|failures| failures.listed.last()).map(|last| last.error.clone());
             let attempt = failures.map_or(0, |failures| failures.count) + 1;
-            Found { position, place, attempt, state: job, error }
+            Listed { position, place, attempt, state: job, error }
         });
         found.collect()
     }

@@ -1,4 +1,4 @@
-//! What the message of a wave holds that is larger than a message may be: where its parts are.
+//! The content of the message of a wave that is larger than a message may be: where its parts are.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};

@@ -14,6 +14,7 @@ use async_nats::jetstream::stream::{Info, RawMessage};
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 
 use super::connection::{Connection, Published};
@@ -40,12 +41,9 @@ pub(crate) enum Incomplete {
 }
 
 #[derive(Deserialize)]
-struct Got {
+struct GotPart {
     message: RawMessage,
 }
-
-#[derive(Deserialize)]
-struct Purged {}
 
 /// Stores waves and dead letters of any size.
 #[derive(Debug, Clone)]
@@ -55,7 +53,7 @@ pub(crate) struct Parts {
 }
 
 /// Where a message is stored, and the parts that it names.
-struct Located {
+struct Target {
     stream: String,
     subject: String,
     parts_stream: String,
@@ -63,7 +61,7 @@ struct Located {
     root: String,
 }
 
-impl Located {
+impl Target {
     fn part(&self, number: u64, part: u32) -> String {
         format!("{}.{number:x}.{part}", self.root)
     }
@@ -74,14 +72,14 @@ impl Parts {
         Self { connection, subjects }
     }
 
-    fn wave(&self, channel: &str) -> Located {
+    fn wave(&self, channel: &str) -> Target {
         let (stream, subject) = (self.subjects.stream().to_owned(), self.subjects.wave(channel));
-        Located { stream, subject, parts_stream: self.subjects.parts_stream(), root: self.subjects.parts() }
+        Target { stream, subject, parts_stream: self.subjects.parts_stream(), root: self.subjects.parts() }
     }
 
-    fn letter(&self, subject: &str) -> Located {
+    fn letter(&self, subject: &str) -> Target {
         let (stream, subject) = (self.subjects.side_stream(), subject.to_owned());
-        Located { parts_stream: stream.clone(), root: subject.clone(), stream, subject }
+        Target { parts_stream: stream.clone(), root: subject.clone(), stream, subject }
     }
 
     /// Stores a wave, as [`Connection::publish`].
@@ -104,7 +102,7 @@ impl Parts {
         self.connection.client.max_payload().saturating_sub(HEADERS)
     }
 
-    async fn put(&self, to: &Located, entry: Entry, message_id: &str) -> Result<Appended, JetStreamError> {
+    async fn put(&self, to: &Target, entry: Entry, message_id: &str) -> Result<Appended, JetStreamError> {
         let sealed = self.connection.sealing.seal(&to.subject, entry.body.clone())?;
         let publish = |body| {
             self.connection.publish_sealed(&to.stream, &to.subject, message_id, HeaderMap::new(), body)
@@ -140,7 +138,7 @@ impl Parts {
 
     async fn put_parts(
         &self,
-        to: &Located,
+        to: &Target,
         named: &mut InParts,
         mut rest: Bytes,
     ) -> Result<(), JetStreamError> {
@@ -175,8 +173,8 @@ impl Parts {
         ensure_stream(&self.connection, &parts_stream(&self.subjects, info.config)).await.map(drop)
     }
 
-    /// Drops the parts of an attempt. What stays is dropped by its age.
-    async fn drop_parts(&self, of: &Located, number: u64) {
+    /// Drops the parts of an attempt. The server drops by their age those that stay.
+    async fn drop_parts(&self, of: &Target, number: u64) {
         let filter = format!("{}.{number:x}.*", of.root);
         if let Err(error) = self.purge(&of.parts_stream, &filter).await {
             tracing::warn!(stream = of.parts_stream, %error, "parts that nothing names stay");
@@ -190,7 +188,7 @@ impl Parts {
 
     async fn purge(&self, stream: &str, filter: &str) -> Result<(), JetStreamError> {
         let (subject, content) = (format!("STREAM.PURGE.{stream}"), json!({ "filter": filter }));
-        let purged = self.connection.api::<Purged>(stream, subject, &content).await;
+        let purged = self.connection.api::<IgnoredAny>(stream, subject, &content).await;
         purged.map(drop).map_err(|failure| failure.while_doing("drop parts of", stream))
     }
 
@@ -204,7 +202,7 @@ impl Parts {
         self.get(&self.letter(subject), named).await
     }
 
-    async fn get(&self, from: &Located, named: &InParts) -> Result<Bytes, Incomplete> {
+    async fn get(&self, from: &Target, named: &InParts) -> Result<Bytes, Incomplete> {
         let parts = (0..named.parts).map(|part| async move {
             let which = json!({ "last_by_subj": from.part(named.number, part) });
             let message = self.message(&from.parts_stream, which).await?;
@@ -235,8 +233,8 @@ impl Parts {
         stream: &str,
         which: serde_json::Value,
     ) -> Result<Option<StreamMessage>, JetStreamError> {
-        match self.connection.api::<Got>(stream, format!("STREAM.MSG.GET.{stream}"), &which).await {
-            Ok(Got { message }) => Ok(StreamMessage::try_from(message).ok()),
+        match self.connection.api::<GotPart>(stream, format!("STREAM.MSG.GET.{stream}"), &which).await {
+            Ok(GotPart { message }) => Ok(StreamMessage::try_from(message).ok()),
             Err(failure)
                 if failure.is(ErrorCode::NO_MESSAGE_FOUND) || failure.is(ErrorCode::STREAM_NOT_FOUND) =>
             {

@@ -12,9 +12,8 @@ use super::error::JetStreamError;
 use super::parts::Parts;
 use super::schedules::StreamSchedules;
 use super::subjects::Subjects;
-use crate::keeper::stored;
 use crate::sealing::Sealing;
-use crate::store::{Appended, Entry};
+use crate::store::Entry;
 
 /// Stores waves, each by a request of its own, many at once.
 #[derive(Debug)]
@@ -78,8 +77,7 @@ impl Publisher {
             let id = format!("{:x}", wave.id);
             let published = parts.store(wave, &id).await;
             connection.note(&published);
-            let stored = |Appended { position, is_copy }| stored(position, reached).copy(is_copy);
-            done(published.map(stored));
+            done(published.map(|wave| wave.stored(reached)));
         });
     }
 }

@@ -1,9 +1,11 @@
 //! The queue of the writing thread: records, and requests between them.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
 use aether_core::Durability;
+use aether_core::medium::Stored;
 use aether_files::disk::Bell;
 use parking_lot::Mutex;
 
@@ -18,6 +20,13 @@ pub struct Appended {
     pub position: u64,
     /// Whether one was there.
     pub is_copy: bool,
+}
+
+impl Appended {
+    /// As a receipt has it, at the level that was reached.
+    pub(crate) fn stored(self, level: Durability) -> Stored {
+        Stored::new(NonZeroU64::new(self.position).unwrap_or(NonZeroU64::MIN), level).copy(self.is_copy)
+    }
 }
 
 /// Receives a record that has reached its level, or why it has not.

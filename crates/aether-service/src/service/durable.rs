@@ -76,8 +76,8 @@ impl Durable {
         self
     }
 
-    /// The weight of a tenant, for a handler that is [fair](Self::fair_by). Default: 1. [`Consumer::set_weight`] of the consumer
-    /// of this name changes it while the service runs.
+    /// The weight of a tenant, for a handler that is [fair](Self::fair_by). Default: 1. [`Consumer::set_weight`] of the
+    /// consumer of this name changes it while the service runs.
     pub fn weight(mut self, tenant: &str, weight: NonZeroU32) -> Self {
         self.weights.push((tenant.to_owned(), weight));
         self

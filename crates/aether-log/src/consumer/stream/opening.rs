@@ -1,17 +1,27 @@
 //! Opens what the server has of a wave, and checks it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::time::Instant;
 
 use super::claim::Taken;
 use super::complaints::Complaint;
-use super::pulling::again_when_unlocked;
 use super::shared::StreamShared;
 use super::window::Cut;
 use crate::jetstream::{Incomplete, JetStreamError};
 use crate::schedule::micros;
 use crate::sealing::{OpenedBody, Unopened};
 use crate::stored_wave::{StoredWave, identity, read_frame};
+
+/// The longest time until the server delivers a wave again whose key is not here.
+const LOCKED_AGAIN: Duration = Duration::from_secs(5);
+
+/// The answer about a wave whose key is not here: it comes again, no later than a wave of a silent process.
+pub(super) fn again_when_unlocked(shared: &StreamShared) -> Bytes {
+    let delay = LOCKED_AGAIN.min(shared.ack_wait).as_nanos();
+    format!("-NAK {{\"delay\":{delay}}}").into()
+}
 
 /// Why a wave is not delivered.
 pub(super) enum PassedOver {

@@ -12,6 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::claim::{answer, give_back};
 use super::holding::{HEARTBEAT, Holding};
+use super::opening::again_when_unlocked;
 use super::reader::{Meaning, Reader};
 use super::shared::StreamShared;
 use super::unreadable::Unreadable;
@@ -21,16 +22,8 @@ use crate::jetstream::JetStreamError;
 const SILENT_FOR: Duration = Duration::from_millis(2500);
 /// The pause before a request is sent again that was refused.
 const PAUSE: Duration = Duration::from_millis(100);
-/// The longest time until the server delivers a wave again whose key is not here.
-const LOCKED_AGAIN: Duration = Duration::from_secs(5);
 /// How many waves go into the window at once.
 const AT_ONCE: usize = 256;
-
-/// The answer about a wave whose key is not here: it comes again, no later than a wave of a silent process.
-pub(super) fn again_when_unlocked(shared: &StreamShared) -> Bytes {
-    let delay = LOCKED_AGAIN.min(shared.ack_wait).as_nanos();
-    format!("-NAK {{\"delay\":{delay}}}").into()
-}
 
 /// A request that the server has.
 #[derive(Debug)]

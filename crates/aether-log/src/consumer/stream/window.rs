@@ -18,7 +18,7 @@ use super::pin::Numbers;
 use crate::consumer::error::WeightError;
 use crate::consumer::options::ConsumerOptions;
 use crate::consumer::pace::Pace;
-use crate::consumer::queue::{Counted, JobState, QueuedJob};
+use crate::consumer::queue::{JobState, QueuedJob, Tally};
 use crate::consumer::ready::{Order, Ready};
 use crate::consumer::window::Failures;
 use crate::jetstream::{InParts, JetStreamError};
@@ -379,7 +379,7 @@ impl StreamWindow {
         self.changed.notify_waiters();
     }
 
-    pub(super) fn counted(&self) -> Counted {
+    pub(super) fn counted(&self) -> Tally {
         let (mut state, now) = (self.state.lock(), Instant::now());
         state.forget_due(now);
         let State { ready, paused, later, in_flight, pace, is_paused, .. } = &mut *state;
@@ -388,7 +388,7 @@ impl StreamWindow {
         let held =
             ready.iter_mut().map(|held| held.stored.at).chain(paused.values().map(|held| held.stored.at));
         let oldest = held.chain(later.values().map(|flight| flight.stored.at)).min();
-        Counted {
+        Tally {
             is_paused: *is_paused,
             ready: ready.len() as u64,
             retrying: (paused.len() + later.len()) as u64,

@@ -28,7 +28,7 @@ async fn queues(asker: &Emitter, store: u64) -> Vec<QueueRecord> {
     }
 }
 
-/// Waits until the only queue is so. What handlers do, the queue shows a moment later.
+/// Waits until the only queue is so. The queue shows the work of handlers a moment later.
 async fn queue_until(asker: &Emitter, store: u64, is_so: impl Fn(&QueueRecord) -> bool) -> QueueRecord {
     let asking = async {
         loop {
