@@ -177,14 +177,14 @@ impl WaveBuilder {
         self.at(now.checked_add(time).unwrap_or(now))
     }
 
-    /// Makes the wave the only one of this name on its channel: a durable log that has stored one stores no second one, and
-    /// nobody hears it. The [receipt](crate::Receipt) then has the position of the first one, and
+    /// Makes the wave the only one of this name on its channel: a durable log that has stored one stores no second one,
+    /// and nobody hears it. The [receipt](crate::Receipt) then has the position of the first one, and
     /// [`is_copy`](crate::medium::Stored::is_copy).
     ///
     /// A log in a folder remembers its last waves (`StoreOptions::remembered_ids`, 65,536 by default), one in JetStream
-    /// for a time (`JetStreamOptions::duplicate_window`, two minutes by default). Whether the first wave was handled does
-    /// not matter. On a channel that no log keeps, [`EmitError::NotKept`](crate::EmitError::NotKept) hands the wave back. A wave
-    /// for later cannot be unique; a schedule has a key.
+    /// for a time (`JetStreamOptions::duplicate_window`, two minutes by default). Whether the first wave was handled
+    /// does not matter. On a channel that no log keeps, [`EmitError::NotKept`](crate::EmitError::NotKept) hands the wave
+    /// back. A wave for later cannot be unique; a schedule has a key.
     pub fn unique(mut self, name: &str) -> Self {
         let metadata = self.metadata.replaced(UNIQUE, name);
         if let Some(metadata) = self.note(metadata) {

@@ -52,10 +52,9 @@ impl Storing {
         let (answer, result) = oneshot::channel();
         let (late, carrier, counted) = (wave.clone(), Arc::clone(inner), Counted::new(storing));
         let done = Box::new(move |result: Result<Stored, KeepError>| {
-            match answer.send(result) {
+            if let Err(Ok(stored)) = answer.send(result) {
                 // The emit was cancelled, and the wave is stored.
-                Err(Ok(stored)) => carry_now(&*carrier, late, stored),
-                _ => {}
+                carry_now(&*carrier, late, stored);
             }
             drop(counted);
         });

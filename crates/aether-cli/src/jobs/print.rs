@@ -5,7 +5,7 @@ use std::time::Duration;
 use aether_service::jobs::{JobRecord, QueueRecord, ScheduleRecord};
 use serde::Serialize;
 
-use super::Found;
+use super::FoundQueue;
 use crate::error::CommandError;
 use crate::letters::{age, safe};
 use crate::output::Output;
@@ -23,9 +23,9 @@ fn json<T: Serialize>(record: &T) -> String {
     serde_json::to_string(record).unwrap_or_default()
 }
 
-pub(super) fn queues(as_json: bool, found: &[Found]) -> Result<(), CommandError> {
+pub(super) fn queues(as_json: bool, found: &[FoundQueue]) -> Result<(), CommandError> {
     let mut output = Output::stdout();
-    for Found { store, service, queue } in found {
+    for FoundQueue { store, service, queue } in found {
         match as_json {
             true => output.line(json(&Of { service, record: queue }))?,
             false => output.line(queue_line(&format!("{} ({store:x})", safe(service)), queue))?,
