@@ -117,18 +117,27 @@ pub(crate) fn back_up(log: &Path, to: &Path) -> Result<Backup, BackupError> {
     }
     let folder = Unfinished::new(to).map_err(BackupError::io(to, "make"))?;
     let mut making = Making { log, folder, manifest: Manifest::default(), full: BTreeSet::new() };
-    for _ in 0..ROUNDS {
-        let first = making.segments(Path::new(""))?;
-        making.beside()?;
-        let then = making.segments(Path::new(""))?;
-        if first.last().is_none_or(|last| then.contains(last)) {
-            break;
-        }
-    }
+    making.everything(Making::beside)?;
     making.finish(to)
 }
 
 impl Making<'_> {
+    /// Copies the waves, what is beside them, and the waves since. Between two copies of the waves none is missing.
+    fn everything(
+        &mut self,
+        mut beside: impl FnMut(&mut Self) -> Result<(), BackupError>,
+    ) -> Result<(), BackupError> {
+        for _ in 0..ROUNDS {
+            let first = self.segments(Path::new(""))?;
+            beside(self)?;
+            let then = self.segments(Path::new(""))?;
+            if first.last().is_none_or(|last| then.contains(last)) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
     /// Copies everything that is beside the waves, in the place of an earlier copy.
     fn beside(&mut self) -> Result<(), BackupError> {
         for below in [CONSUMERS, DEAD, snapshots::SNAPSHOTS, TIMERS] {
@@ -317,7 +326,10 @@ impl BackupError {
 
 #[cfg(test)]
 mod tests {
+    use aether_core::Durability;
+
     use super::*;
+    use crate::store::{Entry, Store, StoreOptions};
 
     #[test]
     fn a_segment_that_was_copied_and_is_dropped_before_it_is_linked_stays_in_the_backup() {
@@ -338,5 +350,44 @@ mod tests {
         making.finish(&to).unwrap();
         assert_eq!(fs::read_dir(&to).unwrap().count(), 2);
         restore(&to, &folder.path().join("restored")).unwrap();
+    }
+
+    #[test]
+    fn a_backup_begins_again_where_retention_dropped_waves_that_it_has_not_copied() {
+        let folder = tempfile::tempdir().unwrap();
+        let (log, to) = (folder.path().join("log"), folder.path().join("backup"));
+        fs::create_dir(&log).unwrap();
+        let options = StoreOptions::default().segment_bytes(4096).unwrap();
+        let store = Store::open(&log, options, 1).unwrap();
+        let append = |records: u64| {
+            let (done, appended) = std::sync::mpsc::channel();
+            for _ in 0..records {
+                let body = vec![0; 1000].into();
+                let entry = Entry { kind: 1, level: 0, id: 0, name: "a".to_owned(), body };
+                let done = done.clone();
+                let done = Box::new(move |result| drop(done.send(result)));
+                store.append(entry, Durability::Stored, done).unwrap();
+            }
+            drop(done);
+            assert!(appended.iter().all(|result| result.is_ok()));
+        };
+        append(2);
+        let unfinished = Unfinished::new(&to).unwrap();
+        let mut making =
+            Making { log: &log, folder: unfinished, manifest: Manifest::default(), full: BTreeSet::new() };
+        let mut rounds = 0;
+        let beside = |making: &mut Making<'_>| {
+            rounds += 1;
+            if rounds == 1 {
+                append(30);
+                store.drop_before(20);
+            }
+            making.beside()
+        };
+        making.everything(beside).unwrap();
+        making.finish(&to).unwrap();
+        assert_eq!(rounds, 2);
+        let copied = Store::open(&to, options, 1).unwrap();
+        assert_eq!(copied.extent().last, 32);
     }
 }
