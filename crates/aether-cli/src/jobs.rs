@@ -18,7 +18,7 @@ use aether_service::letters::{LetterAnswer, LetterQuery};
 use crate::error::{CommandError, LettersError};
 use crate::letters::Asking;
 use crate::output::{Output, stderr_line};
-use args::{JobOptions, JobsCommand};
+use args::{JobOptions, JobsCommand, Named};
 
 /// A queue, and the process that has it.
 struct FoundQueue {
@@ -71,24 +71,24 @@ impl AskedServices {
                 let found = self.queues(&args.common).await?;
                 print::queues(args.json, &found)
             }
-            JobsCommand::Show(args) => self.show(&args.consumer, args.json, &args.common).await,
+            JobsCommand::Show(args) => self.show(&args.named.consumer, args.json, &args.named.common).await,
             JobsCommand::Pause(args) => {
                 let query = |consumer| JobQuery::Pause { consumer };
-                self.change(&args.consumer, &args.common, "paused", query).await
+                self.change(args, "paused", query).await
             }
             JobsCommand::Resume(args) => {
                 let query = |consumer| JobQuery::Resume { consumer };
-                self.change(&args.consumer, &args.common, "resumed", query).await
+                self.change(args, "resumed", query).await
             }
             JobsCommand::Retry(args) => {
                 let positions = args.ids.iter().copied().map(Some);
                 let positions: Vec<_> = if args.all { vec![None] } else { positions.collect() };
                 let query = |consumer, position| JobQuery::Retry { consumer, position };
-                self.change_each(&args.consumer, &args.common, &positions, "due now", query).await
+                self.change_each(&args.named, &positions, "due now", query).await
             }
             JobsCommand::Cancel(args) => {
                 let query = |consumer, position| JobQuery::Cancel { consumer, position };
-                self.change_each(&args.consumer, &args.common, &args.ids, "cancelled", query).await
+                self.change_each(&args.named, &args.ids, "cancelled", query).await
             }
             JobsCommand::Schedules(args) => {
                 let schedules = self.schedules(&args.common).await?;
@@ -119,27 +119,37 @@ impl AskedServices {
         }
     }
 
-    async fn queues(&mut self, common: &JobOptions) -> Result<Vec<FoundQueue>, CommandError> {
-        let mut found = Vec::new();
+    /// Everything that the processes list by name, with the process and its service.
+    async fn listed<T>(
+        &mut self,
+        query: impl Fn(String) -> JobQuery,
+        page: impl Fn(JobAnswer) -> Option<(Vec<T>, bool)>,
+        name: impl Fn(&T) -> &str,
+    ) -> Result<Vec<(u64, String, T)>, CommandError> {
+        let mut all = Vec::new();
         for (store, service) in self.stores.clone() {
             let mut after = String::new();
-            loop {
-                let query = JobQuery::Ls { after: after.clone() };
-                let (queues, more) = match self.ask(store, &service, query).await? {
-                    Some(JobAnswer::Queues { queues, more }) => (queues, more),
-                    Some(_) => return Err(LettersError::Answer.into()),
-                    None => break,
-                };
-                let last = queues.last().map(|queue| queue.consumer.clone());
-                let meant = queues.into_iter().filter(|queue| common.means(&queue.log));
-                found.extend(meant.map(|queue| FoundQueue { store, service: service.clone(), queue }));
+            while let Some(answer) = self.ask(store, &service, query(after.clone())).await? {
+                let (listed, more) = page(answer).ok_or(LettersError::Answer)?;
+                let last = listed.last().map(|last| name(last).to_owned());
+                all.extend(listed.into_iter().map(|listed| (store, service.clone(), listed)));
                 match last.filter(|last| more && *last > after) {
                     Some(last) => after = last,
                     None => break,
                 }
             }
         }
-        Ok(found)
+        Ok(all)
+    }
+
+    async fn queues(&mut self, common: &JobOptions) -> Result<Vec<FoundQueue>, CommandError> {
+        let page = |answer| match answer {
+            JobAnswer::Queues { queues, more } => Some((queues, more)),
+            _ => None,
+        };
+        let listed = self.listed(|after| JobQuery::Ls { after }, page, |queue| &queue.consumer).await?;
+        let found = listed.into_iter().map(|(store, service, queue)| FoundQueue { store, service, queue });
+        Ok(found.filter(|found| common.means(&found.queue.log)).collect())
     }
 
     /// The processes with this consumer, which is in one log.
@@ -189,28 +199,26 @@ impl AskedServices {
 
     async fn change(
         &mut self,
-        consumer: &str,
-        common: &JobOptions,
+        Named { consumer, common }: &Named,
         done: &str,
         query: impl Fn(String) -> JobQuery,
     ) -> Result<(), CommandError> {
         let found = self.of(consumer, common).await?;
-        let processes = self.change_in(&found, &query(consumer.to_owned())).await?;
+        let processes = self.change_in(&found, &query(consumer.clone())).await?;
         Ok(Output::stdout()
             .line(format_args!("{consumer} {done} in {processes} of {} processes", found.len()))?)
     }
 
     async fn change_each<T: Copy>(
         &mut self,
-        consumer: &str,
-        common: &JobOptions,
+        Named { consumer, common }: &Named,
         positions: &[T],
         done: &str,
         query: impl Fn(String, T) -> JobQuery,
     ) -> Result<(), CommandError> {
         let (found, mut changed) = (self.of(consumer, common).await?, 0);
         for position in positions {
-            changed += self.change_in(&found, &query(consumer.to_owned(), *position)).await?;
+            changed += self.change_in(&found, &query(consumer.clone(), *position)).await?;
         }
         Output::stdout().line(format_args!("{changed} {done}"))?;
         if changed < positions.len() as u64 {
@@ -225,24 +233,15 @@ impl AskedServices {
         &mut self,
         common: &JobOptions,
     ) -> Result<BTreeMap<(String, String), (u64, ScheduleRecord)>, CommandError> {
+        let page = |answer| match answer {
+            JobAnswer::Schedules { schedules, more } => Some((schedules, more)),
+            _ => None,
+        };
+        let query = |after| JobQuery::Schedules { after };
         let mut all = BTreeMap::new();
-        for (store, service) in self.stores.clone() {
-            let mut after = String::new();
-            loop {
-                let query = JobQuery::Schedules { after: after.clone() };
-                let (schedules, more) = match self.ask(store, &service, query).await? {
-                    Some(JobAnswer::Schedules { schedules, more }) => (schedules, more),
-                    Some(_) => return Err(LettersError::Answer.into()),
-                    None => break,
-                };
-                let last = schedules.last().map(|schedule| schedule.key.clone());
-                for schedule in schedules.into_iter().filter(|schedule| common.means(&schedule.log)) {
-                    all.entry((schedule.log.clone(), schedule.key.clone())).or_insert((store, schedule));
-                }
-                match last.filter(|last| more && *last > after) {
-                    Some(last) => after = last,
-                    None => break,
-                }
+        for (store, _, schedule) in self.listed(query, page, |schedule| &schedule.key).await? {
+            if common.means(&schedule.log) {
+                all.entry((schedule.log.clone(), schedule.key.clone())).or_insert((store, schedule));
             }
         }
         Ok(all)

@@ -80,10 +80,10 @@ impl JobsCommand {
     pub(super) const fn common(&self) -> &JobOptions {
         match self {
             Self::Ls(args) | Self::Schedules(args) => &args.common,
-            Self::Show(args) => &args.common,
+            Self::Show(args) => &args.named.common,
             Self::Pause(args) | Self::Resume(args) => &args.common,
-            Self::Retry(args) => &args.common,
-            Self::Cancel(args) => &args.common,
+            Self::Retry(args) => &args.named.common,
+            Self::Cancel(args) => &args.named.common,
             Self::Unschedule(args) => &args.common,
         }
     }
@@ -101,15 +101,12 @@ pub(super) struct Listed {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Shown {
-    /// The name of the consumer
-    pub(super) consumer: String,
+    #[command(flatten)]
+    pub(super) named: Named,
 
     /// One JSON object a line
     #[arg(long)]
     pub(super) json: bool,
-
-    #[command(flatten)]
-    pub(super) common: JobOptions,
 }
 
 #[derive(Debug, clap::Args)]
@@ -123,8 +120,8 @@ pub(super) struct Named {
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Retry {
-    /// The name of the consumer
-    pub(super) consumer: String,
+    #[command(flatten)]
+    pub(super) named: Named,
 
     /// The positions of the waves, as `show` prints them
     #[arg(value_name = "ID", required_unless_present = "all", conflicts_with = "all")]
@@ -133,22 +130,16 @@ pub(super) struct Retry {
     /// All that pause after a failure
     #[arg(long)]
     pub(super) all: bool,
-
-    #[command(flatten)]
-    pub(super) common: JobOptions,
 }
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Cancel {
-    /// The name of the consumer
-    pub(super) consumer: String,
+    #[command(flatten)]
+    pub(super) named: Named,
 
     /// The positions of the waves
     #[arg(value_name = "ID", required = true)]
     pub(super) ids: Vec<u64>,
-
-    #[command(flatten)]
-    pub(super) common: JobOptions,
 }
 
 #[derive(Debug, clap::Args)]
