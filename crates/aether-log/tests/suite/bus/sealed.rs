@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::num::NonZeroU32;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use aether::seal::{SealKeys, missing_keys};
@@ -15,7 +15,7 @@ use aether_log::{
     SnapshotError, Unopened, restore, verify,
 };
 
-use crate::bus::stage::{billing, connect, position, receive, text, texts, wave};
+use crate::bus::stage::{billing, connect, files, position, receive, text, texts, wave};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -26,15 +26,6 @@ fn open(folder: &Path, keys: &SealKeys) -> Log {
 
 fn plain(folder: &Path) -> Result<Log, OpenError> {
     Log::builder(folder).channels(">", Durability::Synced).unwrap().open()
-}
-
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for file in fs::read_dir(folder).unwrap() {
-        let path = file.unwrap().path();
-        if path.is_dir() { files.extend(self::files(&path)) } else { files.push(path) }
-    }
-    files
 }
 
 /// Nothing of these texts is in any file.

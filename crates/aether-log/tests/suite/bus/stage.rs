@@ -1,6 +1,6 @@
 //! A log and a bus, for the tests of this folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use aether_core::{Aether, Durability, Receipt, Wave};
@@ -46,4 +46,14 @@ pub(crate) fn texts(log: &Log) -> Vec<String> {
         texts.push(stored.wave.text().unwrap().to_owned());
     }
     texts
+}
+
+/// All files below a folder.
+pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for file in std::fs::read_dir(folder).unwrap() {
+        let path = file.unwrap().path();
+        if path.is_dir() { files.extend(self::files(&path)) } else { files.push(path) }
+    }
+    files
 }
