@@ -276,6 +276,8 @@ async fn losses_are_counted_at_those_who_joined_since_the_last_wave_of_a_channel
     let site = Away::new().await;
     let mut early = ear("early", &site.there, "gaps.*").await;
     site.emit("gaps.events", 10).await;
+    // A wave that comes after a join is for those who joined, whenever it was sent.
+    hear(&mut early, "9").await;
     // With the same subscription at the server, and with one of its own.
     let (mut same, mut other) =
         (ear("same", &site.there, "gaps.*").await, ear("other", &site.there, "gaps.>").await);
