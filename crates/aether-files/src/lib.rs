@@ -10,6 +10,8 @@ pub mod corpus;
 #[cfg(feature = "disk")]
 #[doc(hidden)]
 pub mod disk;
+#[doc(hidden)]
+pub mod lock_file;
 pub mod private_file;
 #[cfg(feature = "redb")]
 pub mod redb_file;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use aether_files::lock_file::LockFile;
 use aether_files::redb_file::open_or_make;
 use parking_lot::Mutex;
 use redb::{
@@ -12,7 +13,7 @@ use redb::{
 
 use super::rows::{Backend, Row, Rows};
 use crate::error::{OpenError, StoreError};
-use crate::lock::Lock;
+use crate::lock::lock;
 
 /// A redb file.
 #[derive(Debug)]
@@ -21,7 +22,7 @@ pub struct Redb {
     /// Closed after an error of the operating system: redb then refuses everything until the file is opened again, which
     /// the next transaction does.
     database: Mutex<Option<Arc<Database>>>,
-    _lock: Lock,
+    _lock: LockFile,
 }
 
 /// Each page is compared with its checksum when a file is opened: without that, redb may panic at a damaged page.
@@ -34,7 +35,7 @@ fn open_file(path: &Path) -> Result<Database, DatabaseError> {
 
 impl Redb {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        let lock = Lock::acquire(path)?;
+        let lock = lock(path)?;
         let database = open_file(path).map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => OpenError::InUse { path: path.to_owned(), process: None },
             DatabaseError::Storage(StorageError::Io(source))

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use aether_files::lock_file::LockFile;
 use parking_lot::{Mutex, MutexGuard};
 use rusqlite::{Connection, ErrorCode, OptionalExtension as _, ToSql, params};
 
 use super::rows::{Backend, Row, Rows};
 use crate::error::{OpenError, StoreError};
-use crate::lock::Lock;
+use crate::lock::lock;
 
 /// The rows of the store, beside the tables of the service.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS aether_rows \
@@ -21,12 +22,12 @@ const BUSY_WITHIN: Duration = Duration::from_secs(5);
 pub struct Sqlite {
     path: PathBuf,
     connection: Mutex<Connection>,
-    _lock: Lock,
+    _lock: LockFile,
 }
 
 impl Sqlite {
     pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
-        let lock = Lock::acquire(path)?;
+        let lock = lock(path)?;
         let prepared = || {
             let connection = Connection::open(path)?;
             connection.busy_timeout(BUSY_WITHIN)?;

@@ -7,7 +7,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::num::NonZeroU32;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use aether_conformance::{NatsServer, ServerOptions};
@@ -16,18 +16,21 @@ use aether_log::{ConsumerOptions, DurableLog, JetStreamLog, JetStreamOptions, Lo
 use aether_outbox::{Redb, Store, StoreError};
 use aether_service::{CancellationToken, Durable, Service, State};
 
+mod cluster;
+
 const KEYS: u64 = 5;
 const OF_EACH_KEY: u64 = 20;
 
-/// The log: at a server, or without one in a folder.
+/// The log: at a server or a cluster of three, or without one in a folder.
 async fn open(folder: &Path, server: &str) -> (DurableLog, Aether) {
     let log: DurableLog = if server.is_empty() {
         let log = Log::builder(folder.join("log")).channels("jobs.>", Durability::Stored).unwrap();
         log.open().unwrap().into()
     } else {
         let options = JetStreamOptions::default().ack_wait(Duration::from_secs(1));
-        let log = JetStreamLog::builder(server, "jobs").options(options);
-        log.channels("jobs.>", Durability::Stored).unwrap().open().await.unwrap().into()
+        let log = JetStreamLog::builder(server, "jobs").options(options.patience(Duration::from_secs(60)));
+        let level = if server.contains(',') { Durability::Replicated(3) } else { Durability::Stored };
+        log.channels("jobs.>", level).unwrap().open().await.unwrap().into()
     };
     let aether = log.connect(AetherBuilder::new().url("local:")).await.unwrap();
     (log, aether)
@@ -37,27 +40,29 @@ fn store(folder: &Path) -> Store<Redb> {
     Store::builder("worker").open(folder.join("worker.redb")).unwrap()
 }
 
-/// Does a job once, and notes what is out of order.
+/// Does a job once, and notes what is out of order. Jobs without a key have none.
 async fn work(State(store): State<Store<Redb>>, wave: Wave) -> Result<(), std::io::Error> {
-    let (id, key) = (wave.id(), wave.key().unwrap().to_owned());
-    let number: u64 = wave.text().unwrap().parse().unwrap();
+    let (id, key) = (wave.id(), wave.key().map(str::to_owned));
+    // What follows the number makes the wave large.
+    let number: u64 = wave.text().unwrap().split(' ').next().unwrap().parse().unwrap();
     let done = store.write(move |change| {
         let (last, wrong) = (change.table::<u64>("last"), change.table::<u64>("wrong"));
-        let before = last.get(&key)?.unwrap_or(0);
         let is_new = change.once(&id)?;
-        // The last one may come again, if its acknowledgement was cut off.
-        if number != before + u64::from(is_new) {
-            wrong.insert(&format!("{key}: {number} after {before}"), &1)?;
-        }
-        if is_new {
+        if let Some(key) = key {
+            let before = last.get(&key)?.unwrap_or(0);
+            // The last one may come again, if its acknowledgement was cut off.
+            if number != before + u64::from(is_new) {
+                wrong.insert(&format!("{key}: {number} after {before}"), &1)?;
+            }
             last.insert(&key, &number)?;
-            let effects = change.table::<u64>("effects");
-            effects.insert("all", &(effects.get("all")?.unwrap_or(0) + 1))?;
         }
-        Ok::<_, StoreError>(is_new)
+        let effects = change.table::<u64>("effects");
+        let all = effects.get("all")?.unwrap_or(0) + u64::from(is_new);
+        effects.insert("all", &all)?;
+        Ok::<_, StoreError>((is_new, all))
     });
-    let is_new = done.await.unwrap();
-    println!("\n{}", if is_new { "effect" } else { "again" });
+    let (is_new, all) = done.await.unwrap();
+    println!("\n{} {all}", if is_new { "effect" } else { "again" });
     if is_new && number % 7 == 3 { Err(std::io::Error::other("once more")) } else { Ok(()) }
 }
 
@@ -76,23 +81,31 @@ async fn works_until_it_is_killed() {
     service.run_until(CancellationToken::new()).await.unwrap();
 }
 
-/// Runs a worker, and kills it after a number of effects.
-fn run_and_kill(folder: &Path, server: &str, mut effects: u64) {
-    let mut worker = Command::new(std::env::current_exe().unwrap())
+fn start(folder: &Path, server: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "service::durable_killing::works_until_it_is_killed", "--ignored", "--nocapture"])
         .env("AETHER_JOB_FOLDER", folder)
         .env("AETHER_JOB_SERVER", server)
         .stdout(Stdio::piped())
         .spawn()
-        .unwrap();
+        .unwrap()
+}
+
+/// Runs a worker, and kills it after a number of effects.
+fn run_and_kill(folder: &Path, server: &str, mut effects: u64) {
+    let mut worker = start(folder, server);
     for line in BufReader::new(worker.stdout.take().unwrap()).lines() {
-        if line.unwrap() == "effect" {
+        if line.unwrap().starts_with("effect ") {
             effects = effects.saturating_sub(1);
             if effects == 0 {
                 worker.kill().unwrap();
             }
         }
     }
+    was_killed(worker);
+}
+
+fn was_killed(mut worker: Child) {
     let ended = worker.wait().unwrap();
     let signal = std::os::unix::process::ExitStatusExt::signal(&ended);
     assert_eq!(signal, Some(9), "the worker failed by itself");
@@ -129,11 +142,16 @@ async fn kill_in_a_loop(server: &str) {
     if rest > 0 {
         run_and_kill(folder.path(), server, rest);
     }
-    assert_eq!(effects(folder.path()), all, "each once");
-    let store = store(folder.path());
+    check(folder.path(), all, kills * OF_EACH_KEY);
+}
+
+/// Whether all jobs were done once, and each key in order to its last number.
+fn check(folder: &Path, all: u64, last_number: u64) {
+    assert_eq!(effects(folder), all, "each once");
+    let store = store(folder);
     let change = store.begin().unwrap();
     let last = change.table::<u64>("last").from("", 100).unwrap();
-    let expected = (0..KEYS).map(|key| (key.to_string(), kills * OF_EACH_KEY));
+    let expected = (0..KEYS).map(|key| (key.to_string(), last_number));
     assert_eq!(last, expected.collect::<Vec<_>>());
     assert_eq!(change.table::<u64>("wrong").from("", 100).unwrap(), [], "each key in order");
 }
