@@ -123,7 +123,7 @@ async fn each_job_is_done_once_and_in_order_of_its_key_while_workers_and_servers
             Fault::ServerStopped => {
                 server.stop().await.unwrap();
                 // The other two go on without it.
-                drop(timeout(Duration::from_secs(15), worker.has_done((round + 1) * of_a_round)).await);
+                worker.has_done((round + 1) * of_a_round).await;
                 server.resume().unwrap();
             }
         }
