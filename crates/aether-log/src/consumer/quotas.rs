@@ -56,6 +56,7 @@ impl Quotas {
     }
 
     /// Another process may have delivered waves until now.
+    #[cfg(feature = "jetstream")]
     pub(super) fn take_over(&mut self, now: Instant) {
         self.opens = now + self.limit.period();
     }

@@ -30,7 +30,7 @@ pub(super) struct Shares<T> {
     /// The turns of tenants.
     tenants: HashMap<Arc<str>, Turn>,
     weights: HashMap<Arc<str>, NonZeroU32>,
-    quotas: Option<Quotas>,
+    quotas: Option<Box<Quotas>>,
     /// The turn of the last delivery, in virtual time.
     now: u128,
     /// How many turns were given.
@@ -54,7 +54,7 @@ impl<T> Shares<T> {
             turns: BTreeMap::new(),
             tenants: HashMap::new(),
             weights: HashMap::new(),
-            quotas: limit.is_some().then(|| Quotas::new(limit, Instant::now())),
+            quotas: limit.is_some().then(|| Box::new(Quotas::new(limit, Instant::now()))),
             now: 0,
             given: 0,
             len: 0,
