@@ -56,7 +56,7 @@ mod whole;
 pub use backup::{Backup, BackupError, RestoreError, restore};
 pub use consumer::{
     AckError, ConsumeError, Consumer, ConsumerLedger, ConsumerOptions, ConsumerStanding, Delivery, JobState,
-    Lag, NotAcknowledged, QueueStanding, QueuedJob, Start, Tenant, WeightError,
+    Lag, Limit, NotAcknowledged, QueueStanding, QueuedJob, Start, Tenant, WeightError,
 };
 #[cfg(feature = "jetstream")]
 pub use dead::StreamLetters;

@@ -30,10 +30,13 @@ pub enum ConsumeError {
         /// The pattern that was given.
         given: Pattern,
     },
-    /// The server cannot pin one client of a consumer, which the order of each key needs.
+    /// A limit counts the waves of each tenant, and the consumer has no tenants.
+    #[error("a limit counts the waves of each tenant: name the tenants with fair_by")]
+    NoTenants,
+    /// The server cannot pin one client of a consumer, which the order of each key and limits need.
     #[cfg(feature = "jetstream")]
     #[error(
-        "a consumer by key needs NATS 2.11 or newer, and the server has {version}: update it, or leave out by_key"
+        "a consumer by key or with a limit needs NATS 2.11 or newer, and the server has {version}: update it, or leave these out"
     )]
     ByKey {
         /// The version of the server.

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use aether_core::Durability;
 
+use crate::consumer::error::ConsumeError;
+use crate::consumer::limit::Limit;
 use crate::consumer::tenant::Tenant;
 
 /// Where a consumer begins that is used for the first time.
@@ -33,6 +35,7 @@ pub struct ConsumerOptions {
     pub(super) ageing: Duration,
     pub(super) by_key: bool,
     pub(super) fair_by: Option<Tenant>,
+    pub(super) limit: Limit,
 }
 
 impl Default for ConsumerOptions {
@@ -48,6 +51,7 @@ impl Default for ConsumerOptions {
             ageing: Duration::from_secs(10),
             by_key: false,
             fair_by: None,
+            limit: Limit::default(),
         }
     }
 }
@@ -143,6 +147,33 @@ impl ConsumerOptions {
     pub fn fair_by(mut self, tenant: Tenant) -> Self {
         self.fair_by = Some(tenant);
         self
+    }
+
+    /// Limits the deliveries to each tenant of [`fair_by`](Self::fair_by), by all workers of the consumer together. Called
+    /// once for a rate and once for waves in flight, both count. A wave over the limit waits: no attempt is counted, and
+    /// waves of other tenants are delivered meanwhile. By key it holds its key. Default: no limit.
+    ///
+    /// One process counts at a time: the one that has the folder open. In JetStream one process of the consumer handles at a
+    /// time, with all that is described at [`by_key`](Self::by_key). A process that begins delivers nothing for one period
+    /// of the rate, because it does not know what was delivered before it: so 1 wave in 90 s is better than 960 in a day.
+    ///
+    /// Waves over a limit stay in the [window](Self::window); while they fill it, other tenants wait as well. 65,536 tenants
+    /// are counted, and further ones wait until one of these had nothing delivered for a period, and has nothing in flight.
+    #[must_use]
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.limit = self.limit.and(limit);
+        self
+    }
+
+    /// A limit needs tenants.
+    pub(super) fn check(&self) -> Result<(), ConsumeError> {
+        if self.limit.is_some() && self.fair_by.is_none() { Err(ConsumeError::NoTenants) } else { Ok(()) }
+    }
+
+    /// Whether one process handles at a time.
+    #[cfg(feature = "jetstream")]
+    pub(super) const fn is_pinned(&self) -> bool {
+        self.by_key || self.limit.is_some()
     }
 
     /// The pause after this many failures. A wave that has no attempt left does not wait to become a letter.

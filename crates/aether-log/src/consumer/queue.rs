@@ -18,6 +18,9 @@ pub struct QueueStanding {
     pub is_paused: bool,
     /// Waves that wait for their turn. In JetStream those in flight in other processes are among them.
     pub waiting: u64,
+    /// Of these, waves whose tenants are over their [limit](crate::ConsumerOptions::limit), of those that this process has
+    /// looked at. By key the ones behind them are not among these.
+    pub limited: u64,
     /// Positions of a log in a folder that were not looked at yet: each may be a wave that waits.
     pub unseen: u64,
     /// When the oldest one that waits was stored, of those that this process has looked at.
@@ -69,6 +72,7 @@ pub enum JobState {
 pub(super) struct Tally {
     pub(super) is_paused: bool,
     pub(super) ready: u64,
+    pub(super) limited: u64,
     pub(super) retrying: u64,
     pub(super) in_flight: u64,
     pub(super) oldest_waiting: Option<SystemTime>,
@@ -92,6 +96,7 @@ impl Tally {
             by_key: options.by_key,
             is_paused: self.is_paused,
             waiting,
+            limited: self.limited,
             unseen,
             oldest_waiting: self.oldest_waiting,
             retrying: self.retrying,

@@ -4,8 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::consumer::error::WeightError;
 use crate::consumer::options::ConsumerOptions;
+use crate::consumer::shares::Shares;
 use crate::consumer::turns::Turns;
 
 /// The facts about a wave that decide when it is delivered.
@@ -66,7 +69,7 @@ impl<T> Ready<T> {
     pub(super) fn new(options: &ConsumerOptions) -> Self {
         Self {
             ageing: u64::try_from(options.ageing.as_micros()).unwrap_or(u64::MAX),
-            waves: Turns::new(options.fair_by.is_some()),
+            waves: Turns::new(options),
             lines: HashMap::new(),
             firsts: HashMap::new(),
             behind: 0,
@@ -132,8 +135,13 @@ impl<T> Ready<T> {
     }
 
     /// The position of the next wave.
-    pub(super) fn next(&self) -> Option<u64> {
+    pub(super) fn next(&mut self) -> Option<u64> {
         self.waves.next().map(|(_, position)| position)
+    }
+
+    /// When there is a next wave, if all that wait do so for limits of time.
+    pub(super) fn due(&mut self) -> Option<Instant> {
+        self.waves.shares_mut()?.due()
     }
 
     /// The next waves, about in order.
@@ -141,7 +149,8 @@ impl<T> Ready<T> {
         self.waves.next_mut(most)
     }
 
-    /// Takes the next wave. Others of its key wait until it has [ended](Self::ended).
+    /// Takes the next wave. It is in flight until it is [free](Self::free), and others of its key wait until it has
+    /// [ended](Self::ended).
     pub(super) fn take(&mut self) -> Option<T> {
         let ((_, position), wave) = self.waves.take()?;
         if let Some(line) = self.firsts.get(&position).and_then(|key| self.lines.get_mut(key)) {
@@ -163,6 +172,28 @@ impl<T> Ready<T> {
         line.ranks.remove(&(rank, position));
         self.behind -= 1;
         Some(wave)
+    }
+
+    /// A wave that was taken is delivered, and counts for the limit of its tenant.
+    pub(super) fn delivered(&mut self, position: u64) {
+        if let Some(shares) = self.waves.shares_mut() {
+            shares.delivered(position);
+        }
+    }
+
+    /// A wave that was taken is not in flight any more.
+    pub(super) fn free(&mut self, position: u64) {
+        if let Some(shares) = self.waves.shares_mut() {
+            shares.free(position);
+        }
+    }
+
+    /// Another process may have delivered waves until now.
+    #[cfg(feature = "jetstream")]
+    pub(super) fn take_over(&mut self) {
+        if let Some(shares) = self.waves.shares_mut() {
+            shares.take_over();
+        }
     }
 
     /// A wave that was taken is not delivered again. The next one of its key is ready.
@@ -191,6 +222,11 @@ impl<T> Ready<T> {
     /// How many wait, those behind others of their key included.
     pub(super) fn len(&self) -> usize {
         self.waves.len() + self.behind
+    }
+
+    /// How many wait for limits, without those behind others of their key.
+    pub(super) fn limited(&mut self) -> usize {
+        self.waves.shares_mut().map_or(0, Shares::limited)
     }
 
     /// All that wait.

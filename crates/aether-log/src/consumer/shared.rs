@@ -83,6 +83,7 @@ impl ConsumerShared {
         if !is_name(name) {
             return Err(ConsumeError::Name { name: name.to_owned() });
         }
+        options.check()?;
         let (journal, mut read) = {
             let (sealing, last) = (Arc::clone(dead.sealing()), store.extent().last);
             Journal::open(folder, pattern.clone(), &options, last, sealing)?
@@ -331,6 +332,7 @@ impl ConsumerShared {
         let attempt = failures.count + 1;
         let begun = self.attempts.note(position, attempt).map_err(ConsumeError::Attempt)?;
         let (journal, window) = (Arc::clone(&self.journal), Arc::clone(&self.window));
+        window.delivered(position);
         let ending = Ending::Journal { claim, journal, window, options: Arc::clone(&self.options), begun };
         Ok(Some(Delivery::new(stored, attempt, ending)))
     }

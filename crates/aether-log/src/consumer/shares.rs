@@ -4,13 +4,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::consumer::error::WeightError;
+use crate::consumer::limit::Limit;
+use crate::consumer::quotas::Quotas;
 
 /// The rank of a wave, and its position: the smallest is delivered first.
 pub(super) type Rank = (u64, u64);
 
 /// The virtual time of one delivery to a tenant of weight 1. In 128 bits, 2^64 of them have room.
 const DELIVERY: u128 = 1 << 64;
+/// The virtual time of tenants that wait for their limits: behind all others.
+const HELD: u128 = u128::MAX;
 /// The greatest number of tenants whose weight is not 1.
 const MAX_WEIGHTS: usize = 65_536;
 
@@ -24,6 +30,7 @@ pub(super) struct Shares<T> {
     /// The turns of tenants.
     tenants: HashMap<Arc<str>, Turn>,
     weights: HashMap<Arc<str>, NonZeroU32>,
+    quotas: Option<Box<Quotas>>,
     /// The turn of the last delivery, in virtual time.
     now: u128,
     /// How many turns were given.
@@ -42,11 +49,12 @@ struct Waiting<T> {
 }
 
 impl<T> Shares<T> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(limit: Limit) -> Self {
         Self {
             turns: BTreeMap::new(),
             tenants: HashMap::new(),
             weights: HashMap::new(),
+            quotas: limit.is_some().then(|| Box::new(Quotas::new(limit, Instant::now()))),
             now: 0,
             given: 0,
             len: 0,
@@ -70,10 +78,22 @@ impl<T> Shares<T> {
     /// Gives waves that wait a turn.
     fn give(&mut self, waiting: Waiting<T>) {
         let weight = self.weights.get(&waiting.tenant).map_or(1, |weight| weight.get());
-        let turn = (self.now + DELIVERY / u128::from(weight), self.given);
+        self.give_at(self.now + DELIVERY / u128::from(weight), waiting);
+    }
+
+    fn give_at(&mut self, time: u128, waiting: Waiting<T>) {
+        let turn = (time, self.given);
         self.given += 1;
         self.tenants.insert(Arc::clone(&waiting.tenant), turn);
         self.turns.insert(turn, waiting);
+    }
+
+    /// Gives a tenant a turn that waited for its limit.
+    fn let_go(&mut self, tenant: &str) {
+        let turn = self.tenants.get(tenant).filter(|(time, _)| *time == HELD);
+        if let Some(waiting) = turn.and_then(|turn| self.turns.remove(turn)) {
+            self.give(waiting);
+        }
     }
 
     /// The waves of a tenant.
@@ -117,15 +137,48 @@ impl<T> Shares<T> {
         self.remove(&tenant, rank)
     }
 
-    /// The rank of the next wave.
-    pub(super) fn next(&self) -> Option<Rank> {
-        self.turns.first_key_value()?.1.waves.first_key_value().map(|(rank, _)| *rank)
+    /// The rank of the next wave. Tenants before it that are over their limits are held from then on.
+    pub(super) fn next(&mut self) -> Option<Rank> {
+        let free = match &mut self.quotas {
+            Some(quotas) => {
+                let now = Instant::now();
+                if quotas.opens(now).is_some() {
+                    return None;
+                }
+                quotas.let_go(now)
+            }
+            None => Vec::new(),
+        };
+        free.iter().for_each(|tenant| self.let_go(tenant));
+        loop {
+            let first = self.turns.first_entry().filter(|first| first.key().0 != HELD)?;
+            let tenant = &first.get().tenant;
+            match self.quotas.as_mut().filter(|quotas| !quotas.admit(tenant)) {
+                Some(quotas) => {
+                    quotas.hold(tenant);
+                    let waiting = first.remove();
+                    self.give_at(HELD, waiting);
+                }
+                None => return first.get().waves.first_key_value().map(|(rank, _)| *rank),
+            }
+        }
+    }
+
+    /// When there is a next wave, if its tenant waits for time.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let quotas = self.quotas.as_ref()?;
+        let is_any_held = self.turns.last_key_value().is_some_and(|((time, _), _)| *time == HELD);
+        quotas.opens(Instant::now()).or(quotas.due().filter(|_| is_any_held))
     }
 
     /// Takes the next wave.
     pub(super) fn take(&mut self) -> Option<(Rank, T)> {
+        self.next()?;
         let ((turn, _), mut waiting) = self.turns.pop_first()?;
         let wave = waiting.waves.pop_first()?;
+        if let Some(quotas) = &mut self.quotas {
+            quotas.take(&waiting.tenant, wave.0.1, Instant::now());
+        }
         self.now = turn;
         self.len -= 1;
         if waiting.waves.is_empty() {
@@ -136,8 +189,43 @@ impl<T> Shares<T> {
         Some(wave)
     }
 
+    /// The wave at this position is delivered.
+    pub(super) fn delivered(&mut self, position: u64) {
+        if let Some(quotas) = &mut self.quotas {
+            quotas.delivered(position, Instant::now());
+        }
+    }
+
+    /// The wave at this position is not in flight any more.
+    pub(super) fn free(&mut self, position: u64) {
+        if let Some(tenant) = self.quotas.as_mut().and_then(|quotas| quotas.ended(position)) {
+            self.let_go(&tenant);
+        }
+    }
+
+    /// Another process may have delivered waves until now.
+    #[cfg(feature = "jetstream")]
+    pub(super) fn take_over(&mut self) {
+        if let Some(quotas) = &mut self.quotas {
+            quotas.take_over(Instant::now());
+        }
+    }
+
     pub(super) const fn len(&self) -> usize {
         self.len
+    }
+
+    /// How many of them wait for limits.
+    pub(super) fn limited(&mut self) -> usize {
+        self.next();
+        match &self.quotas {
+            None => 0,
+            Some(quotas) if quotas.opens(Instant::now()).is_some() => self.len,
+            Some(quotas) => {
+                let held = self.turns.values().filter(|waiting| !quotas.admit(&waiting.tenant));
+                held.map(|waiting| waiting.waves.len()).sum()
+            }
+        }
     }
 
     /// The next waves: of each tenant about as many.
@@ -178,7 +266,7 @@ mod tests {
 
     #[test]
     fn each_tenant_gets_its_part_and_of_each_the_strongest_comes_first() {
-        let mut shares = Shares::new();
+        let mut shares = Shares::new(Limit::default());
         insert(&mut shares, "a", (0..100).rev());
         insert(&mut shares, "b", 100..105);
         assert_eq!(taken(&mut shares, 6), "ababab");
@@ -192,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_tenant_that_had_nothing_waiting_gets_no_more_for_it_and_one_that_comes_again_and_again_too() {
-        let mut shares = Shares::new();
+        let mut shares = Shares::new(Limit::default());
         insert(&mut shares, "a", 0..2000);
         assert_eq!(taken(&mut shares, 1000), "a".repeat(1000));
         insert(&mut shares, "b", 0..200);
@@ -211,7 +299,7 @@ mod tests {
 
     #[test]
     fn tenants_that_are_always_new_starve_nobody() {
-        let mut shares = Shares::new();
+        let mut shares = Shares::new(Limit::default());
         insert(&mut shares, "old", 0..200);
         for number in 0..100 {
             insert(&mut shares, &format!("new-{number}"), [number]);
@@ -220,8 +308,28 @@ mod tests {
     }
 
     #[test]
+    fn tenants_over_their_limits_are_passed_over_until_one_of_their_waves_has_ended() {
+        let mut shares = Shares::new(Limit::at_once(NonZeroU32::MIN));
+        insert(&mut shares, "a", 0..4);
+        insert(&mut shares, "b", 4..6);
+        assert_eq!((taken(&mut shares, 9).as_str(), shares.limited(), shares.due()), ("ab", 4, None));
+        insert(&mut shares, "c", 6..7);
+        assert_eq!((shares.next(), taken(&mut shares, 9).as_str()), (Some((6, 6)), "c"));
+        assert_eq!(shares.remove("b", (5, 5)).as_deref(), Some("b"), "while it waits");
+        [0, 4, 6].into_iter().for_each(|position| shares.free(position));
+        assert_eq!((taken(&mut shares, 9).as_str(), shares.limited()), ("a", 2));
+        shares.free(1);
+        assert_eq!((shares.next_mut(9).count(), shares.next()), (2, Some((2, 2))));
+        insert(&mut shares, "b", 7..8);
+        shares.free(2);
+        assert_eq!((taken(&mut shares, 9).as_str(), shares.limited(), shares.len()), ("ab", 1, 1));
+        assert_eq!(shares.remove_at(3).as_deref(), Some("a"));
+        assert!(shares.turns.is_empty() && shares.tenants.is_empty());
+    }
+
+    #[test]
     fn the_weights_have_a_bound_and_the_weight_1_takes_no_place() {
-        let mut shares = Shares::<()>::new();
+        let mut shares = Shares::<()>::new(Limit::default());
         for number in 0..MAX_WEIGHTS {
             shares.set_weight(&number.to_string(), weight(2)).unwrap();
         }
@@ -241,7 +349,7 @@ mod tests {
             let weights: Vec<u32> = (0..random.usize(2..7)).map(|_| random.u32(1..9)).collect();
             let tenants = 0..weights.len();
             let names: Vec<Arc<str>> = tenants.clone().map(|tenant| tenant.to_string().into()).collect();
-            let mut shares = Shares::new();
+            let mut shares = Shares::new(Limit::default());
             for (name, given) in names.iter().zip(&weights) {
                 shares.set_weight(name, weight(*given)).unwrap();
             }

@@ -71,6 +71,7 @@ impl StreamConsumer {
         if !is_name(name) {
             return Err(ConsumeError::Name { name: name.to_owned() });
         }
+        options.check()?;
         letters.begin(name);
         let window = StreamWindow::new(&options);
         let name = name.to_owned();
@@ -140,7 +141,7 @@ impl StreamConsumer {
             Start::New => DeliverPolicy::ByStartSequence { start_sequence: last + 1 },
             Start::Position(position) => DeliverPolicy::ByStartSequence { start_sequence: position.max(1) },
         };
-        let (priority_policy, priority_groups, priority_timeout, max_ack_pending) = if options.by_key {
+        let (priority_policy, priority_groups, priority_timeout, max_ack_pending) = if options.is_pinned() {
             // All that is not acknowledged fits into one process.
             (PriorityPolicy::PinnedClient, vec![GROUP.to_owned()], *ack_wait, max_held(options))
         } else {
@@ -168,7 +169,7 @@ impl StreamConsumer {
     async fn ensure(&self) -> Result<PullConsumer, ConsumeError> {
         let StreamShared { name, pattern, options, connection, subjects, .. } = &*self.shared;
         let stream = subjects.stream();
-        if options.by_key && !connection.client.is_server_compatible(2, 11, 0) {
+        if options.is_pinned() && !connection.client.is_server_compatible(2, 11, 0) {
             return Err(ConsumeError::ByKey { version: connection.client.server_info().version });
         }
         let info = async || connection.api::<Info>(name, format!("CONSUMER.INFO.{stream}.{name}"), &()).await;
@@ -304,10 +305,10 @@ impl StreamConsumer {
         if delivered < 2 {
             return Ok((Failures::default(), None));
         }
-        // By key no failure makes the server deliver again.
-        let by_key = self.shared.options.by_key;
+        // Then no failure makes the server deliver again.
+        let is_pinned = self.shared.options.is_pinned();
         // Known here, unless another process had it since.
-        if !by_key
+        if !is_pinned
             && let Some(known) = self.shared.window.failures(position)
             && u64::from(known.count) + 1 == delivered
         {
@@ -315,7 +316,7 @@ impl StreamConsumer {
         }
         let Noted { count, listed, underway } =
             self.shared.letters.failures(&self.shared.name, (position, id)).await?;
-        let is_known = !by_key && underway == Underway::None && u64::from(count) + 1 == delivered;
+        let is_known = !is_pinned && underway == Underway::None && u64::from(count) + 1 == delivered;
         Ok((Failures { count, listed, is_final: false }, (!is_known).then_some(underway)))
     }
 
@@ -367,6 +368,7 @@ impl StreamConsumer {
         }
         let is_noted = was_noted || failures.count > 0 || unexplained.is_some();
         let attempt = failures.count + 1;
+        self.shared.window.delivered(position);
         let claim = taken.claim(failures, is_noted);
         Ok(claim.map(|claim| Delivery::new(stored, attempt, Ending::Stream(claim))))
     }

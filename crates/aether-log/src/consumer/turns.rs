@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use crate::consumer::error::WeightError;
+use crate::consumer::options::ConsumerOptions;
 use crate::consumer::shares::{Rank, Shares};
 
 /// Waves without a tenant are of the one without a name.
@@ -19,15 +20,22 @@ pub(super) enum Turns<T> {
 }
 
 impl<T> Turns<T> {
-    pub(super) fn new(is_fair: bool) -> Self {
-        if is_fair { Self::Shared(Shares::new()) } else { Self::Ranked(BTreeMap::new()) }
+    pub(super) fn new(options: &ConsumerOptions) -> Self {
+        match options.fair_by {
+            Some(_) => Self::Shared(Shares::new(options.limit)),
+            None => Self::Ranked(BTreeMap::new()),
+        }
+    }
+
+    pub(super) fn shares_mut(&mut self) -> Option<&mut Shares<T>> {
+        match self {
+            Self::Ranked(_) => None,
+            Self::Shared(shares) => Some(shares),
+        }
     }
 
     pub(super) fn set_weight(&mut self, tenant: &str, weight: NonZeroU32) -> Result<(), WeightError> {
-        match self {
-            Self::Ranked(_) => Err(WeightError::NotFair),
-            Self::Shared(shares) => shares.set_weight(tenant, weight),
-        }
+        self.shares_mut().ok_or(WeightError::NotFair)?.set_weight(tenant, weight)
     }
 
     /// Adds a wave of a tenant. Returns the one in whose place it is.
@@ -67,7 +75,7 @@ impl<T> Turns<T> {
     }
 
     /// The rank of the next wave.
-    pub(super) fn next(&self) -> Option<Rank> {
+    pub(super) fn next(&mut self) -> Option<Rank> {
         match self {
             Self::Ranked(waves) => waves.first_key_value().map(|(rank, _)| *rank),
             Self::Shared(shares) => shares.next(),

@@ -254,7 +254,8 @@ impl Window {
             return Err(None);
         }
         let Some(next) = state.ready.next() else {
-            return Err(state.delayed.first_key_value().map(|((due, _), _)| *due));
+            let delayed = state.delayed.first_key_value().map(|((due, _), _)| *due);
+            return Err(delayed.into_iter().chain(state.ready.due()).min());
         };
         let is_suspect = state.suspects.contains(&next);
         if is_suspect && !state.in_flight.is_empty() {
@@ -266,6 +267,11 @@ impl Window {
         state.held -= pending.record.as_ref().map_or(0, Record::size);
         let failures = state.failures.get(&next).cloned().unwrap_or_default();
         Ok((pending, failures))
+    }
+
+    /// A wave that was taken is delivered.
+    pub(super) fn delivered(&self, position: u64) {
+        self.state.lock().ready.delivered(position);
     }
 
     /// The next waves whose contents are not held.
@@ -401,6 +407,7 @@ impl Window {
         Tally {
             is_paused: *is_paused,
             ready: ready.len() as u64,
+            limited: ready.limited() as u64,
             retrying: delayed.len() as u64,
             in_flight: in_flight.len() as u64,
             oldest_waiting: oldest.map(time),
@@ -453,6 +460,7 @@ impl State {
 
     fn end_flight(&mut self, position: u64) {
         self.in_flight.remove(&position);
+        self.ready.free(position);
         self.alone.take_if(|alone| *alone == position);
     }
 

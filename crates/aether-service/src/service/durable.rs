@@ -3,7 +3,7 @@
 use std::num::NonZeroU32;
 
 use aether_core::{Aether, Pattern};
-use aether_log::{ConsumeError, Consumer, ConsumerOptions, ResonateDurable, Tenant};
+use aether_log::{ConsumeError, Consumer, ConsumerOptions, Limit, ResonateDurable, Tenant};
 
 use super::error::ServiceError;
 use super::limits::Limits;
@@ -32,6 +32,7 @@ pub struct Durable {
     by_key: bool,
     fair_by: Option<Tenant>,
     weights: Vec<(String, NonZeroU32)>,
+    of_tenants: Vec<Limit>,
 }
 
 impl Durable {
@@ -45,6 +46,7 @@ impl Durable {
             by_key: false,
             fair_by: None,
             weights: Vec::new(),
+            of_tenants: Vec::new(),
         }
     }
 
@@ -83,16 +85,25 @@ impl Durable {
         self
     }
 
+    /// Limits the waves of each tenant of [`fair_by`](Self::fair_by), in all instances together:
+    /// [`ConsumerOptions::limit`].
+    pub fn limit(mut self, limit: Limit) -> Self {
+        self.of_tenants.push(limit);
+        self
+    }
+
     /// Opens the consumer.
     pub(super) async fn open(&self, aether: &Aether, pattern: &Pattern) -> Result<Consumer, ServiceError> {
         let (name, bus, heard) = (self.consumer.clone(), aether.clone(), pattern.clone());
         let (given, by_key, fair_by) = (self.options, self.by_key, self.fair_by);
+        let limits = self.of_tenants.clone();
         // It opens files.
         let opened = aether_files::disk::spawn_blocking(move || {
             bus.resonate_durable_with(heard, &name, |of_log| {
                 let options = given.unwrap_or(of_log);
                 let options = if by_key { options.by_key() } else { options };
-                fair_by.map_or(options, |tenant| options.fair_by(tenant))
+                let options = fair_by.map_or(options, |tenant| options.fair_by(tenant));
+                limits.into_iter().fold(options, ConsumerOptions::limit)
             })
         });
         let refused =

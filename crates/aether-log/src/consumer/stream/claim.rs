@@ -28,7 +28,7 @@ pub(crate) struct StreamClaim {
     failures: Failures,
     /// Whether the server knows of failures, or of this attempt.
     is_noted: bool,
-    /// By key: the wave, which waits here for its next attempt.
+    /// Pinned: the wave, which waits here for its next attempt.
     kept: Option<Box<Held>>,
 }
 
@@ -52,7 +52,7 @@ impl Taken {
     pub(super) fn claim(mut self, failures: Failures, is_noted: bool) -> Option<StreamClaim> {
         let held = self.held.take()?;
         let (shared, position, id) = (Arc::clone(&self.shared), held.order.position, held.id);
-        let kept = shared.options.by_key.then(|| Box::new(held));
+        let kept = shared.options.is_pinned().then(|| Box::new(held));
         Some(StreamClaim { shared, position, id, failures, is_noted, kept })
     }
 
@@ -116,7 +116,7 @@ impl StreamClaim {
         let confirmed = shared.connection.acknowledge(&shared.name, &reply).await;
         // Not confirmed, it is delivered again when the server has waited long enough.
         shared.window.settle(position, confirmed.is_ok().then_some(id));
-        if shared.options.by_key && confirmed.is_err() {
+        if shared.options.is_pinned() && confirmed.is_err() {
             shared.window.doubt();
         }
         confirmed?;
@@ -127,10 +127,10 @@ impl StreamClaim {
     }
 
     /// Acknowledges without waiting for the server, except for one acknowledgement in a fixed number. A wave whose
-    /// acknowledgement is lost is recognised when it comes again. By key each is confirmed before the next wave of the key.
+    /// acknowledgement is lost is recognised when it comes again. Pinned, each is confirmed, also before the next wave of its key.
     pub(crate) async fn acknowledge_soon(self) -> Result<(), JetStreamError> {
         let number = self.shared.unconfirmed.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.shared.options.by_key || number.is_multiple_of(CONFIRMED_EVERY) {
+        if self.shared.options.is_pinned() || number.is_multiple_of(CONFIRMED_EVERY) {
             return self.acknowledge().await;
         }
         let Some(flight) = self.shared.window.settle(self.position, Some(self.id)) else { return Ok(()) };
@@ -141,7 +141,7 @@ impl StreamClaim {
         Ok(())
     }
 
-    /// Reports a failure: the server delivers the wave again after a pause, or at once if it is final. By key it pauses
+    /// Reports a failure: the server delivers the wave again after a pause, or at once if it is final. Pinned, it pauses
     /// here, and its key is held.
     pub(crate) fn fail(mut self, attempt: Attempt, is_final: bool) {
         self.failures.push(attempt);
@@ -170,7 +170,7 @@ impl StreamClaim {
         });
     }
 
-    /// Gives the wave back: the server delivers it again at once. By key it stays here, if others of its key may be here.
+    /// Gives the wave back: the server delivers it again at once. Pinned, it stays here, as others of its key may be here.
     pub(crate) fn release(self) {
         let Self { shared, position, id, failures, is_noted, kept } = self;
         let reply = match kept {

@@ -1,7 +1,7 @@
-//! How a process holds the waves of a consumer: what it asks the server for, and by key, whether it is the pinned client and
-//! how long it may begin waves.
+//! How a process holds the waves of a consumer: what it asks the server for, and by key or with a limit, whether it
+//! is the pinned client and how long it may begin waves.
 //!
-//! By key, the server confirms each quarter of the acknowledgement wait that it has heard of the waves that are here. For
+//! Then the server confirms each quarter of the acknowledgement wait that it has heard of the waves that are here. For
 //! half of that wait from then on no other process can get one of them.
 
 use std::time::Duration;
@@ -61,7 +61,7 @@ impl<'a> Holding<'a> {
 
     /// How many waves, and of how many bytes, to ask for now.
     pub(super) fn room(&mut self) -> Option<(usize, usize)> {
-        if self.shared.options.by_key && self.pin.id().is_none() {
+        if self.shared.options.is_pinned() && self.pin.id().is_none() {
             // It comes with the pin, if this is the pinned client.
             return Some((1, 0));
         }
@@ -69,12 +69,12 @@ impl<'a> Holding<'a> {
         self.shared.window.room().or(keeps_pin.then_some((1, 0)))
     }
 
-    /// A request. By key it ends before the server takes the pinned client for gone.
+    /// A request. Pinned, it ends before the server takes the pinned client for gone.
     pub(super) fn request(&self, batch: usize, max_bytes: usize) -> Result<Bytes, JetStreamError> {
-        let by_key = self.shared.options.by_key;
-        let expires = if by_key { EXPIRES.min(self.shared.ack_wait / 2) } else { EXPIRES };
+        let is_pinned = self.shared.options.is_pinned();
+        let expires = if is_pinned { EXPIRES.min(self.shared.ack_wait / 2) } else { EXPIRES };
         let idle_heartbeat = HEARTBEAT.min(expires / 2);
-        let group = by_key.then(|| GROUP.to_owned());
+        let group = is_pinned.then(|| GROUP.to_owned());
         let expires = Some(expires);
         let batch =
             BatchConfig { batch, expires, max_bytes, idle_heartbeat, group, ..BatchConfig::default() };
@@ -156,11 +156,11 @@ impl<'a> Holding<'a> {
     /// A delivery came, behind waves that are not in the window yet. False if it is to go back.
     pub(super) async fn came(&mut self, arrived: &Arrived, before: &mut Vec<Held>) -> bool {
         if self.pin.is_new(&arrived.pin) {
-            self.shared.window.close();
+            self.shared.window.take_over();
             let before = std::mem::take(before).into_iter().map(|held| held.reply);
             give_back(self.shared, before.chain(self.shared.window.drain(|_| false))).await;
             let (consumer, position) = (&self.shared.name, arrived.numbers.position);
-            tracing::info!(consumer, position, "this process handles the waves of a consumer by key");
+            tracing::info!(consumer, position, "this process handles the waves of the consumer");
         }
         self.pin.came(arrived.numbers)
     }
@@ -170,10 +170,7 @@ impl<'a> Holding<'a> {
         self.shared.window.close();
         give_back(self.shared, self.shared.window.drain(|_| false)).await;
         if self.pin.lose() {
-            tracing::info!(
-                consumer = self.shared.name,
-                "another process handles the waves of a consumer by key"
-            );
+            tracing::info!(consumer = self.shared.name, "another process handles the waves of the consumer");
         }
     }
 

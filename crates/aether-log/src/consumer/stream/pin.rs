@@ -1,5 +1,5 @@
-//! The order by key across processes: the server delivers to one process at a time, its pinned client, and the next one
-//! begins when everything that was in flight elsewhere has come to it.
+//! The order by key, and limits, across processes: the server delivers to one process at a time, its pinned client, and the
+//! next one begins when everything that was in flight elsewhere has come to it.
 //!
 //! The server counts the waves that are delivered and not acknowledged, and does not list them. The count holds at one
 //! moment, when the process asks. From then on each of these waves comes to this process when its time at another one has
@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use async_nats::jetstream::consumer::Info;
 
-/// The group of a consumer, of which the server pins one client.
+/// The group of a consumer by key or with a limit, of which the server pins one client.
 pub(super) const GROUP: &str = "by-key";
 
 /// A delivery, as the server numbers it.

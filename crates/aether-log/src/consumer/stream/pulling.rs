@@ -48,7 +48,7 @@ pub(super) async fn pull(
         Err(error) => error,
     };
     tracing::error!(consumer = shared.name, error = %ended, "nothing is pulled any more");
-    if shared.options.by_key {
+    if shared.options.is_pinned() {
         // What is here is not kept alive any more.
         shared.window.close();
         give_back(&shared, shared.window.drain(|_| false)).await;

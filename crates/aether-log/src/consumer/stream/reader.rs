@@ -39,7 +39,7 @@ pub(super) struct Reader<'a> {
     arrived: Option<Arrived>,
 }
 
-/// By key: the pin of a delivery, and its numbers.
+/// Pinned: the pin of a delivery, and its numbers.
 pub(super) struct Arrived {
     pub(super) pin: String,
     pub(super) numbers: Numbers,
@@ -50,7 +50,7 @@ impl<'a> Reader<'a> {
         Self { shared, message: None, arrived: None }
     }
 
-    /// By key: the delivery that was read last, if it was one.
+    /// Pinned: the delivery that was read last, if it was one.
     pub(super) fn arrived(&mut self) -> Option<Arrived> {
         self.arrived.take()
     }
@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
         let position = info.stream_sequence;
         let (delivered, delivery_number) =
             (u64::try_from(info.delivered).unwrap_or(1), info.consumer_sequence);
-        if self.shared.options.by_key {
+        if self.shared.options.is_pinned() {
             let numbers = Numbers { position, delivery: delivery_number, times: delivered };
             // A publisher may have written such a header; the server appends its own.
             let pin = delivery.headers.as_ref().and_then(|headers| headers.get_last(NATS_PIN_ID));

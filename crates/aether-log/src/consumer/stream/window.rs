@@ -1,6 +1,6 @@
 //! The waves that a process holds of a consumer in JetStream: a window, served by strength.
 //!
-//! The server knows which waves are acknowledged; nothing here survives the process. By key, a wave that failed pauses
+//! The server knows which waves are acknowledged; nothing here survives the process. Pinned, a wave that failed pauses
 //! here, where it holds its key.
 
 use std::collections::BTreeMap;
@@ -92,7 +92,7 @@ pub(super) struct InFlight {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Begins {
     Always,
-    /// By key, for as long as no other process can have got the waves that are here.
+    /// Pinned, for as long as no other process can have got the waves that are here.
     Until(Instant),
     Never,
 }
@@ -101,7 +101,7 @@ enum Begins {
 struct State {
     ready: Ready<Held>,
     begins: Begins,
-    /// By key: waves that failed, by the instant of their next attempt.
+    /// Pinned: waves that failed, by the instant of their next attempt.
     paused: BTreeMap<(Instant, u64), Held>,
     in_flight: BTreeMap<u64, InFlight>,
     /// Waves that failed and pause at the server, by the instant of their next attempt.
@@ -121,6 +121,8 @@ struct State {
     wants_room: bool,
     /// The wave that is delivered with nothing else in flight, or waits for that.
     alone: Option<u64>,
+    /// Pinned: another process may have handled until waves begin.
+    is_newly_pinned: bool,
 }
 
 /// The window of a process, shared by all its consumers of a name.
@@ -140,7 +142,7 @@ impl StreamWindow {
     pub(super) fn new(options: &ConsumerOptions) -> Self {
         let state = State {
             ready: Ready::new(options),
-            begins: if options.by_key { Begins::Never } else { Begins::Always },
+            begins: if options.is_pinned() { Begins::Never } else { Begins::Always },
             paused: BTreeMap::new(),
             in_flight: BTreeMap::new(),
             later: BTreeMap::new(),
@@ -154,6 +156,7 @@ impl StreamWindow {
             ended: None,
             wants_room: false,
             alone: None,
+            is_newly_pinned: false,
         };
         let (max_held, [changed, room, unclear]) = (max_held(options), [(); 3].map(|()| Notify::new()));
         Self { state: Mutex::new(state), max_held, changed, room, unclear }
@@ -205,8 +208,11 @@ impl StreamWindow {
             state.bytes -= held.bytes;
             state.ready(held);
         }
-        let Some(held) = state.may_begin(now).then(|| state.ready.take()).flatten() else {
-            let due = state.paused.first_key_value().map(|((due, _), _)| *due);
+        let may_begin = state.may_begin(now);
+        let Some(held) = may_begin.then(|| state.ready.take()).flatten() else {
+            let paused = state.paused.first_key_value().map(|((due, _), _)| *due);
+            let limited = may_begin.then(|| state.ready.due()).flatten();
+            let due = paused.into_iter().chain(limited).min();
             return state.ended.take().map_or(Ok(Err(due)), Err);
         };
         state.begin_flight(&held, now);
@@ -218,24 +224,38 @@ impl StreamWindow {
         self.state.lock().may_begin(Instant::now())
     }
 
-    /// By key: waves may begin until this instant.
+    /// A wave that was taken is delivered.
+    pub(super) fn delivered(&self, position: u64) {
+        self.state.lock().ready.delivered(position);
+    }
+
+    /// Pinned: waves may begin until this instant.
     pub(super) fn begin_until(&self, until: Instant) {
         let mut state = self.state.lock();
         let may_begin = state.may_begin(Instant::now());
         state.begins = Begins::Until(until);
+        if std::mem::take(&mut state.is_newly_pinned) {
+            state.ready.take_over();
+        }
         drop(state);
         if !may_begin {
             self.changed.notify_waiters();
         }
     }
 
-    /// By key: an acknowledgement was not confirmed. Nothing begins before it is clear what the server knows.
+    /// Pinned: an acknowledgement was not confirmed. Nothing begins before it is clear what the server knows.
     pub(super) fn doubt(&self) {
         self.state.lock().begins = Begins::Never;
         self.unclear.notify_one();
     }
 
-    /// By key: nothing begins any more.
+    /// Pinned: this process handles from now on. Nothing begins before it has all that is in flight.
+    pub(super) fn take_over(&self) {
+        let mut state = self.state.lock();
+        (state.begins, state.is_newly_pinned) = (Begins::Never, true);
+    }
+
+    /// Pinned: nothing begins any more.
     pub(super) fn close(&self) {
         self.state.lock().begins = Begins::Never;
     }
@@ -265,8 +285,7 @@ impl StreamWindow {
     pub(super) fn put_back(&self, mut held: Held, due: Option<Instant>) -> Option<Subject> {
         let mut state = self.state.lock();
         let position = held.order.position;
-        state.alone.take_if(|alone| *alone == position);
-        InFlight { reply: held.reply, touched: held.touched, .. } = state.in_flight.remove(&position)?;
+        InFlight { reply: held.reply, touched: held.touched, .. } = state.end_flight(position)?;
         let mut back = None;
         match due {
             // Another process may have got it since.
@@ -290,8 +309,7 @@ impl StreamWindow {
     /// A delivery that has ended; with its id, if it was acknowledged. Returns it, with where it is answered.
     pub(super) fn settle(&self, position: u64, acknowledged: Option<u128>) -> Option<InFlight> {
         let mut state = self.state.lock();
-        let flight = state.in_flight.remove(&position)?;
-        state.alone.take_if(|alone| *alone == position);
+        let flight = state.end_flight(position)?;
         if let Some(id) = acknowledged {
             state.acknowledged.put(id, ());
             if state.acknowledged.len() > ACKNOWLEDGED.get() {
@@ -340,7 +358,7 @@ impl StreamWindow {
         state.pace.note(Instant::now());
     }
 
-    /// By key: makes this wave due, or all that pause here. Returns how many.
+    /// Pinned: makes this wave due, or all that pause here. Returns how many.
     pub(super) fn retry(&self, position: Option<u64>) -> u64 {
         let mut state = self.state.lock();
         let is_meant = |other: u64| position.is_none_or(|position| position == other);
@@ -391,6 +409,7 @@ impl StreamWindow {
         Tally {
             is_paused: *is_paused,
             ready: ready.len() as u64,
+            limited: ready.limited() as u64,
             retrying: (paused.len() + later.len()) as u64,
             in_flight: in_flight.len() as u64,
             oldest_waiting: oldest,
@@ -512,6 +531,12 @@ impl State {
         let (stored, cut, reply) = (held.stored.clone(), held.cut.clone(), held.reply.clone());
         let flight = InFlight { stored, cut, reply, touched: held.touched, since, bytes: held.bytes };
         self.in_flight.insert(held.order.position, flight);
+    }
+
+    fn end_flight(&mut self, position: u64) -> Option<InFlight> {
+        self.alone.take_if(|alone| *alone == position);
+        self.ready.free(position);
+        self.in_flight.remove(&position)
     }
 
     /// The server delivers again what is due.

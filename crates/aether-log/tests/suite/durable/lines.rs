@@ -42,6 +42,7 @@ lines! {
         d17_a_wave_that_goes_back_or_is_given_up_lets_its_key_go_on,
         d18_a_unique_wave_is_stored_and_heard_once,
         d19_each_tenant_gets_its_part_whatever_the_others_emit,
+        d20_no_tenant_gets_more_than_its_limit_and_holds_up_no_other,
     }
     later {
         l1_a_wave_for_later_comes_when_it_is_due_and_only_to_consumers,

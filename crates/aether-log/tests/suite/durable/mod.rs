@@ -9,6 +9,7 @@ mod killing;
 mod killing_later;
 mod large;
 mod later;
+mod limits;
 mod lines;
 mod poison;
 mod promises;

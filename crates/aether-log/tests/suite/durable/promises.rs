@@ -19,6 +19,7 @@ pub(crate) use crate::durable::keyed::{
     d16_each_key_is_in_order_and_a_failed_wave_holds_its_key_only,
     d17_a_wave_that_goes_back_or_is_given_up_lets_its_key_go_on,
 };
+pub(crate) use crate::durable::limits::d20_no_tenant_gets_more_than_its_limit_and_holds_up_no_other;
 use crate::durable::stage::{Place, connect, none_until, order, position, quick, receive, text};
 pub(crate) use crate::durable::unique::d18_a_unique_wave_is_stored_and_heard_once;
 

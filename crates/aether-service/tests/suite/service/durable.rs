@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, AetherBuilder, Durability, Wave};
-use aether_log::{ConsumerOptions, DurableLog, JetStreamLog, JetStreamOptions, Log, Tenant, WeightError};
+use aether_log::{
+    ConsumerOptions, DurableLog, JetStreamLog, JetStreamOptions, Limit, Log, Tenant, WeightError,
+};
 use aether_service::{Breaker, Durable, Json, Limits, Service, ServiceError, State};
 use parking_lot::Mutex;
 use tempfile::TempDir;
@@ -94,6 +96,7 @@ promises! {
     waves_of_a_key_are_handled_in_order_and_a_retry_holds_its_key_only
     a_service_that_ends_gives_its_keys_to_the_next_one
     each_tenant_is_served_by_its_weight
+    no_tenant_has_more_waves_in_flight_than_its_limit
 }
 
 fn worker() -> Durable {
@@ -321,6 +324,33 @@ async fn each_tenant_is_served_by_its_weight(place: Place) {
     assert_eq!(stage.close().await.succeeded, 360);
 }
 
+async fn no_tenant_has_more_waves_in_flight_than_its_limit(place: Place) {
+    type Running = Arc<Mutex<[u32; 10]>>;
+    async fn run(State((running, done)): State<(Running, Done)>, Json(job): Json<u32>) {
+        let tenant = (job % 10) as usize;
+        running.lock()[tenant] += 1;
+        assert!(running.lock()[tenant] <= 2);
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        running.lock()[tenant] -= 1;
+        done.send(job).unwrap();
+    }
+    let (_log, aether) = place.connect().await;
+    emit(&aether, 0..100).await;
+    let (done, mut jobs) = mpsc::unbounded_channel();
+    let two = NonZeroU32::new(2).unwrap();
+    let rate = Limit::rate(two.saturating_mul(two), Duration::from_millis(20));
+    let limited = worker().fair_by(Tenant::Key).limit(Limit::at_once(two)).limit(rate);
+    let builder = Service::builder("worker").state((Running::default(), done));
+    let begun = tokio::time::Instant::now();
+    let stage = Stage::on(aether, builder.on_durable("jobs.>", limited, run)).await;
+    take(&mut jobs, 100).await;
+    assert!(begun.elapsed() >= Duration::from_millis(60), "ten of each, four in 20 ms");
+    let report = stage.close().await;
+    assert_eq!((report.succeeded, report.failed, report.retried), (100, 0, 0), "{report}");
+}
+
 async fn an_open_circuit_leaves_the_waves_in_the_log(place: Place) {
     async fn fails(State(is_broken): State<Arc<Mutex<bool>>>) -> Result<(), std::io::Error> {
         if *is_broken.lock() { Err(std::io::Error::other("broken")) } else { Ok(()) }
@@ -418,6 +448,10 @@ async fn a_service_without_the_consumers_that_it_names_is_refused() {
     assert!(aether_service::error_chain(&named).contains("use 1 to 64 letters"), "{named}");
     let pattern = Service::builder("worker").on_durable("jobs..", worker(), nothing);
     assert!(matches!(pattern.build(&aether).await.unwrap_err(), ServiceError::Pattern { .. }));
+    let limited = worker().limit(Limit::at_once(NonZeroU32::MIN));
+    let limited = Service::builder("worker").on_durable("jobs.>", limited, nothing);
+    let limited = limited.build(&aether).await.unwrap_err();
+    assert!(aether_service::error_chain(&limited).contains("name the tenants with fair_by"), "{limited}");
     let weighted = worker().weight("acme", NonZeroU32::MIN);
     let weighted = Service::builder("worker").on_durable("jobs.>", weighted, nothing);
     let weighted = weighted.build(&aether).await.unwrap_err();
