@@ -37,8 +37,8 @@ pub struct JetStreamLogBuilder {
 }
 
 impl JetStreamLogBuilder {
-    /// Stores the waves of the channels that match a pattern. All channels of a log are in one stream, which has as many
-    /// replicas as the highest level asks for.
+    /// Stores the waves of the channels that match a pattern. All channels of a log are in one stream, which has at
+    /// least as many replicas as the highest level asks for.
     ///
     /// # Errors
     /// [`ChannelError`] if the pattern is not valid.
@@ -78,8 +78,9 @@ impl JetStreamLogBuilder {
         self
     }
 
-    /// Connects to the servers, and makes the streams of the log, or checks those that exist. Nothing that exists is
-    /// changed.
+    /// Connects to the servers, and makes the streams of the log, or checks those that exist. A stream with fewer
+    /// replicas, or a shorter [window](JetStreamOptions::duplicate_window), gets those that are wanted. Nothing else that
+    /// exists is changed.
     ///
     /// # Errors
     /// [`JetStreamError`]: no server answers, a file of the login or of the keys cannot be used, the server has no

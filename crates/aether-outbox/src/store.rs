@@ -15,6 +15,7 @@ use crate::error::{OpenError, StoreError, VERSION};
 use crate::held::{DROPPED, Guarded, LAST, count, read_ledger};
 use crate::ledger::OutboxLedger;
 use crate::memory::Horizon;
+use crate::once::OnceKey;
 use crate::shared::{Limits, Shared};
 use crate::stored_wave;
 use crate::transaction::Transaction;
@@ -221,6 +222,50 @@ impl<B: Backend> Store<B> {
                 Err(_) => Err(StoreError::ShutDown.into()),
             },
         }
+    }
+
+    /// Makes the change of a job [once](Transaction::once), as [`write`](Self::write) does: a second call for the same
+    /// job returns `None`, and its closure is not called.
+    ///
+    /// # Errors
+    /// What the closure returned, or a [`StoreError`]: also if the wave has no identity, or the key is empty or longer than
+    /// 512 bytes.
+    ///
+    /// # Panics
+    /// As [`Store::write`].
+    ///
+    /// # Cancel safety
+    /// As [`Store::write`].
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use aether_outbox::{Store, StoreError};
+    ///
+    /// # let folder = tempfile::tempdir()?; let path = folder.path().join("shop.redb");
+    /// let store = Store::builder("shop").open(path)?;
+    /// for expected in [Some(()), None] {
+    ///     let paid = store.once("payment of order 17", |change| change.table("paid").insert("17", &900));
+    ///     assert_eq!(paid.await?, expected);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub async fn once<'k, T, E>(
+        &self,
+        job: impl Into<OnceKey<'k>>,
+        change: impl FnOnce(&Transaction<'_, B>) -> Result<T, E> + Send + 'static,
+    ) -> Result<Option<T>, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+    {
+        let job = job.into();
+        let (area, id) = (job.area(), job.bytes()?);
+        let written = self.write(move |transaction| match transaction.is_first(area, &id)? {
+            true => change(transaction).map(Some),
+            false => Ok(None),
+        });
+        written.await
     }
 
     /// The source of the waves: the name, and a number that was drawn when the file was made. It stays the same across

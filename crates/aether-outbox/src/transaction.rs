@@ -57,12 +57,15 @@ impl<'a, B: Backend> Transaction<'a, B> {
     /// written.
     pub fn once<'k>(&self, job: impl Into<OnceKey<'k>>) -> Result<bool, StoreError> {
         let job = job.into();
-        let memory = Memory::new(&self.held.rows, job.area(), self.shared.limits.once);
-        let id = job.bytes()?;
-        if memory.recall(&id)?.is_some() {
+        self.is_first(job.area(), &job.bytes()?)
+    }
+
+    pub(crate) fn is_first(&self, area: &'static str, id: &[u8]) -> Result<bool, StoreError> {
+        let memory = Memory::new(&self.held.rows, area, self.shared.limits.once);
+        if memory.recall(id)?.is_some() {
             return Ok(false);
         }
-        memory.note(&id, &[])?;
+        memory.note(id, &[])?;
         Ok(true)
     }
 

@@ -44,6 +44,7 @@ mod account;
 mod address;
 mod args;
 mod border;
+mod bounded;
 mod durable;
 mod environment;
 mod file;
@@ -60,6 +61,7 @@ mod rate;
 mod reload;
 mod schema;
 mod settings;
+mod shared_log;
 mod sources;
 mod watch;
 
@@ -67,10 +69,8 @@ pub use account::{AccountInterval, AccountSettings};
 pub use address::{CollectorAddress, ListenAddress};
 pub use args::{ConfigArgs, Loader};
 pub use border::{BorderSettings, RuleList};
-pub use durable::{
-    AcknowledgedLevel, AgeOf, CleanUpInterval, CommitWindow, ConsumerName, DurablePattern, DurableSettings,
-    SegmentSize, SharedLog, SharedLogError,
-};
+pub use bounded::{AckWait, CleanUpInterval, CommitWindow, DuplicateWindow, SegmentSize};
+pub use durable::{AcknowledgedLevel, AgeOf, ConsumerName, DurablePattern, DurableSettings};
 pub use given_medium::GivenMedium;
 pub use list::List;
 pub use medium::MediumSettings;
@@ -85,6 +85,7 @@ pub use settings::{
     AskSettings, EmitSettings, FloorSetting, HandlerSettings, InboxSettings, LogFilter, LogSettings,
     MemorySettings, MetricsSettings, OrderSetting, OutboxSettings, Settings, TelemetrySettings,
 };
+pub use shared_log::{SharedLog, SharedLogError};
 pub use sources::Setting;
 
 pub use crate::login::{CertificateFiles, LoginError, LoginFile};

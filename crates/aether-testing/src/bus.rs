@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use aether_core::echo::DeadLetter;
-use aether_core::{Aether, Vibrator, Wave};
+use aether_core::{Aether, Durability, Vibrator, Wave};
+use aether_log::{Log, LogBuilder};
 use aether_service::{
     Answer, CancellationToken, Handling, Service, ServiceBuilder, ServiceReport, error_chain,
 };
 use parking_lot::Mutex;
+use tempfile::TempDir;
 use tokio::time::Instant;
 use tower::{BoxError, Layer};
 
@@ -26,6 +28,7 @@ pub struct TestBusBuilder {
     aether: aether_core::AetherBuilder,
     faults: Option<Faults>,
     is_in_process: bool,
+    log: Option<(TempDir, LogBuilder)>,
 }
 
 impl TestBusBuilder {
@@ -42,10 +45,47 @@ impl TestBusBuilder {
         self
     }
 
+    /// Keeps the waves of these channels in a [log](Log), in a folder that is removed with the bus: durable handlers find it,
+    /// and so do waves for later. Each call adds a pattern.
+    ///
+    /// # Panics
+    /// If the pattern is not valid, or the folder cannot be made.
+    ///
+    /// # Examples
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread", start_paused = true)] async fn main() {
+    /// use aether_service::{Durable, Service};
+    /// use aether_testing::TestBus;
+    ///
+    /// let bus = TestBus::builder().durable("jobs.>").start().await;
+    /// let worker = Service::builder("worker").on_durable("jobs.>", Durable::consumer("worker"), async || ());
+    /// let worker = bus.serve(worker).await;
+    /// bus.vibrator("shop").await.emit_wave("jobs.resize", &17).await.unwrap();
+    /// tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    /// assert_eq!(worker.report().succeeded, 1);
+    /// bus.finish().await;
+    /// # }
+    /// ```
+    #[track_caller]
+    pub fn durable(mut self, pattern: &str) -> Self {
+        let (folder, log) = self.log.take().unwrap_or_else(|| match tempfile::tempdir() {
+            Ok(folder) => {
+                let log = Log::builder(folder.path());
+                (folder, log)
+            }
+            Err(error) => panic!("the test bus has no folder for its log: {error}"),
+        });
+        match log.channels(pattern, Durability::Stored) {
+            Ok(log) => self.log = Some((folder, log)),
+            Err(error) => panic!("{pattern:?} cannot be durable: {}", error_chain(&error)),
+        }
+        self
+    }
+
     /// Connects.
     ///
     /// # Panics
-    /// If the medium cannot be reached.
+    /// If the medium cannot be reached, or the log cannot be opened.
     ///
     /// # Cancel safety
     /// Cancelled before completion, nothing stays connected.
@@ -62,12 +102,22 @@ impl TestBusBuilder {
                 Some(faults) => faults.around(self.aether),
                 None => self.aether,
             };
+            let log = self.log.map(|(folder, log)| match log.open() {
+                Ok(log) => (folder, log),
+                Err(error) => panic!("the test bus cannot open its log ({at}): {}", error_chain(&error)),
+            });
+            let builder = log.iter().fold(builder, |builder, (_, log)| log.layer(builder));
             let aether = match builder.connect().await {
                 Ok(aether) => aether,
                 Err(error) => panic!("the test bus cannot connect ({at}): {}", error_chain(&error)),
             };
+            let folder = log.map(|(folder, log)| {
+                log.attach(&aether);
+                folder
+            });
             let situation = Situation {
                 aether,
+                _folder: folder,
                 started: Instant::now(),
                 faults: self.faults,
                 services: Mutex::default(),
@@ -110,7 +160,7 @@ impl TestBus {
     /// A bus with options.
     pub fn builder() -> TestBusBuilder {
         crate::follow_tokio();
-        TestBusBuilder { aether: aether::builder(), faults: None, is_in_process: true }
+        TestBusBuilder { aether: aether::builder(), faults: None, is_in_process: true, log: None }
     }
 
     /// The connection, for everything that has no method here.

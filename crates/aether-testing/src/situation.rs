@@ -3,6 +3,7 @@
 use aether_core::Aether;
 use aether_service::ServiceReport;
 use parking_lot::Mutex;
+use tempfile::TempDir;
 use tokio::time::Instant;
 
 use crate::faults::Faults;
@@ -13,6 +14,8 @@ use crate::verdict::{Account, unread};
 #[derive(Debug)]
 pub(crate) struct Situation {
     pub(crate) aether: Aether,
+    /// That of the log, which ends before it.
+    pub(crate) _folder: Option<TempDir>,
     pub(crate) started: Instant,
     pub(crate) faults: Option<Faults>,
     /// In the order in which they were started.

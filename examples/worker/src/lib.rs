@@ -1,18 +1,19 @@
 //! A job queue behind an HTTP address. Customers get an answer as soon as an order and its jobs are kept. A worker makes the
 //! invoices, for each customer one after the other, reminds of those that are not paid, and adds up each day at night.
 
+use std::error::Error;
 use std::path::Path;
 use std::time::Duration;
 
-use aether::Wave;
 use aether::log::{ConsumerOptions, DurableLog, Schedule};
+use aether::{Aether, Wave};
 use aether_outbox::{OpenError, Sqlite, Store, StoreError};
-use aether_service::{Durable, Json, Limits, Service, ServiceBuilder, State};
+use aether_service::{Durable, Json, Service, ServiceBuilder, State};
 use axum::Router;
 use axum::extract::{Path as Of, State as Shared};
 use axum::http::StatusCode;
 use axum::routing::{get, post};
-use rusqlite::{Connection, OptionalExtension as _};
+use rusqlite::OptionalExtension as _;
 use serde::{Deserialize, Serialize};
 
 /// When an order is to be paid.
@@ -22,14 +23,17 @@ const TABLES: &str = "
         invoice INTEGER UNIQUE, paid INTEGER NOT NULL DEFAULT 0, reminders INTEGER NOT NULL DEFAULT 0);
     CREATE TABLE IF NOT EXISTS reports (invoices INTEGER NOT NULL, cents INTEGER NOT NULL)";
 const ORDER: &str = "INSERT INTO orders (id, customer, cents) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING";
+const SHOW: &str = "SELECT coalesce(CAST(invoice AS TEXT), 'none') FROM orders WHERE id = ?1";
 const INVOICE: &str = "UPDATE orders SET invoice = (SELECT coalesce(max(invoice), 0) + 1 FROM orders) WHERE id = ?1 AND invoice IS NULL";
-
 const REMIND: &str = "UPDATE orders SET reminders = reminders + 1 WHERE id = ?1 AND paid = 0";
 const REPORT: &str =
     "INSERT INTO reports SELECT count(*), coalesce(sum(cents), 0) FROM orders WHERE invoice IS NOT NULL";
 
 /// The orders, the waves that are to be emitted, and the jobs that are done.
 pub type Orders = Store<Sqlite>;
+
+/// A job is done, or comes again after a pause.
+type Done = Result<(), StoreError>;
 
 /// An order of a customer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -57,7 +61,7 @@ pub fn http(orders: Orders) -> Router {
 }
 
 /// Keeps an order and its jobs, or none of them. A second one of the same id changes nothing.
-pub async fn place(orders: &Orders, order: Order) -> Result<(), StoreError> {
+pub async fn place(orders: &Orders, order: Order) -> Done {
     let placed = orders.write(move |change| {
         if change.sql().execute(ORDER, (&order.id, &order.customer, order.cents))? == 1 {
             change.emit(Wave::builder("jobs.invoice").key(&order.customer).json(&order))?;
@@ -72,25 +76,19 @@ async fn accept(Shared(orders): Shared<Orders>, axum::Json(order): axum::Json<Or
     place(&orders, order).await.map_or(StatusCode::SERVICE_UNAVAILABLE, |()| StatusCode::ACCEPTED)
 }
 
-/// The number of the invoice, or `null` as long as there is none.
-async fn show(
-    Shared(orders): Shared<Orders>,
-    Of(id): Of<String>,
-) -> Result<axum::Json<Option<u32>>, StatusCode> {
+/// The number of the invoice, or `none` as long as there is none.
+async fn show(Shared(orders): Shared<Orders>, Of(id): Of<String>) -> Result<String, StatusCode> {
     let found = orders.write(move |change| {
-        let invoice = "SELECT invoice FROM orders WHERE id = ?1";
-        Ok::<_, StoreError>(change.sql().query_row(invoice, [id], |row| row.get(0)).optional()?)
+        let found = change.sql().query_row(SHOW, [id], |row| row.get(0)).optional();
+        Ok::<_, StoreError>(found?)
     });
-    let found = found.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?;
-    found.map(axum::Json).ok_or(StatusCode::NOT_FOUND)
+    found.await.map_err(|_| StatusCode::SERVICE_UNAVAILABLE)?.ok_or(StatusCode::NOT_FOUND)
 }
 
 /// The worker: an invoice for each order. Customers are served at once, the orders of each in turn.
 pub fn worker(orders: Orders) -> ServiceBuilder<Orders> {
     let pauses = ConsumerOptions::default().pauses(Duration::from_secs(1), Duration::from_secs(300));
-    let durable = |name| {
-        Durable::consumer(name).options(pauses).limits(Limits::new().time_out(Duration::from_secs(30)))
-    };
+    let durable = |name| Durable::consumer(name).options(pauses);
     Service::builder("worker")
         .state(orders)
         .on_durable("jobs.invoice", durable("invoices").by_key(16), invoice)
@@ -99,42 +97,20 @@ pub fn worker(orders: Orders) -> ServiceBuilder<Orders> {
 }
 
 /// Lets a report be made each night. Every process may do so, as the key is the same.
-pub async fn every_night(log: &DurableLog) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+pub async fn every_night(aether: &Aether) -> Result<(), Box<dyn Error>> {
+    let log = DurableLog::of(aether).ok_or("set durable.folder or durable.log")?;
     let report = Wave::builder("jobs.report").build()?;
     Ok(log.schedules().put("nightly", Schedule::cron("0 3 * * *", "Europe/Berlin")?, report).await?)
 }
 
-async fn invoice(
-    State(orders): State<Orders>,
-    wave: Wave,
-    Json(order): Json<Order>,
-) -> Result<(), StoreError> {
-    once(&orders, wave, move |sql| sql.execute(INVOICE, [&order.id])).await
+async fn invoice(State(orders): State<Orders>, wave: Wave, Json(order): Json<Order>) -> Done {
+    orders.once(&wave.id(), move |change| Ok(change.sql().execute(INVOICE, [&order.id])?)).await.map(drop)
 }
 
-async fn remind(
-    State(orders): State<Orders>,
-    wave: Wave,
-    Json(order): Json<Order>,
-) -> Result<(), StoreError> {
-    once(&orders, wave, move |sql| sql.execute(REMIND, [&order.id])).await
+async fn remind(State(orders): State<Orders>, wave: Wave, Json(order): Json<Order>) -> Done {
+    orders.once(&wave.id(), move |change| Ok(change.sql().execute(REMIND, [&order.id])?)).await.map(drop)
 }
 
-async fn report(State(orders): State<Orders>, wave: Wave) -> Result<(), StoreError> {
-    once(&orders, wave, |sql| sql.execute(REPORT, [])).await
-}
-
-/// Makes the change of a job, unless it was made before.
-async fn once(
-    orders: &Orders,
-    wave: Wave,
-    change_in: impl FnOnce(&Connection) -> rusqlite::Result<usize> + Send + 'static,
-) -> Result<(), StoreError> {
-    let written = orders.write(move |change| {
-        if change.once(&wave.id())? {
-            change_in(change.sql())?;
-        }
-        Ok(())
-    });
-    written.await
+async fn report(State(orders): State<Orders>, wave: Wave) -> Done {
+    orders.once(&wave.id(), |change| Ok(change.sql().execute(REPORT, [])?)).await.map(drop)
 }

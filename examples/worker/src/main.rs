@@ -5,12 +5,12 @@
 //! AETHER__DURABLE__STORED='jobs.>' AETHER__DURABLE__LOG=jetstream:jobs AETHER_MEDIUM=nats://127.0.0.1:4222 cargo run -p aether-worker
 //! ```
 
+use std::error::Error;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use aether::log::DurableLog;
 use aether_outbox::Relay;
 use aether_service::{CancellationToken, ConfigArgs, close_with_account, run};
 use aether_worker::{every_night, http, open, worker};
@@ -30,24 +30,17 @@ struct Args {
     store: PathBuf,
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error(transparent)]
-struct Failed(#[from] Box<dyn std::error::Error + Send + Sync>);
-
 fn main() -> ExitCode {
     let args = Args::parse();
-    run(|shutdown| async { serve(args, shutdown).await.map_err(Failed) })
+    run(|shutdown| serve(args, shutdown))
 }
 
-async fn serve(
-    args: Args,
-    shutdown: CancellationToken,
-) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn serve(args: Args, shutdown: CancellationToken) -> Result<(), Box<dyn Error>> {
     let config = args.config.load_common()?;
     let Some(aether) = config.connect_until(&shutdown, "worker").await? else { return Ok(()) };
     let orders = open(&args.store)?;
     let relay = Relay::spawn(&orders, &aether)?;
-    every_night(&DurableLog::of(&aether).ok_or("set durable.folder or durable.log")?).await?;
+    every_night(&aether).await?;
     let service = worker(orders.clone()).configured(&config).build(&aether).await?;
     let listener = TcpListener::bind(args.http).await?;
     println!("orders: http://{}/orders", listener.local_addr()?);

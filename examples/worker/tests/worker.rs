@@ -2,16 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that fails ends")]
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Stdio;
+use std::time::Duration;
 
-use aether::Durability;
-use aether::log::Log;
 use aether_outbox::Relay;
 use aether_testing::{NatsServer, ServerOptions, TestBus};
 use aether_worker::{Order, Orders, every_night, open, place, worker};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
 
 fn order(number: u32) -> Order {
     Order { id: format!("order-{number}"), customer: format!("customer-{}", number % 3), cents: 100 * number }
@@ -24,13 +23,10 @@ fn number(orders: &Orders, sql: &str) -> u32 {
 #[tokio::test(start_paused = true)]
 async fn orders_become_invoices_reminders_and_reports() {
     let folder = tempfile::tempdir().unwrap();
-    let log = Log::builder(folder.path().join("jobs")).channels("jobs.>", Durability::Stored).unwrap();
-    let log = log.open().unwrap();
-    let bus = TestBus::builder().over(log.layer(aether::builder().url("local:"))).start().await;
-    log.attach(bus.aether());
+    let bus = TestBus::builder().durable("jobs.>").start().await;
     let orders = open(&folder.path().join("orders.sqlite")).unwrap();
     let relay = Relay::spawn(&orders, bus.aether()).unwrap();
-    every_night(&log.clone().into()).await.unwrap();
+    every_night(bus.aether()).await.unwrap();
     let worker = bus.serve(worker(orders.clone())).await;
 
     for number in [1, 2, 3, 2] {
@@ -52,59 +48,44 @@ async fn orders_become_invoices_reminders_and_reports() {
     bus.finish().await;
 }
 
-struct Program(Child, String);
-
-impl Program {
-    fn start(folder: &Path, settings: &[(&str, &str)]) -> Self {
-        let mut program = Command::new(env!("CARGO_BIN_EXE_worker"));
-        program.args(["--http", "127.0.0.1:0"]).current_dir(folder).env("AETHER__DURABLE__STORED", "jobs.>");
-        let mut child = program.envs(settings.iter().copied()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let url = lines.next().unwrap().unwrap().replace("orders: ", "");
-        Self(child, url)
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
+/// Starts the program. Returns where it takes orders.
+async fn start(folder: &Path, settings: &[(&str, &str)]) -> (Child, String) {
+    let mut program = Command::new(env!("CARGO_BIN_EXE_worker"));
+    program.args(["--http", "127.0.0.1:0"]).current_dir(folder).kill_on_drop(true);
+    program.env("AETHER__DURABLE__STORED", "jobs.>").envs(settings.iter().copied());
+    let mut program = program.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(program.stdout.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap().unwrap();
+    (program, line.replace("orders: ", ""))
 }
 
 /// Places orders at programs that are killed, and checks the invoices that a last one has made.
 async fn killed(settings: &[(&str, &str)], mut between: impl AsyncFnMut()) {
     let folder = tempfile::tempdir().unwrap();
-    let mut placed = 0;
-    for round in 1..=5 {
-        let program = Program::start(folder.path(), settings);
-        while placed < 20 * round {
-            let order = serde_json::to_string(&order(placed)).unwrap();
-            ureq::post(&program.1).content_type("application/json").send(&order).unwrap();
-            placed += 1;
+    for round in 0..5 {
+        let (mut program, url) = start(folder.path(), settings).await;
+        for number in 20 * round..20 * (round + 1) {
+            let order = serde_json::to_string(&order(number)).unwrap();
+            ureq::post(&url).content_type("application/json").send(&order).unwrap();
         }
         between().await;
+        program.kill().await.unwrap();
     }
-    let (program, end) = (Program::start(folder.path(), settings), Instant::now() + Duration::from_secs(60));
-    let mut invoices: Vec<u32> = Vec::new();
-    for number in 0..placed {
-        let url = format!("{}/{}", program.1, order(number).id);
-        invoices.push(loop {
-            let shown = ureq::get(&url).call().unwrap().body_mut().read_to_string().unwrap();
-            let invoice: Option<u32> = serde_json::from_str(&shown).unwrap();
-            assert!(Instant::now() < end, "{url} has no invoice");
-            match invoice {
-                Some(invoice) => break invoice,
-                None => std::thread::sleep(Duration::from_millis(10)),
+    let (mut program, url) = start(folder.path(), settings).await;
+    let invoiced = async {
+        for number in 0..100 {
+            let url = format!("{url}/{}", order(number).id);
+            while ureq::get(&url).call().unwrap().body_mut().read_to_string().unwrap() == "none" {
+                tokio::time::sleep(Duration::from_millis(10)).await;
             }
-        });
-    }
-    // Each customer has its invoices in the order of its orders.
-    for customer in 0..3 {
-        assert!(invoices.iter().skip(customer).step_by(3).is_sorted(), "{invoices:?}");
-    }
-    invoices.sort_unstable();
-    assert_eq!(invoices, (1..=placed).collect::<Vec<_>>(), "each order has one invoice");
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), invoiced).await.expect("each order gets an invoice");
+    program.kill().await.unwrap();
+    let orders = open(&folder.path().join("orders.sqlite")).unwrap();
+    assert_eq!(number(&orders, "SELECT count(DISTINCT invoice) FROM orders WHERE invoice <= 100"), 100);
+    let turned = "SELECT count(*) FROM orders a JOIN orders b USING (customer) WHERE a.rowid < b.rowid AND a.invoice > b.invoice";
+    assert_eq!(number(&orders, turned), 0, "each customer has its invoices in the order of its orders");
 }
 
 #[tokio::test]
@@ -119,7 +100,8 @@ async fn kills_lose_and_double_no_job_in_jetstream() {
     let mut server =
         NatsServer::start_with(ServerOptions::default().jetstream(streams.path())).await.unwrap();
     let url = server.url().to_owned();
-    let settings = [("AETHER__DURABLE__LOG", "jetstream:jobs"), ("AETHER_MEDIUM", &url)];
+    let log = ("AETHER__DURABLE__LOG", "jetstream:jobs");
+    let settings = [log, ("AETHER__DURABLE__ACK_WAIT", "5s"), ("AETHER_MEDIUM", &url)];
     killed(&settings, async || {
         server.kill().await.unwrap();
         server.restart().await.unwrap();

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use aether_core::Durability;
 
-/// How a log is kept in JetStream. The settings of the stream count when it is made; a stream that exists must have the
-/// same ones.
+/// How a log is kept in JetStream. A stream that exists must have the same limits, and gets at least this
+/// [window](Self::duplicate_window).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct JetStreamOptions {
     pub(crate) max_bytes: Option<u64>,

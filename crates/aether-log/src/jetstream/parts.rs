@@ -170,7 +170,7 @@ impl Parts {
     async fn make_stream(&self, waves: &str) -> Result<(), JetStreamError> {
         let info = self.connection.api::<Info>(waves, format!("STREAM.INFO.{waves}"), &()).await;
         let info = info.map_err(|failure| failure.while_doing("describe the stream", waves))?;
-        ensure_stream(&self.connection, &parts_stream(&self.subjects, info.config)).await.map(drop)
+        ensure_stream(&self.connection, &parts_stream(&self.subjects, info.config)).await
     }
 
     /// Drops the parts of an attempt. The server drops by their age those that stay.

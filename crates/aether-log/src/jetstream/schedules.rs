@@ -14,12 +14,13 @@ use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::message::StreamMessage;
 use async_nats::jetstream::stream::RawMessage;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::connection::{Connection, Failure};
 use super::error::JetStreamError;
-use super::settings::schedule_stream;
+use super::settings::{change_stream, schedule_stream, stream_settings};
 use super::subjects::Subjects;
 use crate::schedule::{Rule, Schedule, Scheduled, time};
 use crate::store::Entry;
@@ -30,11 +31,6 @@ const REGULARLY: (&str, (u64, u64)) = ("2.14", (2, 14));
 
 /// The header with the schedule as this library writes it.
 const RULE: &str = "Aether-Schedule";
-
-#[derive(Deserialize)]
-struct Settings {
-    config: Value,
-}
 
 #[derive(Deserialize)]
 struct Purged {
@@ -154,18 +150,20 @@ impl StreamSchedules {
         let ScheduleStream { connection, subjects, replicas, .. } = &*self.0;
         let name = subjects.schedule_stream();
         let wanted = schedule_stream(subjects, *replicas);
-        let config = match self.settings(&name).await {
+        let config = match stream_settings(connection, &name).await {
             Err(failure) if failure.is(ErrorCode::STREAM_NOT_FOUND) => {
-                let made = connection.api::<Settings>(&name, format!("STREAM.CREATE.{name}"), &wanted).await;
+                let made =
+                    connection.api::<IgnoredAny>(&name, format!("STREAM.CREATE.{name}"), &wanted).await;
                 match made {
-                    // Another process has made it meanwhile.
-                    Err(failure) if failure.is(ErrorCode::STREAM_NAME_EXIST) => self.settings(&name).await,
-                    made => made.map(|made| made.config),
+                    // Another process may have made it meanwhile.
+                    Err(failure) if !failure.is(ErrorCode::STREAM_NAME_EXIST) => Err(failure),
+                    _ => stream_settings(connection, &name).await,
                 }
             }
             config => config,
         };
-        let config = config.map_err(|failure| failure.while_doing("make the stream", &name))?;
+        let failed = |failure: Failure| failure.while_doing("make the stream", &name);
+        let config = config.map_err(failed)?;
         for setting in ["subjects", "retention", "allow_msg_schedules"] {
             if config.get(setting) != wanted.get(setting) {
                 return Err(JetStreamError::OtherSettings {
@@ -177,25 +175,20 @@ impl StreamSchedules {
                 });
             }
         }
+        if config.get("num_replicas").and_then(Value::as_u64) < Some(*replicas as u64) {
+            let changes = [("num_replicas", (*replicas).into())];
+            change_stream(connection, &name, changes).await.map_err(failed)?;
+        }
         let waves = subjects.stream();
         let failed = |failure: Failure| failure.while_doing("add the source of schedules to", waves);
-        let mut config = self.settings(waves).await.map_err(failed)?;
+        let config = stream_settings(connection, waves).await.map_err(failed)?;
         let mut sources = config.get("sources").and_then(Value::as_array).cloned().unwrap_or_default();
         if sources.iter().any(|source| source.get("name").and_then(Value::as_str) == Some(&*name)) {
             return Ok(());
         }
         let moved = json!({ "src": subjects.due(">"), "dest": subjects.waves() });
         sources.push(json!({ "name": name, "subject_transforms": [moved] }));
-        if let Some(config) = config.as_object_mut() {
-            config.insert("sources".to_owned(), Value::Array(sources));
-        }
-        let updated = connection.api::<Settings>(waves, format!("STREAM.UPDATE.{waves}"), &config).await;
-        updated.map(drop).map_err(failed)
-    }
-
-    async fn settings(&self, name: &str) -> Result<Value, Failure> {
-        let info = self.0.connection.api::<Settings>(name, format!("STREAM.INFO.{name}"), &()).await;
-        info.map(|info| info.config)
+        change_stream(connection, waves, [("sources", sources.into())]).await.map_err(failed)
     }
 }
 

@@ -1,4 +1,5 @@
-//! The streams of a log, and checks of what exists already. Nothing that exists is changed.
+//! The streams of a log, and checks of what exists already. Replicas and the window for copies are raised; nothing else that
+//! exists is changed.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -9,6 +10,9 @@ use async_nats::jetstream::consumer::{AckPolicy, Config as ConsumerConfig};
 use async_nats::jetstream::stream::{
     Config, DiscardPolicy, Info, PersistenceMode, RetentionPolicy, StorageType,
 };
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Map, Value};
 
 use super::connection::{Connection, Failure};
 use super::error::JetStreamError;
@@ -84,7 +88,7 @@ pub(crate) fn side_stream(subjects: &Subjects, replicas: usize) -> Config {
 }
 
 /// The stream of the waves for later. It drops a message once the stream of the waves has taken it over.
-pub(crate) fn schedule_stream(subjects: &Subjects, replicas: usize) -> serde_json::Value {
+pub(crate) fn schedule_stream(subjects: &Subjects, replicas: usize) -> Value {
     serde_json::json!({
         "name": subjects.schedule_stream(),
         "description": "waves of Aether that are delivered later",
@@ -103,10 +107,21 @@ pub(crate) fn schedule_stream(subjects: &Subjects, replicas: usize) -> serde_jso
     })
 }
 
-/// Makes the stream, or checks the one that exists.
-pub(crate) async fn ensure_stream(connection: &Connection, wanted: &Config) -> Result<Info, JetStreamError> {
+/// Makes the stream, or checks the one that exists and raises what is too low: more replicas and a longer window for copies
+/// harm no other program. Limits drop or refuse waves, so all programs must name the same.
+pub(crate) async fn ensure_stream(connection: &Connection, wanted: &Config) -> Result<(), JetStreamError> {
     let name = &wanted.name;
     let info = async || connection.api::<Info>(name, format!("STREAM.INFO.{name}"), &()).await;
+    let failed = |failure: Failure| match failure {
+        Failure::Server(source)
+            if [ErrorCode::CLUSTER_NO_PEERS, ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED]
+                .contains(&source.error_code()) =>
+        {
+            let (stream, replicas) = (name.clone(), wanted.num_replicas);
+            JetStreamError::TooFewServers { stream, replicas, source: Arc::new(source) }
+        }
+        failure => failure.while_doing("make the stream", name),
+    };
     let info = match info().await {
         Err(failure) if failure.is(ErrorCode::STREAM_NOT_FOUND) => {
             let made = connection.api::<Info>(name, format!("STREAM.CREATE.{name}"), wanted).await;
@@ -118,18 +133,47 @@ pub(crate) async fn ensure_stream(connection: &Connection, wanted: &Config) -> R
         }
         info => info,
     };
-    let info = info.map_err(|failure| match failure {
-        Failure::Server(source)
-            if [ErrorCode::CLUSTER_NO_PEERS, ErrorCode::STREAM_REPLICAS_NOT_SUPPORTED]
-                .contains(&source.error_code()) =>
-        {
-            let (stream, replicas) = (name.clone(), wanted.num_replicas);
-            JetStreamError::TooFewServers { stream, replicas, source: Arc::new(source) }
-        }
-        failure => failure.while_doing("make the stream", name),
-    })?;
-    check_stream(wanted, &info.config)?;
-    Ok(info)
+    let found = info.map_err(failed)?.config;
+    let raised = Config {
+        num_replicas: found.num_replicas.max(wanted.num_replicas),
+        duplicate_window: found.duplicate_window.max(wanted.duplicate_window),
+        ..found.clone()
+    };
+    // Nothing is raised where another setting differs.
+    check_stream(wanted, &raised)?;
+    if raised != found {
+        let Config { num_replicas: replicas, duplicate_window, .. } = raised;
+        let window = u64::try_from(duplicate_window.as_nanos()).unwrap_or(u64::MAX);
+        let changes = [("num_replicas", replicas.into()), ("duplicate_window", window.into())];
+        change_stream(connection, name, changes).await.map_err(failed)?;
+        tracing::info!(stream = name, replicas, ?duplicate_window, "the settings of the stream were raised");
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Described {
+    config: Map<String, Value>,
+}
+
+/// The settings of a stream as the server has them, also those that this client does not know.
+pub(super) async fn stream_settings(
+    connection: &Connection,
+    name: &str,
+) -> Result<Map<String, Value>, Failure> {
+    let info = connection.api::<Described>(name, format!("STREAM.INFO.{name}"), &()).await;
+    info.map(|info| info.config)
+}
+
+/// Changes settings of a stream, and leaves the others as they are.
+pub(super) async fn change_stream<const N: usize>(
+    connection: &Connection,
+    name: &str,
+    changes: [(&'static str, Value); N],
+) -> Result<(), Failure> {
+    let mut config = stream_settings(connection, name).await?;
+    config.extend(changes.map(|(setting, value)| (setting.to_owned(), value)));
+    connection.api::<IgnoredAny>(name, format!("STREAM.UPDATE.{name}"), &config).await.map(drop)
 }
 
 /// Compares one setting.
@@ -158,17 +202,21 @@ pub(crate) fn check_stream(wanted: &Config, found: &Config) -> Result<(), JetStr
     same! {
         "subjects" subjects,
         "storage" storage,
-        "num_replicas" num_replicas,
         "retention" retention,
         "discard" discard,
         "max_bytes" max_bytes,
         "max_msgs" max_messages,
         "max_msgs_per_subject" max_messages_per_subject,
         "max_age" max_age,
-        "duplicate_window" duplicate_window,
         "no_ack" no_ack,
         "sealed" sealed,
         "mirror" mirror,
+    }
+    if found.num_replicas < wanted.num_replicas {
+        same! { "num_replicas" num_replicas, }
+    }
+    if found.duplicate_window < wanted.duplicate_window {
+        same! { "duplicate_window" duplicate_window, }
     }
     // Such a server acknowledges what it has not written.
     let is_async = |config: &Config| config.persist_mode == Some(PersistenceMode::Async);

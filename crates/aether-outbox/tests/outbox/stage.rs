@@ -95,14 +95,10 @@ pub(crate) fn billed<B: Backend>(store: &Store<B>) -> (u64, u64) {
 /// Bills an order once, in one transaction.
 pub(crate) async fn bill<B: Backend>(store: &Store<B>, wave: &Wave) -> bool {
     let (id, number) = (wave.id(), number(wave));
-    let billed = store.write(move |change| {
-        let is_new = change.once(&id)?;
-        if is_new {
-            let table = change.table("billed");
-            let (count, sum) = table.get("all")?.unwrap_or((0_u64, 0_u64));
-            table.insert("all", &(count + 1, sum + number))?;
-        }
-        Ok::<_, aether_outbox::StoreError>(is_new)
+    let billed = store.once(&id, move |change| {
+        let table = change.table("billed");
+        let (count, sum) = table.get("all")?.unwrap_or((0_u64, 0_u64));
+        table.insert("all", &(count + 1, sum + number))
     });
-    billed.await.unwrap()
+    billed.await.unwrap().is_some()
 }

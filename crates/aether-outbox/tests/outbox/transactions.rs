@@ -81,6 +81,20 @@ fn statements_of_the_service_are_part_of_the_transaction() {
     assert_eq!((articles.as_str(), store.ledger().committed), ("a desk", 1));
 }
 
+#[tokio::test]
+async fn a_job_is_done_by_the_first_closure_that_succeeds() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    let done = async |job: &str, outcome: Result<u8, StoreError>| store.once(job, move |_| outcome).await;
+    let failed = done("payment", Err(StoreError::ShutDown)).await;
+    assert!(matches!(failed, Err(StoreError::ShutDown)), "{failed:?}");
+    assert_eq!(done("payment", Ok(1)).await.unwrap(), Some(1), "what failed is not remembered");
+    assert_eq!(done("payment", Err(StoreError::ShutDown)).await.unwrap(), None, "nothing is called");
+    assert_eq!(done("refund", Ok(2)).await.unwrap(), Some(2));
+    let refused = done("", Ok(3)).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Name { what: "key", .. }), "{refused}");
+}
+
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn a_closure_returns_an_error_of_its_own_or_of_its_statements() {

@@ -12,8 +12,10 @@ use aether_log::{ConsumerOptions, LogBuilder};
 use aether_log::{JetStreamLog, JetStreamLogBuilder, JetStreamOptions};
 use serde::{Deserialize, Serialize};
 
+use super::bounded::{AckWait, CleanUpInterval, CommitWindow, DuplicateWindow, SEGMENT, SegmentSize};
 use super::list::List;
 use super::quantity::{Count, OrOff, QuantityError, Size, Time};
+use super::shared_log::{SharedLog, SharedLogError, is_name, refuse};
 #[cfg(feature = "jetstream")]
 use crate::medium_args::MediumArgs;
 
@@ -26,6 +28,12 @@ pub struct DurableSettings {
     pub folder: OrOff<PathBuf>,
     /// The log that all programs share, in place of folders.
     pub log: OrOff<SharedLog>,
+    /// How many servers keep each wave of the shared log.
+    pub replicas: Count<1, 5>,
+    /// How long the servers wait for an acknowledgement before another process gets the wave.
+    pub ack_wait: AckWait,
+    /// For how long the servers recognise a second copy of a wave.
+    pub duplicate_window: DuplicateWindow,
     /// Whether the log in the folder is sealed with the keys of `medium.keys`, if there are some.
     pub sealed: bool,
     /// The channels whose waves survive the end of the process.
@@ -56,38 +64,6 @@ pub struct DurableSettings {
     pub acknowledgements: AcknowledgedLevel,
 }
 
-/// A log that programs share: `jetstream:orders`, at the server of `medium.url`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct SharedLog {
-    /// The name of the stream.
-    pub stream: String,
-}
-
-impl TryFrom<String> for SharedLog {
-    type Error = QuantityError;
-    fn try_from(text: String) -> Result<Self, QuantityError> {
-        const ALLOWED: &str =
-            "jetstream:NAME, such as jetstream:orders: a name has 1 to 64 letters, digits, '-' and '_'";
-        match text.strip_prefix("jetstream:").filter(|name| is_name(name)) {
-            Some(stream) => Ok(Self { stream: stream.to_owned() }),
-            None => Err(QuantityError::new(text, ALLOWED)),
-        }
-    }
-}
-
-impl From<SharedLog> for String {
-    fn from(log: SharedLog) -> Self {
-        format!("jetstream:{}", log.stream)
-    }
-}
-
-/// Whether a text can name a stream or a consumer.
-fn is_name(name: &str) -> bool {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-    (1..=64).contains(&name.len()) && name.bytes().all(is_plain)
-}
-
 /// The name of a consumer of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsumerName(pub String);
@@ -104,31 +80,6 @@ impl fmt::Display for ConsumerName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
-}
-
-/// Why a program cannot have the durable log that its configuration names.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum SharedLogError {
-    /// A log in JetStream has no such setting.
-    #[error("durable.log does not go with durable.{setting}: switch one of them off")]
-    With {
-        /// The setting, without its section.
-        setting: &'static str,
-    },
-    /// No path of the medium is a NATS server.
-    #[error("durable.log needs a NATS server: set medium.url to nats:// or tls://")]
-    NoServer,
-    /// The program cannot seal a folder.
-    #[error(
-        "medium.keys seal the log in durable.folder, which needs the feature nats or lan of aether-service: build with one, or set durable.sealed = false"
-    )]
-    Keys,
-    /// The program cannot use JetStream.
-    #[error(
-        "durable.log needs the feature jetstream of aether-service, which this program was built without"
-    )]
-    Feature,
 }
 
 /// A pattern of durable channels, which excludes the channels of the framework.
@@ -176,68 +127,6 @@ impl fmt::Display for AgeOf {
     }
 }
 
-/// A value that is read as one type and checked as another.
-macro_rules! checked {
-    ($(#[$doc:meta])* $name:ident($inner:ty), $from:ty, $check:expr, $allowed:literal) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(pub $inner);
-
-        impl TryFrom<String> for $name {
-            type Error = QuantityError;
-            fn try_from(text: String) -> Result<Self, QuantityError> {
-                let check: fn($from) -> Option<$inner> = $check;
-                let value = text.parse::<$from>().ok().and_then(check);
-                value.map(Self).ok_or_else(|| QuantityError::new(&text, $allowed))
-            }
-        }
-
-        impl From<$name> for String {
-            fn from(value: $name) -> Self {
-                <$from>::from(value).to_string()
-            }
-        }
-    };
-}
-
-checked! {
-    /// How long waves are gathered, at most 1 s.
-    CommitWindow(Duration), Time,
-    |Time(time)| StoreOptions::default().commit_window(time).is_ok().then_some(time),
-    "a time from 0 to 1s"
-}
-checked! {
-    /// How often rules are applied, at least 1 s.
-    CleanUpInterval(Duration), Time,
-    |Time(time)| (time >= Duration::from_secs(1)).then_some(time),
-    "a time of at least 1s"
-}
-checked! {
-    /// The size of a segment, from 4 KiB to 1 GiB.
-    SegmentSize(u64), Size,
-    |size| Some(size.bytes() as u64).filter(|bytes| StoreOptions::default().segment_bytes(*bytes).is_ok()),
-    "a size from 4 KiB to 1 GiB"
-}
-
-impl From<CommitWindow> for Time {
-    fn from(window: CommitWindow) -> Self {
-        Self(window.0)
-    }
-}
-
-impl From<CleanUpInterval> for Time {
-    fn from(interval: CleanUpInterval) -> Self {
-        Self(interval.0)
-    }
-}
-
-impl From<SegmentSize> for Size {
-    fn from(size: SegmentSize) -> Self {
-        Self::new(size.0).unwrap_or(SEGMENT)
-    }
-}
-
 /// The level that an acknowledgement reaches before it counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -248,13 +137,14 @@ pub enum AcknowledgedLevel {
     Synced,
 }
 
-const SEGMENT: Size = Size::new(64 << 20).unwrap();
-
 impl Default for DurableSettings {
     fn default() -> Self {
         Self {
             folder: OrOff::Off,
             log: OrOff::Off,
+            replicas: Count::LEAST,
+            ack_wait: AckWait(Duration::from_secs(30)),
+            duplicate_window: DuplicateWindow(Duration::from_secs(120)),
             sealed: true,
             stored: List::default(),
             synced: List::default(),
@@ -283,26 +173,33 @@ impl DurableSettings {
     #[cfg(feature = "jetstream")]
     pub fn jetstream(&self, medium: &MediumArgs) -> Result<Option<JetStreamLogBuilder>, SharedLogError> {
         let OrOff::On(SharedLog { stream }) = &self.log else { return Ok(None) };
-        let folder_alone = [
-            ("folder", self.folder != OrOff::Off),
-            ("keep_for", !self.keep_for.0.is_empty()),
-            ("max_ages", !self.max_ages.0.is_empty()),
-            ("compact", !self.compact.0.is_empty()),
-        ];
-        if let Some((setting, _)) = folder_alone.into_iter().find(|(_, is_set)| *is_set) {
-            return Err(SharedLogError::With { setting });
-        }
+        const ALLOWED: &str = "switch one of them off";
+        refuse(
+            "log",
+            [
+                ("folder", self.folder != OrOff::Off, ALLOWED),
+                ("keep_for", !self.keep_for.0.is_empty(), ALLOWED),
+                ("max_ages", !self.max_ages.0.is_empty(), ALLOWED),
+                ("compact", !self.compact.0.is_empty(), ALLOWED),
+            ],
+        )?;
         if self.stored.0.is_empty() && self.synced.0.is_empty() {
             return Ok(None);
         }
         let url = medium.nats_address().ok_or(SharedLogError::NoServer)?;
         let Retention { max_age, max_bytes, max_records, .. } = self.retention();
-        let mut options = JetStreamOptions::default();
+        let options = JetStreamOptions::default();
+        let mut options = options.ack_wait(self.ack_wait.0).duplicate_window(self.duplicate_window.0);
         options = max_age.map_or(options, |age| options.max_age(age));
         options = max_bytes.map_or(options, |bytes| options.max_bytes(bytes));
         options = max_records.map_or(options, |waves| options.max_waves(waves));
         let log = JetStreamLog::builder(url, stream).nats(medium.nats("aether-log")).wait(medium.wait);
-        let log = self.levels().fold(log, |log, (pattern, level)| log.pattern(pattern, level));
+        let log = self.levels().fold(log, |log, (pattern, level)| match self.replicas.as_u8() {
+            1 => log.pattern(pattern, level),
+            replicas => {
+                log.pattern(pattern.clone(), level).pattern(pattern, Durability::Replicated(replicas))
+            }
+        });
         Ok(Some(log.options(options)))
     }
 
@@ -316,9 +213,22 @@ impl DurableSettings {
     /// The caller may add channels before it opens the log.
     ///
     /// # Errors
-    /// [`SharedLogError::Keys`] if this program cannot seal it.
+    /// [`SharedLogError`] if this program cannot seal it, or a setting is one of a log in JetStream.
     pub fn log(&self, program: &str, keys: Option<&Path>) -> Result<Option<LogBuilder>, SharedLogError> {
         let OrOff::On(folder) = &self.folder else { return Ok(None) };
+        let default = Self::default();
+        refuse(
+            "folder",
+            [
+                ("replicas", self.replicas != default.replicas, "set it to 1, or use durable.log"),
+                ("ack_wait", self.ack_wait != default.ack_wait, "set it to 30s, or use durable.log"),
+                (
+                    "duplicate_window",
+                    self.duplicate_window != default.duplicate_window,
+                    "set it to 2m, or use durable.log",
+                ),
+            ],
+        )?;
         if self.stored.0.is_empty() && self.synced.0.is_empty() {
             return Ok(None);
         }
@@ -438,6 +348,46 @@ mod tests {
     }
 
     #[test]
+    fn settings_of_a_log_in_jetstream_are_refused_with_a_folder() {
+        for (text, setting, allowed) in [
+            ("replicas = 3", "replicas", "set it to 1"),
+            ("ack_wait = '1m'", "ack_wait", "set it to 30s"),
+            ("duplicate_window = '5m'", "duplicate_window", "set it to 2m"),
+        ] {
+            let settings = read(&format!("folder = 'logs'\nstored = ['notes.>']\n{text}")).unwrap();
+            let refused = settings.log("shop", None).unwrap_err();
+            let start = format!("durable.folder does not go with durable.{setting}: {allowed}");
+            assert!(refused.to_string().starts_with(&start), "{refused}");
+        }
+    }
+
+    #[cfg(feature = "jetstream")]
+    #[test]
+    fn all_settings_reach_a_log_in_jetstream() {
+        let text = "log = 'jetstream:orders'\nstored = ['notes.>']\nsynced = ['orders.>']\nreplicas = 3\nack_wait = '1m'\n\
+             duplicate_window = '5m'\nmax_age = '7d'\nmax_bytes = '1 GiB'\nmax_waves = 5\n";
+        let settings = read(text).unwrap();
+        assert_eq!(read(&toml::to_string(&settings).unwrap()), Ok(settings.clone()));
+        let medium = MediumArgs { medium: "nats://127.0.0.1:4222".to_owned(), ..MediumArgs::default() };
+        let log = format!("{:?}", settings.jetstream(&medium).unwrap().unwrap());
+        for part in [
+            "name: \"orders\"",
+            "max_bytes: Some(1073741824)",
+            "max_waves: Some(5)",
+            "max_age: Some(604800s)",
+            "duplicate_window: 300s",
+            "ack_wait: 60s",
+            "Synced",
+            "Replicated(3)",
+        ] {
+            assert!(log.contains(part), "{part}: {log}");
+        }
+        let one = DurableSettings { replicas: Count::LEAST, ..settings };
+        let log = format!("{:?}", one.jetstream(&medium).unwrap().unwrap());
+        assert!(!log.contains("Replicated"), "{log}");
+    }
+
+    #[test]
     fn a_wrong_value_is_refused_with_what_is_allowed() {
         for (text, allowed) in [
             ("synced = ['orders..paid']", "a pattern of channels such as orders.>"),
@@ -451,6 +401,9 @@ mod tests {
             ("segment_bytes = '1 KiB'", "a size from 4 KiB to 1 GiB"),
             ("segment_bytes = '2 GiB'", "a size from 4 KiB to 1 GiB"),
             ("clean_up_every = '0'", "a time of at least 1s"),
+            ("replicas = 6", "a whole number from 1 to 5"),
+            ("ack_wait = '500ms'", "a time from 1s to 1d"),
+            ("duplicate_window = '30s'", "a time from 1m to 1d"),
             ("acknowledgements = 'always'", "`stored` or `synced`"),
             ("max_waves = 0", "a whole number from 1"),
         ] {

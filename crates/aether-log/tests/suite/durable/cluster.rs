@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use aether_conformance::NatsCluster;
-use aether_core::Durability;
-use aether_log::{JetStreamLog, JetStreamOptions};
+use aether_core::{Durability, Wave};
+use aether_log::{JetStreamLog, JetStreamOptions, Schedule};
 use async_nats::jetstream::stream::Info;
 use parking_lot::Mutex;
 
@@ -155,6 +155,54 @@ async fn leader_fails(rounds: &[End], load_ends: bool) {
     assert!(all.is_ok_and(|all| all.is_ok()), "{} of {end} waves were handled", counted.borrow().len());
     assert!(!handling.is_finished());
     handling.abort();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_gets_more_replicas_with_its_waves_and_never_fewer() {
+    let folder = tempfile::tempdir().unwrap();
+    let cluster = NatsCluster::start(SERVERS, folder.path()).await.unwrap();
+    let options = JetStreamOptions::default().patience(Duration::from_secs(60));
+    let open = async |level| {
+        let log = JetStreamLog::builder(cluster.url(), "shop").options(options);
+        log.channels("orders.>", level).unwrap().open().await.unwrap()
+    };
+    let client = async_nats::connect(cluster.url().split(',').collect::<Vec<_>>()).await.unwrap();
+    let context = async_nats::jetstream::new(client);
+    let replicas = async || {
+        let mut found = Vec::new();
+        for stream in ["shop", "shop-dead", "shop-schedules", "shop-parts"] {
+            found.push(context.get_stream(stream).await.unwrap().cached_info().config.num_replicas);
+        }
+        found
+    };
+    // Each of them is in another stream.
+    let emit = async |log: &JetStreamLog, name: &str| {
+        let shop = log.connect(aether::builder().url("local:")).await.unwrap().emitter("shop").unwrap();
+        let nightly = Schedule::cron("0 3 * * *", "UTC").unwrap();
+        log.schedules().put("nightly", nightly, order(name, 0.5)).await.unwrap();
+        let large = Wave::builder("orders.created").bytes(vec![7; 2 << 20]).build().unwrap();
+        shop.emit(large).await.unwrap();
+        shop.emit(order(name, 0.5)).await.unwrap().stored.unwrap()
+    };
+
+    let one = open(Durability::Stored).await;
+    assert_eq!(emit(&one, "before").await.durability, Durability::Stored);
+    assert_eq!(replicas().await, [1; 4]);
+    let three = open(Durability::Replicated(3)).await;
+    assert_eq!(emit(&three, "after").await.durability, Durability::Replicated(3));
+    assert_eq!(replicas().await, [3; 4]);
+    // A program that wants one goes on, and one that starts likewise.
+    one.ready().await.unwrap();
+    let late = open(Durability::Stored).await;
+    emit(&late, "late").await;
+    assert_eq!(replicas().await, [3; 4]);
+    let billing = three.consumer("billing", "orders.>", quick()).unwrap();
+    for name in ["before", "after", "late"] {
+        receive(&billing).await.ack().await.unwrap();
+        let delivery = receive(&billing).await;
+        assert_eq!(text(&delivery), name);
+        delivery.ack().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -56,10 +56,9 @@ async fn a_stream_with_other_settings_is_named_with_both_values_and_not_changed(
     assert_eq!(context.get_stream("shop").await.unwrap().cached_info().config.max_bytes, 1 << 20);
     // Any other setting that a promise depends on.
     type Change = fn(&mut stream::Config);
-    let others: [(&str, Change); 4] = [
+    let others: [(&str, Change); 3] = [
         ("subjects", |config| config.subjects.push("other".to_owned())),
         ("discard", |config| config.discard = stream::DiscardPolicy::Old),
-        ("duplicate_window", |config| config.duplicate_window = Duration::from_secs(7)),
         ("max_age", |config| config.max_age = Duration::from_secs(600)),
     ];
     for (changed, change) in others {
@@ -79,6 +78,38 @@ async fn a_stream_with_other_settings_is_named_with_both_values_and_not_changed(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_longer_window_is_given_to_a_stream_and_a_shorter_one_leaves_it() {
+    let streams = tempfile::tempdir().unwrap();
+    let server = server(&[], &streams).await;
+    let (short, long) = (Duration::from_secs(60), Duration::from_secs(300));
+    let open = async |window| open_with(&server.url(), options().duplicate_window(window)).await.unwrap();
+    let context = async_nats::jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let earlier = open(short).await;
+    for window in [long, short] {
+        let later = open(window).await;
+        let found = context.get_stream("shop").await.unwrap().cached_info().config.clone();
+        assert_eq!(found.duplicate_window, long);
+        earlier.ready().await.unwrap();
+        later.ready().await.unwrap();
+    }
+    // Nothing is raised where another setting differs.
+    let longer = options().duplicate_window(2 * long).max_waves(5);
+    let refused = open_with(&server.url(), longer).await.unwrap_err();
+    assert!(matches!(refused, JetStreamError::OtherSettings { setting: "max_msgs", .. }), "{refused:?}");
+    let mut config = context.get_stream("shop").await.unwrap().cached_info().config.clone();
+    assert_eq!(config.duplicate_window, long);
+    config.duplicate_window = short;
+    let later = open(long).await;
+    context.update_stream(&config).await.unwrap();
+    earlier.ready().await.unwrap();
+    let refused = later.ready().await.unwrap_err();
+    assert!(
+        matches!(refused, JetStreamError::OtherSettings { setting: "duplicate_window", .. }),
+        "{refused:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_without_jetstream_and_a_cluster_that_is_too_small_are_named() {
     let plain = NatsServer::start().await.unwrap();
     let refused = open_with(&plain.url(), options()).await.unwrap_err();
@@ -92,6 +123,11 @@ async fn a_server_without_jetstream_and_a_cluster_that_is_too_small_are_named() 
     };
     let refused = replicated(3).await.unwrap_err();
     assert!(matches!(refused, JetStreamError::TooFewServers { replicas: 3, .. }), "{refused:?}");
+    // Also where the stream is there already, which stays as it is.
+    drop(open_with(&server.url(), options()).await.unwrap());
+    let refused = replicated(3).await.unwrap_err();
+    assert!(matches!(refused, JetStreamError::TooFewServers { replicas: 3, .. }), "{refused:?}");
+    open_with(&server.url(), options()).await.unwrap().ready().await.unwrap();
     for replicas in [0, 1, 6] {
         let refused = replicated(replicas).await.unwrap_err();
         assert!(matches!(refused, JetStreamError::Replicas { .. }), "{refused:?}");

@@ -116,12 +116,13 @@ mod jetstream {
     use std::num::NonZeroU32;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use aether_conformance::{NatsServer, ServerOptions};
+    use aether_conformance::{NatsCluster, NatsServer, ServerOptions};
     use aether_core::Kind;
     use aether_log::{ConsumerOptions, DurableLog};
     use aether_service::Service;
     use aether_service::health::log_trouble;
     use aether_service::letters::{LetterAnswer, LetterFilter, LetterQuery, channel_of, store_of_stream};
+    use async_nats::ConnectOptions;
 
     use super::*;
 
@@ -232,6 +233,40 @@ mod jetstream {
         assert!(matches!(ask(LetterQuery::Drop { id }).await, LetterAnswer::Gone { .. }));
         shutdown.cancel();
         running.await.unwrap().unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn settings_of_a_log_in_jetstream_are_those_of_its_stream_and_its_consumers() {
+        let more = "ack_wait = '7s'\nduplicate_window = '5m'\nmax_age = '7d'\nmax_bytes = '1 MiB'\nmax_waves = 100\n";
+        let (server, _streams, folder) = stage(more).await;
+        let shutdown = CancellationToken::new();
+        let aether = folder.load().unwrap().connect_until(&shutdown, "shop").await.unwrap().unwrap();
+        aether.resonate_durable("orders.>", "billing").unwrap().ready().await.unwrap();
+        let client = ConnectOptions::with_user_and_password("shop".to_owned(), "right".to_owned());
+        let context = async_nats::jetstream::new(client.connect(server.url()).await.unwrap());
+        let stream = context.get_stream("orders").await.unwrap();
+        let config = &stream.cached_info().config;
+        let times = [config.duplicate_window, config.max_age].map(|time| time.as_secs());
+        assert_eq!((times, config.max_bytes, config.max_messages), ([300, 604_800], 1 << 20, 100));
+        assert_eq!(stream.consumer_info("billing").await.unwrap().config.ack_wait.as_secs(), 7);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_cluster_keeps_as_many_replicas_as_the_configuration_names() {
+        let streams = tempfile::tempdir().unwrap();
+        let cluster = NatsCluster::start(3, streams.path()).await.unwrap();
+        let url = cluster.url();
+        for (replicas, reached) in [(1, Durability::Stored), (3, Durability::Replicated(3))] {
+            let text = format!(
+                "[medium]\nurl = \"{url}\"\nwait = \"60s\"\n\
+                 [durable]\nlog = \"jetstream:orders\"\nsynced = ['orders.>']\nreplicas = {replicas}"
+            );
+            let config = Folder::with(&[("default.toml", &text)]).load().unwrap();
+            let aether = config.connect_until(&CancellationToken::new(), "shop").await.unwrap().unwrap();
+            let shop = aether.emitter("shop").unwrap();
+            let receipt = shop.emit(Wave::from_bytes("orders.created", "x").unwrap()).await.unwrap();
+            assert_eq!(receipt.stored.map(|stored| stored.durability), Some(reached));
+        }
     }
 
     #[tokio::test]
