@@ -14,6 +14,7 @@ import * as incidents from "./incidents.js";
 import * as services from "./services.js";
 import * as ledger from "./ledger.js";
 import * as letters from "./letters.js";
+import * as queues from "./queues.js";
 import * as durable from "./durable.js";
 
 const PAGES = [
@@ -25,6 +26,7 @@ const PAGES = [
   ["services", "Services", services],
   ["ledger", "Ledger", ledger],
   ["letters", "Dead letters", letters],
+  ["queues", "Queues", queues],
   ["durable", "Durable", durable],
 ];
 
@@ -105,7 +107,7 @@ function frame() {
         d="M2 17c3.300 0 3.300-9 7-9s3.500 16 7 16 3.500-16 7-16 3.700 9 7 9"/></svg>Aether</a>
       <nav aria-label="Pages"><ul>${PAGES.map(
         ([name, title], at) => html`<li><a href="#${name}" aria-current=${name === app.page ? "page" : nothing}
-          title="${title} (key ${at + 1})">${title}</a></li>`,
+          title="${title} (key ${help.keyOf(at)})">${title}</a></li>`,
       )}</ul></nav>
       ${app.filter
         ? html`<button class="chip" @click=${() => narrow("")} title="Show all channels again (key Esc)">
@@ -206,7 +208,7 @@ addEventListener("keydown", (event) => {
     if (event.key === "Escape") event.target.blur();
     return;
   }
-  const page = PAGES[Number(event.key) - 1];
+  const page = PAGES.find((_, at) => help.keyOf(at) === event.key);
   if (page) {
     go(page[0]);
   } else if (event.key === "Escape" && app.filter) {

@@ -72,6 +72,7 @@ static FILES: &[File] = &files! {
     "page/services.js" SCRIPT;
     "page/ledger.js" SCRIPT;
     "page/letters.js" SCRIPT;
+    "page/queues.js" SCRIPT;
     "page/durable.js" SCRIPT;
     "page/channels.js" SCRIPT;
     "page/chain.js" SCRIPT;

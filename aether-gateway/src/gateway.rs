@@ -33,7 +33,9 @@ use crate::log::Log;
 use crate::metrics;
 use crate::observed::Observed;
 use crate::options::{GatewayOptions, OnWave};
+use crate::queues;
 use crate::status::{Heard, StatusSource};
+use crate::stores::Stores;
 use crate::trace_url::TraceUrl;
 use crate::views::Views;
 use crate::waves::{self, Shared};
@@ -248,18 +250,14 @@ impl Gateway {
         let views = Views::new(Arc::clone(&source), self.archive);
         let (emitter, limits) = (self.emitter, self.fields.limits.clone());
         let guard = Guard { gate: Arc::clone(&gate), taps: Arc::clone(source.taps()) };
-        let letters = Letters::new(
-            source.roster().clone(),
-            emitter.clone(),
-            Arc::clone(&gate),
-            Arc::clone(source.taps()),
-            Arc::clone(source.durable()),
-        );
+        let stores = || Stores::new(&source, emitter.clone(), Arc::clone(&gate));
+        let (letters, queues) = (Letters::new(stores(), Arc::clone(source.durable())), Arc::new(stores()));
         let consumers = Consumers::new(&source, emitter.clone(), Arc::clone(&gate));
         let shared = Shared::new(&source, gate, Arc::clone(&views), emitter, limits, shutdown.clone());
         let shared = shared.trace_url(self.trace_url);
         let others = waves::routes(Arc::clone(&shared)).merge(letters::routes(letters));
-        let others = others.merge(consumers::routes(consumers)).merge(field_routes);
+        let others =
+            others.merge(queues::routes(queues)).merge(consumers::routes(consumers)).merge(field_routes);
         let others = if self.demos { others.merge(demos::routes()) } else { others };
         let routes = http::routes(
             source.aether(),

@@ -82,6 +82,11 @@ impl WaveRights {
         self.hear.iter().any(|pattern| pattern.matches(channel))
     }
 
+    /// Whether every channel of a pattern may be heard.
+    pub(crate) fn may_hear_all(&self, pattern: &Pattern) -> bool {
+        self.hear.iter().any(|allowed| allowed.covers(pattern))
+    }
+
     pub(crate) fn may_emit(&self, channel: &Channel) -> bool {
         self.emit.iter().any(|pattern| pattern.matches(channel))
     }

@@ -73,6 +73,9 @@ async fn the_description_is_valid_and_every_route_of_it_is_there() {
             .replace("{path}", "app.js")
             .replace("{channel}", "a.b")
             .replace("{name}", "none")
+            .replace("{store}", "1f")
+            .replace("{consumer}", "mailer")
+            .replace("{change}", "pause")
             .replace("{key}", "k");
         // An answer to `/waves` goes on, unless its filter is refused.
         let path =
@@ -93,6 +96,7 @@ async fn the_description_is_valid_and_every_route_of_it_is_there() {
         include_str!("../../src/http.rs"),
         include_str!("../../src/assets.rs"),
         include_str!("../../src/letters.rs"),
+        include_str!("../../src/queues.rs"),
         include_str!("../../src/consumers.rs"),
         include_str!("../../src/waves.rs"),
         include_str!("../../src/field/routes.rs"),
@@ -338,6 +342,7 @@ async fn waves_need_a_token_where_there_is_one_and_pages_of_others_never_connect
         ("GET /waves HTTP/1.1", 401),
         ("GET /api/dead HTTP/1.1", 401),
         ("DELETE /api/dead/1f-1 HTTP/1.1", 401),
+        ("GET /api/queues/1f/mailer HTTP/1.1", 401),
         ("DELETE /api/dead/1f-1 HTTP/1.1\r\nauthorization: Bearer s3cret", 404),
         ("GET /api/overview HTTP/1.1", 401),
         ("GET /api/overview HTTP/1.1\r\nauthorization: Bearer s3cret", 200),

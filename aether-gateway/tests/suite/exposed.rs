@@ -19,7 +19,7 @@ fn with_token() -> GatewayOptions {
 }
 
 /// The routes that show names and numbers, or waves.
-pub(crate) const GUARDED: [&str; 20] = [
+pub(crate) const GUARDED: [&str; 22] = [
     "/status",
     "/metrics",
     "/map.dot",
@@ -39,6 +39,8 @@ pub(crate) const GUARDED: [&str; 20] = [
     "/api/durable/consumer?log=a&consumer=b",
     "/api/waves/a@1%2F1/chain",
     "/api/dead",
+    "/api/queues",
+    "/api/schedules",
     "/waves?kind=none",
 ];
 /// The routes without names, numbers and waves.
@@ -85,6 +87,7 @@ async fn with_a_token_names_and_numbers_need_it_and_probes_do_not() {
         let has_own = path.starts_with("/field/")
             || path == "/ws"
             || path.starts_with("/api/dead/")
+            || path.starts_with("/api/queues/")
             || item.get("get").is_none();
         assert!(listed || is_open || has_own, "is {path} guarded?");
     }

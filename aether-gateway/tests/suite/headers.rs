@@ -71,6 +71,7 @@ async fn every_answer_has_the_headers_that_protect_a_browser() {
         ("GET /api/durable", "", 200, Policy::Nothing),
         ("GET /api/dead", "", 200, Policy::Nothing),
         ("GET /api/dead/x", "", 400, Policy::Nothing),
+        ("GET /api/queues", "", 200, Policy::Nothing),
         ("GET /metrics", "", 200, Policy::Nothing),
         ("GET /map.dot", "", 404, Policy::Nothing),
         ("GET /asyncapi.json", "", 200, Policy::Nothing),

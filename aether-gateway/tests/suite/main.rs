@@ -26,6 +26,7 @@ mod physics;
 mod promtool;
 #[path = "../../../crates/aether-metrics/tests/metrics/promtool.rs"]
 mod promtool_program;
+mod queues;
 mod reading;
 mod refused;
 mod schemas;

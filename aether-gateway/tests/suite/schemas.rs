@@ -13,10 +13,10 @@ use crate::api::{PATIENCE, heard, request, say, socket};
 use crate::support::{self, Running};
 
 /// The description of the API.
-struct Described(Value);
+pub(crate) struct Described(Value);
 
 impl Described {
-    async fn by(running: &Running) -> Self {
+    pub(crate) async fn by(running: &Running) -> Self {
         Self(serde_json::from_str(&running.get("/openapi.json").await.body).unwrap())
     }
 
@@ -36,11 +36,15 @@ impl Described {
     }
 
     /// Asks for a path, and checks the answer.
-    async fn get(&self, running: &Running, path: &str) -> Value {
+    pub(crate) async fn get(&self, running: &Running, path: &str) -> Value {
+        self.get_as(running, path, path.split('?').next().unwrap()).await
+    }
+
+    /// Asks for a path, and checks the answer against that of a path with parameters.
+    pub(crate) async fn get_as(&self, running: &Running, path: &str, described: &str) -> Value {
         let answer = running.get(path).await;
         let value = serde_json::from_str(&answer.body).unwrap();
-        let bare = path.split('?').next().unwrap();
-        let response = &self.0["paths"][bare]["get"]["responses"][answer.code.to_string()];
+        let response = &self.0["paths"][described]["get"]["responses"][answer.code.to_string()];
         assert_eq!(answer.code, 200, "{path}: {}", answer.body);
         self.check(response["content"]["application/json"]["schema"].clone(), &value, path);
         value
@@ -126,9 +130,7 @@ async fn dead_letters_and_channels_of_the_history_are_as_described() {
     let letter = &dead["letters"][0];
     assert_eq!((&letter["key"], &letter["service"]), (&"7".into(), &"till".into()), "{dead}");
     let id = letter["id"].as_str().unwrap();
-    let shown: Value = serde_json::from_str(&running.get(&format!("/api/dead/{id}")).await.body).unwrap();
-    let schema = &described.0["paths"]["/api/dead/{id}"]["get"]["responses"]["200"];
-    described.check(schema["content"]["application/json"]["schema"].clone(), &shown, "one letter");
+    described.get_as(&running, &format!("/api/dead/{id}"), "/api/dead/{id}").await;
     let history = described.get(&running, "/api/history?channels=true").await;
     assert!(!history["channels"].as_array().unwrap().is_empty(), "{history}");
     let overview = described.get(&running, "/api/overview").await;

@@ -10,7 +10,7 @@ import { House, closeBrowser, freePort, openBrowser, openPage } from "./house.mj
 import { Client } from "./socket.mjs";
 
 const WAVES = 50_000;
-const PAGES = ["overview", "spectrum", "waves", "map", "incidents", "services", "ledger", "letters", "durable"];
+const PAGES = ["overview", "spectrum", "waves", "map", "incidents", "services", "ledger", "letters", "queues", "durable"];
 /** The channels of the spectrum whose frames are counted. */
 const CHANNELS = 500;
 const MANY = ["max_connections_total=5000", "max_connections_per_source=5000"].flatMap((limit) => ["--field-limit", limit]);

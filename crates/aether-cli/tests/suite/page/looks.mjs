@@ -7,7 +7,7 @@ import { PICTURES, picture, pictures, recorded } from "./pictures.mjs";
 import { AXE, PAGES, SHOWN, commonShop, flows, goTo, live, pause, seconds, serious, shop, shows, test } from "./stage.mjs";
 
 /** The page is not wider than its window. */
-async function fits(page, name) {
+export async function fits(page, name) {
   const [wide, window_] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);
   assert.ok(wide <= window_, `${name} is ${wide} pixels wide in ${window_}`);
   // The navigation of a phone is wider than its screen.

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use aether_conformance::{NatsServer, ServerOptions};
 use aether_core::{Aether, Durability, Kind, Vibrator, Wave};
-use aether_log::{Consumer, ConsumerOptions, Delivery, JetStreamLog, Log};
-use aether_service::{CancellationToken, Service};
+use aether_log::{Consumer, ConsumerOptions, Delivery, DurableLog, JetStreamLog, Log, Schedule};
+use aether_service::{CancellationToken, Durable, Service};
 use tokio::process::Command;
 
 /// A Node; `cargo xtask tools` finds one. `none` skips what needs it.
@@ -170,6 +170,51 @@ async fn owner(folder: &Path, url: &str) -> (Owner, Aether, tokio::task::JoinHan
     ((log, sending, held), aether, running, shutdown)
 }
 
+/// A program with a log in this folder, whose service has a wave that pauses after a failure, one that is in flight, and a
+/// schedule.
+async fn post(folder: &Path, url: &str) -> (Aether, tokio::task::JoinHandle<()>, CancellationToken) {
+    let log = Log::builder(folder).channels("mail.>", Durability::Stored).unwrap().open().unwrap();
+    let log = DurableLog::from(log);
+    let aether = log.connect(aether::builder().url(url)).await.unwrap();
+    let hour = Duration::from_secs(3600);
+    let options = ConsumerOptions::default().pauses(hour, hour);
+    let shutdown = CancellationToken::new();
+    let ended = shutdown.clone();
+    let send = move |wave: Wave| {
+        let ended = ended.clone();
+        async move {
+            if matches!(wave.text(), Ok("bad")) {
+                return Err(std::io::Error::other("no such address"));
+            }
+            ended.cancelled().await;
+            Ok(())
+        }
+    };
+    let service =
+        Service::builder("post").on_durable("mail.*", Durable::consumer("mailer").options(options), send);
+    let service = service.with_letters().build(&aether).await.unwrap();
+    let running = service.run_until(shutdown.clone());
+    let running = tokio::spawn(async move { assert!(running.await.unwrap().adds_up()) });
+    let shop = aether.emitter("shop").unwrap();
+    let mail = |key: &str, text: &str| Wave::builder("mail.send").key(key).text(text).build().unwrap();
+    shop.emit(mail("17", "bad")).await.unwrap();
+    shop.emit(mail("18", "slow")).await.unwrap();
+    let nightly = Schedule::cron("0 3 * * *", "Europe/Berlin").unwrap();
+    log.schedules().put("nightly", nightly, mail("19", "report")).await.unwrap();
+    let mailer = log.consumers().remove(0);
+    let taken = async {
+        loop {
+            let queue = mailer.queue().await.unwrap();
+            if (queue.retrying, queue.in_flight) == (1, 1) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, taken).await.expect("both waves were taken");
+    (aether, running, shutdown)
+}
+
 /// The trace of the waves that follow.
 const TRACE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -210,13 +255,18 @@ async fn the_pages_work_in_a_real_browser() {
     let guessing = follower(&server.url()).await;
     let own = tempfile::tempdir().unwrap();
     let (_owner, owning, own_running, own_shutdown) = owner(&own.path().join("bills"), &server.url()).await;
+    let (posting, post_running, post_shutdown) = post(&own.path().join("mail"), &server.url()).await;
     let logs = tempfile::tempdir().unwrap();
     let _open = stored(logs.path()).await;
     command.env("AETHER_LETTERS_MEDIUM", server.url());
     command.env("AETHER_LOGS", logs.path()).env("AETHER_OWN_LOG", own.path().join("bills"));
     let status = command.status().await.unwrap();
     assert!(status.success(), "{status}");
-    for (shutdown, running, aether) in [(shutdown, running, aether), (own_shutdown, own_running, owning)] {
+    for (shutdown, running, aether) in [
+        (shutdown, running, aether),
+        (own_shutdown, own_running, owning),
+        (post_shutdown, post_running, posting),
+    ] {
         shutdown.cancel();
         running.await.unwrap();
         aether.close().await.unwrap();

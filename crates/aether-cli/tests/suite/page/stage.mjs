@@ -5,7 +5,7 @@ import { House, PATIENCE, closeBrowser, needed, packages } from "./house.mjs";
 import { PICTURES } from "./pictures.mjs";
 
 export const AXE = packages.resolve("axe-core/axe.min.js");
-export const PAGES = ["overview", "spectrum", "waves", "map", "incidents", "services", "ledger", "letters", "durable"];
+export const PAGES = ["overview", "spectrum", "waves", "map", "incidents", "services", "ledger", "letters", "queues", "durable"];
 /** A folder with a durable log. */
 export const LOGS = needed("AETHER_LOGS");
 export const AWAY = [/WebSocket connection to/, /ERR_CONNECTION/];
@@ -115,6 +115,7 @@ export const SHOWN = {
   },
   ledger: (page) => page.getByText("adds up").first().waitFor(),
   letters: (page) => page.getByText(/No dead letters/).waitFor(),
+  queues: (page) => page.getByText(/No queues/).waitFor(),
   durable: (page) => page.getByRole("button", { name: "billing" }).waitFor(),
 };
 
