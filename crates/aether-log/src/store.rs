@@ -191,6 +191,11 @@ impl Store {
         self.last.clone()
     }
 
+    /// The position of the last record; 0 before the first.
+    pub(crate) fn last(&self) -> u64 {
+        *self.last.borrow()
+    }
+
     /// A cursor at the first record whose position is not smaller. Following it returns records as they are written.
     #[must_use]
     pub fn cursor(&self, position: u64) -> Cursor {

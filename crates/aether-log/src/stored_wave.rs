@@ -61,14 +61,17 @@ pub(crate) fn entry(wave: &Wave) -> Result<Entry, EncodeError> {
     Ok(Entry { kind: WAVE, level, id, name: wave.channel().as_str().to_owned(), body })
 }
 
-/// The place of a wave in a folder, for which it is sealed.
-fn address(name: &[u8]) -> String {
-    format!("wave {}", String::from_utf8_lossy(name))
+/// The place of a wave in a folder, for which it is sealed. Without keys it is not asked for.
+fn address(name: &[u8], sealing: &Sealing) -> String {
+    match sealing.has_keys() {
+        true => format!("wave {}", String::from_utf8_lossy(name)),
+        false => String::new(),
+    }
 }
 
 /// The record of a wave as it is stored in a folder.
 pub(crate) fn sealed(entry: Entry, sealing: &Sealing) -> Result<Entry, NotSealed> {
-    let body = sealing.seal(&address(entry.name.as_bytes()), entry.body)?;
+    let body = sealing.seal(&address(entry.name.as_bytes(), sealing), entry.body)?;
     Ok(Entry { body, ..entry })
 }
 
@@ -122,15 +125,11 @@ pub(crate) enum Unread {
     Frame(#[from] FrameError),
 }
 
-/// The wave of a record; `None` if the record is none of a wave.
-pub(crate) fn read(record: &Record, sealing: &Sealing) -> Option<Result<StoredWave, Unread>> {
-    Decoder::default().read(record, sealing)
-}
-
 /// The wave of a record, without counting what cannot be opened; `None` also if it cannot be read.
 pub(crate) fn peek(record: &Record, sealing: &Sealing) -> Option<Wave> {
-    let frame =
-        (record.kind == WAVE).then(|| sealing.peek(&address(&record.name), &record.body)).flatten()?;
+    let frame = (record.kind == WAVE)
+        .then(|| sealing.peek(&address(&record.name, sealing), &record.body))
+        .flatten()?;
     Some(read_frame(record.position, record.micros, Some(&record.name), &frame).ok()?.wave)
 }
 
@@ -141,13 +140,7 @@ pub(crate) fn read_frame(
     name: Option<&[u8]>,
     frame: &Bytes,
 ) -> Result<StoredWave, FrameError> {
-    let mut stored = Decoder::default().read_frame(position, micros, name, frame)?;
-    if is_of_server(&stored.wave)
-        && let Some(fired) = fired(stored.wave.clone(), position, micros)
-    {
-        stored.wave = fired;
-    }
-    Ok(stored)
+    Decoder::default().read_delivered(position, micros, name, frame)
 }
 
 /// How many waves are decoded with one reading of the clocks.
@@ -167,12 +160,29 @@ impl Decoder {
     /// The wave of a record; `None` if the record is none of a wave.
     pub(crate) fn read(&mut self, record: &Record, sealing: &Sealing) -> Option<Result<StoredWave, Unread>> {
         (record.kind == WAVE).then(|| {
-            let opened = sealing.open(&address(&record.name), &record.body)?;
+            let opened = sealing.open(&address(&record.name, sealing), &record.body)?;
             let mut stored =
                 self.read_frame(record.position, record.micros, Some(&record.name), &opened.frame)?;
             stored.wave = delivered(stored.wave, record.id);
             Ok(stored)
         })
+    }
+
+    /// As [`read_frame`].
+    pub(crate) fn read_delivered(
+        &mut self,
+        position: u64,
+        micros: u64,
+        name: Option<&[u8]>,
+        frame: &Bytes,
+    ) -> Result<StoredWave, FrameError> {
+        let mut stored = self.read_frame(position, micros, name, frame)?;
+        if is_of_server(&stored.wave)
+            && let Some(fired) = fired(stored.wave.clone(), position, micros)
+        {
+            stored.wave = fired;
+        }
+        Ok(stored)
     }
 
     fn read_frame(

@@ -10,7 +10,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aether_files::disk::{self, Disk};
-use parking_lot::Mutex;
 
 use crate::store::OpenError;
 
@@ -24,34 +23,30 @@ const ROOM: u32 = 4096;
 /// The error of an attempt that ended with its process.
 pub(super) const ENDED: &str = "the process ended during the attempt";
 
+/// The table. The window knows which of its slots are free; what is in one stays until it is used again.
 #[derive(Debug)]
 pub(super) struct Attempts {
     disk: Arc<dyn Disk>,
     file: File,
-    free: Mutex<Vec<u32>>,
 }
 
-/// An attempt that was begun. Dropped, its slot is used again; what is in it stays until then.
-#[derive(Debug)]
-pub(super) struct Begun {
-    attempts: Arc<Attempts>,
-    slot: u32,
-}
+/// Where an attempt is noted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Slot(u32);
 
-impl Begun {
-    /// The attempt has not taken place. If that cannot be noted, it counts when the process ends.
-    pub(super) fn forget(self) {
-        let at = u64::from(self.slot) * SLOT as u64;
-        if let Err(error) = self.attempts.disk.write_at(&self.attempts.file, &[0; SLOT], at) {
-            tracing::warn!(%error, "that an attempt has not taken place cannot be noted");
-        }
+impl Slot {
+    /// The slots of this many attempts at once, the last one first.
+    pub(super) fn all(attempts: usize) -> Vec<Self> {
+        (0..slots(attempts)).rev().map(Self).collect()
+    }
+
+    fn at(self) -> u64 {
+        u64::from(self.0) * SLOT as u64
     }
 }
 
-impl Drop for Begun {
-    fn drop(&mut self) {
-        self.attempts.free.lock().push(self.slot);
-    }
+fn slots(attempts: usize) -> u32 {
+    u32::try_from(attempts).unwrap_or(u32::MAX)
 }
 
 fn slot_bytes(position: u64, attempt: u32) -> [u8; SLOT] {
@@ -80,27 +75,29 @@ impl Attempts {
         }
     }
 
-    /// Begins with an empty table for `slots` attempts at once.
-    pub(super) fn begin(folder: &Path, slots: usize) -> Result<Self, OpenError> {
+    /// Begins with an empty table for this many attempts at once.
+    pub(super) fn begin(folder: &Path, attempts: usize) -> Result<Self, OpenError> {
         let path = folder.join(FILE);
-        let slots = u32::try_from(slots).unwrap_or(u32::MAX);
         let disk = disk::current();
         let written = disk::create(&path).and_then(|file| {
             // Room for a note is there before the disk is full. A file for more slots grows with those that are used.
-            disk.write_at(&file, &vec![0; SLOT * slots.min(ROOM) as usize], 0)?;
+            disk.write_at(&file, &vec![0; SLOT * slots(attempts).min(ROOM) as usize], 0)?;
             Ok(file)
         });
         let file = written.map_err(|source| OpenError::io(&path, "write", source))?;
-        // The first delivery takes the first slot.
-        Ok(Self { disk, file, free: Mutex::new((0..slots).rev().collect()) })
+        Ok(Self { disk, file })
     }
 
-    /// Notes that an attempt begins. `None` if all slots are taken, which the number of deliveries in flight does not allow.
-    pub(super) fn note(self: &Arc<Self>, position: u64, attempt: u32) -> io::Result<Option<Begun>> {
-        let Some(slot) = self.free.lock().pop() else { return Ok(None) };
-        let begun = Begun { attempts: Arc::clone(self), slot };
-        self.disk.write_at(&self.file, &slot_bytes(position, attempt), u64::from(slot) * SLOT as u64)?;
-        Ok(Some(begun))
+    /// Notes that an attempt begins.
+    pub(super) fn note(&self, slot: Slot, position: u64, attempt: u32) -> io::Result<()> {
+        self.disk.write_at(&self.file, &slot_bytes(position, attempt), slot.at())
+    }
+
+    /// The attempt has not taken place. If that cannot be noted, it counts when the process ends.
+    pub(super) fn forget(&self, slot: Slot) {
+        if let Err(error) = self.disk.write_at(&self.file, &[0; SLOT], slot.at()) {
+            tracing::warn!(%error, "that an attempt has not taken place cannot be noted");
+        }
     }
 }
 
@@ -112,15 +109,18 @@ mod tests {
     fn attempts_are_read_back_and_one_that_was_not_written_whole_is_not() {
         let folder = tempfile::tempdir().unwrap();
         assert!(Attempts::last(folder.path()).unwrap().is_empty());
-        let attempts = Arc::new(Attempts::begin(folder.path(), 3).unwrap());
-        let first = attempts.note(7, 1).unwrap().unwrap();
-        let second = attempts.note(9, 4).unwrap().unwrap();
-        drop(first);
-        let third = attempts.note(8, 2).unwrap().unwrap();
-        assert_eq!(Attempts::last(folder.path()).unwrap(), [(8, 2), (9, 4)], "a free slot is used again");
-        let last = attempts.note(10, 1).unwrap();
-        assert!(last.is_some() && attempts.note(11, 1).unwrap().is_none());
-        drop((second, third, last));
+        let attempts = Attempts::begin(folder.path(), 3).unwrap();
+        let mut free = Slot::all(3);
+        let (first, second) = (free.pop().unwrap(), free.pop().unwrap());
+        for (slot, position, attempt) in [(first, 7, 1), (second, 9, 4), (first, 8, 2)] {
+            attempts.note(slot, position, attempt).unwrap();
+        }
+        assert_eq!(Attempts::last(folder.path()).unwrap(), [(8, 2), (9, 4)], "the slot is used again");
+        attempts.forget(first);
+        assert_eq!(Attempts::last(folder.path()).unwrap(), [(9, 4)]);
+        attempts.note(first, 8, 2).unwrap();
+        attempts.note(free.pop().unwrap(), 10, 1).unwrap();
+        assert!(free.is_empty());
         let path = folder.path().join(FILE);
         let mut bytes = std::fs::read(&path).unwrap();
         for bit in 0..SLOT * 8 {

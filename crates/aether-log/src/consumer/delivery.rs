@@ -5,17 +5,16 @@ use std::sync::Arc;
 use aether_core::Wave;
 use aether_core::clock::micros_since_1970;
 use futures_util::future::join_all;
-use tokio::time::Instant;
 
-use crate::consumer::attempts::Begun;
 use crate::consumer::claim::Claim;
 use crate::consumer::error::AckError;
 use crate::consumer::journal::Journal;
-use crate::consumer::options::ConsumerOptions;
 #[cfg(feature = "jetstream")]
 use crate::consumer::stream::StreamClaim;
-use crate::consumer::window::{Fate, Window};
+use crate::consumer::window::Fate;
 use crate::dead::Attempt;
+#[cfg(feature = "jetstream")]
+use crate::jetstream::JetStreamError;
 use crate::stored_wave::StoredWave;
 
 /// A wave that was delivered. Dropped without [`Delivery::ack`], it is delivered again, and this counts as a failed attempt.
@@ -33,16 +32,13 @@ pub(super) enum Ending {
     Journal {
         claim: Claim,
         journal: Arc<Journal>,
-        window: Arc<Window>,
-        options: Arc<ConsumerOptions>,
-        begun: Option<Begun>,
     },
     #[cfg(feature = "jetstream")]
     Stream(StreamClaim),
 }
 
 /// Waves that are acknowledged in one journal, and the position of the first.
-type OfJournal = (u64, Arc<Journal>, Arc<Window>, Vec<Claim>);
+type OfJournal = (u64, Arc<Journal>, Vec<Claim>);
 
 impl Delivery {
     pub(super) const fn new(stored: StoredWave, attempt: u32, ending: Ending) -> Self {
@@ -79,7 +75,7 @@ impl Delivery {
     pub fn is_last_attempt(&self) -> bool {
         let options = match &self.ending {
             None => return false,
-            Some(Ending::Journal { options, .. }) => &**options,
+            Some(Ending::Journal { claim, .. }) => claim.options(),
             #[cfg(feature = "jetstream")]
             Some(Ending::Stream(claim)) => claim.options(),
         };
@@ -98,8 +94,8 @@ impl Delivery {
         let position = self.position();
         match self.ending.take() {
             None => Ok(()),
-            Some(Ending::Journal { claim, journal, window, .. }) => {
-                let written = journal.settled(vec![claim], Fate::Acknowledged, &window).await;
+            Some(Ending::Journal { claim, journal }) => {
+                let written = journal.settled(vec![claim], Fate::Acknowledged).await;
                 written.map_err(|error| AckError { position, source: error.into() })
             }
             #[cfg(feature = "jetstream")]
@@ -144,28 +140,37 @@ impl Delivery {
     /// As [`ack`](Self::ack).
     pub async fn ack_all(deliveries: impl IntoIterator<Item = Self>) -> Result<(), AckError> {
         let mut journals: Vec<OfJournal> = Vec::new();
-        let mut others = Vec::new();
+        #[cfg(feature = "jetstream")]
+        let mut streams = Vec::new();
         for mut delivery in deliveries {
             let position = delivery.position();
             match delivery.ending.take() {
-                Some(Ending::Journal { claim, journal, window, .. }) => {
-                    match journals.iter_mut().find(|(_, known, ..)| Arc::ptr_eq(known, &journal)) {
+                None => {}
+                Some(Ending::Journal { claim, journal }) => {
+                    match journals.iter_mut().find(|(_, known, _)| Arc::ptr_eq(known, &journal)) {
                         Some((.., claims)) => claims.push(claim),
-                        None => journals.push((position, journal, window, vec![claim])),
+                        None => journals.push((position, journal, vec![claim])),
                     }
                 }
-                ending => {
-                    delivery.ending = ending;
-                    others.push(delivery.ack_soon());
-                }
+                #[cfg(feature = "jetstream")]
+                Some(Ending::Stream(claim)) => streams.push(claim),
             }
         }
-        let journals = journals.into_iter().map(|(position, journal, window, claims)| async move {
-            let written = journal.settled(claims, Fate::Acknowledged, &window).await;
+        let journals = join_all(journals.into_iter().map(|(position, journal, claims)| async move {
+            let written = journal.settled(claims, Fate::Acknowledged).await;
             written.map_err(|error| AckError { position, source: error.into() })
-        });
-        let (written, acknowledged) = tokio::join!(join_all(journals), join_all(others));
-        written.into_iter().chain(acknowledged).collect()
+        }));
+        #[cfg(not(feature = "jetstream"))]
+        let written = journals.await;
+        #[cfg(feature = "jetstream")]
+        let written = {
+            let (mut written, acknowledged) = tokio::join!(journals, StreamClaim::acknowledge_all(streams));
+            let failed =
+                |(position, error): (u64, JetStreamError)| AckError { position, source: error.into() };
+            written.push(acknowledged.map_err(failed));
+            written
+        };
+        written.into_iter().collect()
     }
 
     /// Reports a failure. The wave is delivered again after a pause, or becomes a dead letter.
@@ -185,12 +190,7 @@ impl Delivery {
     pub fn release(mut self) {
         match self.ending.take() {
             None => {}
-            Some(Ending::Journal { claim, begun, .. }) => {
-                if let Some(begun) = begun {
-                    begun.forget();
-                }
-                drop(claim);
-            }
+            Some(Ending::Journal { claim, .. }) => claim.release(),
             #[cfg(feature = "jetstream")]
             Some(Ending::Stream(claim)) => claim.release(),
         }
@@ -200,9 +200,9 @@ impl Delivery {
         let Some(ending) = self.ending.take() else { return };
         let attempt = Attempt { micros: micros_since_1970(), error: shortened(error) };
         match ending {
-            Ending::Journal { claim, journal, options, .. } => {
+            Ending::Journal { claim, journal } => {
                 journal.note_failure(self.stored.position, &attempt);
-                claim.fail(attempt, is_final, |failures| Instant::now() + options.pause_after(failures));
+                claim.fail(attempt, is_final);
             }
             #[cfg(feature = "jetstream")]
             Ending::Stream(claim) => claim.fail(attempt, is_final),

@@ -1,7 +1,7 @@
 //! The journal of a consumer: what it has acknowledged, in a store of its own.
 //!
-//! A record for each acknowledgement, and from time to time one with everything, so that the records before it can be
-//! dropped.
+//! A record for the waves that were acknowledged together, and from time to time one with everything, so that the records
+//! before it can be dropped.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -11,7 +11,6 @@ use std::sync::mpsc;
 
 use aether_core::{Durability, Pattern};
 use bytes::Bytes;
-use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
@@ -20,7 +19,7 @@ use crate::consumer::claim::Claim;
 use crate::consumer::error::ConsumeError;
 use crate::consumer::options::{ConsumerOptions, Start};
 use crate::consumer::positions::Positions;
-use crate::consumer::window::{Fate, Recovered, Window};
+use crate::consumer::window::{Fate, Recovered};
 use crate::dead::Attempt;
 use crate::sealing::Sealing;
 use crate::store::{
@@ -33,7 +32,7 @@ const DEAD: u8 = 34;
 const EXPIRED: u8 = 35;
 const FAILED: u8 = 36;
 
-/// A snapshot is written after this many records.
+/// A snapshot is written after this many waves have ended.
 const SNAPSHOT_EVERY: u64 = 16_384;
 /// How often a journal is looked at again whose consumer dropped a segment meanwhile.
 const LOOKS: usize = 3;
@@ -73,25 +72,6 @@ pub(super) struct Read {
     records: u64,
     /// The position of the last snapshot.
     snapshot: u64,
-}
-
-/// Notes that are written together.
-struct Together {
-    left: usize,
-    /// The first one.
-    failure: Option<AppendError>,
-    answer: Option<oneshot::Sender<Result<(), AppendError>>>,
-}
-
-impl Together {
-    /// One has ended. The last one answers.
-    fn end(&mut self, result: Result<(), AppendError>) {
-        self.left -= 1;
-        self.failure = self.failure.take().or(result.err());
-        if let Some(answer) = self.answer.take_if(|_| self.left == 0) {
-            let _ = answer.send(self.failure.take().map_or(Ok(()), Err));
-        }
-    }
 }
 
 impl Journal {
@@ -181,34 +161,22 @@ impl Journal {
         }
     }
 
-    /// Notes how these waves ended, with one write, settles each once that is written, and waits for all. Cancelled after
-    /// the first poll, they are noted all the same.
-    pub(super) async fn settled(
-        &self,
-        claims: Vec<Claim>,
-        fate: Fate,
-        window: &Window,
-    ) -> Result<(), AppendError> {
+    /// Notes how these waves of a window ended, with one record, settles them once that is written, and waits for it.
+    /// Cancelled after the first poll, they are noted all the same.
+    pub(super) async fn settled(&self, claims: Vec<Claim>, fate: Fate) -> Result<(), AppendError> {
+        let Some(window) = claims.first().map(|claim| Arc::clone(claim.window())) else { return Ok(()) };
         let kind = match fate {
             Fate::Acknowledged => ACKNOWLEDGED,
             Fate::Dead => DEAD,
             Fate::Expired => EXPIRED,
         };
+        let entry = Entry { body: joined(claims.iter().map(Claim::position)), ..entry(kind, &()) };
         let (noted, (answer, done)) = (claims.len() as u64, oneshot::channel());
-        let together =
-            Arc::new(Mutex::new(Together { left: claims.len(), failure: None, answer: Some(answer) }));
-        let entry_of = |claim: Claim| {
-            let (entry, together) = (entry(kind, &claim.position()), Arc::clone(&together));
-            let written = Box::new(move |result: Result<Appended, AppendError>| {
-                // Without a record of it the wave is delivered again.
-                if result.is_ok() {
-                    claim.settle(fate);
-                }
-                together.lock().end(result.map(drop));
-            });
-            (entry, written as _)
-        };
-        self.store.append_all(claims.into_iter().map(entry_of).collect(), self.level)?;
+        let written = Box::new(move |result: Result<Appended, AppendError>| {
+            // Without a record of them the waves are delivered again.
+            let _ = answer.send(result.map(|_| Claim::settle(claims, fate)));
+        });
+        self.store.append(entry, self.level, written)?;
         if self.since_snapshot.fetch_add(noted, Ordering::Relaxed) + noted >= SNAPSHOT_EVERY {
             self.since_snapshot.store(0, Ordering::Relaxed);
             let (floor, settled, counts) = window.snapshot();
@@ -275,6 +243,24 @@ fn entry(kind: u8, content: &impl Serialize) -> Entry {
     Entry { kind, level: 0, id: 0, name: String::new(), body }
 }
 
+/// The positions of one record. Earlier versions wrote one, and read the first one.
+fn joined(positions: impl Iterator<Item = u64>) -> Bytes {
+    let body = positions.fold(Vec::new(), |body, position| {
+        // Writing to memory does not fail.
+        postcard::to_extend(&position, body).unwrap_or_default()
+    });
+    body.into()
+}
+
+/// Reads what [`joined`] wrote.
+fn positions(mut body: &[u8]) -> impl Iterator<Item = u64> {
+    std::iter::from_fn(move || {
+        let (position, rest) = postcard::take_from_bytes(body).ok()?;
+        body = rest;
+        Some(position)
+    })
+}
+
 /// The place for which the text of a failure is sealed.
 fn address(position: u64) -> String {
     format!("failure {position}")
@@ -293,7 +279,7 @@ fn read_failure(body: &Bytes, sealing: &Sealing) -> Option<(u64, Attempt)> {
     Some((position, attempt))
 }
 
-/// Reads a journal. A damaged record costs a redelivery.
+/// Reads a journal. A damaged record costs redeliveries: of one wave, or of those that were acknowledged together.
 fn read(
     mut cursor: Cursor,
     sealing: &Sealing,
@@ -311,7 +297,7 @@ fn read(
             }
         };
         records += 1;
-        let position = || postcard::from_bytes::<u64>(&record.body).ok();
+        let mut settle = |fate| settled.extend(positions(&record.body).map(|position| (position, fate)));
         match record.kind {
             SNAPSHOT => {
                 if let Ok(read) = postcard::from_bytes::<Snapshot>(&record.body) {
@@ -320,10 +306,10 @@ fn read(
             }
             ACKNOWLEDGED => {
                 acknowledged_micros = record.micros;
-                settled.extend(position().map(|position| (position, Fate::Acknowledged)));
+                settle(Fate::Acknowledged);
             }
-            DEAD => settled.extend(position().map(|position| (position, Fate::Dead))),
-            EXPIRED => settled.extend(position().map(|position| (position, Fate::Expired))),
+            DEAD => settle(Fate::Dead),
+            EXPIRED => settle(Fate::Expired),
             FAILED => failures.extend(read_failure(&record.body, sealing)),
             _ => {}
         }
@@ -343,4 +329,18 @@ fn read(
         }
     }
     Ok(Read { pattern, recovered, acknowledged_micros, damaged, records, snapshot })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_positions_of_a_record_are_read_back_and_an_earlier_version_reads_the_first() {
+        for given in [vec![7], vec![300, 7, u64::MAX, 301]] {
+            let body = joined(given.iter().copied());
+            assert_eq!(positions(&body).collect::<Vec<_>>(), given);
+            assert_eq!(postcard::from_bytes(&body), Ok(given[0]));
+        }
+    }
 }

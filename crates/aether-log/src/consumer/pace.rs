@@ -22,10 +22,10 @@ impl Pace {
         Self { begun: now, seconds: [0; SLOTS], last: 0, done: 0 }
     }
 
-    pub(super) fn note(&mut self, now: Instant) {
+    pub(super) fn note(&mut self, now: Instant, waves: u64) {
         let second = self.go_to(now);
-        self.seconds[slot(second)] += 1;
-        self.done += 1;
+        self.seconds[slot(second)] += waves;
+        self.done += waves;
     }
 
     pub(super) const fn done(&self) -> u64 {
@@ -67,12 +67,12 @@ mod tests {
         let begun = Instant::now();
         let at = |millis| begun + Duration::from_millis(millis);
         let mut pace = Pace::new(begun);
-        (0..30).for_each(|number| pace.note(at(number)));
+        (0..30).for_each(|number| pace.note(at(number), 1));
         assert_eq!(
             (pace.per_second(at(900)), pace.per_second(at(1000)), pace.per_second(at(2000))),
             (0.0, 30.0, 15.0)
         );
-        (0..20).for_each(|_| pace.note(at(10_500)));
+        pace.note(at(10_500), 20);
         assert_eq!((pace.per_second(at(10_999)), pace.per_second(at(11_000))), (3.0, 2.0));
         assert_eq!((pace.per_second(at(20_999)), pace.per_second(at(21_000)), pace.done()), (2.0, 0.0, 50));
         assert_eq!(pace.per_second(at(500_000)), 0.0);

@@ -21,18 +21,22 @@ use crate::consumer::journal::Journal;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::ConsumerOptions;
 use crate::consumer::queue::{QueueStanding, QueuedJob};
+use crate::consumer::ready::Order;
 use crate::consumer::tenant::Tenant;
-use crate::consumer::window::{Failures, Fate, Window};
+use crate::consumer::window::{Failures, Fate, Pending, Window};
 use crate::dead::{Attempt, CANCELLED, DeadStore};
 use crate::log_lines::LogLines;
 use crate::matching::Matching;
 use crate::name::is_name;
 use crate::sealing::{Sealing, Unopened};
 use crate::store::{Cursor, Item, OpenError, ReadError, Record, Settled, Store};
-use crate::stored_wave::{Unread, WAVE, peek, read};
+use crate::stored_wave::{Decoder, Unread, WAVE, peek};
 
 /// The greatest number of records that are looked at without a break.
 const LOOKED_AT: usize = 65_536;
+
+/// How many of them are added to the window together.
+const ADDED_TOGETHER: usize = 64;
 
 /// How many waves whose contents are not held are read together, and about how many bytes.
 const READ_TOGETHER: (usize, usize) = (256, 1 << 20);
@@ -47,15 +51,14 @@ const SHARE_LOOKED_AT: usize = 8;
 pub(crate) struct ConsumerShared {
     name: String,
     pattern: Pattern,
-    options: Arc<ConsumerOptions>,
     store: Arc<Store>,
     dead: Arc<DeadStore>,
     journal: Arc<Journal>,
-    attempts: Arc<Attempts>,
     window: Arc<Window>,
     scanner: Arc<AsyncMutex<Scanner>>,
     /// Reads waves whose contents are not held.
     reader: Arc<AsyncMutex<Cursor>>,
+    decoder: Mutex<Decoder>,
     /// Those about waves that wait for a key.
     locked: Mutex<LogLines>,
 }
@@ -114,13 +117,12 @@ impl ConsumerShared {
         Ok(Self {
             name: name.to_owned(),
             pattern,
-            options: Arc::new(options),
             dead,
             journal: Arc::new(journal),
-            attempts: Arc::new(attempts),
-            window: Arc::new(Window::new(read.recovered, &options)),
+            window: Arc::new(Window::new(read.recovered, &options, attempts)),
             scanner: Arc::new(AsyncMutex::new(scanner)),
             reader: Arc::new(AsyncMutex::new(reader)),
+            decoder: Mutex::default(),
             locked: Mutex::default(),
             store,
         })
@@ -174,12 +176,12 @@ impl ConsumerShared {
     }
 
     pub(super) fn queue(&self) -> QueueStanding {
-        let (scanned, _) = self.window.next_scan(0);
+        let (scanned, _) = self.window.next_scan();
         let unseen = (self.store.extent().last + 1).saturating_sub(scanned);
         let letters = self.dead.of_consumer(&self.name);
         let counted = self.window.counted();
         let waiting = counted.ready;
-        counted.standing(&self.pattern, &self.options, (waiting, unseen), letters)
+        counted.standing(&self.pattern, self.window.options(), (waiting, unseen), letters)
     }
 
     /// The waves in flight and those that pause, with their contents.
@@ -204,75 +206,91 @@ impl ConsumerShared {
     pub(super) async fn cancel(&self, position: u64) -> Result<bool, ConsumeError> {
         let Some((pending, mut failures)) = self.window.take_at(position) else { return Ok(false) };
         failures.end(Attempt::now(CANCELLED));
-        self.deliver(Claim::new(Arc::clone(&self.window), pending), failures).await?;
+        self.deliver(Claim::new(Arc::clone(&self.window), pending, None), failures).await?;
         Ok(true)
     }
 
     pub(super) async fn receive(&self) -> Result<Delivery, ConsumeError> {
+        // If a wave is there, nothing is made ready for a wait.
+        if let Ok(delivery) = self.next(self.store.last()).await? {
+            return Ok(delivery);
+        }
         let mut last = self.store.last_position();
-        // Looking ahead for each wave that has ended would cost more than handling it.
-        let mut least = (self.options.window.get() / SHARE_LOOKED_AT).max(1);
         loop {
             let changed = self.window.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
             let newest = *last.borrow_and_update();
+            let due = match self.next(newest).await? {
+                Ok(delivery) => return Ok(delivery),
+                Err(due) => due,
+            };
+            let is_due = async {
+                match due {
+                    Some(due) => sleep_until(due).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = changed => {}
+                () = is_due => {}
+                // The log lives as long as this consumer.
+                _ = last.changed() => {}
+            }
+        }
+    }
+
+    /// The next wave of the log up to this position, or when there is one.
+    async fn next(&self, newest: u64) -> Result<Result<Delivery, Option<Instant>>, ConsumeError> {
+        // Looking ahead for each wave that has ended would cost more than handling it.
+        let mut least = (self.window.options().window.get() / SHARE_LOOKED_AT).max(1);
+        loop {
             let is_behind = self.scan(newest, least).await?;
-            match self.window.take(self.options.max_in_flight.get(), Instant::now()) {
-                Ok((pending, failures)) => {
-                    let claim = Claim::new(Arc::clone(&self.window), pending);
+            match self.window.take(Instant::now()) {
+                Ok((pending, failures, slot)) => {
+                    let claim = Claim::new(Arc::clone(&self.window), pending, slot);
                     if let Some(delivery) = self.deliver(claim, failures).await? {
-                        return Ok(delivery);
+                        return Ok(Ok(delivery));
                     }
                 }
                 // More of the log is to be looked at.
                 Err(_) if is_behind => {}
                 Err(_) if least > 1 => least = 1,
-                Err(due) => {
-                    let is_due = async {
-                        match due {
-                            Some(due) => sleep_until(due).await,
-                            None => std::future::pending().await,
-                        }
-                    };
-                    tokio::select! {
-                        biased;
-                        () = changed => {}
-                        () = is_due => {}
-                        // The log lives as long as this consumer.
-                        _ = last.changed() => {}
-                    }
-                }
+                Err(due) => return Ok(Err(due)),
             }
         }
     }
 
     /// Looks ahead as far as there is room, if there is room for this many. Returns whether there still is, and more to look
-    /// at.
+    /// at. While half of the window waits, nobody waits for what is added to it.
     async fn scan(&self, newest: u64, least: usize) -> Result<bool, ConsumeError> {
-        let is_due = |window: &Window| {
-            let (next, room) = window.next_scan(self.options.window.get());
-            next <= newest && room >= least
+        let due = || {
+            let (next, room) = self.window.next_scan();
+            (next <= newest && room >= least).then_some(room)
         };
-        if !is_due(&self.window) {
+        let Some(room) = due() else { return Ok(false) };
+        let window = Arc::clone(&self.window);
+        if least > 1 && room < window.options().window.get() / 2 {
+            if let Ok(mut scanner) = Arc::clone(&self.scanner).try_lock_owned() {
+                // An error comes again when nothing waits any more.
+                drop(aether_files::disk::spawn_blocking(move || scanner.scan(&window, room)));
+            }
             return Ok(false);
         }
         let mut scanner = Arc::clone(&self.scanner).lock_owned().await;
-        let (_, room) = self.window.next_scan(self.options.window.get());
-        if !is_due(&self.window) {
-            return Ok(false);
-        }
-        let window = Arc::clone(&self.window);
+        let Some(room) = due() else { return Ok(false) };
         let scanned = aether_files::disk::spawn_blocking(move || scanner.scan(&window, room)).await;
         scanned.map_err(|_| ConsumeError::ShutDown)??;
-        Ok(is_due(&self.window))
+        Ok(due().is_some())
     }
 
     /// Delivers a wave, or settles one that is not to be delivered.
-    async fn deliver(&self, claim: Claim, failures: Failures) -> Result<Option<Delivery>, ConsumeError> {
+    async fn deliver(&self, mut claim: Claim, failures: Failures) -> Result<Option<Delivery>, ConsumeError> {
+        let held = claim.take_record();
         let Some(pending) = claim.pending() else { return Ok(None) };
-        let (position, place) = (pending.order.position, pending.place);
-        let record = match pending.record.clone() {
+        let (position, place, has_key) = (pending.order.position, pending.place, pending.order.key.is_some());
+        let record = match held {
             Some(record) => Some(record),
             None => {
                 let mut reader = Arc::clone(&self.reader).lock_owned().await;
@@ -293,7 +311,10 @@ impl ConsumerShared {
                 read.await.map_err(|_| ConsumeError::ShutDown)??
             }
         };
-        let stored = match record.as_ref().and_then(|record| read(record, self.dead.sealing())) {
+        let stored = match record
+            .as_ref()
+            .and_then(|record| self.decoder.lock().read(record, self.dead.sealing()))
+        {
             Some(Ok(stored)) => stored,
             Some(Err(Unread::Unopened(error @ Unopened::Locked))) => {
                 if let Some(left_out) = self.locked.lock().due(LOCKED_AGAIN, Instant::now()) {
@@ -312,56 +333,80 @@ impl ConsumerShared {
                     reason,
                     "a wave is not in the log any more or cannot be read"
                 );
-                self.journal.settled(vec![claim], Fate::Expired, &self.window).await?;
+                self.journal.settled(vec![claim], Fate::Expired).await?;
                 return Ok(None);
             }
         };
         // The key to open it was missing when it was looked at. It waits for earlier waves of its own key that are away.
-        if self.options.by_key && pending.order.key.is_none() && stored.wave.key().is_some() {
+        if self.window.options().by_key && !has_key && stored.wave.key().is_some() {
             claim.give_back_with_key(stored.wave.key().map(Arc::from));
             return Ok(None);
         }
-        if failures.is_final || failures.count >= self.options.max_attempts.get() {
+        if failures.is_final || failures.count >= self.window.options().max_attempts.get() {
             // After a crash in between the letter is there already.
             if !self.dead.has(&self.name, &stored) {
                 self.dead.give_up(&self.name, &stored, failures.count, &failures.listed).await?;
             }
-            self.journal.settled(vec![claim], Fate::Dead, &self.window).await?;
+            self.journal.settled(vec![claim], Fate::Dead).await?;
             return Ok(None);
         }
         let attempt = failures.count + 1;
-        let begun = self.attempts.note(position, attempt).map_err(ConsumeError::Attempt)?;
-        let (journal, window) = (Arc::clone(&self.journal), Arc::clone(&self.window));
-        window.delivered(position);
-        let ending = Ending::Journal { claim, journal, window, options: Arc::clone(&self.options), begun };
+        claim.begin(attempt).map_err(ConsumeError::Attempt)?;
+        self.window.delivered(position);
+        let ending = Ending::Journal { claim, journal: Arc::clone(&self.journal) };
         Ok(Some(Delivery::new(stored, attempt, ending)))
     }
 }
 
 impl Scanner {
-    fn scan(&mut self, window: &Window, room: usize) -> Result<(), ReadError> {
-        let mut added = 0;
-        for _ in 0..LOOKED_AT {
+    /// Looks ahead until there is no more room, or nothing more to look at.
+    fn scan(&mut self, window: &Window, mut room: usize) -> Result<(), ReadError> {
+        let mut to_hold = window.room_to_hold();
+        for _ in 0..LOOKED_AT / ADDED_TOGETHER {
+            let mut found = Vec::with_capacity(room.min(ADDED_TOGETHER));
+            let looked = self.look(room, &mut to_hold, &mut found);
+            room -= found.len();
+            // Also before an error, so that a wave is never looked at twice.
+            window.add(found, self.cursor.position());
+            if !looked? || room == 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the next records. Returns whether there may be more.
+    fn look(
+        &mut self,
+        room: usize,
+        to_hold: &mut usize,
+        found: &mut Vec<Pending>,
+    ) -> Result<bool, ReadError> {
+        for _ in 0..ADDED_TOGETHER {
             match self.cursor.next_placed()? {
-                None => break,
+                None => return Ok(false),
                 Some((Item::Damaged(damage), _)) => {
                     tracing::error!(%damage, "a part of the log is damaged and not delivered");
                 }
                 Some((Item::Record(record), place)) => {
                     if self.is_wanted(&record) {
+                        let Record { position, level, micros, .. } = record;
                         let (key, tenant) = self.key_and_tenant(&record);
-                        window.add(record, place, key, tenant);
-                        added += 1;
+                        let order = Order { position, level, micros, key, tenant };
+                        let left = to_hold.checked_sub(record.size());
+                        let record = left.map(|left| {
+                            *to_hold = left;
+                            record.copied()
+                        });
+                        found.push(Pending { order, place, record });
                     }
                 }
             }
-            // Noted one by one, so that a wave is never looked at twice.
-            window.scanned_to(self.cursor.position());
-            if added == room {
+            if found.len() == room {
                 break;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     fn is_wanted(&mut self, record: &Record) -> bool {

@@ -31,7 +31,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::task::JoinHandle;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use crate::consumer::attempts::ENDED;
 use crate::consumer::delivery::{Delivery, Ending};
@@ -218,20 +218,34 @@ impl StreamConsumer {
     }
 
     pub(super) async fn receive(&self) -> Result<Delivery, ConsumeError> {
+        // If a wave is here, nothing is made ready for a wait.
+        if let Ok(delivery) = self.next().await? {
+            return Ok(delivery);
+        }
         loop {
             self.ready().await?;
             let changed = self.shared.window.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
+            match self.next().await? {
+                Ok(delivery) => return Ok(delivery),
+                Err(Some(due)) => drop(timeout_at(due, changed).await),
+                Err(None) => changed.await,
+            }
+        }
+    }
+
+    /// The next wave that is here, or when there is one.
+    async fn next(&self) -> Result<Result<Delivery, Option<Instant>>, ConsumeError> {
+        loop {
             match self.shared.window.take(self.shared.options.max_in_flight.get())? {
                 Ok(held) => {
                     let taken = Taken::new(Arc::clone(&self.shared), held);
                     if let Some(delivery) = self.deliver(taken).await? {
-                        return Ok(delivery);
+                        return Ok(Ok(delivery));
                     }
                 }
-                Err(Some(due)) => drop(timeout_at(due, changed).await),
-                Err(None) => changed.await,
+                Err(due) => return Ok(Err(due)),
             }
         }
     }
@@ -368,7 +382,9 @@ impl StreamConsumer {
         }
         let is_noted = was_noted || failures.count > 0 || unexplained.is_some();
         let attempt = failures.count + 1;
-        self.shared.window.delivered(position);
+        if self.shared.options.limit.is_some() {
+            self.shared.window.delivered(position);
+        }
         let claim = taken.claim(failures, is_noted);
         Ok(claim.map(|claim| Delivery::new(stored, attempt, Ending::Stream(claim))))
     }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::consumer::attempts::ENDED;
+use crate::consumer::attempts::{Attempts, ENDED, Slot};
 use crate::consumer::error::WeightError;
 use crate::consumer::ledger::ConsumerLedger;
 use crate::consumer::options::ConsumerOptions;
@@ -20,8 +20,8 @@ use crate::dead::{Attempt, MAX_FAILED};
 use crate::schedule::time;
 use crate::store::{Place, Record};
 
-/// The contents of waiting waves that are kept in memory, in bytes. Others are read again.
-const MAX_HELD: usize = 8 << 20;
+/// The contents of waiting waves that are kept in memory, in bytes: of a full window of small ones. Others are read again.
+const MAX_HELD: usize = 32 << 20;
 
 /// The ranges of settled waves behind one that is not. Where waves of other channels lie between them, a delivery that
 /// is held makes a range of each; beyond this number nothing more is looked at until it ends. 12 MB.
@@ -78,7 +78,7 @@ impl Failures {
 pub(super) struct Recovered {
     pub(super) floor: u64,
     pub(super) settled: Positions,
-    pub(super) failures: HashMap<u64, Failures>,
+    pub(super) failures: BTreeMap<u64, Failures>,
     pub(super) acknowledged: u64,
     pub(super) dead: u64,
     pub(super) expired: u64,
@@ -123,7 +123,11 @@ impl Recovered {
 struct Flight {
     since: Instant,
     place: Place,
+    slot: Option<Slot>,
 }
+
+/// A wave that was taken, its failures so far, and the slot for its next attempt.
+pub(super) type Taken = (Pending, Failures, Option<Slot>);
 
 /// A wave in flight or in a pause, to be read.
 #[derive(Debug)]
@@ -149,7 +153,9 @@ struct State {
     floor: u64,
     /// Settled positions behind the floor.
     settled: Positions,
-    failures: HashMap<u64, Failures>,
+    failures: BTreeMap<u64, Failures>,
+    /// The slots that no attempt has.
+    slots: Vec<Slot>,
     /// Waves that were in flight when a process ended. Each is delivered with nothing else in flight, so that another end is
     /// put down to the right one.
     suspects: BTreeSet<u64>,
@@ -170,12 +176,14 @@ struct State {
 #[derive(Debug)]
 pub(super) struct Window {
     state: Mutex<State>,
+    options: ConsumerOptions,
+    attempts: Attempts,
     /// Somebody may have something to take.
     pub(super) changed: Notify,
 }
 
 impl Window {
-    pub(super) fn new(recovered: Recovered, options: &ConsumerOptions) -> Self {
+    pub(super) fn new(recovered: Recovered, options: &ConsumerOptions, attempts: Attempts) -> Self {
         let Recovered { floor, settled, failures, acknowledged, dead, expired } = recovered;
         let stored = acknowledged + dead + expired;
         let scanned = floor + 1;
@@ -191,6 +199,7 @@ impl Window {
             floor,
             settled,
             failures,
+            slots: Slot::all(options.max_in_flight.get()),
             suspects,
             alone: None,
             is_paused: false,
@@ -201,56 +210,54 @@ impl Window {
             dead,
             expired,
         };
-        Self { state: Mutex::new(state), changed: Notify::new() }
+        Self { state: Mutex::new(state), options: *options, attempts, changed: Notify::new() }
+    }
+
+    pub(super) const fn options(&self) -> &ConsumerOptions {
+        &self.options
+    }
+
+    pub(super) const fn attempts(&self) -> &Attempts {
+        &self.attempts
     }
 
     pub(super) fn set_weight(&self, tenant: &str, weight: NonZeroU32) -> Result<(), WeightError> {
         self.state.lock().ready.set_weight(tenant, weight)
     }
 
+    /// How many bytes of records may be held besides.
+    pub(super) fn room_to_hold(&self) -> usize {
+        MAX_HELD.saturating_sub(self.state.lock().held)
+    }
+
     /// The next position to look at, and the room for waves from there on.
-    pub(super) fn next_scan(&self, window: usize) -> (u64, usize) {
+    pub(super) fn next_scan(&self) -> (u64, usize) {
         let state = self.state.lock();
-        let room = window.saturating_sub(state.outstanding.len());
+        let room = self.options.window.get().saturating_sub(state.outstanding.len());
         // After a start no wave is known to be held: then the ranges are from before the start.
         let is_held = state.settled.len() >= MAX_RANGES && !state.outstanding.is_empty();
         (state.scanned, if is_held { 0 } else { room })
     }
 
-    /// Adds a wave of the log that matches.
-    pub(super) fn add(&self, record: Record, place: Place, key: Option<Arc<str>>, tenant: Option<Arc<str>>) {
+    /// Adds waves of the log that match. Everything before this position was looked at.
+    pub(super) fn add(&self, found: Vec<Pending>, scanned: u64) {
         let mut state = self.state.lock();
-        let (position, level, micros) = (record.position, record.level, record.micros);
-        if position < state.scanned || state.settled.contains(position) {
-            return;
-        }
-        state.stored += 1;
-        state.outstanding.insert(position);
-        let is_held = state.held + record.size() <= MAX_HELD;
-        state.held += if is_held { record.size() } else { 0 };
-        let record = is_held.then(|| record.copied());
-        state.ready(Pending { order: Order { position, level, micros, key, tenant }, place, record });
-    }
-
-    /// Everything before this position was looked at.
-    pub(super) fn scanned_to(&self, position: u64) {
-        let mut state = self.state.lock();
-        state.scanned = state.scanned.max(position);
+        found.into_iter().for_each(|pending| state.add(pending));
+        state.scanned = state.scanned.max(scanned);
         state.raise_floor();
     }
 
-    /// The next wave to deliver, with its failures so far, or when there is one.
-    pub(super) fn take(
-        &self,
-        max_in_flight: usize,
-        now: Instant,
-    ) -> Result<(Pending, Failures), Option<Instant>> {
+    /// The next wave to deliver, or when there is one.
+    pub(super) fn take(&self, now: Instant) -> Result<Taken, Option<Instant>> {
         let mut state = self.state.lock();
         while let Some(due) = state.delayed.first_entry().filter(|due| due.key().0 <= now) {
             let pending = due.remove();
             state.ready(pending);
         }
-        if state.in_flight.len() >= max_in_flight || state.alone.is_some() || state.is_paused {
+        if state.in_flight.len() >= self.options.max_in_flight.get()
+            || state.alone.is_some()
+            || state.is_paused
+        {
             return Err(None);
         }
         let Some(next) = state.ready.next() else {
@@ -263,15 +270,18 @@ impl Window {
         }
         let Some(pending) = state.ready.take() else { return Err(None) };
         state.alone = is_suspect.then_some(next);
-        state.in_flight.insert(next, Flight { since: now, place: pending.place });
+        let slot = state.slots.pop();
+        state.in_flight.insert(next, Flight { since: now, place: pending.place, slot });
         state.held -= pending.record.as_ref().map_or(0, Record::size);
         let failures = state.failures.get(&next).cloned().unwrap_or_default();
-        Ok((pending, failures))
+        Ok((pending, failures, slot))
     }
 
-    /// A wave that was taken is delivered.
+    /// A wave that was taken is delivered, and counts for a limit.
     pub(super) fn delivered(&self, position: u64) {
-        self.state.lock().ready.delivered(position);
+        if self.options.limit.is_some() {
+            self.state.lock().ready.delivered(position);
+        }
     }
 
     /// The next waves whose contents are not held.
@@ -310,41 +320,40 @@ impl Window {
     }
 
     /// A delivery that failed: it is ready again at an instant, or at once if this failure is final.
-    pub(super) fn delay(
-        &self,
-        pending: Pending,
-        attempt: Attempt,
-        is_final: bool,
-        until: impl FnOnce(u32) -> Instant,
-    ) {
+    pub(super) fn delay(&self, pending: Pending, attempt: Attempt, is_final: bool) {
         let mut state = self.state.lock();
         let position = pending.order.position;
         state.end_flight(position);
         let failures = state.failures.entry(position).or_default();
         failures.push(attempt);
         failures.is_final |= is_final;
-        let until = if failures.is_final { Instant::now() } else { until(failures.count) };
+        let pause = if failures.is_final { Duration::ZERO } else { self.options.pause_after(failures.count) };
+        let until = Instant::now() + pause;
         state.delayed.insert((until, position), Pending { record: None, ..pending });
         drop(state);
         self.changed.notify_waiters();
     }
 
-    /// A delivery that has ended.
-    pub(super) fn settle(&self, position: u64, fate: Fate) {
+    /// Deliveries that have ended.
+    pub(super) fn settle(&self, positions: impl Iterator<Item = u64>, fate: Fate) {
         let mut state = self.state.lock();
-        state.end_flight(position);
-        state.ready.ended(position);
-        state.outstanding.remove(&position);
-        state.failures.remove(&position);
-        state.suspects.remove(&position);
-        state.settled.insert(position);
+        let mut ended = 0;
+        for position in positions {
+            state.end_flight(position);
+            state.ready.ended(position);
+            state.outstanding.remove(&position);
+            state.failures.remove(&position);
+            state.suspects.remove(&position);
+            state.settled.insert(position);
+            ended += 1;
+        }
         *match fate {
             Fate::Acknowledged => &mut state.acknowledged,
             Fate::Dead => &mut state.dead,
             Fate::Expired => &mut state.expired,
-        } += 1;
+        } += ended;
         if fate != Fate::Expired {
-            state.pace.note(Instant::now());
+            state.pace.note(Instant::now(), ended);
         }
         state.raise_floor();
         drop(state);
@@ -373,7 +382,7 @@ impl Window {
             }
             None => state.take_delayed(position)?,
         };
-        state.in_flight.insert(position, Flight { since: Instant::now(), place: pending.place });
+        state.in_flight.insert(position, Flight { since: Instant::now(), place: pending.place, slot: None });
         let failures = state.failures.get(&position).cloned().unwrap_or_default();
         Some((pending, failures))
     }
@@ -453,13 +462,25 @@ impl Window {
 }
 
 impl State {
+    fn add(&mut self, pending: Pending) {
+        let position = pending.order.position;
+        if position < self.scanned || self.settled.contains(position) {
+            return;
+        }
+        self.stored += 1;
+        self.outstanding.insert(position);
+        self.held += pending.record.as_ref().map_or(0, Record::size);
+        self.ready(pending);
+    }
+
     fn ready(&mut self, pending: Pending) {
         let order = pending.order.clone();
         self.ready.insert(&order, pending);
     }
 
     fn end_flight(&mut self, position: u64) {
-        self.in_flight.remove(&position);
+        let slot = self.in_flight.remove(&position).and_then(|flight| flight.slot);
+        self.slots.extend(slot);
         self.ready.free(position);
         self.alone.take_if(|alone| *alone == position);
     }
@@ -480,26 +501,31 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
 
     fn window(settled: Positions) -> Window {
-        Window::new(Recovered { settled, ..Recovered::default() }, &ConsumerOptions::default())
+        let options = ConsumerOptions::default().window(NonZeroUsize::new(100).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        let attempts = Attempts::begin(folder.path(), 1).unwrap();
+        Window::new(Recovered { settled, ..Recovered::default() }, &options, attempts)
     }
 
     #[test]
     fn what_is_settled_behind_a_held_wave_is_one_range_and_of_ranges_there_is_a_bound() {
         let all = Positions::of_ranges([(2, 10_000_000)]);
-        assert_eq!((all.len(), window(all).next_scan(100)), (1, (1, 100)));
+        assert_eq!((all.len(), window(all).next_scan()), (1, (1, 100)));
         let ranges = MAX_RANGES as u64;
         let each_second = Positions::of_ranges((1..=ranges).map(|number| (2 * number, 1)));
         let window = window(each_second);
-        assert_eq!(window.next_scan(100), (1, 100), "after a start what was held is looked for");
+        assert_eq!(window.next_scan(), (1, 100), "after a start what was held is looked for");
         window.state.lock().outstanding.insert(1);
-        window.scanned_to(3);
-        assert_eq!(window.next_scan(100), (3, 0), "nothing more is looked at");
+        window.add(Vec::new(), 3);
+        assert_eq!(window.next_scan(), (3, 0), "nothing more is looked at");
         // The wave that was held has ended.
         window.state.lock().outstanding.remove(&1);
-        window.scanned_to(4);
-        assert_eq!(window.next_scan(100), (4, 100));
+        window.add(Vec::new(), 4);
+        assert_eq!(window.next_scan(), (4, 100));
     }
 }

@@ -85,7 +85,9 @@ pub struct Record {
 impl Record {
     /// The same with contents of its own: as a slice, they keep a whole chunk of the file alive.
     pub(crate) fn copied(&self) -> Self {
-        Self { name: Bytes::copy_from_slice(&self.name), body: Bytes::copy_from_slice(&self.body), ..*self }
+        let mut name = Bytes::from([&*self.name, &*self.body].concat());
+        let body = name.split_off(self.name.len());
+        Self { name, body, ..*self }
     }
 
     /// The size in a segment.

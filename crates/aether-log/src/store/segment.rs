@@ -144,14 +144,14 @@ impl SegmentReader {
             return Ok(None);
         }
         let offset = self.offset;
-        let mut bytes = self.bytes(HEADER, end)?;
-        if let Parsed::Short { size } = parse(&bytes, self.salt) {
+        let mut parsed = parse(&self.bytes(HEADER, end)?, self.salt);
+        if let Parsed::Short { size } = parsed {
             if size as u64 > left {
                 return Ok(Some(Found::Torn { offset, bytes: left }));
             }
-            bytes = self.bytes(size, end)?;
+            parsed = parse(&self.bytes(size, end)?, self.salt);
         }
-        Ok(Some(match parse(&bytes, self.salt) {
+        Ok(Some(match parsed {
             Parsed::Record(record, size) => {
                 self.offset += size as u64;
                 Found::Record(record, offset)
@@ -197,9 +197,9 @@ impl SegmentReader {
             (self.chunk, self.chunk_at) = (bytes.into(), at);
         }
         let start = ((at - self.chunk_at) as usize).min(self.chunk.len());
-        let held = self.chunk.slice(start..);
         // More than `end` may be in the chunk if the file was cut since.
-        Ok(held.slice(..held.len().min(usize::try_from(end - at).unwrap_or(usize::MAX))))
+        let most = usize::try_from(end - at).unwrap_or(usize::MAX);
+        Ok(self.chunk.slice(start..start.saturating_add(most).min(self.chunk.len())))
     }
 
     /// Looks for the next header behind the place.

@@ -11,7 +11,7 @@ use std::sync::{Arc, mpsc};
 use aether_core::Durability;
 
 use super::change::Change;
-use super::index::{Keyed, TimerIndex};
+use super::index::{Gathering, Keyed, TimerIndex};
 use super::row::{Row, TimerId, fired};
 use crate::schedule::{Rule, Schedule};
 use crate::store::{
@@ -91,10 +91,10 @@ impl TimerFile {
         let options = StoreOptions::default().remembered_ids(0);
         let options = options.segment_bytes(SEGMENT_BYTES).unwrap_or(options);
         let store = Store::open(folder, options, 0)?;
-        let (noted, waves, cleared) = (store.cursor(0), store.cursor(0).scattered(), store.cursor(0));
-        let mut file = Self { store, index: TimerIndex::default(), noted, waves, cleared };
-        file.note_new()?;
-        Ok(file)
+        let (mut noted, waves, cleared) = (store.cursor(0), store.cursor(0).scattered(), store.cursor(0));
+        let mut gathering = Gathering::default();
+        note_new(&mut noted, |record, offset| gathering.note(record, offset))?;
+        Ok(Self { store, index: gathering.index(), noted, waves, cleared })
     }
 
     pub(super) const fn index(&self) -> &TimerIndex {
@@ -112,21 +112,7 @@ impl TimerFile {
 
     /// Notes what was written. Returns the positions of the records that ended or replaced a schedule.
     fn note_new(&mut self) -> Result<Vec<u64>, ReadError> {
-        let mut ended = Vec::new();
-        while let Some((item, place)) = self.noted.next_placed()? {
-            match item {
-                Item::Record(record) => match self.index.note(&record, place.offset()) {
-                    Some(true) => ended.push(record.position),
-                    Some(false) => {}
-                    None => tracing::error!(
-                        position = record.position,
-                        "a wave for later cannot be read: use a newer program"
-                    ),
-                },
-                Item::Damaged(damage) => tracing::error!(%damage, "a wave for later is damaged"),
-            }
-        }
-        Ok(ended)
+        note_new(&mut self.noted, |record, offset| self.index.note(record, offset))
     }
 
     /// The first waves that are due now, the earliest first.
@@ -135,7 +121,7 @@ impl TimerFile {
         self.note_new()?;
         let mut all = Vec::new();
         for (id, kept) in self.index.due(now, most, BATCH_BYTES) {
-            let record = self.waves.read_near(kept.position, u64::from(kept.offset))?;
+            let record = self.waves.read_near(kept.position.get(), u64::from(kept.offset))?;
             match record.and_then(|record| Due::read(id, &record)) {
                 Some(due) => all.push(due),
                 None => {
@@ -213,6 +199,28 @@ impl TimerFile {
     pub(super) fn unread(&self, error: ReadError) -> AppendError {
         unusable(self.store.folder(), error)
     }
+}
+
+/// Notes the records from a cursor on. Returns the positions of those that ended or replaced a schedule.
+fn note_new(
+    cursor: &mut Cursor,
+    mut note: impl FnMut(&Record, u64) -> Option<bool>,
+) -> Result<Vec<u64>, ReadError> {
+    let mut ended = Vec::new();
+    while let Some((item, place)) = cursor.next_placed()? {
+        match item {
+            Item::Record(record) => match note(&record, place.offset()) {
+                Some(true) => ended.push(record.position),
+                Some(false) => {}
+                None => tracing::error!(
+                    position = record.position,
+                    "a wave for later cannot be read: use a newer program"
+                ),
+            },
+            Item::Damaged(damage) => tracing::error!(%damage, "a wave for later is damaged"),
+        }
+    }
+    Ok(ended)
 }
 
 /// An error of the file that is none of writing.

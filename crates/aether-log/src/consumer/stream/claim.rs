@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use async_nats::Subject;
 use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::shared::StreamShared;
-use super::window::Held;
+use super::window::{Held, InFlight};
 use crate::consumer::options::ConsumerOptions;
 use crate::consumer::window::Failures;
 use crate::dead::{Attempt, Noted, Underway};
@@ -129,16 +130,48 @@ impl StreamClaim {
     /// Acknowledges without waiting for the server, except for one acknowledgement in a fixed number. A wave whose
     /// acknowledgement is lost is recognised when it comes again. Pinned, each is confirmed, also before the next wave of its key.
     pub(crate) async fn acknowledge_soon(self) -> Result<(), JetStreamError> {
-        let number = self.shared.unconfirmed.fetch_add(1, Ordering::Relaxed) + 1;
-        if self.shared.options.is_pinned() || number.is_multiple_of(CONFIRMED_EVERY) {
+        if self.is_to_be_confirmed() {
             return self.acknowledge().await;
         }
-        let Some(flight) = self.shared.window.settle(self.position, Some(self.id)) else { return Ok(()) };
+        if let Some(flight) = self.settle() {
+            self.answer_settled(flight).await;
+        }
+        Ok(())
+    }
+
+    /// The same for several. Fails with the position of one that was not acknowledged.
+    pub(crate) async fn acknowledge_all(claims: Vec<Self>) -> Result<(), (u64, JetStreamError)> {
+        let (confirmed, others): (Vec<_>, Vec<_>) = claims.into_iter().partition(Self::is_to_be_confirmed);
+        let confirmed = confirmed.into_iter().map(|claim| async {
+            let position = claim.position;
+            claim.acknowledge().await.map_err(|error| (position, error))
+        });
+        // All of them before the first answer, which may have to wait.
+        let settled = others.into_iter().filter_map(|claim| Some((claim.settle()?, claim)));
+        let settled: Vec<_> = settled.collect();
+        let answers = async {
+            for (flight, claim) in settled {
+                claim.answer_settled(flight).await;
+            }
+        };
+        let (confirmed, ()) = tokio::join!(join_all(confirmed), answers);
+        confirmed.into_iter().collect()
+    }
+
+    fn is_to_be_confirmed(&self) -> bool {
+        let number = self.shared.unconfirmed.fetch_add(1, Ordering::Relaxed) + 1;
+        self.shared.options.is_pinned() || number.is_multiple_of(CONFIRMED_EVERY)
+    }
+
+    fn settle(&self) -> Option<InFlight> {
+        self.shared.window.settle(self.position, Some(self.id))
+    }
+
+    async fn answer_settled(self, flight: InFlight) {
         answer(&self.shared, flight.reply, Bytes::from_static(b"+ACK")).await;
         if self.is_noted {
             forget(&self.shared, self.position, self.id).await;
         }
-        Ok(())
     }
 
     /// Reports a failure: the server delivers the wave again after a pause, or at once if it is final. Pinned, it pauses

@@ -12,7 +12,7 @@ use super::window::Cut;
 use crate::jetstream::{Incomplete, JetStreamError};
 use crate::schedule::micros;
 use crate::sealing::{OpenedBody, Unopened};
-use crate::stored_wave::{StoredWave, identity, read_frame};
+use crate::stored_wave::{Decoder, StoredWave, identity};
 
 /// The longest time until the server delivers a wave again whose key is not here.
 const LOCKED_AGAIN: Duration = Duration::from_secs(5);
@@ -56,13 +56,14 @@ impl StreamShared {
     /// Reads the frame of a wave, or of the head of one.
     pub(super) fn framed(
         &self,
+        decoder: &mut Decoder,
         position: u64,
         micros: u64,
         subject: &str,
         frame: &Bytes,
     ) -> Result<StoredWave, PassedOver> {
         let (consumer, name) = (&self.name, self.subjects.name(subject).unwrap_or_default());
-        read_frame(position, micros, Some(name.as_bytes()), frame).map_err(|error| {
+        decoder.read_delivered(position, micros, Some(name.as_bytes()), frame).map_err(|error| {
             if let Some(left_out) = self.complaint(Complaint::NoWave) {
                 tracing::warn!(position, consumer, %error, left_out, "a message of the stream cannot be read as a wave and is passed over");
             }
@@ -73,13 +74,14 @@ impl StreamShared {
     /// Reads a wave that was opened. The signer and the rules of the bus must allow it.
     pub(super) fn read(
         &self,
+        decoder: &mut Decoder,
         position: u64,
         micros: u64,
         subject: &str,
         opened: OpenedBody,
     ) -> Result<StoredWave, PassedOver> {
         let consumer = &self.name;
-        let mut stored = self.framed(position, micros, subject, &opened.frame)?;
+        let mut stored = self.framed(decoder, position, micros, subject, &opened.frame)?;
         if opened.proof.is_some_and(|proof| !stored.wave.prove(&proof)) {
             if let Some(left_out) = self.complaint(Complaint::Name) {
                 let name = stored.wave.source().name();
@@ -145,7 +147,7 @@ impl StreamShared {
             Err(passed_over) => return Ok(Err(passed_over)),
         };
         drop(body);
-        match self.read(position, micros(head.at), subject, opened) {
+        match self.read(&mut Decoder::default(), position, micros(head.at), subject, opened) {
             // It is acknowledged, and known again, by this identity.
             Ok(stored) if identity(&stored.wave) != identity(&head.wave) => incomplete(Incomplete::Altered),
             read => Ok(read),

@@ -13,7 +13,7 @@ use super::shared::StreamShared;
 use super::window::{Cut, Held};
 use crate::consumer::ready::Order;
 use crate::jetstream::InParts;
-use crate::stored_wave::identity;
+use crate::stored_wave::{Decoder, identity};
 
 /// The meaning of a message of the server.
 pub(super) enum Meaning {
@@ -36,6 +36,7 @@ pub(super) struct Reader<'a> {
     shared: &'a StreamShared,
     /// Reused, because the context in it is large.
     message: Option<Message>,
+    decoder: Decoder,
     arrived: Option<Arrived>,
 }
 
@@ -47,7 +48,7 @@ pub(super) struct Arrived {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(shared: &'a StreamShared) -> Self {
-        Self { shared, message: None, arrived: None }
+        Self { shared, message: None, decoder: Decoder::default(), arrived: None }
     }
 
     /// Pinned: the delivery that was read last, if it was one.
@@ -100,10 +101,10 @@ impl<'a> Reader<'a> {
         let subject = &delivery.subject;
         let (read, cut) = match InParts::read(&opened.frame) {
             Some(parts) => {
-                let head = self.shared.framed(position, micros, subject, &parts.head);
+                let head = self.shared.framed(&mut self.decoder, position, micros, subject, &parts.head);
                 (head, Some(Arc::new(Cut { parts, subject: subject.clone() })))
             }
-            None => (self.shared.read(position, micros, subject, opened), None),
+            None => (self.shared.read(&mut self.decoder, position, micros, subject, opened), None),
         };
         let (Ok(stored), Some(reply)) = (read, delivery.reply.clone()) else { return Meaning::Unreadable };
         let wave = &stored.wave;

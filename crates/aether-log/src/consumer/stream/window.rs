@@ -317,7 +317,7 @@ impl StreamWindow {
             }
             state.failing.pop(&position);
             state.ready.ended(position);
-            state.pace.note(Instant::now());
+            state.pace.note(Instant::now(), 1);
         }
         let has_room = state.wants_room && state.room(self.max_held).is_some();
         state.wants_room &= !has_room;
@@ -355,7 +355,7 @@ impl StreamWindow {
     pub(super) fn ended(&self, position: u64) {
         let mut state = self.state.lock();
         state.failing.pop(&position);
-        state.pace.note(Instant::now());
+        state.pace.note(Instant::now(), 1);
     }
 
     /// Pinned: makes this wave due, or all that pause here. Returns how many.

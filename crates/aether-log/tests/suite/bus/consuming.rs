@@ -1,14 +1,15 @@
 //! Deliveries, acknowledgements and positions.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::num::NonZeroUsize;
 use std::time::SystemTime;
 
 use aether_core::{Durability, Pattern, Wave};
 use aether_log::store::{Retention, StoreOptions};
-use aether_log::{ConsumeError, ConsumerOptions, Log, ResonateDurable, Start};
+use aether_log::{ConsumeError, ConsumerOptions, Delivery, Log, ResonateDurable, Start};
 
-use crate::bus::stage::{billing, connect, open, receive, text, texts, wave};
+use crate::bus::stage::{billing, connect, files, open, receive, text, texts, wave};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn positions_survive_restarts_and_acknowledgements_out_of_order() {
@@ -77,8 +78,7 @@ async fn many_acknowledgements_are_kept_in_snapshots_and_the_journal_stays_small
         }
     }
     let journal = folder.path().join("consumers/notes");
-    let bytes: u64 =
-        std::fs::read_dir(journal).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    let bytes: u64 = fs::read_dir(journal).unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes < 5 << 20, "{bytes}");
     let log = open(folder.path());
     let consumer = log.consumer("notes", "notes.>", ConsumerOptions::default()).unwrap();
@@ -87,6 +87,39 @@ async fn many_acknowledgements_are_kept_in_snapshots_and_the_journal_stays_small
     delivery.ack().await.unwrap();
     let ledger = consumer.ledger();
     assert_eq!((ledger.stored, ledger.acknowledged), (count, count), "{ledger:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waves_that_are_acknowledged_together_are_one_record_of_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let log = open(folder.path());
+    let aether = connect(&log).await;
+    let shop = aether.emitter("shop").unwrap();
+    for number in 0..100 {
+        let note = Wave::builder("notes.taken").text(number.to_string()).build().unwrap();
+        shop.emit(note).await.unwrap();
+    }
+    let consumer = log.consumer("notes", "notes.>", ConsumerOptions::default()).unwrap();
+    let mut open_ones = Vec::new();
+    for _ in 0..100 {
+        open_ones.push(receive(&consumer).await);
+    }
+    let files = files(&folder.path().join("consumers/notes"));
+    let journal = files.iter().find(|path| path.extension().is_some_and(|end| end == "log")).unwrap();
+    let before = fs::read(journal).unwrap().len();
+    Delivery::ack_all(open_ones).await.unwrap();
+    assert_eq!((consumer.ledger().acknowledged, consumer.ledger().in_flight), (100, 0));
+    drop((log, aether, shop, consumer));
+    let mut written = fs::read(journal).unwrap();
+    assert!((100..300).contains(&(written.len() - before)), "{} after {before}", written.len());
+    let acknowledged = || {
+        let log = open(folder.path());
+        log.consumer("notes", "notes.>", ConsumerOptions::default()).unwrap().ledger().acknowledged
+    };
+    assert_eq!(acknowledged(), 100);
+    *written.last_mut().unwrap() ^= 1;
+    fs::write(journal, &written).unwrap();
+    assert_eq!(acknowledged(), 0, "the record is not whole: all of them are delivered again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
