@@ -42,7 +42,7 @@ pub(crate) struct Stores {
 
 /// A row of a list, which services answer with page by page.
 pub(crate) trait Row: serde::Serialize + Sized {
-    /// What such rows are called in an answer.
+    /// The name of such rows in an answer.
     const NAME: &'static str;
     /// Where a page ends; the next one begins behind it.
     type Mark: Clone + Default + PartialOrd + Send;
@@ -59,7 +59,7 @@ pub(crate) trait Row: serde::Serialize + Sized {
 
 /// The rows of one service that a client may see.
 #[derive(Debug)]
-pub(crate) struct Found<T> {
+pub(crate) struct Rows<T> {
     pub(crate) rows: Vec<T>,
     /// Whether there are more.
     pub(crate) more: bool,
@@ -145,7 +145,7 @@ impl Stores {
         all.truncate(MOST_STORES);
         let mut list = List { stores: Vec::new(), rows: Vec::new(), more, hidden: 0, end, _turn: turn };
         for (store, service) in all {
-            let mut found = Found::none();
+            let mut found = Rows::none();
             let asked = self.read(store, rights, &query, MOST_ROWS - list.rows.len(), end, &mut found).await;
             let (store, error) = (format!("{store:x}"), asked.err().map(|error| error_chain(&error)));
             let row = |row| Listed { store: store.clone(), service: service.clone(), row };
@@ -163,8 +163,8 @@ impl Stores {
         store: u64,
         rights: &WaveRights,
         query: impl Fn(T::Mark) -> LetterQuery + Sync,
-    ) -> Result<Found<T>, Unanswered> {
-        let (mut found, end) = (Found::none(), Instant::now() + PATIENCE_FOR_ALL);
+    ) -> Result<Rows<T>, Unanswered> {
+        let (mut found, end) = (Rows::none(), Instant::now() + PATIENCE_FOR_ALL);
         self.read(store, rights, &query, MOST_ROWS, end, &mut found).await?;
         Ok(found)
     }
@@ -177,7 +177,7 @@ impl Stores {
         query: &(impl Fn(T::Mark) -> LetterQuery + Sync),
         most: usize,
         end: Instant,
-        found: &mut Found<T>,
+        found: &mut Rows<T>,
     ) -> Result<(), Unanswered> {
         let mut behind = T::Mark::default();
         while found.rows.len() < most {
@@ -225,7 +225,7 @@ impl Stores {
     }
 }
 
-impl<T> Found<T> {
+impl<T> Rows<T> {
     const fn none() -> Self {
         Self { rows: Vec::new(), more: false, hidden: 0 }
     }

@@ -40,7 +40,7 @@ impl Described {
         self.get_as(running, path, path.split('?').next().unwrap()).await
     }
 
-    /// Asks for a path, and checks the answer against that of a path with parameters.
+    /// Asks for a path, and checks the answer as one of a path with parameters.
     pub(crate) async fn get_as(&self, running: &Running, path: &str, described: &str) -> Value {
         let answer = running.get(path).await;
         let value = serde_json::from_str(&answer.body).unwrap();

@@ -45,8 +45,8 @@ impl TestBusBuilder {
         self
     }
 
-    /// Keeps the waves of these channels in a [log](Log), in a folder that is removed with the bus: durable handlers find it,
-    /// and so do waves for later. Each call adds a pattern.
+    /// Keeps the waves of these channels in a [log](Log), in a folder that is removed with the bus: durable handlers find
+    /// it, and so do waves for later. Each call adds a pattern.
     ///
     /// # Panics
     /// If the pattern is not valid, or the folder cannot be made.

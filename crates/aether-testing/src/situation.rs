@@ -14,7 +14,7 @@ use crate::verdict::{Account, unread};
 #[derive(Debug)]
 pub(crate) struct Situation {
     pub(crate) aether: Aether,
-    /// That of the log, which ends before it.
+    /// Of the log, which ends before it.
     pub(crate) _folder: Option<TempDir>,
     pub(crate) started: Instant,
     pub(crate) faults: Option<Faults>,

@@ -15,7 +15,7 @@ pub struct Limit {
 
 impl Limit {
     /// At most this number of waves is delivered in any stretch of time of this length. They may come together: with 100
-    /// in a second up to 100 are delivered at once, with 1 in 10 ms they are spaced. A period of zero is no limit.
+    /// in a second up to 100 are delivered at once, with 1 in 10 ms they are spaced. A period of zero limits nothing.
     #[must_use]
     pub fn rate(waves: NonZeroU32, period: Duration) -> Self {
         let rate = (!period.is_zero()).then(|| (waves, period.min(LONGEST)));

@@ -29,7 +29,7 @@ pub(super) struct Quotas {
 
 #[derive(Debug, Default)]
 struct Usage {
-    noted: VecDeque<Noted>,
+    noted: VecDeque<Bucket>,
     /// The waves in `noted`, and the ones in flight that are not there yet.
     counted: u32,
     in_flight: u32,
@@ -37,7 +37,7 @@ struct Usage {
 
 /// Deliveries that are noted together.
 #[derive(Debug)]
-struct Noted {
+struct Bucket {
     first: Instant,
     last: Instant,
     waves: u32,
@@ -133,12 +133,12 @@ impl Quotas {
         let together = period / NOTED_TOGETHER;
         match usage.noted.back_mut().filter(|noted| now < noted.first + together) {
             Some(noted) => (noted.last, noted.waves) = (now, noted.waves + 1),
-            None => usage.noted.push_back(Noted { first: now, last: now, waves: 1 }),
+            None => usage.noted.push_back(Bucket { first: now, last: now, waves: 1 }),
         }
     }
 
-    /// The wave is not in flight any more. If it was not delivered, it does not count. Returns its tenant, which need not wait
-    /// any more.
+    /// The wave is not in flight any more. If it was not delivered, it does not count. Returns its tenant, which need not
+    /// wait any more.
     pub(super) fn ended(&mut self, position: u64) -> Option<Arc<str>> {
         let (tenant, is_noted) = self.flights.remove(&position)?;
         let usage = self.tenants.get_mut(&tenant)?;

@@ -11,7 +11,7 @@ use std::sync::{Arc, mpsc};
 use aether_core::Durability;
 
 use super::change::Change;
-use super::index::{Gathering, Keyed, TimerIndex};
+use super::index::{Keyed, Loading, TimerIndex};
 use super::row::{Row, TimerId, fired};
 use crate::schedule::{Rule, Schedule};
 use crate::store::{
@@ -92,9 +92,9 @@ impl TimerFile {
         let options = options.segment_bytes(SEGMENT_BYTES).unwrap_or(options);
         let store = Store::open(folder, options, 0)?;
         let (mut noted, waves, cleared) = (store.cursor(0), store.cursor(0).scattered(), store.cursor(0));
-        let mut gathering = Gathering::default();
-        note_new(&mut noted, |record, offset| gathering.note(record, offset))?;
-        Ok(Self { store, index: gathering.index(), noted, waves, cleared })
+        let mut loading = Loading::default();
+        note_new(&mut noted, |record, offset| loading.note(record, offset))?;
+        Ok(Self { store, index: loading.index(), noted, waves, cleared })
     }
 
     pub(super) const fn index(&self) -> &TimerIndex {

@@ -37,13 +37,13 @@ pub(super) struct TimerIndex {
 /// The waves of a file that is read from its beginning. They are sorted once, at the end: to look for the place of each
 /// takes most of the time of opening a million.
 #[derive(Debug, Default)]
-pub(super) struct Gathering {
+pub(super) struct Loading {
     /// Where each is kept from then on, or that it is not any more.
     noted: Vec<(TimerId, Option<TimerPlace>)>,
     keyed: BTreeMap<String, Keyed>,
 }
 
-impl Gathering {
+impl Loading {
     /// As [`TimerIndex::note`].
     pub(super) fn note(&mut self, record: &Record, offset: u64) -> Option<bool> {
         let Self { noted, keyed } = self;
@@ -191,7 +191,7 @@ mod tests {
     #[test]
     fn the_index_of_a_file_that_is_read_at_once_is_the_one_of_its_records_one_by_one() {
         let mut random = fastrand::Rng::with_seed(3);
-        let (mut index, mut gathering) = (TimerIndex::default(), Gathering::default());
+        let (mut index, mut loading) = (TimerIndex::default(), Loading::default());
         for position in 1..=5000 {
             let (due, id, key) = (random.u64(1..40), random.u128(1..30), random.u8(..9).to_string());
             let name = "orders.due".to_owned();
@@ -206,9 +206,9 @@ mod tests {
                 _ => fired(due, id, None),
             };
             let (record, offset) = (record(position, &entry), position * 100);
-            assert_eq!(index.note(&record, offset), gathering.note(&record, offset));
+            assert_eq!(index.note(&record, offset), loading.note(&record, offset));
         }
-        let gathered = gathering.index();
+        let gathered = loading.index();
         let kept = |index: &TimerIndex| {
             let due = index.due(u64::MAX, usize::MAX, u64::MAX);
             let due: Vec<_> = due.iter().map(|(id, kept)| (*id, kept.position, kept.offset)).collect();

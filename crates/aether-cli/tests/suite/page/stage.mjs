@@ -8,7 +8,7 @@ export const AXE = packages.resolve("axe-core/axe.min.js");
 export const PAGES = ["overview", "spectrum", "waves", "map", "incidents", "services", "ledger", "letters", "queues", "durable"];
 /** A folder with a durable log. */
 export const LOGS = needed("AETHER_LOGS");
-export const AWAY = [/WebSocket connection to/, /ERR_CONNECTION/];
+export const AWAY = [/WebSocket connection to/, /net::ERR_(CONNECTION|SOCKET|EMPTY_RESPONSE)/];
 
 /** The number of tests at a time. Most of their time they wait: for the next second, a bucket of the past, a finding. */
 const AT_ONCE = PICTURES ? 1 : 5;

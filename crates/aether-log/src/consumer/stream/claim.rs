@@ -128,7 +128,8 @@ impl StreamClaim {
     }
 
     /// Acknowledges without waiting for the server, except for one acknowledgement in a fixed number. A wave whose
-    /// acknowledgement is lost is recognised when it comes again. Pinned, each is confirmed, also before the next wave of its key.
+    /// acknowledgement is lost is recognised when it comes again. Pinned, each is confirmed, also before the next wave of
+    /// its key.
     pub(crate) async fn acknowledge_soon(self) -> Result<(), JetStreamError> {
         if self.is_to_be_confirmed() {
             return self.acknowledge().await;

@@ -1,4 +1,5 @@
-//! Limits for each tenant: the promise on each kind of log, rates in paused time, and two processes of a consumer in JetStream.
+//! Limits for each tenant: the promise on each kind of log, rates in paused time, and two processes of a consumer in
+//! JetStream.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU32;

@@ -43,7 +43,7 @@ fn store(folder: &Path) -> Store<Redb> {
 /// Does a job once, and notes what is out of order. Jobs without a key have none.
 async fn work(State(store): State<Store<Redb>>, wave: Wave) -> Result<(), std::io::Error> {
     let (id, key) = (wave.id(), wave.key().map(str::to_owned));
-    // What follows the number makes the wave large.
+    // The rest makes the wave large.
     let number: u64 = wave.text().unwrap().split(' ').next().unwrap().parse().unwrap();
     let done = store.write(move |change| {
         let (last, wrong) = (change.table::<u64>("last"), change.table::<u64>("wrong"));
