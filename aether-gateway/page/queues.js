@@ -185,7 +185,7 @@ function row(app, queue) {
   return html`<tr class=${isOpen ? "chosen" : ""}><td><button class="link" aria-expanded=${isOpen} title="Show what runs and what fails" @click=${() => toggle(app, queue)}><b>${queue.consumer}</b></button>
       ${queue.paused ? badge("paused", "warn") : nothing} <span class="pattern">${queue.pattern}</span></td>
     <td>${queue.service}</td>
-    <td class="number">${queue.unseen > 0 ? html`<span title="Not all of the log was looked at yet">${count(queue.waiting)} to ${count(queue.waiting + queue.unseen)}</span>` : count(queue.waiting)}</td>
+    <td class="number">${queue.unseen > 0 ? html`<span title="Not all of the log was looked at yet">${count(queue.waiting)} to ${count(queue.waiting + queue.unseen)}</span>` : count(queue.waiting)}${queue.limited > 0 ? html` <small title="Of these wait for a limit of their tenants">${count(queue.limited)} limited</small>` : nothing}</td>
     <td class="number">${time(queue.waiting > 0 ? queue.oldest_ms : null)}</td>
     <td class="number">${count(queue.in_flight)}${queue.longest_ms === null ? nothing : html` <small title="The longest runs for">${time(queue.longest_ms)}</small>`}</td>
     <td class="number">${queue.retrying > 0 ? badge(count(queue.retrying), "warn") : 0}</td>

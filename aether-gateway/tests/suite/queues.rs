@@ -262,6 +262,7 @@ fn endless(store: &str, query: JobQuery) -> JobAnswer {
                 by_key: false,
                 paused: false,
                 waiting: 0,
+                limited: 0,
                 unseen: 0,
                 oldest_ms: None,
                 retrying: 0,

@@ -119,6 +119,9 @@ pub struct QueueRecord {
     pub paused: bool,
     /// Waves that wait. In JetStream those in flight in other processes are among them.
     pub waiting: u64,
+    /// Of these, the ones that wait for a [limit](aether_log::ConsumerOptions::limit).
+    #[serde(default)]
+    pub limited: u64,
     /// Positions of the log that were not looked at yet: each may be a wave that waits.
     pub unseen: u64,
     /// For how long the oldest one has waited, of those that were looked at.
@@ -272,6 +275,7 @@ impl QueueRecord {
             by_key: queue.by_key,
             paused: queue.is_paused,
             waiting: queue.waiting,
+            limited: queue.limited,
             unseen: queue.unseen,
             oldest_ms: queue.oldest_waiting.map(age_ms),
             retrying: queue.retrying,

@@ -35,16 +35,17 @@ pub(super) fn queues(as_json: bool, found: &[FoundQueue]) -> Result<(), CommandE
 }
 
 fn queue_line(service: &str, queue: &QueueRecord) -> String {
-    let QueueRecord { waiting, unseen, retrying, in_flight, letters, per_second, .. } = queue;
+    let QueueRecord { waiting, limited, unseen, retrying, in_flight, letters, per_second, .. } = queue;
     let of = |text: &str, time: Option<u64>| {
         time.map_or_else(String::new, |time| format!(" ({text} {})", age(time)))
     };
     let (oldest, longest) =
         (of("oldest", queue.oldest_ms.filter(|_| *waiting > 0)), of("for", queue.longest_ms));
     let (due, paused) = (of("next in", queue.due_ms), if queue.paused { "PAUSED, " } else { "" });
+    let limited = if *limited > 0 { format!(", {limited} of them for a limit") } else { String::new() };
     let unseen = if *unseen > 0 { format!(" to {}", waiting + unseen) } else { String::new() };
     format!(
-        "{} {} {service}: {paused}{waiting}{unseen} wait{oldest}, {in_flight} run{longest}, {retrying} pause after a failure{due}, \
+        "{} {} {service}: {paused}{waiting}{unseen} wait{oldest}{limited}, {in_flight} run{longest}, {retrying} pause after a failure{due}, \
          {letters} letters, {per_second:.1}/s",
         safe(&queue.consumer),
         safe(&queue.pattern)
