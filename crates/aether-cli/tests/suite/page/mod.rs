@@ -194,7 +194,9 @@ async fn post(folder: &Path, url: &str) -> (Aether, tokio::task::JoinHandle<()>,
         Service::builder("post").on_durable("mail.*", Durable::consumer("mailer").options(options), send);
     let service = service.with_letters().build(&aether).await.unwrap();
     let running = service.run_until(shutdown.clone());
-    let running = tokio::spawn(async move { assert!(running.await.unwrap().adds_up()) });
+    let running = tokio::spawn(async move {
+        running.await.unwrap();
+    });
     let shop = aether.emitter("shop").unwrap();
     let mail = |key: &str, text: &str| Wave::builder("mail.send").key(key).text(text).build().unwrap();
     shop.emit(mail("17", "bad")).await.unwrap();
