@@ -345,7 +345,9 @@ impl ConsumerShared {
         if failures.is_final || failures.count >= self.window.options().max_attempts.get() {
             // After a crash in between the letter is there already.
             if !self.dead.has(&self.name, &stored) {
-                self.dead.give_up(&self.name, &stored, failures.count, &failures.listed).await?;
+                let giving_up = self.dead.give_up(&self.name, &stored, failures.count, &failures.listed);
+                // Boxed, or the future of each wave would be as large.
+                Box::pin(giving_up).await?;
             }
             self.journal.settled(vec![claim], Fate::Dead).await?;
             return Ok(None);

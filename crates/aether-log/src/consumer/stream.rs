@@ -223,7 +223,8 @@ impl StreamConsumer {
             return Ok(delivery);
         }
         loop {
-            self.ready().await?;
+            // Boxed, as what is rare in the next function: the future of each wave would be as large.
+            Box::pin(self.ready()).await?;
             let changed = self.shared.window.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
@@ -356,13 +357,14 @@ impl StreamConsumer {
         let (position, id) = (held.order.position, held.id);
         let ((mut failures, unexplained), was_noted) = match held.known.clone() {
             Some((failures, was_noted)) => ((failures, None), was_noted),
-            None => (self.noted(held).await?, false),
+            None if held.delivered < 2 => ((Failures::default(), None), false),
+            None => (Box::pin(self.noted(held)).await?, false),
         };
         if unexplained == Some(Underway::Alone) {
             failures.push(Attempt::now(ENDED));
         }
         if failures.is_final || failures.count >= self.shared.options.max_attempts.get() {
-            self.give_up(taken, failures).await?;
+            Box::pin(self.give_up(taken, failures)).await?;
             return Ok(None);
         }
         if let Some(before) = unexplained {
@@ -372,7 +374,7 @@ impl StreamConsumer {
             }
             let underway = if is_suspect { Underway::Alone } else { Underway::Among };
             let noted = Noted { count: failures.count, listed: failures.listed.clone(), underway };
-            letters.note_failures(name, (position, id), &noted).await?;
+            Box::pin(letters.note_failures(name, (position, id), &noted)).await?;
         }
         // After it was noted that the attempt begins: a large wave may end the process.
         let Some((taken, stored)) = self.shared.whole(taken).await? else { return Ok(None) };

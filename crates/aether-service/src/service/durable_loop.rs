@@ -11,7 +11,7 @@ use std::time::Duration;
 use aether_core::{Emitter, Pattern, Wave};
 use aether_log::{AckError, ConsumeError, Consumer, Delivery};
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{self, BoxStream, FuturesUnordered};
 use futures_util::{FutureExt, StreamExt};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -63,7 +63,8 @@ struct DurablyServing {
     done: Vec<Delivery>,
     /// Acknowledgements that are being written.
     acks: FuturesUnordered<BoxFuture<'static, Result<(), AckError>>>,
-    receiving: Option<BoxFuture<'static, Result<Delivery, ConsumeError>>>,
+    /// The waves of the consumer.
+    deliveries: BoxStream<'static, Result<Delivery, ConsumeError>>,
     admitting: Admitting,
     trouble: Trouble,
 }
@@ -97,7 +98,7 @@ impl DurableLoop {
             tasks: JoinSet::new(),
             done: Vec::new(),
             acks: FuturesUnordered::new(),
-            receiving: None,
+            deliveries: deliveries(self.consumer.clone()),
             admitting: Admitting::new(self.circuit.clone()),
             trouble: Trouble::default(),
         };
@@ -112,7 +113,7 @@ impl DurableLoop {
         ending.shutdown.cancel();
         context.closing.cancel();
         // Nothing was taken by it.
-        serving.receiving = None;
+        serving.deliveries = stream::empty().boxed();
         if timeout(ending.grace, serving.settle()).await.is_err() {
             context.over.cancel();
             if timeout(LETTING_GO, serving.settle()).await.is_err() {
@@ -139,17 +140,10 @@ impl DurableLoop {
             ready!(serving.trouble.poll_over(context));
             ready!(self.poll_room(serving, context))?;
             let admission = ready!(serving.admitting.poll(context));
-            let consumer = &self.consumer;
-            let receiving = serving.receiving.get_or_insert_with(|| {
-                let consumer = consumer.clone();
-                async move { consumer.receive().await }.boxed()
-            });
-            let received = ready!(receiving.poll_unpin(context));
-            serving.receiving = None;
-            match received {
-                Ok(delivery) => self.handle(delivery, admission, serving),
-                Err(ConsumeError::ShutDown) => return Poll::Ready(Ok(())),
-                Err(error) => serving.trouble.begin(&self.consumer, &error),
+            match ready!(serving.deliveries.poll_next_unpin(context)) {
+                Some(Ok(delivery)) => self.handle(delivery, admission, serving),
+                None | Some(Err(ConsumeError::ShutDown)) => return Poll::Ready(Ok(())),
+                Some(Err(error)) => serving.trouble.begin(&self.consumer, &error),
             }
         }
         context.waker().wake_by_ref();
@@ -217,6 +211,11 @@ impl DurableLoop {
             }
         }
     }
+}
+
+/// The waves of a consumer, without end. A future of its own for each would take an allocation.
+fn deliveries(consumer: Consumer) -> BoxStream<'static, Result<Delivery, ConsumeError>> {
+    stream::unfold(consumer, |consumer| async move { Some((consumer.receive().await, consumer)) }).boxed()
 }
 
 /// Gives back what the consumer holds. Without an answer of the server it goes on behind the scenes.

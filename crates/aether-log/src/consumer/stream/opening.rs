@@ -111,7 +111,11 @@ impl StreamShared {
     /// The whole wave, which is collected if it is cut. `None` if that cannot be: it was passed over.
     pub(super) async fn whole(&self, taken: Taken) -> Result<Option<(Taken, StoredWave)>, JetStreamError> {
         let Some(held) = taken.held() else { return Ok(None) };
-        match self.uncut(&held.stored, held.cut.as_deref()).await? {
+        if held.cut.is_none() {
+            let stored = held.stored.clone();
+            return Ok(Some((taken, stored)));
+        }
+        match Box::pin(self.uncut(&held.stored, held.cut.as_deref())).await? {
             Ok(stored) => return Ok(Some((taken, stored))),
             Err(PassedOver::Locked) => taken.pass_over(again_when_unlocked(self)).await,
             Err(PassedOver::Unreadable) => {
