@@ -64,7 +64,7 @@ impl Delivery {
     }
 
     /// Which attempt this is, from 1. Attempts that ended with the process count as described at
-    /// [`ConsumerOptions::max_attempts`].
+    /// [`max_attempts`](crate::ConsumerOptions::max_attempts).
     #[must_use]
     pub const fn attempt(&self) -> u32 {
         self.attempt
@@ -83,7 +83,7 @@ impl Delivery {
     }
 
     /// Acknowledges the wave: it is not delivered again, also after a restart. In a folder the acknowledgement is stored, or
-    /// synced, by [`ConsumerOptions::acknowledgements`]. In JetStream the server has confirmed it.
+    /// synced, by [`acknowledgements`](crate::ConsumerOptions::acknowledgements). In JetStream the server has confirmed it.
     ///
     /// # Errors
     /// [`AckError`] if it was not written. Then the wave is delivered again.
@@ -179,8 +179,8 @@ impl Delivery {
     }
 
     /// Reports a failure that no further attempt would mend, such as a payload that cannot be read. The wave becomes a
-    /// dead letter now, whatever [`ConsumerOptions::max_attempts`] allows. If the process ends before that, the wave is
-    /// delivered once more.
+    /// dead letter now, whatever [`max_attempts`](crate::ConsumerOptions::max_attempts) allows. If the process ends before
+    /// that, the wave is delivered once more.
     pub fn give_up(mut self, error: &str) {
         self.fail(error, true);
     }
