@@ -11,6 +11,7 @@
 //! Consuming: *plain* is a pull consumer that receives and acknowledges without waiting for the server. *plain, confirmed*
 //! waits for the server with each. *bus, handle* is [`Consumer::handle`], *bus, confirmed* is one task that awaits each
 //! `ack`. *durable handler* is a service with [`on_durable`]. What is handled is the same backlog, and each wave is decoded.
+//! For all of them the time ends when the server has noted the acknowledgements.
 //! *a folder* is such a service with a log in a folder, whose acknowledgements are stored. *by key* is one whose handler
 //! takes 5 ms and that handles 64 keys at once, beside 64 times the rate of one at a time.
 //!
@@ -19,6 +20,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark that fails ends")]
 
+use std::future::ready;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -149,21 +151,21 @@ async fn consume(context: &Context, name: &str, waves: usize, is_confirmed: bool
             false => message.ack().await.unwrap(),
         }
     }
+    noted(context, name, waves).await;
     let rate = waves as f64 / start.elapsed().as_secs_f64();
     assert!(bytes > waves * BYTES);
-    // The server has noted all of it, here and on the other side.
-    settle(context, name, waves).await;
+    context.delete_consumer_from_stream(name, "bench").await.unwrap();
     rate
 }
 
-async fn settle(context: &Context, name: &str, waves: usize) {
+/// Waits until the server has noted the acknowledgements of this number of messages.
+async fn noted(context: &Context, name: &str, waves: usize) {
     let stream = context.get_stream_no_info("bench").await.unwrap();
-    let mut every = tokio::time::interval(Duration::from_millis(20));
+    let mut every = tokio::time::interval(Duration::from_millis(5));
     loop {
         every.tick().await;
         let info = stream.consumer_info(name).await.unwrap();
         if info.num_ack_pending == 0 || info.ack_floor.consumer_sequence >= waves as u64 {
-            stream.delete_consumer(name).await.unwrap();
             return;
         }
     }
@@ -197,16 +199,21 @@ async fn handle(log: &JetStreamLog, context: &Context, name: &str, waves: usize,
             _ = &mut all => {}
         }
     }
+    noted(context, name, waves).await;
     let rate = waves as f64 / start.elapsed().as_secs_f64();
     assert!(bytes >= waves * BYTES);
     drop(consumer);
-    let stream = context.get_stream("bench").await.unwrap();
-    stream.delete_consumer(name).await.unwrap();
+    context.delete_consumer_from_stream(name, "bench").await.unwrap();
     rate
 }
 
-/// Waves a second through a durable handler, which takes some time for each.
-async fn serve(aether: &Aether, durable: Durable, waves: usize, takes: Duration) -> f64 {
+/// Waves a second through a durable handler, which takes some time for each, until all are `noted`.
+async fn serve(
+    aether: &Aether,
+    durable: Durable,
+    (waves, takes): (usize, Duration),
+    noted: impl Future<Output = ()>,
+) -> f64 {
     let handled = Arc::new(watch::Sender::new(0_usize));
     type Handled = (Arc<watch::Sender<usize>>, Duration);
     let handler = async |State((handled, takes)): State<Handled>, wave: Wave| {
@@ -221,6 +228,7 @@ async fn serve(aether: &Aether, durable: Durable, waves: usize, takes: Duration)
     let (shutdown, mut all, start) = (CancellationToken::new(), handled.subscribe(), Instant::now());
     let running = tokio::spawn(service.run_until(shutdown.clone()));
     all.wait_for(|handled| *handled >= waves).await.unwrap();
+    noted.await;
     let rate = waves as f64 / start.elapsed().as_secs_f64();
     shutdown.cancel();
     running.await.unwrap().unwrap();
@@ -239,11 +247,11 @@ async fn serve_from_folder(rounds: usize, waves: usize) {
     let mut rates = [const { Vec::new() }; 3];
     for round in 0..rounds {
         let full = Durable::consumer(&format!("full-{round}"));
-        rates[0].push(serve(&aether, full, waves, Duration::ZERO).await);
+        rates[0].push(serve(&aether, full, (waves, Duration::ZERO), ready(())).await);
         let one = Durable::consumer(&format!("one-{round}")).by_key(1);
-        rates[1].push(serve(&aether, one, 200, takes).await);
+        rates[1].push(serve(&aether, one, (200, takes), ready(())).await);
         let many = Durable::consumer(&format!("many-{round}")).by_key(64);
-        rates[2].push(serve(&aether, many, 12_800, takes).await);
+        rates[2].push(serve(&aether, many, (12_800, takes), ready(())).await);
     }
     let [full, one, many] = rates.map(median);
     println!("| from a folder | a second | |\n|---|---|---|");
@@ -296,9 +304,10 @@ async fn main() {
         rates[1].push(handle(&log, &context, &format!("bus-{round}"), waves, false).await);
         rates[2].push(consume(&context, &format!("plain-confirmed-{round}"), waves / 10, true).await);
         rates[3].push(handle(&log, &context, &format!("bus-confirmed-{round}"), waves / 10, true).await);
-        let durable = Durable::consumer(&format!("service-{round}"));
-        rates[4].push(serve(&aether, durable, waves, Duration::ZERO).await);
-        context.delete_consumer_from_stream(format!("service-{round}"), "bench").await.unwrap();
+        let name = format!("service-{round}");
+        let (durable, all) = (Durable::consumer(&name), noted(&context, &name, waves));
+        rates[4].push(serve(&aether, durable, (waves, Duration::ZERO), all).await);
+        context.delete_consumer_from_stream(name, "bench").await.unwrap();
     }
     let [plain, bus, plain_confirmed, bus_confirmed, service] = rates.map(median);
     println!("| consumed and acknowledged | a second | of plain |\n|---|---|---|");
