@@ -20,6 +20,8 @@ const WINDOWS: usize = 6;
 const LEAST_GROWTH: u64 = 16 << 20;
 /// Growth below this share of the first reading does not count as a leak, either: 1/8.
 const LEAST_SHARE: u64 = 8;
+/// How long a panic waits for a thread that reads the accounts, which takes microseconds.
+const KEEP_PATIENCE: Duration = Duration::from_millis(100);
 
 /// The buses of this process, whose queued waves explain memory. They are not kept alive before a panic.
 #[derive(Clone, Default)]
@@ -44,9 +46,11 @@ impl Buses {
     }
 
     /// Keeps all buses alive from now on, so that their accounts can be read although the program that owns them
-    /// unwinds. Never waits: called by the hook of a panic, which can happen anywhere.
+    /// unwinds. Called by the hook of a panic, which can happen anywhere, also where this thread reads the accounts: so it
+    /// waits for other threads for a moment only.
     pub(crate) fn keep(&self) {
-        if let (Some(buses), Some(mut kept)) = (self.0.try_lock(), self.1.try_lock()) {
+        let (buses, kept) = (self.0.try_lock_for(KEEP_PATIENCE), self.1.try_lock_for(KEEP_PATIENCE));
+        if let (Some(buses), Some(mut kept)) = (buses, kept) {
             kept.extend(buses.iter().filter_map(Connection::aether));
         }
     }
@@ -162,6 +166,27 @@ mod tests {
     fn hints(reading: impl Fn(u64) -> Reading) -> usize {
         let mut detector = LeakDetector::default();
         (0..200).filter_map(|number| detector.note(reading(number))).count()
+    }
+
+    #[test]
+    fn buses_are_kept_although_another_thread_reads_their_accounts() {
+        let (buses, aether) = (Buses::default(), Aether::local());
+        buses.add(aether.connection());
+        let (reads, is_read) = std::sync::mpsc::channel();
+        let other = buses.clone();
+        let reading = std::thread::spawn(move || {
+            let _accounts = other.0.lock();
+            reads.send(()).unwrap();
+            std::thread::sleep(KEEP_PATIENCE / 10);
+        });
+        is_read.recv().unwrap();
+        buses.keep();
+        reading.join().unwrap();
+        drop(aether);
+        assert_eq!(buses.accounts().len(), 1);
+        // This thread itself has it, and does not wait for ever.
+        let _accounts = buses.0.lock();
+        buses.keep();
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `cargo xtask faults`: the fault tests of the durable log and of the outbox for longer than the test command runs them.
+//! `cargo xtask faults`: the fault tests of durable logs, handlers and outboxes for longer than the test command runs them.
 //!
 //! They are the same tests with more rounds, and they try every byte. Real processes are killed, stopped and continued.
 //! A full disk, a read-only disk and a disk whose power is cut are file systems of their own, which only root can make.
@@ -10,7 +10,7 @@ use crate::steps::{Steps, check};
 use crate::workspace::Workspace;
 
 /// Tells the tests how many rounds to make.
-const ROUNDS: [&str; 2] = ["AETHER_FAULTS_ROUNDS", "AETHER_OUTBOX_KILLS"];
+const ROUNDS: [&str; 3] = ["AETHER_FAULTS_ROUNDS", "AETHER_OUTBOX_KILLS", "AETHER_JOB_KILLS"];
 
 /// The options of the command.
 #[derive(Debug, clap::Args)]
@@ -21,7 +21,7 @@ pub(crate) struct FaultsArgs {
 }
 
 /// What is run: a name for people, the package, its tests, and words of their names.
-const SUITES: [(&str, &str, &[&str], &[&str]); 4] = [
+const SUITES: [(&str, &str, &[&str], &[&str]); 5] = [
     (
         "machines that fail: sync, a full disk, clocks",
         "aether-bus-log",
@@ -39,6 +39,12 @@ const SUITES: [(&str, &str, &[&str], &[&str]); 4] = [
         "aether-bus-log",
         &["--test", "suite"],
         &["store::damage::", "store::failing::"],
+    ),
+    (
+        "durable handlers whose process and servers are killed and stopped",
+        "aether-bus-service",
+        &["--test", "suite"],
+        &["service::durable_killing::"],
     ),
     ("an outbox whose process is killed", "aether-bus-outbox", &["--test", "outbox"], &["killing::"]),
 ];

@@ -16,7 +16,7 @@ use aether_log::{ConsumerOptions, DurableLog, JetStreamLog, JetStreamOptions, Lo
 use aether_outbox::{Redb, Store, StoreError};
 use aether_service::{CancellationToken, Durable, Service, State};
 
-mod cluster;
+mod long;
 
 const KEYS: u64 = 5;
 const OF_EACH_KEY: u64 = 20;
