@@ -105,7 +105,8 @@ enum Command {
         /// The scenarios; all that are small enough for the repository by default.
         names: Vec<String>,
     },
-    /// Run the fault tests of the durable log for longer than `test` does: 200 kills at full rate, every changed byte.
+    /// Run the fault tests of logs, durable handlers and outboxes for longer than `test` does: 200 kills, every changed
+    /// byte.
     Faults {
         #[command(flatten)]
         options: faults::FaultsArgs,

@@ -208,7 +208,7 @@ mod tests {
             let (record, offset) = (record(position, &entry), position * 100);
             assert_eq!(index.note(&record, offset), loading.note(&record, offset));
         }
-        let gathered = loading.index();
+        let loaded = loading.index();
         let kept = |index: &TimerIndex| {
             let due = index.due(u64::MAX, usize::MAX, u64::MAX);
             let due: Vec<_> = due.iter().map(|(id, kept)| (*id, kept.position, kept.offset)).collect();
@@ -216,6 +216,6 @@ mod tests {
             (due, keyed, index.len(), index.bytes())
         };
         assert!(index.len() > 100);
-        assert_eq!(kept(&gathered), kept(&index));
+        assert_eq!(kept(&loaded), kept(&index));
     }
 }
